@@ -1,0 +1,1 @@
+"""Gravity, scale and the world frame."""

@@ -1,0 +1,1 @@
+"""Versioned scene bundles: writing, reading, verifying."""

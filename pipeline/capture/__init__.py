@@ -1,0 +1,1 @@
+"""Readers of every capture format, the canonical capture and the choice of keyframes."""

@@ -1,0 +1,180 @@
+"""The canonical capture: what every reader produces and every stage starts from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Pose
+
+CAPTURE_FILE = "capture.json"
+FORMAT_VERSION = 1
+
+FocalSource = Literal["given", "exif", "guessed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture and what its source knows of it. Paths are relative to the capture's root, with `/`.
+
+    Attributes:
+        name: Unique within the capture; the picture's file name at the source.
+        image: Path of the RGB picture, EXIF orientation already applied.
+        camera: Intrinsics of that picture, lens distortion included.
+        focal_source: Whether the focal length was given, read from EXIF or guessed.
+        time: Seconds since the capture's first frame, or None for unordered photos.
+        source_time: The source's own clock, in its own unit, or None.
+        world_from_camera: Camera-to-world pose in the capture's own world [m], or None.
+        depth: Path of a 16-bit PNG [mm], 0 = unknown, or None.
+        depth_camera: Intrinsics of the depth image, or None.
+        confidence: Path of an 8-bit PNG, 0 = worst, 255 = best, of the depth image's size, or None.
+        gravity: (3,) unit direction of gravity in the camera's axes, or None.
+    """
+
+    name: str
+    image: str
+    camera: Camera
+    focal_source: FocalSource
+    time: float | None = None
+    source_time: float | None = None
+    world_from_camera: Pose | None = None
+    depth: str | None = None
+    depth_camera: Camera | None = None
+    confidence: str | None = None
+    gravity: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A source file that was left out, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """A capture in one form, whatever it came from.
+
+    Attributes:
+        root: Folder that the frames' paths are relative to.
+        kind: The reader that made it: photos, rgbd, polycam.
+        frames: In order of time, or of name for unordered photos.
+        ordered: Whether neighbours in `frames` are neighbours in time (a video or a scan).
+        up_in_world: (3,) unit up direction in the poses' world, when the source says so (ARKit: +y), or None.
+        up_sigma_deg: One sigma of it [deg], or None.
+        scale_sigma: Relative one sigma of the metric scale of poses and depth, or None where there is no scale.
+        skipped: Source files left out.
+        notes: What a person should know of how it was read.
+    """
+
+    root: Path
+    kind: str
+    frames: tuple[Frame, ...]
+    ordered: bool
+    up_in_world: NDArray[np.float64] | None = None
+    up_sigma_deg: float | None = None
+    scale_sigma: float | None = None
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether every frame has a depth image."""
+        return bool(self.frames) and all(frame.depth for frame in self.frames)
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether every frame has a pose."""
+        return bool(self.frames) and all(frame.world_from_camera for frame in self.frames)
+
+    def frame(self, name: str) -> Frame:
+        """The frame of that name.
+
+        Raises:
+            KeyError: When there is none.
+        """
+        for candidate in self.frames:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(f"no frame {name!r}; there are {[f.name for f in self.frames[:5]]} ...")
+
+    def save(self) -> None:
+        """Write `capture.json` into the root."""
+        content = {
+            "format": "splatyard.capture",
+            "version": FORMAT_VERSION,
+            "kind": self.kind,
+            "ordered": self.ordered,
+            "up_in_world": _list(self.up_in_world),
+            "up_sigma_deg": self.up_sigma_deg,
+            "scale_sigma": self.scale_sigma,
+            "skipped": [{"file": s.file, "reason": s.reason} for s in self.skipped],
+            "notes": list(self.notes),
+            "frames": [_frame_to_json(frame) for frame in self.frames],
+        }
+        (self.root / CAPTURE_FILE).write_text(json.dumps(content, indent=1))
+
+    @staticmethod
+    def load(root: Path) -> Capture:
+        """Read the canonical capture folder `root`."""
+        content = json.loads((root / CAPTURE_FILE).read_text())
+        return Capture(
+            root=root,
+            kind=content["kind"],
+            frames=tuple(_frame_from_json(values) for values in content["frames"]),
+            ordered=content["ordered"],
+            up_in_world=_array(content["up_in_world"]),
+            up_sigma_deg=content["up_sigma_deg"],
+            scale_sigma=content["scale_sigma"],
+            skipped=tuple(Skipped(**values) for values in content["skipped"]),
+            notes=tuple(content["notes"]),
+        )
+
+
+def _list(values: NDArray[np.float64] | None) -> list[float] | None:
+    return None if values is None else [float(v) for v in values]
+
+
+def _array(values: Sequence[float] | None) -> NDArray[np.float64] | None:
+    return None if values is None else np.asarray(values, np.float64)
+
+
+def _frame_to_json(frame: Frame) -> dict[str, Any]:
+    pose = frame.world_from_camera
+    return {
+        "name": frame.name,
+        "image": frame.image,
+        "camera": frame.camera.to_json(),
+        "focal_source": frame.focal_source,
+        "time": frame.time,
+        "source_time": frame.source_time,
+        "world_from_camera": None if pose is None else pose.matrix.tolist(),
+        "depth": frame.depth,
+        "depth_camera": None if frame.depth_camera is None else frame.depth_camera.to_json(),
+        "confidence": frame.confidence,
+        "gravity": _list(frame.gravity),
+    }
+
+
+def _frame_from_json(values: dict[str, Any]) -> Frame:
+    pose, depth_camera = values["world_from_camera"], values["depth_camera"]
+    return Frame(
+        name=values["name"],
+        image=values["image"],
+        camera=Camera.from_json(values["camera"]),
+        focal_source=values["focal_source"],
+        time=values["time"],
+        source_time=values["source_time"],
+        world_from_camera=None if pose is None else Pose.from_matrix(pose),
+        depth=values["depth"],
+        depth_camera=None if depth_camera is None else Camera.from_json(depth_camera),
+        confidence=values["confidence"],
+        gravity=_array(values["gravity"]),
+    )

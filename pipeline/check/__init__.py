@@ -1,0 +1,1 @@
+"""The gates: measured quality of a bundle."""

@@ -1,0 +1,1 @@
+"""Depth maps and their fusion into the shared point cloud."""

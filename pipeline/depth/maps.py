@@ -1,0 +1,98 @@
+"""Depth maps: one a keyframe, whatever made it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Pose, Similarity
+
+INDEX_FILE = "depth.json"
+
+
+@dataclass(frozen=True, eq=False)
+class DepthMap:
+    """Depth along the optical axis of a pinhole camera, in the scene's frame and unit.
+
+    Attributes:
+        name: The view's name.
+        held_out: Whether its view is held out: such maps only check, they never build.
+        camera: Pinhole intrinsics of the map.
+        world_from_camera: Pose of the camera that the map belongs to (the depth sensor's own for sensor depth).
+        depth: (H, W) float32 [scene units], 0 = unknown.
+        sigma: (H, W) float32 [scene units], one sigma of the depth; 0 where unknown.
+        normals: (H, W, 3) float32, camera axes, unit, facing the camera; zero where unknown.
+        guessed: (H, W) bool, filled in rather than measured.
+    """
+
+    name: str
+    held_out: bool
+    camera: Camera
+    world_from_camera: Pose
+    depth: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    guessed: NDArray[np.bool_]
+
+    def transformed(self, a_from_b: Similarity) -> DepthMap:
+        """The map of frame b, in frame a: pose, depth and sigma change, camera-frame normals don't."""
+        scale = np.float32(a_from_b.scale)
+        return replace(
+            self,
+            world_from_camera=a_from_b.apply_pose(self.world_from_camera),
+            depth=self.depth * scale,
+            sigma=self.sigma * scale,
+        )
+
+    def points(self) -> NDArray[np.float64]:
+        """World points (H, W, 3) of all pixels; meaningless where the depth is 0."""
+        return self.world_from_camera.apply(self.camera.rays() * self.depth[..., None].astype(np.float64))
+
+
+def save_depth_map(folder: Path, depth_map: DepthMap) -> None:
+    """Write one map as `<name>.npz` under `folder`."""
+    with (folder / f"{depth_map.name}.npz").open("wb") as file:
+        np.savez(
+            file,
+            depth=depth_map.depth,
+            sigma=depth_map.sigma.astype(np.float32),
+            normals=(depth_map.normals * 32767).round().astype(np.int16),
+            guessed=depth_map.guessed,
+            intrinsics=np.array([getattr(depth_map.camera, k) for k in ("fx", "fy", "cx", "cy")]),
+            world_from_camera=depth_map.world_from_camera.matrix,
+            held_out=np.array(depth_map.held_out),
+        )
+
+
+def write_index(folder: Path, names: list[str], backend: str, report: dict[str, object]) -> None:
+    """Write `depth.json`: which maps there are, in order, and how they were made."""
+    content = {"backend": backend, "names": names, "report": report}
+    (folder / INDEX_FILE).write_text(json.dumps(content, indent=1))
+
+
+def map_names(folder: Path) -> list[str]:
+    """The names of the folder's maps, in order."""
+    return list(json.loads((folder / INDEX_FILE).read_text())["names"])
+
+
+def load_depth_map(folder: Path, name: str, world_from_scene: Similarity | None = None) -> DepthMap:
+    """Read one map; with `world_from_scene` (of the align stage) it comes out in the world frame [m]."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as data:
+        depth = data["depth"]
+        height, width = depth.shape
+        fx, fy, cx, cy = (float(v) for v in data["intrinsics"])
+        depth_map = DepthMap(
+            name=name,
+            held_out=bool(data["held_out"]),
+            camera=Camera(width, height, fx, fy, cx, cy),
+            world_from_camera=Pose.from_matrix(data["world_from_camera"]),
+            depth=depth,
+            sigma=data["sigma"],
+            normals=(data["normals"] / np.float32(32767)).astype(np.float32),
+            guessed=data["guessed"],
+        )
+    return depth_map if world_from_scene is None else depth_map.transformed(world_from_scene)

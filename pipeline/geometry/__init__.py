@@ -1,0 +1,47 @@
+"""Frames, transforms and the geometric types that flow between stages. Conventions: docs/conventions.md."""
+
+from pipeline.geometry.camera import Camera
+from pipeline.geometry.cloud import PointCloud
+from pipeline.geometry.gaussians import Gaussians
+from pipeline.geometry.mesh import Mesh
+from pipeline.geometry.plane import Plane, fit_plane, ransac_plane
+from pipeline.geometry.pose import CV_FROM_GL, Pose
+from pipeline.geometry.rotation import (
+    angle_deg,
+    is_rotation,
+    matrix_from_quaternion,
+    matrix_from_rotvec,
+    quaternion_from_matrix,
+    rotation_between,
+    rotvec_from_matrix,
+    wxyz_from_xyzw,
+    xyzw_from_wxyz,
+)
+from pipeline.geometry.similarity import Similarity, fit_similarity
+from pipeline.geometry.spherical_harmonics import SH_C0, sh_basis, sh_rotation
+
+__all__ = [
+    "CV_FROM_GL",
+    "SH_C0",
+    "Camera",
+    "Gaussians",
+    "Mesh",
+    "Plane",
+    "PointCloud",
+    "Pose",
+    "Similarity",
+    "angle_deg",
+    "fit_plane",
+    "fit_similarity",
+    "is_rotation",
+    "matrix_from_quaternion",
+    "matrix_from_rotvec",
+    "quaternion_from_matrix",
+    "ransac_plane",
+    "rotation_between",
+    "rotvec_from_matrix",
+    "sh_basis",
+    "sh_rotation",
+    "wxyz_from_xyzw",
+    "xyzw_from_wxyz",
+]

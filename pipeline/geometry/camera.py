@@ -1,0 +1,106 @@
+"""Cameras: OpenCV axes (x right, y down, z forward), pixel centres at +0.5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics of one picture size.
+
+    Attributes:
+        width: Picture width [px].
+        height: Picture height [px].
+        fx: Focal length along x [px].
+        fy: Focal length along y [px].
+        cx: Principal point [px]; the centre of the upper-left pixel is 0.5.
+        cy: Principal point [px].
+        distortion: OpenCV's (k1, k2, p1, p2); all zero for a pinhole camera.
+
+    Raises:
+        ValueError: When a size or focal length is not positive, or the principal point far outside.
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        values = np.array([self.fx, self.fy, self.cx, self.cy, *self.distortion])
+        inside = -self.width < self.cx < 2 * self.width and -self.height < self.cy < 2 * self.height
+        if self.width < 1 or self.height < 1 or not np.isfinite(values).all() or min(self.fx, self.fy) <= 0:
+            raise ValueError(f"a camera needs a positive size and positive focal lengths, got {self}")
+        if not inside:
+            raise ValueError(f"a camera's principal point must lie near the picture, got {self}")
+
+    @property
+    def is_pinhole(self) -> bool:
+        """Whether there is no lens distortion."""
+        return not any(self.distortion)
+
+    @property
+    def matrix(self) -> Array:
+        """The (3, 3) intrinsic matrix."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The same lens for a picture scaled to another size."""
+        sx, sy = width / self.width, height / self.height
+        return Camera(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy, self.distortion)
+
+    def project(self, points: ArrayLike) -> Array:
+        """Pixels (..., 2) of camera-frame points (..., 3) with z > 0."""
+        p = np.asarray(points, np.float64)
+        x, y = p[..., 0] / p[..., 2], p[..., 1] / p[..., 2]
+        k1, k2, p1, p2 = self.distortion
+        r2 = x * x + y * y
+        radial = 1 + r2 * (k1 + r2 * k2)
+        xd = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
+        yd = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
+        return np.stack([self.fx * xd + self.cx, self.fy * yd + self.cy], -1)
+
+    def rays(self, pixels: ArrayLike | None = None) -> Array:
+        """Camera-frame directions with z = 1 of pinhole pixels (..., 2), or of all pixel centres (H, W, 3).
+
+        Raises:
+            ValueError: When the camera has lens distortion.
+        """
+        if not self.is_pinhole:
+            raise ValueError(f"rays need a pinhole camera; undistort first, got distortion {self.distortion}")
+        if pixels is None:
+            grid = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
+            pixels = np.stack(grid, -1)
+        uv = np.asarray(pixels, np.float64)
+        return np.stack(
+            [(uv[..., 0] - self.cx) / self.fx, (uv[..., 1] - self.cy) / self.fy, np.ones(uv.shape[:-1])], -1
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "fx": self.fx,
+            "fy": self.fy,
+            "cx": self.cx,
+            "cy": self.cy,
+            "distortion": list(self.distortion),
+        }
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Camera:
+        """The inverse of `to_json`."""
+        k1, k2, p1, p2 = (float(v) for v in values.get("distortion", (0, 0, 0, 0)))
+        fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))
+        return Camera(int(values["width"]), int(values["height"]), fx, fy, cx, cy, (k1, k2, p1, p2))

@@ -1,0 +1,125 @@
+"""Triangle meshes with colours and a mark on what was guessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from plyfile import PlyData, PlyElement
+
+from pipeline.geometry.similarity import Similarity
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles, consistently oriented: counter-clockwise seen from the free side.
+
+    Attributes:
+        vertices: (V, 3) float32 [m, world frame].
+        triangles: (F, 3) int32, indices of vertices.
+        colors: (V, 3) uint8, sRGB.
+        guessed: (V,) bool, filled in (a closed hole) rather than measured.
+    """
+
+    vertices: NDArray[np.float32]
+    triangles: NDArray[np.int32]
+    colors: NDArray[np.uint8]
+    guessed: NDArray[np.bool_]
+
+    @staticmethod
+    def from_arrays(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> Mesh:
+        """A grey mesh in which nothing is guessed."""
+        count = len(vertices)
+        return Mesh(
+            np.asarray(vertices, np.float32),
+            np.asarray(triangles, np.int32),
+            np.full((count, 3), 180, np.uint8),
+            np.zeros(count, bool),
+        )
+
+    def transformed(self, a_from_b: Similarity) -> Mesh:
+        """The mesh of frame b, in frame a."""
+        return Mesh(a_from_b.apply(self.vertices).astype(np.float32), self.triangles, self.colors, self.guessed)
+
+    def corners(self) -> NDArray[np.float32]:
+        """The triangles' corners (F, 3, 3) [m]."""
+        return self.vertices[self.triangles]
+
+    def face_normals(self) -> NDArray[np.float64]:
+        """Unit normals (F, 3); zero for a degenerate triangle."""
+        a, b, c = np.moveaxis(self.corners().astype(np.float64), 1, 0)
+        cross = np.cross(b - a, c - a)
+        length = np.linalg.norm(cross, axis=1, keepdims=True)
+        return np.divide(cross, length, out=np.zeros_like(cross), where=length > 0)
+
+    def face_areas(self) -> NDArray[np.float64]:
+        """Areas (F,) [m^2]."""
+        a, b, c = np.moveaxis(self.corners().astype(np.float64), 1, 0)
+        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+
+    def with_faces(self, keep: NDArray[np.bool_]) -> Mesh:
+        """The mesh of the chosen triangles (F,), without vertices that nobody uses."""
+        triangles = self.triangles[keep]
+        used = np.zeros(len(self.vertices), bool)
+        used[triangles] = True
+        renumbered = np.cumsum(used, dtype=np.int32) - 1
+        return Mesh(
+            self.vertices[used],
+            renumbered[triangles].astype(np.int32),
+            self.colors[used],
+            self.guessed[used],
+        )
+
+    def joined(self, other: Mesh) -> Mesh:
+        """Both meshes in one, vertices not merged."""
+        return Mesh(
+            np.concatenate([self.vertices, other.vertices]),
+            np.concatenate([self.triangles, other.triangles + np.int32(len(self.vertices))]),
+            np.concatenate([self.colors, other.colors]),
+            np.concatenate([self.guessed, other.guessed]),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write a binary PLY with the vertex attributes red, green, blue and guessed."""
+        columns = [
+            ("x", "f4"),
+            ("y", "f4"),
+            ("z", "f4"),
+            ("red", "u1"),
+            ("green", "u1"),
+            ("blue", "u1"),
+            ("guessed", "u1"),
+        ]
+        vertex = np.empty(len(self.vertices), columns)
+        for axis, name in enumerate("xyz"):
+            vertex[name] = self.vertices[:, axis]
+        for channel, name in enumerate(("red", "green", "blue")):
+            vertex[name] = self.colors[:, channel]
+        vertex["guessed"] = self.guessed
+        face = np.empty(len(self.triangles), [("vertex_indices", "i4", (3,))])
+        face["vertex_indices"] = self.triangles
+        PlyData([PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face")]).write(str(path))
+
+    @staticmethod
+    def load(path: Path) -> Mesh:
+        """Read a triangle PLY; colours and marks may be missing.
+
+        Raises:
+            ValueError: When it is no PLY of triangles or an index points outside.
+        """
+        try:
+            data = PlyData.read(str(path), known_list_len={"face": {"vertex_indices": 3}})
+            vertex, face = data["vertex"].data, data["face"].data
+            vertices = np.stack([vertex[name] for name in "xyz"], 1).astype(np.float32)
+            triangles = np.ascontiguousarray(face["vertex_indices"], np.int32).reshape(-1, 3)
+        except Exception as error:  # plyfile raises many kinds on damaged files
+            raise ValueError(f"{path} is not a PLY of triangles: {error}") from error
+        if len(triangles) and (triangles.min() < 0 or triangles.max() >= len(vertices)):
+            raise ValueError(f"{path}: a triangle names a vertex outside 0..{len(vertices) - 1}")
+        mesh = Mesh.from_arrays(vertices, triangles)
+        names = vertex.dtype.names
+        colors = np.stack([vertex[c] for c in ("red", "green", "blue")], 1) if "red" in names else mesh.colors
+        guessed = vertex["guessed"].astype(bool) if "guessed" in names else mesh.guessed
+        return Mesh(mesh.vertices, mesh.triangles, colors.astype(np.uint8), guessed)

@@ -1,0 +1,1 @@
+"""Camera poses, intrinsics and calibration."""

@@ -1,0 +1,187 @@
+"""The posed scene: keyframes with pinhole cameras and poses, and the sparse points they share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Pose, Similarity
+
+SCENE_FILE, POINTS_FILE = "scene.json", "points.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One registered keyframe.
+
+    Attributes:
+        name: The capture frame's name.
+        image: Path of the undistorted RGB picture, relative to the poses folder.
+        camera: Pinhole intrinsics of that picture.
+        world_from_camera: Pose in the scene's frame.
+        held_out: Never part of the map or of training; localised against the finished map.
+        sigma_rotation_deg: One sigma of the rotation [deg], or None where unknown.
+        sigma_position: One sigma of the position [scene units], or None where unknown.
+        sensor_depth: Path of the sensor's 16-bit depth PNG [mm], relative to the capture folder, or None.
+        sensor_confidence: Path of its 8-bit confidence PNG, relative to the capture folder, or None.
+        depth_camera: Calibrated pinhole intrinsics of the depth image, or None.
+        camera_from_depth: Calibrated pose of the depth camera in the colour camera, or None.
+        gravity: (3,) unit direction of gravity in the camera's axes, or None.
+    """
+
+    name: str
+    image: str
+    camera: Camera
+    world_from_camera: Pose
+    held_out: bool
+    sigma_rotation_deg: float | None = None
+    sigma_position: float | None = None
+    sensor_depth: str | None = None
+    sensor_confidence: str | None = None
+    depth_camera: Camera | None = None
+    camera_from_depth: Pose | None = None
+    gravity: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SparsePoints:
+    """Triangulated points and which views saw them.
+
+    Attributes:
+        xyz: (N, 3) float64, scene frame.
+        rgb: (N, 3) uint8.
+        error: (N,) float64, mean reprojection error [px].
+        view_index: (M,) int32, index into the scene's views; one row per observation.
+        point_index: (M,) int32, index into `xyz`; one row per observation.
+    """
+
+    xyz: NDArray[np.float64]
+    rgb: NDArray[np.uint8]
+    error: NDArray[np.float64]
+    view_index: NDArray[np.int32]
+    point_index: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class PosedScene:
+    """What the poses stage hands on.
+
+    Attributes:
+        views: Registered keyframes in capture order, held-out ones included.
+        points: Sparse points from the views that are not held out.
+        scale_sigma: Relative one sigma of the metric scale, or None while the scale is arbitrary.
+        depth_scale: What sensor depth must be multiplied with to agree with the poses.
+        report: Plain JSON values for the manifest: mapper, registered and lost keyframes, sub-models,
+            reprojection error, how far poses and intrinsics moved, the colour-from-depth calibration.
+    """
+
+    views: tuple[View, ...]
+    points: SparsePoints
+    scale_sigma: float | None
+    depth_scale: float
+    report: dict[str, Any]
+
+    @property
+    def training(self) -> tuple[View, ...]:
+        """The views that map and splat may use."""
+        return tuple(view for view in self.views if not view.held_out)
+
+    @property
+    def held_out(self) -> tuple[View, ...]:
+        """The views that only the check may use."""
+        return tuple(view for view in self.views if view.held_out)
+
+    def transformed(self, a_from_b: Similarity) -> PosedScene:
+        """The scene of frame b, in frame a: poses, points, sigmas and the depth scale."""
+        scale = a_from_b.scale
+        views = tuple(
+            replace(
+                view,
+                world_from_camera=a_from_b.apply_pose(view.world_from_camera),
+                sigma_position=None if view.sigma_position is None else view.sigma_position * scale,
+                camera_from_depth=None
+                if view.camera_from_depth is None
+                else Pose(view.camera_from_depth.rotation, view.camera_from_depth.translation * scale),
+            )
+            for view in self.views
+        )
+        points = replace(self.points, xyz=a_from_b.apply(self.points.xyz))
+        return replace(self, views=views, points=points, depth_scale=self.depth_scale * scale)
+
+    def save(self, folder: Path) -> None:
+        """Write `scene.json` and `points.npz`."""
+        with (folder / POINTS_FILE).open("wb") as file:
+            np.savez(file, **{name: getattr(self.points, name) for name in SparsePoints.__dataclass_fields__})
+        content = {
+            "scale_sigma": self.scale_sigma,
+            "depth_scale": self.depth_scale,
+            "report": self.report,
+            "views": [_view_to_json(view) for view in self.views],
+        }
+        (folder / SCENE_FILE).write_text(json.dumps(content, indent=1))
+
+    @staticmethod
+    def load(folder: Path) -> PosedScene:
+        """Read what `save` wrote."""
+        content = json.loads((folder / SCENE_FILE).read_text())
+        with np.load(folder / POINTS_FILE, allow_pickle=False) as data:
+            points = SparsePoints(**{name: data[name] for name in SparsePoints.__dataclass_fields__})
+        return PosedScene(
+            views=tuple(_view_from_json(values) for values in content["views"]),
+            points=points,
+            scale_sigma=content["scale_sigma"],
+            depth_scale=content["depth_scale"],
+            report=content["report"],
+        )
+
+
+def read_image(poses_folder: Path, view: View, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The view's undistorted RGB picture (H, W, 3) uint8, area-averaged down to `size` = (width, height)."""
+    picture = cv2.imread(str(poses_folder / view.image), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise FileNotFoundError(f"{poses_folder / view.image} is missing or no picture")
+    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    if size is not None and size != (picture.shape[1], picture.shape[0]):
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(picture, np.uint8)
+
+
+def _view_to_json(view: View) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "image": view.image,
+        "camera": view.camera.to_json(),
+        "world_from_camera": view.world_from_camera.matrix.tolist(),
+        "held_out": view.held_out,
+        "sigma_rotation_deg": view.sigma_rotation_deg,
+        "sigma_position": view.sigma_position,
+        "sensor_depth": view.sensor_depth,
+        "sensor_confidence": view.sensor_confidence,
+        "depth_camera": None if view.depth_camera is None else view.depth_camera.to_json(),
+        "camera_from_depth": None if view.camera_from_depth is None else view.camera_from_depth.matrix.tolist(),
+        "gravity": None if view.gravity is None else [float(v) for v in view.gravity],
+    }
+
+
+def _view_from_json(values: dict[str, Any]) -> View:
+    depth_camera, relative, gravity = values["depth_camera"], values["camera_from_depth"], values["gravity"]
+    return View(
+        name=values["name"],
+        image=values["image"],
+        camera=Camera.from_json(values["camera"]),
+        world_from_camera=Pose.from_matrix(values["world_from_camera"]),
+        held_out=values["held_out"],
+        sigma_rotation_deg=values["sigma_rotation_deg"],
+        sigma_position=values["sigma_position"],
+        sensor_depth=values["sensor_depth"],
+        sensor_confidence=values["sensor_confidence"],
+        depth_camera=None if depth_camera is None else Camera.from_json(depth_camera),
+        camera_from_depth=None if relative is None else Pose.from_matrix(relative),
+        gravity=None if gravity is None else np.asarray(gravity, np.float64),
+    )

@@ -1,0 +1,1 @@
+"""Where a robot can stand, start and go."""

@@ -1,0 +1,1 @@
+"""Gaussian splats: training, files, levels of detail."""

@@ -1,0 +1,1 @@
+"""The CPU rasteriser: pictures and gradients of Gaussians."""

@@ -1,0 +1,71 @@
+"""What a stage is: a pure function from finished folders and parameters to one new folder."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RunStage = Callable[[Mapping[str, Path], Any, Path], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend and why it was taken.
+
+    Attributes:
+        backend: Its name; "cpu" where there is only one.
+        reason: One clause, for people: "the capture has depth".
+    """
+
+    backend: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What can be known of a capture without building anything; backends are chosen by it.
+
+    Attributes:
+        kind: The reader: photos, rgbd, polycam.
+        frames: How many pictures.
+        has_poses: Whether all pictures have poses.
+        has_depth: Whether all pictures have depth.
+        has_gravity: Whether gravity is known from a sensor.
+        ordered: Whether it is a sequence in time.
+    """
+
+    kind: str
+    frames: int
+    has_poses: bool
+    has_depth: bool
+    has_gravity: bool
+    ordered: bool
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes:
+        name: Its name, also the folder's and the recipe section's.
+        version: Raised whenever the same inputs give another result; part of the key.
+        needs: Names of the stages whose folders it reads ("source" is the capture on disk).
+        params: Frozen dataclass of its parameters; every field has a default.
+        function: "module:function" of its `run(inputs, params, out_dir)`, imported when it runs.
+        choose: Picks the backend from the capture's traits and the parameters.
+    """
+
+    name: str
+    version: int
+    needs: tuple[str, ...]
+    params: type
+    function: str
+    choose: Callable[[Traits, Any], Choice]
+
+    def load(self) -> RunStage:
+        """Import the function that does the work."""
+        module, _, function = self.function.partition(":")
+        return getattr(importlib.import_module(module), function)
