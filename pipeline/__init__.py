@@ -1,1 +1,29 @@
-"""From a capture of a real place to a scene bundle: mesh, splat and measured quality in one frame."""
+"""From a capture of a real place to a scene bundle: mesh, splat and measured quality in one frame.
+
+>>> from pipeline import BuildRequest, Bundle, build
+>>> result = build(BuildRequest(Path("photos")))
+>>> bundle = Bundle.open(result.bundle)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.building import BuildRequest, BuildResult, Plan, build, plan
+    from pipeline.bundle.bundle import Bundle
+
+__all__ = ["BuildRequest", "BuildResult", "Bundle", "Plan", "build", "plan"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import pipeline` alone loads nothing heavy."""
+    if name == "Bundle":
+        from pipeline.bundle.bundle import Bundle
+
+        return Bundle
+    if name in __all__:
+        from pipeline import building
+
+        return getattr(building, name)
+    raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

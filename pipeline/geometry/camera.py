@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -85,6 +86,12 @@ class Camera:
         return np.stack(
             [(uv[..., 0] - self.cx) / self.fx, (uv[..., 1] - self.cy) / self.fy, np.ones(uv.shape[:-1])], -1
         )
+
+    def undistorted_ray(self, pixel: ArrayLike) -> Array:
+        """Camera-frame direction (3,) with z = 1 of one pixel (2,), lens distortion undone."""
+        point = np.asarray(pixel, np.float64).reshape(1, 1, 2)
+        x, y = cv2.undistortPoints(point, self.matrix, np.array(self.distortion)).reshape(2)
+        return np.array([x, y, 1.0])
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -33,6 +33,8 @@ class View:
         depth_camera: Calibrated pinhole intrinsics of the depth image, or None.
         camera_from_depth: Calibrated pose of the depth camera in the colour camera, or None.
         gravity: (3,) unit direction of gravity in the camera's axes, or None.
+        source_camera: The lens as estimated, distortion included, at the capture's picture size; None when the
+            undistorted picture is the capture's own.
     """
 
     name: str
@@ -47,6 +49,7 @@ class View:
     depth_camera: Camera | None = None
     camera_from_depth: Pose | None = None
     gravity: NDArray[np.float64] | None = None
+    source_camera: Camera | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +169,13 @@ def _view_to_json(view: View) -> dict[str, Any]:
         "depth_camera": None if view.depth_camera is None else view.depth_camera.to_json(),
         "camera_from_depth": None if view.camera_from_depth is None else view.camera_from_depth.matrix.tolist(),
         "gravity": None if view.gravity is None else [float(v) for v in view.gravity],
+        "source_camera": None if view.source_camera is None else view.source_camera.to_json(),
     }
 
 
 def _view_from_json(values: dict[str, Any]) -> View:
     depth_camera, relative, gravity = values["depth_camera"], values["camera_from_depth"], values["gravity"]
+    source_camera = values["source_camera"]
     return View(
         name=values["name"],
         image=values["image"],
@@ -184,4 +189,5 @@ def _view_from_json(values: dict[str, Any]) -> View:
         depth_camera=None if depth_camera is None else Camera.from_json(depth_camera),
         camera_from_depth=None if relative is None else Pose.from_matrix(relative),
         gravity=None if gravity is None else np.asarray(gravity, np.float64),
+        source_camera=None if source_camera is None else Camera.from_json(source_camera),
     )

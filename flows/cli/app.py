@@ -1,0 +1,118 @@
+"""The `splatyard` program: parses, runs one command, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import logging
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.cli import build, card, check, doctor, inspect, view
+from pipeline.errors import SplatyardError
+
+COMMANDS = (build, inspect, check, view, doctor, card)
+OK, FAILED, WRONG_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
+"""Exit codes: a check failed; the input, the machine or the command line is wrong; a bug; Ctrl-C."""
+
+DESCRIPTION = "From a capture of a real place to a scene bundle that robots can be trained in."
+EXAMPLES = """\
+first steps:
+  splatyard doctor                                   what this machine can run
+  splatyard build scene_cards/samples/hall           the sample capture, to bundles/hall/<version>
+  splatyard view bundles/hall/1.0.0                  look at it in a browser
+
+`splatyard COMMAND --help` shows a command's options with examples."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    program = argparse.ArgumentParser(
+        "splatyard",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    program.add_argument("--version", action="version", version=f"splatyard {_version()}")
+    program.add_argument("--debug", action="store_true", help="show the traceback of an error, and log in detail")
+    commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in COMMANDS:
+        name = module.__name__.rpartition(".")[2]
+        texts = {"help": module.HELP, "description": module.DESCRIPTION, "epilog": f"examples:\n{module.EXAMPLES}"}
+        command = commands.add_parser(name, **texts, formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return program
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    Raises:
+        SystemExit: From argparse, for --help (0) and for a command line that doesn't parse (2).
+    """
+    options = parser().parse_args(arguments)
+    _configure_logging(detailed=options.debug)
+    try:
+        return options.run(options)
+    except SplatyardError as error:
+        _show_error(error)
+        if options.debug:
+            traceback.print_exc()
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished stages are kept, run again to resume", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `splatyard inspect X | head` is no error
+        sys.stderr.close()
+        return OK
+    except Exception as error:
+        return _crash(options.command, error, show=options.debug)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("splatyard")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _configure_logging(*, detailed: bool) -> None:
+    handler = _ScreenHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s" if detailed else "%(message)s"))
+    for name in ("pipeline", "flows"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.DEBUG if detailed else logging.INFO)
+
+
+class _ScreenHandler(logging.Handler):
+    """Writes lines above the progress bars instead of through them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _show_error(error: SplatyardError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    message = Text("error: ", "bold red").append(str(error), "red")
+    Console(stderr=True, soft_wrap=True).print(message)
+
+
+def _crash(command: str, error: Exception, *, show: bool) -> int:
+    with tempfile.NamedTemporaryFile(
+        "w", prefix=f"splatyard-{command}-", suffix=".log", delete=False, encoding="utf-8"
+    ) as log:
+        traceback.print_exc(file=log)
+    if show:
+        traceback.print_exc()
+    name = type(error).__name__
+    print(f"bug in splatyard: {name}: {error}; the traceback is in {Path(log.name)}", file=sys.stderr)
+    return CRASHED

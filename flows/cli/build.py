@@ -1,0 +1,105 @@
+"""`splatyard build`: a capture to a bundle, through the Prefect flow."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.build import BuildRequest
+
+HELP = "turn a capture into a scene bundle"
+DESCRIPTION = """\
+Turns a capture - a folder of photos, an RGB-D recording or a phone scan - into a scene bundle: mesh and splat in one
+gravity-aligned metric frame, with measured quality. What an earlier or a killed run finished is not done again."""
+EXAMPLES = """\
+  splatyard build scene_cards/samples/hall --name hall
+  splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
+  splatyard build photos/ --camera-height 1.5
+  splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
+  splatyard build scan/ --dry-run                   what would run, what is cached, with which backend and why
+  splatyard build scan/ --until mesh                stop after the mesh stage"""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of `build`."""
+    command.add_argument("path", metavar="PATH", type=Path, help="the capture: a folder")
+    command.add_argument("--name", help="name of the bundle (default: made from the folder's name)")
+    command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="default: %(default)s")
+    command.add_argument("--card", type=Path, metavar="CARD.yaml", help="the scene's card: source, licence, recipe")
+    command.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="STAGE.PARAM=VALUE",
+        help="one stage parameter; may be given more than once, wins over the card",
+    )
+    command.add_argument("--until", metavar="STAGE", help="stop after this stage; no bundle is made before `bundle`")
+    command.add_argument("--dry-run", action="store_true", help="show what would run, and run nothing")
+    scale = command.add_mutually_exclusive_group()
+    scale.add_argument(
+        "--known-length",
+        metavar="METRES@PHOTO:U,V:U,V",
+        help="two pixels of one photo that are so far apart; gives the scale",
+    )
+    scale.add_argument("--camera-height", type=float, metavar="METRES", help="median camera height above the floor")
+    command.add_argument("--version", metavar="X.Y.Z", help="version of the bundle (default: the next free one)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from flows.cli import tables
+    from pipeline.build import BuildRequest, plan
+
+    request = BuildRequest(
+        source=options.path,
+        name=options.name,
+        out=options.out,
+        work=None,
+        card=options.card,
+        settings=tuple(options.settings),
+        known_length=options.known_length,
+        camera_height=options.camera_height,
+        until=options.until,
+        version=options.version,
+    )
+    if options.dry_run:
+        planned = plan(request)
+        tables.show(tables.plan_table(planned))
+        tables.say(f"bundle: {planned.bundle_folder}")
+        return 0
+    return _build(request)
+
+
+def _build(request: BuildRequest) -> int:
+    from flows.build import run as run_flow
+    from flows.cli import tables
+    from pipeline.bundle import Bundle
+
+    result = run_flow(request)
+    if result.executed:
+        tables.show(tables.times_table(result.executed, result.seconds))
+    else:
+        tables.say("nothing to do: every stage was finished before")
+    if result.bundle is None:
+        tables.say(f"stopped after {request.until}; log: {result.log}")
+        return 0
+    bundle = Bundle.open(result.bundle)
+    tables.show(tables.gates_table(bundle.quality.gates))
+    failed = [gate.name for gate in bundle.quality.gates if not gate.passed]
+    if failed:
+        tables.say(f"[bold red]{len(failed)} gate(s) failed: {', '.join(failed)}.[/] The bundle is made, marked failed.")
+    else:
+        tables.say("[bold green]all gates passed[/]")
+    pictures = bundle.root / "quality"
+    tables.say(f"bundle:    {bundle.root}")
+    if pictures.is_dir():
+        tables.say(f"pictures:  {pictures}")
+    tables.say(f"log:       {result.log}")
+    tables.say(f"look:      splatyard view {tables.quoted(bundle.root)}")
+    tables.say(f"figures:   splatyard inspect {tables.quoted(bundle.root)}")
+    sys.stdout.flush()
+    return 0

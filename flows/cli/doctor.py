@@ -1,0 +1,72 @@
+"""`splatyard doctor`: what this machine can run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.doctor import Finding, Report
+
+HELP = "what this machine can run, and what is missing"
+DESCRIPTION = """\
+Looks at the machine, the packages, the system's libraries and the backends, and names the exact command that brings
+what is missing. Exit code 1 when the CPU pipeline lacks something."""
+EXAMPLES = """\
+  splatyard doctor
+  splatyard doctor --json"""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of `doctor`."""
+    command.add_argument("--json", action="store_true", help="for machines")
+    command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="where results would go")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from pipeline.doctor import examine
+
+    report = examine(options.out)
+    if options.json:
+        print(json.dumps(report.to_json(), indent=1))
+    else:
+        _show(report)
+    return 0 if report.ready else 1
+
+
+def _show(report: Report) -> None:
+    from rich.markup import escape
+
+    from flows.cli import tables
+
+    for group, findings in groupby(report.findings, key=lambda finding: finding.group):
+        rows = [
+            (escape(f.name), _state(f), escape(f.detail), escape(f.remedy)) for f in findings
+        ]
+        tables.show(tables.plain_table(group, ["name", "state", "found", "command or step"], rows))
+    if report.ready:
+        tables.say("[bold green]the CPU pipeline runs here[/]")
+        return
+    tables.say("[bold red]the CPU pipeline lacks something here. In this order:[/]")
+    for command in commands(finding for finding in report.findings if finding.needed):
+        tables.say(f"  {escape(command)}")
+
+
+def _state(finding: Finding) -> str:
+    if finding.state == "missing" and not finding.needed:
+        return "[dim]missing[/]"
+    return {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "missing": "[bold red]MISSING[/]"}[finding.state]
+
+
+def commands(findings: Iterable[Finding]) -> list[str]:
+    """Each remedy once; all of apt-get's in one."""
+    prefix = "apt-get install -y "
+    remedies = list(dict.fromkeys(f.remedy for f in findings if f.state == "missing" and f.remedy))
+    packages = [remedy.removeprefix(prefix) for remedy in remedies if remedy.startswith(prefix)]
+    others = [remedy for remedy in remedies if not remedy.startswith(prefix)]
+    return ([prefix + " ".join(packages)] if packages else []) + others

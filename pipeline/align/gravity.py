@@ -1,0 +1,188 @@
+"""Gravity: estimates of the up direction from sensors, cameras and surfaces, fused with their sigmas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.align.surfaces import Surfaces
+from pipeline.capture.model import Capture
+from pipeline.geometry import Pose, angle_deg
+from pipeline.poses.scene import View
+
+Array = NDArray[np.float64]
+
+ACCELEROMETER_BIAS_DEG = 0.15
+"""What averaging over frames can't remove: the sensor's own misalignment."""
+
+LEVEL_SURFACES_SIGMA_DEG = 0.15
+"""How level floors and how plumb walls are built."""
+
+
+@dataclass(frozen=True, eq=False)
+class UpEstimate:
+    """One opinion on where up is.
+
+    Attributes:
+        source: accelerometer, arkit, surfaces or cameras.
+        up: (3,) unit, scene frame.
+        sigma_deg: One sigma [deg].
+    """
+
+    source: str
+    up: Array
+    sigma_deg: float
+
+
+def up_from_accelerometer(views: Sequence[View]) -> UpEstimate | None:
+    """Robust mean of the frames' gravity readings, turned into the scene's frame."""
+    readings = [view.world_from_camera.rotate(-view.gravity) for view in views if view.gravity is not None]
+    if len(readings) < 3:
+        return None
+    up = np.median(readings, axis=0)
+    up /= np.linalg.norm(up)
+    off = _angles_deg(np.array(readings), up)
+    kept = np.array(readings)[off <= max(3 * float(np.median(off)), 0.05)]
+    up = _unit(kept.mean(0))
+    spread = float(np.sqrt(np.mean(_angles_deg(kept, up) ** 2)))
+    return UpEstimate("accelerometer", up, float(np.hypot(spread / np.sqrt(len(kept)), ACCELEROMETER_BIAS_DEG)))
+
+
+def up_from_capture_world(capture: Capture, views: Sequence[View]) -> UpEstimate | None:
+    """The up direction that the source says its world has, carried over by the poses of both worlds."""
+    if capture.up_in_world is None or capture.up_sigma_deg is None:
+        return None
+    given = {frame.name: frame.world_from_camera for frame in capture.frames}
+    ups = []
+    for view in views:
+        pose = given.get(view.name)
+        if pose is not None:
+            ups.append(view.world_from_camera.rotation @ pose.rotation.T @ capture.up_in_world)
+    return UpEstimate(capture.kind, _unit(np.median(ups, axis=0)), capture.up_sigma_deg) if ups else None
+
+
+def up_from_cameras(views: Sequence[View]) -> UpEstimate:
+    """People hold cameras level: the pictures' x axes lie in one horizontal plane, their y axes point down.
+
+    Source: R. Szeliski, Image alignment and stitching, 2006, section 2.4 (up vector of a panorama).
+    """
+    right = np.array([view.world_from_camera.rotation[:, 0] for view in views])
+    up_axes = np.array([-view.world_from_camera.rotation[:, 1] for view in views])
+    mean_up = _unit(up_axes.mean(0))
+    values, vectors = np.linalg.eigh(right.T @ right / len(right))
+    normal = vectors[:, 0] * np.sign(vectors[:, 0] @ mean_up or 1.0)
+    # looking one way only, the x axes are nearly parallel and say nothing about pitch
+    spread_enough = values[1] > 0.05 and normal @ mean_up > 0.5
+    up = normal if spread_enough else mean_up
+    return UpEstimate("cameras", up, 4.0 if spread_enough else 10.0)
+
+
+def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None:
+    """Refine a rough up: floors, tables and ceilings are level, walls are plumb.
+
+    Minimises the area-weighted squared sine between level normals and up, and cosine between plumb normals
+    and up (the smallest eigenvector of one 3x3 matrix), in rounds of falling tolerance. The sigma is what the
+    level and the plumb surfaces disagree by, but no less than how straight rooms are built.
+    """
+    if len(surfaces.points) < 500:
+        return None
+    normals, area = surfaces.normals, np.minimum(surfaces.area, np.percentile(surfaces.area, 95))
+    up = rough.up
+    start = float(np.clip(3 * rough.sigma_deg, 5, 25))
+    for tolerance in np.geomspace(start, 3.0, 8):
+        matrix = np.zeros((3, 3))
+        for _ in range(3):
+            level, plumb = _weights(normals, area, up, float(tolerance))
+            matrix = _scatter(normals, plumb) - _scatter(normals, level)
+            if level.sum() + plumb.sum() < 0.05 * area.sum():
+                return None
+            up = _towards(np.linalg.eigh(matrix)[1][:, 0], up)
+    level, plumb = _weights(normals, area, up, 3.0)
+    total = level.sum() + plumb.sum()
+    opinions = []
+    if level.sum() > 0.15 * total:
+        opinions.append(_towards(np.linalg.eigh(-_scatter(normals, level))[1][:, 0], up))
+    walls = np.linalg.eigh(_scatter(normals, plumb))
+    if plumb.sum() > 0.15 * total and walls[0][1] > 0.1 * walls[0][2]:  # walls of two directions
+        opinions.append(_towards(walls[1][:, 0], up))
+    if not opinions:
+        return None
+    if len(opinions) == 2:
+        disagreement = float(_angles_deg(opinions[0][None], opinions[1])[0]) / 2
+        return UpEstimate("surfaces", up, float(np.hypot(LEVEL_SURFACES_SIGMA_DEG, disagreement)))
+    return UpEstimate("surfaces", up, 0.5)
+
+
+def fuse(estimates: Sequence[UpEstimate]) -> UpEstimate:
+    """Information-weighted mean; where opinions differ by more than their sigmas allow, the sigma grows."""
+    weights = np.array([1 / estimate.sigma_deg**2 for estimate in estimates])
+    ups = np.array([estimate.up for estimate in estimates])
+    up = _unit(weights @ ups)
+    chi2 = float(weights @ _angles_deg(ups, up) ** 2)
+    degrees = 2 * (len(estimates) - 1)  # each direction has two
+    inflation = max(1.0, np.sqrt(chi2 / degrees)) if degrees else 1.0
+    strongest = weights >= 0.1 * weights.max()
+    source = "+".join(e.source for e, counts in zip(estimates, strongest, strict=True) if counts)
+    return UpEstimate(source, up, float(inflation / np.sqrt(weights.sum())))
+
+
+def dominant_wall_direction(surfaces: Surfaces, up: Array, views: Sequence[View]) -> Array:
+    """Horizontal unit direction (3,) along the walls, of the four the one nearest to the first camera's view.
+
+    Walls of a room meet at right angles, so azimuths are averaged modulo 90 degrees (four-fold phase).
+    """
+    look = views[0].world_from_camera.rotation[:, 2]
+    east = _unit(look - (look @ up) * up if abs(look @ up) < 0.99 else np.cross(up, np.eye(3)[np.argmin(np.abs(up))]))
+    north = np.cross(up, east)
+    plumb = np.abs(surfaces.normals @ up) < np.sin(np.deg2rad(10))
+    if plumb.sum() < 100:
+        return east
+    azimuth = np.arctan2(surfaces.normals[plumb] @ north, surfaces.normals[plumb] @ east)
+    counts, edges = np.histogram(np.mod(azimuth, np.pi / 2), 90, (0, np.pi / 2), weights=surfaces.area[plumb])
+    peak = edges[np.argmax(np.convolve(np.r_[counts[-1], counts, counts[0]], np.ones(3), "valid"))] + np.pi / 360
+    off = np.mod(azimuth - peak + np.pi / 4, np.pi / 2) - np.pi / 4
+    near = np.abs(off) < np.deg2rad(4)
+    angle = peak + float(np.average(off[near], weights=surfaces.area[plumb][near]))
+    angle = np.mod(angle + np.pi / 4, np.pi / 2) - np.pi / 4
+    return np.cos(angle) * east + np.sin(angle) * north
+
+
+def tilt_deg(a: Array, b: Array) -> float:
+    """Angle [deg] between two unit directions (3,)."""
+    return float(_angles_deg(a[None], b)[0])
+
+
+def rotation_spread_deg(poses: Sequence[Pose]) -> float:
+    """Largest angle [deg] between the first pose and any other."""
+    first = poses[0].rotation
+    return float(max(angle_deg(first, pose.rotation) for pose in poses))
+
+
+def _weights(normals: Array, area: Array, up: Array, tolerance_deg: float) -> tuple[Array, Array]:
+    cosine = normals @ up
+    limit = np.sin(np.deg2rad(tolerance_deg))
+    sine = np.sqrt(np.maximum(0, 1 - cosine**2))
+    level = np.where(sine < limit, (1 - (sine / limit) ** 2) ** 2, 0) * area  # Tukey's biweight
+    plumb = np.where(np.abs(cosine) < limit, (1 - (cosine / limit) ** 2) ** 2, 0) * area
+    return level, plumb
+
+
+def _scatter(normals: Array, weights: Array) -> Array:
+    return (normals * weights[:, None]).T @ normals
+
+
+def _towards(direction: Array, like: Array) -> Array:
+    return direction if direction @ like >= 0 else -direction
+
+
+def _unit(vector: Array) -> Array:
+    return vector / np.linalg.norm(vector)
+
+
+def _angles_deg(directions: Array, reference: Array) -> Array:
+    """Small angles exactly: arccos loses them."""
+    sine = np.linalg.norm(np.cross(directions, reference), axis=-1)
+    return np.rad2deg(np.arctan2(sine, directions @ reference))

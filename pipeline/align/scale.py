@@ -1,0 +1,140 @@
+"""Metric scale: from the sensor, a known length, the camera's height, or assumed and said so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.align.params import KnownLength
+from pipeline.depth.maps import load_depth_map
+from pipeline.errors import ReconstructionError
+from pipeline.poses.scene import PosedScene, View
+
+Array = NDArray[np.float64]
+
+CLICK_SIGMA_PX = 1.0
+"""How well a person hits a pixel of the photo."""
+
+CAMERA_HEIGHT_SIGMA = 0.1
+"""Relative: a person's guess of how high the camera was held."""
+
+ASSUMED_CAMERA_HEIGHT = 1.4
+"""[m], how high people hold phones; only ever used together with `scale: assumed`."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Metres per scene unit.
+
+    Attributes:
+        value: Metres per scene unit.
+        sigma: Relative one sigma, None when assumed.
+        source: sensor, known_length, camera_height or assumed.
+    """
+
+    value: float
+    sigma: float | None
+    source: str
+
+
+def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder: Path) -> Scale:
+    """Scale by two pixels of one photo whose places are a known distance apart.
+
+    Each pixel's place is the front surface that the neighbouring views' depth maps agree on, so it also works
+    for a photo that is held out.
+
+    Raises:
+        ReconstructionError: When the photo isn't registered, a pixel lies outside, or has no depth.
+    """
+    view = next((view for view in scene.views if view.name == known.image), None)
+    if view is None:
+        raise ReconstructionError(
+            "a known length needs a registered photo",
+            found=f"{known.image!r} is not among the {len(scene.views)} registered ones",
+            remedy=f"name one of {', '.join(v.name for v in scene.views[:6])} ...",
+        )
+    ends: list[Array] = []
+    sigmas: list[float] = []
+    for pixel in (known.a, known.b):
+        ray, pixel_size = _ray(view, pixel)
+        depth, sigma = _front_depth(view, ray, scene, depth_folder, pixel)
+        ends.append(view.world_from_camera.apply(ray * depth))
+        sigmas += [sigma * float(np.linalg.norm(ray)), CLICK_SIGMA_PX * pixel_size * depth]
+    length = float(np.linalg.norm(ends[0] - ends[1]))
+    if length <= 0:
+        raise ReconstructionError(
+            "the two ends of a known length must be apart", found="the same place", remedy="choose other pixels"
+        )
+    return Scale(known.metres / length, float(np.linalg.norm(sigmas)) / length, "known_length")
+
+
+def scale_from_camera_height(metres: float, height: float | None) -> Scale:
+    """Scale by the track's median height above the floor.
+
+    Args:
+        metres: As the user gives it [m].
+        height: As reconstructed [scene units], None when no floor was found.
+
+    Raises:
+        ReconstructionError: When no floor was found.
+    """
+    if height is None:
+        raise ReconstructionError(
+            "--camera-height needs a floor in the pictures",
+            found="no large level surface below the cameras",
+            remedy="give --known-length instead",
+        )
+    return Scale(metres / height, CAMERA_HEIGHT_SIGMA, "camera_height")
+
+
+def assumed_scale(height: float | None, median_depth: float) -> Scale:
+    """A guess that makes the scene about life-size; its gate fails."""
+    value = ASSUMED_CAMERA_HEIGHT / height if height else 2.0 / median_depth
+    return Scale(value, None, "assumed")
+
+
+def _ray(view: View, pixel: tuple[float, float]) -> tuple[Array, float]:
+    """Camera-frame ray (z = 1) of a pixel of the photo as shown, and the size of one such pixel at z = 1."""
+    lens = view.source_camera or view.camera
+    if not (0 <= pixel[0] <= lens.width and 0 <= pixel[1] <= lens.height):
+        raise ReconstructionError(
+            "a known length's pixels must lie in the photo",
+            found=f"{pixel} in {view.name}, which is {lens.width} x {lens.height}",
+            remedy="read the pixels off the photo in its full size",
+        )
+    return lens.undistorted_ray(pixel), 1 / lens.fx
+
+
+def _front_depth(
+    view: View, ray: Array, scene: PosedScene, depth_folder: Path, pixel: tuple[float, float]
+) -> tuple[float, float]:
+    """Depth along the ray and its sigma [scene units], from all maps that see the place."""
+    target = view.camera.project(ray)
+    radius = max(2.0, 0.004 * view.camera.width)
+    camera_from_world = view.world_from_camera.inverse()
+    candidates: list[Array] = []
+    for other in scene.training:
+        path = depth_folder / f"{other.name}.npz"
+        if not path.exists():
+            continue
+        depth_map = load_depth_map(depth_folder, other.name)
+        keep = (depth_map.depth > 0) & ~depth_map.guessed
+        local = camera_from_world.apply(depth_map.points()[keep])
+        ahead = local[:, 2] > 0
+        local = local[ahead]
+        near = np.linalg.norm(view.camera.project(local) - target, axis=1) < radius
+        candidates.append(local[near, 2])
+    depths = np.sort(np.concatenate(candidates)) if candidates else np.zeros(0)
+    if len(depths) < 5:
+        raise ReconstructionError(
+            "a known length's pixels must show a place that was reconstructed",
+            found=f"no depth at pixel {pixel} of {view.name}",
+            remedy="choose pixels on textured surfaces that several photos show",
+        )
+    front = depths[int(0.1 * len(depths))]
+    surface = depths[np.abs(depths / front - 1) < 0.03]
+    spread = float(np.median(np.abs(surface - np.median(surface)))) * 1.4826
+    return float(np.median(surface)), spread / np.sqrt(min(len(surface), 9))

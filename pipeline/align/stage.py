@@ -1,0 +1,124 @@
+"""The align stage: gravity, scale, floor and the world frame."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.align.alignment import Alignment
+from pipeline.align.floor import Floor, find_floor
+from pipeline.align.gravity import (
+    UpEstimate,
+    dominant_wall_direction,
+    fuse,
+    tilt_deg,
+    up_from_accelerometer,
+    up_from_cameras,
+    up_from_capture_world,
+    up_from_surfaces,
+)
+from pipeline.align.params import AlignParams
+from pipeline.align.scale import Scale, assumed_scale, scale_from_camera_height, scale_from_known_length
+from pipeline.align.surfaces import sample_surfaces
+from pipeline.capture.model import Capture
+from pipeline.geometry import Similarity
+from pipeline.poses.scene import PosedScene
+
+logger = logging.getLogger(__name__)
+
+
+def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
+    """Read capture, poses and depth; write `alignment.json`.
+
+    Raises:
+        ReconstructionError: When a scale that the user gave can't be applied.
+    """
+    capture, scene = Capture.load(inputs["capture"]), PosedScene.load(inputs["poses"])
+    surfaces = sample_surfaces(inputs["depth"])
+    views = scene.training
+    sensors = [up_from_accelerometer(views), up_from_capture_world(capture, views)]
+    estimates = [estimate for estimate in sensors if estimate is not None]
+    rough = fuse(estimates) if estimates else up_from_cameras(views)
+    from_surfaces = up_from_surfaces(surfaces, rough)
+    if from_surfaces is not None:
+        estimates.append(from_surfaces)
+    gravity = fuse(estimates) if estimates else rough
+
+    centres = np.array([view.world_from_camera.translation for view in views])
+    floor = find_floor(surfaces, gravity.up, centres)
+    height = float(np.median(centres @ gravity.up) - floor.height) if floor else None
+    scale = _scale(params, scene, inputs["depth"], height, surfaces.points, centres)
+    x_axis = dominant_wall_direction(surfaces, gravity.up, views)
+    alignment = Alignment(
+        world_from_scene=_world_from_scene(gravity.up, x_axis, scale, centres, floor, surfaces.points),
+        gravity_source=gravity.source,
+        gravity_sigma_deg=gravity.sigma_deg,
+        scale_source=scale.source,
+        scale_sigma=scale.sigma,
+        floor_found=floor is not None,
+        report=_report(estimates or [rough], gravity, floor, scale, height),
+    )
+    alignment.save(out_dir)
+    logger.info("gravity from %s +- %.2f deg, scale from %s", gravity.source, gravity.sigma_deg, scale.source)
+
+
+def _scale(
+    params: AlignParams,
+    scene: PosedScene,
+    depth_folder: Path,
+    height: float | None,
+    points: NDArray[np.float64],
+    centres: NDArray[np.float64],
+) -> Scale:
+    if params.known_length is not None:
+        return scale_from_known_length(params.known_length, scene, depth_folder)
+    if params.camera_height is not None:
+        return scale_from_camera_height(params.camera_height, height)
+    if scene.scale_sigma is not None:
+        return Scale(1.0, scene.scale_sigma, "sensor")
+    around = points if len(points) else scene.points.xyz
+    return assumed_scale(height, float(np.median(np.linalg.norm(around - np.median(centres, 0), axis=1))))
+
+
+def _world_from_scene(
+    up: NDArray[np.float64],
+    x_axis: NDArray[np.float64],
+    scale: Scale,
+    centres: NDArray[np.float64],
+    floor: Floor | None,
+    points: NDArray[np.float64],
+) -> Similarity:
+    """Z up, X along the walls, origin on the floor below the middle of the track."""
+    rotation = np.stack([x_axis, np.cross(up, x_axis), up])
+    middle = scale.value * rotation @ np.median(centres, 0)
+    if floor is not None:
+        ground = floor.height
+    elif len(points):
+        ground = float(min(np.percentile(points @ up, 1), (centres @ up).min()))
+    else:
+        ground = float((centres @ up).min())
+    return Similarity(scale.value, rotation, -np.array([middle[0], middle[1], scale.value * ground]))
+
+
+def _report(
+    estimates: list[UpEstimate], gravity: UpEstimate, floor: Floor | None, scale: Scale, height: float | None
+) -> dict[str, object]:
+    return {
+        "gravity": [
+            {
+                "source": estimate.source,
+                "sigma_deg": round(estimate.sigma_deg, 4),
+                "off_the_result_deg": round(tilt_deg(estimate.up, gravity.up), 4),
+            }
+            for estimate in estimates
+        ],
+        "floor": None
+        if floor is None
+        else {"rms_m": round(floor.rms * scale.value, 5), "share_of_level_area": round(floor.share, 4)},
+        "camera_height_m": None if height is None else round(height * scale.value, 4),
+        "metres_per_scene_unit": scale.value,
+    }

@@ -1,0 +1,278 @@
+"""From a request to a bundle: plan the stages, then run those whose results are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.card import Card, apply_recipe, load_card, parse_known_length, parse_set
+from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record, stage_key
+from pipeline.errors import CaptureError, CardError
+from pipeline.stage import Traits
+from pipeline.stages import PARAMS, STAGES
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What a user asks for.
+
+    Attributes:
+        source: The capture: a folder or archive.
+        name: The bundle's name; from the source's name when not given.
+        out: Folder of bundles.
+        work: Folder of the stages' results; `out/.work/<name>` when not given.
+        card: A scene card (YAML), or None.
+        settings: "stage.param=value" texts; they win over the card.
+        known_length: "0.30@0001.jpg:412,900:655,910", or None.
+        camera_height: Median height of the track above the floor [m], or None.
+        until: Last stage to run, or None for all.
+        version: The bundle's version; the next free minor version when not given.
+    """
+
+    source: Path
+    name: str | None = None
+    out: Path = Path("bundles")
+    work: Path | None = None
+    card: Path | None = None
+    settings: tuple[str, ...] = ()
+    known_length: str | None = None
+    camera_height: float | None = None
+    until: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run, and what is there already.
+
+    Attributes:
+        name: The bundle's name.
+        traits: What is known of the capture.
+        stages: In order, up to the last one asked for.
+        work: Folder of the stages' results.
+        bundle_folder: Where the bundle lies or will lie.
+    """
+
+    name: str
+    traits: Traits
+    stages: tuple[PlannedStage, ...]
+    work: Path
+    bundle_folder: Path
+
+    @property
+    def log(self) -> Path:
+        """The build's log file."""
+        return self.work / "build.log"
+
+    @property
+    def pending(self) -> tuple[PlannedStage, ...]:
+        """The stages that must run: the last one, and what it needs, unless their results are there."""
+        wanted = {self.stages[-1].name}
+        pending: list[PlannedStage] = []
+        for stage in reversed(self.stages):
+            if stage.name in wanted and not stage.cached:
+                pending.insert(0, stage)
+                wanted.update(stage.stage.needs)
+        return tuple(pending)
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build did.
+
+    Attributes:
+        bundle: The bundle's folder, or None when the build ended before it.
+        executed: Names of the stages that ran; the others were there already.
+        seconds: Wall seconds of every stage, from when it ran.
+        log: The log file.
+    """
+
+    bundle: Path | None
+    executed: tuple[str, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+    log: Path = Path()
+
+
+def plan(request: BuildRequest) -> Plan:
+    """Read the request and the capture's traits, choose backends and compute every key.
+
+    Raises:
+        CaptureError: When the source is missing or no form we read.
+        CardError: When the card, a setting, the name or the version is wrong.
+    """
+    from pipeline.capture.detect import probe, source_digest
+
+    source = request.source.expanduser()
+    if not source.exists():
+        raise CaptureError(
+            "a build needs a capture: a folder or an archive",
+            found="nothing there",
+            remedy="check the path; `splatyard build --help` shows examples",
+            file=source,
+        )
+    card = load_card(request.card) if request.card else Card()
+    name = _bundle_name(request.name or card.name or source.resolve().stem)
+    work = (request.work or request.out / ".work" / name).resolve()
+    traits = probe(source)
+    params = _params(request, card)
+    keys = {"source": source_digest(source)}
+    folders = {"source": source.resolve()}
+    stages: list[PlannedStage] = []
+    last = request.until or STAGES[-1].name
+    if last not in PARAMS:
+        raise CardError("--until names a stage", found=repr(last), remedy=f"one of {', '.join(PARAMS)}")
+    bundle_folder = request.out.resolve() / name
+    for stage in STAGES:
+        chosen = params[stage.name]
+        choice = stage.choose(traits, chosen)
+        if hasattr(chosen, "backend"):
+            chosen = replace(chosen, backend=choice.backend)
+        if stage.name == "bundle":
+            chosen = _bundle_params(request, card, name, stages, source.resolve().name)
+            bundle_folder = bundle_folder / chosen.version
+        key = stage_key(stage, chosen, choice.backend, {need: keys[need] for need in stage.needs})
+        folder = bundle_folder if stage.name == "bundle" else work / stage.name / key
+        inputs = {need: folders[need] for need in stage.needs}
+        stages.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs))
+        keys[stage.name], folders[stage.name] = key, folder
+    wanted = stages[: [stage.name for stage in stages].index(last) + 1]
+    return Plan(name, traits, tuple(wanted), work, bundle_folder)
+
+
+def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
+    """Build a bundle; what is there from earlier runs is not made again.
+
+    Args:
+        request: What to build.
+        run: Runs one stage and returns whether there was anything to do; the flow hands in its own.
+
+    Raises:
+        SplatyardError: What to do is in its text.
+        BusyError: When another process builds the same name.
+    """
+    planned = plan(request)
+    return run_plan(planned, run)
+
+
+def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
+    """Run a plan's stages in order; see `build`."""
+    with machine_errors(planned.work):
+        planned.work.mkdir(parents=True, exist_ok=True)
+    with locked(planned.work / ".build.lock", f"the bundle {planned.name!r}"), _log_file(planned.log):
+        executed = [stage.name for stage in planned.pending if run(stage)]
+    bundle = planned.bundle_folder if planned.stages[-1].name == "bundle" else None
+    records = {stage.name: run_record(stage.folder) for stage in planned.stages}
+    seconds = {name: json.loads(path.read_text())["seconds"] for name, path in records.items() if path.exists()}
+    return BuildResult(bundle, tuple(executed), seconds, planned.log)
+
+
+def _bundle_name(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9._-]+", "-", plain).strip("-._") or "scene"
+    if not NAME.fullmatch(name):
+        raise CardError(
+            "a bundle's name has up to 64 letters, digits, dots, dashes and underscores",
+            found=repr(text),
+            remedy="give one with --name",
+        )
+    return name
+
+
+def _params(request: BuildRequest, card: Card) -> dict[str, Any]:
+    recipe: dict[str, dict[str, Any]] = {stage: dict(values) for stage, values in card.recipe.items()}
+    for text in request.settings:
+        stage, param, value = parse_set(text)
+        recipe.setdefault(stage, {})[param] = value
+    params = apply_recipe(PARAMS, recipe)
+    known = parse_known_length(request.known_length) if request.known_length else card.scale.known_length
+    height = request.camera_height if request.camera_height is not None else card.scale.camera_height
+    if request.known_length and request.camera_height is None:
+        height = None
+    if request.camera_height is not None and not request.known_length:
+        known = None
+    try:
+        params["align"] = replace(params["align"], known_length=known, camera_height=height)
+    except ValueError as error:
+        raise CardError("the scale must be usable", found=str(error), remedy="see --known-length in --help") from error
+    if card.gates:
+        params["check"] = replace(params["check"], thresholds=dict(card.gates))
+    return params
+
+
+def _bundle_params(request: BuildRequest, card: Card, name: str, stages: list[PlannedStage], source: str) -> Any:
+    """The bundle stage's parameters: what went into it, and the version that content has or gets."""
+    from pipeline.bundle.params import BundleParams
+
+    done = tuple(
+        {"name": s.name, "key": s.key, "backend": s.backend, "reason": s.reason, "params": asdict(s.params)}
+        for s in stages
+    )
+    about = {
+        "name": name,
+        "source": card.source.url or source,
+        "licence": card.source.licence or "unknown",
+        "description": card.description or "",
+    }
+    build_key = hashlib.sha256(json.dumps([about, [s.key for s in stages]]).encode()).hexdigest()[:20]
+    version = _version(request.out.resolve() / name, build_key, request.version)
+    return BundleParams(**about, version=version, build_key=build_key, stages=done)
+
+
+def _version(folder: Path, build_key: str, wanted: str | None) -> str:
+    """The version of the bundle with this content, or the next free one: bundles never change."""
+    if wanted is not None and not VERSION.fullmatch(wanted):
+        raise CardError("a version is major.minor.patch", found=repr(wanted), remedy="for example --version 1.2.0")
+    there: dict[str, str] = {}
+    for manifest in folder.glob("*/bundle.json"):
+        if VERSION.fullmatch(manifest.parent.name):
+            provenance = json.loads(manifest.read_text()).get("provenance", {})
+            there[manifest.parent.name] = provenance.get("build_key", "")
+    if wanted is not None:
+        if there.get(wanted, build_key) != build_key:
+            raise CardError(
+                "a published version never changes",
+                found=f"version {wanted} exists with other content",
+                remedy="choose a new --version, or leave it out to get the next one",
+                file=folder / wanted,
+            )
+        return wanted
+    by_number = sorted(there, key=lambda text: tuple(map(int, text.split("."))))
+    for version in reversed(by_number):
+        if there[version] == build_key:
+            return version
+    if not by_number:
+        return "1.0.0"
+    major, minor, _ = map(int, by_number[-1].split("."))
+    return f"{major}.{minor + 1}.0"
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    try:
+        yield
+    except BaseException as error:
+        logger.error("the build stopped: %s", error, exc_info=True)
+        raise
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

@@ -1,0 +1,216 @@
+"""The files of a capture on disk, be it a folder or a zip archive; an archive is read in place, never unpacked."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+
+from pipeline.errors import CaptureError
+
+MAX_FILES = 200_000
+MAX_FILE_BYTES = 512 * 2**20
+MAX_ARCHIVE_BYTES = 64 * 2**30
+MAX_FOLDER_DEPTH = 5
+
+
+@dataclass(frozen=True, eq=False)
+class CaptureSource:
+    """Relative names and their contents, opened by `open_source`; reading is safe from several threads.
+
+    Attributes:
+        path: The folder or archive that the user named.
+        prefix: Inner folder that `names` are relative to, "" or ending in "/".
+        names: Sorted names of the files, with "/"; hidden files and archive litter are left out.
+    """
+
+    path: Path
+    prefix: str
+    names: tuple[str, ...]
+    _read: Callable[[str], bytes]
+    _close: Callable[[], None]
+
+    def __enter__(self) -> CaptureSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def read(self, name: str) -> bytes:
+        """Content of one file.
+
+        Raises:
+            CaptureError: When it may not be read, is damaged or too large.
+        """
+        return self._read(self.prefix + name)
+
+    def where(self, name: str) -> str:
+        """The file's full name, for messages."""
+        return str(self.path / (self.prefix + name))
+
+    def below(self, folder: str) -> CaptureSource:
+        """The same source seen from one of its folders."""
+        inside = tuple(name[len(folder) + 1 :] for name in self.names if name.startswith(folder + "/"))
+        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._read, self._close)
+
+    def folders(self) -> list[str]:
+        """Names of the folders directly below, sorted."""
+        return sorted({name.partition("/")[0] for name in self.names if "/" in name})
+
+    def summary(self) -> str:
+        """What lies there, for messages: "50 *.jpg, 1 *.md"."""
+        if not self.names:
+            return "no files"
+        counts: dict[str, int] = {}
+        for name in self.names:
+            suffix = PurePosixPath(name).suffix.lower()
+            kind = f"*{suffix}" if suffix else "files without suffix"
+            counts[kind] = counts.get(kind, 0) + 1
+        most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        text = ", ".join(f"{count} {kind}" for kind, count in most[:6])
+        return text if len(most) <= 6 else f"{text} and {len(most) - 6} more kinds"
+
+
+def open_source(path: Path) -> CaptureSource:
+    """List a capture folder or zip archive.
+
+    Raises:
+        CaptureError: When it does not exist, may not be read or is an unsafe archive.
+    """
+    try:
+        if not path.exists():
+            raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
+        if path.is_dir():
+            return _open_folder(path)
+        with path.open("rb") as file:
+            is_zip = file.read(4) == b"PK\x03\x04"
+        return _open_zip(path) if is_zip else _open_single(path)
+    except PermissionError as error:
+        raise _not_readable(path, error) from error
+
+
+def _open_single(path: Path) -> CaptureSource:
+    """One file that is no archive: readers of single files recognise it by name and content."""
+    return CaptureSource(path.parent, "", (path.name,), _folder_reader(path.parent), lambda: None)
+
+
+def _open_folder(path: Path) -> CaptureSource:
+    def stop(error: OSError) -> None:
+        raise error
+
+    names: list[str] = []
+    for folder, below, files in os.walk(path, onerror=stop):
+        relative = Path(folder).relative_to(path)
+        if len(relative.parts) >= MAX_FOLDER_DEPTH:
+            below.clear()
+        below[:] = sorted(name for name in below if _wanted(name))
+        names += [(relative / name).as_posix() for name in files if _wanted(name)]
+        if len(names) > MAX_FILES:
+            raise CaptureError(
+                f"a capture has at most {MAX_FILES} files", found="more", remedy="name the capture's folder", file=path
+            )
+    return CaptureSource(path, "", tuple(sorted(names)), _folder_reader(path), lambda: None)
+
+
+def _folder_reader(root: Path) -> Callable[[str], bytes]:
+    def read(name: str) -> bytes:
+        file = root / name
+        try:
+            size = file.stat().st_size
+            if size > MAX_FILE_BYTES:
+                raise _too_large(file, size)
+            return file.read_bytes()
+        except OSError as error:
+            raise _not_readable(file, error) from error
+
+    return read
+
+
+def _open_zip(path: Path) -> CaptureSource:
+    try:
+        archive = zipfile.ZipFile(path)
+        infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+        files = sum(not info.is_dir() for info in archive.infolist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise CaptureError(
+            "a zip archive must be complete", found=str(error), remedy="export or download it again", file=path
+        ) from error
+    try:
+        _check_archive(path, infos, files)
+    except CaptureError:
+        archive.close()
+        raise
+
+    def read(name: str) -> bytes:
+        info = infos[name]
+        if info.file_size > MAX_FILE_BYTES:
+            raise _too_large(path / name, info.file_size)
+        try:
+            return archive.read(info)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as error:
+            raise CaptureError(
+                "a file in the archive must be readable",
+                found=str(error),
+                remedy="export it again, without a password",
+                file=path / name,
+            ) from error
+
+    wanted = sorted(name for name in infos if all(map(_wanted, name.split("/"))))
+    return CaptureSource(path, "", tuple(wanted), read, archive.close)
+
+
+def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int) -> None:
+    """Refuse names that leave the archive, links, duplicates and more than can be meant."""
+    for name, info in infos.items():
+        parts = name.replace("\\", "/").split("/")
+        link = stat.S_ISLNK(info.external_attr >> 16)
+        if ".." in parts or parts[0] == "" or ":" in parts[0] or "\\" in name or "\0" in name or link:
+            raise CaptureError(
+                "an archive's members must be plain files with relative names inside it",
+                found=f"{'a link' if link else 'the name'} {name!r}",
+                remedy="don't use this archive; unpack and inspect it by hand if you trust its origin",
+                file=path,
+            )
+    if files != len(infos):
+        raise CaptureError(
+            "an archive must hold each name once",
+            found=f"{files - len(infos)} repeated",
+            remedy="export it again",
+            file=path,
+        )
+    total = sum(info.file_size for info in infos.values())
+    if total > MAX_ARCHIVE_BYTES or files > MAX_FILES:
+        raise CaptureError(
+            f"an archive holds at most {MAX_ARCHIVE_BYTES >> 30} GiB in {MAX_FILES} files",
+            found=f"{total / 2**30:.1f} GiB in {files} files",
+            remedy="unpack it and name the folder",
+            file=path,
+        )
+
+
+def _wanted(name: str) -> bool:
+    return not name.startswith((".", "__MACOSX")) and name != "Thumbs.db"
+
+
+def _too_large(file: Path, size: int) -> CaptureError:
+    return CaptureError(
+        f"a capture's file has at most {MAX_FILE_BYTES >> 20} MiB",
+        found=f"{size >> 20} MiB",
+        remedy="remove it from the capture",
+        file=file,
+    )
+
+
+def _not_readable(file: Path, error: OSError) -> CaptureError:
+    return CaptureError(
+        "a capture must be readable by the user who builds it",
+        found=error.strerror or str(error),
+        remedy=f"chmod -R u+rX '{error.filename or file}'",
+        file=error.filename or file,
+    )

@@ -1,0 +1,87 @@
+"""Parameters of the depth and points stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.stage import Choice, Traits
+
+
+@dataclass(frozen=True)
+class DepthParams:
+    """How depth maps are made.
+
+    Attributes:
+        backend: `sensor` uses the capture's depth images, `mvs` matches the pictures; `auto` takes the sensor's if any.
+        image_size: mvs: longer side of the pictures that are matched [px].
+        source_views: mvs: pictures each picture is matched with.
+        min_agreeing: mvs: other views that must find the same depth for a pixel to be kept.
+        fill: mvs: whether patches without texture are filled by the plane around them, marked as guessed.
+        min_range: sensor: nearer depth is dropped [m].
+        max_range: sensor: farther depth is dropped [m]; phones and structured light are noisy beyond 5 m.
+        min_confidence: sensor: pixels below it are dropped (0 = worst, 255 = best).
+    """
+
+    backend: Literal["auto", "sensor", "mvs"] = "auto"
+    image_size: int = 640
+    source_views: int = 8
+    min_agreeing: int = 2
+    fill: bool = True
+    min_range: float = 0.2
+    max_range: float = 5.0
+    min_confidence: int = 1
+
+    def __post_init__(self) -> None:
+        if self.backend not in ("auto", "sensor", "mvs"):
+            raise ValueError(f"backend must be auto, sensor or mvs, got {self.backend!r}")
+        if not 64 <= self.image_size <= 4096:
+            raise ValueError(f"image_size must be in 64..4096 px, got {self.image_size}")
+        if not 1 <= self.source_views <= 32:
+            raise ValueError(f"source_views must be in 1..32, got {self.source_views}")
+        if not 1 <= self.min_agreeing <= self.source_views:
+            raise ValueError(f"min_agreeing must be in 1..source_views ({self.source_views}), got {self.min_agreeing}")
+        if not 0 <= self.min_range < self.max_range:
+            raise ValueError(f"0 <= min_range < max_range must hold, got {self.min_range} and {self.max_range}")
+        if not 0 <= self.min_confidence <= 255:
+            raise ValueError(f"min_confidence must be in 0..255, got {self.min_confidence}")
+
+
+@dataclass(frozen=True)
+class PointsParams:
+    """How depth maps are fused into one cloud.
+
+    Attributes:
+        voxel: Points are merged within cells of this size [m].
+        stride: Every stride-th pixel of the maps is used, in both directions.
+        max_points: The cells grow until no more points than this are left.
+        neighbours: Other maps that each map is compared with.
+        max_deviation: Two maps agree within this many standard deviations.
+    """
+
+    voxel: float = 0.01
+    stride: int = 2
+    max_points: int = 2_000_000
+    neighbours: int = 8
+    max_deviation: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.voxel <= 0:
+            raise ValueError(f"voxel must be positive, got {self.voxel}")
+        if not 1 <= self.stride <= 16:
+            raise ValueError(f"stride must be in 1..16, got {self.stride}")
+        if self.max_points < 1:
+            raise ValueError(f"max_points must be at least 1, got {self.max_points}")
+        if not 1 <= self.neighbours <= 64:
+            raise ValueError(f"neighbours must be in 1..64, got {self.neighbours}")
+        if self.max_deviation <= 0:
+            raise ValueError(f"max_deviation must be positive, got {self.max_deviation}")
+
+
+def choose(traits: Traits, params: DepthParams) -> Choice:
+    """The backend that `auto` stands for."""
+    if params.backend != "auto":
+        return Choice(params.backend, "asked for")
+    if traits.has_depth:
+        return Choice("sensor", "every frame has a depth image")
+    return Choice("mvs", "the capture has no depth images")

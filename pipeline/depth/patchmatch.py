@@ -1,0 +1,434 @@
+"""Slanted-plane PatchMatch stereo: the compiled kernels.
+
+A hypothesis is a local plane, as inverse depth linear in the pixel: (w, gx, gy) says that pixel (x + dx, y + dy) has
+inverse depth w + gx dx + gy dy, which is exact for planes in space. A point of inverse depth w at the homogeneous
+pixel p appears in another view at q = A p + b w; the 12 numbers (A row by row, then b) are that pair's `warp`, pixel
+centres at +0.5. Extrapolating a hypothesis along the picture is therefore both its warp and its propagation.
+
+Sources: M. Bleyer et al., PatchMatch Stereo, BMVC 2011 (slanted windows, plane refinement); Q. Xu and W. Tao,
+Multi-Scale Geometric Consistency Guided Multi-View Stereo, CVPR 2019 (red-black propagation from V and line regions,
+pyramid, geometric term).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+PLANE_CHANNELS = 4
+"""Inverse depth, its slope along x, its slope along y, matching cost."""
+COST_CAP = np.float32(1.0)
+"""A cost of one says: no correlation, out of the picture, or nothing to correlate."""
+
+_COMPILE: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
+
+# 6x6 samples at every second pixel without the corners: 32, a whole number of vector registers.
+_WINDOW = [(x, y) for y in range(-5, 6, 2) for x in range(-5, 6, 2) if not (abs(x) == 5 and abs(y) == 5)]
+_SAMPLES = len(_WINDOW)
+_WINDOW_X = np.array([x for x, _ in _WINDOW], np.float32)
+_WINDOW_Y = np.array([y for _, y in _WINDOW], np.float32)
+# Upward; turned by quarter turns for the other three directions.
+_NEAR = np.array([(0, -1), (-1, -2), (1, -2), (-2, -3), (2, -3), (-3, -4), (3, -4)], np.int64)
+_FAR = np.array([(0, -3 - 2 * k) for k in range(6)], np.int64)
+_CANDIDATES = 8
+
+_MIN_VARIANCE = np.float32(0.2)
+_MAX_SLANT_START, _MAX_SLANT = np.float32(3.0), np.float32(6.0)
+_MAX_REPROJECTION = np.float32(3.0)
+
+_f4, _i4, _i8, _u4, _u8 = np.float32, np.int32, np.int64, np.uint32, np.uint64
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_SHIFT_8, _SHIFT_16, _SHIFT_24, _BYTE = np.uint32(8), np.uint32(16), np.uint32(24), np.uint32(255)
+
+
+@njit(**_COMPILE)
+def pack_texels(gray: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Each pixel (H, W) with its right, lower and diagonal neighbours in one word (H*W,).
+
+    A bilinear sample then costs one load, which is what the matching cost spends its time on.
+    """
+    height, width = gray.shape
+    packed = np.zeros(height * width, np.uint32)
+    for y in range(height):
+        below = min(y + 1, height - 1)
+        for x in range(width):
+            right = min(x + 1, width - 1)
+            packed[y * width + x] = (
+                _u4(gray[y, x])
+                | (_u4(gray[y, right]) << _SHIFT_8)
+                | (_u4(gray[below, x]) << _SHIFT_16)
+                | (_u4(gray[below, right]) << _SHIFT_24)
+            )
+    return packed
+
+
+@njit(**_COMPILE)
+def _random(pixel, stream, draw):  # noqa: ANN001, ANN202
+    """A uniform number in [0, 1) that depends on nothing but its arguments: no state, any thread order."""
+    mask = _u8(0xFFFFFFFF)
+    h = (_u8(pixel) * _u8(0x9E3779B1) ^ _u8(stream) * _u8(0x85EBCA77) ^ _u8(draw) * _u8(0xC2B2AE3D)) & mask
+    h ^= h >> _u8(15)
+    h = (h * _u8(0x2C1B3C6D)) & mask
+    h ^= h >> _u8(12)
+    h = (h * _u8(0x297A2D39)) & mask
+    h ^= h >> _u8(15)
+    return _f4(_i4(h >> _u8(8))) * _f4(1 / 16777216.0)
+
+
+@njit(**_COMPILE)
+def _faces_camera(x, y, w, gx, gy, camera, limit):  # noqa: ANN001, ANN202
+    """Whether the plane's normal is within acos(1 / limit) of the viewing ray. `camera` is fx, fy, cx, cy."""
+    ray_x = (_f4(x) + _HALF - camera[2]) / camera[0]
+    ray_y = (_f4(y) + _HALF - camera[3]) / camera[1]
+    normal_x = camera[0] * gx
+    normal_y = camera[1] * gy
+    normal_z = w - normal_x * ray_x - normal_y * ray_y
+    squared = (normal_x**2 + normal_y**2 + normal_z**2) * (ray_x**2 + ray_y**2 + _ONE)
+    return squared < limit * limit * w * w
+
+
+@njit(**_COMPILE)
+def random_planes(
+    height: int, width: int, camera: NDArray[np.float32], nearest: NDArray[np.float32], seed: int
+) -> NDArray[np.float32]:
+    """Random hypotheses (4, H, W), with inverse depth uniform between the two values of `nearest`."""
+    planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
+    low, high = nearest[0], nearest[1]
+    for y in range(height):
+        for x in range(width):
+            pixel = y * width + x
+            w = low + (high - low) * _random(pixel, seed, 1)
+            planes[0, y, x] = w
+            for attempt in range(8):
+                gx = w * (_random(pixel, seed, 2 + 2 * attempt) - _HALF) * _f4(4) / camera[0]
+                gy = w * (_random(pixel, seed, 3 + 2 * attempt) - _HALF) * _f4(4) / camera[1]
+                planes[1, y, x] = gx
+                planes[2, y, x] = gy
+                if _faces_camera(x, y, w, gx, gy, camera, _MAX_SLANT_START):
+                    break
+    return planes
+
+
+@njit(**_COMPILE)
+def upsample_planes(coarse: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """Hypotheses (4, h, w) extrapolated to a finer grid (4, H, W); costs are left at 0."""
+    planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
+    coarse_height, coarse_width = coarse.shape[1:]
+    scale_x, scale_y = _f4(coarse_width) / _f4(width), _f4(coarse_height) / _f4(height)
+    for y in range(height):
+        row = min(_i8((_f4(y) + _HALF) * scale_y), coarse_height - 1)
+        dy = (_f4(y) + _HALF) * scale_y - (_f4(row) + _HALF)
+        for x in range(width):
+            column = min(_i8((_f4(x) + _HALF) * scale_x), coarse_width - 1)
+            dx = (_f4(x) + _HALF) * scale_x - (_f4(column) + _HALF)
+            planes[0, y, x] = coarse[0, row, column] + coarse[1, row, column] * dx + coarse[2, row, column] * dy
+            planes[1, y, x] = coarse[1, row, column] * scale_x
+            planes[2, y, x] = coarse[2, row, column] * scale_y
+    return planes
+
+
+@njit(**_COMPILE)
+def _reference_patch(gray, x, y, patch):  # noqa: ANN001, ANN202
+    """Centre the window's grey values into `patch` (32,) and return their variance."""
+    height, width = gray.shape
+    total = _ZERO
+    for k in range(_SAMPLES):
+        column = min(max(x + _i8(_WINDOW_X[k]), 0), width - 1)
+        row = min(max(y + _i8(_WINDOW_Y[k]), 0), height - 1)
+        value = _f4(gray[row, column])
+        patch[k] = value
+        total += value
+    mean = total / _f4(_SAMPLES)
+    squares = _ZERO
+    for k in range(_SAMPLES):
+        patch[k] -= mean
+        squares += patch[k] * patch[k]
+    return squares / _f4(_SAMPLES)
+
+
+@njit(**_COMPILE)
+def _correlate(texels, start, width, height, patch, u0, v0, u_x, u_y, v_x, v_y):  # noqa: ANN001, ANN202
+    """Mean and variance of the warped window in the source, and its covariance with `patch`.
+
+    The warp is taken as affine inside the window, so that a sample costs no division; no stores inside the loop, or
+    it is not vectorised.
+    """
+    u_max, v_max = _f4(width - 1) - _f4(0.01), _f4(height - 1) - _f4(0.01)
+    stride = _i4(width)
+    origin = _i4(start)
+    total, squares, product = _ZERO, _ZERO, _ZERO
+    for k in range(_SAMPLES):
+        i = _u8(k)
+        dx, dy = _WINDOW_X[i], _WINDOW_Y[i]
+        u = u0 + dx * u_x + dy * u_y
+        v = v0 + dx * v_x + dy * v_y
+        u = u if u > _ZERO else _ZERO
+        u = u if u < u_max else u_max
+        v = v if v > _ZERO else _ZERO
+        v = v if v < v_max else v_max
+        column, row = _i4(u), _i4(v)
+        right, below = u - _f4(column), v - _f4(row)
+        texel = texels[_u8(origin + row * stride + column)]
+        a = _f4(_i4(texel & _BYTE))
+        b = _f4(_i4((texel >> _SHIFT_8) & _BYTE))
+        c = _f4(_i4((texel >> _SHIFT_16) & _BYTE))
+        d = _f4(_i4(texel >> _SHIFT_24))
+        a = a + right * (b - a)
+        c = c + right * (d - c)
+        a = a + below * (c - a)
+        total += a
+        squares += a * a
+        product += patch[i] * a
+    mean = total / _f4(_SAMPLES)
+    return squares / _f4(_SAMPLES) - mean * mean, product / _f4(_SAMPLES)
+
+
+@njit(**_COMPILE)
+def _plane_cost(  # noqa: ANN202
+    x,  # noqa: ANN001
+    y,  # noqa: ANN001
+    w,  # noqa: ANN001
+    gx,  # noqa: ANN001
+    gy,  # noqa: ANN001
+    texels,  # noqa: ANN001
+    sources,  # noqa: ANN001
+    warps,  # noqa: ANN001
+    back_warps,  # noqa: ANN001
+    source_inverse_depth,  # noqa: ANN001
+    geometric_weight,  # noqa: ANN001
+    chosen,  # noqa: ANN001
+    best_views,  # noqa: ANN001
+    patch,  # noqa: ANN001
+    variance,  # noqa: ANN001
+    costs,  # noqa: ANN001
+    ranked,  # noqa: ANN001
+):
+    """Mean cost over the best of the chosen source views; every source's own cost goes into `costs`."""
+    px, py = _f4(x) + _HALF, _f4(y) + _HALF
+    count = 0
+    for s in range(len(sources)):
+        if (chosen >> s) & 1 == 0:
+            continue
+        warp = warps[s]
+        start, width, height = sources[s, 0], sources[s, 1], sources[s, 2]
+        z = warp[6] * px + warp[7] * py + warp[8] + warp[11] * w
+        cost = COST_CAP
+        if z > _f4(1e-4):
+            inverse = _ONE / z
+            u = (warp[0] * px + warp[1] * py + warp[2] + warp[9] * w) * inverse
+            v = (warp[3] * px + warp[4] * py + warp[5] + warp[10] * w) * inverse
+            if u > _f4(2) and v > _f4(2) and u < _f4(width - 2) and v < _f4(height - 2):
+                z_x, z_y = warp[6] + warp[11] * gx, warp[7] + warp[11] * gy
+                variance_warped, covariance = _correlate(
+                    texels,
+                    start,
+                    width,
+                    height,
+                    patch,
+                    u - _HALF,
+                    v - _HALF,
+                    (warp[0] + warp[9] * gx - u * z_x) * inverse,
+                    (warp[1] + warp[9] * gy - u * z_y) * inverse,
+                    (warp[3] + warp[10] * gx - v * z_x) * inverse,
+                    (warp[4] + warp[10] * gy - v * z_y) * inverse,
+                )
+                if variance_warped > _MIN_VARIANCE:
+                    cost = min(_ONE - covariance / math.sqrt(variance_warped * variance), COST_CAP)
+                if geometric_weight > _ZERO:
+                    seen = source_inverse_depth[start + _i8(v) * width + _i8(u)]
+                    error = _MAX_REPROJECTION
+                    back = back_warps[s]
+                    z_back = back[6] * u + back[7] * v + back[8] + back[11] * seen
+                    if seen > _ZERO and z_back > _f4(1e-4):
+                        du = (back[0] * u + back[1] * v + back[2] + back[9] * seen) / z_back - px
+                        dv = (back[3] * u + back[4] * v + back[5] + back[10] * seen) / z_back - py
+                        error = min(_MAX_REPROJECTION, math.sqrt(du * du + dv * dv))
+                    cost += geometric_weight * error
+        costs[s] = cost
+        place = count
+        count += 1
+        while place > 0 and ranked[place - 1] > cost:
+            ranked[place] = ranked[place - 1]
+            place -= 1
+        ranked[place] = cost
+    used = min(best_views, count)
+    total = _ZERO
+    for k in range(used):
+        total += ranked[k]
+    return total / _f4(used)
+
+
+@njit(**_COMPILE)
+def _cheapest(planes, offsets, turn, x, y):  # noqa: ANN001, ANN202
+    """The cheapest pixel among `offsets`, turned by `turn` quarter turns about (x, y); column -1 when all lie outside."""
+    height, width = planes.shape[1:]
+    best = _f4(1e9)
+    best_x, best_y = -1, -1
+    for k in range(len(offsets)):
+        dx, dy = offsets[k, 0], offsets[k, 1]
+        if turn == 1:
+            dx, dy = dx, -dy
+        elif turn == 2:
+            dx, dy = dy, dx
+        elif turn == 3:
+            dx, dy = -dy, dx
+        column, row = x + dx, y + dy
+        if column < 0 or row < 0 or column >= width or row >= height:
+            continue
+        if planes[3, row, column] < best:
+            best = planes[3, row, column]
+            best_x, best_y = column, row
+    return best_x, best_y
+
+
+@njit(**_COMPILE)
+def _gather(planes, x, y, nearest, wanted, candidates):  # noqa: ANN001, ANN202
+    """Extrapolate the neighbours' hypotheses to (x, y); the `wanted` cheapest come first in `candidates` (8, 4)."""
+    count = 0
+    for turn in range(4):
+        for reach in range(2):
+            column, row = _cheapest(planes, _NEAR if reach == 0 else _FAR, turn, x, y)
+            if column < 0:
+                continue
+            w = planes[0, row, column]
+            w += planes[1, row, column] * _f4(x - column) + planes[2, row, column] * _f4(y - row)
+            if w > nearest[0] and w < nearest[1]:
+                candidates[count, 0] = w
+                candidates[count, 1] = planes[1, row, column]
+                candidates[count, 2] = planes[2, row, column]
+                candidates[count, 3] = planes[3, row, column]
+                count += 1
+    wanted = min(wanted, count)
+    for k in range(wanted):
+        cheapest = k
+        for other in range(k + 1, count):
+            if candidates[other, 3] < candidates[cheapest, 3]:
+                cheapest = other
+        for channel in range(PLANE_CHANNELS):
+            kept = candidates[cheapest, channel]
+            candidates[cheapest, channel] = candidates[k, channel]
+            candidates[k, channel] = kept
+    return wanted
+
+
+@njit(**_COMPILE)
+def _best_of(costs, wanted):  # noqa: ANN001, ANN202
+    """Bit set of the `wanted` cheapest sources."""
+    chosen = 0
+    for _ in range(wanted):
+        best = -1
+        for s in range(len(costs)):
+            if (chosen >> s) & 1 == 0 and (best < 0 or costs[s] < costs[best]):
+                best = s
+        chosen |= 1 << best
+    return chosen
+
+
+@njit(**_COMPILE)
+def sweep_planes(
+    planes: NDArray[np.float32],
+    gray: NDArray[np.uint8],
+    texels: NDArray[np.uint32],
+    sources: NDArray[np.int64],
+    warps: NDArray[np.float32],
+    back_warps: NDArray[np.float32],
+    source_inverse_depth: NDArray[np.float32],
+    geometric_weight: np.float32,
+    camera: NDArray[np.float32],
+    nearest: NDArray[np.float32],
+    amplitude: np.float32,
+    sweeps: int,
+    propagated: int,
+    perturbed: int,
+    kept_sources: int,
+    best_views: int,
+    stream: int,
+) -> None:
+    """Improve the hypotheses of one view in place: red-black propagation, then random refinement.
+
+    Args:
+        planes: (4, H, W), see the module; the costs are computed anew first.
+        gray: (H, W) the view's picture.
+        texels: Packed pictures of all views of this size, one after the other.
+        sources: (S, 3) first texel, width and height of each source view.
+        warps: (S, 12) from this view to the source.
+        back_warps: (S, 12) from the source to this view; read with a geometric weight only.
+        source_inverse_depth: What the sources found, laid out as `texels`; read with a geometric weight only.
+        geometric_weight: Cost per pixel of forward-backward error; 0 switches the geometric term off.
+        camera: fx, fy, cx, cy [px].
+        nearest: Lowest and highest inverse depth allowed.
+        amplitude: Relative size of the first sweep's random changes; halves with every sweep.
+        sweeps: How many.
+        propagated: Hypotheses taken over per pixel and sweep, at most 8.
+        perturbed: Random hypotheses tried per pixel and sweep.
+        kept_sources: Only this many sources, chosen per pixel by the first cost, are looked at.
+        best_views: The cost is the mean of this many best sources (the others may be occluded).
+        stream: Number of the random stream.
+    """
+    height, width = gray.shape
+    count = len(sources)
+    everyone = (1 << count) - 1
+    chosen = np.full((height, width), everyone, np.int64)
+    patch = np.zeros(_SAMPLES, np.float32)
+    costs = np.zeros(count, np.float32)
+    ranked = np.zeros(count, np.float32)
+    candidates = np.zeros((_CANDIDATES, PLANE_CHANNELS), np.float32)
+    for y in range(height):
+        for x in range(width):
+            variance = _reference_patch(gray, x, y, patch)
+            if variance < _MIN_VARIANCE:
+                planes[3, y, x] = COST_CAP
+                continue
+            planes[3, y, x] = _plane_cost(
+                x, y, planes[0, y, x], planes[1, y, x], planes[2, y, x], texels, sources, warps, back_warps,
+                source_inverse_depth, geometric_weight, everyone, best_views, patch, variance, costs, ranked,
+            )  # fmt: skip
+            if kept_sources < count:
+                chosen[y, x] = _best_of(costs, kept_sources)
+    for sweep in range(sweeps):
+        for colour in range(2):
+            for y in range(height):
+                for x in range((y + colour) & 1, width, 2):
+                    variance = _reference_patch(gray, x, y, patch)
+                    if variance < _MIN_VARIANCE:
+                        continue
+                    w, gx, gy, cost = planes[0, y, x], planes[1, y, x], planes[2, y, x], planes[3, y, x]
+                    taken = _gather(planes, x, y, nearest, propagated, candidates)
+                    for k in range(taken + perturbed):
+                        if k < taken:
+                            new_w, new_gx, new_gy = candidates[k, 0], candidates[k, 1], candidates[k, 2]
+                            if abs(new_w - w) < _f4(1e-5) * w and new_gx == gx and new_gy == gy:
+                                continue
+                        else:
+                            # In turn: depth alone, slope alone (widely), both, and depth anywhere.
+                            kind = k - taken
+                            pixel, draw = y * width + x, 10 + 3 * kind
+                            depth_change = _random(pixel, stream + sweep, draw) * _f4(2) - _ONE
+                            new_w, new_gx, new_gy = w, gx, gy
+                            if kind == 3:
+                                new_w = nearest[0] + (nearest[1] - nearest[0]) * (depth_change * _HALF + _HALF)
+                            elif kind != 1:
+                                new_w = w * (_ONE + amplitude * depth_change)
+                            if kind == 1 or kind == 2:
+                                reach = (_f4(24) if kind == 1 else _f4(6)) * amplitude * w
+                                new_gx += reach / camera[0] * (_random(pixel, stream + sweep, draw + 1) * _f4(2) - _ONE)
+                                new_gy += reach / camera[1] * (_random(pixel, stream + sweep, draw + 2) * _f4(2) - _ONE)
+                            if not (new_w > nearest[0] and new_w < nearest[1]):
+                                continue
+                            if not _faces_camera(x, y, new_w, new_gx, new_gy, camera, _MAX_SLANT):
+                                continue
+                        new_cost = _plane_cost(
+                            x, y, new_w, new_gx, new_gy, texels, sources, warps, back_warps, source_inverse_depth,
+                            geometric_weight, chosen[y, x], best_views, patch, variance, costs, ranked,
+                        )  # fmt: skip
+                        if new_cost < cost:
+                            w, gx, gy, cost = new_w, new_gx, new_gy, new_cost
+                    planes[0, y, x] = w
+                    planes[1, y, x] = gx
+                    planes[2, y, x] = gy
+                    planes[3, y, x] = cost
+        amplitude *= _HALF

@@ -1,0 +1,204 @@
+"""The engine: content keys, atomic results and locks. It knows no stage by name."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BusyError, MachineError
+from pipeline.stage import Stage
+
+logger = logging.getLogger(__name__)
+
+DISTRIBUTIONS = {
+    "colmap": ("pycolmap",),
+    "refined": ("pycolmap",),
+    "sensor": (),
+    "mvs": ("numba",),
+    "tsdf": ("open3d-cpu", "open3d"),
+    "poisson": ("open3d-cpu", "open3d"),
+    "cpu": ("numba",),
+}
+"""Whose version a backend's result depends on."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage of one build, before it runs.
+
+    Attributes:
+        stage: What runs.
+        params: Its parameters, an instance of `stage.params`, backend resolved.
+        backend: The chosen backend.
+        reason: Why it was chosen.
+        key: Hash of everything the result depends on.
+        folder: Where the result lies once complete.
+        inputs: Folders of the stages it needs, by name.
+    """
+
+    stage: Stage
+    params: Any
+    backend: str
+    reason: str
+    key: str
+    folder: Path
+    inputs: Mapping[str, Path]
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+    @property
+    def cached(self) -> bool:
+        """Whether the result is there; a result appears only when complete."""
+        return self.folder.is_dir()
+
+
+def stage_key(stage: Stage, params: Any, backend: str, input_keys: Mapping[str, str]) -> str:
+    """Hash of the stage's name, version, backend (and its version), parameters and inputs."""
+    content = {
+        "stage": stage.name,
+        "version": stage.version,
+        "backend": [backend, backend_version(backend)],
+        "params": asdict(params),
+        "inputs": dict(sorted(input_keys.items())),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def backend_version(backend: str) -> str:
+    """The version of the library behind a backend, or "" for our own code (its version is the stage's)."""
+    for name in DISTRIBUTIONS.get(backend, ()):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def execute(planned: PlannedStage) -> bool:
+    """Run a stage unless its result is there; returns whether it ran.
+
+    The work happens in a hidden folder beside the result, which takes its final name only when everything is
+    written: after a kill the next run starts this stage anew and finds all earlier ones.
+
+    Raises:
+        BusyError: When another process is at the same key.
+        MachineError: When the disk is full or a folder can't be written.
+    """
+    folder = planned.folder
+    if planned.cached:
+        return False
+    with machine_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / f".{folder.name}.lock", f"stage {planned.name} ({folder.name})"):
+        if planned.cached:  # finished by the process we would have collided with
+            return False
+        partial = folder.parent / f".{folder.name}.partial"
+        with machine_errors(folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            started, cpu = time.time(), cpu_seconds()
+            logger.info("stage %s (%s: %s) starts, key %s", planned.name, planned.backend, planned.reason, planned.key)
+            planned.stage.load()(planned.inputs, planned.params, partial)
+            seconds, used = time.time() - started, cpu_seconds() - cpu
+            run = {
+                "stage": planned.name,
+                "version": planned.stage.version,
+                "key": planned.key,
+                "backend": planned.backend,
+                "backend_version": backend_version(planned.backend),
+                "reason": planned.reason,
+                "params": asdict(planned.params),
+                "inputs": {name: path.name for name, path in planned.inputs.items()},
+                "seconds": round(seconds, 2),
+                "cpu_seconds": round(used, 2),
+            }
+            run_record(folder).write_text(json.dumps(run, indent=1))
+            partial.rename(folder)
+            logger.info("stage %s done in %.1f s (%.1f CPU-s)", planned.name, seconds, used)
+    return True
+
+
+def run_record(folder: Path) -> Path:
+    """The file beside a result that says what ran and how long it took; results themselves hold no times."""
+    return folder.parent / f".{folder.name}.run.json"
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its finished children [s]."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that a killed process gives back by itself.
+
+    Raises:
+        BusyError: When another process holds it.
+        MachineError: When the file can't be made.
+    """
+    with machine_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise BusyError(
+                "only one process may build the same thing at a time",
+                found=f"{what} is being built by process {holder}",
+                remedy="wait until it is done, or give this build another --name or --out",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def machine_errors(path: Path) -> Iterator[None]:
+    """Turn "disk full" and "no permission" into errors that say what to do.
+
+    Raises:
+        MachineError: Instead of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(_existing(path)).free / 2**20
+            raise MachineError(
+                "the disk must have room for the results",
+                found=f"no space left ({free:.0f} MiB free)",
+                remedy="free some space or choose another disk with --out, then run the same command again",
+                file=path,
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise MachineError(
+                "the folder for results must be writable",
+                found=f"{error.strerror} for {error.filename or path}",
+                remedy="choose a folder you may write with --out, or change its permissions",
+                file=path,
+            ) from error
+        raise
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())

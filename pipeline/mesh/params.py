@@ -1,0 +1,68 @@
+"""Parameters of the mesh stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.stage import Choice, Traits
+
+MeshBackend = Literal["auto", "tsdf", "poisson"]
+
+
+@dataclass(frozen=True)
+class MeshParams:
+    """How depth maps or points become meshes.
+
+    Attributes:
+        backend: tsdf fuses the depth maps, poisson fits the point cloud; auto is tsdf (poisson webs thin parts).
+        voxel_size: Edge of a voxel [m]; 0 = by the scene's size and the depth's noise (2 cm in a room).
+        truncation_voxels: Truncation distance of the signed distance [voxels].
+        min_views: Depth maps that must agree on a voxel before a surface is drawn there.
+        poisson_depth: Depth of Poisson's octree; 0 = by the voxel size.
+        island_area: Islands of less area than this are removed [m^2].
+        carve_margin: A surface is in the way when depth maps see this much deeper through it [m].
+        close_floor: Whether holes in the walkable floor are closed and marked as guessed.
+        floor_gap: Widest gap between floor and walls that is bridged [m].
+        collision_triangles: The collision mesh has at most this many triangles.
+        collision_error: Distance that 99 % of the collision mesh should keep from the full mesh, and the
+            full mesh from it [m]; a warning is logged when the triangles don't suffice.
+    """
+
+    backend: MeshBackend = "auto"
+    voxel_size: float = 0.0
+    truncation_voxels: float = 4.0
+    min_views: int = 2
+    poisson_depth: int = 0
+    island_area: float = 0.02
+    carve_margin: float = 0.08
+    close_floor: bool = True
+    floor_gap: float = 0.5
+    collision_triangles: int = 40_000
+    collision_error: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.backend not in ("auto", "tsdf", "poisson"):
+            raise ValueError(f"mesh.backend must be auto, tsdf or poisson, got {self.backend!r}")
+        if self.voxel_size < 0:
+            raise ValueError(f"mesh.voxel_size must be positive, or 0 for automatic, got {self.voxel_size}")
+        if self.truncation_voxels < 2:
+            raise ValueError(f"mesh.truncation_voxels must be at least 2, got {self.truncation_voxels}")
+        if self.min_views < 1:
+            raise ValueError(f"mesh.min_views must be at least 1, got {self.min_views}")
+        if self.poisson_depth != 0 and not 5 <= self.poisson_depth <= 12:
+            raise ValueError(f"mesh.poisson_depth must be 5 to 12, or 0 for automatic, got {self.poisson_depth}")
+        if min(self.island_area, self.floor_gap) < 0:
+            raise ValueError(f"mesh.island_area and mesh.floor_gap can't be negative, got {self}")
+        if min(self.carve_margin, self.collision_error) <= 0:
+            raise ValueError(f"mesh.carve_margin and mesh.collision_error must be positive, got {self}")
+        if self.collision_triangles < 100:
+            raise ValueError(f"mesh.collision_triangles must be at least 100, got {self.collision_triangles}")
+
+
+def choose(traits: Traits, params: MeshParams) -> Choice:
+    """The backend: as asked for, or TSDF fusion, which suits depth of every origin."""
+    if params.backend != "auto":
+        return Choice(params.backend, "asked for")
+    origin = "sensor depth" if traits.has_depth else "depth from stereo"
+    return Choice("tsdf", f"fuses {origin} and keeps thin parts apart")

@@ -1,0 +1,119 @@
+"""Keyframes as the stage works on them: pictures at working size, cameras shared where they are the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.capture.model import Capture, Frame
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Camera
+
+SAME_FOCAL = 0.02
+"""Pictures of one size whose focal lengths differ less share a camera: a phone's autofocus moves it by < 1 %."""
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """A chosen frame at working size.
+
+    Attributes:
+        image_id: 1, 2, ... in capture order; also COLMAP's image id.
+        frame: The capture's frame.
+        held_out: Never part of the map.
+        camera: Declared intrinsics at working size, its camera group's median.
+        camera_id: The group, 1, 2, ...; also COLMAP's camera id.
+    """
+
+    image_id: int
+    frame: Frame
+    held_out: bool
+    camera: Camera
+    camera_id: int
+
+    @property
+    def name(self) -> str:
+        """The frame's name."""
+        return self.frame.name
+
+
+def load_keyframes(capture: Capture, selection_file: Path, image_size: int) -> tuple[Keyframe, ...]:
+    """The selected frames, with cameras at working size.
+
+    Raises:
+        ReconstructionError: With fewer than three keyframes outside the held-out ones.
+    """
+    chosen = json.loads(selection_file.read_text())["keyframes"]
+    held_out = {entry["name"]: bool(entry["held_out"]) for entry in chosen}
+    frames = [frame for frame in capture.frames if frame.name in held_out]
+    training = sum(not held_out[frame.name] for frame in frames)
+    if training < 3:
+        raise ReconstructionError(
+            "a reconstruction needs at least 3 pictures besides the held-out ones",
+            found=f"{training} of {len(frames)} keyframes",
+            remedy="take more pictures of the place, each overlapping the next by two thirds",
+            file=capture.root,
+        )
+    cameras = [_working_camera(frame.camera, image_size) for frame in frames]
+    groups = _group(cameras)
+    shared = {group: _median([c for c, g in zip(cameras, groups, strict=True) if g == group]) for group in set(groups)}
+    return tuple(
+        Keyframe(index + 1, frame, held_out[frame.name], shared[group], group)
+        for index, (frame, group) in enumerate(zip(frames, groups, strict=True))
+    )
+
+
+def read_picture(root: Path, keyframe: Keyframe) -> NDArray[np.uint8]:
+    """The picture at working size, RGB (H, W, 3).
+
+    Raises:
+        ReconstructionError: When it can't be read.
+    """
+    path = root / keyframe.frame.image
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if picture is None:
+        raise ReconstructionError(
+            "a keyframe's picture must be readable", found="no picture", remedy="build again", file=path
+        )
+    size = keyframe.camera.width, keyframe.camera.height
+    if size != (picture.shape[1], picture.shape[0]):
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(picture[:, :, ::-1], np.uint8)
+
+
+def _working_camera(camera: Camera, image_size: int) -> Camera:
+    factor = min(1.0, image_size / max(camera.width, camera.height))
+    return camera.resized(round(camera.width * factor), round(camera.height * factor))
+
+
+def _group(cameras: list[Camera]) -> list[int]:
+    """Group numbers from 1; a camera joins the first group whose founder it equals."""
+    founders: list[Camera] = []
+    groups = []
+    for camera in cameras:
+        for number, founder in enumerate(founders, 1):
+            if _alike(camera, founder):
+                groups.append(number)
+                break
+        else:
+            founders.append(camera)
+            groups.append(len(founders))
+    return groups
+
+
+def _alike(a: Camera, b: Camera) -> bool:
+    same_size = (a.width, a.height) == (b.width, b.height)
+    same_focal = abs(a.fx / b.fx - 1) < SAME_FOCAL and abs(a.fy / b.fy - 1) < SAME_FOCAL
+    same_centre = abs(a.cx - b.cx) < SAME_FOCAL * a.width and abs(a.cy - b.cy) < SAME_FOCAL * a.height
+    return same_size and same_focal and same_centre and np.allclose(a.distortion, b.distortion, atol=0.01)
+
+
+def _median(cameras: list[Camera]) -> Camera:
+    values = np.median([[c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in cameras], axis=0).tolist()
+    fx, fy, cx, cy, k1, k2, p1, p2 = values
+    return Camera(cameras[0].width, cameras[0].height, fx, fy, cx, cy, (k1, k2, p1, p2))

@@ -1,0 +1,53 @@
+"""Parameters of the poses stage and the choice of its backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.stage import Choice, Traits
+
+
+@dataclass(frozen=True)
+class PosesParams:
+    """How keyframes get their poses.
+
+    Attributes:
+        backend: "sensor" keeps the given poses, "refined" refines them on the pictures, "colmap" uses pictures only.
+        mapper: Which mapper reconstructs from pictures alone.
+        image_size: Longest side of the pictures that all later stages see [px].
+        features: SIFT features kept in each picture.
+        sensor_sigma_position: One sigma of a given position, as a prior of the refinement [m].
+        sensor_sigma_rotation_deg: One sigma of a given rotation; with the position's, how far pairs are looked for [deg].
+        seed: Seed of every random choice.
+        threads: Threads of the steps whose result does not depend on their number; 0 takes all cores.
+    """
+
+    backend: Literal["auto", "sensor", "refined", "colmap"] = "auto"
+    mapper: Literal["incremental", "global"] = "incremental"
+    image_size: int = 960
+    features: int = 2048
+    sensor_sigma_position: float = 0.03
+    sensor_sigma_rotation_deg: float = 1.0
+    seed: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.image_size < 64:
+            raise ValueError(f"poses.image_size must be at least 64 px, got {self.image_size}")
+        if self.features < 100:
+            raise ValueError(f"poses.features must be at least 100, got {self.features}")
+        if self.sensor_sigma_position <= 0 or self.sensor_sigma_rotation_deg <= 0:
+            found = f"{self.sensor_sigma_position} m, {self.sensor_sigma_rotation_deg} degrees"
+            raise ValueError(f"poses.sensor_sigma_* must be positive, got {found}")
+        if self.seed < 0 or self.threads < 0:
+            raise ValueError(f"poses.seed and poses.threads must not be negative, got {self.seed}, {self.threads}")
+
+
+def choose(traits: Traits, params: PosesParams) -> Choice:
+    """The backend for a capture: what the sensor says, refined on the pictures, or the pictures alone."""
+    if params.backend != "auto":
+        return Choice(params.backend, "asked for")
+    if traits.has_poses:
+        return Choice("refined", "the capture has poses")
+    return Choice("colmap", "the capture has no poses")

@@ -1,0 +1,115 @@
+"""What the kernels share: the columns of a projected Gaussian's record, the tile size, float32 constants.
+
+numba turns `0.5 * float32` and `int * float32` into float64, which halves the width of the vector code; hence the
+named float32 constants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Pose
+
+Float = NDArray[np.float32]
+
+TILE = 16
+"""Tile side [px]: a row is one AVX-512 register of float32."""
+TILE_PIXELS = TILE * TILE
+
+ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+ALPHA_MAX = np.float32(0.99)
+"""Upper bound of one Gaussian's alpha, as in the 3DGS reference code."""
+SCREEN_BLUR = np.float32(0.3)
+"""Added to the diagonal of a projected covariance [px^2] (classic 3DGS, without antialiasing compensation)."""
+
+RECORD_COLUMNS = 16
+"""Columns of a record: one cache line of float32. The columns 13-15 are padding."""
+MEAN_X, MEAN_Y = 0, 1
+CONIC_XX, CONIC_XY, CONIC_YY = 2, 3, 4
+OPACITY = 5
+RED, GREEN, BLUE = 6, 7, 8
+DEPTH = 9
+"""Camera-frame z of the centre; 0 marks a Gaussian that the view does not show."""
+EXTENT_X, EXTENT_Y = 10, 11
+"""Half the width and height [px] of the ellipse outside which alpha is below the cutoff."""
+REACH = 12
+"""log(opacity / cutoff): half the squared Mahalanobis distance at which alpha reaches the cutoff."""
+
+SLOT_COLUMNS = 10
+"""Columns of a gradient slot: mean x y, conic xx xy yy, opacity, red, green, blue, depth."""
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Where the rasteriser stops to look; finite differences need smaller values than pictures do.
+
+    Attributes:
+        alpha: Contributions below are dropped.
+        transmittance: A tile is finished when no pixel lets more light through.
+        near: Gaussians whose centre is closer to the camera plane are dropped [world units].
+    """
+
+    alpha: float = 1 / 255
+    transmittance: float = 1e-3
+    near: float = 0.02
+
+
+class ViewConstants(NamedTuple):
+    """A camera as the kernels take it; all scalars are float32.
+
+    Attributes:
+        rotation: (3, 3) float32, camera from world.
+        translation: (3,) float32, camera from world.
+        center: (3,) float32, the camera in the world.
+        fx: Focal length [px].
+        fy: Focal length [px].
+        cx: Principal point [px].
+        cy: Principal point [px].
+        width: Picture width [px].
+        height: Picture height [px].
+        alpha: `Cutoffs.alpha`.
+        transmittance: `Cutoffs.transmittance`.
+        near: `Cutoffs.near`.
+    """
+
+    rotation: Float
+    translation: Float
+    center: Float
+    fx: np.float32
+    fy: np.float32
+    cx: np.float32
+    cy: np.float32
+    width: np.float32
+    height: np.float32
+    alpha: np.float32
+    transmittance: np.float32
+    near: np.float32
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Columns and rows of tiles."""
+        return -(-int(self.width) // TILE), -(-int(self.height) // TILE)
+
+
+def view_constants(camera: Camera, world_from_camera: Pose, cutoffs: Cutoffs) -> ViewConstants:
+    """Pack a pinhole camera for the kernels.
+
+    Raises:
+        ValueError: When the camera has lens distortion.
+    """
+    if not camera.is_pinhole:
+        raise ValueError(f"the rasteriser needs a pinhole camera; undistort first, got {camera.distortion}")
+    camera_from_world = world_from_camera.inverse()
+    return ViewConstants(
+        np.ascontiguousarray(camera_from_world.rotation, np.float32),
+        np.ascontiguousarray(camera_from_world.translation, np.float32),
+        np.ascontiguousarray(world_from_camera.translation, np.float32),
+        *(np.float32(v) for v in (camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)),
+        np.float32(cutoffs.alpha),
+        np.float32(cutoffs.transmittance),
+        np.float32(cutoffs.near),
+    )
