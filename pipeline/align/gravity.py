@@ -155,12 +155,6 @@ def tilt_deg(a: Array, b: Array) -> float:
     return float(_angles_deg(a[None], b)[0])
 
 
-def rotation_spread_deg(poses: Sequence[Pose]) -> float:
-    """Largest angle [deg] between the first pose and any other."""
-    first = poses[0].rotation
-    return float(max(angle_deg(first, pose.rotation) for pose in poses))
-
-
 def _weights(normals: Array, area: Array, up: Array, tolerance_deg: float) -> tuple[Array, Array]:
     cosine = normals @ up
     limit = np.sin(np.deg2rad(tolerance_deg))

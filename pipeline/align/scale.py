@@ -113,28 +113,45 @@ def _front_depth(
 ) -> tuple[float, float]:
     """Depth along the ray and its sigma [scene units], from all maps that see the place."""
     target = view.camera.project(ray)
-    radius = max(2.0, 0.004 * view.camera.width)
+    radius = max(3.0, 0.006 * view.camera.width)
     camera_from_world = view.world_from_camera.inverse()
-    candidates: list[Array] = []
+    seen: list[Array] = []
     for other in scene.training:
-        path = depth_folder / f"{other.name}.npz"
-        if not path.exists():
+        if not (depth_folder / f"{other.name}.npz").exists():
             continue
         depth_map = load_depth_map(depth_folder, other.name)
-        keep = (depth_map.depth > 0) & ~depth_map.guessed
-        local = camera_from_world.apply(depth_map.points()[keep])
-        ahead = local[:, 2] > 0
-        local = local[ahead]
-        near = np.linalg.norm(view.camera.project(local) - target, axis=1) < radius
-        candidates.append(local[near, 2])
-    depths = np.sort(np.concatenate(candidates)) if candidates else np.zeros(0)
-    if len(depths) < 5:
+        local = camera_from_world.apply(depth_map.points()[(depth_map.depth > 0) & ~depth_map.guessed])
+        local = local[local[:, 2] > 0]
+        offset = view.camera.project(local) - target
+        near = np.linalg.norm(offset, axis=1) < radius
+        seen.append(np.column_stack([offset[near], local[near, 2]]))
+    samples = np.concatenate(seen) if seen else np.zeros((0, 3))
+    if len(samples) < 8:
         raise ReconstructionError(
             "a known length's pixels must show a place that was reconstructed",
             found=f"no depth at pixel {pixel} of {view.name}",
             remedy="choose pixels on textured surfaces that several photos show",
         )
-    front = depths[int(0.1 * len(depths))]
-    surface = depths[np.abs(depths / front - 1) < 0.03]
-    spread = float(np.median(np.abs(surface - np.median(surface)))) * 1.4826
-    return float(np.median(surface)), spread / np.sqrt(min(len(surface), 9))
+    front = np.percentile(samples[:, 2], 10)
+    surface = samples[np.abs(samples[:, 2] / front - 1) < 0.05]
+    return _depth_at_centre(surface)
+
+
+def _depth_at_centre(samples: Array) -> tuple[float, float]:
+    """Depth at offset (0, 0) and its sigma: on a plane, inverse depth is linear in the pixel.
+
+    Args:
+        samples: (N, 3), pixel offsets and depth; refitted without outliers.
+    """
+    design = np.column_stack([np.ones(len(samples)), samples[:, :2]])
+    inverse = 1 / samples[:, 2]
+    keep = np.ones(len(samples), bool)
+    solution, spread = np.zeros(3), 0.0
+    for _ in range(4):
+        solution = np.linalg.lstsq(design[keep], inverse[keep], rcond=None)[0]
+        residual = np.abs(inverse - design @ solution)
+        spread = float(np.median(residual[keep])) * 1.4826
+        keep = residual <= 3 * spread + 1e-12
+    depth = 1 / float(solution[0])
+    # maps err together over a few pixels, so many samples are worth only a few
+    return depth, spread * depth**2 / np.sqrt(min(int(keep.sum()), 9))

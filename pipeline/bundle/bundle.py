@@ -1,0 +1,223 @@
+"""Opening a bundle: the one object that simulators, viewers and trainers use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from pipeline.bundle.manifest import FORMAT_VERSION, MANIFEST_FILE, FileEntry, Manifest
+from pipeline.check.quality import Quality
+from pipeline.errors import BundleError
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+from pipeline.regions.regions import Regions
+
+REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,63})(@(?P<version>\d+\.\d+\.\d+))?")
+MAX_MANIFEST_BYTES = 16 * 2**20
+REGISTRY_VARIABLE = "SPLATYARD_BUNDLES"
+
+
+@dataclass(frozen=True)
+class BundleCamera:
+    """A camera of the capture in the bundle's frame.
+
+    Attributes:
+        name: The photo's name.
+        camera: Pinhole intrinsics.
+        world_from_camera: Its pose [m].
+        held_out: Whether the splat never saw it.
+        thumbnail: The photo as a small JPEG, a path in the bundle.
+    """
+
+    name: str
+    camera: Camera
+    world_from_camera: Pose
+    held_out: bool
+    thumbnail: str
+
+
+class Bundle:
+    """An immutable scene: mesh, splat, cameras, regions and measured quality in one frame.
+
+    Attributes:
+        root: Its folder.
+        manifest: What bundle.json says.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest) -> None:
+        self.root = root
+        self.manifest = manifest
+
+    @staticmethod
+    def open(reference: Path | str) -> Bundle:
+        """Open a folder, or `name@version` (or the newest of `name`) of the local bundles folder.
+
+        The bundles folder is `bundles/`, or what the environment variable SPLATYARD_BUNDLES names.
+
+        Raises:
+            BundleError: When there is none, or bundle.json is damaged, too new or names unsafe paths.
+        """
+        root = _find(reference)
+        path = root / MANIFEST_FILE
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(
+                "a bundle is a folder with a bundle.json",
+                found="no such file",
+                remedy="check the path; `splatyard build` makes bundles",
+                file=path,
+            )
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BundleError(
+                "bundle.json is small",
+                found=f"{path.stat().st_size} bytes",
+                remedy="the bundle is damaged or hostile: get it again from its source",
+                file=path,
+            )
+        try:
+            content = json.loads(path.read_text())
+            version = content.get("format_version") if isinstance(content, dict) else None
+            if isinstance(version, int) and version > FORMAT_VERSION:
+                raise BundleError(
+                    f"this splatyard reads bundles up to format version {FORMAT_VERSION}",
+                    found=f"format version {version}",
+                    remedy="upgrade splatyard",
+                    file=path,
+                )
+            manifest = Manifest.model_validate(content)
+        except (ValidationError, ValueError, RecursionError) as error:
+            raise BundleError(
+                "bundle.json follows the format in docs/bundle.md",
+                found=str(error).splitlines()[0] + " ...",
+                remedy="the bundle is damaged or hostile: get it again from its source",
+                file=path,
+            ) from error
+        return Bundle(root, manifest)
+
+    def path(self, name: str) -> Path:
+        """The path of a file that the manifest lists, after checking size and that it is no link.
+
+        Raises:
+            BundleError: When it isn't listed, missing, a link, or of another size.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(
+                "a bundle holds what its manifest lists",
+                found=f"{name} is not listed",
+                remedy=f"there are {', '.join(sorted(self.manifest.files))}",
+                file=self.root,
+            )
+        problem = self._problem(name, entry, with_hash=False)
+        if problem:
+            raise BundleError(
+                "a bundle's files are as its manifest says",
+                found=problem,
+                remedy="run `splatyard check`, and get the bundle again from its source",
+                file=self.root / name,
+            )
+        return self.root / name
+
+    def mesh(self, kind: Literal["full", "collision"] = "full") -> Mesh:
+        """The mesh in the world frame: `full` for looks, `collision` for physics."""
+        return Mesh.load(self.path("mesh.ply" if kind == "full" else "collision.ply"))
+
+    def splat(self, lod: str = "full") -> Gaussians:
+        """The Gaussians of a level of detail: full or sim.
+
+        Raises:
+            BundleError: When the level doesn't exist.
+        """
+        from pipeline.splat.ply import load_ply
+
+        if lod not in self.manifest.splats:
+            raise BundleError(
+                "a level of detail that the bundle has",
+                found=repr(lod),
+                remedy=f"one of {', '.join(self.manifest.splats)}",
+                file=self.root,
+            )
+        return load_ply(self.path(self.manifest.splats[lod].file))
+
+    @cached_property
+    def cameras(self) -> tuple[BundleCamera, ...]:
+        """The capture's cameras in the world frame."""
+        content = json.loads(self.path("cameras.json").read_text())
+        return tuple(
+            BundleCamera(
+                entry["name"],
+                Camera.from_json(entry["camera"]),
+                Pose.from_matrix(entry["world_from_camera"]),
+                bool(entry["held_out"]),
+                entry["thumbnail"],
+            )
+            for entry in content["cameras"]
+        )
+
+    @cached_property
+    def quality(self) -> Quality:
+        """The gates."""
+        return Quality.model_validate_json(self.path("quality.json").read_text())
+
+    @cached_property
+    def regions(self) -> Regions:
+        """Where a robot can stand, start and go."""
+        self.path("walkable.npz")
+        return Regions.load(self.path("regions.json").parent)
+
+    @property
+    def spawn_poses(self) -> tuple[Pose, ...]:
+        """World-from-base poses on the walkable floor: x forward, z up."""
+        return self.regions.spawn_poses
+
+    def verify(self) -> list[str]:
+        """What is wrong with the files: missing, changed, linked or unlisted; empty when all is well."""
+        problems = [self._problem(name, entry, with_hash=True) for name, entry in self.manifest.files.items()]
+        there = {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if not path.is_dir()}
+        unlisted = sorted(there - set(self.manifest.files) - {MANIFEST_FILE})
+        return [p for p in problems if p] + [f"{name}: not listed in {MANIFEST_FILE}" for name in unlisted]
+
+    def _problem(self, name: str, entry: FileEntry, *, with_hash: bool) -> str | None:
+        path = self.root / name
+        parts = [path, *path.parents][: len(Path(name).parts)]
+        if any(part.is_symlink() for part in parts):
+            return f"{name}: is a link"
+        if not path.is_file():
+            return f"{name}: missing"
+        if path.stat().st_size != entry.bytes:
+            return f"{name}: {path.stat().st_size} bytes instead of {entry.bytes}"
+        if with_hash and file_sha256(path) != entry.sha256:
+            return f"{name}: content differs from its hash"
+        return None
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hex hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _find(reference: Path | str) -> Path:
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return folder
+    match = REFERENCE.fullmatch(str(reference))
+    registry = Path(os.environ.get(REGISTRY_VARIABLE, "bundles"))
+    if match and match["version"]:
+        folder = registry / match["name"] / match["version"]
+    elif match:
+        versions = [path for path in registry.glob(f"{match['name']}/*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
+        folder = max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=folder)
+    if not folder.is_dir():
+        raise BundleError(
+            "a bundle is named by its folder or by name@version",
+            found=f"no folder {str(reference)!r} and no such bundle in {str(registry)!r}",
+            remedy=f"check the name, or set {REGISTRY_VARIABLE} to your bundles folder",
+        )
+    return folder

@@ -1,0 +1,128 @@
+"""The bundle stage: gather what the others made into one immutable folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipeline.align.alignment import Alignment, load_world_scene
+from pipeline.bundle.bundle import file_sha256
+from pipeline.bundle.manifest import (
+    MANIFEST_FILE,
+    FileEntry,
+    Frame,
+    Manifest,
+    Measured,
+    Provenance,
+    Splats,
+    StageRecord,
+)
+from pipeline.bundle.params import BundleParams
+from pipeline.check.quality import Quality
+from pipeline.poses.scene import PosedScene, read_image
+
+COPIED = {
+    "mesh": ("mesh.ply", "collision.ply"),
+    "splat": ("splat.ply", "sim.ply"),
+    "regions": ("regions.json", "walkable.npz"),
+    "check": ("quality.json", "quality.html"),
+}
+REPORTS = {"points": "points.json", "mesh": "mesh.json", "splat": "training.json"}
+THUMBNAIL_SIZE = 128
+"""Long side of the photos that viewers show at the cameras [px]."""
+PACKAGES = ("numpy", "scipy", "numba", "opencv-python", "pycolmap", "open3d", "open3d-cpu", "sapien", "splatyard")
+
+
+def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None:
+    """Read all stages' results; write the bundle."""
+    for stage, names in COPIED.items():
+        for name in names:
+            shutil.copyfile(inputs[stage] / name, out_dir / name)
+    shutil.copytree(inputs["check"] / "pictures", out_dir / "pictures")
+    scene = load_world_scene(inputs["poses"], inputs["align"])
+    _write_cameras(scene, inputs["poses"], out_dir)
+    training = json.loads((inputs["splat"] / "training.json").read_text())
+    alignment, quality = Alignment.load(inputs["align"]), Quality.load(inputs["check"])
+    manifest = Manifest(
+        name=params.name,
+        version=params.version,
+        frame=Frame(
+            gravity_from=Measured(source=alignment.gravity_source, sigma=alignment.gravity_sigma_deg),
+            scale_from=Measured(source=alignment.scale_source, sigma=alignment.scale_sigma),
+            floor_found=alignment.floor_found,
+        ),
+        splats={
+            "full": _splats("splat.ply", training["gaussians"], training["sh_degree"]),
+            "sim": _splats("sim.ply", training["sim_gaussians"], 0),
+        },
+        files=_files(out_dir),
+        quality_passed=quality.passed,
+        failed_gates=quality.failed,
+        provenance=Provenance(
+            build_key=params.build_key,
+            source=params.source,
+            licence=params.licence,
+            description=params.description,
+            stages=tuple(StageRecord(**record) for record in params.stages),
+            packages=_packages(),
+            machine={"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
+        ),
+        report=_report(inputs, scene, alignment),
+    )
+    (out_dir / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1))
+
+
+def _splats(file: str, gaussians: int, sh_degree: int) -> Splats:
+    return Splats(file=file, gaussians=gaussians, sh_degree=sh_degree, antialiasing="classic")
+
+
+def _write_cameras(scene: PosedScene, poses_folder: Path, out_dir: Path) -> None:
+    (out_dir / "thumbnails").mkdir()
+    cameras = []
+    for index, view in enumerate(scene.views):
+        thumbnail = f"thumbnails/{index:04d}.jpg"
+        factor = THUMBNAIL_SIZE / max(view.camera.width, view.camera.height)
+        size = (round(view.camera.width * factor), round(view.camera.height * factor))
+        Image.fromarray(read_image(poses_folder, view, size)).save(out_dir / thumbnail, quality=85)
+        cameras.append(
+            {
+                "name": view.name,
+                "camera": view.camera.to_json(),
+                "world_from_camera": view.world_from_camera.matrix.tolist(),
+                "held_out": view.held_out,
+                "thumbnail": thumbnail,
+            }
+        )
+    (out_dir / "cameras.json").write_text(json.dumps({"cameras": cameras}, indent=1))
+
+
+def _files(folder: Path) -> dict[str, FileEntry]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
+        for path in paths
+    }
+
+
+def _packages() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _report(inputs: Mapping[str, Path], scene: PosedScene, alignment: Alignment) -> dict[str, Any]:
+    report: dict[str, Any] = {"poses": scene.report, "align": alignment.report}
+    for stage, name in REPORTS.items():
+        report[stage] = json.loads((inputs[stage] / name).read_text())
+    return report

@@ -1,0 +1,66 @@
+"""Pictures of the check: the splat beside the photo, depths, the mesh from several sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.check.views import ViewCheck
+from pipeline.geometry import Camera, Mesh, Pose
+from pipeline.mesh.picture import shaded_view
+
+Picture = NDArray[np.uint8]
+
+
+def write_view_pictures(checks: Sequence[ViewCheck], folder: Path, count: int) -> list[str]:
+    """Photo, rendering, splat depth and mesh depth side by side, for `count` views spread over the capture."""
+    names = []
+    for index in np.unique(np.linspace(0, len(checks) - 1, min(count, len(checks))).round().astype(int)):
+        check = checks[index]
+        far = float(np.percentile(check.mesh_depth[check.mesh_depth > 0], 98)) if (check.mesh_depth > 0).any() else 1.0
+        row = [check.photo, check.rendered, colored_depth(check.splat_depth, far), colored_depth(check.mesh_depth, far)]
+        name = f"view_{len(names)}.jpg"
+        write_jpeg(folder / name, np.concatenate(row, 1))
+        names.append(name)
+    return names
+
+
+def write_mesh_pictures(mesh: Mesh, folder: Path) -> list[str]:
+    """The mesh from four sides above (walls seen from behind are left out) and straight from the top."""
+    used = mesh.vertices[np.unique(mesh.triangles)]
+    low, high = np.percentile(used, 1, axis=0), np.percentile(used, 99, axis=0)
+    centre, reach = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
+    camera = Camera(480, 360, 480.0, 480.0, 240.0, 180.0)
+    sides = [
+        _look_at(centre + 2.3 * reach * np.array([np.cos(a), np.sin(a), 0.75]), centre) for a in (0.6, 2.2, 3.7, 5.3)
+    ]
+    pictures = [shaded_view(mesh, camera, pose) for pose in sides]
+    grid = np.concatenate([np.concatenate(pictures[:2], 1), np.concatenate(pictures[2:], 1)], 0)
+    write_jpeg(folder / "mesh.jpg", grid)
+    top = _look_at(centre + np.array([0.0, -1e-3, 2.6 * reach]), centre)
+    write_jpeg(folder / "mesh_top.jpg", shaded_view(mesh, camera.resized(720, 540), top))
+    return ["mesh.jpg", "mesh_top.jpg"]
+
+
+def colored_depth(depth: NDArray[np.float32], far: float) -> Picture:
+    """Depth (H, W) [m] as colours (H, W, 3); black = unknown."""
+    scaled = (255 * np.clip(depth / far, 0, 1)).astype(np.uint8)
+    color = np.asarray(cv2.applyColorMap(255 - scaled, cv2.COLORMAP_TURBO), np.uint8)[..., ::-1]
+    return np.where(depth[..., None] > 0, color, 0).astype(np.uint8)
+
+
+def write_jpeg(path: Path, rgb: Picture) -> None:
+    """Write an RGB picture."""
+    encoded = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
+    path.write_bytes(encoded.tobytes())
+
+
+def _look_at(eye: NDArray[np.float64], target: NDArray[np.float64]) -> Pose:
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    return Pose(np.stack([right, np.cross(forward, right), forward], 1), eye)

@@ -1,0 +1,91 @@
+"""Quality: gates with figure, threshold and verdict, as they stand in quality.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+QUALITY_FILE = "quality.json"
+
+
+class Gate(BaseModel):
+    """One measured promise.
+
+    Attributes:
+        name: Identifier, as cards name it.
+        title: What it says, for people.
+        value: The measured figure; None where it could not be measured.
+        unit: Of the figure.
+        threshold: What the figure is compared with.
+        comparison: Whether the figure must be at most or at least the threshold.
+        applies: Whether the gate has a meaning for this capture; where it hasn't, `how` says why.
+        how: How it was measured.
+        detail: Further figures.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    title: str
+    value: float | None
+    unit: str
+    threshold: float
+    comparison: Literal["<=", ">="]
+    applies: bool = True
+    how: str
+    detail: dict[str, Any] = {}
+
+    @property
+    def passed(self) -> bool | None:
+        """The verdict, always recomputed from the figure; None where the gate doesn't apply."""
+        if not self.applies:
+            return None
+        if self.value is None:
+            return False
+        return self.value <= self.threshold if self.comparison == "<=" else self.value >= self.threshold
+
+
+class Quality(BaseModel):
+    """All gates of a bundle.
+
+    Attributes:
+        gates: In the order in which people want to read them.
+        figures: Further measurements without a threshold.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    gates: tuple[Gate, ...]
+    figures: dict[str, Any] = {}
+
+    @property
+    def passed(self) -> bool:
+        """Whether no gate fails."""
+        return all(gate.passed is not False for gate in self.gates)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the gates that fail."""
+        return tuple(gate.name for gate in self.gates if gate.passed is False)
+
+    def gate(self, name: str) -> Gate:
+        """The gate of that name.
+
+        Raises:
+            KeyError: When there is none.
+        """
+        for gate in self.gates:
+            if gate.name == name:
+                return gate
+        raise KeyError(f"no gate {name!r}; there are {[gate.name for gate in self.gates]}")
+
+    def save(self, folder: Path) -> None:
+        """Write `quality.json`."""
+        (folder / QUALITY_FILE).write_text(self.model_dump_json(indent=1))
+
+    @staticmethod
+    def load(folder: Path) -> Quality:
+        """Read what `save` wrote."""
+        return Quality.model_validate_json((folder / QUALITY_FILE).read_text())

@@ -1,0 +1,95 @@
+"""What the splat looks like from held-out views, against their photos and against the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Gaussians, Pose
+from pipeline.mesh.rays import RayCaster
+from pipeline.poses.scene import View, read_image
+from pipeline.progress import track
+from pipeline.splat.loss import psnr, ssim
+from pipeline.splat.raster import render
+
+Float = NDArray[np.float32]
+
+MIN_ALPHA = 0.5
+"""Below it the splat says nothing about the pixel's depth."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewCheck:
+    """One held-out view.
+
+    Attributes:
+        name: The view's name.
+        psnr: [dB].
+        ssim: Structural similarity, 1 = equal.
+        depth_difference: (K,) float32 [m], splat depth minus mesh depth where both see something.
+        compared: Share of pixels where both see something.
+        photo: (H, W, 3) uint8.
+        rendered: (H, W, 3) uint8.
+        splat_depth: (H, W) float32 [m], 0 = nothing.
+        mesh_depth: (H, W) float32 [m], 0 = nothing.
+    """
+
+    name: str
+    psnr: float
+    ssim: float
+    depth_difference: Float
+    compared: float
+    photo: NDArray[np.uint8]
+    rendered: NDArray[np.uint8]
+    splat_depth: Float
+    mesh_depth: Float
+
+
+def check_views(
+    splat: Gaussians, mesh: RayCaster, views: Sequence[View], poses_folder: Path, size: tuple[int, int] | None
+) -> list[ViewCheck]:
+    """Render every view and compare; views are in the world frame.
+
+    Args:
+        splat: In the world frame.
+        mesh: In the world frame.
+        views: Held-out views.
+        poses_folder: Where their pictures lie.
+        size: (width, height) of the comparison [px]; None for the pictures' own.
+    """
+    checks = []
+    for view in track(views, "checking held-out views"):
+        camera = view.camera if size is None else view.camera.resized(*size)
+        photo = read_image(poses_folder, view, (camera.width, camera.height))
+        rendering = render(splat, camera, view.world_from_camera)
+        picture = np.clip(rendering.rgb, 0, 1)
+        reference = photo.astype(np.float32) / 255
+        splat_depth = np.where(rendering.alpha >= MIN_ALPHA, rendering.depth, 0)
+        mesh_depth = cast_depth(mesh, camera, view.world_from_camera)
+        both = (splat_depth > 0) & (mesh_depth > 0)
+        checks.append(
+            ViewCheck(
+                view.name,
+                float(psnr(picture, reference)),
+                float(ssim(picture, reference)),
+                (splat_depth - mesh_depth)[both],
+                float(both.mean()),
+                photo,
+                (picture * 255).round().astype(np.uint8),
+                splat_depth.astype(np.float32),
+                mesh_depth,
+            )
+        )
+    return checks
+
+
+def cast_depth(mesh: RayCaster, camera: Camera, world_from_camera: Pose) -> Float:
+    """The mesh's depth (H, W) float32 along the optical axis [m]; 0 where the camera sees no mesh."""
+    directions = world_from_camera.rotate(camera.rays()).reshape(-1, 3)  # z = 1: the distance is the depth
+    origins = np.broadcast_to(world_from_camera.translation, directions.shape)
+    distance = mesh.cast(origins, directions).distance
+    return np.where(np.isfinite(distance), distance, 0).reshape(camera.height, camera.width).astype(np.float32)

@@ -1,0 +1,131 @@
+"""Up from sensors, cameras and surfaces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.align.gravity import (
+    UpEstimate,
+    dominant_wall_direction,
+    fuse,
+    tilt_deg,
+    up_from_accelerometer,
+    up_from_cameras,
+    up_from_capture_world,
+    up_from_surfaces,
+)
+from pipeline.align.surfaces import Surfaces
+from pipeline.capture.model import Capture, Frame
+from pipeline.geometry import Pose, matrix_from_rotvec
+from pipeline.poses.scene import View
+from tests.synthetic import CAMERA, walk
+
+TURN = matrix_from_rotvec([0.5, -1.2, 0.4])
+UP = TURN @ [0, 0, 1.0]
+
+
+def views(gravity_noise_deg: float = 0.0, scene_from_room: np.ndarray = TURN) -> list[View]:
+    rng = np.random.default_rng(0)
+    result = []
+    for i, pose in enumerate(walk(30)):
+        turned = Pose(scene_from_room @ pose.rotation, scene_from_room @ pose.translation)
+        down = pose.rotation.T @ [0, 0, -1.0]
+        noise = matrix_from_rotvec(np.deg2rad(rng.normal(0, gravity_noise_deg, 3)))
+        result.append(View(str(i), "", CAMERA, turned, held_out=False, gravity=noise @ down))
+    return result
+
+
+def room_surfaces(count: int = 4000, noise_deg: float = 2.0) -> Surfaces:
+    """Floor, table and two walls of a room, turned; normals noisy."""
+    rng = np.random.default_rng(1)
+    normals = np.repeat(np.array([[0.0, 0, 1], [1, 0, 0], [0, -1, 0]]), count, 0)
+    points = rng.uniform(0, 3, normals.shape) * (1 - np.abs(normals))
+    noisy = normals + np.deg2rad(noise_deg) * rng.normal(size=normals.shape)
+    noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
+    return Surfaces(points @ TURN.T, noisy @ TURN.T, np.ones(len(points)))
+
+
+def test_accelerometer_averages_noise_away():
+    """Thirty readings with 0.5 degrees of noise give up to 0.2, and the sigma says so."""
+    estimate = up_from_accelerometer(views(0.5))
+    assert estimate is not None
+    assert tilt_deg(estimate.up, UP) < 0.25
+    assert tilt_deg(estimate.up, UP) < 3 * estimate.sigma_deg
+
+
+def test_accelerometer_ignores_a_shaken_frame():
+    """One reading that points elsewhere doesn't move the mean."""
+    shaken = views(0.2)
+    shaken[3] = replace(shaken[3], gravity=np.array([1.0, 0, 0]))
+    estimate = up_from_accelerometer(shaken)
+    assert estimate is not None
+    assert tilt_deg(estimate.up, UP) < 0.2
+
+
+def test_no_accelerometer_no_estimate():
+    """Frames without gravity give nothing."""
+    assert up_from_accelerometer([replace(view, gravity=None) for view in views()]) is None
+
+
+def test_capture_world_is_carried_over_by_the_poses():
+    """ARKit's +y comes out as up in the scene's own frame."""
+    arkit_from_room = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    frames = tuple(
+        Frame(str(i), "", CAMERA, "given", world_from_camera=Pose(arkit_from_room @ p.rotation, p.translation))
+        for i, p in enumerate(walk(30))
+    )
+    capture = Capture(Path(), "polycam", frames, True, np.array([0, 1.0, 0]), 1.0)
+    estimate = up_from_capture_world(capture, views())
+    assert estimate is not None
+    assert tilt_deg(estimate.up, UP) < 1e-6
+
+
+def test_cameras_alone_give_a_rough_up():
+    """A hand-held walk with 3 degrees of roll gives up within its sigma."""
+    estimate = up_from_cameras(views())
+    assert tilt_deg(estimate.up, UP) < estimate.sigma_deg
+
+
+def test_surfaces_refine_a_rough_up():
+    """From 8 degrees off, level and plumb surfaces lead back to 0.2."""
+    rough = UpEstimate("cameras", matrix_from_rotvec([0.1, 0.1, 0]) @ UP, 6.0)
+    estimate = up_from_surfaces(room_surfaces(), rough)
+    assert estimate is not None
+    assert tilt_deg(estimate.up, UP) < 0.2
+    assert estimate.sigma_deg < 0.5
+
+
+def test_surfaces_without_level_or_plumb_parts_say_nothing():
+    """Random normals are no evidence."""
+    rng = np.random.default_rng(2)
+    normals = rng.normal(size=(5000, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    surfaces = Surfaces(rng.normal(size=(5000, 3)), normals, np.ones(5000))
+    estimate = up_from_surfaces(surfaces, UpEstimate("cameras", UP, 4.0))
+    assert estimate is None or estimate.sigma_deg > 0.4
+
+
+def test_disagreement_inflates_the_sigma():
+    """Two confident opinions 3 degrees apart leave a doubt of more than a degree."""
+    other = TURN @ matrix_from_rotvec(np.deg2rad([3.0, 0, 0])) @ [0, 0, 1.0]
+    fused = fuse([UpEstimate("a", UP, 0.2), UpEstimate("b", other, 0.2)])
+    assert fused.sigma_deg > 1.0
+    assert tilt_deg(fused.up, UP) == pytest.approx(1.5, abs=0.01)
+
+
+def test_weak_opinions_are_not_named():
+    """The source names who counted."""
+    fused = fuse([UpEstimate("accelerometer", UP, 0.2), UpEstimate("cameras", UP, 5.0)])
+    assert fused.source == "accelerometer"
+
+
+def test_walls_give_the_x_axis():
+    """X lies along a wall, to a tenth of a degree, and is level."""
+    x_axis = dominant_wall_direction(room_surfaces(), UP, views())
+    room_x = TURN.T @ x_axis
+    assert abs(room_x[2]) < 1e-9
+    assert np.abs(room_x[:2]).max() > np.cos(np.deg2rad(0.2))

@@ -1,0 +1,110 @@
+"""The align stage on the room: frame, floor, scale."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.align.alignment import Alignment, load_world_scene
+from pipeline.align.params import AlignParams, KnownLength
+from pipeline.align.stage import run
+from pipeline.capture.model import Capture
+from pipeline.depth.maps import save_depth_map, write_index
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Similarity, matrix_from_rotvec
+from pipeline.poses.scene import PosedScene
+from tests.synthetic import CAMERA, Room, depth_maps, posed_scene, walk
+
+SCENE_FROM_ROOM = Similarity(0.37, matrix_from_rotvec([0.9, -0.5, 0.3]), [2.0, 1.0, -3.0])
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, room: Room) -> dict[str, Path]:
+    """The room in an arbitrary frame and scale, as photos would give it."""
+    folder = tmp_path_factory.mktemp("align")
+    poses = walk(16)
+    scene = replace(posed_scene(folder / "poses", room, poses), scale_sigma=None)
+    scene.transformed(SCENE_FROM_ROOM).save(folder / "poses")
+    (folder / "depth").mkdir()
+    maps = [m.transformed(SCENE_FROM_ROOM) for m in depth_maps(room, poses, noise=0.003) if not m.held_out]
+    for depth_map in maps:
+        save_depth_map(folder / "depth", depth_map)
+    write_index(folder / "depth", [m.name for m in maps], "mvs", {})
+    (folder / "capture").mkdir()
+    Capture(folder / "capture", "photos", (), True).save()
+    return {name: folder / name for name in ("capture", "poses", "depth")}
+
+
+def align(inputs: dict[str, Path], out: Path, params: AlignParams) -> Alignment:
+    run(inputs, params, out)
+    return Alignment.load(out)
+
+
+def known_length(room: Room, view_index: int) -> KnownLength:
+    """Two pixels of a view, with the true distance of what they show."""
+    a, b = (70, 150), (240, 185)
+    hits = room.cast(CAMERA, walk(16)[view_index])[0]
+    metres = float(np.linalg.norm(hits[a[1], a[0]] - hits[b[1], b[0]]))
+    return KnownLength(metres, f"{view_index:04d}", (a[0] + 0.5, a[1] + 0.5), (b[0] + 0.5, b[1] + 0.5))
+
+
+def test_known_length_gives_the_metric_world(inputs, tmp_path, room):
+    """Z is up, the floor is at 0, the scale right to 1 %, X along a wall, the origin below the track."""
+    result = align(inputs, tmp_path, AlignParams(known_length=known_length(room, 10)))
+    world_from_room = result.world_from_scene @ SCENE_FROM_ROOM
+    assert world_from_room.scale == pytest.approx(1, abs=0.01)
+    assert abs(world_from_room.scale - 1) < 3 * (result.scale_sigma or 0)
+    assert world_from_room.rotation[2, 2] > np.cos(np.deg2rad(0.3))
+    assert world_from_room.apply([2.0, 0.5, 0])[2] == pytest.approx(0, abs=0.01)
+    assert np.abs(world_from_room.rotation[0, :2]).max() > np.cos(np.deg2rad(0.5))
+    assert result.floor_found
+    scene = load_world_scene(inputs["poses"], tmp_path)
+    middle = np.median([view.world_from_camera.translation for view in scene.training], axis=0)
+    np.testing.assert_allclose(middle[:2], 0, atol=1e-9)
+
+
+def test_known_length_works_on_a_held_out_photo(inputs, tmp_path, room):
+    """The neighbours' depth serves a photo that has none of its own."""
+    result = align(inputs, tmp_path, AlignParams(known_length=known_length(room, 8)))
+    assert (result.world_from_scene @ SCENE_FROM_ROOM).scale == pytest.approx(1, abs=0.01)
+
+
+def test_camera_height_gives_the_scale(inputs, tmp_path):
+    """The track's true median height above the floor sets the scale, with ten per cent of doubt."""
+    true_height = float(np.median([p.translation[2] for i, p in enumerate(walk(16)) if i % 8]))
+    result = align(inputs, tmp_path, AlignParams(camera_height=true_height))
+    assert (result.world_from_scene @ SCENE_FROM_ROOM).scale == pytest.approx(1, abs=0.02)
+    assert result.scale_sigma == pytest.approx(0.1)
+
+
+def test_without_any_source_the_scale_is_assumed(inputs, tmp_path):
+    """No number without a source: the sigma stays empty."""
+    result = align(inputs, tmp_path, AlignParams())
+    assert result.scale_source == "assumed"
+    assert result.scale_sigma is None
+
+
+def test_sensor_scale_is_kept(inputs, tmp_path):
+    """A metric scene isn't scaled."""
+    scene = PosedScene.load(inputs["poses"])
+    metric = tmp_path / "poses"
+    metric.mkdir()
+    replace(scene, scale_sigma=0.012).save(metric)
+    result = align({**inputs, "poses": metric}, tmp_path, AlignParams())
+    assert (result.scale_source, result.scale_sigma, result.world_from_scene.scale) == ("sensor", 0.012, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "found"),
+    [
+        (KnownLength(1.0, "nope.jpg", (1, 1), (2, 2)), "not among"),
+        (KnownLength(1.0, "0010", (1, 1), (900, 2)), "320 x 240"),
+    ],
+)
+def test_unusable_known_lengths_are_refused(inputs, tmp_path, known, found):
+    """A photo that isn't there and a pixel outside say so."""
+    with pytest.raises(ReconstructionError, match=found):
+        align(inputs, tmp_path, AlignParams(known_length=known))
