@@ -1,0 +1,62 @@
+"""Tiny stages for tests of the engine: they write what they were given, and can be told to misbehave."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.engine import PlannedStage, stage_key
+from pipeline.stage import Choice, Stage
+
+
+@dataclass(frozen=True)
+class FakeParams:
+    """What a fake stage does.
+
+    Attributes:
+        text: Written into result.txt behind the inputs' texts.
+        behave: "well", "raise", "disk_full", "hang" (until killed).
+    """
+
+    text: str = "a"
+    behave: str = "well"
+
+
+def run(inputs: Mapping[str, Path], params: FakeParams, out_dir: Path) -> None:
+    """Write `result.txt`, half of it before misbehaving."""
+    (out_dir / "half.txt").write_text("half")
+    if params.behave == "raise":
+        raise RuntimeError("misbehaving as told")
+    if params.behave == "disk_full":
+        with Path("/dev/full").open("w") as full:
+            full.write("x" * 100_000)
+    while params.behave == "hang":
+        (out_dir / "ready").touch()
+        time.sleep(0.02)
+    before = "".join((folder / "result.txt").read_text() for name, folder in inputs.items() if name != "source")
+    (out_dir / "result.txt").write_text(f"{before}{params.text};")
+
+
+def plan_chain(work: Path, params: list[FakeParams], versions: list[int] | None = None) -> list[PlannedStage]:
+    """A chain of fake stages one -> two -> ..., with real keys."""
+    names = ["one", "two", "three", "four"][: len(params)]
+    planned: list[PlannedStage] = []
+    keys: dict[str, str] = {"source": "s"}
+    folders: dict[str, Path] = {"source": work}
+    for i, (name, chosen) in enumerate(zip(names, params, strict=True)):
+        needs = ("source",) if i == 0 else (names[i - 1],)
+        version = versions[i] if versions else 1
+        stage = Stage(name, version, needs, FakeParams, "tests.fake_stages:run", _choose)
+        key = stage_key(stage, chosen, "cpu", {need: keys[need] for need in needs})
+        folder = work / name / key
+        inputs = {need: folders[need] for need in needs}
+        planned.append(PlannedStage(stage, chosen, "cpu", "fake", key, folder, inputs))
+        keys[name], folders[name] = key, folder
+    return planned
+
+
+def _choose(_traits: Any, _params: Any) -> Choice:
+    return Choice("cpu", "fake")

@@ -1,0 +1,108 @@
+"""The engine: keys, atomic results, locks, kills."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.engine import execute, locked, machine_errors, run_record
+from pipeline.errors import BusyError, MachineError
+from tests.fake_stages import FakeParams, plan_chain
+
+
+def run_chain(work: Path, params: list[FakeParams]) -> list[str]:
+    return [stage.name for stage in plan_chain(work, params) if execute(stage)]
+
+
+def test_second_run_does_nothing(tmp_path):
+    """Everything runs once."""
+    params = [FakeParams("a"), FakeParams("b"), FakeParams("c")]
+    assert run_chain(tmp_path, params) == ["one", "two", "three"]
+    assert run_chain(tmp_path, params) == []
+
+
+def test_changed_parameter_redoes_only_what_depends_on_it(tmp_path):
+    """A change in the middle leaves what comes before alone; going back finds the old results."""
+    old = [FakeParams("a"), FakeParams("b"), FakeParams("c")]
+    new = [FakeParams("a"), FakeParams("B"), FakeParams("c")]
+    run_chain(tmp_path, old)
+    assert run_chain(tmp_path, new) == ["two", "three"]
+    assert (plan_chain(tmp_path, new)[-1].folder / "result.txt").read_text() == "a;B;c;"
+    assert run_chain(tmp_path, old) == []
+
+
+def test_raised_stage_version_redoes_it(tmp_path):
+    """Code that computes something else has another key."""
+    params = [FakeParams("a"), FakeParams("b")]
+    first, second = (plan_chain(tmp_path, params, versions) for versions in ([1, 1], [1, 2]))
+    assert first[0].key == second[0].key
+    assert first[1].key != second[1].key
+
+
+def test_failed_stage_leaves_nothing_behind(tmp_path):
+    """An exception passes through, no result appears, and the next run starts the stage anew."""
+    with pytest.raises(RuntimeError, match="as told"):
+        run_chain(tmp_path, [FakeParams("a"), FakeParams(behave="raise")])
+    assert not plan_chain(tmp_path, [FakeParams("a"), FakeParams(behave="raise")])[1].cached
+    assert run_chain(tmp_path, [FakeParams("a"), FakeParams("b")]) == ["two"]
+
+
+def test_result_holds_no_times(tmp_path):
+    """What ran and how long stands beside the result, not in it."""
+    stage = plan_chain(tmp_path, [FakeParams("a")])[0]
+    execute(stage)
+    assert sorted(path.name for path in stage.folder.iterdir()) == ["half.txt", "result.txt"]
+    record = json.loads(run_record(stage.folder).read_text())
+    assert record["key"] == stage.key
+    assert record["params"] == {"text": "a", "behave": "well"}
+    assert record["seconds"] >= 0
+
+
+def test_disk_full_says_what_to_do(tmp_path):
+    """A full disk is one clear error, and no result."""
+    stage = plan_chain(tmp_path, [FakeParams(behave="disk_full")])[0]
+    with pytest.raises(MachineError, match=r"no space left.*\n.*free some space"):
+        execute(stage)
+    assert not stage.cached
+
+
+def test_no_permission_says_what_to_do(tmp_path):
+    """A folder that can't be written is one clear error."""
+    with pytest.raises(MachineError, match="choose a folder you may write"), machine_errors(tmp_path):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+
+def test_two_builders_of_one_key(tmp_path):
+    """The second one is told who is at it, and the lock is free again afterwards."""
+    stage = plan_chain(tmp_path, [FakeParams("a")])[0]
+    lock = stage.folder.parent / f".{stage.folder.name}.lock"
+    with locked(lock, "it"), pytest.raises(BusyError, match=f"process {os.getpid()}"):
+        execute(stage)
+    assert execute(stage)
+
+
+def test_kill_in_the_middle_then_again(tmp_path):
+    """Kill -9 while the second stage works: the next run redoes that stage only, with an equal result."""
+    hanging = plan_chain(tmp_path, [FakeParams("a"), FakeParams("b", behave="hang")])[1]
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_chain, args=(tmp_path, [FakeParams("a"), FakeParams("b", behave="hang")])
+    )
+    process.start()
+    partial = hanging.folder.parent / f".{hanging.key}.partial"
+    deadline = time.monotonic() + 60
+    while not (partial / "ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not hanging.cached
+    with locked(hanging.folder.parent / f".{hanging.key}.lock", "a killed process's stage"):
+        pass  # the kernel gave the lock back
+    assert run_chain(tmp_path, [FakeParams("a"), FakeParams("b")]) == ["two"]
