@@ -6,14 +6,14 @@ import hashlib
 import json
 import logging
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.card import Card, apply_recipe, load_card, parse_known_length, parse_set
+from pipeline.card import NAME_RULE, Card, apply_recipe, load_card, merge_settings, name_from, parse_known_length
+from pipeline.check.gates import THRESHOLDS
 from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record, stage_key
 from pipeline.errors import CaptureError, CardError
 from pipeline.stage import Traits
@@ -21,7 +21,6 @@ from pipeline.stages import PARAMS, STAGES
 
 logger = logging.getLogger(__name__)
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
 
 
@@ -123,7 +122,7 @@ def plan(request: BuildRequest) -> Plan:
             remedy="check the path; `splatyard build --help` shows examples",
             file=source,
         )
-    card = load_card(request.card) if request.card else Card()
+    card = load_card(request.card, params_by_stage=PARAMS, gates=THRESHOLDS) if request.card else Card()
     name = _bundle_name(request.name or card.name or source.resolve().stem)
     work = (request.work or request.out / ".work" / name).resolve()
     traits = probe(source)
@@ -180,9 +179,8 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
 
 
 def _bundle_name(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    name = re.sub(r"[^a-z0-9._-]+", "-", plain).strip("-._") or "scene"
-    if not NAME.fullmatch(name):
+    name = name_from(text)
+    if not re.fullmatch(NAME_RULE, name):
         raise CardError(
             "a bundle's name has up to 64 letters, digits, dots, dashes and underscores",
             found=repr(text),
@@ -192,17 +190,11 @@ def _bundle_name(text: str) -> str:
 
 
 def _params(request: BuildRequest, card: Card) -> dict[str, Any]:
-    recipe: dict[str, dict[str, Any]] = {stage: dict(values) for stage, values in card.recipe.items()}
-    for text in request.settings:
-        stage, param, value = parse_set(text)
-        recipe.setdefault(stage, {})[param] = value
-    params = apply_recipe(PARAMS, recipe)
-    known = parse_known_length(request.known_length) if request.known_length else card.scale.known_length
-    height = request.camera_height if request.camera_height is not None else card.scale.camera_height
-    if request.known_length and request.camera_height is None:
-        height = None
-    if request.camera_height is not None and not request.known_length:
-        known = None
+    params = apply_recipe(PARAMS, merge_settings(card.recipe, request.settings))
+    known, height = card.scale.known_length, card.scale.camera_height
+    if request.known_length or request.camera_height is not None:  # what is typed wins over the card
+        known = parse_known_length(request.known_length) if request.known_length else None
+        height = request.camera_height
     try:
         params["align"] = replace(params["align"], known_length=known, camera_height=height)
     except ValueError as error:

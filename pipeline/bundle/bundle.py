@@ -174,7 +174,7 @@ class Bundle:
     @property
     def spawn_poses(self) -> tuple[Pose, ...]:
         """World-from-base poses on the walkable floor: x forward, z up."""
-        return self.regions.spawn_poses
+        return tuple(pose.world_from_base for pose in self.regions.spawn_poses)
 
     def verify(self) -> list[str]:
         """What is wrong with the files: missing, changed, linked or unlisted; empty when all is well."""

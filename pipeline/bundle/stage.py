@@ -62,7 +62,7 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
             "full": _splats("splat.ply", training["gaussians"], training["sh_degree"]),
             "sim": _splats("sim.ply", training["sim_gaussians"], 0),
         },
-        files=_files(out_dir),
+        files=list_files(out_dir),
         quality_passed=quality.passed,
         failed_gates=quality.failed,
         provenance=Provenance(
@@ -103,7 +103,8 @@ def _write_cameras(scene: PosedScene, poses_folder: Path, out_dir: Path) -> None
     (out_dir / "cameras.json").write_text(json.dumps({"cameras": cameras}, indent=1))
 
 
-def _files(folder: Path) -> dict[str, FileEntry]:
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Size and hash of every file below `folder`, by relative path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))

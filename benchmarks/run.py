@@ -1,0 +1,237 @@
+"""Measure the figures of docs/benchmarks.md: whole builds as a user runs them, on the sample and on real captures.
+
+    python benchmarks/run.py                    all cases whose capture is there
+    python benchmarks/run.py hall fox           some of them
+    python benchmarks/run.py --keep DIR         build into DIR and keep it (default: a fresh temporary folder)
+
+Real captures are looked for in the folder that SPLATYARD_CAPTURES names, or in ../shared/captures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.truth import compare_with_truth, truth_cameras, truth_mesh, truth_poses  # noqa: E402
+from pipeline import Bundle  # noqa: E402
+from pipeline.mesh.rays import RayCaster  # noqa: E402
+
+CAPTURES = Path(os.environ.get("SPLATYARD_CAPTURES", ROOT.parent / "shared" / "captures"))
+HALL = ROOT / "scene_cards" / "samples" / "hall"
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure of one case."""
+
+    figure: str
+    value: float
+    unit: str
+    sign: str
+    target: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the figure keeps its target."""
+        return self.value <= self.target if self.sign == "<=" else self.value >= self.target
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `splatyard build` as a child process."""
+
+    bundle: Bundle
+    wall: float
+    cpu: float
+    peak_mib: float
+    stages: dict[str, dict[str, float]]
+    output: str
+
+
+def build(source: Path, out: Path, name: str, *options: str) -> Run:
+    """Run the command a user would type and collect what it cost."""
+    command = [
+        str(Path(sys.executable).with_name("splatyard")),
+        "build",
+        str(source),
+        "--name",
+        name,
+        "--out",
+        str(out),
+    ]
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run([*command, *options], cwd=ROOT, text=True, capture_output=True, check=False)
+    wall = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    stages = {}
+    for record in (out / ".work" / name).glob("*/.*.run.json"):
+        run = json.loads(record.read_text())
+        stages[run["stage"]] = {"seconds": run["seconds"], "cpu_seconds": run["cpu_seconds"]}
+    bundle = max((out / name).glob("[0-9]*"), key=lambda path: path.stat().st_mtime)
+    return Run(Bundle.open(bundle), wall, cpu, after.ru_maxrss / 1024, stages, done.stdout)
+
+
+def hall(out: Path) -> tuple[Run, list[Row]]:
+    """The sample as the phone recorded it: noisy poses and depth."""
+    run = build(HALL, out, "hall")
+    truth, quality = compare_with_truth(run.bundle), run.bundle.quality
+    return run, [
+        Row("whole build", run.wall, "s", "<=", 240),
+        Row("gravity error", truth.gravity_error_deg, "degrees", "<=", 0.3),
+        Row("scale error", 100 * truth.scale_error, "%", "<=", 1),
+        Row("mesh F-score at 5 cm", truth.f_score[0.05], "", ">=", 0.95),
+        Row("splat-mesh depth difference, median", 100 * figure(quality, "splat_mesh_depth"), "cm", "<=", 1.0),
+        Row("held-out PSNR at 320x240", figure(quality, "held_out_psnr"), "dB", ">=", 28),
+    ]
+
+
+def hall_photos(out: Path) -> tuple[Run, list[Row]]:
+    """The sample's photos alone, and one known length."""
+    photos = out / "hall-photos-source"
+    shutil.copytree(HALL / "keyframes" / "images", photos)
+    run = build(photos, out, "hall-photos", "--known-length", known_length_of_the_table())
+    truth, quality = compare_with_truth(run.bundle), run.bundle.quality
+    return run, [
+        Row("registered photos", truth.registered, "", ">=", len(truth_poses())),
+        Row("ATE after Sim(3)", 100 * truth.ate, "cm", "<=", 2),
+        Row("gravity error", truth.gravity_error_deg, "degrees", "<=", 1),
+        Row("scale error", 100 * truth.scale_error, "%", "<=", 2),
+        Row("spheres that fall through in the drop test", figure(quality, "drop_test"), "", "<=", 0),
+    ]
+
+
+def redkitchen(out: Path) -> tuple[Run, list[Row]]:
+    """200 real RGB-D frames with imperfect poses and calibration."""
+    run = build(CAPTURES / "redkitchen", out, "redkitchen")
+    quality = run.bundle.quality
+    flat = quality.figures["flatness"]
+    return run, [
+        Row("whole build", run.wall, "s", "<=", 360),
+        Row("held-out PSNR at 320x240", figure(quality, "held_out_psnr"), "dB", ">=", 28.5),
+        Row("mesh against held-out depth, median", 100 * figure(quality, "mesh_held_out_depth"), "cm", "<=", 1.3),
+        Row("splat-mesh depth difference, median", 100 * figure(quality, "splat_mesh_depth"), "cm", "<=", 2.5),
+        Row("floor flat to (RMS)", 100 * flat["floor_rms_m"], "cm", "<=", 1),
+        Row("table top flat to (RMS)", 100 * flat["table_rms_m"], "cm", "<=", 1),
+        Row("spawn poses", len(run.bundle.spawn_poses), "", ">=", 1),
+    ]
+
+
+def fox(out: Path) -> tuple[Run, list[Row]]:
+    """50 real phone photos without scale, then with a known length."""
+    run = build(CAPTURES / "fox" / "images", out, "fox")
+    quality = run.bundle.quality
+    scaled = build(CAPTURES / "fox" / "images", out, "fox", "--known-length", "0.30@0001.jpg:412,900:655,910")
+    return run, [
+        Row("registered photos", len(run.bundle.cameras), "", ">=", 50),
+        Row("held-out PSNR at half the working size", figure(quality, "held_out_psnr"), "dB", ">=", 30.5),
+        Row("splat training", run.stages["splat"]["cpu_seconds"], "CPU-s", "<=", 60),
+        Row("whole build", run.wall, "s", "<=", 300),
+        Row("scale gate fails without a source", float(quality.gate("scale").passed is False), "", ">=", 1),
+        Row(
+            "scale gate passes with a known length",
+            float(scaled.bundle.quality.gate("scale").passed is True),
+            "",
+            ">=",
+            1,
+        ),
+    ]
+
+
+def cached(out: Path) -> tuple[Run, list[Row]]:
+    """The sample again, nothing changed."""
+    build(HALL, out, "hall")
+    run = build(HALL, out, "hall")
+    idle = float("nothing to do" in run.output)
+    return run, [Row("second run", run.wall, "s", "<=", 15), Row("no stage executed", idle, "", ">=", 1)]
+
+
+CASES: dict[str, Callable[[Path], tuple[Run, list[Row]]]] = {
+    "hall": hall,
+    "cached": cached,
+    "hall-photos": hall_photos,
+    "redkitchen": redkitchen,
+    "fox": fox,
+}
+
+
+def figure(quality: object, gate: str) -> float:
+    """A gate's figure; infinite where it could not be measured."""
+    value = quality.gate(gate).value  # pyright: ignore[reportAttributeAccessIssue]
+    return float("inf") if value is None else value
+
+
+def known_length_of_the_table() -> str:
+    """What a person would measure: two pixels of one photo 20 % in from its sides, and their true distance."""
+    caster, cameras = RayCaster(truth_mesh()), truth_cameras()
+    stamp, pose = sorted(truth_poses().items())[3]
+    camera = cameras[stamp]
+    pixels = [(0.2 * camera.width, 0.7 * camera.height), (0.8 * camera.width, 0.72 * camera.height)]
+    ends = []
+    for pixel in pixels:
+        ray = pose.rotate(camera.rays(pixel))
+        ends.append(pose.translation + ray * caster.cast(pose.translation[None], ray[None]).distance[0])
+    metres = float(((ends[0] - ends[1]) ** 2).sum() ** 0.5)
+    (ua, va), (ub, vb) = pixels
+    return f"{metres:.4f}@{stamp}.jpg:{ua:.0f},{va:.0f}:{ub:.0f},{vb:.0f}"
+
+
+def report(name: str, title: str, run: Run, rows: list[Row]) -> str:
+    """One case as Markdown."""
+    lines = [f"## {name}", "", title, "", "| figure | measured | must be | |", "| --- | ---: | ---: | --- |"]
+    for row in rows:
+        sign = "≤" if row.sign == "<=" else "≥"
+        verdict = "reached" if row.reached else "**not reached**"
+        lines.append(f"| {row.figure} | {row.value:.4g} {row.unit} | {sign} {row.target:g} {row.unit} | {verdict} |")
+    times = ", ".join(f"{stage} {cost['seconds']:.0f}" for stage, cost in run.stages.items())
+    lines += [
+        "",
+        f"{run.wall:.0f} s wall, {run.cpu:.0f} CPU-s, {run.peak_mib:.0f} MiB peak. Seconds by stage: {times}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, and with all cases write docs/benchmarks.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    options = parser.parse_args()
+    out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-bench-"))
+    sections = []
+    for name in options.cases or CASES:
+        if name in ("redkitchen", "fox") and not (CAPTURES / name).is_dir():
+            print(f"{name}: left out, no capture at {CAPTURES / name}")
+            continue
+        run, rows = CASES[name](out)
+        sections.append(report(name, (CASES[name].__doc__ or "").strip(), run, rows))
+        print(sections[-1], flush=True)
+    if options.write:
+        machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+        head = f"# Benchmarks\n\nMeasured by `make bench` on {machine}. Machines differ and are noisy: compare CPU-seconds.\n"
+        PAGE.write_text("\n".join([head, *sections]))
+    if not options.keep:
+        shutil.rmtree(out)
+
+
+if __name__ == "__main__":
+    main()

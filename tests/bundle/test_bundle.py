@@ -1,0 +1,146 @@
+"""Opening bundles: good ones, damaged ones, hostile ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import Bundle
+from pipeline.bundle.bundle import REGISTRY_VARIABLE
+from pipeline.errors import BundleError
+from tests.bundles import make_bundle
+from tests.synthetic import walk
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory, room) -> Path:
+    """A registry with one bundle; copied before anybody breaks it."""
+    root = tmp_path_factory.mktemp("registry")
+    make_bundle(root, room)
+    return root
+
+
+@pytest.fixture
+def folder(pristine, tmp_path) -> Path:
+    """A bundle to break."""
+    return Path(shutil.copytree(pristine / "room" / "1.0.0", tmp_path / "1.0.0"))
+
+
+def edit(folder: Path, change) -> None:
+    content = json.loads((folder / "bundle.json").read_text())
+    change(content)
+    (folder / "bundle.json").write_text(json.dumps(content))
+
+
+def test_everything_is_reachable(folder, room):
+    """Mesh, splat levels, cameras, quality and spawn poses come out as they went in."""
+    bundle = Bundle.open(folder)
+    np.testing.assert_array_equal(bundle.mesh().triangles, room.mesh.triangles)
+    np.testing.assert_array_equal(bundle.mesh("collision").vertices, room.mesh.vertices)
+    assert len(bundle.splat()) == len(bundle.splat(lod="sim")) == 200
+    assert [c.held_out for c in bundle.cameras] == [i % 8 == 0 for i in range(9)]
+    np.testing.assert_allclose(bundle.cameras[3].world_from_camera.matrix, walk(9)[3].matrix)
+    assert bundle.quality.passed
+    np.testing.assert_allclose(bundle.spawn_poses[0].translation, [1.7, 0.8, 0])
+    np.testing.assert_allclose(bundle.spawn_poses[0].rotate([1, 0, 0]), [np.cos(0.4), np.sin(0.4), 0])
+    assert bundle.verify() == []
+
+
+def test_named_by_version_or_newest(pristine, tmp_path, room, monkeypatch):
+    """name@version finds that one, name alone the newest by number, not by text."""
+    root = Path(shutil.copytree(pristine, tmp_path / "bundles"))
+    for version in ("1.9.0", "1.10.0"):
+        make_bundle(root, room, version=version)
+    monkeypatch.setenv(REGISTRY_VARIABLE, str(root))
+    assert Bundle.open("room@1.9.0").manifest.version == "1.9.0"
+    assert Bundle.open("room").manifest.version == "1.10.0"
+    with pytest.raises(BundleError, match="no such bundle"):
+        Bundle.open("room@2.0.0")
+
+
+def test_changed_content_is_found(folder):
+    """One flipped byte of the same size fails the hash."""
+    data = bytearray((folder / "mesh.ply").read_bytes())
+    data[-1] ^= 1
+    (folder / "mesh.ply").write_bytes(bytes(data))
+    assert Bundle.open(folder).verify() == ["mesh.ply: content differs from its hash"]
+
+
+def test_missing_grown_linked_and_unlisted_files_are_found(folder, tmp_path):
+    """Each kind of damage is named."""
+    (folder / "splat.ply").unlink()
+    with (folder / "cameras.json").open("a") as file:
+        file.write(" ")
+    (folder / "extra.txt").write_text("x")
+    (tmp_path / "elsewhere.json").write_bytes((folder / "regions.json").read_bytes())
+    (folder / "regions.json").unlink()
+    (folder / "regions.json").symlink_to(tmp_path / "elsewhere.json")
+    bundle = Bundle.open(folder)
+    problems = "\n".join(bundle.verify())
+    for expected in ("splat.ply: missing", "cameras.json: ", "extra.txt: not listed", "regions.json: is a link"):
+        assert expected in problems
+    with pytest.raises(BundleError, match="missing"):
+        bundle.splat()
+    with pytest.raises(BundleError, match="bytes instead of"):
+        _ = bundle.cameras
+    with pytest.raises(BundleError, match="is a link"):
+        _ = bundle.regions
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../outside.ply", "a/../../b", "C:\\x", "a\x00b", ".hidden", ""])
+def test_paths_that_leave_the_folder_are_refused(folder, path):
+    """A manifest that names unsafe paths isn't opened at all."""
+    edit(folder, lambda c: c["files"].update({path: {"bytes": 1, "sha256": "0" * 64}}))
+    with pytest.raises(BundleError, match="damaged or hostile"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("frame"),
+        lambda c: c.update(surprise=1),
+        lambda c: c["files"]["mesh.ply"].update(bytes=-1),
+        lambda c: c["files"]["mesh.ply"].update(bytes=10**15),
+        lambda c: c["frame"].update(gravity=[0, 0, float("nan")]),
+        lambda c: c.update(format="other"),
+        lambda c: c["frame"].update(up="y"),
+    ],
+    ids=["missing", "unknown key", "negative size", "huge size", "nan", "other format", "other up"],
+)
+def test_manifests_that_break_the_format_are_refused(folder, change):
+    """Strict reading: nothing unknown, nothing out of bounds."""
+    edit(folder, change)
+    with pytest.raises(BundleError, match="damaged or hostile"):
+        Bundle.open(folder)
+
+
+def test_newer_format_says_upgrade(folder):
+    """A bundle of the future isn't called damaged."""
+    edit(folder, lambda c: c.update(format_version=2))
+    with pytest.raises(BundleError, match="upgrade splatyard"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a":' * 5000])
+def test_garbage_manifests_are_refused(folder, text):
+    """Whatever is in the file, the answer is one clear error."""
+    (folder / "bundle.json").write_text(text)
+    with pytest.raises(BundleError):
+        Bundle.open(folder)
+
+
+def test_unknown_level_of_detail_lists_those_there(folder):
+    """The error names the levels that exist."""
+    with pytest.raises(BundleError, match="full, sim"):
+        Bundle.open(folder).splat("web")
+
+
+def test_no_bundle_there(tmp_path):
+    """A folder without bundle.json says what a bundle is."""
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        Bundle.open(tmp_path)

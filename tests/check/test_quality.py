@@ -1,0 +1,77 @@
+"""Gates and the page that shows them."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.check.page import figure_text, quality_page
+from pipeline.check.quality import Gate, Quality
+
+
+def gate(**changes) -> Gate:
+    values = {
+        "name": "g",
+        "title": "A <gate>",
+        "value": 1.0,
+        "unit": "cm",
+        "threshold": 2.0,
+        "comparison": "<=",
+        "how": "h",
+    }
+    return Gate.model_validate({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, True),
+        ({"value": 2.0}, True),
+        ({"value": 2.1}, False),
+        ({"comparison": ">="}, False),
+        ({"comparison": ">=", "value": 3.0}, True),
+        ({"value": None}, False),
+        ({"value": None, "applies": False}, None),
+    ],
+)
+def test_verdict_follows_the_figure(changes, verdict):
+    """At most, at least, unknown (fails) and not applicable (neither)."""
+    assert gate(**changes).passed is verdict
+
+
+def test_quality_passes_only_without_failures():
+    """One failing gate fails the bundle; one that doesn't apply doesn't."""
+    assert Quality(gates=(gate(), gate(name="n", value=None, applies=False))).passed
+    failing = Quality(gates=(gate(), gate(name="bad", value=9.0)))
+    assert not failing.passed
+    assert failing.failed == ("bad",)
+
+
+def test_file_round_trip(tmp_path):
+    """quality.json holds everything."""
+    quality = Quality(gates=(gate(detail={"p90": 3.5}),), figures={"flatness": {"floor_rms_m": 0.004}})
+    quality.save(tmp_path)
+    assert Quality.load(tmp_path) == quality
+
+
+def test_nan_is_no_figure():
+    """A figure that isn't a number can't be written down as one."""
+    with pytest.raises(ValidationError):
+        gate(value=float("nan"))
+
+
+def test_page_shows_verdicts_and_escapes():
+    """The page says which gate fails, and text from outside stays text."""
+    page = quality_page(Quality(gates=(gate(value=9.0),)), "<hall>", [("pictures/view_0.jpg", "a & b")], ["mesh.jpg"])
+    assert "1 gate fail" in page
+    assert "A &lt;gate&gt;" in page
+    assert "&lt;hall&gt;" in page
+    assert "<gate>" not in page
+    assert 'src="pictures/view_0.jpg"' in page
+
+
+def test_unknown_figures_say_so():
+    """No number is made up."""
+    assert figure_text(None, "cm") == "unknown"
+    assert figure_text(0.0123, "m") == "0.012 m"
+    assert figure_text(50, "") == "50"
