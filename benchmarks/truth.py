@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import Bundle
+from pipeline.check.surface import f_scores
+from pipeline.check.views import cast_depth
+from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, Mesh, Pose, Similarity, angle_deg, fit_similarity
-from pipeline.mesh.rays import RayCaster, sample_surface
+from pipeline.mesh.rays import RayCaster
 
 TRUTH = Path(__file__).resolve().parents[1] / "tests" / "data" / "hall_truth"
 
@@ -76,37 +79,32 @@ def compare_with_truth(bundle: Bundle, tolerances: tuple[float, ...] = (0.02, 0.
     rigid = Similarity(1.0, fitted.rotation, np.zeros(3))
     centres = np.array([c.world_from_camera.translation for c in bundle.cameras])
     rigid = Similarity(1.0, fitted.rotation, fitted.apply(centres).mean(0) - rigid.apply(centres).mean(0))
-    mesh, exact = bundle.mesh().transformed(rigid), truth_mesh()
-    rng = np.random.default_rng(0)
-    built_points, _ = sample_surface(mesh, 100_000, rng)
-    true_points, triangle = sample_surface(exact, 300_000, rng)
-    seen = seen_by_cameras(true_points, exact.face_normals()[triangle], exact)
-    to_truth, to_built = RayCaster(exact).distances(built_points), RayCaster(mesh).distances(true_points[seen])
-    precision = {t: float((to_truth < t).mean()) for t in tolerances}
-    recall = {t: float((to_built < t).mean()) for t in tolerances}
+    scores = f_scores(
+        bundle.mesh().transformed(rigid), truth_mesh(), truth_maps(), tolerances, np.random.default_rng(0)
+    )
     z_angle = float(np.rad2deg(np.arccos(np.clip(fitted.rotation[2, 2], -1, 1))))
-    f_score = {t: 2 * precision[t] * recall[t] / (precision[t] + recall[t]) for t in tolerances}
     return TruthFigures(
-        len(bundle.cameras), ate, rotation, abs(1 / fitted.scale - 1), z_angle, f_score, precision, recall
+        len(bundle.cameras),
+        ate,
+        rotation,
+        abs(1 / fitted.scale - 1),
+        z_angle,
+        {score.threshold: score.f for score in scores},
+        {score.threshold: score.precision for score in scores},
+        {score.threshold: score.recall for score in scores},
     )
 
 
-def seen_by_cameras(points: np.ndarray, normals: np.ndarray, mesh: Mesh, views: int = 2) -> np.ndarray:
-    """Which points (N, 3) of the exact mesh lie in at least `views` pictures, unoccluded and nearer than 5 m."""
-    caster, count = RayCaster(mesh), np.zeros(len(points), int)
-    cameras = truth_cameras()
+def truth_maps() -> list[DepthMap]:
+    """Exact depth of every frame up to 5 m at a quarter of the photos' size: what the cameras saw."""
+    caster, cameras, maps = RayCaster(truth_mesh()), truth_cameras(), []
     for stamp, pose in truth_poses().items():
-        camera = cameras[stamp]
-        local = pose.inverse().apply(points)
-        ahead = (local[:, 2] > 0.1) & (local[:, 2] < 5)
-        pixel = np.full((len(points), 2), -1.0)
-        pixel[ahead] = camera.project(local[ahead])
-        inside = ahead & (pixel >= 0).all(1) & (pixel < [camera.width, camera.height]).all(1)
-        towards = pose.translation - points
-        inside &= np.einsum("nc,nc->n", normals, towards) > 0
-        index = np.flatnonzero(inside)
-        distance = np.linalg.norm(towards[index], axis=1)
-        start = points[index] + 1e-3 * normals[index]
-        hit = caster.cast(start, towards[index] / distance[:, None]).distance
-        count[index] += hit > distance - 0.01
-    return count >= views
+        camera = cameras[stamp].resized(cameras[stamp].width // 4, cameras[stamp].height // 4)
+        depth = cast_depth(caster, camera, pose)
+        depth[depth > 5] = 0
+        shape = depth.shape
+        nothing = np.zeros(shape, np.float32)
+        maps.append(
+            DepthMap(stamp, False, camera, pose, depth, nothing, np.zeros((*shape, 3), np.float32), nothing > 0)
+        )
+    return maps

@@ -12,7 +12,7 @@ from pipeline.bundle.stage import list_files
 from pipeline.check.quality import Gate, Quality
 from pipeline.geometry import Gaussians
 from pipeline.regions.regions import Regions, SpawnPose
-from pipeline.splat.ply import save_ply
+from pipeline.splat.ply import save_splat
 from tests.synthetic import CAMERA, Room, walk
 
 
@@ -32,8 +32,8 @@ def make_bundle(root: Path, room: Room, *, failing: bool = False, version: str =
         np.zeros(200, np.float32),
         rng.normal(size=(200, 4, 3)).astype(np.float32),
     )
-    save_ply(splat, folder / "splat.ply")
-    save_ply(splat, folder / "sim.ply")
+    save_splat(splat, folder / "splat.ply")
+    save_splat(splat, folder / "sim.ply")
     views = [
         {
             "name": f"{i:04d}.jpg",

@@ -33,14 +33,14 @@ class BundleCamera:
         camera: Pinhole intrinsics.
         world_from_camera: Its pose [m].
         held_out: Whether the splat never saw it.
-        thumbnail: The photo as a small JPEG, a path in the bundle.
+        thumbnail: The photo as a small JPEG, a path in the bundle, or None where it isn't shown.
     """
 
     name: str
     camera: Camera
     world_from_camera: Pose
     held_out: bool
-    thumbnail: str
+    thumbnail: str | None
 
 
 class Bundle:
@@ -134,7 +134,7 @@ class Bundle:
         Raises:
             BundleError: When the level doesn't exist.
         """
-        from pipeline.splat.ply import load_ply
+        from pipeline.splat.ply import load_splat
 
         if lod not in self.manifest.splats:
             raise BundleError(
@@ -143,7 +143,7 @@ class Bundle:
                 remedy=f"one of {', '.join(self.manifest.splats)}",
                 file=self.root,
             )
-        return load_ply(self.path(self.manifest.splats[lod].file))
+        return load_splat(self.path(self.manifest.splats[lod].file))
 
     @cached_property
     def cameras(self) -> tuple[BundleCamera, ...]:
@@ -155,7 +155,7 @@ class Bundle:
                 Camera.from_json(entry["camera"]),
                 Pose.from_matrix(entry["world_from_camera"]),
                 bool(entry["held_out"]),
-                entry["thumbnail"],
+                entry.get("thumbnail"),
             )
             for entry in content["cameras"]
         )

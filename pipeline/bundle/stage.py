@@ -60,7 +60,7 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
         ),
         splats={
             "full": _splats("splat.ply", training["gaussians"], training["sh_degree"]),
-            "sim": _splats("sim.ply", training["sim_gaussians"], 0),
+            "sim": _splats("sim.ply", training["sim"]["gaussians"], 0),
         },
         files=list_files(out_dir),
         quality_passed=quality.passed,

@@ -39,7 +39,8 @@ def quality_page(quality: Quality, title: str, views: Sequence[tuple[str, str]],
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(title)}: <span class="{"failed" if failed else "passed"}">{verdict}</span></h1>
-<table><thead><tr><th>Gate</th><th class="figure">Figure</th><th class="figure">Threshold</th><th>Verdict</th></tr></thead>
+<table>
+<thead><tr><th>Gate</th><th class="figure">Figure</th><th class="figure">Threshold</th><th>Verdict</th></tr></thead>
 <tbody>
 {rows}
 </tbody></table>

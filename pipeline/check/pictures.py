@@ -16,8 +16,12 @@ from pipeline.mesh.picture import shaded_view
 Picture = NDArray[np.uint8]
 
 
-def write_view_pictures(checks: Sequence[ViewCheck], folder: Path, count: int) -> list[str]:
-    """Photo, rendering, splat depth and mesh depth side by side, for `count` views spread over the capture."""
+def write_view_pictures(checks: Sequence[ViewCheck], folder: Path, count: int) -> list[tuple[str, str]]:
+    """Photo, rendering, splat depth and mesh depth side by side, for `count` views spread over the capture.
+
+    Returns:
+        (file name, caption) of each.
+    """
     names = []
     for index in np.unique(np.linspace(0, len(checks) - 1, min(count, len(checks))).round().astype(int)):
         check = checks[index]
@@ -25,7 +29,7 @@ def write_view_pictures(checks: Sequence[ViewCheck], folder: Path, count: int) -
         row = [check.photo, check.rendered, colored_depth(check.splat_depth, far), colored_depth(check.mesh_depth, far)]
         name = f"view_{len(names)}.jpg"
         write_jpeg(folder / name, np.concatenate(row, 1))
-        names.append(name)
+        names.append((name, f"{check.name}: {check.psnr:.1f} dB, SSIM {check.ssim:.3f}"))
     return names
 
 
@@ -38,11 +42,11 @@ def write_mesh_pictures(mesh: Mesh, folder: Path) -> list[str]:
     sides = [
         _look_at(centre + 2.3 * reach * np.array([np.cos(a), np.sin(a), 0.75]), centre) for a in (0.6, 2.2, 3.7, 5.3)
     ]
-    pictures = [shaded_view(mesh, camera, pose) for pose in sides]
+    pictures = [shaded_view(mesh, camera, pose, cull_back=True) for pose in sides]
     grid = np.concatenate([np.concatenate(pictures[:2], 1), np.concatenate(pictures[2:], 1)], 0)
     write_jpeg(folder / "mesh.jpg", grid)
     top = _look_at(centre + np.array([0.0, -1e-3, 2.6 * reach]), centre)
-    write_jpeg(folder / "mesh_top.jpg", shaded_view(mesh, camera.resized(720, 540), top))
+    write_jpeg(folder / "mesh_top.jpg", shaded_view(mesh, camera.resized(720, 540), top, cull_back=True))
     return ["mesh.jpg", "mesh_top.jpg"]
 
 

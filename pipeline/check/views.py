@@ -15,6 +15,7 @@ from pipeline.poses.scene import View, read_image
 from pipeline.progress import track
 from pipeline.splat.loss import psnr, ssim
 from pipeline.splat.raster import render
+from pipeline.splat.views import training_camera
 
 Float = NDArray[np.float32]
 
@@ -50,7 +51,7 @@ class ViewCheck:
 
 
 def check_views(
-    splat: Gaussians, mesh: RayCaster, views: Sequence[View], poses_folder: Path, size: tuple[int, int] | None
+    splat: Gaussians, mesh: RayCaster, views: Sequence[View], poses_folder: Path, long_side: int
 ) -> list[ViewCheck]:
     """Render every view and compare; views are in the world frame.
 
@@ -59,11 +60,11 @@ def check_views(
         mesh: In the world frame.
         views: Held-out views.
         poses_folder: Where their pictures lie.
-        size: (width, height) of the comparison [px]; None for the pictures' own.
+        long_side: Of the pictures that are compared [px]: that of training.
     """
     checks = []
     for view in track(views, "checking held-out views"):
-        camera = view.camera if size is None else view.camera.resized(*size)
+        camera = training_camera(view.camera, long_side)
         photo = read_image(poses_folder, view, (camera.width, camera.height))
         rendering = render(splat, camera, view.world_from_camera)
         picture = np.clip(rendering.rgb, 0, 1)
