@@ -1,0 +1,63 @@
+"""Small captures of the synthetic room, made once and copied for tests that break them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipeline.capture import stage
+from pipeline.capture.model import Capture
+from pipeline.capture.params import CaptureParams
+from tests.synthetic import CAMERA, Room, walk, write_photos, write_polycam, write_rgbd
+
+SMALL = CAMERA.resized(160, 120)
+POSES = walk(120)[:16]
+
+
+@pytest.fixture(scope="session")
+def made(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the three captures `photos`, `rgbd`, `polycam`; never changed."""
+    folder = tmp_path_factory.mktemp("captures")
+    write_photos(folder / "photos", room, POSES[:6], SMALL)
+    write_rgbd(folder / "rgbd", room, POSES, SMALL)
+    write_polycam(folder / "polycam", room, POSES, SMALL, (80, 60))
+    return folder
+
+
+@pytest.fixture
+def copy_of(made: Path, tmp_path: Path):
+    """A function that gives a private copy of one of the captures."""
+
+    def copy(kind: str) -> Path:
+        return Path(shutil.copytree(made / kind, tmp_path / "source" / kind))
+
+    return copy
+
+
+@pytest.fixture
+def read(tmp_path: Path):
+    """A function that runs the capture stage and loads what it wrote."""
+
+    def run(source: Path) -> Capture:
+        out = tmp_path / "canonical"
+        stage.run({"source": source}, CaptureParams(), out)
+        return Capture.load(out)
+
+    return run
+
+
+def truncate(path: Path) -> None:
+    """Cut a file in half."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def asymmetric(width: int = 48, height: int = 32) -> Image.Image:
+    """A picture that no rotation or mirroring maps to itself: red left half, green top right, blue bottom right."""
+    image = Image.new("RGB", (width, height), (220, 30, 30))
+    image.paste((30, 200, 40), (width // 2, 0, width, height // 2))
+    image.paste((30, 40, 220), (width // 2, height // 2, width, height))
+    return image

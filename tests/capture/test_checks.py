@@ -1,0 +1,86 @@
+"""Rules for poses, intrinsics and times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.capture.checks import check_increasing, checked_camera, checked_pose, read_object
+from pipeline.errors import CaptureError
+from pipeline.geometry import is_rotation, matrix_from_rotvec
+
+
+def matrix() -> np.ndarray:
+    """An asymmetric rigid transform."""
+    result = np.eye(4)
+    result[:3, :3] = matrix_from_rotvec([0.3, -0.5, 0.9])
+    result[:3, 3] = [1, -2, 3]
+    return result
+
+
+def test_good_pose_is_kept_and_made_orthonormal() -> None:
+    """Rounding of recorded numbers (up to 1e-3) is removed, not refused."""
+    rounded = matrix().round(4)
+    pose = checked_pose(rounded, "p.txt")
+    assert is_rotation(pose.rotation, 1e-12)
+    assert np.abs(pose.matrix - matrix()).max() < 1e-4
+
+
+def test_gl_axes_are_turned_on_the_camera_side() -> None:
+    """The optical axis of an OpenGL camera is -z; the position stays."""
+    pose = checked_pose(matrix()[:3], "p.json", axes="GL")
+    assert np.allclose(pose.rotation[:, 2], -matrix()[:3, 2])
+    assert np.allclose(pose.rotation[:, 0], matrix()[:3, 0])
+    assert np.allclose(pose.translation, [1, -2, 3])
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda m: m.__setitem__((0, 3), np.nan), "NaN"),
+        (lambda m: m.__setitem__((1, 1), -np.inf), "NaN or infinity"),
+        (lambda m: m.__setitem__((slice(0, 3), 0), -m[:3, 0]), "left-handed"),
+        (lambda m: m.__setitem__((slice(0, 3), slice(0, 3)), 1.01 * m[:3, :3]), "scale or shear"),
+        (lambda m: m.__setitem__((3, 0), 0.5), "last row"),
+    ],
+)
+def test_bad_poses_are_refused_by_name(change: object, found: str) -> None:
+    """NaN, mirrored, scaled and transposed-translation poses each say what they are, and where."""
+    values = matrix()
+    change(values)
+    with pytest.raises(CaptureError, match=r"frame-7\.pose\.txt") as error:
+        checked_pose(values, "frame-7.pose.txt")
+    assert found in error.value.found
+
+
+def test_intrinsics_of_another_resolution_name_the_one_that_fits() -> None:
+    """A principal point far from the middle belongs to another picture size."""
+    assert checked_camera((585, 586, 320, 240), (640, 480), "k.txt").fy == 586
+    with pytest.raises(CaptureError, match="1280 x 960"):
+        checked_camera((1170, 1170, 640, 480), (640, 480), "k.txt")
+    with pytest.raises(CaptureError, match="320 x 240"):
+        checked_camera((292, 292, 160, 120), (640, 480), "k.txt")
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 585, 320, 240), (585, -1, 320, 240), (np.nan, 585, 320, 240), (9e4, 9e4, 320, 240)]
+)
+def test_impossible_focal_lengths_are_refused(values: tuple[float, ...]) -> None:
+    """Zero, negative, NaN and absurd ones."""
+    with pytest.raises(CaptureError, match=r"k\.txt"):
+        checked_camera(values, (640, 480), "k.txt")
+
+
+def test_time_must_increase() -> None:
+    """The first frame that is not later is named."""
+    check_increasing([0, 1, 2.5], ["a", "b", "c"])
+    for times in ([0, 2, 1], [0, 2, 2]):
+        with pytest.raises(CaptureError, match="c: time must increase"):
+            check_increasing(times, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
+def test_damaged_json_is_an_error_of_the_file(data: bytes) -> None:
+    """Cut, wrong type, wrong encoding and absurd nesting."""
+    with pytest.raises(CaptureError, match=r"a\.json"):
+        read_object(data, "a.json")

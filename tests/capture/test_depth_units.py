@@ -1,0 +1,82 @@
+"""Units and conventions of depth, checked against the poses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.capture.depth_units import check_depth_unit
+from pipeline.capture.model import Capture
+from pipeline.errors import CaptureError
+from pipeline.geometry import CV_FROM_GL, Pose
+
+
+@pytest.fixture
+def capture(made: Path, read: Callable[[Path], Capture]) -> Capture:
+    """The canonical RGB-D capture of the room."""
+    return read(made / "rgbd")
+
+
+def with_depth_times(capture: Capture, factor: float) -> Capture:
+    """The same capture with wrongly scaled depth files."""
+    for frame in capture.frames:
+        path = str(capture.root / str(frame.depth))
+        depth = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(path, (depth * factor).round().clip(0, 65534).astype(np.uint16))
+    return capture
+
+
+def with_poses(capture: Capture, change: Callable[[Pose], Pose]) -> Capture:
+    """The same capture with changed poses."""
+    frames = [replace(f, world_from_camera=change(f.world_from_camera)) for f in capture.frames if f.world_from_camera]
+    return replace(capture, frames=tuple(frames))
+
+
+def test_right_unit_passes(capture: Capture) -> None:
+    """Exact data agree nearly everywhere that both views see."""
+    note = check_depth_unit(capture, Path("x"))
+    assert int(note.split(" in ")[1].split("%")[0]) > 80
+
+
+def test_metres_declared_as_millimetres_are_refused(capture: Capture) -> None:
+    """Values of 1 to 4 are metres."""
+    with pytest.raises(CaptureError, match="look like metres"):
+        check_depth_unit(with_depth_times(capture, 1e-3), Path("x"))
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(0.1, "centimetres"), (5.0, "TUM"), (10.0, "tenths of a millimetre")])
+def test_wrong_depth_scale_names_the_unit(capture: Capture, factor: float, unit: str) -> None:
+    """The error says which unit fits the poses."""
+    with pytest.raises(CaptureError, match=unit):
+        check_depth_unit(with_depth_times(capture, factor), Path("x"))
+
+
+def test_poses_in_millimetres_are_refused(capture: Capture) -> None:
+    """Depth in millimetres with poses in millimetres looks like depth in metres; the remedy names both."""
+    wrong = with_poses(capture, lambda pose: Pose(pose.rotation, 1000 * pose.translation))
+    with pytest.raises(CaptureError, match="the poses are not in metres"):
+        check_depth_unit(wrong, Path("x"))
+
+
+def test_inverted_poses_are_refused(capture: Capture) -> None:
+    """World-to-camera where camera-to-world is declared."""
+    with pytest.raises(CaptureError, match="as world-to-camera poses"):
+        check_depth_unit(with_poses(capture, Pose.inverse), Path("x"))
+
+
+def test_wrong_camera_axes_are_refused(capture: Capture) -> None:
+    """OpenGL cameras where OpenCV ones are declared."""
+    wrong = with_poses(capture, lambda pose: Pose(pose.rotation @ CV_FROM_GL, pose.translation))
+    with pytest.raises(CaptureError, match="turned axes"):
+        check_depth_unit(wrong, Path("x"))
+
+
+def test_depth_without_readings_is_refused(capture: Capture) -> None:
+    """Zeros everywhere are no depth."""
+    with pytest.raises(CaptureError, match="only zeros"):
+        check_depth_unit(with_depth_times(capture, 0.0), Path("x"))

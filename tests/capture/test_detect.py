@@ -1,0 +1,99 @@
+"""Recognising captures and their digest."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.capture.detect import find_reader, probe, source_digest
+from pipeline.errors import CaptureError
+from pipeline.stage import Traits
+from tests.paths import FOX, REDKITCHEN, needs_real
+
+Copy = Callable[[str], Path]
+
+
+@pytest.mark.parametrize(
+    ("kind", "traits"),
+    [
+        ("photos", Traits("photos", 6, False, False, False, False)),
+        ("rgbd", Traits("rgbd", 16, True, True, False, True)),
+        ("polycam", Traits("polycam", 16, True, True, True, True)),
+    ],
+)
+def test_forms_are_recognised_by_content(kind: str, traits: Traits, copy_of: Copy) -> None:
+    """Whatever the folder is called, and one folder further up as well."""
+    folder = copy_of(kind)
+    misleading = folder.rename(folder.with_name("keyframes" if kind != "polycam" else "photos"))
+    assert probe(misleading) == traits
+    assert probe(misleading.parent) == traits
+    assert find_reader(misleading).kind == kind
+
+
+def test_empty_folder_lists_what_is_understood(tmp_path: Path) -> None:
+    """Nothing found, and the three forms."""
+    with pytest.raises(CaptureError, match="no files") as error:
+        probe(tmp_path)
+    assert all(kind in error.value.remedy for kind in ("photos", "rgbd", "polycam"))
+    assert error.value.file == str(tmp_path)
+
+
+def test_unknown_files_are_listed(tmp_path: Path) -> None:
+    """A folder of videos, and a video alone."""
+    (tmp_path / "walk.mov").write_bytes(b"x")
+    for path in (tmp_path, tmp_path / "walk.mov"):
+        with pytest.raises(CaptureError, match=r"1 \*\.mov"):
+            probe(path)
+
+
+def test_two_captures_in_one_folder_must_be_named(copy_of: Copy) -> None:
+    """Which one is meant is for the user to say."""
+    folder = copy_of("photos")
+    shutil.copytree(folder, folder.with_name("other"))
+    with pytest.raises(CaptureError, match="one capture at a time") as error:
+        probe(folder.parent)
+    assert "other/" in error.value.found
+
+
+def test_digest_follows_used_files_only(copy_of: Copy) -> None:
+    """A changed pose changes it; a file that the reader ignores, the place and a wrapping folder don't."""
+    folder = copy_of("rgbd")
+    before = source_digest(folder)
+    (folder / "notes.txt").write_text("nice kitchen")
+    assert source_digest(folder) == before
+    assert source_digest(folder.parent) == before
+    moved = folder.rename(folder.with_name("elsewhere"))
+    assert source_digest(moved) == before
+    pose = moved / "frame-000003.pose.txt"
+    pose.write_text(pose.read_text().replace("1", "2", 1))
+    assert source_digest(moved) != before
+
+
+def test_digest_follows_names(copy_of: Copy) -> None:
+    """The same pictures in another order are another capture."""
+    folder = copy_of("photos")
+    before = source_digest(folder)
+    (folder / "0000.jpg").rename(folder / "x.jpg")
+    (folder / "0001.jpg").rename(folder / "0000.jpg")
+    (folder / "x.jpg").rename(folder / "0001.jpg")
+    assert source_digest(folder) != before
+
+
+def test_digest_of_a_zip_is_that_of_its_folder(made: Path, tmp_path: Path) -> None:
+    """Packing does not change a capture."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in (made / "polycam").rglob("*.*"):
+            archive.write(file, file.relative_to(made / "polycam"))
+    assert source_digest(tmp_path / "a.zip") == source_digest(made / "polycam")
+
+
+@needs_real
+@pytest.mark.real
+def test_real_captures_are_recognised() -> None:
+    """Fox is 50 photos, redkitchen 200 RGB-D frames."""
+    assert probe(FOX) == Traits("photos", 50, False, False, False, False)
+    assert probe(REDKITCHEN) == Traits("rgbd", 200, True, True, False, True)

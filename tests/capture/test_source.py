@@ -1,0 +1,125 @@
+"""Folders and archives as sources."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.capture import source as source_module
+from pipeline.capture.source import open_source
+from pipeline.errors import CaptureError
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    """An archive of these members."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_folder_and_zip_give_the_same_files(tmp_path: Path) -> None:
+    """Names are relative with slashes, litter is left out, contents are equal."""
+    folder = tmp_path / "a place, größe"
+    (folder / "in ner").mkdir(parents=True)
+    (folder / "in ner" / "ü.txt").write_bytes(b"1")
+    (folder / "b.txt").write_bytes(b"2")
+    (folder / ".DS_Store").write_bytes(b"x")
+    archive = zipped(tmp_path / "a.zip", {"in ner/ü.txt": b"1", "b.txt": b"2", "__MACOSX/b.txt": b"x", "._b": b"x"})
+    for path in (folder, archive):
+        with open_source(path) as opened:
+            assert opened.names == ("b.txt", "in ner/ü.txt")
+            assert opened.read("in ner/ü.txt") == b"1"
+            inner = opened.below("in ner")
+            assert (inner.names, inner.read("ü.txt")) == (("ü.txt",), b"1")
+
+
+@pytest.mark.parametrize("name", ["../evil.jpg", "a/../../evil.jpg", "/etc/evil", "C:/evil", "a\\..\\evil"])
+def test_names_that_leave_the_archive_are_refused(name: str, tmp_path: Path) -> None:
+    """No member is read and nothing is written."""
+    archive = zipped(tmp_path / "a.zip", {"a.jpg": b"1", name: b"2"})
+    before = sorted(tmp_path.parent.rglob("*"))
+    with pytest.raises(CaptureError, match="relative names") as error:
+        open_source(archive)
+    assert "evil" in error.value.found
+    assert sorted(tmp_path.parent.rglob("*")) == before
+
+
+def test_links_in_archives_are_refused(tmp_path: Path) -> None:
+    """A member that is a symbolic link could point anywhere."""
+    link = zipfile.ZipInfo("a.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(CaptureError, match="a link"):
+        open_source(tmp_path / "a.zip")
+
+
+def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members and archives beyond the limits are refused by their declared size, before unpacking."""
+    archive = zipped(tmp_path / "a.zip", {"a": b"x" * 1000, "b": b"x"})
+    monkeypatch.setattr(source_module, "MAX_FILE_BYTES", 999)
+    with open_source(archive) as opened, pytest.raises(CaptureError, match="at most"):
+        opened.read("a")
+    monkeypatch.setattr(source_module, "MAX_ARCHIVE_BYTES", 1000)
+    with pytest.raises(CaptureError, match="GiB"):
+        open_source(archive)
+
+
+def test_damaged_archives_say_so(tmp_path: Path) -> None:
+    """A cut archive and a member with wrong content are both refused."""
+    archive = zipped(tmp_path / "a.zip", {"a": b"x" * 1000})
+    data = archive.read_bytes()
+    (tmp_path / "cut.zip").write_bytes(data[: len(data) // 2])
+    with pytest.raises(CaptureError, match="complete"):
+        open_source(tmp_path / "cut.zip")
+    (tmp_path / "bad.zip").write_bytes(data.replace(b"x" * 1000, b"y" * 1000))
+    with open_source(tmp_path / "bad.zip") as opened, pytest.raises(CaptureError, match="CRC"):
+        opened.read("a")
+
+
+def test_missing_and_forbidden_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both name the file; no permission names the command that helps."""
+    with pytest.raises(CaptureError, match="must exist"):
+        open_source(tmp_path / "nothing")
+    (tmp_path / "a.jpg").write_bytes(b"1")
+
+    def forbidden(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)  # the tests may run as root, whom no mode stops
+    with open_source(tmp_path) as opened, pytest.raises(CaptureError, match="Permission denied") as error:
+        opened.read("a.jpg")
+    assert "chmod" in error.value.remedy
+    assert error.value.file == str(tmp_path / "a.jpg")
+
+
+def test_forbidden_folders_are_not_taken_for_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inner folder without read permission is an error, not a capture with fewer files."""
+    (tmp_path / "images").mkdir()
+    real = source_module.os.scandir
+
+    def scandir(path: object) -> object:
+        if str(path).endswith("images"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(source_module.os, "scandir", scandir)
+    with pytest.raises(CaptureError, match=r"images.*readable"):
+        open_source(tmp_path)
+
+
+def test_summary_counts_kinds(tmp_path: Path) -> None:
+    """What was found, most frequent first."""
+    for name in ("a.mov", "b.MOV", "c.txt", "README"):
+        (tmp_path / name).touch()
+    with open_source(tmp_path) as opened:
+        assert opened.summary() == "2 *.mov, 1 *.txt, 1 files without suffix"
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    with open_source(tmp_path) as opened:
+        assert opened.summary() == "no files"

@@ -1,0 +1,52 @@
+"""The capture stage on real captures and its repeatability."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.capture import stage
+from pipeline.capture.model import Capture
+from pipeline.capture.params import CaptureParams
+from tests.paths import FOX, REDKITCHEN, needs_real
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files and their bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["photos", "rgbd", "polycam"])
+def test_same_source_gives_same_bytes(kind: str, made: Path, tmp_path: Path) -> None:
+    """Threads don't change the result, and no path of this machine is in it."""
+    for out in ("a", "b"):
+        stage.run({"source": made / kind}, CaptureParams(), tmp_path / out)
+    first = contents(tmp_path / "a")
+    assert first == contents(tmp_path / "b")
+    assert str(made).encode() not in first["capture.json"]
+
+
+@needs_real
+@pytest.mark.real
+def test_redkitchen_is_read_within_six_seconds(tmp_path: Path) -> None:
+    """200 frames with depth whose unit agrees with the poses."""
+    start = time.perf_counter()
+    stage.run({"source": REDKITCHEN}, CaptureParams(), tmp_path)
+    assert time.perf_counter() - start < 6
+    capture = Capture.load(tmp_path)
+    assert (len(capture.frames), capture.skipped, capture.has_depth) == (200, (), True)
+    assert "agree" in capture.notes[0]
+
+
+@needs_real
+@pytest.mark.real
+def test_fox_is_read_within_three_seconds(tmp_path: Path) -> None:
+    """50 photos without EXIF."""
+    start = time.perf_counter()
+    stage.run({"source": FOX}, CaptureParams(), tmp_path)
+    assert time.perf_counter() - start < 3
+    capture = Capture.load(tmp_path)
+    assert len(capture.frames) == 50
+    assert {(f.camera.width, f.camera.height, f.focal_source) for f in capture.frames} == {(1080, 1920, "guessed")}

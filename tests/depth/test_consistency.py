@@ -1,0 +1,59 @@
+"""Agreement of stereo depths between views."""
+
+import numpy as np
+import pytest
+
+from pipeline.depth.consistency import average_agreeing
+from pipeline.depth.mvs import pair_warp
+
+
+@pytest.fixture
+def pair(views):
+    """Exact inverse depths of two views, flat, and how they lie to each other."""
+    first, second = (views.truth[name] for name in ("0002", "0004"))
+    flat = np.concatenate([1 / first.depth.ravel(), 1 / second.depth.ravel()]).astype(np.float32)
+    own, other = (first.camera, first.world_from_camera), (second.camera, second.world_from_camera)
+    there, back = (np.array([pair_warp(*a, *b)], np.float32) for a, b in ((own, other), (other, own)))
+    layout = np.array([[first.depth.size, first.camera.width, first.camera.height]])
+    return flat, layout, there, back, first
+
+
+def test_true_depths_agree(pair):
+    """What the other view sees agrees there, and averaging does not move it."""
+    flat, layout, there, back, first = pair
+    averaged, agreeing, variance, parallax = average_agreeing(1 / first.depth, flat, layout, there, back)
+    assert agreeing.mean() > 0.6
+    np.testing.assert_allclose(averaged[agreeing > 0] * first.depth[agreeing > 0], 1, atol=0.006)
+    assert variance.max() < 1e-4
+    assert (parallax[agreeing > 0] > 0).all()
+
+
+def test_wrong_depths_do_not_agree(pair):
+    """A depth 5 % off is not confirmed."""
+    flat, layout, there, back, first = pair
+    agreeing = average_agreeing((1 / first.depth / 1.05).astype(np.float32), flat, layout, there, back)[1]
+    assert agreeing.mean() < 0.03
+
+
+def test_errors_of_two_views_are_averaged(pair):
+    """Depths 0.4 % too far in one view and right in the other come out 0.2 % too far."""
+    flat, layout, there, back, first = pair
+    averaged, agreeing, _, _ = average_agreeing((1 / first.depth / 1.004).astype(np.float32), flat, layout, there, back)
+    ratio = averaged[agreeing > 0] * first.depth[agreeing > 0]
+    np.testing.assert_allclose(np.median(ratio), 1 - 0.002, atol=3e-4)
+
+
+def test_the_parallax_is_the_pixels_moved_per_inverse_depth(pair):
+    """Against finite differences of the projection."""
+    flat, layout, there, back, first = pair
+    parallax = average_agreeing(1 / first.depth, flat, layout, there, back)[3]
+    warp, (row, column) = there[0].astype(float), np.argwhere(parallax > 0)[5000]
+    pixel = np.array([column + 0.5, row + 0.5, 1.0])
+
+    def project(w: float) -> np.ndarray:
+        q = warp[:9].reshape(3, 3) @ pixel + warp[9:] * w
+        return q[:2] / q[2]
+
+    w = 1 / float(first.depth[row, column])
+    step = (project(w + 1e-4) - project(w - 1e-4)) / 2e-4
+    np.testing.assert_allclose(parallax[row, column], step @ step, rtol=1e-3)

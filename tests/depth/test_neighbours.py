@@ -1,0 +1,55 @@
+"""Choice of views and depth range from sparse points."""
+
+import numpy as np
+
+from pipeline.depth.neighbours import surroundings
+from pipeline.geometry import Pose
+from pipeline.poses.scene import SparsePoints
+
+
+def scene(offsets: list[float]) -> tuple[list[Pose], SparsePoints]:
+    """Cameras side by side that all see the same 50 points 2 m ahead; one more sees only its own."""
+    rng = np.random.default_rng(0)
+    xyz = np.concatenate([rng.uniform([-0.3, -0.2, 1.9], [0.3, 0.2, 2.1], (50, 3)), rng.uniform(5, 6, (50, 3))])
+    views = [np.full(50, i) for i in range(len(offsets))] + [np.full(50, len(offsets))]
+    points = [np.arange(50)] * len(offsets) + [np.arange(50, 100)]
+    sparse = SparsePoints(
+        xyz,
+        np.zeros((100, 3), np.uint8),
+        np.zeros(100),
+        np.concatenate(views).astype(np.int32),
+        np.concatenate(points).astype(np.int32),
+    )
+    return [Pose(np.eye(3), np.array([x, 0, 0])) for x in [*offsets, 9.0]], sparse
+
+
+def test_the_best_neighbour_is_seen_under_the_wanted_angle():
+    """0.28 m at 2 m are 8 degrees: better than nearly the same place and than far apart."""
+    poses, sparse = scene([0.0, 0.02, 0.28, 1.4])
+    found = surroundings(poses, sparse, [0, 1, 2, 3, 4], 3)
+    assert found[0] is not None
+    assert found[0].neighbours[0] == 2
+
+
+def test_a_view_alone_has_no_surroundings():
+    """A view that shares no point can't be matched."""
+    poses, sparse = scene([0.0, 0.2])
+    assert surroundings(poses, sparse, [0, 1, 2], 3)[2] is None
+
+
+def test_views_left_out_are_nobodys_neighbours():
+    """Indices count the given views, not the scene's; a held-out view's observations don't count."""
+    poses, sparse = scene([0.0, 0.28, 0.3])
+    found = surroundings([poses[0], poses[2]], sparse, [0, 2], 3)
+    assert found[0] is not None
+    np.testing.assert_array_equal(found[0].neighbours, [1])
+
+
+def test_the_depth_range_holds_the_points():
+    """Nearest and farthest point lie inside, with room on both sides, but not without end."""
+    poses, sparse = scene([0.0, 0.2])
+    found = surroundings(poses, sparse, [0, 1, 2], 3)[0]
+    assert found is not None
+    low, high = found.inverse_depth
+    assert 1 / 4 < low < 1 / 2.1
+    assert 1 / 1.9 < high < 1 / 0.9

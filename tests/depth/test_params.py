@@ -1,0 +1,49 @@
+"""Parameters of the depth and points stages."""
+
+import pytest
+
+from pipeline.depth.params import DepthParams, PointsParams, choose
+from pipeline.stage import Traits
+
+
+def traits(has_depth: bool) -> Traits:
+    return Traits("photos", 10, has_poses=False, has_depth=has_depth, has_gravity=False, ordered=True)
+
+
+@pytest.mark.parametrize(("has_depth", "backend"), [(True, "sensor"), (False, "mvs")])
+def test_auto_takes_the_sensor_where_there_is_one(has_depth, backend):
+    """Auto stands for the sensor's depth, else for stereo."""
+    assert choose(traits(has_depth), DepthParams()).backend == backend
+
+
+def test_a_backend_asked_for_is_taken():
+    """A capture with depth can still be matched by its pictures."""
+    assert choose(traits(True), DepthParams(backend="mvs")).backend == "mvs"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backend": "vggt"},
+        {"image_size": 8},
+        {"source_views": 0},
+        {"min_agreeing": 9},
+        {"min_range": 5.0},
+        {"min_confidence": 256},
+    ],
+)
+def test_wrong_depth_parameters_name_rule_and_value(wrong):
+    """The message names the parameter and what it was."""
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+        DepthParams(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"voxel": 0.0}, {"stride": 0}, {"max_points": 0}, {"neighbours": 0}, {"max_deviation": 0.0}]
+)
+def test_wrong_points_parameters_name_rule_and_value(wrong):
+    """The message names the parameter and what it was."""
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+        PointsParams(**wrong)

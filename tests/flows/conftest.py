@@ -1,0 +1,122 @@
+"""A whole bundle of the small room with exact truth, made by the bundle stage itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.align.alignment import Alignment
+from pipeline.bundle.params import BundleParams
+from pipeline.bundle.stage import run
+from pipeline.check.quality import Gate, Quality
+from pipeline.geometry import Gaussians, Mesh, Similarity
+from pipeline.geometry.rotation import quaternion_from_matrix
+from pipeline.geometry.spherical_harmonics import SH_C0
+from pipeline.regions.regions import Regions, SpawnPose
+from pipeline.splat.ply import save_ply
+from tests.synthetic import SIZE, Room, posed_scene, walk
+
+GATES = (
+    Gate(name="psnr", title="Held-out PSNR", value=31.5, unit="dB", threshold=25.0, comparison=">=", how="4 photos"),
+    Gate(
+        name="holes", title="Floor holes", value=0.0, unit="m²", threshold=0.1, comparison="<=", how="seen from above"
+    ),
+    Gate(
+        name="depth",
+        title="Depth against sensor",
+        value=None,
+        unit="m",
+        threshold=0.02,
+        comparison="<=",
+        applies=False,
+        how="the capture has no depth",
+    ),
+)
+FAILED_GATE = Gate(
+    name="scale", title="Scale sigma", value=None, unit="%", threshold=3.0, comparison="<=", how="the scale is assumed"
+)
+
+
+def surface_gaussians(room: Room, count: int) -> Gaussians:
+    """Flat Gaussians (count) on the room's surfaces, in its colours."""
+    rng = np.random.default_rng(4)
+    area, normals = room.mesh.face_areas(), room.mesh.face_normals()
+    chosen = rng.choice(len(area), count, p=area / area.sum())
+    means = np.einsum("nk,nkc->nc", rng.dirichlet(np.ones(3), count), room.mesh.corners()[chosen])
+    # any rotation whose third column is the normal: flat along it
+    helper = np.where(np.abs(normals[chosen, :1]) < 0.9, [[1.0, 0, 0]], [[0, 1.0, 0]])
+    first = np.cross(normals[chosen], helper)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    rotations = np.stack([first, np.cross(normals[chosen], first), normals[chosen]], -1)
+    colors = room._cell_colors[room._cells.query(means)[1]] / 255
+    return Gaussians(
+        means.astype(np.float32),
+        np.tile(np.log([0.03, 0.03, 0.003]), (count, 1)).astype(np.float32),
+        quaternion_from_matrix(rotations).astype(np.float32),
+        np.full(count, 2.0, np.float32),
+        ((colors - 0.5) / SH_C0)[:, None].astype(np.float32),
+    )
+
+
+def floor_regions() -> Regions:
+    """A floor of 40 x 20 cells, walkable but for an edge, guessed in one corner; two spawn poses."""
+    walkable = np.zeros((40, 20), bool)
+    walkable[2:38, 2:18] = True
+    guessed = np.zeros((40, 20), bool)
+    guessed[30:, 10:] = True
+    spawn = (SpawnPose((1.0, 0.5, 0.0), 0.0), SpawnPose((2.0, 1.0, 0.0), np.pi / 2))
+    height = np.zeros((40, 20), np.float32)
+    return Regions((0.2, 0.3), 0.08, height, walkable, walkable, guessed, 0.0, spawn, ((3.0, 1.0, 0.0),))
+
+
+def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
+    """Stage folders with exact truth, and the bundle that the bundle stage makes of them."""
+    inputs = {name: folder / name for name in ("poses", "align", "points", "mesh", "splat", "regions", "check")}
+    for path in inputs.values():
+        path.mkdir(parents=True)
+    posed_scene(inputs["poses"], room, walk(9)).save(inputs["poses"])
+    identity = Similarity(1.0, np.eye(3), np.zeros(3))
+    Alignment(identity, "arkit", 0.2, "sensor", 0.01, floor_found=True, report={}).save(inputs["align"])
+    guessed = room.mesh.vertices[:, 2] > SIZE[2] - 0.01
+    Mesh(room.mesh.vertices, room.mesh.triangles, room.mesh.colors, guessed).save(inputs["mesh"] / "mesh.ply")
+    room.mesh.save(inputs["mesh"] / "collision.ply")
+    splat = surface_gaussians(room, 8000)
+    save_ply(splat, inputs["splat"] / "splat.ply")
+    save_ply(splat[:2000], inputs["splat"] / "sim.ply")
+    floor_regions().save(inputs["regions"])
+    Quality(gates=gates, figures={"track_length_m": 6.5}).save(inputs["check"])
+    (inputs["check"] / "quality.html").write_text("<p>quality</p>")
+    (inputs["check"] / "pictures").mkdir()
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(inputs["check"] / "pictures" / "0000.jpg")
+    training = {"gaussians": 8000, "sim_gaussians": 2000, "sh_degree": 0}
+    (inputs["splat"] / "training.json").write_text(json.dumps(training))
+    for stage, name in (("points", "points.json"), ("mesh", "mesh.json")):
+        (inputs[stage] / name).write_text("{}")
+    bundle = folder / "bundles" / "room" / "1.0.0"
+    bundle.mkdir(parents=True)
+    about = BundleParams("room", "1.0.0", "k" * 20, "made by the tests", "CC0-1.0", "a small furnished room")
+    run(inputs, about, bundle)
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def room_bundle(tmp_path_factory, room) -> Path:
+    """A bundle in which no gate fails; don't change it."""
+    return make_bundle(tmp_path_factory.mktemp("good"), room, GATES)
+
+
+@pytest.fixture(scope="session")
+def failed_bundle(tmp_path_factory, room) -> Path:
+    """A bundle whose scale gate fails; don't change it."""
+    return make_bundle(tmp_path_factory.mktemp("failed"), room, (*GATES, FAILED_GATE))
+
+
+@pytest.fixture
+def own_bundle(room_bundle, tmp_path) -> Path:
+    """A copy of the good bundle, to be damaged."""
+    return Path(shutil.copytree(room_bundle, tmp_path / "room" / "1.0.0"))

@@ -1,0 +1,366 @@
+"""The command line: what it takes, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pipeline
+from flows.cli import main
+from flows.cli.app import COMMANDS
+from pipeline.building import BuildRequest, BuildResult
+from pipeline.card import load_card
+from pipeline.doctor import Finding, Report
+from pipeline.errors import BusyError
+from tests.paths import ROOT
+from tests.synthetic import CAMERA, walk, write_photos
+
+NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+BUSY = BusyError("one at a time", found="process 4711 is at it", remedy="wait", file=Path("bundles/hall"))
+
+
+@pytest.fixture
+def photos(tmp_path, room) -> Path:
+    """A folder of three photos whose name has a space and letters outside ASCII."""
+    folder = tmp_path / "Küche 東"
+    write_photos(folder, room, walk(3), CAMERA.resized(80, 60))
+    return folder
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Replaces the flow: remembers the request, and returns what the test puts into `result`."""
+    import flows.build
+
+    calls: dict = {"requests": [], "result": BuildResult(None, (), {}, Path("build.log"))}
+
+    def run(request: BuildRequest) -> BuildResult:
+        calls["requests"].append(request)
+        if isinstance(calls["result"], BaseException):
+            raise calls["result"]
+        return calls["result"]
+
+    monkeypatch.setattr(flows.build, "run", run)
+    return calls
+
+
+def test_help_loads_nothing_heavy():
+    """`splatyard --help` is quick because it imports nothing: neither numpy nor Prefect nor any third-party module."""
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print('LOADED', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.partition("LOADED ")[2].split()) - set(sys.stdlib_module_names)
+    assert {name for name in loaded if not name.startswith(("_", "sitecustomize"))} == {"flows", "pipeline"}
+    for name in NAMES:
+        assert f"    {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_of_each_command_has_examples(name, capsys):
+    """`splatyard COMMAND --help` ends with 0 and shows examples."""
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    assert f"examples:\n  splatyard {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["buidl", "x"], ["build"], ["build", "x", "--known-length", "1@a:1,1:2,2", "--camera-height", "1.5"]],
+    ids=["nothing", "misspelt", "no path", "two scales"],
+)
+def test_wrong_command_line_ends_with_2(words, capsys):
+    """What the parser refuses ends with 2 and shows the usage."""
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert "usage: splatyard" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    """`splatyard --version` shows the distribution's."""
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert re.fullmatch(r"splatyard \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
+
+
+def test_user_errors_end_with_2_and_say_what_to_do(built, capsys):
+    """A SplatyardError is shown with rule, finding, remedy and file, without a traceback."""
+    built["result"] = BUSY
+    assert main(["build", "x"]) == 2
+    shown = capsys.readouterr().err
+    for text in ("one at a time", "process 4711 is at it", "wait", "bundles/hall"):
+        assert text in shown
+    assert "Traceback" not in shown
+
+
+def test_debug_shows_the_traceback(built, capsys):
+    """With --debug the traceback of a user's error is shown too."""
+    built["result"] = BUSY
+    assert main(["--debug", "build", "x"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_bug_ends_with_70_and_names_the_log(built, capsys):
+    """An unexpected exception is one line; its traceback lies in the file that the line names."""
+    built["result"] = ZeroDivisionError("by nought")
+    assert main(["build", "x"]) == 70
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError: by nought" in shown
+    assert "Traceback" not in shown
+    log = Path(shown.split()[-1])
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+def test_interrupt_ends_with_130_and_tells_how_to_resume(built, capsys):
+    """Ctrl-C is no error; the same command goes on."""
+    built["result"] = KeyboardInterrupt()
+    assert main(["build", "x"]) == 130
+    assert "run again to resume" in capsys.readouterr().err
+
+
+def test_build_hands_on_every_option(built):
+    """Each option of `build` reaches the request."""
+    line = "build cap --name n --out o --card c.yaml --set a.b=1 --set c.d=2 --until mesh --version 2.0.0"
+    assert main([*line.split(), "--known-length", "0.30@0001.jpg:412,900:655,910"]) == 0
+    assert main(["build", "cap", "--camera-height", "1.5"]) == 0
+    assert built["requests"] == [
+        BuildRequest(
+            source=Path("cap"),
+            name="n",
+            out=Path("o"),
+            card=Path("c.yaml"),
+            settings=("a.b=1", "c.d=2"),
+            until="mesh",
+            version="2.0.0",
+            known_length="0.30@0001.jpg:412,900:655,910",
+        ),
+        BuildRequest(source=Path("cap"), camera_height=1.5),
+    ]
+
+
+def test_build_shows_gates_and_where_everything_lies(built, room_bundle, capsys):
+    """After a build: times, the gates with figure, threshold and how, and the paths and commands to go on with."""
+    built["result"] = BuildResult(room_bundle, ("mesh", "splat"), {"mesh": 2.0, "splat": 30.5}, Path("w/build.log"))
+    assert main(["build", "x"]) == 0
+    shown = capsys.readouterr().out
+    for text in ("32.5", "Held-out PSNR", "31.5 dB", "≥ 25 dB", "4 photos", "does not apply", "no gate fails"):
+        assert text in shown
+    for text in (room_bundle / "pictures", room_bundle / "quality.html", "w/build.log"):
+        assert str(text) in shown
+    assert f"splatyard view {room_bundle}" in shown
+
+
+def test_build_with_a_failed_gate_ends_with_0_and_says_so(built, failed_bundle, capsys):
+    """The bundle is made; the failed gate is named, plainly."""
+    built["result"] = BuildResult(failed_bundle, (), {}, Path("w/build.log"))
+    assert main(["build", "x"]) == 0
+    shown = capsys.readouterr().out
+    assert "failed gates: scale" in shown
+    assert "FAILED" in shown
+    assert "nothing to do" in shown
+
+
+def test_build_until_a_stage_says_where_it_stopped(built, capsys):
+    """Without the bundle stage there is no quality to show."""
+    built["result"] = BuildResult(None, ("capture",), {"capture": 1.0}, Path("w/build.log"))
+    assert main(["build", "x", "--until", "capture"]) == 0
+    assert "stopped after capture" in capsys.readouterr().out
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(photos, tmp_path, capsys):
+    """The plan names stages, backends and reasons; the output folder is not even made."""
+    out = tmp_path / "out"
+    assert main(["build", str(photos), "--out", str(out), "--dry-run", "--until", "mesh"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"poses +│ colmap +│ the capture has no poses +│ runs", shown)
+    assert "mesh" in shown
+    assert "splat" not in shown
+    assert not out.exists()
+
+
+def test_unknown_setting_is_refused_before_anything_runs(photos, tmp_path, capsys):
+    """A misspelt --set names the nearest right one."""
+    out = tmp_path / "out"
+    assert main(["build", str(photos), "--out", str(out), "--dry-run", "--set", "mesh.voxel_sise=0.02"]) == 2
+    assert "voxel_size" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_installed_program_runs(tmp_path):
+    """The console script itself: a missing capture ends with 2, the message goes to stderr."""
+    program = Path(sys.executable).with_name("splatyard")
+    command = [str(program) if program.exists() else "splatyard", "build", "nö where"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nö where" in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_closed_pipe_is_no_error(room_bundle):
+    """`splatyard inspect BUNDLE | head -1` ends quietly."""
+    code = f"import sys; from flows.cli import main; sys.exit(main(['inspect', {str(room_bundle)!r}, '--json']))"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(write)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_inspect_shows_figures_sources_and_sizes(room_bundle, capsys):
+    """The table holds gates, further figures, where gravity and scale come from, stages and files."""
+    assert main(["inspect", str(room_bundle)]) == 0
+    shown = capsys.readouterr().out
+    for text in ("room@1.0.0", "CC0-1.0", "arkit ± 0.2 degrees", "sensor ± 1 %", "Held-out PSNR", "track_length_m"):
+        assert text in shown
+    for text in ("9, 2 of them held out", "8000 Gaussians", "collision.ply", "KiB"):
+        assert text in shown
+
+
+def test_inspect_json_is_for_machines(failed_bundle, capsys):
+    """--json prints one JSON object with manifest, quality and verdicts, and nothing else."""
+    assert main(["inspect", str(failed_bundle), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["manifest"]["name"] == "room"
+    assert content["quality"]["passed"] is False
+    assert {gate["name"]: gate["passed"] for gate in content["quality"]["gates"]} == {
+        "psnr": True,
+        "holes": True,
+        "depth": None,
+        "scale": False,
+    }
+
+
+def test_bundles_are_found_by_name(room_bundle, monkeypatch, capsys):
+    """`name@version` and `name` name a bundle of the bundles folder."""
+    monkeypatch.setenv("SPLATYARD_BUNDLES", str(room_bundle.parents[1]))
+    assert main(["inspect", "room@1.0.0"]) == 0
+    assert main(["check", "room"]) == 0
+    assert main(["inspect", "room@9.9.9"]) == 2
+    assert "room@9.9.9" in capsys.readouterr().err
+
+
+def test_check_passes_a_whole_bundle(room_bundle, capsys):
+    """A bundle as it was made, in which no gate fails, ends with 0."""
+    assert main(["check", str(room_bundle)]) == 0
+    assert "no gate fails" in capsys.readouterr().out
+
+
+def test_check_fails_on_one_changed_byte(own_bundle, capsys):
+    """One flipped bit in one file ends with 1 and names the file."""
+    path = own_bundle / "collision.ply"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert main(["check", str(own_bundle)]) == 1
+    assert "collision.ply: content differs" in capsys.readouterr().out
+
+
+def test_check_fails_on_a_missing_and_on_an_unlisted_file(own_bundle, capsys):
+    """What the manifest lists must be there, and nothing else."""
+    (own_bundle / "quality.html").rename(own_bundle / "other.html")
+    assert main(["check", str(own_bundle)]) == 1
+    shown = capsys.readouterr().out
+    assert "quality.html: missing" in shown
+    assert "other.html: not listed" in shown
+
+
+def test_check_fails_on_a_failed_gate(failed_bundle, capsys):
+    """A gate that fails ends with 1, whole files or not."""
+    assert main(["check", str(failed_bundle)]) == 1
+    assert "gate scale" in capsys.readouterr().out
+
+
+def test_check_fails_on_a_manifest_that_hides_a_failed_gate(failed_bundle, tmp_path, capsys):
+    """A manifest that claims success against its own quality.json is found out."""
+    import shutil
+
+    bundle = Path(shutil.copytree(failed_bundle, tmp_path / "b"))
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    (bundle / "bundle.json").write_text(json.dumps({**manifest, "quality_passed": True, "failed_gates": []}))
+    assert main(["check", str(bundle)]) == 1
+    assert "bundle.json names other failed gates (none)" in capsys.readouterr().out
+
+
+def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):
+    """Needed things that are missing: exit code 1, and each command once, apt-get's packages together."""
+    import pipeline.doctor
+
+    findings = (
+        Finding("packages", "a", "missing", True, "gone", "apt-get install -y libgl1"),
+        Finding("packages", "b", "missing", True, "gone", "apt-get install -y libegl1"),
+        Finding("packages", "c", "missing", True, "gone", "pip install 'c>=1'"),
+        Finding("backends", "d", "missing", True, "gone", "pip install 'c>=1'"),
+        Finding("backends", "CUDA", "missing", False, "gone", "buy one"),
+    )
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda work: Report(findings))
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["  apt-get install -y libgl1 libegl1", "  pip install 'c>=1'"]
+    assert main(["doctor", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ready"] is False
+
+
+def test_doctor_ends_with_0_when_only_extras_are_missing(monkeypatch, capsys):
+    """What the CPU pipeline does without does not spoil the verdict."""
+    import pipeline.doctor
+
+    extra = Finding("backends", "CUDA", "missing", False, "no driver", "apt-get install -y nvidia-driver")
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda work: Report((extra,)))
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    assert "apt-get install -y nvidia-driver" in shown
+    assert "the CPU pipeline runs here" in shown
+
+
+def test_card_is_one_that_build_takes(photos, tmp_path, monkeypatch, capsys):
+    """The written card loads, names the capture relative to itself, and a plan can be made from it."""
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "cards" / "kitchen.yaml"
+    assert main(["card", str(photos), "--output", str(output)]) == 0
+    card = load_card(output)
+    assert card.source.path is not None
+    assert (output.parent / card.source.path).resolve() == photos
+    assert main(["build", str(photos), "--card", str(output), "--dry-run", "--until", "capture"]) == 0
+
+
+def test_card_never_overwrites(photos, tmp_path, monkeypatch, capsys):
+    """The default file is NAME.yaml in the present folder; a second time it is refused."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["card", str(photos)]) == 0
+    (written,) = tmp_path.glob("*.yaml")
+    before = written.read_text()
+    assert main(["card", str(photos)]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+    assert written.read_text() == before
+
+
+def test_view_serves_the_bundle(room_bundle, monkeypatch):
+    """`view` opens the bundle and serves it at the wanted place."""
+    import flows.view
+
+    served = []
+    monkeypatch.setattr(flows.view, "serve", lambda bundle, *, host, port: served.append((bundle.root, host, port)))
+    assert main(["view", str(room_bundle), "--port", "9001"]) == 0
+    assert served == [(room_bundle, "127.0.0.1", 9001)]
+
+
+def test_python_names_are_the_promised_ones():
+    """`from pipeline import build, Bundle` works, and a wrong name says so."""
+    assert callable(pipeline.build)
+    assert callable(pipeline.Bundle.open)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = pipeline.no_such_name  # pyright: ignore[reportAttributeAccessIssue]

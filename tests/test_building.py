@@ -1,0 +1,163 @@
+"""Planning: backends, keys, names, versions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline import BuildRequest, plan
+from pipeline.building import run_plan
+from pipeline.engine import locked
+from pipeline.errors import BusyError, CaptureError, CardError
+from pipeline.stages import PARAMS, STAGES
+from tests.synthetic import Room, walk, write_photos, write_polycam
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, room: Room) -> Path:
+    """Three photos; enough to plan with."""
+    folder = tmp_path_factory.mktemp("captures") / "Küche & Flur"
+    write_photos(folder, room, walk(3))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory, room: Room) -> Path:
+    """A phone scan of three frames."""
+    folder = tmp_path_factory.mktemp("captures") / "scan"
+    write_polycam(folder, room, walk(3))
+    return folder
+
+
+@pytest.fixture
+def request_(photos, tmp_path) -> BuildRequest:
+    """A request whose outputs go to a fresh folder."""
+    return BuildRequest(photos, out=tmp_path / "out")
+
+
+def keys(request: BuildRequest) -> dict[str, str]:
+    return {stage.name: stage.key for stage in plan(request).stages}
+
+
+def changed(request: BuildRequest, other: BuildRequest) -> list[str]:
+    old, new = keys(request), keys(other)
+    return [name for name in old if old[name] != new[name]]
+
+
+def pretend_bundle(request: BuildRequest) -> str:
+    """Leave a bundle.json as the build would; returns its version."""
+    last = plan(request).stages[-1]
+    last.folder.mkdir(parents=True)
+    (last.folder / "bundle.json").write_text(json.dumps({"provenance": {"build_key": last.params.build_key}}))
+    return last.params.version
+
+
+def test_stages_need_only_earlier_ones():
+    """The list is in order of use."""
+    names = ["source"]
+    for stage in STAGES:
+        assert set(stage.needs) <= set(names)
+        names.append(stage.name)
+        assert stage.load() is not None
+
+
+def test_backends_follow_the_capture(request_, scan):
+    """Photos go through SfM and stereo, a scan through its own poses and depth, and the plan says why."""
+    by_name = {stage.name: stage for stage in plan(request_).stages}
+    assert (by_name["poses"].backend, by_name["depth"].backend) == ("colmap", "mvs")
+    by_name = {stage.name: stage for stage in plan(replace(request_, source=scan)).stages}
+    assert (by_name["poses"].backend, by_name["depth"].backend) == ("refined", "sensor")
+    assert "poses" in by_name["poses"].reason
+    assert by_name["poses"].params.backend == "refined"
+
+
+def test_equal_requests_have_equal_keys(request_, tmp_path):
+    """Where results go doesn't matter to what they are."""
+    assert changed(request_, replace(request_, out=tmp_path / "elsewhere")) == []
+
+
+def test_a_parameter_changes_what_depends_on_it(request_):
+    """A splat setting leaves everything before the splat alone."""
+    other = replace(request_, settings=("splat.gaussians=5000",))
+    assert changed(request_, other) == ["splat", "check", "bundle"]
+
+
+def test_a_known_length_changes_everything_after_align(request_):
+    """The scale is found in align."""
+    other = replace(request_, known_length="0.3@0001.jpg:10,20:200,100")
+    assert changed(request_, other)[0] == "align"
+
+
+def test_a_changed_photo_changes_everything(request_, tmp_path):
+    """Keys start from the content, not from names and dates."""
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(request_.source, copy)
+    assert changed(request_, replace(request_, source=copy, name=plan(request_).name)) == ["bundle"]  # names its source
+    first = sorted(copy.iterdir())[0]
+    first.write_bytes(sorted(request_.source.iterdir())[1].read_bytes())
+    assert set(changed(request_, replace(request_, source=copy))) == set(PARAMS)
+
+
+def test_names_become_plain(request_):
+    """Spaces and non-ASCII letters of the folder don't reach the bundle's name."""
+    assert plan(request_).name == "kuche-flur"
+
+
+def test_until_ends_the_plan(request_):
+    """--until mesh plans no splat; a wrong name lists the right ones."""
+    assert plan(replace(request_, until="mesh")).stages[-1].name == "mesh"
+    with pytest.raises(CardError, match="one of capture, select"):
+        plan(replace(request_, until="nope"))
+
+
+def test_first_version_then_the_next(request_):
+    """Same content keeps its version, other content gets the next minor one, and the old one stays."""
+    assert pretend_bundle(request_) == "1.0.0"
+    assert plan(request_).pending == ()
+    other = replace(request_, settings=("splat.gaussians=5000",))
+    assert plan(other).stages[-1].params.version == "1.1.0"
+    assert pretend_bundle(other) == "1.1.0"
+    assert plan(request_).stages[-1].params.version == "1.0.0"
+
+
+def test_a_published_version_never_changes(request_):
+    """Asking for a version that exists with other content is refused."""
+    pretend_bundle(request_)
+    with pytest.raises(CardError, match="never changes"):
+        plan(replace(request_, version="1.0.0", settings=("splat.gaussians=5000",)))
+    with pytest.raises(CardError, match=r"major\.minor\.patch"):
+        plan(replace(request_, version="v2"))
+
+
+def test_a_bundle_needs_no_intermediate_results(request_):
+    """With the bundle there nothing runs, even when the work folder was deleted."""
+    pretend_bundle(request_)
+    assert run_plan(plan(request_)).executed == ()
+
+
+def test_two_builds_of_one_name(request_):
+    """The second is told to wait or choose another name."""
+    planned = plan(request_)
+    with locked(planned.work / ".build.lock", "it"), pytest.raises(BusyError, match="another --name"):
+        run_plan(planned)
+
+
+def test_missing_source(request_, tmp_path):
+    """A path that isn't there is named."""
+    with pytest.raises(CaptureError, match="nothing there"):
+        plan(replace(request_, source=tmp_path / "nowhere"))
+
+
+def test_typed_scale_wins_over_the_card(request_, tmp_path):
+    """--camera-height replaces the card's known length."""
+    card = tmp_path / "card.yaml"
+    card.write_text("name: hall\nscale:\n  known_length: {metres: 0.3, image: 0001.jpg, a: [1, 2], b: [3, 4]}\n")
+    align = {s.name: s.params for s in plan(replace(request_, card=card)).stages}["align"]
+    assert align.known_length.metres == 0.3
+    align = {s.name: s.params for s in plan(replace(request_, card=card, camera_height=1.4)).stages}["align"]
+    assert (align.known_length, align.camera_height) == (None, 1.4)

@@ -1,0 +1,105 @@
+"""What README and docs promise: commands parse, snippets import, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+
+import pytest
+
+from flows.cli.app import COMMANDS, parser
+from tests.paths import ROOT
+
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+LINK = re.compile(r"\]\(([^)#\s]+)")
+IDS = {"ids": lambda value: str(getattr(value, "name", value))}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Contents of the fenced blocks of a language."""
+    return [content for found, content in BLOCK.findall(text) if found == language]
+
+
+def program_lines(text: str, program: str) -> list[list[str]]:
+    """Arguments of every call of a program, in shell blocks and in inline code."""
+    shell = "\n".join(blocks(text, "sh")).replace("\\\n", " ").splitlines()
+    inline = INLINE.findall(BLOCK.sub("", text))
+    calls = []
+    for line in [*shell, *inline]:
+        words = shlex.split(line.split("&&")[0].split(" | ")[0], comments=True)
+        if words[:1] == [program]:
+            calls.append(words[1:])
+    return calls
+
+
+def parses(words: list[str]) -> bool:
+    """Whether the real parser takes the words; a bare command name in a sentence is taken too."""
+    names = {module.__name__.rpartition(".")[2] for module in COMMANDS}
+    if not words or words[0] == "COMMAND" or (len(words) == 1 and words[0] in names):
+        return True
+    try:
+        parser().parse_args(words)
+    except SystemExit as end:
+        return end.code == 0
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, **IDS)
+def test_commands_parse(page, capsys):
+    """Every `splatyard ...` of a page is one that the program takes."""
+    wrong = [words for words in program_lines(page.read_text(), "splatyard") if not parses(words)]
+    assert not wrong, capsys.readouterr().err
+
+
+def test_wrong_command_is_noticed():
+    """The check above can fail."""
+    assert not parses(["build", "photos", "--no-such-option"])
+    assert not parses(["buidl", "photos"])
+    assert program_lines("```sh\nsplatyard check a b # two\n```\nand `splatyard doctor`", "splatyard") == [
+        ["check", "a", "b"],
+        ["doctor"],
+    ]
+
+
+@pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_examples_of_help_parse(module):
+    """Every example in a command's --help is one that the program takes."""
+    lines = [re.split(r"\s{3,}|&&", line.strip())[0] for line in module.EXAMPLES.splitlines()]
+    assert lines
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "splatyard"
+        assert parses(words[1:]), line
+
+
+@pytest.mark.parametrize("page", PAGES, **IDS)
+def test_make_targets_exist(page):
+    """Every `make ...` of a page is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {word for words in program_lines(page.read_text(), "make") for word in words if "=" not in word}
+    assert named <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, **IDS)
+def test_links_lead_somewhere(page):
+    """Every relative link and picture of a page is there."""
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, **IDS)
+def test_snippets_compile_and_import(page):
+    """Every Python block is valid, and what it imports exists."""
+    for block in blocks(page.read_text(), "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    importlib.import_module(alias.name)
