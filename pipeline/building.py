@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -255,16 +256,20 @@ def _version(folder: Path, build_key: str, wanted: str | None) -> str:
 def _log_file(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    ours = logging.getLogger("pipeline")
+    level, propagate = ours.level, ours.propagate
+    ours.addHandler(handler)
+    ours.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    ours.propagate = False  # Prefect hangs a console on the root logger
     try:
         yield
-    except BaseException as error:
-        logger.error("the build stopped: %s", error, exc_info=True)
+    except BaseException:
+        # for the file only: on the screen the caller says what went wrong
+        what = "the build stopped"
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, what, (), sys.exc_info()))
         raise
     finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        ours.propagate = propagate
         handler.close()

@@ -112,7 +112,7 @@ def execute(planned: PlannedStage) -> bool:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             started, cpu = time.time(), cpu_seconds()
-            logger.info("stage %s (%s: %s) starts, key %s", planned.name, planned.backend, planned.reason, planned.key)
+            logger.info("%s: %s, %s", planned.name, planned.backend, planned.reason)
             planned.stage.load()(planned.inputs, planned.params, partial)
             seconds, used = time.time() - started, cpu_seconds() - cpu
             run = {
@@ -129,7 +129,7 @@ def execute(planned: PlannedStage) -> bool:
             }
             run_record(folder).write_text(json.dumps(run, indent=1))
             partial.rename(folder)
-            logger.info("stage %s done in %.1f s (%.1f CPU-s)", planned.name, seconds, used)
+            logger.info("%s: done in %.1f s (%.1f CPU-s), key %s", planned.name, seconds, used, planned.key)
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import logging
 import sys
 import tempfile
@@ -36,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    program.add_argument("--version", action="version", version=f"splatyard {_version()}")
+    program.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     program.add_argument("--debug", action="store_true", help="show the traceback of an error, and log in detail")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
@@ -73,11 +72,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _crash(options.command, error, show=options.debug)
 
 
-def _version() -> str:
-    try:
-        return importlib.metadata.version("splatyard")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when asked: importing importlib.metadata takes longer than all of --help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print and leave."""
+        import importlib.metadata
+
+        print(f"splatyard {importlib.metadata.version('splatyard')}")
+        parser.exit()
 
 
 def _configure_logging(*, detailed: bool) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.build import BuildRequest
+    from pipeline import BuildRequest, Bundle
 
 HELP = "turn a capture into a scene bundle"
 DESCRIPTION = """\
@@ -25,7 +25,7 @@ EXAMPLES = """\
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `build`."""
-    command.add_argument("path", metavar="PATH", type=Path, help="the capture: a folder")
+    command.add_argument("path", metavar="PATH", type=Path, help="the capture: a folder or a zip of it")
     command.add_argument("--name", help="name of the bundle (default: made from the folder's name)")
     command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="default: %(default)s")
     command.add_argument("--card", type=Path, metavar="CARD.yaml", help="the scene's card: source, licence, recipe")
@@ -52,7 +52,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from flows.cli import tables
-    from pipeline.build import BuildRequest, plan
+    from pipeline import BuildRequest, plan
 
     request = BuildRequest(
         source=options.path,
@@ -69,15 +69,17 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         planned = plan(request)
         tables.show(tables.plan_table(planned))
-        tables.say(f"bundle: {planned.bundle_folder}")
+        tables.say(f"bundle: {tables.quoted(shown(planned.bundle_folder))}")
         return 0
     return _build(request)
 
 
 def _build(request: BuildRequest) -> int:
+    # Errors reach the user as one message, below; Prefect would print their tracebacks first.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     from flows.build import run as run_flow
     from flows.cli import tables
-    from pipeline.bundle import Bundle
+    from pipeline import Bundle
 
     result = run_flow(request)
     if result.executed:
@@ -85,21 +87,30 @@ def _build(request: BuildRequest) -> int:
     else:
         tables.say("nothing to do: every stage was finished before")
     if result.bundle is None:
-        tables.say(f"stopped after {request.until}; log: {result.log}")
+        tables.say(f"stopped after {request.until}; log: {tables.quoted(result.log)}")
         return 0
-    bundle = Bundle.open(result.bundle)
-    tables.show(tables.gates_table(bundle.quality.gates))
-    failed = [gate.name for gate in bundle.quality.gates if not gate.passed]
-    if failed:
-        tables.say(f"[bold red]{len(failed)} gate(s) failed: {', '.join(failed)}.[/] The bundle is made, marked failed.")
-    else:
-        tables.say("[bold green]all gates passed[/]")
-    pictures = bundle.root / "quality"
-    tables.say(f"bundle:    {bundle.root}")
-    if pictures.is_dir():
-        tables.say(f"pictures:  {pictures}")
-    tables.say(f"log:       {result.log}")
-    tables.say(f"look:      splatyard view {tables.quoted(bundle.root)}")
-    tables.say(f"figures:   splatyard inspect {tables.quoted(bundle.root)}")
-    sys.stdout.flush()
+    _report(Bundle.open(result.bundle), result.log)
     return 0
+
+
+def _report(bundle: Bundle, log: Path) -> None:
+    from flows.cli import tables
+
+    tables.show(tables.gates_table(bundle.quality.gates))
+    if bundle.quality.passed:
+        tables.say("[bold green]no gate fails[/]")
+    else:
+        failed = ", ".join(bundle.quality.failed)
+        tables.say(f"[bold red]failed gates: {failed}.[/] The bundle is made, and marked as failed.")
+    root = shown(bundle.root)
+    tables.say(f"bundle     {tables.quoted(root)}")
+    tables.say(f"pictures   {tables.quoted(root / 'pictures')}")
+    tables.say(f"quality    {tables.quoted(root / 'quality.html')}")
+    tables.say(f"log        {tables.quoted(shown(log))}")
+    tables.say(f"look       splatyard view {tables.quoted(root)}")
+    tables.say(f"figures    splatyard inspect {tables.quoted(root)}")
+
+
+def shown(path: Path) -> Path:
+    """The path as a user would type it: relative where it lies below the present folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -45,9 +45,7 @@ def _show(report: Report) -> None:
     from flows.cli import tables
 
     for group, findings in groupby(report.findings, key=lambda finding: finding.group):
-        rows = [
-            (escape(f.name), _state(f), escape(f.detail), escape(f.remedy)) for f in findings
-        ]
+        rows = [(escape(f.name), _state(f), escape(f.detail), escape(f.remedy)) for f in findings]
         tables.show(tables.plain_table(group, ["name", "state", "found", "command or step"], rows))
     if report.ready:
         tables.say("[bold green]the CPU pipeline runs here[/]")

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from pipeline.build import Plan
-    from pipeline.bundle import Gate
+    from pipeline import Plan
+    from pipeline.check.quality import Gate
 
 WIDTH_WITHOUT_TERMINAL = 160
 """Columns when the output goes to a file or pipe, so that figures are not cut there."""
@@ -54,7 +54,13 @@ def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 def plan_table(plan: Plan) -> Table:
     """What would run, what is cached, with which backend and why."""
     rows = [
-        (stage.name, stage.backend, escape(stage.reason), "[dim]cached[/]" if stage.cached else "[bold]runs[/]", stage.key)
+        (
+            stage.name,
+            stage.backend,
+            escape(stage.reason),
+            "[dim]cached[/]" if stage.cached else "[bold]runs[/]",
+            stage.key,
+        )
         for stage in plan.stages
     ]
     return plain_table(f"plan of {escape(plan.name)}", ["stage", "backend", "why", "state", "key"], rows)
@@ -74,7 +80,7 @@ def gates_table(gates: Iterable[Gate]) -> Table:
 
 def _gate_row(gate: Gate) -> tuple[str, str, str, str, str]:
     sign = {"<=": "≤", ">=": "≥"}[gate.comparison]
-    verdict = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: "[bold red]not measured[/]"}[gate.passed]
+    verdict = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: "[dim]does not apply[/]"}[gate.passed]
     threshold = f"{sign} {figure(gate.threshold, gate.unit)}"
     return escape(gate.title), figure(gate.value, gate.unit), threshold, verdict, escape(gate.how)
 

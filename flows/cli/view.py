@@ -21,7 +21,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from flows.view import serve
-    from pipeline.bundle import Bundle
+    from pipeline import Bundle
 
     serve(Bundle.open(options.bundle), host=options.host, port=options.port)
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +79,7 @@ def load_picture(data: bytes, *, upright: bool = True) -> Picture:
 
         register_heif_opener()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_PIXELS:
             raise BadPictureError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
         image.load()
@@ -102,7 +99,6 @@ def load_picture(data: bytes, *, upright: bool = True) -> Picture:
         image = _to_rgb(image)
     if copy is None:  # what is written anew must not carry an orientation that a later reader applies again
         image.info.pop("exif", None)
-        image.getexif().clear()
     return Picture(image, copy, ".png" if lossless else ".jpg", focal)
 
 

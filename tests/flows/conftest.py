@@ -18,7 +18,7 @@ from pipeline.geometry import Gaussians, Mesh, Similarity
 from pipeline.geometry.rotation import quaternion_from_matrix
 from pipeline.geometry.spherical_harmonics import SH_C0
 from pipeline.regions.regions import Regions, SpawnPose
-from pipeline.splat.ply import save_ply
+from pipeline.splat.ply import save_splat
 from tests.synthetic import SIZE, Room, posed_scene, walk
 
 GATES = (
@@ -56,9 +56,9 @@ def surface_gaussians(room: Room, count: int) -> Gaussians:
     colors = room._cell_colors[room._cells.query(means)[1]] / 255
     return Gaussians(
         means.astype(np.float32),
-        np.tile(np.log([0.03, 0.03, 0.003]), (count, 1)).astype(np.float32),
+        np.tile(np.log([0.028, 0.028, 0.003]), (count, 1)).astype(np.float32),
         quaternion_from_matrix(rotations).astype(np.float32),
-        np.full(count, 2.0, np.float32),
+        np.full(count, 3.0, np.float32),
         ((colors - 0.5) / SH_C0)[:, None].astype(np.float32),
     )
 
@@ -85,15 +85,15 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     guessed = room.mesh.vertices[:, 2] > SIZE[2] - 0.01
     Mesh(room.mesh.vertices, room.mesh.triangles, room.mesh.colors, guessed).save(inputs["mesh"] / "mesh.ply")
     room.mesh.save(inputs["mesh"] / "collision.ply")
-    splat = surface_gaussians(room, 8000)
-    save_ply(splat, inputs["splat"] / "splat.ply")
-    save_ply(splat[:2000], inputs["splat"] / "sim.ply")
+    splat = surface_gaussians(room, 20_000)
+    save_splat(splat, inputs["splat"] / "splat.ply")
+    save_splat(splat[:2000], inputs["splat"] / "sim.ply")
     floor_regions().save(inputs["regions"])
     Quality(gates=gates, figures={"track_length_m": 6.5}).save(inputs["check"])
     (inputs["check"] / "quality.html").write_text("<p>quality</p>")
     (inputs["check"] / "pictures").mkdir()
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(inputs["check"] / "pictures" / "0000.jpg")
-    training = {"gaussians": 8000, "sim_gaussians": 2000, "sh_degree": 0}
+    training = {"gaussians": 20_000, "sh_degree": 0, "sim": {"gaussians": 2000}}
     (inputs["splat"] / "training.json").write_text(json.dumps(training))
     for stage, name in (("points", "points.json"), ("mesh", "mesh.json")):
         (inputs[stage] / name).write_text("{}")

@@ -226,7 +226,7 @@ def test_inspect_shows_figures_sources_and_sizes(room_bundle, capsys):
     shown = capsys.readouterr().out
     for text in ("room@1.0.0", "CC0-1.0", "arkit ± 0.2 degrees", "sensor ± 1 %", "Held-out PSNR", "track_length_m"):
         assert text in shown
-    for text in ("9, 2 of them held out", "8000 Gaussians", "collision.ply", "KiB"):
+    for text in ("9, 2 of them held out", "20000 Gaussians", "collision.ply", "KiB"):
         assert text in shown
 
 

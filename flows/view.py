@@ -1,0 +1,196 @@
+"""The viser page of a bundle: splat, mesh, cameras, floor and spawn points, each switchable, and the quality."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.check.quality import Gate
+from pipeline.geometry import Gaussians, Mesh, Pose
+from pipeline.geometry.rotation import matrix_from_quaternion, quaternion_from_matrix
+from pipeline.geometry.spherical_harmonics import SH_C0
+from pipeline.regions.regions import Regions
+
+if TYPE_CHECKING:
+    import trimesh
+    import viser
+
+    from pipeline import Bundle
+
+logger = logging.getLogger(__name__)
+
+FLOOR_COLOR, GUESSED_COLOR = (40, 190, 90), (255, 140, 0)
+SPAWN_COLOR, COLLISION_COLOR = (230, 60, 200), (70, 130, 255)
+CAMERA_COLOR, HELD_OUT_COLOR = (40, 40, 40), (220, 40, 40)
+FLOOR_LIFT = 0.01
+"""The walkable floor is drawn so far above itself [m], or it would flicker with the mesh."""
+SPAWN_ARROW = 0.35
+"""Length of the arrow along a spawn pose's x [m]."""
+FRUSTUM_DEPTH = 0.12
+"""Size of a camera's frustum [m]."""
+
+
+def serve(bundle: Bundle, *, host: str, port: int) -> None:
+    """Serve the page until interrupted; takes the next free port when this one is taken."""
+    import viser
+
+    server = viser.ViserServer(host=host, port=port, label=f"splatyard {_title(bundle)}", verbose=False)
+    show(server, bundle)
+    logger.info("http://%s:%d shows %s; Ctrl-C ends it", host, server.get_port(), _title(bundle))
+    try:
+        while True:
+            time.sleep(1)
+    except KeyboardInterrupt:
+        server.stop()
+
+
+def show(server: viser.ViserServer, bundle: Bundle) -> None:
+    """Fill the page; returns at once."""
+    server.scene.set_up_direction("+z")
+    server.gui.add_markdown(f"### {_title(bundle)}\n{bundle.manifest.provenance.description}")
+    layers: tuple[tuple[str, bool, Callable[[viser.ViserServer, Bundle, str], None]], ...] = (
+        ("splat", True, _add_splat),
+        ("mesh", False, _add_mesh),
+        ("collision mesh", False, _add_collision),
+        ("walkable floor", False, _add_floor),
+        ("spawn points", True, _add_spawn_points),
+        ("cameras", True, _add_cameras),
+    )
+    with server.gui.add_folder("Show"):
+        for label, visible, add in layers:
+            root = f"/{label.replace(' ', '_')}"
+            _add_switch(server, label, root, visible=visible)
+            add(server, bundle, root)
+    with server.gui.add_folder("Quality"):
+        server.gui.add_markdown(quality_markdown(bundle.quality.gates))
+    _stand_at_first_camera(server, bundle)
+
+
+def _add_switch(server: viser.ViserServer, label: str, root: str, *, visible: bool) -> None:
+    """A checkbox for everything below `root`: children vanish with their parent."""
+    parent = server.scene.add_frame(root, show_axes=False, visible=visible)
+    box = server.gui.add_checkbox(label, visible)
+
+    @box.on_update
+    def _(_event: object) -> None:
+        parent.visible = box.value
+
+
+def _add_splat(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    splat = bundle.splat()
+    server.scene.add_gaussian_splats(
+        f"{root}/gaussians",
+        centers=splat.means,
+        covariances=covariances(splat),
+        rgbs=np.clip(0.5 + SH_C0 * splat.sh[:, 0], 0, 1).astype(np.float32),
+        opacities=(1 / (1 + np.exp(-splat.opacity_logits)))[:, None].astype(np.float32),
+    )
+
+
+def covariances(splat: Gaussians) -> NDArray[np.float32]:
+    """Covariances (N, 3, 3) [m^2]: R diag(s^2) R^T."""
+    rotations = matrix_from_quaternion(splat.quaternions)
+    spread = rotations * np.exp(splat.log_scales.astype(np.float64))[:, None, :]
+    return (spread @ np.swapaxes(spread, 1, 2)).astype(np.float32)
+
+
+def _add_mesh(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    mesh = bundle.mesh()
+    server.scene.add_mesh_trimesh(f"{root}/surface", _colored(mesh))
+
+
+def _colored(mesh: Mesh) -> trimesh.Trimesh:
+    """With its own colours; what is guessed in orange."""
+    import trimesh
+
+    colors = np.where(mesh.guessed[:, None], np.array(GUESSED_COLOR, np.uint8), mesh.colors)
+    return trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False)
+
+
+def _add_collision(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    mesh = bundle.mesh("collision")
+    server.scene.add_mesh_simple(
+        f"{root}/wires", mesh.vertices, mesh.triangles, color=COLLISION_COLOR, wireframe=True, side="double"
+    )
+
+
+def _add_floor(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    regions = bundle.regions
+    for name, cells, color in (
+        ("measured", regions.walkable & ~regions.guessed, FLOOR_COLOR),
+        ("guessed", regions.walkable & regions.guessed, GUESSED_COLOR),
+    ):
+        if cells.any():
+            vertices, triangles = floor_cells(regions, cells)
+            server.scene.add_mesh_simple(f"{root}/{name}", vertices, triangles, color=color, opacity=0.7, side="double")
+
+
+def floor_cells(regions: Regions, cells: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+    """Two triangles for each chosen cell (X, Y), a little above the floor: vertices (4N, 3) [m], triangles (2N, 3)."""
+    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]) * regions.cell
+    flat = regions.centres()[cells][:, None, :] + corners
+    height = np.broadcast_to(regions.height[cells][:, None, None] + FLOOR_LIFT, (*flat.shape[:2], 1))
+    first = 4 * np.arange(len(flat), dtype=np.uint32)[:, None, None]
+    triangles = first + np.array([(0, 1, 2), (0, 2, 3)], np.uint32)
+    return np.concatenate([flat, height], -1).reshape(-1, 3).astype(np.float32), triangles.reshape(-1, 3)
+
+
+def _add_spawn_points(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    poses = bundle.spawn_poses
+    if poses:
+        server.scene.add_arrows(f"{root}/arrows", spawn_arrows(poses), SPAWN_COLOR)
+
+
+def spawn_arrows(poses: tuple[Pose, ...]) -> NDArray[np.float32]:
+    """Start and end (N, 2, 3) [m] of an arrow along each pose's x axis, just above the floor."""
+    starts = np.array([pose.translation for pose in poses]) + np.array([0, 0, 2 * FLOOR_LIFT])
+    ahead = np.array([pose.rotation[:, 0] for pose in poses])
+    return np.stack([starts, starts + SPAWN_ARROW * ahead], 1).astype(np.float32)
+
+
+def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    for index, shot in enumerate(bundle.cameras):
+        picture = cv2.imread(str(bundle.path(shot.thumbnail)), cv2.IMREAD_COLOR) if shot.thumbnail else None
+        server.scene.add_camera_frustum(
+            f"{root}/{index:04d}",
+            fov=2 * np.arctan2(shot.camera.height / 2, shot.camera.fy),
+            aspect=shot.camera.width / shot.camera.height,
+            scale=FRUSTUM_DEPTH,
+            thickness=0.004,
+            color=HELD_OUT_COLOR if shot.held_out else CAMERA_COLOR,
+            image=None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB),
+            wxyz=quaternion_from_matrix(shot.world_from_camera.rotation),
+            position=shot.world_from_camera.translation,
+        )
+
+
+def _stand_at_first_camera(server: viser.ViserServer, bundle: Bundle) -> None:
+    """Visitors start behind and above the first photo's place, looking over it the same way."""
+    pose = bundle.cameras[0].world_from_camera
+    forward = pose.rotation[:, 2]
+    server.initial_camera.position = tuple(pose.translation - 0.6 * forward + np.array([0, 0, 0.4]))
+    server.initial_camera.look_at = tuple(pose.translation + 1.5 * forward)
+    server.initial_camera.up = (0.0, 0.0, 1.0)
+
+
+def quality_markdown(gates: tuple[Gate, ...]) -> str:
+    """The gates as a Markdown table."""
+    verdicts = {True: "passed", False: "**FAILED**", None: "does not apply"}
+    rows = ["| gate | figure | threshold | |", "| --- | ---: | ---: | --- |"]
+    for gate in gates:
+        value = "-" if gate.value is None else f"{gate.value:.4g} {gate.unit}"
+        title = gate.title.replace("|", "/")
+        rows.append(
+            f"| {title} | {value} | {gate.comparison} {gate.threshold:.4g} {gate.unit} | {verdicts[gate.passed]} |"
+        )
+    return "\n".join(rows)
+
+
+def _title(bundle: Bundle) -> str:
+    return f"{bundle.manifest.name}@{bundle.manifest.version}"

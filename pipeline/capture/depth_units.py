@@ -1,0 +1,152 @@
+"""Whether depth images agree with the given poses, and which unit or convention would make them agree."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.capture.model import Capture, Frame
+from pipeline.errors import CaptureError
+from pipeline.geometry import CV_FROM_GL, Camera, Pose
+
+logger = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+MIN_MEDIAN_DEPTH = 50
+"""A scene's median depth in millimetres is above this; metres stored as integers are far below."""
+DEPTH_FACTORS = {
+    1000.0: "metres",
+    10.0: "centimetres",
+    0.1: "tenths of a millimetre",
+    0.2: "1/5000 m (TUM's scale)",
+    0.001: "micrometres",
+}
+_AGREE = 0.04  # relative depth difference that still counts as the same surface
+_UNIT_REMEDY = "convert the depth from {} to millimetres; if it is in millimetres, the poses are not in metres"
+_FITS = 0.3  # share of agreeing points that convinces; views a fifth of the track apart see each other in part
+_CLEARLY = 0.75  # the declared unit is wrong when it reaches less than this share of the best one's points
+
+
+@dataclass(frozen=True, eq=False)
+class _DepthSample:
+    """Points (N, 3) [mm as stored] of a depth image in camera axes, and the image itself (H, W) [mm]."""
+
+    points: Array
+    depth: NDArray[np.uint16]
+    camera: Camera
+    pose: Pose
+
+
+def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
+    """Compare depth images with each other through the given poses; returns what was found, for the notes.
+
+    Back-projects depth of one frame into another that looks the same way from some way off: as declared, with units
+    that people mix up, and with pose conventions that people mix up (inverted; OpenCV for OpenGL camera axes). Stops
+    only where what is declared fails and something else clearly fits.
+
+    Raises:
+        CaptureError: Naming the unit or convention that fits.
+    """
+    samples = [_sample(capture.root, frame) for frame in _spread(capture.frames, 48)]
+    stored = np.concatenate([sample.points[:, 2] for sample in samples]) if samples else np.zeros(0)
+    if not len(stored):
+        raise CaptureError(
+            "depth images must hold readings", found="only zeros", remedy="export the depth again", file=source
+        )
+    median = float(np.median(stored))
+    rule = "depth must be 16-bit millimetres and agree with the poses: camera-to-world, in metres"
+    if median < MIN_MEDIAN_DEPTH:
+        found = f"a median depth of {median:g}: millimetres are {MIN_MEDIAN_DEPTH} or more, these look like metres"
+        raise CaptureError(rule, found=found, remedy="write round(1000 * metres) as 16-bit PNG", file=source)
+    chosen = _pairs([sample.pose for sample in samples], pairs)
+    if len(chosen) < 3:
+        return "depth unit not checked: too few overlapping views"
+    declared = _agreement(samples, chosen, 1.0)
+    share, name, remedy = max(
+        max((_agreement(samples, chosen, factor), name, _UNIT_REMEDY) for factor, name in DEPTH_FACTORS.items()),
+        _best_convention(samples, pairs),
+    )
+    if share > _FITS and declared < _CLEARLY * share:
+        found = f"as declared {declared:.0%} of the compared points agree, as {name} {share:.0%}"
+        raise CaptureError(rule, found=found, remedy=remedy.format(name), file=source)
+    if declared < _FITS:
+        logger.warning("depth and poses agree in only %.0f %% of the compared points", 100 * declared)
+    return f"depth and poses agree within {_AGREE:.0%} in {declared:.0%} of the compared points"
+
+
+def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:
+    with_depth = [frame for frame in frames if frame.depth and frame.depth_camera and frame.world_from_camera]
+    if len(with_depth) <= count:
+        return with_depth
+    return [with_depth[i] for i in np.linspace(0, len(with_depth) - 1, count).round().astype(int)]
+
+
+def _sample(root: Path, frame: Frame) -> _DepthSample:
+    assert frame.depth and frame.depth_camera and frame.world_from_camera
+    depth = cv2.imread(str(root / frame.depth), cv2.IMREAD_UNCHANGED)
+    if depth is None:
+        raise FileNotFoundError(f"{root / frame.depth} is missing or no picture")
+    camera = frame.depth_camera
+    step = max(1, camera.width // 32)
+    v, u = np.mgrid[step // 2 : camera.height : step, step // 2 : camera.width : step].reshape(2, -1)
+    z = depth[v, u].astype(np.float64)
+    points = camera.rays(np.stack([u, v], -1) + 0.5)[z > 0] * z[z > 0, None]
+    return _DepthSample(points, depth.astype(np.uint16), camera, frame.world_from_camera)
+
+
+def _pairs(poses: Sequence[Pose], count: int) -> list[tuple[int, int]]:
+    """Pairs (from, to) that look within 25 degrees of each other and lie about a fifth of the track apart.
+
+    Nearer ones don't tell units apart, farther ones see little of each other.
+    """
+    position = np.array([pose.translation for pose in poses])
+    axis = np.array([pose.rotation[:, 2] for pose in poses])
+    wanted = 0.2 * np.linalg.norm(np.ptp(position, axis=0))
+    baseline = np.linalg.norm(position[:, None] - position[None], axis=-1)
+    off = np.abs(np.log(np.maximum(baseline, 1e-9) / max(wanted, 1e-9)))
+    off[(axis @ axis.T < np.cos(np.deg2rad(25))) | (off > np.log(3))] = np.inf
+    partner = off.argmin(1)
+    least = off[np.arange(len(poses)), partner]
+    best = np.argsort(least, kind="stable")[:count]
+    return [(int(i), int(partner[i])) for i in best if np.isfinite(least[i])]
+
+
+def _agreement(samples: Sequence[_DepthSample], pairs: Sequence[tuple[int, int]], factor: float) -> float:
+    """Share of points of one depth image that lie on the surface of the other, of all that were compared."""
+    agreeing = compared = 0
+    for i, j in pairs:
+        one, other = samples[i], samples[j]
+        points = (other.pose.inverse() @ one.pose).apply(one.points * factor / 1000)
+        compared += len(points)
+        points = points[points[:, 2] > 1e-4]
+        column, row = np.floor(other.camera.project(points)).astype(np.int64).T
+        seen = (column >= 0) & (row >= 0) & (column < other.camera.width) & (row < other.camera.height)
+        measured = other.depth[row[seen], column[seen]] * (factor / 1000)
+        agreeing += int((np.abs(measured - points[seen, 2]) < _AGREE * points[seen, 2]).sum())
+    return agreeing / max(compared, 1)
+
+
+def _best_convention(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str, str]:
+    """Share of agreeing points, name and remedy of the pose convention, not the declared one, that agrees best."""
+    best = (0.0, "", "")
+    for turned_axes, inverted in product((False, True), (False, True)):
+        if not turned_axes and not inverted:
+            continue
+        turned = []
+        for sample in samples:
+            pose = sample.pose.inverse() if inverted else sample.pose
+            pose = Pose(pose.rotation @ CV_FROM_GL, pose.translation) if turned_axes else pose
+            turned.append(_DepthSample(sample.points, sample.depth, sample.camera, pose))
+        chosen = _pairs([sample.pose for sample in turned], pairs)
+        share = _agreement(turned, chosen, 1.0) if len(chosen) >= 3 else 0.0
+        direction = "world-to-camera" if inverted else "camera-to-world"
+        name = f"{direction} poses{' of cameras with turned axes' if turned_axes else ''}"
+        best = max(best, (share, name, "convert the poses to camera-to-world in the axes of this format"))
+    return best

@@ -1,0 +1,92 @@
+"""Which reader understands a capture, decided by what its files hold, never by the name of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.capture import photos, polycam, rgbd
+from pipeline.capture.reader import Reader, in_threads
+from pipeline.capture.source import CaptureSource, open_source
+from pipeline.errors import CaptureError
+from pipeline.stage import Traits
+
+READERS: tuple[Reader, ...] = (polycam.READER, rgbd.READER, photos.READER)
+"""The most particular form first: a Polycam export also holds photos."""
+
+
+def find_reader(path: Path) -> Reader:
+    """The reader that understands the capture at `path` (a folder or a zip archive).
+
+    Raises:
+        CaptureError: When none does; it lists what was found and which forms are understood.
+    """
+    with open_capture(path) as (reader, _):
+        return reader
+
+
+def probe(path: Path) -> Traits:
+    """What the capture holds, from names and one camera file; no picture is read.
+
+    Raises:
+        CaptureError: When no reader understands it or files are missing.
+    """
+    with open_capture(path) as (reader, source):
+        return reader.traits(source)
+
+
+def source_digest(path: Path) -> str:
+    """SHA-256 (hex) over names and contents of the files that the reader uses, and the reader's kind.
+
+    The same for a folder and for a zip of it; files beside the capture's own don't matter.
+
+    Raises:
+        CaptureError: As `probe`.
+    """
+    with open_capture(path) as (reader, source):
+
+        def digest_of(name: str) -> bytes:
+            return hashlib.sha256(source.read(name)).digest()
+
+        names = sorted(reader.files(source))
+        total = hashlib.sha256(reader.kind.encode())
+        for name, digest in zip(names, in_threads(digest_of, names, "hashing the capture"), strict=True):
+            total.update(name.encode() + b"\0" + digest)
+        return total.hexdigest()
+
+
+@contextmanager
+def open_capture(path: Path) -> Iterator[tuple[Reader, CaptureSource]]:
+    """The reader and the source seen from the capture's root: the folder itself or the only one inside that fits.
+
+    Raises:
+        CaptureError: When none or several fit.
+    """
+    with open_source(path) as source:
+        yield _recognise(source)
+
+
+def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
+    inner = [source.below(folder) for folder in source.folders()]
+    for reader in READERS:
+        if reader.recognise(source):
+            return reader, source
+        fitting = [below for below in inner if reader.recognise(below)]
+        if len(fitting) > 1:
+            raise CaptureError(
+                "one capture at a time",
+                found=f"{len(fitting)} {reader.kind} captures: {', '.join(below.prefix for below in fitting[:5])}",
+                remedy="name one of these folders",
+                file=source.path,
+            )
+        if fitting:
+            return reader, fitting[0]
+    forms = "; ".join(f"{reader.kind}: {reader.form}" for reader in READERS)
+    raise CaptureError(
+        "a capture must have a form that can be read",
+        found=source.summary(),
+        remedy=f"understood are {forms}",
+        file=source.path,
+    )

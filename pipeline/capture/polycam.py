@@ -1,0 +1,259 @@
+"""Reader of Polycam raw exports (LiDAR, Space and Room mode), as a folder or zip.
+
+Layout and pitfalls: the README and reader of github.com/PolyCam/polyform; cropping of the corrected pictures'
+black borders: nerfstudio's Polycam processor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.capture.checks import (
+    check_increasing,
+    check_track,
+    checked_camera,
+    checked_pose,
+    read_object,
+)
+from pipeline.capture.depth_images import write_confidence, write_depth
+from pipeline.capture.depth_units import check_depth_unit
+from pipeline.capture.model import Capture, Frame, Skipped
+from pipeline.capture.params import CaptureParams
+from pipeline.capture.pictures import BadPictureError, Picture, load_picture
+from pipeline.capture.reader import Reader, in_threads, require_pairs, split_results
+from pipeline.capture.source import CaptureSource
+from pipeline.errors import CaptureError
+from pipeline.geometry import CV_FROM_GL, Camera
+from pipeline.stage import Traits
+
+SCALE_SIGMA = 0.01
+UP_SIGMA_DEG = 1.0
+"""What ARKit reaches for scale and gravity on phones with LiDAR."""
+BORDER = 15 / 1024
+"""Black border of corrected (undistorted) pictures, by their width (nerfstudio crops 15 px of 1024)."""
+_POSE_KEYS = [[f"t_{row}{column}" for column in range(4)] for row in range(3)]
+_CAMERA_KEYS = ("fx", "fy", "cx", "cy", "width", "height")
+_FILE = re.compile(r"(\d+)\.(jpg|jpeg|png|json)", re.IGNORECASE)  # leaves out "<time>.Clean.png"
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """File names by timestamp [us]; pictures and cameras are both raw or both corrected, never mixed."""
+
+    corrected: bool
+    images: dict[int, str]
+    cameras: dict[int, str]
+    sensor_cameras: dict[int, str]
+    depth: dict[int, str]
+    confidence: dict[int, str]
+    unplaced: dict[int, str]
+
+    def names(self) -> list[str]:
+        """All files of the frames that have a camera."""
+        used = [self.images, self.cameras, self.depth, self.confidence]
+        sensor = {key: name for key, name in self.sensor_cameras.items() if key in self.cameras}
+        return sorted({name for part in (*used, sensor) for key, name in part.items() if key in self.cameras})
+
+
+def _part(source: CaptureSource, folder: str) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for name in source.names:
+        inner, _, file = name.rpartition("/")
+        if inner != f"keyframes/{folder}" or not (match := _FILE.fullmatch(file)):
+            continue
+        key = int(match[1])
+        if key in found:
+            raise CaptureError(
+                "each timestamp must occur once",
+                found=f"{found[key]} and {name}",
+                remedy="remove one of them",
+                file=source.where(name),
+            )
+        found[key] = name
+    return found
+
+
+def _list(source: CaptureSource) -> _Listing:
+    raw_images, raw_cameras = _part(source, "images"), _part(source, "cameras")
+    images, cameras = _part(source, "corrected_images"), _part(source, "corrected_cameras")
+    corrected = bool(images and cameras)
+    if not corrected:
+        images, cameras = raw_images, raw_cameras
+    if not cameras or not images:
+        raise CaptureError(
+            "a Polycam export must hold keyframes/cameras and keyframes/images (or both corrected_)",
+            found=f"{len(images)} images and {len(cameras)} cameras",
+            remedy="switch on developer mode before the capture, scan with LiDAR or Space mode and export raw data",
+            file=source.path / source.prefix,
+        )
+    corrected_depth = _part(source, "corrected_depth") if corrected else {}
+    return _Listing(
+        corrected=corrected,
+        images={key: name for key, name in images.items() if key in cameras},
+        cameras=cameras,
+        sensor_cameras=raw_cameras,
+        depth=corrected_depth or _part(source, "depth"),
+        confidence=_part(source, "confidence"),
+        unplaced={key: name for key, name in images.items() if key not in cameras},
+    )
+
+
+def _complete(source: CaptureSource) -> _Listing:
+    listing = _list(source)
+    ids = set(listing.cameras)
+    parts = {"camera": ids, "image": set(listing.images)}
+    for name, files in (("depth", listing.depth), ("confidence", listing.confidence)):
+        if files:  # frames without a camera may have depth: they are not used
+            parts[name] = set(files) & ids
+    texts = {name: {str(key) for key in keys} for name, keys in parts.items()}
+    require_pairs(texts, source, tuple(texts))
+    return listing
+
+
+def _recognise(source: CaptureSource) -> bool:
+    """By the camera files' keys; pictures under keyframes/ without cameras are an incomplete export."""
+    cameras = [name for name in source.names if re.fullmatch(r"keyframes/(corrected_)?cameras/\d+\.json", name)]
+    if not cameras:
+        return any(name.startswith(("keyframes/images/", "keyframes/corrected_images/")) for name in source.names)
+    return {"t_00", "fx"} <= read_object(source.read(cameras[0]), source.where(cameras[0])).keys()
+
+
+def _traits(source: CaptureSource) -> Traits:
+    listing = _complete(source)
+    return Traits("polycam", len(listing.images), True, bool(listing.depth), has_gravity=True, ordered=True)
+
+
+def _number(values: Mapping[str, Any], key: str, file: str) -> float:
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CaptureError(
+            f"a Polycam camera file must hold the numbers t_00 .. t_23, {', '.join(_CAMERA_KEYS)}",
+            found=f"{key} = {value!r}",
+            remedy="export raw data with a recent version of Polycam",
+            file=file,
+        )
+    return float(value)
+
+
+def _gravity(values: Mapping[str, Any], file: str) -> NDArray[np.float64] | None:
+    """The optional "gravity" (unit, camera's OpenGL axes) in CV axes."""
+    if "gravity" not in values:
+        return None
+    try:
+        gravity = np.asarray(values["gravity"], np.float64)
+    except (TypeError, ValueError):
+        gravity = np.full(3, np.nan)
+    length = float(np.linalg.norm(gravity)) if gravity.shape == (3,) else np.nan
+    if not abs(length - 1) < 1e-2:
+        raise CaptureError(
+            "gravity must be a unit direction of three numbers",
+            found=repr(values["gravity"])[:80],
+            remedy="remove the key or write a unit vector in the camera's axes",
+            file=file,
+        )
+    return CV_FROM_GL @ gravity / length
+
+
+def _cropped(picture: Picture, camera: Camera) -> tuple[Picture, Camera]:
+    """Without the black border that undistorting left."""
+    cut = int(np.ceil(BORDER * camera.width))
+    width, height = camera.width - 2 * cut, camera.height - 2 * cut
+    image = picture.image.crop((cut, cut, cut + width, cut + height))
+    inner = replace(camera, width=width, height=height, cx=camera.cx - cut, cy=camera.cy - cut)
+    return replace(picture, image=image, copy=None), inner
+
+
+def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
+    listing = _complete(source)
+    for part in ("images", "depth", "confidence"):
+        if part == "images" or getattr(listing, part):
+            (out_dir / part).mkdir(parents=True, exist_ok=True)
+    first = min(listing.images)
+
+    def read_one(key: int) -> Frame | Skipped:
+        file = source.where(listing.cameras[key])
+        values = read_object(source.read(listing.cameras[key]), file)
+        sensor = listing.sensor_cameras.get(key)
+        if "gravity" not in values and sensor:  # corrected cameras drop the sensor's fields
+            values = {**read_object(source.read(sensor), source.where(sensor)), **values}
+        matrix = [[_number(values, name, file) for name in row] for row in _POSE_KEYS]
+        fx, fy, cx, cy, width, height = (_number(values, name, file) for name in _CAMERA_KEYS)
+        try:
+            picture = load_picture(source.read(listing.images[key]), upright=False)
+        except BadPictureError as error:
+            return Skipped(listing.images[key], str(error))
+        if picture.image.size != (width, height):
+            raise CaptureError(
+                "a picture must have the size that its camera file declares",
+                found=f"{picture.image.width} x {picture.image.height}, declared {width:g} x {height:g}",
+                remedy="use the pictures as exported, neither resized nor rotated",
+                file=source.where(listing.images[key]),
+            )
+        camera = full = checked_camera((fx, fy, cx, cy), picture.image.size, file)
+        if listing.corrected:
+            picture, camera = _cropped(picture, camera)
+        depth_size = None
+        if listing.depth:
+            try:
+                depth_size = _write_sensor(source, listing, key, out_dir)
+            except BadPictureError as error:
+                return Skipped(listing.depth[key], str(error))
+        return Frame(
+            name=listing.images[key].rpartition("/")[2],
+            image=f"images/{picture.save(out_dir / 'images' / str(key)).name}",
+            camera=camera,
+            focal_source="given",
+            time=(key - first) * 1e-6,
+            source_time=float(key),
+            world_from_camera=checked_pose(matrix, file, axes="GL"),
+            depth=f"depth/{key}.png" if depth_size else None,
+            depth_camera=full.resized(*depth_size) if depth_size else None,
+            confidence=f"confidence/{key}.png" if depth_size and listing.confidence else None,
+            gravity=_gravity(values, file),
+        )
+
+    frames, bad = split_results(in_threads(read_one, sorted(listing.images), "reading Polycam frames"), source, params)
+    unplaced = [Skipped(name, "the app optimised no camera for it") for name in listing.unplaced.values()]
+    where = source.path / source.prefix
+    check_increasing([frame.time or 0.0 for frame in frames], [source.where(frame.name) for frame in frames])
+    check_track(frames, params.min_track, where)
+    capture = Capture(
+        root=out_dir,
+        kind="polycam",
+        frames=frames,
+        ordered=True,
+        up_in_world=np.array([0.0, 1.0, 0.0]),
+        up_sigma_deg=UP_SIGMA_DEG,
+        scale_sigma=SCALE_SIGMA,
+        skipped=(*bad, *unplaced),
+    )
+    notes = [f"{'corrected' if listing.corrected else 'raw ARKit'} pictures and poses"]
+    notes.append(check_depth_unit(capture, where) if listing.depth else "the export has no depth")
+    return replace(capture, notes=tuple(notes))
+
+
+def _write_sensor(source: CaptureSource, listing: _Listing, key: int, out_dir: Path) -> tuple[int, int]:
+    """Write depth and confidence of one frame; returns the depth image's (width, height)."""
+    depth = listing.depth[key]
+    size = write_depth(source.read(depth), source.where(depth), out_dir / "depth" / f"{key}.png")
+    if listing.confidence:
+        name = listing.confidence[key]
+        write_confidence(source.read(name), source.where(name), out_dir / "confidence" / f"{key}.png", size)
+    return size
+
+
+READER = Reader(
+    kind="polycam",
+    form="a Polycam raw export (folder or zip): keyframes/{images/*.jpg, cameras/*.json, depth/*.png}",
+    recognise=_recognise,
+    traits=_traits,
+    files=lambda source: _complete(source).names(),
+    read=_read,
+)

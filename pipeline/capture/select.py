@@ -1,0 +1,212 @@
+"""Choice of sharp, well-spread keyframes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.capture.model import Capture
+from pipeline.capture.params import SelectParams
+from pipeline.capture.reader import in_threads
+from pipeline.capture.selection import Dropped, Keyframe, Selection
+from pipeline.errors import CaptureError
+from pipeline.progress import track
+
+MEASURE_SIZE = 640
+"""Long side at which sharpness is measured [px]; half of it for movement."""
+NEIGHBOURS = 5
+"""Frames on each side whose median sharpness a frame of an ordered capture is compared with."""
+SOFT = 0.55
+"""Blur above which low relative sharpness means blur; below it the frame shows a plain wall."""
+_MAX_MOVE = 0.25  # movement [share of the long side] above which frames count as equally far apart
+_BLACK, _FLAT = 16, 2.0  # 99th percentile of the grey values; their standard deviation
+
+Grey = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """What one picture shows of itself.
+
+    Attributes:
+        laplacian: Variance of the Laplacian of the grey picture at 640 px.
+        blur: 0 (sharp) to 1 (blurred), see `blur_of`.
+        fault: "black" or "without any contrast", or None.
+        small: The grey picture at 320 px, to follow movement; None for unordered captures.
+    """
+
+    laplacian: float
+    blur: float
+    fault: str | None
+    small: Grey | None
+
+
+def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
+    """Drop black, blurred and repeated frames, thin out what is too much and hold out every nth keyframe.
+
+    Photos without an order are only dropped when black or blurred, or above `max_keyframes`.
+
+    Raises:
+        CaptureError: When too few usable frames are left.
+    """
+
+    def measure(image: str) -> Quality:
+        return measure_quality(capture.root / image, keep_small=capture.ordered)
+
+    qualities = in_threads(measure, [frame.image for frame in capture.frames], "measuring sharpness")
+    sharpness = relative_sharpness([quality.laplacian for quality in qualities], ordered=capture.ordered)
+    names = [frame.name for frame in capture.frames]
+    reasons = [_fault(q, s, params) for q, s in zip(qualities, sharpness, strict=True)]
+    _require_usable(names, reasons, params)
+    usable = [i for i, reason in enumerate(reasons) if reason is None]
+    moves = np.full(len(usable), _MAX_MOVE)
+    if capture.ordered:
+        usable, moves = _without_repeats(usable, [quality.small for quality in qualities], names, reasons, params)
+    kept = usable
+    if len(usable) > params.max_keyframes:
+        kept = _thinned(usable, moves, sharpness, params.max_keyframes)
+        for i in set(usable) - set(kept):
+            reasons[i] = f"thinned out to {params.max_keyframes} keyframes"
+    hold_out = len(kept) >= params.held_out_every
+    keyframes = tuple(
+        Keyframe(names[i], hold_out and n % params.held_out_every == 0, round(float(sharpness[i]), 4))
+        for n, i in enumerate(kept)
+    )
+    return Selection(keyframes, tuple(Dropped(names[i], r) for i, r in enumerate(reasons) if r is not None))
+
+
+def measure_quality(image: Path, *, keep_small: bool) -> Quality:
+    """Measure one picture of the canonical capture."""
+    grey = _read_grey(image)
+    fault = None
+    if np.percentile(grey, 99) < _BLACK:
+        fault = "black"
+    elif grey.std() < _FLAT:
+        fault = "without any contrast"
+    laplacian = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    small = _shrunk(grey, MEASURE_SIZE // 2) if keep_small else None
+    return Quality(laplacian, blur_of(grey), fault, small)
+
+
+def blur_of(grey: Grey) -> float:
+    """Share of the gradients that survive a further blur: 0 for a sharp picture, towards 1 for a blurred one.
+
+    Unlike the Laplacian it needs nothing to compare with. Crete et al., "The blur effect: perception and estimation
+    with a new no-reference perceptual blur metric", SPIE 6492, 2007.
+    """
+    picture = grey.astype(np.float32)
+    shares = []
+    for axis, kernel in ((0, (1, 11)), (1, (11, 1))):
+        before = np.abs(np.diff(picture, axis=axis))
+        after = np.abs(np.diff(cv2.blur(picture, kernel), axis=axis))
+        total = float(before.sum())
+        shares.append(1.0 - float(np.maximum(before - after, 0).sum()) / total if total > 0 else 1.0)
+    return max(shares)
+
+
+def relative_sharpness(laplacian: Sequence[float], *, ordered: bool) -> NDArray[np.float64]:
+    """Each value by the median of its neighbours in time, or of all where there is no order."""
+    values = np.asarray(laplacian, np.float64)
+    if not ordered:
+        return values / max(float(np.median(values)), 1e-9)
+    padded = np.pad(values, NEIGHBOURS, constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
+    return values / np.maximum(np.nanmedian(windows, axis=1), 1e-9)
+
+
+def movement(before: Grey, after: Grey) -> float:
+    """Median movement of features between two pictures [share of the long side], at most 0.25.
+
+    Pyramidal Lucas-Kanade; where most features are lost the pictures are far apart.
+    """
+    if before.shape != after.shape:
+        return _MAX_MOVE
+    corners = cv2.goodFeaturesToTrack(before, 200, 0.01, 8)
+    if corners is None or len(corners) < 10:
+        return _MAX_MOVE
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, np.empty_like(corners), winSize=(15, 15))
+    good = found[:, 0] > 0
+    if good.mean() < 0.3:
+        return _MAX_MOVE
+    median = float(np.median(np.linalg.norm((moved - corners)[good, 0], axis=1)))
+    return min(median / max(before.shape), _MAX_MOVE)
+
+
+def _read_grey(image: Path) -> Grey:
+    """The grey picture with a long side of at most 640 px."""
+    grey = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise FileNotFoundError(f"{image} is missing or no picture")
+    return _shrunk(np.asarray(grey, np.uint8), MEASURE_SIZE)
+
+
+def _shrunk(grey: Grey, long_side: int) -> Grey:
+    scale = long_side / max(grey.shape)
+    if scale >= 1:
+        return grey
+    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _fault(quality: Quality, sharpness: float, params: SelectParams) -> str | None:
+    if quality.fault:
+        return quality.fault
+    if quality.blur > params.max_blur:
+        return f"blurred: blur {quality.blur:.2f}, at most {params.max_blur:g}"
+    if sharpness < params.min_sharpness and quality.blur > SOFT:
+        return f"blurred: {sharpness:.2f} of its neighbours' sharpness, at least {params.min_sharpness:g}"
+    return None
+
+
+def _require_usable(names: Sequence[str], reasons: Sequence[str | None], params: SelectParams) -> None:
+    faulty = [(name, reason) for name, reason in zip(names, reasons, strict=True) if reason]
+    usable = len(names) - len(faulty)
+    if usable < max(3, params.min_usable_share * len(names)):
+        examples = "; ".join(f"{name}: {reason}" for name, reason in faulty[:3])
+        raise CaptureError(
+            f"at least 3 pictures and {params.min_usable_share:.0%} of all must be neither black nor blurred",
+            found=f"{usable} of {len(names)} ({examples})",
+            remedy="capture again with more light and slower movement (docs/capture-guide.md)",
+        )
+
+
+def _without_repeats(
+    usable: Sequence[int],
+    small: Sequence[Grey | None],
+    names: Sequence[str],
+    reasons: list[str | None],
+    params: SelectParams,
+) -> tuple[list[int], NDArray[np.float64]]:
+    """Frames that moved against the last kept one, and by how much; the reasons of the others are filled in."""
+    kept, moves = [usable[0]], [0.0]
+    for i in track(usable[1:], "following movement"):
+        before, after = small[kept[-1]], small[i]
+        assert before is not None and after is not None
+        move = movement(before, after)
+        if move < params.min_parallax:
+            reasons[i] = f"shows the same as {names[kept[-1]]}"
+        else:
+            kept.append(i)
+            moves.append(move)
+    return kept, np.array(moves)
+
+
+def _thinned(
+    usable: Sequence[int], moves: NDArray[np.float64], sharpness: NDArray[np.float64], count: int
+) -> list[int]:
+    """The sharpest frame of each of `count` stretches of equal movement; a stretch that nobody lies in is refilled."""
+    way = np.cumsum(moves)
+    stretch = np.minimum((way - way[0]) / max(way[-1] - way[0], 1e-9) * count, count - 1).astype(int)
+    best: dict[int, int] = {}
+    for place, i in enumerate(usable):
+        known = best.get(stretch[place])
+        if known is None or sharpness[i] > sharpness[known]:
+            best[int(stretch[place])] = i
+    kept = set(best.values())
+    left = sorted((i for i in usable if i not in kept), key=lambda i: (-sharpness[i], i))
+    return sorted([*kept, *left[: count - len(kept)]])

@@ -1,0 +1,27 @@
+"""The select stage: keyframes and held-out views of a canonical capture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.capture.model import Capture
+from pipeline.capture.params import SelectParams
+from pipeline.capture.select import select_keyframes
+
+logger = logging.getLogger(__name__)
+
+
+def run(inputs: Mapping[str, Path], params: SelectParams, out_dir: Path) -> None:
+    """Read the capture folder `inputs["capture"]` and write selection.json.
+
+    Raises:
+        CaptureError: When too few usable frames are left.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    selection = select_keyframes(Capture.load(inputs["capture"]), params)
+    selection.save(out_dir)
+    for dropped in selection.dropped:
+        logger.info("dropped %s: %s", dropped.name, dropped.reason)
+    logger.info("%d keyframes, %d of them held out", len(selection.keyframes), len(selection.held_out))

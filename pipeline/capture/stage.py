@@ -1,0 +1,29 @@
+"""The capture stage: any source on disk into the canonical capture folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.capture.detect import open_capture
+from pipeline.capture.params import CaptureParams
+
+logger = logging.getLogger(__name__)
+
+
+def run(inputs: Mapping[str, Path], params: CaptureParams, out_dir: Path) -> None:
+    """Read `inputs["source"]` and write capture.json, images/ and what there is of depth/ and confidence/.
+
+    Raises:
+        CaptureError: When the source is of no known form or breaks a rule of its form.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with open_capture(inputs["source"]) as (reader, source):
+        capture = reader.read(source, out_dir, params)
+    capture.save()
+    for skipped in capture.skipped:
+        logger.warning("skipped %s: %s", skipped.file, skipped.reason)
+    for note in capture.notes:
+        logger.info("%s", note)
+    logger.info("read %d frames of a %s capture", len(capture.frames), capture.kind)

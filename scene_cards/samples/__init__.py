@@ -1,0 +1,1 @@
+"""The sample captures that ship with splatyard, and the scripts that made them."""

@@ -1,0 +1,150 @@
+"""The real command on a small capture: build, again, killed in every stage, wrong input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import BuildRequest, Bundle, plan
+from tests.paths import ROOT
+from tests.synthetic import Room, walk, write_photos, write_polycam
+
+TINY = (
+    "splat.gaussians=1500",
+    "splat.iterations=40",
+    "splat.sim_gaussians=800",
+    "splat.sim_iterations=5",
+    "mesh.voxel_size=0.05",
+    "mesh.collision_triangles=4000",
+)
+FRAMES = 18
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory, room: Room) -> Path:
+    """A phone scan of the room, in a folder with a space and an umlaut."""
+    folder = tmp_path_factory.mktemp("captures") / "Küche 1"
+    write_polycam(folder, room, walk(FRAMES))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, scan) -> Path:
+    """A bundle built by the command without interruption."""
+    out = tmp_path_factory.mktemp("whole")
+    done = splatyard("build", str(scan), "--name", "room", "--out", str(out), *settings(), home=out)
+    assert done.returncode == 0, done.stderr
+    assert "quality" in done.stdout
+    return out
+
+
+def settings() -> list[str]:
+    return [word for text in TINY for word in ("--set", text)]
+
+
+def splatyard(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run the installed command as a user does."""
+    environment = {**os.environ, "PREFECT_HOME": str(home / "prefect")}
+    command = [str(Path(sys.executable).with_name("splatyard")), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_bundle_is_whole(whole):
+    """What the command built opens, verifies and holds what it must."""
+    bundle = Bundle.open(whole / "room" / "1.0.0")
+    assert bundle.verify() == []
+    assert len(bundle.cameras) == FRAMES
+    assert sum(camera.held_out for camera in bundle.cameras) == 3
+    assert 0 < len(bundle.splat("sim")) <= 800
+    assert bundle.quality.gate("gravity").passed
+    assert bundle.quality.gate("scale").passed
+    assert bundle.manifest.frame.scale_from.source == "sensor"
+    assert {record.name: record.backend for record in bundle.manifest.provenance.stages}["poses"] == "refined"
+
+
+@pytest.mark.slow
+def test_frame_is_the_worlds(whole):
+    """The floor lies at z = 0, the ceiling at 2.5 m, walls along the axes: gravity, scale and frame are right."""
+    vertices = Bundle.open(whole / "room" / "1.0.0").mesh().vertices
+    low, high = vertices.min(0), vertices.max(0)
+    assert low[2] == pytest.approx(0, abs=0.1)
+    size = sorted(high[:2] - low[:2])
+    assert size == pytest.approx([3.0, 4.0], abs=0.25)
+
+
+@pytest.mark.slow
+def test_second_run_executes_nothing(whole, scan):
+    """Nothing changed, nothing runs."""
+    done = splatyard("build", str(scan), "--name", "room", "--out", str(whole), *settings(), home=whole)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage(whole, scan, tmp_path):
+    """Each run after a kill -9 redoes at most the killed stage; the bundle equals one built without interruption."""
+    request = BuildRequest(scan, name="room", out=tmp_path, settings=TINY)
+    planned = plan(request)
+    for stage in planned.stages:
+        partial = stage.folder.parent / f".{stage.folder.name}.partial"
+        process = subprocess.Popen([sys.executable, "-c", CHILD, str(scan), str(tmp_path)], cwd=ROOT)
+        wait_for(partial, process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not stage.cached
+        finished = [earlier.cached for earlier in planned.stages[: planned.stages.index(stage)]]
+        assert all(finished)
+    last = subprocess.run(
+        [sys.executable, "-c", CHILD, str(scan), str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert last.stdout.split() == ["bundle"]
+    assert contents(tmp_path / "room" / "1.0.0") == contents(whole / "room" / "1.0.0")
+
+
+CHILD = f"""
+import sys
+from pathlib import Path
+from pipeline import BuildRequest, build
+request = BuildRequest(Path(sys.argv[1]), name="room", out=Path(sys.argv[2]), settings={TINY!r})
+print(*build(request).executed)
+"""
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        assert process.poll() is None, f"the build ended before {path.name} appeared"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "expected"),
+    [
+        (lambda folder, room: folder.mkdir(), "no files"),
+        (lambda folder, room: write_photos(folder, room, walk(2)), "at least 3"),
+    ],
+    ids=["empty folder", "two photos"],
+)
+def test_wrong_input_ends_with_2_and_leaves_nothing(tmp_path, room, prepare, expected):
+    """One clear error on standard error, nothing half-written."""
+    prepare(tmp_path / "capture", room)
+    out = tmp_path / "out"
+    done = splatyard("build", str(tmp_path / "capture"), "--out", str(out), home=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1
+    assert expected in done.stderr
+    assert "remedy" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(out.rglob("*.json"))

@@ -1,0 +1,202 @@
+"""The viewer page: what it holds, what the switches do, and one look at it in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+
+import cv2
+import numpy as np
+import pytest
+import viser
+
+from flows.view import (
+    FLOOR_LIFT,
+    FRUSTUM_DEPTH,
+    SPAWN_ARROW,
+    covariances,
+    floor_cells,
+    quality_markdown,
+    serve,
+    show,
+    spawn_arrows,
+)
+from pipeline import Bundle
+from pipeline.geometry import Gaussians, Pose
+from tests.flows.conftest import FAILED_GATE, GATES, floor_regions
+
+CHROMIUM = shutil.which("chromium")
+LAYERS = ["splat", "mesh", "collision mesh", "walkable floor", "spawn points", "cameras"]
+WAIT_SECONDS = 90
+
+
+@pytest.fixture
+def server():
+    """A viser server on a free port."""
+    server = viser.ViserServer(host="127.0.0.1", port=18080, verbose=False)
+    yield server
+    server.stop()
+
+
+def nodes(server: viser.ViserServer) -> dict[str, viser.SceneNodeHandle]:
+    """All scene nodes by name."""
+    return dict(server.scene._handle_from_node_name)
+
+
+def switches(server: viser.ViserServer) -> dict[str, viser.GuiCheckboxHandle]:
+    """All checkboxes by label."""
+    handles = server.gui._gui_input_handle_from_uuid.values()
+    return {handle.label: handle for handle in handles if isinstance(handle, viser.GuiCheckboxHandle)}
+
+
+def test_page_holds_every_layer(server, room_bundle):
+    """Splat, both meshes, floor, spawn points and one frustum a camera, each below its switch."""
+    show(server, Bundle.open(room_bundle))
+    there = nodes(server)
+    for name in ("/splat/gaussians", "/mesh/surface", "/collision_mesh/wires", "/spawn_points/arrows"):
+        assert name in there
+    assert {"/walkable_floor/measured", "/walkable_floor/guessed"} <= set(there)
+    assert sum(name.startswith("/cameras/") for name in there) == len(Bundle.open(room_bundle).cameras) == 9
+    assert list(switches(server)) == LAYERS
+
+
+@pytest.mark.parametrize("label", LAYERS)
+def test_switch_shows_and_hides_its_layer_only(server, room_bundle, label):
+    """Each checkbox moves the visibility of its own layer, both ways, and of no other."""
+    show(server, Bundle.open(room_bundle))
+    roots = {name: nodes(server)[f"/{name.replace(' ', '_')}"] for name in LAYERS}
+    before = {name: root.visible for name, root in roots.items()}
+    assert before[label] == switches(server)[label].value
+    for value in (not before[label], before[label]):
+        switches(server)[label].value = value
+        assert roots[label].visible is value
+        assert {n: r.visible for n, r in roots.items() if n != label} == {n: v for n, v in before.items() if n != label}
+
+
+def test_cameras_stand_where_the_bundle_says(server, room_bundle):
+    """A frustum has its camera's pose, field of view and photo; held-out ones have another colour."""
+    bundle = Bundle.open(room_bundle)
+    show(server, bundle)
+    there = nodes(server)
+    for index in (0, 3):
+        frustum, shot = there[f"/cameras/{index:04d}"], bundle.cameras[index]
+        assert isinstance(frustum, viser.CameraFrustumHandle)
+        np.testing.assert_allclose(frustum.position, shot.world_from_camera.translation, atol=1e-6)
+        pose = Pose.from_quaternion(frustum.wxyz, frustum.position)
+        np.testing.assert_allclose(pose.rotation, shot.world_from_camera.rotation, atol=1e-6)
+        half_height = FRUSTUM_DEPTH * np.tan(frustum.fov / 2)
+        assert half_height == pytest.approx(FRUSTUM_DEPTH * shot.camera.height / 2 / shot.camera.fy)
+        assert frustum.image is not None
+    assert there["/cameras/0000"].color != there["/cameras/0003"].color
+
+
+def test_covariances_are_those_of_the_gaussians():
+    """R diag(s^2) R^T, for a Gaussian turned by 90 degrees about z: its long axis x becomes y."""
+    half = np.sqrt(0.5)
+    splat = Gaussians(
+        np.zeros((1, 3), np.float32),
+        np.log([[3.0, 2.0, 1.0]]).astype(np.float32),
+        np.array([[half, 0, 0, half]], np.float32),
+        np.zeros(1, np.float32),
+        np.zeros((1, 1, 3), np.float32),
+    )
+    np.testing.assert_allclose(covariances(splat)[0], np.diag([4.0, 9.0, 1.0]), atol=1e-5)
+
+
+def test_floor_cells_cover_the_chosen_cells():
+    """Area and place of the drawn cells are those of the grid; they face up, a little above the floor."""
+    regions = floor_regions()
+    vertices, triangles = floor_cells(regions, regions.walkable)
+    a, b, c = np.moveaxis(vertices[triangles].astype(float), 1, 0)
+    cross = np.cross(b - a, c - a) / 2
+    assert cross[:, 2].sum() == pytest.approx(regions.walkable_area, rel=1e-4)
+    assert (cross[:, 2] > 0).all()
+    low, high = vertices.min(0), vertices.max(0)
+    np.testing.assert_allclose(low, [0.2 + 2 * 0.08, 0.3 + 2 * 0.08, FLOOR_LIFT], atol=1e-5)
+    np.testing.assert_allclose(high, [0.2 + 38 * 0.08, 0.3 + 18 * 0.08, FLOOR_LIFT], atol=1e-5)
+
+
+def test_spawn_arrows_point_along_x_of_the_pose():
+    """The second spawn pose looks along +y."""
+    arrows = spawn_arrows(tuple(pose.world_from_base for pose in floor_regions().spawn_poses))
+    np.testing.assert_allclose(arrows[1, 1] - arrows[1, 0], [0, SPAWN_ARROW, 0], atol=1e-6)
+    np.testing.assert_allclose(arrows[1, 0, :2], [2.0, 1.0], atol=1e-6)
+
+
+def test_quality_names_what_failed():
+    """Every gate has a row with figure, threshold and verdict."""
+    text = quality_markdown((*GATES, FAILED_GATE))
+    assert "| Held-out PSNR | 31.5 dB | >= 25 dB | passed |" in text
+    assert "| Scale sigma | - | <= 3 % | **FAILED** |" in text
+    assert text.count("\n") == 1 + 4
+
+
+def test_serve_ends_with_ctrl_c(room_bundle, monkeypatch):
+    """Ctrl-C stops the server and is no error."""
+
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    stopped = []
+    monkeypatch.setattr("flows.view.time.sleep", interrupt)
+    monkeypatch.setattr(viser.ViserServer, "stop", lambda self: stopped.append(self))
+    serve(Bundle.open(room_bundle), host="127.0.0.1", port=18090)
+    assert len(stopped) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")
+def test_browser_draws_the_mesh_where_the_photo_has_it(server, room_bundle, room, tmp_path):
+    """A real browser, standing at a camera, sees the splat's picture: same colours at the same pixels as the truth."""
+    bundle = Bundle.open(room_bundle)
+    show(server, bundle)
+    switches(server)["cameras"].value = False
+    switches(server)["spawn points"].value = False
+    assert CHROMIUM is not None
+    gl = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+    place = ["--no-sandbox", f"--user-data-dir={tmp_path / 'profile'}", "--remote-debugging-port=0"]
+    page = f"http://127.0.0.1:{server.get_port()}"
+    browser = subprocess.Popen(
+        [CHROMIUM, "--headless=new", *gl, *place, page], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        client = wait_for_client(server)
+        shot = bundle.cameras[3]
+        camera = shot.camera.resized(160, 120)
+        truth, _ = room.render(camera, shot.world_from_camera)
+        fov = float(2 * np.arctan2(camera.height / 2, camera.fy))
+        pose = {"wxyz": Pose(shot.world_from_camera.rotation, np.zeros(3)).quaternion}
+        picture = wait_for_picture(client, truth, fov, pose["wxyz"], shot.world_from_camera.translation)
+    finally:
+        browser.terminate()
+        browser.wait(30)
+    assert likeness(picture, truth) > 0.6
+    assert likeness(picture[:, ::-1], truth) < 0.3
+
+
+def wait_for_client(server: viser.ViserServer) -> viser.ClientHandle:
+    """The first browser that connects."""
+    end = time.monotonic() + WAIT_SECONDS
+    while not server.get_clients():
+        assert time.monotonic() < end, "no browser connected"
+        time.sleep(0.2)
+    return next(iter(server.get_clients().values()))
+
+
+def wait_for_picture(client, truth, fov, wxyz, position) -> np.ndarray:
+    """The browser's picture of that view, once what was sent to it is drawn."""
+    end = time.monotonic() + WAIT_SECONDS
+    while True:
+        picture = client.get_render(height=truth.shape[0], width=truth.shape[1], wxyz=wxyz, position=position, fov=fov)[
+            ..., :3
+        ]
+        if likeness(picture, truth) > 0.6 or time.monotonic() > end:
+            return picture
+        time.sleep(0.5)
+
+
+def likeness(picture: np.ndarray, truth: np.ndarray) -> float:
+    """Correlation of two pictures, blurred by some pixels: 1 is equal, 0 unrelated."""
+    soft = [cv2.GaussianBlur(p.astype(np.float64), (0, 0), 2).reshape(-1, 3) for p in (picture, truth)]
+    return float(np.corrcoef(soft[0].ravel() - soft[0].mean(), soft[1].ravel() - soft[1].mean())[0, 1])
