@@ -9,6 +9,7 @@ from typing import Any
 # Set before Prefect is imported: a laptop without network must not log telemetry errors.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 don't do on a busy laptop
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -20,16 +21,20 @@ from typing import Any, Literal
 State = Literal["ok", "warning", "missing"]
 GIBI = 2**30
 IMPORT_TIMEOUT_SECONDS = 180
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 APT_PACKAGES = {
     "libEGL.so.1": "libegl1",
     "libGL.so.1": "libgl1",
+    "libICE.so.6": "libice6",
     "libSM.so.6": "libsm6",
     "libX11.so.6": "libx11-6",
     "libXext.so.6": "libxext6",
     "libgomp.so.1": "libgomp1",
+    "libgthread-2.0.so.0": "libglib2.0-0",
     "libidn2.so.0": "libidn2-0",
     "libusb-1.0.so.0": "libusb-1.0-0",
+    "libxcb.so.1": "libxcb1",
 }
 """Shared libraries that the wheels of Open3D, OpenCV and SAPIEN expect of the system, and Debian's packages."""
 
@@ -98,18 +103,19 @@ def examine(work: Path) -> Report:
 def _machine(work: Path) -> Iterator[Finding]:
     version = platform.python_version()
     right = (3, 11) <= sys.version_info[:2] < (3, 14)
-    yield _judge("machine", "Python", "ok" if right else "missing", version, "install Python 3.11, 3.12 or 3.13")
+    remedy = "" if right else "install Python 3.11, 3.12 or 3.13"
+    yield Finding("machine", "Python", "ok" if right else "missing", True, version, remedy)
     cores = available_cores()
-    yield _judge("machine", "CPU cores", "ok" if cores > 1 else "warning", f"{cores}", "use a machine with 2 or more")
+    yield _judge("CPU cores", cores > 1, f"{cores}", "use a machine with 2 or more")
     features = cpu_features()
     wide = {"avx2", "fma"} <= features or platform.machine() in ("aarch64", "arm64")
     shown = ", ".join(name for name in ("sse4_2", "avx2", "fma", "avx512f") if name in features)
     detail = f"{platform.machine()} {shown}".strip()
-    yield _judge("machine", "CPU features", "ok" if wide else "warning", detail, "splats train slower without AVX2")
+    yield _judge("CPU features", wide, detail, "splats train slower without AVX2")
     memory = available_memory()
     enough = memory is None or memory >= 4 * GIBI
     detail = "unknown" if memory is None else f"{memory / GIBI:.1f} GiB available"
-    yield _judge("machine", "memory", "ok" if enough else "warning", detail, "4 GiB are wanted; close other programs")
+    yield _judge("memory", enough, detail, "4 GiB are wanted; close other programs")
     yield from _disk(work)
     threads = os.environ.get("NUMBA_NUM_THREADS", str(cores))
     yield Finding("machine", "numba threads", "ok", False, threads)
@@ -120,9 +126,8 @@ def _disk(work: Path) -> Iterator[Finding]:
     folder = next(parent for parent in (work.absolute(), *work.absolute().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free
     yield _judge(
-        "machine",
         "disk",
-        "ok" if free >= 4 * GIBI else "warning",
+        free >= 4 * GIBI,
         f"{free / GIBI:.1f} GiB free at {folder}",
         "a build takes up to 4 GiB; choose another disk with --out",
     )
@@ -143,8 +148,9 @@ def _numba_cache() -> Iterator[Finding]:
     yield Finding("machine", "numba cache", state, True, detail, "" if usable else "export NUMBA_CACHE_DIR=/tmp/numba")
 
 
-def _judge(group: str, name: str, state: State, detail: str, remedy: str) -> Finding:
-    return Finding(group, name, state, state == "missing", detail, "" if state == "ok" else remedy)
+def _judge(name: str, good: bool, detail: str, remedy: str) -> Finding:
+    """Something of the machine that is good, or slow or tight but usable."""
+    return Finding("machine", name, "ok" if good else "warning", False, detail, "" if good else remedy)
 
 
 def available_cores() -> int:
@@ -159,8 +165,7 @@ def available_memory() -> int | None:
         return None
     lines = dict(line.split(":", 1) for line in information.read_text().splitlines())
     available = int(lines["MemAvailable"].split()[0]) * 1024
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+    if MEMORY_LIMIT.is_file() and (text := MEMORY_LIMIT.read_text().strip()).isdigit():
         available = min(available, int(text))
     return available
 
@@ -203,9 +208,16 @@ def _package(name: str, specifier: str) -> Finding:
     problem = import_problem(MODULES.get(name, name.replace("-", "_")))
     if problem is None:
         return Finding("packages", name, "ok", True, version)
-    library = next((soname for soname in APT_PACKAGES if soname in problem), None)
-    remedy = f"apt-get install -y {APT_PACKAGES[library]}" if library else f"pip install --force-reinstall '{name}'"
+    remedy = _library_remedy(problem) or f"pip install --force-reinstall '{name}'"
     return Finding("packages", name, "missing", True, f"{version} does not import: {problem}", remedy)
+
+
+def _library_remedy(problem: str) -> str | None:
+    found = re.search(r"(lib\S+\.so[.\d]*): cannot open shared object", problem)
+    if found is None:
+        return None
+    package = APT_PACKAGES.get(found[1])
+    return f"apt-get install -y {package}" if package else f"install the system library {found[1]}"
 
 
 def import_problem(module: str) -> str | None:

@@ -78,13 +78,14 @@ def probe_floor(collision: Mesh, regions: Regions) -> ProbedFloor:
     A cell is whole when an upward surface lies at most 5 cm below the expected floor and at most half a metre above
     it, or when it lies inside an object: the next surface over that range faces up. Floor is expected even where the
     region has none, at the height of the nearest cell with one: a hole keeps its own cells out of the region.
-    Triangles count from their front only, as in physics.
+    Holes that reach the region's outer edge are where the floor ends and don't count. Triangles count from their front
+    only, as in physics.
     """
     region = enclosed_region(regions)
     if not region.any():
         empty = np.zeros(region.shape, bool)
         return ProbedFloor(empty, empty, np.zeros((*region.shape, 3)), regions.cell)
-    height = _extended(regions.height.astype(np.float64))
+    height = masks.lowest_around(_extended(regions.height.astype(np.float64)))  # beside a step the lower floor counts
     fine = max(1, round(regions.cell / FINE_CELL))
     step = regions.cell / fine
     expected = region.repeat(fine, 0).repeat(fine, 1)
@@ -101,7 +102,10 @@ def probe_floor(collision: Mesh, regions: Regions) -> ProbedFloor:
     whole[next_ray[upward[over][next_hit]]] = True
     holes = np.zeros(expected.shape, bool)
     holes[expected] = ~whole
-    return ProbedFloor(expected, holes, positions, step)
+    numbers, count = masks.parts(holes)
+    open_ended = np.zeros(count + 1, bool)
+    open_ended[numbers[masks.grown(~expected)]] = True  # the outer edge of the floor is no hole
+    return ProbedFloor(expected, holes & ~open_ended[numbers], positions, step)
 
 
 def _extended(height: NDArray[np.float64]) -> NDArray[np.float64]:

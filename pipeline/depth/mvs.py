@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.depth.consistency import average_agreeing
+from pipeline.depth.fill import fill_flat_patches
 from pipeline.depth.maps import DepthMap
 from pipeline.depth.neighbours import Surroundings, surroundings
 from pipeline.depth.normals import plane_normals
@@ -73,8 +74,9 @@ GEOMETRIC_PASS = Pass(0, 1, 0.005, propagated=3, perturbed=2, kept_sources=4, ge
 BEST_VIEWS = 3
 EXTRA_NEIGHBOURS = 2
 """Neighbours looked at for agreement, beyond those that were matched."""
-MATCH_SIGMA_PX = 0.15
-"""One sigma of a match with a cost of zero [px], calibrated on scenes with known depth."""
+MATCH_SIGMA, MATCH_SIGMA_PER_COST, WORST_COST = 0.05, 1.2, 0.15
+"""One sigma of a match is the first plus the second times the cost, up to the third [px]. Fitted to rooms with exact
+depth. It does not fall with the number of agreeing views: they share pictures, so their errors are not independent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,7 @@ class StereoDepth:
 
     Attributes:
         depth_map: The map, pixels that no other view confirms dropped.
-        before: Share of all pixels that had a match of any quality.
+        matched: Share of all pixels that had a match of any quality.
         kept: Share of all pixels that enough other views agree on.
         guessed: Share of all pixels that were filled in.
         disagreement: Median relative spread of the agreeing depths.
@@ -106,7 +108,7 @@ class StereoDepth:
     """
 
     depth_map: DepthMap
-    before: float
+    matched: float
     kept: float
     guessed: float
     disagreement: float
@@ -174,9 +176,7 @@ class _Stereo:
         for number, stage in enumerate(PASSES):
             camera = self._levels[stage.level].cameras[index]
             if hypotheses is None:
-                hypotheses = random_planes(
-                    camera.height, camera.width, _intrinsics(camera), found.inverse_depth, np.int64(index)
-                )
+                hypotheses = random_planes(camera.height, camera.width, _intrinsics(camera), found.inverse_depth, index)
             else:
                 hypotheses = upsample_planes(hypotheses, camera.height, camera.width)
             self._sweep(index, stage, hypotheses, stream=16 * (number + 1))
@@ -207,25 +207,36 @@ class _Stereo:
             *self._pairs(index, level, self._surroundings(index).neighbours),
         )
         kept = agreeing >= self._params.min_agreeing
-        match_variance = (MATCH_SIGMA_PX * (1 + 4 * cost)) ** 2 / np.maximum(parallax, 1e-12)
-        sigma_w = np.sqrt(match_variance + variance / (agreeing + 1.0))
+        match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
+        mean_square_parallax = parallax / np.maximum(agreeing, 1)
+        sigma_w = np.sqrt(match_sigma**2 / np.maximum(mean_square_parallax, 1e-12) + variance / (agreeing + 1.0))
+        w = np.where(kept, w, 0).astype(np.float32)
+        relative_sigma = sigma_w / np.maximum(w, 1e-12)
+        slope_x, slope_y = hypotheses[1], hypotheses[2]
         guessed = np.zeros(kept.shape, bool)
-        depth = np.where(kept, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
-        normals = plane_normals(camera, hypotheses[0], hypotheses[1], hypotheses[2])
+        if self._params.fill:
+            filling = fill_flat_patches(level.gray[index], w)
+            guessed = filling.mask
+            w = np.where(guessed, filling.inverse_depth, w)
+            relative_sigma = np.where(guessed, filling.relative_sigma, relative_sigma)
+            slope_x = np.where(guessed, filling.slope_x, slope_x)
+            slope_y = np.where(guessed, filling.slope_y, slope_y)
+        known = w > 0
+        depth = np.where(known, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
         depth_map = DepthMap(
             name=view.name,
             held_out=False,
             camera=camera,
             world_from_camera=view.world_from_camera,
             depth=depth,
-            sigma=np.where(kept, sigma_w * depth**2, 0).astype(np.float32),
-            normals=np.where(kept[..., None], normals, 0).astype(np.float32),
+            sigma=np.where(known, relative_sigma * depth, 0).astype(np.float32),
+            normals=np.where(known[..., None], plane_normals(camera, w, slope_x, slope_y), 0).astype(np.float32),
             guessed=guessed,
         )
         self._seconds[index] += time.thread_time() - begun
         return StereoDepth(
             depth_map=depth_map,
-            before=float((cost < COST_CAP).mean()),
+            matched=float((cost < COST_CAP).mean()),
             kept=float(kept.mean()),
             guessed=float(guessed.mean()),
             disagreement=float(np.median(np.sqrt(variance[kept]) * depth[kept])) if kept.any() else 0.0,
@@ -275,8 +286,8 @@ class _Stereo:
         """Layout of the other views and the warps there and back."""
         own = level.cameras[index], self._views[index].world_from_camera
         theirs = [(level.cameras[j], self._views[j].world_from_camera) for j in others]
-        there = np.array([_warp(*own, *other) for other in theirs], np.float32).reshape(-1, 12)
-        back = np.array([_warp(*other, *own) for other in theirs], np.float32).reshape(-1, 12)
+        there = np.array([pair_warp(*own, *other) for other in theirs], np.float32).reshape(-1, 12)
+        back = np.array([pair_warp(*other, *own) for other in theirs], np.float32).reshape(-1, 12)
         return level.layout(others), there, back
 
     def _span(self, index: int) -> slice:
@@ -311,7 +322,7 @@ def _build_levels(views: list[View], poses_folder: Path, image_size: int) -> lis
     return levels
 
 
-def _warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose) -> NDArray[np.float64]:
+def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose) -> NDArray[np.float64]:
     """The 12 numbers (A row by row, then b) that take pixels of `camera` to those of `other_camera`."""
     other_from_own = other_pose.inverse() @ pose
     homography = other_camera.matrix @ other_from_own.rotation @ np.linalg.inv(camera.matrix)

@@ -264,7 +264,7 @@ def _plane_cost(  # noqa: ANN202
 
 @njit(**_COMPILE)
 def _cheapest(planes, offsets, turn, x, y):  # noqa: ANN001, ANN202
-    """The cheapest pixel among `offsets`, turned by `turn` quarter turns about (x, y); column -1 when all lie outside."""
+    """The cheapest pixel of `offsets`, turned by `turn` quarter turns about (x, y); column -1 when all lie outside."""
     height, width = planes.shape[1:]
     best = _f4(1e9)
     best_x, best_y = -1, -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from pipeline.geometry import Mesh, PointCloud
 
@@ -20,7 +20,7 @@ def colored(mesh: Mesh, cloud: PointCloud) -> Mesh:
     if not len(cloud) or not len(mesh.vertices):
         return mesh
     count = min(NEIGHBOURS, len(cloud))
-    distance, index = cKDTree(cloud.points).query(mesh.vertices, k=count, workers=-1)
+    distance, index = KDTree(cloud.points).query(mesh.vertices, k=count, workers=-1)
     distance, index = distance.reshape(-1, count), index.reshape(-1, count)
     weight = 1 / (distance + 1e-3)
     weight /= weight.sum(1, keepdims=True)

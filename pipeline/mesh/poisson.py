@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, PointCloud
@@ -47,7 +47,7 @@ def poisson(cloud: PointCloud, voxel_size: float, depth: int = 0) -> Mesh:
     surface, densities = o3d.geometry.TriangleMesh.create_from_point_cloud_poisson(points, depth=levels, n_threads=1)
     density = np.asarray(densities)
     vertices = np.asarray(surface.vertices)
-    tree = cKDTree(cloud.points)
+    tree = KDTree(cloud.points)
     spacing = float(np.median(tree.query(cloud.points[:: max(1, len(cloud) // 20_000)], k=2)[0][:, 1]))
     reach = FARTHEST_POINT * max(voxel_size, spacing)
     near = np.isfinite(tree.query(vertices, distance_upper_bound=reach, workers=-1)[0])

@@ -36,13 +36,13 @@ class RayCaster:
     def __init__(self, mesh: Mesh) -> None:
         import open3d as o3d
 
-        self._tensor = o3d.core.Tensor
+        self._tensor = o3d.core.Tensor.from_numpy
         self._scene = o3d.t.geometry.RaycastingScene()
         self._empty = not len(mesh.triangles)
         if not self._empty:
             self._scene.add_triangles(
-                o3d.core.Tensor(np.ascontiguousarray(mesh.vertices, np.float32)),
-                o3d.core.Tensor(np.ascontiguousarray(mesh.triangles, np.uint32)),
+                self._tensor(np.ascontiguousarray(mesh.vertices, np.float32)),
+                self._tensor(np.ascontiguousarray(mesh.triangles, np.uint32)),
             )
 
     def cast(self, origins: NDArray[np.floating], directions: NDArray[np.floating]) -> Hits:

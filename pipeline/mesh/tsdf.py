@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from pipeline.progress import track
 logger = logging.getLogger(__name__)
 
 RESOLUTION = 8  # voxels along a block's edge
-PIXEL_STRIDE = 3  # of the pixels that decide which blocks exist; finer than a block everywhere
+PIXEL_STRIDE = 4  # of the pixels that decide which blocks exist; finer than a block everywhere
 REFERENCE_SIGMA = 0.01  # [m]; a depth of this sigma has weight 1
 MIN_COSINE = 0.2
 MAX_BLOCKS = 150_000  # 77 million voxels, 0.8 GB
@@ -97,7 +98,6 @@ class BlockGrid:
         slots = self.slots(keys)
         camera_from_world = depth_map.world_from_camera.inverse()
         camera = depth_map.camera
-        weight = _pixel_weights(depth_map, self.truncation)
         _integrate_blocks(
             _unpacked(keys),
             slots,
@@ -109,9 +109,10 @@ class BlockGrid:
             camera_from_world.rotation,
             camera_from_world.translation,
             np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
-            np.ascontiguousarray(depth_map.depth, np.float32),
-            weight,
-            _slant(depth_map),
+            depth_map.depth,
+            depth_map.sigma,
+            depth_map.normals,
+            _rims(depth_map.depth, self.truncation),
         )
 
     def surface(self, min_count: int) -> Mesh:
@@ -122,10 +123,11 @@ class BlockGrid:
         blocks = len(self.keys)
         if not blocks:
             return Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+        one = (core.SizeVector([1]), core.SizeVector([1]))
         grid = o3d.t.geometry.VoxelBlockGrid(
-            ("tsdf", "weight"), (core.float32, core.float32), ((1), (1)), self.voxel_size, RESOLUTION, blocks
+            ("tsdf", "weight"), (core.float32, core.float32), one, self.voxel_size, RESOLUTION, blocks
         )
-        slots, _ = grid.hashmap().activate(core.Tensor(_unpacked(self.keys)))
+        slots, _ = grid.hashmap().activate(core.Tensor.from_numpy(_unpacked(self.keys)))
         place = slots.numpy().astype(np.int64)
         grid.attribute("tsdf").numpy()[place, ..., 0] = self.tsdf[:blocks]
         grid.attribute("weight").numpy()[place, ..., 0] = self.count[:blocks] >= min_count
@@ -176,34 +178,65 @@ def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:
     return float(np.clip(max(by_size, np.median(np.concatenate(sigmas))), 0.004, 0.1))
 
 
-def _pixel_weights(depth_map: DepthMap, truncation: float) -> NDArray[np.float32]:
-    """Weight (H, W) of each pixel: inverse variance, 0 where unknown or too uncertain for the truncation band."""
-    usable = (depth_map.depth > 0) & (depth_map.sigma < truncation)
-    weight = (REFERENCE_SIGMA / np.maximum(depth_map.sigma, 1e-3)) ** 2
-    return np.where(usable, np.clip(weight, 0.02, 10.0), 0).astype(np.float32)
-
-
-def _slant(depth_map: DepthMap) -> NDArray[np.float32]:
-    """Distance to the surface's plane per unit of depth difference (H, W); 1 where the normal is unknown.
-
-    Along one pixel's ray, the plane through the measured point is |n . ray| times the difference of depths away.
-    """
-    along = np.abs(np.einsum("hwc,hwc->hw", depth_map.normals, depth_map.camera.rays().astype(np.float32)))
-    known = np.any(depth_map.normals != 0, -1)
-    return np.where(known, np.clip(along, MIN_COSINE, None), 1).astype(np.float32)
+def _rims(depth: NDArray[np.float32], step: float) -> NDArray[np.bool_]:
+    """Pixels (H, W) beside a surface that lies over `step` behind them."""
+    return np.asarray(cv2.dilate(depth, np.ones((3, 3), np.uint8))) > depth + np.float32(step)
 
 
 def _touched_blocks(depth_map: DepthMap, block_size: float, truncation: float) -> NDArray[np.int64]:
     """Sorted keys of the blocks that hold the truncation band round the map's points."""
-    sparse = (slice(PIXEL_STRIDE // 2, None, PIXEL_STRIDE),) * 2
-    depth = depth_map.depth[sparse].astype(np.float64)
-    known = (depth > 0) & (depth_map.sigma[sparse] < truncation)
-    rays = depth_map.camera.rays()[sparse][known]
-    surface = rays * depth[known][:, None]
-    step = rays / np.linalg.norm(rays, axis=1, keepdims=True) * truncation
-    band = np.concatenate([surface - step, surface - step / 2, surface, surface + step / 2, surface + step])
-    coordinates = np.floor(depth_map.world_from_camera.apply(band) / block_size).astype(np.int64)
+    camera, pose = depth_map.camera, depth_map.world_from_camera
+    coordinates = _band_blocks(
+        depth_map.depth,
+        depth_map.sigma,
+        np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+        pose.rotation,
+        pose.translation,
+        block_size,
+        truncation,
+    )
     return np.unique(_packed(coordinates))
+
+
+@njit(cache=True, nogil=True)
+def _block(direction: float, distance: float, start: float, block_size: float) -> int:
+    return int(np.floor((direction * distance + start) / block_size))
+
+
+@njit(cache=True, nogil=True)
+def _band_blocks(
+    depth: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    intrinsics: NDArray[np.float64],
+    rotation: NDArray[np.float64],
+    translation: NDArray[np.float64],
+    block_size: float,
+    truncation: float,
+) -> NDArray[np.int64]:
+    """Block coordinates (N, 3), many of them repeated, of five samples through the band at every few pixels."""
+    height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    found = np.empty((5 * (height // PIXEL_STRIDE + 1) * (width // PIXEL_STRIDE + 1), 3), np.int64)
+    last = np.zeros((5, 3), np.int64)
+    count = 0
+    for row in range(PIXEL_STRIDE // 2, height, PIXEL_STRIDE):
+        for column in range(PIXEL_STRIDE // 2, width, PIXEL_STRIDE):
+            z = depth[row, column]
+            if z <= 0 or sigma[row, column] >= truncation:
+                continue
+            x, y = (column + 0.5 - cx) / fx, (row + 0.5 - cy) / fy
+            length = np.sqrt(x * x + y * y + 1)
+            for sample in range(5):
+                far = z + (sample - 2) / 2 * truncation / length
+                bx = _block(rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2], far, translation[0], block_size)
+                by = _block(rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2], far, translation[1], block_size)
+                bz = _block(rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2], far, translation[2], block_size)
+                if count and last[sample, 0] == bx and last[sample, 1] == by and last[sample, 2] == bz:
+                    continue
+                last[sample, 0], last[sample, 1], last[sample, 2] = bx, by, bz
+                found[count, 0], found[count, 1], found[count, 2] = bx, by, bz
+                count += 1
+    return found[:count]
 
 
 def _packed(coordinates: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -218,7 +251,7 @@ def _unpacked(keys: NDArray[np.int64]) -> NDArray[np.int32]:
 
 
 @njit(cache=True, nogil=True)
-def _integrate_blocks(  # noqa: PLR0913
+def _integrate_blocks(
     blocks: NDArray[np.int32],
     slots: NDArray[np.int64],
     tsdf: NDArray[np.float32],
@@ -230,8 +263,9 @@ def _integrate_blocks(  # noqa: PLR0913
     translation: NDArray[np.float64],
     intrinsics: NDArray[np.float64],
     depth: NDArray[np.float32],
-    pixel_weight: NDArray[np.float32],
-    slant: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    normals: NDArray[np.float32],
+    rims: NDArray[np.bool_],
 ) -> None:
     height, width = depth.shape
     fx, fy, cx, cy = intrinsics
@@ -252,19 +286,23 @@ def _integrate_blocks(  # noqa: PLR0913
                     column, row = int(np.floor(u)), int(np.floor(v))
                     if column < 0 or row < 0 or column >= width or row >= height:
                         continue
-                    weight = pixel_weight[row, column]
-                    if weight <= 0:
-                        continue
                     nearest = depth[row, column]
-                    seen = _smooth_depth(depth, pixel_weight, u - 0.5, v - 0.5, nearest, truncation)
-                    distance = (seen - z) * slant[row, column] / truncation
-                    if distance < -1:
+                    if nearest <= 0 or sigma[row, column] >= truncation:
                         continue
-                    distance = min(distance, 1.0)
-                    if distance < -0.25:  # what lies behind the surface is known less, and may be another one's front
-                        weight *= (1 + distance) / 0.75
-                        if weight <= 0:
-                            continue
+                    seen = _smooth_depth(depth, u - 0.5, v - 0.5, nearest, truncation)
+                    ahead = (seen - z) / truncation  # along the ray: a slanted surface must not reach further behind
+                    if ahead <= -1 or (ahead < -0.25 and rims[row, column]):  # behind a rim the surface may end
+                        continue
+                    # the plane through the measured point is |n . ray| times the difference of depths away
+                    nx, ny, nz = normals[row, column]
+                    slant = abs(nx * (column + 0.5 - cx) / fx + ny * (row + 0.5 - cy) / fy + nz)
+                    if nx == 0 and ny == 0 and nz == 0:
+                        slant = 1.0
+                    distance = min(ahead * max(slant, MIN_COSINE), 1.0)
+                    weight = (REFERENCE_SIGMA / max(sigma[row, column], 1e-3)) ** 2
+                    weight = min(max(weight, 0.02), 10.0)
+                    if ahead < -0.25:  # what lies behind the surface is known less, and may be another one's front
+                        weight *= (1 + ahead) / 0.75
                     old = weights[slot, k, j, i]
                     tsdf[slot, k, j, i] = (tsdf[slot, k, j, i] * old + distance * weight) / (old + weight)
                     weights[slot, k, j, i] = old + weight
@@ -274,7 +312,6 @@ def _integrate_blocks(  # noqa: PLR0913
 @njit(cache=True, nogil=True, inline="always")
 def _smooth_depth(
     depth: NDArray[np.float32],
-    pixel_weight: NDArray[np.float32],
     u: float,
     v: float,
     nearest: float,
@@ -288,16 +325,10 @@ def _smooth_depth(
     column, row = int(np.floor(u)), int(np.floor(v))
     if column < 0 or row < 0 or column + 1 >= width or row + 1 >= height:
         return nearest
-    if (
-        pixel_weight[row, column] <= 0
-        or pixel_weight[row, column + 1] <= 0
-        or pixel_weight[row + 1, column] <= 0
-        or pixel_weight[row + 1, column + 1] <= 0
-    ):
-        return nearest
     a, b = depth[row, column], depth[row, column + 1]
     c, d = depth[row + 1, column], depth[row + 1, column + 1]
-    if max(max(a, b), max(c, d)) - min(min(a, b), min(c, d)) > truncation:
+    least = min(min(a, b), min(c, d))
+    if least <= 0 or max(max(a, b), max(c, d)) - least > truncation:
         return nearest
     s, t = u - column, v - row
     inverse = (1 - t) * ((1 - s) / a + s / b) + t * ((1 - s) / c + s / d)

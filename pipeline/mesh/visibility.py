@@ -44,6 +44,8 @@ def observe(
     for depth_map in track(maps, "compare surface with depth maps", len(maps)):
         camera, camera_from_world = depth_map.camera, depth_map.world_from_camera.inverse()
         depth = np.ascontiguousarray(depth_map.depth, np.float32)
+        # a window with an unknown depth gives 0
+        nearest_around = np.asarray(cv2.erode(depth, window, borderType=cv2.BORDER_REPLICATE), np.float32)
         _vote(
             positions,
             directions,
@@ -52,7 +54,7 @@ def observe(
             depth_map.world_from_camera.translation,
             np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
             depth,
-            cv2.erode(depth, window, borderType=cv2.BORDER_REPLICATE),  # a window with an unknown depth gives 0
+            nearest_around,
             np.ascontiguousarray(np.maximum(margin, 3 * depth_map.sigma), np.float32),
             votes,
         )
@@ -60,7 +62,7 @@ def observe(
 
 
 @njit(cache=True, nogil=True)
-def _vote(  # noqa: PLR0913
+def _vote(
     points: NDArray[np.float64],
     normals: NDArray[np.float64],
     rotation: NDArray[np.float64],

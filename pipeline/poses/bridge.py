@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.geometry import Camera, Pose
 
 if TYPE_CHECKING:
@@ -39,9 +37,9 @@ def to_colmap(camera: Camera, camera_id: int, *, trusted: bool) -> pycolmap.Came
     focal = (camera.fx + camera.fy) / 2
     result = pycolmap.Camera.create_from_model_name(camera_id, model, focal, camera.width, camera.height)
     if simple:
-        result.params = np.array([focal, camera.cx, camera.cy, k1])
+        result.params = [focal, camera.cx, camera.cy, k1]
     else:
-        result.params = np.array([camera.fx, camera.fy, camera.cx, camera.cy, k1, k2, p1, p2])
+        result.params = [camera.fx, camera.fy, camera.cx, camera.cy, k1, k2, p1, p2]
     result.has_prior_focal_length = trusted
     return result
 

@@ -61,7 +61,11 @@ def _extract(sift: cv2.SIFT, picture: NDArray[np.uint8]) -> Features:
     column = np.clip(pixels[:, 0].astype(int), 0, picture.shape[1] - 1)
     row = np.clip(pixels[:, 1].astype(int), 0, picture.shape[0] - 1)
     return Features(
-        pixels, values[:, 2] / 2, np.deg2rad(values[:, 3]), root_sift(np.asarray(raw, np.float32)), picture[row, column]
+        pixels,
+        (values[:, 2] / 2).astype(np.float32),
+        np.deg2rad(values[:, 3]).astype(np.float32),
+        root_sift(np.asarray(raw, np.float32)),
+        picture[row, column],
     )
 
 

@@ -17,8 +17,8 @@ class PosesParams:
         mapper: Which mapper reconstructs from pictures alone.
         image_size: Longest side of the pictures that all later stages see [px].
         features: SIFT features kept in each picture.
-        sensor_sigma_position: One sigma of a given position, as a prior of the refinement [m].
-        sensor_sigma_rotation_deg: One sigma of a given rotation; with the position's, how far pairs are looked for [deg].
+        sensor_sigma_position: One sigma of a given position, the refinement's prior [m].
+        sensor_sigma_rotation_deg: One sigma of a given rotation, handed on by the sensor backend [deg].
         seed: Seed of every random choice.
         threads: Threads of the steps whose result does not depend on their number; 0 takes all cores.
     """

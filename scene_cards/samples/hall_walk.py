@@ -51,9 +51,9 @@ WAYPOINTS = np.array(
     ],
     dtype=float,
 )
-# Glances on the way: waypoint and width (in waypoints), change of heading and pitch in degrees,
+# Glances on the way: waypoint and reach (in waypoints), change of heading and pitch in degrees,
 # and how much the walker lingers (0 = not at all, below 1).
-GLANCES = ((14.6, 0.9, -8.0, -27.0, 0.4),)  # down at the yellow patch
+GLANCES = ((14.4, 2.0, -6.0, -22.0, 0.5),)  # down at the yellow patch
 CLEARANCE = 0.4
 ROBOT_HEIGHT = 0.3
 
@@ -78,6 +78,11 @@ def _sway(t: Array, amplitude: float, rng: np.random.Generator) -> Array:
     waves = [np.sin(2 * np.pi * (f * t + rng.uniform())) for f in (0.09, 0.17, 0.26)]
     total = np.sum(waves, axis=0)
     return amplitude * total / total.std()
+
+
+def _bump(x: Array) -> Array:
+    """Return a smooth bump: 1 at x = 0, 0 from |x| = 1 on."""
+    return np.cos(np.pi / 2 * np.clip(x, -1, 1)) ** 2 * (np.abs(x) < 1)
 
 
 def surface_points(mesh: Trimesh, pose: Array, camera: Intrinsics) -> Array:
@@ -122,11 +127,11 @@ def walk(frames: int, mesh: Trimesh, camera: Intrinsics, rng: np.random.Generato
     share = 1 + rng.uniform(-0.12, 0.12, frames - 1)
     at = np.interp(np.r_[0, np.cumsum(share)] / share.sum() * length[-1], length, fine)
     passed = np.interp(at, spline.x, np.arange(len(knots)))
-    for waypoint, width, _, _, linger in GLANCES:
-        passed -= linger * (passed - waypoint) * np.exp(-0.5 * ((passed - waypoint) / width) ** 2)
+    for waypoint, reach, _, _, linger in GLANCES:
+        passed -= linger * (passed - waypoint) * _bump((passed - waypoint) / reach)
     states = spline(np.interp(passed, np.arange(len(knots)), spline.x))
-    for waypoint, width, heading, pitch, _ in GLANCES:
-        glance = np.exp(-0.5 * ((passed - waypoint) / width) ** 2)
+    for waypoint, reach, heading, pitch, _ in GLANCES:
+        glance = _bump((passed - waypoint) / reach)
         states[:, 3:] += np.radians(glance[:, None] * (heading, pitch))
     t = np.arange(frames, dtype=float)
     states[:, 2] += _sway(t, 0.012, rng)

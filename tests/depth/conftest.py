@@ -34,3 +34,12 @@ def views(tmp_path_factory) -> RoomViews:
     ]
     scene = posed_scene(folder, room, poses)
     return RoomViews(room, folder, scene, {m.name: m for m in depth_maps(room, poses)})
+
+
+def distance_to_room(room: Room, points: np.ndarray) -> np.ndarray:
+    """Distance (N,) [m] of points (N, 3) to the room's true surfaces."""
+    import open3d as o3d
+
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(room.mesh.vertices, room.mesh.triangles.astype(np.uint32))
+    return scene.compute_distance(o3d.core.Tensor(points.astype(np.float32)), nthreads=1).numpy()

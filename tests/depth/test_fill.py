@@ -49,7 +49,7 @@ def test_textured_pixels_are_never_guessed(wall):
 
 def test_what_is_no_plane_stays_unknown(wall):
     """A flat patch whose known pixels lie on no plane is left alone."""
-    gray, true, known = wall
+    gray, _, known = wall
     rng = np.random.default_rng(2)
     known[known > 0] *= rng.uniform(0.8, 1.2, (known > 0).sum()).astype(np.float32)
     assert not fill_flat_patches(gray, known).mask.any()

@@ -26,8 +26,10 @@ C3_DIFFERENCE = np.float32(1.445305721320277)
 THREE, FOUR, SIX, EIGHT = np.float32(3), np.float32(4), np.float32(6), np.float32(8)
 
 
-@njit(fastmath=True, inline="always")
-def evaluate_basis(count: int, x: np.float32, y: np.float32, z: np.float32, basis: Float) -> None:
+@njit(fastmath=True, error_model="numpy")
+def evaluate_basis(
+    count: int, x: np.float32 | float, y: np.float32 | float, z: np.float32 | float, basis: Float
+) -> None:
     """Write the first `count` (1, 4, 9, 16) basis values at the unit direction (x, y, z) into `basis`."""
     basis[0] = C0
     if count > 1:
@@ -51,8 +53,10 @@ def evaluate_basis(count: int, x: np.float32, y: np.float32, z: np.float32, basi
             basis[15] = -C3_OUTER * x * (xx - THREE * yy)
 
 
-@njit(fastmath=True, inline="always")
-def differentiate_basis(count: int, x: np.float32, y: np.float32, z: np.float32, by_xyz: Float) -> None:
+@njit(fastmath=True, error_model="numpy")
+def differentiate_basis(
+    count: int, x: np.float32 | float, y: np.float32 | float, z: np.float32 | float, by_xyz: Float
+) -> None:
     """Write the basis values' derivatives by x, y and z (as if independent) into `by_xyz` (count, 3).
 
     The direction is unit, so the caller projects the result onto the tangent plane.
@@ -86,13 +90,13 @@ def differentiate_basis(count: int, x: np.float32, y: np.float32, z: np.float32,
         by_xyz[15, 0], by_xyz[15, 1], by_xyz[15, 2] = -THREE * C3_OUTER * (xx - yy), SIX * C3_OUTER * xy, ZERO
 
 
-@njit(fastmath=True, inline="always")
+@njit(fastmath=True, error_model="numpy")
 def direction_gradient(
     count: int,
-    x: np.float32,
-    y: np.float32,
-    z: np.float32,
-    inverse_distance: np.float32,
+    x: np.float32 | float,
+    y: np.float32 | float,
+    z: np.float32 | float,
+    inverse_distance: np.float32 | float,
     by_xyz: Float,
     coefficients: Float,
     color_gradient: Float,

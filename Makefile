@@ -1,0 +1,64 @@
+# Everything lives in .venv. A bare machine needs Python 3.11 to 3.13, make and, on Debian or Ubuntu, these packages:
+APT_PACKAGES = python3-venv libegl1 libgl1 libglib2.0-0 libgomp1 libice6 libidn2-0 libsm6 libusb-1.0-0 libx11-6 libxcb1 libxext6
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+OUT ?= bundles
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types docs bench wheel-test format lock apt-packages clean
+
+help: ## show this list
+	@echo "apt-get install -y $(APT_PACKAGES)"
+	@echo "is all that a bare Debian or Ubuntu needs; then:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv and install splatyard with its pinned dependencies
+
+# A venv that lacks pip is one that could not be finished (Debian without python3-venv): it is made anew.
+$(STAMP): pyproject.toml requirements.lock
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
+		|| { echo "on Debian or Ubuntu: apt-get install -y $(APT_PACKAGES)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+demo: setup ## build the sample capture into a bundle and show its quality
+	$(BIN)/splatyard build scene_cards/samples/hall --name hall --out $(OUT)
+
+test: setup ## run the whole test suite
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+lint: setup ## ruff, and who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+types: setup ## pyright
+	$(BIN)/pyright
+
+docs: setup ## check that every command, snippet and link in README and docs works
+	$(BIN)/python -m pytest tests/test_docs.py
+
+bench: setup ## measure the figures of docs/benchmarks.md
+	$(BIN)/python benchmarks/run.py
+
+wheel-test: setup ## build the wheel, install it into a bare venv, run its doctor and a tiny build
+	sh scripts/wheel_test.sh $(BIN)/python
+
+format: setup ## let ruff format and fix the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: setup ## pin the dependencies anew
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
+		--output-file requirements.lock pyproject.toml
+
+apt-packages: ## print the Debian packages, for scripts
+	@echo $(APT_PACKAGES)
+
+clean: ## remove .venv, caches and build leftovers; bundles stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,243 @@
+"""How a depth map stands to its neighbours: what they confirm, what they look through, where the surface really is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.depth.maps import DepthMap
+
+_COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
+_f4 = np.float32
+
+MAX_RELATIVE = np.float32(0.1)
+"""Depths of one surface differ by less, however steep it is."""
+SEE_THROUGH = np.float32(0.03)
+"""A neighbour looks through a point when it sees something farther by this share of the depth, and by the noise."""
+_PROBES = 12
+
+
+@dataclass(frozen=True, eq=False)
+class MapSet:
+    """Depth maps that can be compared with each other, packed for the kernels.
+
+    Attributes:
+        depth: All maps' depths, flat [scene units].
+        sigma: All maps' sigmas, flat.
+        layout: (N, 3) int64 start in `depth`, width and height of each map.
+        intrinsics: (N, 4) float32 fx, fy, cx, cy.
+        poses: (N, 4, 4) float64 world_from_camera.
+    """
+
+    depth: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    layout: NDArray[np.int64]
+    intrinsics: NDArray[np.float32]
+    poses: NDArray[np.float64]
+
+    @staticmethod
+    def pack(maps: list[DepthMap]) -> MapSet:
+        """Pack the maps; guessed pixels count as unknown, they are no evidence."""
+        sizes = [m.depth.size for m in maps]
+        layout = [
+            (start, m.camera.width, m.camera.height) for start, m in zip(np.cumsum([0, *sizes[:-1]]), maps, strict=True)
+        ]
+        cameras = [m.camera for m in maps]
+        return MapSet(
+            np.concatenate([np.where(m.guessed, 0, m.depth).ravel() for m in maps]).astype(np.float32),
+            np.concatenate([m.sigma.ravel() for m in maps]),
+            np.array(layout, np.int64).reshape(-1, 3),
+            np.array([(c.fx, c.fy, c.cx, c.cy) for c in cameras], np.float32),
+            np.array([m.world_from_camera.matrix for m in maps]),
+        )
+
+    def overlaps(self) -> NDArray[np.float64]:
+        """(N, N) share of map i's depths, probed on a grid, that map j sees as well (not farther than 10 % apart)."""
+        relative = np.linalg.inv(self.poses)[None, :] @ self.poses[:, None]
+        return _overlaps(self.depth, self.layout, self.intrinsics, relative[:, :, :3].astype(np.float32))
+
+    def neighbours(self, count: int, min_overlap: float = 0.15) -> list[NDArray[np.int64]]:
+        """For each map `count` overlapping ones, spread evenly from the most to the least overlapping.
+
+        The nearest alone would share their errors and never look from the other side.
+        """
+        shares = self.overlaps()
+        np.fill_diagonal(shares, 0)
+        chosen = []
+        for row in shares:
+            ranked = np.argsort(-row, kind="stable")
+            ranked = ranked[row[ranked] >= min_overlap]
+            places = np.unique(np.linspace(0, len(ranked) - 1, count).astype(int)) if len(ranked) else []
+            chosen.append(ranked[places] if len(ranked) else ranked)
+        return chosen
+
+    def compare(self, index: int, neighbours: NDArray[np.int64], own: DepthMap, max_deviation: float) -> Comparison:
+        """Compare map `index`, given whole as `own`, with its neighbours."""
+        relative = np.linalg.inv(self.poses[neighbours]) @ self.poses[index]
+        return Comparison(
+            *_compare(
+                own.depth,
+                own.sigma,
+                own.normals,
+                self.intrinsics[index],
+                self.depth,
+                self.sigma,
+                self.layout[neighbours],
+                self.intrinsics[neighbours],
+                relative[:, :3].astype(np.float32),
+                np.float32(max_deviation),
+            )
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a map's neighbours say of its pixels.
+
+    Attributes:
+        depth: (H, W) float32, averaged along the pixel's ray with the neighbours that agree.
+        sigma: (H, W) float32 of it, taking the maps' errors as independent.
+        agreeing: (H, W) uint8, neighbours that see the same surface.
+        violations: (H, W) uint8, neighbours that look through it.
+        disagreement: (H, W) float32, mean distance to the agreeing neighbours' surface; 0 without any.
+    """
+
+    depth: NDArray[np.float32]
+    sigma: NDArray[np.float32]
+    agreeing: NDArray[np.uint8]
+    violations: NDArray[np.uint8]
+    disagreement: NDArray[np.float32]
+
+
+@njit(**_COMPILE)
+def _overlaps(depth, layout, intrinsics, relative):  # noqa: ANN001, ANN202
+    count = len(layout)
+    shares = np.zeros((count, count))
+    for i in range(count):
+        start, width, height = layout[i]
+        for j in range(count):
+            probes, seen = 0, 0
+            m = relative[i, j]
+            for row in range(_PROBES):
+                for column in range(_PROBES):
+                    x, y = (2 * column + 1) * width // (2 * _PROBES), (2 * row + 1) * height // (2 * _PROBES)
+                    z = depth[start + y * width + x]
+                    if not z > 0:
+                        continue
+                    probes += 1
+                    ray_x = (x + _f4(0.5) - intrinsics[i, 2]) / intrinsics[i, 0]
+                    ray_y = (y + _f4(0.5) - intrinsics[i, 3]) / intrinsics[i, 1]
+                    pz = z * (m[2, 0] * ray_x + m[2, 1] * ray_y + m[2, 2]) + m[2, 3]
+                    if pz <= 0:
+                        continue
+                    px = z * (m[0, 0] * ray_x + m[0, 1] * ray_y + m[0, 2]) + m[0, 3]
+                    py = z * (m[1, 0] * ray_x + m[1, 1] * ray_y + m[1, 2]) + m[1, 3]
+                    u = px / pz * intrinsics[j, 0] + intrinsics[j, 2]
+                    v = py / pz * intrinsics[j, 1] + intrinsics[j, 3]
+                    if u >= 0 and v >= 0 and u < layout[j, 1] and v < layout[j, 2]:
+                        other = depth[layout[j, 0] + int(v) * layout[j, 1] + int(u)]
+                        if other > 0 and abs(other - pz) < MAX_RELATIVE * pz:
+                            seen += 1
+            if probes > 0:
+                shares[i, j] = seen / probes
+    return shares
+
+
+@njit(**_COMPILE)
+def _nearest_of_four(depth, start, width, height, u, v):  # noqa: ANN001, ANN202
+    """The smallest depth of the 2x2 pixels round (u, v); 0 when one of them is unknown."""
+    left, top = max(int(u - 0.5), 0), max(int(v - 0.5), 0)
+    nearest = _f4(1e30)
+    for row in range(top, min(top + 2, height)):
+        for column in range(left, min(left + 2, width)):
+            z = depth[start + row * width + column]
+            if not z > 0:
+                return _f4(0)
+            nearest = min(nearest, z)
+    return nearest
+
+
+@njit(**_COMPILE)
+def _compare(  # noqa: ANN202
+    depth,  # noqa: ANN001
+    sigma,  # noqa: ANN001
+    normals,  # noqa: ANN001
+    camera,  # noqa: ANN001
+    all_depth,  # noqa: ANN001
+    all_sigma,  # noqa: ANN001
+    layout,  # noqa: ANN001
+    intrinsics,  # noqa: ANN001
+    relative,  # noqa: ANN001
+    max_deviation,  # noqa: ANN001
+):
+    height, width = depth.shape
+    averaged = np.zeros((height, width), np.float32)
+    new_sigma = np.zeros((height, width), np.float32)
+    agreeing = np.zeros((height, width), np.uint8)
+    violations = np.zeros((height, width), np.uint8)
+    disagreement = np.zeros((height, width), np.float32)
+    for y in range(height):
+        ray_y = (_f4(y) + _f4(0.5) - camera[3]) / camera[1]
+        for x in range(width):
+            z = depth[y, x]
+            if not z > 0:
+                continue
+            ray_x = (_f4(x) + _f4(0.5) - camera[2]) / camera[0]
+            a, b, c = normals[y, x, 0], normals[y, x, 1], normals[y, x, 2]
+            along = a * ray_x + b * ray_y + c
+            if along > _f4(-0.05):  # grazing or no normal: the plane says nothing about the depth
+                along = _f4(-0.05)
+            own_sigma = sigma[y, x]
+            information = _f4(1) / (own_sigma * own_sigma)
+            change, distances = _f4(0), _f4(0)
+            for s in range(len(layout)):
+                m = relative[s]
+                pz = z * (m[2, 0] * ray_x + m[2, 1] * ray_y + m[2, 2]) + m[2, 3]
+                if pz <= 0:
+                    continue
+                px = z * (m[0, 0] * ray_x + m[0, 1] * ray_y + m[0, 2]) + m[0, 3]
+                py = z * (m[1, 0] * ray_x + m[1, 1] * ray_y + m[1, 2]) + m[1, 3]
+                u = px / pz * intrinsics[s, 0] + intrinsics[s, 2]
+                v = py / pz * intrinsics[s, 1] + intrinsics[s, 3]
+                start, other_width, other_height = layout[s, 0], layout[s, 1], layout[s, 2]
+                if not (u >= 0 and v >= 0 and u < other_width and v < other_height):
+                    continue
+                column, row = int(u), int(v)
+                seen = all_depth[start + row * other_width + column]
+                if not seen > 0:
+                    continue
+                other_sigma = all_sigma[start + row * other_width + column]
+                other_x = (_f4(column) + _f4(0.5) - intrinsics[s, 2]) / intrinsics[s, 0]
+                other_y = (_f4(row) + _f4(0.5) - intrinsics[s, 3]) / intrinsics[s, 1]
+                nx = m[0, 0] * a + m[0, 1] * b + m[0, 2] * c
+                ny = m[1, 0] * a + m[1, 1] * b + m[1, 2] * c
+                nz = m[2, 0] * a + m[2, 1] * b + m[2, 2] * c
+                along_other = nx * other_x + ny * other_y + nz
+                distance = nx * (seen * other_x - px) + ny * (seen * other_y - py) + nz * (seen - pz)
+                variance = (own_sigma * along) ** 2 + (other_sigma * along_other) ** 2
+                if (
+                    along_other < _f4(-0.05)
+                    and distance * distance < max_deviation * max_deviation * variance
+                    and abs(seen - pz) < MAX_RELATIVE * pz
+                ):
+                    agreeing[y, x] += 1
+                    shift_sigma = other_sigma * along_other / along
+                    weight = _f4(1) / (shift_sigma * shift_sigma)
+                    information += weight
+                    change += weight * distance / along
+                    distances += abs(distance)
+                    continue
+                tolerance = max_deviation * np.sqrt(own_sigma * own_sigma + other_sigma * other_sigma)
+                if seen - pz > max(tolerance, SEE_THROUGH * pz):
+                    nearest = _nearest_of_four(all_depth, start, other_width, other_height, u, v)
+                    if nearest - pz > max(tolerance, SEE_THROUGH * pz):
+                        violations[y, x] += 1
+            averaged[y, x] = z + change / information
+            new_sigma[y, x] = _f4(1) / np.sqrt(information)
+            if agreeing[y, x] > 0:
+                disagreement[y, x] = distances / _f4(agreeing[y, x])
+    return averaged, new_sigma, agreeing, violations, disagreement

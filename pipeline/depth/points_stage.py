@@ -1,0 +1,65 @@
+"""The points stage: depth maps of the training views into one cloud in the world frame."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.align.alignment import Alignment, load_world_scene
+from pipeline.depth.fusion import fuse, subsampled
+from pipeline.depth.maps import load_depth_map, map_names
+from pipeline.depth.params import PointsParams
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Camera, Pose
+from pipeline.poses.scene import read_image
+from pipeline.progress import track
+
+CLOUD_FILE, REPORT_FILE = "cloud.npz", "points.json"
+
+
+def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None:
+    """Write `cloud.npz` (world frame) and `points.json`.
+
+    Args:
+        inputs: Folders of the stages poses, depth and align.
+        params: See there.
+        out_dir: Existing folder to write to.
+
+    Raises:
+        ReconstructionError: When no map has a depth that others don't contradict.
+    """
+    begun = time.process_time()
+    world_from_scene = Alignment.load(inputs["align"]).world_from_scene
+    scene = load_world_scene(inputs["poses"], inputs["align"])
+    views = {view.name: view for view in scene.training}
+    names = [name for name in map_names(inputs["depth"]) if name in views]
+    maps = [
+        subsampled(load_depth_map(inputs["depth"], name, world_from_scene), params.stride)
+        for name in track(names, "points: reading maps")
+    ]
+
+    def color_source(name: str) -> tuple[NDArray[np.uint8], Camera, Pose]:
+        view = views[name]
+        return read_image(inputs["poses"], view), view.camera, view.world_from_camera
+
+    if not maps:
+        raise _nothing_to_fuse("no depth map of a training view")
+    fused = fuse(maps, color_source, params)
+    if not len(fused.cloud):
+        raise _nothing_to_fuse(f"{fused.pixels} depths in {len(maps)} maps, none of them consistent")
+    fused.cloud.save(out_dir / CLOUD_FILE)
+    report = fused.report() | {"maps": len(maps), "cpu_seconds": time.process_time() - begun}
+    (out_dir / REPORT_FILE).write_text(json.dumps(report, indent=1))
+
+
+def _nothing_to_fuse(found: str) -> ReconstructionError:
+    return ReconstructionError(
+        "the cloud needs depth maps that agree with each other",
+        found=found,
+        remedy="check poses and scale of the capture; with pictures only, take more of them with more overlap",
+    )

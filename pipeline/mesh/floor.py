@@ -1,0 +1,207 @@
+"""Closing holes in the walkable floor by the floor's own plane, marked as guessed.
+
+What no camera saw (the ground under the walker, behind a box, under a table) must still carry a robot. A grid of nodes
+on the floor plane is probed by rays; nodes without a measured floor that floor, walls and the camera track enclose get
+one. Only the floor's height is ever filled, so nothing grows up into furniture.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from pipeline.geometry import Mesh, Plane, ransac_plane
+from pipeline.mesh import masks
+from pipeline.mesh.canonical import canonical
+from pipeline.mesh.rays import RayCaster
+
+logger = logging.getLogger(__name__)
+
+NODE = 0.03  # [m] between probes
+BAND = 0.08  # [m] round the plane that still is the floor
+SEARCH = 0.15  # [m] round z = 0 in which the floor plane is sought
+LEAST_AREA = 0.3  # [m^2] of measured floor without which nothing is closed
+OBSTACLE = (0.10, 1.2)  # [m] above the floor: surfaces that bound it
+WALKER = 0.3  # [m] round the track that a walker stood on
+REACH = 1.5  # [m] from measured floor or track beyond which nothing is guessed
+LOWER_AREA = 0.25  # [m^2] of lower ground (stairs going down) that is a place and not a stray surface
+SINK = 0.002  # [m] by which the rim of a closed hole lies under the measured floor
+
+
+_OFFSETS = np.array([-NODE / 3, 0, NODE / 3])
+_SUB_PROBES = np.stack([*(a.ravel() for a in np.meshgrid(_OFFSETS, _OFFSETS)), np.full(9, BAND)], 1)
+"""A node is measured when nine rays from above the plane, 1 cm apart, find the floor: no crack passes unseen."""
+
+
+@dataclass(frozen=True)
+class FloorReport:
+    """What was found and closed.
+
+    Attributes:
+        measured_area: Floor that cameras saw [m^2]; below 0.3 nothing is closed.
+        closed_area: Guessed floor [m^2], what lies under furniture included.
+        holes: How many separate holes were closed.
+        height: The floor plane's z below the middle of the measured floor [m].
+        tilt_deg: Angle between its normal and the world's Z [deg].
+    """
+
+    measured_area: float
+    closed_area: float
+    holes: int
+    height: float
+    tilt_deg: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Nodes (X, Y) on a plane; node (i, j) lies at origin + (i, j) * NODE."""
+
+    origin: NDArray[np.float64]
+    shape: tuple[int, int]
+    plane: Plane
+
+    def positions(self) -> NDArray[np.float64]:
+        """Points on the plane (X, Y, 3) [m]."""
+        x, y = np.meshgrid(*(np.arange(n) * NODE for n in self.shape), indexing="ij")
+        return self.lifted(np.stack([x, y], -1) + self.origin)
+
+    def lifted(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The plane's points above (..., 2)."""
+        a, b, c = self.plane.normal
+        z = (self.plane.offset - a * xy[..., 0] - b * xy[..., 1]) / c
+        return np.concatenate([xy, z[..., None]], -1, dtype=np.float64)
+
+    def mark(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Nodes (X, Y) nearest to points (N, >= 2); what falls outside is dropped."""
+        index = np.round((points[:, :2] - self.origin) / NODE).astype(int)
+        inside = ((index >= 0) & (index < self.shape)).all(1)
+        marked = np.zeros(self.shape, bool)
+        marked[tuple(index[inside].T)] = True
+        return marked
+
+
+def close_floor(
+    mesh: Mesh, track: NDArray[np.floating], gap: float, rng: np.random.Generator
+) -> tuple[Mesh, FloorReport]:
+    """The mesh with guessed floor where floor, walls and track enclose none.
+
+    Args:
+        mesh: Oriented, undecimated [m, world frame: floor near z = 0].
+        track: Camera centres (N, 3) [m].
+        gap: Openings up to this width between floor and walls count as closed [m].
+        rng: For the plane's RANSAC.
+    """
+    areas, normals, centres = mesh.face_areas(), mesh.face_normals(), mesh.corners().mean(1)
+    level = (normals[:, 2] > 0.8) & (np.abs(centres[:, 2]) < SEARCH)
+    plane = ransac_plane(centres[level], 0.02, rng, near_normal=np.array([0, 0, 1.0]), max_angle_deg=6)
+    if plane is None or areas[level][plane.inliers].sum() < LEAST_AREA:
+        found = 0.0 if plane is None else float(areas[level][plane.inliers].sum())
+        logger.warning("no floor to close: %.2f m^2 of level surface near z = 0, %.1f needed", found, LEAST_AREA)
+        return mesh, FloorReport(found, 0.0, 0, 0.0, 0.0)
+    grid = _grid_over(centres[level][plane.inliers], track, plane)
+    measured, height, lower = _probe(mesh, grid)
+    walker = _within(grid.mark(_standing(track, grid)), WALKER)
+    above = plane.distance(mesh.vertices)
+    walls = grid.mark(mesh.vertices[(above > OBSTACLE[0]) & (above < OBSTACLE[1])])
+    enclosed = _enclosed(measured | walls | walker, measured | walker, gap)
+    wanted = enclosed & ~measured & ~lower & _within(measured | walker, REACH)
+    patch, area = _patch(mesh, grid, measured, wanted, height)
+    middle = grid.lifted(np.median(centres[level][plane.inliers][:, :2], axis=0))
+    report = FloorReport(
+        measured_area=float(measured.sum() * NODE**2),
+        closed_area=area,
+        holes=masks.parts(wanted)[1],
+        height=float(middle[2]),
+        tilt_deg=float(np.rad2deg(np.arccos(np.clip(plane.normal[2], -1, 1)))),
+    )
+    return (canonical(mesh.joined(patch)) if len(patch.triangles) else mesh), report
+
+
+def _grid_over(floor: NDArray[np.floating], track: NDArray[np.floating], plane: Plane) -> _Grid:
+    seen = np.concatenate([floor[:, :2], track[:, :2]])
+    low = np.floor((seen.min(0) - 0.5) / NODE) * NODE
+    shape = np.ceil((seen.max(0) + 0.5 - low) / NODE).astype(int) + 1
+    return _Grid(low, (int(shape[0]), int(shape[1])), plane)
+
+
+def _probe(mesh: Mesh, grid: _Grid) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.bool_]]:
+    """Which nodes have a measured floor, its height over the plane (X, Y) [m], and which show real lower ground."""
+    start = (grid.positions()[:, :, None] + _SUB_PROBES).reshape(-1, 3)
+    hits = RayCaster(mesh).cast(start, np.array([0, 0, -1.0]))
+    upward = np.zeros(len(start), bool)
+    upward[hits.hit] = mesh.face_normals()[hits.triangle[hits.hit], 2] > 0.3
+    per_node = (*grid.shape, len(_SUB_PROBES))
+    measured = np.asarray((upward & (hits.distance < 2 * BAND)).reshape(per_node).all(-1))
+    middle = hits.distance.reshape(per_node)[..., len(_SUB_PROBES) // 2].astype(np.float64)
+    height = np.where(measured, BAND - middle, 0.0)
+    lower = np.asarray((hits.hit & (hits.distance >= 2 * BAND)).reshape(per_node).any(-1))
+    labels, _ = masks.parts(lower)
+    large = np.bincount(labels.ravel()) * NODE**2 >= LOWER_AREA
+    large[0] = False
+    return measured, height, large[labels]
+
+
+def _standing(track: NDArray[np.floating], grid: _Grid) -> NDArray[np.float64]:
+    """Track points (N, 3) of a camera held above this floor, steps between them filled in."""
+    height = grid.plane.distance(track)
+    pieces = [np.asarray(track, np.float64)[(height > 0.2) & (height < 2.5)]]
+    for start, end, low, high in zip(track[:-1], track[1:], height[:-1], height[1:], strict=True):
+        length = float(np.linalg.norm(end[:2] - start[:2]))
+        if length < 1.0 and min(low, high) > 0.2 and max(low, high) < 2.5:
+            pieces.append(start + np.linspace(0, 1, int(length / NODE) + 2)[:, None] * (end - start))
+    return np.concatenate(pieces)
+
+
+def _within(mask: NDArray[np.bool_], distance: float) -> NDArray[np.bool_]:
+    """Nodes at most `distance` [m] from the mask."""
+    return masks.distance_from(mask) * NODE <= distance
+
+
+def _enclosed(bounded: NDArray[np.bool_], seeds: NDArray[np.bool_], gap: float) -> NDArray[np.bool_]:
+    """The closed and hole-free hull of `bounded`, its parts without a seed left out."""
+    labels, count = masks.parts(masks.without_holes(masks.closed(bounded, gap / NODE)))
+    seeded = np.zeros(count + 1, bool)
+    seeded[labels[seeds]] = True
+    seeded[0] = False
+    return seeded[labels]
+
+
+def _patch(
+    mesh: Mesh,
+    grid: _Grid,
+    measured: NDArray[np.bool_],
+    wanted: NDArray[np.bool_],
+    height: NDArray[np.float64],
+) -> tuple[Mesh, float]:
+    """Triangles over the wanted nodes and one ring of measured ones, and the area of the wanted part [m^2]."""
+    usable = measured | wanted
+    corners = np.stack([usable[:-1, :-1], usable[1:, :-1], usable[1:, 1:], usable[:-1, 1:]])
+    lacking = np.stack([wanted[:-1, :-1], wanted[1:, :-1], wanted[1:, 1:], wanted[:-1, 1:]])
+    needed = np.asarray(corners.all(0) & lacking.any(0))
+    cells = masks.grown(needed) & corners.all(0)
+    over, wanted = height - SINK, wanted.copy()
+    for sigma in (2.0, 8.0):  # continue the measured heights into the hole, then fade to the plane
+        weight = masks.smoothed(measured.astype(np.float64), sigma)
+        value = masks.smoothed(height * measured, sigma)
+        fill = wanted & (weight > 0.02)
+        over = np.where(fill, value / np.maximum(weight, 1e-9) - SINK, over)
+        wanted &= ~fill
+    nodes = grid.positions() + over[..., None] * [0, 0, 1.0]
+    number = np.arange(usable.size).reshape(usable.shape)
+    i, j = np.nonzero(cells)
+    a, b, c, d = number[i, j], number[i + 1, j], number[i + 1, j + 1], number[i, j + 1]
+    triangles = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    patch = Mesh.from_arrays(nodes.reshape(-1, 3), triangles).with_faces(np.ones(len(triangles), bool))
+    if not len(triangles):
+        return patch, 0.0
+    near_floor = np.abs(grid.plane.distance(mesh.vertices)) < BAND
+    index = KDTree(mesh.vertices[near_floor]).query(patch.vertices, k=8)[1]
+    colors = mesh.colors[near_floor][np.minimum(index, near_floor.sum() - 1)].astype(np.float64).mean(1)
+    guessed = np.ones(len(patch.vertices), bool)
+    return Mesh(patch.vertices, patch.triangles, colors.round().astype(np.uint8), guessed), float(
+        needed.sum() * NODE**2
+    )

@@ -1,0 +1,192 @@
+"""Triangulation and bundle adjustment from known poses, with the sensor's positions as a robust prior."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Pose
+from pipeline.poses import bridge
+from pipeline.poses.sparse_map import SparseMap
+from pipeline.poses.uncertainty import RADIUS_MEDIAN, PoseSigma, pose_sigmas
+from pipeline.progress import bar
+
+if TYPE_CHECKING:
+    import pycolmap
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of triangulating, adjusting and filtering.
+
+    Attributes:
+        reach: Largest reprojection error at which tracks are made and merged [px].
+        loss: Scale of the Cauchy loss [px].
+        keep: Largest reprojection error kept afterwards [px].
+        steps: Largest number of solver steps.
+    """
+
+    reach: float
+    loss: float
+    keep: float
+    steps: int
+
+
+ROUNDS = (Round(12, 2.0, 6, 10), Round(6, 1.5, 4, 8), Round(4, 1.0, 4, 15))
+"""From poses some pixels off to converged; the reach shrinks as the poses get better."""
+LEAST_OBSERVATIONS = 20
+"""Views with fewer map points are not registered: their pose would be the sensor's alone."""
+ALIGN_ERROR = 0.25
+"""Outlier threshold [m] of the alignment to the sensor's track."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Where the sensor says cameras are: centres by image id [m] and their one sigma [m]."""
+
+    centres: Mapping[int, NDArray[np.float64]]
+    sigma: float
+
+
+class Adjuster:
+    """A reconstruction of given poses on a database's matches. One thread, so that results repeat bit by bit."""
+
+    def __init__(self, database: Path, poses: Mapping[int, Pose], cameras: Mapping[int, Camera], seed: int) -> None:
+        import pycolmap
+
+        bridge.silence()
+        self._ids = sorted(poses)
+        options = pycolmap.DatabaseCacheOptions(min_num_matches=15)
+        options.image_names = {f"{i:06d}" for i in self._ids}
+        opened = pycolmap.Database.open(database)
+        self._cache = pycolmap.DatabaseCache.create(opened, options)  # must outlive the mapper
+        opened.close()
+        self.reconstruction = pycolmap.Reconstruction()
+        self.reconstruction.load(self._cache)
+        for camera_id in self.reconstruction.cameras:
+            trusted = self.reconstruction.camera(camera_id).has_prior_focal_length
+            camera = bridge.to_colmap(cameras[camera_id], camera_id, trusted=trusted)
+            target = self.reconstruction.camera(camera_id)
+            target.model, target.params = camera.model, list(camera.params)
+        self._ids = [i for i in self._ids if self.reconstruction.exists_image(i)]
+        self._mapper = pycolmap.IncrementalMapper(self._cache)
+        self._mapper.begin_reconstruction(self.reconstruction)
+        for i in self._ids:
+            self.reconstruction.frame(i).rig_from_world = bridge.to_rigid(poses[i])
+            self.reconstruction.register_frame(i)
+        self._seed = seed
+
+    def triangulate(self, reach: float, *, again: bool = False) -> None:
+        """Make tracks from the matches under the current poses, with errors up to `reach` [px]."""
+        import pycolmap
+
+        focal = float(np.median([c.mean_focal_length() for c in self.reconstruction.cameras.values()]))
+        angle = float(np.rad2deg(np.arctan(reach / focal)))
+        options = pycolmap.IncrementalTriangulatorOptions(random_seed=self._seed)
+        options.complete_max_reproj_error = options.merge_max_reproj_error = reach
+        options.create_max_angle_error = options.continue_max_angle_error = max(angle, 0.5)
+        for i in self._ids:
+            self._mapper.triangulate_image(options, i)
+        if again:
+            self._mapper.retriangulate(options)
+        self._mapper.complete_and_merge_tracks(options)
+
+    def adjust(
+        self, loss: float, steps: int, prior: Prior | None, *, fixed: bool = False
+    ) -> pycolmap.CeresBundleAdjuster:
+        """Bundle adjustment of points, poses and intrinsics, or with `fixed` of the points alone."""
+        import pycolmap
+
+        options = pycolmap.BundleAdjustmentOptions(print_summary=False)
+        options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+        options.ceres.loss_function_scale = loss
+        options.ceres.solver_options.num_threads = 1
+        options.ceres.solver_options.max_num_iterations = steps
+        options.ceres.solver_options.function_tolerance = 1e-6
+        config = pycolmap.BundleAdjustmentConfig()
+        for i in self._ids:
+            config.add_image(i)
+        if fixed:
+            options.refine_rig_from_world = options.refine_focal_length = options.refine_extra_params = False
+        elif prior is None:
+            config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        if prior is None or fixed:
+            adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, self.reconstruction)
+        else:
+            adjuster = pycolmap.create_pose_prior_ceres_bundle_adjuster(
+                options, self._prior_options(prior), config, self._priors(prior), self.reconstruction
+            )
+        summary = adjuster.solve()
+        logger.debug("bundle adjustment: %s", summary.brief_report())
+        return adjuster
+
+    def filter(self, keep: float) -> None:
+        """Drop observations with a larger error than `keep` [px], and points seen under too small an angle."""
+        import pycolmap
+
+        self._mapper.filter_points(pycolmap.IncrementalMapperOptions(filter_max_reproj_error=keep))
+
+    def refine(self, prior: Prior | None, rounds: Sequence[Round] = ROUNDS) -> SparseMap:
+        """All rounds, a last adjustment of what they kept, and the pose sigmas of that."""
+        with bar(len(rounds) + 1, "bundle adjustment") as shown:
+            for number, stage in enumerate(rounds):
+                self.triangulate(stage.reach, again=number > 0)
+                self.adjust(stage.loss, stage.steps, prior)
+                self.filter(stage.keep)
+                shown.update(1)
+            adjuster = self.adjust(rounds[-1].loss, rounds[-1].steps, prior)
+            self.filter(rounds[-1].keep)
+        result = self._drop_unseen(SparseMap.from_colmap(self.reconstruction))
+        return replace(result, sigma=self._sigmas(adjuster, result))
+
+    def _sigmas(self, adjuster: pycolmap.CeresBundleAdjuster, found: SparseMap) -> dict[int, PoseSigma]:
+        """One sigma of the poses from the adjustment's covariance; none where that can't be computed."""
+        import pycolmap
+
+        options = pycolmap.BACovarianceOptions(params=pycolmap.BACovarianceOptionsParams.POSES)
+        covariance = pycolmap.estimate_ba_covariance(options, self.reconstruction, adjuster)
+        if covariance is None:
+            logger.warning("the bundle adjustment's covariance is singular: poses have no sigma")
+            return {}
+        self.reconstruction.update_point_3d_errors()
+        errors = [point.error for point in self.reconstruction.points3D.values()]
+        return pose_sigmas(covariance, found.poses, float(np.median(errors)) / RADIUS_MEDIAN)
+
+    def _drop_unseen(self, found: SparseMap) -> SparseMap:
+        ids, counts = np.unique(found.image, return_counts=True)
+        kept = {int(i) for i, count in zip(ids, counts, strict=True) if count >= LEAST_OBSERVATIONS}
+        rows = np.isin(found.image, sorted(kept))
+        poses = {i: pose for i, pose in found.poses.items() if i in kept}
+        return replace(
+            found, poses=poses, image=found.image[rows], feature=found.feature[rows], point=found.point[rows]
+        )
+
+    def _prior_options(self, prior: Prior) -> pycolmap.PosePriorBundleAdjustmentOptions:
+        import pycolmap
+
+        options = pycolmap.PosePriorBundleAdjustmentOptions(prior_position_fallback_stddev=prior.sigma)
+        options.alignment_ransac.random_seed = self._seed
+        options.alignment_ransac.max_error = ALIGN_ERROR
+        options.ceres.prior_position_loss_function_type = pycolmap.LossFunctionType.CAUCHY
+        return options
+
+    def _priors(self, prior: Prior) -> list[pycolmap.PosePrior]:
+        import pycolmap
+
+        result = []
+        for i in self._ids:
+            one = pycolmap.PosePrior(pose_prior_id=i)
+            one.corr_data_id = self.reconstruction.image(i).data_id
+            one.coordinate_system = pycolmap.PosePriorCoordinateSystem.CARTESIAN
+            one.position = prior.centres[i]
+            one.position_covariance = np.eye(3) * prior.sigma**2
+            result.append(one)
+        return result

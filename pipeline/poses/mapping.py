@@ -1,0 +1,160 @@
+"""Mapping from pictures alone: COLMAP's mappers, the largest sub-model, and errors when there is nothing to map."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Camera, Pose
+from pipeline.poses import bridge
+from pipeline.poses.keyframes import Keyframe
+from pipeline.poses.matching import image_name
+from pipeline.poses.sparse_map import SparseMap
+
+logger = logging.getLogger(__name__)
+
+LEAST_SHARE = 0.6
+"""The largest sub-model must hold so much of the training keyframes; less means another place or a broken walk."""
+STILL = 0.02
+"""How far the eigenvalues of a rotation's homography may be from modulus 1."""
+STILL_SHARE = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class PictureMap:
+    """What mapping from pictures alone gave.
+
+    Attributes:
+        poses: world_from_camera of the largest sub-model by image id; arbitrary frame and scale.
+        cameras: Refined intrinsics by camera id.
+        submodels: Image ids of every sub-model, the largest first.
+    """
+
+    poses: Mapping[int, Pose]
+    cameras: Mapping[int, Camera]
+    submodels: tuple[tuple[int, ...], ...]
+
+
+def map_pictures(
+    database: Path,
+    keyframes: Sequence[Keyframe],
+    *,
+    mapper: Literal["incremental", "global"],
+    seed: int,
+    root: Path,
+) -> PictureMap:
+    """Map the training keyframes and take the largest sub-model; one thread, so that results repeat.
+
+    Args:
+        database: With verified matches.
+        keyframes: All keyframes; held-out ones are left out.
+        mapper: COLMAP's incremental or global (GLOMAP) mapper.
+        seed: Of every random choice.
+        root: The capture, named in errors.
+
+    Raises:
+        ReconstructionError: When nothing or only a minor part of the keyframes fits together.
+    """
+    import pycolmap
+
+    bridge.silence()
+    training = [k for k in keyframes if not k.held_out]
+    names = [image_name(k) for k in training]
+    logger.info("mapping %d pictures (%s)", len(training), mapper)
+    with tempfile.TemporaryDirectory() as scratch:
+        if mapper == "global":
+            options = pycolmap.GlobalPipelineOptions(num_threads=1, random_seed=seed, image_names=names)
+            models = pycolmap.global_mapping(database, scratch, scratch, options)
+        else:
+            options = pycolmap.IncrementalPipelineOptions(
+                num_threads=1, random_seed=seed, image_names=names, extract_colors=False, min_model_size=3
+            )
+            models = pycolmap.incremental_mapping(database, scratch, scratch, options)
+    maps = sorted((SparseMap.from_colmap(m) for m in models.values()), key=lambda m: (-len(m.poses), min(m.poses)))
+    submodels = tuple(tuple(sorted(m.poses)) for m in maps)
+    _require_most(submodels, keyframes, len(training), root)
+    return PictureMap(maps[0].poses, maps[0].cameras, submodels)
+
+
+def require_motion(database: Path, root: Path) -> None:
+    """Stop when the camera only stood or turned: then nothing can be triangulated.
+
+    A rotation's homography K R K^-1 has eigenvalues of modulus 1 (scaled to determinant 1) whatever K is; that of
+    a plane seen from two places has not. When nearly all pairs are explained by such homographies, no pair has a
+    baseline.
+
+    Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 13.2 and appendix A7.
+
+    Raises:
+        ReconstructionError: When nine of ten matched pairs are like that, or no pair matches at all.
+    """
+    import pycolmap
+
+    opened = pycolmap.Database.open(database)
+    _, geometries = opened.read_two_view_geometries()
+    opened.close()
+    matched = [g for g in geometries if len(g.inlier_matches)]
+    if not matched:
+        raise ReconstructionError(
+            "the pictures must overlap",
+            found="no two pictures show the same place, or they are too blurred, dark or plain to tell",
+            remedy="take sharp, well-lit pictures, each overlapping the next by two thirds",
+            file=root,
+        )
+    still = [_is_rotation(g.H) for g in matched if g.config in _homography_kinds()]
+    if sum(still) >= STILL_SHARE * len(matched):
+        raise ReconstructionError(
+            "the camera must move: pictures from one spot hold no depth",
+            found=f"{sum(still)} of {len(matched)} matched pairs differ by a turn of the camera at most",
+            remedy="walk while taking pictures; turning on the spot is not enough",
+            file=root,
+        )
+
+
+def _homography_kinds() -> set[object]:
+    import pycolmap
+
+    kind = pycolmap.TwoViewGeometryConfiguration
+    return {kind.PLANAR, kind.PANORAMIC, kind.PLANAR_OR_PANORAMIC}
+
+
+def _is_rotation(homography: object) -> bool:
+    matrix = np.asarray(homography, np.float64)
+    if matrix.shape != (3, 3) or abs(np.linalg.det(matrix)) < 1e-12:
+        return False
+    modulus = np.abs(np.linalg.eigvals(matrix / np.cbrt(np.linalg.det(matrix))))
+    return bool(np.abs(modulus - 1).max() < STILL)
+
+
+def _require_most(submodels: Sequence[Sequence[int]], keyframes: Sequence[Keyframe], training: int, root: Path) -> None:
+    largest = len(submodels[0]) if submodels else 0
+    if largest >= max(3, LEAST_SHARE * training):
+        for other in submodels[1:]:
+            logger.warning("left out: %d pictures that fit together, but not with the rest", len(other))
+        return
+    if len(submodels) > 1:
+        parts = "; ".join(f"{len(ids)} pictures ({_names(ids, keyframes)})" for ids in submodels)
+        raise ReconstructionError(
+            "all pictures must show one connected place",
+            found=f"{len(submodels)} places that don't fit together: {parts}",
+            remedy="build each place on its own, or add pictures that lead from one to the other",
+            file=root,
+        )
+    raise ReconstructionError(
+        f"at least {LEAST_SHARE:.0%} of the pictures must fit together",
+        found=f"{largest} of {training}" + (f" ({_names(submodels[0], keyframes)})" if submodels else ""),
+        remedy="take more pictures from places in between, each overlapping the next by two thirds",
+        file=root,
+    )
+
+
+def _names(ids: Sequence[int], keyframes: Sequence[Keyframe], most: int = 6) -> str:
+    names = [keyframes[i - 1].name for i in ids]
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

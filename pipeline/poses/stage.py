@@ -1,0 +1,225 @@
+"""The poses stage: keyframes in, a posed scene with pinhole pictures and sparse points out."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.capture.model import Capture
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Pose, Similarity
+from pipeline.poses import reconstruct
+from pipeline.poses.calibrate import Calibration, calibrate, depth_ratio
+from pipeline.poses.features import Features, extract, similarity
+from pipeline.poses.keyframes import Keyframe, load_keyframes, read_picture
+from pipeline.poses.localise import Localised, localise
+from pipeline.poses.mapping import require_motion
+from pipeline.poses.matching import match, read_matches, write_database
+from pipeline.poses.pairs import EXHAUSTIVE, Pairs, picture_pairs, posed_pairs
+from pipeline.poses.params import PosesParams
+from pipeline.poses.reconstruct import Backend, Workbench
+from pipeline.poses.scene import PosedScene, SparsePoints, View
+from pipeline.poses.sparse_map import SparseMap
+from pipeline.poses.uncertainty import PoseSigma
+from pipeline.poses.undistort import pinhole_for, undistort
+from pipeline.progress import track
+
+logger = logging.getLogger(__name__)
+
+SCALE_PRIOR = 0.03
+"""Relative one sigma of a map's scale before the depth images decide."""
+
+
+def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
+    """Find poses, intrinsics and calibration of the selected keyframes.
+
+    Args:
+        inputs: Folders "capture" and "select".
+        params: With a concrete backend.
+        out_dir: Gets scene.json, points.npz and images/.
+
+    Raises:
+        ReconstructionError: When the pictures don't determine the poses.
+    """
+    capture = Capture.load(inputs["capture"])
+    keyframes = load_keyframes(capture, inputs["select"] / "selection.json", params.image_size)
+    needs_poses = params.backend in ("sensor", "refined")
+    if needs_poses and not all(k.frame.world_from_camera for k in keyframes):
+        raise ReconstructionError(
+            f"the poses backend {params.backend!r} needs a pose for every picture",
+            found="pictures without poses",
+            remedy="use the pictures alone: --set poses.backend=colmap",
+            file=capture.root,
+        )
+    features = extract(capture.root, keyframes, params.features)
+    with tempfile.TemporaryDirectory() as scratch:
+        database = Path(scratch) / "features.db"
+        write_database(database, keyframes, features)
+        pairs = _pairs(keyframes, features, params, posed=needs_poses)
+        match(database, keyframes, pairs, seed=params.seed, threads=params.threads)
+        require_motion(database, capture.root)
+        bench = Workbench(capture.root, database, keyframes, features, read_matches(database), params)
+        answer = _reconstruct(bench)
+    found, scale_sigma, calibration = _scaled(capture, bench, answer)
+    if params.backend == "sensor":
+        given = {k.image_id: k.frame.world_from_camera for k in keyframes if k.frame.world_from_camera}
+        poses, held_out = given, {}
+        sigma = PoseSigma(params.sensor_sigma_rotation_deg, params.sensor_sigma_position)
+        sigmas = dict.fromkeys(poses, sigma)
+    else:
+        wanted = [k.image_id for k in keyframes if k.held_out]
+        held_out = localise(wanted, keyframes, features, bench.matches, found, params.seed)
+        poses = {**found.poses, **{i: view.pose for i, view in held_out.items()}}
+        sigmas = {**found.sigma, **{i: view.sigma for i, view in held_out.items()}}
+    cameras = {camera_id: pinhole_for(camera) for camera_id, camera in found.cameras.items()}
+    views = [_view(k, poses[k.image_id], cameras, sigmas, calibration) for k in keyframes if k.image_id in poses]
+    _write_pictures(capture.root, out_dir, [k for k in keyframes if k.image_id in poses], found)
+    report = {
+        "backend": params.backend,
+        "mapper": params.mapper,
+        "pairs_matched": len(pairs),
+        **_registration(bench, found, held_out),
+        **answer.report,
+        "calibration": None if calibration is None else calibration.report,
+    }
+    PosedScene(
+        views=tuple(views),
+        points=_points(bench, found, [k.image_id for k in keyframes if k.image_id in poses]),
+        scale_sigma=scale_sigma,
+        depth_scale=1.0,
+        report=report,
+    ).save(out_dir)
+
+
+def _pairs(keyframes: Sequence[Keyframe], features: Sequence[Features], params: PosesParams, *, posed: bool) -> Pairs:
+    poses = [k.frame.world_from_camera for k in keyframes]
+    if posed:
+        return posed_pairs([pose for pose in poses if pose], [k.camera for k in keyframes])
+    likeness = None
+    if len(keyframes) > EXHAUSTIVE:
+        likeness = similarity(features, np.random.default_rng(params.seed))
+    return picture_pairs(len(keyframes), likeness)
+
+
+def _reconstruct(bench: Workbench) -> Backend:
+    backends = {
+        "sensor": reconstruct.from_sensor,
+        "refined": reconstruct.refined,
+        "colmap": reconstruct.from_pictures,
+    }
+    return backends[bench.params.backend](bench)
+
+
+def _scaled(capture: Capture, bench: Workbench, answer: Backend) -> tuple[SparseMap, float | None, Calibration | None]:
+    """The map at the scale of the depth images where there are any, its scale's sigma, and the calibration."""
+    found, params = answer.found, bench.params
+    sensor_sigma = capture.scale_sigma or 0.0
+    known = None if answer.scale_sigma is None else float(np.hypot(answer.scale_sigma, sensor_sigma))
+    if not all(bench.keyframes[i - 1].frame.depth for i in found.poses) or params.backend == "sensor":
+        return found, known, None
+    rng = np.random.default_rng(params.seed)
+    args = bench.root, bench.keyframes, bench.features
+    if answer.scale_sigma is None:
+        ratio = depth_ratio(*args, found, rng)
+        if ratio is None:
+            return found, None, None
+        found = found.transformed(Similarity(ratio, np.eye(3), np.zeros(3)))
+    starts = [Pose.identity()]
+    if float(np.linalg.norm(answer.sensor_from_camera.matrix - np.eye(4))) > 1e-6:
+        starts.append(answer.sensor_from_camera.inverse())
+    result = calibrate(*args, found, starts, SCALE_PRIOR, rng)
+    if result is None:
+        return found, known, None
+    scaled = found.transformed(Similarity(result.map_scale, np.eye(3), np.zeros(3)))
+    return scaled, float(np.hypot(result.scale_sigma, sensor_sigma)), result
+
+
+def _view(
+    keyframe: Keyframe,
+    pose: Pose,
+    cameras: Mapping[int, Any],
+    sigmas: Mapping[int, PoseSigma],
+    calibration: Calibration | None,
+) -> View:
+    frame, sigma = keyframe.frame, sigmas.get(keyframe.image_id)
+    declared = (frame.depth_camera or frame.camera) if frame.depth else None
+    relative = Pose.identity() if frame.depth else None
+    if declared is not None and calibration is not None:
+        declared, relative = calibration.depth_camera(declared), calibration.camera_from_depth
+    return View(
+        name=keyframe.name,
+        image=_picture_path(keyframe),
+        camera=cameras[keyframe.camera_id],
+        world_from_camera=pose,
+        held_out=keyframe.held_out,
+        sigma_rotation_deg=None if sigma is None else sigma.rotation_deg,
+        sigma_position=None if sigma is None else sigma.position,
+        sensor_depth=frame.depth,
+        sensor_confidence=frame.confidence,
+        depth_camera=declared,
+        camera_from_depth=relative,
+        gravity=frame.gravity,
+    )
+
+
+def _picture_path(keyframe: Keyframe) -> str:
+    return f"images/{keyframe.image_id:06d}.png"
+
+
+def _write_pictures(root: Path, out_dir: Path, keyframes: Sequence[Keyframe], found: SparseMap) -> None:
+    (out_dir / "images").mkdir(parents=True, exist_ok=True)
+    for keyframe in track(keyframes, "undistorted pictures"):
+        lens = found.cameras[keyframe.camera_id]
+        picture = undistort(read_picture(root, keyframe), lens, pinhole_for(lens))
+        path = out_dir / _picture_path(keyframe)
+        _, data = cv2.imencode(".png", picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        data.tofile(path)
+
+
+def _points(bench: Workbench, found: SparseMap, ids: Sequence[int]) -> SparsePoints:
+    error = found.reprojection(bench.keyframes, [f.pixels for f in bench.features])
+    views = np.maximum(np.bincount(found.point, minlength=len(found.xyz)), 1)
+    mean_error = np.bincount(found.point, error, minlength=len(found.xyz)) / views
+    colors = np.zeros((len(found.xyz), 3))
+    for image_id in np.unique(found.image):
+        rows = found.image == image_id
+        np.add.at(colors, found.point[rows], bench.features[image_id - 1].colors[found.feature[rows]])
+    return SparsePoints(
+        xyz=found.xyz,
+        rgb=np.round(colors / views[:, None]).astype(np.uint8),
+        error=mean_error,
+        view_index=np.searchsorted(ids, found.image).astype(np.int32),
+        point_index=found.point.astype(np.int32),
+    )
+
+
+def _registration(bench: Workbench, found: SparseMap, held_out: Mapping[int, Localised]) -> dict[str, Any]:
+    error = found.reprojection(bench.keyframes, [f.pixels for f in bench.features])
+    wanted = [k.image_id for k in bench.keyframes if k.held_out]
+    used = set(wanted) if bench.params.backend == "sensor" else set(held_out)
+    registered = set(found.poses) | used
+    lost = [k.name for k in bench.keyframes if k.image_id not in registered]
+    if lost:
+        logger.warning("%d of %d keyframes not registered: %s", len(lost), len(bench.keyframes), ", ".join(lost[:10]))
+    return {
+        "keyframes": len(bench.keyframes),
+        "registered": len(registered),
+        "registered_share": len(registered) / len(bench.keyframes),
+        "held_out": len(wanted),
+        "held_out_registered": len(used),
+        "lost": lost,
+        "points": len(found.xyz),
+        "observations": len(found.image),
+        "reprojection_error_px": float(error.mean()) if len(error) else None,
+        "held_out_reprojection_error_px": float(np.mean([v.error for v in held_out.values()])) if held_out else None,
+        "cameras": {
+            str(k.camera_id): {"declared": k.camera.to_json(), "found": found.cameras[k.camera_id].to_json()}
+            for k in {k.camera_id: k for k in bench.keyframes}.values()
+        },
+    }

@@ -1,0 +1,52 @@
+"""The regions stage: the collision mesh and the camera track to `regions.json` and `walkable.npz`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.align.alignment import load_world_scene
+from pipeline.geometry import Mesh
+from pipeline.regions.params import RegionsParams
+from pipeline.regions.places import propose_places
+from pipeline.regions.regions import Regions
+from pipeline.regions.walkable import find_walkable
+
+logger = logging.getLogger(__name__)
+
+SEED = 0
+
+
+def run(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> None:
+    """Read poses, align and mesh; write the regions."""
+    scene = load_world_scene(inputs["poses"], inputs["align"])
+    track = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
+    find_regions(Mesh.load(inputs["mesh"] / "collision.ply"), track, params).save(out_dir)
+
+
+def find_regions(collision: Mesh, track: NDArray[np.floating], params: RegionsParams) -> Regions:
+    """The regions of a collision mesh [m, world frame] under the camera centres (N, 3).
+
+    Raises:
+        ReconstructionError: When there is no floor under the cameras that the robot has room on.
+    """
+    grid = find_walkable(collision, track, params, np.random.default_rng(SEED))
+    spawn_poses, goals = propose_places(grid, params.cell, params.spawn_poses, params.goals)
+    floor = grid.height[grid.drivable if grid.drivable.any() else grid.walkable]
+    regions = Regions(
+        origin=(float(grid.origin[0]), float(grid.origin[1])),
+        cell=params.cell,
+        height=grid.height,
+        walkable=grid.walkable,
+        drivable=grid.drivable,
+        guessed=grid.guessed,
+        floor_height=float(np.median(floor)),
+        spawn_poses=spawn_poses,
+        goals=goals,
+    )
+    logger.info("walkable %.2f m^2, %d spawn poses, %d goals", regions.walkable_area, len(spawn_poses), len(goals))
+    return regions

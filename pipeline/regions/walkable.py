@@ -1,0 +1,250 @@
+"""The walkable floor: what the ground under the camera track connects to, where a robot has room.
+
+Every cell of a grid knows the upward surfaces in its column that leave headroom. From the ground under the cameras the
+floor is grown from cell to cell over steps that can be climbed; cells nearer to an obstacle than the robot's radius are
+then taken off.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Mesh
+from pipeline.mesh import masks
+from pipeline.mesh.rays import RayCaster, sample_surface
+from pipeline.regions.params import RegionsParams
+
+logger = logging.getLogger(__name__)
+
+LAYERS = 6  # surfaces above each other that are kept in a column
+UPWARD = 0.6  # least z of a floor's normal: 53 degrees
+OBSTACLE_SAMPLES_PER_CELL = 8  # per cell's area of surface
+MAX_CAMERA_HEIGHT = 3.0  # [m] over the ground it was carried on
+TRACK_RADIUS = 0.3  # [m] round the track that the walker covered
+
+
+@dataclass(frozen=True, eq=False)
+class WalkableGrid:
+    """The grids of `Regions`, without places.
+
+    Attributes:
+        origin: (2,) low corner [m].
+        height: (X, Y) float32 [m], NaN where no floor is in reach.
+        walkable: (X, Y) bool.
+        drivable: (X, Y) bool.
+        guessed: (X, Y) bool.
+        clearance: (X, Y) float64, distance from the cell to what blocks a robot or ends the floor [m].
+    """
+
+    origin: NDArray[np.float64]
+    height: NDArray[np.float32]
+    walkable: NDArray[np.bool_]
+    drivable: NDArray[np.bool_]
+    guessed: NDArray[np.bool_]
+    clearance: NDArray[np.float64]
+
+
+def find_walkable(
+    mesh: Mesh, track: NDArray[np.floating], params: RegionsParams, rng: np.random.Generator
+) -> WalkableGrid:
+    """Where the robot's centre may be.
+
+    Args:
+        mesh: The collision mesh, oriented [m, world frame].
+        track: Camera centres (N, 3) [m].
+        params: The robot and the grid.
+        rng: For the samples of the mesh that stand for obstacles.
+
+    Raises:
+        ReconstructionError: When no floor lies under the cameras, or none of it has room for the robot.
+    """
+    origin, shape = _extent(mesh, track, params.cell)
+    layers, layer_guessed = _columns(mesh, origin, shape, params)
+    seeds = _ground_under(track, layers, origin, params)
+    if not (seeds >= 0).any():
+        raise ReconstructionError(
+            "the cameras must have been carried over a floor",
+            found=f"no level surface within {MAX_CAMERA_HEIGHT} m below any of {len(track)} camera positions",
+            remedy="capture the ground as well; or check gravity in alignment.json",
+        )
+    height, chosen = _grow(layers, seeds, params.max_step)
+    obstacle = _obstacles(mesh, origin, height, params, rng)
+    free = np.isfinite(height) & ~obstacle
+    clearance = _distance_to(~free) * params.cell
+    clear = clearance > params.radius
+    reached_level, _ = _grow(layers, seeds, params.max_drive_step)
+    level = np.isfinite(reached_level) & (np.abs(reached_level - height) < 1e-4) & free
+    clear_level = _distance_to(~level) * params.cell > params.radius
+    starts = _near_seeds(seeds, params.cell)
+    walkable = _connected(clear, starts)
+    drivable = _connected(clear_level, starts & walkable)
+    if not walkable.any():
+        raise ReconstructionError(
+            f"somewhere near the camera track a robot of radius {params.radius} m must have room",
+            found=f"{free.sum() * params.cell**2:.2f} m^2 of floor in reach, nowhere wide enough",
+            remedy="capture more of the floor, or set regions.radius for a smaller robot",
+        )
+    guessed = np.zeros(shape, bool)
+    i, j = np.nonzero(np.isfinite(height))
+    guessed[i, j] = layer_guessed[i, j, chosen[i, j]]
+    return WalkableGrid(origin, height.astype(np.float32), walkable, drivable, guessed, clearance)
+
+
+def _extent(mesh: Mesh, track: NDArray[np.floating], cell: float) -> tuple[NDArray[np.float64], tuple[int, int]]:
+    """Low corner and shape of the grid over the mesh and the track."""
+    every = np.concatenate([mesh.vertices[:, :2], track[:, :2]]).astype(np.float64)
+    low = np.floor(every.min(0) / cell - 1) * cell
+    shape = np.ceil((every.max(0) - low) / cell).astype(int) + 2
+    if shape.prod() > 4_000_000:
+        raise ReconstructionError(
+            "the floor grid must have at most 4 million cells",
+            found=f"{shape[0]} x {shape[1]} cells of {cell} m",
+            remedy="set a larger regions.cell",
+        )
+    return low, (int(shape[0]), int(shape[1]))
+
+
+def _columns(
+    mesh: Mesh, origin: NDArray[np.float64], shape: tuple[int, int], params: RegionsParams
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Heights (X, Y, LAYERS) [m] of upward surfaces with headroom, NaN-padded, and whether each was guessed."""
+    x, y = np.meshgrid(*((np.arange(n) + 0.5) * params.cell for n in shape), indexing="ij")
+    top = float(mesh.vertices[:, 2].max()) + 1.0
+    start = np.stack([x.ravel() + origin[0], y.ravel() + origin[1], np.full(x.size, top)], 1)
+    ray, distance, triangle = RayCaster(mesh).all_hits(start, np.array([0, 0, -1.0]))
+    height = top - distance.astype(np.float64)
+    # hits come from above; headroom is what lies to the hit before, of the same ray, that is not the same surface
+    above = np.full(len(ray), np.inf)
+    same = ray[1:] == ray[:-1]
+    above[1:][same] = (height[:-1] - height[1:])[same]
+    usable = (mesh.face_normals()[triangle, 2] > UPWARD) & ((above > params.height) | (above < 0.02))
+    ray, height, triangle = ray[usable], height[usable], triangle[usable]
+    rank = np.arange(len(ray)) - np.searchsorted(ray, ray)
+    kept = rank < LAYERS
+    layers = np.full((x.size, LAYERS), np.nan)
+    guessed = np.zeros((x.size, LAYERS), bool)
+    layers[ray[kept], rank[kept]] = height[kept]
+    guessed[ray[kept], rank[kept]] = mesh.guessed[mesh.triangles[triangle[kept]]].sum(1) >= 2
+    return layers.reshape(*shape, LAYERS), guessed.reshape(*shape, LAYERS)
+
+
+def _ground_under(
+    track: NDArray[np.floating], layers: NDArray[np.float64], origin: NDArray[np.float64], params: RegionsParams
+) -> NDArray[np.int64]:
+    """Layer (X, Y) of the ground within `TRACK_RADIUS` of the cameras; -1 elsewhere.
+
+    The ground is the lowest of the levels that many cameras have below them: a table under one camera is not it.
+    """
+    shape = layers.shape[:2]
+    index = np.floor((np.asarray(track)[:, :2] - origin) / params.cell).astype(int)
+    spread = int(np.ceil(TRACK_RADIUS / params.cell))
+    offsets = np.stack(np.meshgrid(*[np.arange(-spread, spread + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    offsets = offsets[np.hypot(*offsets.T) * params.cell <= TRACK_RADIUS]
+    cells = (index[:, None] + offsets).reshape(-1, 2)
+    camera = np.repeat(np.asarray(track)[:, 2], len(offsets))
+    inside = ((cells >= 0) & (cells < shape)).all(1)
+    cells, camera = cells[inside], camera[inside]
+    below = camera[:, None] - layers[cells[:, 0], cells[:, 1]]
+    candidate = (below > 0.2) & (below < MAX_CAMERA_HEIGHT)
+    heights = layers[cells[:, 0], cells[:, 1]][candidate]
+    seeds = np.full(shape, -1)
+    if not len(heights):
+        return seeds
+    width = max(params.max_drive_step, 0.04)
+    bins = np.floor(heights / width).astype(int)
+    levels, counts = np.unique(bins, return_counts=True)
+    ground = (levels[np.argmax(counts >= 0.3 * counts.max())] + 0.5) * width
+    chosen = candidate & (np.abs(layers[cells[:, 0], cells[:, 1]] - ground) < 1.5 * width)
+    rows = chosen.any(1)
+    seeds[cells[rows, 0], cells[rows, 1]] = chosen[rows].argmax(1)
+    return seeds
+
+
+@njit(cache=True)
+def _grow(
+    layers: NDArray[np.float64], seeds: NDArray[np.int64], max_step: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Flood the floor from the seeds over steps of at most `max_step`: height (X, Y), NaN = not reached, and layer."""
+    width, depth, count = layers.shape
+    height = np.full((width, depth), np.nan)
+    chosen = np.full((width, depth), -1)
+    queue = np.empty((width * depth, 2), np.int64)
+    head, tail = 0, 0
+    for i in range(width):
+        for j in range(depth):
+            if seeds[i, j] >= 0:
+                height[i, j] = layers[i, j, seeds[i, j]]
+                chosen[i, j] = seeds[i, j]
+                queue[tail, 0], queue[tail, 1] = i, j
+                tail += 1
+    while head < tail:
+        i, j = queue[head]
+        head += 1
+        for side in range(4):
+            a = i + (1 if side == 0 else -1 if side == 1 else 0)
+            b = j + (1 if side == 2 else -1 if side == 3 else 0)
+            if a < 0 or b < 0 or a >= width or b >= depth or chosen[a, b] >= 0:
+                continue
+            best, least = -1, max_step
+            for layer in range(count):
+                step = abs(layers[a, b, layer] - height[i, j])
+                if step <= least:  # false for NaN
+                    best, least = layer, step
+            if best >= 0:
+                height[a, b] = layers[a, b, best]
+                chosen[a, b] = best
+                queue[tail, 0], queue[tail, 1] = a, b
+                tail += 1
+    return height, chosen
+
+
+def _obstacles(
+    mesh: Mesh,
+    origin: NDArray[np.float64],
+    height: NDArray[np.float64],
+    params: RegionsParams,
+    rng: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Cells (X, Y) with surface between the highest step and the robot's height above the floor there.
+
+    Rays from above miss thin legs and upright sheets; evenly spread samples of the surface don't.
+    """
+    per_area = OBSTACLE_SAMPLES_PER_CELL / params.cell**2
+    count = int(np.clip(mesh.face_areas().sum() * per_area, 1000, 4_000_000))
+    samples = np.concatenate([sample_surface(mesh, count, rng)[0], mesh.vertices])
+    index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
+    inside = ((index >= 0) & (index < height.shape)).all(1)
+    i, j = index[inside].T
+    above = samples[inside, 2] - height[i, j]
+    blocked = np.zeros(height.shape, bool)
+    hit = (above > params.max_step) & (above < params.height)
+    blocked[i[hit], j[hit]] = True
+    return blocked
+
+
+def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance (X, Y) [cells] from each cell's centre to the nearest edge of a masked cell; the outside is masked."""
+    padded = np.pad(mask, 1, constant_values=True)
+    return np.maximum(masks.distance_from(padded)[1:-1, 1:-1] - 0.5, 0)
+
+
+def _near_seeds(seeds: NDArray[np.int64], cell: float) -> NDArray[np.bool_]:
+    """Cells at most a metre from the ground under the track: a robot needs more room than the walker's feet."""
+    return masks.distance_from(seeds >= 0) * cell <= 1.0
+
+
+def _connected(clear: NDArray[np.bool_], starts: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected part of `clear` (X, Y) that begins at `starts`."""
+    labels, count = masks.parts(clear)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    started = np.zeros(len(sizes), bool)
+    started[labels[starts]] = True
+    sizes[~started] = 0
+    return (labels == sizes.argmax()) & (labels > 0) if sizes.max() else np.zeros_like(clear)

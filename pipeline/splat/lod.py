@@ -1,0 +1,65 @@
+"""The `sim` level of detail: few Gaussians, without view-dependent colour, for thousands of pictures a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import SH_C0, Gaussians
+from pipeline.splat.params import SplatParams
+from pipeline.splat.raster import contiguous, rasterize, rasterize_backward
+from pipeline.splat.train import Schedule, fit
+from pipeline.splat.views import TrainingView
+
+REFIT_POSITION_RATE = 3e-5
+"""Of the refit, relative to the extent of the cameras: positions are nearly right."""
+
+
+def make_sim_level(
+    gaussians: Gaussians, views: Sequence[TrainingView], params: SplatParams, rng: np.random.Generator
+) -> Gaussians:
+    """Keep the Gaussians that the training views show most of, drop SH above degree 0, and fit the rest again.
+
+    Args:
+        gaussians: The trained splat.
+        views: The training views.
+        params: `sim_gaussians`, `sim_iterations` and the weights.
+        rng: Draws the order of views.
+    """
+    importance = shown_weight(gaussians, views)
+    kept = np.sort(np.argsort(-importance, kind="stable")[: params.sim_gaussians])
+    small = gaussians[kept]
+    small = contiguous(
+        Gaussians(small.means, small.log_scales, small.quaternions, small.opacity_logits, small.sh[:, :1])
+    )
+    if params.sim_iterations == 0:
+        return small
+    schedule = Schedule(
+        params.sim_iterations, half_from=0, whole_from=0, growth=None, position_rate=REFIT_POSITION_RATE
+    )
+    return fit(small, views, schedule, params, rng, "sim level")
+
+
+def shown_weight(gaussians: Gaussians, views: Sequence[TrainingView]) -> NDArray[np.float32]:
+    """How many pixels (N,) each Gaussian fills in all views together, at half the training size.
+
+    The sum of blending weights is the derivative of the summed red by a Gaussian's red, so grey Gaussians and a
+    backward pass of ones give it.
+    """
+    grey = Gaussians(
+        gaussians.means,
+        gaussians.log_scales,
+        gaussians.quaternions,
+        gaussians.opacity_logits,
+        np.zeros((len(gaussians), 1, 3), np.float32),
+    )
+    total = np.zeros(len(gaussians), np.float32)
+    for view in views:
+        raster = rasterize(grey, view.levels[1].camera, view.world_from_camera)
+        by_planes = np.zeros_like(raster.planes)
+        by_planes[0] = 1
+        gradients = rasterize_backward(raster, grey, by_planes, np.zeros_like(raster.transmittance))
+        total[gradients.visible] += gradients.sh[gradients.visible, 0, 0] / np.float32(SH_C0)
+    return total

@@ -1,0 +1,61 @@
+"""Parameters of the splat stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.stage import Choice, Traits
+
+
+@dataclass(frozen=True)
+class SplatParams:
+    """How the splat is trained."""
+
+    backend: Literal["auto", "cpu"] = "auto"
+    """Trainer; the CPU one is the only one yet."""
+    gaussians: int = 40_000
+    """Largest number of Gaussians."""
+    iterations: int = 3000
+    """Training steps, one view each; the schedule stretches with it."""
+    sh_degree: int = 1
+    """Degree of the view-dependent colour, 0..3."""
+    image_size: int = 0
+    """Long side of the pictures trained on [px]; 0 takes half the undistorted size, at most 480."""
+    depth_weight: float = 0.3
+    """Weight of the relative depth difference beside the photometric loss; 0 trains on pictures alone."""
+    ssim_weight: float = 0.2
+    """Share of the structural dissimilarity in the photometric loss."""
+    sim_gaussians: int = 30_000
+    """Largest number of Gaussians of the `sim` level of detail."""
+    sim_iterations: int = 300
+    """Steps that fit the `sim` level to the photos again."""
+    seed: int = 0
+    """Of the starting points and the order of views."""
+
+    def __post_init__(self) -> None:
+        if self.gaussians < 100 or self.sim_gaussians < 100:
+            raise ValueError(
+                f"gaussians and sim_gaussians must be at least 100, got {self.gaussians} and {self.sim_gaussians}"
+            )
+        if self.iterations < 1 or self.sim_iterations < 0:
+            raise ValueError(
+                "iterations must be positive and sim_iterations not negative, "
+                f"got {self.iterations} and {self.sim_iterations}"
+            )
+        if self.sh_degree not in (0, 1, 2, 3):
+            raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {self.sh_degree}")
+        if self.image_size != 0 and self.image_size < 32:
+            raise ValueError(f"image_size must be 0 (automatic) or at least 32 px, got {self.image_size}")
+        if self.depth_weight < 0 or not 0 <= self.ssim_weight <= 1:
+            raise ValueError(
+                "depth_weight must not be negative and ssim_weight lie in 0..1, "
+                f"got {self.depth_weight} and {self.ssim_weight}"
+            )
+
+
+def choose(traits: Traits, params: SplatParams) -> Choice:
+    """Pick the trainer."""
+    if params.backend != "auto":
+        return Choice(params.backend, "asked for")
+    return Choice("cpu", "runs on every machine")

@@ -1,0 +1,105 @@
+"""Held-out views and coverage: a splat that lies on the mesh passes, one that doesn't is noticed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.check.coverage import measure_coverage
+from pipeline.check.gates import THRESHOLDS, Gates, add_view_gates
+from pipeline.check.views import cast_depth, check_views
+from pipeline.geometry import Gaussians, PointCloud
+from pipeline.mesh.rays import RayCaster
+from pipeline.poses.scene import PosedScene
+from pipeline.splat.start import initial_gaussians
+from tests.synthetic import CAMERA, Room, depth_maps, posed_scene, walk
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory, room: Room) -> tuple[Path, PosedScene]:
+    """Nine views with exact poses."""
+    folder = tmp_path_factory.mktemp("poses")
+    return folder, posed_scene(folder, room, walk(9))
+
+
+@pytest.fixture(scope="module")
+def splat(room: Room) -> Gaussians:
+    """Opaque discs on what the views see, coloured as the place."""
+    camera = CAMERA.resized(160, 120)
+    poses = walk(18)
+    maps = depth_maps(room, poses, camera)
+    points = np.concatenate([m.points().reshape(-1, 3) for m in maps])
+    normals = np.concatenate([m.world_from_camera.rotate(m.normals).reshape(-1, 3) for m in maps])
+    colors = np.concatenate([room.render(camera, pose)[0].reshape(-1, 3) for pose in poses])
+    count = len(points)
+    cloud = PointCloud(
+        points.astype(np.float32),
+        normals.astype(np.float32),
+        colors,
+        np.zeros(count, np.float32),
+        np.ones(count, np.int32),
+        np.zeros(count, bool),
+    )
+    return initial_gaussians(cloud, 30_000, 1, np.random.default_rng(0), opacity=0.95, flatness=0.1)
+
+
+def shifted(splat: Gaussians, metres: float) -> Gaussians:
+    """Every Gaussian moved away from the middle of the room."""
+    out = splat.means - np.array([2.0, 1.5, 1.2], np.float32)
+    return replace(splat, means=splat.means + np.float32(metres) * out / np.linalg.norm(out, axis=1, keepdims=True))
+
+
+def verdicts(splat: Gaussians, room: Room, scene: tuple[Path, PosedScene]) -> dict[str, float | None]:
+    folder, posed = scene
+    gates = Gates({})
+    add_view_gates(gates, check_views(splat, RayCaster(room.mesh), posed.held_out, folder, 160), "160x120")
+    return {gate.name: gate.value for gate in gates.gates}
+
+
+def test_mesh_depth_is_the_rays_depth(room):
+    """Depth cast from the mesh equals the truth of the picture."""
+    pose = walk(9)[4]
+    np.testing.assert_allclose(cast_depth(RayCaster(room.mesh), CAMERA, pose), room.cast(CAMERA, pose)[1], rtol=1e-4)
+
+
+def test_splat_on_the_mesh_passes_and_a_shifted_one_fails(room, scene, splat):
+    """A splat 8 cm behind the mesh shows nearly the same picture; its depth gives it away."""
+    good, bad = verdicts(splat, room, scene), verdicts(shifted(splat, 0.08), room, scene)
+    assert good["splat_mesh_depth"] <= 0.03
+    assert bad["splat_mesh_depth"] > 2 * THRESHOLDS["splat_mesh_depth"]
+    assert bad["splat_mesh_depth"] == pytest.approx(0.07, abs=0.03)
+
+
+def test_pictures_of_another_colour_lose_psnr(room, scene, splat):
+    """A splat with its colours inverted is 10 dB worse."""
+    inverted = replace(splat, sh=-splat.sh)
+    assert verdicts(splat, room, scene)["held_out_psnr"] > verdicts(inverted, room, scene)["held_out_psnr"] + 5
+
+
+def test_without_held_out_views_the_figures_are_unknown(room, scene, splat):
+    """Nothing measured is not a pass."""
+    folder, posed = scene
+    gates = Gates({})
+    add_view_gates(gates, check_views(splat, RayCaster(room.mesh), posed.held_out[:0], folder, 160), "160x120")
+    assert [gate.passed for gate in gates.gates] == [False] * 4
+
+
+def test_coverage_shrinks_when_the_splat_leaves_the_mesh(room, scene, splat):
+    """Agreement is high for a splat on the surfaces and gone for one 20 cm behind them."""
+    caster, views = RayCaster(room.mesh), scene[1].training
+    good = measure_coverage(splat, caster, views, np.random.default_rng(0), per_distance=3)
+    bad = measure_coverage(shifted(splat, 0.2), caster, views, np.random.default_rng(0), per_distance=3)
+    assert good.trusted_distance >= 0.2
+    assert bad.trusted_distance == 0
+    assert max(bad.agreement.values()) < min(good.agreement.values())
+
+
+def test_thresholds_can_be_overruled_and_it_shows():
+    """A card's threshold counts, and the default stands beside it."""
+    gates = Gates({"coverage": 0.1})
+    gates.add("coverage", "t", 0.2, "m", ">=", "h")
+    assert gates.gates[0].passed
+    assert gates.gates[0].detail["default_threshold"] == THRESHOLDS["coverage"]

@@ -1,0 +1,40 @@
+"""Mesh parameters."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.mesh.params import MeshParams, choose
+from pipeline.stage import Traits
+
+PHOTOS = Traits(kind="photos", frames=40, has_poses=False, has_depth=False, has_gravity=False, ordered=False)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"backend": "marching"},
+        {"voxel_size": -0.01},
+        {"truncation_voxels": 1.0},
+        {"min_views": 0},
+        {"poisson_depth": 20},
+        {"island_area": -1.0},
+        {"collision_error": 0.0},
+        {"collision_triangles": 10},
+    ],
+)
+def test_refuses_impossible_values(values):
+    """The message names the field and what it got."""
+    with pytest.raises(ValueError, match=next(iter(values))):
+        MeshParams(**values)
+
+
+def test_auto_is_tsdf():
+    """Whatever the depth comes from."""
+    assert choose(PHOTOS, MeshParams()).backend == "tsdf"
+
+
+def test_what_is_asked_for_is_chosen():
+    """And said to be asked for."""
+    choice = choose(PHOTOS, MeshParams(backend="poisson"))
+    assert (choice.backend, choice.reason) == ("poisson", "asked for")

@@ -1,0 +1,91 @@
+"""The regions stage, its places and its files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.align.alignment import Alignment
+from pipeline.geometry import Similarity
+from pipeline.poses.scene import PosedScene, SparsePoints, View
+from pipeline.regions.params import RegionsParams
+from pipeline.regions.places import farthest_points
+from pipeline.regions.regions import Regions, SpawnPose
+from pipeline.regions.stage import find_regions, run
+from tests.mesh.scenes import SMALL, all_maps, built, room, track
+
+
+def equal(a: Regions, b: Regions) -> bool:
+    grids = all(
+        np.array_equal(getattr(a, n), getattr(b, n), equal_nan=n == "height")
+        for n in ("height", "walkable", "drivable", "guessed")
+    )
+    names = ("origin", "cell", "floor_height", "spawn_poses", "goals")
+    return grids and all(getattr(a, n) == getattr(b, n) for n in names)
+
+
+def test_folders_in_regions_out(tmp_path):
+    """The track comes in the scene's frame, the regions in the world's; the same as from memory."""
+    scene_from_world = Similarity(0.5, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([1.0, 2, 3]))
+    inputs = {name: tmp_path / name for name in ("poses", "align", "mesh", "out")}
+    for path in inputs.values():
+        path.mkdir()
+    none = np.zeros(0, np.int32)
+    empty = SparsePoints(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0), none, none)
+    views = tuple(View(m.name, "", SMALL, m.world_from_camera, m.held_out) for m in all_maps())
+    PosedScene(views, empty, 0.01, 1.0, {}).transformed(scene_from_world).save(inputs["poses"])
+    Alignment(scene_from_world.inverse(), "floor", 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
+    built().collision.save(inputs["mesh"] / "collision.ply")
+    run(inputs, RegionsParams(), inputs["out"])
+    assert equal(Regions.load(inputs["out"]), find_regions(built().collision, track(), RegionsParams()))
+    content = json.loads((inputs["out"] / "regions.json").read_text())
+    assert content["walkable_area_m2"] > 4
+    assert set(content["spawn_poses"][0]) == {"position", "yaw"}
+
+
+def test_spawn_poses_stand_on_free_level_floor():
+    """On drivable cells, z at the floor, clear of everything by the robot's radius."""
+    regions = find_regions(room().mesh, track(), RegionsParams())
+    assert len(regions.spawn_poses) == 8 and len(regions.goals) == 8
+    places = np.array([p.position for p in regions.spawn_poses] + list(regions.goals))
+    cells, inside = regions.cells_of(places)
+    assert inside.all()
+    assert regions.drivable[tuple(cells.T)].all()
+    assert np.abs(places[:, 2]).max() < 1e-3
+    assert regions.floor_height == pytest.approx(0, abs=1e-4)
+
+
+def test_places_are_spread():
+    """No two nearer than 0.6 m in a room of 12 m^2."""
+    regions = find_regions(room().mesh, track(), RegionsParams())
+    places = np.array([p.position for p in regions.spawn_poses] + list(regions.goals))
+    distance = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.eye(len(places)) * 9
+    assert distance.min() > 0.5
+
+
+def test_spawn_poses_look_into_the_open():
+    """Half a metre ahead is still walkable."""
+    regions = find_regions(room().mesh, track(), RegionsParams())
+    ahead = np.array([pose.world_from_base.apply([0.5, 0, 0]) for pose in regions.spawn_poses])
+    cells, _ = regions.cells_of(ahead)
+    assert regions.walkable[tuple(cells.T)].all()
+
+
+def test_a_base_frame_is_x_forward_z_up():
+    """Yaw 90 degrees looks along +y."""
+    pose = SpawnPose((1.0, 2.0, 0.1), np.pi / 2).world_from_base
+    assert pose.apply([1, 0, 0]) == pytest.approx([1, 3, 0.1])
+    assert pose.apply([0, 0, 1]) == pytest.approx([1, 2, 1.1])
+
+
+def test_farthest_points_reach_the_corners():
+    """From one corner of a square the opposite one comes next, then the other two."""
+    points = np.array([[0, 0], [1, 0], [0.5, 0.5], [0, 1.1], [1, 1.2]], float)
+    assert farthest_points(points, 4, 0).tolist() == [0, 4, 3, 1]
+
+
+def test_equal_runs_give_equal_regions():
+    """Samples are seeded."""
+    assert equal(*(find_regions(built().collision, track(), RegionsParams()) for _ in range(2)))

@@ -1,0 +1,159 @@
+"""The rasteriser against the brute-force float64 reference: pictures, and gradients by finite differences of it."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from pipeline.geometry import Camera, Gaussians, Pose
+from pipeline.splat.raster import Cutoffs, rasterize, rasterize_backward, render
+from tests.splat.conftest import SMALL_CAMERA, SMALL_POSE, scatter
+from tests.splat.reference import render_reference
+
+# Small enough that what is cut off rounds to nothing, and above e^-12, where the kernels' exponential ends.
+SMOOTH = Cutoffs(alpha=8e-6, transmittance=0.0)
+FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
+
+
+def _float64(gaussians: Gaussians) -> Gaussians:
+    return Gaussians(*(getattr(gaussians, name).astype(np.float64) for name in FIELDS))
+
+
+@pytest.mark.parametrize(("count", "scale"), [(60, 0.25), (400, 0.08), (30, 1.0)])
+def test_picture_matches_reference(rng, count, scale):
+    """Colour and alpha within 2e-3, depth within 2e-3 of the scene's depth."""
+    scene = scatter(count, rng, scale=scale)
+    picture = render(scene, SMALL_CAMERA, SMALL_POSE, median=True)
+    expected = render_reference(scene, SMALL_CAMERA, SMALL_POSE)
+    alpha = 1 - expected.transmittance
+    assert np.abs(picture.rgb - expected.rgb).max() < 2e-3
+    assert np.abs(picture.alpha - alpha).max() < 2e-3
+    solid = alpha > 0.1
+    assert np.abs(picture.depth - expected.depth_sum / np.maximum(alpha, 1e-9))[solid].max() < 1e-2
+    assert picture.median_depth is not None
+    # where the transmittance passes close to one half, rounding decides which of two Gaussians it is
+    assert (np.abs(picture.median_depth - expected.median) < 1e-3).mean() > 0.995
+
+
+def test_background_shines_through(gaussians):
+    """The background gets the light that passes all Gaussians."""
+    plain = render(gaussians, SMALL_CAMERA, SMALL_POSE)
+    lit = render(gaussians, SMALL_CAMERA, SMALL_POSE, background=(0.2, 0.5, 1.0))
+    np.testing.assert_allclose(lit.rgb - plain.rgb, (1 - plain.alpha)[..., None] * [0.2, 0.5, 1.0], atol=1e-6)
+
+
+def test_depth_is_zero_where_nothing_is(rng):
+    """Empty pixels have no depth, no alpha and no colour."""
+    scene = scatter(2, rng, scale=0.05)
+    picture = render(scene, SMALL_CAMERA, SMALL_POSE, median=True)
+    empty = picture.alpha < 0.05
+    assert empty.any()
+    assert not empty.all()
+    assert (picture.depth[empty] == 0).all()
+    assert picture.median_depth is not None
+    assert (picture.median_depth[empty] == 0).all()
+
+
+def test_nothing_in_view_gives_the_background(gaussians):
+    """A camera that looks away sees the background only."""
+    away = SMALL_POSE @ Pose(np.diag([-1.0, 1.0, -1.0]), np.zeros(3))
+    picture = render(gaussians, SMALL_CAMERA, away, background=(0.1, 0.2, 0.3))
+    np.testing.assert_array_equal(picture.rgb, np.broadcast_to(np.float32([0.1, 0.2, 0.3]), picture.rgb.shape))
+
+
+def test_huge_gaussian_beside_the_camera_stays_finite(rng):
+    """Gaussians near the camera plane, far beside the picture, don't blow up."""
+    scene = scatter(5, rng, scale=2.0)
+    scene.means[0] = SMALL_POSE.apply([3.0, 0.1, 0.03])
+    picture = render(scene, SMALL_CAMERA, SMALL_POSE)
+    expected = render_reference(scene, SMALL_CAMERA, SMALL_POSE)
+    assert np.isfinite(picture.rgb).all()
+    assert np.abs(picture.rgb - expected.rgb).max() < 2e-3
+
+
+def test_distorted_camera_is_refused(gaussians):
+    """The message names the remedy."""
+    camera = Camera(40, 36, 45, 47, 20, 17, (0.1, 0, 0, 0))
+    with pytest.raises(ValueError, match="undistort"):
+        render(gaussians, camera, SMALL_POSE)
+
+
+def _planes_loss(reference, by_planes: np.ndarray, by_transmittance: np.ndarray) -> float:
+    planes = np.concatenate([np.moveaxis(reference.rgb, -1, 0), reference.depth_sum[None]])
+    return float((planes * by_planes).sum() + (reference.transmittance * by_transmittance).sum())
+
+
+@pytest.mark.parametrize("sh_count", [1, 4, 9, 16])
+def test_gradients_match_finite_differences(rng, sh_count):
+    """Every parameter within 0.5 %, for a loss on colour, depth and alpha together; clipped slopes and SH included."""
+    scene = scatter(40, rng)
+    exact = _float64(scene)
+    height, width = SMALL_CAMERA.height, SMALL_CAMERA.width
+    by_planes, by_transmittance = rng.normal(size=(4, height, width)), rng.normal(size=(height, width))
+    by_planes[3] *= 0.3
+    raster = rasterize(scene, SMALL_CAMERA, SMALL_POSE, sh_count=sh_count, cutoffs=SMOOTH)
+    padded_planes, padded = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
+    padded_planes[:, :height, :width], padded[:height, :width] = by_planes, by_transmittance
+    gradients = rasterize_backward(raster, scene, padded_planes, padded)
+
+    def loss() -> float:
+        reference = render_reference(exact, SMALL_CAMERA, SMALL_POSE, alpha_cutoff=0.0, sh_count=sh_count)
+        return _planes_loss(reference, by_planes, by_transmittance)
+
+    step = 1e-6
+    for name in FIELDS:
+        values, analytic = getattr(exact, name).reshape(-1), getattr(gradients, name).reshape(-1)
+        used = len(values) if name != "sh" else None
+        candidates = np.arange(len(values)) if used else np.arange(len(values)).reshape(-1, 16, 3)[:, :sh_count].ravel()
+        chosen = rng.choice(candidates, min(len(candidates), 48), replace=False)
+        numeric = np.empty(len(chosen))
+        for k, index in enumerate(chosen):
+            kept = values[index]
+            values[index] = kept + step
+            above = loss()
+            values[index] = kept - step
+            numeric[k] = (above - loss()) / (2 * step)
+            values[index] = kept
+        error = np.linalg.norm(analytic[chosen] - numeric) / np.linalg.norm(numeric)
+        assert error < 5e-3, f"{name}: relative error {error:.4f}"
+
+
+def test_position_gradient_comes_through_the_view_direction(rng):
+    """With an opaque wall of one colour function, moving Gaussians sideways changes colour through SH alone."""
+    scene = scatter(40, rng)
+    raster = rasterize(scene, SMALL_CAMERA, SMALL_POSE, cutoffs=SMOOTH)
+    ones, zeros = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
+    ones[:3] = 1
+    with_sh = rasterize_backward(raster, scene, ones, zeros).means
+    flat = rasterize(scene, SMALL_CAMERA, SMALL_POSE, sh_count=1, cutoffs=SMOOTH)
+    without = rasterize_backward(flat, scene, ones, zeros).means
+    assert np.linalg.norm(with_sh - without) > 0.01 * np.linalg.norm(with_sh)
+
+
+def test_unused_coefficients_get_no_gradient(gaussians):
+    """Coefficients above the degree in use stay where they are."""
+    raster = rasterize(gaussians, SMALL_CAMERA, SMALL_POSE, sh_count=4)
+    gradients = rasterize_backward(raster, gaussians, np.ones_like(raster.planes), np.zeros_like(raster.transmittance))
+    assert (gradients.sh[gradients.visible, 4:] == 0).all()
+    assert (gradients.sh[gradients.visible, :4] != 0).any()
+
+
+def test_any_number_of_threads_gives_the_same_bits(rng):
+    """Pictures and gradients are bit-identical with one thread and with all."""
+    scene = scatter(500, rng, scale=0.1)
+    camera = SMALL_CAMERA.resized(120, 108)
+    results = []
+    threads = numba.get_num_threads()
+    try:
+        for count in (1, threads):
+            numba.set_num_threads(count)
+            raster = rasterize(scene, camera, SMALL_POSE)
+            gradients = rasterize_backward(
+                raster, scene, raster.planes - np.float32(0.3), np.ones_like(raster.transmittance)
+            )
+            results.append((raster.planes, *(getattr(gradients, name)[gradients.visible] for name in FIELDS)))
+    finally:
+        numba.set_num_threads(threads)
+    for one, many in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, many)

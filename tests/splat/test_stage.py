@@ -1,0 +1,87 @@
+"""The stage from folders to folder."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.align.alignment import Alignment
+from pipeline.depth.maps import save_depth_map, write_index
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import PointCloud, Similarity, matrix_from_rotvec
+from pipeline.splat.params import SplatParams
+from pipeline.splat.ply import load_splat
+from pipeline.splat.stage import run
+from tests.synthetic import CAMERA, depth_maps, posed_scene, walk
+
+WORLD_FROM_SCENE = Similarity(1.5, matrix_from_rotvec([0.1, 0.4, -0.3]), np.array([1.0, -2.0, 0.5]))
+PARAMS = SplatParams(gaussians=3000, iterations=60, sim_gaussians=1000, sim_iterations=20, image_size=160)
+
+
+@pytest.fixture(scope="module")
+def inputs(room, tmp_path_factory):
+    """Folders of all stages before; the world is not the frame of the poses."""
+    root = tmp_path_factory.mktemp("build")
+    folders = {name: root / name for name in ("poses", "depth", "align", "points")}
+    for folder in folders.values():
+        folder.mkdir()
+    camera, poses = CAMERA.resized(160, 120), walk(9)
+    posed_scene(folders["poses"], room, poses, camera)
+    maps = depth_maps(room, poses, camera)
+    for depth_map in maps:
+        save_depth_map(folders["depth"], depth_map)
+    write_index(folders["depth"], [m.name for m in maps], "truth", {})
+    Alignment(WORLD_FROM_SCENE, "truth", 0.1, "sensor", 0.01, True, {}).save(folders["align"])
+    points = np.concatenate([m.points()[::4, ::4].reshape(-1, 3) for m in maps[1:4]])
+    count = len(points)
+    cloud = PointCloud(
+        points.astype(np.float32),
+        np.zeros((count, 3), np.float32),
+        np.full((count, 3), 128, np.uint8),
+        np.full(count, 0.01, np.float32),
+        np.full(count, 2, np.int32),
+        np.zeros(count, bool),
+    )
+    cloud.transformed(WORLD_FROM_SCENE).save(folders["points"] / "cloud.npz")
+    return folders
+
+
+def test_stage_writes_both_splats_in_the_world_frame(inputs, tmp_path):
+    """Splat and sim level open again, lie where the world's room is, and the report tells how they were trained."""
+    run(inputs, PARAMS, tmp_path)
+    splat, sim = load_splat(tmp_path / "splat.ply"), load_splat(tmp_path / "sim.ply")
+    assert len(splat) == 3000
+    assert len(sim) == 1000
+    assert sim.sh.shape[1] == 1
+    corners = WORLD_FROM_SCENE.apply([[x, y, z] for x in (0, 4) for y in (0, 3) for z in (0, 2.5)])
+    inside = ((splat.means > corners.min(0) - 0.3) & (splat.means < corners.max(0) + 0.3)).all(1)
+    assert inside.mean() > 0.97
+    report = json.loads((tmp_path / "training.json").read_text())
+    assert report["iterations"] == 60
+    assert report["antialiasing"] == "classic"
+    assert report["views"] == 7  # nine, two of them held out
+    assert report["train"]["psnr"] > 15
+    assert report["train"]["depth_difference_median"] < 0.2
+    assert report["cpu_seconds"]["training"] > 0
+    assert cv2.imread(str(tmp_path / "preview.png")) is not None
+
+
+def test_two_runs_write_the_same_bytes(inputs, tmp_path):
+    """The build may be killed and repeated."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        run(inputs, PARAMS, tmp_path / name)
+    for file in ("splat.ply", "sim.ply", "preview.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_empty_cloud_is_an_error_with_a_remedy(inputs, tmp_path):
+    """Not a crash deep inside."""
+    cloud = PointCloud.load(inputs["points"] / "cloud.npz")
+    (tmp_path / "points").mkdir()
+    cloud[:2].save(tmp_path / "points" / "cloud.npz")
+    with pytest.raises(ReconstructionError, match="point cloud"):
+        run({**inputs, "points": tmp_path / "points"}, PARAMS, tmp_path)

@@ -1,0 +1,143 @@
+"""Training runs on the synthetic room, small enough for a test."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+from pipeline.geometry import PointCloud
+from pipeline.splat.lod import make_sim_level, shown_weight
+from pipeline.splat.loss import psnr
+from pipeline.splat.optimizer import FIELDS
+from pipeline.splat.params import SplatParams
+from pipeline.splat.raster import render
+from pipeline.splat.supervision import depth_in_view
+from pipeline.splat.train import Schedule, scene_extent, train
+from pipeline.splat.views import training_view
+from tests.synthetic import CAMERA, depth_maps, walk
+
+SMALL = CAMERA.resized(160, 120)
+
+
+@pytest.fixture(scope="module")
+def views(room):
+    """Twelve views with exact depth, every fourth of them kept for comparison."""
+    poses = walk(12)
+    made = []
+    for pose, depth_map in zip(poses, depth_maps(room, poses, SMALL), strict=True):
+        photo, _ = room.render(SMALL, pose)
+        made.append(training_view(depth_map.name, photo, SMALL, pose, depth_in_view(depth_map, SMALL, pose)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def cloud(room, views) -> PointCloud:
+    """Points of three views' depth, grey: colour must come from the photos."""
+    maps = depth_maps(room, walk(12), SMALL)[1::4]
+    points = np.concatenate([m.points()[::5, ::5].reshape(-1, 3) for m in maps])
+    normals = np.concatenate([m.world_from_camera.rotate(m.normals[::5, ::5]).reshape(-1, 3) for m in maps])
+    count = len(points)
+    return PointCloud(
+        points.astype(np.float32),
+        normals.astype(np.float32),
+        np.full((count, 3), 128, np.uint8),
+        np.full(count, 0.01, np.float32),
+        np.full(count, 3, np.int32),
+        np.zeros(count, bool),
+    )
+
+
+def _fit(gaussians, views) -> tuple[float, float]:
+    """Mean PSNR and median depth difference [m]."""
+    figures, differences = [], []
+    for view in views:
+        level = view.levels[0]
+        picture = render(gaussians, level.camera, view.world_from_camera)
+        figures.append(psnr(picture.rgb.clip(0, 1), np.moveaxis(level.photo, 0, -1) / 255))
+        known = level.depth.depth > 0
+        differences.append(np.abs(picture.depth - level.depth.depth)[known])
+    return float(np.mean(figures)), float(np.median(np.concatenate(differences)))
+
+
+@pytest.fixture(scope="module")
+def trained(views, cloud):
+    """A short training on the views that are not kept."""
+    params = SplatParams(gaussians=6000, iterations=400, depth_weight=0.3)
+    return train([v for i, v in enumerate(views) if i % 4], cloud, params, np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_training_gets_pictures_and_depth_right(views, trained):
+    """Views never trained on: pictures well above the grey start, surfaces within 2 cm in the median."""
+    figure, difference = _fit(trained, views[::4])
+    assert len(trained) == 6000
+    assert figure > 23
+    assert difference < 0.02
+
+
+@pytest.mark.slow
+def test_sim_level_is_small_and_close(views, trained, rng):
+    """Half the Gaussians, SH 0, at most 2 dB worse on the training views."""
+    params = SplatParams(sim_gaussians=3000, sim_iterations=60)
+    kept = [v for i, v in enumerate(views) if i % 4]
+    sim = make_sim_level(trained, kept, params, rng)
+    assert len(sim) == 3000
+    assert sim.sh.shape[1] == 1
+    assert _fit(sim, kept)[0] > _fit(trained, kept)[0] - 2
+
+
+def test_same_seed_gives_the_same_bits_with_any_threads(views, cloud):
+    """Two runs, one of them on a single thread, agree in every bit; another seed does not."""
+    params = SplatParams(gaussians=2000, iterations=40)
+    threads = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        one = train(views, cloud, params, np.random.default_rng(3))
+    finally:
+        numba.set_num_threads(threads)
+    many = train(views, cloud, params, np.random.default_rng(3))
+    other = train(views, cloud, params, np.random.default_rng(4))
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
+    assert len(other) != len(one) or (other.means != one.means).any()
+
+
+def test_observer_sees_the_run(views, cloud):
+    """Called as it goes, with Gaussians that can be rendered."""
+    seen = []
+    train(
+        views, cloud, SplatParams(gaussians=1000, iterations=100), np.random.default_rng(0), lambda *a: seen.append(a)
+    )
+    assert [done for done, _ in seen] == [50, 100]
+    assert len(seen[-1][1]) == 1000
+
+
+def test_no_views_are_refused(cloud):
+    """Nothing to train on is an error, not an endless loop."""
+    with pytest.raises(ValueError, match="at least one view"):
+        train([], cloud, SplatParams(), np.random.default_rng(0))
+
+
+def test_weight_shown_counts_pixels(views, trained):
+    """The weights of all Gaussians in one view add up to its summed alpha at half size."""
+    view = views[0]
+    alpha = render(trained, view.levels[1].camera, view.world_from_camera).alpha
+    np.testing.assert_allclose(shown_weight(trained, [view]).sum(), alpha.sum(), rtol=1e-3)
+
+
+def test_schedule_goes_from_coarse_to_fine():
+    """Quarter size first, whole size last; SH degrees come one by one."""
+    schedule = Schedule(1000)
+    levels = [schedule.level(share) for share in np.linspace(0, 0.999, 50)]
+    assert levels[0] == 2
+    assert levels[-1] == 0
+    assert (np.diff(levels) <= 0).all()
+    assert [schedule.sh_degree(share) for share in (0, 0.3, 0.55, 0.9)] == [0, 1, 2, 3]
+
+
+def test_extent_is_the_radius_of_the_cameras(views):
+    """From which positions get their learning rate."""
+    centers = np.array([view.world_from_camera.translation for view in views])
+    expected = np.linalg.norm(centers - centers.mean(0), axis=1).max()
+    assert expected < scene_extent(views) < 1.2 * expected
