@@ -5,6 +5,8 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 WORKERS ?= 2
 OUT ?= bundles
 
@@ -22,37 +24,41 @@ setup: $(STAMP) ## make .venv and install splatyard with its pinned dependencies
 $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
 		|| { echo "on Debian or Ubuntu: apt-get install -y $(APT_PACKAGES)"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[dev]'
+	$(INSTALL) --editable .
+	@touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(INSTALL) --editable '.[dev]'
 	@touch $@
 
 demo: setup ## build the sample capture into a bundle and show its quality
 	$(BIN)/splatyard build scene_cards/samples/hall --name hall --out $(OUT)
 
-test: setup ## run the whole test suite
+test: $(DEV_STAMP) ## run the whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-lint: setup ## ruff, and who may import whom
+lint: $(DEV_STAMP) ## ruff, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 
-types: setup ## pyright
+types: $(DEV_STAMP) ## pyright
 	$(BIN)/pyright
 
-docs: setup ## check that every command, snippet and link in README and docs works
+docs: $(DEV_STAMP) ## check that every command, snippet and link in README and docs works
 	$(BIN)/python -m pytest tests/test_docs.py
 
-bench: setup ## measure the figures of docs/benchmarks.md
+bench: $(DEV_STAMP) ## measure the figures of docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py
 
-wheel-test: setup ## build the wheel, install it into a bare venv, run its doctor and a tiny build
+wheel-test: $(DEV_STAMP) ## build the wheel, install it into a bare venv, run its doctor and a tiny build
 	sh scripts/wheel_test.sh $(BIN)/python
 
-format: setup ## let ruff format and fix the code
+format: $(DEV_STAMP) ## let ruff format and fix the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: setup ## pin the dependencies anew
+lock: $(DEV_STAMP) ## pin the dependencies anew
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 		--output-file requirements.lock pyproject.toml

@@ -9,14 +9,15 @@ from typing import Any
 # Set before Prefect is imported: a laptop without network must not log telemetry errors.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 don't do on a busy laptop
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed
 from prefect.tasks import Task
 
+from flows.server import api_url
 from pipeline.building import BuildRequest, BuildResult, run_plan
 from pipeline.building import plan as make_plan
 from pipeline.engine import PlannedStage, execute
@@ -68,4 +69,5 @@ def run(request: BuildRequest) -> BuildResult:
     planned = make_plan(request)
     if not planned.pending:
         return run_plan(planned)
-    return build_flow(planned.name, request)
+    with temporary_settings({PREFECT_API_URL: PREFECT_API_URL.value() or api_url()}):
+        return build_flow(planned.name, request)

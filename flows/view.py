@@ -32,7 +32,7 @@ FLOOR_LIFT = 0.01
 """The walkable floor is drawn so far above itself [m], or it would flicker with the mesh."""
 SPAWN_ARROW = 0.35
 """Length of the arrow along a spawn pose's x [m]."""
-FRUSTUM_DEPTH = 0.12
+FRUSTUM_DEPTH = 0.08
 """Size of a camera's frustum [m]."""
 
 
@@ -83,6 +83,7 @@ def _add_switch(server: viser.ViserServer, label: str, root: str, *, visible: bo
 
 
 def _add_splat(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
+    """The full splat in its mean colours: viser draws no view-dependent ones."""
     splat = bundle.splat()
     server.scene.add_gaussian_splats(
         f"{root}/gaussians",
@@ -162,7 +163,7 @@ def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
             fov=2 * np.arctan2(shot.camera.height / 2, shot.camera.fy),
             aspect=shot.camera.width / shot.camera.height,
             scale=FRUSTUM_DEPTH,
-            thickness=0.004,
+            thickness=0.002,
             color=HELD_OUT_COLOR if shot.held_out else CAMERA_COLOR,
             image=None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB),
             wxyz=quaternion_from_matrix(shot.world_from_camera.rotation),
@@ -181,14 +182,14 @@ def _stand_at_first_camera(server: viser.ViserServer, bundle: Bundle) -> None:
 
 def quality_markdown(gates: tuple[Gate, ...]) -> str:
     """The gates as a Markdown table."""
-    verdicts = {True: "passed", False: "**FAILED**", None: "does not apply"}
-    rows = ["| gate | figure | threshold | |", "| --- | ---: | ---: | --- |"]
+    verdicts = {True: "ok", False: "**FAILED**", None: "n/a"}
+    rows = ["| gate | figure | must be | |", "| --- | ---: | ---: | --- |"]
     for gate in gates:
-        value = "-" if gate.value is None else f"{gate.value:.4g} {gate.unit}"
-        title = gate.title.replace("|", "/")
-        rows.append(
-            f"| {title} | {value} | {gate.comparison} {gate.threshold:.4g} {gate.unit} | {verdicts[gate.passed]} |"
-        )
+        title, unit = gate.title.replace("|", "/"), gate.unit.replace("degrees", "°")
+        value = "-" if gate.value is None else f"{gate.value:.3g} {unit}"
+        limit = f"{'≤' if gate.comparison == '<=' else '≥'} {gate.threshold:.3g} {unit}"
+        cells = [text.strip().replace(" ", "\N{NO-BREAK SPACE}") for text in (value, limit)]
+        rows.append(f"| {title} | {cells[0]} | {cells[1]} | {verdicts[gate.passed]} |")
     return "\n".join(rows)
 
 

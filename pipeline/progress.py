@@ -1,4 +1,4 @@
-"""Progress bars with ETA for work that lasts longer than two seconds."""
+"""Progress bars with ETA for work that lasts longer than two seconds; none where nobody looks (a file, a pipe)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ SHOW_AFTER_SECONDS = 2.0
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield the items; a bar appears once the loop has run for two seconds."""
-    yield from tqdm(items, desc=description, total=total, delay=SHOW_AFTER_SECONDS, leave=False, dynamic_ncols=True)
+    yield from tqdm(
+        items, desc=description, total=total, delay=SHOW_AFTER_SECONDS, leave=False, dynamic_ncols=True, disable=None
+    )
 
 
 @contextmanager
 def bar(total: int, description: str) -> Iterator[tqdm]:  # pyright: ignore[reportMissingTypeArgument]
     """Give a bar to `update(n)` and `set_postfix_str(text)` by hand."""
     with tqdm(
-        total=total, desc=description, delay=SHOW_AFTER_SECONDS, leave=False, dynamic_ncols=True, mininterval=0.5
+        total=total, desc=description, delay=SHOW_AFTER_SECONDS, leave=False, dynamic_ncols=True, disable=None
     ) as shown:
         yield shown

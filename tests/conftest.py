@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `tests.synthetic` imports in importlib mode
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that `tests.synthetic` imports in importlib mode
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # Set before numba is imported: workers that compile for one cache at once can mix up its files.
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba" / worker))
 
 
 @pytest.fixture

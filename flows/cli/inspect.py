@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _show(bundle: Bundle) -> None:
     title = f"{manifest.name}@{manifest.version}"
     tables.show(tables.plain_table(title, ["what", "is"], ((name, escape(text)) for name, text in facts(bundle))))
     tables.show(tables.gates_table(bundle.quality.gates))
-    figures = ((escape(name), escape(_text(value))) for name, value in bundle.quality.figures.items())
+    figures = ((escape(name), escape(text)) for name, text in flat(bundle.quality.figures))
     tables.show(tables.plain_table("further figures", ["figure", "value"], figures))
     stages = ((s.name, s.backend, escape(s.reason), s.key) for s in manifest.provenance.stages)
     tables.show(tables.plain_table("stages", ["stage", "backend", "why", "key"], stages))
@@ -89,5 +89,18 @@ def _measured(source: str, sigma: float | None, unit: str, factor: float) -> str
     return f"{source}, a guess" if sigma is None else f"{source} ± {sigma * factor:.3g} {unit}"
 
 
+def flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted name and text of every value of nested figures."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _text(value)
+
+
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return str(value)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from pipeline.align.surfaces import Surfaces
 from pipeline.capture.model import Capture
-from pipeline.geometry import Pose, angle_deg
 from pipeline.poses.scene import View
 
 Array = NDArray[np.float64]

@@ -17,7 +17,7 @@ DROP_HEIGHT = 0.35  # [m] of the sphere's lowest point over the floor
 SECONDS, TIME_STEP = 3.0, 0.004
 TOLERANCE = 0.02  # [m] of the resting height
 FALLEN = 0.1  # [m] below the floor: through it
-LEAST_DROPS, MOST_DROPS = 100, 400
+LEAST_DROPS = 100
 HOLE_STRIDE = 7  # one of so many fine cells of a hole gets a sphere
 ANGULAR_DAMPING = 20.0  # spheres roll on the least slope; this stands in for rolling friction
 
@@ -76,8 +76,8 @@ def _starts(regions: Regions) -> NDArray[np.float64]:
     """Sphere centres (N, 3) [m] over walkable cells, on a square grid with at least 100 of them where there is room."""
     cells = np.argwhere(regions.walkable)
     stride = max(1, int(np.sqrt(len(cells) / LEAST_DROPS)))
-    while len(chosen := cells[(cells % stride == stride // 2).all(1)]) > MOST_DROPS:
-        stride += 1
+    while len(chosen := cells[(cells % stride == stride // 2).all(1)]) < LEAST_DROPS and stride > 1:
+        stride -= 1
     height = regions.height[tuple(chosen.T)].astype(np.float64)
     return np.column_stack([regions.centres()[tuple(chosen.T)], height + DROP_HEIGHT + RADIUS])
 

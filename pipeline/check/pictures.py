@@ -33,16 +33,25 @@ def write_view_pictures(checks: Sequence[ViewCheck], folder: Path, count: int) -
     return names
 
 
-def write_mesh_pictures(mesh: Mesh, folder: Path) -> list[str]:
-    """The mesh from four sides above (walls seen from behind are left out) and straight from the top."""
+def write_mesh_pictures(mesh: Mesh, track: NDArray[np.floating], folder: Path) -> list[str]:
+    """The mesh from four sides and from the top; surfaces seen from behind are left out, which opens a room.
+
+    Args:
+        mesh: In the world frame.
+        track: Camera centres (N, 3): a place captured from one side only is shown from that side.
+        folder: Where to write.
+    """
     used = mesh.vertices[np.unique(mesh.triangles)]
     low, high = np.percentile(used, 1, axis=0), np.percentile(used, 99, axis=0)
     centre, reach = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
     camera = Camera(480, 360, 480.0, 480.0, 240.0, 180.0)
-    sides = [
-        _look_at(centre + 2.3 * reach * np.array([np.cos(a), np.sin(a), 0.75]), centre) for a in (0.6, 2.2, 3.7, 5.3)
-    ]
-    pictures = [shaded_view(mesh, camera, pose, cull_back=True) for pose in sides]
+    towards = np.mean(track, axis=0) - centre
+    one_sided = np.linalg.norm(towards[:2]) > 0.3 * reach
+    middle = np.arctan2(towards[1], towards[0])
+    azimuths = middle + np.array([-0.9, -0.3, 0.3, 0.9]) if one_sided else np.array([0.6, 2.2, 3.7, 5.3])
+    slope = 0.25 if one_sided else 0.75
+    eyes = [centre + 2.0 * reach * np.array([np.cos(a), np.sin(a), slope]) for a in azimuths]
+    pictures = [shaded_view(mesh, camera, _look_at(eye, centre), cull_back=True) for eye in eyes]
     grid = np.concatenate([np.concatenate(pictures[:2], 1), np.concatenate(pictures[2:], 1)], 0)
     write_jpeg(folder / "mesh.jpg", grid)
     top = _look_at(centre + np.array([0.0, -1e-3, 2.6 * reach]), centre)

@@ -72,7 +72,7 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
     pictures = out_dir / "pictures"
     pictures.mkdir()
     views = write_view_pictures(checks, pictures, params.pictures)
-    meshes = write_mesh_pictures(mesh, pictures)
+    meshes = write_mesh_pictures(mesh, track, pictures)
     captions = [(f"pictures/{name}", caption) for name, caption in views]
     page = quality_page(quality, "Quality of the bundle", captions, [f"pictures/{name}" for name in meshes])
     (out_dir / "quality.html").write_text(page)

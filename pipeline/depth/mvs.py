@@ -28,7 +28,9 @@ from pipeline.depth.parallel import map_in_order
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import (
     COST_CAP,
+    NARROW_WINDOW,
     PLANE_CHANNELS,
+    WIDE_WINDOW,
     pack_texels,
     random_planes,
     sweep_planes,
@@ -42,7 +44,7 @@ from pipeline.progress import bar
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pass:
     """One round of PatchMatch.
 
@@ -53,6 +55,7 @@ class Pass:
         propagated: Neighbours' hypotheses tried per pixel and sweep.
         perturbed: Random hypotheses tried per pixel and sweep.
         kept_sources: Source views looked at per pixel after the first cost.
+        window: (2, 32) offsets of the samples that are compared.
         geometric_weight: Cost per pixel of disagreement with the source views' depth.
     """
 
@@ -62,15 +65,18 @@ class Pass:
     propagated: int
     perturbed: int
     kept_sources: int
+    window: NDArray[np.float32]
     geometric_weight: float = 0.0
 
 
 PASSES = (
-    Pass(level=2, sweeps=4, amplitude=0.2, propagated=8, perturbed=4, kept_sources=64),
-    Pass(level=1, sweeps=2, amplitude=0.04, propagated=5, perturbed=3, kept_sources=4),
-    Pass(level=0, sweeps=1, amplitude=0.01, propagated=3, perturbed=2, kept_sources=4),
+    Pass(level=2, sweeps=4, amplitude=0.2, propagated=8, perturbed=4, kept_sources=64, window=WIDE_WINDOW),
+    Pass(level=1, sweeps=2, amplitude=0.04, propagated=5, perturbed=3, kept_sources=4, window=WIDE_WINDOW),
+    Pass(level=0, sweeps=1, amplitude=0.01, propagated=3, perturbed=2, kept_sources=4, window=WIDE_WINDOW),
 )
-GEOMETRIC_PASS = Pass(0, 1, 0.005, propagated=3, perturbed=2, kept_sources=4, geometric_weight=0.1)
+GEOMETRIC_PASS = Pass(
+    0, 1, 0.005, propagated=3, perturbed=2, kept_sources=4, window=NARROW_WINDOW, geometric_weight=0.1
+)
 BEST_VIEWS = 3
 EXTRA_NEIGHBOURS = 2
 """Neighbours looked at for agreement, beyond those that were matched."""
@@ -271,6 +277,7 @@ class _Stereo:
             np.float32(stage.geometric_weight),
             _intrinsics(level.cameras[index]),
             found.inverse_depth,
+            stage.window,
             np.float32(stage.amplitude),
             stage.sweeps,
             stage.propagated,

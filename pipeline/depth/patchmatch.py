@@ -26,11 +26,21 @@ COST_CAP = np.float32(1.0)
 
 _COMPILE: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
 
-# 6x6 samples at every second pixel without the corners: 32, a whole number of vector registers.
-_WINDOW = [(x, y) for y in range(-5, 6, 2) for x in range(-5, 6, 2) if not (abs(x) == 5 and abs(y) == 5)]
-_SAMPLES = len(_WINDOW)
-_WINDOW_X = np.array([x for x, _ in _WINDOW], np.float32)
-_WINDOW_Y = np.array([y for _, y in _WINDOW], np.float32)
+_SAMPLES = 32
+"""A whole number of vector registers."""
+
+
+def _window(offsets: list[tuple[int, int]]) -> NDArray[np.float32]:
+    return np.array(offsets[:_SAMPLES], np.float32).T.copy()
+
+
+WIDE_WINDOW = _window([(x, y) for y in range(-5, 6, 2) for x in range(-5, 6, 2) if not (abs(x) == 5 and abs(y) == 5)])
+"""(2, 32) offsets x and y: 6x6 samples at every second pixel, without the corners. Sure, but widens what is near."""
+NARROW_WINDOW = _window(
+    sorted(((x, y) for y in range(-3, 4) for x in range(-3, 4)), key=lambda o: o[0] ** 2 + o[1] ** 2)
+)
+"""(2, 32) offsets: the 32 pixels nearest to the centre. Keeps edges, once the depth is nearly right."""
+
 # Upward; turned by quarter turns for the other three directions.
 _NEAR = np.array([(0, -1), (-1, -2), (1, -2), (-2, -3), (2, -3), (-3, -4), (3, -4)], np.int64)
 _FAR = np.array([(0, -3 - 2 * k) for k in range(6)], np.int64)
@@ -132,13 +142,13 @@ def upsample_planes(coarse: NDArray[np.float32], height: int, width: int) -> NDA
 
 
 @njit(**_COMPILE)
-def _reference_patch(gray, x, y, patch):  # noqa: ANN001, ANN202
+def _reference_patch(gray, x, y, window, patch):  # noqa: ANN001, ANN202
     """Centre the window's grey values into `patch` (32,) and return their variance."""
     height, width = gray.shape
     total = _ZERO
     for k in range(_SAMPLES):
-        column = min(max(x + _i8(_WINDOW_X[k]), 0), width - 1)
-        row = min(max(y + _i8(_WINDOW_Y[k]), 0), height - 1)
+        column = min(max(x + _i8(window[0, k]), 0), width - 1)
+        row = min(max(y + _i8(window[1, k]), 0), height - 1)
         value = _f4(gray[row, column])
         patch[k] = value
         total += value
@@ -151,7 +161,7 @@ def _reference_patch(gray, x, y, patch):  # noqa: ANN001, ANN202
 
 
 @njit(**_COMPILE)
-def _correlate(texels, start, width, height, patch, u0, v0, u_x, u_y, v_x, v_y):  # noqa: ANN001, ANN202
+def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_x, v_y):  # noqa: ANN001, ANN202
     """Mean and variance of the warped window in the source, and its covariance with `patch`.
 
     The warp is taken as affine inside the window, so that a sample costs no division; no stores inside the loop, or
@@ -163,7 +173,7 @@ def _correlate(texels, start, width, height, patch, u0, v0, u_x, u_y, v_x, v_y):
     total, squares, product = _ZERO, _ZERO, _ZERO
     for k in range(_SAMPLES):
         i = _u8(k)
-        dx, dy = _WINDOW_X[i], _WINDOW_Y[i]
+        dx, dy = window[0, i], window[1, i]
         u = u0 + dx * u_x + dy * u_y
         v = v0 + dx * v_x + dy * v_y
         u = u if u > _ZERO else _ZERO
@@ -202,6 +212,7 @@ def _plane_cost(  # noqa: ANN202
     geometric_weight,  # noqa: ANN001
     chosen,  # noqa: ANN001
     best_views,  # noqa: ANN001
+    window,  # noqa: ANN001
     patch,  # noqa: ANN001
     variance,  # noqa: ANN001
     costs,  # noqa: ANN001
@@ -228,6 +239,7 @@ def _plane_cost(  # noqa: ANN202
                     start,
                     width,
                     height,
+                    window,
                     patch,
                     u - _HALF,
                     v - _HALF,
@@ -340,6 +352,7 @@ def sweep_planes(
     geometric_weight: np.float32,
     camera: NDArray[np.float32],
     nearest: NDArray[np.float32],
+    window: NDArray[np.float32],
     amplitude: np.float32,
     sweeps: int,
     propagated: int,
@@ -361,6 +374,7 @@ def sweep_planes(
         geometric_weight: Cost per pixel of forward-backward error; 0 switches the geometric term off.
         camera: fx, fy, cx, cy [px].
         nearest: Lowest and highest inverse depth allowed.
+        window: (2, 32) offsets x and y of the samples that are compared [px].
         amplitude: Relative size of the first sweep's random changes; halves with every sweep.
         sweeps: How many.
         propagated: Hypotheses taken over per pixel and sweep, at most 8.
@@ -379,13 +393,13 @@ def sweep_planes(
     candidates = np.zeros((_CANDIDATES, PLANE_CHANNELS), np.float32)
     for y in range(height):
         for x in range(width):
-            variance = _reference_patch(gray, x, y, patch)
+            variance = _reference_patch(gray, x, y, window, patch)
             if variance < _MIN_VARIANCE:
                 planes[3, y, x] = COST_CAP
                 continue
             planes[3, y, x] = _plane_cost(
                 x, y, planes[0, y, x], planes[1, y, x], planes[2, y, x], texels, sources, warps, back_warps,
-                source_inverse_depth, geometric_weight, everyone, best_views, patch, variance, costs, ranked,
+                source_inverse_depth, geometric_weight, everyone, best_views, window, patch, variance, costs, ranked,
             )  # fmt: skip
             if kept_sources < count:
                 chosen[y, x] = _best_of(costs, kept_sources)
@@ -393,7 +407,7 @@ def sweep_planes(
         for colour in range(2):
             for y in range(height):
                 for x in range((y + colour) & 1, width, 2):
-                    variance = _reference_patch(gray, x, y, patch)
+                    variance = _reference_patch(gray, x, y, window, patch)
                     if variance < _MIN_VARIANCE:
                         continue
                     w, gx, gy, cost = planes[0, y, x], planes[1, y, x], planes[2, y, x], planes[3, y, x]
@@ -423,7 +437,7 @@ def sweep_planes(
                                 continue
                         new_cost = _plane_cost(
                             x, y, new_w, new_gx, new_gy, texels, sources, warps, back_warps, source_inverse_depth,
-                            geometric_weight, chosen[y, x], best_views, patch, variance, costs, ranked,
+                            geometric_weight, chosen[y, x], best_views, window, patch, variance, costs, ranked,
                         )  # fmt: skip
                         if new_cost < cost:
                             w, gx, gy, cost = new_w, new_gx, new_gy, new_cost

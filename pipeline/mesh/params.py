@@ -18,7 +18,8 @@ class MeshParams:
         backend: tsdf fuses the depth maps, poisson fits the point cloud; auto is tsdf (poisson webs thin parts).
         voxel_size: Edge of a voxel [m]; 0 = by the scene's size and the depth's noise (2 cm in a room).
         truncation_voxels: Truncation distance of the signed distance [voxels].
-        min_views: Depth maps that must agree on a voxel before a surface is drawn there.
+        min_views: Depth maps that must observe a voxel before a surface is drawn there; depth is filtered before, and
+            more than one costs coverage (2 instead of 1: recall 0.98 to 0.93 on the sample hall).
         poisson_depth: Depth of Poisson's octree; 0 = by the voxel size.
         island_area: Islands of less area than this are removed [m^2].
         carve_margin: A surface is in the way when depth maps see this much deeper through it [m].
@@ -32,7 +33,7 @@ class MeshParams:
     backend: MeshBackend = "auto"
     voxel_size: float = 0.0
     truncation_voxels: float = 4.0
-    min_views: int = 2
+    min_views: int = 1
     poisson_depth: int = 0
     island_area: float = 0.02
     carve_margin: float = 0.08

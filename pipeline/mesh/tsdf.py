@@ -159,7 +159,7 @@ def fuse(maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, 
 
 
 def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:
-    """2 cm in scenes of 4 to 10 m, in proportion to smaller and larger ones, never finer than the depth's noise [m].
+    """2 cm in scenes of 4 to 7 m, in proportion to smaller and larger ones, never finer than the depth's noise [m].
 
     The size is the diagonal of the box that holds the middle 96 % of the points along each axis.
     """
@@ -174,7 +174,7 @@ def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:
         return 0.02
     low, high = np.percentile(everything, [2, 98], axis=0)
     size = float(np.linalg.norm(high - low))
-    by_size = 0.02 * min(1.0, size / 4) * max(1.0, size / 10)
+    by_size = 0.02 * min(1.0, size / 4) * max(1.0, size / 7)
     return float(np.clip(max(by_size, np.median(np.concatenate(sigmas))), 0.004, 0.1))
 
 

@@ -25,7 +25,7 @@ from pipeline.progress import track
 
 Array = NDArray[np.float64]
 
-FRAMES, OBSERVATIONS = 100, 20_000
+FRAMES, OBSERVATIONS = 100, 8000
 """At most so many depth images are read and so many observations used."""
 LEAST_OBSERVATIONS = 200
 GOOD_ERROR, LEAST_VIEWS = 2.0, 3
@@ -35,13 +35,15 @@ EDGE = 0.05
 MIN_CONFIDENCE = 128
 SATURATED = 5.0
 """Residual, in sigmas, that an observation counts with while it leaves the depth image or meets an edge."""
-STEPS, DIFFERENCE = 40, 1e-4
+STEPS, DIFFERENCE = 25, 1e-4
 """Solver steps at most; step of the central differences [rad, m or relative], a tenth of a depth pixel."""
 LEAST_GAIN = 0.05
 """The declared calibration is kept unless the median residual falls by this share."""
 NAMES = ("rotation x", "rotation y", "rotation z", "x", "y", "z", "log focal", "log scale")
-PRIOR = np.array([*np.deg2rad([2.0, 2.0, 2.0]), 0.03, 0.03, 0.03, 0.02])
+PRIOR = np.array([*np.deg2rad([2.0, 2.0, 2.0]), 0.03, 0.03, 0.03, 0.005])
 """One sigma of rotation [rad], position [m] and log focal length around the declared calibration."""
+INDEPENDENT = 10
+"""Observations that count in one depth image: its errors are mostly systematic and shared by neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ class Calibration:
         camera_from_depth: The depth camera in the colour camera [m].
         focal_factor: Multiplies the depth camera's declared focal lengths.
         map_scale: Multiplies the map so that it agrees with the depth images.
-        scale_sigma: Relative one sigma of it, depth images taken as independent.
+        scale_sigma: Relative one sigma of it.
         report: Plain JSON values: residuals before and after, sigmas, whether the declared one was kept.
     """
 
@@ -188,6 +190,11 @@ class _Data:
             depth[n], usable[n] = _read_depth(root, keyframes[i - 1], size)
         return _Data(found.in_camera()[rows], np.searchsorted(ids, found.image[rows]), depth, usable, focal, centre)
 
+    @property
+    def weight(self) -> float:
+        """What one observation counts for, its neighbours in the same depth image considered."""
+        return min(1.0, INDEPENDENT * len(self.depth) / max(len(self.points), 1))
+
     def pixels_in_depth(self, local: Array, focal_factor: float = 1.0) -> Array:
         """Depth pixels (M, 2) of points in the depth camera's axes (M, 3)."""
         flat = local[:, :2] / np.maximum(local[:, 2:], 1e-6)
@@ -239,12 +246,12 @@ def _fit(data: _Data, start: Array, scale_prior: float, free: NDArray[np.intp] |
 
     def cost(x: Array) -> float:
         residual = np.nan_to_num(data.residuals(x), nan=SATURATED)
-        return float(np.log1p(residual**2).sum() + (((x - start) / spread) ** 2).sum())
+        return data.weight * float(np.log1p(residual**2).sum()) + float((((x - start) / spread) ** 2).sum())
 
     x, current, damping = start.copy(), cost(start), 1e-3
     for _ in range(STEPS):
         residual, jacobian = _linearise(data, x)
-        weight = 1 / (1 + residual**2)
+        weight = data.weight / (1 + residual**2)
         hessian = ((jacobian * weight[:, None]).T @ jacobian + np.diag(1 / spread**2))[np.ix_(chosen, chosen)]
         gradient = (jacobian.T @ (weight * residual) + (x - start) / spread**2)[chosen]
         candidate = x.copy()
@@ -269,18 +276,11 @@ def _linearise(data: _Data, x: Array) -> tuple[Array, Array]:
 
 
 def _sigma(data: _Data, x: Array, scale_prior: float) -> Array:
-    """One sigma (8,): the sandwich estimator with one cluster per depth image, whose errors are not independent.
-
-    Source: H. White, Maximum likelihood estimation of misspecified models, Econometrica 1982.
-    """
-    spread = np.r_[PRIOR, scale_prior]
+    """One sigma (8,) from the curvature of the weighted cost."""
     residual, jacobian = _linearise(data, x)
-    weight = 1 / (1 + residual**2)
-    hessian = (jacobian * weight[:, None]).T @ jacobian + np.diag(1 / spread**2)
-    score = np.zeros((len(data.depth), 8))
-    np.add.at(score, data.frame, jacobian * (weight * residual)[:, None])
-    inverse = np.linalg.inv(hessian)
-    return np.sqrt(np.diagonal(inverse @ (score.T @ score + np.diag(1 / spread**2)) @ inverse))
+    weight = data.weight / (1 + residual**2)
+    hessian = (jacobian * weight[:, None]).T @ jacobian + np.diag(1 / np.r_[PRIOR, scale_prior] ** 2)
+    return np.sqrt(np.diagonal(np.linalg.inv(hessian)))
 
 
 def _parameters(camera_from_depth: Pose) -> Array:

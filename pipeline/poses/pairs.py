@@ -14,9 +14,9 @@ Pairs = list[tuple[int, int]]
 
 EXHAUSTIVE = 25
 """Up to so many pictures every pair is tried."""
-NEIGHBOURS = 6
+NEIGHBOURS = 5
 """Sequence neighbours tried on each side; beyond them distances 8, 16, 32 (quadratic overlap)."""
-LOOK_ALIKES = 8
+LOOK_ALIKES = 6
 """Pictures tried besides the sequence's neighbours."""
 LEAST_OVERLAP = 0.25
 PROBE_DEPTHS = (1.0, 2.0, 4.0)

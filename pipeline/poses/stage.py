@@ -32,8 +32,8 @@ from pipeline.progress import track
 
 logger = logging.getLogger(__name__)
 
-SCALE_PRIOR = 0.03
-"""Relative one sigma of a map's scale before the depth images decide."""
+SENSOR_SCALE, RATIO_SCALE = 0.01, 0.05
+"""Relative one sigma of a map's scale before the depth images decide: by the sensor's track, by a median ratio."""
 
 
 def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
@@ -125,7 +125,9 @@ def _scaled(capture: Capture, bench: Workbench, answer: Backend) -> tuple[Sparse
         return found, known, None
     rng = np.random.default_rng(params.seed)
     args = bench.root, bench.keyframes, bench.features
+    scale_prior = float(np.hypot(known or 0.0, SENSOR_SCALE))
     if answer.scale_sigma is None:
+        scale_prior = RATIO_SCALE
         ratio = depth_ratio(*args, found, rng)
         if ratio is None:
             return found, None, None
@@ -133,7 +135,7 @@ def _scaled(capture: Capture, bench: Workbench, answer: Backend) -> tuple[Sparse
     starts = [Pose.identity()]
     if float(np.linalg.norm(answer.sensor_from_camera.matrix - np.eye(4))) > 1e-6:
         starts.append(answer.sensor_from_camera.inverse())
-    result = calibrate(*args, found, starts, SCALE_PRIOR, rng)
+    result = calibrate(*args, found, starts, scale_prior, rng)
     if result is None:
         return found, known, None
     scaled = found.transformed(Similarity(result.map_scale, np.eye(3), np.zeros(3)))

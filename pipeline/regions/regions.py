@@ -59,6 +59,12 @@ class Regions:
     spawn_poses: tuple[SpawnPose, ...]
     goals: tuple[tuple[float, float, float], ...]
 
+    @staticmethod
+    def without_floor(cell: float) -> Regions:
+        """The regions of a scene in which nobody can stand."""
+        nothing = np.zeros((1, 1), bool)
+        return Regions((0.0, 0.0), cell, np.full((1, 1), np.nan, np.float32), nothing, nothing, nothing, 0.0, (), ())
+
     @property
     def walkable_area(self) -> float:
         """Area that a robot's centre may be in [m^2]."""

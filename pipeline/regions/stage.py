@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.align.alignment import load_world_scene
+from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.places import propose_places
@@ -25,7 +26,12 @@ def run(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> Non
     """Read poses, align and mesh; write the regions."""
     scene = load_world_scene(inputs["poses"], inputs["align"])
     track = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
-    find_regions(Mesh.load(inputs["mesh"] / "collision.ply"), track, params).save(out_dir)
+    try:
+        regions = find_regions(Mesh.load(inputs["mesh"] / "collision.ply"), track, params)
+    except ReconstructionError as error:  # a picture of a shelf is still a bundle; its gate says that nobody can walk
+        logger.warning("no walkable floor: %s", error.found)
+        regions = Regions.without_floor(params.cell)
+    regions.save(out_dir)
 
 
 def find_regions(collision: Mesh, track: NDArray[np.floating], params: RegionsParams) -> Regions:

@@ -22,7 +22,9 @@ from pipeline.regions.params import RegionsParams
 
 logger = logging.getLogger(__name__)
 
+_PROBES = np.array([[0.5, 0.5], [0.2, 0.2], [0.2, 0.8], [0.8, 0.2], [0.8, 0.8]])  # vertical lines [cells]
 LAYERS = 6  # surfaces above each other that are kept in a column
+LAYER_GAP = 0.03  # [m] between surfaces that are two floors and not one uneven floor
 UPWARD = 0.6  # least z of a floor's normal: 53 degrees
 OBSTACLE_SAMPLES_PER_CELL = 8  # per cell's area of surface
 MAX_CAMERA_HEIGHT = 3.0  # [m] over the ground it was carried on
@@ -66,6 +68,7 @@ def find_walkable(
     """
     origin, shape = _extent(mesh, track, params.cell)
     layers, layer_guessed = _columns(mesh, origin, shape, params)
+    samples = _surface_samples(mesh, params.cell, rng)
     seeds = _ground_under(track, layers, origin, params)
     if not (seeds >= 0).any():
         raise ReconstructionError(
@@ -73,17 +76,16 @@ def find_walkable(
             found=f"no level surface within {MAX_CAMERA_HEIGHT} m below any of {len(track)} camera positions",
             remedy="capture the ground as well; or check gravity in alignment.json",
         )
-    height, chosen = _grow(layers, seeds, params.max_step)
-    obstacle = _obstacles(mesh, origin, height, params, rng)
-    free = np.isfinite(height) & ~obstacle
+    open_layers = np.where(_blocked(samples, layers, origin, params, params.max_step), np.nan, layers)
+    height, chosen = _grow(open_layers, seeds, params.max_step)
+    free = np.isfinite(height)
     clearance = _distance_to(~free) * params.cell
-    clear = clearance > params.radius
-    reached_level, _ = _grow(layers, seeds, params.max_drive_step)
-    level = np.isfinite(reached_level) & (np.abs(reached_level - height) < 1e-4) & free
-    clear_level = _distance_to(~level) * params.cell > params.radius
+    open_layers[_blocked(samples, layers, origin, params, params.max_drive_step)] = np.nan
+    level, _ = _grow(open_layers, seeds, params.max_drive_step)
+    drive_clearance = _distance_to(~(np.abs(level - height) < 1e-6)) * params.cell
     starts = _near_seeds(seeds, params.cell)
-    walkable = _connected(clear, starts)
-    drivable = _connected(clear_level, starts & walkable)
+    walkable = _connected(clearance > params.radius, starts)
+    drivable = _connected((drive_clearance > params.radius) & walkable, starts)
     if not walkable.any():
         raise ReconstructionError(
             f"somewhere near the camera track a robot of radius {params.radius} m must have room",
@@ -113,24 +115,36 @@ def _extent(mesh: Mesh, track: NDArray[np.floating], cell: float) -> tuple[NDArr
 def _columns(
     mesh: Mesh, origin: NDArray[np.float64], shape: tuple[int, int], params: RegionsParams
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Heights (X, Y, LAYERS) [m] of upward surfaces with headroom, NaN-padded, and whether each was guessed."""
-    x, y = np.meshgrid(*((np.arange(n) + 0.5) * params.cell for n in shape), indexing="ij")
+    """Heights (X, Y, LAYERS) [m] of upward surfaces with headroom, NaN-padded, and whether each was guessed.
+
+    Five lines a cell: the edge of a step, which carries nothing itself, must not hide what lies before and behind it.
+    """
+    cells = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1).reshape(-1, 1, 2)
+    xy = ((cells + _PROBES) * params.cell + origin).reshape(-1, 2)
     top = float(mesh.vertices[:, 2].max()) + 1.0
-    start = np.stack([x.ravel() + origin[0], y.ravel() + origin[1], np.full(x.size, top)], 1)
+    start = np.column_stack([xy, np.full(len(xy), top)])
     ray, distance, triangle = RayCaster(mesh).all_hits(start, np.array([0, 0, -1.0]))
     height = top - distance.astype(np.float64)
-    # hits come from above; headroom is what lies to the hit before, of the same ray, that is not the same surface
+    # hits come from above: the room over a surface ends at the hit before it, of whatever orientation
     above = np.full(len(ray), np.inf)
     same = ray[1:] == ray[:-1]
     above[1:][same] = (height[:-1] - height[1:])[same]
-    usable = (mesh.face_normals()[triangle, 2] > UPWARD) & ((above > params.height) | (above < 0.02))
-    ray, height, triangle = ray[usable], height[usable], triangle[usable]
-    rank = np.arange(len(ray)) - np.searchsorted(ray, ray)
+    usable = (mesh.face_normals()[triangle, 2] > UPWARD) & (above > params.height)
+    cell, height, triangle = ray[usable] // len(_PROBES), height[usable], triangle[usable]
+    order = np.lexsort((-height, cell))
+    cell, height, triangle = cell[order], height[order], triangle[order]
+    new_cell = np.diff(cell, prepend=-1) != 0
+    new_layer = new_cell | (np.diff(height, prepend=np.inf) < -LAYER_GAP)
+    layer = np.cumsum(new_layer) - 1
+    mean = np.bincount(layer, height) / np.maximum(np.bincount(layer), 1)
+    marked = np.bincount(layer, mesh.guessed[mesh.triangles[triangle]].mean(1)) / np.maximum(np.bincount(layer), 1)
+    owner = cell[new_layer]
+    rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
     kept = rank < LAYERS
-    layers = np.full((x.size, LAYERS), np.nan)
-    guessed = np.zeros((x.size, LAYERS), bool)
-    layers[ray[kept], rank[kept]] = height[kept]
-    guessed[ray[kept], rank[kept]] = mesh.guessed[mesh.triangles[triangle[kept]]].sum(1) >= 2
+    layers = np.full((len(cells), LAYERS), np.nan)
+    guessed = np.zeros((len(cells), LAYERS), bool)
+    layers[owner[kept], rank[kept]] = mean[kept]
+    guessed[owner[kept], rank[kept]] = marked[kept] > 0.5
     return layers.reshape(*shape, LAYERS), guessed.reshape(*shape, LAYERS)
 
 
@@ -178,7 +192,7 @@ def _grow(
     head, tail = 0, 0
     for i in range(width):
         for j in range(depth):
-            if seeds[i, j] >= 0:
+            if seeds[i, j] >= 0 and not np.isnan(layers[i, j, seeds[i, j]]):
                 height[i, j] = layers[i, j, seeds[i, j]]
                 chosen[i, j] = seeds[i, j]
                 queue[tail, 0], queue[tail, 1] = i, j
@@ -204,27 +218,28 @@ def _grow(
     return height, chosen
 
 
-def _obstacles(
-    mesh: Mesh,
-    origin: NDArray[np.float64],
-    height: NDArray[np.float64],
-    params: RegionsParams,
-    rng: np.random.Generator,
-) -> NDArray[np.bool_]:
-    """Cells (X, Y) with surface between the highest step and the robot's height above the floor there.
+def _surface_samples(mesh: Mesh, cell: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Points (N, 3) dense enough that no cell with surface goes without: lines miss thin legs and upright sheets."""
+    count = int(np.clip(mesh.face_areas().sum() * OBSTACLE_SAMPLES_PER_CELL / cell**2, 1000, 4_000_000))
+    return np.concatenate([sample_surface(mesh, count, rng)[0], mesh.vertices])
 
-    Rays from above miss thin legs and upright sheets; evenly spread samples of the surface don't.
-    """
-    per_area = OBSTACLE_SAMPLES_PER_CELL / params.cell**2
-    count = int(np.clip(mesh.face_areas().sum() * per_area, 1000, 4_000_000))
-    samples = np.concatenate([sample_surface(mesh, count, rng)[0], mesh.vertices])
+
+def _blocked(
+    samples: NDArray[np.float32],
+    layers: NDArray[np.float64],
+    origin: NDArray[np.float64],
+    params: RegionsParams,
+    step: float,
+) -> NDArray[np.bool_]:
+    """Floors (X, Y, LAYERS) with surface over them in their cell, higher than a step and lower than the robot."""
     index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
-    inside = ((index >= 0) & (index < height.shape)).all(1)
+    inside = ((index >= 0) & (index < layers.shape[:2])).all(1)
     i, j = index[inside].T
-    above = samples[inside, 2] - height[i, j]
-    blocked = np.zeros(height.shape, bool)
-    hit = (above > params.max_step) & (above < params.height)
-    blocked[i[hit], j[hit]] = True
+    blocked = np.zeros(layers.shape, bool)
+    for layer in range(LAYERS):
+        above = samples[inside, 2] - layers[i, j, layer]
+        hit = (above > step) & (above < params.height)
+        blocked[i[hit], j[hit], layer] = True
     return blocked
 
 

@@ -59,7 +59,7 @@ def shown_weight(gaussians: Gaussians, views: Sequence[TrainingView]) -> NDArray
     for view in views:
         raster = rasterize(grey, view.levels[1].camera, view.world_from_camera)
         by_planes = np.zeros_like(raster.planes)
-        by_planes[0] = 1
+        by_planes[0, : view.levels[1].camera.height, : view.levels[1].camera.width] = 1
         gradients = rasterize_backward(raster, grey, by_planes, np.zeros_like(raster.transmittance))
         total[gradients.visible] += gradients.sh[gradients.visible, 0, 0] / np.float32(SH_C0)
     return total

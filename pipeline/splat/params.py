@@ -22,7 +22,7 @@ class SplatParams:
     """Degree of the view-dependent colour, 0..3."""
     image_size: int = 0
     """Long side of the pictures trained on [px]; 0 takes half the undistorted size, at most 480."""
-    depth_weight: float = 0.3
+    depth_weight: float = 1.0
     """Weight of the relative depth difference beside the photometric loss; 0 trains on pictures alone."""
     ssim_weight: float = 0.2
     """Share of the structural dissimilarity in the photometric loss."""

@@ -89,7 +89,9 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     save_splat(splat, inputs["splat"] / "splat.ply")
     save_splat(splat[:2000], inputs["splat"] / "sim.ply")
     floor_regions().save(inputs["regions"])
-    Quality(gates=gates, figures={"track_length_m": 6.5}).save(inputs["check"])
+    Quality(gates=gates, figures={"floor": {"rms_m": 0.00123456, "normal": [0.0, 0.1, 1.0]}, "views": 2}).save(
+        inputs["check"]
+    )
     (inputs["check"] / "quality.html").write_text("<p>quality</p>")
     (inputs["check"] / "pictures").mkdir()
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(inputs["check"] / "pictures" / "0000.jpg")

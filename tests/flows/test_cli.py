@@ -224,7 +224,9 @@ def test_inspect_shows_figures_sources_and_sizes(room_bundle, capsys):
     """The table holds gates, further figures, where gravity and scale come from, stages and files."""
     assert main(["inspect", str(room_bundle)]) == 0
     shown = capsys.readouterr().out
-    for text in ("room@1.0.0", "CC0-1.0", "arkit ± 0.2 degrees", "sensor ± 1 %", "Held-out PSNR", "track_length_m"):
+    for text in ("room@1.0.0", "CC0-1.0", "arkit ± 0.2 degrees", "sensor ± 1 %", "Held-out PSNR"):
+        assert text in shown
+    for text in ("floor.rms_m", "0.001235", "0, 0.1, 1"):
         assert text in shown
     for text in ("9, 2 of them held out", "20000 Gaussians", "collision.ply", "KiB"):
         assert text in shown

@@ -28,7 +28,7 @@ def _map(camera: Camera, pose: Pose, depth: np.ndarray, sigma: float = 0.02, gue
 
 
 def test_depth_of_a_room_arrives_in_another_camera(room):
-    """Coarser map beside the colour camera: within 1 cm of the truth nearly everywhere, edges and covered parts unknown."""
+    """From a coarser map beside the colour camera: within 1 cm nearly everywhere, edges and covered parts unknown."""
     for world_from_view in walk(5):
         world_from_depth = world_from_view @ VIEW_FROM_DEPTH
         truth = room.cast(VIEW_CAMERA, world_from_view)[1]

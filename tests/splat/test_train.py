@@ -18,12 +18,13 @@ from pipeline.splat.views import training_view
 from tests.synthetic import CAMERA, depth_maps, walk
 
 SMALL = CAMERA.resized(160, 120)
+VIEWS = 32
 
 
 @pytest.fixture(scope="module")
 def views(room):
-    """Twelve views with exact depth, every fourth of them kept for comparison."""
-    poses = walk(12)
+    """Views with exact depth, every fourth of them kept for comparison."""
+    poses = walk(VIEWS)
     made = []
     for pose, depth_map in zip(poses, depth_maps(room, poses, SMALL), strict=True):
         photo, _ = room.render(SMALL, pose)
@@ -33,8 +34,8 @@ def views(room):
 
 @pytest.fixture(scope="module")
 def cloud(room, views) -> PointCloud:
-    """Points of three views' depth, grey: colour must come from the photos."""
-    maps = depth_maps(room, walk(12), SMALL)[1::4]
+    """Points of eight views' depth, grey: colour must come from the photos."""
+    maps = depth_maps(room, walk(VIEWS), SMALL)[1::4]
     points = np.concatenate([m.points()[::5, ::5].reshape(-1, 3) for m in maps])
     normals = np.concatenate([m.world_from_camera.rotate(m.normals[::5, ::5]).reshape(-1, 3) for m in maps])
     count = len(points)
@@ -63,26 +64,26 @@ def _fit(gaussians, views) -> tuple[float, float]:
 @pytest.fixture(scope="module")
 def trained(views, cloud):
     """A short training on the views that are not kept."""
-    params = SplatParams(gaussians=6000, iterations=400, depth_weight=0.3)
+    params = SplatParams(gaussians=12000, iterations=1000)
     return train([v for i, v in enumerate(views) if i % 4], cloud, params, np.random.default_rng(0))
 
 
 @pytest.mark.slow
 def test_training_gets_pictures_and_depth_right(views, trained):
-    """Views never trained on: pictures well above the grey start, surfaces within 2 cm in the median."""
+    """Views never trained on: cells of 9 cm in random colours at 24 dB, surfaces within 1 cm in the median."""
     figure, difference = _fit(trained, views[::4])
-    assert len(trained) == 6000
-    assert figure > 23
-    assert difference < 0.02
+    assert len(trained) == 12000
+    assert figure > 24
+    assert difference < 0.01
 
 
 @pytest.mark.slow
 def test_sim_level_is_small_and_close(views, trained, rng):
-    """Half the Gaussians, SH 0, at most 2 dB worse on the training views."""
-    params = SplatParams(sim_gaussians=3000, sim_iterations=60)
+    """Two thirds of the Gaussians, SH 0, at most 2 dB worse on the training views."""
+    params = SplatParams(sim_gaussians=8000, sim_iterations=60)
     kept = [v for i, v in enumerate(views) if i % 4]
     sim = make_sim_level(trained, kept, params, rng)
-    assert len(sim) == 3000
+    assert len(sim) == 8000
     assert sim.sh.shape[1] == 1
     assert _fit(sim, kept)[0] > _fit(trained, kept)[0] - 2
 

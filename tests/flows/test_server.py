@@ -1,0 +1,75 @@
+"""Prefect's API in a process of its own: it survives Ctrl-C, and ends with the flow's process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from flows import server
+from pipeline.errors import MachineError
+from tests.paths import ROOT
+
+STARTER = """
+import signal, time
+from flows.server import api_url
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print(api_url(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def starter(tmp_path) -> Iterator[subprocess.Popen[str]]:
+    """A process, leader of its group, that has the server started and writes the URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTER],
+        env={**os.environ, "PREFECT_HOME": str(tmp_path)},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def answers(url: str) -> bool:
+    """Whether the API says it is well."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as reply:
+            return reply.status == 200
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+@pytest.mark.slow
+def test_server_survives_ctrl_c_and_ends_with_its_flow(starter):
+    """Ctrl-C reaches the whole group, but not the server; kill -9 of the flow's process ends it within seconds."""
+    url = starter.stdout.readline().strip()
+    assert url.startswith("http://127.0.0.1:")
+    os.killpg(starter.pid, signal.SIGINT)
+    time.sleep(2)
+    assert answers(url)
+    starter.kill()
+    starter.wait()
+    end = time.monotonic() + 30
+    while answers(url):
+        assert time.monotonic() < end, "the server outlives its flow"
+        time.sleep(0.2)
+
+
+def test_server_that_can_t_start_is_a_clear_error(monkeypatch):
+    """A server that ends at once is reported with what it said, and what to do."""
+    monkeypatch.setattr(server.sys, "executable", "/bin/false")
+    with pytest.raises(MachineError, match="silence") as caught:
+        server.api_url.__wrapped__()
+    assert "PREFECT_API_URL" in caught.value.remedy
