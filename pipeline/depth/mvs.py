@@ -36,6 +36,7 @@ from pipeline.depth.patchmatch import (
     sweep_planes,
     upsample_planes,
 )
+from pipeline.depth.smoothing import fit_local_planes, window_step
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose
 from pipeline.poses.scene import PosedScene, View, read_image
@@ -80,7 +81,11 @@ GEOMETRIC_PASS = Pass(
 BEST_VIEWS = 3
 EXTRA_NEIGHBOURS = 2
 """Neighbours looked at for agreement, beyond those that were matched."""
-MATCH_SIGMA, MATCH_SIGMA_PER_COST, WORST_COST = 0.05, 1.2, 0.15
+RIM, RIM_STEP = 2, 0.05
+"""So many pixels are dropped where a surface ends before one that is farther by more than this share."""
+MIN_TOLERANCE = 0.001
+"""Smoothing takes depths as one surface within twice their sigma, at least this share of the depth."""
+MATCH_SIGMA, MATCH_SIGMA_PER_COST, WORST_COST = 0.025, 0.6, 0.15
 """One sigma of a match is the first plus the second times the cost, up to the third [px]. Fitted to rooms with exact
 depth. It does not fall with the number of agreeing views: they share pictures, so their errors are not independent."""
 
@@ -212,13 +217,15 @@ class _Stereo:
             np.asarray(planes[0]),
             *self._pairs(index, level, self._surroundings(index).neighbours),
         )
-        kept = agreeing >= self._params.min_agreeing
         match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
         mean_square_parallax = parallax / np.maximum(agreeing, 1)
-        sigma_w = np.sqrt(match_sigma**2 / np.maximum(mean_square_parallax, 1e-12) + variance / (agreeing + 1.0))
-        w = np.where(kept, w, 0).astype(np.float32)
+        sigma_w = np.sqrt(match_sigma**2 / np.maximum(mean_square_parallax, 1e-12) + 0.25 * variance / (agreeing + 1.0))
         relative_sigma = sigma_w / np.maximum(w, 1e-12)
-        slope_x, slope_y = hypotheses[1], hypotheses[2]
+        depth = np.where(agreeing >= self._params.min_agreeing, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
+        depth = _drop_rims(depth)
+        tolerance = (np.maximum(relative_sigma, MIN_TOLERANCE) * depth).astype(np.float32)
+        w, slope_x, slope_y = fit_local_planes(depth, tolerance, camera.fx, window_step(camera.fx))
+        kept = w > 0
         guessed = np.zeros(kept.shape, bool)
         if self._params.fill:
             filling = fill_flat_patches(level.gray[index], w)
@@ -338,6 +345,12 @@ def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose
 
 def _intrinsics(camera: Camera) -> NDArray[np.float32]:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+
+
+def _drop_rims(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The depth without the outermost pixels of what is near: the matching window makes it wider than it is."""
+    farthest_around = cv2.dilate(depth, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
+    return np.where(farthest_around > (1 + RIM_STEP) * depth, 0, depth).astype(np.float32)
 
 
 def _empty_map(view: View, camera: Camera) -> DepthMap:

@@ -17,7 +17,7 @@ from pipeline.depth.noise import NoiseModel, fit_noise
 from pipeline.depth.normals import plane_normals
 from pipeline.depth.parallel import map_in_order
 from pipeline.depth.params import DepthParams
-from pipeline.depth.smoothing import drop_flying_pixels, fit_local_planes
+from pipeline.depth.smoothing import drop_flying_pixels, fit_local_planes, window_step
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 from pipeline.poses.scene import PosedScene, View
@@ -29,8 +29,6 @@ INVALID = 65535
 NOISE_VIEWS, NOISE_PARTNERS = 10, (4, 8, 16)
 """The noise is measured on this many keyframes, each against those that come so many keyframes later: neighbours share
 their errors and would look too good."""
-PIXELS_PER_STEP = 250.0
-"""The smoothing window's samples lie one pixel apart for each such focal length, so that it spans 1.6 degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +99,7 @@ def clean_sensor_depth(
     usual = NoiseModel()
     tolerance = np.maximum(usual.sigma(depth), noise.sigma(depth))
     depth = drop_flying_pixels(depth, tolerance, camera.fx)
-    step = max(1, round(camera.fx / PIXELS_PER_STEP))
-    inverse_depth, slope_x, slope_y = fit_local_planes(depth, tolerance, camera.fx, step)
+    inverse_depth, slope_x, slope_y = fit_local_planes(depth, tolerance, camera.fx, window_step(camera.fx))
     known = inverse_depth > 0
     smooth = np.where(known, 1 / np.maximum(inverse_depth, 1e-6), 0).astype(np.float32)
     sigma = noise.sigma(smooth) * (2 - confidence.astype(np.float32) / 255)

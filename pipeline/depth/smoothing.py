@@ -1,4 +1,4 @@
-"""Cleaning of sensor depth: flying pixels out, noise down, normals, edges kept."""
+"""Cleaning of depth: flying pixels out, noise down, normals, edges kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ _REACH = 3
 """The window is 7x7 samples."""
 _ROUNDS = 3
 _MIN_SUPPORT, _MAX_SHIFT_SIGMAS = np.float32(6.0), np.float32(5.0)
+_PIXELS_PER_STEP = 250.0
 _f4 = np.float32
+
+
+def window_step(focal: float) -> int:
+    """Distance between the samples of `fit_local_planes` [px], so that the window spans about 1.5 degrees."""
+    return max(1, round(focal / _PIXELS_PER_STEP))
 
 
 @njit(**_COMPILE)

@@ -21,7 +21,8 @@ from pipeline.mesh.rays import RayCaster
 
 logger = logging.getLogger(__name__)
 
-NODE = 0.03  # [m] between probes
+NODE = 0.03  # [m] between probes, at least
+MAX_NODES = 1_000_000
 BAND = 0.08  # [m] round the plane that still is the floor
 SEARCH = 0.15  # [m] round z = 0 in which the floor plane is sought
 LEAST_AREA = 0.3  # [m^2] of measured floor without which nothing is closed
@@ -30,11 +31,6 @@ WALKER = 0.3  # [m] round the track that a walker stood on
 REACH = 1.5  # [m] from measured floor or track beyond which nothing is guessed
 LOWER_AREA = 0.25  # [m^2] of lower ground (stairs going down) that is a place and not a stray surface
 SINK = 0.002  # [m] by which the rim of a closed hole lies under the measured floor
-
-
-_OFFSETS = np.array([-NODE / 3, 0, NODE / 3])
-_SUB_PROBES = np.stack([*(a.ravel() for a in np.meshgrid(_OFFSETS, _OFFSETS)), np.full(9, BAND)], 1)
-"""A node is measured when nine rays from above the plane, 1 cm apart, find the floor: no crack passes unseen."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +54,16 @@ class FloorReport:
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """Nodes (X, Y) on a plane; node (i, j) lies at origin + (i, j) * NODE."""
+    """Nodes (X, Y) on a plane; node (i, j) lies at origin + (i, j) * step."""
 
     origin: NDArray[np.float64]
     shape: tuple[int, int]
+    step: float
     plane: Plane
 
     def positions(self) -> NDArray[np.float64]:
         """Points on the plane (X, Y, 3) [m]."""
-        x, y = np.meshgrid(*(np.arange(n) * NODE for n in self.shape), indexing="ij")
+        x, y = np.meshgrid(*(np.arange(n) * self.step for n in self.shape), indexing="ij")
         return self.lifted(np.stack([x, y], -1) + self.origin)
 
     def lifted(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -77,7 +74,7 @@ class _Grid:
 
     def mark(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Nodes (X, Y) nearest to points (N, >= 2); what falls outside is dropped."""
-        index = np.round((points[:, :2] - self.origin) / NODE).astype(int)
+        index = np.round((points[:, :2] - self.origin) / self.step).astype(int)
         inside = ((index >= 0) & (index < self.shape)).all(1)
         marked = np.zeros(self.shape, bool)
         marked[tuple(index[inside].T)] = True
@@ -104,15 +101,15 @@ def close_floor(
         return mesh, FloorReport(found, 0.0, 0, 0.0, 0.0)
     grid = _grid_over(centres[level][plane.inliers], track, plane)
     measured, height, lower = _probe(mesh, grid)
-    walker = _within(grid.mark(_standing(track, grid)), WALKER)
+    walker = _within(grid.mark(_standing(track, grid)), WALKER / grid.step)
     above = plane.distance(mesh.vertices)
     walls = grid.mark(mesh.vertices[(above > OBSTACLE[0]) & (above < OBSTACLE[1])])
-    enclosed = _enclosed(measured | walls | walker, measured | walker, gap)
-    wanted = enclosed & ~measured & ~lower & _within(measured | walker, REACH)
+    enclosed = _enclosed(measured | walls | walker, measured | walker, gap / grid.step)
+    wanted = enclosed & ~measured & ~lower & _within(measured | walker, REACH / grid.step)
     patch, area = _patch(mesh, grid, measured, wanted, height)
     middle = grid.lifted(np.median(centres[level][plane.inliers][:, :2], axis=0))
     report = FloorReport(
-        measured_area=float(measured.sum() * NODE**2),
+        measured_area=float(measured.sum() * grid.step**2),
         closed_area=area,
         holes=masks.parts(wanted)[1],
         height=float(middle[2]),
@@ -122,27 +119,36 @@ def close_floor(
 
 
 def _grid_over(floor: NDArray[np.floating], track: NDArray[np.floating], plane: Plane) -> _Grid:
-    seen = np.concatenate([floor[:, :2], track[:, :2]])
-    low = np.floor((seen.min(0) - 0.5) / NODE) * NODE
-    shape = np.ceil((seen.max(0) + 0.5 - low) / NODE).astype(int) + 1
-    return _Grid(low, (int(shape[0]), int(shape[1])), plane)
+    """A grid of 3 cm over floor and track, coarser when that were too many nodes."""
+    seen = np.concatenate([floor[:, :2], track[:, :2]]).astype(np.float64)
+    low, high = seen.min(0) - 0.5, seen.max(0) + 0.5
+    step = max(NODE, float(np.sqrt(np.prod(high - low) / MAX_NODES)))
+    low = np.floor(low / step) * step
+    shape = np.ceil((high - low) / step).astype(int) + 1
+    return _Grid(low, (int(shape[0]), int(shape[1])), step, plane)
 
 
 def _probe(mesh: Mesh, grid: _Grid) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.bool_]]:
-    """Which nodes have a measured floor, its height over the plane (X, Y) [m], and which show real lower ground."""
-    start = (grid.positions()[:, :, None] + _SUB_PROBES).reshape(-1, 3)
-    hits = RayCaster(mesh).cast(start, np.array([0, 0, -1.0]))
-    upward = np.zeros(len(start), bool)
-    upward[hits.hit] = mesh.face_normals()[hits.triangle[hits.hit], 2] > 0.3
-    per_node = (*grid.shape, len(_SUB_PROBES))
-    measured = np.asarray((upward & (hits.distance < 2 * BAND)).reshape(per_node).all(-1))
-    middle = hits.distance.reshape(per_node)[..., len(_SUB_PROBES) // 2].astype(np.float64)
-    height = np.where(measured, BAND - middle, 0.0)
-    lower = np.asarray((hits.hit & (hits.distance >= 2 * BAND)).reshape(per_node).any(-1))
-    labels, _ = masks.parts(lower)
-    large = np.bincount(labels.ravel()) * NODE**2 >= LOWER_AREA
+    """Which nodes have a measured floor, its height over the plane (X, Y) [m], and which show real lower ground.
+
+    Nine rays from above the plane, a third of a step apart, must all find the floor: no crack passes unseen.
+    """
+    caster, normals = RayCaster(mesh), mesh.face_normals()
+    nodes = grid.positions().reshape(-1, 3) + np.array([0, 0, BAND])
+    measured, lower = np.ones(len(nodes), bool), np.zeros(len(nodes), bool)
+    height = np.zeros(len(nodes))
+    for i in (-1, 0, 1):
+        for j in (-1, 0, 1):
+            hits = caster.cast(nodes + np.array([i, j, 0]) * grid.step / 3, np.array([0, 0, -1.0]))
+            upward = hits.hit & (normals[hits.triangle, 2] > 0.3)
+            measured &= upward & (hits.distance < 2 * BAND)
+            lower |= hits.hit & (hits.distance >= 2 * BAND)
+            if i == j == 0:
+                height = BAND - hits.distance.astype(np.float64)
+    labels, _ = masks.parts(lower.reshape(grid.shape))
+    large = np.bincount(labels.ravel()) * grid.step**2 >= LOWER_AREA
     large[0] = False
-    return measured, height, large[labels]
+    return measured.reshape(grid.shape), np.where(measured, height, 0.0).reshape(grid.shape), large[labels]
 
 
 def _standing(track: NDArray[np.floating], grid: _Grid) -> NDArray[np.float64]:
@@ -152,18 +158,18 @@ def _standing(track: NDArray[np.floating], grid: _Grid) -> NDArray[np.float64]:
     for start, end, low, high in zip(track[:-1], track[1:], height[:-1], height[1:], strict=True):
         length = float(np.linalg.norm(end[:2] - start[:2]))
         if length < 1.0 and min(low, high) > 0.2 and max(low, high) < 2.5:
-            pieces.append(start + np.linspace(0, 1, int(length / NODE) + 2)[:, None] * (end - start))
+            pieces.append(start + np.linspace(0, 1, int(length / grid.step) + 2)[:, None] * (end - start))
     return np.concatenate(pieces)
 
 
-def _within(mask: NDArray[np.bool_], distance: float) -> NDArray[np.bool_]:
-    """Nodes at most `distance` [m] from the mask."""
-    return masks.distance_from(mask) * NODE <= distance
+def _within(mask: NDArray[np.bool_], nodes: float) -> NDArray[np.bool_]:
+    """Nodes at most so many steps from the mask."""
+    return masks.distance_from(mask) <= nodes
 
 
 def _enclosed(bounded: NDArray[np.bool_], seeds: NDArray[np.bool_], gap: float) -> NDArray[np.bool_]:
-    """The closed and hole-free hull of `bounded`, its parts without a seed left out."""
-    labels, count = masks.parts(masks.without_holes(masks.closed(bounded, gap / NODE)))
+    """The hole-free hull of `bounded` with gaps up to so many steps closed, its parts without a seed left out."""
+    labels, count = masks.parts(masks.without_holes(masks.closed(bounded, gap)))
     seeded = np.zeros(count + 1, bool)
     seeded[labels[seeds]] = True
     seeded[0] = False
@@ -203,5 +209,5 @@ def _patch(
     colors = mesh.colors[near_floor][np.minimum(index, near_floor.sum() - 1)].astype(np.float64).mean(1)
     guessed = np.ones(len(patch.vertices), bool)
     return Mesh(patch.vertices, patch.triangles, colors.round().astype(np.uint8), guessed), float(
-        needed.sum() * NODE**2
+        needed.sum() * grid.step**2
     )

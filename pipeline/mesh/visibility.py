@@ -35,7 +35,7 @@ def observe(
     """Compare points (N, 3) [m, world] with normals (N, 3) with every depth map.
 
     A map sees through a point when all 3x3 depths round its pixel lie `margin` [m] and three sigma behind the point;
-    the neighbourhood keeps an inaccurate pose from carving the rims of thin things.
+    the neighbourhood keeps an inaccurate pose from carving the rims of thin things. Guessed depth is no evidence.
     """
     positions = np.ascontiguousarray(points, np.float64)
     directions = np.ascontiguousarray(normals, np.float64)
@@ -43,7 +43,7 @@ def observe(
     window = np.ones((3, 3), np.uint8)
     for depth_map in track(maps, "compare surface with depth maps", len(maps)):
         camera, camera_from_world = depth_map.camera, depth_map.world_from_camera.inverse()
-        depth = np.ascontiguousarray(depth_map.depth, np.float32)
+        depth = np.where(depth_map.guessed, 0, depth_map.depth).astype(np.float32)
         # a window with an unknown depth gives 0
         nearest_around = np.asarray(cv2.erode(depth, window, borderType=cv2.BORDER_REPLICATE), np.float32)
         _vote(

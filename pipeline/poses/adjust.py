@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,11 @@ class Round:
     steps: int
 
 
-ROUNDS = (Round(12, 2.0, 6, 10), Round(6, 1.5, 4, 8), Round(4, 1.0, 4, 15))
+ROUNDS = (Round(12, 2.0, 6, 10), Round(6, 1.5, 4, 8), Round(4, 1.0, 4, 30))
 """From poses some pixels off to converged; the reach shrinks as the poses get better."""
 LEAST_OBSERVATIONS = 20
 """Views with fewer map points are not registered: their pose would be the sensor's alone."""
-LEAST_VIEWS_CENTRE, LARGEST_SHIFT = 20, 0.05
+LEAST_VIEWS_CENTRE, LARGEST_SHIFT = 12, 0.05
 """Views of a camera that determine its principal point; the largest believable shift [share of the width]."""
 ALIGN_ERROR = 0.25
 """Outlier threshold [m] of the alignment to the sensor's track."""
@@ -102,7 +102,7 @@ class Adjuster:
         self._mapper.complete_and_merge_tracks(options)
 
     def adjust(
-        self, loss: float, steps: int, prior: Prior | None, *, fixed: bool = False
+        self, loss: float, steps: int, prior: Prior | None, free: Literal["points", "poses", "centres"] = "poses"
     ) -> pycolmap.CeresBundleAdjuster:
         """Bundle adjustment of points, poses and intrinsics.
 
@@ -110,8 +110,7 @@ class Adjuster:
             loss: Scale of the Cauchy loss [px].
             steps: Largest number of solver steps.
             prior: The sensor's positions, or None for a free map.
-            fixed: Whether poses and intrinsics stay as they are.
-            centres: Whether principal points are free too.
+            free: The points alone, with poses, focal lengths and distortion, or with principal points too.
         """
         import pycolmap
 
@@ -124,12 +123,12 @@ class Adjuster:
         config = pycolmap.BundleAdjustmentConfig()
         for i in self._ids:
             config.add_image(i)
-        if fixed:
+        if free == "points":
             options.refine_rig_from_world = options.refine_focal_length = options.refine_extra_params = False
-        options.refine_principal_point = centres and not fixed
-        if prior is None and not fixed:
+        options.refine_principal_point = free == "centres"
+        if prior is None and free != "points":
             config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-        if prior is None or fixed:
+        if prior is None or free == "points":
             adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, self.reconstruction)
         else:
             adjuster = pycolmap.create_pose_prior_ceres_bundle_adjuster(
@@ -150,7 +149,7 @@ class Adjuster:
         if min(views[i] for i in cameras) < LEAST_VIEWS_CENTRE:
             return self.adjust(last.loss, last.steps, prior)
         before = {i: list(cameras[i].params) for i in cameras}
-        adjuster = self.adjust(last.loss, last.steps, prior, centres=True)
+        adjuster = self.adjust(last.loss, last.steps, prior, "centres")
         moved = [
             abs(cameras[i].params[k] - before[i][k]) / cameras[i].width
             for i in cameras

@@ -93,7 +93,7 @@ def from_sensor(bench: Workbench) -> Backend:
     adjuster = Adjuster(bench.database, poses, cameras, bench.params.seed)
     first = ROUNDS[0]
     adjuster.triangulate(first.reach)
-    adjuster.adjust(first.loss, first.steps, None, fixed=True)
+    adjuster.adjust(first.loss, first.steps, None, "points")
     adjuster.filter(first.keep)
     found = SparseMap.from_colmap(adjuster.reconstruction)
     return Backend(found, 0.0, Pose.identity(), {})

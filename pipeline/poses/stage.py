@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.capture.model import Capture
 from pipeline.errors import ReconstructionError
-from pipeline.geometry import Pose, Similarity
+from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses import reconstruct
 from pipeline.poses.calibrate import Calibration, calibrate, depth_ratio
 from pipeline.poses.features import Features, extract, similarity
@@ -78,8 +78,9 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         poses = {**found.poses, **{i: view.pose for i, view in held_out.items()}}
         sigmas = {**found.sigma, **{i: view.sigma for i, view in held_out.items()}}
     cameras = {camera_id: pinhole_for(camera) for camera_id, camera in found.cameras.items()}
-    views = [_view(k, poses[k.image_id], cameras, sigmas, calibration) for k in keyframes if k.image_id in poses]
-    _write_pictures(capture.root, out_dir, [k for k in keyframes if k.image_id in poses], found)
+    registered = [k for k in keyframes if k.image_id in poses]
+    views = [_view(k, poses[k.image_id], cameras, found.cameras[k.camera_id], sigmas, calibration) for k in registered]
+    _write_pictures(capture.root, out_dir, registered, found)
     report = {
         "backend": params.backend,
         "mapper": params.mapper,
@@ -90,7 +91,7 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     }
     PosedScene(
         views=tuple(views),
-        points=_points(bench, found, [k.image_id for k in keyframes if k.image_id in poses]),
+        points=_points(bench, found, [k.image_id for k in registered]),
         scale_sigma=scale_sigma,
         depth_scale=1.0,
         report=report,
@@ -145,7 +146,8 @@ def _scaled(capture: Capture, bench: Workbench, answer: Backend) -> tuple[Sparse
 def _view(
     keyframe: Keyframe,
     pose: Pose,
-    cameras: Mapping[int, Any],
+    cameras: Mapping[int, Camera],
+    lens: Camera,
     sigmas: Mapping[int, PoseSigma],
     calibration: Calibration | None,
 ) -> View:
@@ -167,6 +169,7 @@ def _view(
         depth_camera=declared,
         camera_from_depth=relative,
         gravity=frame.gravity,
+        source_camera=lens.resized(frame.camera.width, frame.camera.height),
     )
 
 

@@ -47,6 +47,7 @@ class Regions:
         floor_height: Median z of the drivable floor [m].
         spawn_poses: Spread over the drivable floor, heading towards open space.
         goals: (x, y, z) [m], spread likewise, away from the spawn poses.
+        note: Why there is no walkable floor; empty where there is one.
     """
 
     origin: tuple[float, float]
@@ -58,12 +59,13 @@ class Regions:
     floor_height: float
     spawn_poses: tuple[SpawnPose, ...]
     goals: tuple[tuple[float, float, float], ...]
+    note: str = ""
 
     @staticmethod
-    def without_floor(cell: float) -> Regions:
-        """The regions of a scene in which nobody can stand."""
-        nothing = np.zeros((1, 1), bool)
-        return Regions((0.0, 0.0), cell, np.full((1, 1), np.nan, np.float32), nothing, nothing, nothing, 0.0, (), ())
+    def without_floor(cell: float, note: str) -> Regions:
+        """The regions of a scene in which nobody can stand, with the reason."""
+        nothing, height = np.zeros((1, 1), bool), np.full((1, 1), np.nan, np.float32)
+        return Regions((0.0, 0.0), cell, height, nothing, nothing, nothing, 0.0, (), (), note)
 
     @property
     def walkable_area(self) -> float:
@@ -88,6 +90,7 @@ class Regions:
             "walkable_area_m2": self.walkable_area,
             "drivable_area_m2": float(self.drivable.sum() * self.cell**2),
             "guessed_area_m2": float((self.walkable & self.guessed).sum() * self.cell**2),
+            "note": self.note,
             "cell": self.cell,
             "origin": list(self.origin),
             "spawn_poses": [{"position": list(pose.position), "yaw": pose.yaw} for pose in self.spawn_poses],
@@ -110,6 +113,7 @@ class Regions:
             floor_height=content["floor_height"],
             spawn_poses=tuple(SpawnPose(_triple(pose["position"]), pose["yaw"]) for pose in content["spawn_poses"]),
             goals=tuple(_triple(goal) for goal in content["goals"]),
+            note=content.get("note", ""),
             **grids,
         )
 

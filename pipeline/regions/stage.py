@@ -30,7 +30,7 @@ def run(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> Non
         regions = find_regions(Mesh.load(inputs["mesh"] / "collision.ply"), track, params)
     except ReconstructionError as error:  # a picture of a shelf is still a bundle; its gate says that nobody can walk
         logger.warning("no walkable floor: %s", error.found)
-        regions = Regions.without_floor(params.cell)
+        regions = Regions.without_floor(params.cell, f"{error.rule}; found: {error.found}")
     regions.save(out_dir)
 
 

@@ -46,14 +46,18 @@ class SparseAdam:
         self.steps += 1
         correction_1 = np.float32(1 / (1 - float(BETA_1) ** self.steps))
         correction_2 = np.float32(1 / (1 - float(BETA_2) ** self.steps))
-        count = len(self.gaussians)
         for name in FIELDS:
             _adam(
                 gradients.visible,
-                getattr(self.gaussians, name).reshape(count, -1),
-                getattr(gradients, name).reshape(count, -1),
-                self._first[name].reshape(count, -1),
-                self._second[name].reshape(count, -1),
+                *(
+                    _table(array)
+                    for array in (
+                        getattr(self.gaussians, name),
+                        getattr(gradients, name),
+                        self._first[name],
+                        self._second[name],
+                    )
+                ),
                 rates[name],
                 correction_1,
                 correction_2,
@@ -76,6 +80,11 @@ class SparseAdam:
         self.gaussians = Gaussians(
             *(np.concatenate([getattr(old, name)[kept], getattr(added, name)]) for name in FIELDS)
         )
+
+
+def _table(array: Float) -> Float:
+    """The same memory as (Gaussians, numbers of each)."""
+    return array.reshape(len(array), int(np.prod(array.shape[1:])))
 
 
 @njit(parallel=True, fastmath=True, nogil=True, error_model="numpy", cache=True)

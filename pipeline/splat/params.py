@@ -16,8 +16,9 @@ class SplatParams:
     """Trainer; the CPU one is the only one yet."""
     gaussians: int = 40_000
     """Largest number of Gaussians."""
-    iterations: int = 3000
-    """Training steps, one view each; the schedule stretches with it."""
+    iterations: int = 0
+    """Training steps, one view each; the schedule stretches with it. 0 takes as many as keep the work about equal for
+    all picture sizes: 3650 at 320x240, 2150 at 272x480."""
     sh_degree: int = 1
     """Degree of the view-dependent colour, 0..3."""
     image_size: int = 0
@@ -38,10 +39,9 @@ class SplatParams:
             raise ValueError(
                 f"gaussians and sim_gaussians must be at least 100, got {self.gaussians} and {self.sim_gaussians}"
             )
-        if self.iterations < 1 or self.sim_iterations < 0:
+        if self.iterations < 0 or self.sim_iterations < 0:
             raise ValueError(
-                "iterations must be positive and sim_iterations not negative, "
-                f"got {self.iterations} and {self.sim_iterations}"
+                f"iterations and sim_iterations must not be negative, got {self.iterations} and {self.sim_iterations}"
             )
         if self.sh_degree not in (0, 1, 2, 3):
             raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {self.sh_degree}")

@@ -23,7 +23,7 @@ from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import ANTIALIASING_COMMENT, save_splat
 from pipeline.splat.raster import render
 from pipeline.splat.supervision import depth_in_view
-from pipeline.splat.train import train
+from pipeline.splat.train import iteration_count, train
 from pipeline.splat.views import TrainingView, training_camera, training_view
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     sample = views[:: max(1, len(views) // REPORT_VIEWS)]
     report = {
         "backend": params.backend if params.backend != "auto" else "cpu",
-        "iterations": params.iterations,
+        "iterations": iteration_count(params, views),
         "cpu_seconds": {
             "loading": round(training_started - started, 1),
             "training": round(training_seconds, 1),

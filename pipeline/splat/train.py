@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.geometry import Gaussians, PointCloud
 from pipeline.progress import bar
 from pipeline.splat.grow import Growth
+from pipeline.splat.holes import cover_holes
 from pipeline.splat.loss import depth_loss, photometric_loss
 from pipeline.splat.optimizer import SparseAdam
 from pipeline.splat.params import SplatParams
@@ -27,8 +28,13 @@ logger = logging.getLogger(__name__)
 
 Float = NDArray[np.float32]
 
+PIXELS_IN_ALL = 2.8e8
+"""Pixels that a training goes through when the number of iterations is left to it: a minute on one core."""
+MIN_ITERATIONS, MAX_ITERATIONS = 1500, 4000
 START_SHARE = 0.5
 """Of the largest number of Gaussians, drawn from the cloud at the start."""
+HOLE_SHARE = 0.1
+"""Of the largest number of Gaussians, for what the cloud lacks."""
 START_OPACITY, START_FLATNESS = 0.5, 0.3
 REPORT_EVERY = 50
 """Iterations between two figures in the progress bar."""
@@ -73,8 +79,10 @@ RATES = {"log_scales": 2e-2, "quaternions": 4e-3, "opacity_logits": 1e-1, "sh": 
 """Learning rates at the start: two to four times those of the 3DGS reference code, which takes ten times the steps."""
 SH_REST_FACTOR = 0.2
 """Of the SH rate, for the coefficients above degree 0."""
-MAX_SCALE = 2.0
-"""Gaussians with a standard deviation above this share of the scene's extent are pruned."""
+MAX_SCALE = 0.5
+"""Gaussians with a standard deviation above this share of the scene's radius are pruned."""
+MIN_EXTENT = 0.1
+"""Least extent of the cameras, as a share of the scene's radius: a phone that hardly moved still sees a whole room."""
 
 
 def train(
@@ -100,7 +108,17 @@ def train(
     gaussians = initial_gaussians(
         cloud, count, (params.sh_degree + 1) ** 2, rng, opacity=START_OPACITY, flatness=START_FLATNESS
     )
-    return fit(gaussians, views, Schedule(params.iterations), params, rng, "splat", observe)
+    gaussians = cover_holes(gaussians, views, int(HOLE_SHARE * params.gaussians))
+    schedule = Schedule(iteration_count(params, views))
+    return fit(gaussians, views, schedule, params, rng, "splat", observe)
+
+
+def iteration_count(params: SplatParams, views: Sequence[TrainingView]) -> int:
+    """The iterations asked for, or as many as the size of the pictures allows."""
+    if params.iterations or not views:
+        return params.iterations
+    pixels = np.mean([view.levels[0].photo[0].size for view in views])
+    return int(np.clip(PIXELS_IN_ALL / pixels, MIN_ITERATIONS, MAX_ITERATIONS))
 
 
 def fit(
@@ -128,7 +146,7 @@ def fit(
     """
     if not views:
         raise ValueError("training a splat needs at least one view that is not held out, got none")
-    extent = scene_extent(views)
+    extent, radius = scene_size(views, gaussians)
     optimizer = SparseAdam(_copy(gaussians))
     growth, start_count = Growth(len(gaussians)), len(gaussians)
     grow_at = _growth_iterations(schedule)
@@ -163,7 +181,7 @@ def fit(
             if grow_at and iteration == grow_at[0]:
                 grow_at.pop(0)
                 done = 1 - len(grow_at) / rounds
-                growth.grow(optimizer, round(start_count + done * (params.gaussians - start_count)), MAX_SCALE * extent)
+                growth.grow(optimizer, round(start_count + done * (params.gaussians - start_count)), MAX_SCALE * radius)
             recent.append(_psnr(raster.planes, level) if (iteration + 1) % 10 == 0 else np.nan)
             if (iteration + 1) % REPORT_EVERY == 0:
                 shown.set_postfix_str(
@@ -176,10 +194,16 @@ def fit(
     return optimizer.gaussians
 
 
-def scene_extent(views: Sequence[TrainingView]) -> float:
-    """Radius of the cameras round their middle [world units], from which positions get their learning rate."""
+def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[float, float]:
+    """How far the cameras and the Gaussians lie from the cameras' middle [world units].
+
+    Returns:
+        Radius of the cameras, from which positions get their learning rate; radius of nearly all Gaussians.
+    """
     centers = np.array([view.world_from_camera.translation for view in views])
-    return max(1.1 * float(np.linalg.norm(centers - centers.mean(0), axis=1).max()), 1e-3)
+    middle = centers.mean(0)
+    radius = float(np.percentile(np.linalg.norm(gaussians.means - middle, axis=1), 95))
+    return max(1.1 * float(np.linalg.norm(centers - middle, axis=1).max()), MIN_EXTENT * radius), radius
 
 
 def _growth_iterations(schedule: Schedule) -> list[int]:

@@ -19,7 +19,7 @@ def test_exact_maps_agree(maps):
     comparison = packed.compare(1, np.array([3]), maps[1], 3.0)
     np.testing.assert_allclose((comparison.agreeing > 0).mean(), packed.overlaps()[1, 3], atol=0.04)
     assert (comparison.violations > 0).mean() < 0.01
-    np.testing.assert_allclose(comparison.depth, maps[1].depth, atol=2e-3)
+    np.testing.assert_allclose(comparison.depth, maps[1].depth, atol=3e-3)
 
 
 def test_a_floater_is_looked_through(maps):

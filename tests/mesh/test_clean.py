@@ -63,3 +63,10 @@ def test_evidence_counts_supporters():
     assert evidence.seen[0] >= 5
     assert evidence.seen_through[0] == 0
     assert evidence.facing[0] == evidence.seen[0]
+
+
+def test_guessed_depth_is_no_evidence():
+    """The same maps, all guessed, say nothing."""
+    guessed = [replace(m, guessed=np.ones(m.depth.shape, bool)) for m in maps()]
+    evidence = observe(np.array([[2.0, 1.0, 0.0]]), np.array([[0, 0, 1.0]]), guessed, 0.08)
+    assert (evidence.seen[0], evidence.seen_through[0]) == (0, 0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.align.alignment import Alignment
-from pipeline.geometry import Similarity
+from pipeline.check.drop import drop_spheres
+from pipeline.check.floor import measure_floor_holes
+from pipeline.geometry import Mesh, Similarity
 from pipeline.poses.scene import PosedScene, SparsePoints, View
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.places import farthest_points
 from pipeline.regions.regions import Regions, SpawnPose
 from pipeline.regions.stage import find_regions, run
-from tests.mesh.scenes import SMALL, all_maps, built, room, track
+from tests.mesh.scenes import SMALL, all_maps, box, built, room, track
 
 
 def equal(a: Regions, b: Regions) -> bool:
@@ -22,14 +25,14 @@ def equal(a: Regions, b: Regions) -> bool:
         np.array_equal(getattr(a, n), getattr(b, n), equal_nan=n == "height")
         for n in ("height", "walkable", "drivable", "guessed")
     )
-    names = ("origin", "cell", "floor_height", "spawn_poses", "goals")
+    names = ("origin", "cell", "floor_height", "spawn_poses", "goals", "note")
     return grids and all(getattr(a, n) == getattr(b, n) for n in names)
 
 
-def test_folders_in_regions_out(tmp_path):
-    """The track comes in the scene's frame, the regions in the world's; the same as from memory."""
+def write_inputs(folder: Path, collision: Mesh) -> dict[str, Path]:
+    """Finished folders of a scene in a frame of its own, and an empty one named out."""
     scene_from_world = Similarity(0.5, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.array([1.0, 2, 3]))
-    inputs = {name: tmp_path / name for name in ("poses", "align", "mesh", "out")}
+    inputs = {name: folder / name for name in ("poses", "align", "mesh", "out")}
     for path in inputs.values():
         path.mkdir()
     none = np.zeros(0, np.int32)
@@ -37,7 +40,13 @@ def test_folders_in_regions_out(tmp_path):
     views = tuple(View(m.name, "", SMALL, m.world_from_camera, m.held_out) for m in all_maps())
     PosedScene(views, empty, 0.01, 1.0, {}).transformed(scene_from_world).save(inputs["poses"])
     Alignment(scene_from_world.inverse(), "floor", 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
-    built().collision.save(inputs["mesh"] / "collision.ply")
+    collision.save(inputs["mesh"] / "collision.ply")
+    return inputs
+
+
+def test_folders_in_regions_out(tmp_path):
+    """The track comes in the scene's frame, the regions in the world's; the same as from memory."""
+    inputs = write_inputs(tmp_path, built().collision)
     run(inputs, RegionsParams(), inputs["out"])
     assert equal(Regions.load(inputs["out"]), find_regions(built().collision, track(), RegionsParams()))
     content = json.loads((inputs["out"] / "regions.json").read_text())
@@ -89,3 +98,15 @@ def test_farthest_points_reach_the_corners():
 def test_equal_runs_give_equal_regions():
     """Samples are seeded."""
     assert equal(*(find_regions(built().collision, track(), RegionsParams()) for _ in range(2)))
+
+
+def test_no_floor_gives_empty_regions_that_say_why(tmp_path):
+    """An object on its own: no spawn pose, a note, a drop test that doesn't pass; the build goes on."""
+    inputs = write_inputs(tmp_path, box((0, 0, 0), (0.01, 3, 0.4)))
+    run(inputs, RegionsParams(), inputs["out"])
+    regions = Regions.load(inputs["out"])
+    assert regions.spawn_poses == () and regions.walkable_area == 0
+    assert "carried over a floor" in regions.note
+    assert measure_floor_holes(built().collision, regions).expected_area == 0
+    dropped = drop_spheres(built().collision, regions)
+    assert dropped.dropped == 0 and not dropped.passed

@@ -19,7 +19,7 @@ def test_backend_is_chosen_with_a_reason():
     "values",
     [
         {"gaussians": 5},
-        {"iterations": 0},
+        {"iterations": -1},
         {"sh_degree": 4},
         {"image_size": 7},
         {"depth_weight": -1},

@@ -18,7 +18,7 @@ from pipeline.splat.stage import run
 from tests.synthetic import CAMERA, depth_maps, posed_scene, walk
 
 WORLD_FROM_SCENE = Similarity(1.5, matrix_from_rotvec([0.1, 0.4, -0.3]), np.array([1.0, -2.0, 0.5]))
-PARAMS = SplatParams(gaussians=3000, iterations=60, sim_gaussians=1000, sim_iterations=20, image_size=160)
+PARAMS = SplatParams(gaussians=3000, iterations=200, sim_gaussians=1000, sim_iterations=30, image_size=160)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def inputs(room, tmp_path_factory):
         save_depth_map(folders["depth"], depth_map)
     write_index(folders["depth"], [m.name for m in maps], "truth", {})
     Alignment(WORLD_FROM_SCENE, "truth", 0.1, "sensor", 0.01, True, {}).save(folders["align"])
-    points = np.concatenate([m.points()[::4, ::4].reshape(-1, 3) for m in maps[1:4]])
+    points = np.concatenate([m.points()[::4, ::4].reshape(-1, 3) for m in maps])
     count = len(points)
     cloud = PointCloud(
         points.astype(np.float32),
@@ -60,7 +60,7 @@ def test_stage_writes_both_splats_in_the_world_frame(inputs, tmp_path):
     inside = ((splat.means > corners.min(0) - 0.3) & (splat.means < corners.max(0) + 0.3)).all(1)
     assert inside.mean() > 0.97
     report = json.loads((tmp_path / "training.json").read_text())
-    assert report["iterations"] == 60
+    assert report["iterations"] == 200
     assert report["antialiasing"] == "classic"
     assert report["views"] == 7  # nine, two of them held out
     assert report["train"]["psnr"] > 15

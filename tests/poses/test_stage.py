@@ -1,0 +1,217 @@
+"""The whole stage on the synthetic room, against exact poses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Pose, angle_deg, fit_similarity, matrix_from_rotvec
+from pipeline.poses.params import PosesParams
+from pipeline.poses.scene import PosedScene, View, read_image
+from pipeline.poses.stage import run
+from tests.poses.conftest import Rendered, noisy, write_capture
+from tests.synthetic import Room, look_at
+
+HELD_OUT = (4, 12)
+GUESSED = 1.2
+
+
+def track_error(views: tuple[View, ...], truth: list[Pose], *, with_scale: bool) -> tuple[float, float]:
+    """Root-mean-square position error after alignment [m], and the scale that the alignment took."""
+    found = np.array([view.world_from_camera.translation for view in views])
+    exact = np.array([truth[int(view.name[:4])].translation for view in views])
+    fit = fit_similarity(found, exact, with_scale=with_scale)
+    return float(np.sqrt(((fit.apply(found) - exact) ** 2).sum(1).mean())), fit.scale
+
+
+@pytest.fixture(scope="module")
+def from_photos(rendered: Rendered, tmp_path_factory: pytest.TempPathFactory) -> tuple[PosedScene, Path]:
+    """The room from pictures alone, focal length guessed 20 % of the width too long, two views held out."""
+    folder = tmp_path_factory.mktemp("photos")
+    guess = GUESSED * rendered.camera.width
+    camera = type(rendered.camera)(320, 240, guess, guess, 160, 120)
+    inputs = write_capture(folder, rendered.pictures, camera, held_out=HELD_OUT)
+    run(inputs, PosesParams(backend="colmap"), folder)
+    return PosedScene.load(folder), folder
+
+
+def test_photos_alone_give_the_track(from_photos: tuple[PosedScene, Path], rendered: Rendered):
+    """All views are registered and lie within a centimetre of the truth after a similarity."""
+    scene = from_photos[0]
+    error, _ = track_error(scene.training, rendered.poses, with_scale=True)
+    assert len(scene.views) == len(rendered.poses)
+    assert error < 0.01
+    assert scene.scale_sigma is None
+
+
+def test_photos_alone_give_the_focal_length(from_photos: tuple[PosedScene, Path], rendered: Rendered):
+    """A focal length guessed 57 % too long comes out within 2 %."""
+    focal = from_photos[0].views[0].camera.fx
+    assert focal == pytest.approx(rendered.camera.fx, rel=0.02)
+
+
+def test_held_out_views_are_localised_but_not_mapped(from_photos: tuple[PosedScene, Path], rendered: Rendered):
+    """Held-out views have good poses, and no sparse point was seen by one."""
+    scene = from_photos[0]
+    names = {view.name for view in scene.held_out}
+    assert names == {f"{i:04d}.png" for i in HELD_OUT}
+    assert not any(scene.views[i].held_out for i in np.unique(scene.points.view_index))
+    exact = np.array([rendered.poses[int(v.name[:4])].translation for v in scene.training])
+    fit = fit_similarity(np.array([v.world_from_camera.translation for v in scene.training]), exact)
+    for view in scene.held_out:
+        truth = rendered.poses[int(view.name[:4])]
+        assert np.linalg.norm(fit.apply(view.world_from_camera.translation) - truth.translation) < 0.02
+
+
+def test_pictures_are_pinhole_and_points_project_where_they_were_seen(from_photos: tuple[PosedScene, Path]):
+    """Every view's picture has its camera's size, and its points fall inside it."""
+    scene, folder = from_photos
+    for index in (0, 7):
+        view = scene.views[index]
+        assert view.camera.is_pinhole
+        assert read_image(folder, view).shape == (view.camera.height, view.camera.width, 3)
+        rows = scene.points.view_index == index
+        local = view.world_from_camera.inverse().apply(scene.points.xyz[scene.points.point_index[rows]])
+        pixel = view.camera.project(local)
+        assert (local[:, 2] > 0).all()
+        assert ((pixel > -4) & (pixel < np.array([324, 244]))).all()
+
+
+def test_a_second_run_writes_the_same_bytes(
+    from_photos: tuple[PosedScene, Path], rendered: Rendered, tmp_path: Path
+):
+    """Equal seeds give byte-identical scene, points and pictures, whatever the number of threads."""
+    folder = from_photos[1]
+    inputs = {"capture": folder / "capture", "select": folder / "select"}
+    run(inputs, PosesParams(backend="colmap", threads=1), tmp_path)
+    for name in ("scene.json", "points.npz", "images/000001.png"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_refined_keeps_scale_and_beats_the_sensor(rendered: Rendered, tmp_path: Path):
+    """Poses off by 1 cm and 0.3 degrees come out several times better, scale and frame kept."""
+    given = noisy(rendered.poses, np.random.default_rng(3), 0.01, 0.3)
+    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, poses=given, held_out=HELD_OUT)
+    run(inputs, PosesParams(backend="refined"), tmp_path)
+    scene = PosedScene.load(tmp_path)
+    error, _ = track_error(scene.views, rendered.poses, with_scale=False)
+    _, scale = track_error(scene.views, rendered.poses, with_scale=True)
+    assert len(scene.views) == len(rendered.poses)
+    assert error < 0.005
+    assert scale == pytest.approx(1, abs=0.006)
+    turn = angle_deg(
+        np.array([v.world_from_camera.rotation for v in scene.views]),
+        np.array([rendered.poses[int(v.name[:4])].rotation for v in scene.views]),
+    )
+    assert np.median(turn) < 0.25  # the frame itself is the mean of 16 noisy rotations
+    assert scene.scale_sigma is not None
+    assert 0.01 <= scene.scale_sigma < 0.03
+    assert all(v.sigma_position and v.sigma_position < 0.01 for v in scene.views)
+
+
+def test_refined_finds_a_wrong_focal_length_and_the_depth_camera(rendered: Rendered, room: Room, tmp_path: Path):
+    """Poses and focal length are those of a depth camera beside the colour camera: all three are told apart."""
+    camera_from_depth = Pose(matrix_from_rotvec(np.deg2rad([1.0, -1.5, 0.8])), np.array([0.025, -0.01, 0.015]))
+    sensor_poses = [pose @ camera_from_depth for pose in rendered.poses]
+    wrong = type(rendered.camera)(320, 240, 245 * 1.12, 243 * 1.12, 158.5, 121.5)
+    depths = [room.cast(wrong, pose)[1] for pose in sensor_poses]
+    inputs = write_capture(
+        tmp_path, rendered.pictures, wrong, poses=sensor_poses, depths=depths, held_out=HELD_OUT
+    )
+    run(inputs, PosesParams(backend="refined"), tmp_path)
+    scene = PosedScene.load(tmp_path)
+    view = scene.views[0]
+    error, scale = track_error(scene.views, rendered.poses, with_scale=True)
+    assert view.camera.fx == pytest.approx(rendered.camera.fx, rel=0.01)
+    assert error < 0.01
+    assert scale == pytest.approx(1, abs=0.01)
+    assert view.camera_from_depth is not None
+    assert angle_deg(view.camera_from_depth.rotation, camera_from_depth.rotation) < 0.3
+    assert np.linalg.norm(view.camera_from_depth.translation - camera_from_depth.translation) < 0.008
+    assert scene.depth_scale == 1.0
+
+
+def test_poses_that_fit_nothing_are_replaced_by_the_pictures(rendered: Rendered, tmp_path: Path):
+    """A third of the poses lost by metres: the pictures are mapped alone and laid over the good ones."""
+    given = list(rendered.poses)
+    rng = np.random.default_rng(5)
+    for i in range(0, len(given), 3):
+        given[i] = Pose(matrix_from_rotvec(rng.normal(0, 1.0, 3)) @ given[i].rotation, rng.uniform(-3, 6, 3))
+    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, poses=given, held_out=HELD_OUT)
+    run(inputs, PosesParams(backend="refined"), tmp_path)
+    scene = PosedScene.load(tmp_path)
+    error, scale = track_error(scene.views, rendered.poses, with_scale=True)
+    assert error < 0.02
+    assert scale == pytest.approx(1, abs=0.03)
+
+
+def test_sensor_backend_keeps_poses_and_makes_points(rendered: Rendered, tmp_path: Path):
+    """Given poses come out unchanged, held-out ones included, with points near the room's surfaces."""
+    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, poses=rendered.poses, held_out=HELD_OUT)
+    run(inputs, PosesParams(backend="sensor"), tmp_path)
+    scene = PosedScene.load(tmp_path)
+    for view in scene.views:
+        truth = rendered.poses[int(view.name[:4])]
+        assert np.allclose(view.world_from_camera.matrix, truth.matrix, atol=1e-9)
+    assert len(scene.points.xyz) > 300
+    inside = ((scene.points.xyz > -0.05) & (scene.points.xyz < np.array([4.05, 3.05, 2.55]))).all(1)
+    assert inside.mean() > 0.97
+
+
+def test_a_camera_that_only_turns_is_refused(room: Room, rendered: Rendered, tmp_path: Path):
+    """Pictures from one spot give an error that says so."""
+    eye = np.array([2.0, 1.2, 1.3])
+    targets = [np.array([0.5 + 0.25 * i, 3.0, 0.8]) for i in range(8)]
+    pictures = [room.render(rendered.camera, look_at(eye, target))[0] for target in targets]
+    inputs = write_capture(tmp_path, pictures, rendered.camera)
+    with pytest.raises(ReconstructionError, match="the camera must move"):
+        run(inputs, PosesParams(backend="colmap"), tmp_path)
+    assert not (tmp_path / "scene.json").exists()
+
+
+def test_two_places_are_named(rendered: Rendered, tmp_path: Path):
+    """Half the pictures from another room: the error lists which pictures belong together."""
+    other = Room.make(seed=9)
+    pictures = rendered.pictures[:9] + [other.render(rendered.camera, pose)[0] for pose in rendered.poses[9:]]
+    inputs = write_capture(tmp_path, pictures, rendered.camera)
+    with pytest.raises(ReconstructionError, match="one connected place") as caught:
+        run(inputs, PosesParams(backend="colmap"), tmp_path)
+    assert "0000.png" in str(caught.value)
+    assert "0009.png" in str(caught.value) or "0010.png" in str(caught.value)
+
+
+def test_black_pictures_are_refused(tmp_path: Path, rendered: Rendered):
+    """Pictures without features give an error, not a crash."""
+    pictures = [np.zeros((240, 320, 3), np.uint8)] * 4
+    inputs = write_capture(tmp_path, pictures, rendered.camera)
+    with pytest.raises(ReconstructionError, match="must overlap"):
+        run(inputs, PosesParams(backend="colmap"), tmp_path)
+
+
+def test_two_pictures_are_too_few(tmp_path: Path, rendered: Rendered):
+    """Fewer than three training pictures are refused before any work."""
+    inputs = write_capture(tmp_path, rendered.pictures[:3], rendered.camera, held_out=(1,))
+    with pytest.raises(ReconstructionError, match="at least 3 pictures"):
+        run(inputs, PosesParams(backend="colmap"), tmp_path)
+
+
+def test_refined_without_poses_is_refused(tmp_path: Path, rendered: Rendered):
+    """A sensor backend on photos says what to do instead."""
+    inputs = write_capture(tmp_path, rendered.pictures[:4], rendered.camera)
+    with pytest.raises(ReconstructionError, match=r"poses\.backend=colmap"):
+        run(inputs, PosesParams(backend="refined"), tmp_path)
+
+
+def test_large_pictures_come_out_at_image_size(tmp_path: Path, rendered: Rendered):
+    """The long side is at most image_size, and intrinsics scale along."""
+    big = [cv2.resize(p, (640, 480), interpolation=cv2.INTER_CUBIC) for p in rendered.pictures]
+    inputs = write_capture(tmp_path, big, rendered.camera.resized(640, 480), poses=rendered.poses, held_out=HELD_OUT)
+    run(inputs, PosesParams(backend="sensor", image_size=320), tmp_path)
+    view = PosedScene.load(tmp_path).views[0]
+    assert (view.camera.width, view.camera.height) == (320, 240)
+    assert view.camera.fx == pytest.approx(rendered.camera.fx, rel=2e-3)
+    assert read_image(tmp_path, view).shape == (240, 320, 3)
