@@ -7,7 +7,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# numba tries TBB first, and warns about every installed one that it finds too old
+os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp workqueue tbb")
 
 if TYPE_CHECKING:
     from pipeline.building import BuildRequest, BuildResult, Plan, build, plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +93,10 @@ def _hole_starts(collision: Mesh, regions: Regions) -> NDArray[np.float64]:
 
 def _simulate(collision: Mesh, starts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where the spheres' centres (N, 3) are after the simulation [m]."""
-    import sapien
-    from sapien import physx
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
+        import sapien
+        from sapien import physx
 
     scene = sapien.Scene([physx.PhysxCpuSystem()])
     scene.set_timestep(TIME_STEP)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +32,6 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     Raises:
         ReconstructionError: When no map has a depth that others don't contradict.
     """
-    begun = time.process_time()
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     scene = load_world_scene(inputs["poses"], inputs["align"])
     views = {view.name: view for view in scene.training}
@@ -53,7 +51,7 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     if not len(fused.cloud):
         raise _nothing_to_fuse(f"{fused.pixels} depths in {len(maps)} maps, none of them consistent")
     fused.cloud.save(out_dir / CLOUD_FILE)
-    report = fused.report() | {"maps": len(maps), "cpu_seconds": time.process_time() - begun}
+    report = fused.report() | {"maps": len(maps)}
     (out_dir / REPORT_FILE).write_text(json.dumps(report, indent=1))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,12 @@ def run(inputs: Mapping[str, Path], params: DepthParams, out_dir: Path) -> None:
         ReconstructionError: When the views share too little to be matched.
     """
     scene = PosedScene.load(inputs["poses"])
-    begun = time.process_time()
     if params.backend == "sensor":
         names, report = _write_sensor_maps(scene, inputs["capture"], params, out_dir)
     elif params.backend == "mvs":
         names, report = _write_stereo_maps(scene, inputs["poses"], params, out_dir)
     else:
         raise ValueError(f"the depth stage needs a concrete backend, got {params.backend!r}")
-    report["cpu_seconds"] = time.process_time() - begun
     write_index(out_dir, names, params.backend, report)
 
 
@@ -66,7 +63,7 @@ def _write_sensor_maps(
         name = result.depth_map.name
         save_depth_map(out_dir, result.depth_map)
         names.append(name)
-        per_view[name] = {"measured": result.measured, "kept": result.kept, "cpu_seconds": result.seconds}
+        per_view[name] = {"measured": result.measured, "kept": result.kept}
     return names, {
         "noise": {"constant": noise.constant, "quadratic": noise.quadratic, "comparisons": comparisons},
         "kept_share": float(np.mean([values["kept"] for values in per_view.values()])),
@@ -88,7 +85,6 @@ def _write_stereo_maps(
             "kept": result.kept,
             "guessed": result.guessed,
             "disagreement": result.disagreement,
-            "cpu_seconds": result.seconds,
         }
     return names, {
         "kept_share": float(np.mean([values["kept"] for values in per_view.values()])),

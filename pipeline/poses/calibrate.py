@@ -8,7 +8,7 @@ depth sensor defines the metre. A prior at the declared calibration holds what t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,9 @@ def calibrate(
     declared = _parameters(starts[0])
     fits = [_fit(data, _parameters(start), scale_prior) for start in starts]
     best = min(fits, key=lambda fit: fit.cost)
+    # What is left tells the noise of this sensor and these points; against it the prior is weighed in a second pass.
+    data = replace(data, noise=data.noise * _spread(data.residuals(best.x)))
+    best = _fit(data, _parameters(starts[fits.index(best)]), scale_prior)
     only_scale = _fit(data, declared, scale_prior, free=np.array([7]))
     # The declared calibration with the best scale is what the full fit must beat, on the same observations.
     before, after = data.metres(only_scale.x), data.metres(best.x)
@@ -149,7 +152,10 @@ def depth_ratio(
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """Observations (M): the point in the colour camera, and which depth image (F, H, W) [m] must show it."""
+    """Observations (M): the point in the colour camera, and which depth image (F, H, W) [m] must show it.
+
+    `noise` multiplies the sigma of a typical sensor.
+    """
 
     points: Array
     frame: NDArray[np.intp]
@@ -157,6 +163,7 @@ class _Data:
     usable: NDArray[np.bool_]
     focal: Array
     centre: Array
+    noise: float = 1.0
 
     @staticmethod
     def collect(
@@ -225,7 +232,7 @@ class _Data:
     def residuals(self, parameters: Array) -> Array:
         """The same in sigmas of a depth sensor, whose noise grows with the square of the depth; NaN likewise."""
         sigma = 0.01 + 0.004 * (self.points[:, 2] * np.exp(parameters[7])) ** 2
-        return self.metres(parameters) / sigma
+        return self.metres(parameters) / (sigma * self.noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,6 +271,11 @@ def _fit(data: _Data, start: Array, scale_prior: float, free: NDArray[np.intp] |
         if gain < 1e-6 * current:
             break
     return _Fit(x, current)
+
+
+def _spread(residuals: Array) -> float:
+    """Robust one sigma of residuals; at least a tenth, for rounding to millimetres is noise too."""
+    return max(1.4826 * float(np.nanmedian(np.abs(residuals))), 0.1)
 
 
 def _linearise(data: _Data, x: Array) -> tuple[Array, Array]:

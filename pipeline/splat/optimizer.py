@@ -49,15 +49,10 @@ class SparseAdam:
         for name in FIELDS:
             _adam(
                 gradients.visible,
-                *(
-                    _table(array)
-                    for array in (
-                        getattr(self.gaussians, name),
-                        getattr(gradients, name),
-                        self._first[name],
-                        self._second[name],
-                    )
-                ),
+                _table(getattr(self.gaussians, name)),
+                _table(getattr(gradients, name)),
+                _table(self._first[name]),
+                _table(self._second[name]),
                 rates[name],
                 correction_1,
                 correction_2,

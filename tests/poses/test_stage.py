@@ -81,9 +81,7 @@ def test_pictures_are_pinhole_and_points_project_where_they_were_seen(from_photo
         assert ((pixel > -4) & (pixel < np.array([324, 244]))).all()
 
 
-def test_a_second_run_writes_the_same_bytes(
-    from_photos: tuple[PosedScene, Path], rendered: Rendered, tmp_path: Path
-):
+def test_a_second_run_writes_the_same_bytes(from_photos: tuple[PosedScene, Path], rendered: Rendered, tmp_path: Path):
     """Equal seeds give byte-identical scene, points and pictures, whatever the number of threads."""
     folder = from_photos[1]
     inputs = {"capture": folder / "capture", "select": folder / "select"}
@@ -119,9 +117,7 @@ def test_refined_finds_a_wrong_focal_length_and_the_depth_camera(rendered: Rende
     sensor_poses = [pose @ camera_from_depth for pose in rendered.poses]
     wrong = type(rendered.camera)(320, 240, 245 * 1.12, 243 * 1.12, 158.5, 121.5)
     depths = [room.cast(wrong, pose)[1] for pose in sensor_poses]
-    inputs = write_capture(
-        tmp_path, rendered.pictures, wrong, poses=sensor_poses, depths=depths, held_out=HELD_OUT
-    )
+    inputs = write_capture(tmp_path, rendered.pictures, wrong, poses=sensor_poses, depths=depths, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="refined"), tmp_path)
     scene = PosedScene.load(tmp_path)
     view = scene.views[0]

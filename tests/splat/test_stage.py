@@ -65,7 +65,6 @@ def test_stage_writes_both_splats_in_the_world_frame(inputs, tmp_path):
     assert report["views"] == 7  # nine, two of them held out
     assert report["train"]["psnr"] > 15
     assert report["train"]["depth_difference_median"] < 0.2
-    assert report["cpu_seconds"]["training"] > 0
     assert cv2.imread(str(tmp_path / "preview.png")) is not None
 
 
