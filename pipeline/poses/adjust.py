@@ -74,10 +74,8 @@ class Adjuster:
         self.reconstruction = pycolmap.Reconstruction()
         self.reconstruction.load(self._cache)
         for camera_id in self.reconstruction.cameras:
-            trusted = self.reconstruction.camera(camera_id).has_prior_focal_length
-            camera = bridge.to_colmap(cameras[camera_id], camera_id, trusted=trusted)
             target = self.reconstruction.camera(camera_id)
-            target.model, target.params = camera.model, list(camera.params)
+            target.params = bridge.parameters(cameras[camera_id], target.model_name)
         self._ids = [i for i in self._ids if self.reconstruction.exists_image(i)]
         self._mapper = pycolmap.IncrementalMapper(self._cache)
         self._mapper.begin_reconstruction(self.reconstruction)
@@ -146,7 +144,9 @@ class Adjuster:
         """
         cameras = self.reconstruction.cameras
         views = np.bincount([self.reconstruction.image(i).camera_id for i in self._ids], minlength=max(cameras) + 1)
-        if min(views[i] for i in cameras) < LEAST_VIEWS_CENTRE:
+        # Tangential distortion shifts pictures like a principal point: with both free neither is determined.
+        tangential = any(camera.model_name == "OPENCV" for camera in cameras.values())
+        if tangential or min(views[i] for i in cameras) < LEAST_VIEWS_CENTRE:
             return self.adjust(last.loss, last.steps, prior)
         before = {i: list(cameras[i].params) for i in cameras}
         adjuster = self.adjust(last.loss, last.steps, prior, "centres")

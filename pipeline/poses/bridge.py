@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from pipeline.geometry import Camera, Pose
@@ -10,7 +9,8 @@ from pipeline.geometry import Camera, Pose
 if TYPE_CHECKING:
     import pycolmap
 
-logger = logging.getLogger(__name__)
+SQUARE = 3e-3
+"""Pixels whose sides differ by a smaller share count as square: half a pixel at the edge of a working picture."""
 
 
 def silence() -> None:
@@ -21,7 +21,7 @@ def silence() -> None:
 
 
 def to_colmap(camera: Camera, camera_id: int, *, trusted: bool) -> pycolmap.Camera:
-    """COLMAP's camera; one with square pixels and no tangential distortion gets the smaller model.
+    """COLMAP's camera, of the smallest model that holds the intrinsics, for every free parameter must be determined.
 
     Args:
         camera: Intrinsics of the working pictures.
@@ -31,17 +31,23 @@ def to_colmap(camera: Camera, camera_id: int, *, trusted: bool) -> pycolmap.Came
     import pycolmap
 
     k1, k2, p1, p2 = camera.distortion
-    # OPENCV has a focal length per axis and four coefficients: worth it only where the source has them.
-    simple = not any((k2, p1, p2)) and abs(camera.fx / camera.fy - 1) < 1e-3
-    model = "SIMPLE_RADIAL" if simple else "OPENCV"
-    focal = (camera.fx + camera.fy) / 2
-    result = pycolmap.Camera.create_from_model_name(camera_id, model, focal, camera.width, camera.height)
-    if simple:
-        result.params = [focal, camera.cx, camera.cy, k1]
+    if abs(camera.fx / camera.fy - 1) < SQUARE and not any((k2, p1, p2)):
+        model = "SIMPLE_RADIAL"
     else:
-        result.params = [camera.fx, camera.fy, camera.cx, camera.cy, k1, k2, p1, p2]
+        model = "PINHOLE" if not any((k1, k2, p1, p2)) else "OPENCV"
+    result = pycolmap.Camera.create_from_model_name(camera_id, model, camera.fx, camera.width, camera.height)
+    result.params = parameters(camera, model)
     result.has_prior_focal_length = trusted
     return result
+
+
+def parameters(camera: Camera, model: str) -> list[float]:
+    """COLMAP's parameters of a camera in one of the three models used here; what the model lacks is dropped."""
+    k1, k2, p1, p2 = camera.distortion
+    if model == "SIMPLE_RADIAL":
+        return [(camera.fx + camera.fy) / 2, camera.cx, camera.cy, k1]
+    pinhole = [camera.fx, camera.fy, camera.cx, camera.cy]
+    return pinhole if model == "PINHOLE" else [*pinhole, k1, k2, p1, p2]
 
 
 def from_colmap(camera: pycolmap.Camera) -> Camera:
@@ -54,10 +60,12 @@ def from_colmap(camera: pycolmap.Camera) -> Camera:
     if camera.model_name == "SIMPLE_RADIAL":
         focal, cx, cy, k1 = values
         return Camera(camera.width, camera.height, focal, focal, cx, cy, (k1, 0.0, 0.0, 0.0))
+    if camera.model_name == "PINHOLE":
+        return Camera(camera.width, camera.height, *values)
     if camera.model_name == "OPENCV":
         fx, fy, cx, cy, k1, k2, p1, p2 = values
         return Camera(camera.width, camera.height, fx, fy, cx, cy, (k1, k2, p1, p2))
-    raise ValueError(f"a camera of the poses stage must be SIMPLE_RADIAL or OPENCV, got {camera.model_name}")
+    raise ValueError(f"a camera of the poses stage is SIMPLE_RADIAL, PINHOLE or OPENCV, got {camera.model_name}")
 
 
 def to_rigid(world_from_camera: Pose) -> pycolmap.Rigid3d:

@@ -173,16 +173,15 @@ def _over_track(bench: Workbench, poses: Mapping[int, Pose], start: Mapping[int,
     source, target = (np.array([p[i].translation for i in ids]) for p in (poses, start))
     options = pycolmap.RANSACOptions(max_error=SENSOR_TRACK_ERROR, random_seed=bench.params.seed)
     rough = pycolmap.estimate_sim3d_robust(source, target, options)
-    if rough is None:
+    if rough is None or rough["num_inliers"] < 3:
         raise ReconstructionError(
             "the given poses must fit the pictures somewhere",
             found=f"no three of {len(ids)} given positions agree with the pictures",
             remedy="use the pictures alone: --set poses.backend=colmap",
             file=bench.root,
         )
-    start_fit = Similarity(float(rough.scale), rough.rotation.matrix(), np.asarray(rough.translation))
-    near = np.linalg.norm(start_fit.apply(source) - target, axis=1) < SENSOR_TRACK_ERROR
-    fit = fit_similarity(source[near], target[near]) if near.sum() >= 3 else start_fit
+    near = np.asarray(rough["inlier_mask"], bool)
+    fit = fit_similarity(source[near], target[near])
     return {i: fit.apply_pose(poses[i]) for i in ids}
 
 
