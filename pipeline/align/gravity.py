@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,8 +172,8 @@ def _towards(direction: Array, like: Array) -> Array:
     return direction if direction @ like >= 0 else -direction
 
 
-def _unit(vector: Array) -> Array:
-    return vector / np.linalg.norm(vector)
+def _unit(vector: NDArray[Any]) -> Array:
+    return np.asarray(vector / np.linalg.norm(vector), np.float64)
 
 
 def _angles_deg(directions: Array, reference: Array) -> Array:

@@ -21,6 +21,9 @@ CLICK_SIGMA_PX = 1.0
 CAMERA_HEIGHT_SIGMA = 0.1
 """Relative: a person's guess of how high the camera was held."""
 
+MIN_SAMPLES = 8
+"""Depths that a known length's end needs around its pixel."""
+
 ASSUMED_CAMERA_HEIGHT = 1.4
 """[m], how high people hold phones; only ever used together with `scale: assumed`."""
 
@@ -56,13 +59,20 @@ def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder:
             found=f"{known.image!r} is not among the {len(scene.views)} registered ones",
             remedy=f"name one of {', '.join(v.name for v in scene.views[:6])} ...",
         )
+    rays = [_ray(view, pixel) for pixel in (known.a, known.b)]
+    depths = _front_depths(view, np.array(rays), scene, depth_folder)
     ends: list[Array] = []
     sigmas: list[float] = []
-    for pixel in (known.a, known.b):
-        ray, pixel_size = _ray(view, pixel)
-        depth, sigma = _front_depth(view, ray, scene, depth_folder, pixel)
+    for ray, found, pixel in zip(rays, depths, (known.a, known.b), strict=True):
+        if found is None:
+            raise ReconstructionError(
+                "a known length's pixels must show a place that was reconstructed",
+                found=f"no depth at pixel {pixel} of {view.name}",
+                remedy="choose pixels on textured surfaces that several photos show",
+            )
+        depth, sigma = found
         ends.append(view.world_from_camera.apply(ray * depth))
-        sigmas += [sigma * float(np.linalg.norm(ray)), CLICK_SIGMA_PX * pixel_size * depth]
+        sigmas += [sigma * float(np.linalg.norm(ray)), CLICK_SIGMA_PX * depth / (view.source_camera or view.camera).fx]
     length = float(np.linalg.norm(ends[0] - ends[1]))
     if length <= 0:
         raise ReconstructionError(
@@ -96,8 +106,8 @@ def assumed_scale(height: float | None, median_depth: float) -> Scale:
     return Scale(value, None, "assumed")
 
 
-def _ray(view: View, pixel: tuple[float, float]) -> tuple[Array, float]:
-    """Camera-frame ray (z = 1) of a pixel of the photo as shown, and the size of one such pixel at z = 1."""
+def _ray(view: View, pixel: tuple[float, float]) -> Array:
+    """Camera-frame ray (z = 1) of a pixel of the photo as shown."""
     lens = view.source_camera or view.camera
     if not (0 <= pixel[0] <= lens.width and 0 <= pixel[1] <= lens.height):
         raise ReconstructionError(
@@ -105,36 +115,35 @@ def _ray(view: View, pixel: tuple[float, float]) -> tuple[Array, float]:
             found=f"{pixel} in {view.name}, which is {lens.width} x {lens.height}",
             remedy="read the pixels off the photo in its full size",
         )
-    return lens.undistorted_ray(pixel), 1 / lens.fx
+    return lens.undistorted_ray(pixel)
 
 
-def _front_depth(
-    view: View, ray: Array, scene: PosedScene, depth_folder: Path, pixel: tuple[float, float]
-) -> tuple[float, float]:
-    """Depth along the ray and its sigma [scene units], from all maps that see the place."""
-    target = view.camera.project(ray)
+def _front_depths(view: View, rays: Array, scene: PosedScene, depth_folder: Path) -> list[tuple[float, float] | None]:
+    """Depth along each ray and its sigma [scene units] by all maps that see the place; None where none does."""
+    targets = view.camera.project(rays)
     radius = max(3.0, 0.006 * view.camera.width)
     camera_from_world = view.world_from_camera.inverse()
-    seen: list[Array] = []
+    seen: list[list[Array]] = [[] for _ in rays]
     for other in scene.training:
         if not (depth_folder / f"{other.name}.npz").exists():
             continue
         depth_map = load_depth_map(depth_folder, other.name)
         local = camera_from_world.apply(depth_map.points()[(depth_map.depth > 0) & ~depth_map.guessed])
         local = local[local[:, 2] > 0]
-        offset = view.camera.project(local) - target
-        near = np.linalg.norm(offset, axis=1) < radius
-        seen.append(np.column_stack([offset[near], local[near, 2]]))
-    samples = np.concatenate(seen) if seen else np.zeros((0, 3))
-    if len(samples) < 8:
-        raise ReconstructionError(
-            "a known length's pixels must show a place that was reconstructed",
-            found=f"no depth at pixel {pixel} of {view.name}",
-            remedy="choose pixels on textured surfaces that several photos show",
-        )
+        pixels = view.camera.project(local)
+        for target, samples in zip(targets, seen, strict=True):
+            offset = pixels - target
+            near = (np.abs(offset) < radius).all(1)
+            samples.append(np.column_stack([offset[near], local[near, 2]]))
+    return [_front(np.concatenate(samples)) if samples else None for samples in seen]
+
+
+def _front(samples: Array) -> tuple[float, float] | None:
+    """Depth at offset (0, 0) of the nearest surface among samples (N, 3): pixel offsets and depth."""
+    if len(samples) < MIN_SAMPLES:
+        return None
     front = np.percentile(samples[:, 2], 10)
-    surface = samples[np.abs(samples[:, 2] / front - 1) < 0.05]
-    return _depth_at_centre(surface)
+    return _depth_at_centre(samples[np.abs(samples[:, 2] / front - 1) < 0.05])
 
 
 def _depth_at_centre(samples: Array) -> tuple[float, float]:

@@ -43,7 +43,7 @@ class Coverage:
 
 
 def measure_coverage(
-    splat: Gaussians, mesh: RayCaster, views: Sequence[View], rng: np.random.Generator, per_distance: int = 8
+    splat: Gaussians, mesh: RayCaster, views: Sequence[View], rng: np.random.Generator, per_distance: int = 16
 ) -> Coverage:
     """Move cameras of the track sideways and turn them a little; compare the depths of splat and mesh."""
     agreement: dict[float, float] = {}

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from pipeline.check.floor import probe_floor
 from pipeline.geometry import Mesh
 from pipeline.mesh import masks
+from pipeline.mesh.rays import RayCaster
 from pipeline.regions.regions import Regions
 
 RADIUS = 0.06  # [m]
 DROP_HEIGHT = 0.35  # [m] of the sphere's lowest point over the floor
 SECONDS, TIME_STEP = 3.0, 0.004
 TOLERANCE = 0.02  # [m] of the resting height
+ROLLED = 0.15  # [m] away from where it was dropped
 FALLEN = 0.1  # [m] below the floor: through it
 LEAST_DROPS = 100
 HOLE_STRIDE = 7  # one of so many fine cells of a hole gets a sphere
@@ -60,8 +62,10 @@ def drop_spheres(collision: Mesh, regions: Regions) -> DropTest:
     ends = _simulate(collision, starts) if len(starts) else starts
     # a sphere on a step's edge may rest on either side's floor
     error = np.abs(ends[:, 2, None] - RADIUS - _floor_below(ends, regions)).min(1, initial=np.inf)
+    rolled = np.linalg.norm((ends - starts)[:, :2], axis=1) > ROLLED  # down a stair: it may lean on a step's front
+    error[rolled] = np.minimum(error, np.abs(RayCaster(collision).distances(ends) - RADIUS))[rolled]
     fell = ~(ends[:, 2] - RADIUS > starts[:, 2] - DROP_HEIGHT - RADIUS - FALLEN)
-    fell &= ~(error <= TOLERANCE)  # rolled down a stair
+    fell &= ~(error <= TOLERANCE)
     resting = error[~fell & np.isfinite(error)]
     return DropTest(
         dropped=len(starts),

@@ -17,7 +17,7 @@ INLIER, MIN_INLIERS = 0.01, 0.7
 """A patch is a plane when this share of its known inverse depths is this close to it."""
 MAX_REACH = 3.0
 """How far beyond the known pixels the plane is believed, in their own standard deviations."""
-GUESS_SIGMA = 0.01
+GUESS_SIGMA = 0.005
 """Relative one sigma of a guess amid known pixels; grows with the square of the reach."""
 _ROUNDS = 6
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from pipeline.depth.agreement import Comparison, MapSet
@@ -20,6 +20,8 @@ from pipeline.progress import track
 
 ColorSource = Callable[[str], tuple[NDArray[np.uint8], Camera, Pose]]
 """From a view's name its RGB picture, that picture's camera and world_from_camera."""
+_MIN_COSINE = 0.05
+"""A pixel seen at a grazing angle, or without a normal, counts this much at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,41 +138,72 @@ def _samples(
 ) -> _Samples:
     known = depth_map.depth > 0
     good = known & (2 * comparison.violations.astype(np.int32) <= comparison.agreeing)
-    rays = depth_map.camera.rays()[good]
-    points = depth_map.world_from_camera.apply(rays * comparison.depth[good][:, None].astype(np.float64))
-    normals = depth_map.normals[good]
-    facing = np.clip(-(normals * rays).sum(1) / np.linalg.norm(rays, axis=1), 0.05, 1)
-    sigma = comparison.sigma[good]
-    colors, has_color = _sample_colors(points, picture, camera, world_from_camera)
-    cloud = PointCloud(
-        points.astype(np.float32),
-        depth_map.world_from_camera.rotate(normals).astype(np.float32),
-        colors,
-        sigma,
-        comparison.agreeing[good].astype(np.int32) + 1,
-        depth_map.guessed[good],
+    picture_from_map = world_from_camera.inverse() @ depth_map.world_from_camera
+    points, normals, colors, has_color, facing = _place_pixels(
+        good,
+        comparison.depth,
+        depth_map.normals,
+        _intrinsics(depth_map.camera),
+        depth_map.world_from_camera.matrix[:3].copy(),
+        picture,
+        _intrinsics(camera),
+        picture_from_map.matrix[:3].copy(),
     )
+    sigma = comparison.sigma[good]
+    agreeing = comparison.agreeing[good].astype(np.int32) + 1
+    cloud = PointCloud(points, normals, colors, sigma, agreeing, depth_map.guessed[good])
     confirmed = comparison.disagreement[good & (comparison.agreeing > 0)]
-    return _Samples(cloud, (facing / sigma**2).astype(np.float32), has_color, int(known.sum()), confirmed[::16])
+    return _Samples(cloud, facing / sigma**2, has_color, int(known.sum()), confirmed[::16])
 
 
-def _sample_colors(
-    points: NDArray[np.float64], picture: NDArray[np.uint8], camera: Camera, world_from_camera: Pose
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Colours (N, 3) of world points in a picture, bilinear, and which of them lie inside it."""
-    local = world_from_camera.inverse().apply(points)
-    ahead = local[:, 2] > 1e-6
-    pixels = camera.project(np.where(ahead[:, None], local, 1.0))
-    inside = ahead & (pixels > 0).all(1) & (pixels < (camera.width, camera.height)).all(1)
-    # cv2.remap can't make more than 32767 columns: one column per point fails, so the list is folded.
-    columns = 4096
-    padded = np.zeros((-(-len(points) // columns) * columns, 2), np.float32)
-    padded[: len(points)] = np.where(inside[:, None], pixels - 0.5, 0)
-    folded = padded.reshape(-1, columns, 2)
-    if len(points) == 0:
-        return np.zeros((0, 3), np.uint8), inside
-    colors = cv2.remap(picture, folded, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return np.asarray(colors, np.uint8).reshape(-1, 3)[: len(points)], inside
+def _intrinsics(camera: Camera) -> NDArray[np.float64]:
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _place_pixels(chosen, depth, normals, lens, world_from_map, picture, picture_lens, picture_from_map):  # noqa: ANN001, ANN202
+    """World points, world normals, bilinear colours, whether they lie in the picture, cosines of incidence."""
+    count = chosen.sum()
+    points = np.zeros((count, 3), np.float32)
+    turned = np.zeros((count, 3), np.float32)
+    colors = np.zeros((count, 3), np.uint8)
+    has_color = np.zeros(count, np.bool_)
+    facing = np.zeros(count, np.float32)
+    world, local = world_from_map, picture_from_map
+    height, width = picture.shape[:2]
+    k = 0
+    for y in range(chosen.shape[0]):
+        for x in range(chosen.shape[1]):
+            if not chosen[y, x]:
+                continue
+            ray_x, ray_y = (x + 0.5 - lens[2]) / lens[0], (y + 0.5 - lens[3]) / lens[1]
+            z = depth[y, x]
+            nx, ny, nz = normals[y, x, 0], normals[y, x, 1], normals[y, x, 2]
+            cosine = -(nx * ray_x + ny * ray_y + nz) / np.sqrt(ray_x * ray_x + ray_y * ray_y + 1.0)
+            facing[k] = min(max(cosine, _MIN_COSINE), 1.0)
+            for axis in range(3):
+                point = world[axis, 0] * ray_x + world[axis, 1] * ray_y + world[axis, 2]
+                points[k, axis] = z * point + world[axis, 3]
+                turned[k, axis] = world[axis, 0] * nx + world[axis, 1] * ny + world[axis, 2] * nz
+            ahead = z * (local[2, 0] * ray_x + local[2, 1] * ray_y + local[2, 2]) + local[2, 3]
+            if ahead > 0:
+                right = z * (local[0, 0] * ray_x + local[0, 1] * ray_y + local[0, 2]) + local[0, 3]
+                down = z * (local[1, 0] * ray_x + local[1, 1] * ray_y + local[1, 2]) + local[1, 3]
+                u = right / ahead * picture_lens[0] + picture_lens[2]
+                v = down / ahead * picture_lens[1] + picture_lens[3]
+                if u >= 0 and v >= 0 and u < width and v < height:
+                    has_color[k] = True
+                    u, v = min(max(u - 0.5, 0.0), width - 1.001), min(max(v - 0.5, 0.0), height - 1.001)
+                    column, row = int(u), int(v)
+                    du, dv = u - column, v - row
+                    for channel in range(3):
+                        upper = picture[row, column, channel] * (1 - du) + picture[row, column + 1, channel] * du
+                        lower = (
+                            picture[row + 1, column, channel] * (1 - du) + picture[row + 1, column + 1, channel] * du
+                        )
+                        colors[k, channel] = int(upper * (1 - dv) + lower * dv + 0.5)
+            k += 1
+    return points, turned, colors, has_color, facing
 
 
 def _joined(first: PointCloud, second: PointCloud) -> PointCloud:

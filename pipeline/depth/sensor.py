@@ -30,6 +30,9 @@ NOISE_VIEWS, NOISE_PARTNERS = 10, (4, 8, 16)
 """The noise is measured on this many keyframes, each against those that come so many keyframes later: neighbours share
 their errors and would look too good."""
 
+BROAD_TOLERANCE = np.float32(0.35)
+"""The broad fit takes depths as one surface within this share of the fine fit's tolerance."""
+
 
 @dataclass(frozen=True, eq=False)
 class SensorDepth:
@@ -99,7 +102,7 @@ def clean_sensor_depth(
     usual = NoiseModel()
     tolerance = np.maximum(usual.sigma(depth), noise.sigma(depth))
     depth = drop_flying_pixels(depth, tolerance, camera.fx)
-    inverse_depth, slope_x, slope_y = fit_local_planes(depth, tolerance, camera.fx, window_step(camera.fx))
+    inverse_depth, slope_x, slope_y = _smooth(depth, tolerance, camera.fx)
     known = inverse_depth > 0
     smooth = np.where(known, 1 / np.maximum(inverse_depth, 1e-6), 0).astype(np.float32)
     sigma = noise.sigma(smooth) * (2 - confidence.astype(np.float32) / 255)
@@ -116,6 +119,19 @@ def clean_sensor_depth(
     )
     seconds = time.thread_time() - begun
     return SensorDepth(depth_map, float(measured.mean()), float(known.mean()), seconds)
+
+
+def _smooth(
+    depth: NDArray[np.float32], tolerance: NDArray[np.float32], focal: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Inverse depth and its slopes after a fine fit and, where it stays close to that, one twice as broad."""
+    step = window_step(focal)
+    fine = fit_local_planes(depth, tolerance, focal, step)
+    smooth = np.where(fine[0] > 0, 1 / np.maximum(fine[0], 1e-6), 0).astype(np.float32)
+    broad = fit_local_planes(smooth, BROAD_TOLERANCE * tolerance, focal, 2 * step)
+    use = broad[0] > 0
+    inverse_depth, slope_x, slope_y = (np.where(use, b, f) for b, f in zip(broad, fine, strict=True))
+    return inverse_depth, slope_x, slope_y
 
 
 def _read(view: View, capture_folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], Camera]:

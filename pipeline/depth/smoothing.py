@@ -15,8 +15,8 @@ STEEPEST = np.float32(5.0)
 _JUMP_SIGMAS = np.float32(4.0)
 _REACH = 3
 """The window is 7x7 samples."""
-_ROUNDS = 3
-_MIN_SUPPORT, _MAX_SHIFT_SIGMAS = np.float32(6.0), np.float32(5.0)
+_ROUNDS = 4
+_MIN_SUPPORT, _MAX_SHIFT_SIGMAS = np.float32(6.0), np.float32(3.0)
 _PIXELS_PER_STEP = 250.0
 _f4 = np.float32
 
@@ -103,7 +103,7 @@ def fit_local_planes(
             # In units of the window, so that one ridge fits all cameras; first round: any believable slope passes.
             a, b, c = _f4(0), _f4(0), _f4(0)
             support = _f4(0)
-            slack = centre * _f4(1.5) / _f4(focal)
+            slack = centre * _f4(0.7) / _f4(focal)
             for round_ in range(_ROUNDS):
                 s1, sx, sy, sxx, sxy, syy = _f4(0), _f4(0), _f4(0), _f4(1), _f4(0), _f4(1)
                 t1, tx, ty = _f4(0), _f4(0), _f4(0)

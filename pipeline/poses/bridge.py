@@ -61,7 +61,8 @@ def from_colmap(camera: pycolmap.Camera) -> Camera:
         focal, cx, cy, k1 = values
         return Camera(camera.width, camera.height, focal, focal, cx, cy, (k1, 0.0, 0.0, 0.0))
     if camera.model_name == "PINHOLE":
-        return Camera(camera.width, camera.height, *values)
+        fx, fy, cx, cy = values
+        return Camera(camera.width, camera.height, fx, fy, cx, cy)
     if camera.model_name == "OPENCV":
         fx, fy, cx, cy, k1, k2, p1, p2 = values
         return Camera(camera.width, camera.height, fx, fy, cx, cy, (k1, k2, p1, p2))

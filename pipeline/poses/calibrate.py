@@ -94,9 +94,9 @@ def calibrate(
         The calibration, or None when too few points meet valid depth.
     """
     data = _Data.collect(root, keyframes, features, found, rng)
-    if len(data.points) < LEAST_OBSERVATIONS:
-        return None
     declared = _parameters(starts[0])
+    if np.isfinite(data.metres(declared)).sum() < LEAST_OBSERVATIONS:
+        return None
     fits = [_fit(data, _parameters(start), scale_prior) for start in starts]
     best = min(fits, key=lambda fit: fit.cost)
     # What is left tells the noise of this sensor and these points; against it the prior is weighed in a second pass.

@@ -132,7 +132,7 @@ def refined(bench: Workbench) -> Backend:
         if explained_share(bench, again) > explained:
             path, submodels, found = "pictures", rough.submodels, again
             explained = explained_share(bench, found)
-    found = found.transformed(_rigid_onto(found.poses, start))
+    found = found.transformed(_onto_sensor(found.poses, start))
     scale_sigma = _track_scale_sigma(found.poses, start)
     report = {
         "path": path,
@@ -172,7 +172,8 @@ def _over_track(bench: Workbench, poses: Mapping[int, Pose], start: Mapping[int,
     ids = sorted(poses)
     source, target = (np.array([p[i].translation for i in ids]) for p in (poses, start))
     options = pycolmap.RANSACOptions(max_error=SENSOR_TRACK_ERROR, random_seed=bench.params.seed)
-    rough = pycolmap.estimate_sim3d_robust(source, target, options)
+    # The stubs promise a Sim3d; it is a dictionary with the inliers, which are all that is needed.
+    rough: Any = pycolmap.estimate_sim3d_robust(source, target, options)
     if rough is None or rough["num_inliers"] < 3:
         raise ReconstructionError(
             "the given poses must fit the pictures somewhere",
@@ -185,18 +186,25 @@ def _over_track(bench: Workbench, poses: Mapping[int, Pose], start: Mapping[int,
     return {i: fit.apply_pose(poses[i]) for i in ids}
 
 
-def _rigid_onto(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> Similarity:
-    """The rigid move onto the sensor's poses, rotations included, so that the source's up direction stays true.
+def _onto_sensor(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> Similarity:
+    """The similarity onto the sensor's poses: scale by positions, turn by rotations, shift by the median.
 
-    Positions alone leave the turn about a straight track open; rotations don't.
+    The adjustment converges slowly along these seven directions, for pictures don't feel them. Positions alone
+    leave the turn about a straight track open; the source's up direction stays true through its rotations.
     """
     ids = sorted(poses)
+    source, target = (np.array([p[i].translation for i in ids]) for p in (poses, start))
+    scale, keep = 1.0, np.ones(len(ids), bool)
+    for _ in range(5):
+        fit = fit_similarity(source[keep], target[keep])
+        scale, residual = fit.scale, np.linalg.norm(fit.apply(source) - target, axis=1)
+        keep = residual <= 3 * np.median(residual)
     rotation = np.eye(3)
     for _ in range(5):
         turn = rotvec_from_matrix(np.array([start[i].rotation @ poses[i].rotation.T @ rotation.T for i in ids]))
         rotation = matrix_from_rotvec(np.median(turn, axis=0)) @ rotation
-    shift = np.median([start[i].translation - rotation @ poses[i].translation for i in ids], axis=0)
-    return Similarity(1.0, rotation, shift)
+    shift = np.median(target - scale * source @ rotation.T, axis=0)
+    return Similarity(scale, rotation, shift)
 
 
 def _track_scale_sigma(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> float:

@@ -48,7 +48,7 @@ def _border(camera: Camera) -> NDArray[np.float64]:
 
 def _covered(pinhole: Camera, camera: Camera) -> bool:
     source = camera.project(pinhole.rays(_border(pinhole)))
-    inside = (source >= -0.5) & (source <= np.array([camera.width, camera.height]) + 0.5)
+    inside = (source >= 0) & (source <= np.array([camera.width, camera.height]))
     return bool(inside.all())
 
 

@@ -37,7 +37,7 @@ def test_guesses_grow_unsure_with_the_distance(wall):
     gray, _, known = wall
     known[:, 45:] = 0
     filling = fill_flat_patches(gray, known)
-    assert 0.009 < filling.relative_sigma[40, 45] < filling.relative_sigma[40, 48]
+    assert 0.0045 < filling.relative_sigma[40, 45] < filling.relative_sigma[40, 48]
 
 
 def test_textured_pixels_are_never_guessed(wall):

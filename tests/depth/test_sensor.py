@@ -45,7 +45,7 @@ def test_points_lie_on_the_room(views, capture):
         distance = distance_to_room(views.room, result.depth_map.points()[known])
         assert known.mean() > 0.93
         assert np.median(distance) < 0.002
-        assert np.percentile(distance, 95) < 0.01
+        assert np.percentile(distance, 95) < 0.015
         wrong = replace(result.depth_map, world_from_camera=scene.views[1].world_from_camera)
         assert np.median(distance_to_room(views.room, wrong.points()[known])) > 0.01
 

@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline import BuildRequest, Bundle, plan
+from pipeline.geometry import fit_similarity
 from tests.paths import ROOT
-from tests.synthetic import Room, walk, write_photos, write_polycam
+from tests.synthetic import CAMERA, Room, walk, write_photos, write_polycam
 
 TINY = (
     "splat.gaussians=1500",
@@ -127,6 +129,29 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
         assert process.poll() is None, f"the build ended before {path.name} appeared"
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_photos_alone_with_a_known_length(tmp_path, room):
+    """Nothing but pictures and one length: the room comes out upright and at its true size."""
+    poses = walk(FRAMES)
+    write_photos(tmp_path / "photos", room, poses)
+    hits = room.cast(CAMERA, poses[4])[0]
+    metres = float(np.linalg.norm(hits[180, 60] - hits[170, 260]))
+    known = f"{metres:.4f}@0004.jpg:60.5,180.5:260.5,170.5"
+    options = ["--name", "photos", "--out", str(tmp_path), "--known-length", known, *settings()]
+    done = splatyard("build", str(tmp_path / "photos"), *options, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    bundle = Bundle.open(tmp_path / "photos" / "1.0.0")
+    assert len(bundle.cameras) == FRAMES
+    assert bundle.manifest.frame.scale_from.source == "known_length"
+    assert bundle.quality.gate("scale").passed
+    centres = np.array([camera.world_from_camera.translation for camera in bundle.cameras])
+    fitted = fit_similarity(centres, np.array([pose.translation for pose in poses]))
+    assert fitted.scale == pytest.approx(1, abs=0.03)
+    assert fitted.rotation[2, 2] > np.cos(np.deg2rad(2))
+    assert np.abs(fitted.apply(centres) - [pose.translation for pose in poses]).max() < 0.03
+    assert {r.name: r.backend for r in bundle.manifest.provenance.stages}["depth"] == "mvs"
 
 
 @pytest.mark.parametrize(

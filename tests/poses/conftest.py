@@ -13,6 +13,10 @@ import pytest
 
 from pipeline.capture.model import Capture, Frame
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
+from pipeline.poses.features import Features
+from pipeline.poses.keyframes import Keyframe
+from pipeline.poses.matching import Matches
+from pipeline.poses.sparse_map import SparseMap
 from tests.synthetic import CAMERA, Room, walk
 
 
@@ -73,3 +77,62 @@ def write_capture(
     keyframes = [{"name": frame.name, "held_out": i in held_out} for i, frame in enumerate(frames)]
     (select / "selection.json").write_text(json.dumps({"keyframes": keyframes, "dropped": []}))
     return {"capture": root, "select": select}
+
+
+@dataclass(frozen=True)
+class ExactMap:
+    """A map without any error: keyframes, their features, matches of all pairs and the sparse map itself."""
+
+    keyframes: tuple[Keyframe, ...]
+    features: list[Features]
+    matches: list[Matches]
+    found: SparseMap
+
+
+@pytest.fixture(scope="session")
+def exact_map(rendered: Rendered) -> ExactMap:
+    """Exact projections of 1500 surface points into ten views of the walk."""
+    rng = np.random.default_rng(8)
+    camera, chosen = rendered.camera, list(range(0, 18, 2))
+    poses = [rendered.poses[i] for i in chosen]
+    xyz = []
+    for i in chosen:
+        u, v = rng.integers(0, camera.width, 170), rng.integers(0, camera.height, 170)
+        rays = camera.rays(np.stack([u, v], 1) + 0.5)
+        xyz.append(rendered.poses[i].apply(rays * rendered.depths[i][v, u, None].astype(float)))
+    points = np.concatenate(xyz)
+    features, index = [], []
+    for i, pose in zip(chosen, poses, strict=True):
+        local = pose.inverse().apply(points)
+        pixel = camera.project(np.where(local[:, 2:] > 0.1, local, 1.0))
+        column, row = np.floor(pixel).astype(int).T
+        inside = (local[:, 2] > 0.1) & (column >= 0) & (row >= 0) & (column < camera.width) & (row < camera.height)
+        inside[inside] = np.abs(rendered.depths[i][row[inside], column[inside]] / local[inside, 2] - 1) < 0.01
+        kept = np.flatnonzero(inside)
+        count = len(kept)
+        features.append(
+            Features(
+                pixel[kept].astype(np.float32),
+                np.ones(count, np.float32),
+                np.zeros(count, np.float32),
+                np.zeros((count, 128), np.uint8),
+                np.zeros((count, 3), np.uint8),
+            )
+        )
+        index.append(kept)
+    matches = []
+    for i in range(len(poses)):
+        for j in range(i + 1, len(poses)):
+            _, a, b = np.intersect1d(index[i], index[j], return_indices=True)
+            if len(a):
+                matches.append(Matches(i, j, np.stack([a, b], 1)))
+    keyframes = tuple(
+        Keyframe(n + 1, Frame(f"{n}.png", f"{n}.png", camera, "given", world_from_camera=pose), False, camera, 1)
+        for n, pose in enumerate(poses)
+    )
+    image = np.repeat(np.arange(1, len(poses) + 1), [len(k) for k in index])
+    feature = np.concatenate([np.arange(len(k)) for k in index])
+    found = SparseMap(
+        {n + 1: pose for n, pose in enumerate(poses)}, {1: camera}, points, image, feature, np.concatenate(index)
+    )
+    return ExactMap(keyframes, features, matches, found)

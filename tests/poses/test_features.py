@@ -1,0 +1,66 @@
+"""SIFT features and picture similarity."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.capture.model import Capture
+from pipeline.poses.features import extract, root_sift, similarity
+from pipeline.poses.keyframes import load_keyframes
+from tests.poses.conftest import Rendered, write_capture
+from tests.synthetic import Room
+
+
+def test_root_sift_is_the_square_root_of_shares():
+    """Unit L1 norm, square root, scaled by 512."""
+    raw = np.array([[1.0, 3.0, 0.0, 0.0] + [0.0] * 124, [0.0] * 128], np.float32)
+    assert root_sift(raw)[0, :3].tolist() == [255, 255, 0]  # 256 and 443 saturate
+    assert root_sift(np.ones((1, 128), np.float32))[0].tolist() == [45] * 128
+    assert not root_sift(raw)[1].any()
+
+
+def test_pixels_lie_where_the_picture_is_shifted(rendered: Rendered, tmp_path: Path):
+    """A picture moved by whole pixels moves its features by exactly that; half-pixel convention included."""
+    picture = rendered.pictures[0]
+    moved = np.roll(picture, (4, 8), (0, 1))
+    mirrored = picture[:, ::-1]
+    inputs = write_capture(tmp_path, [picture, moved, mirrored], rendered.camera)
+    keyframes = load_keyframes(Capture.load(inputs["capture"]), inputs["select"] / "selection.json", 960)
+    a, b, c = (f.pixels for f in extract(inputs["capture"], keyframes, 500))
+    nearest = np.abs(a[:, None] + [8, 4] - b[None]).max(-1).min(1)
+    assert np.median(nearest) < 0.02
+    # x of a feature becomes width - x in the mirror image only if pixel centres are at +0.5
+    reflected = np.abs(a[:, None] * [-1, 1] + [320, 0] - c[None]).max(-1).min(1)
+    assert np.median(reflected) < 0.2
+
+
+def test_pictures_of_one_place_look_alike(rendered: Rendered, tmp_path: Path):
+    """A neighbouring view is more similar than the same view of another room."""
+    other = Room.make(seed=9)
+    pictures = [*rendered.pictures[:3], *(other.render(rendered.camera, p)[0] for p in rendered.poses[:3])]
+    inputs = write_capture(tmp_path, pictures, rendered.camera)
+    keyframes = load_keyframes(Capture.load(inputs["capture"]), inputs["select"] / "selection.json", 960)
+    likeness = similarity(extract(inputs["capture"], keyframes, 1000), np.random.default_rng(0))
+    assert np.allclose(np.diag(likeness), 1)
+    assert likeness[0, 1] > likeness[0, 3:].max()
+    assert likeness[4, 5] > likeness[4, :3].max()
+
+
+def test_keyframes_share_a_camera_only_where_it_is_the_same(rendered: Rendered, tmp_path: Path):
+    """One camera for one lens, whose focal lengths differ by autofocus; another for another lens."""
+    inputs = write_capture(tmp_path, rendered.pictures[:5], rendered.camera)
+    capture = Capture.load(inputs["capture"])
+    factors = [1.0, 1.004, 0.997, 1.5, 1.5]
+    frames = tuple(
+        replace(f, camera=replace(f.camera, fx=f.camera.fx * k, fy=f.camera.fy * k))
+        for f, k in zip(capture.frames, factors, strict=True)
+    )
+    keyframes = load_keyframes(replace(capture, frames=frames), inputs["select"] / "selection.json", 160)
+    assert [k.camera_id for k in keyframes] == [1, 1, 1, 2, 2]
+    assert keyframes[0].camera.width == 160
+    assert keyframes[0].camera.fx == rendered.camera.fx / 2
+    assert json.loads((inputs["select"] / "selection.json").read_text())["keyframes"][0]["name"] == "0000.png"
