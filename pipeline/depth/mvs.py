@@ -83,11 +83,14 @@ EXTRA_NEIGHBOURS = 2
 """Neighbours looked at for agreement, beyond those that were matched."""
 RIM, RIM_STEP = 2, 0.05
 """So many pixels are dropped where a surface ends before one that is farther by more than this share."""
-MIN_TOLERANCE = 0.001
-"""Smoothing takes depths as one surface within twice their sigma, at least this share of the depth."""
+TOLERANCE, LOOSE_TOLERANCE, LOOSE_SIGMA = np.float32(0.001), np.float32(0.003), np.float32(2)
+"""Smoothing takes depths as one surface within twice their sigma, at least twice this share of the depth. Rough
+surfaces (fur, leaves) only pass the loose one, and are less sure by the factor."""
 MATCH_SIGMA, MATCH_SIGMA_PER_COST, WORST_COST = 0.025, 0.6, 0.15
-"""One sigma of a match is the first plus the second times the cost, up to the third [px]. Fitted to rooms with exact
-depth. It does not fall with the number of agreeing views: they share pictures, so their errors are not independent."""
+"""One sigma of a smoothed match is the first plus the second times the cost, up to the third [px]. Fitted to rooms with
+exact depth. It does not fall with the number of agreeing views: they share pictures, so errors are not independent."""
+SPREAD_SHARE = np.float32(0.25)
+"""How much of the agreeing depths' variance smoothing leaves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,23 +211,17 @@ class _Stereo:
         begun = time.thread_time()
         view, level = self._views[index], self._levels[0]
         camera = level.cameras[index]
-        hypotheses = self._fetch(index, planes)
         if self._around[index] is None:
             return StereoDepth(_empty_map(view, camera), 0.0, 0.0, 0.0, 0.0, 0.0)
-        cost = hypotheses[3]
+        hypotheses = self._fetch(index, planes)
         w, agreeing, variance, parallax = average_agreeing(
             hypotheses[0],
             np.asarray(planes[0]),
             *self._pairs(index, level, self._surroundings(index).neighbours),
         )
-        match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
-        mean_square_parallax = parallax / np.maximum(agreeing, 1)
-        sigma_w = np.sqrt(match_sigma**2 / np.maximum(mean_square_parallax, 1e-12) + 0.25 * variance / (agreeing + 1.0))
-        relative_sigma = sigma_w / np.maximum(w, 1e-12)
-        depth = np.where(agreeing >= self._params.min_agreeing, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
-        depth = _drop_rims(depth)
-        tolerance = (np.maximum(relative_sigma, MIN_TOLERANCE) * depth).astype(np.float32)
-        w, slope_x, slope_y = fit_local_planes(depth, tolerance, camera.fx, window_step(camera.fx))
+        relative_sigma = _relative_sigma(w, hypotheses[3], agreeing, variance, parallax)
+        confirmed = np.where(agreeing >= self._params.min_agreeing, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
+        w, slope_x, slope_y, relative_sigma = _smooth(_drop_rims(confirmed), relative_sigma, camera.fx)
         kept = w > 0
         guessed = np.zeros(kept.shape, bool)
         if self._params.fill:
@@ -249,7 +246,7 @@ class _Stereo:
         self._seconds[index] += time.thread_time() - begun
         return StereoDepth(
             depth_map=depth_map,
-            matched=float((cost < COST_CAP).mean()),
+            matched=float((hypotheses[3] < COST_CAP).mean()),
             kept=float(kept.mean()),
             guessed=float(guessed.mean()),
             disagreement=float(np.median(np.sqrt(variance[kept]) * depth[kept])) if kept.any() else 0.0,
@@ -345,6 +342,34 @@ def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose
 
 def _intrinsics(camera: Camera) -> NDArray[np.float32]:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+
+
+def _relative_sigma(
+    w: NDArray[np.float32],
+    cost: NDArray[np.float32],
+    agreeing: NDArray[np.uint8],
+    variance: NDArray[np.float32],
+    parallax: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """One sigma (H, W) as a share of the depth, after smoothing, from what `average_agreeing` gives."""
+    match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
+    mean_square_parallax = np.maximum(parallax / np.maximum(agreeing, 1), 1e-12)
+    squared = match_sigma**2 / mean_square_parallax + SPREAD_SHARE * variance / (agreeing + np.float32(1))
+    return (np.sqrt(squared) / np.maximum(w, 1e-12)).astype(np.float32)
+
+
+def _smooth(
+    depth: NDArray[np.float32], relative_sigma: NDArray[np.float32], focal: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Inverse depth, its slopes and its relative sigma after a strict plane fit; a loose one where that finds none."""
+    tolerance = np.maximum(relative_sigma, TOLERANCE) * depth
+    loose_tolerance = np.maximum(relative_sigma, LOOSE_TOLERANCE) * depth
+    step = window_step(focal)
+    strict = fit_local_planes(depth, tolerance, focal, step)
+    loose = fit_local_planes(depth, loose_tolerance, focal, max(1, step // 2))
+    use = strict[0] > 0
+    w, slope_x, slope_y = (np.where(use, s, o) for s, o in zip(strict, loose, strict=True))
+    return w, slope_x, slope_y, np.where(use, relative_sigma, LOOSE_SIGMA * relative_sigma)
 
 
 def _drop_rims(depth: NDArray[np.float32]) -> NDArray[np.float32]:

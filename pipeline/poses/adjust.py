@@ -106,7 +106,7 @@ class Adjuster:
 
         Args:
             loss: Scale of the Cauchy loss [px].
-            steps: Largest number of solver steps.
+            steps: Largest number of solver steps; 0 sets the problem up without changing anything.
             prior: The sensor's positions, or None for a free map.
             free: The points alone, with poses, focal lengths and distortion, or with principal points too.
         """
@@ -125,7 +125,10 @@ class Adjuster:
             options.refine_rig_from_world = options.refine_focal_length = options.refine_extra_params = False
         options.refine_principal_point = free == "centres"
         if prior is None and free != "points":
-            config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+            # Two cameras hold the frame without bending the map. Where only a covariance is wanted three points
+            # do, for then every camera has one.
+            gauge = pycolmap.BundleAdjustmentGauge
+            config.fix_gauge(gauge.TWO_CAMS_FROM_WORLD if steps else gauge.THREE_POINTS)
         if prior is None or free == "points":
             adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, self.reconstruction)
         else:
@@ -175,15 +178,20 @@ class Adjuster:
                 self.adjust(stage.loss, stage.steps, prior)
                 self.filter(stage.keep)
                 shown.update(1)
-            adjuster = self._adjust_centres(rounds[-1], prior)
+            self._adjust_centres(rounds[-1], prior)
             self.filter(rounds[-1].keep)
         result = self._drop_unseen(SparseMap.from_colmap(self.reconstruction))
-        return replace(result, sigma=self._sigmas(adjuster, result))
+        return replace(result, sigma=self._sigmas(result))
 
-    def _sigmas(self, adjuster: pycolmap.CeresBundleAdjuster, found: SparseMap) -> dict[int, PoseSigma]:
-        """One sigma of the poses from the adjustment's covariance; none where that can't be computed."""
+    def _sigmas(self, found: SparseMap) -> dict[int, PoseSigma]:
+        """One sigma of the poses from the pictures' covariance; none where that can't be computed.
+
+        The sensor's prior is left out: it would hold the frame, which is taken out again, so loosely that the
+        result would be rounding errors.
+        """
         import pycolmap
 
+        adjuster = self.adjust(ROUNDS[-1].loss, 0, None)
         options = pycolmap.BACovarianceOptions(params=pycolmap.BACovarianceOptionsParams.POSES)
         covariance = pycolmap.estimate_ba_covariance(options, self.reconstruction, adjuster)
         if covariance is None:

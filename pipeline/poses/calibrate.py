@@ -40,8 +40,11 @@ STEPS, DIFFERENCE = 25, 1e-4
 LEAST_GAIN = 0.05
 """The declared calibration is kept unless the median residual falls by this share."""
 NAMES = ("rotation x", "rotation y", "rotation z", "x", "y", "z", "log focal", "log scale")
-PRIOR = np.array([*np.deg2rad([2.0, 2.0, 2.0]), 0.03, 0.03, 0.03, 0.005])
-"""One sigma of rotation [rad], position [m] and log focal length around the declared calibration."""
+PRIOR = np.array([*np.deg2rad([2.0, 2.0, 2.0]), 0.03, 0.03, 0.01, 0.005])
+"""One sigma of rotation [rad], position [m] and log focal length around the declared calibration.
+
+Both cameras sit side by side behind one face of the device, so that one is hardly in front of the other.
+"""
 INDEPENDENT = 10
 """Observations that count in one depth image: its errors are mostly systematic and shared by neighbours."""
 
@@ -97,11 +100,11 @@ def calibrate(
     declared = _parameters(starts[0])
     if np.isfinite(data.metres(declared)).sum() < LEAST_OBSERVATIONS:
         return None
-    fits = [_fit(data, _parameters(start), scale_prior) for start in starts]
+    fits = [_fit(data, declared, scale_prior, start=_parameters(start)) for start in starts]
     best = min(fits, key=lambda fit: fit.cost)
     # What is left tells the noise of this sensor and these points; against it the prior is weighed in a second pass.
     data = replace(data, noise=data.noise * _spread(data.residuals(best.x)))
-    best = _fit(data, _parameters(starts[fits.index(best)]), scale_prior)
+    best = _fit(data, declared, scale_prior, start=best.x)
     only_scale = _fit(data, declared, scale_prior, free=np.array([7]))
     # The declared calibration with the best scale is what the full fit must beat, on the same observations.
     before, after = data.metres(only_scale.x), data.metres(best.x)
@@ -243,8 +246,15 @@ class _Fit:
     cost: float
 
 
-def _fit(data: _Data, start: Array, scale_prior: float, free: NDArray[np.intp] | None = None) -> _Fit:
-    """Levenberg-Marquardt with Cauchy weights over the free parameters (all by default), prior at `start`.
+def _fit(
+    data: _Data,
+    declared: Array,
+    scale_prior: float,
+    *,
+    start: Array | None = None,
+    free: NDArray[np.intp] | None = None,
+) -> _Fit:
+    """Levenberg-Marquardt with Cauchy weights over the free parameters (all by default), prior at `declared`.
 
     Observations that leave the depth image or meet an edge count with a constant cost and no gradient.
     """
@@ -253,14 +263,15 @@ def _fit(data: _Data, start: Array, scale_prior: float, free: NDArray[np.intp] |
 
     def cost(x: Array) -> float:
         residual = np.nan_to_num(data.residuals(x), nan=SATURATED)
-        return data.weight * float(np.log1p(residual**2).sum()) + float((((x - start) / spread) ** 2).sum())
+        return data.weight * float(np.log1p(residual**2).sum()) + float((((x - declared) / spread) ** 2).sum())
 
-    x, current, damping = start.copy(), cost(start), 1e-3
+    x = (declared if start is None else start).copy()
+    current, damping = cost(x), 1e-3
     for _ in range(STEPS):
         residual, jacobian = _linearise(data, x)
         weight = data.weight / (1 + residual**2)
         hessian = ((jacobian * weight[:, None]).T @ jacobian + np.diag(1 / spread**2))[np.ix_(chosen, chosen)]
-        gradient = (jacobian.T @ (weight * residual) + (x - start) / spread**2)[chosen]
+        gradient = (jacobian.T @ (weight * residual) + (x - declared) / spread**2)[chosen]
         candidate = x.copy()
         candidate[chosen] -= np.linalg.solve(hessian + damping * np.diag(np.diagonal(hessian)), gradient)
         value = cost(candidate)

@@ -37,7 +37,7 @@ def pose_sigmas(
     """Sigmas of all poses against their common frame.
 
     Args:
-        covariance: Of an adjustment with unit pixel sigma; images that it held fixed count as exact.
+        covariance: Of an adjustment with unit pixel sigma; images that it held fixed get no sigma.
         poses: world_from_camera by image id.
         pixel_sigma: The residuals' one sigma per axis [px].
     """

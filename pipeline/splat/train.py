@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Gaussians, PointCloud
 from pipeline.progress import bar
+from pipeline.splat.exposure import Exposure
 from pipeline.splat.grow import Growth
 from pipeline.splat.holes import cover_holes
 from pipeline.splat.loss import depth_loss, photometric_loss
@@ -33,6 +34,8 @@ PIXELS_IN_ALL = 2.8e8
 MIN_ITERATIONS, MAX_ITERATIONS = 1500, 4000
 START_SHARE = 0.5
 """Of the largest number of Gaussians, drawn from the cloud at the start."""
+EXPOSURE_FROM = 0.2
+"""Share of the iterations after which the photos' gains are measured."""
 HOLE_SHARE = 0.1
 """Of the largest number of Gaussians, for what the cloud lacks."""
 START_OPACITY, START_FLATNESS = 0.5, 0.3
@@ -151,6 +154,7 @@ def fit(
     growth, start_count = Growth(len(gaussians)), len(gaussians)
     grow_at = _growth_iterations(schedule)
     rounds = len(grow_at)
+    exposure = Exposure(len(views))
     order: list[int] = []
     recent: list[float] = []
     with bar(schedule.iterations, description) as shown:
@@ -158,12 +162,15 @@ def fit(
             share = iteration / schedule.iterations
             if not order:
                 order = rng.permutation(len(views)).tolist()
-            view = views[order.pop()]
+            index = order.pop()
+            view = views[index]
             level = view.levels[schedule.level(share)]
             sh_count = min((schedule.sh_degree(share) + 1) ** 2, gaussians.sh.shape[1])
             raster = rasterize(optimizer.gaussians, level.camera, view.world_from_camera, sh_count=sh_count)
             by_planes, by_transmittance = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
-            loss = photometric_loss(raster.planes, level.photo, params.ssim_weight, by_planes)
+            loss = photometric_loss(raster.planes, level.photo, params.ssim_weight, by_planes, exposure.gains(index))
+            if share >= EXPOSURE_FROM:
+                exposure.measure(index, raster.planes, level.photo)
             if level.depth is not None and params.depth_weight > 0:
                 depth_loss(
                     raster.planes,

@@ -35,7 +35,7 @@ def test_matrix_is_the_same_map(a_from_b):
 def test_pictures_stay_the_same(a_from_b, b_from_camera, points):
     """Points and camera moved together project to the same pixels, and depth scales."""
     camera = Camera(64, 48, 51.0, 49.0, 30.5, 25.5)
-    local = [*points, 0, 0, 4.5]
+    local = points + np.array([0, 0, 4.5])
     moved = a_from_b.apply_pose(b_from_camera).inverse().apply(a_from_b.apply(b_from_camera.apply(local)))
     np.testing.assert_allclose(camera.project(moved), camera.project(local), atol=1e-6)
     np.testing.assert_allclose(moved[:, 2], a_from_b.scale * local[:, 2], rtol=1e-7)
