@@ -17,6 +17,7 @@ from pipeline.poses import bridge
 from pipeline.poses.keyframes import Keyframe
 from pipeline.poses.matching import image_name
 from pipeline.poses.sparse_map import SparseMap
+from pipeline.progress import bar
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def map_pictures(
     training = [k for k in keyframes if not k.held_out]
     names = [image_name(k) for k in training]
     logger.info("mapping %d pictures (%s)", len(training), mapper)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, bar(len(training), "mapping") as shown:
         if mapper == "global":
             options = pycolmap.GlobalPipelineOptions(num_threads=1, random_seed=seed, image_names=names)
             models = pycolmap.global_mapping(database, scratch, scratch, options)
@@ -76,7 +77,14 @@ def map_pictures(
             options = pycolmap.IncrementalPipelineOptions(
                 num_threads=1, random_seed=seed, image_names=names, extract_colors=False, min_model_size=3
             )
-            models = pycolmap.incremental_mapping(database, scratch, scratch, options)
+            models = pycolmap.incremental_mapping(
+                database,
+                scratch,
+                scratch,
+                options,
+                initial_image_pair_callback=lambda: shown.update(2),  # pyright: ignore[reportArgumentType]
+                next_image_callback=lambda: shown.update(1),  # pyright: ignore[reportArgumentType]
+            )
     maps = sorted((SparseMap.from_colmap(m) for m in models.values()), key=lambda m: (-len(m.poses), min(m.poses)))
     submodels = tuple(tuple(sorted(m.poses)) for m in maps)
     _require_most(submodels, keyframes, len(training), root)

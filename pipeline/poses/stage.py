@@ -120,15 +120,14 @@ def _reconstruct(bench: Workbench) -> Backend:
 def _scaled(capture: Capture, bench: Workbench, answer: Backend) -> tuple[SparseMap, float | None, Calibration | None]:
     """The map at the scale of the depth images where there are any, its scale's sigma, and the calibration."""
     found, params = answer.found, bench.params
-    sensor_sigma = capture.scale_sigma or 0.0
-    known = None if answer.scale_sigma is None else float(np.hypot(answer.scale_sigma, sensor_sigma))
+    metric = answer.scale_sigma is not None and capture.scale_sigma is not None
+    known = float(np.hypot(answer.scale_sigma or 0.0, capture.scale_sigma or 0.0)) if metric else None
     if not all(bench.keyframes[i - 1].frame.depth for i in found.poses) or params.backend == "sensor":
         return found, known, None
     rng = np.random.default_rng(params.seed)
     args = bench.root, bench.keyframes, bench.features
-    scale_prior = float(np.hypot(known or 0.0, SENSOR_SCALE))
-    if answer.scale_sigma is None:
-        scale_prior = RATIO_SCALE
+    scale_prior = RATIO_SCALE if known is None else float(np.hypot(known, SENSOR_SCALE))
+    if known is None:
         ratio = depth_ratio(*args, found, rng)
         if ratio is None:
             return found, None, None
@@ -140,7 +139,7 @@ def _scaled(capture: Capture, bench: Workbench, answer: Backend) -> tuple[Sparse
     if result is None:
         return found, known, None
     scaled = found.transformed(Similarity(result.map_scale, np.eye(3), np.zeros(3)))
-    return scaled, float(np.hypot(result.scale_sigma, sensor_sigma)), result
+    return scaled, float(np.hypot(result.scale_sigma, capture.scale_sigma or SENSOR_SCALE)), result
 
 
 def _view(

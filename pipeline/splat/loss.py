@@ -46,9 +46,7 @@ def ssim(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float(_ssim_maps(first, second, derivatives).sum() / first.size)
 
 
-def photometric_loss(
-    planes: Float, target: Bytes, ssim_weight: float, by_planes: Float, gains: Float | None = None
-) -> float:
+def photometric_loss(planes: Float, target: Bytes, ssim_weight: float, by_planes: Float) -> float:
     """(1 - w) L1 + w (1 - SSIM) of a rendered picture, and its derivative.
 
     Args:
@@ -56,12 +54,11 @@ def photometric_loss(
         target: (3, H, W) uint8, the photo.
         ssim_weight: w.
         by_planes: As `planes`, zero; the derivative is written to [:3, :H, :W].
-        gains: (3,) factors of the photo's channels; 1 by default.
     """
     channels, height, width = target.shape
     rendered = np.ascontiguousarray(planes[:channels, :height, :width])
     photo = target.astype(np.float32)
-    photo *= FROM_BYTE if gains is None else FROM_BYTE * gains[:, None, None]
+    photo *= FROM_BYTE
     derivatives = np.empty((3 * channels, height, width), np.float32)
     similarity = _ssim_maps(rendered, photo, derivatives).sum() / target.size
     absolute = _photometric_gradient(rendered, photo, derivatives, np.float32(ssim_weight), by_planes)

@@ -19,7 +19,7 @@ class SplatParams:
     iterations: int = 0
     """Training steps, one view each; the schedule stretches with it. 0 takes as many as keep the work about equal for
     all picture sizes: 3650 at 320x240, 2150 at 272x480."""
-    sh_degree: int = 1
+    sh_degree: int = 2
     """Degree of the view-dependent colour, 0..3."""
     image_size: int = 0
     """Long side of the pictures trained on [px]; 0 takes half the undistorted size, at most 480."""

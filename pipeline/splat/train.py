@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Gaussians, PointCloud
 from pipeline.progress import bar
-from pipeline.splat.exposure import Exposure
 from pipeline.splat.grow import Growth
 from pipeline.splat.holes import cover_holes
 from pipeline.splat.loss import depth_loss, photometric_loss
@@ -34,8 +33,6 @@ PIXELS_IN_ALL = 2.8e8
 MIN_ITERATIONS, MAX_ITERATIONS = 1500, 4000
 START_SHARE = 0.5
 """Of the largest number of Gaussians, drawn from the cloud at the start."""
-EXPOSURE_FROM = 0.2
-"""Share of the iterations after which the photos' gains are measured."""
 HOLE_SHARE = 0.1
 """Of the largest number of Gaussians, for what the cloud lacks."""
 START_OPACITY, START_FLATNESS = 0.5, 0.3
@@ -65,9 +62,9 @@ class Schedule:
     sh_from: tuple[float, float, float] = (0.25, 0.5, 0.6)
     growth: tuple[float, float] | None = (0.04, 0.75)
     growth_rounds: int = 50
-    position_rate: float = 3.2e-4
+    position_rate: float = 6.4e-4
     position_decay: float = 0.01
-    rate_decay: float = 0.1
+    rate_decay: float = 0.2
 
     def level(self, share: float) -> int:
         """Pyramid level: 2 is a quarter of the size."""
@@ -154,7 +151,6 @@ def fit(
     growth, start_count = Growth(len(gaussians)), len(gaussians)
     grow_at = _growth_iterations(schedule)
     rounds = len(grow_at)
-    exposure = Exposure(len(views))
     order: list[int] = []
     recent: list[float] = []
     with bar(schedule.iterations, description) as shown:
@@ -162,15 +158,12 @@ def fit(
             share = iteration / schedule.iterations
             if not order:
                 order = rng.permutation(len(views)).tolist()
-            index = order.pop()
-            view = views[index]
+            view = views[order.pop()]
             level = view.levels[schedule.level(share)]
             sh_count = min((schedule.sh_degree(share) + 1) ** 2, gaussians.sh.shape[1])
             raster = rasterize(optimizer.gaussians, level.camera, view.world_from_camera, sh_count=sh_count)
             by_planes, by_transmittance = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
-            loss = photometric_loss(raster.planes, level.photo, params.ssim_weight, by_planes, exposure.gains(index))
-            if share >= EXPOSURE_FROM:
-                exposure.measure(index, raster.planes, level.photo)
+            loss = photometric_loss(raster.planes, level.photo, params.ssim_weight, by_planes)
             if level.depth is not None and params.depth_weight > 0:
                 depth_loss(
                     raster.planes,

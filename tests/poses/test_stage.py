@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from pipeline.capture.model import Capture
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Pose, angle_deg, fit_similarity, matrix_from_rotvec
 from pipeline.poses.params import PosesParams
@@ -134,6 +136,31 @@ def test_refined_finds_a_wrong_focal_length_and_the_depth_camera(rendered: Rende
     assert scene.depth_scale == 1.0
 
 
+def test_depth_without_poses_gives_the_scale(rendered: Rendered, tmp_path: Path):
+    """Pictures are mapped alone, and the depth images bring the metre."""
+    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, depths=rendered.depths, held_out=HELD_OUT)
+    run(inputs, PosesParams(backend="colmap"), tmp_path)
+    scene = PosedScene.load(tmp_path)
+    _, scale = track_error(scene.views, rendered.poses, with_scale=True)
+    assert scale == pytest.approx(1, abs=0.015)
+    assert scene.scale_sigma is not None
+
+
+def test_mixed_cameras_and_the_global_mapper(rendered: Rendered, tmp_path: Path):
+    """Pictures of two sizes get a camera each, and the global mapper finds the same track."""
+    pictures = [cv2.resize(p, (400, 300)) if i % 2 else p for i, p in enumerate(rendered.pictures)]
+    inputs = write_capture(tmp_path, pictures, rendered.camera, held_out=HELD_OUT)
+    capture = Capture.load(inputs["capture"])
+    frames = tuple(replace(f, camera=f.camera.resized(400, 300)) if i % 2 else f for i, f in enumerate(capture.frames))
+    replace(capture, frames=frames).save()
+    run(inputs, PosesParams(backend="colmap", mapper="global"), tmp_path)
+    scene = PosedScene.load(tmp_path)
+    error, _ = track_error(scene.views, rendered.poses, with_scale=True)
+    assert len(scene.views) == len(rendered.poses)
+    assert {view.camera.width for view in scene.views} == {320, 400}
+    assert error < 0.02
+
+
 def test_poses_that_fit_nothing_are_replaced_by_the_pictures(rendered: Rendered, tmp_path: Path):
     """A third of the poses lost by metres: the pictures are mapped alone and laid over the good ones."""
     given = list(rendered.poses)
@@ -170,6 +197,18 @@ def test_a_camera_that_only_turns_is_refused(room: Room, rendered: Rendered, tmp
     with pytest.raises(ReconstructionError, match="the camera must move"):
         run(inputs, PosesParams(backend="colmap"), tmp_path)
     assert not (tmp_path / "scene.json").exists()
+
+
+def test_a_camera_that_stands_still_is_refused(rendered: Rendered, tmp_path: Path):
+    """One picture several times, with sensor noise, gives the same error."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        np.clip(rendered.pictures[0] + rng.normal(0, 3, rendered.pictures[0].shape), 0, 255).astype(np.uint8)
+        for _ in range(6)
+    ]
+    inputs = write_capture(tmp_path, pictures, rendered.camera)
+    with pytest.raises(ReconstructionError, match="the camera must move"):
+        run(inputs, PosesParams(backend="colmap"), tmp_path)
 
 
 def test_two_places_are_named(rendered: Rendered, tmp_path: Path):
