@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +117,6 @@ class StereoDepth:
         kept: Share of all pixels that enough other views agree on.
         guessed: Share of all pixels that were filled in.
         disagreement: Median relative spread of the agreeing depths.
-        seconds: CPU seconds of this view.
     """
 
     depth_map: DepthMap
@@ -126,7 +124,6 @@ class StereoDepth:
     kept: float
     guessed: float
     disagreement: float
-    seconds: float
 
 
 def estimate_depth(
@@ -175,7 +172,6 @@ class _Stereo:
         self, views: list[View], around: list[Surroundings | None], levels: list[_Level], params: DepthParams
     ) -> None:
         self._views, self._around, self._levels, self._params = views, around, levels, params
-        self._seconds = np.zeros(len(views))
 
     @property
     def pixels(self) -> int:
@@ -184,7 +180,6 @@ class _Stereo:
 
     def match(self, index: int, planes: NDArray[np.float32]) -> None:
         """Match view `index` from coarse to fine and store its hypotheses into `planes` (4, all pixels)."""
-        begun = time.thread_time()
         found = self._surroundings(index)
         hypotheses = None
         for number, stage in enumerate(PASSES):
@@ -195,24 +190,20 @@ class _Stereo:
                 hypotheses = upsample_planes(hypotheses, camera.height, camera.width)
             self._sweep(index, stage, hypotheses, stream=16 * (number + 1))
         self._store(index, planes, hypotheses)
-        self._seconds[index] += time.thread_time() - begun
 
     def refine(self, index: int, planes: NDArray[np.float32], refined: NDArray[np.float32]) -> None:
         """One more sweep in which agreement with the source views' hypotheses counts as well."""
-        begun = time.thread_time()
         hypotheses = self._fetch(index, planes)
         inverse_depth = np.asarray(planes[0])
         self._sweep(index, GEOMETRIC_PASS, hypotheses, stream=16 * (len(PASSES) + 1), inverse_depth=inverse_depth)
         self._store(index, refined, hypotheses)
-        self._seconds[index] += time.thread_time() - begun
 
     def finish(self, index: int, planes: NDArray[np.float32]) -> StereoDepth:
         """Keep what other views agree with and turn it into a depth map."""
-        begun = time.thread_time()
         view, level = self._views[index], self._levels[0]
         camera = level.cameras[index]
         if self._around[index] is None:
-            return StereoDepth(_empty_map(view, camera), 0.0, 0.0, 0.0, 0.0, 0.0)
+            return StereoDepth(_empty_map(view, camera), 0.0, 0.0, 0.0, 0.0)
         hypotheses = self._fetch(index, planes)
         w, agreeing, variance, parallax = average_agreeing(
             hypotheses[0],
@@ -243,14 +234,12 @@ class _Stereo:
             normals=np.where(known[..., None], plane_normals(camera, w, slope_x, slope_y), 0).astype(np.float32),
             guessed=guessed,
         )
-        self._seconds[index] += time.thread_time() - begun
         return StereoDepth(
             depth_map=depth_map,
             matched=float((hypotheses[3] < COST_CAP).mean()),
             kept=float(kept.mean()),
             guessed=float(guessed.mean()),
             disagreement=float(np.median(np.sqrt(variance[kept]) * depth[kept])) if kept.any() else 0.0,
-            seconds=float(self._seconds[index]),
         )
 
     def _surroundings(self, index: int) -> Surroundings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +41,11 @@ class SensorDepth:
         depth_map: The cleaned map, scene units.
         measured: Share of the pixels that the sensor gave a depth for.
         kept: Share of the pixels that have one afterwards.
-        seconds: CPU seconds.
     """
 
     depth_map: DepthMap
     measured: float
     kept: float
-    seconds: float
 
 
 def measure_noise(scene: PosedScene, capture_folder: Path, params: DepthParams) -> tuple[NoiseModel, int]:
@@ -93,7 +90,6 @@ def clean_sensor_depth(
         params: Ranges and the confidence wanted.
         noise: Of the sensor.
     """
-    begun = time.thread_time()
     metres, confidence, camera = _read(view, capture_folder)
     measured = metres > 0
     trusted = (metres >= params.min_range) & (metres <= params.max_range) & (confidence >= params.min_confidence)
@@ -117,8 +113,7 @@ def clean_sensor_depth(
         normals=np.where(known[..., None], normals, 0).astype(np.float32),
         guessed=np.zeros(known.shape, bool),
     )
-    seconds = time.thread_time() - begun
-    return SensorDepth(depth_map, float(measured.mean()), float(known.mean()), seconds)
+    return SensorDepth(depth_map, float(measured.mean()), float(known.mean()))
 
 
 def _smooth(

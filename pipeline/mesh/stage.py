@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,26 +80,20 @@ def build_mesh(
     Raises:
         ReconstructionError: When no surface comes out.
     """
-    clock = _Clock()
     rng = np.random.default_rng(SEED)
     voxel_size = params.voxel_size or automatic_voxel_size(maps)
     if params.backend == "poisson":
         raw = poisson(cloud, voxel_size, params.poisson_depth)
     else:
         raw = fuse(maps, voxel_size, params.truncation_voxels, params.min_views)
-    clock.lap("surface")
     evidence = observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin)
     cleaned, cleaning = clean(raw, evidence, params.island_area)
-    clock.lap("clean")
     mesh = colored(cleaned, cloud)
-    clock.lap("color")
     floor: FloorReport | None = None
     if params.close_floor and floor_found:
         mesh, floor = close_floor(mesh, track, params.floor_gap, rng)
-    clock.lap("floor")
     collision = decimate(mesh, params.collision_triangles)
     error = decimation_error(mesh, collision, rng)
-    clock.lap("decimate")
     if error.p99 > params.collision_error:
         logger.warning(
             "1 %% of the collision mesh is over %.1f mm off, %.1f mm were wanted: raise mesh.collision_triangles (%d)",
@@ -128,20 +121,5 @@ def build_mesh(
             "error_within_wanted": error.p99 <= params.collision_error,
         },
         "borders": border_report(mesh),
-        "seconds": clock.laps,
     }
     return BuiltMesh(mesh, collision, report)
-
-
-class _Clock:
-    """Wall seconds of the parts of a run."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """Book the time since the last call under a name."""
-        now = time.perf_counter()
-        self.laps[name] = round(now - self._last, 2)
-        self._last = now

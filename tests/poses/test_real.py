@@ -1,0 +1,44 @@
+"""Figures on real captures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.capture import stage as capture_stage
+from pipeline.capture.params import CaptureParams
+from pipeline.poses.params import PosesParams
+from pipeline.poses.scene import PosedScene
+from pipeline.poses.stage import run
+from tests.paths import REDKITCHEN, needs_real
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@needs_real
+def test_the_kitchens_colour_camera_is_not_the_declared_one(tmp_path: Path):
+    """Fifty frames from all over the walk tell f = 523 from the declared 585, and lay depth onto the pictures."""
+    source, capture, select = tmp_path / "source", tmp_path / "capture", tmp_path / "select"
+    source.mkdir()
+    select.mkdir()
+    shutil.copy(REDKITCHEN / "camera-intrinsics.txt", source)
+    for color in sorted(REDKITCHEN.glob("frame-*.color.jpg"))[::4]:
+        for path in REDKITCHEN.glob(color.name.replace("color.jpg", "*")):
+            shutil.copy(path, source)
+    capture_stage.run({"source": source}, CaptureParams(), capture)
+    names = [frame["name"] for frame in json.loads((capture / "capture.json").read_text())["frames"]]
+    keyframes = [{"name": name, "held_out": i % 8 == 0} for i, name in enumerate(names)]
+    (select / "selection.json").write_text(json.dumps({"keyframes": keyframes, "dropped": []}))
+    out = tmp_path / "poses"
+    out.mkdir()
+    run({"capture": capture, "select": select}, PosesParams(backend="refined"), out)
+    scene = PosedScene.load(out)
+    found, calibration = scene.report["cameras"]["1"]["found"], scene.report["calibration"]
+    assert len(scene.views) == 50
+    assert found["fx"] == pytest.approx(523, abs=10)
+    assert scene.report["held_out_reprojection_error_px"] < 1.5
+    assert calibration["residual_median_m"] < 0.7 * calibration["residual_median_declared_m"]
+    assert calibration["map_scale"] == pytest.approx(1, abs=0.03)
