@@ -18,12 +18,12 @@ class SplatParams:
     """Largest number of Gaussians."""
     iterations: int = 0
     """Training steps, one view each; the schedule stretches with it. 0 takes as many as keep the work about equal for
-    all picture sizes: 3650 at 320x240, 2150 at 272x480."""
+    all picture sizes (3650 at 320x240, 2150 at 272x480), but at least 50 for every view."""
     sh_degree: int = 2
     """Degree of the view-dependent colour, 0..3."""
     image_size: int = 0
     """Long side of the pictures trained on [px]; 0 takes half the undistorted size, at most 480."""
-    depth_weight: float = 1.0
+    depth_weight: float = 0.5
     """Weight of the relative depth difference beside the photometric loss; 0 trains on pictures alone."""
     ssim_weight: float = 0.2
     """Share of the structural dissimilarity in the photometric loss."""

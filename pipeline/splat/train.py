@@ -30,7 +30,9 @@ Float = NDArray[np.float32]
 
 PIXELS_IN_ALL = 2.8e8
 """Pixels that a training goes through when the number of iterations is left to it: a minute on one core."""
-MIN_ITERATIONS, MAX_ITERATIONS = 1500, 4000
+VISITS = 50
+"""Least number of times that each view is trained on: large captures hold more to learn."""
+MIN_ITERATIONS, MAX_ITERATIONS = 1500, 10_000
 START_SHARE = 0.5
 """Of the largest number of Gaussians, drawn from the cloud at the start."""
 HOLE_SHARE = 0.1
@@ -118,7 +120,7 @@ def iteration_count(params: SplatParams, views: Sequence[TrainingView]) -> int:
     if params.iterations or not views:
         return params.iterations
     pixels = np.mean([view.levels[0].photo[0].size for view in views])
-    return int(np.clip(PIXELS_IN_ALL / pixels, MIN_ITERATIONS, MAX_ITERATIONS))
+    return int(np.clip(max(PIXELS_IN_ALL / pixels, VISITS * len(views)), MIN_ITERATIONS, MAX_ITERATIONS))
 
 
 def fit(
