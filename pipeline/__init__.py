@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pipeline.building import BuildRequest, BuildResult, Plan, build, plan
     from pipeline.bundle.bundle import Bundle
 
+# libgomp reads this once, when numba starts its threads. By default waiting threads spin, which doubles the CPU time of
+# kernels that last a few milliseconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 __all__ = ["BuildRequest", "BuildResult", "Bundle", "Plan", "build", "plan"]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Float = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-BAND = 32
+BAND = 64
 """Rows a task works on."""
 RADIUS = 5
 """Half the window of SSIM, without the centre [px]."""

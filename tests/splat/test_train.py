@@ -140,14 +140,15 @@ def test_schedule_goes_from_coarse_to_fine():
     assert [schedule.sh_degree(share) for share in (0, 0.3, 0.55, 0.9)] == [0, 1, 2, 3]
 
 
-def test_smaller_pictures_get_more_iterations(views):
-    """By itself the work stays about equal, within bounds; a number asked for is taken."""
-    assert iteration_count(SplatParams(iterations=7), views) == 7
-    assert iteration_count(SplatParams(), views) == 4000  # 160 x 120: the upper bound
+def test_iterations_follow_pictures_and_views(views):
+    """Work about equal for all sizes, a share for every view; a number that is asked for is taken."""
     large = training_view(
         "a", np.zeros((480, 272, 3), np.uint8), CAMERA.resized(272, 480), views[0].world_from_camera, None
     )
+    assert iteration_count(SplatParams(iterations=7), views) == 7
     assert 2000 < iteration_count(SplatParams(), [large]) < 2300
+    assert iteration_count(SplatParams(), [large] * 100) == 5000
+    assert iteration_count(SplatParams(), views) == 10_000  # 160 x 120: the upper bound
 
 
 def test_scene_size_is_measured_from_the_cameras(views, trained):

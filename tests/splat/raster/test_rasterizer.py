@@ -104,8 +104,9 @@ def test_gradients_match_finite_differences(rng, sh_count):
     step = 1e-6
     for name in FIELDS:
         values, analytic = getattr(exact, name).reshape(-1), getattr(gradients, name).reshape(-1)
-        used = len(values) if name != "sh" else None
-        candidates = np.arange(len(values)) if used else np.arange(len(values)).reshape(-1, 16, 3)[:, :sh_count].ravel()
+        candidates = np.arange(len(values))
+        if name == "sh":
+            candidates = candidates.reshape(-1, 16, 3)[:, :sh_count].ravel()
         chosen = rng.choice(candidates, min(len(candidates), 48), replace=False)
         numeric = np.empty(len(chosen))
         for k, index in enumerate(chosen):
