@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 # numba tries TBB first, and warns about every installed one that it finds too old
 os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp workqueue tbb")
+# libgomp reads this once, when numba starts its threads. By default waiting threads spin, which doubles the CPU time of
+# kernels that last a few milliseconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from pipeline.building import BuildRequest, BuildResult, Plan, build, plan
     from pipeline.bundle.bundle import Bundle
-
-# libgomp reads this once, when numba starts its threads. By default waiting threads spin, which doubles the CPU time of
-# kernels that last a few milliseconds.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __all__ = ["BuildRequest", "BuildResult", "Bundle", "Plan", "build", "plan"]
 
