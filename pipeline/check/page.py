@@ -31,7 +31,7 @@ def quality_page(quality: Quality, title: str, views: Sequence[tuple[str, str]],
         meshes: Picture paths of the mesh.
     """
     failed = len(quality.failed)
-    verdict = "all gates pass" if not failed else f"{failed} gate{'s' if failed > 1 else ''} fail"
+    verdict = "all gates pass" if not failed else "1 gate fails" if failed == 1 else f"{failed} gates fail"
     rows = "\n".join(_row(gate) for gate in quality.gates)
     pictures = "\n".join(_figure(path, caption) for path, caption in views)
     mesh = "\n".join(_figure(path, "") for path in meshes)

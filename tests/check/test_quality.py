@@ -63,7 +63,7 @@ def test_nan_is_no_figure():
 def test_page_shows_verdicts_and_escapes():
     """The page says which gate fails, and text from outside stays text."""
     page = quality_page(Quality(gates=(gate(value=9.0),)), "<hall>", [("pictures/view_0.jpg", "a & b")], ["mesh.jpg"])
-    assert "1 gate fail" in page
+    assert "1 gate fails" in page
     assert "A &lt;gate&gt;" in page
     assert "&lt;hall&gt;" in page
     assert "<gate>" not in page
