@@ -253,3 +253,17 @@ def test_large_pictures_come_out_at_image_size(tmp_path: Path, rendered: Rendere
     assert (view.camera.width, view.camera.height) == (320, 240)
     assert view.camera.fx == pytest.approx(rendered.camera.fx, rel=2e-3)
     assert read_image(tmp_path, view).shape == (240, 320, 3)
+
+
+def test_a_pixel_of_the_photo_keeps_its_ray(rendered: Rendered, tmp_path: Path):
+    """Pictures are made smaller; the lens at the photo's own size stays, for lengths that people read off photos."""
+    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, poses=rendered.poses, held_out=HELD_OUT)
+    run(inputs, PosesParams(backend="sensor", image_size=240), tmp_path)
+    view = PosedScene.load(tmp_path).views[3]
+    assert view.camera.width == 240
+    assert view.source_camera is not None
+    assert view.source_camera.width == rendered.camera.width
+    pixel = (71.5, 200.5)
+    expected = rendered.camera.undistorted_ray(pixel)
+    np.testing.assert_allclose(view.source_camera.undistorted_ray(pixel), expected, atol=1e-9)
+    np.testing.assert_allclose(view.camera.rays(np.array(pixel) * 240 / 320), expected, atol=2e-2)
