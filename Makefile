@@ -32,7 +32,7 @@ $(DEV_STAMP): $(STAMP)
 	@touch $@
 
 demo: setup ## build the sample capture into a bundle and show its quality
-	$(BIN)/splatyard build scene_cards/samples/hall --name hall --out $(OUT)
+	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
 
 test: $(DEV_STAMP) ## run the whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -23,6 +23,7 @@ from pipeline.card import (
 )
 from pipeline.errors import CardError
 from pipeline.stage import Traits
+from tests.paths import ROOT
 
 CARD = """
 name: fox-1
@@ -278,3 +279,14 @@ def test_names_from_any_text() -> None:
     assert name_from("Große Küche 2") == "groe-kuche-2"
     assert name_from("日本") == "scene"
     assert len(name_from("x" * 100)) == 64
+
+
+def test_the_samples_card_is_right() -> None:
+    """The card of `make demo` loads, and its capture is there."""
+    from pipeline.check.gates import THRESHOLDS
+    from pipeline.stages import PARAMS
+
+    path = ROOT / "scene_cards" / "hall.yaml"
+    card = load_card(path, params_by_stage=PARAMS, gates=THRESHOLDS)
+    assert card.source.licence == "CC0-1.0"
+    assert (path.parent / (card.source.path or "")).is_dir()
