@@ -6,9 +6,10 @@ import logging
 import os
 from typing import Any
 
-# Set before Prefect is imported: a laptop without network must not log telemetry errors.
+# Set before Prefect is imported: a laptop without network must not log telemetry errors, and errors reach the caller as
+# exceptions; Prefect would print their tracebacks first.
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,10 +74,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _build(request: BuildRequest) -> int:
-    # Errors reach the user as one message, below; Prefect would print their tracebacks first.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    # Tried in this order; the default order begins with the system's TBB, and warns of old ones.
-    os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp tbb workqueue")
     from flows.build import run as run_flow
     from flows.cli import tables
     from pipeline import Bundle
