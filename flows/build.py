@@ -58,6 +58,7 @@ def run_stage(name: str, planned: PlannedStage) -> State[bool]:
 @flow(name="build", flow_run_name="build-{name}", validate_parameters=False, persist_result=False)
 def build_flow(name: str, request: BuildRequest) -> BuildResult:
     """Capture to bundle; see `pipeline.building.build`."""
+    # planned anew: Prefect sends a flow's parameters to its server as JSON, which a request can be and a plan can't
     return run_plan(make_plan(request), lambda planned: bool(run_stage(planned.name, planned)))
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.card import NAME_RULE, Card, apply_recipe, load_card, merge_settings, name_from, parse_known_length
+from pipeline.card import Card, apply_recipe, load_card, merge_settings, name_from, parse_known_length
 from pipeline.check.gates import THRESHOLDS
 from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record, stage_key
 from pipeline.errors import CaptureError, CardError
@@ -124,7 +124,7 @@ def plan(request: BuildRequest) -> Plan:
             file=source,
         )
     card = load_card(request.card, params_by_stage=PARAMS, gates=THRESHOLDS) if request.card else Card()
-    name = _bundle_name(request.name or card.name or source.resolve().stem)
+    name = name_from(request.name or card.name or source.resolve().stem)
     work = (request.work or request.out / ".work" / name).resolve()
     traits = probe(source)
     params = _params(request, card)
@@ -177,17 +177,6 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
     records = {stage.name: run_record(stage.folder) for stage in planned.stages}
     seconds = {name: json.loads(path.read_text())["seconds"] for name, path in records.items() if path.exists()}
     return BuildResult(bundle, tuple(executed), seconds, planned.log)
-
-
-def _bundle_name(text: str) -> str:
-    name = name_from(text)
-    if not re.fullmatch(NAME_RULE, name):
-        raise CardError(
-            "a bundle's name has up to 64 letters, digits, dots, dashes and underscores",
-            found=repr(text),
-            remedy="give one with --name",
-        )
-    return name
 
 
 def _params(request: BuildRequest, card: Card) -> dict[str, Any]:

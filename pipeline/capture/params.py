@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from pipeline.stage import Choice, Traits
 
 
 @dataclass(frozen=True)
@@ -53,9 +50,3 @@ class SelectParams:
         for name in ("min_sharpness", "max_blur", "min_parallax", "min_usable_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-
-
-def choose(traits: Traits, params: Any) -> Choice:
-    """The only backend there is, for both stages."""
-    del traits, params
-    return Choice("cpu", "the only one")

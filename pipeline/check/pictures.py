@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.check.views import ViewCheck
-from pipeline.geometry import Camera, Mesh, Pose
-from pipeline.mesh.picture import shaded_view
+from pipeline.geometry import Camera, Mesh
+from pipeline.mesh.picture import overview_pose, shaded_view
 
 Picture = NDArray[np.uint8]
 
@@ -41,21 +41,21 @@ def write_mesh_pictures(mesh: Mesh, track: NDArray[np.floating], folder: Path) -
         track: Camera centres (N, 3): a place captured from one side only is shown from that side.
         folder: Where to write.
     """
-    used = mesh.vertices[np.unique(mesh.triangles)]
-    low, high = np.percentile(used, 1, axis=0), np.percentile(used, 99, axis=0)
-    centre, reach = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
-    camera = Camera(480, 360, 480.0, 480.0, 240.0, 180.0)
-    towards = np.mean(track, axis=0) - centre
-    one_sided = np.linalg.norm(towards[:2]) > 0.3 * reach
-    middle = np.arctan2(towards[1], towards[0])
-    azimuths = middle + np.array([-0.9, -0.3, 0.3, 0.9]) if one_sided else np.array([0.6, 2.2, 3.7, 5.3])
-    slope = 0.25 if one_sided else 0.75
-    eyes = [centre + 2.0 * reach * np.array([np.cos(a), np.sin(a), slope]) for a in azimuths]
-    pictures = [shaded_view(mesh, camera, _look_at(eye, centre), cull_back=True) for eye in eyes]
+    low, high = np.percentile(mesh.vertices, 1, axis=0), np.percentile(mesh.vertices, 99, axis=0)
+    towards = np.mean(track, axis=0) - (low + high) / 2
+    one_sided = np.linalg.norm(towards[:2]) > 0.15 * np.linalg.norm(high - low)
+    middle = np.rad2deg(np.arctan2(towards[1], towards[0]))
+    azimuths = middle + np.array([-52, -17, 17, 52]) if one_sided else np.array([34, 126, 212, 304])
+    camera, elevation = Camera(480, 360, 480.0, 480.0, 240.0, 180.0), 14 if one_sided else 37
+    pictures = [
+        shaded_view(mesh, camera, overview_pose(mesh, camera, float(azimuth), elevation), cull_back=True)
+        for azimuth in azimuths
+    ]
     grid = np.concatenate([np.concatenate(pictures[:2], 1), np.concatenate(pictures[2:], 1)], 0)
     write_jpeg(folder / "mesh.jpg", grid)
-    top = _look_at(centre + np.array([0.0, -1e-3, 2.6 * reach]), centre)
-    write_jpeg(folder / "mesh_top.jpg", shaded_view(mesh, camera.resized(720, 540), top, cull_back=True))
+    large = camera.resized(720, 540)
+    top = shaded_view(mesh, large, overview_pose(mesh, large, -90, 89.9), cull_back=True)
+    write_jpeg(folder / "mesh_top.jpg", top)
     return ["mesh.jpg", "mesh_top.jpg"]
 
 
@@ -70,10 +70,3 @@ def write_jpeg(path: Path, rgb: Picture) -> None:
     """Write an RGB picture."""
     encoded = cv2.imencode(".jpg", np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
     path.write_bytes(encoded.tobytes())
-
-
-def _look_at(eye: NDArray[np.float64], target: NDArray[np.float64]) -> Pose:
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    return Pose(np.stack([right, np.cross(forward, right), forward], 1), eye)
