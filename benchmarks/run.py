@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import resource
 import shutil
@@ -27,29 +26,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.truth import compare_with_truth, truth_cameras, truth_mesh, truth_poses  # noqa: E402
 from pipeline import Bundle  # noqa: E402
 from pipeline.mesh.rays import RayCaster  # noqa: E402
 
 CAPTURES = Path(os.environ.get("SPLATYARD_CAPTURES", ROOT.parent / "shared" / "captures"))
 HALL = ROOT / "scene_cards" / "samples" / "hall"
-PAGE = ROOT / "docs" / "benchmarks.md"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure of one case."""
-
-    figure: str
-    value: float
-    unit: str
-    sign: str
-    target: float
-
-    @property
-    def reached(self) -> bool:
-        """Whether the figure keeps its target."""
-        return self.value <= self.target if self.sign == "<=" else self.value >= self.target
 
 
 @dataclass(frozen=True)
@@ -201,18 +184,9 @@ def known_length_of_the_table() -> str:
 
 def report(name: str, title: str, run: Run, rows: list[Row]) -> str:
     """One case as Markdown."""
-    lines = [f"## {name}", "", title, "", "| figure | measured | must be | |", "| --- | ---: | ---: | --- |"]
-    for row in rows:
-        sign = "≤" if row.sign == "<=" else "≥"
-        verdict = "reached" if row.reached else "**not reached**"
-        lines.append(f"| {row.figure} | {row.value:.4g} {row.unit} | {sign} {row.target:g} {row.unit} | {verdict} |")
     times = ", ".join(f"{stage} {cost['seconds']:.0f}" for stage, cost in run.stages.items())
-    lines += [
-        "",
-        f"{run.wall:.0f} s wall, {run.cpu:.0f} CPU-s, {run.peak_mib:.0f} MiB peak. Seconds by stage: {times}.",
-        "",
-    ]
-    return "\n".join(lines)
+    cost = f"{run.wall:.0f} s wall, {run.cpu:.0f} CPU-s, {run.peak_mib:.0f} MiB peak. Seconds by stage: {times}."
+    return section(name, f"python benchmarks/run.py {name}", title, rows, cost)
 
 
 def main() -> None:
@@ -220,21 +194,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], help="default: all")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
-    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md")
+    parser.add_argument("--write", action="store_true", help="write the cases' sections of docs/benchmarks.md")
     options = parser.parse_args()
     out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-bench-"))
-    sections = []
+    sections: dict[str, str] = {}
     for name in options.cases or CASES:
         if name in ("redkitchen", "fox") and not (CAPTURES / name).is_dir():
             print(f"{name}: left out, no capture at {CAPTURES / name}")
             continue
         run, rows = CASES[name](out)
-        sections.append(report(name, (CASES[name].__doc__ or "").strip(), run, rows))
-        print(sections[-1], flush=True)
+        sections[name] = report(name, (CASES[name].__doc__ or "").strip(), run, rows)
+        print(sections[name], flush=True)
     if options.write:
-        machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-        note = f"Measured by `make bench` on {machine}. Machines differ and are noisy: compare CPU-seconds."
-        PAGE.write_text("\n".join(["# Benchmarks", "", note, "", *sections]))
+        update_page(sections)
     if not options.keep:
         shutil.rmtree(out)
 

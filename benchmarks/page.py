@@ -1,0 +1,53 @@
+"""Rows of figures, and docs/benchmarks.md: every benchmark writes its own sections and leaves the others."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure and the bar it must reach; a figure without a bar is there to be compared with."""
+
+    figure: str
+    value: float
+    unit: str
+    sign: Literal["<=", ">="] | None = None
+    target: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`reached`, `**not reached**` or nothing where there is no bar."""
+        if self.sign is None or self.target is None:
+            return ""
+        reached = self.value <= self.target if self.sign == "<=" else self.value >= self.target
+        return "reached" if reached else "**not reached**"
+
+    def line(self) -> str:
+        """The row in Markdown."""
+        bar = "" if self.sign is None else f"{'≤' if self.sign == '<=' else '≥'} {self.target:g} {self.unit}".strip()
+        return f"| {self.figure} | {self.value:.4g} {self.unit} | {bar} | {self.verdict} |"
+
+
+def section(name: str, command: str, text: str, rows: list[Row], *after: str) -> str:
+    """One section in Markdown: heading, what was measured, the command, the table, remarks."""
+    table = ["| figure | measured | must be | |", "| --- | ---: | ---: | --- |", *(row.line() for row in rows)]
+    return "\n".join([f"## {name}", "", f"{text} `{command}`", "", *table, "", *after]).rstrip() + "\n"
+
+
+def update_page(sections: dict[str, str], page: Path = PAGE) -> None:
+    """Replace the named sections of the page, append those it lacks, keep all others."""
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    note = f"Measured by `make bench`, `make bench-splat` and `make bench-geometry` on {machine}. "
+    note += "Machines differ and are noisy: compare CPU-seconds."
+    old = page.read_text() if page.exists() else ""
+    kept = {found.group(1): found.group(0) for found in re.finditer(r"^## (.+)\n(?:(?!## ).*\n?)*", old, re.M)}
+    kept |= sections
+    page.write_text("\n".join(["# Benchmarks", "", note, "", *(text.rstrip() + "\n" for text in kept.values())]))
