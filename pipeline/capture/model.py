@@ -35,6 +35,7 @@ class Frame:
         depth_camera: Intrinsics of the depth image, or None.
         confidence: Path of an 8-bit PNG, 0 = worst, 255 = best, of the depth image's size, or None.
         gravity: (3,) unit direction of gravity in the camera's axes, or None.
+        mask: Path of an 8-bit PNG of the picture's size, 0 = ignore, 255 = use, or None where all pixels count.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Frame:
     depth_camera: Camera | None = None
     confidence: str | None = None
     gravity: NDArray[np.float64] | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def _frame_to_json(frame: Frame) -> dict[str, Any]:
         "depth_camera": None if frame.depth_camera is None else frame.depth_camera.to_json(),
         "confidence": frame.confidence,
         "gravity": _list(frame.gravity),
+        "mask": frame.mask,
     }
 
 
@@ -177,4 +180,5 @@ def _frame_from_json(values: dict[str, Any]) -> Frame:
         depth_camera=None if depth_camera is None else Camera.from_json(depth_camera),
         confidence=values["confidence"],
         gravity=_array(values["gravity"]),
+        mask=values.get("mask"),
     )

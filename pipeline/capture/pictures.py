@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.capture.model import FocalSource
@@ -28,6 +29,18 @@ FULL_FRAME_DIAGONAL = 43.267
 _ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
 _FOCAL_LENGTH, _FOCAL_35MM, _PIXEL_WIDTH = 0x920A, 0xA405, 0xA002
 _PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What each EXIF orientation asks for (CIPA DC-008, section 4.6.5)."""
+_OPAQUE = 250
+"""Pixels with less alpha show something else as well."""
 _MILLIMETRES_OF_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 
 
@@ -44,12 +57,16 @@ class Picture:
         copy: The source's bytes where they already are an upright 8-bit RGB JPEG or PNG, else None.
         suffix: Of the file to write: ".jpg" or ".png".
         focal: Focal length by EXIF [px of `image`], or None.
+        alpha: (H, W), False where the picture is transparent; None where it is nowhere.
+        turn: How the stored picture was turned upright, or None.
     """
 
     image: Image.Image
     copy: bytes | None
     suffix: str
     focal: float | None
+    alpha: NDArray[np.bool_] | None = None
+    turn: Image.Transpose | None = None
 
     def save(self, stem: Path) -> Path:
         """Write `stem` + suffix, byte for byte where possible, and return that path."""
@@ -74,6 +91,31 @@ def load_picture(data: bytes, *, upright: bool = True) -> Picture:
     Raises:
         BadPictureError: When it is truncated, too large or no picture.
     """
+    image = decode(data)
+    exif = _exif(image)
+    turned = exif.get(_ORIENTATION, 1) not in (None, 0, 1)
+    focal = focal_from_exif(exif, image.width, image.height)
+    lossless = image.format == "PNG"
+    eight_bit_rgb = image.mode == "RGB" and (image.format in ("JPEG", "MPO") or (lossless and data[24] == 8))
+    copy = data if eight_bit_rgb and not turned and "transparency" not in image.info else None
+    turn = None
+    if turned and upright:
+        turn = _TURNS.get(exif.get(_ORIENTATION, 1))
+        image = ImageOps.exif_transpose(image)
+    alpha = _opaque(image)
+    if image.mode != "RGB":
+        image = _to_rgb(image)
+    if copy is None:  # what is written anew must not carry an orientation that a later reader applies again
+        image.info.pop("exif", None)
+    return Picture(image, copy, ".png" if lossless else ".jpg", focal, alpha, turn)
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode a picture completely, as it is stored.
+
+    Raises:
+        BadPictureError: When it is truncated, too large or no picture.
+    """
     if data[4:8] == b"ftyp":
         from pillow_heif import register_heif_opener
 
@@ -87,19 +129,7 @@ def load_picture(data: bytes, *, upright: bool = True) -> Picture:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise BadPictureError(_reason(error, data)) from error
-    exif = _exif(image)
-    turned = exif.get(_ORIENTATION, 1) not in (None, 0, 1)
-    focal = focal_from_exif(exif, image.width, image.height)
-    lossless = image.format == "PNG"
-    eight_bit_rgb = image.mode == "RGB" and (image.format in ("JPEG", "MPO") or (lossless and data[24] == 8))
-    copy = data if eight_bit_rgb and not turned and "transparency" not in image.info else None
-    if turned and upright:
-        image = ImageOps.exif_transpose(image)
-    if image.mode != "RGB":
-        image = _to_rgb(image)
-    if copy is None:  # what is written anew must not carry an orientation that a later reader applies again
-        image.info.pop("exif", None)
-    return Picture(image, copy, ".png" if lossless else ".jpg", focal)
+    return image
 
 
 def focal_from_exif(exif: dict[int, Any], width: int, height: int) -> float | None:
@@ -136,6 +166,14 @@ def _exif(image: Image.Image) -> dict[int, Any]:
         return {**dict(tags), **tags.get_ifd(_EXIF_IFD)}
     except (OSError, SyntaxError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _opaque(image: Image.Image) -> NDArray[np.bool_] | None:
+    """Pixels (H, W) that aren't transparent; None where all are opaque or the picture has no alpha."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return None
+    opaque = np.asarray(image.convert("RGBA").getchannel("A")) >= _OPAQUE
+    return None if opaque.all() else opaque
 
 
 def _number(value: Any) -> float | None:

@@ -24,6 +24,7 @@ from pipeline.capture.checks import (
 )
 from pipeline.capture.depth_images import write_confidence, write_depth
 from pipeline.capture.depth_units import check_depth_unit
+from pipeline.capture.masks import find_masks, picture_mask, save_mask
 from pipeline.capture.model import Capture, Frame, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.pictures import BadPictureError, Picture, load_picture
@@ -60,6 +61,11 @@ class _Listing:
         used = [self.images, self.cameras, self.depth, self.confidence]
         sensor = {key: name for key, name in self.sensor_cameras.items() if key in self.cameras}
         return sorted({name for part in (*used, sensor) for key, name in part.items() if key in self.cameras})
+
+
+def _files(source: CaptureSource) -> list[str]:
+    names = _complete(source).names()
+    return [*names, *find_masks(source, names).values()]
 
 
 def _part(source: CaptureSource, folder: str) -> dict[int, str]:
@@ -161,13 +167,16 @@ def _gravity(values: Mapping[str, Any], file: str) -> NDArray[np.float64] | None
     return CV_FROM_GL @ gravity / length
 
 
-def _cropped(picture: Picture, camera: Camera) -> tuple[Picture, Camera]:
+def _cropped(
+    picture: Picture, camera: Camera, mask: NDArray[np.bool_] | None
+) -> tuple[Picture, Camera, NDArray[np.bool_] | None]:
     """Without the black border that undistorting left."""
     cut = int(np.ceil(BORDER * camera.width))
     width, height = camera.width - 2 * cut, camera.height - 2 * cut
     image = picture.image.crop((cut, cut, cut + width, cut + height))
     inner = replace(camera, width=width, height=height, cx=camera.cx - cut, cy=camera.cy - cut)
-    return replace(picture, image=image, copy=None), inner
+    inner_mask = None if mask is None else mask[cut : cut + height, cut : cut + width]
+    return replace(picture, image=image, copy=None), inner, inner_mask
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
@@ -176,6 +185,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         if part == "images" or getattr(listing, part):
             (out_dir / part).mkdir(parents=True, exist_ok=True)
     first = min(listing.images)
+    masks = find_masks(source, listing.images.values())
 
     def read_one(key: int) -> Frame | Skipped:
         file = source.where(listing.cameras[key])
@@ -186,7 +196,9 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         matrix = [[_number(values, name, file) for name in row] for row in _POSE_KEYS]
         fx, fy, cx, cy, width, height = (_number(values, name, file) for name in _CAMERA_KEYS)
         try:
-            picture = load_picture(source.read(listing.images[key]), upright=False)
+            name = listing.images[key]
+            picture = load_picture(source.read(name), upright=False)
+            mask = picture_mask(picture, source.read(masks[name]) if name in masks else None)
         except BadPictureError as error:
             return Skipped(listing.images[key], str(error))
         if picture.image.size != (width, height):
@@ -198,7 +210,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             )
         camera = full = checked_camera((fx, fy, cx, cy), picture.image.size, file)
         if listing.corrected:
-            picture, camera = _cropped(picture, camera)
+            picture, camera, mask = _cropped(picture, camera, mask)
         depth_size = None
         if listing.depth:
             try:
@@ -217,6 +229,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             depth_camera=full.resized(*depth_size) if depth_size else None,
             confidence=f"confidence/{key}.png" if depth_size and listing.confidence else None,
             gravity=_gravity(values, file),
+            mask=None if mask is None else save_mask(mask, out_dir, str(key)),
         )
 
     frames, bad = split_results(in_threads(read_one, sorted(listing.images), "reading Polycam frames"), source, params)
@@ -254,6 +267,6 @@ READER = Reader(
     form="a Polycam raw export (folder or zip): keyframes/{images/*.jpg, cameras/*.json, depth/*.png}",
     recognise=_recognise,
     traits=_traits,
-    files=lambda source: _complete(source).names(),
+    files=_files,
     read=_read,
 )

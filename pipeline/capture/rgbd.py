@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.capture.checks import check_increasing, check_track, checked_camera, checked_pose
 from pipeline.capture.depth_images import write_depth
 from pipeline.capture.depth_units import check_depth_unit
+from pipeline.capture.masks import find_masks, picture_mask, save_mask
 from pipeline.capture.model import Capture, Frame, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.pictures import BadPictureError, load_picture
@@ -79,7 +80,8 @@ def _traits(source: CaptureSource) -> Traits:
 
 def _files(source: CaptureSource) -> list[str]:
     listing = _complete(source)
-    return sorted([INTRINSICS, *listing.color.values(), *listing.depth.values(), *listing.pose.values()])
+    names = [INTRINSICS, *listing.color.values(), *listing.depth.values(), *listing.pose.values()]
+    return sorted([*names, *find_masks(source, listing.color.values()).values()])
 
 
 def _numbers(data: bytes, file: str, shape: tuple[int, int]) -> np.ndarray:
@@ -104,11 +106,14 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     matrix = _numbers(source.read(INTRINSICS), source.where(INTRINSICS), (3, 3))
     intrinsics = (float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2]))
 
+    masks = find_masks(source, listing.color.values())
+
     def read_one(key: str) -> Frame | Skipped:
         color, depth, pose = listing.color[key], listing.depth[key], listing.pose[key]
         world_from_camera = checked_pose(_numbers(source.read(pose), source.where(pose), (4, 4)), source.where(pose))
         try:
             picture = load_picture(source.read(color), upright=False)
+            mask = picture_mask(picture, source.read(masks[color]) if color in masks else None)
         except BadPictureError as error:
             return Skipped(color, str(error))
         try:
@@ -126,6 +131,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             world_from_camera=world_from_camera,
             depth=f"depth/{key}.png",
             depth_camera=camera.resized(*size),
+            mask=None if mask is None else save_mask(mask, out_dir, key),
         )
 
     frames, bad = split_results(in_threads(read_one, listing.ids(), "reading RGB-D frames"), source, params)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.poses.keyframes import Keyframe, read_picture
+from pipeline.poses.keyframes import Keyframe, read_keyframe_mask, read_picture
 from pipeline.progress import track
 
 CONTRAST = 0.02
@@ -43,11 +43,16 @@ class Features:
 def extract(root: Path, keyframes: Sequence[Keyframe], count: int) -> list[Features]:
     """Features of every keyframe's picture; OpenCV's SIFT, three times as fast as VLFeat's at the same accuracy."""
     sift = cv2.SIFT.create(nfeatures=count, contrastThreshold=CONTRAST, enable_precise_upscale=True)
-    return [_extract(sift, read_picture(root, keyframe)) for keyframe in track(keyframes, "features")]
+    return [
+        _extract(sift, read_picture(root, keyframe), read_keyframe_mask(root, keyframe))
+        for keyframe in track(keyframes, "features")
+    ]
 
 
-def _extract(sift: cv2.SIFT, picture: NDArray[np.uint8]) -> Features:
-    keypoints, raw = sift.detectAndCompute(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), None)
+def _extract(sift: cv2.SIFT, picture: NDArray[np.uint8], mask: NDArray[np.bool_] | None) -> Features:
+    """Features of one picture, none where `mask` (H, W) is False."""
+    wanted = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
+    keypoints, raw = sift.detectAndCompute(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), wanted)
     if not keypoints:
         return Features(
             np.zeros((0, 2), np.float32),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.capture.model import Capture, Frame
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera
+from pipeline.poses.scene import shrunk_mask
 
 SAME_FOCAL = 0.02
 """Pictures of one size whose focal lengths differ less share a camera: a phone's autofocus moves it by < 1 %."""
@@ -84,6 +85,23 @@ def read_picture(root: Path, keyframe: Keyframe) -> NDArray[np.uint8]:
     if size != (picture.shape[1], picture.shape[0]):
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(picture[:, :, ::-1], np.uint8)
+
+
+def read_keyframe_mask(root: Path, keyframe: Keyframe) -> NDArray[np.bool_] | None:
+    """Which pixels (H, W) of the picture at working size count; None where all do.
+
+    Raises:
+        ReconstructionError: When the mask can't be read.
+    """
+    if keyframe.frame.mask is None:
+        return None
+    path = root / keyframe.frame.mask
+    mask = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise ReconstructionError(
+            "a keyframe's mask must be readable", found="no picture", remedy="build again", file=path
+        )
+    return shrunk_mask(np.asarray(mask) > 0, (keyframe.camera.width, keyframe.camera.height))
 
 
 def _working_camera(camera: Camera, image_size: int) -> Camera:

@@ -35,6 +35,8 @@ class View:
         gravity: (3,) unit direction of gravity in the camera's axes, or None.
         source_camera: The lens as estimated, distortion included, at the capture's picture size; None when the
             undistorted picture is the capture's own.
+        mask: Path of an 8-bit PNG of the picture's size, relative to the poses folder, 0 = ignore, 255 = use; None
+            where all pixels count.
     """
 
     name: str
@@ -50,6 +52,7 @@ class View:
     camera_from_depth: Pose | None = None
     gravity: NDArray[np.float64] | None = None
     source_camera: Camera | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +158,25 @@ def read_image(poses_folder: Path, view: View, size: tuple[int, int] | None = No
     return np.ascontiguousarray(picture, np.uint8)
 
 
+def read_mask(poses_folder: Path, view: View, size: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
+    """Which pixels (H, W) of the view's picture at `size` = (width, height) count; None where all do.
+
+    A pixel counts only where all that it averages counts.
+    """
+    if view.mask is None:
+        return None
+    mask = cv2.imread(str(poses_folder / view.mask), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise FileNotFoundError(f"{poses_folder / view.mask} is missing or no picture")
+    return shrunk_mask(mask == 255, size or (mask.shape[1], mask.shape[0]))
+
+
+def shrunk_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask at a smaller size = (width, height); a pixel counts only where all that it averages counts."""
+    ignored = cv2.resize((~mask).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(ignored, np.float32) == 0
+
+
 def _view_to_json(view: View) -> dict[str, Any]:
     return {
         "name": view.name,
@@ -170,6 +192,7 @@ def _view_to_json(view: View) -> dict[str, Any]:
         "camera_from_depth": None if view.camera_from_depth is None else view.camera_from_depth.matrix.tolist(),
         "gravity": None if view.gravity is None else [float(v) for v in view.gravity],
         "source_camera": None if view.source_camera is None else view.source_camera.to_json(),
+        "mask": view.mask,
     }
 
 
@@ -190,4 +213,5 @@ def _view_from_json(values: dict[str, Any]) -> View:
         camera_from_depth=None if relative is None else Pose.from_matrix(relative),
         gravity=None if gravity is None else np.asarray(gravity, np.float64),
         source_camera=None if source_camera is None else Camera.from_json(source_camera),
+        mask=values.get("mask"),
     )

@@ -17,7 +17,7 @@ from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses import reconstruct
 from pipeline.poses.calibrate import Calibration, calibrate, depth_ratio
 from pipeline.poses.features import Features, extract, similarity
-from pipeline.poses.keyframes import Keyframe, load_keyframes, read_picture
+from pipeline.poses.keyframes import Keyframe, load_keyframes, read_keyframe_mask, read_picture
 from pipeline.poses.localise import Localised, localise
 from pipeline.poses.mapping import require_motion
 from pipeline.poses.matching import match, read_matches, write_database
@@ -27,7 +27,7 @@ from pipeline.poses.reconstruct import Backend, Workbench
 from pipeline.poses.scene import PosedScene, SparsePoints, View
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.poses.uncertainty import PoseSigma
-from pipeline.poses.undistort import pinhole_for, undistort
+from pipeline.poses.undistort import pinhole_for, undistort, undistort_mask
 from pipeline.progress import track
 
 logger = logging.getLogger(__name__)
@@ -169,11 +169,16 @@ def _view(
         camera_from_depth=relative,
         gravity=frame.gravity,
         source_camera=lens.resized(frame.camera.width, frame.camera.height),
+        mask=None if frame.mask is None else _mask_path(keyframe),
     )
 
 
 def _picture_path(keyframe: Keyframe) -> str:
     return f"images/{keyframe.image_id:06d}.png"
+
+
+def _mask_path(keyframe: Keyframe) -> str:
+    return f"masks/{keyframe.image_id:06d}.png"
 
 
 def _write_pictures(root: Path, out_dir: Path, keyframes: Sequence[Keyframe], found: SparseMap) -> None:
@@ -184,6 +189,13 @@ def _write_pictures(root: Path, out_dir: Path, keyframes: Sequence[Keyframe], fo
         path = out_dir / _picture_path(keyframe)
         _, data = cv2.imencode(".png", picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
         data.tofile(path)
+        mask = read_keyframe_mask(root, keyframe)
+        if mask is not None:
+            path = out_dir / _mask_path(keyframe)
+            path.parent.mkdir(exist_ok=True)
+            kept = undistort_mask(mask, lens, pinhole_for(lens))
+            _, data = cv2.imencode(".png", np.where(kept, np.uint8(255), np.uint8(0)))
+            data.tofile(path)
 
 
 def _points(bench: Workbench, found: SparseMap, ids: Sequence[int]) -> SparsePoints:

@@ -30,9 +30,24 @@ def undistort(picture: NDArray[np.uint8], camera: Camera, pinhole: Camera) -> ND
     """The picture (H, W, 3) that the pinhole camera would have taken."""
     if camera.is_pinhole or _largest_shift(camera) < NEGLIGIBLE:
         return picture
-    source = camera.project(pinhole.rays()).astype(np.float32) - np.float32(0.5)
+    source = _source(camera, pinhole)
     result = cv2.remap(picture, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(result, np.uint8)
+
+
+def undistort_mask(mask: NDArray[np.bool_], camera: Camera, pinhole: Camera) -> NDArray[np.bool_]:
+    """Which pixels (H, W) of the pinhole camera's picture show only pixels of the picture that count."""
+    if camera.is_pinhole or _largest_shift(camera) < NEGLIGIBLE:
+        return mask
+    source = _source(camera, pinhole)
+    near = cv2.erode(mask.astype(np.float32), np.ones((3, 3), np.uint8))  # the cubic kernel reaches two pixels far
+    result = cv2.remap(near, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(result, np.float32) > 1 - 1e-3
+
+
+def _source(camera: Camera, pinhole: Camera) -> NDArray[np.float32]:
+    """Where (H, W, 2) the pinhole camera's pixels lie in the picture, in OpenCV's convention."""
+    return camera.project(pinhole.rays()).astype(np.float32) - np.float32(0.5)
 
 
 def _zoomed(camera: Camera, zoom: float) -> Camera:
