@@ -6,17 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+BENCH_STAMP := $(VENV)/.installed-bench
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 WORKERS ?= 2
 OUT ?= bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs bench wheel-test format lock apt-packages clean
+.PHONY: help setup demo test lint types docs bench bench-splat bench-geometry wheel-test format lock apt-packages clean
 
 help: ## show this list
 	@echo "apt-get install -y $(APT_PACKAGES)"
 	@echo "is all that a bare Debian or Ubuntu needs; then:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install splatyard with its pinned dependencies
 
@@ -50,6 +51,17 @@ docs: $(DEV_STAMP) ## check that every command, snippet and link in README and d
 
 bench: $(DEV_STAMP) ## measure the figures of docs/benchmarks.md
 	$(BIN)/python benchmarks/run.py
+
+$(BENCH_STAMP): $(DEV_STAMP)
+	$(INSTALL) --editable '.[bench]'
+	@touch $@
+
+bench-splat: $(BENCH_STAMP) ## measure rendering, gradients and training of splats, beside peers
+	$(BIN)/python benchmarks/splat.py --write
+	$(BIN)/python benchmarks/splat_curves.py
+
+bench-geometry: $(DEV_STAMP) ## measure depth and meshes, beside peers
+	$(BIN)/python benchmarks/geometry.py --write
 
 wheel-test: $(DEV_STAMP) ## build the wheel, install it into a bare venv, run its doctor and a tiny build
 	sh scripts/wheel_test.sh $(BIN)/python

@@ -24,6 +24,18 @@ class Reference:
     median: np.ndarray
 
 
+def as_float64(gaussians: Gaussians) -> Gaussians:
+    """A copy with float64 arrays, whose entries finite differences may change by little."""
+    names = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
+    return Gaussians(*(getattr(gaussians, name).astype(np.float64) for name in names))
+
+
+def planes_loss(reference: Reference, by_planes: np.ndarray, by_transmittance: np.ndarray) -> float:
+    """The loss whose derivatives by the planes (4, H, W) and the transmittance (H, W) are the weights given."""
+    planes = np.concatenate([np.moveaxis(reference.rgb, -1, 0), reference.depth_sum[None]])
+    return float((planes * by_planes).sum() + (reference.transmittance * by_transmittance).sum())
+
+
 def screen_ellipses(
     gaussians: Gaussians, camera: Camera, world_from_camera: Pose
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

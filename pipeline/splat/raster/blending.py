@@ -1,23 +1,27 @@
 """Front-to-back blending of a tile's Gaussians, forward and backward.
 
-The form matters more than anything else for speed: LLVM vectorises a loop when it is one flat loop in its own
-function, over one scratch buffer at constant offsets, with unsigned indices and if-expressions instead of branches.
-Each Gaussian visits the rows of the tile that its ellipse spans, all 16 pixels of a row.
+Each Gaussian visits the rows of the tile that its ellipse touches; a row of 16 pixels is one `Lanes`. What changes from
+pixel to pixel lies in a buffer of the tile, row by row with a row's planes side by side: planes 4096 bytes apart would
+make stores wait for loads.
+
+The opacity is folded into the exponent: alpha = exp(-(power + faint)) with faint = -log(opacity), so the cutoff is the
+same exponent for every Gaussian.
 
 The backward pass also runs front to back. With q = dL/dC · c of a Gaussian, the light that everything behind it adds,
 R = sum of w q behind (plus the share of the transmittance), gives dL/dalpha = T q - R / (1 - alpha); R starts as the
 whole sum, known from the forward pass, and loses w q with each Gaussian. No atomics: every (Gaussian, tile) pair
-writes a slot of its own.
+writes a slot of its own. Along a column dx is constant, so only three of the six moments are summed in the loop.
 """
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from pipeline.splat.raster.lanes import largest, line_aligned_buffer, load, prefetch, select, spread, store, sum_each
 from pipeline.splat.raster.layout import (
     ALPHA_MAX,
     BLUE,
@@ -25,33 +29,40 @@ from pipeline.splat.raster.layout import (
     CONIC_XY,
     CONIC_YY,
     DEPTH,
-    EXTENT_Y,
+    FAINT,
     GREEN,
     HALF,
     MEAN_X,
     MEAN_Y,
     ONE,
-    OPACITY,
     REACH,
+    RECORD_COLUMNS,
     RED,
     SLOT_COLUMNS,
     TILE,
     TILE_PIXELS,
+    TWO,
     ZERO,
 )
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
+Lanes = Any
 
 PLANES = 4
 """Accumulated channels: red, green, blue, depth."""
 CHECK_EVERY = 8
 """Gaussians between two looks whether a tile is finished."""
+AHEAD = 6
+"""Gaussians between asking for a record and using it: records lie all over memory."""
 STRICT_MATH = {"reassoc", "contract", "arcp", "nsz"}
 """Reductions may be reordered, but infinities keep their meaning: far outside an ellipse the exponential overflows
 before the cutoff discards it."""
-SECOND, THIRD, FOURTH, FIFTH, SIXTH = (np.uint64(TILE_PIXELS * k) for k in range(1, 6))
-"""Offsets of the scratch buffer's planes; the first lies at 0."""
+
+BUFFER_ROW = (2 + PLANES) * TILE
+"""Floats of a row of the buffer: transmittance; median depth (forward) or R (backward); four planes."""
+SECOND, FIRST_PLANE = TILE, 2 * TILE
+"""Where in a row they begin."""
 
 # exp(-p) as a polynomial of degree 4 in p/16, to the 16th power: relative error 6e-5 for p in [0, 12]. The coefficients
 # are a weighted minimax fit of exp(-u) on [0, 0.75] with the division by 16 folded in.
@@ -60,285 +71,248 @@ EXP_0, EXP_1, EXP_2, EXP_3, EXP_4 = (
 )
 
 
-@njit(fastmath=STRICT_MATH, inline="always")
-def _exp_negative(p: np.float32) -> np.float32:
-    value = EXP_0 + p * (EXP_1 + p * (EXP_2 + p * (EXP_3 + p * EXP_4)))
-    value *= value
-    value *= value
-    value *= value
+@njit(fastmath=STRICT_MATH, error_model="numpy")
+def _exp_negative(p: Lanes) -> Lanes:
+    value = p * (p * (p * (p * EXP_4 + EXP_3) + EXP_2) + EXP_1) + EXP_0
+    value = value * value
+    value = value * value
+    value = value * value
     return value * value
 
 
-@njit(inline="always")
-def _pixel_grid() -> Float:
-    """Column (first half) and row (second half) of each pixel of a tile, as float32."""
-    grid = np.empty(2 * TILE_PIXELS, np.float32)
-    for p in range(TILE_PIXELS):
-        grid[p] = np.float32(p % TILE)
-        grid[TILE_PIXELS + p] = np.float32(p // TILE)
-    return grid
+@njit
+def row_columns() -> Float:
+    """The column of each pixel of a row."""
+    columns = line_aligned_buffer(TILE)
+    for x in range(TILE):
+        columns[x] = np.float32(x)
+    return columns
 
 
-@njit(inline="always")
-def _pixel_range(record: Float, top: np.float32) -> tuple[int, int]:
-    """First and one past the last pixel of the tile's rows that the ellipse spans; `top` is the first row's centre."""
-    middle = record[MEAN_Y] - top
-    first = max(0, math.ceil(middle - record[EXTENT_Y]))
-    last = min(TILE - 1, math.floor(middle + record[EXTENT_Y]))
-    return first * TILE, (last + 1) * TILE
+@njit(fastmath=STRICT_MATH, error_model="numpy")
+def _first_power(dx: Lanes, dy: np.float32, record: Float) -> tuple[Lanes, Lanes]:
+    """The exponent, opacity included, in a row of pixels, and what the next row adds to it.
+
+    It is a quadratic function: that step grows by the conic's yy from row to row.
+
+    Args:
+        dx: Offset of the pixels from the centre.
+        dy: See `dx`.
+        record: Of the Gaussian.
+    """
+    xy, half_yy = record[CONIC_XY], HALF * record[CONIC_YY]
+    power = dx * (dx * (HALF * record[CONIC_XX]) + dy * xy) + (dy * dy * half_yy + record[FAINT])
+    return power, dx * xy + half_yy * (TWO * dy + ONE)
 
 
-@njit(fastmath=STRICT_MATH, nogil=True, error_model="numpy", cache=True)
+@njit(fastmath=STRICT_MATH, error_model="numpy")
+def _alpha(power: Lanes, limit: np.float32) -> tuple[Lanes, Lanes]:
+    """Opacity of a row's pixels, 0 where the exponent is beyond the limit; and before it was bounded."""
+    falloff = _exp_negative(power)
+    alpha = select(falloff <= ALPHA_MAX, falloff, spread(ALPHA_MAX))
+    return select(power <= limit, alpha, spread(ZERO)), falloff
+
+
+@njit
+def _values(record: Float) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """What a Gaussian adds to the four planes."""
+    return record[RED], record[GREEN], record[BLUE], record[DEPTH]
+
+
+@njit(fastmath=STRICT_MATH, error_model="numpy")
 def _blend(
-    buffer: Float,
-    grid: Float,
-    first: int,
-    last: int,
-    left: np.float32,
-    top: np.float32,
-    half_xx: np.float32,
-    xy: np.float32,
-    half_yy: np.float32,
-    opacity: np.float32,
-    reach: np.float32,
-    red: np.float32,
-    green: np.float32,
-    blue: np.float32,
-    depth: np.float32,
+    buffer: Float, columns: Float, rows: int | np.int64, left: np.float32, top: np.float32, record: Float, median: bool
 ) -> None:
-    """Blend one Gaussian; buffer planes: transmittance, red, green, blue, depth."""
-    for p in range(first, last):
-        i = np.uint64(p)
-        dx, dy = left + grid[i], top + grid[i + SECOND]
-        power = dx * (half_xx * dx + xy * dy) + half_yy * dy * dy
-        falloff = opacity * _exp_negative(power)
-        alpha = falloff if falloff < ALPHA_MAX else ALPHA_MAX
-        alpha = alpha if power <= reach else ZERO
-        transmittance = buffer[i]
+    """Blend one Gaussian into a tile.
+
+    Args:
+        buffer: (16 rows, BUFFER_ROW) of the tile, flat.
+        columns: Of `row_columns`.
+        rows: First and last row of the tile that the ellipse touches, see `Tiles`.
+        left: Centre of the tile's first pixel.
+        top: See `left`.
+        record: Of the Gaussian.
+        median: Whether to keep the depth at which the transmittance falls to one half.
+    """
+    first, last = rows >> 4, rows & 15
+    dx = load(columns, 0) + (left - record[MEAN_X])
+    power, step = _first_power(dx, top - record[MEAN_Y] + np.float32(first), record)
+    # read before the loop: its stores might change the record, for all that the compiler knows
+    limit, yy, values = record[REACH] + record[FAINT], record[CONIC_YY], _values(record)
+    for i in range(first * BUFFER_ROW, (last + 1) * BUFFER_ROW, BUFFER_ROW):
+        alpha, _ = _alpha(power, limit)
+        transmittance = load(buffer, i)
         weight = alpha * transmittance
-        buffer[i + SECOND] += weight * red
-        buffer[i + THIRD] += weight * green
-        buffer[i + FOURTH] += weight * blue
-        buffer[i + FIFTH] += weight * depth
-        buffer[i] = transmittance - weight
+        rest = transmittance - weight
+        store(buffer, i, rest)
+        if median:
+            known = load(buffer, i + SECOND)
+            reached = select(rest <= HALF, spread(values[3]), spread(ZERO))
+            store(buffer, i + SECOND, select(known <= ZERO, reached, known))
+        for plane in range(PLANES):
+            at = i + FIRST_PLANE + plane * TILE
+            store(buffer, at, load(buffer, at) + weight * values[plane])
+        power = power + step
+        step = step + yy
 
 
-@njit(fastmath=STRICT_MATH, nogil=True, error_model="numpy", cache=True)
-def _blend_median(
-    buffer: Float,
-    grid: Float,
-    first: int,
-    last: int,
-    left: np.float32,
-    top: np.float32,
-    half_xx: np.float32,
-    xy: np.float32,
-    half_yy: np.float32,
-    opacity: np.float32,
-    reach: np.float32,
-    depth: np.float32,
-) -> None:
-    """Buffer planes: transmittance, depth at which it fell to one half."""
-    for p in range(first, last):
-        i = np.uint64(p)
-        dx, dy = left + grid[i], top + grid[i + SECOND]
-        power = dx * (half_xx * dx + xy * dy) + half_yy * dy * dy
-        falloff = opacity * _exp_negative(power)
-        alpha = falloff if falloff < ALPHA_MAX else ALPHA_MAX
-        alpha = alpha if power <= reach else ZERO
-        transmittance = buffer[i]
-        rest = transmittance - alpha * transmittance
-        before, median = buffer[i + SECOND], depth if rest <= HALF else ZERO
-        buffer[i + SECOND] = median if before == ZERO else before
-        buffer[i] = rest
-
-
-@njit(fastmath=STRICT_MATH, nogil=True, error_model="numpy", cache=True)
+@njit(fastmath=STRICT_MATH, error_model="numpy")
 def _unblend(
     buffer: Float,
-    grid: Float,
-    first: int,
-    last: int,
+    columns: Float,
+    rows: int | np.int64,
     left: np.float32,
     top: np.float32,
-    half_xx: np.float32,
-    xy: np.float32,
-    half_yy: np.float32,
-    opacity: np.float32,
-    reach: np.float32,
-    red: np.float32,
-    green: np.float32,
-    blue: np.float32,
-    depth: np.float32,
-    sums: Float,
+    record: Float,
+    slots: Float,
+    slot: int | np.int64,
 ) -> None:
-    """Gradient of one Gaussian; buffer planes: transmittance, R, gradients by red, green, blue, depth.
-
-    Writes to `sums` (10,): with g = dL/dpower the sums of g, g dx, g dx^2, g dy, g dx dy, g dy^2, and of the weight
-    times each channel's gradient.
-    """
-    s = sx = sxx = sy = sxy = syy = s_red = s_green = s_blue = s_depth = ZERO
-    for p in range(first, last):
-        i = np.uint64(p)
-        dx, dy = left + grid[i], top + grid[i + SECOND]
-        power = dx * (half_xx * dx + xy * dy) + half_yy * dy * dy
-        falloff = opacity * _exp_negative(power)
-        alpha = falloff if falloff < ALPHA_MAX else ALPHA_MAX
-        alpha = alpha if power <= reach else ZERO
-        transmittance = buffer[i]
+    """Write the gradient of one Gaussian in a tile to its slot; arguments as for `_blend`."""
+    first, last = rows >> 4, rows & 15
+    dx, first_dy = load(columns, 0) + (left - record[MEAN_X]), top - record[MEAN_Y] + np.float32(first)
+    power, step = _first_power(dx, first_dy, record)
+    limit, yy, (red, green, blue, depth) = record[REACH] + record[FAINT], record[CONIC_YY], _values(record)
+    dy = spread(first_dy)
+    zero = spread(ZERO)
+    s = sy = syy = s_red = s_green = s_blue = s_depth = zero
+    for i in range(first * BUFFER_ROW, (last + 1) * BUFFER_ROW, BUFFER_ROW):
+        alpha, falloff = _alpha(power, limit)
+        transmittance = load(buffer, i)
         weight = alpha * transmittance
-        by_red, by_green, by_blue, by_depth = (
-            buffer[i + THIRD],
-            buffer[i + FOURTH],
-            buffer[i + FIFTH],
-            buffer[i + SIXTH],
-        )
+        store(buffer, i, transmittance - weight)
+        by_red = load(buffer, i + FIRST_PLANE)
+        by_green = load(buffer, i + FIRST_PLANE + TILE)
+        by_blue = load(buffer, i + FIRST_PLANE + 2 * TILE)
+        by_depth = load(buffer, i + FIRST_PLANE + 3 * TILE)
         pull = by_red * red + by_green * green + by_blue * blue + by_depth * depth
-        behind = buffer[i + SECOND] - weight * pull
-        buffer[i + SECOND] = behind
-        buffer[i] = transmittance - weight
+        behind = load(buffer, i + SECOND) - weight * pull
+        store(buffer, i + SECOND, behind)
         by_alpha = transmittance * pull - behind / (ONE - alpha)
-        by_power = -alpha * by_alpha
-        by_power = by_power if falloff <= ALPHA_MAX else ZERO
-        gx, gy = by_power * dx, by_power * dy
-        s += by_power
-        sx += gx
-        sxx += gx * dx
-        sy += gy
-        sxy += gx * dy
-        syy += gy * dy
-        s_red += weight * by_red
-        s_green += weight * by_green
-        s_blue += weight * by_blue
-        s_depth += weight * by_depth
-    sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = s, sx, sxx, sy, sxy, syy
-    sums[6], sums[7], sums[8], sums[9] = s_red, s_green, s_blue, s_depth
+        by_log = select(falloff <= ALPHA_MAX, alpha * by_alpha, zero)
+        by_log_y = by_log * dy
+        s = s + by_log
+        sy = sy + by_log_y
+        syy = syy + by_log_y * dy
+        s_red = s_red + weight * by_red
+        s_green = s_green + weight * by_green
+        s_blue = s_blue + weight * by_blue
+        s_depth = s_depth + weight * by_depth
+        dy = dy + ONE
+        power = power + step
+        step = step + yy
+    sx = s * dx
+    store(slots, slot, sum_each((s, sx, sx * dx, sy, sy * dx, syy, s_red, s_green, s_blue, s_depth)))
 
 
-@njit(inline="always")
-def _is_finished(buffer: Float, transmittance: np.float32) -> bool | np.bool_:
-    brightest = ZERO
-    for p in range(TILE_PIXELS):
-        brightest = max(brightest, buffer[p])
-    return brightest < transmittance
+@njit
+def _is_finished(buffer: Float, threshold: np.float32) -> bool:
+    """Whether no pixel of the tile lets more light through."""
+    brightest = load(buffer, 0)
+    for i in range(BUFFER_ROW, TILE * BUFFER_ROW, BUFFER_ROW):
+        row = load(buffer, i)
+        brightest = select(row <= brightest, brightest, row)
+    return largest(brightest) < threshold
+
+
+@njit(fastmath=STRICT_MATH, error_model="numpy")
+def draw_tile(
+    buffer: Float,
+    columns: Float,
+    left: np.float32,
+    top: np.float32,
+    start: int,
+    end: int,
+    gaussians: Int,
+    rows: NDArray[np.uint8],
+    records: Float,
+    threshold: np.float32,
+    median: bool,
+) -> int:
+    """Blend the pairs start..end-1 into an empty tile; gives one past the last that was drawn.
+
+    Args:
+        buffer: (16 rows, BUFFER_ROW), flat, written.
+        columns: Of `row_columns`.
+        left: Centre of the tile's first pixel.
+        top: See `left`.
+        start: First pair.
+        end: One past the last.
+        gaussians: (S,), see `Tiles`.
+        rows: (S,), see `Tiles`.
+        records: (N, 16) of `project`.
+        threshold: The tile is finished when no pixel's transmittance is above.
+        median: Whether to keep the median depth.
+    """
+    for i in range(0, TILE * BUFFER_ROW, TILE):
+        store(buffer, i, spread(ZERO))
+    for i in range(0, TILE * BUFFER_ROW, BUFFER_ROW):
+        store(buffer, i, spread(ONE))
+    for pair in range(start, end):
+        prefetch(records, np.int64(gaussians[min(pair + AHEAD, end - 1)]) * RECORD_COLUMNS)
+        _blend(buffer, columns, np.int64(rows[pair]), left, top, records[gaussians[pair]], median)
+        if (pair - start) % CHECK_EVERY == CHECK_EVERY - 1 and _is_finished(buffer, threshold):
+            return pair + 1
+    return end
 
 
 @njit(parallel=True, fastmath=STRICT_MATH, nogil=True, cache=True, error_model="numpy")
 def blend_tiles(
-    columns: int,
-    rows: int,
+    across: int,
+    down: int,
     starts: NDArray[np.int64],
     gaussians: Int,
+    rows: NDArray[np.uint8],
     records: Float,
     threshold: np.float32,
     planes: Float,
     transmittance: Float,
+    median: Float,
     ends: NDArray[np.int64],
 ) -> None:
     """Draw all tiles.
 
     Args:
-        columns: Tiles across.
-        rows: Tiles down.
+        across: Columns of tiles.
+        down: Rows of tiles.
         starts: (tiles + 1,), see `Tiles`.
         gaussians: (S,), see `Tiles`.
+        rows: (S,), see `Tiles`.
         records: (N, 16) of `project`.
         threshold: A tile is finished when no pixel's transmittance is above.
-        planes: (4, 16 rows, 16 columns), written: sums of weight times red, green, blue, depth.
-        transmittance: (16 rows, 16 columns), written: the light that passes all Gaussians.
+        planes: (4, 16 down, 16 across), written: sums of weight times red, green, blue, depth.
+        transmittance: (16 down, 16 across), written: the light that passes all Gaussians.
+        median: (16 down, 16 across), written: depth at which the transmittance falls to one half, 0 where it never
+            does; or (0, 0), and nothing is.
         ends: (tiles,), written: one past the last pair that was drawn.
     """
-    for tile in prange(columns * rows):
-        grid = _pixel_grid()
-        buffer = np.zeros((1 + PLANES) * TILE_PIXELS, np.float32)
-        buffer[:TILE_PIXELS] = ONE
-        tile_x, tile_y = tile % columns * TILE, tile // columns * TILE
-        left, top = np.float32(tile_x) + HALF, np.float32(tile_y) + HALF
-        pair, end = starts[tile], starts[tile + 1]
-        while pair < end:
-            record = records[gaussians[pair]]
-            first, last = _pixel_range(record, top)
-            _blend(
-                buffer,
-                grid,
-                first,
-                last,
-                left - record[MEAN_X],
-                top - record[MEAN_Y],
-                HALF * record[CONIC_XX],
-                record[CONIC_XY],
-                HALF * record[CONIC_YY],
-                record[OPACITY],
-                record[REACH],
-                record[RED],
-                record[GREEN],
-                record[BLUE],
-                record[DEPTH],
-            )
-            pair += 1
-            if pair % CHECK_EVERY == 0 and _is_finished(buffer, threshold):
-                break
-        ends[tile] = pair
+    with_median = median.size > 0
+    for tile in prange(across * down):
+        columns, buffer = row_columns(), line_aligned_buffer(TILE * BUFFER_ROW)
+        x, y = tile % across * TILE, tile // across * TILE
+        left, top = np.float32(x) + HALF, np.float32(y) + HALF
+        start, end = starts[tile], starts[tile + 1]
+        if with_median:
+            ends[tile] = draw_tile(buffer, columns, left, top, start, end, gaussians, rows, records, threshold, True)
+        else:
+            ends[tile] = draw_tile(buffer, columns, left, top, start, end, gaussians, rows, records, threshold, False)
         for row in range(TILE):
-            for column in range(TILE):
-                p = row * TILE + column
-                transmittance[tile_y + row, tile_x + column] = buffer[p]
-                for plane in range(PLANES):
-                    planes[plane, tile_y + row, tile_x + column] = buffer[(1 + plane) * TILE_PIXELS + p]
-
-
-@njit(parallel=True, fastmath=STRICT_MATH, nogil=True, cache=True, error_model="numpy")
-def median_depth_tiles(
-    columns: int,
-    rows: int,
-    starts: NDArray[np.int64],
-    gaussians: Int,
-    records: Float,
-    median: Float,
-) -> None:
-    """Write the depth at which the transmittance falls to one half (0 where it never does) to `median`.
-
-    Arguments as for `blend_tiles`; `median` is (16 rows, 16 columns).
-    """
-    for tile in prange(columns * rows):
-        grid = _pixel_grid()
-        buffer = np.zeros(2 * TILE_PIXELS, np.float32)
-        buffer[:TILE_PIXELS] = ONE
-        tile_x, tile_y = tile % columns * TILE, tile // columns * TILE
-        left, top = np.float32(tile_x) + HALF, np.float32(tile_y) + HALF
-        pair, end = starts[tile], starts[tile + 1]
-        while pair < end:
-            record = records[gaussians[pair]]
-            first, last = _pixel_range(record, top)
-            _blend_median(
-                buffer,
-                grid,
-                first,
-                last,
-                left - record[MEAN_X],
-                top - record[MEAN_Y],
-                HALF * record[CONIC_XX],
-                record[CONIC_XY],
-                HALF * record[CONIC_YY],
-                record[OPACITY],
-                record[REACH],
-                record[DEPTH],
-            )
-            pair += 1
-            if pair % CHECK_EVERY == 0 and _is_finished(buffer, HALF):
-                break
-        for row in range(TILE):
-            for column in range(TILE):
-                median[tile_y + row, tile_x + column] = buffer[TILE_PIXELS + row * TILE + column]
+            to, at = (y + row) * across * TILE + x, row * BUFFER_ROW
+            store(transmittance, to, load(buffer, at))
+            if with_median:
+                store(median, to, load(buffer, at + SECOND))
+            for plane in range(PLANES):
+                value = load(buffer, at + FIRST_PLANE + plane * TILE)
+                store(planes, to + plane * across * down * TILE_PIXELS, value)
 
 
 @njit(parallel=True, fastmath=STRICT_MATH, nogil=True, cache=True, error_model="numpy")
 def blend_tiles_backward(
-    columns: int,
-    rows: int,
+    across: int,
+    down: int,
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
     gaussians: Int,
+    rows: NDArray[np.uint8],
     slots: Int,
     records: Float,
     planes: Float,
@@ -350,65 +324,38 @@ def blend_tiles_backward(
     """Write the gradient of each pair to its slot.
 
     Args:
-        columns: Tiles across.
-        rows: Tiles down.
+        across: Columns of tiles.
+        down: Rows of tiles.
         starts: (tiles + 1,), see `Tiles`.
         ends: (tiles,) of `blend_tiles`.
         gaussians: (S,), see `Tiles`.
+        rows: (S,), see `Tiles`.
         slots: (S,), see `Tiles`.
         records: (N, 16) of `project`.
-        planes: (4, 16 rows, 16 columns) of `blend_tiles`.
-        transmittance: (16 rows, 16 columns) of `blend_tiles`.
-        by_planes: (4, 16 rows, 16 columns), the loss's derivative by `planes`.
-        by_transmittance: (16 rows, 16 columns), the loss's derivative by `transmittance`.
-        gradients: (S, 10), written, columns as `SLOT_COLUMNS` tells.
+        planes: (4, 16 down, 16 across) of `blend_tiles`.
+        transmittance: (16 down, 16 across) of `blend_tiles`.
+        by_planes: (4, 16 down, 16 across), the loss's derivative by `planes`.
+        by_transmittance: (16 down, 16 across), the loss's derivative by `transmittance`.
+        gradients: (S, 16), written, see `SLOT_COLUMNS`.
     """
-    for tile in prange(columns * rows):
-        grid = _pixel_grid()
-        buffer = np.empty(6 * TILE_PIXELS, np.float32)
-        sums = np.empty(SLOT_COLUMNS, np.float32)
-        tile_x, tile_y = tile % columns * TILE, tile // columns * TILE
+    for tile in prange(across * down):
+        columns, buffer = row_columns(), line_aligned_buffer(TILE * BUFFER_ROW)
+        x, y = tile % across * TILE, tile // across * TILE
         for row in range(TILE):
-            for column in range(TILE):
-                p, y, x = row * TILE + column, tile_y + row, tile_x + column
-                whole = by_transmittance[y, x] * transmittance[y, x]
-                for plane in range(PLANES):
-                    gradient = by_planes[plane, y, x]
-                    whole += gradient * planes[plane, y, x]
-                    buffer[(2 + plane) * TILE_PIXELS + p] = gradient
-                buffer[p] = ONE
-                buffer[TILE_PIXELS + p] = whole
-        left, top = np.float32(tile_x) + HALF, np.float32(tile_y) + HALF
-        for pair in range(starts[tile], ends[tile]):
+            pixel, at = (y + row) * across * TILE + x, row * BUFFER_ROW
+            whole = load(by_transmittance, pixel) * load(transmittance, pixel)
+            for plane in range(PLANES):
+                gradient = load(by_planes, pixel + plane * across * down * TILE_PIXELS)
+                whole = whole + gradient * load(planes, pixel + plane * across * down * TILE_PIXELS)
+                store(buffer, at + FIRST_PLANE + plane * TILE, gradient)
+            store(buffer, at, spread(ONE))
+            store(buffer, at + SECOND, whole)
+        left, top = np.float32(x) + HALF, np.float32(y) + HALF
+        start, end = starts[tile], ends[tile]
+        for pair in range(start, end):
+            prefetch(records, np.int64(gaussians[min(pair + AHEAD, end - 1)]) * RECORD_COLUMNS)
+            slot = np.int64(slots[pair]) * SLOT_COLUMNS
             record = records[gaussians[pair]]
-            xx, xy, yy = record[CONIC_XX], record[CONIC_XY], record[CONIC_YY]
-            first, last = _pixel_range(record, top)
-            _unblend(
-                buffer,
-                grid,
-                first,
-                last,
-                left - record[MEAN_X],
-                top - record[MEAN_Y],
-                HALF * xx,
-                xy,
-                HALF * yy,
-                record[OPACITY],
-                record[REACH],
-                record[RED],
-                record[GREEN],
-                record[BLUE],
-                record[DEPTH],
-                sums,
-            )
-            slot = gradients[slots[pair]]
-            slot[0] = -(xx * sums[1] + xy * sums[3])
-            slot[1] = -(xy * sums[1] + yy * sums[3])
-            slot[2], slot[3], slot[4] = HALF * sums[2], sums[4], HALF * sums[5]
-            slot[5] = -sums[0] / record[OPACITY]
-            for j in range(6, SLOT_COLUMNS):
-                slot[j] = sums[j]
-        for pair in range(ends[tile], starts[tile + 1]):
-            slot = gradients[slots[pair]]
-            for j in range(SLOT_COLUMNS):
-                slot[j] = ZERO
+            _unblend(buffer, columns, np.int64(rows[pair]), left, top, record, gradients, slot)
+        for pair in range(end, starts[tile + 1]):
+            store(gradients, np.int64(slots[pair]) * SLOT_COLUMNS, spread(ZERO))

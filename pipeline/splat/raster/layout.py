@@ -6,6 +6,7 @@ named float32 constants.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,8 +27,13 @@ ALPHA_MAX = np.float32(0.99)
 SCREEN_BLUR = np.float32(0.3)
 """Added to the diagonal of a projected covariance [px^2] (classic 3DGS, without antialiasing compensation)."""
 
-RECORD_COLUMNS = 16
-"""Columns of a record: one cache line of float32. The columns 13-15 are padding."""
+SLOPE_MARGIN = np.float32(0.15)
+"""The clamp of the slope, as a share of the picture beyond its border (30 % of half the picture)."""
+
+LINE = 16
+"""Float32 in a cache line."""
+RECORD_COLUMNS = LINE
+"""Columns of a record. The columns 14 and 15 are padding."""
 MEAN_X, MEAN_Y = 0, 1
 CONIC_XX, CONIC_XY, CONIC_YY = 2, 3, 4
 OPACITY = 5
@@ -39,8 +45,13 @@ EXTENT_X, EXTENT_Y = 10, 11
 REACH = 12
 """log(opacity / cutoff): half the squared Mahalanobis distance at which alpha reaches the cutoff."""
 
-SLOT_COLUMNS = 10
-"""Columns of a gradient slot: mean x y, conic xx xy yy, opacity, red, green, blue, depth."""
+FAINT = 13
+"""-log(opacity)."""
+
+SLOT_COLUMNS = LINE
+"""Columns of a gradient slot. With g = dL/dlog(alpha) of a pixel and (dx, dy) its offset from the centre, the sums over
+pixels of g, g dx, g dx^2, g dy, g dx dy, g dy^2; of weight times dL/dred, dL/dgreen, dL/dblue, dL/ddepth; six of
+padding."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,14 @@ class ViewConstants(NamedTuple):
     def tiles(self) -> tuple[int, int]:
         """Columns and rows of tiles."""
         return -(-int(self.width) // TILE), -(-int(self.height) // TILE)
+
+
+def line_aligned(*shape: int) -> Float:
+    """Uninitialised float32 memory that starts with a cache line."""
+    count = math.prod(shape)
+    raw = np.empty(count + LINE, np.float32)
+    skip = -(raw.ctypes.data // raw.itemsize) % LINE
+    return raw[skip : skip + count].reshape(shape)
 
 
 def view_constants(camera: Camera, world_from_camera: Pose, cutoffs: Cutoffs) -> ViewConstants:

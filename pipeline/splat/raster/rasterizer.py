@@ -8,16 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians, Pose
-from pipeline.splat.raster.blending import PLANES, blend_tiles, blend_tiles_backward, median_depth_tiles
+from pipeline.splat.raster.blending import PLANES, blend_tiles, blend_tiles_backward
 from pipeline.splat.raster.layout import (
     RECORD_COLUMNS,
     SLOT_COLUMNS,
     TILE,
     Cutoffs,
     ViewConstants,
+    line_aligned,
     view_constants,
 )
-from pipeline.splat.raster.projection import project, project_backward
+from pipeline.splat.raster.memory import keep_freed_memory
+from pipeline.splat.raster.projection import project
+from pipeline.splat.raster.projection_backward import project_backward
 from pipeline.splat.raster.tiles import Tiles, bin_gaussians
 
 Float = NDArray[np.float32]
@@ -29,7 +32,7 @@ OPAQUE_ENOUGH = np.float32(0.05)
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """A picture of Gaussians.
+    """A picture of Gaussians, or a batch of them with B in front of each shape.
 
     Attributes:
         rgb: (H, W, 3) float32, background included, not clipped above.
@@ -57,6 +60,8 @@ class Raster:
         ends: (tiles,) int64, one past the last pair drawn.
         planes: (4, h, w) float32, sums of weight times red, green, blue, depth, without background.
         transmittance: (h, w) float32.
+        median_depth: (h, w) float32, depth at which the transmittance falls to one half, 0 where it never does; (0, 0)
+            unless asked for.
     """
 
     view: ViewConstants
@@ -66,6 +71,7 @@ class Raster:
     ends: NDArray[np.int64]
     planes: Float
     transmittance: Float
+    median_depth: Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +103,7 @@ def rasterize(
     world_from_camera: Pose,
     *,
     sh_count: int | None = None,
+    median: bool = False,
     cutoffs: Cutoffs = DEFAULT_CUTOFFS,
 ) -> Raster:
     """Draw Gaussians into planes.
@@ -108,11 +115,13 @@ def rasterize(
         camera: Pinhole.
         world_from_camera: Its pose.
         sh_count: How many SH coefficients to use (1, 4, 9, 16); all by default.
+        median: Whether to compute the median depth too.
         cutoffs: Where to stop.
     """
+    keep_freed_memory()
     view = view_constants(camera, world_from_camera, cutoffs)
     count = gaussians.sh.shape[1] if sh_count is None else sh_count
-    records = np.empty((len(gaussians), RECORD_COLUMNS), np.float32)
+    records = line_aligned(len(gaussians), RECORD_COLUMNS)
     project(
         gaussians.means,
         gaussians.log_scales,
@@ -123,13 +132,26 @@ def rasterize(
         view,
         records,
     )
-    columns, rows = view.tiles
-    tiles = bin_gaussians(records, columns, rows)
-    planes = np.empty((PLANES, rows * TILE, columns * TILE), np.float32)
-    transmittance = np.empty((rows * TILE, columns * TILE), np.float32)
-    ends = np.empty(columns * rows, np.int64)
-    blend_tiles(columns, rows, tiles.starts, tiles.gaussians, records, view.transmittance, planes, transmittance, ends)
-    return Raster(view, count, records, tiles, ends, planes, transmittance)
+    across, down = view.tiles
+    tiles = bin_gaussians(records, across, down)
+    size = down * TILE, across * TILE
+    planes, transmittance = line_aligned(PLANES, *size), line_aligned(*size)
+    median_depth = line_aligned(*(size if median else (0, 0)))
+    ends = np.empty(across * down, np.int64)
+    blend_tiles(
+        across,
+        down,
+        tiles.starts,
+        tiles.gaussians,
+        tiles.rows,
+        records,
+        view.transmittance,
+        planes,
+        transmittance,
+        median_depth,
+        ends,
+    )
+    return Raster(view, count, records, tiles, ends, planes, transmittance, median_depth)
 
 
 def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: Float, by_transmittance: Float) -> Gradients:
@@ -141,21 +163,22 @@ def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: Float, b
         by_planes: (4, h, w) float32, derivative by `raster.planes`; 0 in the padding.
         by_transmittance: (h, w) float32, derivative by `raster.transmittance`; 0 in the padding.
     """
-    columns, rows = raster.view.tiles
+    across, down = raster.view.tiles
     tiles = raster.tiles
-    slots = np.empty((len(tiles.slots), SLOT_COLUMNS), np.float32)
+    slots = line_aligned(len(tiles.slots), SLOT_COLUMNS)
     blend_tiles_backward(
-        columns,
-        rows,
+        across,
+        down,
         tiles.starts,
         raster.ends,
         tiles.gaussians,
+        tiles.rows,
         tiles.slots,
         raster.records,
         raster.planes,
         raster.transmittance,
-        by_planes,
-        by_transmittance,
+        np.ascontiguousarray(by_planes),
+        np.ascontiguousarray(by_transmittance),
         slots,
     )
     gradients = Gradients(
@@ -204,13 +227,13 @@ def render(
         camera: Pinhole.
         world_from_camera: Its pose.
         background: Colour behind everything, 0..1.
-        median: Whether to compute the median depth too (a third more work).
+        median: Whether to compute the median depth too.
         cutoffs: Where to stop.
 
     Raises:
         ValueError: When the camera has lens distortion.
     """
-    raster = rasterize(contiguous(gaussians), camera, world_from_camera, cutoffs=cutoffs)
+    raster = rasterize(contiguous(gaussians), camera, world_from_camera, median=median, cutoffs=cutoffs)
     inside = np.s_[: camera.height, : camera.width]
     transmittance = raster.transmittance[inside]
     rgb = np.moveaxis(raster.planes[:3][:, *inside], 0, -1)
@@ -218,12 +241,7 @@ def render(
     alpha = 1 - transmittance
     depth = np.zeros_like(alpha)
     np.divide(raster.planes[3][inside], alpha, out=depth, where=alpha >= OPAQUE_ENOUGH)
-    median_depth = None
-    if median:
-        padded = np.empty_like(raster.transmittance)
-        columns, rows = raster.view.tiles
-        median_depth_tiles(columns, rows, raster.tiles.starts, raster.tiles.gaussians, raster.records, padded)
-        median_depth = np.ascontiguousarray(padded[inside])
+    median_depth = np.ascontiguousarray(raster.median_depth[inside]) if median else None
     return Rendering(np.ascontiguousarray(rgb, np.float32), depth, alpha, median_depth)
 
 

@@ -6,18 +6,14 @@ import numba
 import numpy as np
 import pytest
 
-from pipeline.geometry import Camera, Gaussians, Pose
-from pipeline.splat.raster import Cutoffs, rasterize, rasterize_backward, render
+from pipeline.geometry import Camera, Pose
+from pipeline.splat.raster import Cutoffs, rasterize, rasterize_backward, render, render_batch
 from tests.splat.conftest import SMALL_CAMERA, SMALL_POSE, scatter
-from tests.splat.reference import render_reference
+from tests.splat.reference import as_float64, planes_loss, render_reference
 
 # Small enough that what is cut off rounds to nothing, and above e^-12, where the kernels' exponential ends.
 SMOOTH = Cutoffs(alpha=8e-6, transmittance=0.0)
 FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
-
-
-def _float64(gaussians: Gaussians) -> Gaussians:
-    return Gaussians(*(getattr(gaussians, name).astype(np.float64) for name in FIELDS))
 
 
 @pytest.mark.parametrize(("count", "scale"), [(60, 0.25), (400, 0.08), (30, 1.0)])
@@ -72,6 +68,21 @@ def test_huge_gaussian_beside_the_camera_stays_finite(rng):
     assert np.abs(picture.rgb - expected.rgb).max() < 2e-3
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["means", "log_scales", "quaternions", "opacity_logits"])
+def test_broken_gaussians_leave_the_others_alone(rng, name, value):
+    """A number that training lost shows nothing, in single pictures and in batches, and never leaves the picture."""
+    scene = scatter(50, rng, scale=0.1)
+    expected = render(scene[10:], SMALL_CAMERA, SMALL_POSE)
+    getattr(scene, name)[:10] = value
+    picture = render(scene, SMALL_CAMERA, SMALL_POSE)
+    batch = render_batch(scene, SMALL_CAMERA, [SMALL_POSE])
+    # these two still make sense to a single picture: opaque, and a point
+    if (name, value) not in (("opacity_logits", np.inf), ("log_scales", -np.inf)):
+        np.testing.assert_allclose(picture.rgb, expected.rgb, atol=1e-5)
+    np.testing.assert_allclose(batch.rgb[0], expected.rgb, atol=1e-4)
+
+
 def test_distorted_camera_is_refused(gaussians):
     """The message names the remedy."""
     camera = Camera(40, 36, 45, 47, 20, 17, (0.1, 0, 0, 0))
@@ -79,19 +90,27 @@ def test_distorted_camera_is_refused(gaussians):
         render(gaussians, camera, SMALL_POSE)
 
 
-def _planes_loss(reference, by_planes: np.ndarray, by_transmittance: np.ndarray) -> float:
-    planes = np.concatenate([np.moveaxis(reference.rgb, -1, 0), reference.depth_sum[None]])
-    return float((planes * by_planes).sum() + (reference.transmittance * by_transmittance).sum())
-
-
-@pytest.mark.parametrize("sh_count", [1, 4, 9, 16])
-def test_gradients_match_finite_differences(rng, sh_count):
-    """Every parameter within 0.5 %, for a loss on colour, depth and alpha together; clipped slopes and SH included."""
-    scene = scatter(40, rng)
-    exact = _float64(scene)
+def _loss_weights(what: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives by the planes (4, H, W) and by the transmittance (H, W) of a loss on some of them."""
     height, width = SMALL_CAMERA.height, SMALL_CAMERA.width
     by_planes, by_transmittance = rng.normal(size=(4, height, width)), rng.normal(size=(height, width))
-    by_planes[3] *= 0.3
+    by_planes[:3] *= what in ("all", "color")
+    by_planes[3] *= 0.3 * (what in ("all", "depth"))
+    by_transmittance *= what in ("all", "alpha")
+    return by_planes, by_transmittance
+
+
+@pytest.mark.parametrize(
+    ("seed", "sh_count", "what"),
+    [(0, 1, "all"), (1, 4, "all"), (2, 9, "all"), (3, 16, "all"), (4, 16, "color"), (5, 4, "depth"), (6, 1, "alpha")],
+)
+def test_gradients_match_finite_differences(seed, sh_count, what):
+    """Every parameter within 0.2 %, by colour, depth and alpha; clipped slopes and view directions included."""
+    rng = np.random.default_rng(seed)
+    scene = scatter(40, rng)
+    exact = as_float64(scene)
+    height, width = SMALL_CAMERA.height, SMALL_CAMERA.width
+    by_planes, by_transmittance = _loss_weights(what, rng)
     raster = rasterize(scene, SMALL_CAMERA, SMALL_POSE, sh_count=sh_count, cutoffs=SMOOTH)
     padded_planes, padded = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
     padded_planes[:, :height, :width], padded[:height, :width] = by_planes, by_transmittance
@@ -99,15 +118,18 @@ def test_gradients_match_finite_differences(rng, sh_count):
 
     def loss() -> float:
         reference = render_reference(exact, SMALL_CAMERA, SMALL_POSE, alpha_cutoff=0.0, sh_count=sh_count)
-        return _planes_loss(reference, by_planes, by_transmittance)
+        return planes_loss(reference, by_planes, by_transmittance)
 
     step = 1e-6
     for name in FIELDS:
         values, analytic = getattr(exact, name).reshape(-1), getattr(gradients, name).reshape(-1)
+        if name == "sh" and what in ("depth", "alpha"):
+            assert not gradients.sh[gradients.visible].any()
+            continue
         candidates = np.arange(len(values))
         if name == "sh":
             candidates = candidates.reshape(-1, 16, 3)[:, :sh_count].ravel()
-        chosen = rng.choice(candidates, min(len(candidates), 48), replace=False)
+        chosen = rng.choice(candidates, 24, replace=False)
         numeric = np.empty(len(chosen))
         for k, index in enumerate(chosen):
             kept = values[index]
@@ -117,7 +139,7 @@ def test_gradients_match_finite_differences(rng, sh_count):
             numeric[k] = (above - loss()) / (2 * step)
             values[index] = kept
         error = np.linalg.norm(analytic[chosen] - numeric) / np.linalg.norm(numeric)
-        assert error < 5e-3, f"{name}: relative error {error:.4f}"
+        assert error < 2e-3, f"{name}: relative error {error:.4f}"
 
 
 def test_position_gradient_comes_through_the_view_direction(rng):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pipeline.splat.raster import rasterize
 from pipeline.splat.raster.layout import CONIC_XX, CONIC_XY, CONIC_YY, DEPTH, MEAN_X, MEAN_Y, REACH, TILE
@@ -11,34 +12,41 @@ from tests.splat.conftest import SMALL_CAMERA, SMALL_POSE, scatter
 CAMERA = SMALL_CAMERA.resized(100, 90)
 
 
-def _pairs(raster) -> set[tuple[int, int]]:
+def _pairs(raster) -> list[tuple[int, int]]:
+    """Gaussian and tile of each pair."""
     tiles = raster.tiles
     tile_of_pair = np.repeat(np.arange(len(tiles.starts) - 1), np.diff(tiles.starts))
-    return set(zip(tiles.gaussians.tolist(), tile_of_pair.tolist(), strict=True))
+    return list(zip(tiles.gaussians.tolist(), tile_of_pair.tolist(), strict=True))
 
 
-def _touches(record: np.ndarray, column: int, row: int, spacing: float) -> bool:
-    """Whether a point of the tile, sampled at `spacing` px, lies inside the ellipse of the cutoff."""
-    axis = np.arange(0, TILE + spacing / 2, spacing)
+def _rows_inside(record: np.ndarray, column: int, row: int) -> np.ndarray:
+    """The tile's rows of which a pixel centre lies inside the ellipse of the cutoff."""
+    axis = np.arange(TILE) + 0.5
     x, y = np.meshgrid(column * TILE + axis - record[MEAN_X], row * TILE + axis - record[MEAN_Y])
     power = 0.5 * (record[CONIC_XX] * x * x + record[CONIC_YY] * y * y) + record[CONIC_XY] * x * y
-    return bool((power <= record[REACH]).any())
+    return np.flatnonzero((power <= record[REACH]).any(1))
 
 
-def test_tiles_are_exactly_those_the_ellipse_touches(rng):
-    """No tile that the ellipse reaches is missing; hardly one is listed that it doesn't."""
-    raster = rasterize(scatter(150, rng, scale=0.15), CAMERA, SMALL_POSE)
-    listed = _pairs(raster)
-    columns, rows = raster.view.tiles
-    touched = {
-        (n, row * columns + column)
-        for n in np.flatnonzero(raster.records[:, DEPTH] > 0).tolist()
-        for row in range(rows)
-        for column in range(columns)
-        if _touches(raster.records[n], column, row, 0.25)
-    }
-    assert touched <= listed
-    assert len(listed - touched) <= 0.02 * len(touched)
+@pytest.mark.parametrize("scale", [0.02, 0.15, 0.6])
+def test_tiles_and_rows_are_those_whose_pixels_the_ellipse_holds(rng, scale):
+    """No row with a pixel inside is missing; few are listed that the ellipse crosses between two pixels."""
+    raster = rasterize(scatter(150, rng, scale=scale), CAMERA, SMALL_POSE)
+    tiles = raster.tiles
+    listed = {pair: (rows >> 4, rows & 15) for pair, rows in zip(_pairs(raster), tiles.rows.tolist(), strict=True)}
+    across, down = raster.view.tiles
+    rows_listed = rows_held = 0
+    for n in np.flatnonzero(raster.records[:, DEPTH] > 0).tolist():
+        for row in range(down):
+            for column in range(across):
+                held = _rows_inside(raster.records[n], column, row)
+                first, last = listed.get((n, row * across + column), (1, 0))
+                if len(held):
+                    assert first <= held.min()
+                    assert last >= held.max()
+                rows_listed += last - first + 1
+                rows_held += held.max() - held.min() + 1 if len(held) else 0
+    assert rows_held > 100
+    assert rows_listed <= 1.25 * rows_held
 
 
 def test_lists_run_from_near_to_far(rng):

@@ -1,0 +1,363 @@
+"""Measure the splat rasteriser: a training iteration, gradients, batches of pictures, and peers in the same run.
+
+    python benchmarks/splat.py                      build the fox (without captures: the sample), then measure
+    python benchmarks/splat.py --bundle DIR         measure on a bundle that is there
+    python benchmarks/splat.py --write              write the section of docs/benchmarks.md
+
+CPU-milliseconds are the least of many repeats, of the process with one thread unless said otherwise: what a loaded
+machine adds is no property of the code. Peers that are not installed are left out; the extra `bench`
+brings them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.newton_sensor import newton_pictures  # noqa: E402
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from benchmarks.torch_rasterizer import FIELDS, draw, parameters  # noqa: E402
+from pipeline import Bundle  # noqa: E402
+from pipeline.geometry import Camera, Gaussians, Pose  # noqa: E402
+from pipeline.splat.loss import depth_loss, photometric_loss, psnr  # noqa: E402
+from pipeline.splat.optimizer import SparseAdam  # noqa: E402
+from pipeline.splat.raster import (  # noqa: E402
+    Cutoffs,
+    Gradients,
+    contiguous,
+    pack,
+    rasterize,
+    rasterize_backward,
+    render,
+    render_batch,
+)
+
+COUNT, WIDTH, HEIGHT = 30_000, 264, 472
+SMALL = 64
+"""Side of the pictures of a batch [px]."""
+VIEWS, REPEATS = 6, 25
+BARS_MS = {"this CPU's widest vectors": 24.0, "AVX2": 36.0}
+PICTURES_PER_SECOND = 470
+SMOOTH = Cutoffs(alpha=8e-6, transmittance=0.0)
+
+
+def scene(bundle: Bundle, sh_coefficients: int) -> tuple[Gaussians, list[Camera], list[Pose]]:
+    """30 000 Gaussians of the splat and cameras of 264 x 472 (or 472 x 264) along the track."""
+    full = bundle.splat("full")
+    rng = np.random.default_rng(0)
+    chosen = np.sort(rng.choice(len(full), min(COUNT, len(full)), replace=False))
+    gaussians = bundle.splat("sim") if sh_coefficients == 1 else full[chosen]
+    shown = [camera for camera in bundle.cameras if not camera.held_out]
+    shown = shown[:: max(1, len(shown) // VIEWS)][:VIEWS]
+    sizes = [(WIDTH, HEIGHT) if c.camera.height > c.camera.width else (HEIGHT, WIDTH) for c in shown]
+    cameras = [c.camera.resized(*size) for c, size in zip(shown, sizes, strict=True)]
+    return contiguous(gaussians), cameras, [c.world_from_camera for c in shown]
+
+
+class Iteration:
+    """Training iterations on pictures of the Gaussians themselves, with noise; nothing moves, so all cost the same."""
+
+    def __init__(self, gaussians: Gaussians, cameras: Sequence[Camera], poses: Sequence[Pose]) -> None:
+        rng = np.random.default_rng(1)
+        self.gaussians, self.cameras, self.poses = gaussians, cameras, poses
+        self.optimizer = SparseAdam(contiguous(gaussians))
+        self.targets = []
+        for camera, pose in zip(cameras, poses, strict=True):
+            picture = render(gaussians, camera, pose)
+            noisy = picture.rgb + rng.normal(0, 0.03, picture.rgb.shape)
+            photo = np.ascontiguousarray(np.moveaxis((noisy.clip(0, 1) * 255).astype(np.uint8), -1, 0))
+            depth = (picture.depth * rng.normal(1, 0.01, picture.depth.shape)).astype(np.float32)
+            self.targets.append((photo, depth, np.full_like(depth, 0.02)))
+        widths = {"means": 3, "log_scales": 3, "quaternions": 4, "opacity_logits": 1, "sh": gaussians.sh[0].size}
+        self.rates = {name: np.zeros(width, np.float32) for name, width in widths.items()}
+
+    def __call__(self, k: int) -> None:
+        """Forward, Huber + SSIM + depth, backward, Adam."""
+        photo, depth, tolerance = self.targets[k]
+        raster = rasterize(self.optimizer.gaussians, self.cameras[k], self.poses[k])
+        by_planes, by_transmittance = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
+        photometric_loss(raster.planes, photo, 0.2, by_planes)
+        depth_loss(raster.planes, raster.transmittance, depth, tolerance, 0.5, by_planes, by_transmittance)
+        gradients = rasterize_backward(raster, self.optimizer.gaussians, by_planes, by_transmittance)
+        self.optimizer.step(gradients, self.rates)
+
+
+def least(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """CPU-seconds of the fastest run; the first, which compiles, doesn't count."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        begun = time.process_time()
+        work()
+        seconds.append(time.process_time() - begun)
+    return min(seconds)
+
+
+def measure_here(bundle: Bundle) -> dict[str, float]:
+    """What depends on threads and vector width, measured in this process."""
+    figures = {}
+    for coefficients in (1, 9):
+        gaussians, cameras, poses = scene(bundle, coefficients)
+        iteration = Iteration(gaussians, cameras, poses)
+        times = [least(partial(iteration, k)) for k in range(len(cameras))]
+        figures[f"iteration, SH {coefficients}"] = 1e3 * float(np.mean(times))
+    gaussians, cameras, poses = scene(bundle, 1)
+    packed, small, many = pack(gaussians), [camera.resized(SMALL, SMALL) for camera in cameras] * 4, poses * 4
+    figures["batch"] = len(many) / least(lambda: render_batch(packed, small, many))
+    return figures
+
+
+def measure_in_child(bundle: Path, threads: int, avx2: bool) -> dict[str, float]:
+    """`measure_here` in a process with so many threads, with this CPU's vectors or none wider than AVX2."""
+    environment = os.environ | {"NUMBA_NUM_THREADS": str(threads)}
+    if avx2:
+        from llvmlite import binding
+
+        features = binding.get_host_cpu_features()
+        names = [name for name, there in features.items() if there and not name.startswith("avx512")]
+        environment |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ",".join(f"+{name}" for name in names)}
+    command = [sys.executable, __file__, "--bundle", str(bundle), "--child"]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def toy(count: int) -> tuple[Gaussians, Camera, Pose]:
+    """A random scene that PyTorch can hold whole, all inside the picture and the view-dependent colours too."""
+    rng = np.random.default_rng(5)
+    depth = rng.uniform(2, 5, count)
+    slope = rng.uniform(-0.45, 0.45, (count, 2))
+    pose = Pose.from_quaternion(np.array([0.9, 0.2, -0.3, 0.1]) / np.sqrt(0.95), np.array([0.3, -0.2, 0.5]))
+    sh = rng.normal(size=(count, 9, 3)) * 0.12
+    sh[:, 0] = rng.uniform(-0.8, 1.5, (count, 3))
+    values = (
+        pose.apply(np.concatenate([slope * depth[:, None], depth[:, None]], 1)),
+        np.log(0.15 * rng.uniform(0.3, 1.5, (count, 3))),
+        rng.normal(size=(count, 4)),
+        rng.normal(-0.5, 1.2, count),
+        sh,
+    )
+    return Gaussians(*(value.astype(np.float32) for value in values)), Camera(96, 88, 100.0, 104.0, 46.2, 42.3), pose
+
+
+def against_torch() -> list[Row]:
+    """Values, gradients and time beside plain PyTorch, on a scene small enough for it."""
+    import torch
+
+    gaussians, camera, pose = toy(600)
+    rng = np.random.default_rng(6)
+    by_planes = rng.normal(size=(4, camera.height, camera.width)) + 0.5
+    by_transmittance = rng.normal(size=(camera.height, camera.width))
+
+    def ours(cutoffs: Cutoffs) -> Gradients:
+        raster = rasterize(gaussians, camera, pose, cutoffs=cutoffs)
+        padded, padded_t = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
+        padded[:, : camera.height, : camera.width] = by_planes
+        padded_t[: camera.height, : camera.width] = by_transmittance
+        return rasterize_backward(raster, gaussians, padded, padded_t)
+
+    def theirs(dtype: Any) -> Any:
+        tensors = parameters(gaussians, dtype)
+        planes, transmittance = draw(tensors, camera, pose)
+        loss = (planes * torch.tensor(by_planes, dtype=dtype)).sum()
+        (loss + (transmittance * torch.tensor(by_transmittance, dtype=dtype)).sum()).backward()
+        return planes.detach().numpy(), {name: tensor.grad.numpy() for name, tensor in tensors.items()}
+
+    planes, exact = theirs(torch.float64)
+    gradients = ours(SMOOTH)
+    shown = rasterize(gaussians, camera, pose).planes[:3, : camera.height, : camera.width]
+    torch.set_num_threads(1)
+    own, peer = least(lambda: ours(Cutoffs())), least(lambda: theirs(torch.float32), 3)
+    return [
+        *(
+            Row(
+                f"gradient by {name} from float64 autograd",
+                100 * distance(getattr(gradients, name), exact[name]),
+                "%",
+                "<=",
+                0.5,
+            )
+            for name in FIELDS
+        ),
+        Row("gradients from finite differences, worst field", 100 * finite_differences(), "%", "<=", 0.5),
+        Row(
+            "largest difference of a colour from float64 PyTorch",
+            float(np.abs(shown - planes[:3]).max()),
+            "",
+            "<=",
+            0.02,
+        ),
+        Row("forward and backward, 600 Gaussians, 96x88", 1e3 * own, "CPU-ms"),
+        Row("the same in plain PyTorch (float32, one thread)", 1e3 * peer, "CPU-ms"),
+    ]
+
+
+def distance(values: NDArray[Any], exact: NDArray[Any]) -> float:
+    """Relative, by the Euclidean norm."""
+    return float(np.linalg.norm(values - exact) / np.linalg.norm(exact))
+
+
+def finite_differences() -> float:
+    """Worst relative distance of a field's gradient from central differences in float64, 24 numbers a field."""
+    import torch
+
+    gaussians, camera, pose = toy(60)
+    rng = np.random.default_rng(7)
+    raster = rasterize(gaussians, camera, pose, cutoffs=SMOOTH)
+    weights = rng.normal(size=(4, camera.height, camera.width)) + 0.5
+    padded = np.zeros_like(raster.planes)
+    padded[:, : camera.height, : camera.width] = weights
+    gradients = rasterize_backward(raster, gaussians, padded, np.zeros_like(raster.transmittance))
+    tensors = {name: tensor.detach() for name, tensor in parameters(gaussians, torch.float64).items()}
+    step, worst = 1e-6, 0.0
+    for name in FIELDS:
+        values, analytic = tensors[name].view(-1), getattr(gradients, name).reshape(-1)
+        chosen = rng.choice(len(values), 24, replace=False)
+        numeric = np.zeros(len(chosen))
+        for k, index in enumerate(chosen):
+            for sign in (1, -1):
+                values[index] += sign * step
+                numeric[k] += sign * float((draw(tensors, camera, pose)[0].numpy() * weights).sum()) / (2 * step)
+                values[index] -= sign * step
+        worst = max(worst, distance(analytic[chosen], numeric))
+    return worst
+
+
+def against_newton(bundle: Bundle) -> list[Row]:
+    """Newton's CPU sensor, and how alike the pictures are at a size where its lack of a filter matters less."""
+    gaussians, cameras, poses = scene(bundle, 1)
+    small = cameras[0].resized(SMALL, SMALL)
+    _, seconds = newton_pictures(gaussians, small, poses, 3)
+    large, large_seconds = newton_pictures(gaussians, cameras[0], poses[:1], 2)
+    ours = render(gaussians, cameras[0], poses[0])
+    own = least(lambda: render(gaussians, cameras[0], poses[0], median=True))
+    return [
+        Row("Newton 1.8's CPU sensor, 64x64", len(poses) / seconds, "pictures/CPU-s"),
+        Row("one picture at 264x472, splatyard", 1e3 * own, "CPU-ms"),
+        Row("one picture at 264x472, Newton 1.8's CPU sensor", 1e3 * large_seconds, "CPU-ms"),
+        Row("likeness of the two pictures", psnr(large[0] / 255, ours.rgb.clip(0, 1)), "dB"),
+    ]
+
+
+def against_gsplat(bundle: Bundle) -> list[Row]:
+    """The CUDA rasteriser gsplat: forward and backward of the same picture, wall time."""
+    import torch
+    from gsplat import rasterization
+
+    gaussians, cameras, poses = scene(bundle, 9)
+    camera, pose = cameras[0], poses[0]
+    tensors = {
+        name: tensor.detach().cuda().requires_grad_() for name, tensor in parameters(gaussians, torch.float32).items()
+    }
+    view = torch.tensor(pose.inverse().matrix, dtype=torch.float32, device="cuda")[None]
+    intrinsics = torch.tensor(camera.matrix, dtype=torch.float32, device="cuda")[None]
+
+    def once() -> None:
+        picture, _, _ = rasterization(
+            tensors["means"],
+            tensors["quaternions"],
+            tensors["log_scales"].exp(),
+            tensors["opacity_logits"].sigmoid(),
+            tensors["sh"],
+            view,
+            intrinsics,
+            camera.width,
+            camera.height,
+            sh_degree=2,
+            render_mode="RGB+D",
+        )
+        picture.square().sum().backward()
+        torch.cuda.synchronize()
+
+    once()
+    seconds = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        once()
+        seconds.append(time.perf_counter() - begun)
+    return [Row(f"gsplat on {torch.cuda.get_device_name()}, forward and backward, SH 2", 1e3 * min(seconds), "ms wall")]
+
+
+def rows_of(bundle: Bundle) -> list[Row]:
+    """All figures."""
+    wide, narrow = measure_in_child(bundle.root, 1, False), measure_in_child(bundle.root, 1, True)
+    rows = []
+    for name, figures in (("this CPU's widest vectors", wide), ("AVX2", narrow)):
+        rows.append(Row(f"training iteration, SH 0, {name}", figures["iteration, SH 1"], "CPU-ms", "<=", BARS_MS[name]))
+        rows.append(Row(f"training iteration, SH 2, {name}", figures["iteration, SH 9"], "CPU-ms"))
+    both = measure_in_child(bundle.root, 2, False)
+    rows.append(Row("training iteration, SH 0, two threads", both["iteration, SH 1"], "CPU-ms"))
+    rows.append(Row("batch of 64x64 pictures", wide["batch"], "pictures/CPU-s", ">=", PICTURES_PER_SECOND))
+    rows.append(Row("batch of 64x64 pictures, AVX2", narrow["batch"], "pictures/CPU-s"))
+    peers: list[tuple[str, Callable[[], list[Row]]]] = [
+        ("Newton", lambda: against_newton(bundle)),
+        ("PyTorch", against_torch),
+    ]
+    if has_gpu():
+        peers.append(("gsplat", lambda: against_gsplat(bundle)))
+    for name, measure in peers:
+        try:
+            rows += measure()
+        except ImportError as error:
+            print(f"{name}: left out, {error}")
+    return rows
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch sees a CUDA device."""
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+def main() -> None:
+    """Measure and print; with `--write` update docs/benchmarks.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, help="a bundle to measure on")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure_here(Bundle.open(options.bundle))))
+        return
+    out = Path(tempfile.mkdtemp(prefix="splatyard-bench-"))
+    bundle = Bundle.open(options.bundle) if options.bundle else built(out)
+    count = len(bundle.splat("sim"))
+    text = (
+        f"{count} Gaussians of {bundle.manifest.name}'s splat at {WIDTH}x{HEIGHT}, mean over {VIEWS} views. An "
+        "iteration is forward, Huber + SSIM + depth loss, backward and Adam."
+    )
+    report = section("splat rasteriser", "make bench-splat", text, rows_of(bundle))
+    print(report)
+    if options.write:
+        update_page({"splat rasteriser": report})
+    shutil.rmtree(out)
+
+
+def built(out: Path) -> Bundle:
+    """The fox's bundle, or the sample's where there are no captures."""
+    from benchmarks.run import CAPTURES, HALL, build
+
+    fox = CAPTURES / "fox" / "images"
+    return build(fox if fox.is_dir() else HALL, out, "fox" if fox.is_dir() else "hall").bundle
+
+
+if __name__ == "__main__":
+    main()
