@@ -75,15 +75,16 @@ class MapSet:
             chosen.append(ranked[places] if len(ranked) else ranked)
         return chosen
 
-    def compare(self, index: int, neighbours: NDArray[np.int64], own: DepthMap, max_deviation: float) -> Comparison:
-        """Compare map `index`, given whole as `own`, with its neighbours."""
-        relative = np.linalg.inv(self.poses[neighbours]) @ self.poses[index]
+    def compare(self, own: DepthMap, neighbours: NDArray[np.int64], max_deviation: float) -> Comparison:
+        """Compare a map, of any size, with `neighbours` of the set; to the guessed pixels they say something too."""
+        relative = np.linalg.inv(self.poses[neighbours]) @ own.world_from_camera.matrix
+        camera = own.camera
         return Comparison(
             *_compare(
                 own.depth,
                 own.sigma,
                 own.normals,
-                self.intrinsics[index],
+                np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32),
                 self.depth,
                 self.sigma,
                 self.layout[neighbours],
@@ -162,6 +163,15 @@ def _nearest_of_four(depth, start, width, height, u, v):  # noqa: ANN001, ANN202
 
 
 @njit(**_COMPILE)
+def looked_through(depth, start, width, height, u, v, near, sigma, other_sigma, max_deviation):  # noqa: ANN001, ANN201
+    """Whether a map sees something farther all round its pixel (u, v) than a point in depth `near` that falls there."""
+    slack = max(max_deviation * np.sqrt(sigma * sigma + other_sigma * other_sigma), SEE_THROUGH * near)
+    if depth[start + int(v) * width + int(u)] - near <= slack:
+        return False
+    return _nearest_of_four(depth, start, width, height, u, v) - near > slack
+
+
+@njit(**_COMPILE)
 def _compare(  # noqa: ANN202
     depth,  # noqa: ANN001
     sigma,  # noqa: ANN001
@@ -231,11 +241,10 @@ def _compare(  # noqa: ANN202
                     change += weight * distance / along
                     distances += abs(distance)
                     continue
-                tolerance = max_deviation * np.sqrt(own_sigma * own_sigma + other_sigma * other_sigma)
-                if seen - pz > max(tolerance, SEE_THROUGH * pz):
-                    nearest = _nearest_of_four(all_depth, start, other_width, other_height, u, v)
-                    if nearest - pz > max(tolerance, SEE_THROUGH * pz):
-                        violations[y, x] += 1
+                if looked_through(
+                    all_depth, start, other_width, other_height, u, v, pz, own_sigma, other_sigma, max_deviation
+                ):
+                    violations[y, x] += 1
             averaged[y, x] = z + change / information
             new_sigma[y, x] = _f4(1) / np.sqrt(information)
             if agreeing[y, x] > 0:

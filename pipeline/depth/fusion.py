@@ -77,6 +77,7 @@ def subsampled(depth_map: DepthMap, stride: int) -> DepthMap:
         sigma=np.ascontiguousarray(depth_map.sigma[chosen]),
         normals=np.ascontiguousarray(depth_map.normals[chosen]),
         guessed=np.ascontiguousarray(depth_map.guessed[chosen]),
+        origin=None if depth_map.origin is None else np.ascontiguousarray(depth_map.origin[chosen]),
     )
 
 
@@ -100,7 +101,7 @@ def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, 
     disagreements = []
 
     def compare(index: int) -> _Samples:
-        comparison = packed.compare(index, neighbours[index], maps[index], params.max_deviation)
+        comparison = packed.compare(maps[index], neighbours[index], params.max_deviation)
         return _samples(maps[index], comparison, *color_source(maps[index].name))
 
     for index, samples in enumerate(track(map_in_order(compare, range(len(maps)), threads), "points", len(maps))):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from pipeline.geometry import Camera, Pose, Similarity
 
 INDEX_FILE = "depth.json"
+FROM_SENSOR, FROM_STEREO = 1, 2
+"""Bits of `DepthMap.origin`."""
+_NO_ORIGIN = np.zeros((0, 0), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,8 @@ class DepthMap:
         sigma: (H, W) float32 [scene units], one sigma of the depth; 0 where unknown.
         normals: (H, W, 3) float32, camera axes, unit, facing the camera; zero where unknown.
         guessed: (H, W) bool, filled in rather than measured.
+        origin: (H, W) uint8, which of `FROM_SENSOR` and `FROM_STEREO` each pixel's depth rests on, 0 where unknown;
+            None where one backend made them all.
     """
 
     name: str
@@ -37,6 +43,7 @@ class DepthMap:
     sigma: NDArray[np.float32]
     normals: NDArray[np.float32]
     guessed: NDArray[np.bool_]
+    origin: NDArray[np.uint8] | None = None
 
     def transformed(self, a_from_b: Similarity) -> DepthMap:
         """The map of frame b, in frame a: pose, depth and sigma change, camera-frame normals don't."""
@@ -47,6 +54,30 @@ class DepthMap:
             depth=self.depth * scale,
             sigma=self.sigma * scale,
         )
+
+    def without(self, gone: NDArray[np.bool_]) -> DepthMap:
+        """The map without the pixels `gone` (H, W)."""
+        return replace(
+            self,
+            depth=np.where(gone, 0, self.depth).astype(np.float32),
+            sigma=np.where(gone, 0, self.sigma).astype(np.float32),
+            normals=np.where(gone[..., None], 0, self.normals).astype(np.float32),
+            guessed=self.guessed & ~gone,
+            origin=None if self.origin is None else np.where(gone, 0, self.origin).astype(np.uint8),
+        )
+
+    def without_masked(self, mask: NDArray[np.bool_], camera: Camera, world_from_camera: Pose) -> DepthMap:
+        """The map without points that a picture with a mask (False = ignore) shows at pixels to be ignored."""
+        known = self.depth > 0
+        local = world_from_camera.inverse().apply(self.points()[known])
+        ahead = local[:, 2] > 1e-6
+        pixel = camera.project(np.where(ahead[:, None], local, 1.0))
+        column, row = np.floor(np.clip(pixel, -1, 1e6)).astype(np.int64).T
+        inside = ahead & (column >= 0) & (row >= 0) & (column < camera.width) & (row < camera.height)
+        inside[inside] = ~mask[row[inside], column[inside]]
+        gone = np.zeros(known.shape, bool)
+        gone[known] = inside
+        return self.without(gone)
 
     def points(self) -> NDArray[np.float64]:
         """World points (H, W, 3) of all pixels; meaningless where the depth is 0."""
@@ -65,6 +96,7 @@ def save_depth_map(folder: Path, depth_map: DepthMap) -> None:
             intrinsics=np.array([getattr(depth_map.camera, k) for k in ("fx", "fy", "cx", "cy")]),
             world_from_camera=depth_map.world_from_camera.matrix,
             held_out=np.array(depth_map.held_out),
+            origin=_NO_ORIGIN if depth_map.origin is None else depth_map.origin,
         )
 
 
@@ -79,9 +111,15 @@ def map_names(folder: Path) -> list[str]:
     return list(json.loads((folder / INDEX_FILE).read_text())["names"])
 
 
+def load_report(folder: Path) -> dict[str, Any]:
+    """What `depth.json` says of how the maps were made."""
+    return dict(json.loads((folder / INDEX_FILE).read_text())["report"])
+
+
 def load_depth_map(folder: Path, name: str, world_from_scene: Similarity | None = None) -> DepthMap:
     """Read one map; with `world_from_scene` (of the align stage) it comes out in the world frame [m]."""
     with np.load(folder / f"{name}.npz", allow_pickle=False) as data:
+        origin = data.get("origin", _NO_ORIGIN)
         depth = data["depth"]
         height, width = depth.shape
         fx, fy, cx, cy = (float(v) for v in data["intrinsics"])
@@ -94,5 +132,6 @@ def load_depth_map(folder: Path, name: str, world_from_scene: Similarity | None 
             sigma=data["sigma"],
             normals=(data["normals"] / np.float32(32767)).astype(np.float32),
             guessed=data["guessed"],
+            origin=origin if origin.size else None,
         )
     return depth_map if world_from_scene is None else depth_map.transformed(world_from_scene)

@@ -23,31 +23,42 @@ _BINS = np.array([0.0, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, 10.0, 2
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """One sigma of the depth: sqrt(constant^2 + (quadratic z^2)^2).
+    """One sigma of the depth: sqrt(constant^2 + (linear z)^2 + (quadratic z^2)^2).
 
     Triangulating sensors grow with z^2 (K. Khoshelham and S. Elberink, Accuracy and Resolution of Kinect Depth Data,
     Sensors 2012, equation 9: 1.4 mm/m^2); a phone's time of flight is about 1 cm at any range (G. Luetzenburg et al.,
-    Scientific Reports 2021). The defaults cover both.
+    Scientific Reports 2021) or, once filtered with the picture, a share of the range. The defaults cover all.
 
     Attributes:
         constant: [m].
         quadratic: [1/m].
+        linear: [1].
     """
 
     constant: float = 0.008
     quadratic: float = 0.002
+    linear: float = 0.0
 
     def sigma(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """One sigma (...) [m] at the depths (...) [m]."""
-        squared = np.float32(self.constant**2) + (np.float32(self.quadratic) * depth * depth) ** 2
+        squared = np.float32(self.constant**2) + (np.float32(self.linear) * depth) ** 2
+        squared += (np.float32(self.quadratic) * depth * depth) ** 2
         return np.sqrt(squared).astype(np.float32)
+
+    def report(self) -> dict[str, float]:
+        """Plain JSON values."""
+        return {"constant": self.constant, "linear": self.linear, "quadratic": self.quadratic}
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"{1e3 * self.constant:.1f} mm, {1e3 * self.linear:.1f} mm/m, {1e3 * self.quadratic:.2f} mm/m^2"
 
 
 def fit_noise(pairs: list[tuple[DepthMap, DepthMap]], scale: float) -> tuple[NoiseModel, int]:
     """The noise that explains how far maps of overlapping views disagree, pose errors included.
 
     Every second pixel's point is compared with the other map along its normal; the spread (median absolute deviation)
-    per range of depth gives the model's two numbers by least squares that can't go below zero.
+    per range of depth gives the model's three numbers by least squares that can't go below zero.
 
     Args:
         pairs: Cleaned maps of overlapping views.
@@ -73,12 +84,12 @@ def fit_noise(pairs: list[tuple[DepthMap, DepthMap]], scale: float) -> tuple[Noi
             continue
         spread = 1.4826 * float(np.median(np.abs(residual[inside])))
         middle = float(np.median(depth[inside]))
-        rows.append(np.array([1.0, middle**4]) / spread**2)  # relative errors of the variances count
+        rows.append(np.array([1.0, middle**2, middle**4]) / spread**2)  # relative errors of the variances count
         targets.append(1.0)
     if not rows:
         return NoiseModel(), len(residual)
-    constant, quadratic = np.sqrt(nnls(np.array(rows), np.array(targets))[0])
-    return NoiseModel(max(float(constant), 1e-3), float(quadratic)), len(residual)
+    constant, linear, quadratic = (float(v) for v in np.sqrt(nnls(np.array(rows), np.array(targets))[0]))
+    return NoiseModel(max(constant, 1e-3), quadratic, linear), len(residual)
 
 
 def _numbers(depth_map: DepthMap) -> NDArray[np.float32]:

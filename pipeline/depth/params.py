@@ -13,19 +13,21 @@ class DepthParams:
     """How depth maps are made.
 
     Attributes:
-        backend: `sensor` uses the capture's depth images, `mvs` matches the pictures; `auto` takes the sensor's if any.
-        image_size: mvs: longer side of the pictures that are matched [px].
+        backend: `sensor` uses the capture's depth images, `mvs` matches the pictures, `combined` does both and averages
+            where they agree; `auto` combines where a phone measured (a quarter as many pixels as a Kinect's, smoothed),
+            takes other sensors' depth as it is, and matches where there is none.
+        image_size: mvs, combined: longer side of the pictures that are matched [px].
         source_views: mvs: pictures each picture is matched with.
-        min_agreeing: mvs: other views that must find the same depth for a pixel to be kept.
+        min_agreeing: mvs: other views that must find the same depth for a pixel to be kept; one where it is sure.
         fill: mvs: whether patches without texture are filled by the plane around them, marked as guessed.
         min_range: sensor: nearer depth is dropped [m].
         max_range: sensor: farther depth is dropped [m]; phones and structured light are noisy beyond 5 m.
         min_confidence: sensor: pixels below it are dropped (0 = worst, 255 = best).
     """
 
-    backend: Literal["auto", "sensor", "mvs"] = "auto"
+    backend: Literal["auto", "sensor", "mvs", "combined"] = "auto"
     image_size: int = 640
-    source_views: int = 8
+    source_views: int = 12
     min_agreeing: int = 2
     fill: bool = True
     min_range: float = 0.2
@@ -33,8 +35,8 @@ class DepthParams:
     min_confidence: int = 1
 
     def __post_init__(self) -> None:
-        if self.backend not in ("auto", "sensor", "mvs"):
-            raise ValueError(f"backend must be auto, sensor or mvs, got {self.backend!r}")
+        if self.backend not in ("auto", "sensor", "mvs", "combined"):
+            raise ValueError(f"backend must be auto, sensor, mvs or combined, got {self.backend!r}")
         if not 64 <= self.image_size <= 4096:
             raise ValueError(f"image_size must be in 64..4096 px, got {self.image_size}")
         if not 1 <= self.source_views <= 32:
@@ -82,6 +84,8 @@ def choose(traits: Traits, params: DepthParams) -> Choice:
     """The backend that `auto` stands for."""
     if params.backend != "auto":
         return Choice(params.backend, "asked for")
+    if traits.has_depth and traits.kind == "polycam":
+        return Choice("combined", "every frame has a depth image, coarse and smoothed by the phone")
     if traits.has_depth:
         return Choice("sensor", "every frame has a depth image")
     return Choice("mvs", "the capture has no depth images")

@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.align.alignment import Alignment, load_world_scene
+from pipeline.depth.conflicts import suspicious_places
 from pipeline.depth.fusion import fuse, subsampled
-from pipeline.depth.maps import load_depth_map, map_names
+from pipeline.depth.maps import load_depth_map, load_report, map_names
 from pipeline.depth.params import PointsParams
+from pipeline.depth.points_ply import write_points_ply
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose
 from pipeline.poses.scene import read_image
 from pipeline.progress import track
 
-CLOUD_FILE, REPORT_FILE = "cloud.npz", "points.json"
+CLOUD_FILE, PLY_FILE, REPORT_FILE = "cloud.npz", "points.ply", "points.json"
 
 
 def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None:
-    """Write `cloud.npz` (world frame) and `points.json`.
+    """Write `cloud.npz` and `points.ply` (the same points, world frame) and `points.json`.
 
     Args:
         inputs: Folders of the stages poses, depth and align.
@@ -51,8 +54,23 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     if not len(fused.cloud):
         raise _nothing_to_fuse(f"{fused.pixels} depths in {len(maps)} maps, none of them consistent")
     fused.cloud.save(out_dir / CLOUD_FILE)
-    report = fused.report() | {"maps": len(maps)}
+    write_points_ply(out_dir / PLY_FILE, fused.cloud)
+    depth_report = load_report(inputs["depth"])
+    report = fused.report() | {
+        "maps": len(maps),
+        "suspicious": suspicious_places(depth_report["conflicts"]["suspicious"], world_from_scene),
+        "depth": _summary(depth_report),
+    }
     (out_dir / REPORT_FILE).write_text(json.dumps(report, indent=1))
+
+
+def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report says of all views together."""
+    return {
+        name: _summary(value) if isinstance(value, Mapping) else value
+        for name, value in report.items()
+        if name not in ("views", "suspicious")
+    }
 
 
 def _nothing_to_fuse(found: str) -> ReconstructionError:

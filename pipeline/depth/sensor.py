@@ -7,24 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.depth.distortion import Distortion
 from pipeline.depth.maps import DepthMap
 from pipeline.depth.noise import NoiseModel, fit_noise
 from pipeline.depth.normals import plane_normals
 from pipeline.depth.parallel import map_in_order
 from pipeline.depth.params import DepthParams
+from pipeline.depth.raw import read_depth
 from pipeline.depth.smoothing import drop_flying_pixels, fit_local_planes, window_step
-from pipeline.errors import CaptureError
-from pipeline.geometry import Camera, Pose
+from pipeline.geometry import Pose
 from pipeline.poses.scene import PosedScene, View
 
 logger = logging.getLogger(__name__)
 
-INVALID = 65535
-"""What some sensors write for "nothing measured", beside 0."""
 NOISE_VIEWS, NOISE_PARTNERS = 10, (4, 8, 16)
 """The noise is measured on this many keyframes, each against those that come so many keyframes later: neighbours share
 their errors and would look too good."""
@@ -48,14 +46,17 @@ class SensorDepth:
     kept: float
 
 
-def measure_noise(scene: PosedScene, capture_folder: Path, params: DepthParams) -> tuple[NoiseModel, int]:
+def measure_noise(
+    scene: PosedScene, capture_folder: Path, params: DepthParams, distortion: Distortion | None = None
+) -> tuple[NoiseModel, int]:
     """The sensor's noise by how far neighbouring keyframes disagree, and how many pixels were compared."""
     views = [view for view in scene.training if view.sensor_depth]
     chosen = np.unique(np.linspace(0, len(views) - 1, NOISE_VIEWS).astype(int)) if len(views) > 1 else []
     partners = [offset for offset in NOISE_PARTNERS if offset < len(views)] or [1]
 
     def cleaned(index: int) -> DepthMap:
-        return clean_sensor_depth(views[index], scene.depth_scale, capture_folder, params, NoiseModel()).depth_map
+        view = views[index]
+        return clean_sensor_depth(view, scene.depth_scale, capture_folder, params, NoiseModel(), distortion).depth_map
 
     pairs: list[tuple[DepthMap, DepthMap]] = []
     for index in chosen:
@@ -65,7 +66,12 @@ def measure_noise(scene: PosedScene, capture_folder: Path, params: DepthParams) 
 
 
 def sensor_depth_maps(
-    scene: PosedScene, capture_folder: Path, params: DepthParams, noise: NoiseModel, threads: int | None = None
+    scene: PosedScene,
+    capture_folder: Path,
+    params: DepthParams,
+    noise: NoiseModel,
+    distortion: Distortion | None = None,
+    threads: int | None = None,
 ) -> Iterator[SensorDepth]:
     """Cleaned maps of all views that have a depth image, held-out ones included, in order.
 
@@ -74,12 +80,19 @@ def sensor_depth_maps(
     """
     views = [view for view in scene.views if view.sensor_depth]
     yield from map_in_order(
-        lambda view: clean_sensor_depth(view, scene.depth_scale, capture_folder, params, noise), views, threads
+        lambda view: clean_sensor_depth(view, scene.depth_scale, capture_folder, params, noise, distortion),
+        views,
+        threads,
     )
 
 
 def clean_sensor_depth(
-    view: View, depth_scale: float, capture_folder: Path, params: DepthParams, noise: NoiseModel
+    view: View,
+    depth_scale: float,
+    capture_folder: Path,
+    params: DepthParams,
+    noise: NoiseModel,
+    distortion: Distortion | None = None,
 ) -> SensorDepth:
     """Read one view's depth image and make it a map.
 
@@ -89,11 +102,17 @@ def clean_sensor_depth(
         capture_folder: What the view's paths are relative to.
         params: Ranges and the confidence wanted.
         noise: Of the sensor.
+        distortion: Its correction, if any.
+
+    Raises:
+        CaptureError: When the depth image is missing, not 16-bit, or not of its camera's size.
     """
-    metres, confidence, camera = _read(view, capture_folder)
+    metres, confidence, camera = read_depth(view, capture_folder)
     measured = metres > 0
     trusted = (metres >= params.min_range) & (metres <= params.max_range) & (confidence >= params.min_confidence)
     depth = np.where(trusted, metres, 0).astype(np.float32)
+    if distortion is not None:
+        depth = distortion.corrected(depth, camera.rays())
     # The smoothing's tolerance must not shrink below the sensor's usual noise: the fit knows agreement, not texture.
     usual = NoiseModel()
     tolerance = np.maximum(usual.sigma(depth), noise.sigma(depth))
@@ -127,36 +146,3 @@ def _smooth(
     use = broad[0] > 0
     inverse_depth, slope_x, slope_y = (np.where(use, b, f) for b, f in zip(broad, fine, strict=True))
     return inverse_depth, slope_x, slope_y
-
-
-def _read(view: View, capture_folder: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8], Camera]:
-    """Depth (H, W) [m] with 0 = unknown, confidence (H, W) of 255 where the sensor gives none, and their camera."""
-    if view.sensor_depth is None:
-        raise ValueError(f"view {view.name} has no depth image")
-    path = capture_folder / view.sensor_depth
-    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
-        found = "no readable picture" if raw is None else f"{raw.dtype} with shape {raw.shape}"
-        raise CaptureError(
-            "a depth image is a 16-bit PNG of one channel, in millimetres",
-            found=found,
-            remedy="convert the depth images, or remove them and build from the pictures alone",
-            file=path,
-        )
-    height, width = raw.shape
-    camera = view.depth_camera or view.camera.resized(width, height)
-    confidence = np.full(raw.shape, 255, np.uint8)
-    if view.sensor_confidence is not None:
-        read = cv2.imread(str(capture_folder / view.sensor_confidence), cv2.IMREAD_UNCHANGED)
-        confidence = confidence if read is None else np.ascontiguousarray(read, np.uint8)
-    if (camera.height, camera.width) != raw.shape or confidence.shape != raw.shape:
-        raise CaptureError(
-            "depth, its confidence and its intrinsics have one size",
-            found=f"depth {raw.shape[::-1]}, confidence {confidence.shape[::-1]}, "
-            f"camera {(camera.width, camera.height)}",
-            remedy="give the intrinsics of the depth image's own resolution",
-            file=path,
-        )
-    metres = raw.astype(np.float32) / np.float32(1000)
-    metres[raw == INVALID] = 0
-    return metres, confidence, camera

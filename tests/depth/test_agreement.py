@@ -16,7 +16,7 @@ def maps(views):
 def test_exact_maps_agree(maps):
     """All that another map sees agrees, nothing is moved, nothing is looked through."""
     packed = MapSet.pack(maps)
-    comparison = packed.compare(1, np.array([3]), maps[1], 3.0)
+    comparison = packed.compare(maps[1], np.array([3]), 3.0)
     np.testing.assert_allclose((comparison.agreeing > 0).mean(), packed.overlaps()[1, 3], atol=0.04)
     assert (comparison.violations > 0).mean() < 0.01
     np.testing.assert_allclose(comparison.depth, maps[1].depth, atol=3e-3)
@@ -27,7 +27,7 @@ def test_a_floater_is_looked_through(maps):
     depth = maps[1].depth.copy()
     depth[100:120, 100:120] *= 0.5
     floating = replace(maps[1], depth=depth)
-    comparison = MapSet.pack([maps[0], floating, *maps[2:]]).compare(1, np.array([2, 3, 4]), floating, 3.0)
+    comparison = MapSet.pack([maps[0], floating, *maps[2:]]).compare(floating, np.array([2, 3, 4]), 3.0)
     assert (comparison.violations[102:118, 102:118] >= 2).mean() > 0.9
     assert not comparison.agreeing[102:118, 102:118].any()
 
@@ -37,7 +37,7 @@ def test_what_is_hidden_is_no_contradiction(maps):
     depth = maps[1].depth.copy()
     depth[100:120, 100:120] *= 1.5
     hidden = replace(maps[1], depth=depth)
-    comparison = MapSet.pack([maps[0], hidden, *maps[2:]]).compare(1, np.array([2, 3, 4]), hidden, 3.0)
+    comparison = MapSet.pack([maps[0], hidden, *maps[2:]]).compare(hidden, np.array([2, 3, 4]), 3.0)
     assert not comparison.violations[102:118, 102:118].any()
 
 
@@ -52,7 +52,7 @@ def test_agreeing_maps_are_averaged(maps):
         )
         for m in maps
     ]
-    comparison = MapSet.pack(noisy).compare(1, np.array([2, 3]), noisy[1], 3.0)
+    comparison = MapSet.pack(noisy).compare(noisy[1], np.array([2, 3]), 3.0)
     both = comparison.agreeing == 2
     error = (comparison.depth - maps[1].depth)[both]
     assert both.mean() > 0.3
@@ -63,7 +63,7 @@ def test_agreeing_maps_are_averaged(maps):
 def test_guessed_pixels_are_no_evidence(maps):
     """A guess neither confirms nor contradicts another map."""
     guessed = [replace(m, guessed=np.ones(m.depth.shape, bool)) for m in maps]
-    comparison = MapSet.pack(guessed).compare(1, np.array([2, 3]), guessed[1], 3.0)
+    comparison = MapSet.pack(guessed).compare(guessed[1], np.array([2, 3]), 3.0)
     assert not comparison.agreeing.any()
     assert not comparison.violations.any()
 

@@ -6,14 +6,17 @@ from pipeline.depth.params import DepthParams, PointsParams, choose
 from pipeline.stage import Traits
 
 
-def traits(has_depth: bool) -> Traits:
-    return Traits("photos", 10, has_poses=False, has_depth=has_depth, has_gravity=False, ordered=True)
+def traits(has_depth: bool, kind: str = "rgbd") -> Traits:
+    return Traits(kind, 10, has_poses=False, has_depth=has_depth, has_gravity=False, ordered=True)
 
 
-@pytest.mark.parametrize(("has_depth", "backend"), [(True, "sensor"), (False, "mvs")])
-def test_auto_takes_the_sensor_where_there_is_one(has_depth, backend):
-    """Auto stands for the sensor's depth, else for stereo."""
-    assert choose(traits(has_depth), DepthParams()).backend == backend
+@pytest.mark.parametrize(
+    ("has_depth", "kind", "backend"),
+    [(True, "rgbd", "sensor"), (True, "polycam", "combined"), (False, "polycam", "mvs"), (False, "photos", "mvs")],
+)
+def test_auto_takes_the_sensor_where_there_is_one(has_depth, kind, backend):
+    """Auto stands for the sensor's depth, with stereo where a phone measured; else for stereo."""
+    assert choose(traits(has_depth, kind), DepthParams()).backend == backend
 
 
 def test_a_backend_asked_for_is_taken():
@@ -27,7 +30,7 @@ def test_a_backend_asked_for_is_taken():
         {"backend": "vggt"},
         {"image_size": 8},
         {"source_views": 0},
-        {"min_agreeing": 9},
+        {"min_agreeing": 13},
         {"min_range": 5.0},
         {"min_confidence": 256},
     ],

@@ -6,13 +6,15 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from plyfile import PlyData
 
 from pipeline.align.alignment import Alignment
 from pipeline.depth import points_stage, stage
-from pipeline.depth.maps import load_depth_map, map_names
+from pipeline.depth.maps import FROM_SENSOR, FROM_STEREO, load_depth_map, map_names
 from pipeline.depth.params import DepthParams, PointsParams
 from pipeline.errors import CaptureError, ReconstructionError
 from pipeline.geometry import PointCloud, Similarity, matrix_from_rotvec
+from pipeline.poses.scene import PosedScene
 from tests.depth.conftest import distance_to_room
 
 WORLD_FROM_SCENE = Similarity(2.0, matrix_from_rotvec(np.array([0.3, -0.2, 0.5])), np.array([1.0, -2.0, 0.5]))
@@ -48,9 +50,99 @@ def test_sensor_depth_to_cloud(views, folders):
     report = json.loads((folders["points"] / "points.json").read_text())
     assert report["points"] == len(cloud) > 10_000
     assert report["maps"] == len(views.scene.training)
+    assert report["suspicious"] == []
+    assert report["depth"]["noise"]["comparisons"] > 1000
+    assert "views" not in report["depth"]
     distance = distance_to_room(views.room, cloud.points)
     assert np.median(distance) < 0.003
     assert np.percentile(distance, 95) < 0.015
+
+
+def test_the_published_points_have_all_that_is_known(folders):
+    """points.ply holds each point's normal, colour, sigma, number of views and mark, as the cloud does."""
+    stage.run(folders, DepthParams(backend="sensor"), folders["depth"])
+    points_stage.run(folders, PointsParams(voxel=0.05), folders["points"])
+    cloud = PointCloud.load(folders["points"] / "cloud.npz")
+    vertex = PlyData.read(str(folders["points"] / "points.ply"))["vertex"].data
+    for names, values in (
+        ("x y z", cloud.points),
+        ("nx ny nz", cloud.normals),
+        ("red green blue", cloud.colors),
+        ("sigma", cloud.sigma[:, None]),
+        ("views", cloud.views[:, None]),
+        ("guessed", cloud.guessed[:, None]),
+    ):
+        np.testing.assert_array_equal(np.stack([vertex[name] for name in names.split()], 1), values)
+    np.testing.assert_allclose(np.linalg.norm(cloud.normals, axis=1), 1, atol=1e-3)
+    assert (cloud.sigma > 0).all()
+    assert len(np.unique(cloud.views)) > 2
+    assert len(np.unique(cloud.colors, axis=0)) > 1000
+
+
+def test_somebody_in_the_way_is_reported_where_he_stood(views, folders):
+    """Depth that the other views look through reaches no map and no cloud; the report has its place in the world."""
+    path = folders["capture"] / "0003.png"
+    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert raw is not None
+    raw[60:180, 130:190] = 700
+    cv2.imwrite(str(path), raw)
+    stage.run(folders, DepthParams(backend="sensor"), folders["depth"])
+    assert (load_depth_map(folders["depth"], "0003").depth[70:170, 140:180] > 0).mean() < 0.02
+    points_stage.run(folders, PointsParams(voxel=0.02), folders["points"])
+    (place,) = json.loads((folders["points"] / "points.json").read_text())["suspicious"]
+    assert place["kind"] == "looked through"
+    assert place["views"] == ["0003"]
+    view = views.scene.views[3]
+    np.testing.assert_allclose(
+        place["centre"], view.world_from_camera.apply(0.7 * view.camera.rays([160.0, 120.0])), atol=0.05
+    )
+
+
+@pytest.mark.parametrize("backend", ["sensor", "mvs"])
+def test_what_a_mask_hides_has_no_depth(folders, backend):
+    """Pixels that a picture's mask says to ignore have no depth, from whatever it comes."""
+    scene = PosedScene.load(folders["poses"])
+    mask = np.full((240, 320), 255, np.uint8)
+    mask[:, 200:] = 0
+    cv2.imwrite(str(folders["poses"] / "mask.png"), mask)
+    masked = tuple(replace(view, mask="mask.png" if view.name == "0003" else None) for view in scene.views)
+    replace(scene, views=masked).save(folders["poses"])
+    stage.run(folders, DepthParams(backend=backend, image_size=160), folders["depth"])
+    known = load_depth_map(folders["depth"], "0003").depth > 0
+    edge = 200 * known.shape[1] // 320
+    assert not known[:, edge + 1 :].any()
+    assert known[:, : edge - 1].mean() > 0.6
+    assert (load_depth_map(folders["depth"], "0004").depth > 0)[:, edge + 1 :].mean() > 0.6
+
+
+def test_sensor_and_stereo_to_cloud(views, folders):
+    """Every second training view has stereo as well, held-out views have the sensor's alone; the report has both."""
+    stage.run(folders, DepthParams(backend="combined", image_size=160), folders["depth"])
+    content = json.loads((folders["depth"] / "depth.json").read_text())
+    assert content["backend"] == "combined"
+    assert content["names"] == [view.name for view in views.scene.views]
+    origins = {name: load_depth_map(folders["depth"], name).origin for name in content["names"]}
+    assert [name for name, origin in origins.items() if origin is not None] == ["0001", "0003", "0005"]
+    assert (origins["0003"] == FROM_SENSOR | FROM_STEREO).mean() == pytest.approx(
+        content["report"]["combined"]["both"], abs=0.2
+    )
+    assert content["report"]["combined"]["both"] > 0.4
+    assert content["report"]["distortion"]["applied"] is False
+    points_stage.run(folders, PointsParams(voxel=0.02), folders["points"])
+    cloud = PointCloud.load(folders["points"] / "cloud.npz")
+    assert np.median(distance_to_room(views.room, cloud.points)) < 0.003
+    assert not list(folders["depth"].glob("*/"))
+
+
+def test_pictures_that_cannot_be_matched_leave_the_sensor(views, folders):
+    """Combined without shared points is the sensor's depth, and the report says why."""
+    scene = PosedScene.load(folders["poses"])
+    none = replace(scene.points, view_index=scene.points.view_index[:0], point_index=scene.points.point_index[:0])
+    replace(scene, points=none).save(folders["poses"])
+    stage.run(folders, DepthParams(backend="combined", image_size=160), folders["depth"])
+    content = json.loads((folders["depth"] / "depth.json").read_text())
+    assert "share" in content["report"]["combined"]["reason"]
+    assert load_depth_map(folders["depth"], "0003").origin is None
 
 
 def test_stereo_to_cloud(views, folders):
