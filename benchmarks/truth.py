@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +62,14 @@ def truth_mesh() -> Mesh:
         return Mesh.from_arrays(data["vertices"], data["triangles"])
 
 
-def truth_from_bundle(bundle: Bundle) -> tuple[Similarity, float, float]:
-    """The best similarity from camera positions, its ATE [m] and the median rotation error [deg]."""
+def truth_from_poses(poses: Mapping[str, Pose]) -> tuple[Similarity, float, float]:
+    """The best similarity from camera positions, its ATE [m] and the median rotation error [deg].
+
+    Args:
+        poses: World-from-camera of the hall's photos by name.
+    """
     exact = truth_poses()
-    pairs = [(exact[Path(c.name).stem], c.world_from_camera) for c in bundle.cameras]
+    pairs = [(exact[Path(name).stem], pose) for name, pose in poses.items()]
     here = np.array([pose.translation for _, pose in pairs])
     there = np.array([pose.translation for pose, _ in pairs])
     fitted = fit_similarity(here, there)
@@ -73,15 +78,20 @@ def truth_from_bundle(bundle: Bundle) -> tuple[Similarity, float, float]:
     return fitted, ate, float(np.median(angle_deg(turned, np.array([pose.rotation for pose, _ in pairs]))))
 
 
+def rigid_truth_from_poses(poses: Mapping[str, Pose]) -> Similarity:
+    """The rigid motion that brings the camera positions to the true ones; a wrong scale is left in."""
+    fitted = truth_from_poses(poses)[0]
+    centres = np.array([pose.translation for pose in poses.values()])
+    turned = Similarity(1.0, fitted.rotation, np.zeros(3))
+    return Similarity(1.0, fitted.rotation, (fitted.apply(centres) - turned.apply(centres)).mean(0))
+
+
 def compare_with_truth(bundle: Bundle, tolerances: tuple[float, ...] = (0.02, 0.05)) -> TruthFigures:
     """Measure a bundle of the hall; its mesh is compared at the bundle's own scale, so scale errors show."""
-    fitted, ate, rotation = truth_from_bundle(bundle)
-    rigid = Similarity(1.0, fitted.rotation, np.zeros(3))
-    centres = np.array([c.world_from_camera.translation for c in bundle.cameras])
-    rigid = Similarity(1.0, fitted.rotation, fitted.apply(centres).mean(0) - rigid.apply(centres).mean(0))
-    scores = f_scores(
-        bundle.mesh().transformed(rigid), truth_mesh(), truth_maps(), tolerances, np.random.default_rng(0)
-    )
+    poses = {c.name: c.world_from_camera for c in bundle.cameras}
+    fitted, ate, rotation = truth_from_poses(poses)
+    mesh = bundle.mesh().transformed(rigid_truth_from_poses(poses))
+    scores = f_scores(mesh, truth_mesh(), truth_maps(), tolerances, np.random.default_rng(0))
     z_angle = float(np.rad2deg(np.arccos(np.clip(fitted.rotation[2, 2], -1, 1))))
     return TruthFigures(
         len(bundle.cameras),

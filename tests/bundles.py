@@ -10,9 +10,11 @@ import numpy as np
 from pipeline.bundle.manifest import Frame, Manifest, Measured, Provenance, Splats, StageRecord
 from pipeline.bundle.stage import list_files
 from pipeline.check.quality import Gate, Quality
+from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians
-from pipeline.regions.regions import Regions, SpawnPose
+from pipeline.regions.regions import Regions, RobotPose
 from pipeline.splat.ply import save_splat
+from pipeline.splat.sog import save_sog
 from tests.synthetic import CAMERA, Room, walk
 
 
@@ -34,6 +36,7 @@ def make_bundle(root: Path, room: Room, *, failing: bool = False, version: str =
     )
     save_splat(splat, folder / "splat.ply")
     save_splat(splat, folder / "sim.ply")
+    save_sog(splat, folder / "web.sog")
     views = [
         {
             "name": f"{i:04d}.jpg",
@@ -46,10 +49,11 @@ def make_bundle(root: Path, room: Room, *, failing: bool = False, version: str =
     (folder / "cameras.json").write_text(json.dumps({"cameras": views}))
     free = np.zeros((8, 6), bool)
     free[3:6, 1:4] = True
-    spawn = SpawnPose((1.7, 0.8, 0.0), 0.4)
-    Regions((0.0, 0.0), 0.5, np.zeros((8, 6), np.float32), free, free, ~free, 0.0, (spawn,), ((2.4, 0.9, 0.0),)).save(
-        folder
-    )
+    spawn, goal = RobotPose((1.7, 0.8, 0.0), 0.4, 0.9), RobotPose((2.4, 0.9, 0.0), 0.0, 0.7)
+    Regions((0.0, 0.0), 0.5, np.zeros((8, 6), np.float32), free, free, ~free, 0.0, (spawn,), (goal,)).save(folder)
+    errors = np.full((1, 8), 0.1, np.float32)
+    errors[0, 0] = 1e-3  # along +x all is well
+    CoverageMap(np.array([[1.8, 0.9, 0.0]], np.float32), errors, 0.5, 0.3, np.pi / 4).save(folder)
     gates = (
         Gate(name="held_out_psnr", title="PSNR", value=29.5, unit="dB", threshold=25, comparison=">=", how="made up"),
         Gate(
@@ -77,6 +81,7 @@ def make_bundle(root: Path, room: Room, *, failing: bool = False, version: str =
         splats={
             "full": Splats(file="splat.ply", gaussians=200, sh_degree=1, antialiasing="classic"),
             "sim": Splats(file="sim.ply", gaussians=200, sh_degree=1, antialiasing="classic"),
+            "web": Splats(file="web.sog", gaussians=200, sh_degree=1, antialiasing="classic"),
         },
         files=list_files(folder),
         quality_passed=quality.passed,

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from pipeline.bundle.manifest import FORMAT_VERSION, MANIFEST_FILE, FileEntry, Manifest
 from pipeline.check.quality import Quality
+from pipeline.coverage.map import CoverageMap
 from pipeline.errors import BundleError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.regions.regions import Regions
@@ -44,7 +45,7 @@ class BundleCamera:
 
 
 class Bundle:
-    """An immutable scene: mesh, splat, cameras, regions and measured quality in one frame.
+    """An immutable scene: mesh, splat, cameras, coverage, regions and measured quality in one frame.
 
     Attributes:
         root: Its folder.
@@ -129,12 +130,13 @@ class Bundle:
         return Mesh.load(self.path("mesh.ply" if kind == "full" else "collision.ply"))
 
     def splat(self, lod: str = "full") -> Gaussians:
-        """The Gaussians of a level of detail: full or sim.
+        """The Gaussians of a level of detail: full, sim, or web (which is full, compressed with some loss).
 
         Raises:
             BundleError: When the level doesn't exist.
         """
         from pipeline.splat.ply import load_splat
+        from pipeline.splat.sog import load_sog
 
         if lod not in self.manifest.splats:
             raise BundleError(
@@ -143,7 +145,8 @@ class Bundle:
                 remedy=f"one of {', '.join(self.manifest.splats)}",
                 file=self.root,
             )
-        return load_splat(self.path(self.manifest.splats[lod].file))
+        path = self.path(self.manifest.splats[lod].file)
+        return load_sog(path) if path.suffix == ".sog" else load_splat(path)
 
     @cached_property
     def cameras(self) -> tuple[BundleCamera, ...]:
@@ -170,6 +173,11 @@ class Bundle:
         """Where a robot can stand, start and go."""
         self.path("walkable.npz")
         return Regions.load(self.path("regions.json").parent)
+
+    @cached_property
+    def coverage(self) -> CoverageMap:
+        """How much the splat's pictures can be trusted, by where a robot stands and where it looks."""
+        return CoverageMap.load(self.path("coverage.npz").parent)
 
     @property
     def spawn_poses(self) -> tuple[Pose, ...]:

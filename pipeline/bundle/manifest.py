@@ -131,7 +131,7 @@ class Manifest(_Strict):
         version: major.minor.patch; a version never changes.
         parents: Bundles this one was made from, "name@version".
         frame: Its frame.
-        splats: Levels of detail by name: full, sim.
+        splats: Levels of detail by name: full, sim, web.
         files: Every file but this one.
         quality_passed: Whether all gates pass; the figures are in quality.json.
         failed_gates: Names of those that don't.

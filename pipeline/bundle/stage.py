@@ -29,8 +29,10 @@ from pipeline.check.quality import Quality
 from pipeline.poses.scene import PosedScene, read_image
 
 COPIED = {
+    "points": ("points.ply",),
     "mesh": ("mesh.ply", "collision.ply"),
-    "splat": ("splat.ply", "sim.ply"),
+    "splat": ("splat.ply", "sim.ply", "web.sog"),
+    "coverage": ("coverage.npz",),
     "regions": ("regions.json", "walkable.npz"),
     "check": ("quality.json", "quality.html"),
 }
@@ -61,6 +63,7 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
         splats={
             "full": _splats("splat.ply", training["gaussians"], training["sh_degree"]),
             "sim": _splats("sim.ply", training["sim"]["gaussians"], 0),
+            "web": _splats("web.sog", training["gaussians"], training["sh_degree"]),
         },
         files=list_files(out_dir),
         quality_passed=quality.passed,

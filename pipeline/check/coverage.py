@@ -1,92 +1,78 @@
-"""Coverage: how far from the camera track the splat's pictures can be trusted.
-
-Away from the track there is no photo to compare with. What can be measured is whether splat and mesh, which
-saw the same evidence but generalise differently, still agree on what is where: where they part, at least one is
-wrong, and the picture shows the wrong thing.
-"""
+"""Coverage: from how much of the walkable floor, and in which directions, the splat's pictures can be trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.check.views import MIN_ALPHA, cast_depth
-from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_rotvec
-from pipeline.mesh.rays import RayCaster
-from pipeline.poses.scene import View
-from pipeline.progress import track
-from pipeline.splat.raster import render
+from pipeline.coverage.map import CoverageMap
+from pipeline.coverage.prediction import TRUSTED
+from pipeline.regions.regions import Regions
 
-DISTANCES = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
-"""How far the cameras are moved [m]."""
-
-AGREEMENT = 0.8
-"""Share of pixels that must agree for a distance to be trusted."""
-
-TOLERANCE, RELATIVE_TOLERANCE = 0.05, 0.03
-"""Splat and mesh agree within 5 cm or 3 % of the depth."""
+PIXELS = 900
+"""Long side of the picture of the map."""
+FLOOR_COLOR, FREE_COLOR = (196, 200, 204), (226, 228, 230)
+SPAWN_COLOR = (40, 60, 220)
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Agreement of splat and mesh, by distance from the track.
+    """Trust over the walkable floor.
 
     Attributes:
-        trusted_distance: Largest tried distance up to which the pictures can be trusted [m]; 0 when none can.
-        agreement: Distance [m] to share of pixels where splat and mesh agree.
+        trusted: Share of the walkable floor's places and headings whose pictures can be trusted; None without floor.
+        reached: Share of the walkable floor with at least one trusted heading; None without floor.
     """
 
-    trusted_distance: float
-    agreement: dict[float, float]
+    trusted: float | None
+    reached: float | None
 
 
-def measure_coverage(
-    splat: Gaussians, mesh: RayCaster, views: Sequence[View], rng: np.random.Generator, per_distance: int = 16
-) -> Coverage:
-    """Move cameras of the track sideways and turn them a little; compare the depths of splat and mesh."""
-    agreement: dict[float, float] = {}
-    camera = _small(views[0].camera)
-    for distance in track(DISTANCES, "measuring coverage"):
-        shares = []
-        for _ in range(per_distance * 4):
-            if len(shares) == per_distance:
-                break
-            view = views[int(rng.integers(len(views)))]
-            pose = _moved(view.world_from_camera, distance, rng)
-            if pose.translation[2] < 0.1 or not _reachable(mesh, view.world_from_camera, pose):
-                continue
-            mesh_depth = cast_depth(mesh, camera, pose)
-            rendering = render(splat, camera, pose)
-            splat_depth = np.where(rendering.alpha >= MIN_ALPHA, rendering.depth, 0)
-            seen = mesh_depth > 0
-            close = np.abs(splat_depth - mesh_depth) <= np.maximum(TOLERANCE, RELATIVE_TOLERANCE * mesh_depth)
-            shares.append(float((close & seen).sum() / max(1, camera.width * camera.height)))
-        if shares:
-            agreement[distance] = round(float(np.mean(shares)), 4)
-    trusted = 0.0
-    for distance, share in agreement.items():
-        if share < AGREEMENT:
-            break
-        trusted = distance
-    return Coverage(trusted, agreement)
+def measure_coverage(coverage: CoverageMap, regions: Regions) -> Coverage:
+    """Ask the map at every walkable cell, for every heading that it knows."""
+    if not regions.walkable.any():
+        return Coverage(None, None)
+    height = regions.height[regions.walkable]
+    trust = coverage.heading_trust(np.column_stack([regions.centres()[regions.walkable], height]))
+    return Coverage(float((trust >= TRUSTED).mean()), float((trust.max(1) >= TRUSTED).mean()))
 
 
-def _small(camera: Camera) -> Camera:
-    factor = 160 / max(camera.width, camera.height)
-    return camera.resized(round(camera.width * factor), round(camera.height * factor))
+def coverage_picture(coverage: CoverageMap, regions: Regions) -> NDArray[np.uint8]:
+    """The floor from above, +X to the right, a disc at every place of the map, spawn poses as arrows.
 
+    Each sector of a disc shows the trust in its direction, from red over yellow to green.
 
-def _moved(pose: Pose, distance: float, rng: np.random.Generator) -> Pose:
-    direction = rng.normal(size=3)
-    turn = matrix_from_rotvec(np.array([0, 0, rng.uniform(-0.35, 0.35)]))
-    return Pose(turn @ pose.rotation, pose.translation + distance * direction / np.linalg.norm(direction))
+    Returns:
+        (H, W, 3) uint8.
+    """
+    size = np.array(regions.height.shape) * regions.cell
+    scale = PIXELS / float(size.max())
+    floor = np.full((*regions.height.shape, 3), 255, np.uint8)
+    floor[np.isfinite(regions.height)] = FREE_COLOR
+    floor[regions.walkable] = FLOOR_COLOR
+    width, height = (max(1, round(float(side * scale))) for side in size)
+    upright = np.ascontiguousarray(floor.transpose(1, 0, 2)[::-1])
+    picture = np.asarray(cv2.resize(upright, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
+    def pixel(xy: NDArray[np.floating]) -> tuple[int, int]:
+        x, y = (xy[:2] - np.array(regions.origin)) * scale
+        return round(float(x)), round(float(height - y))
 
-def _reachable(mesh: RayCaster, start: Pose, end: Pose) -> bool:
-    """Whether nothing stands between the two places, with 15 cm to spare behind the second."""
-    way = end.translation - start.translation
-    length = float(np.linalg.norm(way))
-    hit = mesh.cast(start.translation[None], (way / length)[None]).distance[0]
-    return bool(hit > length + 0.15)
+    trust = coverage.heading_trust(coverage.positions)
+    levels = np.linspace(0, 1, 256)[:, None]
+    colors = np.concatenate([np.minimum(2 - 2 * levels, 1) * 215, np.minimum(2 * levels, 1) * 175, 40 * levels], 1)
+    radius = max(2, round(0.46 * coverage.cell * scale))
+    half = 180 / max(1, trust.shape[1])
+    for position, sectors in zip(coverage.positions, trust, strict=True):
+        for heading, value in zip(np.rad2deg(coverage.headings), sectors, strict=True):
+            color = tuple(int(c) for c in colors[round(255 * float(value))])
+            start, end = float(-heading - half), float(-heading + half)  # rows grow downwards
+            cv2.ellipse(picture, pixel(position), (radius, radius), 0, start, end, color, -1, cv2.LINE_AA)
+    for pose in regions.spawn_poses:
+        tip = np.array(pose.position[:2]) + 0.3 * np.array([np.cos(pose.yaw), np.sin(pose.yaw)])
+        start = pixel(np.array(pose.position))
+        cv2.arrowedLine(picture, start, pixel(tip), SPAWN_COLOR, 3, cv2.LINE_AA, tipLength=0.35)
+    return picture

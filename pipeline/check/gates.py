@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.align.alignment import Alignment
-from pipeline.check.coverage import AGREEMENT, Coverage
+from pipeline.check.coverage import Coverage
 from pipeline.check.drop import DropTest
 from pipeline.check.floaters import Floaters
 from pipeline.check.floor import FloorHoles
@@ -32,7 +32,7 @@ THRESHOLDS: dict[str, float] = {
     "floaters": 0.0,
     "drop_test": 0.0,
     "drop_height": 0.02,
-    "coverage": 0.3,
+    "coverage": 0.25,
 }
 """Default thresholds, in the gates' units; a card may overrule them, and the bundle says so."""
 
@@ -88,6 +88,7 @@ def add_view_gates(gates: Gates, checks: Sequence[ViewCheck], size: str) -> None
         ">=",
         f"mean over {views}",
         worst=_rounded(min(psnr, default=None)),
+        after_exposure_fit=_mean([check.fitted_psnr for check in checks]),
     )
     ssim = [check.ssim for check in checks]
     gates.add(
@@ -164,10 +165,8 @@ def add_pose_gates(gates: Gates, keyframes: int, registered: int, reprojection: 
     gates.add("reprojection", "Reprojection error", reprojection, "px", "<=", how, applies=reprojection is not None)
 
 
-def add_ground_gates(
-    gates: Gates, regions: Regions, holes: FloorHoles, floaters: Floaters, drop: DropTest, coverage: Coverage
-) -> None:
-    """What a robot stands on, and how far it can trust what it sees."""
+def add_ground_gates(gates: Gates, regions: Regions, holes: FloorHoles, floaters: Floaters, drop: DropTest) -> None:
+    """What a robot stands on."""
     walkable = regions.walkable_area > 0
     gates.add(
         "walkable",
@@ -201,19 +200,22 @@ def add_ground_gates(
         opaque_gaussians=floaters.gaussians,
     )
     dropped = drop.dropped > 0
-    how = f"{drop.dropped} spheres of 6 cm radius, 3 s in PhysX" if dropped else "there is no walkable floor"
+    half = drop.dropped // 2
+    how = f"{half} spheres of 12 cm, {half} boxes of 10 cm, 3 s in PhysX" if dropped else "there is no walkable floor"
     gates.add(
         "drop_test",
-        "Dropped spheres that fall through",
-        drop.fell_through if dropped else None,
+        "Dropped bodies that fall through or are thrown out",
+        drop.fell_through + drop.thrown_out if dropped else None,
         "",
         "<=",
         how,
         applies=dropped,
+        fell_through=drop.fell_through,
+        thrown_out=drop.thrown_out,
     )
     gates.add(
         "drop_height",
-        "Dropped spheres rest on the floor (largest error)",
+        "Dropped bodies rest on the floor (largest error)",
         drop.largest_error,
         "m",
         "<=",
@@ -222,14 +224,23 @@ def add_ground_gates(
         median=_rounded(drop.median_error),
         off_by_more_than_2_cm=drop.off_height,
     )
+
+
+def add_coverage_gate(gates: Gates, regions: Regions, coverage: Coverage) -> None:
+    """How far a robot can trust what it sees."""
+    walkable = regions.walkable_area > 0
     gates.add(
         "coverage",
-        "Pictures can be trusted off the track",
-        coverage.trusted_distance,
-        "m",
+        "Pictures can be trusted where a robot stands",
+        coverage.trusted,
+        "",
         ">=",
-        f"distance up to which splat and mesh agree (5 cm or 3 %) in {AGREEMENT:.0%} of the pixels",
-        agreement={str(distance): share for distance, share in coverage.agreement.items()},
+        "share of the walkable floor's places and headings, by the coverage map"
+        if walkable
+        else "there is no walkable floor",
+        applies=walkable,
+        floor_with_a_trusted_heading=_rounded(coverage.reached),
+        least_trust_of_a_spawn_pose=_rounded(min((pose.trust for pose in regions.spawn_poses), default=None)),
     )
 
 

@@ -21,7 +21,9 @@ figure { margin: 1rem 0; } figcaption { color: #777; font-size: .9rem; }
 """
 
 
-def quality_page(quality: Quality, title: str, views: Sequence[tuple[str, str]], meshes: Sequence[str]) -> str:
+def quality_page(
+    quality: Quality, title: str, views: Sequence[tuple[str, str]], meshes: Sequence[str], coverage: str
+) -> str:
     """HTML of the page.
 
     Args:
@@ -29,6 +31,7 @@ def quality_page(quality: Quality, title: str, views: Sequence[tuple[str, str]],
         title: What the page is about.
         views: (picture path, caption) of held-out views, paths relative to the page.
         meshes: Picture paths of the mesh.
+        coverage: Picture path of the coverage map.
     """
     failed = len(quality.failed)
     verdict = "all gates pass" if not failed else "1 gate fails" if failed == 1 else f"{failed} gates fail"
@@ -47,6 +50,10 @@ def quality_page(quality: Quality, title: str, views: Sequence[tuple[str, str]],
 <h2>Views that training never saw</h2>
 <p class="how">Photo, picture of the splat, depth of the splat, depth of the mesh.</p>
 {pictures}
+<h2>Where pictures can be trusted</h2>
+<p class="how">The floor from above. A sector of a disc is the view from there in that direction: green can be trusted,
+red can't. Blue arrows are spawn poses.</p>
+{_figure(coverage, "")}
 <h2>The mesh</h2>
 {mesh}
 </body></html>

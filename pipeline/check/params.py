@@ -12,7 +12,7 @@ class CheckParams:
     Attributes:
         thresholds: Gate name to threshold, for gates whose default doesn't suit the scene; written down as such.
         pictures: How many held-out views are shown beside their photo.
-        seed: Seed of the drop test's and the coverage's sampling.
+        seed: Of the sampling.
     """
 
     thresholds: dict[str, float] = field(default_factory=dict)

@@ -13,24 +13,27 @@ import numpy as np
 
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.capture.selection import Selection
-from pipeline.check.coverage import measure_coverage
-from pipeline.check.drop import drop_spheres
+from pipeline.check.coverage import coverage_picture, measure_coverage
+from pipeline.check.drop import drop_bodies
 from pipeline.check.floaters import measure_floaters
 from pipeline.check.floor import measure_floor_holes
 from pipeline.check.gates import (
     Gates,
+    add_coverage_gate,
     add_frame_gates,
     add_ground_gates,
     add_mesh_depth_gate,
     add_pose_gates,
     add_view_gates,
 )
+from pipeline.check.levels import measure_levels
 from pipeline.check.page import quality_page
 from pipeline.check.params import CheckParams
-from pipeline.check.pictures import write_mesh_pictures, write_view_pictures
+from pipeline.check.pictures import write_jpeg, write_mesh_pictures, write_view_pictures
 from pipeline.check.quality import Quality
 from pipeline.check.surface import depth_difference, floor_flatness, table_flatness
 from pipeline.check.views import check_views
+from pipeline.coverage.map import CoverageMap
 from pipeline.depth.maps import load_depth_map, map_names
 from pipeline.geometry import Mesh
 from pipeline.mesh.rays import RayCaster
@@ -39,6 +42,8 @@ from pipeline.splat.ply import load_splat
 
 logger = logging.getLogger(__name__)
 
+COVERAGE_PICTURE = "coverage.jpg"
+
 
 def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
     """Read what the other stages made; write the quality of it."""
@@ -46,7 +51,7 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
     alignment, scene = Alignment.load(inputs["align"]), load_world_scene(inputs["poses"], inputs["align"])
     splat = load_splat(inputs["splat"] / "splat.ply")
     mesh, collision = (Mesh.load(inputs["mesh"] / name) for name in ("mesh.ply", "collision.ply"))
-    regions = Regions.load(inputs["regions"])
+    regions, coverage = Regions.load(inputs["regions"]), CoverageMap.load(inputs["coverage"])
     caster = RayCaster(mesh)
     size = json.loads((inputs["splat"] / "training.json").read_text())["image_size"]
     checks = check_views(splat, caster, scene.held_out, inputs["poses"], max(size))
@@ -64,17 +69,21 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
         regions,
         measure_floor_holes(collision, regions),
         measure_floaters(mesh, splat, track),
-        drop_spheres(collision, regions),
-        measure_coverage(splat, caster, scene.training, rng),
+        drop_bodies(collision, regions),
     )
-    quality = Quality(gates=tuple(gates.gates), figures={"flatness": _flatness(mesh, regions, rng)})
+    add_coverage_gate(gates, regions, measure_coverage(coverage, regions))
+    levels = measure_levels(inputs["splat"], scene.held_out, inputs["poses"], max(size))
+    figures = {"flatness": _flatness(mesh, regions, rng), "levels": levels}
+    quality = Quality(gates=tuple(gates.gates), figures=figures)
     quality.save(out_dir)
     pictures = out_dir / "pictures"
     pictures.mkdir()
     views = write_view_pictures(checks, pictures, params.pictures)
     meshes = write_mesh_pictures(mesh, track, pictures)
+    write_jpeg(pictures / COVERAGE_PICTURE, coverage_picture(coverage, regions))
     captions = [(f"pictures/{name}", caption) for name, caption in views]
-    page = quality_page(quality, "Quality of the bundle", captions, [f"pictures/{name}" for name in meshes])
+    mesh_paths = [f"pictures/{name}" for name in meshes]
+    page = quality_page(quality, "Quality of the bundle", captions, mesh_paths, f"pictures/{COVERAGE_PICTURE}")
     (out_dir / "quality.html").write_text(page)
     logger.info("gates that fail: %s", ", ".join(quality.failed) or "none")
 

@@ -31,6 +31,7 @@ class ViewCheck:
         name: The view's name.
         psnr: [dB].
         ssim: Structural similarity, 1 = equal.
+        fitted_psnr: As `psnr`, after the best gain and offset of each channel: without the photo's exposure [dB].
         depth_difference: (K,) float32 [m], splat depth minus mesh depth where both see something.
         compared: Share of pixels where both see something.
         photo: (H, W, 3) uint8.
@@ -42,6 +43,7 @@ class ViewCheck:
     name: str
     psnr: float
     ssim: float
+    fitted_psnr: float
     depth_difference: Float
     compared: float
     photo: NDArray[np.uint8]
@@ -77,6 +79,7 @@ def check_views(
                 view.name,
                 float(psnr(picture, reference)),
                 float(ssim(picture, reference)),
+                float(psnr(_exposed_like(picture, photo), reference)),
                 (splat_depth - mesh_depth)[both],
                 float(both.mean()),
                 photo,
@@ -86,6 +89,14 @@ def check_views(
             )
         )
     return checks
+
+
+def _exposed_like(picture: Float, photo: NDArray[np.uint8]) -> Float:
+    """The picture (H, W, 3) with the gain and offset of each channel that bring it nearest to the photo."""
+    x, y = picture.reshape(-1, 3).astype(np.float64), photo.reshape(-1, 3) / 255.0
+    dx, dy = x - x.mean(0), y - y.mean(0)
+    gain = (dx * dy).sum(0) / np.maximum((dx**2).sum(0), 1e-9)
+    return np.clip((picture - x.mean(0)) * gain + y.mean(0), 0, 1).astype(np.float32)
 
 
 def cast_depth(mesh: RayCaster, camera: Camera, world_from_camera: Pose) -> Float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,18 @@ REGIONS_FILE, GRID_FILE = "regions.json", "walkable.npz"
 
 
 @dataclass(frozen=True)
-class SpawnPose:
-    """A place to start from.
+class RobotPose:
+    """A place to start from or to go to.
 
     Attributes:
         position: (x, y, z) [m, world frame], z is the floor's height there.
         yaw: Heading about +Z, 0 along +X [rad].
+        trust: 0..1, how much the splat's pictures from there can be trusted (`CoverageMap.trust`).
     """
 
     position: tuple[float, float, float]
     yaw: float
+    trust: float
 
     @property
     def world_from_base(self) -> Pose:
@@ -45,8 +48,8 @@ class Regions:
         drivable: (X, Y) bool, part of walkable that a wheeled robot reaches without climbing.
         guessed: (X, Y) bool, the floor there was closed, not measured.
         floor_height: Median z of the drivable floor [m].
-        spawn_poses: Spread over the drivable floor, heading towards open space.
-        goals: (x, y, z) [m], spread likewise, away from the spawn poses.
+        spawn_poses: Spread over the drivable floor, heading towards open space that the pictures show well.
+        goals: Spread likewise, away from the spawn poses.
         note: Why there is no walkable floor; empty where there is one.
     """
 
@@ -57,8 +60,8 @@ class Regions:
     drivable: NDArray[np.bool_]
     guessed: NDArray[np.bool_]
     floor_height: float
-    spawn_poses: tuple[SpawnPose, ...]
-    goals: tuple[tuple[float, float, float], ...]
+    spawn_poses: tuple[RobotPose, ...]
+    goals: tuple[RobotPose, ...]
     note: str = ""
 
     @staticmethod
@@ -93,8 +96,8 @@ class Regions:
             "note": self.note,
             "cell": self.cell,
             "origin": list(self.origin),
-            "spawn_poses": [{"position": list(pose.position), "yaw": pose.yaw} for pose in self.spawn_poses],
-            "goals": [list(goal) for goal in self.goals],
+            "spawn_poses": [asdict(pose) for pose in self.spawn_poses],
+            "goals": [asdict(pose) for pose in self.goals],
         }
         (folder / REGIONS_FILE).write_text(json.dumps(content, indent=1))
         with (folder / GRID_FILE).open("wb") as file:
@@ -111,13 +114,13 @@ class Regions:
             origin=(x, y),
             cell=content["cell"],
             floor_height=content["floor_height"],
-            spawn_poses=tuple(SpawnPose(_triple(pose["position"]), pose["yaw"]) for pose in content["spawn_poses"]),
-            goals=tuple(_triple(goal) for goal in content["goals"]),
+            spawn_poses=tuple(map(_robot_pose, content["spawn_poses"])),
+            goals=tuple(map(_robot_pose, content["goals"])),
             note=content.get("note", ""),
             **grids,
         )
 
 
-def _triple(values: list[float]) -> tuple[float, float, float]:
-    x, y, z = values
-    return x, y, z
+def _robot_pose(content: dict[str, Any]) -> RobotPose:
+    x, y, z = content["position"]
+    return RobotPose((x, y, z), content["yaw"], content["trust"])

@@ -1,4 +1,4 @@
-"""The regions stage: the collision mesh and the camera track to `regions.json` and `walkable.npz`."""
+"""The regions stage: the collision mesh, the camera track and the coverage map to `regions.json` and `walkable.npz`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.align.alignment import load_world_scene
+from pipeline.coverage.map import CoverageMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh
 from pipeline.regions.params import RegionsParams
@@ -23,25 +24,26 @@ SEED = 0
 
 
 def run(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> None:
-    """Read poses, align and mesh; write the regions."""
+    """Read poses, align, mesh and coverage; write the regions."""
     scene = load_world_scene(inputs["poses"], inputs["align"])
     track = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
     try:
-        regions = find_regions(Mesh.load(inputs["mesh"] / "collision.ply"), track, params)
+        coverage = CoverageMap.load(inputs["coverage"])
+        regions = find_regions(Mesh.load(inputs["mesh"] / "collision.ply"), track, coverage, params)
     except ReconstructionError as error:  # a picture of a shelf is still a bundle; its gate says that nobody can walk
         logger.warning("no walkable floor: %s", error.found)
         regions = Regions.without_floor(params.cell, f"{error.rule}; found: {error.found}")
     regions.save(out_dir)
 
 
-def find_regions(collision: Mesh, track: NDArray[np.floating], params: RegionsParams) -> Regions:
-    """The regions of a collision mesh [m, world frame] under the camera centres (N, 3).
+def find_regions(collision: Mesh, track: NDArray[np.floating], coverage: CoverageMap, params: RegionsParams) -> Regions:
+    """The regions of a collision mesh [m, world frame] under the camera centres (N, 3), where pictures hold.
 
     Raises:
         ReconstructionError: When there is no floor under the cameras that the robot has room on.
     """
     grid = find_walkable(collision, track, params, np.random.default_rng(SEED))
-    spawn_poses, goals = propose_places(grid, params.cell, params.spawn_poses, params.goals)
+    spawn_poses, goals = propose_places(grid, coverage, params.cell, params.spawn_poses, params.goals)
     floor = grid.height[grid.drivable if grid.drivable.any() else grid.walkable]
     regions = Regions(
         origin=(float(grid.origin[0]), float(grid.origin[1])),

@@ -26,7 +26,10 @@ _PROBES = np.array([[0.5, 0.5], [0.2, 0.2], [0.2, 0.8], [0.8, 0.2], [0.8, 0.8]])
 LAYERS = 6  # surfaces above each other that are kept in a column
 LAYER_GAP = 0.03  # [m] between surfaces that are two floors and not one uneven floor
 UPWARD = 0.6  # least z of a floor's normal: 53 degrees
+FRONT = 0.05  # least z of the normal of a leaning step front
 OBSTACLE_SAMPLES_PER_CELL = 8  # per cell's area of surface
+FENCE_REACH = 2  # cells from a step's front in which its floor begins
+STEP_EDGE = 0.05  # [m] by which a step's front may stand over its floor
 MAX_CAMERA_HEIGHT = 3.0  # [m] over the ground it was carried on
 TRACK_RADIUS = 0.3  # [m] round the track that the walker covered
 
@@ -76,10 +79,11 @@ def find_walkable(
             found=f"no level surface within {MAX_CAMERA_HEIGHT} m below any of {len(track)} camera positions",
             remedy="capture the ground as well; or check gravity in alignment.json",
         )
-    open_layers = np.where(_blocked(samples, layers, origin, params, params.max_step), np.nan, layers)
+    blocked = _blocked(samples, layers, origin, params, params.max_step) | _fenced(samples, layers, origin, params)
+    open_layers = np.where(blocked, np.nan, layers)
     height, chosen = _grow(open_layers, seeds, params.max_step)
     free = np.isfinite(height)
-    clearance = _distance_to(~free) * params.cell
+    clearance = _distance_to(~free | _cliffs(height, params.max_step)) * params.cell
     open_layers[_blocked(samples, layers, origin, params, params.max_drive_step)] = np.nan
     level, _ = _grow(open_layers, seeds, params.max_drive_step)
     drive_clearance = _distance_to(~(np.abs(level - height) < 1e-6)) * params.cell
@@ -129,7 +133,11 @@ def _columns(
     above = np.full(len(ray), np.inf)
     same = ray[1:] == ray[:-1]
     above[1:][same] = (height[:-1] - height[1:])[same]
-    usable = (mesh.face_normals()[triangle, 2] > UPWARD) & (above > params.height)
+    slope, roomy = mesh.face_normals()[triangle, 2], above > params.height
+    front = roomy & (slope > FRONT) & (slope <= UPWARD)
+    fronts = np.full(len(cells), np.nan)
+    fronts[ray[front][::-1] // len(_PROBES)] = height[front][::-1]  # of several the first
+    usable = roomy & (slope > UPWARD)
     cell, height, triangle = ray[usable] // len(_PROBES), height[usable], triangle[usable]
     order = np.lexsort((-height, cell))
     cell, height, triangle = cell[order], height[order], triangle[order]
@@ -145,7 +153,26 @@ def _columns(
     guessed = np.zeros((len(cells), LAYERS), bool)
     layers[owner[kept], rank[kept]] = mean[kept]
     guessed[owner[kept], rank[kept]] = marked[kept] > 0.5
-    return layers.reshape(*shape, LAYERS), guessed.reshape(*shape, LAYERS)
+    layers = layers.reshape(*shape, LAYERS)
+    return _with_fronts(layers, fronts.reshape(shape), params.max_step), guessed.reshape(*shape, LAYERS)
+
+
+def _with_fronts(layers: NDArray[np.float64], fronts: NDArray[np.float64], max_step: float) -> NDArray[np.float64]:
+    """The layers, and in cells without any the heights (X, Y) of leaning step fronts with floor on opposite sides.
+
+    A front that leans by a cell's width carries nothing itself, but it is no gap in the stairs.
+    """
+    padded = np.pad(layers, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+    near = np.zeros((2, 2, *fronts.shape), bool)
+    for axis in (0, 1):
+        for side in (0, 2):
+            rows = [slice(1, -1), slice(1, -1)]
+            rows[axis] = slice(side, side + fronts.shape[axis])
+            near[axis, side // 2] = (np.abs(padded[tuple(rows)] - fronts[..., None]) <= max_step).any(-1)
+    bridged = np.isnan(layers).all(-1) & near.all(1).any(0)
+    result = layers.copy()
+    result[bridged, 0] = fronts[bridged]
+    return result
 
 
 def _ground_under(
@@ -218,6 +245,19 @@ def _grow(
     return height, chosen
 
 
+def _cliffs(height: NDArray[np.float64], max_step: float) -> NDArray[np.bool_]:
+    """Cells (X, Y) beside which the floor drops by more than a step: a floor ends there."""
+    cliff = np.zeros(height.shape, bool)
+    for axis in (0, 1):
+        drop = np.diff(height, axis=axis)
+        first = [(0, 0), (0, 0)]
+        first[axis] = (0, 1)
+        cliff |= np.pad(drop < -max_step, first)
+        first[axis] = (1, 0)
+        cliff |= np.pad(drop > max_step, first)
+    return cliff
+
+
 def _surface_samples(mesh: Mesh, cell: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """Points (N, 3) dense enough that no cell with surface goes without: lines miss thin legs and upright sheets."""
     count = int(np.clip(mesh.face_areas().sum() * OBSTACLE_SAMPLES_PER_CELL / cell**2, 1000, 4_000_000))
@@ -241,6 +281,32 @@ def _blocked(
         hit = (above > step) & (above < params.height)
         blocked[i[hit], j[hit], layer] = True
     return blocked
+
+
+def _fenced(
+    samples: NDArray[np.float32], layers: NDArray[np.float64], origin: NDArray[np.float64], params: RegionsParams
+) -> NDArray[np.bool_]:
+    """Floors (X, Y, LAYERS) with surface over them that is low enough to climb but leads up to no floor.
+
+    Such are the fronts of low things whose tops nobody saw; the floor behind them is a guess, and triangles carry from
+    their front only.
+    """
+    index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
+    inside = ((index >= 0) & (index < layers.shape[:2])).all(1)
+    i, j = index[inside].T
+    around = np.stack(np.meshgrid(*[np.arange(-FENCE_REACH, FENCE_REACH + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
+    fenced = np.zeros(layers.shape, bool)
+    for layer in range(LAYERS):
+        above = samples[inside, 2] - layers[i, j, layer]
+        low = (above > params.max_drive_step) & (above <= params.max_step)
+        top = np.zeros(layers.shape[:2])
+        np.maximum.at(top, (i[low], j[low]), above[low])
+        cells = np.argwhere(top > 0)
+        near = np.clip(cells[:, None] + around, 0, np.array(top.shape) - 1)
+        floor = layers[near[..., 0], near[..., 1]] - layers[cells[:, 0], cells[:, 1], layer][:, None, None]
+        leads_up = (floor > top[tuple(cells.T)][:, None, None] - STEP_EDGE) & (floor < params.max_step + STEP_EDGE)
+        fenced[(*cells[~leads_up.any((1, 2))].T, layer)] = True
+    return fenced
 
 
 def _distance_to(mask: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -41,11 +41,12 @@ def test_everything_is_reachable(folder, room):
     bundle = Bundle.open(folder)
     np.testing.assert_array_equal(bundle.mesh().triangles, room.mesh.triangles)
     np.testing.assert_array_equal(bundle.mesh("collision").vertices, room.mesh.vertices)
-    assert len(bundle.splat()) == len(bundle.splat(lod="sim")) == 200
+    assert len(bundle.splat()) == len(bundle.splat(lod="sim")) == len(bundle.splat(lod="web")) == 200
     assert [c.held_out for c in bundle.cameras] == [i % 8 == 0 for i in range(9)]
     np.testing.assert_allclose(bundle.cameras[3].world_from_camera.matrix, walk(9)[3].matrix)
     assert bundle.quality.passed
     np.testing.assert_allclose(bundle.spawn_poses[0].translation, [1.7, 0.8, 0])
+    np.testing.assert_array_equal(bundle.coverage.trust([[1.7, 0.8, 0]] * 2, [0, np.pi]) > 0.5, [True, False])
     np.testing.assert_allclose(bundle.spawn_poses[0].rotate([1, 0, 0]), [np.cos(0.4), np.sin(0.4), 0])
     assert bundle.verify() == []
 
@@ -136,8 +137,8 @@ def test_garbage_manifests_are_refused(folder, text):
 
 def test_unknown_level_of_detail_lists_those_there(folder):
     """The error names the levels that exist."""
-    with pytest.raises(BundleError, match="full, sim"):
-        Bundle.open(folder).splat("web")
+    with pytest.raises(BundleError, match="full, sim, web"):
+        Bundle.open(folder).splat("tiny")
 
 
 def test_no_bundle_there(tmp_path):

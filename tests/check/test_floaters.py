@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.check.floaters import camera_path, measure_floaters
+from pipeline.check.floaters import measure_floaters
 from pipeline.geometry import Gaussians
+from pipeline.mesh.path import camera_path
 from tests.mesh.scenes import box, built, track
 
 

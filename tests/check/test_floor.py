@@ -11,13 +11,14 @@ from pipeline.check.floor import measure_floor_holes
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.stage import find_regions
 from tests.mesh.scenes import box, built, grid_floor, track, without
+from tests.regions.test_stage import everywhere
 
 FLOOR = grid_floor((0, 0), (3, 3))
 TRACK = np.array([[0.6, 0.6, 1.2], [2.4, 0.6, 1.2]])
 
 
 def measured(mesh, path=TRACK):
-    return measure_floor_holes(mesh, find_regions(mesh, path, RegionsParams()))
+    return measure_floor_holes(mesh, find_regions(mesh, path, everywhere(), RegionsParams()))
 
 
 def test_a_whole_floor_has_none():
@@ -49,7 +50,7 @@ def test_a_table_does_not_hide_a_hole():
 
 def test_a_floor_that_faces_down_does_not_carry():
     """One-sided, as in physics."""
-    regions = find_regions(FLOOR, TRACK, RegionsParams())
+    regions = find_regions(FLOOR, TRACK, everywhere(), RegionsParams())
     flipped = replace(FLOOR, triangles=FLOOR.triangles[:, ::-1].copy())
     assert (
         measure_floor_holes(without(FLOOR, (1.5, 1.5), 1.0).joined(without(flipped, (9, 9), 0)), regions).hole_area > 2

@@ -62,12 +62,14 @@ def test_nan_is_no_figure():
 
 def test_page_shows_verdicts_and_escapes():
     """The page says which gate fails, and text from outside stays text."""
-    page = quality_page(Quality(gates=(gate(value=9.0),)), "<hall>", [("pictures/view_0.jpg", "a & b")], ["mesh.jpg"])
+    views = [("pictures/view_0.jpg", "a & b")]
+    page = quality_page(Quality(gates=(gate(value=9.0),)), "<hall>", views, ["mesh.jpg"], "pictures/coverage.jpg")
     assert "1 gate fails" in page
     assert "A &lt;gate&gt;" in page
     assert "&lt;hall&gt;" in page
     assert "<gate>" not in page
     assert 'src="pictures/view_0.jpg"' in page
+    assert 'src="pictures/coverage.jpg"' in page
 
 
 def test_unknown_figures_say_so():

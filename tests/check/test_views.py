@@ -1,4 +1,4 @@
-"""Held-out views and coverage: a splat that lies on the mesh passes, one that doesn't is noticed."""
+"""Held-out views: a splat that lies on the mesh passes, one that doesn't is noticed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.check.coverage import measure_coverage
 from pipeline.check.gates import THRESHOLDS, Gates, add_view_gates
 from pipeline.check.views import cast_depth, check_views
 from pipeline.geometry import Gaussians, PointCloud
@@ -87,14 +86,21 @@ def test_without_held_out_views_the_figures_are_unknown(room, scene, splat):
     assert [gate.passed for gate in gates.gates] == [False] * 4
 
 
-def test_coverage_shrinks_when_the_splat_leaves_the_mesh(room, scene, splat):
-    """Agreement is high for a splat on the surfaces and gone for one 20 cm behind them."""
-    caster, views = RayCaster(room.mesh), scene[1].training
-    good = measure_coverage(splat, caster, views, np.random.default_rng(0), per_distance=3)
-    bad = measure_coverage(shifted(splat, 0.2), caster, views, np.random.default_rng(0), per_distance=3)
-    assert good.trusted_distance >= 0.2
-    assert bad.trusted_distance == 0
-    assert max(bad.agreement.values()) < min(good.agreement.values())
+def test_exposure_fit_forgives_the_exposure_only(room, scene, splat):
+    """A darker splat gets its PSNR back when each channel's gain and offset are fitted; a moved one doesn't."""
+    folder, posed = scene
+    caster = RayCaster(room.mesh)
+    dark = replace(splat, sh=splat.sh * np.float32(0.8) - np.float32(0.3))
+    plain, darker, inverted = (
+        check_views(s, caster, posed.held_out[:1], folder, 160)[0] for s in (splat, dark, replace(splat, sh=-splat.sh))
+    )
+    assert darker.psnr < plain.psnr - 3
+    assert darker.fitted_psnr == pytest.approx(plain.fitted_psnr, abs=0.5)
+    assert darker.fitted_psnr > darker.psnr + 3
+    assert plain.fitted_psnr >= plain.psnr
+    moved = replace(splat, means=splat.means + np.float32(0.1))
+    assert check_views(moved, caster, posed.held_out[:1], folder, 160)[0].fitted_psnr < plain.fitted_psnr - 1
+    assert inverted.fitted_psnr > inverted.psnr
 
 
 def test_thresholds_can_be_overruled_and_it_shows():

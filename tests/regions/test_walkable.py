@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh
+from pipeline.mesh import masks
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.walkable import WalkableGrid, find_walkable
 from tests.mesh.scenes import box, built, grid_floor, room, track, without
+from tests.paths import HALL_TRUTH
 
 PARAMS = RegionsParams()
 
@@ -71,15 +74,90 @@ def test_steps_are_walkable_but_not_drivable():
 
 
 def test_the_reconstruction_agrees_with_the_exact_room():
-    """Over 93 % of the cells alike, 99 % of the heights within 1 cm (the steps' edges are rounded)."""
+    """But for the rim's cells, whose walls lie on their edges: 99 % of cells alike, of heights 99 % within 5 mm."""
     rebuilt = find_walkable(built().collision, track(), PARAMS, np.random.default_rng(0))
-    i, j = np.nonzero(exact().walkable)
+    inside = exact().walkable
+    rim = masks.grown(inside) & masks.grown(~inside)
+    i, j = np.nonzero(~rim)
     xy = exact().origin + (np.stack([i, j], 1) + 0.5) * PARAMS.cell
-    a, b = np.floor((xy - rebuilt.origin) / PARAMS.cell).astype(int).T
-    union = exact().walkable.sum() + rebuilt.walkable.sum() - rebuilt.walkable[a, b].sum()
-    assert rebuilt.walkable[a, b].sum() / union > 0.93
-    both = rebuilt.walkable[a, b]
-    assert np.percentile(np.abs(rebuilt.height[a, b][both] - exact().height[i, j][both]), 99) < 0.01
+    a, b = np.clip(np.floor((xy - rebuilt.origin) / PARAMS.cell).astype(int), 0, np.array(rebuilt.walkable.shape) - 1).T
+    assert (rebuilt.walkable[a, b] == inside[i, j]).mean() > 0.99
+    both = rebuilt.walkable[a, b] & inside[i, j]
+    assert np.percentile(np.abs(rebuilt.height[a, b] - exact().height[i, j])[both], 99) < 0.005
+
+
+@cache
+def hall() -> WalkableGrid:
+    """The exact sample hall under its exact camera track."""
+    with np.load(HALL_TRUTH / "mesh.npz", allow_pickle=False) as data:
+        mesh = Mesh.from_arrays(data["vertices"], data["triangles"])
+    frames = json.loads((HALL_TRUTH / "poses.json").read_text())["frames"].values()
+    walk = np.array([np.array(frame["world_from_camera"])[:3, 3] for frame in frames])
+    return find_walkable(mesh, walk, PARAMS, np.random.default_rng(0))
+
+
+def test_floor_stairs_and_platform_of_the_hall():
+    """As regions.json says: at their heights, walkable in their middles; the stairs' lower half too."""
+    truth = json.loads((HALL_TRUTH / "regions.json").read_text())
+    levels = [*truth["stairs"]["treads"], truth["platform"]]
+    for level in levels:
+        x, y = level["x"][1] - 0.14, 1.8
+        assert at(hall(), hall().height, x, y) == pytest.approx(level["z"], abs=0.005)
+        assert at(hall(), hall().walkable, x, y)
+        assert not at(hall(), hall().drivable, x, y)
+    assert at(hall(), hall().drivable, *truth["yellow_patch"]["centre"][:2])
+    assert at(hall(), hall().walkable, *np.mean([truth["table"]["x"], truth["table"]["y"]], 1))
+    for name, thing in truth["boxes"].items():
+        if thing["bottom_z"] == 0:
+            assert not at(hall(), hall().walkable, thing["centre_x"], thing["centre_y"]), name
+    for thing in (truth["pillar"], truth["bench"], truth["shelf"]):
+        assert not at(hall(), hall().walkable, np.mean(thing["x"]), np.mean(thing["y"]))
+
+
+def test_the_platform_of_the_hall_ends_at_its_edge():
+    """Its side drops 85 cm: the robot keeps its radius from there."""
+    truth = json.loads((HALL_TRUTH / "regions.json").read_text())["platform"]
+    x, edge = truth["x"][1] - 0.3, truth["y"][0]
+    assert not at(hall(), hall().walkable, x, edge + 0.15)
+    assert at(hall(), hall().walkable, x, edge + 0.4)
+
+
+def test_a_low_front_without_a_top_is_an_obstacle():
+    """A sheet of 12 cm that leads up to nothing: bodies behind it would be thrown out of its back."""
+    fence = box((1.5, 1.0, 0.0), (1.51, 2.0, 0.12))
+    fenced = grid_floor((0, 0), (3, 3)).joined(fence.with_faces(fence.face_normals()[:, 2] < 0.5))
+    path = np.array([[0.6, 0.6, 1.2], [2.4, 0.6, 1.2]])
+    grid = find_walkable(fenced, path, PARAMS, np.random.default_rng(0))
+    assert not at(grid, grid.walkable, 1.35, 1.5) and not at(grid, grid.walkable, 1.65, 1.5)
+    assert at(grid, grid.walkable, 1.1, 1.5) and at(grid, grid.walkable, 1.9, 1.5)
+
+
+def test_a_leaning_step_front_is_no_gap():
+    """Stairs whose fronts lean by a cell's width are climbed all the same."""
+    profile = np.array([(3.0, 0.0), (1.5, 0.0), (1.45, 0.17), (1.2, 0.17), (1.15, 0.34), (0.0, 0.34)])
+    corners = np.array([(x, y, z) for x, z in profile for y in (0.0, 2.0)])
+    triangles = [(2 * k + a, 2 * k + b, 2 * k + c) for k in range(5) for a, b, c in ((0, 1, 3), (0, 3, 2))]
+    stairs = Mesh.from_arrays(corners, np.array(triangles))
+    assert (stairs.face_normals()[:, 2] > 0).all()
+    grid = find_walkable(stairs, np.array([[2.0, 1.0, 1.2], [2.4, 1.0, 1.2]]), PARAMS, np.random.default_rng(0))
+    assert at(grid, grid.walkable, 0.8, 1.0)
+    assert at(grid, grid.height, 0.8, 1.0) == pytest.approx(0.34, abs=0.01)
+
+
+def test_a_drop_keeps_the_robot_away():
+    """A floor 60 cm above another one, reached over stairs elsewhere, ends at its edge like at a hole."""
+    profile = [(0.0, 0.0), (1.0, 0.0), (1.0, 0.15), (1.3, 0.15), (1.3, 0.3), (1.6, 0.3), (1.6, 0.45), (3.0, 0.45)]
+    parts = grid_floor((0, 0), (1, 4)).joined(grid_floor((0, 2), (3, 4)))
+    for (low, z), (high, _) in zip(profile[1::2], profile[2::2], strict=False):
+        parts = parts.joined(grid_floor((low, 0), (high, 2), z=z)) if z else parts
+    for (x, z), (_, top) in zip(profile[1::2], profile[2::2], strict=False):
+        parts = parts.joined(box((x, 0.0, z), (x + 0.001, 2.0, top)))
+    parts = parts.joined(grid_floor((1.6, 0), (3, 2), z=0.45)).joined(grid_floor((1.0, 0), (1.3, 2), z=0.15))
+    parts = parts.joined(grid_floor((1.3, 0), (1.6, 2), z=0.3))
+    grid = find_walkable(parts, np.array([[0.5, 1.0, 1.2], [0.5, 1.5, 1.2]]), PARAMS, np.random.default_rng(0))
+    assert at(grid, grid.walkable, 2.3, 1.0)
+    assert at(grid, grid.height, 2.3, 1.0) == pytest.approx(0.45)
+    assert not at(grid, grid.walkable, 2.3, 1.85)
 
 
 def test_guessed_floor_is_marked():

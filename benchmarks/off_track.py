@@ -1,0 +1,224 @@
+"""How good the splat's pictures are where the phone never was: the hall at robot height, against the truth.
+
+python benchmarks/off_track.py BUNDLE              a bundle of the hall
+python benchmarks/off_track.py SPLAT.ply --poses DIR --align DIR [--coverage DIR]
+                                                   a splat beside the results of these stages
+python benchmarks/off_track.py ... --pictures DIR  truth beside picture and difference, as PNG
+python benchmarks/off_track.py BUNDLE --write      write the section of docs/benchmarks.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from benchmarks.truth import TRUTH, truth_from_poses  # noqa: E402
+from pipeline import Bundle  # noqa: E402
+from pipeline.align.alignment import load_world_scene  # noqa: E402
+from pipeline.coverage.map import CoverageMap  # noqa: E402
+from pipeline.coverage.prediction import TRUSTED  # noqa: E402
+from pipeline.geometry import Camera, Gaussians, Pose, Similarity  # noqa: E402
+from pipeline.splat.loss import psnr  # noqa: E402
+from pipeline.splat.ply import load_splat  # noqa: E402
+from pipeline.splat.raster import render  # noqa: E402
+
+
+@dataclass(frozen=True, eq=False)
+class OffTrackPicture:
+    """One picture at robot height.
+
+    Attributes:
+        name: Of the true picture.
+        world_from_camera: In the splat's world.
+        truth: (H, W, 3) uint8.
+        rendered: (H, W, 3) uint8, at the truth's size.
+        psnr: [dB].
+        psnr_averaged: The same, rendered at twice the size and averaged, as a camera's pixels do [dB].
+        trust: 0..1 by the coverage map, from the place on the floor and the heading; None without a map.
+    """
+
+    name: str
+    world_from_camera: Pose
+    truth: NDArray[np.uint8]
+    rendered: NDArray[np.uint8]
+    psnr: float
+    psnr_averaged: float
+    trust: float | None
+
+
+@dataclass(frozen=True)
+class OffTrackFigures:
+    """Figures over all pictures, and over those that the coverage map trusts (None without a map or such pictures).
+
+    Attributes:
+        mean: [dB].
+        worst: [dB].
+        mean_averaged: Rendered at twice the size and averaged [dB].
+        trusted: How many.
+        trusted_mean: [dB].
+        trusted_worst: [dB].
+        rank: Spearman's correlation of trust and PSNR.
+    """
+
+    mean: float
+    worst: float
+    mean_averaged: float
+    trusted: int
+    trusted_mean: float | None
+    trusted_worst: float | None
+    rank: float | None
+
+
+def off_track_cameras(truth_from_world: Similarity) -> list[tuple[str, Camera, Pose]]:
+    """Name, camera and pose in the splat's world of the 24 true pictures."""
+    frames = json.loads((TRUTH / "off_track.json").read_text())["frames"]
+    world_from_truth = truth_from_world.inverse()
+    return [
+        (name, Camera.from_json(frame), world_from_truth.apply_pose(Pose.from_matrix(frame["world_from_camera"])))
+        for name, frame in sorted(frames.items())
+    ]
+
+
+def off_track_pictures(
+    splat: Gaussians, poses: Mapping[str, Pose], coverage: CoverageMap | None = None
+) -> list[OffTrackPicture]:
+    """Render the splat beside every true picture.
+
+    Args:
+        splat: In its world [m].
+        poses: World-from-camera of the hall's photos by name, in the same world: they tie it to the truth's.
+        coverage: The bundle's map, or None.
+    """
+    pictures = []
+    for name, camera, world_from_camera in off_track_cameras(truth_from_poses(poses)[0]):
+        truth = np.asarray(cv2.imread(str(TRUTH / "off_track" / name), cv2.IMREAD_COLOR_RGB), np.uint8)
+        reference = truth.astype(np.float32) / 255
+        picture = render(splat, camera, world_from_camera).rgb.clip(0, 1)
+        large = render(splat, camera.resized(2 * camera.width, 2 * camera.height), world_from_camera).rgb.clip(0, 1)
+        averaged = large.reshape(camera.height, 2, camera.width, 2, 3).mean((1, 3)).astype(np.float32)
+        trust = None
+        if coverage is not None:
+            ahead = world_from_camera.rotation[:, 2]
+            place = world_from_camera.translation - np.array([0, 0, coverage.camera_height])
+            trust = float(coverage.trust(place, np.arctan2(ahead[1], ahead[0]))[0])
+        pictures.append(
+            OffTrackPicture(
+                name,
+                world_from_camera,
+                truth,
+                (picture * 255).round().astype(np.uint8),
+                float(psnr(picture, reference)),
+                float(psnr(averaged, reference)),
+                trust,
+            )
+        )
+    return pictures
+
+
+def off_track_figures(pictures: Sequence[OffTrackPicture]) -> OffTrackFigures:
+    """Sum the pictures up."""
+    figures = np.array([picture.psnr for picture in pictures])
+    trust = np.array([np.nan if picture.trust is None else picture.trust for picture in pictures])
+    chosen = figures[trust >= TRUSTED]
+    return OffTrackFigures(
+        mean=float(figures.mean()),
+        worst=float(figures.min()),
+        mean_averaged=float(np.mean([picture.psnr_averaged for picture in pictures])),
+        trusted=len(chosen),
+        trusted_mean=float(chosen.mean()) if len(chosen) else None,
+        trusted_worst=float(chosen.min()) if len(chosen) else None,
+        rank=None if np.isnan(trust).any() else float(np.corrcoef(rankdata(trust), rankdata(figures))[0, 1]),
+    )
+
+
+def off_track_rows(full: OffTrackFigures, sim: OffTrackFigures | None) -> list[Row]:
+    """Rows of the benchmark page."""
+    rows = [
+        Row("mean PSNR of 24 pictures", full.mean, "dB", ">=", 26.5),
+        Row("worst of them", full.worst, "dB"),
+        Row("mean, rendered at twice the size and averaged", full.mean_averaged, "dB"),
+    ]
+    if sim is not None:
+        rows += [Row("mean, `sim` level", sim.mean, "dB"), Row("worst, `sim` level", sim.worst, "dB")]
+    if full.rank is not None:
+        rows += [
+            Row("pictures that the coverage map trusts", full.trusted, "", ">=", 12),
+            Row("their mean", full.trusted_mean or 0.0, "dB", ">=", 27.5),
+            Row("worst of them", full.trusted_worst or 0.0, "dB", ">=", 23),
+            Row("rank correlation of trust and PSNR", full.rank, ""),
+        ]
+    return rows
+
+
+def label(picture: OffTrackPicture) -> str:
+    """Name, figure and trust of a picture."""
+    trust = "" if picture.trust is None else f", trust {picture.trust:.2f}"
+    return f"{picture.name} {picture.psnr:.1f} dB{trust}"
+
+
+def write_pictures(pictures: Sequence[OffTrackPicture], folder: Path) -> None:
+    """Truth, picture and four times their difference side by side; one PNG each, and all from worst to best."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for picture in sorted(pictures, key=lambda picture: picture.psnr):
+        apart = np.abs(picture.truth.astype(np.float32) - picture.rendered) * 4
+        row = np.concatenate([picture.truth, picture.rendered, apart.clip(0, 255).astype(np.uint8)], 1)
+        row = np.ascontiguousarray(np.pad(row, ((16, 4), (0, 8), (0, 0)), constant_values=255))
+        cv2.putText(row, label(picture), (2, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.imwrite(str(folder / f"{Path(picture.name).stem}.png"), row[..., ::-1])
+        rows.append(row)
+    half = (len(rows) + 1) // 2
+    rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
+    sheet = np.concatenate([np.concatenate(rows[:half], 0), np.concatenate(rows[half:], 0)], 1)
+    cv2.imwrite(str(folder / "all.png"), sheet[..., ::-1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", type=Path, help="a bundle's folder, or a splat in PLY with --poses and --align")
+    parser.add_argument("--poses", type=Path, metavar="DIR", help="result of the poses stage")
+    parser.add_argument("--align", type=Path, metavar="DIR", help="result of the align stage")
+    parser.add_argument("--coverage", type=Path, metavar="DIR", help="result of the coverage stage")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write truth beside rendering there")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    options = parser.parse_args()
+    sim = None
+    if options.what.is_dir():
+        bundle = Bundle.open(options.what)
+        splat, coverage = bundle.splat(), bundle.coverage
+        poses = {camera.name: camera.world_from_camera for camera in bundle.cameras}
+        sim = off_track_figures(off_track_pictures(bundle.splat("sim"), poses))
+    elif options.poses and options.align:
+        splat, scene = load_splat(options.what), load_world_scene(options.poses, options.align)
+        poses = {view.name: view.world_from_camera for view in scene.views}
+        coverage = CoverageMap.load(options.coverage) if options.coverage else None
+    else:
+        parser.error("a splat needs --poses and --align")
+    pictures = off_track_pictures(splat, poses, coverage)
+    print("\n".join(label(picture) for picture in sorted(pictures, key=lambda picture: picture.psnr)))
+    rows = off_track_rows(off_track_figures(pictures), sim)
+    text = "The sample from 0.3 m above the floor, at least 0.15 m off the walk, in all directions, at 160x120."
+    page = section("Off the track", "python benchmarks/off_track.py BUNDLE --write", text, rows)
+    print(page)
+    if options.write:
+        update_page({"Off the track": page})
+    if options.pictures:
+        write_pictures(pictures, options.pictures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How much the splat's pictures can be trusted, by place and direction."""

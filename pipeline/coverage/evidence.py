@@ -1,0 +1,279 @@
+"""What the photos say of a surface: the best photo of every point, from wherever it is looked at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+from pipeline.mesh.rays import RayCaster
+from pipeline.poses.scene import View, read_image, read_mask
+from pipeline.progress import track
+from pipeline.splat.raster import render
+
+Float = NDArray[np.float32]
+
+PHOTO_SIDE = 320
+"""Long side of the finest photos compared with [px]: twice a robot camera's, so that nothing it sees is missing."""
+LN_2 = math.log(2)
+DEPTH_SIDE = 160
+"""Long side of the depth buffers that tell what a photo sees [px]."""
+MASKED = -1.0
+"""Depth of pixels that show something which isn't part of the scene."""
+EXPOSURE_SIDE, MAX_GAIN = 80, 2.0
+"""Long side of the pictures whose brightness is compared [px], and the most that a photo's is changed."""
+TOLERANCE, RELATIVE_TOLERANCE = 0.03, 0.03
+"""A photo sees what is at most this far behind its depth buffer [m], and as a share of the depth."""
+LEAST_COSINE = 0.05
+"""Surfaces seen at a more grazing angle (87 degrees) show nothing."""
+NEAREST = 0.05
+"""[m] in front of a photo's camera."""
+RESOLUTION_WEIGHT = 0.3
+"""Radians of angle that count like a photo of half the resolution."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The training photos, and the mesh that tells which of them sees what.
+
+    Attributes:
+        caster: The mesh in the world frame.
+        normals: (F, 3) float32, of its triangles.
+        camera_from_world: (V, 3, 4) float32.
+        intrinsics: (V, 6) float32: fx, fy, cx, cy [px], width, height of the photos' finest level.
+        photos: Whole, half and quarter size, (V, H, W, 3) uint8; padded where sizes differ.
+        depth: (V, h, w) float32, the mesh's depth in every photo at a fixed fraction of the finest level; 0 = nothing,
+            below 0 where the photo is masked.
+        mean_color: (3,) float64, of all photos, 0..1.
+        color_variance: Of all photos' pixels about it, mean over the channels.
+    """
+
+    caster: RayCaster
+    normals: Float
+    camera_from_world: Float
+    intrinsics: Float
+    photos: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+    depth: Float
+    mean_color: NDArray[np.float64]
+    color_variance: float
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceColors:
+    """What the photos say of rays.
+
+    Attributes:
+        rgb: (N, 3) float32, 0..1; meaningless where nothing was seen.
+        seen: (N,) bool, some photo sees the place that the ray hits.
+    """
+
+    rgb: Float
+    seen: NDArray[np.bool_]
+
+
+def gather_evidence(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Gaussians) -> Evidence:
+    """Load the photos, bring them to the splat's exposure, and cast the mesh into each.
+
+    Args:
+        views: Training views in the world frame.
+        poses_folder: Where their pictures lie.
+        mesh: In the world frame.
+        splat: In the world frame; C-contiguous float32.
+
+    Raises:
+        ValueError: Without a view.
+    """
+    if not views:
+        raise ValueError("coverage needs at least one training view, got none")
+    caster = RayCaster(mesh)
+    cameras = [_at_side(view.camera, PHOTO_SIDE) for view in views]
+    width, height = (
+        4 * math.ceil(max(sides) / 4) for sides in zip(*((c.width, c.height) for c in cameras), strict=True)
+    )
+    finest = np.zeros((len(views), height, width, 3), np.uint8)
+    ratio = DEPTH_SIDE / PHOTO_SIDE
+    depth = np.zeros((len(views), round(height * ratio), round(width * ratio)), np.float32)
+    total, squares, pixels = np.zeros(3), 0.0, 0
+    for index, (view, camera) in enumerate(track(list(zip(views, cameras, strict=True)), "coverage: photos")):
+        photo = read_image(poses_folder, view, (camera.width, camera.height))
+        photo = (photo * _gain(photo, splat, view)).clip(0, 255).round().astype(np.uint8)
+        finest[index, : camera.height, : camera.width] = photo
+        values = photo.reshape(-1, 3) / 255.0
+        total, squares, pixels = total + values.sum(0), squares + float((values**2).sum()), pixels + len(values)
+        small = camera.resized(round(camera.width * ratio), round(camera.height * ratio))
+        surface = _cast_depth(caster, small, view.world_from_camera)
+        counts = read_mask(poses_folder, view, (small.width, small.height))
+        depth[index, : small.height, : small.width] = surface if counts is None else np.where(counts, surface, MASKED)
+    mean, half = total / pixels, _halved(finest)
+    matrices = [view.world_from_camera.inverse().matrix[:3] for view in views]
+    return Evidence(
+        caster,
+        mesh.face_normals().astype(np.float32),
+        np.array(matrices, np.float32),
+        np.array([[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in cameras], np.float32),
+        (finest, half, _halved(half)),
+        depth,
+        mean,
+        squares / pixels / 3 - float((mean**2).mean()),
+    )
+
+
+def surface_colors(
+    evidence: Evidence,
+    origin: NDArray[np.floating],
+    directions: NDArray[np.floating],
+    pixel: float,
+    beyond: NDArray[np.floating],
+) -> SurfaceColors:
+    """The colour of what rays hit, from the photo that shows it best at that angle and resolution.
+
+    A surface shows its front only: what a ray meets from behind is not seen.
+
+    Source: C. Buehler et al., Unstructured Lumigraph Rendering, SIGGRAPH 2001, section 3 (penalties for angle,
+    resolution and visibility); of their blend only the best photo is taken, which keeps its sharpness.
+
+    Args:
+        evidence: The photos.
+        origin: (3,) where the rays start [m].
+        directions: (N, 3), of any length.
+        pixel: Angle between neighbouring rays [rad]: finer detail of the photos is averaged.
+        beyond: (N,) where rays end that meet no mesh, in lengths of their direction; 0 where nothing is known.
+    """
+    hits = evidence.caster.cast(np.broadcast_to(origin, directions.shape), directions)
+    distance = np.where(hits.hit, hits.distance, beyond)[:, None]
+    length = np.linalg.norm(directions, axis=1, keepdims=True)
+    unit = (directions / length).astype(np.float32)
+    rgb, seen = np.zeros((len(unit), 3), np.float32), np.zeros(len(unit), np.bool_)
+    _look_up(
+        (origin + directions * distance).astype(np.float32),
+        np.where(hits.hit[:, None], evidence.normals[hits.triangle], -unit),
+        unit,
+        (distance * length * pixel)[:, 0].astype(np.float32),
+        hits.hit,
+        evidence.camera_from_world,
+        evidence.intrinsics,
+        evidence.depth,
+        *evidence.photos,
+        rgb,
+        seen,
+    )
+    return SurfaceColors(rgb, seen)
+
+
+def _at_side(camera: Camera, side: int) -> Camera:
+    factor = side / max(camera.width, camera.height)
+    return camera.resized(round(camera.width * factor), round(camera.height * factor))
+
+
+def _gain(photo: NDArray[np.uint8], splat: Gaussians, view: View) -> NDArray[np.float64]:
+    """What each channel (3,) of a photo must be multiplied with to be as bright as the splat: its exposure undone."""
+    camera = _at_side(view.camera, EXPOSURE_SIDE)
+    shown = render(splat, camera, view.world_from_camera)
+    small = cv2.resize(photo, (camera.width, camera.height), interpolation=cv2.INTER_AREA) / 255.0
+    opaque = shown.alpha > 0.5
+    fitted = (shown.rgb * small)[opaque].sum(0) / np.maximum((small**2)[opaque].sum(0), 1e-6)
+    return np.clip(fitted, 1 / MAX_GAIN, MAX_GAIN) if opaque.mean() > 0.5 else np.ones(3)
+
+
+def _cast_depth(caster: RayCaster, camera: Camera, world_from_camera: Pose) -> Float:
+    directions = world_from_camera.rotate(camera.rays()).reshape(-1, 3)  # z = 1: the distance is the depth
+    distance = caster.cast(np.broadcast_to(world_from_camera.translation, directions.shape), directions).distance
+    return np.where(np.isfinite(distance), distance, 0).reshape(camera.height, camera.width).astype(np.float32)
+
+
+def _halved(photos: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    size = (photos.shape[2] // 2, photos.shape[1] // 2)
+    return np.stack([cv2.resize(photo, size, interpolation=cv2.INTER_AREA) for photo in photos]).astype(np.uint8)
+
+
+@njit(nogil=True, error_model="numpy", cache=True, parallel=True)
+def _look_up(
+    points: Float,
+    normals: Float,
+    directions: Float,
+    footprints: Float,
+    hit: NDArray[np.bool_],
+    camera_from_world: Float,
+    intrinsics: Float,
+    depth: Float,
+    whole: NDArray[np.uint8],
+    half: NDArray[np.uint8],
+    quarter: NDArray[np.uint8],
+    rgb: Float,
+    seen: NDArray[np.bool_],
+) -> None:
+    """Colour of every point (N) from its best photo; see `surface_colors`.
+
+    Footprints (N) are the widths of the rays [m], 0 where there is no point.
+    """
+    ratio = depth.shape[2] / whole.shape[2]
+    for n in prange(points.shape[0]):
+        if footprints[n] <= 0:
+            continue
+        px, py, pz = points[n, 0], points[n, 1], points[n, 2]
+        here = -(normals[n, 0] * directions[n, 0] + normals[n, 1] * directions[n, 1] + normals[n, 2] * directions[n, 2])
+        if here <= 0:
+            continue
+        own = footprints[n] / math.sqrt(max(here, LEAST_COSINE))
+        best, best_u, best_v, best_pixel, chosen = np.inf, 0.0, 0.0, 1.0, -1
+        for view in range(camera_from_world.shape[0]):
+            m = camera_from_world[view]
+            z = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + m[2, 3]
+            if z < NEAREST:
+                continue
+            x = m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz + m[0, 3]
+            y = m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz + m[1, 3]
+            u = intrinsics[view, 0] * x / z + intrinsics[view, 2]
+            v = intrinsics[view, 1] * y / z + intrinsics[view, 3]
+            if u < 1 or v < 1 or u >= intrinsics[view, 4] - 1 or v >= intrinsics[view, 5] - 1:
+                continue
+            surface = depth[view, int(v * ratio), int(u * ratio)]
+            if surface == 0 and not hit[n]:
+                surface = np.float32(np.inf)  # nothing is in front of what lies beyond the mesh
+            if surface <= 0 or z > surface + TOLERANCE + RELATIVE_TOLERANCE * z:
+                continue
+            # the ray from the photo to the point, in the world
+            dx = m[0, 0] * x + m[1, 0] * y + m[2, 0] * z
+            dy = m[0, 1] * x + m[1, 1] * y + m[2, 1] * z
+            dz = m[0, 2] * x + m[1, 2] * y + m[2, 2] * z
+            length = math.sqrt(x * x + y * y + z * z)
+            cosine = -(dx * normals[n, 0] + dy * normals[n, 1] + dz * normals[n, 2]) / length
+            if cosine < LEAST_COSINE:
+                continue
+            along = (dx * directions[n, 0] + dy * directions[n, 1] + dz * directions[n, 2]) / length
+            angle = math.acos(min(max(along, -1.0), 1.0))
+            pixel = z / intrinsics[view, 0]
+            coarser = math.log(pixel / math.sqrt(cosine) / own) / LN_2
+            penalty = angle + RESOLUTION_WEIGHT * max(coarser, 0.0)
+            if penalty < best:
+                best, best_u, best_v, best_pixel, chosen = penalty, u, v, pixel, view
+        if chosen < 0:
+            continue
+        level = math.log(footprints[n] / best_pixel) / LN_2
+        if level < 0.5:
+            _sample(whole[chosen], best_u, best_v, rgb[n])
+        elif level < 1.5:
+            _sample(half[chosen], best_u / 2, best_v / 2, rgb[n])
+        else:
+            _sample(quarter[chosen], best_u / 4, best_v / 4, rgb[n])
+        seen[n] = True
+
+
+@njit(nogil=True, error_model="numpy", cache=True, inline="always")
+def _sample(photo: NDArray[np.uint8], u: float, v: float, rgb: Float) -> None:
+    """Bilinear colour 0..1 at a pixel position (centres at +0.5)."""
+    x = min(max(u - 0.5, 0.0), photo.shape[1] - 1.001)
+    y = min(max(v - 0.5, 0.0), photo.shape[0] - 1.001)
+    column, row = int(x), int(y)
+    a, b = x - column, y - row
+    for channel in range(3):
+        top = (1 - a) * photo[row, column, channel] + a * photo[row, column + 1, channel]
+        bottom = (1 - a) * photo[row + 1, column, channel] + a * photo[row + 1, column + 1, channel]
+        rgb[channel] = ((1 - b) * top + b * bottom) / 255

@@ -1,0 +1,125 @@
+"""The coverage map: how much a robot's pictures can be trusted, by where it stands and where it looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import KDTree
+
+from pipeline.coverage.prediction import trust_of
+
+COVERAGE_FILE = "coverage.npz"
+REACH = 1.5
+"""A place speaks for what lies within so many cells of it, across the floor."""
+LEVEL = 0.4
+"""And at most so much higher or lower [m]."""
+NEIGHBOURS = 4
+EVERYTHING_WRONG = 1.0
+"""Mean squared error where nothing is known: no picture is worse."""
+
+
+@dataclass(frozen=True, eq=False)
+class CoverageMap:
+    """Expected errors of the splat's pictures, from places on the floor, all round.
+
+    A picture is known by the slices of the horizon that it spans; slice k is centred on the heading 2 pi k / headings
+    and as wide as the distance to the next.
+
+    Attributes:
+        positions: (P, 3) float32, places on the floor [m, world frame].
+        errors: (P, headings) float32, expected mean squared difference from the truth, colours 0..1.
+        cell: Distance between places [m].
+        camera_height: Of the camera over the floor [m].
+        field_of_view: Of the camera, across [rad].
+    """
+
+    positions: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    cell: float
+    camera_height: float
+    field_of_view: float
+
+    @property
+    def headings(self) -> NDArray[np.float64]:
+        """The slices' middles about +Z, 0 along +X [rad]."""
+        return np.arange(self.errors.shape[1]) * 2 * np.pi / self.errors.shape[1]
+
+    def trust(self, positions: ArrayLike, headings: ArrayLike) -> NDArray[np.float64]:
+        """How much the pictures of robots can be trusted, 0..1; 0 where the map says nothing.
+
+        Args:
+            positions: (N, 3) or (3,), where they stand on the floor [m].
+            headings: (N,) or one, where they look, about +Z [rad].
+        """
+        places = np.asarray(positions, np.float64).reshape(-1, 3)
+        looks = np.broadcast_to(np.asarray(headings, np.float64).reshape(-1), len(places))
+        errors = (self._nearby(places) * slice_weights(looks, self.headings, self.field_of_view)).sum(1)
+        return trust_of(errors)
+
+    def heading_trust(self, positions: ArrayLike) -> NDArray[np.float64]:
+        """Trust (N, headings) of places (N, 3) [m] for every heading of the map."""
+        nearby = self._nearby(np.asarray(positions, np.float64).reshape(-1, 3))
+        return trust_of(nearby @ slice_weights(self.headings, self.headings, self.field_of_view).T)
+
+    def _nearby(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Errors (N, headings) at places, from the nearest of the map's, the nearer the more.
+
+        Source of the weights: R. Franke, G. Nielson, Smooth interpolation of large sets of scattered data, IJNME 1980.
+        """
+        errors = np.full((len(places), self.errors.shape[1]), EVERYTHING_WRONG)
+        if not len(self.positions) or not len(places):
+            return errors
+        squeeze = np.array([1, 1, REACH * self.cell / LEVEL])  # heights count by their own reach
+        count = min(NEIGHBOURS, len(self.positions))
+        distance, index = KDTree(self.positions * squeeze).query(
+            places * squeeze, count, distance_upper_bound=REACH * self.cell
+        )
+        distance, index = distance.reshape(-1, count), index.reshape(-1, count)
+        share = np.clip(distance / (REACH * self.cell), 1e-6, 1)  # of the reach; infinite where nothing is near
+        weight = ((1 - share) / share) ** 2
+        known = weight.sum(1) > 0
+        weight = weight[known] / weight[known].sum(1, keepdims=True)
+        values = self.errors[np.minimum(index[known], len(self.positions) - 1)]
+        errors[known] = np.einsum("nk,nkh->nh", weight, values)
+        return errors
+
+    def save(self, folder: Path) -> None:
+        """Write `coverage.npz`."""
+        with (folder / COVERAGE_FILE).open("wb") as file:
+            np.savez(
+                file,
+                positions=self.positions,
+                errors=self.errors,
+                cell=np.array(self.cell),
+                camera_height=np.array(self.camera_height),
+                field_of_view=np.array(self.field_of_view),
+            )
+
+    @staticmethod
+    def load(folder: Path) -> CoverageMap:
+        """Read what `save` wrote."""
+        with np.load(folder / COVERAGE_FILE, allow_pickle=False) as data:
+            return CoverageMap(
+                data["positions"],
+                data["errors"],
+                float(data["cell"]),
+                float(data["camera_height"]),
+                float(data["field_of_view"]),
+            )
+
+
+def slice_weights(
+    looks: NDArray[np.floating], middles: NDArray[np.floating], field_of_view: float
+) -> NDArray[np.float64]:
+    """Share (N, K) of the picture towards each of (N,) headings that every slice of the horizon fills.
+
+    A pinhole picture has its columns evenly spaced by the tangent, not by the angle.
+    """
+    half_view, half_slice = field_of_view / 2, np.pi / len(middles)
+    offset = (middles[None] - looks[:, None] + np.pi) % (2 * np.pi) - np.pi
+    low = np.clip(offset - half_slice, -half_view, half_view)
+    high = np.clip(offset + half_slice, -half_view, half_view)
+    return (np.tan(high) - np.tan(low)) / (2 * np.tan(half_view))

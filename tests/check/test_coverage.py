@@ -1,0 +1,81 @@
+"""The coverage gate's figure and the picture of the map."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.check.coverage import coverage_picture, measure_coverage
+from pipeline.check.gates import Gates, add_coverage_gate
+from pipeline.coverage.map import CoverageMap
+from pipeline.regions.regions import Regions, RobotPose
+
+
+def floor() -> Regions:
+    """A floor of 4 x 2 m, all of it walkable."""
+    grid = np.ones((40, 20), bool)
+    spawn = RobotPose((2.0, 1.0, 0.0), 0.0, 0.9)
+    return Regions((1.0, 0.0), 0.1, np.zeros((40, 20), np.float32), grid, grid, ~grid, 0.0, (spawn,), ())
+
+
+def half_good() -> CoverageMap:
+    """Places every half metre; along +x (x < 3) or in no direction (beyond) the pictures are good."""
+    x, y = np.meshgrid(np.arange(1.25, 5, 0.5), np.arange(0.25, 2, 0.5), indexing="ij")
+    positions = np.stack([x, y, 0 * x], -1).reshape(-1, 3).astype(np.float32)
+    errors = np.full((len(positions), 4), 0.1, np.float32)
+    errors[positions[:, 0] < 3, 0] = 1e-3
+    return CoverageMap(positions, errors, 0.5, 0.3, np.pi / 2)
+
+
+def test_share_of_places_and_headings():
+    """One of four headings in about half of the places."""
+    measured = measure_coverage(half_good(), floor())
+    assert measured.trusted == pytest.approx(1 / 8, abs=0.02)
+    assert measured.reached == pytest.approx(1 / 2, abs=0.06)
+
+
+def test_without_floor_there_is_nothing_to_measure():
+    """And the gate says that it does not apply."""
+    nowhere = Regions.without_floor(0.1, "no floor")
+    measured = measure_coverage(half_good(), nowhere)
+    assert measured.trusted is None
+    gates = Gates({})
+    add_coverage_gate(gates, nowhere, measured)
+    assert gates.gates[0].passed is None
+
+
+def test_gate_takes_the_share():
+    """Below the threshold it fails."""
+    gates = Gates({})
+    add_coverage_gate(gates, floor(), measure_coverage(half_good(), floor()))
+    gate = gates.gates[0]
+    assert gate.value == pytest.approx(1 / 8, abs=0.02)
+    assert gate.passed is False
+    assert gate.detail["least_trust_of_a_spawn_pose"] == 0.9
+
+
+def test_picture_shows_where_and_in_which_direction():
+    """Green to the right of a good place, red to its left and all round a bad one; +X is right, +Y up."""
+    coverage = half_good()
+    here = np.abs(coverage.positions - np.array([4.25, 1.75, 0])).max(1) < 0.01
+    coverage.errors[here, 1] = 1e-3  # towards +y
+    picture = coverage_picture(coverage, floor()).astype(int)
+    height, width = picture.shape[:2]
+    assert (height, width) == (450, 900)
+
+    def color(x: float, y: float) -> np.ndarray:
+        return picture[round(height - y * 225), round((x - 1) * 225)]
+
+    def green(rgb: np.ndarray) -> bool:
+        return bool(rgb[1] > rgb[0] + 50)
+
+    assert green(color(1.25 + 0.12, 1.75))
+    assert not green(color(1.25 - 0.12, 1.75))
+    assert not green(color(1.25, 1.75 + 0.12))
+    assert not green(color(4.25 + 0.12, 1.25))
+    assert green(color(4.25, 1.75 + 0.12))
+    assert not green(color(4.25, 1.75 - 0.12))
+    blue = (picture[..., 2] > picture[..., 0] + 100).nonzero()
+    assert len(blue[0]) > 50  # the spawn pose at (2, 1), looking right
+    assert 2.0 <= 1 + blue[1].mean() / 225 <= 2.3
+    assert (height - blue[0].mean()) / 225 == pytest.approx(1.0, abs=0.05)

@@ -1,0 +1,50 @@
+"""Levels of detail: each measured against the same photos, the loss against the full one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.check.levels import LEVEL_FILES, measure_levels
+from pipeline.splat.ply import save_splat
+from pipeline.splat.sog import save_sog
+from tests.coverage.scenes import disc_splat
+from tests.synthetic import Room, posed_scene, walk
+
+
+@pytest.fixture(scope="module")
+def splats(room: Room, tmp_path_factory):
+    """A splat stage's folder whose sim level has every fifth Gaussian; poses beside it."""
+    folder, splat = tmp_path_factory.mktemp("splat"), disc_splat(room)
+    save_splat(splat, folder / "splat.ply")
+    save_splat(splat[::5], folder / "sim.ply")
+    save_sog(replace(splat, opacity_logits=splat.opacity_logits), folder / "web.sog")
+    poses = tmp_path_factory.mktemp("poses")
+    return folder, poses, posed_scene(poses, room, walk(9))
+
+
+def test_losses_are_against_the_full_level(splats):
+    """The full level loses nothing, a fifth of it something, the compressed one hardly anything but bytes."""
+    folder, poses, scene = splats
+    levels = measure_levels(folder, scene.held_out, poses, 160)
+    assert list(levels) == list(LEVEL_FILES) == ["full", "sim", "web"]
+    for size in ("small", "training"):
+        assert levels["full"][f"loss_{size}"] == 0
+        assert levels["sim"][f"loss_{size}"] > 1
+        assert abs(levels["web"][f"loss_{size}"]) < 0.2
+        for level in levels.values():
+            assert level[f"psnr_{size}"] + level[f"loss_{size}"] == pytest.approx(
+                levels["full"][f"psnr_{size}"], abs=0.01
+            )
+    assert levels["full"]["gaussians"] == levels["web"]["gaussians"] == 5 * levels["sim"]["gaussians"] == 30_000
+    assert levels["web"]["bytes"] == (folder / "web.sog").stat().st_size < levels["full"]["bytes"] / 2
+
+
+def test_without_held_out_views_nothing_is_claimed(splats):
+    """Sizes are known, pictures aren't."""
+    folder, poses, scene = splats
+    levels = measure_levels(folder, scene.held_out[:0], poses, 160)
+    assert levels["sim"]["gaussians"] == 6000
+    assert {levels[name]["psnr_small"] for name in levels} == {None}
+    assert {levels[name]["loss_training"] for name in levels} == {None}
