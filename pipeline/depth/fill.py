@@ -41,6 +41,12 @@ class Filling:
     relative_sigma: NDArray[np.float32]
 
 
+def flat_pixels(gray: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which pixels (H, W) have no contrast in the window round them."""
+    window = np.ones((WINDOW, WINDOW), np.uint8)
+    return (cv2.dilate(gray, window).astype(np.int16) - cv2.erode(gray, window)) <= FLAT_CONTRAST
+
+
 def fill_flat_patches(gray: NDArray[np.uint8], inverse_depth: NDArray[np.float32]) -> Filling:
     """Guess the unknown pixels of flat patches that lie on one plane as far as they are known.
 
@@ -52,10 +58,8 @@ def fill_flat_patches(gray: NDArray[np.uint8], inverse_depth: NDArray[np.float32
         gray: (H, W) picture.
         inverse_depth: (H, W), 0 = unknown.
     """
-    window = np.ones((WINDOW, WINDOW), np.uint8)
-    flat = (cv2.dilate(gray, window).astype(np.int16) - cv2.erode(gray, window)) <= FLAT_CONTRAST
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(flat.astype(np.uint8), connectivity=4)
-    patches = cv2.dilate(labels.astype(np.float32), window).astype(np.int32)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(flat_pixels(gray).astype(np.uint8), connectivity=4)
+    patches = cv2.dilate(labels.astype(np.float32), np.ones((WINDOW, WINDOW), np.uint8)).astype(np.int32)
     filling = Filling(np.zeros(gray.shape, bool), *(np.zeros(gray.shape, np.float32) for _ in range(4)))
     margin = WINDOW // 2
     for patch in range(1, count):

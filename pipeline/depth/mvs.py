@@ -1,42 +1,42 @@
 """Multi-view stereo on the CPU: one depth map a training view, from the pictures alone.
 
 Pyramid of slanted-plane PatchMatch (patchmatch.py), a pass with a geometric term, then agreement between views
-(consistency.py). Every random number is a hash of the pixel and every view is worked on by one thread, so the result
-does not depend on the number of threads. Hypotheses of all views live in a file-backed buffer: the memory held is the
-pictures', about 7 bytes a pixel and view.
+(stereo_map.py). Every random number is a hash of the pixel and every view is worked on by one thread, so the result
+does not depend on the number of threads. Pictures and hypotheses lie on disk (stereo_store.py): memory holds, for each
+thread, one view and those that it is compared with.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.depth.consistency import average_agreeing
-from pipeline.depth.fill import fill_flat_patches
-from pipeline.depth.maps import DepthMap
-from pipeline.depth.neighbours import Surroundings, surroundings
-from pipeline.depth.normals import plane_normals
-from pipeline.depth.parallel import map_in_order
+from pipeline.depth.consistency import count_agreement
+from pipeline.depth.fill import flat_pixels
+from pipeline.depth.neighbours import MIN_PARALLAX_DEG, Surroundings, surroundings
+from pipeline.depth.parallel import core_count, map_in_order
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import (
-    COST_CAP,
     NARROW_WINDOW,
-    PLANE_CHANNELS,
     WIDE_WINDOW,
     pack_texels,
     random_planes,
     sweep_planes,
     upsample_planes,
 )
-from pipeline.depth.smoothing import fit_local_planes, window_step
-from pipeline.errors import ReconstructionError
+from pipeline.depth.stereo_map import Neighbourhood, StereoDepth, empty_map, finish_map
+from pipeline.depth.stereo_store import StereoStore
+from pipeline.doctor import available_memory
+from pipeline.errors import MachineError, ReconstructionError
 from pipeline.geometry import Camera, Pose
 from pipeline.poses.scene import PosedScene, View, read_image
 from pipeline.progress import bar
@@ -70,64 +70,39 @@ class Pass:
 
 
 PASSES = (
-    Pass(level=2, sweeps=4, amplitude=0.2, propagated=8, perturbed=4, kept_sources=64, window=WIDE_WINDOW),
+    Pass(level=2, sweeps=2, amplitude=0.2, propagated=8, perturbed=4, kept_sources=64, window=WIDE_WINDOW),
+    Pass(level=2, sweeps=2, amplitude=0.05, propagated=8, perturbed=4, kept_sources=5, window=WIDE_WINDOW),
     Pass(level=1, sweeps=2, amplitude=0.04, propagated=5, perturbed=3, kept_sources=4, window=WIDE_WINDOW),
-    Pass(level=0, sweeps=1, amplitude=0.01, propagated=3, perturbed=2, kept_sources=4, window=WIDE_WINDOW),
+    Pass(level=0, sweeps=1, amplitude=0.01, propagated=3, perturbed=1, kept_sources=4, window=NARROW_WINDOW),
 )
 GEOMETRIC_PASS = Pass(
-    0, 1, 0.005, propagated=3, perturbed=2, kept_sources=4, window=NARROW_WINDOW, geometric_weight=0.1
+    0, 1, 0.002, propagated=3, perturbed=1, kept_sources=4, window=NARROW_WINDOW, geometric_weight=0.1
 )
 BEST_VIEWS = 3
-EXTRA_NEIGHBOURS = 2
-"""Neighbours looked at for agreement, beyond those that were matched."""
-RIM, RIM_STEP = 2, 0.05
-"""So many pixels are dropped where a surface ends before one that is farther by more than this share."""
-TOLERANCE, LOOSE_TOLERANCE, LOOSE_SIGMA = np.float32(0.001), np.float32(0.003), np.float32(2)
-"""Smoothing takes depths as one surface within twice their sigma, at least twice this share of the depth. Rough
-surfaces (fur, leaves) only pass the loose one, and are less sure by the factor."""
-MATCH_SIGMA, MATCH_SIGMA_PER_COST, WORST_COST = 0.025, 0.6, 0.15
-"""One sigma of a smoothed match is the first plus the second times the cost, up to the third [px]. Fitted to rooms with
-exact depth. It does not fall with the number of agreeing views: they share pictures, so errors are not independent."""
-SPREAD_SHARE = np.float32(0.25)
-"""How much of the agreeing depths' variance smoothing leaves."""
+MOST_NEIGHBOURS, EXTRA_NEIGHBOURS = 64, 4
+"""How many are ranked; how many are looked at for agreement beyond those that were matched."""
 
+AGREEMENT_STEP, MIN_COMPARED = 6, 50
+"""Consistency of a view is measured on every so-many-th pixel; a neighbour that shares fewer of them says nothing."""
+SUSPICIOUS_SHARE, USUAL_CONSISTENCY = 0.3, 0.2
+"""A view whose consistency is less than the first times its neighbours' has a wrong pose, if theirs is at least the
+second."""
+LITTLE_MEASURED = 0.2
+"""A view with a smaller share of measured pixels is reported: it sees too little texture, or moves too little."""
 
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """All views' pictures at one pyramid level; texels of view i begin at `starts[i]`."""
-
-    cameras: list[Camera]
-    gray: list[NDArray[np.uint8]]
-    texels: NDArray[np.uint32]
-    starts: NDArray[np.int64]
-
-    def layout(self, views: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(S, 3) first texel, width and height of each view."""
-        sizes = [(self.starts[i], self.cameras[i].width, self.cameras[i].height) for i in views]
-        return np.array(sizes, np.int64).reshape(-1, 3)
-
-
-@dataclass(frozen=True, eq=False)
-class StereoDepth:
-    """What stereo found for one view.
-
-    Attributes:
-        depth_map: The map, pixels that no other view confirms dropped.
-        matched: Share of all pixels that had a match of any quality.
-        kept: Share of all pixels that enough other views agree on.
-        guessed: Share of all pixels that were filled in.
-        disagreement: Median relative spread of the agreeing depths.
-    """
-
-    depth_map: DepthMap
-    matched: float
-    kept: float
-    guessed: float
-    disagreement: float
+BYTES_PER_PIXEL, BYTES_PER_SOURCE_PIXEL, BYTES_PER_NATIVE_PIXEL = 230, 10, 8
+"""What one thread needs at once: for its own view, for each view it is compared with, for the picture as it is read."""
+SCRATCH_BYTES_PER_PIXEL = 21
+_MATCHED, _SLOPES, _REFINED, _PICTURE = "matched", "slopes", "refined", "picture"
 
 
 def estimate_depth(
-    scene: PosedScene, poses_folder: Path, params: DepthParams, scratch: Path, threads: int | None = None
+    scene: PosedScene,
+    poses_folder: Path,
+    params: DepthParams,
+    scratch: Path,
+    threads: int | None = None,
+    names: Collection[str] | None = None,
 ) -> Iterator[StereoDepth]:
     """Depth maps of the training views, in order.
 
@@ -135,112 +110,150 @@ def estimate_depth(
         scene: Undistorted pinhole views and the sparse points they share.
         poses_folder: Where the pictures are.
         params: See there.
-        scratch: Folder for a temporary file of 32 bytes a pixel and view.
-        threads: How many; None = all cores. The result does not depend on it.
+        scratch: Folder for temporary files, about 21 bytes a pixel and view. They are removed when all maps were
+            handed out; after a kill the next run with the same arguments goes on with what is there.
+        threads: How many at most; None = all cores. The result does not depend on it.
+        names: Only these views get maps; they are matched with all, and have to agree among themselves.
 
     Raises:
-        ReconstructionError: When the views don't share enough sparse points.
+        MachineError: When there is not enough memory for one view.
+        ReconstructionError: When the views don't share enough sparse points, or were taken from one place.
     """
     view_ids = [i for i, view in enumerate(scene.views) if not view.held_out]
     views = [scene.views[i] for i in view_ids]
-    count = params.source_views + EXTRA_NEIGHBOURS
-    around = surroundings([v.world_from_camera for v in views], scene.points, view_ids, count)
-    matched = [i for i, found in enumerate(around) if found is not None]
-    if len(matched) < 2:
-        raise ReconstructionError(
-            "multi-view stereo needs views that share sparse points",
-            found=f"{len(matched)} of {len(views)} training views share enough of them with another one",
-            remedy="take more pictures with more overlap, or a capture with depth",
-        )
-    stereo = _Stereo(views, around, _build_levels(views, poses_folder, params.image_size), params)
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        shape = (PLANE_CHANNELS, stereo.pixels)
-        first = np.memmap(Path(folder) / "first", np.float32, "w+", shape=shape)
-        second = np.memmap(Path(folder) / "second", np.float32, "w+", shape=shape)
-        with bar(2 * len(matched), "stereo") as shown:
-            for _ in map_in_order(lambda i: stereo.match(i, first), matched, threads):
-                shown.update(1)
-            for _ in map_in_order(lambda i: stereo.refine(i, first, second), matched, threads):
-                shown.update(1)
-        yield from map_in_order(lambda i: stereo.finish(i, second), range(len(views)), threads)
+    wanted = [i for i, view in enumerate(views) if names is None or view.name in names]
+    around = _find_surroundings(scene, views, view_ids, wanted)
+    cameras = [_working_camera(view.camera, params.image_size) for view in views]
+    threads = _affordable_threads(views, cameras, params, threads or core_count(), len(wanted))
+    store = StereoStore(scratch / f"stereo-{_digest(scene, params, names)}")
+    stereo = _Stereo(views, cameras, around, poses_folder, params, store)
+    matched = [i for i in wanted if around[i] is not None]
+    read = sorted({int(j) for i in matched for j in [i, *stereo.sources(i)]})
+    with bar(2 * len(matched), "stereo") as shown:
+        _do(stereo.prepare, [i for i in read if not store.has(_PICTURE, i)], threads)
+        _do(stereo.match, [i for i in matched if not store.has(_MATCHED, i)], threads, shown.update)
+        stereo.judge(matched, threads)
+        _do(stereo.refine, [i for i in matched if not store.has(_REFINED, i)], threads, shown.update)
+    yield from map_in_order(stereo.finish, wanted, threads)
+    store.remove()
+
+
+_WHY = {
+    "empty_views": "share too little with others, or were taken from one place, and have no depth",
+    "little_measured_views": "have little measured depth, for lack of texture or of movement",
+}
+
+
+def stereo_report(results: Iterable[StereoDepth]) -> dict[str, Any]:
+    """What `depth.json` says of stereo; names the views that are worth a look. Maps are not held on to."""
+    per_view, lists = {}, {"suspicious_views": [], "empty_views": [], "little_measured_views": []}
+    for result in results:
+        name = result.depth_map.name
+        values = {k: getattr(result, k) for k in ("matched", "kept", "guessed", "disagreement", "consistency")}
+        per_view[name] = values
+        if result.suspicious:
+            lists["suspicious_views"].append(name)
+        elif not result.matched:
+            lists["empty_views"].append(name)
+        elif result.kept < LITTLE_MEASURED:
+            lists["little_measured_views"].append(name)
+    for kind, why in _WHY.items():
+        if lists[kind]:
+            logger.warning("stereo: %d of %d views %s: %s", len(lists[kind]), len(per_view), why, _some(lists[kind]))
+    return {
+        "kept_share": float(np.mean([values["kept"] for values in per_view.values()])),
+        "guessed_share": float(np.mean([values["guessed"] for values in per_view.values()])),
+        "relative_disagreement": float(np.median([values["disagreement"] for values in per_view.values()])),
+        **lists,
+        "views": per_view,
+    }
 
 
 class _Stereo:
-    """The pictures of all views, and what is done to one view at a time."""
+    """What is done to one view at a time; views are indices into the training views."""
 
     def __init__(
-        self, views: list[View], around: list[Surroundings | None], levels: list[_Level], params: DepthParams
+        self,
+        views: list[View],
+        cameras: list[Camera],
+        around: list[Surroundings | None],
+        poses_folder: Path,
+        params: DepthParams,
+        store: StereoStore,
     ) -> None:
-        self._views, self._around, self._levels, self._params = views, around, levels, params
+        self._views, self._cameras, self._around = views, cameras, around
+        self._poses_folder, self._params, self._store = poses_folder, params, store
+        self._partners: list[int] = []
+        self._consistency: dict[int, float] = {}
+        self._suspicious: set[int] = set()
 
-    @property
-    def pixels(self) -> int:
-        """Pixels of all views together."""
-        return len(self._levels[0].texels)
+    def sources(self, index: int) -> NDArray[np.int64]:
+        """The views that view `index` is matched with."""
+        return self._surroundings(index).neighbours[: self._params.source_views]
 
-    def match(self, index: int, planes: NDArray[np.float32]) -> None:
-        """Match view `index` from coarse to fine and store its hypotheses into `planes` (4, all pixels)."""
-        found = self._surroundings(index)
-        hypotheses = None
+    def prepare(self, index: int) -> None:
+        """Read a view's picture and keep it, grey and as large as it is matched."""
+        camera = self._cameras[index]
+        picture = read_image(self._poses_folder, self._views[index], (camera.width, camera.height))
+        self._store.keep(_PICTURE, index, cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+
+    def match(self, index: int) -> None:
+        """Match a view from coarse to fine."""
+        sources = self.sources(index)
+        pyramids = [self._pyramid(i) for i in (index, *sources)]
+        found, planes = self._surroundings(index), None
         for number, stage in enumerate(PASSES):
-            camera = self._levels[stage.level].cameras[index]
-            if hypotheses is None:
-                hypotheses = random_planes(camera.height, camera.width, _intrinsics(camera), found.inverse_depth, index)
+            camera = _at_level(self._cameras[index], stage.level)
+            if planes is None:
+                planes = random_planes(camera.height, camera.width, _intrinsics(camera), found.inverse_depth, index)
             else:
-                hypotheses = upsample_planes(hypotheses, camera.height, camera.width)
-            self._sweep(index, stage, hypotheses, stream=16 * (number + 1))
-        self._store(index, planes, hypotheses)
+                planes = upsample_planes(planes, camera.height, camera.width)
+            pictures = [pyramid[stage.level] for pyramid in pyramids]
+            self._sweep(index, sources, stage, planes, pictures, stream=16 * (number + 1))
+        if planes is not None:
+            self._store.keep(_SLOPES, index, planes[1:3])
+            self._store.keep(_MATCHED, index, planes[0])
 
-    def refine(self, index: int, planes: NDArray[np.float32], refined: NDArray[np.float32]) -> None:
+    def judge(self, matched: list[int], threads: int) -> None:
+        """Compare all matched views with their neighbours and find those whose pose must be wrong."""
+        self._partners = matched
+        for index, consistency in zip(matched, map_in_order(self._measure_consistency, matched, threads), strict=True):
+            if consistency is not None:
+                self._consistency[index] = consistency
+        for index, consistency in self._consistency.items():
+            others = [self._consistency[j] for j in self._agreeing(index) if j in self._consistency]
+            usual = float(np.median(others)) if len(others) > 1 else 0.0
+            if usual > USUAL_CONSISTENCY and consistency < SUSPICIOUS_SHARE * usual:
+                self._suspicious.add(index)
+                logger.warning(
+                    "view %s agrees with its neighbours in %.0f %% of what they see, they among each other in %.0f %%: "
+                    "its pose must be wrong, other views' depth does not use it",
+                    self._views[index].name, 100 * consistency, 100 * usual,
+                )  # fmt: skip
+
+    def refine(self, index: int) -> None:
         """One more sweep in which agreement with the source views' hypotheses counts as well."""
-        hypotheses = self._fetch(index, planes)
-        inverse_depth = np.asarray(planes[0])
-        self._sweep(index, GEOMETRIC_PASS, hypotheses, stream=16 * (len(PASSES) + 1), inverse_depth=inverse_depth)
-        self._store(index, refined, hypotheses)
+        sources = self._agreeing(index)[: self._params.source_views]
+        w = self._load(_MATCHED, index)
+        planes = np.concatenate([w[None], self._load(_SLOPES, index), np.zeros_like(w)[None]])
+        if len(sources):
+            pictures = [self._load(_PICTURE, i) for i in (index, *sources)]
+            inverse_depth = np.concatenate([self._load(_MATCHED, i).ravel() for i in sources])
+            self._sweep(index, sources, GEOMETRIC_PASS, planes, pictures, 16 * (len(PASSES) + 1), inverse_depth)
+        self._store.keep(_REFINED, index, planes[[0, 3]])
 
-    def finish(self, index: int, planes: NDArray[np.float32]) -> StereoDepth:
-        """Keep what other views agree with and turn it into a depth map."""
-        view, level = self._views[index], self._levels[0]
-        camera = level.cameras[index]
+    def finish(self, index: int) -> StereoDepth:
+        """The depth map of what other views agree with."""
+        view, camera = self._views[index], self._cameras[index]
         if self._around[index] is None:
-            return StereoDepth(_empty_map(view, camera), 0.0, 0.0, 0.0, 0.0)
-        hypotheses = self._fetch(index, planes)
-        w, agreeing, variance, parallax = average_agreeing(
-            hypotheses[0],
-            np.asarray(planes[0]),
-            *self._pairs(index, level, self._surroundings(index).neighbours),
-        )
-        relative_sigma = _relative_sigma(w, hypotheses[3], agreeing, variance, parallax)
-        confirmed = np.where(agreeing >= self._params.min_agreeing, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
-        w, slope_x, slope_y, relative_sigma = _smooth(_drop_rims(confirmed), relative_sigma, camera.fx)
-        kept = w > 0
-        guessed = np.zeros(kept.shape, bool)
-        if self._params.fill:
-            filling = fill_flat_patches(level.gray[index], w)
-            guessed = filling.mask
-            w = np.where(guessed, filling.inverse_depth, w)
-            relative_sigma = np.where(guessed, filling.relative_sigma, relative_sigma)
-            slope_x = np.where(guessed, filling.slope_x, slope_x)
-            slope_y = np.where(guessed, filling.slope_y, slope_y)
-        known = w > 0
-        depth = np.where(known, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
-        depth_map = DepthMap(
-            name=view.name,
-            held_out=False,
-            camera=camera,
-            world_from_camera=view.world_from_camera,
-            depth=depth,
-            sigma=np.where(known, relative_sigma * depth, 0).astype(np.float32),
-            normals=np.where(known[..., None], plane_normals(camera, w, slope_x, slope_y), 0).astype(np.float32),
-            guessed=guessed,
-        )
-        return StereoDepth(
-            depth_map=depth_map,
-            matched=float((hypotheses[3] < COST_CAP).mean()),
-            kept=float(kept.mean()),
-            guessed=float(guessed.mean()),
-            disagreement=float(np.median(np.sqrt(variance[kept]) * depth[kept])) if kept.any() else 0.0,
-        )
+            return empty_map(view, camera)
+        others = self._agreeing(index)
+        inverse_depth, cost = self._load(_REFINED, index)
+        result = finish_map(
+            view, camera, self._load(_PICTURE, index), inverse_depth, cost,
+            self._neighbourhood(index, others, [self._load(_REFINED, i)[0] for i in others]), self._params,
+        )  # fmt: skip
+        return replace(result, consistency=self._consistency.get(index), suspicious=index in self._suspicious)
 
     def _surroundings(self, index: int) -> Surroundings:
         found = self._around[index]
@@ -248,28 +261,47 @@ class _Stereo:
             raise ValueError(f"view {self._views[index].name} shares no points with others and can't be matched")
         return found
 
+    def _agreeing(self, index: int) -> NDArray[np.int64]:
+        """The views that have a say in the depth of view `index`."""
+        neighbours = self._surroundings(index).neighbours
+        usable = [i for i in self._partners if i not in self._suspicious]
+        return neighbours[np.isin(neighbours, usable)][: self._params.source_views + EXTRA_NEIGHBOURS]
+
+    def _measure_consistency(self, index: int) -> float | None:
+        others = self._agreeing(index)
+        if not len(others):
+            return None
+        w = np.where(flat_pixels(self._load(_PICTURE, index)), 0, self._load(_MATCHED, index))
+        found = self._neighbourhood(index, others, [self._load(_MATCHED, i) for i in others])
+        counts = count_agreement(
+            w, AGREEMENT_STEP, found.inverse_depth, found.layout, found.warps, found.back_warps
+        )  # fmt: skip
+        counts = counts[counts[:, 0] >= MIN_COMPARED]
+        return float(np.median(counts[:, 1] / counts[:, 0])) if len(counts) else None
+
     def _sweep(
         self,
         index: int,
+        sources: NDArray[np.int64],
         stage: Pass,
-        hypotheses: NDArray[np.float32],
+        planes: NDArray[np.float32],
+        pictures: list[NDArray[np.uint8]],
         stream: int,
         inverse_depth: NDArray[np.float32] | None = None,
     ) -> None:
-        level = self._levels[stage.level]
-        found = self._surroundings(index)
-        sources, warps, back_warps = self._pairs(index, level, found.neighbours[: self._params.source_views])
+        """Improve `planes` in place; `pictures` are the view's own and the sources', at the pass's level."""
+        layout, warps, back_warps = self._pairs(index, sources, stage.level)
         sweep_planes(
-            hypotheses,
-            level.gray[index],
-            level.texels,
-            sources,
+            planes,
+            pictures[0],
+            np.concatenate([pack_texels(picture) for picture in pictures[1:]]),
+            layout,
             warps,
             back_warps,
             np.zeros(1, np.float32) if inverse_depth is None else inverse_depth,
             np.float32(stage.geometric_weight),
-            _intrinsics(level.cameras[index]),
-            found.inverse_depth,
+            _intrinsics(_at_level(self._cameras[index], stage.level)),
+            self._surroundings(index).inverse_depth,
             stage.window,
             np.float32(stage.amplitude),
             stage.sweeps,
@@ -280,46 +312,121 @@ class _Stereo:
             stream,
         )
 
+    def _neighbourhood(
+        self, index: int, others: NDArray[np.int64], inverse_depths: list[NDArray[np.float32]]
+    ) -> Neighbourhood:
+        flat = np.concatenate([np.zeros(0, np.float32), *(w.ravel() for w in inverse_depths)])
+        return Neighbourhood(flat, *self._pairs(index, others, 0))
+
     def _pairs(
-        self, index: int, level: _Level, others: NDArray[np.int64]
+        self, index: int, others: NDArray[np.int64], level: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-        """Layout of the other views and the warps there and back."""
-        own = level.cameras[index], self._views[index].world_from_camera
-        theirs = [(level.cameras[j], self._views[j].world_from_camera) for j in others]
+        """Layout (S, 3) of the others, one after the other, and the warps (S, 12) there and back."""
+        own = _at_level(self._cameras[index], level), self._views[index].world_from_camera
+        theirs = [(_at_level(self._cameras[j], level), self._views[j].world_from_camera) for j in others]
         there = np.array([pair_warp(*own, *other) for other in theirs], np.float32).reshape(-1, 12)
         back = np.array([pair_warp(*other, *own) for other in theirs], np.float32).reshape(-1, 12)
-        return level.layout(others), there, back
+        sizes = np.array([(camera.width, camera.height) for camera, _ in theirs], np.int64).reshape(-1, 2)
+        starts = np.cumsum(sizes.prod(1)) - sizes.prod(1)
+        return np.column_stack([starts, sizes]), there, back
 
-    def _span(self, index: int) -> slice:
-        camera, start = self._levels[0].cameras[index], int(self._levels[0].starts[index])
-        return slice(start, start + camera.width * camera.height)
+    def _pyramid(self, index: int) -> list[NDArray[np.uint8]]:
+        """The picture, and halved, and halved again."""
+        levels = [self._load(_PICTURE, index)]
+        for _ in range(max(stage.level for stage in PASSES)):
+            height, width = levels[-1].shape
+            halved = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+            levels.append(np.ascontiguousarray(halved, np.uint8))
+        return levels
 
-    def _store(self, index: int, planes: NDArray[np.float32], hypotheses: NDArray[np.float32] | None) -> None:
-        if hypotheses is not None:
-            planes[:, self._span(index)] = hypotheses.reshape(PLANE_CHANNELS, -1)
-
-    def _fetch(self, index: int, planes: NDArray[np.float32]) -> NDArray[np.float32]:
-        camera = self._levels[0].cameras[index]
-        return np.array(planes[:, self._span(index)], np.float32).reshape(PLANE_CHANNELS, camera.height, camera.width)
+    def _load(self, kind: str, index: int) -> NDArray[Any]:
+        return self._store.load(kind, index)
 
 
-def _build_levels(views: list[View], poses_folder: Path, image_size: int) -> list[_Level]:
-    """Read the pictures and halve them; sides are multiples of 4, so that all levels halve exactly."""
-    cameras, gray = [], []
-    for view in views:
-        scale = min(1.0, image_size / max(view.camera.width, view.camera.height))
-        width, height = (max(4, 4 * round(side * scale / 4)) for side in (view.camera.width, view.camera.height))
-        cameras.append(view.camera.resized(width, height))
-        gray.append(cv2.cvtColor(read_image(poses_folder, view, (width, height)), cv2.COLOR_RGB2GRAY))
-    levels = []
-    for level in range(1 + max(stage.level for stage in PASSES)):
-        if level:
-            cameras = [c.resized(c.width // 2, c.height // 2) for c in cameras]
-            gray = [cv2.resize(g, (g.shape[1] // 2, g.shape[0] // 2), interpolation=cv2.INTER_AREA) for g in gray]
-        gray = [np.ascontiguousarray(g, np.uint8) for g in gray]
-        starts = np.cumsum([0, *(g.size for g in gray[:-1])])
-        levels.append(_Level(cameras, gray, np.concatenate([pack_texels(g) for g in gray]), starts))
-    return levels
+def _find_surroundings(
+    scene: PosedScene, views: list[View], view_ids: list[int], wanted: list[int]
+) -> list[Surroundings | None]:
+    """The surroundings of all views, None for those without depth; an error when nothing can be matched."""
+    poses, cameras = [view.world_from_camera for view in views], [view.camera for view in views]
+    found = surroundings(cameras, poses, scene.points, view_ids, MOST_NEIGHBOURS)
+    alone = [i for i in wanted if found[i] is None]
+    still = [i for i in wanted if (f := found[i]) is not None and f.parallax_deg < MIN_PARALLAX_DEG]
+    if len(wanted) - len(alone) - len(still) >= 2:
+        return [None if i in still else around for i, around in enumerate(found)]
+    if len(still) > len(alone):
+        raise ReconstructionError(
+            "multi-view stereo needs pictures from different places",
+            found=f"{len(still)} of {len(wanted)} training views show what others show, but from the same place "
+            f"(less than {MIN_PARALLAX_DEG} degrees of parallax): the camera only turned",
+            remedy="walk sideways while you take the pictures, or use a capture with depth",
+        )
+    raise ReconstructionError(
+        "multi-view stereo needs views that share sparse points",
+        found=f"{len(wanted) - len(alone)} of {len(wanted)} training views share enough of them with another one",
+        remedy="take more pictures with more overlap, or use a capture with depth",
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _working_camera(camera: Camera, image_size: int) -> Camera:
+    """The camera of the pictures that are matched: sides are multiples of 4, so that all levels halve exactly."""
+    scale = min(1.0, image_size / max(camera.width, camera.height))
+    return camera.resized(*(max(4, 4 * round(side * scale / 4)) for side in (camera.width, camera.height)))
+
+
+def _at_level(camera: Camera, level: int) -> Camera:
+    return camera.resized(camera.width >> level, camera.height >> level)
+
+
+def _affordable_threads(
+    views: list[View], cameras: list[Camera], params: DepthParams, threads: int, count: int
+) -> int:  # fmt: skip
+    """As many threads as there is memory for; says in the log what they will need.
+
+    Raises:
+        MachineError: When there is not enough for one.
+    """
+    pixels = max(camera.width * camera.height for camera in cameras)
+    native = max(view.camera.width * view.camera.height for view in views)
+    others = min(params.source_views + EXTRA_NEIGHBOURS, len(views))
+    each = pixels * (BYTES_PER_PIXEL + BYTES_PER_SOURCE_PIXEL * others) + native * BYTES_PER_NATIVE_PIXEL
+    available = available_memory()
+    if available is not None and each > available:
+        raise MachineError(
+            "multi-view stereo needs memory for one picture and those it is compared with",
+            found=f"{each / 2**20:.0f} MiB needed for pictures of {pixels / 1e6:.1f} MP, {available / 2**20:.0f} free",
+            remedy="match smaller pictures, e.g. with --set depth.image_size=640, or close other programs",
+        )
+    if available is not None:
+        threads = max(1, min(threads, available // each))
+    logger.info(
+        "stereo: %d views of %.1f MP, read from %.1f MP, with %d others each; %d threads need %.0f MiB of memory, "
+        "all views %.0f MiB of disk",
+        count, pixels / 1e6, native / 1e6, others, threads, threads * each / 2**20,
+        len(views) * pixels * SCRATCH_BYTES_PER_PIXEL / 2**20,
+    )  # fmt: skip
+    return threads
+
+
+def _digest(scene: PosedScene, params: DepthParams, names: Collection[str] | None) -> str:
+    """A name for what a run keeps: other views, poses or parameters never find it."""
+    views = [
+        [view.name, view.image, view.held_out, view.camera.to_json(), view.world_from_camera.matrix.tolist()]
+        for view in scene.views
+    ]
+    text = json.dumps([views, asdict(params), sorted(names) if names is not None else None])
+    return hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
+
+
+def _do(
+    work: Callable[[int], None], items: list[int], threads: int, done: Callable[[int], Any] | None = None
+) -> None:  # fmt: skip
+    for _ in map_in_order(work, items, threads):
+        if done is not None:
+            done(1)
 
 
 def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose) -> NDArray[np.float64]:
@@ -331,44 +438,3 @@ def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose
 
 def _intrinsics(camera: Camera) -> NDArray[np.float32]:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
-
-
-def _relative_sigma(
-    w: NDArray[np.float32],
-    cost: NDArray[np.float32],
-    agreeing: NDArray[np.uint8],
-    variance: NDArray[np.float32],
-    parallax: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """One sigma (H, W) as a share of the depth, after smoothing, from what `average_agreeing` gives."""
-    match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
-    mean_square_parallax = np.maximum(parallax / np.maximum(agreeing, 1), 1e-12)
-    squared = match_sigma**2 / mean_square_parallax + SPREAD_SHARE * variance / (agreeing + np.float32(1))
-    return (np.sqrt(squared) / np.maximum(w, 1e-12)).astype(np.float32)
-
-
-def _smooth(
-    depth: NDArray[np.float32], relative_sigma: NDArray[np.float32], focal: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Inverse depth, its slopes and its relative sigma after a strict plane fit; a loose one where that finds none."""
-    tolerance = np.maximum(relative_sigma, TOLERANCE) * depth
-    loose_tolerance = np.maximum(relative_sigma, LOOSE_TOLERANCE) * depth
-    step = window_step(focal)
-    strict = fit_local_planes(depth, tolerance, focal, step)
-    loose = fit_local_planes(depth, loose_tolerance, focal, max(1, step // 2))
-    use = strict[0] > 0
-    w, slope_x, slope_y = (np.where(use, s, o) for s, o in zip(strict, loose, strict=True))
-    return w, slope_x, slope_y, np.where(use, relative_sigma, LOOSE_SIGMA * relative_sigma)
-
-
-def _drop_rims(depth: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The depth without the outermost pixels of what is near: the matching window makes it wider than it is."""
-    farthest_around = cv2.dilate(depth, np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8))
-    return np.where(farthest_around > (1 + RIM_STEP) * depth, 0, depth).astype(np.float32)
-
-
-def _empty_map(view: View, camera: Camera) -> DepthMap:
-    shape = (camera.height, camera.width)
-    zeros = np.zeros(shape, np.float32)
-    normals = np.zeros((*shape, 3), np.float32)
-    return DepthMap(view.name, False, camera, view.world_from_camera, zeros, zeros, normals, np.zeros(shape, bool))

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 PLANE_CHANNELS = 4
 """Inverse depth, its slope along x, its slope along y, matching cost."""
-COST_CAP = np.float32(1.0)
-"""A cost of one says: no correlation, out of the picture, or nothing to correlate."""
+COST_CAP = np.float32(0.5)
+"""The cost of a source that says nothing: hardly any correlation, out of the picture, or nothing to correlate. Chance
+matches in views that do not see the place would else outweigh the one view that does."""
 
 _COMPILE: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
+_INLINE: dict[str, Any] = {**_COMPILE, "forceinline": True}
 
 _SAMPLES = 32
 """A whole number of vector registers."""
@@ -49,6 +51,7 @@ _CANDIDATES = 8
 _MIN_VARIANCE = np.float32(0.2)
 _MAX_SLANT_START, _MAX_SLANT = np.float32(3.0), np.float32(6.0)
 _MAX_REPROJECTION = np.float32(3.0)
+_NO_LIMIT = np.float32(1e9)
 
 _f4, _i4, _i8, _u4, _u8 = np.float32, np.int32, np.int64, np.uint32, np.uint64
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
@@ -76,7 +79,7 @@ def pack_texels(gray: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return packed
 
 
-@njit(**_COMPILE)
+@njit(**_INLINE)
 def _random(pixel, stream, draw):  # noqa: ANN001, ANN202
     """A uniform number in [0, 1) that depends on nothing but its arguments: no state, any thread order."""
     mask = _u8(0xFFFFFFFF)
@@ -89,7 +92,7 @@ def _random(pixel, stream, draw):  # noqa: ANN001, ANN202
     return _f4(_i4(h >> _u8(8))) * _f4(1 / 16777216.0)
 
 
-@njit(**_COMPILE)
+@njit(**_INLINE)
 def _faces_camera(x, y, w, gx, gy, camera, limit):  # noqa: ANN001, ANN202
     """Whether the plane's normal is within acos(1 / limit) of the viewing ray. `camera` is fx, fy, cx, cy."""
     ray_x = (_f4(x) + _HALF - camera[2]) / camera[0]
@@ -141,7 +144,7 @@ def upsample_planes(coarse: NDArray[np.float32], height: int, width: int) -> NDA
     return planes
 
 
-@njit(**_COMPILE)
+@njit(**_INLINE)
 def _reference_patch(gray, x, y, window, patch):  # noqa: ANN001, ANN202
     """Centre the window's grey values into `patch` (32,) and return their variance."""
     height, width = gray.shape
@@ -160,7 +163,7 @@ def _reference_patch(gray, x, y, window, patch):  # noqa: ANN001, ANN202
     return squares / _f4(_SAMPLES)
 
 
-@njit(**_COMPILE)
+@njit(**_INLINE)
 def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_x, v_y):  # noqa: ANN001, ANN202
     """Mean and variance of the warped window in the source, and its covariance with `patch`.
 
@@ -197,7 +200,7 @@ def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_
     return squares / _f4(_SAMPLES) - mean * mean, product / _f4(_SAMPLES)
 
 
-@njit(**_COMPILE)
+@njit(**_INLINE)
 def _plane_cost(  # noqa: ANN202
     x,  # noqa: ANN001
     y,  # noqa: ANN001
@@ -217,23 +220,30 @@ def _plane_cost(  # noqa: ANN202
     variance,  # noqa: ANN001
     costs,  # noqa: ANN001
     ranked,  # noqa: ANN001
+    limit,  # noqa: ANN001
 ):
-    """Mean cost over the best of the chosen source views; every source's own cost goes into `costs`."""
+    """Mean cost over the best of the chosen source views; every source's own cost goes into `costs`.
+
+    The views after which the mean can't stay below `limit` any more are left out, and `limit` is returned.
+    """
     px, py = _f4(x) + _HALF, _f4(y) + _HALF
-    count = 0
+    count, wanted = 0, 0
+    for s in range(len(sources)):
+        wanted += (chosen >> s) & 1
+    used = min(best_views, wanted)
+    limit_sum = limit * _f4(used)
     for s in range(len(sources)):
         if (chosen >> s) & 1 == 0:
             continue
-        warp = warps[s]
         start, width, height = sources[s, 0], sources[s, 1], sources[s, 2]
-        z = warp[6] * px + warp[7] * py + warp[8] + warp[11] * w
+        z = warps[s, 6] * px + warps[s, 7] * py + warps[s, 8] + warps[s, 11] * w
         cost = COST_CAP
         if z > _f4(1e-4):
             inverse = _ONE / z
-            u = (warp[0] * px + warp[1] * py + warp[2] + warp[9] * w) * inverse
-            v = (warp[3] * px + warp[4] * py + warp[5] + warp[10] * w) * inverse
+            u = (warps[s, 0] * px + warps[s, 1] * py + warps[s, 2] + warps[s, 9] * w) * inverse
+            v = (warps[s, 3] * px + warps[s, 4] * py + warps[s, 5] + warps[s, 10] * w) * inverse
             if u > _f4(2) and v > _f4(2) and u < _f4(width - 2) and v < _f4(height - 2):
-                z_x, z_y = warp[6] + warp[11] * gx, warp[7] + warp[11] * gy
+                z_x, z_y = warps[s, 6] + warps[s, 11] * gx, warps[s, 7] + warps[s, 11] * gy
                 variance_warped, covariance = _correlate(
                     texels,
                     start,
@@ -243,21 +253,24 @@ def _plane_cost(  # noqa: ANN202
                     patch,
                     u - _HALF,
                     v - _HALF,
-                    (warp[0] + warp[9] * gx - u * z_x) * inverse,
-                    (warp[1] + warp[9] * gy - u * z_y) * inverse,
-                    (warp[3] + warp[10] * gx - v * z_x) * inverse,
-                    (warp[4] + warp[10] * gy - v * z_y) * inverse,
+                    (warps[s, 0] + warps[s, 9] * gx - u * z_x) * inverse,
+                    (warps[s, 1] + warps[s, 9] * gy - u * z_y) * inverse,
+                    (warps[s, 3] + warps[s, 10] * gx - v * z_x) * inverse,
+                    (warps[s, 4] + warps[s, 10] * gy - v * z_y) * inverse,
                 )
                 if variance_warped > _MIN_VARIANCE:
                     cost = min(_ONE - covariance / math.sqrt(variance_warped * variance), COST_CAP)
                 if geometric_weight > _ZERO:
                     seen = source_inverse_depth[start + _i8(v) * width + _i8(u)]
                     error = _MAX_REPROJECTION
-                    back = back_warps[s]
-                    z_back = back[6] * u + back[7] * v + back[8] + back[11] * seen
+                    z_back = back_warps[s, 6] * u + back_warps[s, 7] * v + back_warps[s, 8] + back_warps[s, 11] * seen
                     if seen > _ZERO and z_back > _f4(1e-4):
-                        du = (back[0] * u + back[1] * v + back[2] + back[9] * seen) / z_back - px
-                        dv = (back[3] * u + back[4] * v + back[5] + back[10] * seen) / z_back - py
+                        du = (
+                            back_warps[s, 0] * u + back_warps[s, 1] * v + back_warps[s, 2] + back_warps[s, 9] * seen
+                        ) / z_back - px
+                        dv = (
+                            back_warps[s, 3] * u + back_warps[s, 4] * v + back_warps[s, 5] + back_warps[s, 10] * seen
+                        ) / z_back - py
                         error = min(_MAX_REPROJECTION, math.sqrt(du * du + dv * dv))
                     cost += geometric_weight * error
         costs[s] = cost
@@ -267,14 +280,19 @@ def _plane_cost(  # noqa: ANN202
             ranked[place] = ranked[place - 1]
             place -= 1
         ranked[place] = cost
-    used = min(best_views, count)
+        # Whatever the remaining views cost, so many of those ranked so far count.
+        certain = _ZERO
+        for k in range(used - (wanted - count)):
+            certain += ranked[k]
+        if certain >= limit_sum:
+            return limit
     total = _ZERO
     for k in range(used):
         total += ranked[k]
     return total / _f4(used)
 
 
-@njit(**_COMPILE)
+@njit(**_INLINE)
 def _cheapest(planes, offsets, turn, x, y):  # noqa: ANN001, ANN202
     """The cheapest pixel of `offsets`, turned by `turn` quarter turns about (x, y); column -1 when all lie outside."""
     height, width = planes.shape[1:]
@@ -297,7 +315,7 @@ def _cheapest(planes, offsets, turn, x, y):  # noqa: ANN001, ANN202
     return best_x, best_y
 
 
-@njit(**_COMPILE)
+@njit(**_INLINE)
 def _gather(planes, x, y, nearest, wanted, candidates):  # noqa: ANN001, ANN202
     """Extrapolate the neighbours' hypotheses to (x, y); the `wanted` cheapest come first in `candidates` (8, 4)."""
     count = 0
@@ -327,7 +345,7 @@ def _gather(planes, x, y, nearest, wanted, candidates):  # noqa: ANN001, ANN202
     return wanted
 
 
-@njit(**_COMPILE)
+@njit(**_INLINE)
 def _best_of(costs, wanted):  # noqa: ANN001, ANN202
     """Bit set of the `wanted` cheapest sources."""
     chosen = 0
@@ -366,8 +384,8 @@ def sweep_planes(
     Args:
         planes: (4, H, W), see the module; the costs are computed anew first.
         gray: (H, W) the view's picture.
-        texels: Packed pictures of all views of this size, one after the other.
-        sources: (S, 3) first texel, width and height of each source view.
+        texels: Packed pictures of the source views, one after the other.
+        sources: (S, 3) first texel, width and height of each source view; at most 32.
         warps: (S, 12) from this view to the source.
         back_warps: (S, 12) from the source to this view; read with a geometric weight only.
         source_inverse_depth: What the sources found, laid out as `texels`; read with a geometric weight only.
@@ -386,7 +404,7 @@ def sweep_planes(
     height, width = gray.shape
     count = len(sources)
     everyone = (1 << count) - 1
-    chosen = np.full((height, width), everyone, np.int64)
+    chosen = np.full((height, width), everyone, np.uint32)
     patch = np.zeros(_SAMPLES, np.float32)
     costs = np.zeros(count, np.float32)
     ranked = np.zeros(count, np.float32)
@@ -400,6 +418,7 @@ def sweep_planes(
             planes[3, y, x] = _plane_cost(
                 x, y, planes[0, y, x], planes[1, y, x], planes[2, y, x], texels, sources, warps, back_warps,
                 source_inverse_depth, geometric_weight, everyone, best_views, window, patch, variance, costs, ranked,
+                _NO_LIMIT,
             )  # fmt: skip
             if kept_sources < count:
                 chosen[y, x] = _best_of(costs, kept_sources)
@@ -437,7 +456,7 @@ def sweep_planes(
                                 continue
                         new_cost = _plane_cost(
                             x, y, new_w, new_gx, new_gy, texels, sources, warps, back_warps, source_inverse_depth,
-                            geometric_weight, chosen[y, x], best_views, window, patch, variance, costs, ranked,
+                            geometric_weight, chosen[y, x], best_views, window, patch, variance, costs, ranked, cost,
                         )  # fmt: skip
                         if new_cost < cost:
                             w, gx, gy, cost = new_w, new_gx, new_gy, new_cost

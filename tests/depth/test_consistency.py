@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.depth.consistency import average_agreeing
+from pipeline.depth.consistency import average_agreeing, count_agreement, drop_rims
 from pipeline.depth.mvs import pair_warp
 
 
@@ -57,3 +57,38 @@ def test_the_parallax_is_the_pixels_moved_per_inverse_depth(pair):
     w = 1 / float(first.depth[row, column])
     step = (project(w + 1e-4) - project(w - 1e-4)) / 2e-4
     np.testing.assert_allclose(parallax[row, column], step @ step, rtol=1e-3)
+
+
+def test_agreement_is_counted_on_every_so_manyth_pixel(pair):
+    """Nearly all of true depths agree, none of wrong ones; the step thins both counts alike."""
+    flat, layout, there, back, first = pair
+    seen, agreed = count_agreement(1 / first.depth, 4, flat, layout, there, back)[0]
+    assert 0.7 < agreed / seen <= 1
+    assert 0.5 < 16 * seen / first.depth.size <= 1
+    wrong = count_agreement((1 / first.depth / 1.05).astype(np.float32), 4, flat, layout, there, back)[0]
+    assert wrong[1] < 0.05 * wrong[0]
+
+
+def step_edge(share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A slanted wall whose right half lies farther by `share`, and its slopes."""
+    y, x = np.mgrid[:40, :60].astype(np.float32)
+    w = 0.5 + 0.004 * x - 0.002 * y
+    w[:, 30:] *= 1 - share
+    return w, np.full_like(w, 0.004), np.full_like(w, -0.002)
+
+
+def test_the_rim_of_what_is_near_is_dropped():
+    """Three pixels before a surface ends in front of another, on the near side only."""
+    w, slope_x, slope_y = step_edge(0.1)
+    kept = drop_rims(w, slope_x, slope_y) > 0
+    inner = kept[4:-4]
+    assert inner[:, :27].all()
+    assert not inner[:, 27:30].any()
+    assert inner[:, 30:].all()
+
+
+def test_a_slanted_surface_has_no_rim():
+    """Depth that falls by 2.4 % within three pixels is still one plane; so is a step of 1 %."""
+    for share in (0.0, 0.01):
+        w, slope_x, slope_y = step_edge(share)
+        np.testing.assert_array_equal(drop_rims(w, slope_x, slope_y), w)

@@ -1,21 +1,34 @@
 """Multi-view stereo on a room with exact truth."""
 
+import re
+import tracemalloc
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
-from pipeline.depth.mvs import estimate_depth
+from pipeline.depth import mvs
+from pipeline.depth.mvs import estimate_depth, stereo_report
 from pipeline.depth.params import DepthParams
-from pipeline.errors import ReconstructionError
-from pipeline.poses.scene import SparsePoints
+from pipeline.depth.patchmatch import sweep_planes
+from pipeline.errors import MachineError, ReconstructionError
+from pipeline.geometry import Pose
+from pipeline.poses.scene import PosedScene, SparsePoints, View, read_image
+from tests.synthetic import CAMERA, Room, look_at, posed_scene
 
 PARAMS = DepthParams(backend="mvs", image_size=320)
+SMALL = replace(PARAMS, image_size=128)
 
 
 @pytest.fixture(scope="module")
 def found(views, tmp_path_factory):
     return list(estimate_depth(views.scene, views.folder, PARAMS, tmp_path_factory.mktemp("scratch"), threads=2))
+
+
+@pytest.fixture(scope="module")
+def small(views, tmp_path_factory):
+    return list(estimate_depth(views.scene, views.folder, SMALL, tmp_path_factory.mktemp("scratch"), threads=2))
 
 
 def errors(views, found):
@@ -59,20 +72,153 @@ def test_only_training_views_get_maps(views, found):
     assert not any(result.depth_map.held_out for result in found)
 
 
-def test_the_number_of_threads_changes_nothing(views, found, tmp_path):
+def test_the_number_of_threads_changes_nothing(views, small, tmp_path):
     """One thread gives bit for bit what two give."""
-    alone = list(estimate_depth(views.scene, views.folder, PARAMS, tmp_path, threads=1))
-    for one, two in zip(alone, found, strict=True):
+    alone = list(estimate_depth(views.scene, views.folder, SMALL, tmp_path, threads=1))
+    for one, two in zip(alone, small, strict=True):
         for name in ("depth", "sigma", "normals", "guessed"):
             np.testing.assert_array_equal(getattr(one.depth_map, name), getattr(two.depth_map, name))
 
 
-def test_the_scratch_file_is_gone(found, views, tmp_path):
-    """Nothing is left in the scratch folder, not even when the consumer stops early."""
-    maps = estimate_depth(views.scene, views.folder, replace(PARAMS, image_size=64), tmp_path)
-    next(maps)
-    maps.close()
+def test_nothing_is_left_in_the_scratch_folder(views, tmp_path):
+    """When all maps were handed out."""
+    maps = list(estimate_depth(views.scene, views.folder, replace(PARAMS, image_size=64), tmp_path))
+    assert len(maps) == 6
     assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_run_is_gone_on_with(views, small, tmp_path, monkeypatch):
+    """After a stop in the middle no finished view is matched again, and the maps are bit for bit the same."""
+    swept, stop_at = [], 4 * len(mvs.PASSES) + 2
+
+    def counted(planes, *rest):
+        swept.append(planes.shape)
+        if len(swept) == stop_at:
+            raise KeyboardInterrupt
+        sweep_planes(planes, *rest)
+
+    monkeypatch.setattr(mvs, "sweep_planes", counted)
+    with pytest.raises(KeyboardInterrupt):
+        list(estimate_depth(views.scene, views.folder, SMALL, tmp_path, threads=1))
+    complete = len(list(tmp_path.glob("*/matched-*.npy")))
+    assert complete >= 4
+    swept.clear()
+    stop_at = 0
+    resumed = list(estimate_depth(views.scene, views.folder, SMALL, tmp_path, threads=1))
+    assert len(swept) == (6 - complete) * len(mvs.PASSES) + 6
+    for one, two in zip(resumed, small, strict=True):
+        np.testing.assert_array_equal(one.depth_map.depth, two.depth_map.depth)
+
+
+def test_what_another_run_kept_is_not_taken(views, tmp_path, monkeypatch):
+    """Other parameters start anew."""
+    params = replace(PARAMS, image_size=64)
+    next(estimate_depth(views.scene, views.folder, params, tmp_path))
+    swept = []
+    monkeypatch.setattr(mvs, "sweep_planes", lambda *arguments: swept.append(arguments))
+    list(estimate_depth(views.scene, views.folder, replace(params, source_views=4), tmp_path))
+    assert len(swept) == 6 * (len(mvs.PASSES) + 1)
+
+
+def test_some_views_alone_get_maps(views, tmp_path):
+    """Maps of three views, which agree among themselves and are as right."""
+    names = ["0001", "0003", "0005"]
+    some = list(estimate_depth(views.scene, views.folder, PARAMS, tmp_path, names=names))
+    assert [result.depth_map.name for result in some] == names
+    relative, _, _ = errors(views, some)
+    assert (relative < 0.01).mean() >= 0.9
+    assert np.mean([result.kept for result in some]) > 0.5
+
+
+def test_a_view_with_a_wrong_pose_is_named_and_spoils_no_other(views, found, tmp_path):
+    """Turned by 2 degrees and moved by 5 cm."""
+    wrong = (
+        look_at(np.zeros(3), np.array([1.0, 0, 0.035]), 2.0).rotation
+        @ look_at(np.zeros(3), np.array([1.0, 0, 0])).rotation.T
+    )
+    turned = [
+        replace(v, world_from_camera=Pose(wrong @ v.world_from_camera.rotation, v.world_from_camera.translation + 0.03))
+        if v.name == "0003"
+        else v
+        for v in views.scene.views
+    ]
+    results = list(estimate_depth(replace(views.scene, views=tuple(turned)), views.folder, PARAMS, tmp_path))
+    report = stereo_report(iter(results))
+    assert report["suspicious_views"] == ["0003"]
+    right, usual = ([r for r in rs if r.depth_map.name != "0003"] for rs in (results, found))
+    relative, _, _ = errors(views, right)
+    assert (relative < 0.01).mean() >= (next(errors(views, usual)) < 0.01).mean() - 0.01
+    assert np.mean([r.kept for r in right]) > np.mean([r.kept for r in usual]) - 0.1
+
+
+def test_pictures_from_one_place_are_refused(tmp_path):
+    """A camera that only turned has no parallax: one error says so."""
+    place = np.array([1.0, 0.8, 1.3])
+    poses = [look_at(place, np.array([2.4, 2.0 + 0.15 * i, 0.6])) for i in range(5)]
+    scene = posed_scene(tmp_path, Room.make(), poses)
+    with pytest.raises(ReconstructionError, match=r"4 of 4 training views .* from the same place"):
+        list(estimate_depth(scene, tmp_path, replace(PARAMS, image_size=64), tmp_path))
+
+
+def test_pictures_without_texture_are_reported(views, tmp_path, caplog):
+    """A blank corridor gives next to no measured depth: log and report name the views."""
+    for view in views.scene.views:
+        (tmp_path / view.image).parent.mkdir(exist_ok=True)
+        gray = np.full((view.camera.height, view.camera.width), 150, np.uint8)
+        gray[100:140, 140:180] = read_image(views.folder, view)[100:140, 140:180, 0]
+        cv2.imwrite(str(tmp_path / view.image), gray)
+    report = stereo_report(estimate_depth(views.scene, tmp_path, PARAMS, tmp_path / "scratch"))
+    assert report["little_measured_views"] == [view.name for view in views.scene.training]
+    assert report["kept_share"] < 0.1
+    assert "6 of 6 views have little measured depth" in caplog.text
+
+
+def test_the_memory_is_stated_and_threads_are_limited_to_it(views, tmp_path, caplog, monkeypatch):
+    """With room for one thread only one runs; with less an error says how to need less."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(mvs, "available_memory", lambda: 3_500_000)
+    params = replace(PARAMS, image_size=64)
+    next(estimate_depth(views.scene, views.folder, params, tmp_path, threads=64))
+    assert re.search(r"6 views of 0.0 MP, read from 0.1 MP, with 6 others each; 2 threads need \d+ MiB", caplog.text)
+    monkeypatch.setattr(mvs, "available_memory", lambda: 1_000_000)
+    with pytest.raises(MachineError, match="MiB needed for pictures"):
+        next(estimate_depth(views.scene, views.folder, params, tmp_path))
+
+
+def blurred_noise(folder, count: int) -> PosedScene:
+    """A scene of any number of views that all share 400 points and show the same noise."""
+    poses = [look_at(np.array([0.7 + 0.06 * i, 0.6, 1.3]), np.array([2.4, 2.2, 0.5])) for i in range(count)]
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    picture = cv2.resize(noise, (CAMERA.width, CAMERA.height))
+    (folder / "images").mkdir(parents=True)
+    for i in range(count):
+        cv2.imwrite(str(folder / f"images/{i}.png"), picture)
+    xyz = np.random.default_rng(1).uniform([2, 1.8, 0.2], [2.8, 2.6, 0.8], (400, 3))
+    views, points = np.repeat(np.arange(count), 400).astype(np.int32), np.tile(np.arange(400), count).astype(np.int32)
+    return PosedScene(
+        tuple(View(f"{i}", f"images/{i}.png", CAMERA, pose, held_out=False) for i, pose in enumerate(poses)),
+        SparsePoints(xyz, np.zeros((400, 3), np.uint8), np.zeros(400), views, points),
+        None,
+        1.0,
+        {},
+    )
+
+
+def test_memory_does_not_grow_with_the_number_of_views(tmp_path, caplog):
+    """Twice the views take no more at once, and not more than the log said beforehand."""
+    caplog.set_level("INFO")
+    params, peaks = replace(SMALL, source_views=4), []
+    for count in (10, 20):
+        scene = blurred_noise(tmp_path / f"{count}", count)
+        tracemalloc.start()
+        for _ in estimate_depth(scene, tmp_path / f"{count}", params, tmp_path, threads=2):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    stated = [int(mib) * 2**20 for mib in re.findall(r"need (\d+) MiB of memory", caplog.text)]
+    assert stated[0] == stated[1]
+    assert peaks[1] < 1.2 * peaks[0]
+    assert max(peaks) < stated[0]
 
 
 def test_views_without_shared_points_are_refused(views, tmp_path):

@@ -2,9 +2,19 @@
 
 import numpy as np
 
+from pipeline.depth.mvs import pair_warp
 from pipeline.depth.normals import plane_normals
-from pipeline.depth.patchmatch import pack_texels, random_planes, upsample_planes
+from pipeline.depth.patchmatch import (
+    COST_CAP,
+    WIDE_WINDOW,
+    _plane_cost,
+    _reference_patch,
+    pack_texels,
+    random_planes,
+    upsample_planes,
+)
 from pipeline.geometry import Camera
+from pipeline.poses.scene import read_image
 
 CAMERA = Camera(16, 12, 20.0, 22.0, 7.0, 6.5)
 INTRINSICS = np.array([20.0, 22.0, 7.0, 6.5], np.float32)
@@ -54,3 +64,34 @@ def test_random_planes_repeat_and_stay_in_range():
     assert planes[0].min() >= 0.2
     assert planes[0].max() <= 2.0
     np.testing.assert_allclose(np.percentile(planes[0], [25, 50, 75]), [0.65, 1.1, 1.55], atol=0.05)
+
+
+def test_a_cost_is_low_for_the_true_plane_and_ends_early_at_the_limit(views):
+    """The mean over the three best views; once it can't stay below the limit, the limit comes back."""
+    own, *others = views.scene.training[:5]
+    gray = read_image(views.folder, own)[..., 1].copy()
+    texels = np.concatenate([pack_texels(read_image(views.folder, other)[..., 1].copy()) for other in others])
+    pose = own.camera, own.world_from_camera
+    warps = np.array([pair_warp(*pose, other.camera, other.world_from_camera) for other in others], np.float32)
+    layout = np.array([(i * gray.size, own.camera.width, own.camera.height) for i in range(4)], np.int64)
+    depth = views.truth[own.name].depth
+    patch, costs, ranked = (np.zeros(count, np.float32) for count in (32, 4, 4))
+
+    def cost(x: int, y: int, w: float, limit: float) -> float:
+        slopes = 1 / depth[y, x + 1] - 1 / depth[y, x], 1 / depth[y + 1, x] - 1 / depth[y, x]
+        variance = _reference_patch(gray, x, y, WIDE_WINDOW, patch)
+        found = _plane_cost(
+            x, y, np.float32(w), *slopes, texels, layout, warps, warps, np.zeros(1, np.float32), np.float32(0), 15, 3,
+            WIDE_WINDOW, patch, variance, costs, ranked, np.float32(limit),
+        )  # fmt: skip
+        return float(found)
+
+    flat_spots = [(150, 60), (90, 110), (200, 150)]
+    right = np.array([cost(x, y, 1 / depth[y, x], 1e9) for x, y in flat_spots])
+    wrong = np.array([cost(x, y, 1.1 / depth[y, x], 1e9) for x, y in flat_spots])
+    assert np.median(right) < 0.1
+    assert np.median(wrong) > 0.3
+    assert (wrong <= COST_CAP).all()
+    for (x, y), full in zip(flat_spots, wrong, strict=True):
+        assert cost(x, y, 1.1 / depth[y, x], full + 0.01) == full
+        np.testing.assert_allclose(cost(x, y, 1.1 / depth[y, x], 0.05), 0.05, rtol=1e-6)
