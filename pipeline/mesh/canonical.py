@@ -1,19 +1,14 @@
-"""Meshes in one canonical order, and to Open3D and back.
+"""Meshes in one canonical order.
 
 Open3D's hash maps and threads number vertices differently from run to run; sorted, equal surfaces are equal bytes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import Mesh
-
-if TYPE_CHECKING:
-    from open3d import geometry as o3d_geometry
 
 
 def canonical(mesh: Mesh) -> Mesh:
@@ -44,20 +39,15 @@ def sorted_triangles(triangles: NDArray[np.integer]) -> NDArray[np.int32]:
     Of two triangles with the same corners and opposite orientation the first stays.
     """
     a, b, c = triangles.T
-    kept = triangles[(a != b) & (b != c) & (c != a)]
+    kept = triangles[(a != b) & (b != c) & (c != a)].astype(np.int64)
     lead = kept.argmin(1)
     rolled = np.take_along_axis(kept, (lead[:, None] + np.arange(3)) % 3, 1)
-    rolled = np.unique(rolled, axis=0)
-    _, first = np.unique(np.sort(rolled, 1), axis=0, return_index=True)
-    return np.ascontiguousarray(rolled[np.sort(first)], np.int32)
-
-
-def to_open3d(mesh: Mesh) -> o3d_geometry.TriangleMesh:
-    """As an Open3D mesh with vertex colours; `guessed` is not carried."""
-    import open3d as o3d
-
-    result = o3d.geometry.TriangleMesh(
-        o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)), o3d.utility.Vector3iVector(mesh.triangles)
-    )
-    result.vertex_colors = o3d.utility.Vector3dVector(mesh.colors / 255.0)
-    return result
+    a, b, c = rolled.T
+    base = int(kept.max(initial=0)) + 1
+    pair, last = a * base + np.minimum(b, c), np.maximum(b, c)
+    order = np.lexsort((b > c, last, pair))  # equal corners side by side
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(pair[order]) != 0) | (np.diff(last[order]) != 0)
+    rolled = rolled[order[new]]
+    a, b, c = rolled.T
+    return np.ascontiguousarray(rolled[np.lexsort((c, a * base + b))], np.int32)

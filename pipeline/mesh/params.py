@@ -16,13 +16,15 @@ class MeshParams:
 
     Attributes:
         backend: tsdf fuses the depth maps, poisson fits the point cloud; auto is tsdf (poisson webs thin parts).
-        voxel_size: Edge of a voxel [m]; 0 = by the scene's size and the depth's noise (2 cm in a room).
+        voxel_size: Edge of a voxel [m]; 0 = by the scene's size and the depth's noise (2 cm in a room), and larger
+            where it would need more than 0.8 GB.
         truncation_voxels: Truncation distance of the signed distance [voxels].
         min_views: Depth maps that must observe a voxel before a surface is drawn there; depth is filtered before, and
             more than one costs coverage (2 instead of 1: recall 0.98 to 0.93 on the sample hall).
         poisson_depth: Depth of Poisson's octree; 0 = by the voxel size.
-        island_area: Islands of less area than this are removed [m^2].
+        island_volume: Islands of less volume than this are removed [m^3]; each side counts as a voxel at least.
         carve_margin: A surface is in the way when depth maps see this much deeper through it [m].
+        flatten: Whether floors, stairs and walls are put onto planes that meet in sharp edges.
         close_floor: Whether holes in the walkable floor are closed and marked as guessed.
         floor_gap: Widest gap between floor and walls that is bridged [m].
         collision_triangles: The collision mesh has at most this many triangles.
@@ -35,8 +37,9 @@ class MeshParams:
     truncation_voxels: float = 4.0
     min_views: int = 1
     poisson_depth: int = 0
-    island_area: float = 0.02
+    island_volume: float = 0.0005
     carve_margin: float = 0.08
+    flatten: bool = True
     close_floor: bool = True
     floor_gap: float = 0.5
     collision_triangles: int = 40_000
@@ -53,8 +56,8 @@ class MeshParams:
             raise ValueError(f"mesh.min_views must be at least 1, got {self.min_views}")
         if self.poisson_depth != 0 and not 5 <= self.poisson_depth <= 12:
             raise ValueError(f"mesh.poisson_depth must be 5 to 12, or 0 for automatic, got {self.poisson_depth}")
-        if min(self.island_area, self.floor_gap) < 0:
-            raise ValueError(f"mesh.island_area and mesh.floor_gap can't be negative, got {self}")
+        if min(self.island_volume, self.floor_gap) < 0:
+            raise ValueError(f"mesh.island_volume and mesh.floor_gap can't be negative, got {self}")
         if min(self.carve_margin, self.collision_error) <= 0:
             raise ValueError(f"mesh.carve_margin and mesh.collision_error must be positive, got {self}")
         if self.collision_triangles < 100:

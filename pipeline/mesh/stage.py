@@ -17,13 +17,15 @@ from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh, PointCloud
 from pipeline.mesh.clean import clean
 from pipeline.mesh.color import colored
-from pipeline.mesh.decimate import decimate, decimation_error
+from pipeline.mesh.decimate import decimate, surface_error
+from pipeline.mesh.flatten import FlatReport, flatten
 from pipeline.mesh.floor import FloorReport, close_floor
 from pipeline.mesh.params import MeshParams
+from pipeline.mesh.path import camera_path
 from pipeline.mesh.poisson import poisson
 from pipeline.mesh.sources import StoredMaps
 from pipeline.mesh.topology import border_report
-from pipeline.mesh.tsdf import automatic_voxel_size, fuse
+from pipeline.mesh.tsdf import automatic_voxel_size, fuse_in_memory
 from pipeline.mesh.visibility import observe
 
 logger = logging.getLogger(__name__)
@@ -81,23 +83,27 @@ def build_mesh(
         ReconstructionError: When no surface comes out.
     """
     rng = np.random.default_rng(SEED)
-    voxel_size = params.voxel_size or automatic_voxel_size(maps)
     if params.backend == "poisson":
+        voxel_size = params.voxel_size or automatic_voxel_size(maps)
         raw = poisson(cloud, voxel_size, params.poisson_depth)
     else:
-        raw = fuse(maps, voxel_size, params.truncation_voxels, params.min_views)
+        raw, voxel_size = fuse_in_memory(maps, params.voxel_size, params.truncation_voxels, params.min_views)
     evidence = observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin)
-    cleaned, cleaning = clean(raw, evidence, params.island_area)
-    mesh = colored(cleaned, cloud)
+    mesh, cleaning = clean(raw, evidence, camera_path(track)[0], voxel_size, params.island_volume)
+    flat: FlatReport | None = None
+    if params.flatten:
+        mesh, flat = flatten(mesh, voxel_size)
+    mesh = colored(mesh, cloud)
     floor: FloorReport | None = None
     if params.close_floor and floor_found:
         mesh, floor = close_floor(mesh, track, params.floor_gap, rng)
     collision = decimate(mesh, params.collision_triangles)
-    error = decimation_error(mesh, collision, rng)
-    if error.p99 > params.collision_error:
+    errors = {"of_collision": surface_error(collision, mesh, rng), "of_mesh": surface_error(mesh, collision, rng)}
+    worst = max(error.p99 for error in errors.values())
+    if worst > params.collision_error:
         logger.warning(
             "1 %% of the collision mesh is over %.1f mm off, %.1f mm were wanted: raise mesh.collision_triangles (%d)",
-            error.p99 * 1000,
+            worst * 1000,
             params.collision_error * 1000,
             params.collision_triangles,
         )
@@ -111,14 +117,13 @@ def build_mesh(
         "area": float(mesh.face_areas().sum()),
         "guessed_area": float(mesh.face_areas()[guessed].sum()),
         "cleaning": asdict(cleaning),
+        "planes": None if flat is None else asdict(flat),
         "floor": None if floor is None else asdict(floor),
         "collision": {
             "vertices": len(collision.vertices),
             "triangles": len(collision.triangles),
-            "error_median": error.median,
-            "error_p99": error.p99,
-            "error_max": error.largest,
-            "error_within_wanted": error.p99 <= params.collision_error,
+            "error": {way: asdict(error) for way, error in errors.items()},
+            "error_within_wanted": worst <= params.collision_error,
         },
         "borders": border_report(mesh),
     }

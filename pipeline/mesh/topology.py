@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.geometry import Mesh
@@ -39,6 +39,25 @@ def triangle_components(triangles: NDArray[np.integer], *, same_winding: bool = 
     if same_winding:
         joined &= upward[1:] != upward[:-1]
     return _labels(owner[1:][joined], owner[:-1][joined], len(triangles))
+
+
+def neighbours_of_triangles(triangles: NDArray[np.integer]) -> csr_array:
+    """Matrix (F, F) with a mark where two triangles share an edge of one winding, rows sorted."""
+    keys, upward, owner = _edges(triangles)
+    joined = (keys[1:] == keys[:-1]) & (upward[1:] != upward[:-1])
+    return _symmetric(owner[1:][joined], owner[:-1][joined], len(triangles))
+
+
+def neighbours_of_vertices(triangles: NDArray[np.integer], count: int) -> csr_array:
+    """Matrix (V, V) with a mark where an edge joins two vertices, rows sorted."""
+    return _symmetric(triangles.T.reshape(-1), np.roll(triangles, -1, axis=1).T.reshape(-1), count)
+
+
+def _symmetric(first: NDArray[np.integer], second: NDArray[np.integer], count: int) -> csr_array:
+    ends = np.concatenate([first, second]), np.concatenate([second, first])
+    matrix = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(count, count)).tocsr()
+    matrix.sum_duplicates()
+    return matrix
 
 
 def border_report(mesh: Mesh) -> dict[str, Any]:

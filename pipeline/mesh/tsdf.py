@@ -30,7 +30,12 @@ PIXEL_STRIDE = 4  # of the pixels that decide which blocks exist; finer than a b
 REFERENCE_SIGMA = 0.01  # [m]; a depth of this sigma has weight 1
 MIN_COSINE = 0.2
 MAX_BLOCKS = 150_000  # 77 million voxels, 0.8 GB
+COARSER = 1.5  # times larger voxels where that many blocks don't suffice
 KEY_OFFSET, KEY_BITS = 1 << 20, 21  # block coordinates as one sortable int64
+
+
+class TooManyVoxelsError(ReconstructionError):
+    """The scene is too large for its voxels."""
 
 
 @dataclass
@@ -71,7 +76,7 @@ class BlockGrid:
         new = np.setdiff1d(keys, self.keys)
         if len(new):
             if len(self.keys) + len(new) > MAX_BLOCKS:
-                raise ReconstructionError(
+                raise TooManyVoxelsError(
                     f"the scene must fit into {MAX_BLOCKS} blocks of {RESOLUTION}^3 voxels",
                     found=f"more, at a voxel size of {self.voxel_size:g} m",
                     remedy="use larger voxels: --set mesh.voxel_size=0.05",
@@ -85,7 +90,7 @@ class BlockGrid:
         held = len(self.tsdf)
         if blocks <= held:
             return
-        added = (max(blocks, 2 * held) - held, RESOLUTION, RESOLUTION, RESOLUTION)
+        added = (max(blocks, min(2 * held, MAX_BLOCKS)) - held, RESOLUTION, RESOLUTION, RESOLUTION)
         self.tsdf = np.concatenate([self.tsdf, np.ones(added, np.float32)])
         self.weight = np.concatenate([self.weight, np.zeros(added, np.float32)])
         self.count = np.concatenate([self.count, np.zeros(added, np.uint16)])
@@ -156,6 +161,31 @@ def fuse(maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, 
             remedy="check poses and depth with `splatyard build --until depth`, or set mesh.min_views=1",
         )
     return mesh
+
+
+def fuse_in_memory(
+    maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, min_views: int
+) -> tuple[Mesh, float]:
+    """`fuse` with voxels as large as memory asks for: also says how large [m].
+
+    Args:
+        maps: [m, world frame].
+        voxel_size: [m]; 0 = automatic, made 1.5 times larger until the scene fits.
+        truncation_voxels: See `fuse`.
+        min_views: See `fuse`.
+
+    Raises:
+        ReconstructionError: When no surface comes out, or the voxels asked for are too many.
+    """
+    size = voxel_size or automatic_voxel_size(maps)
+    while True:
+        try:
+            return fuse(maps, size, truncation_voxels, min_views), size
+        except TooManyVoxelsError:
+            if voxel_size:
+                raise
+            logger.info("voxels of %.3f m need more than %d blocks: larger ones", size, MAX_BLOCKS)
+            size *= COARSER
 
 
 def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:

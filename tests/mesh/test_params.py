@@ -18,7 +18,7 @@ PHOTOS = Traits(kind="photos", frames=40, has_poses=False, has_depth=False, has_
         {"truncation_voxels": 1.0},
         {"min_views": 0},
         {"poisson_depth": 20},
-        {"island_area": -1.0},
+        {"island_volume": -1.0},
         {"collision_error": 0.0},
         {"collision_triangles": 10},
     ],

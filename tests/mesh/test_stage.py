@@ -59,6 +59,7 @@ def test_folders_in_meshes_out(tmp_path):
     assert report["collision"]["triangles"] == len(collision.triangles) <= PARAMS.collision_triangles
     assert report["depth_maps"] == len(maps())
     assert report["guessed_area"] > 0
+    assert mesh.guessed.any() and collision.guessed.any()
 
 
 def test_two_runs_give_equal_bytes():
@@ -73,6 +74,12 @@ def test_a_hole_nobody_filled_is_reported_by_the_switch():
     bare = build_mesh(maps(), cloud(), track(), replace(PARAMS, close_floor=False))
     assert bare.report["floor"] is None
     assert not bare.mesh.guessed.any()
+
+
+def test_a_rounded_mesh_can_be_had():
+    """Without flattening no plane is reported."""
+    assert build_mesh(maps(), cloud(), track(), replace(PARAMS, flatten=False)).report["planes"] is None
+    assert built().report["planes"]["planes"] >= 6
 
 
 def test_poisson_runs_through_the_same_steps():
