@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BusyError, MachineError
-from pipeline.stage import Stage
+from pipeline.stage import Stage, resume_folder
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,8 @@ def execute(planned: PlannedStage) -> bool:
     """Run a stage unless its result is there; returns whether it ran.
 
     The work happens in a hidden folder beside the result, which takes its final name only when everything is
-    written: after a kill the next run starts this stage anew and finds all earlier ones.
+    written: after a kill the next run starts this stage anew, or goes on with what the stage kept in its
+    `resume_folder`, and finds all earlier ones.
 
     Raises:
         BusyError: When another process is at the same key.
@@ -129,6 +130,7 @@ def execute(planned: PlannedStage) -> bool:
             }
             run_record(folder).write_text(json.dumps(run, indent=1))
             partial.rename(folder)
+            shutil.rmtree(resume_folder(partial), ignore_errors=True)
             logger.info("%s: done in %.1f s (%.1f CPU-s), key %s", planned.name, seconds, used, planned.key)
     return True
 

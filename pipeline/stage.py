@@ -69,3 +69,12 @@ class Stage:
         """Import the function that does the work."""
         module, _, function = self.function.partition(":")
         return getattr(importlib.import_module(module), function)
+
+
+def resume_folder(out_dir: Path) -> Path:
+    """Where a stage that runs in `out_dir` keeps what lets its next run go on after a kill.
+
+    It lies beside the result, survives until the result is complete, and belongs to the same key: whatever is found
+    there comes from the same inputs, parameters and code. The stage makes it when it has something to keep.
+    """
+    return out_dir.parent / f".{out_dir.name.lstrip('.').removesuffix('.partial')}.resume"

@@ -8,6 +8,7 @@ from pipeline.align.params import AlignParams
 from pipeline.bundle.params import BundleParams
 from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.check.params import CheckParams
+from pipeline.coverage.params import CoverageParams
 from pipeline.depth.params import DepthParams, PointsParams
 from pipeline.depth.params import choose as choose_depth
 from pipeline.mesh.params import MeshParams
@@ -29,27 +30,28 @@ def _reader(traits: Traits, _params: Any) -> Choice:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("capture", 1, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader),
+    Stage("capture", 2, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader),
     Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select_stage:run", _only),
-    Stage("poses", 1, ("capture", "select"), PosesParams, "pipeline.poses.stage:run", choose_poses),
-    Stage("depth", 1, ("capture", "poses"), DepthParams, "pipeline.depth.stage:run", choose_depth),
+    Stage("poses", 2, ("capture", "select"), PosesParams, "pipeline.poses.stage:run", choose_poses),
+    Stage("depth", 2, ("capture", "poses"), DepthParams, "pipeline.depth.stage:run", choose_depth),
     Stage("align", 1, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
-    Stage("points", 1, ("poses", "depth", "align"), PointsParams, "pipeline.depth.points_stage:run", _only),
-    Stage("mesh", 1, ("poses", "depth", "align", "points"), MeshParams, "pipeline.mesh.stage:run", choose_mesh),
-    Stage("splat", 1, ("poses", "depth", "align", "points"), SplatParams, "pipeline.splat.stage:run", choose_splat),
-    Stage("regions", 1, ("poses", "align", "mesh"), RegionsParams, "pipeline.regions.stage:run", _only),
+    Stage("points", 2, ("poses", "depth", "align"), PointsParams, "pipeline.depth.points_stage:run", _only),
+    Stage("mesh", 2, ("poses", "depth", "align", "points"), MeshParams, "pipeline.mesh.stage:run", choose_mesh),
+    Stage("splat", 2, ("poses", "depth", "align", "points"), SplatParams, "pipeline.splat.stage:run", choose_splat),
+    Stage("coverage", 1, ("poses", "align", "mesh", "splat"), CoverageParams, "pipeline.coverage.stage:run", _only),
+    Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams, "pipeline.regions.stage:run", _only),
     Stage(
         "check",
-        1,
-        ("capture", "select", "poses", "depth", "align", "mesh", "splat", "regions"),
+        2,
+        ("capture", "select", "poses", "depth", "align", "mesh", "splat", "coverage", "regions"),
         CheckParams,
         "pipeline.check.stage:run",
         _only,
     ),
     Stage(
         "bundle",
-        1,
-        ("capture", "poses", "align", "points", "mesh", "splat", "regions", "check"),
+        2,
+        ("capture", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
         BundleParams,
         "pipeline.bundle.stage:run",
         _only,

@@ -44,20 +44,23 @@ class Growth:
         self._pull[visible] += gradients.screen[visible] * np.float32(size)
         self._seen[visible] += 1
 
-    def grow(self, optimizer: SparseAdam, target: int, max_scale: float) -> None:
+    def grow(self, optimizer: SparseAdam, target: int, max_scale: float, fixed: int = 0) -> None:
         """Prune, then split the Gaussians with the largest mean pull until there are `target`; start to collect anew.
 
         Args:
             optimizer: Holds the Gaussians; they and their moments are replaced.
             target: How many there shall be.
             max_scale: Gaussians with a larger standard deviation are pruned [world units].
+            fixed: So many of the first Gaussians stay as they are.
         """
         gaussians = optimizer.gaussians
         opacity = 1 / (1 + np.exp(-gaussians.opacity_logits))
         keep = (opacity > MIN_OPACITY) & (gaussians.log_scales.max(1) < np.log(max_scale))
+        keep[:fixed] = True
         kept = np.flatnonzero(keep)
         wanted = int(min(target - len(kept), MAX_GROWTH * len(kept)))
         score = np.where(keep & (self._seen > 0), self._pull / np.maximum(self._seen, 1), 0)
+        score[:fixed] = 0
         split = np.argsort(-score, kind="stable")[: max(0, wanted)]
         split = split[score[split] > 0]
         optimizer.replace(kept, split, split_in_place(gaussians, split))

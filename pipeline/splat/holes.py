@@ -51,6 +51,8 @@ def _in_view(gaussians: Gaussians, view: TrainingView) -> Gaussians:
     level = view.levels[-1]
     picture = render(gaussians, level.camera, view.world_from_camera)
     hole = picture.alpha < COVERED
+    if level.mask is not None:
+        hole &= level.mask
     chosen = np.zeros_like(hole)
     chosen[SPACING // 2 :: SPACING, SPACING // 2 :: SPACING] = hole[SPACING // 2 :: SPACING, SPACING // 2 :: SPACING]
     if hole.all():

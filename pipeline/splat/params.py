@@ -14,11 +14,15 @@ class SplatParams:
 
     backend: Literal["auto", "cpu"] = "auto"
     """Trainer; the CPU one is the only one yet."""
-    gaussians: int = 40_000
-    """Largest number of Gaussians."""
+    gaussians: int = 0
+    """Largest number of Gaussians; 0 takes as many as suit the length of the training (40 000 for a minute on one core,
+    50 000 for two)."""
     iterations: int = 0
     """Training steps, one view each; the schedule stretches with it. 0 takes as many as keep the work about equal for
-    all picture sizes (3650 at 320x240, 2150 at 272x480), but at least 50 for every view."""
+    all picture sizes (6000 at 320x240, 3500 at 272x480), but at least 70 for every view."""
+    seconds: float = 0.0
+    """CPU-seconds that training may take, turned into iterations and Gaussians at the start; 0 looks at `iterations`.
+    Asking for the `iterations` and `largest_gaussians` that training.json names repeats the run exactly."""
     sh_degree: int = 2
     """Degree of the view-dependent colour, 0..3."""
     image_size: int = 0
@@ -31,13 +35,24 @@ class SplatParams:
     """Largest number of Gaussians of the `sim` level of detail."""
     sim_iterations: int = 300
     """Steps that fit the `sim` level to the photos again."""
+    lay_flat: bool = True
+    """Whether Gaussians are kept on the surfaces and out of the free space that depth proves: off the capture track
+    that shows floors and walls instead of mist, at a price of some tenths of a dB on it."""
+    guess_unseen: bool = True
+    """Whether backs of thin things and holes that no photo shows are filled by a guess."""
     seed: int = 0
     """Of the starting points and the order of views."""
 
     def __post_init__(self) -> None:
-        if self.gaussians < 100 or self.sim_gaussians < 100:
+        if 0 < self.gaussians < 100 or self.gaussians < 0 or self.sim_gaussians < 100:
             raise ValueError(
-                f"gaussians and sim_gaussians must be at least 100, got {self.gaussians} and {self.sim_gaussians}"
+                "gaussians must be 0 (automatic) or at least 100, sim_gaussians at least 100, "
+                f"got {self.gaussians} and {self.sim_gaussians}"
+            )
+        if self.seconds < 0 or (self.seconds and self.iterations):
+            raise ValueError(
+                "seconds must not be negative, and either iterations or seconds can be given, "
+                f"got {self.iterations} and {self.seconds}"
             )
         if self.iterations < 0 or self.sim_iterations < 0:
             raise ValueError(

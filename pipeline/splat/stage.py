@@ -1,4 +1,4 @@
-"""The splat stage: from photos, poses, depth and the shared cloud to `splat.ply` and `sim.ply` in the world frame."""
+"""The splat stage: from photos, poses, depth and the shared cloud to Gaussians in the world frame."""
 
 from __future__ import annotations
 
@@ -8,35 +8,38 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.maps import load_depth_map, map_names
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Gaussians, PointCloud
-from pipeline.poses.scene import read_image
+from pipeline.poses.scene import read_image, read_mask
 from pipeline.progress import track
+from pipeline.splat.checkpoint import Checkpoint
 from pipeline.splat.lod import make_sim_level
 from pipeline.splat.loss import psnr
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import ANTIALIASING_COMMENT, save_splat
+from pipeline.splat.preview import PREVIEW_FILE, LivePreview, write_preview
 from pipeline.splat.raster import render
+from pipeline.splat.sog import save_sog
 from pipeline.splat.supervision import depth_in_view
-from pipeline.splat.train import iteration_count, train
+from pipeline.splat.train import train
 from pipeline.splat.views import TrainingView, training_camera, training_view
+from pipeline.stage import resume_folder
 
 logger = logging.getLogger(__name__)
 
-SPLAT_FILE, SIM_FILE, REPORT_FILE, PREVIEW_FILE = "splat.ply", "sim.ply", "training.json", "preview.png"
+SPLAT_FILE, SIM_FILE, WEB_FILE, REPORT_FILE = "splat.ply", "sim.ply", "web.sog", "training.json"
 CLOUD_FILE = "cloud.npz"
-REPORT_VIEWS, PREVIEW_VIEWS = 12, 3
+REPORT_VIEWS = 12
 MIN_ALPHA = 0.5
 """Pixels more transparent than this have no surface whose depth could be compared."""
 
 
 def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
-    """Train the splat and its `sim` level; write both, `training.json` and `preview.png`.
+    """Train the splat, make its `sim` and `web` levels; write them, `training.json` and `preview.png`.
 
     Args:
         inputs: Folders of poses, depth, align and points.
@@ -57,22 +60,32 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
         )
     rng = np.random.default_rng(params.seed)
     begun = time.process_time()
-    gaussians = train(views, cloud, params, rng)
+    kept = resume_folder(out_dir)
+    preview = LivePreview(kept / PREVIEW_FILE, views)
+    trained = train(views, cloud, params, rng, preview.observe, Checkpoint(kept, repr(params)))
+    gaussians, views = trained.gaussians, trained.views
     logger.info("training took %.1f CPU-s", time.process_time() - begun)
-    sim = make_sim_level(gaussians, views, params, rng)
+    sim = make_sim_level(gaussians, views, params, rng, trained.state.fixed)
     save_splat(gaussians, out_dir / SPLAT_FILE)
     save_splat(sim, out_dir / SIM_FILE)
+    save_sog(gaussians, out_dir / WEB_FILE)
 
     sample = views[:: max(1, len(views) // REPORT_VIEWS)]
     report = {
         "backend": params.backend if params.backend != "auto" else "cpu",
-        "iterations": iteration_count(params, views),
+        "iterations": trained.state.iteration,
+        "largest_gaussians": trained.state.largest_count + trained.state.fixed,
         "image_size": [views[0].levels[0].camera.width, views[0].levels[0].camera.height],
         "views": len(views),
         "views_with_depth": sum(view.levels[0].depth is not None for view in views),
+        "views_with_mask": sum(view.levels[0].mask is not None for view in views),
         "gaussians": len(gaussians),
+        "guessed": trained.state.fixed,
+        "background": trained.background,
         "sh_degree": params.sh_degree,
         "depth_weight": params.depth_weight,
+        "pose_tuning": trained.state.poses.describe(),
+        "exposure": trained.state.exposures.describe(),
         "antialiasing": ANTIALIASING_COMMENT.partition("=")[2],
         "train": describe_fit(gaussians, sample),
         "sim": {"gaussians": len(sim), "sh_degree": 0, "train": describe_fit(sim, sample)},
@@ -97,18 +110,22 @@ def load_training_views(
         if view.name in with_depth:
             depth_map = load_depth_map(depth_folder, view.name, world_from_scene)
             depth = depth_in_view(depth_map, camera, view.world_from_camera)
-        views.append(training_view(view.name, photo, camera, view.world_from_camera, depth))
+        mask = read_mask(poses_folder, view, (camera.width, camera.height))
+        views.append(training_view(view.name, photo, camera, view.world_from_camera, depth, mask))
     return views
 
 
 def describe_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> dict[str, float | None]:
-    """Mean PSNR [dB] and median absolute depth difference [m] over views."""
+    """Mean PSNR [dB] with each photo's exposure, and absolute depth difference [m], over views."""
     figures: list[float] = []
     differences: list[np.ndarray] = []
     for view in views:
         level = view.levels[0]
         picture = render(gaussians, level.camera, view.world_from_camera)
-        figures.append(psnr(picture.rgb.clip(0, 1), np.moveaxis(level.photo, 0, -1) / 255))
+        counts = np.ones(picture.alpha.shape, bool) if level.mask is None else level.mask
+        figures.append(
+            psnr((picture.rgb * view.gain).clip(0, 1)[counts], np.moveaxis(level.photo, 0, -1)[counts] / 255)
+        )
         if level.depth is not None:
             known = (level.depth.depth > 0) & (picture.alpha > MIN_ALPHA)
             differences.append(np.abs(picture.depth - level.depth.depth)[known])
@@ -118,17 +135,3 @@ def describe_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> dict[st
         "depth_difference_median": round(float(np.median(depth)), 4) if len(depth) else None,
         "depth_difference_mean": round(float(np.mean(depth)), 4) if len(depth) else None,
     }
-
-
-def write_preview(gaussians: Gaussians, views: Sequence[TrainingView], path: Path) -> None:
-    """Rendered pictures above the photos they should look like."""
-    columns = []
-    for view in views[:: max(1, len(views) // PREVIEW_VIEWS)][:PREVIEW_VIEWS]:
-        level = view.levels[0]
-        picture = render(gaussians, level.camera, view.world_from_camera).rgb
-        rendered = (picture.clip(0, 1) * 255).round().astype(np.uint8)
-        columns.append(np.concatenate([rendered, np.moveaxis(level.photo, 0, -1)], 0))
-    height = min(len(column) for column in columns)
-    sheet = np.concatenate([column[:height] for column in columns], 1)
-    if not cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"{path} could not be written")

@@ -49,13 +49,13 @@ def initial_gaussians(
     return Gaussians(
         cloud.points.astype(np.float32),
         np.log(scales).astype(np.float32),
-        _quaternions_to(normals).astype(np.float32),
+        quaternions_to(normals).astype(np.float32),
         np.full(len(cloud), logit, np.float32),
         sh,
     )
 
 
-def _quaternions_to(directions: np.ndarray) -> np.ndarray:
+def quaternions_to(directions: np.ndarray) -> np.ndarray:
     """Quaternions wxyz (N, 4) that turn +Z into unit directions (N, 3) by the smallest angle."""
     x, y, z = directions.T
     quaternions = np.stack([1 + z, -y, x, np.zeros_like(x)], 1)

@@ -7,84 +7,66 @@ in a fixed order: the same seed gives the same Gaussians, with any number of thr
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import Gaussians, PointCloud
 from pipeline.progress import bar
-from pipeline.splat.grow import Growth
+from pipeline.splat.background import far_shell
+from pipeline.splat.budget import START_SHARE, budget_within, planned_budget, timed
+from pipeline.splat.checkpoint import Checkpoint
+from pipeline.splat.free_space import FreeSpace
+from pipeline.splat.hidden import HiddenSide
 from pipeline.splat.holes import cover_holes
-from pipeline.splat.loss import depth_loss, photometric_loss
-from pipeline.splat.optimizer import SparseAdam
 from pipeline.splat.params import SplatParams
-from pipeline.splat.raster import contiguous, rasterize, rasterize_backward
+from pipeline.splat.schedule import Schedule
 from pipeline.splat.start import initial_gaussians
-from pipeline.splat.views import Level, TrainingView
+from pipeline.splat.state import TrainingState
+from pipeline.splat.surface_prior import SurfacePrior
+from pipeline.splat.trainer import Trainer
+from pipeline.splat.unseen import guess_unseen, joined
+from pipeline.splat.views import TrainingView
 
 logger = logging.getLogger(__name__)
 
-Float = NDArray[np.float32]
-
-PIXELS_IN_ALL = 2.8e8
-"""Pixels that a training goes through when the number of iterations is left to it: a minute on one core."""
-VISITS = 50
-"""Least number of times that each view is trained on: large captures hold more to learn."""
-MIN_ITERATIONS, MAX_ITERATIONS = 1500, 10_000
-START_SHARE = 0.5
-"""Of the largest number of Gaussians, drawn from the cloud at the start."""
+SHELL_SHARE = 0.02
+"""Of the largest number of Gaussians, at most, for sky and background: too few to change the scene's radius."""
 HOLE_SHARE = 0.1
 """Of the largest number of Gaussians, for what the cloud lacks."""
+GUESS_SHARE = 0.04
+"""Of the largest number of Gaussians, for backs of thin things, and as many for holes no photo shows."""
 START_OPACITY, START_FLATNESS = 0.5, 0.3
+EXPOSURE_FROM, POSES_FROM = 0.1, 0.6
+"""Shares of the iterations from which exposures and poses follow the pictures: once these are more than blobs."""
+SH_VIEWS, LEAST_SH_REST = 200, 0.2
+"""Views from which on view-dependent colour learns at the full rate, and its least rate: many views of a place tell its
+gloss and the camera's exposure from chance, few don't."""
+MIN_EXTENT = 0.1
+"""Least extent of the cameras, as a share of the scene's radius: a phone that hardly moved still sees a whole room."""
+TRIAL_ITERATIONS = 1000
+"""Length of the imagined run of which single steps are timed for a budget of seconds."""
 REPORT_EVERY = 50
 """Iterations between two figures in the progress bar."""
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """What changes over a run; shares are of its iterations.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training gives.
 
     Attributes:
-        iterations: Steps, one view each.
-        half_from: Share from which pictures of half the size are used; quarter size before.
-        whole_from: Share from which whole pictures are used.
-        sh_from: Shares from which the SH degrees 1, 2, 3 are used.
-        growth: First and last share in which Gaussians are added; None keeps the number.
-        growth_rounds: How often they are.
-        position_rate: Learning rate of positions at the start, relative to the extent of the cameras.
-        position_decay: Factor of that rate over the whole run.
-        rate_decay: Factor of the other rates over the second half.
+        gaussians: The splat.
+        views: The views with the exposures and poses that were found.
+        state: As it was after the last step.
+        background: Gaussians that it started with on a far shell.
     """
 
-    iterations: int
-    half_from: float = 0.14
-    whole_from: float = 0.45
-    sh_from: tuple[float, float, float] = (0.25, 0.5, 0.6)
-    growth: tuple[float, float] | None = (0.04, 0.75)
-    growth_rounds: int = 50
-    position_rate: float = 6.4e-4
-    position_decay: float = 0.01
-    rate_decay: float = 0.2
-
-    def level(self, share: float) -> int:
-        """Pyramid level: 2 is a quarter of the size."""
-        return 0 if share >= self.whole_from else 1 if share >= self.half_from else 2
-
-    def sh_degree(self, share: float) -> int:
-        """Highest SH degree in use."""
-        return sum(share >= start for start in self.sh_from)
-
-
-RATES = {"log_scales": 2e-2, "quaternions": 4e-3, "opacity_logits": 1e-1, "sh": 1e-2}
-"""Learning rates at the start: two to four times those of the 3DGS reference code, which takes ten times the steps."""
-SH_REST_FACTOR = 0.2
-"""Of the SH rate, for the coefficients above degree 0."""
-MAX_SCALE = 0.5
-"""Gaussians with a standard deviation above this share of the scene's radius are pruned."""
-MIN_EXTENT = 0.1
-"""Least extent of the cameras, as a share of the scene's radius: a phone that hardly moved still sees a whole room."""
+    gaussians: Gaussians
+    views: list[TrainingView]
+    state: TrainingState
+    background: int = 0
 
 
 def train(
@@ -93,34 +75,71 @@ def train(
     params: SplatParams,
     rng: np.random.Generator,
     observe: Callable[[int, Gaussians], None] | None = None,
-) -> Gaussians:
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
     """Train a splat.
 
     Args:
-        views: Photos with poses in the world frame, with or without depth.
+        views: Photos with poses in the world frame, with or without depth, in the order of time.
         cloud: The shared cloud in the world frame, where the Gaussians start.
         params: What the user chose.
         rng: Draws starting points and the order of views.
         observe: Called with (iterations done, Gaussians) now and then; must not change them.
+        checkpoint: Where an earlier run left off, if it did, and where this one saves itself.
 
     Raises:
         ValueError: When there is no view or hardly a point.
     """
-    count = max(100, min(len(cloud), int(START_SHARE * params.gaussians)))
-    gaussians = initial_gaussians(
-        cloud, count, (params.sh_degree + 1) ** 2, rng, opacity=START_OPACITY, flatness=START_FLATNESS
+    begun = time.process_time()
+    budget = planned_budget(params, views)
+    if params.seconds and views:
+        budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params))
+    gaussians = _start(cloud, int(START_SHARE * budget.gaussians), params, rng)
+    near = len(gaussians)
+    if views:
+        limit = max(1, int(SHELL_SHARE * budget.gaussians))
+        gaussians = joined(gaussians, far_shell(gaussians, views, scene_size(views, gaussians)[1], limit))
+    background = len(gaussians) - near
+    gaussians = cover_holes(gaussians, views, int(HOLE_SHARE * budget.gaussians))
+    fixed = 0
+    if params.guess_unseen:
+        guessed = guess_unseen(gaussians, cloud, views, int(GUESS_SHARE * budget.gaussians), rng).gaussians
+        gaussians, fixed = joined(guessed, gaussians), len(guessed)
+    if params.seconds:
+        left = max(0.1, 1 - (time.process_time() - begun) / params.seconds)
+        budget = replace(budget, iterations=max(1, round(left * budget.iterations)))
+    schedule = Schedule(
+        budget.iterations,
+        budget.gaussians - fixed,
+        sh_rest=min(1.0, max(LEAST_SH_REST, len(views) / SH_VIEWS)),
+        exposure_from=EXPOSURE_FROM,
+        poses_from=POSES_FROM,
     )
-    gaussians = cover_holes(gaussians, views, int(HOLE_SHARE * params.gaussians))
-    schedule = Schedule(iteration_count(params, views))
-    return fit(gaussians, views, schedule, params, rng, "splat", observe)
+    surfaces = cloud if params.lay_flat else None
+    trained = fit(gaussians, views, schedule, params, rng, "splat", observe, checkpoint, surfaces, fixed)
+    return replace(trained, background=background)
 
 
-def iteration_count(params: SplatParams, views: Sequence[TrainingView]) -> int:
-    """The iterations asked for, or as many as the size of the pictures allows."""
-    if params.iterations or not views:
-        return params.iterations
-    pixels = np.mean([view.levels[0].photo[0].size for view in views])
-    return int(np.clip(max(PIXELS_IN_ALL / pixels, VISITS * len(views)), MIN_ITERATIONS, MAX_ITERATIONS))
+def _start(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Generator) -> Gaussians:
+    count = max(100, min(len(cloud), count))
+    coefficients = (params.sh_degree + 1) ** 2
+    return initial_gaussians(cloud, count, coefficients, rng, opacity=START_OPACITY, flatness=START_FLATNESS)
+
+
+def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatParams) -> Callable[[float, int], float]:
+    """(share of the run, number of Gaussians) to the CPU-seconds of a step, on Gaussians of its own."""
+    schedule = Schedule(TRIAL_ITERATIONS, growth=None, exposure_from=EXPOSURE_FROM, poses_from=POSES_FROM)
+
+    def seconds(share: float, count: int) -> float:
+        rng = np.random.default_rng(params.seed)
+        gaussians = _start(cloud, count, params, rng)
+        extent, radius = scene_size(views, gaussians)
+        trainer = Trainer(views, schedule, params, extent, radius)
+        state = TrainingState.start(gaussians, views, schedule, extent, radius, rng)
+        state.iteration = int(share * TRIAL_ITERATIONS)
+        return timed(lambda: trainer.step(state))
+
+    return seconds
 
 
 def fit(
@@ -131,17 +150,23 @@ def fit(
     rng: np.random.Generator,
     description: str,
     observe: Callable[[int, Gaussians], None] | None = None,
-) -> Gaussians:
+    checkpoint: Checkpoint | None = None,
+    cloud: PointCloud | None = None,
+    fixed: int = 0,
+) -> Trained:
     """Fit Gaussians to views by gradient descent.
 
     Args:
         gaussians: Where to start; not changed.
-        views: What to fit to.
+        views: What to fit to, in the order of time.
         schedule: What changes when.
-        params: Weights, the largest number of Gaussians.
+        params: Weights.
         rng: Draws the order of views.
         description: For the progress bar.
         observe: Called with (iterations done, Gaussians) now and then; must not change them.
+        checkpoint: Where an earlier run left off, if it did, and where this one saves itself.
+        cloud: Of the known surfaces; None leaves the Gaussians free to leave them.
+        fixed: So many of the first Gaussians are left as they are.
 
     Raises:
         ValueError: When there is no view.
@@ -149,51 +174,43 @@ def fit(
     if not views:
         raise ValueError("training a splat needs at least one view that is not held out, got none")
     extent, radius = scene_size(views, gaussians)
-    optimizer = SparseAdam(_copy(gaussians))
-    growth, start_count = Growth(len(gaussians)), len(gaussians)
-    grow_at = _growth_iterations(schedule)
-    rounds = len(grow_at)
-    order: list[int] = []
+    state = TrainingState.start(gaussians, views, schedule, extent, radius, rng, fixed)
+    if checkpoint is not None and checkpoint.restore(state):
+        schedule = replace(schedule, iterations=state.iterations, gaussians=state.largest_count)
+    extent, radius = state.extent, state.radius  # a restored run started with Gaussians of its own
+    trainer = Trainer(
+        views, schedule, params, extent, radius, *_known(views, cloud, radius, state.gaussians[np.arange(state.fixed)])
+    )
     recent: list[float] = []
     with bar(schedule.iterations, description) as shown:
-        for iteration in range(schedule.iterations):
-            share = iteration / schedule.iterations
-            if not order:
-                order = rng.permutation(len(views)).tolist()
-            view = views[order.pop()]
-            level = view.levels[schedule.level(share)]
-            sh_count = min((schedule.sh_degree(share) + 1) ** 2, gaussians.sh.shape[1])
-            raster = rasterize(optimizer.gaussians, level.camera, view.world_from_camera, sh_count=sh_count)
-            by_planes, by_transmittance = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
-            loss = photometric_loss(raster.planes, level.photo, params.ssim_weight, by_planes)
-            if level.depth is not None and params.depth_weight > 0:
-                depth_loss(
-                    raster.planes,
-                    raster.transmittance,
-                    level.depth.depth,
-                    level.depth.tolerance,
-                    params.depth_weight,
-                    by_planes,
-                    by_transmittance,
-                )
-            gradients = rasterize_backward(raster, optimizer.gaussians, by_planes, by_transmittance)
-            if grow_at:
-                growth.observe(gradients, max(level.photo.shape))
-            optimizer.step(gradients, _rates(schedule, share, extent, gaussians.sh.shape[1]))
-            if grow_at and iteration == grow_at[0]:
-                grow_at.pop(0)
-                done = 1 - len(grow_at) / rounds
-                growth.grow(optimizer, round(start_count + done * (params.gaussians - start_count)), MAX_SCALE * radius)
-            recent.append(_psnr(raster.planes, level) if (iteration + 1) % 10 == 0 else np.nan)
-            if (iteration + 1) % REPORT_EVERY == 0:
+        shown.update(state.iteration)
+        while state.iteration < schedule.iterations:
+            figures = trainer.step(state)
+            recent += [] if figures.psnr is None else [figures.psnr]
+            if state.iteration % REPORT_EVERY == 0:
                 shown.set_postfix_str(
-                    f"{np.nanmean(recent):.1f} dB, {len(optimizer.gaussians)} Gaussians, loss {loss:.3f}"
+                    f"{np.mean(recent):.1f} dB, {len(state.gaussians)} Gaussians, loss {figures.loss:.3f}"
                 )
                 recent.clear()
                 if observe is not None:
-                    observe(iteration + 1, optimizer.gaussians)
+                    observe(state.iteration, state.gaussians)
             shown.update(1)
-    return optimizer.gaussians
+            if checkpoint is not None:
+                checkpoint.save_when_due(state)
+    if checkpoint is not None:
+        checkpoint.save(state)
+    return Trained(state.gaussians, state.tuned_views(views), state)
+
+
+def _known(
+    views: Sequence[TrainingView], cloud: PointCloud | None, radius: float, guessed: Gaussians
+) -> tuple[SurfacePrior | None, FreeSpace | None, HiddenSide | None]:
+    """What is known of surfaces, of free space, and of what nobody sees."""
+    if cloud is None:
+        return None, None, None
+    free = FreeSpace(views)
+    hidden = HiddenSide(guessed, cloud, free.typical_depth) if len(guessed) else None
+    return SurfacePrior(cloud, radius), free if len(free) else None, hidden
 
 
 def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[float, float]:
@@ -206,32 +223,3 @@ def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[flo
     middle = centers.mean(0)
     radius = float(np.percentile(np.linalg.norm(gaussians.means - middle, axis=1), 95))
     return max(1.1 * float(np.linalg.norm(centers - middle, axis=1).max()), MIN_EXTENT * radius), radius
-
-
-def _growth_iterations(schedule: Schedule) -> list[int]:
-    if schedule.growth is None:
-        return []
-    first, last = schedule.growth
-    iterations = np.linspace(first, last, schedule.growth_rounds) * schedule.iterations
-    return np.unique(iterations.astype(int)).tolist()
-
-
-def _rates(schedule: Schedule, share: float, extent: float, sh_count: int) -> dict[str, Float]:
-    """Learning rate of each number of a Gaussian."""
-    decay = schedule.rate_decay ** max(0.0, 2 * share - 1)
-    position = schedule.position_rate * extent * schedule.position_decay**share
-    sh = np.full((sh_count, 3), RATES["sh"] * decay, np.float32)
-    sh[1:] *= SH_REST_FACTOR
-    widths = {"log_scales": 3, "quaternions": 4, "opacity_logits": 1}
-    rates = {name: np.full(width, RATES[name] * decay, np.float32) for name, width in widths.items()}
-    return rates | {"means": np.full(3, position, np.float32), "sh": sh.reshape(-1)}
-
-
-def _psnr(planes: Float, level: Level) -> float:
-    height, width = level.photo.shape[1:]
-    difference = planes[:3, :height, :width] - level.photo / np.float32(255)
-    return float(-10 * np.log10(max(float(np.mean(difference**2)), 1e-12)))
-
-
-def _copy(gaussians: Gaussians) -> Gaussians:
-    return contiguous(gaussians[np.arange(len(gaussians))])

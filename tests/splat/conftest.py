@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_rotvec
+from pipeline.geometry import Camera, Gaussians, PointCloud, Pose, matrix_from_rotvec
+from pipeline.splat.supervision import depth_in_view
+from pipeline.splat.views import TrainingView, training_view
+from tests.synthetic import CAMERA, Room, depth_maps, walk
 
+TINY = CAMERA.resized(80, 60)
 SMALL_CAMERA = Camera(40, 36, 45.0, 47.0, 19.2, 17.3)
 SMALL_POSE = Pose(matrix_from_rotvec([0.2, -0.5, 0.3]), np.array([0.3, -0.2, -0.4]))
 
@@ -31,3 +35,22 @@ def scatter(count: int, rng: np.random.Generator, coefficients: int = 16, scale:
 def gaussians(rng) -> Gaussians:
     """Sixty Gaussians of SH degree 3."""
     return scatter(60, rng)
+
+
+def tiny_scene() -> tuple[list[TrainingView], PointCloud]:
+    """Nine small views of the synthetic room with depth, and grey points of it; the same in every process."""
+    room, poses, views, points, normals = Room.make(), walk(9), [], [], []
+    for pose, depth_map in zip(poses, depth_maps(room, poses, TINY), strict=True):
+        depth = depth_in_view(depth_map, TINY, pose)
+        views.append(training_view(depth_map.name, room.render(TINY, pose)[0], TINY, pose, depth))
+        points.append(depth_map.points()[::4, ::4].reshape(-1, 3))
+        normals.append(pose.rotate(depth_map.normals[::4, ::4]).reshape(-1, 3))
+    count = sum(map(len, points))
+    return views, PointCloud(
+        np.concatenate(points).astype(np.float32),
+        np.concatenate(normals).astype(np.float32),
+        np.full((count, 3), 128, np.uint8),
+        np.full(count, 0.01, np.float32),
+        np.full(count, 2, np.int32),
+        np.zeros(count, bool),
+    )

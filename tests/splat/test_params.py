@@ -20,6 +20,8 @@ def test_backend_is_chosen_with_a_reason():
     [
         {"gaussians": 5},
         {"iterations": -1},
+        {"seconds": -2},
+        {"seconds": 3, "iterations": 7},
         {"sh_degree": 4},
         {"image_size": 7},
         {"depth_weight": -1},

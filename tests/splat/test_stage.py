@@ -15,6 +15,7 @@ from pipeline.geometry import PointCloud, Similarity, matrix_from_rotvec
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import load_splat
 from pipeline.splat.stage import run
+from pipeline.stage import resume_folder
 from tests.synthetic import CAMERA, depth_maps, posed_scene, walk
 
 WORLD_FROM_SCENE = Similarity(1.5, matrix_from_rotvec([0.1, 0.4, -0.3]), np.array([1.0, -2.0, 0.5]))
@@ -53,13 +54,13 @@ def test_stage_writes_both_splats_in_the_world_frame(inputs, tmp_path):
     """Splat and sim level open again, lie where the world's room is, and the report tells how they were trained."""
     run(inputs, PARAMS, tmp_path)
     splat, sim = load_splat(tmp_path / "splat.ply"), load_splat(tmp_path / "sim.ply")
+    report = json.loads((tmp_path / "training.json").read_text())
     assert len(splat) == 3000
     assert len(sim) == 1000
     assert sim.sh.shape[1] == 1
     corners = WORLD_FROM_SCENE.apply([[x, y, z] for x in (0, 4) for y in (0, 3) for z in (0, 2.5)])
     inside = ((splat.means > corners.min(0) - 0.3) & (splat.means < corners.max(0) + 0.3)).all(1)
     assert inside.mean() > 0.97
-    report = json.loads((tmp_path / "training.json").read_text())
     assert report["iterations"] == 200
     assert report["antialiasing"] == "classic"
     assert report["views"] == 7  # nine, two of them held out
@@ -68,11 +69,25 @@ def test_stage_writes_both_splats_in_the_world_frame(inputs, tmp_path):
     assert cv2.imread(str(tmp_path / "preview.png")) is not None
 
 
-def test_two_runs_write_the_same_bytes(inputs, tmp_path):
-    """The build may be killed and repeated."""
+def test_interrupted_run_writes_the_same_bytes(inputs, tmp_path, monkeypatch, caplog):
+    """A build that was stopped goes on from its checkpoint and gives what one that ran through gives."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        run(inputs, PARAMS, tmp_path / name)
+    run(inputs, PARAMS, tmp_path / "a")
+
+    def stop(_preview, iteration: int, _gaussians) -> None:
+        if iteration == 100:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.splat.stage.LivePreview.observe", stop)
+        patch.setattr("pipeline.splat.checkpoint.SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            run(inputs, PARAMS, tmp_path / "b")
+    assert list(resume_folder(tmp_path / "b").iterdir())
+    caplog.set_level("INFO")
+    run(inputs, PARAMS, tmp_path / "b")
+    assert "goes on from the checkpoint after 99 steps" in caplog.text
     for file in ("splat.ply", "sim.ply", "preview.png"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 

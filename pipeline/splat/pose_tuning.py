@@ -1,0 +1,120 @@
+"""Fine-tuning of the views' poses while the splat is trained on them.
+
+Each view has a small motion of its own, found by gradient descent on the loss. A motion that cameras share would move
+the world under the mesh and under the held-out views. So two things are taken out again after every round: the rigid
+motion and the growth that fit all cameras best, and what neighbours in time have in common, since a camera between them
+would have had it too.
+
+Source of the idea: C.-H. Lin et al., BARF, ICCV 2021, section 3; the gauge is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Pose, matrix_from_rotvec
+from pipeline.splat.views import TrainingView
+
+Array = NDArray[np.float64]
+
+ROTATION_RATE = 6e-4
+"""Step of Adam at the start [rad]; that of the translation is as much of the distance to the scene."""
+BETA_1, BETA_2 = 0.8, 0.95
+MAX_ROTATION = 0.02
+"""Largest correction [rad]; of the translation as much of the distance to the scene."""
+
+
+TREND = 2.0
+"""Standard deviation of the window in which motions are common [views]."""
+
+
+class PoseTuning:
+    """Motion of every view: a twist (w, t) in the camera's own axes.
+
+    Args:
+        views: Whose poses are tuned, in the order of time.
+        distance: Typical distance from the cameras to what they see [world units]; a rotation by an angle and a
+            translation by that share of the distance move the picture equally.
+    """
+
+    def __init__(self, views: Sequence[TrainingView], distance: float) -> None:
+        self._start = [view.world_from_camera for view in views]
+        self._distance = distance
+        self._unit = np.repeat([1.0, distance], 3)
+        self.twists = np.zeros((len(views), 6))
+        self.first = np.zeros((len(views), 6))
+        self.second = np.zeros((len(views), 6))
+        self.steps = np.zeros(len(views), np.int64)
+
+    def world_from_camera(self, index: int) -> Pose:
+        """A view's pose as it is now."""
+        twist = self.twists[index]
+        if not twist.any():
+            return self._start[index]
+        return self._start[index] @ Pose(matrix_from_rotvec(twist[:3]), twist[3:])
+
+    def step(self, index: int, gradient: Array, rate: float) -> None:
+        """One step of Adam.
+
+        Args:
+            index: Of the view.
+            gradient: (6,) of `pose_gradient`.
+            rate: Relative to the rate at the start.
+        """
+        scaled = gradient * self._unit
+        self.steps[index] += 1
+        first, second, steps = self.first[index], self.second[index], self.steps[index]
+        first += (1 - BETA_1) * (scaled - first)
+        second += (1 - BETA_2) * (scaled**2 - second)
+        mean, square = first / (1 - BETA_1**steps), second / (1 - BETA_2**steps)
+        # one length for the rotation and one for the translation: the step must not depend on the axes
+        length = np.sqrt(np.repeat([square[:3].sum(), square[3:].sum()], 3) / 3)
+        move = ROTATION_RATE * rate * mean / (length + 1e-30)
+        relative = self.twists[index] / self._unit - move
+        for part in (relative[:3], relative[3:]):
+            part *= min(1.0, MAX_ROTATION / max(float(np.linalg.norm(part)), 1e-12))
+        self.twists[index] = relative * self._unit
+
+    def remove_common_motion(self) -> None:
+        """Take out the similarity that explains most of all motions, by least squares, then what neighbours share."""
+        rotations = np.array([pose.rotation for pose in self._start])
+        offsets = np.array([pose.translation for pose in self._start])
+        offsets -= offsets.mean(0)
+        turns = np.einsum("nij,nj->ni", rotations, self.twists[:, :3])
+        shifts = np.einsum("nij,nj->ni", rotations, self.twists[:, 3:])
+        count = len(turns)
+        # unknowns: rotation w, shift v, scale s; a camera turns by w and moves by v + w x r + s r
+        cross = np.zeros((count, 3, 3))
+        x, y, z = offsets.T
+        cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = z, -y, x
+        cross -= cross.transpose(0, 2, 1)
+        eye = np.broadcast_to(np.eye(3), (count, 3, 3))
+        zeros = np.zeros((count, 3, 1))
+        turn_rows = np.concatenate([eye, np.zeros((count, 3, 3)), zeros], 2) * self._distance
+        shift_rows = np.concatenate([cross, eye, offsets[:, :, None]], 2)
+        matrix = np.concatenate([turn_rows, shift_rows]).reshape(-1, 7)
+        target = np.concatenate([turns * self._distance, shifts]).ravel()
+        common = np.linalg.lstsq(matrix, target, rcond=1e-6)[0]
+        turns = turns - common[:3]
+        shifts = shifts - (shift_rows @ common)
+        steps = np.arange(count)
+        window = np.exp(-((steps[:, None] - steps) ** 2) / (2 * TREND**2))
+        window /= window.sum(1, keepdims=True)
+        turns -= window @ turns
+        shifts -= window @ shifts
+        self.twists[:, :3] = np.einsum("nji,nj->ni", rotations, turns)
+        self.twists[:, 3:] = np.einsum("nji,nj->ni", rotations, shifts)
+
+    def describe(self) -> dict[str, float]:
+        """Median and largest change of the poses [degrees, mm when the world is metric]."""
+        turns = np.degrees(np.linalg.norm(self.twists[:, :3], axis=1))
+        shifts = 1000 * np.linalg.norm(self.twists[:, 3:], axis=1)
+        return {
+            "rotation_median_deg": round(float(np.median(turns)), 4),
+            "rotation_max_deg": round(float(turns.max()), 4),
+            "translation_median_mm": round(float(np.median(shifts)), 2),
+            "translation_max_mm": round(float(shifts.max()), 2),
+        }
