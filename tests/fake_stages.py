@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine import PlannedStage, stage_key
-from pipeline.stage import Choice, Stage
+from pipeline.stage import Choice, Stage, resume_folder
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class FakeParams:
 
     Attributes:
         text: Written into result.txt behind the inputs' texts.
-        behave: "well", "raise", "disk_full", "hang" (until killed).
+        behave: "well", "raise", "disk_full", "hang" (until killed), "resume" (raises the first time, goes on the next).
     """
 
     text: str = "a"
@@ -30,6 +30,13 @@ def run(inputs: Mapping[str, Path], params: FakeParams, out_dir: Path) -> None:
     (out_dir / "half.txt").write_text("half")
     if params.behave == "raise":
         raise RuntimeError("misbehaving as told")
+    if params.behave == "resume":
+        kept = resume_folder(out_dir) / "kept.txt"
+        if not kept.exists():
+            kept.parent.mkdir()
+            kept.write_text("half of the work")
+            raise RuntimeError("stopped as told")
+        (out_dir / "resumed.txt").write_text(kept.read_text())
     if params.behave == "disk_full":
         with Path("/dev/full").open("w") as full:
             full.write("x" * 100_000)

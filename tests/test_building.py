@@ -69,7 +69,7 @@ def test_backends_follow_the_capture(request_, scan):
     by_name = {stage.name: stage for stage in plan(request_).stages}
     assert (by_name["poses"].backend, by_name["depth"].backend) == ("colmap", "mvs")
     by_name = {stage.name: stage for stage in plan(replace(request_, source=scan)).stages}
-    assert (by_name["poses"].backend, by_name["depth"].backend) == ("refined", "sensor")
+    assert (by_name["poses"].backend, by_name["depth"].backend) == ("refined", "combined")
     assert "poses" in by_name["poses"].reason
     assert by_name["poses"].params.backend == "refined"
 
@@ -82,7 +82,7 @@ def test_equal_requests_have_equal_keys(request_, tmp_path):
 def test_a_parameter_changes_what_depends_on_it(request_):
     """A splat setting leaves everything before the splat alone."""
     other = replace(request_, settings=("splat.gaussians=5000",))
-    assert changed(request_, other) == ["splat", "check", "bundle"]
+    assert changed(request_, other) == ["splat", "coverage", "regions", "check", "bundle"]
 
 
 def test_a_known_length_changes_everything_after_align(request_):

@@ -53,6 +53,17 @@ def test_failed_stage_leaves_nothing_behind(tmp_path):
     assert run_chain(tmp_path, [FakeParams("a"), FakeParams("b")]) == ["two"]
 
 
+def test_stage_goes_on_with_what_it_kept(tmp_path):
+    """What a stage keeps in its resume folder outlives the failed run, and is gone once the result is there."""
+    params = [FakeParams("a"), FakeParams("b", behave="resume")]
+    with pytest.raises(RuntimeError, match="stopped as told"):
+        run_chain(tmp_path, params)
+    assert run_chain(tmp_path, params) == ["two"]
+    stage = plan_chain(tmp_path, params)[1]
+    assert (stage.folder / "resumed.txt").read_text() == "half of the work"
+    assert not list(stage.folder.parent.glob(".*.resume"))
+
+
 def test_result_holds_no_times(tmp_path):
     """What ran and how long stands beside the result, not in it."""
     stage = plan_chain(tmp_path, [FakeParams("a")])[0]

@@ -14,11 +14,13 @@ from pipeline.align.alignment import Alignment
 from pipeline.bundle.params import BundleParams
 from pipeline.bundle.stage import run
 from pipeline.check.quality import Gate, Quality
+from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians, Mesh, Similarity
 from pipeline.geometry.rotation import quaternion_from_matrix
 from pipeline.geometry.spherical_harmonics import SH_C0
-from pipeline.regions.regions import Regions, SpawnPose
+from pipeline.regions.regions import Regions, RobotPose
 from pipeline.splat.ply import save_splat
+from pipeline.splat.sog import save_sog
 from tests.synthetic import SIZE, Room, posed_scene, walk
 
 GATES = (
@@ -69,14 +71,16 @@ def floor_regions() -> Regions:
     walkable[2:38, 2:18] = True
     guessed = np.zeros((40, 20), bool)
     guessed[30:, 10:] = True
-    spawn = (SpawnPose((1.0, 0.5, 0.0), 0.0), SpawnPose((2.0, 1.0, 0.0), np.pi / 2))
+    spawn = (RobotPose((1.0, 0.5, 0.0), 0.0, 0.9), RobotPose((2.0, 1.0, 0.0), np.pi / 2, 0.8))
+    goals = (RobotPose((3.0, 1.0, 0.0), 0.0, 0.7),)
     height = np.zeros((40, 20), np.float32)
-    return Regions((0.2, 0.3), 0.08, height, walkable, walkable, guessed, 0.0, spawn, ((3.0, 1.0, 0.0),))
+    return Regions((0.2, 0.3), 0.08, height, walkable, walkable, guessed, 0.0, spawn, goals)
 
 
 def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     """Stage folders with exact truth, and the bundle that the bundle stage makes of them."""
-    inputs = {name: folder / name for name in ("poses", "align", "points", "mesh", "splat", "regions", "check")}
+    names = ("poses", "align", "points", "mesh", "splat", "coverage", "regions", "check")
+    inputs = {name: folder / name for name in names}
     for path in inputs.values():
         path.mkdir(parents=True)
     posed_scene(inputs["poses"], room, walk(9)).save(inputs["poses"])
@@ -88,6 +92,9 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     splat = surface_gaussians(room, 20_000)
     save_splat(splat, inputs["splat"] / "splat.ply")
     save_splat(splat[:2000], inputs["splat"] / "sim.ply")
+    save_sog(splat, inputs["splat"] / "web.sog")
+    nowhere = np.zeros((0, 3), np.float32), np.zeros((0, 8), np.float32)
+    CoverageMap(*nowhere, 0.25, 0.3, 1.4).save(inputs["coverage"])
     floor_regions().save(inputs["regions"])
     Quality(gates=gates, figures={"floor": {"rms_m": 0.00123456, "normal": [0.0, 0.1, 1.0]}, "views": 2}).save(
         inputs["check"]
@@ -97,6 +104,7 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(inputs["check"] / "pictures" / "0000.jpg")
     training = {"gaussians": 20_000, "sh_degree": 0, "sim": {"gaussians": 2000}}
     (inputs["splat"] / "training.json").write_text(json.dumps(training))
+    (inputs["points"] / "points.ply").touch()
     for stage, name in (("points", "points.json"), ("mesh", "mesh.json")):
         (inputs[stage] / name).write_text("{}")
     bundle = folder / "bundles" / "room" / "1.0.0"
