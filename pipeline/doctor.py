@@ -252,6 +252,7 @@ BACKEND_PACKAGES = {
     "poses colmap": ("pycolmap",),
     "depth sensor": ("opencv-python",),
     "depth mvs": ("numba",),
+    "depth combined": ("numba",),
     "mesh tsdf": ("open3d-cpu", "open3d"),
     "mesh poisson": ("open3d-cpu", "open3d"),
     "splat cpu": ("numba",),

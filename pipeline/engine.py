@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
     "refined": ("pycolmap",),
     "sensor": (),
     "mvs": ("numba",),
+    "combined": ("numba",),
     "tsdf": ("open3d-cpu", "open3d"),
     "poisson": ("open3d-cpu", "open3d"),
     "cpu": ("numba",),

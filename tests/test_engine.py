@@ -8,11 +8,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from pipeline.engine import execute, locked, machine_errors, run_record
+from pipeline.engine import DISTRIBUTIONS, execute, locked, machine_errors, run_record
 from pipeline.errors import BusyError, MachineError
+from pipeline.stages import STAGES
 from tests.fake_stages import FakeParams, plan_chain
 
 
@@ -117,3 +119,10 @@ def test_kill_in_the_middle_then_again(tmp_path):
     with locked(hanging.folder.parent / f".{hanging.key}.lock", "a killed process's stage"):
         pass  # the kernel gave the lock back
     assert run_chain(tmp_path, [FakeParams("a"), FakeParams("b")]) == ["two"]
+
+
+def test_every_backend_says_whose_version_its_result_depends_on():
+    """A backend that a stage offers is one whose library the key knows."""
+    offered = {name for stage in STAGES for name in get_args(get_type_hints(stage.params).get("backend"))}
+    assert {"combined", "colmap", "tsdf"} < offered
+    assert offered - {"auto"} <= set(DISTRIBUTIONS)

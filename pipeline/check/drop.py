@@ -79,9 +79,11 @@ def drop_bodies(collision: Mesh, regions: Regions) -> DropTest:
     """
     over_floor, over_holes = _starts(regions), _hole_starts(collision, regions)
     places = np.concatenate([over_floor, over_holes])
+    if not len(places):
+        return DropTest(0, 0, 0, 0, 0, None, None)
     bottoms, is_box = np.concatenate([places, places]), np.arange(2 * len(places)) >= len(places)
     starts = bottoms + np.where(is_box, HALF_EDGE, RADIUS)[:, None] * [0, 0, 1]
-    fall = _simulate(collision, starts, is_box) if len(starts) else _Fall(starts, np.zeros((0, 3, 3)), starts[:, 2])
+    fall = _simulate(collision, starts, is_box)
     feet = _feet(fall, is_box)
     lowest = np.take_along_axis(feet, feet[:, :, 2].argmin(1)[:, None, None], 1)[:, 0]
     # a body on a step's edge may rest on either side's floor, with any of its lowest corners

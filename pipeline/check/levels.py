@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.check.views import counting_pixels
 from pipeline.geometry import Gaussians
 from pipeline.poses.scene import View, read_image
 from pipeline.progress import track
@@ -35,30 +36,34 @@ def measure_levels(
 
     Returns:
         Gaussians, bytes, and for the sizes "small" (128 px) and "training" the mean PSNR [dB] and how much lower than
-        that of the full level it is; None without held-out views.
+        that of the full level it is, over the pixels that masks let count; None without held-out views.
     """
     splats = {
         name: contiguous(load_sog(folder / file) if file.endswith(".sog") else load_splat(folder / file))
         for name, file in LEVEL_FILES.items()
     }
     sizes = {"small": SMALL_SIDE, "training": long_side}
-    sums = {name: dict.fromkeys(sizes, 0.0) for name in splats}
+    found: dict[str, list[dict[str, float]]] = {size: [] for size in sizes}
     for view in track(views, "checking levels of detail"):
         for size, side in sizes.items():
-            for name, figure in _view_psnr(splats, view, poses_folder, side).items():
-                sums[name][size] += figure / len(views)
+            found[size] += _view_psnr(splats, view, poses_folder, side)
     figures: dict[str, dict[str, Any]] = {}
     for name, file in LEVEL_FILES.items():
         figures[name] = {"gaussians": len(splats[name]), "bytes": (folder / file).stat().st_size}
-        for size in sizes:
-            loss = sums["full"][size] - sums[name][size]
-            figures[name][f"psnr_{size}"] = round(sums[name][size], 3) if views else None
-            figures[name][f"loss_{size}"] = round(loss, 3) if views else None
+        for size, measured in found.items():
+            mean = float(np.mean([psnrs[name] for psnrs in measured])) if measured else None
+            loss = float(np.mean([psnrs["full"] - psnrs[name] for psnrs in measured])) if measured else None
+            figures[name][f"psnr_{size}"] = None if mean is None else round(mean, 3)
+            figures[name][f"loss_{size}"] = None if loss is None else round(loss, 3)
     return figures
 
 
-def _view_psnr(splats: Mapping[str, Gaussians], view: View, poses_folder: Path, side: int) -> dict[str, float]:
+def _view_psnr(splats: Mapping[str, Gaussians], view: View, poses_folder: Path, side: int) -> list[dict[str, float]]:
+    """PSNR [dB] by level, over the pixels that count; none where the mask hides all of them."""
     camera = training_camera(view.camera, side)
-    photo = read_image(poses_folder, view, (camera.width, camera.height)).astype(np.float32) / 255
-    pictures = {name: render(splat, camera, view.world_from_camera).rgb for name, splat in splats.items()}
-    return {name: float(psnr(np.clip(picture, 0, 1), photo)) for name, picture in pictures.items()}
+    counts = counting_pixels(poses_folder, view, camera)
+    if not counts.any():
+        return []
+    photo = read_image(poses_folder, view, (camera.width, camera.height))[counts].astype(np.float32) / 255
+    pictures = {name: render(splat, camera, view.world_from_camera).rgb[counts] for name, splat in splats.items()}
+    return [{name: psnr(np.clip(picture, 0, 1), photo) for name, picture in pictures.items()}]

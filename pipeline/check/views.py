@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians, Pose
 from pipeline.mesh.rays import RayCaster
-from pipeline.poses.scene import View, read_image
+from pipeline.poses.scene import View, read_image, read_mask
 from pipeline.progress import track
 from pipeline.splat.loss import psnr, ssim
 from pipeline.splat.raster import render
@@ -25,7 +25,7 @@ MIN_ALPHA = 0.5
 
 @dataclass(frozen=True, eq=False)
 class ViewCheck:
-    """One held-out view.
+    """One held-out view; pixels that its mask ignores count in no comparison with the photo.
 
     Attributes:
         name: The view's name.
@@ -55,7 +55,7 @@ class ViewCheck:
 def check_views(
     splat: Gaussians, mesh: RayCaster, views: Sequence[View], poses_folder: Path, long_side: int
 ) -> list[ViewCheck]:
-    """Render every view and compare; views are in the world frame.
+    """Render every view and compare; views are in the world frame, one that its mask hides wholly is left out.
 
     Args:
         splat: In the world frame.
@@ -70,16 +70,19 @@ def check_views(
         photo = read_image(poses_folder, view, (camera.width, camera.height))
         rendering = render(splat, camera, view.world_from_camera)
         picture = np.clip(rendering.rgb, 0, 1)
-        reference = photo.astype(np.float32) / 255
+        reference = photo.astype(np.float32) / np.float32(255)
+        counts = counting_pixels(poses_folder, view, camera)
+        if not counts.any():
+            continue
         splat_depth = np.where(rendering.alpha >= MIN_ALPHA, rendering.depth, 0)
         mesh_depth = cast_depth(mesh, camera, view.world_from_camera)
         both = (splat_depth > 0) & (mesh_depth > 0)
         checks.append(
             ViewCheck(
                 view.name,
-                float(psnr(picture, reference)),
-                float(ssim(picture, reference)),
-                float(psnr(_exposed_like(picture, photo), reference)),
+                psnr(picture[counts], reference[counts]),
+                _masked_ssim(picture, reference, counts),
+                psnr(_exposed_like(picture[counts], reference[counts]), reference[counts]),
                 (splat_depth - mesh_depth)[both],
                 float(both.mean()),
                 photo,
@@ -91,12 +94,28 @@ def check_views(
     return checks
 
 
-def _exposed_like(picture: Float, photo: NDArray[np.uint8]) -> Float:
-    """The picture (H, W, 3) with the gain and offset of each channel that bring it nearest to the photo."""
-    x, y = picture.reshape(-1, 3).astype(np.float64), photo.reshape(-1, 3) / 255.0
+def counting_pixels(poses_folder: Path, view: View, camera: Camera) -> NDArray[np.bool_]:
+    """Which pixels (H, W) of the view's photo at the camera's size its mask lets count."""
+    mask = read_mask(poses_folder, view, (camera.width, camera.height))
+    return np.ones((camera.height, camera.width), bool) if mask is None else mask
+
+
+def _masked_ssim(picture: Float, reference: Float, counts: NDArray[np.bool_]) -> float:
+    """SSIM of pictures (H, W, 3) over the pixels (H, W) that count.
+
+    The others get the reference's colours and are equal then; what windows at the border still see is charged to those
+    that count.
+    """
+    shown = np.where(counts[..., None], picture, reference)
+    return 1 - (1 - ssim(shown, reference)) / float(counts.mean())
+
+
+def _exposed_like(colors: Float, reference: Float) -> Float:
+    """Colours (N, 3) with the gain and offset of each channel that bring them nearest to the reference's (N, 3)."""
+    x, y = colors.astype(np.float64), reference.astype(np.float64)
     dx, dy = x - x.mean(0), y - y.mean(0)
     gain = (dx * dy).sum(0) / np.maximum((dx**2).sum(0), 1e-9)
-    return np.clip((picture - x.mean(0)) * gain + y.mean(0), 0, 1).astype(np.float32)
+    return np.clip(dx * gain + y.mean(0), 0, 1).astype(np.float32)
 
 
 def cast_depth(mesh: RayCaster, camera: Camera, world_from_camera: Pose) -> Float:

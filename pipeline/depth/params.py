@@ -17,12 +17,13 @@ class DepthParams:
             where they agree; `auto` combines where a phone measured (a quarter as many pixels as a Kinect's, smoothed),
             takes other sensors' depth as it is, and matches where there is none.
         image_size: mvs, combined: longer side of the pictures that are matched [px].
-        source_views: mvs: pictures each picture is matched with.
-        min_agreeing: mvs: other views that must find the same depth for a pixel to be kept; one where it is sure.
-        fill: mvs: whether patches without texture are filled by the plane around them, marked as guessed.
-        min_range: sensor: nearer depth is dropped [m].
-        max_range: sensor: farther depth is dropped [m]; phones and structured light are noisy beyond 5 m.
-        min_confidence: sensor: pixels below it are dropped (0 = worst, 255 = best).
+        source_views: mvs, combined: pictures each picture is matched with.
+        min_agreeing: mvs, combined: other views that must find the same depth for a pixel to be kept; one where it is
+            sure.
+        fill: mvs, combined: whether patches without texture are filled by the plane around them, marked as guessed.
+        min_range: sensor, combined: nearer depth is dropped [m].
+        max_range: sensor, combined: farther depth is dropped [m]; phones and structured light are noisy beyond 5 m.
+        min_confidence: sensor, combined: pixels below it are dropped (0 = worst, 255 = best).
     """
 
     backend: Literal["auto", "sensor", "mvs", "combined"] = "auto"

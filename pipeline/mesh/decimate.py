@@ -331,7 +331,7 @@ def _collapsed(points: Float, faces: Index, wanted: int) -> tuple[Float, Index]:
                 corner = after
                 continue
             for k in range(3):
-                w = faces[f, k]
+                w = int(faces[f, k])
                 if w != u and seen[w] != mark:
                     seen[w] = mark
                     if count == len(costs):

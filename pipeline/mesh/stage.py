@@ -41,7 +41,7 @@ class BuiltMesh:
     Attributes:
         mesh: The full surface [m, world frame].
         collision: The decimated one for physics.
-        report: JSON values: voxel size, counts, areas, errors, seconds.
+        report: JSON values: voxel size, counts, areas, errors.
     """
 
     mesh: Mesh

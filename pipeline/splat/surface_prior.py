@@ -3,7 +3,8 @@
 The photos leave a freedom that a splat abuses: seen from the track alone, a floor of sticks along the viewing rays
 looks like a floor of tiles. From a robot's height the sticks are mist. Where the shared cloud is locally flat the
 surface is known: there the shortest axis is turned onto its normal, the thickness is capped relative to the width, and
-the centre is drawn towards the plane. Between two rounds the gradients do what they like.
+the centre is drawn towards the plane. Between two rounds the gradients do what they like. Depth that is coarser than
+what the pictures tell leaves them alone: on redkitchen's Kinect, laying all flat costs 0.4 dB.
 
 This is a projection, not a loss: no weight to balance against pictures, no gradient through a sorted depth. The aim is
 that of 2DGS (B. Huang et al., SIGGRAPH 2024, section 4) and PGSR (D. Chen et al., 2024, section 3.1): planar Gaussians.
@@ -26,6 +27,8 @@ FLAT_NORMALS = 0.9
 """Least length of the mean normal of a neighbourhood that counts as flat."""
 FLAT_RESIDUAL = 0.005
 """Largest distance of its points from their plane, as a share of the scene's radius."""
+SURE = 0.001
+"""Largest sigma of a point that is believed, as a share of the scene's radius: 4 mm in a hall."""
 REACH = 0.02
 """Gaussians farther from the cloud are left alone: they show something it lacks. Share of the scene's radius."""
 THICKNESS = 0.2
@@ -58,6 +61,7 @@ class SurfacePrior:
         self._centers = points[around].mean(1)
         residual = np.einsum("nkd,nd->nk", points[around] - self._centers[:, None], self._normals)
         self._flat = (length > FLAT_NORMALS) & (np.abs(residual).max(1) < FLAT_RESIDUAL * radius)
+        self._flat &= cloud.sigma[chosen] < SURE * radius
 
     def apply(self, gaussians: Gaussians, first: int = 0) -> None:
         """Lay the Gaussians from index `first` on, those near flat parts, onto them; changed in place."""

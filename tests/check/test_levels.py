@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
+import numpy as np
 import pytest
 
 from pipeline.check.levels import LEVEL_FILES, measure_levels
@@ -48,3 +50,21 @@ def test_without_held_out_views_nothing_is_claimed(splats):
     assert levels["sim"]["gaussians"] == 6000
     assert {levels[name]["psnr_small"] for name in levels} == {None}
     assert {levels[name]["loss_training"] for name in levels} == {None}
+
+
+def test_masked_pixels_are_left_out(splats):
+    """A level is compared where the mask lets the photo count; a view without such pixels counts in no mean."""
+    folder, poses, scene = splats
+    (view, other), mask = scene.held_out[:2], np.zeros((240, 320), np.uint8)
+    cv2.imwrite(str(poses / "covered.png"), mask)
+    mask[:, 160:] = 255
+    cv2.imwrite(str(poses / "half.png"), mask)
+    photo = cv2.imread(str(poses / view.image))
+    photo[:, :160] = 255
+    cv2.imwrite(str(poses / "white.png"), photo)
+    white = replace(view, image="white.png")
+    half, covered = replace(white, mask="half.png"), replace(other, mask="covered.png")
+    seen, hidden = (measure_levels(folder, [v, covered], poses, 160) for v in (white, half))
+    original = measure_levels(folder, [replace(view, mask="half.png")], poses, 160)
+    assert hidden == original
+    assert hidden["full"]["psnr_training"] > seen["full"]["psnr_training"] + 5

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from pipeline.check.gates import THRESHOLDS, Gates, add_view_gates
-from pipeline.check.views import cast_depth, check_views
+from pipeline.check.views import cast_depth, check_views, counting_pixels
 from pipeline.geometry import Gaussians, PointCloud
 from pipeline.mesh.rays import RayCaster
-from pipeline.poses.scene import PosedScene
+from pipeline.poses.scene import PosedScene, View
 from pipeline.splat.start import initial_gaussians
 from tests.synthetic import CAMERA, Room, depth_maps, posed_scene, walk
 
@@ -101,6 +102,43 @@ def test_exposure_fit_forgives_the_exposure_only(room, scene, splat):
     moved = replace(splat, means=splat.means + np.float32(0.1))
     assert check_views(moved, caster, posed.held_out[:1], folder, 160)[0].fitted_psnr < plain.fitted_psnr - 1
     assert inverted.fitted_psnr > inverted.psnr
+
+
+def masked(posed: PosedScene, folder: Path, name: str, mask: np.ndarray) -> View:
+    """A held-out view whose mask is written beside the pictures; the photo is white where it ignores."""
+    view = posed.held_out[1]
+    photo = cv2.imread(str(folder / view.image))
+    photo[~mask] = 255
+    cv2.imwrite(str(folder / f"{name}.png"), photo)
+    cv2.imwrite(str(folder / f"{name}.mask.png"), mask.astype(np.uint8) * 255)
+    return replace(view, image=f"{name}.png", mask=f"{name}.mask.png")
+
+
+def test_masked_pixels_are_left_out(room, scene, splat):
+    """A passer-by under the mask changes the figures little; without the mask he spoils them."""
+    folder, posed = scene
+    mask = np.ones((240, 320), bool)
+    mask[60:220, 150:270] = False
+    view = masked(posed, folder, "passer-by", mask)
+    plain, hidden, seen = check_views(
+        splat, RayCaster(room.mesh), [posed.held_out[1], view, replace(view, mask=None)], folder, 160
+    )
+    assert seen.psnr < plain.psnr - 5
+    assert seen.ssim < plain.ssim - 0.1
+    assert hidden.psnr == pytest.approx(plain.psnr, abs=1)
+    assert hidden.ssim == pytest.approx(plain.ssim, abs=0.05)
+    assert hidden.fitted_psnr >= hidden.psnr
+    counts = counting_pixels(folder, view, CAMERA.resized(160, 120))
+    difference = (hidden.rendered.astype(float) - hidden.photo)[counts] / 255
+    assert hidden.psnr == pytest.approx(-10 * np.log10((difference**2).mean()), abs=0.05)
+
+
+def test_wholly_masked_view_is_left_out(room, scene, splat):
+    """Nothing to compare with is no figure."""
+    folder, posed = scene
+    view = masked(posed, folder, "covered", np.zeros((240, 320), bool))
+    checks = check_views(splat, RayCaster(room.mesh), [posed.held_out[0], view], folder, 160)
+    assert [check.name for check in checks] == [posed.held_out[0].name]
 
 
 def test_thresholds_can_be_overruled_and_it_shows():

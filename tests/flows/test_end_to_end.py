@@ -158,7 +158,9 @@ def test_photos_alone_with_a_known_length(tmp_path, room):
     ("prepare", "expected"),
     [
         (lambda folder, room: folder.mkdir(), "no files"),
-        (lambda folder, room: write_photos(folder, room, walk(2)), "at least 3"),
+        pytest.param(
+            lambda folder, room: write_photos(folder, room, walk(2)), "at least 3", marks=pytest.mark.slow
+        ),  # found by a stage, so Prefect's server starts
     ],
     ids=["empty folder", "two photos"],
 )
