@@ -14,14 +14,14 @@ NORMAL = TURN[:, 2]
 RADIUS = 2.0
 
 
-def cloud_of(points: np.ndarray, normals: np.ndarray) -> PointCloud:
-    """Grey points."""
+def cloud_of(points: np.ndarray, normals: np.ndarray, sigma: float = 0.001) -> PointCloud:
+    """Grey points with that standard deviation [m]."""
     count = len(points)
     return PointCloud(
         points.astype(np.float32),
         normals.astype(np.float32),
         np.full((count, 3), 128, np.uint8),
-        np.full(count, 0.01, np.float32),
+        np.full(count, sigma, np.float32),
         np.full(count, 3, np.int32),
         np.zeros(count, bool),
     )
@@ -124,3 +124,11 @@ def test_rough_places_are_no_surfaces(sticks, rng):
         SurfacePrior(cloud, RADIUS).apply(after)
         changed = (after.means != sticks.means).any(1)
         assert changed.mean() < 0.1
+
+
+def test_coarse_depth_lays_nothing_flat(floor, sticks):
+    """A cloud that knows the plane to 1 cm only doesn't overrule the pictures."""
+    before = copied(sticks)
+    SurfacePrior(cloud_of(floor.points, floor.normals, sigma=0.01), RADIUS).apply(sticks)
+    np.testing.assert_array_equal(sticks.means, before.means)
+    np.testing.assert_array_equal(sticks.quaternions, before.quaternions)
