@@ -32,6 +32,8 @@ DEPTHS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16)
 """Where free space is looked for behind a surface, as shares of that distance: what is thicker is solid."""
 THICKNESS = 0.013
 """Of a thing with free space behind it, as a share of that distance: where its back is put."""
+SURE = 6.0
+"""Sigmas of a front that must fit into that thickness, or its back comes out before it."""
 RIM_POINTS, RIM_OFFSET = 9, 0.5
 """Nearest points whose mean must lie near a point, and how near [spacings]."""
 SMOOTHING = 32
@@ -157,8 +159,9 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, coefficients: in
     spacing = SPACING * distance
     cells = np.floor(all_points / spacing).astype(np.int64)
     chosen = np.unique(cells, axis=0, return_index=True)[1]
+    grid = KDTree(all_points[chosen])
+    chosen = chosen[SURE * cloud.sigma[has_normal[chosen]] < THICKNESS * distance]
     points, normals = all_points[chosen], all_normals[chosen]
-    grid = KDTree(points)
 
     behind = np.full(len(points), np.inf)
     for depth in DEPTHS[::-1]:

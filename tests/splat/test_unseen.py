@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,6 +122,13 @@ def test_robot_looks_up_at_something(guessed, cloud):
     alphas = [render(splat, CAMERA, beside).alpha for splat in (start, whole)]
     assert (alphas[0] < 0.5).mean() > 0.02
     assert (alphas[1] < 0.5).mean() < 0.3 * (alphas[0] < 0.5).mean()
+
+
+def test_coarse_fronts_get_no_back(views, cloud):
+    """Where a front is known to a few centimetres only, its back would come out before it."""
+    start = initial_gaussians(cloud, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
+    coarse = replace(cloud, sigma=np.full(len(cloud), 0.02, np.float32))
+    assert len(guess_unseen(start, coarse, views, 4000, np.random.default_rng(2)).backs) == 0
 
 
 def test_limit_holds(views, cloud):
