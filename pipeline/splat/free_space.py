@@ -114,22 +114,23 @@ def _vote(
     tolerance: Float,
     votes: NDArray[np.int32],
 ) -> None:
-    """Add one view's votes: seen through, seen there."""
+    """Add one view's votes: seen through, seen there. Scalars only: an array a point would cost more than all else."""
     height, width = depth.shape
+    m = camera_from_world
     fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
     for block in prange(BLOCKS):
         for n in range(block * len(points) // BLOCKS, (block + 1) * len(points) // BLOCKS):
             x, y, z = points[n, 0], points[n, 1], points[n, 2]
-            local = camera_from_world[:, 0] * x + camera_from_world[:, 1] * y + camera_from_world[:, 2] * z
-            local += camera_from_world[:, 3]
-            if local[2] < NEAR:
+            ahead = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+            if ahead < NEAR:
                 continue
-            u, v = fx * local[0] / local[2] + cx, fy * local[1] / local[2] + cy
+            u = fx * (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / ahead + cx
+            v = fy * (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / ahead + cy
             if not (u >= 0 and u < width and v >= 0 and v < height):
                 continue
             row, column = int(v), int(u)
-            margin = RELATIVE_MARGIN * local[2] + 3 * tolerance[row, column]
-            if nearest_around[row, column] > local[2] + margin:
+            margin = RELATIVE_MARGIN * ahead + 3 * tolerance[row, column]
+            if nearest_around[row, column] > ahead + margin:
                 votes[0, n] += 1
-            elif depth[row, column] > 0 and abs(depth[row, column] - local[2]) <= margin:
+            elif depth[row, column] > 0 and abs(depth[row, column] - ahead) <= margin:
                 votes[1, n] += 1
