@@ -211,7 +211,7 @@ def test_memory_does_not_grow_with_the_number_of_views(tmp_path, caplog):
     for count in (10, 20):
         scene = blurred_noise(tmp_path / f"{count}", count)
         tracemalloc.start()
-        for _ in estimate_depth(scene, tmp_path / f"{count}", params, tmp_path, threads=2):
+        for _ in estimate_depth(scene, tmp_path / f"{count}", params, tmp_path, threads=1):  # two peak together or not
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
