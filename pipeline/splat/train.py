@@ -113,11 +113,16 @@ def train(
         budget.gaussians - fixed,
         sh_rest=min(1.0, max(LEAST_SH_REST, len(views) / SH_VIEWS)),
         exposure_from=EXPOSURE_FROM,
-        poses_from=POSES_FROM,
+        poses_from=_poses_from(params),
     )
     surfaces = cloud if params.lay_flat else None
     trained = fit(gaussians, views, schedule, params, rng, "splat", observe, checkpoint, surfaces, fixed)
     return replace(trained, background=background)
+
+
+def _poses_from(params: SplatParams) -> float | None:
+    """Share of the iterations from which poses are tuned; None where they are to stay."""
+    return POSES_FROM if params.tune_poses else None
 
 
 def _start(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Generator) -> Gaussians:
@@ -128,7 +133,7 @@ def _start(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Ge
 
 def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatParams) -> Callable[[float, int], float]:
     """(share of the run, number of Gaussians) to the CPU-seconds of a step, on Gaussians of its own."""
-    schedule = Schedule(TRIAL_ITERATIONS, growth=None, exposure_from=EXPOSURE_FROM, poses_from=POSES_FROM)
+    schedule = Schedule(TRIAL_ITERATIONS, growth=None, exposure_from=EXPOSURE_FROM, poses_from=_poses_from(params))
 
     def seconds(share: float, count: int) -> float:
         rng = np.random.default_rng(params.seed)
