@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import SH_C0, Gaussians
+from pipeline.geometry import Gaussians
 from pipeline.splat.params import SplatParams
-from pipeline.splat.raster import contiguous, rasterize, rasterize_backward
+from pipeline.splat.raster import contiguous, rasterize
 from pipeline.splat.schedule import Schedule
 from pipeline.splat.train import fit
 from pipeline.splat.views import TrainingView
+from pipeline.splat.weights import add_weights, grey
 
 REFIT_POSITION_RATE = 3e-5
 """Of the refit, relative to the extent of the cameras: positions are nearly right."""
@@ -56,23 +57,11 @@ def make_sim_level(
 
 
 def shown_weight(gaussians: Gaussians, views: Sequence[TrainingView]) -> NDArray[np.float32]:
-    """How many pixels (N,) each Gaussian fills in all views together, at half the training size.
-
-    The sum of blending weights is the derivative of the summed red by a Gaussian's red, so grey Gaussians and a
-    backward pass of ones give it.
-    """
-    grey = Gaussians(
-        gaussians.means,
-        gaussians.log_scales,
-        gaussians.quaternions,
-        gaussians.opacity_logits,
-        np.zeros((len(gaussians), 1, 3), np.float32),
-    )
+    """How many pixels (N,) each Gaussian fills in all views together, at half the training size."""
+    plain = grey(gaussians)
     total = np.zeros(len(gaussians), np.float32)
     for view in views:
-        raster = rasterize(grey, view.levels[1].camera, view.world_from_camera)
-        by_planes = np.zeros_like(raster.planes)
-        by_planes[0, : view.levels[1].camera.height, : view.levels[1].camera.width] = 1
-        gradients = rasterize_backward(raster, grey, by_planes, np.zeros_like(raster.transmittance))
-        total[gradients.visible] += gradients.sh[gradients.visible, 0, 0] / np.float32(SH_C0)
+        camera = view.levels[1].camera
+        raster = rasterize(plain, camera, view.world_from_camera)
+        add_weights(total, raster, plain, np.ones((camera.height, camera.width), bool))
     return total

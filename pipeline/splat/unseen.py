@@ -22,9 +22,10 @@ from scipy.spatial import KDTree
 
 from pipeline.geometry import SH_C0, Camera, Gaussians, PointCloud, Pose
 from pipeline.splat.free_space import FreeSpace
-from pipeline.splat.raster import rasterize, rasterize_backward, render
+from pipeline.splat.raster import rasterize, render
 from pipeline.splat.start import quaternions_to
 from pipeline.splat.views import TrainingView
+from pipeline.splat.weights import add_weights, grey
 
 SPACING = 0.012
 """Between the discs of a back, as a share of the typical distance from a camera to what it sees."""
@@ -102,24 +103,15 @@ def guess_unseen(
 
 
 def _unobtrusive(guessed: Gaussians, views: Sequence[TrainingView], *, unknown: bool) -> Gaussians:
-    """Those of the guesses that hide no known surface in any training view, and with `unknown` no pixel without depth.
-
-    The blending weights of each one, summed over the pixels that should show something else, are a derivative.
-    """
+    """Those of the guesses that hide no known surface in any view, and with `unknown` no pixel without depth."""
     if not len(guessed):
         return guessed
-    grey = Gaussians(
-        guessed.means,
-        guessed.log_scales,
-        guessed.quaternions,
-        guessed.opacity_logits,
-        np.zeros((len(guessed), 1, 3), np.float32),
-    )
+    plain = grey(guessed)
     wrong = np.zeros(len(guessed))
     for view in views:
         level = view.levels[-1]
         height, width = level.photo.shape[1:]
-        raster = rasterize(grey, level.camera, view.world_from_camera)
+        raster = rasterize(plain, level.camera, view.world_from_camera)
         weight = (1 - raster.transmittance)[:height, :width]
         if weight.max() < LEAST_WEIGHT:
             continue
@@ -128,10 +120,7 @@ def _unobtrusive(guessed: Gaussians, views: Sequence[TrainingView], *, unknown: 
             shown = raster.planes[3, :height, :width] / np.maximum(weight, LEAST_WEIGHT)
             known = level.depth.depth > 0
             before = np.where(known, shown < level.depth.depth - level.depth.tolerance, unknown)
-        by_planes = np.zeros_like(raster.planes)
-        by_planes[0, :height, :width] = before
-        gradients = rasterize_backward(raster, grey, by_planes, np.zeros_like(raster.transmittance))
-        wrong[gradients.visible] += gradients.sh[gradients.visible, 0, 0] / SH_C0
+        add_weights(wrong, raster, plain, before)
     return guessed[np.flatnonzero(wrong < OBTRUSIVE * len(views))]
 
 

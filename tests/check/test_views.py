@@ -11,11 +11,11 @@ import pytest
 
 from pipeline.check.gates import THRESHOLDS, Gates, add_view_gates
 from pipeline.check.views import cast_depth, check_views, counting_pixels
-from pipeline.geometry import Gaussians, PointCloud
+from pipeline.geometry import Gaussians
 from pipeline.mesh.rays import RayCaster
 from pipeline.poses.scene import PosedScene, View
-from pipeline.splat.start import initial_gaussians
-from tests.synthetic import CAMERA, Room, depth_maps, posed_scene, walk
+from tests.coverage.scenes import disc_splat
+from tests.synthetic import CAMERA, Room, posed_scene, walk
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +28,7 @@ def scene(tmp_path_factory, room: Room) -> tuple[Path, PosedScene]:
 @pytest.fixture(scope="module")
 def splat(room: Room) -> Gaussians:
     """Opaque discs on what the views see, coloured as the place."""
-    camera = CAMERA.resized(160, 120)
-    poses = walk(18)
-    maps = depth_maps(room, poses, camera)
-    points = np.concatenate([m.points().reshape(-1, 3) for m in maps])
-    normals = np.concatenate([m.world_from_camera.rotate(m.normals).reshape(-1, 3) for m in maps])
-    colors = np.concatenate([room.render(camera, pose)[0].reshape(-1, 3) for pose in poses])
-    count = len(points)
-    cloud = PointCloud(
-        points.astype(np.float32),
-        normals.astype(np.float32),
-        colors,
-        np.zeros(count, np.float32),
-        np.ones(count, np.int32),
-        np.zeros(count, bool),
-    )
-    return initial_gaussians(cloud, 30_000, 1, np.random.default_rng(0), opacity=0.95, flatness=0.1)
+    return disc_splat(room)
 
 
 def shifted(splat: Gaussians, metres: float) -> Gaussians:
