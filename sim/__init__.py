@@ -1,1 +1,51 @@
-"""Bundles as simulators."""
+"""Bundles as simulators: robots on the mesh, cameras in the splat, as `gymnasium` environments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sim.cameras.settings import CameraSettings
+    from sim.env import SceneEnv
+
+__all__ = ["make"]
+
+
+def make(
+    task: str,
+    scenes: Sequence[Path | str],
+    num_envs: int,
+    *,
+    robot: str = "rover",
+    engine: str = "sapien",
+    seed: int = 0,
+    allow_failed: bool = False,
+    camera_settings: CameraSettings | None = None,
+) -> SceneEnv:
+    """Many robots in published scenes, as one `gymnasium.vector.VectorEnv`.
+
+    Args:
+        task: Its name.
+        scenes: Bundles: folders, name@version, or name for the newest version.
+        num_envs: Robots; they spread over the scenes.
+        robot: A name, or a URDF or MJCF file.
+        engine: Of the physics: sapien or mujoco.
+        seed: Of everything random, until `reset` gives another.
+        allow_failed: Take scenes that failed gates too.
+        camera_settings: Clock, exposure and flaws of the cameras; ideal by default.
+
+    Raises:
+        SimError: When the task or robot is unknown, or a scene can't be simulated.
+        BundleError: When a bundle isn't there or is damaged.
+    """
+    from sim.env import SceneEnv
+    from sim.robots.catalog import find_robot
+    from sim.scene import open_scene
+    from sim.tasks.catalog import find_task
+
+    found = find_task(task)
+    opened = [open_scene(scene, allow_failed=allow_failed) for scene in scenes]
+    one, drive = find_robot(robot)
+    return SceneEnv(found, opened, one, drive, num_envs, engine=engine, seed=seed, camera_settings=camera_settings)

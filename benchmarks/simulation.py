@@ -1,0 +1,191 @@
+"""Measure bundles as simulators: pictures, physics and whole steps, beside Newton's camera sensor.
+
+    python benchmarks/simulation.py BUNDLE           measure and print
+    python benchmarks/simulation.py BUNDLE --write   write the section of docs/benchmarks.md
+
+CPU-milliseconds are the least of several repeats with one thread unless said otherwise. Newton is left out where it is
+not installed; the extra `bench` brings it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.newton_sensor import newton_pictures  # noqa: E402
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from pipeline import Bundle  # noqa: E402
+from pipeline.geometry import Camera, Gaussians, Mesh, Pose  # noqa: E402
+from pipeline.splat.raster import pack, render_batch  # noqa: E402
+from sim.bench import measure  # noqa: E402
+from sim.cameras.settings import CameraSettings  # noqa: E402
+from sim.env import SceneEnv  # noqa: E402
+from sim.physics.catalog import ENGINES  # noqa: E402
+from sim.physics.state import RobotState  # noqa: E402
+from sim.places import Places  # noqa: E402
+from sim.robots.catalog import find_robot  # noqa: E402
+from sim.scene import SimScene, open_scene  # noqa: E402
+from sim.tasks.navigate import NAVIGATE  # noqa: E402
+
+SIZES = ((64, 64), (84, 48), (128, 96))
+CAMERA_HEIGHT = 0.3  # [m]
+ENVS, SUBSTEPS, REPEATS = 64, 250, 5
+FINE_TRIANGLES = 80_000
+
+
+def wide(width: int, height: int) -> Camera:
+    """90 degrees across."""
+    return Camera(width, height, width / 2, width / 2, width / 2, height / 2)
+
+
+def robot_views(scene: SimScene, count: int) -> NDArray[np.float64]:
+    """Poses (count, 4, 4) of cameras 30 cm above the walkable floor, spread over it, in all directions."""
+    robot, _ = find_robot("rover")
+    rng = np.random.default_rng(0)
+    position, yaw, _, _ = Places([scene], robot, 0.5).draw(np.zeros(count, np.int64), rng)
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, :3, 3] = position + np.array([0, 0, CAMERA_HEIGHT])
+    zero = np.zeros(count)
+    forward = np.stack([np.cos(yaw), np.sin(yaw), zero], 1)
+    right, down = np.stack([np.sin(yaw), -np.cos(yaw), zero], 1), np.stack([zero, zero, zero - 1], 1)
+    poses[:, :3, :3] = np.stack([right, down, forward], 2)
+    return poses
+
+
+def least(function: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Least seconds of several calls after a first one."""
+    function()
+    seconds = []
+    for _ in range(REPEATS):
+        begun = clock()
+        function()
+        seconds.append(clock() - begun)
+    return min(seconds)
+
+
+def picture_rows(gaussians: Gaussians, scene: SimScene) -> list[Row]:
+    """Pictures a CPU-second by size, the scaling over threads, and Newton beside it."""
+    packed, poses, rows = pack(gaussians), robot_views(scene, 64), []
+    threads = numba.config.NUMBA_NUM_THREADS
+    for width, height in SIZES:
+        camera = wide(width, height)
+        for count in (1, 16, 64):
+            numba.set_num_threads(1)
+            seconds = least(lambda p=poses[:count], c=camera: render_batch(packed, c, p), time.process_time)
+            bar = (">=", 1000.0) if (width, count) == (64, 64) else (None, None)
+            name = f"pictures {width}x{height}, {count} cameras a call, one thread"
+            rows.append(Row(name, count / seconds, "a CPU-second", *bar))
+        one = least(lambda c=camera: render_batch(packed, c, poses), time.perf_counter)
+        numba.set_num_threads(threads)
+        all_threads = least(lambda c=camera: render_batch(packed, c, poses), time.perf_counter)
+        scaling = one / all_threads
+        rows.append(Row(f"scaling {width}x{height} over {threads} threads (wall)", scaling, "", ">=", 1.8))
+    try:
+        seen = [Pose.from_matrix(pose) for pose in poses[:16]]
+        _, seconds = newton_pictures(gaussians, wide(64, 64), seen, REPEATS)
+    except ImportError:
+        return rows
+    numba.set_num_threads(1)
+    ours = least(lambda: render_batch(packed, wide(64, 64), poses[:16]), time.process_time)
+    numba.set_num_threads(threads)
+    rows.append(Row("Newton's camera sensor, 64x64, 16 cameras", 16 / seconds, "a CPU-second"))
+    rows.append(Row("times as fast as Newton, same cameras", seconds / ours, "", ">=", 3.0))
+    return rows
+
+
+def finer(mesh: Mesh, triangles: int) -> Mesh:
+    """The mesh with its largest triangles split until it has so many."""
+    while len(mesh.triangles) < triangles:
+        area = mesh.face_areas()
+        chosen = np.argsort(-area)[: -(-(triangles - len(mesh.triangles)) // 2)]
+        corner = mesh.triangles[chosen]
+        middle = mesh.vertices[corner].mean(1)
+        new = len(mesh.vertices) + np.arange(len(chosen))
+        split = [np.stack([corner[:, i], corner[:, (i + 1) % 3], new], 1) for i in range(3)]
+        kept = np.delete(mesh.triangles, chosen, axis=0)
+        mesh = Mesh.from_arrays(np.concatenate([mesh.vertices, middle]), np.concatenate([kept, *split]))
+    return mesh
+
+
+def physics_rows(scene: SimScene) -> list[Row]:
+    """CPU-milliseconds a robot and substep, driving at random, on the bundle's mesh and on one of 80 000 triangles."""
+    robot, drive = find_robot("rover")
+    fine, rows = finer(scene.collision, FINE_TRIANGLES), []
+    for mesh in (scene.collision, fine):
+        for name, engine_class in ENGINES.items():
+            rng = np.random.default_rng(1)
+            engine = engine_class(robot, [mesh], ENVS)
+            nowhere = np.zeros(ENVS, np.int64)
+            position, yaw, _, _ = Places([scene], robot, 0.5).draw(nowhere, rng)
+            zero = np.zeros(ENVS)
+            quaternion = np.stack([np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], 1)
+            state = RobotState.at_rest(position + np.array([0, 0, 0.01]), quaternion, np.zeros((ENVS, 2), np.float32))
+            engine.reset(np.arange(ENVS), state, nowhere)
+            seconds = 0.0
+            for _ in range(SUBSTEPS // 5):
+                engine.set_targets(drive.targets(rng.uniform(-1, 1, (ENVS, 2)).astype(np.float32)))
+                begun = time.process_time()
+                engine.step(5)
+                seconds += time.process_time() - begun
+            lowest = float(engine.read().position[:, 2].min())
+            engine.close()
+            bar = ("<=", 0.12) if name == "sapien" and mesh is fine else (None, None)
+            count = f"{len(mesh.triangles):,}".replace(",", " ")
+            figure = f"physics, {name}, rover, {ENVS} in one scene of {count} triangles"
+            rows.append(Row(figure, seconds / SUBSTEPS / ENVS * 1e3, "CPU-ms a robot-step", *bar))
+            rows.append(Row(f"{figure}: lowest robot", lowest, "m"))
+    return rows
+
+
+def step_rows(scene: SimScene) -> list[Row]:
+    """Whole steps of the environment: with a picture every step, and with GaussGym's schedule."""
+    robot, drive = find_robot("rover")
+    quick = replace(NAVIGATE, control_period=0.02, camera=wide(84, 48))
+    schedules = {
+        "navigate (5 Hz, a picture every step)": (NAVIGATE, CameraSettings()),
+        "50 Hz, 84x48 every step": (quick, CameraSettings()),
+        "50 Hz, 84x48 every 0.1 s (GaussGym's schedule)": (quick, CameraSettings(period=(0.1, 0.1))),
+    }
+    rows = []
+    for name, (task, settings) in schedules.items():
+        env = SceneEnv(task, [scene], robot, drive, ENVS, camera_settings=settings)
+        speed = measure(env, 60)
+        env.close()
+        whole = speed.physics + speed.cameras + speed.rest
+        rows.append(Row(f"{name}: steps of {ENVS} environments", speed.steps_per_second, "a second (wall)"))
+        rows.append(Row(f"{name}: physics", speed.physics, "CPU-ms a step"))
+        rows.append(Row(f"{name}: cameras", speed.cameras, "CPU-ms a step"))
+        bar = ("<=", 10.0) if task is NAVIGATE else (None, None)
+        rows.append(Row(f"{name}: all else", 100 * speed.rest / whole, "% of a step", *bar))
+    return rows
+
+
+def main() -> None:
+    """Measure, print, and write the page when asked to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bundle", metavar="BUNDLE")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    options = parser.parse_args()
+    scene = open_scene(options.bundle, allow_failed=True)
+    gaussians = Bundle.open(options.bundle).splat("sim")
+    rows = [*picture_rows(gaussians, scene), *physics_rows(scene), *step_rows(scene)]
+    text = f"{scene.lock.reference}, {len(gaussians)} Gaussians, {len(scene.collision.triangles)} triangles."
+    page = section("simulation", "python benchmarks/simulation.py BUNDLE --write", text, rows)
+    print(page)
+    if options.write:
+        update_page({"simulation": page})
+
+
+if __name__ == "__main__":
+    main()

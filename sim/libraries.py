@@ -1,0 +1,38 @@
+"""The simulators' libraries, loaded when they are needed; an error that helps where one is missing."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any
+
+from pipeline.errors import MachineError
+
+
+def mujoco() -> Any:
+    """MuJoCo.
+
+    Raises:
+        MachineError: When it is not installed.
+    """
+    return _load("mujoco")
+
+
+def sapien() -> Any:
+    """SAPIEN.
+
+    Raises:
+        MachineError: When it is not installed.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
+        return _load("sapien")
+
+
+def _load(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MachineError(
+            f"this simulation needs {name}", found=str(error), remedy="pip install 'splatyard[sim]'"
+        ) from error

@@ -1,0 +1,1 @@
+"""Physics: robots on the bundles' meshes, one interface over several engines."""

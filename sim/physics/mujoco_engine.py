@@ -1,0 +1,202 @@
+"""MuJoCo on the CPU: the mesh as a rigid flex."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.geometry import Mesh, matrix_from_quaternion
+from sim import libraries
+from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets
+from sim.robots.model import Actuator, Robot, read_spec
+
+SKIN = 0.005
+"""Radius of the mesh's triangles [m]: without, thin bodies slip through."""
+STIFF = (0.008, 1.0)
+"""solref of contacts: the default lets bodies sink in by centimetres at these time steps."""
+
+
+class MujocoEngine:
+    """N robots in one MuJoCo world that holds all scenes side by side; see `PhysicsEngine` for the methods.
+
+    Args:
+        robot: Every one of them.
+        scenes: Collision meshes, world frames.
+        num_robots: N.
+        time_step: Of a substep [s].
+    """
+
+    def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
+        self._mujoco = libraries.mujoco()
+        self.num_robots, self.time_step = num_robots, time_step
+        self.joint_names = robot.joint_names
+        self.link_names = tuple(link.name for link in robot.links)
+        self._robot = robot
+        self._offsets = scene_offsets(scenes)
+        self._scene_of = np.zeros(num_robots, np.int64)
+        self._dynamics = np.ones((3, num_robots), np.float32)
+        self._model = self._compile(robot, scenes)
+        self._data = self._mujoco.MjData(self._model)
+        self._find_columns()
+        nominal = ("geom_friction", "body_mass", "body_inertia", "actuator_gainprm", "actuator_biasprm")
+        self._nominal = {name: getattr(self._model, name).copy() for name in (*nominal, "actuator_forcerange")}
+
+    def _compile(self, robot: Robot, scenes: Sequence[Mesh]) -> Any:
+        mujoco = self._mujoco
+        world = mujoco.MjSpec()
+        world.option.timestep = self.time_step
+        world.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+        world.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+        for mesh, offset in zip(scenes, self._offsets, strict=True):
+            ground = world.add_flex()
+            ground.dim, ground.vertbody, ground.radius = 2, ["world"], SKIN
+            ground.vert = (mesh.vertices + offset - [0, 0, SKIN]).ravel().tolist()  # so that floors are where they are
+            ground.elem = mesh.triangles.ravel().tolist()
+            ground.selfcollide = mujoco.mjtFlexSelf.mjFLEXSELF_NONE
+            ground.contype, ground.conaffinity = 1, 0
+            ground.solref = STIFF
+        for number in range(self.num_robots):
+            one = read_spec(robot.file)
+            for geom in one.geoms:
+                solid = bool(geom.contype or geom.conaffinity)
+                geom.contype, geom.conaffinity = 0, int(solid)
+                geom.priority, geom.solref = 1, [*STIFF]
+            if not len(one.actuators):
+                for actuator in robot.actuators:
+                    _add_servo(mujoco, one, actuator)
+            frame = world.worldbody.add_frame()
+            world.attach(one, prefix=f"{number}/", frame=frame)
+        return world.compile()
+
+    def _find_columns(self) -> None:
+        """Where each robot's numbers are in MuJoCo's arrays."""
+        model, robots = self._model, range(self.num_robots)
+        bodies = np.array([[model.body(f"{n}/{name}").id for name in self.link_names] for n in robots])
+        joints = np.array([[model.joint(f"{n}/{name}").id for name in self.joint_names] for n in robots], np.int64)
+        joints = joints.reshape(self.num_robots, len(self.joint_names))
+        root = model.body_jntadr[bodies[:, 0]]
+        self._bodies = bodies
+        self._pose_at = model.jnt_qposadr[root][:, None] + np.arange(7)
+        self._twist_at = model.jnt_dofadr[root][:, None] + np.arange(6)
+        self._position_at, self._rate_at = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
+        driven = {int(model.actuator_trnid[a, 0]): a for a in range(model.nu)}
+        columns = [self.joint_names.index(actuator.joint) for actuator in self._robot.actuators]
+        self._driven = np.array(columns, np.int64)
+        self._control_at = np.array([[driven[int(j)] for j in joints[n, self._driven]] for n in robots], np.int64)
+        self._control_at = self._control_at.reshape(self.num_robots, len(columns))
+        self._at_rest = np.array([actuator.mode == "position" for actuator in self._robot.actuators], np.float64)
+        self._robot_of_body, self._link_of_body = np.full(model.nbody, -1), np.full(model.nbody, -1)
+        self._robot_of_body[bodies] = np.arange(self.num_robots)[:, None]
+        self._link_of_body[bodies] = np.arange(len(self.link_names))
+        for body in range(1, model.nbody):  # a URDF's fixed links are bodies here, but parts of a link in `Robot`
+            if self._robot_of_body[body] < 0:
+                parent = model.body_parentid[body]
+                self._robot_of_body[body] = self._robot_of_body[parent]
+                self._link_of_body[body] = self._link_of_body[parent]
+        self._robot_of_geom = self._robot_of_body[model.geom_bodyid]
+
+    def reset(self, robots: Int, state: RobotState, scenes: Int) -> None:
+        """Put robots (M,) into states of length M, in scenes (M,)."""
+        data = self._data
+        self._scene_of[robots] = scenes
+        turns = matrix_from_quaternion(state.quaternion)
+        data.qpos[self._pose_at[robots, :3]] = state.position + self._offsets[scenes]
+        data.qpos[self._pose_at[robots, 3:]] = state.quaternion
+        data.qvel[self._twist_at[robots, :3]] = state.linear_velocity
+        data.qvel[self._twist_at[robots, 3:]] = np.einsum("nji,nj->ni", turns, state.angular_velocity)
+        data.qpos[self._position_at[robots]] = state.joint_position
+        data.qvel[self._rate_at[robots]] = state.joint_velocity
+        data.ctrl[self._control_at[robots]] = state.joint_position[:, self._driven] * self._at_rest
+        data.qacc_warmstart[self._twist_at[robots]] = 0
+        data.qacc_warmstart[self._rate_at[robots]] = 0
+
+    def set_targets(self, targets: Float) -> None:
+        """What the actuators aim at (N, A)."""
+        self._data.ctrl[self._control_at] = targets
+
+    def step(self, substeps: int) -> None:
+        """Advance all robots."""
+        self._mujoco.mj_step(self._model, self._data, substeps)
+
+    def read(self) -> RobotState:
+        """Where all robots are now."""
+        data = self._data
+        quaternion = data.qpos[self._pose_at[:, 3:]]
+        quaternion = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
+        turns = matrix_from_quaternion(quaternion)
+        position = data.qpos[self._pose_at[:, :3]] - self._offsets[self._scene_of]
+        angular = np.einsum("nij,nj->ni", turns, data.qvel[self._twist_at[:, 3:]])
+        arrays = (
+            position,
+            quaternion * np.where(quaternion[:, :1] < 0, -1, 1),
+            data.qvel[self._twist_at[:, :3]],
+            angular,
+            data.qpos[self._position_at],
+            data.qvel[self._rate_at],
+        )
+        return RobotState(*(array.astype(np.float32) for array in arrays))
+
+    def contact_forces(self) -> Float:
+        """Mean force that the scene put upon each link in the last substep (N, L, 3), world axes [N]."""
+        data, forces = self._data, np.zeros((self.num_robots, len(self.link_names), 3), np.float32)
+        contact = data.contact
+        active = contact.efc_address >= 0
+        rows = contact.efc_address[active][:, None] + np.arange(3)  # elliptic cones: normal, then both frictions
+        in_world = np.einsum("cki,ck->ci", contact.frame[active].reshape(-1, 3, 3), data.efc_force[rows])
+        for side, sign in ((0, -1.0), (1, 1.0)):  # the normal points from the first to the second
+            geom = contact.geom[active, side]
+            ours = geom >= 0  # the mesh is no geom
+            body = self._model.geom_bodyid[geom[ours]]
+            np.add.at(forces, (self._robot_of_body[body], self._link_of_body[body]), sign * in_world[ours])
+        return forces
+
+    def push(self, robots: Int, velocity: Float) -> None:
+        """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
+        self._data.qvel[self._twist_at[robots, :3]] += velocity
+
+    def set_dynamics(self, robots: Int, dynamics: Dynamics) -> None:
+        """Friction, mass and motor strength of robots (M,) from now on."""
+        self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
+        model, nominal = self._model, self._nominal
+        geoms = np.isin(self._robot_of_geom, robots)
+        factor = self._dynamics[0, self._robot_of_geom[geoms]]
+        model.geom_friction[geoms, 0] = nominal["geom_friction"][geoms, 0] * factor
+        bases = np.flatnonzero(np.isin(self._robot_of_body, robots) & (self._link_of_body == 0))
+        mass = self._dynamics[1, self._robot_of_body[bases]]
+        model.body_mass[bases] = nominal["body_mass"][bases] * mass
+        model.body_inertia[bases] = nominal["body_inertia"][bases] * mass[:, None]
+        for name in ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange"):
+            columns = self._control_at[robots]
+            getattr(model, name)[columns] = nominal[name][columns] * self._dynamics[2, robots, None, None]
+
+    def save(self) -> bytes:
+        """The whole state."""
+        mujoco = self._mujoco
+        state = np.empty(mujoco.mj_stateSize(self._model, mujoco.mjtState.mjSTATE_INTEGRATION))
+        mujoco.mj_getState(self._model, self._data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
+        file = io.BytesIO()
+        np.savez(file, world=state, scenes=self._scene_of, dynamics=self._dynamics)
+        return file.getvalue()
+
+    def restore(self, state: bytes) -> None:
+        """Go back to what `save` gave."""
+        mujoco = self._mujoco
+        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
+            self._scene_of[:] = saved["scenes"]
+            self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
+            mujoco.mj_setState(self._model, self._data, saved["world"], mujoco.mjtState.mjSTATE_INTEGRATION)
+
+    def close(self) -> None:
+        """Nothing is held beyond the object."""
+
+
+def _add_servo(mujoco: Any, spec: Any, actuator: Actuator) -> None:
+    """What `Servos` said of a joint whose file has no actuator."""
+    made = spec.add_actuator()
+    made.name = made.target = actuator.joint
+    made.trntype = mujoco.mjtTrn.mjTRN_JOINT
+    made.set_to_position(kp=actuator.stiffness, kv=actuator.damping)
+    made.forcelimited, made.forcerange = True, [-actuator.max_force, actuator.max_force]

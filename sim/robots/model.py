@@ -1,0 +1,370 @@
+"""A robot as the engines build it: links, joints, shapes and actuators, read from URDF or MJCF by MuJoCo's compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SimError
+from pipeline.geometry import Pose
+from sim import libraries
+
+Array = NDArray[np.float64]
+ShapeKind = Literal["box", "sphere", "capsule", "cylinder", "mesh"]
+
+PACKAGE = "package:"
+CAMERA_SITE = "camera"
+"""Site of an MJCF that says where the camera sits; its axes are OpenCV's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A body to collide with.
+
+    Attributes:
+        kind: What it is; a mesh stands for its convex hull.
+        size: Box: half edges (3,); sphere: radius; capsule and cylinder: radius and half length along its z [m].
+        link_from_shape: Where it sits.
+        friction: Coefficient.
+        vertices: (V, 3) of a mesh [m], else (0, 3).
+    """
+
+    kind: ShapeKind
+    size: Array
+    link_from_shape: Pose
+    friction: float
+    vertices: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """What moves a link against its parent.
+
+    Attributes:
+        name: Unique in the robot.
+        kind: hinge [rad] or slide [m].
+        axis: (3,) unit, in the link's axes.
+        anchor: (3,) point of the axis, in the link's axes [m].
+        limits: Least and greatest position, or None.
+        armature: Inertia of the rotor.
+        damping: Of the joint itself.
+    """
+
+    name: str
+    kind: Literal["hinge", "slide"]
+    axis: Array
+    anchor: Array
+    limits: tuple[float, float] | None
+    armature: float
+    damping: float
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A rigid part.
+
+    Attributes:
+        name: Unique in the robot.
+        parent: Index of its parent, -1 for the base; parents come first.
+        parent_from_link: Where it sits with its joint at zero.
+        mass: [kg].
+        link_from_inertia: Centre of mass and principal axes.
+        inertia: (3,) about the principal axes [kg m^2].
+        joint: To its parent; None for the base and for what is fixed.
+        shapes: What it collides with.
+    """
+
+    name: str
+    parent: int
+    parent_from_link: Pose
+    mass: float
+    link_from_inertia: Pose
+    inertia: Array
+    joint: Joint | None
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Actuator:
+    """What drives a joint: force = stiffness * (target - position) - damping * velocity, or towards a target velocity.
+
+    Attributes:
+        joint: Name of its joint.
+        mode: What its target means; position [rad, m] or velocity [rad/s, m/s].
+        stiffness: [N m/rad] or [N/m]; 0 for velocity.
+        damping: [N m s/rad] or [N s/m].
+        max_force: [N m] or [N].
+    """
+
+    joint: str
+    mode: Literal["position", "velocity"]
+    stiffness: float
+    damping: float
+    max_force: float
+
+
+@dataclass(frozen=True)
+class Servos:
+    """Position actuators at every joint of a robot whose file has none.
+
+    Attributes:
+        stiffness: [N m/rad].
+        damping: [N m s/rad].
+        max_force: [N m].
+        rest: Joint angles at rest [rad] by a part of the joint's name; the first that fits counts, 0 without.
+    """
+
+    stiffness: float
+    damping: float
+    max_force: float
+    rest: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Robot:
+    """A robot with a free base.
+
+    Attributes:
+        name: For people.
+        file: Where it was read from.
+        links: The base first.
+        actuators: In the order of the joints they drive.
+        default_position: (J,) joint positions at rest, in the order of `joint_names`.
+        base_height: Of the base's origin above the ground when it stands at rest [m].
+        radius: Of the circle around the base's vertical axis that holds it at rest [m].
+        height: Of its highest point above the ground at rest [m].
+        base_from_camera: Where a camera sits that nobody else placed.
+    """
+
+    name: str
+    file: Path
+    links: tuple[Link, ...]
+    actuators: tuple[Actuator, ...]
+    default_position: Array
+    base_height: float
+    radius: float
+    height: float
+    base_from_camera: Pose
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the moving joints, in the order of every (N, J) array."""
+        return tuple(link.joint.name for link in self.links if link.joint)
+
+    @property
+    def mass(self) -> float:
+        """Of all links [kg]."""
+        return sum(link.mass for link in self.links)
+
+
+def read_spec(path: Path) -> Any:
+    """The file as MuJoCo's editable model, with a free base.
+
+    Raises:
+        SimError: When the file can't be read.
+    """
+    mujoco = libraries.mujoco()
+    try:
+        spec = mujoco.MjSpec.from_file(str(path))
+    except (ValueError, OSError, RuntimeError) as error:
+        raise _unreadable(error, path) from error
+    for mesh in spec.meshes:
+        mesh.file = _in_package(mesh.file, path)
+    roots = list(spec.worldbody.bodies)
+    if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
+        roots[0].add_freejoint()  # a URDF has none
+    return spec
+
+
+def _in_package(file: str, urdf: Path) -> str:
+    """The path of a mesh that a URDF names by its ROS package: a folder of that name lies somewhere above the URDF."""
+    if not file.startswith(PACKAGE):
+        return file
+    inside = Path(file[len(PACKAGE) :].lstrip("/"))
+    above = [folder / inside for folder in urdf.resolve().parents]
+    return str(next((place for place in above if place.is_file()), inside))
+
+
+def load_robot(path: Path, name: str | None = None, servos: Servos | None = None) -> Robot:
+    """Read a URDF or MJCF file with one robot; a keyframe named `home`, if any, is its pose at rest.
+
+    Args:
+        path: The file; meshes are looked for beside it, as the format says.
+        name: Its name; the file's stem by default.
+        servos: Drive every joint, for a URDF says nothing of motors.
+
+    Raises:
+        SimError: When the file can't be read, a mesh is missing, or it isn't one robot with hinges and slides.
+    """
+    spec = read_spec(path)
+    try:
+        model = spec.compile()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise _unreadable(error, path) from error
+    return _robot_of(model, path, name or path.stem, servos)
+
+
+def _unreadable(error: Exception, path: Path) -> SimError:
+    lines = str(error).strip().splitlines()
+    return SimError(
+        "a robot is a URDF or MJCF file that MuJoCo can compile, with all its meshes",
+        found=lines[0] if lines else type(error).__name__,
+        remedy="copy the missing files beside it; in a URDF use paths relative to it",
+        file=path,
+    )
+
+
+def _robot_of(model: Any, path: Path, name: str, servos: Servos | None) -> Robot:
+    mujoco = libraries.mujoco()
+    _require_one_robot(model, path)
+    data = mujoco.MjData(model)
+    home = next((i for i in range(model.nkey) if model.key(i).name == "home"), None)
+    if home is not None:
+        mujoco.mj_resetDataKeyframe(model, data, home)
+    for joint in range(1, model.njnt) if servos else ():
+        angles = [angle for part, angle in servos.rest.items() if part in model.joint(joint).name] if servos else []
+        data.qpos[model.jnt_qposadr[joint]] = angles[0] if angles else 0.0
+    links, rest = [], []
+    for body in range(1, model.nbody):
+        link = _link(model, body, path)
+        links.append(link)
+        if link.joint:
+            rest.append(float(data.qpos[model.jnt_qposadr[model.body_jntadr[body]]]))
+    data.qpos[:7] = [0, 0, 0, 1, 0, 0, 0]
+    mujoco.mj_forward(model, data)
+    low, high, radius = _extent(model, data)
+    camera = next((i for i in range(model.nsite) if model.site(i).name == CAMERA_SITE), None)
+    base_from_camera = Pose(np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]]), np.array([0.0, 0.0, high]))
+    if camera is not None and model.site_bodyid[camera] == 1:
+        base_from_camera = Pose.from_quaternion(model.site_quat[camera], model.site_pos[camera])
+    return Robot(
+        name=name,
+        file=path,
+        links=tuple(links),
+        actuators=_servos(links, servos) if servos else _actuators(model, path),
+        default_position=np.array(rest, np.float64),
+        base_height=-low,
+        radius=radius,
+        height=high - low,
+        base_from_camera=base_from_camera,
+    )
+
+
+def _require_one_robot(model: Any, path: Path) -> None:
+    mujoco = libraries.mujoco()
+    kinds = mujoco.mjtJoint
+    joints = model.jnt_type
+    roots = int((model.body_parentid[1:] == 0).sum())
+    per_body = model.body_jntnum[1:]
+    ball = int((joints == kinds.mjJNT_BALL).sum())
+    if roots != 1 or joints[0] != kinds.mjJNT_FREE or ball or (per_body > 1).any():
+        raise SimError(
+            "a robot has one free base and one hinge or slide at most between a link and its parent",
+            found=f"{roots} bodies in the world, {ball} ball joints, up to {int(per_body.max())} joints at a link",
+            remedy="split joints by links of little mass, and keep scenery out of the robot's file",
+            file=path,
+        )
+
+
+def _link(model: Any, body: int, path: Path) -> Link:
+    mujoco = libraries.mujoco()
+    kinds = {int(mujoco.mjtJoint.mjJNT_HINGE): "hinge", int(mujoco.mjtJoint.mjJNT_SLIDE): "slide"}
+    joint = None
+    if model.body_jntnum[body] and body > 1:
+        index = int(model.body_jntadr[body])
+        dof = int(model.jnt_dofadr[index])
+        limited = bool(model.jnt_limited[index])
+        joint = Joint(
+            name=model.joint(index).name,
+            kind=kinds[int(model.jnt_type[index])],  # type: ignore[arg-type]
+            axis=model.jnt_axis[index].copy(),
+            anchor=model.jnt_pos[index].copy(),
+            limits=(float(model.jnt_range[index, 0]), float(model.jnt_range[index, 1])) if limited else None,
+            armature=float(model.dof_armature[dof]),
+            damping=float(model.dof_damping.reshape(model.nv, -1)[dof, 0]),
+        )
+    geoms = range(int(model.body_geomadr[body]), int(model.body_geomadr[body] + model.body_geomnum[body]))
+    solid = [g for g in geoms if model.geom_contype[g] or model.geom_conaffinity[g]]
+    return Link(
+        name=model.body(body).name,
+        parent=int(model.body_parentid[body]) - 1,
+        parent_from_link=Pose.from_quaternion(model.body_quat[body], model.body_pos[body] if body > 1 else np.zeros(3)),
+        mass=float(model.body_mass[body]),
+        link_from_inertia=Pose.from_quaternion(model.body_iquat[body], model.body_ipos[body]),
+        inertia=model.body_inertia[body].copy(),
+        joint=joint,
+        shapes=tuple(_shape(model, geom, path) for geom in solid),
+    )
+
+
+def _shape(model: Any, geom: int, path: Path) -> Shape:
+    mujoco = libraries.mujoco()
+    names: dict[int, ShapeKind] = {
+        int(mujoco.mjtGeom.mjGEOM_BOX): "box",
+        int(mujoco.mjtGeom.mjGEOM_SPHERE): "sphere",
+        int(mujoco.mjtGeom.mjGEOM_CAPSULE): "capsule",
+        int(mujoco.mjtGeom.mjGEOM_CYLINDER): "cylinder",
+        int(mujoco.mjtGeom.mjGEOM_MESH): "mesh",
+    }
+    kind = names.get(int(model.geom_type[geom]))
+    if kind is None:
+        raise SimError(
+            "a robot's shapes are boxes, spheres, capsules, cylinders and meshes",
+            found=f"geom {model.geom(geom).name or geom} is of another kind",
+            remedy="replace it, for instance an ellipsoid by a capsule",
+            file=path,
+        )
+    vertices = np.zeros((0, 3))
+    if kind == "mesh":
+        mesh = int(model.geom_dataid[geom])
+        start = int(model.mesh_vertadr[mesh])
+        vertices = model.mesh_vert[start : start + int(model.mesh_vertnum[mesh])].astype(np.float64)
+    return Shape(
+        kind=kind,
+        size=model.geom_size[geom].copy(),
+        link_from_shape=Pose.from_quaternion(model.geom_quat[geom], model.geom_pos[geom]),
+        friction=float(model.geom_friction[geom, 0]),
+        vertices=vertices,
+    )
+
+
+def _servos(links: Sequence[Link], servos: Servos) -> tuple[Actuator, ...]:
+    names = [link.joint.name for link in links if link.joint]
+    return tuple(Actuator(n, "position", servos.stiffness, servos.damping, servos.max_force) for n in names)
+
+
+def _actuators(model: Any, path: Path) -> tuple[Actuator, ...]:
+    found: dict[int, Actuator] = {}
+    for index in range(model.nu):
+        joint = int(model.actuator_trnid[index, 0])
+        gain = float(model.actuator_gainprm[index, 0])
+        stiffness, damping = -float(model.actuator_biasprm[index, 1]), -float(model.actuator_biasprm[index, 2])
+        force = model.actuator_forcerange[index]
+        limit = float(force[1]) if model.actuator_forcelimited[index] else float("inf")
+        if not (gain > 0 and stiffness >= 0 and damping >= 0 and (stiffness > 0 or damping > 0)):
+            raise SimError(
+                "a robot's actuators are of kind position or velocity",
+                found=f"actuator {model.actuator(index).name or index} is another",
+                remedy="write <position kp= kv=> or <velocity kv=> in the MJCF",
+                file=path,
+            )
+        name = model.joint(joint).name
+        mode = "position" if stiffness > 0 else "velocity"
+        found[joint] = Actuator(name, mode, stiffness, damping, limit)
+    return tuple(found[joint] for joint in sorted(found))
+
+
+def _extent(model: Any, data: Any) -> tuple[float, float, float]:
+    """Lowest and highest z of the solid shapes' bounding spheres' boxes, and their reach from the vertical axis [m]."""
+    solid = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
+    boxes = model.geom_aabb[solid]  # centre and half size, in the geom's axes
+    signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
+    corners = boxes[:, None, :3] + signs * boxes[:, None, 3:]
+    turns = data.geom_xmat[solid].reshape(-1, 3, 3)
+    points = (np.einsum("gij,gkj->gki", turns, corners) + data.geom_xpos[solid][:, None]).reshape(-1, 3)
+    return float(points[:, 2].min()), float(points[:, 2].max()), float(np.linalg.norm(points[:, :2], axis=1).max())

@@ -1,0 +1,20 @@
+"""Tasks by name."""
+
+from __future__ import annotations
+
+from pipeline.errors import SimError
+from sim.tasks.navigate import NAVIGATE
+from sim.tasks.task import Task
+
+TASKS = {task.name: task for task in (NAVIGATE,)}
+
+
+def find_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        SimError: When there is none.
+    """
+    if name not in TASKS:
+        raise SimError("a task has a name", found=repr(name), remedy=f"one of {', '.join(TASKS)}")
+    return TASKS[name]

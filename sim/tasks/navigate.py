@@ -1,0 +1,38 @@
+"""`navigate`: drive to the yellow ball, by sight, without touching anything."""
+
+from __future__ import annotations
+
+from pipeline.geometry import Camera
+from sim.tasks import terms
+from sim.tasks.task import Observation, Reward, Task
+
+GOAL_RADIUS = 0.4
+
+NAVIGATE = Task(
+    name="navigate",
+    camera=Camera(64, 48, 32.0, 32.0, 32.0, 24.0),  # 90 degrees across
+    control_period=0.2,
+    time_step=0.004,
+    seconds=16.0,
+    goal_radius=GOAL_RADIUS,
+    least_way=0.8,
+    ball_radius=0.15,
+    ball_color=(0.95, 0.8, 0.1),
+    observations={
+        "velocity": Observation(terms.planar_velocity, 3),
+        "action": Observation(terms.last_action, None),
+        "goal": Observation(terms.goal_in_base, 3, privileged=True),
+    },
+    rewards={
+        "progress": Reward(terms.progress, 2.0),
+        "time": Reward(terms.each_step, -0.02),
+        "jerk": Reward(terms.jerk, -0.01),
+        "goal": Reward(terms.reached(GOAL_RADIUS), 5.0),
+        "crash": Reward(terms.bumped, -5.0),
+    },
+    terminations={
+        "goal": terms.reached(GOAL_RADIUS),
+        "crash": terms.bumped,
+        "tipped": terms.tipped,
+    },
+)

@@ -1,0 +1,49 @@
+"""The synthetic room as a scene to simulate in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.coverage.map import CoverageMap
+from pipeline.geometry import Gaussians
+from pipeline.regions.params import RegionsParams
+from pipeline.regions.stage import find_regions
+from pipeline.splat.raster import pack
+from sim.robots.catalog import find_robot
+from sim.robots.model import Robot
+from sim.scene import SceneLock, SimScene
+from tests.synthetic import Room, walk
+
+SH_0 = 0.28209479177387814
+
+
+def room_gaussians(room: Room, count: int = 4000) -> Gaussians:
+    """Round ones on the room's surfaces, in its colours."""
+    rng = np.random.default_rng(3)
+    area = room.mesh.face_areas()
+    triangles = rng.choice(len(room.mesh.triangles), count, p=area / area.sum())
+    means = np.einsum("nk,nkc->nc", rng.dirichlet(np.ones(3), count), room.mesh.corners()[triangles])
+    colors = room._cell_colors[room._cells.query(means)[1]] / 255
+    return Gaussians(
+        means.astype(np.float32),
+        np.full((count, 3), np.log(0.04), np.float32),
+        np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1)),
+        np.full(count, 3.0, np.float32),
+        ((colors - 0.5) / SH_0).astype(np.float32)[:, None],
+    )
+
+
+@pytest.fixture(scope="session")
+def room_scene(room: Room) -> SimScene:
+    """Trusted everywhere."""
+    trusted = CoverageMap(np.array([[2.0, 1.5, 0.0]], np.float32), np.full((1, 8), 1e-3, np.float32), 5.0, 5.0, np.pi)
+    track = np.array([pose.translation for pose in walk(16)])
+    regions = find_regions(room.mesh, track, trusted, RegionsParams())
+    return SimScene(SceneLock("room@1.0.0", "0" * 64, ()), room.mesh, pack(room_gaussians(room)), regions)
+
+
+@pytest.fixture(scope="session")
+def rover() -> Robot:
+    """The differential drive."""
+    return find_robot("rover")[0]
