@@ -14,6 +14,8 @@ from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
 
 ROTATION_TOLERANCE = 1e-3
+FOCUSING = 0.08
+"""Relative change of a focal length that focusing down to 10 cm may cause (5 %, by the thin lens), and some more."""
 
 
 def checked_pose(matrix: Any, file: str, *, axes: str = "CV") -> Pose:
@@ -88,6 +90,25 @@ def check_track(frames: Sequence[Frame], min_track: float, source: Path) -> None
         )
 
 
+def check_one_camera(frames: Sequence[Frame], source: Path) -> None:
+    """Check that the pictures of a recording have one size, and focal lengths as one camera's (it may focus).
+
+    Raises:
+        CaptureError: Naming the two that differ most.
+    """
+    ranked = sorted(frames, key=lambda frame: (frame.camera.width, frame.camera.height, frame.camera.fx))
+    least, most = ranked[0], ranked[-1]
+    one, other = least.camera, most.camera
+    if (one.width, one.height) != (other.width, other.height) or other.fx > (1 + FOCUSING) * one.fx:
+        raise CaptureError(
+            "a recording's pictures must be of one camera: two devices are mixed",
+            found=f"{one.width} x {one.height} with a focal length of {one.fx:.0f} px ({least.name}), "
+            f"{other.width} x {other.height} with {other.fx:.0f} px ({most.name})",
+            remedy="keep each device's recording in a folder of its own",
+            file=source,
+        )
+
+
 def check_increasing(times: Sequence[float], files: Sequence[str]) -> None:
     """Check that time runs forward.
 
@@ -102,6 +123,36 @@ def check_increasing(times: Sequence[float], files: Sequence[str]) -> None:
                 remedy="remove repeated frames, or export again",
                 file=file,
             )
+
+
+def chosen_cameras(cameras: Sequence[str], wanted: str, file: str) -> list[str]:
+    """Names of the cameras of a rig that are read.
+
+    Args:
+        cameras: All names, the best first.
+        wanted: What `CaptureParams.cameras` says.
+        file: For messages.
+
+    Raises:
+        CaptureError: When a camera that was named isn't there.
+    """
+    if wanted in ("first", "all"):
+        return [*cameras[:1]] if wanted == "first" else [*cameras]
+    named = [*dict.fromkeys(name.strip() for name in wanted.split(","))]
+    if missing := [name for name in named if name not in cameras]:
+        raise CaptureError(
+            "capture.cameras must be first, all, or names of cameras with commas between them",
+            found=f"no {', '.join(map(repr, missing))}; there are {', '.join(cameras)}",
+            remedy=f"write for example capture.cameras={','.join(cameras[:2])}",
+            file=file,
+        )
+    return named
+
+
+def unread_cameras(cameras: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """A note on the cameras of a rig that are left out, if there are any."""
+    others = [name for name in cameras if name not in chosen]
+    return [f"other cameras, not read: {', '.join(others)} (capture.cameras)"] if others else []
 
 
 def read_object(data: bytes, file: str) -> dict[str, Any]:

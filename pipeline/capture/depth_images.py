@@ -16,8 +16,8 @@ from pipeline.errors import CaptureError
 NO_READING = 65535
 
 
-def write_depth(data: bytes, file: str, path: Path) -> tuple[int, int]:
-    """Check a depth PNG and write it to `path` with 65535 turned into 0; returns (width, height).
+def depth_of_png(data: bytes, file: str, units_per_metre: float = 1000.0) -> NDArray[np.uint16]:
+    """Depth (H, W) [mm] of a 16-bit PNG, 0 = unknown; 65535 counts as unknown, too.
 
     Raises:
         BadPictureError: When it can't be decoded.
@@ -26,40 +26,92 @@ def write_depth(data: bytes, file: str, path: Path) -> tuple[int, int]:
     depth = _decode(data)
     if depth.dtype.itemsize < 2 or depth.ndim != 2:
         raise CaptureError(
-            "depth images must be 16-bit PNG with one channel, in millimetres",
+            "depth images must be 16-bit PNG with one channel",
             found=f"{8 * depth.dtype.itemsize}-bit with {1 if depth.ndim == 2 else depth.shape[2]} channel(s): "
             "a visualisation, its values are no distances",
             remedy="export raw depth",
             file=file,
         )
-    if (depth == NO_READING).any():
-        encoded, png = cv2.imencode(
-            ".png", np.where(depth == NO_READING, 0, depth).astype(np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-        )
-        assert encoded
-        path.write_bytes(png.tobytes())
-    else:
-        path.write_bytes(data)
-    return depth.shape[1], depth.shape[0]
+    known = depth != NO_READING
+    if units_per_metre == 1000:
+        return np.where(known, depth, 0).astype(np.uint16)
+    return millimetres(np.where(known, depth, 0) / units_per_metre)
 
 
-def write_confidence(data: bytes, file: str, path: Path, size: tuple[int, int]) -> None:
-    """Check an 8-bit confidence PNG (0 worst, 255 best) of the depth image's `size` and copy it.
+def millimetres(metres: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Depth (H, W) [m] in millimetres; 0 where it isn't finite, not positive or 65.5 m and more away."""
+    scaled = np.round(np.asarray(metres, np.float64) * 1000)
+    known = np.isfinite(scaled) & (scaled > 0) & (scaled < NO_READING)
+    return np.where(known, scaled, 0).astype(np.uint16)
+
+
+def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> NDArray[np.uint8]:
+    """Confidence (H, W) of an 8-bit PNG, 0 worst, 255 best.
+
+    Args:
+        data: The file's content.
+        file: For messages.
+        levels: Values of the source from worst to best, spread over 0..255; without them they are taken as they are.
 
     Raises:
         BadPictureError: When it can't be decoded.
-        CaptureError: When it is not 8-bit, or of another size than the depth.
+        CaptureError: When it isn't 8-bit with one channel, or has other values than the levels.
     """
     confidence = _decode(data)
-    found = (confidence.shape[1], confidence.shape[0])
-    if confidence.dtype != np.uint8 or confidence.ndim != 2 or found != size:
+    if confidence.dtype != np.uint8 or confidence.ndim != 2:
         raise CaptureError(
-            "a confidence image must be 8-bit with one channel and of the depth image's size",
-            found=f"{confidence.dtype} {found[0]} x {found[1]} beside depth of {size[0]} x {size[1]}",
+            "a confidence image must be 8-bit with one channel",
+            found=f"{confidence.dtype} of shape {confidence.shape}",
             remedy="export the capture again",
             file=file,
         )
-    path.write_bytes(data)
+    return spread_levels(np.asarray(confidence, np.uint8), file, levels) if levels else np.asarray(confidence, np.uint8)
+
+
+def spread_levels(confidence: NDArray[np.uint8], file: str, levels: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Confidence whose values are `levels`, from worst to best, spread over 0..255.
+
+    Raises:
+        CaptureError: When it has other values.
+    """
+    table = np.full(256, -1)
+    table[list(levels)] = np.linspace(0, 255, len(levels)).round()
+    spread = table[confidence]
+    if spread.min(initial=0) < 0:
+        raise CaptureError(
+            f"confidence must have the values {', '.join(map(str, levels))}",
+            found=f"also {sorted(set(np.unique(confidence).tolist()) - set(levels))[:5]}",
+            remedy="export the capture again",
+            file=file,
+        )
+    return spread.astype(np.uint8)
+
+
+def save_depth(depth: NDArray[np.uint16], path: Path) -> None:
+    """Write depth (H, W) [mm] as 16-bit PNG."""
+    _save(depth, path)
+
+
+def save_confidence(confidence: NDArray[np.uint8], shape: tuple[int, ...], file: str, path: Path) -> None:
+    """Write confidence (H, W) as 8-bit PNG.
+
+    Raises:
+        CaptureError: When it hasn't the `shape` of the depth image `file`.
+    """
+    if confidence.shape != shape:
+        raise CaptureError(
+            "a confidence image must be of the depth image's size",
+            found=f"{confidence.shape[1]} x {confidence.shape[0]} beside depth of {shape[1]} x {shape[0]}",
+            remedy="export the capture again",
+            file=file,
+        )
+    _save(confidence, path)
+
+
+def _save(values: NDArray[np.uint16] | NDArray[np.uint8], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), values, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+        raise OSError(f"{path} could not be written")
 
 
 def _decode(data: bytes) -> NDArray[np.generic]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.capture.model import Capture, Frame
+from pipeline.capture.trajectory import Trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
 
@@ -25,12 +26,16 @@ DEPTH_FACTORS = {
     1000.0: "metres",
     10.0: "centimetres",
     0.1: "tenths of a millimetre",
+    0.25: "1/4000 m (RealSense L515's)",
     0.2: "1/5000 m (TUM's scale)",
     0.001: "micrometres",
 }
 _AGREE = 0.04  # relative depth difference that still counts as the same surface
 _UNIT_REMEDY = "convert the depth from {} to millimetres; if it is in millimetres, the poses are not in metres"
+_FAR_AWAY = 1e9  # depth so large that positions don't matter: smooth depth agrees with itself then, too
 _FITS = 0.3  # share of agreeing points that convinces; views a fifth of the track apart see each other in part
+_CONVINCES = 0.5  # share that needs no comparison with other units
+_DELAYS = np.arange(1, 10.1, 0.25)  # [s], either way; shorter ones are measured on the pictures and corrected
 _CLEARLY = 0.75  # the declared unit is wrong when it reaches less than this share of the best one's points
 
 
@@ -42,17 +47,18 @@ class _DepthSample:
     depth: NDArray[np.uint16]
     camera: Camera
     pose: Pose
+    time: float | None
 
 
 def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
     """Compare depth images with each other through the given poses; returns what was found, for the notes.
 
     Back-projects depth of one frame into another that looks the same way from some way off: as declared, with units
-    that people mix up, and with pose conventions that people mix up (inverted; OpenCV for OpenGL camera axes). Stops
-    only where what is declared fails and something else clearly fits.
+    that people mix up, with pose conventions that people mix up (inverted; OpenCV for OpenGL camera axes), and with the
+    poses of other moments. Stops only where what is declared fails and something else clearly fits.
 
     Raises:
-        CaptureError: Naming the unit or convention that fits.
+        CaptureError: Naming the unit, convention or delay that fits.
     """
     samples = [_sample(capture.root, frame) for frame in _spread(capture.frames, 48)]
     stored = np.concatenate([sample.points[:, 2] for sample in samples]) if samples else np.zeros(0)
@@ -65,7 +71,13 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
     if median < MIN_MEDIAN_DEPTH:
         found = f"a median depth of {median:g}: millimetres are {MIN_MEDIAN_DEPTH} or more, these look like metres"
         raise CaptureError(rule, found=found, remedy="write round(1000 * metres) as 16-bit PNG", file=source)
-    chosen = _pairs([sample.pose for sample in samples], pairs)
+    poses = [sample.pose for sample in samples]
+    fifth = 0.2 * float(np.linalg.norm(np.ptp([pose.translation for pose in poses], axis=0)))
+    # on a street, pictures a fifth of the track apart have nothing in common
+    near = _pairs(poses, pairs, median / 1000) if median / 1000 < fifth else []
+    if len(near) >= 3 and (share := _agreement(samples, near, 1.0)) > _CONVINCES:
+        return f"depth and poses agree within {_AGREE:.0%} in {share:.0%} of the compared points"
+    chosen = _pairs(poses, pairs, fifth)
     if len(chosen) < 3:
         return "depth unit not checked: too few overlapping views"
     declared = _agreement(samples, chosen, 1.0)
@@ -73,7 +85,10 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
         max((_agreement(samples, chosen, factor), name, _UNIT_REMEDY) for factor, name in DEPTH_FACTORS.items()),
         _best_convention(samples, pairs),
     )
-    if share > _FITS and declared < _CLEARLY * share:
+    if declared < _FITS and (delayed := _best_delay(samples, pairs))[0] > max(share, _CONVINCES):
+        share, name, remedy = delayed
+    without_parallax = _agreement(samples, chosen, _FAR_AWAY)
+    if share > _FITS and max(declared, without_parallax) < _CLEARLY * share:
         found = f"as declared {declared:.0%} of the compared points agree, as {name} {share:.0%}"
         raise CaptureError(rule, found=found, remedy=remedy.format(name), file=source)
     if declared < _FITS:
@@ -98,17 +113,16 @@ def _sample(root: Path, frame: Frame) -> _DepthSample:
     v, u = np.mgrid[step // 2 : camera.height : step, step // 2 : camera.width : step].reshape(2, -1)
     z = depth[v, u].astype(np.float64)
     points = camera.rays(np.stack([u, v], -1) + 0.5)[z > 0] * z[z > 0, None]
-    return _DepthSample(points, depth.astype(np.uint16), camera, frame.world_from_camera)
+    return _DepthSample(points, depth.astype(np.uint16), camera, frame.world_from_camera, frame.time)
 
 
-def _pairs(poses: Sequence[Pose], count: int) -> list[tuple[int, int]]:
-    """Pairs (from, to) that look within 25 degrees of each other and lie about a fifth of the track apart.
+def _pairs(poses: Sequence[Pose], count: int, wanted: float) -> list[tuple[int, int]]:
+    """Pairs (from, to) that look within 25 degrees of each other and lie about `wanted` [m] apart.
 
-    Nearer ones don't tell units apart, farther ones see little of each other.
+    Nearer ones than a fifth of the track don't tell units apart, farther ones see little of each other.
     """
     position = np.array([pose.translation for pose in poses])
     axis = np.array([pose.rotation[:, 2] for pose in poses])
-    wanted = 0.2 * np.linalg.norm(np.ptp(position, axis=0))
     baseline = np.linalg.norm(position[:, None] - position[None], axis=-1)
     off = np.abs(np.log(np.maximum(baseline, 1e-9) / max(wanted, 1e-9)))
     off[(axis @ axis.T < np.cos(np.deg2rad(25))) | (off > np.log(3))] = np.inf
@@ -143,10 +157,34 @@ def _best_convention(samples: Sequence[_DepthSample], pairs: int) -> tuple[float
         for sample in samples:
             pose = sample.pose.inverse() if inverted else sample.pose
             pose = Pose(pose.rotation @ CV_FROM_GL, pose.translation) if turned_axes else pose
-            turned.append(_DepthSample(sample.points, sample.depth, sample.camera, pose))
-        chosen = _pairs([sample.pose for sample in turned], pairs)
-        share = _agreement(turned, chosen, 1.0) if len(chosen) >= 3 else 0.0
+            turned.append(replace(sample, pose=pose))
+        share = _agreement_of(turned, pairs)
         direction = "world-to-camera" if inverted else "camera-to-world"
         name = f"{direction} poses{' of cameras with turned axes' if turned_axes else ''}"
         best = max(best, (share, name, "convert the poses to camera-to-world in the axes of this format"))
     return best
+
+
+def _best_delay(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str, str]:
+    """Share of agreeing points, name and remedy of the delay with which the poses of other moments agree best."""
+    times = np.array([np.nan if sample.time is None else sample.time for sample in samples])
+    best = (0.0, "", "")
+    if not (np.diff(times) > 0).all():
+        return best
+    trajectory = Trajectory(times, tuple(sample.pose for sample in samples))
+    for delay in (sign * delay for delay in _DELAYS if delay < 0.5 * (times[-1] - times[0]) for sign in (-1, 1)):
+        poses = trajectory.at(times + delay, np.inf)
+        moved = [replace(sample, pose=pose) for sample, pose in zip(samples, poses, strict=True) if pose is not None]
+        name = f"poses of {abs(delay):.1f} s {'later' if delay > 0 else 'earlier'}"
+        remedy = f"pictures and poses need one clock: add {-delay:.1f} s to the times of the poses"
+        best = max(best, (_agreement_of(moved, pairs), name, remedy))
+    return best
+
+
+def _agreement_of(samples: Sequence[_DepthSample], pairs: int) -> float:
+    """Share of agreeing points between views a fifth of the track apart; 0 where there are too few."""
+    poses = [sample.pose for sample in samples]
+    if len(poses) < 2:
+        return 0.0
+    chosen = _pairs(poses, pairs, 0.2 * float(np.linalg.norm(np.ptp([pose.translation for pose in poses], axis=0))))
+    return _agreement(samples, chosen, 1.0) if len(chosen) >= 3 else 0.0

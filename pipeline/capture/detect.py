@@ -7,14 +7,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.capture import photos, polycam, rgbd
+from pipeline.capture import photos
+from pipeline.capture.bags import grandtour, rosbag
+from pipeline.capture.depth_cameras import redwood, rgbd, tum
+from pipeline.capture.phones import arkitscenes, polycam, record3d, stray_scanner
 from pipeline.capture.reader import Reader, in_threads
+from pipeline.capture.reconstructions import colmap, nerfstudio
+from pipeline.capture.slam import euroc, kitti, lidar_slam
 from pipeline.capture.source import CaptureSource, open_source
+from pipeline.capture.videos import video
 from pipeline.errors import CaptureError
 from pipeline.stage import Traits
 
-READERS: tuple[Reader, ...] = (polycam.READER, rgbd.READER, photos.READER)
-"""The most particular form first: a Polycam export also holds photos."""
+READERS: tuple[Reader, ...] = (
+    polycam.READER,
+    record3d.READER,
+    stray_scanner.READER,
+    arkitscenes.READER,
+    tum.READER,
+    euroc.READER,
+    kitti.READER,
+    lidar_slam.READER,
+    nerfstudio.READER,
+    colmap.READER,
+    redwood.READER,
+    rgbd.READER,
+    grandtour.READER,
+    rosbag.READER,
+    video.GENERATED,
+    video.READER,
+    photos.READER,
+)
+"""The most particular form first: a Polycam export also holds photos, and nerfstudio's folders hold COLMAP's models."""
 
 
 def find_reader(path: Path) -> Reader:
@@ -46,13 +70,9 @@ def source_digest(path: Path) -> str:
         CaptureError: As `probe`.
     """
     with open_capture(path) as (reader, source):
-
-        def digest_of(name: str) -> bytes:
-            return hashlib.sha256(source.read(name)).digest()
-
         names = sorted(reader.files(source))
         total = hashlib.sha256(reader.kind.encode())
-        for name, digest in zip(names, in_threads(digest_of, names, "hashing the capture"), strict=True):
+        for name, digest in zip(names, in_threads(source.digest, names, "hashing the capture"), strict=True):
             total.update(name.encode() + b"\0" + digest)
         return total.hexdigest()
 

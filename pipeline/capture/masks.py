@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from pipeline.capture.pictures import BadPictureError, Picture, decode
+from pipeline.capture.pictures import BadPictureError, Picture, decode, shrunk_mask
 from pipeline.capture.source import CaptureSource
 
 MASK_FOLDER = "masks"
@@ -21,8 +21,11 @@ MIN_SHARE = 0.02
 """A picture of which less is left shows nothing that could be matched."""
 
 
-def find_masks(source: CaptureSource, pictures: Iterable[str]) -> dict[str, str]:
-    """Names of the mask files by picture, for the pictures that have one: `<picture>.png`, else `<stem>.png`."""
+def find_masks(source: CaptureSource, pictures: Iterable[str], camera: str = "") -> dict[str, str]:
+    """Names of the mask files by picture, for the pictures that have one: `<picture>.png`, else `<stem>.png`.
+
+    `masks/<camera>.png` holds for all others of that camera: what a robot sees of itself.
+    """
     present = {name for name in source.names if f"{MASK_FOLDER}/" in name}
     found = {}
     for picture in pictures if present else ():
@@ -30,6 +33,7 @@ def find_masks(source: CaptureSource, pictures: Iterable[str]) -> dict[str, str]
         outer = folder.rpartition("/")[0]
         places = [f"{place}/{MASK_FOLDER}/".removeprefix("/") for place in (folder, outer)]
         names = [place + stem + ".png" for stem in (file, file.rpartition(".")[0]) for place in places]
+        names += [f"{MASK_FOLDER}/{camera}.png"] if camera else []
         for name in names:
             if name in present:
                 found[picture] = name
@@ -42,10 +46,11 @@ def picture_mask(picture: Picture, data: bytes | None) -> NDArray[np.bool_] | No
 
     Args:
         picture: As decoded.
-        data: The mask file's content, or None. It may be of the upright or of the stored picture's size.
+        data: The mask file's content, or None. It may be of the upright or of the stored picture's size; where the
+            picture was shrunk, it is shrunk along.
 
     Returns:
-        (H, W), False = ignore; None where all count.
+        (H, W) of the picture as decoded, False = ignore; None where all count.
 
     Raises:
         BadPictureError: When the mask can't be decoded, has another size or leaves hardly a pixel.
@@ -75,12 +80,14 @@ def _load(data: bytes, picture: Picture) -> NDArray[np.bool_]:
         image = ImageOps.exif_transpose(decode(data))
     except BadPictureError as error:
         raise BadPictureError(f"its mask: {error}") from error
-    if image.size != picture.image.size and picture.turn is not None:  # a mask of the stored picture
+    if image.size != picture.size and picture.turn is not None:  # a mask of the stored picture
         image = image.transpose(picture.turn)
-    if image.size != picture.image.size:
-        size = f"{picture.image.width} x {picture.image.height}"
-        raise BadPictureError(f"its mask is {image.width} x {image.height}, the picture {size}")
+    if image.size != picture.size:
+        raise BadPictureError(
+            f"its mask is {image.width} x {image.height}, the picture {picture.size[0]} x {picture.size[1]}"
+        )
     if image.mode in ("P", "PA", "1", "LA", "RGBA"):
         image = image.convert("RGB")  # palettes number their colours: only the converted picture knows what black is
     values = np.asarray(image)
-    return np.asarray(values.reshape(*values.shape[:2], -1).any(-1))
+    mask = np.asarray(values.reshape(*values.shape[:2], -1).any(-1))
+    return mask if picture.whole is None else shrunk_mask(mask, picture.image.size)

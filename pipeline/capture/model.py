@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ class Frame:
         confidence: Path of an 8-bit PNG, 0 = worst, 255 = best, of the depth image's size, or None.
         gravity: (3,) unit direction of gravity in the camera's axes, or None.
         mask: Path of an 8-bit PNG of the picture's size, 0 = ignore, 255 = use, or None where all pixels count.
+        source_size: Width and height of the picture at its source, where it was shrunk as it was read, or None.
+        sensor: Which of several cameras (of a rig, of several phones) took it, or None where there is only one.
     """
 
     name: str
@@ -50,6 +52,27 @@ class Frame:
     confidence: str | None = None
     gravity: NDArray[np.float64] | None = None
     mask: str | None = None
+    source_size: tuple[int, int] | None = None
+    sensor: str | None = None
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a capture was made (WGS 84): the median of its pictures.
+
+    Attributes:
+        latitude_deg: North is positive.
+        longitude_deg: East is positive.
+        altitude_m: Above sea level, or None.
+        spread_m: Median horizontal distance of the pictures from it.
+        pictures: How many say where they were taken.
+    """
+
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float | None
+    spread_m: float
+    pictures: int
 
 
 @dataclass(frozen=True)
@@ -66,12 +89,14 @@ class Capture:
 
     Attributes:
         root: Folder that the frames' paths are relative to.
-        kind: The reader that made it: photos, rgbd, polycam.
-        frames: In order of time, or of name for unordered photos.
-        ordered: Whether neighbours in `frames` are neighbours in time (a video or a scan).
+        kind: The reader that made it: photos, video, polycam ...
+        frames: In order of time, or of name for unordered photos; those of a rig camera by camera.
+        ordered: Whether neighbours in `frames` of one camera are neighbours in time (a video or a scan).
         up_in_world: (3,) unit up direction in the poses' world, when the source says so (ARKit: +y), or None.
         up_sigma_deg: One sigma of it [deg], or None.
         scale_sigma: Relative one sigma of the metric scale of poses and depth, or None where there is no scale.
+        depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
+        location: Where it was made, when `CaptureParams.keep_gps` asks for it and the source says so, or None.
         skipped: Source files left out.
         notes: What a person should know of how it was read.
     """
@@ -83,6 +108,8 @@ class Capture:
     up_in_world: NDArray[np.float64] | None = None
     up_sigma_deg: float | None = None
     scale_sigma: float | None = None
+    depth_range: float | None = None
+    location: Location | None = None
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -117,6 +144,8 @@ class Capture:
             "up_in_world": _list(self.up_in_world),
             "up_sigma_deg": self.up_sigma_deg,
             "scale_sigma": self.scale_sigma,
+            "depth_range": self.depth_range,
+            "location": None if self.location is None else asdict(self.location),
             "skipped": [{"file": s.file, "reason": s.reason} for s in self.skipped],
             "notes": list(self.notes),
             "frames": [_frame_to_json(frame) for frame in self.frames],
@@ -135,6 +164,8 @@ class Capture:
             up_in_world=_array(content["up_in_world"]),
             up_sigma_deg=content["up_sigma_deg"],
             scale_sigma=content["scale_sigma"],
+            depth_range=content.get("depth_range"),
+            location=Location(**content["location"]) if content.get("location") else None,
             skipped=tuple(Skipped(**values) for values in content["skipped"]),
             notes=tuple(content["notes"]),
         )
@@ -163,6 +194,8 @@ def _frame_to_json(frame: Frame) -> dict[str, Any]:
         "confidence": frame.confidence,
         "gravity": _list(frame.gravity),
         "mask": frame.mask,
+        "source_size": frame.source_size,
+        "sensor": frame.sensor,
     }
 
 
@@ -181,4 +214,6 @@ def _frame_from_json(values: dict[str, Any]) -> Frame:
         confidence=values["confidence"],
         gravity=_array(values["gravity"]),
         mask=values.get("mask"),
+        source_size=tuple(values["source_size"]) if values.get("source_size") else None,
+        sensor=values.get("sensor"),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,21 @@ class CaptureParams:
     """Largest share of unreadable pictures that are skipped and reported; above it reading stops."""
     min_track: float = 0.05
     """Smallest extent of the camera track [m], where poses are given."""
+    start: float = 0.0
+    """Seconds after the first frame before which frames are left out; recordings only."""
+    end: float | None = None
+    """Seconds after the first frame from which on frames are left out; recordings only."""
+    stride: int = 1
+    """Every how many frames of a recording one is read."""
+    origin: Literal["auto", "filmed", "generated"] = "auto"
+    """Whether a video was filmed or made by a video model; auto: generated where its content credentials say so."""
+    cameras: str = "first"
+    """Which cameras of a rig are read: first (the best one), all, or names with commas between them."""
+    keep_gps: bool = False
+    """Whether the place where photos were taken (GPS) is kept and told in the bundle's manifest."""
+    topics: dict[str, str] = field(default_factory=dict)
+    """Topics of a ROS bag by role (camera, camera_info, depth, depth_info, cloud, imu, odometry): those that aren't
+    given are guessed; "none" leaves a role empty, "tf" for odometry takes poses from tf."""
 
     def __post_init__(self) -> None:
         if self.min_frames < 2:
@@ -23,6 +39,10 @@ class CaptureParams:
             raise ValueError(f"max_bad_share must lie in [0, 1), got {self.max_bad_share}")
         if self.min_track < 0:
             raise ValueError(f"min_track must not be negative, got {self.min_track}")
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise ValueError(f"start must not be negative and end lie after it, got {self.start} and {self.end}")
+        if self.stride < 1:
+            raise ValueError(f"stride must be at least 1, got {self.stride}")
 
 
 @dataclass(frozen=True)

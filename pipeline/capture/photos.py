@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.capture.exif import Place, location_of
 from pipeline.capture.masks import MASK_FOLDER, find_masks, picture_mask, save_mask
 from pipeline.capture.model import Capture, Frame, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import PICTURE_SUFFIXES, BadPictureError, camera_of, load_picture
+from pipeline.capture.pictures import (
+    PICTURE_SUFFIXES,
+    BadPictureError,
+    camera_of,
+    load_picture,
+    note_on_shrinking,
+)
 from pipeline.capture.reader import Reader, in_threads, number_of, split_results, suffix_of
+from pipeline.capture.repeats import Shot, find_repeats, shot_of
 from pipeline.capture.source import CaptureSource
+from pipeline.errors import CaptureError
 from pipeline.stage import Traits
 
 
@@ -45,8 +57,18 @@ def _traits(source: CaptureSource) -> Traits:
     return Traits("photos", count, has_poses=False, has_depth=False, has_gravity=False, ordered=False)
 
 
+@dataclass(frozen=True, eq=False)
+class _Photo:
+    """A photo that was read, and what else it says of itself."""
+
+    frame: Frame
+    shot: Shot
+    place: Place | None
+
+
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     (out_dir / "images").mkdir(parents=True, exist_ok=True)
+    photos: dict[str, _Photo] = {}
 
     def read_one(name: str) -> Frame | Skipped:
         try:
@@ -59,19 +81,75 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         written = picture.save(out_dir / "images" / stem)
         camera, focal_source = camera_of(picture)
         mask_path = None if mask is None else save_mask(mask, out_dir, stem)
-        return Frame(file, f"images/{written.name}", camera, focal_source, mask=mask_path)
+        device = picture.exif.camera or "unknown, {1} x {0}".format(*sorted(picture.size))
+        frame = Frame(
+            file,
+            f"images/{written.name}",
+            camera,
+            focal_source,
+            mask=mask_path,
+            source_size=picture.whole,
+            sensor=device,
+        )
+        shot = shot_of(picture.image, file, written, picture.exif.camera, picture.exif.taken)
+        photos[file] = _Photo(frame, shot, picture.exif.place)
+        return frame
 
-    names, repeated = _one_of_each(_pictures(source))
+    names, same_stem = _one_of_each(_pictures(source))
     masks = find_masks(source, names)
     frames, bad = split_results(in_threads(read_one, names, "reading photos"), source, params)
+    repeats = find_repeats([photos[frame.name].shot for frame in frames])
+    skipped = [*bad, *same_stem, *(Skipped(frames[i].name, reason) for i, reason in repeats.items())]
+    for i in repeats:
+        for path in (frames[i].image, frames[i].mask):
+            if path:
+                (out_dir / path).unlink()
+    kept = [frame for i, frame in enumerate(frames) if i not in repeats]
+    if len(kept) < params.min_frames:
+        raise CaptureError(
+            f"a capture needs at least {params.min_frames} different photos",
+            found=f"{len(kept)}; {len(repeats)} repeat them",
+            remedy="walk round the place and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
+            file=source.path,
+        )
+    notes = [*_on_cameras(kept), *_on_focal_lengths(kept), *note_on_shrinking(kept)]
+    places = [photo.place for frame in kept if (photo := photos[frame.name]).place] if params.keep_gps else []
+    return Capture(
+        out_dir,
+        "photos",
+        _by_camera(kept),
+        ordered=False,
+        location=location_of([place for place in places if place]),
+        skipped=tuple(skipped),
+        notes=tuple(notes),
+    )
+
+
+def _by_camera(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Camera by camera where there are several; the only one has no name."""
+    cameras = list(dict.fromkeys(frame.sensor for frame in frames))
+    if len(cameras) == 1:
+        return tuple(replace(frame, sensor=None) for frame in frames)
+    return tuple(sorted(frames, key=lambda frame: cameras.index(frame.sensor)))
+
+
+def _on_cameras(frames: Sequence[Frame]) -> list[str]:
+    counts = Counter(frame.sensor for frame in frames)
+    if len(counts) == 1:
+        return []
+    listed = ", ".join(f"{camera} ({count} photos)" for camera, count in counts.items())
+    return [f"{len(counts)} cameras, each with intrinsics of its own: {listed}"]
+
+
+def _on_focal_lengths(frames: Sequence[Frame]) -> list[str]:
     guessed = sum(frame.focal_source == "guessed" for frame in frames)
-    notes = [f"the focal length of {guessed} of {len(frames)} photos is guessed (no EXIF)"] if guessed else []
-    return Capture(out_dir, "photos", frames, ordered=False, skipped=(*bad, *repeated), notes=tuple(notes))
+    return [f"the focal length of {guessed} of {len(frames)} photos is guessed (no EXIF)"] if guessed else []
 
 
 READER = Reader(
     kind="photos",
     form="a folder (or zip) of photos: *.jpg, *.png or *.heic (with masks/<photo>.png where there are any)",
+    yields="focal lengths",
     recognise=lambda source: bool(_pictures(source)),
     traits=_traits,
     files=_files,

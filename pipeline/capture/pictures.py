@@ -1,21 +1,32 @@
-"""Pictures at the border: decoded completely once, upright, 8-bit RGB, bounded in size; the focal length from EXIF."""
+"""Pictures at the border: decoded completely once, upright, 8-bit RGB, bounded in size, nothing but their pixels."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from threading import Lock
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from pipeline.capture.model import FocalSource
+from pipeline.capture.exif import Exif, exif_of
+from pipeline.capture.metadata import without_metadata
+from pipeline.capture.model import FocalSource, Frame
 from pipeline.geometry import Camera
 
+MAX_SIDE = 4096
+"""Longer side above which pictures are shrunk to it [px]: no stage gains from more."""
 MAX_PIXELS = 120_000_000
 """Largest picture that is decoded; a small file can claim to be far larger."""
+MAX_JPEG_PIXELS = 250_000_000
+"""The same for JPEG, which is decoded at the half, the quarter or the eighth of its size."""
+LARGE_PIXELS = 40_000_000
+"""Larger pictures are decoded one at a time: each takes hundreds of megabytes until it is shrunk."""
 GUESSED_FOCAL = 0.85
 """Focal length by the longer side where nothing is known.
 
@@ -23,12 +34,9 @@ Main cameras of phones have 24-28 mm (35 mm equivalent), 0.69-0.81 of the longer
 stabilised video; SfM refines it.
 """
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".heic", ".heif")
-FULL_FRAME_DIAGONAL = 43.267
-"""Diagonal of 36 x 24 mm, which 35 mm equivalents refer to (CIPA DCG-001) [mm]."""
 
-_ORIENTATION, _EXIF_IFD = 0x0112, 0x8769
-_FOCAL_LENGTH, _FOCAL_35MM, _PIXEL_WIDTH = 0x920A, 0xA405, 0xA002
-_PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
+Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS  # Pillow's own guard warns from 90 million on; the rules are the ones above
+_LARGE = Lock()
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,7 +49,10 @@ _TURNS = {
 """What each EXIF orientation asks for (CIPA DC-008, section 4.6.5)."""
 _OPAQUE = 250
 """Pixels with less alpha show something else as well."""
-_MILLIMETRES_OF_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+
+
+Size = tuple[int, int]
+"""Width and height [px]."""
 
 
 class BadPictureError(Exception):
@@ -53,23 +64,39 @@ class Picture:
     """A decoded picture.
 
     Attributes:
-        image: RGB, upright unless the orientation was to be ignored.
-        copy: The source's bytes where they already are an upright 8-bit RGB JPEG or PNG, else None.
+        image: RGB, upright unless the orientation was to be ignored, at most `MAX_SIDE` long once it is shrunk.
+        copy: The source's coded pixels where they already are an upright 8-bit RGB JPEG or PNG, else None.
         suffix: Of the file to write: ".jpg" or ".png".
-        focal: Focal length by EXIF [px of `image`], or None.
+        exif: What it said of itself.
         alpha: (H, W), False where the picture is transparent; None where it is nowhere.
         turn: How the stored picture was turned upright, or None.
+        whole: Width and height before it was shrunk; None where it wasn't.
     """
 
     image: Image.Image
-    copy: bytes | None
-    suffix: str
-    focal: float | None
+    copy: bytes | None = None
+    suffix: str = ".jpg"
+    exif: Exif = field(default_factory=Exif)
     alpha: NDArray[np.bool_] | None = None
     turn: Image.Transpose | None = None
+    whole: Size | None = None
+
+    @property
+    def size(self) -> Size:
+        """Width and height at the source, turned like `image`: what intrinsics and masks of the source are for."""
+        return self.whole or self.image.size
+
+    def shrunk(self) -> Picture:
+        """The picture with at most `MAX_SIDE` pixels along the longer side."""
+        size = fitting(*self.image.size, MAX_SIDE)
+        if size == self.image.size:
+            return self
+        alpha = None if self.alpha is None else shrunk_mask(self.alpha, size)
+        image = self.image.resize(size, Image.Resampling.BOX)
+        return replace(self, image=image, copy=None, alpha=alpha, whole=self.size)
 
     def save(self, stem: Path) -> Path:
-        """Write `stem` + suffix, byte for byte where possible, and return that path."""
+        """Write `stem` + suffix, as coded at the source where possible, and return that path."""
         path = stem.parent / (stem.name + self.suffix)
         if self.copy is not None:
             path.write_bytes(self.copy)
@@ -80,8 +107,28 @@ class Picture:
         return path
 
 
+def fitting(width: int, height: int, long_side: int) -> Size:
+    """The size at which the longer side has at most `long_side` pixels."""
+    scale = min(1.0, long_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def shrunk_mask(mask: NDArray[np.bool_], size: Size) -> NDArray[np.bool_]:
+    """A mask at a smaller size = (width, height); a pixel counts only where all that it averages counts."""
+    ignored = cv2.resize((~mask).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(ignored, np.float32) == 0
+
+
+def note_on_shrinking(frames: Iterable[Frame]) -> tuple[str, ...]:
+    """A note on pictures that were shrunk, by their size before; none where none was."""
+    sizes = {(*f.source_size, f.camera.width, f.camera.height) for f in frames if f.source_size}
+    told = [f"{w}x{h} were shrunk to {x}x{y}" for w, h, x, y in sorted(sizes)]
+    more = f" and so were {len(told) - 3} more sizes" if len(told) > 3 else ""
+    return (f"pictures of {', '.join(told[:3])}{more}: nothing gains from more",) if told else ()
+
+
 def load_picture(data: bytes, *, upright: bool = True) -> Picture:
-    """Decode a JPEG, PNG or HEIC picture completely.
+    """Decode a JPEG, PNG or HEIC picture completely; above `MAX_SIDE` it is shrunk to that.
 
     Args:
         data: The file's content.
@@ -91,23 +138,25 @@ def load_picture(data: bytes, *, upright: bool = True) -> Picture:
     Raises:
         BadPictureError: When it is truncated, too large or no picture.
     """
-    image = decode(data)
-    exif = _exif(image)
-    turned = exif.get(_ORIENTATION, 1) not in (None, 0, 1)
-    focal = focal_from_exif(exif, image.width, image.height)
-    lossless = image.format == "PNG"
-    eight_bit_rgb = image.mode == "RGB" and (image.format in ("JPEG", "MPO") or (lossless and data[24] == 8))
-    copy = data if eight_bit_rgb and not turned and "transparency" not in image.info else None
-    turn = None
-    if turned and upright:
-        turn = _TURNS.get(exif.get(_ORIENTATION, 1))
-        image = ImageOps.exif_transpose(image)
-    alpha = _opaque(image)
-    if image.mode != "RGB":
+    with _opened(data) as image, _LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
+        exif, stored, size = exif_of(image), image.size, fitting(*image.size, MAX_SIDE)
+        turn = _TURNS.get(exif.orientation) if upright else None
+        drafted = image.draft(None, size) if size != stored else None  # a JPEG at a half, a quarter ...
+        image.load()
+        suffix = ".png" if image.format == "PNG" else ".jpg"
+        as_stored = turn is None and size == stored and _is_plain(image, data)
+        alpha = _opaque(image)
         image = _to_rgb(image)
-    if copy is None:  # what is written anew must not carry an orientation that a later reader applies again
-        image.info.pop("exif", None)
-    return Picture(image, copy, ".png" if lossless else ".jpg", focal, alpha, turn)
+        if size != stored:
+            image = image.resize(size, Image.Resampling.BOX, box=drafted[1] if drafted else None)
+            alpha = None if alpha is None else shrunk_mask(alpha, size)
+    if turn is not None:
+        image = image.transpose(turn)
+        alpha = None if alpha is None else np.asarray(Image.fromarray(alpha).transpose(turn))
+    whole = None if size == stored else stored if image.size == size else (stored[1], stored[0])
+    image.info.clear()  # what is written anew says nothing besides its pixels
+    copy = without_metadata(data) if as_stored else None
+    return Picture(image, copy, suffix, exif, alpha, turn, whole)
 
 
 def decode(data: bytes) -> Image.Image:
@@ -116,78 +165,62 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         BadPictureError: When it is truncated, too large or no picture.
     """
+    with _opened(data) as image:
+        image.load()
+    return image
+
+
+def camera_of(picture: Picture) -> tuple[Camera, FocalSource]:
+    """A pinhole camera with centred principal point, its focal length from EXIF or guessed."""
+    width, height = picture.image.size
+    focal, longer = picture.exif.focal, max(width, height)
+    focal_here = GUESSED_FOCAL * longer if focal is None else focal * longer / max(picture.size)
+    camera = Camera(width, height, focal_here, focal_here, width / 2, height / 2)
+    return camera, "guessed" if focal is None else "exif"
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """A picture whose pixels are decoded within.
+
+    Raises:
+        BadPictureError: When it is truncated, too large or no picture, here or within.
+    """
     if data[4:8] == b"ftyp":
         from pillow_heif import register_heif_opener
 
         register_heif_opener()
     try:
         image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_PIXELS:
-            raise BadPictureError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
-        image.load()
+        most = MAX_JPEG_PIXELS if image.format in ("JPEG", "MPO") else MAX_PIXELS
+        if image.width * image.height > most:
+            raise BadPictureError(f"{image.width} x {image.height} pixels, more than {most // 10**6} million")
+        yield image
     except BadPictureError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise BadPictureError(_reason(error, data)) from error
-    return image
 
 
-def focal_from_exif(exif: dict[int, Any], width: int, height: int) -> float | None:
-    """Focal length [px] of a stored picture of that size, or None.
-
-    The 35 mm equivalent is by the diagonal (CIPA DCG-001). Without it: focal length and sensor resolution, scaled if
-    the picture was resized since.
-    """
-    equivalent, focal = _number(exif.get(_FOCAL_35MM)), _number(exif.get(_FOCAL_LENGTH))
-    resolution = _number(exif.get(_PLANE_X_RESOLUTION))
-    result = None
-    if equivalent:
-        result = equivalent * float(np.hypot(width, height)) / FULL_FRAME_DIAGONAL
-    elif focal and resolution:
-        unit = _MILLIMETRES_OF_UNIT.get(int(_number(exif.get(_PLANE_UNIT)) or 2), 25.4)
-        shrunk = width / (_number(exif.get(_PIXEL_WIDTH)) or width)
-        result = focal * resolution / unit * shrunk
-    if result is None or not 0.2 < result / max(width, height) < 50:  # wider than 136 degrees: a broken tag
-        return None
-    return result
-
-
-def camera_of(picture: Picture) -> tuple[Camera, FocalSource]:
-    """A pinhole camera with centred principal point, its focal length from EXIF or guessed."""
-    width, height = picture.image.size
-    focal = picture.focal or GUESSED_FOCAL * max(width, height)
-    return Camera(width, height, focal, focal, width / 2, height / 2), "exif" if picture.focal else "guessed"
-
-
-def _exif(image: Image.Image) -> dict[int, Any]:
-    """EXIF tags of the first picture and its camera section; damaged EXIF counts as none."""
-    try:
-        tags = image.getexif()
-        return {**dict(tags), **tags.get_ifd(_EXIF_IFD)}
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
-        return {}
+def _is_plain(image: Image.Image, data: bytes) -> bool:
+    """Whether the file is an opaque 8-bit RGB JPEG or PNG."""
+    known = image.format in ("JPEG", "MPO") or (image.format == "PNG" and data[24] == 8)
+    return known and image.mode == "RGB" and "transparency" not in image.info
 
 
 def _opaque(image: Image.Image) -> NDArray[np.bool_] | None:
     """Pixels (H, W) that aren't transparent; None where all are opaque or the picture has no alpha."""
     if "A" not in image.getbands() and "transparency" not in image.info:
         return None
-    opaque = np.asarray(image.convert("RGBA").getchannel("A")) >= _OPAQUE
+    with_alpha = image if "A" in image.getbands() else image.convert("RGBA")
+    opaque = np.asarray(with_alpha.getchannel("A")) >= _OPAQUE
     return None if opaque.all() else opaque
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return number if np.isfinite(number) and number > 0 else None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: PIL would clip instead of scale
         return Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _reason(error: Exception, data: bytes) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -19,6 +20,7 @@ from pipeline.stage import Traits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Key = TypeVar("Key", int, str)
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,9 @@ class Reader:
     """A capture format.
 
     Attributes:
-        kind: Its name: photos, rgbd, polycam.
+        kind: Its name: photos, video, polycam ...
         form: What it looks like on disk, one line for people.
+        yields: What it has besides pictures, one line for people.
         recognise: Whether a source is of this format, by names and contents of its files.
         traits: What the source holds, without reading pictures.
         files: The names of all files that `read` looks at.
@@ -36,16 +39,28 @@ class Reader:
 
     kind: str
     form: str
+    yields: str
     recognise: Callable[[CaptureSource], bool]
     traits: Callable[[CaptureSource], Traits]
     files: Callable[[CaptureSource], Sequence[str]]
     read: Callable[[CaptureSource, Path, CaptureParams], Capture]
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item], description: str) -> list[Result]:
-    """Results of `function` in the order of `items`; decoding and files release the interpreter lock."""
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(track(pool.map(function, items), description, total=len(items)))
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], description: str) -> list[Result]:
+    """Results of `function` in the order of `items`; decoding and files release the interpreter lock.
+
+    Items are taken when there is a thread for them, so that those of a generator are never all in memory.
+    """
+    workers = min(8, os.cpu_count() or 1)
+    total = len(items) if isinstance(items, Sequence) else None
+    results: list[Result] = []
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        under_way: deque[Future[Result]] = deque()
+        for item in track(items, description, total=total):
+            under_way.append(pool.submit(function, item))
+            if len(under_way) > 2 * workers:
+                results.append(under_way.popleft().result())
+        return results + [future.result() for future in under_way]
 
 
 def split_results(
@@ -93,6 +108,22 @@ def require_pairs(parts: dict[str, set[str]], source: CaptureSource, complete: S
             remedy="copy the missing files, or remove the other files of those frames",
             file=source.path / source.prefix,
         )
+
+
+def put_once(files: dict[Key, str], key: Key, name: str, source: CaptureSource) -> None:
+    """Add a file under its frame's key.
+
+    Raises:
+        CaptureError: When the frame has one already.
+    """
+    if key in files:
+        raise CaptureError(
+            "each frame must exist once",
+            found=f"{files[key]} and {name}",
+            remedy="remove one of them",
+            file=source.where(name),
+        )
+    files[key] = name
 
 
 def number_of(name: str) -> tuple[int, str]:

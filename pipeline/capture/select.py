@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -59,14 +60,23 @@ def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
         return measure_quality(capture.root / image, keep_small=capture.ordered)
 
     qualities = in_threads(measure, [frame.image for frame in capture.frames], "measuring sharpness")
-    sharpness = relative_sharpness([quality.laplacian for quality in qualities], ordered=capture.ordered)
+    cameras = [[*run] for _, run in groupby(range(len(qualities)), lambda i: capture.frames[i].sensor)]
+    sharpness = np.concatenate(
+        [relative_sharpness([qualities[i].laplacian for i in camera], ordered=capture.ordered) for camera in cameras]
+    )
     names = [frame.name for frame in capture.frames]
     reasons = [_fault(q, s, params) for q, s in zip(qualities, sharpness, strict=True)]
     _require_usable(names, reasons, params)
     usable = [i for i, reason in enumerate(reasons) if reason is None]
     moves = np.full(len(usable), _MAX_MOVE)
     if capture.ordered:
-        usable, moves = _without_repeats(usable, [quality.small for quality in qualities], names, reasons, params)
+        small, left = [quality.small for quality in qualities], set(usable)
+        found = [
+            _without_repeats(seen, small, names, reasons, params)
+            for camera in cameras
+            if (seen := [i for i in camera if i in left])
+        ]
+        usable, moves = [i for kept, _ in found for i in kept], np.concatenate([moved for _, moved in found])
     kept = usable
     if len(usable) > params.max_keyframes:
         kept = _thinned(usable, moves, sharpness, params.max_keyframes)
@@ -120,21 +130,29 @@ def relative_sharpness(laplacian: Sequence[float], *, ordered: bool) -> NDArray[
 
 
 def movement(before: Grey, after: Grey) -> float:
-    """Median movement of features between two pictures [share of the long side], at most 0.25.
+    """Median movement of features between two pictures [share of the long side], at most 0.25; that where it's lost."""
+    followed = follow(before, after)
+    if followed is None:
+        return _MAX_MOVE
+    median = float(np.median(np.linalg.norm(followed[1] - followed[0], axis=1)))
+    return min(median / max(before.shape), _MAX_MOVE)
 
-    Pyramidal Lucas-Kanade; where most features are lost the pictures are far apart.
+
+def follow(before: Grey, after: Grey) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Positions (N, 2) [px] of features in two pictures by pyramidal Lucas-Kanade.
+
+    None where sizes differ, there are too few features, or most are lost: then the pictures are far apart.
     """
     if before.shape != after.shape:
-        return _MAX_MOVE
+        return None
     corners = cv2.goodFeaturesToTrack(before, 200, 0.01, 8)
     if corners is None or len(corners) < 10:
-        return _MAX_MOVE
+        return None
     moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, np.empty_like(corners), winSize=(15, 15))
     good = found[:, 0] > 0
     if good.mean() < 0.3:
-        return _MAX_MOVE
-    median = float(np.median(np.linalg.norm((moved - corners)[good, 0], axis=1)))
-    return min(median / max(before.shape), _MAX_MOVE)
+        return None
+    return np.asarray(corners[good, 0], np.float32), np.asarray(moved[good, 0], np.float32)
 
 
 def _read_grey(image: Path) -> Grey:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import stat
+import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
+from typing import BinaryIO, cast
 
 from pipeline.errors import CaptureError
 
@@ -16,6 +22,9 @@ MAX_FILES = 200_000
 MAX_FILE_BYTES = 512 * 2**20
 MAX_ARCHIVE_BYTES = 64 * 2**30
 MAX_FOLDER_DEPTH = 5
+MAX_RATIO, BOMB_BYTES = 100, 2**30
+"""What an archive may unpack to, by its size, once that is more than so many bytes."""
+COPY_BYTES = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +40,7 @@ class CaptureSource:
     path: Path
     prefix: str
     names: tuple[str, ...]
-    _read: Callable[[str], bytes]
+    _open: Callable[[str], BinaryIO]
     _close: Callable[[], None]
 
     def __enter__(self) -> CaptureSource:
@@ -48,7 +57,44 @@ class CaptureSource:
         Raises:
             CaptureError: When it may not be read, is damaged or too large.
         """
-        return self._read(self.prefix + name)
+        with _readable(self.where(name)), self._open(self.prefix + name) as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise CaptureError(
+                f"a capture's file has at most {MAX_FILE_BYTES >> 20} MiB",
+                found="more",
+                remedy="remove it from the capture",
+                file=self.where(name),
+            )
+        return content
+
+    def digest(self, name: str) -> bytes:
+        """SHA-256 of one file of any size.
+
+        Raises:
+            CaptureError: When it may not be read or is damaged.
+        """
+        with _readable(self.where(name)), self._open(self.prefix + name) as file:
+            total = hashlib.sha256()
+            while content := file.read(COPY_BYTES):
+                total.update(content)
+            return total.digest()
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        """A file on disk with one file's content, for libraries that need one: itself, or a copy of an archive's.
+
+        Raises:
+            CaptureError: When it may not be read or is damaged.
+        """
+        if self.path.is_dir():
+            yield self.path / (self.prefix + name)
+            return
+        with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:
+            copy = Path(folder) / PurePosixPath(name).name
+            with _readable(self.where(name)), self._open(self.prefix + name) as packed, copy.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, COPY_BYTES)
+            yield copy
 
     def where(self, name: str) -> str:
         """The file's full name, for messages."""
@@ -57,7 +103,7 @@ class CaptureSource:
     def below(self, folder: str) -> CaptureSource:
         """The same source seen from one of its folders."""
         inside = tuple(name[len(folder) + 1 :] for name in self.names if name.startswith(folder + "/"))
-        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._read, self._close)
+        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._open, self._close)
 
     def folders(self) -> list[str]:
         """Names of the folders directly below, sorted."""
@@ -97,7 +143,7 @@ def open_source(path: Path) -> CaptureSource:
 
 def _open_single(path: Path) -> CaptureSource:
     """One file that is no archive: readers of single files recognise it by name and content."""
-    return CaptureSource(path.parent, "", (path.name,), _folder_reader(path.parent), lambda: None)
+    return CaptureSource(path.parent, "", (path.name,), lambda name: (path.parent / name).open("rb"), lambda: None)
 
 
 def _open_folder(path: Path) -> CaptureSource:
@@ -115,21 +161,23 @@ def _open_folder(path: Path) -> CaptureSource:
             raise CaptureError(
                 f"a capture has at most {MAX_FILES} files", found="more", remedy="name the capture's folder", file=path
             )
-    return CaptureSource(path, "", tuple(sorted(names)), _folder_reader(path), lambda: None)
+    return CaptureSource(path, "", tuple(sorted(names)), lambda name: (path / name).open("rb"), lambda: None)
 
 
-def _folder_reader(root: Path) -> Callable[[str], bytes]:
-    def read(name: str) -> bytes:
-        file = root / name
-        try:
-            size = file.stat().st_size
-            if size > MAX_FILE_BYTES:
-                raise _too_large(file, size)
-            return file.read_bytes()
-        except OSError as error:
-            raise _not_readable(file, error) from error
-
-    return read
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Turns what opening and unpacking a file may raise into one clear error."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        raise CaptureError(
+            "a file in the archive must be readable",
+            found=str(error),
+            remedy="export it again, without a password",
+            file=where,
+        ) from error
+    except OSError as error:
+        raise _not_readable(Path(where), error) from error
 
 
 def _open_zip(path: Path) -> CaptureSource:
@@ -147,22 +195,11 @@ def _open_zip(path: Path) -> CaptureSource:
         archive.close()
         raise
 
-    def read(name: str) -> bytes:
-        info = infos[name]
-        if info.file_size > MAX_FILE_BYTES:
-            raise _too_large(path / name, info.file_size)
-        try:
-            return archive.read(info)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError) as error:
-            raise CaptureError(
-                "a file in the archive must be readable",
-                found=str(error),
-                remedy="export it again, without a password",
-                file=path / name,
-            ) from error
+    def opened(name: str) -> BinaryIO:
+        return cast(BinaryIO, archive.open(infos[name]))
 
     wanted = sorted(name for name in infos if all(map(_wanted, name.split("/"))))
-    return CaptureSource(path, "", tuple(wanted), read, archive.close)
+    return CaptureSource(path, "", tuple(wanted), opened, archive.close)
 
 
 def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int) -> None:
@@ -184,7 +221,14 @@ def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int)
             remedy="export it again",
             file=path,
         )
-    total = sum(info.file_size for info in infos.values())
+    total, packed = (sum(getattr(info, size) for info in infos.values()) for size in ("file_size", "compress_size"))
+    if total > BOMB_BYTES and total > MAX_RATIO * packed:
+        raise CaptureError(
+            f"an archive may unpack to at most {MAX_RATIO} times its size",
+            found=f"{packed / 2**20:.0f} MiB that claim to be {total / 2**30:.1f} GiB",
+            remedy="don't use this archive; captures hardly shrink when they are packed",
+            file=path,
+        )
     if total > MAX_ARCHIVE_BYTES or files > MAX_FILES:
         raise CaptureError(
             f"an archive holds at most {MAX_ARCHIVE_BYTES >> 30} GiB in {MAX_FILES} files",
@@ -196,15 +240,6 @@ def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int)
 
 def _wanted(name: str) -> bool:
     return not name.startswith((".", "__MACOSX")) and name != "Thumbs.db"
-
-
-def _too_large(file: Path, size: int) -> CaptureError:
-    return CaptureError(
-        f"a capture's file has at most {MAX_FILE_BYTES >> 20} MiB",
-        found=f"{size >> 20} MiB",
-        remedy="remove it from the capture",
-        file=file,
-    )
 
 
 def _not_readable(file: Path, error: OSError) -> CaptureError:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from pipeline.capture import stage
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
-from tests.synthetic import CAMERA, Room, walk, write_photos, write_polycam, write_rgbd
+from pipeline.geometry import Pose
+from tests.synthetic import CAMERA, Room, look_at, walk, write_photos, write_polycam, write_rgbd
 
 SMALL = CAMERA.resized(160, 120)
 POSES = walk(120)[:16]
@@ -25,6 +28,22 @@ def made(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rgbd(folder / "rgbd", room, POSES, SMALL)
     write_polycam(folder / "polycam", room, POSES, SMALL, (80, 60))
     return folder
+
+
+def shaky(time: float) -> Pose:
+    """Where a hand that trembles holds the camera while it goes round the room [s]."""
+    angle = 0.25 * time
+    eye = np.array([2 + np.cos(angle), 1.35 + 0.7 * np.sin(angle), 1.25 + 0.05 * np.sin(7 * time)])
+    across = look_at(eye, np.array([2 - 1.5 * np.cos(angle + 0.5), 1.5 - 1.2 * np.sin(angle + 0.5), 0.5]))
+    turn = [0.06 * np.sin(2.1 * time), 0.12 * np.sin(1.3 * time + 0.4), 0.05 * np.sin(2.9 * time + 1)]
+    return Pose(across.rotation @ Rotation.from_rotvec(turn).as_matrix(), eye)
+
+
+@pytest.fixture(scope="session")
+def shaken(room: Room) -> list[tuple[float, Pose, np.ndarray, np.ndarray]]:
+    """Seconds, pose, picture and depth [m] of `SMALL` every tenth of a second for four seconds of `shaky`."""
+    times = [round(0.1 * i, 6) for i in range(41)]
+    return [(time, shaky(time), *room.render(SMALL, shaky(time), 1)) for time in times]
 
 
 @pytest.fixture

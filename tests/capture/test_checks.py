@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.capture.checks import check_increasing, checked_camera, checked_pose, read_object
+from pipeline.capture.checks import (
+    check_increasing,
+    checked_camera,
+    checked_pose,
+    chosen_cameras,
+    read_object,
+    unread_cameras,
+)
 from pipeline.errors import CaptureError
 from pipeline.geometry import is_rotation, matrix_from_rotvec
 
@@ -84,3 +91,17 @@ def test_damaged_json_is_an_error_of_the_file(data: bytes) -> None:
     """Cut, wrong type, wrong encoding and absurd nesting."""
     with pytest.raises(CaptureError, match=r"a\.json"):
         read_object(data, "a.json")
+
+
+def test_cameras_of_a_rig_are_chosen() -> None:
+    """The best one, all, or some by name, in the order asked for; what is left out is noted."""
+    present = ["front", "left", "right"]
+    assert chosen_cameras(present, "first", "rig") == ["front"]
+    assert chosen_cameras(present, "all", "rig") == present
+    assert chosen_cameras(present, "right, front,right", "rig") == ["right", "front"]
+    assert unread_cameras(present, ["left"]) == ["other cameras, not read: front, right (capture.cameras)"]
+    assert unread_cameras(present, present) == []
+    for wanted in ("rear", "", "front,"):
+        with pytest.raises(CaptureError, match=r"rig: capture\.cameras") as error:
+            chosen_cameras(present, wanted, "rig")
+        assert "front, left, right" in error.value.found

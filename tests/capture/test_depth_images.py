@@ -8,7 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.capture.depth_images import write_confidence, write_depth
+from pipeline.capture.depth_images import (
+    confidence_of_png,
+    depth_of_png,
+    millimetres,
+    save_confidence,
+    save_depth,
+)
 from pipeline.capture.pictures import BadPictureError
 from pipeline.errors import CaptureError
 
@@ -19,43 +25,49 @@ def png(values: np.ndarray) -> bytes:
 
 
 def test_no_reading_becomes_zero(tmp_path: Path) -> None:
-    """65535 and 0 both mean unknown; all other millimetres stay."""
-    depth = np.array([[0, 65535, 1250], [65534, 801, 3]], np.uint16)
-    assert write_depth(png(depth), "d.png", tmp_path / "d.png") == (3, 2)
-    written = cv2.imread(str(tmp_path / "d.png"), cv2.IMREAD_UNCHANGED)
+    """65535 and 0 both mean unknown; all other millimetres stay, on disk too."""
+    depth = depth_of_png(png(np.array([[0, 65535, 1250], [65534, 801, 3]], np.uint16)), "d.png")
+    assert depth.tolist() == [[0, 0, 1250], [65534, 801, 3]]
+    save_depth(depth, tmp_path / "depth" / "d.png")
+    written = cv2.imread(str(tmp_path / "depth" / "d.png"), cv2.IMREAD_UNCHANGED)
     assert written.dtype == np.uint16
-    assert written.tolist() == [[0, 0, 1250], [65534, 801, 3]]
+    assert written.tolist() == depth.tolist()
 
 
-def test_clean_depth_is_copied(tmp_path: Path) -> None:
-    """Depth without 65535 is not coded again."""
-    data = png(np.array([[0, 1250]], np.uint16))
-    write_depth(data, "d.png", tmp_path / "d.png")
-    assert (tmp_path / "d.png").read_bytes() == data
+def test_other_units_become_millimetres() -> None:
+    """1/5000 m as TUM has it, and metres as numbers."""
+    assert depth_of_png(png(np.array([[0, 6250, 65535]], np.uint16)), "d.png", 5000).tolist() == [[0, 1250, 0]]
+    assert millimetres(np.array([[np.nan, -1, 0, 1.2504, 70, np.inf]])).tolist() == [[0, 0, 0, 1250, 0, 0]]
 
 
-def test_eight_bit_and_colour_depth_are_refused(tmp_path: Path) -> None:
+def test_eight_bit_and_colour_depth_are_refused() -> None:
     """They are visualisations; the error names the file."""
     for values in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.uint8)):
         with pytest.raises(CaptureError, match=r"d7\.png.*16-bit") as error:
-            write_depth(png(values), "d7.png", tmp_path / "x.png")
+            depth_of_png(png(values), "d7.png")
         assert "8-bit" in error.value.found
-    assert not (tmp_path / "x.png").exists()
 
 
-def test_truncated_depth_is_a_bad_picture(tmp_path: Path) -> None:
+def test_truncated_depth_is_a_bad_picture() -> None:
     """Half a PNG is not read as half a depth image."""
     data = png(np.random.default_rng(0).integers(0, 9999, (60, 80)).astype(np.uint16))
     with pytest.raises(BadPictureError):
-        write_depth(data[: len(data) // 2], "d.png", tmp_path / "x.png")
+        depth_of_png(data[: len(data) // 2], "d.png")
 
 
 def test_confidence_must_match_the_depth(tmp_path: Path) -> None:
     """Same size and 8-bit, or an error that says what was found."""
-    good = np.array([[0, 127, 255]], np.uint8)
-    write_confidence(png(good), "c.png", tmp_path / "c.png", (3, 1))
-    assert cv2.imread(str(tmp_path / "c.png"), cv2.IMREAD_UNCHANGED).tolist() == good.tolist()
+    good = confidence_of_png(png(np.array([[0, 127, 255]], np.uint8)), "c.png")
+    save_confidence(good, (1, 3), "c.png", tmp_path / "c.png")
+    assert cv2.imread(str(tmp_path / "c.png"), cv2.IMREAD_UNCHANGED).tolist() == [[0, 127, 255]]
     with pytest.raises(CaptureError, match="3 x 1 beside depth of 4 x 1"):
-        write_confidence(png(good), "c.png", tmp_path / "c.png", (4, 1))
+        save_confidence(good, (1, 4), "c.png", tmp_path / "c.png")
     with pytest.raises(CaptureError, match="uint16"):
-        write_confidence(png(good.astype(np.uint16)), "c.png", tmp_path / "c.png", (3, 1))
+        confidence_of_png(png(good.astype(np.uint16)), "c.png")
+
+
+def test_levels_of_confidence_are_spread() -> None:
+    """ARKit's 0, 1, 2; another value is refused."""
+    assert confidence_of_png(png(np.array([[0, 1, 2]], np.uint8)), "c.png", (0, 1, 2)).tolist() == [[0, 128, 255]]
+    with pytest.raises(CaptureError, match=r"(?s)0, 1, 2.*7"):
+        confidence_of_png(png(np.array([[0, 7]], np.uint8)), "c.png", (0, 1, 2))

@@ -14,6 +14,8 @@ from pipeline.capture.depth_units import check_depth_unit
 from pipeline.capture.model import Capture
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Pose
+from tests.capture.conftest import SMALL
+from tests.synthetic import Room, walk, write_rgbd
 
 
 @pytest.fixture
@@ -80,3 +82,24 @@ def test_depth_without_readings_is_refused(capture: Capture) -> None:
     """Zeros everywhere are no depth."""
     with pytest.raises(CaptureError, match="only zeros"):
         check_depth_unit(with_depth_times(capture, 0.0), Path("x"))
+
+
+def test_poses_of_other_moments_are_refused(room: Room, tmp_path: Path, read: Callable[[Path], Capture]) -> None:
+    """A trajectory whose clock is seconds off: the error says by how much."""
+    path = [walk(120)[round(14 + 14 * np.sin(0.55 * i))] for i in range(30)]  # to and fro
+    write_rgbd(tmp_path / "source", room, path, SMALL.resized(80, 60))
+    good = read(tmp_path / "source")
+    timed = [replace(frame, time=0.5 * i) for i, frame in enumerate(good.frames)]
+    assert "agree within" in check_depth_unit(replace(good, frames=tuple(timed)), Path("x"))
+    late = [replace(f, world_from_camera=g.world_from_camera) for f, g in zip(timed[4:], timed, strict=False)]
+    with pytest.raises(CaptureError, match=r"poses of [12]\.\d s later") as error:
+        check_depth_unit(replace(good, frames=tuple(late)), Path("x"))
+    assert "one clock" in error.value.remedy
+
+
+def test_smooth_depth_is_not_taken_for_metres(capture: Capture) -> None:
+    """Wrong intrinsics make all units fail; far enough away, where parallax vanishes, smooth depth would agree."""
+    cameras = [f.depth_camera for f in capture.frames if f.depth_camera]
+    other = [replace(camera, fx=1.2 * camera.fx, fy=1.2 * camera.fy) for camera in cameras]
+    mixed = [replace(f, depth_camera=other[i]) if i % 2 else f for i, f in enumerate(capture.frames)]
+    assert "agree within" in check_depth_unit(replace(capture, frames=tuple(mixed)), Path("x"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.capture.detect import find_reader, probe, source_digest
+from pipeline.capture.detect import READERS, find_reader, probe, source_digest
 from pipeline.errors import CaptureError
 from pipeline.stage import Traits
 from tests.paths import FOX, REDKITCHEN, needs_real
@@ -21,8 +21,8 @@ Copy = Callable[[str], Path]
     ("kind", "traits"),
     [
         ("photos", Traits("photos", 6, False, False, False, False)),
-        ("rgbd", Traits("rgbd", 16, True, True, False, True)),
-        ("polycam", Traits("polycam", 16, True, True, True, True)),
+        ("rgbd", Traits("rgbd", 16, True, True, False, True, has_scale=True)),
+        ("polycam", Traits("polycam", 16, True, True, True, True, has_scale=True)),
     ],
 )
 def test_forms_are_recognised_by_content(kind: str, traits: Traits, copy_of: Copy) -> None:
@@ -35,18 +35,26 @@ def test_forms_are_recognised_by_content(kind: str, traits: Traits, copy_of: Cop
 
 
 def test_empty_folder_lists_what_is_understood(tmp_path: Path) -> None:
-    """Nothing found, and the three forms."""
+    """Nothing found, and the forms."""
     with pytest.raises(CaptureError, match="no files") as error:
         probe(tmp_path)
-    assert all(kind in error.value.remedy for kind in ("photos", "rgbd", "polycam"))
+    assert all(reader.kind in error.value.remedy for reader in READERS)
     assert error.value.file == str(tmp_path)
 
 
 def test_unknown_files_are_listed(tmp_path: Path) -> None:
-    """A folder of videos, and a video alone."""
+    """A folder of documents, and a document alone."""
+    (tmp_path / "walk.docx").write_bytes(b"x")
+    for path in (tmp_path, tmp_path / "walk.docx"):
+        with pytest.raises(CaptureError, match=r"1 \*\.docx"):
+            probe(path)
+
+
+def test_a_name_alone_makes_no_video(tmp_path: Path) -> None:
+    """The message says what a video is, and what the file begins with."""
     (tmp_path / "walk.mov").write_bytes(b"x")
     for path in (tmp_path, tmp_path / "walk.mov"):
-        with pytest.raises(CaptureError, match=r"1 \*\.mov"):
+        with pytest.raises(CaptureError, match=r"(?s)must be an MP4.*begins with b'x'"):
             probe(path)
 
 
@@ -96,4 +104,4 @@ def test_digest_of_a_zip_is_that_of_its_folder(made: Path, tmp_path: Path) -> No
 def test_real_captures_are_recognised() -> None:
     """Fox is 50 photos, redkitchen 200 RGB-D frames."""
     assert probe(FOX) == Traits("photos", 50, False, False, False, False)
-    assert probe(REDKITCHEN) == Traits("rgbd", 200, True, True, False, True)
+    assert probe(REDKITCHEN) == Traits("rgbd", 200, True, True, False, True, has_scale=True)

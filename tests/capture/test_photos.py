@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.capture import stage
+from pipeline.capture.exif import exif_of
 from pipeline.capture.model import Capture
+from pipeline.capture.params import CaptureParams
 from pipeline.errors import CaptureError
 from tests.capture.conftest import asymmetric, truncate
 from tests.capture.test_pictures import encoded, with_tags
 
 Read = Callable[[Path], Capture]
+MAKE, MODEL, ORIENTATION, EQUIVALENT, TAKEN, FRACTION = 0x010F, 0x0110, 0x0112, 0xA405, 0x9003, 0x9291
 
 
 def fill(folder: Path, count: int, size: tuple[int, int] = (96, 64)) -> Path:
@@ -103,3 +107,128 @@ def test_spaces_and_letters_beyond_ascii(tmp_path: Path, read: Read) -> None:
     capture = read(folder)
     assert "Foto 1 größer.jpg" in [frame.name for frame in capture.frames]
     assert all((capture.root / frame.image).is_file() for frame in capture.frames)
+
+
+def photo(seed: int, tags: dict[int, object], camera: dict[int, object], form: str = "JPEG", width: int = 96) -> bytes:
+    """A photo of noise with EXIF and a place in Zurich."""
+    noise = np.random.default_rng(seed).integers(0, 255, (64, width, 3)).astype(np.uint8)
+    exif = with_tags(tags, camera)
+    exif.get_ifd(0x8825).update(
+        {1: "N", 2: (47.0, 22.0, 12.0 + seed), 3: "E", 4: (8.0, 32.0, 24.0), 5: b"\0", 6: 410.0}
+    )
+    return encoded(Image.fromarray(noise), form, exif)
+
+
+def test_several_phones_are_told_apart(tmp_path: Path, read: Read) -> None:
+    """By make and model, by lens, by size where EXIF says nothing; photos come camera by camera, and a note counts."""
+    phone: dict[int, object] = {MAKE: "Acme", MODEL: "One"}
+    other: dict[int, object] = {MAKE: "Acme", MODEL: "Two"}
+    photos = [
+        photo(0, phone, {0x920A: 5.7, EQUIVALENT: 26}),
+        photo(1, other, {0x920A: 5.7, EQUIVALENT: 26}),
+        photo(2, phone, {0x920A: 5.7, EQUIVALENT: 26}),
+        photo(3, phone, {0x920A: 1.5, EQUIVALENT: 13}),
+        photo(4, {}, {}),
+        photo(5, {ORIENTATION: 6}, {}),
+        photo(6, {}, {}, width=80),
+    ]
+    (tmp_path / "in").mkdir()
+    for i, data in enumerate(photos):
+        (tmp_path / "in" / f"p{i}.jpg").write_bytes(data)
+    capture = read(tmp_path / "in")
+    one, wide, two = "Acme One 5.7 mm", "Acme One 1.5 mm", "Acme Two 5.7 mm"
+    assert [(frame.name[1], frame.sensor) for frame in capture.frames] == [
+        ("0", one),
+        ("2", one),
+        ("1", two),
+        ("3", wide),
+        ("4", "unknown, 96 x 64"),
+        ("5", "unknown, 96 x 64"),
+        ("6", "unknown, 80 x 64"),
+    ]
+    (note,) = [note for note in capture.notes if "cameras" in note]
+    assert note.startswith("5 cameras, each with intrinsics of its own: Acme One 5.7 mm (2 photos), Acme Two")
+
+
+def test_the_only_camera_has_no_name(tmp_path: Path, read: Read) -> None:
+    """Nor is there a note."""
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        (tmp_path / "in" / f"{i}.jpg").write_bytes(photo(i, {MODEL: "One"}, {}))
+    capture = read(tmp_path / "in")
+    assert {frame.sensor for frame in capture.frames} == {None}
+    assert not any("camera" in note for note in capture.notes)
+
+
+def test_copies_are_skipped(tmp_path: Path, read: Read) -> None:
+    """With the reason, without their files, and not as unreadable ones; the copy that has EXIF stays."""
+    folder = fill(tmp_path / "in", 4)
+    (folder / "p8.jpg").write_bytes((folder / "p1.jpg").read_bytes())
+    (folder / "p9.png").write_bytes(encoded(Image.open(folder / "p3.jpg"), "PNG", with_tags({MODEL: "A"}, {})))
+    (folder / "masks").mkdir()
+    mask = np.full((64, 96), 255, np.uint8)
+    mask[:, :20] = 0
+    for name in ("p1", "p8"):
+        (folder / "masks" / f"{name}.png").write_bytes(encoded(Image.fromarray(mask), "PNG"))
+    capture = read(folder)
+    assert [frame.name for frame in capture.frames] == ["p0.jpg", "p1.jpg", "p2.jpg", "p9.png"]
+    reasons = {skipped.file: skipped.reason for skipped in capture.skipped}
+    assert reasons == {"p8.jpg": "the same picture as p1.jpg", "p3.jpg": "the same picture as p9.png"}
+    written = {path.name for path in capture.root.rglob("*") if path.is_file()}
+    assert written == {"capture.json", "p0.jpg", "p1.jpg", "p1.png", "p2.jpg", "p9.png"}
+
+
+def test_too_few_different_photos(tmp_path: Path, read: Read) -> None:
+    """Five copies of two photos are two."""
+    folder = fill(tmp_path / "in", 2)
+    for i in range(3):
+        (folder / f"copy{i}.jpg").write_bytes((folder / "p0.jpg").read_bytes())
+    with pytest.raises(CaptureError, match="3 different photos") as error:
+        read(folder)
+    assert error.value.found == "2; 3 repeat them"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_no_picture_tells_where_it_was_taken(keep: bool, tmp_path: Path) -> None:
+    """Copied, turned and converted photos lose EXIF; where the place is asked for, the capture knows it."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    forms = {
+        "a.jpg": ("JPEG", 1),
+        "b.jpg": ("JPEG", 6),
+        "c.png": ("PNG", 1),
+        "d.png": ("PNG", 8),
+        "e.heic": ("HEIF", 1),
+    }
+    for seed, (name, (form, turn)) in enumerate(forms.items()):
+        (folder / name).write_bytes(photo(seed, {MODEL: "secret", ORIENTATION: turn}, {}, form))
+    out = tmp_path / "canonical"
+    stage.run({"source": folder}, CaptureParams(keep_gps=keep), out)
+    capture = Capture.load(out)
+    assert len(capture.frames) == len(forms)
+    for frame in capture.frames:
+        data = (out / frame.image).read_bytes()
+        assert not [word for word in (b"Exif", b"eXIf", b"secret", b"GPS") if word in data]
+        assert exif_of(Image.open(out / frame.image)).place is None
+    if not keep:
+        assert capture.location is None
+        return
+    assert capture.location is not None
+    assert capture.location.latitude_deg == pytest.approx(47 + 22 / 60 + 14 / 3600)
+    assert capture.location.longitude_deg == pytest.approx(8.54)
+    assert (capture.location.altitude_m, capture.location.pictures) == (410.0, 5)
+    assert capture.location.spread_m == pytest.approx(30.9, abs=0.1)  # a second of latitude
+
+
+@pytest.mark.parametrize("kind", ["polycam", "rgbd"])
+def test_no_reader_copies_where_pictures_were_taken(kind: str, copy_of: Callable[[str], Path], read: Read) -> None:
+    """Their pictures are those of phones, too; a turn that is to be ignored goes as well."""
+    source = copy_of(kind)
+    for file in source.rglob("*.jpg"):
+        exif = with_tags({MODEL: "secret", ORIENTATION: 6}, {})
+        exif.get_ifd(0x8825).update({1: "N", 2: (47.0, 22.0, 12.0)})
+        Image.open(file).save(file, exif=exif.tobytes(), quality=95)
+    capture = read(source)
+    for frame in capture.frames:
+        data = (capture.root / frame.image).read_bytes()
+        assert not [word for word in (b"Exif", b"secret") if word in data]

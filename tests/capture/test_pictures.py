@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.capture.pictures import BadPictureError, camera_of, focal_from_exif, load_picture
+from pipeline.capture.exif import focal_from_exif
+from pipeline.capture.pictures import BadPictureError, camera_of, load_picture
 from tests.capture.conftest import asymmetric
 
 # How a camera stores a picture so that this orientation tag turns it upright again (EXIF 2.32, tag 0x0112).
@@ -33,7 +34,7 @@ def encoded(image: Image.Image, form: str, exif: Image.Exif | None = None, **opt
 
         register_heif_opener()
     data = io.BytesIO()
-    image.save(data, form, **({"exif": exif.tobytes()} if exif else {}), **options)
+    image.save(data, form, **({} if exif is None else {"exif": exif.tobytes()}), **options)
     return data.getvalue()
 
 
@@ -141,6 +142,16 @@ def test_decompression_bombs_are_refused() -> None:
         bomb[29:33] = zlib.crc32(bytes(bomb[12:29])).to_bytes(4, "big")
         with pytest.raises(BadPictureError, match="pixels"):
             load_picture(bytes(bomb))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_jpeg_that_claims_too_much_is_refused() -> None:
+    """The bound is wider than for others, as JPEG is decoded at a part of its size."""
+    data = bytearray(encoded(asymmetric(), "JPEG"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = (16_000).to_bytes(2, "big") * 2
+    with pytest.raises(BadPictureError, match="16000 x 16000 pixels, more than 250 million"):
+        load_picture(bytes(data))
 
 
 def test_focal_of_35mm_equivalent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -107,6 +108,17 @@ def test_standing_still_is_dropped_from_recordings_only(tmp_path: Path, wide: np
     assert kept.names == ("000.png", "001.png", "004.png", "005.png", "007.png")
     assert [d.reason for d in kept.dropped] == ["shows the same as 001.png"] * 2 + ["shows the same as 005.png"]
     assert len(select_keyframes(capture_of(tmp_path / "b", pictures, ordered=False), SelectParams()).names) == 8
+
+
+def test_cameras_of_a_rig_are_judged_by_themselves(tmp_path: Path, wide: np.ndarray) -> None:
+    """A softer second camera that starts where the first one ended: neither blurred nor a repetition."""
+    pictures = pan(wide, list(range(0, 12 * 40, 40)))
+    softer = [blurred(picture, 1.6) for picture in pan(wide, list(range(440, 440 + 12 * 40, 40)))]
+    capture = capture_of(tmp_path, [*pictures, *softer], ordered=True)
+    frames = [replace(f, sensor="left" if i < 12 else "right") for i, f in enumerate(capture.frames)]
+    strict = SelectParams(min_sharpness=0.4)
+    assert len(select_keyframes(replace(capture, frames=tuple(frames)), strict).names) == 24
+    assert len(select_keyframes(capture, strict).names) < 24
 
 
 def test_thinning_spreads_by_movement_not_by_count(tmp_path: Path, wide: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
 import zipfile
@@ -70,6 +71,35 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         open_source(archive)
 
 
+def test_archive_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small archive that claims to be very large; small files that pack well are fine."""
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a", b"\0" * 200_000)
+    with open_source(archive) as opened:
+        assert len(opened.read("a")) == 200_000
+    monkeypatch.setattr(source_module, "BOMB_BYTES", 100_000)
+    with pytest.raises(CaptureError, match="times its size"):
+        open_source(archive)
+
+
+def test_a_file_on_disk_of_a_member(tmp_path: Path) -> None:
+    """Of a folder the file itself; of an archive a copy that goes away; the digests are equal."""
+    folder = tmp_path / "scan"
+    (folder / "in").mkdir(parents=True)
+    (folder / "in" / "a.mp4").write_bytes(b"frames")
+    archive = zipped(tmp_path / "scan.zip", {"in/a.mp4": b"frames"})
+    with open_source(folder) as opened, opened.local("in/a.mp4") as file:
+        assert file == folder / "in" / "a.mp4"
+        digest = opened.digest("in/a.mp4")
+    with open_source(archive) as opened:
+        below = opened.below("in")
+        with below.local("a.mp4") as file:
+            assert (file.name, file.read_bytes()) == ("a.mp4", b"frames")
+        assert not file.exists()
+        assert below.digest("a.mp4") == digest == hashlib.sha256(b"frames").digest()
+
+
 def test_damaged_archives_say_so(tmp_path: Path) -> None:
     """A cut archive and a member with wrong content are both refused."""
     archive = zipped(tmp_path / "a.zip", {"a": b"x" * 1000})
@@ -88,10 +118,10 @@ def test_missing_and_forbidden_paths(tmp_path: Path, monkeypatch: pytest.MonkeyP
         open_source(tmp_path / "nothing")
     (tmp_path / "a.jpg").write_bytes(b"1")
 
-    def forbidden(self: Path) -> bytes:
+    def forbidden(self: Path, mode: str) -> bytes:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "read_bytes", forbidden)  # the tests may run as root, whom no mode stops
+    monkeypatch.setattr(Path, "open", forbidden)  # the tests may run as root, whom no mode stops
     with open_source(tmp_path) as opened, pytest.raises(CaptureError, match="Permission denied") as error:
         opened.read("a.jpg")
     assert "chmod" in error.value.remedy

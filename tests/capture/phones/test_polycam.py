@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from pipeline.capture.model import Capture
-from pipeline.capture.polycam import BORDER
+from pipeline.capture.phones.polycam import BORDER
 from pipeline.errors import CaptureError
 from pipeline.geometry import angle_deg
-from tests.capture.conftest import POSES, SMALL, truncate
+from tests.capture.conftest import POSES, SMALL
 
 Read = Callable[[Path], Capture]
 Copy = Callable[[str], Path]
@@ -140,14 +140,9 @@ def test_zip_with_a_wrapping_folder_reads_the_same(made: Path, tmp_path: Path, r
     assert from_zip == [(f.name, f.world_from_camera.matrix.tolist()) for f in read(made / "polycam").frames]
 
 
-def test_missing_depth_is_named(copy_of: Copy, read: Read) -> None:
+def test_export_without_depth(copy_of: Copy, read: Read) -> None:
     """Depth for all frames or for none."""
     folder = copy_of("polycam")
-    lost = sorted((folder / "keyframes" / "depth").iterdir())[0]
-    lost.unlink()
-    with pytest.raises(CaptureError, match="every frame needs") as error:
-        read(folder)
-    assert lost.stem in error.value.found
     shutil.rmtree(folder / "keyframes" / "depth")
     assert not read(folder).has_depth
 
@@ -190,7 +185,7 @@ def test_repeated_timestamps_are_refused(copy_of: Copy, read: Read) -> None:
     folder = copy_of("polycam")
     file = sorted((folder / "keyframes" / "images").iterdir())[-1]
     shutil.copy(file, file.with_name(f"0{file.name}"))
-    with pytest.raises(CaptureError, match="occur once"):
+    with pytest.raises(CaptureError, match="exist once"):
         read(folder)
 
 
@@ -203,14 +198,6 @@ def test_bad_pose_names_its_camera_file(copy_of: Copy, read: Read) -> None:
     with pytest.raises(CaptureError, match="left-handed") as error:
         read(folder)
     assert error.value.file == str(file)
-
-
-def test_truncated_picture_is_skipped(copy_of: Copy, read: Read) -> None:
-    """One bad picture costs one frame."""
-    folder = copy_of("polycam")
-    truncate(sorted((folder / "keyframes" / "images").iterdir())[6])
-    capture = read(folder)
-    assert (len(capture.frames), len(capture.skipped)) == (15, 1)
 
 
 def test_export_without_cameras_says_what_to_switch_on(copy_of: Copy, read: Read) -> None:

@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.capture.checks import (
-    check_increasing,
-    check_track,
-    checked_camera,
-    checked_pose,
-    read_object,
-)
-from pipeline.capture.depth_images import write_confidence, write_depth
-from pipeline.capture.depth_units import check_depth_unit
-from pipeline.capture.masks import find_masks, picture_mask, save_mask
-from pipeline.capture.model import Capture, Frame, Skipped
+from pipeline.capture.checks import checked_camera, checked_pose, read_object
+from pipeline.capture.depth_images import confidence_of_png, depth_of_png
+from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
+from pipeline.capture.masks import find_masks
+from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import BadPictureError, Picture, load_picture
-from pipeline.capture.reader import Reader, in_threads, require_pairs, split_results
+from pipeline.capture.pictures import load_picture
+from pipeline.capture.reader import Reader, put_once, require_pairs
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
-from pipeline.geometry import CV_FROM_GL, Camera
+from pipeline.geometry import CV_FROM_GL
 from pipeline.stage import Traits
 
 SCALE_SIGMA = 0.01
@@ -72,17 +66,8 @@ def _part(source: CaptureSource, folder: str) -> dict[int, str]:
     found: dict[int, str] = {}
     for name in source.names:
         inner, _, file = name.rpartition("/")
-        if inner != f"keyframes/{folder}" or not (match := _FILE.fullmatch(file)):
-            continue
-        key = int(match[1])
-        if key in found:
-            raise CaptureError(
-                "each timestamp must occur once",
-                found=f"{found[key]} and {name}",
-                remedy="remove one of them",
-                file=source.where(name),
-            )
-        found[key] = name
+        if inner == f"keyframes/{folder}" and (match := _FILE.fullmatch(file)):
+            put_once(found, int(match[1]), name, source)
     return found
 
 
@@ -133,7 +118,9 @@ def _recognise(source: CaptureSource) -> bool:
 
 def _traits(source: CaptureSource) -> Traits:
     listing = _complete(source)
-    return Traits("polycam", len(listing.images), True, bool(listing.depth), has_gravity=True, ordered=True)
+    return Traits(
+        "polycam", len(listing.images), True, bool(listing.depth), has_gravity=True, ordered=True, has_scale=True
+    )
 
 
 def _number(values: Mapping[str, Any], key: str, file: str) -> float:
@@ -167,104 +154,58 @@ def _gravity(values: Mapping[str, Any], file: str) -> NDArray[np.float64] | None
     return CV_FROM_GL @ gravity / length
 
 
-def _cropped(
-    picture: Picture, camera: Camera, mask: NDArray[np.bool_] | None
-) -> tuple[Picture, Camera, NDArray[np.bool_] | None]:
-    """Without the black border that undistorting left."""
-    cut = int(np.ceil(BORDER * camera.width))
-    width, height = camera.width - 2 * cut, camera.height - 2 * cut
-    image = picture.image.crop((cut, cut, cut + width, cut + height))
-    inner = replace(camera, width=width, height=height, cx=camera.cx - cut, cy=camera.cy - cut)
-    inner_mask = None if mask is None else mask[cut : cut + height, cut : cut + width]
-    return replace(picture, image=image, copy=None), inner, inner_mask
-
-
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _complete(source)
-    for part in ("images", "depth", "confidence"):
-        if part == "images" or getattr(listing, part):
-            (out_dir / part).mkdir(parents=True, exist_ok=True)
-    first = min(listing.images)
     masks = find_masks(source, listing.images.values())
 
-    def read_one(key: int) -> Frame | Skipped:
-        file = source.where(listing.cameras[key])
+    def listed(key: int) -> ListedFrame:
+        image, file = listing.images[key], source.where(listing.cameras[key])
         values = read_object(source.read(listing.cameras[key]), file)
         sensor = listing.sensor_cameras.get(key)
         if "gravity" not in values and sensor:  # corrected cameras drop the sensor's fields
             values = {**read_object(source.read(sensor), source.where(sensor)), **values}
         matrix = [[_number(values, name, file) for name in row] for row in _POSE_KEYS]
         fx, fy, cx, cy, width, height = (_number(values, name, file) for name in _CAMERA_KEYS)
-        try:
-            name = listing.images[key]
-            picture = load_picture(source.read(name), upright=False)
-            mask = picture_mask(picture, source.read(masks[name]) if name in masks else None)
-        except BadPictureError as error:
-            return Skipped(listing.images[key], str(error))
-        if picture.image.size != (width, height):
-            raise CaptureError(
-                "a picture must have the size that its camera file declares",
-                found=f"{picture.image.width} x {picture.image.height}, declared {width:g} x {height:g}",
-                remedy="use the pictures as exported, neither resized nor rotated",
-                file=source.where(listing.images[key]),
-            )
-        camera = full = checked_camera((fx, fy, cx, cy), picture.image.size, file)
-        if listing.corrected:
-            picture, camera, mask = _cropped(picture, camera, mask)
-        depth_size = None
-        if listing.depth:
-            try:
-                depth_size = _write_sensor(source, listing, key, out_dir)
-            except BadPictureError as error:
-                return Skipped(listing.depth[key], str(error))
-        return Frame(
-            name=listing.images[key].rpartition("/")[2],
-            image=f"images/{picture.save(out_dir / 'images' / str(key)).name}",
-            camera=camera,
-            focal_source="given",
-            time=(key - first) * 1e-6,
+        camera = checked_camera((fx, fy, cx, cy), (round(width), round(height)), file)
+        depth, confidence = listing.depth.get(key), listing.confidence.get(key)
+        return ListedFrame(
+            key=str(key),
+            name=image,
+            picture=lambda: load_picture(source.read(image), upright=False),
+            camera=declared_camera(camera, source.where(image)),
+            time=key * 1e-6,
             source_time=float(key),
             world_from_camera=checked_pose(matrix, file, axes="GL"),
-            depth=f"depth/{key}.png" if depth_size else None,
-            depth_camera=full.resized(*depth_size) if depth_size else None,
-            confidence=f"confidence/{key}.png" if depth_size and listing.confidence else None,
+            depth=(lambda: depth_of_png(source.read(depth), source.where(depth))) if depth else None,
+            depth_name=depth or "",
+            confidence=(lambda: confidence_of_png(source.read(confidence), source.where(confidence)))
+            if confidence
+            else None,
             gravity=_gravity(values, file),
-            mask=None if mask is None else save_mask(mask, out_dir, str(key)),
+            mask=(lambda: source.read(masks[image])) if image in masks else None,
+            border=int(np.ceil(BORDER * camera.width)) if listing.corrected else 0,
         )
 
-    frames, bad = split_results(in_threads(read_one, sorted(listing.images), "reading Polycam frames"), source, params)
-    unplaced = [Skipped(name, "the app optimised no camera for it") for name in listing.unplaced.values()]
-    where = source.path / source.prefix
-    check_increasing([frame.time or 0.0 for frame in frames], [source.where(frame.name) for frame in frames])
-    check_track(frames, params.min_track, where)
-    capture = Capture(
-        root=out_dir,
-        kind="polycam",
-        frames=frames,
-        ordered=True,
+    frames = thinned([listed(key) for key in sorted(listing.images)], params)
+    notes = [f"{'corrected' if listing.corrected else 'raw ARKit'} pictures and poses"]
+    return sensor_capture(
+        "polycam",
+        frames,
+        source,
+        out_dir,
+        params,
         up_in_world=np.array([0.0, 1.0, 0.0]),
         up_sigma_deg=UP_SIGMA_DEG,
         scale_sigma=SCALE_SIGMA,
-        skipped=(*bad, *unplaced),
+        skipped=[Skipped(name, "the app optimised no camera for it") for name in listing.unplaced.values()],
+        notes=notes if listing.depth else [*notes, "the export has no depth"],
     )
-    notes = [f"{'corrected' if listing.corrected else 'raw ARKit'} pictures and poses"]
-    notes.append(check_depth_unit(capture, where) if listing.depth else "the export has no depth")
-    return replace(capture, notes=tuple(notes))
-
-
-def _write_sensor(source: CaptureSource, listing: _Listing, key: int, out_dir: Path) -> tuple[int, int]:
-    """Write depth and confidence of one frame; returns the depth image's (width, height)."""
-    depth = listing.depth[key]
-    size = write_depth(source.read(depth), source.where(depth), out_dir / "depth" / f"{key}.png")
-    if listing.confidence:
-        name = listing.confidence[key]
-        write_confidence(source.read(name), source.where(name), out_dir / "confidence" / f"{key}.png", size)
-    return size
 
 
 READER = Reader(
     kind="polycam",
     form="a Polycam raw export (folder or zip): keyframes/{images/*.jpg, cameras/*.json, depth/*.png}",
+    yields="poses, depth, confidence, gravity, metric scale",
     recognise=_recognise,
     traits=_traits,
     files=_files,

@@ -1,0 +1,1 @@
+"""RGB-D recordings: 7-Scenes, TUM, Redwood."""

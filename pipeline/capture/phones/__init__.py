@@ -1,0 +1,1 @@
+"""Scans of phone apps, and ARKitScenes."""

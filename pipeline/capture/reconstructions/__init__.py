@@ -1,0 +1,1 @@
+"""Poses found elsewhere: COLMAP, nerfstudio."""

@@ -1,0 +1,235 @@
+"""What a transforms.json lists: frames, and the pictures, depth and masks that they name.
+
+Sources: nerfstudio's nerfstudio_dataparser.py and colmap_utils.py; instant-ngp's nerf_loader.cu; DatasetWriter.swift of
+github.com/jc211/NeRFCapture.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.capture.checks import read_object
+from pipeline.capture.depth_images import depth_of_png, millimetres
+from pipeline.capture.npy import array_of_npy
+from pipeline.capture.pictures import PICTURE_SUFFIXES
+from pipeline.capture.reader import suffix_of
+from pipeline.capture.reconstructions.posed import natural
+from pipeline.capture.source import CaptureSource
+from pipeline.errors import CaptureError
+
+MAIN = "transforms.json"
+SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
+MILLIMETRES = 1000.0
+"""Units of a metre in depth images without a scale of their own, as nerfstudio has it."""
+_MAX_PATH = 1024
+_NERFSTUDIO = ("camera_model", "applied_transform", "applied_scale", "ply_file_path", "orientation_override")
+_LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2")
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A frame of a file: its own values, those of the file, and where they stand.
+
+    Attributes:
+        values: Both, the stronger ones on top.
+        shadowed: Whether the frame's own intrinsics differ from the file's, which win.
+        own: The frame's own.
+        shared: The file's.
+        place: File and number, for messages.
+        listed: The picture as the file names it.
+        picture: The picture's name in the capture, or None where there is none.
+    """
+
+    values: Mapping[str, Any]
+    shadowed: bool
+    own: Mapping[str, Any]
+    shared: Mapping[str, Any]
+    place: str
+    listed: str
+    picture: str | None
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A number, also one written as text.
+
+        Raises:
+            CaptureError: When it is none, or missing without a default.
+        """
+        value = self.values.get(key, default)
+        try:
+            number = math.nan if isinstance(value, bool) or value is None else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise CaptureError(
+                f"{key} must be a finite number",
+                found=f"{value!r}"[:80] if key in self.values else "no such key",
+                remedy="write the cameras again with the tool that made the file",
+                file=self.place,
+            )
+        return number
+
+
+def json_files(source: CaptureSource) -> list[str]:
+    """The one file of all frames, else those of the splits that there are."""
+    return [MAIN] if MAIN in source.names else [name for name in SPLITS if name in source.names]
+
+
+def _resolved(value: object, names: frozenset[str], place: str) -> tuple[str, str | None]:
+    """A path as listed, and the file it means, with or without its suffix; None where there is none.
+
+    Raises:
+        CaptureError: When it is no path inside the capture.
+    """
+    path = value.replace("\\", "/") if isinstance(value, str) else ""
+    name = posixpath.normpath(path)
+    outside = name.startswith(("/", "../")) or ":" in name.partition("/")[0]
+    if not path or len(path) > _MAX_PATH or outside:
+        raise CaptureError(
+            "a frame must name its files relative to the capture's folder",
+            found=f"{value!r}"[:200],
+            remedy="copy the files into the folder and write their paths from there: images/0001.jpg",
+            file=place,
+        )
+    candidates = [name, *(name + suffix for low in PICTURE_SUFFIXES for suffix in (low, low.upper()))]
+    return path, next((candidate for candidate in candidates if candidate in names), None)
+
+
+def list_frames(source: CaptureSource) -> list[Entry]:
+    """All frames, those of the training split first, in the order of time or names."""
+    entries: list[Entry] = []
+    names = frozenset(source.names)
+    for file in json_files(source):
+        where = source.where(file)
+        shared = read_object(source.read(file), where)
+        frames = shared.pop("frames", None)
+        if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
+            raise CaptureError(
+                'the file must hold a list of "frames"', found=f"{frames!r}"[:80], remedy="export it again", file=where
+            )
+        nerfstudio = any(key in shared for key in _NERFSTUDIO)
+        found = []
+        for number, own in enumerate(frames):
+            place = f"{where}, frames[{number}]"
+            listed, picture = _resolved(own.get("file_path"), names, place)
+            # nerfstudio takes the file's intrinsics where it has some, instant-ngp the frame's.
+            values = {**own, **{key: shared[key] for key in _LENS if key in shared}} if nerfstudio else own
+            shadowed = nerfstudio and any(own[key] != shared[key] for key in _LENS if key in own and key in shared)
+            found.append(Entry({**shared, **values}, shadowed, own, shared, place, listed, picture))
+        entries += sorted(found, key=lambda entry: natural(entry.listed))
+    _check_once(entries)
+    timed = all("timestamp" in entry.own for entry in entries)
+    return sorted(entries, key=lambda entry: entry.number("timestamp")) if timed else entries
+
+
+def _check_once(entries: Sequence[Entry]) -> None:
+    seen: dict[str, str] = {}
+    for entry in entries:
+        file = entry.picture or entry.listed
+        if file in seen:
+            raise CaptureError(
+                "each picture must be listed once",
+                found=f"{entry.listed!r} again, first in {seen[file].rpartition('/')[2]}",
+                remedy="remove one of the two frames",
+                file=entry.place,
+            )
+        seen[file] = entry.place
+
+
+@dataclass(frozen=True, eq=False)
+class Depth:
+    """Depth files of the frames, in their order.
+
+    Attributes:
+        files: Names; empty where no depth is used.
+        units_per_metre: Of the stored numbers.
+        notes: Why depth that is there is left out.
+    """
+
+    files: tuple[str, ...] = ()
+    units_per_metre: float = MILLIMETRES
+    notes: tuple[str, ...] = ()
+
+
+def depth_of(source: CaptureSource, entries: Sequence[Entry]) -> Depth:
+    """Which depth there is and can be used.
+
+    Raises:
+        CaptureError: When some frames have depth and others don't, or a file is missing.
+    """
+    key = next((k for k in ("depth_file_path", "depth_path") if any(e.own.get(k) for e in entries)), None)
+    if key is None:
+        return Depth()
+    first = entries[0]
+    units = MILLIMETRES
+    if "depth_integer_scale" in first.shared:
+        return Depth(notes=("depth left out: NeRFCapture writes it through 8-bit pictures that end at 1 m",))
+    if any("colmap_im_id" in entry.own for entry in entries):
+        return Depth(notes=("depth left out: it is made of COLMAP's points, in COLMAP's unit, not measured",))
+    if key == "depth_path":
+        scale = first.number("integer_depth_scale", 0.0)
+        if scale <= 0 or first.values.get("enable_depth_loading") is False:
+            return Depth(notes=("depth left out: its unit, integer_depth_scale, is not given or it is switched off",))
+        units = 1 / scale
+    without = [entry for entry in entries if not entry.own.get(key)]
+    names = frozenset(source.names)
+    files = [_resolved(value, names, e.place) for e in entries if (value := e.own.get(key))]
+    missing = [listed for listed, name in files if name is None]
+    if without or missing:
+        raise CaptureError(
+            "depth must be there for all frames or for none",
+            found=f"{len(without)} of {len(entries)} frames without {key}"
+            + (f", first {without[0].listed!r}" if without else "")
+            + (f"; {len(missing)} files missing, first {missing[0]!r}" if missing else ""),
+            remedy=f"copy the missing files, or remove {key} from all frames",
+            file=(without or entries)[0].place,
+        )
+    return Depth(tuple(name for _, name in files if name is not None), units)
+
+
+def masks_of(source: CaptureSource, entries: Sequence[Entry]) -> dict[str, str]:
+    """Mask files by picture, for the frames that have one."""
+    names, found = frozenset(source.names), {}
+    for entry in entries:
+        if entry.own.get("mask_path") and entry.picture:
+            listed, name = _resolved(entry.own["mask_path"], names, entry.place)
+            if name is None:
+                raise CaptureError(
+                    "a mask that a frame names must be there",
+                    found=f"no {listed!r}",
+                    remedy="copy the masks, or remove mask_path",
+                    file=entry.place,
+                )
+            found[entry.picture] = name
+    return found
+
+
+def depth_reader(source: CaptureSource, name: str, units_per_metre: float) -> Callable[[], NDArray[np.uint16]]:
+    """Reads depth (H, W) [mm] of a PNG or numpy file; raises as `ListedFrame.depth` may, and `CaptureError`."""
+    decode = _depth_of_npy if suffix_of(name) == ".npy" else depth_of_png
+    return lambda: decode(source.read(name), source.where(name), units_per_metre)
+
+
+def _depth_of_npy(data: bytes, file: str, units_per_metre: float) -> NDArray[np.uint16]:
+    """Depth (H, W) [mm] of a numpy file, whose numbers are in the unit of the PNGs.
+
+    Raises:
+        BadPictureError: When it can't be decoded.
+        CaptureError: When it doesn't hold (H, W) or (H, W, 1) numbers.
+    """
+    values = array_of_npy(data)
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if values.ndim != 2:
+        raise CaptureError(
+            "a depth array must have the shape (H, W)",
+            found=f"{values.dtype} of shape {values.shape}",
+            remedy="write depth as 16-bit PNG in millimetres",
+            file=file,
+        )
+    return millimetres(values.astype(np.float64) / units_per_metre)

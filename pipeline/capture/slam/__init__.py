@@ -1,0 +1,1 @@
+"""Recordings and exports of visual and LiDAR SLAM: EuRoC, KITTI, map clouds."""

@@ -1,0 +1,254 @@
+"""Points of cloud files (PLY, PCD, LAS, LAZ), read with bounded memory.
+
+Sources: G. Turk, The PLY Polygon File Format; the PCL documentation's "The PCD file format"; LAS and LAZ by laspy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from pipeline.capture.source import CaptureSource
+from pipeline.errors import CaptureError
+
+CLOUD_SUFFIXES = (".ply", ".pcd", ".las", ".laz")
+MAX_POINTS = 4_000_000
+"""Of a larger cloud every so-manieth point is taken."""
+MAX_DECLARED = 2_000_000_000
+"""A header that claims more points is not believed."""
+MAX_UNPACKED = 2**30
+"""Most bytes of a compressed PCD, which is unpacked as a whole; uncompressed ones aren't read at once."""
+MAX_HEADER = 200
+"""Lines of a PLY or PCD header."""
+_CHUNK = 1_000_000
+_PLY_TYPES = {
+    "char": "i1",
+    "uchar": "u1",
+    "short": "i2",
+    "ushort": "u2",
+    "int": "i4",
+    "uint": "u4",
+    "float": "f4",
+    "double": "f8",
+} | {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
+_PLY_TYPES |= {"float32": "f4", "float64": "f8"}
+_PCD_KINDS = {"F": "f", "I": "i", "U": "u"}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How points lie in a file.
+
+    Attributes:
+        encoding: "ascii", "binary" or "binary_compressed".
+        count: How many there are.
+        offset: Byte at which they begin.
+        dtype: Of one point; its fields are named as in the file.
+    """
+
+    encoding: str
+    count: int
+    offset: int
+    dtype: np.dtype
+
+
+def read_points(source: CaptureSource, name: str) -> NDArray[np.float64]:
+    """Positions (N, 3) [m] of a cloud file, N at most `MAX_POINTS`; points that aren't finite are left out.
+
+    Raises:
+        CaptureError: When the file is no cloud, is damaged, or has no points.
+    """
+    where = source.where(name)
+    with source.local(name) as path:
+        is_las = name.lower().endswith((".las", ".laz"))
+        points = _las_points(path, where) if is_las else _fields(path, where, ("x", "y", "z"), MAX_POINTS)
+    points = points[np.isfinite(points).all(1)]
+    if not len(points):
+        raise CaptureError("a cloud must have points", found="none", remedy="export the map again", file=where)
+    return points
+
+
+def read_fields(source: CaptureSource, name: str, fields: Sequence[str]) -> NDArray[np.float64]:
+    """Columns (N, len(fields)) of a PLY or PCD file of at most `MAX_POINTS` points, in the file's order.
+
+    Raises:
+        CaptureError: As `read_points`, and when a field is missing.
+    """
+    with source.local(name) as path:
+        return _fields(path, source.where(name), fields, MAX_POINTS)
+
+
+def _fields(path: Path, where: str, fields: Sequence[str], most: int) -> NDArray[np.float64]:
+    with path.open("rb") as file:
+        magic = file.readline(MAX_HEADER).strip()
+        layout = _ply_layout(file, where) if magic == b"ply" else _pcd_layout(file, where, magic)
+        missing = [field for field in fields if field not in (layout.dtype.names or ())]
+        if missing:
+            raise _broken(where, f"no field {', '.join(missing)}: there are {', '.join(layout.dtype.names or ())}")
+        if layout.count > MAX_DECLARED:
+            raise _broken(where, f"{layout.count} points declared, more than {MAX_DECLARED}")
+        step = max(1, -(-layout.count // most))
+        if layout.encoding == "ascii":
+            return _ascii(file, layout, where, fields, step)
+    if layout.encoding == "binary_compressed":
+        table = _compressed(path, layout, where)
+    else:
+        size = path.stat().st_size - layout.offset
+        if size < layout.count * layout.dtype.itemsize:
+            raise _broken(where, f"{layout.count} points declared, bytes for {size // layout.dtype.itemsize}")
+        if not layout.count:
+            return np.zeros((0, len(fields)))
+        table = np.memmap(path, layout.dtype, "r", layout.offset, (layout.count,))
+    return np.stack([np.asarray(table[field][::step], np.float64) for field in fields], 1)
+
+
+def _ascii(file: BinaryIO, layout: _Layout, where: str, fields: Sequence[str], step: int) -> NDArray[np.float64]:
+    columns = [(layout.dtype.names or ()).index(field) for field in fields]
+    lines = islice(file, 0, layout.count, step)
+    try:
+        table = np.loadtxt(lines, np.float64, usecols=columns, ndmin=2) if layout.count else np.zeros((0, len(fields)))
+    except ValueError as error:
+        raise _broken(where, str(error)) from error
+    if len(table) != -(-layout.count // step):
+        raise _broken(where, f"{layout.count} points declared, about {len(table) * step} lines")
+    return table
+
+
+def _header(file: BinaryIO, where: str, last: str) -> list[list[str]]:
+    """Lines of a header cut into words, up to and with the one that begins with `last`."""
+    lines: list[list[str]] = []
+    while len(lines) < MAX_HEADER:
+        words = file.readline(4096).decode("ascii", "replace").split()
+        lines.append(words)
+        if words and words[0] == last:
+            return lines
+    raise _broken(where, f"no line {last} in the first {MAX_HEADER}")
+
+
+def _ply_layout(file: BinaryIO, where: str) -> _Layout:
+    words = [line for line in _header(file, where, "end_header") if line and line[0] not in ("comment", "obj_info")]
+    try:
+        encoding = next(line[1] for line in words if line[0] == "format")
+        elements = [i for i, line in enumerate(words) if line[0] == "element"]
+        first, after = elements[0], (elements[1:] or [len(words) - 1])[0]
+        if words[first][1] != "vertex":
+            raise _broken(where, f"the first element is {words[first][1]}, expected vertex")
+        order = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}[encoding]
+        properties = [(line[2], order + _PLY_TYPES[line[1]]) for line in words[first + 1 : after]]
+        count = int(words[first][2])
+        if count < 0:
+            raise ValueError(f"{count} points")
+        return _Layout(encoding.partition("_")[0], count, file.tell(), np.dtype(properties))
+    except (StopIteration, IndexError, KeyError, ValueError, TypeError) as error:
+        raise _broken(where, f"a header that is no PLY cloud's ({error!r})") from error
+
+
+def _pcd_layout(file: BinaryIO, where: str, magic: bytes) -> _Layout:
+    if not magic.startswith((b"# .PCD", b"VERSION")):
+        raise _broken(where, f"a file that begins with {magic[:16]!r}, neither ply nor # .PCD")
+    values = {line[0]: line[1:] for line in _header(file, where, "DATA") if line}
+    try:
+        names, sizes, kinds = values["FIELDS"], values["SIZE"], values["TYPE"]
+        counts = [int(count) for count in values.get("COUNT", ["1"] * len(names))]
+        if min(counts) < 1 or max(counts) > 4096:
+            raise ValueError(f"COUNT {counts}")
+        columns = []
+        for i, (field, size, kind, count) in enumerate(zip(names, sizes, kinds, counts, strict=True)):
+            # "_" is padding and occurs more than once; a field of several values is several columns
+            for k in range(count):
+                unique = field if field != "_" and count == 1 else f"{field}.{i}.{k}"
+                columns.append((unique, f"<{_PCD_KINDS[kind]}{int(size)}"))
+        encoding, total = values["DATA"][0], int(values["POINTS"][0])
+        if encoding not in ("ascii", "binary", "binary_compressed") or total < 0:
+            raise ValueError(f"DATA {encoding}, POINTS {total}")
+        return _Layout(encoding, total, file.tell(), np.dtype(columns))
+    except (IndexError, KeyError, ValueError, TypeError) as error:
+        raise _broken(where, f"a header that is no PCD cloud's ({error!r})") from error
+
+
+def _compressed(path: Path, layout: _Layout, where: str) -> dict[str, NDArray[np.generic]]:
+    """Columns of PCL's compressed form: LZF over all x, then all y, ...; two sizes before it."""
+    sizes = np.fromfile(path, "<u4", 2, offset=layout.offset).tolist()
+    packed_size, size = sizes if len(sizes) == 2 else (0, 0)
+    wanted = layout.count * layout.dtype.itemsize
+    if size != wanted or size > MAX_UNPACKED:
+        raise _broken(where, f"{layout.count} points declared, {size} bytes instead of {min(wanted, MAX_UNPACKED)}")
+    packed = np.fromfile(path, np.uint8, packed_size, offset=layout.offset + 8)
+    unpacked = np.empty(size, np.uint8)
+    if len(packed) != packed_size or _unpack_lzf(packed, unpacked) != size:
+        raise _broken(where, "compressed points that end too early")
+    columns, at = {}, 0
+    for field in layout.dtype.names or ():
+        kind = layout.dtype[field]
+        columns[field] = unpacked[at : at + layout.count * kind.itemsize].view(kind)
+        at += layout.count * kind.itemsize
+    return columns
+
+
+@njit(cache=True, nogil=True)
+def _unpack_lzf(packed: NDArray[np.uint8], unpacked: NDArray[np.uint8]) -> int:
+    """Bytes unpacked, or -1 where they don't fit (M. Lehmann, LibLZF)."""
+    i = o = 0
+    while i < len(packed):
+        control = int(packed[i])
+        i += 1
+        if control < 32:
+            length = control + 1
+            if i + length > len(packed) or o + length > len(unpacked):
+                return -1
+            unpacked[o : o + length] = packed[i : i + length]
+            i += length
+            o += length
+            continue
+        length = control >> 5
+        if i + 1 + (length == 7) > len(packed):
+            return -1
+        if length == 7:
+            length += int(packed[i])
+            i += 1
+        start = o - ((control & 31) << 8) - int(packed[i]) - 1
+        i += 1
+        length += 2
+        if start < 0 or o + length > len(unpacked):
+            return -1
+        for k in range(length):  # the two ranges may overlap
+            unpacked[o + k] = unpacked[start + k]
+        o += length
+    return o
+
+
+def _las_points(path: Path, where: str) -> NDArray[np.float64]:
+    import laspy
+
+    parts: list[NDArray[np.float64]] = []
+    try:
+        with laspy.open(path) as reader:
+            count = int(reader.header.point_count)
+            if count > MAX_DECLARED:
+                raise _broken(where, f"{count} points declared, more than {MAX_DECLARED}")
+            step, seen = max(1, -(-count // MAX_POINTS)), 0
+            for chunk in reader.chunk_iterator(_CHUNK):
+                first = -seen % step
+                parts.append(np.stack([np.asarray(axis)[first::step] for axis in (chunk.x, chunk.y, chunk.z)], 1))
+                seen += len(chunk)
+    except (laspy.errors.LaspyException, ValueError, OSError, EOFError, RuntimeError) as error:
+        raise _broken(where, str(error) or type(error).__name__) from error
+    if seen != count:
+        raise _broken(where, f"{count} points declared, {seen} found")
+    return np.concatenate(parts) if parts else np.zeros((0, 3))
+
+
+def _broken(where: str, found: str) -> CaptureError:
+    return CaptureError(
+        "a map cloud must be a complete PLY, PCD, LAS or LAZ file",
+        found=found,
+        remedy="export the map again, with x, y and z in metres",
+        file=where,
+    )

@@ -1,0 +1,301 @@
+"""Reader of recordings in the EuRoC (ASL) layout: cameras, an IMU and the body's poses, each with its own times.
+
+Source: M. Burri et al., The EuRoC micro aerial vehicle datasets, IJRR 2016, and the data set's format description.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from pipeline.capture.checks import checked_pose, chosen_cameras, unread_cameras
+from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
+from pipeline.capture.imu_gravity import GRAVITY, RestingGravity
+from pipeline.capture.lens import Lens, camera_of
+from pipeline.capture.masks import find_masks
+from pipeline.capture.model import Capture, Skipped
+from pipeline.capture.params import CaptureParams
+from pipeline.capture.reader import Reader
+from pipeline.capture.slam.calibration_files import lens_with, load_straight, matrix, read_yaml
+from pipeline.capture.slam.moving_gravity import up_while_moving
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.time_offset import find_time_offset
+from pipeline.capture.trajectory import (
+    Trajectory,
+    check_clocks,
+    nearest,
+    numbers,
+    ordered_trajectory,
+    pose_of,
+    read_table,
+)
+from pipeline.errors import CaptureError
+from pipeline.geometry import Pose
+from pipeline.stage import Traits
+
+SCALE_SIGMA = 0.002
+"""Motion capture or a laser tracker: millimetres over a room."""
+MAX_GAP = 0.1
+"""Between the two poses that a picture's is interpolated from [s]."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Imu:
+    """Readings in the body's axes: times (N,) [s], rates (N, 3) [rad/s], specific force (N, 3) [m/s^2]."""
+
+    times: NDArray[np.float64]
+    rates: NDArray[np.float64]
+    force: NDArray[np.float64]
+
+
+def _base(source: CaptureSource) -> str | None:
+    """Folder of the sensors: mav0/, or the source itself."""
+    for base in ("", "mav0/"):
+        if {f"{base}cam0/data.csv", f"{base}cam0/sensor.yaml"} & set(source.names):
+            return base
+    return None
+
+
+def _recognise(source: CaptureSource) -> bool:
+    return _base(source) is not None
+
+
+def _file(source: CaptureSource, name: str) -> str:
+    """The full name in the source, of a file that must be there."""
+    full = f"{_base(source)}{name}"
+    if full not in source.names:
+        raise CaptureError(
+            "a EuRoC recording needs data.csv, sensor.yaml and data/*.png of each camera, such as mav0/cam0/",
+            found=f"no {name}",
+            remedy="unpack the whole ASL archive",
+            file=source.where(full),
+        )
+    return full
+
+
+def _optional(source: CaptureSource, sensor: str) -> str | None:
+    name = f"{_base(source)}{sensor}/data.csv"
+    return name if name in source.names else None
+
+
+def _stamp(field: str, file: str, line: int) -> int:
+    """Nanoseconds; as integers, since floating point is too coarse for them."""
+    if not field.isdecimal():
+        raise CaptureError(
+            "each line must begin with nanoseconds",
+            found=f"line {line}: {field[:40]!r}",
+            remedy="download the recording again",
+            file=file,
+        )
+    return int(field)
+
+
+def _cameras(source: CaptureSource) -> list[str]:
+    """Names of all cameras, cam0 first; others only where calibration and pictures are there."""
+    pattern = re.compile(rf"{_base(source)}(cam\d+)/data/.+")
+    found = {match[1] for name in source.names if (match := pattern.fullmatch(name))}
+    needed = ("data.csv", "sensor.yaml")
+    whole = {c for c in found if {f"{_base(source)}{c}/{name}" for name in needed} <= set(source.names)}
+    return ["cam0", *sorted(whole - {"cam0"})]
+
+
+def _pictures(source: CaptureSource, camera: str) -> list[tuple[int, str]]:
+    """Nanoseconds and names of a camera's pictures."""
+    name = _file(source, f"{camera}/data.csv")
+    rows = read_table(source.read(name), source.where(name), ",")
+    pictures = []
+    for line, fields in enumerate(rows, 1):
+        picture = f"{_base(source)}{camera}/data/{fields[1] if len(fields) > 1 else ''}"
+        pictures.append((_stamp(fields[0], source.where(name), line), picture))
+    missing = [picture for _, picture in pictures if picture not in source.names]
+    if missing or not pictures:
+        raise CaptureError(
+            "all pictures that data.csv lists must be there",
+            found=f"{len(missing)} of {len(pictures)} missing{f', first {missing[0]}' if missing else ''}",
+            remedy="unpack the whole ASL archive",
+            file=source.where(name),
+        )
+    return pictures
+
+
+def _table(
+    source: CaptureSource, name: str, columns: int, start: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Times (N,) [s] since the nanosecond `start`, and the columns (N, columns) after them."""
+    file = source.where(name)
+    times, values = [], []
+    for line, fields in enumerate(read_table(source.read(name), file, ","), 1):
+        times.append((_stamp(fields[0], file, line) - start) * 1e-9)
+        values.append(numbers(fields[1:], columns, file, line))
+    return np.array(times), np.array(values).reshape(-1, columns)
+
+
+def _body_poses(source: CaptureSource, name: str, start: int) -> Trajectory:
+    """World from body. The file's columns: p_RS_R x y z [m], q_RS w x y z, then velocity and biases."""
+    times, values = _table(source, name, 7, start)
+    file = source.where(name)
+    poses = [pose_of(row[:3], np.roll(row[3:7], -1), file) for row in values]
+    return ordered_trajectory(times, poses, file)
+
+
+def _read_imu(source: CaptureSource, name: str, start: int) -> _Imu:
+    """The file's columns: w_RS_S x y z [rad/s], a_RS_S x y z [m/s^2], in the sensor's axes."""
+    times, values = _table(source, name, 6, start)
+    file = source.where(name)
+    level = float(np.median(np.linalg.norm(values[:, 3:], axis=1))) if len(values) else np.nan
+    if not abs(level - GRAVITY) < 2 or np.any(np.diff(times) <= 0):
+        raise CaptureError(
+            "an IMU must give increasing times and specific force in m/s^2",
+            found=f"a median of {level:.3g} m/s^2, {int(np.sum(np.diff(times) <= 0))} times that don't increase",
+            remedy="download the recording again",
+            file=file,
+        )
+    rotation = np.eye(3)
+    sensor = name.removesuffix("data.csv") + "sensor.yaml"
+    if sensor in source.names:
+        rotation = _body_from_sensor(source, sensor).rotation
+    return _Imu(times, values[:, :3] @ rotation.T, values[:, 3:] @ rotation.T)
+
+
+def _body_from_sensor(source: CaptureSource, name: str) -> Pose:
+    file = source.where(name)
+    return checked_pose(matrix(read_yaml(source.read(name), file), "T_BS", ((4, 4),), file), file)
+
+
+def _lens(source: CaptureSource, camera: str) -> Lens:
+    name = _file(source, f"{camera}/sensor.yaml")
+    file = source.where(name)
+    values = read_yaml(source.read(name), file)
+    fx, fy, cx, cy = matrix(values, "intrinsics", ((1, 4),), file)[0]
+    width, height = matrix(values, "resolution", ((1, 2),), file)[0]
+    coefficients = matrix(values, "distortion_coefficients", ((1, 4), (1, 5)), file)
+    model = str(values.get("distortion_model", ""))
+    return lens_with((fx, fy, cx, cy), (round(width), round(height)), model, coefficients, file)
+
+
+def _up_in_world(imu: _Imu, source: CaptureSource, name: str, start: int) -> tuple[NDArray[np.float64], float] | None:
+    """Unit up direction in the poses' world and its sigma [deg].
+
+    The pose file has velocity and the accelerometer's bias, too, where it is complete.
+    """
+    rows = read_table(source.read(name), source.where(name), ",")
+    columns = 16 if rows and len(rows[0]) >= 17 else 7
+    times, values = _table(source, name, columns, start)
+    within = (imu.times >= times[0]) & (imu.times <= times[-1])
+    at, force = imu.times[within], imu.force[within]
+    row = nearest(times, at)
+    if columns == 16:
+        force = force - values[row, 13:16]
+        velocity = values[row, 7:10]
+    else:
+        velocity = np.gradient(values[:, :3], times, axis=0)[row]
+    return up_while_moving(at, force, Rotation.from_quat(values[row, 3:7], scalar_first=True), velocity)
+
+
+def _traits(source: CaptureSource) -> Traits:
+    poses, imu = (_optional(source, sensor) for sensor in ("state_groundtruth_estimate0", "imu0"))
+    count = len(_pictures(source, "cam0"))
+    return Traits("euroc", count, bool(poses), False, has_gravity=bool(imu), ordered=True, has_scale=bool(poses))
+
+
+def _files(source: CaptureSource) -> list[str]:
+    names = [_file(source, "cam0/data.csv"), _file(source, "cam0/sensor.yaml")]
+    names += [name for sensor in ("state_groundtruth_estimate0", "imu0") if (name := _optional(source, sensor))]
+    base = _base(source)
+    names += [name for name in (f"{base}imu0/sensor.yaml",) if name in source.names]
+    first = [picture for _, picture in _pictures(source, "cam0")]
+    for camera in _cameras(source):
+        pictures = first if camera == "cam0" else [name for name in source.names if name.startswith(f"{base}{camera}/")]
+        names += [*pictures, *find_masks(source, pictures, camera).values()]
+    return sorted({*names})
+
+
+def _listed(source: CaptureSource, camera: str, start: int) -> list[ListedFrame]:
+    """A camera's pictures, seconds since the nanosecond `start`, without poses and gravity."""
+    pictures = _pictures(source, camera)
+    lens = _lens(source, camera)
+    pinhole = camera_of(lens, source.where(_file(source, f"{camera}/sensor.yaml")))
+    masks = find_masks(source, [picture for _, picture in pictures], camera)
+    return [
+        ListedFrame(
+            key=str(stamp),
+            name=picture,
+            picture=partial(load_straight, source, picture, lens, masks.get(picture)),
+            mask=partial(source.read, masks[picture]) if picture in masks and lens.held else None,
+            camera=declared_camera(pinhole, source.where(picture)),
+            time=(stamp - start) * 1e-9,
+            source_time=float(stamp),
+        )
+        for stamp, picture in pictures
+    ]
+
+
+def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
+    present = _cameras(source)
+    cameras = chosen_cameras(present, params.cameras, source.where(f"{_base(source)}cam0"))
+    start = min(_pictures(source, camera)[0][0] for camera in cameras)
+    imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
+    imu = _read_imu(source, imu_name, start) if imu_name else None
+    up = _up_in_world(imu, source, pose_name, start) if imu and pose_name else None
+    resting = RestingGravity(imu.times, imu.force, imu.rates) if imu and not up else None
+    skipped: list[Skipped] = []
+    listed: list[ListedFrame] = []
+    notes = [f"pictures of {', '.join(cameras)}", *unread_cameras(present, cameras)]
+    late = 0.0
+    for camera in cameras:
+        frames = _listed(source, camera, start)
+        times = np.array([frame.time for frame in frames])
+        body_from_camera = _body_from_sensor(source, _file(source, f"{camera}/sensor.yaml"))
+        poses: list[Pose | None] = [None] * len(frames)
+        if pose_name:
+            trajectory = _body_poses(source, pose_name, start)
+            check_clocks(times, trajectory, source.where(pose_name))
+            camera_at = trajectory.of_camera(body_from_camera, MAX_GAP)
+            if not listed and (offset := find_time_offset(frames, camera_at)):
+                late = offset.seconds
+                notes.append(offset.note)
+            poses = camera_at(times + late)
+        for frame, pose in zip(frames, poses, strict=True):
+            if pose_name and pose is None:
+                skipped.append(Skipped(frame.name, f"no pose within {1000 * MAX_GAP:g} ms"))
+                continue
+            at_rest = resting.at(frame.time or 0.0) if resting else None
+            listed.append(
+                replace(
+                    frame,
+                    sensor=camera if len(cameras) > 1 else None,
+                    world_from_camera=pose,
+                    gravity=None if at_rest is None else body_from_camera.inverse().rotate(at_rest),
+                )
+            )
+    if up:
+        notes.append(f"up in the poses' world measured with the accelerometer, one sigma {up[1]:.2f} degrees")
+    return sensor_capture(
+        "euroc",
+        thinned(listed, params),
+        source,
+        out_dir,
+        params,
+        up_in_world=up[0] if up else None,
+        up_sigma_deg=up[1] if up else None,
+        scale_sigma=SCALE_SIGMA if pose_name else None,
+        skipped=skipped,
+        notes=notes,
+    )
+
+
+READER = Reader(
+    kind="euroc",
+    form="a EuRoC (ASL) recording (folder or zip): mav0/{cam0, imu0, state_groundtruth_estimate0}",
+    yields="several cameras, poses, gravity from the accelerometer, lens distortion, times, metric scale",
+    recognise=_recognise,
+    traits=_traits,
+    files=_files,
+    read=_read,
+)

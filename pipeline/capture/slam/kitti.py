@@ -1,0 +1,282 @@
+"""Reader of KITTI odometry sequences: rectified pictures, poses of the left grey camera, Velodyne scans as depth.
+
+Source: the readme of the benchmark's development kit (A. Geiger, P. Lenz, R. Urtasun, CVPR 2012).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.capture.checks import checked_camera, checked_pose, chosen_cameras, unread_cameras
+from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
+from pipeline.capture.masks import find_masks
+from pipeline.capture.model import Capture, Skipped
+from pipeline.capture.params import CaptureParams
+from pipeline.capture.pictures import BadPictureError, Picture, load_picture
+from pipeline.capture.reader import Reader
+from pipeline.capture.slam.lidar_depth import WELL, Spacing, pinhole_of, project_cloud
+from pipeline.capture.slam.registration import check_registration
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.trajectory import numbers, read_table
+from pipeline.errors import CaptureError
+from pipeline.geometry import Pose
+from pipeline.stage import Traits
+
+CAMERAS = ("image_2", "image_0", "image_3", "image_1")
+"""The best first: left colour, left grey, right colour, right grey."""
+SCALE_SIGMA = 0.005
+"""GPS/IMU poses better than 10 cm and a laser scanner: well below a percent."""
+SCAN_SPACING = Spacing(radians=0.0075)
+"""64 lines over 26.9 degrees."""
+DEPTH_SHARE = 0.25
+"""Size of depth images by the picture's: a line of the scan in each row."""
+MAX_SCAN_POINTS = 1_000_000
+_SEQUENCE = re.compile(r"(?P<base>(?:dataset/)?)sequences/(?P<id>\d\d)/calib\.txt")
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """Where a sequence's files lie; pictures (by camera, the best first) and scans by their number."""
+
+    folder: str
+    poses: str
+    images: dict[str, dict[int, str]]
+    scans: dict[int, str]
+
+    @property
+    def calibration(self) -> str:
+        return f"{self.folder}calib.txt"
+
+    @property
+    def times(self) -> str:
+        return f"{self.folder}times.txt"
+
+    @property
+    def first(self) -> dict[int, str]:
+        """The best camera's pictures."""
+        return next(iter(self.images.values()))
+
+
+def _sequences(source: CaptureSource) -> list[tuple[str, str]]:
+    """Folder and pose file of each sequence."""
+    if "calib.txt" in source.names:
+        return [("", "poses.txt")]
+    matches = [match for name in source.names if (match := _SEQUENCE.fullmatch(name))]
+    return [(match[0].removesuffix("calib.txt"), f"{match['base']}poses/{match['id']}.txt") for match in matches]
+
+
+def _recognise(source: CaptureSource) -> bool:
+    for folder, _ in _sequences(source):
+        pictures = any(name.startswith(tuple(f"{folder}{camera}/" for camera in CAMERAS)) for name in source.names)
+        if pictures and source.read(f"{folder}calib.txt")[:3] == b"P0:":
+            return True
+    return False
+
+
+def _numbered(source: CaptureSource, folder: str, suffixes: str) -> dict[int, str]:
+    pattern = re.compile(re.escape(folder) + rf"(\d+)\.(?:{suffixes})")
+    return {int(match[1]): name for name in source.names if (match := pattern.fullmatch(name))}
+
+
+def _list(source: CaptureSource) -> _Listing:
+    found = []
+    for folder, poses in _sequences(source):
+        of_camera = {camera: _numbered(source, f"{folder}{camera}/", "png|jpg") for camera in CAMERAS}
+        if images := {camera: numbered for camera, numbered in of_camera.items() if numbered}:
+            found.append(_Listing(folder, poses, images, _numbered(source, f"{folder}velodyne/", "bin")))
+    where = source.path / source.prefix
+    if len(found) != 1:
+        raise CaptureError(
+            "one capture at a time",
+            found=f"{len(found)} sequences with pictures: {', '.join(listing.folder for listing in found[:5])}",
+            remedy="copy one sequence's folder and its poses/NN.txt as poses.txt into it, and name that",
+            file=where,
+        )
+    listing = found[0]
+    for name, what, remedy in (
+        (listing.poses, "poses", "copy poses/NN.txt into the sequence's folder as poses.txt (11 to 21 have none)"),
+        (listing.times, "times", "unpack data_odometry_calib.zip over the sequence"),
+    ):
+        if name not in source.names:
+            raise CaptureError(
+                "a KITTI sequence needs calib.txt, times.txt and poses",
+                found=f"no {what} ({name})",
+                remedy=remedy,
+                file=source.where(name),
+            )
+    return listing
+
+
+def _calibration(source: CaptureSource, listing: _Listing, cameras: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Matrices (3, 4) by name; those of the cameras by theirs."""
+    file = source.where(listing.calibration)
+    matrices = {}
+    for line, fields in enumerate(read_table(source.read(listing.calibration), file), 1):
+        name = re.sub(r"^P(?=\d$)", "image_", fields[0].rstrip(":"))
+        matrices[name] = numbers(fields[1:], 12, file, line).reshape(3, 4)
+    needed = [*cameras, *(["Tr"] if listing.scans else [])]
+    if missing := [name for name in needed if name not in matrices]:
+        raise CaptureError(
+            f"calib.txt must hold {' and '.join(needed)}".replace("image_", "P"),
+            found=f"no {', '.join(missing)}".replace("image_", "P"),
+            remedy="unpack data_odometry_calib.zip over the sequence: the files in the picture archives lack Tr",
+            file=file,
+        )
+    return matrices
+
+
+def _traits(source: CaptureSource) -> Traits:
+    listing = _list(source)
+    depth = bool(listing.scans)
+    return Traits("kitti", len(listing.first), True, depth, has_gravity=False, ordered=True, has_scale=True)
+
+
+def _files(source: CaptureSource) -> list[str]:
+    listing = _list(source)
+    lists = [listing.calibration, listing.times, listing.poses]
+    masks = {mask for camera, images in listing.images.items() for mask in _masks(source, camera, images).values()}
+    pictures = [name for images in listing.images.values() for name in images.values()]
+    return sorted([*lists, *pictures, *listing.scans.values(), *masks])
+
+
+def _masks(source: CaptureSource, camera: str, images: dict[int, str]) -> dict[str, str]:
+    return find_masks(source, images.values(), camera)
+
+
+def _rows(source: CaptureSource, name: str, columns: int, least: int) -> NDArray[np.float64]:
+    """A table with a line for each frame."""
+    file = source.where(name)
+    rows = [numbers(fields, columns, file, i) for i, fields in enumerate(read_table(source.read(name), file), 1)]
+    if len(rows) <= least:
+        raise CaptureError(
+            "poses and times need a line for each picture",
+            found=f"{len(rows)} lines, pictures up to number {least}",
+            remedy="take poses, times and pictures of the same sequence",
+            file=file,
+        )
+    return np.array(rows)
+
+
+def _scan(source: CaptureSource, name: str) -> NDArray[np.float64]:
+    """Points (N, 3) [m] in the scanner's axes: x forward, y left, z up."""
+    data = source.read(name)
+    if not data or len(data) % 16 or len(data) > 16 * MAX_SCAN_POINTS:
+        raise BadPictureError(f"a scan of {len(data)} bytes, expected 16 for each point")
+    points = np.frombuffer(data, "<f4").reshape(-1, 4)[:, :3].astype(np.float64)
+    return points[np.isfinite(points).all(1)]
+
+
+def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
+    listing = _list(source)
+    cameras = chosen_cameras([*listing.images], params.cameras, source.where(listing.folder))
+    calibration = _calibration(source, listing, cameras)
+    last = max(max(listing.images[camera]) for camera in cameras)
+    poses = _rows(source, listing.poses, 12, last)
+    times = _rows(source, listing.times, 1, last)[:, 0]
+    listed: list[ListedFrame] = []
+    skipped: list[Skipped] = []
+    for name in cameras:
+        images = listing.images[name]
+        for frame, number in _frames(source, listing, name, calibration, poses, times):
+            if listing.scans and number not in listing.scans:
+                skipped.append(Skipped(images[number], "no scan of its number"))
+            else:
+                listed.append(replace(frame, sensor=name if len(cameras) > 1 else None))
+    about = f"pictures of {', '.join(cameras)}; the world is the left grey camera's first frame, not upright"
+    capture = sensor_capture(
+        "kitti",
+        thinned(listed, params),
+        source,
+        out_dir,
+        params,
+        scale_sigma=SCALE_SIGMA,
+        depth_range=WELL if listing.scans else None,
+        skipped=skipped,
+        notes=[about, *unread_cameras([*listing.images], cameras)],
+    )
+    if not listing.scans:
+        return capture
+    remedy = "take pictures, scans, poses and calib.txt of the same sequence"
+    note = check_registration(capture, source.path / source.prefix, remedy)
+    return replace(capture, notes=(*capture.notes, note))
+
+
+def _frames(
+    source: CaptureSource,
+    listing: _Listing,
+    name: str,
+    calibration: dict[str, NDArray[np.float64]],
+    poses: NDArray[np.float64],
+    times: NDArray[np.float64],
+) -> Iterator[tuple[ListedFrame, int]]:
+    """A camera's pictures and their numbers."""
+    images, file = listing.images[name], source.where(listing.calibration)
+    projection = calibration[name]
+    # P = K [1 | t]: all cameras are rectified to one orientation, t is where the left grey one lies
+    intrinsics = (projection[0, 0], projection[1, 1], projection[0, 2] + 0.5, projection[1, 2] + 0.5)
+    size = _size(source, list(images.values()))
+    camera = checked_camera(intrinsics, size, file)
+    camera_from_left = Pose(np.eye(3), np.asarray(np.linalg.solve(projection[:, :3], projection[:, 3]), np.float64))
+    camera_from_scan = camera_from_left @ checked_pose(calibration["Tr"], file) if listing.scans else None
+    depth_camera = pinhole_of(camera, round(DEPTH_SHARE * max(size)))
+    masks = _masks(source, name, images)
+
+    def depth_of(scan: str) -> NDArray[np.uint16]:
+        assert camera_from_scan
+        return project_cloud(_scan(source, scan), camera_from_scan, depth_camera, SCAN_SPACING)
+
+    for number, image in sorted(images.items()):
+        scan = listing.scans.get(number)
+        left = checked_pose(poses[number].reshape(3, 4), f"{source.where(listing.poses)} line {number + 1}")
+        yield (
+            ListedFrame(
+                key=f"{number:06d}",
+                name=image,
+                picture=partial(_picture, source, image),
+                camera=declared_camera(camera, source.where(image)),
+                time=float(times[number]),
+                source_time=float(times[number]),
+                world_from_camera=left @ camera_from_left.inverse(),
+                depth=partial(depth_of, scan) if scan else None,
+                depth_name=scan or "",
+                depth_camera=lambda _: depth_camera,
+                mask=partial(source.read, masks[image]) if image in masks else None,
+            ),
+            number,
+        )
+
+
+def _picture(source: CaptureSource, name: str) -> Picture:
+    return load_picture(source.read(name), upright=False)
+
+
+def _size(source: CaptureSource, images: list[str]) -> tuple[int, int]:
+    """Width and height of the first picture that can be decoded; all are rectified to one size."""
+    for image in images:
+        with suppress(BadPictureError):
+            return load_picture(source.read(image), upright=False).size
+    raise CaptureError(
+        "a sequence needs readable pictures",
+        found="none",
+        remedy="unpack the archive again",
+        file=source.where(images[0]),
+    )
+
+
+READER = Reader(
+    kind="kitti",
+    form="a KITTI odometry sequence (folder or zip): calib.txt, times.txt, poses.txt, image_2/*.png, velodyne/*.bin",
+    yields="several cameras, poses, depth from laser scans, times, metric scale",
+    recognise=_recognise,
+    traits=_traits,
+    files=_files,
+    read=_read,
+)

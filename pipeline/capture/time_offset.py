@@ -1,0 +1,230 @@
+"""How far the clock of the pictures is off that of the poses, told from both having recorded one motion.
+
+Points are followed from picture to picture. Poses of the same moments, shifted by a trial offset, say on which line
+each point must reappear; where the camera's turning changes, a wrong offset misses it. The offset at which the points
+lie best is taken where it is sure, and poses are asked for at the corrected times.
+Sources: J.-Y. Bouguet, Pyramidal Implementation of the Lucas Kanade Feature Tracker, 2000; R. Hartley and A. Zisserman,
+Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
+from scipy.spatial.transform import Rotation, Slerp
+
+from pipeline.capture.frames import ListedFrame
+from pipeline.capture.masks import picture_mask
+from pipeline.capture.pictures import BadPictureError, fitting
+from pipeline.geometry import Pose
+
+Array = NDArray[np.float64]
+PosesAt = Callable[[Array], Sequence[Pose | None]]
+"""World from camera at times (N,) [s]; None where it isn't known."""
+
+REACH, STEP = 0.5, 0.01
+"""Offsets tried: up to so far both ways, so far apart [s]."""
+LEAST, SURE = 0.01, 5.0
+"""An offset is applied from so many seconds and so many of its sigmas on."""
+STRETCH, APART, MOST_APART = 16.0, 0.08, 0.35
+"""Seconds of pictures that are looked at; of these every one so far after the last; farther apart they tell nothing."""
+LEAST_PAIRS, LEAST_TRACKS, TRACKS = 24, 15, 120
+FITS, CLEARLY = 2.0, 0.6
+"""Median distance of the points from their lines at the best offset [px], and its cost by that of a usual one: beyond,
+poses and pictures don't agree, or the motion is too even to tell."""
+_SIDE = 480  # px, longer side of the pictures that are looked at
+_PROBES = 2000  # poses that are looked at to find where the camera turns most unevenly
+_GROUPS = 10  # of pairs that are left out in turn, which tells the sigma
+_SMOOTH = 11  # steps over which poses are averaged: between two noisy poses there is less noise than at one
+_BACK = 0.5  # px, between a point and where it is followed back to
+
+
+@dataclass(frozen=True)
+class TimeOffset:
+    """The poses of a picture are those of `seconds` after its time, on the poses' clock; one sigma [s]."""
+
+    seconds: float
+    sigma: float
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is worth correcting."""
+        return abs(self.seconds) > max(LEAST, SURE * self.sigma)
+
+    @property
+    def note(self) -> str:
+        """For people."""
+        side = "early" if self.seconds > 0 else "late"
+        return (
+            f"pictures are stamped {1000 * abs(self.seconds):.0f} ms too {side} for the poses "
+            f"(one sigma {1000 * self.sigma:.1f} ms), by the motion that both show: corrected"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Tracks:
+    """Points followed between two pictures: directions (N, 2) in both, times [s], focal length [px]."""
+
+    before: Array
+    after: Array
+    start: float
+    end: float
+    focal: float
+
+
+def find_time_offset(frames: Sequence[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:
+    """The offset between pictures and poses where it is sure and worth correcting, else None.
+
+    Args:
+        frames: With times, of one camera, in the order of time.
+        poses_at: The trajectory of that camera.
+    """
+    times = np.array([frame.time for frame in frames if frame.time is not None])
+    stretch = lively_stretch(times[0], times[-1], poses_at) if len(times) > LEAST_PAIRS else None
+    if stretch is None:
+        return None
+    start, end = stretch
+    found = measure_time_offset((f for f in frames if f.time is not None and start <= f.time <= end), poses_at)
+    return found if found is not None and found.sure else None
+
+
+def lively_stretch(start: float, end: float, poses_at: PosesAt) -> tuple[float, float] | None:
+    """The 16 seconds between two times in which the camera's turning changes most; None where there are no poses."""
+    if not 0 < end - start < np.inf:  # times that no later check lets through
+        return None
+    step = max(0.1, (end - start) / _PROBES)
+    times = np.arange(start, end, step)
+    poses = poses_at(times)
+    known = [i for i in range(len(times) - 1) if poses[i] is not None and poses[i + 1] is not None]
+    if len(known) < 2:
+        return None
+    turns = np.zeros((len(times), 3))
+    turns[known] = [_turn(poses[i], poses[i + 1]) for i in known]
+    change = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(turns, axis=0), axis=1))])
+    width = min(len(change) - 1, max(1, round(STRETCH / step)))
+    first = int(np.argmax(change[width:] - change[:-width]))
+    return float(times[first]), float(min(times[first] + STRETCH, end))
+
+
+def _turn(one: Pose | None, other: Pose | None) -> Array:
+    assert one is not None and other is not None
+    return np.asarray(Rotation.from_matrix(one.rotation.T @ other.rotation).as_rotvec(), np.float64)
+
+
+def measure_time_offset(frames: Iterable[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:
+    """The offset and its sigma, sure or not; None where pictures or poses don't tell it.
+
+    Args:
+        frames: Of one camera, some seconds of them, in the order of time; taken one by one.
+        poses_at: The trajectory of that camera.
+    """
+    tracks = list(_followed(frames))
+    if len(tracks) < LEAST_PAIRS:
+        return None
+    reach = REACH + _SMOOTH * STEP
+    grid = np.arange(tracks[0].start - reach - STEP, tracks[-1].end + reach + 2 * STEP, STEP)
+    poses = poses_at(grid)
+    known = np.array([pose is not None for pose in poses])
+    missing = np.concatenate([[0], np.cumsum(~known)])
+    ends = np.array([(pair.start - reach, pair.end + reach) for pair in tracks])
+    first, last = np.searchsorted(grid, ends[:, 0]) - 1, np.searchsorted(grid, ends[:, 1]) + 1
+    tracks = [pair for pair, a, b in zip(tracks, first, last, strict=True) if missing[a] == missing[b]]
+    if len(tracks) < LEAST_PAIRS:
+        return None
+    seen = [pose for pose in poses if pose is not None]
+    quaternions = Rotation.from_matrix(np.array([pose.rotation for pose in seen])).as_quat()
+    flips = np.where((quaternions[1:] * quaternions[:-1]).sum(1) < 0, -1.0, 1.0)
+    quaternions[1:] *= np.cumprod(flips)[:, None]
+    turns = Slerp(grid[known], Rotation.from_quat(uniform_filter1d(quaternions, _SMOOTH, axis=0)))
+    places = uniform_filter1d(np.array([pose.translation for pose in seen]), _SMOOTH, axis=0)
+
+    def at(times: Array) -> tuple[Array, Array]:
+        position = np.stack([np.interp(times, grid[known], places[:, axis]) for axis in range(3)], 1)
+        return turns(times).as_matrix(), position
+
+    offsets = np.linspace(-REACH, REACH, 2 * round(REACH / STEP) + 1)
+    pair = np.repeat(np.arange(len(tracks)), [len(t.before) for t in tracks])
+    errors = [_errors(tracks, pair, at, offset) for offset in offsets]
+    cost = np.stack([np.bincount(pair, np.log1p(error**2)) / np.bincount(pair) for error in errors], 1)
+    total = cost.sum(0)
+    best = int(np.argmin(total))
+    unclear = total[best] > CLEARLY * np.median(total) or np.median(errors[best]) > FITS
+    if unclear or not 1 < best < len(offsets) - 2:
+        return None
+    parts = np.array([part.sum(0) for part in np.array_split(cost, _GROUPS)])
+    without = np.array([_lowest(offsets, total - part) for part in parts])
+    sigma = np.sqrt((_GROUPS - 1) / _GROUPS * ((without - without.mean()) ** 2).sum())  # jackknife
+    return TimeOffset(_lowest(offsets, total), float(sigma))
+
+
+def _followed(frames: Iterable[ListedFrame]) -> Iterable[_Tracks]:
+    last: tuple[float, NDArray[np.uint8], NDArray[np.uint8] | None] | None = None
+    for frame in frames:
+        if frame.time is None or (last is not None and frame.time - last[0] < APART):
+            continue
+        try:
+            picture = frame.picture()
+            kept = picture_mask(picture, frame.mask() if frame.mask else None)
+        except BadPictureError:
+            continue
+        size = fitting(*picture.image.size, _SIDE)
+        camera = frame.camera(picture.size).resized(*size)
+        grey = cv2.resize(np.asarray(picture.image.convert("L"), np.uint8), size, interpolation=cv2.INTER_AREA)
+        mask = None if kept is None else cv2.resize(kept.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+        now = frame.time, np.asarray(grey, np.uint8), None if mask is None else np.asarray(mask, np.uint8)
+        if last is not None and now[0] - last[0] < MOST_APART and last[1].shape == now[1].shape:
+            points = _follow(last[1], now[1], last[2])
+            if len(points) >= LEAST_TRACKS:
+                lens = camera.matrix - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]  # OpenCV's pixels have integer centres
+                flat = cv2.undistortPoints(points.reshape(-1, 1, 2), lens, np.array(camera.distortion))
+                before, after = np.asarray(flat, np.float64).reshape(-1, 2, 2).transpose(1, 0, 2)
+                yield _Tracks(before, after, last[0], now[0], camera.fx)
+        last = now
+
+
+def _follow(before: NDArray[np.uint8], after: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Array:
+    """Places (N, 2, 2) of points in both pictures [px], those that are followed back to where they began."""
+    corners = cv2.goodFeaturesToTrack(before, TRACKS, 0.01, 8, mask=mask)
+    if corners is None:
+        return np.zeros((0, 2, 2))
+    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, np.empty_like(corners), maxLevel=4)
+    back, _, _ = cv2.calcOpticalFlowPyrLK(after, before, there, np.empty_like(corners), maxLevel=4)
+    same = (found[:, 0] > 0) & (np.linalg.norm(back - corners, axis=2)[:, 0] < _BACK)
+    return np.concatenate([corners, there], 1)[same].astype(np.float64)
+
+
+def _errors(
+    tracks: Sequence[_Tracks], pair: NDArray[np.intp], at: Callable[[Array], tuple[Array, Array]], offset: float
+) -> Array:
+    """Sampson distances of all points (of the tracks numbered `pair`) with the poses `offset` later [px]."""
+    (turn0, place0), (turn1, place1) = (
+        at(np.array([getattr(pair, name) for pair in tracks]) + offset) for name in ("start", "end")
+    )
+    turn = turn1.transpose(0, 2, 1) @ turn0
+    move = np.einsum("nji,nj->ni", turn1, place0 - place1)
+    length = np.linalg.norm(move, axis=1, keepdims=True)
+    move = np.where(length > 1e-6, move / np.maximum(length, 1e-6), [1.0, 0.0, 0.0])
+    cross = np.zeros((len(tracks), 3, 3))
+    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -move[:, 2], move[:, 1], -move[:, 0]
+    essential = (cross - cross.transpose(0, 2, 1)) @ turn
+    one, other = (
+        np.column_stack([rays, np.ones(len(rays))])
+        for rays in (np.concatenate([t.before for t in tracks]), np.concatenate([t.after for t in tracks]))
+    )
+    line, back = np.einsum("nij,nj->ni", essential[pair], one), np.einsum("nij,ni->nj", essential[pair], other)
+    slope = np.hypot(np.linalg.norm(line[:, :2], axis=1), np.linalg.norm(back[:, :2], axis=1))
+    focal = np.array([t.focal for t in tracks])[pair]
+    return np.asarray(focal * np.abs((other * line).sum(1)) / np.maximum(slope, 1e-12), np.float64)
+
+
+def _lowest(offsets: Array, cost: Array) -> float:
+    """Where the parabola through the lowest value and its neighbours is lowest."""
+    at = int(np.clip(np.argmin(cost), 1, len(cost) - 2))
+    before, here, after = cost[at - 1 : at + 2]
+    bend = before - 2 * here + after
+    return float(offsets[at] + STEP * np.clip(0.5 * (before - after) / bend, -1, 1)) if bend > 0 else float(offsets[at])

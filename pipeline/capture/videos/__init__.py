@@ -1,0 +1,1 @@
+"""Videos, filmed or generated."""

@@ -1,0 +1,200 @@
+"""Video containers by their bytes: which they are, whether they are complete, encrypted or say they are generated.
+
+Sources: ISO/IEC 14496-12 (boxes of MP4 and MOV), RFC 8794 (EBML of Matroska and WebM), Microsoft's AVI RIFF reference,
+C2PA Technical Specification 2.2 (content credentials, appendix A.5) and IPTC's digital source types.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from pipeline.errors import CaptureError
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+HEAD_BYTES = 64
+"""Of a file, that `format_of_head` needs."""
+
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_MAX_CREDENTIALS = 32 * 2**20
+_GENERATED_TYPES = (b"digitalsourcetype/trainedAlgorithmicMedia", b"compositeWithTrainedAlgorithmicMedia")
+_MAX_BOXES = 10_000
+_MAX_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of an MP4 file.
+
+    Attributes:
+        kind: Its four letters.
+        path: The kinds from the outermost box to this one.
+        start: Where its content begins in the file.
+        end: Where it says that it ends.
+    """
+
+    kind: bytes
+    path: tuple[bytes, ...]
+    start: int
+    end: int
+
+
+def format_of_head(head: bytes) -> str | None:
+    """FFmpeg's name of the container that a file with this beginning is: mov, matroska or avi, or None."""
+    if head[4:8] in _FIRST_BOXES:
+        return "mov"
+    if head[:4] == _EBML:
+        return "matroska"
+    if head[:4] == b"RIFF" and head[8:11] == b"AVI":
+        return "avi"
+    return None
+
+
+def format_of(file: Path) -> str:
+    """As `format_of_head`.
+
+    Raises:
+        CaptureError: When it is no video container.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(HEAD_BYTES)
+    found = format_of_head(head)
+    if found is None:
+        raise CaptureError(
+            "a video must be an MP4, MOV, MKV, WebM or AVI file",
+            found="an empty file" if not head else f"a file that begins with {head[:12]!r}",
+            remedy="name the video as the camera wrote it",
+            file=file,
+        )
+    return found
+
+
+def check_container(file: Path) -> None:
+    """Check that the container is complete and not encrypted, without decoding anything.
+
+    Raises:
+        CaptureError: Naming the part that is cut off, or the encryption.
+    """
+    kind = format_of(file)
+    size = file.stat().st_size
+    if kind == "mov":
+        _check_boxes(file, size)
+        return
+    with file.open("rb") as opened:
+        needed = _segment_end(opened) if kind == "matroska" else _riff_end(opened)
+    if needed is not None and needed > size:
+        raise _truncated(file, needed, size)
+
+
+def boxes_of(file: Path) -> Iterator[Box]:
+    """The boxes of an MP4 or MOV file down to the sample descriptions, in the order of the file."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        yield from _boxes(opened, 0, size, (), [0])
+
+
+def credentials_of(file: Path) -> Literal["generated", "other"] | None:
+    """What an MP4 file's content credentials (C2PA) say of its origin, taken on trust: the signature isn't checked.
+
+    Cameras sign what they film as well: only a digital source type of trained algorithms means generated.
+
+    Returns:
+        "generated", "other" where they don't say that, None where there are none: any re-encoding loses them.
+    """
+    if format_of(file) != "mov":
+        return None
+    found = None
+    for box in boxes_of(file):
+        if box.path != (b"uuid",):
+            continue
+        with file.open("rb") as opened:
+            opened.seek(box.start)
+            content = opened.read(min(box.end - box.start, _MAX_CREDENTIALS))
+        if content[:16] == _C2PA:
+            if any(kind in content for kind in _GENERATED_TYPES):
+                return "generated"
+            found = "other"
+    return found
+
+
+def _boxes(opened: BinaryIO, at: int, end: int, outer: tuple[bytes, ...], count: list[int]) -> Iterator[Box]:
+    while at + 8 <= end and count[0] < _MAX_BOXES:
+        count[0] += 1
+        opened.seek(at)
+        head = opened.read(16)
+        if len(head) < 8:
+            return
+        length, kind = struct.unpack(">I4s", head[:8])
+        start = at + 8
+        if length == 1 and len(head) == 16:
+            length, start = struct.unpack(">Q", head[8:])[0], at + 16
+        elif length == 0:  # to the end of what holds it
+            length = end - at
+        if length < start - at:  # QuickTime ends lists with four zero bytes; nothing sensible follows anything else
+            return
+        box = Box(kind, (*outer, kind), start, at + length)
+        yield box
+        if kind in _PARENTS and len(outer) < _MAX_DEPTH:
+            yield from _boxes(opened, start, min(box.end, end), box.path, count)
+        elif kind == b"stsd":
+            yield from _boxes(opened, start + 8, min(box.end, end), box.path, count)
+        at += length
+
+
+def _check_boxes(file: Path, size: int) -> None:
+    kinds = set()
+    for box in boxes_of(file):
+        kinds.add(box.kind)
+        if len(box.path) == 1 and box.end > size:
+            raise _truncated(file, box.end, size)
+        if box.kind in (b"encv", b"drmi"):
+            raise CaptureError(
+                "a video must not be encrypted",
+                found=f"a protected track ({box.kind.decode()})",
+                remedy="use the camera's own recording, without copy protection",
+                file=file,
+            )
+    if b"moov" not in kinds:
+        raise CaptureError(
+            "a video must be complete",
+            found="no index of its frames (moov box): the recording or copying was interrupted",
+            remedy="copy it again; a recording that ended in a crash can only be repaired by its app",
+            file=file,
+        )
+
+
+def _truncated(file: Path, needed: int, size: int) -> CaptureError:
+    return CaptureError(
+        "a video must be complete",
+        found=f"{size} of {needed} bytes: it is cut off",
+        remedy="copy or download it again",
+        file=file,
+    )
+
+
+def _segment_end(opened: BinaryIO) -> int | None:
+    """Where the segment of a Matroska file ends; None where it says nothing, as live recordings do."""
+    at = 0
+    for wanted in (_EBML, _SEGMENT):
+        opened.seek(at)
+        head = opened.read(12)
+        if head[:4] != wanted or len(head) < 5 or head[4] == 0:
+            return None
+        width = 9 - head[4].bit_length()
+        length = int.from_bytes(head[4 : 4 + width], "big") & ((1 << (7 * width)) - 1)
+        if length == (1 << (7 * width)) - 1:
+            return None
+        at += 4 + width + length
+    return at
+
+
+def _riff_end(opened: BinaryIO) -> int | None:
+    """Where the first RIFF list of an AVI file ends; None where it says nothing."""
+    length = struct.unpack("<I", opened.read(8)[4:])[0]
+    return 8 + length if length else None

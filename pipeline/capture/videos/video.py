@@ -1,0 +1,312 @@
+"""Reader of a video: one take of a moving camera as sharp frames with times; no poses, no scale, no gravity.
+
+`generated` is the same reader for what a video model made: nothing that it shows has a size, and it need not hold
+together, so that the capture says of which seconds it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.capture.frames import ListedFrame, sensor_capture
+from pipeline.capture.model import Capture, Skipped
+from pipeline.capture.params import CaptureParams
+from pipeline.capture.pictures import PICTURE_SUFFIXES, Picture, camera_of
+from pipeline.capture.reader import Reader, suffix_of
+from pipeline.capture.source import CaptureSource
+from pipeline.capture.videos.containers import VIDEO_SUFFIXES, credentials_of
+from pipeline.capture.videos.cuts import Measured, Samples, Take, measure, sharpest, takes_of, window_of
+from pipeline.capture.videos.motion import SIZE, Moment, moments_of, speed
+from pipeline.capture.videos.movie import GreyFrame, Movie, describe, greys_of, pictures_of
+from pipeline.errors import CaptureError
+from pipeline.stage import Traits
+
+MIN_USABLE_SHARE = 0.25
+"""Share of a take's moments that must show depth; moving people look like depth now and then."""
+MIN_TAKE = 1.0
+"""Shorter takes aren't looked at [s]."""
+FEW_PICTURES = 3
+"""A folder with so many photos is one of photos, the videos beside them (as of Live Photos) notwithstanding."""
+READ_OUT = 0.02
+"""Time in which a phone's shutter rolls over the picture, 10 to 30 ms [s]."""
+MAX_SKEW = 0.01
+"""Movement during that time above which a capture is warned about [share of the long side]."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A take and what is known of its movement.
+
+    Attributes:
+        take: The take.
+        moments: In the order of time; empty where it is too short.
+        generated: Whether it must also hold together.
+    """
+
+    take: Take
+    moments: tuple[Moment, ...]
+    generated: bool
+
+    @property
+    def known(self) -> list[Moment]:
+        """Moments with enough detail to judge."""
+        return [moment for moment in self.moments if moment.pairs]
+
+    @property
+    def good(self) -> list[Moment]:
+        """Moments that show depth, and hold together where that is in doubt."""
+        return [moment for moment in self.known if moment.parallax and (moment.rigid or not self.generated)]
+
+    @property
+    def usable(self) -> bool:
+        """Whether enough of it is good, or nothing can be said."""
+        return len(self.good) >= MIN_USABLE_SHARE * len(self.known) and self.take.seconds >= MIN_TAKE
+
+
+def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, generated: bool) -> Capture:
+    """Read the source's only video.
+
+    Args:
+        source: With one video.
+        out_dir: Root of the canonical capture.
+        params: What the user chose.
+        generated: Whether a video model made it.
+
+    Raises:
+        CaptureError: When it can't be decoded, or shows no place from several positions.
+    """
+    name = _video(source)
+    with source.local(name) as file:
+        movie = describe(file)
+        samples = Samples()
+        measured = measure(_in_range(greys_of(file, SIZE), params), samples)
+        takes = sorted(takes_of(measured), key=lambda take: -take.seconds)
+        judged = _first_usable(takes, samples, source.where(name), generated=generated)
+        take = judged.take
+        chosen = sharpest(take.frames, window_of(take.seconds))[:: params.stride]
+        _require_frames(chosen, params, source.where(name))
+        skipped = [_other_take(name, other, take) for other in takes if other is not take]
+        notes = _notes(movie, judged, chosen, generated=generated)
+        if not generated and credentials_of(file) == "other":
+            notes.append(
+                "the video has content credentials that don't call it generated; if it is, set capture.origin=generated"
+            )
+        return sensor_capture(
+            "generated" if generated else "video",
+            _listed(file, chosen),
+            source,
+            out_dir,
+            params,
+            skipped=sorted(skipped, key=lambda item: item.file),
+            notes=notes,
+        )
+
+
+def _video(source: CaptureSource) -> str:
+    """The name of the only video.
+
+    Raises:
+        CaptureError: When there are several.
+    """
+    videos = _videos(source)
+    if len(videos) > 1:
+        raise CaptureError(
+            "one video at a time",
+            found=f"{len(videos)}: {', '.join(videos[:4])}{', ...' if len(videos) > 4 else ''}",
+            remedy="name one of the files; takes of one place are joined by filming it in one go",
+            file=source.path / source.prefix,
+        )
+    return videos[0]
+
+
+def _videos(source: CaptureSource) -> list[str]:
+    return [name for name in source.names if "/" not in name and suffix_of(name) in VIDEO_SUFFIXES]
+
+
+def _recognise(source: CaptureSource) -> bool:
+    pictures = [name for name in source.names if "/" not in name and suffix_of(name) in PICTURE_SUFFIXES]
+    return bool(_videos(source)) and len(pictures) < FEW_PICTURES
+
+
+def _says_generated(source: CaptureSource) -> bool:
+    if not _recognise(source) or len(_videos(source)) > 1:
+        return False
+    name = _video(source)
+    if suffix_of(name) not in (".mp4", ".mov", ".m4v"):
+        return False
+    with source.local(name) as file:
+        return credentials_of(file) == "generated"
+
+
+def _traits(source: CaptureSource, kind: str) -> Traits:
+    with source.local(_video(source)) as file:
+        movie = describe(file)
+    window = window_of(movie.duration)
+    frames = min(movie.frames, round(movie.duration / window)) if movie.duration > 0 else movie.frames
+    return Traits(kind, frames, has_poses=False, has_depth=False, has_gravity=False, ordered=True)
+
+
+def _in_range(frames: Iterator[GreyFrame], params: CaptureParams) -> Iterator[GreyFrame]:
+    """Frames of the time range asked for; nothing after it is decoded."""
+    first = None
+    for frame in frames:
+        first = frame.time if first is None else first
+        if params.end is not None and frame.time - first > params.end:
+            return
+        if frame.time - first >= params.start:
+            yield frame
+
+
+def _first_usable(takes: Sequence[Take], samples: Samples, where: str, *, generated: bool) -> Judged:
+    """The longest take that shows a place.
+
+    Raises:
+        CaptureError: When none does; it says why the longest doesn't.
+    """
+    if not takes:
+        raise CaptureError(
+            "capture.start must lie within the video", found="no frame after it", remedy="lower it", file=where
+        )
+    longest = None
+    for take in takes:
+        times, picture = samples.between(take.start, take.end)
+        moments = moments_of(picture, times) if len(times) > 1 and take.seconds >= MIN_TAKE else []
+        judged = Judged(take, tuple(moments), generated)
+        if judged.usable:
+            return judged
+        longest = longest or judged
+    assert longest is not None
+    raise _refused(longest, len(takes), where)
+
+
+def _refused(judged: Judged, takes: int, where: str) -> CaptureError:
+    take, known = judged.take, judged.known
+    of_takes = f" (the longest of {takes} takes)" if takes > 1 else ""
+    fixed = sum(moment.fixed for moment in known)
+    apart = sum(moment.parallax and not moment.rigid for moment in known)
+    if take.seconds < MIN_TAKE:
+        return CaptureError(
+            f"a take of a video must last {MIN_TAKE:g} s or more",
+            found=f"{take.seconds:.1f} s between {take.start:.1f} and {take.end:.1f} s{of_takes}",
+            remedy="use a video without cuts: one slow walk round the place",
+            file=where,
+        )
+    if 2 * fixed > len(known):
+        return CaptureError(
+            "a place can only be seen in depth from several positions",
+            found=f"the camera does not move: what is around stands still in {fixed} of {len(known)} moments"
+            f"{of_takes}, whatever else moves",
+            remedy="film again while walking round the place (docs/capture-guide.md)",
+            file=where,
+        )
+    if 2 * apart > len(known):
+        return CaptureError(
+            "a generated video must show one place that holds together",
+            found=f"points move as in no rigid place in {apart} of {len(known)} moments{of_takes}",
+            remedy="generate it again with fewer moving things and a slow camera",
+            file=where,
+        )
+    return CaptureError(
+        "a place can only be seen in depth from several positions",
+        found="no parallax: the camera only turns or zooms, or shows one flat thing, in "
+        f"{len(known) - len(judged.good)} of {len(known)} moments{of_takes}",
+        remedy="film again while walking sideways or round the place, not turning on the spot (docs/capture-guide.md)",
+        file=where,
+    )
+
+
+def _require_frames(chosen: Sequence[Measured], params: CaptureParams, where: str) -> None:
+    if len(chosen) < params.min_frames:
+        raise CaptureError(
+            f"a video must give at least {params.min_frames} different frames",
+            found=f"{len(chosen)}",
+            remedy="use a longer one, or a smaller capture.stride",
+            file=where,
+        )
+
+
+def _other_take(name: str, other: Take, kept: Take) -> Skipped:
+    reason = f"another take than the one that is used, {kept.start:.1f}-{kept.end:.1f} s (there is a cut between them)"
+    return Skipped(f"{name}, {other.start:.1f}-{other.end:.1f} s", reason)
+
+
+def _notes(movie: Movie, judged: Judged, chosen: Sequence[Measured], *, generated: bool) -> list[str]:
+    take = judged.take
+    notes = [
+        f"{len(chosen)} frames of {take.seconds:.1f} s of {movie.codec} video, the sharpest of every "
+        f"{window_of(take.seconds):.2f} s; their focal length is guessed"
+    ]
+    if generated:
+        notes.append("generated: a video model made this place, it has no true size and no true gravity")
+    if judged.known and len(judged.good) < len(judged.known):
+        notes.append(f"only these seconds show depth{' and hold together' if generated else ''}: {_seconds(judged)}")
+    elif generated:
+        notes.append(f"usable seconds: {take.start:.1f}-{take.end:.1f}")
+    if not judged.known:
+        notes.append("too little detail to tell whether the camera moves through the place")
+    if take.repeated:
+        notes.append(f"{take.repeated} frames that repeat the one before were left out")
+    if max(movie.stored_size) > max(movie.width, movie.height):
+        stored, given = "x".join(map(str, movie.stored_size)), f"{movie.width}x{movie.height}"
+        notes.append(f"frames of {stored} were shrunk to {given}: nothing gains from more")
+    if movie.transfer != "sdr":
+        notes.append(f"HDR ({movie.transfer.upper()}) was brought to sRGB by one curve for all frames")
+    skew = READ_OUT * speed(judged.moments)
+    if skew > MAX_SKEW and not generated:
+        notes.append(
+            f"fast movement: a rolling shutter bends pictures by up to {100 * skew:.1f} % of their width, which no "
+            "camera model explains; film slower"
+        )
+    return notes
+
+
+def _seconds(judged: Judged) -> str:
+    """Stretches of good moments, those that touch joined: "0.0-3.2, 5.0-8.0"."""
+    stretches: list[list[float]] = []
+    for moment in judged.good:
+        if stretches and moment.start <= stretches[-1][1] + 1e-6:
+            stretches[-1][1] = moment.end
+        else:
+            stretches.append([moment.start, moment.end])
+    return ", ".join(f"{start:.1f}-{end:.1f}" for start, end in stretches)
+
+
+def _listed(file: Path, chosen: Sequence[Measured]) -> Iterator[ListedFrame]:
+    """The chosen frames as they are decoded."""
+    wanted = {frame.index for frame in chosen}
+    for frame in pictures_of(file, wanted.__contains__):
+        picture = Picture(frame.image)
+        yield ListedFrame(
+            key=f"{frame.index:06d}",
+            name=f"{frame.index:06d}.jpg",
+            picture=lambda picture=picture: picture,
+            camera=lambda _, picture=picture: camera_of(picture)[0],
+            time=frame.time,
+            source_time=frame.time,
+            focal_source="guessed",
+        )
+        if frame.index == chosen[-1].index:
+            return
+
+
+READER = Reader(
+    kind="video",
+    form="a video of a camera that moves through a place: *.mp4, *.mov, *.mkv, *.webm or *.avi",
+    yields="frame times",
+    recognise=_recognise,
+    traits=lambda source: _traits(source, "video"),
+    files=_videos,
+    read=lambda source, out_dir, params: read_video(source, out_dir, params, generated=params.origin == "generated"),
+)
+
+GENERATED = Reader(
+    kind="generated",
+    form="a video made by a video model, whose content credentials say so: *.mp4, *.mov",
+    yields="frame times, usable seconds",
+    recognise=_says_generated,
+    traits=lambda source: _traits(source, "generated"),
+    files=_videos,
+    read=lambda source, out_dir, params: read_video(source, out_dir, params, generated=params.origin != "filmed"),
+)
