@@ -21,9 +21,9 @@ class Alignment:
 
     Attributes:
         world_from_scene: Apply to everything the poses and depth stages wrote.
-        gravity_source: What gave gravity: accelerometer, arkit, floor, manhattan, cameras.
+        gravity_source: What gave gravity: accelerometer, a reader, surfaces, lines, cameras, or several of them.
         gravity_sigma_deg: One sigma [deg].
-        scale_source: What gave the scale: sensor, known_length, camera_height, assumed.
+        scale_source: What gave the scale: sensor, fiducials, known_length, sheet, camera_height, hints, assumed.
         scale_sigma: Relative one sigma; None when the scale is assumed.
         floor_found: Whether a floor plane was seen; without one z = 0 lies below the cameras by a guess.
         report: Plain JSON values for the manifest: all estimates and how far they disagree.

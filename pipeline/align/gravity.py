@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.align.surfaces import Surfaces
+from pipeline.align.scale import MAX_DISAGREEMENT
+from pipeline.align.surfaces import Surfaces, level_axes
 from pipeline.capture.model import Capture
 from pipeline.poses.scene import View
 
+logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 ACCELEROMETER_BIAS_DEG = 0.15
@@ -21,20 +24,35 @@ ACCELEROMETER_BIAS_DEG = 0.15
 LEVEL_SURFACES_SIGMA_DEG = 0.15
 """How level floors and how plumb walls are built."""
 
+ONE_WALL_SIGMA_DEG = 1.0
+"""How plumb the only wall is that was seen: it may be a board that leans."""
+
 
 @dataclass(frozen=True, eq=False)
 class UpEstimate:
     """One opinion on where up is.
 
     Attributes:
-        source: accelerometer, arkit, surfaces or cameras.
+        source: accelerometer, arkit, surfaces, lines or cameras.
         up: (3,) unit, scene frame.
         sigma_deg: One sigma [deg].
+        across: (3,) unit, of an estimate that only says what up is at right angles to (a single wall's normal).
     """
 
     source: str
     up: Array
     sigma_deg: float
+    across: Array | None = None
+
+    @property
+    def information(self) -> Array:
+        """(3, 3) inverse covariance [1/deg^2]."""
+        known = np.eye(3) if self.across is None else np.outer(self.across, self.across)
+        return known / self.sigma_deg**2
+
+    def off_deg(self, up: Array) -> float:
+        """How far another up (3,) is from this one [deg], as far as this one says anything."""
+        return tilt_deg(self.up, up) if self.across is None else float(np.rad2deg(np.arcsin(abs(self.across @ up))))
 
 
 def up_from_accelerometer(views: Sequence[View]) -> UpEstimate | None:
@@ -85,7 +103,8 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
 
     Minimises the area-weighted squared sine between level normals and up, and cosine between plumb normals
     and up (the smallest eigenvector of one 3x3 matrix), in rounds of falling tolerance. The sigma is what the
-    level and the plumb surfaces disagree by, but no less than how straight rooms are built.
+    level and the plumb surfaces disagree by, but no less than how straight rooms are built. Where there is only
+    one wall, it says what up is at right angles to.
     """
     if len(surfaces.points) < 500:
         return None
@@ -99,6 +118,8 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
             matrix = _scatter(normals, plumb) - _scatter(normals, level)
             if level.sum() + plumb.sum() < 0.05 * area.sum():
                 return None
+            # a trace of the rough up, for what a single wall leaves open
+            matrix -= 1e-3 * (level.sum() + plumb.sum()) * np.outer(rough.up, rough.up)
             up = _towards(np.linalg.eigh(matrix)[1][:, 0], up)
     level, plumb = _weights(normals, area, up, 3.0)
     total = level.sum() + plumb.sum()
@@ -108,6 +129,8 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
     walls = np.linalg.eigh(_scatter(normals, plumb))
     if plumb.sum() > 0.15 * total and walls[0][1] > 0.1 * walls[0][2]:  # walls of two directions
         opinions.append(_towards(walls[1][:, 0], up))
+    if not opinions and plumb.sum() > 0.15 * area.sum():
+        return UpEstimate("surfaces", up, ONE_WALL_SIGMA_DEG, across=walls[1][:, 2])
     if not opinions:
         return None
     if len(opinions) == 2:
@@ -117,16 +140,36 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
 
 
 def fuse(estimates: Sequence[UpEstimate]) -> UpEstimate:
-    """Information-weighted mean; where opinions differ by more than their sigmas allow, the sigma grows."""
-    weights = np.array([1 / estimate.sigma_deg**2 for estimate in estimates])
-    ups = np.array([estimate.up for estimate in estimates])
-    up = _unit(weights @ ups)
-    chi2 = float(weights @ _angles_deg(ups, up) ** 2)
-    degrees = 2 * (len(estimates) - 1)  # each direction has two
+    """Information-weighted mean; where opinions differ by more than their sigmas allow, the sigma grows.
+
+    Args:
+        estimates: At least one of them without `across`.
+    """
+    information = np.sum([estimate.information for estimate in estimates], axis=0)
+    up = _unit(np.linalg.solve(information, np.sum([e.information @ e.up for e in estimates], axis=0)))
+    chi2 = sum((estimate.off_deg(up) / estimate.sigma_deg) ** 2 for estimate in estimates)
+    degrees = sum(2 if estimate.across is None else 1 for estimate in estimates) - 2  # a direction has two
     inflation = max(1.0, np.sqrt(chi2 / degrees)) if degrees else 1.0
-    strongest = weights >= 0.1 * weights.max()
-    source = "+".join(e.source for e, counts in zip(estimates, strongest, strict=True) if counts)
-    return UpEstimate(source, up, float(inflation / np.sqrt(weights.sum())))
+    level = level_axes(up)
+    least = float(np.linalg.eigvalsh(level.T @ information @ level)[0])
+    surest = min(estimate.sigma_deg for estimate in estimates)
+    source = "+".join(estimate.source for estimate in estimates if estimate.sigma_deg < 3.2 * surest)
+    return UpEstimate(source, up, float(inflation / np.sqrt(least)))
+
+
+def log_up_contradictions(estimates: Sequence[UpEstimate]) -> None:
+    """Warn of every estimate that is more than three sigma off the surest one."""
+    surest = min(estimates, key=lambda estimate: (estimate.across is not None, estimate.sigma_deg))
+    for estimate in estimates:
+        off, sigma = estimate.off_deg(surest.up), float(np.hypot(estimate.sigma_deg, surest.sigma_deg))
+        if off > MAX_DISAGREEMENT * sigma:
+            logger.warning(
+                "gravity from %s is %.2f degrees off that from %s: %.1f sigma; one of them is wrong",
+                estimate.source,
+                off,
+                surest.source,
+                off / sigma,
+            )
 
 
 def dominant_wall_direction(surfaces: Surfaces, up: Array, views: Sequence[View]) -> Array:

@@ -1,7 +1,9 @@
-"""Metric scale: from the sensor, a known length, the camera's height, or assumed and said so."""
+"""Metric scale: from the sensor, tags, a known length, a sheet, the camera's height, hints, or assumed and said so."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,11 @@ from pipeline.depth.maps import load_depth_map
 from pipeline.errors import ReconstructionError
 from pipeline.poses.scene import PosedScene, View
 
+logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
+
+MAX_DISAGREEMENT = 3.0
+"""Sigmas between two estimates above which one of them must be wrong."""
 
 CLICK_SIGMA_PX = 1.0
 """How well a person hits a pixel of the photo."""
@@ -24,8 +30,8 @@ CAMERA_HEIGHT_SIGMA = 0.1
 MIN_SAMPLES = 8
 """Depths that a known length's end needs around its pixel."""
 
-ASSUMED_CAMERA_HEIGHT = 1.4
-"""[m], how high people hold phones; only ever used together with `scale: assumed`."""
+ASSUMED_DEPTH = 2.0
+"""Median distance of what was seen [m]; only ever used together with `scale: assumed`."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,34 @@ class Scale:
     Attributes:
         value: Metres per scene unit.
         sigma: Relative one sigma, None when assumed.
-        source: sensor, known_length, camera_height or assumed.
+        source: sensor, fiducials, known_length, sheet, camera_height, hints or assumed; for a hint what it is of.
     """
 
     value: float
     sigma: float | None
     source: str
+
+    def off(self, other: Scale) -> float:
+        """How far it is from another one, in sigmas of both."""
+        return abs(float(np.log(self.value / other.value))) / float(np.hypot(self.sigma or 0.0, other.sigma or 0.0))
+
+
+def most_certain(scales: Sequence[Scale]) -> Scale:
+    """The one with the least sigma, the first of equals."""
+    return min(scales, key=lambda scale: scale.sigma or np.inf)
+
+
+def log_scale_contradictions(scales: Sequence[Scale], chosen: Scale) -> None:
+    """Warn of every scale that is more than three sigma off the chosen one."""
+    for scale in scales:
+        if scale is not chosen and scale.off(chosen) > MAX_DISAGREEMENT:
+            logger.warning(
+                "the scale from %s is %.1f %% off that from %s: %.1f sigma; one of them is wrong",
+                scale.source,
+                100 * (scale.value / chosen.value - 1),
+                chosen.source,
+                scale.off(chosen),
+            )
 
 
 def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder: Path) -> Scale:
@@ -81,11 +109,12 @@ def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder:
     return Scale(known.metres / length, float(np.linalg.norm(sigmas)) / length, "known_length")
 
 
-def scale_from_camera_height(metres: float, height: float | None) -> Scale:
+def scale_from_camera_height(metres: float, sigma: float | None, height: float | None) -> Scale:
     """Scale by the track's median height above the floor.
 
     Args:
         metres: As the user gives it [m].
+        sigma: How sure of it [m]; None takes a tenth.
         height: As reconstructed [scene units], None when no floor was found.
 
     Raises:
@@ -97,13 +126,13 @@ def scale_from_camera_height(metres: float, height: float | None) -> Scale:
             found="no large level surface below the cameras",
             remedy="give --known-length instead",
         )
-    return Scale(metres / height, CAMERA_HEIGHT_SIGMA, "camera_height")
+    relative = CAMERA_HEIGHT_SIGMA if sigma is None else sigma / metres
+    return Scale(metres / height, relative, "camera_height")
 
 
-def assumed_scale(height: float | None, median_depth: float) -> Scale:
+def assumed_scale(median_depth: float) -> Scale:
     """A guess that makes the scene about life-size; its gate fails."""
-    value = ASSUMED_CAMERA_HEIGHT / height if height else 2.0 / median_depth
-    return Scale(value, None, "assumed")
+    return Scale(ASSUMED_DEPTH / median_depth, None, "assumed")
 
 
 def _ray(view: View, pixel: tuple[float, float]) -> Array:

@@ -10,19 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.align.alignment import Alignment
+from pipeline.align.fiducials import scale_from_tags
 from pipeline.align.floor import Floor, find_floor
 from pipeline.align.gravity import (
     UpEstimate,
     dominant_wall_direction,
     fuse,
-    tilt_deg,
+    log_up_contradictions,
     up_from_accelerometer,
     up_from_cameras,
     up_from_capture_world,
     up_from_surfaces,
 )
+from pipeline.align.hints import find_hints, scale_from_hints
+from pipeline.align.lines import up_from_lines
 from pipeline.align.params import AlignParams
-from pipeline.align.scale import Scale, assumed_scale, scale_from_camera_height, scale_from_known_length
+from pipeline.align.scale import (
+    Scale,
+    assumed_scale,
+    log_scale_contradictions,
+    most_certain,
+    scale_from_camera_height,
+    scale_from_known_length,
+)
+from pipeline.align.sheets import scale_from_sheets
 from pipeline.align.surfaces import sample_surfaces
 from pipeline.capture.model import Capture
 from pipeline.geometry import Similarity
@@ -41,17 +52,22 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     surfaces = sample_surfaces(inputs["depth"])
     views = scene.training
     sensors = [up_from_accelerometer(views), up_from_capture_world(capture, views)]
-    estimates = [estimate for estimate in sensors if estimate is not None]
-    rough = fuse(estimates) if estimates else up_from_cameras(views)
-    from_surfaces = up_from_surfaces(surfaces, rough)
-    if from_surfaces is not None:
-        estimates.append(from_surfaces)
-    gravity = fuse(estimates) if estimates else rough
+    estimates = [estimate for estimate in sensors if estimate is not None] or [up_from_cameras(views)]
+    rough = fuse(estimates)
+    others = [up_from_surfaces(surfaces, rough), up_from_lines(views, inputs["poses"], inputs["depth"], rough)]
+    estimates += [estimate for estimate in others if estimate is not None]
+    gravity = fuse(estimates)
+    log_up_contradictions(estimates)
+    if gravity.source == "cameras":
+        logger.warning("nothing shows where up is; taken from how the camera was held")
 
     centres = np.array([view.world_from_camera.translation for view in views])
     floor = find_floor(surfaces, gravity.up, centres)
     height = float(np.median(centres @ gravity.up) - floor.height) if floor else None
-    scale = _scale(params, scene, inputs["depth"], height, surfaces.points, centres)
+    hints = find_hints(capture.kind, surfaces, views, gravity.up, floor)
+    scales = _scales(params, scene, inputs, height, hints)
+    scale = most_certain(scales) if scales else scale_from_hints(hints) or _assumed(scene, surfaces.points, centres)
+    log_scale_contradictions([*scales, *hints], scale)
     x_axis = dominant_wall_direction(surfaces, gravity.up, views)
     alignment = Alignment(
         world_from_scene=_world_from_scene(gravity.up, x_axis, scale, centres, floor, surfaces.points),
@@ -60,28 +76,40 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
         scale_source=scale.source,
         scale_sigma=scale.sigma,
         floor_found=floor is not None,
-        report=_report(estimates or [rough], gravity, floor, scale, height),
+        report=_report(estimates, gravity, floor, [*scales, *hints], scale, height),
     )
     alignment.save(out_dir)
-    logger.info("gravity from %s +- %.2f deg, scale from %s", gravity.source, gravity.sigma_deg, scale.source)
+    logger.info(
+        "gravity from %s +- %.2f deg, of %s; scale from %s, of %s",
+        gravity.source,
+        gravity.sigma_deg,
+        ", ".join(estimate.source for estimate in estimates),
+        scale.source if scale.sigma is None else f"{scale.source} +- {100 * scale.sigma:.2g} %",
+        ", ".join(found.source for found in [*scales, *hints]) or "nothing",
+    )
 
 
-def _scale(
-    params: AlignParams,
-    scene: PosedScene,
-    depth_folder: Path,
-    height: float | None,
-    points: NDArray[np.float64],
-    centres: NDArray[np.float64],
-) -> Scale:
-    if params.known_length is not None:
-        return scale_from_known_length(params.known_length, scene, depth_folder)
-    if params.camera_height is not None:
-        return scale_from_camera_height(params.camera_height, height)
+def _scales(
+    params: AlignParams, scene: PosedScene, inputs: Mapping[str, Path], height: float | None, hints: list[Scale]
+) -> list[Scale]:
+    """All that is known of the scale, the surest kind first; hints only tell like sheets of paper apart."""
+    found = []
     if scene.scale_sigma is not None:
-        return Scale(1.0, scene.scale_sigma, "sensor")
+        found.append(Scale(1.0, scene.scale_sigma, "sensor"))
+    if params.tag_size is not None:
+        found.append(scale_from_tags(params.tag_size, scene, inputs["poses"]))
+    if params.known_length is not None:
+        found.append(scale_from_known_length(params.known_length, scene, inputs["depth"]))
+    if params.camera_height is not None:
+        found.append(scale_from_camera_height(params.camera_height, params.camera_height_sigma, height))
+    if params.sheet is not None:
+        found.append(scale_from_sheets(params.sheet, scene, inputs["poses"], found or hints))
+    return found
+
+
+def _assumed(scene: PosedScene, points: NDArray[np.float64], centres: NDArray[np.float64]) -> Scale:
     around = points if len(points) else scene.points.xyz
-    return assumed_scale(height, float(np.median(np.linalg.norm(around - np.median(centres, 0), axis=1))))
+    return assumed_scale(float(np.median(np.linalg.norm(around - np.median(centres, 0), axis=1))))
 
 
 def _world_from_scene(
@@ -105,16 +133,30 @@ def _world_from_scene(
 
 
 def _report(
-    estimates: list[UpEstimate], gravity: UpEstimate, floor: Floor | None, scale: Scale, height: float | None
+    estimates: list[UpEstimate],
+    gravity: UpEstimate,
+    floor: Floor | None,
+    scales: list[Scale],
+    scale: Scale,
+    height: float | None,
 ) -> dict[str, object]:
     return {
         "gravity": [
             {
                 "source": estimate.source,
                 "sigma_deg": round(estimate.sigma_deg, 4),
-                "off_the_result_deg": round(tilt_deg(estimate.up, gravity.up), 4),
+                "off_the_result_deg": round(estimate.off_deg(gravity.up), 4),
             }
             for estimate in estimates
+        ],
+        "scale": [
+            {
+                "source": found.source,
+                "sigma": found.sigma,
+                "off_the_result": round(found.value / scale.value - 1, 5),
+                "off_the_result_sigmas": 0.0 if found is scale else round(found.off(scale), 2),
+            }
+            for found in scales
         ],
         "floor": None
         if floor is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,3 +53,18 @@ def sample_surfaces(depth_folder: Path, count: int = SAMPLE) -> Surfaces:
     if not points:
         return Surfaces(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))
     return Surfaces(np.concatenate(points), np.concatenate(normals), np.concatenate(area))
+
+
+def level_axes(up: Array) -> Array:
+    """Two level unit directions (3, 2), in columns, at right angles to each other."""
+    east = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
+    east /= np.linalg.norm(east)
+    return np.stack([east, np.cross(up, east)], 1).astype(np.float64)
+
+
+def connected_parts(plan: Array, cell: float) -> NDArray[np.int32]:
+    """Numbers (N,) of the parts of plan points (N, 2) that hang together on a grid."""
+    cells = ((plan - plan.min(0)) / cell).astype(int)
+    grid = np.zeros(cells.max(0) + 1, np.uint8)
+    grid[cells[:, 0], cells[:, 1]] = 1
+    return np.asarray(cv2.connectedComponents(grid, connectivity=8)[1], np.int32)[cells[:, 0], cells[:, 1]]

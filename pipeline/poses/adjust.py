@@ -73,7 +73,7 @@ class Adjuster:
         opened.close()
         self.reconstruction = pycolmap.Reconstruction()
         self.reconstruction.load(self._cache)
-        for camera_id in self.reconstruction.cameras:
+        for camera_id in self.reconstruction.cameras.keys() & cameras.keys():  # the database may have more
             target = self.reconstruction.camera(camera_id)
             target.params = bridge.parameters(cameras[camera_id], target.model_name)
         self._ids = [i for i in self._ids if self.reconstruction.exists_image(i)]
@@ -100,7 +100,12 @@ class Adjuster:
         self._mapper.complete_and_merge_tracks(options)
 
     def adjust(
-        self, loss: float, steps: int, prior: Prior | None, free: Literal["points", "poses", "centres"] = "poses"
+        self,
+        loss: float,
+        steps: int,
+        prior: Prior | None,
+        free: Literal["points", "poses", "centres"] = "poses",
+        held: Sequence[int] = (),
     ) -> pycolmap.CeresBundleAdjuster:
         """Bundle adjustment of points, poses and intrinsics.
 
@@ -109,6 +114,7 @@ class Adjuster:
             steps: Largest number of solver steps; 0 sets the problem up without changing anything.
             prior: The sensor's positions, or None for a free map.
             free: The points alone, with poses, focal lengths and distortion, or with principal points too.
+            held: Cameras that keep their intrinsics as they are.
         """
         import pycolmap
 
@@ -121,6 +127,8 @@ class Adjuster:
         config = pycolmap.BundleAdjustmentConfig()
         for i in self._ids:
             config.add_image(i)
+        for camera_id in held:
+            config.set_constant_cam_intrinsics(camera_id)
         if free == "points":
             options.refine_rig_from_world = options.refine_focal_length = options.refine_extra_params = False
         options.refine_principal_point = free == "centres"
@@ -140,7 +148,7 @@ class Adjuster:
         return adjuster
 
     def _adjust_centres(self, last: Round, prior: Prior | None) -> pycolmap.CeresBundleAdjuster:
-        """The last adjustment, principal points included where enough views determine them.
+        """The last adjustment, principal points included of the cameras of which enough views determine them.
 
         A principal point 1.6 px off cost a rendered hall 7 mm of its 8 mm track error. One that runs away was not
         determined (flat scene, straight track) and is put back.
@@ -149,17 +157,18 @@ class Adjuster:
         views = np.bincount([self.reconstruction.image(i).camera_id for i in self._ids], minlength=max(cameras) + 1)
         # Tangential distortion shifts pictures like a principal point: with both free neither is determined.
         tangential = any(camera.model_name == "OPENCV" for camera in cameras.values())
-        if tangential or min(views[i] for i in cameras) < LEAST_VIEWS_CENTRE:
+        few = [i for i in cameras if views[i] < LEAST_VIEWS_CENTRE]
+        if tangential or len(few) == len(cameras):
             return self.adjust(last.loss, last.steps, prior)
         before = {i: list(cameras[i].params) for i in cameras}
-        adjuster = self.adjust(last.loss, last.steps, prior, "centres")
+        adjuster = self.adjust(last.loss, last.steps, prior, "centres", held=few)
         moved = [
             abs(cameras[i].params[k] - before[i][k]) / cameras[i].width
             for i in cameras
             for k in cameras[i].principal_point_idxs()
         ]
         if max(moved) <= LARGEST_SHIFT:
-            return adjuster
+            return self.adjust(last.loss, last.steps, prior) if few else adjuster  # then those that were held follow
         for i in cameras:
             cameras[i].params = before[i]
         return self.adjust(last.loss, last.steps, prior)

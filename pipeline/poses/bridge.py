@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.geometry import Camera, Pose
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Pose, Similarity, fit_similarity
 
 if TYPE_CHECKING:
     import pycolmap
@@ -79,3 +82,18 @@ def to_rigid(world_from_camera: Pose) -> pycolmap.Rigid3d:
 def from_rigid(cam_from_world: pycolmap.Rigid3d) -> Pose:
     """The pose of COLMAP's camera-from-world."""
     return Pose.from_matrix(cam_from_world.matrix()).inverse()
+
+
+def robust_similarity(
+    source: NDArray[np.float64], target: NDArray[np.float64], max_error: float, seed: int
+) -> tuple[Similarity, NDArray[np.bool_]] | None:
+    """target_from_source of points (N, 3), fitted to the inliers (N,) of a RANSAC; None with fewer than three."""
+    import pycolmap
+
+    options = pycolmap.RANSACOptions(max_error=max_error, random_seed=seed)
+    # The stubs promise a Sim3d; it is a dictionary with the inliers, which are all that is needed.
+    rough: Any = pycolmap.estimate_sim3d_robust(source, target, options)
+    if rough is None or rough["num_inliers"] < 3:
+        return None
+    near = np.asarray(rough["inlier_mask"], bool)
+    return fit_similarity(source[near], target[near]), near

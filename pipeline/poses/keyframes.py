@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.capture.model import Capture, Frame
+from pipeline.capture.pictures import shrunk_mask
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera
-from pipeline.poses.scene import shrunk_mask
 
 SAME_FOCAL = 0.02
 """Pictures of one size whose focal lengths differ less share a camera: a phone's autofocus moves it by < 1 %."""
+MOVED = 1.0
+"""Where a picture's declared centre is further from its camera's median [px at working size], a stabiliser moved the
+lens and all pictures' own intrinsics are believed; nearer, they are noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,7 @@ class Keyframe:
         held_out: Never part of the map.
         camera: Declared intrinsics at working size, its camera group's median.
         camera_id: The group, 1, 2, ...; also COLMAP's camera id.
+        own: Declared intrinsics of this very picture at working size; None where `camera` serves the whole group.
     """
 
     image_id: int
@@ -36,11 +40,29 @@ class Keyframe:
     held_out: bool
     camera: Camera
     camera_id: int
+    own: Camera | None = None
 
     @property
     def name(self) -> str:
         """The frame's name."""
         return self.frame.name
+
+    def to_camera(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Where pixels (N, 2) of the picture lie in one that `camera` would have taken."""
+        if self.own is None:
+            return pixels
+        zoom = [self.camera.fx / self.own.fx, self.camera.fy / self.own.fy]
+        moved = (pixels - [self.own.cx, self.own.cy]) * zoom + [self.camera.cx, self.camera.cy]
+        return moved.astype(np.float32)
+
+    def lens(self, found: Camera) -> Camera:
+        """This picture's own lens, distortion included, where `found` is that of `camera` as estimated."""
+        if self.own is None:
+            return found
+        zoom_x, zoom_y = self.own.fx / self.camera.fx, self.own.fy / self.camera.fy
+        cx = (found.cx - self.camera.cx) * zoom_x + self.own.cx
+        cy = (found.cy - self.camera.cy) * zoom_y + self.own.cy
+        return replace(found, fx=found.fx * zoom_x, fy=found.fy * zoom_y, cx=cx, cy=cy)
 
 
 def load_keyframes(capture: Capture, selection_file: Path, image_size: int) -> tuple[Keyframe, ...]:
@@ -61,11 +83,12 @@ def load_keyframes(capture: Capture, selection_file: Path, image_size: int) -> t
             file=capture.root,
         )
     cameras = [_working_camera(frame.camera, image_size) for frame in frames]
-    groups = _group(cameras)
+    groups = _group(cameras, [frame.sensor for frame in frames])
     shared = {group: _median([c for c, g in zip(cameras, groups, strict=True) if g == group]) for group in set(groups)}
+    moving = {g for camera, g in zip(cameras, groups, strict=True) if _off_centre(camera, shared[g]) > MOVED}
     return tuple(
-        Keyframe(index + 1, frame, held_out[frame.name], shared[group], group)
-        for index, (frame, group) in enumerate(zip(frames, groups, strict=True))
+        Keyframe(n, frame, held_out[frame.name], shared[group], group, own if group in moving else None)
+        for n, (frame, group, own) in enumerate(zip(frames, groups, cameras, strict=True), 1)
     )
 
 
@@ -109,17 +132,17 @@ def _working_camera(camera: Camera, image_size: int) -> Camera:
     return camera.resized(round(camera.width * factor), round(camera.height * factor))
 
 
-def _group(cameras: list[Camera]) -> list[int]:
-    """Group numbers from 1; a camera joins the first group whose founder it equals."""
-    founders: list[Camera] = []
+def _group(cameras: list[Camera], sensors: list[str | None]) -> list[int]:
+    """Group numbers from 1; a camera joins the first group whose founder, of the same sensor, it equals."""
+    founders: list[tuple[Camera, str | None]] = []
     groups = []
-    for camera in cameras:
-        for number, founder in enumerate(founders, 1):
-            if _alike(camera, founder):
+    for camera, sensor in zip(cameras, sensors, strict=True):
+        for number, (founder, of) in enumerate(founders, 1):
+            if sensor == of and _alike(camera, founder):
                 groups.append(number)
                 break
         else:
-            founders.append(camera)
+            founders.append((camera, sensor))
             groups.append(len(founders))
     return groups
 
@@ -129,6 +152,10 @@ def _alike(a: Camera, b: Camera) -> bool:
     same_focal = abs(a.fx / b.fx - 1) < SAME_FOCAL and abs(a.fy / b.fy - 1) < SAME_FOCAL
     same_centre = abs(a.cx - b.cx) < SAME_FOCAL * a.width and abs(a.cy - b.cy) < SAME_FOCAL * a.height
     return same_size and same_focal and same_centre and np.allclose(a.distortion, b.distortion, atol=0.01)
+
+
+def _off_centre(a: Camera, b: Camera) -> float:
+    return max(abs(a.cx - b.cx), abs(a.cy - b.cy))
 
 
 def _median(cameras: list[Camera]) -> Camera:

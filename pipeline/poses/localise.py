@@ -71,7 +71,7 @@ def localise(
     result = {}
     for image_id in track(sorted(partners), "held-out views"):
         seen = _correspondences(partners[image_id], points_of)
-        pose = _solve(keyframes[image_id - 1], features[image_id - 1], seen, found, seed)
+        pose = locate(keyframes[image_id - 1], features[image_id - 1], seen, found, seed)
         if pose is not None:
             result[image_id] = pose
     return result
@@ -88,9 +88,14 @@ def _correspondences(
     return np.unique(np.concatenate(rows), axis=0)
 
 
-def _solve(
+def locate(
     keyframe: Keyframe, features: Features, seen: NDArray[np.intp], found: SparseMap, seed: int
 ) -> Localised | None:
+    """PnP with RANSAC of one picture on (feature, point) pairs `seen` (K, 2), then refinement; intrinsics fixed.
+
+    Returns:
+        Its pose in the map's frame, or None with fewer than `LEAST_INLIERS` inliers.
+    """
     import pycolmap
 
     if len(seen) < LEAST_INLIERS:

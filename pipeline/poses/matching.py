@@ -108,3 +108,13 @@ def read_matches(path: Path) -> list[Matches]:
             first, second, found = second, first, found[:, ::-1]
         result.append(Matches(first - 1, second - 1, found))
     return sorted(result, key=lambda m: (m.i, m.j))
+
+
+def forget(path: Path, pairs: Sequence[tuple[int, int]]) -> None:
+    """Take the verified matches of pairs of image ids out of the database."""
+    import pycolmap
+
+    database = pycolmap.Database.open(path)
+    for first, second in pairs:
+        database.delete_two_view_geometry(first, second)
+    database.close()

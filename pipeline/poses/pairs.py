@@ -18,6 +18,10 @@ NEIGHBOURS = 5
 """Sequence neighbours tried on each side; beyond them distances 8, 16, 32 (quadratic overlap)."""
 LOOK_ALIKES = 6
 """Pictures tried besides the sequence's neighbours."""
+LOOK_ALIKES_ONLY = 20
+"""Pictures tried where there is no sequence."""
+SEQUENCE = 0.3
+"""How alike neighbours must be for a sequence: 0 as any two pictures, 1 as the two most alike."""
 LEAST_OVERLAP = 0.25
 PROBE_DEPTHS = (1.0, 2.0, 4.0)
 """Depths [m] at which the overlap of two posed views is probed when the scene is unknown; rooms lie in between."""
@@ -37,7 +41,8 @@ def sequence_pairs(count: int) -> Pairs:
 def picture_pairs(count: int, likeness: NDArray[np.float64] | None) -> Pairs:
     """Pairs for pictures without poses: all of few, else the sequence's neighbours and look-alikes.
 
-    Photos in a folder count as a sequence too: people walk while they take them, and names number them.
+    Photos in a folder are a sequence too, for people walk while they take them and names number them; where neighbours
+    are no more alike than other pictures, names say nothing and only look-alikes count.
 
     Args:
         count: How many pictures.
@@ -45,7 +50,16 @@ def picture_pairs(count: int, likeness: NDArray[np.float64] | None) -> Pairs:
     """
     if likeness is None or count <= EXHAUSTIVE:
         return all_pairs(count)
+    if not is_sequence(likeness):
+        return _most_alike(likeness)
     return sorted({*sequence_pairs(count), *_best(likeness)})
+
+
+def is_sequence(likeness: NDArray[np.float64]) -> bool:
+    """Whether pictures (N, N alike) that follow one another show the same place more often than any two do."""
+    others = likeness[~np.eye(len(likeness), dtype=bool)].reshape(len(likeness), -1)
+    neighbours, any_two, best = np.diagonal(likeness, 1).mean(), others.mean(), others.max(1).mean()
+    return bool(neighbours - any_two > SEQUENCE * (best - any_two))
 
 
 def posed_pairs(poses: Sequence[Pose], cameras: Sequence[Camera]) -> Pairs:
@@ -82,6 +96,13 @@ def view_overlap(poses: Sequence[Pose], cameras: Sequence[Camera]) -> NDArray[np
         cosine = (away * back).sum(-1) / (np.linalg.norm(away, axis=-1) * np.linalg.norm(back, axis=-1))
         share[i] = (inside & (cosine > np.cos(np.deg2rad(50)))).mean(1)
     return share
+
+
+def _most_alike(likeness: NDArray[np.float64]) -> Pairs:
+    """Each picture with its `LOOK_ALIKES_ONLY` look-alikes."""
+    others = np.where(np.eye(len(likeness), dtype=bool), -np.inf, likeness)
+    best = np.argsort(-others, axis=1, kind="stable")[:, :LOOK_ALIKES_ONLY]
+    return sorted({(min(i, j), max(i, j)) for i, row in enumerate(best.tolist()) for j in row})
 
 
 def _best(score: NDArray[np.float64]) -> Pairs:

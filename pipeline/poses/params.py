@@ -19,6 +19,7 @@ class PosesParams:
         features: SIFT features kept in each picture.
         sensor_sigma_position: One sigma of a given position, the refinement's prior [m].
         sensor_sigma_rotation_deg: One sigma of a given rotation, handed on by the sensor backend [deg].
+        mask_movers: Whether things that move and what the camera carries along are masked in the pictures.
         seed: Seed of every random choice.
         threads: Threads of the steps whose result does not depend on their number; 0 takes all cores.
     """
@@ -29,6 +30,7 @@ class PosesParams:
     features: int = 2048
     sensor_sigma_position: float = 0.03
     sensor_sigma_rotation_deg: float = 1.0
+    mask_movers: bool = True
     seed: int = 0
     threads: int = 0
 

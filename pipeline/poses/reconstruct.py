@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import ReconstructionError
-from pipeline.geometry import Pose, Similarity, angle_deg, fit_similarity, matrix_from_rotvec, rotvec_from_matrix
+from pipeline.geometry import (
+    Camera,
+    Pose,
+    Similarity,
+    angle_deg,
+    fit_similarity,
+    matrix_from_rotvec,
+    rotvec_from_matrix,
+)
 from pipeline.poses.adjust import ROUNDS, Adjuster, Prior
+from pipeline.poses.bridge import robust_similarity
+from pipeline.poses.drift import Checked, check_track, held_by_sensor
 from pipeline.poses.features import Features
 from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.mapping import map_pictures
-from pipeline.poses.matching import Matches
+from pipeline.poses.mapping import PictureMap, map_pictures
+from pipeline.poses.matching import Matches, forget
 from pipeline.poses.params import PosesParams
 from pipeline.poses.sensor_offset import SensorOffset, fit_sensor_offset
+from pipeline.poses.sensor_track import Track
 from pipeline.poses.sparse_map import SparseMap
 
 logger = logging.getLogger(__name__)
@@ -42,6 +54,8 @@ class Workbench:
         features: Theirs.
         matches: The verified matches.
         params: The stage's parameters.
+        metric: Whether given poses are in metres.
+        up: (3,) unit up direction in the given poses' world and its one sigma [rad], or None.
     """
 
     root: Path
@@ -50,6 +64,8 @@ class Workbench:
     features: Sequence[Features]
     matches: Sequence[Matches]
     params: PosesParams
+    metric: bool = False
+    up: tuple[NDArray[np.float64], float] | None = None
 
     @property
     def training(self) -> tuple[Keyframe, ...]:
@@ -70,22 +86,24 @@ class Backend:
         scale_sigma: Relative one sigma of its scale from the fit to the sensor's track; None without one.
         sensor_from_camera: Fixed offset of the colour camera in the given poses' frame that was found.
         report: Plain JSON values.
+        matches: The matches that were believed.
+        track: The sensor's track that the map was started from; None where it plays no part or is the answer.
     """
 
     found: SparseMap
     scale_sigma: float | None
     sensor_from_camera: Pose
     report: dict[str, Any]
+    matches: Sequence[Matches]
+    track: Track | None = None
 
 
 def from_pictures(bench: Workbench) -> Backend:
     """Poses from the pictures alone, frame and scale arbitrary."""
-    rough = map_pictures(
-        bench.database, bench.keyframes, mapper=bench.params.mapper, seed=bench.params.seed, root=bench.root
-    )
+    rough = _mapped(bench)
     adjuster = Adjuster(bench.database, rough.poses, rough.cameras, bench.params.seed)
-    found = adjuster.refine(None, ROUNDS[-1:])
-    return Backend(found, None, Pose.identity(), _submodel_report(bench, rough.submodels))
+    found = adjuster.refine(None, ROUNDS if rough.joined > 1 else ROUNDS[-1:])
+    return Backend(found, None, Pose.identity(), _submodel_report(bench, rough), bench.matches)
 
 
 def from_sensor(bench: Workbench) -> Backend:
@@ -98,51 +116,75 @@ def from_sensor(bench: Workbench) -> Backend:
     adjuster.adjust(first.loss, first.steps, None, "points")
     adjuster.filter(first.keep)
     found = SparseMap.from_colmap(adjuster.reconstruction)
-    return Backend(found, 0.0, Pose.identity(), {})
+    return Backend(found, 0.0, Pose.identity(), {}, bench.matches)
 
 
 def refined(bench: Workbench) -> Backend:
     """Given poses refined on the pictures, the sensor's track as prior and its metric scale kept.
 
-    The epipolar errors of the matches tell how far poses and focal length are off; with that corrected the usual
-    capture is triangulated and adjusted at once. Where the given poses are no start for that (tracking lost, loops
-    not closed) the pictures are mapped alone, laid over the sensor's track and adjusted with the same prior.
+    The epipolar errors of the matches tell how far poses and focal length are off. With that corrected, matches that
+    contradict the sensor are dropped and its track is bent until its loops close; then the usual capture is
+    triangulated and adjusted at once. Where the given poses are no start for that (tracking lost) the pictures are
+    mapped alone, laid over the sensor's track and adjusted with the same prior.
     """
     given = bench.sensor_poses(bench.training)
     rng = np.random.default_rng(bench.params.seed)
     offset = fit_sensor_offset(bench.keyframes, bench.features, bench.matches, given, rng)
     logger.info("epipolar error under the given poses: %.2f px", offset.error_before)
-    start = {i: pose @ offset.sensor_from_camera for i, pose in given.items()}
+    sensor = {i: pose @ offset.sensor_from_camera for i, pose in bench.sensor_poses(bench.keyframes).items()}
     cameras = {k.camera_id: offset.camera(k.camera) for k in bench.keyframes}
-    path, submodels = "sensor", ()
+    bench, checked = _checked(bench, sensor, cameras)
+    track = Track(bench.keyframes, checked.poses, _sensor_sigma(bench))
+    start = {i: checked.poses[i] for i in given}
+    path, mapped = "sensor", None
     found = _adjust(bench, start, cameras, start)
     explained = explained_share(bench, found)
-    if explained < EXPLAINED or len(found.poses) < REGISTERED * len(given):
+    unseen = held_by_sensor(track, bench.matches, found.poses)
+    if explained < EXPLAINED or len(found.poses) + len(unseen.keys() & given) < REGISTERED * len(given):
         logger.warning(
             "the given poses explain %.0f %% of the matches and %d of %d views: mapping the pictures alone",
             100 * explained,
             len(found.poses),
             len(given),
         )
-        rough = map_pictures(
-            bench.database, bench.keyframes, mapper=bench.params.mapper, seed=bench.params.seed, root=bench.root
-        )
+        rough = _mapped(bench)
         laid = _over_track(bench, rough.poses, start)
         again = _adjust(bench, laid, rough.cameras, start)
         if explained_share(bench, again) > explained:
-            path, submodels, found = "pictures", rough.submodels, again
+            path, mapped, found = "pictures", rough, again
             explained = explained_share(bench, found)
-    found = found.transformed(_onto_sensor(found.poses, start))
-    scale_sigma = _track_scale_sigma(found.poses, start)
+    found = found.transformed(_onto_track(found.poses, start, _scale_onto(found.poses, start)))
     report = {
         "path": path,
         "matches_explained": explained,
         "epipolar_error_given_px": _finite(offset.error_before),
         "epipolar_error_offset_px": _finite(offset.error_after),
-        **_moved(bench, found, given, start, offset),
-        **(_submodel_report(bench, submodels) if submodels else {}),
+        **_moved(found, given, sensor, offset),
+        "loops": _loops(found, sensor, checked),
+        **(_submodel_report(bench, mapped) if mapped else {}),
     }
-    return Backend(found, scale_sigma, offset.sensor_from_camera, report)
+    scale_sigma = _track_scale_sigma(found.poses, sensor)
+    return Backend(found, scale_sigma, offset.sensor_from_camera, report, bench.matches, track)
+
+
+def _sensor_sigma(bench: Workbench) -> tuple[float, float]:
+    return bench.params.sensor_sigma_position, bench.params.sensor_sigma_rotation_deg
+
+
+def _checked(bench: Workbench, sensor: Mapping[int, Pose], cameras: Mapping[int, Camera]) -> tuple[Workbench, Checked]:
+    """The bench without the matches that contradict the sensor, and its track with the loops closed."""
+    if not bench.metric:  # what is far, and what a sensor may drift, is said in metres
+        return bench, Checked(sensor, (), (), 0, closed=False)
+    track = Track(bench.keyframes, sensor, _sensor_sigma(bench))
+    args = bench.keyframes, bench.features, bench.matches
+    checked = check_track(track, *args, cameras, bench.up, bench.params.seed)
+    # Bending holds the first pose, as noisy as any; the frame is what all given poses agree on.
+    common = _onto_track(checked.poses, sensor)
+    checked = replace(checked, poses={i: common.apply_pose(pose) for i, pose in checked.poses.items()})
+    forget(bench.database, checked.wrong)
+    wrong = set(checked.wrong)
+    matches = [m for m in bench.matches if (m.i + 1, m.j + 1) not in wrong]
+    return replace(bench, matches=matches), checked
 
 
 def explained_share(bench: Workbench, found: SparseMap) -> float:
@@ -167,41 +209,42 @@ def _adjust(
 
 def _over_track(bench: Workbench, poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> dict[int, Pose]:
     """Poses of an arbitrary frame, laid over the sensor's track by a robust similarity."""
-    import pycolmap
-
     ids = sorted(poses)
     source, target = (np.array([p[i].translation for i in ids]) for p in (poses, start))
-    options = pycolmap.RANSACOptions(max_error=SENSOR_TRACK_ERROR, random_seed=bench.params.seed)
-    # The stubs promise a Sim3d; it is a dictionary with the inliers, which are all that is needed.
-    rough: Any = pycolmap.estimate_sim3d_robust(source, target, options)
-    if rough is None or rough["num_inliers"] < 3:
+    answer = robust_similarity(source, target, SENSOR_TRACK_ERROR, bench.params.seed)
+    if answer is None:
         raise ReconstructionError(
             "the given poses must fit the pictures somewhere",
             found=f"no three of {len(ids)} given positions agree with the pictures",
             remedy="use the pictures alone: --set poses.backend=colmap",
             file=bench.root,
         )
-    near = np.asarray(rough["inlier_mask"], bool)
-    fit = fit_similarity(source[near], target[near])
-    return {i: fit.apply_pose(poses[i]) for i in ids}
+    return {i: answer[0].apply_pose(poses[i]) for i in ids}
 
 
-def _onto_sensor(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> Similarity:
-    """The similarity onto the sensor's poses: scale by positions, turn by rotations, shift by the median.
-
-    The adjustment converges slowly along these seven directions, for pictures don't feel them. Positions alone
-    leave the turn about a straight track open; the source's up direction stays true through its rotations.
-    """
+def _scale_onto(poses: Mapping[int, Pose], track: Mapping[int, Pose]) -> float:
+    """The scale that brings the poses to the size of a track, places that are far off left out."""
     ids = sorted(poses)
-    source, target = (np.array([p[i].translation for i in ids]) for p in (poses, start))
+    source, target = (np.array([p[i].translation for i in ids]) for p in (poses, track))
     scale, keep = 1.0, np.ones(len(ids), bool)
     for _ in range(5):
         fit = fit_similarity(source[keep], target[keep])
         scale, residual = fit.scale, np.linalg.norm(fit.apply(source) - target, axis=1)
         keep = residual <= 3 * np.median(residual)
+    return scale
+
+
+def _onto_track(poses: Mapping[int, Pose], track: Mapping[int, Pose], scale: float = 1.0) -> Similarity:
+    """The similarity of that scale onto a track's poses: turn by rotations, shift by the median.
+
+    The adjustment converges slowly along these seven directions, for pictures don't feel them. Positions alone
+    leave the turn about a straight track open; the source's up direction stays true through its rotations.
+    """
+    ids = sorted(poses)
+    source, target = (np.array([p[i].translation for i in ids]) for p in (poses, track))
     rotation = np.eye(3)
     for _ in range(5):
-        turn = rotvec_from_matrix(np.array([start[i].rotation @ poses[i].rotation.T @ rotation.T for i in ids]))
+        turn = rotvec_from_matrix(np.array([track[i].rotation @ poses[i].rotation.T @ rotation.T for i in ids]))
         rotation = matrix_from_rotvec(np.median(turn, axis=0)) @ rotation
     shift = np.median(target - scale * source @ rotation.T, axis=0)
     return Similarity(scale, rotation, shift)
@@ -220,16 +263,18 @@ def _track_scale_sigma(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> 
 
 
 def _moved(
-    bench: Workbench, found: SparseMap, given: Mapping[int, Pose], start: Mapping[int, Pose], offset: SensorOffset
+    found: SparseMap, given: Mapping[int, Pose], sensor: Mapping[int, Pose], offset: SensorOffset
 ) -> dict[str, Any]:
-    """How far poses and intrinsics went from what was given."""
+    """How far poses went from what was given, a motion common to all left out, and the cameras' fixed offset."""
     ids = sorted(found.poses)
 
     def change(reference: Mapping[int, Pose]) -> dict[str, float]:
-        shift = np.array([np.linalg.norm(found.poses[i].translation - reference[i].translation) for i in ids])
-        turn = angle_deg(
-            np.array([found.poses[i].rotation for i in ids]), np.array([reference[i].rotation for i in ids])
+        common = _onto_track(found.poses, reference)
+        poses = [common.apply_pose(found.poses[i]) for i in ids]
+        shift = np.linalg.norm(
+            [p.translation - reference[i].translation for p, i in zip(poses, ids, strict=True)], axis=1
         )
+        turn = angle_deg(np.array([p.rotation for p in poses]), np.array([reference[i].rotation for i in ids]))
         return {
             "position_median_m": float(np.median(shift)),
             "position_max_m": float(shift.max()),
@@ -239,7 +284,7 @@ def _moved(
 
     return {
         "moved": change(given),
-        "moved_beyond_offset": change(start),
+        "moved_beyond_offset": change(sensor),
         "sensor_from_camera": {
             "rotation_deg": float(angle_deg(np.eye(3), offset.sensor_from_camera.rotation)),
             "translation_m": offset.sensor_from_camera.translation.tolist(),
@@ -247,9 +292,36 @@ def _moved(
     }
 
 
-def _submodel_report(bench: Workbench, submodels: Sequence[Sequence[int]]) -> dict[str, Any]:
-    names = [[bench.keyframes[i - 1].name for i in ids] for ids in submodels]
-    return {"submodels": [len(ids) for ids in submodels], "left_out": names[1:]}
+def _loops(found: SparseMap, sensor: Mapping[int, Pose], checked: Checked) -> dict[str, Any]:
+    """Places that were seen again, and the sensor's drift between the visits: its relative poses against the map's."""
+    pairs = [(r.i, r.j) for r in checked.loops if r.i in found.poses and r.j in found.poses]
+    drift = [
+        (found.poses[i].inverse() @ found.poses[j]).inverse() @ (sensor[i].inverse() @ sensor[j]) for i, j in pairs
+    ]
+    shift = [float(np.linalg.norm(d.translation)) for d in drift]
+    turn = [float(angle_deg(np.eye(3), d.rotation)) for d in drift]
+    return {
+        "pairs": len(pairs),
+        "track_bent": checked.closed,
+        "contradicting_pairs": len(checked.wrong),
+        "jumps": checked.jumps,
+        "drift_median_m": float(np.median(shift)) if pairs else None,
+        "drift_max_m": max(shift, default=None),
+        "drift_median_deg": float(np.median(turn)) if pairs else None,
+        "drift_max_deg": max(turn, default=None),
+    }
+
+
+def _mapped(bench: Workbench) -> PictureMap:
+    params = bench.params
+    return map_pictures(
+        bench.database, bench.keyframes, bench.matches, mapper=params.mapper, seed=params.seed, root=bench.root
+    )
+
+
+def _submodel_report(bench: Workbench, rough: PictureMap) -> dict[str, Any]:
+    names = [[bench.keyframes[i - 1].name for i in ids] for ids in rough.submodels]
+    return {"submodels": [len(ids) for ids in rough.submodels], "joined": rough.joined, "left_out": names[1:]}
 
 
 def _finite(value: float) -> float | None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.capture.pictures import shrunk_mask
 from pipeline.geometry import Camera, Pose, Similarity
 
 SCENE_FILE, POINTS_FILE = "scene.json", "points.npz"
@@ -37,6 +38,7 @@ class View:
             undistorted picture is the capture's own.
         mask: Path of an 8-bit PNG of the picture's size, relative to the poses folder, 0 = ignore, 255 = use; None
             where all pixels count.
+        sensor: Which camera of a rig took it, or None where there is only one.
     """
 
     name: str
@@ -53,6 +55,7 @@ class View:
     gravity: NDArray[np.float64] | None = None
     source_camera: Camera | None = None
     mask: str | None = None
+    sensor: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +82,14 @@ class PosedScene:
     """What the poses stage hands on.
 
     Attributes:
-        views: Registered keyframes in capture order, held-out ones included.
+        views: Registered keyframes in capture order (a rig's camera by camera), held-out ones included.
         points: Sparse points from the views that are not held out.
         scale_sigma: Relative one sigma of the metric scale, or None while the scale is arbitrary.
         depth_scale: What sensor depth must be multiplied with to agree with the poses.
-        report: Plain JSON values for the manifest: mapper, registered and lost keyframes, sub-models,
-            reprojection error, how far poses and intrinsics moved, the colour-from-depth calibration.
+        depth_range: Farthest depth that its sensor measures well [m], or None where the capture doesn't say.
+        report: Plain JSON values for the manifest: mapper, registered and lost keyframes with reasons, sub-models,
+            reprojection error, how far poses and intrinsics moved, loops and the drift between their ends, keyframes
+            that keep the sensor's poses, the colour-from-depth calibration, and `notes`: the gist in sentences.
     """
 
     views: tuple[View, ...]
@@ -92,6 +97,7 @@ class PosedScene:
     scale_sigma: float | None
     depth_scale: float
     report: dict[str, Any]
+    depth_range: float | None = None
 
     @property
     def training(self) -> tuple[View, ...]:
@@ -127,6 +133,7 @@ class PosedScene:
         content = {
             "scale_sigma": self.scale_sigma,
             "depth_scale": self.depth_scale,
+            "depth_range": self.depth_range,
             "report": self.report,
             "views": [_view_to_json(view) for view in self.views],
         }
@@ -144,6 +151,7 @@ class PosedScene:
             scale_sigma=content["scale_sigma"],
             depth_scale=content["depth_scale"],
             report=content["report"],
+            depth_range=content.get("depth_range"),
         )
 
 
@@ -171,12 +179,6 @@ def read_mask(poses_folder: Path, view: View, size: tuple[int, int] | None = Non
     return shrunk_mask(mask == 255, size or (mask.shape[1], mask.shape[0]))
 
 
-def shrunk_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at a smaller size = (width, height); a pixel counts only where all that it averages counts."""
-    ignored = cv2.resize((~mask).astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return np.asarray(ignored, np.float32) == 0
-
-
 def _view_to_json(view: View) -> dict[str, Any]:
     return {
         "name": view.name,
@@ -193,6 +195,7 @@ def _view_to_json(view: View) -> dict[str, Any]:
         "gravity": None if view.gravity is None else [float(v) for v in view.gravity],
         "source_camera": None if view.source_camera is None else view.source_camera.to_json(),
         "mask": view.mask,
+        "sensor": view.sensor,
     }
 
 
@@ -214,4 +217,5 @@ def _view_from_json(values: dict[str, Any]) -> View:
         gravity=None if gravity is None else np.asarray(gravity, np.float64),
         source_camera=None if source_camera is None else Camera.from_json(source_camera),
         mask=values.get("mask"),
+        sensor=values.get("sensor"),
     )

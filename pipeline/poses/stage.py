@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses import reconstruct
 from pipeline.poses.calibrate import Calibration, calibrate, depth_ratio
+from pipeline.poses.drift import held_by_sensor
 from pipeline.poses.features import Features, extract, similarity
 from pipeline.poses.keyframes import Keyframe, load_keyframes, read_keyframe_mask, read_picture
 from pipeline.poses.localise import Localised, localise
+from pipeline.poses.lost import why_lost
 from pipeline.poses.mapping import require_motion
 from pipeline.poses.matching import match, read_matches, write_database
+from pipeline.poses.movers import mask_movers
+from pipeline.poses.notes import notes
 from pipeline.poses.pairs import EXHAUSTIVE, Pairs, picture_pairs, posed_pairs
 from pipeline.poses.params import PosesParams
 from pipeline.poses.reconstruct import Backend, Workbench
 from pipeline.poses.scene import PosedScene, SparsePoints, View
 from pipeline.poses.sparse_map import SparseMap
+from pipeline.poses.steadiness import steadiness
 from pipeline.poses.uncertainty import PoseSigma
 from pipeline.poses.undistort import pinhole_for, undistort, undistort_mask
 from pipeline.progress import track
@@ -64,8 +70,16 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         pairs = _pairs(keyframes, features, params, posed=needs_poses)
         match(database, keyframes, pairs, seed=params.seed, threads=params.threads)
         require_motion(database, capture.root)
-        bench = Workbench(capture.root, database, keyframes, features, read_matches(database), params)
+        up = None
+        if capture.up_in_world is not None:
+            up = capture.up_in_world, np.deg2rad(capture.up_sigma_deg or params.sensor_sigma_rotation_deg)
+        metric, matches = capture.scale_sigma is not None, read_matches(database)
+        bench = Workbench(capture.root, database, keyframes, features, matches, params, metric, up)
         answer = _reconstruct(bench)
+        steady = steadiness(bench, answer.found) if capture.kind == "generated" else None
+        if steady and steady.frames:
+            steady_only = [replace(k, held_out=k.held_out or k.image_id in steady.frames) for k in keyframes]
+            answer = _reconstruct(replace(bench, keyframes=steady_only))
     found, scale_sigma, calibration = _scaled(capture, bench, answer)
     if params.backend == "sensor":
         given = {k.image_id: k.frame.world_from_camera for k in keyframes if k.frame.world_from_camera}
@@ -73,28 +87,43 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         sigma = PoseSigma(params.sensor_sigma_rotation_deg, params.sensor_sigma_position)
         sigmas = dict.fromkeys(poses, sigma)
     else:
-        wanted = [k.image_id for k in keyframes if k.held_out]
-        held_out = localise(wanted, keyframes, features, bench.matches, found, params.seed)
+        mapped = {k.camera_id for k in keyframes if k.image_id in found.poses}  # of others the lens is unknown
+        wanted = [k.image_id for k in keyframes if k.held_out and k.camera_id in mapped]
+        wanted = [i for i in wanted if steady is None or i not in steady.frames]
+        held_out = localise(wanted, keyframes, features, answer.matches, found, params.seed)
         poses = {**found.poses, **{i: view.pose for i, view in held_out.items()}}
         sigmas = {**found.sigma, **{i: view.sigma for i, view in held_out.items()}}
-    cameras = {camera_id: pinhole_for(camera) for camera_id, camera in found.cameras.items()}
+        if answer.track:
+            held = held_by_sensor(answer.track, answer.matches, poses)
+            poses |= held
+            sigmas |= dict.fromkeys(held, PoseSigma(params.sensor_sigma_rotation_deg, params.sensor_sigma_position))
     registered = [k for k in keyframes if k.image_id in poses]
-    views = [_view(k, poses[k.image_id], cameras, found.cameras[k.camera_id], sigmas, calibration) for k in registered]
+    views = [_view(k, poses[k.image_id], k.lens(found.cameras[k.camera_id]), sigmas, calibration) for k in registered]
     _write_pictures(capture.root, out_dir, registered, found)
-    report = {
+    masked: dict[str, Any] | None = None
+    if params.mask_movers:
+        taken_by, depth_folder = [k.camera_id for k in registered], None if scale_sigma is None else capture.root
+        views, masked = mask_movers(out_dir, views, taken_by, found.xyz, depth_folder, params.threads)
+    report: dict[str, Any] = {
         "backend": params.backend,
         "mapper": params.mapper,
         "pairs_matched": len(pairs),
-        **_registration(bench, found, held_out),
+        **_registration(bench, found, held_out, poses, answer),
         **answer.report,
         "calibration": None if calibration is None else calibration.report,
+        "movers": masked,
+        "steadiness": None if steady is None else steady.report(),
     }
+    report["notes"] = list(notes(report))
+    for note in report["notes"]:
+        logger.info("%s", note)
     PosedScene(
         views=tuple(views),
         points=_points(bench, found, [k.image_id for k in registered]),
         scale_sigma=scale_sigma,
         depth_scale=1.0,
         report=report,
+        depth_range=capture.depth_range,
     ).save(out_dir)
 
 
@@ -145,7 +174,6 @@ def _scaled(capture: Capture, bench: Workbench, answer: Backend) -> tuple[Sparse
 def _view(
     keyframe: Keyframe,
     pose: Pose,
-    cameras: Mapping[int, Camera],
     lens: Camera,
     sigmas: Mapping[int, PoseSigma],
     calibration: Calibration | None,
@@ -158,7 +186,7 @@ def _view(
     return View(
         name=keyframe.name,
         image=_picture_path(keyframe),
-        camera=cameras[keyframe.camera_id],
+        camera=pinhole_for(lens),
         world_from_camera=pose,
         held_out=keyframe.held_out,
         sigma_rotation_deg=None if sigma is None else sigma.rotation_deg,
@@ -168,8 +196,9 @@ def _view(
         depth_camera=declared,
         camera_from_depth=relative,
         gravity=frame.gravity,
-        source_camera=lens.resized(frame.camera.width, frame.camera.height),
+        source_camera=lens.resized(*(frame.source_size or (frame.camera.width, frame.camera.height))),
         mask=None if frame.mask is None else _mask_path(keyframe),
+        sensor=frame.sensor,
     )
 
 
@@ -184,7 +213,7 @@ def _mask_path(keyframe: Keyframe) -> str:
 def _write_pictures(root: Path, out_dir: Path, keyframes: Sequence[Keyframe], found: SparseMap) -> None:
     (out_dir / "images").mkdir(parents=True, exist_ok=True)
     for keyframe in track(keyframes, "undistorted pictures"):
-        lens = found.cameras[keyframe.camera_id]
+        lens = keyframe.lens(found.cameras[keyframe.camera_id])
         picture = undistort(read_picture(root, keyframe), lens, pinhole_for(lens))
         path = out_dir / _picture_path(keyframe)
         _, data = cv2.imencode(".png", picture[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -215,21 +244,26 @@ def _points(bench: Workbench, found: SparseMap, ids: Sequence[int]) -> SparsePoi
     )
 
 
-def _registration(bench: Workbench, found: SparseMap, held_out: Mapping[int, Localised]) -> dict[str, Any]:
+def _registration(
+    bench: Workbench, found: SparseMap, held_out: Mapping[int, Localised], poses: Mapping[int, Pose], answer: Backend
+) -> dict[str, Any]:
     error = found.reprojection(bench.keyframes, [f.pixels for f in bench.features])
     wanted = [k.image_id for k in bench.keyframes if k.held_out]
-    used = set(wanted) if bench.params.backend == "sensor" else set(held_out)
-    registered = set(found.poses) | used
-    lost = [k.name for k in bench.keyframes if k.image_id not in registered]
+    lost = why_lost(bench.keyframes, answer.matches, poses, answer.report.get("left_out", []))
+    by_pictures = set(poses) if bench.params.backend == "sensor" else set(found.poses) | set(held_out)
+    held = [k.name for k in bench.keyframes if k.image_id in set(poses) - by_pictures]
     if lost:
-        logger.warning("%d of %d keyframes not registered: %s", len(lost), len(bench.keyframes), ", ".join(lost[:10]))
+        named = "; ".join(f"{name}: {reason}" for name, reason in list(lost.items())[:10])
+        logger.warning("%d of %d keyframes not registered: %s", len(lost), len(bench.keyframes), named)
     return {
         "keyframes": len(bench.keyframes),
-        "registered": len(registered),
-        "registered_share": len(registered) / len(bench.keyframes),
+        "registered": len(poses),
+        "registered_share": len(poses) / len(bench.keyframes),
         "held_out": len(wanted),
-        "held_out_registered": len(used),
-        "lost": lost,
+        "held_out_registered": len(poses.keys() & wanted),
+        "lost": list(lost),
+        "lost_because": lost,
+        "held_by_sensor": held,
         "points": len(found.xyz),
         "observations": len(found.image),
         "reprojection_error_px": float(error.mean()) if len(error) else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipeline.align.gravity import (
     UpEstimate,
     dominant_wall_direction,
     fuse,
+    log_up_contradictions,
     tilt_deg,
     up_from_accelerometer,
     up_from_cameras,
@@ -26,6 +28,7 @@ from tests.synthetic import CAMERA, walk
 
 TURN = matrix_from_rotvec([0.5, -1.2, 0.4])
 UP = TURN @ [0, 0, 1.0]
+CAMERAS = UpEstimate("cameras", TURN @ matrix_from_rotvec([0.1, 0, 0]) @ [0, 0, 1.0], 4.0)
 
 
 def views(gravity_noise_deg: float = 0.0, scene_from_room: np.ndarray = TURN) -> list[View]:
@@ -99,6 +102,22 @@ def test_surfaces_refine_a_rough_up():
     assert estimate.sigma_deg < 0.5
 
 
+def test_a_single_wall_says_only_what_it_can():
+    """Up is turned to lie in the wall and left alone along it; another opinion decides there."""
+    rough = UpEstimate("cameras", TURN @ matrix_from_rotvec([0, 0.05, 0]) @ [0, 0, 1.0], 4.0)
+    room = room_surfaces()
+    one = np.abs(room.normals @ TURN[:, 0]) > 0.9
+    wall = Surfaces(room.points[one], room.normals[one], room.area[one])
+    estimate = up_from_surfaces(wall, rough)
+    assert estimate is not None
+    assert estimate.across is not None
+    assert abs(estimate.across @ TURN[:, 0]) > np.cos(np.deg2rad(0.3))
+    assert estimate.off_deg(UP) < 0.3
+    fused = fuse([rough, estimate])
+    assert tilt_deg(fused.up, UP) < tilt_deg(rough.up, UP) / 3
+    assert fused.sigma_deg == pytest.approx(4.0, rel=0.05)
+
+
 def test_surfaces_without_level_or_plumb_parts_say_nothing():
     """Random normals are no evidence."""
     rng = np.random.default_rng(2)
@@ -115,6 +134,15 @@ def test_disagreement_inflates_the_sigma():
     fused = fuse([UpEstimate("a", UP, 0.2), UpEstimate("b", other, 0.2)])
     assert fused.sigma_deg > 1.0
     assert tilt_deg(fused.up, UP) == pytest.approx(1.5, abs=0.01)
+
+
+def test_contradictions_are_named(caplog):
+    """An opinion two degrees off the surest one, in sigmas of both; what agrees is silent."""
+    other = TURN @ matrix_from_rotvec(np.deg2rad([2.0, 0, 0])) @ [0, 0, 1.0]
+    with caplog.at_level(logging.WARNING):
+        log_up_contradictions([UpEstimate("lines", other, 0.4), UpEstimate("floor", UP, 0.3), CAMERAS])
+    (record,) = caplog.records
+    assert "lines is 2.00 degrees off that from floor: 4.0 sigma" in record.getMessage()
 
 
 def test_weak_opinions_are_not_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,11 +81,48 @@ def test_camera_height_gives_the_scale(inputs, tmp_path):
     assert result.scale_sigma == pytest.approx(0.1)
 
 
-def test_without_any_source_the_scale_is_assumed(inputs, tmp_path):
-    """No number without a source: the sigma stays empty."""
+def test_without_any_source_usual_sizes_hint(inputs, tmp_path):
+    """The height of a hand gives a scale with a wide sigma, which the gate refuses."""
     result = align(inputs, tmp_path, AlignParams())
+    assert result.scale_source == "hints"
+    assert result.scale_sigma is not None
+    assert result.scale_sigma > 0.08
+    assert abs(np.log((result.world_from_scene @ SCENE_FROM_ROOM).scale)) < 2 * result.scale_sigma
+    assert [found["source"] for found in result.report["scale"]] == ["hand height"]
+
+
+def test_hints_are_only_compared_with_a_given_scale(inputs, tmp_path, caplog):
+    """A camera height wins, though its sigma is wider than that of all hints; a contradiction is said."""
+    with caplog.at_level(logging.WARNING):
+        result = align(inputs, tmp_path, AlignParams(camera_height=4.5, camera_height_sigma=0.9))
+    assert (result.scale_source, result.scale_sigma) == ("camera_height", pytest.approx(0.2))
+    assert [found["source"] for found in result.report["scale"]] == ["camera_height", "hand height"]
+    (record,) = [r for r in caplog.records if "hand height" in r.getMessage()]
+    assert "camera_height" in record.getMessage()
+
+
+def test_a_sheet_that_nobody_sees_is_an_error(inputs, tmp_path):
+    """The room has no paper in it: no scale is made up."""
+    with pytest.raises(ReconstructionError, match="'A4 sheet' needs a sheet"):
+        align(inputs, tmp_path, AlignParams(sheet="A4"))
+
+
+def test_without_a_floor_the_scale_is_assumed(inputs, tmp_path):
+    """No number without a source: the sigma stays empty."""
+    (tmp_path / "depth").mkdir()
+    write_index(tmp_path / "depth", [], "mvs", {})
+    result = align({**inputs, "depth": tmp_path / "depth"}, tmp_path, AlignParams())
     assert result.scale_source == "assumed"
     assert result.scale_sigma is None
+
+
+def test_all_estimates_of_gravity_are_compared(inputs, tmp_path):
+    """Surfaces decide; how the camera was held is listed beside them."""
+    result = align(inputs, tmp_path, AlignParams())
+    assert result.gravity_source == "surfaces"
+    listed = {entry["source"]: entry for entry in result.report["gravity"]}
+    assert {"cameras", "surfaces"} <= set(listed)
+    assert listed["cameras"]["sigma_deg"] > listed["surfaces"]["sigma_deg"]
 
 
 def test_sensor_scale_is_kept(inputs, tmp_path):
@@ -93,6 +131,7 @@ def test_sensor_scale_is_kept(inputs, tmp_path):
     metric = tmp_path / "poses"
     metric.mkdir()
     replace(scene, scale_sigma=0.012).save(metric)
+    (metric / "images").symlink_to(inputs["poses"] / "images")
     result = align({**inputs, "poses": metric}, tmp_path, AlignParams())
     assert (result.scale_source, result.scale_sigma, result.world_from_scene.scale) == ("sensor", 0.012, 1.0)
 

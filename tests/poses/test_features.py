@@ -51,7 +51,7 @@ def test_pictures_of_one_place_look_alike(rendered: Rendered, tmp_path: Path):
 
 
 def test_keyframes_share_a_camera_only_where_it_is_the_same(rendered: Rendered, tmp_path: Path):
-    """One camera for one lens, whose focal lengths differ by autofocus; another for another lens."""
+    """One camera for one lens, whose focal lengths differ by autofocus; another for another lens or sensor."""
     inputs = write_capture(tmp_path, rendered.pictures[:5], rendered.camera)
     capture = Capture.load(inputs["capture"])
     factors = [1.0, 1.004, 0.997, 1.5, 1.5]
@@ -64,3 +64,6 @@ def test_keyframes_share_a_camera_only_where_it_is_the_same(rendered: Rendered, 
     assert keyframes[0].camera.width == 160
     assert keyframes[0].camera.fx == rendered.camera.fx / 2
     assert json.loads((inputs["select"] / "selection.json").read_text())["keyframes"][0]["name"] == "0000.png"
+    rig = tuple(replace(f, sensor="left" if i < 2 else "right") for i, f in enumerate(frames))
+    keyframes = load_keyframes(replace(capture, frames=rig), inputs["select"] / "selection.json", 160)
+    assert [k.camera_id for k in keyframes] == [1, 1, 2, 3, 3]

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.poses.pairs import EXHAUSTIVE, all_pairs, picture_pairs, posed_pairs, sequence_pairs, view_overlap
+from pipeline.poses.pairs import (
+    EXHAUSTIVE,
+    LOOK_ALIKES_ONLY,
+    all_pairs,
+    is_sequence,
+    picture_pairs,
+    posed_pairs,
+    sequence_pairs,
+    view_overlap,
+)
 from tests.synthetic import CAMERA, look_at
 
 
@@ -14,10 +23,32 @@ def test_few_pictures_are_matched_exhaustively():
     assert len(picture_pairs(EXHAUSTIVE, np.ones((EXHAUSTIVE, EXHAUSTIVE)))) == EXHAUSTIVE * (EXHAUSTIVE - 1) // 2
 
 
+def walked(count: int) -> np.ndarray:
+    """How alike the pictures of a walk are: the less the farther apart."""
+    apart = np.abs(np.arange(count)[:, None] - np.arange(count))
+    return np.maximum(1 - apart / 8, 0.1)
+
+
+def test_names_in_any_order_are_no_sequence():
+    """Shuffled photos are matched with their look-alikes, wherever these are; the walk's own order is used."""
+    count, rng = 60, np.random.default_rng(4)
+    likeness = walked(count)
+    order = rng.permutation(count)
+    shuffled = likeness[np.ix_(order, order)]
+    assert is_sequence(likeness)
+    assert not is_sequence(shuffled)
+    place = np.argsort(order)
+    pairs = picture_pairs(count, shuffled)
+    assert len(pairs) <= LOOK_ALIKES_ONLY * count
+    for i in range(count - 1):
+        a, b = sorted((place[i], place[i + 1]))
+        assert (a, b) in pairs
+
+
 def test_a_loop_is_closed_by_look_alikes():
     """The end of a walk that looks like its start is matched with it; strangers are not."""
     count = 60
-    likeness = np.eye(count)
+    likeness = np.where(walked(count) > 0.1, walked(count), 0.0)
     likeness[58, 2] = likeness[2, 58] = 0.8
     pairs = picture_pairs(count, likeness)
     assert (2, 58) in pairs

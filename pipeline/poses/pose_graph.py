@@ -1,0 +1,127 @@
+"""A sensor's track with its loops closed: steps as the sensor says, relative poses from the pictures, and gravity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import scipy.sparse as sparse
+from numpy.typing import NDArray
+from scipy.sparse.linalg import spsolve
+
+from pipeline.geometry import Pose, matrix_from_rotvec, rotvec_from_matrix
+
+Array = NDArray[np.float64]
+Function = Callable[[Array, Array], Array]
+
+STEPS, LEAST_STEP = 40, 1e-5
+ROBUST = 3.0
+"""Residuals beyond so many sigmas lose weight in the end."""
+ANCHOR = 1e-3
+"""One sigma that holds the first pose [m, rad]; nothing else depends on it."""
+H = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """A relative pose a_from_b with one sigma of position [m] and rotation [rad]; a and b are image ids."""
+
+    a: int
+    b: int
+    a_from_b: Pose
+    position: float
+    rotation: float
+
+
+def optimise(
+    poses: Mapping[int, Pose], edges: Sequence[Edge], up: NDArray[np.floating] | None, up_sigma: float
+) -> dict[int, Pose]:
+    """Poses that agree best with the edges and keep each camera's angle to gravity.
+
+    Gauss-Newton; edges that disagree lose weight step by step (graduated non-convexity with the Geman-McClure loss).
+    Source: H. Yang, P. Antonante, V. Tzoumas and L. Carlone, Graduated non-convexity for robust spatial perception,
+    RA-L 2020.
+
+    Args:
+        poses: world_from_camera to start from, by image id [m].
+        edges: Relative poses; they must connect all poses.
+        up: (3,) unit up direction in the world that the poses' own tilt is right about, or None.
+        up_sigma: One sigma of the tilt [rad].
+    """
+    ids = sorted(poses)
+    row = {i: n for n, i in enumerate(ids)}
+    rotations = np.array([poses[i].rotation for i in ids])
+    centres = np.array([poses[i].translation for i in ids])
+    first, second = (np.array([row[i] for i in side]) for side in zip(*((e.a, e.b) for e in edges), strict=True))
+    turn = np.array([e.a_from_b.rotation for e in edges])
+    shift = np.array([e.a_from_b.translation for e in edges])
+    sigma = np.array([[e.position] * 3 + [e.rotation] * 3 for e in edges])
+    upward = np.zeros(3) if up is None else np.asarray(up, np.float64)
+    anchor = rotations[0].copy(), centres[0].copy()
+
+    def residual(ra: Array, ca: Array, rb: Array, cb: Array) -> Array:
+        offset = np.einsum("nji,nj->ni", ra, cb - ca) - shift
+        relative = np.swapaxes(turn, 1, 2) @ np.swapaxes(ra, 1, 2) @ rb
+        return np.c_[offset, rotvec_from_matrix(relative)] / sigma
+
+    def tilt(rotations: Array, _: Array) -> Array:
+        return np.einsum("nji,j->ni", rotations, upward) / up_sigma
+
+    given, spread = tilt(rotations, centres), np.inf
+    for _ in range(STEPS):
+        a, b = (rotations[first], centres[first]), (rotations[second], centres[second])
+        value = residual(*a, *b)
+        squared = (value**2).sum(1)
+        spread = max(float(squared.max()), ROBUST**2) if np.isinf(spread) else max(spread / 1.4, ROBUST**2)
+        weight = (spread / (spread + squared)) ** 2
+        blocks = [_jacobian(_with_second(residual, *b), *a, value), _jacobian(partial(residual, *a), *b, value)]
+        normal, right = _normal(blocks, [first, second], value, weight, len(ids))
+        if up is not None:
+            angle = tilt(rotations, centres) - given
+            block = _jacobian(tilt, rotations, centres, angle + given)
+            extra, extra_right = _normal([block], [np.arange(len(ids))], angle, np.ones(len(ids)), len(ids))
+            normal, right = normal + extra, right + extra_right
+        held = np.r_[centres[0] - anchor[1], rotvec_from_matrix(anchor[0].T @ rotations[0])] / ANCHOR**2
+        right[:6] -= held
+        normal = normal + sparse.coo_array((np.full(6, ANCHOR**-2), (np.arange(6), np.arange(6))), normal.shape)
+        step = np.asarray(spsolve(sparse.csc_array(normal), right)).reshape(-1, 6)
+        centres = centres + step[:, :3]
+        rotations = rotations @ matrix_from_rotvec(step[:, 3:])
+        if np.abs(step).max() < LEAST_STEP and spread <= ROBUST**2:
+            break
+    return {i: Pose(rotations[n], centres[n]) for i, n in row.items()}
+
+
+def _with_second(residual: Callable[[Array, Array, Array, Array], Array], rotation: Array, centre: Array) -> Function:
+    return lambda r, c: residual(r, c, rotation, centre)
+
+
+def _jacobian(function: Function, rotations: Array, centres: Array, value: Array) -> Array:
+    """Derivatives (N, K, 6) of a function's rows (N, K) by shift in the world and turn in the camera."""
+    columns = []
+    for k in range(6):
+        change = np.zeros(3)
+        change[k % 3] = H
+        moved = (rotations, centres + change) if k < 3 else (rotations @ matrix_from_rotvec(change), centres)
+        columns.append((function(*moved) - value) / H)
+    return np.stack(columns, -1)
+
+
+def _normal(
+    blocks: Sequence[Array], owners: Sequence[NDArray[np.intp]], value: Array, weight: Array, count: int
+) -> tuple[sparse.csc_array, Array]:
+    """Normal equations (6 count, 6 count) and right side of weighted rows."""
+    right = np.zeros((count, 6))
+    rows, columns, entries = [], [], []
+    for block, owner in zip(blocks, owners, strict=True):
+        np.add.at(right, owner, -np.einsum("n,nk,nkc->nc", weight, value, block))
+        for other, there in zip(blocks, owners, strict=True):
+            entries.append(np.einsum("n,nkc,nkd->ncd", weight, block, other).ravel())
+            index = np.arange(6)
+            shape = (len(owner), 6, 6)
+            rows.append(np.broadcast_to(6 * owner[:, None, None] + index[:, None], shape).ravel())
+            columns.append(np.broadcast_to(6 * there[:, None, None] + index, shape).ravel())
+    stacked = np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))
+    return sparse.csc_array(sparse.coo_array(stacked, (6 * count, 6 * count))), right.ravel()
