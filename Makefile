@@ -12,7 +12,7 @@ WORKERS ?= 2
 OUT ?= bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs bench bench-splat bench-geometry wheel-test format lock apt-packages clean
+.PHONY: help setup demo test lint types docs bench bench-splat bench-geometry bench-formats wheel-test format lock apt-packages clean
 
 help: ## show this list
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -62,6 +62,9 @@ bench-splat: $(BENCH_STAMP) ## measure rendering, gradients and training of spla
 
 bench-geometry: $(DEV_STAMP) ## measure depth and meshes, beside peers
 	$(BIN)/python benchmarks/geometry.py --write
+
+bench-formats: $(DEV_STAMP) ## measure every reader and its builds
+	$(BIN)/python benchmarks/formats.py --write
 
 wheel-test: $(DEV_STAMP) ## build the wheel, install it into a bare venv, run its doctor and a tiny build
 	sh scripts/wheel_test.sh $(BIN)/python

@@ -37,6 +37,7 @@ from pipeline.mesh.rays import RayCaster  # noqa: E402
 from pipeline.poses.scene import read_image  # noqa: E402
 from pipeline.regions.params import RegionsParams  # noqa: E402
 from pipeline.regions.walkable import find_walkable  # noqa: E402
+from pipeline.splat.exposure import load_gains  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
 
 TOLERANCES = (0.02, 0.05)  # [m]
@@ -132,7 +133,8 @@ def fox_rows(stages: dict[str, Path], run: Run) -> list[Row]:
     """The mesh's depth against the splat's, at the pixels of held-out views that have both."""
     scene, splat = load_world_scene(stages["poses"], stages["align"]), load_splat(stages["splat"] / "splat.ply")
     size = json.loads((stages["splat"] / "training.json").read_text())["image_size"]
-    checks = check_views(splat, RayCaster(run.bundle.mesh()), scene.held_out, stages["poses"], max(size))
+    mesh, gains = RayCaster(run.bundle.mesh()), load_gains(stages["splat"])
+    checks = check_views(splat, mesh, scene.held_out, gains, stages["poses"], max(size))
     depths = [
         (check.splat_depth, check.mesh_depth, (check.splat_depth > 0) & (check.mesh_depth > 0)) for check in checks
     ]

@@ -106,15 +106,19 @@ def compare_with_truth(bundle: Bundle, tolerances: tuple[float, ...] = (0.02, 0.
 
 
 def truth_maps() -> list[DepthMap]:
-    """Exact depth of every frame up to 5 m at a quarter of the photos' size: what the cameras saw."""
-    caster, cameras, maps = RayCaster(truth_mesh()), truth_cameras(), []
-    for stamp, pose in truth_poses().items():
-        camera = cameras[stamp].resized(cameras[stamp].width // 4, cameras[stamp].height // 4)
+    """Exact depth of every frame of the sample."""
+    cameras = truth_cameras()
+    return exact_maps({stamp: (cameras[stamp], pose) for stamp, pose in truth_poses().items()})
+
+
+def exact_maps(views: Mapping[str, tuple[Camera, Pose]]) -> list[DepthMap]:
+    """Exact depth of views of the hall up to 5 m at a quarter of the photos' size: what the cameras saw."""
+    caster, maps = RayCaster(truth_mesh()), []
+    for name, (full, pose) in views.items():
+        camera = full.resized(full.width // 4, full.height // 4)
         depth = cast_depth(caster, camera, pose)
         depth[depth > 5] = 0
         shape = depth.shape
         nothing = np.zeros(shape, np.float32)
-        maps.append(
-            DepthMap(stamp, False, camera, pose, depth, nothing, np.zeros((*shape, 3), np.float32), nothing > 0)
-        )
+        maps.append(DepthMap(name, False, camera, pose, depth, nothing, np.zeros((*shape, 3), np.float32), nothing > 0))
     return maps

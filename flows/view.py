@@ -83,10 +83,13 @@ def _add_switch(server: viser.ViserServer, label: str, root: str, *, visible: bo
 
 
 def _add_splat(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
-    """The full splat in its mean colours: viser draws no view-dependent ones."""
-    splat = bundle.splat()
+    show_splat(server, bundle.splat(), f"{root}/gaussians")
+
+
+def show_splat(server: viser.ViserServer, splat: Gaussians, name: str) -> None:
+    """Gaussians in their mean colours: viser draws no view-dependent ones."""
     server.scene.add_gaussian_splats(
-        f"{root}/gaussians",
+        name,
         centers=splat.means,
         covariances=covariances(splat),
         rgbs=np.clip(0.5 + SH_C0 * splat.sh[:, 0], 0, 1).astype(np.float32),

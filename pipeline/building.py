@@ -13,12 +13,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.card import Card, apply_recipe, load_card, merge_settings, name_from, parse_known_length
+from pipeline.align.params import AlignParams
+from pipeline.card import Card, apply_recipe, load_card, merge_settings, name_from, parse_known_length, parse_sheet
 from pipeline.check.gates import THRESHOLDS
 from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record, stage_key
 from pipeline.errors import CaptureError, CardError
 from pipeline.stage import Traits
 from pipeline.stages import PARAMS, STAGES
+from pipeline.way import way_of
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +38,10 @@ class BuildRequest:
         work: Folder of the stages' results; `out/.work/<name>` when not given.
         card: A scene card (YAML), or None.
         settings: "stage.param=value" texts; they win over the card.
-        known_length: "0.30@0001.jpg:412,900:655,910", or None.
+        known_length: "0.30@0001.jpg:412,900:655,910" or "A4 sheet", or None.
         camera_height: Median height of the track above the floor [m], or None.
+        camera_height_sigma: How sure that is [m], or None.
+        tag_size: Side of printed tags [m], or None.
         until: Last stage to run, or None for all.
         version: The bundle's version; the next free minor version when not given.
     """
@@ -50,6 +54,8 @@ class BuildRequest:
     settings: tuple[str, ...] = ()
     known_length: str | None = None
     camera_height: float | None = None
+    camera_height_sigma: float | None = None
+    tag_size: float | None = None
     until: str | None = None
     version: str | None = None
 
@@ -76,6 +82,13 @@ class Plan:
     def log(self) -> Path:
         """The build's log file."""
         return self.work / "build.log"
+
+    @property
+    def way(self) -> str:
+        """How poses, depth, gravity and scale come about, in one sentence."""
+        backends = {stage.name: stage.backend for stage in self.stages}
+        align = next((stage.params for stage in self.stages if stage.name == "align"), AlignParams())
+        return way_of(self.traits, backends, align)
 
     @property
     def pending(self) -> tuple[PlannedStage, ...]:
@@ -128,6 +141,8 @@ def plan(request: BuildRequest) -> Plan:
     work = (request.work or request.out / ".work" / name).resolve()
     traits = probe(source)
     params = _params(request, card)
+    if traits.kind == "video" and params["capture"].origin == "generated":
+        traits = replace(traits, kind="generated")
     keys = {"source": source_digest(source)}
     folders = {"source": source.resolve()}
     stages: list[PlannedStage] = []
@@ -181,16 +196,21 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
 
 def _params(request: BuildRequest, card: Card) -> dict[str, Any]:
     params = apply_recipe(PARAMS, merge_settings(card.recipe, request.settings))
-    known, height = card.scale.known_length, card.scale.camera_height
-    if request.known_length or request.camera_height is not None:  # what is typed wins over the card
-        known = parse_known_length(request.known_length) if request.known_length else None
-        height = request.camera_height
+    scale = {name: getattr(card.scale, name) for name in type(card.scale).model_fields}
+    typed = {name: value for name in scale if (value := getattr(request, name, None)) is not None}
+    if typed:  # wins over the card
+        scale = dict.fromkeys(scale) | typed
+        if request.known_length is not None:
+            scale["sheet"] = parse_sheet(request.known_length)
+            scale["known_length"] = None if scale["sheet"] else parse_known_length(request.known_length)
     try:
-        params["align"] = replace(params["align"], known_length=known, camera_height=height)
+        params["align"] = replace(params["align"], **scale)
     except ValueError as error:
         raise CardError("the scale must be usable", found=str(error), remedy="see --known-length in --help") from error
     if card.gates:
         params["check"] = replace(params["check"], thresholds=dict(card.gates))
+    if card.source.origin and params["capture"].origin == "auto":
+        params["capture"] = replace(params["capture"], origin=card.source.origin)
     return params
 
 

@@ -11,19 +11,22 @@ import typing
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from pipeline.align.params import KnownLength
+from pipeline.align.params import SHEETS, KnownLength
 from pipeline.errors import CardError
 from pipeline.stage import Traits
 
 MAX_CARD_BYTES = 256 * 1024
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's error types
 NAME_RULE = r"[a-z0-9][a-z0-9._-]{0,63}"
-KNOWN_LENGTH_FORM = "METRES@PICTURE:U,V:U,V, such as 0.30@0001.jpg:412,900:655,910"
+KNOWN_LENGTH_FORM = (
+    "METRES@PICTURE:U,V:U,V, such as 0.30@0001.jpg:412,900:655,910, "
+    f"or a sheet of paper in the pictures: {', '.join(f'{name} sheet' for name in SHEETS)}"
+)
 
 Recipe = Mapping[str, Mapping[str, Any]]
 Metres = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
@@ -44,22 +47,28 @@ class CardSource(_Section):
     """Who captured it."""
     licence: str | None = None
     """Terms of use, as an SPDX id or a sentence."""
+    origin: Literal["filmed", "generated"] | None = None
+    """Whether a camera or a video model made it."""
 
 
 class CardScale(_Section):
-    """What gives a capture without sensors its size; at most one of the two."""
+    """What tells a capture's size; several are compared, and the surest is taken."""
 
     known_length: KnownLength | None = None
     """A length measured at the place and visible in one picture."""
+    sheet: str | None = None
+    """Format of sheets of paper that the pictures show: A3, A4, A5 or letter."""
     camera_height: Metres | None = None
     """Median height of the camera over the floor [m]."""
+    camera_height_sigma: Metres | None = None
+    """How sure of it [m]; a tenth of it without."""
+    tag_size: Metres | None = None
+    """Side of the black square of printed AprilTag or ArUco tags [m]."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> CardScale:
+    def _finite_length(self) -> CardScale:
         if self.known_length is not None:
             _finite(self.known_length)
-            if self.camera_height is not None:
-                raise ValueError("give known_length or camera_height, not both")
         return self
 
 
@@ -166,6 +175,12 @@ def parse_known_length(text: str) -> KnownLength:
         raise CardError(f"a known length is {KNOWN_LENGTH_FORM}", found=found, remedy="correct the numbers") from error
 
 
+def parse_sheet(text: str) -> str | None:
+    """The format of "A4 sheet" or "letter paper", of those in SHEETS; None where the text says something else."""
+    match = re.fullmatch(r"(\w+)[ -](sheet|paper)", text.strip(), re.IGNORECASE)
+    return next((name for name in SHEETS if match and match[1].lower() == name.lower()), None)
+
+
 def name_from(text: str) -> str:
     """A scene name from any text: ASCII, lower-case, with dashes for what names don't have."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
@@ -204,11 +219,13 @@ def write_card(path: Path, probe: Traits) -> str:
     if probe.has_poses:
         lines += ["# The capture's poses are metric. To overrule them with something measured:"]
     else:
-        lines += ["# Photos have no scale: without one of these the scale is assumed and its gate fails."]
+        lines += ["# Photos have no scale: without one of these the scale is hinted or assumed, and its gate fails."]
     lines += [
         "# scale:",
         "#   known_length: {metres: 0.30, image: 0001.jpg, a: [412, 900], b: [655, 910]}  # ends in pixels (u, v)",
-        "#   camera_height: 1.45  # or: median height of the camera over the floor [m]",
+        "#   sheet: A4  # sheets of paper of this format lie in the pictures",
+        "#   camera_height: 1.45  # median height of the camera over the floor [m]",
+        "#   tag_size: 0.16  # side of the black square of printed AprilTag or ArUco tags [m]",
         "",
         "# Thresholds of gates that differ from their defaults, as {gate: threshold}.",
         "gates: {}",

@@ -38,7 +38,13 @@ APT_PACKAGES = {
 }
 """Shared libraries that the wheels of Open3D, OpenCV and SAPIEN expect of the system, and Debian's packages."""
 
-MODULES = {"opencv-python": "cv2", "open3d-cpu": "open3d", "pillow": "PIL", "pyyaml": "yaml"}
+MODULES = {
+    "opencv-python": "cv2",
+    "open3d-cpu": "open3d",
+    "openexr": "OpenEXR",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+}
 """Distributions whose module has another name than they have."""
 
 PLANNED_BACKENDS = {

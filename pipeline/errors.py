@@ -44,3 +44,7 @@ class BusyError(SplatyardError):
 
 class MachineError(SplatyardError):
     """Raised when the machine lacks something: space, permission, a library."""
+
+
+class SimError(SplatyardError):
+    """Raised when a scene, a robot or a task can't be simulated."""

@@ -29,12 +29,13 @@ class Traits:
     """What can be known of a capture without building anything; backends are chosen by it.
 
     Attributes:
-        kind: The reader: photos, rgbd, polycam.
+        kind: The reader: photos, video, polycam ...
         frames: How many pictures.
         has_poses: Whether all pictures have poses.
         has_depth: Whether all pictures have depth.
         has_gravity: Whether gravity is known from a sensor.
         ordered: Whether it is a sequence in time.
+        has_scale: Whether its poses or depth are metric.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Traits:
     has_depth: bool
     has_gravity: bool
     ordered: bool
+    has_scale: bool = False
 
 
 @dataclass(frozen=True)

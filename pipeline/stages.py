@@ -30,19 +30,19 @@ def _reader(traits: Traits, _params: Any) -> Choice:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("capture", 2, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader),
+    Stage("capture", 3, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader),
     Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select_stage:run", _only),
-    Stage("poses", 2, ("capture", "select"), PosesParams, "pipeline.poses.stage:run", choose_poses),
-    Stage("depth", 2, ("capture", "poses"), DepthParams, "pipeline.depth.stage:run", choose_depth),
-    Stage("align", 1, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
+    Stage("poses", 3, ("capture", "select"), PosesParams, "pipeline.poses.stage:run", choose_poses),
+    Stage("depth", 3, ("capture", "poses"), DepthParams, "pipeline.depth.stage:run", choose_depth),
+    Stage("align", 2, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
     Stage("points", 2, ("poses", "depth", "align"), PointsParams, "pipeline.depth.points_stage:run", _only),
     Stage("mesh", 2, ("poses", "depth", "align", "points"), MeshParams, "pipeline.mesh.stage:run", choose_mesh),
-    Stage("splat", 2, ("poses", "depth", "align", "points"), SplatParams, "pipeline.splat.stage:run", choose_splat),
+    Stage("splat", 3, ("poses", "depth", "align", "points"), SplatParams, "pipeline.splat.stage:run", choose_splat),
     Stage("coverage", 1, ("poses", "align", "mesh", "splat"), CoverageParams, "pipeline.coverage.stage:run", _only),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams, "pipeline.regions.stage:run", _only),
     Stage(
         "check",
-        2,
+        3,
         ("capture", "select", "poses", "depth", "align", "mesh", "splat", "coverage", "regions"),
         CheckParams,
         "pipeline.check.stage:run",

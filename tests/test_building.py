@@ -161,3 +161,5 @@ def test_typed_scale_wins_over_the_card(request_, tmp_path):
     assert align.known_length.metres == 0.3
     align = {s.name: s.params for s in plan(replace(request_, card=card, camera_height=1.4)).stages}["align"]
     assert (align.known_length, align.camera_height) == (None, 1.4)
+    align = {s.name: s.params for s in plan(replace(request_, card=card, known_length="A4 sheet")).stages}["align"]
+    assert (align.known_length, align.sheet) == (None, "A4")

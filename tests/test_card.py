@@ -19,6 +19,7 @@ from pipeline.card import (
     name_from,
     parse_known_length,
     parse_set,
+    parse_sheet,
     write_card,
 )
 from pipeline.errors import CardError
@@ -109,7 +110,7 @@ def test_unknown_keys_name_the_nearest(old: str, new: str, where: str, near: str
         ("scale: {camera_height: -1}", "greater than 0"),
         ("scale: {camera_height: .inf}", "camera_height"),
         ("gates: {psnr: high}", "gates.psnr"),
-        ("scale: {camera_height: 1, known_length: {metres: 1, image: a, a: [1, 1], b: [2, 2]}}", "not both"),
+        ("scale: {tag_size: 0}", "tag_size"),
         ("scale: {known_length: {metres: 1, image: a, a: [1, 1], b: [1, 1]}}", "different pixels"),
         ("scale: {known_length: {metres: 1, image: a, a: [1, 1]}}", "known_length.b"),
         ("- a\n- b", "the card"),
@@ -241,8 +242,20 @@ def test_known_length_text() -> None:
     assert (odd.metres, odd.image, odd.a, odd.b) == (1.25, "my @ photo:2.jpg", (1.5, 2.0), (3.0, 4.0))
 
 
+@pytest.mark.parametrize(("text", "sheet"), [("A4 sheet", "A4"), (" a3-Paper", "A3"), ("letter sheet", "letter")])
+def test_sheets_are_known_lengths(text: str, sheet: str) -> None:
+    """By their format, in any case."""
+    assert parse_sheet(text) == sheet
+
+
+@pytest.mark.parametrize("text", ["A7 sheet", "sheet", "A4", "0.30@A4 sheet:1,2:3,4"])
+def test_other_texts_are_no_sheets(text: str) -> None:
+    """They are read as two pixels, whose error names the formats."""
+    assert parse_sheet(text) is None
+
+
 @pytest.mark.parametrize(
-    "text", ["0.3", "0.3@a.jpg", "0.3@a.jpg:1,2", "x@a.jpg:1,2:3,4", "-1@a.jpg:1,2:3,4", "0@a.jpg:1,2:3,4",
+    "text", ["A7 sheet", "0.3", "0.3@a.jpg", "0.3@a.jpg:1,2", "x@a.jpg:1,2:3,4", "-1@a.jpg:1,2:3,4", "0@a.jpg:1,2:3,4",
              "1@a.jpg:1,2:1,2", "1.2.3@a.jpg:1,2:3,4", "1e999@a.jpg:1,2:3,4"],
 )  # fmt: skip
 def test_malformed_known_lengths_show_the_form(text: str) -> None:
@@ -265,7 +278,7 @@ def test_written_card_reads_back(name: str, tmp_path: Path) -> None:
 def test_written_examples_are_valid(tmp_path: Path) -> None:
     """Uncommented, the card's examples are right."""
     text = write_card(Path("fox"), Traits("photos", 50, False, False, False, False))
-    assert "the scale is assumed" in text
+    assert "the scale is hinted or assumed" in text
     lines = [
         line.replace("# ", "", 1) if line.startswith(("# scale:", "#   known")) else line for line in text.splitlines()
     ]

@@ -16,7 +16,9 @@ gravity-aligned metric frame, with measured quality. What an earlier or a killed
 EXAMPLES = """\
   splatyard build scene_cards/samples/hall --name hall
   splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
-  splatyard build photos/ --camera-height 1.5
+  splatyard build photos/ --known-length 'A4 sheet'   sheets of paper in the pictures give the scale
+  splatyard build photos/ --camera-height 1.5+-0.1
+  splatyard build photos/ --tag-size 0.16             printed tags in the pictures give the scale
   splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
   splatyard build scan/ --dry-run                   what would run, what is cached, with which backend and why
   splatyard build scan/ --until mesh                stop after the mesh stage"""
@@ -38,14 +40,27 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--until", metavar="STAGE", help="stop after this stage; no bundle is made before `bundle`")
     command.add_argument("--dry-run", action="store_true", help="show what would run, and run nothing")
-    scale = command.add_mutually_exclusive_group()
+    scale = command.add_argument_group("scale", "what tells the size; several are compared and the surest is taken")
     scale.add_argument(
         "--known-length",
         metavar="METRES@PHOTO:U,V:U,V",
-        help="two pixels of one photo that are so far apart; gives the scale",
+        help="two pixels of one photo that are so far apart, or 'A4 sheet' (A3, A5, letter) for paper in the pictures",
     )
-    scale.add_argument("--camera-height", type=float, metavar="METRES", help="median camera height above the floor")
+    scale.add_argument("--tag-size", type=float, metavar="METRES", help="side of printed AprilTag or ArUco tags")
+    scale.add_argument(
+        "--camera-height",
+        type=_height,
+        default=(None, None),
+        metavar="METRES[+-SIGMA]",
+        help="median camera height above the floor; the sigma is a tenth without",
+    )
     command.add_argument("--version", metavar="X.Y.Z", help="version of the bundle (default: the next free one)")
+
+
+def _height(text: str) -> tuple[float, float | None]:
+    """Metres and their sigma of "1.5", "1.5+-0.15" or "1.5 ± 0.15"."""
+    metres, _, sigma = text.replace("±", "+-").partition("+-")
+    return float(metres), float(sigma) if sigma else None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,12 +76,15 @@ def run(options: argparse.Namespace) -> int:
         card=options.card,
         settings=tuple(options.settings),
         known_length=options.known_length,
-        camera_height=options.camera_height,
+        camera_height=options.camera_height[0],
+        camera_height_sigma=options.camera_height[1],
+        tag_size=options.tag_size,
         until=options.until,
         version=options.version,
     )
     if options.dry_run:
         planned = plan(request)
+        tables.say(planned.way)
         tables.show(tables.plan_table(planned))
         tables.say(f"bundle: {tables.quoted(shown(planned.bundle_folder))}")
         return 0

@@ -83,6 +83,24 @@ class StageRecord(_Strict):
     params: dict[str, Any]
 
 
+class Location(_Strict):
+    """Where the capture was made (WGS 84): the median of its pictures.
+
+    Attributes:
+        latitude_deg: North is positive.
+        longitude_deg: East is positive.
+        altitude_m: Above sea level, or None.
+        spread_m: Median horizontal distance of the pictures from it.
+        pictures: How many said where they were taken.
+    """
+
+    latitude_deg: Annotated[float, Field(ge=-90, le=90)]
+    longitude_deg: Annotated[float, Field(ge=-180, le=180)]
+    altitude_m: float | None
+    spread_m: float
+    pictures: int
+
+
 class Provenance(_Strict):
     """Where a bundle comes from.
 
@@ -91,6 +109,8 @@ class Provenance(_Strict):
         source: The capture, for people.
         licence: Of the capture and so of the bundle.
         description: One line on the place.
+        origin: Whether cameras saw the place, or a video model made it up.
+        location: Where it is, when the build was asked to tell.
         stages: How every stage was run.
         packages: Versions of the libraries that computed something.
         machine: Platform it was built on.
@@ -100,6 +120,8 @@ class Provenance(_Strict):
     source: str
     licence: str
     description: str
+    origin: Literal["captured", "generated"] = "captured"
+    location: Location | None = None
     stages: tuple[StageRecord, ...]
     packages: dict[str, str]
     machine: dict[str, str]

@@ -7,8 +7,9 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -18,6 +19,7 @@ from pipeline.bundle.manifest import (
     MANIFEST_FILE,
     FileEntry,
     Frame,
+    Location,
     Manifest,
     Measured,
     Provenance,
@@ -25,6 +27,7 @@ from pipeline.bundle.manifest import (
     StageRecord,
 )
 from pipeline.bundle.params import BundleParams
+from pipeline.capture.model import Capture
 from pipeline.check.quality import Quality
 from pipeline.poses.scene import PosedScene, read_image
 
@@ -73,13 +76,32 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
             source=params.source,
             licence=params.licence,
             description=params.description,
+            origin=_origin(params),
+            location=_location(inputs["capture"]),
             stages=tuple(StageRecord(**record) for record in params.stages),
             packages=_packages(),
             machine={"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
         ),
         report=_report(inputs, scene, alignment),
     )
-    (out_dir / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1))
+    (out_dir / MANIFEST_FILE).write_text(manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """bundle.json; an optional key is written only where it says something, for readers refuse what they don't know."""
+    silent = None if manifest.provenance.location else {"provenance": {"location"}}
+    return manifest.model_dump_json(indent=1, exclude=silent)
+
+
+def _origin(params: BundleParams) -> Literal["captured", "generated"]:
+    """By the reader that the capture stage used."""
+    readers = {record["backend"] for record in params.stages if record["name"] == "capture"}
+    return "generated" if "generated" in readers else "captured"
+
+
+def _location(capture: Path) -> Location | None:
+    kept = Capture.load(capture).location
+    return None if kept is None else Location(**asdict(kept))
 
 
 def _splats(file: str, gaussians: int, sh_degree: int) -> Splats:

@@ -86,8 +86,9 @@ def add_view_gates(gates: Gates, checks: Sequence[ViewCheck], size: str) -> None
         _mean(psnr),
         "dB",
         ">=",
-        f"mean over {views}",
+        f"mean over {views}, the splat in the exposure that their neighbours in time let expect",
         worst=_rounded(min(psnr, default=None)),
+        in_mean_exposure=_mean([check.plain_psnr for check in checks]),
         after_exposure_fit=_mean([check.fitted_psnr for check in checks]),
     )
     ssim = [check.ssim for check in checks]
@@ -153,6 +154,7 @@ def add_frame_gates(gates: Gates, alignment: Alignment) -> None:
         "scale: assumed - nothing in the capture gives it; add --known-length or --camera-height"
         if assumed
         else f"relative one sigma, from {alignment.scale_source}"
+        + (" of usual sizes; add --known-length" if alignment.scale_source == "hints" else "")
     )
     gates.add("scale", "Scale is known", alignment.scale_sigma, "", "<=", how, source=alignment.scale_source)
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.check.views import counting_pixels
+from pipeline.check.views import counting_pixels, exposed
 from pipeline.geometry import Gaussians
 from pipeline.poses.scene import View, read_image
 from pipeline.progress import track
+from pipeline.splat.exposure import load_gains
 from pipeline.splat.loss import psnr
 from pipeline.splat.ply import load_splat
 from pipeline.splat.raster import contiguous, render
@@ -42,11 +44,12 @@ def measure_levels(
         name: contiguous(load_sog(folder / file) if file.endswith(".sog") else load_splat(folder / file))
         for name, file in LEVEL_FILES.items()
     }
+    gains = load_gains(folder)
     sizes = {"small": SMALL_SIDE, "training": long_side}
     found: dict[str, list[dict[str, float]]] = {size: [] for size in sizes}
     for view in track(views, "checking levels of detail"):
         for size, side in sizes.items():
-            found[size] += _view_psnr(splats, view, poses_folder, side)
+            found[size] += _view_psnr(splats, view, gains.get(view.name), poses_folder, side)
     figures: dict[str, dict[str, Any]] = {}
     for name, file in LEVEL_FILES.items():
         figures[name] = {"gaussians": len(splats[name]), "bytes": (folder / file).stat().st_size}
@@ -58,7 +61,9 @@ def measure_levels(
     return figures
 
 
-def _view_psnr(splats: Mapping[str, Gaussians], view: View, poses_folder: Path, side: int) -> list[dict[str, float]]:
+def _view_psnr(
+    splats: Mapping[str, Gaussians], view: View, gain: NDArray[np.float32] | None, poses_folder: Path, side: int
+) -> list[dict[str, float]]:
     """PSNR [dB] by level, over the pixels that count; none where the mask hides all of them."""
     camera = training_camera(view.camera, side)
     counts = counting_pixels(poses_folder, view, camera)
@@ -66,4 +71,4 @@ def _view_psnr(splats: Mapping[str, Gaussians], view: View, poses_folder: Path, 
         return []
     photo = read_image(poses_folder, view, (camera.width, camera.height))[counts].astype(np.float32) / 255
     pictures = {name: render(splat, camera, view.world_from_camera).rgb[counts] for name, splat in splats.items()}
-    return [{name: psnr(np.clip(picture, 0, 1), photo) for name, picture in pictures.items()}]
+    return [{name: psnr(exposed(picture, gain), photo) for name, picture in pictures.items()}]

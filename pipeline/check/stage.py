@@ -38,6 +38,7 @@ from pipeline.depth.maps import load_depth_map, map_names
 from pipeline.geometry import Mesh
 from pipeline.mesh.rays import RayCaster
 from pipeline.regions.regions import Regions
+from pipeline.splat.exposure import load_gains
 from pipeline.splat.ply import load_splat
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
     regions, coverage = Regions.load(inputs["regions"]), CoverageMap.load(inputs["coverage"])
     caster = RayCaster(mesh)
     size = json.loads((inputs["splat"] / "training.json").read_text())["image_size"]
-    checks = check_views(splat, caster, scene.held_out, inputs["poses"], max(size))
+    gains = load_gains(inputs["splat"])
+    checks = check_views(splat, caster, scene.held_out, gains, inputs["poses"], max(size))
     held_out_maps = _held_out_depth(inputs, alignment)
     track = np.array([view.world_from_camera.translation for view in scene.views])
 

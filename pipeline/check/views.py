@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,9 @@ class ViewCheck:
 
     Attributes:
         name: The view's name.
-        psnr: [dB].
-        ssim: Structural similarity, 1 = equal.
+        psnr: Of the splat in the view's exposure [dB].
+        ssim: Structural similarity, 1 = equal; likewise.
+        plain_psnr: Of the splat as it is, in the mean exposure of the training views [dB].
         fitted_psnr: As `psnr`, after the best gain and offset of each channel: without the photo's exposure [dB].
         depth_difference: (K,) float32 [m], splat depth minus mesh depth where both see something.
         compared: Share of pixels where both see something.
@@ -43,6 +44,7 @@ class ViewCheck:
     name: str
     psnr: float
     ssim: float
+    plain_psnr: float
     fitted_psnr: float
     depth_difference: Float
     compared: float
@@ -53,7 +55,12 @@ class ViewCheck:
 
 
 def check_views(
-    splat: Gaussians, mesh: RayCaster, views: Sequence[View], poses_folder: Path, long_side: int
+    splat: Gaussians,
+    mesh: RayCaster,
+    views: Sequence[View],
+    gains: Mapping[str, NDArray[np.float32]],
+    poses_folder: Path,
+    long_side: int,
 ) -> list[ViewCheck]:
     """Render every view and compare; views are in the world frame, one that its mask hides wholly is left out.
 
@@ -61,6 +68,7 @@ def check_views(
         splat: In the world frame.
         mesh: In the world frame.
         views: Held-out views.
+        gains: (3,) by view, what its neighbours in time tell of its exposure; a view without has the splat's.
         poses_folder: Where their pictures lie.
         long_side: Of the pictures that are compared [px]: that of training.
     """
@@ -69,7 +77,8 @@ def check_views(
         camera = training_camera(view.camera, long_side)
         photo = read_image(poses_folder, view, (camera.width, camera.height))
         rendering = render(splat, camera, view.world_from_camera)
-        picture = np.clip(rendering.rgb, 0, 1)
+        plain = np.clip(rendering.rgb, 0, 1)
+        picture = exposed(rendering.rgb, gains.get(view.name))
         reference = photo.astype(np.float32) / np.float32(255)
         counts = counting_pixels(poses_folder, view, camera)
         if not counts.any():
@@ -82,6 +91,7 @@ def check_views(
                 view.name,
                 psnr(picture[counts], reference[counts]),
                 _masked_ssim(picture, reference, counts),
+                psnr(plain[counts], reference[counts]),
                 psnr(_exposed_like(picture[counts], reference[counts]), reference[counts]),
                 (splat_depth - mesh_depth)[both],
                 float(both.mean()),
@@ -92,6 +102,11 @@ def check_views(
             )
         )
     return checks
+
+
+def exposed(rgb: Float, gain: NDArray[np.float32] | None) -> Float:
+    """A rendered picture (..., 3) as a camera with this gain of each channel (3,) records it."""
+    return np.clip(rgb if gain is None else rgb * gain, 0, 1).astype(np.float32)
 
 
 def counting_pixels(poses_folder: Path, view: View, camera: Camera) -> NDArray[np.bool_]:

@@ -165,9 +165,7 @@ def observe(scene: PosedScene, capture_folder: Path, params: DepthParams) -> Obs
         local = local[local[:, 2] > params.min_range]
         depth, confidence, camera = read_depth(view, capture_folder)
         flat = maximum_filter(depth, 3) - minimum_filter(depth, 3) < EDGE * depth
-        usable = (
-            flat & (confidence >= params.min_confidence) & (depth >= params.min_range) & (depth <= params.max_range)
-        )
+        usable = flat & (confidence >= params.min_confidence) & (depth >= params.min_range) & (depth <= params.farthest)
         read = _bilinear(depth, usable, camera.project(local))
         good = read > 0
         directions = local[good] / local[good, 2:]

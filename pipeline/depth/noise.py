@@ -18,7 +18,7 @@ MIN_PAIRS = 500
 """Fewer comparisons than this don't say anything about a depth range."""
 MAX_RELATIVE = 0.1
 """Depths that differ by more are of two surfaces, not of one with noise."""
-_BINS = np.array([0.0, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, 10.0, 20.0])
+_BINS = np.array([0.0, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, 10.0, 20.0, 30.0, 65.0])
 
 
 @dataclass(frozen=True)

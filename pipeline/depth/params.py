@@ -7,6 +7,11 @@ from typing import Literal
 
 from pipeline.stage import Choice, Traits
 
+DEPTH_CAMERAS = ("rgbd", "tum", "redwood")
+"""Captures whose depth is as fine as the picture: a Kinect's. Phones smooth a few hundred points, LiDARs leave gaps."""
+INDOORS = 5.0
+"""Range of depth sensors that say nothing of theirs [m]."""
+
 
 @dataclass(frozen=True)
 class DepthParams:
@@ -14,15 +19,16 @@ class DepthParams:
 
     Attributes:
         backend: `sensor` uses the capture's depth images, `mvs` matches the pictures, `combined` does both and averages
-            where they agree; `auto` combines where a phone measured (a quarter as many pixels as a Kinect's, smoothed),
-            takes other sensors' depth as it is, and matches where there is none.
+            where they agree; `auto` takes a depth camera's as it is, combines what is coarser than the picture (phones,
+            LiDARs), and matches where there is none.
         image_size: mvs, combined: longer side of the pictures that are matched [px].
         source_views: mvs, combined: pictures each picture is matched with.
         min_agreeing: mvs, combined: other views that must find the same depth for a pixel to be kept; one where it is
             sure.
         fill: mvs, combined: whether patches without texture are filled by the plane around them, marked as guessed.
         min_range: sensor, combined: nearer depth is dropped [m].
-        max_range: sensor, combined: farther depth is dropped [m]; phones and structured light are noisy beyond 5 m.
+        max_range: sensor, combined: farther depth is dropped [m]; 0 = what the capture's sensor measures well: 30 m
+            for LiDARs, else 5 m, beyond which phones and structured light are noisy.
         min_confidence: sensor, combined: pixels below it are dropped (0 = worst, 255 = best).
     """
 
@@ -32,7 +38,7 @@ class DepthParams:
     min_agreeing: int = 2
     fill: bool = True
     min_range: float = 0.2
-    max_range: float = 5.0
+    max_range: float = 0.0
     min_confidence: int = 1
 
     def __post_init__(self) -> None:
@@ -44,10 +50,15 @@ class DepthParams:
             raise ValueError(f"source_views must be in 1..32, got {self.source_views}")
         if not 1 <= self.min_agreeing <= self.source_views:
             raise ValueError(f"min_agreeing must be in 1..source_views ({self.source_views}), got {self.min_agreeing}")
-        if not 0 <= self.min_range < self.max_range:
+        if not 0 <= self.min_range < self.farthest:
             raise ValueError(f"0 <= min_range < max_range must hold, got {self.min_range} and {self.max_range}")
         if not 0 <= self.min_confidence <= 255:
             raise ValueError(f"min_confidence must be in 0..255, got {self.min_confidence}")
+
+    @property
+    def farthest(self) -> float:
+        """`max_range`, that of rooms where it is 0 [m]."""
+        return self.max_range or INDOORS
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,8 @@ def choose(traits: Traits, params: DepthParams) -> Choice:
     """The backend that `auto` stands for."""
     if params.backend != "auto":
         return Choice(params.backend, "asked for")
-    if traits.has_depth and traits.kind == "polycam":
-        return Choice("combined", "every frame has a depth image, coarse and smoothed by the phone")
-    if traits.has_depth:
+    if traits.has_depth and traits.kind in DEPTH_CAMERAS:
         return Choice("sensor", "every frame has a depth image")
+    if traits.has_depth:
+        return Choice("combined", "every frame has a depth image, coarser than the picture")
     return Choice("mvs", "the capture has no depth images")

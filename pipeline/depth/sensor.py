@@ -15,7 +15,7 @@ from pipeline.depth.maps import DepthMap
 from pipeline.depth.noise import NoiseModel, fit_noise
 from pipeline.depth.normals import plane_normals
 from pipeline.depth.parallel import map_in_order
-from pipeline.depth.params import DepthParams
+from pipeline.depth.params import INDOORS, DepthParams
 from pipeline.depth.raw import read_depth
 from pipeline.depth.smoothing import drop_flying_pixels, fit_local_planes, window_step
 from pipeline.geometry import Pose
@@ -109,13 +109,14 @@ def clean_sensor_depth(
     """
     metres, confidence, camera = read_depth(view, capture_folder)
     measured = metres > 0
-    trusted = (metres >= params.min_range) & (metres <= params.max_range) & (confidence >= params.min_confidence)
+    trusted = (metres >= params.min_range) & (metres <= params.farthest) & (confidence >= params.min_confidence)
     depth = np.where(trusted, metres, 0).astype(np.float32)
     if distortion is not None:
         depth = distortion.corrected(depth, camera.rays())
     # The smoothing's tolerance must not shrink below the sensor's usual noise: the fit knows agreement, not texture.
+    # Beyond the range of rooms only LiDARs measure, whose noise doesn't grow with the distance's square.
     usual = NoiseModel()
-    tolerance = np.maximum(usual.sigma(depth), noise.sigma(depth))
+    tolerance = np.maximum(usual.sigma(np.minimum(depth, np.float32(INDOORS))), noise.sigma(depth))
     depth = drop_flying_pixels(depth, tolerance, camera.fx)
     inverse_depth, slope_x, slope_y = _smooth(depth, tolerance, camera.fx)
     known = inverse_depth > 0

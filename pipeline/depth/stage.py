@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 STEREO_EVERY = 2
 """Combined: every so-many-th training view is matched; the others' sensor depth meets stereo in the fusion."""
+WHOLE_PICTURE = 0.95
+"""Combined: least mean share of pixels with depth for that; a scanner of few lines leaves whole parts of the pictures
+to stereo, and then all views are matched."""
 POSE_ERROR = 0.0003
 """Of the depth, one sigma: what errors of poses and scale add to a stereo depth (refined poses of the sample hall, 1 mm
 and 0.01 degrees off: 68 % of the errors within 1.03 sigmas instead of 1.41)."""
@@ -49,13 +52,16 @@ def run(inputs: Mapping[str, Path], params: DepthParams, out_dir: Path) -> None:
         ReconstructionError: When the views share too little to be matched.
     """
     scene = PosedScene.load(inputs["poses"])
+    params = replace(params, max_range=params.max_range or scene.depth_range or 0.0)
     if params.backend == "sensor":
         names, report = _write_sensor_maps(scene, inputs, params, out_dir)
     elif params.backend == "mvs":
         names, report = _write_stereo_maps(scene, inputs["poses"], params, out_dir)
     elif params.backend == "combined":
         names, report = _write_sensor_maps(scene, inputs, params, out_dir)
-        report["combined"] = _add_stereo(scene, inputs["poses"], params, out_dir)
+        measured = np.mean([view["measured"] for view in report["views"].values()])
+        every = STEREO_EVERY if measured > WHOLE_PICTURE else 1
+        report["combined"] = _add_stereo(scene, inputs["poses"], params, out_dir, every)
     else:
         raise ValueError(f"the depth stage needs a concrete backend, got {params.backend!r}")
     report["conflicts"] = _drop_conflicts(out_dir, [view.name for view in scene.training if view.name in set(names)])
@@ -116,12 +122,14 @@ def _unmasked(depth_map: DepthMap, scene: PosedScene, poses_folder: Path) -> Dep
     return depth_map if mask is None else depth_map.without_masked(mask, view.camera, view.world_from_camera)
 
 
-def _add_stereo(scene: PosedScene, poses_folder: Path, params: DepthParams, out_dir: Path) -> dict[str, Any]:
-    """Match some of the views and combine their sensor maps, as they lie in `out_dir`, with what that finds."""
+def _add_stereo(
+    scene: PosedScene, poses_folder: Path, params: DepthParams, out_dir: Path, every: int
+) -> dict[str, Any]:
+    """Match each `every`-th view and combine its sensor map, as it lies in `out_dir`, with what that finds."""
     training = [view.name for view in scene.training if view.sensor_depth]
     with tempfile.TemporaryDirectory(dir=out_dir) as scratch:
         folder = Path(scratch)
-        maps = estimate_depth(scene, poses_folder, params, resume_folder(out_dir), names=training[::STEREO_EVERY])
+        maps = estimate_depth(scene, poses_folder, params, resume_folder(out_dir), names=training[::every])
         try:
             report = stereo_report(_saved(maps, scene, poses_folder, folder))
         except ReconstructionError as error:

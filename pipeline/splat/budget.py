@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 PIXELS_IN_ALL = 4.6e8
 """Pixels that a training goes through when the number of iterations is left to it: a minute on one core."""
-VISITS = 70
+VISITS = 55
 """Least number of times that each view is trained on: large captures hold more to learn."""
 MIN_ITERATIONS, MAX_ITERATIONS = 1500, 14_000
 GAUSSIANS, GAUSSIANS_EXPONENT = 40_000, 0.3
@@ -32,8 +32,32 @@ START_SHARE = 0.5
 """Of the largest number of Gaussians, drawn from the cloud at the start."""
 SHARES = 100
 """Into which a run is cut to add up what it costs."""
+LEAST_SHARE = 0.1
+"""Of the seconds that is left for steps even when all are spent before them."""
 TRIAL_STEPS = 4
 """Steps timed for one picture size and number of Gaussians; the first of them is not counted."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """CPU-seconds of this process that a training may take.
+
+    Attributes:
+        seconds: In all.
+        begun: Of the process when it began.
+    """
+
+    seconds: float
+    begun: float
+
+    @classmethod
+    def start(cls, seconds: float) -> Clock:
+        """From now on."""
+        return cls(seconds, time.process_time())
+
+    def share_left(self, reserved: float) -> float:
+        """Share of the seconds that is left for steps when so many are kept for something else."""
+        return max(LEAST_SHARE, 1 - (time.process_time() - self.begun + reserved) / self.seconds)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
@@ -11,7 +10,6 @@ Float = NDArray[np.float32]
 CODES = 256
 """Entries of a codebook."""
 CODEBOOK_ROUNDS = 20
-PALETTE_ROUNDS = 1
 LEAST_SPREAD = 1e-12
 """Summed squares of a cell that needs no halving."""
 
@@ -39,13 +37,9 @@ def codebook(values: NDArray[np.floating]) -> tuple[NDArray[np.uint8], NDArray[n
 def palette(rows: Float, most: int) -> tuple[NDArray[np.int64], Float]:
     """Labels (N,) of rows (N, D), and at most `most` vectors (K, D) that they stand for.
 
-    The cells with the largest spread are halved at the mean of their most varying column until there are enough; rounds
-    of k-means follow. Source of the start: S. Wan, P. Prusinkiewicz, S. Wong, Variance-based color image quantization
-    for frame buffer display, Color Research and Application 1990.
-
-    Args:
-        rows: D must be a multiple of 3.
-        most: Largest number of vectors.
+    The cells with the largest spread are halved at the mean of their most varying column until there are enough.
+    Source: S. Wan, P. Prusinkiewicz, S. Wong, Variance-based color image quantization for frame buffer display, Color
+    Research and Application 1990.
     """
     labels = np.zeros(len(rows), np.int64)
     count = 1
@@ -63,10 +57,6 @@ def palette(rows: Float, most: int) -> tuple[NDArray[np.int64], Float]:
         fresh = count + np.cumsum(chosen) - 1
         labels = np.where(chosen[labels] & above, fresh[labels], labels)
         count += int(chosen.sum())
-    for _ in range(PALETTE_ROUNDS):
-        _nearest(np.ascontiguousarray(rows, np.float32), _means(rows, labels, count).T.astype(np.float32), labels)
-        used, labels = np.unique(labels, return_inverse=True)
-        labels, count = labels.reshape(-1), len(used)
     return labels, _means(rows, labels, count).astype(np.float32)
 
 
@@ -78,16 +68,3 @@ def _sums(rows: NDArray[np.floating], labels: NDArray[np.int64], count: int) -> 
 def _means(rows: NDArray[np.floating], labels: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     sizes = np.maximum(np.bincount(labels, minlength=count).astype(np.float64), 1)
     return _sums(rows, labels, count) / sizes[:, None]
-
-
-@njit(nogil=True, error_model="numpy", cache=True, parallel=True)
-def _nearest(rows: Float, centres: Float, labels: NDArray[np.int64]) -> None:
-    """Set the label (N,) of every row (N, D), D a multiple of 3, to its nearest centre (D, K), the first of equals."""
-    for n in prange(rows.shape[0]):
-        distances = np.zeros(centres.shape[1], np.float32)
-        for column in range(0, rows.shape[1], 3):  # three at a time: the distances go through memory less often
-            x, y, z = rows[n, column], rows[n, column + 1], rows[n, column + 2]
-            for k in range(centres.shape[1]):
-                a, b, c = x - centres[column, k], y - centres[column + 1, k], z - centres[column + 2, k]
-                distances[k] += a * a + b * b + c * c
-        labels[n] = distances.argmin()

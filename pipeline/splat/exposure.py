@@ -4,14 +4,16 @@ A camera that adapts its exposure shows the same wall in different brightness. W
 Gaussians imitate that with view-dependent colour and with mist before the lens. The gain is the least-squares factor
 between the rendered picture and the photo, found anew whenever the view is trained on; no learning rate, no gradient.
 
-What is common to neighbouring views in time stays in the splat: a camera between them saw it too. Only how a view
-departs from its neighbours is taken out, so the splat as it is shows what the camera would have recorded.
+The splat itself gets the capture's mean exposure: a place whose walls don't change their brightness with the direction
+one looks from. What a camera between two training views would have recorded is told by their gains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +32,7 @@ STRIDE = 2
 """Of rows and columns: three numbers don't need every pixel."""
 MAX_LOG_GAIN = 0.7
 """Gains stay within a factor of two."""
-TREND = 2.0
-"""Standard deviation of the window in which gains are common [views]."""
+EXPOSURES_FILE = "exposures.json"
 
 
 @dataclass(eq=False)
@@ -73,12 +74,10 @@ class Exposures:
         blended = MEMORY * np.log(self.gains[index]) + (1 - MEMORY) * found
         self.gains[index] = np.exp(np.clip(blended, -MAX_LOG_GAIN, MAX_LOG_GAIN))
 
-    def remove_trend(self) -> None:
-        """Divide by what neighbouring views have in common; the views are ordered in time."""
+    def center(self) -> None:
+        """Divide by what all views have in common: it stays in the splat."""
         logs = np.log(self.gains)
-        steps = np.arange(len(logs))
-        window = np.exp(-((steps[:, None] - steps) ** 2) / (2 * TREND**2))
-        self.gains = np.exp(logs - window @ logs / window.sum(1, keepdims=True)).astype(np.float32)
+        self.gains = np.exp(logs - logs.mean(0)).astype(np.float32)
 
     @property
     def unrest(self) -> float:
@@ -89,3 +88,40 @@ class Exposures:
         """Median and largest departure from a gain of 1, over views and channels."""
         departure = np.abs(self.gains - 1)
         return {"median": round(float(np.median(departure)), 4), "max": round(float(departure.max()), 4)}
+
+
+def gains_of_all(names: Sequence[str], gains: Mapping[str, Float]) -> dict[str, Float]:
+    """Gains of views that were trained on, and of those between them what their neighbours in time let expect.
+
+    Interpolated, and held towards 1 as far as the training views themselves differ from what their neighbours let
+    expect: photos with independent exposures say nothing about each other.
+
+    Args:
+        names: All views in the order of time.
+        gains: (3,) of each training view.
+    """
+    trained = {name: np.asarray(gains[name], np.float32) for name in names if name in gains}
+    if not trained:
+        return {}
+    known = np.flatnonzero([name in trained for name in names])
+    logs = np.log(np.stack(list(trained.values())).astype(np.float64))
+    alike = 0.0
+    if len(known) > 2:
+        before, after = np.diff(known)[:-1, None], np.diff(known)[1:, None]
+        expected = (logs[:-2] * after + logs[2:] * before) / (before + after)
+        alike = float(np.clip((expected * logs[1:-1]).sum() / max((expected**2).sum(), 1e-12), 0, 1))
+    between = np.stack([np.interp(np.arange(len(names)), known, logs[:, channel]) for channel in range(3)], 1)
+    found = {name: np.exp(alike * values).astype(np.float32) for name, values in zip(names, between, strict=True)}
+    return found | trained
+
+
+def save_gains(gains: Mapping[str, Float], folder: Path) -> None:
+    """Write the gains of views by their names."""
+    content = {name: [round(float(value), 5) for value in values] for name, values in gains.items()}
+    (folder / EXPOSURES_FILE).write_text(json.dumps(content))
+
+
+def load_gains(folder: Path) -> dict[str, Float]:
+    """What `save_gains` wrote."""
+    content = json.loads((folder / EXPOSURES_FILE).read_text())
+    return {name: np.array(values, np.float32) for name, values in content.items()}

@@ -19,11 +19,11 @@ class SplatParams:
     50 000 for two)."""
     iterations: int = 0
     """Training steps, one view each; the schedule stretches with it. 0 takes as many as keep the work about equal for
-    all picture sizes (6000 at 320x240, 3500 at 272x480), but at least 70 for every view."""
+    all picture sizes (6000 at 320x240, 3500 at 272x480), but at least 55 for every view."""
     seconds: float = 0.0
     """CPU-seconds that training may take, turned into iterations and Gaussians at the start; 0 looks at `iterations`.
     Asking for the `iterations` and `largest_gaussians` that training.json names repeats the run exactly."""
-    sh_degree: int = 2
+    sh_degree: int = 3
     """Degree of the view-dependent colour, 0..3."""
     image_size: int = 0
     """Long side of the pictures trained on [px]; 0 takes half the undistorted size, at most 480."""

@@ -50,8 +50,8 @@ class Schedule:
     exposure_from: float | None = None
     poses_from: float | None = None
     position_rate: float = 1.3e-3
-    position_decay: float = 0.1
-    rate_decay: float = 0.2
+    position_decay: float = 0.02
+    rate_decay: float = 0.1
 
     def level(self, share: float) -> int:
         """Pyramid level: 2 is a quarter of the size."""

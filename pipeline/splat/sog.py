@@ -27,8 +27,9 @@ from pipeline.splat.ply import MAX_GAUSSIANS, MAX_LOG_SCALE
 Float = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-PALETTE = 8192
-"""Largest number of different view dependences."""
+PALETTE = 65_536
+"""Largest number of different view dependences, the format's own: with 8192 for 46 000 Gaussians redkitchen loses 4 dB,
+and with this many nothing."""
 PALETTE_COLUMNS = 64
 """Entries of the palette in one row of its picture, as the format wants it."""
 FIRST_TAG = 252

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pipeline.geometry import Gaussians, PointCloud
 from pipeline.poses.scene import read_image, read_mask
 from pipeline.progress import track
 from pipeline.splat.checkpoint import Checkpoint
+from pipeline.splat.exposure import gains_of_all, save_gains
 from pipeline.splat.lod import make_sim_level
 from pipeline.splat.loss import psnr
 from pipeline.splat.params import SplatParams
@@ -69,6 +71,10 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     save_splat(gaussians, out_dir / SPLAT_FILE)
     save_splat(sim, out_dir / SIM_FILE)
     save_sog(gaussians, out_dir / WEB_FILE)
+    gains = {view.name: view.gain for view in views}
+    cameras = groupby(load_world_scene(inputs["poses"], inputs["align"]).views, lambda view: view.sensor)
+    of_cameras = [gains_of_all([view.name for view in camera], gains) for _, camera in cameras]
+    save_gains({name: gain for found in of_cameras for name, gain in found.items()}, out_dir)
 
     sample = views[:: max(1, len(views) // REPORT_VIEWS)]
     report = {

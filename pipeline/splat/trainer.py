@@ -9,22 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.splat.color_prior import pull_to_plain_color
-from pipeline.splat.free_space import FreeSpace, fade_floaters
-from pipeline.splat.hidden import HiddenSide
+from pipeline.splat.known import Enforcement
 from pipeline.splat.loss import depth_loss, photometric_loss
 from pipeline.splat.masks import cut_masked, hide_masked
 from pipeline.splat.params import SplatParams
 from pipeline.splat.raster import pose_gradient, rasterize, rasterize_backward
 from pipeline.splat.schedule import Schedule
 from pipeline.splat.state import TrainingState
-from pipeline.splat.surface_prior import SurfacePrior
 from pipeline.splat.views import Level, TrainingView
 
 Float = NDArray[np.float32]
 
 MAX_SCALE = 0.5
 """Gaussians with a standard deviation above this share of the scene's radius are pruned."""
-CALM_EXPOSURE = 0.002
+CALM_EXPOSURE = 0.01
 """Unrest of the exposure up to which colours are pulled to plain ones. A camera that adapts shows the same place in
 another brightness from another direction, and only view-dependent colour can follow it: pulled to plain ones,
 redkitchen loses more than 1 dB (at 160x120)."""
@@ -48,9 +46,7 @@ class Trainer:
         params: Weights.
         extent: Of the cameras [world units].
         radius: Of the scene [world units].
-        surface: Where Gaussians are laid flat, or None.
-        free: Where Gaussians fade, or None.
-        hidden: Where Gaussians are cleared away, or None.
+        known: What is put upon the Gaussians now and then, or None.
     """
 
     def __init__(
@@ -60,13 +56,11 @@ class Trainer:
         params: SplatParams,
         extent: float,
         radius: float,
-        surface: SurfacePrior | None = None,
-        free: FreeSpace | None = None,
-        hidden: HiddenSide | None = None,
+        known: Enforcement | None = None,
     ) -> None:
         self.views, self.schedule, self.params = views, schedule, params
         self.extent, self.radius = extent, radius
-        self.surface, self.free, self.hidden = surface, free, hidden
+        self.known = known
         self._surface_rounds = set(schedule.surface_iterations())
         self._rounds = {iteration: k for k, iteration in enumerate(schedule.growth_iterations(), 1)}
 
@@ -104,7 +98,7 @@ class Trainer:
             height, width = level.photo.shape[1:]
             state.exposures.observe(index, raster.planes[:3, :height, :width], level.photo, level.mask)
             if round_ends:
-                state.exposures.remove_trend()
+                state.exposures.center()
         if schedule.poses_from is not None and share >= schedule.poses_from:
             rate = (1 - share) / (1 - schedule.poses_from)
             state.poses.step(index, pose_gradient(raster, state.gaussians, gradients), rate)
@@ -119,13 +113,8 @@ class Trainer:
             done = self._rounds[state.iteration] / len(self._rounds)
             target = round(state.start_count + done * (schedule.gaussians - state.start_count))
             state.growth.grow(state.optimizer, state.fixed + target, MAX_SCALE * self.radius, state.fixed)
-        if state.iteration in self._surface_rounds:
-            if self.surface is not None:
-                self.surface.apply(state.gaussians, state.fixed)
-            if self.free is not None:
-                fade_floaters(state.gaussians, self.free, state.fixed)
-            if self.hidden is not None:
-                self.hidden.clear(state.gaussians, state.fixed)
+        if self.known is not None and state.iteration in self._surface_rounds:
+            self.known.apply(state.gaussians, state.fixed)
         state.iteration += 1
         return StepFigures(loss, _psnr(exposed, level) if state.iteration % PSNR_EVERY == 0 else None)
 

@@ -33,8 +33,9 @@ DEPTHS = (0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.16)
 """Where free space is looked for behind a surface, as shares of that distance: what is thicker is solid."""
 THICKNESS = 0.013
 """Of a thing with free space behind it, as a share of that distance: where its back is put."""
-SURE = 6.0
-"""Sigmas of a front that must fit into that thickness, or its back comes out before it."""
+SURE = 9.0
+"""Sigmas of a front that must fit into that thickness, or its back comes out before it: many, since what a sensor gets
+wrong everywhere is not in its sigma."""
 RIM_POINTS, RIM_OFFSET = 9, 0.5
 """Nearest points whose mean must lie near a point, and how near [spacings]."""
 SMOOTHING = 32
@@ -46,7 +47,7 @@ OBTRUSIVE = 0.05
 """Pixels that a guess may wrongly fill in a view of quarter size, on average over the views."""
 LEAST_WEIGHT = 0.02
 
-STANDPOINTS, CANDIDATES = 12, 4000
+STANDPOINTS, CANDIDATES = 24, 4000
 """Places in free space from which holes are looked for, and how many are drawn to choose them from."""
 CLEARANCE = 0.1
 """Of such a place from the nearest surface, as a share of the typical distance."""
@@ -56,6 +57,11 @@ MAX_FROM_RIM = 32
 """How far into a hole its rim is continued [px]."""
 MAX_HOLE = 0.5
 """Pictures with a larger share of holes look out of the scene: they are left as they are."""
+MAX_OPEN = 0.2
+"""Where the places see a larger share of holes all around, on average, one side of something was captured and not a
+room: what continues its rims would hang in the air. 0.03 in a hall, 0.55 before a wall."""
+MAX_FROM_CLOUD = 0.6
+"""How far from the cloud a hole is filled, as a share of the typical distance."""
 COVERED, SOLID = 0.5, 0.9
 """Pixels with less alpha are holes; with more they tell depth and colour of the rim."""
 MAX_CONTINUED = 2.0
@@ -81,22 +87,27 @@ class Guessed:
 
 
 def guess_unseen(
-    gaussians: Gaussians, cloud: PointCloud, views: Sequence[TrainingView], limit: int, rng: np.random.Generator
+    gaussians: Gaussians,
+    cloud: PointCloud,
+    free: FreeSpace,
+    views: Sequence[TrainingView],
+    limit: int,
+    rng: np.random.Generator,
 ) -> Guessed:
     """Guess backs and fillings.
 
     Args:
         gaussians: On the cloud; not changed.
         cloud: The shared cloud, world frame (Z up).
-        views: The training views; without depth in them nothing is known to be free, and nothing is guessed.
+        free: What the views see through; without depth in them nothing is known to be free, and nothing is guessed.
+        views: The training views.
         limit: How many of each kind may be added.
         rng: Draws the places from which holes are looked for.
     """
     coefficients = gaussians.sh.shape[1]
-    free = FreeSpace(views)
-    if not len(free):
-        return Guessed(_none(coefficients), _none(coefficients))
     distance = free.typical_depth
+    if not distance:
+        return Guessed(_none(coefficients), _none(coefficients))
     backs = _unobtrusive(_backs(cloud, free, distance, coefficients), views, unknown=False)[:limit]
     fillings = _fillings(joined(gaussians, backs), cloud, free, distance, rng)
     return Guessed(backs, _unobtrusive(fillings, views, unknown=True)[:limit])
@@ -209,13 +220,17 @@ def _fillings(
     """
     count = len(gaussians)
     camera = Camera(FACE_SIDE, FACE_SIDE, FACE_SIDE / 2, FACE_SIDE / 2, FACE_SIDE / 2, FACE_SIDE / 2)
+    poses = [Pose(turn, place) for place in _standpoints(cloud, free, distance, rng) for turn in _faces()]
+    openness = [(render(gaussians, camera, pose).alpha < COVERED).mean() for pose in poses]
+    if not poses or np.mean(openness) > MAX_OPEN:
+        return gaussians[:0]
     from_rim = [np.zeros(0)]
     tree = KDTree(cloud.points)
-    for place in _standpoints(cloud, free, distance, rng):
-        for rotation in _faces():
-            added, away = _in_face(gaussians, cloud, tree, free, camera, Pose(rotation, place))
-            gaussians = joined(gaussians, added)
-            from_rim.append(away)
+    for pose in poses:
+        added, away = _in_face(gaussians, cloud, tree, free, camera, pose)
+        near = np.flatnonzero(np.asarray(tree.query(added.means)[0]) < MAX_FROM_CLOUD * distance)
+        gaussians = joined(gaussians, added[near])
+        from_rim.append(away[near])
     return gaussians[count + np.argsort(np.concatenate(from_rim), kind="stable")]
 
 

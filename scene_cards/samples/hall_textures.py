@@ -135,7 +135,10 @@ def _poster(width: int, height: int, text: str, rng: np.random.Generator) -> Ima
         font, white = cv2.FONT_HERSHEY_DUPLEX, (0.95, 0.94, 0.9)
         size = min(0.8 * width / cv2.getTextSize(text, font, 1.0, 1)[0][0], 0.012 * height)
         at = (int(0.09 * width), int(0.6 * height))
-        cv2.putText(image, text, at, font, size, white, max(2, int(1.6 * size)), cv2.LINE_AA)
+        letters = np.zeros(image.shape[:2], np.uint8)  # OpenCV 5 writes into 8-bit pictures only
+        cv2.putText(letters, text, at, font, size, (255,), max(2, int(1.6 * size)), cv2.LINE_AA)
+        share = letters[..., None].astype(np.float32) / 255
+        image = image * (1 - share) + np.array(white, np.float32) * share
     cv2.rectangle(image, (0, 0), (width - 1, height - 1), (0.22, 0.2, 0.18), 14)
     return cv2.GaussianBlur(image, (0, 0), 1.0)
 

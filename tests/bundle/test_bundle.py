@@ -11,6 +11,8 @@ import pytest
 
 from pipeline import Bundle
 from pipeline.bundle.bundle import REGISTRY_VARIABLE
+from pipeline.bundle.manifest import Location, Manifest
+from pipeline.bundle.stage import manifest_text
 from pipeline.errors import BundleError
 from tests.bundles import make_bundle
 from tests.synthetic import walk
@@ -145,3 +147,15 @@ def test_no_bundle_there(tmp_path):
     """A folder without bundle.json says what a bundle is."""
     with pytest.raises(BundleError, match=r"bundle\.json"):
         Bundle.open(tmp_path)
+
+
+def test_the_place_is_told_only_where_it_was_asked_for(folder):
+    """A manifest without a location has no such key, one with it keeps it, and impossible ones are refused."""
+    manifest = Bundle.open(folder).manifest
+    assert "location" not in manifest_text(manifest)
+    place = Location(latitude_deg=-33.51, longitude_deg=-70.25, altitude_m=None, spread_m=4.5, pictures=12)
+    told = manifest.model_copy(update={"provenance": manifest.provenance.model_copy(update={"location": place})})
+    assert Manifest.model_validate_json(manifest_text(told)).provenance.location == place
+    (folder / "bundle.json").write_text(manifest_text(told).replace("-33.51", "-133.51"))
+    with pytest.raises(BundleError, match="damaged or hostile"):
+        Bundle.open(folder)

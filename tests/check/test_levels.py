@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.check.levels import LEVEL_FILES, measure_levels
+from pipeline.splat.exposure import save_gains
 from pipeline.splat.ply import save_splat
 from pipeline.splat.sog import save_sog
 from tests.coverage.scenes import disc_splat
@@ -22,6 +24,7 @@ def splats(room: Room, tmp_path_factory):
     save_splat(splat, folder / "splat.ply")
     save_splat(splat[::5], folder / "sim.ply")
     save_sog(replace(splat, opacity_logits=splat.opacity_logits), folder / "web.sog")
+    save_gains({}, folder)
     poses = tmp_path_factory.mktemp("poses")
     return folder, poses, posed_scene(poses, room, walk(9))
 
@@ -41,6 +44,18 @@ def test_losses_are_against_the_full_level(splats):
             )
     assert levels["full"]["gaussians"] == levels["web"]["gaussians"] == 5 * levels["sim"]["gaussians"] == 30_000
     assert levels["web"]["bytes"] == (folder / "web.sog").stat().st_size < levels["full"]["bytes"] / 2
+
+
+def test_levels_are_shown_in_the_views_exposure(splats, tmp_path):
+    """With a wrong gain every level is worse."""
+    folder, poses, scene = splats
+    for file in LEVEL_FILES.values():
+        shutil.copy(folder / file, tmp_path)
+    view = scene.held_out[0]
+    save_gains({view.name: np.full(3, 1.8, np.float32)}, tmp_path)
+    right, wrong = (measure_levels(place, [view], poses, 160) for place in (folder, tmp_path))
+    for name in ("full", "web"):
+        assert wrong[name]["psnr_training"] < right[name]["psnr_training"] - 2
 
 
 def test_without_held_out_views_nothing_is_claimed(splats):

@@ -40,7 +40,7 @@ def shifted(splat: Gaussians, metres: float) -> Gaussians:
 def verdicts(splat: Gaussians, room: Room, scene: tuple[Path, PosedScene]) -> dict[str, float | None]:
     folder, posed = scene
     gates = Gates({})
-    add_view_gates(gates, check_views(splat, RayCaster(room.mesh), posed.held_out, folder, 160), "160x120")
+    add_view_gates(gates, check_views(splat, RayCaster(room.mesh), posed.held_out, {}, folder, 160), "160x120")
     return {gate.name: gate.value for gate in gates.gates}
 
 
@@ -68,7 +68,7 @@ def test_without_held_out_views_the_figures_are_unknown(room, scene, splat):
     """Nothing measured is not a pass."""
     folder, posed = scene
     gates = Gates({})
-    add_view_gates(gates, check_views(splat, RayCaster(room.mesh), posed.held_out[:0], folder, 160), "160x120")
+    add_view_gates(gates, check_views(splat, RayCaster(room.mesh), posed.held_out[:0], {}, folder, 160), "160x120")
     assert [gate.passed for gate in gates.gates] == [False] * 4
 
 
@@ -78,15 +78,31 @@ def test_exposure_fit_forgives_the_exposure_only(room, scene, splat):
     caster = RayCaster(room.mesh)
     dark = replace(splat, sh=splat.sh * np.float32(0.8) - np.float32(0.3))
     plain, darker, inverted = (
-        check_views(s, caster, posed.held_out[:1], folder, 160)[0] for s in (splat, dark, replace(splat, sh=-splat.sh))
+        check_views(s, caster, posed.held_out[:1], {}, folder, 160)[0]
+        for s in (splat, dark, replace(splat, sh=-splat.sh))
     )
     assert darker.psnr < plain.psnr - 3
     assert darker.fitted_psnr == pytest.approx(plain.fitted_psnr, abs=0.5)
     assert darker.fitted_psnr > darker.psnr + 3
     assert plain.fitted_psnr >= plain.psnr
     moved = replace(splat, means=splat.means + np.float32(0.1))
-    assert check_views(moved, caster, posed.held_out[:1], folder, 160)[0].fitted_psnr < plain.fitted_psnr - 1
+    assert check_views(moved, caster, posed.held_out[:1], {}, folder, 160)[0].fitted_psnr < plain.fitted_psnr - 1
     assert inverted.fitted_psnr > inverted.psnr
+
+
+def test_splat_is_shown_in_the_views_exposure(room, scene, splat):
+    """A photo a third brighter in red than the splat: the gain brings the PSNR back, and stands in the picture."""
+    folder, posed = scene
+    view = posed.held_out[1]
+    photo = cv2.imread(str(folder / view.image)).astype(np.float32)
+    photo[..., 2] = np.minimum(photo[..., 2] * 1.33, 255)
+    cv2.imwrite(str(folder / "red.png"), photo.astype(np.uint8))
+    view, caster = replace(view, image="red.png"), RayCaster(room.mesh)
+    gains = {view.name: np.array([1.33, 1, 1], np.float32)}
+    (without,), (with_gain,) = (check_views(splat, caster, [view], found, folder, 160) for found in ({}, gains))
+    assert with_gain.psnr > without.psnr + 2
+    assert with_gain.plain_psnr == without.plain_psnr == without.psnr
+    assert with_gain.rendered[..., 0].mean() > 1.1 * without.rendered[..., 0].mean()
 
 
 def masked(posed: PosedScene, folder: Path, name: str, mask: np.ndarray) -> View:
@@ -106,7 +122,7 @@ def test_masked_pixels_are_left_out(room, scene, splat):
     mask[60:220, 150:270] = False
     view = masked(posed, folder, "passer-by", mask)
     plain, hidden, seen = check_views(
-        splat, RayCaster(room.mesh), [posed.held_out[1], view, replace(view, mask=None)], folder, 160
+        splat, RayCaster(room.mesh), [posed.held_out[1], view, replace(view, mask=None)], {}, folder, 160
     )
     assert seen.psnr < plain.psnr - 5
     assert seen.ssim < plain.ssim - 0.1
@@ -122,7 +138,7 @@ def test_wholly_masked_view_is_left_out(room, scene, splat):
     """Nothing to compare with is no figure."""
     folder, posed = scene
     view = masked(posed, folder, "covered", np.zeros((240, 320), bool))
-    checks = check_views(splat, RayCaster(room.mesh), [posed.held_out[0], view], folder, 160)
+    checks = check_views(splat, RayCaster(room.mesh), [posed.held_out[0], view], {}, folder, 160)
     assert [check.name for check in checks] == [posed.held_out[0].name]
 
 

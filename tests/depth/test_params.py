@@ -12,7 +12,13 @@ def traits(has_depth: bool, kind: str = "rgbd") -> Traits:
 
 @pytest.mark.parametrize(
     ("has_depth", "kind", "backend"),
-    [(True, "rgbd", "sensor"), (True, "polycam", "combined"), (False, "polycam", "mvs"), (False, "photos", "mvs")],
+    [
+        (True, "rgbd", "sensor"),
+        (True, "polycam", "combined"),
+        (True, "kitti", "combined"),
+        (False, "polycam", "mvs"),
+        (False, "photos", "mvs"),
+    ],
 )
 def test_auto_takes_the_sensor_where_there_is_one(has_depth, kind, backend):
     """Auto stands for the sensor's depth, with stereo where a phone measured; else for stereo."""

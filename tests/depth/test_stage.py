@@ -58,6 +58,22 @@ def test_sensor_depth_to_cloud(views, folders):
     assert np.percentile(distance, 95) < 0.015
 
 
+@pytest.mark.parametrize(("declared", "asked", "farthest"), [(None, 0.0, 5.0), (30.0, 0.0, 30.0), (30.0, 6.0, 6.0)])
+def test_range_follows_the_sensor(views, folders, declared, asked, farthest):
+    """A hall of three times the room's size: 5 m unless the capture says that its sensor reaches farther."""
+    for view in views.scene.views:
+        depth = 3000 * views.truth[view.name].depth
+        cv2.imwrite(str(folders["capture"] / f"{view.name}.png"), depth.round().astype(np.uint16))
+    hall = PosedScene.load(folders["poses"]).transformed(Similarity(3.0, np.eye(3), np.zeros(3)))
+    replace(hall, depth_scale=hall.depth_scale / 3, depth_range=declared).save(folders["poses"])
+    stage.run(folders, DepthParams(backend="sensor", max_range=asked), folders["depth"])
+    scale = PosedScene.load(folders["poses"]).depth_scale
+    kept = np.concatenate([load_depth_map(folders["depth"], n).depth.ravel() for n in map_names(folders["depth"])])
+    truth = np.concatenate([3 * view.depth.ravel() for view in views.truth.values()])
+    assert kept.max() / scale <= farthest + 0.1
+    assert (kept > 0).mean() > 0.9 * (truth < farthest - 0.1).mean()
+
+
 def test_the_published_points_have_all_that_is_known(folders):
     """points.ply holds each point's normal, colour, sigma, number of views and mark, as the cloud does."""
     stage.run(folders, DepthParams(backend="sensor"), folders["depth"])
@@ -132,6 +148,20 @@ def test_sensor_and_stereo_to_cloud(views, folders):
     cloud = PointCloud.load(folders["points"] / "cloud.npz")
     assert np.median(distance_to_room(views.room, cloud.points)) < 0.003
     assert not list(folders["depth"].glob("*/"))
+
+
+def test_all_views_are_matched_where_the_sensor_leaves_parts_out(views, folders):
+    """A scanner that doesn't see the upper third: every training view has stereo there."""
+    for file in folders["capture"].glob("*.png"):
+        depth = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        depth[: len(depth) // 3] = 0
+        cv2.imwrite(str(file), depth)
+    stage.run(folders, DepthParams(backend="combined", image_size=160), folders["depth"])
+    for view in views.scene.training:
+        origin = load_depth_map(folders["depth"], view.name).origin
+        assert origin is not None
+        upper = origin[: len(origin) // 4]
+        assert (upper == FROM_STEREO).mean() > 0.5
 
 
 def test_pictures_that_cannot_be_matched_leave_the_sensor(views, folders):

@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.align.alignment import Alignment
 from pipeline.bundle.params import BundleParams
 from pipeline.bundle.stage import run
+from pipeline.capture.model import Capture
 from pipeline.check.quality import Gate, Quality
 from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians, Mesh, Similarity
@@ -79,10 +80,11 @@ def floor_regions() -> Regions:
 
 def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     """Stage folders with exact truth, and the bundle that the bundle stage makes of them."""
-    names = ("poses", "align", "points", "mesh", "splat", "coverage", "regions", "check")
+    names = ("capture", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check")
     inputs = {name: folder / name for name in names}
     for path in inputs.values():
         path.mkdir(parents=True)
+    Capture(inputs["capture"], "photos", (), ordered=False).save()
     posed_scene(inputs["poses"], room, walk(9)).save(inputs["poses"])
     identity = Similarity(1.0, np.eye(3), np.zeros(3))
     Alignment(identity, "arkit", 0.2, "sensor", 0.01, floor_found=True, report={}).save(inputs["align"])

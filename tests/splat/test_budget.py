@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -24,7 +22,7 @@ def test_iterations_follow_pictures_and_views():
     """Work about equal for all sizes, a share for every view; a number that is asked for is taken."""
     assert planned_budget(SplatParams(iterations=7, gaussians=300), _views(160, 120, 3)) == Budget(7, 300)
     assert 3400 < planned_budget(SplatParams(), _views(272, 480, 1)).iterations < 3600
-    assert planned_budget(SplatParams(), _views(272, 480, 100)).iterations == 7000
+    assert planned_budget(SplatParams(), _views(272, 480, 100)).iterations == 5500
     assert planned_budget(SplatParams(), _views(160, 120, 3)).iterations == 14_000  # the upper bound
 
 
@@ -49,14 +47,15 @@ def test_seconds_become_iterations(gaussians):
     assert np.mean(spent) * budget.iterations == pytest.approx(50, rel=0.05)
 
 
-def test_clock_counts_steps_but_not_the_first():
+def test_clock_counts_steps_but_not_the_first(monkeypatch):
     """The first step may compile or load something."""
+    clock = [5.0]
+    monkeypatch.setattr("pipeline.splat.budget.time.process_time", lambda: clock[0])
     calls = []
 
     def step() -> None:
         calls.append(1)
-        until = time.process_time() + (0.2 if len(calls) == 1 else 0.02)
-        while time.process_time() < until:
-            pass
+        clock[0] += 0.7 if len(calls) == 1 else 0.02
 
-    assert timed(step) == pytest.approx(0.02, rel=0.3)
+    assert timed(step) == pytest.approx(0.02)
+    assert len(calls) > 2

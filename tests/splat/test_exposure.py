@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from pipeline.geometry import Pose
-from pipeline.splat.exposure import Exposures
+from pipeline.splat.exposure import Exposures, gains_of_all, load_gains, save_gains
 from pipeline.splat.trainer import CALM_EXPOSURE
 from pipeline.splat.views import training_view
 from tests.synthetic import CAMERA
@@ -44,20 +43,46 @@ def test_saturated_pixels_say_nothing(rng):
 
 
 def test_what_views_share_stays_in_the_splat(rng):
-    """A factor common to all goes entirely; a slow drift goes; a flash of one view stays."""
+    """A factor common to all goes entirely; how views differ stays."""
     exposures = _exposures(60)
-    exposures.gains[:] = 1.4
-    exposures.remove_trend()
-    np.testing.assert_allclose(exposures.gains, 1, rtol=1e-6)
+    gains = np.exp(rng.normal(0, 0.2, (60, 3)))
+    exposures.gains[:] = 1.4 * gains
+    exposures.center()
+    np.testing.assert_allclose(np.log(exposures.gains).mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(exposures.gains[7] / exposures.gains[41], gains[7] / gains[41], rtol=1e-4)
 
-    drift = np.linspace(0.7, 1.4, 60)[:, None].repeat(3, 1)
-    drift[30] *= 1.5
-    exposures.gains[:] = drift
-    exposures.remove_trend()
-    others = np.delete(exposures.gains[8:-8], np.arange(18, 27), axis=0)
-    np.testing.assert_allclose(others, 1, rtol=0.01)
-    assert exposures.gains[30, 0] == pytest.approx(1.5, rel=0.12)
-    assert exposures.describe()["max"] > 0.3
+
+def test_view_between_others_has_an_exposure_between_theirs():
+    """Of a camera that adapts slowly; held-out views at uneven places."""
+    names = [f"{k:03}" for k in range(40)]
+    truth = np.exp(np.stack([0.3 * np.sin(np.arange(40) / 6 + phase) for phase in (0, 1, 2)], 1)).astype(np.float32)
+    kept = {name: truth[k] for k, name in enumerate(names) if k % 5 != 2 and k != 20}
+    found = gains_of_all(names, kept)
+    assert list(found) == names
+    np.testing.assert_allclose([found[name] for name in names], truth, rtol=0.03)
+    np.testing.assert_array_equal([found[name] for name in kept], [truth[int(name)] for name in kept])
+
+
+def test_independent_exposures_say_nothing_of_each_other(rng):
+    """Photos taken one by one: a held-out one is best shown in the mean exposure."""
+    names = [f"{k:03}" for k in range(200)]
+    truth = np.exp(rng.normal(0, 0.2, (200, 1))).repeat(3, 1).astype(np.float32)
+    found = gains_of_all(names, {name: truth[k] for k, name in enumerate(names) if k % 8})
+    between = np.log([found[name] for name in names[::8]])
+    assert np.abs(between).max() < 0.08
+
+
+def test_too_few_views_tell_no_exposure():
+    """Two views don't show that exposures change slowly."""
+    gains = {"a": np.full(3, 1.2, np.float32), "c": np.full(3, 1.2, np.float32)}
+    np.testing.assert_array_equal(gains_of_all(["a", "b", "c"], gains)["b"], 1)
+    assert gains_of_all(["a"], {}) == {}
+
+
+def test_gains_survive_the_disk(tmp_path):
+    """Five digits of them."""
+    save_gains({"a.jpg": np.array([1.23456, 1, 0.5], np.float32)}, tmp_path)
+    np.testing.assert_allclose(load_gains(tmp_path)["a.jpg"], [1.23456, 1, 0.5], rtol=1e-5)
 
 
 def test_unrest_tells_a_camera_that_adapts_from_a_fixed_one(rng):
@@ -66,5 +91,5 @@ def test_unrest_tells_a_camera_that_adapts_from_a_fixed_one(rng):
     fixed.gains *= np.exp(rng.normal(0, 0.001, (40, 3))).astype(np.float32)
     adapting.gains *= np.exp(rng.normal(0, 0.03, (40, 1))).astype(np.float32)
     for exposures in (fixed, adapting):
-        exposures.remove_trend()
+        exposures.center()
     assert fixed.unrest < CALM_EXPOSURE < adapting.unrest

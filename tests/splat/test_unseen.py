@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import SH_C0, Camera, PointCloud, Pose
+from pipeline.splat.free_space import FreeSpace
 from pipeline.splat.raster import render
 from pipeline.splat.start import initial_gaussians
 from pipeline.splat.supervision import ViewDepth
@@ -72,7 +73,7 @@ def cloud() -> PointCloud:
         points[kept].astype(np.float32),
         normals[kept].astype(np.float32),
         colors[kept].astype(np.uint8),
-        np.full(count, 0.005, np.float32),
+        np.full(count, 0.002, np.float32),
         np.full(count, 3, np.int32),
         np.zeros(count, bool),
     )
@@ -82,7 +83,7 @@ def cloud() -> PointCloud:
 def guessed(views, cloud) -> Guessed:
     """What is guessed for the room."""
     start = initial_gaussians(cloud, 8000, 4, np.random.default_rng(1), opacity=0.8, flatness=0.1)
-    return guess_unseen(start, cloud, views, 4000, np.random.default_rng(2))
+    return guess_unseen(start, cloud, FreeSpace(views), views, 4000, np.random.default_rng(2))
 
 
 def test_table_gets_a_darker_back(guessed):
@@ -128,13 +129,21 @@ def test_coarse_fronts_get_no_back(views, cloud):
     """Where a front is known to a few centimetres only, its back would come out before it."""
     start = initial_gaussians(cloud, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
     coarse = replace(cloud, sigma=np.full(len(cloud), 0.02, np.float32))
-    assert len(guess_unseen(start, coarse, views, 4000, np.random.default_rng(2)).backs) == 0
+    assert len(guess_unseen(start, coarse, FreeSpace(views), views, 4000, np.random.default_rng(2)).backs) == 0
+
+
+def test_one_side_of_a_place_is_not_closed(views, cloud):
+    """A table before a wall, nothing else: what continues their rims would hang in the air."""
+    table, wall = cloud.points[:, 2] == np.float32(HEIGHT), cloud.points[:, 0] == np.float32(ROOM[0, 1])
+    one_side = cloud[np.flatnonzero(table | wall)]
+    start = initial_gaussians(one_side, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
+    assert len(guess_unseen(start, one_side, FreeSpace(views), views, 4000, np.random.default_rng(2)).fillings) == 0
 
 
 def test_limit_holds(views, cloud):
     """So many of each kind at most."""
     start = initial_gaussians(cloud, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
-    few = guess_unseen(start, cloud, views, 50, np.random.default_rng(2))
+    few = guess_unseen(start, cloud, FreeSpace(views), views, 50, np.random.default_rng(2))
     assert len(few.backs) == 50
     assert 0 < len(few.fillings) <= 50
 
@@ -145,7 +154,17 @@ def test_without_depth_nothing_is_guessed(views, cloud):
     photo = np.moveaxis(level.photo, 0, -1)
     blind = [training_view("v", photo, CAMERA, view.world_from_camera, None) for view in views]
     start = initial_gaussians(cloud, 2000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
-    assert len(guess_unseen(start, cloud, blind, 1000, np.random.default_rng(2)).gaussians) == 0
+    assert len(guess_unseen(start, cloud, FreeSpace(blind), blind, 1000, np.random.default_rng(2)).gaussians) == 0
+
+
+def test_depth_without_a_pixel_guesses_nothing(views, cloud):
+    """Maps whose every pixel is unknown are no depth either."""
+    level, nothing = views[0].levels[0], np.zeros((72, 96), np.float32)
+    photo, depth = np.moveaxis(level.photo, 0, -1), ViewDepth(nothing, nothing + np.float32(0.01))
+    blind = [training_view("v", photo, CAMERA, view.world_from_camera, depth) for view in views]
+    start = initial_gaussians(cloud, 2000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
+    guesses = guess_unseen(start, cloud, FreeSpace(blind), blind, 1000, np.random.default_rng(2))
+    assert len(guesses.gaussians) == 0
 
 
 def test_guess_before_a_known_surface_is_dropped(views, cloud):
@@ -155,6 +174,6 @@ def test_guess_before_a_known_surface_is_dropped(views, cloud):
     photo = np.zeros((72, 96, 3), np.uint8)
     upward = training_view("up", photo, CAMERA, pose, ViewDepth(depth, np.full_like(depth, 0.01)))
     start = initial_gaussians(cloud, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
-    seen = guess_unseen(start, cloud, [*views, upward], 4000, np.random.default_rng(2))
+    seen = guess_unseen(start, cloud, FreeSpace([*views, upward]), [*views, upward], 4000, np.random.default_rng(2))
     inside = ((seen.fillings.means[:, :2] > 0.8 * HOLE[:, 0]) & (seen.fillings.means[:, :2] < 0.8 * HOLE[:, 1])).all(1)
     assert not inside.any()

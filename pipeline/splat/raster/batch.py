@@ -45,7 +45,6 @@ from pipeline.splat.raster.layout import (
     ZERO,
     Cutoffs,
     line_aligned,
-    view_constants,
 )
 from pipeline.splat.raster.memory import keep_freed_memory
 from pipeline.splat.raster.rasterizer import DEFAULT_CUTOFFS, OPAQUE_ENOUGH, Rendering
@@ -101,7 +100,7 @@ def pack(gaussians: Gaussians) -> PackedGaussians:
 def render_batch(
     gaussians: Gaussians | PackedGaussians,
     cameras: Camera | Sequence[Camera],
-    world_from_cameras: Sequence[Pose],
+    world_from_cameras: Sequence[Pose] | NDArray[np.floating],
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     *,
     sh_count: int | None = None,
@@ -114,7 +113,7 @@ def render_batch(
     Args:
         gaussians: In the world frame; packed ones save work when they are rendered more than once.
         cameras: Pinholes of one picture size; a single one serves all poses.
-        world_from_cameras: B poses.
+        world_from_cameras: B poses, or as many matrices (B, 4, 4), which are believed.
         background: Colour behind everything, 0..1.
         sh_count: How many SH coefficients to use (1, 4, 9, 16); all by default.
         cutoffs: Where to stop.
@@ -124,23 +123,29 @@ def render_batch(
     """
     keep_freed_memory()
     packed = gaussians if isinstance(gaussians, PackedGaussians) else pack(gaussians)
+    if not isinstance(world_from_cameras, np.ndarray):
+        world_from_cameras = np.array([pose.matrix for pose in world_from_cameras])
     count = len(world_from_cameras)
-    cameras = [cameras] * count if isinstance(cameras, Camera) else list(cameras)
+    cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
     sizes = {(camera.width, camera.height) for camera in cameras}
-    if count == 0 or len(cameras) != count or len(sizes) != 1:
+    if count == 0 or len(cameras) not in (1, count) or len(sizes) != 1:
         raise ValueError(f"a batch needs a camera of one size for each pose, got {count} poses and sizes {sizes}")
+    if not all(camera.is_pinhole for camera in cameras):
+        raise ValueError("the rasteriser needs pinhole cameras; undistort first")
     ((width, height),) = sizes
-    views = [view_constants(camera, pose, cutoffs) for camera, pose in zip(cameras, world_from_cameras, strict=True)]
+    intrinsics = np.array([(camera.fx, camera.fy, camera.cx, camera.cy) for camera in cameras], np.float32)
+    centers = world_from_cameras[:, :3, 3]
+    rotations = world_from_cameras[:, :3, :3].swapaxes(1, 2)
     rgb = np.empty((count, height, width, 3), np.float32)
     depth, alpha, median = (np.empty((count, height, width), np.float32) for _ in range(3))
     _draw_pictures(
         packed.table,
         packed.sh,
         packed.sh.shape[1] if sh_count is None else sh_count,
-        np.stack([view.rotation for view in views]),
-        np.stack([view.translation for view in views]),
-        np.stack([view.center for view in views]),
-        np.array([(view.fx, view.fy, view.cx, view.cy) for view in views], np.float32),
+        np.ascontiguousarray(rotations, np.float32),
+        np.ascontiguousarray(-(rotations @ centers[..., None])[..., 0], np.float32),
+        np.ascontiguousarray(centers, np.float32),
+        np.ascontiguousarray(np.broadcast_to(intrinsics, (count, 4))),
         np.float32(-np.log(cutoffs.alpha)),
         np.float32(cutoffs.transmittance),
         np.float32(cutoffs.near),

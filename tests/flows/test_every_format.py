@@ -1,0 +1,66 @@
+"""The same room in every format, from the files that an app or tool writes to a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import BuildRequest, Bundle, build, plan
+from pipeline.capture.detect import READERS
+from pipeline.capture.model import Capture
+from pipeline.geometry import fit_similarity
+from tests.capture.depth_cameras.test_tum import write_tum
+from tests.capture.writers.every_format import FORMATS
+from tests.flows.test_end_to_end import TINY
+from tests.synthetic import CAMERA, Room, walk
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMATS)
+def test_from_files_to_bundle(kind: str, room: Room, tmp_path: Path):
+    """Recognised, read, built: upright, its cameras within 3 cm, metric where the source is, depth on the mesh."""
+    made = FORMATS[kind]
+    made.write(tmp_path / "source", room, made.poses, CAMERA)
+    # sensor depth as it is, which is quicker than the default's stereo beside it
+    quick = ("depth.backend=sensor",) if made.depth else ("depth.image_size=160",)
+    request = BuildRequest(tmp_path / "source", name="room", out=tmp_path / "out", settings=(*TINY, *quick))
+    result = build(request)
+    assert result.bundle is not None
+    bundle = Bundle.open(result.bundle)
+    assert bundle.verify() == []
+    capture = Capture.load(next(stage.folder for stage in plan(request).stages if stage.name == "capture"))
+    assert capture.kind == kind
+    assert len(capture.frames) == made.frames
+    assert len(bundle.cameras) >= 14
+    assert bundle.manifest.provenance.origin == ("generated" if kind == "generated" else "captured")
+    assert (bundle.manifest.frame.scale_from.source in ("assumed", "hints")) != made.metric
+    truth = true_places(kind, capture, room, tmp_path)
+    found = np.array([camera.world_from_camera.translation for camera in bundle.cameras])
+    there = np.array([truth[camera.name] for camera in bundle.cameras])
+    fitted = fit_similarity(found, there)
+    assert fitted.rotation[2, 2] > np.cos(np.deg2rad(2))
+    assert np.median(np.linalg.norm(fitted.apply(found) - there, axis=1)) < 0.03
+    if made.metric:
+        assert fitted.scale == pytest.approx(1, abs=0.03)
+    shutil.rmtree(tmp_path / "out")
+
+
+def true_places(kind: str, capture: Capture, room: Room, folder: Path) -> dict[str, np.ndarray]:
+    """Where each frame's camera was in the room, by its name."""
+    poses = FORMATS[kind].poses
+    if kind == "stray_scanner":
+        poses = poses[1:]  # the app's first picture is hidden
+    elif kind in ("video", "generated"):
+        poses = [walk(240)[round(15 * (frame.source_time or 0))] for frame in capture.frames]
+    elif kind == "tum":
+        shutil.rmtree(folder / "again", ignore_errors=True)
+        poses = write_tum(folder / "again", room, poses).poses
+    return {frame.name: pose.translation for frame, pose in zip(capture.frames, poses, strict=True)}
+
+
+def test_every_reader_is_built_here():
+    """A new reader needs its writer."""
+    assert {reader.kind for reader in READERS} == set(FORMATS)
