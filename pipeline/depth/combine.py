@@ -28,11 +28,11 @@ _MIN_ALONG = np.float32(-0.05)
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What both say of one view's pixels, in the sensor's geometry.
+    """What both say of one view's pixels, in the geometry of `sensor`.
 
     Attributes:
-        sensor: The sensor's map.
-        stereo: The stereo map seen by the sensor's camera; its `guessed` marks filled patches.
+        sensor: The sensor's map, as it is or as another camera sees it.
+        stereo: The stereo map seen by that camera; its `guessed` marks filled patches.
         agree: (H, W) bool, both know the pixel and see one surface.
         conflict: (H, W) bool, both know it and see different ones.
     """

@@ -93,6 +93,35 @@ def test_low_confidence_is_dropped_and_middle_less_sure(capture):
     np.testing.assert_allclose(np.median(depth_map.sigma[82:]), 0.01, rtol=0.01)
 
 
+def test_what_smoothing_rounds_off_is_less_sure(views, capture):
+    """A coarse image's fit spans creases of the room: there sigma covers the error, elsewhere it stays the noise's."""
+    scene, folder = capture
+    view, camera = scene.views[1], DEPTH_CAMERA.resized(80, 60)
+    _, exact = views.room.cast(camera, view.world_from_camera @ CAMERA_FROM_DEPTH)
+    cv2.imwrite(str(folder / "coarse.png"), (exact * 1000).round().astype(np.uint16))
+    view = replace(view, sensor_depth="coarse.png", depth_camera=camera)
+    depth_map = clean_sensor_depth(view, 1.0, folder, PARAMS, NoiseModel(0.002, 0.0)).depth_map
+    error = np.abs(depth_map.depth - exact)
+    rounded = (depth_map.depth > 0) & (error > 0.01)
+    assert rounded.sum() > 50
+    assert np.median(error[rounded] / depth_map.sigma[rounded]) < 1.5
+    np.testing.assert_allclose(np.median(depth_map.sigma[depth_map.depth > 0]), 0.002, rtol=0.1)
+
+
+def test_noise_is_not_taken_for_rounding(capture):
+    """Smoothing takes a noisy plane's noise away; that makes no pixel much less sure than the noise model says."""
+    scene, folder = capture
+    rng = np.random.default_rng(4)
+    v, u = np.mgrid[:120, :160]
+    plane = 1 / (0.5 + 0.0008 * u - 0.0005 * v)
+    noisy = plane + rng.normal(0, 0.004, plane.shape)
+    cv2.imwrite(str(folder / "plane.png"), (noisy * 1000).round().astype(np.uint16))
+    view = replace(scene.views[1], sensor_depth="plane.png")
+    depth_map = clean_sensor_depth(view, 1.0, folder, PARAMS, NoiseModel(0.004, 0.0)).depth_map
+    inner = depth_map.sigma[8:-8, 8:-8]
+    assert np.percentile(inner, 95) < 0.005
+
+
 def test_the_noise_of_exact_depth_is_small(capture):
     """Only rounding to millimetres and the smoothing are left."""
     scene, folder = capture

@@ -164,6 +164,24 @@ def test_all_views_are_matched_where_the_sensor_leaves_parts_out(views, folders)
         assert (upper == FROM_STEREO).mean() > 0.5
 
 
+def test_a_coarse_scanner_costs_stereo_no_detail(views, folders):
+    """Where all views are matched, the maps have the finer pixels and lie on the room, not beside it."""
+    scene, coarse = PosedScene.load(folders["poses"]), views.scene.views[0].camera.resized(64, 48)
+    for view in scene.views:
+        _, depth = views.room.cast(coarse, next(v for v in views.scene.views if v.name == view.name).world_from_camera)
+        depth[:16] = 0
+        cv2.imwrite(str(folders["capture"] / f"{view.name}.png"), (depth * 1000).round().astype(np.uint16))
+    replace(scene, views=tuple(replace(view, depth_camera=coarse) for view in scene.views)).save(folders["poses"])
+    stage.run(folders, DepthParams(backend="combined", image_size=160), folders["depth"])
+    for view in views.scene.training:
+        depth_map = load_depth_map(folders["depth"], view.name, WORLD_FROM_SCENE)
+        assert depth_map.depth.shape == (120, 160)
+        assert depth_map.origin is not None
+        assert (depth_map.origin[50:] & FROM_SENSOR > 0).mean() > 0.5
+        distance = distance_to_room(views.room, depth_map.points()[depth_map.depth > 0])
+        assert np.median(distance) < 0.005
+
+
 def test_pictures_that_cannot_be_matched_leave_the_sensor(views, folders):
     """Combined without shared points is the sensor's depth, and the report says why."""
     scene = PosedScene.load(folders["poses"])
