@@ -207,6 +207,12 @@ def _params(request: BuildRequest, card: Card) -> dict[str, Any]:
         params["align"] = replace(params["align"], **scale)
     except ValueError as error:
         raise CardError("the scale must be usable", found=str(error), remedy="see --known-length in --help") from error
+    if card.areas:
+        try:
+            params["regions"] = replace(params["regions"], areas=card.areas)
+        except ValueError as error:
+            rule, remedy = "areas must be possible", "correct the card's areas"
+            raise CardError(rule, found=str(error), remedy=remedy, file=request.card) from error
     if card.gates:
         params["check"] = replace(params["check"], thresholds=dict(card.gates))
     if card.source.origin and params["capture"].origin == "auto":

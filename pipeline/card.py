@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from pipeline.align.params import SHEETS, KnownLength
 from pipeline.errors import CardError
+from pipeline.regions.params import Area
 from pipeline.stage import Traits
 
 MAX_CARD_BYTES = 256 * 1024
@@ -83,6 +84,8 @@ class Card(_Section):
     recipe: dict[str, dict[str, Any]] = {}
     """Stage parameters that differ from their defaults."""
     scale: CardScale = CardScale()
+    areas: tuple[Area, ...] = ()
+    """Parts of the floor with a friction and a cost of their own."""
     gates: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
     """Thresholds that differ from the gates' defaults."""
 
@@ -227,6 +230,11 @@ def write_card(path: Path, probe: Traits) -> str:
         "#   camera_height: 1.45  # median height of the camera over the floor [m]",
         "#   tag_size: 0.16  # side of the black square of printed AprilTag or ArUco tags [m]",
         "",
+        "# Parts of the floor with a friction (a factor) and a cost (for tasks that avoid it), by place or by colour.",
+        "# areas:",
+        "#   - {name: ice, polygon: [[0.5, 1.0], [1.5, 1.0], [1.5, 2.2]], friction: 0.1}  # (x, y) [m, world]",
+        '#   - {name: patch, color: "#f2cc1a", cost: 1.0}',
+        "",
         "# Thresholds of gates that differ from their defaults, as {gate: threshold}.",
         "gates: {}",
     ]
@@ -343,6 +351,8 @@ def _keys_at(location: Iterable[int | str]) -> list[str]:
     """The keys of the card's section at a location such as ("scale", "known_length")."""
     section: type = Card
     for part in location:
+        if isinstance(part, int):  # of a list, whose elements are all alike
+            continue
         hint = typing.get_type_hints(section)[str(part)]
         kinds = [kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type)]
         section = next(kind for kind in kinds if issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))

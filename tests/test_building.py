@@ -91,6 +91,18 @@ def test_a_known_length_changes_everything_after_align(request_):
     assert changed(request_, other)[0] == "align"
 
 
+def test_areas_of_the_card_reach_the_regions(request_, tmp_path):
+    """And nothing before them; two of one name are an error that names the card."""
+    card = tmp_path / "card.yaml"
+    card.write_text("areas: [{name: ice, polygon: [[0, 0], [1, 0], [1, 2]], friction: 0.3}]")
+    other = replace(request_, card=card)
+    assert changed(request_, other) == ["regions", "check", "bundle"]
+    assert next(s.params for s in plan(other).stages if s.name == "regions").areas[0].friction == 0.3
+    card.write_text('areas: [{name: ice, color: "#ffffff"}, {name: ice, color: "#000000"}]')
+    with pytest.raises(CardError, match=r"card\.yaml"):
+        plan(other)
+
+
 def test_a_changed_photo_changes_everything(request_, tmp_path):
     """Keys start from the content, not from names and dates."""
     import shutil

@@ -23,6 +23,7 @@ from pipeline.card import (
     write_card,
 )
 from pipeline.errors import CardError
+from pipeline.regions.params import Area
 from pipeline.stage import Traits
 from tests.paths import ROOT
 
@@ -34,6 +35,9 @@ recipe:
   select: {max_keyframes: 60}
 scale:
   known_length: {metres: 0.30, image: 0001.jpg, a: [412, 900.5], b: [655, 910]}
+areas:
+  - {name: ice, polygon: [[0, 0.5], [1, 0], [1, 2]], friction: 0.4}
+  - {name: patch, color: "#f2cc1a", cost: 1}
 gates: {psnr: 25}
 """
 
@@ -71,6 +75,8 @@ def test_card_is_read(tmp_path: Path) -> None:
     assert (card.name, card.source.path, card.source.licence) == ("fox-1", "../fox", "CC-BY-4.0")
     assert card.recipe == {"select": {"max_keyframes": 60}}
     assert card.scale.known_length == KnownLength(0.30, "0001.jpg", (412.0, 900.5), (655.0, 910.0))
+    ice, patch = Area("ice", ((0, 0.5), (1, 0), (1, 2)), friction=0.4), Area("patch", color="#f2cc1a", cost=1)
+    assert card.areas == (ice, patch)
     assert card.gates == {"psnr": 25.0}
 
 
@@ -86,6 +92,7 @@ def test_everything_has_a_default(tmp_path: Path) -> None:
         ("description:", "desription:", "card has no key 'desription'", "'description'"),
         ("licence:", "license:", "card.source has no key 'license'", "'licence'"),
         ("known_length:", "know_length:", "card.scale has no key 'know_length'", "'known_length'"),
+        ("polygon:", "polygn:", "card.areas.0 has no key 'polygn'", "'polygon'"),
         ("metres:", "meters:", "card.scale.known_length has no key 'meters'", "'metres'"),
         ("select:", "selct:", "recipe has no key 'selct'", "'select'"),
         ("max_keyframes:", "max_keyframe:", "recipe.select has no key 'max_keyframe'", "'max_keyframes'"),
@@ -113,6 +120,9 @@ def test_unknown_keys_name_the_nearest(old: str, new: str, where: str, near: str
         ("scale: {tag_size: 0}", "tag_size"),
         ("scale: {known_length: {metres: 1, image: a, a: [1, 1], b: [1, 1]}}", "different pixels"),
         ("scale: {known_length: {metres: 1, image: a, a: [1, 1]}}", "known_length.b"),
+        ("areas: {name: ice}", "areas"),
+        ("areas: [{name: ice, polygon: [[0, 0], [1, 1]]}]", "3 to 1000 corners"),
+        ("areas: [{name: ice, polygon: [[0, 0], [1, 1], [.nan, 0]]}]", "finite"),
         ("- a\n- b", "the card"),
         ("", "the card"),
     ],
@@ -279,10 +289,10 @@ def test_written_examples_are_valid(tmp_path: Path) -> None:
     """Uncommented, the card's examples are right."""
     text = write_card(Path("fox"), Traits("photos", 50, False, False, False, False))
     assert "the scale is hinted or assumed" in text
-    lines = [
-        line.replace("# ", "", 1) if line.startswith(("# scale:", "#   known")) else line for line in text.splitlines()
-    ]
+    examples = ("# scale:", "#   known", "# areas:", "#   - ")
+    lines = [line.replace("# ", "", 1) if line.startswith(examples) else line for line in text.splitlines()]
     card = load_card(card_file(tmp_path, "\n".join(lines)))
+    assert [area.name for area in card.areas] == ["ice", "patch"]
     assert card.scale.known_length is not None
     assert card.scale.known_length.metres == 0.30
 

@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +26,7 @@ from pipeline.regions.regions import Regions
 REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,63})(@(?P<version>\d+\.\d+\.\d+))?")
 MAX_MANIFEST_BYTES = 16 * 2**20
 REGISTRY_VARIABLE = "SPLATYARD_BUNDLES"
+HUB = "hf://"
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,10 @@ class Bundle:
     Attributes:
         root: Its folder.
         manifest: What bundle.json says.
+        commit: Of the hub's repository that it comes from; empty where it is local.
     """
+
+    commit = ""
 
     def __init__(self, root: Path, manifest: Manifest) -> None:
         self.root = root
@@ -58,48 +65,21 @@ class Bundle:
 
     @staticmethod
     def open(reference: Path | str) -> Bundle:
-        """Open a folder, or `name@version` (or the newest of `name`) of the local bundles folder.
+        """Open a folder, or `name@version` (or the newest of `name`) of the local bundles folder, or one on the hub.
 
-        The bundles folder is `bundles/`, or what the environment variable SPLATYARD_BUNDLES names.
+        The bundles folder is `bundles/`, or what the environment variable SPLATYARD_BUNDLES names. On the Hugging Face
+        hub it is `hf://owner/repository/name@version`; files come over when they are asked for.
 
         Raises:
             BundleError: When there is none, or bundle.json is damaged, too new or names unsafe paths.
+            MachineError: When the hub can't be reached.
         """
+        if str(reference).startswith(HUB):
+            from pipeline.bundle.hub import open_from_hub
+
+            return open_from_hub(str(reference))
         root = _find(reference)
-        path = root / MANIFEST_FILE
-        if path.is_symlink() or not path.is_file():
-            raise BundleError(
-                "a bundle is a folder with a bundle.json",
-                found="no such file",
-                remedy="check the path; `splatyard build` makes bundles",
-                file=path,
-            )
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise BundleError(
-                "bundle.json is small",
-                found=f"{path.stat().st_size} bytes",
-                remedy="the bundle is damaged or hostile: get it again from its source",
-                file=path,
-            )
-        try:
-            content = json.loads(path.read_text())
-            version = content.get("format_version") if isinstance(content, dict) else None
-            if isinstance(version, int) and version > FORMAT_VERSION:
-                raise BundleError(
-                    f"this splatyard reads bundles up to format version {FORMAT_VERSION}",
-                    found=f"format version {version}",
-                    remedy="upgrade splatyard",
-                    file=path,
-                )
-            manifest = Manifest.model_validate(content)
-        except (ValidationError, ValueError, RecursionError) as error:
-            raise BundleError(
-                "bundle.json follows the format in docs/bundle.md",
-                found=str(error).splitlines()[0] + " ...",
-                remedy="the bundle is damaged or hostile: get it again from its source",
-                file=path,
-            ) from error
-        return Bundle(root, manifest)
+        return Bundle(root, read_manifest(root / MANIFEST_FILE))
 
     def path(self, name: str) -> Path:
         """The path of a file that the manifest lists, after checking size and that it is no link.
@@ -151,33 +131,36 @@ class Bundle:
     @cached_property
     def cameras(self) -> tuple[BundleCamera, ...]:
         """The capture's cameras in the world frame."""
-        content = json.loads(self.path("cameras.json").read_text())
-        return tuple(
-            BundleCamera(
-                entry["name"],
-                Camera.from_json(entry["camera"]),
-                Pose.from_matrix(entry["world_from_camera"]),
-                bool(entry["held_out"]),
-                entry.get("thumbnail"),
+        with _following_the_format(self.path("cameras.json")) as path:
+            return tuple(
+                BundleCamera(
+                    entry["name"],
+                    Camera.from_json(entry["camera"]),
+                    Pose.from_matrix(entry["world_from_camera"]),
+                    bool(entry["held_out"]),
+                    entry.get("thumbnail"),
+                )
+                for entry in json.loads(path.read_text())["cameras"]
             )
-            for entry in content["cameras"]
-        )
 
     @cached_property
     def quality(self) -> Quality:
         """The gates."""
-        return Quality.model_validate_json(self.path("quality.json").read_text())
+        with _following_the_format(self.path("quality.json")) as path:
+            return Quality.model_validate_json(path.read_text())
 
     @cached_property
     def regions(self) -> Regions:
         """Where a robot can stand, start and go."""
         self.path("walkable.npz")
-        return Regions.load(self.path("regions.json").parent)
+        with _following_the_format(self.path("regions.json")) as path:
+            return Regions.load(path.parent)
 
     @cached_property
     def coverage(self) -> CoverageMap:
         """How much the splat's pictures can be trusted, by where a robot stands and where it looks."""
-        return CoverageMap.load(self.path("coverage.npz").parent)
+        with _following_the_format(self.path("coverage.npz")) as path:
+            return CoverageMap.load(path.parent)
 
     @property
     def spawn_poses(self) -> tuple[Pose, ...]:
@@ -203,6 +186,60 @@ class Bundle:
         if with_hash and file_sha256(path) != entry.sha256:
             return f"{name}: content differs from its hash"
         return None
+
+
+@contextmanager
+def _following_the_format(path: Path) -> Iterator[Path]:
+    """Reading a file of the bundle; what doesn't follow the format is a `BundleError`."""
+    try:
+        yield path
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"{path.name} follows the format in docs/bundle.md",
+            found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
+            remedy="the bundle is damaged or hostile: get it again from its source",
+            file=path,
+        ) from error
+
+
+def read_manifest(path: Path) -> Manifest:
+    """bundle.json, checked.
+
+    Raises:
+        BundleError: When there is none, or it is damaged, too new or names unsafe paths.
+    """
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(
+            "a bundle is a folder with a bundle.json",
+            found="no such file",
+            remedy="check the path; `splatyard build` makes bundles",
+            file=path,
+        )
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(
+            "bundle.json is small",
+            found=f"{path.stat().st_size} bytes",
+            remedy="the bundle is damaged or hostile: get it again from its source",
+            file=path,
+        )
+    try:
+        content = json.loads(path.read_text())
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise BundleError(
+                f"this splatyard reads bundles up to format version {FORMAT_VERSION}",
+                found=f"format version {version}",
+                remedy="upgrade splatyard",
+                file=path,
+            )
+        return Manifest.model_validate(content)
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise BundleError(
+            "bundle.json follows the format in docs/bundle.md",
+            found=str(error).splitlines()[0] + " ...",
+            remedy="the bundle is damaged or hostile: get it again from its source",
+            file=path,
+        ) from error
 
 
 def file_sha256(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import Pose
+from pipeline.regions.params import Area
 
 REGIONS_FILE, GRID_FILE = "regions.json", "walkable.npz"
 
@@ -51,6 +52,8 @@ class Regions:
         spawn_poses: Spread over the drivable floor, heading towards open space that the pictures show well.
         goals: Spread likewise, away from the spawn poses.
         note: Why there is no walkable floor; empty where there is one.
+        areas: Parts of the floor with a friction and a cost of their own.
+        area: (X, Y) int16, which of `areas` a cell belongs to, -1 none; empty where there are no areas.
     """
 
     origin: tuple[float, float]
@@ -63,6 +66,8 @@ class Regions:
     spawn_poses: tuple[RobotPose, ...]
     goals: tuple[RobotPose, ...]
     note: str = ""
+    areas: tuple[Area, ...] = ()
+    area: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0), np.int16))
 
     @staticmethod
     def without_floor(cell: float, note: str) -> Regions:
@@ -86,6 +91,16 @@ class Regions:
         inside = (index >= 0) & (index < np.array(self.height.shape))
         return index, np.asarray(inside.all(axis=1))
 
+    def surface(self, xy: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Friction factor (N,) and cost (N,) of the floor at points (N, >= 2) [m]; 1 and 0 outside of all areas."""
+        chosen = np.full(len(xy), -1)
+        if self.areas:
+            cells, inside = self.cells_of(xy)
+            chosen[inside] = self.area[tuple(cells[inside].T)]
+        friction = np.array([*(area.friction for area in self.areas), 1], np.float32)  # -1 is the last
+        cost = np.array([*(area.cost for area in self.areas), 0], np.float32)
+        return friction[chosen], cost[chosen]
+
     def save(self, folder: Path) -> None:
         """Write `regions.json` and `walkable.npz`."""
         content = {
@@ -98,18 +113,32 @@ class Regions:
             "origin": list(self.origin),
             "spawn_poses": [asdict(pose) for pose in self.spawn_poses],
             "goals": [asdict(pose) for pose in self.goals],
+            "areas": [asdict(area) for area in self.areas],
         }
         (folder / REGIONS_FILE).write_text(json.dumps(content, indent=1))
         with (folder / GRID_FILE).open("wb") as file:
-            np.savez(file, height=self.height, walkable=self.walkable, drivable=self.drivable, guessed=self.guessed)
+            grids = {name: getattr(self, name) for name in ("height", "walkable", "drivable", "guessed", "area")}
+            np.savez(file, **grids)
 
     @staticmethod
     def load(folder: Path) -> Regions:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: When the grids don't belong together.
+        """
         content = json.loads((folder / REGIONS_FILE).read_text())
         with np.load(folder / GRID_FILE, allow_pickle=False) as data:
             grids = {name: data[name] for name in ("height", "walkable", "drivable", "guessed")}
+            if "area" in data:  # bundles of older versions have none
+                grids["area"] = data["area"]
         x, y = content["origin"]
+        areas = tuple(map(_area, content.get("areas", ())))
+        shapes = {name: grid.shape for name, grid in grids.items() if areas or name != "area"}
+        if len(set(shapes.values())) != 1 or any(len(shape) != 2 for shape in shapes.values()):
+            raise ValueError(f"the grids in {GRID_FILE} must be two-dimensional and of one size, got {shapes}")
+        if areas and not (grids["area"].min() >= -1 and grids["area"].max() < len(areas)):
+            raise ValueError(f"{GRID_FILE} names an area that {REGIONS_FILE} hasn't")
         return Regions(
             origin=(x, y),
             cell=content["cell"],
@@ -117,6 +146,7 @@ class Regions:
             spawn_poses=tuple(map(_robot_pose, content["spawn_poses"])),
             goals=tuple(map(_robot_pose, content["goals"])),
             note=content.get("note", ""),
+            areas=areas,
             **grids,
         )
 
@@ -124,3 +154,7 @@ class Regions:
 def _robot_pose(content: dict[str, Any]) -> RobotPose:
     x, y, z = content["position"]
     return RobotPose((x, y, z), content["yaw"], content["trust"])
+
+
+def _area(content: dict[str, Any]) -> Area:
+    return Area(**{**content, "polygon": tuple((x, y) for x, y in content["polygon"])})

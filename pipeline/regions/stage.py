@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.align.alignment import load_world_scene
 from pipeline.coverage.map import CoverageMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh
+from pipeline.regions.areas import paint_areas
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.places import propose_places
 from pipeline.regions.regions import Regions
@@ -33,6 +35,8 @@ def run(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> Non
     except ReconstructionError as error:  # a picture of a shelf is still a bundle; its gate says that nobody can walk
         logger.warning("no walkable floor: %s", error.found)
         regions = Regions.without_floor(params.cell, f"{error.rule}; found: {error.found}")
+    if params.areas and regions.walkable.any():
+        regions = _with_areas(regions, params, Mesh.load(inputs["mesh"] / "mesh.ply"))
     regions.save(out_dir)
 
 
@@ -58,3 +62,12 @@ def find_regions(collision: Mesh, track: NDArray[np.floating], coverage: Coverag
     )
     logger.info("walkable %.2f m^2, %d spawn poses, %d goals", regions.walkable_area, len(spawn_poses), len(goals))
     return regions
+
+
+def _with_areas(regions: Regions, params: RegionsParams, mesh: Mesh) -> Regions:
+    """The regions with the card's areas; `mesh` has the floor's colours [world frame]."""
+    painted = paint_areas(params.areas, regions.centres(), regions.height, regions.cell, mesh)
+    for number, area in enumerate(params.areas):
+        size = float((painted == number).sum() * regions.cell**2)
+        logger.log(logging.INFO if size else logging.WARNING, "area %r: %.2f m^2", area.name, size)
+    return replace(regions, areas=params.areas, area=painted)

@@ -143,6 +143,42 @@ def test_unknown_level_of_detail_lists_those_there(folder):
         Bundle.open(folder).splat("tiny")
 
 
+def fit(text: bytes, size: int) -> bytes:
+    """Of the size that the manifest gives."""
+    return text[:size].ljust(size)
+
+
+@pytest.mark.parametrize(
+    ("file", "part", "content"),
+    [
+        ("cameras.json", "cameras", b'{"cameras": [{"name": "a"}]}'),
+        ("cameras.json", "cameras", b"[[["),
+        ("quality.json", "quality", b"{}"),
+        ("regions.json", "regions", b'{"origin": [1, 2, 3]}'),
+        ("walkable.npz", "regions", b"PK not a zip"),
+        ("coverage.npz", "coverage", b""),
+    ],
+)
+def test_files_that_break_the_format_are_refused(folder, file, part, content):
+    """Whoever made the bundle: the file is named, and no error of Python's comes through."""
+    path = folder / file
+    path.write_bytes(fit(content, path.stat().st_size))
+    with pytest.raises(BundleError, match=f"{file if part != 'regions' else 'regions.json'} follows the format"):
+        getattr(Bundle.open(folder), part)
+
+
+def test_grids_of_the_floor_belong_together(folder):
+    """One of another size is refused."""
+    path = folder / "walkable.npz"
+    with np.load(path) as data:
+        grids = dict(data)
+    grids["drivable"] = grids["drivable"][:-1]
+    np.savez(path, **grids)
+    edit(folder, lambda content: content["files"]["walkable.npz"].update(bytes=path.stat().st_size))
+    with pytest.raises(BundleError, match="one size"):
+        Bundle.open(folder).regions  # noqa: B018 - reads the file
+
+
 def test_no_bundle_there(tmp_path):
     """A folder without bundle.json says what a bundle is."""
     with pytest.raises(BundleError, match=r"bundle\.json"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.regions.params import RegionsParams, choose
+from pipeline.regions.params import Area, RegionsParams, choose
 from pipeline.stage import Traits
 
 
@@ -21,3 +21,34 @@ def test_refuses_impossible_values(values):
 def test_there_is_one_backend():
     """Named cpu."""
     assert choose(Traits("photos", 9, False, False, False, False), RegionsParams()).backend == "cpu"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": ""},
+        {"polygon": ((0, 0), (1, 0))},
+        {"polygon": ((0, 0), (1, 0), (float("nan"), 1))},
+        {"polygon": (), "color": None},
+        {"color": "yellow"},
+        {"friction": -0.1},
+        {"friction": float("nan")},
+        {"cost": float("inf")},
+    ],
+)
+def test_refuses_impossible_areas(values):
+    """Each says which area and what."""
+    with pytest.raises(ValueError, match="area"):
+        Area(**{"name": "ice", "polygon": ((0, 0), (1, 0), (1, 1)), **values})
+
+
+def test_areas_have_names_of_their_own():
+    """Two of one name are a mistake."""
+    area = Area("ice", color="#ffffff")
+    with pytest.raises(ValueError, match="name of its own"):
+        RegionsParams(areas=(area, area))
+
+
+def test_color_in_numbers():
+    """Red, green, blue."""
+    assert Area("patch", color="#f2Cc1a").rgb == (242, 204, 26)
