@@ -51,6 +51,12 @@ class DifferentialDrive:
         half = actions[:, 1] * self.turn * self.track / 2
         return (np.stack([forward - half, forward + half], 1) / self.wheel_radius).astype(np.float32)
 
+    def actions(self, forward: NDArray[np.floating], turn: NDArray[np.floating]) -> Float:
+        """Actions (N, 2) for speeds (N,) [m/s] and turning speeds (N,) [rad/s], as far as they go."""
+        slow, fast = self.speed
+        action = np.stack([(forward - slow) / (fast - slow) * 2 - 1, turn / self.turn], 1)
+        return np.clip(action, -1, 1).astype(np.float32)
+
 
 class JointOffsets:
     """Positions around the pose at rest; for legs.

@@ -238,8 +238,11 @@ def _robot_of(model: Any, path: Path, name: str, servos: Servos | None) -> Robot
     data.qpos[:7] = [0, 0, 0, 1, 0, 0, 0]
     mujoco.mj_forward(model, data)
     low, high, radius = _extent(model, data)
+    front = _corners(model, data, model.geom_bodyid == 1)
     camera = next((i for i in range(model.nsite) if model.site(i).name == CAMERA_SITE), None)
-    base_from_camera = Pose(np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]]), np.array([0.0, 0.0, high]))
+    # looks ahead from the upper front edge of the base's own shapes, so that they don't hide the view
+    edge = np.array([front[:, 0].max(), 0, front[:, 2].max()]) if len(front) else np.array([0, 0, high])
+    base_from_camera = Pose(np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]]), edge)
     if camera is not None and model.site_bodyid[camera] == 1:
         base_from_camera = Pose.from_quaternion(model.site_quat[camera], model.site_pos[camera])
     return Robot(
@@ -360,11 +363,16 @@ def _actuators(model: Any, path: Path) -> tuple[Actuator, ...]:
 
 
 def _extent(model: Any, data: Any) -> tuple[float, float, float]:
-    """Lowest and highest z of the solid shapes' bounding spheres' boxes, and their reach from the vertical axis [m]."""
-    solid = (model.geom_contype != 0) | (model.geom_conaffinity != 0)
+    """Lowest and highest z of the solid shapes' boxes, and their reach from the vertical axis [m]."""
+    points = _corners(model, data, np.ones(model.ngeom, bool))
+    return float(points[:, 2].min()), float(points[:, 2].max()), float(np.linalg.norm(points[:, :2], axis=1).max())
+
+
+def _corners(model: Any, data: Any, chosen: NDArray[np.bool_]) -> Array:
+    """Corners (P, 3) of the boxes around the chosen geoms that are solid, base axes [m]."""
+    solid = chosen & ((model.geom_contype != 0) | (model.geom_conaffinity != 0))
     boxes = model.geom_aabb[solid]  # centre and half size, in the geom's axes
     signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
     corners = boxes[:, None, :3] + signs * boxes[:, None, 3:]
     turns = data.geom_xmat[solid].reshape(-1, 3, 3)
-    points = (np.einsum("gij,gkj->gki", turns, corners) + data.geom_xpos[solid][:, None]).reshape(-1, 3)
-    return float(points[:, 2].min()), float(points[:, 2].max()), float(np.linalg.norm(points[:, :2], axis=1).max())
+    return (np.einsum("gij,gkj->gki", turns, corners) + data.geom_xpos[solid][:, None]).reshape(-1, 3)

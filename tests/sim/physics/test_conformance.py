@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.geometry import Mesh, matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
-from sim.physics.catalog import ENGINES
+from sim.physics.catalog import ENGINES, engines_here
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState, scene_offsets
-from sim.robots.catalog import LEGGED, find_robot
+from sim.robots.catalog import LEGGED, ROVER, find_robot
 from sim.robots.model import Robot, load_robot
+from tests.sim.physics.fake_gpu_system import use_fake_gpu
+from tests.sim.physics.isaacgym.fake_interpreter import use_fake_isaacgym
 
 GRAVITY = 9.81
 
@@ -58,13 +61,23 @@ def floor(height: float = 0.0, slope: float = 0.0, size: float = 4.0) -> Mesh:
 Make = Callable[..., PhysicsEngine]
 
 
-@pytest.fixture(params=ENGINES)
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Makes engines of one kind and closes them."""
+FAKES = ["sapien-gpu-fake", pytest.param("isaacgym-fake", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(params=[*engines_here(), *FAKES, pytest.param("sapien-gpu", marks=pytest.mark.gpu)])
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Makes engines of one kind and closes them; those that need more where it is, and their fakes everywhere."""
     made: list[PhysicsEngine] = []
+    if request.param == "isaacgym-fake":
+        use_fake_isaacgym(monkeypatch)
+    if request.param == "sapien-gpu-fake":
+        use_fake_gpu(monkeypatch)
+    if request.param == "sapien-gpu" and not pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    kind = ENGINES[request.param.removesuffix("-fake")]
 
     def build(robot: Robot, scenes: list[Mesh], count: int) -> PhysicsEngine:
-        made.append(ENGINES[request.param](robot, scenes, count))
+        made.append(kind(robot, scenes, count))
         return made[-1]
 
     yield build
@@ -221,6 +234,80 @@ def test_push_and_dynamics_change_one_robot(make: Make, rover: Robot) -> None:
     np.testing.assert_allclose(change, [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0.6, 0.2]], atol=1e-5)
 
 
+def test_strength_changes_targets_that_are_held(make: Make, tmp_path: Path) -> None:
+    """Bit for bit the same, whether the targets were set before the motors got weaker or after; wheels have drag."""
+    path = tmp_path / "dragging.xml"
+    path.write_text(ROVER.read_text().replace("armature=", 'damping="2" armature='))
+    rover, states = load_robot(path), []
+    one, weak = np.ones(1, np.float32), np.full(1, 0.3, np.float32)
+    for before in (True, False):
+        engine = make(rover, [floor(slope=0.1)], 1)
+        start(engine, at_rest(rover, [[0, 0, 0.01]], yaw=0.0))
+        if before:
+            engine.set_targets(np.array([[5.0, 4.0]], np.float32))
+        engine.set_dynamics(np.array([0]), Dynamics(one, one, weak))
+        if not before:
+            engine.set_targets(np.array([[5.0, 4.0]], np.float32))
+        engine.step(100)
+        states.append(engine.read())
+    np.testing.assert_array_equal(states[0].joint_velocity, states[1].joint_velocity)
+
+
+def test_drag_slows_wheels(make: Make, tmp_path: Path) -> None:
+    """In the air a wheel turns as fast as motor and drag agree upon; with a weaker motor, slower."""
+    path = tmp_path / "dragging.xml"
+    path.write_text(ROVER.read_text().replace("armature=", 'damping="2" armature='))
+    rover = load_robot(path)
+    engine, motor = make(rover, [floor()], 2), rover.actuators[0].damping
+    start(engine, at_rest(rover, [[0, 0, 8.0], [1, 1, 8.0]]))
+    one, weak = np.ones(1, np.float32), np.full(1, 0.3, np.float32)
+    engine.set_targets(np.full((2, 2), 2, np.float32))  # below what the largest force would limit
+    engine.set_dynamics(np.array([1]), Dynamics(one, one, weak))
+    engine.step(200)
+    speeds = engine.read().joint_velocity.mean(1)
+    assert speeds == pytest.approx([2 * motor / (motor + 2), 2 * 0.3 * motor / (0.3 * motor + 2)], rel=0.05)
+
+
+def test_a_reset_leaves_others_alone(make: Make, rover: Robot) -> None:
+    """One begins anew; the other drives on as it did."""
+    states = []
+    for again in (False, True):
+        engine = make(rover, [floor(), floor(-1.0)], 2)
+        start(engine, at_rest(rover, [[0, 0, 0.01], [1, 1, 0.01]]))
+        engine.set_targets(np.full((2, 2), 5, np.float32))
+        engine.step(60)
+        if again:
+            engine.reset(np.array([1]), at_rest(rover, [[-0.5, 0.7, -0.9]]), np.array([1]))
+        states.append(engine.read())
+    for name in vars(states[0]):
+        np.testing.assert_allclose(getattr(states[1], name)[0], getattr(states[0], name)[0], atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(states[1].position[1], [-0.5, 0.7, -0.9], atol=1e-5)
+    assert states[0].position[0, 0] > 0.02
+
+
+def test_a_push_lasts(make: Make, arm: Robot) -> None:
+    """In the air the robot flies on with it."""
+    engine = make(arm, [floor()], 2)
+    start(engine, at_rest(arm, [[0, 0, 3.0], [1, 1, 3.0]]))
+    engine.step(1)
+    before = engine.read().position
+    engine.push(np.array([1]), np.array([[0.3, -0.6, 0.2]], np.float32))
+    engine.step(2)
+    gone = engine.read().position - before
+    np.testing.assert_allclose((gone[1] - gone[0]) / 0.008, [0.3, -0.6, 0.2], atol=0.01)
+
+
+def test_joints_stay_where_they_are_put(make: Make, arm: Robot) -> None:
+    """Until somebody says otherwise: a reset aims the motors at the new position."""
+    engine = make(arm, [floor()], 1)
+    engine.set_targets(np.array([[-0.5, 0.0]], np.float32))
+    begun = at_rest(arm, [[0, 0, 3.0]])
+    bent = np.array([[0.4, 0.07]], np.float32)
+    start(engine, replace(begun, joint_position=bent))
+    engine.step(50)
+    np.testing.assert_allclose(engine.read().joint_position, bent, atol=0.02)
+
+
 def test_heavier_base_weighs_more(make: Make, rover: Robot) -> None:
     """Twice the base's mass."""
     engine = make(rover, [floor()], 1)
@@ -254,6 +341,34 @@ def test_saved_state_has_one_future(make: Make, rover: Robot) -> None:
     second = engine.read()
     for name in vars(first):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
+
+
+def test_saved_state_has_one_future_whatever_came_between(make: Make) -> None:
+    """Legs that step and slip on uneven ground, pushed: after other ways, and in an engine that was just made."""
+    robot, drive = find_robot("go2")
+    rng = np.random.default_rng(4)
+    bumpy = floor()
+    bumpy = Mesh.from_arrays(bumpy.vertices + np.c_[np.zeros((1681, 2)), rng.normal(0, 0.02, 1681)], bumpy.triangles)
+    engine, other = make(robot, [bumpy], 4), make(robot, [bumpy], 4)
+
+    def walk(of: PhysicsEngine, seed: int) -> RobotState:
+        rng = np.random.default_rng(seed)
+        for _ in range(15):
+            of.set_targets(drive.targets(rng.uniform(-1, 1, (4, drive.size)).astype(np.float32)))
+            of.push(rng.integers(4, size=1), rng.uniform(-0.5, 0.5, (1, 3)).astype(np.float32))
+            of.step(5)
+        return of.read()
+
+    places = [[x, 0.3 * x, robot.base_height + 0.03] for x in (-1.5, -0.5, 0.5, 1.5)]
+    start(engine, at_rest(robot, places))
+    walk(engine, 0)
+    for seed in range(1, 5):
+        saved = engine.save()
+        first = walk(engine, seed)
+        walk(engine, seed + 10)
+        for again in (engine, other):
+            again.restore(saved)
+            np.testing.assert_array_equal(walk(again, seed).joint_velocity, first.joint_velocity)
 
 
 def test_same_start_same_way(make: Make, rover: Robot) -> None:

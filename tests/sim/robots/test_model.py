@@ -53,6 +53,12 @@ def test_urdf_says_what_it_says(one_leg: Robot):
     assert one_leg.radius == pytest.approx(np.hypot(0.3, 0.1))
 
 
+def test_camera_nobody_placed_looks_ahead_from_the_front_of_the_base(one_leg: Robot):
+    """From its box's upper front edge: the leg, which is longer, does not count."""
+    np.testing.assert_allclose(one_leg.base_from_camera.translation, [0.3, 0, 0.05], atol=1e-9)
+    np.testing.assert_allclose(one_leg.base_from_camera.rotation @ [0, 0, 1], [1, 0, 0], atol=1e-9)
+
+
 def test_rover_sees_ahead():
     """The camera's z is the base's x, its y points down."""
     robot, drive = find_robot("rover")

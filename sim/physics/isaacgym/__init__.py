@@ -1,0 +1,1 @@
+"""Isaac Gym Preview 4, in its own interpreter: `worker` runs there, `engine` here, `process` is what is between."""

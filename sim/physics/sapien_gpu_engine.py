@@ -1,0 +1,247 @@
+"""SAPIEN 3 on a CUDA device: the robots and meshes of `sapien_engine`, all in one PhysX world that lives on the GPU.
+
+It has NOT yet been run on a GPU: it is tested against SAPIEN's signatures, and on the CPU against a stand-in for the
+GPU's buffers that was written after SAPIEN's source. Where to look first if it misbehaves: the buffers' sizes below,
+and whether friction, mass and drives that are changed later reach the GPU (PhysX says so of all that its direct GPU API
+has no function for).
+
+`gpu_apply_articulation_qpos` and its like with an index buffer change the first robots instead of the chosen ones (seen
+in the source of 3.0.3), so all robots are fetched, changed and applied. Repeatability to the bit is not promised.
+
+PhysX's GPU library is not in SAPIEN's package: SAPIEN downloads it into ~/.sapien/physx/VERSION at first use; without
+network, put libPhysXGpu_64.so of the releases of sapien-sim/physx-precompiled there.
+
+Source: `PhysxSystemGpu` in SAPIEN's src/physx/physx_system.cpp.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SimError
+from pipeline.geometry import Mesh, matrix_from_quaternion
+from sim import libraries
+from sim.physics.sapien_body import SapienBody, add_ground
+from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets
+from sim.robots.model import Robot
+
+MEMORY = {
+    "max_rigid_contact_count": 2**22,
+    "max_rigid_patch_count": 2**20,
+    "found_lost_pairs_capacity": 2**24,
+    "collision_stack_size": 2**27,
+}
+"""Of PhysX's buffers, which don't grow: enough for some 4 096 robots on triangle meshes, a guess."""
+PLACE, QUATERNION, LINEAR, ANGULAR = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13)
+"""Columns of a body's row: wxyz, and the velocity of its mass centre."""
+
+
+def gpu_system(device: str) -> Any:
+    """A `sapien.physx.PhysxGpuSystem`.
+
+    Raises:
+        SimError: When PhysX doesn't run on that device.
+    """
+    physx = libraries.sapien().physx
+    try:
+        physx.enable_gpu()
+        physx.set_gpu_memory_config(**MEMORY)
+        return physx.PhysxGpuSystem(device)
+    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+        raise SimError(
+            f"PhysX must run on {device}",
+            found=str(error),
+            remedy=f"put libPhysXGpu_64.so into ~/.sapien/physx/{physx.version()}; or take engine sapien, on the CPU",
+        ) from error
+
+
+class SapienGpuEngine:
+    """N robots in one PhysX world that holds all scenes side by side; see `PhysicsEngine` for the methods.
+
+    Args:
+        robot: Every one of them.
+        scenes: Collision meshes, world frames.
+        num_robots: N.
+        time_step: Of a substep [s].
+        device: cuda, or cuda:1 and so on.
+
+    Raises:
+        SimError: When PhysX doesn't run there, or PyTorch is missing.
+    """
+
+    def __init__(
+        self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004, device: str = "cuda"
+    ) -> None:
+        self._sapien, self._torch = libraries.sapien(), libraries.torch()
+        self.num_robots, self.time_step = num_robots, time_step
+        self.joint_names = robot.joint_names
+        self.link_names = tuple(link.name for link in robot.links)
+        self._robot, self._scenes, self._device = robot, list(scenes), device
+        self._offsets = scene_offsets(scenes)
+        self._scene_of = np.zeros(num_robots, np.int64)
+        self._dynamics = np.ones((3, num_robots), np.float32)
+        self._driven = np.array([robot.joint_names.index(actuator.joint) for actuator in robot.actuators], np.int64)
+        self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators], bool)
+        self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
+        self._shares = np.ones_like(self._targets)
+        self._build()
+        self._mass_centre = self._bodies[0].mass_centre
+        self._read_shares(np.arange(num_robots))
+
+    def _build(self) -> None:
+        """A world without a past."""
+        sapien = self._sapien
+        self._system = gpu_system(self._device)
+        self._world = sapien.Scene([self._system])
+        self._world.set_timestep(self.time_step)
+        for mesh, offset in zip(self._scenes, self._offsets, strict=True):
+            add_ground(sapien, self._world, mesh, offset)
+        self._bodies = [SapienBody(sapien, self._world, self._robot) for _ in range(self.num_robots)]
+        self._system.gpu_init()
+        self._find_buffers()
+
+    def _find_buffers(self) -> None:
+        """Views of PhysX's memory, made once: each conversion leaks some."""
+        system, bodies = self._system, self._bodies
+        self._body_data = system.cuda_rigid_body_data.torch()
+        self._joint_position = system.cuda_articulation_qpos.torch()
+        self._joint_velocity = system.cuda_articulation_qvel.torch()
+        self._position_target = system.cuda_articulation_target_qpos.torch()
+        self._velocity_target = system.cuda_articulation_target_qvel.torch()
+        self._position_target[:] = 0
+        self._velocity_target[:] = 0
+        links = [link for body in bodies for link in body.links]
+        self._contacts = system.gpu_create_contact_body_impulse_query(links)
+        self._impulses = self._contacts.cuda_impulses.torch()
+        self._roots = self._index([body.links[0].gpu_pose_index for body in bodies])
+        self._rows = self._index([body.articulation.gpu_index for body in bodies])[:, None]
+        self._columns = self._index(bodies[0].ours_from_engine)
+
+    def reset(self, robots: Int, state: RobotState, scenes: Int) -> None:
+        """Put robots (M,) into states of length M, in scenes (M,)."""
+        self._scene_of[robots] = scenes
+        angular = state.angular_velocity
+        arm = matrix_from_quaternion(state.quaternion) @ self._mass_centre
+        columns = (
+            state.position + self._offsets[scenes],
+            state.quaternion,
+            state.linear_velocity + np.cross(angular, arm),
+            angular,
+        )
+        self._write(robots, np.concatenate(columns, 1), state.joint_position, state.joint_velocity)
+        self._targets[robots] = state.joint_position[:, self._driven] * self._is_position
+        self.set_targets(self._targets)
+
+    def _write(self, robots: Int, base: NDArray[Any], position: NDArray[Any], velocity: NDArray[Any]) -> None:
+        """Bases (M, 13) as PhysX has them, joints (M, J) in our order; the other robots keep what they have."""
+        system, chosen = self._system, self._index(robots)
+        self._fetch()
+        self._body_data[self._roots[chosen]] = self._tensor(base)
+        self._joint_position[self._rows[chosen], self._columns] = self._tensor(position)
+        self._joint_velocity[self._rows[chosen], self._columns] = self._tensor(velocity)
+        system.gpu_apply_articulation_root_pose()
+        system.gpu_apply_articulation_root_velocity()
+        system.gpu_apply_articulation_qpos()
+        system.gpu_apply_articulation_qvel()
+        system.gpu_update_articulation_kinematics()
+
+    def _fetch(self) -> None:
+        system = self._system
+        system.gpu_fetch_articulation_link_pose()
+        system.gpu_fetch_articulation_link_velocity()
+        system.gpu_fetch_articulation_qpos()
+        system.gpu_fetch_articulation_qvel()
+
+    def _raw(self) -> tuple[Float, Float, Float]:
+        """Bases (N, 13) as PhysX has them; joint positions and velocities (N, J) in our order."""
+        self._fetch()
+        joints = (table[self._rows, self._columns] for table in (self._joint_position, self._joint_velocity))
+        base, position, velocity = (part.cpu().numpy() for part in (self._body_data[self._roots], *joints))
+        return base, position, velocity
+
+    def set_targets(self, targets: Float) -> None:
+        """What the actuators aim at (N, A)."""
+        self._targets[:] = targets
+        aims = self._targets * np.where(self._is_position, 1, self._shares)
+        for buffer, mine in ((self._position_target, self._is_position), (self._velocity_target, ~self._is_position)):
+            buffer[self._rows, self._columns[self._index(self._driven[mine])]] = self._tensor(aims[:, mine])
+        self._system.gpu_apply_articulation_target_position()
+        self._system.gpu_apply_articulation_target_velocity()
+
+    def step(self, substeps: int) -> None:
+        """Advance all robots."""
+        for _ in range(substeps):
+            self._system.step()
+
+    def read(self) -> RobotState:
+        """Where all robots are now."""
+        base, position, velocity = self._raw()
+        quaternion, angular = base[:, QUATERNION], base[:, ANGULAR]
+        arm = matrix_from_quaternion(quaternion) @ self._mass_centre
+        return RobotState(
+            base[:, PLACE] - self._offsets[self._scene_of].astype(np.float32),
+            quaternion * np.where(quaternion[:, :1] < 0, -1, 1).astype(np.float32),
+            (base[:, LINEAR] - np.cross(angular, arm)).astype(np.float32),
+            angular,
+            position,
+            velocity,
+        )
+
+    def contact_forces(self) -> Float:
+        """Mean force that the scene put upon each link in the last substep (N, L, 3), world axes [N]."""
+        self._system.gpu_query_contact_body_impulses(self._contacts)
+        return (self._impulses.cpu().numpy() / np.float32(self.time_step)).reshape(self.num_robots, -1, 3)
+
+    def push(self, robots: Int, velocity: Float) -> None:
+        """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
+        base, position, rates = self._raw()
+        base[robots, LINEAR] += velocity
+        self._write(robots, base[robots], position[robots], rates[robots])
+
+    def set_dynamics(self, robots: Int, dynamics: Dynamics) -> None:
+        """Friction, mass and motor strength of robots (M,) from now on."""
+        self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
+        for robot in robots:
+            self._bodies[robot].change(*self._dynamics[:, robot].tolist())
+            self._bodies[robot].aim(self._targets[robot].tolist())  # PhysX may copy the CPU's target with the drive
+        self._read_shares(robots)
+        self.set_targets(self._targets)
+
+    def _read_shares(self, robots: Int) -> None:
+        for robot in robots:
+            self._shares[robot] = [drive.share for drive in self._bodies[robot].drives]
+
+    def save(self) -> bytes:
+        """The whole state. The engine goes on from it in a new world, as `SapienEngine` does."""
+        base, position, velocity = self._raw()
+        file = io.BytesIO()
+        joints = {"position": position, "velocity": velocity, "targets": self._targets}
+        np.savez(file, base=base, scenes=self._scene_of, dynamics=self._dynamics, **joints)
+        self.restore(file.getvalue())
+        return file.getvalue()
+
+    def restore(self, state: bytes) -> None:
+        """Go back to what `save` gave."""
+        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
+            self.close()
+            self._build()
+            self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
+            self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
+            self._write(np.arange(self.num_robots), saved["base"], saved["position"], saved["velocity"])
+
+    def close(self) -> None:
+        """Free the world."""
+        self._bodies.clear()
+        self._world.clear()
+
+    def _tensor(self, array: NDArray[Any]) -> Any:
+        return self._torch.tensor(array, dtype=self._torch.float32, device=self._body_data.device)
+
+    def _index(self, numbers: Sequence[int] | Int) -> Any:
+        return self._torch.tensor(np.asarray(numbers), dtype=self._torch.int64, device=self._body_data.device)

@@ -1,0 +1,71 @@
+"""Where the links of many robots are, and how they move, from their joints.
+
+The recursion from the base outwards: R. Featherstone, Rigid Body Dynamics Algorithms, Springer 2008, section 4.1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec
+from sim.physics.state import RobotState
+from sim.robots.model import Joint, Robot
+
+Array = NDArray[np.float64]
+
+
+def link_poses(robot: Robot, state: RobotState) -> Array:
+    """World from links (N, L, 4, 4) in the order of the robot's links."""
+    poses = np.tile(np.eye(4), (len(state), len(robot.links), 1, 1))
+    poses[:, 0, :3, :3] = matrix_from_quaternion(state.quaternion)
+    poses[:, 0, :3, 3] = state.position
+    columns = _columns(robot)
+    for index, link in enumerate(robot.links[1:], 1):
+        at_zero = poses[:, link.parent] @ link.parent_from_link.matrix
+        poses[:, index] = at_zero
+        if link.joint is not None:
+            poses[:, index] = at_zero @ _moved(link.joint, state.joint_position[:, columns[index]].astype(np.float64))
+    return poses
+
+
+def link_velocities(robot: Robot, state: RobotState, poses: Array) -> tuple[Array, Array]:
+    """Angular [rad/s] and linear [m/s] velocities (N, L, 3) of the links' origins, in world axes.
+
+    Args:
+        robot: Of the state.
+        state: Of N robots.
+        poses: What `link_poses` gives of it.
+    """
+    angular, linear = np.zeros((2, *poses.shape[:2], 3))
+    angular[:, 0], linear[:, 0] = state.angular_velocity, state.linear_velocity
+    columns = _columns(robot)
+    for index, link in enumerate(robot.links[1:], 1):
+        at, up = poses[:, index], link.parent
+        angular[:, index] = angular[:, up]
+        linear[:, index] = linear[:, up] + np.cross(angular[:, up], at[:, :3, 3] - poses[:, up, :3, 3])
+        if link.joint is None:
+            continue
+        rate = state.joint_velocity[:, columns[index], None] * (at[:, :3, :3] @ link.joint.axis)
+        if link.joint.kind == "slide":
+            linear[:, index] += rate
+        else:
+            angular[:, index] += rate
+            linear[:, index] -= np.cross(rate, at[:, :3, :3] @ link.joint.anchor)
+    return angular, linear
+
+
+def _columns(robot: Robot) -> list[int]:
+    """Of each link's joint in joint arrays; of no meaning where it has none."""
+    return (np.cumsum([link.joint is not None for link in robot.links]) - 1).tolist()
+
+
+def _moved(joint: Joint, position: Array) -> Array:
+    """From the link to where it sits with its joint at zero (N, 4, 4), for positions (N,)."""
+    result = np.tile(np.eye(4), (len(position), 1, 1))
+    if joint.kind == "slide":
+        result[:, :3, 3] = position[:, None] * joint.axis
+        return result
+    turn = matrix_from_rotvec(position[:, None] * joint.axis)
+    result[:, :3, :3], result[:, :3, 3] = turn, joint.anchor - turn @ joint.anchor
+    return result
