@@ -6,7 +6,7 @@ import importlib
 import warnings
 from typing import Any
 
-from pipeline.errors import MachineError
+from pipeline.errors import MachineError, SimError
 
 
 def mujoco() -> Any:
@@ -27,6 +27,35 @@ def sapien() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
         return _load("sapien")
+
+
+def torch() -> Any:
+    """PyTorch.
+
+    Raises:
+        SimError: When it is not installed.
+    """
+    return _load_for_gpu("torch")
+
+
+def gsplat() -> Any:
+    """The CUDA rasteriser of Gaussians.
+
+    Raises:
+        SimError: When it is not installed.
+    """
+    return _load_for_gpu("gsplat")
+
+
+def _load_for_gpu(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SimError(
+            f"simulating on a GPU needs {name}",
+            found=str(error),
+            remedy="pip install 'splatyard[gpu]'; or run on the CPU: device='cpu' (--device cpu)",
+        ) from error
 
 
 def _load(name: str) -> Any:

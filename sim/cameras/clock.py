@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.cameras.mount import Output
 from sim.cameras.settings import CameraSettings, Range
 
 Int = NDArray[np.int64]
+Frames = Mapping[Output, NDArray[Any]]
 SLACK = 1e-6
 """[s], so that a period of two control steps is not three by rounding."""
 
@@ -17,17 +22,23 @@ class CameraClock:
 
     Args:
         settings: Ranges to draw from.
-        shape: (H, W, 3) of a picture.
+        shapes: Of each output of a picture, and its type.
         num_envs: N.
         control_period: The time between two looks at this clock [s].
     """
 
     def __init__(
-        self, settings: CameraSettings, shape: tuple[int, int, int], num_envs: int, control_period: float
+        self,
+        settings: CameraSettings,
+        shapes: Mapping[Output, tuple[tuple[int, ...], type]],
+        num_envs: int,
+        control_period: float,
     ) -> None:
         self._settings = settings
         under_way = int(np.ceil(settings.latency[1] / max(control_period, settings.period[0]))) + 2
-        self._frames = np.zeros((num_envs, under_way, *shape), np.uint8)
+        self._frames: dict[Output, NDArray[Any]] = {
+            output: np.zeros((num_envs, under_way, *shape), kind) for output, (shape, kind) in shapes.items()
+        }
         self._stamps = np.full((num_envs, under_way), -np.inf)
         self._next = np.zeros(num_envs, np.int64)
         self._due = np.zeros(num_envs)
@@ -54,14 +65,16 @@ class CameraClock:
             now = now[(rng.random(len(now)) >= self._settings.dropped) | first]
         return now
 
-    def taken(self, envs: Int, frames: NDArray[np.uint8], seconds: NDArray[np.floating]) -> None:
-        """Pictures (M, H, W, 3) of environments (M,), taken at times (N,) [s]."""
+    def taken(self, envs: Int, frames: Frames, seconds: NDArray[np.floating]) -> None:
+        """Pictures (M, ...) of environments (M,), taken at times (N,) [s]."""
         place = self._next[envs]
-        self._frames[envs, place], self._stamps[envs, place] = frames, seconds[envs]
-        self._next[envs] = (place + 1) % self._frames.shape[1]
+        for output, values in frames.items():
+            self._frames[output][envs, place] = values
+        self._stamps[envs, place] = seconds[envs]
+        self._next[envs] = (place + 1) % self._stamps.shape[1]
 
-    def arrived(self, seconds: NDArray[np.floating]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The newest picture (N, H, W, 3) that has arrived by times (N,), and its age (N,) [s].
+    def arrived(self, seconds: NDArray[np.floating]) -> tuple[dict[Output, NDArray[Any]], NDArray[np.float32]]:
+        """The newest picture (N, ...) that has arrived by times (N,), and its age (N,) [s].
 
         Until the first arrives, the first is shown all the same: a robot waits for its camera before it sets off.
         """
@@ -71,7 +84,8 @@ class CameraClock:
         oldest = np.where(np.isfinite(self._stamps), self._stamps, np.inf).argmin(1)
         chosen = np.where(none, oldest, newest)
         rows = np.arange(len(chosen))
-        return self._frames[rows, chosen], (seconds - self._stamps[rows, chosen]).astype(np.float32)
+        age = (seconds - self._stamps[rows, chosen]).astype(np.float32)
+        return {output: frames[rows, chosen] for output, frames in self._frames.items()}, age
 
 
 def _draw(of: Range, rng: np.random.Generator, count: int) -> NDArray[np.float64]:

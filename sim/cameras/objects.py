@@ -1,100 +1,200 @@
-"""Things of a task drawn into pictures, hidden by what the splat shows before them."""
+"""Things of a task drawn into pictures, hidden by what the picture shows before them."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from pipeline.geometry import Camera
+from sim.cameras.shading import light
+from sim.cameras.things import Things
+
 Float = NDArray[np.float32]
 
-AMBIENT = 0.55
-"""Share of a ball's colour that its side away from the light keeps."""
+FLOOR_BAND = np.float32(0.05)
+"""Paint covers what lies this near to the floor's height [m]: the splat's depth is uneven, and so are floors."""
+OPACITY = np.float32(0.75)
+"""Of paint; the rest is the floor's own pattern and light."""
 
 
-@dataclass(frozen=True, eq=False)
-class Balls:
-    """A ball in each of B pictures.
-
-    Attributes:
-        center: (B, 3), world frame [m].
-        radius: (B,) [m]; 0 draws nothing.
-        color: (B, 3), 0..1.
-    """
-
-    center: NDArray[np.floating]
-    radius: NDArray[np.floating]
-    color: NDArray[np.floating]
-
-
-def draw_balls(
-    rgb: Float, depth: Float, balls: Balls, world_from_cameras: NDArray[np.floating], intrinsics: Float
+def draw_things(
+    rgb: Float, depth: Float, things: Things, world_from_cameras: NDArray[np.floating], lens: Camera
 ) -> None:
-    """Draw each picture's ball where it is nearer than the picture's depth; both are changed in place.
-
-    The light comes from straight above.
+    """Draw each picture's things where they are nearer than the picture's depth; both are changed in place.
 
     Args:
         rgb: (B, H, W, 3), 0..1.
-        depth: (B, H, W) [m], 0 = nothing there.
-        balls: What to draw.
+        depth: (B, H, W) along the camera's z [m], 0 = nothing there.
+        things: Of B pictures.
         world_from_cameras: (B, 4, 4).
-        intrinsics: (4,) fx, fy, cx, cy.
+        lens: Pinhole.
     """
-    _draw(
-        rgb,
-        depth,
-        np.ascontiguousarray(balls.center, np.float32),
-        np.ascontiguousarray(balls.radius, np.float32),
-        np.ascontiguousarray(balls.color, np.float32),
-        np.ascontiguousarray(world_from_cameras, np.float32),
-        np.ascontiguousarray(intrinsics, np.float32),
-    )
+    balls, posts, patches = things.balls, things.posts, things.patches
+    poses = np.ascontiguousarray(world_from_cameras, np.float32)
+    intrinsics = np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32)
+    if patches.radius.size:  # first: what stands on the floor is not painted
+        _paint(rgb, depth, poses, intrinsics, *_float32(patches.center, patches.radius, patches.color))
+    if balls.radius.size:
+        _draw_balls(rgb, depth, poses, intrinsics, *_float32(balls.center, balls.radius, balls.color))
+    if posts.radius.size:
+        _draw_posts(rgb, depth, poses, intrinsics, *_float32(posts.foot, posts.radius, posts.height, posts.color))
+
+
+def _float32(*arrays: NDArray[np.floating]) -> list[Float]:
+    return [np.ascontiguousarray(array, np.float32) for array in arrays]
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def _draw(
-    rgb: Float, depth: Float, centers: Float, radii: Float, colors: Float, poses: Float, intrinsics: Float
+def _paint(
+    rgb: Float, depth: Float, poses: Float, intrinsics: Float, centers: Float, radii: Float, colors: Float
 ) -> None:
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     for b in prange(count):
-        radius = radii[b]
-        if radius <= 0:
+        if radii[b].max() <= 0:
             continue
-        turn, offset = poses[b, :3, :3], centers[b] - poses[b, :3, 3]
-        x = turn[0, 0] * offset[0] + turn[1, 0] * offset[1] + turn[2, 0] * offset[2]
-        y = turn[0, 1] * offset[0] + turn[1, 1] * offset[1] + turn[2, 1] * offset[2]
-        z = turn[0, 2] * offset[0] + turn[1, 2] * offset[1] + turn[2, 2] * offset[2]
-        if z < -radius:
-            continue
-        whole = x * x + y * y + z * z - radius * radius
-        first_row, last_row, first_column, last_column = 0, height - 1, 0, width - 1
-        if z > 1.5 * radius:  # a generous box round the ellipse
-            reach = 1.5 * radius / (z - radius)
-            first_column = max(0, int((x / z - reach) * fx + cx))
-            last_column = min(width - 1, int((x / z + reach) * fx + cx))
-            first_row = max(0, int((y / z - reach) * fy + cy))
-            last_row = min(height - 1, int((y / z + reach) * fy + cy))
-        for row in range(first_row, last_row + 1):
+        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        for row in range(height):
             v = (row + np.float32(0.5) - cy) / fy
-            for column in range(first_column, last_column + 1):
+            for column in range(width):
+                far = depth[b, row, column]
+                if far <= 0:
+                    continue
                 u = (column + np.float32(0.5) - cx) / fx
-                along, square = u * x + v * y + z, u * u + v * v + 1
-                discriminant = along * along - square * whole
-                if discriminant < 0:
-                    continue
-                near = (along - np.sqrt(discriminant)) / square
-                if near <= 0:
-                    continue
-                behind = depth[b, row, column]
-                if 0 < behind < near:
-                    continue
-                depth[b, row, column] = near
-                # how far the surface there looks up
-                up = (turn[2, 0] * (u * near - x) + turn[2, 1] * (v * near - y) + turn[2, 2] * (near - z)) / radius
-                light = AMBIENT + (1 - AMBIENT) * max(np.float32(0), up)
-                for channel in range(3):
-                    rgb[b, row, column, channel] = colors[b, channel] * light
+                z = eye[2] + far * (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2])
+                for k in range(radii.shape[1]):
+                    if abs(z - centers[b, k, 2]) > FLOOR_BAND:
+                        continue
+                    x = eye[0] + far * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) - centers[b, k, 0]
+                    y = eye[1] + far * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) - centers[b, k, 1]
+                    if x * x + y * y < radii[b, k] * radii[b, k]:
+                        for channel in range(3):
+                            old = rgb[b, row, column, channel]
+                            rgb[b, row, column, channel] = old + OPACITY * (colors[b, k, channel] - old)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _bounds(
+    turn: Float, middle: Float, half: Float, intrinsics: Float, height: int, width: int
+) -> tuple[int, int, int, int]:
+    """First row, row after the last, and likewise columns that may show a box (all of them where it is half behind).
+
+    Args:
+        turn: (3, 3) world from camera.
+        middle: (3,) of the box, from the camera, in world axes [m].
+        half: (3,) edges along the world's axes [m].
+        intrinsics: (4,) fx, fy, cx, cy.
+        height: Of the picture.
+        width: Of the picture.
+    """
+    fx, fy, cx, cy = intrinsics
+    left, top = np.float32(np.inf), np.float32(np.inf)
+    right, bottom = -left, -top
+    before = 0
+    for corner in range(8):
+        x = middle[0] + (half[0] if corner & 1 else -half[0])
+        y = middle[1] + (half[1] if corner & 2 else -half[1])
+        z = middle[2] + (half[2] if corner & 4 else -half[2])
+        ahead = turn[0, 2] * x + turn[1, 2] * y + turn[2, 2] * z
+        if ahead <= 1e-3:
+            continue
+        before += 1
+        column = (turn[0, 0] * x + turn[1, 0] * y + turn[2, 0] * z) / ahead * fx + cx
+        row = (turn[0, 1] * x + turn[1, 1] * y + turn[2, 1] * z) / ahead * fy + cy
+        left, right, top, bottom = min(left, column), max(right, column), min(top, row), max(bottom, row)
+    if before == 0:
+        return 0, 0, 0, 0
+    if before < 8:
+        return 0, height, 0, width
+    rows = max(0, int(max(top, np.float32(0)))), int(min(bottom + 1, np.float32(height)))
+    return *rows, max(0, int(max(left, np.float32(0)))), int(min(right + 1, np.float32(width)))
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _draw_balls(
+    rgb: Float, depth: Float, poses: Float, intrinsics: Float, centers: Float, radii: Float, colors: Float
+) -> None:
+    count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    for b in prange(count):
+        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        for k in range(radii.shape[1]):
+            radius = radii[b, k]
+            if radius <= 0:
+                continue
+            offset = centers[b, k] - eye
+            x = turn[0, 0] * offset[0] + turn[1, 0] * offset[1] + turn[2, 0] * offset[2]
+            y = turn[0, 1] * offset[0] + turn[1, 1] * offset[1] + turn[2, 1] * offset[2]
+            z = turn[0, 2] * offset[0] + turn[1, 2] * offset[1] + turn[2, 2] * offset[2]
+            whole = x * x + y * y + z * z - radius * radius
+            half = np.full(3, radius, np.float32)
+            top, bottom, left, right = _bounds(turn, offset, half, intrinsics, height, width)
+            for row in range(top, bottom):
+                v = (row + np.float32(0.5) - cy) / fy
+                for column in range(left, right):
+                    u = (column + np.float32(0.5) - cx) / fx
+                    along, square = u * x + v * y + z, u * u + v * v + 1
+                    discriminant = along * along - square * whole
+                    if discriminant < 0:
+                        continue
+                    root = np.sqrt(discriminant)
+                    near, behind = (along - root) / square, depth[b, row, column]
+                    if near <= 0 or 0 < behind < near:
+                        continue
+                    depth[b, row, column] = near
+                    out = turn[2, 0] * (u * near - x) + turn[2, 1] * (v * near - y) + turn[2, 2] * (near - z)
+                    bright = light(out / radius, root / (radius * np.sqrt(square)))
+                    for channel in range(3):
+                        rgb[b, row, column, channel] = colors[b, k, channel] * bright
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _draw_posts(
+    rgb: Float,
+    depth: Float,
+    poses: Float,
+    intrinsics: Float,
+    feet: Float,
+    radii: Float,
+    heights: Float,
+    colors: Float,
+) -> None:
+    count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    for b in prange(count):
+        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        for k in range(radii.shape[1]):
+            radius, tall = radii[b, k], heights[b, k]
+            if radius <= 0:
+                continue
+            x, y, z = eye - feet[b, k]  # of the camera, from the foot, in world axes
+            inside = x * x + y * y - radius * radius
+            half = np.array([radius, radius, tall / 2], np.float32)
+            middle = np.array([-x, -y, tall / 2 - z], np.float32)
+            top, bottom, left, right = _bounds(turn, middle, half, intrinsics, height, width)
+            for row in range(top, bottom):
+                v = (row + np.float32(0.5) - cy) / fy
+                for column in range(left, right):
+                    u = (column + np.float32(0.5) - cx) / fx
+                    dx = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]
+                    dy = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]
+                    dz = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
+                    flat = dx * dx + dy * dy
+                    length = np.sqrt(flat + dz * dz)
+                    near, up, facing = (tall - z) / dz, np.float32(1), -dz / length
+                    if not (z > tall and dz < 0) or (x + near * dx) ** 2 + (y + near * dy) ** 2 > radius * radius:
+                        along = x * dx + y * dy
+                        discriminant = along * along - flat * inside
+                        if discriminant < 0:
+                            continue
+                        root = np.sqrt(discriminant)
+                        near, up, facing = (-along - root) / flat, np.float32(0), root / (radius * length)
+                        if not 0 <= z + near * dz <= tall:
+                            continue
+                    behind = depth[b, row, column]
+                    if near <= 0 or 0 < behind < near:
+                        continue
+                    depth[b, row, column] = near
+                    for channel in range(3):
+                        rgb[b, row, column, channel] = colors[b, k, channel] * light(up, facing)

@@ -1,54 +1,86 @@
-"""A camera on every robot that sees the splat of its robot's scene."""
+"""A camera on every robot that sees the splat of its robot's scene, the task's things and the robot itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Camera, Pose, matrix_from_quaternion, matrix_from_rotvec
-from pipeline.splat.raster import PackedGaussians, render_batch
+from pipeline.capture.lens import Lens
+from pipeline.errors import SimError
+from pipeline.geometry import Camera, matrix_from_rotvec
+from sim.cameras.body import body_of, draw_body
 from sim.cameras.clock import CameraClock
 from sim.cameras.effects import SensorEffects
-from sim.cameras.objects import Balls, draw_balls
+from sim.cameras.lens import Bend, lens_of
+from sim.cameras.mount import Output, RobotCamera
+from sim.cameras.normals import normals_of
+from sim.cameras.objects import draw_things
+from sim.cameras.renderer import SceneRenderer
 from sim.cameras.settings import CameraSettings
+from sim.cameras.things import Things
 from sim.physics.state import Float, Int, RobotState
+from sim.robots.kinematics import link_poses, link_velocities
+from sim.robots.model import Robot
+
+Array = NDArray[np.float64]
+Observed = NDArray[np.uint8] | Float
 
 
 class CameraRig:
     """One camera a robot, of one lens, each mounted in its own way.
 
     Args:
-        camera: Pinhole.
-        base_from_camera: The mount, before what `settings` shift and turn.
-        scenes: The Gaussians of each scene.
+        camera: Which.
+        robot: That carries it.
+        renderers: Of the scenes.
         num_robots: N.
         settings: How the cameras behave.
         control_period: Between two looks at the pictures [s].
 
     Attributes:
-        camera: The lens.
+        camera: Which.
         pictures_taken: So far, of all robots.
+
+    Raises:
+        SimError: When the robot has no such link, or the lens sees too far to the side.
     """
 
     def __init__(
         self,
-        camera: Camera,
-        base_from_camera: Pose,
-        scenes: Sequence[PackedGaussians],
+        camera: RobotCamera,
+        robot: Robot,
+        renderers: Sequence[SceneRenderer],
         num_robots: int,
         settings: CameraSettings,
         control_period: float,
     ) -> None:
         self.camera = camera
         self.pictures_taken = 0
-        self._scenes, self._settings = scenes, settings
-        self._nominal = base_from_camera.matrix
-        self._base_from_camera = np.tile(self._nominal, (num_robots, 1, 1))
-        self._intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
-        self._clock = CameraClock(settings, (camera.height, camera.width, 3), num_robots, control_period)
+        self._robot, self._renderers, self._settings = robot, renderers, settings
+        self._link = _link_index(camera, robot)
+        self._nominal = (camera.link_from_camera or robot.base_from_camera).matrix
+        self._link_from_camera = np.tile(self._nominal, (num_robots, 1, 1))
+        self._body = body_of(robot)
+        self._bend, self._pinhole = _straightened(camera.lens)
+        self._clock = CameraClock(settings, self._shapes(), num_robots, control_period)
         self._effects = SensorEffects(settings, num_robots)
+
+    def _shapes(self) -> dict[Output, tuple[tuple[int, ...], type]]:
+        """Shape and type of what is observed."""
+        size = self.camera.lens.height, self.camera.lens.width
+        kinds = {"rgb": ((*size, 3), np.uint8), "depth": (size, np.float32), "normals": ((*size, 3), np.float32)}
+        return {output: kinds[output] for output in self.camera.outputs}
+
+    def spaces(self) -> dict[str, gymnasium.spaces.Box]:
+        """What a robot observes, by name."""
+        low, high = {"rgb": 0, "depth": 0, "normals": -1}, {"rgb": 255, "depth": np.inf, "normals": 1}
+        return {
+            self.camera.key(output): gymnasium.spaces.Box(low[output], high[output], shape, kind)  # type: ignore[arg-type]
+            for output, (shape, kind) in self._shapes().items()
+        }
 
     def begin(self, envs: Int, rng: np.random.Generator) -> None:
         """New episodes in environments (M,): other mounts, clocks and sensors."""
@@ -58,70 +90,105 @@ class CameraRig:
             change = np.tile(np.eye(4), (len(envs), 1, 1))
             change[:, :3, :3] = matrix_from_rotvec(rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_turn)
             change[:, :3, 3] = rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_shift
-            self._base_from_camera[envs] = self._nominal @ change
+            self._link_from_camera[envs] = self._nominal @ change
 
-    def world_from_cameras(self, robots: Int, state: RobotState) -> NDArray[np.float64]:
-        """Where the cameras of robots (M,) are (M, 4, 4); `state` is of all N."""
-        world_from_base = np.tile(np.eye(4), (len(robots), 1, 1))
-        world_from_base[:, :3, :3] = matrix_from_quaternion(state.quaternion[robots])
-        world_from_base[:, :3, 3] = state.position[robots]
-        return world_from_base @ self._base_from_camera[robots]
-
-    def pictures(
-        self, state: RobotState, scene_of: Int, balls: Balls, seconds: NDArray[np.floating], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], Float]:
-        """What each robot sees last (N, H, W, 3), and how old that is (N,) [s].
+    def observe(
+        self, state: RobotState, scene_of: Int, things: Things, seconds: NDArray[np.floating], rng: np.random.Generator
+    ) -> dict[str, Observed]:
+        """What each robot got from its camera last, by the names of `spaces`, each with N rows.
 
         Args:
             state: Of all N robots.
             scene_of: (N,) in which scene each is.
-            balls: One for each.
+            things: In the place of each.
             seconds: (N,) since their episodes began.
             rng: For what the settings leave to chance.
         """
         robots = self._clock.due(seconds, rng)
         if len(robots):
-            rgb, _ = self.shoot(robots, state, scene_of, balls)
+            seen = self.shoot(robots, state[robots], scene_of[robots], things[robots])
             self.pictures_taken += len(robots)
-            self._clock.taken(robots, self._effects.read_out(robots, rgb, rng), seconds)
-        return self._clock.arrived(seconds)
+            taken: dict[Output, Observed] = dict(seen)
+            if "rgb" in seen:
+                taken["rgb"] = self._effects.read_out(robots, seen["rgb"], rng)
+            self._clock.taken(robots, taken, seconds)
+        frames, _ = self._clock.arrived(seconds)
+        return {self.camera.key(output): frame for output, frame in frames.items()}
 
-    def shoot(self, robots: Int, state: RobotState, scene_of: Int, balls: Balls) -> tuple[Float, Float]:
-        """Pictures (M, H, W, 3), 0..1, and depths (M, H, W) [m], 0 = unknown, of robots (M,) at once.
+    def shoot(self, robots: Int, state: RobotState, scene_of: Int, things: Things) -> dict[Output, Float]:
+        """The outputs for robots (M,) at once, without flaws; state, scenes and things are those of these robots.
 
-        With an exposure, pictures are means over it, along the camera's motion; the depth is that of its middle.
+        With an exposure, colours are means over it, along the camera's motion; depth is that of its middle.
         """
-        poses = self.world_from_cameras(robots, state)
-        here = Balls(balls.center[robots], balls.radius[robots], balls.color[robots])
-        rgb, depth = self._draw(poses, scene_of[robots], here)
-        if self._settings.exposure:
-            shares = np.linspace(-0.5, 0.5, self._settings.blur_samples)
-            moved = [self._draw(p, scene_of[robots], here)[0] for p in self._moving(poses, robots, state, shares)]
+        links = link_poses(self._robot, state)
+        poses = links[:, self._link] @ self._link_from_camera[robots]
+        camera_from_links = np.linalg.inv(poses)[:, None] @ links
+        rgb, depth = self._draw(poses, camera_from_links, scene_of, things)
+        if self._settings.exposure and "rgb" in self.camera.outputs:
+            moving = self._moving(poses, links, state)  # its own body moves along
+            moved = [self._draw(there, camera_from_links, scene_of, things)[0] for there in moving]
             rgb = np.asarray(np.mean(moved, axis=0, dtype=np.float32))
-        return rgb, depth
+        bend, seen = self._bend, dict[Output, Float]()
+        for output in self.camera.outputs:
+            if output == "rgb":
+                seen[output] = bend.colors(rgb) if bend else rgb
+            elif output == "depth":
+                seen[output] = bend.depths(depth) if bend else depth
+            else:
+                normals = normals_of(depth, self._pinhole)
+                seen[output] = bend.normals(normals) if bend else normals
+        return seen
 
-    def _moving(
-        self, poses: NDArray[np.float64], robots: Int, state: RobotState, shares: NDArray[np.float64]
-    ) -> list[NDArray[np.float64]]:
-        """The poses (M, 4, 4) at shares of the exposure, after the twist of each camera in its own axes."""
-        turns, arm = poses[:, :3, :3], poses[:, :3, 3] - state.position[robots]
-        angular = state.angular_velocity[robots].astype(np.float64)
-        linear = state.linear_velocity[robots] + np.cross(angular, arm)
+    def _moving(self, poses: Array, links: Array, state: RobotState) -> list[Array]:
+        """The poses (M, 4, 4) during the exposure, after the twist of each camera in its own axes."""
+        angular, linear = (of_links[:, self._link] for of_links in link_velocities(self._robot, state, links))
+        turns, arm = poses[:, :3, :3], poses[:, :3, 3] - links[:, self._link, :3, 3]
+        linear = linear + np.cross(angular, arm)
         twist = np.einsum("nij,ni->nj", turns, angular), np.einsum("nij,ni->nj", turns, linear)
         result = []
-        for share in shares * self._settings.exposure:
-            change = np.tile(np.eye(4), (len(robots), 1, 1))
+        for share in np.linspace(-0.5, 0.5, self._settings.blur_samples) * self._settings.exposure:
+            change = np.tile(np.eye(4), (len(poses), 1, 1))
             change[:, :3, :3] = matrix_from_rotvec(twist[0] * share)
             change[:, :3, 3] = twist[1] * share
             result.append(poses @ change)
         return result
 
-    def _draw(self, poses: NDArray[np.float64], scene_of: Int, balls: Balls) -> tuple[Float, Float]:
-        size = (len(poses), self.camera.height, self.camera.width)
-        rgb, depth = np.empty((*size, 3), np.float32), np.empty(size, np.float32)
+    def _draw(self, poses: Array, camera_from_links: Array, scene_of: Int, things: Things) -> tuple[Float, Float]:
+        """Colours and depths of the pinhole, or of each of the bent lens's."""
+        lens = self._pinhole
+        if self._bend:
+            faces = self._bend.camera_from_faces
+            rows = np.repeat(np.arange(len(poses)), len(faces))
+            poses = (poses[:, None] @ faces).reshape(-1, 4, 4)
+            turned = np.linalg.inv(faces)[:, None] @ camera_from_links[:, None]
+            camera_from_links = turned.reshape(-1, *camera_from_links.shape[1:])
+            scene_of, things = scene_of[rows], things[rows]
+        rgb = np.empty((len(poses), lens.height, lens.width, 3), np.float32)
+        depth = np.empty(rgb.shape[:3], np.float32)
         for scene in np.unique(scene_of):
             rows = np.flatnonzero(scene_of == scene)
-            drawn = render_batch(self._scenes[scene], self.camera, poses[rows])
-            rgb[rows], depth[rows] = drawn.rgb, drawn.median_depth
-        draw_balls(rgb, depth, balls, poses, self._intrinsics)
+            rgb[rows], depth[rows] = self._renderers[scene].render(lens, poses[rows])
+        draw_things(rgb, depth, things, poses, lens)
+        draw_body(rgb, depth, self._body, camera_from_links, poses, lens)
         return rgb, depth
+
+
+def _straightened(lens: Camera | Lens) -> tuple[Bend | None, Camera]:
+    """How to bend pictures for a lens, if at all, and of which pinhole."""
+    if isinstance(lens, Camera) and lens.is_pinhole:
+        return None, lens
+    bend = Bend(lens if isinstance(lens, Lens) else lens_of(lens))
+    return bend, bend.pinhole
+
+
+def _link_index(camera: RobotCamera, robot: Robot) -> int:
+    names = [link.name for link in robot.links]
+    if camera.link is None:
+        return 0
+    if camera.link not in names:
+        raise SimError(
+            "a camera sits on a link of its robot",
+            found=f"no link {camera.link!r} in {robot.name}",
+            remedy=f"one of {', '.join(names)}",
+        )
+    return names.index(camera.link)

@@ -9,6 +9,7 @@ from sim.cameras.clock import CameraClock
 from sim.cameras.settings import CameraSettings
 
 CONTROL = 0.02
+SHAPES = {"rgb": ((1, 1, 3), np.uint8)}
 
 
 def run(settings: CameraSettings, steps: int, count: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -17,15 +18,15 @@ def run(settings: CameraSettings, steps: int, count: int = 3, seed: int = 0) -> 
     A picture holds the step's number as its colour.
     """
     rng = np.random.default_rng(seed)
-    clock = CameraClock(settings, (1, 1, 3), count, CONTROL)
+    clock = CameraClock(settings, SHAPES, count, CONTROL)
     clock.begin(np.arange(count), rng)
     seen, ages = [], []
     for step in range(steps):
         seconds = np.full(count, step * CONTROL)
         due = clock.due(seconds, rng)
-        clock.taken(due, np.full((len(due), 1, 1, 3), step, np.uint8), seconds)
+        clock.taken(due, {"rgb": np.full((len(due), 1, 1, 3), step, np.uint8)}, seconds)
         frames, age = clock.arrived(seconds)
-        seen.append(frames[:, 0, 0, 0])
+        seen.append(frames["rgb"][:, 0, 0, 0])
         ages.append(age)
     return np.array(seen, int), np.array(ages)
 
@@ -35,9 +36,9 @@ def test_ideal_camera_shows_now():
     seen, ages = run(CameraSettings(), 20)
     assert (seen == np.arange(20)[:, None]).all()
     assert (ages == 0).all()
-    clock, rng = CameraClock(CameraSettings(), (1, 1, 3), 2, CONTROL), np.random.default_rng(0)
+    clock, rng = CameraClock(CameraSettings(), SHAPES, 2, CONTROL), np.random.default_rng(0)
     clock.begin(np.arange(2), rng)
-    clock.taken(clock.due(np.zeros(2), rng), np.zeros((2, 1, 1, 3), np.uint8), np.zeros(2))
+    clock.taken(clock.due(np.zeros(2), rng), {"rgb": np.zeros((2, 1, 1, 3), np.uint8)}, np.zeros(2))
     assert not len(clock.due(np.zeros(2), rng))
 
 
@@ -77,13 +78,13 @@ def test_dropped_pictures_leave_the_one_before():
 
 def test_new_episode_forgets():
     """Nothing of the old one is seen."""
-    clock, rng = CameraClock(CameraSettings(latency=(0.1, 0.1)), (1, 1, 3), 2, CONTROL), np.random.default_rng(0)
+    clock, rng = CameraClock(CameraSettings(latency=(0.1, 0.1)), SHAPES, 2, CONTROL), np.random.default_rng(0)
     clock.begin(np.arange(2), rng)
-    clock.taken(clock.due(np.ones(2), rng), np.full((2, 1, 1, 3), 7, np.uint8), np.ones(2))
+    clock.taken(clock.due(np.ones(2), rng), {"rgb": np.full((2, 1, 1, 3), 7, np.uint8)}, np.ones(2))
     clock.begin(np.array([1]), rng)
     seconds = np.array([1.0, 0.0])
-    clock.taken(clock.due(seconds, rng), np.full((1, 1, 1, 3), 9, np.uint8), seconds)
-    assert clock.arrived(seconds)[0][:, 0, 0, 0].tolist() == [7, 9]
+    clock.taken(clock.due(seconds, rng), {"rgb": np.full((1, 1, 1, 3), 9, np.uint8)}, seconds)
+    assert clock.arrived(seconds)[0]["rgb"][:, 0, 0, 0].tolist() == [7, 9]
 
 
 @pytest.mark.parametrize("wrong", [{"period": (0.2, 0.1)}, {"dropped": 1.0}, {"noise": -1.0}, {"jpeg_quality": 0}])

@@ -1,0 +1,298 @@
+"""A robot drawn into its own pictures: its collision shapes as triangles, in a z-buffer.
+
+Edge functions of J. Pineda, A parallel algorithm for polygon rasterization, SIGGRAPH 1988; a triangle's plane gives the
+depth at each pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera
+from sim.cameras.shading import light
+from sim.robots.model import Robot, Shape
+
+Float = NDArray[np.float32]
+Int = NDArray[np.int64]
+Vector = tuple[np.float32, np.float32, np.float32]
+
+COLOR = (0.94, 0.47, 0.12)
+AROUND = 16
+"""Sides of what is round."""
+DIRECTIONS = 64
+"""In which a mesh's hull is as wide as it was; between them a little narrower."""
+NEAR = np.float32(0.005)
+"""Nothing nearer is drawn [m]."""
+TINY = np.float32(1e-5)
+"""[px], so that no gap opens between neighbours."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """All shapes of a robot.
+
+    Attributes:
+        link: (S,) of each shape.
+        spheres: (S, 4) middle and radius of a sphere around each shape, in its link's axes [m].
+        corners: (T, 3, 3) of triangles, in their link's axes [m], counter-clockwise from outside.
+        planes: (T, 4) unit normals that point outwards, and their distance from the link's origin [m].
+        first: (S + 1,) where the triangles of each shape begin.
+    """
+
+    link: Int
+    spheres: Float
+    corners: Float
+    planes: Float
+    first: Int
+
+
+def body_of(robot: Robot) -> Body:
+    """What there is to draw of a robot."""
+    shapes = [(index, shape) for index, link in enumerate(robot.links) for shape in link.shapes]
+    pieces = [shape.link_from_shape.apply(_triangles(shape)) for _, shape in shapes]
+    middle = [(piece.min((0, 1)) + piece.max((0, 1))) / 2 for piece in pieces]
+    reach = [np.linalg.norm(piece - at, axis=-1).max() for piece, at in zip(pieces, middle, strict=True)]
+    corners = np.concatenate([np.zeros((0, 3, 3)), *pieces])
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    return Body(
+        link=np.array([index for index, _ in shapes], np.int64),
+        spheres=np.column_stack([np.reshape(middle, (-1, 3)), reach]).astype(np.float32),
+        corners=corners.astype(np.float32),
+        planes=np.column_stack([normal, (normal * corners[:, 0]).sum(1)]).astype(np.float32),
+        first=np.cumsum([0, *map(len, pieces)]).astype(np.int64),
+    )
+
+
+def draw_body(
+    rgb: Float,
+    depth: Float,
+    body: Body,
+    camera_from_links: NDArray[np.floating],
+    world_from_cameras: NDArray[np.floating],
+    lens: Camera,
+) -> None:
+    """Draw the robot into each picture where it is nearer than the picture's depth; both are changed in place.
+
+    Only what faces the camera is drawn: a shape that the camera sits in is not seen.
+
+    Args:
+        rgb: (B, H, W, 3), 0..1.
+        depth: (B, H, W) along the camera's z [m], 0 = nothing there.
+        body: Of the robot.
+        camera_from_links: (B, L, 4, 4).
+        world_from_cameras: (B, 4, 4), for the light.
+        lens: Pinhole.
+    """
+    if not len(body.link):
+        return
+    _draw(
+        rgb,
+        depth,
+        body.link,
+        body.spheres,
+        body.corners,
+        body.planes,
+        body.first,
+        np.ascontiguousarray(camera_from_links[:, :, :3], np.float32),
+        np.ascontiguousarray(world_from_cameras[:, 2, :3], np.float32),
+        np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32),
+        np.array(COLOR, np.float32),
+    )
+
+
+def _triangles(shape: Shape) -> NDArray[np.float64]:
+    """The corners (T, 3, 3) of its surface, in its own axes [m], counter-clockwise from outside."""
+    if shape.kind == "mesh":
+        return _hull(_widest(shape.vertices))
+    if shape.kind == "box":
+        return _hull(np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T * shape.size)
+    if shape.kind == "sphere":
+        return _hull(_rings([0.0], shape.size[0]))
+    half = shape.size[1]
+    if shape.kind == "capsule":
+        return _hull(_rings([-half, half], shape.size[0]))
+    angle = np.arange(AROUND) * 2 * np.pi / AROUND
+    rim = np.stack([np.cos(angle), np.sin(angle)], 1) * shape.size[0]
+    return _hull(np.concatenate([np.c_[rim, np.full(AROUND, z)] for z in (-half, half)]))
+
+
+def _rings(heights: Sequence[float], radius: float) -> NDArray[np.float64]:
+    """Points (P, 3) on spheres of that radius around these heights on the z axis."""
+    angle, slope = np.meshgrid(np.arange(AROUND), np.linspace(-1, 1, AROUND // 2 + 1))
+    angle, slope = angle.ravel() * 2 * np.pi / AROUND, slope.ravel() * np.pi / 2
+    ball = np.stack([np.cos(slope) * np.cos(angle), np.cos(slope) * np.sin(angle), np.sin(slope)], 1) * radius
+    return np.concatenate([ball + np.array([0, 0, height]) for height in heights])
+
+
+def _widest(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those of points (V, 3) that lie farthest in some direction; directions are spread by the golden angle."""
+    rank = np.arange(DIRECTIONS) + 0.5
+    z, turn = 1 - 2 * rank / DIRECTIONS, rank * np.pi * (3 - np.sqrt(5))
+    flat = np.sqrt(1 - z * z)
+    directions = np.stack([flat * np.cos(turn), flat * np.sin(turn), z], 1)
+    return points[np.unique((points @ directions.T).argmax(0))]
+
+
+def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The triangles (T, 3, 3) around points (V, 3)."""
+    from scipy.spatial import ConvexHull
+
+    hull = ConvexHull(points)
+    corners = points[hull.simplices]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    inwards = np.einsum("tc,tc->t", normal, hull.equations[:, :3]) < 0
+    corners[inwards] = corners[inwards][:, ::-1]
+    return corners
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _draw(
+    rgb: Float,
+    depth: Float,
+    links: Int,
+    spheres: Float,
+    corners: Float,
+    planes: Float,
+    first: Int,
+    camera_from_links: Float,
+    vertical: Float,
+    intrinsics: Float,
+    color: Float,
+) -> None:
+    count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    sides = (cx / fx, (width - cx) / fx, cy / fy, (height - cy) / fy)
+    for b in prange(count):
+        triangle, polygon = np.empty((3, 3), np.float32), np.empty((4, 3), np.float32)
+        for s in range(len(links)):
+            pose = camera_from_links[b, links[s]]
+            middle = _moved(pose, spheres[s])
+            if _outside(middle, spheres[s, 3], sides):
+                continue
+            eye = _moved_back(pose)
+            away = np.sqrt(middle[0] * middle[0] + middle[1] * middle[1] + middle[2] * middle[2])
+            for t in range(first[s], first[s + 1]):
+                distance = planes[t, 0] * eye[0] + planes[t, 1] * eye[1] + planes[t, 2] * eye[2] - planes[t, 3]
+                if distance <= 0:  # it faces away
+                    continue
+                for corner in range(3):
+                    x, y, z = _moved(pose, corners[t, corner])
+                    triangle[corner, 0], triangle[corner, 1], triangle[corner, 2] = x, y, z
+                number = _cut(triangle, polygon, intrinsics)
+                if number >= 3:
+                    normal = _turned(pose, planes[t])
+                    up = vertical[b, 0] * normal[0] + vertical[b, 1] * normal[1] + vertical[b, 2] * normal[2]
+                    bright = light(up, distance / away)  # the same for all triangles of a side
+                    _fill(rgb[b], depth[b], polygon, number, normal, distance, intrinsics, color, bright)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _turned(pose: Float, direction: Float) -> Vector:
+    x, y, z = direction[0], direction[1], direction[2]
+    return (
+        pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z,
+        pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z,
+        pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z,
+    )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _moved(pose: Float, point: Float) -> Vector:
+    x, y, z = _turned(pose, point)
+    return x + pose[0, 3], y + pose[1, 3], z + pose[2, 3]
+
+
+@njit(cache=True, nogil=True)
+def _moved_back(pose: Float) -> Vector:
+    """The camera in the link's axes."""
+    x, y, z = pose[0, 3], pose[1, 3], pose[2, 3]
+    return (
+        -(pose[0, 0] * x + pose[1, 0] * y + pose[2, 0] * z),
+        -(pose[0, 1] * x + pose[1, 1] * y + pose[2, 1] * z),
+        -(pose[0, 2] * x + pose[1, 2] * y + pose[2, 2] * z),
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _outside(middle: Vector, reach: np.float32, sides: tuple[np.float32, np.float32, np.float32, np.float32]) -> bool:
+    """Whether a sphere lies outside of what a camera sees; `sides` are the slopes of the left, right, top, bottom."""
+    x, y, z = middle
+    left, right, top, bottom = sides
+    return bool(
+        z + reach < NEAR
+        or -x - left * z > reach * np.sqrt(1 + left * left)
+        or x - right * z > reach * np.sqrt(1 + right * right)
+        or -y - top * z > reach * np.sqrt(1 + top * top)
+        or y - bottom * z > reach * np.sqrt(1 + bottom * bottom)
+    )
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cut(triangle: Float, polygon: Float, intrinsics: Float) -> int:
+    """Write the pixels of what lies before the camera's near plane; gives the number of corners, at most 4.
+
+    I. Sutherland, G. Hodgman, Reentrant polygon clipping, CACM 1974.
+    """
+    fx, fy, cx, cy = intrinsics
+    number = 0
+    for corner in range(3):
+        other = (corner + 1) % 3
+        x, y, z = triangle[corner]
+        if z >= NEAR:
+            polygon[number, 0], polygon[number, 1] = x / z * fx + cx, y / z * fy + cy
+            number += 1
+        if (z >= NEAR) != (triangle[other, 2] >= NEAR):
+            share = (NEAR - z) / (triangle[other, 2] - z)
+            polygon[number, 0] = (x + share * (triangle[other, 0] - x)) / NEAR * fx + cx
+            polygon[number, 1] = (y + share * (triangle[other, 1] - y)) / NEAR * fy + cy
+            number += 1
+    return number
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fill(
+    rgb: Float,
+    depth: Float,
+    polygon: Float,
+    number: int,
+    normal: Vector,
+    distance: np.float32,
+    intrinsics: Float,
+    color: Float,
+    bright: np.float32,
+) -> None:
+    """The pixels of a polygon (4, 2) of `number` corners, where the plane with that normal is the nearest."""
+    height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    left, right, top, bottom = polygon[0, 0], polygon[0, 0], polygon[0, 1], polygon[0, 1]
+    for corner in range(1, number):
+        left, right = min(left, polygon[corner, 0]), max(right, polygon[corner, 0])
+        top, bottom = min(top, polygon[corner, 1]), max(bottom, polygon[corner, 1])
+    half = np.float32(0.5)
+    first_column, last_column = int(max(left - half, np.float32(0))), int(min(right + half, np.float32(width)))
+    first_row, last_row = int(max(top - half, np.float32(0))), int(min(bottom + half, np.float32(height)))
+    for row in range(first_row, last_row):
+        y = row + half
+        for column in range(first_column, last_column):
+            x = column + half
+            inside = True
+            for corner in range(number):  # the edge functions; from the front the corners go against the clock
+                other = (corner + 1) % number
+                ex, ey = polygon[other, 0] - polygon[corner, 0], polygon[other, 1] - polygon[corner, 1]
+                side = ex * (y - polygon[corner, 1]) - ey * (x - polygon[corner, 0])
+                inside &= side <= TINY * (abs(ex) + abs(ey))
+            if not inside:
+                continue
+            near = -distance / (normal[0] * (x - cx) / fx + normal[1] * (y - cy) / fy + normal[2])
+            behind = depth[row, column]
+            if near < NEAR or 0 < behind < near:
+                continue
+            depth[row, column] = near
+            for channel in range(3):
+                rgb[row, column, channel] = color[channel] * bright
