@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sim.cameras.mount import RobotCamera
     from sim.cameras.settings import CameraSettings
     from sim.env import SceneEnv
+    from sim.randomisation import Randomisation
 
 __all__ = ["make"]
 
@@ -20,9 +22,12 @@ def make(
     *,
     robot: str = "rover",
     engine: str = "sapien",
+    device: str = "cpu",
     seed: int = 0,
     allow_failed: bool = False,
+    cameras: Sequence[RobotCamera] | None = None,
     camera_settings: CameraSettings | None = None,
+    randomisation: Randomisation | None = None,
 ) -> SceneEnv:
     """Many robots in published scenes, as one `gymnasium.vector.VectorEnv`.
 
@@ -31,13 +36,16 @@ def make(
         scenes: Bundles: folders, name@version, or name for the newest version.
         num_envs: Robots; they spread over the scenes.
         robot: A name, or a URDF or MJCF file.
-        engine: Of the physics: sapien or mujoco.
+        engine: Of the physics, see `sim.physics.catalog`.
+        device: That draws the pictures: cpu, cuda, or cuda:1 and so on.
         seed: Of everything random, until `reset` gives another.
         allow_failed: Take scenes that failed gates too.
-        camera_settings: Clock, exposure and flaws of the cameras; ideal by default.
+        cameras: Of each robot; one of the task's lens, which sees colours, by default.
+        camera_settings: Clock, exposure and flaws of the cameras; the task's by default.
+        randomisation: Of friction, mass, motors, latency and pushes; none by default.
 
     Raises:
-        SimError: When the task or robot is unknown, or a scene can't be simulated.
+        SimError: When the task, robot or device is unknown, or a scene can't be simulated.
         BundleError: When a bundle isn't there or is damaged.
     """
     from sim.env import SceneEnv
@@ -48,4 +56,16 @@ def make(
     found = find_task(task)
     opened = [open_scene(scene, allow_failed=allow_failed) for scene in scenes]
     one, drive = find_robot(robot)
-    return SceneEnv(found, opened, one, drive, num_envs, engine=engine, seed=seed, camera_settings=camera_settings)
+    return SceneEnv(
+        found,
+        opened,
+        one,
+        drive,
+        num_envs,
+        engine=engine,
+        device=device,
+        seed=seed,
+        cameras=cameras,
+        camera_settings=camera_settings,
+        randomisation=randomisation,
+    )

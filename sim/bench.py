@@ -62,20 +62,25 @@ def measure(env: SceneEnv, steps: int, seed: int = 0) -> Speed:
     env.reset(seed=seed)
     for _ in range(WARM_UP):
         env.step(rng.uniform(-1, 1, shape).astype(np.float32))
-    physics, cameras = _Clock(env.engine.step), _Clock(env.cameras.shoot)
-    env.engine.step, env.cameras.shoot = physics, cameras  # type: ignore[method-assign]
-    shown = env.cameras.pictures_taken
+    physics, cameras = _Clock(env.engine.step), [_Clock(rig.shoot) for rig in env.cameras]
+    env.engine.step = physics  # type: ignore[method-assign]
+    for rig, clock in zip(env.cameras, cameras, strict=True):
+        rig.shoot = clock  # type: ignore[method-assign]
+    shown = sum(rig.pictures_taken for rig in env.cameras)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(steps):
         env.step(rng.uniform(-1, 1, shape).astype(np.float32))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    del env.engine.step, env.cameras.shoot
+    del env.engine.step
+    for rig in env.cameras:
+        del rig.shoot
+    rendering, shown = sum(clock.seconds for clock in cameras), sum(rig.pictures_taken for rig in env.cameras) - shown
     each = 1e3 / (steps * env.num_envs)
     return Speed(
         envs=env.num_envs,
         steps_per_second=steps * env.num_envs / wall,
-        pictures_per_second=(env.cameras.pictures_taken - shown) / wall,
+        pictures_per_second=shown / wall,
         physics=physics.seconds * each,
-        cameras=cameras.seconds * each,
-        rest=(cpu - physics.seconds - cameras.seconds) * each,
+        cameras=rendering * each,
+        rest=(cpu - physics.seconds - rendering) * each,
     )

@@ -12,16 +12,19 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from pipeline.geometry import matrix_from_quaternion
-from sim.cameras.objects import Balls
+from sim.cameras.mount import RobotCamera
 from sim.cameras.rig import CameraRig
 from sim.cameras.settings import CameraSettings
+from sim.devices import CPU, check_device, make_renderer
+from sim.height_scan import HeightScanner
 from sim.physics.catalog import find_engine
 from sim.physics.state import Float, Int, RobotState
-from sim.places import Places
+from sim.randomisation import Randomisation, Randomiser
 from sim.robots.drive import Drive
 from sim.robots.model import Robot
 from sim.scene import SimScene
-from sim.tasks.task import Moment, Task
+from sim.snapshot import pack, unpack
+from sim.tasks.task import Bool, Moment, Task
 
 GRAVITY = 9.81
 DROP = 0.01
@@ -41,8 +44,14 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         drive: From actions to actuators.
         num_envs: N.
         engine: Of the physics, see `sim.physics.catalog`.
+        device: That draws the pictures, and that the physics runs on where the engine is one for GPUs.
         seed: Of everything random, until `reset` gives another.
-        camera_settings: Clock, exposure and flaws of the cameras; ideal by default.
+        cameras: Of each robot; one of the task's lens by default.
+        camera_settings: Clock, exposure and flaws of the cameras; the task's by default.
+        randomisation: Of friction, mass, motors, latency and pushes; none by default.
+
+    Raises:
+        SimError: When there is no such device or engine here.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012 - gymnasium's own way
@@ -56,44 +65,49 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         num_envs: int,
         *,
         engine: str = "sapien",
+        device: str = CPU,
         seed: int = 0,
+        cameras: Sequence[RobotCamera] | None = None,
         camera_settings: CameraSettings | None = None,
+        randomisation: Randomisation | None = None,
     ) -> None:
-        camera_settings = camera_settings or CameraSettings()
+        check_device(device)
         self.task, self.scenes, self.robot, self.num_envs = task, list(scenes), robot, num_envs
         self.drive = drive
-        self.places = Places(scenes, robot, task.least_way)
+        self.course = task.course(self.scenes, robot, num_envs, task.control_period)
         meshes = [scene.collision for scene in scenes]
-        self.engine = find_engine(engine)(robot, meshes, num_envs, task.time_step)
-        self.cameras = CameraRig(
-            task.camera,
-            robot.base_from_camera,
-            [scene.gaussians for scene in scenes],
-            num_envs,
-            camera_settings,
-            task.control_period,
+        self.engine = find_engine(engine, device)(robot, meshes, num_envs, task.time_step)
+        floors = [scene.regions for scene in scenes]
+        self._randomiser = Randomiser(randomisation or Randomisation(), self.engine, robot, floors, task.substeps)
+        renderers = [make_renderer(scene.gaussians, device) for scene in scenes]
+        self.cameras = tuple(
+            CameraRig(camera, robot, renderers, num_envs, camera_settings or task.camera_settings, task.control_period)
+            for camera in cameras or (RobotCamera(task.camera),)
         )
-        self.single_observation_space = _observation_space(task, drive.size)
+        if len({key for rig in self.cameras for key in rig.spaces()}) < sum(len(rig.spaces()) for rig in self.cameras):
+            raise ValueError("a robot's cameras need different names")
+        self._scanner = HeightScanner(meshes, task.height_scan) if task.height_scan else None
+        self._no_heights = np.zeros((num_envs, 0), np.float32)
+        self.single_observation_space = self._observation_space()
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (drive.size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._weight = robot.mass * GRAVITY
-        self._rng = np.random.default_rng(seed)
+        super().reset(seed=seed)
         self.scene_of = np.arange(num_envs) % len(scenes)
-        self._goal, self._goal_place = np.zeros(num_envs, np.int64), np.zeros((num_envs, 2), np.float32)
-        self._goal_height = np.zeros(num_envs, np.float32)
-        self._action = np.zeros((num_envs, drive.size), np.float32)
-        self._way, self._seconds = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
+        self.level = np.zeros(num_envs, np.int64)
+        self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin all episodes anew; `seed` makes everything after repeatable."""
+        super().reset(seed=seed)
         if seed is not None:
-            self._rng = np.random.default_rng(seed)
             self.scene_of[:] = np.arange(self.num_envs) % len(self.scenes)
+            self.level[:] = 0
         self._begin(np.arange(self.num_envs))
-        return self._observe(self._moment(self._action, self._way, self._bump())), {}
+        return self._observe(self._moment(self.engine.read(), self._action, self._bump())), {}
 
     def step(
         self, actions: NDArray[np.float32]
@@ -106,11 +120,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         given = np.asarray(actions, np.float32).reshape(self.num_envs, self.drive.size)
         invalid = np.asarray(~np.isfinite(given).all(1))
         action = np.clip(np.where(invalid[:, None], 0, given), -1, 1)
-        self.engine.set_targets(self.drive.targets(action))
-        self.engine.step(self.task.substeps)
+        self._randomiser.step(self.drive.targets(action), self.np_random)
         self._seconds += np.float32(self.task.control_period)
         bump = self._bump()
-        moment = self._moment(action, self._way, bump)
+        state = self.engine.read()
+        self._randomiser.moved(self.scene_of, state.position)
+        self.course.update(state, self.np_random)
+        moment = self._moment(state, action, bump)
         reward = np.zeros(self.num_envs, np.float32)
         for term in self.task.rewards.values():
             reward += np.float32(term.weight) * term.function(moment)
@@ -121,68 +137,98 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         truncated = ~terminated & (self._seconds >= self.task.seconds - 1e-4)
         info: dict[str, Any] = {f"ended_by_{name}": values for name, values in ended.items()}
         info["invalid_action"] = invalid
-        self._action, self._way = action, moment.way
+        if self.task.curriculum:
+            info["level"] = self.level.copy()
+        self._action = action
         done = np.flatnonzero(terminated | truncated)
         if len(done):
             info.update(self._final(done, self._observe(moment)))
+            self._learned(done, moment, terminated)
             self._begin(done)
-            moment = self._moment(self._action, self._way, bump)
+            moment = self._moment(self.engine.read(), self._action, bump)
         return self._observe(moment), reward, terminated, truncated, info
 
-    def way_left(self, xy: NDArray[np.floating], envs: Int) -> Float:
-        """What would be left of the way [m] to the goals of environments (M,) at places (M, 2); inf off the floor."""
-        return self.places.ways(self.scene_of[envs], self._goal[envs], xy)
+    def save(self) -> bytes:
+        """All that the future depends on: for the same actions, `restore` of it gives the same future bit for bit."""
+        return pack(self, self.num_envs, self.engine, self.np_random, self._about())
+
+    def restore(self, state: bytes) -> None:
+        """Go back to what `save` gave; of this environment, or of one made with the same arguments.
+
+        Raises:
+            SimError: When it is no such state.
+        """
+        unpack(state, self, self.num_envs, self.engine, self.np_random, self._about())
+
+    def _about(self) -> dict[str, Any]:
+        scenes = [scene.lock.sha256 for scene in self.scenes]
+        names = {"task": self.task.name, "robot": self.robot.name, "engine": type(self.engine).__name__}
+        return {**names, "environments": self.num_envs, "scenes": scenes}
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the engine."""
         self.engine.close()
 
+    def _learned(self, done: Int, moment: Moment[Any], failed: Bool) -> None:
+        """The next levels of environments (M,) whose episodes ended; `moment` and `failed` are of all N."""
+        if self.task.curriculum:
+            change = self.task.curriculum.function(moment, failed)[done]
+            self.level[done] = np.clip(self.level[done] + change, 0, self.task.curriculum.levels - 1)
+
     def _begin(self, envs: Int) -> None:
         """New episodes in environments (M,)."""
+        rng = self.np_random
         if len(self.scenes) > 1:
-            self.scene_of[envs] = self._rng.integers(len(self.scenes), size=len(envs))
+            self.scene_of[envs] = rng.integers(len(self.scenes), size=len(envs))
         scenes = self.scene_of[envs]
-        position, yaw, goal, place = self.places.draw(scenes, self._rng)
-        position[:, 2] += DROP
-        nothing = np.zeros_like(yaw)
-        quaternion = np.column_stack([np.cos(yaw / 2), nothing, nothing, np.sin(yaw / 2)])
+        starts = self.course.begin(envs, scenes, self.level[envs], rng)
+        half, nothing = starts.yaw / 2, np.zeros(len(envs))
+        quaternion = np.column_stack([np.cos(half), nothing, nothing, np.sin(half)])
         rest = np.tile(self.robot.default_position.astype(np.float32), (len(envs), 1))
-        self.engine.reset(envs, RobotState.at_rest(position, quaternion, rest), scenes)
-        self._goal[envs], self._goal_place[envs] = goal, place
-        self._goal_height[envs] = [self.scenes[s].regions.floor_height for s in scenes]
+        state = RobotState.at_rest(starts.position + np.array([0, 0, DROP]), quaternion, rest)
+        self.engine.reset(envs, state, scenes)
+        self._randomiser.begin(envs, scenes, state.position, rng)
+        self._action = self._action.copy()  # people hold the old one as an observation
         self._action[envs], self._seconds[envs] = 0, 0
-        self._way[envs] = self.places.ways(scenes, goal, position[:, :2])
-        self.cameras.begin(envs, self._rng)
+        for rig in self.cameras:
+            rig.begin(envs, rng)
 
     def _bump(self) -> Float:
         """Horizontal contact force on the bases (N,), as shares of the weight; costs SAPIEN a loop over contacts."""
         force = self.engine.contact_forces()[:, 0, :2]
         return (np.linalg.norm(force, axis=1) / self._weight).astype(np.float32)
 
-    def _moment(self, action: Float, last_way: Float, bump: Float) -> Moment:
-        state = self.engine.read()
-        way = self.places.ways(self.scene_of, self._goal, state.position[:, :2])
+    def _moment(self, state: RobotState, action: Float, bump: Float) -> Moment[Any]:
         upright = matrix_from_quaternion(state.quaternion)[:, 2, 2]
         return Moment(
+            robot=self.robot,
             state=state,
             action=action,
             last_action=self._action,
-            goal=self._goal_place,
-            way=np.where(np.isfinite(way), way, self._way),  # off the floor it is what it was
-            last_way=last_way,
             bump=bump,
+            heights=self._scanner.read(state.position, state.quaternion, self.scene_of)
+            if self._scanner
+            else self._no_heights,
             tilt=np.arccos(np.clip(upright, -1, 1)).astype(np.float32),
             seconds=self._seconds.copy(),
+            course=self.course.now(),
         )
 
-    def _observe(self, moment: Moment) -> dict[str, Any]:
-        rgb, _ = self.cameras.pictures(moment.state, self.scene_of, self._balls(), self._seconds, self._rng)
-        return {"rgb": rgb, **{name: term.function(moment) for name, term in self.task.observations.items()}}
+    def _observe(self, moment: Moment[Any]) -> dict[str, Any]:
+        things, seen = self.course.things(), dict[str, Any]()
+        for rig in self.cameras:
+            seen |= rig.observe(moment.state, self.scene_of, things, self._seconds, self.np_random)
+        return seen | {name: term.function(moment) for name, term in self.task.observations.items()}
 
-    def _balls(self) -> Balls:
-        radius = np.full(self.num_envs, self.task.ball_radius, np.float32)
-        center = np.column_stack([self._goal_place, self._goal_height + radius])
-        return Balls(center, radius, np.tile(np.array(self.task.ball_color, np.float32), (self.num_envs, 1)))
+    def _observation_space(self) -> gymnasium.spaces.Dict:
+        sizes = {"action": self.drive.size, "joints": len(self.robot.joint_names)}
+        spaces: dict[str, gymnasium.Space[Any]] = {}
+        for rig in self.cameras:
+            spaces |= rig.spaces()
+        for name, term in self.task.observations.items():
+            size = sizes[term.size] if isinstance(term.size, str) else term.size
+            spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        return gymnasium.spaces.Dict(spaces)
 
     def _final(self, done: Int, seen: dict[str, Any]) -> dict[str, Any]:
         """The last observations of episodes that ended, as gymnasium wants them."""
@@ -191,13 +237,3 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
             final[env] = {name: values[env] for name, values in seen.items()}
         ended[done] = True
         return {"final_obs": final, "_final_obs": ended}
-
-
-def _observation_space(task: Task, action_size: int) -> gymnasium.spaces.Dict:
-    spaces: dict[str, gymnasium.Space[Any]] = {
-        "rgb": gymnasium.spaces.Box(0, 255, (task.camera.height, task.camera.width, 3), np.uint8)
-    }
-    for name, term in task.observations.items():
-        size = action_size if term.size is None else term.size
-        spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-    return gymnasium.spaces.Dict(spaces)

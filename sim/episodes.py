@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-from sim.driver import WayFollower
+from sim.driver import DriverName, find_driver
 from sim.env import SceneEnv
 
 
@@ -25,7 +23,7 @@ class Watcher(Protocol):
 
 
 def run_episodes(
-    env: SceneEnv, steps: int | None, seed: int, driver: str, watchers: Sequence[Watcher] = ()
+    env: SceneEnv, steps: int | None, seed: int, driver: DriverName, watchers: Sequence[Watcher] = ()
 ) -> Counter[str]:
     """Step until the end or until Ctrl-C; gives how many episodes ended by what.
 
@@ -33,19 +31,18 @@ def run_episodes(
         env: Reset by this.
         steps: Control steps; None for no end.
         seed: Of the environment and of random actions.
-        driver: "way" knows the way, "random" does anything.
+        driver: Who acts, see `sim.driver.find_driver`.
         watchers: Who looks on.
     """
-    rng, ended = np.random.default_rng(seed), Counter[str]()
-    follower = WayFollower(env) if driver == "way" else None
+    ended = Counter[str]()
+    acting = find_driver(driver, env, seed)
     seen, _ = env.reset(seed=seed)
     done = 0
     try:
         while steps is None or done < steps:
             for watcher in watchers:
                 watcher.look(seen)
-            random = rng.uniform(-1, 1, (env.num_envs, env.drive.size)).astype(np.float32)
-            seen, _, _, truncated, info = env.step(follower.act() if follower else random)
+            seen, _, _, truncated, info = env.step(acting.act())
             for name in env.task.terminations:
                 ended[name] += int(info[f"ended_by_{name}"].sum())
             ended["time"] += int(truncated.sum())

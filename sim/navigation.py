@@ -5,41 +5,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
-
-from pipeline.regions.regions import Regions
 
 Float = NDArray[np.float32]
-
-STEPS = ((1, 0), (0, 1), (1, 1), (1, -1))
-"""To half of a cell's neighbours; the way back is the other half."""
+Bool = NDArray[np.bool_]
+Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class DistanceFields:
-    """Length of the shortest way to each of G goals.
+    """Lengths of shortest ways, on F grids of one shape.
 
     Attributes:
-        regions: The floor.
-        distance: (G, X, Y) float32 [m], inf where no way leads to the goal.
+        origin: (F, 2) low corner of each grid [m].
+        cell: (F,) edge of a cell [m].
+        distance: (F, X, Y) float32 [m], inf where no way leads.
     """
 
-    regions: Regions
+    origin: NDArray[np.float64]
+    cell: NDArray[np.float64]
     distance: Float
 
-    def at(self, goal: NDArray[np.integer], xy: NDArray[np.floating]) -> Float:
-        """Distances [m] of places (N, 2) from goals (N,), bilinear; inf off the floor.
+    def at(self, field: Int, xy: NDArray[np.floating]) -> Float:
+        """Distances [m] of places (N, 2) in fields (N,), bilinear; inf off the floor.
 
         Where a corner of the cell is off the floor, the nearest corner on the floor decides.
         """
-        place = (np.asarray(xy) - np.array(self.regions.origin)) / self.regions.cell - 0.5
+        cell = self.cell[field, None]
+        place = (np.asarray(xy) - self.origin[field]) / cell - 0.5
         shape = np.array(self.distance.shape[1:])
         low = np.clip(np.floor(place).astype(np.int64), 0, np.maximum(shape - 2, 0))
         share = np.clip(place - low, 0, 1)
         corners = np.minimum(low[:, None] + np.array([[0, 0], [1, 0], [0, 1], [1, 1]]), shape - 1)
-        values = self.distance[np.asarray(goal)[:, None], corners[..., 0], corners[..., 1]]
+        values = self.distance[np.asarray(field)[:, None], corners[..., 0], corners[..., 1]]
         weight = np.stack(
             [
                 (1 - share[:, 0]) * (1 - share[:, 1]),
@@ -51,39 +50,57 @@ class DistanceFields:
         )
         known = np.isfinite(values)
         smooth = (np.where(known, values, 0) * weight).sum(1)
-        offset = np.linalg.norm(corners - place[:, None], axis=2) * self.regions.cell
+        offset = np.linalg.norm(corners - place[:, None], axis=2) * cell
         stepped = np.where(known, values + offset, np.inf).min(1)
         outside = ((place < -1) | (place > shape)).any(1)
         return np.where(outside, np.inf, np.where(known.all(1), smooth, stepped)).astype(np.float32)
 
 
-def distance_fields(regions: Regions, goals: NDArray[np.floating]) -> DistanceFields:
-    """Distances over the drivable floor, cell by cell along its eight neighbours.
+def distances(price: Float, sources: Bool, cell: NDArray[np.floating]) -> Float:
+    """Cheapest ways (F, X, Y) [m] to the nearest source, along eight neighbours; inf where none leads.
 
     Args:
-        regions: The floor.
-        goals: (G, 2) places on it [m].
+        price: (F, X, Y) of going to a cell, a factor of the length; inf where no way may lead.
+        sources: (F, X, Y); those in cells with no way count for nothing.
+        cell: (F,) edge of a cell [m].
     """
-    free = regions.drivable
-    number = np.full(free.shape, -1)
-    number[free] = np.arange(free.sum())
-    padded = np.pad(number, 1, constant_values=-1)
-    sources, targets, lengths = [], [], []
-    inner = padded[1:-1, 1:-1]
-    for dx, dy in STEPS:
-        beside = padded[1 + dx : padded.shape[0] - 1 + dx, 1 + dy : padded.shape[1] - 1 + dy]
-        linked = (inner >= 0) & (beside >= 0)
-        sources.append(inner[linked])
-        targets.append(beside[linked])
-        lengths.append(np.full(int(linked.sum()), np.hypot(dx, dy) * regions.cell))
-    count = int(free.sum())
-    graph = coo_array(
-        (np.concatenate(lengths), (np.concatenate(sources), np.concatenate(targets))), shape=(count, count)
-    ).tocsr()
-    cells, inside = regions.cells_of(goals)
-    start = np.where(inside, number[tuple(np.clip(cells, 0, np.array(free.shape) - 1).T)], -1)
-    distance = np.full((len(goals), *free.shape), np.inf, np.float32)
-    for goal, first in enumerate(start):
-        if first >= 0:
-            distance[goal, free] = dijkstra(graph, directed=False, indices=int(first))
-    return DistanceFields(regions, distance)
+    steps = np.where(np.isfinite(price) & sources, np.float32(0), np.float32(np.inf))
+    _spread_all(steps, price)
+    return steps * np.asarray(cell, np.float32)[:, None, None]
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def _spread_all(steps: Float, price: Float) -> None:
+    for field in prange(len(steps)):
+        spread(steps[field], price[field])
+
+
+@njit(cache=True, nogil=True)
+def spread(steps: Float, price: Float) -> None:
+    """Make of (X, Y), 0 at sources and inf elsewhere, the cheapest ways [cells] in place; price (X, Y) as above.
+
+    Sweeps to and fro until nothing gets less. Source: G. Borgefors, Distance transformations in digital images, 1986.
+    """
+    width, depth = steps.shape
+    slant = np.sqrt(np.float32(2))
+    less = True
+    while less:
+        less = False
+        for way in (1, -1):
+            for column in range(width):
+                i = column if way == 1 else width - 1 - column
+                for row in range(depth):
+                    j = row if way == 1 else depth - 1 - row
+                    straight, aslant = np.float32(np.inf), np.float32(np.inf)
+                    if 0 <= j - way < depth:
+                        straight = steps[i, j - way]
+                    if 0 <= i - way < width:
+                        straight = min(straight, steps[i - way, j])
+                        if j > 0:
+                            aslant = steps[i - way, j - 1]
+                        if j < depth - 1:
+                            aslant = min(aslant, steps[i - way, j + 1])
+                    found = min(straight + price[i, j], aslant + slant * price[i, j])
+                    if found < steps[i, j]:
+                        steps[i, j] = found
+                        less = True

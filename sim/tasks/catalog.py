@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pipeline.errors import SimError
+from sim.tasks.avoid import AVOID
+from sim.tasks.climb import CLIMB
+from sim.tasks.explore import EXPLORE
 from sim.tasks.navigate import NAVIGATE
 from sim.tasks.task import Task
 
-TASKS = {task.name: task for task in (NAVIGATE,)}
+TASKS = {task.name: task for task in (NAVIGATE, AVOID, CLIMB, EXPLORE)}
 
 
 def find_task(name: str) -> Task:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pipeline.geometry import Camera
 from sim.tasks import terms
 from sim.tasks.task import Observation, Reward, Task
+from sim.tasks.way import WayCourse
 
 GOAL_RADIUS = 0.4
 
@@ -14,13 +17,10 @@ NAVIGATE = Task(
     control_period=0.2,
     time_step=0.004,
     seconds=16.0,
-    goal_radius=GOAL_RADIUS,
-    least_way=0.8,
-    ball_radius=0.15,
-    ball_color=(0.95, 0.8, 0.1),
+    course=partial(WayCourse, least_way=0.8, ball_color=(0.95, 0.8, 0.1)),
     observations={
         "velocity": Observation(terms.planar_velocity, 3),
-        "action": Observation(terms.last_action, None),
+        "action": Observation(terms.last_action, "action"),
         "goal": Observation(terms.goal_in_base, 3, privileged=True),
     },
     rewards={

@@ -9,7 +9,6 @@ from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.stage import find_regions
-from pipeline.splat.raster import pack
 from sim.robots.catalog import find_robot
 from sim.robots.model import Robot
 from sim.scene import SceneLock, SimScene
@@ -40,7 +39,7 @@ def room_scene(room: Room) -> SimScene:
     trusted = CoverageMap(np.array([[2.0, 1.5, 0.0]], np.float32), np.full((1, 8), 1e-3, np.float32), 5.0, 5.0, np.pi)
     track = np.array([pose.translation for pose in walk(16)])
     regions = find_regions(room.mesh, track, trusted, RegionsParams())
-    return SimScene(SceneLock("room@1.0.0", "0" * 64, ()), room.mesh, pack(room_gaussians(room)), regions)
+    return SimScene(SceneLock("room@1.0.0", "0" * 64, ()), room.mesh, room_gaussians(room), regions)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 import sim
 from pipeline.errors import SimError
 from sim.cameras.settings import CameraSettings
-from sim.driver import WayFollower
+from sim.driver import find_driver
 from sim.env import SceneEnv
 from sim.registration import register
 from sim.robots.catalog import find_robot
@@ -104,7 +104,7 @@ def test_driving_to_the_goal_is_rewarded(make: Make):
     """A driver who follows the way that is left gets there, and is paid for the way."""
     env = make(6)
     env.reset(seed=3)
-    driver, total, reached = WayFollower(env), np.zeros(6), 0
+    driver, total, reached = find_driver("auto", env, 0), np.zeros(6), 0
     for _ in range(200):
         _, reward, _, _, info = env.step(driver.act())
         total += reward

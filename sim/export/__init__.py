@@ -1,0 +1,1 @@
+"""Bundles in the forms that other simulators take."""

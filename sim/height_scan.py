@@ -1,0 +1,107 @@
+"""The ground's height on a grid of points around each robot: what a perfect elevation map would tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Mesh, matrix_from_quaternion
+from pipeline.mesh.rays import RayCaster
+from sim.physics.state import Float, Int
+
+HEADROOM = 0.3
+"""Rays start so far above the base [m]: table tops and ceilings over it are no ground."""
+DOWN = np.array([0, 0, -1.0])
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ScanGrid:
+    """Points under and around a robot, level, turned with its heading.
+
+    Attributes:
+        ahead: From the rearmost to the foremost points, from the base's origin [m].
+        aside: From the rightmost to the leftmost points [m].
+        spacing: Between neighbours [m].
+        clip: Heights further above or below the base than that are given as that [m].
+    """
+
+    ahead: Range = (-0.8, 0.8)
+    aside: Range = (-0.5, 0.5)
+    spacing: float = 0.1
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("ahead", "aside"):
+            low, high = getattr(self, name)
+            if not -5 <= low <= high <= 5:
+                raise ValueError(f"{name} must be a range within 5 m, got {low} to {high}")
+        if not 0.02 <= self.spacing <= 1 or not self.clip > 0:
+            raise ValueError(f"a scan needs a spacing of 0.02 to 1 m and a positive clip, got {self}")
+
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """Offsets (K, 2) ahead and to the left of the base [m], row by row from the rear, each from the right."""
+        sides = [np.arange(low, high + self.spacing / 2, self.spacing) for low, high in (self.ahead, self.aside)]
+        return np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
+
+    @property
+    def size(self) -> int:
+        """K, how many points."""
+        return len(self.points)
+
+
+class HeightScanner:
+    """Reads the ground's height in the collision meshes of several scenes.
+
+    Args:
+        scenes: Collision meshes, world frames.
+        grid: Where to look.
+    """
+
+    def __init__(self, scenes: Sequence[Mesh], grid: ScanGrid) -> None:
+        self.grid = grid
+        self._points = grid.points
+        self._casters = [RayCaster(mesh) for mesh in scenes]
+        self._upward = [np.asarray(mesh.face_normals()[:, 2] > 0) for mesh in scenes]
+        self._guessed = [np.asarray(mesh.guessed[mesh.triangles].any(1)) for mesh in scenes]
+
+    def read(self, position: NDArray[np.floating], quaternion: NDArray[np.floating], scene_of: Int) -> Float:
+        """Heights of the ground over the base's origin (N, K) [m], clipped; -clip where nothing is known.
+
+        The ground is the first surface below a plane 0.3 m over the base. Where that one was guessed, faces down or is
+        missing, and the next surface above is seen from its back, the plane lies within a stair or a box: its top it
+        is. Scans show tables from above only, so a back alone doesn't tell them from boxes; the floor below does.
+
+        Args:
+            position: (N, 3) of the bases [m], world frame.
+            quaternion: (N, 4) wxyz, world from base.
+            scene_of: (N,) in which scene each is.
+        """
+        forward = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
+        forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-9)
+        left = forward[:, ::-1] * [-1, 1]
+        starts = np.empty((len(position), len(self._points), 3))
+        starts[..., :2] = position[:, None, :2] + self._points @ np.stack([forward, left], 1)
+        starts[..., 2] = position[:, None, 2] + HEADROOM
+        height = np.empty(starts.shape[:2])
+        for scene in np.unique(scene_of):
+            rows = np.flatnonzero(scene_of == scene)
+            height[rows] = self._ground(scene, starts[rows].reshape(-1, 3)).reshape(len(rows), -1)
+        return np.clip(height + HEADROOM, -self.grid.clip, self.grid.clip).astype(np.float32)
+
+    def _ground(self, scene: int, starts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The ground's height over each start (N,) [m], -inf where there is none."""
+        caster, upward = self._casters[scene], self._upward[scene]
+        below = caster.cast(starts, DOWN)
+        floor = np.asarray(below.hit & upward[below.triangle])
+        height = np.where(floor, -below.distance, -np.inf).astype(np.float64)
+        unsure = np.flatnonzero(~floor | self._guessed[scene][below.triangle])
+        above = caster.cast(starts[unsure], -DOWN)
+        top = np.asarray(above.hit & upward[above.triangle])
+        height[unsure[top]] = above.distance[top]
+        return height

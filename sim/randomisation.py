@@ -1,0 +1,161 @@
+"""What differs from episode to episode: friction, mass, motors, latency, pushes; and the ground that robots are on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.regions.regions import Regions
+from sim.physics.state import Dynamics, Float, Int, PhysicsEngine
+from sim.robots.model import Robot
+
+Range = tuple[float, float]
+FRICTION, MASS, STRENGTH = range(3)
+"""Columns of an array of all factors."""
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """Ranges are drawn from evenly, for each environment at the beginning of each episode. All off by default.
+
+    Attributes:
+        friction: Factor of all the robot's friction coefficients.
+        mass: Factor of the base's mass and inertia.
+        strength: Factor of the actuators' stiffness, damping and largest force.
+        latency: Between an action and the actuators [s], to the next step of the physics; until the first arrives the
+            robot holds its pose.
+        push_interval: Between two pushes [s], drawn anew after each; pushes come at control steps.
+        push_speed: Largest change of the base's velocity by a push [m/s]; level, in any direction.
+    """
+
+    friction: Range = (1.0, 1.0)
+    mass: Range = (1.0, 1.0)
+    strength: Range = (1.0, 1.0)
+    latency: Range = (0.0, 0.0)
+    push_interval: Range = (0.0, 0.0)
+    push_speed: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("friction", "mass", "strength", "latency", "push_interval"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high < np.inf:
+                raise ValueError(f"{name} must be a range of numbers from 0 on, got {low} to {high}")
+        if not self.mass[0] > 0:
+            raise ValueError(f"mass must be greater than 0, got {self.mass[0]}")
+        if not self.latency[1] <= MOST_LATENCY:
+            raise ValueError(f"latency must be at most {MOST_LATENCY} s, got {self.latency[1]}")
+        if not 0 <= self.push_speed < np.inf:
+            raise ValueError(f"push_speed must not be negative, got {self.push_speed}")
+        if (self.push_speed > 0) != (self.push_interval[0] > 0):
+            raise ValueError(f"push_speed and push_interval go together, got {self.push_speed}, {self.push_interval}")
+
+
+MOST_LATENCY = 2.0
+
+
+class Randomiser:
+    """Stands between an environment and its engine: sets the dynamics of each robot, delays its actions, pushes it.
+
+    A robot's friction is multiplied with that of the area (`Regions.areas`) below the origin of its base, looked up
+    at control steps: wheels or feet of one robot never have different grounds.
+
+    Args:
+        settings: Ranges to draw from.
+        engine: With N robots.
+        robot: Every one of them.
+        regions: The floors of the scenes.
+        substeps: Steps of the physics between two actions.
+    """
+
+    def __init__(
+        self,
+        settings: Randomisation,
+        engine: PhysicsEngine,
+        robot: Robot,
+        regions: Sequence[Regions],
+        substeps: int,
+    ) -> None:
+        count = engine.num_robots
+        self._settings, self._engine, self._regions, self._substeps = settings, engine, regions, substeps
+        self._patchy = any(of_scene.areas for of_scene in regions)
+        self._factors = np.ones((count, 3), np.float32)
+        self._ground = np.ones(count, np.float32)
+        self._in_engine = np.ones((count, 3), np.float32)
+        columns = [robot.joint_names.index(actuator.joint) for actuator in robot.actuators]
+        held = np.array([actuator.mode == "position" for actuator in robot.actuators], np.float32)
+        self._at_rest = robot.default_position[columns].astype(np.float32) * held
+        self._delay = np.zeros(count, np.int64)
+        oldest = -(-self._in_substeps(settings.latency[1]) // substeps)
+        self._targets = np.zeros((count, int(oldest) + 1, len(columns)), np.float32)  # the newest first
+        self._until_push = np.zeros(count)
+
+    def begin(self, envs: Int, scenes: Int, position: NDArray[np.floating], rng: np.random.Generator) -> None:
+        """New episodes in environments (M,), in scenes (M,), at places (M, 3) [m]."""
+        settings, count = self._settings, len(envs)
+        self._factors[envs, FRICTION] = _draw(settings.friction, rng, count)
+        self._factors[envs, MASS] = _draw(settings.mass, rng, count)
+        self._factors[envs, STRENGTH] = _draw(settings.strength, rng, count)
+        self._delay[envs] = self._in_substeps(_draw(settings.latency, rng, count))
+        self._targets[envs] = self._at_rest
+        self._until_push[envs] = _draw(settings.push_interval, rng, count)
+        self._look_down(envs, scenes, position)
+        self._apply(envs)
+
+    def moved(self, scene_of: Int, position: NDArray[np.floating]) -> None:
+        """All environments are in scenes (N,) at places (N, 3) [m] now: friction changes where the area does."""
+        if self._patchy:
+            envs = np.arange(len(scene_of))
+            self._look_down(envs, scene_of, position)
+            self._apply(envs)
+
+    def _look_down(self, envs: Int, scenes: Int, position: NDArray[np.floating]) -> None:
+        """What environments (M,) stand on."""
+        for scene in np.unique(scenes):
+            rows = scenes == scene
+            self._ground[envs[rows]] = self._regions[scene].surface(position[rows])[0]
+
+    def _apply(self, envs: Int) -> None:
+        """Tell the engine of the dynamics of environments (M,) that differ from what it has."""
+        wanted = self._factors[envs]
+        wanted[:, FRICTION] *= self._ground[envs]
+        changed = (wanted != self._in_engine[envs]).any(1)
+        if changed.any():
+            self._engine.set_dynamics(envs[changed], Dynamics(*wanted[changed].T))
+            self._in_engine[envs] = wanted
+
+    def step(self, targets: Float, rng: np.random.Generator) -> None:
+        """Push who is due, and advance the engine by one control period.
+
+        Args:
+            targets: (N, A) of the actuators, as of now; they arrive when their latency is over.
+            rng: For the pushes.
+        """
+        if self._settings.push_speed:
+            self._push(rng)
+        self._targets = np.roll(self._targets, 1, axis=1)
+        self._targets[:, 0] = targets
+        changes = np.unique(np.append(self._delay % self._substeps, 0))  # the substeps before which targets arrive
+        robots = np.arange(len(targets))
+        for now, then in zip(changes, [*changes[1:], self._substeps], strict=True):
+            steps_old = -((now - self._delay) // self._substeps)
+            self._engine.set_targets(self._targets[robots, np.maximum(steps_old, 0)])
+            self._engine.step(int(then - now))
+
+    def _push(self, rng: np.random.Generator) -> None:
+        due = np.flatnonzero(self._until_push <= 0)
+        if len(due):
+            heading, speed = rng.uniform(-np.pi, np.pi, len(due)), rng.uniform(0, self._settings.push_speed, len(due))
+            change = np.column_stack([speed * np.cos(heading), speed * np.sin(heading), np.zeros(len(due))])
+            self._engine.push(due, change.astype(np.float32))
+            self._until_push[due] += _draw(self._settings.push_interval, rng, len(due))
+        self._until_push -= self._engine.time_step * self._substeps
+
+    def _in_substeps(self, seconds: NDArray[np.float64] | float) -> NDArray[np.int64]:
+        return np.round(np.asarray(seconds) / self._engine.time_step).astype(np.int64)
+
+
+def _draw(of: Range, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    return rng.uniform(*of, count) if of[0] < of[1] else np.full(count, of[0])

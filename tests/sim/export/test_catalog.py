@@ -1,0 +1,78 @@
+"""Exports as a whole: what lies in the folder, and what happens when it can't be written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.cli import main
+from flows.cli.export import FORMS as OFFERED
+from pipeline.bundle.bundle import Bundle, file_sha256
+from pipeline.errors import SimError
+from pipeline.geometry import Mesh
+from pipeline.regions.regions import Regions
+from sim.export.catalog import FORMS, export
+from sim.scene import open_scene
+from tests.bundles import make_bundle
+from tests.synthetic import Room
+
+BESIDE = {"origin.json", "regions.json", "walkable.npz"}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, room: Room) -> Path:
+    """The furnished room; two of its floor cells are far enough apart for a way."""
+    return make_bundle(tmp_path / "bundles", room)
+
+
+def test_command_offers_what_there_is():
+    """Its choices are written out, for help must be fast."""
+    assert set(OFFERED) == set(FORMS)
+
+
+@pytest.mark.parametrize(
+    ("form", "files"),
+    [("mjcf", {"scene.xml", "collision.obj", "visual.obj"}), ("urdf", {"scene.urdf", "collision.obj", "visual.obj"})],
+)
+def test_command_writes_a_model(bundle: Path, tmp_path: Path, form: str, files: set[str], capsys):
+    """With origin and floor beside; nothing else stays."""
+    out = tmp_path / "deep" / form
+    assert main(["export", form, str(bundle), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == files | BESIDE
+    assert [path.name for path in out.parent.iterdir()] == [form]
+    assert str(out / "origin.json") in capsys.readouterr().out
+    origin = json.loads((out / "origin.json").read_text())
+    assert (origin["bundle"], origin["licence"], origin["gravity"]) == ("room@1.0.0", "CC0-1.0", [0, 0, -9.81])
+    assert origin["manifest_sha256"] == file_sha256(bundle / "bundle.json")
+    assert Regions.load(out).spawn_poses == Bundle.open(bundle).regions.spawn_poses
+
+
+def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As the same mesh and the same Gaussians."""
+    monkeypatch.setattr("sim.export.ways.LEAST", 0.4)  # the tiny bundle's floor is tiny
+    out = tmp_path / "out"
+    assert main(["export", "gaussgym", str(bundle), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"meshes", "splatfacto"} | BESIDE
+    scene, mesh = open_scene(out), Mesh.load(bundle / "collision.ply")
+    np.testing.assert_array_equal(scene.collision.vertices, mesh.vertices)
+    np.testing.assert_array_equal(scene.collision.triangles, mesh.triangles)
+    assert len(scene.gaussians) == len(Bundle.open(bundle).splat())
+
+
+def test_nothing_is_left_when_it_fails(bundle: Path, tmp_path: Path):
+    """No way is long enough on the tiny bundle's floor."""
+    with pytest.raises(SimError, match="no way of at least"):
+        export(Bundle.open(bundle), "gaussgym", tmp_path / "new" / "out")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_nothing_is_overwritten(bundle: Path, tmp_path: Path):
+    """Neither files nor folders with something in them."""
+    (tmp_path / "mine").write_text("precious")
+    for folder in (tmp_path / "mine", bundle):
+        with pytest.raises(SimError, match="into a new folder"):
+            export(Bundle.open(bundle), "urdf", folder)
+    assert (tmp_path / "mine").read_text() == "precious"

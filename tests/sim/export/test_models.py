@@ -1,0 +1,97 @@
+"""MJCF and URDF of a bundle: solid where the place is solid, and hollow where it is hollow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import mujoco
+import numpy as np
+import pytest
+import trimesh
+
+from pipeline.bundle.bundle import Bundle
+from sim import libraries
+from sim.export.models import export_mjcf, export_urdf
+from tests.bundles import make_bundle
+from tests.synthetic import TABLE_TOP, Room
+
+RADIUS = 0.1
+PLACES = {"floor": (3.0, 1.5, 0.6), "table": (1.7, 2.2, 1.1), "under the table": (1.7, 2.3, 0.3)}
+"""Where balls are let go; the table's plate begins at 0.68 m."""
+RESTS = {"floor": RADIUS, "table": TABLE_TOP + RADIUS, "under the table": RADIUS}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, room: Room) -> Bundle:
+    """The furnished room."""
+    return Bundle.open(make_bundle(tmp_path / "bundles", room))
+
+
+def test_balls_rest_on_the_triangles(bundle: Bundle, tmp_path: Path):
+    """On the floor, on the table and below it; in mid-air they touch nothing, as they would a convex hull."""
+    export_mjcf(bundle, tmp_path)
+    spec = mujoco.MjSpec.from_file(str(tmp_path / "scene.xml"))
+    for place in PLACES.values():
+        ball = spec.worldbody.add_body(pos=place)
+        ball.add_freejoint()
+        ball.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[RADIUS, 0, 0])
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_step(model, data)
+    assert data.ncon == 0
+    mujoco.mj_step(model, data, 1000)
+    np.testing.assert_allclose(data.qpos.reshape(-1, 7)[:, 2], list(RESTS.values()), atol=0.003)
+
+
+def test_sites_are_spawn_poses_and_goals(bundle: Bundle, tmp_path: Path):
+    """Position, x forward, z up; gravity and friction beside."""
+    export_mjcf(bundle, tmp_path)
+    model = mujoco.MjModel.from_xml_path(str(tmp_path / "scene.xml"))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    for name, pose in (("spawn_0", bundle.regions.spawn_poses[0]), ("goal_0", bundle.regions.goals[0])):
+        site = data.site(name)
+        np.testing.assert_allclose(site.xpos, pose.position, atol=1e-6)
+        expected = [[np.cos(pose.yaw), np.sin(pose.yaw), 0], [-np.sin(pose.yaw), np.cos(pose.yaw), 0], [0, 0, 1]]
+        np.testing.assert_allclose(site.xmat.reshape(3, 3).T, expected, atol=1e-6)
+    assert model.opt.gravity.tolist() == [0, 0, -9.81]
+    assert model.flex_friction[0, 0] == 1.0
+
+
+def test_urdf_names_the_very_meshes(bundle: Bundle, tmp_path: Path, room: Room):
+    """Relative to the file; vertices, triangles and their order are the bundle's, colours those of the visual mesh."""
+    export_urdf(bundle, tmp_path)
+    link = ElementTree.parse(tmp_path / "scene.urdf").getroot().find("link")
+    assert link is not None
+    for part in ("visual", "collision"):
+        found = link.find(f"{part}/geometry/mesh")
+        assert found is not None
+        mesh: Any = trimesh.load(tmp_path / found.attrib["filename"], process=False, maintain_order=True)
+        np.testing.assert_allclose(mesh.vertices, room.mesh.vertices, atol=1e-6)
+        np.testing.assert_array_equal(mesh.faces, room.mesh.triangles)
+    assert link.find("collision").attrib == {"concave": "yes"}  # type: ignore[union-attr]
+
+
+def test_urdf_is_read_by_sapien_and_its_mesh_carries(bundle: Bundle, tmp_path: Path):
+    """One actor with one collision mesh; its triangles, taken as such, carry balls on the table and below."""
+    export_urdf(bundle, tmp_path)
+    sapien = libraries.sapien()
+    world = sapien.Scene([sapien.physx.PhysxCpuSystem()])
+    world.set_timestep(0.004)
+    articulations, (actor,), _ = world.create_urdf_loader().parse(str(tmp_path / "scene.urdf"))
+    assert not articulations
+    (collision,) = actor.collision_records
+    ground = world.create_actor_builder()
+    ground.add_nonconvex_collision_from_file(collision.filename, collision.pose, collision.scale)
+    ground.build_static()
+    balls = []
+    for place in PLACES.values():
+        ball = world.create_actor_builder()
+        ball.add_sphere_collision(radius=RADIUS)
+        balls.append(ball.build())
+        balls[-1].set_pose(sapien.Pose(place))
+    for _ in range(400):
+        world.step()
+    np.testing.assert_allclose([ball.pose.p[2] for ball in balls], list(RESTS.values()), atol=0.003)

@@ -1,0 +1,238 @@
+"""Every task as an environment that gymnasium knows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.envs.registration import namespace
+from gymnasium.utils import env_checker
+from gymnasium.vector import AutoresetMode
+
+from sim.driver import find_driver
+from sim.env import SceneEnv
+from sim.registration import register
+from sim.scene import SimScene
+from sim.tasks.catalog import TASKS
+
+Make = Callable[..., SceneEnv]
+
+
+@pytest.fixture
+def make(room_scene: SimScene, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Through gymnasium's registry, in the room; closed at the end."""
+    made: list[gymnasium.vector.VectorEnv] = []
+    monkeypatch.setattr("sim.scene.open_scene", lambda *_, **__: room_scene)
+    if "splatyard/Climb-v0" not in gymnasium.registry:  # where the package is installed, gymnasium has asked already
+        with namespace("splatyard"):
+            register()
+
+    def build(task: str, count: int, **arguments: object) -> SceneEnv:
+        name = f"splatyard/{task.capitalize()}-v0"
+        made.append(gymnasium.make_vec(name, num_envs=count, scenes=["room"], **arguments))
+        return made[-1]  # type: ignore[return-value]
+
+    yield build
+    for env in made:
+        env.close()
+
+
+def rollout(env: SceneEnv, steps: int, seed: int) -> list[tuple]:
+    """Random actions, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    return [env.step(rng.uniform(-1, 1, (env.num_envs, env.drive.size)).astype(np.float32)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_gymnasiums_own_checks(make: Make, task: str):
+    """Those of its checker that make sense for many environments, all of them for one; without a warning."""
+    env = make(task, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env_checker.check_seed_deprecation(env)  # type: ignore[arg-type]
+        env_checker.check_reset_return_info_deprecation(env)  # type: ignore[arg-type]
+        env_checker.check_reset_return_type(env)  # type: ignore[arg-type]
+        env_checker.check_reset_options(env)  # type: ignore[arg-type]
+        env_checker.check_reset_seed_determinism(env)  # type: ignore[arg-type]
+        env_checker.check_returned_data_not_reused(env)  # type: ignore[arg-type]
+        env_checker.check_space_limit(env.action_space, "action")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_spaces_are_exact(make: Make, task: str):
+    """What comes out lies in the spaces, with their shapes and types; what is declared is what there is."""
+    env = make(task, 3)
+    seen, _ = env.reset(seed=4)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    assert set(seen) == {"rgb", *TASKS[task].observations}
+    assert env.action_space.shape == (3, 2)
+    for seen, reward, terminated, truncated, _ in rollout(env, 4, 0):
+        for name, space in env.observation_space.spaces.items():  # type: ignore[attr-defined]
+            assert seen[name].shape == space.shape, name
+            assert seen[name].dtype == space.dtype, name
+            assert np.isfinite(seen[name]).all(), name
+        assert env.observation_space.contains(seen)
+        assert reward.shape == terminated.shape == truncated.shape == (3,)
+        assert reward.dtype == np.float32
+        assert terminated.dtype == truncated.dtype == bool
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_same_seed_same_bits(make: Make, task: str):
+    """Over many steps and some resets; and others for another seed."""
+    one, two = (make(task, 3) for _ in range(2))
+    first = [one.reset(seed=7)[0], two.reset(seed=7)[0]]
+    for name in first[0]:
+        np.testing.assert_array_equal(first[0][name], first[1][name])
+    broken = np.full((3, 2), np.nan, np.float32)
+    for a, b in zip(
+        [*rollout(one, 12, 1), one.step(broken), *rollout(one, 6, 2)],
+        [*rollout(two, 12, 1), two.step(broken), *rollout(two, 6, 2)],
+        strict=True,
+    ):
+        for name in a[0]:
+            np.testing.assert_array_equal(a[0][name], b[0][name])
+        for x, y in zip(a[1:4], b[1:4], strict=True):
+            np.testing.assert_array_equal(x, y)
+    other = two.reset(seed=8)[0]["rgb"]
+    assert (other != first[0]["rgb"]).any()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_nan_ends_one_episode_with_a_reason(make: Make, task: str):
+    """The others go on; what was last seen is in the info, and the new episode stands at rest."""
+    env = make(task, 3)
+    env.reset(seed=2)
+    action = find_driver("still", env, 0).act().copy()
+    env.step(action)
+    action[1, 0] = np.nan
+    before = env.engine.read().position[1]
+    seen, reward, terminated, truncated, info = env.step(action)
+    assert terminated.tolist() == [False, True, False]
+    assert not truncated.any()
+    assert info["invalid_action"].tolist() == [False, True, False]
+    assert info["_final_obs"].tolist() == [False, True, False]
+    assert env.single_observation_space.contains(info["final_obs"][1])
+    assert info["final_obs"][0] is None
+    assert (info["final_obs"][1]["rgb"] != seen["rgb"][1]).any()
+    assert np.linalg.norm(env.engine.read().position[1] - before) > 0.05
+    np.testing.assert_allclose(seen["velocity"][1], 0, atol=1e-6)
+    assert np.isfinite(reward).all()
+
+
+def test_the_last_observation_is_that_of_the_old_episode(make: Make):
+    """Its action too: the new one begins with zeros."""
+    env = make("navigate", 2)
+    env.reset(seed=2)
+    action = np.array([[0.4, np.nan], [0.2, -0.3]], np.float32)
+    env.step(np.array([[0.5, 0.6], [0.1, 0.1]], np.float32))
+    seen, *_, info = env.step(action)
+    assert info["final_obs"][0]["action"].tolist() == [0, 0]  # what was done instead of NaN
+    env._seconds[:] = 100
+    seen, *_, info = env.step(np.array([[0.5, 0.6], [0.1, -0.2]], np.float32))
+    np.testing.assert_allclose(info["final_obs"][1]["action"], [0.1, -0.2])
+    assert (seen["action"] == 0).all()
+
+
+@pytest.mark.parametrize(("task", "reason", "seconds"), [("avoid", "goal", 16), ("explore", "explored", 50)])
+def test_who_knows_the_way_can_do_it(make: Make, task: str, reason: str, seconds: float):
+    """A driver on wheels succeeds most of the time, and is paid more than one who stands still."""
+    results = {}
+    for name in ("auto", "still"):
+        env = make(task, 6)
+        no_pictures(env)
+        env.reset(seed=3)
+        driver, total, done, failed = find_driver(name, env, 0), 0.0, 0, 0  # type: ignore[arg-type]
+        for _ in range(round(seconds / env.task.control_period)):
+            _, reward, terminated, _, info = env.step(driver.act())
+            total += float(reward.sum())
+            done += int(info[f"ended_by_{reason}"].sum())
+            failed += int((terminated & ~info[f"ended_by_{reason}"]).sum())
+        results[name] = total, done, failed
+    assert results["auto"][0] > results["still"][0] + 10
+    assert results["auto"][1] >= 6
+    assert results["auto"][1] > 3 * results["auto"][2]
+    assert results["still"][1] == 0
+
+
+def no_pictures(env: SceneEnv) -> None:
+    """The camera shows nothing, which is faster."""
+    lens = env.task.camera
+    black = np.zeros((env.num_envs, lens.height, lens.width, 3), np.uint8)
+    env.cameras[0].observe = lambda *_: {"rgb": black}  # type: ignore[method-assign]
+
+
+def test_a_post_ends_the_episode(make: Make):
+    """By geometry alone, as a crash that is paid for."""
+    env = make("avoid", 2)
+    env.reset(seed=1)
+    still = find_driver("still", env, 0).act()
+    env.step(still)
+    env.course._post[1, 0, :2] = env.engine.read().position[1, :2] + [0.2, 0.1]  # type: ignore[attr-defined]
+    env.course._post_radius[1, 0] = 0.05  # type: ignore[attr-defined]
+    _, reward, terminated, _, info = env.step(still)
+    assert terminated.tolist() == info["ended_by_crash"].tolist() == [False, True]
+    assert reward[1] < -4 < reward[0]
+
+
+def test_costly_floor_costs_by_the_second(make: Make):
+    """And doesn't end the episode."""
+    env = make("avoid", 2)
+    env.reset(seed=1)
+    env.course._patch_radius[:] = 0  # type: ignore[attr-defined]
+    still = find_driver("still", env, 0).act()
+    without = env.step(still)[1]
+    env.course._patch[1, 0, :2] = env.engine.read().position[1, :2]  # type: ignore[attr-defined]
+    env.course._patch_radius[1, 0] = 0.3  # type: ignore[attr-defined]
+    _, reward, terminated, _, _ = env.step(still)
+    assert not terminated.any()
+    np.testing.assert_allclose(reward - without, [0, -0.2], atol=0.02)
+
+
+def test_climbing_gets_harder_for_those_who_can(make: Make):
+    """One who follows the commands to the end goes up a level, one who stands still goes down, the lowest stays."""
+    env = make("climb", 3)
+    no_pictures(env)
+    env.reset(seed=5)
+    env.level[:] = [0, 2, 0]
+    driver = find_driver("auto", env, 0)
+    still = find_driver("still", env, 0).act()
+    levels = env.level.copy()
+    for _ in range(round(env.task.seconds / env.task.control_period)):
+        action = driver.act()
+        action[1:] = still[1:]
+        levels = env.level.copy()
+        _, _, terminated, truncated, info = env.step(action)
+        assert not terminated[0]
+        assert info["level"].tolist() == levels.tolist()  # of the episode that this step belongs to
+    assert truncated[0]
+    assert levels[0] == 0
+    assert env.level.tolist() == [1, 1, 0]
+
+
+def test_who_climbs_gets_a_picture_now_and_then(make: Make):
+    """Ten a second, while control runs at fifty."""
+    env = make("climb", 2)
+    env.reset(seed=1)
+    before = env.cameras[0].pictures_taken
+    rollout(env, 50, 0)
+    assert env.cameras[0].pictures_taken - before == pytest.approx(20, abs=2)
+
+
+def test_legs_can_climb_too(make: Make):
+    """A biped at rest: joints are observed around their rest, and it falls in the end."""
+    env = make("climb", 2, robot="bolt")
+    no_pictures(env)
+    seen, _ = env.reset(seed=1)
+    assert seen["joints"].shape == (2, 6)
+    np.testing.assert_allclose(seen["joints"], 0, atol=1e-6)
+    np.testing.assert_allclose(seen["gravity"], np.tile([0, 0, -1], (2, 1)), atol=1e-6)
+    still, fallen = find_driver("auto", env, 0), np.zeros(2, bool)
+    for _ in range(150):
+        _, reward, _, _, info = env.step(still.act())
+        fallen |= info["ended_by_fall"]
+        assert (reward[info["ended_by_fall"]] < -1.5).all()
+    assert fallen.all()

@@ -1,0 +1,91 @@
+"""The floors of several scenes, for one robot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import SimError
+from pipeline.geometry import Mesh
+from pipeline.regions.params import RegionsParams
+from sim.places import Floors
+from sim.robots.model import Robot
+from sim.scene import open_scene
+from tests.bundles import make_bundle
+from tests.sim.floors import centre, floor_scene, sized
+from tests.synthetic import Room
+
+
+def test_places_and_cells_of_scenes_of_different_size(rover: Robot):
+    """A cell's middle is on the floor of its own scene, and lies in that cell; cells may differ in size too."""
+    small, large = floor_scene(np.ones((5, 8), bool), cell=0.25), floor_scene(np.ones((12, 6), bool))
+    floors = Floors([small, large], sized(rover, 0.2))
+    scenes, cells = np.array([1, 0]), np.array([[11, 2], [4, 7]])
+    places = floors.places(scenes, cells)
+    np.testing.assert_allclose(places, [[*centre(11, 2), 0.2], [*centre(4, 7, 0.25), 0.2]], atol=1e-7)
+    np.testing.assert_array_equal(np.column_stack(floors.cells(scenes, places[:, :2])), cells)
+    assert np.isnan(floors.height[0, 5:]).all()
+    assert not floors.drivable[1, :, 6:].any()
+
+
+def test_cells_are_drawn_evenly_from_the_scenes_own_floor(rover: Robot):
+    """Of 4000, each of the five free cells of a scene gets its fifth."""
+    free = np.zeros((7, 9), bool)
+    free[2, 3:8] = True
+    floors = Floors([floor_scene(np.ones((4, 4), bool)), floor_scene(free)], sized(rover, 0.2))
+    drawn = floors.draw(np.array([1, 0]), 4000, np.random.default_rng(3))
+    assert (drawn[0, :, 0] == 2).all()
+    assert np.abs(np.bincount(drawn[0, :, 1], minlength=9)[3:8] - 800).max() < 120
+    assert drawn[1].max() == 3
+
+
+def test_a_wider_robot_has_less_floor(rover: Robot):
+    """By as much as it is wider than the robot that the regions were found for, all round; but not by the padding."""
+    free = np.ones((20, 14), bool)
+    scene = floor_scene(free, measured_for=(0.25, 0.5))
+    same = Floors([scene, floor_scene(np.ones((30, 30), bool))], sized(rover, 0.25))
+    assert (same.drivable[0, :20, :14] == free).all()
+    wider = Floors([scene], sized(rover, 0.25 + 0.26)).drivable[0]  # cells within 2.6 cells of the edge go
+    assert wider[3:-3, 3:-3].all()
+    assert wider.sum() == 14 * 8
+
+
+def test_scenes_tell_for_which_robot_their_floor_was_found(tmp_path: Path, room: Room):
+    """As the manifest has it, or by default."""
+    bundle = make_bundle(tmp_path, room)
+    assert open_scene(bundle).measured_for == (RegionsParams().radius, RegionsParams().height)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    stage = {"name": "regions", "key": "1", "backend": "cpu", "reason": "", "params": {"radius": 0.4, "height": 0.9}}
+    manifest["provenance"]["stages"].append(stage)
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+    assert open_scene(bundle).measured_for == (0.4, 0.9)
+
+
+def test_a_wider_robot_keeps_to_one_part(rover: Robot):
+    """Two rooms with a door that is too narrow for it: the larger is left."""
+    free = np.zeros((40, 12), bool)
+    free[:15], free[18:], free[15:18, 5:8] = True, True, True
+    floors = Floors([floor_scene(free)], sized(rover, 0.25 + 0.2))
+    assert not floors.drivable[0, :18].any()
+    assert floors.drivable[0, 22:36, 3:9].all()
+
+
+def test_a_robot_that_fits_nowhere_is_refused(rover: Robot):
+    """With the figures of both."""
+    with pytest.raises(SimError, match=r"1\.20 m around its axis.*2\.0 m\^2"):
+        Floors([floor_scene(np.ones((20, 10), bool))], sized(rover, 1.2))
+
+
+def test_a_higher_robot_keeps_away_from_low_ceilings(rover: Robot):
+    """A shelf 0.7 m over the floor across half of it: nothing to a robot of 0.6 m, a wall to one of 0.9 m."""
+    low, high = centre(0, 0) - 0.05, centre(9, 13) + 0.05
+    corners = np.array([[low[0], low[1], 0.9], [high[0], low[1], 0.9], [high[0], high[1], 0.9], [low[0], high[1], 0.9]])
+    shelf = Mesh.from_arrays(corners, np.array([[0, 2, 1], [0, 3, 2]]))
+    scene = floor_scene(np.ones((30, 14), bool), mesh=shelf)
+    assert Floors([scene], sized(rover, 0.2, height=0.6)).drivable.all()
+    drivable = Floors([scene], sized(rover, 0.25, height=0.9)).drivable[0]
+    assert not drivable[:12].any()
+    assert drivable[12:].all()

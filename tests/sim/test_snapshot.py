@@ -1,0 +1,113 @@
+"""Saved environments go on as they would have."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from pipeline.errors import SimError
+from sim.cameras.settings import CameraSettings
+from sim.env import SceneEnv
+from sim.randomisation import Randomisation
+from sim.robots.catalog import find_robot
+from sim.scene import SimScene
+from sim.tasks.catalog import TASKS
+
+Make = Callable[..., SceneEnv]
+FLAWED = CameraSettings(period=(0.2, 0.5), latency=(0.0, 0.3), noise=0.02, mount_turn=0.05, gain=(0.8, 1.2))
+VARIED = Randomisation((0.3, 1.2), (0.8, 1.6), (0.5, 1.0), (0.0, 0.3), (0.5, 1.5), 0.5)
+
+
+@pytest.fixture
+def make(room_scene: SimScene) -> Iterator[Make]:
+    """Environments in two rooms, with all that is left to chance; closed at the end."""
+    made: list[SceneEnv] = []
+
+    def build(task: str = "navigate", engine: str = "sapien", count: int = 3) -> SceneEnv:
+        robot, drive = find_robot("rover")
+        scenes = [room_scene, room_scene]
+        settings = {"engine": engine, "camera_settings": FLAWED, "randomisation": VARIED}
+        made.append(SceneEnv(TASKS[task], scenes, robot, drive, count, **settings))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield build
+    for env in made:
+        env.close()
+
+
+def go(env: SceneEnv, steps: int, seed: int) -> list[np.ndarray]:
+    """What comes of random actions, all of it; an episode is ended now and then."""
+    rng, found = np.random.default_rng(seed), []
+    for step in range(steps):
+        action = rng.uniform(-1, 1, (env.num_envs, env.drive.size)).astype(np.float32)
+        if step % 8 == 4:
+            action[step % env.num_envs] = np.nan
+        seen, *rest = env.step(action)
+        found += [*seen.values(), *rest[:3], env.engine.read().position, env.scene_of.copy(), env.level.copy()]
+    return found
+
+
+def same(one: list[np.ndarray], two: list[np.ndarray]) -> bool:
+    """To the bit."""
+    return all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_goes_on_alike(make: Make, task: str):
+    """Going on, and after something else going back and on again: pictures, rewards, new episodes, everything."""
+    env = make(task)
+    env.reset(seed=3)
+    go(env, 12, 0)
+    saved = env.save()
+    first = go(env, 40, 1)
+    assert not same(go(env, 40, 2), first)
+    env.restore(saved)
+    assert same(go(env, 40, 1), first)
+
+
+@pytest.mark.parametrize("engine", ["sapien", "mujoco"])
+def test_another_environment_goes_on_alike(make: Make, engine: str):
+    """One that was just made, as a run that is continued on another day."""
+    env, other = make(engine=engine), make(engine=engine)
+    env.reset(seed=3)
+    go(env, 12, 0)
+    saved = env.save()
+    other.reset(seed=9)
+    other.restore(saved)
+    assert same(go(env, 25, 1), go(other, 25, 1))
+
+
+def test_what_was_observed_stays(make: Make):
+    """Restoring changes no array that somebody holds."""
+    env = make()
+    env.reset(seed=3)
+    saved = env.save()
+    held = go(env, 3, 1)
+    copies = [np.copy(array) for array in held]
+    env.restore(saved)
+    assert same(held, copies)
+
+
+def test_other_states_are_refused(make: Make):
+    """Of another engine or number of environments, damaged, with pickles, no state at all; nothing has changed then."""
+    env = make()
+    env.reset(seed=3)
+    saved = env.save()
+    expected = go(env, 5, 1)
+    env.restore(saved)
+    more = make(count=4)
+    more.reset(seed=3)
+    with pytest.raises(SimError, match="differs in environments"):
+        more.restore(saved)
+    with pytest.raises(SimError, match="differs in engine"):
+        make(engine="mujoco").restore(saved)
+    pickled, array = io.BytesIO(), io.BytesIO()
+    np.savez(pickled, about=np.array([{}], object))
+    np.save(array, np.zeros(3))
+    for bytes_ in (b"", b"no state", saved[:-100], pickled.getvalue(), array.getvalue()):
+        with pytest.raises(SimError, match="a state is what"):
+            env.restore(bytes_)
+    assert same(go(env, 5, 1), expected)
