@@ -25,15 +25,17 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.newton_sensor import newton_pictures  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
+from benchmarks.sim_photos import photo_rows  # noqa: E402
+from benchmarks.sim_start import start_rows  # noqa: E402
 from pipeline import Bundle  # noqa: E402
-from pipeline.geometry import Camera, Gaussians, Mesh, Pose  # noqa: E402
+from pipeline.geometry import Camera, Mesh, Pose  # noqa: E402
 from pipeline.splat.raster import pack, render_batch  # noqa: E402
 from sim.bench import measure  # noqa: E402
 from sim.cameras.settings import CameraSettings  # noqa: E402
 from sim.env import SceneEnv  # noqa: E402
 from sim.physics.catalog import ENGINES  # noqa: E402
 from sim.physics.state import RobotState  # noqa: E402
-from sim.places import Places  # noqa: E402
+from sim.places import Floors  # noqa: E402
 from sim.robots.catalog import find_robot  # noqa: E402
 from sim.scene import SimScene, open_scene  # noqa: E402
 from sim.tasks.navigate import NAVIGATE  # noqa: E402
@@ -49,11 +51,18 @@ def wide(width: int, height: int) -> Camera:
     return Camera(width, height, width / 2, width / 2, width / 2, height / 2)
 
 
+def starts(scene: SimScene, count: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places (count, 3) of rovers on the drivable floor [m], and their headings (count,) [rad]."""
+    robot, _ = find_robot("rover")
+    rng, floors = np.random.default_rng(seed), Floors([scene], robot)
+    cells = floors.draw(np.zeros(1, np.int64), count, rng)[0]
+    position = floors.places(np.zeros(count, np.int64), cells) + np.array([0, 0, robot.base_height])
+    return position, rng.uniform(-np.pi, np.pi, count)
+
+
 def robot_views(scene: SimScene, count: int) -> NDArray[np.float64]:
     """Poses (count, 4, 4) of cameras 30 cm above the walkable floor, spread over it, in all directions."""
-    robot, _ = find_robot("rover")
-    rng = np.random.default_rng(0)
-    position, yaw, _, _ = Places([scene], robot, 0.5).draw(np.zeros(count, np.int64), rng)
+    position, yaw = starts(scene, count, 0)
     poses = np.tile(np.eye(4), (count, 1, 1))
     poses[:, :3, 3] = position + np.array([0, 0, CAMERA_HEIGHT])
     zero = np.zeros(count)
@@ -74,9 +83,9 @@ def least(function: Callable[[], object], clock: Callable[[], float]) -> float:
     return min(seconds)
 
 
-def picture_rows(gaussians: Gaussians, scene: SimScene) -> list[Row]:
+def picture_rows(scene: SimScene) -> list[Row]:
     """Pictures a CPU-second by size, the scaling over threads, and Newton beside it."""
-    packed, poses, rows = pack(gaussians), robot_views(scene, 64), []
+    packed, poses, rows = pack(scene.gaussians), robot_views(scene, 64), []
     threads = numba.config.NUMBA_NUM_THREADS
     for width, height in SIZES:
         camera = wide(width, height)
@@ -93,7 +102,7 @@ def picture_rows(gaussians: Gaussians, scene: SimScene) -> list[Row]:
         rows.append(Row(f"scaling {width}x{height} over {threads} threads (wall)", scaling, "", ">=", 1.8))
     try:
         seen = [Pose.from_matrix(pose) for pose in poses[:16]]
-        _, seconds = newton_pictures(gaussians, wide(64, 64), seen, REPEATS)
+        _, seconds = newton_pictures(scene.gaussians, wide(64, 64), seen, REPEATS)
     except ImportError:
         return rows
     numba.set_num_threads(1)
@@ -123,15 +132,14 @@ def physics_rows(scene: SimScene) -> list[Row]:
     robot, drive = find_robot("rover")
     fine, rows = finer(scene.collision, FINE_TRIANGLES), []
     for mesh in (scene.collision, fine):
-        for name, engine_class in ENGINES.items():
+        for name in ("sapien", "mujoco"):  # Isaac Gym works in another process
             rng = np.random.default_rng(1)
-            engine = engine_class(robot, [mesh], ENVS)
-            nowhere = np.zeros(ENVS, np.int64)
-            position, yaw, _, _ = Places([scene], robot, 0.5).draw(nowhere, rng)
+            engine = ENGINES[name](robot, [mesh], ENVS)
+            position, yaw = starts(scene, ENVS, 1)
             zero = np.zeros(ENVS)
             quaternion = np.stack([np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], 1)
             state = RobotState.at_rest(position + np.array([0, 0, 0.01]), quaternion, np.zeros((ENVS, 2), np.float32))
-            engine.reset(np.arange(ENVS), state, nowhere)
+            engine.reset(np.arange(ENVS), state, np.zeros(ENVS, np.int64))
             seconds = 0.0
             for _ in range(SUBSTEPS // 5):
                 engine.set_targets(drive.targets(rng.uniform(-1, 1, (ENVS, 2)).astype(np.float32)))
@@ -175,12 +183,13 @@ def main() -> None:
     """Measure, print, and write the page when asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", metavar="BUNDLE")
+    parser.add_argument("--pairs", type=Path, metavar="PNG", help="write robot's pictures under photos")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     scene = open_scene(options.bundle, allow_failed=True)
-    gaussians = Bundle.open(options.bundle).splat("sim")
-    rows = [*picture_rows(gaussians, scene), *physics_rows(scene), *step_rows(scene)]
-    text = f"{scene.lock.reference}, {len(gaussians)} Gaussians, {len(scene.collision.triangles)} triangles."
+    rows = [*picture_rows(scene), *physics_rows(scene), *step_rows(scene)]
+    rows += [*photo_rows(Bundle.open(options.bundle), options.pairs), *start_rows(options.bundle)]
+    text = f"{scene.lock.reference}, {len(scene.gaussians)} Gaussians, {len(scene.collision.triangles)} triangles."
     page = section("simulation", "python benchmarks/simulation.py BUNDLE --write", text, rows)
     print(page)
     if options.write:

@@ -4,87 +4,133 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.view import show_splat
-from pipeline import Bundle
-from pipeline.geometry import Pose
+from pipeline.geometry import quaternion_from_matrix
+from sim.cameras.things import Things
 from sim.env import SceneEnv
 from sim.film import ENLARGED, SHOWN, tiled
+from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
 
 logger = logging.getLogger(__name__)
 
-ROBOT_COLOR, BALL_COLOR = (240, 120, 30), (240, 205, 30)
+Array = NDArray[np.floating]
+Color = tuple[int, int, int]
+
+ROBOT_COLOR, FIRST_COLOR = (240, 120, 30), (60, 120, 240)
+REFRESH = 0.05
+"""Least time between two updates of the page [s]; some tasks step more often."""
+UPRIGHT = np.array([1.0, 0, 0, 0])
+EYE_HEIGHT = 1.7  # [m]
+PAINT = 0.01
+"""Thickness of patches on the floor [m]."""
 
 
 class SimPage:
-    """Shows the robots of the first scene, in real time.
+    """Shows the robots of the first scene, in real time, and what the first of them, in blue, finds in its way.
 
     Args:
         env: What is shown.
-        bundles: The scenes.
         port: Of the page; the next free one is taken.
     """
 
-    def __init__(self, env: SceneEnv, bundles: Sequence[str], port: int) -> None:
+    def __init__(self, env: SceneEnv, port: int) -> None:
         import viser
 
         self._env, self._next = env, time.monotonic()
         self._server = viser.ViserServer(host="127.0.0.1", port=port, label="splatyard sim", verbose=False)
         self._server.scene.set_up_direction("+z")
-        show_splat(self._server, Bundle.open(bundles[0]).splat("sim"), "/splat")
+        show_splat(self._server, env.scenes[0].gaussians, "/splat")
         self._shown = np.flatnonzero(env.scene_of == 0)[:SHOWN]
-        self._robots = [self._add_robot(env.robot, f"/robot_{n}") for n in self._shown]
+        colors = [FIRST_COLOR, *[ROBOT_COLOR] * (len(self._shown) - 1)]
+        self._robots = [
+            self._add_robot(env.robot, f"/robot_{n}", color) for n, color in zip(self._shown, colors, strict=True)
+        ]
+        self._things: list[Any] = []
+        self._where: list[tuple[float, ...]] = []
+        self._drawn = -REFRESH
         self._pictures = self._server.gui.add_image(np.zeros((8, 8, 3), np.uint8), label="cameras")
-        start = env.engine.read().position[self._shown[0]]
-        self._server.initial_camera.position = tuple(start + np.array([-2.0, -1.0, 2.5]))
-        self._server.initial_camera.look_at = tuple(start)
+        eye = env.scenes[0].regions.spawn_poses[0].world_from_base  # heads towards open space
+        self._server.initial_camera.position = tuple(eye.apply(np.array([0, 0, EYE_HEIGHT])))
+        self._server.initial_camera.look_at = tuple(eye.apply(np.array([3.0, 0, 0])))
         self._server.initial_camera.up = (0.0, 0.0, 1.0)
         logger.info("http://127.0.0.1:%d shows the robots; Ctrl-C ends it", self._server.get_port())
 
-    def _add_robot(self, robot: Robot, root: str) -> Any:
-        frame = self._server.scene.add_frame(root, show_axes=False)
-        places = link_places(robot)
-        for number, (link, base_from_link) in enumerate(zip(robot.links, places, strict=True)):
+    def _add_robot(self, robot: Robot, root: str, color: Color) -> list[Any]:
+        """A frame for each of its links, with the link's shapes."""
+        frames = []
+        for number, link in enumerate(robot.links):
+            frames.append(self._server.scene.add_frame(f"{root}/{number}", show_axes=False))
             for index, shape in enumerate(link.shapes):
-                pose = base_from_link @ shape.link_from_shape
-                mesh = shape_mesh(shape)
-                self._server.scene.add_mesh_simple(
-                    f"{root}/{number}_{index}",
-                    np.asarray(mesh.vertices, np.float32),
-                    np.asarray(mesh.faces, np.uint32),
-                    color=ROBOT_COLOR,
-                    wxyz=pose.quaternion,
-                    position=pose.translation,
-                )
-        return frame
+                pose = shape.link_from_shape
+                self._add_mesh(f"{root}/{number}/{index}", shape_mesh(shape), color, pose.translation, pose.quaternion)
+        return frames
+
+    def _add_mesh(self, name: str, mesh: Any, color: Color, position: Array, wxyz: Array = UPRIGHT) -> Any:
+        vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32)
+        return self._server.scene.add_mesh_simple(name, vertices, faces, color=color, wxyz=wxyz, position=position)
 
     def look(self, seen: dict[str, Any]) -> None:
         """Move the robots and show the pictures, no faster than real time."""
-        state = self._env.engine.read()
-        for frame, robot in zip(self._robots, self._shown, strict=True):
-            frame.position, frame.wxyz = state.position[robot], state.quaternion[robot]
-            frame.visible = bool(self._env.scene_of[robot] == 0)
-        self._pictures.image = tiled(seen["rgb"][self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
+        if time.monotonic() >= self._drawn + REFRESH:
+            self._drawn = time.monotonic()
+            poses = link_poses(self._env.robot, self._env.engine.read()[self._shown])
+            wxyz, there = quaternion_from_matrix(poses[..., :3, :3]), self._env.scene_of[self._shown] == 0
+            for row, frames in enumerate(self._robots):
+                for link, frame in enumerate(frames):
+                    frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
+                    frame.visible = bool(there[row])
+            self._show_things(self._env.course.things()[self._shown[: int(there[0])]])
+            self._pictures.image = tiled(seen["rgb"][self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
         self._next += self._env.task.control_period
         time.sleep(max(0.0, self._next - time.monotonic()))
         self._next = max(self._next, time.monotonic() - 1)
+
+    def _show_things(self, things: Things) -> None:
+        """Those of one robot, where they are others than before."""
+        solids = solids_of(things)
+        where = [tuple(np.round(center, 4)) for _, _, center in solids]
+        if where == self._where:
+            return
+        self._where = where
+        for handle in self._things:
+            handle.remove()
+        self._things = [
+            self._add_mesh(f"/thing_{number}", mesh, color, center)
+            for number, (mesh, color, center) in enumerate(solids)
+        ]
 
     def close(self) -> None:
         """End the page."""
         self._server.stop()
 
 
-def link_places(robot: Robot) -> list[Pose]:
-    """Where each link is in the base's axes when all joints are at zero."""
-    places: list[Pose] = []
-    for link in robot.links:
-        places.append(places[link.parent] @ link.parent_from_link if link.parent >= 0 else Pose.identity())
-    return places
+def solids_of(things: Things) -> list[tuple[Any, Color, Array]]:
+    """A robot's things: each as a trimesh around its own centre [m], its colour and that centre; none for no robot."""
+    import trimesh
+
+    balls, posts, patches = things.balls, things.posts, things.patches
+    flat = np.full(patches.radius.shape, PAINT)
+    solids = []
+    for radii, heights, centers, colors in (
+        (balls.radius, np.zeros(balls.radius.shape), balls.center, balls.color),
+        (posts.radius, posts.height, posts.foot + posts.height[..., None] * [0, 0, 0.5], posts.color),
+        (patches.radius, flat, patches.center, patches.color),
+    ):
+        for radius, height, center, color in zip(
+            radii.ravel(), heights.ravel(), centers.reshape(-1, 3), colors.reshape(-1, 3), strict=True
+        ):
+            if radius > 0:
+                creation = trimesh.creation
+                mesh = creation.cylinder(radius, height) if height else creation.icosphere(2, radius)
+                red, green, blue = (int(255 * value) for value in color)
+                solids.append((mesh, (red, green, blue), center))
+    return solids
 
 
 def shape_mesh(shape: Shape) -> Any:

@@ -10,10 +10,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cli import bench, build, card, check, doctor, formats, inspect, sim, view
+from flows.cli import bench, build, card, check, doctor, export, formats, inspect, sim, view
 from pipeline.errors import SplatyardError
 
-COMMANDS = (build, inspect, check, view, sim, bench, doctor, card, formats)
+COMMANDS = (build, inspect, check, view, sim, export, bench, doctor, card, formats)
 OK, FAILED, WRONG_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 """Exit codes: a check failed; the input, the machine or the command line is wrong; a bug; Ctrl-C."""
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 HELP = "let robots do a task in a bundle"
 DESCRIPTION = """\
-Puts robots into bundles and lets them do a task, driven by one who knows the way; says how it went. With --view a page
-in the browser shows the robots in the splat and what their cameras see, with --video a film of that is written."""
+Puts robots into bundles and lets them do a task (navigate, avoid, climb or explore), wheels driven by one who knows the
+way; says how it went. With --view a page in the browser shows the robots in the splat and what their cameras see, with
+--video a film of that is written."""
 EXAMPLES = """\
   splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
   splatyard sim hall@1.0.0 --view
-  splatyard sim hall --video navigate.mp4 --envs 4
+  splatyard sim hall --task avoid --video avoid.mp4 --envs 4
+  splatyard sim hall --task climb --robot go2 --view
   splatyard sim hall --robot my_robot.urdf --driver random"""
 
 
@@ -21,11 +23,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundle's folder, or name@version")
     command.add_argument("--task", default="navigate", help="default: %(default)s")
     command.add_argument("--robot", default="rover", help="a name, or a URDF or MJCF file; default: %(default)s")
-    command.add_argument("--engine", default="sapien", help="of the physics: sapien or mujoco; default: %(default)s")
+    command.add_argument("--engine", default="sapien", help="of the physics; default: %(default)s")
+    command.add_argument("--device", default="cpu", help="that draws pictures: cpu, cuda, cuda:1; default: %(default)s")
     command.add_argument("--envs", type=int, default=16, metavar="N", help="robots; default: %(default)s")
     command.add_argument("--seconds", type=float, default=30.0, help="of simulated time; default: %(default)s")
     command.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    command.add_argument("--driver", choices=["way", "random"], default="way", help="default: %(default)s")
+    command.add_argument(
+        "--driver",
+        choices=["auto", "random", "still"],
+        default="auto",
+        help="auto follows the way or the command on wheels and leaves legs still; default: %(default)s",
+    )
     command.add_argument("--view", action="store_true", help="look on in the browser, until Ctrl-C")
     command.add_argument("--port", type=int, default=8080, help="of --view; default: %(default)s")
     command.add_argument("--video", type=Path, metavar="FILE.mp4", help="write what the cameras see")
@@ -44,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
         options.envs,
         robot=options.robot,
         engine=options.engine,
+        device=options.device,
         seed=options.seed,
         allow_failed=options.allow_failed,
     )
@@ -51,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if options.view:
         from flows.sim_view import SimPage
 
-        watchers.append(SimPage(env, options.bundles, options.port))
+        watchers.append(SimPage(env, options.port))
     if options.video:
         from sim.film import Film
 

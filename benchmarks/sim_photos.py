@@ -1,0 +1,61 @@
+"""What a robot's camera shows beside the photos that the capture took from the same places."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from benchmarks.page import Row
+from pipeline import Bundle
+from pipeline.geometry import Pose
+from pipeline.splat.loss import psnr
+from sim.cameras.mount import RobotCamera
+from sim.cameras.renderer import CpuRenderer
+from sim.cameras.rig import CameraRig
+from sim.cameras.settings import CameraSettings
+from sim.cameras.things import Things
+from sim.physics.state import RobotState
+from sim.robots.catalog import find_robot
+
+SHOWN = 6
+"""Pairs in the picture."""
+
+
+def photo_rows(bundle: Bundle, picture: Path | None = None) -> list[Row]:
+    """Mean PSNR of a robot's pictures from the held-out photos' places at the level `sim`.
+
+    Args:
+        bundle: With thumbnails of its photos.
+        picture: Where to write some of the pairs side by side; None for nowhere.
+    """
+    held_out = [camera for camera in bundle.cameras if camera.held_out and camera.thumbnail]
+    first = held_out[0].camera
+    held_out = [camera for camera in held_out if camera.camera == first]
+    photos = np.stack([np.asarray(Image.open(bundle.root / str(camera.thumbnail))) for camera in held_out])
+    robot, _ = find_robot("rover")
+    unseen = replace(robot, links=tuple(replace(link, shapes=()) for link in robot.links))
+    lens = first.resized(photos.shape[2], photos.shape[1])
+    camera = RobotCamera(lens, link=robot.links[0].name, link_from_camera=Pose.identity())
+    count = len(held_out)
+    rig = CameraRig(camera, unseen, [CpuRenderer(bundle.splat("sim"))], count, CameraSettings(), 0.2)
+    poses = [camera.world_from_camera for camera in held_out]
+    state = RobotState.at_rest(
+        np.stack([pose.translation for pose in poses]),
+        np.stack([pose.quaternion for pose in poses]),
+        np.zeros((count, len(robot.joint_names)), np.float32),
+    )
+    rng = np.random.default_rng(0)
+    rig.begin(np.arange(count), rng)
+    seen = rig.observe(state, np.zeros(count, np.int64), Things.none(count), np.zeros(count), rng)["rgb"]
+    if picture:
+        chosen = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
+        page = np.hstack([np.vstack([photos[i], seen[i]]) for i in chosen])
+        cv2.imwrite(str(picture), page[..., ::-1].repeat(3, 0).repeat(3, 1))
+    figures = [psnr(one / 255, photo / 255) for one, photo in zip(seen, photos, strict=True)]
+    size = f"{lens.width}x{lens.height}"
+    name = f"robot's pictures from {count} held-out photos' places, {size}, against the photos"
+    return [Row(name, float(np.mean(figures)), "dB")]

@@ -1,0 +1,131 @@
+"""`splatyard sim`: the command, and the page of a simulation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import viser
+
+import sim
+from flows.cli import main
+from flows.sim_view import SimPage, shape_mesh, solids_of
+from pipeline.geometry import Pose
+from sim.cameras.things import Balls, Patches, Posts, Things
+from sim.env import SceneEnv
+from sim.robots.model import Shape
+from tests.bundles import make_bundle
+from tests.synthetic import Room
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, room: Room) -> Path:
+    """The tiny one."""
+    return make_bundle(tmp_path, room)
+
+
+@pytest.fixture
+def page(bundle: Path) -> Iterator[tuple[SceneEnv, SimPage]]:
+    """Of two robots among posts, after a step."""
+    env = sim.make("avoid", [bundle], 2, seed=3)
+    shown = SimPage(env, port=18090)
+    seen, _ = env.reset(seed=3)
+    shown.look(seen)
+    yield env, shown
+    shown.close()
+    env.close()
+
+
+def test_it_says_how_episodes_ended_and_films_them(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A picture a step; standing still, all that ends an episode is its time."""
+    film = tmp_path / "film.mp4"
+    command = ["sim", str(bundle), "--envs", "3", "--seconds", "16.4", "--driver", "still", "--video", str(film)]
+    assert main(command) == 0
+    table = capsys.readouterr().out
+    assert "navigate: how episodes ended" in " ".join(table.split())
+    rows = [line.split() for line in table.splitlines()]
+    counts = {row[1]: row[3] for row in rows if len(row) == 5 and row[3].isdigit()}
+    assert counts == {"crash": "0", "goal": "0", "time": "3", "tipped": "0"}
+    with av.open(str(film)) as file:
+        assert len(list(file.decode(video=0))) == 82
+
+
+def test_an_unknown_task_is_an_error_with_its_remedy(bundle: Path, capsys: pytest.CaptureFixture[str]):
+    """All tasks are named."""
+    assert main(["sim", str(bundle), "--task", "fly"]) == 2
+    assert "navigate, avoid, climb, explore" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_page_shows_robots_where_they_are(page: tuple[SceneEnv, SimPage]):
+    """Link by link, after each step."""
+    env, shown = page
+    nodes: dict[str, viser.SceneNodeHandle] = dict(shown._server.scene._handle_from_node_name)
+    wheel = [link.name for link in env.robot.links].index("right_wheel")
+    for _ in range(2):
+        state = env.engine.read()
+        for robot in range(2):
+            base = np.array(nodes[f"/robot_{robot}/0"].position)
+            np.testing.assert_allclose(base, state.position[robot], atol=1e-5)
+            to_wheel = np.array(nodes[f"/robot_{robot}/{wheel}"].position) - base
+            yaw = 2 * np.arctan2(state.quaternion[robot, 3], state.quaternion[robot, 0])
+            np.testing.assert_allclose(to_wheel[:2], 0.16 * np.array([np.sin(yaw), -np.cos(yaw)]), atol=2e-3)
+        time.sleep(0.06)  # the page takes no more than 20 updates a second
+        seen, *_ = env.step(np.array([[0.4, 0.9], [0.5, -0.8]], np.float32))
+        shown.look(seen)
+
+
+def test_the_page_shows_the_first_robots_things(page: tuple[SceneEnv, SimPage]):
+    """The ball at its goal, and those of the next episode instead of the old ones."""
+    env, shown = page
+    first = [tuple(handle.position) for handle in shown._things]
+    goal = env.course.things().balls.center[0, 0]
+    np.testing.assert_allclose(first[0], goal, atol=1e-5)
+    handles = list(shown._things)
+    time.sleep(0.06)
+    still = np.tile(np.array([-0.54, 0], np.float32), (2, 1))
+    shown.look(env.step(still)[0])
+    assert shown._things == handles  # nothing has changed
+    time.sleep(0.06)
+    seen, *_ = env.step(np.full((2, 2), np.nan, np.float32))
+    shown.look(seen)
+    assert shown._things != handles
+    names = [name for name in shown._server.scene._handle_from_node_name if name.startswith("/thing")]
+    assert len(names) == len(shown._things)
+
+
+def test_things_are_solids_of_their_size():
+    """A post stands on its foot, a patch is thin; what has no radius isn't there."""
+    posts = Posts(
+        np.array([[[1, 2, 0.1], [5, 5, 0]]]),
+        np.array([[0.07, 0.0]]),
+        np.array([[0.8, 0.8]]),
+        np.array([[[1, 0, 0], [1, 1, 1]]]),
+    )
+    patches = Patches(np.array([[[3, 1, 0.2]]]), np.array([[0.4]]), np.array([[[1, 0.8, 0]]]))
+    (post, red, middle), (patch, _, center) = solids_of(Things(Balls.none(1), posts, patches))
+    assert red == (255, 0, 0)
+    np.testing.assert_allclose(middle, [1, 2, 0.5])
+    np.testing.assert_allclose(post.extents, [0.14, 0.14, 0.8], atol=5e-3)
+    np.testing.assert_allclose(center, [3, 1, 0.2])
+    np.testing.assert_allclose(patch.extents, [0.8, 0.8, 0.01], atol=0.03)
+    assert solids_of(Things.none(1)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "extents"),
+    [
+        ("box", (0.1, 0.2, 0.3), (0.2, 0.4, 0.6)),
+        ("sphere", (0.1, 0, 0), (0.2, 0.2, 0.2)),
+        ("cylinder", (0.1, 0.3, 0), (0.2, 0.2, 0.6)),
+        ("capsule", (0.1, 0.3, 0), (0.2, 0.2, 0.8)),
+    ],
+)
+def test_shapes_have_the_size_of_the_robots(kind: str, size: tuple, extents: tuple):
+    """Round their middle, upright along z."""
+    mesh = shape_mesh(Shape(kind, np.array(size), Pose.identity(), 1.0, np.zeros((0, 3))))  # type: ignore[arg-type]
+    np.testing.assert_allclose(mesh.extents, extents, atol=5e-3)
+    np.testing.assert_allclose(mesh.bounds.mean(0), 0, atol=1e-6)
