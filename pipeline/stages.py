@@ -33,7 +33,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("capture", 3, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader),
     Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select_stage:run", _only),
     Stage("poses", 3, ("capture", "select"), PosesParams, "pipeline.poses.stage:run", choose_poses),
-    Stage("depth", 3, ("capture", "poses"), DepthParams, "pipeline.depth.stage:run", choose_depth),
+    Stage("depth", 4, ("capture", "poses"), DepthParams, "pipeline.depth.stage:run", choose_depth),
     Stage("align", 2, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
     Stage("points", 2, ("poses", "depth", "align"), PointsParams, "pipeline.depth.points_stage:run", _only),
     Stage("mesh", 2, ("poses", "depth", "align", "points"), MeshParams, "pipeline.mesh.stage:run", choose_mesh),
