@@ -66,6 +66,16 @@ def measure_noise(
     return fit_noise(pairs, scene.depth_scale)
 
 
+def measured_share(scene: PosedScene, capture_folder: Path) -> float:
+    """Mean share of the pixels in depth images that have any.
+
+    Raises:
+        CaptureError: As `clean_sensor_depth`.
+    """
+    shares = [(read_depth(view, capture_folder)[0] > 0).mean() for view in scene.views if view.sensor_depth]
+    return float(np.mean(shares)) if shares else 0.0
+
+
 def sensor_depth_maps(
     scene: PosedScene,
     capture_folder: Path,
@@ -73,15 +83,19 @@ def sensor_depth_maps(
     noise: NoiseModel,
     distortion: Distortion | None = None,
     threads: int | None = None,
+    *,
+    with_gaps: bool = False,
 ) -> Iterator[SensorDepth]:
-    """Cleaned maps of all views that have a depth image, held-out ones included, in order.
+    """Cleaned maps of all views that have a depth image, held-out ones included, in order; see `clean_sensor_depth`.
 
     Raises:
         CaptureError: When a depth image is missing, not 16-bit, or not of its camera's size.
     """
     views = [view for view in scene.views if view.sensor_depth]
     yield from map_in_order(
-        lambda view: clean_sensor_depth(view, scene.depth_scale, capture_folder, params, noise, distortion),
+        lambda view: clean_sensor_depth(
+            view, scene.depth_scale, capture_folder, params, noise, distortion, with_gaps=with_gaps
+        ),
         views,
         threads,
     )
@@ -94,6 +108,8 @@ def clean_sensor_depth(
     params: DepthParams,
     noise: NoiseModel,
     distortion: Distortion | None = None,
+    *,
+    with_gaps: bool = False,
 ) -> SensorDepth:
     """Read one view's depth image and make it a map.
 
@@ -104,6 +120,9 @@ def clean_sensor_depth(
         params: Ranges and the confidence wanted.
         noise: Of the sensor.
         distortion: Its correction, if any.
+        with_gaps: It is a scanner's that leaves parts of the pictures open, and its creases are bridged: sigma counts
+            how far smoothing moved the surface, too. In a dense image that is noise at rims; wider sigmas there would
+            let free space eat into thin things.
 
     Raises:
         CaptureError: When the depth image is missing, not 16-bit, or not of its camera's size.
@@ -123,7 +142,8 @@ def clean_sensor_depth(
     known = inverse_depth > 0
     smooth = np.where(known, 1 / np.maximum(inverse_depth, 1e-6), 0).astype(np.float32)
     sigma = noise.sigma(smooth) * (2 - confidence.astype(np.float32) / 255)
-    sigma = np.hypot(sigma, _bias(depth, smooth))
+    if with_gaps:
+        sigma = np.hypot(sigma, _bias(depth, smooth))
     normals = plane_normals(camera, inverse_depth, slope_x, slope_y)
     depth_map = DepthMap(
         name=view.name,

@@ -18,7 +18,7 @@ from pipeline.depth.distortion import fit_distortion
 from pipeline.depth.maps import DepthMap, load_depth_map, save_depth_map, write_index
 from pipeline.depth.mvs import estimate_depth, stereo_report
 from pipeline.depth.params import DepthParams
-from pipeline.depth.sensor import measure_noise, sensor_depth_maps
+from pipeline.depth.sensor import measure_noise, measured_share, sensor_depth_maps
 from pipeline.depth.stereo_map import StereoDepth
 from pipeline.errors import CaptureError, ReconstructionError
 from pipeline.poses.scene import PosedScene, read_mask
@@ -35,8 +35,8 @@ to stereo, and then all views are matched and combined in the finer one's pixels
 POSE_ERROR = 0.0003
 """Of the depth, one sigma: what errors of poses and scale add to a stereo depth (refined poses of the sample hall, 1 mm
 and 0.01 degrees off: 68 % of the errors within 1.03 sigmas instead of 1.41)."""
-NEIGHBOURS = 12
-"""Combined: views that are asked about a conflict, as many as a picture is matched with: spread over all that overlap,
+NEIGHBOURS, NEIGHBOURS_WITH_GAPS = 8, 12
+"""Combined: views that are asked about a conflict; beside a scanner with gaps also about what only stereo knows, and
 fewer hardly ever see what lies at a picture's border."""
 
 
@@ -59,10 +59,9 @@ def run(inputs: Mapping[str, Path], params: DepthParams, out_dir: Path) -> None:
     elif params.backend == "mvs":
         names, report = _write_stereo_maps(scene, inputs["poses"], params, out_dir)
     elif params.backend == "combined":
-        names, report = _write_sensor_maps(scene, inputs, params, out_dir)
-        measured = np.mean([view["measured"] for view in report["views"].values()])
-        every = STEREO_EVERY if measured > WHOLE_PICTURE else 1
-        report["combined"] = _add_stereo(scene, inputs["poses"], params, out_dir, every)
+        with_gaps = measured_share(scene, inputs["capture"]) <= WHOLE_PICTURE
+        names, report = _write_sensor_maps(scene, inputs, params, out_dir, with_gaps=with_gaps)
+        report["combined"] = _add_stereo(scene, inputs["poses"], params, out_dir, with_gaps=with_gaps)
     else:
         raise ValueError(f"the depth stage needs a concrete backend, got {params.backend!r}")
     report["conflicts"] = _drop_conflicts(out_dir, [view.name for view in scene.training if view.name in set(names)])
@@ -70,7 +69,7 @@ def run(inputs: Mapping[str, Path], params: DepthParams, out_dir: Path) -> None:
 
 
 def _write_sensor_maps(
-    scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
+    scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path, *, with_gaps: bool = False
 ) -> tuple[list[str], dict[str, Any]]:
     capture_folder = inputs["capture"]
     count = sum(view.sensor_depth is not None for view in scene.views)
@@ -86,7 +85,7 @@ def _write_sensor_maps(
     logger.info("sensor noise %s by %d comparisons", noise, comparisons)
     names: list[str] = []
     per_view: dict[str, dict[str, float]] = {}
-    maps = sensor_depth_maps(scene, capture_folder, params, noise, distortion)
+    maps = sensor_depth_maps(scene, capture_folder, params, noise, distortion, with_gaps=with_gaps)
     for result in track(maps, "depth", count):
         name = result.depth_map.name
         save_depth_map(out_dir, _unmasked(result.depth_map, scene, inputs["poses"]))
@@ -124,9 +123,10 @@ def _unmasked(depth_map: DepthMap, scene: PosedScene, poses_folder: Path) -> Dep
 
 
 def _add_stereo(
-    scene: PosedScene, poses_folder: Path, params: DepthParams, out_dir: Path, every: int
+    scene: PosedScene, poses_folder: Path, params: DepthParams, out_dir: Path, *, with_gaps: bool
 ) -> dict[str, Any]:
-    """Match each `every`-th view and combine its sensor map, as it lies in `out_dir`, with what that finds."""
+    """Match some views, beside a scanner with gaps all; combine their sensor maps in `out_dir` with what that finds."""
+    every, asked = (1, NEIGHBOURS_WITH_GAPS) if with_gaps else (STEREO_EVERY, NEIGHBOURS)
     training = [view.name for view in scene.training if view.sensor_depth]
     with tempfile.TemporaryDirectory(dir=out_dir) as scratch:
         folder = Path(scratch)
@@ -140,13 +140,13 @@ def _add_stereo(
 
         def both(name: str) -> Candidates:
             sensor, stereo = load_depth_map(out_dir, name), load_depth_map(folder, name)
-            finer = every == 1 and stereo.camera.fx > sensor.camera.fx
+            finer = with_gaps and stereo.camera.fx > sensor.camera.fx
             return candidates(seen_from(sensor, stereo) if finer else sensor, stereo)
 
         views = MapSet.pack(
             [small(evidence(both(name)) if name in matched else load_depth_map(out_dir, name)) for name in training]
         )
-        neighbours = views.neighbours(NEIGHBOURS)
+        neighbours = views.neighbours(asked)
         shares: dict[str, dict[str, float]] = {}
         for name, near in track(zip(training, neighbours, strict=True), "combine depth", len(training)):
             if name in matched:

@@ -167,7 +167,7 @@ def scanned(views, name: str, folder) -> DepthMap:
     cv2.imwrite(str(folder / f"{name}.png"), millimetres)
     view = replace(view, sensor_depth=f"{name}.png", depth_camera=camera)
     params = DepthParams(backend="combined", max_range=30.0)
-    return clean_sensor_depth(view, 1.0, folder, params, NoiseModel(0.0015, 0.0)).depth_map
+    return clean_sensor_depth(view, 1.0, folder, params, NoiseModel(0.0015, 0.0), with_gaps=True).depth_map
 
 
 def test_what_a_scanner_rounds_off_follows_stereo(views, tmp_path):

@@ -100,7 +100,7 @@ def test_what_smoothing_rounds_off_is_less_sure(views, capture):
     _, exact = views.room.cast(camera, view.world_from_camera @ CAMERA_FROM_DEPTH)
     cv2.imwrite(str(folder / "coarse.png"), (exact * 1000).round().astype(np.uint16))
     view = replace(view, sensor_depth="coarse.png", depth_camera=camera)
-    depth_map = clean_sensor_depth(view, 1.0, folder, PARAMS, NoiseModel(0.002, 0.0)).depth_map
+    depth_map = clean_sensor_depth(view, 1.0, folder, PARAMS, NoiseModel(0.002, 0.0), with_gaps=True).depth_map
     error = np.abs(depth_map.depth - exact)
     rounded = (depth_map.depth > 0) & (error > 0.01)
     assert rounded.sum() > 50
@@ -117,7 +117,7 @@ def test_noise_is_not_taken_for_rounding(capture):
     noisy = plane + rng.normal(0, 0.004, plane.shape)
     cv2.imwrite(str(folder / "plane.png"), (noisy * 1000).round().astype(np.uint16))
     view = replace(scene.views[1], sensor_depth="plane.png")
-    depth_map = clean_sensor_depth(view, 1.0, folder, PARAMS, NoiseModel(0.004, 0.0)).depth_map
+    depth_map = clean_sensor_depth(view, 1.0, folder, PARAMS, NoiseModel(0.004, 0.0), with_gaps=True).depth_map
     inner = depth_map.sigma[8:-8, 8:-8]
     assert np.percentile(inner, 95) < 0.005
 
