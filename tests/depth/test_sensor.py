@@ -108,6 +108,17 @@ def test_what_smoothing_rounds_off_is_less_sure(views, capture):
     np.testing.assert_allclose(np.median(depth_map.sigma[depth_map.depth > 0]), 0.002, rtol=0.1)
 
 
+def test_dense_depth_has_the_noise_models_sigma(views, capture):
+    """Without gaps nothing is added at creases: free space would eat into thin things there."""
+    scene, folder = capture
+    view, camera = scene.views[1], DEPTH_CAMERA.resized(80, 60)
+    _, exact = views.room.cast(camera, view.world_from_camera @ CAMERA_FROM_DEPTH)
+    cv2.imwrite(str(folder / "coarse.png"), (exact * 1000).round().astype(np.uint16))
+    view = replace(view, sensor_depth="coarse.png", depth_camera=camera)
+    depth_map = clean_sensor_depth(view, 1.0, folder, PARAMS, NoiseModel(0.002, 0.0)).depth_map
+    np.testing.assert_allclose(depth_map.sigma[depth_map.depth > 0], 0.002, rtol=1e-5)
+
+
 def test_noise_is_not_taken_for_rounding(capture):
     """Smoothing takes a noisy plane's noise away; that makes no pixel much less sure than the noise model says."""
     scene, folder = capture
