@@ -1,8 +1,9 @@
 """Many pictures of the same Gaussians: what a simulator renders with.
 
 One task draws a whole picture, so that threads need no more than to share out the pictures. What no camera changes -
-covariances in the world, logarithms of opacities - is worked out once per set of Gaussians, and 16 Gaussians are
-projected at a time. The rest is that of the single picture: the same tiles, the same blending.
+covariances in the world, logarithms of opacities, bounds of neighbours - is worked out once per set of Gaussians, and
+16 Gaussians are projected at a time. Pictures are those of the single one but for rounding; how they are blended is
+made for small ones, see `blocks`.
 
 Source of the projection as in `projection`: M. Zwicker et al., EWA Splatting, TVCG 2002, section 6.
 """
@@ -18,24 +19,25 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion
-from pipeline.splat.raster.blending import BUFFER_ROW, FIRST_PLANE, SECOND, draw_tile, row_columns
-from pipeline.splat.raster.harmonics import evaluate_basis
-from pipeline.splat.raster.lanes import WIDTH, bits, line_aligned_buffer, load, root, select, spread, store
+from pipeline.splat.raster.blocks import BLOCK, draw, list_tiles, order_by_depth
+from pipeline.splat.raster.harmonics import C0, evaluate_basis
+from pipeline.splat.raster.lanes import (
+    WIDTH,
+    bits,
+    floor,
+    line_aligned_buffer,
+    load,
+    lowest,
+    root,
+    select,
+    spread,
+    store_rows,
+)
 from pipeline.splat.raster.layout import (
     BLUE,
-    CONIC_XX,
-    CONIC_XY,
-    CONIC_YY,
-    DEPTH,
-    EXTENT_X,
-    EXTENT_Y,
-    FAINT,
     GREEN,
     HALF,
-    MEAN_X,
-    MEAN_Y,
     ONE,
-    REACH,
     RECORD_COLUMNS,
     RED,
     SCREEN_BLUR,
@@ -47,29 +49,40 @@ from pipeline.splat.raster.layout import (
     line_aligned,
 )
 from pipeline.splat.raster.memory import keep_freed_memory
-from pipeline.splat.raster.rasterizer import DEFAULT_CUTOFFS, OPAQUE_ENOUGH, Rendering
-from pipeline.splat.raster.tiles import distribute, order_by_depth
+from pipeline.splat.raster.rasterizer import DEFAULT_CUTOFFS, Rendering
+from pipeline.splat.sog import morton_order
 
 Float = NDArray[np.float32]
 Lanes = Any
 
-FIELDS = 10
-"""Rows of a packed table: mean x y z, covariance xx xy xz yy yz zz, -log(opacity)."""
-FAINT_FIELD = 9
-BLOCKS = 64
-"""Shares of a batch; each has its own memory for records, whatever the number of pictures."""
+FIELDS = 13
+"""Rows of a packed table: mean x y z, covariance xx xy xz yy yz zz, -log(opacity), red green blue of
+SH degree 0."""
+FAINT_FIELD, COLOR_FIELD = 9, 10
+BOUNDS, RADIUS, SPREAD = 5, 3, 4
+"""Rows of a table of bounds, see `PackedGaussians`."""
+NOTHING = -1e18
+"""Radius of the sphere around no Gaussians."""
+PER_BLOCK, LAST = np.float32(1 / BLOCK), np.float32(BLOCK - 1)
+SHARES = 64
+"""Of a batch; each has its own memory for records, whatever the number of pictures."""
 
 
 @dataclass(frozen=True, eq=False)
 class PackedGaussians:
     """Gaussians as the batch renderer wants them; pack once, render often.
 
+    They are in Morton order: 16 that follow each other lie close together, so that most are out of sight at once.
+
     Attributes:
-        table: (10, M) float32, see `FIELDS`; M is N rounded up to 16, with Gaussians that nothing sees.
+        table: (13, M) float32, see `FIELDS`; M is N rounded up to 256, with Gaussians that nothing sees.
+        bounds: (5, M / 16) float32, of 16 Gaussians each: a sphere around their centres (x y z, radius) and the largest
+            standard deviation [world units].
         sh: (N, K, 3) float32.
     """
 
     table: Float
+    bounds: Float
     sh: Float
 
     def __len__(self) -> int:
@@ -86,15 +99,33 @@ def pack(gaussians: Gaussians) -> PackedGaussians:
     numbers = np.concatenate([getattr(gaussians, name).reshape(len(gaussians), -1) for name in names], 1)
     gaussians = gaussians[np.flatnonzero(np.isfinite(numbers).all(1))]
     count = len(gaussians)
+    if count:
+        gaussians = gaussians[morton_order(gaussians.means)]
     axes = matrix_from_quaternion(gaussians.quaternions) * np.exp(gaussians.log_scales.astype(np.float64))[:, None, :]
     covariances = axes @ axes.swapaxes(1, 2)
-    table = line_aligned(FIELDS, -(-count // WIDTH) * WIDTH)
+    table = line_aligned(FIELDS, max(1, -(-count // WIDTH**2)) * WIDTH**2)
     table[:] = 0
     table[:3, :count] = gaussians.means.T
     table[3:FAINT_FIELD, :count] = covariances[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)].T
     table[FAINT_FIELD] = np.inf
     table[FAINT_FIELD, :count] = np.logaddexp(0, -gaussians.opacity_logits.astype(np.float64))
-    return PackedGaussians(table, np.ascontiguousarray(gaussians.sh, np.float32))
+    table[COLOR_FIELD:, :count] = np.maximum(0.5 + C0 * gaussians.sh[:, 0].T, 0)
+    return PackedGaussians(table, _bounds(table, gaussians), np.ascontiguousarray(gaussians.sh, np.float32))
+
+
+def _bounds(table: Float, gaussians: Gaussians) -> Float:
+    """See `PackedGaussians`."""
+    count, size = len(gaussians), table.shape[1]
+    bounds = line_aligned(BOUNDS, size // WIDTH)
+    bounds[:3], bounds[RADIUS], bounds[SPREAD] = 0, NOTHING, 0
+    rows = np.minimum(np.arange(size), max(count - 1, 0)).reshape(-1, WIDTH)[: -(-count // WIDTH)]
+    means = gaussians.means.astype(np.float64)[rows]
+    middle = (means.min(1) + means.max(1)) / 2
+    # rounded up by more than the kernels' rounding errors
+    radius = np.linalg.norm(means - middle[:, None], axis=2).max(1) * 1.001 + 1e-5 * np.abs(means).max((1, 2))
+    bounds[:3, : len(rows)], bounds[RADIUS, : len(rows)] = middle.T, radius
+    bounds[SPREAD, : len(rows)] = 1.001 * np.exp(gaussians.log_scales.max(1).astype(np.float64)[rows].max(1))
+    return bounds
 
 
 def render_batch(
@@ -140,6 +171,7 @@ def render_batch(
     depth, alpha, median = (np.empty((count, height, width), np.float32) for _ in range(3))
     _draw_pictures(
         packed.table,
+        packed.bounds,
         packed.sh,
         packed.sh.shape[1] if sh_count is None else sh_count,
         np.ascontiguousarray(rotations, np.float32),
@@ -171,8 +203,8 @@ def _beyond(value: Lanes, size: np.float32) -> Lanes:
 
 
 @njit(fastmath=True, error_model="numpy")
-def _project(
-    table: Float,
+def _in_sight(
+    bounds: Float,
     rotation: Float,
     translation: Float,
     intrinsics: Float,
@@ -180,14 +212,59 @@ def _project(
     height: np.float32,
     limit: np.float32,
     near: np.float32,
-    scratch: Float,
+    groups: NDArray[np.int32],
+) -> int:
+    """Write the numbers of the groups of 16 Gaussians of which the camera may see any; gives how many.
+
+    An ellipse reaches sqrt(2 reach (|u|^2 spread^2 + blur)) pixels from its centre, with u as in `_project`; that is at
+    most share * (f * slope * spread / z + sqrt(blur)) with share = sqrt(2 limit) and slope = |(1, slope's bound)|.
+    Times z this is linear in the centre's position, so that a sphere's outermost point tells. Arguments are as for
+    `_project`; groups (M / 16,) is written.
+    """
+    size = bounds.shape[1]
+    share = np.sqrt(TWO * limit)
+    blur = share * np.sqrt(SCREEN_BLUR)
+    found = 0
+    for n in range(0, size, WIDTH):
+        a, b, c = load(bounds, n), load(bounds, n + size), load(bounds, n + 2 * size)
+        radius, spread_out = load(bounds, n + RADIUS * size), load(bounds, n + SPREAD * size)
+        z = a * rotation[2, 0] + b * rotation[2, 1] + c * rotation[2, 2] + translation[2]
+        left = bits(near <= z + radius)
+        for axis in range(2):
+            along = a * rotation[axis, 0] + b * rotation[axis, 1] + c * rotation[axis, 2] + translation[axis]
+            focal, middle = intrinsics[axis], intrinsics[2 + axis]
+            extent = width if axis == 0 else height
+            slope = max(middle, extent - middle) / focal + SLOPE_MARGIN * extent / focal
+            reach = spread_out * (share * focal * np.sqrt(ONE + slope * slope))
+            low, high = middle + blur, extent - middle + blur
+            left &= bits(ZERO - along * focal - z * low <= reach + radius * np.sqrt(focal * focal + low * low))
+            left &= bits(along * focal - z * high <= reach + radius * np.sqrt(focal * focal + high * high))
+        while left != 0:
+            groups[found] = n + lowest(left)
+            found += 1
+            left &= left - 1
+    return found
+
+
+@njit(fastmath=True, error_model="numpy")
+def _project(
+    table: Float,
+    groups: NDArray[np.int32],
+    rotation: Float,
+    translation: Float,
+    intrinsics: Float,
+    width: np.float32,
+    height: np.float32,
+    limit: np.float32,
+    near: np.float32,
     records: Float,
     visible: NDArray[np.int32],
 ) -> int:
-    """Write the records of what the camera sees, one after the other, without colours; gives their number.
+    """Write the records of what the camera sees, one after the other, in the colours of degree 0; gives their number.
 
     Args:
-        table: (10, M), see `PackedGaussians`.
+        table: (13, M), see `PackedGaussians`.
+        groups: (G,) of 16 Gaussians, those to look at.
         rotation: (3, 3) camera from world.
         translation: (3,) camera from world.
         intrinsics: (4,) fx, fy, cx, cy.
@@ -195,16 +272,18 @@ def _project(
         height: Picture height [px].
         limit: -log of the least alpha that counts.
         near: Least depth.
-        scratch: (16, 16), flat.
-        records: (M, 16), written.
-        visible: (M,), written: the Gaussian of each record.
+        records: (M + 1, 16), written, see `blocks`.
+        visible: (M + 1,), written: the Gaussian of each record.
     """
     fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
     low_x, high_x = (-SLOPE_MARGIN * width - cx) / fx, (width + SLOPE_MARGIN * width - cx) / fx
     low_y, high_y = (-SLOPE_MARGIN * height - cy) / fy, (height + SLOPE_MARGIN * height - cy) / fy
+    end_x, end_y = np.float32((int(width) - 1) // BLOCK), np.float32((int(height) - 1) // BLOCK)
+    zero = spread(ZERO)
     size = table.shape[1]
     seen = 0
-    for n in range(0, size, WIDTH):
+    for group in groups:
+        n = group * WIDTH
         a, b, c = load(table, n), load(table, n + size), load(table, n + 2 * size)
         z = a * rotation[2, 0] + b * rotation[2, 1] + c * rotation[2, 2] + translation[2]
         if bits(near <= z) == 0:
@@ -235,24 +314,37 @@ def _project(
         left &= bits(outside_x * outside_x <= squared_x) & bits(outside_y * outside_y <= squared_y)
         if left == 0:
             continue
+        # a block is touched if its last centre is not before the bounding box and its first one not behind it
+        x, y = mean_x - HALF, mean_y - HALF
+        extent_x, extent_y = root(squared_x), root(squared_y)
+        first_x = max(ZERO - floor((LAST - x + extent_x) * PER_BLOCK), zero)
+        first_y = max(ZERO - floor((LAST - y + extent_y) * PER_BLOCK), zero)
+        last_x = min(floor((x + extent_x) * PER_BLOCK), spread(end_x))
+        last_y = min(floor((y + extent_y) * PER_BLOCK), spread(end_y))
+        left &= bits(first_x <= last_x) & bits(first_y <= last_y)
         inverse = ONE / (xx * yy - xy * xy)
-        store(scratch, MEAN_X * WIDTH, mean_x)
-        store(scratch, MEAN_Y * WIDTH, mean_y)
-        store(scratch, CONIC_XX * WIDTH, yy * inverse)
-        store(scratch, CONIC_XY * WIDTH, ZERO - xy * inverse)
-        store(scratch, CONIC_YY * WIDTH, xx * inverse)
-        store(scratch, DEPTH * WIDTH, z)
-        store(scratch, EXTENT_X * WIDTH, root(squared_x))
-        store(scratch, EXTENT_Y * WIDTH, root(squared_y))
-        store(scratch, REACH * WIDTH, reach)
-        store(scratch, FAINT * WIDTH, faint)
+        values = (  # in the order of the records' columns
+            mean_x,
+            mean_y,
+            HALF * yy * inverse,
+            ZERO - xy * inverse,
+            HALF * xx * inverse,
+            zero,
+            load(table, n + COLOR_FIELD * size),
+            load(table, n + (COLOR_FIELD + 1) * size),
+            load(table, n + (COLOR_FIELD + 2) * size),
+            z,
+            first_x,
+            last_x,
+            first_y,
+            faint,
+            last_y,
+            zero,
+        )
+        store_rows(records, seen, left, values)
         for lane in range(WIDTH):
-            if left >> lane & 1:
-                record = records[seen]
-                for field in range(RECORD_COLUMNS):
-                    record[field] = scratch[field * WIDTH + lane]
-                visible[seen] = n + lane
-                seen += 1
+            visible[seen] = n + lane
+            seen += left >> lane & 1
     return seen
 
 
@@ -260,15 +352,14 @@ def _project(
 def _color(
     table: Float, sh: Float, sh_count: int, center: Float, visible: NDArray[np.int32], basis: Float, records: Float
 ) -> None:
-    """Write the colours of the records of `visible`, seen from `center`."""
+    """Write the colours of the records of `visible`, seen from `center`, where they depend on that."""
     size = table.shape[1]
     flat = table.reshape(-1)
     for rank in range(visible.shape[0]):
         n = visible[rank]
-        if sh_count > 1 or rank == 0:
-            x, y, z = flat[n] - center[0], flat[n + size] - center[1], flat[n + 2 * size] - center[2]
-            inverse = ONE / np.sqrt(x * x + y * y + z * z)
-            evaluate_basis(sh_count, x * inverse, y * inverse, z * inverse, basis)
+        x, y, z = flat[n] - center[0], flat[n + size] - center[1], flat[n + 2 * size] - center[2]
+        inverse = ONE / np.sqrt(x * x + y * y + z * z)
+        evaluate_basis(sh_count, x * inverse, y * inverse, z * inverse, basis)
         red = green = blue = HALF
         for k in range(sh_count):
             red += basis[k] * sh[n, k, 0]
@@ -281,6 +372,7 @@ def _color(
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")
 def _draw_pictures(
     table: Float,
+    bounds: Float,
     sh: Float,
     sh_count: int,
     rotations: Float,
@@ -299,15 +391,14 @@ def _draw_pictures(
     """Draw B pictures; for the arguments see `render_batch` and `_project`, the last four are written."""
     count, height, width = depth.shape
     across, down = -(-width // TILE), -(-height // TILE)
-    blocks = min(count, BLOCKS)
-    for block in prange(blocks):
-        scratch, basis = line_aligned_buffer(RECORD_COLUMNS * WIDTH), np.empty(16, np.float32)
-        records = line_aligned_buffer(table.shape[1] * RECORD_COLUMNS).reshape(table.shape[1], RECORD_COLUMNS)
-        visible, ranks = np.empty(table.shape[1], np.int32), np.arange(table.shape[1]).astype(np.int32)
-        columns, buffer = row_columns(), line_aligned_buffer(TILE * BUFFER_ROW)
-        for picture in range(block * count // blocks, (block + 1) * count // blocks):
-            seen = _project(
-                table,
+    shares = min(count, SHARES)
+    for share in prange(shares):
+        basis = np.empty(16, np.float32)
+        records = line_aligned_buffer((table.shape[1] + 1) * RECORD_COLUMNS).reshape(-1, RECORD_COLUMNS)
+        visible, groups = np.empty(table.shape[1] + 1, np.int32), np.empty(bounds.shape[1], np.int32)
+        for picture in range(share * count // shares, (share + 1) * count // shares):
+            found = _in_sight(
+                bounds,
                 rotations[picture],
                 translations[picture],
                 intrinsics[picture],
@@ -315,38 +406,36 @@ def _draw_pictures(
                 np.float32(height),
                 limit,
                 near,
-                scratch,
+                groups,
+            )
+            seen = _project(
+                table,
+                groups[:found],
+                rotations[picture],
+                translations[picture],
+                intrinsics[picture],
+                np.float32(width),
+                np.float32(height),
+                limit,
+                near,
                 records,
                 visible,
             )
-            _color(table, sh, sh_count, centers[picture], visible[:seen], basis, records)
-            order = order_by_depth(ranks[:seen], records)
-            _, starts, gaussians, _, rows = distribute(ranks[:seen], order, records, across, down)
-            for tile in range(across * down):
-                x, y = tile % across * TILE, tile // across * TILE
-                draw_tile(
-                    buffer,
-                    columns,
-                    np.float32(x) + HALF,
-                    np.float32(y) + HALF,
-                    starts[tile],
-                    starts[tile + 1],
-                    gaussians,
-                    rows,
-                    records,
-                    threshold,
-                    True,
-                )
-                for row in range(min(TILE, height - y)):
-                    for column in range(min(TILE, width - x)):
-                        at = row * BUFFER_ROW + column
-                        light = buffer[at]
-                        target = rgb[picture, y + row, x + column]
-                        for channel in range(3):
-                            color = buffer[at + FIRST_PLANE + channel * TILE]
-                            target[channel] = color + light * background[channel]
-                        opaque = ONE - light
-                        alpha[picture, y + row, x + column] = opaque
-                        whole = buffer[at + FIRST_PLANE + 3 * TILE]
-                        depth[picture, y + row, x + column] = whole / opaque if opaque >= OPAQUE_ENOUGH else ZERO
-                        median[picture, y + row, x + column] = buffer[at + SECOND]
+            if sh_count > 1:
+                _color(table, sh, sh_count, centers[picture], visible[:seen], basis, records)
+            order = order_by_depth(records, seen)
+            starts, ends, gaussians, touched = list_tiles(records, order, across, down)
+            draw(
+                starts,
+                ends,
+                gaussians,
+                touched,
+                records,
+                limit,
+                threshold,
+                background,
+                rgb[picture],
+                depth[picture],
+                alpha[picture],
+                median[picture],
+            )

@@ -26,6 +26,8 @@ from numba.extending import lower_builtin, models, register_model
 from numpy.typing import NDArray
 
 WIDTH = 16
+MARKS = 64
+"""Masks that are looked at at once."""
 FLAGS = ("reassoc", "contract", "arcp", "nsz")
 """Reductions may be reordered, but infinities keep their meaning (as in `blending.STRICT_MATH`)."""
 
@@ -99,12 +101,18 @@ def _register(function: Callable[..., Any], result: types.Type, build: Callable[
         return build(builder, *args)
 
 
+def _smaller(builder: Any, a: Any, b: Any) -> Any:
+    """One instruction, where neither may be NaN."""
+    flags = ("nnan", "nsz")
+    return builder.select(builder.fcmp_ordered("<=", a, b, flags=flags), a, b, flags=flags)
+
+
 _register(operator.add, LANES, lambda builder, a, b: builder.fadd(a, b, flags=FLAGS))
 _register(operator.sub, LANES, lambda builder, a, b: builder.fsub(a, b, flags=FLAGS))
 _register(operator.mul, LANES, lambda builder, a, b: builder.fmul(a, b, flags=FLAGS))
 _register(operator.truediv, LANES, lambda builder, a, b: builder.fdiv(a, b, flags=FLAGS))
 _register(max, LANES, lambda builder, a, b: builder.select(builder.fcmp_ordered(">=", a, b), a, b))
-_register(min, LANES, lambda builder, a, b: builder.select(builder.fcmp_ordered("<=", a, b), a, b))
+_register(min, LANES, _smaller)
 _register(operator.le, MASK, lambda builder, a, b: builder.fcmp_ordered("<=", a, b))
 
 
@@ -207,6 +215,70 @@ def sum_each(typing_context: Any, values: Any) -> Any:
 
 
 @intrinsic
+def store_rows(typing_context: Any, array: Any, row: Any, chosen: Any, values: Any) -> Any:
+    """Write the chosen lanes of 16 values one behind the other, each as a row of 16; gives the row after the last.
+
+    Args:
+        typing_context: Of numba.
+        array: (rows, 16) contiguous float32; one row behind the last that is chosen is overwritten.
+        row: The first to write.
+        chosen: Bits, see `bits`.
+        values: A tuple of 16.
+    """
+
+    def build(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
+        array, row, chosen, values = args
+        columns = cgutils.unpack_tuple(builder, values)
+        indices = ir.VectorType(ir.IntType(32), WIDTH)
+        for step in (8, 4, 2, 1):  # a transposition: the halves of pairs of blocks change places
+            low = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
+            high = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
+            for k in range(WIDTH):
+                if not k & step:
+                    a, b = columns[k], columns[k + step]
+                    columns[k] = builder.shuffle_vector(a, b, ir.Constant(indices, low))
+                    columns[k + step] = builder.shuffle_vector(a, b, ir.Constant(indices, high))
+        whole = ir.IntType(64)
+        for lane, value in enumerate(columns):
+            at = builder.mul(row, whole(WIDTH))
+            builder.store(value, _pointer(context, builder, sig.args[0], array, at), align=4)
+            row = builder.add(row, builder.and_(builder.lshr(chosen, whole(lane)), whole(1)))
+        return row
+
+    return signature(types.int64, array, types.int64, types.int64, values), build
+
+
+@intrinsic
+def marked(typing_context: Any, masks: Any, index: Any, bit: Any) -> Any:
+    """Which of 64 uint16 from an index on have a bit in common with `bit`; the truth values as bits, see `bits`."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
+        array, index, bit = args
+        if sig.args[0].layout != "C" or sig.args[0].dtype != types.uint16:
+            raise TypingError(f"masks are contiguous uint16 arrays, not {sig.args[0]}")
+        data = context.make_array(sig.args[0])(context, builder, array).data
+        kind = ir.VectorType(ir.IntType(16), MARKS)
+        values = builder.load(builder.bitcast(builder.gep(data, [index]), kind.as_pointer()), align=2)
+        one = builder.insert_element(ir.Constant(kind, ir.Undefined), bit, ir.Constant(ir.IntType(32), 0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), MARKS), [0] * MARKS)
+        common = builder.and_(values, builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros))
+        found = builder.icmp_unsigned("!=", common, ir.Constant(kind, [0] * MARKS))
+        return builder.bitcast(found, ir.IntType(64))
+
+    return signature(types.int64, masks, types.intp, types.uint16), build
+
+
+@intrinsic
+def lowest(typing_context: Any, number: Any) -> Any:
+    """The number of the lowest bit that is set, of an integer that isn't 0."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return signature(types.int64, types.int64), build
+
+
+@intrinsic
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     """Ask for the cache line of an element of a contiguous array that will be read soon."""
 
@@ -241,6 +313,17 @@ def root(typing_context: Any, value: Any) -> Any:
     def build(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
         kind = ir.FunctionType(_VECTOR, [_VECTOR])
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{WIDTH}f32"), args)
+
+    return signature(LANES, LANES), build
+
+
+@intrinsic
+def floor(typing_context: Any, value: Any) -> Any:
+    """Rounded down."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.floor.v{WIDTH}f32"), args)
 
     return signature(LANES, LANES), build
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
-from pipeline.splat.raster import pack, render, render_batch
+from pipeline.splat.raster import Cutoffs, pack, render, render_batch
 from tests.splat.conftest import SMALL_CAMERA, SMALL_POSE, scatter
 
 FIGURES = ("rgb", "depth", "alpha", "median_depth")
 BACKGROUND = (0.2, 0.4, 0.9)
+TO_THE_END = Cutoffs(transmittance=0.0)
+"""Tiles and blocks are not finished at the same Gaussian."""
 
 
 def _poses(count: int, rng: np.random.Generator) -> list[Pose]:
@@ -27,14 +29,42 @@ def test_batch_shows_what_single_pictures_show(rng, coefficients, scale):
     scene.opacity_logits[20:40] = -8.0
     poses = _poses(5, rng)
     cameras = [Camera(40, 36, 45.0 + k, 47.0 - k, 19.2 + k, 17.3) for k in range(5)]
-    batch = render_batch(scene, cameras, poses, BACKGROUND)
+    batch = render_batch(scene, cameras, poses, BACKGROUND, cutoffs=TO_THE_END)
     for k, (camera, pose) in enumerate(zip(cameras, poses, strict=True)):
-        single = render(scene, camera, pose, BACKGROUND, median=True)
+        single = render(scene, camera, pose, BACKGROUND, median=True, cutoffs=TO_THE_END)
         for name in FIGURES:
             difference = np.abs(getattr(batch, name)[k] - getattr(single, name))
             # rounding decides at the cutoff and where the transmittance passes one half
             assert np.quantile(difference, 0.99) < 1e-4, name
             assert difference.mean() < 2e-3, name
+
+
+def test_nothing_in_sight_is_left_out(rng):
+    """Gaussians all around the camera, small and large, most of them behind it or beside the picture."""
+    scene = scatter(5000, rng, 1, 0.1)
+    scene.means[:] = rng.uniform(-6, 6, (5000, 3)) * (1, 0.5, 1)
+    scene.log_scales[:] = rng.normal(-3, 0.3, (5000, 3))
+    scene.log_scales[::50] = rng.normal(-0.5, 0.3, (100, 3))
+    camera = Camera(84, 52, 40.0, 43.0, 30.2, 27.3)
+    poses = [Pose(matrix_from_rotvec(turn), at) for turn, at in rng.uniform(-2, 2, (6, 2, 3))]
+    batch = render_batch(scene, camera, poses, BACKGROUND, cutoffs=TO_THE_END)
+    for k, pose in enumerate(poses):
+        single = render(scene, camera, pose, BACKGROUND, median=True, cutoffs=TO_THE_END)
+        for name in ("rgb", "alpha"):
+            difference = np.abs(getattr(batch, name)[k] - getattr(single, name))
+            assert np.quantile(difference, 0.99) < 2e-4, name
+            assert difference.max() < 0.02, name
+
+
+def test_finished_blocks_hide_what_is_behind(rng):
+    """Whatever is left out beyond a transmittance could not have added more than that."""
+    scene = scatter(400, rng, 1, 0.5)
+    scene.opacity_logits[:] = 3.0
+    whole = render_batch(scene, SMALL_CAMERA, [SMALL_POSE], cutoffs=TO_THE_END)
+    least = 0.05
+    some = render_batch(scene, SMALL_CAMERA, [SMALL_POSE], cutoffs=Cutoffs(transmittance=least))
+    assert np.abs(some.rgb - whole.rgb).max() > 0
+    assert np.abs(some.alpha - whole.alpha).max() < least
 
 
 def test_picture_is_the_same_alone_and_in_any_batch(rng):

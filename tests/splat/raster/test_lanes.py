@@ -10,12 +10,16 @@ from numba.core.errors import TypingError
 from pipeline.splat.raster.lanes import (
     bits,
     exponential,
+    floor,
     largest,
     load,
+    lowest,
+    marked,
     root,
     select,
     spread,
     store,
+    store_rows,
     sum_each,
 )
 
@@ -44,6 +48,19 @@ def _functions(values, out):
     store(out, 0, exponential(a))
     store(out, 16, max(a, b))
     store(out, 32, min(a, np.float32(0.5)))
+
+
+@njit
+def _bits(masks, bit, values, out):
+    store(out, 0, floor(load(values, 0)))
+    found = marked(masks, 3, np.uint16(bit))
+    return found, lowest(found)
+
+
+@njit
+def _rows(values, chosen, out):
+    a, b, c = load(values, 0), load(values, 16), load(values, 32)
+    return store_rows(out, 2, chosen, (a, b, c, a * b, b * c, a, b, c, a + b, b + c, a + c, a, b, c, a - b, b - c))
 
 
 @njit
@@ -88,3 +105,29 @@ def test_only_contiguous_float32_is_loaded(values):
     """Anything else would be read wrongly."""
     with pytest.raises(TypingError, match="contiguous float32"):
         _load(values)
+
+
+def test_rows_are_lanes_of_many_values(rng):
+    """Only the chosen lanes, one behind the other; nothing beyond the row behind the last."""
+    values, out = rng.normal(size=48).astype(np.float32), np.full((12, 16), 7, np.float32)
+    a, b, c = values.reshape(3, 16)
+    chosen = 0b1000_0100_1001_0010
+    assert _rows(values, chosen, out) == 7
+    lanes = [k for k in range(16) if chosen >> k & 1]
+    columns = np.stack([a, b, c, a * b, b * c, a, b, c, a + b, b + c, a + c, a, b, c, a - b, b - c], 1)
+    np.testing.assert_allclose(out[2:7], columns[lanes], rtol=1e-6)
+    assert (out[:2] == 7).all()
+    assert (out[8:] == 7).all()
+
+
+def test_marks_and_rounding(rng):
+    """Any common bit counts, from the index on; halves and negative numbers are rounded down."""
+    masks, values = rng.integers(0, 2**16, 67).astype(np.uint16), rng.uniform(-9, 9, 16).astype(np.float32)
+    values[:3] = -0.5, -2.0, 3.0
+    out = np.zeros(16, np.float32)
+    for bit in (1, 1 << 9, 1 << 15, 0b110):
+        expected = [k for k in range(64) if masks[3 + k] & bit]
+        found, first = _bits(masks, bit, values, out)
+        assert [k for k in range(64) if found >> k & 1] == expected
+        assert first == expected[0]
+    np.testing.assert_array_equal(out, np.floor(values))
