@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from flows.view import show_splat
 from pipeline.geometry import quaternion_from_matrix
 from sim.cameras.things import Things
 from sim.env import SceneEnv
-from sim.film import ENLARGED, SHOWN, tiled
+from sim.film import ENLARGED, SHOWN, pictures_of, tiled
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
 
@@ -75,7 +76,7 @@ class SimPage:
         vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32)
         return self._server.scene.add_mesh_simple(name, vertices, faces, color=color, wxyz=wxyz, position=position)
 
-    def look(self, seen: dict[str, Any]) -> None:
+    def look(self, seen: dict[str, Any], ended: Mapping[int, str]) -> None:
         """Move the robots and show the pictures, no faster than real time."""
         if time.monotonic() >= self._drawn + REFRESH:
             self._drawn = time.monotonic()
@@ -86,7 +87,9 @@ class SimPage:
                     frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
                     frame.visible = bool(there[row])
             self._show_things(self._env.course.things()[self._shown[: int(there[0])]])
-            self._pictures.image = tiled(seen["rgb"][self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
+            pictures = pictures_of(seen)
+            if pictures is not None:
+                self._pictures.image = tiled(pictures[self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
         self._next += self._env.task.control_period
         time.sleep(max(0.0, self._next - time.monotonic()))
         self._next = max(self._next, time.monotonic() - 1)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sim.cameras.mount import RobotCamera
     from sim.cameras.settings import CameraSettings
     from sim.env import SceneEnv
+    from sim.places import Split
     from sim.randomisation import Randomisation
 
 __all__ = ["make"]
@@ -28,6 +29,7 @@ def make(
     cameras: Sequence[RobotCamera] | None = None,
     camera_settings: CameraSettings | None = None,
     randomisation: Randomisation | None = None,
+    starts: Split = "all",
 ) -> SceneEnv:
     """Many robots in published scenes, as one `gymnasium.vector.VectorEnv`.
 
@@ -40,9 +42,10 @@ def make(
         device: That draws the pictures: cpu, cuda, or cuda:1 and so on.
         seed: Of everything random, until `reset` gives another.
         allow_failed: Take scenes that failed gates too.
-        cameras: Of each robot; one of the task's lens, which sees colours, by default.
+        cameras: Of each robot; one of the task's lens, which sees colours, by default; () for none.
         camera_settings: Clock, exposure and flaws of the cameras; the task's by default.
         randomisation: Of friction, mass, motors, latency and pushes; none by default.
+        starts: Where episodes begin: "all", or only in squares of the floor that are "held_out", or off them ("train").
 
     Raises:
         SimError: When the task, robot or device is unknown, or a scene can't be simulated.
@@ -68,4 +71,5 @@ def make(
         cameras=cameras,
         camera_settings=camera_settings,
         randomisation=randomisation,
+        starts=starts,
     )

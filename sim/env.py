@@ -19,6 +19,7 @@ from sim.devices import CPU, check_device, make_renderer
 from sim.height_scan import HeightScanner
 from sim.physics.catalog import find_engine
 from sim.physics.state import Float, Int, RobotState
+from sim.places import Split
 from sim.randomisation import Randomisation, Randomiser
 from sim.robots.drive import Drive
 from sim.robots.model import Robot
@@ -32,10 +33,12 @@ DROP = 0.01
 
 
 class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], NDArray[Any]]):
-    """N robots, each in one of the scenes; environments spread over the scenes evenly and draw a new one at reset.
+    """N robots, each in one of the scenes; environments draw a new one at reset, as often as `scene_weights` say.
 
-    An episode that ended begins anew in the same step: its last observation is in `info["final_obs"]`. An action with
-    NaN ends the episode of its environment; `info["invalid_action"]` says where.
+    An episode that ended begins anew in the same step: its last observation is in `info["final_obs"]`, and what its
+    task wants to be counted in `info["final_outcomes"]`, (N,) by name, false where no episode ended. `info["scene"]`
+    (N,) is where this step's episodes ran. An action with NaN ends the episode of its environment;
+    `info["invalid_action"]` says where.
 
     Args:
         task: What to do.
@@ -46,12 +49,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         engine: Of the physics, see `sim.physics.catalog`.
         device: That draws the pictures, and that the physics runs on where the engine is one for GPUs.
         seed: Of everything random, until `reset` gives another.
-        cameras: Of each robot; one of the task's lens by default.
+        cameras: Of each robot; one of the task's lens by default, () for robots that are blind.
         camera_settings: Clock, exposure and flaws of the cameras; the task's by default.
         randomisation: Of friction, mass, motors, latency and pushes; none by default.
+        starts: Where episodes begin: anywhere, or only at places to train at, or at those held out from these.
 
     Raises:
-        SimError: When there is no such device or engine here.
+        SimError: When there is no such device or engine here, or a scene can't be what the task needs.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012 - gymnasium's own way
@@ -70,11 +74,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         cameras: Sequence[RobotCamera] | None = None,
         camera_settings: CameraSettings | None = None,
         randomisation: Randomisation | None = None,
+        starts: Split = "all",
     ) -> None:
         check_device(device)
         self.task, self.scenes, self.robot, self.num_envs = task, list(scenes), robot, num_envs
         self.drive = drive
-        self.course = task.course(self.scenes, robot, num_envs, task.control_period)
+        self.course = task.course(self.scenes, robot, num_envs, task.control_period, starts=starts)
+        self._starts = starts
         meshes = [scene.collision for scene in scenes]
         self.engine = find_engine(engine, device)(robot, meshes, num_envs, task.time_step)
         floors = [scene.regions for scene in scenes]
@@ -82,7 +88,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         renderers = [make_renderer(scene.gaussians, device) for scene in scenes]
         self.cameras = tuple(
             CameraRig(camera, robot, renderers, num_envs, camera_settings or task.camera_settings, task.control_period)
-            for camera in cameras or (RobotCamera(task.camera),)
+            for camera in ((RobotCamera(task.camera),) if cameras is None else cameras)
         )
         if len({key for rig in self.cameras for key in rig.spaces()}) < sum(len(rig.spaces()) for rig in self.cameras):
             raise ValueError("a robot's cameras need different names")
@@ -96,6 +102,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         super().reset(seed=seed)
         self.scene_of = np.arange(num_envs) % len(scenes)
         self.level = np.zeros(num_envs, np.int64)
+        self._scene_weights = np.ones((num_envs, len(scenes)))  # a row for each, so that `save` keeps them
         self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
 
     def reset(
@@ -136,17 +143,29 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
             terminated |= values
         truncated = ~terminated & (self._seconds >= self.task.seconds - 1e-4)
         info: dict[str, Any] = {f"ended_by_{name}": values for name, values in ended.items()}
-        info["invalid_action"] = invalid
+        info["invalid_action"], info["scene"] = invalid, self.scene_of.copy()
         if self.task.curriculum:
             info["level"] = self.level.copy()
         self._action = action
         done = np.flatnonzero(terminated | truncated)
         if len(done):
-            info.update(self._final(done, self._observe(moment)))
+            info.update(self._final(done, moment))
             self._learned(done, moment, terminated)
             self._begin(done)
             moment = self._moment(self.engine.read(), self._action, bump)
         return self._observe(moment), reward, terminated, truncated, info
+
+    @property
+    def scene_weights(self) -> NDArray[np.float64]:
+        """How often episodes begin in each of the scenes, against each other (S,); all alike at first."""
+        return self._scene_weights[0].copy()
+
+    @scene_weights.setter
+    def scene_weights(self, weights: NDArray[np.floating]) -> None:
+        weights = np.asarray(weights, np.float64)
+        if weights.shape != (len(self.scenes),) or (weights < 0).any() or not 0 < weights.sum() < np.inf:
+            raise ValueError(f"each of {len(self.scenes)} scenes has a weight, not all of them 0: got {weights}")
+        self._scene_weights = np.tile(weights, (self.num_envs, 1))
 
     def save(self) -> bytes:
         """All that the future depends on: for the same actions, `restore` of it gives the same future bit for bit."""
@@ -163,6 +182,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
     def _about(self) -> dict[str, Any]:
         scenes = [scene.lock.sha256 for scene in self.scenes]
         names = {"task": self.task.name, "robot": self.robot.name, "engine": type(self.engine).__name__}
+        names["starts"] = self._starts
         return {**names, "environments": self.num_envs, "scenes": scenes}
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -179,7 +199,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         """New episodes in environments (M,)."""
         rng = self.np_random
         if len(self.scenes) > 1:
-            self.scene_of[envs] = rng.integers(len(self.scenes), size=len(envs))
+            weights = self._scene_weights[0]
+            self.scene_of[envs] = rng.choice(len(weights), len(envs), p=weights / weights.sum())
         scenes = self.scene_of[envs]
         starts = self.course.begin(envs, scenes, self.level[envs], rng)
         half, nothing = starts.yaw / 2, np.zeros(len(envs))
@@ -211,6 +232,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
             else self._no_heights,
             tilt=np.arccos(np.clip(upright, -1, 1)).astype(np.float32),
             seconds=self._seconds.copy(),
+            elapsed=self._seconds / np.float32(self.task.seconds),
             course=self.course.now(),
         )
 
@@ -230,10 +252,12 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
             spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         return gymnasium.spaces.Dict(spaces)
 
-    def _final(self, done: Int, seen: dict[str, Any]) -> dict[str, Any]:
-        """The last observations of episodes that ended, as gymnasium wants them."""
+    def _final(self, done: Int, moment: Moment[Any]) -> dict[str, Any]:
+        """The last observations of episodes that ended, as gymnasium wants them, and their outcomes."""
+        seen = self._observe(moment)
         final, ended = np.full(self.num_envs, None, object), np.zeros(self.num_envs, bool)
         for env in done:
             final[env] = {name: values[env] for name, values in seen.items()}
         ended[done] = True
-        return {"final_obs": final, "_final_obs": ended}
+        outcomes = {name: term(moment) & ended for name, term in self.task.outcomes.items()}
+        return {"final_obs": final, "_final_obs": ended, "final_outcomes": outcomes}

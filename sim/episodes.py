@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
+
+import numpy as np
 
 from sim.driver import DriverName, find_driver
 from sim.env import SceneEnv
+
+TIME = "time"
+"""What ended an episode that nothing else did."""
 
 
 class Watcher(Protocol):
     """Looks on."""
 
-    def look(self, seen: dict[str, Any]) -> None:
-        """After each step, with the observations of all environments."""
+    def look(self, seen: dict[str, Any], ended: Mapping[int, str]) -> None:
+        """At the start and after each step.
+
+        Args:
+            seen: The observations of all environments.
+            ended: By environment, what ended an episode in this step: a termination's name, or "time".
+        """
         ...
 
     def close(self) -> None:
@@ -34,19 +44,24 @@ def run_episodes(
         driver: Who acts, see `sim.driver.find_driver`.
         watchers: Who looks on.
     """
-    ended = Counter[str]()
+    counts = Counter(dict.fromkeys([*env.task.terminations, TIME], 0))
     acting = find_driver(driver, env, seed)
     seen, _ = env.reset(seed=seed)
+    ended: dict[int, str] = {}
     done = 0
     try:
         while steps is None or done < steps:
             for watcher in watchers:
-                watcher.look(seen)
-            seen, _, _, truncated, info = env.step(acting.act())
-            for name in env.task.terminations:
-                ended[name] += int(info[f"ended_by_{name}"].sum())
-            ended["time"] += int(truncated.sum())
+                watcher.look(seen, ended)
+            seen, _, terminated, truncated, info = env.step(acting.act())
+            ended = {int(row): _by(env, int(row), info) for row in np.flatnonzero(terminated | truncated)}
+            counts.update(ended.values())
             done += 1
     except KeyboardInterrupt:
         pass
-    return ended
+    return counts
+
+
+def _by(env: SceneEnv, row: int, info: dict[str, Any]) -> str:
+    """What ended an episode."""
+    return next((name for name in env.task.terminations if info[f"ended_by_{name}"][row]), TIME)

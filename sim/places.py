@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,16 @@ from sim.robots.model import Robot
 from sim.scene import SimScene
 
 Bool = NDArray[np.bool_]
+Split = Literal["all", "train", "held_out"]
+"""Which places episodes may begin at: those to train on and those held out, to evaluate on, keep apart."""
+BLOCK = 0.5
+"""Edge of the squares of floor [m], along the axes of the world frame, that are held out as a whole."""
+MARGIN = 0.1
+"""Starts to train at keep further from held-out blocks than that, and than a cell, along the axes [m]."""
+KEEP_OFF, EDGE_PRICE = 0.3, 3.0
+"""Ways keep so far off the edge of the drivable floor where there is room [m]: a metre at the edge counts that much."""
+LEAST = 20
+"""Cells of floor that a scene must have of either kind, to be split."""
 
 
 class Floors:
@@ -23,9 +34,10 @@ class Floors:
     Args:
         scenes: Where.
         robot: Who; where one is too wide or too high for what the scene's regions were found for, its floor is less.
+        starts: Which places episodes may begin at.
 
     Raises:
-        SimError: When a scene has no room for it.
+        SimError: When a scene has no room for it, or not enough floor to hold some out.
 
     Attributes:
         scenes: As given.
@@ -34,9 +46,14 @@ class Floors:
         height: (S, X, Y) float32 [m], NaN where there is no floor.
         walkable: (S, X, Y) where the robot's centre may be if it climbs steps.
         drivable: (S, X, Y) where its centre may be if it doesn't.
+        edge: (S, X, Y) float32 from there to where it may not [m]; 0 there.
+        price: (S, X, Y) float32 of ways over it, a factor of their length, 1 to `EDGE_PRICE`; inf where it may not.
+        held_out: (S, X, Y) what lies in blocks that are held out, floor or not.
+        eligible: (S, X, Y) where episodes may begin, floor or not.
+        starts: Cells that are both drivable and eligible.
     """
 
-    def __init__(self, scenes: Sequence[SimScene], robot: Robot) -> None:
+    def __init__(self, scenes: Sequence[SimScene], robot: Robot, starts: Split = "all") -> None:
         self.scenes = list(scenes)
         regions = [scene.regions for scene in scenes]
         self.origin = np.array([one.origin for one in regions], np.float64)
@@ -45,9 +62,14 @@ class Floors:
         self.height: Float = _stacked([one.height for one in regions], np.float32(np.nan))
         self.walkable: Bool = _stacked([walkable for walkable, _ in fitting], np.False_)
         self.drivable: Bool = _stacked([drivable for _, drivable in fitting], np.False_)
-        self._drivable = np.argwhere(self.drivable)[:, 1:]
-        self._count = self.drivable.sum((1, 2))
-        self._first = np.cumsum(self._count) - self._count
+        edges = [_to_edge(grid) * cell for grid, cell in zip(self.drivable, self.cell, strict=True)]
+        self.edge: Float = np.stack(edges).astype(np.float32)
+        dear = 1 + (EDGE_PRICE - 1) * np.clip(1 - self.edge / KEEP_OFF, 0, 1)
+        self.price: Float = np.where(self.drivable, dear, np.inf).astype(np.float32)
+        self.held_out = held_out(self._middles())
+        self.eligible = self._eligible(starts)
+        self.starts = Cells(self.drivable & self.eligible)
+        self._floor = Cells(self.drivable)
 
     def cells(self, scenes: Int, xy: NDArray[np.floating]) -> tuple[Int, Int]:
         """Rows and columns (...) of places (..., 2) [m] in scenes (...).
@@ -66,13 +88,76 @@ class Floors:
 
     def draw(self, scenes: Int, count: int, rng: np.random.Generator) -> Int:
         """Drivable cells (M, count, 2), evenly from the floors of scenes (M,)."""
-        share = rng.random((len(scenes), count))
-        return self._drivable[self._first[scenes, None] + (share * self._count[scenes, None]).astype(np.int64)]
+        return self._floor.draw(scenes, count, rng)
+
+    def to_edge(self, scenes: Int, xy: NDArray[np.floating]) -> Float:
+        """From places (N, 2) in scenes (N,) to where the robot has no room [m], to a cell; 0 off the drivable floor."""
+        return self.edge[(scenes, *self.cells(scenes, xy))]
 
     def nearest(self, scene: int, grid: Bool, xy: NDArray[np.floating]) -> Int:
         """Cells (N, 2) of a marked grid (X, Y) of a scene that are nearest to places (N, 2) [m]."""
         found = masks.nearest_marked(grid)
         return found[(slice(None), *self.cells(np.full(len(xy), scene), xy))].T.astype(np.int64)
+
+    def _middles(self) -> NDArray[np.float64]:
+        """Of all cells (S, X, Y, 2) [m]."""
+        index = np.indices(self.height.shape[1:]).transpose(1, 2, 0)
+        return self.origin[:, None, None] + (index + 0.5) * self.cell[:, None, None, None]
+
+    def _eligible(self, starts: Split) -> Bool:
+        if starts not in get_args(Split):
+            raise SimError("starts are of a kind", found=repr(starts), remedy=f"one of {', '.join(get_args(Split))}")
+        if starts == "all":
+            return np.ones_like(self.held_out)
+        margin = np.maximum(MARGIN, self.cell)[:, None, None, None]
+        corners = [margin * np.array([x, y]) for x in (-1, 1) for y in (-1, 1)]
+        to_train = ~np.any([held_out(self._middles() + corner) for corner in corners], axis=0)
+        for scene, drivable, *kinds in zip(self.scenes, self.drivable, to_train, self.held_out, strict=True):
+            train, held = (int((drivable & kind).sum()) for kind in kinds)
+            if min(train, held) < LEAST:
+                raise SimError(
+                    "a scene needs places to train at and places to hold out",
+                    found=f"{train} and {held} of {drivable.sum()} cells of floor in {scene.lock.reference}; "
+                    f"{LEAST} of each are the least, and squares of {BLOCK:g} m are held out",
+                    remedy='use a larger scene, or take all starts (starts="all") and evaluate in another scene',
+                )
+        return to_train if starts == "train" else self.held_out
+
+
+class Cells:
+    """Marked cells of R grids, to draw from.
+
+    Args:
+        marked: (R, X, Y).
+
+    Attributes:
+        count: (R,) of each grid.
+    """
+
+    def __init__(self, marked: Bool) -> None:
+        self._cells = np.argwhere(marked)[:, 1:]
+        self.count = marked.sum((1, 2))
+        self._first = np.cumsum(self.count) - self.count
+
+    def draw(self, rows: Int, count: int, rng: np.random.Generator) -> Int:
+        """Cells (M, count, 2), evenly from those of grids (M,), which must have some."""
+        share = rng.random((len(rows), count))
+        return self._cells[self._first[rows, None] + (share * self.count[rows, None]).astype(np.int64)]
+
+
+def held_out(xy: NDArray[np.floating]) -> Bool:
+    """Which places (..., 2) [m], world frame, lie in blocks that are held out (...): the same for good.
+
+    A fifth of all blocks, a knight's move from each other: three by two blocks have at least one, and no two touch.
+    """
+    block = np.floor(np.asarray(xy) / BLOCK).astype(np.int64)
+    return np.asarray((block[..., 0] + 2 * block[..., 1]) % 5 == 0)
+
+
+def _to_edge(grid: Bool) -> NDArray[np.float64]:
+    """From cells' middles to the nearest cell that isn't marked (X, Y) [cells]; what is off the grid isn't."""
+    away = masks.distance_from(np.pad(~grid, 1, constant_values=True))[1:-1, 1:-1]
+    return np.maximum(away - 0.5, 0)
 
 
 def _fitting(scene: SimScene, robot: Robot) -> tuple[Bool, Bool]:

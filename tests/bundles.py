@@ -12,14 +12,24 @@ from pipeline.bundle.stage import list_files
 from pipeline.check.quality import Gate, Quality
 from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians
+from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions, RobotPose
+from pipeline.regions.stage import find_regions
 from pipeline.splat.ply import save_splat
 from pipeline.splat.sog import save_sog
 from tests.synthetic import CAMERA, Room, walk
 
 
-def make_bundle(root: Path, room: Room, *, failing: bool = False, version: str = "1.0.0") -> Path:
-    """Write `root/room/<version>`: the exact room, 200 Gaussians on its surfaces, two gates."""
+def floor_of(room: Room) -> Regions:
+    """All that a robot can drive on in the room: enough to hold places out."""
+    trusted = CoverageMap(np.array([[2.0, 1.5, 0.0]], np.float32), np.full((1, 8), 1e-3, np.float32), 5.0, 5.0, np.pi)
+    return find_regions(room.mesh, np.array([pose.translation for pose in walk(16)]), trusted, RegionsParams())
+
+
+def make_bundle(
+    root: Path, room: Room, *, failing: bool = False, version: str = "1.0.0", regions: Regions | None = None
+) -> Path:
+    """Write `root/room/<version>`: the exact room, 200 Gaussians on its surfaces, two gates, a tiny floor."""
     folder = root / "room" / version
     (folder / "pictures").mkdir(parents=True)
     (folder / "pictures" / "view_0.jpg").write_bytes(b"not really a picture")
@@ -50,7 +60,8 @@ def make_bundle(root: Path, room: Room, *, failing: bool = False, version: str =
     free = np.zeros((8, 6), bool)
     free[3:6, 1:4] = True
     spawn, goal = RobotPose((1.7, 0.8, 0.0), 0.4, 0.9), RobotPose((2.4, 0.9, 0.0), 0.0, 0.7)
-    Regions((0.0, 0.0), 0.5, np.zeros((8, 6), np.float32), free, free, ~free, 0.0, (spawn,), (goal,)).save(folder)
+    tiny = Regions((0.0, 0.0), 0.5, np.zeros((8, 6), np.float32), free, free, ~free, 0.0, (spawn,), (goal,))
+    (regions or tiny).save(folder)
     errors = np.full((1, 8), 0.1, np.float32)
     errors[0, 0] = 1e-3  # along +x all is well
     CoverageMap(np.array([[1.8, 0.9, 0.0]], np.float32), errors, 0.5, 0.3, np.pi / 4).save(folder)

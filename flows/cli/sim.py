@@ -14,6 +14,7 @@ EXAMPLES = """\
   splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
   splatyard sim hall@1.0.0 --view
   splatyard sim hall --task avoid --video avoid.mp4 --envs 4
+  splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
   splatyard sim hall --task climb --robot go2 --view
   splatyard sim hall --robot my_robot.urdf --driver random"""
 
@@ -37,6 +38,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--view", action="store_true", help="look on in the browser, until Ctrl-C")
     command.add_argument("--port", type=int, default=8080, help="of --view; default: %(default)s")
     command.add_argument("--video", type=Path, metavar="FILE.mp4", help="write what the cameras see")
+    command.add_argument("--follow", action="store_true", help="--video films the first robot from behind, too")
     command.add_argument("--allow-failed", action="store_true", help="take bundles that failed gates too")
 
 
@@ -62,9 +64,12 @@ def run(options: argparse.Namespace) -> int:
 
         watchers.append(SimPage(env, options.port))
     if options.video:
-        from sim.film import Film
+        from sim.film import Film, FollowFilm
 
-        watchers.append(Film(options.video, 1 / env.task.control_period))
+        if options.follow:
+            watchers.append(FollowFilm(env, options.video, f"driver: {options.driver}"))
+        else:
+            watchers.append(Film(options.video, 1 / env.task.control_period))
     steps = None if options.view else round(options.seconds / env.task.control_period)
     try:
         ended = run_episodes(env, steps, options.seed, options.driver, watchers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ SKIN = 0.005
 """Radius of the mesh's triangles [m]: without, thin bodies slip through."""
 STIFF = (0.008, 1.0)
 """solref of contacts: the default lets bodies sink in by centimetres at these time steps."""
+LONGEST = STIFF[0] / 2
+"""Step [s]: MuJoCo makes contacts as soft as two steps are long, and robots jitter on them."""
 
 
 class MujocoEngine:
@@ -26,18 +29,20 @@ class MujocoEngine:
         robot: Every one of them.
         scenes: Collision meshes, world frames.
         num_robots: N.
-        time_step: Of a substep [s].
+        time_step: Of a substep [s]; done in shorter ones where it is longer than `LONGEST`.
     """
 
     def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
         self._mujoco = libraries.mujoco()
         self.num_robots, self.time_step = num_robots, time_step
+        self._inner = math.ceil(time_step / LONGEST - 1e-6)
         self.joint_names = robot.joint_names
         self.link_names = tuple(link.name for link in robot.links)
         self._robot = robot
         self._offsets = scene_offsets(scenes)
         self._scene_of = np.zeros(num_robots, np.int64)
         self._dynamics = np.ones((3, num_robots), np.float32)
+        self._forces = np.zeros((num_robots, len(robot.links), 3), np.float32)
         self._model = self._compile(robot, scenes)
         self._data = self._mujoco.MjData(self._model)
         self._find_columns()
@@ -47,7 +52,7 @@ class MujocoEngine:
     def _compile(self, robot: Robot, scenes: Sequence[Mesh]) -> Any:
         mujoco = self._mujoco
         world = mujoco.MjSpec()
-        world.option.timestep = self.time_step
+        world.option.timestep = self.time_step / self._inner
         world.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         world.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
         for mesh, offset in zip(scenes, self._offsets, strict=True):
@@ -119,7 +124,11 @@ class MujocoEngine:
 
     def step(self, substeps: int) -> None:
         """Advance all robots."""
-        self._mujoco.mj_step(self._model, self._data, substeps)
+        self._mujoco.mj_step(self._model, self._data, (substeps - 1) * self._inner)
+        self._forces[:] = 0
+        for _ in range(self._inner):
+            self._mujoco.mj_step(self._model, self._data)
+            self._forces += self._forces_now() / np.float32(self._inner)
 
     def read(self) -> RobotState:
         """Where all robots are now."""
@@ -141,7 +150,10 @@ class MujocoEngine:
 
     def contact_forces(self) -> Float:
         """Mean force that the scene put upon each link in the last substep (N, L, 3), world axes [N]."""
-        data, forces = self._data, np.zeros((self.num_robots, len(self.link_names), 3), np.float32)
+        return self._forces.copy()
+
+    def _forces_now(self) -> Float:
+        data, forces = self._data, np.zeros_like(self._forces)
         contact = data.contact
         active = contact.efc_address >= 0
         rows = contact.efc_address[active][:, None] + np.arange(3)  # elliptic cones: normal, then both frictions

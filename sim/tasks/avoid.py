@@ -1,4 +1,4 @@
-"""`avoid`: drive to the pink ball between red posts, and round yellow patches on the floor."""
+"""`avoid`: drive to a goal that only odometry tells of, and round the yellow patch on the straight way there."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ from dataclasses import replace
 from functools import partial
 
 from sim.tasks import terms
-from sim.tasks.navigate import GOAL_RADIUS, NAVIGATE
-from sim.tasks.obstacles import ObstacleCourse
+from sim.tasks.navigate import NAVIGATE
+from sim.tasks.patches import PatchCourse
 from sim.tasks.task import Observation, Reward
 
-CRASH = terms.either(terms.bumped, terms.at_post)
+GOAL_RADIUS = 0.3
 
 AVOID = replace(
     NAVIGATE,
     name="avoid",
-    seconds=24.0,
-    course=partial(ObstacleCourse, least_way=1.2, ball_color=(0.85, 0.1, 0.6), posts=5, patches=3),
-    observations={**NAVIGATE.observations, "clearance": Observation(terms.clearance, 1, privileged=True)},
-    rewards={
-        **NAVIGATE.rewards,
-        "crash": Reward(CRASH, -5.0),
-        "floor": Reward(terms.floor_cost, -1.0),
+    course=partial(PatchCourse, least_way=1.2, most_way=5.0, crossing=0.7),
+    observations={
+        **NAVIGATE.observations,
+        "odometry": Observation(terms.goal_by_odometry, 3),
+        "patch": Observation(terms.nearest_patch, 2, privileged=True),
     },
-    terminations={"goal": terms.reached(GOAL_RADIUS), "crash": CRASH, "tipped": terms.tipped},
+    rewards={
+        **{name: NAVIGATE.rewards[name] for name in ("progress", "time", "jerk")},
+        "contact": Reward(terms.bumped, -0.1),
+        "goal": Reward(terms.reached(GOAL_RADIUS), 5.0),
+        "entering": Reward(terms.entering_patch, -4.0),
+        "inside": Reward(terms.inside_patch, -0.25),
+    },
+    terminations={"goal": terms.reached(GOAL_RADIUS), "tipped": terms.tipped},
+    outcomes={"entered": terms.entered_patch},
 )

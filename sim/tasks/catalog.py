@@ -7,9 +7,11 @@ from sim.tasks.avoid import AVOID
 from sim.tasks.climb import CLIMB
 from sim.tasks.explore import EXPLORE
 from sim.tasks.navigate import NAVIGATE
+from sim.tasks.search import SEARCH
 from sim.tasks.task import Task
+from sim.tasks.weave import WEAVE
 
-TASKS = {task.name: task for task in (NAVIGATE, AVOID, CLIMB, EXPLORE)}
+TASKS = {task.name: task for task in (NAVIGATE, SEARCH, AVOID, CLIMB, EXPLORE, WEAVE)}
 
 
 def find_task(name: str) -> Task:

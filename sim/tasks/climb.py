@@ -19,7 +19,7 @@ CLIMB = Task(
     control_period=0.02,
     time_step=0.004,
     seconds=10.0,
-    course=partial(CommandCourse, ahead=1.5),
+    course=partial(CommandCourse, ahead=1.5, steps=True),
     height_scan=SCAN,
     camera_settings=CameraSettings(period=(0.1, 0.1)),
     observations={

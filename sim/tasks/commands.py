@@ -14,7 +14,7 @@ from pipeline.errors import SimError
 from pipeline.geometry import matrix_from_quaternion
 from sim.cameras.things import Things
 from sim.physics.state import Float, Int, RobotState
-from sim.places import Floors
+from sim.places import Floors, Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
 from sim.tasks.task import Bool, Starts
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 RISES = (0.0, 0.05, 0.2, 0.4)
 """Least height [m] that the way ahead climbs, by level."""
+HIGHEST = (*RISES[1:], np.inf)
 HEADINGS = 16
 LEVEL = 0.04
 """How uneven the floor under a start may be [m]."""
@@ -66,17 +67,30 @@ class CommandCourse:
         num_envs: N.
         period: Between two steps [s].
         ahead: Length of the way that is known to be free at a start [m].
+        steps: Whether some scene must have a start before something to climb.
+        starts: Which places episodes may begin at.
 
     Raises:
-        SimError: When a scene has no such start.
+        SimError: When a scene has no start with a way ahead, or no scene has steps that are needed.
     """
 
-    def __init__(self, scenes: Sequence[SimScene], robot: Robot, num_envs: int, period: float, *, ahead: float) -> None:
-        self.floors = Floors(scenes, robot)
+    def __init__(
+        self,
+        scenes: Sequence[SimScene],
+        robot: Robot,
+        num_envs: int,
+        period: float,
+        *,
+        ahead: float,
+        steps: bool = False,
+        starts: Split = "all",
+    ) -> None:
+        self.floors = Floors(scenes, robot, starts)
         self._rise, self._period, self._ahead = robot.base_height, period, ahead
-        self._starts = [
-            _starts_by_level(self.floors, scene, robot.radius, ahead) for scene in range(len(self.floors.scenes))
-        ]
+        found = [_starts_by_level(self.floors, scene, robot.radius, ahead) for scene in range(len(scenes))]
+        if steps:
+            _check_steps(self.floors, found)
+        self._starts = [_filled(levels) for levels in found]
         self._scene_of = np.zeros(num_envs, np.int64)
         self._command, self._velocity = np.zeros((num_envs, 2), np.float32), np.zeros((num_envs, 2), np.float32)
         self._hold, self._sum, self._steps = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
@@ -160,20 +174,38 @@ def arc(
 
 
 def _starts_by_level(floors: Floors, scene: int, radius: float, ahead: float) -> list[Int]:
-    """For each level, cells and headings (T, 3) to start from; what a scene lacks is replaced by the next easier."""
+    """For each level, cells and headings (T, 3) to start from."""
     cell = floors.cell[scene]
     rise = _rises(floors.height[scene], floors.walkable[scene], radius / cell, ahead / cell)
-    result: list[Int] = []
-    for low, high in zip(RISES, (*RISES[1:], np.inf), strict=True):
-        found = np.argwhere((rise >= low) & (rise < high))
-        if not len(found) and not result:
-            raise SimError(
-                "a scene needs level floor with a straight way ahead",
-                found=f"none of {ahead} m on the walkable floor of {floors.scenes[scene].lock.reference}",
-                remedy="use a larger scene",
-            )
+    rise[~floors.eligible[scene]] = np.nan
+    result = [np.argwhere((rise >= low) & (rise < high)) for low, high in zip(RISES, HIGHEST, strict=True)]
+    if not len(result[0]):
+        raise SimError(
+            "a scene needs level floor with a straight way ahead",
+            found=f"none of {ahead} m on the walkable floor of {floors.scenes[scene].lock.reference}",
+            remedy="use a larger scene",
+        )
+    for low, high, found in zip(RISES, HIGHEST, result, strict=True):
         if not len(found):
             logger.info("%s has no way up of %.2f to %.2f m", floors.scenes[scene].lock.reference, low, high)
+    return result
+
+
+def _check_steps(floors: Floors, found: list[list[Int]]) -> None:
+    if not any(len(of_level) for levels in found for of_level in levels[1:]):
+        names = ", ".join(scene.lock.reference for scene in floors.scenes)
+        raise SimError(
+            "climbing needs a scene with steps, and level floor before them",
+            found=f"0 starts before a rise of {RISES[1]:g} m or more in {names}, "
+            f"{sum(len(levels[0]) for levels in found)} on level floor",
+            remedy="use a scene with stairs, captured with the floor at their foot",
+        )
+
+
+def _filled(levels: list[Int]) -> list[Int]:
+    """The same with what is empty replaced by the next easier."""
+    result = levels[:1]
+    for found in levels[1:]:
         result.append(found if len(found) else result[-1])
     return result
 

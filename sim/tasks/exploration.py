@@ -13,7 +13,7 @@ from pipeline.geometry import matrix_from_quaternion
 from sim.cameras.things import Things
 from sim.navigation import DistanceFields, distances
 from sim.physics.state import Float, Int, RobotState
-from sim.places import Floors
+from sim.places import Floors, Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
 from sim.tasks.task import Bool, Starts
@@ -31,11 +31,13 @@ class Explored:
         share: (N,) of the floor that was seen, 0..1.
         around: (N, MAP_SIDE**2) the floor round the robot, from behind on the right to ahead on the left: 1 seen,
             0 not yet, -1 no floor.
+        edge: (N,) to the edge of the drivable floor [m].
     """
 
     new: Float
     share: Float
     around: Float
+    edge: Float
 
 
 class ExploreCourse:
@@ -48,12 +50,24 @@ class ExploreCourse:
         period: Between two steps [s].
         reach: How far the robot sees [m].
         half_angle: To either side of its heading [rad].
+        starts: Which places episodes may begin at.
+
+    Raises:
+        SimError: When a scene has no such places.
     """
 
     def __init__(
-        self, scenes: Sequence[SimScene], robot: Robot, num_envs: int, period: float, *, reach: float, half_angle: float
+        self,
+        scenes: Sequence[SimScene],
+        robot: Robot,
+        num_envs: int,
+        period: float,
+        *,
+        reach: float,
+        half_angle: float,
+        starts: Split = "all",
     ) -> None:
-        self.floors = Floors(scenes, robot)
+        self.floors = Floors(scenes, robot, starts)
         self._rise, self._reach, self._half_angle = robot.base_height, reach, half_angle
         self._clear = np.isfinite(self.floors.height)
         self._area = self.floors.drivable.sum((1, 2)) * self.floors.cell**2
@@ -64,7 +78,7 @@ class ExploreCourse:
 
     def begin(self, envs: Int, scenes: Int, levels: Int, rng: np.random.Generator) -> Starts:
         """Environments (M,) have seen only what lies before their starts."""
-        place = self.floors.places(scenes, self.floors.draw(scenes, 1, rng)[:, 0])
+        place = self.floors.places(scenes, self.floors.starts.draw(scenes, 1, rng)[:, 0])
         yaw = rng.uniform(-np.pi, np.pi, len(envs))
         self._scene_of[envs], self._seen[envs], self._share[envs] = scenes, False, 0
         self._see(envs, place[:, :2], yaw)
@@ -85,7 +99,8 @@ class ExploreCourse:
         i, j = self.floors.cells(self._scene_of[:, None], places)
         seen = self._seen[np.arange(len(i))[:, None], i, j]
         around = np.where(self.floors.drivable[self._scene_of[:, None], i, j], seen, np.float32(-1))
-        return Explored(self._new.copy(), self._share.copy(), around.astype(np.float32))
+        edge = self.floors.to_edge(self._scene_of, self._xy)
+        return Explored(self._new.copy(), self._share.copy(), around.astype(np.float32), edge)
 
     def things(self) -> Things:
         """Nothing."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from sim.tasks import terms
 from sim.tasks.exploration import MAP_SIDE, ExploreCourse
-from sim.tasks.navigate import NAVIGATE
+from sim.tasks.navigate import NAVIGATE, WHERE
 from sim.tasks.task import Observation, Reward
 
 ENOUGH = 0.9
@@ -24,6 +24,7 @@ EXPLORE = replace(
         "action": Observation(terms.last_action, "action"),
         "map": Observation(terms.map_around, MAP_SIDE**2),
         "explored": Observation(terms.explored_share, 1, privileged=True),
+        **WHERE,
     },
     rewards={
         "new": Reward(terms.newly_seen, 1.0),
@@ -33,4 +34,5 @@ EXPLORE = replace(
         "crash": Reward(terms.bumped, -5.0),
     },
     terminations={"explored": terms.explored(ENOUGH), "crash": terms.bumped, "tipped": terms.tipped},
+    success="explored",
 )

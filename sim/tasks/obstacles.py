@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sim.cameras.things import Patches, Posts, Things
 from sim.navigation import DistanceFields, spread
 from sim.physics.state import Float, Int, RobotState
-from sim.places import Floors
+from sim.places import Floors, Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
-from sim.tasks.way import Way, WayCourse
+from sim.tasks.way import Way, WayCourse, Ways
 
 POST_COLOR, PATCH_COLOR = (0.75, 0.12, 0.1), (0.95, 0.8, 0.1)
 POST_RADIUS, POST_HEIGHT = (0.05, 0.1), 0.8  # [m]
@@ -57,9 +57,10 @@ class ObstacleCourse(WayCourse):
         ball_color: 0..1.
         posts: Most posts; there are fewer where they would stand at the start or the goal.
         patches: Most patches.
+        starts: Which places episodes may begin at.
 
     Raises:
-        SimError: When a scene has no such way.
+        SimError: When a scene has no such way, or no such places.
     """
 
     def __init__(
@@ -73,21 +74,22 @@ class ObstacleCourse(WayCourse):
         ball_color: tuple[float, float, float],
         posts: int,
         patches: int,
+        starts: Split = "all",
     ) -> None:
-        super().__init__(scenes, robot, num_envs, period, least_way=least_way, ball_color=ball_color)
+        super().__init__(scenes, robot, num_envs, period, least_way=least_way, ball_color=ball_color, starts=starts)
         self._robot_radius, self._period = robot.radius, period
-        self._costs = _area_costs(self.floors)
+        self._costs = area_costs(self.floors)
         shape = self.floors.height.shape[1:]
         origin, cell = np.zeros((num_envs, 2)), np.ones(num_envs)
         self._fields = DistanceFields(origin, cell, np.full((num_envs, *shape), np.inf, np.float32))
-        self._row[:] = np.arange(num_envs)
+        self._ways = Ways(self.floors, num_envs, self._fields)
         self._post, self._post_radius = np.zeros((num_envs, posts, 3)), np.zeros((num_envs, posts))
         self._patch, self._patch_radius = np.zeros((num_envs, patches, 3)), np.zeros((num_envs, patches))
         self._clearance, self._cost = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
 
-    def _lay(self, envs: Int, goals: Int, starts: Int, rng: np.random.Generator) -> None:
+    def _lay(self, envs: Int, scenes: Int, goals: Int, starts: Int, rng: np.random.Generator) -> Int:
         """Other posts and patches, and the ways round them."""
-        floors, scenes, count = self.floors, self._scene_of[envs], len(envs)
+        floors, count = self.floors, len(envs)
         posts, patches = self._post.shape[1], self._patch.shape[1]
         cell, ends = floors.cell[scenes], np.stack([starts, self._goals.cells[goals]], 1)
         patch, patch_radius = floors.draw(scenes, patches, rng), rng.uniform(*PATCH_RADIUS, (count, patches))
@@ -96,7 +98,7 @@ class ObstacleCourse(WayCourse):
         from_end = np.linalg.norm(post[:, :, :, None] - ends[:, None, None], axis=-1).min(-1) * cell[:, None, None]
         post_radius[from_end < post_radius + self._robot_radius + FREE] = 0
         reach = np.where(post_radius > 0, post_radius + self._robot_radius + GAP, 0)
-        price = np.where(floors.drivable, np.where(self._costs > 0, PATCH_PRICE, 1), np.inf)[scenes].astype(np.float32)
+        price = np.where(self._costs > 0, np.maximum(floors.price, PATCH_PRICE), floors.price)[scenes]
         _paint_all(price, patch, patch_radius / cell[:, None], np.float32(PATCH_PRICE))
         chosen = _open_ways(price, post, reach / cell[:, None, None], ends)
         self._fields.origin[envs], self._fields.cell[envs] = floors.origin[scenes], cell
@@ -105,20 +107,20 @@ class ObstacleCourse(WayCourse):
         self._post[envs] = floors.places(scenes[:, None], post[row, chosen])
         self._post_radius[envs] = np.where(chosen[:, None] >= 0, post_radius[row, chosen], 0)
         self._patch[envs], self._patch_radius[envs] = floors.places(scenes[:, None], patch), patch_radius
-        self._look(envs, floors.places(scenes, starts)[:, :2])
+        self._look(envs, scenes, floors.places(scenes, starts)[:, :2])
+        return envs
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """How near the posts are, and what the floor costs."""
         super().update(state, rng)
-        self._look(np.arange(len(state)), state.position[:, :2])
+        self._look(np.arange(len(state)), self._ways.scene_of, state.position[:, :2])
 
-    def _look(self, envs: Int, xy: NDArray[np.floating]) -> None:
-        """From places (M, 2)."""
+    def _look(self, envs: Int, scenes: Int, xy: NDArray[np.floating]) -> None:
+        """From places (M, 2) in scenes (M,)."""
         to_post = np.linalg.norm(self._post[envs, :, :2] - xy[:, None], axis=-1) - self._post_radius[envs]
         nearest = np.where(self._post_radius[envs] > 0, to_post, np.inf).min(1, initial=np.inf)
         self._clearance[envs] = nearest - self._robot_radius
         to_patch = np.linalg.norm(self._patch[envs, :, :2] - xy[:, None], axis=-1)
-        scenes = self._scene_of[envs]
         of_area = self._costs[(scenes, *self.floors.cells(scenes, xy))]
         on_patch = (to_patch < self._patch_radius[envs]).any(1)
         self._cost[envs] = (of_area + PATCH_COST * on_patch) * self._period
@@ -126,7 +128,7 @@ class ObstacleCourse(WayCourse):
     def now(self) -> ObstacleWay:
         """For the terms."""
         way = super().now()
-        return ObstacleWay(way.goal, way.left, way.left_before, self._clearance.copy(), self._cost.copy())
+        return ObstacleWay(**vars(way), clearance=self._clearance.copy(), cost=self._cost.copy())
 
     def things(self) -> Things:
         """The ball, the posts and the patches."""
@@ -142,7 +144,7 @@ class ObstacleCourse(WayCourse):
         )
 
 
-def _area_costs(floors: Floors) -> Float:
+def area_costs(floors: Floors) -> Float:
     """What the bundles' own areas cost a second (S, X, Y)."""
     costs = np.zeros(floors.height.shape, np.float32)
     for cost, scene in zip(costs, floors.scenes, strict=True):
@@ -153,7 +155,7 @@ def _area_costs(floors: Floors) -> Float:
 
 @njit(parallel=True, cache=True, nogil=True)
 def _paint_all(price: Float, cells: Int, radius: NDArray[np.float64], value: np.float32) -> None:
-    """Give the discs (M, Q) round cells (M, Q, 2), radii in cells, another price where there is floor."""
+    """Give the discs (M, Q) round cells (M, Q, 2), radii in cells, that price where there is floor."""
     for m in prange(len(price)):
         for q in range(cells.shape[1]):
             _paint(price[m], cells[m, q], radius[m, q], value)

@@ -14,6 +14,7 @@ from sim.cameras.settings import CameraSettings
 from sim.cameras.things import Things
 from sim.height_scan import ScanGrid
 from sim.physics.state import Int, RobotState
+from sim.places import Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
 
@@ -36,6 +37,7 @@ class Moment(Generic[Now]):
         heights: (N, K) ground against the base [m], where the task has a height scan; else K = 0.
         tilt: (N,) angle between the base's z and the vertical [rad].
         seconds: (N,) since the episode began.
+        elapsed: (N,) the same as a share of an episode's time, 0..1.
         course: What the task's own course adds, for instance the way to a goal.
     """
 
@@ -47,6 +49,7 @@ class Moment(Generic[Now]):
     heights: Float
     tilt: Float
     seconds: Float
+    elapsed: Float
     course: Now
 
 
@@ -86,8 +89,10 @@ class Course(Protocol[Now]):
 class MakeCourse(Protocol):
     """Lays a task's course through scenes."""
 
-    def __call__(self, scenes: Sequence[SimScene], robot: Robot, num_envs: int, period: float) -> Course[Any]:
-        """For so many environments, with a step every `period` [s]."""
+    def __call__(
+        self, scenes: Sequence[SimScene], robot: Robot, num_envs: int, period: float, *, starts: Split
+    ) -> Course[Any]:
+        """For so many environments, with a step every `period` [s]; episodes begin at places of that kind only."""
         ...
 
 
@@ -143,9 +148,11 @@ class Task:
         time_step: Of the physics; divides the control period [s].
         seconds: An episode is cut off after.
         course: What episodes are about.
-        observations: Vectors by name; a picture "rgb" is always there.
+        observations: Vectors by name; what cameras see comes beside them.
         rewards: Terms by name.
         terminations: By name, what ends an episode: (N,) bool.
+        success: Which of these is the aim; empty for a task that has none.
+        outcomes: By name, what else is to be counted of an episode when it ends: (N,) bool.
         curriculum: How episodes get harder; None for all alike.
         height_scan: Where the ground's height is read; None for nowhere.
         camera_settings: How cameras behave unless others are asked for; ideally by default.
@@ -160,6 +167,8 @@ class Task:
     observations: Mapping[str, Observation] = field(default_factory=dict)
     rewards: Mapping[str, Reward] = field(default_factory=dict)
     terminations: Mapping[str, Callable[[Moment[Any]], Bool]] = field(default_factory=dict)
+    success: str = ""
+    outcomes: Mapping[str, Callable[[Moment[Any]], Bool]] = field(default_factory=dict)
     curriculum: Curriculum | None = None
     height_scan: ScanGrid | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)

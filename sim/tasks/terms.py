@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import matrix_from_quaternion
 from sim.physics.state import Int
+from sim.places import EDGE_PRICE
 from sim.tasks.commands import Commanded, tracking
 from sim.tasks.exploration import Explored
 from sim.tasks.obstacles import ObstacleWay
+from sim.tasks.patches import PatchWay
 from sim.tasks.task import Bool, Float, Moment
 from sim.tasks.way import Way
 
@@ -67,6 +69,23 @@ def last_action(moment: Moment[Any]) -> Float:
     return moment.action
 
 
+def pose_in_scene(moment: Moment[Any]) -> Float:
+    """Place (x, y) [m] in the scene's world frame, and cosine and sine of the heading (N, 4)."""
+    turns = matrix_from_quaternion(moment.state.quaternion)
+    yaw = np.arctan2(turns[:, 1, 0], turns[:, 0, 0])
+    return np.column_stack([moment.state.position[:, :2], np.cos(yaw), np.sin(yaw)]).astype(np.float32)
+
+
+def edge_clearance(moment: Moment[Way | Explored]) -> Float:
+    """To the edge of the floor that the robot has room on [m], `FAR` at most (N, 1)."""
+    return np.minimum(moment.course.edge, FAR)[:, None]
+
+
+def share_of_time(moment: Moment[Any]) -> Float:
+    """How much of the episode's time is gone, 0..1 (N, 1)."""
+    return moment.elapsed[:, None]
+
+
 def goal_in_base(moment: Moment[Way]) -> Float:
     """The goal ahead and to the left of the robot [m], and what is left of the way [m] (N, 3)."""
     offset = np.zeros((len(moment.state), 3))
@@ -105,10 +124,11 @@ def tipped(moment: Moment[Any]) -> Bool:
 
 
 def reached(radius: float) -> Callable[[Moment[Way]], Bool]:
-    """A term that says who is nearer to the goal than that [m]."""
+    """A term that says who is nearer to the goal than that [m], and not behind a wall."""
 
     def at_goal(moment: Moment[Way]) -> Bool:
-        return moment.course.left < radius
+        away = np.linalg.norm(moment.course.goal - moment.state.position[:, :2], axis=1)
+        return (away < radius) & (moment.course.left < EDGE_PRICE * radius)
 
     return at_goal
 
@@ -135,6 +155,33 @@ def either(*terms: Callable[[Moment[Any]], Bool]) -> Callable[[Moment[Any]], Boo
         return np.any([term(moment) for term in terms], axis=0)
 
     return any_of_them
+
+
+def goal_by_odometry(moment: Moment[PatchWay]) -> Float:
+    """Where odometry has the goal: distance [m], cosine and sine of the bearing (N, 3)."""
+    return moment.course.believed
+
+
+def nearest_patch(moment: Moment[PatchWay]) -> Float:
+    """The nearest place on a patch, ahead and to the left of the robot [m], each `FAR` at most (N, 2)."""
+    offset = np.zeros((len(moment.state), 3))
+    offset[:, :2] = moment.course.to_patch
+    return np.clip(in_base(moment, offset)[:, :2], -FAR, FAR)
+
+
+def inside_patch(moment: Moment[PatchWay]) -> Bool:
+    """The robot's middle is over a patch."""
+    return moment.course.inside
+
+
+def entering_patch(moment: Moment[PatchWay]) -> Bool:
+    """The same, for the first time in the episode."""
+    return moment.course.entering
+
+
+def entered_patch(moment: Moment[PatchWay]) -> Bool:
+    """The same, now or before in the episode."""
+    return moment.course.entered
 
 
 def newly_seen(moment: Moment[Explored]) -> Float:

@@ -12,7 +12,7 @@ from pipeline.errors import SimError
 from sim.cameras.things import Balls, Patches, Posts, Things
 from sim.navigation import DistanceFields, distances
 from sim.physics.state import Float, Int, RobotState
-from sim.places import Floors
+from sim.places import Cells, Floors, Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
 from sim.tasks.task import Starts
@@ -26,13 +26,55 @@ class Way:
 
     Attributes:
         goal: (N, 2) where to go [m], in the world frame of each robot's scene.
-        left: (N,) what is left of the way [m].
+        left: (N,) what is left of the way [m]; more than its length where it leads along an edge, see `Floors.price`.
         left_before: (N,) what was left one step ago [m].
+        edge: (N,) from the robot to the edge of the drivable floor [m].
     """
 
     goal: Float
     left: Float
     left_before: Float
+    edge: Float
+
+
+class Ways:
+    """What N robots have left of their ways.
+
+    Args:
+        floors: Where they are.
+        count: N.
+        fields: Of distances to goals; one of them for each robot.
+
+    Attributes:
+        scene_of: (N,) where each robot is.
+        goal: (N, 3) on the floor [m], world frame of its scene.
+    """
+
+    def __init__(self, floors: Floors, count: int, fields: DistanceFields) -> None:
+        self._floors, self._fields, self._field = floors, fields, np.zeros(count, np.int64)
+        self.scene_of, self.goal = np.zeros(count, np.int64), np.zeros((count, 3), np.float32)
+        self._left, self._before = np.zeros(count, np.float32), np.zeros(count, np.float32)
+        self._edge = np.zeros(count, np.float32)
+
+    def begin(self, envs: Int, scenes: Int, goal: NDArray[np.floating], field: Int, xy: NDArray[np.floating]) -> None:
+        """Robots (M,) are at places (M, 2) of scenes (M,) and go to goals (M, 3), to which fields (M,) lead."""
+        self.scene_of[envs], self.goal[envs], self._field[envs] = scenes, goal, field
+        self._left[envs] = self._before[envs] = self.left(xy, envs)
+        self._edge[envs] = self._floors.to_edge(scenes, xy)
+
+    def update(self, xy: NDArray[np.floating]) -> None:
+        """All went on to places (N, 2); off the floor, what is left is what it was."""
+        left = self.left(xy, np.arange(len(xy)))
+        self._before, self._left = self._left, np.where(np.isfinite(left), left, self._left)
+        self._edge = self._floors.to_edge(self.scene_of, xy)
+
+    def left(self, xy: NDArray[np.floating], envs: Int) -> Float:
+        """What would be left [m] for robots (M,) at places (M, 2); inf off the floor."""
+        return self._fields.at(self._field[envs], xy)
+
+    def now(self) -> Way:
+        """For the terms."""
+        return Way(self.goal[:, :2].copy(), self._left.copy(), self._before.copy(), self._edge.copy())
 
 
 class WayCourse:
@@ -45,9 +87,11 @@ class WayCourse:
         period: Between two steps [s].
         least_way: Between start and goal [m].
         ball_color: 0..1.
+        goals: How many of a scene's goals, the first; all by default.
+        starts: Which places episodes may begin at.
 
     Raises:
-        SimError: When a scene has no such way.
+        SimError: When a scene has no such way, or no such places.
     """
 
     def __init__(
@@ -59,49 +103,44 @@ class WayCourse:
         *,
         least_way: float,
         ball_color: tuple[float, float, float],
+        goals: int | None = None,
+        starts: Split = "all",
     ) -> None:
-        self.floors = Floors(scenes, robot)
-        self._goals = _Goals(self.floors, least_way)
-        self._fields, self._row = self._goals.fields, np.zeros(num_envs, np.int64)
+        self.floors = Floors(scenes, robot, starts)
+        self._goals = _Goals(self.floors, least_way, goals)
+        self._ways = Ways(self.floors, num_envs, self._goals.fields)
         self._rise = robot.base_height
-        self._scene_of = np.zeros(num_envs, np.int64)
-        self._place = np.zeros((num_envs, 3), np.float32)
-        self._left, self._before = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
         self._color = np.array(ball_color, np.float32)
 
     def begin(self, envs: Int, scenes: Int, levels: Int, rng: np.random.Generator) -> Starts:
         """Other goals for environments (M,)."""
         goals, starts = self._goals.draw(scenes, rng)
-        self._scene_of[envs] = scenes
-        place = self.floors.places(scenes, starts)
-        self._place[envs] = self.floors.places(scenes, self._goals.cells[goals])
-        self._lay(envs, goals, starts, rng)
-        self._left[envs] = self._before[envs] = self.way_left(place[:, :2], envs)
+        place, goal = self.floors.places(scenes, starts), self.floors.places(scenes, self._goals.cells[goals])
+        self._ways.begin(envs, scenes, goal, self._lay(envs, scenes, goals, starts, rng), place[:, :2])
         return Starts(place + np.array([0, 0, self._rise]), rng.uniform(-np.pi, np.pi, len(envs)))
 
-    def _lay(self, envs: Int, goals: Int, starts: Int, rng: np.random.Generator) -> None:
-        """The ways of environments (M,) from cells (M, 2) to goals (M,)."""
-        self._row[envs] = goals
+    def _lay(self, envs: Int, scenes: Int, goals: Int, starts: Int, rng: np.random.Generator) -> Int:
+        """The fields (M,) that lead environments (M,) from cells (M, 2) to goals (M,)."""
+        return goals
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
-        """Off the floor, what is left is what it was."""
-        left = self.way_left(state.position[:, :2], np.arange(len(state)))
-        self._before, self._left = self._left, np.where(np.isfinite(left), left, self._left)
+        """What is left of the way."""
+        self._ways.update(state.position[:, :2])
 
     def now(self) -> Way:
         """For the terms."""
-        return Way(self._place[:, :2].copy(), self._left.copy(), self._before.copy())
+        return self._ways.now()
 
     def things(self) -> Things:
         """A ball at each goal."""
-        count = len(self._place)
-        center = self._place[:, None] + np.array([0, 0, BALL_RADIUS], np.float32)
+        count = len(self._ways.goal)
+        center = self._ways.goal[:, None] + np.array([0, 0, BALL_RADIUS], np.float32)
         balls = Balls(center, np.full((count, 1), BALL_RADIUS), np.tile(self._color, (count, 1, 1)))
         return Things(balls, Posts.none(count), Patches.none(count))
 
     def way_left(self, xy: NDArray[np.floating], envs: Int) -> Float:
         """What would be left of the way [m] to the goals of environments (M,) at places (M, 2); inf off the floor."""
-        return self._fields.at(self._row[envs], xy)
+        return self._ways.left(xy, envs)
 
 
 class _Goals:
@@ -112,39 +151,37 @@ class _Goals:
         fields: Distance to each.
     """
 
-    def __init__(self, floors: Floors, least_way: float) -> None:
-        cells = [_goal_cells(floors, scene) for scene in range(len(floors.scenes))]
+    def __init__(self, floors: Floors, least_way: float, most: int | None) -> None:
+        cells = [_goal_cells(floors, scene, most) for scene in range(len(floors.scenes))]
         self._scene = np.repeat(np.arange(len(cells)), [len(of_scene) for of_scene in cells])
         self.cells = np.concatenate(cells)
         sources = np.zeros((len(self.cells), *floors.height.shape[1:]), bool)
         sources[(np.arange(len(self.cells)), *self.cells.T)] = True
-        price = np.where(floors.drivable, np.float32(1), np.float32(np.inf))[self._scene]
-        distance = distances(price, sources, floors.cell[self._scene])
-        self.fields = DistanceFields(floors.origin[self._scene], floors.cell[self._scene], distance)
-        far = np.argwhere(np.isfinite(distance) & (distance >= least_way))
-        self._starts = far[:, 1:]
-        self._count = np.bincount(far[:, 0], minlength=len(self.cells))
-        self._first = np.cumsum(self._count) - self._count
-        self._reachable = [np.flatnonzero((self._scene == scene) & (self._count > 0)) for scene in range(len(cells))]
+        cell, price = floors.cell[self._scene], floors.price[self._scene]
+        self.fields = DistanceFields(floors.origin[self._scene], cell, distances(price, sources, cell))
+        length = distances(np.where(np.isfinite(price), np.float32(1), price), sources, cell)
+        far = np.isfinite(length) & (length >= least_way)
+        self._starts = Cells(far & floors.eligible[self._scene])
+        used = self._starts.count > 0
+        self._reachable = [np.flatnonzero((self._scene == scene) & used) for scene in range(len(cells))]
         for scene, goals in zip(floors.scenes, self._reachable, strict=True):
             if not len(goals):
                 raise SimError(
                     "a scene needs starts from which a goal can be driven to",
-                    found=f"no start {least_way} m from any goal of {scene.lock.reference}",
+                    found=f"no start {least_way} m from any goal of {scene.lock.reference}, of those that may be used",
                     remedy="use a larger scene, or a task with shorter ways",
                 )
 
     def draw(self, scenes: Int, rng: np.random.Generator) -> tuple[Int, Int]:
         """Goals (M,) in scenes (M,), and cells (M, 2) to start from."""
-        share = rng.random((2, len(scenes)))
         options = [self._reachable[scene] for scene in scenes]
-        goals = np.array([one[int(u * len(one))] for one, u in zip(options, share[0], strict=True)], np.int64)
-        starts = self._first[goals] + (share[1] * self._count[goals]).astype(np.int64)
-        return goals, self._starts[starts]
+        share = rng.random(len(scenes))
+        goals = np.array([one[int(u * len(one))] for one, u in zip(options, share, strict=True)], np.int64)
+        return goals, self._starts.draw(goals, 1, rng)[:, 0]
 
 
-def _goal_cells(floors: Floors, scene: int) -> Int:
-    """Cells (G, 2) of the scene's goals, or the nearest that the robot can drive to."""
+def _goal_cells(floors: Floors, scene: int, most: int | None) -> Int:
+    """Cells (G, 2) of the scene's first goals, or the nearest that the robot can drive to."""
     regions = floors.scenes[scene].regions
-    xy = np.array([pose.position[:2] for pose in regions.goals or regions.spawn_poses])
+    xy = np.array([pose.position[:2] for pose in regions.goals or regions.spawn_poses])[:most]
     return np.unique(floors.nearest(scene, floors.drivable[scene], xy), axis=0)

@@ -31,10 +31,10 @@ def bundle(tmp_path: Path, room: Room) -> Path:
 @pytest.fixture
 def page(bundle: Path) -> Iterator[tuple[SceneEnv, SimPage]]:
     """Of two robots among posts, after a step."""
-    env = sim.make("avoid", [bundle], 2, seed=3)
+    env = sim.make("weave", [bundle], 2, seed=3)
     shown = SimPage(env, port=18090)
     seen, _ = env.reset(seed=3)
-    shown.look(seen)
+    shown.look(seen, {})
     yield env, shown
     shown.close()
     env.close()
@@ -57,7 +57,7 @@ def test_it_says_how_episodes_ended_and_films_them(bundle: Path, tmp_path: Path,
 def test_an_unknown_task_is_an_error_with_its_remedy(bundle: Path, capsys: pytest.CaptureFixture[str]):
     """All tasks are named."""
     assert main(["sim", str(bundle), "--task", "fly"]) == 2
-    assert "navigate, avoid, climb, explore" in " ".join(capsys.readouterr().err.split())
+    assert "navigate, search, avoid, climb, explore, weave" in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_page_shows_robots_where_they_are(page: tuple[SceneEnv, SimPage]):
@@ -75,7 +75,7 @@ def test_the_page_shows_robots_where_they_are(page: tuple[SceneEnv, SimPage]):
             np.testing.assert_allclose(to_wheel[:2], 0.16 * np.array([np.sin(yaw), -np.cos(yaw)]), atol=2e-3)
         time.sleep(0.06)  # the page takes no more than 20 updates a second
         seen, *_ = env.step(np.array([[0.4, 0.9], [0.5, -0.8]], np.float32))
-        shown.look(seen)
+        shown.look(seen, {})
 
 
 def test_the_page_shows_the_first_robots_things(page: tuple[SceneEnv, SimPage]):
@@ -87,11 +87,11 @@ def test_the_page_shows_the_first_robots_things(page: tuple[SceneEnv, SimPage]):
     handles = list(shown._things)
     time.sleep(0.06)
     still = np.tile(np.array([-0.54, 0], np.float32), (2, 1))
-    shown.look(env.step(still)[0])
+    shown.look(env.step(still)[0], {})
     assert shown._things == handles  # nothing has changed
     time.sleep(0.06)
     seen, *_ = env.step(np.full((2, 2), np.nan, np.float32))
-    shown.look(seen)
+    shown.look(seen, {})
     assert shown._things != handles
     names = [name for name in shown._server.scene._handle_from_node_name if name.startswith("/thing")]
     assert len(names) == len(shown._things)

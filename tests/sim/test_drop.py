@@ -20,12 +20,14 @@ from sim.places import Floors
 from sim.robots.catalog import find_robot
 from sim.robots.model import Robot
 from sim.scene import SceneLock, SimScene
+from sim.tasks.climb import CLIMB
+from sim.tasks.navigate import NAVIGATE
 from tests.paths import HALL_TRUTH
 from tests.sim.physics.test_conformance import floor
 
 DROP = 0.01
 """Above the height at which they rest [m]; as in environments."""
-SECONDS, LOOK_EVERY = 1.5, 25
+SECONDS, LOOK_EVERY = 1.5, 0.1
 TOLERANCE = 0.02
 """Of the resting place [m]."""
 ENGINES = engines_here()
@@ -73,9 +75,11 @@ def starts(scene: SimScene, robot: Robot, count: int = 200) -> tuple[NDArray[np.
     return np.concatenate([drawn, places[fits]]) + np.array([0, 0, robot.base_height]), yaw
 
 
-def land(name: str, mesh: Mesh, robot: Robot, places: NDArray[np.float64], yaw: NDArray[np.float64]) -> Landing:
+def land(
+    name: str, mesh: Mesh, robot: Robot, places: NDArray[np.float64], yaw: NDArray[np.float64], time_step: float = 0.004
+) -> Landing:
     """Drop robots from just above places (N, 3) at which their bases would be if nothing gave way."""
-    engine = find_engine(name)(robot, [mesh], len(places), 0.004)
+    engine = find_engine(name)(robot, [mesh], len(places), time_step)
     nothing, robots, first = np.zeros(len(yaw)), np.arange(len(yaw)), np.zeros(len(yaw), np.int64)
     quaternion = np.column_stack([np.cos(yaw / 2), nothing, nothing, np.sin(yaw / 2)])
     joints = np.tile(robot.default_position.astype(np.float32), (len(yaw), 1))
@@ -85,8 +89,8 @@ def land(name: str, mesh: Mesh, robot: Robot, places: NDArray[np.float64], yaw: 
     inside = np.abs(engine.contact_forces()).max((1, 2)) > 0
     inside |= np.abs(scan[:, 0] + robot.base_height) > TOLERANCE
     state, lowest = engine.read(), np.full(len(yaw), np.inf)
-    for _ in range(round(SECONDS / 0.004 / LOOK_EVERY)):
-        engine.step(LOOK_EVERY)
+    for _ in range(round(SECONDS / LOOK_EVERY)):
+        engine.step(round(LOOK_EVERY / time_step))
         state = engine.read()
         lowest = np.minimum(lowest, state.position[:, 2] - places[:, 2])
     engine.close()
@@ -94,10 +98,10 @@ def land(name: str, mesh: Mesh, robot: Robot, places: NDArray[np.float64], yaw: 
     return Landing(inside, lowest, end, matrix_from_quaternion(state.quaternion)[:, 2, 2])
 
 
-def check(name: str, scene: SimScene, robot: Robot) -> None:
+def check(name: str, scene: SimScene, robot: Robot, time_step: float) -> None:
     """All robots stand where they were put, as one does on an endless level floor: legs give way a little."""
-    level = land(name, floor(), robot, np.array([[0, 0, robot.base_height]]), np.zeros(1))
-    landing = land(name, scene.collision, robot, *starts(scene, robot))
+    level = land(name, floor(), robot, np.array([[0, 0, robot.base_height]]), np.zeros(1), time_step)
+    landing = land(name, scene.collision, robot, *starts(scene, robot), time_step)
     assert not landing.inside.any()
     assert landing.lowest.min() > level.lowest[0] - TOLERANCE
     assert np.linalg.norm(landing.end - level.end, axis=1).max() < TOLERANCE
@@ -110,14 +114,14 @@ def test_rovers_stand_all_over_the_hall(engine: str, hall: SimScene, rover: Robo
     places, _ = starts(hall, rover)
     assert len(places) > 204
     assert (np.ptp(places[:, :2], axis=0) > 3).all()  # they are all over it
-    check(engine, hall, rover)
+    check(engine, hall, rover, NAVIGATE.time_step)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_quadrupeds_stand_all_over_the_hall(engine: str, hall: SimScene) -> None:
     """Likewise, on four feet."""
-    check(engine, hall, find_robot("go2")[0])
+    check(engine, hall, find_robot("go2")[0], CLIMB.time_step)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -20,6 +21,7 @@ from sim.registration import register
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
 from sim.tasks.navigate import NAVIGATE
+from sim.tasks.task import Moment, Task
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 
@@ -32,8 +34,8 @@ def make(room_scene: SimScene) -> Iterator[Make]:
     made: list[SceneEnv] = []
     robot, drive = find_robot("rover")
 
-    def build(count: int, scenes: int = 1, **arguments: object) -> SceneEnv:
-        made.append(SceneEnv(NAVIGATE, [room_scene] * scenes, robot, drive, count, **arguments))  # type: ignore[arg-type]
+    def build(count: int, scenes: int = 1, task: Task = NAVIGATE, **arguments: object) -> SceneEnv:
+        made.append(SceneEnv(task, [room_scene] * scenes, robot, drive, count, **arguments))  # type: ignore[arg-type]
         return made[-1]
 
     yield build
@@ -165,3 +167,83 @@ def test_every_start_stands_free(make: Make):
     state = env.engine.read()
     assert np.linalg.norm(state.position[:, :2] - begun.position[:, :2], axis=1).max() < 0.02
     assert np.abs(state.position[:, 2]).max() < 0.01
+
+
+def test_a_robot_without_cameras_is_blind(make: Make):
+    """No picture is drawn and none is in the spaces; by default there is one."""
+    blind, seeing = make(2, cameras=()), make(2)
+    seen, _ = blind.reset(seed=3)
+    assert set(seen) == set(blind.observation_space) == set(NAVIGATE.observations)  # type: ignore[call-overload]
+    assert blind.observation_space.contains(rollout(blind, 2, 0)[-1][0])
+    assert set(seeing.reset(seed=3)[0]) == {"rgb", *NAVIGATE.observations}
+
+
+def test_scenes_come_up_as_often_as_their_weights(make: Make):
+    """Those with none never; `save` keeps the weights, and what are no weights is refused."""
+    env = make(200, scenes=3, cameras=())
+    assert env.scene_weights.tolist() == [1, 1, 1]
+    env.reset(seed=4)
+    assert np.bincount(env.scene_of, minlength=3).min() > 40
+    saved = env.save()
+    env.scene_weights = np.array([0, 3, 1])
+    env.reset(seed=4)
+    assert np.bincount(env.scene_of, minlength=3) == pytest.approx([0, 150, 50], abs=25)
+    weighted = env.save()
+    env.restore(saved)
+    assert env.scene_weights.tolist() == [1, 1, 1]
+    env.restore(weighted)
+    assert env.scene_weights.tolist() == [0, 3, 1]
+    for wrong in ([1, 1], [0, 0, 0], [1, -1, 1], [np.nan, 1, 1], [np.inf, 1, 1]):
+        with pytest.raises(ValueError, match="3 scenes"):
+            env.scene_weights = np.array(wrong)
+
+
+def test_a_step_tells_the_scene_that_its_episodes_ran_in(make: Make):
+    """Not the one of the episode that began in it."""
+    env = make(60, scenes=2, cameras=())
+    env.reset(seed=1)
+    before = env.scene_of.copy()
+    *_, info = env.step(np.full((60, 2), np.nan, np.float32))
+    assert (info["scene"] == before).all()
+    assert (env.scene_of != before).any()
+
+
+def test_outcomes_are_those_of_the_last_moment(make: Make):
+    """False where no episode ended; without an end there are none."""
+
+    def always(moment: object) -> np.ndarray:
+        return np.ones(3, bool)
+
+    def to_the_left(moment: Moment) -> np.ndarray:
+        return moment.action[:, 1] > 0
+
+    env = make(3, task=replace(NAVIGATE, outcomes={"always": always, "left": to_the_left}), cameras=())
+    env.reset(seed=2)
+    action = np.array([[-0.54, 0.5], [-0.54, -0.5], [-0.54, 0.5]], np.float32)
+    assert "final_outcomes" not in env.step(action)[-1]
+    env._seconds[:2] = 100
+    outcomes = env.step(action)[-1]["final_outcomes"]
+    assert {name: values.tolist() for name, values in outcomes.items()} == {
+        "always": [True, True, False],
+        "left": [True, False, False],
+    }
+
+
+def test_critics_know_where_robots_are_and_when(make: Make, room_scene: SimScene):
+    """In the scene's frame; how near the floor's edge is, and how much of the time is gone."""
+    env = make(5, cameras=())
+    seen, _ = env.reset(seed=3)
+    state = env.engine.read()
+    yaw = 2 * np.arctan2(state.quaternion[:, 3], state.quaternion[:, 0])
+    np.testing.assert_allclose(seen["pose"], np.c_[state.position[:, :2], np.cos(yaw), np.sin(yaw)], atol=1e-6)
+    regions = room_scene.regions
+    shut = regions.centres()[~regions.drivable]
+    away = np.linalg.norm(state.position[:, None, :2] - shut, axis=-1).min(1)
+    np.testing.assert_allclose(seen["edge"][:, 0], away - regions.cell / 2, atol=regions.cell)
+    assert np.ptp(seen["edge"]) > 0.1
+    assert (seen["time"] == 0).all()
+    still = np.tile(np.array([-0.54, 0], np.float32), (5, 1))
+    for _ in range(4):
+        seen, *_ = env.step(still)
+    np.testing.assert_allclose(seen["time"], 0.8 / NAVIGATE.seconds, rtol=1e-5)
+    assert all(NAVIGATE.observations[name].privileged for name in ("pose", "edge", "time"))

@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh
 from pipeline.regions.params import RegionsParams
-from sim.places import Floors
+from sim.places import BLOCK, MARGIN, Floors, held_out
 from sim.robots.model import Robot
 from sim.scene import open_scene
 from tests.bundles import make_bundle
@@ -89,3 +89,62 @@ def test_a_higher_robot_keeps_away_from_low_ceilings(rover: Robot):
     drivable = Floors([scene], sized(rover, 0.25, height=0.9)).drivable[0]
     assert not drivable[:12].any()
     assert drivable[12:].all()
+
+
+def test_a_fifth_of_all_blocks_is_held_out_for_good():
+    """The same ones in every version, on both sides of zero; none beside another, one in each three by two."""
+    i, j = np.meshgrid(np.arange(-12, 13), np.arange(-12, 13), indexing="ij")
+    blocks = held_out((np.stack([i, j], -1) + 0.37) * BLOCK)
+    known = [(-2, 1), (0, 0), (1, 2), (3, 1), (-1, -2)]
+    assert {(a, b) for a in range(-2, 4) for b in range(-2, 3) if blocks[a + 12, b + 12]} >= set(known)
+    assert blocks.sum() == 25 * 25 / 5
+    assert not (blocks[1:] & blocks[:-1]).any()
+    assert not (blocks[:, 1:] & blocks[:, :-1]).any()
+    assert all(blocks[a : a + 3, b : b + 2].any() for a in range(23) for b in range(24))
+
+
+def test_starts_to_train_at_keep_off_those_held_out(rover: Robot):
+    """In scenes of two cell sizes; what is drawn lies on the floor, and together they leave only a margin."""
+    free = np.ones((60, 52), bool)
+    free[20:31, 10:33] = False
+    scenes = [floor_scene(free), floor_scene(np.ones((25, 30), bool), cell=0.2)]
+    robot, rng = sized(rover, 0.2), np.random.default_rng(2)
+    train, held = (Floors(scenes, robot, starts) for starts in ("train", "held_out"))  # type: ignore[arg-type]
+    for scene, cell in enumerate((0.1, 0.2)):
+        one, other = (
+            floors.places(np.full(3000, scene), floors.starts.draw(np.full(1, scene), 3000, rng)[0])[:, :2]
+            for floors in (train, held)
+        )
+        assert held_out(other).all()
+        margin = max(MARGIN, cell) - 1e-9
+        for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False):
+            assert not held_out(one + margin * np.array([np.cos(angle), np.sin(angle)])).any()
+        assert np.linalg.norm(one[:, None] - other[None, :500], axis=-1).min() > margin
+        drivable = train.drivable[scene]
+        assert held.starts.count[scene] / drivable.sum() == pytest.approx(1 / 5, abs=0.05)
+        left = 1 - (BLOCK + 2 * margin) ** 2 / (5 * BLOCK**2)
+        assert train.starts.count[scene] / drivable.sum() == pytest.approx(left, abs=0.1)
+    everywhere = Floors(scenes, robot)
+    assert (everywhere.starts.count == everywhere.drivable.sum((1, 2))).all()
+    assert (everywhere.held_out == held.held_out).all()
+
+
+def test_a_scene_too_small_to_hold_some_out_is_refused(rover: Robot):
+    """With the figures of both; with all starts it will do."""
+    scene = floor_scene(np.ones((9, 4), bool))  # one block of 0.5 m is held out, 2 x 4 cells are off it
+    Floors([scene], sized(rover, 0.2))
+    for starts in ("train", "held_out"):
+        with pytest.raises(SimError, match=r"8 and 20 of 36 cells.*floor@1\.0\.0"):
+            Floors([scene], sized(rover, 0.2), starts)  # type: ignore[arg-type]
+    with pytest.raises(SimError, match="'test'"):
+        Floors([scene], sized(rover, 0.2), "test")  # type: ignore[arg-type]
+
+
+def test_how_far_the_edge_is(rover: Robot):
+    """Along both axes, to a cell; off the floor it is 0, and the grid's rim is an edge too."""
+    free = np.ones((30, 20), bool)
+    free[:, 15:] = False
+    floors = Floors([floor_scene(np.ones((40, 40), bool)), floor_scene(free)], sized(rover, 0.2))
+    xy = np.array([centre(12, 10), centre(3, 7), centre(12, 17), centre(90, 3)])
+    np.testing.assert_allclose(floors.to_edge(np.ones(4, int), xy), [0.45, 0.35, 0, 0], atol=1e-6)
+    assert floors.to_edge(np.zeros(1, int), centre(20, 5)[None])[0] == pytest.approx(0.55)

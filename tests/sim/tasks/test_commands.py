@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import SimError
 from sim.physics.state import RobotState
 from sim.robots.model import Robot
+from sim.tasks.catalog import find_task
 from sim.tasks.commands import HEADINGS, HOLD, RISES, SPEED, CommandCourse, arc, tracking
 from tests.sim.floors import centre, floor_scene, sized, standing
 
@@ -130,6 +131,19 @@ def test_velocity_is_that_along_the_heading(rover: Robot):
         np.exp(-1), rel=1e-5
     )
     np.testing.assert_allclose(now.height, [0.3, 0.3 - 0.17 * ((30 - 21) // 4)], atol=1e-5)
+
+
+def test_who_needs_steps_refuses_scenes_that_have_none(rover: Robot):
+    """Saying how many there are; one scene with steps is enough for all."""
+    flat, stepped = (
+        floor_scene(np.isfinite(height), height=height, walkable=np.isfinite(height))
+        for height in (np.full((30, 30), 0.2), stairs())
+    )
+    robot = sized(rover, RADIUS)
+    with pytest.raises(SimError, match=r"0 starts before a rise of 0\.05 m.*floor@1\.0\.0, [1-9]\d+ on level floor"):
+        CommandCourse([flat, flat], robot, 1, 0.02, ahead=AHEAD, steps=True)
+    CommandCourse([flat, stepped], robot, 1, 0.02, ahead=AHEAD, steps=True)
+    assert find_task("climb").course.keywords["steps"]  # type: ignore[attr-defined]
 
 
 def test_floor_without_a_straight_way_is_refused(rover: Robot):

@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from sim.driver import find_driver
 from sim.env import SceneEnv
+from sim.places import held_out
 from sim.registration import register
 from sim.scene import SimScene
 from sim.tasks.catalog import TASKS
@@ -137,7 +138,9 @@ def test_the_last_observation_is_that_of_the_old_episode(make: Make):
     assert (seen["action"] == 0).all()
 
 
-@pytest.mark.parametrize(("task", "reason", "seconds"), [("avoid", "goal", 16), ("explore", "explored", 50)])
+@pytest.mark.parametrize(
+    ("task", "reason", "seconds"), [("weave", "goal", 16), ("avoid", "goal", 20), ("explore", "explored", 50)]
+)
 def test_who_knows_the_way_can_do_it(make: Make, task: str, reason: str, seconds: float):
     """A driver on wheels succeeds most of the time, and is paid more than one who stands still."""
     results = {}
@@ -167,7 +170,7 @@ def no_pictures(env: SceneEnv) -> None:
 
 def test_a_post_ends_the_episode(make: Make):
     """By geometry alone, as a crash that is paid for."""
-    env = make("avoid", 2)
+    env = make("weave", 2)
     env.reset(seed=1)
     still = find_driver("still", env, 0).act()
     env.step(still)
@@ -180,7 +183,7 @@ def test_a_post_ends_the_episode(make: Make):
 
 def test_costly_floor_costs_by_the_second(make: Make):
     """And doesn't end the episode."""
-    env = make("avoid", 2)
+    env = make("weave", 2)
     env.reset(seed=1)
     env.course._patch_radius[:] = 0  # type: ignore[attr-defined]
     still = find_driver("still", env, 0).act()
@@ -190,6 +193,66 @@ def test_costly_floor_costs_by_the_second(make: Make):
     _, reward, terminated, _, _ = env.step(still)
     assert not terminated.any()
     np.testing.assert_allclose(reward - without, [0, -0.2], atol=0.02)
+
+
+def test_a_patch_costs_and_is_remembered(make: Make):
+    """Most when it is entered, some while the robot stays, nothing after; it counts at the episode's end."""
+    env = make("avoid", 3, cameras=())
+    env.reset(seed=1)
+    env.course._radius[:] = 0  # type: ignore[attr-defined]
+    still = find_driver("still", env, 0).act()
+    env.step(still)  # robots come to rest
+    without = env.step(still)[1]
+    xy = env.engine.read().position[:, :2]
+    env.course._patch[1:, :2], env.course._radius[1:] = xy[1:], 0.3  # type: ignore[attr-defined]
+    rewards = []
+    for _ in range(2):
+        _, reward, terminated, _, _ = env.step(still)
+        rewards.append(reward - without)
+        assert not terminated.any()
+    env.course._radius[2] = 0  # type: ignore[attr-defined]
+    rewards.append(env.step(still)[1] - without)
+    expected = [[0, -4.25, -4.25], [0, -0.25, -0.25], [0, -0.25, 0]]
+    np.testing.assert_allclose(rewards, expected, atol=0.02)
+    env._seconds[:] = 100
+    outcomes = env.step(still)[-1]["final_outcomes"]
+    assert outcomes["entered"].tolist() == [False, True, True]
+
+
+def test_who_drives_straight_enters_the_patch(make: Make):
+    """As one who is blind does, to where odometry says; the goal is often reached."""
+    env = make("avoid", 12, cameras=(), starts="held_out")
+    seen, _ = env.reset(seed=3)
+    entered, reached = np.zeros(0, bool), np.zeros(0, bool)
+    for _ in range(110):
+        bearing = np.arctan2(seen["odometry"][:, 2], seen["odometry"][:, 1])
+        speed = np.where(np.abs(bearing) < 0.4, 0.5, 0.0)
+        seen, *_, info = env.step(env.drive.actions(speed, 3 * bearing))  # type: ignore[attr-defined]
+        if "final_outcomes" in info:
+            ended = info["_final_obs"]
+            entered = np.concatenate([entered, info["final_outcomes"]["entered"][ended]])
+            reached = np.concatenate([reached, info["ended_by_goal"][ended]])
+    assert len(entered) > 20
+    assert entered.mean() > 0.8
+    assert reached.mean() > 0.6
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_episodes_begin_where_they_may(make: Make, task: str):
+    """At places that are held out, or off these; after ends too."""
+    for starts, expected in (("held_out", True), ("train", False)):
+        env = make(task, 30, cameras=(), starts=starts)
+        env.reset(seed=6)
+        for _ in range(2):
+            assert (held_out(env.engine.read().position[:, :2]) == expected).all()
+            env.step(np.full((30, 2), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_success_is_one_of_the_ends(task: str):
+    """Or there is none."""
+    assert TASKS[task].success in {"", *TASKS[task].terminations}
+    assert (TASKS[task].success == "") == (task == "climb")
 
 
 def test_climbing_gets_harder_for_those_who_can(make: Make):
