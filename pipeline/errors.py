@@ -48,3 +48,7 @@ class MachineError(SplatyardError):
 
 class SimError(SplatyardError):
     """Raised when a scene, a robot or a task can't be simulated."""
+
+
+class TrainError(SplatyardError):
+    """Raised when a policy can't be trained, evaluated or exported."""

@@ -1,0 +1,164 @@
+"""Encoders by name, alone and as the eyes of a policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rsl_rl.utils import split_and_pad_trajectories
+from tensordict import TensorDict
+
+from pipeline.errors import TrainError
+from sim.env import SceneEnv
+from sim.robots.catalog import find_robot
+from sim.scene import SimScene
+from sim.tasks.navigate import NAVIGATE
+from train.environment import VECTOR, TrainEnv
+from train.models import dinov2
+from train.models.dinov2 import Dinov2
+from train.models.encoders import encoder_names, find_encoder, make_encoder
+from train.models.policy import SightPolicy
+
+SIGHTS = {
+    "cnn": ("rgb", (3, 40, 44)),
+    "dinov2": ("features", (384, 2, 3)),
+    "gaussians": ("gaussians", (7, 13)),
+    "none": None,
+    "resnet": ("rgb", (3, 40, 44)),
+}
+"""What each sees, small."""
+EVERY = pytest.mark.parametrize("name", SIGHTS)
+
+
+def observations(name: str, steps: int, robots: int) -> TensorDict:
+    """Random ones (T, N) of a vector and of what an encoder sees."""
+    rng = torch.Generator().manual_seed(5)
+    groups = {VECTOR: torch.randn(steps, robots, 4, generator=rng)}
+    if sight := SIGHTS[name]:
+        group, shape = sight
+        if group == "rgb":
+            groups[group] = torch.randint(0, 256, (steps, robots, *shape), dtype=torch.uint8, generator=rng)
+        else:
+            groups[group] = torch.rand(steps, robots, *shape, generator=rng)
+    return TensorDict(groups, [steps, robots])
+
+
+def policy_for(name: str, memory: str, seen: TensorDict) -> SightPolicy:
+    """An actor of two actions."""
+    torch.manual_seed(0)
+    groups = {"actor": [str(key) for key in seen.keys()]}  # noqa: SIM118 - no plain dict
+    distribution = {"class_name": "GaussianDistribution", "init_std": 1.0, "std_type": "log"}
+    return SightPolicy(
+        seen[0],
+        groups,
+        "actor",
+        2,
+        encoder=name,
+        memory=memory,
+        memory_size=8,
+        hidden_dims=[16],
+        distribution_cfg=distribution,
+    )
+
+
+def test_the_catalog_knows_them_all():
+    """Those of the issue, in order."""
+    assert encoder_names() == sorted(SIGHTS)
+
+
+def test_an_unknown_name_gets_the_nearest():
+    """From both doors."""
+    for ask in (find_encoder, lambda name: make_encoder(name, (3, 40, 44))):
+        with pytest.raises(TrainError, match="did you mean resnet") as error:
+            ask("resnet18")
+        assert "resnet18" in error.value.found
+        with pytest.raises(TrainError, match="cnn, dinov2, gaussians, none, resnet"):
+            ask("xyz")
+
+
+def test_cameras_give_what_encoders_take():
+    """And are left out where none is needed."""
+    assert {name: find_encoder(name).outputs for name in encoder_names()} == {
+        "cnn": ("rgb",),
+        "dinov2": ("rgb",),
+        "gaussians": (),
+        "none": (),
+        "resnet": ("rgb",),
+    }
+    assert find_encoder("resnet", "depth").outputs == ("depth",)
+    with pytest.raises(TrainError, match="photos"):
+        find_encoder("dinov2", "depth")
+
+
+@EVERY
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_acts_and_learns(name: str, memory: str):
+    """What is seen makes a difference for what is done, and every weight of the eyes gets a gradient."""
+    seen = observations(name, 2, 3)
+    policy = policy_for(name, memory, seen)
+    actions = policy(seen[0])
+    assert actions.shape == (3, 2)
+    if SIGHTS[name] is None:
+        assert policy.encoder is None
+        return
+    other, (group, _) = seen[0].clone(), SIGHTS[name]
+    other[group] = seen[group][1]
+    policy.reset()
+    assert (policy(other) - actions).abs().max() > 1e-5
+    policy.reset()
+    policy(seen[0]).square().sum().backward()
+    assert policy.encoder is not None
+    assert all(weights.grad is not None and weights.grad.abs().max() > 0 for weights in policy.encoder.parameters())
+
+
+@EVERY
+def test_a_recurrent_batch_gives_what_the_rollout_gave(name: str):
+    """Padded trajectories of several episodes, with what was remembered when each began."""
+    steps, robots = 6, 3
+    seen = observations(name, steps, robots)
+    policy = policy_for(name, "gru", seen)
+    dones = torch.zeros(steps, robots, 1, dtype=torch.bool)
+    dones[1, 0] = dones[3, 0] = dones[4, 2] = True
+    policy(seen[-1])  # it remembers something when the rollout begins
+    first = policy.get_hidden_state()
+    acted = []
+    with torch.no_grad():
+        for step in range(steps):
+            acted.append(policy(seen[step]))
+            policy.reset(dones[step, :, 0])
+    padded, masks = split_and_pad_trajectories(seen, dones)
+    begins = torch.zeros(1, masks.shape[1], 8)
+    begins[:, [0, 3, 4]] = first.detach()  # robots 0, 1, 2 have 3, 1 and 2 episodes
+    learned = policy(padded, masks=masks, hidden_state=begins)
+    torch.testing.assert_close(learned, torch.stack(acted), rtol=1e-4, atol=1e-5)
+
+
+def test_the_policy_holds_nothing_of_the_frozen_network():
+    """So no checkpoint does."""
+    policy = policy_for("dinov2", "gru", observations("dinov2", 1, 2))
+    assert not any("network" in name for name in policy.state_dict())
+    assert sum(weights.numel() for weights in policy.state_dict().values()) < 20_000
+
+
+@EVERY
+def test_a_simulation_shows_what_the_network_reads(name: str, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch):
+    """From the room to the policy's actions; for the blind, and from tokens, no picture is taken."""
+    small = replace(NAVIGATE, camera=NAVIGATE.camera.resized(48, 36))
+    monkeypatch.setattr(dinov2, "Dinov2", lambda picture, pretrained: Dinov2(picture, pretrained=False))
+    encoder, (robot, drive) = find_encoder(name), find_robot("rover")
+    assert set(encoder.outputs) <= {"rgb"}
+    cameras = None if encoder.outputs else ()
+    env = SceneEnv(small, [room_scene], robot, drive, 3, cameras=cameras)
+    train_env = TrainEnv(env, encoder.senses(env))
+    seen = train_env.get_observations()
+    actor = seen.exclude("state")
+    policy = policy_for(name, "none", actor.unsqueeze(0))
+    train_env.step(policy(actor).detach())
+    assert sum(rig.pictures_taken for rig in env.cameras) == (6 if encoder.outputs else 0)
+    if name == "gaussians":
+        there = seen["gaussians"][..., 12] > 0
+        assert (there.sum(1) > 10).all()
+        np.testing.assert_array_less(0.0, seen["gaussians"][..., 0][there].numpy())  # all ahead of the robot
+    env.close()

@@ -1,0 +1,206 @@
+"""A policy as an ONNX file does what it does in torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from flows.cli import main
+from pipeline.errors import TrainError
+from sim.scene import SimScene, open_scene
+from tests.bundles import make_bundle
+from tests.synthetic import Room
+from train import checkpoint, onnx_export
+from train.agent import make_agent
+from train.controller import Controller
+from train.environment import TrainEnv
+from train.models import encoders
+from train.models.dinov2 import DinoFeatures
+from train.models.policy import SightPolicy
+from train.onnx_export import TOLERANCE, export_policy
+from train.preset import Preset, load_preset
+from train.run import Run
+from train.simulation import make_env
+
+SMALL = {"policy.memory_size": 8, "policy.hidden": [16]}
+BLIND = {"policy.encoder": "none", "policy.memory": "gru"}
+
+
+def lively(scene: SimScene, changes: dict[str, Any], seed: int = 1) -> tuple[Preset, TrainEnv, SightPolicy]:
+    """A policy whose untrained actions reach from one end to the other, and a robot for it."""
+    preset = load_preset("navigate", SMALL | changes)
+    env = make_env(preset, [scene], count=1, starts="all", seed=seed)
+    torch.manual_seed(seed)
+    agent = make_agent(preset, env)
+    agent.eval_mode()
+    policy = agent.get_policy()
+    assert isinstance(policy, SightPolicy)
+    with torch.no_grad():
+        list(policy.mlp.parameters())[-2].mul_(40)
+    return preset, env, policy
+
+
+@pytest.fixture
+def blind(room_scene: SimScene) -> Iterator[tuple[Preset, TrainEnv, SightPolicy]]:
+    """One with a memory, without sight: quick to export."""
+    made = lively(room_scene, BLIND)
+    yield made
+    made[1].env.close()
+
+
+def session_of(path: Path) -> Any:
+    """The file, ready to run."""
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def drive_beside(env: TrainEnv, policy: SightPolicy, session: Any, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Actions (T, A) of the policy that drives, and of the file that gets what the simulation gives, from a reset."""
+    names = [one.name for one in session.get_inputs()]
+    memory = {one.name: np.zeros(one.shape, np.float32) for one in session.get_inputs() if one.name.endswith("_in")}
+    observations, state = env.reset(9), dict(memory)
+    policy.reset()
+    both: list[tuple[np.ndarray, np.ndarray]] = []
+    with torch.inference_mode():
+        for _ in range(steps):
+            given = {name: env.seen[name] for name in names if name not in memory}
+            found = dict(
+                zip((one.name for one in session.get_outputs()), session.run(None, given | state), strict=True)
+            )
+            action = policy(observations)
+            both.append((action.clamp(-1, 1).numpy(), found["next_action"]))
+            wheels = env.env.drive.targets(found["next_action"])
+            np.testing.assert_allclose(found["targets"], wheels, rtol=1e-4, atol=1e-4)
+            observations, _, dones, _ = env.step(action)
+            policy.reset(dones)
+            after = {name: found[name.replace("_in", "_out")] for name in memory}
+            state = dict(memory) if dones[0] else after
+    torch_actions, file_actions = (np.concatenate(one) for one in zip(*both, strict=True))
+    return torch_actions, file_actions
+
+
+@pytest.mark.parametrize(
+    ("changes", "inputs"),
+    [
+        ({"policy.memory": "gru"}, {"rgb": (1, 48, 64, 3), "h_in": (1, 1, 8)}),
+        (
+            {"policy.memory": "lstm", "policy.sees": "depth"},
+            {"depth": (1, 48, 64), "h_in": (1, 1, 8), "c_in": (1, 1, 8)},
+        ),
+    ],
+    ids=["colours and gru", "depth and lstm"],
+)
+def test_the_file_drives_as_the_policy_does(
+    room_scene: SimScene, tmp_path: Path, changes: dict[str, Any], inputs: dict[str, tuple[int, ...]]
+):
+    """From raw observations to clipped actions and wheel speeds, over episodes, each with its own memory."""
+    preset, env, policy = lively(room_scene, changes)
+    done = export_policy(policy, env, preset, tmp_path / "new" / "policy.onnx")
+    assert done.inputs == {"velocity": (1, 3), "action": (1, 2), **inputs}
+    assert done.difference <= TOLERANCE
+    assert done.steps == 100
+    assert done.episodes >= 1
+    assert 0 < done.median <= done.slow
+    torch_actions, file_actions = drive_beside(env, policy, session_of(tmp_path / "new" / "policy.onnx"), 60)
+    env.env.close()
+    np.testing.assert_allclose(file_actions, torch_actions, atol=TOLERANCE)
+    assert (np.abs(torch_actions) == 1).any()
+    assert np.ptp(torch_actions, axis=0).max() > 0.2
+
+
+class Forgetful(Controller):
+    """Gives back the memory that it got."""
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """One step, without a trace."""
+        action, targets, *_ = super().forward(*inputs)
+        return action, targets, inputs[-1] + 0
+
+
+class Beside(Controller):
+    """Its wheels aim a little beside what its action says."""
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """One step."""
+        action, targets, *memory = super().forward(*inputs)
+        return action, targets * 1.001, *memory
+
+
+@pytest.mark.parametrize("wrong", [Forgetful, Beside])
+def test_a_file_that_would_differ_is_not_written(blind, tmp_path: Path, monkeypatch, wrong: type[Controller]):
+    """In its memory, or in its targets; what was there before stays."""
+    preset, env, policy = blind
+    monkeypatch.setattr(onnx_export, "Controller", wrong)
+    (tmp_path / "policy.onnx").write_bytes(b"old")
+    with pytest.raises(TrainError, match="a difference of"):
+        export_policy(policy, env, preset, tmp_path / "policy.onnx")
+    assert (tmp_path / "policy.onnx").read_bytes() == b"old"
+
+
+@pytest.mark.slow
+def test_a_frozen_network_goes_into_the_file(room_scene: SimScene, tmp_path: Path, monkeypatch):
+    """DINOv2, here with random weights: the file takes pictures, as the camera gives them."""
+    pytest.importorskip("timm")
+    frozen = DinoFeatures((48, 64), pretrained=False)
+    monkeypatch.setattr(encoders, "DinoFeatures", lambda *_: frozen)
+    preset, env, policy = lively(room_scene, {"policy.encoder": "dinov2"})
+    done = export_policy(policy, env, preset, tmp_path / "policy.onnx")
+    env.env.close()
+    assert done.inputs["rgb"] == (1, 48, 64, 3)
+    assert done.difference <= TOLERANCE
+    assert (tmp_path / "policy.onnx").stat().st_size > 2**26
+
+
+def test_the_command_exports_a_run(tmp_path: Path, room: Room, capsys: pytest.CaptureFixture[str]):
+    """The file knows its task, robot, scenes and period, and of each observation and target the unit."""
+    bundle = make_bundle(tmp_path, room)
+    preset, scene = (
+        load_preset("navigate", SMALL | {"policy.encoder": "none", "policy.memory": "none"}),
+        open_scene(bundle),
+    )
+    run = Run.create(tmp_path / "runs", preset, [scene.lock], [str(bundle)], 0, name="new")
+    env = make_env(preset, [scene], count=1, starts="all")
+    checkpoint.save(run.checkpoints, {"iteration": 0, "agent": make_agent(preset, env).save()})
+    env.env.close()
+    file = tmp_path / "policy.onnx"
+    assert main(["export", "new", "--runs", str(tmp_path / "runs"), "--onnx", str(file)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "100 steps" in printed
+    assert "ms a step" in printed
+    model = onnx.load(file)
+    assert [one.name for one in model.graph.input] == ["velocity", "action"]
+    assert [one.name for one in model.graph.output] == ["next_action", "targets"]
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert (about["task"], about["robot"], about["run"]) == ("navigate", "rover", "new")
+    assert json.loads(about["scenes"])[0]["reference"] == "room@1.0.0"
+    assert float(about["control_period"]) == 0.2
+    assert "rad/s" in json.loads(about["observations"])["velocity"]
+    assert list(json.loads(about["observations"])) == ["velocity", "action"]
+    assert json.loads(about["targets"]) == [
+        {"joint": "left_wheel", "mode": "velocity", "unit": "rad/s"},
+        {"joint": "right_wheel", "mode": "velocity", "unit": "rad/s"},
+    ]
+    assert "camera" not in about
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["mjcf", "hall", "--onnx", "a.onnx"],
+        ["new", "--out", "somewhere"],
+        ["dae", "hall", "--out", "somewhere"],
+    ],
+)
+def test_a_form_without_a_bundle_or_a_run_without_a_file_are_errors(words: list[str], capsys):
+    """Which name both ways."""
+    assert main(["export", *words]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "export RUN --onnx FILE" in told
+    assert "export FORM BUNDLE --out DIR" in told

@@ -1,0 +1,233 @@
+"""All that training goes on from, in one file: written whole or not at all, read without running what is in it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rsl_rl.algorithms import PPO
+
+from pipeline.errors import TrainError
+from train.agent import make_agent
+from train.environment import TrainEnv
+from train.files import write_atomically
+from train.run import Run
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "splatyard.checkpoint.1"
+KEPT = 5
+"""The newest that stay, besides the very first: a long training would fill the disk."""
+MAX_BYTES = 8 * 2**30
+MAX_STRUCTURE_BYTES = 32 * 2**20
+"""Of all that isn't the content of tensors."""
+NAME = re.compile(r"\d{6,9}\.pt")
+PLAIN = (torch.Tensor, bool, int, float, str, type(None))
+
+
+def save(folder: Path, state: dict[str, Any]) -> Path:
+    """Write a state beside the earlier ones, and delete those that are too old.
+
+    Args:
+        folder: Of a run's checkpoints.
+        state: Has its `iteration`; nested dicts, lists and tuples of tensors, numbers, texts and None.
+
+    Returns:
+        The file.
+
+    Raises:
+        TrainError: When there is no room or no permission; the earlier ones are still there.
+        TypeError: When the state holds something that `load` wouldn't read.
+    """
+    for place, value in _leaves(state):
+        if type(value) not in PLAIN and not isinstance(value, torch.Tensor):
+            raise TypeError(f"{place} is a {type(value).__name__}, which a checkpoint can't hold")
+    content = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, content)
+    path = folder / f"{state['iteration']:06d}.pt"
+    write_atomically(path, content.getbuffer())
+    for old in files(folder)[1:-KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote, on the CPU.
+
+    Raises:
+        TrainError: When it isn't that, be it damaged, hostile or something else.
+    """
+    try:
+        _check_size(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
+            raise ValueError(f"it is not marked as {FORMAT}")
+        if type(state.get("iteration")) is not int:
+            raise ValueError("it has no iteration")
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError) as error:
+        raise unreadable(path, error) from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile, MemoryError) as error:
+        raise unreadable(path, error) from error
+    return state
+
+
+def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that can be read; None when there is none at all.
+
+    Raises:
+        TrainError: When there are some, and none can be read.
+    """
+    known = files(folder)
+    for path in reversed(known):
+        try:
+            return path, load(path)
+        except TrainError as error:
+            logger.warning("a damaged checkpoint is left out: %s", error)
+    if known:
+        raise TrainError(
+            "a run goes on from a checkpoint",
+            found=f"{len(known)} that can't be read",
+            remedy="train anew, under another --name",
+            file=folder,
+        )
+    return None
+
+
+def fit(state: dict[str, Any], agent: PPO) -> None:
+    """Give networks, optimiser and learning rate what a checkpoint has of them.
+
+    Args:
+        state: Has what `PPO.save` gave as its `agent`.
+        agent: Unchanged if that doesn't fit.
+
+    Raises:
+        TrainError: When it is of another network; names the first tensor that differs.
+    """
+    saved, expected = dict(_networks(state.get("agent"))), dict(_networks(agent.save()))
+    for place in [*expected, *saved]:
+        there, wanted = (_shape(tensors.get(place)) for tensors in (saved, expected))
+        if there != wanted:
+            raise TrainError(
+                "a checkpoint goes into the network that it comes from",
+                found=f"{place} is {there} in the checkpoint, {wanted} in the network",
+                remedy="take the preset of its run.json: policy.encoder, memory, sizes, and a robot and task as there",
+            )
+    try:
+        agent.load(state["agent"], None, True)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise TrainError(
+            "a checkpoint has what its networks and their optimiser need",
+            found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
+            remedy="it is damaged: take another one",
+        ) from error
+
+
+def check_finite(figures: Mapping[str, float], agent: PPO) -> None:
+    """That training hasn't diverged; to be asked after each iteration, before anything is kept of it.
+
+    Args:
+        figures: Losses and the like.
+        agent: Whose networks are looked at, their normalisers too.
+
+    Raises:
+        TrainError: When a number or a weight is not finite.
+    """
+    wrong = [name for name, value in figures.items() if not math.isfinite(value)]
+    wrong += [place for place, tensor in _networks(agent.save()) if not torch.isfinite(tensor).all()]
+    if wrong:
+        raise TrainError(
+            "numbers stay finite while training",
+            found=f"{', '.join(wrong[:3])} not finite" + (f", nor {len(wrong) - 3} more" if len(wrong) > 3 else ""),
+            remedy="train anew with a lower ppo.rate (--set ppo.rate=...)",
+        )
+
+
+def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str = "cpu") -> PPO:
+    """What a run has learned, to be used: its memory is empty, nothing is drawn at random by its networks.
+
+    Args:
+        run: Which.
+        env: Like the one that it was trained in, with any number of environments.
+        path: One of its checkpoints; the newest by default.
+        device: Where the networks live.
+
+    Raises:
+        TrainError: When there is no checkpoint, or it is of another network.
+    """
+    found = (path, load(path)) if path else newest(run.checkpoints)
+    if found is None:
+        raise TrainError(
+            "a run has a checkpoint",
+            found="none",
+            remedy=f"splatyard train --resume {run.folder}",
+            file=run.checkpoints,
+        )
+    agent = make_agent(run.preset, env, device)
+    try:
+        fit(found[1], agent)
+    except TrainError as error:
+        error.file = error.file or str(found[0])
+        raise
+    agent.eval_mode()
+    return agent
+
+
+def files(folder: Path) -> list[Path]:
+    """Checkpoints, the oldest first."""
+    names = [path for path in folder.glob("*.pt") if NAME.fullmatch(path.name)]
+    return sorted(names, key=lambda path: int(path.stem))
+
+
+def _check_size(path: Path) -> None:
+    """That reading takes no more memory than the file is large: torch's own files are not compressed."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path.stat().st_size} bytes are more than any checkpoint has")
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("it is compressed")
+    structure = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
+    if structure > MAX_STRUCTURE_BYTES:
+        raise ValueError(f"{structure} bytes besides tensors are more than any checkpoint has")
+
+
+def unreadable(path: Path, error: Exception) -> TrainError:
+    """What to say of a file that isn't what `save` wrote."""
+    return TrainError(
+        "a checkpoint is what `splatyard train` wrote",
+        found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
+        remedy="it is damaged, hostile or something else: take another one",
+        file=path,
+    )
+
+
+def _leaves(value: Any, place: str = "state") -> Iterator[tuple[str, Any]]:
+    """What is no collection, with its place."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _leaves(part, f"{place}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value):
+            yield from _leaves(part, f"{place}.{number}")
+    else:
+        yield place, value
+
+
+def _networks(agent: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors of all networks, by name, of what `PPO.save` gave."""
+    for name, part in (agent if isinstance(agent, dict) else {}).items():
+        if not name.startswith("optimizer") and not name.endswith("optimizer_state_dict"):
+            leaves = _leaves(part, name.removesuffix("_state_dict"))
+            yield from ((place, value) for place, value in leaves if isinstance(value, torch.Tensor))
+
+
+def _shape(tensor: torch.Tensor | None) -> str:
+    return "not there" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"

@@ -1,0 +1,353 @@
+"""Demonstrations as a LeRobot dataset, version 3.0: vectors in Parquet, pictures in MP4, and what tells where each is.
+
+Format: https://huggingface.co/docs/lerobot/lerobot-dataset-v3, and the code of lerobot 0.4 to 0.6, which read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import MachineError, TrainError
+
+STATE, ACTION = "observation.state", "action"
+PLACE = "chunk-000/file-000"
+"""Of each kind of file there is one: LeRobot allows more, so that none gets too large for its hub."""
+QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+SEEK = 2
+"""Every second picture of a film stands for itself, as in LeRobot's own: training reads single ones."""
+QUALITY = 17
+"""Constant rate factor of H.264: 17 looks like the original."""
+NUMBERS = {
+    "next.reward": "float32",
+    "next.done": "bool",
+    "next.success": "bool",
+    "timestamp": "float32",
+    "frame_index": "int64",
+    "episode_index": "int64",
+    "index": "int64",
+    "task_index": "int64",
+}
+"""Type of each feature that is one number a step."""
+
+Statistics = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstration:
+    """An episode of T steps.
+
+    Attributes:
+        pictures: By camera, (T, H, W, 3) uint8.
+        state: (T, S) float32 that the robot knew before each action.
+        action: (T, A) float32.
+        reward: (T,) float32 for each action.
+        success: Whether it came to a good end.
+    """
+
+    pictures: Mapping[str, NDArray[np.uint8]]
+    state: NDArray[np.float32]
+    action: NDArray[np.float32]
+    reward: NDArray[np.float32]
+    success: bool
+
+
+class DatasetWriter:
+    """Writes demonstrations into a folder one by one; the dataset is whole once closed.
+
+    Args:
+        folder: An empty one.
+        rate: Steps a second.
+        robot: Its name.
+        task: What is done, in words.
+        state: Name of each number of the state.
+        action: Name of each number of an action.
+        cameras: Height and width of each camera's pictures [px].
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        rate: int,
+        robot: str,
+        task: str,
+        state: Sequence[str],
+        action: Sequence[str],
+        cameras: Mapping[str, tuple[int, int]],
+    ) -> None:
+        self._arrow, self._parquet = _pyarrow()
+        self._folder, self._rate, self._robot, self._task = folder, rate, robot, task
+        self._names = {STATE: list(state), ACTION: list(action)}
+        self._sizes = dict(cameras)
+        self._films = {
+            camera: _Film(_made(folder / "videos" / feature(camera) / f"{PLACE}.mp4"), rate, size)
+            for camera, size in cameras.items()
+        }
+        vectors = [(name, self._arrow.list_(self._arrow.float32(), len(of))) for name, of in self._names.items()]
+        numbers = [(name, self._arrow.type_for_alias(kind)) for name, kind in NUMBERS.items()]
+        self._schema = self._arrow.schema([*vectors, *numbers])
+        self._data = self._parquet.ParquetWriter(_made(folder / "data" / f"{PLACE}.parquet"), self._schema)
+        self._episodes: list[dict[str, Any]] = []
+        self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in self._schema.names}
+        self._shades = {camera: np.zeros((3, 256), np.int64) for camera in cameras}
+        self._frames = 0
+
+    def add(self, episode: Demonstration) -> None:
+        """Append one."""
+        steps, first = len(episode.action), self._frames
+        here = np.arange(steps)
+        last = here == steps - 1
+        columns: dict[str, NDArray[Any]] = {
+            STATE: episode.state,
+            ACTION: episode.action,
+            "next.reward": episode.reward,
+            "next.done": last,
+            "next.success": last & episode.success,
+            "timestamp": (here / self._rate).astype(np.float32),
+            "frame_index": here,
+            "episode_index": np.full(steps, len(self._episodes)),
+            "index": first + here,
+            "task_index": np.zeros(steps, np.int64),
+        }
+        arrays = []
+        for kind, values in zip(self._schema.types, columns.values(), strict=True):
+            flat = self._arrow.array(values.ravel(), kind.value_type if values.ndim == 2 else kind)
+            arrays.append(self._arrow.FixedSizeListArray.from_arrays(flat, type=kind) if values.ndim == 2 else flat)
+        self._data.write_table(self._arrow.table(arrays, self._schema))
+        statistics = {name: _statistics(values) for name, values in columns.items()}
+        for name, values in columns.items():
+            self._columns[name].append(values)
+        row: dict[str, Any] = {
+            "episode_index": len(self._episodes),
+            "tasks": [self._task],
+            "length": steps,
+            "data/chunk_index": 0,
+            "data/file_index": 0,
+            "dataset_from_index": first,
+            "dataset_to_index": first + steps,
+            "meta/episodes/chunk_index": 0,
+            "meta/episodes/file_index": 0,
+        }
+        for camera, pictures in episode.pictures.items():
+            self._films[camera].add(pictures)
+            shades = _shades(pictures)
+            self._shades[camera] += shades
+            statistics[feature(camera)] = _picture_statistics(shades, steps)
+            place = f"videos/{feature(camera)}"
+            row |= {f"{place}/chunk_index": 0, f"{place}/file_index": 0}
+            row |= {
+                f"{place}/from_timestamp": first / self._rate,
+                f"{place}/to_timestamp": (first + steps) / self._rate,
+            }
+        row |= {f"stats/{name}/{what}": value for name, of in statistics.items() for what, value in of.items()}
+        self._episodes.append(row)
+        self._frames += steps
+
+    def close(self) -> None:
+        """Write what describes all."""
+        self.release()
+        meta = self._folder / "meta"
+        table = self._arrow.Table.from_pylist(self._episodes)
+        self._parquet.write_table(table, _made(meta / "episodes" / f"{PLACE}.parquet"))
+        self._parquet.write_table(self._tasks(), meta / "tasks.parquet")
+        statistics = {name: _statistics(np.concatenate(values)) for name, values in self._columns.items()}
+        for camera, shades in self._shades.items():
+            statistics[feature(camera)] = _picture_statistics(shades, self._frames)
+        (meta / "stats.json").write_text(json.dumps(statistics, indent=1), encoding="utf-8")
+        (meta / "info.json").write_text(json.dumps(self._info(), indent=1), encoding="utf-8")
+
+    def release(self) -> None:
+        """Close all files."""
+        self._data.close()
+        for film in self._films.values():
+            film.close()
+
+    def _tasks(self) -> Any:
+        """Tasks and their numbers; the text is what pandas takes for the rows' names, as LeRobot wants it."""
+        columns = [
+            {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": of, "metadata": None}
+            for name, kind, of in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
+        ]
+        about = {"index_columns": ["task"], "column_indexes": [], "columns": columns, "pandas_version": "2.2.0"}
+        table = self._arrow.table({"task_index": [0], "task": [self._task]})
+        return table.replace_schema_metadata({"pandas": json.dumps(about)})
+
+    def _info(self) -> dict[str, Any]:
+        features: dict[str, Any] = {
+            feature(camera): {
+                "dtype": "video",
+                "shape": [height, width, 3],
+                "names": ["height", "width", "channels"],
+                "info": {
+                    "video.height": height,
+                    "video.width": width,
+                    "video.codec": "h264",
+                    "video.pix_fmt": _pixels((height, width)),
+                    "video.is_depth_map": False,
+                    "video.fps": self._rate,
+                    "video.channels": 3,
+                    "has_audio": False,
+                },
+            }
+            for camera, (height, width) in self._sizes.items()
+        }
+        for name, names in self._names.items():
+            features[name] = {"dtype": "float32", "shape": [len(names)], "names": names}
+        for name, kind in NUMBERS.items():
+            features[name] = {"dtype": kind, "shape": [1], "names": None}
+        place = "chunk-{chunk_index:03d}/file-{file_index:03d}"
+        return {
+            "codebase_version": "v3.0",
+            "robot_type": self._robot,
+            "total_episodes": len(self._episodes),
+            "total_frames": self._frames,
+            "total_tasks": 1,
+            "chunks_size": 1000,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": self._rate,
+            "splits": {"train": f"0:{len(self._episodes)}"},
+            "data_path": f"data/{place}.parquet",
+            "video_path": f"videos/{{video_key}}/{place}.mp4" if self._films else None,
+            "features": features,
+        }
+
+
+@contextmanager
+def new_dataset(folder: Path, **about: Any) -> Iterator[DatasetWriter]:
+    """A writer of a dataset that appears in its place only when it is whole.
+
+    Args:
+        folder: Of the dataset; must not be there yet.
+        about: What `DatasetWriter` takes.
+
+    Raises:
+        TrainError: When the folder is there, can't be written, or the disk is full.
+        MachineError: When pyarrow is not installed.
+    """
+    if folder.exists():
+        raise TrainError(
+            "a dataset is written into a new folder", found="it exists", remedy="name another", file=folder
+        )
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        writer = DatasetWriter(partial, **about)
+        try:
+            yield writer
+            writer.close()
+        finally:
+            writer.release()
+        partial.rename(folder)
+    except OSError as error:
+        raise TrainError(
+            "a dataset's folder has room and may be written",
+            found=str(error),
+            remedy="free some space, or change the permissions",
+            file=folder,
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def feature(camera: str) -> str:
+    """Name of what a camera sees."""
+    return f"observation.images.{camera}"
+
+
+class _Film:
+    """An MP4 (H.264) of pictures (H, W, 3), each where its number says, in time."""
+
+    def __init__(self, path: Path, rate: int, size: tuple[int, int]) -> None:
+        import av
+
+        self._av: Any = av
+        self._container = av.open(str(path), "w")
+        self._stream: Any = self._container.add_stream("libx264", rate=rate, options={"crf": str(QUALITY)})
+        self._stream.height, self._stream.width = size
+        self._stream.pix_fmt = _pixels(size)
+        self._stream.gop_size = SEEK
+        self._period, self._count = Fraction(1, rate), 0
+
+    def add(self, pictures: NDArray[np.uint8]) -> None:
+        for picture in pictures:
+            frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+            frame.pts, frame.time_base = self._count, self._period
+            self._container.mux(self._stream.encode(frame))
+            self._count += 1
+
+    def close(self) -> None:
+        if self._count:
+            self._container.mux(self._stream.encode())
+        self._count = 0
+        self._container.close()
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    """Colours at half the resolution, as every player wants them, where that works out."""
+    return "yuv420p" if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
+
+
+def _statistics(values: NDArray[Any]) -> Statistics:
+    """Of each column of values (T, K) or (T,)."""
+    columns = values.reshape(len(values), -1).astype(np.float64)
+    found = {
+        "min": columns.min(0),
+        "max": columns.max(0),
+        "mean": columns.mean(0),
+        "std": columns.std(0),
+    } | {_quantile_name(q): np.quantile(columns, q, axis=0) for q in QUANTILES}
+    return {name: value.tolist() for name, value in found.items()} | {"count": [len(values)]}
+
+
+def _shades(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each channel has each value (3, 256)."""
+    values = pictures.reshape(-1, 3).astype(np.int64) + 256 * np.arange(3)
+    return np.bincount(values.ravel(), minlength=768).reshape(3, 256)
+
+
+def _picture_statistics(shades: NDArray[np.int64], frames: int) -> Statistics:
+    """Of each channel (3, 1, 1), with colours from 0 to 1."""
+    levels, count = np.arange(256) / 255, shades.sum(1)
+    mean = shades @ levels / count
+    found = {
+        "min": levels[(shades > 0).argmax(1)],
+        "max": levels[255 - (shades[:, ::-1] > 0).argmax(1)],
+        "mean": mean,
+        "std": np.sqrt((shades * (levels - mean[:, None]) ** 2).sum(1) / count),
+    }
+    below = shades.cumsum(1) / count[:, None]
+    found |= {_quantile_name(q): levels[(below >= q).argmax(1)] for q in QUANTILES}
+    return {name: value.reshape(3, 1, 1).tolist() for name, value in found.items()} | {"count": [frames]}
+
+
+def _quantile_name(quantile: float) -> str:
+    return f"q{round(100 * quantile):02d}"
+
+
+def _made(path: Path) -> Path:
+    """The path, in a folder that is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MachineError(
+            "a LeRobot dataset needs pyarrow", found=str(error), remedy="pip install 'splatyard[imitation]'"
+        ) from error
+    return pyarrow, pyarrow.parquet

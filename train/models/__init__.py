@@ -1,0 +1,1 @@
+"""Networks: encoders of what robots see, policies on top of them."""

@@ -1,0 +1,149 @@
+"""DINOv2: a frozen network that was trained on millions of photos, and what is learned on top of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.errors import TrainError
+from sim.env import SceneEnv
+
+MODEL = "vit_small_patch14_dinov2.lvd142m"
+REPOSITORY, FILE = f"timm/{MODEL}", "model.safetensors"
+"""Of the hub: Apache-2.0, 88 MB."""
+DOWNLOAD = f"hf download {REPOSITORY} {FILE}"
+PATCH = 14
+"""Pixels of a patch's side."""
+ACROSS = 8
+"""Patches in a row: 112 pixels, from small pictures nothing more can be had."""
+
+
+class Dinov2(nn.Module):
+    """The network itself (Oquab et al., 2023, ViT-S/14): a grid of features of a picture. It never learns.
+
+    Args:
+        picture: Height and width of the pictures.
+        pretrained: With the weights in the user's cache; else with random ones.
+
+    Attributes:
+        features: Shape (384, h, w) of what comes out of a picture.
+
+    Raises:
+        TrainError: When timm is not installed, or the weights are not there or damaged.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, picture: tuple[int, int], *, pretrained: bool = True) -> None:
+        super().__init__()
+        down = max(1, round(ACROSS * picture[0] / picture[1]))
+        self._size = (down * PATCH, ACROSS * PATCH)
+        self.network = _network(self._size, pretrained)
+        self.features = (int(self.network.embed_dim), down, ACROSS)
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(self.network.pretrained_cfg[name]).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Dinov2:
+        """Always as in use."""
+        return super().train(False)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Features (N, 384, h, w) float32 of colours (N, 3, H, W) uint8."""
+        large = nn.functional.interpolate(pictures.to(torch.float32) / 255, self._size, mode="bilinear")
+        tokens = self.network.forward_features((large - self.mean) / self.std)
+        patches = tokens[:, self.network.num_prefix_tokens :]
+        return patches.transpose(1, 2).unflatten(2, self.features[1:])
+
+
+class DinoFeatures:
+    """The sense: features (N, 384, h, w) float32 of camera pictures, computed once when they are read.
+
+    Learning goes over each picture many times, but not over the frozen network. It is no part of the policy, and no
+    checkpoint holds it. Features are eight times as large as pictures: 74 kB each.
+
+    Args:
+        picture: Height and width of the pictures.
+        device: Where the network runs.
+        pretrained: See `Dinov2`.
+
+    Attributes:
+        group: Name of the observation.
+        module: The network: of colours (N, 3, H, W) uint8, for an export that begins with pictures.
+    """
+
+    group = "features"
+
+    def __init__(self, picture: tuple[int, int], device: str = "cpu", *, pretrained: bool = True) -> None:
+        self.module = Dinov2(picture, pretrained=pretrained).to(device)
+        self._device = device
+
+    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+        """Of the newest pictures."""
+        pictures = torch.from_numpy(seen["rgb"]).to(self._device).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            return self.module(pictures)
+
+
+class FeatureNetwork(nn.Module):
+    """What a policy learns on features: 16 numbers a place, the same layer for all places.
+
+    Args:
+        shape: Of the features (C, h, w).
+
+    Attributes:
+        size: Numbers that come out.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(shape[0], 16, 1), nn.ELU(), nn.Flatten())
+        self.size = 16 * shape[1] * shape[2]
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Numbers (B, size) of features (B, C, h, w)."""
+        return self.layers(features)
+
+
+def _network(size: tuple[int, int], pretrained: bool) -> Any:
+    try:
+        import timm
+        from safetensors import SafetensorError
+    except ImportError as error:
+        raise TrainError(
+            "the encoder dinov2 needs timm", found=str(error), remedy="pip install 'splatyard[train]'"
+        ) from error
+    weights = _cached() if pretrained else None
+    overlay = {"file": weights} if weights else None
+    try:
+        return timm.create_model(
+            MODEL, pretrained=pretrained, pretrained_cfg_overlay=overlay, num_classes=0, img_size=size
+        )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise TrainError(
+            "DINOv2's weights are those of the hub",
+            found=str(error).splitlines()[0],
+            remedy=f"{DOWNLOAD} --force-download",
+            file=weights,
+        ) from error
+
+
+def _cached() -> str:
+    """The file of the weights, without a look at the network: a run must not depend on what lies there today."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return hf_hub_download(REPOSITORY, FILE, local_files_only=True)
+    except LocalEntryNotFoundError as error:
+        raise TrainError(
+            "the encoder dinov2 needs DINOv2's weights in the cache",
+            found=f"no {FILE} of {REPOSITORY}",
+            remedy=f"{DOWNLOAD}; where there is no network, copy the cache's folder from a machine that has one",
+            file=HF_HUB_CACHE,
+        ) from error

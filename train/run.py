@@ -1,0 +1,404 @@
+"""A run's folder: run.json (what it is), curve.jsonl (how it went), checkpoints/ (what it learned).
+
+Nothing here needs torch, so that runs can be listed and compared quickly.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import importlib.metadata
+import itertools
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.engine import locked
+from pipeline.errors import BusyError, TrainError
+from sim.scene import SceneLock
+from train.files import write_atomically, writing
+from train.preset import Preset, flat_values
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE, CURVE_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "checkpoints"
+MAX_RECORD_BYTES, MAX_CURVE_BYTES = 2**20, 2**28
+PACKAGES = ("splatyard", "torch", "rsl-rl-lib", "tensordict", "numpy", "numba", "sapien", "mujoco", "gsplat", "timm")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SceneRecord(_Strict):
+    """A scene that a run trains in.
+
+    Attributes:
+        lock: Which one it was.
+        source: What it is opened by again: a folder, name@version or hf://owner/repository/name@version.
+    """
+
+    lock: SceneLock
+    source: str
+
+
+class Record(_Strict):
+    """The whole of run.json, written once, before training begins.
+
+    Attributes:
+        format: Always "splatyard.run".
+        format_version: Of this file's layout.
+        started: When, UTC, ISO 8601.
+        preset: How it is trained.
+        scenes: Where, in the order of the simulation's scenes.
+        seed: Of everything random.
+        device: Of networks and pictures.
+        processes: That train together.
+        packages: Versions by name, of those that are installed.
+        machine: What it was started on.
+        commit: Of splatyard's own checkout, with "-dirty" where files differ from it; empty outside of one.
+    """
+
+    format: Literal["splatyard.run"] = "splatyard.run"
+    format_version: Literal[1] = 1
+    started: datetime.datetime
+    preset: Preset
+    scenes: tuple[SceneRecord, ...] = Field(min_length=1)
+    seed: int
+    device: str
+    processes: int = Field(ge=1)
+    packages: dict[str, str]
+    machine: dict[str, str]
+    commit: str
+
+
+class Run:
+    """A folder that a policy is trained in.
+
+    Attributes:
+        folder: Where.
+        record: What run.json says.
+        curve: How it went.
+    """
+
+    def __init__(self, folder: Path, record: Record) -> None:
+        self.folder, self.record = folder, record
+        self.curve = Curve(folder / CURVE_FILE)
+
+    @staticmethod
+    def create(
+        root: Path,
+        preset: Preset,
+        scenes: Sequence[SceneLock],
+        sources: Sequence[Path | str],
+        seed: int,
+        *,
+        device: str = "cpu",
+        processes: int = 1,
+        name: str | None = None,
+    ) -> Run:
+        """A new folder with its run.json; nothing that exists is overwritten.
+
+        Args:
+            root: Folder of all runs; made if it isn't there.
+            preset: How it is trained.
+            scenes: Where.
+            sources: What each scene was opened by.
+            seed: Of everything random.
+            device: Of networks and pictures.
+            processes: That train together.
+            name: Of the folder; <task>-<scene>-<number> by default.
+
+        Raises:
+            TrainError: When the name is taken or is none, or the folder can't be written.
+        """
+        record = Record(
+            started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
+            preset=preset,
+            scenes=tuple(
+                SceneRecord(lock=lock, source=_lasting(source)) for lock, source in zip(scenes, sources, strict=True)
+            ),
+            seed=seed,
+            device=device,
+            processes=processes,
+            packages=_versions(),
+            machine=_machine(device),
+            commit=commit_of(Path(__file__).parent),
+        )
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            folder = _new_folder(root, name) if name is not None else _numbered_folder(root, preset.task, scenes)
+            (folder / CHECKPOINTS).mkdir()
+        write_atomically(folder / RUN_FILE, (record.model_dump_json(indent=1) + "\n").encode())
+        return Run(folder, record)
+
+    @staticmethod
+    def open(name_or_path: str | Path, root: Path = Path("runs")) -> Run:
+        """A run by its folder, or by its name below `root`.
+
+        Raises:
+            TrainError: When there is none, or its run.json is damaged or of another version of splatyard.
+        """
+        given = Path(name_or_path).expanduser()
+        folder = next((folder for folder in (given, root / given) if (folder / RUN_FILE).is_file()), None)
+        if folder is None:
+            known = [path.parent.name for path in sorted(root.glob(f"*/{RUN_FILE}"))]
+            near = difflib.get_close_matches(given.name, known, 3, 0.4) or known[:9]
+            raise TrainError(
+                f"a run is a folder with a {RUN_FILE}, or the name of one in {str(root)!r}",
+                found=f"none is {str(name_or_path)!r}",
+                remedy=f"did you mean {', '.join(near)}?" if near else "splatyard train makes runs",
+            )
+        return Run(folder, _read_record(folder / RUN_FILE))
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.folder.resolve().name
+
+    @property
+    def preset(self) -> Preset:
+        """How it is trained."""
+        return self.record.preset
+
+    @property
+    def locks(self) -> tuple[SceneLock, ...]:
+        """Which scenes it trains in."""
+        return tuple(scene.lock for scene in self.record.scenes)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What its scenes are opened by."""
+        return tuple(scene.source for scene in self.record.scenes)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of what it learned."""
+        return self.folder / CHECKPOINTS
+
+    def check_scenes(self, scenes: Sequence[SceneLock]) -> None:
+        """That these are the scenes which it began in: the same content in the same order.
+
+        Raises:
+            TrainError: Otherwise; it names the first that differs.
+        """
+        for then, now in itertools.zip_longest(self.locks, scenes):
+            if then is None or now is None or then.sha256 != now.sha256:
+                raise TrainError(
+                    "a run goes on in the scenes that it began in",
+                    found=f"{_described(now)} instead of {_described(then)}",
+                    remedy="give the same bundles, or train anew without --resume",
+                    file=self.folder,
+                )
+
+    def check_preset(self, preset: Preset) -> None:
+        """That a preset is the one which it began with, but for how long it is trained.
+
+        Raises:
+            TrainError: Otherwise; it names what differs.
+        """
+        then, now = flat_values(self.preset), flat_values(preset)
+        other = [key for key in then | now if key != "iterations" and then.get(key) != now.get(key)]
+        if other:
+            raise TrainError(
+                "a run goes on with the preset that it began with",
+                found=", ".join(f"{key}: {now.get(key)} instead of {then.get(key)}" for key in other),
+                remedy="leave these away, or train anew without --resume",
+                file=self.folder,
+            )
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """While it trains: no other process may.
+
+        Raises:
+            TrainError: When one does.
+        """
+        try:
+            with locked(self.folder / ".lock", f"run {self.name}"):
+                yield
+        except BusyError as error:
+            raise TrainError(
+                "one process trains a run at a time",
+                found=error.found,
+                remedy="wait until it is done, or end it",
+                file=self.folder,
+            ) from error
+
+
+class Curve:
+    """How a training went: a row of numbers for each iteration.
+
+    Args:
+        path: JSON Lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, row: dict[str, float]) -> None:
+        """Write a row; it has its `iteration`.
+
+        Raises:
+            ValueError: When a number is not finite.
+            TrainError: When there is no room.
+        """
+        text = json.dumps(row, allow_nan=False)
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def read(self) -> list[dict[str, float]]:
+        """All rows; one that a kill has torn at the end is left out.
+
+        Raises:
+            TrainError: When the file is damaged.
+        """
+        if not self._path.exists():
+            return []
+        if self._path.stat().st_size > MAX_CURVE_BYTES:
+            raise self._damaged(f"{self._path.stat().st_size} bytes")
+        *lines, torn = self._path.read_bytes().split(b"\n")
+        del torn  # empty after a whole line
+        rows = []
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise self._damaged(f"line {number}: {error}") from error
+            if not isinstance(row, dict) or not all(isinstance(value, (int, float)) for value in row.values()):
+                raise self._damaged(f"line {number} is no row of numbers")
+            if "iteration" not in row:
+                raise self._damaged(f"line {number} has no iteration")
+            rows.append(row)
+        return rows
+
+    def cut(self, iteration: int) -> None:
+        """Drop what came after an iteration: training goes on from there.
+
+        Raises:
+            TrainError: When the file is damaged or there is no room.
+        """
+        kept = [row for row in self.read() if row["iteration"] <= iteration]
+        write_atomically(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def _damaged(self, found: str) -> TrainError:
+        return TrainError(
+            "a curve has a row of numbers for each iteration",
+            found=found,
+            remedy="mend that line or delete it; checkpoints don't depend on it",
+            file=self._path,
+        )
+
+
+def list_runs(root: Path) -> list[Run]:
+    """All runs below a folder, the newest first; damaged ones are left out with a warning."""
+    runs = []
+    for path in sorted(root.glob(f"*/{RUN_FILE}")):
+        try:
+            runs.append(Run(path.parent, _read_record(path)))
+        except TrainError as error:
+            logger.warning("%s", error)
+    return sorted(runs, key=lambda run: run.record.started, reverse=True)
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of the checkout that a folder's files belong to, with "-dirty" where any differ; empty without one."""
+    try:
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # not just a folder inside somebody's checkout
+        return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+def _read_record(path: Path) -> Record:
+    try:
+        if path.stat().st_size > MAX_RECORD_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes")
+        return Record.model_validate_json(path.read_bytes())
+    except (ValidationError, ValueError, OSError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+        raise TrainError(
+            f"a {RUN_FILE} is as this splatyard writes it",
+            found=found[:300],
+            remedy="use the version of splatyard that made it, or train anew",
+            file=path,
+        ) from error
+
+
+def _new_folder(root: Path, name: str) -> Path:
+    if not NAME.fullmatch(name):
+        rule = "a run's name has letters, digits, dots, dashes and underscores"
+        raise TrainError(rule, found=repr(name), remedy="give another --name")
+    try:
+        (root / name).mkdir()
+    except FileExistsError as error:
+        raise TrainError(
+            "a run overwrites nothing",
+            found="there is one of that name",
+            remedy="give another --name, go on with --resume, or delete it",
+            file=root / name,
+        ) from error
+    return root / name
+
+
+def _numbered_folder(root: Path, task: str, scenes: Sequence[SceneLock]) -> Path:
+    names = sorted({scene.reference.partition("@")[0] for scene in scenes})
+    place = names[0] if len(names) == 1 else f"{len(names)}-scenes"
+    prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{task}-{place}")
+    for number in itertools.count(1):
+        try:
+            (root / f"{prefix}-{number}").mkdir()
+        except FileExistsError:
+            continue
+        return root / f"{prefix}-{number}"
+    raise AssertionError
+
+
+def _lasting(source: Path | str) -> str:
+    """The source, as it holds wherever a command runs later."""
+    folder = Path(source).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else str(source)
+
+
+def _described(scene: SceneLock | None) -> str:
+    return f"{scene.reference} (sha256 {scene.sha256[:12]}…)" if scene else "no scene"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _machine(device: str) -> dict[str, str]:
+    found = {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+    }
+    if device.startswith("cuda"):
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found

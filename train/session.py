@@ -1,0 +1,141 @@
+"""A run from where it stands to its end: iterate, take note, keep."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import distributed
+
+from pipeline.errors import TrainError
+from sim.scene import SimScene
+from train import checkpoint
+from train.distributed import Processes, agreed, first, processes_of_this_run, together
+from train.loggers import make_loggers
+from train.run import Run
+from train.threads import use_one_thread
+from train.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def train_run(
+    run: Run,
+    scenes: Sequence[SimScene],
+    *,
+    iterations: int,
+    minutes: float | None = None,
+    loggers: Sequence[str] = (),
+    watch: Callable[[dict[str, float]], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Train a run, or go on with it from its newest checkpoint as if it had never stopped.
+
+    That is bit for bit where it would have kept a checkpoint anyway; a stop between two adds one, and after each SAPIEN
+    goes on in a new world, whose contacts differ in the last digits.
+
+    Args:
+        run: Its folder.
+        scenes: Those of its record, opened.
+        iterations: After so many in all it ends.
+        minutes: Or after so many minutes from now.
+        loggers: Besides TensorBoard, see `train.loggers`.
+        watch: Is given the curve's row of each iteration.
+        stop: Asked after each iteration; it ends with a checkpoint when this is true.
+
+    Returns:
+        How many iterations are done.
+
+    Raises:
+        TrainError: When training diverges or a checkpoint can't be written (both name what there is to go on with),
+            when scenes or checkpoint are not the run's, or when another process trains it.
+        SimError: When the scenes aren't fit for the task or the robot.
+    """
+    run.check_scenes([scene.lock for scene in scenes])
+    use_one_thread()
+    processes = processes_of_this_run()
+    writes = first(processes)
+    with together(run.record.device, processes) as device, run.busy() if writes else contextlib.nullcontext():
+        trainer = Trainer(run.preset, scenes, seed=run.record.seed, device=device, processes=processes)
+        seconds = _resume(run, trainer, processes)
+        log = make_loggers(run, loggers, trainer.steps) if writes else []
+        begun = time.monotonic()
+        try:
+            while trainer.iteration < iterations:
+                before, steps = time.monotonic(), trainer.steps
+                row = _iterate(run, trainer)
+                spent = time.monotonic() - begun
+                row["seconds"] = seconds + spent
+                row["steps_per_second"] = (trainer.steps - steps) / (time.monotonic() - before)
+                if writes:
+                    run.curve.append(row)
+                    for one in log:
+                        one.log(row)
+                    if watch:
+                        watch(row)
+                late = minutes is not None and spent >= 60 * minutes
+                ends = agreed(late or stop(), processes) or trainer.iteration >= iterations
+                if ends or trainer.iteration % run.preset.checkpoint_every == 0:
+                    _keep(run, trainer, row["seconds"], processes)
+                if ends:
+                    break
+        finally:
+            for one in log:
+                one.close()
+            trainer.env.env.close()
+        return trainer.iteration
+
+
+def _resume(run: Run, trainer: Trainer, processes: Processes | None) -> float:
+    """Go on where the newest checkpoint is, or keep one of the very beginning; the seconds of training so far."""
+    found = checkpoint.newest(run.checkpoints)
+    if found is None:
+        _keep(run, trainer, 0.0, processes)
+        return 0.0
+    path, state = found
+    others = state.get("processes", [])
+    if len(others) != (processes["world_size"] if processes else 0):
+        raise TrainError(
+            "a run goes on with as many processes as it began with",
+            found=f"{processes['world_size'] if processes else 1} instead of {len(others) or 1}",
+            remedy=f"give --num-gpus {len(others) or 1}",
+            file=path,
+        )
+    try:
+        trainer.restore(state | (others[processes["global_rank"]] if processes else {}))
+    except TrainError as error:
+        raise TrainError(error.rule, found=error.found, remedy=error.remedy, file=path) from error
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise checkpoint.unreadable(path, error) from error
+    if first(processes):
+        run.curve.cut(trainer.iteration)
+    logger.info("training goes on after iteration %d, from %s", trainer.iteration, path)
+    return float(state["seconds"])
+
+
+def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:
+    try:
+        return trainer.iterate()
+    except TrainError as error:
+        good = checkpoint.files(run.checkpoints)[-1]
+        raise TrainError(
+            error.rule,
+            found=f"{error.found} (iteration {trainer.iteration})",
+            remedy=f"the last good checkpoint is {good}; train anew with a lower ppo.rate (--set ppo.rate=...)",
+            file=run.folder,
+        ) from error
+
+
+def _keep(run: Run, trainer: Trainer, seconds: float, processes: Processes | None) -> None:
+    """A checkpoint; networks are alike in all processes, what each simulates is its own."""
+    state = trainer.state() | {"seconds": seconds}
+    if processes:
+        own = {name: value for name, value in state.items() if name not in ("agent", "iteration", "seconds")}
+        parts: list[Any] = [None] * processes["world_size"]
+        distributed.gather_object(own, parts if first(processes) else None)
+        state = {name: value for name, value in state.items() if name not in own} | {"processes": parts}
+    if first(processes):
+        checkpoint.save(run.checkpoints, state)
