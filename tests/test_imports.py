@@ -47,11 +47,12 @@ def test_no_module_of_the_pipeline_loads_a_heavy_library():
     assert not loaded_after("import " + ", ".join(names)) & HEAVY
 
 
-def test_only_the_flow_loads_prefect():
-    """Of `flows`, only `flows.build` imports Prefect."""
-    names = [name for name in modules_of(flows) if name != "flows.build"]
+def test_only_the_flows_load_prefect():
+    """Of `flows`, only `flows.build` and `flows.train` import Prefect, and they nothing else that is heavy."""
+    names = [name for name in modules_of(flows) if name not in ("flows.build", "flows.train")]
     assert not loaded_after("import " + ", ".join(names)) & HEAVY
-    assert "prefect" in loaded_after("import flows.build")
+    for name in ("flows.build", "flows.train"):
+        assert loaded_after(f"import {name}") & HEAVY == {"prefect"}
 
 
 def test_packages_point_down_only():

@@ -10,10 +10,30 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cli import bench, build, card, check, doctor, export, formats, inspect, sim, view
+from flows.cli import (
+    bench,
+    build,
+    card,
+    check,
+    compare,
+    doctor,
+    eval,
+    export,
+    formats,
+    inspect,
+    play,
+    record,
+    runs,
+    sim,
+    train,
+    view,
+)
 from pipeline.errors import SplatyardError
 
-COMMANDS = (build, inspect, check, view, sim, export, bench, doctor, card, formats)
+COMMANDS = (
+    *(build, inspect, check, view, sim, train, eval, play, runs, compare, record),
+    *(export, bench, doctor, card, formats),
+)
 OK, FAILED, WRONG_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 """Exit codes: a check failed; the input, the machine or the command line is wrong; a bug; Ctrl-C."""
 
@@ -86,7 +106,7 @@ class _ShowVersion(argparse.Action):
 def _configure_logging(*, detailed: bool) -> None:
     handler = _ScreenHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s" if detailed else "%(message)s"))
-    for name in ("pipeline", "flows", "sim"):
+    for name in ("pipeline", "flows", "sim", "train"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(logging.DEBUG if detailed else logging.INFO)

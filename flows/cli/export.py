@@ -1,36 +1,92 @@
-"""`splatyard export`: a bundle in the form that another simulator takes."""
+"""`splatyard export`: a bundle in the form that another simulator takes, or a policy for a robot."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-HELP = "write a bundle in the form that another simulator takes"
+HELP = "write a bundle for another simulator, or a policy for a robot"
 DESCRIPTION = """\
-Writes a bundle for GaussGym (mesh slices and a nerfstudio splat), or its meshes with an MJCF or URDF file for a
-simulator of your own. Spawn poses, goals and the floor lie beside."""
+With a form and a bundle: writes the bundle for GaussGym (mesh slices and a nerfstudio splat), or its meshes with an
+MJCF or URDF file for a simulator of your own. Spawn poses, goals and the floor lie beside.
+
+With a run and --onnx: writes its policy as one ONNX file, from what the robot measures to what its actuators aim at,
+and says how far the file is from the policy over an episode and how long a step takes. If they differ, nothing is
+written."""
 EXAMPLES = """\
   splatyard export gaussgym bundles/hall/1.0.0 --out gaussgym/hall
   splatyard export mjcf hall@1.0.0 --out hall_mjcf
-  splatyard export urdf hall --out hall_urdf"""
+  splatyard export urdf hall --out hall_urdf
+  splatyard export navigate-hall-1 --onnx policy.onnx"""
 
 FORMS = ("gaussgym", "mjcf", "urdf")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `export`."""
-    command.add_argument("form", choices=FORMS, metavar="FORM", help=f"one of {', '.join(FORMS)}")
-    command.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, name@version, or hf://...")
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    command.add_argument(
+        "what",
+        nargs="+",
+        metavar="WHAT",
+        help=f"one of {', '.join(FORMS)} and a bundle (folder, name@version, or hf://...); or, with --onnx, a run",
+    )
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, metavar="DIR", help="a new folder, for a bundle")
+    where.add_argument("--onnx", type=Path, metavar="FILE.onnx", help="a file, for a run's policy")
+    command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
+    command.add_argument("--checkpoint", metavar="NAME", help="one of the run's checkpoints; default: the newest")
+    command.add_argument("--allow-failed", action="store_true", help="of a run: take a bundle that failed gates too")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
+    return _policy(options) if options.onnx else _bundle(options)
+
+
+def _bundle(options: argparse.Namespace) -> int:
     from pipeline import Bundle
+    from pipeline.errors import SimError
     from sim.export.catalog import export
 
-    export(Bundle.open(options.bundle), options.form, options.out)
+    if len(options.what) != 2 or options.what[0] not in FORMS:
+        raise SimError(
+            f"a bundle is exported in a form: {', '.join(FORMS)}",
+            found=" ".join(options.what),
+            remedy="splatyard export FORM BUNDLE --out DIR; for a policy, splatyard export RUN --onnx FILE",
+        )
+    form, bundle = options.what
+    export(Bundle.open(bundle), form, options.out)
     for path in sorted(options.out.rglob("*")):
         if path.is_file():
             print(path)
+    return 0
+
+
+def _policy(options: argparse.Namespace) -> int:
+    import torch
+
+    from flows.cli import tables
+    from pipeline.errors import TrainError
+    from train.onnx_export import export_run
+    from train.run import Run
+
+    if len(options.what) != 1:
+        raise TrainError(
+            "the policy of one run is exported at a time",
+            found=" ".join(options.what),
+            remedy="splatyard export RUN --onnx FILE; for a bundle, splatyard export FORM BUNDLE --out DIR",
+        )
+    torch.set_num_threads(1)  # more only spin: the networks are small
+    policy_of = Run.open(options.what[0], options.runs)
+    name = options.checkpoint
+    file = policy_of.checkpoints / f"{name.removesuffix('.pt')}.pt" if name else None
+    done = export_run(policy_of, options.onnx, file=file, allow_failed=options.allow_failed)
+    shapes = [("in", done.inputs), ("out", done.outputs)]
+    rows = [(name, way, " x ".join(map(str, shape))) for way, one in shapes for name, shape in one.items()]
+    tables.show(tables.plain_table(f"{policy_of.name}: {options.onnx.name}", ["name", "", "shape"], rows))
+    tables.say(
+        f"checked    {done.steps} steps, {done.episodes} new episodes: within {done.difference:.1e} of the policy"
+    )
+    tables.say(f"latency    {1e3 * done.median:.3f} ms a step, 95 % below {1e3 * done.slow:.3f} ms, on one thread")
+    tables.say(f"written    {tables.quoted(options.onnx)}")
     return 0

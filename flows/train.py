@@ -1,0 +1,159 @@
+"""From a bundle to a policy, its figures and its film as a Prefect flow: what the commands do, nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # must be set before Prefect is imported
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field
+
+from pipeline.bundle.bundle import REFERENCE
+from pipeline.errors import TrainError
+
+LOOK_SECONDS = 5.0
+"""Between two looks for a bundle."""
+FILM = "film.mp4"
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def wait_for_bundle(scene: str, minutes: float) -> list[str]:
+    """Wait until there is such a bundle; a build publishes it when it is whole.
+
+    Args:
+        scene: As `splatyard train --scene` takes it.
+        minutes: How long.
+
+    Raises:
+        TrainError: When there is none by then, or what was given can't become the name of one.
+    """
+    from train.scenes import find_scenes
+
+    end = time.monotonic() + 60 * minutes
+    while True:
+        try:
+            return find_scenes([scene])
+        except TrainError as error:
+            if not REFERENCE.fullmatch(scene.removesuffix("@latest")):
+                raise
+            if time.monotonic() >= end:
+                raise TrainError(
+                    f"the bundle to train in is there within {minutes:g} minutes",
+                    found=error.found,
+                    remedy=f"build it (splatyard build ... --name {scene.partition('@')[0]}), or raise wait_minutes",
+                ) from error
+        time.sleep(LOOK_SECONDS)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def train(
+    sources: list[str], preset: str, iterations: int | None, minutes: float | None, seed: int, device: str, runs: Path
+) -> Path:
+    """Train a policy; gives the folder of its run."""
+    from sim.scene import open_scene
+    from train.preset import load_preset
+    from train.run import Run
+    from train.session import train_run
+
+    logger = get_run_logger()
+    settings = load_preset(preset, {"iterations": iterations} if iterations else {})
+    scenes = [open_scene(source) for source in sources]
+    run = Run.create(runs, settings, [scene.lock for scene in scenes], sources, seed, device=device)
+    logger.info("run %s", run.folder)
+
+    def tell(row: dict[str, float]) -> None:
+        if row["iteration"] % settings.checkpoint_every == 0:
+            share = f"{row['success']:.0%}" if "success" in row else "no episode has ended yet"
+            logger.info("iteration %d of %d: success %s", row["iteration"], settings.iterations, share)
+
+    train_run(run, scenes, iterations=settings.iterations, minutes=minutes, watch=tell)
+    return run.folder.resolve()
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def film(folder: Path) -> Path:
+    """Write a film of the policy at work."""
+    from train.play import film_run
+    from train.run import Run
+
+    film_run(Run.open(folder), folder / FILM)
+    return folder / FILM
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def evaluate(folder: Path, episodes: int, device: str) -> Path:
+    """Measure the policy; gives its report."""
+    from train.evaluation import evaluate_run
+    from train.report import write_report
+    from train.results import write_results
+    from train.run import Run
+
+    run = Run.open(folder)
+    results = evaluate_run(run, episodes=episodes, device=device)
+    write_results(results, folder)
+    return write_report(run, results)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def attach(folder: Path, report: Path, film: Path) -> None:
+    """Show the figures, the report and the film with the flow's run."""
+    from train.results import FILE, read_results
+
+    results = read_results(folder / FILE)
+    rows = [
+        f"| {label} | {scene or 'all'} | {one.success(scene)} | {sum(one.endings(scene).values())} |"
+        for label, one in results.labelled()
+        for scene in one.rows()
+    ]
+    table = ["| control | scene | success, 95 % interval | episodes |", "| --- | --- | --- | --- |", *rows]
+    files = [f"[report]({report.as_uri()}), [film]({film.as_uri()}), run {folder}"]
+    title = f"# {results.run}: {results.task}"
+    create_markdown_artifact("\n".join([title, "", *table, "", *files]), key="policy", description="how good it is")
+    create_link_artifact(report.as_uri(), "report", key="policy-report")
+    create_link_artifact(film.as_uri(), "film", key="policy-film")
+
+
+@flow(name="train-policy", flow_run_name="train-{preset}-{scene}", persist_result=False)
+def train_policy(
+    scene: str,
+    preset: str = "navigate",
+    iterations: Count | None = None,
+    minutes: Positive | None = None,
+    seed: int = 0,
+    episodes: Count = 200,
+    device: str = "cpu",
+    runs: Path = Path("runs"),
+    wait_minutes: Annotated[float, Field(ge=0)] = 60.0,
+) -> Path:
+    """Wait for a bundle, train a policy in it, measure it, and attach figures, report and film.
+
+    Nothing is tried again: what fails would fail again, and a run's folder says how to go on with it.
+
+    Args:
+        scene: A bundle: a folder, name@version, name for its newest, a pattern, or hf://owner/repository/name@version.
+        preset: What is trained and how: a preset's name or its YAML file.
+        iterations: Of training; the preset's by default.
+        minutes: Training ends after so many.
+        seed: Of everything random.
+        episodes: To measure the policy in, in each scene and under each control.
+        device: Of networks and pictures: cpu, cuda, or cuda:1 and so on.
+        runs: Folder in which the run's folder is made.
+        wait_minutes: How long to wait for the bundle.
+
+    Returns:
+        The run's folder.
+    """
+    sources = wait_for_bundle(scene, wait_minutes)
+    folder = train(sources, preset, iterations, minutes, seed, device, runs)
+    shown = film(folder)  # the report shows the films that there are
+    attach(folder, evaluate(folder, episodes, device), shown)
+    return folder

@@ -1,0 +1,89 @@
+"""`splatyard record`: who drives, where, and what comes out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from flows.cli import main
+from sim.places import held_out
+from sim.scene import open_scene
+from tests.bundles import floor_of, make_bundle
+from tests.synthetic import Room
+from train import imitation
+from train.preset import load_preset
+from train.run import Run
+from train.session import train_run
+
+TINY = {"environments": 2, "steps": 2, "policy.memory_size": 8, "policy.hidden": [8], "policy.critic": [8]}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, room: Room) -> Path:
+    """The room."""
+    return make_bundle(tmp_path, room, regions=floor_of(room))
+
+
+def actions(folder: Path) -> np.ndarray:
+    table = pyarrow.parquet.read_table(folder / "data/chunk-000/file-000.parquet")
+    return np.array(table["action"].to_pylist(), np.float32)
+
+
+def test_a_driver_is_recorded_at_places_to_train_at(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Places that are held out for measuring stay unseen; the driver who knows the way mostly gets there."""
+    began: list[np.ndarray] = []
+    rollout = imitation._rollout
+
+    def look(env, *rest):
+        began.append(env.env.engine.read().position[:, :2].copy())
+        return rollout(env, *rest)
+
+    monkeypatch.setattr(imitation, "_rollout", look)
+    out = tmp_path / "demos"
+    assert main(["record", "--driver", "auto", "--scene", str(bundle), "--lerobot", str(out), "--episodes", "6"]) == 0
+    info = json.loads((out / "meta/info.json").read_text())
+    assert (info["total_episodes"], info["robot_type"], info["fps"]) == (6, "rover", 5)
+    assert not held_out(began[0]).any()
+    ends = pyarrow.parquet.read_table(out / "data/chunk-000/file-000.parquet")["next.success"].to_pylist()
+    assert sum(ends) >= 4
+    assert f"6 episodes, {sum(ends)} of them successful" in capsys.readouterr().out
+
+
+def test_a_policy_is_recorded(bundle: Path, tmp_path: Path):
+    """It acts by its mean: the same seed gives the same dataset, another another one."""
+    preset = load_preset("navigate", TINY)
+    scene = open_scene(bundle)
+    run = Run.create(tmp_path / "runs", preset, [scene.lock], [bundle], 0, name="new")
+    train_run(run, [scene], iterations=0)
+    for name, seed in (("one", "1"), ("again", "1"), ("other", "2")):
+        words = ["record", str(run.folder), "--lerobot", str(tmp_path / name), "--episodes", "2", "--seed", seed]
+        assert main(words) == 0
+    np.testing.assert_array_equal(actions(tmp_path / "one"), actions(tmp_path / "again"))
+    one, other = actions(tmp_path / "one"), actions(tmp_path / "other")
+    assert one.shape != other.shape or not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ([], "--driver auto --scene BUNDLE"),
+        (["some-run", "--driver", "auto"], "--driver auto --scene BUNDLE"),
+        (["--driver", "auto"], "--scene BUNDLE"),
+        (["some-run", "--episodes", "0"], "--episodes 100"),
+        (["no-run"], "splatyard train"),
+    ],
+)
+def test_a_wrong_command_says_what_to_do(
+    words: list[str], remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """And writes nothing."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["record", "--lerobot", "demos", *words]) == 2
+    assert remedy in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

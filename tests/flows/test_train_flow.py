@@ -1,0 +1,129 @@
+"""The flow from a bundle to a policy: it waits, does what the commands do, and attaches what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.exceptions import ParameterTypeError
+from prefect.flows import load_flow_from_entrypoint
+
+from flows import train
+from pipeline.errors import TrainError
+from tests.bundles import floor_of, make_bundle
+from tests.paths import ROOT
+from tests.synthetic import Room
+from train.statistics import wilson
+
+PRESET = """
+task: navigate
+environments: 4
+steps: 8
+iterations: 2
+checkpoint_every: 1
+policy: {memory_size: 8, hidden: [8], critic: [8]}
+ppo: {batches: 2}
+"""
+RUN = """
+import json, sys
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from flows.server import api_url
+from flows.train import train_policy
+with temporary_settings({PREFECT_API_URL: api_url()}):
+    folder = train_policy("room@1.0.0", preset="tiny.yaml", iterations=1, episodes=3, wait_minutes=9)
+    artifacts = get_client(sync_client=True).read_artifacts()
+    print(json.dumps([str(folder), {one.key: one.data for one in artifacts}]), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one."""
+    folder = tmp_path / "bundles"
+    folder.mkdir()
+    monkeypatch.setenv("SPLATYARD_BUNDLES", str(folder))
+    return folder
+
+
+@pytest.mark.slow
+def test_from_a_bundle_that_is_to_come_to_figures_report_and_film(tmp_path: Path, registry: Path, room: Room):
+    """The bundle is published when the flow has begun; all is in the run's folder, and its artifacts lead there."""
+    made = make_bundle(tmp_path / "work", room, regions=floor_of(room))
+    (tmp_path / "tiny.yaml").write_text(PRESET)
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", RUN]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    made.parent.rename(registry / "room")
+    told = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, told
+    name, artifacts = json.loads(told.splitlines()[-1])
+    folder = Path(name)
+    assert folder.parent == tmp_path / "runs"
+    assert [path.name for path in sorted((folder / "checkpoints").iterdir())] == ["000000.pt", "000001.pt"]
+    results = json.loads((folder / "evaluation.json").read_text())
+    assert [len(one["episodes"]) for one in results["evaluations"]] == [3, 3, 3]
+    assert set(artifacts) == {"policy", "policy-report", "policy-film"}
+    shown = results["evaluations"][0]["figures"]["room@1.0.0"]["success"]
+    share = wilson(shown["successes"], 3)
+    assert f"| none | room@1.0.0 | {share} | 3 |" in artifacts["policy"]
+    for key, file in (("policy-report", "report.html"), ("policy-film", "film.mp4")):
+        assert (folder / file).stat().st_size > 1000
+        assert (folder / file).as_uri() in artifacts[key]
+        assert (folder / file).as_uri() in artifacts["policy"]
+    assert "film.mp4" in (folder / "report.html").read_text()
+
+
+def test_it_looks_again_until_the_bundle_is_there(
+    tmp_path: Path, registry: Path, room: Room, monkeypatch: pytest.MonkeyPatch
+):
+    """It is published while the flow sleeps for the second time."""
+    made = make_bundle(tmp_path / "work", room)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            made.parent.rename(registry / "room")
+
+    monkeypatch.setattr(train.time, "sleep", sleep)
+    assert train.wait_for_bundle.fn("room", 1.0) == ["room@1.0.0"]
+    assert slept == [train.LOOK_SECONDS] * 2
+
+
+def test_it_does_not_wait_for_ever(registry: Path):
+    """Then it says how to go on."""
+    with pytest.raises(TrainError, match="within 0 minutes") as caught:
+        train.wait_for_bundle.fn("hall@1.0.0", 0)
+    assert "--name hall" in caught.value.remedy
+
+
+@pytest.mark.parametrize("scene", ["no/such/folder", "stairs-*@latest", "Hall@1"])
+def test_what_can_t_become_a_bundle_is_refused_at_once(scene: str, registry: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nothing that is built is found under such a name."""
+    monkeypatch.setattr(train.time, "sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(TrainError):
+        train.wait_for_bundle.fn(scene, 60.0)
+
+
+def test_the_deployment_is_that_of_the_flow():
+    """`train-policy/train` leads to the flow, whose parameters all have a type and a description."""
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    deployment = next(one for one in deployments if one["name"] == "train")
+    path, _, name = deployment["entrypoint"].partition(":")
+    flow = load_flow_from_entrypoint(f"{ROOT / path}:{name}")
+    assert flow.name == "train-policy"
+    properties = flow.parameters.properties
+    assert set(deployment.get("parameters", {})) <= set(properties)
+    assert flow.parameters.required == ["scene"]
+    for parameter, schema in properties.items():
+        assert schema.get("description"), parameter
+        assert schema.get("type") or schema.get("anyOf"), parameter
+    assert flow.validate_parameters({"scene": "hall@1.0.0", "iterations": "7"})["iterations"] == 7
+    with pytest.raises(ParameterTypeError, match="episodes"):
+        flow.validate_parameters({"scene": "hall@1.0.0", "episodes": 0})
