@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
+TRAIN_STAMP := $(VENV)/.installed-train
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 WORKERS ?= 2
 OUT ?= bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs bench bench-splat bench-geometry bench-formats wheel-test format lock apt-packages clean
+.PHONY: help setup demo test lint types docs bench bench-splat bench-geometry bench-formats bench-train wheel-test format lock apt-packages clean
 
 help: ## show this list
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -32,8 +33,13 @@ $(DEV_STAMP): $(STAMP)
 	$(INSTALL) --editable '.[dev]'
 	@touch $@
 
-demo: setup ## build the sample capture into a bundle and show its quality
+$(TRAIN_STAMP): $(STAMP)
+	$(INSTALL) --editable '.[train]'
+	@touch $@
+
+demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality, and train a policy in it
 	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
+	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --minutes 1.3 --evaluate 100
 
 test: $(DEV_STAMP) ## run the whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
@@ -65,6 +71,9 @@ bench-geometry: $(DEV_STAMP) ## measure depth and meshes, beside peers
 
 bench-formats: $(DEV_STAMP) ## measure every reader and its builds
 	$(BIN)/python benchmarks/formats.py --write
+
+bench-train: $(DEV_STAMP) ## train and measure policies in the demo's bundle, for an hour
+	$(BIN)/python benchmarks/training.py $(OUT)/hall/1.0.0 --write
 
 wheel-test: $(DEV_STAMP) ## build the wheel, install it into a bare venv, run its doctor and a tiny build
 	sh scripts/wheel_test.sh $(BIN)/python

@@ -1,0 +1,206 @@
+"""Measure training on a bundle: how well policies see after minutes on a CPU, against blind ones and shuffled pictures.
+
+    python benchmarks/training.py BUNDLE                 train, evaluate and print; well over an hour on 2 cores
+    python benchmarks/training.py BUNDLE --keep DIR      go on where an earlier call stopped
+    python benchmarks/training.py BUNDLE --write         write the section of docs/benchmarks.md
+
+Every policy is trained and evaluated by the commands that users type. Minutes are those of training, by the wall clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.page import Row, section, update_page  # noqa: E402
+
+EPISODES = 200
+SEEDS = (0, 1, 2)
+PROGRAM = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A policy to train.
+
+    Attributes:
+        name: Of its run.
+        preset: What it learns.
+        changes: Of the preset, KEY=VALUE.
+        seed: Of everything random.
+        shuffled: Whether it is tried with other robots' pictures too.
+    """
+
+    name: str
+    preset: str
+    changes: tuple[str, ...] = ()
+    seed: int = 0
+    shuffled: bool = False
+
+
+NAVIGATE = [Training(f"navigate-{seed}", "navigate", seed=seed, shuffled=True) for seed in SEEDS]
+NAVIGATE_BLIND = Training("navigate-blind", "navigate", ("policy.encoder=none",))
+AVOID = [Training(f"avoid-{seed}", "avoid", seed=seed, shuffled=True) for seed in SEEDS]
+AVOID_DEPTH = Training("avoid-depth", "avoid", ("policy.sees=depth",))
+AVOID_BLIND = Training("avoid-blind", "avoid", ("policy.encoder=none",))
+SEARCH = Training("search", "search", shuffled=True)
+ABLATION = {
+    "as it is": NAVIGATE[0],
+    "with memory": Training("navigate-gru", "navigate", ("policy.memory=gru",)),
+    "with the voxel lesson": Training("navigate-voxels", "navigate", ("policy.voxels.weight=0.5",)),
+    "with the mirror lesson": Training("navigate-mirror", "navigate", ("ppo.mirror=true",)),
+    "encoder resnet": Training("navigate-resnet", "navigate", ("policy.encoder=resnet",)),
+    "encoder gaussians": Training("navigate-gaussians", "navigate", ("policy.encoder=gaussians",)),
+    "encoder none (blind)": NAVIGATE_BLIND,
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of a training.
+
+    Attributes:
+        minutes: Of training.
+        steps: Of all environments together.
+        figures: Of the evaluation, by control.
+        curve: Rows of numbers, one an iteration.
+    """
+
+    minutes: float
+    steps: float
+    figures: dict[str, dict[str, Any]]
+    curve: list[dict[str, float]]
+
+    def share(self, name: str = "success", control: str = "none") -> float:
+        """Of the episodes [%]."""
+        return 100 * self.figures[control][name]["value"]
+
+    def interval(self) -> str:
+        """Success with its 95 % interval [%]."""
+        found = self.figures["none"]["success"]
+        return f"{100 * found['value']:.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
+
+
+def call(arguments: list[str], threads: int | None = None) -> None:
+    """Run a `splatyard` command."""
+    limit = {"NUMBA_NUM_THREADS": str(threads)} if threads else {}
+    subprocess.run([*PROGRAM, *arguments], check=True, cwd=ROOT, env={**os.environ, **limit})
+
+
+def measure(training: Training, bundle: Path, folder: Path) -> Measured:
+    """Train and evaluate, or take what an earlier call did."""
+    run = folder / training.name
+    result = run / "evaluation.json"
+    if not result.is_file():
+        changes = [word for change in training.changes for word in ("--set", change)]
+        if run.exists():
+            call(["train", "--resume", str(run)])
+        else:
+            where = ["--scene", str(bundle), "--runs", str(folder), "--name", training.name]
+            call(["train", training.preset, *where, "--seed", str(training.seed), *changes])
+        controls = ["--controls", "none,shuffled" if training.shuffled else "none"]
+        call(["eval", str(run), "--episodes", str(EPISODES), *controls])
+    curve = [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()]
+    seconds = sum(row["seconds/all"] for row in curve)
+    found = {
+        one["control"]: next(iter(one["figures"].values())) for one in json.loads(result.read_text())["evaluations"]
+    }
+    return Measured(seconds / 60, curve[-1]["steps"], found, curve)
+
+
+def navigate_rows(found: dict[str, Measured]) -> list[Row]:
+    """The landmark by sight."""
+    rows = [
+        Row(
+            f"navigate, seed {seed}: success after {found[one.name].steps:.0f} steps",
+            found[one.name].share(),
+            "%",
+            ">=",
+            90,
+        )
+        for seed, one in zip(SEEDS, NAVIGATE, strict=True)
+    ]
+    seen = [found[one.name] for one in NAVIGATE]
+    rows.append(Row("navigate: steps", max(one.steps for one in seen), "", "<=", 150_000))
+    rows.append(Row("navigate: longest training", max(one.minutes for one in seen), "min", "<=", 4))
+    rows.append(
+        Row("navigate, pictures shuffled: best", max(one.share(control="shuffled") for one in seen), "%", "<=", 12)
+    )
+    rows.append(Row("navigate, trained blind", found[NAVIGATE_BLIND.name].share(), "%", "<=", 5))
+    return rows
+
+
+def avoid_rows(found: dict[str, Measured]) -> list[Row]:
+    """The yellow patch on the way."""
+    rows = []
+    for seed, one in zip(SEEDS, AVOID, strict=True):
+        rows.append(Row(f"avoid, seed {seed}: enters", found[one.name].share("entered"), "%", "<=", 8))
+        rows.append(Row(f"avoid, seed {seed}: reaches the goal", found[one.name].share(), "%", ">=", 90))
+    rows.append(Row("avoid: longest training", max(found[one.name].minutes for one in AVOID), "min", "<=", 7))
+    rows.append(Row("avoid, depth only: enters", found[AVOID_DEPTH.name].share("entered"), "%", ">=", 50))
+    rows.append(Row("avoid, trained blind: enters", found[AVOID_BLIND.name].share("entered"), "%", ">=", 50))
+    return rows
+
+
+def speed_rows(found: dict[str, Measured], bundle: Path) -> list[Row]:
+    """What training itself costs, and how fast it is on one core."""
+    curve = found[NAVIGATE[0].name].curve
+    rest = [1 - (row["seconds/simulation"] + row["seconds/network"]) / row["seconds/all"] for row in curve]
+    name = "share of an iteration that is neither simulation nor network"
+    rows = [Row(name, 100 * statistics.median(rest), "%", "<=", 10)]
+    with tempfile.TemporaryDirectory() as folder:
+        where = ["--scene", str(bundle), "--runs", folder, "--name", "one-core"]
+        call(["train", "navigate", *where, "--iterations", "8"], threads=1)
+        curve = [json.loads(line) for line in (Path(folder) / "one-core" / "curve.jsonl").read_text().splitlines()]
+    steps = curve[-1]["steps"] / len(curve)
+    speed = steps / statistics.median(row["seconds/all"] for row in curve)
+    return [*rows, Row("training steps a second on one core, a 64x48 picture each", speed, "", ">=", 1000)]
+
+
+def ablation(found: dict[str, Measured]) -> str:
+    """The table of networks and lessons."""
+    lines = ["Ablation of `navigate`, one seed:", "", "| network | success [%] | min |", "| --- | --- | ---: |"]
+    for name, training in ABLATION.items():
+        one = found[training.name]
+        lines.append(f"| {name} | {one.interval()} | {one.minutes:.1f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train, evaluate, print; write if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder of the runs; default: a temporary one")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (options.keep or Path(temporary)).resolve()
+        trainings = {one.name: one for one in [*NAVIGATE, NAVIGATE_BLIND, *AVOID, AVOID_DEPTH, AVOID_BLIND, SEARCH]}
+        trainings |= {one.name: one for one in ABLATION.values()}
+        found = {}
+        for training in trainings.values():
+            found[training.name] = measure(training, options.bundle.resolve(), folder)
+            print(training.name, found[training.name].interval(), f"{found[training.name].minutes:.1f} min", flush=True)
+        rows = [*navigate_rows(found), *avoid_rows(found)]
+        rows.append(Row("search (the ball at any goal): success", found[SEARCH.name].share(), "%"))
+        rows += speed_rows(found, options.bundle.resolve())
+    text = "PPO from pictures in the demo's bundle (`make demo` builds it); 200 episodes from held-out starts each."
+    page = section("training", "python benchmarks/training.py bundles/hall/1.0.0 --write", text, rows, ablation(found))
+    print(page)
+    if options.write:
+        update_page({"training": page})
+
+
+if __name__ == "__main__":
+    main()
