@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from flows.cli.options import add_runs
+
 HELP = "what differs between runs"
 DESCRIPTION = """\
 Shows what differs between runs - presets, scenes, seed, versions, machine - and their figures side by side; with
@@ -17,7 +19,7 @@ EXAMPLES = """\
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `compare`."""
     command.add_argument("names", nargs="+", metavar="RUN", help="its name or its folder")
-    command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
+    add_runs(command)
     command.add_argument("--picture", type=Path, metavar="FILE.svg", help="write success against steps")
 
 

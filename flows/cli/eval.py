@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from train.results import Results
     from train.run import Run
 
+from flows.cli.options import add_scenes
+
 HELP = "how good a trained policy is, with intervals and controls"
 DESCRIPTION = """\
 Lets the policy of a run act without exploration: in the scenes that it was trained in from starts that were held out,
@@ -29,15 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `eval`."""
     command.add_argument("runs", nargs="+", metavar="RUN", help="a run's name or folder")
     command.add_argument("--runs", type=Path, default=Path("runs"), dest="root", metavar="DIR", help="default: runs")
-    command.add_argument(
-        "--scene",
-        "--scenes",
-        dest="scenes",
-        action="append",
-        default=[],
-        metavar="BUNDLE",
-        help="instead of the run's own: a folder, name@version, name, or a pattern; may be given more than once",
-    )
+    add_scenes(command, "the run's own")
     command.add_argument("--episodes", type=int, default=200, help="in each scene; default: %(default)s")
     command.add_argument(
         "--controls",

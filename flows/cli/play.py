@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from flows.cli.options import add_runs, count
+
 HELP = "look at a trained policy at work"
 DESCRIPTION = """\
 Lets the policy of a run drive a robot, without exploration, in the run's first scene or in another one. With --view a
@@ -20,13 +22,13 @@ EPISODES = 5
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `play`."""
     command.add_argument("run_name", metavar="RUN", help="a run's name or folder")
-    command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
+    add_runs(command)
     shown = command.add_mutually_exclusive_group(required=True)
     shown.add_argument("--view", action="store_true", help="look on in the browser, until Ctrl-C")
     shown.add_argument("--video", type=Path, metavar="FILE.mp4", help="write a film")
     command.add_argument("--scene", metavar="BUNDLE", help="a folder, name@version or name; default: the run's first")
     command.add_argument(
-        "--episodes", type=_count, metavar="N", help=f"default: {EPISODES} for a film, no end for the page"
+        "--episodes", type=count, metavar="N", help=f"default: {EPISODES} for a film, no end for the page"
     )
     command.add_argument("--seed", type=int, default=0, help="of the episodes; default: %(default)s")
     command.add_argument(
@@ -35,13 +37,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--checkpoint", metavar="NAME", help="one of the run's checkpoints; default: the newest")
     command.add_argument("--port", type=int, default=8080, help="of --view; default: %(default)s")
     command.add_argument("--allow-failed", action="store_true", help="take bundles that failed gates too")
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
 
 
 def run(options: argparse.Namespace) -> int:

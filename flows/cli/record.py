@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from train.environment import TrainEnv
     from train.imitation import Actor
 
+from flows.cli.options import add_runs, add_scenes
+
 HELP = "record how a policy or a driver does a task, as a LeRobot dataset"
 DESCRIPTION = """\
 Lets the policy of a run, or a driver who knows the way, do a task, and writes pictures, what the robot knew, actions
@@ -31,16 +33,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--task", default="navigate", help="with --driver; default: %(default)s")
     command.add_argument("--robot", default="rover", help="with --driver; default: %(default)s")
-    command.add_argument(
-        "--scene",
-        "--scenes",
-        dest="scenes",
-        action="append",
-        default=[],
-        metavar="BUNDLE",
-        help="a folder, name@version, name, or a pattern; may be given more than once; default: the run's own",
-    )
-    command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
+    add_scenes(command, "the run's own")
+    add_runs(command)
     command.add_argument("--seed", type=int, default=0, help="of the episodes; default: %(default)s")
     command.add_argument("--device", default="cpu", help="of network and pictures; default: %(default)s")
     command.add_argument("--allow-failed", action="store_true", help="take bundles that failed gates too")

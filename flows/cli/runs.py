@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from train.run import Run
+
+from flows.cli.options import add_runs
 
 HELP = "list what was trained"
 DESCRIPTION = """\
@@ -21,7 +22,7 @@ EXAMPLES = """\
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `runs`."""
-    command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
+    add_runs(command)
 
 
 def run(options: argparse.Namespace) -> int:

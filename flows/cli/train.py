@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from train.preset import Preset
     from train.run import Run
 
+from flows.cli.options import add_runs, add_scenes, count
+
 HELP = "train a policy in bundles"
 DESCRIPTION = """\
 Trains a policy that sees by PPO, in one bundle or many, and keeps all of it in a folder below runs/: what was trained,
@@ -33,15 +35,7 @@ INTERRUPTED = 130
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `train`."""
     command.add_argument("what", nargs="?", metavar="TASK", help="a task, a preset's name, or a preset's YAML file")
-    command.add_argument(
-        "--scene",
-        "--scenes",
-        dest="scenes",
-        action="append",
-        default=[],
-        metavar="BUNDLE",
-        help="a folder, name@version, name for its newest, or a pattern of these; may be given more than once",
-    )
+    add_scenes(command)
     command.add_argument("--preset", help="its name or file, where it isn't that of the task")
     command.add_argument("--robot", help="a name, or a URDF or MJCF file; default: the preset's")
     command.add_argument(
@@ -52,26 +46,19 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="one value of the preset, such as ppo.rate=5e-4; may be given more than once",
     )
-    command.add_argument("--iterations", type=_count, metavar="N", help="in all; default: the preset's")
+    command.add_argument("--iterations", type=count, metavar="N", help="in all; default: the preset's")
     command.add_argument("--minutes", type=float, metavar="M", help="end after so many")
     command.add_argument("--seed", type=int, help="of everything random; default: 0")
     command.add_argument("--device", help="of network and pictures: cpu, cuda, cuda:1; default: cpu")
-    command.add_argument("--num-gpus", type=_count, metavar="N", help="train in N processes, each with a device")
+    command.add_argument("--num-gpus", type=count, metavar="N", help="train in N processes, each with a device")
     command.add_argument("--name", help="of the run; default: <task>-<scene>-<number>")
-    command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
+    add_runs(command)
     command.add_argument("--resume", metavar="RUN", help="go on with a run: its name or its folder")
     command.add_argument(
         "--log", action="append", default=[], metavar="NAME", help="besides TensorBoard: wandb, mlflow"
     )
-    command.add_argument("--evaluate", type=_count, metavar="N", help="episodes to show success by, before and after")
+    command.add_argument("--evaluate", type=count, metavar="N", help="episodes to show success by, before and after")
     command.add_argument("--allow-failed", action="store_true", help="take bundles that failed gates too")
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError(text)
-    return count
 
 
 def run(options: argparse.Namespace) -> int:
