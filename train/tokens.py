@@ -148,8 +148,8 @@ class GaussianTokens:
         """Which places (N, T, 3) lie in the pictures of cameras at (N, 3), turned by (N, 3, 3) world from camera."""
         x, y, z = np.moveaxis((places - eye[:, None]) @ view, 2, 0)
         lens = self._camera
-        u, v = lens.fx * x + lens.cx * z, lens.fy * y + lens.cy * z
-        return (z > 0) & (u >= 0) & (u <= lens.width * z) & (v >= 0) & (v <= lens.height * z)
+        u, v = lens.fx * x + lens.cx * z, lens.fy * y + lens.cy * z  # times z: behind a camera nothing fits between
+        return (u >= 0) & (u <= lens.width * z) & (v >= 0) & (v <= lens.height * z)
 
     def _hidden(self, caster: RayCaster, places: Array, eye: Array) -> NDArray[np.bool_]:
         """Which places (N, T, 3) the mesh hides from (N, 3)."""

@@ -213,11 +213,15 @@ SMALL = {
     "steps": 4,
     "checkpoint_every": 25,
     "scene_sampling": "progress",
+    "policy.memory": "gru",
     "policy.memory_size": 8,
     "policy.hidden": [8],
     "policy.critic": [8],
+    "policy.voxels.weight": 0.5,
     "ppo.epochs": 1,
     "ppo.batches": 2,
+    "ppo.divergence": 1e-4,  # small steps: networks as small as these would come to remember only -1, 0 and 1
+    "ppo.mirror": True,
 }
 
 
@@ -227,6 +231,7 @@ def test_torch_keeps_its_one_thread():
         "import torch, numba, numpy as np\n"
         "from train.threads import use_one_thread\n"
         "use_one_thread()\n"
+        "torch.get_num_threads()\n"  # later, torch doesn't look again at what it was told
         "@numba.njit(parallel=True)\n"
         "def double(x):\n"
         "    for i in numba.prange(len(x)):\n"
@@ -251,6 +256,8 @@ def test_two_times_fifty_iterations_are_a_hundred(tmp_path: Path, room_scene: Si
     assert len(rows(whole)) == 100
     assert rows(broken) == rows(whole)
     assert "success" in rows(whole)[-1]
+    remembered = checkpoint.load(broken.checkpoints / "000050.pt")["memories"][0]
+    assert remembered.std() > 0.1  # so that it matters what is remembered
     states = [checkpoint.load(run.checkpoints / "000100.pt") for run in (whole, broken)]
     for state in states:
         state.pop("seconds")

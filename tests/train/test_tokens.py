@@ -179,6 +179,7 @@ def test_things_come_first_with_their_shape_and_each_robot_has_its_own(robot: Ro
     assert variances[2, 2] < 1e-4
     np.testing.assert_allclose(numbers[1, 0, POSITION], [2.5, -0.4, 0.2], atol=1e-6)
     np.testing.assert_allclose(numbers[:, :3, OPACITY][..., 0], [[1, 1, 1], [1, 0, 1]])
+    assert not numbers[1, 1].any()
 
 
 def test_things_and_gaussians_behind_a_wall_or_beside_the_picture_are_not_seen(robot: Robot, rng: np.random.Generator):

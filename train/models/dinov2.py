@@ -115,7 +115,7 @@ def _network(size: tuple[int, int], pretrained: bool) -> Any:
         from safetensors import SafetensorError
     except ImportError as error:
         raise TrainError(
-            "the encoder dinov2 needs timm", found=str(error), remedy="pip install 'splatyard[train]'"
+            "the encoder dinov2 needs timm", found=str(error), remedy="pip install 'splatyard[vision]'"
         ) from error
     weights = _cached() if pretrained else None
     overlay = {"file": weights} if weights else None

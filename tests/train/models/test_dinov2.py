@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -103,8 +104,13 @@ def test_what_is_learned_on_top_tells_places_apart():
     assert all(weights.grad is not None and weights.grad.abs().max() > 0 for weights in network.parameters())
 
 
-def test_weights_that_are_not_there_are_an_error_with_the_command(cache: Path):
+def test_weights_that_are_not_there_are_an_error_with_the_command(cache: Path, monkeypatch: pytest.MonkeyPatch):
     """At once: no network is asked."""
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
     with pytest.raises(TrainError, match=f"hf download {REPOSITORY} {FILE}") as error:
         Dinov2(PICTURE)
     assert error.value.file == str(cache)
