@@ -58,12 +58,11 @@ def _controls(text: str) -> list[str]:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    import torch
-
     from pipeline.errors import TrainError
     from train.run import Run
+    from train.threads import use_one_thread
 
-    torch.set_num_threads(1)  # more only spin: the networks are small
+    use_one_thread()
     if options.episodes < 1:
         raise TrainError("there are episodes to evaluate in", found=f"{options.episodes}", remedy="--episodes 200")
     runs = [Run.open(name, options.root) for name in options.runs]

@@ -63,12 +63,12 @@ def _bundle(options: argparse.Namespace) -> int:
 
 
 def _policy(options: argparse.Namespace) -> int:
-    import torch
 
     from flows.cli import tables
     from pipeline.errors import TrainError
     from train.onnx_export import export_run
     from train.run import Run
+    from train.threads import use_one_thread
 
     if len(options.what) != 1:
         raise TrainError(
@@ -76,7 +76,7 @@ def _policy(options: argparse.Namespace) -> int:
             found=" ".join(options.what),
             remedy="splatyard export RUN --onnx FILE; for a bundle, splatyard export FORM BUNDLE --out DIR",
         )
-    torch.set_num_threads(1)  # more only spin: the networks are small
+    use_one_thread()
     policy_of = Run.open(options.what[0], options.runs)
     name = options.checkpoint
     file = policy_of.checkpoints / f"{name.removesuffix('.pt')}.pt" if name else None

@@ -41,13 +41,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    import torch
-
     from flows.cli import tables
     from train.play import film_run, open_play, play
     from train.run import Run
+    from train.threads import use_one_thread
 
-    torch.set_num_threads(1)  # more only spin: the networks are small
+    use_one_thread()
     policy_of = Run.open(options.run_name, options.runs)
     choice = {name: getattr(options, name) for name in ("seed", "starts", "allow_failed")}
     choice["file"] = (

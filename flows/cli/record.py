@@ -70,15 +70,15 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _learned(options: argparse.Namespace) -> tuple[TrainEnv, Actor]:
-    import torch
 
     from sim.scene import open_scene
     from train.checkpoint import load_policy
     from train.run import Run
     from train.scenes import find_scenes
     from train.simulation import make_env
+    from train.threads import use_one_thread
 
-    torch.set_num_threads(1)  # more only spin: the networks are small
+    use_one_thread()
     policy = Run.open(options.run_name, options.runs)
     sources = find_scenes(options.scenes) or policy.sources
     scenes = [open_scene(source, allow_failed=options.allow_failed) for source in sources]

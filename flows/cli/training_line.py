@@ -26,7 +26,7 @@ class TrainingLine:
         self._changes = sys.stderr.isatty()
         self._bar = tqdm(
             total=iterations,
-            bar_format="{n_fmt}/{total_fmt} {bar:10} {postfix}",
+            bar_format="{n_fmt}/{total_fmt} {bar:10} {desc}",
             dynamic_ncols=True,
             disable=not (shows and self._changes),
         )
@@ -42,7 +42,7 @@ class TrainingLine:
             self._first = done - 1
         text = described(row, self._left(done))
         self._bar.n = done
-        self._bar.set_postfix_str(text)
+        self._bar.set_description_str(text)
         every = max(1, self._iterations // LINES)
         if self._shows and not self._changes and (done % every == 0 or done == self._iterations):
             print(f"{done}/{self._iterations}: {text}", flush=True)
