@@ -28,6 +28,11 @@ KEPT = 5
 """The newest that stay, besides the very first: a long training would fill the disk."""
 MAX_BYTES = 8 * 2**30
 NAME = re.compile(r"\d{6,9}\.pt")
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError, MemoryError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile),
+)
+"""What reading a damaged or hostile file may raise."""
 PLAIN = (torch.Tensor, bool, int, float, str, type(None))
 
 
@@ -70,9 +75,7 @@ def load(path: Path) -> dict[str, Any]:
             raise ValueError(f"it is not marked as {FORMAT}")
         if type(state.get("iteration")) is not int:
             raise ValueError("it has no iteration")
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError) as error:
-        raise unreadable(path, error) from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile, MemoryError) as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from error
     return state
 
@@ -160,6 +163,23 @@ def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str =
     Raises:
         TrainError: When there is no checkpoint, or it is of another network.
     """
+    path, state = chosen(run, path)
+    agent = make_agent(run.preset, env, device)
+    try:
+        fit(state, agent)
+    except TrainError as error:
+        error.file = error.file or str(path)
+        raise
+    agent.eval_mode()
+    return agent
+
+
+def chosen(run: Run, path: Path | None = None) -> tuple[Path, dict[str, Any]]:
+    """One of a run's checkpoints, the newest by default, with its file.
+
+    Raises:
+        TrainError: When there is none, or it can't be read.
+    """
     found = (path, load(path)) if path else newest(run.checkpoints)
     if found is None:
         raise TrainError(
@@ -168,14 +188,7 @@ def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str =
             remedy=f"splatyard train --resume {run.folder}",
             file=run.checkpoints,
         )
-    agent = make_agent(run.preset, env, device)
-    try:
-        fit(found[1], agent)
-    except TrainError as error:
-        error.file = error.file or str(found[0])
-        raise
-    agent.eval_mode()
-    return agent
+    return found
 
 
 def files(folder: Path) -> list[Path]:

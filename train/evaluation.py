@@ -6,7 +6,6 @@ import base64
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -107,7 +106,7 @@ def evaluate_run(
     """
     if blind:
         _check_blind(run, blind)
-    path, state = (file, checkpoint.load(file)) if file else _newest(run)
+    path, state = checkpoint.chosen(run, file)
     wanted = ("none",) if is_blind(run) else tuple(controls)
     found: dict[Control, list[Episode]] = {control: [] for control in wanted}
     where: list[TestScene] = []
@@ -151,18 +150,6 @@ def trained_in(run: Run, scene: SceneLock) -> bool:
     """Whether a run knows a place: the same bundle, or another version of it."""
     names = [lock.reference.partition("@")[0] for lock in run.locks]
     return scene.sha256 in [lock.sha256 for lock in run.locks] or scene.reference.partition("@")[0] in names
-
-
-def _newest(run: Run) -> tuple[Path, dict[str, Any]]:
-    found = checkpoint.newest(run.checkpoints)
-    if found is None:
-        raise TrainError(
-            "a run has a checkpoint",
-            found="none",
-            remedy=f"splatyard train --resume {run.folder}",
-            file=run.checkpoints,
-        )
-    return found
 
 
 def _check_blind(run: Run, blind: Run) -> None:
