@@ -48,10 +48,10 @@ def test_no_module_of_the_pipeline_loads_a_heavy_library():
 
 
 def test_only_the_flows_load_prefect():
-    """Of `flows`, only `flows.build` and `flows.train` import Prefect, and they nothing else that is heavy."""
-    names = [name for name in modules_of(flows) if name not in ("flows.build", "flows.train")]
+    """Of `flows`, only `flows.build` and `flows.train_policy` import Prefect, and they nothing else that is heavy."""
+    names = [name for name in modules_of(flows) if name not in ("flows.build", "flows.train_policy")]
     assert not loaded_after("import " + ", ".join(names)) & HEAVY
-    for name in ("flows.build", "flows.train"):
+    for name in ("flows.build", "flows.train_policy"):
         assert loaded_after(f"import {name}") & HEAVY == {"prefect"}
 
 
@@ -68,3 +68,10 @@ def test_the_docker_folder_is_no_package():
     found = importlib.util.find_spec("docker")
     assert found is not None
     assert ROOT / "docker" not in map(type(ROOT), found.submodule_search_locations or [])
+
+
+def test_no_flow_hides_a_package():
+    """Prefect puts the folder of a flow that it loads by path before all others that modules are looked for in."""
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert {"pipeline", "sim", "train"} <= packages
+    assert not packages & {path.stem for path in (ROOT / "flows").glob("*.py")}

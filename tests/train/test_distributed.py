@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -21,23 +20,33 @@ from tests.synthetic import Room
 from tests.train import ranks
 from train.distributed import agreed, first, launch, own_seed, processes_of_this_run, together
 
-WAITER = """
+LAUNCHER = """
 import sys
+from pipeline.errors import TrainError
 from tests.train import ranks
 from train.distributed import launch
+name, *arguments = sys.argv[1:]
 try:
-    launch(ranks.count_interrupts, [sys.argv[1]], 2, "cpu")
+    sys.exit(launch(getattr(ranks, name), arguments, 2, "cpu"))
 except KeyboardInterrupt:
     sys.exit(130)
+except TrainError as error:
+    print(error.found, error.file, sep="\\n")
+    sys.exit(99)
 """
+"""As from a command line: in a process of its own, whatever state that of the tests is in."""
 
 
 @pytest.fixture(autouse=True)
 def _logs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
     """Processes leave theirs where the test's other files are."""
-    folder = str(tmp_path_factory.mktemp("logs"))
-    monkeypatch.setattr(tempfile, "tempdir", folder)
-    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("logs")))
+
+
+def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Two processes of a program of `ranks`, by its name and what it is given."""
+    command = [sys.executable, "-c", LAUNCHER, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
 
 
 def gone(process: int) -> bool:
@@ -53,7 +62,8 @@ def gone(process: int) -> bool:
 def test_two_processes_learn_the_same_from_different_episodes(tmp_path: Path, room: Room):
     """Weights are alike before and after, bit for bit, and another; what they see is not; what one wishes all do."""
     bundle = make_bundle(tmp_path, room, regions=floor_of(room))
-    assert launch(ranks.train_two_iterations, [str(bundle), str(tmp_path)], 2, "cpu") == 0
+    done = launched("train_two_iterations", str(bundle), str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
     one, other = (np.load(tmp_path / f"{rank}.npz") for rank in range(2))
     np.testing.assert_array_equal(one["before"], other["before"])
     np.testing.assert_array_equal(one["after"], other["after"])
@@ -67,24 +77,27 @@ def test_two_processes_learn_the_same_from_different_episodes(tmp_path: Path, ro
 @pytest.mark.slow
 def test_a_process_that_fails_ends_all(tmp_path: Path):
     """What it said is in the file that the error names."""
-    with pytest.raises(TrainError, match="process 1 of 2 ended with 3") as caught:
-        launch(ranks.fail_in, ["1", str(tmp_path)], 2, "cpu")
-    assert "out of ideas" in Path(caught.value.file or "").read_text()
+    done = launched("fail_in", "1", str(tmp_path))
+    assert done.returncode == 99, done.stdout + done.stderr
+    found, file = done.stdout.splitlines()
+    assert found == "process 1 of 2 ended with 3"
+    assert "out of ideas" in Path(file).read_text()
     assert all(gone(int(path.read_text())) for path in tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_the_first_process_tells_by_itself_how_it_failed(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_the_first_process_tells_by_itself_how_it_failed(tmp_path: Path):
     """On the screen; its exit code is that of all."""
-    assert launch(ranks.fail_in, ["0", str(tmp_path)], 2, "cpu") == 3
-    assert capfd.readouterr().err == "out of ideas\n"
+    done = launched("fail_in", "0", str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "out of ideas\n")
     assert all(gone(int(path.read_text())) for path in tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_ctrl_c_comes_to_each_process_once(tmp_path: Path):
     """A terminal sends it to all of its foreground; each can end in order, and then all are gone."""
-    launcher = subprocess.Popen([sys.executable, "-c", WAITER, str(tmp_path)], cwd=ROOT, start_new_session=True)
+    command = [sys.executable, "-c", LAUNCHER, "count_interrupts", str(tmp_path)]
+    launcher = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
     end = time.monotonic() + 240
     while len([path for path in tmp_path.iterdir() if path.read_text()]) < 2:
         assert time.monotonic() < end, "they don't start"

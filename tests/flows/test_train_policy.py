@@ -13,7 +13,7 @@ import yaml
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
 
-from flows import train
+from flows import train_policy as module
 from pipeline.errors import TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.paths import ROOT
@@ -34,7 +34,7 @@ import json, sys
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.server import api_url
-from flows.train import train_policy
+from flows.train_policy import train_policy
 with temporary_settings({PREFECT_API_URL: api_url()}):
     folder = train_policy("room@1.0.0", preset="tiny.yaml", iterations=1, episodes=3, wait_minutes=9)
     artifacts = get_client(sync_client=True).read_artifacts()
@@ -91,24 +91,24 @@ def test_it_looks_again_until_the_bundle_is_there(
         if len(slept) == 2:
             made.parent.rename(registry / "room")
 
-    monkeypatch.setattr(train.time, "sleep", sleep)
-    assert train.wait_for_bundle.fn("room", 1.0) == ["room@1.0.0"]
-    assert slept == [train.LOOK_SECONDS] * 2
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    assert module.wait_for_bundle.fn("room", 1.0) == ["room@1.0.0"]
+    assert slept == [module.LOOK_SECONDS] * 2
 
 
 def test_it_does_not_wait_for_ever(registry: Path):
     """Then it says how to go on."""
     with pytest.raises(TrainError, match="within 0 minutes") as caught:
-        train.wait_for_bundle.fn("hall@1.0.0", 0)
+        module.wait_for_bundle.fn("hall@1.0.0", 0)
     assert "--name hall" in caught.value.remedy
 
 
 @pytest.mark.parametrize("scene", ["no/such/folder", "stairs-*@latest", "Hall@1"])
 def test_what_can_t_become_a_bundle_is_refused_at_once(scene: str, registry: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing that is built is found under such a name."""
-    monkeypatch.setattr(train.time, "sleep", lambda _: pytest.fail("it waits"))
+    monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("it waits"))
     with pytest.raises(TrainError):
-        train.wait_for_bundle.fn(scene, 60.0)
+        module.wait_for_bundle.fn(scene, 60.0)
 
 
 def test_the_deployment_is_that_of_the_flow():
