@@ -13,6 +13,13 @@ Bool = NDArray[np.bool_]
 Int = NDArray[np.int64]
 
 
+RIM_PRICE = 3.0
+"""Of a metre beyond the floor's edge."""
+CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+BETWEEN = RIM_PRICE * np.linalg.norm(CORNERS[:, None] - CORNERS, axis=2)
+"""From each corner to each, at that price (4, 4) [cells]."""
+
+
 @dataclass(frozen=True, eq=False)
 class DistanceFields:
     """Lengths of shortest ways, on F grids of one shape.
@@ -30,15 +37,18 @@ class DistanceFields:
     def at(self, field: Int, xy: NDArray[np.floating]) -> Float:
         """Distances [m] of places (N, 2) in fields (N,), bilinear; inf off the floor.
 
-        Where a corner of the cell is off the floor, the nearest corner on the floor decides.
+        Corners of the cell that are off the floor are taken to be as far as going there from the others, at the price
+        of `RIM_PRICE`: what is left grows without a jump when a robot leaves the floor's middle for its rim.
         """
         cell = self.cell[field, None]
         place = (np.asarray(xy) - self.origin[field]) / cell - 0.5
         shape = np.array(self.distance.shape[1:])
         low = np.clip(np.floor(place).astype(np.int64), 0, np.maximum(shape - 2, 0))
         share = np.clip(place - low, 0, 1)
-        corners = np.minimum(low[:, None] + np.array([[0, 0], [1, 0], [0, 1], [1, 1]]), shape - 1)
+        corners = np.minimum(low[:, None] + CORNERS, shape - 1)
         values = self.distance[np.asarray(field)[:, None], corners[..., 0], corners[..., 1]]
+        beyond = (values[:, None] + BETWEEN * cell[..., None]).min(2)
+        values = np.where(np.isfinite(values), values, beyond)
         weight = np.stack(
             [
                 (1 - share[:, 0]) * (1 - share[:, 1]),
@@ -48,12 +58,8 @@ class DistanceFields:
             ],
             1,
         )
-        known = np.isfinite(values)
-        smooth = (np.where(known, values, 0) * weight).sum(1)
-        offset = np.linalg.norm(corners - place[:, None], axis=2) * cell
-        stepped = np.where(known, values + offset, np.inf).min(1)
-        outside = ((place < -1) | (place > shape)).any(1)
-        return np.where(outside, np.inf, np.where(known.all(1), smooth, stepped)).astype(np.float32)
+        known = np.isfinite(values).all(1) & ((place >= -1) & (place <= shape)).all(1)
+        return np.where(known, (np.where(known[:, None], values, 0) * weight).sum(1), np.inf).astype(np.float32)
 
 
 def distances(price: Float, sources: Bool, cell: NDArray[np.floating]) -> Float:

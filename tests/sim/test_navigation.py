@@ -77,9 +77,23 @@ def test_distance_is_smooth_and_ends_at_the_goal(walled):
     assert np.abs(np.diff(along)).max() < 0.0055
 
 
+def test_distance_grows_without_a_jump_into_the_rim(walled):
+    """Up to the wall and into it, where a metre counts thrice, as on floor at its edge."""
+    dear = walled.copy()
+    dear[:20] = np.where(np.isfinite(walled[:20]), 3, np.inf)
+    xs = np.linspace(-0.5, 0.0249, 200)
+    for goal in GOALS[:1], np.array([[-0.3, 1.9]]):
+        along = fields_to(goal, dear).at(np.zeros(200, int), np.c_[xs, np.full(200, 0.83)])
+        assert np.abs(np.diff(along)).max() < 1.02 * 3 * (xs[1] - xs[0])
+    beyond = np.linspace(-0.025, 0.0249, 20)  # from the middle of the last cell before the wall
+    rim = fields_to(GOALS, walled).at(np.zeros(20, int), np.c_[beyond, np.full(20, 0.725)])
+    np.testing.assert_allclose(np.diff(rim), 3 * np.diff(beyond), rtol=1e-3)
+
+
 def test_off_the_floor_there_is_no_way(walled):
-    """Outside the grid and inside the wall, but for its rim, where the next cell decides."""
-    off = np.array([[5.0, 0.7], [-3.0, 0.7], [0.025, 0.8]])
+    """Outside the grid, and where no corner of the cell is floor."""
+    walled[19:22, :24] = np.inf
+    off = np.array([[5.0, 0.7], [-3.0, 0.7], [0.01, 0.8]])
     found = fields_to(GOALS, walled).at(np.zeros(3, int), off)
-    assert np.isinf(found[:2]).all()
+    assert np.isinf(found).all()
     assert np.isinf(fields_to(np.array([[9.0, 9.0]]), walled).distance).all()
