@@ -50,7 +50,7 @@ class Adapted(VecEnv):
             infos[i] = {
                 "terminal_observation": self._shown(info["final_obs"][i]),
                 "TimeLimit.truncated": bool(truncated[i]),
-                "is_success": bool(info[f"ended_by_{self.env.task.success}"][i]),
+                "is_success": bool(info["final_success"][i]),
             }
         return self._shown(seen), rewards, done, infos
 

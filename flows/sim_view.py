@@ -14,6 +14,7 @@ from flows.view import show_splat
 from pipeline.geometry import quaternion_from_matrix
 from sim.cameras.things import Things
 from sim.env import SceneEnv
+from sim.episodes import Ending
 from sim.film import ENLARGED, SHOWN, pictures_of, tiled
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
@@ -76,7 +77,7 @@ class SimPage:
         vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32)
         return self._server.scene.add_mesh_simple(name, vertices, faces, color=color, wxyz=wxyz, position=position)
 
-    def look(self, seen: dict[str, Any], ended: Mapping[int, str]) -> None:
+    def look(self, seen: dict[str, Any], ended: Mapping[int, Ending]) -> None:
         """Move the robots and show the pictures, no faster than real time."""
         if time.monotonic() >= self._drawn + REFRESH:
             self._drawn = time.monotonic()

@@ -35,10 +35,10 @@ DROP = 0.01
 class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], NDArray[Any]]):
     """N robots, each in one of the scenes; environments draw a new one at reset, as often as `scene_weights` say.
 
-    An episode that ended begins anew in the same step: its last observation is in `info["final_obs"]`, and what its
-    task wants to be counted in `info["final_outcomes"]`, (N,) by name, false where no episode ended. `info["scene"]`
-    (N,) is where this step's episodes ran. An action with NaN ends the episode of its environment;
-    `info["invalid_action"]` says where.
+    An episode that ended begins anew in the same step: its last observation is in `info["final_obs"]`, whether it did
+    what its task is about in `info["final_success"]` (N,), and what else is to be counted in `info["final_outcomes"]`,
+    (N,) by name; false where no episode ended. `info["scene"]` (N,) is where this step's episodes ran. An action with
+    NaN ends the episode of its environment; `info["invalid_action"]` says where.
 
     Args:
         task: What to do.
@@ -53,6 +53,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         camera_settings: Clock, exposure and flaws of the cameras; the task's by default.
         randomisation: Of friction, mass, motors, latency and pushes; none by default.
         starts: Where episodes begin: anywhere, or only at places to train at, or at those held out from these.
+        first_level: Of a task's curriculum, where all begin.
 
     Raises:
         SimError: When there is no such device or engine here, or a scene can't be what the task needs.
@@ -75,12 +76,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         camera_settings: CameraSettings | None = None,
         randomisation: Randomisation | None = None,
         starts: Split = "all",
+        first_level: int = 0,
     ) -> None:
         check_device(device)
         self.task, self.scenes, self.robot, self.num_envs = task, list(scenes), robot, num_envs
         self.drive = drive
         self.course = task.course(self.scenes, robot, num_envs, task.control_period, starts=starts)
-        self._starts = starts
+        self._starts, self._first_level = starts, first_level
         meshes = [scene.collision for scene in scenes]
         self.engine = find_engine(engine, device)(robot, meshes, num_envs, task.time_step)
         floors = [scene.regions for scene in scenes]
@@ -101,7 +103,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         self._weight = robot.mass * GRAVITY
         super().reset(seed=seed)
         self.scene_of = np.arange(num_envs) % len(scenes)
-        self.level = np.zeros(num_envs, np.int64)
+        self.level = np.full(num_envs, first_level)
         self._scene_weights = np.ones((num_envs, len(scenes)))  # a row for each, so that `save` keeps them
         self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
 
@@ -112,7 +114,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         super().reset(seed=seed)
         if seed is not None:
             self.scene_of[:] = np.arange(self.num_envs) % len(self.scenes)
-            self.level[:] = 0
+            self.level[:] = self._first_level
         self._begin(np.arange(self.num_envs))
         return self._observe(self._moment(self.engine.read(), self._action, self._bump())), {}
 
@@ -259,5 +261,6 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         for env in done:
             final[env] = {name: values[env] for name, values in seen.items()}
         ended[done] = True
+        success = self.task.success(moment) & ended
         outcomes = {name: term(moment) & ended for name, term in self.task.outcomes.items()}
-        return {"final_obs": final, "_final_obs": ended, "final_outcomes": outcomes}
+        return {"final_obs": final, "_final_obs": ended, "final_success": success, "final_outcomes": outcomes}

@@ -15,6 +15,7 @@ from pipeline.errors import MachineError, SimError
 from pipeline.geometry import Gaussians
 from sim.cameras.chase import LENS, ChaseCamera, between
 from sim.env import SceneEnv
+from sim.episodes import Ending
 from sim.physics.state import RobotState
 
 Picture = NDArray[np.uint8]
@@ -93,7 +94,7 @@ class Film:
     def __init__(self, path: Path, rate: float) -> None:
         self._movie = Movie(path, rate)
 
-    def look(self, seen: dict[str, Any], ended: Mapping[int, str]) -> None:
+    def look(self, seen: dict[str, Any], ended: Mapping[int, Ending]) -> None:
         """Add a picture of all cameras."""
         self._movie.add(tiled(seen["rgb"][:SHOWN]).repeat(ENLARGED, 0).repeat(ENLARGED, 1))
 
@@ -126,7 +127,7 @@ class FollowFilm:
         self._robot: RobotState | None = None
         self._steps, self._over, self._done = 0, 0, 0
 
-    def look(self, seen: dict[str, Any], ended: Mapping[int, str]) -> None:
+    def look(self, seen: dict[str, Any], ended: Mapping[int, Ending]) -> None:
         """Film the way here from the last look, or how the episode ended."""
         robot = self._env.engine.read()[FIRST]
         if self._robot is not None and 0 in ended:
@@ -147,13 +148,11 @@ class FollowFilm:
         """Write what is left."""
         self._movie.close()
 
-    def _end(self, robot: RobotState, by: str) -> None:
+    def _end(self, robot: RobotState, ending: Ending) -> None:
         """Show where the episode ended, and how."""
         self._over += 1
-        self._done += by == self._env.task.success
-        page = np.concatenate(
-            [self._views(robot)[0], self._panel(by, GREEN if by == self._env.task.success else RED)], 1
-        )
+        self._done += ending.success
+        page = np.concatenate([self._views(robot)[0], self._panel(ending.by, GREEN if ending.success else RED)], 1)
         for _ in range(round(HOLD / self._period)):
             self._movie.add(page)
         self._chase.cut()
@@ -180,7 +179,7 @@ class FollowFilm:
             (env.scenes[self._scene].lock.reference, WHITE),
             (f"{env.task.name}, {env.robot.name}" + ("" if self._picture is not None else ", no camera"), WHITE),
             (f"episode {self._over + (not outcome)}, {self._steps * env.task.control_period:.1f} s", WHITE),
-            (f"{env.task.success}: {self._done} of {self._over}" if env.task.success else "", WHITE),
+            (f"done: {self._done} of {self._over}", WHITE),
             (outcome, color),
         ]
         draw, font = ImageDraw.Draw(page), ImageFont.load_default(20)

@@ -13,9 +13,14 @@ from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
 from sim.env import SceneEnv
+from sim.episodes import TIME
 
 VECTOR, STATE = "vector", "state"
 """Observation groups: what a robot knows besides what it sees, and all that only a critic may know."""
+
+
+INVALID = "invalid action"
+"""What ended an episode whose action was no number."""
 
 
 class Sense(Protocol):
@@ -74,7 +79,7 @@ class Endings:
         env: Where each ran.
         scene: In which scene.
         success: Whether the task was done.
-        by: What ended each: a termination's name, or "time".
+        by: What ended each: a termination's name, "time" or, for an action that is no number, "invalid action".
         reward: Sum over each.
         steps: Length of each.
         outcomes: What else the task tells of an episode, by name (M,).
@@ -142,10 +147,10 @@ class TrainEnv(VecEnv):
         return self._now, torch.from_numpy(reward).to(self.device), dones, extras
 
     def _endings(self, done: NDArray[np.int64], scene: NDArray[np.int64], info: dict[str, Any]) -> Endings:
-        names = list(self.env.task.terminations)
-        ended = np.stack([info[f"ended_by_{name}"][done] for name in names], 1)
-        by = [names[row.argmax()] if row.any() else "time" for row in ended]
-        success = np.array([name == self.env.task.success for name in by], bool)
+        reasons = {name: info[f"ended_by_{name}"] for name in self.env.task.terminations}
+        reasons |= {INVALID: info["invalid_action"]}
+        by = [next((name for name, rows in reasons.items() if rows[row]), TIME) for row in done]
+        success = np.asarray(info.get("final_success", np.zeros(self.num_envs, bool)))[done]
         steps = self.episode_length_buf.numpy()[done].copy()
         outcomes = {name: np.asarray(values)[done] for name, values in info.get("final_outcomes", {}).items()}
         return Endings(done, scene[done], success, by, self._reward[done].copy(), steps, outcomes)

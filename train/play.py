@@ -12,7 +12,7 @@ from rsl_rl.models import MLPModel
 from pipeline import Bundle
 from pipeline.bundle.gaussgym import is_gaussgym
 from pipeline.geometry import Gaussians
-from sim.episodes import TIME, Watcher
+from sim.episodes import TIME, Ending, Watcher
 from sim.film import FollowFilm
 from sim.places import Split
 from sim.scene import open_scene
@@ -68,7 +68,7 @@ def play(
         episodes: Of all environments together; None for no end.
     """
     counts = Counter(dict.fromkeys([*env.env.task.terminations, TIME], 0))
-    ended: dict[int, str] = {}
+    ended: dict[int, Ending] = {}
     observations = env.get_observations()
     try:
         with torch.inference_mode():
@@ -79,8 +79,10 @@ def play(
                     break
                 observations, _, dones, _ = env.step(policy(observations))
                 policy.reset(dones)
-                ended = dict(zip(env.endings.env.tolist(), env.endings.by, strict=True))
-                counts.update(ended.values())
+                over = env.endings
+                endings = map(Ending, over.by, over.success.tolist())
+                ended = dict(zip(over.env.tolist(), endings, strict=True))
+                counts.update(over.by)
     except KeyboardInterrupt:
         pass
     return counts

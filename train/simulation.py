@@ -28,7 +28,8 @@ def make_env(
 ) -> TrainEnv:
     """Robots in scenes, as a policy meets them in training or, with starts "held_out", in evaluation.
 
-    Cameras have the preset's flaws in training only.
+    Cameras have the preset's flaws in training only. Of a task that gets harder with what is learned, episodes to
+    evaluate are the hardest.
 
     Args:
         preset: Task, robot, network.
@@ -58,6 +59,7 @@ def make_env(
         cameras=[RobotCamera(task.camera, outputs=encoder.outputs)] if encoder.outputs else (),
         camera_settings=replace(task.camera_settings, **preset.camera.model_dump()) if training else None,
         starts=starts,
+        first_level=0 if training or not task.curriculum else task.curriculum.levels - 1,
     )
     senses: list[Sense] = [*encoder.senses(env, device)]
     if training and preset.policy.voxels:

@@ -16,6 +16,7 @@ AVOID = replace(
     NAVIGATE,
     name="avoid",
     course=partial(PatchCourse, least_way=1.2, most_way=5.0, crossing=0.7),
+    success=terms.reached(GOAL_RADIUS),
     observations={
         **NAVIGATE.observations,
         "odometry": Observation(terms.goal_by_odometry, 3),

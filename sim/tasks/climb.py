@@ -20,6 +20,7 @@ CLIMB = Task(
     time_step=0.004,
     seconds=10.0,
     course=partial(CommandCourse, ahead=1.5, steps=True),
+    success=terms.arrived,
     height_scan=SCAN,
     camera_settings=CameraSettings(period=(0.1, 0.1)),
     observations={
@@ -30,7 +31,7 @@ CLIMB = Task(
         "joint_rates": Observation(terms.joint_rates, "joints"),
         "command": Observation(terms.command, 2),
         "action": Observation(terms.last_action, "action"),
-        "heights": Observation(terms.heights, SCAN.size),
+        "heights": Observation(terms.heights, SCAN.size, privileged=True),
     },
     rewards={
         "forward": Reward(terms.tracks_speed, 0.02),

@@ -47,12 +47,14 @@ class Commanded:
         velocity: (N, 2) those that the robot has, in the plane.
         tracked: (N,) mean over the episode of `tracking` ahead times that in turning, 0..1.
         height: (N,) of the base over the floor [m].
+        arrived: (N,) whether it has been, within its radius, where the way ahead of its start ends.
     """
 
     command: Float
     velocity: Float
     tracked: Float
     height: Float
+    arrived: Bool
 
 
 class CommandCourse:
@@ -86,7 +88,7 @@ class CommandCourse:
         starts: Split = "all",
     ) -> None:
         self.floors = Floors(scenes, robot, starts)
-        self._rise, self._period, self._ahead = robot.base_height, period, ahead
+        self._rise, self._period, self._ahead, self._radius = robot.base_height, period, ahead, robot.radius
         found = [_starts_by_level(self.floors, scene, robot.radius, ahead) for scene in range(len(scenes))]
         if steps:
             _check_steps(self.floors, found)
@@ -95,6 +97,7 @@ class CommandCourse:
         self._command, self._velocity = np.zeros((num_envs, 2), np.float32), np.zeros((num_envs, 2), np.float32)
         self._hold, self._sum, self._steps = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
         self._height = np.zeros(num_envs, np.float32)
+        self._end, self._arrived = np.zeros((num_envs, 2)), np.zeros(num_envs, bool)
 
     def begin(self, envs: Int, scenes: Int, levels: Int, rng: np.random.Generator) -> Starts:
         """Environments (M,) before what their levels (M,) have to climb, or the most that their scenes have."""
@@ -107,7 +110,10 @@ class CommandCourse:
         self._velocity[envs], self._sum[envs], self._steps[envs] = 0, 0, 0
         self._hold[envs] = self._ahead / self._command[envs, 0]
         self._height[envs] = self._rise
-        return Starts(place, chosen[:, 2] * (2 * np.pi / HEADINGS))
+        yaw = chosen[:, 2] * (2 * np.pi / HEADINGS)
+        self._end[envs] = place[:, :2] + self._ahead * np.column_stack([np.cos(yaw), np.sin(yaw)])
+        self._arrived[envs] = False
+        return Starts(place, yaw)
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """How the command was followed, and other commands where it has held long enough."""
@@ -119,6 +125,7 @@ class CommandCourse:
         self._steps += 1
         ground = self.floors.height[(self._scene_of, *self.floors.cells(self._scene_of, state.position[:, :2]))]
         self._height = np.where(np.isfinite(ground), state.position[:, 2] - ground, self._height)
+        self._arrived |= np.linalg.norm(state.position[:, :2] - self._end, axis=1) < self._radius
         self._hold -= self._period
         due = np.flatnonzero(self._hold <= 0)
         if len(due):
@@ -128,7 +135,9 @@ class CommandCourse:
     def now(self) -> Commanded:
         """For the terms."""
         tracked = (self._sum / np.maximum(self._steps, 1)).astype(np.float32)
-        return Commanded(self._command.copy(), self._velocity.copy(), tracked, self._height.copy())
+        return Commanded(
+            self._command.copy(), self._velocity.copy(), tracked, self._height.copy(), self._arrived.copy()
+        )
 
     def things(self) -> Things:
         """Nothing."""

@@ -19,6 +19,7 @@ EXPLORE = replace(
     name="explore",
     seconds=60.0,
     course=partial(ExploreCourse, reach=1.5, half_angle=np.deg2rad(45)),
+    success=terms.explored(ENOUGH),
     observations={
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(terms.last_action, "action"),
@@ -34,5 +35,4 @@ EXPLORE = replace(
         "crash": Reward(terms.bumped, -5.0),
     },
     terminations={"explored": terms.explored(ENOUGH), "crash": terms.bumped, "tipped": terms.tipped},
-    success="explored",
 )

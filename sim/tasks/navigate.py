@@ -26,6 +26,7 @@ NAVIGATE = Task(
     time_step=0.02,
     seconds=16.0,
     course=partial(WayCourse, least_way=LEAST_WAY, ball_color=YELLOW, goals=1),
+    success=terms.reached(GOAL_RADIUS),
     observations={
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(terms.last_action, "action"),
@@ -44,5 +45,4 @@ NAVIGATE = Task(
         "crash": terms.bumped,
         "tipped": terms.tipped,
     },
-    success="goal",
 )

@@ -148,10 +148,10 @@ class Task:
         time_step: Of the physics; divides the control period [s].
         seconds: An episode is cut off after.
         course: What episodes are about.
+        success: Whether an episode that ends did what it is about: (N,) bool.
         observations: Vectors by name; what cameras see comes beside them.
         rewards: Terms by name.
         terminations: By name, what ends an episode: (N,) bool.
-        success: Which of these is the aim; empty for a task that has none.
         outcomes: By name, what else is to be counted of an episode when it ends: (N,) bool.
         curriculum: How episodes get harder; None for all alike.
         height_scan: Where the ground's height is read; None for nowhere.
@@ -164,10 +164,10 @@ class Task:
     time_step: float
     seconds: float
     course: MakeCourse
+    success: Callable[[Moment[Any]], Bool]
     observations: Mapping[str, Observation] = field(default_factory=dict)
     rewards: Mapping[str, Reward] = field(default_factory=dict)
     terminations: Mapping[str, Callable[[Moment[Any]], Bool]] = field(default_factory=dict)
-    success: str = ""
     outcomes: Mapping[str, Callable[[Moment[Any]], Bool]] = field(default_factory=dict)
     curriculum: Curriculum | None = None
     height_scan: ScanGrid | None = None

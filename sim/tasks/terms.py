@@ -233,6 +233,11 @@ def fallen(moment: Moment[Commanded]) -> Bool:
     return tipped(moment) | (moment.course.height < np.float32(moment.robot.base_height / 2 - LOW))
 
 
+def arrived(moment: Moment[Commanded]) -> Bool:
+    """The robot has been at the end of the way ahead of its start, and hasn't fallen."""
+    return moment.course.arrived & ~fallen(moment)
+
+
 def by_tracking(up: float, down: float) -> Callable[[Moment[Commanded], Bool], Int]:
     """A curriculum: up for those who followed their commands that well to the end, down for the bad and the fallen."""
 

@@ -217,12 +217,15 @@ def test_outcomes_are_those_of_the_last_moment(make: Make):
     def to_the_left(moment: Moment) -> np.ndarray:
         return moment.action[:, 1] > 0
 
-    env = make(3, task=replace(NAVIGATE, outcomes={"always": always, "left": to_the_left}), cameras=())
+    outcomes = {"always": always, "left": to_the_left}
+    env = make(3, task=replace(NAVIGATE, success=to_the_left, outcomes=outcomes), cameras=())
     env.reset(seed=2)
     action = np.array([[-0.54, 0.5], [-0.54, -0.5], [-0.54, 0.5]], np.float32)
     assert "final_outcomes" not in env.step(action)[-1]
     env._seconds[:2] = 100
-    outcomes = env.step(action)[-1]["final_outcomes"]
+    info = env.step(action)[-1]
+    assert info["final_success"].tolist() == [True, False, False]
+    outcomes = info["final_outcomes"]
     assert {name: values.tolist() for name, values in outcomes.items()} == {
         "always": [True, True, False],
         "left": [True, False, False],

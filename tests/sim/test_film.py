@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import SimError
 from sim.cameras.chase import LENS
 from sim.env import SceneEnv
+from sim.episodes import Ending
 from sim.film import ENLARGED, HOLD, PANEL, SHOWN, Film, FollowFilm, Movie, pictures_of, tiled
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
@@ -75,7 +76,7 @@ def test_a_film_follows_the_first_robot(env: SceneEnv, tmp_path: Path, monkeypat
     film.look(seen, {})
     for _ in range(2):
         seen, *_ = env.step(np.array([[0.2, 0.5], [-1.0, -1.0]], np.float32))
-        film.look(seen, {1: "crash"})  # not the one that is followed
+        film.look(seen, {1: Ending("crash", False)})  # not the one that is followed
     film.close()
     frames, rate = frames_of(tmp_path / "film.mp4")
     assert rate == 25
@@ -97,7 +98,7 @@ def test_a_film_says_how_an_episode_ended(env: SceneEnv, tmp_path: Path, by: str
     film = FollowFilm(env, tmp_path / "film.mp4", "a test")
     film.look(seen, {})
     seen, _ = env.reset(seed=8)
-    film.look(seen, {0: by})
+    film.look(seen, {0: Ending(by, channel == 1)})
     fresh = FollowFilm(env, tmp_path / "fresh.mp4", "a test")
     fresh.look(seen, {})
     seen, *_ = env.step(np.zeros((2, 2), np.float32))

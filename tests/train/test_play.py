@@ -13,6 +13,7 @@ import pytest
 from flows import sim_view
 from flows.cli import main
 from pipeline.errors import TrainError
+from sim.episodes import Ending
 from sim.places import held_out
 from sim.scene import SimScene, open_scene
 from tests.bundles import make_bundle
@@ -49,9 +50,9 @@ class Notes:
     """Notes what it is shown."""
 
     def __init__(self, *_: object) -> None:
-        self.looks: list[tuple[dict[str, Any], Mapping[int, str]]] = []
+        self.looks: list[tuple[dict[str, Any], Mapping[int, Ending]]] = []
 
-    def look(self, seen: dict[str, Any], ended: Mapping[int, str]) -> None:
+    def look(self, seen: dict[str, Any], ended: Mapping[int, Ending]) -> None:
         """One more."""
         self.looks.append((seen, dict(ended)))
 
@@ -68,7 +69,7 @@ def test_a_policy_plays_as_long_as_it_is_told(run: Run):
         env.env.close()
         assert counts.total() == 2
         assert set(counts) == {"goal", "crash", "tipped", "time"}
-    ends = [by for _, ended in notes.looks for by in ended.values()]
+    ends = [one for _, ended in notes.looks for one in ended.values()]
     assert len(ends) == 2
     assert notes.looks[0][1] == {}
     assert notes.looks[-1][1] == {0: ends[-1]}
@@ -84,7 +85,7 @@ def test_memory_begins_anew_with_each_episode(run: Run):
     found = []
 
     class Memory(Notes):
-        def look(self, seen: dict[str, Any], ended: Mapping[int, str]) -> None:
+        def look(self, seen: dict[str, Any], ended: Mapping[int, Ending]) -> None:
             state = policy.get_hidden_state()
             found.append((bool(ended), 0.0 if state is None else float(state.abs().max())))  # type: ignore[union-attr]
 

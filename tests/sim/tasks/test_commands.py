@@ -100,6 +100,24 @@ def test_of_several_commands_one_is_taken_that_keeps_to_the_floor(rover: Robot):
     assert arcs[..., 1].min() > centre(0, 6)[1] - 0.06
 
 
+def test_who_was_at_the_end_of_the_way_ahead_has_arrived(rover: Robot):
+    """Within the robot's radius of it, once and for good; new episodes forget it."""
+    course = course_on(rover, stairs(), 3)
+    everyone, none = np.arange(3), np.zeros(3, int)
+    rng = np.random.default_rng(2)
+    starts = course.begin(everyone, none, none, rng)
+    ahead = np.column_stack([np.cos(starts.yaw), np.sin(starts.yaw)])
+    aside = np.column_stack([-ahead[:, 1], ahead[:, 0]])
+    far = np.array([AHEAD + 0.9 * RADIUS, AHEAD - 1.1 * RADIUS, AHEAD])[:, None]
+    left = np.array([0, 0, 1.1 * RADIUS])[:, None]
+    course.update(standing(starts.position[:, :2] + far * ahead + left * aside, starts.yaw), rng)
+    assert course.now().arrived.tolist() == [True, False, False]
+    course.update(standing(starts.position[:, :2], starts.yaw), rng)
+    assert course.now().arrived.tolist() == [True, False, False]
+    course.begin(everyone[:1], none[:1], none[:1], rng)
+    assert not course.now().arrived.any()
+
+
 def test_arcs_are_those_of_a_robot_that_drives_and_turns():
     """Against small steps."""
     speed, turn, yaw = np.array([0.5, 0.3]), np.array([0.6, 0.0]), np.array([0.7, -2.0])
