@@ -55,10 +55,10 @@ class WayFollower:
     def act(self) -> Float:
         """Actions (N, 2) for now."""
         state = self._env.engine.read()
-        yaw = 2 * np.arctan2(state.quaternion[:, 3], state.quaternion[:, 0])
-        heading = yaw[:, None] + HEADINGS
+        pose = state.planar
+        heading = pose[:, 2:] + HEADINGS
         ahead = LOOK_AHEAD[:, None, None] * np.stack([np.cos(heading), np.sin(heading)], -1)[:, None]
-        places = state.position[:, None, None, :2] + ahead
+        places = pose[:, None, None, :2] + ahead
         envs = np.repeat(np.arange(len(state)), places[0].size // 2)
         left = self._course.way_left(places.reshape(-1, 2), envs).reshape(places.shape[:3])
         here = left[:, 0, 0]

@@ -58,7 +58,7 @@ class DistanceFields:
             ],
             1,
         )
-        known = np.isfinite(values).all(1) & ((place >= -1) & (place <= shape)).all(1)
+        known = np.asarray(np.isfinite(values).all(1) & ((place >= -1) & (place <= shape)).all(1))
         return np.where(known, (np.where(known[:, None], values, 0) * weight).sum(1), np.inf).astype(np.float32)
 
 

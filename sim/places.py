@@ -91,7 +91,7 @@ class Floors:
         return self._floor.draw(scenes, count, rng)
 
     def to_edge(self, scenes: Int, xy: NDArray[np.floating]) -> Float:
-        """From places (N, 2) in scenes (N,) to where the robot has no room [m], to a cell; 0 off the drivable floor."""
+        """From places (..., 2) in scenes (...) to where a robot has no room [m], to a cell; 0 off the floor."""
         return self.edge[(scenes, *self.cells(scenes, xy))]
 
     def nearest(self, scene: int, grid: Bool, xy: NDArray[np.floating]) -> Int:

@@ -15,7 +15,6 @@ from rsl_rl.models import MLPModel
 
 from pipeline.bundle.bundle import file_sha256
 from pipeline.errors import TrainError
-from pipeline.geometry import matrix_from_quaternion
 from pipeline.progress import bar
 from sim.film import tiled
 from sim.places import Split
@@ -193,7 +192,7 @@ def _round(
     seen = env.reset(seed)
     actor.reset()
     goals: NDArray[np.floating] | None = getattr(env.env.course.now(), "goal", None)
-    places = [_places(env)]
+    places = [env.env.engine.read().planar]
     found: dict[int, Episode] = {}
     while len(found) < count:
         seen, _, dones, _ = env.step(actor(sight.spoil(seen)))
@@ -203,15 +202,8 @@ def _round(
                 goal = None if goals is None else goals[one]
                 found[one] = _episode(env, index, seed, goal, np.array([place[one] for place in places]))
                 done(1)
-        places.append(_places(env))
+        places.append(env.env.engine.read().planar)
     return [found[one] for one in range(count)]
-
-
-def _places(env: TrainEnv) -> NDArray[np.floating]:
-    """Where the robots are: x, y [m] and heading [rad] (N, 3)."""
-    state = env.env.engine.read()
-    turns = matrix_from_quaternion(state.quaternion)
-    return np.column_stack([state.position[:, :2], np.arctan2(turns[:, 1, 0], turns[:, 0, 0])])
 
 
 def _episode(

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Mesh
+from pipeline.geometry import Mesh, matrix_from_quaternion
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -41,6 +41,12 @@ class RobotState:
     def __getitem__(self, index: Int | NDArray[np.bool_] | slice) -> RobotState:
         """The chosen robots."""
         return RobotState(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    @property
+    def planar(self) -> NDArray[np.float64]:
+        """Place x, y [m] and heading [rad] of the bases (N, 3)."""
+        turns = matrix_from_quaternion(self.quaternion)
+        return np.column_stack([self.position[:, :2], np.arctan2(turns[:, 1, 0], turns[:, 0, 0])]).astype(np.float64)
 
     @staticmethod
     def at_rest(position: NDArray[np.floating], quaternion: NDArray[np.floating], joints: Float) -> RobotState:

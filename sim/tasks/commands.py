@@ -11,7 +11,6 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from pipeline.errors import SimError
-from pipeline.geometry import matrix_from_quaternion
 from sim.cameras.things import Things
 from sim.physics.state import Float, Int, RobotState
 from sim.places import Floors, Split
@@ -117,8 +116,7 @@ class CommandCourse:
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """How the command was followed, and other commands where it has held long enough."""
-        turns = matrix_from_quaternion(state.quaternion)
-        yaw = np.arctan2(turns[:, 1, 0], turns[:, 0, 0])
+        yaw = state.planar[:, 2]
         forward = np.cos(yaw) * state.linear_velocity[:, 0] + np.sin(yaw) * state.linear_velocity[:, 1]
         self._velocity = np.column_stack([forward, state.angular_velocity[:, 2]]).astype(np.float32)
         self._sum += tracking(self._command, self._velocity).prod(1)

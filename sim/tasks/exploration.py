@@ -9,17 +9,20 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from pipeline.geometry import matrix_from_quaternion
 from sim.cameras.things import Things
 from sim.navigation import DistanceFields, distances
 from sim.physics.state import Float, Int, RobotState
 from sim.places import Floors, Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
+from sim.surroundings import HERE_AND_NEAR, places_around
 from sim.tasks.task import Bool, Starts
 
 MAP_SIDE, MAP_SPACING = 9, 0.5
 """Points of the map that a robot has of what is round it, each way, and metres between them."""
+_STEPS = (np.arange(MAP_SIDE) - MAP_SIDE // 2) * MAP_SPACING
+MAP = np.stack(np.meshgrid(_STEPS, _STEPS, indexing="ij"), -1).reshape(-1, 2)
+"""Where these are, ahead and to the left of the robot (MAP_SIDE**2, 2) [m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +34,13 @@ class Explored:
         share: (N,) of the floor that was seen, 0..1.
         around: (N, MAP_SIDE**2) the floor round the robot, from behind on the right to ahead on the left: 1 seen,
             0 not yet, -1 no floor.
-        edge: (N,) to the edge of the drivable floor [m].
+        edges: (N, 25) from the robot and from places round it to the edge of the drivable floor [m].
     """
 
     new: Float
     share: Float
     around: Float
-    edge: Float
+    edges: Float
 
 
 class ExploreCourse:
@@ -74,33 +77,28 @@ class ExploreCourse:
         self._scene_of = np.zeros(num_envs, np.int64)
         self._seen = np.zeros((num_envs, *self.floors.height.shape[1:]), bool)
         self._new, self._share = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
-        self._xy, self._yaw = np.zeros((num_envs, 2)), np.zeros(num_envs)
+        self._pose = np.zeros((num_envs, 3))
 
     def begin(self, envs: Int, scenes: Int, levels: Int, rng: np.random.Generator) -> Starts:
         """Environments (M,) have seen only what lies before their starts."""
         place = self.floors.places(scenes, self.floors.starts.draw(scenes, 1, rng)[:, 0])
         yaw = rng.uniform(-np.pi, np.pi, len(envs))
         self._scene_of[envs], self._seen[envs], self._share[envs] = scenes, False, 0
-        self._see(envs, place[:, :2], yaw)
+        self._see(envs, np.column_stack([place[:, :2], yaw]))
         self._new[envs] = 0
         return Starts(place + np.array([0, 0, self._rise]), yaw)
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """Look round."""
-        turns = matrix_from_quaternion(state.quaternion)
-        self._see(np.arange(len(state)), state.position[:, :2], np.arctan2(turns[:, 1, 0], turns[:, 0, 0]))
+        self._see(np.arange(len(state)), state.planar)
 
     def now(self) -> Explored:
         """For the terms."""
-        offsets = (np.arange(MAP_SIDE) - MAP_SIDE // 2) * MAP_SPACING
-        ahead, left = (grid.ravel() for grid in np.meshgrid(offsets, offsets, indexing="ij"))
-        cos, sin = np.cos(self._yaw)[:, None], np.sin(self._yaw)[:, None]
-        places = self._xy[:, None] + np.stack([cos * ahead - sin * left, sin * ahead + cos * left], -1)
-        i, j = self.floors.cells(self._scene_of[:, None], places)
+        i, j = self.floors.cells(self._scene_of[:, None], places_around(self._pose, MAP))
         seen = self._seen[np.arange(len(i))[:, None], i, j]
         around = np.where(self.floors.drivable[self._scene_of[:, None], i, j], seen, np.float32(-1))
-        edge = self.floors.to_edge(self._scene_of, self._xy)
-        return Explored(self._new.copy(), self._share.copy(), around.astype(np.float32), edge)
+        edges = self.floors.to_edge(self._scene_of[:, None], places_around(self._pose, HERE_AND_NEAR))
+        return Explored(self._new.copy(), self._share.copy(), around.astype(np.float32), edges)
 
     def things(self) -> Things:
         """Nothing."""
@@ -113,12 +111,12 @@ class ExploreCourse:
         ways = distances(price, ~self._seen, floors.cell[scenes])
         return DistanceFields(floors.origin[scenes], floors.cell[scenes], ways).at(envs, xy)
 
-    def _see(self, envs: Int, xy: NDArray[np.floating], yaw: NDArray[np.floating]) -> None:
-        """Mark what robots of environments (M,) see from places (M, 2) with headings (M,)."""
-        self._xy[envs], self._yaw[envs] = xy, yaw
+    def _see(self, envs: Int, pose: NDArray[np.floating]) -> None:
+        """Mark what robots of environments (M,) see from poses (M, 3)."""
+        self._pose[envs] = pose
         scenes, floors = self._scene_of[envs], self.floors
         cell = floors.cell[scenes]
-        place = (xy - floors.origin[scenes]) / cell[:, None]
+        place = (pose[:, :2] - floors.origin[scenes]) / cell[:, None]
         reach = self._reach / cell
         found = _mark(
             self._seen,
@@ -127,7 +125,7 @@ class ExploreCourse:
             self._clear,
             floors.drivable,
             place,
-            yaw.astype(np.float64),
+            np.ascontiguousarray(pose[:, 2]),
             reach,
             self._half_angle,
         )
@@ -143,7 +141,7 @@ def _mark(
     clear: Bool,
     drivable: Bool,
     places: NDArray[np.float64],
-    yaws: NDArray[np.float64],
+    yaws: NDArray[np.floating],
     reaches: NDArray[np.float64],
     half_angle: float,
 ) -> Int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pipeline.geometry import Camera
+from sim.surroundings import HERE_AND_NEAR, NEXT
 from sim.tasks import terms
 from sim.tasks.task import Observation, Reward, Task
 from sim.tasks.way import WayCourse
@@ -14,7 +15,7 @@ YELLOW = (0.95, 0.8, 0.1)
 
 WHERE = {
     "pose": Observation(terms.pose_in_scene, 4, privileged=True),
-    "edge": Observation(terms.edge_clearance, 1, privileged=True),
+    "edges": Observation(terms.edges, len(HERE_AND_NEAR), privileged=True),
     "time": Observation(terms.share_of_time, 1, privileged=True),
 }
 """What a critic should know in every scene."""
@@ -31,6 +32,7 @@ NAVIGATE = Task(
         "velocity": Observation(terms.planar_velocity, 3),
         "action": Observation(terms.last_action, "action"),
         "goal": Observation(terms.goal_in_base, 3, privileged=True),
+        "detours": Observation(terms.detours, len(NEXT), privileged=True),
         **WHERE,
     },
     rewards={

@@ -10,7 +10,6 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from pipeline.errors import SimError
-from pipeline.geometry import matrix_from_quaternion
 from pipeline.mesh import masks
 from sim.cameras.things import Balls, Patches, Posts, Things
 from sim.navigation import DistanceFields, spread
@@ -130,8 +129,8 @@ class PatchCourse:
         self._patch[envs], self._radius[envs] = patch, layout[:, 6] * floors.cell[scenes]
         self._fields.origin[envs], self._fields.cell[envs] = floors.origin[scenes], floors.cell[scenes]
         self._fields.distance[envs] = ways
-        self._ways.begin(envs, scenes, goal, envs, start[:, :2])
         yaw = rng.uniform(-np.pi, np.pi, len(envs))
+        self._ways.begin(envs, scenes, goal, envs, np.column_stack([start[:, :2], yaw]))
         self._odometry.begin(envs, start[:, :2], yaw, rng)
         self._believed[envs] = self._odometry.towards(self._ways.goal[:, :2])[envs]
         self._inside[envs] = self._entering[envs] = self._entered[envs] = False
@@ -140,9 +139,10 @@ class PatchCourse:
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """What is left, where the goal seems to be, and who is over a patch."""
-        xy, turns = state.position[:, :2].astype(np.float64), matrix_from_quaternion(state.quaternion)
-        self._ways.update(xy)
-        self._odometry.update(xy, np.arctan2(turns[:, 1, 0], turns[:, 0, 0]), rng)
+        pose = state.planar
+        xy = pose[:, :2]
+        self._ways.update(pose)
+        self._odometry.update(xy, pose[:, 2], rng)
         self._believed = self._odometry.towards(self._ways.goal[:, :2])
         self._to_patch = self._look(np.arange(len(xy)), xy)
         self._inside = self._over(xy)

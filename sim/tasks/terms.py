@@ -71,14 +71,18 @@ def last_action(moment: Moment[Any]) -> Float:
 
 def pose_in_scene(moment: Moment[Any]) -> Float:
     """Place (x, y) [m] in the scene's world frame, and cosine and sine of the heading (N, 4)."""
-    turns = matrix_from_quaternion(moment.state.quaternion)
-    yaw = np.arctan2(turns[:, 1, 0], turns[:, 0, 0])
-    return np.column_stack([moment.state.position[:, :2], np.cos(yaw), np.sin(yaw)]).astype(np.float32)
+    x, y, yaw = moment.state.planar.T
+    return np.column_stack([x, y, np.cos(yaw), np.sin(yaw)]).astype(np.float32)
 
 
-def edge_clearance(moment: Moment[Way | Explored]) -> Float:
-    """To the edge of the floor that the robot has room on [m], `FAR` at most (N, 1)."""
-    return np.minimum(moment.course.edge, FAR)[:, None]
+def edges(moment: Moment[Way | Explored]) -> Float:
+    """To the edge of the floor that the robot has room on, from here and places near [m], `FAR` at most (N, 25)."""
+    return np.minimum(moment.course.edges, FAR)
+
+
+def detours(moment: Moment[Way]) -> Float:
+    """By how much the way would be longer from places where the robot could go next [m], up to `FAR` (N, 8)."""
+    return np.clip(moment.course.detours, -FAR, FAR)
 
 
 def share_of_time(moment: Moment[Any]) -> Float:

@@ -15,6 +15,7 @@ from sim.physics.state import Float, Int, RobotState
 from sim.places import Cells, Floors, Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
+from sim.surroundings import HERE_AND_NEAR, NEXT, places_around
 from sim.tasks.task import Starts
 
 BALL_RADIUS = 0.15  # [m]
@@ -28,13 +29,16 @@ class Way:
         goal: (N, 2) where to go [m], in the world frame of each robot's scene.
         left: (N,) what is left of the way [m]; more than its length where it leads along an edge, see `Floors.price`.
         left_before: (N,) what was left one step ago [m].
-        edge: (N,) from the robot to the edge of the drivable floor [m].
+        edges: (N, 25) from the robot and from places round it to the edge of the drivable floor [m].
+        detours: (N, 8) by how much the way would be longer from the places where the robot could go next [m]; inf off
+            the floor.
     """
 
     goal: Float
     left: Float
     left_before: Float
-    edge: Float
+    edges: Float
+    detours: Float
 
 
 class Ways:
@@ -54,19 +58,22 @@ class Ways:
         self._floors, self._fields, self._field = floors, fields, np.zeros(count, np.int64)
         self.scene_of, self.goal = np.zeros(count, np.int64), np.zeros((count, 3), np.float32)
         self._left, self._before = np.zeros(count, np.float32), np.zeros(count, np.float32)
-        self._edge = np.zeros(count, np.float32)
+        self._pose = np.zeros((count, 3))
 
-    def begin(self, envs: Int, scenes: Int, goal: NDArray[np.floating], field: Int, xy: NDArray[np.floating]) -> None:
-        """Robots (M,) are at places (M, 2) of scenes (M,) and go to goals (M, 3), to which fields (M,) lead."""
+    def begin(self, envs: Int, scenes: Int, goal: NDArray[np.floating], field: Int, pose: NDArray[np.floating]) -> None:
+        """Robots (M,) are at poses (M, 3) in scenes (M,) and go to goals (M, 3), to which fields (M,) lead.
+
+        Poses are x, y [m] and heading [rad].
+        """
         self.scene_of[envs], self.goal[envs], self._field[envs] = scenes, goal, field
-        self._left[envs] = self._before[envs] = self.left(xy, envs)
-        self._edge[envs] = self._floors.to_edge(scenes, xy)
+        self._left[envs] = self._before[envs] = self.left(pose[:, :2], envs)
+        self._pose[envs] = pose
 
-    def update(self, xy: NDArray[np.floating]) -> None:
-        """All went on to places (N, 2); off the floor, what is left is what it was."""
-        left = self.left(xy, np.arange(len(xy)))
+    def update(self, pose: NDArray[np.floating]) -> None:
+        """All went on to poses (N, 3); off the floor, what is left is what it was."""
+        left = self.left(pose[:, :2], np.arange(len(pose)))
         self._before, self._left = self._left, np.where(np.isfinite(left), left, self._left)
-        self._edge = self._floors.to_edge(self.scene_of, xy)
+        self._pose = pose
 
     def left(self, xy: NDArray[np.floating], envs: Int) -> Float:
         """What would be left [m] for robots (M,) at places (M, 2); inf off the floor."""
@@ -74,7 +81,12 @@ class Ways:
 
     def now(self) -> Way:
         """For the terms."""
-        return Way(self.goal[:, :2].copy(), self._left.copy(), self._before.copy(), self._edge.copy())
+        edges = self._floors.to_edge(self.scene_of[:, None], places_around(self._pose, HERE_AND_NEAR))
+        next_places = places_around(self._pose, NEXT)
+        envs = np.repeat(np.arange(len(next_places)), len(NEXT))
+        next_left = self.left(next_places.reshape(-1, 2), envs).reshape(len(next_places), len(NEXT))
+        detours = next_left - self._left[:, None]
+        return Way(self.goal[:, :2].copy(), self._left.copy(), self._before.copy(), edges, detours)
 
 
 class WayCourse:
@@ -116,8 +128,9 @@ class WayCourse:
         """Other goals for environments (M,)."""
         goals, starts = self._goals.draw(scenes, rng)
         place, goal = self.floors.places(scenes, starts), self.floors.places(scenes, self._goals.cells[goals])
-        self._ways.begin(envs, scenes, goal, self._lay(envs, scenes, goals, starts, rng), place[:, :2])
-        return Starts(place + np.array([0, 0, self._rise]), rng.uniform(-np.pi, np.pi, len(envs)))
+        fields, yaw = self._lay(envs, scenes, goals, starts, rng), rng.uniform(-np.pi, np.pi, len(envs))
+        self._ways.begin(envs, scenes, goal, fields, np.column_stack([place[:, :2], yaw]))
+        return Starts(place + np.array([0, 0, self._rise]), yaw)
 
     def _lay(self, envs: Int, scenes: Int, goals: Int, starts: Int, rng: np.random.Generator) -> Int:
         """The fields (M,) that lead environments (M,) from cells (M, 2) to goals (M,)."""
@@ -125,7 +138,7 @@ class WayCourse:
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
         """What is left of the way."""
-        self._ways.update(state.position[:, :2])
+        self._ways.update(state.planar)
 
     def now(self) -> Way:
         """For the terms."""

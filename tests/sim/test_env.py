@@ -242,11 +242,11 @@ def test_critics_know_where_robots_are_and_when(make: Make, room_scene: SimScene
     regions = room_scene.regions
     shut = regions.centres()[~regions.drivable]
     away = np.linalg.norm(state.position[:, None, :2] - shut, axis=-1).min(1)
-    np.testing.assert_allclose(seen["edge"][:, 0], away - regions.cell / 2, atol=regions.cell)
-    assert np.ptp(seen["edge"]) > 0.1
+    np.testing.assert_allclose(seen["edges"][:, 0], away - regions.cell / 2, atol=regions.cell)
+    assert np.ptp(seen["edges"][:, 0]) > 0.1
     assert (seen["time"] == 0).all()
     still = np.tile(np.array([-0.54, 0], np.float32), (5, 1))
     for _ in range(4):
         seen, *_ = env.step(still)
     np.testing.assert_allclose(seen["time"], 0.8 / NAVIGATE.seconds, rtol=1e-5)
-    assert all(NAVIGATE.observations[name].privileged for name in ("pose", "edge", "time"))
+    assert all(NAVIGATE.observations[name].privileged for name in ("pose", "edges", "detours", "time"))

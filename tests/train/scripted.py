@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 
+from sim.physics.state import RobotState
 from sim.robots.model import Robot
 from sim.scene import SimScene
 from sim.tasks.way import Way
@@ -70,19 +71,19 @@ class Scripted:
         self._time[done], self._first[done] = 0, False
         return self.get_observations(), torch.zeros(self.num_envs), dones, {}
 
-    def _state(self) -> SimpleNamespace:
+    def _state(self) -> RobotState:
         number = np.arange(self.num_envs)
         half = 0.1 * number / 2
         position = np.column_stack([10 * number + self._time / 10, -number, np.full(self.num_envs, 0.3)])
         nothing = np.zeros(self.num_envs)
         quaternion = np.column_stack([np.cos(half), nothing, nothing, np.sin(half)])
-        return SimpleNamespace(position=position.astype(np.float32), quaternion=quaternion.astype(np.float32))
+        return RobotState.at_rest(position, quaternion, np.zeros((self.num_envs, 0), np.float32))
 
     def _way(self) -> Way:
         number = np.arange(self.num_envs)
         goal = np.column_stack([number + 0.25, number - 0.5]).astype(np.float32)
         some = np.ones(self.num_envs, np.float32)
-        return Way(goal=goal, left=some, left_before=some, edge=some)
+        return Way(goal=goal, left=some, left_before=some, edges=some[:, None], detours=some[:, None])
 
 
 def results(scene: SimScene, robot: Robot, successes: dict[str, int], *, run: str = "a") -> Results:

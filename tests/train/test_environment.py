@@ -28,7 +28,7 @@ def test_a_critic_gets_what_a_robot_cannot_know(env: TrainEnv):
     assert seen["rgb"].shape == (4, 3, 48, 64)
     own = np.concatenate([env.seen["velocity"], env.seen["action"]], 1)
     np.testing.assert_array_equal(seen[VECTOR].numpy(), own)
-    rest = np.concatenate([env.seen[name] for name in ("goal", "pose", "edge", "time")], 1)
+    rest = np.concatenate([env.seen[name] for name in ("goal", "detours", "pose", "edges", "time")], 1)
     np.testing.assert_array_equal(seen[STATE].numpy(), np.concatenate([own, rest], 1))
 
 

@@ -51,6 +51,23 @@ def test_what_is_left_of_the_way(rover: Robot):
     np.testing.assert_allclose(course.things().balls.center[:, 0], np.tile([*centre(25, 3), 0.35], (2, 1)), atol=1e-6)
 
 
+def test_what_is_round_the_robot_turns_with_it(rover: Robot):
+    """One that looks along +y with the goal in +x has it on its right, and the edge near in -x on its left."""
+    scene = floor_scene(np.ones((60, 60), bool), goals=(tuple(centre(50, 30)),))
+    course = WayCourse([scene], sized(rover, 0.2), 1, 0.2, least_way=0.6, ball_color=GREEN)
+    rng, one = np.random.default_rng(2), np.arange(1)
+    course.begin(one, np.zeros(1, int), np.zeros(1, int), rng)
+    course.update(standing(centre(13, 30)[None], np.array([np.pi / 2])), rng)
+    way = course.now()
+    left, right = 2, 6
+    np.testing.assert_allclose(way.detours[0, [right, left]], [-0.35, 0.35], atol=0.01)
+    assert way.detours[0].argmin() == right
+    np.testing.assert_allclose(way.detours[0, 0], way.detours[0, 4], atol=0.01)  # ahead and behind
+    here, outer = 13 * CELL, 17
+    np.testing.assert_allclose(way.edges[0, 0], here, atol=CELL)
+    np.testing.assert_allclose(way.edges[0, [outer + left, outer + right]], [here - 0.6, here + 0.6], atol=1.5 * CELL)
+
+
 def test_goals_move_to_where_a_wider_robot_gets(rover: Robot):
     """A goal at the rim of the floor is replaced by the nearest place with room."""
     scene = floor_scene(np.ones((30, 20), bool), goals=(tuple(centre(29, 9)),))
