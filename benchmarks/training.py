@@ -57,7 +57,7 @@ AVOID_BLIND = Training("avoid-blind", "avoid", ("policy.encoder=none",))
 SEARCH = Training("search", "search", shuffled=True)
 ABLATION = {
     "as it is": NAVIGATE[0],
-    "with memory": Training("navigate-gru", "navigate", ("policy.memory=gru",)),
+    "without memory": Training("navigate-reflex", "navigate", ("policy.memory=none",)),
     "with the voxel lesson": Training("navigate-voxels", "navigate", ("policy.voxels.weight=0.5",)),
     "with the mirror lesson": Training("navigate-mirror", "navigate", ("ppo.mirror=true",)),
     "encoder resnet": Training("navigate-resnet", "navigate", ("policy.encoder=resnet",)),
