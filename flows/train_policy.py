@@ -109,12 +109,10 @@ def attach(folder: Path, report: Path, film: Path) -> None:
     from train.results import FILE, read_results
 
     results = read_results(folder / FILE)
-    rows = [
-        f"| {label} | {scene or 'all'} | {one.success(scene)} | {sum(one.endings(scene).values())} |"
-        for label, one in results.labelled()
-        for scene in one.rows()
-    ]
-    table = ["| control | scene | success, 95 % interval | episodes |", "| --- | --- | --- | --- |", *rows]
+    lines = results.lines()
+    head = ["control", "scene", *(f"{name}, 95 % interval" for name in lines[0].shares), "episodes"]
+    rows = [[line.control, line.scene, *map(str, line.shares.values()), str(line.episodes)] for line in lines]
+    table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
     files = [f"[report]({report.as_uri()}), [film]({film.as_uri()}), run {folder}"]
     title = f"# {results.run}: {results.task}"
     create_markdown_artifact("\n".join([title, "", *table, "", *files]), key="policy", description="how good it is")

@@ -128,27 +128,21 @@ def _summary(results: Results) -> str:
 
 
 def _figures_table(results: Results) -> str:
-    evaluations = results.labelled()
-    outcomes = list(dict.fromkeys(name for _, one in evaluations for name in one.outcomes()))
-    rows = []
-    for label, evaluation in evaluations:
-        for scene in evaluation.rows():
-            counted, ends = evaluation.outcomes(scene), evaluation.endings(scene)
-            shares = [_share(evaluation.success(scene)), *(_share(counted.get(name)) for name in outcomes)]
-            ended = ", ".join(f"{name} {count}" for name, count in ends.items())
-            rows.append(
-                f"<tr><td>{LABELS[label]}</td><td>{escape(scene or 'all')}</td>{''.join(shares)}"
-                f"<td class='figure'>{sum(ends.values())}</td><td>{escape(ended)}</td></tr>"
-            )
-    head = "".join(f"<th class='figure'>{escape(name)}</th>" for name in ("success", *outcomes, "episodes"))
+    lines = results.lines()
+    rows = [
+        f"<tr><td>{LABELS[line.control]}</td><td>{escape(line.scene)}</td>{''.join(map(_share, line.shares.values()))}"
+        f"<td class='figure'>{line.episodes}</td><td>{escape(line.ended)}</td></tr>"
+        for line in lines
+    ]
+    head = "".join(f"<th class='figure'>{escape(name)}</th>" for name in (*lines[0].shares, "episodes"))
     return (
         f"<table class='figures'><thead><tr><th>Control</th><th>Scene</th>{head}<th>Ended by</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 
 
-def _share(share: Interval | None) -> str:
-    return "<td></td>" if share is None else f"<td class='figure'>{escape(str(share))}{share_bar(share)}</td>"
+def _share(share: Interval) -> str:
+    return f"<td class='figure'>{escape(str(share))}{share_bar(share)}</td>"
 
 
 def _curves(results: Results, curve: Sequence[dict[str, float]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,9 +106,13 @@ class Evaluation(_Record):
         """For those who read the file without this code."""
         return {scene or "all": self._figures(scene) for scene in self.rows()}
 
+    def shares(self, scene: str | None = None) -> dict[str, Interval]:
+        """Success first, then the outcomes."""
+        return {"success": self.success(scene), **self.outcomes(scene)}
+
     def _figures(self, scene: str | None) -> dict[str, Any]:
-        shares = {"success": self.success(scene), **self.outcomes(scene)}
-        return {name: asdict(share) for name, share in shares.items()} | {"ended_by": self.endings(scene)}
+        shares = {name: asdict(share) for name, share in self.shares(scene).items()}
+        return shares | {"ended_by": self.endings(scene)}
 
 
 class TestScene(_Record):
@@ -160,10 +164,45 @@ class Results(_Record):
     evaluations: tuple[Evaluation, ...]
     blind: Results | None = None
 
+    def lines(self) -> list[Line]:
+        """Of a table, evaluation by evaluation."""
+        return [
+            Line(label, scene or "all", one.shares(scene), one.endings(scene))
+            for label, one in self.labelled()
+            for scene in one.rows()
+        ]
+
     def labelled(self) -> list[tuple[str, Evaluation]]:
         """The evaluations, each with a name: its control, or "blind" for the policy that was trained so."""
         blind = [("blind", one) for one in self.blind.evaluations] if self.blind else []
         return [(one.control, one) for one in self.evaluations] + blind
+
+
+@dataclass(frozen=True)
+class Line:
+    """Figures of some episodes.
+
+    Attributes:
+        control: Of them, or "blind".
+        scene: Where they ran, or "all".
+        shares: By name, success first; the same names in every line.
+        endings: How many ended by what, the commonest first.
+    """
+
+    control: str
+    scene: str
+    shares: dict[str, Interval]
+    endings: dict[str, int]
+
+    @property
+    def ended(self) -> str:
+        """The endings in words."""
+        return ", ".join(f"{name} {count}" for name, count in self.endings.items())
+
+    @property
+    def episodes(self) -> int:
+        """How many."""
+        return sum(self.endings.values())
 
 
 def write_results(results: Results, folder: Path) -> Path:

@@ -123,15 +123,11 @@ def _table(results: Results) -> Any:
 
     from flows.cli import tables
 
-    evaluations = results.labelled()
-    outcomes = list(dict.fromkeys(name for _, one in evaluations for name in one.outcomes()))
-    rows = []
-    for label, one in evaluations:
-        for scene in one.rows():
-            counted, ended = one.outcomes(scene), one.endings(scene)
-            shares = [one.success(scene), *(counted.get(name, "") for name in outcomes)]
-            ends = ", ".join(f"{name} {count}" for name, count in ended.items())
-            rows.append((label, escape(scene or "all"), *map(str, shares), str(sum(ended.values())), escape(ends)))
-    columns = ["control", "scene", ">success", *(f">{name}" for name in outcomes), ">episodes", "ended by"]
+    lines = results.lines()
+    rows = [
+        (line.control, escape(line.scene), *map(str, line.shares.values()), str(line.episodes), escape(line.ended))
+        for line in lines
+    ]
+    columns = ["control", "scene", *(f">{name}" for name in lines[0].shares), ">episodes", "ended by"]
     title = f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals"
     return tables.plain_table(escape(title), columns, rows)

@@ -19,7 +19,14 @@ from train.preset import load_preset
 from train.run import Run
 from train.session import train_run
 
-TINY = {"environments": 2, "steps": 2, "policy.memory_size": 8, "policy.hidden": [8], "policy.critic": [8]}
+TINY = {
+    "environments": 2,
+    "steps": 2,
+    "ppo.batches": 2,
+    "policy.memory_size": 8,
+    "policy.hidden": [8],
+    "policy.critic": [8],
+}
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def scenes(room_scene, monkeypatch) -> dict[str, SimScene]:
 
 def begun(root: Path, scene: SimScene, name: str, changes: dict) -> Run:
     """A run that has learned nothing yet."""
-    preset = load_preset("navigate", {"environments": 2, "policy.memory_size": 8, **changes})
+    preset = load_preset("navigate", {"environments": 2, "ppo.batches": 2, "policy.memory_size": 8, **changes})
     run = Run.create(root, preset, [scene.lock], [scene.lock.reference], 0, name=name)
     env = make_env(preset, [scene])
     checkpoint.save(run.checkpoints, {"iteration": 0, "agent": make_agent(preset, env).save()})
