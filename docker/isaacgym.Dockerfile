@@ -4,6 +4,8 @@
 FROM nvidia/cuda:11.7.1-devel-ubuntu20.04
 
 # A compiler: Isaac Gym builds its bridge to torch (gymtorch) when it is imported first.
+# Not pinned: Ubuntu keeps only the newest of a release's packages.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
         g++ python3.8 python3.8-dev python3-pip \
@@ -21,4 +23,5 @@ RUN python3.8 -m pip install --no-cache-dir --no-deps --editable /opt/isaacgym/p
 
 # Any user may run it; /tmp is shared with the host, so the bridge is built once.
 ENV HOME=/tmp TORCH_EXTENSIONS_DIR=/tmp/splatyard-isaacgym-torch NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=all
+USER 1000:1000
 ENTRYPOINT ["python3.8"]

@@ -186,12 +186,17 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
     """Run a plan's stages in order; see `build`."""
     with machine_errors(planned.work):
         planned.work.mkdir(parents=True, exist_ok=True)
-    with locked(planned.work / ".build.lock", f"the bundle {planned.name!r}"), _log_file(planned.log):
+    with locked(build_lock(planned.work), f"the bundle {planned.name!r}"), _log_file(planned.log):
         executed = [stage.name for stage in planned.pending if run(stage)]
     bundle = planned.bundle_folder if planned.stages[-1].name == "bundle" else None
     records = {stage.name: run_record(stage.folder) for stage in planned.stages}
     seconds = {name: json.loads(path.read_text())["seconds"] for name, path in records.items() if path.exists()}
     return BuildResult(bundle, tuple(executed), seconds, planned.log)
+
+
+def build_lock(work: Path) -> Path:
+    """The file that is locked while something is built in a work folder, or removed from it."""
+    return work / ".build.lock"
 
 
 def _params(request: BuildRequest, card: Card) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline.errors import BusyError, MachineError
 from pipeline.stage import Stage, resume_folder
+from pipeline.usage import PeakMemory, folder_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -106,17 +107,18 @@ def execute(planned: PlannedStage) -> bool:
         return False
     with machine_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.parent / f".{folder.name}.lock", f"stage {planned.name} ({folder.name})"):
+    with locked(lock_file(folder), f"stage {planned.name} ({folder.name})"):
         if planned.cached:  # finished by the process we would have collided with
             return False
-        partial = folder.parent / f".{folder.name}.partial"
+        partial = partial_folder(folder)
         with machine_errors(folder):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            started, cpu = time.time(), cpu_seconds()
+            started, cpu = time.monotonic(), cpu_seconds()
             logger.info("%s: %s, %s", planned.name, planned.backend, planned.reason)
-            planned.stage.load()(planned.inputs, planned.params, partial)
-            seconds, used = time.time() - started, cpu_seconds() - cpu
+            with PeakMemory() as memory:
+                planned.stage.load()(planned.inputs, planned.params, partial)
+            seconds, used = time.monotonic() - started, cpu_seconds() - cpu
             run = {
                 "stage": planned.name,
                 "version": planned.stage.version,
@@ -128,6 +130,9 @@ def execute(planned: PlannedStage) -> bool:
                 "inputs": {name: path.name for name, path in planned.inputs.items()},
                 "seconds": round(seconds, 2),
                 "cpu_seconds": round(used, 2),
+                "peak_memory": memory.bytes,
+                "input_bytes": sum(map(folder_bytes, planned.inputs.values())),
+                "result_bytes": folder_bytes(partial),
             }
             run_record(folder).write_text(json.dumps(run, indent=1))
             partial.rename(folder)
@@ -137,8 +142,21 @@ def execute(planned: PlannedStage) -> bool:
 
 
 def run_record(folder: Path) -> Path:
-    """The file beside a result that says what ran and how long it took; results themselves hold no times."""
+    """The file beside a result that says what ran and what it took; results themselves hold no times.
+
+    Among others: `seconds`, `cpu_seconds` [s], `peak_memory` of process and children, `input_bytes`, `result_bytes`.
+    """
     return folder.parent / f".{folder.name}.run.json"
+
+
+def lock_file(folder: Path) -> Path:
+    """The file that is locked while a result is made or removed."""
+    return folder.parent / f".{folder.name}.lock"
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where a result lies until it is complete."""
+    return folder.parent / f".{folder.name}.partial"
 
 
 def cpu_seconds() -> float:
@@ -186,7 +204,7 @@ def machine_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(_existing(path)).free / 2**20
+            free = shutil.disk_usage(existing(path)).free / 2**20
             raise MachineError(
                 "the disk must have room for the results",
                 found=f"no space left ({free:.0f} MiB free)",
@@ -203,5 +221,6 @@ def machine_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
     return next(parent for parent in (path, *path.parents) if parent.exists())

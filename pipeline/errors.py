@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class SplatyardError(Exception):
@@ -20,6 +21,14 @@ class SplatyardError(Exception):
         self.file = None if file is None else str(file)
         where = f"{self.file}: " if self.file else ""
         super().__init__(f"{where}{rule}\n  found:  {found}\n  remedy: {remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it travels between processes; an exception's own way knows no keywords."""
+        return _again, (type(self), self.rule, self.found, self.remedy, self.file), self.__dict__
+
+
+def _again(kind: type[SplatyardError], rule: str, found: str, remedy: str, file: str | None) -> SplatyardError:
+    return kind(rule, found=found, remedy=remedy, file=file)
 
 
 class CaptureError(SplatyardError):

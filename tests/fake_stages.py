@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engine import PlannedStage, stage_key
+from pipeline.errors import CaptureError
 from pipeline.stage import Choice, Stage, resume_folder
+
+logger = logging.getLogger("pipeline.fake")
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,10 @@ class FakeParams:
 
     Attributes:
         text: Written into result.txt behind the inputs' texts.
-        behave: "well", "raise", "disk_full", "hang" (until killed), "resume" (raises the first time, goes on the next).
+        behave: "well", "raise", "reject" (a CaptureError), "odd" (an error that doesn't pickle), "log", "disk_full",
+            "hang" (until killed), "eat" (memory, until killed), "family" (eats beside a child process), "wait" (for a
+            file `go` in the work folder), "leave" (with code 3), "die" (by a kill), "crash", "resume" (raises the first
+            time, goes on the next).
     """
 
     text: str = "a"
@@ -43,8 +54,63 @@ def run(inputs: Mapping[str, Path], params: FakeParams, out_dir: Path) -> None:
     while params.behave == "hang":
         (out_dir / "ready").touch()
         time.sleep(0.02)
+    if behave := MISBEHAVIOUR.get(params.behave):
+        behave(out_dir)
     before = "".join((folder / "result.txt").read_text() for name, folder in inputs.items() if name != "source")
     (out_dir / "result.txt").write_text(f"{before}{params.text};")
+
+
+class OddError(Exception):
+    """What a library may raise: it can be made in one way only, and holds what doesn't pickle."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"odd {code}")
+        self.handle = lambda: code
+
+
+def _reject(_out_dir: Path) -> None:
+    raise CaptureError("a capture has pictures", found="none", remedy="take some", file=Path("scan.zip"))
+
+
+def _odd(_out_dir: Path) -> None:
+    raise OddError(code=7)
+
+
+def _log(_out_dir: Path) -> None:
+    logger.debug("a detail")
+    logger.info("at %s", Path("work"))
+
+
+def _family(out_dir: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    (out_dir.parent / "child.txt").write_text(str(child.pid))
+    _eat(out_dir)
+
+
+def _wait(out_dir: Path) -> None:
+    (out_dir / "ready").touch()
+    while not (out_dir.parents[1] / "go").exists():
+        time.sleep(0.02)
+
+
+def _eat(_out_dir: Path) -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(b"x" * 2**22))
+        time.sleep(0.005)
+
+
+MISBEHAVIOUR = {
+    "reject": _reject,
+    "odd": _odd,
+    "log": _log,
+    "family": _family,
+    "wait": _wait,
+    "eat": _eat,
+    "leave": lambda _: sys.exit(3),
+    "die": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "crash": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+}
 
 
 def plan_chain(work: Path, params: list[FakeParams], versions: list[int] | None = None) -> list[PlannedStage]:

@@ -77,6 +77,26 @@ def test_result_holds_no_times(tmp_path):
     assert record["seconds"] >= 0
 
 
+def test_record_tells_what_it_took(tmp_path):
+    """Bytes of inputs and result are counted, and the memory is at least that of an interpreter."""
+    first, second = plan_chain(tmp_path, [FakeParams("abc"), FakeParams("d")])
+    execute(first)
+    execute(second)
+    record = json.loads(run_record(second.folder).read_text())
+    assert record["input_bytes"] == len("half") + len("abc;")
+    assert record["result_bytes"] == len("half") + len("abc;d;")
+    assert 2**22 < record["peak_memory"] < 2**36
+
+
+def test_a_clock_that_jumps_counts_no_time(tmp_path, monkeypatch):
+    """Setting the clock back while a stage runs gives no negative time."""
+    clock = iter(range(10**6, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    stage = plan_chain(tmp_path, [FakeParams("a")])[0]
+    execute(stage)
+    assert 0 <= json.loads(run_record(stage.folder).read_text())["seconds"] < 600
+
+
 def test_disk_full_says_what_to_do(tmp_path):
     """A full disk is one clear error, and no result."""
     stage = plan_chain(tmp_path, [FakeParams(behave="disk_full")])[0]

@@ -17,6 +17,9 @@ HEAVY = {"torch", "prefect", "open3d", "pycolmap", "sapien", "viser", "trimesh",
 """Modules that take a second each, or that only one backend needs."""
 
 
+WITH_PREFECT = [f"flows.{name}" for name in ("build", "ingest", "runners", "scene", "train_policy", "watch_folder")]
+
+
 def loaded_after(statement: str) -> set[str]:
     """Top-level modules of a fresh interpreter that ran the statement."""
     code = f"import sys\n{statement}\nprint('\\n'.join(sorted({{name.partition('.')[0] for name in sys.modules}})))"
@@ -48,10 +51,10 @@ def test_no_module_of_the_pipeline_loads_a_heavy_library():
 
 
 def test_only_the_flows_load_prefect():
-    """Of `flows`, only `flows.build` and `flows.train_policy` import Prefect, and they nothing else that is heavy."""
-    names = [name for name in modules_of(flows) if name not in ("flows.build", "flows.train_policy")]
+    """Of `flows`, only those that hold flows and tasks import Prefect, and they nothing else that is heavy."""
+    names = [name for name in modules_of(flows) if name not in WITH_PREFECT]
     assert not loaded_after("import " + ", ".join(names)) & HEAVY
-    for name in ("flows.build", "flows.train_policy"):
+    for name in WITH_PREFECT:
         assert loaded_after(f"import {name}") & HEAVY == {"prefect"}
 
 

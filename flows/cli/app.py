@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.cli import (
+    batch,
     bench,
     build,
     card,
@@ -20,19 +21,22 @@ from flows.cli import (
     eval,
     export,
     formats,
+    gc,
     inspect,
     play,
     record,
     runs,
     sim,
+    status,
     train,
+    up,
     view,
 )
 from pipeline.errors import SplatyardError
 
 COMMANDS = (
     *(build, inspect, check, view, sim, train, eval, play, runs, compare, record),
-    *(export, bench, doctor, card, formats),
+    *(batch, status, gc, export, bench, doctor, card, formats, up),
 )
 OK, FAILED, WRONG_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 """Exit codes: a check failed; the input, the machine or the command line is wrong; a bug; Ctrl-C."""

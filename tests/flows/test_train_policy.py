@@ -115,8 +115,7 @@ def test_the_deployment_is_that_of_the_flow():
     """`train-policy/train` leads to the flow, whose parameters all have a type and a description."""
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     deployment = next(one for one in deployments if one["name"] == "train")
-    path, _, name = deployment["entrypoint"].partition(":")
-    flow = load_flow_from_entrypoint(f"{ROOT / path}:{name}")
+    flow = load_flow_from_entrypoint(deployment["entrypoint"])
     assert flow.name == "train-policy"
     properties = flow.parameters.properties
     assert set(deployment.get("parameters", {})) <= set(properties)

@@ -1,0 +1,129 @@
+"""`splatyard status`: what became of the scenes of batches and watched folders."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import textwrap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.cli.options import count
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipeline.batch import Batch, SceneOutcome, State
+
+HELP = "show what was ingested, what failed and why"
+DESCRIPTION = """\
+Shows each scene of the last days' batches as its newest attempt left it: state, time, failed gates, why it failed and
+where its report is. A scene at work shows its stage. `splatyard batch` with the same cards does what is missing."""
+EXAMPLES = """\
+  splatyard status
+  splatyard status --out elsewhere/bundles --days 30"""
+WHY_LENGTH = 400
+"""Characters shown of a reason; the batch's file has all of it."""
+STYLES = {"failed": "[bold red]failed[/]", "lost": "[bold red]lost[/]", "built": "[green]built[/]"}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of `status`."""
+    command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="default: %(default)s")
+    command.add_argument("--days", type=count, default=7, metavar="N", help="how far back (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from flows.cli import tables
+
+    batches = list(_recent(options.out, options.days))
+    if not batches:
+        tables.say(f"no batches in {tables.quoted(options.out)}; splatyard batch makes them")
+        return 0
+    scenes = newest_attempts(batches)
+    tables.show(outcomes_table(f"scenes in {tables.quoted(options.out)}", scenes))
+    for batch in batches:
+        if is_running(batch):
+            tables.say(f"batch {batch.id} is running: {batch.counts}")
+    return 0
+
+
+def _recent(out: Path, days: int) -> Iterator[Batch]:
+    """The batches of the last days, the newest first."""
+    from pipeline.batch import load_batches
+
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+    for batch in load_batches(out):
+        if batch.started < since:
+            return
+        yield batch
+
+
+def is_running(batch: Batch) -> bool:
+    """Whether there is a process that holds the batch's lock; one that was killed left it."""
+    from pipeline.engine import locked
+    from pipeline.errors import BusyError
+
+    if batch.ended is not None or not batch.lock.exists():
+        return False
+    try:
+        with locked(batch.lock, "the batch"):
+            return False
+    except BusyError:
+        return True
+
+
+def newest_attempts(batches: Iterable[Batch]) -> list[SceneOutcome]:
+    """Each scene as the newest batch that tried it left it, by name; of batches that are sorted the newest first."""
+    newest: dict[Path, SceneOutcome] = {}
+    untried: dict[Path, SceneOutcome] = {}
+    for batch in batches:
+        running = is_running(batch)
+        for scene in batch.scenes.values():
+            known = newest if running or scene.state not in ("waiting", "stopped") else untried
+            known.setdefault(scene.card, _as_it_is(scene, running=running))
+    return sorted((untried | newest).values(), key=lambda scene: (scene.name, scene.card))
+
+
+def _as_it_is(scene: SceneOutcome, *, running: bool) -> SceneOutcome:
+    """With the stage that it is at; what a killed batch was at is `lost`, and what it had not begun `stopped`."""
+    if not running:
+        left: dict[State, State] = {"running": "lost", "waiting": "stopped", "busy": "stopped"}
+        return scene.become(left.get(scene.state, scene.state))
+    if scene.state != "running" or scene.work is None:
+        return scene
+    return scene.model_copy(update={"stage": stage_at_work(scene.work)})
+
+
+def stage_at_work(work: Path) -> str:
+    """The stage whose result is being written, or ""."""
+    partial = sorted(work.glob("*/.*.partial"), key=lambda path: path.stat().st_mtime)
+    return partial[-1].parent.name if partial else ""
+
+
+def outcomes_table(title: str, scenes: Iterable[SceneOutcome]) -> Table:
+    """State, stage, time, failed gates, and why or where."""
+    from flows.cli import tables
+
+    columns = ["scene", "state", "stage", ">time", "gates", "why, or its report"]
+    return tables.plain_table(title, columns, map(_row, scenes))
+
+
+def _row(scene: SceneOutcome) -> tuple[str, ...]:
+    from rich.markup import escape
+
+    from flows.cli import tables
+    from flows.cli.build import shown
+
+    gates = ""
+    if scene.gates:
+        gates = f"[red]{escape(', '.join(scene.failed_gates))}[/]" if scene.failed_gates else "[green]passed[/]"
+    link = ""
+    if scene.reason:
+        link = escape(textwrap.shorten(str(scene.reason), WHY_LENGTH, placeholder=" ..."))
+    elif scene.bundle and scene.state in ("built", "cached"):
+        link = tables.quoted(shown(scene.bundle / "quality.html"))
+    spent = f"{datetime.timedelta(seconds=round(scene.seconds))}" if scene.seconds else ""
+    return escape(scene.name), STYLES.get(scene.state, scene.state), scene.stage, spent, gates, link

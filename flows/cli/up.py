@@ -1,0 +1,47 @@
+"""`splatyard up`: server, worker and deployments on this machine, in one command."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "run a lab's server and worker on this machine"
+DESCRIPTION = """\
+Starts Prefect's server (for this machine only), a worker and splatyard's deployments, and runs until Ctrl-C. Runs are
+started and looked at in the browser; scans dropped in the folder inbox/ become bundles by themselves."""
+EXAMPLES = """\
+  splatyard up                                      in the lab's folder: bundles/, scene_cards/ and inbox/ lie here
+  splatyard up --port 4300 --home /srv/yard         another port, and another place for database and logs"""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of `up`."""
+    command.add_argument(
+        "--home",
+        type=Path,
+        default=Path(".splatyard"),
+        metavar="DIR",
+        help="folder of the server's database and of the logs; default: %(default)s",
+    )
+    command.add_argument("--port", type=int, default=4200, help="default: %(default)s")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from flows.cli import tables
+    from flows.up import up
+
+    def tell(url: str) -> None:
+        tables.say(f"yard       {url} shows runs, deployments and results")
+        tables.say("scans      dropped in inbox/ become bundles by themselves")
+        tables.say(f"commands   in another terminal: export PREFECT_API_URL={url}/api")
+        tables.say("           prefect deployment run 'ingest-scene/scene' --param card=scene_cards/hall.yaml")
+        tables.say(f"logs       {tables.quoted(options.home)}")
+        tables.say("stop       Ctrl-C here; runs end too, and go on from their last finished stage when run again")
+
+    tables.say("starting server and worker ...")
+    try:
+        up(options.home, options.port, tell)
+    except KeyboardInterrupt:
+        tables.say("stopped")
+    return 0

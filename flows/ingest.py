@@ -1,0 +1,247 @@
+"""Scans to bundles as Prefect flows: one card, or all that a pattern names."""
+
+from __future__ import annotations
+
+import contextvars
+import glob
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # must be set before Prefect is imported
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows.runners import Crew, RunnerName, crew, default_workers
+from flows.scene import SceneFailedError, attach, named_for
+from flows.server import api_url
+from pipeline.batch import SAVE_SECONDS, Batch, Reason, SceneOutcome, plan_batch
+from pipeline.engine import locked
+from pipeline.progress import bar
+
+logger = logging.getLogger(__name__)
+
+BUSY_SECONDS = 5.0
+"""Between two looks whether another process is done with a scene."""
+MOST_ROWS = 200
+"""Of a batch's table in Prefect."""
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class Orders:
+    """How a batch is built.
+
+    Attributes:
+        runner: Where.
+        workers: So many scenes at the same time; None for what fits this machine.
+        address: Of a running Dask scheduler or Ray cluster.
+        max_failures: No further scene is begun after so many failed.
+        captures: Folder that captures may lie in besides their cards' own.
+        stage_seconds: Most wall time of a stage [s].
+        stage_memory: Most memory of a stage [bytes].
+    """
+
+    runner: RunnerName = "processes"
+    workers: int | None = None
+    address: str | None = None
+    max_failures: int | None = None
+    captures: Path | None = None
+    stage_seconds: float | None = None
+    stage_memory: int | None = None
+
+
+@flow(name="ingest-scene", flow_run_name="ingest-{card}", persist_result=False)
+def ingest_scene(
+    card: Path,
+    out: Path = Path("bundles"),
+    captures: Path | None = None,
+    stage_seconds: Seconds | None = None,
+    stage_memory: Bytes | None = None,
+) -> State[Any]:
+    """Build the bundle of one scene card, and attach its quality.
+
+    Args:
+        card: The card, a YAML file; its source.path leads to the capture.
+        out: Folder of bundles.
+        captures: Folder that the capture may lie in besides the card's own.
+        stage_seconds: Most wall time of a stage in seconds.
+        stage_memory: Most memory of a stage in bytes.
+    """
+    batch = plan_batch([glob.escape(str(card))], out, captures)
+    orders = Orders(workers=1, captures=captures, stage_seconds=stage_seconds, stage_memory=stage_memory)
+    _build(batch, orders, get_run_logger().info)
+    return _final(batch)
+
+
+def _run_name() -> str:
+    cards = flow_run.parameters["cards"]
+    return f"ingest-{cards}" if isinstance(cards, str) else f"ingest-{len(cards)}-patterns"
+
+
+@flow(name="ingest-batch", flow_run_name=_run_name, persist_result=False)
+def ingest_batch(
+    cards: str | list[str],
+    out: Path = Path("bundles"),
+    captures: Path | None = None,
+    runner: RunnerName = "processes",
+    workers: Count | None = None,
+    address: str | None = None,
+    max_failures: Count | None = None,
+    stage_seconds: Seconds | None = None,
+    stage_memory: Bytes | None = None,
+) -> State[Any]:
+    """Build the bundles of many scene cards; what is there is not made again, and a bad one stops no other.
+
+    Args:
+        cards: The cards: a file or a pattern such as scene_cards/*.yaml, or a list of these.
+        out: Folder of bundles.
+        captures: Folder that captures may lie in besides their cards' own.
+        runner: What builds the scenes: processes of this machine, a Dask cluster or a Ray cluster.
+        workers: So many scenes are built at the same time; by default what fits this machine.
+        address: Of a running Dask scheduler or Ray cluster; without, one is started on this machine.
+        max_failures: No further scene is begun after so many failed.
+        stage_seconds: Most wall time of a stage in seconds.
+        stage_memory: Most memory of a stage in bytes.
+    """
+    batch = plan_batch([cards] if isinstance(cards, str) else cards, out, captures)
+    orders = Orders(runner, workers, address, max_failures, captures, stage_seconds, stage_memory)
+    _build(batch, orders, get_run_logger().info)
+    return _final(batch)
+
+
+def run(batch: Batch, orders: Orders) -> None:
+    """Build a planned batch through Prefect; when nothing is left to do, no flow is started.
+
+    Raises:
+        SplatyardError: When no scene can be built at all; what to do is in its text.
+    """
+    if not batch.those("waiting"):
+        batch.end()
+        return
+
+    # no parameters: a plan is nothing that Prefect could send to its server
+    @flow(name="ingest-batch", flow_run_name=batch.id, persist_result=False)
+    def ingest_planned() -> State[Any]:
+        _build(batch, orders, logger.info)
+        return Completed(message=batch.counts)
+
+    with temporary_settings({PREFECT_API_URL: PREFECT_API_URL.value() or api_url()}):
+        ingest_planned()
+
+
+def _build(batch: Batch, orders: Orders, tell: Callable[..., None]) -> None:
+    workers = orders.workers or default_workers()
+    if not batch.those("waiting"):
+        batch.end()
+        return
+    batch.save()
+    with crew(orders.runner, workers, orders.address, batch.log) as team:
+        work_off(batch, orders, team, workers, tell)
+
+
+def work_off(batch: Batch, orders: Orders, team: Crew, workers: int, tell: Callable[..., None]) -> None:
+    """Build a batch's waiting scenes, as many at a time as there are workers, and note how each ended.
+
+    A scene that another process builds is tried again when all others are done: then it is there, or can be taken over.
+    """
+    waiting, busy = deque(batch.those("waiting")), deque[SceneOutcome]()
+    active: dict[Future[SceneOutcome], SceneOutcome] = {}
+    failures, done, total, started = 0, 0, len(waiting), time.monotonic()
+    with locked(batch.lock, f"the batch {batch.id}"), bar(total, "scenes") as shown:
+        pool = ThreadPoolExecutor(workers)
+        try:
+            while waiting or active or busy:
+                if orders.max_failures is not None and failures >= orders.max_failures:
+                    waiting.clear()
+                    busy.clear()
+                while waiting and len(active) < workers:
+                    scene = waiting.popleft()
+                    batch.note(scene.become("running"))
+                    context = contextvars.copy_context()  # the flow's run, which a task belongs to
+                    active[pool.submit(context.run, _one, scene, batch, orders, team)] = scene
+                if busy and not active:
+                    batch.save()
+                    time.sleep(BUSY_SECONDS)
+                    waiting.extend(busy)
+                    busy.clear()
+                    continue
+                batch.keep()
+                for future in wait(active, SAVE_SECONDS, FIRST_COMPLETED).done:
+                    scene = active.pop(future)
+                    outcome = future.result()
+                    batch.note(outcome)
+                    if outcome.state == "busy":
+                        busy.append(scene)
+                        continue
+                    failures += outcome.state == "failed"
+                    done += 1
+                    shown.update()
+                    left = (time.monotonic() - started) / done * (total - done)
+                    tell("%d/%d %s; %.0f min to go", done, total, said(outcome), left / 60)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            batch.end()
+
+
+def _one(scene: SceneOutcome, batch: Batch, orders: Orders, team: Crew) -> SceneOutcome:
+    parameters = {
+        "card": scene.card,
+        "out": batch.out,
+        "captures": orders.captures,
+        "seconds": orders.stage_seconds,
+        "memory": orders.stage_memory,
+    }
+    started = time.monotonic()
+    try:
+        return team.do(named_for(scene), parameters)
+    except SceneFailedError as error:
+        return error.scene
+    except Exception as error:  # of the worker, not of the scene: others go on
+        seconds = time.monotonic() - started
+        return scene.model_copy(update={"state": "failed", "reason": Reason.of(error), "seconds": seconds})
+
+
+def said(scene: SceneOutcome) -> str:
+    """What became of a scene, on one line."""
+    text = f"{scene.name}: {scene.state} in {scene.seconds:.0f} s"
+    if scene.reason:
+        return f"{text}, {scene.stage}: {scene.reason}"
+    return f"{text}; failed gates: {', '.join(scene.failed_gates)}" if scene.failed_gates else text
+
+
+def _final(batch: Batch) -> State[Any]:
+    """The state of the flow's run, with the batch's table attached."""
+    attach(_table(batch), f"batch-{batch.id}", "what became of each scene")
+    message = f"{batch.counts}; {batch.file}"
+    return Failed(message=message) if batch.those("failed", "stopped") else Completed(message=message)
+
+
+def _table(batch: Batch) -> str:
+    order = ("failed", "stopped", "built", "cached")
+    scenes = sorted(batch.scenes.values(), key=lambda scene: order.index(scene.state))
+    rows = [f"| {scene.name} | {scene.state} | {_why(scene)} |" for scene in scenes[:MOST_ROWS]]
+    more = [f"and {len(scenes) - MOST_ROWS} more"] if len(scenes) > MOST_ROWS else []
+    return "\n".join([f"# {batch.counts}", "", "| scene | | |", "| --- | --- | --- |", *rows, "", *more])
+
+
+def _why(scene: SceneOutcome) -> str:
+    if scene.reason:
+        return f"{scene.stage}: {scene.reason}".replace("|", "/").replace("<", "&lt;")
+    if scene.failed_gates:
+        return f"failed gates: {', '.join(scene.failed_gates)}"
+    return f"{len(scene.stages)} stages in {scene.seconds:.0f} s" if scene.state == "built" else ""

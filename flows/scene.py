@@ -1,0 +1,154 @@
+"""One scene as Prefect tasks: its card's stages, what they show in Prefect's pages, and its lineage."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # must be set before Prefect is imported
+
+import httpx
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.assets import materialize
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import Completed
+from prefect.tasks import Task
+
+from pipeline.batch import SceneOutcome, build_scene
+from pipeline.engine import PlannedStage, execute
+from pipeline.errors import SplatyardError
+
+logger = logging.getLogger(__name__)
+
+THUMBNAILS = 4
+"""So many photos are shown with a scene; they are kept in Prefect's database, at 5 kB each."""
+
+
+class SceneFailedError(Exception):
+    """Raised to mark a scene's run as failed.
+
+    Args:
+        scene: What became of it.
+    """
+
+    def __init__(self, scene: SceneOutcome) -> None:
+        super().__init__(scene)
+        self.scene = scene
+
+    def __str__(self) -> str:
+        return f"{self.scene.name}: {self.scene.stage}: {self.scene.reason}"
+
+
+def worth_a_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """A stage repeats exactly, so only trouble from outside (a network folder) deserves another try."""
+    try:
+        state.result()
+    except SplatyardError:
+        return False
+    except OSError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+@task(
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,  # the engine's keys decide: results live in the work folder, which a user may delete
+    retries=2,
+    retry_delay_seconds=[2, 20],
+    retry_condition_fn=worth_a_retry,
+    persist_result=False,
+)
+def run_stage(name: str, planned: PlannedStage, seconds: float | None, memory: int | None) -> State[bool]:
+    """Run one stage, within limits if there are any; a result that was there already shows as Cached."""
+    if seconds is None and memory is None:
+        ran = execute(planned)
+    else:
+        from pipeline.isolation import Limits, execute_isolated
+
+        ran = execute_isolated(planned, Limits(seconds, memory))
+    if ran:
+        return Completed(message=f"{name} done: {planned.folder}", data=True)
+    return Completed(name="Cached", message=f"{name} was there: {planned.folder}", data=False)
+
+
+@materialize("splatyard://bundle", cache_policy=NO_CACHE, persist_result=False)
+def ingest(
+    card: Path, out: Path, captures: Path | None, seconds: float | None, memory: int | None
+) -> State[SceneOutcome]:
+    """Build one card's bundle and show its quality; `named_for` gives the task a scene's name and lineage.
+
+    Raises:
+        SceneFailedError: When there is no bundle.
+    """
+    scene = build_scene(card, out, captures, lambda planned: bool(run_stage(planned.name, planned, seconds, memory)))
+    if scene.state == "failed":
+        raise SceneFailedError(scene)
+    if scene.state == "built":
+        show(scene)
+        return Completed(message=f"bundle: {scene.bundle}", data=scene)
+    where = "another process builds it" if scene.state == "busy" else f"was there: {scene.bundle}"
+    return Completed(name="Cached", message=where, data=scene)
+
+
+def named_for(scene: SceneOutcome) -> Task[Any, State[SceneOutcome]]:
+    """The task `ingest` under the scene's name, as what makes its bundle of its capture."""
+    assert scene.capture is not None
+    assert scene.bundle is not None
+    return ingest.with_options(
+        assets=[asset_key(scene.bundle)],
+        asset_deps=[asset_key(scene.capture)],
+        task_run_name=scene.name.replace("{", "").replace("}", ""),
+    )
+
+
+def asset_key(path: Path) -> str:
+    """A file's name as Prefect takes it for an asset."""
+    return "file://" + re.sub(r"[^\w./@+=~,:-]", "_", path.as_posix(), flags=re.ASCII)[-500:]
+
+
+def show(scene: SceneOutcome) -> None:
+    """Attach the quality table, some photos and the way to the report to the run."""
+    from flows.view import quality_markdown
+    from pipeline import Bundle
+
+    assert scene.bundle is not None
+    bundle = Bundle.open(scene.bundle)
+    report = scene.bundle / "quality.html"
+    title = f"# {scene.name} {scene.bundle.name}"
+    verdict = f"**failed gates: {', '.join(scene.failed_gates)}**" if scene.failed_gates else "no gate fails"
+    link = f"[report]({report.as_uri()}) `{report}`"
+    parts = [title, f"{verdict}; {link}", _thumbnails(bundle), quality_markdown(bundle.quality.gates), _times(scene)]
+    attach("\n\n".join(parts), f"scene-{scene.name}", f"quality of {scene.name}")
+
+
+def attach(markdown: str, key: str, description: str) -> None:
+    """Attach a text to the run; a server that is away costs the text, not the work."""
+    key = re.sub("[^a-z0-9]+", "-", key.lower()).strip("-")
+    try:
+        create_markdown_artifact(markdown, key=key, description=description)
+    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+        logger.warning("%s is not shown in Prefect: %s", key, error)
+
+
+def _thumbnails(bundle: Any) -> str:
+    """Some photos from all over the capture, as pictures within the text."""
+    shown = [shot.thumbnail for shot in bundle.cameras if shot.thumbnail]
+    chosen = shown[:: max(1, len(shown) // THUMBNAILS)][:THUMBNAILS]
+    packed = [base64.b64encode(bundle.path(name).read_bytes()).decode() for name in chosen]
+    return " ".join(
+        f"![{Path(name).stem}](data:image/jpeg;base64,{data})" for name, data in zip(chosen, packed, strict=True)
+    )
+
+
+def _times(scene: SceneOutcome) -> str:
+    rows = [f"| {name} | {seconds:.1f} |" for name, seconds in scene.stages.items()]
+    return "\n".join(["| stage | seconds |", "| --- | ---: |", *rows, f"| all | {scene.seconds:.1f} |"])

@@ -1,0 +1,199 @@
+"""All that a lab needs on one machine: Prefect's server, a worker and splatyard's deployments, until it is stopped."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from flows.yard import HEARTBEAT_SECONDS, POOL
+from pipeline.engine import locked, machine_errors
+from pipeline.errors import BusyError, MachineError
+
+logger = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+"""Whoever reaches the server can start runs on this machine, so it is for this machine only."""
+LOOK_SECONDS = 0.5
+CALM_SECONDS = 30.0
+"""A program that ends so soon after its start would not do better a second time."""
+END_SECONDS = 30.0
+"""Time to say goodbye; a flow's run tells the server that it was stopped."""
+SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "2",  # a stage that must wait looks again so soon
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+}
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <sys/prctl.h>
+
+
+def up(home: Path, port: int, tell: Callable[[str], None]) -> None:
+    """Run server and worker until Ctrl-C, SIGTERM or the terminal's end; then end them and all that they started.
+
+    Args:
+        home: Folder of the server's database and of the logs.
+        port: Of the server, on this machine only.
+        tell: Called with the server's address once everything runs.
+
+    Raises:
+        BusyError: When another one runs in the same folder.
+        MachineError: When the port is taken or a program doesn't start.
+    """
+    home = home.resolve()
+    with machine_errors(home):
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(home / "up.lock", "the server"))
+        except BusyError as error:
+            raise BusyError(
+                "one `splatyard up` runs in a folder",
+                found=error.found.replace("is being built by", "runs as"),
+                remedy="use that one, stop it by Ctrl-C, or give this one another --home and --port",
+                file=home,
+            ) from None
+        _require_free(port)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what outlives a worker becomes our child, and is ended with us
+        _run(home, port, tell)
+
+
+def _run(home: Path, port: int, tell: Callable[[str], None]) -> None:
+    url = f"http://{HOST}:{port}"
+    environment = {**os.environ, **SETTINGS, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"{url}/api"}
+    if password := environment.get("PREFECT_SERVER_API_AUTH_STRING"):
+        environment.setdefault("PREFECT_API_AUTH_STRING", password)
+
+    def service(name: str, *words: str) -> Service:
+        return Service(name, [sys.executable, "-m", *words], environment, home / f"{name}.log")
+
+    server = service("server", "prefect", "server", "start", "--host", HOST, "--port", str(port))
+    deployments = service("deployments", "flows.yard")
+    worker = service("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
+    try:
+        server.start()
+        deployments.start()
+        while deployments.running():
+            server.keep()
+            time.sleep(LOOK_SECONDS)
+        deployments.require_success()
+        worker.start()
+        tell(url)
+        while True:
+            server.keep()
+            worker.keep()
+            time.sleep(LOOK_SECONDS)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        for one in (worker, deployments, server):
+            one.stop()
+        _end_the_rest()
+
+
+class Service:
+    """A program of the yard.
+
+    Args:
+        name: For messages.
+        command: Program and arguments.
+        environment: Its environment.
+        log: File that takes what it says.
+    """
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name, self.command, self.environment, self.log = name, command, environment, log
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started = 0.0
+
+    def start(self) -> None:
+        """Start it, out of reach of the terminal's Ctrl-C: what ends first is decided here."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+        self.started = time.monotonic()
+
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def keep(self) -> None:
+        """Start it again if it has ended.
+
+        Raises:
+            MachineError: When it ended by itself right after its start.
+        """
+        if self.process is None or self.running():
+            return
+        killed = self.process.returncode < 0  # by the system or by hand: not its own fault
+        if not killed and time.monotonic() - self.started < CALM_SECONDS:
+            raise self._error()
+        logger.warning("the %s has ended and is started again; %s", self.name, self.log)
+        self.start()
+
+    def require_success(self) -> None:
+        """Raise a MachineError when it has ended with an error."""
+        if self.process is None or self.process.returncode:
+            raise self._error()
+
+    def stop(self) -> None:
+        """Ask it to end, and end it when it doesn't."""
+        if self.process is None or not self.running():
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _error(self) -> MachineError:
+        lines = [line for line in self.log.read_text(errors="replace")[-4000:].splitlines() if line.strip()]
+        found = lines[-1].strip() if lines else "silence"
+        return MachineError(f"the {self.name} must run", found=found, remedy="see its log", file=self.log)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            found = f"{HOST}:{port}: {error.strerror}"
+            raise MachineError("the server needs a free port", found=found, remedy="choose one with --port") from error
+
+
+def _end_the_rest() -> None:
+    """End what the worker had started and left."""
+    import psutil
+
+    rest = psutil.Process().children(recursive=True)
+    for process in rest:
+        process.terminate()
+    for process in psutil.wait_procs(rest, timeout=END_SECONDS)[1]:
+        process.kill()
+
+
+def _end_with_parent() -> None:
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

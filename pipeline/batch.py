@@ -1,0 +1,377 @@
+"""Batches: many scene cards, each planned and built on its own, and a file that says what became of each."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import multiprocessing
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from pipeline.building import BuildRequest, Plan, plan, run_plan
+from pipeline.card import load_card
+from pipeline.check.quality import QUALITY_FILE, Quality
+from pipeline.engine import PlannedStage, execute, machine_errors
+from pipeline.errors import BusyError, CardError, SplatyardError
+
+logger = logging.getLogger(__name__)
+
+FOLDER = ".batches"
+SAVE_SECONDS = 1.0
+"""Least time between two writes of a batch's file: that of ten thousand scenes has megabytes."""
+PROCESSES_FROM = 200
+"""So many cards are planned in several processes; fewer are planned before those have started."""
+CHUNK = 25
+
+State = Literal["waiting", "running", "built", "cached", "failed", "busy", "stopped", "lost"]
+
+
+class Reason(BaseModel):
+    """Why a scene failed, as its error says.
+
+    Attributes:
+        kind: The error's class.
+        rule: What must hold.
+        found: What was found instead.
+        remedy: What to do.
+        file: The file concerned, or "".
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    rule: str
+    found: str
+    remedy: str
+    file: str = ""
+
+    @staticmethod
+    def of(error: BaseException) -> Reason:
+        """Of any error; one that is not ours is a bug or trouble with files."""
+        kind = type(error).__name__
+        if isinstance(error, SplatyardError):
+            return Reason(kind=kind, rule=error.rule, found=error.found, remedy=error.remedy, file=error.file or "")
+        if isinstance(error, OSError):
+            return Reason(
+                kind=kind,
+                rule="files can be read and written",
+                found=error.strerror or str(error),
+                remedy="check the disk or the network folder, and run the batch again",
+                file=str(error.filename or ""),
+            )
+        remedy = "this is a bug in splatyard: report it with the scene's build.log"
+        return Reason(kind=kind, rule="a stage ends with a result or a clear error", found=str(error), remedy=remedy)
+
+    def __str__(self) -> str:
+        """All of it on one line."""
+        where = f"{self.file}: " if self.file else ""
+        return " ".join(f"{where}{self.rule}; found: {self.found}; remedy: {self.remedy}".split())
+
+
+class SceneOutcome(BaseModel):
+    """What is known of one scene of a batch.
+
+    Attributes:
+        card: Its card.
+        name: Of the scene and its bundle; the card's file name while the card can't be read.
+        state: `waiting` or `running`; `built` or `cached` (its bundle was there); `failed`; `busy` (another process
+            builds it); `stopped` (the batch ended before it); `lost` (the batch was killed at it).
+        seconds: Wall time of its last attempt [s].
+        stages: Wall time of each stage that ran [s].
+        stage: The one that failed, or "".
+        reason: Why it failed.
+        gates: How many there are in its bundle.
+        failed_gates: Names of those that fail.
+        capture: Its source on disk.
+        bundle: Folder of its bundle: where it lies, or will lie.
+        work: Folder of its stages' results.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    card: Path
+    name: str
+    state: State
+    seconds: float = 0.0
+    stages: dict[str, float] = {}
+    stage: str = ""
+    reason: Reason | None = None
+    gates: int = 0
+    failed_gates: tuple[str, ...] = ()
+    capture: Path | None = None
+    bundle: Path | None = None
+    work: Path | None = None
+
+    def become(self, state: State) -> SceneOutcome:
+        """The same scene in another state."""
+        return self.model_copy(update={"state": state})
+
+
+class Batch(BaseModel):
+    """A batch and its scenes; `note` and `keep` hold its file up to date.
+
+    Attributes:
+        id: Sorts by time.
+        out: Folder of bundles.
+        cards: The patterns that were given.
+        started: When.
+        ended: When; None while it runs, or if it was killed.
+        scenes: By card, in the cards' order.
+    """
+
+    id: str
+    out: Path
+    cards: tuple[str, ...]
+    started: datetime
+    ended: datetime | None = None
+    scenes: dict[str, SceneOutcome]
+
+    _saved: float = PrivateAttr(default=float("-inf"))
+    _changed: bool = PrivateAttr(default=False)
+
+    @staticmethod
+    def of(cards: Iterable[str], out: Path, scenes: Iterable[SceneOutcome]) -> Batch:
+        """A new one, with an id of its own."""
+        now = datetime.now(UTC)
+        identity = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        by_card = {str(scene.card): scene for scene in scenes}
+        return Batch(id=identity, out=out.resolve(), cards=tuple(cards), started=now, scenes=by_card)
+
+    @staticmethod
+    def load(file: Path) -> Batch:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: When it is something else.
+        """
+        return Batch.model_validate_json(file.read_bytes())
+
+    @property
+    def file(self) -> Path:
+        """Where it is kept."""
+        return self.out / FOLDER / f"{self.id}.json"
+
+    @property
+    def log(self) -> Path:
+        """What its worker processes wrote to their standard error."""
+        return self.file.with_suffix(".log")
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that runs it."""
+        return self.file.with_suffix(".lock")
+
+    def those(self, *states: State) -> list[SceneOutcome]:
+        """The scenes in one of these states."""
+        return [scene for scene in self.scenes.values() if scene.state in states]
+
+    @property
+    def counts(self) -> str:
+        """Such as "17 built, 2 failed"; nothing of what there is none of."""
+        states = [scene.state for scene in self.scenes.values()]
+        order: tuple[State, ...] = ("built", "cached", "failed", "busy", "running", "waiting", "stopped")
+        return ", ".join(f"{states.count(state)} {state}" for state in order if state in states)
+
+    def note(self, scene: SceneOutcome) -> None:
+        """Put down what became of a scene; `keep` brings it to the file."""
+        self.scenes[str(scene.card)] = scene
+        self._changed = True
+
+    def keep(self) -> None:
+        """Write the file if something was noted, unless that was done just now; to be called every second."""
+        if self._changed and time.monotonic() >= self._saved + SAVE_SECONDS:
+            self.save()
+
+    def end(self) -> None:
+        """Put down that nothing more will come."""
+        for scene in self.those("running", "waiting", "busy"):
+            self.scenes[str(scene.card)] = scene.become("stopped")
+        self.ended = datetime.now(UTC)
+        self.save()
+
+    def save(self) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            MachineError: When it can't be written.
+        """
+        with machine_errors(self.file):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.file.with_suffix(".partial")
+            partial.write_text(self.model_dump_json(indent=1))
+            partial.replace(self.file)
+        self._saved, self._changed = time.monotonic(), False
+
+
+def find_cards(patterns: Iterable[str]) -> list[Path]:
+    """The cards that file names and patterns (`*`, `**`) stand for, each once, sorted.
+
+    Raises:
+        CardError: When a pattern stands for none.
+    """
+    found: set[Path] = set()
+    for pattern in patterns:
+        expanded = str(Path(pattern).expanduser())
+        cards = [Path(name) for name in glob.glob(expanded, recursive=True) if Path(name).is_file()]  # noqa: PTH207
+        if not cards:
+            raise CardError(
+                "a batch needs scene cards",
+                found=f"nothing at {pattern!r}",
+                remedy="check the pattern, and quote it; `splatyard card CAPTURE` writes a card",
+            )
+        found.update(Path(os.path.abspath(card)) for card in cards)  # noqa: PTH100 (links are kept: paths start there)
+    return sorted(found)
+
+
+def request_of(card: Path, out: Path, captures: Path | None = None) -> BuildRequest:
+    """What a card asks for; a scene without a name gets the card's.
+
+    Args:
+        card: Its file.
+        out: Folder of bundles.
+        captures: Folder that captures may lie in besides the card's own.
+
+    Raises:
+        CardError: When it can't be read, names no capture, or one outside the folders it may read.
+    """
+    content = load_card(card)
+    if not content.source.path:
+        rule, remedy = "a card of a batch says where its capture lies", "add it: `source: {path: ...}`"
+        raise CardError(rule, found="no source.path", remedy=remedy, file=card)
+    source = (card.parent / content.source.path).resolve()
+    allowed = [folder.expanduser().resolve() for folder in (card.parent, captures) if folder is not None]
+    if not any(source.is_relative_to(folder) for folder in allowed):
+        raise CardError(
+            "a card reads only what lies in its folder",
+            found=f"source.path leads to {source}",
+            remedy="move the capture there, or name the folder of your captures: --captures DIR",
+            file=card,
+        )
+    for link in _links(source):
+        if not any(link.resolve().is_relative_to(folder) for folder in allowed):
+            raise CardError(
+                "a card reads only what lies in its folder",
+                found=f"{link} is a link to {link.resolve()}",
+                remedy="put the file itself there, or name the folder of your captures: --captures DIR",
+                file=card,
+            )
+    return BuildRequest(source, name=content.name or card.stem, card=card, out=out)
+
+
+def _links(source: Path) -> Iterator[Path]:
+    """All symbolic links in a capture."""
+    for folder, folders, files in os.walk(source):
+        for name in (*folders, *files):
+            if (path := Path(folder) / name).is_symlink():
+                yield path
+
+
+def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None) -> Batch:
+    """Plan all cards; one that is wrong is a failed scene and stops no other.
+
+    Raises:
+        CardError: When a pattern stands for no card.
+    """
+    patterns = tuple(patterns)
+    scenes = _plan_all(find_cards(patterns), partial(plan_scene, out=out, captures=captures))
+    return Batch.of(patterns, out, _refuse_repeated(scenes))
+
+
+def plan_scene(card: Path, out: Path, captures: Path | None = None) -> SceneOutcome:
+    """What a card's build would do: `waiting`, `cached`, or `failed` where it can't be planned."""
+    try:
+        planned = plan(request_of(card, out, captures))
+        return _outcome(card, planned, "waiting" if planned.pending else "cached")
+    except Exception as error:
+        return SceneOutcome(card=card, name=card.stem, state="failed", stage="plan", reason=Reason.of(error))
+
+
+def build_scene(
+    card: Path, out: Path, captures: Path | None = None, run: Callable[[PlannedStage], bool] = execute
+) -> SceneOutcome:
+    """Build one card's bundle; whatever goes wrong is in the outcome.
+
+    Args:
+        card: Its file.
+        out: Folder of bundles.
+        captures: Folder that captures may lie in besides the card's own.
+        run: Runs one stage; see `pipeline.building.build`.
+    """
+    started, stage = time.monotonic(), "plan"
+    known = SceneOutcome(card=card, name=card.stem, state="failed")
+
+    def noted(planned: PlannedStage) -> bool:
+        nonlocal stage
+        stage = planned.name
+        return run(planned)
+
+    try:
+        planned = plan(request_of(card, out, captures))
+        known = _outcome(card, planned, "waiting")
+        result = run_plan(planned, noted)
+        known = _outcome(card, planned, "built" if result.executed else "cached")
+        told = {"stages": {name: result.seconds[name] for name in result.executed}}
+    except BusyError as error:
+        told = {"state": "busy", "reason": Reason.of(error)}
+    except Exception as error:
+        told = {"state": "failed", "stage": stage, "reason": Reason.of(error)}
+    return known.model_copy(update=told | {"seconds": time.monotonic() - started})
+
+
+def load_batches(out: Path) -> Iterator[Batch]:
+    """The batches of a folder of bundles, the newest first; files that are none are left out."""
+    for file in sorted((out / FOLDER).glob("*.json"), reverse=True):
+        try:
+            yield Batch.load(file)
+        except (OSError, ValueError) as error:
+            logger.warning("%s is no batch: %s", file, str(error).partition("\n")[0])
+
+
+def _plan_all(cards: list[Path], plan_one: Callable[[Path], SceneOutcome]) -> list[SceneOutcome]:
+    if len(cards) < PROCESSES_FROM:
+        return list(map(plan_one, cards))
+    context = multiprocessing.get_context("spawn")  # Prefect has threads, which a fork would break
+    with ProcessPoolExecutor(mp_context=context) as pool:
+        return list(pool.map(plan_one, cards, chunksize=CHUNK))
+
+
+def _refuse_repeated(scenes: Iterable[SceneOutcome]) -> Iterator[SceneOutcome]:
+    """Two cards of one name would both become its next version, and only one could."""
+    cards: dict[Path, Path] = {}
+    for scene in scenes:
+        first = cards.setdefault(scene.work, scene.card) if scene.work else scene.card
+        if first == scene.card:
+            yield scene
+            continue
+        error = CardError(
+            "each card of a batch makes a scene of its own name",
+            found=f"{first.name} makes {scene.name!r} too",
+            remedy="change `name` in one of them, or leave one out",
+            file=scene.card,
+        )
+        yield SceneOutcome(card=scene.card, name=scene.name, state="failed", stage="plan", reason=Reason.of(error))
+
+
+def _outcome(card: Path, planned: Plan, state: State) -> SceneOutcome:
+    quality = None
+    if state != "waiting" and (planned.bundle_folder / QUALITY_FILE).exists():
+        quality = Quality.load(planned.bundle_folder)
+    return SceneOutcome(
+        card=card,
+        name=planned.name,
+        state=state,
+        gates=len(quality.gates) if quality else 0,
+        failed_gates=quality.failed if quality else (),
+        capture=planned.stages[0].inputs["source"],
+        bundle=planned.bundle_folder,
+        work=planned.work,
+    )

@@ -1,0 +1,213 @@
+"""Stage results that machines share through a store.
+
+    <store>/<stage>/<key>/<sha256>         the result's files, named by their content
+    <store>/<stage>/<key>/complete.json    written last: path, size and hash of every file, and the run record
+
+A result counts only with its complete.json, and is taken only when every file is what that says. There is no lock
+between machines: two that are at the same stage both do the work and both put it there. As files are named by their
+content, neither spoils the other's, and the complete.json that stays is one whose files are all there.
+
+Hashes protect from damage, not from forgery: whoever can write to the store decides what your machines take.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.building import Plan
+from pipeline.bundle.bundle import file_sha256
+from pipeline.bundle.manifest import FileEntry
+from pipeline.complete import COMPLETE, MAX_COMPLETE_BYTES, Complete, DamagedError, Run
+from pipeline.engine import PlannedStage, execute, lock_file, locked, machine_errors, partial_folder, run_record
+from pipeline.errors import MachineError
+from pipeline.stage import resume_folder
+from pipeline.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 16 * 2**20
+"""Bytes of one request."""
+CONNECTIONS = 8
+
+
+def execute_shared(planned: PlannedStage, store: str, run: Callable[[PlannedStage], bool] = execute) -> bool:
+    """Take a stage's result from a store, or run the stage and put its result there; returns whether it ran.
+
+    Args:
+        planned: The stage.
+        store: The store's address.
+        run: Runs a stage; `engine.execute` or what does the same.
+
+    Raises:
+        BusyError: When another process of this machine is at the same key.
+        MachineError: When the store can't be used; what ran nevertheless is kept in the work folder.
+    """
+    if planned.cached:
+        return False
+    there = open_store(store)
+    damaged = False
+    try:
+        if fetch(planned, there):
+            return False
+    except DamagedError as error:
+        logger.warning("%s: the store's result is damaged or hostile and is made anew: %s", planned.name, error)
+        damaged = True
+    ran = run(planned)
+    put(planned, there, anew=damaged)
+    return ran
+
+
+def run_shared(store: str, run: Callable[[PlannedStage], bool] = execute) -> Callable[[PlannedStage], bool]:
+    """What `run_plan` takes to run stages with a store; see `execute_shared`."""
+    return partial(execute_shared, store=store, run=run)
+
+
+def fetch_plan(planned: Plan, store: str) -> None:
+    """Bring over what a plan lacks and a store has, last stage first: what a fetched stage was made from is left out.
+
+    Raises:
+        BusyError: When another process of this machine is at the same key.
+        MachineError: When the store can't be used.
+    """
+    if not planned.pending:
+        return
+    there = open_store(store)
+    wanted = {planned.stages[-1].name}
+    for stage in reversed(planned.stages):
+        if stage.name not in wanted or stage.cached:
+            continue
+        try:
+            fetched = fetch(stage, there)
+        except DamagedError:  # told and repaired when the stage runs
+            fetched = False
+        if not fetched:
+            wanted.update(stage.stage.needs)
+
+
+def fetch(planned: PlannedStage, store: Store) -> bool:
+    """Bring a result over, whole or not at all; returns whether the store has it.
+
+    Raises:
+        BusyError: When another process of this machine is at the same key.
+        DamagedError: When what the store has is damaged or hostile.
+        MachineError: When the store can't be read, or there is no room.
+    """
+    folder = planned.folder
+    hidden = partial_folder(folder)
+    with machine_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock_file(folder), f"stage {planned.name} ({folder.name})"):
+        if planned.cached:  # finished by the process we would have collided with
+            return True
+        complete = _complete(planned, store)
+        if complete is None:
+            return False
+        total = sum(entry.bytes for entry in complete.files.values())
+        with machine_errors(folder):
+            _check_room(folder, total)
+            shutil.rmtree(hidden, ignore_errors=True)
+            try:
+                for name in (".", *complete.folders):
+                    (hidden / name).mkdir(parents=True, exist_ok=True)
+                with ThreadPoolExecutor(CONNECTIONS) as pool:
+                    fetch_one = partial(_fetch_file, store, _at(planned), hidden)
+                    list(pool.map(fetch_one, complete.files, complete.files.values()))
+            except (FileExistsError, NotADirectoryError) as error:
+                raise DamagedError(f"two of its paths exclude each other: {error}") from error
+            run_record(folder).write_text(json.dumps(complete.run.model_dump(), indent=1))
+            hidden.rename(folder)
+            shutil.rmtree(resume_folder(hidden), ignore_errors=True)
+    logger.info("%s: fetched from %s (%.1f MB), key %s", planned.name, store.address, total / 1e6, planned.key)
+    return True
+
+
+def put(planned: PlannedStage, store: Store, *, anew: bool = False) -> None:
+    """Copy a finished result into a store, unless another machine was first.
+
+    Args:
+        planned: The stage, finished.
+        store: Where to.
+        anew: Replace what is there.
+
+    Raises:
+        MachineError: When the store can't be written.
+    """
+    sizes = {} if anew else store.sizes(_at(planned))
+    if COMPLETE in sizes:
+        return
+    paths = sorted(planned.folder.rglob("*"))
+    names = {path.relative_to(planned.folder).as_posix(): path for path in paths if path.is_file()}
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        entries = list(pool.map(partial(_put_file, store, _at(planned), sizes), names.values()))
+    complete = Complete(
+        files=dict(zip(names, entries, strict=True)),
+        folders=tuple(path.relative_to(planned.folder).as_posix() for path in paths if path.is_dir()),
+        run=Run.model_validate_json(run_record(planned.folder).read_text()),
+    )
+    store.write(f"{_at(planned)}/{COMPLETE}", complete.model_dump_json(indent=1).encode())
+    total = sum(entry.bytes for entry in entries)
+    logger.info("%s: put into %s (%.1f MB), key %s", planned.name, store.address, total / 1e6, planned.key)
+
+
+def _at(planned: PlannedStage) -> str:
+    return f"{planned.name}/{planned.key}"
+
+
+def _complete(planned: PlannedStage, store: Store) -> Complete | None:
+    """complete.json when there is one, checked as far as can be before anything is fetched."""
+    sizes = store.sizes(_at(planned))
+    if COMPLETE not in sizes:
+        return None
+    if not 0 < sizes[COMPLETE] <= MAX_COMPLETE_BYTES:
+        raise DamagedError(f"{COMPLETE} has {sizes[COMPLETE]} bytes")
+    try:
+        complete = Complete.model_validate_json(store.read(f"{_at(planned)}/{COMPLETE}", 0, sizes[COMPLETE]))
+    except ValidationError as error:
+        raise DamagedError(f"{COMPLETE}: {error}") from error
+    run = complete.run
+    if (run.stage, run.key, set(run.inputs)) != (planned.name, planned.key, set(planned.inputs)):
+        raise DamagedError(f"{COMPLETE} is that of {run.stage}/{run.key}")
+    for name, entry in complete.files.items():
+        if sizes.get(entry.sha256) != entry.bytes:
+            raise DamagedError(f"{name} has {sizes.get(entry.sha256, 'no')} bytes instead of {entry.bytes}")
+    return complete
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise MachineError(
+            "the disk must have room for the results",
+            found=f"{needed / 2**20:.0f} MiB to fetch, {free / 2**20:.0f} MiB free",
+            remedy="free some space or choose another disk with --out, then run the same command again",
+            file=folder,
+        )
+
+
+def _fetch_file(store: Store, at: str, folder: Path, name: str, entry: FileEntry) -> None:
+    digest = hashlib.sha256()
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        for start in range(0, entry.bytes, CHUNK):
+            chunk = store.read(f"{at}/{entry.sha256}", start, min(start + CHUNK, entry.bytes))
+            digest.update(chunk)
+            file.write(chunk)
+    if digest.hexdigest() != entry.sha256:
+        raise DamagedError(f"{name} differs from its hash")
+
+
+def _put_file(store: Store, at: str, sizes: dict[str, int], path: Path) -> FileEntry:
+    entry = FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
+    if sizes.get(entry.sha256) != entry.bytes:
+        store.write(f"{at}/{entry.sha256}", path)
+    return entry

@@ -1,0 +1,78 @@
+"""What a stage uses of the machine: memory while it runs, bytes of its result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+import psutil
+
+LOOK_SECONDS = 0.5
+"""Between two looks at the memory; a peak that is shorter can be missed."""
+
+
+class PeakMemory:
+    """Watches the memory of this process and its children while a `with` block runs.
+
+    Attributes:
+        bytes: The most that was resident at once.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._process = psutil.Process()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self.bytes = max(self.bytes, self._process.memory_info().rss)  # its children are gone by now
+
+    def _watch(self) -> None:
+        while not self._end.wait(LOOK_SECONDS):
+            self.bytes = max(self.bytes, memory_of(self._process))
+
+
+def memory_of(process: psutil.Process) -> int:
+    """Resident memory of a process and all its descendants [bytes]; 0 when it is gone."""
+    total = 0
+    for one in family(process):
+        try:
+            total += one.memory_info().rss
+        except psutil.Error:  # it ended meanwhile
+            continue
+    return total
+
+
+def family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all its descendants, as far as they live."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder, links not followed; or of a file."""
+    if not folder.is_dir():
+        return folder.stat().st_size
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                total += os.lstat(f"{root}/{name}").st_size
+    return total
+
+
+def readable(count: float) -> str:
+    """A number of bytes for people."""
+    if count < 2**20:
+        return f"{count / 2**10:.1f} KiB"
+    return f"{count / 2**20:.0f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"

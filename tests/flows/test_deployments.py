@@ -1,0 +1,87 @@
+"""prefect.yaml: every deployment leads to its flow, and the form that Prefect makes of it can be filled in."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig
+from prefect.exceptions import ParameterTypeError
+from prefect.flows import load_flow_from_entrypoint
+
+from flows import yard
+from tests.paths import ROOT
+
+FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+FLOWS = {
+    "scene": "ingest-scene",
+    "batch": "ingest-batch",
+    "watch": "watch-folder",
+    "train": "train-policy",
+}
+REQUIRED = {"scene": {"card": "cards/hall.yaml"}, "batch": {}, "watch": {}, "train": {"scene": "hall"}}
+"""What has to be filled in."""
+WRONG = {
+    "scene": {"stage_seconds": 0},
+    "batch": {"workers": 0},
+    "watch": {"settle_seconds": -1},
+    "train": {"episodes": 0},
+}
+
+
+@pytest.fixture(params=FILE["deployments"], ids=lambda one: one["name"])
+def deployment(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each of them."""
+    return request.param
+
+
+def test_all_are_there():
+    """And no other."""
+    assert {one["name"] for one in FILE["deployments"]} == set(FLOWS)
+
+
+def test_it_leads_to_its_flow(deployment: dict[str, Any]):
+    """By the module's name, which is found wherever splatyard is installed."""
+    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    assert flow.name == FLOWS[deployment["name"]]
+    assert deployment["description"].endswith(".")
+    assert deployment["tags"]
+    assert deployment["work_pool"] == {"name": yard.POOL}
+
+
+def test_the_form_is_typed_and_described(deployment: dict[str, Any]):
+    """What the deployment doesn't set must be filled in; wrong values are refused before anything runs."""
+    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    given, wanted = deployment.get("parameters", {}), REQUIRED[deployment["name"]]
+    for name, schema in flow.parameters.properties.items():
+        assert schema.get("description"), name
+        assert schema.keys() & {"type", "anyOf", "enum"}, name
+    assert set(flow.parameters.required) == set(given) | set(wanted)
+    flow.validate_parameters(given | wanted)
+    with pytest.raises(ParameterTypeError):
+        flow.validate_parameters(given | wanted | WRONG[deployment["name"]])
+
+
+def test_schedules_and_limits_are_prefects(deployment: dict[str, Any]):
+    """Prefect would only say so when it deploys."""
+    limit = ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"])
+    assert limit.limit >= 1
+    assert limit.collision_strategy == ("CANCEL_NEW" if deployment["name"] == "watch" else "ENQUEUE")
+    for schedule in deployment.get("schedules", []):
+        kind = {name: schedule[name] for name in ("cron", "interval") if name in schedule}
+        assert DeploymentScheduleCreate(schedule=kind, active=schedule.get("active", True), slug=schedule["slug"])
+
+
+def test_what_is_installed_is_the_checkouts(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """The package holds the file; one in the folder where the yard is started wins over it."""
+    monkeypatch.chdir(tmp_path)
+    installed = yard.deployments()
+    assert installed.samefile(ROOT / "prefect.yaml")
+    assert installed.parent == ROOT / "flows"
+    packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert installed.name in packaged["flows"]
+    (tmp_path / "prefect.yaml").write_text("deployments: []")
+    assert yard.deployments() == tmp_path / "prefect.yaml"

@@ -1,0 +1,312 @@
+"""Batches through the real command, Prefect's server and worker processes; only the stages are fakes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from prefect.client.schemas.objects import State, StateType
+
+from flows.scene import SceneFailedError, asset_key, named_for, run_stage, worth_a_retry
+from pipeline.batch import Batch, Reason, SceneOutcome, load_batches
+from pipeline.errors import MachineError, ReconstructionError
+from pipeline.stages import STAGES
+from tests.fake_scene import ran
+from tests.paths import ROOT
+from tests.synthetic import Room, walk, write_photos
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import TaskRun
+    from prefect.tasks import MaterializingTask
+
+STAGE_NAMES = [stage.name for stage in STAGES]
+WAIT = 900.0
+"""A limit for tests that hang [s]; on a busy machine Python alone takes half a minute to start."""
+
+
+class Lab:
+    """A folder of cards and captures, and the command run in it.
+
+    Attributes:
+        folder: Where the cards are.
+        home: Of Prefect's server, with its database.
+        url: Of its API.
+    """
+
+    def __init__(self, folder: Path, home: Path, url: str) -> None:
+        self.folder, self.home, self.url = folder, home, url
+        self._running: list[subprocess.Popen[str]] = []
+
+    def card(self, name: str, text: str = "source: {path: photos}") -> None:
+        """Write a card."""
+        (self.folder / f"{name}.yaml").write_text(text)
+
+    def order(self, scene: str, stage: str, what: str) -> Path:
+        """Tell a stage how to behave."""
+        file = self.folder / f"{scene}.{stage}"
+        file.write_text(what)
+        return file
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command, in a session of its own."""
+        environment = {
+            **os.environ,
+            "FAKE_LAB": str(self.folder),
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_API_URL": self.url,
+            "PYTHONPATH": f"{ROOT / 'tests' / 'fakes'}:{ROOT}",
+        }
+        command = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+        process = subprocess.Popen(command, cwd=self.folder, env=environment, **pipes)
+        self._running.append(process)
+        return process
+
+    def do(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code and both outputs of the command."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=WAIT)
+        return process.returncode, out, err
+
+    def batch(self) -> Batch:
+        """The newest one."""
+        return next(load_batches(self.folder / "bundles"))
+
+    def states(self) -> dict[str, str]:
+        """Of the newest batch's scenes."""
+        return {scene.name: scene.state for scene in self.batch().scenes.values()}
+
+    def bundle(self, scene: str, out: str = "bundles") -> dict[str, bytes]:
+        """All files of a bundle."""
+        folder = self.folder / out / scene / "1.0.0"
+        return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    def times(self, scene: str) -> Counter[str]:
+        """How often each stage of a scene began."""
+        return Counter(stage for one, stage, _ in ran(self.folder) if one == scene)
+
+    def query(self, sql: str) -> list[tuple[str, ...]]:
+        """Rows of Prefect's database."""
+        with sqlite3.connect(self.home / "prefect.db") as database:
+            return database.execute(sql).fetchall()
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for process in self._running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something."""
+    end = time.monotonic() + WAIT
+    while not true():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """Home and URL of Prefect's server: that of PREFECT_API_URL, or one for these tests."""
+    if "PREFECT_API_URL" in os.environ:
+        yield Path(os.environ["PREFECT_HOME"]), os.environ["PREFECT_API_URL"]
+        return
+    home = tmp_path_factory.mktemp("prefect")
+    command = [sys.executable, "-c", "import time; from flows.server import api_url; print(api_url(), flush=True); "]
+    command[-1] += "time.sleep(36000)"
+    environment = {**os.environ, "PREFECT_HOME": str(home)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield home, process.stdout.readline().strip()
+        process.kill()
+
+
+@pytest.fixture
+def lab(tmp_path: Path, room: Room, server: tuple[Path, str]) -> Iterator[Lab]:
+    """Three photos and no card."""
+    write_photos(tmp_path / "photos", room, walk(3))
+    lab = Lab(tmp_path, *server)
+    yield lab
+    lab.end()
+
+
+def test_a_failed_scene_comes_back_from_another_process_whole(tmp_path: Path):
+    """With its reason, on which the batch's summary depends."""
+    reason = Reason(kind="CaptureError", rule="r", found="f", remedy="d")
+    scene = SceneOutcome(card=tmp_path, name="hall", state="failed", stage="mesh", reason=reason)
+    back = pickle.loads(pickle.dumps(SceneFailedError(scene)))
+    assert back.scene == scene
+    assert str(back) == "hall: mesh: r; found: f; remedy: d"
+
+
+def test_any_path_is_an_asset(tmp_path: Path):
+    """Prefect refuses most punctuation and long keys; what differs in the name still leads to its folder's end."""
+    for path in (tmp_path / "Küche & Flur #1 [100%]", Path("/" + "x" * 600)):
+        scene = SceneOutcome(card=tmp_path, name="a", state="waiting", capture=path, bundle=path / "1.0.0")
+        (asset,) = cast("MaterializingTask", named_for(scene)).assets
+        assert asset.key.endswith("/1.0.0")
+    assert asset_key(Path("/bundles/hall/1.0.0")) == "file:///bundles/hall/1.0.0"
+
+
+def test_only_trouble_from_outside_is_tried_again():
+    """A network folder's hiccup, and neither bad input, nor a limit, nor a bug."""
+    tried = {
+        OSError(116, "Stale file handle"): True,
+        ReconstructionError("r", found="f", remedy="d"): False,
+        MachineError("the limit", found="f", remedy="d"): False,
+        ZeroDivisionError(): False,
+    }
+    for error, again in tried.items():
+        state = State(type=StateType.FAILED, data=error)
+        assert worth_a_retry(run_stage, cast("TaskRun", None), state) is again, error
+
+
+@pytest.mark.slow
+def test_a_batch_with_bad_scenes_then_only_what_is_missing(lab: Lab):
+    """Two bad ones stop no other, a network folder's hiccup is tried again, and the next runs do only what is left."""
+    for name in ("a", "b", "c"):
+        lab.card(name)
+    lab.card("d", "nme: d")
+    lab.order("b", "mesh", "raise")
+    lab.order("c", "depth", "trouble")
+    code, out, err = lab.do("batch", "*.yaml", "--workers", "2")
+    assert code == 1, err
+    assert lab.states() == {"a": "built", "b": "failed", "c": "built", "d": "failed"}
+    assert "the pictures overlap" in out
+    assert "no key 'nme'" in out
+    assert "1/3 " in err
+    assert "3/3 " in err
+    assert (lab.times("b")["mesh"], lab.times("c")["depth"]) == (1, 2), "bad input is not tried again, trouble is"
+    assert list(lab.batch().scenes[str(lab.folder / "a.yaml")].stages) == STAGE_NAMES
+    _check_what_prefect_knows(lab)
+
+    lab.card("d")
+    (lab.folder / "b.mesh").unlink()
+    before = len(ran(lab.folder))
+    code, out, _ = lab.do("batch", "*.yaml", "--workers", "2", "--dry-run")
+    assert (code, len(ran(lab.folder))) == (0, before)
+    assert "2 cached, 2 waiting" in out
+    code, out, err = lab.do("batch", "*.yaml", "--workers", "2")
+    assert code == 0, err
+    assert lab.states() == {"a": "cached", "b": "built", "c": "cached", "d": "built"}
+    assert lab.times("a") == Counter(STAGE_NAMES)
+    assert lab.times("b") == Counter([*STAGE_NAMES, "mesh"])
+    code, out, err = lab.do("status")
+    assert code == 0, err
+    for name in "abcd":
+        assert f"bundles/{name}/1.0.0/quality.html" in out
+
+
+def _check_what_prefect_knows(lab: Lab) -> None:
+    """Runs in their states, the quality table with pictures and report, and which capture a bundle is made of."""
+    ours = f"flow_run_id = (select id from flow_run where name = '{lab.batch().id}')"
+    runs = dict(lab.query(f"select name, state_name from task_run where length(name) = 1 and {ours}"))
+    assert runs == {"a": "Completed", "b": "Failed", "c": "Completed"}
+    shown = dict(lab.query(f"select key, data from artifact where {ours}"))
+    for part in ("no gate fails", "| scale |", "data:image/jpeg;base64,", (lab.folder / "bundles/a/1.0.0").as_uri()):
+        assert part in shown["scene-a"]
+    key = f"file://{lab.folder}/bundles/"
+    made = lab.query(f"select resource_id, event from events where resource_id like '{key}%' order by resource_id")
+    ends = {"a": "succeeded", "b": "failed", "c": "succeeded"}
+    assert made == [(f"{key}{name}/1.0.0", f"prefect.asset.materialization.{end}") for name, end in ends.items()]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_s_scene_is_taken_over(lab: Lab):
+    """A kill -9 in the mesh stage: another process goes on with that stage, and nothing before it is made again."""
+    lab.card("a")
+    lab.card("b")
+    hung = lab.order("a", "mesh", "hang")
+    process = lab.start("batch", "*.yaml", "--workers", "2")
+    until(lambda: lab.times("a")["mesh"] == 1 and lab.times("b")["bundle"] == 1)
+    assert "running" in lab.states().values()
+    assert "mesh" in lab.do("status")[1], "the stage at work is shown"
+    (victim,) = {int(pid) for scene, stage, pid in ran(lab.folder) if (scene, stage) == ("a", "mesh")}
+    hung.unlink()
+    os.kill(victim, signal.SIGKILL)
+    _, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 0, err
+    assert lab.states() == {"a": "built", "b": "built"}
+    assert lab.times("a") == Counter([*STAGE_NAMES, "mesh"])
+    assert lab.times("b") == Counter(STAGE_NAMES)
+
+
+@pytest.mark.slow
+def test_two_batches_at_once_build_each_scene_once(lab: Lab):
+    """The same card at the same time: one builds it, the other waits and finds it there."""
+    lab.card("a")
+    hung = lab.order("a", "mesh", "hang")
+    first = lab.start("batch", "a.yaml", "--workers", "1")
+    until(lambda: lab.times("a")["mesh"] == 1)
+    second = lab.start("batch", "a.yaml", "--workers", "1")
+    until(lambda: len(list((lab.folder / "bundles").glob(".batches/*.json"))) == 2)
+    until(lambda: "busy" in lab.states().values())
+    hung.unlink()
+    for process in (first, second):
+        _, err = process.communicate(timeout=WAIT)
+        assert process.returncode == 0, err
+    assert [batch.counts for batch in load_batches(lab.folder / "bundles")] == ["1 cached", "1 built"]
+    assert lab.times("a") == Counter(STAGE_NAMES)
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_kill_leave_no_worker_and_free_locks(lab: Lab):
+    """Ctrl-C stops at once and says so; kill -9 of the batch ends its workers too; the next run goes on."""
+    lab.card("a")
+    lab.card("b")
+    lab.order("a", "mesh", "hang")
+    process = lab.start("batch", "*.yaml", "--workers", "1", "--max-failures", "1")
+    until(lambda: lab.times("a")["mesh"] == 1)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=WAIT)
+    assert process.returncode == 130
+    assert lab.states() == {"a": "stopped", "b": "stopped"}
+    until(lambda: not _alive(lab))
+    process = lab.start("batch", "*.yaml", "--workers", "1")
+    until(lambda: lab.times("a")["mesh"] == 2)
+    process.kill()
+    until(lambda: not _alive(lab))
+    assert "lost" in lab.do("status")[1]
+    lab.order("a", "mesh", "raise")
+    code, _, err = lab.do("batch", "*.yaml", "--workers", "1", "--max-failures", "1")
+    assert code == 1, err
+    assert lab.states() == {"a": "failed", "b": "stopped"}
+    assert lab.times("a")["depth"] == 1
+
+
+def _alive(lab: Lab) -> bool:
+    """Whether a process that ran a stage is still there."""
+    return any(Path(f"/proc/{pid}/cmdline").exists() for _, _, pid in ran(lab.folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_clusters_build_the_same_bytes(lab: Lab, runner: str):
+    """Two local workers of the cluster give the bundles of this machine's processes, and pass errors on."""
+    pytest.importorskip(f"prefect_{runner}")
+    for name in ("a", "b"):
+        lab.card(name)
+    lab.card("c")
+    lab.order("c", "align", "raise")
+    code, _, err = lab.do("batch", "*.yaml", "--workers", "2", "--runner", runner, "--out", "elsewhere")
+    assert code == 1, err
+    (batch,) = load_batches(lab.folder / "elsewhere")
+    assert {scene.name: scene.state for scene in batch.scenes.values()} == {"a": "built", "b": "built", "c": "failed"}
+    reason = batch.scenes[str(lab.folder / "c.yaml")].reason
+    assert reason is not None
+    assert reason.kind == "ReconstructionError"
+    assert lab.do("batch", "a.yaml", "b.yaml", "--workers", "2")[0] == 0
+    for name in ("a", "b"):
+        assert len(lab.bundle(name)) == 6
+        assert lab.bundle(name, "elsewhere") == lab.bundle(name)
