@@ -54,9 +54,24 @@ class SightPPO(PPO):
     def __init__(
         self, *settings: Any, voxels: VoxelSettings | None = None, mirror: Mirror | None = None, **named: Any
     ) -> None:
+        self._highest_rate = float("inf")
         super().__init__(*settings, **named)
+        self._highest_rate = self.learning_rate
         self._voxels, self._mirror = voxels, mirror
         self._mirrored: HiddenState = None
+
+    @property
+    def learning_rate(self) -> float:  # type: ignore[override]
+        """Of the optimiser; rsl-rl adapts it to the divergence.
+
+        Never above the first one: while little is known policies hardly diverge, and the rate, ten times as high then,
+        drove some for good into standing still.
+        """
+        return self._rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._rate = min(rate, self._highest_rate)
 
     def act(self, obs: TensorDict) -> torch.Tensor:
         """Actions (N, A), drawn at random."""

@@ -68,7 +68,7 @@ class PPOSettings(_Section):
     """Lambda of the generalised advantage estimate."""
     entropy: Annotated[float, Field(ge=0)] = 0.005
     rate: Positive = 1e-3
-    """Learning rate at the beginning; the divergence adapts it."""
+    """Learning rate at the beginning, and at most; the divergence adapts it."""
     divergence: Positive = 0.015
     """Kullback-Leibler divergence of an update that is aimed at."""
     gradient: Positive = 1.0

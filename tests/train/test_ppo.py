@@ -127,14 +127,27 @@ def test_mini_batches_repeat_the_rollout(memory: str):
         agent.storage.clear()
 
 
+@pytest.mark.parametrize(("divergence", "rates"), [(1e3, (7e-4, 7e-4)), (1e-6, (1e-5, 6e-4))])
+def test_the_rate_is_never_above_the_first_one(divergence: float, rates: tuple[float, float]):
+    """Where policies hardly diverge it stays; where they do it falls."""
+    env = Dice()
+    agent = agent_for(env, ppo_rate=7e-4, ppo_divergence=divergence)
+    for _ in range(2):
+        roll_out(agent, env)
+        agent.update()
+        assert rates[0] <= agent.learning_rate <= rates[1]
+        assert agent.optimizer.param_groups[0]["lr"] == agent.learning_rate
+
+
 def test_without_a_lesson_it_is_rsl_rls_own():
-    """The same weights after the same rollouts, bit for bit."""
-    learned = []
+    """The same weights after the same rollouts, bit for bit, where the first rate is the highest that rsl-rl takes."""
+    learned, rate = [], 1e-2
     for kind in (SightPPO, PPO):
         env = Dice()
-        agent = agent_for(env)
+        agent = agent_for(env, ppo_rate=rate)
         if kind is PPO:
             agent.__class__ = PPO  # type: ignore[assignment]
+            agent.learning_rate = rate
         torch.manual_seed(0)
         for _ in range(2):
             roll_out(agent, env)
