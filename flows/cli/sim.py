@@ -8,7 +8,7 @@ from pathlib import Path
 HELP = "let robots do a task in a bundle"
 DESCRIPTION = """\
 Puts robots into bundles and lets them do a task, wheels driven by one who knows the way; says how it went. With --view
-a page in the browser shows the robots in the splat and what their cameras see, with --video a film of that is written."""
+a page in the browser shows the robots in the splat and what their cameras see, with --video it is filmed."""
 EXAMPLES = """\
   splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
   splatyard sim hall@1.0.0 --view
