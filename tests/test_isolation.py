@@ -104,7 +104,7 @@ def test_it_is_another_process_each_time(tmp_path, capfd):
         execute_isolated(stage, NONE)
         assert int(lock_file(stage.folder).read_text()) != os.getpid()
     assert len({lock_file(one(tmp_path / name).folder).read_text() for name in ("a", "b")}) == 2
-    assert capfd.readouterr().err == ""
+    assert "Traceback" not in capfd.readouterr().err  # Prefect, once loaded, writes log lines there
 
 
 def test_log_records_come_out_here(tmp_path, caplog):

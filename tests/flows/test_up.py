@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,8 +98,15 @@ class Lab:
             json.dumps(content).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            return json.load(reply)
+        end = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as reply:
+                    return json.load(reply)
+            except urllib.error.HTTPError as error:  # its database is busy: clients ask again
+                if error.code != 503 or time.monotonic() > end:
+                    raise
+                time.sleep(1)
 
     def deployments(self) -> dict[str, str]:
         """Ids of the deployments, by name."""

@@ -209,7 +209,7 @@ def test_a_checkpoint_that_lacks_something_is_named(tmp_path: Path, trainer: typ
 
 
 SMALL = {
-    "environments": 4,
+    "environments": 12,
     "steps": 4,
     "checkpoint_every": 25,
     "scene_sampling": "progress",
