@@ -17,7 +17,9 @@ HEAVY = {"torch", "prefect", "open3d", "pycolmap", "sapien", "viser", "trimesh",
 """Modules that take a second each, or that only one backend needs."""
 
 
-WITH_PREFECT = [f"flows.{name}" for name in ("build", "ingest", "runners", "scene", "train_policy", "watch_folder")]
+WITH_PREFECT = [
+    f"flows.{name}" for name in ("build", "ingest", "runners", "scene", "stage", "train_policy", "watch_folder")
+]
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from prefect.client.schemas.objects import State, StateType
 
-from flows.scene import SceneFailedError, asset_key, named_for, run_stage, worth_a_retry
+from flows.scene import SceneFailedError, asset_key, named_for
+from flows.stage import run_stage, worth_a_retry
 from pipeline.batch import Batch, Reason, SceneOutcome, load_batches
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.stages import STAGES
