@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from pipeline.errors import MachineError
 START_SECONDS = 180
 """Prefect's own limit of 20 s is too short on a busy laptop."""
 LOOK_SECONDS = 0.5
+FAREWELL_SECONDS = 10.0
+"""Time to write down the last events: Prefect keeps them in memory for some seconds."""
 SETTINGS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 """As Prefect sets them for its temporary server: no user interface, no waiting for other servers."""
 
@@ -78,6 +81,8 @@ def _end_with(parent: int) -> None:
     """End this process as soon as its parent is another one: the flow is gone, however it went."""
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(FAREWELL_SECONDS)
     os._exit(0)
 
 
@@ -87,7 +92,14 @@ def main() -> None:
 
     port, parent = map(int, sys.argv[1:])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    uvicorn.run("prefect.server.api.server:create_app", factory=True, host="127.0.0.1", port=port, log_level="error")
+    uvicorn.run(
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        timeout_graceful_shutdown=int(FAREWELL_SECONDS / 2),
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -65,6 +66,34 @@ def test_server_survives_ctrl_c_and_ends_with_its_flow(starter):
     while answers(url):
         assert time.monotonic() < end, "the server outlives its flow"
         time.sleep(0.2)
+
+
+LAST_WORDS = """
+from prefect import flow
+from prefect.assets import materialize
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from flows.server import api_url
+@materialize("file://hall/1.0.0", persist_result=False)
+def make():
+    return 1
+@flow(name="last-words")
+def make_one():
+    make()
+with temporary_settings({PREFECT_API_URL: api_url()}):
+    make_one()
+"""
+
+
+@pytest.mark.slow
+def test_server_writes_down_the_last_events(tmp_path):
+    """What a flow made in its last second, such as a bundle of its capture, is in the database."""
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", LAST_WORDS], env=environment, cwd=ROOT, check=True, capture_output=True)
+    end = time.monotonic() + 30
+    with sqlite3.connect(tmp_path / "prefect.db") as database:
+        while not database.execute("select 1 from events where resource_id = 'file://hall/1.0.0'").fetchall():
+            assert time.monotonic() < end, "the event is lost"
+            time.sleep(0.2)
 
 
 def test_server_that_can_t_start_is_a_clear_error(monkeypatch):
