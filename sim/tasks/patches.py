@@ -35,8 +35,12 @@ FREE = 0.1
 """Between a robot at its start or goal and a patch at least [m]."""
 ROOM = 0.1
 """Goals have so much more room than the robot needs [m]: odometry errs."""
+CROSSING = 0.3
+"""A straight way crosses a patch if it leads over it for so long at least [m]."""
 MIDDLE, SIDE = (0.3, 0.7), (-0.6, 0.6)
 """Where on a straight way a patch is painted: along it as a share, and beside it as a share of its radius."""
+BEHIND = (1.2, 4.0)
+"""How far behind a place on a scene's own patch a goal lies, as a multiple of the way to that place."""
 TRIES, AT_ONCE, ROUNDS = 400, 64, 4
 
 
@@ -62,9 +66,9 @@ class PatchWay(Way):
 class PatchCourse:
     """Goals anywhere, known by odometry only, and patches of floor that cost.
 
-    A patch is painted elsewhere in each episode, so that only who sees it knows where it is; a scene's own areas that
-    cost are patches too. In some episodes the straight way is free but for the painted one, which it crosses. A way
-    without a patch is always left.
+    A scene's patches are its own areas that cost; in one without such areas a patch is painted, elsewhere in each
+    episode. In some episodes the straight way is free but for a patch that it crosses. A way without a patch is always
+    left.
 
     Args:
         scenes: Where.
@@ -100,7 +104,9 @@ class PatchCourse:
         away = np.stack([masks.distance_from(grid) * cell for grid, cell in zip(own, self.floors.cell, strict=True)])
         self._own, self._own_place, self._near_own = own, self._nearest(own), away <= GAP
         room = self.floors.drivable & (away > self._free)
-        self._ends = Cells(room & self.floors.eligible), Cells(room & (self.floors.edge > ROOM))
+        self._goals = room & (self.floors.edge > ROOM)
+        self._ends = Cells(room & self.floors.eligible), Cells(self._goals)
+        self._own_cells = Cells(own & self.floors.drivable)
         shape = self.floors.height.shape[1:]
         ways = np.full((num_envs, *shape), np.inf, np.float32)
         self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), ways)
@@ -190,10 +196,22 @@ class PatchCourse:
         return result
 
     def _draw(self, scenes: Int, crossing: Bool, tries: int, rng: np.random.Generator) -> Layouts:
-        """Layouts (M, tries, 7) that may do in scenes (M,); those to be crossed (M,) lie on the straight way."""
+        """Layouts (M, tries, 7) that may do in scenes (M,).
+
+        For those that are to be crossed (M,) the goal lies behind one of the scene's own patches, or a patch is painted
+        on the straight way.
+        """
         floors, size = self.floors, (len(scenes), tries)
         start, goal = (ends.draw(scenes, tries, rng) + 0.5 for ends in self._ends)
-        radius = rng.uniform(*RADIUS, size) / floors.cell[scenes, None]
+        owning = self._own_cells.count[scenes] > 0
+        beyond = np.flatnonzero(owning & crossing)
+        first = start[beyond]
+        way = self._own_cells.draw(scenes[beyond], tries, rng) + 0.5 - first
+        behind = first + rng.uniform(*BEHIND, (len(beyond), tries))[..., None] * way
+        cells = np.clip(behind, 0, np.array(floors.height.shape[1:]) - 1).astype(np.int64)
+        there = self._goals[scenes[beyond, None], cells[..., 0], cells[..., 1]]
+        goal[beyond] = np.where(there[..., None], cells + 0.5, first)  # a goal at the start never does
+        radius = np.where(owning[:, None], 0, rng.uniform(*RADIUS, size) / floors.cell[scenes, None])
         way = goal - start
         across = np.stack([-way[..., 1], way[..., 0]], -1) / np.maximum(np.linalg.norm(way, axis=-1), 1)[..., None]
         on_way = start + rng.uniform(*MIDDLE, size)[..., None] * way
@@ -206,9 +224,9 @@ class PatchCourse:
         """Of layouts (M, T, 7) the first that does (M,), -1 for none, and the ways to its goal (M, X, Y) [m]."""
         floors = self.floors
         cell = floors.cell[scenes]
-        limits = np.array([*self._limits, self._free, GAP]) / cell[:, None]
+        limits = np.array([*self._limits, self._free, GAP, CROSSING]) / cell[:, None]
         ways = np.full((len(scenes), *floors.height.shape[1:]), np.inf, np.float32)
-        chosen = _first_that_does(floors.price, self._near_own, scenes, crossing, limits, layouts, ways)
+        chosen = _first_that_does(floors.price, self._own, self._near_own, scenes, crossing, limits, layouts, ways)
         return chosen, ways * cell[:, None, None].astype(np.float32)
 
     def _crossings(self, scene: int) -> Layouts:
@@ -232,6 +250,7 @@ class PatchCourse:
 @njit(parallel=True, cache=True, nogil=True)
 def _first_that_does(
     floor: Float,
+    own: Bool,
     near_own: Bool,
     scenes: Int,
     crossing: Bool,
@@ -243,22 +262,27 @@ def _first_that_does(
 
     Args:
         floor: (S, X, Y) its price where robots may be, else inf.
-        near_own: (S, X, Y) the scenes' own patches, and what lies within the gap of them.
+        own: (S, X, Y) the scenes' own patches.
+        near_own: (S, X, Y) these, and what lies within the gap of them.
         scenes: (M,).
-        crossing: (M,) whose straight way must be free but for patches.
-        limits: (M, 4) least straight way, most way round, room at the ends, and gap.
-        layouts: (M, T, 7).
+        crossing: (M,) whose straight way must be free but for a patch that it crosses.
+        limits: (M, 5) least straight way, most way round, room at the ends, gap, and least way over a patch.
+        layouts: (M, T, 7); radius 0 where nothing is painted.
         ways: (M, X, Y) becomes those to the goals chosen, at the price of patches.
     """
     chosen = np.full(len(scenes), -1)
     for m in prange(len(scenes)):
         scene = scenes[m]
-        least, most, free, gap = limits[m]
+        least, most, free, gap, over = limits[m]
         for t in range(layouts.shape[1]):
             layout = layouts[m, t]
             if np.hypot(layout[2] - layout[0], layout[3] - layout[1]) < least:
                 continue
-            if (crossing[m] and not _is_straight(floor[scene], layout)) or not _has_room(floor[scene], layout, free):
+            if crossing[m]:
+                crossed = _straight(floor[scene], own[scene], layout)
+                if crossed < 0 or (layout[6] == 0 and crossed < over):
+                    continue
+            if layout[6] > 0 and not _has_room(floor[scene], layout, free):
                 continue
             found = _ways_round(floor[scene], near_own[scene], layout, gap, np.float32(np.inf))
             if found[int(layout[0]), int(layout[1])] <= most:
@@ -269,15 +293,18 @@ def _first_that_does(
 
 
 @njit(cache=True, nogil=True)
-def _is_straight(floor: Float, layout: Layouts) -> bool:
-    """Whether the straight way of a layout keeps to the floor."""
-    steps = int(4 * np.hypot(layout[2] - layout[0], layout[3] - layout[1])) + 1
+def _straight(floor: Float, own: Bool, layout: Layouts) -> float:
+    """How long the straight way of a layout leads over the scene's own patches [cells]; -1 if it leaves the floor."""
+    length = np.hypot(layout[2] - layout[0], layout[3] - layout[1])
+    steps = int(4 * length) + 1
+    over = 0
     for step in range(steps):
         i = int(layout[0] + (layout[2] - layout[0]) * step / steps)
         j = int(layout[1] + (layout[3] - layout[1]) * step / steps)
         if np.isinf(floor[i, j]):
-            return False
-    return True
+            return -1.0
+        over += own[i, j]
+    return over * length / steps
 
 
 @njit(cache=True, nogil=True)
@@ -296,7 +323,7 @@ def _ways_round(floor: Float, near_own: Bool, layout: Layouts, gap: float, price
     prices = floor.copy()
     steps = np.full(floor.shape, np.float32(np.inf), np.float32)
     steps[int(layout[2]), int(layout[3])] = 0
-    reach = (layout[6] + gap) ** 2
+    reach = (layout[6] + gap) ** 2 if layout[6] > 0 else 0.0
     for i in range(floor.shape[0]):
         for j in range(floor.shape[1]):
             if near_own[i, j] or (i + 0.5 - layout[4]) ** 2 + (j + 0.5 - layout[5]) ** 2 < reach:
