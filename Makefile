@@ -1,5 +1,7 @@
 # Everything lives in .venv. A bare machine needs Python 3.11 to 3.13, make and, on Debian or Ubuntu, these packages:
 APT_PACKAGES = python3-venv libegl1 libgl1 libglib2.0-0 libgomp1 libice6 libidn2-0 libsm6 libusb-1.0-0 libx11-6 libxcb1 libxext6
+# What only tests need: a compiler for a clock that jumps, and a database.
+TEST_PACKAGES = gcc libc6-dev postgresql
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
 VENV := .venv
@@ -87,8 +89,8 @@ lock: $(DEV_STAMP) ## pin the dependencies anew
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 		--output-file requirements.lock pyproject.toml
 
-apt-packages: ## print the Debian packages, for scripts
-	@echo $(APT_PACKAGES)
+apt-packages: ## print the Debian packages, the tests' too, for scripts
+	@echo $(APT_PACKAGES) $(TEST_PACKAGES)
 
 clean: ## remove .venv, caches and build leftovers; bundles stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

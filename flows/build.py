@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-# Set before Prefect is imported: a laptop without network must not log telemetry errors, and errors reach the caller as
-# exceptions; Prefect would print their tracebacks first.
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# Set before Prefect is imported: errors reach the caller as exceptions; Prefect would print their tracebacks first.
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 from prefect import flow

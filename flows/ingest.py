@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import glob
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # must be set before Prefect is imported
-
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
@@ -27,8 +25,12 @@ from flows.runners import Crew, RunnerName, crew, default_workers
 from flows.scene import SceneFailedError, attach, named_for
 from flows.server import api_url
 from pipeline.batch import SAVE_SECONDS, Batch, Reason, SceneOutcome, plan_batch
+from pipeline.disk import check_room
 from pipeline.engine import locked
+from pipeline.errors import MachineError
+from pipeline.packing import Packing, pack
 from pipeline.progress import bar
+from pipeline.store import SECRET, open_store, refuse_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ MOST_ROWS = 200
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(gt=0)]
+Address = Annotated[str, Field(json_schema_extra={"not": {"pattern": SECRET.pattern}})]
+"""Refused by Prefect's server when it holds a password, which would be shown from then on."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class Orders:
         captures: Folder that captures may lie in besides their cards' own.
         stage_seconds: Most wall time of a stage [s].
         stage_memory: Most memory of a stage [bytes].
+        store: Address of a store that results are shared through.
+
+    Raises:
+        MachineError: When the store's address holds a password.
     """
 
     runner: RunnerName = "processes"
@@ -63,6 +71,11 @@ class Orders:
     captures: Path | None = None
     stage_seconds: float | None = None
     stage_memory: int | None = None
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.store is not None:
+            refuse_secrets(self.store)
 
 
 @flow(name="ingest-scene", flow_run_name="ingest-{card}", persist_result=False)
@@ -72,6 +85,7 @@ def ingest_scene(
     captures: Path | None = None,
     stage_seconds: Seconds | None = None,
     stage_memory: Bytes | None = None,
+    store: Address | None = None,
 ) -> State[Any]:
     """Build the bundle of one scene card, and attach its quality.
 
@@ -81,11 +95,11 @@ def ingest_scene(
         captures: Folder that the capture may lie in besides the card's own.
         stage_seconds: Most wall time of a stage in seconds.
         stage_memory: Most memory of a stage in bytes.
+        store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
     """
+    orders = Orders(workers=1, captures=captures, stage_seconds=stage_seconds, stage_memory=stage_memory, store=store)
     batch = plan_batch([glob.escape(str(card))], out, captures)
-    orders = Orders(workers=1, captures=captures, stage_seconds=stage_seconds, stage_memory=stage_memory)
-    _build(batch, orders, get_run_logger().info)
-    return _final(batch)
+    return _ingest(batch, orders)
 
 
 def _run_name() -> str:
@@ -104,6 +118,7 @@ def ingest_batch(
     max_failures: Count | None = None,
     stage_seconds: Seconds | None = None,
     stage_memory: Bytes | None = None,
+    store: Address | None = None,
 ) -> State[Any]:
     """Build the bundles of many scene cards; what is there is not made again, and a bad one stops no other.
 
@@ -117,11 +132,11 @@ def ingest_batch(
         max_failures: No further scene is begun after so many failed.
         stage_seconds: Most wall time of a stage in seconds.
         stage_memory: Most memory of a stage in bytes.
+        store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
     """
+    orders = Orders(runner, workers, address, max_failures, captures, stage_seconds, stage_memory, store)
     batch = plan_batch([cards] if isinstance(cards, str) else cards, out, captures)
-    orders = Orders(runner, workers, address, max_failures, captures, stage_seconds, stage_memory)
-    _build(batch, orders, get_run_logger().info)
-    return _final(batch)
+    return _ingest(batch, orders)
 
 
 def run(batch: Batch, orders: Orders) -> None:
@@ -130,8 +145,7 @@ def run(batch: Batch, orders: Orders) -> None:
     Raises:
         SplatyardError: When no scene can be built at all; what to do is in its text.
     """
-    if not batch.those("waiting"):
-        batch.end()
+    if not _ready(batch, orders):
         return
 
     # no parameters: a plan is nothing that Prefect could send to its server
@@ -144,21 +158,51 @@ def run(batch: Batch, orders: Orders) -> None:
         ingest_planned()
 
 
-def _build(batch: Batch, orders: Orders, tell: Callable[..., None]) -> None:
-    workers = orders.workers or default_workers()
+def _ready(batch: Batch, orders: Orders) -> bool:
+    """Whether there is anything to do; a batch that can't be done ends here, before anything is started.
+
+    Raises:
+        MachineError: When the disk has no room for it, or the store can't be reached.
+    """
     if not batch.those("waiting"):
         batch.end()
-        return
+        return False
+    check_room(batch.sources.values(), batch.out)
+    if orders.store is not None:
+        open_store(orders.store)
+    return True
+
+
+def _ingest(batch: Batch, orders: Orders) -> State[Any]:
+    if _ready(batch, orders):
+        _build(batch, orders, get_run_logger().info)
+    return _final(batch)
+
+
+def _build(batch: Batch, orders: Orders, tell: Callable[..., None]) -> None:
+    packing = None
+    if orders.runner == "processes" and orders.workers != 1:  # a cluster's machines are not this one
+        captures = {card: capture for card, (capture, _) in batch.sources.items()}
+        packing = pack(captures, batch.out, orders.workers)
+    workers = orders.workers or (packing.workers if packing else default_workers())
     batch.save()
     with crew(orders.runner, workers, orders.address, batch.log) as team:
-        work_off(batch, orders, team, workers, tell)
+        work_off(batch, orders, team, workers, tell, packing)
 
 
-def work_off(batch: Batch, orders: Orders, team: Crew, workers: int, tell: Callable[..., None]) -> None:
-    """Build a batch's waiting scenes, as many at a time as there are workers, and note how each ended.
+def work_off(
+    batch: Batch, orders: Orders, team: Crew, workers: int, tell: Callable[..., None], packing: Packing | None = None
+) -> None:
+    """Build a batch's waiting scenes, as many at a time as there are workers and fit, and note how each ended.
 
     A scene that another process builds is tried again when all others are done: then it is there, or can be taken over.
     """
+
+    def fits(scene: SceneOutcome) -> bool:
+        if len(active) >= workers:
+            return False
+        return packing is None or packing.fits(scene.card, [one.card for one in active.values()])
+
     waiting, busy = deque(batch.those("waiting")), deque[SceneOutcome]()
     active: dict[Future[SceneOutcome], SceneOutcome] = {}
     failures, done, total, started = 0, 0, len(waiting), time.monotonic()
@@ -169,7 +213,7 @@ def work_off(batch: Batch, orders: Orders, team: Crew, workers: int, tell: Calla
                 if orders.max_failures is not None and failures >= orders.max_failures:
                     waiting.clear()
                     busy.clear()
-                while waiting and len(active) < workers:
+                while waiting and fits(waiting[0]):
                     scene = waiting.popleft()
                     batch.note(scene.become("running"))
                     context = contextvars.copy_context()  # the flow's run, which a task belongs to
@@ -205,15 +249,24 @@ def _one(scene: SceneOutcome, batch: Batch, orders: Orders, team: Crew) -> Scene
         "captures": orders.captures,
         "seconds": orders.stage_seconds,
         "memory": orders.stage_memory,
+        "store": orders.store,
     }
     started = time.monotonic()
     try:
         return team.do(named_for(scene), parameters)
     except SceneFailedError as error:
         return error.scene
+    except ConcurrencySlotAcquisitionError as error:
+        reason = Reason.of(
+            MachineError(
+                "Prefect's server gives each scene its place",
+                found=str(error),
+                remedy="see that the server runs and has room on its disk, then run the same again",
+            )
+        )
     except Exception as error:  # of the worker, not of the scene: others go on
-        seconds = time.monotonic() - started
-        return scene.model_copy(update={"state": "failed", "reason": Reason.of(error), "seconds": seconds})
+        reason = Reason.of(error)
+    return scene.model_copy(update={"state": "failed", "reason": reason, "seconds": time.monotonic() - started})
 
 
 def said(scene: SceneOutcome) -> str:

@@ -20,13 +20,12 @@ from prefect.tasks import Task
 
 from pipeline.depth.parallel import core_count
 from pipeline.errors import MachineError
+from pipeline.packing import MEMORY_PER_SCENE
 
 RunnerName = Literal["processes", "dask", "ray"]
 
 TRIES = 3
 """So many worker processes a scene may lose before it is the scene's fault."""
-MEMORY_PER_WORKER = 4 * 2**30
-"""What building a scene of some hundred photos takes [bytes]."""
 
 
 class Crew(Protocol):
@@ -41,7 +40,7 @@ def default_workers() -> int:
     """As many as this machine has cores for, and memory."""
     import psutil
 
-    return max(1, min(core_count(), psutil.virtual_memory().total // MEMORY_PER_WORKER))
+    return max(1, min(core_count(), psutil.virtual_memory().total // MEMORY_PER_SCENE))
 
 
 @contextmanager

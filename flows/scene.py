@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # must be set before Prefect is imported
 
 import httpx
 from prefect.artifacts import create_markdown_artifact
@@ -21,7 +18,10 @@ from prefect.states import Completed
 from prefect.tasks import Task
 
 from flows.stage import run_stage
+from flows.yard import CPU_STAGE
 from pipeline.batch import SceneOutcome, build_scene
+from pipeline.engine import PlannedStage
+from pipeline.usage import readable, spent
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +44,21 @@ class SceneFailedError(Exception):
         return f"{self.scene.name}: {self.scene.stage}: {self.scene.reason}"
 
 
-@materialize("splatyard://bundle", cache_policy=NO_CACHE, persist_result=False)
+# a scene is at one stage at a time, and none of them uses a GPU; taking a place anew for each would cost five requests
+@materialize("splatyard://bundle", tags={CPU_STAGE}, cache_policy=NO_CACHE, persist_result=False)
 def ingest(
-    card: Path, out: Path, captures: Path | None, seconds: float | None, memory: int | None
+    card: Path, out: Path, captures: Path | None, seconds: float | None, memory: int | None, store: str | None
 ) -> State[SceneOutcome]:
     """Build one card's bundle and show its quality; `named_for` gives the task a scene's name and lineage.
 
     Raises:
         SceneFailedError: When there is no bundle.
     """
-    scene = build_scene(card, out, captures, lambda planned: bool(run_stage(planned.name, planned, seconds, memory)))
+
+    def run(planned: PlannedStage) -> bool:
+        return bool(run_stage(planned.name, planned, seconds, memory))
+
+    scene = build_scene(card, out, captures, run, store)
     if scene.state == "failed":
         raise SceneFailedError(scene)
     if scene.state == "built":
@@ -114,5 +119,12 @@ def _thumbnails(bundle: Any) -> str:
 
 
 def _times(scene: SceneOutcome) -> str:
-    rows = [f"| {name} | {seconds:.1f} |" for name, seconds in scene.stages.items()]
-    return "\n".join(["| stage | seconds |", "| --- | ---: |", *rows, f"| all | {scene.seconds:.1f} |"])
+    assert scene.work is not None
+    assert scene.bundle is not None
+    known = spent(scene.work, scene.bundle)
+    rows = [
+        f"| {name} | {one.seconds:.1f} | {one.cpu_seconds:.1f} | {readable(one.memory)} | {readable(one.writes)} |"
+        for name, one in ((name, known[name]) for name in scene.stages)
+    ]
+    head = ["| stage | seconds | CPU-s | peak memory | result |", "| --- | ---: | ---: | ---: | ---: |"]
+    return "\n".join([*head, *rows, f"| all | {scene.seconds:.1f} | | | |"])

@@ -47,7 +47,7 @@ def api_url() -> str:
             start_new_session=True,  # Ctrl-C reaches all processes of a session
         )
         end = time.monotonic() + START_SECONDS
-        while not _answers(f"{url}/health"):
+        while not answers(f"{url}/health"):
             if process.poll() is None and time.monotonic() < end:
                 time.sleep(0.1)
                 continue
@@ -69,7 +69,8 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether something at the address says that all is well."""
     try:
         with urllib.request.urlopen(url, timeout=10) as reply:
             return reply.status == 200

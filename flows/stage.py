@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
-
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # must be set before Prefect is imported
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
-from typing import Annotated
-
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # must be set before Prefect is imported
+from typing import Annotated, Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
+from prefect.tasks import Task
 from pydantic import Field
 
-from pipeline.bundle.bundle import REFERENCE
+from flows.scene import asset_key
+from flows.yard import GPU_STAGE
+from pipeline.bundle.bundle import HUB, REFERENCE, Bundle
 from pipeline.errors import TrainError
 
 LOOK_SECONDS = 5.0
@@ -103,9 +104,9 @@ def evaluate(folder: Path, episodes: int, device: str) -> Path:
     return write_report(run, results)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@materialize("splatyard://policy", cache_policy=NO_CACHE, persist_result=False)
 def attach(folder: Path, report: Path, film: Path) -> None:
-    """Show the figures, the report and the film with the flow's run."""
+    """Show the figures, the report and the film with the flow's run; `made_of` says what the policy is made of."""
     from train.results import FILE, read_results
 
     results = read_results(folder / FILE)
@@ -118,6 +119,19 @@ def attach(folder: Path, report: Path, film: Path) -> None:
     create_markdown_artifact("\n".join([title, "", *table, "", *files]), key="policy", description="how good it is")
     create_link_artifact(report.as_uri(), "report", key="policy-report")
     create_link_artifact(film.as_uri(), "film", key="policy-film")
+
+
+def made_of(sources: list[str], folder: Path) -> Task[Any, None]:
+    """The task `attach` as what completes the policy of a run, made of its bundles."""
+    return attach.with_options(assets=[asset_key(folder)], asset_deps=[bundle_key(source) for source in sources])
+
+
+def bundle_key(source: str) -> str:
+    """A bundle as Prefect's asset, the same that its build made; of the hub's, its reference."""
+    if source.startswith(HUB):
+        return source
+    folder = Path(source).expanduser()
+    return asset_key((folder if folder.is_dir() else Bundle.open(source).root).resolve())
 
 
 @flow(name="train-policy", flow_run_name="train-{preset}-{scene}", persist_result=False)
@@ -151,7 +165,9 @@ def train_policy(
         The run's folder.
     """
     sources = wait_for_bundle(scene, wait_minutes)
-    folder = train(sources, preset, iterations, minutes, seed, device, runs)
+    tags = {GPU_STAGE} if device.startswith("cuda") else set[str]()
+    folder = train.with_options(tags=tags)(sources, preset, iterations, minutes, seed, device, runs)
     shown = film(folder)  # the report shows the films that there are
-    attach(folder, evaluate(folder, episodes, device), shown)
+    report = evaluate.with_options(tags=tags)(folder, episodes, device)
+    made_of(sources, folder)(folder, report, shown)
     return folder

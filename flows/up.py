@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from flows.server import answers
 from flows.yard import HEARTBEAT_SECONDS, POOL
 from pipeline.engine import locked, machine_errors
 from pipeline.errors import BusyError, MachineError
@@ -28,8 +29,9 @@ CALM_SECONDS = 30.0
 END_SECONDS = 30.0
 """Time to say goodbye; a flow's run tells the server that it was stopped."""
 SETTINGS = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "2",  # a stage that must wait looks again so soon
+    # in files: one that knows places only by heart loses them, taken, when it is started again
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
 }
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <sys/prctl.h>
@@ -89,8 +91,8 @@ def _run(home: Path, port: int, tell: Callable[[str], None]) -> None:
         worker.start()
         tell(url)
         while True:
-            server.keep()
-            worker.keep()
+            look_after(server, worker, url)
+            bury({one.process.pid for one in (server, worker) if one.process})
             time.sleep(LOOK_SECONDS)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -167,6 +169,26 @@ class Service:
         lines = [line for line in self.log.read_text(errors="replace")[-4000:].splitlines() if line.strip()]
         found = lines[-1].strip() if lines else "silence"
         return MachineError(f"the {self.name} must run", found=found, remedy="see its log", file=self.log)
+
+
+def look_after(server: Service, worker: Service, url: str) -> None:
+    """Start again what has ended; the worker once the server answers, for without it a worker ends at once.
+
+    Raises:
+        MachineError: When one of them ended by itself right after its start.
+    """
+    server.keep()
+    if not worker.running() and answers(f"{url}/api/health"):
+        worker.keep()
+
+
+def bury(besides: set[int]) -> None:
+    """Take leave of ended processes that their parents have left to us, as nobody else can, besides our own."""
+    if sys.platform != "linux":  # elsewhere nobody leaves us any
+        return
+    with suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in besides:
+            os.waitpid(ended.si_pid, 0)
 
 
 def _require_free(port: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from pydantic import Field
 from flows import inbox
 from flows.inbox import Inbox
 from flows.ingest import ingest_batch
+from pipeline.batch import FOLDER as BATCHES
 from pipeline.batch import SceneOutcome, load_batches
 from pipeline.errors import BusyError, CaptureError, CardError, ReconstructionError, SplatyardError
 
@@ -79,9 +79,9 @@ def _ingest(watched: Inbox, names: list[str], out: Path) -> None:
     if not cards:
         return
     patterns = [glob.escape(str(card)) for card in cards.values()]
-    begun = datetime.now(UTC)
+    earlier = {file.stem for file in (out / BATCHES).glob("*.json")}  # told by name: the clock may jump
     state = ingest_batch(patterns, out, return_state=True)
-    batch = next((one for one in load_batches(out) if one.cards == tuple(patterns) and one.started >= begun), None)
+    batch = next((one for one in load_batches(out) if one.cards == tuple(patterns) and one.id not in earlier), None)
     for name, card in cards.items():
         scene = batch.scenes.get(str(card)) if batch else None
         if scene is None:

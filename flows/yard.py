@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
 
 POOL = "yard"
+CPU_STAGE, GPU_STAGE = "cpu-stage", "gpu-stage"
+"""Tags of scenes that are built and of trainings on CUDA: of each so many run at the same time in the whole yard."""
 START_SECONDS = 300
 """A server that makes its database on a busy machine takes its time."""
 HEARTBEAT_SECONDS = 30
 """Between two signs of life of a flow's process; Prefect takes no less."""
+LOST_SECONDS = 300
+"""A flow's process that gives no sign for so long is gone; on a busy machine they come late."""
 FAILURES = "splatyard-failures"
 """Name of the block that says where failures are told, if there is one."""
 FAILURES_KINDS = ("slack-webhook", "custom-webhook")
@@ -45,9 +49,9 @@ def prepare() -> None:
         _wait_for(client)
         _make_pool(client)
         _set_limits(client)
+        _tell_failures(client)
         _end_left_runs(client)
         _end_lost_runs(client)
-        _tell_failures(client)
     # the folder in which this was called is the one that the flows run in; see `pull` in prefect.yaml
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(deployments())]
     subprocess.run(command, check=True, env={**os.environ, "PWD": str(Path.cwd())})
@@ -95,7 +99,7 @@ def _set_limits(client: SyncPrefectClient) -> None:
     from flows.runners import default_workers
 
     # a limit of 0 would refuse such stages for ever, instead of letting them say what is missing
-    for tag, limit in (("gpu-stage", max(1, gpu_count())), ("cpu-stage", default_workers())):
+    for tag, limit in ((GPU_STAGE, max(1, gpu_count())), (CPU_STAGE, default_workers())):
         try:
             client.read_concurrency_limit_by_tag(tag)
         except ObjectNotFound:
@@ -133,7 +137,7 @@ def _end_lost_runs(client: SyncPrefectClient) -> None:
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
-        within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
+        within=timedelta(seconds=LOST_SECONDS),
     )
     crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=LOST, force=False)
     _automate(client, AutomationCore(name="splatyard: lost runs", trigger=trigger, actions=[crash]))

@@ -17,18 +17,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from pipeline.building import BuildRequest, Plan, plan, run_plan
-from pipeline.card import load_card
+from pipeline.building import BuildRequest, Plan, plan, read_card, run_plan
 from pipeline.check.quality import QUALITY_FILE, Quality
 from pipeline.engine import PlannedStage, execute, machine_errors
 from pipeline.errors import BusyError, CardError, SplatyardError
+from pipeline.shared import fetch_plan, run_shared
 
 logger = logging.getLogger(__name__)
 
 FOLDER = ".batches"
 SAVE_SECONDS = 1.0
 """Least time between two writes of a batch's file: that of ten thousand scenes has megabytes."""
-PROCESSES_FROM = 200
+PROCESSES_FROM = 500
 """So many cards are planned in several processes; fewer are planned before those have started."""
 CHUNK = 25
 
@@ -175,6 +175,12 @@ class Batch(BaseModel):
         return [scene for scene in self.scenes.values() if scene.state in states]
 
     @property
+    def sources(self) -> dict[Path, tuple[Path, Path]]:
+        """Capture and work folder of each waiting scene, by card."""
+        scenes = self.those("waiting")
+        return {scene.card: (scene.capture, scene.work) for scene in scenes if scene.capture and scene.work}
+
+    @property
     def counts(self) -> str:
         """Such as "17 built, 2 failed"; nothing of what there is none of."""
         states = [scene.state for scene in self.scenes.values()]
@@ -232,8 +238,8 @@ def find_cards(patterns: Iterable[str]) -> list[Path]:
     return sorted(found)
 
 
-def request_of(card: Path, out: Path, captures: Path | None = None) -> BuildRequest:
-    """What a card asks for; a scene without a name gets the card's.
+def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
+    """The plan of a card; a scene without a name gets the card's.
 
     Args:
         card: Its file.
@@ -241,9 +247,10 @@ def request_of(card: Path, out: Path, captures: Path | None = None) -> BuildRequ
         captures: Folder that captures may lie in besides the card's own.
 
     Raises:
-        CardError: When it can't be read, names no capture, or one outside the folders it may read.
+        CardError: When it can't be read or planned, names no capture, or one outside the folders it may read.
+        CaptureError: As `pipeline.building.plan`.
     """
-    content = load_card(card)
+    content = read_card(card)
     if not content.source.path:
         rule, remedy = "a card of a batch says where its capture lies", "add it: `source: {path: ...}`"
         raise CardError(rule, found="no source.path", remedy=remedy, file=card)
@@ -264,7 +271,7 @@ def request_of(card: Path, out: Path, captures: Path | None = None) -> BuildRequ
                 remedy="put the file itself there, or name the folder of your captures: --captures DIR",
                 file=card,
             )
-    return BuildRequest(source, name=content.name or card.stem, card=card, out=out)
+    return plan(BuildRequest(source, name=content.name or card.stem, card=card, out=out), content)
 
 
 def _links(source: Path) -> Iterator[Path]:
@@ -289,14 +296,18 @@ def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None)
 def plan_scene(card: Path, out: Path, captures: Path | None = None) -> SceneOutcome:
     """What a card's build would do: `waiting`, `cached`, or `failed` where it can't be planned."""
     try:
-        planned = plan(request_of(card, out, captures))
+        planned = plan_card(card, out, captures)
         return _outcome(card, planned, "waiting" if planned.pending else "cached")
     except Exception as error:
         return SceneOutcome(card=card, name=card.stem, state="failed", stage="plan", reason=Reason.of(error))
 
 
 def build_scene(
-    card: Path, out: Path, captures: Path | None = None, run: Callable[[PlannedStage], bool] = execute
+    card: Path,
+    out: Path,
+    captures: Path | None = None,
+    run: Callable[[PlannedStage], bool] = execute,
+    store: str | None = None,
 ) -> SceneOutcome:
     """Build one card's bundle; whatever goes wrong is in the outcome.
 
@@ -305,18 +316,23 @@ def build_scene(
         out: Folder of bundles.
         captures: Folder that captures may lie in besides the card's own.
         run: Runs one stage; see `pipeline.building.build`.
+        store: Address of a store that results are shared through.
     """
     started, stage = time.monotonic(), "plan"
     known = SceneOutcome(card=card, name=card.stem, state="failed")
+    run_stage = run if store is None else run_shared(store, run)
 
     def noted(planned: PlannedStage) -> bool:
         nonlocal stage
         stage = planned.name
-        return run(planned)
+        return run_stage(planned)
 
     try:
-        planned = plan(request_of(card, out, captures))
+        planned = plan_card(card, out, captures)
         known = _outcome(card, planned, "waiting")
+        if store is not None:
+            stage = "fetch"
+            fetch_plan(planned, store)
         result = run_plan(planned, noted)
         known = _outcome(card, planned, "built" if result.executed else "cached")
         told = {"stages": {name: result.seconds[name] for name in result.executed}}

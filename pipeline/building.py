@@ -119,14 +119,27 @@ class BuildResult:
     log: Path = Path()
 
 
-def plan(request: BuildRequest) -> Plan:
+def read_card(file: Path) -> Card:
+    """A card whose recipe and gates are those of our stages.
+
+    Raises:
+        CardError: As `pipeline.card.load_card`.
+    """
+    return load_card(file, params_by_stage=PARAMS, gates=THRESHOLDS)
+
+
+def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     """Read the request and the capture's traits, choose backends and compute every key.
+
+    Args:
+        request: What to build.
+        card: What stands in the request's card, for those who have read it already.
 
     Raises:
         CaptureError: When the source is missing or no form we read.
         CardError: When the card, a setting, the name or the version is wrong.
     """
-    from pipeline.capture.detect import probe, source_digest
+    from pipeline.capture.detect import probe_and_digest
 
     source = request.source.expanduser()
     if not source.exists():
@@ -136,14 +149,15 @@ def plan(request: BuildRequest) -> Plan:
             remedy="check the path; `splatyard build --help` shows examples",
             file=source,
         )
-    card = load_card(request.card, params_by_stage=PARAMS, gates=THRESHOLDS) if request.card else Card()
+    if card is None:
+        card = read_card(request.card) if request.card else Card()
     name = name_from(request.name or card.name or source.resolve().stem)
     work = (request.work or request.out / ".work" / name).resolve()
-    traits = probe(source)
+    traits, digest = probe_and_digest(source)
     params = _params(request, card)
     if traits.kind == "video" and params["capture"].origin == "generated":
         traits = replace(traits, kind="generated")
-    keys = {"source": source_digest(source)}
+    keys = {"source": digest}
     folders = {"source": source.resolve()}
     stages: list[PlannedStage] = []
     last = request.until or STAGES[-1].name

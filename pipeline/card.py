@@ -280,7 +280,7 @@ def _build_params(stage: str, kind: type, values: Any, file: Path | None) -> Any
     if not isinstance(values, Mapping):
         rule = f"recipe.{stage} must map parameters to values"
         raise CardError(rule, found=repr(values)[:80], remedy=f"write {stage}: {{parameter: value}}", file=file)
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = typing.get_type_hints(kind, include_extras=True) if values else {}  # slow, and rarely needed
     fields = [field.name for field in dataclasses.fields(kind) if field.init]
     converted = {}
     for name, value in values.items():

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pipeline.engine import existing
-from pipeline.errors import MachineError
-from pipeline.usage import folder_bytes, readable
-
-logger = logging.getLogger(__name__)
+from pipeline.engine import existing, no_room
+from pipeline.usage import folder_bytes, read_record, readable
 
 GUESSED_RATIO = 30.0
 """Bytes of all results and the bundle for each byte of a capture when nothing like it was built; the sample has 28."""
+MOST_HISTORY = 300
+"""So many scenes are looked back on, those with the newest bundles."""
 LIKE = 4.0
 """Captures are alike when they have the same kind of file and neither is more than so many times larger."""
 
@@ -31,11 +27,13 @@ class Built:
         suffix: Of the capture's file name; "" for a folder.
         capture: Its size [bytes].
         results: Of all its stages and its bundle [bytes].
+        memory: The most that one of its stages used [bytes].
     """
 
     suffix: str
     capture: int
     results: int
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def room_for(scenes: Iterable[tuple[Path, Path]], out: Path) -> Room:
     needed, counts = 0, [0, 0]
     for capture, work in scenes:
         size = max(1, folder_bytes(capture))
-        like = [one for one in history if one.suffix == _suffix(capture) and 1 / LIKE <= one.capture / size <= LIKE]
+        like = alike(history, capture, size)
         # the sum of many scenes is asked for: the mean, not the median
         ratio = sum(one.results for one in like) / sum(one.capture for one in like) if like else GUESSED_RATIO
         needed += max(0, round(size * ratio) - _results_there(work))
@@ -88,46 +86,41 @@ def check_room(scenes: Iterable[tuple[Path, Path]], out: Path) -> Room:
     """
     room = room_for(scenes, out)
     if room.needed > room.free:
-        raise MachineError(
-            "the disk must have room for all results of a batch",
-            found=f"{readable(room.needed)} needed ({room.basis}), {readable(room.free)} free",
-            remedy="remove old results (`splatyard gc --keep-below`), choose another disk with --out, or fewer cards",
-            file=out,
-        )
+        raise no_room(out, f"{readable(room.needed)} needed ({room.basis})")
     return room
+
+
+def alike(history: Iterable[Built], capture: Path, size: int) -> list[Built]:
+    """Of what was built, that whose captures are like this one of `size` bytes."""
+    return [one for one in history if one.suffix == _suffix(capture) and 1 / LIKE <= one.capture / size <= LIKE]
 
 
 def built(out: Path) -> list[Built]:
     """What the scenes in a folder of bundles took, from their stages' run records; those that got no bundle are out."""
     found: list[Built] = []
-    for bundles in sorted(out.glob("[!.]*/")):
+    newest = sorted(out.glob("[!.]*/"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for bundles in newest[:MOST_HISTORY]:
+        memory = 0
         sizes: dict[str, list[int]] = defaultdict(list)
         sources: list[tuple[str, int]] = []
         for path in (*(out / ".work" / bundles.name).glob("*/.*.run.json"), *bundles.glob(".*.run.json")):
-            record = _record(path)
+            record = read_record(path)
             if "result_bytes" in record:
                 sizes[record["stage"]].append(record["result_bytes"])
+                memory = max(memory, record.get("peak_memory", 0))
             if record.get("stage") == "capture" and record.get("input_bytes"):
                 sources.append((_suffix(Path(record["inputs"]["source"])), record["input_bytes"]))
         if sources and "bundle" in sizes:
             suffix, capture = max(sources, key=lambda source: source[1])
-            found.append(Built(suffix, capture, sum(map(max, sizes.values()))))
+            found.append(Built(suffix, capture, sum(map(max, sizes.values())), memory))
     return found
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):  # half written at a kill
-        logger.warning("%s can't be read", path)
-        return {}
 
 
 def _results_there(work: Path) -> int:
     """Bytes of the results that a work folder has: they are not needed again."""
     records = work.glob("*/.*.run.json")
     folders = {path: path.with_name(path.name.removeprefix(".").removesuffix(".run.json")) for path in records}
-    return sum(_record(path).get("result_bytes", 0) for path, folder in folders.items() if folder.is_dir())
+    return sum(read_record(path).get("result_bytes", 0) for path, folder in folders.items() if folder.is_dir())
 
 
 def _suffix(capture: Path) -> str:

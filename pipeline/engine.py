@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BusyError, MachineError
 from pipeline.stage import Stage, resume_folder
-from pipeline.usage import PeakMemory, folder_bytes
+from pipeline.usage import PeakMemory, folder_bytes, readable
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +76,14 @@ def stage_key(stage: Stage, params: Any, backend: str, input_keys: Mapping[str, 
         "stage": stage.name,
         "version": stage.version,
         "backend": [backend, backend_version(backend)],
-        "params": asdict(params),
-        "inputs": dict(sorted(input_keys.items())),
+        "params": params,
+        "inputs": input_keys,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+    text = json.dumps(content, sort_keys=True, default=vars)  # of dataclasses; `asdict` would take as long as all else
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+@cache
 def backend_version(backend: str) -> str:
     """The version of the library behind a backend, or "" for our own code (its version is the stage's)."""
     for name in DISTRIBUTIONS.get(backend, ()):
@@ -101,6 +104,7 @@ def execute(planned: PlannedStage) -> bool:
     Raises:
         BusyError: When another process is at the same key.
         MachineError: When the disk is full or a folder can't be written.
+        SplatyardError: The stage's own.
     """
     folder = planned.folder
     if planned.cached:
@@ -110,10 +114,7 @@ def execute(planned: PlannedStage) -> bool:
     with locked(lock_file(folder), f"stage {planned.name} ({folder.name})"):
         if planned.cached:  # finished by the process we would have collided with
             return False
-        partial = partial_folder(folder)
-        with machine_errors(folder):
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
+        with partial_result(folder) as partial:
             started, cpu = time.monotonic(), cpu_seconds()
             logger.info("%s: %s, %s", planned.name, planned.backend, planned.reason)
             with PeakMemory() as memory:
@@ -135,10 +136,28 @@ def execute(planned: PlannedStage) -> bool:
                 "result_bytes": folder_bytes(partial),
             }
             run_record(folder).write_text(json.dumps(run, indent=1))
-            partial.rename(folder)
-            shutil.rmtree(resume_folder(partial), ignore_errors=True)
-            logger.info("%s: done in %.1f s (%.1f CPU-s), key %s", planned.name, seconds, used, planned.key)
+        logger.info("%s: done in %.1f s (%.1f CPU-s), key %s", planned.name, seconds, used, planned.key)
     return True
+
+
+@contextmanager
+def partial_result(folder: Path) -> Iterator[Path]:
+    """A hidden folder that becomes the result's when all went well, and else is removed; the lock must be held.
+
+    Raises:
+        MachineError: When the disk is full or a folder can't be written.
+    """
+    partial = partial_folder(folder)
+    try:
+        with machine_errors(folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            yield partial
+            partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    shutil.rmtree(resume_folder(partial), ignore_errors=True)
 
 
 def run_record(folder: Path) -> Path:
@@ -204,13 +223,7 @@ def machine_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(existing(path)).free / 2**20
-            raise MachineError(
-                "the disk must have room for the results",
-                found=f"no space left ({free:.0f} MiB free)",
-                remedy="free some space or choose another disk with --out, then run the same command again",
-                file=path,
-            ) from error
+            raise no_room(path, "no space left") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise MachineError(
                 "the folder for results must be writable",
@@ -219,6 +232,22 @@ def machine_errors(path: Path) -> Iterator[None]:
                 file=path,
             ) from error
         raise
+
+
+def no_room(folder: Path, found: str) -> MachineError:
+    """The error of a disk that is too small for what shall go to a folder.
+
+    Args:
+        folder: Where to; it need not exist.
+        found: What came to light, such as "3 GiB needed"; the free space is added.
+    """
+    return MachineError(
+        "the disk must have room for the results",
+        found=f"{found}, {readable(shutil.disk_usage(existing(folder)).free)} free",
+        remedy="free some space (`splatyard gc` removes old results) or choose another disk with --out, "
+        "then run the same command again",
+        file=folder,
+    )
 
 
 def existing(path: Path) -> Path:

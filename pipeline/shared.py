@@ -27,10 +27,18 @@ from pipeline.building import Plan
 from pipeline.bundle.bundle import file_sha256
 from pipeline.bundle.manifest import FileEntry
 from pipeline.complete import COMPLETE, MAX_COMPLETE_BYTES, Complete, DamagedError, Run
-from pipeline.engine import PlannedStage, execute, lock_file, locked, machine_errors, partial_folder, run_record
-from pipeline.errors import MachineError
-from pipeline.stage import resume_folder
+from pipeline.engine import (
+    PlannedStage,
+    execute,
+    lock_file,
+    locked,
+    machine_errors,
+    no_room,
+    partial_result,
+    run_record,
+)
 from pipeline.store import Store, open_store
+from pipeline.usage import readable
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +110,6 @@ def fetch(planned: PlannedStage, store: Store) -> bool:
         MachineError: When the store can't be read, or there is no room.
     """
     folder = planned.folder
-    hidden = partial_folder(folder)
     with machine_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(lock_file(folder), f"stage {planned.name} ({folder.name})"):
@@ -112,11 +119,11 @@ def fetch(planned: PlannedStage, store: Store) -> bool:
         if complete is None:
             return False
         total = sum(entry.bytes for entry in complete.files.values())
-        with machine_errors(folder):
-            _check_room(folder, total)
-            shutil.rmtree(hidden, ignore_errors=True)
+        with partial_result(folder) as hidden:
+            if total > shutil.disk_usage(hidden).free:
+                raise no_room(folder, f"{readable(total)} to fetch")
             try:
-                for name in (".", *complete.folders):
+                for name in complete.folders:
                     (hidden / name).mkdir(parents=True, exist_ok=True)
                 with ThreadPoolExecutor(CONNECTIONS) as pool:
                     fetch_one = partial(_fetch_file, store, _at(planned), hidden)
@@ -124,8 +131,6 @@ def fetch(planned: PlannedStage, store: Store) -> bool:
             except (FileExistsError, NotADirectoryError) as error:
                 raise DamagedError(f"two of its paths exclude each other: {error}") from error
             run_record(folder).write_text(json.dumps(complete.run.model_dump(), indent=1))
-            hidden.rename(folder)
-            shutil.rmtree(resume_folder(hidden), ignore_errors=True)
     logger.info("%s: fetched from %s (%.1f MB), key %s", planned.name, store.address, total / 1e6, planned.key)
     return True
 
@@ -180,17 +185,6 @@ def _complete(planned: PlannedStage, store: Store) -> Complete | None:
         if sizes.get(entry.sha256) != entry.bytes:
             raise DamagedError(f"{name} has {sizes.get(entry.sha256, 'no')} bytes instead of {entry.bytes}")
     return complete
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder.parent).free
-    if free < needed:
-        raise MachineError(
-            "the disk must have room for the results",
-            found=f"{needed / 2**20:.0f} MiB to fetch, {free / 2**20:.0f} MiB free",
-            remedy="free some space or choose another disk with --out, then run the same command again",
-            file=folder,
-        )
 
 
 def _fetch_file(store: Store, at: str, folder: Path, name: str, entry: FileEntry) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a request that met a network fault is sent again."""
+SECRET = re.compile(r"://[^@]*:[^@]*@")
+"""Of an address: user and password; a lone user, or a container before the @, is none."""
 FAULT_NUMBERS = {errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH}
 FAULT_NAMES = {"ConnectionError", "HTTPClientError", "ClientConnectionError", "ClientPayloadError"}
 """Network faults of botocore and aiohttp, which are no OSError."""
@@ -94,6 +97,21 @@ def open_store(address: str) -> Store:
     # a share that isn't mounted must not become a folder of this machine's disk
     store._ask(files.info, root if root.startswith("/") else root.partition("/")[0])
     return store
+
+
+def refuse_secrets(address: str) -> None:
+    """Let no address pass that holds a password: addresses are shown, in logs and on a run's page.
+
+    Raises:
+        MachineError: When it holds one.
+    """
+    if SECRET.search(address):
+        raise MachineError(
+            "a store's address holds no key and no password",
+            found=f"one before the @ of {address.partition('://')[0]}://...@{address.rpartition('@')[2]}",
+            remedy="leave it out and set the client's environment variables, here and on every worker: for s3:// "
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL",
+        )
 
 
 def _network_fault(error: Exception) -> bool:

@@ -1,13 +1,19 @@
-"""What a stage uses of the machine: memory while it runs, bytes of its result."""
+"""What a stage uses of the machine: memory while it runs, bytes of its result, and what is written down of both."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 """Between two looks at the memory; a peak that is shorter can be missed."""
@@ -38,6 +44,50 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._end.wait(LOOK_SECONDS):
             self.bytes = max(self.bytes, memory_of(self._process))
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a run of a stage took.
+
+    Attributes:
+        seconds: Wall time [s].
+        cpu_seconds: CPU time of all its threads and processes [s].
+        memory: The most that was resident at once [bytes].
+        reads: Size of its inputs [bytes].
+        writes: Size of its result [bytes].
+    """
+
+    seconds: float
+    cpu_seconds: float
+    memory: int
+    reads: int
+    writes: int
+
+
+def spent(work: Path, bundle: Path) -> dict[str, Spent]:
+    """What each stage of a scene took when it ran last, by name.
+
+    Args:
+        work: Folder of the scene's results.
+        bundle: Folder of its bundle, beside which that stage's record lies.
+    """
+    found: dict[str, Spent] = {}
+    paths = [*work.glob("*/.*.run.json"), *bundle.parent.glob(f".{bundle.name}.run.json")]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
+        if record := read_record(path):
+            numbers = (record.get(name, 0) for name in ("cpu_seconds", "peak_memory", "input_bytes", "result_bytes"))
+            found[record["stage"]] = Spent(record["seconds"], *numbers)
+    return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What the engine wrote of a stage's run; empty when that can't be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):  # half written at a kill
+        logger.warning("%s can't be read", path)
+        return {}
 
 
 def memory_of(process: psutil.Process) -> int:

@@ -1,12 +1,15 @@
 """Fake stages of a whole scene, for tests of batches: quick, told by files how to behave, and leaving notes.
 
 The folder named by FAKE_LAB steers them: a file `<scene>.<stage>` holds "raise" (a clear error), "trouble" (an OSError,
-once) or "hang" (until the file is gone); every stage that ran adds a line `<scene> <stage> <process>` to `ran.log`.
+once), "hang" (until the file is gone), "die" (kill -9 of its own process, once), "full" (the system's own error of a
+full disk) or "eat" (2 GB of memory, then hang); every stage that ran adds a line `<scene> <stage> <process>` to
+`ran.log`.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +37,9 @@ def run(inputs: Mapping[str, Path], params: Any, out_dir: Path) -> None:
     is_bundle = isinstance(params, BundleParams)
     stage = "bundle" if is_bundle else out_dir.parent.name
     scene = params.name if is_bundle else out_dir.parent.parent.name
+    (out_dir / "half").touch()
     _behave(Path(os.environ["FAKE_LAB"]), scene, stage)
+    (out_dir / "half").unlink()
     texts = [(folder / "result.txt").read_text() for name, folder in sorted(inputs.items()) if name != "source"]
     (out_dir / "result.txt").write_text(f"{stage}({','.join(texts)})")
     if stage == "check":
@@ -55,7 +60,15 @@ def _behave(lab: Path, scene: str, stage: str) -> None:
     if order == "trouble":
         orders.unlink()
         raise OSError(116, "Stale file handle")
-    while order == "hang" and orders.exists():
+    if order == "die":
+        orders.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if order == "full":
+        Path("/dev/full").write_bytes(b"a result")
+    eaten: list[bytes] = []
+    while order in ("hang", "eat") and orders.exists():
+        if order == "eat" and len(eaten) < 200:
+            eaten.append(b"x" * 10_000_000)
         time.sleep(0.02)
 
 

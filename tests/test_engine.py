@@ -12,7 +12,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from pipeline.engine import DISTRIBUTIONS, execute, locked, machine_errors, run_record
+from pipeline.engine import DISTRIBUTIONS, execute, lock_file, locked, machine_errors, partial_folder, run_record
 from pipeline.errors import BusyError, MachineError
 from pipeline.stages import STAGES
 from tests.fake_stages import FakeParams, plan_chain
@@ -48,10 +48,11 @@ def test_raised_stage_version_redoes_it(tmp_path):
 
 
 def test_failed_stage_leaves_nothing_behind(tmp_path):
-    """An exception passes through, no result appears, and the next run starts the stage anew."""
+    """An exception passes through, neither a result nor half of one stays, and the next run starts the stage anew."""
     with pytest.raises(RuntimeError, match="as told"):
         run_chain(tmp_path, [FakeParams("a"), FakeParams(behave="raise")])
-    assert not plan_chain(tmp_path, [FakeParams("a"), FakeParams(behave="raise")])[1].cached
+    failed = plan_chain(tmp_path, [FakeParams("a"), FakeParams(behave="raise")])[1]
+    assert list(failed.folder.parent.iterdir()) == [lock_file(failed.folder)]
     assert run_chain(tmp_path, [FakeParams("a"), FakeParams("b")]) == ["two"]
 
 
@@ -60,8 +61,9 @@ def test_stage_goes_on_with_what_it_kept(tmp_path):
     params = [FakeParams("a"), FakeParams("b", behave="resume")]
     with pytest.raises(RuntimeError, match="stopped as told"):
         run_chain(tmp_path, params)
-    assert run_chain(tmp_path, params) == ["two"]
     stage = plan_chain(tmp_path, params)[1]
+    assert not partial_folder(stage.folder).exists()
+    assert run_chain(tmp_path, params) == ["two"]
     assert (stage.folder / "resumed.txt").read_text() == "half of the work"
     assert not list(stage.folder.parent.glob(".*.resume"))
 
@@ -98,11 +100,11 @@ def test_a_clock_that_jumps_counts_no_time(tmp_path, monkeypatch):
 
 
 def test_disk_full_says_what_to_do(tmp_path):
-    """A full disk is one clear error, and no result."""
+    """A full disk is one clear error, and nothing of the result stays there."""
     stage = plan_chain(tmp_path, [FakeParams(behave="disk_full")])[0]
     with pytest.raises(MachineError, match=r"no space left.*\n.*free some space"):
         execute(stage)
-    assert not stage.cached
+    assert list(stage.folder.parent.iterdir()) == [lock_file(stage.folder)]
 
 
 def test_no_permission_says_what_to_do(tmp_path):

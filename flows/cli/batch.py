@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.cli.options import count
+from flows.cli.options import count, seconds, size
 
 if TYPE_CHECKING:
     from pipeline.batch import Batch
@@ -24,8 +23,8 @@ EXAMPLES = """\
   splatyard batch 'scene_cards/*.yaml' --dry-run            what would be built, what is there, which cards are wrong
   splatyard batch 'scene_cards/*.yaml' --workers 4 --stage-memory 8G --stage-seconds 7200
   splatyard batch 'scene_cards/*.yaml' --captures /data/scans    captures may lie there besides the cards' folders
-  splatyard batch 'scene_cards/*.yaml' --runner dask --address tcp://head:8786 --workers 32"""
-UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+  splatyard batch 'scene_cards/*.yaml' --runner dask --address tcp://head:8786 --workers 32
+  splatyard batch 'scene_cards/*.yaml' --store s3://yard/results   take and give what machines share"""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -47,28 +46,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--runner", choices=("processes", "dask", "ray"), default="processes", help="default: %(default)s"
     )
     where.add_argument("--address", help="of a running Dask scheduler or Ray cluster; without, one is started here")
+    where.add_argument(
+        "--store",
+        metavar="ADDRESS",
+        help="results that machines share: a folder, s3://bucket/path; keys and passwords go in the environment",
+    )
     limits = command.add_argument_group("limits of a stage", "one that goes beyond is ended, and its scene has failed")
-    limits.add_argument("--stage-seconds", type=_seconds, metavar="S", help="wall time")
+    limits.add_argument("--stage-seconds", type=seconds, metavar="S", help="wall time")
     limits.add_argument("--stage-memory", type=size, metavar="SIZE", help="memory, such as 4G or 500M")
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise ValueError(text)
-    return seconds
-
-
-def size(text: str) -> int:
-    """Bytes of "4G", "500M" or "1000000", for `type=`.
-
-    Raises:
-        ValueError: When it is no size.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if not match or not float(match[1]):
-        raise ValueError(text)
-    return int(float(match[1]) * UNITS[match[2].upper()])
 
 
 def run(options: argparse.Namespace) -> int:
@@ -108,6 +93,7 @@ def _build(batch: Batch, options: argparse.Namespace) -> None:
         captures=options.captures,
         stage_seconds=options.stage_seconds,
         stage_memory=options.stage_memory,
+        store=options.store,
     )
     run_flow(batch, orders)
 
@@ -117,6 +103,8 @@ def _show_plan(batch: Batch) -> None:
 
     from flows.cli import tables
     from flows.cli.status import outcomes_table
+    from pipeline.disk import room_for
+    from pipeline.usage import readable
 
     rows = [
         (escape(scene.name), "cached" if scene.state == "cached" else "[bold]runs[/]", tables.quoted(scene.card))
@@ -127,3 +115,6 @@ def _show_plan(batch: Batch) -> None:
     if bad := batch.those("failed"):
         tables.show(outcomes_table("cards that can't be built", bad))
     tables.say(f"{len(batch.scenes)} scenes: {batch.counts}")
+    if batch.sources:
+        room = room_for(batch.sources.values(), batch.out)
+        tables.say(f"disk: {readable(room.needed)} needed ({room.basis}), {readable(room.free)} free")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.cli.batch import size
+from flows.cli.options import size
 
 if TYPE_CHECKING:
     from pipeline.cleaning import Piece

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 HELP = "show what was ingested, what failed and why"
 DESCRIPTION = """\
 Shows each scene of the last days' batches as its newest attempt left it: state, time, failed gates, why it failed and
-where its report is. A scene at work shows its stage. `splatyard batch` with the same cards does what is missing."""
+where its report is. A scene at work shows its stage. `splatyard batch` with the same cards does what is missing.
+With the name of a scene it shows what each of its stages took: time, CPU time, peak memory, bytes."""
 EXAMPLES = """\
   splatyard status
+  splatyard status hall
   splatyard status --out elsewhere/bundles --days 30"""
 WHY_LENGTH = 400
 """Characters shown of a reason; the batch's file has all of it."""
@@ -30,6 +32,7 @@ STYLES = {"failed": "[bold red]failed[/]", "lost": "[bold red]lost[/]", "built":
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `status`."""
+    command.add_argument("scenes", metavar="SCENE", nargs="*", help="show what the stages of these took")
     command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="default: %(default)s")
     command.add_argument("--days", type=count, default=7, metavar="N", help="how far back (default: %(default)s)")
 
@@ -43,6 +46,10 @@ def run(options: argparse.Namespace) -> int:
         tables.say(f"no batches in {tables.quoted(options.out)}; splatyard batch makes them")
         return 0
     scenes = newest_attempts(batches)
+    if options.scenes:
+        for scene in _named(scenes, options.scenes):
+            tables.show(stages_table(scene))
+        return 0
     tables.show(outcomes_table(f"scenes in {tables.quoted(options.out)}", scenes))
     for batch in batches:
         if is_running(batch):
@@ -101,6 +108,40 @@ def stage_at_work(work: Path) -> str:
     """The stage whose result is being written, or ""."""
     partial = sorted(work.glob("*/.*.partial"), key=lambda path: path.stat().st_mtime)
     return partial[-1].parent.name if partial else ""
+
+
+def _named(scenes: Sequence[SceneOutcome], names: Sequence[str]) -> list[SceneOutcome]:
+    """The scenes of these names.
+
+    Raises:
+        CardError: When there is none of a name.
+    """
+    from pipeline.errors import CardError
+
+    if unknown := set(names) - {scene.name for scene in scenes}:
+        raise CardError(
+            "a scene that is asked for was in a batch of the last days",
+            found=f"no {', '.join(sorted(unknown))}",
+            remedy="`splatyard status` shows their names; look further back with --days",
+        )
+    return [scene for scene in scenes if scene.name in names]
+
+
+def stages_table(scene: SceneOutcome) -> Table:
+    """What each stage of a scene took when it ran last, in the order of the stages."""
+    from rich.markup import escape
+
+    from flows.cli import tables
+    from pipeline.stages import PARAMS
+    from pipeline.usage import readable, spent
+
+    known = spent(scene.work, scene.bundle) if scene.work and scene.bundle else {}
+    rows = [
+        (stage, f"{one.seconds:.1f}", f"{one.cpu_seconds:.1f}", *map(readable, (one.memory, one.reads, one.writes)))
+        for stage, one in ((stage, known[stage]) for stage in PARAMS if stage in known)
+    ]
+    columns = ["stage", ">seconds", ">CPU-s", ">peak memory", ">reads", ">writes"]
+    return tables.plain_table(f"stages of {escape(scene.name)}", columns, rows)
 
 
 def outcomes_table(title: str, scenes: Iterable[SceneOutcome]) -> Table:

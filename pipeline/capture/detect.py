@@ -61,6 +61,16 @@ def probe(path: Path) -> Traits:
         return reader.traits(source)
 
 
+def probe_and_digest(path: Path) -> tuple[Traits, str]:
+    """As `probe` and `source_digest`, with the capture looked through once.
+
+    Raises:
+        CaptureError: As these.
+    """
+    with open_capture(path) as (reader, source):
+        return reader.traits(source), _digest(reader, source)
+
+
 def source_digest(path: Path) -> str:
     """SHA-256 (hex) over names and contents of the files that the reader uses, and the reader's kind.
 
@@ -70,11 +80,15 @@ def source_digest(path: Path) -> str:
         CaptureError: As `probe`.
     """
     with open_capture(path) as (reader, source):
-        names = sorted(reader.files(source))
-        total = hashlib.sha256(reader.kind.encode())
-        for name, digest in zip(names, in_threads(source.digest, names, "hashing the capture"), strict=True):
-            total.update(name.encode() + b"\0" + digest)
-        return total.hexdigest()
+        return _digest(reader, source)
+
+
+def _digest(reader: Reader, source: CaptureSource) -> str:
+    names = sorted(reader.files(source))
+    total = hashlib.sha256(reader.kind.encode())
+    for name, digest in zip(names, in_threads(source.digest, names, "hashing the capture"), strict=True):
+        total.update(name.encode() + b"\0" + digest)
+    return total.hexdigest()
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
 from flows.cli import main
-from flows.cli.batch import size
 from flows.ingest import Orders, work_off
 from pipeline.batch import Batch, Reason, SceneOutcome, load_batches
 from pipeline.errors import MachineError
+from pipeline.packing import Packing
 from tests.synthetic import Room, walk, write_photos
 
 
@@ -31,7 +32,7 @@ def test_a_dry_run_shows_all_and_writes_nothing(cards, capsys):
     """Exit code 1 tells that a card is wrong."""
     assert main(["batch", "*.yaml", "--dry-run"]) == 1
     shown = capsys.readouterr().out
-    for part in ("good", "runs", "no key 'nme'", "2 scenes: 1 failed, 1 waiting"):
+    for part in ("good", "runs", "no key 'nme'", "2 scenes: 1 failed, 1 waiting", "disk: ", "needed (0 of 1 scenes"):
         assert part in shown
     assert not (cards / "bundles").exists()
     assert main(["batch", "good.yaml", "--dry-run"]) == 0
@@ -52,17 +53,29 @@ def test_a_pattern_without_cards_is_an_error(cards, capsys):
     assert "quote it" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("text", "count"), [("4G", 2**32), ("1.5g", 3 * 2**29), ("500MiB", 500 * 2**20), ("7", 7)])
-def test_sizes(text, count):
-    """Units are powers of 1024."""
-    assert size(text) == count
+@pytest.mark.parametrize(("option", "what"), [("--stage-seconds", "seconds"), ("--stage-memory", "size")])
+def test_a_wrong_limit_is_told_in_words(capsys, option, what):
+    """What the option takes, as people call it."""
+    with pytest.raises(SystemExit):
+        main(["batch", "a.yaml", option, "4X"])
+    assert f"argument {option}: invalid {what} value: '4X'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["0", "-1G", "4X", "G", ""])
-def test_what_is_no_size(text):
-    """Is refused."""
-    with pytest.raises(ValueError):
-        size(text)
+def test_a_store_s_address_with_a_password_is_refused(cards, capsys):
+    """Nothing is started, the message says where it belongs, and doesn't show it."""
+    assert main(["batch", "good.yaml", "--store", "s3://KEY:TOP/SECRET@yard/results"]) == 2
+    shown = capsys.readouterr()
+    assert "AWS_SECRET_ACCESS_KEY" in shown.err
+    assert "s3://...@yard/results" in shown.err
+    assert "SECRET@" not in shown.out + shown.err
+    assert not (cards / "bundles").exists()
+
+
+def test_a_store_that_is_not_there_is_one_error(cards, capsys):
+    """Before anything is started."""
+    assert main(["batch", "good.yaml", "--store", str(cards / "not mounted")]) == 2
+    assert "a folder or bucket that exists" in capsys.readouterr().err
+    assert not (cards / "bundles").exists()
 
 
 class Team:
@@ -83,20 +96,24 @@ class Team:
         time.sleep(0.01)
         with self._lock:
             self._now -= 1
+        if end == "refused":
+            raise ConcurrencySlotAcquisitionError("the server is away")
         if end == "lost":
             raise MachineError("a worker lives", found="it died", remedy="give it memory")
         reason = Reason(kind="CaptureError", rule="r", found="f", remedy="d") if end == "failed" else None
         return SceneOutcome(card=card, name=card.stem, state=end, reason=reason)  # pyright: ignore[reportArgumentType]
 
 
-def work(folder: Path, team: Team, count: int, **orders: Any) -> tuple[dict[str, str], list[str]]:
+def work(
+    folder: Path, team: Team, count: int, packing: Packing | None = None, **orders: Any
+) -> tuple[dict[str, str], list[str]]:
     """States and told lines of a batch s0, s1, ... under two workers."""
     scenes = [
         SceneOutcome(card=folder / f"s{n}.yaml", name=f"s{n}", state="waiting", capture=folder, bundle=folder / f"s{n}")
         for n in range(count)
     ]
     batch, told = Batch.of(["*"], folder, scenes), []
-    work_off(batch, Orders(**orders), team, 2, lambda text, *values: told.append(text % values))
+    work_off(batch, Orders(**orders), team, 2, lambda text, *values: told.append(text % values), packing)
     kept = Batch.load(batch.file)
     assert kept.ended is not None
     return {scene.name: scene.state for scene in kept.scenes.values()}, told
@@ -112,11 +129,22 @@ def test_all_scenes_are_built_by_as_many_as_there_are(tmp_path):
     assert [line.split(" ")[0] for line in told] == [f"{n}/7" for n in range(1, 8)]
 
 
+@pytest.mark.parametrize(("memory", "most"), [(10, 2), (9, 1), (1, 1)])
+def test_scenes_wait_for_memory(tmp_path, memory, most):
+    """As many at a time as fit together; one that never fits is built alone."""
+    team = Team()
+    needs = {tmp_path / f"s{n}.yaml": 5 for n in range(6)}
+    states, _ = work(tmp_path, team, 6, Packing(memory, needs))
+    assert set(states.values()) == {"built"}
+    assert team.most == most
+
+
 def test_failures_stop_nothing_unless_told(tmp_path):
-    """A lost worker is a failure too; with a limit the rest is stopped."""
-    ends = {"s1": ["failed"], "s2": ["lost"]}
+    """A lost worker is a failure too, and a place that the server doesn't give; with a limit the rest is stopped."""
+    ends = {"s1": ["failed"], "s2": ["lost"], "s3": ["refused"]}
     states, told = work(tmp_path, Team({name: [*end] for name, end in ends.items()}), 6)
-    assert sorted(states.values()) == ["built"] * 4 + ["failed"] * 2
+    assert sorted(states.values()) == ["built"] * 3 + ["failed"] * 3
+    assert any("see that the server runs" in line for line in told)
     assert any("give it memory" in line for line in told)
     states, _ = work(tmp_path, Team({name: [*end] for name, end in ends.items()}), 40, max_failures=2)
     assert [states["s1"], states["s2"]] == ["failed", "failed"]

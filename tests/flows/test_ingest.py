@@ -14,11 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import fsspec
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.utilities.schema_tools import validate
 
+from flows.ingest import ingest_batch, ingest_scene
 from flows.scene import SceneFailedError, asset_key, named_for
 from flows.stage import run_stage, worth_a_retry
+from flows.yard import CPU_STAGE
 from pipeline.batch import Batch, Reason, SceneOutcome, load_batches
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.stages import STAGES
@@ -215,7 +221,13 @@ def _check_what_prefect_knows(lab: Lab) -> None:
     runs = dict(lab.query(f"select name, state_name from task_run where length(name) = 1 and {ours}"))
     assert runs == {"a": "Completed", "b": "Failed", "c": "Completed"}
     shown = dict(lab.query(f"select key, data from artifact where {ours}"))
-    for part in ("no gate fails", "| scale |", "data:image/jpeg;base64,", (lab.folder / "bundles/a/1.0.0").as_uri()):
+    for part in (
+        "no gate fails",
+        "| scale |",
+        "| stage | seconds | CPU-s |",
+        "data:image/jpeg;base64,",
+        (lab.folder / "bundles/a/1.0.0").as_uri(),
+    ):
         assert part in shown["scene-a"]
     key = f"file://{lab.folder}/bundles/"
     ends = {"a": "succeeded", "b": "failed", "c": "succeeded"}
@@ -312,3 +324,93 @@ def test_clusters_build_the_same_bytes(lab: Lab, runner: str):
     for name in ("a", "b"):
         assert len(lab.bundle(name)) == 6
         assert lab.bundle(name, "elsewhere") == lab.bundle(name)
+
+
+def test_without_room_nothing_is_started(tmp_path: Path, room: Room, monkeypatch: pytest.MonkeyPatch):
+    """One clear error, no flow (there is no server), no record; a dry run shows need and room."""
+    write_photos(tmp_path / "photos", room, walk(3))
+    lab = Lab(tmp_path, tmp_path / "home", "http://127.0.0.1:9/api")
+    lab.card("a")
+    monkeypatch.setenv("FAKE_FREE", "1000")
+    code, out, err = lab.do("batch", "a.yaml", "--dry-run")
+    assert code == 0, err
+    assert "needed (0 of 1 scenes by what like captures took, 1 guessed at 30 times the capture), 1.0 KiB free" in out
+    code, _, err = lab.do("batch", "a.yaml")
+    assert code == 2
+    assert err.count("error: ") == 1
+    assert "the disk must have room" in err
+    assert "needed (0 of 1 scenes" in err
+    assert not (lab.folder / "bundles").exists()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address in an empty bucket of an S3 server on loopback, which the environment names."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    settings = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (settings | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.get_host_and_port()[1]}"}).items():
+        monkeypatch.setenv(name, value)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    fsspec.filesystem("s3").mkdir("yard")
+    yield "s3://yard/results"
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    server.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_another_machine_takes_all_from_the_store(lab: Lab, kind: str, request: pytest.FixtureRequest):
+    """A second work folder builds nothing and fetches the bundle only; what changed is built on what the store has."""
+    (lab.folder / "store").mkdir()
+    store = (lab.folder / "store").as_uri() if kind == "folder" else request.getfixturevalue("s3")
+    lab.card("a")
+    code, _, err = lab.do("batch", "a.yaml", "--store", store, "--workers", "1")
+    assert code == 0, err
+    assert lab.times("a") == Counter(STAGE_NAMES)
+    code, out, err = lab.do("batch", "a.yaml", "--store", store, "--workers", "1", "--out", "elsewhere")
+    assert code == 0, err
+    assert "1 cached" in out
+    assert lab.times("a") == Counter(STAGE_NAMES), "a stage ran on the second machine"
+    assert lab.bundle("a", "elsewhere") == lab.bundle("a")
+    assert not list((lab.folder / "elsewhere/.work/a").glob("*/*/result.txt")), "only the bundle is fetched"
+    lab.card("a", "{source: {path: photos}, gates: {scale: 0.01}}")
+    code, _, err = lab.do("batch", "a.yaml", "--store", store, "--workers", "1", "--out", "third")
+    assert code == 0, err
+    assert lab.times("a") == Counter([*STAGE_NAMES, "check", "bundle"])
+    assert "hunter2" not in repr(lab.query("select data from artifact") + lab.query("select message from log"))
+
+
+@pytest.mark.slow
+def test_the_server_s_limit_holds_scenes_back(lab: Lab):
+    """With one place for CPU stages, two scenes that could be built side by side are built one after the other."""
+    for name in ("a", "b"):
+        lab.card(name)
+        lab.order(name, "capture", "hang")
+    with temporary_settings({PREFECT_API_URL: lab.url}), get_client(sync_client=True) as client:
+        client.create_concurrency_limit(CPU_STAGE, 1)
+        try:
+            process = lab.start("batch", "a.yaml", "b.yaml", "--workers", "2")
+            waits = f"select 1 from task_run where state_name = 'Pending' and tags = '[\"{CPU_STAGE}\"]'"
+            until(lambda: bool(ran(lab.folder)) and bool(lab.query(waits)))
+            for name in ("a", "b"):
+                (lab.folder / f"{name}.capture").unlink()
+            _, err = process.communicate(timeout=WAIT)
+            assert process.returncode == 0, err
+        finally:
+            client.delete_concurrency_limit_by_tag(CPU_STAGE)
+    scenes = [scene for scene, _, _ in ran(lab.folder)]
+    assert scenes == sorted(scenes, key=scenes.index)
+    assert lab.times("a") == lab.times("b") == Counter(STAGE_NAMES)
+
+
+def test_the_server_refuses_a_store_with_a_password():
+    """Before it would be kept as a parameter and shown."""
+    for one in (ingest_scene, ingest_batch):
+        schema = one.parameters.model_dump_for_openapi()
+        filled = {"card": "a", "cards": "a"}
+        for store, errors in ((None, 0), ("s3://yard/a@b", 0), ("/mnt/yard", 0), ("s3://KEY:SEC/RET@yard", 1)):
+            found = validate({**filled, "store": store}, schema, raise_on_error=False, ignore_required=True)
+            assert bool(found) == bool(errors), (store, found)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import _answers, _free_port
+from flows.server import _free_port, answers
 
 SECONDS = 300
 
@@ -133,7 +133,7 @@ def server(environment, tmp_path_factory) -> Iterator[tuple[subprocess.Popen[byt
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
     try:
-        wait_for(lambda: _answers(f"{url}/health"), lambda: process.poll() is None, log)
+        wait_for(lambda: answers(f"{url}/health"), lambda: process.poll() is None, log)
         yield process, url
     finally:
         process.terminate()

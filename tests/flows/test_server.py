@@ -96,6 +96,24 @@ def test_server_writes_down_the_last_events(tmp_path):
             time.sleep(0.2)
 
 
+SETTINGS = """
+import flows
+from prefect.settings import get_current_settings
+settings = get_current_settings()
+print(settings.server.analytics_enabled, *settings.client.retry_extra_codes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "told"), [({}, "False 500"), ({"PREFECT_CLIENT_RETRY_EXTRA_CODES": "502"}, "False 502")]
+)
+def test_every_process_of_ours_tells_prefect_the_same(own, told):
+    """A server with a busy database is asked again; the user's environment wins."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | own
+    done = subprocess.run([sys.executable, "-c", SETTINGS], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == told
+
+
 def test_server_that_can_t_start_is_a_clear_error(monkeypatch):
     """A server that ends at once is reported with what it said, and what to do."""
     monkeypatch.setattr(server.sys, "executable", "/bin/false")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,38 @@ def test_the_table_says_why_and_where(tmp_path, monkeypatch, capsys):
         "│ passed │ bundles/c/1.0.0/quality.html",
     ):
         assert part in shown
+
+
+def test_a_scene_s_stages_show_what_they_took(tmp_path, capsys):
+    """In the order of the stages, of each the newest run; a name that isn't there is an error."""
+    batch = made(tmp_path, 1, hall="built", flat="built")
+    (scene,) = (one for one in batch.scenes.values() if one.name == "hall")
+    batch.note(scene.model_copy(update={"bundle": tmp_path / "hall" / "1.0.0"}))
+    batch.save()
+    record = {
+        "seconds": 9.0,
+        "cpu_seconds": 2.54,
+        "peak_memory": 3 * 2**29,
+        "input_bytes": 2**20,
+        "result_bytes": 2**21,
+    }
+    files = {
+        "bundle": tmp_path / "hall" / ".1.0.0.run.json",
+        "mesh": tmp_path / ".work" / "hall" / "mesh" / ".bb.run.json",
+        "gone": tmp_path / ".work" / "hall" / "gone" / ".aa.run.json",
+    }
+    for stage, file in files.items():
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(record | {"stage": stage}))
+    older = files["mesh"].with_name(".cc.run.json")
+    older.write_text(json.dumps(record | {"stage": "mesh", "seconds": 1234}))
+    os.utime(older, (1, 1))
+    assert main(["status", "--out", str(tmp_path), "hall"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "GiB" in line]
+    assert [line.split()[1] for line in lines] == ["mesh", "bundle"]
+    assert " ".join(lines[0].split()) == "│ mesh │ 9.0 │ 2.5 │ 1.5 GiB │ 1 MiB │ 2 MiB │"
+    assert main(["status", "--out", str(tmp_path), "hal"]) == 2
+    assert "no hal" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("days", "shown"), [("1", False), ("3", True)])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import yaml
@@ -14,11 +17,15 @@ from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
 
 from flows import train_policy as module
+from flows.scene import asset_key
 from pipeline.errors import TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.paths import ROOT
 from tests.synthetic import Room
 from train.statistics import wilson
+
+if TYPE_CHECKING:
+    from prefect.tasks import MaterializingTask
 
 PRESET = """
 task: navigate
@@ -77,6 +84,28 @@ def test_from_a_bundle_that_is_to_come_to_figures_report_and_film(tmp_path: Path
         assert (folder / file).as_uri() in artifacts[key]
         assert (folder / file).as_uri() in artifacts["policy"]
     assert "film.mp4" in (folder / "report.html").read_text()
+    with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as database:
+        wanted = "select resource_id, event from events where event like 'prefect.asset.%' order by event"
+        told = [
+            (f"file://{folder}", "prefect.asset.materialization.succeeded"),
+            (f"file://{registry}/room/1.0.0", "prefect.asset.referenced"),
+        ]
+        end = time.monotonic() + 60
+        while (events := database.execute(wanted).fetchall()) != told:  # the server writes them as it ends
+            assert time.monotonic() < end, events
+            time.sleep(0.2)
+
+
+def test_a_policy_is_made_of_its_bundles(tmp_path: Path, registry: Path, room: Room, monkeypatch: pytest.MonkeyPatch):
+    """Each under the name that its build gave it, however it was asked for; one of the hub under its reference."""
+    made = make_bundle(tmp_path / "work", room)
+    made.parent.rename(registry / "room")
+    monkeypatch.chdir(registry)
+    run, hub = tmp_path / "runs" / "1", "hf://lab/rooms/hall@1.0.0"
+    task = cast("MaterializingTask", module.made_of(["room@1.0.0", "room/1.0.0", hub], run))
+    bundle = asset_key(registry / "room" / "1.0.0")
+    assert [asset.key for asset in task.assets] == [asset_key(run)]
+    assert [asset.key for asset in task.asset_deps] == [bundle, bundle, hub]
 
 
 def test_it_looks_again_until_the_bundle_is_there(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import base64
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +21,7 @@ import pytest
 from flows import up as module
 from flows import yard
 from pipeline.errors import BusyError, MachineError
-from tests.paths import ROOT
+from tests.running_yard import PASSWORD, Yard, free_port, wait_for
 
 DEPLOYMENTS = """
 name: lab
@@ -34,6 +34,9 @@ deployments:
     work_pool: {name: yard}
   - name: endless
     entrypoint: lab_flows.endless
+    work_pool: {name: yard}
+  - name: broken
+    entrypoint: lab_flows.broken
     work_pool: {name: yard}
 """
 FLOWS = """
@@ -49,112 +52,66 @@ def endless():
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     pathlib.Path("child").write_text(str(child.pid))
     time.sleep(3600)
+
+@flow
+def broken():
+    raise RuntimeError("the lamp is broken")
 """
-COMMAND = "import sys; from flows.cli import main; sys.exit(main())"
+HOOK = "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook; import sys; Hook(**{})"
+HOOK = HOOK.format("{'name': 'lab', 'url': sys.argv[1], 'json_data': {'text': '{{subject}} {{body}}'}}")
+HOOK += ".save('splatyard-failures')"
+SECRET = "hooks/b2d5f0"
 
 
-class Lab:
-    """A folder, and the command running in it."""
+class Hearer:
+    """A webhook: what it was sent, by address."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home, self.port = folder, folder / "home", free_port()
-        (folder / "prefect.yaml").write_text(DEPLOYMENTS)
-        (folder / "lab_flows.py").write_text(FLOWS)
-        self.process: subprocess.Popen[str] | None = None
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+        heard = self.heard
 
-    def command(self) -> list[str]:
-        """What a user types."""
-        return [sys.executable, "-c", COMMAND, "up", "--home", str(self.home), "--port", str(self.port)]
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                heard.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
+                self.send_response(200)
+                self.end_headers()
 
-    def environment(self) -> dict[str, str]:
-        """Without what this session has set of Prefect."""
-        ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-        return ours | {"PYTHONPATH": f"{ROOT}:{self.folder}"}
+            def log_message(self, *_: object) -> None:
+                pass
 
-    def start(self) -> None:
-        """Return when it says how to stop it."""
-        self.process = subprocess.Popen(
-            self.command(), cwd=self.folder, env=self.environment(), stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        said = []
-        while not (line := self.process.stdout.readline()).startswith("stop"):
-            said.append(line)
-            assert line, said
-        assert f"http://127.0.0.1:{self.port} " in "".join(said)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/{SECRET}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def stop(self, number: int) -> list[psutil.Process]:
-        """What is left of all that it started."""
-        assert self.process is not None
-        started = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.send_signal(number)
-        assert self.process.wait(120) == 0
-        return [process for process in started if process.is_running() and process.status() != "zombie"]
-
-    def ask(self, path: str, **content: Any) -> Any:
-        """The server's answer."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api/{path}",
-            json.dumps(content).encode(),
-            {"Content-Type": "application/json"},
-        )
-        end = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as reply:
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:  # its database is busy: clients ask again
-                if error.code != 503 or time.monotonic() > end:
-                    raise
-                time.sleep(1)
-
-    def deployments(self) -> dict[str, str]:
-        """Ids of the deployments, by name."""
-        return {one["name"]: one["id"] for one in self.ask("deployments/filter")}
-
-    def begin(self, name: str) -> str:
-        """Start a run; its id."""
-        return self.ask(f"deployments/{self.deployments()[name]}/create_flow_run")["id"]
-
-    def state(self, run: str) -> str:
-        """Name of a run's state."""
-        wanted = {"id": {"any_": [run]}}
-        return self.ask("flow_runs/filter", flow_runs=wanted)[0]["state_name"]
-
-    def programs(self, *words: str) -> list[psutil.Process]:
-        """Its children whose command holds the words."""
-        assert self.process is not None
-        children = psutil.Process(self.process.pid).children()
-        return [child for child in children if set(words) <= set(child.cmdline())]
+    def told(self, *words: str) -> bool:
+        """Whether one message holds all the words."""
+        return any(path == f"/{SECRET}" and all(word in text for word in words) for path, text in self.heard)
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """One with two small deployments of its own; ended with the test."""
-    made = Lab(tmp_path)
+def hearer() -> Iterator[Hearer]:
+    """One on loopback."""
+    made = Hearer()
     yield made
-    if made.process is not None and made.process.poll() is None:
-        made.stop(signal.SIGTERM)
+    made.server.shutdown()
+    made.server.server_close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 600
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.2)
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Yard]:
+    """One with small deployments of its own; ended with the test."""
+    (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS)
+    (tmp_path / "lab_flows.py").write_text(FLOWS)
+    made = Yard(tmp_path)
+    yield made
+    made.end()
 
 
 @pytest.mark.slow
-def test_a_lab_from_nothing_to_a_run_and_back(lab: Lab):
-    """It deploys and sets limits, refuses a second one, replaces a lost worker, and ends with all that it started."""
+def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
+    """It deploys and sets limits, refuses a second one and strangers, tells failures, and ends with all it started."""
     lab.start()
-    assert set(lab.deployments()) == {"quick", "endless"}
+    assert set(lab.deployments()) == {"quick", "endless", "broken"}
     limits = {one["name"]: one["limit"] for one in lab.ask("v2/concurrency_limits/filter")}
     assert limits["tag:gpu-stage"] >= 1
     assert limits["tag:cpu-stage"] >= 1
@@ -168,10 +125,20 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Lab):
     assert second.returncode == 2
     assert f"process {lab.process.pid}" in second.stderr
 
+    for password in ("lab:wrong", "", f"{PASSWORD}!"):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            lab.ask("deployments/filter", password)
+    start_quick = [sys.executable, "-m", "prefect", "deployment", "run", "quick/quick"]
+    refused = subprocess.run(start_quick, env=lab.client("lab:wrong"), capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "401" in refused.stdout + refused.stderr
+    _do(lab, sys.executable, "-c", HOOK, hearer.url)
+
     lab.programs("worker")[0].kill()
-    quick = lab.begin("quick")
+    _do(lab, *start_quick)
     wait_for((lab.folder / "done").exists)
-    wait_for(lambda: lab.state(quick) == "Completed")
+    quick = lab.ask("flow_runs/filter")[0]["id"]
+    assert lab.ended(quick)[0] == "Completed"
 
     endless = lab.begin("endless")
     wait_for(lambda: (lab.folder / "child").exists() and (lab.folder / "child").read_text())
@@ -181,12 +148,27 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Lab):
 
     lab.start()
     assert lab.state(quick) == "Completed"
-    wait_for(lambda: lab.state(endless) == "Crashed")
+    assert lab.ended(endless)[0] == "Crashed"
+    lab.begin("broken")
+    wait_for(lambda: hearer.told("broken", "Failed", "the lamp is broken"))
+    assert not any("quick" in text for _, text in hearer.heard)
+    commands = [process.cmdline() for process in psutil.Process(lab.process.pid).children(recursive=True)]
     assert lab.stop(signal.SIGTERM) == []
+    kept = {file.name: file.read_bytes() for file in lab.home.rglob("*") if file.is_file()}
+    assert {"prefect.db", "server.log", "worker.log", "deployments.log"} <= set(kept)
+    for secret in (PASSWORD, SECRET, base64.b64encode(PASSWORD.encode()).decode()):
+        assert not [name for name, content in kept.items() if secret.encode() in content]
+        assert secret not in str(commands)
+
+
+def _do(lab: Yard, *command: str) -> None:
+    """What somebody who knows the password does in another terminal."""
+    done = subprocess.run(command, env=lab.client(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_a_deployment_that_is_wrong_ends_it(lab: Lab):
+def test_a_deployment_that_is_wrong_ends_it(lab: Yard):
     """It says where to look, and nothing is left."""
     (lab.folder / "prefect.yaml").write_text(DEPLOYMENTS.replace("lab_flows.quick", "lab_flows.slow"))
     done = subprocess.run(lab.command(), cwd=lab.folder, env=lab.environment(), capture_output=True, text=True)
@@ -239,6 +221,42 @@ def test_what_is_killed_is_started_again(tmp_path: Path):
     assert worker.running()
     worker.stop()
     assert not worker.running()
+
+
+def test_the_worker_waits_for_the_server(tmp_path: Path):
+    """Both were killed: a worker that is started before the server answers would end, and all with it."""
+    server, worker = (service(tmp_path, "import time; time.sleep(600)") for _ in range(2))
+    port = free_port()
+    try:
+        for one in (server, worker):
+            one.start()
+            one.process.kill()
+            one.process.wait()
+        module.look_after(server, worker, f"http://127.0.0.1:{port}")
+        assert server.running()
+        assert not worker.running()
+        (tmp_path / "api" / "health").mkdir(parents=True)
+        handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+        with ThreadingHTTPServer(("127.0.0.1", port), handler) as answering:
+            threading.Thread(target=answering.serve_forever, daemon=True).start()
+            module.look_after(server, worker, f"http://127.0.0.1:{port}")
+            answering.shutdown()
+        assert worker.running()
+    finally:
+        server.stop()
+        worker.stop()
+
+
+def test_what_was_left_to_it_is_buried():
+    """But not its own programs, whose end it must hear of."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    wait_for(lambda: psutil.Process(process.pid).status() == "zombie")
+    module.bury({process.pid})
+    assert psutil.Process(process.pid).status() == "zombie"
+    module.bury(set())
+    assert not psutil.pid_exists(process.pid)
+    module.bury(set())
+    process.wait()
 
 
 def test_what_ends_later_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ class Yard:
         self.tables: list[list[dict]] = []
         self.error: BaseException | None = None
         self.breaks = False
+        self.jump = timedelta()
         self.while_asleep: Callable[[], object] = lambda: None
 
     def ingest(self, cards: list[str], out: Path, *, return_state: bool) -> State:
@@ -50,7 +52,10 @@ class Yard:
             scenes.append(SceneOutcome(card=card, name=card.stem, state=state, stage="poses", reason=reason))
         if self.breaks:
             return Failed(message="the server is away")
-        Batch.of(cards, out, scenes).end()
+        batch = Batch.of(cards, out, scenes)
+        started = batch.started + self.jump
+        identity = f"{started:%Y%m%d-%H%M%S}-{batch.id[-6:]}"
+        batch.model_copy(update={"started": started, "id": identity}).end()
         return Completed(message="done")
 
     def sleep(self, seconds: float) -> None:
@@ -182,6 +187,18 @@ def test_a_batch_that_never_began_is_tried_again(yard: Yard):
     assert yard.seen("hall [east]").why == "the server is away"
     yard.breaks = False
     assert yard.look()[1] == ["hall [east]"]
+
+
+def test_a_clock_put_back_costs_nothing(yard: Yard):
+    """The batch is older than the look that began it, and than one of the same scan; it is found all the same."""
+    scan = yard.drop("hall")
+    yard.look()
+    yard.jump = timedelta(hours=-6)
+    (scan / "0002.jpg").touch()
+    yard.error = CaptureError("pictures overlap", found="none", remedy="walk slower")
+    assert yard.look() == ("0 ingested, 1 failed, 0 still changing", [])
+    assert yard.seen("hall").state == "failed"
+    assert yard.look()[0] == NOTHING
 
 
 def test_a_killed_look_is_made_up_for(yard: Yard):

@@ -1,0 +1,217 @@
+"""Measure batches by the commands that users type: planning, running again, and what Prefect adds to the stages.
+
+    python benchmarks/batch.py                        all of it, in a temporary folder
+    python benchmarks/batch.py --cards 300 --scenes 6 --stage-seconds 0.1      quickly, to see that it works
+    python benchmarks/batch.py --write                write the section of docs/benchmarks.md
+
+Stages are stand-ins that compute for a given CPU time (benchmarks/stand_ins), since batches are measured and not they.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from pipeline.batch import build_scene, find_cards, load_batches  # noqa: E402
+from pipeline.stages import STAGES  # noqa: E402
+from pipeline.usage import memory_of  # noqa: E402
+
+WORKERS = 2
+FLOW_SCENES = 20
+LOOK_SECONDS = 0.2
+COMMAND = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", "batch"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command took.
+
+    Attributes:
+        seconds: Wall time [s].
+        memory: The most that it and its processes had at once [bytes]; what they share is counted in each.
+    """
+
+    seconds: float
+    memory: int
+
+
+class Lab:
+    """A folder with cards, and the environment in which stand-ins run there.
+
+    Args:
+        folder: Where; made anew.
+        scenes: So many cards, each with a capture of its own: three pictures of 64x48.
+        stage_seconds: CPU time of a stand-in [s].
+    """
+
+    def __init__(self, folder: Path, scenes: int, stage_seconds: float = 0.0) -> None:
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PYTHONPATH": f"{ROOT / 'benchmarks' / 'stand_ins'}:{ROOT}",
+            "STAND_IN_LAB": str(folder),
+            "STAND_IN_SECONDS": str(stage_seconds),
+            "FAKE_LAB": str(folder),
+        }
+        (folder / "cards").mkdir(parents=True)
+        picture = io.BytesIO()
+        noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(picture, "JPEG")
+        for number in range(scenes):
+            scan = folder / "cards" / f"scan{number:05}"
+            scan.mkdir()
+            for shot in range(3):  # readers pass over what follows a JPEG's end
+                (scan / f"{shot:04}.jpg").write_bytes(picture.getvalue() + f"{number} {shot}".encode())
+            text = f"source: {{path: {scan.name}, licence: CC-BY-4.0}}\ndescription: A room.\n"
+            (folder / "cards" / f"scene{number:05}.yaml").write_text(text)
+
+    @property
+    def pattern(self) -> str:
+        """Of all cards."""
+        return str(self.folder / "cards" / "*.yaml")
+
+    def batch(self, *options: str) -> Run:
+        """Run `splatyard batch` over all cards.
+
+        Raises:
+            SystemExit: When it fails.
+        """
+        command = [*COMMAND, self.pattern, "--out", str(self.folder / "bundles"), *options]
+        started, memory = time.monotonic(), 0
+        with (self.folder / "output.txt").open("w+") as output:
+            process = psutil.Popen(command, env=self.environment, stdout=output, stderr=subprocess.STDOUT)
+            while process.poll() is None:
+                memory = max(memory, memory_of(process))
+                time.sleep(LOOK_SECONDS)
+            seconds = time.monotonic() - started
+            if process.returncode:
+                output.seek(0)
+                raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{output.read()[-3000:]}")
+        return Run(seconds, memory)
+
+    def bare(self, workers: int) -> float:
+        """Build all cards without Prefect, in processes that each take the next one; wall time [s].
+
+        Raises:
+            SystemExit: When a scene is not built.
+        """
+        os.environ.update(self.environment)  # started processes have it
+        started = time.monotonic()
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            built = pool.map(partial(build_scene, out=self.folder / "bare"), find_cards([self.pattern]))
+            if bad := [scene for scene in built if scene.state != "built"]:
+                raise SystemExit(f"{bad[0].name}: {bad[0].reason}")
+        return time.monotonic() - started
+
+    def gaps(self) -> list[float]:
+        """The time between the end of a stage and the beginning of its scene's next one, since last asked [s]."""
+        log = self.folder / "times.log"
+        found = gaps(log.read_text())
+        log.unlink()
+        return found
+
+
+def gaps(log: str) -> list[float]:
+    """The times between the stages of a scene, of lines `<scene> <begin> <end>` [s]."""
+    times: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for scene, begin, end in map(str.split, log.splitlines()):
+        times[scene].append((float(begin), float(end)))
+    return [after[0] - before[1] for stages in times.values() for before, after in pairwise(stages)]
+
+
+def planning(folder: Path, cards: int) -> list[Row]:
+    """A dry run over many cards."""
+    run = Lab(folder, cards).batch("--dry-run")
+    return [
+        Row(f"{cards:,} cards planned (`--dry-run`)", run.seconds, "s", "<=", 30),
+        Row("the most memory of all its processes", run.memory / 2**30, "GiB", "<=", 1),
+    ]
+
+
+def overhead(folder: Path, scenes: int) -> list[Row]:
+    """What Prefect adds to a stage: the time between two stages of a scene, with it and without."""
+    lab = Lab(folder, scenes)
+    lab.bare(1)
+    without = 1e3 * statistics.median(lab.gaps())
+    lab.batch("--workers", "1")
+    between = 1e3 * statistics.median(lab.gaps())
+    return [
+        Row("added to a stage by Prefect, median", between - without, "ms", "<=", 150),
+        Row("between two stages without Prefect, median", without, "ms"),
+    ]
+
+
+def throughput(folder: Path, scenes: int, stage_seconds: float) -> list[Row]:
+    """Tiny scenes by the command and bare, then once more when all are there."""
+    lab = Lab(folder, scenes, stage_seconds)
+    bare = lab.bare(WORKERS)
+    run = lab.batch("--workers", str(WORKERS))
+    batch = next(load_batches(folder / "bundles"))
+    bundles = len(list((folder / "bundles").glob("scene*/1.0.0/bundle.json")))
+    again = lab.batch("--workers", str(WORKERS))
+    return [
+        Row(
+            f"{scenes} scenes, {WORKERS} workers: throughput of the bare stages'",
+            100 * bare / run.seconds,
+            "%",
+            ">=",
+            90,
+        ),
+        Row("seconds of the command", run.seconds, "s"),
+        Row("seconds of the bare stages", bare, "s"),
+        Row("scenes lost", scenes - min(bundles, len(batch.those("built"))), "", "<=", 0),
+        Row("the same again, all cached, a scene", 1e3 * again.seconds / scenes, "ms", "<=", 50),
+    ]
+
+
+def main() -> None:
+    """Measure, print, and with --write fill docs/benchmarks.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cards", type=int, default=10_000, metavar="N", help="to plan (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=200, metavar="N", help="to build (default: %(default)s)")
+    parser.add_argument(
+        "--stage-seconds", type=float, default=0.5, metavar="S", help="CPU time of a stage (default: %(default)s)"
+    )
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="splatyard-batch-") as name:
+        folder = Path(name)
+        rows = planning(folder / "plan", options.cards)
+        rows += overhead(folder / "overhead", min(FLOW_SCENES, options.scenes))
+        rows += throughput(folder / "throughput", options.scenes, options.stage_seconds)
+    text = (
+        "`splatyard batch` as users type it, with a Prefect server of its own on SQLite. Captures are three pictures "
+        f"of 64x48. Stages are stand-ins: each of a scene's {len(STAGES)} computes for {options.stage_seconds:g} "
+        "CPU-seconds where throughput is measured and for none where the time between stages is; the bare stages run "
+        "in as many processes as the command has workers. Start and end of server and processes are counted."
+    )
+    written = section("Batches", "python benchmarks/batch.py", text, rows)
+    print(written)
+    if options.write:
+        update_page({"Batches": written})
+
+
+if __name__ == "__main__":
+    main()
