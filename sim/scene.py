@@ -15,6 +15,7 @@ from pipeline.bundle.manifest import MANIFEST_FILE, Manifest
 from pipeline.coverage.map import CoverageMap
 from pipeline.errors import ReconstructionError, SimError
 from pipeline.geometry import Gaussians, Mesh
+from pipeline.publish.lock import open_locked
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
 from pipeline.regions.stage import find_regions
@@ -72,7 +73,8 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
     """Load a bundle or a scene of GaussGym, and of it only what is simulated.
 
     Args:
-        reference: A folder, name@version, name for the newest version, or hf://owner/repository/name@version.
+        reference: As `Bundle.open` takes it: a folder, a name, or one in a registry or on the hub. What scenes.lock
+            names is what that says.
         allow_failed: Take it even if it failed gates. Scenes of GaussGym have none: they are taken with a warning.
 
     Raises:
@@ -82,7 +84,7 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
     folder = Path(reference).expanduser()
     if is_gaussgym(folder):
         return _from_gaussgym(folder)
-    return _from_bundle(Bundle.open(reference), allow_failed=allow_failed)
+    return _from_bundle(open_locked(reference), allow_failed=allow_failed)
 
 
 def _from_bundle(bundle: Bundle, *, allow_failed: bool) -> SimScene:

@@ -1,19 +1,19 @@
-"""Scenes by name and by pattern, of the local bundles folder."""
+"""Scenes by name and by pattern, of the local bundles folder, of registries and of scenes.lock."""
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.bundle.bundle import HUB, REGISTRY_VARIABLE
 from pipeline.errors import TrainError
+from pipeline.publish.lock import read_lock, resolve
+from pipeline.publish.registry import default_address, is_address, is_registry
+from pipeline.publish.versions import LATEST, REFERENCE, VERSION, WANTED, Reference, Version
 
-VERSION = re.compile(r"\d+\.\d+\.\d+")
-LATEST = "latest"
 MAX_SCENES = 1000
 
 
@@ -21,17 +21,24 @@ def find_scenes(patterns: Sequence[str]) -> list[str]:
     """Scenes as `sim.scene.open_scene` takes them, each once, in the order of the patterns and then of their names.
 
     Args:
-        patterns: Folders and hf:// references, taken as they are; and NAME or NAME@VERSION of the local bundles folder,
-            with * and ? in either. Without a version, or with "latest", it is the newest of each name.
+        patterns: Folders and hf:// references, taken as they are; what scenes.lock names, and registries' versions and
+            ranges, exact from now on; and NAME or NAME@VERSION of the local bundles folder, with * and ? in either, or
+            a range. Without a version, or with "latest", it is the newest of each name.
 
     Raises:
         TrainError: When a pattern fits none, or all fit too many.
+        BundleError: When a registry hasn't the version.
     """
     registry = Path(os.environ.get(REGISTRY_VARIABLE, "bundles"))
+    lock = read_lock()
     found: dict[str, None] = {}
     for pattern in patterns:
-        if pattern.startswith(HUB) or Path(pattern).expanduser().is_dir():
+        if pin := lock.pin(pattern):
+            found[pin.bundle] = None
+        elif pattern.startswith(HUB) or Path(pattern).expanduser().is_dir():
             found[pattern] = None
+        elif is_address(pattern):
+            found[resolve(pattern)] = None
         else:
             found |= dict.fromkeys(_in_registry(pattern, registry))
     if len(found) > MAX_SCENES:
@@ -45,8 +52,14 @@ def _in_registry(pattern: str, registry: Path) -> list[str]:
     fitting = []
     for scene in fnmatch.filter(there, name):
         versions = there[scene]
-        wanted = versions[-1:] if version in ("", LATEST) else fnmatch.filter(versions, version)
+        if version == "" or WANTED.fullmatch(version):
+            newest = Reference("", scene, version or LATEST).newest(map(Version.parse, versions))
+            wanted = [str(newest)] if newest else []
+        else:
+            wanted = fnmatch.filter(versions, version)
         fitting += [f"{scene}@{one}" for one in wanted]
+    if not fitting and is_registry(default_address()) and REFERENCE.fullmatch(pattern):
+        fitting = [resolve(pattern)]
     if not fitting:
         known = [f"{scene}@{one}" for scene, versions in there.items() for one in versions]
         near = [scene for scene in known if scene.partition("@")[0] == name]

@@ -17,26 +17,34 @@ from flows.cli import (
     card,
     check,
     compare,
+    diff,
     doctor,
     eval,
     export,
     formats,
+    gallery,
     gc,
     inspect,
+    list,
     play,
+    publish,
+    pull,
     record,
     runs,
     sim,
     status,
     train,
     up,
+    verify,
     view,
+    yank,
 )
 from pipeline.errors import SplatyardError
 
 COMMANDS = (
     *(build, inspect, check, view, sim, train, eval, play, runs, compare, record),
-    *(batch, status, gc, export, bench, doctor, card, formats, up),
+    *(publish, pull, list, diff, yank, verify),
+    *(batch, status, gc, export, gallery, bench, doctor, card, formats, up),
 )
 OK, FAILED, WRONG_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 """Exit codes: a check failed; the input, the machine or the command line is wrong; a bug; Ctrl-C."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "write a bundle for another simulator, or a policy for a robot"
+HELP = "write a bundle for another simulator or viewer, or a policy for a robot"
 DESCRIPTION = """\
-With a form and a bundle: writes the bundle for GaussGym (mesh slices and a nerfstudio splat), or its meshes with an
-MJCF or URDF file for a simulator of your own. Spawn poses, goals and the floor lie beside.
+With a form and a bundle: writes the bundle for GaussGym (mesh slices and a nerfstudio splat), its meshes with an MJCF
+or URDF file or both splat and collision mesh as USD for a simulator of your own, with spawn poses, goals and the floor
+beside; its mesh as GLB, its splat as SOG or SPZ for web pages, or its cameras for nerfstudio and COLMAP. Licence and
+origin lie beside each as origin.json.
 
 With a run and --onnx: writes its policy as one ONNX file, from what the robot measures to what its actuators aim at,
 and says how far the file is from the policy over an episode and how long a step takes. If they differ, nothing is
@@ -17,9 +19,11 @@ EXAMPLES = """\
   splatyard export gaussgym bundles/hall/1.0.0 --out gaussgym/hall
   splatyard export mjcf hall@1.0.0 --out hall_mjcf
   splatyard export urdf hall --out hall_urdf
+  splatyard export usd hall --out hall_usd
+  splatyard export sog hall --out hall_web
   splatyard export navigate-hall-1 --onnx policy.onnx"""
 
-FORMS = ("gaussgym", "mjcf", "urdf")
+FORMS = ("gaussgym", "mjcf", "urdf", "usd", "glb", "sog", "spz", "nerfstudio", "colmap")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -46,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
 def _bundle(options: argparse.Namespace) -> int:
     from pipeline import Bundle
     from pipeline.errors import SimError
-    from sim.export.catalog import export
+    from pipeline.export.form import export
+    from sim.export import catalog
 
     if len(options.what) != 2 or options.what[0] not in FORMS:
         raise SimError(
@@ -54,11 +59,14 @@ def _bundle(options: argparse.Namespace) -> int:
             found=" ".join(options.what),
             remedy="splatyard export FORM BUNDLE --out DIR; for a policy, splatyard export RUN --onnx FILE",
         )
-    form, bundle = options.what
+    name, bundle = options.what
+    form = catalog.FORMS[name]
     export(Bundle.open(bundle), form, options.out)
     for path in sorted(options.out.rglob("*")):
         if path.is_file():
             print(path)
+    if form.missing:
+        print(f"without {form.missing}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,9 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
-from pipeline.bundle.manifest import FORMAT_VERSION, MANIFEST_FILE, FileEntry, Manifest
+from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
 from pipeline.check.quality import Quality
 from pipeline.coverage.map import CoverageMap
 from pipeline.errors import BundleError
@@ -24,7 +23,6 @@ from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.regions.regions import Regions
 
 REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,63})(@(?P<version>\d+\.\d+\.\d+))?")
-MAX_MANIFEST_BYTES = 16 * 2**20
 REGISTRY_VARIABLE = "SPLATYARD_BUNDLES"
 HUB = "hf://"
 
@@ -65,20 +63,29 @@ class Bundle:
 
     @staticmethod
     def open(reference: Path | str) -> Bundle:
-        """Open a folder, or `name@version` (or the newest of `name`) of the local bundles folder, or one on the hub.
+        """Open a folder, or a bundle by its name: of the local bundles folder, of a registry, or on the hub.
 
-        The bundles folder is `bundles/`, or what the environment variable SPLATYARD_BUNDLES names. On the Hugging Face
-        hub it is `hf://owner/repository/name@version`; files come over when they are asked for.
+        A name is `hall` or `hall@latest` for the newest, `hall@1.2.0`, or a range such as `hall@1` or `hall@^1.2`. It
+        is looked for in the bundles folder: `bundles/`, or what the environment variable SPLATYARD_BUNDLES names; then
+        in the registry that SPLATYARD_REGISTRY names, or `yard/`. `registry:./yard/hall@1`, `s3://bucket/yard/hall` and
+        so on name the registry too. On the Hugging Face hub it is `hf://owner/repository/name@version`. From registry
+        and hub files come over when they are asked for.
 
         Raises:
             BundleError: When there is none, or bundle.json is damaged, too new or names unsafe paths.
-            MachineError: When the hub can't be reached.
+            MachineError: When the hub or registry can't be reached.
         """
         if str(reference).startswith(HUB):
             from pipeline.bundle.hub import open_from_hub
 
             return open_from_hub(str(reference))
+        from pipeline.publish.registry import is_address, open_bundle
+
+        if is_address(str(reference)):
+            return open_bundle(str(reference))
         root = _find(reference)
+        if root is None:
+            return open_bundle(str(reference))
         return Bundle(root, read_manifest(root / MANIFEST_FILE))
 
     def path(self, name: str) -> Path:
@@ -215,31 +222,8 @@ def read_manifest(path: Path) -> Manifest:
             remedy="check the path; `splatyard build` makes bundles",
             file=path,
         )
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(
-            "bundle.json is small",
-            found=f"{path.stat().st_size} bytes",
-            remedy="the bundle is damaged or hostile: get it again from its source",
-            file=path,
-        )
-    try:
-        content = json.loads(path.read_text())
-        version = content.get("format_version") if isinstance(content, dict) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
-            raise BundleError(
-                f"this splatyard reads bundles up to format version {FORMAT_VERSION}",
-                found=f"format version {version}",
-                remedy="upgrade splatyard",
-                file=path,
-            )
-        return Manifest.model_validate(content)
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise BundleError(
-            "bundle.json follows the format in docs/bundle.md",
-            found=str(error).splitlines()[0] + " ...",
-            remedy="the bundle is damaged or hostile: get it again from its source",
-            file=path,
-        ) from error
+    with path.open("rb") as file:
+        return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), path)
 
 
 def file_sha256(path: Path) -> str:
@@ -248,21 +232,24 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _find(reference: Path | str) -> Path:
+def _find(reference: Path | str) -> Path | None:
+    """The folder of a bundle; None when it isn't here but there is a registry to look in."""
+    from pipeline.publish.registry import default_address, is_registry
+    from pipeline.publish.versions import Reference, local_versions
+
     folder = Path(reference).expanduser()
     if folder.is_dir():
         return folder
-    match = REFERENCE.fullmatch(str(reference))
-    registry = Path(os.environ.get(REGISTRY_VARIABLE, "bundles"))
-    if match and match["version"]:
-        folder = registry / match["name"] / match["version"]
-    elif match:
-        versions = [path for path in registry.glob(f"{match['name']}/*") if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
-        folder = max(versions, key=lambda path: tuple(map(int, path.name.split("."))), default=folder)
-    if not folder.is_dir():
-        raise BundleError(
-            "a bundle is named by its folder or by name@version",
-            found=f"no folder {str(reference)!r} and no such bundle in {str(registry)!r}",
-            remedy=f"check the name, or set {REGISTRY_VARIABLE} to your bundles folder",
-        )
-    return folder
+    bundles = Path(os.environ.get(REGISTRY_VARIABLE, "bundles"))
+    with contextlib.suppress(BundleError):
+        asked = Reference.parse(str(reference))
+        newest = None if asked.address else asked.newest(local_versions(bundles / asked.name))
+        if newest:
+            return bundles / asked.name / str(newest)
+        if not asked.address and is_registry(default_address()):
+            return None
+    raise BundleError(
+        "a bundle is named by its folder, by name@version, or by a registry's address and these",
+        found=f"no folder {str(reference)!r} and no such bundle in {str(bundles)!r}",
+        remedy=f"check the name, or set {REGISTRY_VARIABLE} to your bundles folder; docs/registry.md has all forms",
+    )

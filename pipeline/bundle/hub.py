@@ -15,58 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.bundle import HUB, MAX_MANIFEST_BYTES, REFERENCE, Bundle, file_sha256, read_manifest
-from pipeline.bundle.manifest import MANIFEST_FILE, Manifest
+from pipeline.bundle.bundle import HUB, REFERENCE, file_sha256, read_manifest
+from pipeline.bundle.lazy import LazyBundle
+from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileEntry
 from pipeline.errors import BundleError, MachineError
 
 logger = logging.getLogger(__name__)
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 BRANCH = "main"
-
-
-class HubBundle(Bundle):
-    """A bundle whose files come from the hub when they are asked for.
-
-    Args:
-        root: Where they are kept.
-        manifest: What bundle.json says.
-        repository: Where they come from.
-    """
-
-    def __init__(self, root: Path, manifest: Manifest, repository: Repository) -> None:
-        super().__init__(root, manifest)
-        self.commit = repository.commit
-        self._repository = repository
-        self._known: set[str] = set()
-
-    def path(self, name: str) -> Path:
-        """The path of a file that the manifest lists, fetched and checked when it is asked for the first time.
-
-        Raises:
-            BundleError: When it isn't listed, or the hub's is not what the manifest says.
-            MachineError: When the hub can't be reached.
-        """
-        entry = self.manifest.files.get(name)
-        if entry is not None and name not in self._known:
-            if self._problem(name, entry, with_hash=True):
-                self._repository.fetch(f"{self.manifest.name}/{self.manifest.version}/{name}", entry.bytes)
-            problem = self._problem(name, entry, with_hash=True)
-            if problem:
-                raise BundleError(
-                    "a bundle's files are as its manifest says",
-                    found=problem,
-                    remedy="the bundle on the hub is damaged or was changed: tell who published it",
-                    file=self.root / name,
-                )
-            self._known.add(name)
-        return super().path(name)
-
-    def verify(self) -> list[str]:
-        """What is wrong with the files, after fetching all of them."""
-        for name in self.manifest.files:
-            self.path(name)
-        return super().verify()
 
 
 @dataclass(frozen=True)
@@ -115,11 +72,12 @@ class Repository:
             )
 
 
-def open_from_hub(reference: str) -> HubBundle:
+def open_from_hub(reference: str, revision: str = BRANCH) -> LazyBundle:
     """Open a bundle on the hub; of its files only the manifest comes over at once.
 
     Args:
         reference: hf://owner/repository/name@version.
+        revision: The commit, or a branch for its newest.
 
     Raises:
         BundleError: When there is no such bundle, or its manifest is damaged.
@@ -135,7 +93,7 @@ def open_from_hub(reference: str) -> HubBundle:
         )
     path = f"{match['name']}/{match['version']}/{MANIFEST_FILE}"
     with _errors(repository_name, path):
-        told = _client().get_hf_file_metadata(_url(repository_name, path, BRANCH))
+        told = _client().get_hf_file_metadata(_url(repository_name, path, revision))
     if not told.commit_hash or not re.fullmatch("[0-9a-f]{40}", told.commit_hash) or told.size is None:
         raise MachineError(
             "the hub tells commit and size of a file",
@@ -161,7 +119,11 @@ def open_from_hub(reference: str) -> HubBundle:
             file=reference,
         )
     logger.info("%s is at commit %s, manifest %s", reference, told.commit_hash, file_sha256(root / MANIFEST_FILE)[:12])
-    return HubBundle(root, manifest, repository)
+
+    def fetch(name: str, entry: FileEntry) -> None:
+        repository.fetch(f"{manifest.name}/{manifest.version}/{name}", entry.bytes)
+
+    return LazyBundle(root, manifest, fetch, repository.commit)
 
 
 def _url(repository: str, path: str, revision: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from pipeline.errors import BundleError
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "bundle.json"
 MAX_FILE_BYTES = 8 * 2**30
+MAX_MANIFEST_BYTES = 16 * 2**20
 
 _SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
@@ -192,3 +196,40 @@ def check_relative_path(text: str) -> str:
     if path.is_absolute() or not path.parts or not all(_SAFE_PART.fullmatch(part) for part in path.parts):
         raise ValueError(f"a bundle's paths are plain and relative, got {text!r}")
     return text
+
+
+def parse_manifest(content: bytes, file: Path | str) -> Manifest:
+    """What a bundle.json says, checked.
+
+    Args:
+        content: Of the file.
+        file: Where it lies, for messages.
+
+    Raises:
+        BundleError: When it is damaged, too large, too new or names unsafe paths.
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError(
+            "bundle.json is small",
+            found=f"{len(content)} bytes",
+            remedy="the bundle is damaged or hostile: get it again from its source",
+            file=file,
+        )
+    try:
+        told = json.loads(content)
+        version = told.get("format_version") if isinstance(told, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise BundleError(
+                f"this splatyard reads bundles up to format version {FORMAT_VERSION}",
+                found=f"format version {version}",
+                remedy="upgrade splatyard",
+                file=file,
+            )
+        return Manifest.model_validate(told)
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise BundleError(
+            "bundle.json follows the format in docs/bundle.md",
+            found=str(error).splitlines()[0] + " ...",
+            remedy="the bundle is damaged or hostile: get it again from its source",
+            file=file,
+        ) from error

@@ -6,12 +6,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from pipeline.bundle.bundle import Bundle
+from pipeline.export.form import FRICTION
 from pipeline.geometry import Mesh, quaternion_from_matrix
 from pipeline.regions.regions import RobotPose
 from sim.physics.mujoco_engine import SKIN, STIFF
 
-FRICTION = 1.0
-"""Of the scene's surfaces, as in `sim`; areas of the floor with another are in regions.json."""
 COLLISION_FILE, VISUAL_FILE = "collision.obj", "visual.obj"
 GROUPS = {"visual": "2", "collision": "3"}
 """MuJoCo's viewers show group 2 and hide group 3."""

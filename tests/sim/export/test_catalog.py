@@ -12,9 +12,10 @@ from flows.cli import main
 from flows.cli.export import FORMS as OFFERED
 from pipeline.bundle.bundle import Bundle, file_sha256
 from pipeline.errors import SimError
+from pipeline.export.form import export
 from pipeline.geometry import Mesh
 from pipeline.regions.regions import Regions
-from sim.export.catalog import FORMS, export
+from sim.export.catalog import FORMS
 from sim.scene import open_scene
 from tests.bundles import make_bundle
 from tests.synthetic import Room
@@ -65,7 +66,7 @@ def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: 
 def test_nothing_is_left_when_it_fails(bundle: Path, tmp_path: Path):
     """No way is long enough on the tiny bundle's floor."""
     with pytest.raises(SimError, match="no way of at least"):
-        export(Bundle.open(bundle), "gaussgym", tmp_path / "new" / "out")
+        export(Bundle.open(bundle), FORMS["gaussgym"], tmp_path / "new" / "out")
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -74,5 +75,5 @@ def test_nothing_is_overwritten(bundle: Path, tmp_path: Path):
     (tmp_path / "mine").write_text("precious")
     for folder in (tmp_path / "mine", bundle):
         with pytest.raises(SimError, match="into a new folder"):
-            export(Bundle.open(bundle), "urdf", folder)
+            export(Bundle.open(bundle), FORMS["urdf"], folder)
     assert (tmp_path / "mine").read_text() == "precious"

@@ -1,0 +1,130 @@
+"""Registries: listing many versions, writers at once, and what one changed file of a large bundle costs.
+
+python -m benchmarks.registry [BUNDLE]
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.page import Row
+from pipeline.bundle.bundle import Bundle, file_sha256
+from pipeline.publish.publishing import publish
+from pipeline.publish.registry import open_registry
+
+SCENES, VERSIONS = 1000, 10
+WRITERS, PUBLISHES = 2, 200
+LARGE = 2**30
+PAGE, BULK = "quality.html", "points.ply"
+"""The files that are made anew: neither mesh nor splat."""
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def registry_rows(bundle: Path, work: Path) -> list[Row]:
+    """All figures; `work` is an empty folder with room for three times `LARGE`."""
+    listed = _list_seconds(bundle, work / "many")
+    lost, seconds = _writers(bundle, work / "writers")
+    sent, first, second = _one_changed_file(bundle, work / "large")
+    return [
+        Row(f"`list` of {SCENES * VERSIONS:,} versions, a fresh process", listed, "s", "<=", 1.0),
+        Row(f"{WRITERS} writers x {PUBLISHES} publishes: lost", lost, "", "<=", 0),
+        Row("one of these publishes, median over both writers", seconds, "s"),
+        Row("publish of a bundle of 1 GiB", first, "s"),
+        Row("the same with one changed file of 1 MiB: sent", sent / 2**20, "MiB", "<=", 1.0),
+        Row("... and how long that takes", second, "s"),
+    ]
+
+
+def _list_seconds(bundle: Path, root: Path) -> float:
+    """Seconds of the whole command, the median of five, after a first one that warms the disk's cache."""
+    root.mkdir(parents=True)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    for number in range(SCENES):
+        folder = root / "scenes" / f"scene-{number:04d}"
+        folder.mkdir(parents=True)
+        for minor in range(VERSIONS):
+            told = {**manifest, "name": folder.name, "version": f"1.{minor}.0"}
+            (folder / f"1.{minor}.0.json").write_text(json.dumps(told))
+    open_registry(str(root)).write_index()
+    code = "import sys; from flows.cli import main; sys.exit(main(sys.argv[1:]))"
+    taken = []
+    for _ in range(6):
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code, "list", str(root)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - begun)
+    return sorted(taken[1:])[2]
+
+
+def _writers(bundle: Path, root: Path) -> tuple[float, float]:
+    """Versions that are not there at the end, and the median seconds of a publish."""
+    root.mkdir(parents=True)
+    (root / "yard").mkdir()
+    command = [sys.executable, "-m", "benchmarks.registry", "--writer", str(bundle), str(root)]
+    children = [
+        subprocess.Popen([*command, str(number)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for number in range(WRITERS)
+    ]
+    taken = sorted(second for child in children for second in json.loads(child.communicate()[0]))
+    there = {entry.reference for entry in open_registry(str(root / "yard")).entries()}
+    return WRITERS * PUBLISHES - len(there), taken[len(taken) // 2]
+
+
+def writer(bundle: Path, root: Path, number: int) -> list[float]:
+    """Publish `PUBLISHES` versions of the same scene that the other writers publish; how long each took [s]."""
+    registry, taken = open_registry(str(root / "yard")), []
+    copy = Path(shutil.copytree(bundle, root / f"bundle-{number}"))
+    for patch in range(number, WRITERS * PUBLISHES, WRITERS):
+        (copy / PAGE).write_text(f"page {patch}")
+        _as_version(copy, f"1.0.{patch}", PAGE)
+        begun = time.perf_counter()
+        publish(Bundle.open(copy), registry)
+        taken.append(time.perf_counter() - begun)
+    return taken
+
+
+def _one_changed_file(bundle: Path, root: Path) -> tuple[int, float, float]:
+    """Bytes sent of the second version, and the seconds that both took."""
+    root.mkdir(parents=True)
+    (root / "yard").mkdir()
+    copy = Path(shutil.copytree(bundle, root / "bundle"))
+    with (copy / BULK).open("wb") as file:
+        for number in range(LARGE // 2**20):
+            file.write(number.to_bytes(4, "little") * 2**18)
+    registry, taken, sent = open_registry(str(root / "yard")), [], 0
+    for version in ("1.0.0", "1.0.1"):
+        (copy / PAGE).write_bytes(version.encode().ljust(2**20))
+        _as_version(copy, version, PAGE, BULK)
+        begun = time.perf_counter()
+        sent = publish(Bundle.open(copy), registry).sent_bytes
+        taken.append(time.perf_counter() - begun)
+    return sent, taken[0], taken[1]
+
+
+def _as_version(folder: Path, version: str, *changed: str) -> None:
+    """Name a bundle another version, and take the new hashes of the files that changed."""
+    path = folder / "bundle.json"
+    manifest = json.loads(path.read_text())
+    for name in changed:
+        file = folder / name
+        manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+    path.write_text(json.dumps({**manifest, "version": version}))
+
+
+def main() -> None:
+    """Print the figures."""
+    if sys.argv[1:2] == ["--writer"]:
+        print(json.dumps(writer(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))))
+        return
+    with tempfile.TemporaryDirectory() as work:
+        for row in registry_rows(Path(sys.argv[1] if len(sys.argv) > 1 else "bundles/hall/1.0.0"), Path(work)):
+            print(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Bundles in the formats of other tools; each in the axes that the format asks for."""

@@ -1,0 +1,29 @@
+"""The formats that bundles are exported in; `sim.export` adds those of simulators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from pipeline.export import axes
+from pipeline.export.colmap import export_colmap
+from pipeline.export.form import Form
+from pipeline.export.glb import export_glb
+from pipeline.export.nerfstudio import export_nerfstudio
+from pipeline.export.usd import export_usd
+from pipeline.export.web import export_sog, export_spz
+
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        "usd": Form(export_usd, with_floor=True),
+        "glb": Form(export_glb, axes.Y_UP),
+        "sog": Form(export_sog, axes.Y_DOWN),
+        "spz": Form(export_spz, axes.Y_UP),
+        "nerfstudio": Form(
+            export_nerfstudio, missing="photos: a bundle has none, images/ holds its thumbnails and their cameras"
+        ),
+        "colmap": Form(
+            export_colmap, missing="photos: a bundle has none; the cameras are of undistorted photos in full size"
+        ),
+    }
+)

@@ -1,0 +1,102 @@
+"""An export as a whole: a new folder with what the form asks for, and where it all comes from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.bundle.bundle import Bundle, file_sha256
+from pipeline.bundle.manifest import MANIFEST_FILE
+from pipeline.errors import SimError
+from pipeline.export.axes import Z_UP
+from pipeline.geometry import Similarity
+from pipeline.regions.regions import GRID_FILE, REGIONS_FILE
+
+FRICTION = 1.0
+"""Of the scene's surfaces, as in `sim`; areas of the floor with another are in regions.json."""
+ORIGIN_FILE = "origin.json"
+DIGITAL_SOURCE = {
+    "captured": "http://cv.iptc.org/newscodes/digitalsourcetype/computationalCapture",
+    "generated": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+}
+"""The IPTC's words, which C2PA and USD use, for where a picture comes from."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that bundles are exported in.
+
+    Attributes:
+        write: Writes a bundle's files into an empty folder.
+        axes: The files' frame from the bundle's.
+        with_floor: Whether `regions.json` and `walkable.npz` lie beside; they are in the bundle's frame.
+        missing: What people may expect of the form and don't get.
+    """
+
+    write: Callable[[Bundle, Path], None]
+    axes: Similarity = Z_UP
+    with_floor: bool = False
+    missing: str = ""
+
+
+def export(bundle: Bundle, form: Form, folder: Path) -> None:
+    """Write a bundle into a new folder in another form, all or nothing.
+
+    Beside what the form asks for lies `origin.json`: where it comes from, its licence, whether a model made it up,
+    frame, gravity and friction.
+
+    Args:
+        bundle: What.
+        form: How.
+        folder: Where; must not exist, or be empty.
+
+    Raises:
+        SimError: When something is in the folder, or the bundle lacks what the form needs.
+        BundleError: When the bundle is damaged.
+        MachineError: When the form's library is not installed.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SimError(
+            "an export goes into a new folder", found="something is there", remedy="name another --out", file=folder
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as kept:
+        made = Path(kept) / folder.name
+        made.mkdir()
+        form.write(bundle, made)
+        if form.with_floor:
+            for name in (REGIONS_FILE, GRID_FILE):
+                shutil.copyfile(bundle.path(name), made / name)
+        (made / ORIGIN_FILE).write_text(json.dumps(_in_axes(bundle, form), indent=1))
+        made.rename(folder)
+
+
+def origin(bundle: Bundle) -> dict[str, Any]:
+    """Where a bundle comes from and what may be done with it, for people and for programs."""
+    manifest = bundle.manifest
+    return {
+        "bundle": f"{manifest.name}@{manifest.version}",
+        "manifest_sha256": file_sha256(bundle.root / MANIFEST_FILE),
+        "source": manifest.provenance.source,
+        "origin": manifest.provenance.origin,
+        "digital_source_type": DIGITAL_SOURCE[manifest.provenance.origin],
+        "licence": manifest.provenance.licence,
+        "failed_gates": list(manifest.failed_gates),
+        "unit": manifest.frame.unit,
+    }
+
+
+def _in_axes(bundle: Bundle, form: Form) -> dict[str, Any]:
+    up = form.axes.rotate([0, 0, 1])
+    axis = int(abs(up).argmax())
+    about = {
+        "up": "-" * bool(up[axis] < 0) + "xyz"[axis],
+        "gravity": [float(part) + 0.0 for part in form.axes.rotate(bundle.manifest.frame.gravity)],  # no minus zeros
+        "friction": FRICTION,
+    }
+    return origin(bundle) | about | ({"missing": form.missing} if form.missing else {})

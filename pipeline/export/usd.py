@@ -1,0 +1,131 @@
+"""A bundle as USD: the splat for cameras and the collision mesh for physics, Z up, in metres.
+
+    /<scene>             the default prim, with a record of where it comes from and its licence
+    /<scene>/splat       ParticleField3DGaussianSplat
+    /<scene>/collision   Mesh, purpose guide, collides as the triangles that it is
+    /<scene>/surface     its friction
+    /physicsScene        gravity; left out where the scene is referenced into another stage
+
+Source: OpenUSD 26.11, schemas UsdVol (ParticleField3DGaussianSplat), UsdPhysics and UsdMedia (AuthorshipAPI).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from pipeline.bundle.bundle import Bundle
+from pipeline.errors import MachineError
+from pipeline.export.form import FRICTION, origin
+from pipeline.geometry import Gaussians, Mesh, matrix_from_quaternion
+
+PARTS = ("Gf", "Tf", "Usd", "UsdGeom", "UsdMedia", "UsdPhysics", "UsdShade", "UsdVol", "Vt")
+"""Of OpenUSD, that are used here."""
+SUPPORT = 3.0
+"""Standard deviations within which a Gaussian is taken to lie, for bounds."""
+SH_WHOLE = 16
+"""Coefficients of degree 3: splats of degree 1 and 2 are filled up with zeros, for renderers that know 0 and 3 only."""
+
+
+def export_usd(bundle: Bundle, folder: Path) -> None:
+    """Write `scene.usdc`.
+
+    Raises:
+        MachineError: When usd-core is not installed.
+    """
+    pxr = _openusd()
+    stage = pxr.Usd.Stage.CreateNew(str(folder / "scene.usdc"))
+    pxr.UsdGeom.SetStageUpAxis(stage, pxr.UsdGeom.Tokens.z)
+    pxr.UsdGeom.SetStageMetersPerUnit(stage, 1.0)
+    pxr.UsdPhysics.SetStageKilogramsPerUnit(stage, 1.0)
+    root = f"/{pxr.Tf.MakeValidIdentifier(bundle.manifest.name)}"
+    scene = pxr.UsdGeom.Xform.Define(stage, root)
+    stage.SetDefaultPrim(scene.GetPrim())
+    _record(pxr, scene.GetPrim(), bundle)
+    _add_splat(pxr, stage, f"{root}/splat", bundle.splat())
+    _add_collision(pxr, stage, root, bundle.mesh("collision"))
+    gravity = np.array(bundle.manifest.frame.gravity)
+    size = float(np.linalg.norm(gravity))
+    physics = pxr.UsdPhysics.Scene.Define(stage, "/physicsScene")
+    physics.CreateGravityDirectionAttr(pxr.Gf.Vec3f(*(gravity / size).tolist()))
+    physics.CreateGravityMagnitudeAttr(size)
+    stage.GetRootLayer().Save()
+
+
+def _openusd() -> Any:
+    """Its parts by name; what they hold is known at run time only."""
+    try:
+        return SimpleNamespace(**{name: importlib.import_module(f"pxr.{name}") for name in PARTS})
+    except ImportError as error:
+        raise MachineError(
+            "USD is written by usd-core", found=str(error), remedy="pip install 'splatyard[usd]'"
+        ) from error
+
+
+def _record(pxr: Any, prim: Any, bundle: Bundle) -> None:
+    """Licence, source and the mark of what a model made up, as USD wants them told."""
+    about = origin(bundle)
+    record = pxr.UsdMedia.AuthorshipAPI.Apply(prim, "splatyard")
+    record.CreateSoftwarePackageAttr("splatyard")
+    record.CreateSoftwareVersionAttr(version("splatyard"))
+    record.CreateDigitalSourceTypeAttr(about["digital_source_type"])
+    record.CreateUsageTermsAttr(about["licence"])
+    record.CreateDescriptionAttr(bundle.manifest.provenance.description)
+    told = {name: value if isinstance(value, str) else ", ".join(value) for name, value in about.items()}
+    record.CreateInputsAttr([text for pair in told.items() for text in pair])
+
+
+def _add_splat(pxr: Any, stage: Any, path: str, gaussians: Gaussians) -> None:
+    sh = gaussians.sh
+    if 1 < sh.shape[1] < SH_WHOLE:
+        sh = np.pad(sh, ((0, 0), (0, SH_WHOLE - sh.shape[1]), (0, 0)))
+    unit = gaussians.quaternions / np.linalg.norm(gaussians.quaternions, axis=1, keepdims=True)
+    scales, opacity = np.exp(gaussians.log_scales), 1 / (1 + np.exp(-gaussians.opacity_logits.astype(np.float64)))
+    field = pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, path)
+    field.CreatePositionsAttr(_vectors(pxr, gaussians.means))
+    field.CreateScalesAttr(_vectors(pxr, scales))
+    field.CreateOrientationsAttr(pxr.Vt.QuatfArray.FromNumpy(_floats(np.roll(unit, -1, 1))))  # xyzw in memory
+    field.CreateOpacitiesAttr(pxr.Vt.FloatArray.FromNumpy(_floats(opacity)))
+    field.CreateRadianceSphericalHarmonicsDegreeAttr(math.isqrt(sh.shape[1]) - 1)
+    field.CreateRadianceSphericalHarmonicsCoefficientsAttr(_vectors(pxr, sh.reshape(-1, 3)))
+    reach = SUPPORT * np.sqrt(((matrix_from_quaternion(unit) * scales[:, None]) ** 2).sum(2))
+    field.CreateExtentAttr(_extent(pxr, np.concatenate([gaussians.means - reach, gaussians.means + reach])))
+    field.CreateSortingModeHintAttr(pxr.UsdVol.Tokens.zDepth)
+    field.CreateProjectionModeHintAttr(pxr.UsdVol.Tokens.perspective)
+
+
+def _add_collision(pxr: Any, stage: Any, root: str, mesh: Mesh) -> None:
+    shape = pxr.UsdGeom.Mesh.Define(stage, f"{root}/collision")
+    shape.CreatePointsAttr(_vectors(pxr, mesh.vertices))
+    triangles = np.ascontiguousarray(mesh.triangles, np.int32)
+    shape.CreateFaceVertexIndicesAttr(pxr.Vt.IntArray.FromNumpy(triangles.ravel()))
+    shape.CreateFaceVertexCountsAttr(pxr.Vt.IntArray(len(triangles), 3))
+    shape.CreateSubdivisionSchemeAttr(pxr.UsdGeom.Tokens.none)
+    shape.CreateExtentAttr(_extent(pxr, mesh.vertices))
+    shape.CreatePurposeAttr(pxr.UsdGeom.Tokens.guide)
+    prim = shape.GetPrim()
+    pxr.UsdPhysics.CollisionAPI.Apply(prim)
+    pxr.UsdPhysics.MeshCollisionAPI.Apply(prim).CreateApproximationAttr(pxr.UsdPhysics.Tokens.none)
+    surface = pxr.UsdShade.Material.Define(stage, f"{root}/surface")
+    friction = pxr.UsdPhysics.MaterialAPI.Apply(surface.GetPrim())
+    friction.CreateStaticFrictionAttr(FRICTION)
+    friction.CreateDynamicFrictionAttr(FRICTION)
+    pxr.UsdShade.MaterialBindingAPI.Apply(prim).Bind(surface, materialPurpose="physics")
+
+
+def _floats(values: Any) -> Any:
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _vectors(pxr: Any, values: Any) -> Any:
+    return pxr.Vt.Vec3fArray.FromNumpy(_floats(values))
+
+
+def _extent(pxr: Any, points: Any) -> Any:
+    return _vectors(pxr, [points.min(0), points.max(0)])

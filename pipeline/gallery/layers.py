@@ -1,0 +1,150 @@
+"""What the 3-D view of a scene shows, as a viser recording: each layer can be switched on and off."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.bundle.bundle import Bundle, BundleCamera
+from pipeline.geometry import Gaussians, Mesh
+from pipeline.geometry.rotation import matrix_from_quaternion
+from pipeline.geometry.spherical_harmonics import SH_C0
+from pipeline.regions.regions import Regions
+
+if TYPE_CHECKING:
+    import viser
+
+LAYERS = {
+    "splat": "Splat",
+    "mesh": "Mesh",
+    "wires": "Collision mesh",
+    "floor": "Walkable floor",
+    "cameras": "Cameras",
+    "spawn": "Spawn points",
+}
+"""Scene nodes and what the page calls them; the first is shown at first."""
+FLOOR_COLOR, GUESSED_COLOR, SPAWN_COLOR = (40, 190, 90), (255, 140, 0), (230, 60, 200)
+WIRE_COLOR, CAMERA_COLOR, HELD_OUT_COLOR = (70, 130, 255), (90, 150, 255), (240, 70, 70)
+FLOOR_LIFT = 0.01
+"""The walkable floor is drawn so far above itself [m], or it would flicker with the mesh."""
+SPAWN_ARROW = 0.35
+"""Length of the arrow along a spawn pose's x [m]."""
+FRUSTUM_DEPTH = 0.12
+"""Size of a camera's frustum [m]."""
+
+
+def record(bundle: Bundle, lod: str) -> bytes:
+    """The scene as a file that viser's static client plays.
+
+    Args:
+        bundle: The scene.
+        lod: Level of detail of the splat; with "full" the mesh is the full one too, else the collision mesh.
+    """
+    with _server() as server:
+        server.scene.set_up_direction("+z")
+        for name in LAYERS:
+            server.scene.add_frame(f"/{name}", show_axes=False, visible=name == "splat")
+        _add_splat(server, bundle.splat(lod))
+        collision = bundle.mesh("collision")
+        _add_mesh(server, bundle.mesh() if lod == "full" else collision)
+        server.scene.add_mesh_simple(
+            "/wires/all", collision.vertices, collision.triangles, color=WIRE_COLOR, wireframe=True, side="double"
+        )
+        _add_floor(server, bundle.regions)
+        _add_cameras(server, bundle.cameras)
+        return server.get_scene_serializer().serialize()
+
+
+def client() -> Path:
+    """The static client of viser: one page."""
+    import viser
+
+    return Path(viser.__file__).parent / "client" / "build" / "index.html"
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[viser.ViserServer]:
+    """A viser server on a free port of this machine: recordings are made of what one would show."""
+    import viser
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it greets, and says goodbye
+        server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def _add_splat(server: viser.ViserServer, splat: Gaussians) -> None:
+    """In mean colours: the client draws no view-dependent ones."""
+    rotations = matrix_from_quaternion(splat.quaternions)
+    spread = rotations * np.exp(splat.log_scales.astype(np.float64))[:, None, :]
+    server.scene.add_gaussian_splats(
+        "/splat/gaussians",
+        centers=splat.means,
+        covariances=(spread @ np.swapaxes(spread, 1, 2)).astype(np.float32),
+        rgbs=np.clip(0.5 + SH_C0 * splat.sh[:, 0], 0, 1).astype(np.float32),
+        opacities=(1 / (1 + np.exp(-splat.opacity_logits)))[:, None].astype(np.float32),
+    )
+
+
+def _add_mesh(server: viser.ViserServer, mesh: Mesh) -> None:
+    """In its own colours; what is guessed in orange."""
+    import trimesh
+
+    colors = np.where(mesh.guessed[:, None], np.array(GUESSED_COLOR, np.uint8), mesh.colors)
+    surface = trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False)
+    server.scene.add_mesh_trimesh("/mesh/surface", surface)
+
+
+def _add_floor(server: viser.ViserServer, regions: Regions) -> None:
+    for name, cells, color in (
+        ("measured", regions.walkable & ~regions.guessed, FLOOR_COLOR),
+        ("guessed", regions.walkable & regions.guessed, GUESSED_COLOR),
+    ):
+        if cells.any():
+            vertices, triangles = _floor_cells(regions, cells)
+            server.scene.add_mesh_simple(f"/floor/{name}", vertices, triangles, color=color, opacity=0.7, side="double")
+    if regions.spawn_poses:
+        poses = [pose.world_from_base for pose in regions.spawn_poses]
+        starts = np.array([pose.translation for pose in poses]) + np.array([0, 0, 2 * FLOOR_LIFT])
+        ahead = np.array([pose.rotation[:, 0] for pose in poses])
+        arrows = np.stack([starts, starts + SPAWN_ARROW * ahead], 1).astype(np.float32)
+        server.scene.add_arrows("/spawn/arrows", arrows, SPAWN_COLOR)
+
+
+def _floor_cells(regions: Regions, cells: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+    """Two triangles for each chosen cell (X, Y), a little above the floor: vertices (4N, 3) [m], triangles (2N, 3)."""
+    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]) * regions.cell
+    flat = regions.centres()[cells][:, None, :] + corners
+    height = np.broadcast_to(regions.height[cells][:, None, None] + FLOOR_LIFT, (*flat.shape[:2], 1))
+    first = 4 * np.arange(len(flat), dtype=np.uint32)[:, None, None]
+    triangles = first + np.array([(0, 1, 2), (0, 2, 3)], np.uint32)
+    return np.concatenate([flat, height], -1).reshape(-1, 3).astype(np.float32), triangles.reshape(-1, 3)
+
+
+def _add_cameras(server: viser.ViserServer, cameras: tuple[BundleCamera, ...]) -> None:
+    """All frustums as lines of one node: hundreds of nodes would make a page slow."""
+    lines = np.concatenate([_frustum(shot) for shot in cameras])
+    colors = np.array([HELD_OUT_COLOR if shot.held_out else CAMERA_COLOR for shot in cameras], np.uint8)
+    each = len(lines) // len(cameras)
+    both_ends = np.repeat(np.repeat(colors, each, 0)[:, None], 2, 1)
+    server.scene.add_line_segments("/cameras/frustums", lines, both_ends, thickness=0.004)
+
+
+def _frustum(shot: BundleCamera) -> NDArray[np.float32]:
+    """Edges (8, 2, 3) [m] of a small pyramid from the camera's centre to its picture."""
+    camera, pose = shot.camera, shot.world_from_camera
+    pixels = np.array([(0, 0), (camera.width, 0), (camera.width, camera.height), (0, camera.height)])
+    rays = np.column_stack([(pixels - [camera.cx, camera.cy]) / [camera.fx, camera.fy], np.ones(4)])
+    corners = pose.apply(FRUSTUM_DEPTH * rays)
+    tip = np.broadcast_to(pose.translation, corners.shape)
+    return np.concatenate([np.stack([tip, corners], 1), np.stack([corners, np.roll(corners, -1, 0)], 1)]).astype(
+        np.float32
+    )

@@ -1,0 +1,31 @@
+"""A web server for the gallery's files, on this machine only."""
+
+from __future__ import annotations
+
+import functools
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import MachineError
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of every request."""
+
+
+def server_of(site: Path, port: int) -> ThreadingHTTPServer:
+    """A server of the folder on 127.0.0.1; `serve_forever` starts it.
+
+    Raises:
+        MachineError: When the port is taken.
+    """
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Quiet, directory=str(site)))
+    except (OSError, OverflowError) as error:
+        raise MachineError(
+            "the gallery is shown on a free port",
+            found=f"{port}: {error}",
+            remedy="choose another --port, or 0 for any free one",
+        ) from error

@@ -1,0 +1,94 @@
+"""Bringing a published bundle over, whole, into a folder of bundles."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import uuid4
+
+from pipeline.bundle.bundle import Bundle, file_sha256
+from pipeline.bundle.lazy import CONNECTIONS, LazyBundle
+from pipeline.bundle.manifest import MANIFEST_FILE
+from pipeline.engine import existing, machine_errors
+from pipeline.errors import BundleError, MachineError
+
+
+def pull(bundle: Bundle, out: Path) -> Path:
+    """A bundle as a folder `out/name/version`, every file with the hash that the manifest says.
+
+    It shows when it is whole; if it is there already, with the same bytes, nothing is done.
+
+    Raises:
+        BundleError: When the folder holds something else, or a file isn't as the manifest says.
+        MachineError: When there is no room, or the registry can't be reached.
+    """
+    manifest = bundle.manifest
+    folder = out / manifest.name / manifest.version
+    if folder.exists():
+        return _same(bundle, folder)
+    _check_room(sum(entry.bytes for entry in manifest.files.values()), folder)
+    hidden = folder.parent / f".{manifest.version}.{uuid4().hex}.partial"
+    keeps = isinstance(bundle, LazyBundle)
+
+    def bring(name: str) -> None:
+        target = hidden / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _place(bundle.path(name), target, may_link=keeps)
+
+    with machine_errors(folder):
+        try:
+            hidden.mkdir(parents=True)
+            with ThreadPoolExecutor(CONNECTIONS) as pool:
+                list(pool.map(bring, manifest.files))
+            shutil.copyfile(bundle.root / MANIFEST_FILE, hidden / MANIFEST_FILE)
+            problems = [] if keeps else Bundle(hidden, manifest).verify()
+            if problems:
+                raise BundleError(
+                    "a bundle's files are as its manifest says",
+                    found=problems[0],
+                    remedy="get it from elsewhere",
+                    file=bundle.root,
+                )
+            try:
+                hidden.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another process was first
+                    raise
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+    return _same(bundle, folder)
+
+
+def _same(bundle: Bundle, folder: Path) -> Path:
+    there = folder / MANIFEST_FILE
+    if not there.is_file() or file_sha256(there) != file_sha256(bundle.root / MANIFEST_FILE):
+        raise BundleError(
+            "a version never changes",
+            found=f"another {bundle.manifest.name}@{bundle.manifest.version}",
+            remedy="name another folder with --out, or move that one away",
+            file=folder,
+        )
+    return folder
+
+
+def _check_room(needed: int, folder: Path) -> None:
+    free = shutil.disk_usage(existing(folder.absolute())).free
+    if free < needed:
+        raise MachineError(
+            "the disk must have room for a bundle",
+            found=f"{needed / 2**20:.0f} MiB to bring over, {free / 2**20:.0f} MiB free",
+            remedy="free some space or choose another disk with --out",
+            file=folder,
+        )
+
+
+def _place(source: Path, target: Path, *, may_link: bool) -> None:
+    """Copy a file; one of the cache, which nobody writes into, is linked where that can be."""
+    if may_link:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)

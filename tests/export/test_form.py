@@ -1,0 +1,60 @@
+"""All formats at once: what lies beside, and through the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.cli import main
+from pipeline.export.catalog import FORMS
+from tests.export.conftest import change
+
+FILES = {
+    "usd": {"scene.usdc", "regions.json", "walkable.npz"},
+    "glb": {"scene.glb"},
+    "sog": {"scene.sog"},
+    "spz": {"scene.spz"},
+    "nerfstudio": {"transforms.json", "points.ply", "splat.ply", "images"},
+    "colmap": {"sparse"},
+}
+UP = {"glb": "y", "spz": "y", "sog": "-y"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, form: str, capsys):
+    """Into a new folder, with where it comes from and where up is; nothing else stays."""
+    change(folder, origin="generated", licence="CC-BY-4.0")
+    out = tmp_path / "exports" / form
+    assert main(["export", form, str(folder), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == FILES[form] | {"origin.json"}
+    assert [path.name for path in out.parent.iterdir()] == [form]
+    origin = json.loads((out / "origin.json").read_text())
+    assert (origin["bundle"], origin["licence"], origin["origin"]) == ("room@1.0.0", "CC-BY-4.0", "generated")
+    assert origin["digital_source_type"].endswith("/trainedAlgorithmicMedia")
+    up = np.array({"y": [0, 1, 0], "-y": [0, -1, 0], "z": [0, 0, 1]}[origin["up"]])
+    assert origin["up"] == UP.get(form, "z")
+    np.testing.assert_allclose(origin["gravity"], -9.81 * up)
+    told = capsys.readouterr().out
+    assert str(out / "origin.json") in told
+    assert ("without photos" in told) == ("missing" in origin) == (form in ("nerfstudio", "colmap"))
+
+
+def test_a_captured_place_says_so(folder: Path, tmp_path: Path):
+    """In the IPTC's word for pictures of real life."""
+    assert main(["export", "spz", str(folder), "--out", str(tmp_path / "out")]) == 0
+    origin = json.loads((tmp_path / "out" / "origin.json").read_text())
+    assert origin["origin"] == "captured"
+    assert origin["digital_source_type"].endswith("/computationalCapture")
+
+
+@pytest.mark.parametrize(("form", "file"), [("colmap", "points.ply"), ("nerfstudio", "thumbnails/0003.jpg")])
+def test_a_damaged_bundle_is_no_bug(folder: Path, tmp_path: Path, form: str, file: str, capsys):
+    """The error names the file, and nothing is left."""
+    (folder / file).write_bytes(b"ply\nnot one")
+    change(folder)
+    assert main(["export", form, str(folder), "--out", str(tmp_path / "new" / "out")]) == 2
+    assert file in capsys.readouterr().err
+    assert not list((tmp_path / "new").iterdir())

@@ -1,0 +1,134 @@
+"""USD: read by OpenUSD, valid for its own validators, and the same to cameras and rays."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pxr import Usd, UsdGeom, UsdMedia, UsdPhysics, UsdShade, UsdValidation, UsdVol
+
+from pipeline.bundle.bundle import Bundle
+from pipeline.errors import MachineError
+from pipeline.export.catalog import FORMS
+from pipeline.export.form import export
+from pipeline.export.usd import export_usd
+from pipeline.geometry import Gaussians, Mesh
+from pipeline.splat.ply import save_splat
+from tests.export.conftest import change, hits, picture, psnr, splat_of
+from tests.synthetic import Room
+
+
+def opened(bundle: Bundle, folder: Path) -> Any:
+    """The stage of an export."""
+    export_usd(bundle, folder)
+    return Usd.Stage.Open(str(folder / "scene.usdc"))
+
+
+def gaussians_of(stage: Any) -> Gaussians:
+    """Its splat, as the schema's documentation tells it."""
+    field = UsdVol.ParticleField3DGaussianSplat(stage.GetPrimAtPath("/room/splat"))
+    coefficients = (field.GetRadianceSphericalHarmonicsDegreeAttr().Get() + 1) ** 2
+    opacity = np.array(field.GetOpacitiesAttr().Get())
+    turns = field.GetOrientationsAttr().Get()
+    return Gaussians(
+        np.array(field.GetPositionsAttr().Get()),
+        np.log(np.array(field.GetScalesAttr().Get())),
+        np.array([[turn.GetReal(), *turn.GetImaginary()] for turn in turns], np.float32),
+        np.log(opacity / (1 - opacity)),
+        np.array(field.GetRadianceSphericalHarmonicsCoefficientsAttr().Get()).reshape(-1, coefficients, 3),
+    )
+
+
+def test_all_validators_are_content(bundle: Bundle, tmp_path: Path):
+    """OpenUSD's own, of which one finds fault when the unit is missing."""
+    stage = opened(bundle, tmp_path)
+    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    assert len(validators) > 20
+    context = UsdValidation.ValidationContext(validators)
+    assert not [error.GetMessage() for error in context.Validate(stage)]
+    stage.ClearMetadata("metersPerUnit")
+    assert context.Validate(stage)
+
+
+def test_cameras_see_the_same_splat(bundle: Bundle, tmp_path: Path):
+    """Every number but those of rounding; Z up and in metres, so at the same pose."""
+    stage = opened(bundle, tmp_path)
+    assert UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.z
+    assert UsdGeom.GetStageMetersPerUnit(stage) == 1.0
+    pose = bundle.cameras[2].world_from_camera
+    assert psnr(picture(gaussians_of(stage), pose), picture(bundle.splat(), pose)) > 80
+
+
+@pytest.mark.parametrize(("coefficients", "degree"), [(1, 0), (4, 3), (16, 3)])
+def test_renderers_get_degree_0_or_3(folder: Path, tmp_path: Path, room: Room, coefficients: int, degree: int):
+    """Missing coefficients are zero."""
+    splat = splat_of(room, coefficients)
+    save_splat(splat, folder / "splat.ply")
+    stage = opened(change(folder), tmp_path)
+    field = UsdVol.ParticleField3DGaussianSplat(stage.GetPrimAtPath("/room/splat"))
+    assert field.GetRadianceSphericalHarmonicsDegreeAttr().Get() == degree
+    sh = gaussians_of(stage).sh
+    np.testing.assert_array_equal(sh[:, :coefficients], splat.sh)
+    assert not sh[:, coefficients:].any()
+
+
+def test_the_bounds_hold_the_gaussians(bundle: Bundle, tmp_path: Path):
+    """Turned ellipsoids, at three standard deviations; and they are no larger than their longest axes."""
+    stage, splat = opened(bundle, tmp_path), bundle.splat()
+    low, high = np.array(UsdGeom.Boundable(stage.GetPrimAtPath("/room/splat")).GetExtentAttr().Get())
+    unit = replace(splat, log_scales=np.zeros_like(splat.log_scales))
+    longest = 3 * np.exp(splat.log_scales.max(1))[:, None]
+    assert (low <= unit.means.min(0)).all()
+    assert (high >= unit.means.max(0)).all()
+    assert (low > (splat.means - longest).min(0)).all()
+    assert (high < (splat.means + longest).max(0)).all()
+
+
+def test_rays_hit_the_same_collision_mesh(bundle: Bundle, tmp_path: Path):
+    """The triangles themselves collide, with friction, and gravity pulls down."""
+    stage = opened(bundle, tmp_path)
+    prim = stage.GetPrimAtPath("/room/collision")
+    assert prim.HasAPI(UsdPhysics.CollisionAPI)
+    assert UsdPhysics.MeshCollisionAPI(prim).GetApproximationAttr().Get() == "none"
+    surface, _ = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial("physics")
+    assert UsdPhysics.MaterialAPI(surface).GetDynamicFrictionAttr().Get() == 1.0
+    shape = UsdGeom.Mesh(prim)
+    assert set(shape.GetFaceVertexCountsAttr().Get()) == {3}
+    triangles = np.array(shape.GetFaceVertexIndicesAttr().Get()).reshape(-1, 3)
+    mesh, pose = Mesh.from_arrays(np.array(shape.GetPointsAttr().Get()), triangles), bundle.cameras[0].world_from_camera
+    for mine, theirs in zip(hits(mesh, pose), hits(bundle.mesh("collision"), pose), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    gravity = UsdPhysics.Scene(stage.GetPrimAtPath("/physicsScene"))
+    assert gravity.GetGravityDirectionAttr().Get() == (0, 0, -1)
+    assert gravity.GetGravityMagnitudeAttr().Get() == pytest.approx(9.81)
+
+
+def test_another_stage_takes_the_scene_alone(bundle: Bundle, tmp_path: Path):
+    """A reference to the file brings the default prim, without gravity."""
+    export_usd(bundle, tmp_path)
+    stage: Any = Usd.Stage.CreateInMemory()
+    stage.DefinePrim("/World/hall").GetReferences().AddReference(str(tmp_path / "scene.usdc"))
+    assert stage.GetPrimAtPath("/World/hall/splat").GetTypeName() == "ParticleField3DGaussianSplat"
+    assert not [prim for prim in stage.Traverse() if prim.IsA(UsdPhysics.Scene)]
+
+
+def test_licence_and_mark_are_in_the_file(folder: Path, tmp_path: Path):
+    """In USD's own record, which a reference to the scene keeps."""
+    stage = opened(change(folder, origin="generated", licence="CC-BY-4.0"), tmp_path)
+    record = UsdMedia.AuthorshipAPI(stage.GetDefaultPrim(), "splatyard")
+    assert record.GetDigitalSourceTypeAttr().Get().endswith("/trainedAlgorithmicMedia")
+    assert record.GetUsageTermsAttr().Get() == "CC-BY-4.0"
+    told = list(record.GetInputsAttr().Get())
+    assert dict(zip(told[::2], told[1::2], strict=True))["bundle"] == "room@1.0.0"
+
+
+def test_the_library_may_be_missing(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The error names the extra, and nothing is left."""
+    monkeypatch.setitem(sys.modules, "pxr.UsdVol", None)
+    with pytest.raises(MachineError, match=r"splatyard\[usd\]"):
+        export(bundle, FORMS["usd"], tmp_path / "new" / "out")
+    assert not list((tmp_path / "new").iterdir())

@@ -1,0 +1,103 @@
+"""SOG and SPZ: read by another library, and the same to a camera in the frame that the format's viewers have."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gsply
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.bundle.bundle import Bundle
+from pipeline.export.spz import save_spz
+from pipeline.export.web import export_sog, export_spz
+from pipeline.geometry import Gaussians, Pose
+from tests.export.conftest import picture, psnr, splat_of, turned, y_up
+from tests.synthetic import Room
+
+half_turn = turned([[-1, 0, 0], [0, -1, 0], [0, 0, 1]])
+"""PlayCanvas's viewers give it to every SOG; its inverse is itself."""
+
+
+def gaussians_of(read: Any) -> Gaussians:
+    """What the other library read."""
+    base = np.asarray(read.sh0, np.float32)[:, None]
+    rest = np.zeros((len(base), 0, 3), np.float32) if read.shN is None else np.asarray(read.shN, np.float32)
+    arrays = (read.means, read.scales, read.quats, np.ravel(read.opacities))
+    return Gaussians(*(np.array(array, np.float32) for array in arrays), np.concatenate([base, rest], 1))
+
+
+@pytest.fixture(autouse=True)
+def _webp(monkeypatch: pytest.MonkeyPatch):
+    """Pillow opens gsply's WebP pictures here; the library that it wants for them is large."""
+
+    def decode(data: bytes) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    monkeypatch.setattr("gsply.sog_reader.imagecodecs", SimpleNamespace(webp_decode=decode))
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "file", "into"),
+    [
+        (export_spz, gsply.read_spz, "scene.spz", y_up),
+        (export_sog, gsply.sogread, "scene.sog", lambda pose: half_turn(y_up(pose))),
+    ],
+    ids=["spz", "sog"],
+)
+def test_cameras_see_the_same_splat(
+    bundle: Bundle,
+    tmp_path: Path,
+    write: Callable[[Bundle, Path], None],
+    read: Callable[[Path], Any],
+    file: str,
+    into: Callable[[Pose], Pose],
+):
+    """Within what the format rounds; a scene on its head or mirrored is another picture."""
+    write(bundle, tmp_path)
+    gaussians, pose = gaussians_of(read(tmp_path / file)), bundle.cameras[2].world_from_camera
+    assert gaussians.sh.shape == bundle.splat().sh.shape
+    expected = picture(bundle.splat(), pose)
+    assert psnr(picture(gaussians, into(pose)), expected) > 38
+    assert psnr(picture(gaussians, pose), expected) < 20
+
+
+def test_spz_keeps_the_numbers(room: Room, tmp_path: Path):
+    """Each within half a step of its own; equal splats make equal files."""
+    splat = splat_of(room, 16)
+    for name in ("a.spz", "b.spz"):
+        save_spz(splat, tmp_path / name)
+    assert (tmp_path / "a.spz").read_bytes() == (tmp_path / "b.spz").read_bytes()
+    read = gaussians_of(gsply.read_spz(tmp_path / "a.spz"))
+    assert np.abs(read.means - splat.means).max() <= 0.51 / 4096
+    assert np.abs(read.log_scales - splat.log_scales).max() <= 0.51 / 16
+    unit = splat.quaternions / np.linalg.norm(splat.quaternions, axis=1, keepdims=True)
+    assert np.abs((read.quaternions * unit).sum(1)).min() > 1 - 1e-5
+    assert np.abs(read.sh[:, 1:] - splat.sh[:, 1:]).max() <= 0.51 / 128
+    opacity, expected = (1 / (1 + np.exp(-one.opacity_logits)) for one in (read, splat))
+    assert np.abs(opacity - expected).max() <= 0.51 / 255
+
+
+def test_spz_of_a_wide_scene(room: Room, tmp_path: Path):
+    """Beyond 2 km steps get coarser, and nothing wraps round."""
+    splat = splat_of(room, 1)
+    splat.means[0] = [9000, -9000, 20]
+    save_spz(splat, tmp_path / "wide.spz")
+    assert np.abs(gaussians_of(gsply.read_spz(tmp_path / "wide.spz")).means - splat.means).max() <= 0.51 / 512
+    assert gzip.decompress((tmp_path / "wide.spz").read_bytes())[13] == 9
+
+
+def test_spz_wants_numbers(room: Room, tmp_path: Path):
+    """Neither an empty splat nor one that isn't finite."""
+    splat = splat_of(room, 1)
+    with pytest.raises(ValueError, match="at least one"):
+        save_spz(splat[:0], tmp_path / "x.spz")
+    splat.means[3] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        save_spz(splat, tmp_path / "x.spz")

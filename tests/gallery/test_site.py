@@ -1,0 +1,178 @@
+"""The gallery as files: what is made anew, what is kept, and what nobody may smuggle in."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+
+from pipeline import Bundle
+from pipeline.errors import BundleError, MachineError
+from pipeline.gallery import site as site_module
+from pipeline.gallery.scenes import scenes
+from pipeline.gallery.site import build_site
+from pipeline.publish.publishing import publish
+from pipeline.publish.registry import open_registry
+from pipeline.publish.versions import Reference
+from tests.gallery.yard import HOSTILE, SCRIPT, add_scene
+
+
+@pytest.fixture
+def own_site(site, tmp_path):
+    """A copy of the gallery, to be changed."""
+    return shutil.copytree(site, tmp_path / "site")
+
+
+@pytest.fixture
+def own_yard(yard, tmp_path):
+    """A copy of the yard, to be changed."""
+    return shutil.copytree(yard, tmp_path / "yard")
+
+
+def test_every_version_has_a_page_and_every_scene_a_card(site):
+    """Its newest version's."""
+    pages = {path.parent.relative_to(site / "scenes").as_posix() for path in site.glob("scenes/*/*/index.html")}
+    assert pages == {"room/1.0.0", "room/1.1.0", "dream/1.0.0", "hostile/1.0.0"}
+    cards = {card["name"]: card for card in cards_of(site)}
+    assert {name: card["version"] for name, card in cards.items()} == {
+        "room": "1.1.0",
+        "dream": "1.0.0",
+        "hostile": "1.0.0",
+    }
+    assert cards["dream"]["generated"] and cards["dream"]["failed"] == ["scale"]
+    assert cards["room"]["failed"] == [] and cards["room"]["psnr"] == 29.5
+
+
+def test_texts_of_bundles_are_text(site):
+    """In the page, in its attributes and in the search's data."""
+    for page in (site / "scenes/hostile/1.0.0/index.html", site / "index.html"):
+        assert SCRIPT not in page.read_text()
+        assert "<img src=x" not in page.read_text() and "<b>mine" not in page.read_text()
+    assert "&lt;script&gt;" in (site / "scenes/hostile/1.0.0/index.html").read_text()
+    assert {card["name"]: card for card in cards_of(site)}["hostile"]["description"] == HOSTILE["description"]
+
+
+def test_pages_may_run_nothing_but_the_gallerys_own_script(site):
+    """A strict policy, no script, style or handler within the page, and nothing of another site."""
+    for page in [site / "index.html", *site.glob("scenes/*/*/index.html")]:
+        text = page.read_text()
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in text
+        assert re.findall(r"<script(?![^>]*(src=|application/json))", text) == []
+        assert re.findall(r"<style|<[^>]*\s(?:style|on\w+)=", text) == []
+        assert re.findall(r"(?:src|href)=\"(?:https?:)?//", text) == []
+    for asset in ("gallery.css", "gallery.js"):
+        assert "http" not in (site / asset).read_text()
+    assert "connect-src 'self'" in (site / "viewer" / "index.html").read_text()[:1500]
+
+
+def test_the_page_says_what_matters(site):
+    """Failing gates and made up places in large, what changed since the version before, how to load it."""
+    dream = (site / "scenes/dream/1.0.0/index.html").read_text()
+    assert "A video model made this place up" in dream and "Fails 1 quality gate" in dream
+    room = (site / "scenes/room/1.1.0/index.html").read_text()
+    assert "A video model" not in room and "quality gate<" not in room
+    assert "What changed since 1.0.0" in room and 'Bundle.open("room@1.1.0")' in room
+    assert "This is the first version." in (site / "scenes/room/1.0.0/index.html").read_text()
+
+
+def test_a_second_run_makes_nothing_anew(own_site, yard, monkeypatch):
+    """No bundle is drawn whose manifest is the same."""
+    monkeypatch.setattr(site_module, "_write_content", lambda *_: pytest.fail("was up to date"))
+    built = build_site(scenes(str(yard)), own_site)
+    assert built.made == () and len(built.kept) == 4
+
+
+def test_a_new_version_draws_itself_alone(own_site, own_yard, room, monkeypatch):
+    """The other versions' pages name it; their pictures stay as they are."""
+    add_scene(own_yard, room, "room", "2.0.0", failing=True)
+    drawn, write = [], site_module._write_content
+    monkeypatch.setattr(site_module, "_write_content", lambda bundle, out: drawn.append(bundle) or write(bundle, out))
+    built = build_site(scenes(str(own_yard)), own_site)
+    assert [bundle.manifest.version for bundle in drawn] == ["2.0.0"]
+    assert set(built.made) == {"room@1.0.0", "room@1.1.0", "room@2.0.0"} and len(built.kept) == 2
+    old = (own_site / "scenes/room/1.0.0/index.html").read_text()
+    assert '<a href="../2.0.0/index.html">2.0.0</a> <span class="bad">1 gate failed</span>' in old
+    assert (own_site / "scenes/room/1.0.0/sim.viser").stat().st_size > 1000
+
+
+def test_a_changed_bundle_is_drawn_again(own_site, own_yard):
+    """The same version with another manifest: its page is not the old one."""
+    path = own_yard / "dream" / "1.0.0" / "bundle.json"
+    content = json.loads(path.read_text())
+    content["provenance"]["description"] = "another place"
+    path.write_text(json.dumps(content))
+    assert build_site(scenes(str(own_yard)), own_site).made == ("dream@1.0.0",)
+    assert "another place" in (own_site / "scenes/dream/1.0.0/index.html").read_text()
+
+
+def test_gone_versions_go_and_leavings_too(own_site, own_yard):
+    """What a killed run left is no page."""
+    shutil.rmtree(own_yard / "dream")
+    (own_site / "scenes" / "room" / ".1.0.0.abc").mkdir()
+    build_site(scenes(str(own_yard)), own_site)
+    assert not (own_site / "scenes" / "dream").exists()
+    assert {path.name for path in (own_site / "scenes" / "room").iterdir()} == {"1.0.0", "1.1.0"}
+
+
+def test_a_run_that_dies_leaves_the_old_page(own_site, own_yard, room, monkeypatch):
+    """The first page still leads to whole pages only."""
+    shutil.rmtree(own_yard / "dream")
+    add_scene(own_yard, room, "dream", "1.0.0", description="anew")
+    before = (own_site / "index.html").read_text()
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(site_module, "_page", die)
+    with pytest.raises(KeyboardInterrupt):
+        build_site(scenes(str(own_yard)), own_site)
+    assert (own_site / "index.html").read_text() == before
+    assert "a place that is none" in (own_site / "scenes/dream/1.0.0/index.html").read_text()
+    assert [path.name for path in (own_site / "scenes" / "dream").iterdir()] == ["1.0.0"]
+
+
+def test_a_damaged_bundle_is_left_out_and_named(own_site, own_yard):
+    """The others are shown."""
+    (own_yard / "dream" / "1.0.0" / "quality.json").write_text("{")
+    manifest = own_yard / "dream" / "1.0.0" / "bundle.json"
+    manifest.write_text(manifest.read_text() + " ")
+    built = build_site(scenes(str(own_yard)), own_site)
+    assert list(built.left_out) == ["dream@1.0.0"] and len(built.kept) == 3
+    assert {card["name"] for card in cards_of(own_site)} == {"room", "hostile"}
+
+
+def test_other_folders_are_not_written_to(yard, tmp_path):
+    """A site goes nowhere where something else is."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(MachineError, match="something else is there"):
+        build_site(scenes(str(yard)), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_no_scene_is_an_error(tmp_path):
+    """A folder without bundles, or none."""
+    with pytest.raises(BundleError, match="there is none"):
+        scenes(str(tmp_path))
+    with pytest.raises(BundleError, match="there is none"):
+        scenes(str(tmp_path / "nothing"))
+
+
+def test_a_registrys_yanked_version_is_no_card(yard, tmp_path, monkeypatch):
+    """Its page says why, and the version before is the scene's card."""
+    monkeypatch.setenv("SPLATYARD_CACHE", str(tmp_path / "cache"))
+    registry = open_registry(str(tmp_path / "registry"), create=True)
+    for version in ("1.0.0", "1.1.0"):
+        publish(Bundle.open(yard / "room" / version), registry)
+    registry.yank(Reference.parse("room@1.1.0"), "a <b>wrong</b> scale")
+    out = tmp_path / "out"
+    build_site(scenes(registry.address), out)
+    assert [card["version"] for card in cards_of(out)] == ["1.0.0"]
+    assert "a &lt;b&gt;wrong&lt;/b&gt; scale" in (out / "scenes/room/1.1.0/index.html").read_text()
+
+
+def cards_of(site) -> list[dict]:
+    """What the first page's script reads."""
+    text = (site / "index.html").read_text()
+    return json.loads(re.findall(r'<script type="application/json" id="scenes">(.*?)</script>', text)[0])
