@@ -15,7 +15,7 @@ WORKERS ?= 2
 OUT ?= bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types docs bench bench-splat bench-geometry bench-formats bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo test lint types test-soak docs bench bench-batch bench-splat bench-geometry bench-formats bench-train wheel-test format lock apt-packages clean
 
 help: ## show this list
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -43,8 +43,11 @@ demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality
 	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
 	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --minutes 1.3 --evaluate 100
 
-test: $(DEV_STAMP) ## run the whole test suite
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+test: $(DEV_STAMP) ## run the test suite, but for what `test-soak` runs
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not soak'
+
+test-soak: $(DEV_STAMP) ## kill servers, workers and processes, fill disks, put clocks: a quarter of an hour, mostly waiting
+	$(BIN)/python -m pytest -m soak
 
 lint: $(DEV_STAMP) ## ruff, and who may import whom
 	$(BIN)/ruff format --check .
@@ -73,6 +76,9 @@ bench-geometry: $(DEV_STAMP) ## measure depth and meshes, beside peers
 
 bench-formats: $(DEV_STAMP) ## measure every reader and its builds
 	$(BIN)/python benchmarks/formats.py --write
+
+bench-batch: $(DEV_STAMP) ## measure batches: planning, Prefect's overhead, throughput
+	$(BIN)/python benchmarks/batch.py --write
 
 bench-train: $(DEV_STAMP) ## train and measure policies in the demo's bundle, for an hour
 	$(BIN)/python benchmarks/training.py $(OUT)/hall/1.0.0 --write

@@ -15,6 +15,10 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Say nothing of every request."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a browser asks for many pictures at once; those that wait beyond are refused
+
+
 def server_of(site: Path, port: int) -> ThreadingHTTPServer:
     """A server of the folder on 127.0.0.1; `serve_forever` starts it.
 
@@ -22,7 +26,7 @@ def server_of(site: Path, port: int) -> ThreadingHTTPServer:
         MachineError: When the port is taken.
     """
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Quiet, directory=str(site)))
+        return _Server(("127.0.0.1", port), functools.partial(_Quiet, directory=str(site)))
     except (OSError, OverflowError) as error:
         raise MachineError(
             "the gallery is shown on a free port",

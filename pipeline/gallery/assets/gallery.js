@@ -130,8 +130,8 @@ function view() {
     right: (control) => control.rotate(-TURN, 0, true),
   };
 
-  // three.js has y up, the scene z: the same place in the other's words
-  const inScene = (v) => [v.x, -v.z, v.y].map((value) => value.toFixed(4)).join();
+  // three.js has y up and, as viser turns a scene with z up, its x to the back: the same place in the scene's words
+  const inScene = (v) => [-v.z, -v.x, v.y].map((value) => value.toFixed(4)).join();
 
   function change(file) {
     const control = viser()?.cameraControl;
