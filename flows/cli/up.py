@@ -30,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from flows.cli import tables
     from flows.up import up
+    from pipeline.engine import machine_errors
 
     def tell(url: str) -> None:
         tables.say(f"yard       {url} shows runs, deployments and results")
@@ -39,6 +40,9 @@ def run(options: argparse.Namespace) -> int:
         tables.say(f"logs       {tables.quoted(options.home)}")
         tables.say("stop       Ctrl-C here; runs end too, and go on from their last finished stage when run again")
 
+    inbox = Path("inbox")
+    with machine_errors(inbox):
+        inbox.mkdir(exist_ok=True)  # for who drops a scan before the first look
     tables.say("starting server and worker ...")
     try:
         up(options.home, options.port, tell)

@@ -38,6 +38,10 @@ deployments:
   - name: broken
     entrypoint: lab_flows.broken
     work_pool: {name: yard}
+  - name: scheduled
+    entrypoint: lab_flows.scheduled
+    work_pool: {name: yard}
+    schedules: [{interval: 3600, anchor_date: "2026-01-01T00:00:00+00:00"}]
 """
 FLOWS = """
 import pathlib, subprocess, sys, time
@@ -54,13 +58,20 @@ def endless():
     time.sleep(3600)
 
 @flow
+def scheduled():
+    pass
+
+@flow
 def broken():
     raise RuntimeError("the lamp is broken")
 """
 HOOK = "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Hook; import sys; Hook(**{})"
-HOOK = HOOK.format("{'name': 'lab', 'url': sys.argv[1], 'json_data': {'text': '{{subject}} {{body}}'}}")
+HOOK = HOOK.format(
+    "{'name': 'lab', 'url': sys.argv[1] + '/{{key}}', 'secrets': {'key': sys.argv[2]}, "
+    "'json_data': {'text': '{{subject}} {{body}}'}}"
+)
 HOOK += ".save('splatyard-failures')"
-SECRET = "hooks/b2d5f0"
+SECRET = "b2d5f0-hook"
 
 
 class Hearer:
@@ -80,7 +91,7 @@ class Hearer:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/{SECRET}"
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def told(self, *words: str) -> bool:
@@ -111,7 +122,8 @@ def lab(tmp_path: Path) -> Iterator[Yard]:
 def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     """It deploys and sets limits, refuses a second one and strangers, tells failures, and ends with all it started."""
     lab.start()
-    assert set(lab.deployments()) == {"quick", "endless", "broken"}
+    assert (lab.folder / "inbox").is_dir()
+    assert set(lab.deployments()) == {"quick", "endless", "broken", "scheduled"}
     limits = {one["name"]: one["limit"] for one in lab.ask("v2/concurrency_limits/filter")}
     assert limits["tag:gpu-stage"] >= 1
     assert limits["tag:cpu-stage"] >= 1
@@ -132,13 +144,15 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     refused = subprocess.run(start_quick, env=lab.client("lab:wrong"), capture_output=True, text=True)
     assert refused.returncode != 0
     assert "401" in refused.stdout + refused.stderr
-    _do(lab, sys.executable, "-c", HOOK, hearer.url)
+    _do(lab, sys.executable, "-c", HOOK, hearer.url, SECRET)
 
     lab.programs("worker")[0].kill()
     _do(lab, *start_quick)
     wait_for((lab.folder / "done").exists)
-    quick = lab.ask("flow_runs/filter")[0]["id"]
+    quick = lab.ask("flow_runs/filter", flows={"name": {"any_": ["quick"]}})[0]["id"]
     assert lab.ended(quick)[0] == "Completed"
+
+    wait_for(lambda: lab.ask("flow_runs/filter", flows={"name": {"any_": ["scheduled"]}}))
 
     endless = lab.begin("endless")
     wait_for(lambda: (lab.folder / "child").exists() and (lab.folder / "child").read_text())
