@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.view import show_splat
+from pipeline.gallery.layers import show_splat
 from pipeline.geometry import quaternion_from_matrix
 from sim.cameras.things import Things
 from sim.env import SceneEnv

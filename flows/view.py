@@ -9,29 +9,19 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.check.quality import Gate
-from pipeline.geometry import Gaussians, Mesh, Pose
-from pipeline.geometry.rotation import matrix_from_quaternion, quaternion_from_matrix
-from pipeline.geometry.spherical_harmonics import SH_C0
-from pipeline.regions.regions import Regions
+from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
+from pipeline.geometry.rotation import quaternion_from_matrix
 
 if TYPE_CHECKING:
-    import trimesh
     import viser
 
     from pipeline import Bundle
 
 logger = logging.getLogger(__name__)
 
-FLOOR_COLOR, GUESSED_COLOR = (40, 190, 90), (255, 140, 0)
-SPAWN_COLOR, COLLISION_COLOR = (230, 60, 200), (70, 130, 255)
 CAMERA_COLOR, HELD_OUT_COLOR = (40, 40, 40), (220, 40, 40)
-FLOOR_LIFT = 0.01
-"""The walkable floor is drawn so far above itself [m], or it would flicker with the mesh."""
-SPAWN_ARROW = 0.35
-"""Length of the arrow along a spawn pose's x [m]."""
 FRUSTUM_DEPTH = 0.08
 """Size of a camera's frustum [m]."""
 
@@ -86,76 +76,26 @@ def _add_splat(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
     show_splat(server, bundle.splat(), f"{root}/gaussians")
 
 
-def show_splat(server: viser.ViserServer, splat: Gaussians, name: str) -> None:
-    """Gaussians in their mean colours: viser draws no view-dependent ones."""
-    server.scene.add_gaussian_splats(
-        name,
-        centers=splat.means,
-        covariances=covariances(splat),
-        rgbs=np.clip(0.5 + SH_C0 * splat.sh[:, 0], 0, 1).astype(np.float32),
-        opacities=(1 / (1 + np.exp(-splat.opacity_logits)))[:, None].astype(np.float32),
-    )
-
-
-def covariances(splat: Gaussians) -> NDArray[np.float32]:
-    """Covariances (N, 3, 3) [m^2]: R diag(s^2) R^T."""
-    rotations = matrix_from_quaternion(splat.quaternions)
-    spread = rotations * np.exp(splat.log_scales.astype(np.float64))[:, None, :]
-    return (spread @ np.swapaxes(spread, 1, 2)).astype(np.float32)
-
-
 def _add_mesh(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
     mesh = bundle.mesh()
-    server.scene.add_mesh_trimesh(f"{root}/surface", _colored(mesh))
-
-
-def _colored(mesh: Mesh) -> trimesh.Trimesh:
-    """With its own colours; what is guessed in orange."""
-    import trimesh
-
-    colors = np.where(mesh.guessed[:, None], np.array(GUESSED_COLOR, np.uint8), mesh.colors)
-    return trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False)
+    server.scene.add_mesh_trimesh(f"{root}/surface", colored(mesh))
 
 
 def _add_collision(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
     mesh = bundle.mesh("collision")
     server.scene.add_mesh_simple(
-        f"{root}/wires", mesh.vertices, mesh.triangles, color=COLLISION_COLOR, wireframe=True, side="double"
+        f"{root}/wires", mesh.vertices, mesh.triangles, color=WIRE_COLOR, wireframe=True, side="double"
     )
 
 
 def _add_floor(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
-    regions = bundle.regions
-    for name, cells, color in (
-        ("measured", regions.walkable & ~regions.guessed, FLOOR_COLOR),
-        ("guessed", regions.walkable & regions.guessed, GUESSED_COLOR),
-    ):
-        if cells.any():
-            vertices, triangles = floor_cells(regions, cells)
-            server.scene.add_mesh_simple(f"{root}/{name}", vertices, triangles, color=color, opacity=0.7, side="double")
-
-
-def floor_cells(regions: Regions, cells: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
-    """Two triangles for each chosen cell (X, Y), a little above the floor: vertices (4N, 3) [m], triangles (2N, 3)."""
-    corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]) * regions.cell
-    flat = regions.centres()[cells][:, None, :] + corners
-    height = np.broadcast_to(regions.height[cells][:, None, None] + FLOOR_LIFT, (*flat.shape[:2], 1))
-    first = 4 * np.arange(len(flat), dtype=np.uint32)[:, None, None]
-    triangles = first + np.array([(0, 1, 2), (0, 2, 3)], np.uint32)
-    return np.concatenate([flat, height], -1).reshape(-1, 3).astype(np.float32), triangles.reshape(-1, 3)
+    show_floor(server, bundle.regions, root)
 
 
 def _add_spawn_points(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
     poses = bundle.spawn_poses
     if poses:
         server.scene.add_arrows(f"{root}/arrows", spawn_arrows(poses), SPAWN_COLOR)
-
-
-def spawn_arrows(poses: tuple[Pose, ...]) -> NDArray[np.float32]:
-    """Start and end (N, 2, 3) [m] of an arrow along each pose's x axis, just above the floor."""
-    starts = np.array([pose.translation for pose in poses]) + np.array([0, 0, 2 * FLOOR_LIFT])
-    ahead = np.array([pose.rotation[:, 0] for pose in poses])
-    return np.stack([starts, starts + SPAWN_ARROW * ahead], 1).astype(np.float32)
 
 
 def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.bundle.bundle import Bundle, BundleCamera
-from pipeline.geometry import Gaussians, Mesh
+from pipeline.geometry import Gaussians, Mesh, Pose
 from pipeline.geometry.rotation import matrix_from_quaternion
 from pipeline.geometry.spherical_harmonics import SH_C0
 from pipeline.regions.regions import Regions
 
 if TYPE_CHECKING:
+    import trimesh
     import viser
 
 LAYERS = {
@@ -50,13 +51,15 @@ def record(bundle: Bundle, lod: str) -> bytes:
         server.scene.set_up_direction("+z")
         for name in LAYERS:
             server.scene.add_frame(f"/{name}", show_axes=False, visible=name == "splat")
-        _add_splat(server, bundle.splat(lod))
+        show_splat(server, bundle.splat(lod), "/splat/gaussians")
         collision = bundle.mesh("collision")
-        _add_mesh(server, bundle.mesh() if lod == "full" else collision)
+        server.scene.add_mesh_trimesh("/mesh/surface", colored(bundle.mesh() if lod == "full" else collision))
         server.scene.add_mesh_simple(
             "/wires/all", collision.vertices, collision.triangles, color=WIRE_COLOR, wireframe=True, side="double"
         )
-        _add_floor(server, bundle.regions)
+        show_floor(server, bundle.regions, "/floor")
+        if bundle.spawn_poses:
+            server.scene.add_arrows("/spawn/arrows", spawn_arrows(bundle.spawn_poses), SPAWN_COLOR)
         _add_cameras(server, bundle.cameras)
         return server.get_scene_serializer().serialize()
 
@@ -81,45 +84,44 @@ def _server() -> Iterator[viser.ViserServer]:
             server.stop()
 
 
-def _add_splat(server: viser.ViserServer, splat: Gaussians) -> None:
-    """In mean colours: the client draws no view-dependent ones."""
-    rotations = matrix_from_quaternion(splat.quaternions)
-    spread = rotations * np.exp(splat.log_scales.astype(np.float64))[:, None, :]
+def show_splat(server: viser.ViserServer, splat: Gaussians, name: str) -> None:
+    """Gaussians in their mean colours: viser draws no view-dependent ones."""
     server.scene.add_gaussian_splats(
-        "/splat/gaussians",
+        name,
         centers=splat.means,
-        covariances=(spread @ np.swapaxes(spread, 1, 2)).astype(np.float32),
+        covariances=covariances(splat),
         rgbs=np.clip(0.5 + SH_C0 * splat.sh[:, 0], 0, 1).astype(np.float32),
         opacities=(1 / (1 + np.exp(-splat.opacity_logits)))[:, None].astype(np.float32),
     )
 
 
-def _add_mesh(server: viser.ViserServer, mesh: Mesh) -> None:
-    """In its own colours; what is guessed in orange."""
+def covariances(splat: Gaussians) -> NDArray[np.float32]:
+    """Covariances (N, 3, 3) [m^2]: R diag(s^2) R^T."""
+    rotations = matrix_from_quaternion(splat.quaternions)
+    spread = rotations * np.exp(splat.log_scales.astype(np.float64))[:, None, :]
+    return (spread @ np.swapaxes(spread, 1, 2)).astype(np.float32)
+
+
+def colored(mesh: Mesh) -> trimesh.Trimesh:
+    """With its own colours; what is guessed in orange."""
     import trimesh
 
     colors = np.where(mesh.guessed[:, None], np.array(GUESSED_COLOR, np.uint8), mesh.colors)
-    surface = trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False)
-    server.scene.add_mesh_trimesh("/mesh/surface", surface)
+    return trimesh.Trimesh(mesh.vertices, mesh.triangles, vertex_colors=colors, process=False)
 
 
-def _add_floor(server: viser.ViserServer, regions: Regions) -> None:
+def show_floor(server: viser.ViserServer, regions: Regions, root: str) -> None:
+    """The walkable floor below the node `root`; what is guessed in orange."""
     for name, cells, color in (
         ("measured", regions.walkable & ~regions.guessed, FLOOR_COLOR),
         ("guessed", regions.walkable & regions.guessed, GUESSED_COLOR),
     ):
         if cells.any():
-            vertices, triangles = _floor_cells(regions, cells)
-            server.scene.add_mesh_simple(f"/floor/{name}", vertices, triangles, color=color, opacity=0.7, side="double")
-    if regions.spawn_poses:
-        poses = [pose.world_from_base for pose in regions.spawn_poses]
-        starts = np.array([pose.translation for pose in poses]) + np.array([0, 0, 2 * FLOOR_LIFT])
-        ahead = np.array([pose.rotation[:, 0] for pose in poses])
-        arrows = np.stack([starts, starts + SPAWN_ARROW * ahead], 1).astype(np.float32)
-        server.scene.add_arrows("/spawn/arrows", arrows, SPAWN_COLOR)
+            vertices, triangles = floor_cells(regions, cells)
+            server.scene.add_mesh_simple(f"{root}/{name}", vertices, triangles, color=color, opacity=0.7, side="double")
 
 
-def _floor_cells(regions: Regions, cells: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+def floor_cells(regions: Regions, cells: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
     """Two triangles for each chosen cell (X, Y), a little above the floor: vertices (4N, 3) [m], triangles (2N, 3)."""
     corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]) * regions.cell
     flat = regions.centres()[cells][:, None, :] + corners
@@ -127,6 +129,13 @@ def _floor_cells(regions: Regions, cells: NDArray[np.bool_]) -> tuple[NDArray[np
     first = 4 * np.arange(len(flat), dtype=np.uint32)[:, None, None]
     triangles = first + np.array([(0, 1, 2), (0, 2, 3)], np.uint32)
     return np.concatenate([flat, height], -1).reshape(-1, 3).astype(np.float32), triangles.reshape(-1, 3)
+
+
+def spawn_arrows(poses: tuple[Pose, ...]) -> NDArray[np.float32]:
+    """Start and end (N, 2, 3) [m] of an arrow along each pose's x axis, just above the floor."""
+    starts = np.array([pose.translation for pose in poses]) + np.array([0, 0, 2 * FLOOR_LIFT])
+    ahead = np.array([pose.rotation[:, 0] for pose in poses])
+    return np.stack([starts, starts + SPAWN_ARROW * ahead], 1).astype(np.float32)
 
 
 def _add_cameras(server: viser.ViserServer, cameras: tuple[BundleCamera, ...]) -> None:

@@ -14,18 +14,9 @@ import numpy as np
 import pytest
 import viser
 
-from flows.view import (
-    FLOOR_LIFT,
-    FRUSTUM_DEPTH,
-    SPAWN_ARROW,
-    covariances,
-    floor_cells,
-    quality_markdown,
-    serve,
-    show,
-    spawn_arrows,
-)
+from flows.view import FRUSTUM_DEPTH, quality_markdown, serve, show
 from pipeline import Bundle
+from pipeline.gallery.layers import FLOOR_LIFT, SPAWN_ARROW, covariances, floor_cells, spawn_arrows
 from pipeline.geometry import Camera, Gaussians, Pose
 from tests.flows.conftest import FAILED_GATE, GATES, floor_regions
 
