@@ -1,11 +1,15 @@
-"""Registries: listing many versions, writers at once, and what one changed file of a large bundle costs.
+"""Registries: listing many versions, writers at once, one changed file of a large bundle, a simulator's part of one.
 
-python -m benchmarks.registry [BUNDLE]
+python benchmarks/registry.py [BUNDLE]           measure and print
+python benchmarks/registry.py [BUNDLE] --write   write the section of docs/benchmarks.md
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -13,17 +17,22 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.page import Row
-from pipeline.bundle.bundle import Bundle, file_sha256
-from pipeline.publish.publishing import publish
-from pipeline.publish.registry import open_registry
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from pipeline.bundle.bundle import Bundle, file_sha256  # noqa: E402
+from pipeline.publish.cache import CACHE_VARIABLE  # noqa: E402
+from pipeline.publish.publishing import publish  # noqa: E402
+from pipeline.publish.registry import open_registry  # noqa: E402
+from sim.scene import open_scene  # noqa: E402
 
 SCENES, VERSIONS = 1000, 10
 WRITERS, PUBLISHES = 2, 200
 LARGE = 2**30
 PAGE, BULK = "quality.html", "points.ply"
 """The files that are made anew: neither mesh nor splat."""
-ROOT = Path(__file__).resolve().parents[1]
+OPENINGS = 5
 
 
 def registry_rows(bundle: Path, work: Path) -> list[Row]:
@@ -31,6 +40,7 @@ def registry_rows(bundle: Path, work: Path) -> list[Row]:
     listed = _list_seconds(bundle, work / "many")
     lost, seconds = _writers(bundle, work / "writers")
     sent, first, second = _one_changed_file(bundle, work / "large")
+    part, opened = _sim_part(bundle, work / "sim")
     return [
         Row(f"`list` of {SCENES * VERSIONS:,} versions, a fresh process", listed, "s", "<=", 1.0),
         Row(f"{WRITERS} writers x {PUBLISHES} publishes: lost", lost, "", "<=", 0),
@@ -38,6 +48,8 @@ def registry_rows(bundle: Path, work: Path) -> list[Row]:
         Row("publish of a bundle of 1 GiB", first, "s"),
         Row("the same with one changed file of 1 MiB: sent", sent / 2**20, "MiB", "<=", 1.0),
         Row("... and how long that takes", second, "s"),
+        Row("a simulator's part of the bundle", part / 1e6, "MB", "<=", 8.0),
+        Row("... pulled from a bucket on loopback into an empty cache and opened", opened, "s", "<=", 1.0),
     ]
 
 
@@ -65,7 +77,7 @@ def _writers(bundle: Path, root: Path) -> tuple[float, float]:
     """Versions that are not there at the end, and the median seconds of a publish."""
     root.mkdir(parents=True)
     (root / "yard").mkdir()
-    command = [sys.executable, "-m", "benchmarks.registry", "--writer", str(bundle), str(root)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "registry.py"), "--writer", str(bundle), str(root)]
     children = [
         subprocess.Popen([*command, str(number)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for number in range(WRITERS)
@@ -106,6 +118,32 @@ def _one_changed_file(bundle: Path, root: Path) -> tuple[int, float, float]:
     return sent, taken[0], taken[1]
 
 
+def _sim_part(bundle: Path, root: Path) -> tuple[int, float]:
+    """Bytes that come over when a simulator opens a scene of a bucket, and the seconds that takes, median of some."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    os.environ |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ["AWS_ENDPOINT_URL"] = "http://{}:{}".format(*server.get_host_and_port())
+    try:
+        import fsspec
+
+        fsspec.filesystem("s3").mkdir("yard")
+        reference = publish(Bundle.open(bundle), open_registry("s3://yard/scenes"), allow_failed=True).reference
+        taken, part = [], 0
+        for number in range(OPENINGS + 1):  # the first loads the libraries
+            os.environ[CACHE_VARIABLE] = str(root / str(number))
+            begun = time.perf_counter()
+            open_scene(reference, allow_failed=True)
+            taken.append(time.perf_counter() - begun)
+            part = sum(path.stat().st_size for path in (root / str(number)).rglob("*") if path.is_file())
+        return part, sorted(taken[1:])[OPENINGS // 2]
+    finally:
+        server.stop()
+
+
 def _as_version(folder: Path, version: str, *changed: str) -> None:
     """Name a bundle another version, and take the new hashes of the files that changed."""
     path = folder / "bundle.json"
@@ -117,13 +155,21 @@ def _as_version(folder: Path, version: str, *changed: str) -> None:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print the figures, and write the page when asked to."""
     if sys.argv[1:2] == ["--writer"]:
         print(json.dumps(writer(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))))
         return
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bundle", nargs="?", default=Path("bundles/hall/1.0.0"), type=Path, metavar="BUNDLE")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        for row in registry_rows(Path(sys.argv[1] if len(sys.argv) > 1 else "bundles/hall/1.0.0"), Path(work)):
-            print(row)
+        rows = registry_rows(options.bundle.resolve(), Path(work))
+    text = "A registry in a folder; the last two in a bucket of an S3 server on loopback."
+    page = section("registry", "python benchmarks/registry.py BUNDLE --write", text, rows)
+    print(page)
+    if options.write:
+        update_page({"registry": page})
 
 
 if __name__ == "__main__":

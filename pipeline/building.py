@@ -236,6 +236,11 @@ def _params(request: BuildRequest, card: Card) -> dict[str, Any]:
         params["check"] = replace(params["check"], thresholds=dict(card.gates))
     if card.source.origin and params["capture"].origin == "auto":
         params["capture"] = replace(params["capture"], origin=card.source.origin)
+    if params["capture"].blur_faces or params["capture"].blur_plates:
+        from pipeline.capture.detectors import detectors_for
+
+        models = tuple(detector.name for detector in detectors_for(params["capture"]))
+        params["capture"] = replace(params["capture"], blur_models=models)
     return params
 
 
@@ -254,12 +259,21 @@ def _bundle_params(request: BuildRequest, card: Card, name: str, stages: list[Pl
         "description": card.description or "",
     }
     build_key = hashlib.sha256(json.dumps([about, [s.key for s in stages]]).encode()).hexdigest()[:20]
-    version = _version(request.out.resolve() / name, build_key, request.version)
+    version = version_for(request.out.resolve() / name, build_key, request.version)
     return BundleParams(**about, version=version, build_key=build_key, stages=done)
 
 
-def _version(folder: Path, build_key: str, wanted: str | None) -> str:
-    """The version of the bundle with this content, or the next free one: bundles never change."""
+def version_for(folder: Path, build_key: str, wanted: str | None) -> str:
+    """The version of the bundle with this content, or the next free one: bundles never change.
+
+    Args:
+        folder: Of the scene's versions.
+        build_key: Hash of all that the content depends on.
+        wanted: The version that the user asks for, or None.
+
+    Raises:
+        CardError: When the version is none, or is there with other content.
+    """
     if wanted is not None and not VERSION.fullmatch(wanted):
         raise CardError("a version is major.minor.patch", found=repr(wanted), remedy="for example --version 1.2.0")
     there: dict[str, str] = {}

@@ -19,7 +19,7 @@ from pipeline.publish.lock import open_locked
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
 from pipeline.regions.stage import find_regions
-from sim.level import make_level
+from pipeline.splat.level import make_level
 
 logger = logging.getLogger(__name__)
 

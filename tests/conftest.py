@@ -21,6 +21,10 @@ settings.register_profile("splatyard", deadline=None, derandomize=True)
 settings.load_profile("splatyard")
 
 
+from tests.hub import hub  # noqa: E402, F401
+from tests.s3 import bucket, s3_port  # noqa: E402, F401 - needs the path above
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A seeded generator, fresh for each test."""

@@ -38,7 +38,7 @@ def program_lines(text: str, program: str) -> list[list[str]]:
 
 def parses(words: list[str]) -> bool:
     """Whether the real parser takes the words; a bare command name in a sentence is taken too."""
-    names = {module.__name__.rpartition(".")[2] for module in COMMANDS}
+    names = {module.__name__.rpartition(".")[2].rstrip("_") for module in COMMANDS}
     if not words or words[0] == "COMMAND" or (len(words) == 1 and words[0] in names):
         return True
     try:

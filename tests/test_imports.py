@@ -18,7 +18,18 @@ HEAVY = {"torch", "prefect", "open3d", "pycolmap", "sapien", "viser", "trimesh",
 
 
 WITH_PREFECT = [
-    f"flows.{name}" for name in ("build", "ingest", "runners", "scene", "stage", "train_policy", "watch_folder")
+    f"flows.{name}"
+    for name in (
+        "build",
+        "ingest",
+        "make_gallery",
+        "publish_scene",
+        "runners",
+        "scene",
+        "stage",
+        "train_policy",
+        "watch_folder",
+    )
 ]
 
 

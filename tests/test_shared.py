@@ -26,52 +26,16 @@ from pipeline.shared import execute_shared, fetch_plan, run_shared
 from pipeline.stage import Traits
 from pipeline.store import open_store
 from tests.fake_stages import FakeParams, plan_chain
+from tests.s3 import BUCKET, connect
 
-BUCKET = "yard"
 LARGE = "0123456789abcdef" * 200_000
-
-
-@pytest.fixture(scope="module")
-def s3():
-    """An S3 server on loopback; its port."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
-
-
-def connect(monkeypatch, port: int) -> None:
-    """Name the S3 server as a user does: in the environment."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-
-
-@pytest.fixture
-def bucket(s3, monkeypatch):
-    """The address in an empty bucket, and its server's port; clients wait no real time."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "retries", 1)
-    monkeypatch.setattr(store_module, "WAITS", (0.01, 0.01))
-    connect(monkeypatch, s3)
-    files = fsspec.filesystem("s3", use_listings_cache=False)
-    files.mkdir(BUCKET)
-    yield f"s3://{BUCKET}/results", s3
-    connect(monkeypatch, s3)
-    fsspec.filesystem("s3", use_listings_cache=False).rm(BUCKET, recursive=True)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture(params=["folder", "bucket"])
 def store(request, tmp_path) -> str:
     """The address of an empty store: a folder, then a bucket."""
     if request.param == "bucket":
-        return request.getfixturevalue("bucket")[0]
+        return request.getfixturevalue("bucket")
     (tmp_path / "store").mkdir()
     return str(tmp_path / "store")
 
@@ -307,62 +271,57 @@ class DroppingProxy:
             end.close()
 
 
-def test_upload_goes_on_after_a_dropped_connection(tmp_path, bucket, monkeypatch):
+def test_upload_goes_on_after_a_dropped_connection(tmp_path, bucket, s3_port, monkeypatch):
     """A connection reset in the middle of an upload is one more request, and the result is whole."""
-    address, port = bucket
-    with DroppingProxy(port, times=1) as proxy:
+    with DroppingProxy(s3_port, times=1) as proxy:
         connect(monkeypatch, proxy.port)
-        assert share(tmp_path / "a", address, LARGE) == ["one"]
+        assert share(tmp_path / "a", bucket, LARGE) == ["one"]
         assert proxy.dropped == 1
-    connect(monkeypatch, port)
-    assert share(tmp_path / "b", address, LARGE) == []
+    connect(monkeypatch, s3_port)
+    assert share(tmp_path / "b", bucket, LARGE) == []
 
 
-def test_upload_that_never_ends_shares_nothing(tmp_path, bucket, monkeypatch):
+def test_upload_that_never_ends_shares_nothing(tmp_path, bucket, s3_port, monkeypatch):
     """When every upload is cut off: one clear error, the local result stays, and nobody takes the half one."""
-    address, port = bucket
     stage = chain(tmp_path / "a", LARGE)[0]
-    with DroppingProxy(port, times=1000) as proxy:
+    with DroppingProxy(s3_port, times=1000) as proxy:
         connect(monkeypatch, proxy.port)
         with pytest.raises(MachineError, match="s3://yard/results: a shared store"):
-            execute_shared(stage, address)
+            execute_shared(stage, bucket)
         assert proxy.dropped > 2
-    connect(monkeypatch, port)
+    connect(monkeypatch, s3_port)
     assert stage.cached
-    assert COMPLETE not in names_in(address, stage)
-    assert share(tmp_path / "b", address, LARGE) == ["one"]
+    assert COMPLETE not in names_in(bucket, stage)
+    assert share(tmp_path / "b", bucket, LARGE) == ["one"]
 
 
-def test_download_goes_on_after_a_dropped_connection(tmp_path, bucket, monkeypatch):
+def test_download_goes_on_after_a_dropped_connection(tmp_path, bucket, s3_port, monkeypatch):
     """A connection reset in the middle of a download is one more request, and the bytes are the right ones."""
-    address, port = bucket
-    share(tmp_path / "a", address, LARGE)
-    with DroppingProxy(port, times=1) as proxy:
+    share(tmp_path / "a", bucket, LARGE)
+    with DroppingProxy(s3_port, times=1) as proxy:
         connect(monkeypatch, proxy.port)
-        assert share(tmp_path / "b", address, LARGE) == []
+        assert share(tmp_path / "b", bucket, LARGE) == []
         assert proxy.dropped == 1
     assert content(chain(tmp_path / "b", LARGE)[0].folder) == content(chain(tmp_path / "a", LARGE)[0].folder)
 
 
-def test_download_that_never_ends_leaves_no_result(tmp_path, bucket, monkeypatch):
+def test_download_that_never_ends_leaves_no_result(tmp_path, bucket, s3_port, monkeypatch):
     """When every download is cut off: one clear error and no half result; a later run fetches it all."""
-    address, port = bucket
-    share(tmp_path / "a", address, LARGE)
+    share(tmp_path / "a", bucket, LARGE)
     stage = chain(tmp_path / "b", LARGE)[0]
-    with DroppingProxy(port, times=1000) as proxy:
+    with DroppingProxy(s3_port, times=1000) as proxy:
         connect(monkeypatch, proxy.port)
         with pytest.raises(MachineError, match="then run the same command again"):
-            execute_shared(stage, address)
+            execute_shared(stage, bucket)
         assert proxy.dropped > 2
     assert not stage.cached
-    connect(monkeypatch, port)
-    assert not execute_shared(stage, address)
+    connect(monkeypatch, s3_port)
+    assert not execute_shared(stage, bucket)
     assert content(stage.folder) == content(chain(tmp_path / "a", LARGE)[0].folder)
 
 
 def test_store_that_is_gone(tmp_path, bucket, monkeypatch):
     """No such folder, bucket, client or server: one clear error, before the stage has run."""
-    address, _port = bucket
     stage = chain(tmp_path / "a", "x")[0]
     for missing in (str(tmp_path / "not mounted"), "s3://nobody/results", "nosuch://place"):
         with pytest.raises(MachineError, match="a folder or bucket that exists"):
@@ -372,7 +331,7 @@ def test_store_that_is_gone(tmp_path, bucket, monkeypatch):
         port = nobody.getsockname()[1]
     connect(monkeypatch, port)
     with pytest.raises(MachineError, match=r"Could not connect(.|\n)*check address, network and credentials"):
-        execute_shared(stage, address)
+        execute_shared(stage, bucket)
     assert not stage.folder.parent.exists()
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.bundle.bundle import HUB, REGISTRY_VARIABLE
+from pipeline.bundle.bundle import REGISTRY_VARIABLE
 from pipeline.errors import TrainError
 from pipeline.publish.lock import read_lock, resolve
 from pipeline.publish.registry import default_address, is_address, is_registry
@@ -21,8 +21,8 @@ def find_scenes(patterns: Sequence[str]) -> list[str]:
     """Scenes as `sim.scene.open_scene` takes them, each once, in the order of the patterns and then of their names.
 
     Args:
-        patterns: Folders and hf:// references, taken as they are; what scenes.lock names, and registries' versions and
-            ranges, exact from now on; and NAME or NAME@VERSION of the local bundles folder, with * and ? in either, or
+        patterns: Folders, taken as they are; what scenes.lock names, and versions and ranges of registries and on the
+            hub, exact from now on; and NAME or NAME@VERSION of the local bundles folder, with * and ? in either, or
             a range. Without a version, or with "latest", it is the newest of each name.
 
     Raises:
@@ -35,7 +35,7 @@ def find_scenes(patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if pin := lock.pin(pattern):
             found[pin.bundle] = None
-        elif pattern.startswith(HUB) or Path(pattern).expanduser().is_dir():
+        elif Path(pattern).expanduser().is_dir():
             found[pattern] = None
         elif is_address(pattern):
             found[resolve(pattern)] = None

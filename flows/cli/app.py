@@ -24,6 +24,7 @@ from flows.cli import (
     formats,
     gallery,
     gc,
+    import_,
     inspect,
     list,
     play,
@@ -43,7 +44,7 @@ from pipeline.errors import SplatyardError
 
 COMMANDS = (
     *(build, inspect, check, view, sim, train, eval, play, runs, compare, record),
-    *(publish, pull, list, diff, yank, verify),
+    *(import_, publish, pull, list, diff, yank, verify),
     *(batch, status, gc, export, gallery, bench, doctor, card, formats, up),
 )
 OK, FAILED, WRONG_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
@@ -71,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     program.add_argument("--debug", action="store_true", help="show the traceback of an error, and log in detail")
     commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition(".")[2].rstrip("_")  # `import` is a word of Python's
         texts = {"help": module.HELP, "description": module.DESCRIPTION, "epilog": f"examples:\n{module.EXAMPLES}"}
         command = commands.add_parser(name, **texts, formatter_class=argparse.RawDescriptionHelpFormatter)
         module.add_arguments(command)

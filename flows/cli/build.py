@@ -20,6 +20,7 @@ EXAMPLES = """\
   splatyard build photos/ --camera-height 1.5+-0.1
   splatyard build photos/ --tag-size 0.16             printed tags in the pictures give the scale
   splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
+  splatyard build photos/ --blur-faces --blur-plates   make people and cars unrecognisable first
   splatyard build scan/ --dry-run                   what would run, what is cached, with which backend and why
   splatyard build scan/ --until mesh                stop after the mesh stage"""
 
@@ -40,6 +41,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--until", metavar="STAGE", help="stop after this stage; no bundle is made before `bundle`")
     command.add_argument("--dry-run", action="store_true", help="show what would run, and run nothing")
+    command.add_argument("--blur-faces", action="store_true", help="make faces unrecognisable before anything else")
+    command.add_argument("--blur-plates", action="store_true", help="likewise number plates; docs/privacy.md")
     scale = command.add_argument_group("scale", "what tells the size; several are compared and the surest is taken")
     scale.add_argument(
         "--known-length",
@@ -74,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         out=options.out,
         work=None,
         card=options.card,
-        settings=tuple(options.settings),
+        settings=(*_blurring(options), *options.settings),
         known_length=options.known_length,
         camera_height=options.camera_height[0],
         camera_height_sigma=options.camera_height[1],
@@ -89,6 +92,11 @@ def run(options: argparse.Namespace) -> int:
         tables.say(f"bundle: {tables.quoted(shown(planned.bundle_folder))}")
         return 0
     return _build(request)
+
+
+def _blurring(options: argparse.Namespace) -> tuple[str, ...]:
+    chosen = {"faces": options.blur_faces, "plates": options.blur_plates}
+    return tuple(f"capture.blur_{what}=true" for what, wanted in chosen.items() if wanted)
 
 
 def _build(request: BuildRequest) -> int:

@@ -15,7 +15,8 @@ Compares two bundles: files, Gaussians, meshes, frame and the figures of their g
 version must be. From a registry only what is compared comes over."""
 EXAMPLES = """\
   splatyard diff hall@1.0.0 hall@1.1.0
-  splatyard diff bundles/hall/1.0.0 registry:./yard/hall@latest"""
+  splatyard diff bundles/hall/1.0.0 registry:./yard/hall@latest
+  splatyard diff hf://owner/scenes/hall@1.0.0 hf://owner/scenes/hall@1.1.0"""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

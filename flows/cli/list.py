@@ -16,13 +16,16 @@ published although gates fail are red; yanked ones show with --all."""
 EXAMPLES = """\
   splatyard list                                   the registry ./yard, or what SPLATYARD_REGISTRY names
   splatyard list s3://bucket/yard --scene 'stairs-*'
+  splatyard list hf://owner/scenes                 a repository on the Hugging Face Hub
   splatyard list registry:/mnt/team/yard --all     every version, yanked ones too
   splatyard list --json                            for machines"""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `list`."""
-    command.add_argument("registry", nargs="?", default="", metavar="ADDRESS", help="registry:FOLDER, s3://bucket/path")
+    command.add_argument(
+        "registry", nargs="?", default="", metavar="ADDRESS", help="registry:FOLDER, s3://..., hf://..."
+    )
     command.add_argument("--scene", metavar="PATTERN", help="only scenes of that name, with * and ?")
     command.add_argument("--all", action="store_true", help="every version, and not just the newest of each scene")
     command.add_argument("--json", action="store_true", help="every version, for machines")

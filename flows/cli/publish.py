@@ -1,4 +1,4 @@
-"""`splatyard publish`: a bundle into a registry."""
+"""`splatyard publish`: a bundle into a registry, or onto the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import argparse
 HELP = "put a bundle into a registry that others get it from"
 DESCRIPTION = """\
 Checks a bundle - every file against its hash, its gates, its licence, and whether its version's number says what
-changed - and puts it into a registry: a folder, or a bucket. Versions never change. Files that other versions have are
-not sent again, and a publish that is interrupted leaves nothing that anybody sees: run it again.
+changed - and puts it into a registry: a folder, a bucket, or a dataset repository on the Hugging Face Hub. Versions
+never change. Files that other versions have are not sent again, and a publish that is interrupted leaves nothing that
+anybody sees: run it again.
+
+On the Hub a repository that isn't there is made, private unless --public is given. The token is that of `hf auth login`
+or HF_TOKEN. Dataset card, table for the viewer and a tag go with each version.
 
 A new version of a scene is major when frame or mesh changed, minor when the splat did, and else a patch."""
 EXAMPLES = """\
   splatyard publish hall@1.0.0                              to the registry ./yard, which is made
   splatyard publish bundles/hall/1.1.0 --to registry:/mnt/team/yard
   splatyard publish hall --to s3://bucket/yard --public     where everybody can read it
+  splatyard publish hall@1.0.0 --to hf://owner/scenes       on the Hugging Face Hub, for who may read it there
   splatyard publish hall@1.0.0 --allow-failed               in spite of gates that fail, shown red"""
 
 
@@ -25,7 +30,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--to",
         default="",
         metavar="ADDRESS",
-        help="registry:FOLDER, s3://bucket/path or another of fsspec's; default: SPLATYARD_REGISTRY or registry:./yard",
+        help="registry:FOLDER, s3://bucket/path or another of fsspec's, hf://owner/repository; default: "
+        "SPLATYARD_REGISTRY or registry:./yard",
     )
     command.add_argument("--public", action="store_true", help="everybody can read it: the licence must allow that")
     command.add_argument("--allow-failed", action="store_true", help="publish it even if gates fail")

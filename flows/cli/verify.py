@@ -10,16 +10,22 @@ Reads a registry: every bundle.json, and every file against its hash; ends with 
 missing or damaged comes back when the version is published again from its bundle.
 
 With --gc, files that no version uses - interrupted publishes leave them - and that nobody wrote for a day are removed.
-Published versions are never touched."""
+Published versions are never touched.
+
+Of a repository on the Hugging Face Hub, which keeps large files by their hash, that hash is compared; it clears away
+itself."""
 EXAMPLES = """\
   splatyard verify yard/
   splatyard verify s3://bucket/yard --gc
+  splatyard verify hf://owner/scenes
   splatyard verify yard/ --gc --dry-run"""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `verify`."""
-    command.add_argument("registry", nargs="?", default="", metavar="ADDRESS", help="a folder, or s3://bucket/path")
+    command.add_argument(
+        "registry", nargs="?", default="", metavar="ADDRESS", help="a folder, s3://bucket/path, hf://owner/repo"
+    )
     command.add_argument("--gc", action="store_true", help="remove files that no version uses")
     command.add_argument("--dry-run", action="store_true", help="with --gc: say what would go, and remove nothing")
 

@@ -10,7 +10,8 @@ Says of a published version that nobody should begin with it any more, and why. 
 from then on; who names it exactly, or has it in scenes.lock, still gets it, with a warning. Nothing is removed."""
 EXAMPLES = """\
   splatyard yank hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
-  splatyard yank s3://bucket/yard/hall@1.0.0 --why 'somebody is to be seen in it'"""
+  splatyard yank s3://bucket/yard/hall@1.0.0 --why 'somebody is to be seen in it'
+  splatyard yank hf://owner/scenes/hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'"""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     registry = open_registry(reference.address)
     registry.yank(reference, options.why)
     tables.say(f"yanked     {reference.name}@{reference.wanted} in {escape(registry.address)}: {escape(options.why)}")
+    registry = open_registry(reference.address)  # as it is now
     left = [version for version, well in registry.versions(reference.name).items() if well]
     if left:
         tables.say(f"latest     is {reference.name}@{left[-1]} now")

@@ -68,17 +68,13 @@ class Bundle:
         A name is `hall` or `hall@latest` for the newest, `hall@1.2.0`, or a range such as `hall@1` or `hall@^1.2`. It
         is looked for in the bundles folder: `bundles/`, or what the environment variable SPLATYARD_BUNDLES names; then
         in the registry that SPLATYARD_REGISTRY names, or `yard/`. `registry:./yard/hall@1`, `s3://bucket/yard/hall` and
-        so on name the registry too. On the Hugging Face hub it is `hf://owner/repository/name@version`. From registry
-        and hub files come over when they are asked for.
+        so on name the registry too, `hf://owner/repository/hall@1` one on the Hugging Face Hub. From there files come
+        over when they are asked for.
 
         Raises:
             BundleError: When there is none, or bundle.json is damaged, too new or names unsafe paths.
             MachineError: When the hub or registry can't be reached.
         """
-        if str(reference).startswith(HUB):
-            from pipeline.bundle.hub import open_from_hub
-
-            return open_from_hub(str(reference))
         from pipeline.publish.registry import is_address, open_bundle
 
         if is_address(str(reference)):
@@ -113,8 +109,13 @@ class Bundle:
         return self.root / name
 
     def mesh(self, kind: Literal["full", "collision"] = "full") -> Mesh:
-        """The mesh in the world frame: `full` for looks, `collision` for physics."""
-        return Mesh.load(self.path("mesh.ply" if kind == "full" else "collision.ply"))
+        """The mesh in the world frame: `full` for looks, `collision` for physics.
+
+        Raises:
+            BundleError: When its file is damaged.
+        """
+        with _following_the_format(self.path("mesh.ply" if kind == "full" else "collision.ply")) as path:
+            return Mesh.load(path)
 
     def splat(self, lod: str = "full") -> Gaussians:
         """The Gaussians of a level of detail: full, sim, or web (which is full, compressed with some loss).

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,14 +109,20 @@ def read_gaussgym(folder: Path) -> GaussGymScene:
     for other in others:
         collision = collision.joined(other)
     splat, transforms = folder / SPLAT / "splat.ply", folder / SPLAT / "dataparser_transforms.json"
-    world_from_splat = world_from_capture @ _splat_from_capture(transforms).inverse()
+    world_from_splat = world_from_capture @ splat_from_capture(transforms).inverse()
     gaussians = load_splat(_there(splat)).transformed(world_from_splat)
     read = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in (*paths, splat, transforms)]
     digest = hashlib.sha256("".join(read).encode()).hexdigest()
     return GaussGymScene(collision, gaussians, np.concatenate(tracks), digest)
 
 
-def write_gaussgym(folder: Path, collision: Mesh, gaussians: Gaussians, ways: Sequence[Array]) -> None:
+def write_gaussgym(
+    folder: Path,
+    collision: Mesh,
+    gaussians: Gaussians,
+    ways: Sequence[Array],
+    about: Mapping[str, str] | None = None,
+) -> None:
     """Write a scene: the whole mesh once for each way, as GaussGym starts robots along one way a slice.
 
     The world frame becomes slice, capture and splat frame at once, so that no number changes.
@@ -126,6 +132,7 @@ def write_gaussgym(folder: Path, collision: Mesh, gaussians: Gaussians, ways: Se
         collision: World frame [m].
         gaussians: World frame [m].
         ways: At least one; each (N, 4, 4) world_from_camera of OpenCV cameras that look along the way.
+        about: Comments of the splat's file, by name.
     """
     (folder / MESHES).mkdir()
     for number, way in enumerate(ways):
@@ -140,7 +147,7 @@ def write_gaussgym(folder: Path, collision: Mesh, gaussians: Gaussians, ways: Se
             from_ig_rotation=np.eye(3),
         )
     (folder / SPLAT).mkdir()
-    save_splat(gaussians, folder / SPLAT / "splat.ply")
+    save_splat(gaussians, folder / SPLAT / "splat.ply", about)
     transforms = {"transform": np.eye(4)[:3].tolist(), "scale": 1.0}
     (folder / SPLAT / "dataparser_transforms.json").write_text(json.dumps(transforms, indent=1))
 
@@ -202,7 +209,12 @@ def _check_up(world_from_slice: Similarity, path: Path, first: Path) -> None:
         )
 
 
-def _splat_from_capture(path: Path) -> Similarity:
+def splat_from_capture(path: Path) -> Similarity:
+    """What a dataparser_transforms.json says.
+
+    Raises:
+        BundleError: When there is no such file, or it is damaged.
+    """
     try:
         if _there(path).stat().st_size > MAX_TRANSFORMS_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes")

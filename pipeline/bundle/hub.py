@@ -1,29 +1,37 @@
-"""Bundles on the Hugging Face hub: a dataset repository with folders `name/version`, as the local bundles folder has.
+"""Dataset repositories on the Hugging Face Hub at one commit, and what its client meets there in our words.
 
-A reference is `hf://owner/repository/name@version`. What the default branch points at when the manifest is asked for is
-the commit that everything else comes from. A file comes over when it is asked for, and is used once its size and hash
-are the manifest's. Files are kept in `splatyard/owner--repository/commit` below HF_HOME.
+The client keeps what it brought below HF_HOME, for all programs of this machine; what it keeps is looked at again.
+Its token is that of `hf auth login` or HF_TOKEN: only the client reads it.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.bundle.bundle import HUB, REFERENCE, file_sha256, read_manifest
-from pipeline.bundle.lazy import LazyBundle
-from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileEntry
-from pipeline.errors import BundleError, MachineError
+from pipeline.bundle.bundle import HUB, file_sha256
+from pipeline.bundle.manifest import FileEntry
+from pipeline.errors import BundleError, MachineError, SplatyardError
+from pipeline.store import WAITS
 
 logger = logging.getLogger(__name__)
 
-REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-BRANCH = "main"
+T = TypeVar("T")
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+KIND = "dataset"
+PASSING = {408, 429, 500, 502, 503, 504}
+"""What the hub answers when another try may do."""
+LONGEST_WAIT = 300.0
+"""Seconds: the hub counts requests over so long, and tells how much is left of it."""
 
 
 @dataclass(frozen=True)
@@ -38,128 +46,210 @@ class Repository:
     name: str
     commit: str
 
-    @property
-    def folder(self) -> Path:
-        """Where its files are kept."""
-        home = Path(_client().constants.HF_HOME)
-        return home / "splatyard" / self.name.replace("/", "--") / self.commit
+    def read(self, path: str, limit: int) -> bytes | None:
+        """What a small file holds, or None where there is none.
 
-    def fetch(self, path: str, size: int) -> None:
-        """Bring a file of `size` bytes into `folder`, at the same path.
+        Raises:
+            BundleError: When it has more than `limit` bytes, or there is no such repository.
+            MachineError: When the hub can't be reached.
+        """
+        hub = client()
+        with hub_errors(self._where(path)):
+            try:
+                told = self._told(path)
+            except hub.errors.RemoteEntryNotFoundError:
+                return None
+            if told is None or told > limit:
+                raise BundleError(
+                    f"{path.rpartition('/')[2]} is small",
+                    found=f"{told} bytes",
+                    remedy="the repository is damaged or hostile: get the bundle from elsewhere",
+                    file=self._where(path),
+                )
+            return self._download(path).read_bytes()
+
+    def fetch(self, path: str, entry: FileEntry) -> Path:
+        """Bring a file over; where it is kept. Whether it has its hash is for the caller to see.
 
         Raises:
             BundleError: When there is no such file, or it is of another size.
             MachineError: When the hub can't be reached.
         """
-        hub = _client()
-        with _errors(self.name, path):
-            told = hub.get_hf_file_metadata(_url(self.name, path, self.commit)).size
-            if told != size:
+        with hub_errors(self._where(path)):
+            told = self._told(path)
+            if told != entry.bytes:
                 raise BundleError(
                     "a bundle's files are as its manifest says",
-                    found=f"{told} bytes on the hub instead of {size}",
+                    found=f"{told} bytes on the hub instead of {entry.bytes}",
                     remedy="the bundle on the hub is damaged or was changed: tell who published it",
-                    file=f"{HUB}{self.name}/{path}",
+                    file=self._where(path),
                 )
-            logger.info("fetching %s (%.1f MB)", path, size / 1e6)
-            hub.hf_hub_download(
-                self.name,
-                path,
-                repo_type="dataset",
-                revision=self.commit,
-                local_dir=self.folder,
-                force_download=True,  # what lies there was looked at before, and is not what it should be
-            )
+            logger.info("fetching %s (%.1f MB)", path, entry.bytes / 1e6)
+            kept = self._download(path)
+            if file_sha256(kept) != entry.sha256:  # what is kept may have been spoilt since
+                kept = self._download(path, force_download=True)
+        return kept
+
+    def _told(self, path: str) -> int | None:
+        """Size of a file [bytes], as the hub says."""
+        url = client().hf_hub_url(self.name, path, repo_type=KIND, revision=self.commit)
+        return retried(client().get_hf_file_metadata, url).size
+
+    def _download(self, path: str, **options: Any) -> Path:
+        kept = retried(client().hf_hub_download, self.name, path, repo_type=KIND, revision=self.commit, **options)
+        return Path(kept).resolve()
+
+    def _where(self, path: str) -> str:
+        return f"{HUB}{self.name}/{path}"
 
 
-def open_from_hub(reference: str, revision: str = BRANCH) -> LazyBundle:
-    """Open a bundle on the hub; of its files only the manifest comes over at once.
-
-    Args:
-        reference: hf://owner/repository/name@version.
-        revision: The commit, or a branch for its newest.
+def repository_name(address: str) -> str:
+    """owner/repository of an address, hf://owner/repository.
 
     Raises:
-        BundleError: When there is no such bundle, or its manifest is damaged.
-        MachineError: When the hub can't be reached, or its client is not installed.
+        BundleError: When it is no such address.
     """
-    repository_name, _, bundle_name = reference.removeprefix(HUB).rpartition("/")
-    match = REFERENCE.fullmatch(bundle_name)
-    if not REPOSITORY.fullmatch(repository_name) or not match or not match["version"]:
+    name = address.removeprefix(HUB)
+    if not REPOSITORY.fullmatch(name):
         raise BundleError(
-            "a bundle on the hub is named by hf://owner/repository/name@version",
-            found=repr(reference),
-            remedy="name the version too: a scene of a run must not change",
+            "a repository on the hub is named by hf://owner/repository, a bundle in it by "
+            "hf://owner/repository/name@version",
+            found=repr(address),
+            remedy="such as hf://owner/scenes/hall@1.0.0",
         )
-    path = f"{match['name']}/{match['version']}/{MANIFEST_FILE}"
-    with _errors(repository_name, path):
-        told = _client().get_hf_file_metadata(_url(repository_name, path, revision))
-    if not told.commit_hash or not re.fullmatch("[0-9a-f]{40}", told.commit_hash) or told.size is None:
-        raise MachineError(
-            "the hub tells commit and size of a file",
-            found=f"commit {told.commit_hash!r}, {told.size} bytes",
-            remedy="check HF_ENDPOINT: that server doesn't speak the hub's protocol",
-        )
-    if told.size > MAX_MANIFEST_BYTES:
-        raise BundleError(
-            "bundle.json is small",
-            found=f"{told.size} bytes",
-            remedy="the bundle is damaged or hostile: get it from elsewhere",
-            file=reference,
-        )
-    repository = Repository(repository_name, told.commit_hash)
-    root = repository.folder / match["name"] / match["version"]
-    repository.fetch(path, told.size)
-    manifest = read_manifest(root / MANIFEST_FILE)
-    if (manifest.name, manifest.version) != (match["name"], match["version"]):
-        raise BundleError(
-            "a bundle on the hub lies in the folder of its name and version",
-            found=f"{manifest.name}@{manifest.version} in {path}",
-            remedy="the bundle is damaged or hostile: get it from elsewhere",
-            file=reference,
-        )
-    logger.info("%s is at commit %s, manifest %s", reference, told.commit_hash, file_sha256(root / MANIFEST_FILE)[:12])
-
-    def fetch(name: str, entry: FileEntry) -> None:
-        repository.fetch(f"{manifest.name}/{manifest.version}/{name}", entry.bytes)
-
-    return LazyBundle(root, manifest, fetch, repository.commit)
+    return name
 
 
-def _url(repository: str, path: str, revision: str) -> str:
-    return _client().hf_hub_url(repository, path, repo_type="dataset", revision=revision)
+def retried(request: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Send a request; after trouble that passes once more, again and again, ever later."""
+    errors = client().errors
+    for wait in (*WAITS, None):
+        try:
+            return request(*arguments, **options)
+        except (errors.HTTPError, JSONDecodeError) as error:  # the client decodes before it looks whether all went well
+            response = getattr(error, "response", None)
+            if wait is None or (response is not None and response.status_code not in PASSING):
+                raise
+            seconds = min(max(wait, _told_wait(response)), LONGEST_WAIT)
+            logger.warning("the hub: %s; again in %.0f s", first_line(error), seconds)
+            time.sleep(seconds)
+    raise AssertionError("the last round returns or raises")
+
+
+def _told_wait(response: Any) -> float:
+    """Seconds to wait, as an answer to too many requests says; 0 where it says nothing."""
+    if response is None or response.status_code != 429:
+        return 0.0
+    told = response.headers.get("retry-after") or response.headers.get("ratelimit") or ""
+    seconds = re.search(r"^(\d{1,6})$|\bt=(\d{1,6})", told)
+    return float(seconds[1] or seconds[2]) if seconds else 0.0
 
 
 @contextmanager
-def _errors(repository: str, path: str) -> Iterator[None]:
-    """Turns the client's errors into ours: what isn't there, and what can't be reached."""
-    errors = _client().errors
-    where = f"{HUB}{repository}/{path}"
+def hub_errors(where: str) -> Iterator[None]:
+    """Turns the client's errors into ours: what isn't there, what one may not, and what can't be reached.
+
+    Args:
+        where: What is asked for, for messages.
+    """
+    errors = client().errors
     try:
         yield
-    except (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise _unreachable(error, where) from error
-        raise BundleError(
+    except RuntimeError as error:  # what the client makes of any error in an upload
+        raise _ours(error.__cause__ or error, where) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        errors.HTTPError,
+        errors.EntryNotFoundError,
+        errors.XetDownloadError,
+    ) as error:
+        raise _ours(error, where) from error
+
+
+def _ours(error: BaseException, where: str) -> SplatyardError:
+    if isinstance(error, SplatyardError):
+        return error
+    hub = client()
+    errors, response = hub.errors, getattr(error, "response", None)
+    status = response.status_code if response is not None else None
+    found = getattr(error, "server_message", None) or first_line(error)
+    if isinstance(error, errors.GatedRepoError):
+        return BundleError(
+            "a gated repository is read by those who were let in",
+            found=found,
+            remedy=f"ask for access on its page, {hub.constants.ENDPOINT}/datasets/..., then `hf auth login`",
+            file=where,
+        )
+    if status == 401 and hub.get_token() is not None:
+        return MachineError(
+            "the hub takes your token",
+            found=found,
+            remedy="it may have expired or been revoked: `hf auth login` with a new one, or set HF_TOKEN",
+            file=where,
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return _unreachable(first_line(error), where)
+    if status == 401 or isinstance(
+        error, errors.RepositoryNotFoundError | errors.EntryNotFoundError | errors.RevisionNotFoundError
+    ):
+        return BundleError(
             "a bundle on the hub is a folder name/version of a dataset repository that you may read",
-            found=str(error).splitlines()[0],
+            found=found,
             remedy="check owner, repository, name and version; a private one needs `hf auth login`",
             file=where,
-        ) from error
-    except (OSError, errors.OfflineModeIsEnabled, errors.HTTPError) as error:
-        raise _unreachable(error, where) from error
+        )
+    if status == 403:
+        return MachineError(
+            "your token may do this on the hub",
+            found=found,
+            remedy="make one that may write to that owner's repositories, and `hf auth login` with it",
+            file=where,
+        )
+    if isinstance(error, JSONDecodeError | KeyError):
+        return _unreachable("an answer that isn't the hub's: check HF_ENDPOINT", where)
+    if status not in PASSING if status else isinstance(error, ValueError):
+        return MachineError("the hub takes what is sent", found=found, remedy="see what it says", file=where)
+    return _unreachable(found, where)
 
 
-def _unreachable(error: Exception, where: str) -> MachineError:
+def _unreachable(found: str, where: str) -> MachineError:
     return MachineError(
         "a bundle on the hub needs the network",
-        found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-        remedy="connect, unset HF_HUB_OFFLINE, or name a local folder; what was fetched is below HF_HOME",
+        found=found,
+        remedy="connect, unset HF_HUB_OFFLINE, or wait a while; then run the same command again: what was brought or "
+        "sent is kept. Without the hub, name a local folder",
         file=where,
     )
 
 
-def _client() -> Any:
+def require_token(where: str) -> None:
+    """That there is a token; only the hub knows what it may.
+
+    Raises:
+        MachineError: Otherwise.
+    """
+    if client().get_token() is None:
+        raise MachineError(
+            "writing to the hub needs a token",
+            found="none",
+            remedy="make one that may write on the hub's settings page and `hf auth login`, or set HF_TOKEN",
+            file=where,
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def client() -> Any:
+    """The module huggingface_hub.
+
+    Raises:
+        MachineError: When it isn't installed.
+    """
     try:
         import huggingface_hub
         import huggingface_hub.constants

@@ -54,6 +54,7 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
     scene = load_world_scene(inputs["poses"], inputs["align"])
     _write_cameras(scene, inputs["poses"], out_dir)
     training = json.loads((inputs["splat"] / "training.json").read_text())
+    capture = Capture.load(inputs["capture"])
     alignment, quality = Alignment.load(inputs["align"]), Quality.load(inputs["check"])
     manifest = Manifest(
         name=params.name,
@@ -76,13 +77,13 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
             source=params.source,
             licence=params.licence,
             description=params.description,
-            origin=_origin(params),
-            location=_location(inputs["capture"]),
+            origin=_origin(params, capture),
+            location=_location(capture),
             stages=tuple(StageRecord(**record) for record in params.stages),
-            packages=_packages(),
-            machine={"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()},
+            packages=packages(),
+            machine=this_machine(),
         ),
-        report=_report(inputs, scene, alignment),
+        report=_report(inputs, capture, scene, alignment),
     )
     (out_dir / MANIFEST_FILE).write_text(manifest_text(manifest))
 
@@ -93,15 +94,16 @@ def manifest_text(manifest: Manifest) -> str:
     return manifest.model_dump_json(indent=1, exclude=silent)
 
 
-def _origin(params: BundleParams) -> Literal["captured", "generated"]:
-    """By the reader that the capture stage used."""
-    readers = {record["backend"] for record in params.stages if record["name"] == "capture"}
-    return "generated" if "generated" in readers else "captured"
+def _origin(params: BundleParams, capture: Capture) -> Literal["captured", "generated"]:
+    """By the reader that the capture stage used, by what the user says of it, and by what its pictures say."""
+    read = [record for record in params.stages if record["name"] == "capture"]
+    said = {word for record in read for word in (record["backend"], record["params"].get("origin"))}
+    signed = capture.credentials is not None and capture.credentials.generated > 0
+    return "generated" if "generated" in said or signed else "captured"
 
 
-def _location(capture: Path) -> Location | None:
-    kept = Capture.load(capture).location
-    return None if kept is None else Location(**asdict(kept))
+def _location(capture: Capture) -> Location | None:
+    return None if capture.location is None else Location(**asdict(capture.location))
 
 
 def _splats(file: str, gaussians: int, sh_degree: int) -> Splats:
@@ -137,7 +139,8 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
     }
 
 
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
+    """Versions of the libraries that compute something."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -147,8 +150,16 @@ def _packages() -> dict[str, str]:
     return versions
 
 
-def _report(inputs: Mapping[str, Path], scene: PosedScene, alignment: Alignment) -> dict[str, Any]:
+def this_machine() -> dict[str, str]:
+    """The platform, without names."""
+    return {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
+
+
+def _report(inputs: Mapping[str, Path], capture: Capture, scene: PosedScene, alignment: Alignment) -> dict[str, Any]:
     report: dict[str, Any] = {"poses": scene.report, "align": alignment.report}
+    told = {"blurred": capture.blurred, "credentials": capture.credentials}
+    if any(told.values()):
+        report["capture"] = {name: asdict(values) for name, values in told.items() if values}
     for stage, name in REPORTS.items():
         report[stage] = json.loads((inputs[stage] / name).read_text())
     return report

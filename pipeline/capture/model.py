@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.capture.credentials import Credentials
 from pipeline.geometry import Camera, Pose
 
 CAPTURE_FILE = "capture.json"
@@ -76,6 +77,42 @@ class Location:
 
 
 @dataclass(frozen=True)
+class Blurred:
+    """What was made unrecognisable in a capture's pictures.
+
+    Attributes:
+        faces: How many; None where they weren't looked for.
+        plates: Likewise, of number plates.
+        pictures: How many had any.
+        detectors: What looked for them, with the beginning of their models' SHA-256.
+    """
+
+    faces: int | None
+    plates: int | None
+    pictures: int
+    detectors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Credentialed:
+    """How many of the source's files say by content credentials (C2PA) or IPTC's words who made them.
+
+    Attributes:
+        signed: With credentials that don't call them generated.
+        generated: That say that a model generated them.
+    """
+
+    signed: int
+    generated: int
+
+    @staticmethod
+    def of(told: Sequence[Credentials | None]) -> Credentialed | None:
+        """The sum of what files say; None where none says anything."""
+        signed, generated = told.count("signed"), told.count("generated")
+        return Credentialed(signed, generated) if signed or generated else None
+
+
+@dataclass(frozen=True)
 class Skipped:
     """A source file that was left out, and why."""
 
@@ -99,6 +136,8 @@ class Capture:
         location: Where it was made, when `CaptureParams.keep_gps` asks for it and the source says so, or None.
         skipped: Source files left out.
         notes: What a person should know of how it was read.
+        blurred: What was made unrecognisable, or None where nothing was looked for.
+        credentials: What its files say of who made them, or None.
     """
 
     root: Path
@@ -112,6 +151,8 @@ class Capture:
     location: Location | None = None
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    blurred: Blurred | None = None
+    credentials: Credentialed | None = None
 
     @property
     def has_depth(self) -> bool:
@@ -146,6 +187,8 @@ class Capture:
             "scale_sigma": self.scale_sigma,
             "depth_range": self.depth_range,
             "location": None if self.location is None else asdict(self.location),
+            "blurred": None if self.blurred is None else asdict(self.blurred),
+            "credentials": None if self.credentials is None else asdict(self.credentials),
             "skipped": [{"file": s.file, "reason": s.reason} for s in self.skipped],
             "notes": list(self.notes),
             "frames": [_frame_to_json(frame) for frame in self.frames],
@@ -168,7 +211,13 @@ class Capture:
             location=Location(**content["location"]) if content.get("location") else None,
             skipped=tuple(Skipped(**values) for values in content["skipped"]),
             notes=tuple(content["notes"]),
+            blurred=_blurred(content.get("blurred")),
+            credentials=Credentialed(**content["credentials"]) if content.get("credentials") else None,
         )
+
+
+def _blurred(values: dict[str, Any] | None) -> Blurred | None:
+    return Blurred(**{**values, "detectors": tuple(values["detectors"])}) if values else None
 
 
 def _list(values: NDArray[np.float64] | None) -> list[float] | None:

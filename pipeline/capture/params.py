@@ -23,11 +23,17 @@ class CaptureParams:
     stride: int = 1
     """Every how many frames of a recording one is read."""
     origin: Literal["auto", "filmed", "generated"] = "auto"
-    """Whether a video was filmed or made by a video model; auto: generated where its content credentials say so."""
+    """Whether a capture was filmed or made by a model; auto: generated where its content credentials say so."""
     cameras: str = "first"
     """Which cameras of a rig are read: first (the best one), all, or names with commas between them."""
     keep_gps: bool = False
     """Whether the place where photos were taken (GPS) is kept and told in the bundle's manifest."""
+    blur_faces: bool = False
+    """Whether faces are made unrecognisable before anything else sees the pictures."""
+    blur_plates: bool = False
+    """Likewise number plates."""
+    blur_models: tuple[str, ...] = ()
+    """What looks for them; the plan fills it in, so that another model blurs anew."""
     topics: dict[str, str] = field(default_factory=dict)
     """Topics of a ROS bag by role (camera, camera_info, depth, depth_info, cloud, imu, odometry): those that aren't
     given are guessed; "none" leaves a role empty, "tf" for odometry takes poses from tf."""

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.capture.credentials import Credentials
 from pipeline.capture.exif import Place, location_of
 from pipeline.capture.masks import MASK_FOLDER, find_masks, picture_mask, save_mask
-from pipeline.capture.model import Capture, Frame, Skipped
+from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.pictures import (
     PICTURE_SUFFIXES,
@@ -64,6 +65,7 @@ class _Photo:
     frame: Frame
     shot: Shot
     place: Place | None
+    credentials: Credentials | None
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
@@ -92,7 +94,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             sensor=device,
         )
         shot = shot_of(picture.image, file, written, picture.exif.camera, picture.exif.taken)
-        photos[file] = _Photo(frame, shot, picture.exif.place)
+        photos[file] = _Photo(frame, shot, picture.exif.place, picture.credentials)
         return frame
 
     names, same_stem = _one_of_each(_pictures(source))
@@ -112,7 +114,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             remedy="walk round the place and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
             file=source.path,
         )
-    notes = [*_on_cameras(kept), *_on_focal_lengths(kept), *note_on_shrinking(kept)]
+    credentials = Credentialed.of([photos[frame.name].credentials for frame in kept])
+    notes = [*_on_cameras(kept), *_on_focal_lengths(kept), *note_on_shrinking(kept), *_on_credentials(credentials)]
     places = [photo.place for frame in kept if (photo := photos[frame.name]).place] if params.keep_gps else []
     return Capture(
         out_dir,
@@ -122,7 +125,13 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         location=location_of([place for place in places if place]),
         skipped=tuple(skipped),
         notes=tuple(notes),
+        credentials=credentials,
     )
+
+
+def _on_credentials(told: Credentialed | None) -> list[str]:
+    generated = told.generated if told else 0
+    return [f"{generated} photos say that a model generated them: the bundle is marked as generated"] * bool(generated)
 
 
 def _by_camera(frames: Sequence[Frame]) -> tuple[Frame, ...]:

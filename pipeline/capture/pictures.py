@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.capture.credentials import Credentials, credentials_of_picture
 from pipeline.capture.exif import Exif, exif_of
 from pipeline.capture.metadata import without_metadata
 from pipeline.capture.model import FocalSource, Frame
@@ -71,6 +72,7 @@ class Picture:
         alpha: (H, W), False where the picture is transparent; None where it is nowhere.
         turn: How the stored picture was turned upright, or None.
         whole: Width and height before it was shrunk; None where it wasn't.
+        credentials: What it said of who made it.
     """
 
     image: Image.Image
@@ -80,6 +82,7 @@ class Picture:
     alpha: NDArray[np.bool_] | None = None
     turn: Image.Transpose | None = None
     whole: Size | None = None
+    credentials: Credentials | None = None
 
     @property
     def size(self) -> Size:
@@ -156,7 +159,7 @@ def load_picture(data: bytes, *, upright: bool = True) -> Picture:
     whole = None if size == stored else stored if image.size == size else (stored[1], stored[0])
     image.info.clear()  # what is written anew says nothing besides its pixels
     copy = without_metadata(data) if as_stored else None
-    return Picture(image, copy, suffix, exif, alpha, turn, whole)
+    return Picture(image, copy, suffix, exif, alpha, turn, whole, credentials_of_picture(data))
 
 
 def decode(data: bytes) -> Image.Image:

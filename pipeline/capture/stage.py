@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.capture.detect import open_capture
@@ -17,10 +18,16 @@ def run(inputs: Mapping[str, Path], params: CaptureParams, out_dir: Path) -> Non
 
     Raises:
         CaptureError: When the source is of no known form or breaks a rule of its form.
+        MachineError: When something is to be blurred and there is no detector for it.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     with open_capture(inputs["source"]) as (reader, source):
         capture = reader.read(source, out_dir, params)
+    if params.blur_faces or params.blur_plates:
+        from pipeline.capture.blur import blur
+        from pipeline.capture.detectors import detectors_for
+
+        capture = replace(capture, blurred=blur(capture, detectors_for(params)))
     capture.save()
     for skipped in capture.skipped:
         logger.warning("skipped %s: %s", skipped.file, skipped.reason)

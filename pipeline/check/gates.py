@@ -33,6 +33,8 @@ THRESHOLDS: dict[str, float] = {
     "drop_test": 0.0,
     "drop_height": 0.02,
     "coverage": 0.25,
+    "registration": 0.03,
+    "overlap": 0.7,
 }
 """Default thresholds, in the gates' units; a card may overrule them, and the bundle says so."""
 

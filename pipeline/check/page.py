@@ -19,10 +19,17 @@ td.figure, th.figure { text-align: right; font-variant-numeric: tabular-nums; wh
 img { max-width: 100%; border-radius: 6px; display: block; }
 figure { margin: 1rem 0; } figcaption { color: #777; font-size: .9rem; }
 """
+PHOTOS = """<h2>Views that training never saw</h2>
+<p class="how">Photo, picture of the splat, depth of the splat, depth of the mesh.</p>"""
+LOOKOUTS = """<h2>Splat beside mesh</h2>
+<p class="how">Views over the floor: picture of the splat, its depth, depth of the mesh.</p>"""
+TRUSTED = """<h2>Where pictures can be trusted</h2>
+<p class="how">The floor from above. A sector of a disc is the view from there in that direction: green can be trusted,
+red can't. Blue arrows are spawn poses.</p>"""
 
 
 def quality_page(
-    quality: Quality, title: str, views: Sequence[tuple[str, str]], meshes: Sequence[str], coverage: str
+    quality: Quality, title: str, views: Sequence[tuple[str, str]], meshes: Sequence[str], coverage: str | None
 ) -> str:
     """HTML of the page.
 
@@ -31,13 +38,16 @@ def quality_page(
         title: What the page is about.
         views: (picture path, caption) of held-out views, paths relative to the page.
         meshes: Picture paths of the mesh.
-        coverage: Picture path of the coverage map.
+        coverage: Picture path of the coverage map; None for an imported scene, which has no photos either.
     """
     failed = len(quality.failed)
-    verdict = "all gates pass" if not failed else "1 gate fails" if failed == 1 else f"{failed} gates fail"
+    passed = "all gates pass" if coverage else "no gate fails, but without the photos not all can be measured"
+    verdict = passed if not failed else "1 gate fails" if failed == 1 else f"{failed} gates fail"
     rows = "\n".join(_row(gate) for gate in quality.gates)
     pictures = "\n".join(_figure(path, caption) for path, caption in views)
     mesh = "\n".join(_figure(path, "") for path in meshes)
+    seen = PHOTOS if coverage else LOOKOUTS
+    trusted = f"{TRUSTED}\n{_figure(coverage, '')}" if coverage else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>
@@ -47,13 +57,9 @@ def quality_page(
 <tbody>
 {rows}
 </tbody></table>
-<h2>Views that training never saw</h2>
-<p class="how">Photo, picture of the splat, depth of the splat, depth of the mesh.</p>
+{seen}
 {pictures}
-<h2>Where pictures can be trusted</h2>
-<p class="how">The floor from above. A sector of a disc is the view from there in that direction: green can be trusted,
-red can't. Blue arrows are spawn poses.</p>
-{_figure(coverage, "")}
+{trusted}
 <h2>The mesh</h2>
 {mesh}
 </body></html>

@@ -91,6 +91,13 @@ def origin(bundle: Bundle) -> dict[str, Any]:
     }
 
 
+def short_origin(bundle: Bundle) -> dict[str, str]:
+    """Of `origin` what must stand in every file that has room for text."""
+    about = origin(bundle)
+    names = ("bundle", "source", "licence", "origin", "digital_source_type")
+    return {name: "".join(c if c.isprintable() else " " for c in about[name]) for name in names}
+
+
 def _in_axes(bundle: Bundle, form: Form) -> dict[str, Any]:
     up = form.axes.rotate([0, 0, 1])
     axis = int(abs(up).argmax())

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipeline.bundle.bundle import Bundle, BundleCamera
 from pipeline.errors import BundleError
+from pipeline.export.form import origin, short_origin
 from pipeline.geometry import CV_FROM_GL
 from pipeline.splat.ply import save_splat
 
@@ -37,7 +38,7 @@ def export_nerfstudio(bundle: Bundle, folder: Path) -> None:
         for name, held in (("train_filenames", False), ("val_filenames", True), ("test_filenames", True))
     }
     shutil.copyfile(bundle.path(CLOUD), folder / CLOUD)
-    save_splat(bundle.splat(), folder / "splat.ply")
+    save_splat(bundle.splat(), folder / "splat.ply", short_origin(bundle))
     content = {
         "camera_model": "PINHOLE",
         "orientation_override": "none",  # up is right already
@@ -45,6 +46,7 @@ def export_nerfstudio(bundle: Bundle, folder: Path) -> None:
         "applied_scale": 1.0,
         "ply_file_path": CLOUD,
         **split,
+        "origin": origin(bundle),
         "frames": frames,
     }
     (folder / "transforms.json").write_text(json.dumps(content, indent=1))

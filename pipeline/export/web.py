@@ -6,13 +6,14 @@ from pathlib import Path
 
 from pipeline.bundle.bundle import Bundle
 from pipeline.export import axes
+from pipeline.export.form import origin
 from pipeline.export.spz import save_spz
 from pipeline.splat.sog import save_sog
 
 
 def export_sog(bundle: Bundle, folder: Path) -> None:
     """Write `scene.sog`, the full splat."""
-    save_sog(bundle.splat().transformed(axes.Y_DOWN), folder / "scene.sog")
+    save_sog(bundle.splat().transformed(axes.Y_DOWN), folder / "scene.sog", origin(bundle))
 
 
 def export_spz(bundle: Bundle, folder: Path) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from pipeline.bundle.bundle import Bundle
 from pipeline.gallery.words import size_of
+from pipeline.publish.entry import kind_of, line, tags_of
 
 SMALL, LARGE = 10.0, 50.0
 """Bounds of the sizes [m2 of walkable floor]."""
-LONGEST, MOST_AREAS = 300, 20
+MOST_AREAS = 20
 DRIVABLE = 1.0
 """A wheeled robot needs at least so much floor [m2]; more that only legs reach means steps."""
 
@@ -72,7 +73,7 @@ def card_of(bundle: Bundle) -> Card:
         version=manifest.version,
         description=line(manifest.provenance.description),
         licence=line(manifest.provenance.licence),
-        source=next((s.backend for s in manifest.provenance.stages if s.name == "capture"), "unknown"),
+        source=kind_of(manifest) or "unknown",
         generated=manifest.provenance.origin == "generated",
         tags=_tags(bundle),
         area=round(area, 1),
@@ -84,23 +85,15 @@ def card_of(bundle: Bundle) -> Card:
     )
 
 
-def line(text: str) -> str:
-    """One line of at most 300 characters."""
-    return " ".join(text[: 2 * LONGEST].split())[:LONGEST]
-
-
 def _tags(bundle: Bundle) -> tuple[str, ...]:
-    """What robots can do there, how the scale is known, and the floor's named parts."""
-    regions, manifest = bundle.regions, bundle.manifest
+    """What the manifest says, what robots can do there, and the floor's named parts."""
+    regions = bundle.regions
     drivable = float(regions.drivable.sum() * regions.cell**2)
     found = (
         ("wheels", drivable >= DRIVABLE),
         ("steps", regions.walkable_area - drivable >= DRIVABLE),
         ("no floor", not regions.walkable.any()),
-        (f"scale by {manifest.frame.scale_from.source}", True),
-        ("generated", manifest.provenance.origin == "generated"),
     )
-    return (
-        *(tag for tag, holds in found if holds),
-        *dict.fromkeys(line(area.name) for area in regions.areas[:MOST_AREAS]),
-    )
+    floor = (tag for tag, holds in found if holds)
+    areas = (line(area.name) for area in regions.areas[:MOST_AREAS])
+    return tuple(dict.fromkeys((*tags_of(bundle.manifest), *floor, *areas)))

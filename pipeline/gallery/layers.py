@@ -1,10 +1,10 @@
-"""What the 3-D view of a scene shows, as a viser recording: each layer can be switched on and off."""
+"""What the 3-D view of a scene shows: a viser recording with layers to switch, and what is streamed into it."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,8 @@ LAYERS = {
     "spawn": "Spawn points",
 }
 """Scene nodes and what the page calls them; the first is shown at first."""
+GAUSSIAN = np.dtype([("center", "<f4", 3), ("group", "<u4"), ("covariance", "<f2", 6), ("rgba", "u1", 4)])
+"""As viser's client holds one: the upper triangle of its covariance, and a group that the client fills in."""
 FLOOR_COLOR, GUESSED_COLOR, SPAWN_COLOR = (40, 190, 90), (255, 140, 0), (230, 60, 200)
 WIRE_COLOR, CAMERA_COLOR, HELD_OUT_COLOR = (70, 130, 255), (90, 150, 255), (240, 70, 70)
 FLOOR_LIFT = 0.01
@@ -40,28 +42,53 @@ FRUSTUM_DEPTH = 0.12
 """Size of a camera's frustum [m]."""
 
 
-def record(bundle: Bundle, lod: str) -> bytes:
-    """The scene as a file that viser's static client plays.
+def record(bundle: Bundle, lod: str, start: tuple[float, float, float]) -> bytes:
+    """The scene as a file that viser's static client plays: all layers, with the collision mesh as the mesh.
+
+    Splat and mesh have a node `light` each; the page puts what `full_splat` and `full_mesh` give beside it as `full`.
 
     Args:
         bundle: The scene.
-        lod: Level of detail of the splat; with "full" the mesh is the full one too, else the collision mesh.
+        lod: Level of detail of the splat.
+        start: Where the view begins [m]: no camera is drawn round the one who looks.
     """
     with _server() as server:
         server.scene.set_up_direction("+z")
         for name in LAYERS:
             server.scene.add_frame(f"/{name}", show_axes=False, visible=name == "splat")
-        show_splat(server, bundle.splat(lod), "/splat/gaussians")
+        for name in ("splat", "mesh"):
+            server.scene.add_frame(f"/{name}/full", show_axes=False, visible=False)
+        show_splat(server, bundle.splat(lod), "/splat/light")
         collision = bundle.mesh("collision")
-        server.scene.add_mesh_trimesh("/mesh/surface", colored(bundle.mesh() if lod == "full" else collision))
+        server.scene.add_mesh_trimesh("/mesh/light", colored(collision))
         server.scene.add_mesh_simple(
             "/wires/all", collision.vertices, collision.triangles, color=WIRE_COLOR, wireframe=True, side="double"
         )
         show_floor(server, bundle.regions, "/floor")
         if bundle.spawn_poses:
             server.scene.add_arrows("/spawn/arrows", spawn_arrows(bundle.spawn_poses), SPAWN_COLOR)
-        _add_cameras(server, bundle.cameras)
+        around = [np.linalg.norm(shot.world_from_camera.translation - start) for shot in bundle.cameras]
+        _add_cameras(server, [shot for shot, far in zip(bundle.cameras, around, strict=True) if far > FRUSTUM_DEPTH])
         return server.get_scene_serializer().serialize()
+
+
+def full_splat(bundle: Bundle) -> bytes:
+    """All Gaussians as viser's client holds them, 32 bytes each: any first part shows the largest ones."""
+    splat = bundle.splat()
+    colors, opacities = _look(splat)
+    size = opacities[:, 0] * np.exp(np.sort(splat.log_scales, 1)[:, 1:].sum(1, dtype=np.float64))
+    packed = np.zeros(len(splat.means), GAUSSIAN)
+    packed["center"] = splat.means
+    packed["covariance"] = covariances(splat).reshape(-1, 9)[:, [0, 1, 2, 4, 5, 8]]
+    packed["rgba"] = 255 * np.hstack([colors, opacities])
+    return packed[np.argsort(-size, kind="stable")].tobytes()
+
+
+def full_mesh(bundle: Bundle) -> bytes:
+    """The mesh as a GLB file."""
+    exported = colored(bundle.mesh()).export(file_type="glb")
+    assert isinstance(exported, bytes)
+    return exported
 
 
 def client() -> Path:
@@ -86,13 +113,16 @@ def _server() -> Iterator[viser.ViserServer]:
 
 def show_splat(server: viser.ViserServer, splat: Gaussians, name: str) -> None:
     """Gaussians in their mean colours: viser draws no view-dependent ones."""
+    colors, opacities = _look(splat)
     server.scene.add_gaussian_splats(
-        name,
-        centers=splat.means,
-        covariances=covariances(splat),
-        rgbs=np.clip(0.5 + SH_C0 * splat.sh[:, 0], 0, 1).astype(np.float32),
-        opacities=(1 / (1 + np.exp(-splat.opacity_logits)))[:, None].astype(np.float32),
+        name, centers=splat.means, covariances=covariances(splat), rgbs=colors, opacities=opacities
     )
+
+
+def _look(splat: Gaussians) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean colours (N, 3) and opacities (N, 1), all 0 to 1."""
+    colors = np.clip(0.5 + SH_C0 * splat.sh[:, 0], 0, 1).astype(np.float32)
+    return colors, (1 / (1 + np.exp(-splat.opacity_logits)))[:, None].astype(np.float32)
 
 
 def covariances(splat: Gaussians) -> NDArray[np.float32]:
@@ -138,8 +168,10 @@ def spawn_arrows(poses: tuple[Pose, ...]) -> NDArray[np.float32]:
     return np.stack([starts, starts + SPAWN_ARROW * ahead], 1).astype(np.float32)
 
 
-def _add_cameras(server: viser.ViserServer, cameras: tuple[BundleCamera, ...]) -> None:
+def _add_cameras(server: viser.ViserServer, cameras: Sequence[BundleCamera]) -> None:
     """All frustums as lines of one node: hundreds of nodes would make a page slow."""
+    if not cameras:
+        return
     lines = np.concatenate([_frustum(shot) for shot in cameras])
     colors = np.array([HELD_OUT_COLOR if shot.held_out else CAMERA_COLOR for shot in cameras], np.uint8)
     each = len(lines) // len(cameras)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128  # a browser asks for many pictures at once; those that wait beyond are refused
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A visitor who leaves before all has come over is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def server_of(site: Path, port: int) -> ThreadingHTTPServer:

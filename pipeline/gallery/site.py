@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata, resources
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.bundle.bundle import Bundle
-from pipeline.errors import MachineError, SplatyardError
-from pipeline.gallery import layers, pictures, words
-from pipeline.gallery.card import Card, card_of
+from pipeline.errors import MachineError
+from pipeline.gallery import layers, words
+from pipeline.gallery.card import Card
+from pipeline.gallery.drawing import SCENE_FILE, Drawn, clear, draw_all
 from pipeline.gallery.scenes import Version
 from pipeline.gallery.versions import changes
 
-logger = logging.getLogger(__name__)
-
-FORMAT = 1
-"""Raised when pages or pictures of the same bundle come out otherwise: all are then made anew."""
-MARK, SCENE_FILE = "gallery.json", "scene.json"
-LIGHT = "sim"
-"""The level of detail that the 3-D view begins with, where the bundle has it."""
+MARK = "gallery.json"
 VIEWER_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob: data:; worker-src blob: data:; "
     "style-src 'unsafe-inline'; img-src 'self' data: blob:; font-src data:; connect-src 'self' data: blob:; "
@@ -62,7 +56,8 @@ def build_site(scenes: Mapping[str, Sequence[Version]], out: Path) -> Built:
         out: The site's folder; made when it isn't there.
 
     Raises:
-        MachineError: When the folder holds something else than a gallery, or can't be written.
+        MachineError: When the folder holds something else than a gallery, or can't be written; or the scenes' registry
+            can't be reached any more: what there was stays.
     """
     _check_folder(out)
     try:
@@ -74,19 +69,10 @@ def build_site(scenes: Mapping[str, Sequence[Version]], out: Path) -> Built:
         left_out: dict[str, str] = {}
         cards: list[Card] = []
         for versions in scenes.values():
-            newest = None
-            for index, version in enumerate(versions):
-                reference = str(version)
-                try:
-                    card, is_new = _bring_up_to_date(versions, index, out)
-                except SplatyardError as error:
-                    logger.warning("left out %s: %s", reference, error)
-                    left_out[reference] = str(error)
-                    continue
-                (made if is_new else kept).append(reference)
-                newest = newest if version.yanked else card
-            if newest:
-                cards.append(newest)
+            drawn = draw_all(versions, out, left_out)
+            for index, one in enumerate(drawn):
+                (made if _finish(drawn, index) else kept).append(str(one.version))
+            cards += [one.card for one in drawn if one.version.yanked is None][-1:]
         _write(out / "index.html", _index(cards))
         _remove_gone(out, {*made, *kept})
     except OSError as error:
@@ -119,97 +105,55 @@ def _write_assets(out: Path) -> None:
     _write(out / "viewer" / "index.html", page.replace("<head>", f"<head>{policy}", 1))
 
 
-def _bring_up_to_date(versions: Sequence[Version], index: int, out: Path) -> tuple[Card, bool]:
-    """A version's card, and whether its page had to be made."""
-    version = versions[index]
-    folder = out / "scenes" / version.name / version.number
-    siblings = [(one.number, one.sha256, one.yanked) for one in versions]
-    state = {
-        "content": f"{FORMAT} {metadata.version('viser')} {version.sha256}",
-        "page": hashlib.sha256(repr((siblings, version.loaded_by)).encode()).hexdigest(),
-    }
-    there = _state(folder)
-    if there and there["state"] == state:
-        return Card.from_json(there["card"]), False
-    made = folder.with_name(f".{folder.name}.{uuid4().hex}")
-    made.mkdir(parents=True)
+def _finish(drawn: Sequence[Drawn], index: int) -> bool:
+    """Put a version's page where it belongs; returns whether it had to be made."""
+    one = drawn[index]
+    around = [(other.version.number, other.version.sha256, other.version.yanked) for other in drawn]
+    page = hashlib.sha256(repr((around, one.version.loaded_by, _templates_hash())).encode()).hexdigest()
+    if one.state.get("page") == page:
+        return False
+    state = {**one.state, "page": page}
     try:
-        if there and there["state"]["content"] == state["content"]:  # another version came, went or was yanked
-            shutil.copytree(folder, made, dirs_exist_ok=True)
-            (made / "index.html").unlink()
-            (made / SCENE_FILE).unlink()
-            card, view = Card.from_json(there["card"]), there["view"]
-        else:
-            logger.info("drawing %s", version)
-            bundle = version.open()
-            card, view = card_of(bundle), _write_content(bundle, made)
-        _write(made / "index.html", _page(versions, index, card, view))
-        _write(made / SCENE_FILE, json.dumps({"state": state, "card": card.to_json(), "view": view}))
-        _swap(made, folder)
+        _write(one.files / "index.html", _page(drawn, index))
+        _write(one.files / SCENE_FILE, json.dumps({"state": state, "card": one.card.to_json(), "view": one.view}))
+        if one.files != one.folder:
+            _swap(one.files, one.folder)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        clear(drawn[index:])
         raise
-    return card, True
+    return True
 
 
-def _state(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / SCENE_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
+@functools.cache
+def _templates_hash() -> str:
+    found = sorted((resources.files("pipeline.gallery") / "templates").iterdir(), key=lambda path: path.name)
+    return hashlib.sha256("".join(path.read_text("utf-8") for path in found).encode()).hexdigest()
 
 
-def _write_content(bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """A version's pictures and recordings; what the page must know of them."""
-    picture, viewpoint = pictures.view_of(bundle)
-    pictures.write_jpeg(folder / "view.jpg", picture)
-    pairs = pictures.compared(bundle)
-    for index, (photo, drawn) in enumerate(pairs):
-        pictures.write_jpeg(folder / f"photo_{index}.jpg", photo)
-        pictures.write_jpeg(folder / f"drawn_{index}.jpg", drawn)
-    plan = pictures.floor_plan(bundle.regions)
-    if plan:
-        plan.save(folder / "plan.png", optimize=True)
-    shown = {}
-    for name in ("coverage", "mesh", "mesh_top"):
-        found = pictures.picture_of(bundle, f"pictures/{name}.jpg")
-        if found is not None:
-            pictures.write_jpeg(folder / f"{name}.jpg", found)
-            shown[name] = [found.shape[1], found.shape[0]]
-    levels = [lod for lod in (LIGHT, "full") if lod in bundle.manifest.splats]
-    for lod in levels:
-        (folder / f"{lod}.viser").write_bytes(layers.record(bundle, lod))
-    return {
-        "viewpoint": asdict(viewpoint),
-        "pairs": [list(photo.shape[1::-1]) for photo, _ in pairs],
-        "plan": list(plan.size) if plan else None,
-        "pictures": shown,
-        "levels": {lod: (folder / f"{lod}.viser").stat().st_size for lod in levels},
-    }
-
-
-def _page(versions: Sequence[Version], index: int, card: Card, view: dict[str, Any]) -> str:
+def _page(drawn: Sequence[Drawn], index: int) -> str:
     """HTML of a version's page."""
-    version, before = versions[index], versions[index - 1] if index else None
-    bundle = version.open()
-    x, y, z = view["viewpoint"]["position"]
-    look = view["viewpoint"]["look_at"]
-    camera = (
-        f"initialCameraPosition={x},{y},{z}&initialCameraLookAt={look[0]},{look[1]},{look[2]}"
-        f"&initialCameraUp=0,0,1&initialCameraFov={view['viewpoint']['field_of_view']:.4f}"
+    one, before = drawn[index], drawn[index - 1] if index else None
+    bundle, viewpoint = one.version.open(), one.view["viewpoint"]
+    camera = "&".join(
+        (
+            f"initialCameraPosition={','.join(map(str, viewpoint['position']))}",
+            f"initialCameraLookAt={','.join(map(str, viewpoint['look_at']))}",
+            "initialCameraUp=0,0,1",
+            f"initialCameraFov={viewpoint['field_of_view']:.4f}",
+        )
     )
     return _template("scene.html").render(
-        card=card,
-        version=version,
+        card=one.card,
+        version=one.version,
         manifest=bundle.manifest,
         gates=bundle.quality.gates,
         regions=bundle.regions,
-        view=view,
+        view=one.view,
         camera=camera,
         layers=layers.LAYERS,
-        versions=[(one, one.open().manifest.failed_gates) for one in reversed(versions)],
-        before=before,
-        changes=changes(before.open(), bundle) if before else [],
+        versions=[(other.version, other.card.failed) for other in reversed(drawn)],
+        before=before and before.version,
+        changes=changes(before.version.open(), bundle) if before else None,
         root="../../../",
         words=words,
     )

@@ -1,15 +1,21 @@
-"""The versions of a scene, and what changed from one to the next."""
+"""What changed from one version of a scene to the next, in words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.bundle.bundle import Bundle
+from pipeline.check.quality import Gate
 from pipeline.gallery.words import figure, size_of
+from pipeline.publish.diff import difference
+from pipeline.publish.versions import Version, made_change
+
+MESHES = {"mesh.ply": "Mesh", "collision.ply": "Collision mesh"}
 
 
 @dataclass(frozen=True)
-class Change:
+class Row:
     """One figure of two versions.
 
     Attributes:
@@ -30,26 +36,63 @@ class Change:
         return self.before != self.now
 
 
-def changes(before: Bundle, now: Bundle) -> list[Change]:
-    """Figures of a version beside those of the one before: files, levels of detail, floor and gates."""
-    old, new = before.manifest, now.manifest
-    rows = [Change("Size", _bytes(before), _bytes(now))]
-    for lod in dict.fromkeys((*old.splats, *new.splats)):
-        was, is_now = (f"{m.splats[lod].gaussians:,}" if lod in m.splats else "none" for m in (old, new))
-        rows.append(Change(f"Gaussians, {lod}", was, is_now))
-    for title, name in (("Mesh", "mesh.ply"), ("Collision mesh", "collision.ply"), ("Splat", "splat.ply")):
-        was, is_now = (m.files[name].sha256[:12] if name in m.files else "none" for m in (old, new))
-        rows.append(Change(f"{title}, SHA-256", was, is_now))
-    was, is_now = (figure(bundle.regions.walkable_area, "m2") for bundle in (before, now))
-    rows.append(Change("Walkable floor", was, is_now))
-    earlier = {gate.name: gate for gate in before.quality.gates}
-    for gate in now.quality.gates:
-        there = earlier.get(gate.name)
-        was = figure(there.value, there.unit) if there else "not measured"
-        if gate.name != "walkable":
-            rows.append(Change(gate.title, was, figure(gate.value, gate.unit), failed=gate.passed is False))
-    return rows
+@dataclass(frozen=True)
+class Changes:
+    """What changed.
+
+    Attributes:
+        kind: major, minor or patch: what the version says that it is.
+        why: What makes it so, by the registry's rules.
+        files: How many differ.
+        rows: Figures of both.
+    """
+
+    kind: str
+    why: str
+    files: int
+    rows: tuple[Row, ...]
+
+
+def changes(before: Bundle, now: Bundle) -> Changes:
+    """A version beside the one before: size, levels of detail, meshes, frame and gates.
+
+    Raises:
+        BundleError: When one is damaged.
+    """
+    found = difference(before, now)
+    rows = [Row("Size", _bytes(before), _bytes(now))]
+    rows += [Row(f"Gaussians, {level}", _count(a), _count(b)) for level, (a, b) in found.gaussians.items()]
+    rows += [Row(MESHES[name], *_meshes(*pair)) for name, pair in found.meshes.items()]
+    rows += [Row(f"Frame: {name.replace('_', ' ')}", _frame(a), _frame(b)) for name, (a, b) in found.frame.items()]
+    for was, gate in found.gates.values():
+        told = gate or was
+        assert told is not None
+        failed = gate is not None and gate.passed is False
+        rows.append(Row(told.title, _gate(was), _gate(gate), failed))
+    made = made_change(*(Version.parse(bundle.manifest.version) for bundle in (before, now)))
+    return Changes(made, found.why, len(found.files), tuple(rows))
 
 
 def _bytes(bundle: Bundle) -> str:
     return size_of(sum(entry.bytes for entry in bundle.manifest.files.values()))
+
+
+def _count(gaussians: int | None) -> str:
+    return "none" if gaussians is None else f"{gaussians:,}"
+
+
+def _gate(gate: Gate | None) -> str:
+    return "not measured" if gate is None else figure(gate.value, gate.unit)
+
+
+def _meshes(before: tuple[int, int] | None, now: tuple[int, int] | None) -> tuple[str, str]:
+    """Of a mesh that changed."""
+    was, is_now = ("none" if size is None else f"{size[1]:,} triangles" for size in (before, now))
+    return was, f"{is_now}, elsewhere" if was == is_now else is_now
+
+
+def _frame(value: Any) -> str:
+    """A field of the frame; where gravity and scale come from is a source with its sigma."""
+    if not isinstance(value, dict):
+        return str(value)
+    return f"{value['source']}, " + ("a guess" if value["sigma"] is None else f"sigma {value['sigma']:.3g}")

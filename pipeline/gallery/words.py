@@ -22,6 +22,9 @@ MEANING = {
     "drop_height": "How far above or below the floor the dropped bodies came to rest, at worst.",
     "coverage": "From this share of places and headings a robot's pictures can be trusted. "
     "Elsewhere the capture has seen too little.",
+    "registration": "How far the surface of an imported splat lies from the mesh that came with it, typically.",
+    "overlap": "The share of the surfaces that an imported splat and its mesh both show. "
+    "A splat of another place has little.",
 }
 """By the gate's name."""
 

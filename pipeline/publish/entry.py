@@ -70,18 +70,17 @@ class Entry(BaseModel):
             yanked: Why it was yanked, or None.
         """
         provenance = manifest.provenance
-        kind = next((stage.backend for stage in provenance.stages if stage.name == "capture"), "")
         full = manifest.splats.get("full")
         return Entry(
             name=manifest.name,
             version=manifest.version,
             published=datetime.datetime.fromtimestamp(published, datetime.UTC),
             sha256=sha256,
-            licence=_line(provenance.licence),
-            description=_line(provenance.description),
-            kind=_line(kind),
+            licence=line(provenance.licence),
+            description=line(provenance.description),
+            kind=kind_of(manifest),
             origin=provenance.origin,
-            tags=tuple(dict.fromkeys(tag for tag in (provenance.origin, _line(kind)) if tag)),
+            tags=tags_of(manifest),
             bytes=sum(entry.bytes for entry in manifest.files.values()),
             gaussians=full.gaussians if full else 0,
             failed_gates=manifest.failed_gates,
@@ -89,7 +88,29 @@ class Entry(BaseModel):
         )
 
 
-def _line(text: str) -> str:
-    """One line that a terminal takes as text."""
+class Index(BaseModel):
+    """What index.json says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["splatyard.index"] = "splatyard.index"
+    format_version: Literal[1] = 1
+    entries: tuple[Entry, ...]
+
+
+def kind_of(manifest: Manifest) -> str:
+    """The reader that took the capture, such as "record3d"; empty where no stage says."""
+    return line(next((stage.backend for stage in manifest.provenance.stages if stage.name == "capture"), ""))
+
+
+def tags_of(manifest: Manifest) -> tuple[str, ...]:
+    """What a manifest says to search by: whether it was made up, what captured it, and how its scale is known."""
+    made_up = manifest.provenance.origin == "generated"
+    told = ("generated" if made_up else "", kind_of(manifest), f"scale by {line(manifest.frame.scale_from.source)}")
+    return tuple(dict.fromkeys(tag for tag in told if tag))
+
+
+def line(text: str) -> str:
+    """One line of at most `LONGEST` characters that a terminal takes as text."""
     plain = "".join(one if one.isprintable() else " " for one in text[: 2 * LONGEST])
     return " ".join(plain.split())[:LONGEST]

@@ -100,15 +100,15 @@ def write_pin(reference: str, path: Path = LOCK_FILE) -> Pin:
 
 
 def resolve(reference: str) -> str:
-    """The one version that a reference to a registry means now, with its address; those to the hub are exact already.
+    """The one version that a reference to a registry means now, with its address.
 
     Raises:
         BundleError: When it means nothing.
         MachineError: When the registry can't be reached.
     """
-    if reference.startswith(HUB):
-        return reference
     asked = Reference.parse(reference)
+    if asked.exact and asked.address.startswith(HUB):
+        return reference  # whether it is there shows when it is opened
     registry = open_registry(asked.address)
     return f"{registry.address}/{asked.name}@{registry.resolve(asked)}"
 
@@ -144,11 +144,8 @@ def _in_bundles(pin: Pin) -> Bundle | None:
 
 
 def _elsewhere(pin: Pin) -> Bundle:
-    if pin.commit:
-        from pipeline.bundle.hub import open_from_hub
-
-        return open_from_hub(pin.bundle, pin.commit)
-    return Bundle.open(pin.bundle)
+    exact = Reference.parse(pin.bundle)
+    return open_registry(exact.address, commit=pin.commit).open(exact)
 
 
 def _plain(reference: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +9,13 @@ from uuid import uuid4
 
 from pipeline.bundle.bundle import Bundle, file_sha256
 from pipeline.bundle.lazy import CONNECTIONS, LazyBundle
-from pipeline.bundle.manifest import MANIFEST_FILE
+from pipeline.bundle.manifest import MANIFEST_FILE, Manifest
 from pipeline.engine import existing, machine_errors
 from pipeline.errors import BundleError, MachineError
+from pipeline.publish.cache import link_or_copy
+
+SIMULATED = ("collision.ply", "regions.json", "walkable.npz")
+"""What a simulation reads beside the small splat."""
 
 
 def pull(bundle: Bundle, out: Path) -> Path:
@@ -36,7 +38,7 @@ def pull(bundle: Bundle, out: Path) -> Path:
     def bring(name: str) -> None:
         target = hidden / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        _place(bundle.path(name), target, may_link=keeps)
+        (link_or_copy if keeps else shutil.copyfile)(bundle.path(name), target)  # nobody writes into the cache
 
     with machine_errors(folder):
         try:
@@ -62,6 +64,25 @@ def pull(bundle: Bundle, out: Path) -> Path:
     return _same(bundle, folder)
 
 
+def pull_for_training(bundle: Bundle) -> list[Path]:
+    """Bring only what training reads - small splat, collision mesh and floor - to where it is kept; these files.
+
+    No folder is made of it: a bundle in one is whole. By its reference it opens from there.
+
+    Raises:
+        BundleError: When a file isn't as the manifest says.
+        MachineError: When there is no room, or the registry can't be reached.
+    """
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return list(pool.map(bundle.path, _simulated(bundle.manifest)))
+
+
+def _simulated(manifest: Manifest) -> list[str]:
+    splat = manifest.splats.get("sim") or manifest.splats.get("full")
+    wanted = (*SIMULATED, splat.file) if splat else SIMULATED
+    return [name for name in wanted if name in manifest.files]
+
+
 def _same(bundle: Bundle, folder: Path) -> Path:
     there = folder / MANIFEST_FILE
     if not there.is_file() or file_sha256(there) != file_sha256(bundle.root / MANIFEST_FILE):
@@ -83,12 +104,3 @@ def _check_room(needed: int, folder: Path) -> None:
             remedy="free some space or choose another disk with --out",
             file=folder,
         )
-
-
-def _place(source: Path, target: Path, *, may_link: bool) -> None:
-    """Copy a file; one of the cache, which nobody writes into, is linked where that can be."""
-    if may_link:
-        with contextlib.suppress(OSError):
-            os.link(source, target)
-            return
-    shutil.copyfile(source, target)

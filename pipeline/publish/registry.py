@@ -13,35 +13,33 @@ truth: what it lacks is read anew, whoever wrote it last.
 from __future__ import annotations
 
 import datetime
-import difflib
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-from uuid import uuid4
+from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
+from pipeline.bundle.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
 from pipeline.errors import BundleError
-from pipeline.publish.entry import LONGEST, Entry
+from pipeline.publish.entry import LONGEST, Entry, Index
+from pipeline.publish.naming import check_reason, choose, no_version
 from pipeline.publish.versions import NAME, VERSION, Reference, Version
 from pipeline.store import Stat, Store, open_store
 
 if TYPE_CHECKING:
     from pipeline.bundle.lazy import LazyBundle
+    from pipeline.publish.hub_registry import HubRegistry
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "registry:"
 HUB = "hf://"
 ADDRESS_VARIABLE = "SPLATYARD_REGISTRY"
-CACHE_VARIABLE = "SPLATYARD_CACHE"
 DEFAULT_ADDRESS = "registry:./yard"
 
 BLOBS, SCENES, INDEX = "blobs", "scenes", "index.json"
@@ -67,16 +65,6 @@ class Yank(BaseModel):
     when: datetime.datetime
 
 
-class Index(BaseModel):
-    """What index.json says."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["splatyard.index"] = "splatyard.index"
-    format_version: Literal[1] = 1
-    entries: tuple[Entry, ...]
-
-
 @dataclass(frozen=True)
 class Registry:
     """Published versions at an address; see `open_registry`. Its methods raise MachineError when it can't be reached.
@@ -88,6 +76,7 @@ class Registry:
 
     address: str
     store: Store
+    public = False  # as far as can be told
 
     def versions(self, name: str) -> dict[Version, bool]:
         """All versions of a scene, the oldest first, and whether each is well and not yanked."""
@@ -121,12 +110,7 @@ class Registry:
         Raises:
             BundleError: When there is none.
         """
-        there = self.versions(reference.name)
-        well = [version for version, is_well in there.items() if is_well or reference.exact]
-        found = reference.newest(well)
-        if found is None:
-            raise self._missing(reference, there)
-        return found
+        return choose(reference, self.versions(reference.name), self._scenes, self.store.address)
 
     def manifest(self, name: str, version: Version) -> tuple[Manifest, bytes]:
         """What a version's bundle.json says, and its bytes.
@@ -137,7 +121,8 @@ class Registry:
         path = f"{SCENES}/{name}/{version}.json"
         content = self._read(path, MAX_MANIFEST_BYTES)
         if content is None:
-            raise self._missing(Reference(self.address, name, str(version)), self.versions(name))
+            wanted = Reference(self.address, name, str(version))
+            raise no_version(wanted, self.versions(name), self._scenes, self.store.address)
         manifest = parse_manifest(content, f"{self.store.address}/{path}")
         if (manifest.name, manifest.version) != (name, str(version)):
             raise BundleError(
@@ -165,21 +150,14 @@ class Registry:
         Raises:
             BundleError: When there is none, or its bundle.json is damaged.
         """
-        from pipeline.bundle.lazy import LazyBundle
-        from pipeline.engine import machine_errors
+        from pipeline.publish.cache import kept_bundle
 
         version = self.resolve(reference)
         manifest, content = self.manifest(reference.name, version)
         why = self.yanked(reference.name, version)
         if why is not None:
             logger.warning("%s@%s was yanked: %s", reference.name, version, why)
-        root = cache_folder() / reference.name / f"{version}-{hashlib.sha256(content).hexdigest()}"
-        kept = root / MANIFEST_FILE
-        with machine_errors(root):
-            root.mkdir(parents=True, exist_ok=True)
-            if not kept.is_file() or kept.read_bytes() != content:
-                _replace(kept, [content])
-        return LazyBundle(root, manifest, lambda name, entry: self.fetch(entry, root / name))
+        return kept_bundle(manifest, content, lambda _, entry, target: self.fetch(entry, target))
 
     def fetch(self, entry: FileEntry, target: Path) -> None:
         """Bring a blob over; whether it has its hash is for the caller to see.
@@ -188,7 +166,7 @@ class Registry:
             BundleError: When there is no such blob, or it is of another size.
             MachineError: When there is no room.
         """
-        from pipeline.engine import machine_errors
+        from pipeline.publish.cache import replace
 
         blob = f"{BLOBS}/{entry.sha256}"
         there = self.store.stat(blob)
@@ -202,8 +180,7 @@ class Registry:
         parts = (
             self.store.read(blob, start, min(start + CHUNK, entry.bytes)) for start in range(0, entry.bytes, CHUNK)
         )
-        with machine_errors(target):
-            _replace(target, parts)
+        replace(target, parts)
 
     def yank(self, reference: Reference, why: str) -> None:
         """Hide a version from lists, `latest` and ranges; by its exact version it still opens, with a warning.
@@ -211,12 +188,7 @@ class Registry:
         Raises:
             BundleError: When there is none, it isn't named exactly, is yanked already, or no reason is given.
         """
-        if not reference.exact or not why.strip() or len(why) > LONGEST:
-            raise BundleError(
-                f"a yank names one version, and why in {LONGEST} characters",
-                found=f"{reference.name}@{reference.wanted}, {why.strip()!r:.60}",
-                remedy="such as splatyard yank hall@1.0.0 --why 'its scale is wrong, see 1.0.1'",
-            )
+        check_reason(reference, why)
         version = self.resolve(reference)
         said = Yank(why=" ".join(why.split()), when=datetime.datetime.now(datetime.UTC))
         if not self.store.create(f"{SCENES}/{reference.name}/{version}.yanked.json", said.model_dump_json().encode()):
@@ -270,19 +242,12 @@ class Registry:
             )
         return self.store.read(path, 0, there.bytes) if there.bytes else b""
 
-    def _missing(self, reference: Reference, there: dict[Version, bool]) -> BundleError:
-        if there:
-            told = [f"{version}{'' if well else ' (yanked)'}" for version, well in there.items()]
-            found = f"no {reference.wanted} of {reference.name}; there is {', '.join(told[-9:])}"
-            remedy = f"such as {reference.name}@{list(there)[-1]}"
-        else:
-            names = {path.partition("/")[0] for path in self.store.names(SCENES)}
-            near = difflib.get_close_matches(reference.name, names, 3, 0.4)
-            found = f"no scene {reference.name!r}"
-            remedy = f"did you mean {' or '.join(near)}?" if near else "`splatyard list` shows what there is"
-        return BundleError(
-            "a registry has the version that is asked for", found=found, remedy=remedy, file=self.store.address
-        )
+    def _scenes(self) -> set[str]:
+        return {path.partition("/")[0] for path in self.store.names(SCENES)}
+
+
+AnyRegistry: TypeAlias = "Registry | HubRegistry"
+"""What `open_registry` opens: both list, resolve, open and yank."""
 
 
 def default_address() -> str:
@@ -301,12 +266,14 @@ def is_registry(address: str) -> bool:
     return "://" in place or bool(_names(Path(place).expanduser()) & {BLOBS, SCENES, INDEX})
 
 
-def open_registry(address: str = "", *, create: bool = False) -> Registry:
+def open_registry(address: str = "", *, create: bool = False, commit: str = "") -> AnyRegistry:
     """The registry at an address.
 
     Args:
-        address: A folder, registry:FOLDER, s3://bucket/path, or whatever else fsspec knows; the default one if empty.
-        create: Make the folder if it isn't there but the one above it is.
+        address: A folder, registry:FOLDER, s3://bucket/path, or whatever else fsspec knows; hf://owner/repository on
+            the hub; the default one if empty.
+        create: Make the folder if it isn't there but the one above it is; on the hub, publishing makes the repository.
+        commit: Of the hub's repository; its newest if empty.
 
     Raises:
         BundleError: When there is none, or the folder is something else.
@@ -315,11 +282,9 @@ def open_registry(address: str = "", *, create: bool = False) -> Registry:
     address = (address or default_address()).rstrip("/")
     place = address.removeprefix(PREFIX)
     if place.startswith(HUB):
-        raise BundleError(
-            "a registry is a folder, or an address such as s3://bucket/path",
-            found=address,
-            remedy="from the hub bundles are opened and pulled by hf://owner/repository/name@version",
-        )
+        from pipeline.publish.hub_registry import open_hub
+
+        return open_hub(place, create=create, commit=commit)
     if "://" not in place:
         folder = Path(place).expanduser()
         _check_folder(folder, create=create)
@@ -337,12 +302,6 @@ def open_bundle(text: str) -> LazyBundle:
     """
     reference = Reference.parse(text)
     return open_registry(reference.address).open(reference)
-
-
-def cache_folder() -> Path:
-    """Where files that came over are kept; whoever needs the room may delete it."""
-    general = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get(CACHE_VARIABLE) or f"{general}/splatyard").expanduser()
 
 
 def _check_folder(folder: Path, *, create: bool) -> None:
@@ -365,16 +324,3 @@ def _check_folder(folder: Path, *, create: bool) -> None:
 
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-
-
-def _replace(target: Path, parts: Iterable[bytes]) -> None:
-    """Write a file that shows only when whole."""
-    partial = cache_folder() / f"{uuid4().hex}.partial"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("xb") as file:
-            for part in parts:
-                file.write(part)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.errors import BundleError
-from pipeline.publish.registry import BLOBS, CHUNK, CONNECTIONS, INDEX, SCENE_FILE, SCENES, Registry
+from pipeline.publish.hub_registry import HubRegistry
+from pipeline.publish.registry import BLOBS, CHUNK, CONNECTIONS, INDEX, SCENE_FILE, SCENES, AnyRegistry, Registry
 from pipeline.publish.versions import Version
 from pipeline.store import PARTIAL
 
@@ -31,8 +32,10 @@ class Cleared:
     bytes: int
 
 
-def verify(registry: Registry) -> list[str]:
+def verify(registry: AnyRegistry) -> list[str]:
     """What is wrong with a registry, reading every file in it; empty when all is well."""
+    if isinstance(registry, HubRegistry):
+        return registry.problems()
     problems, users, sizes = [], defaultdict[str, list[str]](list), dict[str, int]()
     well = set[tuple[str, str]]()
     for path in sorted(registry.store.names(SCENES)):
@@ -54,7 +57,7 @@ def verify(registry: Registry) -> list[str]:
             if sizes.setdefault(entry.sha256, entry.bytes) != entry.bytes:
                 problems.append(f"{SCENES}/{path}: another size of {entry.sha256} than others say")
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        found = pool.map(lambda item: _blob_problem(registry, *item), sizes.items())
+        found = pool.map(lambda item: blob_problem(registry, *item), sizes.items())
         for digest, problem in zip(sizes, found, strict=True):
             if problem:
                 named = list(dict.fromkeys(users[digest]))
@@ -63,13 +66,15 @@ def verify(registry: Registry) -> list[str]:
     return problems + _index_problems(registry, well)
 
 
-def gc(registry: Registry, *, dry_run: bool = False) -> Cleared:
+def gc(registry: AnyRegistry, *, dry_run: bool = False) -> Cleared:
     """Clear away what no version uses and nobody wrote since `GRACE` seconds.
 
     Raises:
         BundleError: When a version can't be read, or one of the index isn't there: what it uses isn't known, and
             nothing is cleared away.
     """
+    if isinstance(registry, HubRegistry):
+        return Cleared(0, 0)  # the hub clears away itself what no commit has
     long_ago = store_now() - GRACE
     blobs = {f"{BLOBS}/{name}" for name in registry.store.names(BLOBS)}
     scenes = registry.store.names(SCENES)
@@ -98,12 +103,8 @@ def gc(registry: Registry, *, dry_run: bool = False) -> Cleared:
     return Cleared(files, size)
 
 
-def store_now() -> float:
-    """The time that ages are told by [s since 1970]."""
-    return time.time()
-
-
-def _blob_problem(registry: Registry, digest: str, size: int) -> str | None:
+def blob_problem(registry: Registry, digest: str, size: int) -> str | None:
+    """What is wrong with a blob, read whole; None when it is there with its hash."""
     there = registry.store.stat(f"{BLOBS}/{digest}")
     if there is None:
         return "missing"
@@ -113,6 +114,11 @@ def _blob_problem(registry: Registry, digest: str, size: int) -> str | None:
     for start in range(0, size, CHUNK):
         found.update(registry.store.read(f"{BLOBS}/{digest}", start, min(start + CHUNK, size)))
     return None if found.hexdigest() == digest else "content differs from its hash"
+
+
+def store_now() -> float:
+    """The time that ages are told by [s since 1970]."""
+    return time.time()
 
 
 def _index_problems(registry: Registry, there: set[tuple[str, str]]) -> list[str]:

@@ -86,8 +86,8 @@ class Reference:
             raise BundleError(
                 "a bundle is named by name, name@version or name@range, after the registry's address if need be",
                 found=repr(text),
-                remedy="such as hall, hall@1.2.0, hall@^1.2, hall@latest or registry:./yard/hall@1.2.0; names are "
-                "lower-case letters, digits, dot, dash and underscore",
+                remedy="such as hall, hall@1.2.0, hall@^1.2, hall@latest, registry:./yard/hall@1.2.0 or "
+                "hf://owner/repository/hall; names are lower-case letters, digits, dot, dash and underscore",
             )
         return Reference(match["address"] or "", match["name"], match["wanted"] or LATEST)
 

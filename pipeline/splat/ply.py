@@ -7,6 +7,7 @@ scale_0..2 (logarithms) rot_0..3 (wxyz). The normals are zero, as in the referen
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,16 @@ MAX_GAUSSIANS = 20_000_000
 """Larger files are refused: no viewer opens them, and a damaged header can ask for any amount of memory."""
 MAX_LOG_SCALE = 20.0
 MAX_HEADER_BYTES = 65_536
+MAX_COMMENT = 1000
 
 
-def save_splat(gaussians: Gaussians, path: Path) -> None:
+def save_splat(gaussians: Gaussians, path: Path, about: Mapping[str, str] | None = None) -> None:
     """Write a binary PLY.
+
+    Args:
+        gaussians: At least one.
+        path: The file.
+        about: What its comments say of it, by name; in ASCII, a line each.
 
     Raises:
         ValueError: When a value is not finite.
@@ -49,7 +56,13 @@ def save_splat(gaussians: Gaussians, path: Path) -> None:
         )
     names = _property_names(coefficients)
     vertex = np.ascontiguousarray(values).view([(name, "<f4") for name in names])[:, 0]
-    PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<", comments=[ANTIALIASING_COMMENT]).write(str(path))
+    comments = [ANTIALIASING_COMMENT, *(_comment(name, text) for name, text in (about or {}).items())]
+    PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<", comments=comments).write(str(path))
+
+
+def _comment(name: str, text: str) -> str:
+    line = " ".join(f"{name}: {text}".split())
+    return line.encode("ascii", "backslashreplace").decode()[:MAX_COMMENT]
 
 
 def load_splat(path: Path) -> Gaussians:

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,13 @@ META_FILE = "meta.json"
 REMEDY = "fetch the file again, or take another level of detail"
 
 
-def save_sog(gaussians: Gaussians, path: Path) -> None:
+def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, Any] | None = None) -> None:
     """Write a bundled SOG. Lossy: positions to some tenths of a millimetre, colours to about two of 255 levels.
+
+    Args:
+        gaussians: At least one.
+        path: The file.
+        about: Goes into the file's `asset.extras`, as in glTF; its "licence" is the copyright.
 
     Raises:
         ValueError: When there is no Gaussian or a value is not finite.
@@ -64,7 +69,7 @@ def save_sog(gaussians: Gaussians, path: Path) -> None:
     opacity = np.round(255 / (1 + np.exp(-gaussians.opacity_logits.astype(np.float64))))
     meta: dict[str, Any] = {
         "version": 2,
-        "asset": {"generator": "splatyard"},
+        "asset": {"generator": "splatyard"} | ({"copyright": about["licence"], "extras": about} if about else {}),
         "count": len(gaussians),
         "antialias": False,
         "means": {"mins": low.tolist(), "maxs": high.tolist(), "files": ["means_l.webp", "means_u.webp"]},

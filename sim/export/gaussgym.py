@@ -7,6 +7,7 @@ from pathlib import Path
 from pipeline.bundle.bundle import Bundle
 from pipeline.bundle.gaussgym import write_gaussgym
 from pipeline.errors import SimError
+from pipeline.export.form import short_origin
 from sim.export.ways import HEADROOM, LEAST, camera_ways
 
 
@@ -25,4 +26,4 @@ def export_gaussgym(bundle: Bundle, folder: Path) -> None:
             remedy="capture more of the floor",
             file=bundle.root,
         )
-    write_gaussgym(folder, collision, bundle.splat(), ways)
+    write_gaussgym(folder, collision, bundle.splat(), ways, short_origin(bundle))

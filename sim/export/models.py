@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 from pipeline.bundle.bundle import Bundle
-from pipeline.export.form import FRICTION
+from pipeline.export.form import FRICTION, short_origin
 from pipeline.geometry import Mesh, quaternion_from_matrix
 from pipeline.regions.regions import RobotPose
 from sim.physics.mujoco_engine import SKIN, STIFF
@@ -27,6 +28,9 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     ElementTree.SubElement(
         model, "option", gravity=_text(*bundle.manifest.frame.gravity), cone="elliptic", integrator="implicitfast"
     )
+    custom = ElementTree.SubElement(model, "custom")
+    for name, text in short_origin(bundle).items():
+        ElementTree.SubElement(custom, "text", name=name, data=text or "unknown")
     assets = ElementTree.SubElement(model, "asset")
     ElementTree.SubElement(assets, "mesh", name="visual", file=VISUAL_FILE, inertia="shell")
     world = ElementTree.SubElement(model, "worldbody")
@@ -63,6 +67,8 @@ def export_urdf(bundle: Bundle, folder: Path) -> None:
             " Static, and hollow: the loader must take the triangles of the collision mesh, not their convex hull. "
         )
     )
+    for name, text in short_origin(bundle).items():
+        robot.append(ElementTree.Comment(f" {name}: {re.sub('-+', '-', text)} "))  # two would end the comment
     link = ElementTree.SubElement(robot, "link", name="scene")
     for element, file in (("visual", VISUAL_FILE), ("collision", COLLISION_FILE)):
         part = ElementTree.SubElement(link, element, {"concave": "yes"} if element == "collision" else {})

@@ -167,6 +167,15 @@ def test_files_that_break_the_format_are_refused(folder, file, part, content):
         getattr(Bundle.open(folder), part)
 
 
+@pytest.mark.parametrize("kind", ["full", "collision"])
+def test_a_mesh_of_vertices_that_are_not_there_is_refused(folder, kind):
+    """With the hash that the manifest says."""
+    path = folder / ("mesh.ply" if kind == "full" else "collision.ply")
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(BundleError, match=r"(?s)triangle names a vertex.*damaged or hostile"):
+        Bundle.open(folder).mesh(kind)
+
+
 def test_grids_of_the_floor_belong_together(folder):
     """One of another size is refused."""
     path = folder / "walkable.npz"

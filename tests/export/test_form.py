@@ -20,6 +20,13 @@ FILES = {
     "nerfstudio": {"transforms.json", "points.ply", "splat.ply", "images"},
     "colmap": {"sparse"},
 }
+CARRY_IT = {
+    "usd": {"scene.usdc"},
+    "glb": {"scene.glb"},
+    "sog": {"scene.sog"},
+    "nerfstudio": {"transforms.json", "splat.ply"},
+}
+"""Files that say the licence themselves; SPZ and COLMAP's binary files have no room for it."""
 UP = {"glb": "y", "spz": "y", "sog": "-y"}
 
 
@@ -37,6 +44,9 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
     up = np.array({"y": [0, 1, 0], "-y": [0, -1, 0], "z": [0, 0, 1]}[origin["up"]])
     assert origin["up"] == UP.get(form, "z")
     np.testing.assert_allclose(origin["gravity"], -9.81 * up)
+    inside = [path for path in out.rglob("*.*") if path.name != "origin.json" and b"CC-BY-4.0" in path.read_bytes()]
+    assert {path.name for path in inside} == CARRY_IT.get(form, set())
+    assert all(b"trainedAlgorithmicMedia" in path.read_bytes() for path in inside)
     told = capsys.readouterr().out
     assert str(out / "origin.json") in told
     assert ("without photos" in told) == ("missing" in origin) == (form in ("nerfstudio", "colmap"))

@@ -21,14 +21,25 @@ FLOWS = {
     "batch": "ingest-batch",
     "watch": "watch-folder",
     "train": "train-policy",
+    "hub": "publish-scene",
+    "gallery": "make-gallery",
 }
-REQUIRED = {"scene": {"card": "cards/hall.yaml"}, "batch": {}, "watch": {}, "train": {"scene": "hall"}}
+REQUIRED = {
+    "scene": {"card": "cards/hall.yaml"},
+    "batch": {},
+    "watch": {},
+    "train": {"scene": "hall"},
+    "hub": {"bundle": "hall@1.0.0"},
+    "gallery": {},
+}
 """What has to be filled in."""
 WRONG = {
     "scene": {"stage_seconds": 0},
     "batch": {"workers": 0},
     "watch": {"settle_seconds": -1},
     "train": {"episodes": 0},
+    "hub": {"public": "maybe"},
+    "gallery": {"public": "maybe"},
 }
 
 

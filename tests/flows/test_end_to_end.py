@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline import BuildRequest, Bundle, plan
 from pipeline.geometry import fit_similarity
@@ -30,10 +32,22 @@ FRAMES = 18
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory, room: Room) -> Path:
-    """A phone scan of the room, in a folder with a space and an umlaut."""
+    """A phone scan of the room, in a folder with a space and an umlaut; its pictures say whose phone was where."""
     folder = tmp_path_factory.mktemp("captures") / "Küche 1"
     write_polycam(folder, room, walk(FRAMES))
+    for picture in folder.rglob("*.jpg"):
+        tell_too_much(picture)
     return folder
+
+
+def tell_too_much(picture: Path) -> None:
+    """Write place, time, owner and serial numbers into a JPEG."""
+    exif = Image.Exif()
+    exif[0x013B] = "SECRET owner"
+    exif.get_ifd(0x8769).update({0xA431: "SECRET body", 0xA435: "SECRET lens", 0x927C: b"SECRET maker note"})
+    exif.get_ifd(0x8825).update({1: "N", 2: (47.0, 22.0, 12.5), 3: "E", 4: (8.0, 32.0, 1.0), 29: "2026:01:02"})
+    told, data = exif.tobytes(), picture.read_bytes()
+    picture.write_bytes(data[:2] + b"\xff\xe1" + (len(told) + 2).to_bytes(2, "big") + told + data[2:])
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +87,22 @@ def test_bundle_is_whole(whole):
     assert bundle.quality.gate("scale").passed
     assert bundle.manifest.frame.scale_from.source == "sensor"
     assert {record.name: record.backend for record in bundle.manifest.provenance.stages}["poses"] == "refined"
+
+
+@pytest.mark.slow
+def test_no_file_tells_place_owner_or_serial_number(whole, scan):
+    """Neither a picture nor a manifest of the bundle, nor a member of its archives, nor what the stages kept."""
+    assert all(b"SECRET" in picture.read_bytes() for picture in scan.rglob("*.jpg"))
+    files = [path for path in (whole / "room").rglob("*") if path.is_file()]
+    files += [path for path in (whole / ".work").rglob("*") if path.is_file()]
+    assert len(files) > 50
+    for path in files:
+        parts = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                parts += [archive.read(name) for name in archive.namelist()]
+        told = [word for word in (b"SECRET", b"Exif\0", b"2026:01:02") if any(word in part for part in parts)]
+        assert not told, path
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_server_shows_the_folder_on_this_machine_only(tmp_path):
     (tmp_path / "site" / "index.html").write_text("hello")
     (tmp_path / "secret").write_text("no")
     with server_of(tmp_path / "site", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}"
         assert urllib.request.urlopen(f"{address}/").read() == b"hello"
@@ -56,6 +56,22 @@ def test_server_shows_the_folder_on_this_machine_only(tmp_path):
         assert server.server_address[0] == "127.0.0.1"
         server.shutdown()
         thread.join()
+
+
+def test_a_visitor_who_leaves_early_is_no_error(tmp_path, capfd):
+    """Nothing is said of it, and the next one is served."""
+    (tmp_path / "large").write_bytes(bytes(2**25))
+    (tmp_path / "small").write_text("hello")
+    with server_of(tmp_path, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        with socket.create_connection(("127.0.0.1", server.server_port)) as visitor:
+            visitor.sendall(b"GET /large HTTP/1.0\r\n\r\n")
+            visitor.recv(100)
+        assert urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/small").read() == b"hello"
+        server.shutdown()
+        thread.join()
+    assert capfd.readouterr().err == ""
 
 
 def test_a_taken_port_is_told(tmp_path):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import fsspec
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
@@ -30,6 +29,7 @@ from pipeline.errors import MachineError, ReconstructionError
 from pipeline.stages import STAGES
 from tests.fake_scene import ran
 from tests.paths import ROOT
+from tests.s3 import SECRET
 from tests.synthetic import Room, walk, write_photos
 
 if TYPE_CHECKING:
@@ -343,29 +343,12 @@ def test_without_room_nothing_is_started(tmp_path: Path, room: Room, monkeypatch
     assert not (lab.folder / "bundles").exists()
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address in an empty bucket of an S3 server on loopback, which the environment names."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    settings = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in (settings | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.get_host_and_port()[1]}"}).items():
-        monkeypatch.setenv(name, value)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    fsspec.filesystem("s3").mkdir("yard")
-    yield "s3://yard/results"
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "bucket"])
 def test_another_machine_takes_all_from_the_store(lab: Lab, kind: str, request: pytest.FixtureRequest):
     """A second work folder builds nothing and fetches the bundle only; what changed is built on what the store has."""
     (lab.folder / "store").mkdir()
-    store = (lab.folder / "store").as_uri() if kind == "folder" else request.getfixturevalue("s3")
+    store = (lab.folder / "store").as_uri() if kind == "folder" else request.getfixturevalue("bucket")
     lab.card("a")
     code, _, err = lab.do("batch", "a.yaml", "--store", store, "--workers", "1")
     assert code == 0, err
@@ -380,7 +363,7 @@ def test_another_machine_takes_all_from_the_store(lab: Lab, kind: str, request: 
     code, _, err = lab.do("batch", "a.yaml", "--store", store, "--workers", "1", "--out", "third")
     assert code == 0, err
     assert lab.times("a") == Counter([*STAGE_NAMES, "check", "bundle"])
-    assert "hunter2" not in repr(lab.query("select data from artifact") + lab.query("select message from log"))
+    assert SECRET not in repr(lab.query("select data from artifact") + lab.query("select message from log"))
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_verify_says_what_is_wrong_and_clears_away(made, capsys, tmp_path):
         (["pull", "registry:./nowhere/hall"], "splatyard publish"),
         (["yank", "hall@1.0.0", "--why", "x"], "splatyard publish"),
         (["publish", "nothing@1.0.0"], "docs/registry.md"),
-        (["list", "hf://owner/scenes"], "hf://owner/repository/name@version"),
+        (["list", "hf://owner"], "hf://owner/repository"),
     ],
 )
 def test_wrong_input_is_answered_by_what_to_do(capsys, command, teaches):

@@ -44,6 +44,13 @@ def test_what_is_no_picture_is_not_shown(bundle, name):
     assert pictures.picture_of(bundle, name) is None
 
 
+def test_photo_and_rendering_are_the_first_two_panels(bundle):
+    """In that order; the depths beside them are for the check's page."""
+    ((photo, drawn),) = pictures.compared(bundle)
+    assert photo.shape == drawn.shape == (60, 80, 3)
+    assert (photo.mean().round(), drawn.mean().round()) == (200, 150)
+
+
 def test_floor_plan_has_x_to_the_right_and_y_up():
     """A corner cell shows where it belongs, and so do poses."""
     walkable = np.zeros((20, 10), bool)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from pipeline import Bundle
 from pipeline.errors import BundleError, MachineError
+from pipeline.gallery import drawing
 from pipeline.gallery import site as site_module
 from pipeline.gallery.scenes import scenes
 from pipeline.gallery.site import build_site
@@ -17,6 +19,7 @@ from pipeline.publish.publishing import publish
 from pipeline.publish.registry import open_registry
 from pipeline.publish.versions import Reference
 from tests.gallery.yard import HOSTILE, SCRIPT, add_scene
+from tests.publish.variants import variant
 
 
 @pytest.fixture
@@ -74,12 +77,17 @@ def test_the_page_says_what_matters(site):
     room = (site / "scenes/room/1.1.0/index.html").read_text()
     assert "A video model" not in room and "quality gate<" not in room
     assert "What changed since 1.0.0" in room and 'Bundle.open("room@1.1.0")' in room
+    assert "A minor version: mesh, frame and splat are the same." in room
+    for shown in ("view.jpg", "photo_0.jpg", "drawn_0.jpg", "plan.png", "coverage.jpg"):
+        assert f'src="{shown}"' in room
+        assert (site / "scenes/room/1.1.0" / shown).stat().st_size > 100
+    assert "mesh.jpg" not in room  # what lies there is no picture
     assert "This is the first version." in (site / "scenes/room/1.0.0/index.html").read_text()
 
 
 def test_a_second_run_makes_nothing_anew(own_site, yard, monkeypatch):
     """No bundle is drawn whose manifest is the same."""
-    monkeypatch.setattr(site_module, "_write_content", lambda *_: pytest.fail("was up to date"))
+    monkeypatch.setattr(drawing, "_write_content", lambda *_: pytest.fail("was up to date"))
     built = build_site(scenes(str(yard)), own_site)
     assert built.made == () and len(built.kept) == 4
 
@@ -87,14 +95,27 @@ def test_a_second_run_makes_nothing_anew(own_site, yard, monkeypatch):
 def test_a_new_version_draws_itself_alone(own_site, own_yard, room, monkeypatch):
     """The other versions' pages name it; their pictures stay as they are."""
     add_scene(own_yard, room, "room", "2.0.0", failing=True)
-    drawn, write = [], site_module._write_content
-    monkeypatch.setattr(site_module, "_write_content", lambda bundle, out: drawn.append(bundle) or write(bundle, out))
+    drawn, write = [], drawing._write_content
+    monkeypatch.setattr(drawing, "_write_content", lambda bundle, out: drawn.append(bundle) or write(bundle, out))
     built = build_site(scenes(str(own_yard)), own_site)
     assert [bundle.manifest.version for bundle in drawn] == ["2.0.0"]
     assert set(built.made) == {"room@1.0.0", "room@1.1.0", "room@2.0.0"} and len(built.kept) == 2
+    new = (own_site / "scenes/room/2.0.0/index.html").read_text()
+    assert re.search(r'scale</th><td>0\.01</td><td class="bad">unknown \(failed\)', new)
     old = (own_site / "scenes/room/1.0.0/index.html").read_text()
     assert '<a href="../2.0.0/index.html">2.0.0</a> <span class="bad">1 gate failed</span>' in old
-    assert (own_site / "scenes/room/1.0.0/sim.viser").stat().st_size > 1000
+    assert (own_site / "scenes/room/1.0.0/view.viser").stat().st_size > 1000
+
+
+def test_a_changed_template_makes_pages_anew_and_draws_nothing(own_site, yard, monkeypatch):
+    """An upgrade of splatyard shows in pages that are there."""
+    page = own_site / "scenes/room/1.0.0/index.html"
+    page.write_text("as the templates of before said")
+    monkeypatch.setattr(site_module, "_templates_hash", lambda: "another")
+    monkeypatch.setattr(drawing, "_write_content", lambda *_: pytest.fail("was drawn"))
+    assert len(build_site(scenes(str(yard)), own_site).made) == 4
+    assert "Photo against rendering" in page.read_text()
+    assert sorted(path.name for path in page.parent.iterdir() if path.name.startswith(".")) == []
 
 
 def test_a_changed_bundle_is_drawn_again(own_site, own_yard):
@@ -141,6 +162,39 @@ def test_a_damaged_bundle_is_left_out_and_named(own_site, own_yard):
     built = build_site(scenes(str(own_yard)), own_site)
     assert list(built.left_out) == ["dream@1.0.0"] and len(built.kept) == 3
     assert {card["name"] for card in cards_of(own_site)} == {"room", "hostile"}
+
+
+def test_no_page_leads_to_a_version_that_is_left_out(own_site, own_yard, room, tmp_path):
+    """A damaged one between two good ones: they stand beside each other, and both are kept the next time."""
+    broken = add_scene(own_yard, room, "room", "1.2.0")
+    add_scene(own_yard, room, "room", "1.3.0")
+    mesh = (broken / "mesh.ply").read_bytes()
+    changed = variant(broken, tmp_path, "1.2.0", files={"mesh.ply": mesh[:-1] + b"\xff"})  # a vertex that isn't there
+    shutil.rmtree(broken)
+    shutil.copytree(changed, broken)
+    assert list(build_site(scenes(str(own_yard)), own_site).left_out) == ["room@1.2.0"]
+    newest = (own_site / "scenes/room/1.3.0/index.html").read_text()
+    assert "What changed since 1.1.0" in newest
+    assert "1.2.0" not in newest
+    assert not (own_site / "scenes/room/1.2.0").exists()
+    assert build_site(scenes(str(own_yard)), own_site).made == ()
+
+
+def test_a_registry_that_goes_away_costs_no_page(own_site, own_yard, monkeypatch):
+    """An error, and the site as it was: what can't be reached isn't gone."""
+    found = scenes(str(own_yard))
+    shutil.rmtree(own_site / "scenes/hostile")
+
+    def gone():
+        raise MachineError("a registry can be reached", found="no route", remedy="wait")
+
+    found["hostile"] = [replace(found["hostile"][0], open=gone)]
+    before = (own_site / "index.html").read_text()
+    with pytest.raises(MachineError, match="no route"):
+        build_site(found, own_site)
+    assert (own_site / "index.html").read_text() == before
+    assert (own_site / "scenes/room/1.1.0/index.html").is_file()
+    assert not [path for path in own_site.glob("scenes/*/*") if path.name.startswith(".")]
 
 
 def test_other_folders_are_not_written_to(yard, tmp_path):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-import fsspec
 import pytest
 
-from pipeline import store as store_module
-from pipeline.publish.registry import ADDRESS_VARIABLE, CACHE_VARIABLE, Registry, open_registry
+from pipeline.publish.cache import CACHE_VARIABLE
+from pipeline.publish.registry import ADDRESS_VARIABLE, Registry, open_registry
 from tests.bundles import make_bundle
 from tests.publish.variants import PAGE, variant
-
-BUCKET = "publish"
 
 
 @pytest.fixture(autouse=True)
@@ -37,36 +33,6 @@ def room_bundles(tmp_path_factory, room) -> dict[str, Path]:
         "2.0.0": variant(first, root, "2.0.0", files={"mesh.ply": mesh[:-1] + bytes([mesh[-1] ^ 1])}),
         "failing": make_bundle(root / "failing", room, failing=True),
     }
-
-
-@pytest.fixture(scope="session")
-def s3():
-    """An S3 server on loopback; its port."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()[1]
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3, monkeypatch) -> str:
-    """The address of an empty place in a bucket; clients wait no real time."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3}")
-    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "retries", 1)
-    monkeypatch.setattr(store_module, "WAITS", (0.01, 0.01))
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    files = fsspec.filesystem("s3", use_listings_cache=False)
-    files.mkdir(BUCKET)
-    yield f"s3://{BUCKET}/yard"
-    fsspec.filesystem("s3", use_listings_cache=False).rm(BUCKET, recursive=True)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture

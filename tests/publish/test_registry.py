@@ -251,7 +251,7 @@ def test_hostile_manifests_in_a_registry(yard, room_bundles, tmp_path, caplog, c
 
 @pytest.mark.parametrize("how", ["byte", "size", "gone"])
 def test_damaged_blobs_are_never_taken(registry, room_bundles, how):
-    """Neither opened nor overlooked; publishing again brings back what is gone."""
+    """Neither opened nor overlooked; publishing the version again brings them back."""
     put(registry, room_bundles["1.0.0"])
     entry = Bundle.open(room_bundles["1.0.0"]).manifest.files["sim.ply"]
     content = (room_bundles["1.0.0"] / "sim.ply").read_bytes()
@@ -265,9 +265,9 @@ def test_damaged_blobs_are_never_taken(registry, room_bundles, how):
     (problem,) = verify(registry)
     assert entry.sha256 in problem
     assert "used by room@1.0.0" in problem
-    if how != "byte":
-        put(registry, room_bundles["1.0.0"])
-        assert verify(registry) == []
+    assert publish(Bundle.open(room_bundles["1.0.0"]), registry).sent == 1
+    assert verify(registry) == []
+    assert Bundle.open(f"{registry.address}/room").path("sim.ply").read_bytes() == content
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"entries": [{"name": "../x"}]}', b"[]"])
@@ -345,6 +345,27 @@ def test_gc_while_somebody_publishes(yard, room_bundles, monkeypatch):
     assert verify(yard) == []
 
 
+def test_gc_that_looked_before_the_version_showed(yard, room_bundles, monkeypatch):
+    """And clears away after it did: the old blobs that the version uses were sent anew, so they are too young to go."""
+    with monkeypatch.context() as cut:
+        cut.setattr(type(yard.store), "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            put(yard, room_bundles["1.0.0"])
+    age(yard, 2 * upkeep.GRACE)
+    names_in = type(yard.store).names
+
+    def clears(registry):
+        with monkeypatch.context() as before:
+            before.setattr(
+                type(yard.store), "names", lambda store, top: [] if top == "scenes" else names_in(store, top)
+            )
+            gc(registry)
+
+    monkeypatch.setattr("pipeline.publish.publishing._write_index", clears)
+    put(yard, room_bundles["1.0.0"])
+    assert verify(yard) == []
+
+
 def test_a_full_disk_publishes_nothing(yard, room_bundles, monkeypatch):
     """One clear error, no half file, nothing to be seen; with room again the same command ends it."""
     put(yard, room_bundles["1.0.0"])
@@ -391,7 +412,7 @@ def test_what_is_no_registry(tmp_path, bucket):
         (str(tmp_path / "photos"), True, "a folder of other things"),
         (str(tmp_path / "nowhere"), False, "no such folder"),
         (str(tmp_path / "not mounted" / "yard"), True, "no such folder"),
-        ("hf://owner/scenes", True, "from the hub"),
+        ("hf://owner", True, "hf://owner/repository"),
     ):
         with pytest.raises(BundleError, match=match):
             open_registry(address, create=create)

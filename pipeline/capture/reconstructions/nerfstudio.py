@@ -170,7 +170,7 @@ def _applied(entry: Entry) -> tuple[Pose, float]:
     return checked_pose(matrix, f"{entry.place}, applied_transform"), scale
 
 
-def _pose(entry: Entry) -> Pose:
+def original_pose(entry: Entry) -> Pose:
     """World from camera, in CV axes and the world before `applied_transform` and `applied_scale`."""
     rule = "a frame needs transform_matrix: 4x4 numbers, camera-to-world"
     if "transform_matrix" not in entry.own:
@@ -199,7 +199,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     files = dict(zip((entry.listed for entry in listed), depth.files, strict=False))
     entries = [entry for entry in listed if entry.picture is not None]
     pictures = [entry.picture for entry in entries if entry.picture is not None]
-    poses, notes = [_pose(entry) for entry in entries], depth.notes
+    poses, notes = [original_pose(entry) for entry in entries], depth.notes
     metric = _is_metric(entries, depth=bool(depth.files))
     if not metric:
         poses, about_scale = room_sized(poses)

@@ -10,8 +10,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
+from pipeline.capture.credentials import C2PA_BOX, GENERATED_TYPES, Credentials
 from pipeline.errors import CaptureError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
@@ -21,9 +22,7 @@ HEAD_BYTES = 64
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _MAX_CREDENTIALS = 32 * 2**20
-_GENERATED_TYPES = (b"digitalsourcetype/trainedAlgorithmicMedia", b"compositeWithTrainedAlgorithmicMedia")
 _MAX_BOXES = 10_000
 _MAX_DEPTH = 8
 
@@ -99,13 +98,13 @@ def boxes_of(file: Path) -> Iterator[Box]:
         yield from _boxes(opened, 0, size, (), [0])
 
 
-def credentials_of(file: Path) -> Literal["generated", "other"] | None:
+def credentials_of(file: Path) -> Credentials | None:
     """What an MP4 file's content credentials (C2PA) say of its origin, taken on trust: the signature isn't checked.
 
     Cameras sign what they film as well: only a digital source type of trained algorithms means generated.
 
     Returns:
-        "generated", "other" where they don't say that, None where there are none: any re-encoding loses them.
+        "generated", "signed" where they don't say that, None where there are none: any re-encoding loses them.
     """
     if format_of(file) != "mov":
         return None
@@ -116,10 +115,10 @@ def credentials_of(file: Path) -> Literal["generated", "other"] | None:
         with file.open("rb") as opened:
             opened.seek(box.start)
             content = opened.read(min(box.end - box.start, _MAX_CREDENTIALS))
-        if content[:16] == _C2PA:
-            if any(kind in content for kind in _GENERATED_TYPES):
+        if content[:16] == C2PA_BOX:
+            if any(kind in content for kind in GENERATED_TYPES):
                 return "generated"
-            found = "other"
+            found = "signed"
     return found
 
 

@@ -7,11 +7,11 @@ together, so that the capture says of which seconds it does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.capture.frames import ListedFrame, sensor_capture
-from pipeline.capture.model import Capture, Skipped
+from pipeline.capture.model import Capture, Credentialed, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.pictures import PICTURE_SUFFIXES, Picture, camera_of
 from pipeline.capture.reader import Reader, suffix_of
@@ -89,11 +89,12 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
         _require_frames(chosen, params, source.where(name))
         skipped = [_other_take(name, other, take) for other in takes if other is not take]
         notes = _notes(movie, judged, chosen, generated=generated)
-        if not generated and credentials_of(file) == "other":
+        told = credentials_of(file)
+        if not generated and told == "signed":
             notes.append(
                 "the video has content credentials that don't call it generated; if it is, set capture.origin=generated"
             )
-        return sensor_capture(
+        capture = sensor_capture(
             "generated" if generated else "video",
             _listed(file, chosen),
             source,
@@ -102,6 +103,7 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
             skipped=sorted(skipped, key=lambda item: item.file),
             notes=notes,
         )
+        return replace(capture, credentials=Credentialed.of([told]))
 
 
 def _video(source: CaptureSource) -> str:

@@ -5,7 +5,8 @@ const $ = (selector, where = document) => where.querySelector(selector);
 const $$ = (selector, where = document) => [...where.querySelectorAll(selector)];
 
 function firstPage() {
-  const PAGE = 48; // cards added at a time: a thousand at once would make typing slow
+  const PAGE = 24; // cards added at a time: more would make typing slow
+  const TAGS = 6; // shown on a card
   const scenes = JSON.parse($("#scenes").textContent);
   const form = $("#filters"), list = $("#cards"), more = $("#more");
   const fields = ["q", "tag", "size", "licence", "quality", "source"];
@@ -29,8 +30,10 @@ function firstPage() {
     if (fails) $(".card", card).classList.add("fails");
     put(".verdict", fails ? `Fails ${fails} gate${fails > 1 ? "s" : ""}: ${scene.failed.join(", ")}` : "Passes every gate");
     const psnr = scene.psnr === null ? [] : [`${scene.psnr} dB PSNR`];
-    put(".facts", [`${scene.area} m² floor`, ...psnr, scene.bytes, scene.licence].join("  ·  "));
-    for (const tag of scene.tags) $(".tags", card).append(Object.assign(document.createElement("span"), { textContent: tag }));
+    const tags = scene.tags.length > TAGS ? [...scene.tags.slice(0, TAGS), `${scene.tags.length - TAGS} more`] : scene.tags;
+    for (const [where, texts] of [[".facts", [`${scene.area} m² floor`, ...psnr, scene.bytes, scene.licence]], [".tags", tags]]) {
+      $(where, card).append(...texts.map((textContent) => Object.assign(document.createElement("span"), { textContent })));
+    }
     return card;
   }
 
@@ -69,46 +72,51 @@ function firstPage() {
 }
 
 // The 3-D view is viser's client in a frame of the same site. It leaves its state in `__viserMutable`, to which a live
-// server's messages would go; switches and steps go the same way. Where that is missing, its own scene tree still works.
+// server's messages would go; switches, steps and what is streamed go the same way.
 function view() {
-  const box = $("#view"), tools = $("#tools"), [light] = box.dataset.files.split(" ");
-  const root = new URL("../../../", location.href);
-  const WALK_STEP = 0.4, TURN = Math.PI / 12, NEAR = 0.05; // metres, radians, metres
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "&darkMode" : "";
-  let frame, walking = false, patience, level = light;
+  const WALK_STEP = 0.4, TURN = Math.PI / 12, NEAR = 0.05, FAR = 2; // metres, radians, metres, metres
+  const BLOCK = 32 * 2 ** 16; // bytes of 65,536 Gaussians, which are shown at a time
+  const box = $("#view"), tools = $("#tools"), busy = $("#busy");
+  const frame = document.createElement("iframe");
+  let walking = false, level = "light", whole = false, coming, start;
 
   const viser = () => { try { return frame.contentWindow.__viserMutable; } catch { return undefined; } };
-  const say = (text) => { $("#view-state").textContent = text; };
   const press = (button, on) => button.setAttribute("aria-pressed", on);
+  const say = (text) => { $("#view-state").textContent = busy.textContent = text; };
 
-  function load(file, camera) {
-    clearInterval(patience);
-    level = file;
-    if (frame) frame.remove();
-    box.classList.remove("ready");
-    box.classList.add("busy");
-    say("Loading the 3-D view");
-    frame = document.createElement("iframe");
-    frame.title = box.dataset.name;
-    const path = new URL(`${box.dataset.here}${file}.viser`, root).pathname;
-    frame.src = new URL(`viewer/index.html?playbackPath=${encodeURIComponent(path)}&hideViserLogo&${camera}${dark}`, root);
-    box.append(frame);
-    patience = setInterval(() => {
-      if (!viser()?.nodeRefFromName?.["/splat/gaussians"]) return;
-      clearInterval(patience);
-      box.classList.replace("busy", "ready");
-      tools.hidden = false;
-      say("The 3-D view is there");
-      for (const button of $$("[data-layer]")) show(button);
-      if (walking) walk(true);
-    }, 50);
+  function send(message) {
+    viser().messageQueue.push({ owner: "", ...message });
+    viser().requestRender();
+  }
+  const show = (name, visible) => send({ type: "SetSceneNodeVisibilityMessage", name, visible });
+  const showLayer = (button) => show(`/${button.dataset.layer}`, button.getAttribute("aria-pressed") === "true");
+  function add(type, name, props) {
+    send({ type, name, virtual: false, props: { scale: 1, ...props } });
+    show(name, true); // or it shows within what is switched off
   }
 
-  function show(button) {
-    const visible = button.getAttribute("aria-pressed") === "true";
-    const name = `/${button.dataset.layer}`;
-    viser().messageQueue.push({ type: "SetSceneNodeVisibilityMessage", name, visible, owner: "" });
-    viser().requestRender();
+  function load() {
+    if (location.protocol === "file:") return say("Opened as a file, this page has no 3-D view: it needs a web server");
+    const context = document.createElement("canvas").getContext("webgl2");
+    if (!context) return say("This browser draws no 3-D view: WebGL 2 is missing or switched off");
+    context.getExtension("WEBGL_lose_context")?.loseContext();
+    const site = new URL("../../../", location.href);
+    const recording = new URL(`${box.dataset.here}view.viser`, site).pathname;
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "&darkMode" : "";
+    say("Loading the 3-D view …");
+    frame.title = box.dataset.name;
+    frame.src = new URL(`viewer/index.html?playbackPath=${encodeURIComponent(recording)}&hideViserLogo&${box.dataset.camera}${dark}`, site);
+    box.append(frame);
+    const patience = setInterval(() => {
+      if (!viser()?.nodeRefFromName?.["/splat/light"]) return;
+      clearInterval(patience);
+      const { cameraControl } = viser();
+      start = [...cameraControl.getPosition().toArray(), ...cameraControl.getTarget().toArray()];
+      box.classList.add("ready");
+      tools.hidden = false;
+      say("");
+      $("#view-state").textContent = "The 3-D view is there";
+    }, 50);
   }
 
   // Orbiting turns round what is looked at; walking turns on the spot: the same with a target just ahead.
@@ -116,11 +124,21 @@ function view() {
     walking = on;
     const control = viser().cameraControl, eye = control.getPosition(), target = control.getTarget();
     const ahead = target.clone().sub(eye).normalize();
-    const place = eye.clone().addScaledVector(ahead, on ? NEAR : 2);
+    const place = eye.clone().addScaledVector(ahead, on ? NEAR : FAR);
     control.setTarget(place.x, place.y, place.z, false);
+    showMoving();
+  }
+
+  function startAgain() {
+    walking = false;
+    viser().cameraControl.setLookAt(...start, false);
+    showMoving();
+  }
+
+  function showMoving() {
     viser().requestRender();
-    for (const button of $$("[data-move]")) press(button, (button.dataset.move === "walk") === on);
-    $("#pad").hidden = !on;
+    for (const button of $$("[data-move]")) press(button, (button.dataset.move === "walk") === walking);
+    $("#pad").hidden = !walking;
   }
 
   const steps = {
@@ -130,27 +148,66 @@ function view() {
     right: (control) => control.rotate(-TURN, 0, true),
   };
 
-  // three.js has y up and, as viser turns a scene with z up, its x to the back: the same place in the scene's words
-  const inScene = (v) => [-v.z, -v.x, v.y].map((value) => value.toFixed(4)).join();
+  // All Gaussians come in blocks, the largest first, and show as they come; the light ones stay until all are there.
+  async function stream() {
+    let come = 0, blocks = 0, filled = 0, block = new Uint8Array(BLOCK);
+    const put = () => {
+      add("GaussianSplatsMessage", `/splat/full/${blocks++}`, { buffer: new Uint32Array(block.buffer, 0, filled / 4) });
+      [block, filled] = [new Uint8Array(BLOCK), 0];
+    };
+    const parts = async (file, take) => {
+      const answer = await fetch(file), reader = answer.body.getReader();
+      if (!answer.ok) throw new Error(`${file}: ${answer.status}`);
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        come += value.length;
+        busy.textContent = `Loading everything: ${Math.floor((100 * come) / box.dataset.bytes)} %`;
+        take(value);
+      }
+    };
+    await parts("full.splat", (bytes) => {
+      while (bytes.length) {
+        const part = bytes.subarray(0, BLOCK - filled);
+        block.set(part, filled);
+        filled += part.length;
+        bytes = bytes.subarray(part.length);
+        if (filled === BLOCK) put();
+      }
+    });
+    if (filled) put();
+    const mesh = [];
+    await parts("full.glb", (bytes) => mesh.push(bytes));
+    const glb_data = new Uint8Array(await new Blob(mesh).arrayBuffer());
+    if (come !== Number(box.dataset.bytes)) throw new Error(`${come} bytes came`);
+    add("GlbMessage", "/mesh/full/surface", { glb_data, cast_shadow: true, receive_shadow: true });
+    whole = true;
+  }
 
-  function change(file) {
-    const control = viser()?.cameraControl;
-    const fov = /initialCameraFov=[\d.]+/.exec(box.dataset.camera)[0];
-    load(file, control
-      ? `initialCameraPosition=${inScene(control.getPosition())}&initialCameraLookAt=${inScene(control.getTarget())}&initialCameraUp=0,0,1&${fov}`
-      : box.dataset.camera);
+  function choose(wanted) {
+    level = wanted;
+    for (const button of $$("[data-level]")) press(button, button.dataset.level === level);
+    for (const kind of ["splat", "mesh"]) {
+      show(`/${kind}/full`, level === "full");
+      show(`/${kind}/light`, level === "light" || !whole);
+    }
+    if (level === "light" || coming) return;
+    say("Loading everything …");
+    coming = stream().then(
+      () => { say(""); choose(level); },
+      () => { coming = undefined; say("It did not come over: the light level is shown"); choose("light"); });
   }
 
   tools.addEventListener("click", ({ target }) => {
-    const { layer, move, step, level: file } = target.dataset;
-    if (target.id === "reset") { walking = false; load(level, box.dataset.camera); $("#pad").hidden = true; for (const b of $$("[data-move]")) press(b, b.dataset.move === "orbit"); return; }
-    if (file) { for (const button of $$("[data-level]")) press(button, button === target); change(file); return; }
+    const { layer, move, step, level: wanted } = target.dataset;
     if (!viser()) return;
-    if (layer) { press(target, target.getAttribute("aria-pressed") !== "true"); show(target); }
+    if (target.id === "reset") startAgain();
+    if (layer) { press(target, target.getAttribute("aria-pressed") !== "true"); showLayer(target); }
     if (move && (move === "walk") !== walking) walk(move === "walk");
     if (step) { steps[step](viser().cameraControl); viser().requestRender(); }
+    if (wanted) choose(wanted);
   });
-  load(light, box.dataset.camera);
+  load();
 }
 
 function scenePage() {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -51,12 +53,30 @@ def test_command_writes_a_model(bundle: Path, tmp_path: Path, form: str, files: 
     assert Regions.load(out).spawn_poses == Bundle.open(bundle).regions.spawn_poses
 
 
+@pytest.mark.parametrize(("form", "file"), [("mjcf", "scene.xml"), ("urdf", "scene.urdf")])
+def test_models_say_whose_they_are(bundle: Path, tmp_path: Path, form: str, file: str):
+    """Also when the licence is hostile: it can't end a comment, and the file stays XML."""
+    content = json.loads((bundle / "bundle.json").read_text())
+    content["provenance"] |= {"licence": 'CC-BY-4.0 --> <x y="', "source": "\0", "origin": "generated"}
+    (bundle / "bundle.json").write_text(json.dumps(content))
+    assert main(["export", form, str(bundle), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / file).read_text()
+    assert "CC-BY-4.0" in text
+    assert "trainedAlgorithmicMedia" in text
+    assert ElementTree.fromstring(text).tag in ("mujoco", "robot")
+    assert len(list(ElementTree.fromstring(text).iter("x"))) == 0
+    if form == "mjcf":
+        model = mujoco.MjModel.from_xml_path(str(tmp_path / "out" / file))
+        assert model.ntext == 5
+
+
 def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As the same mesh and the same Gaussians."""
     monkeypatch.setattr("sim.export.ways.LEAST", 0.4)  # the tiny bundle's floor is tiny
     out = tmp_path / "out"
     assert main(["export", "gaussgym", str(bundle), "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"meshes", "splatfacto"} | BESIDE
+    assert b"\ncomment licence: CC0-1.0\n" in (out / "splatfacto" / "splat.ply").read_bytes()
     scene, mesh = open_scene(out), Mesh.load(bundle / "collision.ply")
     np.testing.assert_array_equal(scene.collision.vertices, mesh.vertices)
     np.testing.assert_array_equal(scene.collision.triangles, mesh.triangles)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Camera, Gaussians
+from pipeline.regions.regions import Regions
+from pipeline.splat.level import make_level
 from pipeline.splat.raster import render_batch
-from sim.level import make_level
-from sim.scene import SimScene
+from tests.bundles import floor_of
 from tests.sim.conftest import room_gaussians
 from tests.synthetic import Room, look_at
 
@@ -32,40 +33,44 @@ def many(room: Room) -> Gaussians:
     return replace(shown, **columns)
 
 
-def test_level_looks_like_the_splat(many: Gaussians, room_scene: SimScene):
+@pytest.fixture(scope="module")
+def regions(room: Room) -> Regions:
+    """Of the room, trusted everywhere."""
+    return floor_of(room)
+
+
+def test_level_looks_like_the_splat(many: Gaussians, regions: Regions):
     """Few, of those that robots see, fitted again: pictures far nearer than with as many picked blindly."""
-    made = make_level(many, room_scene.regions, 3000)
+    made = make_level(many, regions, 3000)
     assert len(made) == 3000
     assert (made.means[:, 2] > -0.5).all()
     seen = many[many.means[:, 2] > -0.5]
     blind = seen[np.random.default_rng(2).permutation(len(seen))[:3000]]
-    poses = [
-        look_at(np.array([*spawn.position[:2], 0.25]), np.array([2.0, 1.4, 0.5]))
-        for spawn in room_scene.regions.spawn_poses
-    ]
+    poses = [look_at(np.array([*spawn.position[:2], 0.25]), np.array([2.0, 1.4, 0.5])) for spawn in regions.spawn_poses]
     fine = CAMERA.resized(4 * CAMERA.width, 4 * CAMERA.height)
     true = render_batch(many, fine, poses).rgb.reshape(-1, CAMERA.height, 4, CAMERA.width, 4, 3).mean((2, 4))
     ours, theirs = (np.abs(render_batch(some, CAMERA, poses).rgb - true).mean() for some in (made, blind))
     assert ours < 0.5 * theirs
 
 
-def test_view_dependent_colour_becomes_plain(room: Room, room_scene: SimScene):
+def test_view_dependent_colour_becomes_plain(room: Room, regions: Regions):
     """One coefficient a channel, fitted to the pictures."""
     plain = room_gaussians(room, 2000)
     shine = np.random.default_rng(1).normal(0, 0.1, (len(plain), 3, 3)).astype(np.float32)
-    made = make_level(replace(plain, sh=np.concatenate([plain.sh, shine], 1)), room_scene.regions)
+    made = make_level(replace(plain, sh=np.concatenate([plain.sh, shine], 1)), regions)
     assert made.sh.shape == (2000, 1, 3)
 
 
-def test_small_plain_splat_is_its_own_level(room_scene: SimScene):
+def test_small_plain_splat_is_its_own_level(room: Room, regions: Regions):
     """Nothing to do."""
-    assert make_level(room_scene.gaussians, room_scene.regions) is room_scene.gaussians
+    plain = room_gaussians(room)
+    assert make_level(plain, regions) is plain
 
 
-def test_same_splat_same_level(room: Room, room_scene: SimScene):
+def test_same_splat_same_level(room: Room, regions: Regions):
     """Bit for bit."""
     plain = room_gaussians(room, 2000)
     some = replace(plain, sh=np.concatenate([plain.sh, 0.1 * plain.sh.repeat(3, axis=1)], 1))
-    one, two = (make_level(some, room_scene.regions) for _ in range(2))
+    one, two = (make_level(some, regions) for _ in range(2))
     np.testing.assert_array_equal(one.means, two.means)
     np.testing.assert_array_equal(one.sh, two.sh)

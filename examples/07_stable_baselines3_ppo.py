@@ -1,7 +1,7 @@
 """PPO of Stable-Baselines3 on a splatyard task.
 
 pip install 'splatyard[sim]' stable-baselines3
-python examples/stable_baselines3_ppo.py hall@1.0.0 --steps 150000
+python examples/07_stable_baselines3_ppo.py hall@1.0.0 --steps 150000
 """
 
 # ruff: noqa: D102, T201, TID253

@@ -15,7 +15,7 @@ from tests.paths import ROOT
 from tests.synthetic import Room
 
 pytest.importorskip("stable_baselines3")
-SPEC = importlib.util.spec_from_file_location("example", ROOT / "examples" / "stable_baselines3_ppo.py")
+SPEC = importlib.util.spec_from_file_location("example", ROOT / "examples" / "07_stable_baselines3_ppo.py")
 assert SPEC is not None
 assert SPEC.loader is not None
 example = importlib.util.module_from_spec(SPEC)

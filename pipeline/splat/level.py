@@ -1,4 +1,4 @@
-"""The `sim` level of detail, made in memory for a scene that comes without one."""
+"""The `sim` level of detail of a splat that comes without photos: made of pictures of the splat itself."""
 
 from __future__ import annotations
 

@@ -1,0 +1,178 @@
+"""The gallery as a visitor has it, in Chromium: how soon a scene shows, and how quick a page of 1 000 scenes is.
+
+    python benchmarks/gallery.py [BUNDLE]           measure and print
+    python benchmarks/gallery.py [BUNDLE] --write   write the section of docs/benchmarks.md
+
+Chromium draws in software, as on a machine without a graphics card: with one it is quicker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from pipeline.bundle.bundle import Bundle  # noqa: E402
+from pipeline.gallery.card import Card  # noqa: E402
+from pipeline.gallery.scenes import scenes  # noqa: E402
+from pipeline.gallery.server import server_of  # noqa: E402
+from pipeline.gallery.site import _index, _write_assets, build_site  # noqa: E402
+
+SCENES = 1000
+REPEATS = 5
+FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+QUERIES = ("k", "ki", "kit", "kitchen 0", "kitchen 07", "stairs", "stairs cc", "", "1", "0777")
+"""What is typed, one after the other: what finds all, many, few and one."""
+PLACES = ("kitchen", "stairs", "hall", "garage", "office", "loft", "shop", "yard")
+SEARCH = """query => {
+    const field = document.querySelector('[name=q]'), begun = performance.now();
+    field.value = query;
+    field.dispatchEvent(new Event('input', { bubbles: true }));
+    const script = performance.now() - begun;
+    document.body.getBoundingClientRect();  // lays the cards out
+    return [script, performance.now() - begun];
+}"""
+USABLE = "() => document.querySelectorAll('.card').length && performance.now()"
+
+
+def gallery_rows(bundle: Path, work: Path) -> list[Row]:
+    """All figures; `work` is an empty folder."""
+    yard, site, many = work / "yard", work / "site", work / "many"
+    manifest = Bundle.open(bundle).manifest
+    shutil.copytree(bundle, yard / manifest.name / manifest.version)
+    drawn, kept = (_cpu_seconds(lambda: build_site(scenes(str(yard)), site)) for _ in range(2))
+    page = f"scenes/{manifest.name}/{manifest.version}/index.html"
+    card = json.loads((site / page).with_name("scene.json").read_text())["card"]
+    _many(Card.from_json(card), (site / page).with_name("view.jpg"), many)
+    gaussians = manifest.splats["sim"].gaussians if "sim" in manifest.splats else manifest.splats["full"].gaussians
+    with _chromium() as browser:
+        first, streamed = _first_picture(browser, site, page)
+        usable, typed, frames = _thousand(browser, many)
+    return [
+        Row("drawing a scene into the gallery", drawn, "CPU-s"),
+        Row("... and coming back when nothing changed", kept, "CPU-s"),
+        Row(f"a scene's page: first picture of {gaussians:,} Gaussians", first, "s", "<=", 3.0),
+        Row("... and then all of them, with the full mesh", streamed, "s"),
+        Row(f"first page of {SCENES:,} scenes: cards there, typing works", usable, "s", "<=", 2.0),
+        Row("... a search, slowest of all typed: until the cards are laid out", max(frames), "ms", "<=", 50.0),
+        Row("... of that the script", max(typed), "ms"),
+    ]
+
+
+def _cpu_seconds(work: Any) -> float:
+    begun = time.process_time()
+    work()
+    return time.process_time() - begun
+
+
+def _many(card: Card, picture: Path, site: Path) -> None:
+    """A first page of many scenes, each with a picture of its own."""
+    site.mkdir()
+    _write_assets(site)
+    pixels = np.asarray(Image.open(picture).convert("RGB"))
+    cards = []
+    for number in range(SCENES):
+        place = PLACES[number % len(PLACES)]
+        licence, tags = ("CC-BY-4.0", ("wheels", place)) if number % 3 else ("CC0-1.0", ("steps", place))
+        cards.append(replace(card, name=f"{place}-{number:04d}", licence=licence, tags=tags, area=float(number % 90)))
+        folder = site / "scenes" / cards[-1].name / card.version
+        folder.mkdir(parents=True)
+        Image.fromarray(np.roll(pixels, number % pixels.shape[1], 1)).save(folder / "view.jpg", quality=86)
+    (site / "index.html").write_text(_index(cards))
+
+
+def _first_picture(browser: Any, site: Path, page: str) -> tuple[float, float]:
+    """Seconds from asking for the page to a drawn splat, and from the button to all of it; a fresh cache each time."""
+    taken, streamed = [], []
+    with _served(site) as address:
+        for _ in range(REPEATS):
+            context = browser.new_context(viewport={"width": 1280, "height": 800})
+            visit = context.new_page()
+            begun = time.perf_counter()
+            visit.goto(f"{address}/{page}", wait_until="commit")
+            visit.wait_for_selector("#view.ready", timeout=120_000)
+            _painted(visit.frames[1])
+            taken.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            visit.get_by_role("button", name="Full:").click()
+            visit.wait_for_selector("#busy", state="hidden", timeout=120_000)
+            _painted(visit.frames[1])
+            streamed.append(time.perf_counter() - begun)
+            context.close()
+    return median(taken), median(streamed)
+
+
+def _painted(frame: Any) -> None:
+    """Wait until the next frame is drawn: what was there at the call is in it."""
+    frame.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+
+
+def _thousand(browser: Any, site: Path) -> tuple[float, list[float], list[float]]:
+    """Seconds to a usable first page, and milliseconds of every search: of the script, and with the layout."""
+    usable, searches = [], []
+    with _served(site) as address:
+        for _ in range(REPEATS):
+            context = browser.new_context(viewport={"width": 1280, "height": 800})
+            visit = context.new_page()
+            visit.goto(f"{address}/index.html", wait_until="domcontentloaded")
+            usable.append(visit.evaluate(USABLE) / 1000)
+            visit.wait_for_load_state("load")
+            searches += [visit.evaluate(SEARCH, query) for query in QUERIES]
+            context.close()
+    return median(usable), [script for script, _ in searches], [frame for _, frame in searches]
+
+
+@contextlib.contextmanager
+def _chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=[*FLAGS])
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def _served(site: Path) -> Iterator[str]:
+    with server_of(site, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def main() -> None:
+    """Print the figures, and write the page when asked to."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("bundle", nargs="?", default=Path("bundles/hall/1.0.0"), type=Path, metavar="BUNDLE")
+    parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        rows = gallery_rows(options.bundle, Path(work))
+    text = (
+        f"{options.bundle.parent.name}, served on loopback to Chromium, which draws in software; medians of {REPEATS}."
+    )
+    page = section("gallery", "python benchmarks/gallery.py BUNDLE --write", text, rows)
+    print(page)
+    if options.write:
+        update_page({"gallery": page})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What the gallery has of a version besides its page: a card, pictures and recordings, drawn once for each bundle."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pipeline.bundle.bundle import Bundle
+from pipeline.errors import BundleError
+from pipeline.gallery import layers, pictures
+from pipeline.gallery.card import Card, card_of
+from pipeline.gallery.scenes import Version
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Raised when cards, pictures or recordings of the same bundle come out otherwise: all are then drawn anew. Pages are
+made anew by themselves when a template changes."""
+SCENE_FILE = "scene.json"
+RECORDING, FULL_SPLAT, FULL_MESH = "view.viser", "full.splat", "full.glb"
+LIGHT = "sim"
+"""The level of detail that the 3-D view begins with, where the bundle has it."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A version with its pictures and recordings; its page may be of before, or not there yet.
+
+    Attributes:
+        version: Which.
+        card: On the first page.
+        view: What the page must know of pictures and recordings.
+        state: What they and the page were made of.
+        folder: Where the page will be.
+        files: Where they are: there, or beside it until the page is there too.
+    """
+
+    version: Version
+    card: Card
+    view: dict[str, Any]
+    state: dict[str, str]
+    folder: Path
+    files: Path
+
+
+def draw_all(versions: Sequence[Version], out: Path, left_out: dict[str, str]) -> list[Drawn]:
+    """Those versions of a scene that can be shown; what can't goes to `left_out`, with the reason."""
+    drawn: list[Drawn] = []
+    try:
+        for version in versions:
+            try:
+                drawn.append(_draw(version, out / "scenes" / version.name / version.number))
+            except BundleError as error:
+                logger.warning("left out %s: %s", version, error)
+                left_out[str(version)] = str(error)
+    except BaseException:
+        clear(drawn)
+        raise
+    return drawn
+
+
+def _draw(version: Version, folder: Path) -> Drawn:
+    """A version's pictures and recordings: those that are there, if they are of the same bundle."""
+    content = f"{FORMAT} {metadata.version('viser')} {version.sha256}"
+    there = _read(folder)
+    if there and there["state"]["content"] == content:
+        return Drawn(version, Card.from_json(there["card"]), there["view"], there["state"], folder, folder)
+    logger.info("drawing %s", version)
+    files = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    files.mkdir(parents=True)
+    try:
+        bundle = version.open()
+        return Drawn(version, card_of(bundle), _write_content(bundle, files), {"content": content}, folder, files)
+    except BaseException:
+        shutil.rmtree(files, ignore_errors=True)
+        raise
+
+
+def clear(drawn: Sequence[Drawn]) -> None:
+    """Forget what was drawn and isn't in its place."""
+    for one in drawn:
+        if one.files != one.folder:
+            shutil.rmtree(one.files, ignore_errors=True)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / SCENE_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _write_content(bundle: Bundle, folder: Path) -> dict[str, Any]:
+    """A version's pictures and recordings; what the page must know of them."""
+    picture, viewpoint = pictures.view_of(bundle)
+    pictures.write_jpeg(folder / "view.jpg", picture)
+    pairs = pictures.compared(bundle)
+    for index, (photo, drawn) in enumerate(pairs):
+        pictures.write_jpeg(folder / f"photo_{index}.jpg", photo)
+        pictures.write_jpeg(folder / f"drawn_{index}.jpg", drawn)
+    plan = pictures.floor_plan(bundle.regions)
+    if plan:
+        plan.save(folder / "plan.png", optimize=True)
+    shown = {}
+    for name in ("coverage", "mesh", "mesh_top"):
+        found = pictures.picture_of(bundle, f"pictures/{name}.jpg")
+        if found is not None:
+            pictures.write_jpeg(folder / f"{name}.jpg", found)
+            shown[name] = [found.shape[1], found.shape[0]]
+    light = LIGHT if LIGHT in bundle.manifest.splats else "full"
+    (folder / RECORDING).write_bytes(layers.record(bundle, light, viewpoint.position))
+    levels = {light: _size(folder, RECORDING)}
+    if light != "full" and "full" in bundle.manifest.splats:
+        (folder / FULL_SPLAT).write_bytes(layers.full_splat(bundle))
+        (folder / FULL_MESH).write_bytes(layers.full_mesh(bundle))
+        levels["full"] = _size(folder, FULL_SPLAT, FULL_MESH)
+    return {
+        "viewpoint": asdict(viewpoint),
+        "pairs": [list(photo.shape[1::-1]) for photo, _ in pairs],
+        "plan": list(plan.size) if plan else None,
+        "pictures": shown,
+        "levels": levels,
+    }
+
+
+def _size(folder: Path, *names: str) -> int:
+    return sum((folder / name).stat().st_size for name in names)

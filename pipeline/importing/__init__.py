@@ -1,0 +1,1 @@
+"""Others' splats and meshes as checked bundles."""

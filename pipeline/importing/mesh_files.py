@@ -1,0 +1,65 @@
+"""Mesh files of others: PLY, OBJ, STL, OFF and GLB, bounded in size, and nothing beside the file is opened."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import BundleError
+from pipeline.geometry import Mesh, Similarity
+
+MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb")
+MAX_MESH_BYTES = 2**30
+MAX_TRIANGLES = 10_000_000
+GLTF_AXES = Similarity(1.0, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.zeros(3))
+"""Z up from glTF, which is Y up."""
+
+
+def read_mesh(path: Path) -> Mesh:
+    """Triangles and colours of a mesh; GLB, whose up is y by its specification, is turned to z up.
+
+    Raises:
+        BundleError: When there is no such file, it is too large, damaged, empty or holds numbers that aren't finite.
+    """
+    suffix = path.suffix.lower()
+    remedy = "export the mesh as PLY, OBJ, STL, OFF or GLB, triangles only"
+    if suffix not in MESH_SUFFIXES or not path.is_file():
+        raise BundleError(f"a mesh is a {', '.join(MESH_SUFFIXES)} file", found="none", remedy=remedy, file=path)
+    if path.stat().st_size > MAX_MESH_BYTES:
+        found = f"{path.stat().st_size} bytes"
+        raise BundleError(f"a mesh has at most {MAX_MESH_BYTES} bytes", found=found, remedy="simplify it", file=path)
+    try:
+        mesh = Mesh.load(path) if suffix == ".ply" else _by_trimesh(path)
+    except Exception as error:  # its parsers raise many kinds on damaged files
+        found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise BundleError("a mesh is a readable file of triangles", found=found, remedy=remedy, file=path) from error
+    if not 0 < len(mesh.triangles) <= MAX_TRIANGLES:
+        found = f"{len(mesh.triangles)} triangles"
+        raise BundleError(f"a mesh has 1 to {MAX_TRIANGLES} triangles", found=found, remedy="simplify it", file=path)
+    if not np.isfinite(mesh.vertices).all():
+        broken = int((~np.isfinite(mesh.vertices)).any(1).sum())
+        raise BundleError(
+            "a mesh's vertices are finite", found=f"{broken} that aren't", remedy="export it again", file=path
+        )
+    return mesh.transformed(GLTF_AXES) if suffix == ".glb" else mesh
+
+
+def _by_trimesh(path: Path) -> Mesh:
+    import trimesh
+
+    # from memory and without a resolver: a file may name others, anywhere
+    content = io.BytesIO(path.read_bytes())
+    loaded = trimesh.load_scene(content, file_type=path.suffix[1:].lower(), skip_materials=True, process=False)
+    merged = loaded.to_mesh()
+    plain = Mesh.from_arrays(merged.vertices, merged.faces)
+    return Mesh(plain.vertices, plain.triangles, _colors(merged, plain), plain.guessed)
+
+
+def _colors(merged: object, plain: Mesh) -> NDArray[np.uint8]:
+    visual = getattr(merged, "visual", None)
+    if getattr(visual, "kind", None) != "vertex":
+        return plain.colors
+    return np.ascontiguousarray(np.asarray(visual.vertex_colors)[:, :3], np.uint8)  # type: ignore[union-attr]

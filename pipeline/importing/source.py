@@ -1,0 +1,212 @@
+"""What others' scenes hold, whatever form they have: one mesh, one splat, and what their files say of the frames."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.bundle.bundle import BundleCamera, file_sha256
+from pipeline.bundle.gaussgym import is_gaussgym, read_gaussgym, splat_from_capture
+from pipeline.errors import BundleError
+from pipeline.export.form import ORIGIN_FILE
+from pipeline.geometry import Gaussians, Mesh, Similarity
+from pipeline.importing.cameras import cameras_of
+from pipeline.importing.mesh_files import MESH_SUFFIXES, read_mesh
+from pipeline.splat.ply import MAX_HEADER_BYTES, load_splat
+
+Array = NDArray[np.float64]
+
+TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
+MAX_ORIGIN_BYTES = 65_536
+MESH_OF_CAPTURE = "the mesh is in the capture's frame"
+FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; or a folder with one splat PLY and one mesh"
+
+
+@dataclass(frozen=True, eq=False)
+class ImportSource:
+    """A scene of somebody else's, as its files have it.
+
+    Attributes:
+        form: gaussgym, nerfstudio or pair.
+        mesh: In the frame of its file.
+        gaussians: In the frame of theirs.
+        given: mesh_from_splat by who says so.
+        track: (N, 3) places of cameras, mesh frame; none where the files don't say.
+        cameras: Those with intrinsics, mesh frame.
+        up: The axis (3,) of the mesh's frame that the form calls up, or None.
+        metres_per_unit: Of the mesh, as the form has it.
+        scale_source: What says so.
+        sha256: Of all that was read.
+        origin: What `origin.json` says beside an export of ours.
+    """
+
+    form: str
+    mesh: Mesh
+    gaussians: Gaussians
+    given: Mapping[str, Similarity]
+    track: Array
+    cameras: tuple[BundleCamera, ...]
+    up: Array | None
+    metres_per_unit: float
+    scale_source: str
+    sha256: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
+    """Read a scene.
+
+    Args:
+        path: A folder, or a splat's PLY.
+        mesh: The mesh's file, where it lies elsewhere.
+
+    Raises:
+        BundleError: When it is of no form that can be read, or a file is missing, too large or damaged.
+        SimError: When a GaussGym scene has no direction of gravity.
+    """
+    if path.is_dir() and is_gaussgym(path):
+        return _gaussgym(path)
+    if not path.exists():
+        raise BundleError(f"import reads {FORMS}", found="nothing there", remedy="check the path", file=path)
+    folder = path if path.is_dir() else path.parent
+    splat_file, mesh_file = _pair(path, mesh)
+    gaussians, surface = load_splat(splat_file), read_mesh(mesh_file)
+    if not len(gaussians):
+        raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=splat_file)
+    files = [splat_file, mesh_file]
+    if path.is_dir() and ((folder / TRANSFORMS).is_file() or (folder / DATAPARSER).is_file()):
+        return _nerfstudio(folder, gaussians, surface, files)
+    return ImportSource(
+        "pair",
+        surface,
+        gaussians,
+        {"both files have one frame": Similarity.identity()},
+        np.zeros((0, 3)),
+        (),
+        None,
+        1.0,
+        "assumed",
+        _digest(files),
+        _origin(folder) if path.is_dir() else {},
+    )
+
+
+def _gaussgym(folder: Path) -> ImportSource:
+    scene = read_gaussgym(folder)
+    return ImportSource(
+        "gaussgym",
+        _finite(scene.collision, folder),
+        scene.gaussians,
+        {"dataparser_transforms.json": Similarity.identity()},
+        scene.track,
+        (),
+        np.array([0, 0, 1.0]),
+        1.0,
+        "gaussgym",
+        scene.sha256,
+        _origin(folder),
+    )
+
+
+def _nerfstudio(folder: Path, gaussians: Gaussians, mesh: Mesh, files: list[Path]) -> ImportSource:
+    """Splats are exported in nerfstudio's normalised frame, meshes in it or in the capture's."""
+    given = {"both files have one frame": Similarity.identity()}
+    normalised = Similarity.identity()
+    if (folder / DATAPARSER).is_file():
+        files.append(folder / DATAPARSER)
+        normalised = splat_from_capture(folder / DATAPARSER)
+        given |= {
+            MESH_OF_CAPTURE: normalised.inverse(),
+            "the splat is in the capture's frame": normalised,
+        }
+    cameras: tuple[BundleCamera, ...] = ()
+    if (folder / TRANSFORMS).is_file():
+        files.append(folder / TRANSFORMS)
+        cameras = cameras_of(folder, normalised, mesh)
+    track = np.array([camera.world_from_camera.translation for camera in cameras]).reshape(-1, 3)
+    return ImportSource(
+        "nerfstudio",
+        mesh,
+        gaussians,
+        given,
+        track,
+        cameras,
+        np.array([0, 0, 1.0]),
+        1 / normalised.scale,
+        "nerfstudio",
+        _digest(files),
+        _origin(folder),
+    )
+
+
+def _pair(path: Path, mesh: Path | None) -> tuple[Path, Path]:
+    """The splat's file and the mesh's."""
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    splats = [file for file in files if file.suffix.lower() == ".ply" and _is_splat(file)]
+    meshes = [mesh] if mesh else [f for f in files if f.suffix.lower() in MESH_SUFFIXES and f not in splats]
+    meshes = [file for file in meshes if file.suffix.lower() != ".ply" or _has_faces(file)]
+    if len(splats) != 1 or len(meshes) != 1:
+        raise BundleError(
+            f"import reads {FORMS}",
+            found=f"{_named(splats, 'splat')}, {_named(meshes, 'mesh')}",
+            remedy="name the splat's PLY, and the mesh with --mesh FILE",
+            file=path,
+        )
+    return splats[0], meshes[0]
+
+
+def _named(files: list[Path], what: str) -> str:
+    listed = ", ".join(file.name for file in files[:3])
+    return f"{len(files)} of a {what}" + (f" ({listed})" if listed else "")
+
+
+def _header(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(MAX_HEADER_BYTES).partition(b"end_header")[0]
+
+
+def _is_splat(file: Path) -> bool:
+    return b" f_dc_0" in _header(file)
+
+
+def _has_faces(file: Path) -> bool:
+    return not file.is_file() or b"element face" in _header(file)
+
+
+def _finite(mesh: Mesh, file: Path) -> Mesh:
+    if not np.isfinite(mesh.vertices).all():
+        raise BundleError("a mesh's vertices are finite", found="NaN or inf", remedy="export it again", file=file)
+    return mesh
+
+
+def _digest(files: list[Path]) -> str:
+    return hashlib.sha256("".join(f"{file.name} {file_sha256(file)}\n" for file in files).encode()).hexdigest()
+
+
+def _origin(folder: Path) -> Mapping[str, Any]:
+    """What an export of ours says of where it comes from; nothing where there is no such file."""
+    file = folder / ORIGIN_FILE
+    if not file.is_file():
+        return {}
+    try:
+        if file.stat().st_size > MAX_ORIGIN_BYTES:
+            raise ValueError(f"{file.stat().st_size} bytes")
+        content = json.loads(file.read_text())
+        told = {key: content[key] for key in ("bundle", "source", "origin", "licence")}
+        if told["origin"] not in ("captured", "generated") or not all(isinstance(v, str) for v in told.values()):
+            raise ValueError(f"{told}"[:200])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BundleError(
+            "origin.json says bundle, source, origin (captured or generated) and licence",
+            found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
+            remedy="export the bundle again, or remove the file when the scene isn't from there",
+            file=file,
+        ) from error
+    return told

@@ -1,0 +1,289 @@
+"""What a repository on the hub shows: a table with a row a scene for its dataset viewer, and the dataset card."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import logging
+import re
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.bundle.bundle import HUB, Bundle
+from pipeline.errors import MachineError
+from pipeline.publish.entry import Entry
+from pipeline.publish.licence import plain_licence
+
+logger = logging.getLogger(__name__)
+
+TABLE, CARD = "index.parquet", "README.md"
+MAX_TABLE_BYTES = 256 * 2**20
+THUMBNAIL = (320, 240)
+"""Width and height that a picture is brought down to [px]."""
+MOST_ROWS, MOST_PICTURES = 100, 12
+"""Of the card; the dataset viewer shows all."""
+LICENCES = {
+    **{name: name for name in ("cc0-1.0", "mit", "isc", "unlicense", "apache-2.0", "bsd-2-clause", "bsd-3-clause")},
+    **{f"cc-by{kind}-4.0": f"cc-by{kind}-4.0" for kind in ("", "-sa", "-nc", "-nd", "-nc-sa", "-nc-nd")},
+    "odbl-1.0": "odbl",
+    "odc-by-1.0": "odc-by",
+    "pddl-1.0": "pddl",
+}
+"""The hub's own names, by SPDX ids."""
+FIGURES = {
+    "held_out_psnr": ("psnr_db", "PSNR", "dB"),
+    "splat_mesh_depth": ("splat_to_mesh_m", "splat to mesh", "m"),
+    "scale": ("scale_error", "scale, 1 sigma", ""),
+    "walkable": ("floor_m2", "floor", "m²"),
+    "coverage": ("coverage", "views to trust", ""),
+}
+"""Gates whose figures are shown: column of the table, title and unit in the card."""
+
+
+class Row(BaseModel):
+    """A scene's newest version, as the dataset viewer shows it; figures are None where they were not measured.
+
+    Attributes:
+        picture: The place as the splat draws it, a JPEG; None where the bundle has none.
+        scene: Its name.
+        version: major.minor.patch.
+        description: One line on the place.
+        origin: Whether cameras saw the place, or a video model made it up.
+        source: The reader that took the capture.
+        licence: Of the capture and so of the bundle.
+        passed: Whether all gates pass.
+        failed_gates: Names of those that don't.
+        psnr_db: Of held-out views.
+        splat_to_mesh_m: Median distance.
+        scale_error: One sigma, relative.
+        floor_m2: That a robot can stand on.
+        coverage: Share of places and headings whose pictures can be trusted.
+        gaussians: Of the full splat.
+        bytes: Of all files.
+        sha256: Of the manifest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    picture: bytes | None
+    scene: str
+    version: str
+    description: str
+    origin: str
+    source: str
+    licence: str
+    passed: bool
+    failed_gates: str
+    psnr_db: float | None = None
+    splat_to_mesh_m: float | None = None
+    scale_error: float | None = None
+    floor_m2: float | None = None
+    coverage: float | None = None
+    gaussians: int
+    bytes: int
+    sha256: str
+
+    @property
+    def reference(self) -> str:
+        """name@version."""
+        return f"{self.scene}@{self.version}"
+
+
+def row_of(entry: Entry, bundle: Bundle | None) -> Row:
+    """The row of a version; without its bundle it has neither picture nor figures.
+
+    Raises:
+        BundleError: When the bundle is damaged.
+        MachineError: When its files can't be reached.
+    """
+    figures = {gate.name: gate.value for gate in bundle.quality.gates} if bundle else {}
+    return Row(
+        picture=_thumbnail(bundle) if bundle else None,
+        scene=entry.name,
+        version=entry.version,
+        description=entry.description,
+        origin=entry.origin,
+        source=entry.kind,
+        licence=entry.licence,
+        passed=not entry.failed_gates,
+        failed_gates=", ".join(entry.failed_gates),
+        **{column: figures.get(gate) for gate, (column, _, _) in FIGURES.items()},
+        gaussians=entry.gaussians,
+        bytes=entry.bytes,
+        sha256=entry.sha256,
+    )
+
+
+def _thumbnail(bundle: Bundle) -> bytes | None:
+    import numpy as np
+    from PIL import Image
+
+    from pipeline.gallery.pictures import compared
+
+    pair = next(iter(compared(bundle)), None)
+    if pair is None:
+        return None
+    image, content = Image.fromarray(np.ascontiguousarray(pair[1])), io.BytesIO()
+    image.thumbnail(THUMBNAIL)
+    image.save(content, "JPEG", quality=86)
+    return content.getvalue()
+
+
+def table(rows: list[Row]) -> bytes:
+    """A Parquet file of the rows, whose pictures the hub's `datasets` takes as such."""
+    arrow = require_arrow()
+    kinds = {
+        bytes: ("Image", arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})),
+        bool: ("bool", arrow.bool_()),
+    }
+    kinds |= {str: ("string", arrow.string()), int: ("int64", arrow.int64()), float: ("float64", arrow.float64())}
+    columns = {name: kinds[_kind(field.annotation)] for name, field in Row.model_fields.items()}
+    features = {
+        name: {"_type": "Image"} if told == "Image" else {"dtype": told, "_type": "Value"}
+        for name, (told, _) in columns.items()
+    }
+    schema = arrow.schema(
+        [(name, kind) for name, (_, kind) in columns.items()],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    dicts = [row.model_dump() for row in rows]
+    for one in dicts:
+        one["picture"] = one["picture"] and {"bytes": one["picture"], "path": None}
+    written = io.BytesIO()
+    arrow.parquet.write_table(arrow.Table.from_pylist(dicts, schema), written)
+    return written.getvalue()
+
+
+def read_table(content: bytes) -> list[Row]:
+    """The rows of a table; none, with a warning, where it is none of ours."""
+    arrow = require_arrow()
+    try:
+        dicts = arrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+        return [Row(**{**one, "picture": (one.get("picture") or {}).get("bytes")}) for one in dicts]
+    except (arrow.ArrowException, OSError, AttributeError, TypeError, ValidationError) as error:
+        logger.warning("%s is none of splatyard's, and is made anew: %s", TABLE, str(error).split("\n")[0])
+        return []
+
+
+def _kind(annotation: Any) -> type:
+    return next((kind for kind in getattr(annotation, "__args__", ()) if kind is not type(None)), annotation)
+
+
+def require_arrow() -> Any:
+    """The module pyarrow.
+
+    Raises:
+        MachineError: When it isn't installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MachineError(
+            "publishing on the hub needs pyarrow, for its dataset viewer",
+            found=str(error),
+            remedy="pip install 'splatyard[hub]'",
+        ) from error
+    return pyarrow
+
+
+def card(repository: str, rows: list[Row], *, versions: int) -> str:
+    """The dataset card: README.md with its YAML.
+
+    Args:
+        repository: owner/repository.
+        rows: Of all scenes.
+        versions: How many there are of all of them, yanked ones too.
+    """
+    shown = rows[:MOST_ROWS]
+    more = ["", f"... and {len(rows) - len(shown)} more: see the dataset viewer."] if len(shown) < len(rows) else []
+    example = f"{HUB}{repository}/{rows[0].reference}" if rows else f"{HUB}{repository}/name@1.0.0"
+    pictured = [row for row in rows if row.picture][:MOST_PICTURES]
+    pictures = [
+        f'<a href="{_page(repository, row)}"><img src="{_page(repository, row, "resolve")}/pictures/view_0.jpg" '
+        f'alt="{row.reference}: photo, rendering and their depths" width="640"></a>'
+        for row in pictured
+    ]
+    head = ["scene", "quality", *(f"{title} [{unit}]" if unit else title for _, title, unit in FIGURES.values())]
+    head += ["Gaussians", "MB", "source", "licence", "what it is"]
+    lines = [
+        "---",
+        yaml.safe_dump(_front_matter(repository, rows), sort_keys=False, allow_unicode=True).rstrip(),
+        "---",
+        "",
+        f"# {repository.partition('/')[2]}",
+        "",
+        f"{_count(len(rows), 'scene')} for simulation, {_count(versions, 'version')}: one metric, "
+        "gravity-aligned frame with mesh, collision mesh, 3-D Gaussian splat, walkable floor and measured quality.",
+        "",
+        "| " + " | ".join(head) + " |",
+        "| " + " | ".join("---" for _ in head) + " |",
+        *("| " + " | ".join(_cells(repository, row)) + " |" for row in shown),
+        *more,
+        "",
+        *pictures,
+        "",
+        "## Load",
+        "",
+        "```python",
+        "from pipeline import Bundle",
+        "",
+        f'bundle = Bundle.open("{example}")  # each file comes over when it is asked for, checked by its hash',
+        'bundle.mesh("collision"), bundle.splat("sim"), bundle.spawn_poses',
+        "```",
+        "",
+        "```sh",
+        f"splatyard pull {example}             # all of it; --only sim for what training needs",
+        f"splatyard train navigate --scene {example}",
+        "```",
+        "",
+        "Folders are `name/version`; a version never changes, and each has a tag `name-version`. `index.json` lists",
+        "all, with those that were yanked and why. Written by splatyard: what is changed here by hand is lost.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _front_matter(repository: str, rows: list[Row]) -> dict[str, Any]:
+    licences = {LICENCES.get(plain_licence(row.licence)) for row in rows}
+    (licence,) = licences if len(licences) == 1 else (None,)
+    told = {"license": licence} if licence else {"license": "other", "license_name": "see-each-scene"}
+    return {
+        **told,
+        "pretty_name": repository.partition("/")[2],
+        "task_categories": ["robotics"],
+        "tags": ["robotics", "gaussian-splatting", "real-to-sim", "3d", "simulation", "splatyard"],
+        "size_categories": ["n<1K" if len(rows) < 1000 else "1K<n<10K" if len(rows) < 10_000 else "10K<n<100K"],
+        "configs": [{"config_name": "scenes", "data_files": [{"split": "train", "path": TABLE}]}],
+    }
+
+
+def _cells(repository: str, row: Row) -> list[str]:
+    figures = [getattr(row, column) for column, _, _ in FIGURES.values()]
+    return [
+        f"[{_text(row.reference)}]({_page(repository, row)})",
+        "passed" if row.passed else f"❌ **FAILED**: {_text(row.failed_gates)}",
+        *("-" if value is None else f"{value:.4g}" for value in figures),
+        f"{row.gaussians:,}",
+        f"{row.bytes / 1e6:,.1f}",
+        _text(row.source) if row.origin == "captured" else f"**generated** {_text(row.source)}",
+        _text(row.licence),
+        _text(row.description),
+    ]
+
+
+def _page(repository: str, row: Row, view: str = "tree") -> str:
+    """Of a version's folder, within the hub."""
+    return f"/datasets/{repository}/{view}/main/{row.scene}/{row.version}"
+
+
+def _text(text: str) -> str:
+    """As it stands, and neither Markdown nor HTML."""
+    return re.sub(r"([\\`*_{}\[\]()#+.!|~:-])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,216 @@
+"""Writing to a registry on the hub: what anybody sees changes by one commit, or not at all.
+
+Large files go up before that, and the hub keeps them by their hash: one that is begun again sends what is missing.
+A commit is made upon the one that was looked at. Where somebody else was faster, all is looked at anew.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.bundle.bundle import Bundle
+from pipeline.bundle.hub import KIND, client, hub_errors, require_token, retried
+from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest
+from pipeline.errors import BundleError, MachineError, SplatyardError
+from pipeline.publish.entry import Entry, Index
+from pipeline.publish.hub_card import CARD, MAX_TABLE_BYTES, TABLE, Row, card, read_table, require_arrow, row_of, table
+from pipeline.publish.hub_registry import INDEX, HubRegistry, open_hub, tag_of
+from pipeline.publish.naming import check_reason
+from pipeline.publish.versions import Reference, Version
+
+logger = logging.getLogger(__name__)
+
+MOVED = {409, 412}
+"""What the hub answers to a commit upon one that is no longer the newest."""
+TRIES = 100
+"""Each that fails is a success of another publisher."""
+LONGEST_NAP = 0.5
+"""Seconds before the next of them, at most: so that publishers fall out of step."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One commit.
+
+    Attributes:
+        message: Its title.
+        operations: Files to add, as the client takes them.
+        entries: What the index says after it.
+        bundles: Opened versions, by name@version, that needn't be opened again.
+    """
+
+    message: str
+    operations: list[Any]
+    entries: list[Entry]
+    bundles: dict[str, Bundle]
+
+
+def put(
+    bundle: Bundle, registry: HubRegistry, content: bytes, *, check: Callable[[HubRegistry], object], public: bool
+) -> bool:
+    """Put a checked bundle into a repository, which is made where there is none.
+
+    Args:
+        bundle: Which.
+        registry: Where to.
+        content: The bytes of its manifest.
+        check: Raises BundleError where the version may not be published to a registry as it is now.
+        public: Whether everybody may read a repository that is made.
+
+    Returns:
+        Whether the version is new.
+
+    Raises:
+        BundleError: When it may not be published; then nothing is to be seen of it.
+        MachineError: When there is no token, or the hub can't be reached; what was sent is not sent again.
+    """
+    require_arrow()
+    require_token(registry.address)
+    manifest, hub = bundle.manifest, client()
+    if not registry.repository.commit:
+        registry = _make_repository(registry, public=public)
+    elif public and not registry.public:
+        raise BundleError(
+            "--public publishes to a repository that everybody may read",
+            found=f"{registry.address} is private",
+            remedy="publish without --public; or make it public on its page, and then publish with it",
+        )
+    name, reference = registry.repository.name, f"{manifest.name}@{manifest.version}"
+    new = Version.parse(manifest.version) not in registry.versions(manifest.name)
+    folder = f"{manifest.name}/{manifest.version}"
+    files = [hub.CommitOperationAdd(f"{folder}/{path}", bundle.path(path)) for path in manifest.files]
+    files.append(hub.CommitOperationAdd(f"{folder}/{MANIFEST_FILE}", content))
+    with hub_errors(registry.address):
+        hub.HfApi().preupload_lfs_files(name, files, repo_type=KIND, free_memory=False)
+    first = registry.repository.commit
+
+    def step(now: HubRegistry) -> Change | None:
+        check(now)
+        there = {entry.reference: entry for entry in now.entries()}
+        if reference in there and now.repository.commit != first:
+            return None  # ours, whose answer was lost, or another's with the same bytes
+        if now.repository.read(f"{folder}/{MANIFEST_FILE}", MAX_MANIFEST_BYTES) not in (None, content):
+            raise BundleError(
+                "a published version never changes",
+                found=f"somebody put another {folder} there by hand",
+                remedy="build it as a later --version, or move that folder away",
+                file=now.address,
+            )
+        return Change(
+            f"Publish {reference}",
+            files,
+            list((there | {reference: there.get(reference) or _entry(manifest, content)}).values()),
+            {reference: bundle},
+        )
+
+    done = _commit(registry, step)
+    with hub_errors(registry.address):
+        tag = tag_of(manifest.name, manifest.version)
+        retried(hub.HfApi().create_tag, name, tag=tag, revision=done.repository.commit, repo_type=KIND, exist_ok=True)
+    return new
+
+
+def yank(registry: HubRegistry, reference: Reference, why: str) -> None:
+    """Hide a version; see `HubRegistry.yank`."""
+    check_reason(reference, why)
+    require_arrow()
+    require_token(registry.address)
+
+    said, first = " ".join(why.split()), registry.repository.commit
+
+    def step(now: HubRegistry) -> Change | None:
+        version = Version.parse(reference.wanted)
+        now.manifest(reference.name, version)
+        there = {entry.reference: entry for entry in now.entries()}
+        plain = f"{reference.name}@{version}"
+        if plain in there and there[plain].yanked == said and now.repository.commit != first:
+            return None  # ours, whose answer was lost
+        if plain not in there or there[plain].yanked is not None:
+            found = f"was yanked: {there[plain].yanked}" if plain in there else "isn't in the index"
+            raise BundleError(
+                "a version that was published is yanked once",
+                found=f"{plain} {found}",
+                remedy="nothing is left to do",
+                file=now.address,
+            )
+        hidden = there[plain].model_copy(update={"yanked": said})
+        return Change(f"Yank {plain}", [], list((there | {plain: hidden}).values()), {})
+
+    _commit(registry, step)
+
+
+def _commit(registry: HubRegistry, step: Callable[[HubRegistry], Change | None]) -> HubRegistry:
+    """Commit what `step` makes of a registry as it is now, and its index; the registry after that."""
+    hub, name = client(), registry.repository.name
+    for _ in range(TRIES):
+        change = step(registry)
+        if change is None:
+            return registry
+        operations = change.operations + _index_files(registry, change)
+        with hub_errors(registry.address):
+            try:
+                retried(
+                    hub.HfApi().create_commit,
+                    name,
+                    operations,
+                    commit_message=change.message,
+                    repo_type=KIND,
+                    parent_commit=registry.repository.commit,
+                )
+                return open_hub(registry.address)
+            except hub.errors.HfHubHTTPError as error:
+                if error.response.status_code not in MOVED:
+                    raise
+        logger.info("%s changed meanwhile: looking again", registry.address)
+        time.sleep(random.uniform(0, LONGEST_NAP))
+        registry = open_hub(registry.address)
+    raise MachineError(
+        "a commit comes through between those of others",
+        found=f"{TRIES} tries",
+        remedy="run the same command again later: what was sent is not sent again",
+        file=registry.address,
+    )
+
+
+def _index_files(registry: HubRegistry, change: Change) -> list[Any]:
+    """Index, table and card that go with a change."""
+    entries = sorted(change.entries, key=lambda entry: entry.order)
+    newest = {entry.name: entry for entry in entries if entry.yanked is None}
+    before = registry.repository.read(TABLE, MAX_TABLE_BYTES)
+    known = {(row.reference, row.sha256): row for row in read_table(before)} if before else {}
+    rows = [known.get((entry.reference, entry.sha256)) or _row(registry, entry, change) for entry in newest.values()]
+    contents = {
+        INDEX: Index(entries=tuple(entries)).model_dump_json().encode(),
+        TABLE: table(rows),
+        CARD: card(registry.repository.name, rows, versions=len(entries)).encode(),
+    }
+    return [client().CommitOperationAdd(path, content) for path, content in contents.items()]
+
+
+def _row(registry: HubRegistry, entry: Entry, change: Change) -> Row:
+    """The row of a version; without picture and figures where it can't be opened."""
+    try:
+        bundle = change.bundles.get(entry.reference)
+        return row_of(entry, bundle or registry.open(Reference(registry.address, entry.name, entry.version)))
+    except SplatyardError as error:
+        logger.warning("%s is shown without picture and figures: %s", entry.reference, error)
+        return row_of(entry, None)
+
+
+def _entry(manifest: Manifest, content: bytes) -> Entry:
+    now = datetime.datetime.now(datetime.UTC).timestamp()
+    return Entry.of(manifest, hashlib.sha256(content).hexdigest(), now)
+
+
+def _make_repository(registry: HubRegistry, *, public: bool) -> HubRegistry:
+    with hub_errors(registry.address):
+        api = client().HfApi()
+        retried(api.create_repo, registry.repository.name, repo_type=KIND, private=not public, exist_ok=True)
+    return open_hub(registry.address)

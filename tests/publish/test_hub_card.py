@@ -1,0 +1,126 @@
+"""What a repository on the hub shows of its scenes: the table of its dataset viewer, and its card."""
+
+from __future__ import annotations
+
+import builtins
+import html
+import io
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import yaml
+from PIL import Image
+
+from pipeline import Bundle
+from pipeline.bundle.bundle import file_sha256
+from pipeline.errors import MachineError
+from pipeline.publish.entry import Entry
+from pipeline.publish.hub_card import THUMBNAIL, Row, card, read_table, row_of, table
+from tests.publish.variants import variant
+
+HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `a` ![i](http://evil) **b**"
+PANELS = np.concatenate([np.full((480, 640, 3), value, np.uint8) for value in (200, 150, 100, 50)], 1)
+
+
+@pytest.fixture(scope="module")
+def row(room_bundles, tmp_path_factory) -> Row:
+    """Of a bundle with a picture of its check: photo, rendering and depths, each of one grey."""
+    written = io.BytesIO()
+    Image.fromarray(PANELS).save(written, "JPEG")
+    pictures = {"pictures/view_0.jpg": written.getvalue()}
+    bundle = Bundle.open(variant(room_bundles["1.0.0"], tmp_path_factory.mktemp("row"), "1.2.3", files=pictures))
+    entry = Entry.of(bundle.manifest, file_sha256(bundle.root / "bundle.json"), 0.0)
+    return row_of(entry, bundle)
+
+
+def front_matter(text: str) -> dict[str, object]:
+    """What the hub reads of a card."""
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_a_row_says_what_the_bundle_does(row: Row):
+    """Its picture is the rendering, made small; figures are those of its gates."""
+    assert (row.reference, row.passed, row.psnr_db, row.scale_error, row.floor_m2) == (
+        "room@1.2.3",
+        True,
+        29.5,
+        0.01,
+        None,
+    )
+    picture = Image.open(io.BytesIO(row.picture or b""))
+    assert picture.size == THUMBNAIL
+    assert abs(np.asarray(picture).mean() - 150) < 2
+
+
+def test_the_table_is_one_that_the_viewer_shows(row: Row):
+    """A row a scene, the picture as what `datasets` calls an Image, every column named there; it reads back."""
+    plain = row.model_copy(update={"picture": None, "scene": "hall", "failed_gates": "scale", "passed": False})
+    content = table([plain, row])
+    read = pyarrow.parquet.read_table(io.BytesIO(content))
+    assert read.num_rows == 2
+    features = json.loads(read.schema.metadata[b"huggingface"])["info"]["features"]
+    assert list(features) == read.schema.names
+    assert features["picture"] == {"_type": "Image"}
+    assert features["passed"] == {"_type": "Value", "dtype": "bool"}
+    assert read.column("picture")[1].as_py() == {"bytes": row.picture, "path": None}
+    assert read_table(content) == [plain, row]
+    assert table([]) and read_table(table([])) == []
+
+
+@pytest.mark.parametrize("kind", ["text", "others", "half"])
+def test_a_table_of_others_is_made_anew(row: Row, kind):
+    """With a warning, and no error."""
+    others = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"picture": [1], "x": ["y"]}), others)
+    content = {"text": b"no table", "others": others.getvalue(), "half": table([row])[:-40]}[kind]
+    assert read_table(content) == []
+
+
+def test_the_card_tells_licence_tags_quality_and_how_to_load(row: Row):
+    """Its YAML names the table; failing gates stand out, and what a video model made is told."""
+    made_up = row.model_copy(update={"scene": "dream", "origin": "generated", "source": "wan"})
+    bad = row.model_copy(update={"scene": "hall", "passed": False, "failed_gates": "scale, drop_test"})
+    text = card("owner/scenes", [made_up, bad, row], versions=7)
+    front = front_matter(text)
+    assert front["license"] == "cc0-1.0"
+    assert {"robotics", "gaussian-splatting", "real-to-sim"} <= set(front["tags"])  # pyright: ignore[reportArgumentType]
+    assert front["size_categories"] == ["n<1K"]
+    assert front["configs"] == [{"config_name": "scenes", "data_files": [{"split": "train", "path": "index.parquet"}]}]
+    assert "3 scenes for simulation, 7 versions" in text
+    assert "**FAILED**: scale, drop\\_test" in text
+    assert "**generated** wan" in text
+    assert "29.5" in text
+    assert text.count("<img") == 3
+    assert 'Bundle.open("hf://owner/scenes/dream@1.2.3")' in text
+    mixed = front_matter(card("owner/scenes", [row, row.model_copy(update={"licence": "odbl-1.0"})], versions=2))
+    assert mixed["license"] == "other"
+    assert front_matter(card("o/s", [row.model_copy(update={"licence": "ODbL 1.0"})], versions=1))["license"] == "odbl"
+    assert "name@1.0.0" in card("owner/scenes", [], versions=1)
+
+
+def test_foreign_texts_show_as_text(row: Row):
+    """No HTML, no cell, no link and no heading comes of a description or a licence."""
+    text = card("owner/scenes", [row.model_copy(update={"description": HOSTILE, "licence": HOSTILE})], versions=1)
+    assert "<script" not in text
+    (line,) = [line for line in text.splitlines() if "alert" in line]
+    cells = re.split(r"(?<!\\)\|", line)[1:-1]
+    assert len(cells) == len(re.split(r"(?<!\\)\|", text.splitlines()[text.splitlines().index(line) - 1])[1:-1])
+    assert html.unescape(re.sub(r"\\(.)", r"\1", cells[-1])).strip() == HOSTILE
+    assert not re.search(r"(?<!\\)[\[`!]", cells[-1])
+
+
+def test_without_pyarrow_it_says_what_to_install(monkeypatch):
+    """And not that a module is missing."""
+    real = builtins.__import__
+
+    def missing(name, *args, **options):
+        if name.startswith("pyarrow"):
+            raise ImportError("No module named 'pyarrow'")
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(MachineError, match=r"splatyard\[hub\]"):
+        table([])
