@@ -41,7 +41,7 @@ def test_command_offers_what_there_is():
 def test_command_writes_a_model(bundle: Path, tmp_path: Path, form: str, files: set[str], capsys):
     """With origin and floor beside; nothing else stays."""
     out = tmp_path / "deep" / form
-    assert main(["export", form, str(bundle), "--out", str(out)]) == 0
+    assert main(["export", str(bundle), "--to", form, "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == files | BESIDE
     assert [path.name for path in out.parent.iterdir()] == [form]
     assert str(out / "origin.json") in capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: 
     """As the same mesh and the same Gaussians."""
     monkeypatch.setattr("sim.export.ways.LEAST", 0.4)  # the tiny bundle's floor is tiny
     out = tmp_path / "out"
-    assert main(["export", "gaussgym", str(bundle), "--out", str(out)]) == 0
+    assert main(["export", str(bundle), "--to", "gaussgym", "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"meshes", "splatfacto"} | BESIDE
     scene, mesh = open_scene(out), Mesh.load(bundle / "collision.ply")
     np.testing.assert_array_equal(scene.collision.vertices, mesh.vertices)
