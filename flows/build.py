@@ -12,7 +12,7 @@ from prefect import flow
 
 from flows import stage
 from flows.server import require_api
-from pipeline.building import BuildRequest, BuildResult, run_plan
+from pipeline.building import BuildRequest, BuildResult, check_machine, run_plan
 from pipeline.building import plan as make_plan
 
 logger = logging.getLogger(__name__)
@@ -37,5 +37,6 @@ def run(request: BuildRequest) -> BuildResult:
     planned = make_plan(request)
     if not planned.pending:
         return run_plan(planned)
+    check_machine(planned)  # before a server is started for it
     require_api()
     return build_flow(planned.name, request)
