@@ -7,7 +7,7 @@
 #       --set poses.python=/opt/learned/bin/python --set depth.python=/opt/learned/bin/python \
 #       --set mesh.python=/opt/learned/bin/python --set splat.python=/opt/learned/bin/python
 # NKSR may be used for research and evaluation only; look at its licence before you pass the image on.
-FROM nvidia/cuda:12.8.1-devel-ubuntu24.04
+FROM nvidia/cuda:12.6.3-devel-ubuntu24.04
 
 # Not pinned: Ubuntu keeps only the newest of a release's packages.
 # hadolint ignore=DL3008
@@ -23,8 +23,7 @@ RUN --mount=type=bind,source=dist,target=/dist \
     && /opt/splatyard/bin/pip install --no-cache-dir --constraint /requirements.lock /dist/splatyard-*.whl
 
 RUN python3.12 -m venv /opt/learned \
-    && /opt/learned/bin/pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cu128 \
-        torch==2.7.0 torchvision==0.22.0
+    && /opt/learned/bin/pip install --no-cache-dir torch==2.7.0 torchvision==0.22.0
 
 # What they need besides is not pinned here: pip takes what goes with the torch above.
 # hadolint ignore=DL3013
@@ -38,10 +37,9 @@ RUN /opt/learned/bin/pip install --no-cache-dir --no-deps \
 # hadolint ignore=DL3013
 RUN /opt/learned/bin/pip install --no-cache-dir \
         numpy setuptools wheel GitPython omegaconf tqdm pykdtree 'python-pycg>=1.0.1' \
-    && /opt/learned/bin/pip install --no-cache-dir \
-        --find-links https://data.pyg.org/whl/torch-2.7.0+cu128.html torch-scatter \
-    && CUDA_HOME=/usr/local/cuda TORCH_CUDA_ARCH_LIST="7.5 8.0 8.6 8.9 9.0 12.0+PTX" MAX_JOBS=4 \
-        /opt/learned/bin/pip install --no-cache-dir --no-build-isolation \
+    && export CUDA_HOME=/usr/local/cuda FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST="7.5 8.0 8.6 8.9 9.0+PTX" MAX_JOBS=4 \
+    && /opt/learned/bin/pip install --no-cache-dir --no-build-isolation torch-scatter \
+    && /opt/learned/bin/pip install --no-cache-dir --no-build-isolation \
         'nksr @ git+https://github.com/nv-tlabs/NKSR@b0edf84834aedafff11c5317d5ef00dd53f067ef#subdirectory=package'
 
 # Any user may run it: Prefect, numba, torch and the weights are kept here, and the name stands in for a line in /etc/passwd.

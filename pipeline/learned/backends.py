@@ -11,7 +11,7 @@ from pipeline.machine import Machine
 GIBI = 2**30
 ENVIRONMENT = (
     "python3.12 -m venv learned",
-    "learned/bin/pip install torch==2.7.0 torchvision==0.22.0 --index-url https://download.pytorch.org/whl/cu128",
+    "learned/bin/pip install torch==2.7.0 torchvision==0.22.0",
 )
 """An interpreter for packages that don't go with ours: one asks for a NumPy below 2, another for this torch."""
 
@@ -118,8 +118,8 @@ BACKENDS = {
             *ENVIRONMENT,
             "learned/bin/pip install numpy setuptools wheel ninja GitPython",
             "learned/bin/pip install omegaconf tqdm pykdtree 'python-pycg>=1.0.1'",
-            "learned/bin/pip install torch-scatter --find-links https://data.pyg.org/whl/torch-2.7.0+cu128.html",
-            f"CUDA_HOME=/usr/local/cuda-12.8 learned/bin/pip install --no-build-isolation 'nksr @ git+{NKSR}"
+            "learned/bin/pip install --no-build-isolation torch-scatter",
+            f"CUDA_HOME=/usr/local/cuda-12.6 learned/bin/pip install --no-build-isolation 'nksr @ git+{NKSR}"
             "#subdirectory=package'",
         ),
         "learned.Dockerfile",

@@ -11,8 +11,6 @@ from pipeline.learned.errors import NoDevice, OutOfMemory
 if TYPE_CHECKING:
     import torch
 
-INDEX = "https://download.pytorch.org/whl"
-
 
 def usable_device(name: str = "cuda") -> torch.device:
     """The device, after a look at whether torch can compute on it.
@@ -55,8 +53,8 @@ def runs_on(capability: tuple[int, int], built_for: list[str]) -> bool:
 def wheel_for(capability: tuple[int, int] | None) -> str:
     """The command for a torch that was built for a GPU of this compute capability; None is any recent one."""
     if capability is not None and capability < (7, 5):
-        return f"pip install torch==2.7.1 --index-url {INDEX}/cu126"
-    return f"pip install 'torch>=2.7' --index-url {INDEX}/cu128"
+        return "pip install torch==2.7.1, whose wheel is for CUDA 12.6 (cu126)"
+    return "pip install 'torch>=2.8,<2.11', whose wheels are for CUDA 12.8 (cu128)"
 
 
 @contextmanager
