@@ -41,7 +41,7 @@ def photo_rows(bundle: Bundle, picture: Path | None = None) -> list[Row]:
     lens = first.resized(photos.shape[2], photos.shape[1])
     camera = RobotCamera(lens, link=robot.links[0].name, link_from_camera=Pose.identity())
     count = len(held_out)
-    rig = CameraRig(camera, unseen, [CpuRenderer(bundle.splat("sim"))], count, CameraSettings(), 0.2)
+    rig = CameraRig(camera, unseen, CpuRenderer([bundle.splat("sim")]), count, CameraSettings(), 0.2)
     poses = [camera.world_from_camera for camera in held_out]
     state = RobotState.at_rest(
         np.stack([pose.translation for pose in poses]),

@@ -145,7 +145,7 @@ def rows(name: str, seconds: int, curve: Curve) -> list[Row]:
         Row(f"{label}: held-out PSNR, in the splat's own exposure", curve.plain_psnr, "dB"),
         Row(f"{label}: SSIM", curve.ssim, "", ">=" if name in SSIM_BARS else None, SSIM_BARS.get(name)),
         Row(f"{label}: CPU-seconds spent", curve.points[-1][0], "CPU-s"),
-        Row(f"{label}: iterations", curve.trained.state.iteration, ""),
+        Row(f"{label}: iterations", curve.trained.iterations, ""),
         Row(f"{label}: Gaussians", len(curve.trained.gaussians), ""),
     ]
     if name == "redkitchen":

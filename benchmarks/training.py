@@ -89,12 +89,13 @@ class Measured:
 
     def share(self, name: str = "success", control: str = "none") -> float:
         """Of the episodes [%]."""
-        return 100 * self.figures[control][name]["value"]
+        found = self.figures[control][name]
+        return 100 * found["successes"] / found["count"]
 
     def interval(self) -> str:
         """Success with its 95 % interval [%]."""
         found = self.figures["none"]["success"]
-        return f"{100 * found['value']:.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
+        return f"{self.share():.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
 
 
 def call(arguments: list[str], threads: int | None = None) -> None:
@@ -175,10 +176,8 @@ def speed_rows(found: dict[str, Measured], bundle: Path) -> list[Row]:
 
 def ablation(found: dict[str, Measured]) -> str:
     """The table of networks and lessons."""
-    lines = ["Ablation of `navigate`, one seed:", "", "| network | success [%] | min |", "| --- | --- | ---: |"]
-    for name, training in ABLATION.items():
-        one = found[training.name]
-        lines.append(f"| {name} | {one.interval()} | {one.minutes:.1f} |")
+    lines = ["Ablation of `navigate`, one seed:", "", "| network | success [%] |", "| --- | --- |"]
+    lines += [f"| {name} | {found[training.name].interval()} |" for name, training in ABLATION.items()]
     return "\n".join(lines)
 
 

@@ -9,11 +9,10 @@ import os
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 from prefect import flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import stage
-from flows.server import api_url
-from pipeline.building import BuildRequest, BuildResult, run_plan
+from flows.server import require_api
+from pipeline.building import BuildRequest, BuildResult, check_machine, run_plan
 from pipeline.building import plan as make_plan
 
 logger = logging.getLogger(__name__)
@@ -38,5 +37,6 @@ def run(request: BuildRequest) -> BuildResult:
     planned = make_plan(request)
     if not planned.pending:
         return run_plan(planned)
-    with temporary_settings({PREFECT_API_URL: PREFECT_API_URL.value() or api_url()}):
-        return build_flow(planned.name, request)
+    check_machine(planned)  # before a server is started for it
+    require_api()
+    return build_flow(planned.name, request)

@@ -17,13 +17,12 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows.runners import Crew, RunnerName, crew, default_workers
 from flows.scene import SceneFailedError, attach, named_for
-from flows.server import api_url
+from flows.server import require_api
 from pipeline.batch import SAVE_SECONDS, Batch, Reason, SceneOutcome, plan_batch
 from pipeline.disk import check_room
 from pipeline.engine import locked
@@ -154,8 +153,8 @@ def run(batch: Batch, orders: Orders) -> None:
         _build(batch, orders, logger.info)
         return Completed(message=batch.counts)
 
-    with temporary_settings({PREFECT_API_URL: PREFECT_API_URL.value() or api_url()}):
-        ingest_planned()
+    require_api()
+    ingest_planned()
 
 
 def _ready(batch: Batch, orders: Orders) -> bool:

@@ -63,6 +63,23 @@ def api_url() -> str:
     return url
 
 
+def require_api() -> None:
+    """Have Prefect talk to the server that its settings name, or else to one of our own, from now on.
+
+    For the whole process: Prefect's `temporary_settings` are those of a context, which its own threads don't have. The
+    one that passes on what worker processes tell would start a server for itself, which nobody asks and nobody ends.
+
+    Raises:
+        MachineError: As `api_url`.
+    """
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_API_URL
+
+    if not PREFECT_API_URL.value():
+        os.environ["PREFECT_API_URL"] = api_url()
+        refresh_global_settings_context()
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

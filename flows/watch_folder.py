@@ -18,7 +18,7 @@ from pydantic import Field
 
 from flows import inbox
 from flows.inbox import Inbox
-from flows.ingest import ingest_batch
+from flows.ingest import Address, ingest_batch
 from pipeline.batch import FOLDER as BATCHES
 from pipeline.batch import SceneOutcome, load_batches
 from pipeline.errors import BusyError, CaptureError, CardError, ReconstructionError, SplatyardError
@@ -32,6 +32,7 @@ def watch_folder(
     folder: Path = Path("inbox"),
     out: Path = Path("bundles"),
     settle_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0,
+    store: Address | None = None,
 ) -> State[list[str]]:
     """Ingest each scan that was dropped in a folder, once.
 
@@ -43,6 +44,7 @@ def watch_folder(
         folder: The folder to look at; it is made when it is not there.
         out: Folder of bundles.
         settle_seconds: A scan that changes within so many seconds is still being copied, and left for the next look.
+        store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
 
     Returns:
         Names of the scans that were ingested.
@@ -57,7 +59,7 @@ def watch_folder(
             logger.info("new: %s; looking again in %g s", ", ".join(fresh), settle_seconds)
             time.sleep(settle_seconds)
             settled = [name for name, stamp in fresh.items() if watched.stamp(name) == stamp]
-            _ingest(watched, settled, out)
+            _ingest(watched, settled, out, store)
     except BusyError:
         return Completed(message="another look at this folder is not done yet", data=[])
     if settled:
@@ -68,7 +70,7 @@ def watch_folder(
     return Completed(message=f"{len(ingested)} ingested, {failed} failed, {changing} still changing", data=ingested)
 
 
-def _ingest(watched: Inbox, names: list[str], out: Path) -> None:
+def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> None:
     """Build the bundles of scans as one batch, and note what became of each."""
     cards: dict[str, Path] = {}
     for name in names:
@@ -80,7 +82,7 @@ def _ingest(watched: Inbox, names: list[str], out: Path) -> None:
         return
     patterns = [glob.escape(str(card)) for card in cards.values()]
     earlier = {file.stem for file in (out / BATCHES).glob("*.json")}  # told by name: the clock may jump
-    state = ingest_batch(patterns, out, return_state=True)
+    state = ingest_batch(patterns, out, store=store, return_state=True)
     batch = next((one for one in load_batches(out) if one.cards == tuple(patterns) and one.id not in earlier), None)
     for name, card in cards.items():
         scene = batch.scenes.get(str(card)) if batch else None

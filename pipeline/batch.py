@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from pipeline.shared import fetch_plan, run_shared
 logger = logging.getLogger(__name__)
 
 FOLDER = ".batches"
+ID_TIME = "%Y%m%d-%H%M%S"
 SAVE_SECONDS = 1.0
 """Least time between two writes of a batch's file: that of ten thousand scenes has megabytes."""
 PROCESSES_FROM = 500
@@ -140,9 +141,13 @@ class Batch(BaseModel):
 
     @staticmethod
     def of(cards: Iterable[str], out: Path, scenes: Iterable[SceneOutcome]) -> Batch:
-        """A new one, with an id of its own."""
+        """A new one, whose id comes after those of `out`, even if the clock went back."""
         now = datetime.now(UTC)
-        identity = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        begun = now.strftime(ID_TIME)
+        earlier = [file.stem[: len(begun)] for file in (out / FOLDER).glob(f"{'[0-9]' * 8}-{'[0-9]' * 6}-*.json")]
+        if (last := max(earlier, default="")) >= begun:
+            begun = (datetime.strptime(last, ID_TIME).replace(tzinfo=UTC) + timedelta(seconds=1)).strftime(ID_TIME)
+        identity = f"{begun}-{secrets.token_hex(3)}"
         by_card = {str(scene.card): scene for scene in scenes}
         return Batch(id=identity, out=out.resolve(), cards=tuple(cards), started=now, scenes=by_card)
 

@@ -17,7 +17,9 @@ from pipeline.align.params import AlignParams
 from pipeline.card import Card, apply_recipe, load_card, merge_settings, name_from, parse_known_length, parse_sheet
 from pipeline.check.gates import THRESHOLDS
 from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record, stage_key
-from pipeline.errors import CaptureError, CardError
+from pipeline.errors import CaptureError, CardError, MachineError
+from pipeline.learned.backends import BACKENDS, lacking
+from pipeline.machine import this_machine
 from pipeline.stage import Traits
 from pipeline.stages import PARAMS, STAGES
 from pipeline.way import way_of
@@ -166,7 +168,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     bundle_folder = request.out.resolve() / name
     for stage in STAGES:
         chosen = params[stage.name]
-        choice = stage.choose(traits, chosen)
+        choice = stage.choose(traits, chosen, this_machine(getattr(chosen, "python", "")))
         if hasattr(chosen, "backend"):
             chosen = replace(chosen, backend=choice.backend)
         if stage.name == "bundle":
@@ -197,7 +199,12 @@ def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) 
 
 
 def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
-    """Run a plan's stages in order; see `build`."""
+    """Run a plan's stages in order; see `build`.
+
+    Raises:
+        MachineError: Before anything runs, when a backend that it names can't run here.
+    """
+    check_machine(planned)
     with machine_errors(planned.work):
         planned.work.mkdir(parents=True, exist_ok=True)
     with locked(build_lock(planned.work), f"the bundle {planned.name!r}"), _log_file(planned.log):
@@ -206,6 +213,24 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
     records = {stage.name: run_record(stage.folder) for stage in planned.stages}
     seconds = {name: json.loads(path.read_text())["seconds"] for name, path in records.items() if path.exists()}
     return BuildResult(bundle, tuple(executed), seconds, planned.log)
+
+
+def check_machine(planned: Plan) -> None:
+    """Refuse a backend that can't run here before hours are spent on the stages before it.
+
+    Raises:
+        MachineError: When there is one.
+    """
+    for stage in planned.pending:
+        if stage.backend not in BACKENDS:
+            continue
+        lacks = lacking(stage.backend, this_machine(getattr(stage.params, "python", "")))
+        if lacks is not None:
+            raise MachineError(
+                f"{stage.name}.backend={stage.backend} must be able to run on this machine",
+                found=lacks,
+                remedy=f"`splatyard doctor` has the commands that bring it; or --set {stage.name}.backend=auto",
+            )
 
 
 def build_lock(work: Path) -> Path:
@@ -249,7 +274,7 @@ def _bundle_params(request: BuildRequest, card: Card, name: str, stages: list[Pl
     from pipeline.bundle.params import BundleParams
 
     done = tuple(
-        {"name": s.name, "key": s.key, "backend": s.backend, "reason": s.reason, "params": asdict(s.params)}
+        {"name": s.name, "key": s.key, "backend": s.backend, "reason": s.reason, "params": _published(s.params)}
         for s in stages
     )
     about = {
@@ -261,6 +286,11 @@ def _bundle_params(request: BuildRequest, card: Card, name: str, stages: list[Pl
     build_key = hashlib.sha256(json.dumps([about, [s.key for s in stages]]).encode()).hexdigest()[:20]
     version = version_for(request.out.resolve() / name, build_key, request.version)
     return BundleParams(**about, version=version, build_key=build_key, stages=done)
+
+
+def _published(params: Any) -> dict[str, Any]:
+    """Parameters without the interpreter that a backend runs in: that is this machine's business."""
+    return {name: value for name, value in asdict(params).items() if name != "python"}
 
 
 def version_for(folder: Path, build_key: str, wanted: str | None) -> str:

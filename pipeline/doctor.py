@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import re
@@ -16,9 +15,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-State = Literal["ok", "warning", "missing"]
+from pipeline.findings import Finding, State
+from pipeline.learned.examine import gpu_findings
+
 GIBI = 2**30
 IMPORT_TIMEOUT_SECONDS = 180
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -47,38 +48,6 @@ MODULES = {
 }
 """Distributions whose module has another name than they have."""
 
-PLANNED_BACKENDS = {
-    "poses vggt": ("vggt", "pip install 'vggt @ git+https://github.com/facebookresearch/vggt'"),
-    "depth vggt": ("vggt", "pip install 'vggt @ git+https://github.com/facebookresearch/vggt'"),
-    "mesh nksr": (
-        "nksr",
-        "pip install --no-build-isolation 'nksr @ git+https://github.com/nv-tlabs/NKSR#subdirectory=package'",
-    ),
-    "splat gsplat": ("gsplat", "pip install gsplat==1.5.3 torch ninja"),
-}
-"""GPU backends that the design has and this version has not: module, and the command for its library."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        group: machine, packages, system libraries or backends.
-        name: What it is.
-        state: Whether it is there; "warning" works, but slowly or barely.
-        needed: Whether the CPU pipeline can't do without it.
-        detail: What was found.
-        remedy: The command or step that mends it; empty when all is well.
-    """
-
-    group: str
-    name: str
-    state: State
-    needed: bool
-    detail: str
-    remedy: str = ""
-
 
 @dataclass(frozen=True)
 class Report:
@@ -96,14 +65,15 @@ class Report:
         return {"ready": self.ready, "findings": [asdict(finding) for finding in self.findings]}
 
 
-def examine(work: Path) -> Report:
+def examine(work: Path, python: str = "") -> Report:
     """Look at this machine; imports run in processes of their own, so that a crash is a finding too.
 
     Args:
         work: The folder that results would be written to; it need not exist.
+        python: The interpreter that has the GPU backends' packages; "" is this one.
     """
     findings = [*_machine(work), *_packages(), *_system_libraries()]
-    return Report((*findings, *_backends(findings)))
+    return Report((*findings, *_backends(findings), *gpu_findings(python)))
 
 
 def _machine(work: Path) -> Iterator[Finding]:
@@ -279,23 +249,3 @@ def _backends(findings: list[Finding]) -> Iterator[Finding]:
         else:
             remedy = bad.remedy if bad else f"pip install {needs[0]}"
             yield Finding("backends", name, "missing", True, f"needs {needs[0]}", remedy)
-    for name, (module, command) in PLANNED_BACKENDS.items():
-        there = importlib.util.find_spec(module) is not None
-        detail = f"not in this version yet; its library is {'installed' if there else 'not installed'}"
-        yield Finding("backends", name, "missing", False, detail, "" if there else command)
-    yield _cuda()
-
-
-def _cuda() -> Finding:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        detail = "no NVIDIA driver; nothing in this version needs one"
-        return Finding(
-            "backends", "CUDA", "missing", False, detail, "apt-get install -y nvidia-driver nvidia-cuda-toolkit"
-        )
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        detail = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        return Finding("backends", "CUDA", "missing", False, " ".join(detail), "nvidia-smi")
-    return Finding("backends", "CUDA", "ok", False, "; ".join(done.stdout.strip().splitlines()))

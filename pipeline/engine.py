@@ -12,13 +12,15 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BusyError, MachineError
+from pipeline.learned.backends import BACKENDS
+from pipeline.learned.turn import gpu_turn
 from pipeline.stage import Stage, resume_folder
 from pipeline.usage import PeakMemory, folder_bytes, readable
 
@@ -33,6 +35,10 @@ DISTRIBUTIONS = {
     "tsdf": ("open3d-cpu", "open3d"),
     "poisson": ("open3d-cpu", "open3d"),
     "cpu": ("numba",),
+    "vggt": ("vggt",),
+    "depth_anything_3": ("depth-anything-3",),
+    "nksr": ("nksr",),
+    "gsplat": ("gsplat",),
 }
 """Whose version a backend's result depends on."""
 
@@ -79,8 +85,13 @@ def stage_key(stage: Stage, params: Any, backend: str, input_keys: Mapping[str, 
         "params": params,
         "inputs": input_keys,
     }
-    text = json.dumps(content, sort_keys=True, default=vars)  # of dataclasses; `asdict` would take as long as all else
+    text = json.dumps(content, sort_keys=True, default=_fields)  # `asdict` would take as long as all else
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _fields(parameters: Any) -> dict[str, Any]:
+    """Of a dataclass, without the interpreter that a backend runs in: it changes no result."""
+    return {name: value for name, value in vars(parameters).items() if name != "python"}
 
 
 @cache
@@ -114,7 +125,8 @@ def execute(planned: PlannedStage) -> bool:
     with locked(lock_file(folder), f"stage {planned.name} ({folder.name})"):
         if planned.cached:  # finished by the process we would have collided with
             return False
-        with partial_result(folder) as partial:
+        turn = gpu_turn() if planned.backend in BACKENDS else nullcontext()
+        with turn, partial_result(folder) as partial:
             started, cpu = time.monotonic(), cpu_seconds()
             logger.info("%s: %s, %s", planned.name, planned.backend, planned.reason)
             with PeakMemory() as memory:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.machine import Machine
+
 RunStage = Callable[[Mapping[str, Path], Any, Path], None]
 
 
@@ -57,7 +59,7 @@ class Stage:
         needs: Names of the stages whose folders it reads ("source" is the capture on disk).
         params: Frozen dataclass of its parameters; every field has a default.
         function: "module:function" of its `run(inputs, params, out_dir)`, imported when it runs.
-        choose: Picks the backend from the capture's traits and the parameters.
+        choose: Picks the backend from the capture's traits, the parameters and the machine.
     """
 
     name: str
@@ -65,7 +67,7 @@ class Stage:
     needs: tuple[str, ...]
     params: type
     function: str
-    choose: Callable[[Traits, Any], Choice]
+    choose: Callable[[Traits, Any, Machine], Choice]
 
     def load(self) -> RunStage:
         """Import the function that does the work."""

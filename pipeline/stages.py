@@ -11,6 +11,7 @@ from pipeline.check.params import CheckParams
 from pipeline.coverage.params import CoverageParams
 from pipeline.depth.params import DepthParams, PointsParams
 from pipeline.depth.params import choose as choose_depth
+from pipeline.machine import Machine
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.params import choose as choose_mesh
 from pipeline.poses.params import PosesParams
@@ -21,11 +22,11 @@ from pipeline.splat.params import choose as choose_splat
 from pipeline.stage import Choice, Stage, Traits
 
 
-def _only(_traits: Traits, _params: Any) -> Choice:
+def _only(_traits: Traits, _params: Any, _machine: Machine) -> Choice:
     return Choice("cpu", "there is only one")
 
 
-def _reader(traits: Traits, _params: Any) -> Choice:
+def _reader(traits: Traits, _params: Any, _machine: Machine) -> Choice:
     return Choice(traits.kind, "the files look like it")
 
 

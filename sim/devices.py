@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Sequence
 
 from pipeline.errors import SimError
 from pipeline.geometry import Gaussians
@@ -42,13 +43,13 @@ def check_device(device: str) -> None:
         raise _no_device("gsplat's kernels must be built", "no CUDA toolkit (nvcc)", TOOLKIT)
 
 
-def make_renderer(gaussians: Gaussians, device: str) -> SceneRenderer:
-    """What draws these on a device that `check_device` took."""
+def make_renderer(scenes: Sequence[Gaussians], device: str) -> SceneRenderer:
+    """What draws these scenes on a device that `check_device` took."""
     if device == CPU:
-        return CpuRenderer(gaussians)
+        return CpuRenderer(scenes)
     from sim.cameras.gsplat_renderer import GsplatRenderer
 
-    return GsplatRenderer(gaussians, device)
+    return GsplatRenderer(scenes, device)
 
 
 def _no_device(rule: str, found: str, remedy: str) -> SimError:

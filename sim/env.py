@@ -87,9 +87,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         self.engine = find_engine(engine, device)(robot, meshes, num_envs, task.time_step)
         floors = [scene.regions for scene in scenes]
         self._randomiser = Randomiser(randomisation or Randomisation(), self.engine, robot, floors, task.substeps)
-        renderers = [make_renderer(scene.gaussians, device) for scene in scenes]
+        renderer = make_renderer([scene.gaussians for scene in scenes], device)
         self.cameras = tuple(
-            CameraRig(camera, robot, renderers, num_envs, camera_settings or task.camera_settings, task.control_period)
+            CameraRig(camera, robot, renderer, num_envs, camera_settings or task.camera_settings, task.control_period)
             for camera in ((RobotCamera(task.camera),) if cameras is None else cameras)
         )
         if len({key for rig in self.cameras for key in rig.spaces()}) < sum(len(rig.spaces()) for rig in self.cameras):

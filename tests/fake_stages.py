@@ -131,5 +131,5 @@ def plan_chain(work: Path, params: list[FakeParams], versions: list[int] | None 
     return planned
 
 
-def _choose(_traits: Any, _params: Any) -> Choice:
+def _choose(_traits: Any, _params: Any, _machine: Any) -> Choice:
     return Choice("cpu", "fake")

@@ -214,6 +214,16 @@ def test_batches_come_newest_first_and_damaged_ones_are_left_out(tmp_path, caplo
     assert "20260103-000000-aaaaaa.json is no batch" in caplog.text
 
 
+def test_the_newest_batch_is_the_newest_though_the_clock_went_back(tmp_path):
+    """Ids sort in the order in which batches began."""
+    ahead = Batch.of([], tmp_path, []).model_copy(update={"id": "29991231-235959-ffffff"})
+    ahead.save()
+    for _ in range(3):
+        batch = Batch.of([], tmp_path, [])
+        batch.save()
+        assert next(load_batches(tmp_path)).id == batch.id
+
+
 def test_many_cards_are_planned_in_processes_alike(lab, monkeypatch):
     """The outcomes are those of planning one by one, in the same order."""
     for number in range(6):

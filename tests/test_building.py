@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import BuildRequest, plan
+from pipeline import BuildRequest, building, plan
 from pipeline.building import run_plan
 from pipeline.engine import locked
-from pipeline.errors import BusyError, CaptureError, CardError
+from pipeline.errors import BusyError, CaptureError, CardError, MachineError
+from pipeline.machine import Gpu, Machine
 from pipeline.stages import PARAMS, STAGES
 from tests.synthetic import Room, walk, write_photos, write_polycam
 
@@ -175,3 +176,42 @@ def test_typed_scale_wins_over_the_card(request_, tmp_path):
     assert (align.known_length, align.camera_height) == (None, 1.4)
     align = {s.name: s.params for s in plan(replace(request_, card=card, known_length="A4 sheet")).stages}["align"]
     assert (align.known_length, align.sheet) == (None, "A4")
+
+
+def test_a_backend_that_cannot_run_stops_the_build_before_it_begins(request_, monkeypatch):
+    """Whatever comes before it; one message with what is lacking and what to do. The plan can still be looked at."""
+    forced = replace(request_, settings=("mesh.backend=nksr", "mesh.python=/opt/learned/bin/python"))
+    asked: list[str] = []
+
+    def machine(python: str = "") -> Machine:
+        asked.append(python)
+        return Machine(Gpu("NVIDIA L4", 24 * 2**30, 23 * 2**30, (8, 9)), frozenset({"torch"} if python else ()))
+
+    monkeypatch.setattr(building, "this_machine", machine)
+    planned = plan(forced)
+    mesh = next(stage for stage in planned.stages if stage.name == "mesh")
+    assert (mesh.backend, mesh.reason) == ("nksr", "asked for")
+    with pytest.raises(MachineError, match="nksr is not installed") as caught:
+        run_plan(planned, lambda stage: pytest.fail(f"ran {stage.name}"))
+    assert "mesh.backend=nksr" in caught.value.rule
+    assert "doctor" in caught.value.remedy
+    assert "/opt/learned/bin/python" in asked
+    assert not planned.work.exists()
+
+
+def test_results_that_are_there_need_no_gpu(request_, monkeypatch):
+    """Nor does a build that ends before it."""
+    monkeypatch.setattr(building, "this_machine", lambda _python="": Machine())
+    forced = replace(request_, settings=("mesh.backend=nksr",))
+    run_plan(plan(replace(forced, until="capture")), lambda _: True)
+    planned = plan(forced)
+    next(stage for stage in planned.stages if stage.name == "mesh").folder.mkdir(parents=True)
+    ran: list[str] = []
+    run_plan(planned, lambda stage: bool(ran.append(stage.name)) or True)
+    assert "splat" in ran and "mesh" not in ran
+
+
+def test_an_interpreter_is_no_part_of_a_key(request_):
+    """Where a backend's packages lie changes no result."""
+    elsewhere = replace(request_, settings=("mesh.python=/opt/learned/bin/python",))
+    assert changed(request_, elsewhere) == []

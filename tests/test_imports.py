@@ -13,7 +13,8 @@ import flows
 import pipeline
 from tests.paths import ROOT
 
-HEAVY = {"torch", "prefect", "open3d", "pycolmap", "sapien", "viser", "trimesh", "gsplat", "pillow_heif"}
+HEAVY = {"torch", "prefect", "open3d", "pycolmap", "sapien", "viser", "trimesh", "pillow_heif"}
+HEAVY |= {"gsplat", "vggt", "depth_anything_3", "nksr"}
 """Modules that take a second each, or that only one backend needs."""
 
 

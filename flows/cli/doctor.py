@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.doctor import Finding, Report
+    from pipeline.doctor import Report
+    from pipeline.findings import Finding
 
 HELP = "what this machine can run, and what is missing"
 DESCRIPTION = """\
@@ -18,12 +19,16 @@ Looks at the machine, the packages, the system's libraries and the backends, and
 what is missing. Exit code 1 when the CPU pipeline lacks something."""
 EXAMPLES = """\
   splatyard doctor
+  splatyard doctor --python learned/bin/python
   splatyard doctor --json"""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `doctor`."""
     command.add_argument("--json", action="store_true", help="for machines")
+    command.add_argument(
+        "--python", default="", metavar="PROGRAM", help="the interpreter that has the GPU backends' packages"
+    )
     command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="where results would go")
 
 
@@ -31,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from pipeline.doctor import examine
 
-    report = examine(options.out)
+    report = examine(options.out, options.python)
     if options.json:
         print(json.dumps(report.to_json(), indent=1))
     else:
@@ -45,14 +50,24 @@ def _show(report: Report) -> None:
     from flows.cli import tables
 
     for group, findings in groupby(report.findings, key=lambda finding: finding.group):
-        rows = [(escape(f.name), _state(f), escape(f.detail), escape(f.remedy)) for f in findings]
+        findings = list(findings)
+        rows = [(escape(f.name), _state(f), escape(f.detail), _remedy(f)) for f in findings]
         tables.show(tables.plain_table(group, ["name", "state", "found", "command or step"], rows))
+        several = dict.fromkeys(line for f in findings if "\n" in f.remedy for line in f.remedy.splitlines())
+        for line in several:  # whole lines, to be copied
+            tables.say(f"  {escape(line)}")
     if report.ready:
         tables.say("[bold green]the CPU pipeline runs here[/]")
         return
     tables.say("[bold red]the CPU pipeline lacks something here. In this order:[/]")
     for command in commands(finding for finding in report.findings if finding.needed):
         tables.say(f"  {escape(command)}")
+
+
+def _remedy(finding: Finding) -> str:
+    from rich.markup import escape
+
+    return "the commands below" if "\n" in finding.remedy else escape(finding.remedy)
 
 
 def _state(finding: Finding) -> str:

@@ -7,20 +7,20 @@ from pathlib import Path
 
 HELP = "write a bundle for another simulator or viewer, or a policy for a robot"
 DESCRIPTION = """\
-With a form and a bundle: writes the bundle for GaussGym (mesh slices and a nerfstudio splat), its meshes with an MJCF
+A bundle with --to: writes it for GaussGym (mesh slices and a nerfstudio splat), its meshes with an MJCF
 or URDF file or both splat and collision mesh as USD for a simulator of your own, with spawn poses, goals and the floor
 beside; its mesh as GLB, its splat as SOG or SPZ for web pages, or its cameras for nerfstudio and COLMAP. Licence and
 origin lie beside each as origin.json.
 
-With a run and --onnx: writes its policy as one ONNX file, from what the robot measures to what its actuators aim at,
+A run with --onnx: writes its policy as one ONNX file, from what the robot measures to what its actuators aim at,
 and says how far the file is from the policy over an episode and how long a step takes. If they differ, nothing is
 written."""
 EXAMPLES = """\
-  splatyard export gaussgym bundles/hall/1.0.0 --out gaussgym/hall
-  splatyard export mjcf hall@1.0.0 --out hall_mjcf
-  splatyard export urdf hall --out hall_urdf
-  splatyard export usd hall --out hall_usd
-  splatyard export sog hall --out hall_web
+  splatyard export bundles/hall/1.0.0 --to gaussgym --out gaussgym/hall
+  splatyard export hall@1.0.0 --to mjcf --out hall_mjcf
+  splatyard export hall --to urdf --out hall_urdf
+  splatyard export hall --to usd --out hall_usd
+  splatyard export hall --to sog --out hall_web
   splatyard export navigate-hall-1 --onnx policy.onnx"""
 
 FORMS = ("gaussgym", "mjcf", "urdf", "usd", "glb", "sog", "spz", "nerfstudio", "colmap")
@@ -28,15 +28,11 @@ FORMS = ("gaussgym", "mjcf", "urdf", "usd", "glb", "sog", "spz", "nerfstudio", "
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `export`."""
-    command.add_argument(
-        "what",
-        nargs="+",
-        metavar="WHAT",
-        help=f"one of {', '.join(FORMS)} and a bundle (folder, name@version, or hf://...); or, with --onnx, a run",
-    )
-    where = command.add_mutually_exclusive_group(required=True)
-    where.add_argument("--out", type=Path, metavar="DIR", help="a new folder, for a bundle")
-    where.add_argument("--onnx", type=Path, metavar="FILE.onnx", help="a file, for a run's policy")
+    command.add_argument("what", metavar="WHAT", help="a bundle (folder, name@version, or hf://...), or a run")
+    form = command.add_mutually_exclusive_group(required=True)
+    form.add_argument("--to", choices=FORMS, help="the form, for a bundle")
+    form.add_argument("--onnx", type=Path, metavar="FILE.onnx", help="a file, for a run's policy")
+    command.add_argument("--out", type=Path, metavar="DIR", help="a new folder, for a bundle; default: WHAT_FORM here")
     command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="default: %(default)s")
     command.add_argument("--checkpoint", metavar="NAME", help="one of the run's checkpoints; default: the newest")
     command.add_argument("--allow-failed", action="store_true", help="of a run: take a bundle that failed gates too")
@@ -49,20 +45,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _bundle(options: argparse.Namespace) -> int:
     from pipeline import Bundle
-    from pipeline.errors import SimError
     from pipeline.export.form import export
     from sim.export import catalog
 
-    if len(options.what) != 2 or options.what[0] not in FORMS:
-        raise SimError(
-            f"a bundle is exported in a form: {', '.join(FORMS)}",
-            found=" ".join(options.what),
-            remedy="splatyard export FORM BUNDLE --out DIR; for a policy, splatyard export RUN --onnx FILE",
-        )
-    name, bundle = options.what
-    form = catalog.FORMS[name]
-    export(Bundle.open(bundle), form, options.out)
-    for path in sorted(options.out.rglob("*")):
+    bundle, form = Bundle.open(options.what), catalog.FORMS[options.to]
+    out = options.out or Path(f"{bundle.manifest.name}_{options.to}")
+    export(bundle, form, out)
+    for path in sorted(out.rglob("*")):
         if path.is_file():
             print(path)
     if form.missing:
@@ -71,21 +60,13 @@ def _bundle(options: argparse.Namespace) -> int:
 
 
 def _policy(options: argparse.Namespace) -> int:
-
     from flows.cli import tables
-    from pipeline.errors import TrainError
     from train.onnx_export import export_run
     from train.run import Run
     from train.threads import use_one_thread
 
-    if len(options.what) != 1:
-        raise TrainError(
-            "the policy of one run is exported at a time",
-            found=" ".join(options.what),
-            remedy="splatyard export RUN --onnx FILE; for a bundle, splatyard export FORM BUNDLE --out DIR",
-        )
     use_one_thread()
-    policy_of = Run.open(options.what[0], options.runs)
+    policy_of = Run.open(options.what, options.runs)
     name = options.checkpoint
     file = policy_of.checkpoints / f"{name.removesuffix('.pt')}.pt" if name else None
     done = export_run(policy_of, options.onnx, file=file, allow_failed=options.allow_failed)

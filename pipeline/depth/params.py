@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from pipeline.learned.backends import lacking
+from pipeline.machine import Machine
 from pipeline.stage import Choice, Traits
 
+DepthBackend = Literal["auto", "sensor", "mvs", "combined", "vggt", "depth_anything_3"]
 DEPTH_CAMERAS = ("rgbd", "tum", "redwood")
 """Captures whose depth is as fine as the picture: a Kinect's. Phones smooth a few hundred points, LiDARs leave gaps."""
 INDOORS = 5.0
@@ -19,20 +22,23 @@ class DepthParams:
 
     Attributes:
         backend: `sensor` uses the capture's depth images, `mvs` matches the pictures, `combined` does both and averages
-            where they agree; `auto` takes a depth camera's as it is, combines what is coarser than the picture (phones,
-            LiDARs), and matches where there is none.
+            where they agree, `vggt` and `depth_anything_3` are networks for CUDA GPUs; `auto` takes a depth camera's as
+            it is, combines what is coarser than the picture (phones, LiDARs), and where there is none takes vggt if it
+            can run and matches if not.
         image_size: mvs, combined: longer side of the pictures that are matched [px].
         source_views: mvs, combined: pictures each picture is matched with.
-        min_agreeing: mvs, combined: other views that must find the same depth for a pixel to be kept; one where it is
-            sure.
+        min_agreeing: all but sensor: other views that must find the same depth for a pixel to be kept; mvs, combined:
+            one where it is sure.
         fill: mvs, combined: whether patches without texture are filled by the plane around them, marked as guessed.
         min_range: sensor, combined: nearer depth is dropped [m].
         max_range: sensor, combined: farther depth is dropped [m]; 0 = what the capture's sensor measures well: 30 m
             for LiDARs, else 5 m, beyond which phones and structured light are noisy.
         min_confidence: sensor, combined: pixels below it are dropped (0 = worst, 255 = best).
+        weights: vggt, depth_anything_3: as poses.weights; depth that the poses stage found is taken as it is.
+        python: vggt, depth_anything_3: as poses.python.
     """
 
-    backend: Literal["auto", "sensor", "mvs", "combined"] = "auto"
+    backend: DepthBackend = "auto"
     image_size: int = 640
     source_views: int = 12
     min_agreeing: int = 2
@@ -40,10 +46,12 @@ class DepthParams:
     min_range: float = 0.2
     max_range: float = 0.0
     min_confidence: int = 1
+    weights: str = ""
+    python: str = ""
 
     def __post_init__(self) -> None:
-        if self.backend not in ("auto", "sensor", "mvs", "combined"):
-            raise ValueError(f"backend must be auto, sensor, mvs or combined, got {self.backend!r}")
+        if self.backend not in get_args(DepthBackend):
+            raise ValueError(f"backend must be one of {', '.join(get_args(DepthBackend))}, got {self.backend!r}")
         if not 64 <= self.image_size <= 4096:
             raise ValueError(f"image_size must be in 64..4096 px, got {self.image_size}")
         if not 1 <= self.source_views <= 32:
@@ -92,7 +100,7 @@ class PointsParams:
             raise ValueError(f"max_deviation must be positive, got {self.max_deviation}")
 
 
-def choose(traits: Traits, params: DepthParams) -> Choice:
+def choose(traits: Traits, params: DepthParams, machine: Machine) -> Choice:
     """The backend that `auto` stands for."""
     if params.backend != "auto":
         return Choice(params.backend, "asked for")
@@ -100,4 +108,6 @@ def choose(traits: Traits, params: DepthParams) -> Choice:
         return Choice("sensor", "every frame has a depth image")
     if traits.has_depth:
         return Choice("combined", "every frame has a depth image, coarser than the picture")
+    if lacking("vggt", machine) is None and not (traits.has_poses and traits.has_scale):
+        return Choice("vggt", "the capture has no depth images, and the machine has a GPU and vggt")
     return Choice("mvs", "the capture has no depth images")

@@ -1,4 +1,4 @@
-"""The depth stage: one map a view, from the sensor, from the pictures, or from both."""
+"""The depth stage: one map a view, from the sensor, from the pictures, from both, or from a network."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from pipeline.depth.conflicts import find_conflicts, small
 from pipeline.depth.distortion import fit_distortion
 from pipeline.depth.maps import DepthMap, load_depth_map, save_depth_map, write_index
 from pipeline.depth.mvs import estimate_depth, stereo_report
+from pipeline.depth.network import network_maps
 from pipeline.depth.params import DepthParams
 from pipeline.depth.sensor import measure_noise, measured_share, sensor_depth_maps
 from pipeline.depth.stereo_map import StereoDepth
 from pipeline.errors import CaptureError, ReconstructionError
+from pipeline.poses.network import WORKERS
 from pipeline.poses.scene import PosedScene, read_mask
 from pipeline.progress import track
 from pipeline.stage import resume_folder
@@ -50,6 +52,7 @@ def run(inputs: Mapping[str, Path], params: DepthParams, out_dir: Path) -> None:
 
     Raises:
         CaptureError: When the sensor's depth is asked for and there is none, or it is damaged.
+        MachineError: When a network can't run.
         ReconstructionError: When the views share too little to be matched.
     """
     scene = PosedScene.load(inputs["poses"])
@@ -62,6 +65,8 @@ def run(inputs: Mapping[str, Path], params: DepthParams, out_dir: Path) -> None:
         with_gaps = measured_share(scene, inputs["capture"]) <= WHOLE_PICTURE
         names, report = _write_sensor_maps(scene, inputs, params, out_dir, with_gaps=with_gaps)
         report["combined"] = _add_stereo(scene, inputs["poses"], params, out_dir, with_gaps=with_gaps)
+    elif params.backend in WORKERS:
+        names, report = network_maps(scene, inputs["poses"], params, out_dir)
     else:
         raise ValueError(f"the depth stage needs a concrete backend, got {params.backend!r}")
     report["conflicts"] = _drop_conflicts(out_dir, [view.name for view in scene.training if view.name in set(names)])

@@ -20,6 +20,7 @@ from pipeline.mesh.color import colored
 from pipeline.mesh.decimate import decimate, surface_error
 from pipeline.mesh.flatten import FlatReport, flatten
 from pipeline.mesh.floor import FloorReport, close_floor
+from pipeline.mesh.nksr import nksr
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.path import camera_path
 from pipeline.mesh.poisson import poisson
@@ -74,18 +75,21 @@ def build_mesh(
 
     Args:
         maps: Training depth maps [m, world frame].
-        cloud: The shared cloud, same frame; gives colours (and for poisson the surface).
+        cloud: The shared cloud, same frame; gives colours (and for poisson and nksr the surface).
         track: Camera centres (N, 3) [m].
-        params: Its backend is tsdf or poisson.
+        params: Its backend is any but auto.
         floor_found: Whether the world's z = 0 is a floor that was seen.
 
     Raises:
         ReconstructionError: When no surface comes out.
+        MachineError: When the GPU's backend can't run.
     """
     rng = np.random.default_rng(SEED)
     if params.backend == "poisson":
         voxel_size = params.voxel_size or automatic_voxel_size(maps)
         raw = poisson(cloud, voxel_size, params.poisson_depth)
+    elif params.backend == "nksr":
+        raw, voxel_size = nksr(cloud, params)
     else:
         raw, voxel_size = fuse_in_memory(maps, params.voxel_size, params.truncation_voxels, params.min_views)
     evidence = observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin)

@@ -52,7 +52,7 @@ ALIGN_ERROR = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Where the sensor says cameras are: centres by image id [m] and their one sigma [m]."""
+    """Where the sensor says cameras are: centres by image id [m], of some or all, and their one sigma [m]."""
 
     centres: Mapping[int, NDArray[np.float64]]
     sigma: float
@@ -232,7 +232,7 @@ class Adjuster:
         import pycolmap
 
         result = []
-        for i in self._ids:
+        for i in (i for i in self._ids if i in prior.centres):
             one = pycolmap.PosePrior(pose_prior_id=i)
             one.corr_data_id = self.reconstruction.image(i).data_id
             one.coordinate_system = pycolmap.PosePriorCoordinateSystem.CARTESIAN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -111,7 +112,7 @@ def held_by_sensor(path: Track, matches: Sequence[Matches], known: Mapping[int, 
     Returns:
         world_from_camera of the others that have fewer than `BLANK` matched features; those with more contradict it.
     """
-    seen: dict[int, list[NDArray[np.intp]]] = {i: [] for i in path.poses}
+    seen: dict[int, list[NDArray[np.intp]]] = defaultdict(list)
     for m in matches:
         seen[m.i + 1].append(m.features[:, 0])
         seen[m.j + 1].append(m.features[:, 1])

@@ -28,6 +28,16 @@ def notes(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"the given poses have {_count(loops['jumps'], 'jump')}"
     if report["held_by_sensor"]:
         yield f"kept as given, for next to nothing is seen: {_count(len(report['held_by_sensor']), 'keyframe')}"
+    chunks = report.get("chunks")
+    if chunks:
+        yield f"{_count(chunks['runs'], 'run')} of {report['backend']}, {_count(chunks['loops'], 'loop')} closed"
+    if chunks and chunks["memory_halved"]:
+        yield f"the GPU's memory held {chunks['pictures_at_once']} pictures at once, fewer than it promised"
+    if report.get("not_finite"):
+        yield f"{report['backend']} found nothing finite in {_count(len(report['not_finite']), 'keyframe')}"
+    if report.get("held_by_network"):
+        held = _count(len(report["held_by_network"]), "keyframe")
+        yield f"kept as {report['backend']} gave them, for next to nothing matches there: {held}"
     if report.get("joined", 1) > 1:
         yield f"{report['joined']} sub-models were joined"
     if report.get("left_out"):

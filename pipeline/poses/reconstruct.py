@@ -56,6 +56,7 @@ class Workbench:
         params: The stage's parameters.
         metric: Whether given poses are in metres.
         up: (3,) unit up direction in the given poses' world and its one sigma [rad], or None.
+        out_dir: Where what later stages need besides the map is kept.
     """
 
     root: Path
@@ -66,6 +67,7 @@ class Workbench:
     params: PosesParams
     metric: bool = False
     up: tuple[NDArray[np.float64], float] | None = None
+    out_dir: Path = Path()
 
     @property
     def training(self) -> tuple[Keyframe, ...]:
@@ -108,15 +110,19 @@ def from_pictures(bench: Workbench) -> Backend:
 
 def from_sensor(bench: Workbench) -> Backend:
     """Poses and intrinsics as given; only points are made."""
-    poses = bench.sensor_poses(bench.training)
     cameras = {k.camera_id: k.camera for k in bench.keyframes}
+    found = points_only(bench, bench.sensor_poses(bench.training), cameras)
+    return Backend(found, 0.0, Pose.identity(), {}, bench.matches)
+
+
+def points_only(bench: Workbench, poses: Mapping[int, Pose], cameras: Mapping[int, Camera]) -> SparseMap:
+    """A map whose poses and intrinsics are as given."""
     adjuster = Adjuster(bench.database, poses, cameras, bench.params.seed)
     first = ROUNDS[0]
     adjuster.triangulate(first.reach)
     adjuster.adjust(first.loss, first.steps, None, "points")
     adjuster.filter(first.keep)
-    found = SparseMap.from_colmap(adjuster.reconstruction)
-    return Backend(found, 0.0, Pose.identity(), {}, bench.matches)
+    return SparseMap.from_colmap(adjuster.reconstruction)
 
 
 def refined(bench: Workbench) -> Backend:
@@ -153,7 +159,7 @@ def refined(bench: Workbench) -> Backend:
         if explained_share(bench, again) > explained:
             path, mapped, found = "pictures", rough, again
             explained = explained_share(bench, found)
-    found = found.transformed(_onto_track(found.poses, start, _scale_onto(found.poses, start)))
+    found = found.transformed(onto_track(found.poses, start, scale_onto(found.poses, start)))
     report = {
         "path": path,
         "matches_explained": explained,
@@ -163,7 +169,7 @@ def refined(bench: Workbench) -> Backend:
         "loops": _loops(found, sensor, checked),
         **(_submodel_report(bench, mapped) if mapped else {}),
     }
-    scale_sigma = _track_scale_sigma(found.poses, sensor)
+    scale_sigma = track_scale_sigma(found.poses, sensor)
     return Backend(found, scale_sigma, offset.sensor_from_camera, report, bench.matches, track)
 
 
@@ -179,7 +185,7 @@ def _checked(bench: Workbench, sensor: Mapping[int, Pose], cameras: Mapping[int,
     args = bench.keyframes, bench.features, bench.matches
     checked = check_track(track, *args, cameras, bench.up, bench.params.seed)
     # Bending holds the first pose, as noisy as any; the frame is what all given poses agree on.
-    common = _onto_track(checked.poses, sensor)
+    common = onto_track(checked.poses, sensor)
     checked = replace(checked, poses={i: common.apply_pose(pose) for i, pose in checked.poses.items()})
     forget(bench.database, checked.wrong)
     wrong = set(checked.wrong)
@@ -222,7 +228,7 @@ def _over_track(bench: Workbench, poses: Mapping[int, Pose], start: Mapping[int,
     return {i: answer[0].apply_pose(poses[i]) for i in ids}
 
 
-def _scale_onto(poses: Mapping[int, Pose], track: Mapping[int, Pose]) -> float:
+def scale_onto(poses: Mapping[int, Pose], track: Mapping[int, Pose]) -> float:
     """The scale that brings the poses to the size of a track, places that are far off left out."""
     ids = sorted(poses)
     source, target = (np.array([p[i].translation for i in ids]) for p in (poses, track))
@@ -234,7 +240,7 @@ def _scale_onto(poses: Mapping[int, Pose], track: Mapping[int, Pose]) -> float:
     return scale
 
 
-def _onto_track(poses: Mapping[int, Pose], track: Mapping[int, Pose], scale: float = 1.0) -> Similarity:
+def onto_track(poses: Mapping[int, Pose], track: Mapping[int, Pose], scale: float = 1.0) -> Similarity:
     """The similarity of that scale onto a track's poses: turn by rotations, shift by the median.
 
     The adjustment converges slowly along these seven directions, for pictures don't feel them. Positions alone
@@ -250,7 +256,7 @@ def _onto_track(poses: Mapping[int, Pose], track: Mapping[int, Pose], scale: flo
     return Similarity(scale, rotation, shift)
 
 
-def _track_scale_sigma(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> float:
+def track_scale_sigma(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> float:
     """Relative one sigma of the scale that the sensor's track gives: its robust residual over the track's extent.
 
     Errors of a track drift, so only every tenth residual counts as independent.
@@ -269,7 +275,7 @@ def _moved(
     ids = sorted(found.poses)
 
     def change(reference: Mapping[int, Pose]) -> dict[str, float]:
-        common = _onto_track(found.poses, reference)
+        common = onto_track(found.poses, reference)
         poses = [common.apply_pose(found.poses[i]) for i in ids]
         shift = np.linalg.norm(
             [p.translation - reference[i].translation for p, i in zip(poses, ids, strict=True)], axis=1

@@ -16,6 +16,7 @@ from pipeline.capture.model import Capture
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses import reconstruct
+from pipeline.poses.by_network import from_network
 from pipeline.poses.calibrate import Calibration, calibrate, depth_ratio
 from pipeline.poses.drift import held_by_sensor
 from pipeline.poses.features import Features, extract, similarity
@@ -48,7 +49,7 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     Args:
         inputs: Folders "capture" and "select".
         params: With a concrete backend.
-        out_dir: Gets scene.json, points.npz and images/.
+        out_dir: Gets scene.json, points.npz and images/; with a network's poses its depth in network/.
 
     Raises:
         ReconstructionError: When the pictures don't determine the poses.
@@ -74,7 +75,7 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         if capture.up_in_world is not None:
             up = capture.up_in_world, np.deg2rad(capture.up_sigma_deg or params.sensor_sigma_rotation_deg)
         metric, matches = capture.scale_sigma is not None, read_matches(database)
-        bench = Workbench(capture.root, database, keyframes, features, matches, params, metric, up)
+        bench = Workbench(capture.root, database, keyframes, features, matches, params, metric, up, out_dir)
         answer = _reconstruct(bench)
         steady = steadiness(bench, answer.found) if capture.kind == "generated" else None
         if steady and steady.frames:
@@ -142,6 +143,8 @@ def _reconstruct(bench: Workbench) -> Backend:
         "sensor": reconstruct.from_sensor,
         "refined": reconstruct.refined,
         "colmap": reconstruct.from_pictures,
+        "vggt": from_network,
+        "depth_anything_3": from_network,
     }
     return backends[bench.params.backend](bench)
 

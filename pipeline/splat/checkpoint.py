@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Gaussians, Pose
+from pipeline.geometry import Gaussians
 from pipeline.splat.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -78,15 +78,8 @@ class Checkpoint:
 
 
 def _parts(owner: Any) -> Iterator[tuple[str, Any]]:
-    """What an object or a dict holds and a training may change."""
-    for name, value in (owner if isinstance(owner, dict) else vars(owner)).items():
-        if not _fixed(value):
-            yield name, value
-
-
-def _fixed(value: Any) -> bool:
-    """Poses are immutable: they are given by the views."""
-    return isinstance(value, Pose) or (isinstance(value, list) and any(isinstance(item, Pose) for item in value))
+    """What an object or a dict holds."""
+    yield from (owner if isinstance(owner, dict) else vars(owner)).items()
 
 
 def _entries(owner: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:

@@ -14,11 +14,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.splat.views import TrainingView
+if TYPE_CHECKING:  # gsplat's interpreter, which estimates exposures too, need not have what `views` imports
+    from pipeline.splat.views import TrainingView
 
 Float = NDArray[np.float32]
 

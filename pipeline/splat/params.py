@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.learned.backends import lacking
+from pipeline.machine import Machine
 from pipeline.stage import Choice, Traits
 
 
@@ -12,23 +14,28 @@ from pipeline.stage import Choice, Traits
 class SplatParams:
     """How the splat is trained."""
 
-    backend: Literal["auto", "cpu"] = "auto"
-    """Trainer; the CPU one is the only one yet."""
+    backend: Literal["auto", "cpu", "gsplat"] = "auto"
+    """Trainer: our own on the CPU, or gsplat on a CUDA GPU."""
     gaussians: int = 0
     """Largest number of Gaussians; 0 takes as many as suit the length of the training (40 000 for a minute on one core,
-    50 000 for two)."""
+    50 000 for two); with gsplat a million, or what fits into the GPU's memory."""
     iterations: int = 0
     """Training steps, one view each; the schedule stretches with it. 0 takes as many as keep the work about equal for
-    all picture sizes (6000 at 320x240, 3500 at 272x480), but at least 55 for every view."""
+    all picture sizes (6000 at 320x240, 3500 at 272x480), but at least 55 for every view; with gsplat 7000, at least 35
+    for every view."""
     seconds: float = 0.0
     """CPU-seconds that training may take, turned into iterations and Gaussians at the start; 0 looks at `iterations`.
     Asking for the `iterations` and `largest_gaussians` that training.json names repeats the run exactly."""
     sh_degree: int = 3
     """Degree of the view-dependent colour, 0..3."""
     image_size: int = 0
-    """Long side of the pictures trained on [px]; 0 takes half the undistorted size, at most 480."""
+    """Long side of the pictures trained on [px]; 0 takes half the undistorted size, at most 480; with gsplat the whole
+    size, at most 1600, and less where thousands of pictures would not fit into memory."""
     depth_weight: float = 0.5
     """Weight of the relative depth difference beside the photometric loss; 0 trains on pictures alone."""
+    normal_weight: float = 0.05
+    """Weight of the angle between the surfaces that the splat and the measured depth show; gsplat only. 0 leaves it
+    out."""
     ssim_weight: float = 0.2
     """Share of the structural dissimilarity in the photometric loss."""
     sim_gaussians: int = 30_000
@@ -43,8 +50,16 @@ class SplatParams:
     by it, since the views drift away from mesh and held-out views (1 dB on fox in 6500 iterations)."""
     guess_unseen: bool = True
     """Whether backs of thin things and holes that no photo shows are filled by a guess."""
+    strategy: Literal["default", "mcmc"] = "default"
+    """How gsplat adds Gaussians: where the loss pulls at them, as in 3DGS, or by chance where they are opaque (3DGS as
+    Markov chain Monte Carlo); the CPU trainer has a way of its own."""
+    antialiased: bool = False
+    """Whether gsplat weakens Gaussians that are smaller than a pixel (Mip-Splatting) for most of the training, so that
+    the small pictures of its beginning agree with the whole ones. The last part goes without, as all viewers do."""
     seed: int = 0
     """Of the starting points and the order of views."""
+    python: str = ""
+    """Interpreter that has gsplat and its torch; empty is this one."""
 
     def __post_init__(self) -> None:
         if 0 < self.gaussians < 100 or self.gaussians < 0 or self.sim_gaussians < 100:
@@ -52,6 +67,8 @@ class SplatParams:
                 "gaussians must be 0 (automatic) or at least 100, sim_gaussians at least 100, "
                 f"got {self.gaussians} and {self.sim_gaussians}"
             )
+        if self.seconds and self.backend == "gsplat":
+            raise ValueError(f"seconds counts those of the CPU; gsplat takes iterations, got seconds={self.seconds}")
         if self.seconds < 0 or (self.seconds and self.iterations):
             raise ValueError(
                 "seconds must not be negative, and either iterations or seconds can be given, "
@@ -65,15 +82,21 @@ class SplatParams:
             raise ValueError(f"sh_degree must be 0, 1, 2 or 3, got {self.sh_degree}")
         if self.image_size != 0 and self.image_size < 32:
             raise ValueError(f"image_size must be 0 (automatic) or at least 32 px, got {self.image_size}")
-        if self.depth_weight < 0 or not 0 <= self.ssim_weight <= 1:
+        if self.depth_weight < 0 or self.normal_weight < 0 or not 0 <= self.ssim_weight <= 1:
             raise ValueError(
-                "depth_weight must not be negative and ssim_weight lie in 0..1, "
-                f"got {self.depth_weight} and {self.ssim_weight}"
+                "depth_weight and normal_weight must not be negative and ssim_weight lie in 0..1, "
+                f"got {self.depth_weight}, {self.normal_weight} and {self.ssim_weight}"
             )
 
 
-def choose(traits: Traits, params: SplatParams) -> Choice:
+def choose(traits: Traits, params: SplatParams, machine: Machine) -> Choice:
     """Pick the trainer."""
     if params.backend != "auto":
         return Choice(params.backend, "asked for")
-    return Choice("cpu", "runs on every machine")
+    if machine.gpu is None:
+        return Choice("cpu", "runs on every machine")
+    if params.seconds:
+        return Choice("cpu", "a budget of CPU-seconds is given")
+    if (reason := lacking("gsplat", machine)) is not None:
+        return Choice("cpu", reason)
+    return Choice("gsplat", f"{machine.gpu.name} trains at the whole picture size")

@@ -10,13 +10,13 @@ Source of the idea: C.-H. Lin et al., BARF, ICCV 2021, section 3; the gauge is o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Pose, matrix_from_rotvec
-from pipeline.splat.views import TrainingView
+if TYPE_CHECKING:  # gsplat's interpreter, which tunes poses too, need not have what `geometry` imports
+    from pipeline.geometry import Pose
 
 Array = NDArray[np.float64]
 
@@ -35,26 +35,29 @@ class PoseTuning:
     """Motion of every view: a twist (w, t) in the camera's own axes.
 
     Args:
-        views: Whose poses are tuned, in the order of time.
+        world_from_cameras: (V, 4, 4) poses that are tuned, in the order of time.
         distance: Typical distance from the cameras to what they see [world units]; a rotation by an angle and a
             translation by that share of the distance move the picture equally.
     """
 
-    def __init__(self, views: Sequence[TrainingView], distance: float) -> None:
-        self._start = [view.world_from_camera for view in views]
+    def __init__(self, world_from_cameras: Array, distance: float) -> None:
+        count = len(world_from_cameras)
+        self._start = world_from_cameras
         self._distance = distance
         self._unit = np.repeat([1.0, distance], 3)
-        self.twists = np.zeros((len(views), 6))
-        self.first = np.zeros((len(views), 6))
-        self.second = np.zeros((len(views), 6))
-        self.steps = np.zeros(len(views), np.int64)
+        self.twists = np.zeros((count, 6))
+        self.first = np.zeros((count, 6))
+        self.second = np.zeros((count, 6))
+        self.steps = np.zeros(count, np.int64)
 
     def world_from_camera(self, index: int) -> Pose:
         """A view's pose as it is now."""
-        twist = self.twists[index]
+        from pipeline.geometry import Pose, matrix_from_rotvec
+
+        start, twist = Pose.from_matrix(self._start[index]), self.twists[index]
         if not twist.any():
-            return self._start[index]
-        return self._start[index] @ Pose(matrix_from_rotvec(twist[:3]), twist[3:])
+            return start
+        return start @ Pose(matrix_from_rotvec(twist[:3]), twist[3:])
 
     def step(self, index: int, gradient: Array, rate: float) -> None:
         """One step of Adam.
@@ -80,9 +83,8 @@ class PoseTuning:
 
     def remove_common_motion(self) -> None:
         """Take out the similarity that explains most of all motions, by least squares, then what neighbours share."""
-        rotations = np.array([pose.rotation for pose in self._start])
-        offsets = np.array([pose.translation for pose in self._start])
-        offsets -= offsets.mean(0)
+        rotations, centers = self._start[:, :3, :3], self._start[:, :3, 3]
+        offsets = centers - centers.mean(0)
         turns = np.einsum("nij,nj->ni", rotations, self.twists[:, :3])
         shifts = np.einsum("nij,nj->ni", rotations, self.twists[:, 3:])
         count = len(turns)

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from pipeline.splat.preview import PREVIEW_FILE, LivePreview, write_preview
 from pipeline.splat.raster import render
 from pipeline.splat.sog import save_sog
 from pipeline.splat.supervision import depth_in_view
-from pipeline.splat.train import train
+from pipeline.splat.train import Trained, train
 from pipeline.splat.views import TrainingView, training_camera, training_view
 from pipeline.stage import resume_folder
 
@@ -50,8 +51,11 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
 
     Raises:
         ReconstructionError: When no training view or hardly a point is there.
+        MachineError: When gsplat is asked for and can't train here.
     """
-    views = load_training_views(inputs["poses"], inputs["depth"], inputs["align"], params)
+    by_gsplat = params.backend == "gsplat"
+    usual = replace(params, image_size=0) if by_gsplat else params
+    views = load_training_views(inputs["poses"], inputs["depth"], inputs["align"], usual)
     cloud = PointCloud.load(inputs["points"] / CLOUD_FILE)
     if not views or len(cloud) < 4:
         raise ReconstructionError(
@@ -64,10 +68,13 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     begun = time.process_time()
     kept = resume_folder(out_dir)
     preview = LivePreview(kept / PREVIEW_FILE, views)
-    trained = train(views, cloud, params, rng, preview.observe, Checkpoint(kept, repr(params)))
+    if by_gsplat:
+        trained = _train_by_gsplat(inputs, params, views, cloud, rng, kept, preview)
+    else:
+        trained = train(views, cloud, params, rng, preview.observe, Checkpoint(kept, repr(params)))
     gaussians, views = trained.gaussians, trained.views
     logger.info("training took %.1f CPU-s", time.process_time() - begun)
-    sim = make_sim_level(gaussians, views, params, rng, trained.state.fixed)
+    sim = make_sim_level(gaussians, views, params, rng, trained.fixed)
     save_splat(gaussians, out_dir / SPLAT_FILE)
     save_splat(sim, out_dir / SIM_FILE)
     save_sog(gaussians, out_dir / WEB_FILE)
@@ -79,26 +86,45 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     sample = views[:: max(1, len(views) // REPORT_VIEWS)]
     report = {
         "backend": params.backend if params.backend != "auto" else "cpu",
-        "iterations": trained.state.iteration,
-        "largest_gaussians": trained.state.largest_count + trained.state.fixed,
+        "iterations": trained.iterations,
+        "largest_gaussians": trained.largest,
         "image_size": [views[0].levels[0].camera.width, views[0].levels[0].camera.height],
         "views": len(views),
         "views_with_depth": sum(view.levels[0].depth is not None for view in views),
         "views_with_mask": sum(view.levels[0].mask is not None for view in views),
         "gaussians": len(gaussians),
-        "guessed": trained.state.fixed,
+        "guessed": trained.fixed,
         "background": trained.background,
         "sh_degree": params.sh_degree,
         "depth_weight": params.depth_weight,
-        "pose_tuning": trained.state.poses.describe(),
-        "exposure": trained.state.exposures.describe(),
+        "pose_tuning": trained.poses.describe(),
+        "exposure": trained.exposures.describe(),
         "antialiasing": ANTIALIASING_COMMENT.partition("=")[2],
         "train": describe_fit(gaussians, sample),
         "sim": {"gaussians": len(sim), "sh_degree": 0, "train": describe_fit(sim, sample)},
+        **trained.about,
     }
     (out_dir / REPORT_FILE).write_text(json.dumps(report, indent=1))
     write_preview(gaussians, sample, out_dir / PREVIEW_FILE)
     logger.info("splat: %s Gaussians, %s", len(gaussians), report["train"])
+
+
+def _train_by_gsplat(
+    inputs: Mapping[str, Path],
+    params: SplatParams,
+    views: Sequence[TrainingView],
+    cloud: PointCloud,
+    rng: np.random.Generator,
+    kept: Path,
+    preview: LivePreview,
+) -> Trained:
+    """Train on a GPU, at a larger picture size than the views'."""
+    from pipeline.splat.gsplat import Scene, image_size, train_by_gsplat
+
+    cameras = [view.camera for view in load_world_scene(inputs["poses"], inputs["align"]).training]
+    large = replace(params, image_size=params.image_size or image_size(cameras))
+    pictures = load_training_views(inputs["poses"], inputs["depth"], inputs["align"], large)
+    return train_by_gsplat(Scene(views, pictures, cloud), params, rng, kept, preview.observe)
 
 
 def load_training_views(

@@ -64,7 +64,8 @@ class TrainingState:
     ) -> TrainingState:
         """Before the first step; the Gaussians are copied."""
         own = contiguous(gaussians[np.arange(len(gaussians))])
-        exposures, poses = Exposures.start(views), PoseTuning(views, radius)
+        exposures = Exposures.start(views)
+        poses = PoseTuning(np.array([view.world_from_camera.matrix for view in views]), radius)
         optimizer, growth = SparseAdam(own), Growth(len(own))
         return cls(
             iteration=0,

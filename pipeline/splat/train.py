@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from pipeline.progress import bar
 from pipeline.splat.background import far_shell
 from pipeline.splat.budget import START_SHARE, Clock, budget_within, planned_budget, timed
 from pipeline.splat.checkpoint import Checkpoint
+from pipeline.splat.exposure import Exposures
 from pipeline.splat.free_space import FreeSpace
 from pipeline.splat.holes import cover_holes
 from pipeline.splat.known import Enforcement, KnownPlace
 from pipeline.splat.params import SplatParams
+from pipeline.splat.pose_tuning import PoseTuning
 from pipeline.splat.schedule import Schedule
 from pipeline.splat.start import initial_gaussians
 from pipeline.splat.state import TrainingState
@@ -57,16 +60,43 @@ class Trained:
     """What a training gives.
 
     Attributes:
-        gaussians: The splat.
+        gaussians: The splat, guesses first.
         views: The views with the exposures and poses that were found.
-        state: As it was after the last step.
+        iterations: Steps made.
+        largest: Gaussians at most, the guesses included.
+        fixed: Guesses, which training left as they are.
+        exposures: Of the views.
+        poses: How those of the views changed.
         background: Gaussians that it started with on a far shell.
+        about: What else the report tells of it.
     """
 
     gaussians: Gaussians
     views: list[TrainingView]
-    state: TrainingState
+    iterations: int
+    largest: int
+    fixed: int
+    exposures: Exposures
+    poses: PoseTuning
     background: int = 0
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+        gaussians: Guesses first.
+        fixed: How many of them are guesses.
+        background: How many lie on a far shell.
+        free: The space that the views see through.
+    """
+
+    gaussians: Gaussians
+    fixed: int
+    background: int
+    free: FreeSpace
 
 
 def train(
@@ -94,35 +124,64 @@ def train(
     budget = planned_budget(params, views)
     if params.seconds and views:
         budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params))
-    gaussians = _start(cloud, int(START_SHARE * budget.gaussians), params, rng)
-    near = len(gaussians)
-    if views:
-        limit = max(1, int(SHELL_SHARE * budget.gaussians))
-        gaussians = joined(gaussians, far_shell(gaussians, views, scene_size(views, gaussians)[1], limit))
-    background = len(gaussians) - near
-    gaussians = cover_holes(gaussians, views, int(HOLE_SHARE * budget.gaussians))
-    fixed, free = 0, FreeSpace(views)
-    if params.guess_unseen:
-        guessed = guess_unseen(gaussians, cloud, free, views, int(GUESS_SHARE * budget.gaussians), rng).gaussians
-        gaussians, fixed = joined(guessed, gaussians), len(guessed)
+    begun = start(cloud, views, budget.gaussians, params, rng)
     schedule = Schedule(
         budget.iterations,
-        budget.gaussians - fixed,
-        sh_rest=min(1.0, max(LEAST_SH_REST, len(views) / SH_VIEWS)),
+        budget.gaussians - begun.fixed,
+        sh_rest=sh_rest(views),
         exposure_from=EXPOSURE_FROM,
-        poses_from=_poses_from(params),
+        poses_from=poses_from(params),
     )
-    place = KnownPlace(cloud, free) if params.lay_flat else None
-    trained = fit(gaussians, views, schedule, params, rng, "splat", observe, checkpoint, place, fixed, clock)
-    return replace(trained, background=background)
+    place = KnownPlace(cloud, begun.free) if params.lay_flat else None
+    trained = fit(
+        begun.gaussians, views, schedule, params, rng, "splat", observe, checkpoint, place, begun.fixed, clock
+    )
+    return replace(trained, background=begun.background)
 
 
-def _poses_from(params: SplatParams) -> float | None:
+def start(
+    cloud: PointCloud,
+    views: Sequence[TrainingView],
+    largest: int,
+    params: SplatParams,
+    rng: np.random.Generator,
+    share: float = START_SHARE,
+) -> Start:
+    """Gaussians on the shared cloud, for the far background, for holes of the cloud and for what no view shows.
+
+    Args:
+        cloud: In the world frame.
+        views: The training views.
+        largest: Number of Gaussians that training may reach.
+        params: What the user chose.
+        rng: Draws the points.
+        share: Of the largest number, drawn from the cloud.
+    """
+    gaussians = _on_cloud(cloud, int(share * largest), params, rng)
+    near = len(gaussians)
+    if views:
+        limit = max(1, int(SHELL_SHARE * largest))
+        gaussians = joined(gaussians, far_shell(gaussians, views, scene_size(views, gaussians)[1], limit))
+    background = len(gaussians) - near
+    gaussians = cover_holes(gaussians, views, int(HOLE_SHARE * largest))
+    fixed, free = 0, FreeSpace(views)
+    if params.guess_unseen:
+        guessed = guess_unseen(gaussians, cloud, free, views, int(GUESS_SHARE * largest), rng).gaussians
+        gaussians, fixed = joined(guessed, gaussians), len(guessed)
+    return Start(gaussians, fixed, background, free)
+
+
+def sh_rest(views: Sequence[TrainingView]) -> float:
+    """How fast view-dependent colour learns, relative to plain colour."""
+    return min(1.0, max(LEAST_SH_REST, len(views) / SH_VIEWS))
+
+
+def poses_from(params: SplatParams) -> float | None:
     """Share of the iterations from which poses are tuned; None where they are to stay."""
     return POSES_FROM if params.tune_poses else None
 
 
-def _start(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Generator) -> Gaussians:
+def _on_cloud(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Generator) -> Gaussians:
     count = max(100, min(len(cloud), count))
     coefficients = (params.sh_degree + 1) ** 2
     return initial_gaussians(cloud, count, coefficients, rng, opacity=START_OPACITY, flatness=START_FLATNESS)
@@ -130,11 +189,11 @@ def _start(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Ge
 
 def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatParams) -> Callable[[float, int], float]:
     """(share of the run, number of Gaussians) to the CPU-seconds of a step, on Gaussians of its own."""
-    schedule = Schedule(TRIAL_ITERATIONS, growth=None, exposure_from=EXPOSURE_FROM, poses_from=_poses_from(params))
+    schedule = Schedule(TRIAL_ITERATIONS, growth=None, exposure_from=EXPOSURE_FROM, poses_from=poses_from(params))
 
     def seconds(share: float, count: int) -> float:
         rng = np.random.default_rng(params.seed)
-        gaussians = _start(cloud, count, params, rng)
+        gaussians = _on_cloud(cloud, count, params, rng)
         extent, radius = scene_size(views, gaussians)
         trainer = Trainer(views, schedule, params, extent, radius)
         state = TrainingState.start(gaussians, views, schedule, extent, radius, rng)
@@ -206,7 +265,15 @@ def fit(
                 checkpoint.save_when_due(state)
     if checkpoint is not None:
         checkpoint.save(state)
-    return Trained(state.gaussians, state.tuned_views(views), state)
+    return Trained(
+        state.gaussians,
+        state.tuned_views(views),
+        state.iteration,
+        state.largest_count + state.fixed,
+        state.fixed,
+        state.exposures,
+        state.poses,
+    )
 
 
 def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""A scene's Gaussians drawn by `gsplat` on a CUDA device.
+"""The scenes' Gaussians drawn by `gsplat` on a CUDA device, many cameras and scenes in a call.
 
 The numbers of the pictures are those of the pipeline's own rasteriser: the same projection, blur of 0.3 px², least
 alpha of 1/255 and near plane. What is left: gsplat lets one Gaussian hide up to 0.999 instead of 0.99, and stops at a
@@ -13,6 +13,7 @@ Source: V. Ye et al., gsplat: An Open-Source Library for Gaussian Splatting, JML
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ Float = NDArray[np.float32]
 
 HIDES = 0.5
 """Alpha from which on a pixel has a depth."""
+FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 PICTURES = 512
 """Drawn in one call: memory grows with them, some 2 GiB for 30 000 Gaussians in pictures of 84x48."""
 
@@ -35,47 +37,49 @@ class GsplatRenderer:
     """See `SceneRenderer`.
 
     Args:
-        gaussians: In the scene's world frame; those with numbers that are not finite are left out.
+        scenes: The Gaussians of each, in its world frame; those with numbers that are not finite are left out.
         device: As torch names it, like cuda or cuda:1.
 
     Raises:
         SimError: When torch or gsplat is not installed.
     """
 
-    def __init__(self, gaussians: Gaussians, device: str) -> None:
+    def __init__(self, scenes: Sequence[Gaussians], device: str) -> None:
         self._torch, self._gsplat, self._device = libraries.torch(), libraries.gsplat(), device
-        names = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
-        numbers = np.concatenate([getattr(gaussians, name).reshape(len(gaussians), -1) for name in names], 1)
-        seen = gaussians[np.flatnonzero(np.isfinite(numbers).all(1))]
-        self._means = self._tensor(seen.means)
-        self._quaternions = self._tensor(seen.quaternions)
-        self._scales = self._tensor(seen.log_scales).exp()
-        self._opacities = self._tensor(seen.opacity_logits).sigmoid()
-        self._sh = self._tensor(seen.sh)
-        self._degree = math.isqrt(seen.sh.shape[1]) - 1
+        seen = [gaussians[_finite(gaussians)] for gaussians in scenes]
+        most = max(map(len, seen)), max(gaussians.sh.shape[1] for gaussians in seen)
+        # scenes of a call have equally many: the others' last ones are transparent
+        self._means, log_scales, self._quaternions, logits, self._sh = (
+            self._tensor(np.stack([_padded(getattr(gaussians, name), most, rest) for gaussians in seen]))
+            for name, rest in zip(FIELDS, (0.0, 0.0, 1.0, -np.inf, 0.0), strict=True)
+        )
+        self._scales, self._opacities = log_scales.exp(), logits.sigmoid()
+        self._degree = math.isqrt(most[1]) - 1
 
-    def render(self, camera: Camera, world_from_cameras: NDArray[np.floating]) -> tuple[Float, Float]:
+    def render(
+        self, camera: Camera, world_from_cameras: NDArray[np.floating], scene_of: NDArray[np.integer]
+    ) -> tuple[Float, Float]:
         """What pinhole cameras of one lens see; see `SceneRenderer`."""
         count = len(world_from_cameras)
         rgb = np.empty((count, camera.height, camera.width, 3), np.float32)
         depth = np.empty((count, camera.height, camera.width), np.float32)
-        for first in range(0, count, PICTURES):
-            part = slice(first, first + PICTURES)
-            rgb[part], depth[part] = self._draw(camera, world_from_cameras[part])
+        for scenes, rows in _calls(scene_of):
+            rgb[rows], depth[rows] = self._draw(camera, scenes, world_from_cameras[rows])
         return rgb, depth
 
-    def _draw(self, camera: Camera, world_from_cameras: NDArray[np.floating]) -> tuple[Float, Float]:
+    def _draw(self, camera: Camera, scenes: list[int], world_from_cameras: NDArray[np.floating]) -> tuple[Float, Float]:
+        """Pictures of S scenes by C cameras each, whose poses are (S, C, 4, 4)."""
         torch = self._torch
         cameras_from_world = self._tensor(np.linalg.inv(world_from_cameras.astype(np.float64)))
         with torch.no_grad():
             drawn, alpha, _ = self._gsplat.rasterization(
-                self._means,
-                self._quaternions,
-                self._scales,
-                self._opacities,
-                self._sh,
+                self._means[scenes],
+                self._quaternions[scenes],
+                self._scales[scenes],
+                self._opacities[scenes],
+                self._sh[scenes],
                 cameras_from_world,
-                self._tensor(camera.matrix).expand(len(world_from_cameras), 3, 3).contiguous(),
+                self._tensor(camera.matrix).expand(*world_from_cameras.shape[:2], 3, 3).contiguous(),
                 camera.width,
                 camera.height,
                 near_plane=Cutoffs.near,
@@ -88,3 +92,30 @@ class GsplatRenderer:
 
     def _tensor(self, array: NDArray[Any]) -> Any:
         return self._torch.tensor(array, dtype=self._torch.float32, device=self._device)
+
+
+def _finite(gaussians: Gaussians) -> NDArray[np.intp]:
+    numbers = np.concatenate([getattr(gaussians, name).reshape(len(gaussians), -1) for name in FIELDS], 1)
+    return np.flatnonzero(np.isfinite(numbers).all(1))
+
+
+def _padded(values: Float, most: tuple[int, int], rest: float) -> Float:
+    """With so many rows, and SH coefficients."""
+    shape = (most[0], *values.shape[1:]) if values.ndim < 3 else (*most, 3)
+    result = np.full(shape, rest, np.float32)
+    result[tuple(map(slice, values.shape))] = values
+    return result
+
+
+def _calls(scene_of: NDArray[np.integer]) -> Iterator[tuple[list[int], NDArray[np.intp]]]:
+    """Scenes (S,) of a call, and the rows (S, C) of their pictures; some rows come twice, so that all have C."""
+    parts: list[tuple[int, NDArray[np.intp]]] = []
+    for scene in np.unique(scene_of):
+        rows = np.flatnonzero(scene_of == scene)
+        parts += [(int(scene), rows[first : first + PICTURES]) for first in range(0, len(rows), PICTURES)]
+    parts.sort(key=lambda part: -len(part[1]))
+    while parts:
+        cameras = len(parts[0][1])
+        alike = sum(2 * len(rows) >= cameras for _, rows in parts[: max(1, PICTURES // cameras)])
+        call, parts = parts[:alike], parts[alike:]
+        yield [scene for scene, _ in call], np.stack([np.resize(rows, cameras) for _, rows in call])

@@ -1,7 +1,8 @@
-"""What draws a scene's Gaussians: one protocol for every machine, and the CPU's own."""
+"""What draws the scenes' Gaussians: one protocol for every machine, and the CPU's own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,14 +15,17 @@ Float = NDArray[np.float32]
 
 
 class SceneRenderer(Protocol):
-    """Draws the Gaussians of one scene."""
+    """Draws the Gaussians of some scenes."""
 
-    def render(self, camera: Camera, world_from_cameras: NDArray[np.floating]) -> tuple[Float, Float]:
+    def render(
+        self, camera: Camera, world_from_cameras: NDArray[np.floating], scene_of: NDArray[np.integer]
+    ) -> tuple[Float, Float]:
         """What pinhole cameras of one lens see.
 
         Args:
             camera: Pinhole.
             world_from_cameras: (B, 4, 4), B >= 1.
+            scene_of: (B,), the number of the scene that each is in.
 
         Returns:
             Colours (B, H, W, 3), 0 where nothing is, which may go beyond 1; and depths (B, H, W) along the cameras' z
@@ -34,14 +38,21 @@ class CpuRenderer:
     """The pipeline's own batch rasteriser; the same bits for any number of threads.
 
     Args:
-        gaussians: In the scene's world frame.
+        scenes: The Gaussians of each, in its world frame.
     """
 
-    def __init__(self, gaussians: Gaussians) -> None:
-        self._packed = pack(gaussians)
+    def __init__(self, scenes: Sequence[Gaussians]) -> None:
+        self._packed = [pack(gaussians) for gaussians in scenes]
 
-    def render(self, camera: Camera, world_from_cameras: NDArray[np.floating]) -> tuple[Float, Float]:
+    def render(
+        self, camera: Camera, world_from_cameras: NDArray[np.floating], scene_of: NDArray[np.integer]
+    ) -> tuple[Float, Float]:
         """What pinhole cameras of one lens see; see `SceneRenderer`."""
-        drawn = render_batch(self._packed, camera, world_from_cameras)
-        assert drawn.median_depth is not None  # a batch always has it
-        return drawn.rgb, drawn.median_depth
+        rgb = np.empty((len(world_from_cameras), camera.height, camera.width, 3), np.float32)
+        depth = np.empty(rgb.shape[:3], np.float32)
+        for scene in np.unique(scene_of):
+            rows = np.flatnonzero(scene_of == scene)
+            drawn = render_batch(self._packed[scene], camera, world_from_cameras[rows])
+            assert drawn.median_depth is not None  # a batch always has it
+            rgb[rows], depth[rows] = drawn.rgb, drawn.median_depth
+        return rgb, depth

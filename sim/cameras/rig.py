@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +33,7 @@ class CameraRig:
     Args:
         camera: Which.
         robot: That carries it.
-        renderers: Of the scenes.
+        renderer: Of the scenes.
         num_robots: N.
         settings: How the cameras behave.
         control_period: Between two looks at the pictures [s].
@@ -52,14 +50,14 @@ class CameraRig:
         self,
         camera: RobotCamera,
         robot: Robot,
-        renderers: Sequence[SceneRenderer],
+        renderer: SceneRenderer,
         num_robots: int,
         settings: CameraSettings,
         control_period: float,
     ) -> None:
         self.camera = camera
         self.pictures_taken = 0
-        self._robot, self._renderers, self._settings = robot, renderers, settings
+        self._robot, self._renderer, self._settings = robot, renderer, settings
         self._link = _link_index(camera, robot)
         self._nominal = (camera.link_from_camera or robot.base_from_camera).matrix
         self._link_from_camera = np.tile(self._nominal, (num_robots, 1, 1))
@@ -163,11 +161,7 @@ class CameraRig:
             turned = np.linalg.inv(faces)[:, None] @ camera_from_links[:, None]
             camera_from_links = turned.reshape(-1, *camera_from_links.shape[1:])
             scene_of, things = scene_of[rows], things[rows]
-        rgb = np.empty((len(poses), lens.height, lens.width, 3), np.float32)
-        depth = np.empty(rgb.shape[:3], np.float32)
-        for scene in np.unique(scene_of):
-            rows = np.flatnonzero(scene_of == scene)
-            rgb[rows], depth[rows] = self._renderers[scene].render(lens, poses[rows])
+        rgb, depth = self._renderer.render(lens, poses, scene_of)
         draw_things(rgb, depth, things, poses, lens)
         draw_body(rgb, depth, self._body, camera_from_links, poses, lens)
         return rgb, depth

@@ -1,8 +1,11 @@
 """Parameters of the depth and points stages."""
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.depth.params import DepthParams, PointsParams, choose
+from pipeline.machine import Gpu, Machine
 from pipeline.stage import Traits
 
 
@@ -22,18 +25,27 @@ def traits(has_depth: bool, kind: str = "rgbd") -> Traits:
 )
 def test_auto_takes_the_sensor_where_there_is_one(has_depth, kind, backend):
     """Auto stands for the sensor's depth, with stereo where a phone measured; else for stereo."""
-    assert choose(traits(has_depth, kind), DepthParams()).backend == backend
+    assert choose(traits(has_depth, kind), DepthParams(), Machine()).backend == backend
+
+
+def test_auto_takes_vggt_where_it_can_run_and_nothing_metric_is_known():
+    """On a machine for it, depth comes from the network unless the source measured it or knows its poses in metres."""
+    able = Machine(Gpu("Some GPU", 24 * 2**30, 20 * 2**30, (8, 9)), frozenset({"torch", "vggt"}))
+    assert choose(traits(False, "photos"), DepthParams(), able).backend == "vggt"
+    assert choose(traits(True, "polycam"), DepthParams(), able).backend == "combined"
+    metric = replace(traits(False, "polycam"), has_poses=True, has_scale=True)
+    assert choose(metric, DepthParams(), able).backend == "mvs"
 
 
 def test_a_backend_asked_for_is_taken():
     """A capture with depth can still be matched by its pictures."""
-    assert choose(traits(True), DepthParams(backend="mvs")).backend == "mvs"
+    assert choose(traits(True), DepthParams(backend="mvs"), Machine()).backend == "mvs"
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"backend": "vggt"},
+        {"backend": "guesswork"},
         {"image_size": 8},
         {"source_views": 0},
         {"min_agreeing": 13},

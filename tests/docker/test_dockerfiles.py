@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pipeline.doctor import APT_PACKAGES
+from pipeline.learned.backends import BACKENDS
 from tests.paths import ROOT
 
 IMAGES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -98,17 +99,19 @@ def test_runs_as_an_ordinary_user(image):
 
 @each_image
 def test_nothing_secret_and_nothing_superfluous_comes_in(image):
-    """Nothing is copied from the checkout; no variable sounds like a secret; nothing comes from other addresses."""
+    """Nothing is copied from the checkout; no variable sounds like a secret; addresses are those of the backends."""
     assert not values(image, "COPY")
     assert {Path(rest.split()[0]).name for rest in values(image, "ADD")} <= {"IsaacGym_Preview_4_Package.tar.gz"}
     settings = " ".join([*values(image, "ENV"), *values(image, "ARG")])
     assert not re.search(r"(?i)token|passw|secret|api_key|auth", settings)
-    assert "://" not in " ".join(rest for _, rest in instructions(image))
+    addresses = re.findall(r"https?://[\w./@-]+", " ".join(rest for _, rest in instructions(image)))
+    known = " ".join(command for backend in BACKENDS.values() for command in backend.install)
+    assert not [address for address in addresses if address not in known]
 
 
 def test_mounted_files_are_what_a_build_makes():
     """The wheel and the lock are where the RUN lines look for them."""
-    for name in ("cpu", "cuda"):
+    for name in ("cpu", "cuda", "learned"):
         sources = re.findall(r"--mount=type=bind,source=([\w.]+)", " ".join(values(BY_NAME[name], "RUN")))
         assert sources == ["dist", "requirements.lock"]
         assert "python -m build --wheel" in BY_NAME[name].read_text()  # what makes dist, said at the head
@@ -120,12 +123,27 @@ def test_python_of_the_images_is_one_of_ours():
         (version,) = re.findall(r"^python:(\d+\.\d+)-", values(BY_NAME[name], "FROM")[0])
         assert SpecifierSet(PROJECT["requires-python"]).contains(f"{version}.0")
         assert set(re.findall(r"/python(\d+\.\d+)/", BY_NAME[name].read_text())) <= {version}
+    (version,) = set(re.findall(r"python(3\.\d+)", BY_NAME["learned"].read_text()))
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{version}.0")
 
 
 def test_debian_packages_are_those_of_the_doctor():
     """Both images have what the pipeline needs; the one for GPUs has a compiler too."""
     assert set(installed(BY_NAME["cpu"], "apt-get")) == set(APT_PACKAGES.values())
     assert set(installed(BY_NAME["cuda"], "apt-get")) == {*APT_PACKAGES.values(), "g++"}
+    ubuntu = {name.removesuffix("t64") for name in installed(BY_NAME["learned"], "apt-get")}
+    assert ubuntu - {"python3.12-dev", "python3.12-venv"} == {*APT_PACKAGES.values(), "g++", "git"}
+
+
+def test_learned_image_has_what_the_doctor_names():
+    """Every package that the doctor's commands install, at the same revision; and gsplat in our release."""
+    runs = " ".join(values(BY_NAME["learned"], "RUN"))
+    for backend in BACKENDS.values():
+        for command in backend.install:
+            words = shlex.split(command)
+            if "learned/bin/pip" in words:
+                assert not [word for word in words[words.index("install") + 1 :] if word not in shlex.split(runs)]
+    assert next(need for need in PROJECT["optional-dependencies"]["gpu"] if need.startswith("gsplat")) in runs
 
 
 def test_cuda_image_fits_its_torch():

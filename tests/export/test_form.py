@@ -35,7 +35,7 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
     """Into a new folder, with where it comes from and where up is; nothing else stays."""
     change(folder, origin="generated", licence="CC-BY-4.0")
     out = tmp_path / "exports" / form
-    assert main(["export", form, str(folder), "--out", str(out)]) == 0
+    assert main(["export", str(folder), "--to", form, "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == FILES[form] | {"origin.json"}
     assert [path.name for path in out.parent.iterdir()] == [form]
     origin = json.loads((out / "origin.json").read_text())
@@ -54,7 +54,7 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
 
 def test_a_captured_place_says_so(folder: Path, tmp_path: Path):
     """In the IPTC's word for pictures of real life."""
-    assert main(["export", "spz", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 0
     origin = json.loads((tmp_path / "out" / "origin.json").read_text())
     assert origin["origin"] == "captured"
     assert origin["digital_source_type"].endswith("/computationalCapture")
@@ -65,6 +65,6 @@ def test_a_damaged_bundle_is_no_bug(folder: Path, tmp_path: Path, form: str, fil
     """The error names the file, and nothing is left."""
     (folder / file).write_bytes(b"ply\nnot one")
     change(folder)
-    assert main(["export", form, str(folder), "--out", str(tmp_path / "new" / "out")]) == 2
+    assert main(["export", str(folder), "--to", form, "--out", str(tmp_path / "new" / "out")]) == 2
     assert file in capsys.readouterr().err
     assert not list((tmp_path / "new").iterdir())

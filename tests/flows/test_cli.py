@@ -16,8 +16,9 @@ from flows.cli import main
 from flows.cli.app import COMMANDS
 from pipeline.building import BuildRequest, BuildResult
 from pipeline.card import load_card
-from pipeline.doctor import Finding, Report
+from pipeline.doctor import Report
 from pipeline.errors import BusyError
+from pipeline.findings import Finding
 from tests.paths import ROOT
 from tests.synthetic import CAMERA, walk, write_photos
 
@@ -310,7 +311,7 @@ def test_doctor_ends_with_1_and_lists_the_commands(monkeypatch, capsys):
         Finding("backends", "d", "missing", True, "gone", "pip install 'c>=1'"),
         Finding("backends", "CUDA", "missing", False, "gone", "buy one"),
     )
-    monkeypatch.setattr(pipeline.doctor, "examine", lambda work: Report(findings))
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda work, python: Report(findings))
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == ["  apt-get install -y libgl1 libegl1", "  pip install 'c>=1'"]
@@ -323,11 +324,27 @@ def test_doctor_ends_with_0_when_only_extras_are_missing(monkeypatch, capsys):
     import pipeline.doctor
 
     extra = Finding("backends", "CUDA", "missing", False, "no driver", "apt-get install -y nvidia-driver")
-    monkeypatch.setattr(pipeline.doctor, "examine", lambda work: Report((extra,)))
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda work, python: Report((extra,)))
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
     assert "apt-get install -y nvidia-driver" in shown
     assert "the CPU pipeline runs here" in shown
+
+
+def test_doctor_shows_commands_whole(monkeypatch, capsys):
+    """Several of one finding stand below the table, each once, as they can be copied; --python goes to who looks."""
+    import pipeline.doctor
+
+    first = "python3.12 -m venv learned"
+    long = f"learned/bin/pip install 'nksr @ git+https://example.org/{'x' * 200}'"
+    asked: list[str] = []
+    found = tuple(Finding("GPU backends", n, "missing", False, "gone", f"{first}\n{long}") for n in ("nksr", "vggt"))
+    monkeypatch.setattr(pipeline.doctor, "examine", lambda work, python: asked.append(python) or Report(found))
+    assert main(["doctor", "--python", "learned/bin/python"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count(f"  {first}") == lines.count(f"  {long}") == 1
+    assert lines.index(f"  {first}") < lines.index(f"  {long}")
+    assert asked == ["learned/bin/python"]
 
 
 def test_card_is_one_that_build_takes(photos, tmp_path, monkeypatch, capsys):

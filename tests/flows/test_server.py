@@ -69,24 +69,30 @@ def test_server_survives_ctrl_c_and_ends_with_its_flow(starter):
 
 
 LAST_WORDS = """
+import threading
 from prefect import flow
 from prefect.assets import materialize
-from prefect.settings import PREFECT_API_URL, temporary_settings
-from flows.server import api_url
+from prefect.settings import PREFECT_API_URL
+from flows.server import api_url, require_api
 @materialize("file://hall/1.0.0", persist_result=False)
 def make():
     return 1
 @flow(name="last-words")
 def make_one():
     make()
-with temporary_settings({PREFECT_API_URL: api_url()}):
-    make_one()
+require_api()
+make_one()
+known = []
+thread = threading.Thread(target=lambda: known.append(PREFECT_API_URL.value()))  # as Prefect's own, without a context
+thread.start()
+thread.join()
+assert known == [api_url()], known
 """
 
 
 @pytest.mark.slow
 def test_server_writes_down_the_last_events(tmp_path):
-    """What a flow made in its last second, such as a bundle of its capture, is in the database."""
+    """What a flow made in its last second, such as a bundle of its capture, is in the database; all threads know it."""
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", LAST_WORDS], env=environment, cwd=ROOT, check=True, capture_output=True)
     end = time.monotonic() + 30

@@ -38,9 +38,9 @@ class Yard:
         self.jump = timedelta()
         self.while_asleep: Callable[[], object] = lambda: None
 
-    def ingest(self, cards: list[str], out: Path, *, return_state: bool) -> State:
+    def ingest(self, cards: list[str], out: Path, *, store: str | None, return_state: bool) -> State:
         """In place of the flow that builds: notes the cards, and writes the batch's file."""
-        assert out == self.out
+        assert (out, store) == (self.out, "s3://bucket/yard")
         assert return_state
         if isinstance(self.error, KeyboardInterrupt):
             raise self.error
@@ -66,7 +66,7 @@ class Yard:
     def look(self) -> tuple[str, list[str]]:
         """What a run of the flow does: its message, and what was ingested."""
         with disable_run_logger():
-            state = watch_folder.fn(self.folder, self.out, 7.0)
+            state = watch_folder.fn(self.folder, self.out, 7.0, "s3://bucket/yard")
         return state.message, state.data
 
     def seen(self, name: str):

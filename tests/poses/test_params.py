@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from pipeline.machine import Gpu, Machine
 from pipeline.poses.params import PosesParams, choose
 from pipeline.stage import Traits
 
@@ -15,9 +18,30 @@ def traits(*, poses: bool) -> Traits:
 
 def test_given_poses_are_refined():
     """Auto refines what the sensor gives and maps pictures where it gives nothing."""
-    assert choose(traits(poses=True), PosesParams()).backend == "refined"
-    assert choose(traits(poses=False), PosesParams()).backend == "colmap"
-    assert choose(traits(poses=True), PosesParams(backend="sensor")).backend == "sensor"
+    assert choose(traits(poses=True), PosesParams(), Machine()).backend == "refined"
+    assert choose(traits(poses=False), PosesParams(), Machine()).backend == "colmap"
+    assert choose(traits(poses=True), PosesParams(backend="sensor"), Machine()).backend == "sensor"
+
+
+GPU = Gpu("Some GPU", 24 * 2**30, 20 * 2**30, (8, 9))
+
+
+def test_auto_takes_vggt_where_it_can_run_and_nothing_metric_is_known():
+    """A GPU with memory and the packages: pictures alone go to VGGT, a sensor's metric poses don't."""
+    able = Machine(GPU, frozenset({"torch", "vggt"}))
+    metric = replace(traits(poses=True), has_scale=True)
+    assert choose(traits(poses=False), PosesParams(), able).backend == "vggt"
+    assert choose(traits(poses=True), PosesParams(), able).backend == "vggt"
+    assert choose(metric, PosesParams(), able).backend == "refined"
+    unable = [
+        Machine(GPU, frozenset({"torch"})),
+        Machine(None, able.modules),
+        Machine(replace(GPU, memory=2**30), able.modules),
+    ]
+    for machine in unable:
+        assert choose(traits(poses=False), PosesParams(), machine).backend == "colmap"
+    forced = choose(metric, PosesParams(backend="depth_anything_3"), Machine())
+    assert (forced.backend, forced.reason) == ("depth_anything_3", "asked for")
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,10 @@ def test_the_device_draws(room_scene: SimScene, monkeypatch: pytest.MonkeyPatch)
     """The CPU's renderer for the CPU, gsplat's on that very device for another."""
     made = []
     monkeypatch.setattr("sim.cameras.gsplat_renderer.GsplatRenderer", lambda *given: made.append(given))
-    assert isinstance(devices.make_renderer(room_scene.gaussians, "cpu"), CpuRenderer)
-    devices.make_renderer(room_scene.gaussians, "cuda:1")
-    assert made == [(room_scene.gaussians, "cuda:1")]
+    scenes = [room_scene.gaussians]
+    assert isinstance(devices.make_renderer(scenes, "cpu"), CpuRenderer)
+    devices.make_renderer(scenes, "cuda:1")
+    assert made == [(scenes, "cuda:1")]
 
 
 def test_an_environment_asks_for_its_device(room_scene: SimScene, monkeypatch: pytest.MonkeyPatch) -> None:

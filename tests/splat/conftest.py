@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,23 @@ def scatter(count: int, rng: np.random.Generator, coefficients: int = 16, scale:
 def gaussians(rng) -> Gaussians:
     """Sixty Gaussians of SH degree 3."""
     return scatter(60, rng)
+
+
+@pytest.fixture
+def gsplat_on_cpu(monkeypatch) -> Iterator[None]:
+    """Gsplat without its CUDA kernels, for few Gaussians; one thread, since several cost more than they bring."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("gsplat")
+    from pipeline.splat import gsplat as backend
+    from tests.fakes.gsplat_on_cpu import kernels
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    kernels.install(monkeypatch.setattr)
+    monkeypatch.setattr(backend, "DEVICE", "cpu")
+    monkeypatch.setattr(backend, "LEAST", 100)
+    yield
+    torch.set_num_threads(threads)
 
 
 def tiny_scene() -> tuple[list[TrainingView], PointCloud]:

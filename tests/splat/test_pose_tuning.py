@@ -11,22 +11,21 @@ from pipeline.splat.schedule import Schedule
 from pipeline.splat.start import initial_gaussians
 from pipeline.splat.supervision import depth_in_view
 from pipeline.splat.train import fit
-from pipeline.splat.views import TrainingView, training_view
+from pipeline.splat.views import training_view
 from tests.synthetic import CAMERA, depth_maps, walk
 
 SMALL = CAMERA.resized(160, 120)
 DISTANCE = 2.5
 
 
-def _views(poses: list[Pose]) -> list[TrainingView]:
-    photo = np.zeros((SMALL.height, SMALL.width, 3), np.uint8)
-    return [training_view(str(k), photo, SMALL, pose, None) for k, pose in enumerate(poses)]
+def _tuning(poses: list[Pose]) -> PoseTuning:
+    return PoseTuning(np.array([pose.matrix for pose in poses]), DISTANCE)
 
 
 def test_motion_of_all_cameras_is_taken_out(rng):
     """A turn, shift and growth of the whole camera track leaves nothing; a view's own motion stays."""
     poses = walk(20)
-    tuning = PoseTuning(_views(poses), DISTANCE)
+    tuning = _tuning(poses)
     turn, shift, growth = np.array([3e-3, -5e-3, 2e-3]), np.array([0.02, -0.01, 0.03]), 4e-3
     middle = np.mean([pose.translation for pose in poses], axis=0)
     for k, pose in enumerate(poses):
@@ -44,7 +43,7 @@ def test_motion_of_all_cameras_is_taken_out(rng):
 
 def test_drift_along_the_track_is_taken_out():
     """A bend of the track that no similarity explains goes; what changes from view to view stays."""
-    tuning = PoseTuning(_views(walk(40)), DISTANCE)
+    tuning = _tuning(walk(40))
     rotations = np.array([pose.rotation for pose in walk(40)])
     bend = np.zeros((40, 3))
     bend[:, 1] = 0.02 * np.sin(np.linspace(0, 3 * np.pi, 40))
@@ -61,7 +60,7 @@ def test_drift_along_the_track_is_taken_out():
 
 def test_corrections_are_bounded():
     """A gradient that always points the same way moves a camera up to the limit."""
-    tuning = PoseTuning(_views(walk(3)), DISTANCE)
+    tuning = _tuning(walk(3))
     for _ in range(1000):
         tuning.step(1, np.array([1.0, 0, 0, 0, -2.0, 0]), 1.0)
     np.testing.assert_allclose(tuning.twists[1], [-MAX_ROTATION, 0, 0, 0, MAX_ROTATION * DISTANCE, 0], atol=1e-9)
@@ -71,7 +70,7 @@ def test_corrections_are_bounded():
 def test_known_perturbation_is_recovered(room, rng):
     """Poses wrong by 0.3 degrees and 1 cm, each in its own way: less than half of it is left."""
     truth = walk(12)
-    perturbation = PoseTuning(_views(truth), DISTANCE)
+    perturbation = _tuning(truth)
     perturbation.twists[:] = [np.concatenate([_of_length(rng, np.radians(0.3)), _of_length(rng, 0.01)]) for _ in truth]
     for _ in range(5):
         perturbation.remove_common_motion()
@@ -88,7 +87,7 @@ def test_known_perturbation_is_recovered(room, rng):
     assert before[1] > 0.006
     assert after[0] < 0.5 * before[0], f"rotation {before[0]:.3f} -> {after[0]:.3f} degrees"
     assert after[1] < 0.5 * before[1], f"translation {before[1]:.4f} -> {after[1]:.4f} m"
-    report = trained.state.poses.describe()
+    report = trained.poses.describe()
     assert 0.1 < report["rotation_median_deg"] < 0.4
     assert report["translation_median_mm"] < report["translation_max_mm"] < 25
 

@@ -92,6 +92,23 @@ def test_interrupted_run_writes_the_same_bytes(inputs, tmp_path, monkeypatch, ca
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_gsplat_trains_whole_pictures_and_the_rest_follows(inputs, tmp_path):
+    """All that the CPU's stage writes, from the same inputs; the report says what was trained and how."""
+    params = SplatParams(backend="gsplat", gaussians=400, iterations=20, sim_gaussians=150, sim_iterations=5)
+    run(inputs, params, tmp_path)
+    report = json.loads((tmp_path / "training.json").read_text())
+    assert (report["backend"], report["strategy"], report["iterations"]) == ("gsplat", "default", 20)
+    assert report["image_size"] == [160, 120]
+    assert report["largest_gaussians"] == 400
+    assert len(load_splat(tmp_path / "splat.ply")) == report["gaussians"] <= 400
+    assert len(load_splat(tmp_path / "sim.ply")) == 150
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("splat.ply", "sim.ply", "web.sog", "training.json", "exposures.json", "preview.png")
+    }
+    assert cv2.imread(str(resume_folder(tmp_path) / "preview.png")) is not None
+
+
 def test_empty_cloud_is_an_error_with_a_remedy(inputs, tmp_path):
     """Not a crash deep inside."""
     cloud = PointCloud.load(inputs["points"] / "cloud.npz")

@@ -112,8 +112,8 @@ def test_same_seed_gives_the_same_bits_with_any_threads(views, cloud):
 def test_budget_of_seconds_can_be_repeated(views, cloud):
     """Asking for the iterations that were found gives the same bits."""
     timed = train(views, cloud, SplatParams(gaussians=3000, seconds=2), np.random.default_rng(0))
-    assert timed.state.iteration > 20
-    params = SplatParams(gaussians=3000, iterations=timed.state.iteration)
+    assert timed.iterations > 20
+    params = SplatParams(gaussians=3000, iterations=timed.iterations)
     again = train(views, cloud, params, np.random.default_rng(0))
     for name in FIELDS:
         np.testing.assert_array_equal(getattr(timed.gaussians, name), getattr(again.gaussians, name))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -13,10 +10,11 @@ from pipeline.splat.raster import Rendering, render_batch
 
 torch = pytest.importorskip("torch")
 gsplat = pytest.importorskip("gsplat")
-from gsplat.cuda import _torch_impl  # noqa: E402 - after the skips
 
-from sim.cameras import gsplat_renderer  # noqa: E402
+from sim.cameras import gsplat_renderer  # noqa: E402 - after the skips
 from sim.cameras.gsplat_renderer import GsplatRenderer  # noqa: E402
+from sim.cameras.renderer import CpuRenderer  # noqa: E402
+from tests.fakes.gsplat_on_cpu import kernels  # noqa: E402
 
 CAMERA = Camera(44, 30, 41.0, 36.0, 19.5, 17.0)
 MIDDLE = Pose(matrix_from_rotvec([0.4, -0.6, 0.3]), np.array([0.7, -0.4, 0.9]))
@@ -41,58 +39,15 @@ def cloud(seed: int, degree: int = 2, count: int = 160) -> Gaussians:
     )
 
 
-def blend(means: Any, conics: Any, values: Any, opacities: Any, seen: Any, width: int, height: int) -> tuple[Any, Any]:
-    """What gsplat's kernel does, pixel by pixel of one picture; Gaussians from front to back."""
-    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-    passing, going = torch.ones(height, width), torch.ones(height, width, dtype=torch.bool)
-    picture = torch.zeros(height, width, values.shape[-1])
-    for n in torch.nonzero(seen)[:, 0]:
-        dx, dy = means[n, 0] - x, means[n, 1] - y
-        a, b, c = conics[n]
-        alpha = (opacities[n] * torch.exp(-(a * dx * dx + c * dy * dy) / 2 - b * dx * dy)).clamp(max=0.999)
-        alpha[alpha < 1 / 255] = 0
-        going &= passing * (1 - alpha) > 1e-4
-        weight = torch.where(going, passing * alpha, 0.0)
-        picture += weight[..., None] * values[n]
-        passing = passing - weight
-    return picture, 1 - passing
-
-
-def rasterization(*given: Any, **named: Any) -> tuple[Any, Any, dict[str, Any]]:
-    """`gsplat.rasterization` of SH colours and expected depth, in its own PyTorch functions where it has them."""
-    call = inspect.signature(SIGNATURE_OF).bind(*given, **named)
-    call.apply_defaults()
-    a = call.arguments
-    assert a["render_mode"] == "RGB+ED"
-    assert a["rasterize_mode"] == "classic"
-    covariances, _ = _torch_impl._quat_scale_to_covar_preci(a["quats"], a["scales"], compute_preci=False)
-    lens = (a["Ks"], a["width"], a["height"])
-    radii, centers, depths, conics, _ = _torch_impl._fully_fused_projection(
-        a["means"], covariances, a["viewmats"], *lens, eps2d=a["eps2d"], near_plane=a["near_plane"]
-    )
-    drawn, alphas = [], []
-    for n, view in enumerate(a["viewmats"]):
-        directions = a["means"] - torch.inverse(view)[:3, 3]
-        colors = (_torch_impl._spherical_harmonics(a["sh_degree"], directions, a["colors"]) + 0.5).clamp(min=0)
-        order = torch.argsort(depths[n])
-        values = torch.cat([colors, depths[n, :, None]], 1)[order]
-        seen = (radii[n, order] > 0).all(-1)
-        picture, alpha = blend(
-            centers[n, order], conics[n, order], values, a["opacities"][order], seen, a["width"], a["height"]
-        )
-        picture[..., 3] /= alpha.clamp(min=1e-10)
-        drawn.append(picture)
-        alphas.append(alpha[..., None])
-    return torch.stack(drawn), torch.stack(alphas), {}
-
-
-SIGNATURE_OF = gsplat.rasterization
-
-
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gsplat without its kernels."""
-    monkeypatch.setattr(gsplat, "rasterization", rasterization)
+    kernels.install(monkeypatch.setattr)
+
+
+def drawn_by_gsplat(gaussians: Gaussians, poses: np.ndarray = POSES) -> tuple[np.ndarray, np.ndarray]:
+    """One scene's pictures."""
+    return GsplatRenderer([gaussians], "cpu").render(CAMERA, poses, np.zeros(len(poses), int))
 
 
 def check_alike(rgb: np.ndarray, depth: np.ndarray, expected: Rendering) -> None:
@@ -111,7 +66,7 @@ def check_alike(rgb: np.ndarray, depth: np.ndarray, expected: Rendering) -> None
 def test_pictures_are_the_cpus(degree: int) -> None:
     """Turned cameras of unequal focal lengths and an off-centre principal point, two in a call."""
     gaussians = cloud(degree, degree)
-    rgb, depth = GsplatRenderer(gaussians, "cpu").render(CAMERA, POSES)
+    rgb, depth = drawn_by_gsplat(gaussians)
     check_alike(rgb, depth, render_batch(gaussians, CAMERA, POSES))
 
 
@@ -128,7 +83,7 @@ def test_depth_within_a_surface_is_the_median() -> None:
         np.full(1500, 1.5, np.float32),
         rng.uniform(-1, 1, (1500, 1, 3)).astype(np.float32),
     )
-    _, depth = GsplatRenderer(gaussians, "cpu").render(CAMERA, POSES[:1])
+    _, depth = drawn_by_gsplat(gaussians, POSES[:1])
     median = render_batch(gaussians, CAMERA, POSES[:1]).median_depth
     assert median is not None
     assert (median > 0).mean() > 0.9
@@ -140,10 +95,49 @@ def test_depth_within_a_surface_is_the_median() -> None:
 def test_parts_of_a_batch_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pictures are drawn in a call."""
     gaussians, poses = cloud(5, 1, 40), np.concatenate([POSES, POSES[::-1], POSES[:1]])
-    together = GsplatRenderer(gaussians, "cpu").render(CAMERA, poses)
+    together = drawn_by_gsplat(gaussians, poses)
     monkeypatch.setattr(gsplat_renderer, "PICTURES", 2)
-    for whole, parts in zip(together, GsplatRenderer(gaussians, "cpu").render(CAMERA, poses), strict=True):
+    for whole, parts in zip(together, drawn_by_gsplat(gaussians, poses), strict=True):
         np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-5)
+
+
+def scattered_poses(count: int) -> np.ndarray:
+    """About the middle, all different."""
+    turns = np.random.default_rng(3).normal(0, 0.1, (count, 6))
+    return np.array([(MIDDLE @ Pose(matrix_from_rotvec(turn[:3]), turn[3:])).matrix for turn in turns])
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("pictures", [512, 4])
+def test_scenes_are_drawn_together(pictures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of unequal sizes, SH degrees and numbers of cameras: the pictures of the CPU in few calls, no padding in them."""
+    scenes = [cloud(1, 0, 60), cloud(2, 2, 90), cloud(3, 1, 40), cloud(4, 0, 50)]
+    scene_of = np.array([2, 0, 1, 0, 1, 2, 0, 1, 2, 1])  # nobody is in the last one
+    poses, calls = scattered_poses(len(scene_of)), []
+    monkeypatch.setattr(gsplat_renderer, "PICTURES", pictures)
+    monkeypatch.setattr(
+        gsplat, "rasterization", lambda *a, **b: (calls.append(a[5].shape[:2]), kernels.rasterization(*a, **b))[1]
+    )
+    rgb, depth = GsplatRenderer(scenes, "cpu").render(CAMERA, poses, scene_of)
+    assert calls == ([(3, 4)] if pictures == 512 else [(1, 4), (1, 3), (1, 3)])
+    expected, _ = CpuRenderer(scenes).render(CAMERA, poses, scene_of)
+    for number in range(len(poses)):
+        assert np.abs(rgb[number].clip(0, 1) - expected[number].clip(0, 1)).mean() < 1 / 255
+        alone = drawn_by_gsplat(scenes[scene_of[number]], poses[number : number + 1])
+        np.testing.assert_allclose(rgb[number], alone[0][0], atol=1e-4)
+        np.testing.assert_allclose(depth[number], alone[1][0], rtol=1e-3)
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_a_crowd_in_one_scene_is_not_matched_by_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenes with few cameras are drawn by themselves rather than as often as the crowd."""
+    scenes = [cloud(seed, 0, 20) for seed in range(3)]
+    scene_of, calls = np.array([0] * 8 + [1, 2]), []
+    monkeypatch.setattr(
+        gsplat, "rasterization", lambda *a, **b: (calls.append(a[5].shape[:2]), kernels.rasterization(*a, **b))[1]
+    )
+    GsplatRenderer(scenes, "cpu").render(CAMERA, scattered_poses(10), scene_of)
+    assert calls == [(1, 8), (2, 1)]
 
 
 @pytest.mark.usefixtures("on_cpu")
@@ -157,8 +151,8 @@ def test_broken_gaussians_are_left_out() -> None:
         np.inf,
     )
     kept = np.delete(np.arange(len(gaussians)), [3, 8, 12, 20])
-    rgb, _ = GsplatRenderer(broken, "cpu").render(CAMERA, POSES)
-    np.testing.assert_array_equal(rgb, GsplatRenderer(gaussians[kept], "cpu").render(CAMERA, POSES)[0])
+    rgb, _ = drawn_by_gsplat(broken)
+    np.testing.assert_array_equal(rgb, drawn_by_gsplat(gaussians[kept])[0])
 
 
 @pytest.mark.gpu
@@ -166,12 +160,13 @@ def test_broken_gaussians_are_left_out() -> None:
 @pytest.mark.parametrize("count", [160, 20_000])
 def test_kernels_draw_the_cpus_pictures(count: int) -> None:
     """The real ones, few Gaussians and many, and none in sight."""
-    gaussians = cloud(1, 2, count)
-    renderer = GsplatRenderer(gaussians, "cuda")
-    rgb, depth = renderer.render(CAMERA, POSES)
-    check_alike(rgb, depth, render_batch(gaussians, CAMERA, POSES))
+    scenes = [cloud(1, 2, count), cloud(2, 0, count // 2)]
+    renderer, scene_of = GsplatRenderer(scenes, "cuda"), np.array([0, 1, 0, 1])
+    rgb, depth = renderer.render(CAMERA, np.repeat(POSES, 2, 0), scene_of)
+    for number, gaussians in enumerate(scenes):
+        check_alike(rgb[number::2], depth[number::2], render_batch(gaussians, CAMERA, POSES))
     away = MIDDLE.matrix.copy()
     away[:3, 3] += 1e4
-    rgb, depth = renderer.render(CAMERA, away[None])
+    rgb, depth = renderer.render(CAMERA, away[None], scene_of[:1])
     assert not rgb.any()
     assert not depth.any()

@@ -59,7 +59,7 @@ def state_of(bases: list[Pose], linear: list[float], angular: list[float]) -> Ro
 def rig_of(
     scene: SimScene, settings: CameraSettings, camera: RobotCamera | None = None, robot: Robot = GHOST
 ) -> CameraRig:
-    rig = CameraRig(camera or RobotCamera(CAMERA), robot, [CpuRenderer(scene.gaussians)], 2, settings, 0.02)
+    rig = CameraRig(camera or RobotCamera(CAMERA), robot, CpuRenderer([scene.gaussians]), 2, settings, 0.02)
     rig.begin(np.arange(2), np.random.default_rng(0))
     return rig
 

@@ -1,0 +1,114 @@
+"""Stitching what a network such as VGGT says of a long capture: how far off the track is, and what memory it takes.
+
+python benchmarks/learned.py [--pictures 600] [--write]
+
+No network runs. A simulated one answers from the truth of two rounds through a furnished hall (tests/fakes), chunk by
+chunk, with the errors that such networks have: each chunk 5 % larger than the one before, 10 % of the pixels anywhere,
+1 % of noise in every pixel, 0.3 % in every picture, cameras off by 5 mm and 0.1 degrees. Everything behind the
+network's interface is the product's: chunks, similarities, loops, the graph. Memory is what Python allocates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.page import Row, section, update_page  # noqa: E402
+from pipeline.geometry import fit_similarity  # noqa: E402
+from pipeline.poses.chunks import Chunk, Chunks, Links, Runner  # noqa: E402
+from pipeline.poses.stitching import stitch  # noqa: E402
+from tests.fakes.long_walk import long_walk, path_length  # noqa: E402
+from tests.fakes.simulated_network import Simulated, Truth  # noqa: E402
+
+SIZE = 520, 392
+"""Of a network's depth map."""
+ROOM = 40
+"""Pictures at once: 600 make 20 chunks."""
+MOST_ERROR, MOST_MEMORY = 0.03, 1.1
+
+
+class Enlarged(Sequence[np.ndarray]):
+    """Depth maps as large as a network's, each made when it is asked for."""
+
+    def __init__(self, maps: Sequence[np.ndarray]) -> None:
+        """Remember the small ones."""
+        self._maps = maps
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return cv2.resize(self._maps[index], SIZE, interpolation=cv2.INTER_NEAREST)
+
+
+def run(truth: Truth, links: Links, count: int) -> tuple[Chunks, int, int]:
+    """Chunks of the first pictures, the runs that made them, and the most memory allocated meanwhile [bytes]."""
+    network = Simulated(truth, room=ROOM)
+    runner = Runner(network, {i: Path(str(i)) for i in range(count)}, links, lambda *_: None)
+    tracemalloc.start()
+    chunks = runner.run(range(count), (640, 480), in_time=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return chunks, len(network.asked), peak
+
+
+def track_error(chunks: Sequence[Chunk], truth: Truth) -> tuple[float, int]:
+    """Root-mean-square error of the positions [m] after the best similarity, and how many there are."""
+    poses = stitch(chunks, {}, (0.03, 1.0), 0).poses
+    found = np.array([pose.translation for pose in poses.values()])
+    true = np.array([truth.poses[i].translation for i in poses])
+    error = fit_similarity(found, true).apply(found) - true
+    return float(np.sqrt((error**2).sum(1).mean())), len(poses)
+
+
+def main() -> None:
+    """Measure, print, and with --write update docs/benchmarks.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--write", action="store_true", help="update docs/benchmarks.md")
+    options = parser.parse_args()
+    truth, links = long_walk(options.pictures)
+    large = replace(truth, camera=truth.camera.resized(*SIZE), depths=Enlarged(truth.depths))
+    first = {pair: number for pair, number in links.items() if pair[1] < ROOM}
+    run(large, first, ROOM)  # what is compiled and imported once
+    one = run(large, first, ROOM)[2]
+    chunks, runs, peak = run(large, links, options.pictures)
+    begin = time.process_time()
+    error, placed = track_error(chunks.found, truth)
+    seconds = time.process_time() - begin
+    chain = [chunk for chunk in chunks.found if chunk.number < runs - chunks.loops]
+    rows = [
+        Row("pictures", options.pictures, ""),
+        Row("of them placed", placed, ""),
+        Row("chunks along the way", runs - chunks.loops, ""),
+        Row("chunks that close loops", chunks.loops, ""),
+        Row("length of the way", path_length(truth.poses), "m"),
+        Row("track error", error, "m", "<=", MOST_ERROR),
+        Row("track error without loops", track_error(chain, truth)[0], "m"),
+        Row("most memory, by that of one chunk", peak / one, "", "<=", MOST_MEMORY),
+        Row("stitching", seconds, "CPU-s"),
+    ]
+    for row in rows:
+        print(row.line())
+    if options.write:
+        about = (
+            "A simulated network's answers for two rounds through a hall: each chunk 5 % larger than the one before, "
+            "10 % of the pixels anywhere, cameras off by 5 mm and 0.1 degrees; stitched by similarities of shared "
+            "pictures, with loops closed, no bundle adjustment."
+        )
+        update_page({"learned poses": section("learned poses", "python benchmarks/learned.py --write", about, rows)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""A surface through the shared cloud by NKSR, a network for oriented points that needs a GPU.
+
+Source: J. Huang et al., Neural Kernel Surface Reconstruction, CVPR 2023.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Mesh, PointCloud
+from pipeline.learned.backends import BACKENDS, GIBI
+from pipeline.learned.errors import OutOfMemory
+from pipeline.learned.session import Session, open_session
+from pipeline.mesh.canonical import canonical
+from pipeline.mesh.oriented import oriented_points
+from pipeline.mesh.params import MeshParams
+
+logger = logging.getLogger(__name__)
+
+WORKER = "pipeline.mesh.nksr_worker"
+UNIT_VOXEL = 0.1
+"""Edge of the network's voxels in its own scale."""
+DENSITY = (1.0, 20.0)
+"""Points in a voxel at the finest and the coarsest level of detail, as it was trained."""
+SMALLEST_CHUNK = 64
+"""[voxels]; smaller ones would be mostly overlap."""
+OVERLAP = 8
+"""[voxels] that neighbouring chunks have in common at least."""
+BASE_BYTES, SOLVE_BYTES, KEEP_BYTES = 1.5 * GIBI, 12_000, 1_500
+"""GPU memory: whatever the points, for each voxel with points that is solved for at once, and for each one of the scene
+while the surface is drawn. Counted from the arrays of the published solver, not measured."""
+USABLE = 0.9
+LESS = "use larger voxels (--set mesh.voxel_size=...) or --set mesh.backend=tsdf"
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How points are cut up.
+
+    Attributes:
+        edge: Of the cubes [voxels]; 0 is one chunk for all.
+        count: Cubes with points in them.
+        memory: GPU memory it should take [bytes].
+    """
+
+    edge: int
+    count: int
+    memory: float
+
+
+def nksr(cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
+    """The surface and its voxel size [m]; oriented towards where the points were seen from; all grey.
+
+    Args:
+        cloud: Oriented points [m, world frame].
+        params: `voxel_size`, `nksr_detail` and `python` count here.
+
+    Raises:
+        ReconstructionError: With too few points.
+        MachineError: When it can't run, or its memory does not do.
+    """
+    if len(cloud) < 100:
+        raise ReconstructionError(
+            "nksr needs at least 100 oriented points",
+            found=f"{len(cloud)}",
+            remedy="use the TSDF: --set mesh.backend=tsdf",
+        )
+    points, normals = oriented_points(cloud)
+    voxel_size = params.voxel_size or detail_voxel_size(points, params.nksr_detail)
+    centre = points.mean(0, dtype=np.float64)
+    scaled = ((points - centre) * (UNIT_VOXEL / voxel_size)).astype(np.float32)
+    logger.info("NKSR: %s", BACKENDS["nksr"].licence)
+    with open_session(WORKER, {}, params.python) as session:
+        free = session.ask({})["free"]
+        found = _reconstruct(session, scaled, normals, voxel_size, free)
+    vertices = found["vertices"].astype(np.float64) * (voxel_size / UNIT_VOXEL) + centre
+    return canonical(Mesh.from_arrays(vertices, found["triangles"])), voxel_size
+
+
+def detail_voxel_size(points: NDArray[np.float32], detail: float) -> float:
+    """Voxels [m] that hold as many of the points as the network is used to at a level of detail: NKSR's own rule.
+
+    Args:
+        points: (N, 3) [m].
+        detail: 0 is robust against noise, 1 is finest.
+    """
+    low, high = DENSITY
+    density = len(points) / len(_occupied(points, UNIT_VOXEL))
+    return UNIT_VOXEL * math.sqrt((low + (high - low) * (1 - detail)) / density)
+
+
+def plan_chunks(voxels: NDArray[np.int64], free: float, largest: int | None = None) -> Chunks:
+    """The largest chunks whose memory should do.
+
+    Args:
+        voxels: (V, 3) those with points in them.
+        free: GPU memory [bytes].
+        largest: Chunks must be smaller than this [voxels]; None allows one chunk for all.
+
+    Raises:
+        OutOfMemory: When not even the smallest chunks should fit.
+    """
+    extent = int(np.ptp(voxels, axis=0).max()) + 1
+    whole = BASE_BYTES + len(voxels) * (SOLVE_BYTES + KEEP_BYTES)
+    if whole <= USABLE * free and largest is None:
+        return Chunks(0, 1, whole)
+    edge, needed = min(largest or extent, extent), whole
+    while (edge := edge // 2) >= SMALLEST_CHUNK:
+        solid = edge - _overlap(edge)
+        _, _, counts = _distinct(voxels // solid)
+        most = counts.max() * (edge / solid) ** 2  # of a surface
+        needed = BASE_BYTES + most * SOLVE_BYTES + len(voxels) * KEEP_BYTES
+        if needed <= USABLE * free:
+            return Chunks(edge, len(counts), needed)
+    found = f"{len(voxels)} voxels need about {needed / GIBI:.1f} GiB in the smallest chunks"
+    raise OutOfMemory(
+        f"{found}, {USABLE * free / GIBI:.1f} GiB can be had",
+        LESS,
+    )
+
+
+def _reconstruct(
+    session: Session, points: NDArray[np.float32], normals: NDArray[np.float32], voxel_size: float, free: int | None
+) -> dict[str, NDArray]:
+    """The worker's answer, in chunks that fit: where memory did not do after all, in smaller ones."""
+    voxels = _occupied(points, UNIT_VOXEL)
+    available = math.inf if free is None else free
+    chunks = plan_chunks(voxels, available)
+    while True:
+        logger.info(
+            "NKSR: %d points, %d voxels of %.1f mm, chunks: %d, about %.1f GiB of %.1f GiB of GPU memory",
+            len(points),
+            len(voxels),
+            voxel_size * 1000,
+            chunks.count,
+            chunks.memory / GIBI,
+            available / GIBI,
+        )
+        overlap = _overlap(chunks.edge) / chunks.edge if chunks.edge else 0.0
+        request = {"points": points, "normals": normals, "chunk": chunks.edge * UNIT_VOXEL, "overlap": overlap}
+        try:
+            return session.ask(request)
+        except OutOfMemory as error:
+            tried = chunks.edge or int(np.ptp(voxels, axis=0).max()) + 1
+            if tried // 2 < SMALLEST_CHUNK:
+                raise OutOfMemory(error.found, LESS) from error
+            logger.warning("NKSR: %s; once more in smaller chunks", error)
+            chunks = plan_chunks(voxels, available, tried)
+
+
+def _overlap(edge: int) -> int:
+    return max(OVERLAP, round(0.05 * edge))
+
+
+def _occupied(points: NDArray[np.float32], size: float) -> NDArray[np.int64]:
+    cells = np.floor(points / size).astype(np.int64)
+    _, first, _ = _distinct(cells)
+    return cells[first]
+
+
+def _distinct(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Keys, first places and counts of the different rows of (N, 3); rows themselves sort far slower."""
+    x, y, z = (cells - cells.min(0)).T
+    return np.unique((x << 42) | (y << 21) | z, return_index=True, return_counts=True)

@@ -1,0 +1,144 @@
+"""NKSR on oriented points. Needs torch and nksr, and no more of ours than numpy.
+
+Source: J. Huang et al., Neural Kernel Surface Reconstruction, CVPR 2023, and the package's published interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.learned.device import gpu_errors, usable_device
+from pipeline.learned.errors import BadOutput, NoWeights, WrongWeights
+
+CONFIG = "ks"
+"""The network that was trained on everything, indoors and outdoors."""
+REFINEMENTS = 1
+"""Times that the cells round the surface are halved before it is drawn; the published examples' number."""
+POINTS_AT_ONCE = 2**22
+
+
+class Worker:
+    """The loaded network."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Load it.
+
+        Args:
+            settings: `device` if it is not cuda.
+
+        Raises:
+            NoDevice: When torch can't compute there.
+            NoWeights: When they are not in torch's cache and can't be fetched.
+            WrongWeights: When they are damaged or another network's.
+        """
+        import torch
+        from nksr import Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
+        from nksr.configs import get_hparams
+
+        self._device = usable_device(settings.get("device", "cuda"))
+        configuration = get_hparams(CONFIG)
+        file = _weights(str(configuration.url))
+        configuration.url = str(file)
+        try:
+            with gpu_errors("the network"):
+                self._reconstructor = Reconstructor(self._device, config=configuration)
+        except (RuntimeError, KeyError) as error:
+            if isinstance(error, RuntimeError) and "state_dict" not in str(error):
+                raise
+            raise _wrong(file, str(error)) from error
+        self._reconstructor.chunk_tmp_device = torch.device("cpu")
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one of two requests.
+
+        Args:
+            request: Empty, to learn how much memory is free; or `points` and `normals` (N, 3) in the network's scale,
+                `chunk`, the edge of the cubes that are reconstructed one by one (0: all at once), and `overlap`, the
+                share of it that neighbours have in common.
+
+        Returns:
+            `free` [bytes], None where memory does not limit it; or `vertices` (V, 3) in the points' scale and frame
+            and `triangles` (F, 3).
+
+        Raises:
+            OutOfMemory: When smaller chunks may fit.
+            BadOutput: When no finite surface comes out.
+        """
+        if not request:
+            return {"free": self._free()}
+        return self._reconstruct(request["points"], request["normals"], request["chunk"], request["overlap"])
+
+    def _free(self) -> int | None:
+        import torch
+
+        if self._device.type != "cuda":
+            return None
+        torch.cuda.empty_cache()
+        return int(torch.cuda.mem_get_info(self._device)[0])
+
+    def _reconstruct(self, points: np.ndarray, normals: np.ndarray, chunk: float, overlap: float) -> dict[str, Any]:
+        import torch
+
+        what = f"{len(points)} points" + (f" in chunks of {chunk:g}" if chunk else "")
+        with gpu_errors(what):
+            field = self._reconstructor.reconstruct(
+                torch.from_numpy(points).float().to(self._device),
+                normal=torch.from_numpy(normals).float().to(self._device),
+                detail_level=None,  # the points come scaled to it: chunks would ignore it
+                chunk_size=chunk or -1,
+                overlap_ratio=overlap,
+            )
+            if field is None:
+                raise BadOutput("no field for these points")
+            mesh = field.extract_dual_mesh(mise_iter=REFINEMENTS, max_points=POINTS_AT_ONCE)
+            vertices, triangles = mesh.v.cpu().numpy(), mesh.f.cpu().numpy()
+        return checked(vertices, triangles)
+
+
+def checked(vertices: np.ndarray, triangles: np.ndarray) -> dict[str, Any]:
+    """The answer, after a look at it.
+
+    Raises:
+        BadOutput: When there is no triangle, a corner that is not finite, or an index to nowhere.
+    """
+    if not len(triangles):
+        raise BadOutput("a surface without triangles")
+    if triangles.min() < 0 or triangles.max() >= len(vertices):
+        raise BadOutput("triangles with corners that are not there")
+    lost = ~np.isfinite(vertices[triangles]).all((1, 2))
+    if lost.any():
+        raise BadOutput(f"NaN in {lost.sum()} of {len(triangles)} triangles")
+    return {"vertices": vertices.astype(np.float32), "triangles": triangles.astype(np.int32)}
+
+
+def _weights(url: str) -> Path:
+    """The file with the weights, in torch's cache; fetched when it is not there."""
+    import pickle
+
+    import torch
+
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(file), progress=False)
+        except OSError as error:
+            raise NoWeights(f"{file} is not there and can't be fetched: {error}", fetch_command(url, file)) from error
+    try:
+        torch.load(file, map_location="cpu", weights_only=True)  # nksr would unpickle whatever it is
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise _wrong(file, str(error)) from error
+    return file
+
+
+def fetch_command(url: str, file: Path) -> str:
+    """What brings the weights to a machine without internet."""
+    return f"curl -L --create-dirs -o {file} {url} (on a machine with internet, then copy the file)"
+
+
+def _wrong(file: Path, why: str) -> WrongWeights:
+    return WrongWeights(f"{file}: {(why.strip() or 'damaged').splitlines()[0]}", f"rm {file}, and run again")

@@ -1,0 +1,101 @@
+"""Depth Anything 3 on some pictures at once, with the answers of `vggt_worker`. Needs torch and depth_anything_3.
+
+Source: H. Lin et al., Depth Anything 3: Recovering the Visual Space from Any Views, 2025, and its published interface.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.learned.device import gpu_errors, usable_device
+from pipeline.learned.errors import WrongWeights
+from pipeline.poses.network_weights import load_network
+from pipeline.poses.vggt_worker import only_finite
+
+SIDE, PATCH = 504, 14
+BYTES_PER_PIXEL, BYTES_AT_LEAST = 1400, 1.5e9
+"""GPU memory that a picture's pixels take; between the large and the giant model."""
+USABLE = 0.9
+
+
+class Worker:
+    """The loaded network; see `pipeline.poses.vggt_worker.Worker` for what it takes, gives and raises."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Load it."""
+        os.environ.setdefault("DA3_LOG_LEVEL", "WARN")
+        from depth_anything_3.api import DepthAnything3
+
+        self._device = usable_device(settings.get("device", "cuda"))
+        with gpu_errors("the network"):
+            self._model: Any = load_network(DepthAnything3, settings["weights"]).to(self._device)
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one of two requests, `room` or `pictures`."""
+        if "room" in request:
+            return {"frames": self._room(*request["room"])}
+        return self._infer(request["pictures"])
+
+    def _room(self, width: int, height: int) -> int | None:
+        import torch
+
+        if self._device.type != "cuda":
+            return None
+        torch.cuda.empty_cache()
+        free = USABLE * torch.cuda.mem_get_info(self._device)[0] - BYTES_AT_LEAST
+        return max(int(free / (BYTES_PER_PIXEL * np.prod(resized(width, height)))), 0)
+
+    def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
+        from PIL import Image
+
+        sizes = []
+        for path in paths:
+            with Image.open(path) as picture:
+                sizes.append(picture.size)
+        with gpu_errors(f"{len(paths)} pictures of up to {SIDE} px"):
+            found = self._model.inference(list(paths), process_res=SIDE, process_res_method="upper_bound_resize")
+        if found.extrinsics is None or found.intrinsics is None or found.conf is None:
+            raise WrongWeights(
+                "these weights give depth without cameras",
+                "take an any-view model, such as depth-anything/DA3-LARGE-1.1",
+            )
+        return _answer(sizes, found.extrinsics[:, :3], found.intrinsics, found.depth, found.conf)
+
+
+def resized(width: int, height: int) -> tuple[int, int]:
+    """Width and height of a picture as its loader makes it: the longer side 504, both multiples of 14."""
+    zoom = SIDE / max(width, height)
+    return _multiple(max(round(width * zoom), 1)), _multiple(max(round(height * zoom), 1))
+
+
+def _multiple(length: int) -> int:
+    below = length // PATCH * PATCH
+    return max(below + PATCH if below + PATCH - length <= length - below else below, 1)
+
+
+def _answer(
+    sizes: Sequence[tuple[int, int]],
+    cam_from_world: np.ndarray,
+    intrinsics: np.ndarray,
+    depth: np.ndarray,
+    confidence: np.ndarray,
+) -> dict[str, Any]:
+    """The answer for what was found; the loader cuts pictures of several sizes down to the smallest."""
+    count, height, width = depth.shape
+    result: dict[str, Any] = {
+        "cam_from_world": np.array(cam_from_world, float),
+        "intrinsics": np.array(intrinsics, float),
+    }
+    for n in range(count):
+        full_width, full_height = resized(*sizes[n])
+        left, top = round((full_width - width) / 2), round((full_height - height) / 2)
+        result["intrinsics"][n, :2, 2] += left, top
+        for name, values in (("depth", depth[n]), ("confidence", confidence[n])):
+            whole = np.zeros((full_height, full_width), np.float32)
+            whole[top : top + height, left : left + width] = values
+            result[f"{name}_{n}"] = whole
+    return only_finite(result, count)

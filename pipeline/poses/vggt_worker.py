@@ -1,0 +1,162 @@
+"""VGGT on some pictures at once: cameras, depth and confidence. Needs torch and vggt, and no more of ours than numpy.
+
+Source: J. Wang et al., VGGT: Visual Geometry Grounded Transformer, CVPR 2025, and the package's published interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.learned.device import gpu_errors, usable_device
+from pipeline.learned.errors import BadOutput
+from pipeline.poses.network_weights import load_network
+
+SIDE, PATCH = 518, 14
+BYTES_PER_PIXEL, BYTES_AT_LEAST = 1800, 1.5e9
+"""GPU memory that a picture's pixels take: 50 to 60 pictures of 518x392 are what 24 GB hold beside the weights."""
+USABLE = 0.9
+
+
+class Worker:
+    """The loaded network."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Load it.
+
+        Args:
+            settings: `weights`, see `load_network`; `device` if it is not cuda.
+
+        Raises:
+            NoDevice: When torch can't compute there.
+            NoWeights, WrongWeights: See `load_network`.
+        """
+        import torch
+        from vggt.models.vggt import VGGT
+
+        self._device = usable_device(settings.get("device", "cuda"))
+        model: Any = load_network(VGGT, settings["weights"])
+        model.point_head = model.track_head = None  # unprojected depth is more exact, and both take memory
+        with gpu_errors("the network"):
+            self._model = model.to(self._device)
+        fine = self._device.type == "cuda" and torch.cuda.get_device_capability(self._device) >= (8, 0)
+        self._type = torch.bfloat16 if fine else torch.float16
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer one of two requests.
+
+        Args:
+            request: `room`: (width, height) of pictures, to learn how many fit at once; or `pictures`: paths.
+
+        Returns:
+            `frames`, None where memory does not limit them; or for picture n `depth_n` and `confidence_n` (h, w), the
+            whole picture at a smaller size, `cam_from_world` (N, 3, 4) in a frame and scale of the answer's own, NaN
+            where the network found nothing, and `intrinsics` (N, 3, 3) in pixels of the depth map.
+
+        Raises:
+            OutOfMemory: When fewer pictures may fit.
+            BadOutput: When nothing that came out is finite.
+        """
+        if "room" in request:
+            return {"frames": self._room(*request["room"])}
+        return self._infer(request["pictures"])
+
+    def _room(self, width: int, height: int) -> int | None:
+        import torch
+
+        if self._device.type != "cuda":
+            return None
+        torch.cuda.empty_cache()
+        free = USABLE * torch.cuda.mem_get_info(self._device)[0] - BYTES_AT_LEAST
+        fitted = fit([(width, height)])
+        return max(int(free / (BYTES_PER_PIXEL * fitted.width * fitted.height)), 0)
+
+    def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
+        import torch
+        from PIL import Image
+        from vggt.utils.load_fn import load_and_preprocess_images
+        from vggt.utils.pose_enc import pose_encoding_to_extri_intri
+
+        sizes = []
+        for path in paths:
+            with Image.open(path) as picture:
+                sizes.append(picture.size)
+        fitted = fit(sizes)
+        what = f"{len(paths)} pictures of {fitted.width}x{fitted.height}"
+        kind = self._device.type
+        with gpu_errors(what), torch.inference_mode():
+            pictures = load_and_preprocess_images(list(paths), mode=fitted.mode).to(self._device)
+            with torch.autocast(kind, self._type, enabled=kind == "cuda"):
+                found = self._model(pictures)
+            cam_from_world, intrinsics = pose_encoding_to_extri_intri(found["pose_enc"].float(), pictures.shape[-2:])
+            cameras = cam_from_world[0].cpu().numpy(), intrinsics[0].cpu().numpy()
+            depth = found["depth"][0, ..., 0].float().cpu().numpy()
+            confidence = found["depth_conf"][0].float().cpu().numpy()
+        return answer(*cameras, depth, confidence, fitted)
+
+
+class Fitted:
+    """How pictures were made fit for the network: resized, then padded round the middle to one size."""
+
+    def __init__(self, mode: str, sizes: Sequence[tuple[int, int]]) -> None:
+        """Remember it.
+
+        Args:
+            mode: What `load_and_preprocess_images` is asked for.
+            sizes: Width and height of the resized pictures, before padding.
+        """
+        self.mode, self._sizes = mode, sizes
+        self.width = SIDE if mode == "pad" else max(width for width, _ in sizes)
+        self.height = SIDE if mode == "pad" else max(height for _, height in sizes)
+
+    def inside(self, n: int) -> tuple[slice, slice]:
+        """Rows and columns of the network's picture that show picture n."""
+        width, height = self._sizes[n]
+        top, left = (self.height - height) // 2, (self.width - width) // 2
+        return slice(top, top + height), slice(left, left + width)
+
+
+def fit(sizes: Sequence[tuple[int, int]]) -> Fitted:
+    """How VGGT's own loader treats pictures of these (width, height), in the mode that cuts nothing off."""
+    wide = [(SIDE, round(height * (SIDE / width) / PATCH) * PATCH) for width, height in sizes]
+    if max(height for _, height in wide) <= SIDE:
+        return Fitted("crop", wide)
+    high = [(round(width * (SIDE / height) / PATCH) * PATCH, SIDE) for width, height in sizes]
+    return Fitted("pad", [w if w[1] <= SIDE else h for w, h in zip(wide, high, strict=True)])
+
+
+def answer(
+    cam_from_world: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray, confidence: np.ndarray, fitted: Fitted
+) -> dict[str, Any]:
+    """The answer for what the network said of its padded pictures.
+
+    Raises:
+        BadOutput: When no picture has finite numbers.
+    """
+    result: dict[str, Any] = {
+        "cam_from_world": np.array(cam_from_world, float),
+        "intrinsics": np.array(intrinsics, float),
+    }
+    for n in range(len(depth)):
+        rows, columns = fitted.inside(n)
+        result["intrinsics"][n, :2, 2] -= columns.start, rows.start
+        result[f"depth_{n}"] = np.ascontiguousarray(depth[n, rows, columns], np.float32)
+        result[f"confidence_{n}"] = np.ascontiguousarray(confidence[n, rows, columns], np.float32)
+    return only_finite(result, len(depth))
+
+
+def only_finite(result: dict[str, Any], count: int) -> dict[str, Any]:
+    """An answer with NaN poses wherever anything of a picture is not finite.
+
+    Raises:
+        BadOutput: When no picture is left.
+    """
+    for n in range(count):
+        of_picture = result["intrinsics"][n], result[f"depth_{n}"], result[f"confidence_{n}"]
+        if not all(np.isfinite(values).all() for values in of_picture):
+            result["cam_from_world"][n] = np.nan
+    if not np.isfinite(result["cam_from_world"]).all((1, 2)).any():
+        raise BadOutput(f"NaN in every one of {count} pictures")
+    return result

@@ -1,0 +1,3 @@
+"""What torch was built with."""
+
+cuda = "12.8"

@@ -1,0 +1,1 @@
+"""A stand-in for facebookresearch/vggt: the same names and signatures, geometry from known truth."""

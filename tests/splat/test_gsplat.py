@@ -1,0 +1,378 @@
+"""Training by gsplat: on the CPU with a stand-in for its kernels (all else of it is real), on a GPU with them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("gsplat")
+
+import gsplat  # noqa: E402 - after the skips
+
+from pipeline.errors import MachineError  # noqa: E402
+from pipeline.splat import gsplat as backend  # noqa: E402
+from pipeline.splat import gsplat_training  # noqa: E402
+from pipeline.splat.gsplat import CHECKPOINT_FILE, LIMIT_FILE, Scene, image_size, train_by_gsplat  # noqa: E402
+from pipeline.splat.loss import psnr  # noqa: E402
+from pipeline.splat.params import SplatParams  # noqa: E402
+from pipeline.splat.raster import contiguous, pose_gradient, rasterize, rasterize_backward, render  # noqa: E402
+from pipeline.splat.train import Trained, train  # noqa: E402
+from pipeline.splat.views import TrainingView, training_view  # noqa: E402
+from tests.fakes.gsplat_on_cpu import kernels  # noqa: E402
+from tests.paths import ROOT  # noqa: E402
+from tests.splat.conftest import TINY, tiny_scene  # noqa: E402
+from tests.synthetic import CAMERA  # noqa: E402
+
+HELD_OUT = (2, 6)
+SHORT = SplatParams(backend="gsplat", gaussians=600, iterations=40, sh_degree=1)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    """Seven views of the synthetic room at 80x60, and points that are sure enough to lay Gaussians flat on."""
+    views, cloud = tiny_scene()
+    cloud = replace(cloud, sigma=np.full(len(cloud), 5e-4, np.float32))
+    kept = [view for number, view in enumerate(views) if number not in HELD_OUT]
+    return Scene(kept, kept, cloud)
+
+
+@pytest.fixture(scope="module")
+def held_out() -> list[TrainingView]:
+    """Two views between those of the scene."""
+    views, _ = tiny_scene()
+    return [views[number] for number in HELD_OUT]
+
+
+def trained_by_gsplat(scene: Scene, params: SplatParams, folder: Path, **named) -> Trained:
+    return train_by_gsplat(scene, params, np.random.default_rng(0), folder, **named)
+
+
+def fit_of(trained: Trained, views: list[TrainingView]) -> tuple[float, float]:
+    """Mean PSNR [dB], and median depth difference [m], by the CPU's renderer."""
+    figures, differences = [], []
+    for view in views:
+        level = view.levels[0]
+        picture = render(trained.gaussians, level.camera, view.world_from_camera)
+        figures.append(psnr(picture.rgb.clip(0, 1), np.moveaxis(level.photo, 0, -1) / 255))
+        assert level.depth is not None
+        differences.append(np.abs(picture.depth - level.depth.depth)[level.depth.depth > 0])
+    return float(np.mean(figures)), float(np.median(np.concatenate(differences)))
+
+
+def fields(trained: Trained) -> dict[str, np.ndarray]:
+    return {name: getattr(trained.gaussians, name) for name in backend.FIELDS}
+
+
+def assert_same(one: Trained, other: Trained) -> None:
+    for name, values in fields(one).items():
+        np.testing.assert_array_equal(values, fields(other)[name])
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+@pytest.mark.parametrize("strategy", ["default", "mcmc"])
+def test_pictures_of_views_never_trained_on_are_those_of_the_cpu_trainer(scene, held_out, tmp_path, strategy):
+    """Same start, supervision and schedule: within a decibel, with surfaces as right; MCMC's walk blurs a short run."""
+    params = SplatParams(gaussians=1000, iterations=80, sh_degree=1)
+    ours = fit_of(train(scene.views, scene.cloud, params, np.random.default_rng(0)), held_out)
+    by_gsplat = trained_by_gsplat(scene, replace(params, backend="gsplat", strategy=strategy), tmp_path)
+    theirs = fit_of(by_gsplat, held_out)
+    assert len(by_gsplat.gaussians) <= 1000
+    assert theirs[0] > ours[0] - 1
+    assert theirs[0] > 15.5
+    assert theirs[1] < (2.5 if strategy == "mcmc" else 1.5) * ours[1]
+    assert by_gsplat.about["strategy"] == strategy
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+@pytest.mark.parametrize("strategy", ["default", "mcmc"])
+def test_interrupted_training_goes_on_bit_for_bit(scene, tmp_path, strategy, monkeypatch, caplog):
+    """Strategy, moments, exposures, random numbers and the order of views are where they were."""
+    params = replace(SHORT, strategy=strategy, tune_poses=True)
+    monkeypatch.setattr(backend, "CHECKPOINT_SECONDS", 0.0)
+    whole = trained_by_gsplat(scene, params, tmp_path / "whole")
+    assert 0.01 < whole.poses.describe()["rotation_max_deg"] < 1.2
+
+    def stop(iteration, _gaussians):
+        if iteration >= 28:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained_by_gsplat(scene, params, tmp_path / "cut", observe=stop)
+    caplog.set_level(logging.INFO)
+    assert_same(whole, trained_by_gsplat(scene, params, tmp_path / "cut"))
+    assert "goes on from the checkpoint after 28 steps" in caplog.text
+    caplog.clear()
+    assert_same(whole, trained_by_gsplat(scene, params, tmp_path / "cut"))  # killed after its end
+    assert "after 40 steps" in caplog.text
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+@pytest.mark.parametrize("damage", ["cut short", "other run", "code"])
+def test_checkpoint_that_does_not_fit_is_left_alone(scene, tmp_path, damage, caplog):
+    """Training starts anew and says so; a checkpoint that would run code when it is read is refused."""
+    params = replace(SHORT, iterations=6)
+    whole = trained_by_gsplat(scene, params, tmp_path)
+    file = tmp_path / CHECKPOINT_FILE
+    if damage == "cut short":
+        file.write_bytes(file.read_bytes()[:3000])
+    elif damage == "other run":
+        saved = torch.load(file, weights_only=True)
+        torch.save({**saved, "run": "another"}, file)
+    else:
+        torch.save({"run": Harmful(tmp_path / "harm")}, file)
+    assert_same(whole, trained_by_gsplat(scene, params, tmp_path))
+    assert "starts anew" in caplog.text
+    assert not (tmp_path / "harm").exists()
+
+
+class Harmful:
+    """Makes a folder where it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_another_interpreter_gives_the_same(scene, tmp_path):
+    """One that has numpy, torch and gsplat, and none of our other packages."""
+    python = tmp_path / "python"
+    fakes = ROOT / "tests" / "fakes" / "gsplat_on_cpu"
+    python.write_text(f'#!/bin/sh\nOMP_NUM_THREADS=1 PYTHONPATH={fakes} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    params = replace(SHORT, iterations=12)
+    here = trained_by_gsplat(scene, params, tmp_path / "here")
+    there = trained_by_gsplat(scene, replace(params, python=str(python)), tmp_path / "there")
+    for name, values in fields(here).items():
+        np.testing.assert_allclose(values, fields(there)[name], rtol=1e-4, atol=1e-5)
+
+
+def test_worker_needs_no_more_than_numpy():
+    """Of what we depend on: the other interpreter has torch and gsplat besides."""
+    ours = "cv2", "scipy", "numba", "plyfile", "PIL", "pydantic", "yaml", "tqdm", "torch", "gsplat"
+    code = f"import sys; sys.modules.update(dict.fromkeys({ours})); import pipeline.splat.gsplat_worker"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_guesses_stay_as_they_are(scene, tmp_path, monkeypatch):
+    """They come first, are seen by what trains, and never move."""
+    guessed = train(scene.views, scene.cloud, replace(SHORT, backend="cpu", iterations=1), np.random.default_rng(0))
+    guessed = guessed.gaussians[:7]
+    real = backend.start
+
+    def start(*given):
+        begun = real(*given)
+        return replace(begun, gaussians=backend.joined(guessed, begun.gaussians[begun.fixed :]), fixed=7)
+
+    def draw(*given, **named):
+        np.testing.assert_array_equal(given[0][-7:].detach(), guessed.means)  # growth looks at those before
+        return kernels.rasterization(*given, **named)
+
+    monkeypatch.setattr(backend, "start", start)
+    monkeypatch.setattr(gsplat, "rasterization", draw)
+    for sparse_from in (gsplat_training.SPARSE_FROM, 0):
+        monkeypatch.setattr(gsplat_training, "SPARSE_FROM", sparse_from)
+        trained = trained_by_gsplat(scene, replace(SHORT, iterations=12), tmp_path / str(sparse_from))
+        assert trained.fixed == 7
+        for name, values in fields(trained).items():
+            np.testing.assert_array_equal(values[:7], getattr(guessed, name))
+        assert not np.array_equal(trained.gaussians.means[7:20], trained.gaussians.means[:13])
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_large_scenes_move_only_what_a_view_shows(scene, held_out, tmp_path, monkeypatch):
+    """Sparse gradients and moments: another course, about as good an end even where it is short."""
+    params = replace(SHORT, iterations=40)
+    dense = fit_of(trained_by_gsplat(scene, params, tmp_path / "dense"), held_out)[0]
+    monkeypatch.setattr(gsplat_training, "SPARSE_FROM", 0)
+    sparse = fit_of(trained_by_gsplat(scene, params, tmp_path / "sparse"), held_out)[0]
+    assert sparse > dense - 1.5
+    assert sparse != dense
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_antialiased_training_ends_without(scene, held_out, tmp_path, monkeypatch):
+    """Gsplat compensates for most of the run; what comes out suits viewers that do not."""
+    modes = []
+    real = kernels.rasterization
+    monkeypatch.setattr(gsplat, "rasterization", lambda *a, **b: (modes.append(b["rasterize_mode"]), real(*a, **b))[1])
+    trained = trained_by_gsplat(scene, replace(SHORT, antialiased=True, iterations=60), tmp_path)
+    assert modes == ["antialiased"] * 48 + ["classic"] * 12
+    assert fit_of(trained, held_out)[0] > 13.5
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_exposure_of_each_view_is_found(scene, tmp_path):
+    """A photo darkened by a quarter has that much less gain than the others."""
+    dark = scene.pictures[3]
+    photo = (np.moveaxis(dark.levels[0].photo, 0, -1) * 0.75).astype(np.uint8)
+    changed = training_view(dark.name, photo, TINY, dark.world_from_camera, dark.levels[0].depth)
+    pictures = [*scene.pictures[:3], changed, *scene.pictures[4:]]
+    trained = trained_by_gsplat(Scene(pictures, pictures, scene.cloud), replace(SHORT, iterations=80), tmp_path)
+    gains = np.array([view.gain.mean() for view in trained.views])
+    assert 0.65 < gains[3] / np.median(gains) < 0.88
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_poses_are_pulled_as_on_the_cpu(scene, tmp_path):
+    """The derivative by a small twist of a camera that was moved before is the CPU rasteriser's."""
+    rng = np.random.default_rng(0)
+    run = backend._Run(NoSession(), scene, SHORT, 600, rng, tmp_path, None)
+    training, index = gsplat_training.Training(run._request(), torch.device("cpu")), 3
+    training.poses.twists[index] = (0.01, -0.02, 0.015, 0.03, -0.01, 0.02)
+    level = training._views[index][0]
+    twist = torch.zeros(6, requires_grad=True)
+    drawn, alpha, _ = training._draw(level, training._camera_from_world(index, twist), 1.0)
+    weights = rng.normal(size=(3, TINY.height, TINY.width)).astype(np.float32)
+    (drawn[..., :3].movedim(-1, 0) * torch.from_numpy(weights)).sum().backward()
+
+    gaussians = contiguous(run._start.gaussians)
+    raster = rasterize(gaussians, TINY, training.poses.world_from_camera(index))
+    by_planes = np.zeros_like(raster.planes)
+    by_planes[:3, : TINY.height, : TINY.width] = weights
+    gradients = rasterize_backward(raster, gaussians, by_planes, np.zeros_like(raster.transmittance))
+    assert twist.grad is not None
+    assert alpha.shape == (TINY.height, TINY.width)
+    expected = pose_gradient(raster, gaussians, gradients)
+    np.testing.assert_allclose(twist.grad.numpy(), expected, atol=0.02 * np.abs(expected).max())
+
+
+class NoSession:
+    """Asked nothing."""
+
+    def ask(self, request):
+        """Never called."""
+        raise AssertionError(request)
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_masked_pixels_do_not_pull(scene, tmp_path):
+    """Magenta that a mask ignores stays out of the splat, which shows the room there."""
+    mask = np.ones((TINY.height, TINY.width), bool)
+    mask[20:44, 28:56] = False
+    pictures = []
+    for view in scene.pictures:
+        photo = np.moveaxis(view.levels[0].photo, 0, -1).copy()
+        photo[~mask] = (255, 0, 255)
+        pictures.append(training_view(view.name, photo, TINY, view.world_from_camera, view.levels[0].depth, mask))
+    trained = trained_by_gsplat(Scene(pictures, pictures, scene.cloud), replace(SHORT, iterations=60), tmp_path)
+    colors = np.concatenate([render(trained.gaussians, TINY, view.world_from_camera).rgb[~mask] for view in pictures])
+    assert np.mean(colors[:, 0] + colors[:, 2] - 2 * colors[:, 1]) < 0.1
+
+
+def rasterization_of(most: int):
+    """Drawing on a GPU on which so many Gaussians fit."""
+
+    def draw(*given, **named):
+        if len(given[0]) > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return kernels.rasterization(*given, **named)
+
+    return draw
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_full_memory_takes_fewer_gaussians_and_says_so(scene, tmp_path, monkeypatch, caplog):
+    """As a run that asked for so many would; what is found holds for a run that goes on, too."""
+    monkeypatch.setattr(gsplat, "rasterization", rasterization_of(500))
+    params = replace(SHORT, iterations=16)
+    trained = trained_by_gsplat(scene, params, tmp_path / "a")
+    assert len(trained.gaussians) <= trained.largest < 500
+    assert f"at most {trained.largest} Gaussians" in caplog.text
+    assert int((tmp_path / "a" / LIMIT_FILE).read_text()) == trained.largest
+    asked = trained_by_gsplat(scene, replace(params, gaussians=trained.largest), tmp_path / "b")
+    assert_same(trained, asked)
+    (tmp_path / "a" / CHECKPOINT_FILE).unlink()
+    caplog.clear()
+    assert_same(trained, trained_by_gsplat(scene, params, tmp_path / "a"))
+    assert "memory is full" not in caplog.text
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_memory_for_next_to_nothing_is_an_error(scene, tmp_path, monkeypatch):
+    """It says what was found and what helps."""
+    monkeypatch.setattr(gsplat, "rasterization", rasterization_of(10))
+    with pytest.raises(MachineError, match="out of memory") as caught:
+        trained_by_gsplat(scene, SHORT, tmp_path)
+    assert "splat.image_size" in caught.value.remedy
+
+
+@pytest.mark.usefixtures("gsplat_on_cpu")
+def test_numbers_that_are_not_finite_end_the_training(scene, tmp_path, monkeypatch):
+    """Instead of a splat of NaN."""
+    calls = []
+
+    def broken(*given, **named):
+        calls.append(1)
+        picture, alpha, meta = kernels.rasterization(*given, **named)
+        return (picture * float("nan") if len(calls) > 10 else picture), alpha, meta
+
+    monkeypatch.setattr(gsplat, "rasterization", broken)
+    with pytest.raises(MachineError, match=r"not finite.* steps") as caught:
+        trained_by_gsplat(scene, SHORT, tmp_path)
+    assert "splat.backend=cpu" in caught.value.remedy
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_no_gpu_is_an_error_with_a_remedy(scene, tmp_path):
+    """Forced on a machine without one."""
+    with pytest.raises(MachineError, match="GPU") as caught:
+        trained_by_gsplat(scene, SHORT, tmp_path)
+    assert caught.value.remedy
+
+
+def test_pictures_are_as_large_as_memory_allows():
+    """Whole ones, no longer than 1600 px, and smaller where there are thousands."""
+    assert image_size([CAMERA] * 50) == 320
+    assert image_size([CAMERA.resized(4000, 3000)] * 50) == 1600
+    assert 500 < image_size([CAMERA.resized(1600, 1200)] * 2000) < 600
+
+
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="gsplat's own kernels need a CUDA device")
+
+
+@pytest.mark.gpu
+@on_a_gpu
+@pytest.mark.parametrize("strategy", ["default", "mcmc"])
+def test_kernels_train_as_the_cpu_trainer(scene, held_out, tmp_path, strategy):
+    """The real ones, from start to end: pictures and surfaces as good as the CPU's at equal size."""
+    params = SplatParams(gaussians=4000, iterations=600)
+    ours = fit_of(train(scene.views, scene.cloud, params, np.random.default_rng(0)), held_out)
+    trained = trained_by_gsplat(scene, replace(params, backend="gsplat", strategy=strategy), tmp_path)
+    theirs = fit_of(trained, held_out)
+    assert theirs[0] > ours[0] - 1
+    assert theirs[1] < 1.5 * ours[1]
+    assert trained.about["gpu_memory_gib"] > 0
+
+
+@pytest.mark.gpu
+@on_a_gpu
+def test_kernels_draw_and_derive_as_the_stand_in(scene):
+    """So that what the tests without a GPU show holds with one."""
+    gaussians = train(scene.views, scene.cloud, replace(SHORT, backend="cpu"), np.random.default_rng(0)).gaussians
+    found = []
+    for draw, device in ((gsplat.rasterization, "cuda"), (kernels.rasterization, "cpu")):
+        parts = [torch.tensor(getattr(gaussians, name), device=device, requires_grad=True) for name in backend.FIELDS]
+        means, scales, quaternions, opacities, sh = parts
+        view = torch.tensor(np.linalg.inv(scene.views[0].world_from_camera.matrix), dtype=torch.float32, device=device)
+        lens = torch.tensor(TINY.matrix, dtype=torch.float32, device=device)
+        size = (TINY.width, TINY.height)
+        shape = (means, quaternions, scales.exp(), opacities.sigmoid(), sh)
+        drawn, alpha, _ = draw(*shape, view[None], lens[None], *size, sh_degree=1, render_mode="RGB+ED")
+        (drawn.square().sum() + alpha.sum()).backward()
+        found.append([drawn, *(part.grad for part in parts)])
+    for real, fake in zip(*found, strict=True):
+        assert real is not None and fake is not None
+        scale = float(fake.abs().max())
+        torch.testing.assert_close(real.detach().cpu(), fake.detach(), rtol=1e-2, atol=1e-2 * scale)

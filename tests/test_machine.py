@@ -1,0 +1,134 @@
+"""The machine's GPU and packages: true of this one, and of machines that there are stand-ins for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pipeline.learned.backends import BACKENDS, GIBI, lacking
+from pipeline.machine import PACKAGES, Gpu, Machine, parse_gpu, this_machine
+
+GPU = Gpu("NVIDIA GeForce RTX 4090", 24 * GIBI, 23 * GIBI, (8, 9))
+DRIVER = """#!/bin/sh
+case "$*" in *--id=1*) echo 'NVIDIA L4, 23034, 22000, 8.9';; *) echo 'NVIDIA H200, comma, 143771, 143000, 9.0';; esac
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """Forget what was found before, and what is found here."""
+    this_machine.cache_clear()
+    yield
+    this_machine.cache_clear()
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch) -> Path:
+    """A driver's program that comes first on the path."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(DRIVER)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return program
+
+
+def test_a_driver_names_its_first_gpu(driver):
+    """With its memory in bytes and its capability as numbers."""
+    gpu = this_machine().gpu
+    assert gpu == Gpu("NVIDIA H200, comma", 143771 * 2**20, 143000 * 2**20, (9, 0))
+
+
+@pytest.mark.parametrize(("visible", "name"), [("1", "NVIDIA L4"), ("1,0", "NVIDIA L4"), ("", None), ("-1", None)])
+def test_the_gpu_is_one_that_may_be_used(driver, monkeypatch, visible, name):
+    """CUDA_VISIBLE_DEVICES counts, as for CUDA itself; empty is a machine without GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpu = this_machine().gpu
+    assert (gpu and gpu.name) == name
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'", "echo 'A, [N/A], 3, 8.0'", ""])
+def test_a_driver_in_trouble_is_no_gpu(driver, script):
+    """One that fails, finds none, or says what nobody can use."""
+    driver.write_text(f"#!/bin/sh\n{script}\n")
+    assert this_machine().gpu is None
+
+
+def test_no_driver_no_gpu(monkeypatch, tmp_path):
+    """Nothing is started."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("started something"))
+    assert this_machine().gpu is None
+
+
+def test_looked_at_once(driver, tmp_path):
+    """Ten thousand cards are planned with one look."""
+    driver.write_text(DRIVER + f"echo again >> {tmp_path}/looks\n")
+    for _ in range(5):
+        this_machine()
+    assert (tmp_path / "looks").read_text() == "again\n"
+
+
+def test_packages_are_found_without_importing_them(monkeypatch):
+    """Also one that says nothing of where it came from."""
+    code = (
+        "import sys; from pipeline.machine import this_machine as m; m(); "
+        "print(sorted(set(sys.modules) & {'torch', 'numpy'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    strange = ModuleType("nksr")
+    strange.__spec__ = None
+    monkeypatch.setitem(sys.modules, "nksr", strange)
+    assert "nksr" in this_machine().modules
+
+
+def test_another_interpreter_is_asked(tmp_path):
+    """It has its own packages; ours don't count."""
+    (tmp_path / "vggt.py").touch()
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    assert this_machine(str(python)).modules == {"vggt"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "No such file"), ("#!/bin/sh\necho bad magic >&2; exit 1\n", "bad magic"), ("", "")]
+)
+def test_an_interpreter_that_does_not_run_is_a_problem(tmp_path, text, said):
+    """No error: plans are made where nothing will be built, too."""
+    python = tmp_path / "python"
+    if text is not None:
+        python.write_text(text)
+        python.chmod(0o755)
+    machine = this_machine(str(python))
+    assert said in machine.problem
+    assert str(python) in machine.problem
+    assert lacking("nksr", Machine(GPU, machine.modules, machine.problem)) == machine.problem
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_what_a_backend_lacks(name):
+    """A GPU, packages, memory: in this order, and nothing where all is there."""
+    needed = frozenset({"torch", BACKENDS[name].module})
+    assert "needs a CUDA GPU" in (lacking(name, Machine(None, needed)) or "")
+    assert lacking(name, Machine(GPU)) == f"torch and {BACKENDS[name].module} are not installed"
+    assert lacking(name, Machine(GPU, frozenset({"torch"}))) == f"{BACKENDS[name].module} is not installed"
+    small = Gpu("NVIDIA GeForce GT 1030", 2 * GIBI, 2 * GIBI, (6, 1))
+    assert "NVIDIA GeForce GT 1030 has 2.0" in (lacking(name, Machine(small, needed)) or "")
+    assert lacking(name, Machine(GPU, needed)) is None
+
+
+def test_every_backend_is_looked_for():
+    """Whatever a backend imports is one of the packages that are looked for."""
+    assert {backend.module for backend in BACKENDS.values()} <= set(PACKAGES)
+
+
+def test_nonsense_is_no_gpu():
+    """Of an answer that was cut off."""
+    assert parse_gpu("NVIDIA H200, 143771, 14") is None
+    assert parse_gpu("") is None
