@@ -37,7 +37,7 @@ class Worker:
         """
         import torch
         from nksr import Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
-        from nksr.configs import get_hparams
+        from nksr.configs import get_hparams  # pyright: ignore[reportMissingImports]
 
         self._device = usable_device(settings.get("device", "cuda"))
         configuration = get_hparams(CONFIG)

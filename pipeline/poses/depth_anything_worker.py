@@ -28,7 +28,7 @@ class Worker:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         """Load it."""
         os.environ.setdefault("DA3_LOG_LEVEL", "WARN")
-        from depth_anything_3.api import DepthAnything3
+        from depth_anything_3.api import DepthAnything3  # pyright: ignore[reportMissingImports]
 
         self._device = usable_device(settings.get("device", "cuda"))
         with gpu_errors("the network"):

@@ -34,7 +34,7 @@ class Worker:
             NoWeights, WrongWeights: See `load_network`.
         """
         import torch
-        from vggt.models.vggt import VGGT
+        from vggt.models.vggt import VGGT  # pyright: ignore[reportMissingImports]
 
         self._device = usable_device(settings.get("device", "cuda"))
         model: Any = load_network(VGGT, settings["weights"])
@@ -76,8 +76,8 @@ class Worker:
     def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
         import torch
         from PIL import Image
-        from vggt.utils.load_fn import load_and_preprocess_images
-        from vggt.utils.pose_enc import pose_encoding_to_extri_intri
+        from vggt.utils.load_fn import load_and_preprocess_images  # pyright: ignore[reportMissingImports]
+        from vggt.utils.pose_enc import pose_encoding_to_extri_intri  # pyright: ignore[reportMissingImports]
 
         sizes = []
         for path in paths:
