@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from flows.server import answers
+from flows.server import BUSY, answers
 from flows.yard import HEARTBEAT_SECONDS, POOL
 from pipeline.engine import locked, machine_errors
 from pipeline.errors import BusyError, MachineError
@@ -33,6 +33,7 @@ SETTINGS = {
     # in files: one that knows places only by heart loses them, taken, when it is started again
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+    **BUSY,
 }
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <sys/prctl.h>
 

@@ -100,6 +100,9 @@ def test_server_writes_down_the_last_events(tmp_path):
         while not database.execute("select 1 from events where resource_id = 'file://hall/1.0.0'").fetchall():
             assert time.monotonic() < end, "the event is lost"
             time.sleep(0.2)
+        while database.execute("select state_name from task_run").fetchall() != [("Completed",)]:
+            assert time.monotonic() < end, "what became of the task is lost"
+            time.sleep(0.2)
 
 
 SETTINGS = """
