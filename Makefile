@@ -15,7 +15,7 @@ WORKERS ?= 2
 OUT ?= bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types test-soak docs bench bench-batch bench-splat bench-geometry bench-formats bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo test test-slow lint types test-soak docs bench bench-batch bench-splat bench-geometry bench-formats bench-train wheel-test format lock apt-packages clean
 
 help: ## show this list
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -43,8 +43,11 @@ demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality
 	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
 	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --minutes 1.3 --evaluate 100
 
-test: $(DEV_STAMP) ## run the test suite, but for what `test-soak` runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not soak'
+test: $(DEV_STAMP) ## run the test suite, but for what `test-slow` and `test-soak` run: a quarter of an hour on two cores
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not soak'
+
+test-slow: $(DEV_STAMP) ## every format from files to bundle, clusters, servers, long trainings: ten minutes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow and not soak'
 
 test-soak: $(DEV_STAMP) ## kill servers, workers and processes, fill disks, put clocks: a quarter of an hour, mostly waiting
 	$(BIN)/python -m pytest -m soak

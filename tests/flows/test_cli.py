@@ -22,7 +22,7 @@ from pipeline.findings import Finding
 from tests.paths import ROOT
 from tests.synthetic import CAMERA, walk, write_photos
 
-NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+NAMES = [module.__name__.rpartition(".")[2].rstrip("_") for module in COMMANDS]
 BUSY = BusyError("one at a time", found="process 4711 is at it", remedy="wait", file=Path("bundles/hall"))
 
 

@@ -75,7 +75,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.slow
 def test_bundle_is_whole(whole):
     """What the command built opens, verifies and holds what it must."""
     bundle = Bundle.open(whole / "room" / "1.0.0")
@@ -89,7 +88,6 @@ def test_bundle_is_whole(whole):
     assert {record.name: record.backend for record in bundle.manifest.provenance.stages}["poses"] == "refined"
 
 
-@pytest.mark.slow
 def test_no_file_tells_place_owner_or_serial_number(whole, scan):
     """Neither a picture nor a manifest of the bundle, nor a member of its archives, nor what the stages kept."""
     assert all(b"SECRET" in picture.read_bytes() for picture in scan.rglob("*.jpg"))
@@ -105,7 +103,6 @@ def test_no_file_tells_place_owner_or_serial_number(whole, scan):
         assert not told, path
 
 
-@pytest.mark.slow
 def test_frame_is_the_worlds(whole):
     """The floor lies at z = 0, the ceiling at 2.5 m, walls along the axes: gravity, scale and frame are right."""
     vertices = Bundle.open(whole / "room" / "1.0.0").mesh().vertices
@@ -115,7 +112,6 @@ def test_frame_is_the_worlds(whole):
     assert size == pytest.approx([3.0, 4.0], abs=0.25)
 
 
-@pytest.mark.slow
 def test_second_run_executes_nothing(whole, scan):
     """Nothing changed, nothing runs."""
     done = splatyard("build", str(scan), "--name", "room", "--out", str(whole), *settings(), home=whole)
@@ -123,7 +119,6 @@ def test_second_run_executes_nothing(whole, scan):
     assert "nothing to do" in done.stdout
 
 
-@pytest.mark.slow
 def test_killed_in_every_stage(whole, scan, tmp_path):
     """Each run after a kill -9 redoes at most the killed stage; the bundle equals one built without interruption."""
     request = BuildRequest(scan, name="room", out=tmp_path, settings=TINY)

@@ -76,6 +76,7 @@ def assert_same(one: Trained, other: Trained) -> None:
         np.testing.assert_array_equal(values, fields(other)[name])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
 def test_pictures_of_views_never_trained_on_are_those_of_the_cpu_trainer(scene, held_out, tmp_path, strategy):
