@@ -54,6 +54,14 @@ class UpEstimate:
         """How far another up (3,) is from this one [deg], as far as this one says anything."""
         return tilt_deg(self.up, up) if self.across is None else float(np.rad2deg(np.arcsin(abs(self.across @ up))))
 
+    def report(self, result: UpEstimate) -> dict[str, object]:
+        """What people are told of it, beside the up that came out of all: plain JSON values."""
+        return {
+            "source": self.source,
+            "sigma_deg": round(self.sigma_deg, 4),
+            "off_the_result_deg": round(self.off_deg(result.up), 4),
+        }
+
 
 def up_from_accelerometer(views: Sequence[View]) -> UpEstimate | None:
     """Robust mean of the frames' gravity readings, turned into the scene's frame."""

@@ -141,14 +141,7 @@ def _report(
     height: float | None,
 ) -> dict[str, object]:
     return {
-        "gravity": [
-            {
-                "source": estimate.source,
-                "sigma_deg": round(estimate.sigma_deg, 4),
-                "off_the_result_deg": round(estimate.off_deg(gravity.up), 4),
-            }
-            for estimate in estimates
-        ],
+        "gravity": [estimate.report(gravity) for estimate in estimates],
         "scale": [
             {
                 "source": found.source,

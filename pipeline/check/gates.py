@@ -140,8 +140,8 @@ def add_mesh_depth_gate(gates: Gates, difference: DepthDifference | None) -> Non
     )
 
 
-def add_frame_gates(gates: Gates, alignment: Alignment) -> None:
-    """Gravity and scale."""
+def add_gravity_gate(gates: Gates, alignment: Alignment) -> None:
+    """How sure up is."""
     gates.add(
         "gravity",
         "Gravity is known",
@@ -151,6 +151,11 @@ def add_frame_gates(gates: Gates, alignment: Alignment) -> None:
         f"one sigma, from {alignment.gravity_source}",
         source=alignment.gravity_source,
     )
+
+
+def add_frame_gates(gates: Gates, alignment: Alignment) -> None:
+    """Gravity and scale."""
+    add_gravity_gate(gates, alignment)
     assumed = alignment.scale_sigma is None
     how = (
         "scale: assumed - nothing in the capture gives it; add --known-length or --camera-height"

@@ -114,14 +114,7 @@ def eyes_over_floor(mesh: Mesh) -> Array:
 
 def _report(estimates: list[UpEstimate], gravity: UpEstimate, floor: Floor, scale: Given) -> dict[str, object]:
     return {
-        "gravity": [
-            {
-                "source": estimate.source,
-                "sigma_deg": round(estimate.sigma_deg, 4),
-                "off_the_result_deg": round(estimate.off_deg(gravity.up), 4),
-            }
-            for estimate in estimates
-        ],
+        "gravity": [estimate.report(gravity) for estimate in estimates],
         "scale": [{"source": scale.source, "sigma": scale.sigma, "off_the_result": 0.0}],
         "floor": {"rms_m": round(floor.rms * scale.value, 5), "share_of_level_area": round(floor.share, 4)},
         "metres_per_scene_unit": scale.value,

@@ -13,7 +13,7 @@ from pipeline.align.alignment import Alignment
 from pipeline.check.drop import drop_bodies
 from pipeline.check.floaters import Floaters, measure_floaters
 from pipeline.check.floor import measure_floor_holes
-from pipeline.check.gates import Gates, add_ground_gates
+from pipeline.check.gates import Gates, add_gravity_gate, add_ground_gates
 from pipeline.check.pictures import colored_depth, write_jpeg
 from pipeline.check.quality import Gate, Quality
 from pipeline.check.views import MIN_ALPHA, cast_depth
@@ -162,16 +162,7 @@ def _add_depth(gates: Gates, views: Sequence[Lookout], *, from_cameras: bool) ->
 
 
 def _add_frame(gates: Gates, alignment: Alignment) -> None:
-    source = alignment.gravity_source
-    gates.add(
-        "gravity",
-        "Gravity is known",
-        alignment.gravity_sigma_deg,
-        "degrees",
-        "<=",
-        f"one sigma, from {source}",
-        source=source,
-    )
+    add_gravity_gate(gates, alignment)
     sigma, source = alignment.scale_sigma, alignment.scale_source
     how = f"relative one sigma, from {source}"
     if sigma is None:

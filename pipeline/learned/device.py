@@ -11,6 +11,9 @@ from pipeline.learned.errors import NoDevice, OutOfMemory
 if TYPE_CHECKING:
     import torch
 
+USABLE, BYTES_AT_LEAST = 0.9, 1.5e9
+"""Share of the free memory that networks for pictures may use, and what they take of it besides the pictures."""
+
 
 def usable_device(name: str = "cuda") -> torch.device:
     """The device, after a look at whether torch can compute on it.
@@ -55,6 +58,22 @@ def wheel_for(capability: tuple[int, int] | None) -> str:
     if capability is not None and capability < (7, 5):
         return "pip install torch==2.7.1, whose wheel is for CUDA 12.6 (cu126)"
     return "pip install 'torch>=2.8,<2.11', whose wheels are for CUDA 12.8 (cu128)"
+
+
+def pictures_that_fit(device: torch.device, each: float) -> int | None:
+    """How many pictures a network can look at, at once; None where memory does not limit them.
+
+    Args:
+        device: With the network on it already.
+        each: What a picture takes [bytes].
+    """
+    import torch
+
+    if device.type != "cuda":
+        return None
+    torch.cuda.empty_cache()
+    free = USABLE * torch.cuda.mem_get_info(device)[0] - BYTES_AT_LEAST
+    return max(int(free / each), 0)
 
 
 @contextmanager

@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learned.device import gpu_errors, usable_device
+from pipeline.learned.device import gpu_errors, pictures_that_fit, usable_device
 from pipeline.learned.errors import WrongWeights
 from pipeline.poses.network_weights import load_network
 from pipeline.poses.vggt_worker import only_finite
 
 SIDE, PATCH = 504, 14
-BYTES_PER_PIXEL, BYTES_AT_LEAST = 1400, 1.5e9
+BYTES_PER_PIXEL = 1400
 """GPU memory that a picture's pixels take; between the large and the giant model."""
-USABLE = 0.9
 
 
 class Worker:
@@ -37,17 +36,9 @@ class Worker:
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one of two requests, `room` or `pictures`."""
         if "room" in request:
-            return {"frames": self._room(*request["room"])}
+            each = BYTES_PER_PIXEL * float(np.prod(resized(*request["room"])))
+            return {"frames": pictures_that_fit(self._device, each)}
         return self._infer(request["pictures"])
-
-    def _room(self, width: int, height: int) -> int | None:
-        import torch
-
-        if self._device.type != "cuda":
-            return None
-        torch.cuda.empty_cache()
-        free = USABLE * torch.cuda.mem_get_info(self._device)[0] - BYTES_AT_LEAST
-        return max(int(free / (BYTES_PER_PIXEL * np.prod(resized(width, height)))), 0)
 
     def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
         from PIL import Image

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learned.device import gpu_errors, usable_device
+from pipeline.learned.device import gpu_errors, pictures_that_fit, usable_device
 from pipeline.learned.errors import BadOutput
 from pipeline.poses.network_weights import load_network
 
 SIDE, PATCH = 518, 14
-BYTES_PER_PIXEL, BYTES_AT_LEAST = 1800, 1.5e9
+BYTES_PER_PIXEL = 1800
 """GPU memory that a picture's pixels take: 50 to 60 pictures of 518x392 are what 24 GB hold beside the weights."""
-USABLE = 0.9
 
 
 class Worker:
@@ -60,18 +59,9 @@ class Worker:
             BadOutput: When nothing that came out is finite.
         """
         if "room" in request:
-            return {"frames": self._room(*request["room"])}
+            fitted = fit([tuple(request["room"])])
+            return {"frames": pictures_that_fit(self._device, BYTES_PER_PIXEL * fitted.width * fitted.height)}
         return self._infer(request["pictures"])
-
-    def _room(self, width: int, height: int) -> int | None:
-        import torch
-
-        if self._device.type != "cuda":
-            return None
-        torch.cuda.empty_cache()
-        free = USABLE * torch.cuda.mem_get_info(self._device)[0] - BYTES_AT_LEAST
-        fitted = fit([(width, height)])
-        return max(int(free / (BYTES_PER_PIXEL * fitted.width * fitted.height)), 0)
 
     def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
         import torch
