@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.learned.device import gpu_errors, runs_on, usable_device, wheel_for
+from pipeline.learned.device import gpu_errors, pictures_that_fit, runs_on, usable_device, wheel_for
 from pipeline.learned.errors import NoDevice, OutOfMemory
 
 
@@ -28,6 +28,7 @@ class FakeTorch(SimpleNamespace):
                 get_arch_list=lambda: list(built_for),
                 get_device_name=lambda _: "NVIDIA Stand-in",
                 empty_cache=lambda: None,
+                mem_get_info=lambda _: (20e9, 24e9),
             ),
         )
 
@@ -95,3 +96,10 @@ def test_errors_of_the_gpu(torch):
         raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel ...")
     with pytest.raises(RuntimeError, match="sizes"), gpu_errors("9 pictures"):
         raise RuntimeError("sizes don't match")
+
+
+@pytest.mark.parametrize(("device", "each", "fits"), [("cuda", 1e9, 16), ("cuda", 20e9, 0), ("cpu", 1e9, None)])
+def test_as_many_pictures_as_the_free_memory_holds(torch, device, each, fits):
+    """Of 20 GB that are free a tenth stays so, and 1.5 GB are the network's."""
+    torch()
+    assert pictures_that_fit(usable_device(device), each) == fits
