@@ -130,7 +130,8 @@ def test_failed_and_generated_scenes_are_seen_to_be(address, visit):
     """On the card, red and in words, and large on the page."""
     page = visit(f"{address}/index.html?q=dream")
     card = page.locator(".card")
-    assert card.locator(".generated").is_visible() and "Fails 1 gate: scale" in card.inner_text()
+    wait_for(lambda: "Fails 1 gate: scale" in card.inner_text())  # a card out of sight has no text until it is drawn
+    assert card.locator(".generated").is_visible()
     red, green, blue = color_of(card.locator(".verdict"))
     assert red > 2 * max(green, blue)
     card.locator("a").click()
