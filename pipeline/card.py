@@ -17,13 +17,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from pipeline.align.params import SHEETS, KnownLength
+from pipeline.bundle.manifest import MAX_NAME, NAME
 from pipeline.errors import CardError
 from pipeline.regions.params import Area
 from pipeline.stage import Traits
 
 MAX_CARD_BYTES = 256 * 1024
 UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's error types
-NAME_RULE = r"[a-z0-9][a-z0-9._-]{0,63}"
 KNOWN_LENGTH_FORM = (
     "METRES@PICTURE:U,V:U,V, such as 0.30@0001.jpg:412,900:655,910, "
     f"or a sheet of paper in the pictures: {', '.join(f'{name} sheet' for name in SHEETS)}"
@@ -76,7 +76,7 @@ class CardScale(_Section):
 class Card(_Section):
     """A scene's card; everything has a default."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME_RULE}$")] | None = None
+    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=MAX_NAME)] | None = None
     """Of the scene and its bundles: lower-case letters, digits, dot, dash, underscore."""
     source: CardSource = CardSource()
     description: str = ""
@@ -187,7 +187,7 @@ def parse_sheet(text: str) -> str | None:
 def name_from(text: str) -> str:
     """A scene name from any text: ASCII, lower-case, with dashes for what names don't have."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9._-]+", "-", plain).strip("-._")[:64] or "scene"
+    return re.sub(r"\.{2,}", ".", re.sub(r"[^a-z0-9._-]+", "-", plain))[:MAX_NAME].strip("-._") or "scene"
 
 
 def write_card(path: Path, probe: Traits) -> str:

@@ -301,6 +301,7 @@ def test_names_from_any_text() -> None:
     """ASCII letters stay; the rest becomes dashes; never empty, never too long."""
     assert name_from("Große Küche 2") == "groe-kuche-2"
     assert name_from("日本") == "scene"
+    assert name_from("living..room.") == "living.room"
     assert len(name_from("x" * 100)) == 64
 
 

@@ -86,7 +86,7 @@ def _gate_row(before: Gate | None, after: Gate | None) -> tuple[str, str, str, s
     told = after or before
     assert told is not None
     figures = ["-" if gate is None else tables.figure(gate.value, gate.unit) for gate in (before, after)]
-    verdict = {True: "[green]passes[/]", False: "[bold red]FAILS[/]", None: "[dim]does not apply[/]"}[told.passed]
+    verdict = {True: "[green]passes[/]", False: "[bold red]FAILS[/]", None: "[dim]not measured[/]"}[told.passed]
     if before and after and before.passed != after.passed:
         verdict += ", unlike before"
     return escape(told.title), figures[0], figures[1], verdict

@@ -80,7 +80,7 @@ def gates_table(gates: Iterable[Gate]) -> Table:
 
 def _gate_row(gate: Gate) -> tuple[str, str, str, str, str]:
     sign = {"<=": "≤", ">=": "≥"}[gate.comparison]
-    verdict = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: "[dim]does not apply[/]"}[gate.passed]
+    verdict = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: "[dim]not measured[/]"}[gate.passed]
     threshold = f"{sign} {figure(gate.threshold, gate.unit)}"
     return escape(gate.title), figure(gate.value, gate.unit), threshold, verdict, escape(gate.how)
 

@@ -15,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
+from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, NAME, FileEntry, Manifest, parse_manifest
 from pipeline.check.quality import Quality
 from pipeline.coverage.map import CoverageMap
 from pipeline.errors import BundleError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.regions.regions import Regions
 
-REFERENCE = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]{0,63})(@(?P<version>\d+\.\d+\.\d+))?")
+REFERENCE = re.compile(rf"(?P<name>{NAME})(@(?P<version>\d+\.\d+\.\d+))?")
 REGISTRY_VARIABLE = "SPLATYARD_BUNDLES"
 HUB = "hf://"
 

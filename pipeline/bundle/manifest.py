@@ -16,6 +16,9 @@ MANIFEST_FILE = "bundle.json"
 MAX_FILE_BYTES = 8 * 2**30
 MAX_MANIFEST_BYTES = 16 * 2**20
 
+NAME = r"[a-z0-9](?:\.?[a-z0-9_-]){0,63}"
+"""Of a scene: also a folder, and part of a git tag, which has no two dots in a row."""
+MAX_NAME = 64
 _SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
@@ -167,7 +170,7 @@ class Manifest(_Strict):
 
     format: Literal["splatyard.bundle"] = "splatyard.bundle"
     format_version: Literal[1] = FORMAT_VERSION
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=MAX_NAME)]
     version: Annotated[str, Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")]
     parents: tuple[str, ...] = ()
     frame: Frame

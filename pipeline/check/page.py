@@ -75,7 +75,7 @@ def figure_text(value: float | None, unit: str) -> str:
 
 
 def _row(gate: Gate) -> str:
-    name, verdict = {True: ("passed", "pass"), False: ("failed", "FAIL"), None: ("none", "does not apply")}[gate.passed]
+    name, verdict = {True: ("passed", "pass"), False: ("failed", "FAIL"), None: ("none", "not measured")}[gate.passed]
     sign = "≤" if gate.comparison == "<=" else "≥"
     return (
         f"<tr><td>{escape(gate.title)}<div class='how'>{escape(gate.how)}</div></td>"

@@ -20,7 +20,7 @@ class Gate(BaseModel):
         unit: Of the figure.
         threshold: What the figure is compared with.
         comparison: Whether the figure must be at most or at least the threshold.
-        applies: Whether the gate has a meaning for this capture; where it hasn't, `how` says why.
+        applies: Whether it could be measured on such a capture; where it can't, `how` says why.
         how: How it was measured.
         detail: Further figures.
     """
@@ -39,7 +39,7 @@ class Gate(BaseModel):
 
     @property
     def passed(self) -> bool | None:
-        """The verdict, always recomputed from the figure; None where the gate doesn't apply."""
+        """The verdict, always recomputed from the figure; None where it was not measured."""
         if not self.applies:
             return None
         if self.value is None:

@@ -34,6 +34,7 @@ class Card:
         gaussians: In the full splat.
         bytes: Of the whole bundle, for people.
         failed: Titles of the gates that fail.
+        unmeasured: How many gates could not be measured, such as those that need photos.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Card:
     gaussians: int
     bytes: str
     failed: tuple[str, ...]
+    unmeasured: int
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the page."""
@@ -82,6 +84,7 @@ def card_of(bundle: Bundle) -> Card:
         gaussians=manifest.splats["full"].gaussians if "full" in manifest.splats else 0,
         bytes=size_of(sum(entry.bytes for entry in manifest.files.values())),
         failed=tuple(line(gate.title) for gate in gates if gate.passed is False),
+        unmeasured=sum(gate.passed is None for gate in gates),
     )
 
 

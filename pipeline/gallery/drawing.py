@@ -20,7 +20,7 @@ from pipeline.gallery.scenes import Version
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Raised when cards, pictures or recordings of the same bundle come out otherwise: all are then drawn anew. Pages are
 made anew by themselves when a template changes."""
 SCENE_FILE = "scene.json"

@@ -36,9 +36,9 @@ NOT_MEASURED: Mapping[str, tuple[str, str, str]] = {
     "coverage": ("Pictures can be trusted where a robot stands", "", ">="),
 }
 """Title, unit and comparison of the gates that need the capture's photos."""
-NO_PHOTOS = "not measured: the scene was imported, without the photos that it was made from"
-NO_TRACK = "not measured: the imported files don't say where cameras went"
-NO_CAMERAS = "not measured: the imported files don't say where cameras looked, and elsewhere splats are worse"
+NO_PHOTOS = "the scene was imported without the photos that it was made from"
+NO_TRACK = "the imported files don't say where cameras went"
+NO_CAMERAS = "the imported files don't say where cameras looked, and elsewhere splats are worse"
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.bundle.manifest import MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
+from pipeline.bundle.manifest import MAX_MANIFEST_BYTES, NAME, FileEntry, Manifest, parse_manifest
 from pipeline.errors import BundleError
 from pipeline.publish.entry import LONGEST, Entry, Index
 from pipeline.publish.naming import check_reason, choose, no_version
-from pipeline.publish.versions import NAME, VERSION, Reference, Version
+from pipeline.publish.versions import VERSION, Reference, Version
 from pipeline.store import Stat, Store, open_store
 
 if TYPE_CHECKING:

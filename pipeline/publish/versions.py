@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.bundle.manifest import Manifest
+from pipeline.bundle.manifest import NAME, Manifest
 from pipeline.errors import BundleError
 
 LATEST = "latest"
-NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 _NUMBER = r"(?:0|[1-9]\d{0,5})"
 VERSION = re.compile(rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})")
 WANTED = re.compile(rf"{LATEST}|\^?{_NUMBER}(?:\.{_NUMBER}){{0,2}}")

@@ -28,7 +28,8 @@ function firstPage() {
     $(".generated", card).hidden = !scene.generated;
     const fails = scene.failed.length;
     if (fails) $(".card", card).classList.add("fails");
-    put(".verdict", fails ? `Fails ${fails} gate${fails > 1 ? "s" : ""}: ${scene.failed.join(", ")}` : "Passes every gate");
+    const well = scene.unmeasured ? `Fails no gate; ${scene.unmeasured} not measured` : "Passes every gate";
+    put(".verdict", fails ? `Fails ${fails} gate${fails > 1 ? "s" : ""}: ${scene.failed.join(", ")}` : well);
     const psnr = scene.psnr === null ? [] : [`${scene.psnr} dB PSNR`];
     const tags = scene.tags.length > TAGS ? [...scene.tags.slice(0, TAGS), `${scene.tags.length - TAGS} more`] : scene.tags;
     for (const [where, texts] of [[".facts", [`${scene.area} m² floor`, ...psnr, scene.bytes, scene.licence]], [".tags", tags]]) {
