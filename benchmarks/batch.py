@@ -1,10 +1,11 @@
 """Measure batches by the commands that users type: planning, running again, and what Prefect adds to the stages.
 
     python benchmarks/batch.py                        all of it, in a temporary folder
-    python benchmarks/batch.py --cards 300 --scenes 6 --stage-seconds 0.1      quickly, to see that it works
+    python benchmarks/batch.py --cards 300 --scenes 6 --real 2 --stage-seconds 0.1      quickly, to see that it works
     python benchmarks/batch.py --write                write the section of docs/benchmarks.md
 
-Stages are stand-ins that compute for a given CPU time (benchmarks/stand_ins), since batches are measured and not they.
+Stages are stand-ins that compute for a given CPU time (benchmarks/stand_ins), since batches are measured and not they;
+once they are the real ones, on the tests' small room.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import multiprocessing
 import os
 import statistics
 import subprocess
+import shutil
 import sys
 import tempfile
 import time
@@ -36,10 +38,18 @@ from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.batch import build_scene, find_cards, load_batches  # noqa: E402
 from pipeline.stages import STAGES  # noqa: E402
 from pipeline.usage import memory_of  # noqa: E402
+from tests.synthetic import Room, walk, write_polycam  # noqa: E402
 
 WORKERS = 2
 FLOW_SCENES = 20
 LOOK_SECONDS = 0.2
+TINY_FRAMES = 18
+TINY = """\
+recipe:
+  mesh: {voxel_size: 0.05, collision_triangles: 4000}
+  splat: {gaussians: 1500, iterations: 40, sim_gaussians: 800, sim_iterations: 5}
+"""
+"""Of a card, as the tests' build of the room: stages do next to nothing."""
 COMMAND = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", "batch"]
 
 
@@ -57,25 +67,33 @@ class Run:
 
 
 class Lab:
-    """A folder with cards, and the environment in which stand-ins run there.
+    """A folder with cards, and the environment in which their stages run.
+
+    Prefect's home is beside the folder, so that labs share it as a user's batches do: the first makes its database.
 
     Args:
         folder: Where; made anew.
-        scenes: So many cards, each with a capture of its own: three pictures of 64x48.
-        stage_seconds: CPU time of a stand-in [s].
+        scenes: So many cards, each with a capture of its own: three pictures of 64x48, or a scan of the tests' room.
+        stage_seconds: CPU time of a stand-in [s]; None runs the real stages, on scans of the room.
     """
 
-    def __init__(self, folder: Path, scenes: int, stage_seconds: float = 0.0) -> None:
+    def __init__(self, folder: Path, scenes: int, stage_seconds: float | None = 0.0) -> None:
         self.folder = folder
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
-            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_HOME": str(folder.parent / "prefect"),
+            "PYTHONPATH": str(ROOT),
+        }
+        (folder / "cards").mkdir(parents=True)
+        if stage_seconds is None:
+            self._write_rooms(scenes)
+            return
+        self.environment |= {
             "PYTHONPATH": f"{ROOT / 'benchmarks' / 'stand_ins'}:{ROOT}",
             "STAND_IN_LAB": str(folder),
             "STAND_IN_SECONDS": str(stage_seconds),
             "FAKE_LAB": str(folder),
         }
-        (folder / "cards").mkdir(parents=True)
         picture = io.BytesIO()
         noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
         Image.fromarray(noise).save(picture, "JPEG")
@@ -86,6 +104,17 @@ class Lab:
                 (scan / f"{shot:04}.jpg").write_bytes(picture.getvalue() + f"{number} {shot}".encode())
             text = f"source: {{path: {scan.name}, licence: CC-BY-4.0}}\ndescription: A room.\n"
             (folder / "cards" / f"scene{number:05}.yaml").write_text(text)
+
+    def _write_rooms(self, scenes: int) -> None:
+        """The same scan for all: each scene computes for itself, for it has results of its own."""
+        first = self.folder / "cards" / "scan00000"
+        write_polycam(first, Room.make(), walk(TINY_FRAMES))
+        for number in range(scenes):
+            scan = first.with_name(f"scan{number:05}")
+            if number:
+                shutil.copytree(first, scan)
+            text = f"source: {{path: {scan.name}, licence: CC0-1.0}}\ndescription: A room.\n{TINY}"
+            (self.folder / "cards" / f"scene{number:05}.yaml").write_text(text)
 
     @property
     def pattern(self) -> str:
@@ -186,6 +215,23 @@ def throughput(folder: Path, scenes: int, stage_seconds: float) -> list[Row]:
     ]
 
 
+def real_throughput(folder: Path, scenes: int) -> list[Row]:
+    """The same with the real stages."""
+    lab = Lab(folder, scenes, None)
+    bare = lab.bare(WORKERS)
+    run = lab.batch("--workers", str(WORKERS))
+    return [
+        Row(
+            f"{scenes} tiny scans through the real stages: throughput of the bare stages'",
+            100 * bare / run.seconds,
+            "%",
+            ">=",
+            90,
+        ),
+        Row("seconds of the bare stages", bare, "s"),
+    ]
+
+
 def main() -> None:
     """Measure, print, and with --write fill docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -194,6 +240,9 @@ def main() -> None:
     parser.add_argument(
         "--stage-seconds", type=float, default=0.5, metavar="S", help="CPU time of a stage (default: %(default)s)"
     )
+    parser.add_argument(
+        "--real", type=int, default=20, metavar="N", help="to build by the real stages (default: %(default)s)"
+    )
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="splatyard-batch-") as name:
@@ -201,11 +250,14 @@ def main() -> None:
         rows = planning(folder / "plan", options.cards)
         rows += overhead(folder / "overhead", min(FLOW_SCENES, options.scenes))
         rows += throughput(folder / "throughput", options.scenes, options.stage_seconds)
+        rows += real_throughput(folder / "real", options.real)
     text = (
         "`splatyard batch` as users type it, with a Prefect server of its own on SQLite. Captures are three pictures "
         f"of 64x48. Stages are stand-ins: each of a scene's {len(STAGES)} computes for {options.stage_seconds:g} "
         "CPU-seconds where throughput is measured and for none where the time between stages is; the bare stages run "
-        "in as many processes as the command has workers. Start and end of server and processes are counted."
+        "in as many processes as the command has workers. Start and end of server and processes are counted, but not "
+        f"the making of Prefect's database, once and for all. The real stages make small bundles of {TINY_FRAMES} "
+        "frames of a synthetic room."
     )
     written = section("Batches", "python benchmarks/batch.py", text, rows)
     print(written)

@@ -19,6 +19,8 @@ EXAMPLES = """\
   splatyard list hf://owner/scenes                 a repository on the Hugging Face Hub
   splatyard list registry:/mnt/team/yard --all     every version, yanked ones too
   splatyard list --json                            for machines"""
+LONGEST = 250
+"""Rows of a table; longer ones nobody reads."""
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -55,7 +57,9 @@ def run(options: argparse.Namespace) -> int:
         like = f" like {escape(options.scene)}" if options.scene else ""
         tables.say(f"no scenes{like} in {escape(registry.address)}; splatyard publish puts them there")
         return 0
-    _show(registry.address, shown, counts, all_versions=options.all)
+    _show(registry.address, shown[:LONGEST], counts, all_versions=options.all)
+    if len(shown) > LONGEST:
+        tables.say(f"... and {len(shown) - LONGEST:,} more: --scene 'stairs-*' shows fewer, --json all of them")
     return 0
 
 

@@ -68,6 +68,17 @@ def test_from_a_bundle_to_somebody_else(made, capsys, tmp_path):
     assert "2 versions, every file has its hash" in said(capsys, "verify", "yard/")
 
 
+def test_a_long_list_is_cut_and_says_so(made, capsys, monkeypatch):
+    """For people; machines get it all."""
+    monkeypatch.setattr("flows.cli.list.LONGEST", 1)
+    said(capsys, "publish", str(made["1.0.0"]))
+    said(capsys, "publish", str(made["failing"]), "--allow-failed")
+    listed = said(capsys, "list")
+    assert "2 scenes, 2 versions" in listed and "kitchen@3.0.0" in listed and "room@1.0.0" not in listed
+    assert "... and 1 more" in listed
+    assert len(json.loads(said(capsys, "list", "--json"))) == 2
+
+
 def test_a_failing_bundle_is_refused_and_then_red(made, capsys):
     """The exit code is 2, and the registry that was made is empty; what it says of itself shows as text."""
     refused = said(capsys, "publish", str(made["failing"]), code=2)

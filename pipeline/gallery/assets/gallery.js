@@ -77,6 +77,7 @@ function firstPage() {
 function view() {
   const WALK_STEP = 0.4, TURN = Math.PI / 12, NEAR = 0.05, FAR = 2; // metres, radians, metres, metres
   const BLOCK = 32 * 2 ** 16; // bytes of 65,536 Gaussians, which are shown at a time
+  const SOFTWARE = /swiftshader|llvmpipe|software/i; // draws without a graphics card: at half the resolution
   const box = $("#view"), tools = $("#tools"), busy = $("#busy");
   const frame = document.createElement("iframe");
   let walking = false, level = "light", whole = false, coming, start;
@@ -100,13 +101,15 @@ function view() {
     if (location.protocol === "file:") return say("Opened as a file, this page has no 3-D view: it needs a web server");
     const context = document.createElement("canvas").getContext("webgl2");
     if (!context) return say("This browser draws no 3-D view: WebGL 2 is missing or switched off");
+    const slow = SOFTWARE.test(context.getParameter(context.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL ?? context.RENDERER));
     context.getExtension("WEBGL_lose_context")?.loseContext();
     const site = new URL("../../../", location.href);
     const recording = new URL(`${box.dataset.here}view.viser`, site).pathname;
     const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "&darkMode" : "";
     say("Loading the 3-D view …");
+    const coarse = slow ? "&fixedDpr=0.5" : "";
     frame.title = box.dataset.name;
-    frame.src = new URL(`viewer/index.html?playbackPath=${encodeURIComponent(recording)}&hideViserLogo&${box.dataset.camera}${dark}`, site);
+    frame.src = new URL(`viewer/index.html?playbackPath=${encodeURIComponent(recording)}&hideViserLogo&${box.dataset.camera}${dark}${coarse}`, site);
     box.append(frame);
     const patience = setInterval(() => {
       if (!viser()?.nodeRefFromName?.["/splat/light"]) return;
