@@ -10,12 +10,14 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_STAMP := $(VENV)/.installed-bench
 TRAIN_STAMP := $(VENV)/.installed-train
+NETWORKS := .venv-networks
+NETWORKS_STAMP := $(NETWORKS)/.installed
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 WORKERS ?= 2
 OUT ?= bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types test-soak docs bench bench-batch bench-splat bench-geometry bench-formats bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo test test-slow lint types test-soak docs bench bench-batch bench-splat bench-geometry bench-formats bench-publish bench-train wheel-test format lock apt-packages clean
 
 help: ## show this list
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -39,6 +41,14 @@ $(TRAIN_STAMP): $(STAMP)
 	$(INSTALL) --editable '.[train]'
 	@touch $@
 
+# An interpreter for a network whose packages don't go with ours; it sees our packages behind its own.
+$(NETWORKS_STAMP): $(DEV_STAMP) tests/networks.txt
+	$(BIN)/python -m venv --clear $(NETWORKS)
+	$(NETWORKS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/networks.txt
+	$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' \
+		> $$($(NETWORKS)/bin/python -c 'import site; print(site.getsitepackages()[0])')/ours.pth
+	@touch $@
+
 demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality, and train a policy in it
 	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
 	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --minutes 1.3 --evaluate 100
@@ -46,7 +56,7 @@ demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality
 test: $(DEV_STAMP) ## run the test suite, but for what `test-slow` and `test-soak` run: a quarter of an hour on two cores
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not soak'
 
-test-slow: $(DEV_STAMP) ## every format from files to bundle, clusters, servers, long trainings: ten minutes
+test-slow: $(NETWORKS_STAMP) ## every format from files to bundle, clusters, servers, long trainings: ten minutes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow and not soak'
 
 test-soak: $(DEV_STAMP) ## kill servers, workers and processes, fill disks, put clocks: a quarter of an hour, mostly waiting
@@ -80,6 +90,10 @@ bench-geometry: $(DEV_STAMP) ## measure depth and meshes, beside peers
 bench-formats: $(DEV_STAMP) ## measure every reader and its builds
 	$(BIN)/python benchmarks/formats.py --write
 
+bench-publish: $(DEV_STAMP) ## measure registries and the gallery, with the bundle of `make demo`
+	$(BIN)/python benchmarks/registry.py $(OUT)/hall/1.0.0 --write
+	$(BIN)/python benchmarks/gallery.py $(OUT)/hall/1.0.0 --write
+
 bench-batch: $(DEV_STAMP) ## measure batches: planning, Prefect's overhead, throughput
 	$(BIN)/python benchmarks/batch.py --write
 
@@ -102,4 +116,4 @@ apt-packages: ## print the Debian packages, the tests' too, for scripts
 	@echo $(APT_PACKAGES) $(TEST_PACKAGES)
 
 clean: ## remove .venv, caches and build leftovers; bundles stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(NETWORKS) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -51,6 +51,19 @@ def registry_rows(bundle: Path, work: Path) -> list[Row]:
         Row("... and how long that takes", second, "s"),
         Row("a simulator's part of the bundle", part / 1e6, "MB", "<=", 8.0),
         Row("... pulled from a bucket on loopback into an empty cache and opened", opened, "s", "<=", 1.0),
+        *_loss_rows(bundle),
+    ]
+
+
+def _loss_rows(bundle: Path) -> list[Row]:
+    """What levels of detail cost, as the bundle's check measured it on held-out photos."""
+    levels = Bundle.open(bundle).quality.figures["levels"]
+    sim, web = levels["sim"], levels["web"]
+    return [
+        Row("... held-out PSNR its splat loses in pictures as small as a robot's", sim["loss_small"], "dB", "<=", 0.3),
+        Row("... in pictures of the training's size", sim["loss_training"], "dB"),
+        Row("all Gaussians as SOG, for the web", web["bytes"] / 1e6, "MB", "<=", 8.0),
+        Row("... PSNR lost in pictures of the training's size", web["loss_training"], "dB", "<=", 0.3),
     ]
 
 

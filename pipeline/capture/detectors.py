@@ -1,8 +1,7 @@
 """What looks for faces and number plates: OpenCV's detectors, with models that the wheel carries or the user names.
 
-OpenCV 4 carries Haar cascades for both. OpenCV 5 carries none: there SPLATYARD_FACE_MODEL names a YuNet model
-(`face_detection_yunet_*.onnx` of OpenCV's model zoo). Cascades (`*.xml`) can be named as well, for builds of OpenCV
-that have `CascadeClassifier`.
+OpenCV 4 carries Haar cascades for both. SPLATYARD_FACE_MODEL names a better one for faces: YuNet
+(`face_detection_yunet_*.onnx` of OpenCV's model zoo), or another cascade (`*.xml`).
 
 Sources: S. Wu et al., YuNet: a tiny millisecond-level face detector, MIR 2023; P. Viola, M. Jones, Rapid object
 detection using a boosted cascade of simple features, CVPR 2001.
@@ -72,19 +71,15 @@ def _detectors(thing: Thing) -> list[Detector]:
     if named:
         return [_of_file(thing, Path(named).expanduser())]
     carried = [Path(cv2.__file__).parent / "data" / name for name in CASCADES[thing]]
-    found = [_of_file(thing, path) for path in carried if path.is_file() and _has_cascades()]
+    found = [_of_file(thing, path) for path in carried if path.is_file()]
     if not found:
         others = "a YuNet model (.onnx) or a Haar cascade (.xml)" if thing == "face" else "a Haar cascade (.xml)"
         raise MachineError(
             f"blurring {thing}s needs a detector",
             found=f"none: OpenCV {cv2.__version__} carries no model, and {VARIABLES[thing]} names none",
-            remedy=f"let {VARIABLES[thing]} name {others}, or pip install 'opencv-python<5'; see docs/privacy.md",
+            remedy=f"let {VARIABLES[thing]} name {others}, or install OpenCV from its wheel; see docs/privacy.md",
         )
     return found
-
-
-def _has_cascades() -> bool:
-    return hasattr(cv2, "CascadeClassifier")
 
 
 def _of_file(thing: Thing, path: Path) -> Detector:
@@ -93,8 +88,6 @@ def _of_file(thing: Thing, path: Path) -> Detector:
     try:
         if not path.is_file() or kind not in known or path.stat().st_size > MAX_MODEL_BYTES:
             raise ValueError(f"no {' or '.join(known)} file of at most {MAX_MODEL_BYTES} bytes")
-        if kind == ".xml" and not _has_cascades():
-            raise ValueError(f"a cascade, which OpenCV {cv2.__version__} can't read without its contrib modules")
         find = known[kind](path)
     except (ValueError, SystemError, cv2.error) as error:  # a bad cascade is a SystemError
         raise MachineError(
@@ -118,7 +111,7 @@ def _yunet(path: Path) -> Callable[[Picture], Boxes]:
 
 
 def _cascade(path: Path) -> Callable[[Picture], Boxes]:
-    made: Any = cv2.CascadeClassifier(str(path))  # pyright: ignore[reportAttributeAccessIssue]
+    made = cv2.CascadeClassifier(str(path))
     if made.empty():
         raise ValueError("no cascade")
 

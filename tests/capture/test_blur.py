@@ -207,7 +207,6 @@ def test_bad_models_are_refused(
     assert name in str(error.value)
 
 
-@pytest.mark.skipif(not hasattr(cv2, "CascadeClassifier"), reason="OpenCV 5 has cascades in its contrib modules only")
 def test_plates_are_found_by_the_wheels_cascades() -> None:
     """A drawn white plate on grey."""
     picture = np.full((300, 500, 3), 90, np.uint8)

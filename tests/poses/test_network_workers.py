@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -11,14 +11,17 @@ import pytest
 
 from pipeline.geometry import Camera, Pose
 from pipeline.learned.errors import BadOutput, NoDevice, NoWeights, OutOfMemory, WrongWeights
+from pipeline.learned.session import open_session
 from pipeline.poses.depth_anything_worker import Worker as DepthAnything
 from pipeline.poses.depth_anything_worker import resized
 from pipeline.poses.vggt_worker import Worker, fit
 from tests.fakes import scene
 from tests.fakes.simulated_network import Errors, Simulated, Truth
 from tests.fakes.weights import install, save_weights
+from tests.paths import ROOT
 from tests.test_imports import loaded_after
 
+NETWORKS = ROOT / ".venv-networks" / "bin" / "python"
 EXACT = Errors(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -181,21 +184,20 @@ def test_depth_anything_answers_alike(fakes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("depth_anything_3") is None, reason="depth_anything_3 is not installed")
-def test_the_real_depth_anything_gives_these_shapes(tmp_path, monkeypatch):
-    """Its smallest network with weights of chance: calls, shapes and conventions are as the adapter takes them."""
-    import torch
-
-    monkeypatch.setattr("pipeline.poses.depth_anything_worker.usable_device", lambda *_: torch.device("cpu"))
-    from depth_anything_3.api import DepthAnything3
-
-    DepthAnything3("da3-small").save_pretrained(tmp_path / "weights")
+@pytest.mark.skipif(not NETWORKS.is_file(), reason="make .venv-networks/.installed brings the real network")
+def test_the_real_depth_anything_gives_these_shapes(tmp_path):
+    """Its smallest network with weights of chance, in its own interpreter: calls, shapes and conventions are right."""
+    weights, make = str(tmp_path / "weights"), "from depth_anything_3.api import DepthAnything3 as Network; "
+    make += "import sys; Network('da3-small').save_pretrained(sys.argv[1])"
+    subprocess.run([str(NETWORKS), "-c", make, weights], check=True, capture_output=True)
     rng = np.random.default_rng(0)
     paths = []
     for n in range(2):
         paths.append(str(tmp_path / f"{n}.png"))
         cv2.imwrite(paths[-1], rng.integers(0, 255, (200, 300, 3), np.uint8))
-    answer = DepthAnything({"weights": str(tmp_path / "weights")}).ask({"pictures": paths})
+    settings = {"weights": weights, "device": "cpu"}
+    with open_session("pipeline.poses.depth_anything_worker", settings, str(NETWORKS)) as session:
+        answer = session.ask({"pictures": paths})
     width, height = resized(300, 200)
     assert answer["depth_1"].shape == answer["confidence_1"].shape == (height, width)
     assert answer["cam_from_world"].shape == (2, 3, 4) and answer["intrinsics"].shape == (2, 3, 3)
