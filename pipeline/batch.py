@@ -249,7 +249,7 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
     Args:
         card: Its file.
         out: Folder of bundles.
-        captures: Folder that captures may lie in besides the card's own.
+        captures: Folder that captures may lie in besides the card's own; relative paths are looked for there, too.
 
     Raises:
         CardError: When it can't be read or planned, names no capture, or one outside the folders it may read.
@@ -259,8 +259,9 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
     if not content.source.path:
         rule, remedy = "a card of a batch says where its capture lies", "add it: `source: {path: ...}`"
         raise CardError(rule, found="no source.path", remedy=remedy, file=card)
-    source = (card.parent / content.source.path).resolve()
     allowed = [folder.expanduser().resolve() for folder in (card.parent, captures) if folder is not None]
+    places = [folder / content.source.path for folder in (card.parent, *allowed[1:])]
+    source = next((place for place in places if place.exists()), places[0]).resolve()
     if not any(source.is_relative_to(folder) for folder in allowed):
         raise CardError(
             "a card reads only what lies in its folder",

@@ -86,6 +86,10 @@ def test_a_card_reads_only_below_its_folder(lab, tmp_path_factory, photos, path)
     assert "--captures" in scene.reason.remedy
     asked = card(cards, "x", "source: {path: link}")
     assert plan_scene(asked, lab / "out", photos.parent).state == "waiting"
+    asked = card(cards, "x", f"source: {{path: {photos.name}}}")
+    assert plan_scene(asked, lab / "out", photos.parent).state == "waiting"  # its path may begin there
+    asked = card(cards, "x", f"source: {{path: ../{photos.parent.name}/{photos.name}/../../outside}}")
+    assert plan_scene(asked, lab / "out", photos.parent).state == "failed"
 
 
 def test_a_capture_with_a_link_to_elsewhere_is_refused(lab, tmp_path_factory):

@@ -184,11 +184,13 @@ def test_no_ghost_in_the_depth(staged: tuple[PosedScene, Path, dict[str, Path]],
     """The sensor saw the crate; the depth maps don't show it."""
     scene, folder, inputs = staged
     run_depth({"capture": inputs["capture"], "poses": folder}, DepthParams(backend="sensor"), tmp_path)
+    shown = []
     for view in scene.training:
         crate = walk.crate[int(view.name[:4])]
         known = load_depth_map(tmp_path, view.name).depth > 0
-        assert (known & crate).sum() < 0.02 * crate.sum()
+        shown.append(float(known[crate].mean()))
         assert known[~crate].mean() > 0.9
+    assert np.mean(shown) < 0.01 and max(shown) < 0.04  # slivers along its edges; where is for OpenCV's version to say
 
 
 def test_the_switch(staged: tuple[PosedScene, Path, dict[str, Path]], tmp_path: Path):
