@@ -42,7 +42,13 @@ def registry_rows(bundle: Path, work: Path) -> list[Row]:
     sent, first, second = _one_changed_file(bundle, work / "large")
     part, opened = _sim_part(bundle, work / "sim")
     return [
-        Row(f"`list` of {SCENES * VERSIONS:,} versions, a fresh process: the first scenes as a table", listed, "s", "<=", 1.0),
+        Row(
+            f"`list` of {SCENES * VERSIONS:,} versions, a fresh process: the first scenes as a table",
+            listed,
+            "s",
+            "<=",
+            1.0,
+        ),
         Row("... and all of them as JSON", as_json, "s", "<=", 1.0),
         Row(f"{WRITERS} writers x {PUBLISHES} publishes: lost", lost, "", "<=", 0),
         Row("one of these publishes, median over both writers", seconds, "s"),
@@ -184,7 +190,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         rows = registry_rows(options.bundle.resolve(), Path(work))
-    text = "A registry in a folder; the last two in a bucket of an S3 server on loopback."
+    text = "A registry in a folder; a simulator's part comes from a bucket of an S3 server on loopback. PSNR as the bundle's check has it."
     page = section("registry", "python benchmarks/registry.py BUNDLE --write", text, rows)
     print(page)
     if options.write:

@@ -49,7 +49,8 @@ def test_a_reference_may_begin_with_an_address(text: str, parts: tuple[str, str,
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Hall", "hall@", "hall@01.0.0", "hall@1.0.0.0", "hall@newest", "hall@1.0.0-rc1", "a b", "x/../Y@1", "a..b"]
+    "text",
+    ["", "Hall", "hall@", "hall@01.0.0", "hall@1.0.0.0", "hall@newest", "hall@1.0.0-rc1", "a b", "x/../Y@1", "a..b"],
 )
 def test_what_is_no_reference_is_told(text: str):
     """With examples of what is one."""
