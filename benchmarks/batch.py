@@ -14,9 +14,9 @@ import argparse
 import io
 import multiprocessing
 import os
+import shutil
 import statistics
 import subprocess
-import shutil
 import sys
 import tempfile
 import time

@@ -190,7 +190,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         rows = registry_rows(options.bundle.resolve(), Path(work))
-    text = "A registry in a folder; a simulator's part comes from a bucket of an S3 server on loopback. PSNR as the bundle's check has it."
+    text = (
+        "A registry in a folder; a simulator's part comes from a bucket of an S3 server on loopback. "
+        "PSNR as the bundle's check has it."
+    )
     page = section("registry", "python benchmarks/registry.py BUNDLE --write", text, rows)
     print(page)
     if options.write:
