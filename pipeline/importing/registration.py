@@ -44,7 +44,7 @@ ROUGH, FINE, LAST = 15, 20, 8
 SAME = 0.02
 """Two solutions are one when the splat's points lie nearer to each other than this, by the mesh's size."""
 MARGIN = 1.3
-"""So much worse than the best must any other solution be."""
+"""So much worse than the best must any other solution be, and the files' own frame, for the best to be taken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,8 @@ def register(
 ) -> Registration:
     """Where the splat lies on the mesh.
 
-    A frame that the files give and that fits is taken as it is; else the pose is estimated.
+    A frame that the files give is taken as it is where it fits, and where none fits much better: Gaussians that lie
+    loosely about a surface draw an estimate off. Else the pose is estimated.
 
     Args:
         gaussians: In a frame of its own.
@@ -100,6 +101,10 @@ def register(
     few = splat_points.some(FEW, rng), mesh_points.some(FEW, rng)
     poses = _search(*few, list(given.values()), size, rng)
     best, ambiguous = poses[0], False
+    kept = min(range(len(told)), key=lambda index: _score(*few, told[index].mesh_from_splat, size), default=None)
+    if kept is not None and _score(*few, told[kept].mesh_from_splat, size) < MARGIN * _score(*few, best, size):
+        logger.warning("nothing fits much better than %s, which is kept", told[kept].source)
+        return told[kept]
     elsewhere = [pose for pose in poses[1:] if _apart(few[0].points, pose, best) > SAME * size]
     if elsewhere:
         caster, limit = RayCaster(mesh), MARGIN * _score(*few, best, size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,17 @@ def test_frames_that_fit_are_taken_as_they_are(room: Room, splat: Gaussians):
     assert found.mesh_from_splat is given["right"]
     assert found.overlap_of_mesh > 0.9
     assert found.residual < 0.01
+
+
+def test_a_loose_splat_keeps_the_frame_that_its_file_gives(room: Room, splat: Gaussians):
+    """It doesn't fit well, and the figure says so; an estimate would fit no better, and be off."""
+    rng = np.random.default_rng(3)
+    apart = rng.normal(0, 0.09, splat.means.shape).astype(np.float32)
+    loose = replace(splat, means=splat.means + apart)
+    found = register(loose.transformed(MOVED), room.mesh, {"file": MOVED.inverse()})
+    assert found.source == "file"
+    assert np.abs((found.mesh_from_splat @ MOVED).apply(splat.means) - splat.means).max() < 1e-6
+    assert found.residual > THRESHOLDS["registration"]
 
 
 def test_an_empty_box_fits_in_many_ways():
