@@ -166,7 +166,7 @@ def _add_frame(gates: Gates, alignment: Alignment) -> None:
     sigma, source = alignment.scale_sigma, alignment.scale_source
     how = f"relative one sigma, from {source}"
     if sigma is None:
-        how = f"not measured: nobody says how sure the scale is ({source}); import with --scale METRES+-SIGMA"
+        how = f"nobody says how sure the scale is ({source}); import with --scale METRES+-SIGMA"
     gates.add("scale", "Scale is known", sigma, "", "<=", how, source=source)
 
 
