@@ -256,7 +256,7 @@ def main() -> None:
         f"of 64x48. Stages are stand-ins: each of a scene's {len(STAGES)} computes for {options.stage_seconds:g} "
         "CPU-seconds where throughput is measured and for none where the time between stages is; the bare stages run "
         "in as many processes as the command has workers. Start and end of server and processes are counted, but not "
-        f"the making of Prefect's database, once and for all. The real stages make small bundles of {TINY_FRAMES} "
+        f"the making of Prefect's database, 7 s once and for all. The real stages make small bundles of {TINY_FRAMES} "
         "frames of a synthetic room."
     )
     written = section("Batches", "python benchmarks/batch.py", text, rows)
