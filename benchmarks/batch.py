@@ -201,13 +201,7 @@ def throughput(folder: Path, scenes: int, stage_seconds: float) -> list[Row]:
     bundles = len(list((folder / "bundles").glob("scene*/1.0.0/bundle.json")))
     again = lab.batch("--workers", str(WORKERS))
     return [
-        Row(
-            f"{scenes} scenes, {WORKERS} workers: throughput of the bare stages'",
-            100 * bare / run.seconds,
-            "%",
-            ">=",
-            90,
-        ),
+        _share(f"{scenes} scenes, {WORKERS} workers", bare, run),
         Row("seconds of the command", run.seconds, "s"),
         Row("seconds of the bare stages", bare, "s"),
         Row("scenes lost", scenes - min(bundles, len(batch.those("built"))), "", "<=", 0),
@@ -221,15 +215,13 @@ def real_throughput(folder: Path, scenes: int) -> list[Row]:
     bare = lab.bare(WORKERS)
     run = lab.batch("--workers", str(WORKERS))
     return [
-        Row(
-            f"{scenes} tiny scans through the real stages: throughput of the bare stages'",
-            100 * bare / run.seconds,
-            "%",
-            ">=",
-            90,
-        ),
+        _share(f"{scenes} tiny scans through the real stages", bare, run),
         Row("seconds of the bare stages", bare, "s"),
     ]
+
+
+def _share(what: str, bare: float, run: Run) -> Row:
+    return Row(f"{what}: throughput of the bare stages'", 100 * bare / run.seconds, "%", ">=", 90)
 
 
 def main() -> None:
