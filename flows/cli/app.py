@@ -131,7 +131,11 @@ class _ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        text = self.format(record)
+        try:
+            tqdm.write(text, file=sys.stderr)
+        except RuntimeError:  # a library's thread began a bar just then, under a lock of its own
+            sys.stderr.write(f"{text}\n")
 
 
 def _show_error(error: SplatyardError) -> None:

@@ -250,6 +250,9 @@ def client() -> Any:
     Raises:
         MachineError: When it isn't installed.
     """
+    from tqdm import tqdm
+
+    tqdm.get_lock()  # made before the client's threads begin bars, which would else have another than ours
     try:
         import huggingface_hub
         import huggingface_hub.constants

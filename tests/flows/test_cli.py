@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -210,6 +211,20 @@ def test_the_installed_program_runs(tmp_path):
     assert "nö where" in done.stderr
     assert done.stdout == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_a_line_is_told_while_a_librarys_thread_begins_a_bar(monkeypatch, capsys):
+    """Its bars have a lock of their own: tqdm then finds its set of bars changed, which is no fault of what is told."""
+    from tqdm import tqdm
+
+    class Changing(set):
+        def __iter__(self):
+            raise RuntimeError("Set changed size during iteration")
+
+    assert main(["formats"]) == 0  # hangs the handler on the loggers
+    monkeypatch.setattr(tqdm, "_instances", Changing())
+    logging.getLogger("pipeline.bundle.hub").info("fetching %s", "splat.ply")
+    assert "fetching splat.ply" in capsys.readouterr().err
 
 
 def test_closed_pipe_is_no_error(room_bundle):
