@@ -252,13 +252,14 @@ def client() -> Any:
     """
     from tqdm import tqdm
 
-    tqdm.get_lock()  # made before the client's threads begin bars, which would else have another than ours
     try:
         import huggingface_hub
         import huggingface_hub.constants
         import huggingface_hub.errors
+        from huggingface_hub.utils import tqdm as their_bars
     except ImportError as error:
         raise MachineError(
             "bundles on the hub need huggingface_hub", found=str(error), remedy="pip install huggingface_hub"
         ) from error
+    their_bars.set_lock(tqdm.get_lock())  # or its threads would begin bars while ours look at the set of all
     return huggingface_hub

@@ -266,7 +266,7 @@ def test_yanked_is_hidden_and_still_opens(hub: Hub, room_bundles, caplog):
 
 
 def test_the_clients_bars_share_the_lock_of_ours():
-    """Its threads begin bars while ours are drawn: with two locks the set of all bars changes under whoever reads it."""
+    """Its threads begin bars while ours are drawn: with two locks the set of all changes under whoever reads it."""
     code = "from pipeline.bundle.hub import client; client(); from huggingface_hub.utils import tqdm as theirs; "
     code += "lock = theirs.get_lock(); from tqdm import tqdm as ours; assert lock is ours.get_lock()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
