@@ -101,16 +101,17 @@ def register(
     few = splat_points.some(FEW, rng), mesh_points.some(FEW, rng)
     poses = _search(*few, list(given.values()), size, rng)
     best, ambiguous = poses[0], False
-    kept = min(range(len(told)), key=lambda index: _score(*few, told[index].mesh_from_splat, size), default=None)
-    if kept is not None and _score(*few, told[kept].mesh_from_splat, size) < MARGIN * _score(*few, best, size):
-        logger.warning("nothing fits much better than %s, which is kept", told[kept].source)
-        return told[kept]
+    nearly = MARGIN * _score(*few, best, size)
+    kept = min(told, key=lambda one: _score(*few, one.mesh_from_splat, size), default=None)
+    if kept and _score(*few, kept.mesh_from_splat, size) < nearly:
+        logger.warning("nothing fits much better than %s, which is kept", kept.source)
+        return kept
     elsewhere = [pose for pose in poses[1:] if _apart(few[0].points, pose, best) > SAME * size]
     if elsewhere:
-        caster, limit = RayCaster(mesh), MARGIN * _score(*few, best, size)
+        caster = RayCaster(mesh)
         least = MARGIN * _off(caster, few[0].points, best, size)
         ambiguous = any(
-            _score(*few, pose, size) < limit and _off(caster, few[0].points, pose, size) < least for pose in elsewhere
+            _score(*few, pose, size) < nearly and _off(caster, few[0].points, pose, size) < least for pose in elsewhere
         )
     best = _refine(splat_points, mesh_points, best, size, LAST, start=CAP / 8, end=CAP / 40)
     return judge(best, "estimated", ambiguous=ambiguous)

@@ -101,13 +101,13 @@ function view() {
     if (location.protocol === "file:") return say("Opened as a file, this page has no 3-D view: it needs a web server");
     const context = document.createElement("canvas").getContext("webgl2");
     if (!context) return say("This browser draws no 3-D view: WebGL 2 is missing or switched off");
-    const slow = SOFTWARE.test(context.getParameter(context.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL ?? context.RENDERER));
+    const renderer = context.getExtension("WEBGL_debug_renderer_info")?.UNMASKED_RENDERER_WEBGL ?? context.RENDERER;
+    const coarse = SOFTWARE.test(context.getParameter(renderer)) ? "&fixedDpr=0.5" : "";
     context.getExtension("WEBGL_lose_context")?.loseContext();
     const site = new URL("../../../", location.href);
     const recording = new URL(`${box.dataset.here}view.viser`, site).pathname;
     const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "&darkMode" : "";
     say("Loading the 3-D view …");
-    const coarse = slow ? "&fixedDpr=0.5" : "";
     frame.title = box.dataset.name;
     frame.src = new URL(`viewer/index.html?playbackPath=${encodeURIComponent(recording)}&hideViserLogo&${box.dataset.camera}${dark}${coarse}`, site);
     box.append(frame);
