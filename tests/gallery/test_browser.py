@@ -142,6 +142,13 @@ def test_failed_and_generated_scenes_are_seen_to_be(address, visit):
     assert red > 2 * max(green, blue)
 
 
+def test_without_a_graphics_card_it_draws_half_as_finely(address, visit):
+    """As here, where Chromium draws in software."""
+    page = visit(f"{address}/scenes/room/1.1.0/index.html", viewport={"width": 420, "height": 360})
+    assert "fixedDpr=0.5" in (page.locator("#view iframe").get_attribute("src") or "")
+    page.wait_for_selector("#view.ready")
+
+
 def test_hostile_texts_run_nowhere(address, visit):
     """Not on the first page, not on the scene's."""
     page = visit(f"{address}/index.html?q=hostile")
