@@ -11,7 +11,6 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from pipeline.geometry import matrix_from_quaternion
 from sim.cameras.mount import RobotCamera
 from sim.cameras.rig import CameraRig
 from sim.cameras.settings import CameraSettings
@@ -222,7 +221,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         return (np.linalg.norm(force, axis=1) / self._weight).astype(np.float32)
 
     def _moment(self, state: RobotState, action: Float, bump: Float) -> Moment[Any]:
-        upright = matrix_from_quaternion(state.quaternion)[:, 2, 2]
+        upright = state.world_from_base[:, 2, 2]
         return Moment(
             robot=self.robot,
             state=state,

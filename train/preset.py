@@ -59,7 +59,7 @@ class PolicySettings(_Section):
 class PPOSettings(_Section):
     """Proximal policy optimisation, see Schulman et al., 2017."""
 
-    epochs: Count = 4
+    epochs: Count = 3
     batches: Count = 4
     """Mini-batches of an iteration; of whole environments where the policy has a memory."""
     clip: Positive = 0.2
@@ -95,8 +95,8 @@ class Preset(_Section):
     task: str
     robot: str = "rover"
     engine: str = "sapien"
-    environments: Count = 64
-    steps: Count = 32
+    environments: Count = 128
+    steps: Count = 16
     """Of each environment in an iteration."""
     iterations: Count = 60
     checkpoint_every: Count = 20

@@ -12,31 +12,41 @@ KEPT = 200
 """Episodes."""
 
 
+Episode = tuple[bool, str, float, int, dict[str, bool]]
+"""Whether the task was done, what ended it, its reward, its steps, and what else the task tells of it."""
+
+
 class Recent:
     """A window over episodes."""
 
     def __init__(self) -> None:
-        self._episodes: deque[tuple[bool, str, float, int]] = deque(maxlen=KEPT)
+        self._episodes: deque[Episode] = deque(maxlen=KEPT)
 
     def add(self, endings: Endings) -> None:
         """Take note of episodes that ended."""
-        rows = zip(endings.success.tolist(), endings.by, endings.reward.tolist(), endings.steps.tolist(), strict=True)
-        self._episodes.extend(rows)
+        others = [
+            {name: bool(values[row]) for name, values in endings.outcomes.items()} for row in range(len(endings.by))
+        ]
+        columns = endings.success.tolist(), endings.by, endings.reward.tolist(), endings.steps.tolist(), others
+        self._episodes.extend(zip(*columns, strict=True))
 
     def figures(self) -> dict[str, float]:
         """Means by name; none before the first episode ended."""
         if not self._episodes:
             return {}
-        success, by, reward, steps = zip(*self._episodes, strict=True)
-        shares = {f"ended/{name}": count / len(by) for name, count in sorted(Counter(by).items())}
+        success, by, reward, steps, others = zip(*self._episodes, strict=True)
         means = {"success": np.mean(success), "reward": np.mean(reward), "length": np.mean(steps)}
-        return {name: float(value) for name, value in means.items()} | shares
+        means |= {f"ended/{name}": count / len(by) for name, count in sorted(Counter(by).items())}
+        means |= {f"outcome/{name}": np.mean([one[name] for one in others]) for name in others[0]}
+        return {name: float(value) for name, value in means.items()}
 
-    def state(self) -> list[tuple[bool, str, float, int]]:
+    def state(self) -> list[Episode]:
         """For a checkpoint."""
         return list(self._episodes)
 
-    def restore(self, state: list[tuple[bool, str, float, int]]) -> None:
+    def restore(self, state: list[Episode]) -> None:
         """Go on from a checkpoint."""
         self._episodes.clear()
-        self._episodes.extend((bool(success), by, reward, steps) for success, by, reward, steps in state)
+        self._episodes.extend(
+            (bool(success), by, reward, steps, others) for success, by, reward, steps, others in state
+        )

@@ -114,7 +114,7 @@ class GaussianTokens:
             scene_of: (N,) in which scene each is.
             things: In the place of each.
         """
-        turn, position = matrix_from_quaternion(np.asarray(state.quaternion, np.float64)), state.position
+        turn, position = state.world_from_base, state.position
         eye = position + turn @ self._base_from_camera.translation
         view = turn @ self._base_from_camera.rotation
         own = tokens_of(things)

@@ -55,7 +55,7 @@ class TrainingLine:
 
 
 def described(row: dict[str, float], left: float) -> str:
-    """A row of the curve for people: success and ends of the last episodes, reward, speed.
+    """A row of the curve for people: success, ends and other outcomes of the last episodes, reward, speed.
 
     Args:
         row: Of the curve.
@@ -66,6 +66,9 @@ def described(row: dict[str, float], left: float) -> str:
         ends = {name.removeprefix("ended/"): share for name, share in row.items() if name.startswith("ended/")}
         most = sorted(ends.items(), key=lambda item: -item[1])
         parts.append(f"success {row['success']:.0%} ({', '.join(f'{name} {share:.0%}' for name, share in most)})")
+        parts += [
+            f"{name.removeprefix('outcome/')} {share:.0%}" for name, share in row.items() if name.startswith("outcome/")
+        ]
         parts.append(f"reward {row['reward']:.2f}")
     parts.append(f"{row['steps_per_second']:.0f} steps/s")
     parts.append(f"{tqdm.format_interval(left)} left")

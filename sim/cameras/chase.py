@@ -8,7 +8,7 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Camera, Gaussians, matrix_from_quaternion
+from pipeline.geometry import Camera, Gaussians
 from pipeline.mesh.rays import RayCaster
 from pipeline.splat.raster import render_batch
 from sim.cameras.body import body_of, draw_body
@@ -93,7 +93,7 @@ class ChaseCamera:
 
     def follow(self, moment: RobotState, scene: int, period: float) -> Array:
         """World from camera (4, 4) for the next moment of one robot, a period [s] after the one before."""
-        forward = matrix_from_quaternion(moment.quaternion.astype(np.float64))[0, :, 0]
+        forward = moment.world_from_base[0, :, 0]
         middle = moment.position[0].astype(np.float64) + np.array([0, 0, self._up])
         yaw, share = float(np.arctan2(forward[1], forward[0])), 1 - np.exp(-period / LAG)
         first = self._yaw is None

@@ -107,7 +107,7 @@ class MujocoEngine:
         """Put robots (M,) into states of length M, in scenes (M,)."""
         data = self._data
         self._scene_of[robots] = scenes
-        turns = matrix_from_quaternion(state.quaternion)
+        turns = state.world_from_base
         data.qpos[self._pose_at[robots, :3]] = state.position + self._offsets[scenes]
         data.qpos[self._pose_at[robots, 3:]] = state.quaternion
         data.qvel[self._twist_at[robots, :3]] = state.linear_velocity

@@ -127,7 +127,7 @@ class SapienGpuEngine:
         """Put robots (M,) into states of length M, in scenes (M,)."""
         self._scene_of[robots] = scenes
         angular = state.angular_velocity
-        arm = matrix_from_quaternion(state.quaternion) @ self._mass_centre
+        arm = state.world_from_base @ self._mass_centre
         columns = (
             state.position + self._offsets[scenes],
             state.quaternion,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -42,10 +43,15 @@ class RobotState:
         """The chosen robots."""
         return RobotState(*(getattr(self, field.name)[index] for field in fields(self)))
 
+    @cached_property
+    def world_from_base(self) -> NDArray[np.float64]:
+        """Rotation matrices (N, 3, 3) of the bases; worked out once, for most of what looks at a state wants them."""
+        return matrix_from_quaternion(self.quaternion)
+
     @property
     def planar(self) -> NDArray[np.float64]:
         """Place x, y [m] and heading [rad] of the bases (N, 3)."""
-        turns = matrix_from_quaternion(self.quaternion)
+        turns = self.world_from_base
         return np.column_stack([self.position[:, :2], np.arctan2(turns[:, 1, 0], turns[:, 0, 0])]).astype(np.float64)
 
     @staticmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import matrix_from_quaternion, matrix_from_rotvec
+from pipeline.geometry import matrix_from_rotvec
 from sim.physics.state import RobotState
 from sim.robots.model import Joint, Robot
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 def link_poses(robot: Robot, state: RobotState) -> Array:
     """World from links (N, L, 4, 4) in the order of the robot's links."""
     poses = np.tile(np.eye(4), (len(state), len(robot.links), 1, 1))
-    poses[:, 0, :3, :3] = matrix_from_quaternion(state.quaternion)
+    poses[:, 0, :3, :3] = state.world_from_base
     poses[:, 0, :3, 3] = state.position
     columns = _columns(robot)
     for index, link in enumerate(robot.links[1:], 1):

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import matrix_from_quaternion
 from sim.physics.state import Int
 from sim.places import EDGE_PRICE
 from sim.tasks.commands import Commanded, tracking
@@ -29,8 +28,7 @@ BUMP = 0.15
 
 def in_base(moment: Moment[Any], vectors: NDArray[np.floating]) -> Float:
     """World vectors (N, 3) in each robot's base axes."""
-    turns = matrix_from_quaternion(moment.state.quaternion)
-    return np.einsum("nij,ni->nj", turns, vectors).astype(np.float32)
+    return np.einsum("nij,ni->nj", moment.state.world_from_base, vectors).astype(np.float32)
 
 
 def planar_velocity(moment: Moment[Any]) -> Float:

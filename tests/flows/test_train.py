@@ -278,6 +278,8 @@ def test_a_line_tells_how_training_goes():
     """The commonest end comes first; before an episode has ended there is only the speed."""
     row = {"steps_per_second": 1499.6, "success": 0.805, "reward": -0.5, "ended/crash": 0.15, "ended/goal": 0.85}
     assert described(row, 75.0) == "success 80% (goal 85%, crash 15%), reward -0.50, 1500 steps/s, 01:15 left"
+    entered = described(row | {"outcome/entered": 0.05}, 75.0)
+    assert entered == "success 80% (goal 85%, crash 15%), entered 5%, reward -0.50, 1500 steps/s, 01:15 left"
     assert described({"steps_per_second": 20.0}, 3600.0) == "20 steps/s, 1:00:00 left"
 
 

@@ -25,7 +25,7 @@ STATE = {
     "iteration": 40,
     "rate": 1.25e-3,
     "memories": (torch.arange(6.0).reshape(1, 2, 3), None),
-    "recent": [(True, "goal", 1.5, 20)],
+    "recent": [(True, "goal", 1.5, 20, {"entered": False})],
     "environment": {"simulation": torch.tensor([3, 1, 255], dtype=torch.uint8)},
 }
 

@@ -35,7 +35,7 @@ BLIND = {"policy.encoder": "none", "policy.memory": "gru"}
 
 
 def lively(scene: SimScene, changes: dict[str, Any], seed: int = 1) -> tuple[Preset, TrainEnv, SightPolicy]:
-    """A policy whose untrained actions reach from one end to the other, and a robot for it."""
+    """A policy whose untrained actions go far to both sides of its first one, which is 0, and a robot for it."""
     preset = load_preset("navigate", SMALL | changes)
     env = make_env(preset, [scene], count=1, starts="all", seed=seed)
     torch.manual_seed(seed)
@@ -44,7 +44,10 @@ def lively(scene: SimScene, changes: dict[str, Any], seed: int = 1) -> tuple[Pre
     policy = agent.get_policy()
     assert isinstance(policy, SightPolicy)
     with torch.no_grad():
-        list(policy.mlp.parameters())[-2].mul_(40)
+        *_, weight, bias = policy.mlp.parameters()
+        weight.mul_(40)
+        bias.sub_(policy(env.get_observations())[0])
+    policy.reset(torch.ones(1))
     return preset, env, policy
 
 

@@ -27,7 +27,7 @@ class PictureCNN(nn.Module):
             input_dim=(height, width),
             input_channels=channels,
             output_channels=[16, 32, 32],
-            kernel_size=[8, 4, 3],
+            kernel_size=[4, 3, 3],
             stride=[4, 2, 1],
             activation="elu",
         )
@@ -94,4 +94,4 @@ def centred(pictures: torch.Tensor) -> torch.Tensor:
     """Colours 0..255 or depths [m] as numbers round 0."""
     if pictures.shape[1] == 1:
         return pictures.clamp(max=FAR) / FAR - 0.5
-    return pictures.to(torch.float32) / 255 - 0.5
+    return pictures.to(torch.float32).mul_(1 / 255).sub_(0.5)
