@@ -32,8 +32,9 @@ EPISODES = 200
 SEEDS = (0, 1, 2)
 DEPTH = (
     "The hall's yellow patch always lies in the same place. A policy with memory tells by depth where it is, and so "
-    "where the patch is: colour is not all that tells. With a patch elsewhere in each episode pictures were not enough "
-    "after 150 iterations (entered in 40 % of the episodes; blind 85 %)."
+    "where the patch is: colour is not all that tells, and the better training gets the fewer enter (24.5 % before it "
+    "went by 128 robots). Where a patch is painted elsewhere in each episode, pictures are not enough after 150 "
+    "iterations (22 % entered; a policy that was told all that the critic knows, 7 %)."
 )
 PROGRAM = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
 
