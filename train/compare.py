@@ -10,8 +10,10 @@ from train.charts import ticks
 from train.preset import flat_values
 from train.results import FILE, read_results
 from train.run import Run
-from train.statistics import Interval
+from train.statistics import WINDOW, Interval
 
+FIGURES, OUTCOME = ("success", "reward", "length"), "outcome/"
+"""Of a curve's rows, that tell how it went in the end; outcomes by their beginning."""
 REACHED = (0.5, 0.8, 0.9)
 """Shares of success; how many steps a run took to come to them is shown."""
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 360, 50, 20, 20, 60
@@ -54,11 +56,12 @@ def figures(run: Run) -> dict[str, str]:
         "steps": f"{last['steps']:.0f}",
         "minutes": f"{last['seconds'] / 60:.1f}",
     }
-    for name in ("success", "reward", "length"):
-        if name in last:
-            shown[f"{name}, last 200 episodes"] = f"{last[name]:.3g}"
+    for name in last:
+        if name in FIGURES or name.startswith(OUTCOME):
+            shown[f"{name.removeprefix(OUTCOME)}, last {WINDOW} episodes"] = f"{last[name]:.3g}"
+    many = [row for row in rows if row.get("episodes", WINDOW) >= WINDOW]  # the very first to end are the quickest
     for share in REACHED:
-        steps = next((row["steps"] for row in rows if row.get("success", 0) >= share), None)
+        steps = next((row["steps"] for row in many if row.get("success", 0) >= share), None)
         shown[f"steps to {share:.0%} success"] = "-" if steps is None else f"{steps:.0f}"
     return shown | {f"evaluated, {name}": str(share) for name, share in evaluated(run).items()}
 
@@ -92,7 +95,7 @@ def picture(runs: Sequence[Run]) -> str:
     for x in across:
         right, down = place(x, 0)
         parts.append(f'<text x="{right}" y="{down + 18}" text-anchor="middle">{x:,.0f}</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP - 6}">success of the last 200 episodes, against steps</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP - 6}">success of the last {WINDOW} episodes, against steps</text>')
     width = (WIDTH - LEFT) / len(runs)
     for number, (run, curve) in enumerate(zip(runs, curves, strict=True)):
         color = COLORS[number % len(COLORS)]

@@ -7,10 +7,7 @@ from collections import Counter, deque
 import numpy as np
 
 from train.environment import Endings
-
-KEPT = 200
-"""Episodes."""
-
+from train.statistics import WINDOW
 
 Episode = tuple[bool, str, float, int, dict[str, bool]]
 """Whether the task was done, what ended it, its reward, its steps, and what else the task tells of it."""
@@ -20,7 +17,7 @@ class Recent:
     """A window over episodes."""
 
     def __init__(self) -> None:
-        self._episodes: deque[Episode] = deque(maxlen=KEPT)
+        self._episodes: deque[Episode] = deque(maxlen=WINDOW)
 
     def add(self, endings: Endings) -> None:
         """Take note of episodes that ended."""
@@ -31,14 +28,14 @@ class Recent:
         self._episodes.extend(zip(*columns, strict=True))
 
     def figures(self) -> dict[str, float]:
-        """Means by name; none before the first episode ended."""
+        """Means by name, and of how many episodes they are; none before the first episode ended."""
         if not self._episodes:
             return {}
         success, by, reward, steps, others = zip(*self._episodes, strict=True)
         means = {"success": np.mean(success), "reward": np.mean(reward), "length": np.mean(steps)}
         means |= {f"ended/{name}": count / len(by) for name, count in sorted(Counter(by).items())}
         means |= {f"outcome/{name}": np.mean([one[name] for one in others]) for name in others[0]}
-        return {name: float(value) for name, value in means.items()}
+        return {"episodes": len(by)} | {name: float(value) for name, value in means.items()}
 
     def state(self) -> list[Episode]:
         """For a checkpoint."""

@@ -14,7 +14,7 @@ from train.floor_plan import episode_map
 from train.preset import flat_values
 from train.results import Evaluation, Results
 from train.run import Run
-from train.statistics import Interval
+from train.statistics import WINDOW, Interval
 
 FILE = "report.html"
 
@@ -36,7 +36,11 @@ ABOUT = {
     "to one who can't see.",
 }
 """Each row of the table in words."""
-CURVES = (("success", "success, last 200 episodes"), ("reward", "reward of an episode"), ("length", "steps an episode"))
+CURVES = (
+    ("success", f"success, last {WINDOW} episodes"),
+    ("reward", "reward of an episode"),
+    ("length", "steps an episode"),
+)
 POINTS = 400
 """Most of a curve."""
 FILMS = 6

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
+WINDOW = 200
+"""Episodes, the last that ended, that figures of training are means over."""
 
 
 @dataclass(frozen=True)

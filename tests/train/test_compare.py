@@ -55,6 +55,22 @@ def test_figures_tell_the_end_and_when_it_got_good(runs: list[Run]):
     assert figures(runs[1])["steps to 50% success"] == "-"
 
 
+def test_the_first_episodes_to_end_tell_nothing(tmp_path: Path):
+    """They are the quickest, not the usual ones: what counts begins where there are as many as are looked back at."""
+    run = make_run(tmp_path, "quick", [])
+    for number, (episodes, success) in enumerate([(3, 1.0), (150, 0.9), (200, 0.2), (200, 0.6)], 1):
+        row = {"iteration": number, "steps": 500 * number, "seconds": 30.0 * number}
+        run.curve.append(row | {"episodes": episodes, "success": success})
+    assert [figures(run)[f"steps to {share} success"] for share in ("50%", "80%")] == ["2000", "-"]
+
+
+def test_what_else_the_task_counts_is_told(tmp_path: Path):
+    """Such as who entered the patch."""
+    run = make_run(tmp_path, "entering", [])
+    run.curve.append({"iteration": 1, "steps": 500, "seconds": 30.0, "success": 1.0, "outcome/entered": 0.25})
+    assert figures(run)["entered, last 200 episodes"] == "0.25"
+
+
 def test_a_run_without_a_row_has_no_figures(tmp_path: Path):
     """It was made and not trained."""
     assert figures(make_run(tmp_path, "new", [])) == {"iterations": "0"}

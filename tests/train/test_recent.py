@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from train.environment import Endings
-from train.recent import KEPT, Recent
+from train.recent import Recent
+from train.statistics import WINDOW
 
 
 def endings(success: list[bool], by: list[str], reward: list[float], steps: list[int], entered: list[bool]) -> Endings:
@@ -30,6 +31,7 @@ def test_means_over_episodes():
     recent.add(endings([True, True], ["goal", "goal"], [3.0, 4.0], [20, 30], [False, True]))
     assert recent.figures() == pytest.approx(
         {
+            "episodes": 4,
             "success": 0.75,
             "reward": 2.0,
             "length": 35.0,
@@ -46,5 +48,5 @@ def test_goes_on_where_it_was_and_forgets_the_oldest():
     recent.add(endings([False] * 5, ["time"] * 5, [0.0] * 5, [80] * 5, [True] * 5))
     other.restore(recent.state())
     assert other.figures() == recent.figures()
-    other.add(endings([True] * KEPT, ["goal"] * KEPT, [1.0] * KEPT, [9] * KEPT, [False] * KEPT))
+    other.add(endings([True] * WINDOW, ["goal"] * WINDOW, [1.0] * WINDOW, [9] * WINDOW, [False] * WINDOW))
     assert other.figures()["success"] == 1.0 and other.figures()["outcome/entered"] == 0.0
