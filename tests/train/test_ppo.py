@@ -318,7 +318,7 @@ def test_a_symmetric_policy_has_nothing_to_learn_from_mirrors():
 def test_policies_become_symmetric(memory: str):
     """A policy like any other learns to, where nothing else is to be learned."""
     env = Dice()
-    agent = agent_for(env, memory=memory, ppo_mirror=True, ppo_rate=3e-3, ppo_entropy=0)
+    agent = agent_for(env, memory=memory, ppo_mirror=True, ppo_rate=1e-3, ppo_entropy=0)
     agent.schedule = "fixed"
     roll_out(agent, env)
     agent.storage.advantages = torch.zeros(STEPS, ROBOTS, 1)
