@@ -32,9 +32,10 @@ EPISODES = 200
 SEEDS = (0, 1, 2)
 DEPTH = (
     "The hall's yellow patch always lies in the same place. A policy with memory tells by depth where it is, and so "
-    "where the patch is: colour is not all that tells, and the better training gets the fewer enter (24.5 % before it "
-    "went by 128 robots). Where a patch is painted elsewhere in each episode, pictures are not enough after 150 "
-    "iterations (22 % entered; a policy that was told all that the critic knows, 7 %)."
+    "where the patch is: colour is not all that tells, and the better training gets, the fewer enter (24.5 % with 64 "
+    "robots by 32 steps). Pictures tell more than the place: with the patch painted over in the floor's colour, the "
+    "policy of seed 0 enters in 36 % of the episodes. Where a patch is painted elsewhere in each, 150 iterations are "
+    "not enough (22 % entered; a policy that was told all that the critic knows, 7 %)."
 )
 PROGRAM = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
 
