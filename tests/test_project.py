@@ -19,13 +19,25 @@ def locked() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", LOCK, re.MULTILINE)}
 
 
+def needs(group: str) -> list[Requirement]:
+    """What an extra brings, by way of others of ours too."""
+    found = [Requirement(text) for text in PROJECT["optional-dependencies"][group]]
+    own = [extra for need in found if need.name == PROJECT["name"] for extra in need.extras]
+    return [need for need in found if need.name != PROJECT["name"]] + [need for extra in own for need in needs(extra)]
+
+
 def test_lock_pins_every_dependency_within_its_bounds():
     """Each requirement that applies here, extras included, is pinned to a version that it allows."""
-    texts = [*PROJECT["dependencies"], *(text for group in PROJECT["optional-dependencies"].values() for text in group)]
+    extras = [need for group in PROJECT["optional-dependencies"] for need in needs(group)]
     pins = locked()
-    for need in map(Requirement, texts):
+    for need in [*map(Requirement, PROJECT["dependencies"]), *extras]:
         if need.marker is None or need.marker.evaluate():
             assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
+
+
+def test_training_brings_the_simulator():
+    """Policies are trained in it; tests have all extras and don't notice that one lacks something."""
+    assert {need.name for need in needs("sim")} <= {need.name for need in needs("train")}
 
 
 def test_lock_names_no_index_and_no_hash():
