@@ -94,4 +94,4 @@ def centred(pictures: torch.Tensor) -> torch.Tensor:
     """Colours 0..255 or depths [m] as numbers round 0."""
     if pictures.shape[1] == 1:
         return pictures.clamp(max=FAR) / FAR - 0.5
-    return pictures.to(torch.float32).mul(1 / 255).sub_(0.5)
+    return pictures.to(torch.float32, copy=True).mul_(1 / 255).sub_(0.5)

@@ -70,9 +70,10 @@ class SightPolicy(MLPModel):
             if masks is None:
                 code = self.encoder(pictures)
             else:  # what pads trajectories isn't worth a look
-                real = masks.bool()
-                code = seen.new_zeros(*real.shape, int(self.encoder.size))  # type: ignore[arg-type]
-                code[real] = self.encoder(pictures[real])
+                real = masks.flatten().nonzero().squeeze(1)  # rows as wholes: a mask would copy number by number
+                code = seen.new_zeros(masks.numel(), int(self.encoder.size))  # type: ignore[arg-type]
+                code = code.index_copy(0, real, self.encoder(pictures.flatten(0, 1).index_select(0, real)))
+                code = code.view(*masks.shape, -1)
             seen = torch.cat([seen, code], -1)
         return self.memory(seen, masks, hidden_state).squeeze(0) if self.memory else seen
 
