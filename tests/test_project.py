@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 from tests.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 LOCK = (ROOT / "requirements.lock").read_text()
 
 
@@ -19,25 +20,18 @@ def locked() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", LOCK, re.MULTILINE)}
 
 
-def needs(group: str) -> list[Requirement]:
-    """What an extra brings, by way of others of ours too."""
-    found = [Requirement(text) for text in PROJECT["optional-dependencies"][group]]
-    own = [extra for need in found if need.name == PROJECT["name"] for extra in need.extras]
-    return [need for need in found if need.name != PROJECT["name"]] + [need for extra in own for need in needs(extra)]
-
-
 def test_lock_pins_every_dependency_within_its_bounds():
     """Each requirement that applies here, extras included, is pinned to a version that it allows."""
-    extras = [need for group in PROJECT["optional-dependencies"] for need in needs(group)]
+    texts = [*PROJECT["dependencies"], *(text for group in EXTRAS.values() for text in group)]
     pins = locked()
-    for need in [*map(Requirement, PROJECT["dependencies"]), *extras]:
+    for need in map(Requirement, texts):
         if need.marker is None or need.marker.evaluate():
             assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
 
 
 def test_training_brings_the_simulator():
     """Policies are trained in it; tests have all extras and don't notice that one lacks something."""
-    assert {need.name for need in needs("sim")} <= {need.name for need in needs("train")}
+    assert set(EXTRAS["sim"]) <= set(EXTRAS["train"])
 
 
 def test_lock_names_no_index_and_no_hash():
