@@ -60,3 +60,10 @@ def test_depth_beyond_a_few_metres_is_all_the_same(network: type[nn.Module]):
     near, far, further = (made(torch.full((1, 1, 45, 66), metres)) for metres in (0.6 * FAR, FAR + 0.5, FAR + 20))
     torch.testing.assert_close(far, further)
     assert (near - far).abs().max() > 1e-4
+
+
+def test_pictures_stay_as_they_are():
+    """Numbers that are floats already are copied before they are centred."""
+    pictures = torch.full((2, 3, 48, 64), 200.0)
+    PictureCNN((3, 48, 64))(pictures)
+    assert (pictures == 200).all()
