@@ -222,7 +222,7 @@ def main() -> None:
         rows.append(Row("search (the ball at any goal): success", found[SEARCH.name].share(), "%"))
         rows += speed_rows(found, options.bundle.resolve())
     text = "PPO from pictures in the demo's bundle (`make demo` builds it); 200 episodes from held-out starts each. "
-    text += "Each was trained on one core, two at once."
+    text += f"Each was trained on one core, {len(os.sched_getaffinity(0))} at once."
     page = section(
         "training", "python benchmarks/training.py bundles/hall/1.0.0 --write", text, rows, DEPTH, "", ablation(found)
     )
