@@ -5,7 +5,6 @@ Source: J. Sturm et al., A Benchmark for the Evaluation of RGB-D SLAM Systems, I
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.capture.checks import checked_camera
-from pipeline.capture.depth_cameras.tum_cameras import RECORDERS, Recorder
+from pipeline.capture.depth_cameras.tum_cameras import RECORDERS, Recorder, bag_named, recorder_of
 from pipeline.capture.depth_images import depth_of_png
 from pipeline.capture.frames import ListedFrame, Size, declared_camera, sensor_capture, thinned
 from pipeline.capture.lens import Lens, camera_of, is_straight, pinhole_of, straight_depth, straight_picture
@@ -113,25 +112,29 @@ def _pairs(source: CaptureSource) -> tuple[list[tuple[float, str, str]], list[Sk
 
 
 def _intrinsics(source: CaptureSource) -> tuple[float, float, float, float] | Recorder:
-    """fx, fy, cx, cy of the file that the user wrote, else the benchmark's calibration."""
+    """fx, fy, cx, cy of the file that the user wrote, else the benchmark's calibration if it is the benchmark's."""
     file = source.where(INTRINSICS)
     if INTRINSICS in source.names:
         rows = read_table(source.read(INTRINSICS), file)
         if len(rows) < 2:
-            raise _no_matrix(f"{len(rows)} lines", file)
+            raise _no_camera(f"{len(rows)} lines", file)
         (fx, _, cx), (_, fy, cy) = (numbers(row, 3, file, line) for line, row in enumerate(rows[:2], 1))
         return float(fx), float(fy), float(cx), float(cy)
-    names = re.findall("|".join(RECORDERS), f"{source.path.name}/{source.prefix}")
-    if not names:
-        raise _no_matrix("no such file", file)
-    return RECORDERS[names[-1]]
+    bag, first = bag_named(source.read(COLOR)), float(_list(source, COLOR)[0][0])
+    recorder = recorder_of(bag, first)
+    if recorder is None:
+        said = f"{COLOR} is of {bag!r:.80}" if bag else f"{COLOR} has no line # file:"
+        raise _no_camera(f"no such file; {said}, its first time is {first:.1f} s", file)
+    return recorder
 
 
-def _no_matrix(found: str, file: str) -> CaptureError:
+def _no_camera(found: str, file: str) -> CaptureError:
     return CaptureError(
-        f"a recording whose name holds none of {', '.join(RECORDERS)} needs {INTRINSICS}, a 3x3 matrix",
+        f"the camera of a TUM recording must be known: {INTRINSICS}, a 3x3 matrix. Only recordings of the benchmarks "
+        f"({', '.join(RECORDERS)}) need none, told by {COLOR}'s line # file: and times of the year they were made in",
         found=found,
-        remedy="write it as three lines: fx 0 cx / 0 fy cy / 0 0 1",
+        remedy="write it as three lines: fx 0 cx / 0 fy cy / 0 0 1; of a benchmark's recording, put back the archive's "
+        f"{COLOR} (# file: 'rgbd_dataset_freiburg1_desk.bag')",
         file=file,
     )
 
@@ -218,7 +221,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             mask=partial(source.read, masks[picture]) if picture in masks else None,
         )
         frames.append(_through(frame, recorder.lens, source.where(COLOR)) if recorder else frame)
-    notes = [recorder.note] if recorder and recorder.note else []
+    notes = [f"lens and depth as published for {bag_named(source.read(COLOR))}", recorder.note] if recorder else []
+    notes = [note for note in notes if note]
     listed = frames
     if has_poses:
         body_from_camera = recorder.body_from_camera if recorder else Pose.identity()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -258,22 +259,60 @@ def test_unknown_camera_says_how_to_give_it(recording: Recording, tmp_path: Path
     assert "fx 0 cx" in error.value.remedy
 
 
-def large(recording: Recording, folder: Path, name: str) -> Path:
-    """The recording's first three pictures, four times as large, under a benchmark's name, without intrinsics."""
+BAGS = {1: "rgbd_dataset_freiburg1_desk", 3: "rgbd_dataset_freiburg3_desk", 4: "rgbd_bonn_crowd"}
+LATER = {BAGS[1]: 0, BAGS[3]: 1341839113 - 1305031102, BAGS[4]: 1548266470 - 1305031102}
+"""From the times of `write_tum` to those of the benchmarks' recordings [s]."""
+
+
+def large(recording: Recording, folder: Path, bag: str, name: str = "my desk") -> Path:
+    """The first three pictures, four times as large, without intrinsics, as of a benchmark's bag and of its time."""
     source = Path(shutil.copytree(recording.folder, folder / name))
     (source / "camera-intrinsics.txt").unlink()
-    for file in ("rgb.txt", "depth.txt"):
-        (source / file).write_text("\n".join(lines_of(source / file)[:6]))
-        for line in lines_of(source / file)[3:]:
-            picture = source / line.split()[1]
-            image = cv2.imread(str(picture), cv2.IMREAD_UNCHANGED)
-            cv2.imwrite(str(picture), cv2.resize(image, (640, 480), interpolation=cv2.INTER_NEAREST))
+    for file in ("rgb.txt", "depth.txt", "groundtruth.txt"):
+        rows = [line.split(maxsplit=1) for line in lines_of(source / file)[3:]]
+        listed = [f"{float(time) + LATER[bag]:.6f} {rest}" for time, rest in rows]
+        head = [f"# {file}", f"# file: '{bag}.bag'", "# timestamp ..."]
+        (source / file).write_text("\n".join([*head, *(listed if file == "groundtruth.txt" else listed[:3])]))
+        for _, rest in rows[:3] if file != "groundtruth.txt" else ():
+            image = cv2.imread(str(source / rest), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(source / rest), cv2.resize(image, (640, 480), interpolation=cv2.INTER_NEAREST))
     return source
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (("# file: '.*'", "# made by hand"), "no line # file:"),
+        (("# file: '.*'", "# file: 'office.bag'"), "'office.bag'"),
+        (("# file: '.*'", "# file: 'my_freiburg1_robot.bag'"), "'my_freiburg1_robot.bag'"),
+        (("(?m)^13050", "17050"), "its first time is 17050"),
+        (("(?m)^13050", "50"), "its first time is 50"),
+    ],
+)
+def test_a_folders_name_is_no_calibration(
+    change: tuple[str, str], found: str, recorded: Recording, tmp_path: Path
+) -> None:
+    """freiburg1 in the folder's name, but another's header, none, or one copied over times of another year."""
+    source = large(recorded, tmp_path, BAGS[1], name="rgbd_dataset_freiburg1_desk")
+    for file in ("rgb.txt", "depth.txt", "groundtruth.txt"):
+        (source / file).write_text(re.sub(*change, (source / file).read_text()))
+    with pytest.raises(CaptureError, match=r"camera-intrinsics\.txt") as error:
+        read_with(READER, source, tmp_path / "out")
+    assert found in error.value.found
+    assert "fx 0 cx" in error.value.remedy
+
+
+def test_the_header_tells_the_camera(recorded: Recording, tmp_path: Path) -> None:
+    """Whatever the folder is called, another of the benchmark's names included; the note says whose lens it is."""
+    source = large(recorded, tmp_path, BAGS[3], name="rgbd_dataset_freiburg1_desk")
+    capture = read_with(READER, source, tmp_path / "out")
+    assert capture.frames[0].camera.fx == 535.4
+    assert "rgbd_dataset_freiburg3_desk.bag" in " ".join(capture.notes)
 
 
 def test_freiburg3_is_rectified(recorded: Recording, tmp_path: Path) -> None:
     """Its published intrinsics, for pixel centres at +0.5, serve picture and depth."""
-    source = large(recorded, tmp_path, "rgbd_dataset_freiburg3_desk")
+    source = large(recorded, tmp_path, BAGS[3])
     frame = read_with(READER, source, tmp_path / "out").frames[0]
     assert frame.camera == frame.depth_camera
     assert (frame.camera.fx, frame.camera.fy, frame.camera.cx, frame.camera.cy) == (535.4, 539.2, 320.6, 248.1)
@@ -281,7 +320,7 @@ def test_freiburg3_is_rectified(recorded: Recording, tmp_path: Path) -> None:
 
 def test_freiburg1_is_undistorted(recorded: Recording, tmp_path: Path) -> None:
     """What a pixel of the written picture shows is where the published lens puts it in the stored one."""
-    source = large(recorded, tmp_path, "rgbd_dataset_freiburg1_desk")
+    source = large(recorded, tmp_path, BAGS[1])
     capture = read_with(READER, source, tmp_path / "out")
     frame = capture.frames[0]
     assert frame.camera.is_pinhole
@@ -304,15 +343,17 @@ def test_freiburg1_is_undistorted(recorded: Recording, tmp_path: Path) -> None:
 
 def test_benchmark_lens_refuses_other_sizes(recorded: Recording, tmp_path: Path) -> None:
     """160 x 120 pictures are not the benchmark's."""
-    source = Path(shutil.copytree(recorded.folder, tmp_path / "rgbd_dataset_freiburg1_desk"))
+    source = Path(shutil.copytree(recorded.folder, tmp_path / "desk"))
     (source / "camera-intrinsics.txt").unlink()
+    text = (source / "rgb.txt").read_text()
+    (source / "rgb.txt").write_text(text.replace("rgbd_dataset.bag", f"{BAGS[1]}.bag"))
     with pytest.raises(CaptureError, match="160 x 120, declared 640 x 480"):
         read_with(READER, source, tmp_path / "out")
 
 
 def test_bonn_poses_follow_the_markers(recorded: Recording, tmp_path: Path) -> None:
     """Relative poses are those of T_ros T_gt T_ros T_m, with the rotation of the published T_m."""
-    source = large(recorded, tmp_path, "rgbd_bonn_crowd")
+    source = large(recorded, tmp_path, BAGS[4])
     capture = read_with(READER, source, tmp_path / "out")
     ros = np.array([[-1.0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     marker = np.eye(4)
