@@ -23,7 +23,7 @@ from pipeline.capture.params import CaptureParams
 from pipeline.capture.phones.exr import depth_of_exr
 from pipeline.capture.phones.lzfse import unpacked
 from pipeline.capture.phones.phone_depth import scaled_camera
-from pipeline.capture.phones.record3d_metadata import AS_EXPORTED, MAX_DEPTH_PIXELS, read_metadata
+from pipeline.capture.phones.record3d_metadata import AS_EXPORTED, MAX_DEPTH_PIXELS, has_up, read_metadata
 from pipeline.capture.pictures import BadPictureError, load_picture
 from pipeline.capture.reader import Reader, put_once
 from pipeline.capture.source import CaptureSource
@@ -32,7 +32,8 @@ from pipeline.errors import CaptureError
 from pipeline.stage import Traits
 
 SCALE_SIGMA = 0.01
-"""What ARKit reaches for scale on phones with LiDAR."""
+UP_SIGMA_DEG = 1.0
+"""What ARKit reaches for scale and gravity on phones with LiDAR."""
 CONFIDENCE_LEVELS = (0, 1, 2)
 _ARCHIVE, _EXPORT = "metadata", "metadata.json"
 _ARCHIVE_FILE = re.compile(r"rgbd/(\d{1,9})\.(jpg|jpeg|depth|conf)", re.IGNORECASE)
@@ -122,7 +123,7 @@ def _traits(source: CaptureSource) -> Traits:
         len(listing.images),
         has_poses=True,
         has_depth=bool(listing.depth),
-        has_gravity=False,
+        has_gravity=has_up(source, listing.metadata),
         ordered=True,
         has_scale=True,
     )
@@ -184,7 +185,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     if data.times is not None:
         posed = [number for number in numbers if number < frames]
         check_increasing([data.times[n] for n in posed], [source.where(listing.images[n]) for n in posed])
-    notes = ["poses begin at the first picture: the app leaves out how it was tilted, so gravity is not known"]
+    begins_at_camera = "poses begin at the first picture: the app left out how it was tilted, so gravity is not known"
+    notes = [begins_at_camera if data.up is None else "poses are in ARKit's world: y is up"]
     if len(data.intrinsics) == 1:
         notes.append("the first picture's intrinsics serve all")
     return sensor_capture(
@@ -193,6 +195,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         source,
         out_dir,
         params,
+        up_in_world=data.up,
+        up_sigma_deg=None if data.up is None else UP_SIGMA_DEG,
         scale_sigma=SCALE_SIGMA,
         skipped=[Skipped(listing.images[number], "no pose") for number in numbers if number >= frames],
         notes=notes if listing.depth else [*notes, "the recording has no depth"],
@@ -202,7 +206,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 READER = Reader(
     kind="record3d",
     form="a Record3D recording: a .r3d file (metadata, rgbd/*.jpg|depth|conf) or the export as EXR + JPG",
-    yields="poses, depth, confidence, times, metric scale",
+    yields="poses, depth, confidence, times, metric scale; gravity where the app wrote it",
     recognise=_recognise,
     traits=_traits,
     files=_files,

@@ -6,7 +6,7 @@ Sources: as in `record3d`. Old versions of the app leave out sizes, times and th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,12 @@ from pipeline.capture.pictures import BadPictureError, load_picture
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.trajectory import pose_of
 from pipeline.errors import CaptureError
-from pipeline.geometry import CV_FROM_GL, Pose
+from pipeline.geometry import CV_FROM_GL, Pose, angle_deg
 
 MAX_DEPTH_PIXELS = 960 * 720
 """Largest depth image of the app (Face ID camera); LiDAR has 256 x 192."""
+SAME_TURN_DEG = 0.1
+"""A first pose turned by less than that is the identity, but for rounding: the world begins at the first camera."""
 AS_EXPORTED = "export the recording again as .r3d or as EXR + JPG"
 
 
@@ -33,6 +35,7 @@ class Metadata:
 
     Attributes:
         poses: World from camera, CV axes.
+        up: (3,) unit up direction of the poses' world, or None where that is the first camera's, however it was tilted.
         intrinsics: fx, fy, cx, cy [px] for pictures of `size`; one row for each frame, or one for all.
         times: [s], or None.
         size: Width and height that the intrinsics belong to.
@@ -40,6 +43,7 @@ class Metadata:
     """
 
     poses: list[Pose]
+    up: NDArray[np.float64] | None
     intrinsics: NDArray[np.float64]
     times: NDArray[np.float64] | None
     size: Size
@@ -107,7 +111,7 @@ def _intrinsics(content: Mapping[str, Any], file: str) -> NDArray[np.float64]:
 
 
 def _poses(content: Mapping[str, Any], file: str) -> list[Pose]:
-    """Rows of qx, qy, qz, qw, x, y, z [m]: world from camera in GL axes. The world is the first camera's."""
+    """Rows of qx, qy, qz, qw, x, y, z [m]: world from camera in GL axes."""
     table = _array(content, "poses", 7, file)
     lidar = "record with the LiDAR camera: the Face ID (selfie) camera gives no poses"
     if table is None:
@@ -117,8 +121,8 @@ def _poses(content: Mapping[str, Any], file: str) -> list[Pose]:
         raise CaptureError("a Record3D recording must have poses", found=found, remedy=lidar, file=file)
     if abs(abs(table[0, 0]) - 1) < 1e-3 and np.abs(table[0, 1:4]).max() < 0.05:
         raise CaptureError(
-            "poses must be qx, qy, qz, qw, x, y, z, beginning with a camera that is not turned",
-            found=f"first {table[0, :4].tolist()}: half a turn, or a quaternion with its scalar first",
+            "poses must be qx, qy, qz, qw, x, y, z",
+            found=f"first {table[0, :4].tolist()}: a camera upside down, or a quaternion with its scalar first",
             remedy=AS_EXPORTED,
             file=file,
         )
@@ -127,6 +131,22 @@ def _poses(content: Mapping[str, Any], file: str) -> list[Pose]:
         pose = pose_of(row[4:], row[:4], f"{file} (poses, frame {number})")
         poses.append(Pose(pose.rotation @ CV_FROM_GL, pose.translation))
     return poses
+
+
+def up_of(poses: Sequence[Pose]) -> NDArray[np.float64] | None:
+    """Up (3,) in the poses' world: ARKit's has y up; one that begins at the first camera says nothing of gravity."""
+    begins_at_camera = angle_deg(poses[0].rotation, CV_FROM_GL) < SAME_TURN_DEG
+    return None if begins_at_camera else np.array([0.0, 1.0, 0.0])
+
+
+def has_up(source: CaptureSource, name: str) -> bool:
+    """Whether the metadata of that name tell where up is.
+
+    Raises:
+        CaptureError: When they have no poses, or malformed ones.
+    """
+    file = source.where(name)
+    return up_of(_poses(read_object(source.read(name), file), file)) is not None
 
 
 def read_metadata(source: CaptureSource, name: str, images: Mapping[int, str], depth: Mapping[int, str]) -> Metadata:
@@ -176,7 +196,7 @@ def read_metadata(source: CaptureSource, name: str, images: Mapping[int, str], d
             remedy=AS_EXPORTED,
             file=file,
         )
-    return Metadata(poses, intrinsics, times, size, depth_size)
+    return Metadata(poses, up_of(poses), intrinsics, times, size, depth_size)
 
 
 def _picture_size(source: CaptureSource, images: Mapping[int, str]) -> Size:

@@ -24,7 +24,7 @@ from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, angle_deg
 from tests.capture.conftest import truncate
 from tests.capture.writers.reading import read_with
-from tests.capture.writers.record3d import camera_of, confidence_of, write_exr, write_record3d
+from tests.capture.writers.record3d import ARKIT_FROM_ROOM, camera_of, confidence_of, write_exr, write_record3d
 from tests.synthetic import Room, walk
 
 PORTRAIT = Camera(120, 160, 121.0, 118.0, 57.5, 83.0)
@@ -34,10 +34,11 @@ POSES = walk(120)[:12]
 
 @pytest.fixture(scope="module")
 def written(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with `r3d` and `export`, never changed."""
+    """Folder with `r3d` and `export`, whose worlds begin at the camera, and `upright`; never changed."""
     folder = tmp_path_factory.mktemp("record3d")
     write_record3d(folder / "r3d", room, POSES, PORTRAIT, DEPTH)
     write_record3d(folder / "export", room, POSES, PORTRAIT, DEPTH, exr=True)
+    write_record3d(folder / "upright", room, POSES, PORTRAIT, DEPTH, arkit_from_room=ARKIT_FROM_ROOM)
     return folder
 
 
@@ -96,8 +97,22 @@ def test_recording_is_read_as_it_was_written(written: Path, room: Room, read: Ca
     assert [frame.name for frame in capture.frames] == [f"{n}.jpg" for n in range(12)]
 
 
-def test_world_is_not_called_upright(written: Path, read: Callable[..., Capture]) -> None:
-    """The app starts its world at the first picture, however that was tilted: no up, no gravity."""
+def test_arkits_world_is_upright(written: Path, room: Room, read: Callable[..., Capture]) -> None:
+    """A first pose that is turned belongs to ARKit's world: y is up, and the room's up is found where it is."""
+    capture = read(written / "upright")
+    assert_true(capture, room)
+    assert capture.up_in_world is not None
+    assert (capture.up_in_world.tolist(), capture.up_sigma_deg) == ([0.0, 1.0, 0.0], 1.0)
+    for frame, truth in zip(capture.frames, POSES, strict=True):
+        up_in_camera = frame.world_from_camera.inverse().rotate(capture.up_in_world)
+        assert np.allclose(up_in_camera, truth.inverse().rotate([0, 0, 1]), atol=1e-6)
+    assert any("ARKit's world" in note for note in capture.notes)
+    with open_source(written / "upright") as source:
+        assert READER.traits(source).has_gravity
+
+
+def test_world_that_begins_at_the_camera_is_not_called_upright(written: Path, read: Callable[..., Capture]) -> None:
+    """A first pose that is the identity: the world is the first picture's, however that was tilted. No up."""
     capture = read(written / "r3d")
     assert capture.up_in_world is None
     assert all(frame.gravity is None for frame in capture.frames)

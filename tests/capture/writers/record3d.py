@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
 from tests.synthetic import Room
@@ -24,16 +25,29 @@ def confidence_of(number: int, shape: tuple[int, ...]) -> np.ndarray:
     return ((np.arange(shape[0])[:, None] + np.arange(shape[1]) + number) % 3).astype(np.uint8)
 
 
+ARKIT_FROM_ROOM = Pose(Rotation.from_euler("YX", [0.7, -np.pi / 2]).as_matrix(), np.array([0.4, -1.3, 0.9]))
+"""Turns the room's z to the y of ARKit's world, with a heading and an origin of its own."""
+
+
 def write_record3d(
-    folder: Path, room: Room, poses: list[Pose], camera: Camera, depth_size: tuple[int, int], *, exr: bool = False
+    folder: Path,
+    room: Room,
+    poses: list[Pose],
+    camera: Camera,
+    depth_size: tuple[int, int],
+    *,
+    exr: bool = False,
+    arkit_from_room: Pose | None = None,
 ) -> None:
     """The content of an .r3d archive, or the export as EXR + JPG.
 
-    Poses are quaternions xyzw and positions in GL axes, relative to the first camera: the app drops its tilt. K is
-    column by column, of the first frame.
+    Poses are quaternions xyzw and positions in GL axes: of ARKit's world where `arkit_from_room` says how it lies,
+    else relative to the first camera, which drops its tilt. K is column by column, of the first frame.
     """
     import lzfse
 
+    first_gl = Pose(poses[0].rotation @ CV_FROM_GL, poses[0].translation)
+    world_from_room = first_gl.inverse() if arkit_from_room is None else arkit_from_room
     images, depths = (folder / part for part in (("rgb", "depth") if exr else ("rgbd", "rgbd")))
     images.mkdir(parents=True, exist_ok=True)
     depths.mkdir(parents=True, exist_ok=True)
@@ -49,10 +63,9 @@ def write_record3d(
         else:
             (depths / f"{number}.depth").write_bytes(lzfse.compress(depth.astype("<f4").tobytes()))
             (depths / f"{number}.conf").write_bytes(lzfse.compress(confidence_of(number, depth.shape).tobytes()))
-        first_gl = Pose(poses[0].rotation @ CV_FROM_GL, poses[0].translation)
-        relative = first_gl.inverse() @ Pose(pose.rotation @ CV_FROM_GL, pose.translation)
-        w, x, y, z = relative.quaternion
-        rows.append([float(v) for v in (x, y, z, w, *relative.translation)])
+        seen_from = world_from_room @ Pose(pose.rotation @ CV_FROM_GL, pose.translation)
+        w, x, y, z = seen_from.quaternion
+        rows.append([float(v) for v in (x, y, z, w, *seen_from.translation)])
     width, height = depth_size
     metadata: dict[str, Any] = {
         "fps": 60,
