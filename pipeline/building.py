@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.align.params import AlignParams
-from pipeline.card import Card, apply_recipe, load_card, merge_settings, name_from, parse_known_length, parse_sheet
+from pipeline.card import Card, apply_recipe, load_card, name_from, parse_known_length, parse_sheet
 from pipeline.check.gates import THRESHOLDS
 from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record, stage_key
 from pipeline.errors import CaptureError, CardError, MachineError
 from pipeline.learned.backends import BACKENDS, lacking
 from pipeline.machine import this_machine
+from pipeline.parameters import machine_settings, without_interpreters
 from pipeline.stage import Traits
 from pipeline.stages import PARAMS, STAGES
 from pipeline.way import way_of
@@ -239,7 +240,8 @@ def build_lock(work: Path) -> Path:
 
 
 def _params(request: BuildRequest, card: Card) -> dict[str, Any]:
-    params = apply_recipe(PARAMS, merge_settings(card.recipe, request.settings))
+    settings = (*machine_settings(PARAMS), *request.settings)
+    params = apply_recipe(PARAMS, card.recipe, settings, file=request.card)
     scale = {name: getattr(card.scale, name) for name in type(card.scale).model_fields}
     typed = {name: value for name in scale if (value := getattr(request, name, None)) is not None}
     if typed:  # wins over the card
@@ -290,7 +292,8 @@ def _bundle_params(request: BuildRequest, card: Card, name: str, stages: list[Pl
 
 def _published(params: Any) -> dict[str, Any]:
     """Parameters without the interpreter that a backend runs in: that is this machine's business."""
-    return {name: value for name, value in asdict(params).items() if name != "python"}
+    told = without_interpreters(params)
+    return {name: value for name, value in asdict(params).items() if name in told}
 
 
 def version_for(folder: Path, build_key: str, wanted: str | None) -> str:

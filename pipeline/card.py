@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from pipeline.align.params import SHEETS, KnownLength
+from pipeline.align.params import SHEETS, KnownLength, SheetFormat
 from pipeline.bundle.manifest import MAX_NAME, NAME
 from pipeline.errors import CardError
+from pipeline.parameters import Inside, Known, Label, Means, meanings, variable
 from pipeline.regions.params import Area
 from pipeline.stage import Traits
 
@@ -40,13 +41,13 @@ class _Section(BaseModel):
 class CardSource(_Section):
     """Where the capture lies and whose it is."""
 
-    path: str | None = None
+    path: Inside | None = None
     """Folder or zip, relative to the card."""
-    url: str | None = None
+    url: Label | None = None
     """Where it was published."""
-    author: str | None = None
+    author: Label | None = None
     """Who captured it."""
-    licence: str | None = None
+    licence: Label | None = None
     """Terms of use, as an SPDX id or a sentence."""
     origin: Literal["filmed", "generated"] | None = None
     """Whether a camera or a video model made it."""
@@ -57,7 +58,7 @@ class CardScale(_Section):
 
     known_length: KnownLength | None = None
     """A length measured at the place and visible in one picture."""
-    sheet: str | None = None
+    sheet: SheetFormat | None = None
     """Format of sheets of paper that the pictures show: A3, A4, A5 or letter."""
     camera_height: Metres | None = None
     """Median height of the camera over the floor [m]."""
@@ -76,17 +77,17 @@ class CardScale(_Section):
 class Card(_Section):
     """A scene's card; everything has a default."""
 
-    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=MAX_NAME)] | None = None
+    name: Annotated[Label, Field(pattern=f"^{NAME}$", max_length=MAX_NAME)] | None = None
     """Of the scene and its bundles: lower-case letters, digits, dot, dash, underscore."""
     source: CardSource = CardSource()
-    description: str = ""
+    description: Label = ""
     """What the place is."""
-    recipe: dict[str, dict[str, Any]] = {}
+    recipe: Annotated[dict[str, dict[str, Any]], Means("known")] = {}
     """Stage parameters that differ from their defaults."""
     scale: CardScale = CardScale()
     areas: tuple[Area, ...] = ()
     """Parts of the floor with a friction and a cost of their own."""
-    gates: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    gates: dict[Known, Annotated[float, Field(allow_inf_nan=False)]] = {}
     """Thresholds that differ from the gates' defaults."""
 
 
@@ -116,20 +117,27 @@ def load_card(
     return card
 
 
-def apply_recipe(params_by_stage: Mapping[str, type], recipe: Recipe, *, file: Path | None = None) -> dict[str, Any]:
+def apply_recipe(
+    params_by_stage: Mapping[str, type], recipe: Recipe, settings: Iterable[str] = (), *, file: Path | None = None
+) -> dict[str, Any]:
     """Instances of all parameter classes, with the recipe's values in place of the defaults.
 
     Args:
         params_by_stage: Frozen dataclasses whose fields all have defaults, by stage.
-        recipe: {stage: {parameter: value}}; text is converted to the field's type.
+        recipe: A card's {stage: {parameter: value}}; text is converted to the field's type.
+        settings: "stage.parameter=value" texts of the machine's user, which win over the recipe.
         file: The card, for messages.
 
     Raises:
-        CardError: On an unknown stage or parameter, or a value that its field does not take.
+        CardError: On an unknown stage or parameter, a value that its field does not take, or one in the recipe that
+            only the machine's user may give.
     """
-    for stage in recipe:
+    for stage, kind in params_by_stage.items():
+        _refuse_what_is_the_machines(stage, kind, recipe.get(stage) or {}, file)
+    merged = merge_settings(recipe, settings)
+    for stage in merged:
         _require_known(stage, params_by_stage, "recipe", file)
-    return {stage: _build_params(stage, kind, recipe.get(stage) or {}, file) for stage, kind in params_by_stage.items()}
+    return {stage: _build_params(stage, kind, merged.get(stage) or {}, file) for stage, kind in params_by_stage.items()}
 
 
 def parse_set(text: str) -> tuple[str, str, str]:
@@ -178,7 +186,7 @@ def parse_known_length(text: str) -> KnownLength:
         raise CardError(f"a known length is {KNOWN_LENGTH_FORM}", found=found, remedy="correct the numbers") from error
 
 
-def parse_sheet(text: str) -> str | None:
+def parse_sheet(text: str) -> SheetFormat | None:
     """The format of "A4 sheet" or "letter paper", of those in SHEETS; None where the text says something else."""
     match = re.fullmatch(r"(\w+)[ -](sheet|paper)", text.strip(), re.IGNORECASE)
     return next((name for name in SHEETS if match and match[1].lower() == name.lower()), None)
@@ -276,15 +284,37 @@ def _read_yaml(path: Path) -> Any:
         raise CardError("a card must be valid YAML", found=found, remedy="correct that line", file=path) from error
 
 
+def _refuse_what_is_the_machines(stage: str, kind: type, values: Mapping[str, Any], file: Path | None) -> None:
+    """Cards come from anywhere: what they name is neither run nor loaded."""
+    means = meanings(kind) if values else {}
+    for name, value in values.items():
+        if means.get(name) in ("interpreter", "weights"):
+            raise CardError(
+                "a card names no program and no weights: those are the machine's",
+                found=f"recipe.{stage}.{name}: {value!r:.80}",
+                remedy=f"take it out; if it is yours, give --set {stage}.{name}=... to `splatyard build`, "
+                f"or set the environment variable {variable(stage, name)}",
+                file=file,
+            )
+
+
 def _build_params(stage: str, kind: type, values: Any, file: Path | None) -> Any:
     if not isinstance(values, Mapping):
         rule = f"recipe.{stage} must map parameters to values"
         raise CardError(rule, found=repr(values)[:80], remedy=f"write {stage}: {{parameter: value}}", file=file)
     hints = typing.get_type_hints(kind, include_extras=True) if values else {}  # slow, and rarely needed
+    means = meanings(kind) if values else {}
     fields = [field.name for field in dataclasses.fields(kind) if field.init]
     converted = {}
     for name, value in values.items():
         _require_known(name, fields, f"recipe.{stage}", file)
+        if means.get(name) == "planned":
+            raise CardError(
+                f"{stage}.{name} is nobody's to give: the plan fills it in",
+                found=f"{stage}.{name}={value!r:.80}",
+                remedy="leave it out; name, source, licence and description stand in the card",
+                file=file,
+            )
         converted[name] = _converted(value, hints[name], f"{stage}.{name}", file)
     try:
         return kind(**converted)
@@ -318,6 +348,8 @@ def _converted(value: Any, hint: Any, name: str, file: Path | None) -> Any:
 def _type_name(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return " | ".join(repr(choice) for choice in typing.get_args(hint))
+    if typing.get_origin(hint) is Annotated:
+        return _type_name(hint.__origin__)
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
 
 

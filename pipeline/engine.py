@@ -21,6 +21,7 @@ from typing import Any
 from pipeline.errors import BusyError, MachineError
 from pipeline.learned.backends import BACKENDS
 from pipeline.learned.turn import gpu_turn
+from pipeline.parameters import without_interpreters
 from pipeline.stage import Stage, resume_folder
 from pipeline.usage import PeakMemory, folder_bytes, readable
 
@@ -85,13 +86,8 @@ def stage_key(stage: Stage, params: Any, backend: str, input_keys: Mapping[str, 
         "params": params,
         "inputs": input_keys,
     }
-    text = json.dumps(content, sort_keys=True, default=_fields)  # `asdict` would take as long as all else
+    text = json.dumps(content, sort_keys=True, default=without_interpreters)  # `asdict` would take as long as all else
     return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def _fields(parameters: Any) -> dict[str, Any]:
-    """Of a dataclass, without the interpreter that a backend runs in: it changes no result."""
-    return {name: value for name, value in vars(parameters).items() if name != "python"}
 
 
 @cache

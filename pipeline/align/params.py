@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-SHEETS = {"A3": (0.297, 0.42), "A4": (0.21, 0.297), "A5": (0.148, 0.21), "letter": (0.2159, 0.2794)}
+from pipeline.parameters import Known
+
+SheetFormat = Literal["A3", "A4", "A5", "letter"]
+SHEETS: dict[SheetFormat, tuple[float, float]] = {
+    "A3": (0.297, 0.42),
+    "A4": (0.21, 0.297),
+    "A5": (0.148, 0.21),
+    "letter": (0.2159, 0.2794),
+}
 """Shorter and longer side of sheets of paper [m]; ISO 216 and ANSI/ASME Y14.1."""
 
 
@@ -20,7 +29,7 @@ class KnownLength:
     """
 
     metres: float
-    image: str
+    image: Known
     a: tuple[float, float]
     b: tuple[float, float]
 
@@ -45,7 +54,7 @@ class AlignParams:
     """
 
     known_length: KnownLength | None = None
-    sheet: str | None = None
+    sheet: SheetFormat | None = None
     camera_height: float | None = None
     camera_height_sigma: float | None = None
     tag_size: float | None = None

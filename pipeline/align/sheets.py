@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.align.params import SHEETS
+from pipeline.align.params import SHEETS, SheetFormat
 from pipeline.align.quads import Measured, Sighting, combined, distances, measure, rectangle, unevenness
 from pipeline.align.scale import MAX_DISAGREEMENT, Scale, most_certain
 from pipeline.errors import ReconstructionError
@@ -55,7 +55,7 @@ class Sheet:
     sightings: list[Sighting]
 
 
-def scale_from_sheets(kind: str, scene: PosedScene, poses_folder: Path, others: Sequence[Scale]) -> Scale:
+def scale_from_sheets(kind: SheetFormat, scene: PosedScene, poses_folder: Path, others: Sequence[Scale]) -> Scale:
     """Scale by all sheets of one format that at least three views show.
 
     Rectangles of the same shape but of several sizes (an A3 poster beside an A4 sheet) contradict each other; then
@@ -191,7 +191,7 @@ def _same(a: Array, b: Array) -> bool:
     return bool(np.linalg.norm(a.mean(0) - b.mean(0)) < size / 50 and abs(size - other) < size / 50)
 
 
-def _of_one_size(kind: str, sheets: list[Sheet], others: Sequence[Scale]) -> list[Sheet]:
+def _of_one_size(kind: SheetFormat, sheets: list[Sheet], others: Sequence[Scale]) -> list[Sheet]:
     """The sheets, where they agree; else those that agree with the other scales.
 
     Raises:

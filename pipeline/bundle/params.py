@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pipeline.parameters import Means
+
+Planned = Annotated[str, Means("planned")]
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,10 @@ class BundleParams:
         stages: One entry a stage: name, key, backend, reason, params.
     """
 
-    name: str = ""
-    version: str = ""
-    build_key: str = ""
-    source: str = ""
-    licence: str = "unknown"
-    description: str = ""
-    stages: tuple[dict[str, Any], ...] = ()
+    name: Planned = ""
+    version: Planned = ""
+    build_key: Planned = ""
+    source: Planned = ""
+    licence: Planned = "unknown"
+    description: Planned = ""
+    stages: Annotated[tuple[dict[str, Any], ...], Means("planned")] = ()

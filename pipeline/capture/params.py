@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pipeline.parameters import Known, Means
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class CaptureParams:
     """Every how many frames of a recording one is read."""
     origin: Literal["auto", "filmed", "generated"] = "auto"
     """Whether a capture was filmed or made by a model; auto: generated where its content credentials say so."""
-    cameras: str = "first"
+    cameras: Known = "first"
     """Which cameras of a rig are read: first (the best one), all, or names with commas between them."""
     keep_gps: bool = False
     """Whether the place where photos were taken (GPS) is kept and told in the bundle's manifest."""
@@ -32,9 +34,9 @@ class CaptureParams:
     """Whether faces are made unrecognisable before anything else sees the pictures."""
     blur_plates: bool = False
     """Likewise number plates."""
-    blur_models: tuple[str, ...] = ()
+    blur_models: Annotated[tuple[str, ...], Means("planned")] = ()
     """What looks for them; the plan fills it in, so that another model blurs anew."""
-    topics: dict[str, str] = field(default_factory=dict)
+    topics: dict[Known, Known] = field(default_factory=dict)
     """Topics of a ROS bag by role (camera, camera_info, depth, depth_info, cloud, imu, odometry): those that aren't
     given are guessed; "none" leaves a role empty, "tf" for odometry takes poses from tf."""
 

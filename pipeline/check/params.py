@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pipeline.parameters import Known
+
 
 @dataclass(frozen=True)
 class CheckParams:
@@ -15,6 +17,6 @@ class CheckParams:
         seed: Of the sampling.
     """
 
-    thresholds: dict[str, float] = field(default_factory=dict)
+    thresholds: dict[Known, float] = field(default_factory=dict)
     pictures: int = 4
     seed: int = 0

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from pipeline.learned.backends import lacking
 from pipeline.machine import Machine
+from pipeline.parameters import Interpreter, Weights
 from pipeline.stage import Choice, Traits
 
 DepthBackend = Literal["auto", "sensor", "mvs", "combined", "vggt", "depth_anything_3"]
@@ -46,8 +47,8 @@ class DepthParams:
     min_range: float = 0.2
     max_range: float = 0.0
     min_confidence: int = 1
-    weights: str = ""
-    python: str = ""
+    weights: Weights = ""
+    python: Interpreter = ""
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(DepthBackend):

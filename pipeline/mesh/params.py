@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from pipeline.learned.backends import lacking
 from pipeline.machine import Machine
+from pipeline.parameters import Interpreter
 from pipeline.stage import Choice, Traits
 
 MeshBackend = Literal["auto", "tsdf", "poisson", "nksr"]
@@ -43,7 +44,7 @@ class MeshParams:
     min_views: int = 1
     poisson_depth: int = 0
     nksr_detail: float = 0.8
-    python: str = ""
+    python: Interpreter = ""
     island_volume: float = 0.0005
     carve_margin: float = 0.08
     flatten: bool = True

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pipeline.learned.backends import lacking
 from pipeline.machine import Machine
+from pipeline.parameters import Interpreter, Weights
 from pipeline.stage import Choice, Traits
 
 
@@ -25,7 +26,8 @@ class PosesParams:
         adjust: vggt, depth_anything_3: whether the network's poses are adjusted on the pictures' matches.
         weights: vggt, depth_anything_3: a repository on Hugging Face, a folder or a file; "" is facebook/VGGT-1B or
             depth-anything/DA3-LARGE-1.1, both not for commercial use (facebook/VGGT-1B-Commercial is).
-        python: vggt, depth_anything_3: interpreter that has the network's packages; "" is this one.
+        python: vggt, depth_anything_3: interpreter that has the network's packages; "" is this one. Like weights it is
+            the machine's: given by --set or the environment (SPLATYARD_POSES_PYTHON), never by a card.
         mask_movers: Whether things that move and what the camera carries along are masked in the pictures.
         seed: Seed of every random choice.
         threads: Threads of the steps whose result does not depend on their number; 0 takes all cores.
@@ -38,8 +40,8 @@ class PosesParams:
     sensor_sigma_position: float = 0.03
     sensor_sigma_rotation_deg: float = 1.0
     adjust: bool = True
-    weights: str = ""
-    python: str = ""
+    weights: Weights = ""
+    python: Interpreter = ""
     mask_movers: bool = True
     seed: int = 0
     threads: int = 0

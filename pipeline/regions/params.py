@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from pipeline.parameters import Label
 from pipeline.stage import Choice, Traits
 
 MAX_AREAS, MAX_CORNERS = 1000, 1000
@@ -23,9 +24,9 @@ class Area:
         cost: Of being there, for tasks that avoid it; 0 elsewhere.
     """
 
-    name: str
+    name: Label
     polygon: tuple[tuple[float, float], ...] = ()
-    color: str | None = None
+    color: Label | None = None
     friction: float = 1.0
     cost: float = 0.0
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pipeline.learned.backends import lacking
 from pipeline.machine import Machine
+from pipeline.parameters import Interpreter
 from pipeline.stage import Choice, Traits
 
 
@@ -58,7 +59,7 @@ class SplatParams:
     the small pictures of its beginning agree with the whole ones. The last part goes without, as all viewers do."""
     seed: int = 0
     """Of the starting points and the order of views."""
-    python: str = ""
+    python: Interpreter = ""
     """Interpreter that has gsplat and its torch; empty is this one."""
 
     def __post_init__(self) -> None:
