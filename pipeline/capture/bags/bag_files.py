@@ -1,31 +1,40 @@
-"""ROS bags on disk: which files they are, opened through `rosbags`, whose errors become one clear error.
+"""ROS bags on disk: which files they are, opened through `rosbags`, whose errors become clear ones.
 
 Sources: ROS wiki, Bags/Format/2.0; mcap.dev/spec; rosbag2's metadata.yaml.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
+import struct
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from heapq import merge
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from pipeline.capture.bags.bag_topics import READ, TRANSFORMS, Topic
+from pipeline.capture.bags.bag_compression import (
+    TooLargeError,
+    bound_decompressors,
+    unpack_file,
+    unpack_message,
+    without_compression,
+)
+from pipeline.capture.bags.bag_topics import PACKAGES, READ, TRANSFORMS, Topic
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError, SplatyardError
 
 SUFFIXES = (".bag", ".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
 METADATA = "metadata.yaml"
-MAX_CHUNK = 2**30
-"""What one chunk of a bag may unpack to [bytes]."""
 MAX_PAUSE = 120.0
 """Between the files of one recording [s]."""
 _MAGIC = {".bag": b"#ROSBAG V2.0\n", ".mcap": b"\x89MCAP0\r\n", ".db3": b"SQLite format 3\0"}
+_OTHER_KIND = re.compile(r"[Pp]rofile is not|supported|Unrecognized|Storage plugin")
+"""What `rosbags` says of bags that are whole, but of a kind that it doesn't read."""
 
 
 def bag_names(source: CaptureSource) -> list[str]:
@@ -44,7 +53,8 @@ class Bag:
         self._connections: dict[str, list[tuple[Any, Any]]] = {}
         for part in parts:
             for connection in part.connections:
-                if connection.msgtype.rpartition("/")[2] in READ:
+                package, _, kind = connection.msgtype.rpartition("/")
+                if kind in READ and package.removesuffix("/msg") in PACKAGES:
                     self._connections.setdefault(connection.topic, []).append((part, connection))
         self._types = _types([connection for pairs in self._connections.values() for _, connection in pairs])
 
@@ -99,12 +109,14 @@ class Bag:
         while True:
             with _clear_errors(self.where):
                 item = next(stored, None)
-                if item is None:
-                    return
-                connection, time, data = item
-                ros1 = hasattr(connection.ext, "latching")
-                deserialize = self._types.deserialize_ros1 if ros1 else self._types.deserialize_cdr
-                message = deserialize(data, connection.msgtype)
+            if item is None:
+                return
+            connection, time, data = item
+            with _clear_errors(f"{self.where}: topic {connection.topic}"):
+                if hasattr(connection.ext, "latching"):  # of ROS 1
+                    message = self._types.deserialize_ros1(data, connection.msgtype)
+                else:
+                    message = self._types.deserialize_cdr(unpack_message(data), _full_name(connection.msgtype))
             yield connection.topic, time * 1e-9, message
 
 
@@ -119,8 +131,12 @@ def open_bag(source: CaptureSource, names: Sequence[str]) -> Iterator[Bag]:
     from rosbags.rosbag2 import Reader as Reader2
 
     where = source.where(names[0]) if len(names) == 1 else str(source.path / source.prefix)
+    bound_decompressors()
     with ExitStack() as stack:
         folder = stack.enter_context(_on_disk(source, names))
+        if any(name.endswith(".zstd") for name in names):
+            folder = stack.enter_context(_unpacked(folder, names, where))
+            names = [name.removesuffix(".zstd") for name in names]
         for name in names:
             _check_magic(folder / name, source.where(name))
         paths = [folder] if METADATA in names else [folder / name for name in names]
@@ -132,10 +148,11 @@ def open_bag(source: CaptureSource, names: Sequence[str]) -> Iterator[Bag]:
                 file=where,
             )
         with _clear_errors(where):
-            parts = [Reader1(path) if path.suffix == ".bag" else Reader2(path) for path in paths]
+            parts: list[Any] = [Reader1(path) if path.suffix == ".bag" else Reader2(path) for path in paths]
             for part in parts:
                 stack.enter_context(part)
-        _bound_chunks(parts, where)
+                if hasattr(part, "storage"):  # else it unpacks messages itself, without bounds
+                    part.storage.metadata = part.storage.metadata._replace(compression_mode=None)
         _check_one_recording(parts, where)
         with _clear_errors(where):
             bag = Bag(parts, where)
@@ -155,7 +172,7 @@ def _types(connections: Sequence[Any]) -> Any:
     for connection in connections:
         definition = connection.msgdef
         if definition.format == MessageDefinitionFormat.MSG:
-            types.update(get_types_from_msg(definition.data, connection.msgtype))
+            types.update(get_types_from_msg(definition.data, _full_name(connection.msgtype)))
         elif definition.format == MessageDefinitionFormat.IDL:
             parts = re.split(r"^=+\nIDL: .*\n", definition.data, flags=re.MULTILINE)
             for part in filter(str.strip, parts):
@@ -180,18 +197,66 @@ def _on_disk(source: CaptureSource, names: Sequence[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def _unpacked(folder: Path, names: Sequence[str], where: str) -> Iterator[Path]:
+    """A folder with a recording whose files are compressed, unpacked."""
+    with tempfile.TemporaryDirectory(prefix="splatyard-") as other:
+        with _clear_errors(where):
+            for name in names:
+                if name.endswith(".zstd"):
+                    unpack_file(folder / name, Path(other) / name.removesuffix(".zstd"))
+                elif name == METADATA:
+                    (Path(other) / name).write_text(without_compression((folder / name).read_text()))
+                else:
+                    (Path(other) / name).symlink_to((folder / name).absolute())
+        yield Path(other)
+
+
+def _full_name(kind: str) -> str:
+    """A message type's name as ROS 2 has it; some converters and loggers write ROS 1's, sensor_msgs/Image."""
+    from rosbags.typesys.msg import normalize_msgtype
+
+    return normalize_msgtype(kind)
+
+
+@contextmanager
 def _clear_errors(where: str) -> Iterator[None]:
     try:
         yield
     except (SplatyardError, PermissionError):
         raise
     except Exception as error:  # rosbags lets through whatever its parsers and decompressors meet in damaged files
-        raise CaptureError(
-            "a bag must be complete and closed",
-            found=(str(error) or type(error).__name__)[:300],
-            remedy="copy it again; what was cut off is saved by `rosbag reindex`, `ros2 bag reindex` or `mcap recover`",
-            file=where,
-        ) from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        rule, found, remedy = _explained(error)
+        raise CaptureError(rule, found=found[:300], remedy=remedy, file=where) from error
+
+
+def _explained(error: Exception) -> tuple[str, str, str]:
+    """Rule, what was found and remedy: a bag that is cut off needs others than one of another kind."""
+    from backports.zstd import ZstdError
+    from rosbags.rosbag1.reader import ReaderError as Reader1Error
+    from rosbags.rosbag2.errors import ReaderError as Reader2Error
+    from rosbags.serde import SerdeError
+    from rosbags.typesys import TypesysError
+
+    found, convert = str(error), "convert it (`ros2 bag convert`, `mcap convert`, `rosbags-convert`)"
+    if isinstance(error, TooLargeError):
+        return found, "more", "don't use this file; record again with the usual chunk size"
+    if isinstance(error, SerdeError | TypesysError):
+        rule = "messages must be what the definitions of their types say"
+        return rule, found, "copy the bag again; record it with the packages of its messages installed"
+    if isinstance(error, Reader1Error | Reader2Error) and _OTHER_KIND.search(found):
+        rule = "a bag must be of ROS 1 (version 2.0) or of ROS 2 (sqlite3 or MCAP, messages in CDR)"
+        return rule, found, convert
+    if "database files are missing" in found:
+        rule = "all files that metadata.yaml lists must be there"
+        return rule, found, "copy them, too, or remove metadata.yaml: the bags are read without it"
+    damaged = (Reader1Error, Reader2Error, ZstdError, EOFError, OSError, struct.error, UnicodeError)
+    if isinstance(error, damaged):
+        remedy = "copy it again; what was cut off is saved by `rosbag reindex`, `ros2 bag reindex` or `mcap recover`"
+        return "a bag must be complete and closed", found or type(error).__name__, remedy
+    remedy = f"where `rosbag info`, `ros2 bag info` or `mcap doctor` find nothing wrong, {convert}; else copy it again"
+    return "a bag must be readable by the package rosbags", f"{type(error).__name__}: {found}", remedy
 
 
 def _check_magic(path: Path, where: str) -> None:
@@ -207,52 +272,6 @@ def _check_magic(path: Path, where: str) -> None:
             remedy="copy the recording again; rosbags of version 1.2 go through `rosbag fix` first",
             file=where,
         )
-
-
-def _bound_chunks(parts: Sequence[Any], where: str) -> None:
-    """Refuse chunks that unpack to more than anybody records: ROS 1 doesn't say how much, MCAP does."""
-    from rosbags.rosbag1.reader import decompressors
-
-    limits = {id(decompressors["bz2"]): _bz2, id(decompressors["lz4"]): _lz4}
-    for part in parts:
-        if hasattr(part, "chunk_infos"):
-            part.chunks = {
-                at: chunk._replace(decompressor=limits.get(id(chunk.decompressor), chunk.decompressor))
-                for at, chunk in part.chunks.items()
-            }
-            continue
-        storages = getattr(part.storage, "storages", [part.storage])
-        sizes = [chunk.uncompressed_size for storage in storages for chunk in getattr(storage, "chunks", [])]
-        if max(sizes, default=0) > MAX_CHUNK:
-            raise _too_large(where)
-
-
-def _bz2(data: bytes) -> bytes:
-    import bz2
-
-    return _limited(bz2.BZ2Decompressor().decompress, data)
-
-
-def _lz4(data: bytes) -> bytes:
-    from lz4.frame import LZ4FrameDecompressor
-
-    return _limited(LZ4FrameDecompressor().decompress, data)
-
-
-def _limited(decompress: Callable[..., bytes], data: bytes) -> bytes:
-    content = decompress(data, max_length=MAX_CHUNK + 1)
-    if len(content) > MAX_CHUNK:
-        raise _too_large(None)
-    return content
-
-
-def _too_large(where: str | None) -> CaptureError:
-    return CaptureError(
-        f"a bag's chunk unpacks to at most {MAX_CHUNK >> 20} MiB",
-        found="more",
-        remedy="don't use this file; record again with the usual chunk size",
-        file=where,
-    )
 
 
 def _check_one_recording(parts: Sequence[Any], where: str) -> None:

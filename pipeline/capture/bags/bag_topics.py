@@ -16,6 +16,8 @@ POSES = ("Odometry", "TransformStamped")
 TRANSFORMS = ("TFMessage", "tfMessage")
 READ = (*IMAGES, INFO, CLOUD, IMU, *POSES, *TRANSFORMS)
 """Types of messages that are read at all, without their packages."""
+PACKAGES = ("sensor_msgs", "nav_msgs", "geometry_msgs", "tf2_msgs", "tf")
+"""Where those types are defined; others' types of the same names are something else."""
 ROLES = ("camera", "camera_info", "depth", "depth_info", "cloud", "imu", "odometry")
 """What a topic can be given for; "none" as its name leaves the role empty, "tf" as odometry takes the poses of tf."""
 OF_CAMERA = ("camera_info", "depth", "depth_info")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from pipeline.capture.bags import bag_files, rosbag
+from pipeline.capture.bags import bag_compression, rosbag
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.source import open_source
@@ -556,9 +557,92 @@ def test_chunk_that_unpacks_to_too_much_is_refused(
     monkeypatch.setattr(Writer, "__init__", compressed)
     write_robot(tmp_path / "a.bag", "ros1", shots, SMALL)
     assert len(read(tmp_path / "a.bag").frames) == 10
-    monkeypatch.setattr(bag_files, "MAX_CHUNK", 10_000)
+    monkeypatch.setattr(bag_compression, "MAX_UNPACKED", 10_000)
     with pytest.raises(CaptureError, match="unpacks to at most"):
         read(tmp_path / "a.bag")
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize(
+    ("form", "compressed"),
+    [("db3", "message"), ("db3", "file"), ("mcap", "message"), ("mcap", "file"), ("mcap", "storage")],
+)
+def test_compressed_recordings(
+    form: str, compressed: str, metadata: bool, read: Read, shots: Shots, tmp_path: Path
+) -> None:
+    """Messages, chunks or whole files by zstd; metadata.yaml, which says so, is often not copied."""
+    write_robot(tmp_path / "walk", form, shots, SMALL, compressed=compressed)
+    if not metadata:
+        (tmp_path / "walk/metadata.yaml").unlink()
+    assert_poses(read(tmp_path / "walk"), [pose for _, pose, _, _ in shots])
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize("form", ["db3", "mcap"])
+def test_types_named_as_ros_1_names_them(form: str, metadata: bool, read: Read, shots: Shots, tmp_path: Path) -> None:
+    """sensor_msgs/Image in a bag of ROS 2, as some converters and loggers write it."""
+    write_robot(tmp_path / "walk", form, shots, SMALL, short_names=True)
+    assert b"sensor_msgs/Image" in next((tmp_path / "walk").glob(f"*.{form}")).read_bytes()
+    if not metadata:
+        (tmp_path / "walk/metadata.yaml").unlink()
+    assert_poses(read(tmp_path / "walk"), [pose for _, pose, _, _ in shots])
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize("compressed", ["message", "file", "storage"])
+def test_what_unpacks_to_too_much_is_refused(
+    compressed: str, metadata: bool, read: Read, shots: Shots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the file says of its sizes; the file is named."""
+    write_robot(tmp_path / "walk", "mcap", shots, SMALL, compressed=compressed)
+    if not metadata:
+        (tmp_path / "walk/metadata.yaml").unlink()
+    monkeypatch.setattr(bag_compression, "MAX_UNPACKED", 10_000)
+    monkeypatch.setattr(bag_compression, "MAX_ARCHIVE_BYTES", 10_000)
+    with pytest.raises(CaptureError, match=r"walk.*unpacks to at most"):
+        read(tmp_path / "walk")
+
+
+@pytest.mark.parametrize("fault", ["profile", "definition", "listed", "other"])
+def test_each_fault_of_a_bag_has_its_own_words(
+    fault: str, read: Read, shots: Shots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a bag that is cut off is called so."""
+    write_robot(tmp_path / "walk", "mcap", shots, SMALL)
+    file = tmp_path / "walk/walk.mcap"
+    data = file.read_bytes()
+    if fault == "profile":
+        file.write_bytes(data.replace(b"ros2", b"ros9", 1))
+    elif fault == "definition":
+        file.write_bytes(data.replace(b"uint32 height", b"uint3? height"))
+    elif fault == "listed":
+        file.rename(tmp_path / "walk/other.mcap")
+    else:
+        monkeypatch.setattr("rosbags.rosbag2.storage_mcap.McapReader.messages", _fails)
+    rule, found, remedy = {
+        "profile": ("of ROS 1", "Profile is not ros2", "mcap convert"),
+        "definition": ("definitions of their types", "uint3[?]", "packages of its messages"),
+        "listed": ("metadata.yaml lists", "walk.mcap", "remove metadata.yaml"),
+        "other": ("readable by the package rosbags", "KeyError: 'what'", "find nothing wrong"),
+    }[fault]
+    with pytest.raises(CaptureError, match=rule) as error:
+        read(tmp_path / "walk")
+    assert re.search(found, error.value.found)
+    assert remedy in error.value.remedy
+
+
+def _fails(*_: object) -> None:
+    raise KeyError("what")
+
+
+def test_other_packages_images_are_left_alone(read: Read, shots: Shots, tmp_path: Path) -> None:
+    """A type that is only named like one that is read."""
+    write_robot(tmp_path / "walk", "db3", shots, SMALL)
+    with sqlite3.connect(tmp_path / "walk/walk.db3") as database:
+        database.execute("UPDATE topics SET type = 'my_msgs/msg/Image' WHERE name LIKE '%color/image_raw'")
+    (tmp_path / "walk/metadata.yaml").unlink()
+    with pytest.raises(CaptureError, match="topic with pictures"):
+        read(tmp_path / "walk", topics={"depth": "none"})
 
 
 def test_five_gigabytes_are_read_in_constant_memory(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from rosbags.rosbag1 import Writer as Writer1
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
@@ -27,8 +27,9 @@ TF = "tf2_msgs/msg/TFMessage"
 class BagWriter:
     """Messages by hand: `form` is "ros1", "db3" or "mcap"."""
 
-    def __init__(self, form: str, writer: Any) -> None:
+    def __init__(self, form: str, writer: Any, *, short_names: bool = False) -> None:
         self.ros1 = form == "ros1"
+        self.short_names = short_names
         self.store = get_typestore(Stores.ROS1_NOETIC if self.ros1 else Stores.ROS2_HUMBLE)
         if self.ros1:  # not among rosbags' own types of ROS 1
             self.store.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", TF))
@@ -44,9 +45,16 @@ class BagWriter:
         """Write what was recorded."""
         for time, topic, kind, message in sorted(self._pending, key=lambda item: item[0]):
             if topic not in self._connections:
-                self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self.store)
+                self._connections[topic] = self._connect(topic, kind)
             serialize = self.store.serialize_ros1 if self.ros1 else self.store.serialize_cdr
             self._writer.write(self._connections[topic], time, serialize(message, kind))
+
+    def _connect(self, topic: str, kind: str) -> Any:
+        if not self.short_names:
+            return self._writer.add_connection(topic, kind, typestore=self.store)
+        definition, _ = self.store.generate_msgdef(kind, ros_version=2)
+        digest = self.store.hash_rihs01(kind)
+        return self._writer.add_connection(topic, kind.replace("/msg/", "/"), msgdef=definition, rihs01=digest)
 
     def type(self, name: str) -> Any:
         """A message type of this store."""
@@ -142,16 +150,24 @@ class BagWriter:
 
 
 @contextmanager
-def bag_writer(path: Path, form: str) -> Iterator[BagWriter]:
-    """A new bag: a file for "ros1", a folder for "db3" and "mcap"."""
+def bag_writer(path: Path, form: str, *, compressed: str = "none", short_names: bool = False) -> Iterator[BagWriter]:
+    """A new bag: a file for "ros1", a folder for "db3" and "mcap".
+
+    Args:
+        path: Where to write.
+        form: Of the bag.
+        compressed: What ROS 2 compresses by zstd: each message, the whole file, or (mcap only) each chunk ("storage").
+        short_names: Whether types are named as ROS 1 does it, sensor_msgs/Image, in a bag of ROS 2.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "ros1":
         writer = Writer1(path)
     else:
         plugin = StoragePlugin.MCAP if form == "mcap" else StoragePlugin.SQLITE3
         writer = Writer2(path, version=9, storage_plugin=plugin)
+        writer.set_compression(CompressionMode[compressed.upper()], CompressionFormat.ZSTD)
     with writer:
-        bag = BagWriter(form, writer)
+        bag = BagWriter(form, writer, short_names=short_names)
         yield bag
         bag.flush()
 
@@ -260,6 +276,7 @@ def write_robot(
     parts: Iterable[str] = ("picture", "depth", "odometry", "static", "imu"),
     frame: str = OPTICAL,
     late: float = 0.0,
+    **style: Any,
 ) -> None:
     """A robot's recording: /camera/... as RealSense's driver names it, /dlio/odometry, /tf_static (last), /imu/data.
 
@@ -271,8 +288,9 @@ def write_robot(
         parts: What is recorded; "tf" for odom -> base on /tf with a map above.
         frame: Of the pictures.
         late: How far the odometry's clock is behind [s].
+        style: Further arguments of `bag_writer`.
     """
-    with bag_writer(path, form) as bag:
+    with bag_writer(path, form, **style) as bag:
         for time, world_from_camera, rgb, depth in shots:
             base = world_from_camera @ BASE_FROM_CAMERA.inverse()
             if "picture" in parts:
