@@ -38,6 +38,7 @@ class Traits:
         has_gravity: Whether gravity is known from a sensor.
         ordered: Whether it is a sequence in time.
         has_scale: Whether its poses or depth are metric.
+        assumed: What its reader takes for granted and can't check, a clause each.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Traits:
     has_gravity: bool
     ordered: bool
     has_scale: bool = False
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def way_of(traits: Traits, backends: Mapping[str, str], align: AlignParams) -> s
     if "align" in backends:
         gravity = "the sensor, floor, walls and plumb lines" if traits.has_gravity else "floor, walls and plumb lines"
         parts += [f"gravity from {gravity}", f"scale {_scale(traits, align)}"]
-    return ", ".join(parts)
+    return "; ASSUMED: ".join([", ".join(parts), *traits.assumed])
 
 
 def _scale(traits: Traits, align: AlignParams) -> str:

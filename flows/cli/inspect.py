@@ -80,6 +80,7 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield from compared(manifest.report, "scale", "off_the_result", "%", 100)
     cameras = bundle.cameras
     yield "cameras", f"{len(cameras)}, {sum(camera.held_out for camera in cameras)} of them held out"
+    yield from (("ASSUMED", note) for note in manifest.report.get("capture", {}).get("assumed", ()))
     yield from (("poses", note) for note in manifest.report.get("poses", {}).get("notes", ()))
     yield "spawn poses", str(len(bundle.spawn_poses))
     for level, splat in manifest.splats.items():

@@ -160,6 +160,8 @@ def _report(inputs: Mapping[str, Path], capture: Capture, scene: PosedScene, ali
     told = {"blurred": capture.blurred, "credentials": capture.credentials}
     if any(told.values()):
         report["capture"] = {name: asdict(values) for name, values in told.items() if values}
+    if capture.assumed:
+        report.setdefault("capture", {})["assumed"] = list(capture.assumed)
     for stage, name in REPORTS.items():
         report[stage] = json.loads((inputs[stage] / name).read_text())
     return report

@@ -22,6 +22,9 @@ from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 
+SAME_SHAPE = 0.03
+"""Largest relative difference in width by height between depth and the picture that it shows: sizes are rounded."""
+
 
 @dataclass(frozen=True, eq=False)
 class ListedFrame:
@@ -187,6 +190,8 @@ def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame 
         except BadPictureError as error:
             return Skipped(frame.depth_name, str(error))
         size = (depth.shape[1], depth.shape[0])
+        if frame.depth_camera is None:
+            _check_shape(size, picture.size, source.where(frame.depth_name))
         depth_camera = frame.depth_camera(size) if frame.depth_camera else whole.resized(*size)
         save_depth(depth, out_dir / "depth" / f"{key}.png")
         if confidence is not None:
@@ -209,6 +214,17 @@ def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame 
         source_size=picture.whole and (whole.width - 2 * frame.border, whole.height - 2 * frame.border),
         sensor=frame.sensor,
     )
+
+
+def _check_shape(depth: Size, picture: Size, file: str) -> None:
+    """Check that depth can show what the picture shows; otherwise it needs intrinsics of its own."""
+    if abs(depth[0] * picture[1] / (depth[1] * picture[0]) - 1) > SAME_SHAPE:
+        raise CaptureError(
+            "depth without intrinsics of its own must have its picture's shape",
+            found=f"depth of {depth[0]} x {depth[1]}, a picture of {picture[0]} x {picture[1]}",
+            remedy="export depth that is registered to the pictures, or give the depth camera's intrinsics",
+            file=file,
+        )
 
 
 def _without_border(

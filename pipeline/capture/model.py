@@ -138,6 +138,7 @@ class Capture:
         notes: What a person should know of how it was read.
         blurred: What was made unrecognisable, or None where nothing was looked for.
         credentials: What its files say of who made them, or None.
+        assumed: What the reader took for granted and couldn't check, a clause each; the bundle's report tells it.
     """
 
     root: Path
@@ -153,6 +154,7 @@ class Capture:
     notes: tuple[str, ...] = field(default=())
     blurred: Blurred | None = None
     credentials: Credentialed | None = None
+    assumed: tuple[str, ...] = ()
 
     @property
     def has_depth(self) -> bool:
@@ -191,6 +193,7 @@ class Capture:
             "credentials": None if self.credentials is None else asdict(self.credentials),
             "skipped": [{"file": s.file, "reason": s.reason} for s in self.skipped],
             "notes": list(self.notes),
+            "assumed": list(self.assumed),
             "frames": [_frame_to_json(frame) for frame in self.frames],
         }
         (self.root / CAPTURE_FILE).write_text(json.dumps(content, indent=1))
@@ -211,6 +214,7 @@ class Capture:
             location=Location(**content["location"]) if content.get("location") else None,
             skipped=tuple(Skipped(**values) for values in content["skipped"]),
             notes=tuple(content["notes"]),
+            assumed=tuple(content.get("assumed", ())),
             blurred=_blurred(content.get("blurred")),
             credentials=Credentialed(**content["credentials"]) if content.get("credentials") else None,
         )

@@ -31,6 +31,8 @@ def run(inputs: Mapping[str, Path], params: CaptureParams, out_dir: Path) -> Non
     capture.save()
     for skipped in capture.skipped:
         logger.warning("skipped %s: %s", skipped.file, skipped.reason)
+    for assumed in capture.assumed:
+        logger.warning("assumed: %s", assumed)
     for note in capture.notes:
         logger.info("%s", note)
     logger.info("read %d frames of a %s capture", len(capture.frames), capture.kind)

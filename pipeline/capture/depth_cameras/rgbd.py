@@ -6,13 +6,20 @@ Source: J. Shotton et al., Scene Coordinate Regression Forests, CVPR 2013, and t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.capture.checks import checked_camera, checked_pose
+from pipeline.capture.checks import checked_pose
+from pipeline.capture.depth_cameras.intrinsics_files import (
+    INTRINSICS,
+    REMEDY,
+    IntrinsicsFiles,
+    candidates,
+    read_intrinsics,
+)
 from pipeline.capture.depth_images import depth_of_png
 from pipeline.capture.frames import ListedFrame, Size, sensor_capture, thinned
 from pipeline.capture.masks import find_masks
@@ -25,46 +32,67 @@ from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
 from pipeline.stage import Traits
 
-INTRINSICS = "camera-intrinsics.txt"
 SCALE_SIGMA = 0.015
 """Relative one sigma of the scale of a depth camera's poses (structured light: 1 to 2 %)."""
 SEVEN_SCENES = Camera(640, 480, 585.0, 585.0, 320.0, 240.0)
 """What its readme gives for all its Kinects; the recordings themselves have no intrinsics."""
+ASSUMED = (
+    f"no file of intrinsics lies beside the frames, and they are named like those of 7-Scenes: its readme's are taken "
+    f"({SEVEN_SCENES.fx:g} px, centre {SEVEN_SCENES.cx:g}, {SEVEN_SCENES.cy:g}); if another camera took them, "
+    f"write {INTRINSICS}"
+)
 _SEVEN_SCENES = re.compile(r"frame-\d{6}\.color\.png")
 _PART = re.compile(r"(?P<id>[^/]+)\.(?P<part>color\.(?:jpg|jpeg|png)|depth\.png|pose\.txt)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """File names by frame id."""
+    """File names by frame id, and what files say of the intrinsics."""
 
     color: dict[str, str]
     depth: dict[str, str]
     pose: dict[str, str]
+    intrinsics: IntrinsicsFiles
 
     def ids(self) -> list[str]:
         return sorted(self.color, key=number_of)
 
-
-def _list(source: CaptureSource) -> _Listing:
-    listing = _Listing({}, {}, {})
-    for name in source.names:
-        if match := _PART.fullmatch(name):
-            put_once(getattr(listing, match["part"].partition(".")[0].lower()), match["id"], name, source)
-    return listing
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        return () if self.intrinsics.color else (ASSUMED,)
 
 
-def _recognise(source: CaptureSource) -> bool:
-    parts = [match["part"].partition(".")[0].lower() for name in source.names if (match := _PART.fullmatch(name))]
+def _folder(source: CaptureSource) -> str | None:
+    """Where the frames lie: "" or, where there are intrinsics above the only folder of frames, that with its "/"."""
+    if _has_frames(source.names):
+        return ""
+    below = [name for name in source.folders() if _has_frames(source.below(name).names)] if candidates(source) else []
+    return f"{below[0]}/" if len(below) == 1 else None
+
+
+def _has_frames(names: tuple[str, ...]) -> bool:
+    parts = [match["part"].partition(".")[0].lower() for name in names if (match := _PART.fullmatch(name))]
     return "color" in parts and ("depth" in parts or "pose" in parts)
 
 
+def _recognise(source: CaptureSource) -> bool:
+    return _folder(source) is not None
+
+
 def _complete(source: CaptureSource) -> _Listing:
-    listing = _list(source)
+    folder = _folder(source) or ""
+    files = [*candidates(source), *(candidates(source, folder) if folder else ())]
+    listing = _Listing({}, {}, {}, read_intrinsics(source, files))
+    for name in source.names:
+        if name.startswith(folder) and (match := _PART.fullmatch(name[len(folder) :])):
+            put_once(getattr(listing, match["part"].partition(".")[0].lower()), match["id"], name, source)
     parts = {"colour": set(listing.color), "depth": set(listing.depth), "pose": set(listing.pose)}
     require_pairs(parts, source, ("colour", "depth", "pose"))
-    if INTRINSICS not in source.names and not all(map(_SEVEN_SCENES.fullmatch, listing.color.values())):
-        raise _no_intrinsics("no such file", source)
+    if listing.intrinsics.color is None:
+        if listing.intrinsics.depth is not None:
+            raise _no_intrinsics(f"intrinsics of the depth only, in {listing.intrinsics.depth.file}", source)
+        if not all(_SEVEN_SCENES.fullmatch(name.rpartition("/")[2]) for name in listing.color.values()):
+            raise _no_intrinsics("no such file", source)
     return listing
 
 
@@ -72,20 +100,28 @@ def _no_intrinsics(found: str, source: CaptureSource) -> CaptureError:
     return CaptureError(
         f"RGB-D frames need {INTRINSICS}, a 3x3 matrix for pictures of their size; only those of 7-Scenes don't",
         found=found,
-        remedy="write it as three lines: fx 0 cx / 0 fy cy / 0 0 1 (Kinect v1: 585 0 320 / 0 585 240 / 0 0 1)",
+        remedy=REMEDY,
         file=source.where(INTRINSICS),
     )
 
 
 def _traits(source: CaptureSource) -> Traits:
-    count = len(_complete(source).color)
-    return Traits("rgbd", count, has_poses=True, has_depth=True, has_gravity=False, ordered=True, has_scale=True)
+    listing = _complete(source)
+    return Traits(
+        "rgbd",
+        len(listing.color),
+        has_poses=True,
+        has_depth=True,
+        has_gravity=False,
+        ordered=True,
+        has_scale=True,
+        assumed=listing.assumed,
+    )
 
 
 def _files(source: CaptureSource) -> list[str]:
     listing = _complete(source)
-    given = [INTRINSICS] if INTRINSICS in source.names else []
-    names = [*given, *listing.color.values(), *listing.depth.values(), *listing.pose.values()]
+    names = [*listing.intrinsics.names, *listing.color.values(), *listing.depth.values(), *listing.pose.values()]
     return sorted([*names, *find_masks(source, listing.color.values()).values()])
 
 
@@ -104,22 +140,20 @@ def _numbers(data: bytes, file: str, shape: tuple[int, int]) -> np.ndarray:
     return values
 
 
-def _camera(source: CaptureSource, given: np.ndarray | None, size: Size) -> Camera:
-    """Intrinsics of pictures of some size by the matrix that is given, else those of 7-Scenes."""
-    if given is not None:
-        intrinsics = (float(given[0, 0]), float(given[1, 1]), float(given[0, 2]), float(given[1, 2]))
-        return checked_camera(intrinsics, size, source.where(INTRINSICS))
+def _seven_scenes(source: CaptureSource, what: str, size: Size) -> Camera:
+    """Its readme's intrinsics, of pictures and depth of its one size only."""
     if size != (SEVEN_SCENES.width, SEVEN_SCENES.height):
-        raise _no_intrinsics(f"no such file, pictures of {size[0]} x {size[1]}", source)
+        raise _no_intrinsics(f"no such file, {what} of {size[0]} x {size[1]}; 7-Scenes has 640 x 480", source)
     return SEVEN_SCENES
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _complete(source)
-    given = None
-    if INTRINSICS in source.names:
-        given = _numbers(source.read(INTRINSICS), source.where(INTRINSICS), (3, 3))
-    masks = find_masks(source, listing.color.values())
+    given, masks = listing.intrinsics, find_masks(source, listing.color.values())
+    camera = given.color.camera if given.color else partial(_seven_scenes, source, "pictures")
+    depth_camera = given.depth.camera if given.depth else None
+    if given.color is None:
+        depth_camera = partial(_seven_scenes, source, "depth")
 
     def listed(key: str) -> ListedFrame:
         color, depth, pose = listing.color[key], listing.depth[key], listing.pose[key]
@@ -128,18 +162,21 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             key=key,
             name=color,
             picture=lambda: load_picture(source.read(color), upright=False),
-            camera=partial(_camera, source, given),
+            camera=camera,
             source_time=float(number) if number >= 0 else None,
             world_from_camera=checked_pose(_numbers(source.read(pose), source.where(pose), (4, 4)), source.where(pose)),
             depth=lambda: depth_of_png(source.read(depth), source.where(depth)),
             depth_name=depth,
+            depth_camera=depth_camera,
             mask=(lambda: source.read(masks[color])) if color in masks else None,
         )
 
     frames = thinned([listed(key) for key in listing.ids()], params)
-    declared = "the intrinsics of 7-Scenes' readme" if given is None else "the declared intrinsics"
-    notes = (f"{declared} serve colour and depth alike until calibrated",)
-    return sensor_capture("rgbd", frames, source, out_dir, params, scale_sigma=SCALE_SIGMA, notes=notes)
+    notes = [f"intrinsics of {', '.join(given.names)}"] if given.color else []
+    if depth_camera is None or given.color is None:
+        notes.append("the same intrinsics serve colour and depth until calibrated")
+    capture = sensor_capture("rgbd", frames, source, out_dir, params, scale_sigma=SCALE_SIGMA, notes=notes)
+    return replace(capture, assumed=listing.assumed)
 
 
 READER = Reader(

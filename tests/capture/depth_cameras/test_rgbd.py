@@ -77,7 +77,7 @@ def test_seven_scenes_is_read_as_published(room: Room, tmp_path: Path, read: Rea
         assert (frame.camera, frame.depth_camera) == (SEVEN_SCENES, SEVEN_SCENES)
         stored = cv2.imread(str(capture.root / str(frame.depth)), cv2.IMREAD_UNCHANGED)
         assert np.array_equal(stored, np.where(depth == 65535, 0, depth))
-    assert "7-Scenes" in capture.notes[0]
+    assert "7-Scenes" in capture.assumed[0]
 
 
 def test_missing_intrinsics_say_how_to_write_them(room: Room, copy_of: Copy, tmp_path: Path, read: Read) -> None:
