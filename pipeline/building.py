@@ -143,6 +143,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
         CardError: When the card, a setting, the name or the version is wrong.
     """
     from pipeline.capture.detect import probe_and_digest
+    from pipeline.capture.reader import require_pictures
 
     source = request.source.expanduser()
     if not source.exists():
@@ -158,6 +159,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     work = (request.work or request.out / ".work" / name).resolve()
     traits, digest = probe_and_digest(source)
     params = _params(request, card)
+    require_pictures(traits.frames, traits.missing, params["capture"], source)
     if traits.kind == "video" and params["capture"].origin == "generated":
         traits = replace(traits, kind="generated")
     keys = {"source": digest}

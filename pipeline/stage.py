@@ -32,13 +32,14 @@ class Traits:
 
     Attributes:
         kind: The reader: photos, video, polycam ...
-        frames: How many pictures.
+        frames: How many pictures are there.
         has_poses: Whether all pictures have poses.
         has_depth: Whether all pictures have depth.
         has_gravity: Whether gravity is known from a sensor.
         ordered: Whether it is a sequence in time.
         has_scale: Whether its poses or depth are metric.
         assumed: What its reader takes for granted and can't check, a clause each.
+        missing: Pictures that it lists and that are not there.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Traits:
     ordered: bool
     has_scale: bool = False
     assumed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

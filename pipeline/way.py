@@ -27,7 +27,8 @@ def way_of(traits: Traits, backends: Mapping[str, str], align: AlignParams) -> s
         backends: Chosen backend by stage.
         align: What the user says of the scale.
     """
-    parts = [f"{traits.frames} pictures of a {traits.kind} capture"]
+    missing = f" ({len(traits.missing)} more are listed, but not there)" if traits.missing else ""
+    parts = [f"{traits.frames} pictures of a {traits.kind} capture{missing}"]
     parts += [words[backends[stage]] for stage, words in (("poses", POSES), ("depth", DEPTH)) if stage in backends]
     if "align" in backends:
         gravity = "the sensor, floor, walls and plumb lines" if traits.has_gravity else "floor, walls and plumb lines"

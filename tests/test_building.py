@@ -56,6 +56,18 @@ def pretend_bundle(request: BuildRequest) -> str:
     return last.params.version
 
 
+def test_too_few_pictures_are_refused_while_planning(photos, tmp_path):
+    """A dry run ends as the build would."""
+    few = tmp_path / "few"
+    few.mkdir()
+    for photo in sorted(photos.iterdir())[:2]:
+        (few / photo.name).write_bytes(photo.read_bytes())
+    with pytest.raises(CaptureError, match=r"capture\.min_frames") as error:
+        plan(BuildRequest(few, out=tmp_path / "out"))
+    assert error.value.found == "2"
+    assert plan(BuildRequest(few, out=tmp_path / "out", settings=("capture.min_frames=2",))).traits.frames == 2
+
+
 def test_stages_need_only_earlier_ones():
     """The list is in order of use."""
     names = ["source"]

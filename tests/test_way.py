@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipeline.align.params import AlignParams
@@ -18,6 +20,12 @@ def test_a_phone_scan():
         "68 pictures of a polycam capture, the source's poses, refined on the pictures, the sensor's depth combined "
         "with stereo, gravity from the sensor, floor, walls and plumb lines, scale from the sensor"
     )
+
+
+def test_pictures_that_are_listed_and_not_there_are_counted():
+    """The plan says what the build will leave out."""
+    way = way_of(replace(PHONE, missing=("1.jpg", "2.jpg")), {}, AlignParams())
+    assert way == "68 pictures of a polycam capture (2 more are listed, but not there)"
 
 
 @pytest.mark.parametrize(

@@ -76,19 +76,37 @@ def split_results(
     if len(bad) > params.max_bad_share * len(results):
         listed = "; ".join(f"{item.file}: {item.reason}" for item in bad[:3])
         raise CaptureError(
-            f"at most {params.max_bad_share:.0%} of a capture's pictures may be unreadable",
+            f"at most {params.max_bad_share:.0%} of a capture's pictures may be unreadable (capture.max_bad_share)",
             found=f"{len(bad)} of {len(results)} ({listed}{'; ...' if len(bad) > 3 else ''})",
             remedy="copy the capture from the phone again",
             file=source.path,
         )
-    if len(frames) < params.min_frames:
-        raise CaptureError(
-            f"a capture needs at least {params.min_frames} pictures",
-            found=f"{len(frames)} readable",
-            remedy="walk round the place and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
-            file=source.path,
-        )
+    require_pictures(len(frames), (), params, source.path)
     return frames, bad
+
+
+def require_pictures(frames: int, missing: Sequence[str], params: CaptureParams, file: Path) -> None:
+    """Check that there are enough pictures.
+
+    Args:
+        frames: How many there are.
+        missing: Names of those that are listed, but not there.
+        params: Say how many are needed.
+        file: The capture's, for messages.
+
+    Raises:
+        CaptureError: When there are fewer.
+    """
+    if frames < params.min_frames:
+        raise CaptureError(
+            f"a capture needs at least {params.min_frames} pictures (capture.min_frames)",
+            found=f"{frames}"
+            + (f"; {len(missing)} more are listed, but not there, first {missing[0]}" if missing else ""),
+            remedy="copy the pictures into the capture's folder, to where they are listed"
+            if missing
+            else "walk round the place and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
+            file=file,
+        )
 
 
 def require_pairs(parts: dict[str, set[str]], source: CaptureSource, complete: Sequence[str]) -> None:

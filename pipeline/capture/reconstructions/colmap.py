@@ -137,8 +137,10 @@ def _mask(image: ModelImage, names: frozenset[str]) -> str | None:
 
 
 def _traits(source: CaptureSource) -> Traits:
-    count = sum(file is not None for file in _list(source).files)
-    return Traits("colmap", count, has_poses=True, has_depth=False, has_gravity=False, ordered=True)
+    listing = _list(source)
+    missing = tuple(image.name for image, file in zip(listing.images, listing.files, strict=True) if file is None)
+    count = len(listing.files) - len(missing)
+    return Traits("colmap", count, has_poses=True, has_depth=False, has_gravity=False, ordered=True, missing=missing)
 
 
 def _files(source: CaptureSource) -> list[str]:

@@ -47,11 +47,19 @@ def _recognise(source: CaptureSource) -> bool:
 
 
 def _traits(source: CaptureSource) -> Traits:
-    entries = list_frames(source)
-    count = sum(entry.picture is not None for entry in entries)
+    listed = list_frames(source)
+    entries = [entry for entry in listed if entry.picture is not None]
     depth, up = bool(depth_of(source, entries).files), bool(entries) and _up(entries[0]) is not None
-    metric = _is_metric([entry for entry in entries if entry.picture is not None], depth=depth)
-    return Traits("nerfstudio", count, True, depth, has_gravity=up, ordered=True, has_scale=metric)
+    return Traits(
+        "nerfstudio",
+        len(entries),
+        has_poses=True,
+        has_depth=depth,
+        has_gravity=up,
+        ordered=True,
+        has_scale=_is_metric(entries, depth=depth),
+        missing=tuple(entry.listed for entry in listed if entry.picture is None),
+    )
 
 
 def _is_metric(entries: Sequence[Entry], *, depth: bool) -> bool:
@@ -60,7 +68,7 @@ def _is_metric(entries: Sequence[Entry], *, depth: bool) -> bool:
 
 
 def _files(source: CaptureSource) -> list[str]:
-    entries = list_frames(source)
+    entries = [entry for entry in list_frames(source) if entry.picture]
     pictures = [entry.picture for entry in entries if entry.picture]
     extra = [*depth_of(source, entries).files, *masks_of(source, entries).values()]
     return sorted({*json_files(source), *pictures, *extra})
@@ -195,9 +203,9 @@ def _up(entry: Entry) -> NDArray[np.float64] | None:
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listed = list_frames(source)
     skipped = without_missing([e.picture for e in listed], [e.listed for e in listed], source, params)
-    depth, masks = depth_of(source, listed), masks_of(source, listed)
-    files = dict(zip((entry.listed for entry in listed), depth.files, strict=False))
     entries = [entry for entry in listed if entry.picture is not None]
+    depth, masks = depth_of(source, entries), masks_of(source, entries)
+    files = dict(zip((entry.listed for entry in entries), depth.files, strict=False))
     pictures = [entry.picture for entry in entries if entry.picture is not None]
     poses, notes = [original_pose(entry) for entry in entries], depth.notes
     metric = _is_metric(entries, depth=bool(depth.files))
@@ -224,6 +232,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             entries, pictures, keys_and_names(pictures), lenses, poses, strict=True
         )
     ]
+    if elsewhere := sum(not entry.is_in_place for entry in entries):
+        notes += (f"{elsewhere} pictures are not where they are listed: found by their names, first {pictures[0]}",)
     notes += notes_on(lenses, depth=bool(depth.files))
     up = _up(listed[0]) if listed else None
     return sensor_capture(

@@ -14,8 +14,8 @@ from pipeline.capture.lens import Lens, camera_of, is_straight, pinhole_of, stra
 from pipeline.capture.model import Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.pictures import Picture, load_picture
+from pipeline.capture.reader import require_pictures
 from pipeline.capture.source import CaptureSource
-from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 
 NEAREST, FARTHEST = 0.05, 10.0
@@ -113,19 +113,13 @@ def notes_on(optics: Iterable[Lens | Callable[[Size], Camera]], *, depth: bool) 
 def without_missing(
     files: Sequence[str | None], named: Sequence[str], source: CaptureSource, params: CaptureParams
 ) -> list[Skipped]:
-    """Pictures that are listed but not there, as skipped.
+    """Pictures that are listed but not there, as skipped: instant-ngp's own sample lists some.
 
     Raises:
-        CaptureError: When more are missing than may be unreadable.
+        CaptureError: When too few are there.
     """
     missing = [name for file, name in zip(files, named, strict=True) if file is None]
-    if len(missing) > params.max_bad_share * len(files):
-        raise CaptureError(
-            f"at most {params.max_bad_share:.0%} of the pictures that have poses may be missing",
-            found=f"{len(missing)} of {len(files)}, first {missing[0]!r}; there are {source.summary()}",
-            remedy="copy the pictures into the capture's folder, at the places that the poses' file names",
-            file=source.path / source.prefix,
-        )
+    require_pictures(len(files) - len(missing), missing, params, source.path / source.prefix)
     return [Skipped(name, "no such file") for name in missing]
 
 

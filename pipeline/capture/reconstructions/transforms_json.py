@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.capture.checks import read_object
 from pipeline.capture.depth_images import depth_of_png, millimetres
+from pipeline.capture.masks import MASK_FOLDER
 from pipeline.capture.npy import array_of_npy
 from pipeline.capture.pictures import PICTURE_SUFFIXES
 from pipeline.capture.reader import suffix_of
@@ -30,6 +33,7 @@ MILLIMETRES = 1000.0
 """Units of a metre in depth images without a scale of their own, as nerfstudio has it."""
 _MAX_PATH = 1024
 _NERFSTUDIO = ("camera_model", "applied_transform", "applied_scale", "ply_file_path", "orientation_override")
+_NO_PICTURES = ("depth_file_path", "depth_path", "mask_path")
 _LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2")
 
 
@@ -54,6 +58,11 @@ class Entry:
     place: str
     listed: str
     picture: str | None
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the picture lies where the file says."""
+        return self.picture in _with_suffixes(posixpath.normpath(self.listed))
 
     def number(self, key: str, default: float | None = None) -> float:
         """A number, also one written as text.
@@ -81,30 +90,71 @@ def json_files(source: CaptureSource) -> list[str]:
     return [MAIN] if MAIN in source.names else [name for name in SPLITS if name in source.names]
 
 
-def _resolved(value: object, names: frozenset[str], place: str) -> tuple[str, str | None]:
+def _parts(value: object) -> tuple[str, str]:
+    """A path as listed, with "/", and its last name."""
+    path = value.replace("\\", "/") if isinstance(value, str) and len(value) <= _MAX_PATH else ""
+    return path, posixpath.basename(posixpath.normpath(path))
+
+
+def _with_suffixes(name: str) -> list[str]:
+    return [name, *(name + suffix for low in PICTURE_SUFFIXES for suffix in (low, low.upper()))]
+
+
+def _resolved(
+    value: object, names: frozenset[str], place: str, elsewhere: Mapping[str, str] = MappingProxyType({})
+) -> tuple[str, str | None]:
     """A path as listed, and the file it means, with or without its suffix; None where there is none.
+
+    Args:
+        value: What is listed.
+        names: Of the files.
+        place: Where it is listed, for messages.
+        elsewhere: Files that are not where they are listed, by last name.
 
     Raises:
         CaptureError: When it is no path inside the capture.
     """
-    path = value.replace("\\", "/") if isinstance(value, str) else ""
+    path, last = _parts(value)
+    found = next((elsewhere[name] for name in _with_suffixes(last) if name in elsewhere), None)
+    if path and found:
+        return path, found
     name = posixpath.normpath(path)
-    outside = name.startswith(("/", "../")) or ":" in name.partition("/")[0]
-    if not path or len(path) > _MAX_PATH or outside:
+    if not path or name.startswith(("/", "../")) or ":" in name.partition("/")[0]:
         raise CaptureError(
             "a frame must name its files relative to the capture's folder",
             found=f"{value!r}"[:200],
             remedy="copy the files into the folder and write their paths from there: images/0001.jpg",
             file=place,
         )
-    candidates = [name, *(name + suffix for low in PICTURE_SUFFIXES for suffix in (low, low.upper()))]
-    return path, next((candidate for candidate in candidates if candidate in names), None)
+    return path, next((candidate for candidate in _with_suffixes(name) if candidate in names), None)
+
+
+def _elsewhere(names: frozenset[str], frames: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Pictures by last name, where none lies where it is listed: those of the folder that holds most of them.
+
+    Of equal ones the folder of transforms.json itself comes first, then images/. Folders of depth and masks don't
+    count, nor do names that are listed twice.
+    """
+    listed = [_parts(frame.get("file_path")) for frame in frames]
+    if any(name in names for path, _ in listed for name in _with_suffixes(posixpath.normpath(path))):
+        return {}
+    last_names = Counter(last for _, last in listed)
+    wanted = {name for last, count in last_names.items() if last and count == 1 for name in _with_suffixes(last)}
+    beside = (_parts(frame.get(key))[0] for frame in frames for key in _NO_PICTURES)
+    others = {MASK_FOLDER, *(posixpath.dirname(posixpath.normpath(path)) for path in beside)} - {""}
+    folders: dict[str, dict[str, str]] = {}
+    for name in sorted(names):
+        folder, _, last = name.rpartition("/")
+        if last in wanted and suffix_of(last) in PICTURE_SUFFIXES and folder not in others:
+            folders.setdefault(folder, {})[last] = name
+    best = max(folders, key=lambda folder: (len(folders[folder]), folder == "", folder == "images"), default="")
+    return folders.get(best, {})
 
 
 def list_frames(source: CaptureSource) -> list[Entry]:
     """All frames, those of the training split first, in the order of time or names."""
-    entries: list[Entry] = []
     names = frozenset(source.names)
+    contents: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
     for file in json_files(source):
         where = source.where(file)
         shared = read_object(source.read(file), where)
@@ -113,11 +163,15 @@ def list_frames(source: CaptureSource) -> list[Entry]:
             raise CaptureError(
                 'the file must hold a list of "frames"', found=f"{frames!r}"[:80], remedy="export it again", file=where
             )
+        contents.append((where, shared, frames))
+    elsewhere = _elsewhere(names, [frame for _, _, frames in contents for frame in frames])
+    entries: list[Entry] = []
+    for where, shared, frames in contents:
         nerfstudio = any(key in shared for key in _NERFSTUDIO)
         found = []
         for number, own in enumerate(frames):
             place = f"{where}, frames[{number}]"
-            listed, picture = _resolved(own.get("file_path"), names, place)
+            listed, picture = _resolved(own.get("file_path"), names, place, elsewhere)
             # nerfstudio takes the file's intrinsics where it has some, instant-ngp the frame's.
             values = {**own, **{key: shared[key] for key in _LENS if key in shared}} if nerfstudio else own
             shadowed = nerfstudio and any(own[key] != shared[key] for key in _LENS if key in own and key in shared)

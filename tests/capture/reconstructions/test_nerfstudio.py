@@ -377,15 +377,43 @@ def test_zip_reads_the_same_and_stride_thins(write: Write, read: Read, tmp_path:
 
 
 def test_a_missing_picture_is_skipped_and_many_are_refused(write: Write, read: Read) -> None:
-    """One of six is named; four are too many."""
-    folder = write()
-    (folder / "images/frame_00001.png").unlink()
-    capture = read(folder)
-    assert [(s.file, s.reason) for s in capture.skipped] == [("images/frame_00001.png", "no such file")]
-    for i in (2, 3, 4):
+    """Half of them are named, with depth where there is some; where fewer than three are left, the setting is named."""
+    folder = write(None, with_depth, depth_units=1000)
+    for i in (1, 2, 4):
         (folder / f"images/frame_{i:05d}.png").unlink()
-    with pytest.raises(CaptureError, match=r"4 of 6, first 'images/frame_00001\.png'"):
+        (folder / f"depth/{i:05d}.png").unlink()
+    capture = read(folder)
+    check_poses(capture, poses=[FEW[0], FEW[3], FEW[5]])
+    assert capture.has_depth
+    names = [f"images/frame_{i:05d}.png" for i in (1, 2, 4)]
+    assert [(s.file, s.reason) for s in capture.skipped] == [(name, "no such file") for name in names]
+    (folder / "images/frame_00003.png").unlink()
+    with pytest.raises(CaptureError, match=r"capture\.min_frames") as error:
         read(folder)
+    assert error.value.found == "2; 4 more are listed, but not there, first images/frame_00001.png"
+
+
+@pytest.mark.parametrize("listed", ["images/{}", "../shots/{}", "/home/ann/fox/images/{}", "C:\\fox\\images\\{}"])
+@pytest.mark.parametrize("home", [".", "photos", "images_of_fox/left"])
+def test_pictures_elsewhere_are_found_by_their_names(listed: str, home: str, write: Write, read: Read) -> None:
+    """Beside the file or in one folder, where none lies where it is listed; never depth, masks or a smaller copy."""
+    folder = write(None, with_depth, depth_units=1000, name="kept/frame_{:05d}".format)
+    (folder / "kept").rename(folder / "moved")
+    (folder / home).mkdir(parents=True, exist_ok=True)
+    for picture in sorted((folder / "moved").iterdir()):
+        picture.rename(folder / home / picture.name)
+    for other in ("masks", "depth"):
+        (folder / other).mkdir(exist_ok=True)
+        for i in range(len(FEW)):
+            cv2.imwrite(str(folder / other / f"frame_{i:05d}.png"), np.full((120, 160), 255, np.uint8))
+
+    def renamed(values: dict[str, Any]) -> None:
+        for i, frame in enumerate(values["frames"]):
+            frame["file_path"] = listed.format(f"frame_{i:05d}")
+
+    capture = read(edit(folder, renamed))
+    check_poses(capture)
+    assert any("6 pictures are not where they are listed" in note for note in capture.notes)
 
 
 def test_missing_depth_is_named(write: Write, read: Read) -> None:
