@@ -23,7 +23,8 @@ class Randomisation:
 
     Attributes:
         friction: Factor of all the robot's friction coefficients.
-        mass: Factor of the base's mass and inertia.
+        mass: Factor of the base's mass and inertia; drawn once and not each episode where the engine can set it only
+            when its world is made (`PhysicsEngine.mass_is_costly`).
         strength: Factor of the actuators' stiffness, damping and largest force.
         latency: Between an action and the actuators [s], to the next step of the physics; until the first arrives the
             robot holds its pose.
@@ -96,7 +97,9 @@ class Randomiser:
         """New episodes in environments (M,), in scenes (M,), at places (M, 3) [m]."""
         settings, count = self._settings, len(envs)
         self._factors[envs, FRICTION] = _draw(settings.friction, rng, count)
-        self._factors[envs, MASS] = _draw(settings.mass, rng, count)
+        masses = _draw(settings.mass, rng, count)
+        keeps = self._engine.mass_is_costly & (self._in_engine[envs, MASS] != 1)  # nobody draws a factor of 1
+        self._factors[envs, MASS] = np.where(keeps, self._factors[envs, MASS], masses)
         self._factors[envs, STRENGTH] = _draw(settings.strength, rng, count)
         self._delay[envs] = self._in_substeps(_draw(settings.latency, rng, count))
         self._targets[envs] = self._at_rest

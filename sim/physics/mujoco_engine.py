@@ -35,6 +35,7 @@ class MujocoEngine:
     def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
         self._mujoco = libraries.mujoco()
         self.num_robots, self.time_step = num_robots, time_step
+        self.mass_is_costly = False
         self._inner = math.ceil(time_step / LONGEST - 1e-6)
         self.joint_names = robot.joint_names
         self.link_names = tuple(link.name for link in robot.links)

@@ -85,6 +85,10 @@ class SapienBody:
         self._frictions = [[PHYSX_FRICTION * shape.friction for shape in link.shapes] for link in robot.links]
         self._mass, self._inertia = robot.links[0].mass, robot.links[0].inertia
 
+    def wait(self, position: NDArray[np.float64]) -> None:
+        """Put its base at a position (3,) of the world, upright and at rest."""
+        self.articulation.set_root_pose(self._sapien.Pose(position.tolist()))
+
     def place(self, position: NDArray[np.float64], state: RobotState, row: int) -> None:
         """Put it at a place of the world, into the state's row of that number."""
         body, turn = self.articulation, matrix_from_quaternion(state.quaternion[row])

@@ -28,6 +28,7 @@ class SapienEngine:
     def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
         self._sapien = libraries.sapien()
         self.num_robots, self.time_step = num_robots, time_step
+        self.mass_is_costly = False
         self.joint_names = robot.joint_names
         self.link_names = tuple(link.name for link in robot.links)
         self._robot, self._scenes = robot, list(scenes)

@@ -2,8 +2,11 @@
 
 It has NOT yet been run on a GPU: it is tested against SAPIEN's signatures, and on the CPU against a stand-in for the
 GPU's buffers that was written after SAPIEN's source. Where to look first if it misbehaves: the buffers' sizes below,
-and whether friction, mass and drives that are changed later reach the GPU (PhysX says so of all that its direct GPU API
-has no function for).
+and whether friction, mass and drives that are changed later reach the GPU: they go through PhysX's setters for the CPU,
+which refuse only while a step runs (`NpRigidBodyTemplate::setMass`, `setDriveParams`), as Isaac Lab does where it
+randomises.
+
+`gpu_init` simulates a step, so robots are spread out, and have their friction, mass and drives, before it.
 
 `gpu_apply_articulation_qpos` and its like with an index buffer change the first robots instead of the chosen ones (seen
 in the source of 3.0.3), so all robots are fetched, changed and applied. Repeatability to the bit is not promised.
@@ -28,7 +31,7 @@ from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from sim import libraries
 from sim.physics.sapien_body import SapienBody, add_ground
-from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets
+from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets, waiting_positions
 from sim.robots.model import Robot
 
 MEMORY = {
@@ -38,6 +41,8 @@ MEMORY = {
     "collision_stack_size": 2**27,
 }
 """Of PhysX's buffers, which don't grow: enough for some 4 096 robots on triangle meshes, a guess."""
+TOO_LATE = "before any other code involving PhysX"
+"""What SAPIEN says when PhysX was started without a GPU (`PhysxDefault::EnableGPU`)."""
 PLACE, QUATERNION, LINEAR, ANGULAR = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13)
 """Columns of a body's row: wxyz, and the velocity of its mass centre."""
 
@@ -54,11 +59,13 @@ def gpu_system(device: str) -> Any:
         physx.set_gpu_memory_config(**MEMORY)
         return physx.PhysxGpuSystem(device)
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-        raise SimError(
-            f"PhysX must run on {device}",
-            found=str(error),
-            remedy=f"put libPhysXGpu_64.so into ~/.sapien/physx/{physx.version()}; or take engine sapien, on the CPU",
-        ) from error
+        if isinstance(error, RuntimeError) and TOO_LATE in str(error):
+            remedy = "this process already has a world on the CPU: make this one in a fresh process, before any other"
+        elif isinstance(error, RuntimeError):  # the library is there, and the GPU isn't, or is another
+            remedy = "`splatyard doctor` shows the GPU and its driver; or take engine sapien, on the CPU"
+        else:
+            remedy = f"put libPhysXGpu_64.so into ~/.sapien/physx/{physx.version()}; or take engine sapien, on the CPU"
+        raise SimError(f"PhysX must run on {device}", found=str(error), remedy=remedy) from error
 
 
 class SapienGpuEngine:
@@ -79,6 +86,7 @@ class SapienGpuEngine:
         self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004, device: str = "cuda"
     ) -> None:
         self._sapien, self._torch = libraries.sapien(), libraries.torch()
+        self.mass_is_costly = False
         self.num_robots, self.time_step = num_robots, time_step
         self.joint_names = robot.joint_names
         self.link_names = tuple(link.name for link in robot.links)
@@ -90,12 +98,12 @@ class SapienGpuEngine:
         self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators], bool)
         self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
         self._shares = np.ones_like(self._targets)
+        self._waiting = waiting_positions(robot, scenes, num_robots)
         self._build()
         self._mass_centre = self._bodies[0].mass_centre
-        self._read_shares(np.arange(num_robots))
 
     def _build(self) -> None:
-        """A world without a past."""
+        """A world without a past, with the dynamics that robots have."""
         sapien = self._sapien
         self._system = gpu_system(self._device)
         self._world = sapien.Scene([self._system])
@@ -103,6 +111,10 @@ class SapienGpuEngine:
         for mesh, offset in zip(self._scenes, self._offsets, strict=True):
             add_ground(sapien, self._world, mesh, offset)
         self._bodies = [SapienBody(sapien, self._world, self._robot) for _ in range(self.num_robots)]
+        for body, position, dynamics in zip(self._bodies, self._waiting, self._dynamics.T.tolist(), strict=True):
+            body.wait(position)
+            body.change(*dynamics)
+        self._read_shares(np.arange(self.num_robots))
         self._system.gpu_init()
         self._find_buffers()
 
@@ -229,10 +241,11 @@ class SapienGpuEngine:
     def restore(self, state: bytes) -> None:
         """Go back to what `save` gave."""
         with np.load(io.BytesIO(state), allow_pickle=False) as saved:
+            self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
+            self._dynamics[:] = saved["dynamics"]
             self.close()
             self._build()
-            self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
-            self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
+            self.set_targets(self._targets)
             self._write(np.arange(self.num_robots), saved["base"], saved["position"], saved["velocity"])
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import Mesh, matrix_from_quaternion
+from sim.robots.model import Robot
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int64]
@@ -105,6 +106,8 @@ class PhysicsEngine(Protocol):
     """Order of the links, the base first."""
     time_step: float
     """Of one substep [s]."""
+    mass_is_costly: bool
+    """Whether a robot's mass can be set only where its world is made, so that changing it makes the world anew."""
 
     def reset(self, robots: Int, state: RobotState, scenes: Int) -> None:
         """Put robots (M,) into states of length M, in scenes (M,); their targets become the joints' positions."""
@@ -160,5 +163,20 @@ def scene_offsets(meshes: Sequence[Mesh]) -> NDArray[np.float64]:
     return np.column_stack(offsets).astype(np.float64)
 
 
+def waiting_positions(robot: Robot, scenes: Sequence[Mesh], num_robots: int) -> NDArray[np.float64]:
+    """Where robots are until they are put somewhere (N, 3) [m, world of the first scene]: a grid above all scenes.
+
+    An engine on a GPU must not begin with all of them in one place: every pair of shapes that overlap there counts
+    against its buffers, robots that never touch each other included.
+    """
+    spacing = 2 * float(np.hypot(robot.radius, robot.height)) + APART
+    across = int(np.ceil(np.sqrt(num_robots)))
+    number = np.arange(num_robots)
+    height = max(float(mesh.vertices[:, 2].max()) for mesh in scenes) + ABOVE
+    return np.column_stack([number % across * spacing, number // across * spacing, np.full(num_robots, height)])
+
+
 GAP = 4.0
 """Between scenes [m]: more than a robot that left one can reach before its episode ends."""
+ABOVE, APART = 10.0, 0.5
+"""Of robots that wait: over the highest point of the scenes, and between two of them at any joint positions [m]."""

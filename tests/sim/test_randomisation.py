@@ -31,6 +31,7 @@ class Recorder:
 
     num_robots: int
     time_step: float = 0.004
+    mass_is_costly: bool = False
     targets: list[np.ndarray] = field(default_factory=list)
     """In effect at each substep, (N, A)."""
     pushes: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
@@ -131,6 +132,10 @@ def test_factors_are_drawn_for_each_episode(rover: Robot) -> None:
     robots, again = engine.dynamics[-1]
     assert robots.tolist() == [7]
     assert again.mass[0] != drawn.mass[7]
+    engine.mass_is_costly = True
+    randomiser.begin(np.array([7]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
+    _, third = engine.dynamics[-1]
+    assert third.mass[0] == again.mass[0] and third.friction[0] != again.friction[0]
 
 
 def test_pushes_come_in_their_intervals(rover: Robot) -> None:

@@ -19,15 +19,13 @@ from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion, wxyz_from_xyzw, xyzw_from_wxyz
 from sim.physics.isaacgym.process import WorkerProcess, interpreter
 from sim.physics.isaacgym.worker import map_memory
-from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets
+from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets, waiting_positions
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot
 from sim.robots.urdf import urdf_frictions, write_urdf
 
 DEVICE = "SPLATYARD_ISAACGYM_DEVICE"
 """Environment variable: cpu (the default), cuda or cuda:1; where Isaac Gym runs."""
-ABOVE = 10.0
-"""Robots wait this far above the scenes [m] until they are put somewhere."""
 SPIN = 4.0
 """Of the trial turn that finds out whose velocity the root's is [rad/s]."""
 AGREEMENT = 2e-3
@@ -52,36 +50,43 @@ class IsaacGymEngine:
         self.num_robots, self.time_step = num_robots, time_step
         self.joint_names = robot.joint_names
         self.link_names = tuple(link.name for link in robot.links)
-        self._robot = robot
+        self._robot, self._scenes = robot, list(scenes)
         self._offsets = scene_offsets(scenes)
+        self._device = _device()
+        self.mass_is_costly = self._device.startswith("cuda")
         self._scene_of = np.zeros(num_robots, np.int64)
         self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
         self._driven = np.array([self.joint_names.index(a.joint) for a in robot.actuators], np.int64)
         self._mass_centre = robot.links[0].link_from_inertia.translation
-        waiting = [0.0, 0.0, max(float(mesh.vertices[:, 2].max()) for mesh in scenes) + ABOVE]
-        with tempfile.TemporaryDirectory(prefix="splatyard-isaacgym-") as name:
-            folder = Path(name)
-            self._write_folder(folder, scenes, waiting)
-            layout = num_robots, len(self.joint_names), len(self.link_names)
-            self._memory = map_memory(str(folder / "memory"), *layout, create=True)
-            self._worker = WorkerProcess(folder)
+        self._waiting = waiting_positions(robot, scenes, num_robots)
+        self._start(Dynamics.nominal(num_robots))
         self._dof_of = self._rows(self.joint_names, self._worker.dofs)
         self._body_of = self._rows(self.link_names, self._worker.bodies)
         self._of_mass_centre = False
-        self._of_mass_centre = self._try_out(waiting)
+        self._of_mass_centre = self._try_out()
 
-    def _write_folder(self, folder: Path, scenes: Sequence[Mesh], start: list[float]) -> None:
+    def _start(self, dynamics: Dynamics) -> None:
+        """A worker whose robots wait above the scenes, with these dynamics."""
+        with tempfile.TemporaryDirectory(prefix="splatyard-isaacgym-") as name:
+            folder = Path(name)
+            self._write_folder(folder)
+            layout = self.num_robots, len(self.joint_names), len(self.link_names)
+            self._memory = map_memory(str(folder / "memory"), *layout, create=True)
+            self._memory["dynamics"][:] = dynamics.friction, dynamics.mass, dynamics.strength
+            self._worker = WorkerProcess(folder)
+
+    def _write_folder(self, folder: Path) -> None:
         """All that the worker reads."""
         write_urdf(self._robot, folder)
-        for number, (mesh, offset) in enumerate(zip(scenes, self._offsets, strict=True)):
+        for number, (mesh, offset) in enumerate(zip(self._scenes, self._offsets, strict=True)):
             np.save(folder / f"vertices_{number}.npy", (mesh.vertices + offset).astype(np.float32))
             np.save(folder / f"triangles_{number}.npy", mesh.triangles.astype(np.uint32))
         setup = {
             "robots": self.num_robots,
-            "scenes": len(scenes),
+            "scenes": len(self._scenes),
             "time_step": self.time_step,
-            "device": _device(),
-            "start": start,
+            "device": self._device,
+            "start": self._waiting.tolist(),
             "frictions": {link.name: urdf_frictions(link) for link in self._robot.links},
             "drives": self._drives(),
         }
@@ -115,7 +120,7 @@ class IsaacGymEngine:
             )
         return np.array([theirs.index(name) for name in ours], np.int64)
 
-    def _try_out(self, place: list[float]) -> bool:
+    def _try_out(self) -> bool:
         """Turn robots in the air for a step: do the links agree, and is the root's velocity the mass centre's?
 
         The documentation doesn't say, and NVIDIA's programs differ: PhysX's articulations give the mass centre's (Isaac
@@ -126,7 +131,7 @@ class IsaacGymEngine:
         spin = SPIN * across / max(float(np.linalg.norm(across)), 1e-9)
         count = self.num_robots
         rest = np.tile(self._robot.default_position.astype(np.float32), (count, 1))
-        still = RobotState.at_rest(np.tile(place, (count, 1)), np.tile([1.0, 0, 0, 0], (count, 1)), rest)
+        still = RobotState.at_rest(self._waiting, np.tile([1.0, 0, 0, 0], (count, 1)), rest)
         turning = replace(still, angular_velocity=np.tile(spin.astype(np.float32), (count, 1)))
         everyone, first = np.arange(count), np.zeros(count, np.int64)
         self.reset(everyone, turning, first)
@@ -221,9 +226,24 @@ class IsaacGymEngine:
         self._memory["moved"][robots] = 1
 
     def set_dynamics(self, robots: Int, dynamics: Dynamics) -> None:
-        """Friction, mass and motor strength of robots (M,) from now on."""
+        """Friction, mass and motor strength of robots (M,) from now on.
+
+        On a GPU, Isaac Gym takes masses only before its simulation begins (IsaacGymEnvs, docs/domain_randomization.md,
+        `setup_only`; the note at `set_actor_rigid_body_properties` is more hopeful): other masses begin another
+        simulation, in which all go on from where they are.
+        """
+        before = self._memory["dynamics"].copy()
         self._memory["dynamics"][:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
-        self._worker.ask("change", robots=np.asarray(robots).tolist())
+        if self.mass_is_costly and (before[1] != self._memory["dynamics"][1]).any():
+            kept = {name: self._memory[name].copy() for name in ("root", "dof", "contact", "body")}
+            wanted = Dynamics(*self._memory["dynamics"].copy())
+            self.close()
+            self._start(wanted)
+            for name, values in kept.items():
+                self._memory[name][:] = values
+            self._memory["moved"][:] = 1
+        else:
+            self._worker.ask("change", robots=np.asarray(robots).tolist())
         self._write_targets()
 
     def save(self) -> bytes:

@@ -73,7 +73,10 @@ def map_memory(path: str, robots: int, dofs: int, bodies: int, create: bool = Fa
 
 
 class World:
-    """The simulation: scenes as triangle meshes, one environment a robot, all at the origin in groups of their own.
+    """The simulation: scenes as triangle meshes, one environment a robot, in collision groups of their own.
+
+    Robots begin spread out, and with their masses: on a GPU, pairs that overlap at the beginning count against PhysX's
+    buffers, and a mass that is changed later is not that of the simulation.
 
     Args:
         folder: What the parent wrote.
@@ -100,7 +103,7 @@ class World:
         base = self.gym.get_actor_rigid_body_properties(*self.places[0])[0]
         rows = (base.inertia.x, base.inertia.y, base.inertia.z)
         self.mass, self.inertia = base.mass, np.array([(row.x, row.y, row.z) for row in rows])
-        self.memory["dynamics"][:] = 1
+        self.masses = np.ones(self.robots)
         self.change(range(self.robots))
         ensure(self.gym.prepare_sim(self.sim), "prepare_sim")
         self.acquire()
@@ -164,7 +167,7 @@ class World:
         corner = self.gymapi.Vec3(0.0, 0.0, 0.0)
         env = self.gym.create_env(self.sim, corner, corner, 1)
         pose = self.gymapi.Transform()
-        pose.p = self.gymapi.Vec3(*self.setup["start"])
+        pose.p = self.gymapi.Vec3(*self.setup["start"][number])
         actor = self.gym.create_actor(env, self.asset, pose, "robot", number, NO_SELF)
         return env, actor
 
@@ -178,7 +181,9 @@ class World:
                 shape.friction = 2 * nominal * friction  # the ground has none, PhysX takes the mean
                 shape.restitution = 0.0
             ensure(self.gym.set_actor_rigid_shape_properties(env, actor, shapes), "set_actor_rigid_shape_properties")
-            self.change_mass(env, actor, mass)
+            if mass != self.masses[robot]:
+                self.change_mass(env, actor, mass)
+                self.masses[robot] = mass
             if self.dofs:
                 props = self.driven(self.gym.get_actor_dof_properties(env, actor), strength)
                 ensure(self.gym.set_actor_dof_properties(env, actor, props), "set_actor_dof_properties")

@@ -42,6 +42,10 @@ class FakeGpuSystem(libraries.sapien().physx.PhysxCpuSystem):
     """`sapien.physx.PhysxGpuSystem`, as far as the engine uses it; its methods do what those of the same name do."""
 
     def gpu_init(self) -> None:
+        """Simulates a step, as there, so that what overlaps before it costs pairs."""
+        articulations = [link.articulation for link in self.articulation_link_components if link.parent is None]
+        self.at_init = [(np.array(body.root_pose.p), body.links[0].mass) for body in articulations]
+        self.step()
         roots = [link for link in self.articulation_link_components if link.parent is None]
         self.robots = [root.articulation for root in roots[::-1]]
         self.row_of = {robot.links[0]: row for row, robot in enumerate(self.robots)}

@@ -6,13 +6,20 @@ import inspect
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from pipeline.errors import SimError
+from pipeline.geometry import Mesh
 from sim import libraries
 from sim.physics import sapien_gpu_engine
 from sim.physics.catalog import find_engine
-from tests.sim.physics.fake_gpu_system import ContactQuery, FakeGpuSystem
+from sim.physics.sapien_gpu_engine import SapienGpuEngine
+from sim.physics.state import Dynamics
+from sim.robots.catalog import ROVER
+from sim.robots.model import load_robot
+from tests.sim.physics.fake_gpu_system import ContactQuery, FakeGpuSystem, use_fake_gpu
 
 SOURCE = inspect.getsource(sapien_gpu_engine)
 USED = sorted(set(re.findall(r"system\.(\w+)", SOURCE)) - {"cpp", "step"})
@@ -67,6 +74,44 @@ def test_missing_library_is_named(physx: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(physx, "enable_gpu", fail)
     with pytest.raises(SimError, match=r"cuda:1[\s\S]*no route to host[\s\S]*libPhysXGpu_64.so"):
         sapien_gpu_engine.gpu_system("cuda:1")
+
+
+def test_a_world_on_the_cpu_is_told_from_a_missing_library(physx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PhysX is started once in a process: a file would not help whoever has a world on the CPU."""
+    message = "GPU PhysX can only be enabled once before any other code involving PhysX"
+
+    def fail(said: str) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(physx, "enable_gpu", lambda: fail(message))
+    with pytest.raises(SimError, match="fresh process") as error:
+        sapien_gpu_engine.gpu_system("cuda")
+    assert "libPhysXGpu" not in str(error.value)
+    monkeypatch.setattr(physx, "enable_gpu", lambda: fail("failed to find a CUDA device for PhysX GPU"))
+    with pytest.raises(SimError, match=r"splatyard doctor"):
+        sapien_gpu_engine.gpu_system("cuda")
+
+
+def test_robots_are_apart_with_their_dynamics_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`gpu_init` simulates: 1 024 rovers in one place are 13 million pairs. The same in a restored world."""
+    use_fake_gpu(monkeypatch)
+    robot = load_robot(ROVER)
+    corners = np.array([[-3.0, -2, 0], [4, -2, 0], [4, 5, 1.5], [-3, 5, 1.5]])
+    scene = Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3]]))
+    engine = SapienGpuEngine(robot, [scene, scene], 7)
+
+    def begun() -> tuple[Any, Any]:
+        positions, masses = zip(*engine._system.at_init, strict=True)
+        return np.array(positions), np.array(masses)
+
+    for _ in range(2):
+        positions, masses = begun()
+        assert pdist(positions).min() > 2 * max(robot.radius, robot.height)
+        assert positions[:, 2].min() > 1.5 + robot.height
+        engine.set_dynamics(np.arange(7), Dynamics(np.ones(7), np.linspace(1, 2.2, 7), np.ones(7)))
+        engine.save()  # goes on in a new world
+    assert masses == pytest.approx(robot.links[0].mass * np.linspace(1, 2.2, 7), rel=1e-5)
+    engine.close()
 
 
 def test_it_is_not_for_the_cpu() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion
@@ -152,6 +153,35 @@ def test_whose_velocity_it_is_is_found_out(make: Make, branched: Robot, monkeypa
     assert np.linalg.norm(state.linear_velocity[0, :2]) < 0.02  # the mass centre's is 0.2
     turned = matrix_from_quaternion(state.quaternion)[0, :, 0]
     assert np.arctan2(turned[1], turned[0]) == pytest.approx(2 * np.arctan2(0.6, 0.8) + 0.024, abs=2e-3)
+
+
+def test_masses_on_a_gpu_are_set_where_the_world_is_made(make: Make, branched: Robot, monkeypatch: pytest.MonkeyPatch):
+    """Its pipeline takes none later: a new world has them, and all robots go on where they were."""
+    monkeypatch.setenv("FAKE_ISAACGYM_PIPELINE", "gpu")
+    engine = make(branched, count=2)
+    engine.mass_is_costly = True  # as with SPLATYARD_ISAACGYM_DEVICE=cuda
+    put(engine, high_up(branched, 2))
+    engine.step(3)
+    before, worker = engine.read(), engine._worker
+    engine.set_dynamics(np.array([1]), Dynamics(*np.array([[0.5], [1.7], [1.0]], np.float32)))
+    assert engine._worker is not worker
+    assert np.array_equal(engine.read().position, before.position)
+    assert np.array_equal(engine.read().joint_velocity, before.joint_velocity)
+    second = engine._worker
+    engine.set_dynamics(np.array([1]), Dynamics(*np.array([[0.9], [1.7], [0.8]], np.float32)))  # friction, strength
+    assert engine._worker is second
+    engine.step(3)
+    assert np.isfinite(engine.read().position).all()
+    saved = engine.save()
+    engine.set_dynamics(np.array([0]), Dynamics(*np.ones((3, 1), np.float32)))
+    engine.restore(saved)
+    assert engine._worker is second
+
+
+def test_robots_begin_apart(make: Make, branched: Robot):
+    """Pairs of shapes in one place count against PhysX's buffers on a GPU."""
+    places = make(branched, count=5).read().position
+    assert pdist(places).min() > 2 * max(branched.radius, branched.height)
 
 
 def test_a_link_elsewhere_is_noticed(make: Make, branched: Robot, monkeypatch: pytest.MonkeyPatch):

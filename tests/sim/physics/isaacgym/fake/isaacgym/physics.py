@@ -4,7 +4,8 @@ Its rules: structures are copies until set; all actors before prepare_sim; what 
 next simulate if set_..._indexed was called, once, with int32 indices; fetch_results before refresh_... on the CPU; no
 refresh between set and simulate. Its conventions: quaternions xyzw, DOFs and bodies depth first by name, friction the
 mean of both sides', the root's linear velocity that of the mass centre, unless the environment variable
-FAKE_ISAACGYM_VELOCITY says `origin`, for the documentation leaves it open.
+FAKE_ISAACGYM_VELOCITY says `origin`, for the documentation leaves it open; FAKE_ISAACGYM_PIPELINE=gpu makes it strict
+about masses, as the pipeline on a GPU is.
 """
 # ruff: noqa: D101, D102 (they are Isaac Gym's)
 
@@ -184,6 +185,8 @@ class Physics:
     def set_actor_rigid_body_properties(self, env: Any, actor: int, bodies: list[Any], recompute: bool) -> bool:
         assert not recompute
         own = env.own[1 + actor]
+        if os.environ.get("FAKE_ISAACGYM_PIPELINE") == "gpu" and env.own[0].model is not None:
+            return False  # masses are those of prepare_sim
         own.mass[:] = [body.mass for body in bodies]
         for row, body in enumerate(bodies):
             own.inertia[row] = [[axis.x, axis.y, axis.z] for axis in (body.inertia.x, body.inertia.y, body.inertia.z)]
