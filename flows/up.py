@@ -14,15 +14,15 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from flows.server import BUSY, answers
+from flows.server import BUSY, HOST, PASSWORD, SERVER_PASSWORD, answers, command, new_password
 from flows.yard import HEARTBEAT_SECONDS, POOL
 from pipeline.engine import locked, machine_errors
 from pipeline.errors import BusyError, MachineError
 
 logger = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
-"""Whoever reaches the server can start runs on this machine, so it is for this machine only."""
+PASSWORD_FILE = "password"
+"""In the server's folder; who knows it can start runs on this machine, and so programs."""
 LOOK_SECONDS = 0.5
 CALM_SECONDS = 30.0
 """A program that ends so soon after its start would not do better a second time."""
@@ -42,7 +42,7 @@ def up(home: Path, port: int, tell: Callable[[str], None]) -> None:
     """Run server and worker until Ctrl-C, SIGTERM or the terminal's end; then end them and all that they started.
 
     Args:
-        home: Folder of the server's database and of the logs.
+        home: Folder of the server's database, its password and the logs.
         port: Of the server, on this machine only.
         tell: Called with the server's address once everything runs.
 
@@ -73,15 +73,15 @@ def up(home: Path, port: int, tell: Callable[[str], None]) -> None:
 def _run(home: Path, port: int, tell: Callable[[str], None]) -> None:
     url = f"http://{HOST}:{port}"
     environment = {**os.environ, **SETTINGS, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"{url}/api"}
-    if password := environment.get("PREFECT_SERVER_API_AUTH_STRING"):
-        environment.setdefault("PREFECT_API_AUTH_STRING", password)
+    secret = environment.pop(SERVER_PASSWORD, None) or kept_password(home)
 
-    def service(name: str, *words: str) -> Service:
-        return Service(name, [sys.executable, "-m", *words], environment, home / f"{name}.log")
+    def service(name: str, program: list[str], setting: str) -> Service:
+        return Service(name, program, {**environment, setting: secret}, home / f"{name}.log")
 
-    server = service("server", "prefect", "server", "start", "--host", HOST, "--port", str(port))
-    deployments = service("deployments", "flows.yard")
-    worker = service("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
+    server = service("server", command(port), SERVER_PASSWORD)
+    deployments = service("deployments", [sys.executable, "-m", "flows.yard"], PASSWORD)
+    start_worker = ("prefect", "worker", "start", "--pool", POOL, "--type", "process")
+    worker = service("worker", [sys.executable, "-m", *start_worker], PASSWORD)
     try:
         server.start()
         deployments.start()
@@ -101,6 +101,30 @@ def _run(home: Path, port: int, tell: Callable[[str], None]) -> None:
         for one in (worker, deployments, server):
             one.stop()
         _end_the_rest()
+
+
+def kept_password(home: Path) -> str:
+    """The server's password: made at the first start, kept in a file that nobody else can read.
+
+    Raises:
+        MachineError: When the file can't be used, or others can read it.
+    """
+    file = home / PASSWORD_FILE
+    with machine_errors(file):
+        with (
+            suppress(FileExistsError),
+            os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as new,
+        ):
+            new.write(f"{new_password()}\n")
+        others, secret = file.stat().st_mode & 0o077, file.read_text(errors="replace").strip()
+    if others or ":" not in secret:
+        raise MachineError(
+            "the server's password is in a file that only its owner reads, as user:secret",
+            found="others may read it" if others else "no such line",
+            remedy="remove the file: a new one is made; pages and commands then ask for the new password",
+            file=file,
+        )
+    return secret
 
 
 class Service:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
 POOL = "yard"
+RUN_CANNOT_CHOOSE = ("command", "env", "working_dir")
+"""Of what Prefect's process worker lets a deployment or a run set in `job_variables`; each can run any program."""
 CPU_STAGE, GPU_STAGE = "cpu-stage", "gpu-stage"
 """Tags of scenes that are built and of trainings on CUDA: of each so many run at the same time in the whole yard."""
 START_SECONDS = 300
@@ -81,16 +83,28 @@ def _wait_for(client: SyncPrefectClient) -> None:
 
 
 def _make_pool(client: SyncPrefectClient) -> None:
-    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectAlreadyExists
     from prefect.workers.process import ProcessWorker
 
-    template = ProcessWorker.get_default_base_job_template()
+    template = job_template(ProcessWorker.get_default_base_job_template())
     about = "Processes on this machine."
-    with suppress(ObjectAlreadyExists):
+    try:
         client.create_work_pool(
             WorkPoolCreate(name=POOL, description=about, type=ProcessWorker.type, base_job_template=template)
         )
+    except ObjectAlreadyExists:
+        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
+
+
+def job_template(default: dict[str, Any]) -> dict[str, Any]:
+    """Prefect's template of a process, less all with which a run could choose its program, environment or folder."""
+    template = copy.deepcopy(default)
+    for part in (template["job_configuration"], template["variables"]["properties"]):
+        for name in RUN_CANNOT_CHOOSE:
+            part.pop(name, None)
+    template["variables"]["additionalProperties"] = False
+    return template
 
 
 def _set_limits(client: SyncPrefectClient) -> None:

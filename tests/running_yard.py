@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,15 +81,15 @@ class Yard:
             self.stop(signal.SIGTERM)
 
     def ask(self, path: str, password: str = PASSWORD, **content: Any) -> Any:
-        """The server's answer."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api/{path}",
-            json.dumps(content).encode(),
-            {
-                "Content-Type": "application/json",
-                "Authorization": "Basic " + base64.b64encode(password.encode()).decode(),
-            },
-        )
+        """The server's answer to who has a token of its own, as every client of Prefect's gets one."""
+        client = str(uuid.uuid4())
+        headers = {"Authorization": "Basic " + base64.b64encode(password.encode()).decode()}
+        token = self._answer(f"csrf-token?client={client}", headers)["token"]
+        headers |= {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token, "Content-Type": "application/json"}
+        return self._answer(path, headers, json.dumps(content).encode())
+
+    def _answer(self, path: str, headers: dict[str, str], content: bytes | None = None) -> Any:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/api/{path}", content, headers)
         end = time.monotonic() + WAIT
         while True:
             try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.utilities.schema_tools import validate
 
 from flows.ingest import ingest_batch, ingest_scene
@@ -48,10 +48,11 @@ class Lab:
         folder: Where the cards are.
         home: Of Prefect's server, with its database.
         url: Of its API.
+        password: That it asks for.
     """
 
-    def __init__(self, folder: Path, home: Path, url: str) -> None:
-        self.folder, self.home, self.url = folder, home, url
+    def __init__(self, folder: Path, home: Path, url: str, password: str) -> None:
+        self.folder, self.home, self.url, self.password = folder, home, url, password
         self._running: list[subprocess.Popen[str]] = []
 
     def card(self, name: str, text: str = "source: {path: photos}") -> None:
@@ -71,6 +72,7 @@ class Lab:
             "FAKE_LAB": str(self.folder),
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.url,
+            "PREFECT_API_AUTH_STRING": self.password,
             "PYTHONPATH": f"{ROOT / 'tests' / 'fakes'}:{ROOT}",
         }
         command = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", *arguments]
@@ -124,23 +126,26 @@ def until(true: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """Home and URL of Prefect's server: that of PREFECT_API_URL, or one for these tests."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str, str]]:
+    """Home, URL and password of Prefect's server: that of PREFECT_API_URL, or one for these tests."""
     if "PREFECT_API_URL" in os.environ:
-        yield Path(os.environ["PREFECT_HOME"]), os.environ["PREFECT_API_URL"]
+        yield Path(os.environ["PREFECT_HOME"]), os.environ["PREFECT_API_URL"], os.environ["PREFECT_API_AUTH_STRING"]
         return
     home = tmp_path_factory.mktemp("prefect")
-    command = [sys.executable, "-c", "import time; from flows.server import api_url; print(api_url(), flush=True); "]
-    command[-1] += "time.sleep(36000)"
+    start = (
+        "import time; from flows.server import api_url, own_password; print(api_url(), own_password(), flush=True); "
+    )
+    command = [sys.executable, "-c", f"{start} time.sleep(36000)"]
     environment = {**os.environ, "PREFECT_HOME": str(home)}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield home, process.stdout.readline().strip()
+        url, password = process.stdout.readline().split()
+        yield home, url, password
         process.kill()
 
 
 @pytest.fixture
-def lab(tmp_path: Path, room: Room, server: tuple[Path, str]) -> Iterator[Lab]:
+def lab(tmp_path: Path, room: Room, server: tuple[Path, str, str]) -> Iterator[Lab]:
     """Three photos and no card."""
     write_photos(tmp_path / "photos", room, walk(3))
     lab = Lab(tmp_path, *server)
@@ -372,7 +377,8 @@ def test_the_server_s_limit_holds_scenes_back(lab: Lab):
     for name in ("a", "b"):
         lab.card(name)
         lab.order(name, "capture", "hang")
-    with temporary_settings({PREFECT_API_URL: lab.url}), get_client(sync_client=True) as client:
+    known = {PREFECT_API_URL: lab.url, PREFECT_API_AUTH_STRING: lab.password}
+    with temporary_settings(known), get_client(sync_client=True) as client:
         client.create_concurrency_limit(CPU_STAGE, 1)
         try:
             process = lab.start("batch", "a.yaml", "b.yaml", "--workers", "2")

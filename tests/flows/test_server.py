@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows import server
 from pipeline.errors import MachineError
@@ -20,9 +24,9 @@ from tests.paths import ROOT
 
 STARTER = """
 import signal, time
-from flows.server import api_url
+from flows.server import api_url, own_password
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-print(api_url(), flush=True)
+print(api_url(), own_password(), flush=True)
 time.sleep(600)
 """
 
@@ -55,7 +59,7 @@ def answers(url: str) -> bool:
 @pytest.mark.slow
 def test_server_survives_ctrl_c_and_ends_with_its_flow(starter):
     """Ctrl-C reaches the whole group, but not the server; kill -9 of the flow's process ends it within seconds."""
-    url = starter.stdout.readline().strip()
+    url, _ = starter.stdout.readline().split()
     assert url.startswith("http://127.0.0.1:")
     os.killpg(starter.pid, signal.SIGINT)
     time.sleep(2)
@@ -66,6 +70,30 @@ def test_server_survives_ctrl_c_and_ends_with_its_flow(starter):
     while answers(url):
         assert time.monotonic() < end, "the server outlives its flow"
         time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_server_knows_only_its_flow(starter):
+    """Who hasn't its password reads and changes nothing, and no page of another origin is answered, whatever it has."""
+    url, password = starter.stdout.readline().split()
+    good = {"Authorization": "Basic " + base64.b64encode(password.encode()).decode()}
+    assert status(f"{url}/csrf-token?client=a", good) == 200
+    assert status(f"{url}/csrf-token?client=a", {}) == 401
+    assert status(f"{url}/flows/filter", good, b"{}") == 403
+    evil = {"Origin": "http://evil.example"}
+    for headers in (evil, good | evil, good | {"Host": "evil.example"}):
+        assert status(f"{url}/health", headers) == 403
+    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "flows.server" in shown
+    assert password not in shown
+
+
+def status(url: str, headers: dict[str, str], content: bytes | None = None) -> int:
+    """The code that it answers with."""
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, content, headers), timeout=60).status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 LAST_WORDS = """
@@ -121,6 +149,43 @@ def test_every_process_of_ours_tells_prefect_the_same(own, told):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | own
     done = subprocess.run([sys.executable, "-c", SETTINGS], env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == told
+
+
+@pytest.fixture
+def asking() -> Iterator[str]:
+    """Address of a server that asks for a password."""
+    wanted = "Basic " + base64.b64encode(b"lab:right").decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.headers["Authorization"] == wanted else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}/api"
+        made.shutdown()
+
+
+@pytest.mark.parametrize(("password", "found"), [(None, "is not set"), ("lab:wrong", "has another one")])
+def test_a_named_server_without_its_password_is_a_clear_error(asking, password, found):
+    """Before any flow begins; it says where `splatyard up` keeps the password, and never the password itself."""
+    known = {PREFECT_API_URL: asking, PREFECT_API_AUTH_STRING: password}
+    with temporary_settings(known), pytest.raises(MachineError, match=found) as caught:
+        server.require_api()
+    assert ".splatyard/password" in caught.value.remedy
+    assert "wrong" not in str(caught.value)
+
+
+def test_a_named_server_with_its_password_is_taken(asking):
+    """And one that is away for the moment is waited for by Prefect's client."""
+    for url in (asking, "http://127.0.0.1:9/api"):
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: "lab:right"}):
+            server.require_api()
+            assert PREFECT_API_URL.value() == url
 
 
 def test_server_that_can_t_start_is_a_clear_error(monkeypatch):

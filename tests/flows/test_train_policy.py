@@ -39,13 +39,12 @@ ppo: {batches: 2}
 RUN = """
 import json, sys
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
-from flows.server import api_url
+from flows.server import require_api
 from flows.train_policy import train_policy
-with temporary_settings({PREFECT_API_URL: api_url()}):
-    folder = train_policy("room@1.0.0", preset="tiny.yaml", iterations=1, episodes=3, wait_minutes=9)
-    artifacts = get_client(sync_client=True).read_artifacts()
-    print(json.dumps([str(folder), {one.key: one.data for one in artifacts}]), file=sys.stderr)
+require_api()
+folder = train_policy("room@1.0.0", preset="tiny.yaml", iterations=1, episodes=3, wait_minutes=9)
+artifacts = get_client(sync_client=True).read_artifacts()
+print(json.dumps([str(folder), {one.key: one.data for one in artifacts}]), file=sys.stderr)
 """
 
 

@@ -6,6 +6,7 @@ import base64
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -128,7 +129,7 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     assert limits["tag:gpu-stage"] >= 1
     assert limits["tag:cpu-stage"] >= 1
     assert lab.home.stat().st_mode & 0o077 == 0
-    server = lab.programs("server")[0]
+    server = lab.programs("flows.server")[0]
     assert {connection.laddr.ip for connection in server.net_connections() if connection.status == "LISTEN"} == {
         "127.0.0.1"
     }
@@ -137,6 +138,7 @@ def test_a_lab_from_nothing_to_a_run_and_back(lab: Yard, hearer: Hearer):
     assert second.returncode == 2
     assert f"process {lab.process.pid}" in second.stderr
 
+    assert not (lab.home / "password").exists(), "one was given"
     for password in ("lab:wrong", "", f"{PASSWORD}!"):
         with pytest.raises(urllib.error.HTTPError, match="401"):
             lab.ask("deployments/filter", password)
@@ -206,6 +208,35 @@ def test_a_port_that_is_taken(tmp_path: Path):
         with pytest.raises(MachineError, match="--port"):
             module.up(tmp_path, taken.getsockname()[1], pytest.fail)
     assert [path.name for path in tmp_path.iterdir()] == ["up.lock"]
+
+
+def test_the_password_is_made_once_and_for_its_owner_only(tmp_path: Path):
+    """One that others may read, or that is none, is refused with the file's name."""
+    made = module.kept_password(tmp_path)
+    file = tmp_path / "password"
+    assert made.startswith("splatyard:")
+    assert len(made) > 40
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert module.kept_password(tmp_path) == made
+    file.chmod(0o640)
+    with pytest.raises(MachineError, match="others may read it"):
+        module.kept_password(tmp_path)
+    file.chmod(0o600)
+    file.write_text("")
+    with pytest.raises(MachineError, match="no such line") as caught:
+        module.kept_password(tmp_path)
+    assert str(file) in str(caught.value)
+
+
+def test_a_run_cannot_choose_its_program():
+    """Prefect's own template of a process has all three; ours has none, and takes no other name."""
+    from prefect.workers.process import ProcessWorker
+
+    default = ProcessWorker.get_default_base_job_template()
+    assert set(yard.RUN_CANNOT_CHOOSE) < set(default["variables"]["properties"])
+    made = yard.job_template(default)
+    assert set(made["variables"]["properties"]) == set(made["job_configuration"]) == {"name", "labels", "stream_output"}
+    assert made["variables"]["additionalProperties"] is False
 
 
 def service(tmp_path: Path, code: str) -> module.Service:
