@@ -43,7 +43,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams, "pipeline.regions.stage:run", _only),
     Stage(
         "check",
-        3,
+        4,
         ("capture", "select", "poses", "depth", "align", "mesh", "splat", "coverage", "regions"),
         CheckParams,
         "pipeline.check.stage:run",
@@ -51,8 +51,8 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "bundle",
-        2,
-        ("capture", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
+        3,
+        ("capture", "select", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
         BundleParams,
         "pipeline.bundle.stage:run",
         _only,

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 HELP = "re-verify a bundle's hashes and gates"
 DESCRIPTION = """\
 Reads every file of a bundle again, compares it with the manifest's hashes, and judges every gate's figure against its
-threshold again. Exit code 1 when a hash differs or a gate fails."""
+threshold again. Also says which of the capture's pictures were left out, and why. Exit code 1 when a hash differs or a
+gate fails."""
 EXAMPLES = """\
   splatyard check bundles/hall/1.0.0
   splatyard check hall@1.0.0 && echo usable"""
@@ -28,12 +29,15 @@ def run(options: argparse.Namespace) -> int:
 
     from flows.cli import tables
     from pipeline import Bundle
+    from pipeline.capture.left_out import lines
 
     bundle = Bundle.open(options.bundle)
     problems = bundle.verify()
     if not problems:  # figures of damaged files would mean nothing
         problems = gate_problems(bundle)
         tables.show(tables.gates_table(bundle.quality.gates))
+    for name, text in lines(bundle.manifest.report.get("capture", {})):
+        tables.say(f"{name}: {escape(text)}")
     for problem in problems:
         tables.say(f"[bold red]failed:[/] {escape(problem)}")
     if not problems:

@@ -64,6 +64,7 @@ def _show(bundle: Bundle) -> None:
 def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     """Name and text of what can be said in a line."""
     from flows.cli import tables
+    from pipeline.capture.left_out import lines
 
     manifest, frame, provenance = bundle.manifest, bundle.manifest.frame, bundle.manifest.provenance
     yield "folder", str(bundle.root)
@@ -80,6 +81,7 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield from compared(manifest.report, "scale", "off_the_result", "%", 100)
     cameras = bundle.cameras
     yield "cameras", f"{len(cameras)}, {sum(camera.held_out for camera in cameras)} of them held out"
+    yield from lines(manifest.report.get("capture", {}))
     yield from (("ASSUMED", note) for note in manifest.report.get("capture", {}).get("assumed", ()))
     yield from (("poses", note) for note in manifest.report.get("poses", {}).get("notes", ()))
     yield "spawn poses", str(len(bundle.spawn_poses))

@@ -27,7 +27,9 @@ from pipeline.bundle.manifest import (
     StageRecord,
 )
 from pipeline.bundle.params import BundleParams
+from pipeline.capture.left_out import report_of
 from pipeline.capture.model import Capture
+from pipeline.capture.selection import Selection
 from pipeline.check.quality import Quality
 from pipeline.poses.scene import PosedScene, read_image
 
@@ -158,10 +160,10 @@ def this_machine() -> dict[str, str]:
 def _report(inputs: Mapping[str, Path], capture: Capture, scene: PosedScene, alignment: Alignment) -> dict[str, Any]:
     report: dict[str, Any] = {"poses": scene.report, "align": alignment.report}
     told = {"blurred": capture.blurred, "credentials": capture.credentials}
-    if any(told.values()):
-        report["capture"] = {name: asdict(values) for name, values in told.items() if values}
+    report["capture"] = report_of(capture, Selection.load(inputs["select"]))
+    report["capture"] |= {name: asdict(values) for name, values in told.items() if values}
     if capture.assumed:
-        report.setdefault("capture", {})["assumed"] = list(capture.assumed)
+        report["capture"]["assumed"] = list(capture.assumed)
     for stage, name in REPORTS.items():
         report[stage] = json.loads((inputs[stage] / name).read_text())
     return report

@@ -49,7 +49,7 @@ def _one_of_each(names: list[str]) -> tuple[list[str], list[Skipped]]:
     for same in by_stem.values():
         first, *others = sorted(same, key=lambda name: (PICTURE_SUFFIXES.index(suffix_of(name)), name))
         kept.append(first)
-        skipped += [Skipped(other, f"the same name as {first}") for other in others]
+        skipped += [Skipped(other, f"the same name as another: {first}") for other in others]
     return kept, skipped
 
 

@@ -123,10 +123,10 @@ def _parallax(before: NDArray[np.float32], after: NDArray[np.float32], tolerance
 
 def _reason(shot: Shot, kept: Shot) -> str:
     if shot.digest == kept.digest:
-        return f"the same picture as {kept.file}"
+        return f"the same picture as another: {kept.file}"
     if _of_one_burst(shot, kept):
-        return f"of one burst with {kept.file}, which is sharper"
-    return f"shows the same as {kept.file}"
+        return f"of one burst with a sharper one: {kept.file}"
+    return f"shows the same as another: {kept.file}"
 
 
 def _of_one_burst(a: Shot, b: Shot) -> bool:

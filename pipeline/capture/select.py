@@ -207,7 +207,7 @@ def _without_repeats(
         assert before is not None and after is not None
         move = movement(before, after)
         if move < params.min_parallax:
-            reasons[i] = f"shows the same as {names[kept[-1]]}"
+            reasons[i] = f"shows the same as another: {names[kept[-1]]}"
         else:
             kept.append(i)
             moves.append(move)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.capture.detect import open_capture
+from pipeline.capture.left_out import listed, told
+from pipeline.capture.model import CAPTURE_FILE
 from pipeline.capture.params import CaptureParams
 
 logger = logging.getLogger(__name__)
@@ -29,8 +31,9 @@ def run(inputs: Mapping[str, Path], params: CaptureParams, out_dir: Path) -> Non
 
         capture = replace(capture, blurred=blur(capture, detectors_for(params)))
     capture.save()
-    for skipped in capture.skipped:
-        logger.warning("skipped %s: %s", skipped.file, skipped.reason)
+    if capture.skipped:
+        found = len(capture.frames) + len(capture.skipped)
+        logger.warning("left out %s; %s names each", told(listed(capture.skipped), found), CAPTURE_FILE)
     for assumed in capture.assumed:
         logger.warning("assumed: %s", assumed)
     for note in capture.notes:

@@ -29,7 +29,12 @@ red can't. Blue arrows are spawn poses.</p>"""
 
 
 def quality_page(
-    quality: Quality, title: str, views: Sequence[tuple[str, str]], meshes: Sequence[str], coverage: str | None
+    quality: Quality,
+    title: str,
+    views: Sequence[tuple[str, str]],
+    meshes: Sequence[str],
+    coverage: str | None,
+    left_out: Sequence[tuple[str, str]] = (),
 ) -> str:
     """HTML of the page.
 
@@ -39,11 +44,13 @@ def quality_page(
         views: (picture path, caption) of held-out views, paths relative to the page.
         meshes: Picture paths of the mesh.
         coverage: Picture path of the coverage map; None for an imported scene, which has no photos either.
+        left_out: Which pictures of the capture were not used, and how many why.
     """
     failed = len(quality.failed)
     passed = "all gates pass" if coverage else "no gate fails, but without the photos not all can be measured"
     verdict = passed if not failed else "1 gate fails" if failed == 1 else f"{failed} gates fail"
     rows = "\n".join(_row(gate) for gate in quality.gates)
+    unused = "\n".join(f'<p class="how">{escape(name)}: {escape(text)}</p>' for name, text in left_out)
     pictures = "\n".join(_figure(path, caption) for path, caption in views)
     mesh = "\n".join(_figure(path, "") for path in meshes)
     seen = PHOTOS if coverage else LOOKOUTS
@@ -57,6 +64,7 @@ def quality_page(
 <tbody>
 {rows}
 </tbody></table>
+{unused}
 {seen}
 {pictures}
 {trusted}

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.align.alignment import Alignment, load_world_scene
+from pipeline.capture.left_out import lines, report_of
+from pipeline.capture.model import Capture
 from pipeline.capture.selection import Selection
 from pipeline.check.coverage import coverage_picture, measure_coverage
 from pipeline.check.drop import drop_bodies
@@ -64,8 +66,8 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
     add_view_gates(gates, checks, f"{size[0]}x{size[1]}")
     add_mesh_depth_gate(gates, depth_difference(mesh, held_out_maps) if held_out_maps else None)
     add_frame_gates(gates, alignment)
-    keyframes = len(Selection.load(inputs["select"]).keyframes)
-    add_pose_gates(gates, keyframes, len(scene.views), scene.report.get("reprojection_error_px"))
+    selection = Selection.load(inputs["select"])
+    add_pose_gates(gates, len(selection.keyframes), len(scene.views), scene.report.get("reprojection_error_px"))
     add_ground_gates(
         gates,
         regions,
@@ -85,7 +87,10 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
     write_jpeg(pictures / COVERAGE_PICTURE, coverage_picture(coverage, regions))
     captions = [(f"pictures/{name}", caption) for name, caption in views]
     mesh_paths = [f"pictures/{name}" for name in meshes]
-    page = quality_page(quality, "Quality of the bundle", captions, mesh_paths, f"pictures/{COVERAGE_PICTURE}")
+    left_out = lines(report_of(Capture.load(inputs["capture"]), selection))
+    page = quality_page(
+        quality, "Quality of the bundle", captions, mesh_paths, f"pictures/{COVERAGE_PICTURE}", left_out
+    )
     (out_dir / "quality.html").write_text(page)
     logger.info("gates that fail: %s", ", ".join(quality.failed) or "none")
 

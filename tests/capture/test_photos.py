@@ -173,7 +173,7 @@ def test_copies_are_skipped(tmp_path: Path, read: Read) -> None:
     capture = read(folder)
     assert [frame.name for frame in capture.frames] == ["p0.jpg", "p1.jpg", "p2.jpg", "p9.png"]
     reasons = {skipped.file: skipped.reason for skipped in capture.skipped}
-    assert reasons == {"p8.jpg": "the same picture as p1.jpg", "p3.jpg": "the same picture as p9.png"}
+    assert reasons == {"p8.jpg": "the same picture as another: p1.jpg", "p3.jpg": "the same picture as another: p9.png"}
     written = {path.name for path in capture.root.rglob("*") if path.is_file()}
     assert written == {"capture.json", "p0.jpg", "p1.jpg", "p1.png", "p2.jpg", "p9.png"}
 

@@ -51,7 +51,7 @@ def test_the_sharpest_of_a_burst_stays(take: Take) -> None:
         take("3.jpg", time=11.5, turn=0.5),
         take("4.jpg", time=10.3, turn=0.3, camera="B"),
     ]
-    reason = "of one burst with 1.jpg, which is sharper"
+    reason = "of one burst with a sharper one: 1.jpg"
     assert find_repeats(shots) == {0: reason, 2: reason}
 
 
@@ -78,19 +78,19 @@ def test_names_tell_bursts_without_times(take: Take, names: tuple[str, str], bur
 def test_from_one_spot(take: Take) -> None:
     """From a tripod one photo stays whenever it was taken; a thousandth of a turn more is another photo."""
     shots = [take("0.jpg", time=0.0), take("1.jpg", time=900.0, blur=0.6), take("2.jpg", turn=0.5, time=1800.0)]
-    assert find_repeats(shots) == {1: "shows the same as 0.jpg"}
+    assert find_repeats(shots) == {1: "shows the same as another: 0.jpg"}
 
 
 def test_copies_under_other_names(take: Take, tmp_path: Path) -> None:
     """Of equal pixels the shorter name stays, of a smaller copy that lost its EXIF the original."""
     original = take("b.jpg", camera="A")
     twin = shot_of(Image.open(original.picture), "b (1).jpg", original.picture, "A", None)
-    assert find_repeats([twin, original]) == {0: "the same picture as b.jpg"}
+    assert find_repeats([twin, original]) == {0: "the same picture as another: b.jpg"}
     shots = []
     for file, size, quality, camera in (("sent.jpg", (640, 480), 60, ""), ("whole.jpg", (960, 720), 95, "A")):
         Image.open(original.picture).resize(size, Image.Resampling.BICUBIC).save(tmp_path / file, quality=quality)
         shots.append(shot_of(Image.open(tmp_path / file), file, tmp_path / file, camera, None))
-    assert find_repeats([*shots, take("c.jpg", step=0.2)]) == {0: "shows the same as whole.jpg"}
+    assert find_repeats([*shots, take("c.jpg", step=0.2)]) == {0: "shows the same as another: whole.jpg"}
 
 
 def test_a_walk_stays_whole(room: Room, tmp_path: Path) -> None:

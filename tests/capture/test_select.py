@@ -106,7 +106,9 @@ def test_standing_still_is_dropped_from_recordings_only(tmp_path: Path, wide: np
     pictures = pan(wide, [0, 40, 40, 40, 80, 120, 120, 160])
     kept = select_keyframes(capture_of(tmp_path / "a", pictures, ordered=True), SelectParams())
     assert kept.names == ("000.png", "001.png", "004.png", "005.png", "007.png")
-    assert [d.reason for d in kept.dropped] == ["shows the same as 001.png"] * 2 + ["shows the same as 005.png"]
+    assert [d.reason for d in kept.dropped] == ["shows the same as another: 001.png"] * 2 + [
+        "shows the same as another: 005.png"
+    ]
     assert len(select_keyframes(capture_of(tmp_path / "b", pictures, ordered=False), SelectParams()).names) == 8
 
 

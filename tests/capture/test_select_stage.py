@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ def test_selection_repeats(made: Path, tmp_path: Path) -> None:
         assert len(select(made / "rgbd", tmp_path / name).names) == 16
     first, second = (tmp_path / name / "select" / "selection.json" for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_is_not_used_is_one_line(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A camera that rests gives many frames of one view: one line, not one a frame; selection.json names each."""
+    source = tmp_path / "source"
+    shutil.copytree(made / "polycam", source)
+    still = sorted((source / "keyframes/images").iterdir(), key=lambda file: int(file.stem))[4:10]
+    for picture in still[1:]:
+        shutil.copyfile(still[0], picture)
+    caplog.set_level("INFO")
+    selection = select(source, tmp_path)
+    assert [dropped.reason for dropped in selection.dropped] == [f"shows the same as another: {still[0].name}"] * 5
+    told = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
+    assert told == ["not used 5 of 16: shows the same as another (5); selection.json names each"]
 
 
 @needs_real

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pipeline.capture import stage
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
+from tests.capture.conftest import truncate
 from tests.paths import FOX, REDKITCHEN, needs_real
 
 
@@ -25,6 +27,22 @@ def test_same_source_gives_same_bytes(kind: str, made: Path, tmp_path: Path) -> 
     first = contents(tmp_path / "a")
     assert first == contents(tmp_path / "b")
     assert str(made).encode() not in first["capture.json"]
+
+
+def test_what_is_left_out_is_one_line(copy_of: Callable[[str], Path], tmp_path: Path, caplog) -> None:
+    """Counts by reason; capture.json names each file."""
+    folder = copy_of("rgbd")
+    for picture in sorted(folder.glob("*.color.*"))[3:6]:
+        truncate(picture)
+    (folder / "frame-000010.depth.png").write_bytes(b"")
+    stage.run({"source": folder}, CaptureParams(max_bad_share=0.5), tmp_path / "out")
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    told = [text for text in warnings if "left out" in text]
+    assert len(told) == 1
+    assert "left out 4 of 16: " in told[0]
+    assert "(3), " in told[0]
+    assert "(frame-000010.depth.png)" in told[0]
+    assert len(Capture.load(tmp_path / "out").skipped) == 4
 
 
 @needs_real

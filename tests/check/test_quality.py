@@ -72,6 +72,13 @@ def test_page_shows_verdicts_and_escapes():
     assert 'src="pictures/coverage.jpg"' in page
 
 
+def test_page_says_what_was_left_out():
+    """Which pictures of the capture were not used, and why; names from outside stay text."""
+    left_out = [("pictures left out", "1 of 24: image file is truncated (<b>.jpg)")]
+    page = quality_page(Quality(gates=(gate(),)), "hall", [], [], None, left_out)
+    assert "pictures left out: 1 of 24: image file is truncated (&lt;b&gt;.jpg)" in page
+
+
 def test_unknown_figures_say_so():
     """No number is made up."""
     assert figure_text(None, "cm") == "unknown"

@@ -13,7 +13,8 @@ from PIL import Image
 from pipeline.align.alignment import Alignment
 from pipeline.bundle.params import BundleParams
 from pipeline.bundle.stage import run
-from pipeline.capture.model import Capture
+from pipeline.capture.model import Capture, Skipped
+from pipeline.capture.selection import Selection
 from pipeline.check.quality import Gate, Quality
 from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians, Mesh, Similarity
@@ -80,11 +81,13 @@ def floor_regions() -> Regions:
 
 def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     """Stage folders with exact truth, and the bundle that the bundle stage makes of them."""
-    names = ("capture", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check")
+    names = ("capture", "select", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check")
     inputs = {name: folder / name for name in names}
     for path in inputs.values():
         path.mkdir(parents=True)
-    Capture(inputs["capture"], "photos", (), ordered=False).save()
+    skipped = (Skipped("IMG_0007.jpg", "image file is truncated (12 bytes not processed)"),)
+    Capture(inputs["capture"], "photos", (), ordered=False, skipped=skipped).save()
+    Selection(()).save(inputs["select"])
     posed_scene(inputs["poses"], room, walk(9)).save(inputs["poses"])
     identity = Similarity(1.0, np.eye(3), np.zeros(3))
     Alignment(identity, "arkit", 0.2, "sensor", 0.01, floor_found=True, report={}).save(inputs["align"])

@@ -279,6 +279,16 @@ def test_check_passes_a_whole_bundle(room_bundle, capsys):
     assert "no gate fails" in capsys.readouterr().out
 
 
+def test_check_and_inspect_say_what_was_left_out(room_bundle, capsys):
+    """A truncated photo: how many, why, and which."""
+    for command in ("check", "inspect"):
+        assert main([command, str(room_bundle)]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "pictures left out" in shown
+        assert "1 of 1: image file is truncated (IMG_0007.jpg)" in shown
+        assert "pictures not used" not in shown
+
+
 def test_check_fails_on_one_changed_byte(own_bundle, capsys):
     """One flipped bit in one file ends with 1 and names the file."""
     path = own_bundle / "collision.ply"

@@ -230,7 +230,7 @@ def _require_frames(chosen: Sequence[Measured], params: CaptureParams, where: st
 
 
 def _other_take(name: str, other: Take, kept: Take) -> Skipped:
-    reason = f"another take than the one that is used, {kept.start:.1f}-{kept.end:.1f} s (there is a cut between them)"
+    reason = f"another take than the one that is used: {kept.start:.1f}-{kept.end:.1f} s (there is a cut between them)"
     return Skipped(f"{name}, {other.start:.1f}-{other.end:.1f} s", reason)
 
 
