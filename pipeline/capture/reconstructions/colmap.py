@@ -28,6 +28,9 @@ _MODEL = re.compile(
     r"(?P<folder>(?:(?:colmap|dense(?:/\d+)?|distorted)/)?(?:sparse[^/]*/)?(?:\d+/)?)images\.(?P<form>bin|txt)"
 )
 """Where COLMAP, nerfstudio and 3D Gaussian splatting put models; a folder's name is part of these layouts."""
+_PART = re.compile(_MODEL.pattern.replace("images", "(?P<part>cameras|images|points3D)"))
+_HEADS = {"cameras": b"# Camera list", "images": b"# Image list", "points3D": b"# 3D point list"}
+"""How COLMAP's text files begin: cameras.txt may be anything."""
 
 
 def _models(source: CaptureSource) -> list[tuple[str, str]]:
@@ -38,6 +41,17 @@ def _models(source: CaptureSource) -> list[tuple[str, str]]:
         if (match := _MODEL.fullmatch(name)) and f"{match['folder']}cameras.{match['form']}" in names:
             found.setdefault(match["folder"], match["form"])
     return sorted(found.items(), key=lambda item: (len(item[0]), item[0]))
+
+
+def _fragments(source: CaptureSource) -> list[str]:
+    """Files of models of which a part is missing, where no model is whole."""
+    found = []
+    for name in source.names if not _models(source) else ():
+        if match := _PART.fullmatch(name):
+            sure = match["form"] == "bin" or "sparse" in match["folder"]
+            if sure or source.read(name).startswith(_HEADS[match["part"]]):
+                found.append(name)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +82,11 @@ def _list(source: CaptureSource) -> _Listing:
         CaptureError: When a model is broken or names cameras that it doesn't have.
     """
     models = _models(source)
+    if fragments := _fragments(source):
+        found = f"{', '.join(fragments[:6])} without the other part"
+        raise broken_model(
+            source, fragments[0], found, "a COLMAP model needs cameras and images, both .bin or both .txt"
+        )
     images = {model: read_images(source, *model) for model in models}
     folder, form = max(models, key=lambda model: len(images[model]))
     chosen, cameras = images[folder, form], read_cameras(source, folder, form)
@@ -190,7 +209,7 @@ READER = Reader(
     kind="colmap",
     form="a COLMAP project (folder or zip): sparse/0/{cameras,images}.bin (or .txt), images/",
     yields="poses, lens distortion",
-    recognise=lambda source: bool(_models(source)),
+    recognise=lambda source: bool(_models(source) or _fragments(source)),
     traits=_traits,
     files=_files,
     read=_read,

@@ -43,12 +43,15 @@ class ModelImage:
         return pose_of(np.array(self.translation), np.array([x, y, z, w]), self.place).inverse()
 
 
-def broken_model(source: CaptureSource, name: str, found: str) -> CaptureError:
+def broken_model(
+    source: CaptureSource, name: str, found: str, rule: str = "a COLMAP model must be complete"
+) -> CaptureError:
     """The error for a model's file of that name."""
     return CaptureError(
-        "a COLMAP model must be complete",
+        rule,
         found=found,
-        remedy="copy it again, or export it again: colmap model_converter --output_type TXT",
+        remedy="copy it again, or export it again: colmap model_converter --output_type TXT; for the pictures alone, "
+        "copy them into a folder of their own",
         file=source.where(name),
     )
 

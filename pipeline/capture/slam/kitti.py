@@ -39,7 +39,8 @@ SCAN_SPACING = Spacing(radians=0.0075)
 DEPTH_SHARE = 0.25
 """Size of depth images by the picture's: a line of the scan in each row."""
 MAX_SCAN_POINTS = 1_000_000
-_SEQUENCE = re.compile(r"(?P<base>(?:dataset/)?)sequences/(?P<id>\d\d)/calib\.txt")
+_SEQUENCE = re.compile(r"(?P<base>(?:dataset/)?)sequences/(?P<id>\d\d)/")
+_PICTURES = re.compile(r"(image[_-]?(?:\d\d?|l|r|left|right))/[^/]+\.(?:png|jpe?g)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,30 @@ class _Listing:
 
 def _sequences(source: CaptureSource) -> list[tuple[str, str]]:
     """Folder and pose file of each sequence."""
-    if "calib.txt" in source.names:
+    if _recognise_in(source, ""):
         return [("", "poses.txt")]
-    matches = [match for name in source.names if (match := _SEQUENCE.fullmatch(name))]
-    return [(match[0].removesuffix("calib.txt"), f"{match['base']}poses/{match['id']}.txt") for match in matches]
+    found = {match[0]: match for name in source.names if (match := _SEQUENCE.match(name))}
+    return [
+        (folder, f"{match['base']}poses/{match['id']}.txt")
+        for folder, match in found.items()
+        if _recognise_in(source, folder, f"{match['base']}poses/{match['id']}.txt")
+    ]
 
 
-def _recognise(source: CaptureSource) -> bool:
-    for folder, _ in _sequences(source):
-        pictures = any(name.startswith(tuple(f"{folder}{camera}/" for camera in CAMERAS)) for name in source.names)
-        if pictures and source.read(f"{folder}calib.txt")[:3] == b"P0:":
-            return True
-    return False
+def _recognise_in(source: CaptureSource, folder: str, poses: str = "poses.txt") -> bool:
+    """Whether a folder ("" or ending in "/") is a sequence's, with files missing or pictures renamed, too."""
+    pictures, calibration = _picture_folders(source, folder), f"{folder}calib.txt"
+    first = source.read(calibration).split(b"\n", 1)[0].split() if calibration in source.names else []
+    named = first[:1] == [b"P0:"]
+    scans = any(name.startswith(f"{folder}velodyne/") for name in source.names)
+    signs = [named or len(first) == 12, f"{folder}times.txt" in source.names, poses in source.names, scans]
+    return bool(pictures) and sum(signs) >= (1 if named or set(pictures) & set(CAMERAS) else 2)
+
+
+def _picture_folders(source: CaptureSource, folder: str) -> list[str]:
+    """Folders in a sequence's that hold pictures by KITTI's name for them, or by one like it."""
+    inside = [name[len(folder) :] for name in source.names if name.startswith(folder)]
+    return list(dict.fromkeys(match[1] for name in inside if (match := _PICTURES.fullmatch(name))))
 
 
 def _numbered(source: CaptureSource, folder: str, suffixes: str) -> dict[int, str]:
@@ -87,12 +100,22 @@ def _numbered(source: CaptureSource, folder: str, suffixes: str) -> dict[int, st
 
 
 def _list(source: CaptureSource) -> _Listing:
-    found = []
+    found, renamed = [], []
     for folder, poses in _sequences(source):
+        renamed += [folder + name for name in _picture_folders(source, folder) if name not in CAMERAS]
         of_camera = {camera: _numbered(source, f"{folder}{camera}/", "png|jpg") for camera in CAMERAS}
         if images := {camera: numbered for camera, numbered in of_camera.items() if numbered}:
             found.append(_Listing(folder, poses, images, _numbered(source, f"{folder}velodyne/", "bin")))
     where = source.path / source.prefix
+    if not found and renamed:
+        raise CaptureError(
+            "a KITTI sequence keeps its pictures in image_0 and image_1 (grey, left and right), image_2 and image_3 "
+            "(colour), after which calib.txt names its lines P0: to P3:",
+            found=f"pictures in {', '.join(renamed)}",
+            remedy="rename a left folder to image_0 (grey) or image_2 (colour), a right one to image_1 or image_3, and "
+            "let calib.txt have the benchmark's lines; for the pictures alone copy them into a folder of their own",
+            file=where,
+        )
     if len(found) != 1:
         raise CaptureError(
             "one capture at a time",
@@ -102,6 +125,7 @@ def _list(source: CaptureSource) -> _Listing:
         )
     listing = found[0]
     for name, what, remedy in (
+        (listing.calibration, "calibration", "unpack data_odometry_calib.zip over the sequence"),
         (listing.poses, "poses", "copy poses/NN.txt into the sequence's folder as poses.txt (11 to 21 have none)"),
         (listing.times, "times", "unpack data_odometry_calib.zip over the sequence"),
     ):
@@ -275,7 +299,7 @@ READER = Reader(
     kind="kitti",
     form="a KITTI odometry sequence (folder or zip): calib.txt, times.txt, poses.txt, image_2/*.png, velodyne/*.bin",
     yields="several cameras, poses, depth from laser scans, times, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: bool(_sequences(source)),
     traits=_traits,
     files=_files,
     read=_read,

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.capture.detect import open_capture
 from pipeline.capture.lens import LAYOUTS, Lens, pinhole_of
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
@@ -23,7 +24,7 @@ from pipeline.geometry import Camera, Pose
 from tests.capture.conftest import POSES, SMALL
 from tests.capture.writers.posed import WORLD, Fisheye, write_colmap
 from tests.capture.writers.reading import assert_poses, read_with
-from tests.synthetic import Room
+from tests.synthetic import Room, write_photos
 
 FEW = POSES[:12:2]
 PINHOLE = (SMALL, "PINHOLE", [SMALL.fx, SMALL.fy, SMALL.cx, SMALL.cy])
@@ -315,3 +316,30 @@ def test_pixels_outside_a_fisheyes_circle_are_cut_off() -> None:
     lens = Lens("OPENCV_FISHEYE", 160, 120, (75.0, 74.0, 81.0, 58.0, 0.0, 0.0, 0.0, 0.0))
     whole, cropped = pinhole_of(lens, "a"), pinhole_of(replace(lens, radius=40.0), "a")
     assert cropped.fx > 1.5 * whole.fx
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize("gone", ["images", "cameras"])
+@pytest.mark.parametrize("folder", ["sparse/0", "."])
+def test_half_a_model_beside_photos_is_named(text: bool, gone: str, folder: str, write: Write) -> None:
+    """A model of which images or cameras is missing: refused, not taken as photos."""
+    source = write(text=text)
+    form = "txt" if text else "bin"
+    for file in sorted((source / "sparse/0").iterdir()):
+        file.rename(source / folder / file.name)
+    (source / folder / f"{gone}.{form}").unlink()
+    left = "cameras" if gone == "images" else "images"
+    with (
+        pytest.raises(CaptureError, match="needs cameras and images") as error,
+        open_capture(source) as (reader, opened),
+    ):
+        reader.traits(opened)
+    assert f"{left}.{form}" in error.value.found
+
+
+def test_a_list_of_cameras_is_no_model(room: Room, tmp_path: Path) -> None:
+    """cameras.txt of somebody's own hand beside photos."""
+    write_photos(tmp_path / "photos", room, FEW, SMALL)
+    (tmp_path / "photos/cameras.txt").write_text("Canon EOS R5\n")
+    with open_capture(tmp_path / "photos") as (reader, _):
+        assert reader.kind == "photos"

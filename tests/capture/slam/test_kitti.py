@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from pipeline.capture.detect import open_capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.slam.kitti import READER
 from pipeline.capture.source import open_source
@@ -255,3 +256,40 @@ def test_a_calibration_of_something_else_is_not_recognised(tmp_path: Path) -> No
     (tmp_path / "calib.txt").write_text("fx=1\n")
     with open_source(tmp_path) as source:
         assert not READER.recognise(source)
+
+
+def test_renamed_picture_folders_are_refused_by_name(copy: Path, tmp_path: Path) -> None:
+    """image_l and image_r, as other tools have them: neither photos nor guessed to be grey or colour."""
+    folder = copy / SEQUENCE
+    shutil.rmtree(folder / "image_0", ignore_errors=True)
+    shutil.copytree(folder / "image_2", folder / "image_r")
+    (folder / "image_2").rename(folder / "image_l")
+    for source in (copy, Path(shutil.copytree(folder, tmp_path / "alone"))):
+        with (
+            pytest.raises(CaptureError, match="left folder to image_0") as error,
+            open_capture(source) as (reader, opened),
+        ):
+            reader.traits(opened)
+        assert "image_l, " in error.value.found
+        assert "image_r" in error.value.found
+
+
+def test_bare_calibration_lines_are_a_sequence_too(copy: Path, tmp_path: Path) -> None:
+    """calib.txt without names, no times.txt: what tutorials pass round."""
+    folder = Path(shutil.copytree(copy / SEQUENCE, tmp_path / "KITTI_sequence_1"))
+    shutil.rmtree(folder / "image_0", ignore_errors=True)
+    (folder / "image_2").rename(folder / "image_l")
+    lines = [line.split(maxsplit=1)[1] for line in (folder / "calib.txt").read_text().splitlines()]
+    (folder / "calib.txt").write_text("\n".join(lines[:2]))
+    (folder / "times.txt").unlink()
+    shutil.copy(copy / "poses/04.txt", folder / "poses.txt")
+    with pytest.raises(CaptureError, match="left folder to image_0"), open_capture(folder) as (reader, opened):
+        reader.traits(opened)
+
+
+@pytest.mark.parametrize(("file", "found"), [("calib.txt", "no calibration"), ("times.txt", "no times")])
+def test_a_sequence_with_a_file_missing_is_no_photos(file: str, found: str, copy: Path) -> None:
+    """Named, with the archive that has it."""
+    (copy / SEQUENCE / file).unlink()
+    with pytest.raises(CaptureError, match=found), open_capture(copy) as (reader, opened):
+        reader.traits(opened)
