@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.bundle.bundle import Bundle, file_sha256
+from pipeline.bundle.bundle import HOSTILE, Bundle, file_sha256
 from pipeline.bundle.gaussgym import is_gaussgym, read_gaussgym
 from pipeline.bundle.manifest import MANIFEST_FILE, Manifest
 from pipeline.coverage.map import CoverageMap
-from pipeline.errors import ReconstructionError, SimError
+from pipeline.errors import BundleError, ReconstructionError, SimError
 from pipeline.geometry import Gaussians, Mesh
 from pipeline.publish.lock import open_locked
 from pipeline.regions.params import RegionsParams
@@ -27,6 +27,8 @@ LEVEL = "sim"
 """Level of detail that small cameras see."""
 GRAVITY = (0.0, 0.0, -9.81)
 """What every engine simulates [m/s^2, world frame]."""
+LARGEST_ROBOT = 100.0
+"""A bundle that says its floor is for a larger one is damaged [m]."""
 GRAVITY_TOLERANCE = 0.05
 """On each axis [m/s^2]: 0.3 degrees, or what gravity differs from place to place."""
 
@@ -124,7 +126,19 @@ def _from_bundle(bundle: Bundle, *, allow_failed: bool) -> SimScene:
 def _measured_for(manifest: Manifest) -> tuple[float, float]:
     """Radius and height [m] of the robot that the regions stage was run for, as the manifest has it."""
     params = next((stage.params for stage in manifest.provenance.stages if stage.name == "regions"), {})
-    return (float(params.get("radius", RegionsParams.radius)), float(params.get("height", RegionsParams.height)))
+    told = (params.get("radius", RegionsParams.radius), params.get("height", RegionsParams.height))
+    try:
+        radius, height = map(float, told)
+        if not (0 < radius < LARGEST_ROBOT and 0 < height < LARGEST_ROBOT):
+            raise ValueError(f"a robot of radius {radius} m and height {height} m")
+    except (TypeError, ValueError) as error:
+        raise BundleError(
+            "a bundle's walkable floor is for a robot of some radius and height",
+            found=f"{type(error).__name__}: {error}"[:200],
+            remedy=HOSTILE,
+            file=f"{manifest.name}@{manifest.version}",
+        ) from error
+    return radius, height
 
 
 def _from_gaussgym(folder: Path) -> SimScene:

@@ -7,24 +7,30 @@ import hashlib
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, NAME, FileEntry, Manifest, parse_manifest
 from pipeline.check.quality import Quality
 from pipeline.coverage.map import CoverageMap
 from pipeline.errors import BundleError
-from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+from pipeline.geometry import FARTHEST, Camera, Gaussians, Mesh, Pose
 from pipeline.regions.regions import Regions
 
 REFERENCE = re.compile(rf"(?P<name>{NAME})(@(?P<version>\d+\.\d+\.\d+))?")
 REGISTRY_VARIABLE = "SPLATYARD_BUNDLES"
 HUB = "hf://"
+MAX_JSON_BYTES = 32 * 2**20
+MAX_SIDE = 2**16
+"""Of a camera's picture [px]."""
+HOSTILE = "the bundle is damaged or hostile: get it again from its source"
 
 
 @dataclass(frozen=True)
@@ -115,13 +121,16 @@ class Bundle:
             BundleError: When its file is damaged.
         """
         with _following_the_format(self.path("mesh.ply" if kind == "full" else "collision.ply")) as path:
-            return Mesh.load(path)
+            mesh = Mesh.load(path)
+            _check_near(mesh.vertices, "vertices")
+            return mesh
 
     def splat(self, lod: str = "full") -> Gaussians:
         """The Gaussians of a level of detail: full, sim, or web (which is full, compressed with some loss).
 
         Raises:
-            BundleError: When the level doesn't exist.
+            BundleError: When the level doesn't exist, or its file is damaged or has another number of Gaussians than
+                the manifest says.
         """
         from pipeline.splat.ply import load_splat
         from pipeline.splat.sog import load_sog
@@ -133,35 +142,31 @@ class Bundle:
                 remedy=f"one of {', '.join(self.manifest.splats)}",
                 file=self.root,
             )
-        path = self.path(self.manifest.splats[lod].file)
-        return load_sog(path) if path.suffix == ".sog" else load_splat(path)
+        level = self.manifest.splats[lod]
+        with _following_the_format(self.path(level.file)) as path:
+            splat = load_sog(path) if path.suffix == ".sog" else load_splat(path)
+            if len(splat) != level.gaussians:
+                raise ValueError(f"{len(splat)} Gaussians, and the manifest says {level.gaussians}")
+            _check_near(splat.means, "Gaussians")
+            return splat
 
     @cached_property
     def cameras(self) -> tuple[BundleCamera, ...]:
         """The capture's cameras in the world frame."""
-        with _following_the_format(self.path("cameras.json")) as path:
-            return tuple(
-                BundleCamera(
-                    entry["name"],
-                    Camera.from_json(entry["camera"]),
-                    Pose.from_matrix(entry["world_from_camera"]),
-                    bool(entry["held_out"]),
-                    entry.get("thumbnail"),
-                )
-                for entry in json.loads(path.read_text())["cameras"]
-            )
+        with _following_the_format(self._text_file("cameras.json")) as path:
+            return tuple(map(_camera, json.loads(path.read_text())["cameras"]))
 
     @cached_property
     def quality(self) -> Quality:
         """The gates."""
-        with _following_the_format(self.path("quality.json")) as path:
+        with _following_the_format(self._text_file("quality.json")) as path:
             return Quality.model_validate_json(path.read_text())
 
     @cached_property
     def regions(self) -> Regions:
         """Where a robot can stand, start and go."""
         self.path("walkable.npz")
-        with _following_the_format(self.path("regions.json")) as path:
+        with _following_the_format(self._text_file("regions.json")) as path:
             return Regions.load(path.parent)
 
     @cached_property
@@ -174,6 +179,18 @@ class Bundle:
     def spawn_poses(self) -> tuple[Pose, ...]:
         """World-from-base poses on the walkable floor: x forward, z up."""
         return tuple(pose.world_from_base for pose in self.regions.spawn_poses)
+
+    def _text_file(self, name: str) -> Path:
+        """The path of a file that is read whole, as many times its size of Python's objects."""
+        entry = self.manifest.files.get(name)
+        if entry is not None and entry.bytes > MAX_JSON_BYTES:
+            raise BundleError(
+                f"a bundle's {name} has at most {MAX_JSON_BYTES} bytes",
+                found=f"{entry.bytes}",
+                remedy=HOSTILE,
+                file=self.root / name,
+            )
+        return self.path(name)
 
     def verify(self) -> list[str]:
         """What is wrong with the files: missing, changed, linked or unlisted; empty when all is well."""
@@ -201,13 +218,32 @@ def _following_the_format(path: Path) -> Iterator[Path]:
     """Reading a file of the bundle; what doesn't follow the format is a `BundleError`."""
     try:
         yield path
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
         raise BundleError(
             f"{path.name} follows the format in docs/bundle.md",
             found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
-            remedy="the bundle is damaged or hostile: get it again from its source",
+            remedy=HOSTILE,
             file=path,
         ) from error
+
+
+def _check_near(places: NDArray[np.floating], what: str) -> None:
+    """That places (N, 3) are finite and no farther than anything in a scene can be [m]."""
+    if not (np.abs(places) <= FARTHEST).all():  # NaN isn't, either
+        raise ValueError(f"{what} farther than {FARTHEST:.0f} m, or nowhere")
+
+
+def _camera(entry: dict[str, Any]) -> BundleCamera:
+    camera, pose = Camera.from_json(entry["camera"]), Pose.from_matrix(entry["world_from_camera"])
+    name, thumbnail = entry["name"], entry.get("thumbnail")
+    _check_near(pose.translation, "a camera")
+    if (
+        max(camera.width, camera.height) > MAX_SIDE
+        or not isinstance(name, str)
+        or not isinstance(thumbnail, str | None)
+    ):
+        raise ValueError(f"a camera {name!r} of {camera.width}x{camera.height} pixels, shown by {thumbnail!r}")
+    return BundleCamera(name, camera, pose, bool(entry["held_out"]), thumbnail)
 
 
 def read_manifest(path: Path) -> Manifest:

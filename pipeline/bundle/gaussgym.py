@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import BadArrayError, arrays_of_npz
 from pipeline.bundle.bundle import file_sha256
-from pipeline.capture.npy import array_of_npy
-from pipeline.capture.pictures import BadPictureError
 from pipeline.errors import BundleError, SimError
 from pipeline.geometry import (
     CV_FROM_GL,
@@ -177,23 +175,12 @@ def _read_slice(path: Path) -> _Slice:
 
 def _arrays(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Arrays of an npz by name; nothing is unpacked that is larger than allowed, and nothing but numbers."""
-    arrays: dict[str, NDArray[Any]] = {}
     try:
-        with zipfile.ZipFile(_there(path)) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            for name in (*needed, *optional):
-                info = members.get(f"{name}.npy")
-                if info is None and name in needed:
-                    raise BadPictureError(f"no array {name}, but {', '.join(members)}")
-                if info is not None:
-                    if info.file_size > MAX_ARRAY_BYTES:
-                        raise BadPictureError(f"{name} has {info.file_size} bytes, {MAX_ARRAY_BYTES} are allowed")
-                    arrays[name] = array_of_npy(archive.read(info))
-    except (zipfile.BadZipFile, BadPictureError, NotImplementedError, RuntimeError, OSError, EOFError) as error:
+        return arrays_of_npz(_there(path), needed, optional, limit=MAX_ARRAY_BYTES)
+    except (BadArrayError, OSError) as error:
         raise BundleError(
             "a slice is an npz file of plain arrays", found=str(error), remedy=REMEDY, file=path
         ) from error
-    return arrays
 
 
 def _check_up(world_from_slice: Similarity, path: Path, first: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import KDTree
 
+from pipeline.arrays import arrays_of_npz
 from pipeline.coverage.prediction import trust_of
 
 COVERAGE_FILE = "coverage.npz"
@@ -100,15 +101,22 @@ class CoverageMap:
 
     @staticmethod
     def load(folder: Path) -> CoverageMap:
-        """Read what `save` wrote."""
-        with np.load(folder / COVERAGE_FILE, allow_pickle=False) as data:
-            return CoverageMap(
-                data["positions"],
-                data["errors"],
-                float(data["cell"]),
-                float(data["camera_height"]),
-                float(data["field_of_view"]),
-            )
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: When it is damaged, promises more than it holds, or the arrays don't belong together.
+        """
+        path = folder / COVERAGE_FILE
+        names = ("positions", "errors", "cell", "camera_height", "field_of_view")
+        data = arrays_of_npz(path, names, limit=path.stat().st_size)
+        positions, errors = (data[name].astype(np.float32) for name in ("positions", "errors"))
+        cell, camera_height, field_of_view = (float(data[name]) for name in names[2:])
+        shapes = {name: array.shape for name, array in data.items()}
+        if positions.ndim != 2 or positions.shape[1] != 3 or errors.ndim != 2 or len(errors) != len(positions):
+            raise ValueError(f"{COVERAGE_FILE} has errors (P, headings) of positions (P, 3), got {shapes}")
+        if not (all(np.isfinite(one).all() for one in data.values()) and cell > 0 and 0 < field_of_view < np.pi):
+            raise ValueError(f"{COVERAGE_FILE} has finite numbers, a cell above 0 and a field of view below pi")
+        return CoverageMap(positions, errors, cell, camera_height, field_of_view)
 
 
 def slice_weights(

@@ -10,6 +10,7 @@ from plyfile import PlyData
 
 from pipeline.bundle.bundle import Bundle
 from pipeline.errors import BundleError
+from pipeline.geometry.ply import check_ply
 
 MODEL = Path("sparse", "0")
 """Where trainers of splats look for it."""
@@ -48,6 +49,7 @@ def export_colmap(bundle: Bundle, folder: Path) -> None:
 def _cloud(path: Path) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Places (N, 3) [m] and colours (N, 3)."""
     try:
+        check_ply(path)
         cloud = PlyData.read(str(path))["vertex"].data
         places, colors = (np.column_stack([cloud[name] for name in names]) for names in COLUMNS)
     except Exception as error:  # plyfile raises many kinds on damaged files

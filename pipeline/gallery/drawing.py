@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -77,10 +78,27 @@ def _draw(version: Version, folder: Path) -> Drawn:
     files.mkdir(parents=True)
     try:
         bundle = version.open()
-        return Drawn(version, card_of(bundle), _write_content(bundle, files), {"content": content}, folder, files)
+        with _drawable(bundle):
+            card, view = card_of(bundle), _write_content(bundle, files)
+        return Drawn(version, card, view, {"content": content}, folder, files)
     except BaseException:
         shutil.rmtree(files, ignore_errors=True)
         raise
+
+
+@contextmanager
+def _drawable(bundle: Bundle) -> Iterator[None]:
+    """Drawing what others made: figures that every reader took can still be beyond what can be drawn."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
+        logger.debug("can't be drawn", exc_info=True)
+        raise BundleError(
+            "a bundle of the gallery can be drawn",
+            found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
+            remedy="`splatyard check` it, and look at it with `splatyard view`",
+            file=bundle.root,
+        ) from error
 
 
 def clear(drawn: Sequence[Drawn]) -> None:

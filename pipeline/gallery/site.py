@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipeline.errors import MachineError
+from pipeline.errors import BundleError, MachineError
 from pipeline.gallery import layers, words
 from pipeline.gallery.card import Card
 from pipeline.gallery.drawing import SCENE_FILE, Drawn, clear, draw_all
@@ -71,8 +71,16 @@ def build_site(scenes: Mapping[str, Sequence[Version]], out: Path) -> Built:
         for versions in scenes.values():
             drawn = draw_all(versions, out, left_out)
             for index, one in enumerate(drawn):
-                (made if _finish(drawn, index) else kept).append(str(one.version))
-            cards += [one.card for one in drawn if one.version.yanked is None][-1:]
+                try:
+                    (made if _finish(drawn, index) else kept).append(str(one.version))
+                except BundleError as error:  # of files that were well when the pictures were made
+                    left_out[str(one.version)] = str(error)
+                    clear([one])
+                except BaseException:
+                    clear(drawn[index:])
+                    raise
+            shown = [one for one in drawn if str(one.version) not in left_out]
+            cards += [one.card for one in shown if one.version.yanked is None][-1:]
         _write(out / "index.html", _index(cards))
         _remove_gone(out, {*made, *kept})
     except OSError as error:
@@ -113,14 +121,10 @@ def _finish(drawn: Sequence[Drawn], index: int) -> bool:
     if one.state.get("page") == page:
         return False
     state = {**one.state, "page": page}
-    try:
-        _write(one.files / "index.html", _page(drawn, index))
-        _write(one.files / SCENE_FILE, json.dumps({"state": state, "card": one.card.to_json(), "view": one.view}))
-        if one.files != one.folder:
-            _swap(one.files, one.folder)
-    except BaseException:
-        clear(drawn[index:])
-        raise
+    _write(one.files / "index.html", _page(drawn, index))
+    _write(one.files / SCENE_FILE, json.dumps({"state": state, "card": one.card.to_json(), "view": one.view}))
+    if one.files != one.folder:
+        _swap(one.files, one.folder)
     return True
 
 

@@ -5,7 +5,7 @@ from pipeline.geometry.cloud import PointCloud
 from pipeline.geometry.gaussians import Gaussians
 from pipeline.geometry.mesh import Mesh
 from pipeline.geometry.plane import Plane, fit_plane, ransac_plane
-from pipeline.geometry.pose import CV_FROM_GL, Pose
+from pipeline.geometry.pose import CV_FROM_GL, FARTHEST, Pose
 from pipeline.geometry.rotation import (
     angle_deg,
     is_rotation,
@@ -22,6 +22,7 @@ from pipeline.geometry.spherical_harmonics import SH_C0, sh_basis, sh_rotation
 
 __all__ = [
     "CV_FROM_GL",
+    "FARTHEST",
     "SH_C0",
     "Camera",
     "Gaussians",

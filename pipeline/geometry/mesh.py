@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from plyfile import PlyData, PlyElement
 
+from pipeline.geometry.ply import check_ply
 from pipeline.geometry.similarity import Similarity
 
 
@@ -107,9 +108,10 @@ class Mesh:
         """Read a triangle PLY; colours and marks may be missing.
 
         Raises:
-            ValueError: When it is no PLY of triangles or an index points outside.
+            ValueError: When it is no PLY of triangles, promises more than it holds, or an index points outside.
         """
         try:
+            check_ply(path)
             data = PlyData.read(str(path), known_list_len={"face": {"vertex_indices": 3}})
             vertex, face = data["vertex"].data, data["face"].data
             vertices = np.stack([vertex[name] for name in "xyz"], 1).astype(np.float32)

@@ -13,6 +13,8 @@ Array = NDArray[np.float64]
 
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0])
 """Camera axes: OpenCV (y down, z forward) from OpenGL (y up, z back). Multiply poses with it on the RIGHT."""
+FARTHEST = 1e5
+"""No place of a scene or capture lies so far from its origin [m]; what claims to is damaged."""
 
 
 @dataclass(frozen=True, eq=False)

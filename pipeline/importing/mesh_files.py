@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from pipeline.geometry import Mesh, Similarity
 MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb")
 MAX_MESH_BYTES = 2**30
 MAX_TRIANGLES = 10_000_000
+MAX_GLTF_BYTES = 16 * 2**20
+"""Of what a GLB says of itself."""
 GLTF_AXES = Similarity(1.0, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.zeros(3))
 """Z up from glTF, which is Y up."""
 
@@ -51,11 +55,28 @@ def _by_trimesh(path: Path) -> Mesh:
     import trimesh
 
     # from memory and without a resolver: a file may name others, anywhere
-    content = io.BytesIO(path.read_bytes())
-    loaded = trimesh.load_scene(content, file_type=path.suffix[1:].lower(), skip_materials=True, process=False)
+    content, kind = path.read_bytes(), path.suffix[1:].lower()
+    if kind == "glb":
+        _check_glb(content)
+    loaded = trimesh.load_scene(io.BytesIO(content), file_type=kind, skip_materials=True, process=False)
+    placed = [loaded.geometry[loaded.graph[node][1]] for node in loaded.graph.nodes_geometry]
+    shown = sum(len(getattr(one, "faces", ())) for one in placed)
+    if shown > MAX_TRIANGLES:  # a small file can place one mesh many times
+        raise ValueError(f"{shown} triangles, {MAX_TRIANGLES} are allowed")
     merged = loaded.to_mesh()
     plain = Mesh.from_arrays(merged.vertices, merged.faces)
     return Mesh(plain.vertices, plain.triangles, _colors(merged, plain), plain.guessed)
+
+
+def _check_glb(content: bytes) -> None:
+    """That it holds as many values as it says: for those that it doesn't hold, readers make room all the same."""
+    length, kind = struct.unpack_from("<I4s", content, 12)
+    if kind != b"JSON" or length > MAX_GLTF_BYTES:
+        raise ValueError(f"its first part is {kind!r} of {length} bytes, and not JSON of at most {MAX_GLTF_BYTES}")
+    said = json.loads(content[20 : 20 + length])
+    values = sum(int(accessor["count"]) for accessor in said.get("accessors", ()))
+    if values > len(content):
+        raise ValueError(f"it says that it holds {values} values, and has {len(content)} bytes")
 
 
 def _colors(merged: object, plain: Mesh) -> NDArray[np.uint8]:

@@ -17,9 +17,10 @@ from pipeline.bundle.gaussgym import is_gaussgym, read_gaussgym, splat_from_capt
 from pipeline.errors import BundleError
 from pipeline.export.form import ORIGIN_FILE
 from pipeline.geometry import Gaussians, Mesh, Similarity
+from pipeline.geometry.ply import MAX_HEADER_BYTES
 from pipeline.importing.cameras import cameras_of
 from pipeline.importing.mesh_files import MESH_SUFFIXES, read_mesh
-from pipeline.splat.ply import MAX_HEADER_BYTES, load_splat
+from pipeline.splat.ply import load_splat
 
 Array = NDArray[np.float64]
 

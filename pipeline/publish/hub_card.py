@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 TABLE, CARD = "index.parquet", "README.md"
 MAX_TABLE_BYTES = 256 * 2**20
+MAX_ROWS = 100_000
+ROWS_AT_ONCE = 16
 THUMBNAIL = (320, 240)
 """Width and height that a picture is brought down to [px]."""
 MOST_ROWS, MOST_PICTURES = 100, 12
@@ -158,11 +160,17 @@ def table(rows: list[Row]) -> bytes:
 
 
 def read_table(content: bytes) -> list[Row]:
-    """The rows of a table; none, with a warning, where it is none of ours."""
+    """The rows of a table; none, with a warning, where it is none of ours or unpacks to far more than it has."""
     arrow = require_arrow()
+    rows: list[Row] = []
+    unpacked = 0
     try:
-        dicts = arrow.parquet.read_table(io.BytesIO(content)).to_pylist()
-        return [Row(**{**one, "picture": (one.get("picture") or {}).get("bytes")}) for one in dicts]
+        for batch in arrow.parquet.ParquetFile(io.BytesIO(content)).iter_batches(batch_size=ROWS_AT_ONCE):
+            unpacked += batch.nbytes
+            if unpacked > MAX_TABLE_BYTES or len(rows) > MAX_ROWS:
+                raise OSError(f"{unpacked} bytes in {len(rows)} rows and more")
+            rows += [Row(**{**one, "picture": (one.get("picture") or {}).get("bytes")}) for one in batch.to_pylist()]
+        return rows
     except (arrow.ArrowException, OSError, AttributeError, TypeError, ValidationError) as error:
         logger.warning("%s is none of splatyard's, and is made anew: %s", TABLE, str(error).split("\n")[0])
         return []

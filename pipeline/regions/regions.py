@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Pose
+from pipeline.arrays import arrays_of_npz
+from pipeline.geometry import FARTHEST, Pose
 from pipeline.regions.params import Area
 
 REGIONS_FILE, GRID_FILE = "regions.json", "walkable.npz"
+GRIDS = {"height": "f", "walkable": "b", "drivable": "b", "guessed": "b"}
+"""The grids that every file has, with their kind of number."""
 
 
 @dataclass(frozen=True)
@@ -125,35 +128,43 @@ class Regions:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: When the grids don't belong together.
+            ValueError: When a file is damaged, promises more than it holds, or the grids don't belong together.
         """
-        content = json.loads((folder / REGIONS_FILE).read_text())
-        with np.load(folder / GRID_FILE, allow_pickle=False) as data:
-            grids = {name: data[name] for name in ("height", "walkable", "drivable", "guessed")}
-            if "area" in data:  # bundles of older versions have none
-                grids["area"] = data["area"]
-        x, y = content["origin"]
+        content, grid_file = json.loads((folder / REGIONS_FILE).read_text()), folder / GRID_FILE
+        limit = grid_file.stat().st_size  # nothing in it is compressed
+        grids = arrays_of_npz(grid_file, tuple(GRIDS), ("area",), limit=limit)  # older bundles have no areas
+        if wrong := [name for name, grid in grids.items() if grid.dtype.kind != GRIDS.get(name, "i")]:
+            raise ValueError(f"{GRID_FILE} has numbers of another kind in {', '.join(wrong)}")
+        x, y = map(float, content["origin"])
         areas = tuple(map(_area, content.get("areas", ())))
         shapes = {name: grid.shape for name, grid in grids.items() if areas or name != "area"}
         if len(set(shapes.values())) != 1 or any(len(shape) != 2 for shape in shapes.values()):
             raise ValueError(f"the grids in {GRID_FILE} must be two-dimensional and of one size, got {shapes}")
         if areas and not (grids["area"].min() >= -1 and grids["area"].max() < len(areas)):
             raise ValueError(f"{GRID_FILE} names an area that {REGIONS_FILE} hasn't")
+        cell, floor_height = float(content["cell"]), float(content["floor_height"])
+        if not (0 < cell < FARTHEST and max(abs(x), abs(y), abs(floor_height)) < FARTHEST):
+            raise ValueError(f"{REGIONS_FILE} has a cell of {cell} m, its origin at {x}, {y}, floor at {floor_height}")
+        if (np.abs(grids["height"][~np.isnan(grids["height"])]) > FARTHEST).any():
+            raise ValueError(f"{GRID_FILE} has floor more than {FARTHEST:.0f} m high or low")
         return Regions(
             origin=(x, y),
-            cell=content["cell"],
-            floor_height=content["floor_height"],
+            cell=cell,
+            floor_height=floor_height,
             spawn_poses=tuple(map(_robot_pose, content["spawn_poses"])),
             goals=tuple(map(_robot_pose, content["goals"])),
-            note=content.get("note", ""),
+            note=str(content.get("note", "")),
             areas=areas,
             **grids,
         )
 
 
 def _robot_pose(content: dict[str, Any]) -> RobotPose:
-    x, y, z = content["position"]
-    return RobotPose((x, y, z), content["yaw"], content["trust"])
+    x, y, z = map(float, content["position"])
+    yaw, trust = float(content["yaw"]), float(content["trust"])
+    if not (max(abs(x), abs(y), abs(z), abs(yaw)) < FARTHEST and 0 <= trust <= 1):
+        raise ValueError(f"a robot at {x}, {y}, {z}, heading {yaw}, trust {trust}")
+    return RobotPose((x, y, z), yaw, trust)
 
 
 def _area(content: dict[str, Any]) -> Area:

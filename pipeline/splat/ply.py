@@ -15,13 +15,13 @@ from plyfile import PlyData, PlyElement
 
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians
+from pipeline.geometry.ply import MAX_HEADER_BYTES, check_ply
 
 ANTIALIASING_COMMENT = "splatyard antialiasing=classic"
 """How the Gaussians were trained: viewers must not compensate for the blur on the screen."""
 MAX_GAUSSIANS = 20_000_000
 """Larger files are refused: no viewer opens them, and a damaged header can ask for any amount of memory."""
 MAX_LOG_SCALE = 20.0
-MAX_HEADER_BYTES = 65_536
 MAX_COMMENT = 1000
 
 
@@ -74,6 +74,7 @@ def load_splat(path: Path) -> Gaussians:
     remedy = "export the splat as a standard binary 3DGS PLY (x y z f_dc_* f_rest_* opacity scale_* rot_*)"
     _check_size(path, remedy)
     try:
+        check_ply(path)
         vertex = PlyData.read(str(path))["vertex"]
         data, present = vertex.data, {prop.name for prop in vertex.properties}
     except Exception as error:  # plyfile raises many kinds on damaged files

@@ -17,7 +17,7 @@ from pipeline.bundle.stage import list_files, manifest_text
 from pipeline.depth.points_ply import write_points_ply
 from pipeline.geometry import SH_C0, Camera, Gaussians, Mesh, PointCloud, Pose
 from pipeline.mesh.rays import RayCaster
-from pipeline.splat.ply import save_splat
+from pipeline.splat.ply import load_splat, save_splat
 from pipeline.splat.raster import contiguous, render
 from tests.bundles import make_bundle
 from tests.synthetic import CAMERA, Room
@@ -59,7 +59,9 @@ def change(folder: Path, **provenance: str) -> Bundle:
     manifest = read_manifest(folder / MANIFEST_FILE)
     (folder / MANIFEST_FILE).unlink()
     about = manifest.provenance.model_copy(update=provenance)
-    text = manifest_text(manifest.model_copy(update={"files": list_files(folder), "provenance": about}))
+    full = manifest.splats["full"].model_copy(update={"gaussians": len(load_splat(folder / "splat.ply"))})
+    told = {"files": list_files(folder), "provenance": about, "splats": {**manifest.splats, "full": full}}
+    text = manifest_text(manifest.model_copy(update=told))
     (folder / MANIFEST_FILE).write_text(text)
     return Bundle.open(folder)
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import re
 import shutil
+import zipfile
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline import Bundle
 from pipeline.errors import BundleError, MachineError
 from pipeline.gallery import drawing
 from pipeline.gallery import site as site_module
+from pipeline.gallery.card import card_of
 from pipeline.gallery.scenes import scenes
 from pipeline.gallery.site import build_site
 from pipeline.publish.publishing import publish
@@ -162,6 +167,56 @@ def test_a_damaged_bundle_is_left_out_and_named(own_site, own_yard):
     built = build_site(scenes(str(own_yard)), own_site)
     assert list(built.left_out) == ["dream@1.0.0"] and len(built.kept) == 3
     assert {card["name"] for card in cards_of(own_site)} == {"room", "hostile"}
+
+
+def test_a_bundle_that_promises_more_than_it_holds_is_left_out(own_site, own_yard, monkeypatch):
+    """The others are shown: of 74 GiB nothing is read, and what can't be drawn is one bundle's matter."""
+    for name in ("hostile", "dream"):
+        shutil.rmtree(own_site / "scenes" / name)
+    bundle = own_yard / "hostile" / "1.0.0"
+    claim(bundle, "walkable.npz", "height", (10**5, 10**5, 2))
+    monkeypatch.setattr("pipeline.gallery.drawing.card_of", only(card_of, "dream"))
+    built = build_site(scenes(str(own_yard)), own_site)
+    assert list(built.left_out) == ["dream@1.0.0", "hostile@1.0.0"] and len(built.kept) == 2
+    assert "walkable.npz" in built.left_out["hostile@1.0.0"] or "regions.json" in built.left_out["hostile@1.0.0"]
+    assert "MemoryError" in built.left_out["dream@1.0.0"]
+
+
+def test_a_page_that_can_no_longer_be_made_costs_one_version(own_site, own_yard, room):
+    """Its pictures are of before; the newer version is there."""
+    (own_yard / "room" / "1.1.0" / "quality.json").unlink()
+    add_scene(own_yard, room, "room", "1.2.0")
+    built = build_site(scenes(str(own_yard)), own_site)
+    assert "room@1.1.0" in built.left_out and "room@1.0.0" in (*built.made, *built.kept)
+    assert (own_site / "scenes/room/1.0.0/index.html").exists()
+    assert not (own_site / "scenes/room/1.1.0").exists()
+
+
+def claim(bundle, file, array, shape):
+    """Say in a file of a bundle, with the hash in its manifest, that an array is of such a shape."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with np.load(bundle / file) as data:
+        arrays = dict(data)
+    arrays.pop(array)
+    np.savez(bundle / file, **arrays)
+    with zipfile.ZipFile(bundle / file, "a") as archive:
+        archive.writestr(f"{array}.npy", header.getvalue())
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    content = (bundle / file).read_bytes()
+    manifest["files"][file] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+
+
+def only(function, name):
+    """A function that has no memory left for one bundle."""
+
+    def called(bundle):
+        if bundle.manifest.name == name:
+            raise MemoryError
+        return function(bundle)
+
+    return called
 
 
 def test_no_page_leads_to_a_version_that_is_left_out(own_site, own_yard, room, tmp_path):

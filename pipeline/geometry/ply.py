@@ -1,0 +1,40 @@
+"""What the head of a PLY file promises, compared with the file's size before anything is allocated for it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from plyfile import PlyData, PlyListProperty, PlyProperty
+
+MAX_HEADER_BYTES = 65_536
+
+
+def check_ply(path: Path) -> dict[str, int]:
+    """How many rows of each element a PLY file has: as its head says, and all of them fit into the file.
+
+    Raises:
+        ValueError: When the head can't be read, or promises more than the file holds.
+    """
+    with path.open("rb") as file:
+        head = io.BytesIO(file.read(MAX_HEADER_BYTES))
+    try:
+        data = PlyData._parse_header(head)
+    except Exception as error:  # plyfile raises many kinds on damaged files
+        raise ValueError(f"its head can't be read: {error}") from error
+    least, size = 0, path.stat().st_size - head.tell()
+    for element in data.elements:
+        row = sum(_least_bytes(one, text=data.text) for one in element.properties)
+        least += element.count * max(1, row)
+    if least > size + 1:  # a text may end without its last line break
+        promised = ", ".join(f"{element.count} of {element.name}" for element in data.elements)
+        raise ValueError(f"its head promises {promised[:200]}: at least {least} bytes, and {size} follow")
+    return {element.name: element.count for element in data.elements}
+
+
+def _least_bytes(one: PlyProperty, *, text: bool) -> int:
+    """Of a property in a row; a list may be empty, and a number of a text is a digit and a space."""
+    if text:
+        return 2
+    return np.dtype(one.list_dtype()[0] if isinstance(one, PlyListProperty) else one.dtype()).itemsize
