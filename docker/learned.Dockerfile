@@ -36,7 +36,7 @@ RUN /opt/learned/bin/pip install --no-cache-dir --no-deps \
 # No GPU is there while this builds, so those it is built for are named.
 # hadolint ignore=DL3013
 RUN /opt/learned/bin/pip install --no-cache-dir \
-        numpy setuptools wheel GitPython omegaconf tqdm pykdtree 'python-pycg>=1.0.1' \
+        numpy setuptools wheel GitPython omegaconf tqdm pykdtree open3d-cpu 'python-pycg>=1.0.1' \
     && export CUDA_HOME=/usr/local/cuda FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST="7.5 8.0 8.6 8.9 9.0+PTX" MAX_JOBS=4 \
     && /opt/learned/bin/pip install --no-cache-dir --no-build-isolation torch-scatter \
     && /opt/learned/bin/pip install --no-cache-dir --no-build-isolation \

@@ -8,16 +8,38 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
-PACKAGES = ("torch", "vggt", "depth_anything_3", "nksr", "gsplat")
-"""What the backends for GPUs import."""
+PACKAGES = {
+    "torch": "torch",
+    "vggt": "vggt.models.vggt",
+    "depth_anything_3": "depth_anything_3.api",
+    "nksr": "nksr",
+    "gsplat": "gsplat",
+}
+"""What the backends for GPUs stand on, and the module of each that they import."""
 MEBI = 2**20
 QUERY = "name,memory.total,memory.free,compute_cap"
 ANSWER_SECONDS = 60.0
 """A driver that starts, or an interpreter on a network folder, takes its time."""
+IMPORT_SECONDS = 180.0
+"""Until an interpreter has imported them all: torch takes its time where it is loaded for the first time."""
 FIND = "import importlib.util as u, json, sys; print(json.dumps([n for n in sys.argv[1:] if u.find_spec(n)]))"
+IMPORT = """
+import importlib, json, os, sys
+answers = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(2, 1)
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+        problem = ""
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    answers.write(json.dumps([name, problem]) + "\\n")
+"""
+"""Says of each module why it can't be imported, a line each, so that one that kills the process is known."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +65,35 @@ class Machine:
 
     Attributes:
         gpu: The first GPU that this process may use, or None.
-        modules: Those of `PACKAGES` that are installed.
+        modules: Those of `PACKAGES` that are installed; with a GPU, those of them that can be imported.
+        broken: Why others that are installed can't be.
         problem: Why the interpreter that was asked for them does not run; "" when it does.
     """
 
     gpu: Gpu | None = None
     modules: frozenset[str] = frozenset()
     problem: str = ""
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache
 def this_machine(python: str = "") -> Machine:
     """This machine; looked at once.
 
+    With a GPU, what is installed is imported in a process of its own: a package that is there and does not work would
+    end a build an hour later. Without one nothing of it is ever used, and nothing is imported.
+
     Args:
         python: The interpreter whose packages count; "" is this one.
     """
-    if python:
-        return _seen_by(python)
-    return Machine(_gpu(), frozenset(name for name in PACKAGES if _is_here(name)))
+    gpu = _gpu()
+    try:
+        found = _installed(python) if python else [name for name in PACKAGES if _is_here(name)]
+        broken = _broken(python or sys.executable, found) if gpu is not None else {}
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        return Machine(gpu, problem=f"{python} does not run: {said[-1] if said else error}")
+    return Machine(gpu, frozenset(found) - broken.keys(), broken=broken)
 
 
 def visible_gpu() -> str:
@@ -101,16 +133,36 @@ def _is_here(name: str) -> bool:
         return name in sys.modules
 
 
-def _seen_by(python: str) -> Machine:
-    command = [python, "-c", FIND, *PACKAGES]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True, env=foreign_environment()
-        )
-        return Machine(_gpu(), frozenset(json.loads(done.stdout)))
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        return Machine(_gpu(), problem=f"{python} does not run: {said[-1] if said else error}")
+def _installed(python: str) -> list[str]:
+    done = subprocess.run(
+        [python, "-c", FIND, *PACKAGES],
+        capture_output=True,
+        text=True,
+        timeout=ANSWER_SECONDS,
+        check=True,
+        env=foreign_environment(),
+    )
+    return json.loads(done.stdout)
+
+
+def _broken(python: str, names: Sequence[str]) -> dict[str, str]:
+    """Of packages (keys of `PACKAGES`) those that an interpreter can't import, and why."""
+    broken, left = dict[str, str](), {PACKAGES[name]: name for name in names}
+    environment = None if python == sys.executable else foreign_environment()
+    while left:
+        command = [python, "-c", IMPORT, *left]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, env=environment)
+            said, end = done.stdout, f"its import ended the process with code {done.returncode}"
+        except subprocess.TimeoutExpired as late:
+            said, end = (late.stdout or b"").decode(), f"its import took over {IMPORT_SECONDS:.0f} s"
+        for module, problem in map(json.loads, said.splitlines()):
+            name = left.pop(module)
+            if problem:
+                broken[name] = problem.splitlines()[0]
+        if left:  # the first that says nothing is to blame; the others are asked again
+            broken[left.pop(next(iter(left)))] = end
+    return broken
 
 
 def foreign_environment() -> dict[str, str]:

@@ -111,6 +111,23 @@ def test_an_interpreter_that_does_not_run_is_a_problem(tmp_path, text, said):
     assert lacking("nksr", Machine(GPU, machine.modules, machine.problem)) == machine.problem
 
 
+def test_what_does_not_import_is_not_there(driver, tmp_path, monkeypatch):
+    """Installed, but it raises or ends the process: no build begins with it, and the others still count."""
+    code = {"torch": "", "nksr": "raise ImportError('Open3D not installed')", "gsplat": "import os; os._exit(3)"}
+    for name, text in code.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    machine = this_machine(str(python))
+    assert machine.modules == {"torch"}
+    assert lacking("nksr", machine) == "nksr is installed but does not import: ImportError: Open3D not installed"
+    assert machine.broken["gsplat"] == "its import ended the process with code 3"
+    this_machine.cache_clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert this_machine(str(python)).modules == set(code)  # nothing is imported where nothing can run
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 def test_what_a_backend_lacks(name):
     """A GPU, packages, memory: in this order, and nothing where all is there."""

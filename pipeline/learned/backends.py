@@ -117,8 +117,10 @@ BACKENDS = {
         (
             *ENVIRONMENT,
             "learned/bin/pip install numpy setuptools wheel ninja GitPython",
-            "learned/bin/pip install omegaconf tqdm pykdtree 'python-pycg>=1.0.1'",
-            "learned/bin/pip install --no-build-isolation torch-scatter",
+            # pycg raises at import without Open3D
+            "learned/bin/pip install omegaconf tqdm pykdtree open3d-cpu 'python-pycg>=1.0.1'",
+            # without FORCE_CUDA torch-scatter is built for CPUs wherever it sees no GPU
+            "CUDA_HOME=/usr/local/cuda-12.6 FORCE_CUDA=1 learned/bin/pip install --no-build-isolation torch-scatter",
             f"CUDA_HOME=/usr/local/cuda-12.6 learned/bin/pip install --no-build-isolation 'nksr @ git+{NKSR}"
             "#subdirectory=package'",
         ),
@@ -152,6 +154,9 @@ def lacking(name: str, machine: Machine) -> str | None:
         return f"{name} needs a CUDA GPU"
     if machine.problem:
         return machine.problem
+    for module in ("torch", backend.module):
+        if module in machine.broken:
+            return f"{module} is installed but does not import: {machine.broken[module]}"
     absent = [module for module in ("torch", backend.module) if module not in machine.modules]
     if absent:
         return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed"

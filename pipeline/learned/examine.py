@@ -61,7 +61,9 @@ def gpu_findings(python: str = "") -> Iterator[Finding]:
     if machine.problem:
         yield Finding(GROUP, "interpreter", "missing", False, machine.problem, "give another --python")
     unfit = ""
-    if machine.gpu is not None and "torch" in machine.modules:
+    if problem := machine.broken.get("torch"):
+        yield Finding(GROUP, "torch", "missing", False, f"torch does not import: {problem}", wheel_for(None))
+    elif machine.gpu is not None and "torch" in machine.modules:
         found = _torch(installed, machine.gpu)
         unfit = found.detail if found.state == "missing" else ""
         yield found
@@ -82,8 +84,9 @@ def _stages_with(backend: str) -> list[str]:
 
 def _installed(python: str, machine: Machine) -> Installed:
     names = {"torch": "torch"} | {backend.module: backend.distribution for backend in BACKENDS.values()}
-    wanted = {module: name for module, name in names.items() if module in machine.modules}
-    if machine.gpu is None:
+    there = machine.modules | machine.broken.keys()
+    wanted = {module: name for module, name in names.items() if module in there}
+    if machine.gpu is None or "torch" in machine.broken:
         wanted.pop("torch", None)  # its import takes seconds, and there is nothing to ask it
     if not wanted:
         return Installed()
@@ -121,12 +124,13 @@ def _torch(installed: Installed, gpu: Gpu) -> Finding:
 
 
 def _backend(name: str, backend: Backend, machine: Machine, installed: Installed, lacks: str) -> Finding:
-    is_there = backend.module in machine.modules
+    is_there = backend.module in machine.modules or backend.module in machine.broken
     has = f"{backend.distribution} {installed.versions.get(backend.module, '')}".strip()
     if is_there and not lacks:
         return Finding(GROUP, name, "ok", False, has)
     if is_there:
-        return Finding(GROUP, name, "missing", False, f"{has}, but {lacks}")
+        remedy = "\n".join(backend.install) if backend.module in machine.broken else ""
+        return Finding(GROUP, name, "missing", False, f"{has}, but {lacks}", remedy)
     why = f"{lacks}; " if machine.gpu is None else ""
     detail = f"{why}{backend.distribution} is not installed; from {backend.source}; in docker/{backend.image}"
     return Finding(GROUP, name, "missing", False, detail, "\n".join(backend.install))

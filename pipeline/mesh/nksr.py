@@ -142,6 +142,8 @@ def _reconstruct(
             chunks.memory / GIBI,
             available / GIBI,
         )
+        if chunks.edge:
+            logger.warning("NKSR: cut into chunks, whose borders may show as a grid of fine steps; %s", LESS)
         overlap = _overlap(chunks.edge) / chunks.edge if chunks.edge else 0.0
         request = {"points": points, "normals": normals, "chunk": chunks.edge * UNIT_VOXEL, "overlap": overlap}
         try:

@@ -19,6 +19,9 @@ CONFIG = "ks"
 REFINEMENTS = 1
 """Times that the cells round the surface are halved before it is drawn; the published examples' number."""
 POINTS_AT_ONCE = 2**22
+EMPTY = "a surface without triangles"
+NO_CHUNKS = "chunk expects `chunks` to be greater than 0"
+"""What torch says where nksr cuts the vertices of an empty surface into batches (`BaseField.evaluate_f_bar`)."""
 
 
 class Worker:
@@ -94,7 +97,12 @@ class Worker:
             )
             if field is None:
                 raise BadOutput("no field for these points")
-            mesh = field.extract_dual_mesh(mise_iter=REFINEMENTS, max_points=POINTS_AT_ONCE)
+            try:
+                mesh = field.extract_dual_mesh(mise_iter=REFINEMENTS, max_points=POINTS_AT_ONCE)
+            except RuntimeError as error:
+                if NO_CHUNKS in str(error):
+                    raise BadOutput(EMPTY) from error
+                raise
             vertices, triangles = mesh.v.cpu().numpy(), mesh.f.cpu().numpy()
         return checked(vertices, triangles)
 
@@ -106,7 +114,7 @@ def checked(vertices: np.ndarray, triangles: np.ndarray) -> dict[str, Any]:
         BadOutput: When there is no triangle, a corner that is not finite, or an index to nowhere.
     """
     if not len(triangles):
-        raise BadOutput("a surface without triangles")
+        raise BadOutput(EMPTY)
     if triangles.min() < 0 or triangles.max() >= len(vertices):
         raise BadOutput("triangles with corners that are not there")
     lost = ~np.isfinite(vertices[triangles]).all((1, 2))
