@@ -17,7 +17,7 @@ from pipeline.align.params import AlignParams
 from pipeline.card import Card, apply_recipe, load_card, name_from, parse_known_length, parse_sheet
 from pipeline.check.gates import THRESHOLDS
 from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record, stage_key
-from pipeline.errors import CaptureError, CardError, MachineError
+from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError
 from pipeline.learned.backends import BACKENDS, lacking
 from pipeline.machine import this_machine
 from pipeline.parameters import machine_settings, without_interpreters
@@ -210,12 +210,25 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
     check_machine(planned)
     with machine_errors(planned.work):
         planned.work.mkdir(parents=True, exist_ok=True)
-    with locked(build_lock(planned.work), f"the bundle {planned.name!r}"), _log_file(planned.log):
+    held = locked(build_lock(planned.work), f"the bundle {planned.name!r}")
+    with held, _log_file(planned.log), _naming_the_source(planned):
         executed = [stage.name for stage in planned.pending if run(stage)]
     bundle = planned.bundle_folder if planned.stages[-1].name == "bundle" else None
     records = {stage.name: run_record(stage.folder) for stage in planned.stages}
     seconds = {name: json.loads(path.read_text())["seconds"] for name, path in records.items() if path.exists()}
     return BuildResult(bundle, tuple(executed), seconds, planned.log)
+
+
+@contextmanager
+def _naming_the_source(planned: Plan) -> Iterator[None]:
+    """Errors of a whole earlier result name the capture that it was made of: nobody knows the work folder's."""
+    try:
+        yield
+    except (CaptureError, ReconstructionError) as error:
+        source = next((stage.inputs["source"] for stage in planned.stages if "source" in stage.inputs), None)
+        if source and error.file in {str(stage.folder) for stage in planned.stages}:
+            raise error.at(source) from error
+        raise
 
 
 def check_machine(planned: Plan) -> None:

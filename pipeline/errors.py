@@ -22,6 +22,10 @@ class SplatyardError(Exception):
         where = f"{self.file}: " if self.file else ""
         super().__init__(f"{where}{rule}\n  found:  {found}\n  remedy: {remedy}")
 
+    def at(self, file: Path) -> SplatyardError:
+        """The same error, of another file."""
+        return _again(type(self), self.rule, self.found, self.remedy, str(file))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """How it travels between processes; an exception's own way knows no keywords."""
         return _again, (type(self), self.rule, self.found, self.remedy, self.file), self.__dict__

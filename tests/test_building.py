@@ -11,7 +11,7 @@ import pytest
 from pipeline import BuildRequest, building, plan
 from pipeline.building import run_plan
 from pipeline.engine import locked
-from pipeline.errors import BusyError, CaptureError, CardError, MachineError
+from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError
 from pipeline.machine import Gpu, Machine
 from pipeline.stages import PARAMS, STAGES
 from tests.synthetic import Room, walk, write_photos, write_polycam
@@ -66,6 +66,22 @@ def test_too_few_pictures_are_refused_while_planning(photos, tmp_path):
         plan(BuildRequest(few, out=tmp_path / "out"))
     assert error.value.found == "2"
     assert plan(BuildRequest(few, out=tmp_path / "out", settings=("capture.min_frames=2",))).traits.frames == 2
+
+
+def test_errors_of_a_result_name_the_capture(request_, photos):
+    """Pictures of two places: the message names what the user gave, not a folder of the work folder."""
+    planned = plan(request_)
+
+    def run(stage):
+        if stage.name != "poses":
+            return True
+        raise ReconstructionError("one place", found="2 places", remedy="two builds", file=stage.inputs["capture"])
+
+    with pytest.raises(ReconstructionError, match="2 places") as error:
+        run_plan(planned, run)
+    assert error.value.file == str(photos.resolve())
+    assert str(photos) in planned.log.read_text()
+    assert ".work" not in str(error.value)
 
 
 def test_stages_need_only_earlier_ones():

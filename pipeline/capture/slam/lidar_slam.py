@@ -6,6 +6,7 @@ keyframes; the README of github.com/hku-mars/FAST_LIO.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,7 +32,6 @@ from pipeline.capture.slam.slam_export import (
     CALIBRATION_REMEDY,
     CAMERA,
     KEYFRAMES,
-    TIMES,
     Export,
     is_export,
     list_export,
@@ -49,6 +49,10 @@ from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
 from pipeline.stage import Traits
 
+_BODY, _EYE = "(?:body|base|base_link|lidar|velodyne|livox|ouster|imu)", "(?:camera|cam|cam0)"
+_TO_BODY = re.compile(f"{_BODY}_from_{_EYE}|{_BODY}_T_{_EYE}|T_{_BODY}_{_EYE}|local_transform", re.IGNORECASE)
+"""Keys of matrices that take points from the camera to the body: T_a_b takes them from b to a, as in Kalibr's files."""
+_TO_CAMERA = re.compile(f"{_EYE}_from_{_BODY}|{_EYE}_T_{_BODY}|T_{_EYE}_{_BODY}", re.IGNORECASE)
 SCALE_SIGMA = 0.005
 """A laser scanner's ranges are good to centimetres."""
 UP_SIGMA_DEG = 1.0
@@ -119,16 +123,20 @@ def _lens(values: dict[str, Any], file: str) -> Lens:
 
 
 def _body_from_camera(values: dict[str, Any], file: str) -> Pose:
-    key = "body_from_camera" if "body_from_camera" in values else "local_transform"
-    if key not in values:
+    """Where the camera is on the body, by a key that says which way its matrix goes."""
+    known = [key for key in values if isinstance(key, str) and (_TO_BODY.fullmatch(key) or _TO_CAMERA.fullmatch(key))]
+    if len(known) != 1:
+        unknown = ", ".join(str(key) for key in values)[:200]
         raise CaptureError(
-            "the trajectory is the body's: the calibration must say where the camera is on it",
-            found="no body_from_camera",
+            "the trajectory is the body's: one matrix must say where the camera is on it",
+            found=", ".join(known) or f"no body_from_camera; there are {unknown}",
             remedy="write body_from_camera: a 4x4 matrix that takes points from the camera's optical axes (x right, "
-            "y down, z forward) to the trajectory's body; the identity where the trajectory is the camera's",
+            "y down, z forward) to the trajectory's body; the identity where the trajectory is the camera's. Also "
+            "understood: T_lidar_camera, T_imu_camera (the same), T_camera_lidar, T_cam_imu (the other way)",
             file=file,
         )
-    return checked_pose(matrix(values, key, ((4, 4), (3, 4)), file), file)
+    pose = checked_pose(matrix(values, known[0], ((4, 4), (3, 4)), file), file)
+    return pose if _TO_BODY.fullmatch(known[0]) else pose.inverse()
 
 
 def _up(values: dict[str, Any], file: str) -> NDArray[np.float64] | None:
@@ -145,28 +153,33 @@ def _up(values: dict[str, Any], file: str) -> NDArray[np.float64] | None:
 
 def _traits(source: CaptureSource) -> Traits:
     listing = list_export(source)
-    calibration = next(iter(listing.calibrations.values()))
-    up = "up_in_world" in read_yaml(source.read(calibration), source.where(calibration))
+    up = any("up_in_world" in values for values in _content(source, listing).values())
     return Traits("lidar_slam", len(listing.images), True, True, has_gravity=up, ordered=True, has_scale=True)
 
 
 def _files(source: CaptureSource) -> list[str]:
     listing = list_export(source)
-    times = {TIMES} & set(source.names)
     masks = find_masks(source, listing.images).values()
-    lists = {listing.cloud, listing.trajectory, *times, *listing.calibrations.values()}
-    return sorted({*lists, *listing.images, *masks})
+    lists = {listing.cloud, listing.trajectory, listing.times, listing.extrinsics, *listing.calibrations.values()}
+    return sorted({*filter(None, lists), *listing.images, *masks})
+
+
+def _content(source: CaptureSource, listing: Export) -> dict[str, dict[str, Any]]:
+    """What the calibrations hold, by their names, and the extrinsics that all of them share."""
+    shared = read_yaml(source.read(listing.extrinsics), source.where(listing.extrinsics)) if listing.extrinsics else {}
+    names = dict.fromkeys(listing.calibrations.values())
+    return {name: read_yaml(source.read(name), source.where(name)) | shared for name in names}
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = list_export(source)
-    content = {
-        name: read_yaml(source.read(name), source.where(name)) for name in dict.fromkeys(listing.calibrations.values())
-    }
+    content = _content(source, listing)
     lenses = {name: _lens(values, source.where(name)) for name, values in content.items()}
     cameras = {name: camera_of(lens, source.where(name)) for name, lens in lenses.items()}
     identity = dict.fromkeys(content, Pose.identity())
-    mounts = identity if listing.of_camera else {n: _body_from_camera(v, source.where(n)) for n, v in content.items()}
+    mounts = identity
+    if not listing.of_camera:
+        mounts = {n: _body_from_camera(v, source.where(listing.extrinsics or n)) for n, v in content.items()}
     masks = find_masks(source, listing.images)
 
     def plain(image: str) -> ListedFrame:
@@ -206,7 +219,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         )
 
     calibration = next(iter(content))
-    up = _up(content[calibration], source.where(calibration))
+    up = _up(content[calibration], source.where(listing.extrinsics or calibration))
     capture = sensor_capture(
         "lidar_slam",
         thinned([listed(image) for image in views], params),

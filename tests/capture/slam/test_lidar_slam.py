@@ -207,6 +207,75 @@ def test_list_of_times_and_nanosecond_names(copy: Path, tmp_path: Path) -> None:
     _poses_match(read_with(READER, copy, tmp_path / "out2"), VIEWS)
 
 
+def numbered(folder: Path) -> list[str]:
+    """Rename the pictures to 1.jpg ... 10.jpg; gives their times in that order."""
+    pictures = sorted((folder / "images").iterdir())
+    for number, picture in enumerate(pictures, 1):
+        picture.rename(folder / f"images/{number}.jpg")
+    return [picture.stem for picture in pictures]
+
+
+@pytest.mark.parametrize("form", ["time", "time name", "name time", "time,images/name", "nanoseconds"])
+def test_timestamps_beside_numbered_pictures(form: str, copy: Path, tmp_path: Path) -> None:
+    """timestamps.txt as people write it: a time for each picture, with or without its name, in either order."""
+    times = numbered(copy)
+    named = [(time, f"{number}.jpg") for number, time in enumerate(times, 1)]
+    lines = {
+        "time": times,
+        "time name": [f"{time} {name}" for time, name in reversed(named)],
+        "name time": [f"{name} {time}" for time, name in named],
+        "time,images/name": ["timestamp,filename", *(f"{time},images/{name}" for time, name in named)],
+        "nanoseconds": [f"{time.replace('.', '')}000" for time in times],
+    }[form]
+    (copy / "timestamps.txt").write_text("\n".join(lines))
+    capture = read_with(READER, copy, tmp_path / "out")
+    assert [frame.name for frame in capture.frames] == [f"{number}.jpg" for number in range(1, 11)]
+    _poses_match(capture, VIEWS, metres=1e-3, degrees=0.05)
+
+
+def test_too_few_timestamps_are_refused(copy: Path, tmp_path: Path) -> None:
+    """Nobody knows which picture has none; where the pictures' names are times the list is another sensor's."""
+    (copy / "timestamps.txt").write_text("1700000000.25\n1700000000.35\n")
+    _poses_match(read_with(READER, copy, tmp_path / "named"), VIEWS)
+    numbered(copy)
+    with pytest.raises(CaptureError, match="one for each picture") as error:
+        read_with(READER, copy, tmp_path / "out")
+    assert error.value.found == "2 times, 10 pictures"
+    assert str(error.value.file).endswith("timestamps.txt")
+
+
+@pytest.mark.parametrize(
+    ("key", "inverse"),
+    [
+        ("T_lidar_camera", False),
+        ("imu_from_cam0", False),
+        ("body_T_cam0", False),
+        ("T_cam_imu", True),
+        ("camera_from_lidar", True),
+    ],
+)
+def test_extrinsics_beside_the_calibration(key: str, inverse: bool, copy: Path, tmp_path: Path) -> None:
+    """extrinsics.yaml with a matrix whose key says which way it goes."""
+    (copy / "camera.yaml").write_text(ros_calibration(CAMERA))
+    matrix = (BODY_FROM_CAMERA.inverse() if inverse else BODY_FROM_CAMERA).matrix.tolist()
+    (copy / "extrinsics.yaml").write_text(f"{key}: {matrix}\nup_in_world: [0, 0, 1]\n")
+    capture = read_with(READER, copy, tmp_path / "out")
+    _poses_match(capture, VIEWS)
+    assert capture.up_in_world is not None
+
+
+@pytest.mark.parametrize("text", ["extrinsic: {}", "T_lidar_camera: {}\nT_cam_imu: {}"])
+def test_extrinsics_that_do_not_say_which_way_are_refused(text: str, copy: Path, tmp_path: Path) -> None:
+    """A matrix of no direction, or two: the file and its keys are named."""
+    (copy / "camera.yaml").write_text(ros_calibration(CAMERA))
+    matrix = BODY_FROM_CAMERA.matrix.tolist()
+    (copy / "extrinsics.yaml").write_text(text.format(matrix, matrix))
+    with pytest.raises(CaptureError, match="one matrix must say") as error:
+        read_with(READER, copy, tmp_path / "out")
+    assert str(error.value.file).endswith("extrinsics.yaml")
+    assert text.partition(":")[0] in error.value.found
+
+
 def test_up_direction_is_taken_where_it_is_stated(copy: Path, tmp_path: Path) -> None:
     """Only the user knows whether the map is level."""
     up = WORLD.rotate([0, 0, 1.0])
