@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from pipeline.check.quality import Gate
 from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
 from pipeline.geometry.rotation import quaternion_from_matrix
+from pipeline.image_files import BadPictureError, open_image
 
 if TYPE_CHECKING:
     import viser
+    from numpy.typing import NDArray
 
     from pipeline import Bundle
 
@@ -100,7 +102,6 @@ def _add_spawn_points(server: viser.ViserServer, bundle: Bundle, root: str) -> N
 
 def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
     for index, shot in enumerate(bundle.cameras):
-        picture = cv2.imread(str(bundle.path(shot.thumbnail)), cv2.IMREAD_COLOR) if shot.thumbnail else None
         server.scene.add_camera_frustum(
             f"{root}/{index:04d}",
             fov=2 * np.arctan2(shot.camera.height / 2, shot.camera.fy),
@@ -108,10 +109,19 @@ def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
             scale=FRUSTUM_DEPTH,
             thickness=0.002,
             color=HELD_OUT_COLOR if shot.held_out else CAMERA_COLOR,
-            image=None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB),
+            image=_picture(bundle.path(shot.thumbnail)) if shot.thumbnail else None,
             wxyz=quaternion_from_matrix(shot.world_from_camera.rotation),
             position=shot.world_from_camera.translation,
         )
+
+
+def _picture(file: Path) -> NDArray[np.uint8] | None:
+    """RGB (H, W, 3), or None where the file is no picture."""
+    try:
+        with open_image(file, ("JPEG",)) as image:
+            return np.asarray(image.convert("RGB"))
+    except BadPictureError:
+        return None
 
 
 def _stand_at_first_camera(server: viser.ViserServer, bundle: Bundle) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from pipeline.capture.detectors import Boxes, Detector, Picture
 from pipeline.capture.model import Blurred, Capture
 from pipeline.capture.pictures import fitting
+from pipeline.image_files import open_image
 from pipeline.progress import track
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def blur(capture: Capture, detectors: Sequence[Detector]) -> Blurred:
     pictures = 0
     for frame in track(capture.frames, "blurring"):
         path = capture.root / frame.image
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             picture = np.array(opened.convert("RGB"))
         found = {
             what: _merged(np.concatenate([find_in(picture, d) for d in detectors if d.what == what])) for what in counts

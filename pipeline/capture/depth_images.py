@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipeline.capture.pictures import MAX_PIXELS, BadPictureError
 from pipeline.errors import CaptureError
+from pipeline.image_files import open_image
 
 NO_READING = 65535
 
@@ -23,7 +21,7 @@ def depth_of_png(data: bytes, file: str, units_per_metre: float = 1000.0) -> NDA
         BadPictureError: When it can't be decoded.
         CaptureError: When it is not a 16-bit single-channel PNG.
     """
-    depth = _decode(data)
+    depth = decode_png(data)
     if depth.dtype.itemsize < 2 or depth.ndim != 2:
         raise CaptureError(
             "depth images must be 16-bit PNG with one channel",
@@ -57,7 +55,7 @@ def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> N
         BadPictureError: When it can't be decoded.
         CaptureError: When it isn't 8-bit with one channel, or has other values than the levels.
     """
-    confidence = _decode(data)
+    confidence = decode_png(data)
     if confidence.dtype != np.uint8 or confidence.ndim != 2:
         raise CaptureError(
             "a confidence image must be 8-bit with one channel",
@@ -114,14 +112,11 @@ def _save(values: NDArray[np.uint16] | NDArray[np.uint8], path: Path) -> None:
         raise OSError(f"{path} could not be written")
 
 
-def _decode(data: bytes) -> NDArray[np.generic]:
-    """Decode a PNG completely (Pillow refuses truncated ones, OpenCV does not always)."""
-    try:
-        image = Image.open(io.BytesIO(data))
-        if image.format != "PNG":
-            raise BadPictureError(f"{image.format} instead of PNG")
-        if image.width * image.height > MAX_PIXELS:
-            raise BadPictureError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} million")
+def decode_png(data: bytes) -> NDArray[np.generic]:
+    """Values of a PNG, (H, W) or (H, W, channels), decoded completely: OpenCV takes some truncated ones.
+
+    Raises:
+        BadPictureError: When it can't be decoded.
+    """
+    with open_image(data, ("PNG",)) as image:
         return np.asarray(image)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise BadPictureError(str(error)) from error

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -19,13 +18,12 @@ from pipeline.capture.exif import Exif, exif_of
 from pipeline.capture.metadata import without_metadata
 from pipeline.capture.model import FocalSource, Frame
 from pipeline.geometry import Camera
+from pipeline.image_files import MAX_PIXELS as MAX_PIXELS
+from pipeline.image_files import BadPictureError as BadPictureError
+from pipeline.image_files import open_image
 
 MAX_SIDE = 4096
 """Longer side above which pictures are shrunk to it [px]: no stage gains from more."""
-MAX_PIXELS = 120_000_000
-"""Largest picture that is decoded; a small file can claim to be far larger."""
-MAX_JPEG_PIXELS = 250_000_000
-"""The same for JPEG, which is decoded at the half, the quarter or the eighth of its size."""
 LARGE_PIXELS = 40_000_000
 """Larger pictures are decoded one at a time: each takes hundreds of megabytes until it is shrunk."""
 GUESSED_FOCAL = 0.85
@@ -36,7 +34,6 @@ stabilised video; SfM refines it.
 """
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".heic", ".heif")
 
-Image.MAX_IMAGE_PIXELS = MAX_JPEG_PIXELS  # Pillow's own guard warns from 90 million on; the rules are the ones above
 _LARGE = Lock()
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,10 +51,6 @@ _OPAQUE = 250
 
 Size = tuple[int, int]
 """Width and height [px]."""
-
-
-class BadPictureError(Exception):
-    """Raised when a picture can't be decoded; its text says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +134,7 @@ def load_picture(data: bytes, *, upright: bool = True) -> Picture:
     Raises:
         BadPictureError: When it is truncated, too large or no picture.
     """
-    with _opened(data) as image, _LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
+    with open_image(data) as image, _LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
         exif, stored, size = exif_of(image), image.size, fitting(*image.size, MAX_SIDE)
         turn = _TURNS.get(exif.orientation) if upright else None
         drafted = image.draft(None, size) if size != stored else None  # a JPEG at a half, a quarter ...
@@ -168,7 +161,7 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         BadPictureError: When it is truncated, too large or no picture.
     """
-    with _opened(data) as image:
+    with open_image(data) as image:
         image.load()
     return image
 
@@ -180,29 +173,6 @@ def camera_of(picture: Picture) -> tuple[Camera, FocalSource]:
     focal_here = GUESSED_FOCAL * longer if focal is None else focal * longer / max(picture.size)
     camera = Camera(width, height, focal_here, focal_here, width / 2, height / 2)
     return camera, "guessed" if focal is None else "exif"
-
-
-@contextmanager
-def _opened(data: bytes) -> Iterator[Image.Image]:
-    """A picture whose pixels are decoded within.
-
-    Raises:
-        BadPictureError: When it is truncated, too large or no picture, here or within.
-    """
-    if data[4:8] == b"ftyp":
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
-    try:
-        image = Image.open(io.BytesIO(data))
-        most = MAX_JPEG_PIXELS if image.format in ("JPEG", "MPO") else MAX_PIXELS
-        if image.width * image.height > most:
-            raise BadPictureError(f"{image.width} x {image.height} pixels, more than {most // 10**6} million")
-        yield image
-    except BadPictureError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise BadPictureError(_reason(error, data)) from error
 
 
 def _is_plain(image: Image.Image, data: bytes) -> bool:
@@ -224,11 +194,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: PIL would clip instead of scale
         return Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _reason(error: Exception, data: bytes) -> str:
-    if not data:
-        return "the file is empty"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "no picture that can be decoded (JPEG, PNG and HEIC can)"
-    return str(error) or type(error).__name__

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline.bundle.bundle import Bundle, BundleCamera
 from pipeline.errors import BundleError
 from pipeline.export.form import origin, short_origin
 from pipeline.geometry import CV_FROM_GL
+from pipeline.image_files import BadPictureError, open_image
 from pipeline.splat.ply import save_splat
 
 CLOUD = "points.ply"
@@ -59,9 +59,9 @@ def _frame(bundle: Bundle, view: BundleCamera, number: int, folder: Path) -> dic
         picture = bundle.path(view.thumbnail)
         shutil.copyfile(picture, folder / name)
         try:
-            with Image.open(picture, formats=["JPEG"]) as opened:
+            with open_image(picture, ("JPEG",)) as opened:
                 camera = camera.resized(*opened.size)
-        except OSError as error:
+        except (OSError, BadPictureError) as error:
             raise BundleError(
                 "a thumbnail is a JPEG", found=str(error), remedy="get the bundle again from its source", file=picture
             ) from error

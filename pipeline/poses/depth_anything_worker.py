@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,11 @@ class Worker:
         return self._infer(request["pictures"])
 
     def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
-        from PIL import Image
+        from pipeline.image_files import open_image
 
         sizes = []
         for path in paths:
-            with Image.open(path) as picture:
+            with open_image(Path(path)) as picture:
                 sizes.append(picture.size)
         with gpu_errors(f"{len(paths)} pictures of up to {SIDE} px"):
             found = self._model.inference(list(paths), process_res=SIDE, process_res_method="upper_bound_resize")

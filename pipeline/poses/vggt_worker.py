@@ -6,6 +6,7 @@ Source: J. Wang et al., VGGT: Visual Geometry Grounded Transformer, CVPR 2025, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,13 +66,14 @@ class Worker:
 
     def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
         import torch
-        from PIL import Image
         from vggt.utils.load_fn import load_and_preprocess_images  # pyright: ignore[reportMissingImports]
         from vggt.utils.pose_enc import pose_encoding_to_extri_intri  # pyright: ignore[reportMissingImports]
 
+        from pipeline.image_files import open_image
+
         sizes = []
         for path in paths:
-            with Image.open(path) as picture:
+            with open_image(Path(path)) as picture:
                 sizes.append(picture.size)
         fitted = fit(sizes)
         what = f"{len(paths)} pictures of {fitted.width}x{fitted.height}"

@@ -21,6 +21,7 @@ from PIL import Image
 
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians
+from pipeline.image_files import open_image
 from pipeline.splat.codebook import codebook, palette
 from pipeline.splat.ply import MAX_GAUSSIANS, MAX_LOG_SCALE
 
@@ -228,9 +229,7 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _pixels(data: bytes) -> Pixels:
     """RGBA (H, W, 4)."""
-    with Image.open(io.BytesIO(data), formats=["WEBP", "PNG"]) as image:
-        if image.width * image.height > 2 * MAX_GAUSSIANS:
-            raise ValueError(f"a picture of {image.width}x{image.height} pixels")
+    with open_image(data, ("WEBP", "PNG"), most=2 * MAX_GAUSSIANS) as image:
         return np.array(image.convert("RGBA"))
 
 

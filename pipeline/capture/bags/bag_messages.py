@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.capture.depth_images import depth_of_png, millimetres
+from pipeline.capture.depth_images import decode_png, depth_of_png, millimetres
 from pipeline.capture.lens import Lens, checked_lens
 from pipeline.capture.pictures import MAX_PIXELS, BadPictureError, Picture, load_picture
 from pipeline.errors import CaptureError
@@ -115,11 +115,11 @@ def _compressed_depth(data: bytes, form: str, file: str) -> NDArray[np.uint16]:
     if start == 0 or not form.startswith("32FC1"):
         return depth_of_png(data[start:], file)
     slope, offset = struct.unpack_from("<ff", data, 4)
-    inverse = cv2.imdecode(np.frombuffer(data, np.uint8, offset=start), cv2.IMREAD_UNCHANGED)
-    if inverse is None or inverse.ndim != 2:
+    inverse = np.asarray(decode_png(data[start:]), np.float64)
+    if inverse.ndim != 2:
         raise BadPictureError("its PNG can't be decoded")
     with np.errstate(divide="ignore", invalid="ignore"):
-        metres = slope / (inverse.astype(np.float64) - offset)
+        metres = slope / (inverse - offset)
     return millimetres(np.where(inverse > 0, metres, 0))
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-
-from PIL import Image
 
 from pipeline.capture.frames import sensor_capture, thinned
 from pipeline.capture.lens import Lens
@@ -22,6 +19,7 @@ from pipeline.capture.reader import Reader, suffix_of
 from pipeline.capture.reconstructions.colmap_model import ModelImage, broken_model, read_cameras, read_images
 from pipeline.capture.reconstructions.posed import keys_and_names, notes_on, posed_frame, room_sized, without_missing
 from pipeline.capture.source import CaptureSource
+from pipeline.image_files import BadPictureError, open_image
 from pipeline.stage import Traits
 
 _MODEL = re.compile(
@@ -141,8 +139,9 @@ def _picture_root(
     for root in best if len(best) > 1 else ():
         image = next(image for image in images if root + image.name in names)
         try:
-            size = Image.open(io.BytesIO(source.read(root + image.name))).size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            with open_image(source.read(root + image.name)) as opened:
+                size = opened.size
+        except BadPictureError:
             continue
         if size == (cameras[image.camera].width, cameras[image.camera].height):
             return root

@@ -1,0 +1,108 @@
+"""Image files: the only place that opens any. Which format it is, its first bytes say; how large it may be, we do.
+
+Pillow by itself tries every format it knows, of which some start programs (EPS starts Ghostscript) or have no bounds.
+Imports Pillow alone, since the workers of networks have no more.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+MAX_PIXELS = 120_000_000
+"""Largest picture that is decoded; a small file can claim to be far larger."""
+MAX_JPEG_PIXELS = 250_000_000
+"""The same for JPEG, which is decoded at the half, the quarter or the eighth of its size."""
+
+Format = Literal["JPEG", "PNG", "HEIF", "WEBP"]
+PHOTOS: tuple[Format, ...] = ("JPEG", "PNG", "HEIF")
+"""What cameras and phones write."""
+_HEAD = 32
+
+
+class BadPictureError(Exception):
+    """Raised when a picture can't be decoded; its text says why."""
+
+
+@contextmanager
+def open_image(
+    file: bytes | Path, formats: Sequence[Format] = PHOTOS, *, most: int | None = None
+) -> Iterator[Image.Image]:
+    """An image whose size is known and bounded; its pixels are decoded within.
+
+    Args:
+        file: Its content, or where it lies.
+        formats: Those that may be.
+        most: Pixels that it may have; by default `MAX_PIXELS`, for JPEG `MAX_JPEG_PIXELS`.
+
+    Raises:
+        BadPictureError: When it is truncated, too large, or of no such format, here or within.
+        OSError: When the file can't be read.
+    """
+    with file.open("rb") if isinstance(file, Path) else io.BytesIO(file) as stream:
+        head = stream.read(_HEAD)
+        stream.seek(0)
+        found = _format_of(head)
+        if found is None or found not in formats:
+            raise BadPictureError(
+                "the file is empty" if not head else f"no picture that can be decoded ({_can(formats)})"
+            )
+        limit = most or (MAX_JPEG_PIXELS if found == "JPEG" else MAX_PIXELS)
+        if found == "WEBP":  # whose decoder allocates as soon as it is opened
+            _check_size(*_webp_size(head), limit)
+        try:
+            image = _opened(stream, found)
+            _check_size(*image.size, limit)
+            yield image
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            raise BadPictureError(str(error) or type(error).__name__) from error
+
+
+def _format_of(head: bytes) -> Format | None:
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head[4:8] == b"ftyp":
+        return "HEIF"
+    return "WEBP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
+
+
+def _opened(stream: BinaryIO, form: Format) -> Image.Image:
+    """By the format's own class: `Image.open` has one limit of size for the whole process."""
+    if form == "HEIF":
+        from pillow_heif import HeifImageFile
+
+        return HeifImageFile(stream)
+    if form == "JPEG":
+        return JpegImagePlugin.jpeg_factory(stream)
+    return PngImagePlugin.PngImageFile(stream) if form == "PNG" else WebPImagePlugin.WebPImageFile(stream)
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height that a WebP claims; (0, 0) where its first chunk is none of the format's three."""
+
+    def number(start: int, end: int) -> int:
+        return int.from_bytes(head[start:end], "little")
+
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return number(24, 27) + 1, number(27, 30) + 1
+    if kind == b"VP8L":
+        return (number(21, 25) & 0x3FFF) + 1, (number(21, 25) >> 14 & 0x3FFF) + 1
+    return (number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF) if kind == b"VP8 " else (0, 0)
+
+
+def _check_size(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise BadPictureError(f"{width} x {height} pixels, more than {most / 10**6:g} million")
+
+
+def _can(formats: Sequence[Format]) -> str:
+    names = ["HEIC" if form == "HEIF" else form for form in formats]
+    return f"{names[0]} can" if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} can"
