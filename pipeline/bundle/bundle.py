@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -148,7 +148,7 @@ class Bundle:
             if len(splat) != level.gaussians:
                 raise ValueError(f"{len(splat)} Gaussians, and the manifest says {level.gaussians}")
             _check_near(splat.means, "Gaussians")
-            return splat
+            return replace(splat, antialiased=level.antialiasing == "mip")
 
     @cached_property
     def cameras(self) -> tuple[BundleCamera, ...]:

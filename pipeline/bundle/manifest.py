@@ -141,13 +141,14 @@ class Splats(_Strict):
         file: Path in the bundle.
         gaussians: How many.
         sh_degree: Degree of the spherical harmonics.
-        antialiasing: "classic": as the 3DGS reference renders.
+        antialiasing: How to draw them, see `Gaussians.antialiased`. "classic": as the 3DGS reference renders; "mip":
+            pixels are areas.
     """
 
     file: str
     gaussians: int
     sh_degree: int
-    antialiasing: Literal["classic"]
+    antialiasing: Literal["classic", "mip"]
 
 
 class Manifest(_Strict):

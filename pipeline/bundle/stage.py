@@ -67,9 +67,12 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
             floor_found=alignment.floor_found,
         ),
         splats={
-            "full": _splats("splat.ply", training["gaussians"], training["sh_degree"]),
-            "sim": _splats("sim.ply", training["sim"]["gaussians"], 0),
-            "web": _splats("web.sog", training["gaussians"], training["sh_degree"]),
+            name: Splats(file=file, gaussians=count, sh_degree=degree, antialiasing=training["antialiasing"])
+            for name, file, count, degree in (
+                ("full", "splat.ply", training["gaussians"], training["sh_degree"]),
+                ("sim", "sim.ply", training["sim"]["gaussians"], 0),
+                ("web", "web.sog", training["gaussians"], training["sh_degree"]),
+            )
         },
         files=list_files(out_dir),
         quality_passed=quality.passed,
@@ -106,10 +109,6 @@ def _origin(params: BundleParams, capture: Capture) -> Literal["captured", "gene
 
 def _location(capture: Capture) -> Location | None:
     return None if capture.location is None else Location(**asdict(capture.location))
-
-
-def _splats(file: str, gaussians: int, sh_degree: int) -> Splats:
-    return Splats(file=file, gaussians=gaussians, sh_degree=sh_degree, antialiasing="classic")
 
 
 def _write_cameras(scene: PosedScene, poses_folder: Path, out_dir: Path) -> None:

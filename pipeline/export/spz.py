@@ -21,6 +21,8 @@ MAGIC, VERSION = 0x5053474E, 3
 FRACTION_BITS = 12
 """Of a position, as the reference writes it: steps of a quarter of a millimetre, within 2 km."""
 LARGEST = 2**23 - 1
+ANTIALIASED = 1
+"""The flag of splats that were trained with anti-aliasing."""
 SCALE_STEPS, LEAST_LOG_SCALE = 16, -10
 COLOR_RANGE = 0.15
 SH_STEPS = 128
@@ -50,7 +52,8 @@ def save_spz(gaussians: Gaussians, path: Path) -> None:
         _rotations(gaussians.quaternions),
         _bytes(gaussians.sh[:, 1:] * SH_STEPS + SH_STEPS),
     ]
-    header = struct.pack("<IIIBBBB", MAGIC, VERSION, len(gaussians), degree, fraction, 0, 0)
+    flags = ANTIALIASED if gaussians.antialiased else 0
+    header = struct.pack("<IIIBBBB", MAGIC, VERSION, len(gaussians), degree, fraction, flags, 0)
     path.write_bytes(gzip.compress(header + b"".join(column.tobytes() for column in columns), mtime=0))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ class Gaussians:
         quaternions: (N, 4) float32 wxyz, world from own axes; need not be unit.
         opacity_logits: (N,) float32.
         sh: (N, K, 3) float32, K = 1, 4, 9 or 16 coefficients per colour channel.
+        antialiased: How they were trained, and so must be drawn. True: pixels are areas, and a Gaussian smaller than a
+            pixel shows fainter (Mip-Splatting). False: each is widened by a share of a pixel, and stays as opaque
+            (classic 3DGS), as most viewers draw all splats.
     """
 
     means: Float
@@ -31,6 +34,7 @@ class Gaussians:
     quaternions: Float
     opacity_logits: Float
     sh: Float
+    antialiased: bool = False
 
     def __len__(self) -> int:
         return len(self.means)
@@ -43,16 +47,17 @@ class Gaussians:
             self.quaternions[index],
             self.opacity_logits[index],
             self.sh[index],
+            self.antialiased,
         )
 
     def transformed(self, a_from_b: Similarity) -> Gaussians:
         """The Gaussians of frame b, in frame a; the SH coefficients turn along."""
         rotations = a_from_b.rotation @ matrix_from_quaternion(self.quaternions)
         turned = np.einsum("ij,njc->nic", sh_rotation(a_from_b.rotation, self.sh.shape[1]), self.sh)
-        return Gaussians(
-            a_from_b.apply(self.means).astype(np.float32),
-            (self.log_scales + np.log(a_from_b.scale)).astype(np.float32),
-            quaternion_from_matrix(rotations).astype(np.float32),
-            self.opacity_logits,
-            turned.astype(np.float32),
+        return replace(
+            self,
+            means=a_from_b.apply(self.means).astype(np.float32),
+            log_scales=(self.log_scales + np.log(a_from_b.scale)).astype(np.float32),
+            quaternions=quaternion_from_matrix(rotations).astype(np.float32),
+            sh=turned.astype(np.float32),
         )

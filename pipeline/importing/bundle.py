@@ -43,7 +43,7 @@ from pipeline.regions.regions import Regions
 from pipeline.regions.stage import find_regions
 from pipeline.splat.level import make_level
 from pipeline.splat.params import SplatParams
-from pipeline.splat.ply import save_splat
+from pipeline.splat.ply import drawing_mode, save_splat
 from pipeline.splat.sog import save_sog
 
 logger = logging.getLogger(__name__)
@@ -307,7 +307,7 @@ def _write(
             floor_found=True,
         ),
         splats={
-            level: Splats(file=file, gaussians=len(which), sh_degree=sh, antialiasing="classic")
+            level: Splats(file=file, gaussians=len(which), sh_degree=sh, antialiasing=drawing_mode(which))
             for level, file, which, sh in (
                 ("full", "splat.ply", splat, degree),
                 ("sim", "sim.ply", small, 0),

@@ -12,6 +12,7 @@ import os
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def _restore(owner: Any, saved: dict[str, NDArray[Any]], prefix: str) -> None:
             value.bit_generator.state = json.loads(str(restored))
             continue
         if isinstance(value, Gaussians):
-            restored = Gaussians(*(saved[f"{prefix}{name}.{field}"] for field in vars(value)))
+            arrays = [field for field, values in vars(value).items() if isinstance(values, np.ndarray)]
+            restored = replace(value, **{field: saved[f"{prefix}{name}.{field}"] for field in arrays})
         elif isinstance(value, list):
             restored = restored.tolist()
         elif isinstance(value, (int, float)):

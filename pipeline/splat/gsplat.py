@@ -29,7 +29,7 @@ from pipeline.splat.known import Enforcement, KnownPlace
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
 from pipeline.splat.raster import Cutoffs
-from pipeline.splat.raster.layout import SCREEN_BLUR
+from pipeline.splat.raster.layout import screen_blur
 from pipeline.splat.schedule import Schedule
 from pipeline.splat.train import EXPOSURE_FROM, REPORT_EVERY, Start, Trained, poses_from, scene_size, sh_rest, start
 from pipeline.splat.trainer import CALM_EXPOSURE, MAX_SCALE
@@ -202,7 +202,7 @@ class _Run:
             "radius": self._radius,
             "largest_scale": MAX_SCALE * self._radius,
             "near": Cutoffs.near,
-            "blur": float(SCREEN_BLUR),
+            "blur": float(screen_blur(params.antialiased)),
             "plain_color": PIXELS,
             "calm_exposure": CALM_EXPOSURE,
             **{name: getattr(gaussians, name) for name in FIELDS},
@@ -247,7 +247,6 @@ class _Run:
             {
                 "image_size": [shown.width, shown.height],
                 "strategy": self._params.strategy,
-                "antialiased": self._params.antialiased,
                 "seconds": round(seconds, 1),
                 "gpu_memory_gib": round(found["memory"], 2),
             },

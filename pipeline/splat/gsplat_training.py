@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 SPARSE_FROM = 1_500_000
 """Gaussians at most from which on only those that a view shows are projected, moved and kept moments of."""
-CLASSIC_FROM = 0.8
-"""Share of an antialiased run from which on Gaussians are drawn as viewers draw them."""
 MCMC_COST = 0.01
 """Of opacity and of size, each the mean over the Gaussians: what lets MCMC find Gaussians to move elsewhere."""
 EXPOSURE_PIXELS = 20_000
@@ -212,7 +210,7 @@ class Training:
         parts = {
             name: torch.cat([part, self._fixed[name]]) if self._fixed else part for name, part in self._params.items()
         }
-        sh, classic = self._colors(parts), not self._run["antialiased"] or share >= CLASSIC_FROM
+        sh = self._colors(parts)
         drawn, alpha, meta = gsplat.rasterization(
             parts["means"],
             parts["quats"],
@@ -227,7 +225,7 @@ class Training:
             sh_degree=min(self.schedule.sh_degree(share), math.isqrt(sh.shape[1]) - 1),
             packed=self._packed,
             render_mode="RGB" if level.depth is None else "RGB+ED",
-            rasterize_mode="classic" if classic else "antialiased",
+            rasterize_mode="antialiased" if self._run["antialiased"] else "classic",
         )
         return drawn[0], alpha[0, ..., 0], meta
 

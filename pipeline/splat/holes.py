@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 
 from pipeline.geometry import SH_C0, Gaussians
 from pipeline.splat.raster import render
+from pipeline.splat.unseen import joined
 from pipeline.splat.views import TrainingView
 
 COVERED = 0.5
@@ -38,12 +39,7 @@ def cover_holes(gaussians: Gaussians, views: Sequence[TrainingView], limit: int)
         added = _in_view(gaussians, view)[:limit]
         limit -= len(added)
         if len(added):
-            gaussians = Gaussians(
-                *(
-                    np.concatenate([getattr(gaussians, name), getattr(added, name)])
-                    for name in Gaussians.__dataclass_fields__
-                )
-            )
+            gaussians = joined(gaussians, added)
     return gaussians
 
 

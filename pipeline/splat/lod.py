@@ -44,9 +44,7 @@ def make_sim_level(
     importance[:fixed] = np.inf
     kept = np.sort(np.argsort(-importance, kind="stable")[: params.sim_gaussians])
     small = gaussians[kept]
-    small = contiguous(
-        Gaussians(small.means, small.log_scales, small.quaternions, small.opacity_logits, small.sh[:, :1])
-    )
+    small = contiguous(replace(small, sh=small.sh[:, :1]))
     if params.sim_iterations == 0:
         return small
     schedule = Schedule(

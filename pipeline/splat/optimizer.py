@@ -6,6 +6,7 @@ Source: D. Kingma, J. Ba, Adam, ICLR 2015, algorithm 1; moments of unseen Gaussi
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -72,8 +73,8 @@ class SparseAdam:
                 new = np.zeros_like(getattr(added, name))
                 moments[name] = np.concatenate([moments[name][kept], new])
         old = self.gaussians
-        self.gaussians = Gaussians(
-            *(np.concatenate([getattr(old, name)[kept], getattr(added, name)]) for name in FIELDS)
+        self.gaussians = dataclasses.replace(
+            old, **{name: np.concatenate([getattr(old, name)[kept], getattr(added, name)]) for name in FIELDS}
         )
 
 

@@ -54,9 +54,9 @@ class SplatParams:
     strategy: Literal["default", "mcmc"] = "default"
     """How gsplat adds Gaussians: where the loss pulls at them, as in 3DGS, or by chance where they are opaque (3DGS as
     Markov chain Monte Carlo); the CPU trainer has a way of its own."""
-    antialiased: bool = False
-    """Whether gsplat weakens Gaussians that are smaller than a pixel (Mip-Splatting) for most of the training, so that
-    the small pictures of its beginning agree with the whole ones. The last part goes without, as all viewers do."""
+    antialiased: bool = True
+    """Whether pixels are areas (Mip-Splatting), in training and wherever the splat is drawn: small pictures then show
+    what large ones do. Without, Gaussians are drawn as in classic 3DGS, as many viewers of others draw every splat."""
     seed: int = 0
     """Of the starting points and the order of views."""
     python: Interpreter = ""

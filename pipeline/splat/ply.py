@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from plyfile import PlyData, PlyElement
@@ -17,8 +19,8 @@ from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians
 from pipeline.geometry.ply import MAX_HEADER_BYTES, check_ply
 
-ANTIALIASING_COMMENT = "splatyard antialiasing=classic"
-"""How the Gaussians were trained: viewers must not compensate for the blur on the screen."""
+ANTIALIASING_COMMENT = "splatyard antialiasing="
+"""The comment that says how the Gaussians are drawn, see `drawing_mode`; files without are classic."""
 MAX_GAUSSIANS = 20_000_000
 """Larger files are refused: no viewer opens them, and a damaged header can ask for any amount of memory."""
 MAX_LOG_SCALE = 20.0
@@ -56,8 +58,14 @@ def save_splat(gaussians: Gaussians, path: Path, about: Mapping[str, str] | None
         )
     names = _property_names(coefficients)
     vertex = np.ascontiguousarray(values).view([(name, "<f4") for name in names])[:, 0]
-    comments = [ANTIALIASING_COMMENT, *(_comment(name, text) for name, text in (about or {}).items())]
+    mode = ANTIALIASING_COMMENT + drawing_mode(gaussians)
+    comments = [mode, *(_comment(name, text) for name, text in (about or {}).items())]
     PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<", comments=comments).write(str(path))
+
+
+def drawing_mode(gaussians: Gaussians) -> Literal["classic", "mip"]:
+    """The word for `Gaussians.antialiased` in files."""
+    return "mip" if gaussians.antialiased else "classic"
 
 
 def _comment(name: str, text: str) -> str:
@@ -75,7 +83,8 @@ def load_splat(path: Path) -> Gaussians:
     _check_size(path, remedy)
     try:
         check_ply(path)
-        vertex = PlyData.read(str(path))["vertex"]
+        content = PlyData.read(str(path))
+        vertex, antialiased = content["vertex"], f"{ANTIALIASING_COMMENT}mip" in content.comments
         data, present = vertex.data, {prop.name for prop in vertex.properties}
     except Exception as error:  # plyfile raises many kinds on damaged files
         raise BundleError("a splat is a readable PLY", found=str(error), remedy=remedy, file=path) from error
@@ -89,7 +98,7 @@ def load_splat(path: Path) -> Gaussians:
         raise BundleError(
             "a splat has all 3DGS properties", found=f"missing {', '.join(missing)}", remedy=remedy, file=path
         )
-    return _from_columns(data, coefficients, path)
+    return replace(_from_columns(data, coefficients, path), antialiased=antialiased)
 
 
 def _check_size(path: Path, remedy: str) -> None:

@@ -72,7 +72,7 @@ def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, Any] | None =
         "version": 2,
         "asset": {"generator": "splatyard"} | ({"copyright": about["licence"], "extras": about} if about else {}),
         "count": len(gaussians),
-        "antialias": False,
+        "antialias": gaussians.antialiased,
         "means": {"mins": low.tolist(), "maxs": high.tolist(), "files": ["means_l.webp", "means_u.webp"]},
         "scales": {"codebook": scales.tolist(), "files": ["scales.webp"]},
         "quats": {"files": ["quats.webp"]},
@@ -195,6 +195,7 @@ def _decode(archive: zipfile.ZipFile, size: int) -> Gaussians:
         _unpack_rotations(pixels("quats")),
         np.log(opacity / (1 - opacity)).astype(np.float32),
         sh.astype(np.float32),
+        antialiased=meta.get("antialias") is True,
     )
 
 

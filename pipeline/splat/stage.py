@@ -23,7 +23,7 @@ from pipeline.splat.exposure import gains_of_all, save_gains
 from pipeline.splat.lod import make_sim_level
 from pipeline.splat.loss import psnr
 from pipeline.splat.params import SplatParams
-from pipeline.splat.ply import ANTIALIASING_COMMENT, save_splat
+from pipeline.splat.ply import drawing_mode, save_splat
 from pipeline.splat.preview import PREVIEW_FILE, LivePreview, write_preview
 from pipeline.splat.raster import render
 from pipeline.splat.sog import save_sog
@@ -99,7 +99,7 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
         "depth_weight": params.depth_weight,
         "pose_tuning": trained.poses.describe(),
         "exposure": trained.exposures.describe(),
-        "antialiasing": ANTIALIASING_COMMENT.partition("=")[2],
+        "antialiasing": drawing_mode(gaussians),
         "train": describe_fit(gaussians, sample),
         "sim": {"gaussians": len(sim), "sh_degree": 0, "train": describe_fit(sim, sample)},
         **trained.about,

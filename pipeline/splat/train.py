@@ -168,7 +168,7 @@ def start(
     if params.guess_unseen:
         guessed = guess_unseen(gaussians, cloud, free, views, int(GUESS_SHARE * largest), rng).gaussians
         gaussians, fixed = joined(guessed, gaussians), len(guessed)
-    return Start(gaussians, fixed, background, free)
+    return Start(replace(gaussians, antialiased=params.antialiased), fixed, background, free)
 
 
 def sh_rest(views: Sequence[TrainingView]) -> float:
@@ -193,7 +193,7 @@ def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatP
 
     def seconds(share: float, count: int) -> float:
         rng = np.random.default_rng(params.seed)
-        gaussians = _on_cloud(cloud, count, params, rng)
+        gaussians = replace(_on_cloud(cloud, count, params, rng), antialiased=params.antialiased)
         extent, radius = scene_size(views, gaussians)
         trainer = Trainer(views, schedule, params, extent, radius)
         state = TrainingState.start(gaussians, views, schedule, extent, radius, rng)

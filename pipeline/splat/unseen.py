@@ -12,7 +12,7 @@ what is before them learns to hide them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -136,16 +136,17 @@ def _unobtrusive(guessed: Gaussians, views: Sequence[TrainingView], *, unknown: 
 
 
 def joined(a: Gaussians, b: Gaussians) -> Gaussians:
-    """Both, one after the other; b gets as many SH coefficients as a has."""
+    """Both, one after the other; b gets as many SH coefficients as a has, and is drawn as a is."""
     sh = np.zeros((len(b), *a.sh.shape[1:]), np.float32)
     shared = min(a.sh.shape[1], b.sh.shape[1])
     sh[:, :shared] = b.sh[:, :shared]
-    return Gaussians(
-        np.concatenate([a.means, b.means]),
-        np.concatenate([a.log_scales, b.log_scales]),
-        np.concatenate([a.quaternions, b.quaternions]),
-        np.concatenate([a.opacity_logits, b.opacity_logits]),
-        np.concatenate([a.sh, sh]),
+    return replace(
+        a,
+        means=np.concatenate([a.means, b.means]),
+        log_scales=np.concatenate([a.log_scales, b.log_scales]),
+        quaternions=np.concatenate([a.quaternions, b.quaternions]),
+        opacity_logits=np.concatenate([a.opacity_logits, b.opacity_logits]),
+        sh=np.concatenate([a.sh, sh]),
     )
 
 

@@ -6,6 +6,8 @@ Gaussians and a backward pass of ones at those pixels give it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,13 +17,7 @@ from pipeline.splat.raster import Raster, rasterize_backward
 
 def grey(gaussians: Gaussians) -> Gaussians:
     """The same Gaussians in plain grey."""
-    return Gaussians(
-        gaussians.means,
-        gaussians.log_scales,
-        gaussians.quaternions,
-        gaussians.opacity_logits,
-        np.zeros((len(gaussians), 1, 3), np.float32),
-    )
+    return replace(gaussians, sh=np.zeros((len(gaussians), 1, 3), np.float32))
 
 
 def add_weights(total: NDArray[np.floating], raster: Raster, gaussians: Gaussians, pixels: NDArray[np.bool_]) -> None:

@@ -1,6 +1,6 @@
 """The scenes' Gaussians drawn by `gsplat` on a CUDA device, many cameras and scenes in a call.
 
-The numbers of the pictures are those of the pipeline's own rasteriser: the same projection, blur of 0.3 px², least
+The numbers of the pictures are those of the pipeline's own rasteriser: the same projection, blur on the screen, least
 alpha of 1/255 and near plane. What is left: gsplat lets one Gaussian hide up to 0.999 instead of 0.99, and stops at a
 transmittance of 1e-4 instead of 1e-3.
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians
 from pipeline.splat.raster import Cutoffs
-from pipeline.splat.raster.layout import SCREEN_BLUR
+from pipeline.splat.raster.layout import screen_blur
 from sim import libraries
 
 Float = NDArray[np.float32]
@@ -54,6 +54,7 @@ class GsplatRenderer:
             for name, rest in zip(FIELDS, (0.0, 0.0, 1.0, -np.inf, 0.0), strict=True)
         )
         self._scales, self._opacities = log_scales.exp(), logits.sigmoid()
+        self._antialiased = np.array([gaussians.antialiased for gaussians in seen])
         self._degree = math.isqrt(most[1]) - 1
 
     def render(
@@ -63,11 +64,16 @@ class GsplatRenderer:
         count = len(world_from_cameras)
         rgb = np.empty((count, camera.height, camera.width, 3), np.float32)
         depth = np.empty((count, camera.height, camera.width), np.float32)
-        for scenes, rows in _calls(scene_of):
-            rgb[rows], depth[rows] = self._draw(camera, scenes, world_from_cameras[rows])
+        for antialiased in (False, True):
+            chosen = np.flatnonzero(self._antialiased[scene_of] == antialiased)
+            for scenes, some in _calls(scene_of[chosen]):
+                rows = chosen[some]
+                rgb[rows], depth[rows] = self._draw(camera, scenes, world_from_cameras[rows], antialiased)
         return rgb, depth
 
-    def _draw(self, camera: Camera, scenes: list[int], world_from_cameras: NDArray[np.floating]) -> tuple[Float, Float]:
+    def _draw(
+        self, camera: Camera, scenes: list[int], world_from_cameras: NDArray[np.floating], antialiased: bool
+    ) -> tuple[Float, Float]:
         """Pictures of S scenes by C cameras each, whose poses are (S, C, 4, 4)."""
         torch = self._torch
         cameras_from_world = self._tensor(np.linalg.inv(world_from_cameras.astype(np.float64)))
@@ -83,7 +89,8 @@ class GsplatRenderer:
                 camera.width,
                 camera.height,
                 near_plane=Cutoffs.near,
-                eps2d=float(SCREEN_BLUR),
+                eps2d=float(screen_blur(antialiased)),
+                rasterize_mode="antialiased" if antialiased else "classic",
                 sh_degree=self._degree,
                 render_mode="RGB+ED",
             )

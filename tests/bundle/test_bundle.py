@@ -53,6 +53,14 @@ def test_everything_is_reachable(folder, room):
     assert bundle.verify() == []
 
 
+@pytest.mark.parametrize(("mode", "antialiased"), [("classic", False), ("mip", True)])
+def test_splats_are_drawn_as_the_manifest_says(folder, mode, antialiased):
+    """In every level of detail."""
+    edit(folder, lambda content: [level.update(antialiasing=mode) for level in content["splats"].values()])
+    bundle = Bundle.open(folder)
+    assert [bundle.splat(level).antialiased for level in ("full", "sim", "web")] == [antialiased] * 3
+
+
 def test_named_by_version_or_newest(pristine, tmp_path, room, monkeypatch):
     """name@version finds that one, name alone the newest by number, not by text."""
     root = Path(shutil.copytree(pristine, tmp_path / "bundles"))

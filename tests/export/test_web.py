@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,6 +83,13 @@ def test_spz_keeps_the_numbers(room: Room, tmp_path: Path):
     assert np.abs(read.sh[:, 1:] - splat.sh[:, 1:]).max() <= 0.51 / 128
     opacity, expected = (1 / (1 + np.exp(-one.opacity_logits)) for one in (read, splat))
     assert np.abs(opacity - expected).max() <= 0.51 / 255
+
+
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_spz_says_how_it_is_drawn(room: Room, tmp_path: Path, antialiased: bool):
+    """The lowest bit of the format's flags, which viewers heed."""
+    save_spz(replace(splat_of(room, 1), antialiased=antialiased), tmp_path / "a.spz")
+    assert gzip.decompress((tmp_path / "a.spz").read_bytes())[14] == antialiased
 
 
 def test_spz_of_a_wide_scene(room: Room, tmp_path: Path):

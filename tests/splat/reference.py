@@ -5,13 +5,14 @@ Written from the formulas of the 3DGS paper, independently of the kernels, so sl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion, sh_basis
 
 SCREEN_BLUR, SLOPE_MARGIN, ALPHA_MAX = 0.3, 0.15, 0.99
+PIXEL_BLUR = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +28,7 @@ class Reference:
 def as_float64(gaussians: Gaussians) -> Gaussians:
     """A copy with float64 arrays, whose entries finite differences may change by little."""
     names = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
-    return Gaussians(*(getattr(gaussians, name).astype(np.float64) for name in names))
+    return replace(gaussians, **{name: getattr(gaussians, name).astype(np.float64) for name in names})
 
 
 def planes_loss(reference: Reference, by_planes: np.ndarray, by_transmittance: np.ndarray) -> float:
@@ -39,7 +40,7 @@ def planes_loss(reference: Reference, by_planes: np.ndarray, by_transmittance: n
 def screen_ellipses(
     gaussians: Gaussians, camera: Camera, world_from_camera: Pose
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres (N, 2) [px], covariances (N, 2, 2) [px^2] and depths (N,)."""
+    """Centres (N, 2) [px], covariances (N, 2, 2) [px^2] without any blur and depths (N,)."""
     camera_from_world = world_from_camera.inverse()
     local = camera_from_world.apply(gaussians.means)
     axes = matrix_from_quaternion(gaussians.quaternions) * np.exp(gaussians.log_scales.astype(np.float64))[:, None, :]
@@ -52,7 +53,7 @@ def screen_ellipses(
     jacobian[:, 0, 0], jacobian[:, 0, 2] = camera.fx / z, -camera.fx * slope_x / z
     jacobian[:, 1, 1], jacobian[:, 1, 2] = camera.fy / z, -camera.fy * slope_y / z
     projected = jacobian @ axes
-    return camera.project(local), projected @ projected.swapaxes(1, 2) + SCREEN_BLUR * np.eye(2), z
+    return camera.project(local), projected @ projected.swapaxes(1, 2), z
 
 
 def render_reference(
@@ -71,6 +72,10 @@ def render_reference(
     colors = np.einsum("nk,nkc->nc", sh_basis(directions, count), gaussians.sh[:, :count]) + 0.5
     colors = colors.clip(0)
     opacities = 1 / (1 + np.exp(-gaussians.opacity_logits.astype(np.float64)))
+    areas = np.sqrt(np.maximum(np.linalg.det(covariances), 0))
+    covariances = covariances + (PIXEL_BLUR if gaussians.antialiased else SCREEN_BLUR) * np.eye(2)
+    if gaussians.antialiased:
+        opacities = opacities * areas / np.sqrt(np.linalg.det(covariances))
 
     order = np.argsort(depths, kind="stable")
     order = order[depths[order] >= near]

@@ -24,6 +24,7 @@ from pipeline.splat.gsplat import CHECKPOINT_FILE, LIMIT_FILE, Scene, image_size
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.params import SplatParams  # noqa: E402
 from pipeline.splat.raster import contiguous, pose_gradient, rasterize, rasterize_backward, render  # noqa: E402
+from pipeline.splat.raster.layout import screen_blur  # noqa: E402
 from pipeline.splat.train import Trained, train  # noqa: E402
 from pipeline.splat.views import TrainingView, training_view  # noqa: E402
 from tests.fakes.gsplat_on_cpu import kernels  # noqa: E402
@@ -203,13 +204,18 @@ def test_large_scenes_move_only_what_a_view_shows(scene, held_out, tmp_path, mon
 
 
 @pytest.mark.usefixtures("gsplat_on_cpu")
-def test_antialiased_training_ends_without(scene, held_out, tmp_path, monkeypatch):
-    """Gsplat compensates for most of the run; what comes out suits viewers that do not."""
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_gsplat_trains_for_how_the_splat_is_drawn(scene, held_out, tmp_path, monkeypatch, antialiased):
+    """The mode and the blur of every step are those that its pictures are drawn with afterwards."""
     modes = []
     real = kernels.rasterization
-    monkeypatch.setattr(gsplat, "rasterization", lambda *a, **b: (modes.append(b["rasterize_mode"]), real(*a, **b))[1])
-    trained = trained_by_gsplat(scene, replace(SHORT, antialiased=True, iterations=60), tmp_path)
-    assert modes == ["antialiased"] * 48 + ["classic"] * 12
+    monkeypatch.setattr(
+        gsplat, "rasterization", lambda *a, **b: (modes.append((b["rasterize_mode"], b["eps2d"])), real(*a, **b))[1]
+    )
+    trained = trained_by_gsplat(scene, replace(SHORT, antialiased=antialiased, iterations=60), tmp_path)
+    mode = "antialiased" if antialiased else "classic"
+    assert modes == [(mode, pytest.approx(float(screen_blur(antialiased))))] * 60
+    assert trained.gaussians.antialiased == antialiased
     assert fit_of(trained, held_out)[0] > 13.5
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from plyfile import PlyData
@@ -10,6 +12,8 @@ from pipeline.errors import BundleError
 from pipeline.splat.ply import load_splat, save_splat
 from tests.splat.conftest import scatter
 
+FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
+
 
 @pytest.mark.parametrize("coefficients", [1, 4, 9, 16])
 def test_round_trip_is_exact(rng, tmp_path, coefficients):
@@ -17,7 +21,7 @@ def test_round_trip_is_exact(rng, tmp_path, coefficients):
     scene = scatter(37, rng, coefficients)
     save_splat(scene, tmp_path / "a.ply")
     loaded = load_splat(tmp_path / "a.ply")
-    for name in scene.__dataclass_fields__:
+    for name in FIELDS:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(scene, name))
         assert getattr(loaded, name).dtype == np.float32
 
@@ -36,6 +40,16 @@ def test_layout_is_the_standard_one(rng, tmp_path):
     np.testing.assert_array_equal(vertex["f_rest_3"], scene.sh[:, 1, 1])  # green, first
     np.testing.assert_array_equal(vertex["rot_0"], scene.quaternions[:, 0])
     assert "splatyard antialiasing=classic" in data.comments
+
+
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_the_file_says_how_it_is_drawn(rng, tmp_path, antialiased):
+    """What was trained for pixels as areas is drawn so after reading; what doesn't say so is classic."""
+    save_splat(replace(scatter(3, rng, 4), antialiased=antialiased), tmp_path / "a.ply", {"author": "somebody"})
+    assert load_splat(tmp_path / "a.ply").antialiased == antialiased
+    data = PlyData.read(str(tmp_path / "a.ply"))
+    PlyData([data["vertex"]], byte_order="<").write(str(tmp_path / "theirs.ply"))
+    assert not load_splat(tmp_path / "theirs.ply").antialiased
 
 
 def test_not_finite_values_are_not_written(rng, tmp_path):

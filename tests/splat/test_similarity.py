@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from pipeline.geometry import Similarity, matrix_from_rotvec
 from pipeline.splat.raster import Cutoffs, render
 from tests.splat.conftest import SMALL_CAMERA, SMALL_POSE
 
 
-def test_picture_stays_when_scene_and_camera_move_along(gaussians):
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_picture_stays_when_scene_and_camera_move_along(gaussians, antialiased):
     """Same colours (SH of degree 3 turn along) and alpha; depth scales. The similarity has no symmetry."""
+    gaussians = replace(gaussians, antialiased=antialiased)
     a_from_b = Similarity(2.7, matrix_from_rotvec([0.7, -1.1, 0.4]), np.array([3.0, -1.5, 0.8]))
     before = render(gaussians, SMALL_CAMERA, SMALL_POSE)
     after = render(

@@ -81,6 +81,15 @@ def test_the_files_are_the_formats(rng, tmp_path):
     assert meta["shN"]["codebook"][entry] == pytest.approx(first.sh[0, 4, 2], abs=0.05)
 
 
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_the_file_says_how_it_is_drawn(rng, tmp_path, antialiased):
+    """In the format's own word, which viewers heed."""
+    _, found = there_and_back(replace(some(rng), antialiased=antialiased), tmp_path)
+    assert found.antialiased is antialiased
+    with zipfile.ZipFile(tmp_path / "a.sog") as archive:
+        assert json.loads(archive.read("meta.json"))["antialias"] is antialiased
+
+
 def test_transparent_gaussians_keep_their_colour(rng, tmp_path):
     """WebP encoders like to drop the colours under alpha 0."""
     gaussians = some(rng, coefficients=1)

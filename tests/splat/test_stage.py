@@ -62,7 +62,9 @@ def test_stage_writes_both_splats_in_the_world_frame(inputs, tmp_path):
     inside = ((splat.means > corners.min(0) - 0.3) & (splat.means < corners.max(0) + 0.3)).all(1)
     assert inside.mean() > 0.97
     assert report["iterations"] == 200
-    assert report["antialiasing"] == "classic"
+    assert report["antialiasing"] == "mip"
+    assert splat.antialiased
+    assert sim.antialiased
     assert report["views"] == 7  # nine, two of them held out
     assert report["train"]["psnr"] > 15
     assert report["train"]["depth_difference_median"] < 0.2

@@ -27,6 +27,7 @@ from pipeline.splat.raster.lanes import (
     floor,
     line_aligned_buffer,
     load,
+    logarithm,
     lowest,
     root,
     select,
@@ -40,13 +41,13 @@ from pipeline.splat.raster.layout import (
     ONE,
     RECORD_COLUMNS,
     RED,
-    SCREEN_BLUR,
     SLOPE_MARGIN,
     TILE,
     TWO,
     ZERO,
     Cutoffs,
     line_aligned,
+    screen_blur,
 )
 from pipeline.splat.raster.memory import keep_freed_memory
 from pipeline.splat.raster.rasterizer import DEFAULT_CUTOFFS, Rendering
@@ -79,11 +80,13 @@ class PackedGaussians:
         bounds: (5, M / 16) float32, of 16 Gaussians each: a sphere around their centres (x y z, radius) and the largest
             standard deviation [world units].
         sh: (N, K, 3) float32.
+        antialiased: As `Gaussians.antialiased`.
     """
 
     table: Float
     bounds: Float
     sh: Float
+    antialiased: bool
 
     def __len__(self) -> int:
         return len(self.sh)
@@ -110,7 +113,8 @@ def pack(gaussians: Gaussians) -> PackedGaussians:
     table[FAINT_FIELD] = np.inf
     table[FAINT_FIELD, :count] = np.logaddexp(0, -gaussians.opacity_logits.astype(np.float64))
     table[COLOR_FIELD:, :count] = np.maximum(0.5 + C0 * gaussians.sh[:, 0].T, 0)
-    return PackedGaussians(table, _bounds(table, gaussians), np.ascontiguousarray(gaussians.sh, np.float32))
+    sh = np.ascontiguousarray(gaussians.sh, np.float32)
+    return PackedGaussians(table, _bounds(table, gaussians), sh, gaussians.antialiased)
 
 
 def _bounds(table: Float, gaussians: Gaussians) -> Float:
@@ -181,6 +185,8 @@ def render_batch(
         np.float32(-np.log(cutoffs.alpha)),
         np.float32(cutoffs.transmittance),
         np.float32(cutoffs.near),
+        screen_blur(packed.antialiased),
+        packed.antialiased,
         np.array(background, np.float32),
         rgb,
         depth,
@@ -212,6 +218,7 @@ def _in_sight(
     height: np.float32,
     limit: np.float32,
     near: np.float32,
+    blur: np.float32,
     groups: NDArray[np.int32],
 ) -> int:
     """Write the numbers of the groups of 16 Gaussians of which the camera may see any; gives how many.
@@ -223,7 +230,7 @@ def _in_sight(
     """
     size = bounds.shape[1]
     share = np.sqrt(TWO * limit)
-    blur = share * np.sqrt(SCREEN_BLUR)
+    border = share * np.sqrt(blur)
     found = 0
     for n in range(0, size, WIDTH):
         a, b, c = load(bounds, n), load(bounds, n + size), load(bounds, n + 2 * size)
@@ -236,7 +243,7 @@ def _in_sight(
             extent = width if axis == 0 else height
             slope = max(middle, extent - middle) / focal + SLOPE_MARGIN * extent / focal
             reach = spread_out * (share * focal * np.sqrt(ONE + slope * slope))
-            low, high = middle + blur, extent - middle + blur
+            low, high = middle + border, extent - middle + border
             left &= bits(ZERO - along * focal - z * low <= reach + radius * np.sqrt(focal * focal + low * low))
             left &= bits(along * focal - z * high <= reach + radius * np.sqrt(focal * focal + high * high))
         while left != 0:
@@ -257,6 +264,8 @@ def _project(
     height: np.float32,
     limit: np.float32,
     near: np.float32,
+    blur: np.float32,
+    antialiased: bool,
     records: Float,
     visible: NDArray[np.int32],
 ) -> int:
@@ -272,6 +281,8 @@ def _project(
         height: Picture height [px].
         limit: -log of the least alpha that counts.
         near: Least depth.
+        blur: See `ViewConstants`.
+        antialiased: See `ViewConstants`.
         records: (M + 1, 16), written, see `blocks`.
         visible: (M + 1,), written: the Gaussian of each record.
     """
@@ -303,10 +314,15 @@ def _project(
         c00, c01, c02 = load(table, n + 3 * size), load(table, n + 4 * size), load(table, n + 5 * size)
         c11, c12, c22 = load(table, n + 6 * size), load(table, n + 7 * size), load(table, n + 8 * size)
         w0, w1, w2 = c00 * u0 + c01 * u1 + c02 * u2, c01 * u0 + c11 * u1 + c12 * u2, c02 * u0 + c12 * u1 + c22 * u2
-        xx, xy = u0 * w0 + u1 * w1 + u2 * w2 + SCREEN_BLUR, v0 * w0 + v1 * w1 + v2 * w2
+        xx, xy = u0 * w0 + u1 * w1 + u2 * w2, v0 * w0 + v1 * w1 + v2 * w2
         w0, w1, w2 = c00 * v0 + c01 * v1 + c02 * v2, c01 * v0 + c11 * v1 + c12 * v2, c02 * v0 + c12 * v1 + c22 * v2
-        yy = v0 * w0 + v1 * w1 + v2 * w2 + SCREEN_BLUR
+        yy = v0 * w0 + v1 * w1 + v2 * w2
+        squared_area = max(xx * yy - xy * xy, zero)
+        xx, yy = xx + blur, yy + blur
+        inverse = ONE / (xx * yy - xy * xy)
         faint = load(table, n + FAINT_FIELD * size)
+        if antialiased:
+            faint = faint - HALF * logarithm(squared_area * inverse)
         reach = limit - faint
         squared_x, squared_y = TWO * reach * xx, TWO * reach * yy
         outside_x, outside_y = _beyond(mean_x, width), _beyond(mean_y, height)
@@ -322,7 +338,6 @@ def _project(
         last_x = min(floor((x + extent_x) * PER_BLOCK), spread(end_x))
         last_y = min(floor((y + extent_y) * PER_BLOCK), spread(end_y))
         left &= bits(first_x <= last_x) & bits(first_y <= last_y)
-        inverse = ONE / (xx * yy - xy * xy)
         values = (  # in the order of the records' columns
             mean_x,
             mean_y,
@@ -382,6 +397,8 @@ def _draw_pictures(
     limit: np.float32,
     threshold: np.float32,
     near: np.float32,
+    blur: np.float32,
+    antialiased: bool,
     background: Float,
     rgb: Float,
     depth: Float,
@@ -406,6 +423,7 @@ def _draw_pictures(
                 np.float32(height),
                 limit,
                 near,
+                blur,
                 groups,
             )
             seen = _project(
@@ -418,6 +436,8 @@ def _draw_pictures(
                 np.float32(height),
                 limit,
                 near,
+                blur,
+                antialiased,
                 records,
                 visible,
             )

@@ -36,6 +36,7 @@ lower_cast, infer_global = (cast(Callable[..., Any], f) for f in (imputils.lower
 """As type checkers should see them: the typing context is no argument of the caller's."""
 
 LOG2_E, LN_2_HIGH, LN_2_LOW = 1 / math.log(2), 0.693359375, math.log(2) - 0.693359375
+HALF_ROOT_BITS = int(np.float32(math.sqrt(0.5)).view(np.int32))
 EXPONENTIAL_TERMS = 6
 """Of Taylor's series; what is left of the exponent is at most half of ln 2."""
 
@@ -352,6 +353,40 @@ def exponential(typing_context: Any, value: Any) -> Any:
         exponent = builder.add(builder.fptosi(twos, integers), ir.Constant(integers, [127] * WIDTH))
         power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [23] * WIDTH)), _VECTOR)
         return builder.fmul(result, power, flags=FLAGS)
+
+    return signature(LANES, LANES), build
+
+
+@intrinsic
+def logarithm(typing_context: Any, value: Any) -> Any:
+    """The natural logarithm of each lane, within 2e-7; of 0 it is about -88. Lanes must not be negative."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Sequence[Any]) -> Any:
+        integers = ir.VectorType(ir.IntType(32), WIDTH)
+
+        def constant(number: float) -> Any:
+            return _spread(builder, ir.Constant(ir.FloatType(), number))
+
+        def integer(number: int) -> Any:
+            return ir.Constant(integers, [number] * WIDTH)
+
+        def times(a: Any, b: Any) -> Any:
+            return builder.fmul(a, b, flags=FLAGS)
+
+        def plus(a: Any, b: Any) -> Any:
+            return builder.fadd(a, b, flags=FLAGS)
+
+        # value = 2^exponent * mantissa, with a mantissa from sqrt(1/2) to sqrt(2)
+        bits_of = builder.bitcast(args[0], integers)
+        exponent = builder.ashr(builder.sub(bits_of, integer(HALF_ROOT_BITS)), integer(23))
+        mantissa = builder.bitcast(builder.sub(bits_of, builder.shl(exponent, integer(23))), _VECTOR)
+        # log m = 2 artanh((m - 1) / (m + 1))
+        part = builder.fdiv(plus(mantissa, constant(-1)), plus(mantissa, constant(1)), flags=FLAGS)
+        square = times(part, part)
+        series = constant(2 / 9)
+        for term in (7, 5, 3, 1):
+            series = plus(times(series, square), constant(2 / term))
+        return plus(times(builder.sitofp(exponent, _VECTOR), constant(math.log(2))), times(series, part))
 
     return signature(LANES, LANES), build
 

@@ -25,7 +25,9 @@ ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32
 ALPHA_MAX = np.float32(0.99)
 """Upper bound of one Gaussian's alpha, as in the 3DGS reference code."""
 SCREEN_BLUR = np.float32(0.3)
-"""Added to the diagonal of a projected covariance [px^2] (classic 3DGS, without antialiasing compensation)."""
+"""Added to the diagonal of a projected covariance [px^2] in classic 3DGS, without compensation."""
+PIXEL_BLUR = np.float32(0.1)
+"""The same where a pixel is an area (`Gaussians.antialiased`): about the variance of a pixel, with compensation."""
 
 SLOPE_MARGIN = np.float32(0.15)
 """The clamp of the slope, as a share of the picture beyond its border (30 % of half the picture)."""
@@ -85,6 +87,8 @@ class ViewConstants(NamedTuple):
         alpha: `Cutoffs.alpha`.
         transmittance: `Cutoffs.transmittance`.
         near: `Cutoffs.near`.
+        blur: Added to the diagonal of a projected covariance [px^2].
+        antialiased: Whether Gaussians get fainter as much as that makes them larger.
     """
 
     rotation: Float
@@ -99,6 +103,8 @@ class ViewConstants(NamedTuple):
     alpha: np.float32
     transmittance: np.float32
     near: np.float32
+    blur: np.float32
+    antialiased: bool
 
     @property
     def tiles(self) -> tuple[int, int]:
@@ -114,8 +120,15 @@ def line_aligned(*shape: int) -> Float:
     return raw[skip : skip + count].reshape(shape)
 
 
-def view_constants(camera: Camera, world_from_camera: Pose, cutoffs: Cutoffs) -> ViewConstants:
-    """Pack a pinhole camera for the kernels.
+def screen_blur(antialiased: bool) -> np.float32:
+    """What is added to the diagonal of a projected covariance [px^2]."""
+    return PIXEL_BLUR if antialiased else SCREEN_BLUR
+
+
+def view_constants(
+    camera: Camera, world_from_camera: Pose, cutoffs: Cutoffs, antialiased: bool = False
+) -> ViewConstants:
+    """Pack a pinhole camera, and how it draws Gaussians, for the kernels.
 
     Raises:
         ValueError: When the camera has lens distortion.
@@ -136,4 +149,6 @@ def view_constants(camera: Camera, world_from_camera: Pose, cutoffs: Cutoffs) ->
         np.float32(cutoffs.alpha),
         np.float32(cutoffs.transmittance),
         np.float32(cutoffs.near),
+        screen_blur(antialiased),
+        antialiased,
     )

@@ -1,8 +1,10 @@
 """From Gaussians in the world to ellipses on the screen.
 
 Source: M. Zwicker et al., EWA Splatting, TVCG 2002, section 6 (affine approximation of the perspective); B. Kerbl et
-al., 3D Gaussian Splatting, SIGGRAPH 2023, section 4. The slope x/z inside the approximation is clamped to 30 % of half
-the picture beyond its border as there, so that Gaussians beside the camera don't blow up.
+al., 3D Gaussian Splatting, SIGGRAPH 2023, section 4; where pixels are areas, the 2D Mip filter of Z. Yu et al.,
+Mip-Splatting, CVPR 2024, section 4.2: what the blur adds to a Gaussian's area is taken from its opacity. The slope x/z
+inside the approximation is clamped to 30 % of half the picture beyond its border as in 3DGS, so that Gaussians beside
+the camera don't blow up.
 """
 
 from __future__ import annotations
@@ -31,7 +33,6 @@ from pipeline.splat.raster.layout import (
     OPACITY,
     REACH,
     RED,
-    SCREEN_BLUR,
     SLOPE_MARGIN,
     TWO,
     ZERO,
@@ -45,6 +46,8 @@ Scalar = np.float32 | float
 Vector = tuple[Scalar, Scalar, Scalar]
 Matrix = tuple[Vector, Vector, Vector]
 
+NO_SHARE = np.float32(1e-30)
+"""Squared share of its opacity below which a Gaussian shows nothing, whatever the cutoff."""
 BLOCKS = 64
 """Fixed shares of the work, so that nothing depends on the number of threads."""
 
@@ -101,6 +104,13 @@ def _project_axis(
     return scale * jx * (x - slope_x * z), scale * jy * (y - slope_y * z)
 
 
+@njit(fastmath=True, error_model="numpy")
+def squared_area(u0: Scalar, v0: Scalar, u1: Scalar, v1: Scalar, u2: Scalar, v2: Scalar) -> Scalar:
+    """The determinant of sum (u, v)(u, v)^T, by Cauchy and Binet: without cancellation where the ellipse is thin."""
+    a, b, c = u0 * v1 - u1 * v0, u0 * v2 - u2 * v0, u1 * v2 - u2 * v1
+    return a * a + b * b + c * c
+
+
 @njit(fastmath=True, nogil=True, error_model="numpy")
 def _project_range(
     first: int,
@@ -128,8 +138,7 @@ def _project_range(
             continue
         odds = math.exp(-opacity_logits[n])
         faint = math.log(ONE + odds)
-        reach = limit - faint
-        if not reach > ZERO:
+        if not limit - faint > ZERO:
             continue
         inverse_z = ONE / z
         raw_x = (dot(world[0], mean) + view.translation[0]) * inverse_z
@@ -144,9 +153,18 @@ def _project_range(
         u0, v0 = _project_axis(world, own[0], math.exp(log_scales[n, 0]), jx, jy, slope_x, slope_y)
         u1, v1 = _project_axis(world, own[1], math.exp(log_scales[n, 1]), jx, jy, slope_x, slope_y)
         u2, v2 = _project_axis(world, own[2], math.exp(log_scales[n, 2]), jx, jy, slope_x, slope_y)
-        xx = SCREEN_BLUR + u0 * u0 + u1 * u1 + u2 * u2
+        xx = view.blur + u0 * u0 + u1 * u1 + u2 * u2
         xy = u0 * v0 + u1 * v1 + u2 * v2
-        yy = SCREEN_BLUR + v0 * v0 + v1 * v1 + v2 * v2
+        yy = view.blur + v0 * v0 + v1 * v1 + v2 * v2
+        inverse_determinant = ONE / (xx * yy - xy * xy)
+        if view.antialiased:
+            share = squared_area(u0, v0, u1, v1, u2, v2) * inverse_determinant
+            if not share > NO_SHARE:
+                continue
+            faint -= HALF * math.log(share)
+        reach = limit - faint
+        if not reach > ZERO:
+            continue
 
         extent_x, extent_y = math.sqrt(TWO * reach * xx), math.sqrt(TWO * reach * yy)
         mean_x, mean_y = view.fx * raw_x + view.cx, view.fy * raw_y + view.cy
@@ -154,7 +172,6 @@ def _project_range(
             continue
         if mean_y + extent_y < ZERO or mean_y - extent_y > view.height:
             continue
-        inverse_determinant = ONE / (xx * yy - xy * xy)
 
         dx, dy, dz = mean[0] - view.center[0], mean[1] - view.center[1], mean[2] - view.center[2]
         inverse_distance = ONE / math.sqrt(dx * dx + dy * dy + dz * dz)

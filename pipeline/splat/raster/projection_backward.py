@@ -40,6 +40,13 @@ BACKWARD_SUM, BACKWARD_ROWS = 37, 38
 
 
 @njit(fastmath=True, error_model="numpy")
+def _offsets(world: Matrix, axis: Vector, scale: Scalar, slope_x: Scalar, slope_y: Scalar) -> Vector:
+    """An own axis times its standard deviation: across and down the screen before jx and jy, and in depth."""
+    z = scale * dot(world[2], axis)
+    return scale * dot(world[0], axis) - slope_x * z, scale * dot(world[1], axis) - slope_y * z, z
+
+
+@njit(fastmath=True, error_model="numpy")
 def _axis_gradient(
     world: Matrix,
     axis: Vector,
@@ -48,19 +55,16 @@ def _axis_gradient(
     jy: Scalar,
     slope_x: Scalar,
     slope_y: Scalar,
-    by_xx: Scalar,
-    by_xy: Scalar,
-    by_yy: Scalar,
+    offsets: Vector,
+    by_u: Scalar,
+    by_v: Scalar,
 ) -> tuple[Vector, Scalar, Scalar, Scalar, Scalar, Scalar]:
-    """Derivatives of the loss through one own axis, given half the symmetric derivative by the covariance.
+    """Derivatives of the loss through one own axis, given those by its projection (u, v) = (jx, jy) * offsets.
 
     Returns:
         By the unit axis (in the world), by log(scale), by jx, by jy, by slope_x, by slope_y.
     """
-    z = scale * dot(world[2], axis)
-    offset_x, offset_y = scale * dot(world[0], axis) - slope_x * z, scale * dot(world[1], axis) - slope_y * z
-    u, v = jx * offset_x, jy * offset_y
-    by_u, by_v = TWO * (by_xx * u + by_xy * v), TWO * (by_xy * u + by_yy * v)
+    offset_x, offset_y, z = offsets
     by_x, by_y = by_u * jx, by_v * jy
     by_z = ZERO - by_x * slope_x - by_y * slope_y
     by_axis = (
@@ -210,6 +214,8 @@ def _geometry_backward(view: ViewConstants, scratch: Float) -> None:
     t00, t01 = HALF * (xx * gxx + xy * gxy), HALF * (xx * gxy + xy * gyy)
     t10, t11 = HALF * (xy * gxx + yy * gxy), HALF * (xy * gxy + yy * gyy)
     by_xx, by_xy, by_yy = t00 * xx + t01 * xy, t00 * xy + t01 * yy, t10 * xy + t11 * yy
+    if view.antialiased:  # log(alpha) holds half the logarithm of the conic's determinant
+        by_xx, by_xy, by_yy = by_xx - HALF * g * xx, by_xy - HALF * g * xy, by_yy - HALF * g * yy
 
     mean = (_row(scratch, MEAN), _row(scratch, MEAN + 1), _row(scratch, MEAN + 2))
     inverse_z = ONE / _row(scratch, DISTANCE)
@@ -222,14 +228,30 @@ def _geometry_backward(view: ViewConstants, scratch: Float) -> None:
     unit = ONE / root(w * w + x * x + y * y + z * z)
     w, x, y, z = w * unit, x * unit, y * unit, z * unit
     own = own_axes(w, x, y, z)
+    scale_a, scale_b = exponential(_row(scratch, LOG_SCALE)), exponential(_row(scratch, LOG_SCALE + 1))
+    scale_c = exponential(_row(scratch, LOG_SCALE + 2))
+    on_a = _offsets(world, own[0], scale_a, slope_x, slope_y)
+    on_b = _offsets(world, own[1], scale_b, slope_x, slope_y)
+    on_c = _offsets(world, own[2], scale_c, slope_x, slope_y)
+    ua, va, ub, vb, uc, vc = on_a[0] * jx, on_a[1] * jy, on_b[0] * jx, on_b[1] * jy, on_c[0] * jx, on_c[1] * jy
+    by_ua, by_va = TWO * (by_xx * ua + by_xy * va), TWO * (by_xy * ua + by_yy * va)
+    by_ub, by_vb = TWO * (by_xx * ub + by_xy * vb), TWO * (by_xy * ub + by_yy * vb)
+    by_uc, by_vc = TWO * (by_xx * uc + by_xy * vc), TWO * (by_xy * uc + by_yy * vc)
+    if view.antialiased:  # and half the logarithm of `squared_area`
+        ab, ac, bc = ua * vb - ub * va, ua * vc - uc * va, ub * vc - uc * vb
+        by_area = g / (ab * ab + ac * ac + bc * bc)
+        ab, ac, bc = ab * by_area, ac * by_area, bc * by_area
+        by_ua, by_va = by_ua + ab * vb + ac * vc, by_va - ab * ub - ac * uc
+        by_ub, by_vb = by_ub + bc * vc - ab * va, by_vb + ab * ua - bc * uc
+        by_uc, by_vc = by_uc - ac * va - bc * vb, by_vc + ac * ua + bc * ub
     by_a, by_log_a, jx_a, jy_a, slope_x_a, slope_y_a = _axis_gradient(
-        world, own[0], exponential(_row(scratch, LOG_SCALE)), jx, jy, slope_x, slope_y, by_xx, by_xy, by_yy
+        world, own[0], scale_a, jx, jy, slope_x, slope_y, on_a, by_ua, by_va
     )
     by_b, by_log_b, jx_b, jy_b, slope_x_b, slope_y_b = _axis_gradient(
-        world, own[1], exponential(_row(scratch, LOG_SCALE + 1)), jx, jy, slope_x, slope_y, by_xx, by_xy, by_yy
+        world, own[1], scale_b, jx, jy, slope_x, slope_y, on_b, by_ub, by_vb
     )
     by_c, by_log_c, jx_c, jy_c, slope_x_c, slope_y_c = _axis_gradient(
-        world, own[2], exponential(_row(scratch, LOG_SCALE + 2)), jx, jy, slope_x, slope_y, by_xx, by_xy, by_yy
+        world, own[2], scale_c, jx, jy, slope_x, slope_y, on_c, by_uc, by_vc
     )
     store(scratch, BY_LOG_SCALE * WIDTH, by_log_a)
     store(scratch, (BY_LOG_SCALE + 1) * WIDTH, by_log_b)

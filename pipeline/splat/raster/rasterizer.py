@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +119,7 @@ def rasterize(
         cutoffs: Where to stop.
     """
     keep_freed_memory()
-    view = view_constants(camera, world_from_camera, cutoffs)
+    view = view_constants(camera, world_from_camera, cutoffs, gaussians.antialiased)
     count = gaussians.sh.shape[1] if sh_count is None else sh_count
     records = line_aligned(len(gaussians), RECORD_COLUMNS)
     project(
@@ -247,9 +247,5 @@ def render(
 
 def contiguous(gaussians: Gaussians) -> Gaussians:
     """The same Gaussians as C-contiguous float32 arrays, which the kernels are compiled for."""
-    return Gaussians(
-        *(
-            np.ascontiguousarray(getattr(gaussians, name), np.float32)
-            for name in ("means", "log_scales", "quaternions", "opacity_logits", "sh")
-        )
-    )
+    names = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
+    return replace(gaussians, **{name: np.ascontiguousarray(getattr(gaussians, name), np.float32) for name in names})

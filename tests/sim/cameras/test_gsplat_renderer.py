@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,10 +64,10 @@ def check_alike(rgb: np.ndarray, depth: np.ndarray, expected: Rendering) -> None
 
 
 @pytest.mark.usefixtures("on_cpu")
-@pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_pictures_are_the_cpus(degree: int) -> None:
+@pytest.mark.parametrize(("degree", "antialiased"), [(0, False), (1, True), (2, False), (3, True)])
+def test_pictures_are_the_cpus(degree: int, antialiased: bool) -> None:
     """Turned cameras of unequal focal lengths and an off-centre principal point, two in a call."""
-    gaussians = cloud(degree, degree)
+    gaussians = replace(cloud(degree, degree), antialiased=antialiased)
     rgb, depth = drawn_by_gsplat(gaussians)
     check_alike(rgb, depth, render_batch(gaussians, CAMERA, POSES))
 
@@ -126,6 +128,19 @@ def test_scenes_are_drawn_together(pictures: int, monkeypatch: pytest.MonkeyPatc
         alone = drawn_by_gsplat(scenes[scene_of[number]], poses[number : number + 1])
         np.testing.assert_allclose(rgb[number], alone[0][0], atol=1e-4)
         np.testing.assert_allclose(depth[number], alone[1][0], rtol=1e-3)
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_each_scene_is_drawn_as_it_was_trained() -> None:
+    """Two scenes of the same small Gaussians, one for pixels as areas: each picture is its own CPU's."""
+    small = cloud(6, 0, 60)
+    small.log_scales[:] -= 2
+    scenes, scene_of = [small, replace(small, antialiased=True)], np.array([1, 0, 0, 1])
+    poses = scattered_poses(4)
+    rgb, _ = GsplatRenderer(scenes, "cpu").render(CAMERA, poses, scene_of)
+    for k, scene in enumerate(scene_of):
+        own, other = (render_batch(scenes[n], CAMERA, poses[k : k + 1]).rgb[0] for n in (scene, 1 - scene))
+        assert np.abs(rgb[k] - own).mean() < 0.2 * np.abs(other - own).mean()
 
 
 @pytest.mark.usefixtures("on_cpu")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
@@ -21,10 +23,11 @@ def _poses(count: int, rng: np.random.Generator) -> list[Pose]:
     return [SMALL_POSE @ Pose(matrix_from_rotvec(step[:3]), step[3:]) for step in steps]
 
 
-@pytest.mark.parametrize(("coefficients", "scale"), [(1, 0.1), (4, 0.25), (16, 0.6)])
-def test_batch_shows_what_single_pictures_show(rng, coefficients, scale):
+@pytest.mark.parametrize("antialiased", [False, True])
+@pytest.mark.parametrize(("coefficients", "scale"), [(1, 0.02), (1, 0.1), (4, 0.25), (16, 0.6)])
+def test_batch_shows_what_single_pictures_show(rng, coefficients, scale, antialiased):
     """Colour, depth, alpha and median depth of cameras of their own, Gaussians at and behind the camera included."""
-    scene = scatter(203, rng, coefficients, scale)
+    scene = replace(scatter(203, rng, coefficients, scale), antialiased=antialiased)
     scene.means[:20] = SMALL_POSE.translation + rng.normal(0, 0.5, (20, 3)).astype(np.float32)
     scene.opacity_logits[20:40] = -8.0
     poses = _poses(5, rng)
@@ -39,9 +42,10 @@ def test_batch_shows_what_single_pictures_show(rng, coefficients, scale):
             assert difference.mean() < 2e-3, name
 
 
-def test_nothing_in_sight_is_left_out(rng):
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_nothing_in_sight_is_left_out(rng, antialiased):
     """Gaussians all around the camera, small and large, most of them behind it or beside the picture."""
-    scene = scatter(5000, rng, 1, 0.1)
+    scene = replace(scatter(5000, rng, 1, 0.1), antialiased=antialiased)
     scene.means[:] = rng.uniform(-6, 6, (5000, 3)) * (1, 0.5, 1)
     scene.log_scales[:] = rng.normal(-3, 0.3, (5000, 3))
     scene.log_scales[::50] = rng.normal(-0.5, 0.3, (100, 3))

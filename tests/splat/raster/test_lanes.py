@@ -13,6 +13,7 @@ from pipeline.splat.raster.lanes import (
     floor,
     largest,
     load,
+    logarithm,
     lowest,
     marked,
     root,
@@ -87,6 +88,21 @@ def test_exponential_and_bounds(rng):
     a, b = values.reshape(2, 16)
     np.testing.assert_allclose(out[:16], np.exp(a.astype(np.float64)), rtol=3e-7)
     np.testing.assert_array_equal(out[16:], np.concatenate([np.maximum(a, b), np.minimum(a, np.float32(0.5))]))
+
+
+@njit
+def _logarithm(values, out):
+    store(out, 0, logarithm(load(values, 0)))
+
+
+def test_logarithm(rng):
+    """Over all sizes of float32, next to 1 and at 0, where it is finite."""
+    values, out = np.exp(rng.uniform(-80, 80, 16)).astype(np.float32), np.zeros(16, np.float32)
+    values[:6] = 1, 1.000001, 0.5, np.sqrt(0.5), 1.4142135, np.sqrt(2)
+    _logarithm(values, out)
+    np.testing.assert_allclose(out, np.log(values.astype(np.float64)), rtol=3e-7, atol=1e-7)
+    _logarithm(np.zeros(16, np.float32), out)
+    assert (np.abs(out + 88) < 1).all()
 
 
 def test_sums_of_several_vectors(rng):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
@@ -16,10 +18,11 @@ SMOOTH = Cutoffs(alpha=8e-6, transmittance=0.0)
 FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 
 
-@pytest.mark.parametrize(("count", "scale"), [(60, 0.25), (400, 0.08), (30, 1.0)])
-def test_picture_matches_reference(rng, count, scale):
+@pytest.mark.parametrize("antialiased", [False, True])
+@pytest.mark.parametrize(("count", "scale"), [(60, 0.25), (400, 0.08), (30, 1.0), (2000, 0.02)])
+def test_picture_matches_reference(rng, count, scale, antialiased):
     """Colour and alpha within 2e-3, depth within 2e-3 of the scene's depth."""
-    scene = scatter(count, rng, scale=scale)
+    scene = replace(scatter(count, rng, scale=scale), antialiased=antialiased)
     picture = render(scene, SMALL_CAMERA, SMALL_POSE, median=True)
     expected = render_reference(scene, SMALL_CAMERA, SMALL_POSE)
     alpha = 1 - expected.transmittance
@@ -30,6 +33,22 @@ def test_picture_matches_reference(rng, count, scale):
     assert picture.median_depth is not None
     # where the transmittance passes close to one half, rounding decides which of two Gaussians it is
     assert (np.abs(picture.median_depth - expected.median) < 1e-3).mean() > 0.995
+
+
+@pytest.mark.parametrize("smaller", [2, 4])
+def test_small_pictures_are_the_mean_of_large_ones(rng, smaller):
+    """What pixels as areas are for: a small picture shows the mean of a large one; classic ones come out too bold."""
+    scene = scatter(300, rng, 1, scale=0.03)
+    scene.opacity_logits[:] = 4.0
+    large = SMALL_CAMERA.resized(40 * 4, 36 * 4)
+    errors = []
+    for antialiased in (True, False):
+        drawn = replace(scene, antialiased=antialiased)
+        fine = render(drawn, large, SMALL_POSE).rgb
+        height, width = 36 * 4 // smaller, 40 * 4 // smaller
+        mean = fine.reshape(height, smaller, width, smaller, 3).mean((1, 3))
+        errors.append(np.abs(render(drawn, large.resized(width, height), SMALL_POSE).rgb.mean() - mean.mean()))
+    assert errors[0] < 0.05 * errors[1]
 
 
 def test_background_shines_through(gaussians):
@@ -101,13 +120,29 @@ def _loss_weights(what: str, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 
 
 @pytest.mark.parametrize(
-    ("seed", "sh_count", "what"),
-    [(0, 1, "all"), (1, 4, "all"), (2, 9, "all"), (3, 16, "all"), (4, 16, "color"), (5, 4, "depth"), (6, 1, "alpha")],
+    ("seed", "sh_count", "what", "scale", "antialiased"),
+    [
+        (0, 1, "all", 0.25, False),
+        (1, 4, "all", 0.25, False),
+        (2, 9, "all", 0.25, False),
+        (3, 16, "all", 0.25, False),
+        (4, 16, "color", 0.25, False),
+        (5, 4, "depth", 0.25, False),
+        (6, 1, "alpha", 0.25, False),
+        (7, 4, "all", 0.25, True),
+        (8, 1, "all", 0.05, True),
+        (9, 1, "alpha", 0.01, True),
+    ],
 )
-def test_gradients_match_finite_differences(seed, sh_count, what):
-    """Every parameter within 0.2 %, by colour, depth and alpha; clipped slopes and view directions included."""
+def test_gradients_match_finite_differences(seed, sh_count, what, scale, antialiased):
+    """Every parameter within 0.2 %, by colour, depth and alpha; clipped slopes and view directions included.
+
+    Anti-aliased ones of a pixel and of a fifth of it, thin ones among them: opacity depends on size and place there.
+    """
     rng = np.random.default_rng(seed)
-    scene = scatter(40, rng)
+    scene = replace(scatter(40, rng, scale=scale), antialiased=antialiased)
+    if antialiased:
+        scene.log_scales[::3, 2] -= 2
     exact = as_float64(scene)
     height, width = SMALL_CAMERA.height, SMALL_CAMERA.width
     by_planes, by_transmittance = _loss_weights(what, rng)
@@ -126,10 +161,10 @@ def test_gradients_match_finite_differences(seed, sh_count, what):
         if name == "sh" and what in ("depth", "alpha"):
             assert not gradients.sh[gradients.visible].any()
             continue
-        candidates = np.arange(len(values))
+        candidates = np.arange(len(values)).reshape(len(scene), -1)[gradients.visible].ravel()
         if name == "sh":
             candidates = candidates.reshape(-1, 16, 3)[:, :sh_count].ravel()
-        chosen = rng.choice(candidates, 24, replace=False)
+        chosen = rng.choice(candidates, min(24, len(candidates)), replace=False)
         numeric = np.empty(len(chosen))
         for k, index in enumerate(chosen):
             kept = values[index]
