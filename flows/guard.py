@@ -26,7 +26,7 @@ def own_origins(port: int, *more: str) -> frozenset[str]:
     return frozenset(f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, addresses))
 
 
-def refused(host: str | None, origin: str | None, origins: frozenset[str]) -> str | None:
+def refused(host: str | None, origin: str | None, origins: frozenset[str] | None) -> str | None:
     """Why a request is refused, or None.
 
     A page of another site can send requests to a server of this machine; its browser adds the page's origin. A name
@@ -35,13 +35,14 @@ def refused(host: str | None, origin: str | None, origins: frozenset[str]) -> st
     Args:
         host: The request's Host header.
         origin: Its Origin header; programs other than browsers send none.
-        origins: Those of the server itself.
+        origins: Those of the server itself; None for one that is open to the network, under names that it doesn't know.
     """
-    names = {urlsplit(one).hostname for one in origins}
-    name = re.fullmatch(r"([\w.-]+)(:\d+)?", host or "")
-    if name is None or name[1].lower() not in names:
-        return "this server has another name"
-    if origin is not None and origin not in {*origins, f"http://{host}"}:
+    if origins is not None:
+        names = {urlsplit(one).hostname for one in origins}
+        name = re.fullmatch(r"([\w.-]+)(:\d+)?", host or "")
+        if name is None or name[1].lower() not in names:
+            return "this server has another name"
+    if origin is not None and origin not in {*(origins or ()), f"http://{host}"}:
         return "pages of another origin are not answered"
     return None
 

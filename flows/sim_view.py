@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.server import HOST
+from flows.view import viser_server
 from pipeline.gallery.layers import show_splat
 from pipeline.geometry import quaternion_from_matrix
 from sim.cameras.things import Things
@@ -42,10 +44,8 @@ class SimPage:
     """
 
     def __init__(self, env: SceneEnv, port: int) -> None:
-        import viser
-
         self._env, self._next = env, time.monotonic()
-        self._server = viser.ViserServer(host="127.0.0.1", port=port, label="splatyard sim", verbose=False)
+        self._server = viser_server(HOST, port, "splatyard sim")
         self._server.scene.set_up_direction("+z")
         show_splat(self._server, env.scenes[0].gaussians, "/splat")
         self._shown = np.flatnonzero(env.scene_of == 0)[:SHOWN]

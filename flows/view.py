@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 
+from flows.guard import LOOPBACK, own_origins, refused
 from pipeline.check.quality import Gate
 from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
 from pipeline.geometry.rotation import quaternion_from_matrix
@@ -30,9 +33,7 @@ FRUSTUM_DEPTH = 0.08
 
 def serve(bundle: Bundle, *, host: str, port: int) -> None:
     """Serve the page until interrupted; takes the next free port when this one is taken."""
-    import viser
-
-    server = viser.ViserServer(host=host, port=port, label=f"splatyard {_title(bundle)}", verbose=False)
+    server = viser_server(host, port, f"splatyard {_title(bundle)}")
     show(server, bundle)
     logger.info("http://%s:%d shows %s; Ctrl-C ends it", host, server.get_port(), _title(bundle))
     try:
@@ -40,6 +41,27 @@ def serve(bundle: Bundle, *, host: str, port: int) -> None:
             time.sleep(1)
     except KeyboardInterrupt:
         server.stop()
+
+
+def viser_server(host: str, port: int, label: str) -> viser.ViserServer:
+    """A server of viser's that answers its own pages only: viser itself shows the scene to any page that asks."""
+    import viser
+    import websockets.asyncio.server as sockets
+    from websockets.http11 import Request, Response
+
+    serve = sockets.serve
+
+    def guarded(handler: Any, host: str, port: int, *, process_request: Callable[..., Any], **options: Any) -> Any:
+        def answer(connection: sockets.ServerConnection, request: Request) -> Response | None:
+            origins = own_origins(connection.local_address[1]) if host in LOOPBACK else None
+            why = refused(request.headers.get("Host"), request.headers.get("Origin"), origins)
+            return connection.respond(HTTPStatus.FORBIDDEN, why) if why else process_request(connection, request)
+
+        return serve(handler, host, port, process_request=answer, **options)
+
+    # viser has no setting for it; its server's thread has called this when the constructor returns
+    with mock.patch.object(sockets, "serve", guarded):
+        return viser.ViserServer(host=host, port=port, label=label, verbose=False)
 
 
 def show(server: viser.ViserServer, bundle: Bundle) -> None:

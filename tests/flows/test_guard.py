@@ -51,6 +51,12 @@ def test_pages_of_others(host, origin):
     assert refused(host, origin, ORIGINS)
 
 
+def test_a_server_open_to_the_network():
+    """It goes by names that it doesn't know; pages of others are refused all the same."""
+    assert refused("lab-machine:8080", "http://lab-machine:8080", None) is None
+    assert refused("lab-machine:8080", "http://evil.example", None)
+
+
 async def _talk(socket: WebSocket) -> None:
     await socket.accept()
     await socket.send_text("secret")

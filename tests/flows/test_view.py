@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import viser
 
-from flows.view import FRUSTUM_DEPTH, quality_markdown, serve, show
+from flows.view import FRUSTUM_DEPTH, quality_markdown, serve, show, viser_server
 from pipeline import Bundle
 from pipeline.gallery.layers import FLOOR_LIFT, SPAWN_ARROW, covariances, floor_cells, spawn_arrows
 from pipeline.geometry import Camera, Gaussians, Pose
@@ -140,6 +141,30 @@ def test_serve_ends_with_ctrl_c(room_bundle, monkeypatch):
     monkeypatch.setattr(viser.ViserServer, "stop", lambda self: stopped.append(self))
     serve(Bundle.open(room_bundle), host="127.0.0.1", port=18090)
     assert len(stopped) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "answered"),
+    [
+        ({}, True),
+        ({"Origin": "http://127.0.0.1:{port}"}, True),
+        ({"Origin": "http://evil.example"}, False),
+        ({"Host": "evil.example:{port}", "Origin": "http://evil.example:{port}"}, False),
+    ],
+)
+def test_the_scene_is_for_its_own_page(headers, answered):
+    """Any page may open a websocket to this machine; viser alone would show it the scene."""
+    server = viser_server("127.0.0.1", 0, "test")
+    own = {"Host": "127.0.0.1:{port}", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    own |= {"Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==", "Sec-WebSocket-Protocol": f"viser-v{viser.__version__}"}
+    lines = [f"{name}: {value.replace('{port}', str(server.get_port()))}" for name, value in (own | headers).items()]
+    try:
+        with socket.create_connection(("127.0.0.1", server.get_port()), timeout=30) as asking:
+            asking.sendall("\r\n".join(["GET / HTTP/1.1", *lines, "", ""]).encode())
+            status = asking.recv(4096).split(b" ")[1]
+    finally:
+        server.stop()
+    assert status == (b"101" if answered else b"403")
 
 
 @pytest.mark.slow
