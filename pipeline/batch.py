@@ -246,6 +246,8 @@ def find_cards(patterns: Iterable[str]) -> list[Path]:
 def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
     """The plan of a card; a scene without a name gets the card's.
 
+    A card beside its capture, `kitchen.zip.yaml` beside `kitchen.zip`, needs neither its path nor a name.
+
     Args:
         card: Its file.
         out: Folder of bundles.
@@ -256,11 +258,17 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
         CaptureError: As `pipeline.building.plan`.
     """
     content = read_card(card)
-    if not content.source.path:
-        rule, remedy = "a card of a batch says where its capture lies", "add it: `source: {path: ...}`"
-        raise CardError(rule, found="no source.path", remedy=remedy, file=card)
+    beside = card.with_suffix("")
+    path = content.source.path or (beside.name if beside.exists() else "")
+    if not path:
+        raise CardError(
+            "a card of a batch says where its capture lies, or lies beside it",
+            found=f"neither source.path nor {beside.name} beside the card",
+            remedy="add it: `source: {path: ...}`",
+            file=card,
+        )
     allowed = [folder.expanduser().resolve() for folder in (card.parent, captures) if folder is not None]
-    places = [folder / content.source.path for folder in (card.parent, *allowed[1:])]
+    places = [folder / path for folder in (card.parent, *allowed[1:])]
     source = next((place for place in places if place.exists()), places[0]).resolve()
     if not any(source.is_relative_to(folder) for folder in allowed):
         raise CardError(
@@ -277,7 +285,8 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
                 remedy="put the file itself there, or name the folder of your captures: --captures DIR",
                 file=card,
             )
-    return plan(BuildRequest(source, name=content.name or card.stem, card=card, out=out), content)
+    name = content.name or (source.stem if source.name == card.stem else card.stem)
+    return plan(BuildRequest(source, name=name, card=card, out=out), content)
 
 
 def _links(source: Path) -> Iterator[Path]:

@@ -1,28 +1,78 @@
-"""Progress bars with ETA for work that lasts longer than two seconds; none where nobody looks (a file, a pipe)."""
+"""Progress of work that lasts: a bar with the time to go on a terminal, elsewhere a line in the log now and then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 SHOW_AFTER_SECONDS = 2.0
+LINE_SECONDS = 30.0
+"""Between two lines where output is no terminal: often enough to see that it lives, and a log stays readable."""
+
+
+class Progress(Protocol):
+    """What work tells of itself."""
+
+    def update(self, n: float = 1) -> object:
+        """So many more are done."""
+        ...
+
+    def set_postfix_str(self, s: str) -> object:
+        """What else is shown."""
+        ...
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items; a bar appears once the loop has run for two seconds."""
-    yield from tqdm(
-        items, desc=description, total=total, delay=SHOW_AFTER_SECONDS, leave=False, dynamic_ncols=True, disable=None
-    )
+    """Yield the items and show how far they are."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with bar(total, description) as shown:
+        for item in items:
+            yield item
+            shown.update()
 
 
 @contextmanager
-def bar(total: int, description: str) -> Iterator[tqdm]:  # pyright: ignore[reportMissingTypeArgument]
-    """Give a bar to `update(n)` and `set_postfix_str(text)` by hand."""
-    with tqdm(
-        total=total, desc=description, delay=SHOW_AFTER_SECONDS, leave=False, dynamic_ncols=True, disable=None
-    ) as shown:
+def bar(total: int | None, description: str) -> Iterator[Progress]:
+    """Give progress to `update(n)` and `set_postfix_str(text)` by hand."""
+    if not sys.stderr.isatty():
+        yield _Lines(total, description)
+        return
+    with tqdm(total=total, desc=description, delay=SHOW_AFTER_SECONDS, leave=False, dynamic_ncols=True) as shown:
         yield shown
+
+
+class _Lines:
+    """Progress in the log. Not tqdm's: it holds a lock while it writes, which the log's own writer wants."""
+
+    def __init__(self, total: int | None, description: str) -> None:
+        self._total, self._description, self._done, self._more = total, description, 0.0, ""
+        self._started = self._told = time.monotonic()
+
+    def update(self, n: float = 1) -> None:
+        """So many more are done; says so when the last line is old."""
+        self._done += n
+        now = time.monotonic()
+        if now < self._told + LINE_SECONDS:
+            return
+        self._told = now
+        text = f"{self._description}: {self._done:.0f}"
+        if self._total is not None:
+            text += f" of {self._total}"
+        if self._total is not None and self._done:
+            left = (now - self._started) / self._done * (self._total - self._done)
+            text += f", about {left / 60:.1f} min to go"
+        logger.info("%s", f"{text}; {self._more}" if self._more else text)
+
+    def set_postfix_str(self, s: str) -> None:
+        """What else the next line says."""
+        self._more = s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -12,7 +13,17 @@ import pytest
 
 from pipeline import batch as module
 from pipeline import building
-from pipeline.batch import Batch, Reason, SceneOutcome, build_scene, find_cards, load_batches, plan_batch, plan_scene
+from pipeline.batch import (
+    Batch,
+    Reason,
+    SceneOutcome,
+    build_scene,
+    find_cards,
+    load_batches,
+    plan_batch,
+    plan_card,
+    plan_scene,
+)
 from pipeline.engine import execute, locked
 from pipeline.errors import CardError
 from tests.fake_scene import ran
@@ -90,6 +101,20 @@ def test_a_card_reads_only_below_its_folder(lab, tmp_path_factory, photos, path)
     assert plan_scene(asked, lab / "out", photos.parent).state == "waiting"  # its path may begin there
     asked = card(cards, "x", f"source: {{path: ../{photos.parent.name}/{photos.name}/../../outside}}")
     assert plan_scene(asked, lab / "out", photos.parent).state == "failed"
+
+
+@pytest.mark.parametrize(("capture", "name"), [("kitchen", "kitchen"), ("Hall 2.zip", "hall-2")])
+def test_a_card_beside_its_capture_needs_neither_path_nor_name(lab, capture, name):
+    """The capture is what the card is named after, and the scene too; a card that stands alone says so."""
+    if capture.endswith(".zip"):
+        shutil.make_archive(str(lab / "Hall 2"), "zip", lab / "photos")
+    else:
+        shutil.copytree(lab / "photos", lab / capture)
+    planned = plan_card(card(lab, capture, "description: mine"), lab / "out")
+    assert planned.name == name
+    assert planned.stages[0].inputs["source"] == (lab / capture).resolve()
+    with pytest.raises(CardError, match="nor alone beside the card"):
+        plan_card(card(lab, "alone", "description: mine"), lab / "out")
 
 
 def test_a_capture_with_a_link_to_elsewhere_is_refused(lab, tmp_path_factory):

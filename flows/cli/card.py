@@ -54,5 +54,9 @@ def run(options: argparse.Namespace) -> int:
                 file=output,
             ) from None
     tables.say(f"wrote {tables.quoted(output)}; fill in what only you know, then:")
+    capture, here = options.path.resolve(), output.resolve().parent
+    if not capture.is_relative_to(here):
+        tables.say("note: the capture lies outside the card's folder, where `splatyard batch` reads no captures:")
+        tables.say(f"      give it --captures {tables.quoted(capture.parent)}, or move the card there")
     tables.say(f"splatyard build {tables.quoted(options.path)} --card {tables.quoted(output)}")
     return 0

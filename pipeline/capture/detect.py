@@ -45,7 +45,7 @@ def find_reader(path: Path) -> Reader:
     """The reader that understands the capture at `path` (a folder or a zip archive).
 
     Raises:
-        CaptureError: When none does; it lists what was found and which forms are understood.
+        CaptureError: When none does; it lists what was found.
     """
     with open_capture(path) as (reader, _):
         return reader
@@ -117,10 +117,9 @@ def _recognise(source: CaptureSource) -> tuple[Reader, CaptureSource]:
             )
         if fitting:
             return reader, fitting[0]
-    forms = "; ".join(f"{reader.kind}: {reader.form}" for reader in READERS)
     raise CaptureError(
-        "a capture must have a form that can be read",
+        "a capture must have a form that can be read: photos, a video, a phone's scan, a robot's recording ...",
         found=source.summary(),
-        remedy=f"understood are {forms}",
+        remedy="`splatyard formats` lists the forms, and what lies on disk of each",
         file=source.path,
     )

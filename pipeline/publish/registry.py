@@ -311,15 +311,26 @@ def _check_folder(folder: Path, *, create: bool) -> None:
         with machine_errors(folder):
             folder.mkdir(exist_ok=True)
     there = _names(folder)
-    if not folder.is_dir() or (there and not there & {BLOBS, SCENES, INDEX}):
-        raise BundleError(
-            "a registry is a folder made by `splatyard publish`, or an address such as s3://bucket/path",
-            found=f"a folder of other things: {', '.join(sorted(there)[:3])}" if there else "no such folder",
-            remedy="name another folder"
-            if there
-            else f"publish a bundle to it first: splatyard publish hall@1.0.0 --to {PREFIX}{folder}",
-            file=folder,
+    if folder.is_dir() and (not there or there & {BLOBS, SCENES, INDEX}):
+        return
+    if there:
+        found, remedy = f"a folder of other things: {', '.join(sorted(there)[:3])}", "name another folder"
+    elif folder.exists():
+        found, remedy = "a file", "name a folder"
+    elif create:  # the one above it is missing, too: a disk that isn't mounted, or a slip of the pen
+        parent = folder.absolute().parent
+        found, remedy = f"no folder {parent}", f"check the address; if it is right, make that folder: mkdir -p {parent}"
+    else:
+        found = "no such folder"
+        remedy = (
+            f"check the address; `splatyard publish hall@1.0.0 --to {PREFIX}{folder}` makes it with the first bundle"
         )
+    raise BundleError(
+        "a registry is a folder made by `splatyard publish`, or an address such as s3://bucket/path",
+        found=found,
+        remedy=remedy,
+        file=folder,
+    )
 
 
 def _names(folder: Path) -> set[str]:

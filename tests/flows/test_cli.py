@@ -383,6 +383,18 @@ def test_card_is_one_that_build_takes(photos, tmp_path, monkeypatch, capsys):
     assert main(["build", str(photos), "--card", str(output), "--dry-run", "--until", "capture"]) == 0
 
 
+def test_card_says_that_batch_would_not_read_it(photos, tmp_path, monkeypatch, capsys):
+    """Where the capture lies outside the card's folder, and nothing where it lies within."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "scan").symlink_to(photos)
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["card", "../scan"]) == 0
+    assert f"--captures {photos.resolve().parent}" in capsys.readouterr().out
+    assert main(["card", str(photos), "--output", str(photos.parent / "kitchen.yaml")]) == 0
+    assert "--captures" not in capsys.readouterr().out
+    (photos.parent / "kitchen.yaml").unlink()
+
+
 def test_card_never_overwrites(photos, tmp_path, monkeypatch, capsys):
     """The default file is NAME.yaml in the present folder; a second time it is refused."""
     monkeypatch.chdir(tmp_path)

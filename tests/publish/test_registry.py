@@ -411,11 +411,13 @@ def test_what_is_no_registry(tmp_path, bucket):
     for address, create, match in (
         (str(tmp_path / "photos"), True, "a folder of other things"),
         (str(tmp_path / "nowhere"), False, "no such folder"),
-        (str(tmp_path / "not mounted" / "yard"), True, "no such folder"),
+        (str(tmp_path / "not mounted" / "yard"), True, "mkdir -p .*not mounted$"),
+        (str(tmp_path / "photos" / "0001.jpg"), True, "name a folder"),
         ("hf://owner", True, "hf://owner/repository"),
     ):
-        with pytest.raises(BundleError, match=match):
+        with pytest.raises(BundleError, match=rf"(?m){match}") as caught:
             open_registry(address, create=create)
+        assert not (create and "splatyard publish" in caught.value.remedy), "that is what was tried"
     with pytest.raises(MachineError, match="what was sent is not sent again"):
         open_registry("s3://nobody/yard")
     assert not (tmp_path / "not mounted").exists()
