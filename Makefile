@@ -51,7 +51,7 @@ $(NETWORKS_STAMP): $(DEV_STAMP) tests/networks.txt
 
 demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality, and train a policy in it
 	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
-	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --minutes 1.3 --evaluate 100
+	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --evaluate 100
 
 test: $(DEV_STAMP) ## run the test suite, but for what `test-slow` and `test-soak` run: a quarter of an hour on two cores
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not soak'

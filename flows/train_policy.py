@@ -77,6 +77,10 @@ def train(
             logger.info("iteration %d of %d: success %s", row["iteration"], settings.iterations, share)
 
     train_run(run, scenes, iterations=settings.iterations, minutes=minutes, watch=tell)
+    if (ending := run.ending) and ending.early:
+        logger.warning(
+            "training stopped early, after %s; splatyard train --resume %s goes on", ending.early, run.folder
+        )
     return run.folder.resolve()
 
 
@@ -116,7 +120,10 @@ def attach(folder: Path, report: Path, film: Path) -> None:
     table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
     files = [f"[report]({report.as_uri()}), [film]({film.as_uri()}), run {folder}"]
     title = f"# {results.run}: {results.task}"
-    create_markdown_artifact("\n".join([title, "", *table, "", *files]), key="policy", description="how good it is")
+    early = [f"Training stopped early, after {results.stopped_early}.", ""] if results.stopped_early else []
+    create_markdown_artifact(
+        "\n".join([title, "", *early, *table, "", *files]), key="policy", description="how good it is"
+    )
     create_link_artifact(report.as_uri(), "report", key="policy-report")
     create_link_artifact(film.as_uri(), "film", key="policy-film")
 
@@ -154,7 +161,7 @@ def train_policy(
         scene: A bundle: a folder, name@version, name for its newest, a pattern, or hf://owner/repository/name@version.
         preset: What is trained and how: a preset's name or its YAML file.
         iterations: Of training; the preset's by default.
-        minutes: Training ends after so many.
+        minutes: A limit: training stops early after so many, and says so.
         seed: Of everything random.
         episodes: To measure the policy in, in each scene and under each control.
         device: Of networks and pictures: cpu, cuda, or cuda:1 and so on.

@@ -84,6 +84,17 @@ def test_make_targets_exist(page):
     assert named <= targets
 
 
+def test_the_demo_is_no_matter_of_the_machines_speed():
+    """What `make demo`, README and docs train ends by iterations; the preset's, where none are named."""
+    demo = (ROOT / "Makefile").read_text().partition("\ndemo:")[2].partition("\n\n")[0]
+    calls = [line.split() for line in demo.splitlines() if "splatyard train" in line]
+    calls += [
+        words for page in PAGES for words in program_lines(page.read_text(), "splatyard") if words[:1] == ["train"]
+    ]
+    assert len(calls) > 3
+    assert [words for words in calls if "--minutes" in words] == []
+
+
 @pytest.mark.parametrize("page", PAGES, **IDS)
 def test_links_lead_somewhere(page):
     """Every relative link and picture of a page is there."""

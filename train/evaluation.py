@@ -133,6 +133,7 @@ def evaluate_run(
         checkpoint=path.name,
         checkpoint_sha256=file_sha256(path),
         iteration=state["iteration"],
+        stopped_early=ending.early if (ending := run.ending) else "",
         seed=seed,
         scenes=tuple(where),
         evaluations=tuple(Evaluation(control=control, episodes=tuple(of)) for control, of in found.items()),

@@ -128,6 +128,7 @@ def _summary(results: Results) -> str:
     return (
         f"Encoder {results.encoder}, checkpoint {results.checkpoint} after {results.iteration} iterations, "
         f"evaluated in {places}; seed {results.seed}."
+        + (f" Its training stopped early, after {results.stopped_early}." if results.stopped_early else "")
     )
 
 

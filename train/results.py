@@ -146,6 +146,7 @@ class Results(_Record):
         checkpoint: File in the run's folder.
         checkpoint_sha256: Of that file.
         iteration: Of training, at that checkpoint.
+        stopped_early: How much less the run was trained than planned, and why; empty where it was not.
         seed: Of the first round's episodes and of the controls.
         scenes: Where it was tested.
         evaluations: One for each control.
@@ -159,6 +160,7 @@ class Results(_Record):
     checkpoint: str
     checkpoint_sha256: str
     iteration: int
+    stopped_early: str = ""
     seed: int
     scenes: tuple[TestScene, ...]
     evaluations: tuple[Evaluation, ...]

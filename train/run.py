@@ -1,4 +1,4 @@
-"""A run's folder: run.json (what it is), curve.jsonl (how it went), checkpoints/ (what it learned).
+"""A run's folder: run.json (what it is), curve.jsonl (how it went), ending.json (why it ended), checkpoints/.
 
 Nothing here needs torch, so that runs can be listed and compared quickly.
 """
@@ -30,9 +30,10 @@ from train.preset import Preset, flat_values
 
 logger = logging.getLogger(__name__)
 
-RUN_FILE, CURVE_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "checkpoints"
+RUN_FILE, CURVE_FILE, ENDING_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "ending.json", "checkpoints"
 MAX_RECORD_BYTES, MAX_CURVE_BYTES = 2**20, 2**28
 PACKAGES = ("splatyard", "torch", "rsl-rl-lib", "tensordict", "numpy", "numba", "sapien", "mujoco", "gsplat", "timm")
+EndedBy = Literal["iterations", "minutes", "request"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -80,6 +81,30 @@ class Record(_Strict):
     packages: dict[str, str]
     machine: dict[str, str]
     commit: str
+
+
+class Ending(_Strict):
+    """How training ended for now; the whole of ending.json, which a run that trains or was killed does not have.
+
+    Attributes:
+        reached: Iterations that are done.
+        planned: Iterations that it was to end after.
+        by: What ended it; a request is Ctrl-C or a signal.
+        minutes: The time limit, if there was one.
+    """
+
+    reached: int
+    planned: int
+    by: EndedBy
+    minutes: float | None = None
+
+    @property
+    def early(self) -> str:
+        """In words, how much less it trained than planned; empty where it did not."""
+        if self.by == "iterations":
+            return ""
+        why = f"the time limit of {self.minutes:g} minutes ended it" if self.by == "minutes" else "it was interrupted"
+        return f"{self.reached} of {self.planned} iterations: {why}"
 
 
 class Run:
@@ -180,6 +205,36 @@ class Run:
     def sources(self) -> tuple[str, ...]:
         """What its scenes are opened by."""
         return tuple(scene.source for scene in self.record.scenes)
+
+    @property
+    def ending(self) -> Ending | None:
+        """How its training ended; None while it trains, and where it was killed.
+
+        Raises:
+            TrainError: When the file is damaged.
+        """
+        path = self.folder / ENDING_FILE
+        try:
+            with path.open("rb") as file:
+                return Ending.model_validate_json(file.read(MAX_RECORD_BYTES))
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError) as error:
+            rule, remedy = f"an {ENDING_FILE} is as this splatyard writes it", "delete it; training doesn't need it"
+            raise TrainError(rule, found=str(error)[:300], remedy=remedy, file=path) from error
+
+    def end(self, ending: Ending | None) -> None:
+        """Take down how training ended, or with None that it goes on.
+
+        Raises:
+            TrainError: When there is no room.
+        """
+        path = self.folder / ENDING_FILE
+        if ending is not None:
+            write_atomically(path, (ending.model_dump_json(indent=1) + "\n").encode())
+            return
+        with writing(path):
+            path.unlink(missing_ok=True)
 
     @property
     def checkpoints(self) -> Path:

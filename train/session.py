@@ -15,7 +15,7 @@ from sim.scene import SimScene
 from train import checkpoint
 from train.distributed import Processes, agreed, first, processes_of_this_run, together
 from train.loggers import make_loggers
-from train.run import Run
+from train.run import EndedBy, Ending, Run
 from train.threads import use_one_thread
 from train.trainer import Trainer
 
@@ -41,7 +41,7 @@ def train_run(
         run: Its folder.
         scenes: Those of its record, opened.
         iterations: After so many in all it ends.
-        minutes: Or after so many minutes from now.
+        minutes: A limit: it stops early, so many minutes from now, and says so. Nothing else looks at the clock.
         loggers: Besides TensorBoard, see `train.loggers`.
         watch: Is given the curve's row of each iteration.
         stop: Asked after each iteration; it ends with a checkpoint when this is true.
@@ -61,6 +61,9 @@ def train_run(
     with together(run.record.device, processes) as device, run.busy() if writes else contextlib.nullcontext():
         trainer = Trainer(run.preset, scenes, seed=run.record.seed, device=device, processes=processes)
         seconds = _resume(run, trainer, processes)
+        by: EndedBy = "iterations"
+        if writes:
+            run.end(None)
         log = make_loggers(run, loggers, trainer.steps) if writes else []
         begun = time.monotonic()
         try:
@@ -76,12 +79,17 @@ def train_run(
                         one.log(row)
                     if watch:
                         watch(row)
-                late = minutes is not None and spent >= 60 * minutes
-                ends = agreed(late or stop(), processes) or trainer.iteration >= iterations
+                asked, late = stop(), minutes is not None and spent >= 60 * minutes
+                done = trainer.iteration >= iterations
+                if agreed(late or asked, processes) and not done:
+                    by = "request" if asked or minutes is None else "minutes"
+                ends = done or by != "iterations"
                 if ends or trainer.iteration % run.preset.checkpoint_every == 0:
                     _keep(run, trainer, row["seconds"], processes)
                 if ends:
                     break
+            if writes:
+                run.end(Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
         finally:
             for one in log:
                 one.close()

@@ -89,6 +89,9 @@ def _one(policy: Run, options: argparse.Namespace) -> int:
     )
     written = write_results(results, policy.folder), write_report(policy, results)
     tables.show(_table(results))
+    if results.stopped_early:
+        command = f"splatyard train --resume {tables.quoted(shown(policy.folder))}"
+        tables.say(f"stopped early: {results.stopped_early}; {command} goes on")
     for path in written:
         tables.say(f"written    {tables.quoted(shown(path))}")
     return 0

@@ -51,7 +51,10 @@ def _row(one: Run, old: str) -> tuple[str, ...]:
         rows = one.curve.read()
         last = rows[-1] if rows else {"iteration": 0}
         share = evaluated(one).get("none")
-        done = f"{last['iteration']:.0f}/{one.preset.iterations}"
+        ending = one.ending
+        early = ending and ending.early
+        done = f"{last['iteration']:.0f}/{ending.planned if ending and early else one.preset.iterations}"
+        done += f" ({'time limit' if ending and ending.by == 'minutes' else 'interrupted'})" if early else ""
         success = f"{last['success']:.0%}" if "success" in last else "-"
         measured = "-" if share is None else str(share)
     except TrainError as error:

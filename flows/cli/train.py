@@ -24,7 +24,7 @@ how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C
 goes on as if it had never stopped."""
 EXAMPLES = """\
   splatyard train navigate --scene hall@1.0.0 --robot rover
-  splatyard train navigate --scene hall --seed 1 --minutes 4
+  splatyard train navigate --scene hall --seed 1 --iterations 150
   splatyard train navigate --scene hall --set ppo.rate=5e-4 --set policy.encoder=none --name blind
   splatyard train climb --scenes 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
   splatyard train my_preset.yaml --scene hall --log wandb
@@ -47,7 +47,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="one value of the preset, such as ppo.rate=5e-4; may be given more than once",
     )
     command.add_argument("--iterations", type=count, metavar="N", help="in all; default: the preset's")
-    command.add_argument("--minutes", type=float, metavar="M", help="end after so many")
+    command.add_argument("--minutes", type=float, metavar="M", help="a limit: stop early after so many, and say so")
     command.add_argument("--seed", type=int, help="of everything random; default: 0")
     command.add_argument("--device", help="of network and pictures: cpu, cuda, cuda:1; default: cpu")
     command.add_argument("--num-gpus", type=count, metavar="N", help="train in N processes, each with a device")
@@ -218,6 +218,9 @@ def _report(there: Run, folder: str, done: int, iterations: int) -> None:
     success = rows[-1].get("success") if rows else None
     ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
     tables.say(f"trained    {done} iterations; {ending}, by the policy that explores: `eval` measures it")
+    ending = there.ending
+    if ending and ending.early:
+        tables.say(f"[yellow]stopped early[/]  {ending.early}; what it reached is not what it was planned to")
     more = f" --iterations {2 * iterations}" if done >= iterations else ""
     for name, command in (
         ("go on", f"splatyard train --resume {folder}{more}"),

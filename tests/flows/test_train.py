@@ -118,6 +118,24 @@ def test_scenes_are_found_by_pattern(session: list[dict[str, Any]], capsys: pyte
     assert "trained    5 iterations; 50% of its last episodes were successes" in told
 
 
+def test_a_time_limit_says_that_it_ended_the_training(capsys: pytest.CaptureFixture[str]):
+    """At its end, in the list of runs and in an evaluation: reached, planned, and how to go on."""
+    words = ["train", "navigate", "--scene", "room@1.0.0", "--iterations", "9", "--minutes", "1e-6"]
+    assert command(*words) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    why = "1 of 9 iterations: the time limit of 1e-06 minutes ended it"
+    assert f"stopped early {why}" in told
+    assert "splatyard train --resume runs/navigate-room-1" in told
+    assert main(["runs"]) == 0
+    assert "1/9 (time limit)" in " ".join(capsys.readouterr().out.split())
+    assert main(["eval", "navigate-room-1", "--episodes", "2", "--controls", "none"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"stopped early: {why}; splatyard train --resume runs/navigate-room-1 goes on" in told
+    assert why in Path("runs/navigate-room-1/report.html").read_text()
+    assert command("train", "--resume", "navigate-room-1", "--iterations", "2") == 0
+    assert "stopped early" not in capsys.readouterr().out
+
+
 def test_a_task_takes_the_settings_of_another_preset(session: list[dict[str, Any]]):
     """A robot's file is found wherever a command runs later."""
     Path("mine.yaml").write_text("task: navigate\nsteps: 7\nppo: {rate: 0.002}\n")

@@ -17,6 +17,13 @@ def test_every_preset_and_every_task_can_be_loaded(name: str):
     assert load_preset(name).task in TASKS
 
 
+def test_no_preset_has_a_budget_of_time():
+    """What a policy becomes is no matter of the machine's speed: budgets are iterations."""
+    names = [key for name in preset_names() for key in flat_values(load_preset(name))]
+    assert "iterations" in names
+    assert [key for key in names if any(unit in key for unit in ("minute", "second", "hour", "time"))] == []
+
+
 def test_changes_go_into_sections(tmp_path: Path):
     """Over what the file says; the other values of a section stay."""
     file = tmp_path / "mine.yaml"

@@ -12,7 +12,7 @@ from tests.sim.floors import floor_scene
 from tests.train.scripted import results
 from train.matrix import Matrix
 from train.preset import load_preset
-from train.report import write_report
+from train.report import report_page, write_report
 from train.run import Run
 from train.statistics import wilson
 
@@ -44,6 +44,15 @@ def test_report_says_what_was_found(run, scene, rover):
     assert page.count('<svg class="map"') == 2
     assert page.count('<svg class="chart"') == 3
     assert "evaluated: 50.0 %" in page
+
+
+def test_report_of_a_training_that_stopped_early(run, scene, rover):
+    """Before any figure: they are not what the preset reaches."""
+    found = results(scene, rover, {"hall@1.0.0": 3})
+    why = "6 of 72 iterations: the time limit of 1.3 minutes ended it"
+    page = report_page(run, found.model_copy(update={"stopped_early": why}), [], [])
+    assert f"stopped early, after {why}" in page.partition("<table")[0]
+    assert "stopped early" not in report_page(run, found, [], [])
 
 
 def test_report_blind_control(run, scene, rover):

@@ -20,7 +20,7 @@ from tests.train.test_checkpoint import alike
 from tests.train.test_files import room_for
 from train import checkpoint, session
 from train.preset import load_preset
-from train.run import Run
+from train.run import Ending, Run
 from train.session import train_run
 
 LOCK = SceneLock("hall@1.0.0", "a" * 64, ())
@@ -131,6 +131,41 @@ def test_minutes_end_it_too(tmp_path: Path, trainer: type[FakeTrainer]):
     run = make_run(tmp_path)
     assert train_run(run, [SCENE], iterations=40, minutes=1e-9) == 1
     assert names(run) == ["000000", "000001"]
+
+
+def test_how_it_ended_is_taken_down(tmp_path: Path, trainer: type[FakeTrainer]):
+    """How far it came and was to come, by a time limit and a Ctrl-C; nothing while it trains or after a kill."""
+    run, (stop, seen) = make_run(tmp_path), after(2)
+    train_run(run, [SCENE], iterations=40, minutes=1e-9)
+    assert run.ending is not None
+    assert run.ending.early == "1 of 40 iterations: the time limit of 1e-09 minutes ended it"
+    train_run(run, [SCENE], iterations=40, watch=seen.append, stop=stop, minutes=5)
+    assert run.ending.early == "3 of 40 iterations: it was interrupted"
+    during: list[object] = []
+
+    def kill(row: dict[str, float]) -> None:
+        during.append(run.ending)
+        if row["iteration"] == 7:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        train_run(run, [SCENE], iterations=40, watch=kill)
+    assert [*during, run.ending] == [None] * 5
+    train_run(run, [SCENE], iterations=40, minutes=5)
+    assert (run.ending, run.ending and run.ending.early) == (
+        Ending(reached=40, planned=40, by="iterations", minutes=5),
+        "",
+    )
+
+
+def test_a_time_limit_changes_nothing_but_the_end(tmp_path: Path, trainer: type[FakeTrainer]):
+    """What is learned does not hang on the clock: rows are those of a training without one, as far as it came."""
+    limited, whole = make_run(tmp_path), make_run(tmp_path)
+    train_run(limited, [SCENE], iterations=30, minutes=1e-9)
+    train_run(whole, [SCENE], iterations=30)
+    assert rows(limited) == rows(whole)[:1]
+    train_run(limited, [SCENE], iterations=30, minutes=60)
+    assert rows(limited) == rows(whole)
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(
