@@ -31,7 +31,7 @@ def _reader(traits: Traits, _params: Any, _machine: Machine) -> Choice:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("capture", 4, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader),
+    Stage("capture", 5, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader),
     Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select_stage:run", _only),
     Stage("poses", 3, ("capture", "select"), PosesParams, "pipeline.poses.stage:run", choose_poses),
     Stage("depth", 4, ("capture", "poses"), DepthParams, "pipeline.depth.stage:run", choose_depth),

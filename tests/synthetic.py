@@ -209,6 +209,12 @@ def write_rgbd(
         np.savetxt(folder / f"frame-{i:06d}.pose.txt", (capture_from_world @ pose).matrix)
 
 
+def as_arkit_counts(camera: Camera) -> tuple[float, float]:
+    """The principal point from the middle of the first of 1920 pixels, multiplied to the picture's size."""
+    by = max(camera.width, camera.height) / 1920
+    return by * (camera.cx / by - 0.5), by * (camera.cy / by - 0.5)
+
+
 def write_polycam(
     folder: Path, room: Room, poses: list[Pose], camera: Camera = CAMERA, depth_size: tuple[int, int] = (160, 120)
 ) -> Pose:
@@ -226,7 +232,8 @@ def write_polycam(
         matrix[:, :3] = matrix[:, :3] @ CV_FROM_GL
         gravity = CV_FROM_GL @ pose.inverse().rotate([0, 0, -1.0])
         entry = {f"t_{r}{c}": float(matrix[r, c]) for r in range(3) for c in range(4)}
-        entry |= {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+        cx, cy = as_arkit_counts(camera)
+        entry |= {"fx": camera.fx, "fy": camera.fy, "cx": cx, "cy": cy}
         entry |= {"width": camera.width, "height": camera.height, "blur_score": 100.0, "gravity": list(gravity)}
         _write_jpeg(folder / f"keyframes/images/{stamp}.jpg", rgb)
         (folder / f"keyframes/cameras/{stamp}.json").write_text(json.dumps(entry))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_camera
+from pipeline.capture.phones.arkit_camera import from_arkit
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.trajectory import Trajectory, nearest, numbers, ordered_trajectory, read_table
 from pipeline.errors import CaptureError
@@ -168,7 +169,7 @@ def moments_of(
 
 
 def read_camera(source: CaptureSource, name: str) -> Camera:
-    """Intrinsics of a .pincam file: width, height, fx, fy, cx, cy."""
+    """Intrinsics of a .pincam file: width, height, fx, fy, cx, cy, as ARKit counts pixels."""
     file = source.where(name)
     rows = read_table(_text(source, name), file)
     width, height, fx, fy, cx, cy = numbers(rows[0] if rows else [], 6, file, 1).tolist()
@@ -177,4 +178,4 @@ def read_camera(source: CaptureSource, name: str) -> Camera:
         raise CaptureError(
             "intrinsics must name the picture's size", found=found, remedy="download it again", file=file
         )
-    return checked_camera((fx, fy, cx, cy), (round(width), round(height)), file)
+    return from_arkit(checked_camera((fx, fy, cx, cy), (round(width), round(height)), file))

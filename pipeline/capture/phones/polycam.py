@@ -21,6 +21,7 @@ from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture
 from pipeline.capture.masks import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.phones.arkit_camera import from_arkit
 from pipeline.capture.pictures import load_picture
 from pipeline.capture.reader import Reader, put_once, require_pairs
 from pipeline.capture.source import CaptureSource
@@ -166,7 +167,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             values = {**read_object(source.read(sensor), source.where(sensor)), **values}
         matrix = [[_number(values, name, file) for name in row] for row in _POSE_KEYS]
         fx, fy, cx, cy, width, height = (_number(values, name, file) for name in _CAMERA_KEYS)
-        camera = checked_camera((fx, fy, cx, cy), (round(width), round(height)), file)
+        camera = from_arkit(checked_camera((fx, fy, cx, cy), (round(width), round(height)), file))
         depth, confidence = listing.depth.get(key), listing.confidence.get(key)
         return ListedFrame(
             key=str(key),

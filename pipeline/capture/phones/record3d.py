@@ -20,6 +20,7 @@ from pipeline.capture.frames import ListedFrame, Size, sensor_capture, thinned
 from pipeline.capture.masks import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.phones.arkit_camera import from_arkit
 from pipeline.capture.phones.exr import depth_of_exr
 from pipeline.capture.phones.lzfse import unpacked
 from pipeline.capture.phones.phone_depth import scaled_camera
@@ -161,7 +162,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         image, depth, confidence = listing.images[number], listing.depth.get(number), listing.confidence.get(number)
         fx, fy, cx, cy = data.intrinsics[number if len(data.intrinsics) > 1 else 0].tolist()
         where = f"{source.where(listing.metadata)} (intrinsics, frame {number})"
-        camera = checked_camera((fx, fy, cx, cy), data.size, where)
+        camera = from_arkit(checked_camera((fx, fy, cx, cy), data.size, where))
         time = None if data.times is None else float(data.times[number])
         read_confidence: Callable[[], NDArray[np.uint8]] | None = None
         if confidence is not None and (size := data.depth_size) is not None:

@@ -36,7 +36,7 @@ class Metadata:
     Attributes:
         poses: World from camera, CV axes.
         up: (3,) unit up direction of the poses' world, or None where that is the first camera's, however it was tilted.
-        intrinsics: fx, fy, cx, cy [px] for pictures of `size`; one row for each frame, or one for all.
+        intrinsics: fx, fy, cx, cy [px] for pictures of `size`, as ARKit counts; one row for each frame, or one for all.
         times: [s], or None.
         size: Width and height that the intrinsics belong to.
         depth_size: Width and height of the depth images, or None.

@@ -179,3 +179,11 @@ def test_contradicting_sizes(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps({**MIDDLE, "width": width, "height": 120}))
     with open_source(tmp_path) as source, pytest.raises(CaptureError, match="contradict"):
         read_intrinsics(source, candidates(source))
+
+
+def test_the_nominal_centre_is_the_middle_of_the_picture() -> None:
+    """320, 240 of 640 x 480 counts from the corner, as we do; others' 319.5, 239.5 from the first pixel's middle."""
+    assert (2 * SEVEN_SCENES.cx, 2 * SEVEN_SCENES.cy) == (SEVEN_SCENES.width, SEVEN_SCENES.height)
+    middle = SEVEN_SCENES.rays([[320.0, 240.0], [0.5, 0.5], [639.5, 479.5]])
+    assert np.allclose(middle[0], [0, 0, 1])
+    assert np.allclose(middle[1, :2], -middle[2, :2])

@@ -107,6 +107,18 @@ def test_interpolated_poses_are_exact_where_names_are(room: Room, tmp_path: Path
         assert angle_deg(frame.world_from_camera.rotation, truth.rotation) < 0.01
 
 
+def test_principal_points_are_arkits(video: Video, tmp_path: Path) -> None:
+    """959.5 of 1920 pixels is the middle of the picture, in each stream's file by its size."""
+    for stream, camera in (("vga_wide", SMALL), ("lowres_wide", LOW)):
+        by = camera.width / 1920
+        for file in video.files(f"{stream}_intrinsics"):
+            file.write_text(f"{camera.width} {camera.height} {camera.fx} {camera.fy} {by * 959.5} {by * 719.5}")
+    frame = read_with(READER, video.folder, tmp_path / "out").frames[3]
+    assert (frame.camera.cx, frame.camera.cy) == pytest.approx((80, 60))
+    assert frame.depth_camera.cx / frame.depth_camera.width == pytest.approx(0.5)
+    assert frame.depth_camera.cy / frame.depth_camera.height == pytest.approx(0.5)
+
+
 def test_zip_is_read_in_place(recorded: Video, tmp_path: Path) -> None:
     """With the video's folder in it."""
     archive = shutil.make_archive(str(tmp_path / "video"), "zip", recorded.folder.parent, VIDEO)

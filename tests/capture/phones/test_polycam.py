@@ -18,6 +18,7 @@ from pipeline.capture.phones.polycam import BORDER
 from pipeline.errors import CaptureError
 from pipeline.geometry import angle_deg
 from tests.capture.conftest import POSES, SMALL
+from tests.capture.writers.reading import same_camera
 
 Read = Callable[[Path], Capture]
 Copy = Callable[[str], Path]
@@ -52,11 +53,21 @@ def test_depth_has_its_own_camera_and_confidence(made: Path, read: Read) -> None
     """The colour camera scaled to the depth image's size."""
     capture = read(made / "polycam")
     frame = capture.frames[3]
-    assert frame.camera == SMALL
-    assert frame.depth_camera == SMALL.resized(80, 60)
+    assert same_camera(frame.camera, SMALL)
+    assert same_camera(frame.depth_camera, SMALL.resized(80, 60))
     confidence = cv2.imread(str(capture.root / str(frame.confidence)), cv2.IMREAD_UNCHANGED)
     assert confidence.shape == (60, 80)
     assert confidence.max() == 255
+
+
+def test_principal_point_is_arkits(copy_of: Copy, read: Read) -> None:
+    """The middle of ARKit's 1920 pixels is 959.5 from the first one's middle: the middle of picture and depth image."""
+    folder = copy_of("polycam")
+    by = 160 / 1920
+    edit_cameras(folder, lambda values: values.update(cx=by * 959.5, cy=by * 719.5))
+    frame = read(folder).frames[5]
+    assert (frame.camera.cx, frame.camera.cy) == pytest.approx((80, 60))
+    assert (frame.depth_camera.cx, frame.depth_camera.cy) == pytest.approx((40, 30))
 
 
 def test_time_is_seconds_since_the_first_frame_in_number_order(copy_of: Copy, read: Read) -> None:
@@ -116,8 +127,8 @@ def test_corrected_cameras_go_with_corrected_pictures(copy_of: Copy, made: Path,
     assert np.allclose(frame.gravity, before.gravity)
     cut = int(np.ceil(BORDER * 160))
     assert Image.open(capture.root / frame.image).size == (160 - 2 * cut, 120 - 2 * cut)
-    assert (frame.camera.width, frame.camera.cx) == (160 - 2 * cut, SMALL.cx - cut)
-    assert frame.depth_camera == SMALL.resized(80, 60)
+    assert (frame.camera.width, frame.camera.cx) == (160 - 2 * cut, pytest.approx(SMALL.cx - cut))
+    assert same_camera(frame.depth_camera, SMALL.resized(80, 60))
 
 
 def test_corrected_cameras_are_never_mixed_with_raw_pictures(copy_of: Copy, made: Path, read: Read) -> None:

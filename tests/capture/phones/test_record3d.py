@@ -23,7 +23,7 @@ from pipeline.capture.source import open_source
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, angle_deg
 from tests.capture.conftest import truncate
-from tests.capture.writers.reading import read_with
+from tests.capture.writers.reading import read_with, same_camera
 from tests.capture.writers.record3d import ARKIT_FROM_ROOM, camera_of, confidence_of, write_exr, write_record3d
 from tests.synthetic import Room, walk
 
@@ -172,7 +172,7 @@ def test_old_recording_without_optional_keys(recording: Path, room: Room, read: 
         file.unlink()
     capture = read(recording)
     assert_true(capture, room, intrinsics=False)
-    assert all(frame.camera == PORTRAIT for frame in capture.frames)
+    assert all(same_camera(frame.camera, PORTRAIT) for frame in capture.frames)
     assert capture.frames[6].time == pytest.approx(0.1)
     assert capture.frames[0].confidence is None
 
@@ -182,8 +182,17 @@ def test_intrinsics_follow_the_stored_pictures_size(recording: Path, read: Calla
     for file in recording.glob("rgbd/*.jpg"):
         Image.open(file).resize((60, 80)).save(file)
     capture = read(recording)
-    assert capture.frames[0].camera == PORTRAIT.resized(60, 80)
-    assert capture.frames[0].depth_camera == PORTRAIT.resized(*DEPTH)
+    assert same_camera(capture.frames[0].camera, PORTRAIT.resized(60, 80))
+    assert same_camera(capture.frames[0].depth_camera, PORTRAIT.resized(*DEPTH))
+
+
+def test_principal_point_is_arkits(recording: Path, read: Callable[..., Capture]) -> None:
+    """The middle of ARKit's 1440 x 1920 pixels is (719.5, 959.5) from the first one's middle, whatever the size."""
+    by = 160 / 1920
+    edit(recording, perFrameIntrinsicCoeffs=[[121, 118, by * 719.5, by * 959.5]] * 12)
+    frame = read(recording).frames[4]
+    assert (frame.camera.cx, frame.camera.cy) == pytest.approx((60, 80))
+    assert (frame.depth_camera.cx, frame.depth_camera.cy) == pytest.approx((24, 32))
 
 
 def test_turned_pictures_are_refused(recording: Path, read: Callable[..., Capture]) -> None:

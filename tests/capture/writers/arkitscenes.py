@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.geometry import Camera, Pose
 from tests.capture.writers.between import between
-from tests.synthetic import Room
+from tests.synthetic import Room, as_arkit_counts
 
 VIDEO = "41069021"
 START = 6845.70605696
@@ -63,7 +63,8 @@ def write_arkitscenes(
     for time, pose in frames:
         for stream, camera in streams.items():
             _png(folder, stream, time, room.render(camera, pose, samples=1)[0][..., ::-1])
-            values = f"{camera.width} {camera.height} {camera.fx:g} {camera.fy:g} {camera.cx:g} {camera.cy:g}"
+            cx, cy = as_arkit_counts(camera)
+            values = f"{camera.width} {camera.height} {camera.fx:g} {camera.fy:g} {cx:.9g} {cy:.9g}"
             file = folder / f"{stream}_intrinsics/{VIDEO}_{time - 0.001:.3f}.pincam"  # rounded elsewhere, as some are
             file.parent.mkdir(exist_ok=True)
             file.write_text(values)

@@ -11,7 +11,7 @@ from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader
 from pipeline.capture.source import open_source
-from pipeline.geometry import Pose, angle_deg
+from pipeline.geometry import Camera, Pose, angle_deg
 
 
 def read_with(reader: Reader, path: Path, out: Path, params: CaptureParams | None = None) -> Capture:
@@ -28,6 +28,13 @@ def read_with(reader: Reader, path: Path, out: Path, params: CaptureParams | Non
         read = len(capture.frames)
         assert read <= traits.frames <= read + len(capture.skipped) or params
         return capture
+
+
+def same_camera(found: Camera | None, truth: Camera) -> bool:
+    """Whether both have the same size and, to rounding, the same numbers."""
+    assert found is not None
+    sizes = (found.width, found.height) == (truth.width, truth.height)
+    return sizes and np.allclose(found.matrix, truth.matrix, atol=1e-9) and found.distortion == truth.distortion
 
 
 def assert_poses(capture: Capture, poses: Sequence[Pose]) -> None:

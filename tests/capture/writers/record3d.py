@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
-from tests.synthetic import Room
+from tests.synthetic import Room, as_arkit_counts
 
 
 def camera_of(camera: Camera, number: int) -> Camera:
@@ -73,12 +73,12 @@ def write_record3d(
         "h": camera.height,
         "dw": width,
         "dh": height,
-        "K": [camera.fx, 0, 0, 0, camera.fy, 0, camera.cx, camera.cy, 1],
+        "K": [camera.fx, 0, 0, 0, camera.fy, 0, *as_arkit_counts(camera), 1],
         "poses": rows,
         "initPose": [0, 0, 0, 1, 0, 0, 0],
         "frameTimestamps": [0.5 + 0.0171 * number for number in range(len(poses))],
         "perFrameIntrinsicCoeffs": [
-            [seen.fx, seen.fy, seen.cx, seen.cy] for seen in (camera_of(camera, n) for n in range(len(poses)))
+            [seen.fx, seen.fy, *as_arkit_counts(seen)] for seen in (camera_of(camera, n) for n in range(len(poses)))
         ],
         "cameraType": 1,
     }
