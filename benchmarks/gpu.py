@@ -1,12 +1,14 @@
 """What a CUDA GPU brings: a whole build, splats by gsplat beside gsplat's own trainer, pictures for robots in a batch.
 
+    python benchmarks/gpu.py quick [--python PYTHON]     what never met a GPU here, in at most ten minutes: one table
     python benchmarks/gpu.py build                       redkitchen on the GPU and on the CPU
     python benchmarks/gpu.py train --peer simple_trainer.py [--python PYTHON]
     python benchmarks/gpu.py render [--bundle DIR]
     python benchmarks/gpu.py --write ...                 write the section of docs/benchmarks.md
 
-The peer is examples/simple_trainer.py of gsplat v1.5.3; PYTHON has what its requirements.txt names. It gets the same
-cameras, cloud and held-out views. Times are by the wall clock, of an otherwise idle machine.
+The peer is examples/simple_trainer.py of gsplat v1.5.3; PYTHON has what its requirements.txt names, for `quick` what
+VGGT and Depth Anything 3 need. The peer gets the same cameras, cloud and held-out views. Times are by the wall, on an
+otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +158,16 @@ def room(seed: int) -> Gaussians:
     return Gaussians(*(array.astype(np.float32) for array in arrays))
 
 
+def level_poses(count: int, rng: np.random.Generator) -> np.ndarray:
+    """World-from-camera (count, 4, 4) of level cameras near the origin that look anywhere, in a world whose z is up."""
+    poses, angles, flat = np.tile(np.eye(4), (count, 1, 1)), rng.uniform(-math.pi, math.pi, count), np.zeros(count)
+    poses[:, :3, 0] = np.stack([np.sin(angles), -np.cos(angles), flat], 1)  # x right, y down, z forward
+    poses[:, :3, 1] = (0, 0, -1)
+    poses[:, :3, 2] = np.stack([np.cos(angles), np.sin(angles), flat], 1)
+    poses[:, :3, 3] = rng.uniform(-0.5, 0.5, (count, 3))
+    return poses
+
+
 def render_rows(bundle: Path | None) -> list[Row]:
     """1024 cameras in 8 scenes, up to 512 pictures in a call, read back to the CPU as robots get them."""
     from sim.cameras.gsplat_renderer import GsplatRenderer
@@ -160,14 +176,8 @@ def render_rows(bundle: Path | None) -> list[Row]:
     renderer, rng = GsplatRenderer(scenes, "cuda"), np.random.default_rng(0)
     centers = np.array([scene.means.mean(0) for scene in scenes])
     scene_of = np.arange(CAMERAS) % SCENES
-    poses = np.tile(np.eye(4), (CAMERAS, 1, 1))
-    angles = rng.uniform(-math.pi, math.pi, CAMERAS)
-    flat = np.zeros(CAMERAS)
-    # x right, y down, z forward, in a world whose z is up
-    poses[:, :3, 0] = np.stack([np.sin(angles), -np.cos(angles), flat], 1)
-    poses[:, :3, 1] = (0, 0, -1)
-    poses[:, :3, 2] = np.stack([np.cos(angles), np.sin(angles), flat], 1)
-    poses[:, :3, 3] = centers[scene_of] + rng.uniform(-0.5, 0.5, (CAMERAS, 3))
+    poses = level_poses(CAMERAS, rng)
+    poses[:, :3, 3] += centers[scene_of]
     rows = []
     for side in SIZES:
         lens = Camera(side, side, side / 2, side / 2, side / 2, side / 2)
@@ -180,12 +190,131 @@ def render_rows(bundle: Path | None) -> list[Row]:
     return rows
 
 
+def quick_rows(folder: Path, python: str) -> tuple[list[Row], list[str]]:
+    """Rows, and a line for each measurement that failed: the others are still worth having."""
+    rows, failed = list[Row](), list[str]()
+    measurements: dict[str, Callable[[], Iterator[Row]]] = {
+        "gsplat's kernels": partial(kernel_rows, folder),
+        "CUDA beside the CPU": likeness_rows,
+        "tests marked gpu": gpu_test_rows,
+        "vggt": partial(network_rows, folder, "vggt", python),
+        "depth_anything_3": partial(network_rows, folder, "depth_anything_3", python),
+        "batched rendering": lambda: iter(render_rows(None)),
+        "SAPIEN on the GPU": physics_rows,
+    }
+    for name, measure in measurements.items():
+        try:
+            rows += measure()
+        except Exception as error:  # whatever a library that never ran here may raise
+            failed.append(f"- {name} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    return rows, failed
+
+
+def kernel_rows(folder: Path) -> Iterator[Row]:
+    """Build the kernels of gsplat into an empty folder."""
+    command = [sys.executable, "-c", "import gsplat.cuda._backend as b; assert b._C is not None, 'no CUDA toolkit'"]
+    begun = time.perf_counter()
+    subprocess.run(command, env=os.environ | {"TORCH_EXTENSIONS_DIR": str(folder / "kernels")}, check=True, timeout=400)
+    yield Row("gsplat's kernels built", time.perf_counter() - begun, "s")
+
+
+def likeness_rows() -> Iterator[Row]:
+    """The same Gaussians and cameras drawn by gsplat on CUDA and by the CPU's rasteriser, the tests' stand-in."""
+    from sim.devices import make_renderer
+
+    scene, rng = room(0), np.random.default_rng(1)
+    lens, poses = Camera(128, 96, 90, 90, 64, 48), level_poses(16, rng)
+    (cuda, cuda_depth), (cpu, cpu_depth) = (
+        make_renderer([scene], device).render(lens, poses, np.zeros(16, np.int64)) for device in ("cuda", "cpu")
+    )
+    yield Row(
+        "CUDA and CPU, mean difference of a colour", 255 * float(np.abs(cuda - cpu).mean()), "grey levels", "<=", 1
+    )
+    both = (cuda_depth > 0) & (cpu_depth > 0)
+    yield Row(
+        "CUDA and CPU, median difference of depth", 1000 * float(np.median(np.abs(cuda_depth - cpu_depth)[both])), "mm"
+    )
+
+
+def gpu_test_rows() -> Iterator[Row]:
+    """The tests that need a GPU."""
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error|skipped)", done.stdout)}
+    yield Row("tests marked gpu: passed", counts.get("passed", 0), "", ">=", 1)
+    yield Row("tests marked gpu: failed", counts.get("failed", 0) + counts.get("error", 0), "", "<=", 0)
+
+
+def network_rows(folder: Path, name: str, python: str) -> Iterator[Row]:
+    """A network on 2 and 10 pictures: time, and the memory that further ones take; its weights may be by chance."""
+    import cv2
+
+    from pipeline.learned.backends import BACKENDS
+    from pipeline.learned.session import open_session
+    from pipeline.poses.network import WORKERS
+
+    place, rng = BACKENDS[name].weights[0].place, np.random.default_rng(0)
+    paths = [folder / f"{number}.png" for number in range(10)]
+    for path in paths:
+        cv2.imwrite(str(path), cv2.resize(rng.integers(0, 255, (12, 16, 3), np.uint8), (640, 480)))
+    settings = {"weights": str(place or ""), "by_chance": place is None}
+    with open_session(WORKERS[name], settings, "" if python == sys.executable else python) as session:
+        session.ask({"room": [640, 480]})
+        peaks, seconds, pixels = [], 0.0, 0
+        for count in (2, 10):
+            begun = time.perf_counter()
+            answer = session.ask({"pictures": [str(path) for path in paths[:count]]})
+            seconds, pixels = time.perf_counter() - begun, answer["depth_0"].size
+            peaks.append(session.ask({"room": [640, 480]})["peak"])
+    kind = "" if place else ", weights by chance"
+    yield Row(f"{name}, 10 pictures{kind}", seconds, "s")
+    yield Row(f"{name}, memory of a pixel", (peaks[1] - peaks[0]) / (8 * pixels), "bytes")
+
+
+def physics_rows() -> Iterator[Row]:
+    """1 024 rovers that drive on one floor, on the GPU."""
+    from sim.physics.sapien_gpu_engine import SapienGpuEngine
+    from sim.physics.state import RobotState
+    from sim.robots.catalog import ROVER
+    from sim.robots.model import load_robot
+
+    robot, count = load_robot(ROVER), 1024
+    edge = np.arange(41) - 20.0
+    grid = np.stack([*np.meshgrid(edge, edge, indexing="ij"), np.zeros((41, 41))], -1).reshape(-1, 3)
+    number = np.arange(41 * 41).reshape(41, 41)
+    low, right, corner, top = number[:-1, :-1], number[1:, :-1], number[1:, 1:], number[:-1, 1:]
+    halves = [np.stack(half, -1).reshape(-1, 3) for half in ((low, right, corner), (low, corner, top))]
+    floor = Mesh.from_arrays(grid, np.concatenate(halves))
+    begun = time.perf_counter()
+    engine = SapienGpuEngine(robot, [floor], count)
+    yield Row("SAPIEN GPU, 1 024 rovers made", time.perf_counter() - begun, "s")
+    side = np.arange(count)
+    places = np.column_stack([side % 32 - 15.6, side // 32 - 15.7, np.full(count, robot.base_height)])
+    joints = np.zeros((count, len(robot.joint_names)), np.float32)
+    engine.reset(side, RobotState.at_rest(places, np.tile([1.0, 0, 0, 0], (count, 1)), joints), np.zeros(count, int))
+    engine.set_targets(np.full((count, len(robot.actuators)), 5.0, np.float32))
+    begun = time.perf_counter()
+    engine.step(250)
+    state = engine.read()
+    seconds = time.perf_counter() - begun
+    engine.close()
+    moved = np.linalg.norm(state.position[:, :2] - places[:, :2], axis=1)
+    yield Row("SAPIEN GPU, 1 024 rovers: robot-steps", 250 * count / seconds, "a second")
+    yield Row(
+        "SAPIEN GPU: rovers that drove and stayed on the floor",
+        int(((moved > 0.05) & (np.abs(state.position[:, 2] - places[:, 2]) < 0.05)).sum()),
+        "",
+        ">=",
+        count,
+    )
+
+
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["build", "train", "render"])
+    parser.add_argument("what", choices=["quick", "build", "train", "render"])
     parser.add_argument("--peer", type=Path, help="examples/simple_trainer.py of gsplat v1.5.3")
-    parser.add_argument("--python", default=sys.executable, help="that has the peer's requirements")
+    parser.add_argument("--python", default=sys.executable, help="that has the peer's, or the networks', packages")
     parser.add_argument("--bundle", type=Path, help="whose sim level is drawn; made up without")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
@@ -201,13 +330,18 @@ def main() -> None:
             "train": lambda: train_rows(folder, options.peer.resolve(), options.python),
             "render": lambda: render_rows(options.bundle),
         }
-        rows = made[options.what]()
+        failed = list[str]()
+        if options.what == "quick":
+            rows, failed = quick_rows(folder, options.python)
+        else:
+            rows = made[options.what]()
     for row in rows:
         print(row.line())
+    print("\n".join(failed))
     if options.write:
         title = f"GPU: {options.what}"
         text = f"On {machine.gpu.name if machine.gpu else ''}."
-        update_page({title: section(title, f"python benchmarks/gpu.py {options.what}", text, rows)})
+        update_page({title: section(title, f"python benchmarks/gpu.py {options.what}", text, rows, *failed)})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        group: machine, packages, system libraries, backends or GPU backends.
+        group: machine, packages, system libraries, backends, GPU backends or physics engines.
         name: What it is.
         state: Whether it is there; "warning" works, but slowly or barely.
         needed: Whether the CPU pipeline can't do without it.

@@ -5,21 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flows.trials import Result
     from pipeline.doctor import Report
     from pipeline.findings import Finding
 
 HELP = "what this machine can run, and what is missing"
 DESCRIPTION = """\
-Looks at the machine, the packages, the system's libraries and the backends, and names the exact command that brings
-what is missing. Exit code 1 when the CPU pipeline lacks something."""
+Looks at the machine, the packages, the system's libraries, the backends and the physics engines, and names the exact
+command that brings what is missing. Exit code 1 when the CPU pipeline lacks something, or what --try runs fails."""
 EXAMPLES = """\
   splatyard doctor
-  splatyard doctor --python learned/bin/python
+  splatyard doctor --try                           # runs each of them on a tiny input, for some minutes
+  splatyard doctor --try --python learned/bin/python
   splatyard doctor --json"""
 
 
@@ -29,19 +32,47 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--python", default="", metavar="PROGRAM", help="the interpreter that has the GPU backends' packages"
     )
+    command.add_argument(
+        "--try",
+        dest="tries",
+        action="store_true",
+        help="run every backend that is here on a tiny input; those for GPUs with weights by chance if there are none",
+    )
     command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="where results would go")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from pipeline.doctor import examine
+    from pipeline.doctor import Report, examine
+    from sim.physics.findings import engine_findings
 
     report = examine(options.out, options.python)
-    if options.json:
-        print(json.dumps(report.to_json(), indent=1))
-    else:
+    report = Report((*report.findings, *engine_findings()))
+    results: list[Result] = []
+    if not options.json:
         _show(report)
-    return 0 if report.ready else 1
+    if options.tries:
+        from flows.trials import try_all
+
+        for result in try_all(options.python):
+            results.append(result)
+            if not options.json:
+                _show_result(result)
+    if options.json:
+        tried = {"trials": [asdict(result) for result in results]} if options.tries else {}
+        print(json.dumps(report.to_json() | tried, indent=1))
+    failed = any(result.state == "fails" for result in results)
+    return 0 if report.ready and not failed else 1
+
+
+def _show_result(result: Result) -> None:
+    from rich.markup import escape
+
+    from flows.cli import tables
+
+    color = {"works": "green", "fails": "bold red", "not here": "dim"}[result.state]
+    cost = f"{result.seconds:6.1f} s {result.memory / 2**20:6.0f} MiB" if result.seconds else " " * 19
+    tables.say(f"{escape(result.name):24} [{color}]{result.state:8}[/] {cost}  {escape(result.detail)}")
 
 
 def _show(report: Report) -> None:

@@ -76,6 +76,17 @@ def pictures_that_fit(device: torch.device, each: float) -> int | None:
     return max(int(free / each), 0)
 
 
+def peak_memory(device: torch.device) -> int:
+    """The most memory that torch had taken since the last call [bytes]; 0 where memory does not limit it."""
+    import torch
+
+    if device.type != "cuda":
+        return 0
+    most = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return most
+
+
 @contextmanager
 def gpu_errors(what: str) -> Iterator[None]:
     """Turn what torch and libraries on it say of the GPU into our words.

@@ -31,7 +31,7 @@ class Worker:
         """Load it.
 
         Args:
-            settings: `device` if it is not cuda.
+            settings: `device` if it is not cuda; `by_chance` to take the network as it is made, without weights.
 
         Raises:
             NoDevice: When torch can't compute there.
@@ -44,6 +44,9 @@ class Worker:
 
         self._device = usable_device(settings.get("device", "cuda"))
         configuration = get_hparams(CONFIG)
+        if settings.get("by_chance"):
+            self._reconstructor = _untrained(configuration, self._device)
+            return
         file = _weights(str(configuration.url))
         configuration.url = str(file)
         try:
@@ -105,6 +108,17 @@ class Worker:
                 raise
             vertices, triangles = mesh.v.cpu().numpy(), mesh.f.cpu().numpy()
         return checked(vertices, triangles)
+
+
+def _untrained(configuration: Any, device: Any) -> Any:
+    """A `Reconstructor` as its constructor makes it, but for the weights."""
+    from nksr import NKSRNetwork, Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
+
+    made = Reconstructor.__new__(Reconstructor)
+    made.device = made.chunk_tmp_device = device
+    made.hparams = configuration
+    made.network = NKSRNetwork(configuration).to(device).eval().requires_grad_(False)
+    return made
 
 
 def checked(vertices: np.ndarray, triangles: np.ndarray) -> dict[str, Any]:

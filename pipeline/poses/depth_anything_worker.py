@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learned.device import gpu_errors, pictures_that_fit, usable_device
+from pipeline.learned.device import gpu_errors, peak_memory, pictures_that_fit, usable_device
 from pipeline.learned.errors import WrongWeights
 from pipeline.poses.network_weights import load_network
 from pipeline.poses.vggt_worker import only_finite
@@ -32,13 +32,15 @@ class Worker:
 
         self._device = usable_device(settings.get("device", "cuda"))
         with gpu_errors("the network"):
-            self._model: Any = load_network(DepthAnything3, settings["weights"]).to(self._device)
+            self._model: Any = load_network(DepthAnything3, settings["weights"], settings.get("by_chance", False)).to(
+                self._device
+            )
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one of two requests, `room` or `pictures`."""
         if "room" in request:
             each = BYTES_PER_PIXEL * float(np.prod(resized(*request["room"])))
-            return {"frames": pictures_that_fit(self._device, each)}
+            return {"frames": pictures_that_fit(self._device, each), "peak": peak_memory(self._device)}
         return self._infer(request["pictures"])
 
     def _infer(self, paths: Sequence[str]) -> dict[str, Any]:

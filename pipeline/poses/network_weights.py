@@ -14,13 +14,14 @@ MISSING = 0.01
 """Largest share of a network's parameters that its weights may leave as they were made: by chance."""
 
 
-def load_network(network: type[Any], weights: str) -> torch.nn.Module:
+def load_network(network: type[Any], weights: str, by_chance: bool = False) -> torch.nn.Module:
     """The network with its weights, on the CPU and ready to infer.
 
     Args:
         network: Its class, with `from_pretrained`.
         weights: Of a repository on Hugging Face (from the user's cache or the network), of a folder with
             `config.json` and `model.safetensors`, or of one file `.pt` or `.safetensors`.
+        by_chance: Take it as it is made, without weights, to see whether it runs.
 
     Raises:
         NoWeights: When they are not there and can't be fetched.
@@ -30,6 +31,8 @@ def load_network(network: type[Any], weights: str) -> torch.nn.Module:
 
     from safetensors import SafetensorError
 
+    if by_chance:
+        return network().eval()
     checked = _that_notices(network)
     try:
         if Path(weights).is_file():

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learned.device import gpu_errors, pictures_that_fit, usable_device
+from pipeline.learned.device import gpu_errors, peak_memory, pictures_that_fit, usable_device
 from pipeline.learned.errors import BadOutput
 from pipeline.poses.network_weights import load_network
 
@@ -27,7 +27,7 @@ class Worker:
         """Load it.
 
         Args:
-            settings: `weights`, see `load_network`; `device` if it is not cuda.
+            settings: `weights` and `by_chance`, see `load_network`; `device` if it is not cuda.
 
         Raises:
             NoDevice: When torch can't compute there.
@@ -37,7 +37,7 @@ class Worker:
         from vggt.models.vggt import VGGT  # pyright: ignore[reportMissingImports]
 
         self._device = usable_device(settings.get("device", "cuda"))
-        model: Any = load_network(VGGT, settings["weights"])
+        model: Any = load_network(VGGT, settings["weights"], settings.get("by_chance", False))
         model.point_head = model.track_head = None  # unprojected depth is more exact, and both take memory
         with gpu_errors("the network"):
             self._model = model.to(self._device)
@@ -51,7 +51,8 @@ class Worker:
             request: `room`: (width, height) of pictures, to learn how many fit at once; or `pictures`: paths.
 
         Returns:
-            `frames`, None where memory does not limit them; or for picture n `depth_n` and `confidence_n` (h, w), the
+            `frames`, None where memory does not limit them, and `peak`, the GPU memory taken since that was last asked
+            [bytes]; or for picture n `depth_n` and `confidence_n` (h, w), the
             whole picture at a smaller size, `cam_from_world` (N, 3, 4) in a frame and scale of the answer's own, NaN
             where the network found nothing, and `intrinsics` (N, 3, 3) in pixels of the depth map.
 
@@ -61,7 +62,8 @@ class Worker:
         """
         if "room" in request:
             fitted = fit([tuple(request["room"])])
-            return {"frames": pictures_that_fit(self._device, BYTES_PER_PIXEL * fitted.width * fitted.height)}
+            fits = pictures_that_fit(self._device, BYTES_PER_PIXEL * fitted.width * fitted.height)
+            return {"frames": fits, "peak": peak_memory(self._device)}
         return self._infer(request["pictures"])
 
     def _infer(self, paths: Sequence[str]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def test_cameras_depth_and_confidence_come_out(fakes, pictures, tmp_path):
     assert answer["depth_2"].shape == answer["confidence_2"].shape == (350, 518)
     assert np.allclose(answer["depth_2"], 4 * unit) and answer["confidence_2"].min() > 1
     assert np.allclose(answer["intrinsics"][1], [[400, 0, 259], [0, 398, 175], [0, 0, 1]], atol=1e-2)
-    assert worker.ask({"room": [300, 200]}) == {"frames": None}
+    assert worker.ask({"room": [300, 200]}) == {"frames": None, "peak": 0}
 
 
 def test_upright_pictures_lose_nothing(fakes, tmp_path):
@@ -202,3 +202,11 @@ def test_the_real_depth_anything_gives_these_shapes(tmp_path):
     assert answer["depth_1"].shape == answer["confidence_1"].shape == (height, width)
     assert answer["cam_from_world"].shape == (2, 3, 4) and answer["intrinsics"].shape == (2, 3, 3)
     assert abs(np.linalg.det(answer["cam_from_world"][0, :, :3]) - 1) < 1e-3
+
+
+def test_a_network_can_be_taken_without_weights(fakes):
+    """To see whether it runs; nothing is looked for or fetched."""
+    made = Worker({"weights": "", "by_chance": True, "device": "cpu"})
+    assert made.ask({"room": [640, 480]}) == {"frames": None, "peak": 0}
+    with pytest.raises(NoWeights):
+        Worker({"weights": "", "device": "cpu"})
