@@ -32,16 +32,30 @@ DEPTH_FACTORS = {
 }
 _AGREE = 0.04  # relative depth difference that still counts as the same surface
 _UNIT_REMEDY = "convert the depth from {} to millimetres; if it is in millimetres, the poses are not in metres"
+_NOTHING_FITS = (
+    "take depth, poses and intrinsics of one recording, each in this format's convention; without trustworthy poses give "
+    "the pictures alone"
+)
+_UNCHECKED = "depth unit not checked: too few overlapping views"
 _FAR_AWAY = 1e9  # depth so large that positions don't matter: smooth depth agrees with itself then, too
-_FITS = 0.3  # share of agreeing points that convinces; views a fifth of the track apart see each other in part
-_CONVINCES = 0.5  # share that needs no comparison with other units
+_FITS = 0.5  # least share of agreeing points: poses that are none reach 0.05 to 0.15, in bare small rooms 0.4
+_NAMED = 0.6  # share from which another unit, convention or delay is named as the right one
+_CONVINCES = 0.8  # share that needs no comparison with other units
+_COMPARABLE = 0.1  # share of what both views see that must not be hidden in one, or nothing is known
+_MIN_SEEN = 100  # fewest points in the other view, of all pairs
+_EDGE = 1.1  # farthest by nearest of neighbouring readings, from which on they aren't of one surface
+_CONFIDENT = 100  # of 255; ARKit's lowest level is 0, the middle one 127
+_WELL = 5000.0  # farther readings of depth cameras and phones are hardly better than guesses [mm]
 _DELAYS = np.arange(1, 10.1, 0.25)  # [s], either way; shorter ones are measured on the pictures and corrected
 _CLEARLY = 0.75  # the declared unit is wrong when it reaches less than this share of the best one's points
 
 
 @dataclass(frozen=True, eq=False)
 class _DepthSample:
-    """Points (N, 3) [mm as stored] of a depth image in camera axes, and the image itself (H, W) [mm]."""
+    """Points (N, 3) [mm as stored] of a depth image in camera axes, and the image itself (H, W) [mm].
+
+    Both without readings that aren't to be trusted: of no confidence, far, at edges; they are 0 in the image.
+    """
 
     points: Array
     depth: NDArray[np.uint16]
@@ -60,7 +74,8 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
     Raises:
         CaptureError: Naming the unit, convention or delay that fits.
     """
-    samples = [_sample(capture.root, frame) for frame in _spread(capture.frames, 48)]
+    most = _WELL if capture.depth_range is None else 1000 * capture.depth_range
+    samples = [_sample(capture.root, frame, most) for frame in _spread(capture.frames, 48)]
     stored = np.concatenate([sample.points[:, 2] for sample in samples]) if samples else np.zeros(0)
     if not len(stored):
         raise CaptureError(
@@ -75,25 +90,36 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
     fifth = 0.2 * float(np.linalg.norm(np.ptp([pose.translation for pose in poses], axis=0)))
     # on a street, pictures a fifth of the track apart have nothing in common
     near = _pairs(poses, pairs, median / 1000) if median / 1000 < fifth else []
-    if len(near) >= 3 and (share := _agreement(samples, near, 1.0)) > _CONVINCES:
-        return f"depth and poses agree within {_AGREE:.0%} in {share:.0%} of the compared points"
+    if len(near) >= 3 and (share := _agreement(samples, near, 1.0) or 0.0) > _CONVINCES:
+        return _note(share)
     chosen = _pairs(poses, pairs, fifth)
     if len(chosen) < 3:
-        return "depth unit not checked: too few overlapping views"
-    declared = _agreement(samples, chosen, 1.0)
+        return _UNCHECKED
+    checked = _agreement(samples, chosen, 1.0)
+    declared = checked or 0.0
+    if declared > _CONVINCES:
+        return _note(declared)
     share, name, remedy = max(
-        max((_agreement(samples, chosen, factor), name, _UNIT_REMEDY) for factor, name in DEPTH_FACTORS.items()),
+        max((_agreement(samples, chosen, factor) or 0.0, name, _UNIT_REMEDY) for factor, name in DEPTH_FACTORS.items()),
         _best_convention(samples, pairs),
     )
-    if declared < _FITS and (delayed := _best_delay(samples, pairs))[0] > max(share, _CONVINCES):
+    if declared < _FITS and (delayed := _best_delay(samples, pairs))[0] > max(share, _NAMED):
         share, name, remedy = delayed
-    without_parallax = _agreement(samples, chosen, _FAR_AWAY)
-    if share > _FITS and max(declared, without_parallax) < _CLEARLY * share:
+    without_parallax = _agreement(samples, chosen, _FAR_AWAY) or 0.0
+    if share > _NAMED and max(declared, without_parallax) < _CLEARLY * share:
         found = f"as declared {declared:.0%} of the compared points agree, as {name} {share:.0%}"
         raise CaptureError(rule, found=found, remedy=remedy.format(name), file=source)
+    if checked is None:
+        return _UNCHECKED
     if declared < _FITS:
-        logger.warning("depth and poses agree in only %.0f %% of the compared points", 100 * declared)
-    return f"depth and poses agree within {_AGREE:.0%} in {declared:.0%} of the compared points"
+        found = f"{declared:.0%} of the compared points agree, and no other unit, convention or clock makes them agree"
+        raise CaptureError(rule, found=found, remedy=_NOTHING_FITS, file=source)
+    logger.warning("depth and poses agree in only %.0f %% of the compared points", 100 * declared)
+    return f"{_note(declared)}: less than {_CONVINCES:.0%}, the poses may drift or the depth be distorted"
+
+
+def _note(share: float) -> str:
+    return f"depth and poses agree within {_AGREE:.0%} in {share:.0%} of the compared points"
 
 
 def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:
@@ -103,17 +129,29 @@ def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:
     return [with_depth[i] for i in np.linspace(0, len(with_depth) - 1, count).round().astype(int)]
 
 
-def _sample(root: Path, frame: Frame) -> _DepthSample:
+def _sample(root: Path, frame: Frame, most: float) -> _DepthSample:
     assert frame.depth and frame.depth_camera and frame.world_from_camera
-    depth = cv2.imread(str(root / frame.depth), cv2.IMREAD_UNCHANGED)
-    if depth is None:
-        raise FileNotFoundError(f"{root / frame.depth} is missing or no picture")
+    depth = _image(root / frame.depth).astype(np.uint16)
+    if frame.confidence:
+        depth[_image(root / frame.confidence) < _CONFIDENT] = 0
+    if np.count_nonzero(depth > most) < 0.5 * np.count_nonzero(depth):  # else the unit is another
+        depth[depth > most] = 0
+    beside = np.ones((3, 3), np.uint8)
+    nearest, farthest = cv2.erode(np.where(depth > 0, depth, np.uint16(65535)), beside), cv2.dilate(depth, beside)
+    depth[farthest > _EDGE * nearest.astype(np.float64)] = 0
     camera = frame.depth_camera
     step = max(1, camera.width // 32)
     v, u = np.mgrid[step // 2 : camera.height : step, step // 2 : camera.width : step].reshape(2, -1)
     z = depth[v, u].astype(np.float64)
     points = camera.rays(np.stack([u, v], -1) + 0.5)[z > 0] * z[z > 0, None]
-    return _DepthSample(points, depth.astype(np.uint16), camera, frame.world_from_camera, frame.time)
+    return _DepthSample(points, depth, camera, frame.world_from_camera, frame.time)
+
+
+def _image(file: Path) -> NDArray[np.integer]:
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise FileNotFoundError(f"{file} is missing or no picture")
+    return np.asarray(image)
 
 
 def _pairs(poses: Sequence[Pose], count: int, wanted: float) -> list[tuple[int, int]]:
@@ -132,35 +170,57 @@ def _pairs(poses: Sequence[Pose], count: int, wanted: float) -> list[tuple[int, 
     return [(int(i), int(partner[i])) for i in best if np.isfinite(least[i])]
 
 
-def _agreement(samples: Sequence[_DepthSample], pairs: Sequence[tuple[int, int]], factor: float) -> float:
-    """Share of points of one depth image that lie on the surface of the other, of all that were compared."""
-    agreeing = compared = 0
-    for i, j in pairs:
+def _agreement(samples: Sequence[_DepthSample], pairs: Sequence[tuple[int, int]], factor: float) -> float | None:
+    """Share of points of one depth image that lie on the surface of another, of those that can be compared.
+
+    Those are in the other's view, where it has a reading that is to be trusted. A point behind that reading is hidden
+    from the other view and isn't compared, unless the first view looked through what is said to hide it.
+    None where the views hardly see each other, 0 where they do and all is hidden.
+    """
+    agreeing = compared = seen = 0
+    for i, j in (way for i, j in pairs for way in ((i, j), (j, i))):
         one, other = samples[i], samples[j]
-        points = (other.pose.inverse() @ one.pose).apply(one.points * factor / 1000)
-        compared += len(points)
-        points = points[points[:, 2] > 1e-4]
-        column, row = np.floor(other.camera.project(points)).astype(np.int64).T
-        seen = (column >= 0) & (row >= 0) & (column < other.camera.width) & (row < other.camera.height)
-        measured = other.depth[row[seen], column[seen]] * (factor / 1000)
-        agreeing += int((np.abs(measured - points[seen, 2]) < _AGREE * points[seen, 2]).sum())
-    return agreeing / max(compared, 1)
+        other_from_one = other.pose.inverse() @ one.pose
+        z, measured, rays = _measured(other, other_from_one.apply(one.points * factor / 1000), factor)
+        on_surface = np.abs(measured - z) < _AGREE * z
+        behind = z > (1 + _AGREE) * measured
+        hiding = other_from_one.inverse().apply(rays[behind] * measured[behind, None])
+        found, beyond, _ = _measured(one, hiding, factor)
+        looked_through = int((beyond > (1 + _AGREE) * found).sum())
+        agreeing += int(on_surface.sum())
+        compared += int((~behind).sum()) + looked_through
+        seen += len(z)
+    if seen < _MIN_SEEN:
+        return None
+    return agreeing / compared if compared > _COMPARABLE * seen else 0.0
+
+
+def _measured(sample: _DepthSample, points: Array, factor: float) -> tuple[Array, Array, Array]:
+    """Depth (M,) of the points (N, 3) [m, camera axes] where the image has a reading, that (M,), and their rays."""
+    points = points[points[:, 2] > 1e-4]
+    column, row = np.floor(sample.camera.project(points)).astype(np.int64).T
+    inside = (column >= 0) & (row >= 0) & (column < sample.camera.width) & (row < sample.camera.height)
+    points = points[inside]
+    measured = sample.depth[row[inside], column[inside]] * (factor / 1000)
+    known = measured > 0
+    points, z = points[known], points[known, 2]
+    return z, measured[known], points / z[:, None]
 
 
 def _best_convention(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str, str]:
     """Share of agreeing points, name and remedy of the pose convention, not the declared one, that agrees best."""
     best = (0.0, "", "")
-    for turned_axes, inverted in product((False, True), (False, True)):
-        if not turned_axes and not inverted:
+    for turned_axes, form in product((False, True), ("camera-to-world", "world-to-camera", "transposed")):
+        if not turned_axes and form == "camera-to-world":
             continue
         turned = []
         for sample in samples:
-            pose = sample.pose.inverse() if inverted else sample.pose
+            pose = sample.pose.inverse() if form == "world-to-camera" else sample.pose
+            pose = Pose(pose.rotation.T, pose.translation) if form == "transposed" else pose
             pose = Pose(pose.rotation @ CV_FROM_GL, pose.translation) if turned_axes else pose
             turned.append(replace(sample, pose=pose))
         share = _agreement_of(turned, pairs)
-        direction = "world-to-camera" if inverted else "camera-to-world"
-        name = f"{direction} poses{' of cameras with turned axes' if turned_axes else ''}"
+        name = f"{form} poses{' of cameras with turned axes' if turned_axes else ''}"
         best = max(best, (share, name, "convert the poses to camera-to-world in the axes of this format"))
     return best
 
@@ -187,4 +247,4 @@ def _agreement_of(samples: Sequence[_DepthSample], pairs: int) -> float:
     if len(poses) < 2:
         return 0.0
     chosen = _pairs(poses, pairs, 0.2 * float(np.linalg.norm(np.ptp([pose.translation for pose in poses], axis=0))))
-    return _agreement(samples, chosen, 1.0) if len(chosen) >= 3 else 0.0
+    return (_agreement(samples, chosen, 1.0) or 0.0) if len(chosen) >= 3 else 0.0

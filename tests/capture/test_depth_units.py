@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from pipeline.capture.depth_units import check_depth_unit
+from pipeline.capture.detect import open_capture
 from pipeline.capture.model import Capture
+from pipeline.capture.params import CaptureParams
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Pose
 from tests.capture.conftest import SMALL
+from tests.paths import REDKITCHEN, needs_real
 from tests.synthetic import Room, walk, write_rgbd
 
 
@@ -39,10 +42,15 @@ def with_poses(capture: Capture, change: Callable[[Pose], Pose]) -> Capture:
     return replace(capture, frames=tuple(frames))
 
 
+def share_of(note: str) -> int:
+    """Percent of the compared points that agree."""
+    return int(note.split(" in ")[1].split("%")[0])
+
+
 def test_right_unit_passes(capture: Capture) -> None:
     """Exact data agree nearly everywhere that both views see."""
     note = check_depth_unit(capture, Path("x"))
-    assert int(note.split(" in ")[1].split("%")[0]) > 80
+    assert share_of(note) > 95
 
 
 def test_metres_declared_as_millimetres_are_refused(capture: Capture) -> None:
@@ -102,4 +110,61 @@ def test_smooth_depth_is_not_taken_for_metres(capture: Capture) -> None:
     cameras = [f.depth_camera for f in capture.frames if f.depth_camera]
     other = [replace(camera, fx=1.2 * camera.fx, fy=1.2 * camera.fy) for camera in cameras]
     mixed = [replace(f, depth_camera=other[i]) if i % 2 else f for i, f in enumerate(capture.frames)]
-    assert "agree within" in check_depth_unit(replace(capture, frames=tuple(mixed)), Path("x"))
+    try:
+        assert share_of(check_depth_unit(replace(capture, frames=tuple(mixed)), Path("x"))) < 80
+    except CaptureError as error:
+        assert "no other unit" in error.found  # noqa: PT017
+
+
+AXES = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (Pose.inverse, "as world-to-camera poses"),
+        (lambda pose: Pose(pose.rotation @ CV_FROM_GL, pose.translation), "as camera-to-world poses of cameras with"),
+        (lambda pose: Pose(pose.rotation.T, pose.translation), "as transposed poses"),
+        (lambda pose: Pose(pose.rotation @ AXES, pose.translation), "no other unit"),
+        (lambda pose: Pose(pose.rotation, np.diag([1.0, -1, -1]) @ pose.translation), "no other unit"),
+        (lambda pose: Pose(pose.rotation, 0.2 * pose.translation), "as 1/"),
+        (lambda pose: Pose(pose.rotation, 10 * pose.translation), "as centimetres"),
+    ],
+)
+def test_wrong_poses_are_refused(change: Callable[[Pose], Pose], found: str, capture: Capture) -> None:
+    """Inverted, OpenGL's, transposed, turned axes, a world half turned, another scale: never a warning."""
+    with pytest.raises(CaptureError, match="agree with the poses") as error:
+        check_depth_unit(with_poses(capture, change), Path("x"))
+    assert found in error.value.found
+    assert int(error.value.found.split("%")[0].split()[-1]) < 70
+
+
+def test_readings_of_no_confidence_do_not_count(capture: Capture) -> None:
+    """Half of each picture is a guess, and marked as one."""
+    marked = []
+    for frame in capture.frames:
+        path = str(capture.root / str(frame.depth))
+        depth = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+        confidence = np.full(depth.shape, 255, np.uint8)
+        confidence[:, : depth.shape[1] // 2] = 0
+        depth[:, : depth.shape[1] // 2] = 2600
+        cv2.imwrite(path, depth)
+        cv2.imwrite(path + ".png", confidence)
+        marked.append(replace(frame, confidence=str(frame.depth) + ".png"))
+    assert share_of(check_depth_unit(replace(capture, frames=tuple(marked)), Path("x"))) > 95
+    with pytest.raises((CaptureError, AssertionError)):
+        assert share_of(check_depth_unit(capture, Path("x"))) > 80
+
+
+@needs_real
+@pytest.mark.real
+def test_a_real_kinect_agrees(tmp_path: Path) -> None:
+    """Redkitchen: over nine of ten points that can be compared; with poses of other frames it is refused."""
+    with open_capture(REDKITCHEN) as (reader, source):
+        capture = reader.read(source, tmp_path, CaptureParams(stride=4))
+    assert share_of(next(note for note in capture.notes if "agree" in note)) > 90
+    order = np.random.default_rng(0).permutation(len(capture.frames))
+    poses = [capture.frames[k].world_from_camera for k in order]
+    mixed = [replace(f, world_from_camera=pose) for f, pose in zip(capture.frames, poses, strict=True)]
+    with pytest.raises(CaptureError, match="no other unit"):
+        check_depth_unit(replace(capture, frames=tuple(mixed)), REDKITCHEN)
