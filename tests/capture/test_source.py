@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import stat
 import zipfile
@@ -153,3 +154,17 @@ def test_summary_counts_kinds(tmp_path: Path) -> None:
     tmp_path.mkdir()
     with open_source(tmp_path) as opened:
         assert opened.summary() == "no files"
+
+
+def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
+    """Reading a pipe waits for ever, /dev/zero never ends; a link to a plain file is one."""
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "0.jpg").write_bytes(b"1")
+    (tmp_path / "inside/1.jpg").symlink_to("../0.jpg")
+    with open_source(tmp_path) as source:
+        assert source.read("inside/1.jpg") == b"1"
+    os.mkfifo(tmp_path / "inside/2.jpg")
+    (tmp_path / "3.jpg").symlink_to("/dev/zero")
+    for path, found in ((tmp_path / "inside", "a pipe"), (tmp_path / "inside/2.jpg", "a pipe"), (tmp_path, "a device")):
+        with pytest.raises(CaptureError, match=found):
+            open_source(path)
