@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,8 +34,8 @@ DEPTH_FACTORS = {
 _AGREE = 0.04  # relative depth difference that still counts as the same surface
 _UNIT_REMEDY = "convert the depth from {} to millimetres; if it is in millimetres, the poses are not in metres"
 _NOTHING_FITS = (
-    "take depth, poses and intrinsics of one recording, each in this format's convention; without trustworthy poses give "
-    "the pictures alone"
+    "take depth, poses and intrinsics of one recording, each in this format's convention; without trustworthy poses "
+    "give the pictures alone"
 )
 _UNCHECKED = "depth unit not checked: too few overlapping views"
 _FAR_AWAY = 1e9  # depth so large that positions don't matter: smooth depth agrees with itself then, too
@@ -131,7 +132,7 @@ def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:
 
 def _sample(root: Path, frame: Frame, most: float) -> _DepthSample:
     assert frame.depth and frame.depth_camera and frame.world_from_camera
-    depth = _image(root / frame.depth).astype(np.uint16)
+    depth = np.asarray(_image(root / frame.depth), np.uint16).copy()
     if frame.confidence:
         depth[_image(root / frame.confidence) < _CONFIDENT] = 0
     if np.count_nonzero(depth > most) < 0.5 * np.count_nonzero(depth):  # else the unit is another
@@ -147,7 +148,7 @@ def _sample(root: Path, frame: Frame, most: float) -> _DepthSample:
     return _DepthSample(points, depth, camera, frame.world_from_camera, frame.time)
 
 
-def _image(file: Path) -> NDArray[np.integer]:
+def _image(file: Path) -> NDArray[Any]:
     image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise FileNotFoundError(f"{file} is missing or no picture")
@@ -178,8 +179,8 @@ def _agreement(samples: Sequence[_DepthSample], pairs: Sequence[tuple[int, int]]
     None where the views hardly see each other, 0 where they do and all is hidden.
     """
     agreeing = compared = seen = 0
-    for i, j in (way for i, j in pairs for way in ((i, j), (j, i))):
-        one, other = samples[i], samples[j]
+    for here, there in [*pairs, *((j, i) for i, j in pairs)]:
+        one, other = samples[here], samples[there]
         other_from_one = other.pose.inverse() @ one.pose
         z, measured, rays = _measured(other, other_from_one.apply(one.points * factor / 1000), factor)
         on_surface = np.abs(measured - z) < _AGREE * z
@@ -204,7 +205,7 @@ def _measured(sample: _DepthSample, points: Array, factor: float) -> tuple[Array
     measured = sample.depth[row[inside], column[inside]] * (factor / 1000)
     known = measured > 0
     points, z = points[known], points[known, 2]
-    return z, measured[known], points / z[:, None]
+    return z, np.asarray(measured[known], np.float64), points / z[:, None]
 
 
 def _best_convention(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str, str]:

@@ -88,6 +88,8 @@ class CaptureSource:
             CaptureError: When it may not be read or is damaged.
         """
         if self.path.is_dir():
+            with _readable(self.where(name)), self._open(self.prefix + name):
+                pass  # a link to nowhere, no right to read it
             yield self.path / (self.prefix + name)
             return
         with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:

@@ -113,7 +113,7 @@ def test_smooth_depth_is_not_taken_for_metres(capture: Capture) -> None:
     try:
         assert share_of(check_depth_unit(replace(capture, frames=tuple(mixed)), Path("x"))) < 80
     except CaptureError as error:
-        assert "no other unit" in error.found  # noqa: PT017
+        assert "no other unit" in error.found
 
 
 AXES = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])

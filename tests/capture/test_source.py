@@ -168,3 +168,13 @@ def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
     for path, found in ((tmp_path / "inside", "a pipe"), (tmp_path / "inside/2.jpg", "a pipe"), (tmp_path, "a device")):
         with pytest.raises(CaptureError, match=found):
             open_source(path)
+
+
+def test_links_to_nowhere_are_named(tmp_path: Path) -> None:
+    """By those who need a file on disk, too."""
+    (tmp_path / "0.bin").symlink_to("nowhere")
+    with open_source(tmp_path) as source:
+        with pytest.raises(CaptureError, match=r"0\.bin"):
+            source.read("0.bin")
+        with pytest.raises(CaptureError, match=r"0\.bin"), source.local("0.bin"):
+            pass
