@@ -12,6 +12,7 @@ from prefect import flow
 
 from flows import stage
 from flows.server import require_api
+from pipeline.batch import noted
 from pipeline.building import BuildRequest, BuildResult, check_machine, run_plan
 from pipeline.building import plan as make_plan
 
@@ -39,4 +40,5 @@ def run(request: BuildRequest) -> BuildResult:
         return run_plan(planned)
     check_machine(planned)  # before a server is started for it
     require_api()
-    return build_flow(planned.name, request)
+    with noted(planned, request.card, request.out):
+        return build_flow(planned.name, request)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import glob
+import json
 import logging
 import multiprocessing
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from pipeline.building import BuildRequest, Plan, plan, read_card, run_plan
 from pipeline.check.quality import QUALITY_FILE, Quality
-from pipeline.engine import PlannedStage, execute, machine_errors
+from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record
 from pipeline.errors import BusyError, CardError, SplatyardError
 from pipeline.shared import fetch_plan, run_shared
 
@@ -123,7 +125,7 @@ class Batch(BaseModel):
     Attributes:
         id: Sorts by time.
         out: Folder of bundles.
-        cards: The patterns that were given.
+        cards: The patterns that were given; none for a single build.
         started: When.
         ended: When; None while it runs, or if it was killed.
         scenes: By card, in the cards' order.
@@ -356,6 +358,47 @@ def build_scene(
     except Exception as error:
         told = {"state": "failed", "stage": stage, "reason": Reason.of(error)}
     return known.model_copy(update=told | {"seconds": time.monotonic() - started})
+
+
+@contextmanager
+def noted(planned: Plan, card: Path | None, out: Path) -> Iterator[None]:
+    """A build of one scene leaves what became of it as a batch does, for `splatyard status`.
+
+    Args:
+        planned: The build.
+        card: Its card, if it has one; else its capture stands for it.
+        out: Folder of bundles.
+    """
+    card = card.absolute() if card else planned.stages[0].inputs["source"]
+    batch = Batch.of((), out, [_outcome(card, planned, "running")])
+    started, pending = time.monotonic(), planned.pending
+    told: dict[str, Any] = {"state": "failed"}
+    try:
+        with locked(batch.lock, f"the build {batch.id}"):
+            batch.save()
+            yield
+            done = _outcome(card, planned, "built" if planned.bundle_folder.exists() else "stopped")
+            records = {stage.name: json.loads(run_record(stage.folder).read_text()) for stage in pending}
+            told = dict(done) | {"stages": {name: record["seconds"] for name, record in records.items()}}
+            told |= {} if done.state == "built" else {"stage": planned.stages[-1].name}  # as --until wanted it
+    except BusyError:
+        told = {"state": "busy"}
+        raise
+    except Exception as error:
+        told |= {"stage": _missing(pending), "reason": Reason.of(error)}
+        raise
+    except BaseException:
+        told = {"state": "stopped", "stage": _missing(pending)}
+        raise
+    finally:
+        (scene,) = batch.scenes.values()
+        batch.note(scene.model_copy(update=told | {"seconds": time.monotonic() - started}))
+        batch.end()
+
+
+def _missing(pending: Sequence[PlannedStage]) -> str:
+    """The first stage without a result, or ""."""
+    return next((stage.name for stage in pending if not stage.folder.exists()), "")
 
 
 def load_batches(out: Path) -> Iterator[Batch]:

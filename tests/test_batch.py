@@ -24,6 +24,7 @@ from pipeline.batch import (
     plan_card,
     plan_scene,
 )
+from pipeline.building import BuildRequest, plan, run_plan
 from pipeline.engine import execute, locked
 from pipeline.errors import CardError
 from tests.fake_scene import ran
@@ -178,6 +179,45 @@ def test_what_another_process_builds_is_busy(lab):
         assert build_scene(asked, lab / "out").state == "busy"
     assert ran(lab) == []
     assert build_scene(asked, lab / "out").state == "built"
+
+
+def build(lab: Path, **options) -> SceneOutcome:
+    """A single build, and what it leaves for `splatyard status`."""
+    planned = plan(BuildRequest(lab / "photos", name="hall", out=lab / "out", **options))
+    try:
+        with module.noted(planned, None, lab / "out"):
+            (running,) = next(load_batches(lab / "out")).scenes.values()
+            assert running.state == "running"
+            run_plan(planned)
+    finally:
+        batch = next(load_batches(lab / "out"))
+        (scene,) = batch.scenes.values()
+        assert batch.ended is not None
+        assert (scene.name, scene.card, scene.work) == ("hall", (lab / "photos").resolve(), planned.work)
+    return scene
+
+
+def test_a_single_build_is_noted_as_a_batch_is(lab):
+    """Built with its stages; stopped where --until wanted it, or where Ctrl-C came."""
+    until = build(lab, until="mesh")
+    assert (until.state, until.stage) == ("stopped", "mesh")
+    done = build(lab)
+    assert (done.state, done.stage, list(done.stages)[-1]) == ("built", "", "bundle")
+    assert "capture" not in done.stages, "it was there"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(CardError("r", found="f", remedy="d"), "failed"), (OSError(5, "x"), "failed"), (KeyboardInterrupt(), "stopped")],
+)
+def test_a_single_build_that_fails_is_noted(lab, monkeypatch, error, state):
+    """With the stage and the reason, and the error goes on its way."""
+    planned = plan(BuildRequest(lab / "photos", name="hall", out=lab / "out"))
+    with pytest.raises(type(error)), module.noted(planned, None, lab / "out"):
+        raise error
+    (scene,) = next(load_batches(lab / "out")).scenes.values()
+    assert (scene.state, scene.stage) == (state, "capture")
+    assert (scene.reason is None) == (state == "stopped")
 
 
 def test_bugs_and_file_trouble_are_reasons_too(lab):

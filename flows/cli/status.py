@@ -1,4 +1,4 @@
-"""`splatyard status`: what became of the scenes of batches and watched folders."""
+"""`splatyard status`: what became of the scenes of builds, batches and watched folders."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 HELP = "show what was ingested, what failed and why"
 DESCRIPTION = """\
-Shows each scene of the last days' batches as its newest attempt left it: state, time, failed gates, why it failed and
-where its report is. A scene at work shows its stage. `splatyard batch` with the same cards does what is missing.
+Shows each scene of the last days' builds and batches as its newest attempt left it: state, time, failed gates, why it
+failed and where its report is. A scene at work shows its stage. The same command again does what is missing.
 With the name of a scene it shows what each of its stages took: time, CPU time, peak memory, bytes."""
 EXAMPLES = """\
   splatyard status
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
     batches = list(_recent(options.out, options.days))
     if not batches:
-        tables.say(f"no batches in {tables.quoted(options.out)}; splatyard batch makes them")
+        tables.say(f"no builds in {tables.quoted(options.out)}; splatyard build or splatyard batch makes them")
         return 0
     scenes = newest_attempts(batches)
     if options.scenes:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     tables.show(outcomes_table(f"scenes in {tables.quoted(options.out)}", scenes))
     for batch in batches:
         if is_running(batch):
-            tables.say(f"batch {batch.id} is running: {batch.counts}")
+            tables.say(f"{'batch' if batch.cards else 'build'} {batch.id} is running: {batch.counts}")
     return 0
 
 
@@ -86,11 +86,14 @@ def newest_attempts(batches: Iterable[Batch]) -> list[SceneOutcome]:
     """Each scene as the newest batch that tried it left it, by name; of batches that are sorted the newest first."""
     newest: dict[Path, SceneOutcome] = {}
     untried: dict[Path, SceneOutcome] = {}
+    same: dict[Path, Path] = {}  # one scene may be built by its card and, by the same name, without
     for batch in batches:
         running = is_running(batch)
         for scene in batch.scenes.values():
+            key = same.get(scene.card) or same.setdefault(scene.work or scene.card, scene.card)
+            same.setdefault(scene.card, key)
             known = newest if running or scene.state not in ("waiting", "stopped") else untried
-            known.setdefault(scene.card, _as_it_is(scene, running=running))
+            known.setdefault(key, _as_it_is(scene, running=running))
     return sorted((untried | newest).values(), key=lambda scene: (scene.name, scene.card))
 
 
@@ -120,7 +123,7 @@ def _named(scenes: Sequence[SceneOutcome], names: Sequence[str]) -> list[SceneOu
 
     if unknown := set(names) - {scene.name for scene in scenes}:
         raise CardError(
-            "a scene that is asked for was in a batch of the last days",
+            "a scene that is asked for was built, or tried, in the last days",
             found=f"no {', '.join(sorted(unknown))}",
             remedy="`splatyard status` shows their names; look further back with --days",
         )

@@ -58,6 +58,14 @@ def test_a_killed_batch_is_told_from_one_that_runs(tmp_path):
     assert stage_at_work(tmp_path / "nowhere") == ""
 
 
+def test_a_build_with_and_without_its_card_is_one_scene(tmp_path):
+    """The work folder tells: it goes by the bundle's name."""
+    new, old = made(tmp_path, 1, a="failed"), made(tmp_path, 2, a="built", b="built")
+    (scene,) = new.scenes.values()
+    new.scenes = {"capture": scene.model_copy(update={"card": tmp_path / "capture"})}
+    assert attempts(new, old) == {"a": "failed", "b": "built"}
+
+
 def test_the_table_says_why_and_where(tmp_path, monkeypatch, capsys):
     """Reason with remedy, failed gates, the report's place, and nothing that rich would take for markup."""
     monkeypatch.chdir(tmp_path)
