@@ -7,6 +7,7 @@ Imports Pillow alone, since the workers of networks have no more.
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,8 @@ def open_image(
             raise BadPictureError(
                 "the file is empty" if not head else f"no picture that can be decoded ({_can(formats)})"
             )
+        if found == "PNG" and isinstance(file, bytes):
+            _check_chunks(file)
         limit = most or (MAX_JPEG_PIXELS if found == "JPEG" else MAX_PIXELS)
         if found == "WEBP":  # whose decoder allocates as soon as it is opened
             _check_size(*_webp_size(head), limit)
@@ -96,6 +99,16 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     if kind == b"VP8L":
         return (number(21, 25) & 0x3FFF) + 1, (number(21, 25) >> 14 & 0x3FFF) + 1
     return (number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF) if kind == b"VP8 " else (0, 0)
+
+
+def _check_chunks(data: bytes) -> None:
+    """Check a PNG's checksums: Pillow leaves out those of the pixels, and what it takes OpenCV may not."""
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if end + 4 <= len(data) and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise BadPictureError("damaged: a checksum is wrong")
+        at = len(data) if data[at + 4 : at + 8] == b"IEND" else end + 4
 
 
 def _check_size(width: int, height: int, most: int) -> None:

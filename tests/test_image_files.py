@@ -190,3 +190,15 @@ def test_one_place_opens_image_files():
     files = [file for package in ("pipeline", "flows", "sim", "train") for file in (ROOT / package).rglob("*.py")]
     callers = {file.relative_to(ROOT).as_posix() for file in files if decoders_in(file.read_text())}
     assert callers == set(OURS)
+
+
+def test_a_damaged_png_is_named() -> None:
+    """One byte of its pixels is another: Pillow decodes that to something, OpenCV to nothing."""
+    stream = io.BytesIO()
+    Image.effect_noise((40, 30), 50).save(stream, "PNG")
+    data = bytearray(stream.getvalue())
+    with open_image(bytes(data)) as image:
+        image.load()
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(BadPictureError, match="checksum"), open_image(bytes(data)) as image:
+        image.load()

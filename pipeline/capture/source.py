@@ -89,7 +89,7 @@ class CaptureSource:
         """
         if self.path.is_dir():
             with _readable(self.where(name)), self._open(self.prefix + name):
-                pass  # a link to nowhere, no right to read it
+                pass  # it may be read
             yield self.path / (self.prefix + name)
             return
         with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:
@@ -136,7 +136,7 @@ def open_source(path: Path) -> CaptureSource:
             raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
         if path.is_dir():
             return _open_folder(path)
-        _check_plain(path)
+        _is_plain(path)
         with path.open("rb") as file:
             is_zip = file.read(4) == b"PK\x03\x04"
         return _open_zip(path) if is_zip else _open_single(path)
@@ -159,9 +159,7 @@ def _open_folder(path: Path) -> CaptureSource:
         if len(relative.parts) >= MAX_FOLDER_DEPTH:
             below.clear()
         below[:] = sorted(name for name in below if _wanted(name))
-        for name in filter(_wanted, files):
-            _check_plain(Path(folder) / name)
-            names.append((relative / name).as_posix())
+        names += [(relative / name).as_posix() for name in files if _wanted(name) and _is_plain(Path(folder) / name)]
         if len(names) > MAX_FILES:
             raise CaptureError(
                 f"a capture has at most {MAX_FILES} files", found="more", remedy="name the capture's folder", file=path
@@ -169,12 +167,18 @@ def _open_folder(path: Path) -> CaptureSource:
     return CaptureSource(path, "", tuple(sorted(names)), lambda name: (path / name).open("rb"), lambda: None)
 
 
-def _check_plain(path: Path) -> None:
-    """Check that it isn't a pipe, a socket or a device, which reading would wait for or never end."""
+def _is_plain(path: Path) -> bool:
+    """Whether it is there, and no link to nowhere.
+
+    Raises:
+        CaptureError: When it is a pipe, a socket or a device, which reading would wait for or never end.
+    """
     try:
         mode = path.stat().st_mode
+    except PermissionError:
+        return True  # whoever reads it says so
     except OSError:
-        return  # a link to nowhere: whoever reads it says so
+        return False
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
         raise CaptureError(
@@ -183,6 +187,7 @@ def _check_plain(path: Path) -> None:
             remedy="remove it from the capture",
             file=path,
         )
+    return True
 
 
 @contextmanager

@@ -170,11 +170,13 @@ def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
             open_source(path)
 
 
-def test_links_to_nowhere_are_named(tmp_path: Path) -> None:
-    """By those who need a file on disk, too."""
+def test_links_to_nowhere_are_no_files(tmp_path: Path) -> None:
+    """Nor is one to itself: what they stood for is missing."""
     (tmp_path / "0.bin").symlink_to("nowhere")
+    (tmp_path / "1.bin").symlink_to("1.bin")
+    (tmp_path / "2.bin").write_bytes(b"2")
     with open_source(tmp_path) as source:
-        with pytest.raises(CaptureError, match=r"0\.bin"):
-            source.read("0.bin")
-        with pytest.raises(CaptureError, match=r"0\.bin"), source.local("0.bin"):
+        assert source.names == ("2.bin",)
+        (tmp_path / "2.bin").unlink()
+        with pytest.raises(CaptureError, match=r"2\.bin"), source.local("2.bin"):
             pass
