@@ -21,6 +21,7 @@ from prefect.tasks import Task
 from pipeline.depth.parallel import core_count
 from pipeline.errors import MachineError
 from pipeline.packing import MEMORY_PER_SCENE
+from pipeline.sigterm import keep_sigterm
 
 RunnerName = Literal["processes", "dask", "ray"]
 
@@ -137,7 +138,8 @@ def _processes(workers: int, log: Path) -> Iterator[_Processes]:
 
 
 def begin_worker(threads: int, log: str) -> None:
-    """Prepare a worker process: it ends with its parent, takes its share of the cores, and writes no bars."""
+    """Prepare a worker process: it ends with its parent, takes its share of the cores, and writes no bars or stacks."""
+    keep_sigterm()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))

@@ -40,6 +40,7 @@ from flows.cli import (
     view,
     yank,
 )
+from flows.cli.signals import Ending
 from pipeline.errors import SplatyardError
 
 COMMANDS = (
@@ -47,8 +48,8 @@ COMMANDS = (
     *(import_, publish, pull, list, diff, yank, verify),
     *(batch, status, gc, export, gallery, bench, doctor, card, formats, up),
 )
-OK, FAILED, WRONG_INPUT, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
-"""Exit codes: a check failed; the input, the machine or the command line is wrong; a bug; Ctrl-C."""
+OK, FAILED, WRONG_INPUT, CRASHED = 0, 1, 2, 70
+"""Exit codes: a check failed; the input, the machine or the command line is wrong; a bug. Signals have their own."""
 
 DESCRIPTION = "From a capture of a real place to a scene bundle that robots can be trained in."
 EXAMPLES = """\
@@ -80,8 +81,12 @@ def parser() -> argparse.ArgumentParser:
     return program
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     """Run one command; returns the exit code.
+
+    Args:
+        arguments: Those of the program if None.
+        ending: Says whether a signal came: errors are its doing then, and raised.
 
     Raises:
         SystemExit: From argparse, for --help (0) and for a command line that doesn't parse (2).
@@ -91,17 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except SplatyardError as error:
+        if ending.number:
+            raise
         _show_error(error)
         if options.debug:
             traceback.print_exc()
         return WRONG_INPUT
-    except KeyboardInterrupt:
-        print("\ninterrupted; finished stages are kept, run again to resume", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:  # `splatyard inspect X | head` is no error
         sys.stderr.close()
         return OK
     except Exception as error:
+        if ending.number:
+            raise
         return _crash(options.command, error, show=options.debug)
 
 

@@ -63,7 +63,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from flows.cli.app import main
+    from flows.cli import main
     from train.distributed import launch, processes_of_this_run
 
     there, scenes = _resumed(options) if options.resume else _begun(options)

@@ -14,6 +14,8 @@ from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
 
 ROTATION_TOLERANCE = 1e-3
+FARTHEST = 1e8
+"""From the origin of the poses' world [m]: that of the earth is 6 400 km away."""
 FOCUSING = 0.08
 """Relative change of a focal length that focusing down to 10 cm may cause (5 %, by the thin lens), and some more."""
 
@@ -36,6 +38,8 @@ def checked_pose(matrix: Any, file: str, *, axes: str = "CV") -> Pose:
         raise CaptureError(rule, found=f"numbers of shape {values.shape}", remedy=remedy, file=file)
     if not np.isfinite(values).all():
         raise CaptureError(rule, found="NaN or infinity: tracking was lost here", remedy=remedy, file=file)
+    if np.abs(values).max() > FARTHEST:
+        raise CaptureError(rule, found=f"a number of {np.abs(values).max():.3g}", remedy=remedy, file=file)
     if values.shape == (4, 4) and np.abs(values[3] - [0, 0, 0, 1]).max() > 1e-6:
         found = f"the last row {values[3].tolist()} instead of 0 0 0 1"
         raise CaptureError(rule, found=found, remedy="write matrices row by row", file=file)
@@ -63,7 +67,7 @@ def checked_camera(intrinsics: tuple[float, float, float, float], size: tuple[in
     fx, fy, cx, cy = intrinsics
     rule = f"intrinsics must belong to the picture's size, {width} x {height}"
     remedy = "give the intrinsics of these pictures (all four numbers scale with the size)"
-    if not np.isfinite(intrinsics).all() or fx <= 0 or fy <= 0:
+    if min(size) < 1 or not np.isfinite(intrinsics).all() or fx <= 0 or fy <= 0:
         raise CaptureError(rule, found=f"fx, fy, cx, cy = {fx}, {fy}, {cx}, {cy}", remedy=remedy, file=file)
     if max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
         found = f"a principal point of {cx:g}, {cy:g}: that fits {2 * cx:.0f} x {2 * cy:.0f}"

@@ -11,6 +11,7 @@ from pipeline.capture.detect import open_capture
 from pipeline.capture.left_out import listed, told
 from pipeline.capture.model import CAPTURE_FILE
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.plausible import check_plausible
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ def run(inputs: Mapping[str, Path], params: CaptureParams, out_dir: Path) -> Non
     out_dir.mkdir(parents=True, exist_ok=True)
     with open_capture(inputs["source"]) as (reader, source):
         capture = reader.read(source, out_dir, params)
+    check_plausible(capture, inputs["source"])
     if params.blur_faces or params.blur_plates:
         from pipeline.capture.blur import blur
         from pipeline.capture.detectors import detectors_for

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
+from pipeline.capture.checks import FARTHEST
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
 
@@ -98,10 +99,10 @@ def pose_of(position: NDArray[np.float64], quaternion_xyzw: NDArray[np.float64],
     Raises:
         CaptureError: When a number is not finite or the quaternion's length is not 1.
     """
-    length = float(np.linalg.norm(quaternion_xyzw))
-    if not (np.isfinite(position).all() and abs(length - 1) < QUATERNION_TOLERANCE):
+    length = float(np.linalg.norm(quaternion_xyzw)) if (np.abs(quaternion_xyzw) < 2).all() else np.inf
+    if not ((np.abs(position) < FARTHEST).all() and abs(length - 1) < QUATERNION_TOLERANCE):
         raise CaptureError(
-            "a pose must have finite numbers and a unit quaternion",
+            "a pose must have finite numbers of a place on earth and a unit quaternion",
             found=f"position {position.tolist()}, quaternion {quaternion_xyzw.tolist()} of length {length:.4g}",
             remedy="remove the line, or export the trajectory again",
             file=file,

@@ -22,7 +22,7 @@ from pipeline.capture.masks import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.phones.arkit_camera import from_arkit
-from pipeline.capture.pictures import load_picture
+from pipeline.capture.pictures import MAX_PIXELS, load_picture
 from pipeline.capture.reader import Reader, put_once, require_pairs
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
@@ -167,7 +167,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             values = {**read_object(source.read(sensor), source.where(sensor)), **values}
         matrix = [[_number(values, name, file) for name in row] for row in _POSE_KEYS]
         fx, fy, cx, cy, width, height = (_number(values, name, file) for name in _CAMERA_KEYS)
-        camera = from_arkit(checked_camera((fx, fy, cx, cy), (round(width), round(height)), file))
+        columns, rows = (round(pixels) if 0 < pixels < MAX_PIXELS else 0 for pixels in (width, height))
+        camera = from_arkit(checked_camera((fx, fy, cx, cy), (columns, rows), file))
         depth, confidence = listing.depth.get(key), listing.confidence.get(key)
         return ListedFrame(
             key=str(key),

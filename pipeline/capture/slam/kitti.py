@@ -27,7 +27,6 @@ from pipeline.capture.slam.registration import check_registration
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.trajectory import numbers, read_table
 from pipeline.errors import CaptureError
-from pipeline.geometry import Pose
 from pipeline.stage import Traits
 
 CAMERAS = ("image_2", "image_0", "image_3", "image_1")
@@ -248,7 +247,8 @@ def _frames(
     intrinsics = (projection[0, 0], projection[1, 1], projection[0, 2] + 0.5, projection[1, 2] + 0.5)
     size = _size(source, list(images.values()))
     camera = checked_camera(intrinsics, size, file)
-    camera_from_left = Pose(np.eye(3), np.asarray(np.linalg.solve(projection[:, :3], projection[:, 3]), np.float64))
+    shift = np.linalg.solve(projection[:, :3], projection[:, 3])
+    camera_from_left = checked_pose(np.column_stack([np.eye(3), shift]), file)
     camera_from_scan = camera_from_left @ checked_pose(calibration["Tr"], file) if listing.scans else None
     depth_camera = pinhole_of(camera, round(DEPTH_SHARE * max(size)))
     masks = _masks(source, name, images)

@@ -1,0 +1,113 @@
+"""Ctrl-C and SIGTERM: wherever they hit, one line says so, and the exit code tells which it was.
+
+Python raises KeyboardInterrupt between any two steps, in the middle of an import, too. Libraries then raise errors of
+their own, or print what they can't raise. After a signal all of that is the signal's doing and no bug.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from pipeline.sigterm import keep_sigterm
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+AGAIN_SECONDS = 0.05
+BASE = 128
+"""Exit codes of signals begin here, as a shell's do."""
+
+
+@dataclass
+class Ending:
+    """What ended a command.
+
+    Attributes:
+        number: The first signal that came, or None.
+    """
+
+    number: signal.Signals | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code; KeyboardInterrupt without a signal is a Ctrl-C, too."""
+        return BASE + (self.number or signal.SIGINT)
+
+
+@contextmanager
+def listening(*, last: bool) -> Iterator[Ending]:
+    """Run a command; a signal ends it with one line and without an exception.
+
+    Args:
+        last: Nothing follows in this process, and nothing is to be said after that line.
+    """
+    ending = Ending()
+    with _handling(ending):
+        try:
+            yield ending
+        except Exception:
+            if ending.number is None:
+                raise
+            _say(ending, last=last)
+        except KeyboardInterrupt:
+            _say(ending, last=last)
+        except BaseException as error:  # Prefect has one of its own for SIGTERM
+            if ending.number is None or isinstance(error, SystemExit):
+                raise
+            _say(ending, last=last)
+
+
+@contextmanager
+def _handling(ending: Ending) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's matter
+        yield
+        return
+    unraisable, of_thread, told = sys.unraisablehook, threading.excepthook, logging.raiseExceptions
+
+    def receive(number: int, _: FrameType | None) -> None:
+        ending.number = ending.number or signal.Signals(number)
+        logging.raiseExceptions = False
+        raise KeyboardInterrupt
+
+    def not_raised(hit: sys.UnraisableHookArgs) -> None:
+        if ending.number is None:
+            unraisable(hit)
+        elif isinstance(hit.exc_value, KeyboardInterrupt):  # it came while an object went: once more, after this
+            again = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, (ending.number,))
+            again.daemon = True
+            again.start()
+
+    def not_caught(hit: threading.ExceptHookArgs) -> None:
+        if ending.number is None:
+            of_thread(hit)
+
+    keep_sigterm()
+    handlers = {number: signal.signal(number, receive) for number in NUMBERS}
+    sys.unraisablehook, threading.excepthook = not_raised, not_caught
+    try:
+        yield
+    finally:
+        sys.unraisablehook, threading.excepthook, logging.raiseExceptions = unraisable, of_thread, told
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _say(ending: Ending, *, last: bool) -> None:
+    """The line; if nothing follows, what threads and libraries say on their way out goes nowhere."""
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdout.flush()
+    word = WORDS[ending.number or signal.SIGINT]
+    start = "\n" if sys.stderr.isatty() else ""  # below the terminal's ^C
+    print(f"{start}{word}; finished stages are kept, run again to resume", file=sys.stderr, flush=True)
+    if last:
+        logging.disable(logging.CRITICAL)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
