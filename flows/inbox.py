@@ -12,9 +12,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from pipeline.batch import refuse_links_out
 from pipeline.card import name_from, write_card
 from pipeline.engine import locked, machine_errors
-from pipeline.errors import MachineError
+from pipeline.errors import CardError, MachineError
 
 CARD = ".yaml"
 """The card of a scan lies beside it: kitchen.zip.yaml is that of kitchen.zip."""
@@ -111,12 +112,17 @@ class Inbox:
 
         Raises:
             CaptureError: When the scan is no capture that can be read.
+            CardError: When the card or something in the scan is a link to elsewhere.
             MachineError: When the card can't be written.
         """
         from pipeline.capture.detect import probe
 
         card = self.card_of(name)
         try:
+            if card.is_symlink():
+                rule, remedy = "a card in the inbox is a file of its own", "put the file itself there"
+                raise CardError(rule, found=f"a link to {card.readlink()}", remedy=remedy, file=card)
+            refuse_links_out(self.folder / name, [self.folder], card)
             if not card.exists():
                 _write(card, write_card(Path(name), probe(self.folder / name)))
         finally:
@@ -169,5 +175,7 @@ def _write(path: Path, text: str) -> None:
     with machine_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
+        partial.unlink(missing_ok=True)  # whoever drops scans may have left a link there
+        with partial.open("x", encoding="utf-8") as file:
+            file.write(text)
         partial.replace(path)

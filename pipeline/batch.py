@@ -271,7 +271,11 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
         )
     allowed = [folder.expanduser().resolve() for folder in (card.parent, captures) if folder is not None]
     places = [folder / path for folder in (card.parent, *allowed[1:])]
-    source = next((place for place in places if place.exists()), places[0]).resolve()
+    try:
+        source = next((place for place in places if place.exists()), places[0]).resolve()
+    except (OSError, ValueError) as error:  # too long a name, or one with a zero byte
+        rule, remedy = "a card says where its capture lies", "correct source.path"
+        raise CardError(rule, found=str(error)[:200], remedy=remedy, file=card) from error
     if not any(source.is_relative_to(folder) for folder in allowed):
         raise CardError(
             "a card reads only what lies in its folder",
@@ -279,24 +283,31 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
             remedy="move the capture there, or name the folder of your captures: --captures DIR",
             file=card,
         )
-    for link in _links(source):
-        if not any(link.resolve().is_relative_to(folder) for folder in allowed):
-            raise CardError(
-                "a card reads only what lies in its folder",
-                found=f"{link} is a link to {link.resolve()}",
-                remedy="put the file itself there, or name the folder of your captures: --captures DIR",
-                file=card,
-            )
+    refuse_links_out(source, allowed, card)
     name = content.name or (source.stem if source.name == card.stem else card.stem)
     return plan(BuildRequest(source, name=name, card=card, out=out), content)
 
 
-def _links(source: Path) -> Iterator[Path]:
-    """All symbolic links in a capture."""
+def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
+    """Refuse a capture with a symbolic link to what lies outside: a bundle would show it.
+
+    Args:
+        source: The capture's folder or file.
+        allowed: Folders that links may lead into, resolved.
+        card: For messages.
+
+    Raises:
+        CardError: At the first such link.
+    """
     for folder, folders, files in os.walk(source):
-        for name in (*folders, *files):
-            if (path := Path(folder) / name).is_symlink():
-                yield path
+        for link in (Path(folder) / name for name in (*folders, *files)):
+            if link.is_symlink() and not any(link.resolve().is_relative_to(one) for one in allowed):
+                raise CardError(
+                    "a card reads only what lies in its folder",
+                    found=f"{link} is a link to {link.resolve()}",
+                    remedy="put the file itself there, or name the folder of your captures: --captures DIR",
+                    file=card,
+                )
 
 
 def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None) -> Batch:

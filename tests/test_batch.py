@@ -118,6 +118,14 @@ def test_a_card_beside_its_capture_needs_neither_path_nor_name(lab, capture, nam
         plan_card(card(lab, "alone", "description: mine"), lab / "out")
 
 
+@pytest.mark.parametrize("path", ['"pho\\0tos"', "a" * 300, "a/" * 3000, "~/photos", "$HOME/photos", "file:///etc"])
+def test_a_path_that_is_none_is_the_cards_fault(lab, path):
+    """A zero byte, too long a name, and what a shell or a browser would make something else of."""
+    scene = plan_scene(card(lab, "x", f"source: {{path: {path}}}"), lab / "out")
+    assert scene.reason is not None
+    assert scene.reason.kind in ("CardError", "CaptureError")
+
+
 def test_a_capture_with_a_link_to_elsewhere_is_refused(lab, tmp_path_factory):
     """Or a stranger's capture would show what lies on this machine; links within the folder are fine."""
     (lab / "photos" / "again.jpg").symlink_to("0000.jpg")

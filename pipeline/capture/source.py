@@ -57,7 +57,7 @@ class CaptureSource:
         Raises:
             CaptureError: When it may not be read, is damaged or too large.
         """
-        with _readable(self.where(name)), self._open(self.prefix + name) as file:
+        with _readable(self.where(name)), self._open(self._inside(name)) as file:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise CaptureError(
@@ -74,7 +74,7 @@ class CaptureSource:
         Raises:
             CaptureError: When it may not be read or is damaged.
         """
-        with _readable(self.where(name)), self._open(self.prefix + name) as file:
+        with _readable(self.where(name)), self._open(self._inside(name)) as file:
             total = hashlib.sha256()
             while content := file.read(COPY_BYTES):
                 total.update(content)
@@ -88,15 +88,26 @@ class CaptureSource:
             CaptureError: When it may not be read or is damaged.
         """
         if self.path.is_dir():
-            with _readable(self.where(name)), self._open(self.prefix + name):
+            with _readable(self.where(name)), self._open(self._inside(name)):
                 pass  # it may be read
-            yield self.path / (self.prefix + name)
+            yield self.path / self._inside(name)
             return
         with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:
             copy = Path(folder) / PurePosixPath(name).name
             with _readable(self.where(name)), self._open(self.prefix + name) as packed, copy.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked, COPY_BYTES)
             yield copy
+
+    def _inside(self, name: str) -> str:
+        """The name from the capture's folder; readers check what metadata name, and this is for what they miss."""
+        if name.startswith("/") or ".." in name.split("/"):
+            raise CaptureError(
+                "a capture's files lie in its folder",
+                found=repr(name)[:200],
+                remedy="copy them there, and write their names from there",
+                file=self.path,
+            )
+        return self.prefix + name
 
     def where(self, name: str) -> str:
         """The file's full name, for messages."""

@@ -61,6 +61,17 @@ def test_links_in_archives_are_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "a.zip")
 
 
+@pytest.mark.parametrize("name", ["../secret.txt", "photos/../../secret.txt", "/etc/hostname"])
+def test_no_name_leads_out_of_a_folder(name: str, tmp_path: Path) -> None:
+    """Whatever a reader takes from metadata and forgets to check."""
+    (tmp_path / "capture" / "photos").mkdir(parents=True)
+    (tmp_path / "secret.txt").write_text("mine")
+    with open_source(tmp_path / "capture") as source:
+        for read in (source.read, source.digest, lambda name: source.local(name).__enter__()):
+            with pytest.raises(CaptureError, match="lie in its folder"):
+                read(name)
+
+
 def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members and archives beyond the limits are refused by their declared size, before unpacking."""
     archive = zipped(tmp_path / "a.zip", {"a": b"x" * 1000, "b": b"x"})

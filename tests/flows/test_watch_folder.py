@@ -18,7 +18,7 @@ from flows import watch_folder as module
 from flows.inbox import TRIES, Inbox
 from flows.watch_folder import watch_folder
 from pipeline.batch import Batch, Reason, SceneOutcome, find_cards
-from pipeline.errors import CaptureError, MachineError
+from pipeline.errors import CaptureError, CardError, MachineError
 from pipeline.stage import Traits
 
 NOTHING = "nothing new"
@@ -245,3 +245,24 @@ def test_a_damaged_record_says_so(yard: Yard):
     record.write_text("{")
     with pytest.raises(MachineError, match="remove the file"):
         yard.look()
+
+
+def test_nothing_is_read_or_written_through_a_dropped_link(yard: Yard, tmp_path: Path):
+    """A scan with a link is not looked at, nor a card that is one; one in the place of our own file gives way."""
+    secret = tmp_path / "secret.yaml"
+    secret.write_text("description: mine\n")
+    scans = Inbox(yard.folder, yard.out)
+    (yard.folder / "linked").mkdir()
+    (yard.folder / "linked" / "0001.jpg").symlink_to(secret)
+    with pytest.raises(CardError, match="is a link to"):
+        scans.begin("linked")
+    (yard.folder / "carded").mkdir()
+    (yard.folder / "carded.yaml").symlink_to(secret)
+    with pytest.raises(CardError, match="file of its own"):
+        scans.begin("carded")
+    (yard.folder / "planted").mkdir()
+    (yard.folder / ".planted.yaml.partial").symlink_to(secret)
+    scans.begin("planted")
+    assert secret.read_text() == "description: mine\n"
+    assert not (yard.folder / "planted.yaml").is_symlink()
+    assert "planted" in (yard.folder / "planted.yaml").read_text()
