@@ -114,3 +114,13 @@ def test_snippets_compile_and_import(page):
             elif isinstance(node, ast.Import):
                 for alias in node.names:
                     importlib.import_module(alias.name)
+
+
+def test_every_reader_has_a_page_that_says_what_was_met():
+    """Variants of each format: app versions, missing files, other axes, and what happens with them."""
+    from pipeline.capture.detect import READERS
+
+    for reader in READERS:
+        page = (ROOT / f"docs/captures/{reader.kind}.md").read_text()
+        _, _, met = page.partition("## Seen in the wild\n")
+        assert met.count("\n| ") >= 5, reader.kind
