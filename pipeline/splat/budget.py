@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.splat.params import SplatParams
-from pipeline.splat.schedule import Schedule
+from pipeline.splat.schedule import Schedule, small_every
 from pipeline.splat.views import TrainingView
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def budget_within(
         views: The training views.
         step_seconds: (share of the run, number of Gaussians) to the CPU-seconds of a step.
     """
-    schedule = Schedule(1)
+    schedule = Schedule(1, small_every=small_every(params))
     many = planned_budget(params, views).gaussians
     few = many // 2
     shares = (np.arange(SHARES) + 0.5) / SHARES
@@ -104,9 +104,10 @@ def budget_within(
         largest = _budget(params, views, iterations).gaussians
         total = 0.0
         for share in shares:
-            cost, cost_of_many = costs[schedule.level(share)]
             count = largest * (START_SHARE + (1 - START_SHARE) * schedule.grown(share))
-            total += max(cost + (cost_of_many - cost) * (count - few) / (many - few), cost / 4)
+            for level, part in schedule.level_shares(share).items():
+                cost, cost_of_many = costs[level]
+                total += part * max(cost + (cost_of_many - cost) * (count - few) / (many - few), cost / 4)
         return total / SHARES * iterations
 
     low, high = 1, 1_000_000

@@ -30,7 +30,7 @@ from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
 from pipeline.splat.raster import Cutoffs
 from pipeline.splat.raster.layout import screen_blur
-from pipeline.splat.schedule import Schedule
+from pipeline.splat.schedule import Schedule, small_every
 from pipeline.splat.train import EXPOSURE_FROM, REPORT_EVERY, Start, Trained, poses_from, scene_size, sh_rest, start
 from pipeline.splat.trainer import CALM_EXPOSURE, MAX_SCALE
 from pipeline.splat.unseen import joined
@@ -153,6 +153,7 @@ class _Run:
             largest - fixed,
             half_from=HALF_FROM,
             whole_from=WHOLE_FROM,
+            small_every=small_every(params),
             surface_rounds=SURFACE_ROUNDS,
             sh_rest=sh_rest(scene.views),
             exposure_from=EXPOSURE_FROM,

@@ -179,7 +179,7 @@ class Training:
         import torch
 
         schedule, share, index = self.schedule, self.iteration / self.schedule.iterations, self._next_view()
-        level = self._views[index][schedule.level(share)]
+        level = self._views[index][schedule.level_of(self.iteration)]
         tuned = schedule.poses_from is not None and share >= schedule.poses_from
         twist = torch.zeros(6, device=self._device, requires_grad=tuned)
         drawn, alpha, meta = self._draw(level, self._camera_from_world(index, twist), share)

@@ -10,10 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.splat.params import SplatParams
+
 Float = NDArray[np.float32]
 
 RATES = {"log_scales": 2e-2, "quaternions": 4e-3, "opacity_logits": 1e-1, "sh": 1e-2}
 """Learning rates at the start: two to four times those of the 3DGS reference code, which takes ten times the steps."""
+
+SMALL_EVERY = 4
+
+
+def small_every(params: SplatParams) -> int:
+    """`Schedule.small_every` of a training."""
+    return SMALL_EVERY if params.antialiased else 0
 
 
 @dataclass(frozen=True)
@@ -25,6 +34,9 @@ class Schedule:
         gaussians: Largest number of Gaussians, where growth ends.
         half_from: Share from which pictures of half the size are used; quarter size before.
         whole_from: Share from which whole pictures are used.
+        small_every: From then on, every so many steps one is made at half the size or, in turn, at a quarter, so that
+            small pictures stay as good as they were; 0 makes none. For Gaussians drawn on pixels that are areas:
+            classic ones can't suit several sizes.
         sh_from: Shares from which the SH degrees 1, 2, 3 are used.
         sh_rest: Learning rate of the SH coefficients above degree 0, relative to that of degree 0.
         growth: First and last share in which Gaussians are added; None keeps the number.
@@ -42,6 +54,7 @@ class Schedule:
     gaussians: int = 0
     half_from: float = 0.2
     whole_from: float = 0.6
+    small_every: int = 0
     sh_from: tuple[float, float, float] = (0.1, 0.2, 0.4)
     sh_rest: float = 0.2
     growth: tuple[float, float] | None = (0.04, 0.75)
@@ -56,6 +69,20 @@ class Schedule:
     def level(self, share: float) -> int:
         """Pyramid level: 2 is a quarter of the size."""
         return 0 if share >= self.whole_from else 1 if share >= self.half_from else 2
+
+    def level_of(self, iteration: int) -> int:
+        """Pyramid level of a step, small ones between whole pictures included."""
+        level = self.level(iteration / self.iterations)
+        if level == 0 and self.small_every and iteration % self.small_every == self.small_every // 2:
+            return 1 + iteration // self.small_every % 2
+        return level
+
+    def level_shares(self, share: float) -> dict[int, float]:
+        """Pyramid levels about a share of the run, and the share of the steps that each has there."""
+        level = self.level(share)
+        if level or not self.small_every:
+            return {level: 1.0}
+        return {0: 1 - 1 / self.small_every, 1: 0.5 / self.small_every, 2: 0.5 / self.small_every}
 
     def sh_degree(self, share: float) -> int:
         """Highest SH degree in use."""

@@ -24,7 +24,7 @@ from pipeline.splat.holes import cover_holes
 from pipeline.splat.known import Enforcement, KnownPlace
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
-from pipeline.splat.schedule import Schedule
+from pipeline.splat.schedule import Schedule, small_every
 from pipeline.splat.start import initial_gaussians
 from pipeline.splat.state import TrainingState
 from pipeline.splat.trainer import Trainer
@@ -128,6 +128,7 @@ def train(
     schedule = Schedule(
         budget.iterations,
         budget.gaussians - begun.fixed,
+        small_every=small_every(params),
         sh_rest=sh_rest(views),
         exposure_from=EXPOSURE_FROM,
         poses_from=poses_from(params),

@@ -15,6 +15,7 @@ from pipeline.splat.masks import cut_masked, hide_masked
 from pipeline.splat.params import SplatParams
 from pipeline.splat.raster import pose_gradient, rasterize, rasterize_backward
 from pipeline.splat.schedule import Schedule
+from pipeline.splat.smoothing import smooth
 from pipeline.splat.state import TrainingState
 from pipeline.splat.views import Level, TrainingView
 
@@ -68,7 +69,7 @@ class Trainer:
         """Train on one view."""
         schedule, share = self.schedule, state.iteration / self.schedule.iterations
         index = state.next_view()
-        level = self.views[index].levels[schedule.level(share)]
+        level = self.views[index].levels[schedule.level_of(state.iteration)]
         pose = state.poses.world_from_camera(index)
         sh_size = state.gaussians.sh.shape[1]
         sh_count = min((schedule.sh_degree(share) + 1) ** 2, sh_size)
@@ -113,8 +114,11 @@ class Trainer:
             done = self._rounds[state.iteration] / len(self._rounds)
             target = round(state.start_count + done * (schedule.gaussians - state.start_count))
             state.growth.grow(state.optimizer, state.fixed + target, MAX_SCALE * self.radius, state.fixed)
-        if self.known is not None and state.iteration in self._surface_rounds:
-            self.known.apply(state.gaussians, state.fixed)
+        if state.iteration in self._surface_rounds:
+            if self.known is not None:
+                self.known.apply(state.gaussians, state.fixed)
+            if state.gaussians.antialiased:
+                smooth(state.gaussians, self.views, state.fixed)
         state.iteration += 1
         return StepFigures(loss, _psnr(exposed, level) if state.iteration % PSNR_EVERY == 0 else None)
 
