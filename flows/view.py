@@ -97,7 +97,7 @@ def _add_switch(server: viser.ViserServer, label: str, root: str, *, visible: bo
 
 
 def _add_splat(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
-    show_splat(server, bundle.splat(), f"{root}/gaussians")
+    show_splat(server, bundle.classic_splat(), f"{root}/gaussians")
 
 
 def _add_mesh(server: viser.ViserServer, bundle: Bundle, root: str) -> None:

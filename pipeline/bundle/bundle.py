@@ -150,6 +150,17 @@ class Bundle:
             _check_near(splat.means, "Gaussians")
             return replace(splat, antialiased=level.antialiasing == "mip")
 
+    def classic_splat(self, lod: str = "full") -> Gaussians:
+        """As `splat`, with opacities for viewers that draw every splat as the 3DGS reference does.
+
+        Raises:
+            BundleError: When the level doesn't exist.
+        """
+        from pipeline.splat.classic import for_classic_viewers
+
+        cameras, poses = [view.camera for view in self.cameras], [view.world_from_camera for view in self.cameras]
+        return for_classic_viewers(self.splat(lod), cameras, poses)
+
     @cached_property
     def cameras(self) -> tuple[BundleCamera, ...]:
         """The capture's cameras in the world frame."""

@@ -38,7 +38,7 @@ def export_nerfstudio(bundle: Bundle, folder: Path) -> None:
         for name, held in (("train_filenames", False), ("val_filenames", True), ("test_filenames", True))
     }
     shutil.copyfile(bundle.path(CLOUD), folder / CLOUD)
-    save_splat(bundle.splat(), folder / "splat.ply", short_origin(bundle))
+    save_splat(bundle.classic_splat(), folder / "splat.ply", short_origin(bundle))
     content = {
         "camera_model": "PINHOLE",
         "orientation_override": "none",  # up is right already

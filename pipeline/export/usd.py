@@ -48,7 +48,7 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     scene = pxr.UsdGeom.Xform.Define(stage, root)
     stage.SetDefaultPrim(scene.GetPrim())
     _record(pxr, scene.GetPrim(), bundle)
-    _add_splat(pxr, stage, f"{root}/splat", bundle.splat())
+    _add_splat(pxr, stage, f"{root}/splat", bundle.classic_splat())
     _add_collision(pxr, stage, root, bundle.mesh("collision"))
     gravity = np.array(bundle.manifest.frame.gravity)
     size = float(np.linalg.norm(gravity))

@@ -58,7 +58,7 @@ def record(bundle: Bundle, lod: str, start: tuple[float, float, float]) -> bytes
             server.scene.add_frame(f"/{name}", show_axes=False, visible=name == "splat")
         for name in ("splat", "mesh"):
             server.scene.add_frame(f"/{name}/full", show_axes=False, visible=False)
-        show_splat(server, bundle.splat(lod), "/splat/light")
+        show_splat(server, bundle.classic_splat(lod), "/splat/light")
         collision = bundle.mesh("collision")
         server.scene.add_mesh_trimesh("/mesh/light", colored(collision))
         server.scene.add_mesh_simple(
@@ -74,7 +74,7 @@ def record(bundle: Bundle, lod: str, start: tuple[float, float, float]) -> bytes
 
 def full_splat(bundle: Bundle) -> bytes:
     """All Gaussians as viser's client holds them, 32 bytes each: any first part shows the largest ones."""
-    splat = bundle.splat()
+    splat = bundle.classic_splat()
     colors, opacities = _look(splat)
     size = opacities[:, 0] * np.exp(np.sort(splat.log_scales, 1)[:, 1:].sum(1, dtype=np.float64))
     packed = np.zeros(len(splat.means), GAUSSIAN)
@@ -112,7 +112,7 @@ def _server() -> Iterator[viser.ViserServer]:
 
 
 def show_splat(server: viser.ViserServer, splat: Gaussians, name: str) -> None:
-    """Gaussians in their mean colours: viser draws no view-dependent ones."""
+    """Classic Gaussians in their mean colours: viser knows neither others nor view-dependent colours."""
     colors, opacities = _look(splat)
     server.scene.add_gaussian_splats(
         name, centers=splat.means, covariances=covariances(splat), rgbs=colors, opacities=opacities

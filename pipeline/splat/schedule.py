@@ -6,11 +6,13 @@ Everything depends on the share of iterations done, never on the clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.splat.params import SplatParams
+if TYPE_CHECKING:
+    from pipeline.splat.params import SplatParams
 
 Float = NDArray[np.float32]
 

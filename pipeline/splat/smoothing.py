@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from pipeline.geometry import Gaussians
+from pipeline.geometry import Camera, Gaussians, Pose
 from pipeline.splat.raster.layout import SLOPE_MARGIN, Cutoffs
 from pipeline.splat.views import TrainingView
 
@@ -35,28 +35,31 @@ def smooth(gaussians: Gaussians, views: Sequence[TrainingView], fixed: int = 0) 
         views: Those trained on.
         fixed: So many of the first Gaussians stay as they are.
     """
-    least = np.log(np.maximum(LEAST_PIXELS * finest_pixels(gaussians.means, views), NOTHING))
+    cameras, poses = [view.levels[0].camera for view in views], [view.world_from_camera for view in views]
+    least = np.log(np.maximum(LEAST_PIXELS * finest_pixels(gaussians.means, cameras, poses), NOTHING))
     least[:fixed] = -np.inf
     np.maximum(gaussians.log_scales, least[:, None], out=gaussians.log_scales)
 
 
-def finest_pixels(means: Float, views: Sequence[TrainingView]) -> Float:
-    """How large a pixel of the view that shows it largest is at each point [world units].
+def finest_pixels(means: Float, cameras: Sequence[Camera], poses: Sequence[Pose]) -> Float:
+    """How large a pixel of the picture that shows it largest is at each point [world units].
 
     Args:
         means: (N, 3) in the world frame.
-        views: Of photos of the training size.
+        cameras: Pinholes.
+        poses: World-from-camera of each.
 
     Returns:
-        (N,); 0 where no view shows a point.
+        (N,) float32; 0 where no picture shows a point.
     """
-    poses = [view.world_from_camera.inverse().matrix[:3] for view in views]
-    cameras = [view.levels[0].camera for view in views]
+    if not cameras:
+        return np.zeros(len(means), np.float32)
+    cameras_from_world = [pose.inverse().matrix[:3] for pose in poses]
     lenses = [(c.fx, c.fy, c.cx, c.cy, c.width, c.height) for c in cameras]
     found = np.empty(len(means), np.float32)
     _finest_pixels(
         np.ascontiguousarray(means, np.float32),
-        np.array(poses, np.float32),
+        np.array(cameras_from_world, np.float32),
         np.array(lenses, np.float32),
         np.float32(Cutoffs.near),
         found,

@@ -26,4 +26,4 @@ def export_gaussgym(bundle: Bundle, folder: Path) -> None:
             remedy="capture more of the floor",
             file=bundle.root,
         )
-    write_gaussgym(folder, collision, bundle.splat(), ways, short_origin(bundle))
+    write_gaussgym(folder, collision, bundle.classic_splat(), ways, short_origin(bundle))

@@ -59,6 +59,9 @@ def test_splats_are_drawn_as_the_manifest_says(folder, mode, antialiased):
     edit(folder, lambda content: [level.update(antialiasing=mode) for level in content["splats"].values()])
     bundle = Bundle.open(folder)
     assert [bundle.splat(level).antialiased for level in ("full", "sim", "web")] == [antialiased] * 3
+    fainter = bundle.classic_splat().opacity_logits < bundle.splat().opacity_logits
+    assert not bundle.classic_splat().antialiased
+    assert fainter.mean() > 0.9 if antialiased else not fainter.any()
 
 
 def test_named_by_version_or_newest(pristine, tmp_path, room, monkeypatch):

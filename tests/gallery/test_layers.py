@@ -33,7 +33,7 @@ def test_full_splat_is_what_viser_sends(rng):
     with layers._server() as server:
         layers.show_splat(server, splat, "/splat")
         (sent,) = (handle.buffer for name, handle in server.scene._handle_from_node_name.items() if name == "/splat")
-    packed = np.frombuffer(layers.full_splat(SimpleNamespace(splat=lambda: splat)), np.uint32).reshape(-1, 8)
+    packed = np.frombuffer(layers.full_splat(SimpleNamespace(classic_splat=lambda: splat)), np.uint32).reshape(-1, 8)
     assert sorted(map(bytes, packed)) == sorted(map(bytes, np.ascontiguousarray(sent)))
     shown = packed.view(layers.GAUSSIAN)[:, 0]
     extent = shown["covariance"].astype(float)[:, [0, 3, 5]].sum(1) * shown["rgba"][:, 3]

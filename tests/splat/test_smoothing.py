@@ -35,7 +35,7 @@ def test_the_finest_pixel_is_that_of_the_nearest_view_that_shows_the_point(rng, 
         pixels = CAMERA.project(local)
         seen = (local[:, 2] > 0.02) & (pixels > -margin).all(1) & (pixels < size + margin).all(1)
         expected = np.where(seen, np.minimum(expected, local[:, 2] / 45.0), expected)
-    found = finest_pixels(means, views)
+    found = finest_pixels(means, [CAMERA] * 3, [view.world_from_camera for view in views])
     assert 5 < np.isinf(expected).sum() < 60
     np.testing.assert_allclose(found, np.where(np.isinf(expected), 0, expected), rtol=1e-4)
 
@@ -45,12 +45,13 @@ def test_only_thin_ones_are_widened(rng, views):
     scene = scatter(100, rng)
     scene.log_scales[:] = (0, -0.5, -9)
     scene.means[90:] += np.float32(50)
-    shown = finest_pixels(scene.means, views) > 0
+    pixels = finest_pixels(scene.means, [CAMERA] * 3, [view.world_from_camera for view in views])
+    shown = pixels > 0
     assert shown[10:].sum() > 60
     after = replace(scene, log_scales=scene.log_scales.copy())
     smooth(after, views, fixed=10)
     widened = shown & (np.arange(100) >= 10)
-    least = np.log(LEAST_PIXELS * finest_pixels(scene.means[widened], views))
+    least = np.log(LEAST_PIXELS * pixels[widened])
     np.testing.assert_allclose(after.log_scales[widened, 2], least, rtol=1e-5)
     np.testing.assert_array_equal(after.log_scales[:, :2], scene.log_scales[:, :2])
     np.testing.assert_array_equal(after.log_scales[~widened], scene.log_scales[~widened])

@@ -152,6 +152,18 @@ def test_schedule_goes_from_coarse_to_fine():
     assert [schedule.sh_degree(share) for share in (0, 0.15, 0.3, 0.9)] == [0, 1, 2, 3]
 
 
+def test_small_pictures_come_in_between_at_the_end():
+    """Every fourth step is small from where pictures are whole on, half and quarter size in turn; budgets know it."""
+    schedule = Schedule(1000, small_every=4)
+    levels = np.array([schedule.level_of(iteration) for iteration in range(1000)])
+    assert levels[596:612].tolist() == [1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0]
+    np.testing.assert_array_equal(levels[:600], [schedule.level(iteration / 1000) for iteration in range(600)])
+    for level in range(3):
+        assert (levels[600:] == level).mean() == schedule.level_shares(0.8)[level]
+    assert schedule.level_shares(0.1) == {2: 1.0}
+    assert Schedule(1000).level_shares(0.8) == {0: 1.0}
+
+
 def test_scene_size_is_measured_from_the_cameras(views, trained):
     """Radii of cameras and Gaussians; cameras that hardly moved count as a tenth of the scene."""
     centers = np.array([view.world_from_camera.translation for view in views])
