@@ -107,7 +107,8 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     (inputs["check"] / "quality.html").write_text("<p>quality</p>")
     (inputs["check"] / "pictures").mkdir()
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(inputs["check"] / "pictures" / "0000.jpg")
-    training = {"gaussians": 20_000, "sh_degree": 0, "sim": {"gaussians": 2000}}
+    sizes = {"gaussians": 20_000, "sh_degree": 0, "sim": {"gaussians": 2000}}
+    training = sizes | {"antialiasing": "classic"}
     (inputs["splat"] / "training.json").write_text(json.dumps(training))
     (inputs["points"] / "points.ply").touch()
     for stage, name in (("points", "points.json"), ("mesh", "mesh.json")):
