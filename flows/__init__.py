@@ -8,6 +8,7 @@ PREFECT_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # a laptop without network must not log telemetry errors
     # a server whose database is locked (SQLite under load) or away (Postgres that restarts) answers so
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # [s], no less; by these a server knows which processes are lost
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # after 2, 4, 8 ... s: a server may be away for some eight minutes
 }
 """What every process of ours tells Prefect, unless its environment says something else."""

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from flows.server import BUSY, HOST, PASSWORD, SERVER_PASSWORD, answers, command, new_password
-from flows.yard import HEARTBEAT_SECONDS, POOL
+from flows.yard import POOL, WORKER
 from pipeline.engine import locked, machine_errors
 from pipeline.errors import BusyError, MachineError
 
@@ -32,7 +32,6 @@ SETTINGS = {
     "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "2",  # a stage that must wait looks again so soon
     # in files: one that knows places only by heart loses them, taken, when it is started again
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     **BUSY,
 }
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <sys/prctl.h>
@@ -80,7 +79,7 @@ def _run(home: Path, port: int, tell: Callable[[str], None]) -> None:
 
     server = service("server", command(port), SERVER_PASSWORD)
     deployments = service("deployments", [sys.executable, "-m", "flows.yard"], PASSWORD)
-    start_worker = ("prefect", "worker", "start", "--pool", POOL, "--type", "process")
+    start_worker = ("prefect", "worker", "start", "--pool", POOL, "--name", WORKER, "--type", "process")
     worker = service("worker", [sys.executable, "-m", *start_worker], PASSWORD)
     try:
         server.start()

@@ -5,26 +5,29 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
 POOL = "yard"
+WORKER, WORKER_LABEL = socket.gethostname(), "prefect.worker.name"
+"""Name of this machine's worker, and the label of runs that has it: other machines' are not ours to end."""
 RUN_CANNOT_CHOOSE = ("command", "env", "working_dir")
 """Of what Prefect's process worker lets a deployment or a run set in `job_variables`; each can run any program."""
 CPU_STAGE, GPU_STAGE = "cpu-stage", "gpu-stage"
 """Tags of scenes that are built and of trainings on CUDA: of each so many run at the same time in the whole yard."""
 START_SECONDS = 300
 """A server that makes its database on a busy machine takes its time."""
-HEARTBEAT_SECONDS = 30
-"""Between two signs of life of a flow's process; Prefect takes no less."""
 LOST_SECONDS = 300
 """A flow's process that gives no sign for so long is gone; on a busy machine they come late."""
 FAILURES = "splatyard-failures"
@@ -121,18 +124,38 @@ def _set_limits(client: SyncPrefectClient) -> None:
 
 
 def _end_left_runs(client: SyncPrefectClient) -> None:
-    """Runs that an earlier worker has left crash, or they would hold their places for ever; no worker runs yet."""
+    """Runs that an earlier worker of this machine has left crash, or they would hold their places for ever.
+
+    Our worker doesn't run yet. What outlived the earlier one goes on, and so do the runs of other machines' workers; if
+    these are lost after all, the server sees it by their heartbeats.
+    """
     from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
 
     states = {"type": {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}}
     pool = WorkPoolFilter.model_validate({"name": {"any_": [POOL]}})
+    others = list(_living_runs())
     while runs := client.read_flow_runs(
-        flow_run_filter=FlowRunFilter.model_validate({"state": states}), work_pool_filter=pool
+        flow_run_filter=FlowRunFilter.model_validate({"state": states, "id": {"not_any_": others}}),
+        work_pool_filter=pool,
     ):
         for run in runs:
-            client.set_flow_run_state(run.id, Crashed(message=LOST), force=True)
+            if run.labels.get(WORKER_LABEL, WORKER) == WORKER:  # without a label: no worker had begun with it
+                client.set_flow_run_state(run.id, Crashed(message=LOST), force=True)
+            else:
+                others.append(run.id)
+
+
+def _living_runs() -> set[UUID]:
+    """The runs that processes of this machine and user execute."""
+    import psutil
+
+    ids: set[UUID] = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ValueError):
+            ids.add(UUID(process.environ().get("PREFECT__FLOW_RUN_ID", "")))
+    return ids
 
 
 def _end_lost_runs(client: SyncPrefectClient) -> None:

@@ -137,12 +137,12 @@ SETTINGS = """
 import flows
 from prefect.settings import get_current_settings
 settings = get_current_settings()
-print(settings.server.analytics_enabled, *settings.client.retry_extra_codes)
+print(settings.server.analytics_enabled, settings.flows.heartbeat_frequency, *settings.client.retry_extra_codes)
 """
 
 
 @pytest.mark.parametrize(
-    ("own", "told"), [({}, "False 500"), ({"PREFECT_CLIENT_RETRY_EXTRA_CODES": "502"}, "False 502")]
+    ("own", "told"), [({}, "False 30 500"), ({"PREFECT_CLIENT_RETRY_EXTRA_CODES": "502"}, "False 30 502")]
 )
 def test_every_process_of_ours_tells_prefect_the_same(own, told):
     """A server with a busy database is asked again; the user's environment wins."""

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
 
 import psutil
 import pytest
@@ -23,6 +26,9 @@ from flows import up as module
 from flows import yard
 from pipeline.errors import BusyError, MachineError
 from tests.running_yard import PASSWORD, Yard, free_port, wait_for
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
 
 DEPLOYMENTS = """
 name: lab
@@ -226,6 +232,40 @@ def test_the_password_is_made_once_and_for_its_owner_only(tmp_path: Path):
     with pytest.raises(MachineError, match="no such line") as caught:
         module.kept_password(tmp_path)
     assert str(file) in str(caught.value)
+
+
+class Known:
+    """A server that knows these runs, by id: the worker's label of each, or None."""
+
+    def __init__(self, labels: dict[UUID, str | None]) -> None:
+        self.labels, self.crashed = labels, set[UUID]()
+
+    def read_flow_runs(self, *, flow_run_filter: Any, work_pool_filter: Any) -> list[SimpleNamespace]:
+        """All but those that are not asked for; one at a time, as pages come."""
+        assert work_pool_filter.name.any_ == ["yard"]
+        left = [id for id in self.labels if id not in (*self.crashed, *flow_run_filter.id.not_any_)]
+        worn = {id: {yard.WORKER_LABEL: name} if name else {} for id, name in self.labels.items()}
+        return [SimpleNamespace(id=id, labels=worn[id]) for id in left[:1]]
+
+    def set_flow_run_state(self, id: UUID, state: Any, *, force: bool) -> None:
+        """Crashed ones."""
+        assert force
+        assert state.is_crashed()
+        self.crashed.add(id)
+
+
+def test_what_an_earlier_worker_left_crashes_and_what_lives_goes_on():
+    """Runs of this machine's worker and of none; not other machines', nor one whose process outlived its worker."""
+    ours, nobody, theirs, alive = (uuid4() for _ in range(4))
+    server = Known({theirs: "other-machine", ours: yard.WORKER, alive: yard.WORKER, nobody: None})
+    environment = {**os.environ, "PREFECT__FLOW_RUN_ID": str(alive)}
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment)
+    try:
+        yard._end_left_runs(cast("SyncPrefectClient", server))
+    finally:
+        process.kill()
+        process.wait()
+    assert server.crashed == {ours, nobody}
 
 
 def test_a_run_cannot_choose_its_program():
