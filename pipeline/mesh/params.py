@@ -31,7 +31,8 @@ class MeshParams:
         island_volume: Islands of less volume than this are removed [m^3]; each side counts as a voxel at least.
         carve_margin: A surface is in the way when depth maps see this much deeper through it [m].
         flatten: Whether floors, stairs and walls are put onto planes that meet in sharp edges.
-        close_floor: Whether holes in the walkable floor are closed and marked as guessed.
+        close_floor: Whether holes in the walkable floor, and on every level slits up to 4.5 cm wide, are closed and
+            marked as guessed.
         floor_gap: Widest gap between floor and walls that is bridged [m].
         collision_triangles: The collision mesh has at most this many triangles.
         collision_error: Distance that 99 % of the collision mesh should keep from the full mesh, and the

@@ -24,6 +24,7 @@ from pipeline.mesh.nksr import nksr
 from pipeline.mesh.params import MeshParams
 from pipeline.mesh.path import camera_path
 from pipeline.mesh.poisson import poisson
+from pipeline.mesh.slits import SlitReport, close_slits
 from pipeline.mesh.sources import StoredMaps
 from pipeline.mesh.topology import border_report
 from pipeline.mesh.tsdf import automatic_voxel_size, fuse_in_memory
@@ -101,6 +102,9 @@ def build_mesh(
     floor: FloorReport | None = None
     if params.close_floor and floor_found:
         mesh, floor = close_floor(mesh, track, params.floor_gap, rng)
+    slits: SlitReport | None = None
+    if params.close_floor:
+        mesh, slits = close_slits(mesh)
     collision = decimate(mesh, params.collision_triangles)
     errors = {"of_collision": surface_error(collision, mesh, rng), "of_mesh": surface_error(mesh, collision, rng)}
     worst = max(error.p99 for error in errors.values())
@@ -123,6 +127,7 @@ def build_mesh(
         "cleaning": asdict(cleaning),
         "planes": None if flat is None else asdict(flat),
         "floor": None if floor is None else asdict(floor),
+        "slits": None if slits is None else asdict(slits),
         "collision": {
             "vertices": len(collision.vertices),
             "triangles": len(collision.triangles),
