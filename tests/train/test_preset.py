@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import TrainError
-from sim.tasks.catalog import TASKS
+from pipeline.errors import SplatyardError, TrainError
+from sim.physics.catalog import find_engine
+from sim.robots.catalog import find_robot
+from sim.tasks.catalog import TASKS, find_task
+from tests.test_parameters import unexplained
+from train.models.encoders import find_encoder
 from train.preset import Preset, change_preset, flat_values, load_preset, parse_changes, preset_names
 
 
@@ -15,6 +19,16 @@ from train.preset import Preset, change_preset, flat_values, load_preset, parse_
 def test_every_preset_and_every_task_can_be_loaded(name: str):
     """Those that come along are without errors, and are of tasks that there are."""
     assert load_preset(name).task in TASKS
+
+
+def test_a_preset_names_no_program():
+    """Nor does a run's record, which holds one: texts are names of what there is, or a robot's file, which is data."""
+    texts = [place.partition(":")[0] for place in unexplained(Preset, "preset")]
+    assert texts == ["preset.task", "preset.robot", "preset.engine", "preset.policy.encoder"]
+    for find in (find_task, find_engine, find_encoder, find_robot):
+        for name in ("../kitchen/setup.sh", "kitchen.setup:run", "http://127.0.0.1/x", "/bin/sh"):
+            with pytest.raises(SplatyardError):
+                find(name)
 
 
 def test_no_preset_has_a_budget_of_time():
