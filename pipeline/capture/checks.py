@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.capture.model import Frame
+from pipeline.capture.source import check_text
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
 
@@ -163,8 +164,9 @@ def read_object(data: bytes, file: str) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
-        CaptureError: When it is none.
+        CaptureError: When it is none, or too large.
     """
+    check_text(data, file)
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:

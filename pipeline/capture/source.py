@@ -20,6 +20,8 @@ from pipeline.errors import CaptureError
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 512 * 2**20
+MAX_TEXT_BYTES = 64 * 2**20
+"""Tables and JSON: what is made of them takes up to thirty times as much memory."""
 MAX_ARCHIVE_BYTES = 64 * 2**30
 MAX_FOLDER_DEPTH = 5
 MAX_RATIO, BOMB_BYTES = 100, 2**30
@@ -199,6 +201,21 @@ def _is_plain(path: Path) -> bool:
             file=path,
         )
     return True
+
+
+def check_text(data: bytes, file: str) -> None:
+    """Check that text isn't too large to be taken apart.
+
+    Raises:
+        CaptureError: When it is.
+    """
+    if len(data) > MAX_TEXT_BYTES:
+        raise CaptureError(
+            f"a table or JSON file has at most {MAX_TEXT_BYTES >> 20} MiB",
+            found=f"{len(data) >> 20} MiB",
+            remedy="export it again, or a shorter recording",
+            file=file,
+        )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from pipeline.capture.checks import FARTHEST
+from pipeline.capture.source import check_text
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
 
@@ -114,8 +115,9 @@ def read_table(data: bytes, file: str, separator: str | None = None) -> list[lis
     """Lines of a text file cut into fields; empty lines and those that begin with "#" are left out.
 
     Raises:
-        CaptureError: When it is no text.
+        CaptureError: When it is no text, or too large.
     """
+    check_text(data, file)
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

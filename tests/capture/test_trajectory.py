@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.capture.checks import read_object
 from pipeline.capture.trajectory import (
     Trajectory,
     check_clocks,
@@ -124,3 +125,11 @@ def test_times_must_increase(times: list[float], found: str) -> None:
     with pytest.raises(CaptureError, match="must increase") as error:
         ordered_trajectory(np.array(times), list(WALK[: len(times)]), "t")
     assert found in error.value.found
+
+
+def test_tables_and_json_are_bounded() -> None:
+    """A few bytes of name and 65 MiB of zeros: refused before they are taken apart."""
+    data = bytes(65 << 20)
+    for read in (read_table, read_object):
+        with pytest.raises(CaptureError, match="at most 64 MiB"):
+            read(data, "imu.csv")
