@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 ACCELEROMETER_BIAS_DEG = 0.15
-"""What averaging over frames can't remove: the sensor's own misalignment."""
+"""What averaging over frames can't remove, where the capture doesn't say: the sensor's own misalignment."""
+ALIKE_PARTS = 6
+"""Parts of a capture whose mean readings are compared: neighbours in time err alike."""
 
 LEVEL_SURFACES_SIGMA_DEG = 0.15
 """How level floors and how plumb walls are built."""
@@ -63,8 +65,13 @@ class UpEstimate:
         }
 
 
-def up_from_accelerometer(views: Sequence[View]) -> UpEstimate | None:
-    """Robust mean of the frames' gravity readings, turned into the scene's frame."""
+def up_from_accelerometer(views: Sequence[View], shared_sigma_deg: float | None = None) -> UpEstimate | None:
+    """Robust mean of the frames' gravity readings, turned into the scene's frame.
+
+    Args:
+        views: In the order of time.
+        shared_sigma_deg: One sigma that all readings have in common [deg]; None where the capture doesn't say.
+    """
     readings = [view.world_from_camera.rotate(-view.gravity) for view in views if view.gravity is not None]
     if len(readings) < 3:
         return None
@@ -73,8 +80,10 @@ def up_from_accelerometer(views: Sequence[View]) -> UpEstimate | None:
     off = _angles_deg(np.array(readings), up)
     kept = np.array(readings)[off <= max(3 * float(np.median(off)), 0.05)]
     up = _unit(kept.mean(0))
-    spread = float(np.sqrt(np.mean(_angles_deg(kept, up) ** 2)))
-    return UpEstimate("accelerometer", up, float(np.hypot(spread / np.sqrt(len(kept)), ACCELEROMETER_BIAS_DEG)))
+    parts = np.array([_unit(part.mean(0)) for part in np.array_split(kept, min(ALIKE_PARTS, len(kept)))])
+    spread = float(np.sqrt(np.mean(_angles_deg(parts, up) ** 2)))
+    shared = ACCELEROMETER_BIAS_DEG if shared_sigma_deg is None else shared_sigma_deg
+    return UpEstimate("accelerometer", up, float(np.hypot(spread / np.sqrt(len(parts)), shared)))
 
 
 def up_from_capture_world(capture: Capture, views: Sequence[View]) -> UpEstimate | None:

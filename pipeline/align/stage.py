@@ -51,7 +51,7 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     capture, scene = Capture.load(inputs["capture"]), PosedScene.load(inputs["poses"])
     surfaces = sample_surfaces(inputs["depth"])
     views = scene.training
-    sensors = [up_from_accelerometer(views), up_from_capture_world(capture, views)]
+    sensors = [up_from_accelerometer(views, capture.gravity_sigma_deg), up_from_capture_world(capture, views)]
     estimates = [estimate for estimate in sensors if estimate is not None] or [up_from_cameras(views)]
     rough = fuse(estimates)
     others = [up_from_surfaces(surfaces, rough), up_from_lines(views, inputs["poses"], inputs["depth"], rough)]

@@ -111,6 +111,7 @@ def sensor_capture(
     *,
     up_in_world: NDArray[np.float64] | None = None,
     up_sigma_deg: float | None = None,
+    gravity_sigma_deg: float | None = None,
     scale_sigma: float | None = None,
     depth_range: float | None = None,
     skipped: Sequence[Skipped] = (),
@@ -126,8 +127,9 @@ def sensor_capture(
         source: For messages.
         out_dir: Root of the canonical capture.
         params: What the user chose.
-        up_in_world: As in `Capture`; likewise the two sigmas.
+        up_in_world: As in `Capture`; likewise the sigmas.
         up_sigma_deg: [deg].
+        gravity_sigma_deg: [deg].
         scale_sigma: Relative.
         depth_range: As in `Capture` [m].
         skipped: What the reader left out itself.
@@ -159,6 +161,7 @@ def sensor_capture(
         ordered=True,
         up_in_world=up_in_world,
         up_sigma_deg=up_sigma_deg,
+        gravity_sigma_deg=gravity_sigma_deg,
         scale_sigma=scale_sigma,
         depth_range=depth_range,
         skipped=(*skipped, *bad),

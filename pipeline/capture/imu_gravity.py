@@ -1,59 +1,360 @@
-"""Gravity from an accelerometer, where it is at rest."""
+"""Gravity from an IMU that moves.
+
+Specific force is what gravity and the motion's acceleration leave together: f = R_imu_from_world (a - g) + bias.
+Turned into the world and averaged over a while, most of the acceleration cancels; what is left is known where the
+trajectory is, by the same average of its own acceleration.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+
+from pipeline.geometry import Pose
+
+Array = NDArray[np.float64]
 
 GRAVITY = 9.80665
-HALF_WINDOW = 0.1
-"""Readings so near to a moment are averaged [s]."""
-MIN_READINGS = 5
-OFF_CENTRE = 0.02
-"""How far their mean time may be from the moment [s]: while the camera turns, one side alone would be off."""
-OFF_GRAVITY, UNREST, TURNING = 0.3, 0.6, 0.35
-"""At rest are windows whose mean is so near to gravity [m/s^2], whose spread [m/s^2] and mean turn rate [rad/s] are so
-low. A hand-held camera that walks slowly passes in part, a trotting robot hardly ever."""
+BIAS_SIGMA = 0.1
+"""One sigma of an accelerometer's bias on each axis [m/s^2], of what robots carry."""
+PHONE_BIAS_SIGMA = 0.04
+"""Likewise of phones, which are calibrated."""
+MOUNTING_SIGMA_DEG = 0.2
+"""How well the IMU's axes are known to those of the poses [deg]; it acts as a bias does."""
+LEAST_SIGMA_DEG = 0.1
+"""Nothing is said to be surer [deg]: clocks, scale factors and the poses' own filter are never perfect."""
+WINDOW = 2.0
+"""Length of an average [s]: four steps of a person."""
+LEAST_WINDOW, LEAST_WINDOWS, LEAST_READINGS = 0.15, 4, 10
+MAX_GAP, MAX_POSE_GAP = 0.06, 0.2
+"""Longest gaps of readings and of poses in an average, by its length."""
+WORST_SIGMA_DEG = 3.0
+"""Above it the readings say nothing [deg]: how people hold cameras says as much."""
+OFF_GRAVITY = 0.35
+"""How far the averages' own size may be from gravity [m/s^2]: a bias of three sigmas."""
+UNLIKE = 0.5
+"""How much of the gyroscope's turns the trajectory may contradict (rms, relative)."""
+LEAST_TURN, LEAST_RATE = 0.05, 0.4
+"""Turn rate from which on the two are compared [rad/s], and the longest time between poses for it [s]."""
+OFFSETS = np.arange(-1.0, 1.001, 0.02)
+"""Offsets of the IMU's clock that are tried [s]."""
+NOTED_OFFSET = 0.01
+SURE_OFFSET = 1.25
+"""By what factor the gyroscope must fit better at one of them than without."""
+ALIKE_PARTS = 4
+"""Parts of a recording whose averages are compared: a world that slowly tilts errs alike for long."""
+ALONE_WINDOW = 4.0
+"""Length of an average where no trajectory tells the acceleration [s]."""
+ALONE_SIGMA_DEG = 0.8
+"""Of such averages together, one sigma: a person starts, stops and walks round corners, and the bias stays."""
 
 
-class RestingGravity:
-    """Readings of an IMU over time.
-
-    Args:
-        times: (N,) [s], in any order.
-        force: (N, 3) specific force [m/s^2]: points up at rest. Readings in g are noticed and scaled (Livox).
-        turn_rate: (N, 3) [rad/s].
+@dataclass(frozen=True, eq=False)
+class ImuReadings:
+    """Readings of an IMU, by `imu_readings`.
 
     Attributes:
-        note: What is special about the readings, or None.
+        times: (N,) increasing [s].
+        force: (N, 3) specific force in the IMU's axes [m/s^2]: points up at rest.
+        turn_rate: (N, 3) [rad/s].
+        note: What is special about them, or None.
         usable: Whether they are of gravity's size at all.
     """
 
-    def __init__(self, times: NDArray[np.float64], force: NDArray[np.float64], turn_rate: NDArray[np.float64]) -> None:
-        order = np.argsort(times, kind="stable")
-        size = float(np.median(np.linalg.norm(force, axis=1))) if len(times) else 0.0
-        scale = GRAVITY if 0.9 < size < 1.1 else 1.0
-        self.usable = bool(8.8 < size * scale < 10.8)
-        self.note = None
-        if scale != 1.0:
-            self.note = "IMU readings are in g: taken times 9.80665"
-        elif not self.usable:
-            self.note = f"IMU not used: its readings have a median of {size:.3g} m/s^2 instead of 9.8"
-        force = np.nan_to_num(force[order] * scale)
-        self._times = times[order]
-        size_of_turn = np.linalg.norm(np.nan_to_num(turn_rate[order]), axis=1)
-        columns = np.column_stack([force, (force**2).sum(1), size_of_turn])
-        self._sums = np.concatenate([np.zeros((1, 5)), np.cumsum(columns, axis=0)])
+    times: Array
+    force: Array
+    turn_rate: Array
+    note: str | None
+    usable: bool
 
-    def at(self, time: float) -> NDArray[np.float64] | None:
-        """Unit direction of gravity (3,) in the IMU's axes, or None where it isn't at rest."""
-        first, last = np.searchsorted(self._times, [time - HALF_WINDOW, time + HALF_WINDOW])
-        count = int(last - first)
-        if not self.usable or count < MIN_READINGS or abs(self._times[first:last].mean() - time) > OFF_CENTRE:
+    def turned(self, rotation: Array) -> ImuReadings:
+        """In the axes of a frame (3, 3 `frame_from_imu`) that is fixed to the IMU."""
+        return ImuReadings(self.times, self.force @ rotation.T, self.turn_rate @ rotation.T, self.note, self.usable)
+
+
+def imu_readings(times: Array, force: Array, turn_rate: Array) -> ImuReadings:
+    """Readings in order, without those that aren't finite or repeat a time; those in g (Livox, phones) are scaled.
+
+    Args:
+        times: (N,) [s], in any order.
+        force: (N, 3) [m/s^2] or [g]: points up at rest.
+        turn_rate: (N, 3) [rad/s].
+    """
+    finite = np.isfinite(times) & np.isfinite(force).all(1) & np.isfinite(turn_rate).all(1)
+    at, first = np.unique(times[finite], return_index=True)
+    force, turn_rate = force[finite][first], turn_rate[finite][first]
+    size = float(np.median(np.linalg.norm(force, axis=1))) if len(at) else 0.0
+    scale = GRAVITY if 0.9 < size < 1.1 else 1.0
+    usable, note = bool(8.8 < size * scale < 10.8), None
+    if not usable:
+        note = f"IMU not used: its readings have a median of {size:.3g} m/s^2 instead of 9.8"
+    elif scale != 1.0:
+        note = "IMU readings are in g: taken times 9.80665"
+    return ImuReadings(at, force * scale, turn_rate, note, usable)
+
+
+@dataclass(frozen=True, eq=False)
+class Up:
+    """What an IMU says of a world's up direction.
+
+    Attributes:
+        direction: (3,) unit, in the world.
+        sigma_deg: One sigma of it on each axis [deg].
+        note: In words.
+    """
+
+    direction: Array
+    sigma_deg: float
+    note: str
+
+
+def up_while_moving(
+    readings: ImuReadings, times: Array, world_from_imu: Rotation, positions: Array, bias_sigma: float = BIAS_SIGMA
+) -> Up | str | None:
+    """The up direction of a world in which an IMU moved along a known trajectory.
+
+    Else why the readings can't be believed, or None where poses or readings are too few, or too far apart, to say.
+
+    Each window's average of the specific force, less the same average of the trajectory's acceleration, is gravity's
+    counter-force and the turned bias. All windows together give both by robust least squares; sigma is from what they
+    leave, from what the bias may be, and from how well the axes are known.
+
+    Args:
+        readings: Of the IMU.
+        times: (M,) increasing, of the poses, by the IMU's clock [s].
+        world_from_imu: M rotations.
+        positions: (M, 3) of the IMU in the world [m].
+        bias_sigma: One sigma of the accelerometer's bias on each axis [m/s^2].
+    """
+    if not readings.usable:
+        return readings.note or "IMU not used"
+    if len(times) < LEAST_READINGS:
+        return None
+    compared = _compare_turns(readings, times, world_from_imu)
+    if compared is not None and compared[1] > UNLIKE:
+        return (
+            f"IMU not used: by its gyroscope {compared[1]:.0%} of the trajectory's turns are others "
+            "(other axes, another unit or another clock)"
+        )
+    late = compared[0] if compared else 0.0
+    inside = (readings.times + late > times[0]) & (readings.times + late < times[-1])
+    if inside.sum() < LEAST_READINGS:
+        return None
+    at, force, rate = readings.times[inside] + late, readings.force[inside], readings.turn_rate[inside]
+    rotations = _between(at, rate, times, world_from_imu, gyroscope=compared is not None)
+    length = float(np.clip((at[-1] - at[0]) / 4, LEAST_WINDOW, WINDOW))
+    sums, turns = _averages(at, force, rotations, times, positions, length)
+    return _solve(sums, turns, bias_sigma, late) if len(sums) >= LEAST_WINDOWS else None
+
+
+def _compare_turns(readings: ImuReadings, times: Array, rotations: Rotation) -> tuple[float, float] | None:
+    """How late the IMU's clock is [s], and how far the poses' turns are from the gyroscope's; None where it has none.
+
+    The poses' turns are fitted as a linear map of the gyroscope's, which should be the identity: noise of the poses and
+    a constant bias don't count, other axes, units or clocks do.
+    """
+    step = max(0.1, float(np.median(np.diff(times))))
+    grid = np.arange(times[0], times[-1], step)
+    gaps = np.diff(times)[np.clip(np.searchsorted(times, (grid[1:] + grid[:-1]) / 2) - 1, 0, len(times) - 2)]
+    poses = Slerp(times, rotations)(grid)
+    told, turned = (poses[:-1].inv() * poses[1:]).as_rotvec(), _integral(readings.times, readings.turn_rate)
+
+    def felt(late: float) -> tuple[Array, Array]:
+        """Both kinds of turns where both are known, less their means."""
+        between = (grid[1:] + grid[:-1]) / 2 - late
+        place = np.searchsorted(readings.times, between)
+        inside = (place > 0) & (place < len(readings.times)) & (gaps < 2 * step)
+        place = np.clip(place, 1, len(readings.times) - 1)
+        inside &= readings.times[place] - readings.times[place - 1] < step
+        own = np.diff(_interpolated(grid - late, readings.times, turned), axis=0)[inside]
+        if len(own) < LEAST_READINGS:
+            return own[:0], own[:0]
+        return own - own.mean(0), told[inside] - told[inside].mean(0)
+
+    if step > LEAST_RATE or len(readings.times) < LEAST_READINGS:
+        return None
+    misfits = [float(np.mean((own - other) ** 2)) if len(own) else np.inf for own, other in map(felt, OFFSETS)]
+    best, none = int(np.argmin(misfits)), len(OFFSETS) // 2
+    late = 0.0
+    if 0 < best < len(OFFSETS) - 1 and misfits[none] > SURE_OFFSET**2 * misfits[best]:
+        before, now, after = misfits[best - 1 : best + 2]
+        late = float(OFFSETS[best] + (OFFSETS[1] - OFFSETS[0]) * (before - after) / (2 * (before - 2 * now + after)))
+    own, other = felt(late)
+    size = float(np.sqrt(np.mean(np.sum(own**2, 1)))) if len(own) else 0.0
+    if size < LEAST_TURN * step:
+        return None
+    product = own.T @ own
+    unlike = np.linalg.solve(product + 1e-3 * np.trace(product) * np.eye(3), own.T @ (other - own))
+    return late, float(np.sqrt(np.mean(np.sum((own @ unlike) ** 2, 1)))) / size
+
+
+def _between(at: Array, rate: Array, times: Array, rotations: Rotation, *, gyroscope: bool) -> Rotation:
+    """World from IMU at the readings' times: between two poses the gyroscope tells how it turned from one to the other.
+
+    To first order in what differs from an even turn; so the gyroscope's bias has no effect.
+    """
+    even = Slerp(times, rotations)(at)
+    if not gyroscope:
+        return even
+    turned = _integral(at, rate)
+    return even * Rotation.from_rotvec(turned - _interpolated(at, times, _interpolated(times, at, turned)))
+
+
+def _averages(
+    at: Array, force: Array, rotations: Rotation, times: Array, positions: Array, length: float
+) -> tuple[Array, Array]:
+    """Of each window (K of them): force less acceleration in the world (K, 3) and the mean rotation (K, 3, 3).
+
+    Positions are joined by straight lines, whose acceleration is the change of slope at each pose: so the average of
+    it needs no derivative of the poses.
+    """
+    turned, matrices = rotations.apply(force), rotations.as_matrix()
+    step = np.gradient(at)
+    bends = np.diff(np.diff(positions, axis=0) / np.diff(times)[:, None], axis=0)  # at times[1:-1]
+    sums, turns = [], []
+    start, stop = max(at[0], times[0]) + length / 2, min(at[-1], times[-1]) - length / 2
+    for middle in np.arange(start, stop + 1e-9, length / 2):
+        first, last = np.searchsorted(at, [middle - length / 2, middle + length / 2])
+        begin, end = np.searchsorted(times, [middle - length / 2, middle + length / 2])
+        if last - first < 6 or end - begin < 5 or _gap(at[first:last], middle, length) > MAX_GAP * length:
+            continue
+        if _gap(times[begin:end], middle, length) > MAX_POSE_GAP * length:
+            continue
+        weights = _kernel(at[first:last], middle, length) * step[first:last]
+        weights /= weights.sum()
+        begin, end = max(begin, 1), min(end, len(times) - 1)
+        acceleration = _kernel(times[begin:end], middle, length) @ bends[begin - 1 : end - 1]
+        sums.append(weights @ turned[first:last] - acceleration)
+        turns.append(np.einsum("n,nij->ij", weights, matrices[first:last]))
+    return np.array(sums).reshape(-1, 3), np.array(turns).reshape(-1, 3, 3)
+
+
+def _solve(sums: Array, turns: Array, bias_sigma: float, late: float) -> Up | str:
+    count = len(sums)
+    design = np.concatenate(
+        [np.tile(np.eye(3), (count, 1, 1)), turns], 2
+    )  # counter-force in the world, bias in the IMU
+    bias_sigma = float(np.hypot(bias_sigma, GRAVITY * np.deg2rad(MOUNTING_SIGMA_DEG)))
+    prior = np.diag([0.0, 0, 0, *[bias_sigma**-2] * 3])
+    weights, sigma, found = np.ones(count), 1.0, np.zeros(6)
+    left = sums
+    for _ in range(15):
+        trust = weights / (sigma**2 * _alike(left)) if found.any() else weights
+        normal = np.einsum("n,nij,nik->jk", trust, design, design) + prior
+        found = np.linalg.solve(normal, np.einsum("n,nij,ni->j", trust, design, sums))
+        left = sums - design @ found
+        size = np.linalg.norm(left, axis=1)
+        sigma = max(float(np.median(size)) / 1.54, 1e-3)  # of a normal distribution in space
+        weights = np.minimum(1, 2.5 * sigma / np.maximum(size, 1e-12))  # Huber's
+    spread = np.sum(weights[:, None] * left**2) / (3 * weights.sum()) * count / max(count - 2, 1)
+    normal = np.einsum("n,nij,nik->jk", weights, design, design) / (spread * _alike(left)) + prior
+    up, strength = found[:3] / np.linalg.norm(found[:3]), float(np.linalg.norm(found[:3]))
+    if abs(strength - GRAVITY) > OFF_GRAVITY + 3 * np.sqrt(spread / count):
+        return (
+            f"IMU not used: turned by the poses its mean is {strength:.2f} m/s^2 instead of 9.81 "
+            "(other axes, another unit or clock, or gravity taken out)"
+        )
+    level = np.linalg.svd(up[None])[2][1:]
+    variance = np.linalg.inv(normal)[:3, :3] / strength**2
+    measured = np.rad2deg(np.sqrt(np.trace(level @ variance @ level.T) / 2))
+    strained = max(1.0, float(np.sqrt(np.mean(found[3:] ** 2))) / bias_sigma)  # what drifts may be taken for a bias
+    sigma_deg = float(np.hypot(measured * strained, LEAST_SIGMA_DEG))
+    if sigma_deg > WORST_SIGMA_DEG:
+        off = f"one sigma {sigma_deg:.1f} degrees"
+        return f"IMU not used: its averages contradict each other, {off} (other axes, another unit or another clock)"
+    note = f"gravity from {count} windows of the IMU while moving, one sigma {sigma_deg:.2f} degrees"
+    clock = f"; its clock is {1000 * abs(late):.0f} ms {'behind' if late > 0 else 'ahead'}, by the gyroscope"
+    return Up(up, sigma_deg, note + (clock if abs(late) > NOTED_OFFSET else ""))
+
+
+def _alike(left: Array) -> float:
+    """By how much longer stretches differ more than independent windows would: a world that slowly tilts."""
+    if len(left) < 4 * ALIKE_PARTS:
+        return 1.0
+    parts = np.array_split(left, ALIKE_PARTS)
+    between = np.mean([len(part) * np.mean(part.mean(0) ** 2) for part in parts])
+    return max(1.0, float(between * ALIKE_PARTS / (ALIKE_PARTS - 1) / max(np.mean(left**2), 1e-12)))
+
+
+class FrameGravity:
+    """Gravity in a camera's axes, frame by frame: by the whole trajectory where it is known, else by the IMU alone.
+
+    Without a trajectory the gyroscope holds an average of the specific force together while the camera turns. What the
+    velocity changed by in that time remains: a degree or two a frame, less together.
+
+    Args:
+        readings: Of the IMU, in the camera's axes.
+        up: What `up_while_moving` said of the world of the frames' poses.
+
+    Attributes:
+        sigma_deg: One sigma that all frames share [deg]; None where there is no gravity.
+        note: What was done.
+    """
+
+    def __init__(self, readings: ImuReadings, up: Up | str | None) -> None:
+        self._up = up if isinstance(up, Up) else None
+        self.usable = readings.usable and len(readings.times) >= LEAST_READINGS and not isinstance(up, str)
+        self._readings = readings
+        self.sigma_deg = None
+        self.note = up if isinstance(up, str) else readings.note or "IMU not used: too few readings"
+        if not self.usable:
+            return
+        alone = "gravity from averages of the IMU while moving, without a trajectory to tell accelerations apart"
+        self.sigma_deg = self._up.sigma_deg if self._up else ALONE_SIGMA_DEG
+        self.note = "; ".join(filter(None, [readings.note, self._up.note if self._up else alone]))
+        if self._up is None:
+            rate, at = readings.turn_rate, readings.times
+            self._start_from_camera = _products(Rotation.from_rotvec((rate[1:] + rate[:-1]) / 2 * np.diff(at)[:, None]))
+            self._turned, self._step = self._start_from_camera.apply(readings.force), np.gradient(at)
+
+    def at(self, time: float, world_from_camera: Pose | None) -> Array | None:
+        """Unit direction (3,) at a time by the IMU's clock [s], or None where nothing tells."""
+        if not self.usable:
             return None
-        mean = (self._sums[last] - self._sums[first]) / count
-        size = float(np.linalg.norm(mean[:3]))
-        spread = np.sqrt(max(float(mean[3]) - size**2, 0.0))
-        if abs(size - GRAVITY) > OFF_GRAVITY or spread > UNREST or mean[4] > TURNING:
+        if self._up is not None:
+            return None if world_from_camera is None else world_from_camera.inverse().rotate(-self._up.direction)
+        at, length = self._readings.times, ALONE_WINDOW
+        first, last = np.searchsorted(at, [time - length / 2, time + length / 2])
+        if last - first < LEAST_READINGS or _gap(at[first:last], time, length) > MAX_GAP * length:
             return None
-        return -mean[:3] / size
+        weights = _kernel(at[first:last], time, length) * self._step[first:last]
+        mean = weights @ self._turned[first:last] / weights.sum()
+        if abs(np.linalg.norm(mean) - GRAVITY) > OFF_GRAVITY:
+            return None
+        now = min(int(np.searchsorted(at, time)), len(at) - 1)
+        return self._start_from_camera[now].apply(-mean / np.linalg.norm(mean), inverse=True)
+
+
+def _products(steps: Rotation) -> Rotation:
+    """Running products (N + 1) of rotations, the first the identity; in log(N) rounds of all at once."""
+    total = np.concatenate([np.array([[0, 0, 0, 1.0]]), steps.as_quat()])
+    shift = 1
+    while shift < len(total):
+        product = Rotation.from_quat(total[:-shift]) * Rotation.from_quat(total[shift:])
+        total = np.concatenate([total[:shift], product.as_quat()])
+        shift *= 2
+    return Rotation.from_quat(total)
+
+
+def _kernel(at: Array, middle: float, length: float) -> Array:
+    """Weights that add up to one over time: smooth to the fourth order at both ends."""
+    return 8 / (3 * length) * np.cos(np.pi * np.clip((at - middle) / length, -0.5, 0.5)) ** 4
+
+
+def _gap(at: Array, middle: float, length: float) -> float:
+    """Longest time without a sample in a window; its ends hardly count [s]."""
+    ends = np.concatenate([[middle - 0.4 * length], at, [middle + 0.4 * length]])
+    return float(np.diff(ends).max())
+
+
+def _integral(at: Array, values: Array) -> Array:
+    """Of values (N, 3) over time, from the first on (N, 3)."""
+    parts = (values[1:] + values[:-1]) / 2 * np.diff(at)[:, None]
+    return np.concatenate([np.zeros((1, 3)), np.cumsum(parts, axis=0)])
+
+
+def _interpolated(times: Array, at: Array, values: Array) -> Array:
+    return np.stack([np.interp(times, at, column) for column in values.T], 1)

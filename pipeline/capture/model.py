@@ -131,6 +131,7 @@ class Capture:
         ordered: Whether neighbours in `frames` of one camera are neighbours in time (a video or a scan).
         up_in_world: (3,) unit up direction in the poses' world, when the source says so (ARKit: +y), or None.
         up_sigma_deg: One sigma of it [deg], or None.
+        gravity_sigma_deg: One sigma that the frames' gravity has in common, whatever their number [deg], or None.
         scale_sigma: Relative one sigma of the metric scale of poses and depth, or None where there is no scale.
         depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
         location: Where it was made, when `CaptureParams.keep_gps` asks for it and the source says so, or None.
@@ -147,6 +148,7 @@ class Capture:
     ordered: bool
     up_in_world: NDArray[np.float64] | None = None
     up_sigma_deg: float | None = None
+    gravity_sigma_deg: float | None = None
     scale_sigma: float | None = None
     depth_range: float | None = None
     location: Location | None = None
@@ -186,6 +188,7 @@ class Capture:
             "ordered": self.ordered,
             "up_in_world": _list(self.up_in_world),
             "up_sigma_deg": self.up_sigma_deg,
+            "gravity_sigma_deg": self.gravity_sigma_deg,
             "scale_sigma": self.scale_sigma,
             "depth_range": self.depth_range,
             "location": None if self.location is None else asdict(self.location),
@@ -209,6 +212,7 @@ class Capture:
             ordered=content["ordered"],
             up_in_world=_array(content["up_in_world"]),
             up_sigma_deg=content["up_sigma_deg"],
+            gravity_sigma_deg=content.get("gravity_sigma_deg"),
             scale_sigma=content["scale_sigma"],
             depth_range=content.get("depth_range"),
             location=Location(**content["location"]) if content.get("location") else None,

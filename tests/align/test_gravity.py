@@ -60,6 +60,21 @@ def test_accelerometer_averages_noise_away():
     assert tilt_deg(estimate.up, UP) < 3 * estimate.sigma_deg
 
 
+def test_what_all_readings_share_is_not_averaged_away():
+    """The capture's own sigma stays; so does what neighbours in time have in common."""
+    estimate = up_from_accelerometer(views(0.5), 0.7)
+    assert estimate is not None
+    assert 0.7 < estimate.sigma_deg < 0.8
+    slow = [
+        replace(view, gravity=matrix_from_rotvec([0.03 * np.sin(i / 5), 0, 0]) @ view.gravity)
+        for i, view in enumerate(views())
+    ]
+    drifting = up_from_accelerometer(slow, 0.0)
+    assert drifting is not None
+    assert tilt_deg(drifting.up, UP) < 2 * drifting.sigma_deg
+    assert drifting.sigma_deg > 0.35
+
+
 def test_accelerometer_ignores_a_shaken_frame():
     """One reading that points elsewhere doesn't move the mean."""
     shaken = views(0.2)

@@ -18,11 +18,12 @@ from pipeline.capture.bags.bag_survey import (
     camera_frame,
     check_clocks,
     find_poses,
+    same_world,
     survey,
 )
 from pipeline.capture.bags.bag_topics import Topic, TopicChoice, cameras_of, choose_topics
 from pipeline.capture.checks import unread_cameras
-from pipeline.capture.imu_gravity import RestingGravity
+from pipeline.capture.imu_gravity import FrameGravity, ImuReadings, up_while_moving
 from pipeline.capture.lens import Lens, camera_of
 from pipeline.capture.masks import MASK_FOLDER
 from pipeline.capture.source import CaptureSource
@@ -46,9 +47,8 @@ class CameraRecording:
     poses: CameraPoses | None
     frame_from_camera: Pose
     depth: DepthSource | None
-    gravity: RestingGravity | None
+    gravity: FrameGravity | None
     mask: bytes | None
-    camera_from_imu: Pose | None
     notes: tuple[str, ...]
     sensor: str | None = None
     late: float = 0.0
@@ -64,8 +64,8 @@ def prepare(source: CaptureSource, bag: Bag, given: Mapping[str, str], cameras: 
     topics = bag.topics()
     choices = choose_topics(topics, given, bag.where, cameras)
     found = survey(bag, topics, choices)
-    gravity = found.gravity()
-    recordings = [_connect(source, bag, topics, choice, found, gravity) for choice in choices]
+    readings = found.readings()
+    recordings = [_connect(source, bag, topics, choice, found, readings) for choice in choices]
     read = {choice.camera.base for choice in choices}
     notes = unread_cameras([topic.name for topic in cameras_of(topics, bag.where) if topic.base not in read], [])
     posed = [one for one in recordings if one.poses]
@@ -83,7 +83,7 @@ def prepare(source: CaptureSource, bag: Bag, given: Mapping[str, str], cameras: 
 
 
 def _connect(
-    source: CaptureSource, bag: Bag, topics: list[Topic], choice: TopicChoice, found: Survey, readings: RestingGravity
+    source: CaptureSource, bag: Bag, topics: list[Topic], choice: TopicChoice, found: Survey, readings: ImuReadings
 ) -> CameraRecording:
     """A camera's lens, its poses, depth and gravity."""
     info = choice.camera_info
@@ -104,13 +104,11 @@ def _connect(
     if poses is not None:
         check_clocks(bag, found, choice.camera, poses)
     depth = find_depth(bag, choice, found, camera, poses, frame, frame_from_camera)
-    gravity, camera_from_imu = None, None
+    gravity = None
     if choice.imu:
-        step = found.tree.chain(frame, choice.imu.frame)
-        at = step.at(times[0], np.inf) if step is not None else None
-        if at is not None:
-            gravity, camera_from_imu = readings, frame_from_camera.inverse() @ at
-        notes.append(_about_imu(choice.imu, frame, gravity))
+        gravity = _gravity(found, choice.imu, readings, poses, frame, frame_from_camera, times[0])
+        unconnected = f"tf does not connect {choice.imu.frame or 'its empty frame_id'} with {frame}"
+        notes.append(f"{choice.imu.name}: {gravity.note if gravity else f'gravity not used: {unconnected}'}")
     missing = f"no poses: neither odometry nor tf connects a fixed frame with {frame or 'the pictures (no frame_id)'}"
     notes += [poses.about if poses else missing, *([assumed] if assumed else [])]
     if poses is not None and abs(late := found.delay(poses.topic) - found.delay(choice.camera.name)) > NOTED_DELAY:
@@ -122,14 +120,35 @@ def _connect(
     if mask is not None:
         notes.append(f"{mask_file} masks all pictures")
     return CameraRecording(
-        bag, choice, found, lens, camera, poses, frame_from_camera, depth, gravity, mask, camera_from_imu, tuple(notes)
+        bag, choice, found, lens, camera, poses, frame_from_camera, depth, gravity, mask, tuple(notes)
     )
 
 
-def _about_imu(imu: Topic, frame: str, gravity: RestingGravity | None) -> str:
-    if gravity is None:
-        return f"gravity of {imu.name} not used: tf does not connect {imu.frame or 'its empty frame_id'} with {frame}"
-    return gravity.note or f"gravity from {imu.name} where it is at rest"
+def _gravity(
+    found: Survey,
+    imu: Topic,
+    readings: ImuReadings,
+    poses: CameraPoses | None,
+    frame: str,
+    frame_from_camera: Pose,
+    time: float,
+) -> FrameGravity | None:
+    """In the camera's axes; None where nothing connects the IMU with the camera's frame.
+
+    The readings have the poses' clock.
+    """
+    between = found.tree.chain(frame, imu.frame)
+    frame_from_imu = between.at(time, np.inf) if between is not None else None
+    if frame_from_imu is None:
+        return None
+    up = None
+    world = same_world(found, poses, frame, imu.frame) if poses is not None else None
+    if world is not None:
+        times, rotations, positions = world.samples()
+        if len(times) > 1:
+            up = up_while_moving(readings, times, rotations, positions)
+    camera_from_imu = frame_from_camera.inverse() @ frame_from_imu
+    return FrameGravity(readings.turned(camera_from_imu.rotation), up)
 
 
 def file_name(topic: Topic) -> str:

@@ -12,7 +12,7 @@ from pipeline.capture.bags.bag_files import Bag
 from pipeline.capture.bags.bag_messages import stamp_of
 from pipeline.capture.bags.bag_topics import TRANSFORMS, Topic, TopicChoice, trust, world_trust
 from pipeline.capture.bags.transforms_tree import Chain, PoseSamples, TransformTree
-from pipeline.capture.imu_gravity import RestingGravity
+from pipeline.capture.imu_gravity import ImuReadings, imu_readings
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
 
@@ -59,10 +59,10 @@ class Survey:
         """Median delay of a topic [s], 0 where it has no stamps."""
         return float(np.median(self.delays[topic])) if self.delays.get(topic) else 0.0
 
-    def gravity(self) -> RestingGravity:
-        """The IMU's readings."""
+    def readings(self) -> ImuReadings:
+        """The IMU's readings, in its own axes."""
         rows = np.array(self.imu).reshape(-1, 7)
-        return RestingGravity(rows[:, 0], rows[:, 1:4], rows[:, 4:])
+        return imu_readings(rows[:, 0], rows[:, 1:4], rows[:, 4:])
 
 
 def survey(bag: Bag, topics: list[Topic], choices: list[TopicChoice]) -> Survey:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from pipeline.capture.bags.bag_depth import seen_by, without_distortion
 from pipeline.capture.bags.bag_files import bag_names
@@ -19,7 +20,7 @@ from pipeline.capture.bags.grandtour_zarr import Eye, Mission, cameras_of, group
 from pipeline.capture.bags.rosbag import bag_files, bag_traits, read_bags
 from pipeline.capture.bags.zarr_arrays import ZarrArray, open_array
 from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
-from pipeline.capture.imu_gravity import RestingGravity
+from pipeline.capture.imu_gravity import FrameGravity, ImuReadings, imu_readings, up_while_moving
 from pipeline.capture.lens import camera_of, straight_picture
 from pipeline.capture.masks import MASK_FOLDER, find_masks
 from pipeline.capture.model import Capture, Skipped
@@ -86,8 +87,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         return read_bags(source, out_dir, params, KIND, params.topics)
     mission = open_mission(source, params.cameras)
     poses = _trajectory(mission, source)
-    gravity = RestingGravity(*(_numbers(array) for array in mission.imu)) if mission.imu else None
-    notes = [*mission.notes, *([gravity.note] if gravity and gravity.note else [])]
+    readings = imu_readings(*(_numbers(array) for array in mission.imu)) if mission.imu else None
+    notes, gravity_sigma = [*mission.notes], None
     listed: list[ListedFrame] = []
     skipped: list[Skipped] = []
     late = None
@@ -95,6 +96,10 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         frames = _pictures(source, eye)
         times = np.array([frame.time for frame in frames])
         camera_at = poses.of_camera(eye.body_from_camera, MAX_GAP) if poses and eye.body_from_camera else None
+        gravity = _gravity(readings, eye, poses) if readings else None
+        if gravity is not None:
+            notes += [gravity.note] if gravity.note not in notes else []
+            gravity_sigma = max(gravity_sigma or 0.0, gravity.sigma_deg or 0.0) or None
         if poses:
             check_clocks(times, poses, source.where(mission.poses[0].path))
         if camera_at and late is None:
@@ -110,11 +115,10 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             elif len(scans.times) and scan is None:
                 skipped.append(Skipped(frame.name, f"no scan within {1000 * MAX_APART:g} ms"))
             else:
-                down = gravity.at(time) if gravity and eye.camera_from_imu else None
                 posed = replace(
                     frame if scan is None or pose is None else scans.onto(frame, pose, scan),
                     world_from_camera=pose,
-                    gravity=None if down is None or not eye.camera_from_imu else eye.camera_from_imu.rotate(down),
+                    gravity=gravity.at(time, pose) if gravity else None,
                     sensor=eye.name if len(mission.eyes) > 1 else None,
                 )
                 listed.append(posed)
@@ -124,6 +128,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         source,
         out_dir,
         params,
+        gravity_sigma_deg=gravity_sigma,
         scale_sigma=SCALE_SIGMA if poses else None,
         depth_range=WELL if mission.scans and poses else None,
         skipped=skipped,
@@ -143,6 +148,18 @@ def _trajectory(mission: Mission, source: CaptureSource) -> Trajectory | None:
     file = source.where(mission.poses[1].path)
     poses = [pose_of(p, q, file) for p, q in zip(positions, turns, strict=True)]
     return ordered_trajectory(times, poses, file)
+
+
+def _gravity(readings: ImuReadings, eye: Eye, poses: Trajectory | None) -> FrameGravity | None:
+    """In the eye's axes; None where the IMU's are unknown."""
+    if eye.camera_from_imu is None:
+        return None
+    turned, up = readings.turned(eye.camera_from_imu.rotation), None
+    if poses is not None and eye.body_from_camera is not None:
+        imu = [pose @ eye.body_from_camera @ eye.camera_from_imu for pose in poses.poses]
+        rotations = Rotation.from_matrix(np.stack([pose.rotation for pose in imu]))
+        up = up_while_moving(readings, poses.times, rotations, np.stack([pose.translation for pose in imu]))
+    return FrameGravity(turned, up)
 
 
 def _pictures(source: CaptureSource, eye: Eye) -> list[ListedFrame]:

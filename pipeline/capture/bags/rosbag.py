@@ -102,6 +102,8 @@ def read_bags(
             source,
             out_dir,
             params,
+            gravity_sigma_deg=max((one.gravity.sigma_deg or 0.0 for one in recordings if one.gravity), default=0.0)
+            or None,
             scale_sigma=SCALE_SIGMA if first.poses is not None or first.depth is not None else None,
             depth_range=WELL if first.depth is not None and first.depth.topic.type == CLOUD else None,
             notes=notes,
@@ -167,10 +169,7 @@ def _listed(recording: CameraRecording, moment: Moment, pose: Pose | None, depth
             return stored
         return straight_picture(stored, mask, lens, camera)
 
-    gravity = None
-    if recording.gravity is not None and recording.camera_from_imu is not None:
-        down = recording.gravity.at(time)
-        gravity = None if down is None else recording.camera_from_imu.rotate(down)
+    world_from_camera = None if pose is None else pose @ recording.frame_from_camera
     read_depth = depth_camera = None
     if recording.depth is not None and depth is not None:
         read_depth, depth_camera = recording.depth.read(time, depth)
@@ -181,11 +180,11 @@ def _listed(recording: CameraRecording, moment: Moment, pose: Pose | None, depth
         camera=guessed_camera if camera is None else declared_camera(camera, where),
         time=time,
         source_time=time - recording.late,
-        world_from_camera=None if pose is None else pose @ recording.frame_from_camera,
+        world_from_camera=world_from_camera,
         depth=read_depth,
         depth_name=f"{recording.depth.topic.name} for {name}" if recording.depth else "",
         depth_camera=depth_camera,
-        gravity=gravity,
+        gravity=recording.gravity.at(time, world_from_camera) if recording.gravity else None,
         mask=None if mask is None or (lens is not None and not lens.held) else lambda: mask,
         focal_source="guessed" if camera is None else "given",
         sensor=recording.sensor,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 from pipeline.capture.trajectory import QUATERNION_TOLERANCE, Trajectory
 from pipeline.errors import CaptureError
@@ -110,6 +110,27 @@ class Chain:
     def moves(self) -> bool:
         """Whether some step changes with time."""
         return any(not samples.static for samples, _ in self.steps)
+
+    def samples(self) -> tuple[NDArray[np.float64], Rotation, NDArray[np.float64]]:
+        """Times (N,) [s], rotations and positions (N, 3) where the fastest step has poses and no other ends.
+
+        Unlike `at` it doesn't look at gaps.
+        """
+        moving = [samples.table()[:, 0] for samples, _ in self.steps if not samples.static]
+        times = max(moving, key=len, default=np.zeros(0))
+        for other in moving:
+            times = times[(times >= other[0]) & (times <= other[-1])]
+        rotations, positions = Rotation.identity(len(times)), np.zeros((len(times), 3))
+        for samples, inverted in self.steps if len(times) > 1 else ():
+            rows = samples.table()
+            turn, place = Rotation.from_quat(rows[-1, 4:]), rows[-1, 1:4]
+            if not samples.static:
+                turn = Slerp(rows[:, 0], Rotation.from_quat(rows[:, 4:]))(times)
+                place = np.stack([np.interp(times, rows[:, 0], column) for column in rows[:, 1:4].T], 1)
+            if inverted:
+                turn, place = turn.inv(), -turn.inv().apply(place)
+            rotations, positions = rotations * turn, positions + rotations.apply(place)
+        return times, rotations, positions
 
     def at(self, time: float, max_gap: float) -> Pose | None:
         """The pose at a time [s]; None where some step has no pose near enough."""

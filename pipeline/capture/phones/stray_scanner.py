@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_camera
 from pipeline.capture.depth_images import confidence_of_png, depth_of_png
 from pipeline.capture.frames import ListedFrame, Size, sensor_capture, thinned
-from pipeline.capture.imu_gravity import RestingGravity
+from pipeline.capture.imu_gravity import PHONE_BIAS_SIGMA, FrameGravity, Up, imu_readings, up_while_moving
 from pipeline.capture.masks import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
@@ -103,15 +104,15 @@ def _picture_name(number: int) -> str:
     return f"{number:06d}.jpg"
 
 
-def _gravity(source: CaptureSource, rows: Sequence[Row]) -> tuple[dict[int, NDArray[np.float64]], str]:
-    """Direction of gravity in camera axes by frame number where the phone was at rest, and a note.
+def _gravity(source: CaptureSource, rows: Sequence[Row]) -> tuple[FrameGravity | None, str]:
+    """Gravity by the accelerometer and ARKit's poses, and a note.
 
     Apple's accelerometers give -1 g along the axis that points up, the opposite of what others call specific force.
     """
     data = source.read(IMU) if IMU in source.names else b""
     timed = [(row, row.time) for row in rows if row.time is not None]
     if not data.partition(b"\n")[2].strip() or not timed:
-        return {}, "no accelerometer: up is ARKit's alone"
+        return None, "no accelerometer: up is ARKit's alone"
     try:
         table = np.loadtxt(io.BytesIO(data), delimiter=",", skiprows=1, usecols=range(7), ndmin=2)
     except ValueError as error:
@@ -121,17 +122,21 @@ def _gravity(source: CaptureSource, rows: Sequence[Row]) -> tuple[dict[int, NDAr
             remedy="remove the line or the file: it is not needed",
             file=source.where(IMU),
         ) from error
-    readings = RestingGravity(table[:, 0], -table[:, 1:4], table[:, 4:7])
-    found = {row.number: CAMERA_FROM_DEVICE @ down for row, time in timed if (down := readings.at(time)) is not None}
-    if not found:
-        unusable = readings.note if not readings.usable else None
-        return {}, unusable or "the accelerometer was never at rest, or its clock is another one"
-    ups = np.array([row.pose.rotate(-found[row.number]) for row in rows if row.number in found])
-    tilt = float(np.degrees(np.median(np.arccos(np.clip(ups[:, 1], -1, 1)))))
+    readings = imu_readings(table[:, 0], -table[:, 1:4], table[:, 4:7]).turned(CAMERA_FROM_DEVICE)
+    up = up_while_moving(
+        readings,
+        np.array([time for _, time in timed]),
+        Rotation.from_matrix(np.stack([row.pose.rotation for row, _ in timed])),
+        np.stack([row.pose.translation for row, _ in timed]),
+        PHONE_BIAS_SIGMA,
+    )
+    if not isinstance(up, Up):
+        return None, up or "accelerometer not used: too few readings, or another clock"
+    tilt = float(np.degrees(np.arccos(np.clip(up.direction[1], -1, 1))))
     if tilt > MAX_TILT_DEG:
         logger.warning("%s: the accelerometer's up is %.0f degrees off ARKit's; left out", source.where(IMU), tilt)
-        return {}, f"the accelerometer is {tilt:.0f} degrees off ARKit's up (other axes or another clock): left out"
-    return found, f"accelerometer and ARKit agree on up within {tilt:.1f} degrees in {len(found)} frames at rest"
+        return None, f"the accelerometer is {tilt:.0f} degrees off ARKit's up (other axes or another clock): left out"
+    return FrameGravity(readings, up), f"{up.note}; ARKit agrees on up within {tilt:.1f} degrees"
 
 
 def _with_pictures(
@@ -209,7 +214,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             confidence=(lambda: confidence_of_png(source.read(confidence), source.where(confidence), CONFIDENCE_LEVELS))
             if confidence
             else None,
-            gravity=gravity.get(row.number),
+            gravity=gravity.at(row.time, row.pose) if gravity and row.time is not None else None,
             mask=(lambda: source.read(masks[name])) if name in masks else None,
         )
 
@@ -227,6 +232,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         params,
         up_in_world=np.array([0.0, 1.0, 0.0]),
         up_sigma_deg=UP_SIGMA_DEG,
+        gravity_sigma_deg=gravity.sigma_deg if gravity else None,
         scale_sigma=SCALE_SIGMA,
         skipped=lost,
         notes=notes if depths else [*notes, "the recording has no depth"],

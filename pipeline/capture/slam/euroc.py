@@ -6,7 +6,7 @@ Source: M. Burri et al., The EuRoC micro aerial vehicle datasets, IJRR 2016, and
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,14 +16,22 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_pose, chosen_cameras, unread_cameras
 from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
-from pipeline.capture.imu_gravity import GRAVITY, RestingGravity
+from pipeline.capture.imu_gravity import (
+    ALONE_SIGMA_DEG,
+    BIAS_SIGMA,
+    GRAVITY,
+    FrameGravity,
+    ImuReadings,
+    Up,
+    imu_readings,
+    up_while_moving,
+)
 from pipeline.capture.lens import Lens, camera_of
 from pipeline.capture.masks import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader
 from pipeline.capture.slam.calibration_files import lens_with, load_straight, matrix, read_yaml
-from pipeline.capture.slam.moving_gravity import up_while_moving
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import (
@@ -41,17 +49,10 @@ from pipeline.stage import Traits
 
 SCALE_SIGMA = 0.002
 """Motion capture or a laser tracker: millimetres over a room."""
+KNOWN_BIAS_SIGMA = 0.02
+"""Of what an accelerometer's bias differs from what the ground truth states [m/s^2]."""
 MAX_GAP = 0.1
 """Between the two poses that a picture's is interpolated from [s]."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Imu:
-    """Readings in the body's axes: times (N,) [s], rates (N, 3) [rad/s], specific force (N, 3) [m/s^2]."""
-
-    times: NDArray[np.float64]
-    rates: NDArray[np.float64]
-    force: NDArray[np.float64]
 
 
 def _base(source: CaptureSource) -> str | None:
@@ -144,8 +145,8 @@ def _body_poses(source: CaptureSource, name: str, start: int) -> Trajectory:
     return ordered_trajectory(times, poses, file)
 
 
-def _read_imu(source: CaptureSource, name: str, start: int) -> _Imu:
-    """The file's columns: w_RS_S x y z [rad/s], a_RS_S x y z [m/s^2], in the sensor's axes."""
+def _read_imu(source: CaptureSource, name: str, start: int) -> ImuReadings:
+    """In the body's axes. The file's columns: w_RS_S x y z [rad/s], a_RS_S x y z [m/s^2], in the sensor's axes."""
     times, values = _table(source, name, 6, start)
     file = source.where(name)
     level = float(np.median(np.linalg.norm(values[:, 3:], axis=1))) if len(values) else np.nan
@@ -156,11 +157,9 @@ def _read_imu(source: CaptureSource, name: str, start: int) -> _Imu:
             remedy="download the recording again",
             file=file,
         )
-    rotation = np.eye(3)
+    readings = imu_readings(times, values[:, 3:], values[:, :3])
     sensor = name.removesuffix("data.csv") + "sensor.yaml"
-    if sensor in source.names:
-        rotation = _body_from_sensor(source, sensor).rotation
-    return _Imu(times, values[:, :3] @ rotation.T, values[:, 3:] @ rotation.T)
+    return readings.turned(_body_from_sensor(source, sensor).rotation) if sensor in source.names else readings
 
 
 def _body_from_sensor(source: CaptureSource, name: str) -> Pose:
@@ -179,23 +178,19 @@ def _lens(source: CaptureSource, camera: str) -> Lens:
     return lens_with((fx, fy, cx, cy), (round(width), round(height)), model, coefficients, file)
 
 
-def _up_in_world(imu: _Imu, source: CaptureSource, name: str, start: int) -> tuple[NDArray[np.float64], float] | None:
-    """Unit up direction in the poses' world and its sigma [deg].
-
-    The pose file has velocity and the accelerometer's bias, too, where it is complete.
-    """
+def _up_in_world(
+    readings: ImuReadings, trajectory: Trajectory, source: CaptureSource, name: str, start: int
+) -> Up | str | None:
+    """Up in the poses' world, as `up_while_moving`; less the accelerometer's bias where the pose file states it."""
     rows = read_table(source.read(name), source.where(name), ",")
-    columns = 16 if rows and len(rows[0]) >= 17 else 7
-    times, values = _table(source, name, columns, start)
-    within = (imu.times >= times[0]) & (imu.times <= times[-1])
-    at, force = imu.times[within], imu.force[within]
-    row = nearest(times, at)
-    if columns == 16:
-        force = force - values[row, 13:16]
-        velocity = values[row, 7:10]
-    else:
-        velocity = np.gradient(values[:, :3], times, axis=0)[row]
-    return up_while_moving(at, force, Rotation.from_quat(values[row, 3:7], scalar_first=True), velocity)
+    bias_sigma = BIAS_SIGMA
+    if rows and len(rows[0]) >= 17:
+        times, values = _table(source, name, 16, start)
+        readings = replace(readings, force=readings.force - values[nearest(times, readings.times), 13:16])
+        bias_sigma = KNOWN_BIAS_SIGMA
+    rotations = Rotation.from_matrix(np.stack([pose.rotation for pose in trajectory.poses]))
+    positions = np.stack([pose.translation for pose in trajectory.poses])
+    return up_while_moving(readings, trajectory.times, rotations, positions, bias_sigma)
 
 
 def _traits(source: CaptureSource) -> Traits:
@@ -242,8 +237,9 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     start = min(_pictures(source, camera)[0][0] for camera in cameras)
     imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
     imu = _read_imu(source, imu_name, start) if imu_name else None
-    up = _up_in_world(imu, source, pose_name, start) if imu and pose_name else None
-    resting = RestingGravity(imu.times, imu.force, imu.rates) if imu and not up else None
+    trajectory = _body_poses(source, pose_name, start) if pose_name else None
+    up = _up_in_world(imu, trajectory, source, pose_name, start) if imu and trajectory and pose_name else None
+    alone = None if imu is None or pose_name else imu
     skipped: list[Skipped] = []
     listed: list[ListedFrame] = []
     notes = [f"pictures of {', '.join(cameras)}", *unread_cameras(present, cameras)]
@@ -252,9 +248,9 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         frames = _listed(source, camera, start)
         times = np.array([frame.time for frame in frames])
         body_from_camera = _body_from_sensor(source, _file(source, f"{camera}/sensor.yaml"))
+        gravity = FrameGravity(alone.turned(body_from_camera.rotation.T), None) if alone else None
         poses: list[Pose | None] = [None] * len(frames)
-        if pose_name:
-            trajectory = _body_poses(source, pose_name, start)
+        if trajectory and pose_name:
             check_clocks(times, trajectory, source.where(pose_name))
             camera_at = trajectory.of_camera(body_from_camera, MAX_GAP)
             if not listed and (offset := find_time_offset(frames, camera_at)):
@@ -265,25 +261,26 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             if pose_name and pose is None:
                 skipped.append(Skipped(frame.name, f"no pose within {1000 * MAX_GAP:g} ms"))
                 continue
-            at_rest = resting.at(frame.time or 0.0) if resting else None
             listed.append(
                 replace(
                     frame,
                     sensor=camera if len(cameras) > 1 else None,
                     world_from_camera=pose,
-                    gravity=None if at_rest is None else body_from_camera.inverse().rotate(at_rest),
+                    gravity=gravity.at(frame.time or 0.0, None) if gravity else None,
                 )
             )
-    if up:
-        notes.append(f"up in the poses' world measured with the accelerometer, one sigma {up[1]:.2f} degrees")
+    if up is not None:
+        notes.append(up.note if isinstance(up, Up) else up)
+    measured = up if isinstance(up, Up) else None
     return sensor_capture(
         "euroc",
         thinned(listed, params),
         source,
         out_dir,
         params,
-        up_in_world=up[0] if up else None,
-        up_sigma_deg=up[1] if up else None,
+        up_in_world=measured.direction if measured else None,
+        up_sigma_deg=measured.sigma_deg if measured else None,
+        gravity_sigma_deg=ALONE_SIGMA_DEG if alone else None,
         scale_sigma=SCALE_SIGMA if pose_name else None,
         skipped=skipped,
         notes=notes,

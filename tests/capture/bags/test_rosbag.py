@@ -39,7 +39,9 @@ from tests.capture.writers.rosbag import (
     png,
     write_robot,
     write_sparse,
+    write_walk,
 )
+from tests.capture.writers.walking import walk_with_it
 from tests.synthetic import Room, walk
 
 Shots = list[tuple[float, Pose, np.ndarray, np.ndarray]]
@@ -84,20 +86,17 @@ def depth_of(capture: Capture, index: int) -> np.ndarray:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_exact_capture_comes_back(form: str, robot: Path, read: Read, shots: Shots) -> None:
-    """Poses between odometry's, over tf_static at the bag's end; intrinsics, depth, gravity and times."""
+    """Poses between odometry's, over tf_static at the bag's end; intrinsics, depth and times."""
     path = robot / form / FORMS[form]
     capture = read(path)
     assert (capture.kind, capture.ordered, capture.has_depth) == ("rosbag", True, True)
     assert_poses(capture, [pose for _, pose, _, _ in shots])
-    for i, (frame, (time, pose, rgb, depth)) in enumerate(zip(capture.frames, shots, strict=True)):
+    for i, (frame, (time, _, rgb, depth)) in enumerate(zip(capture.frames, shots, strict=True)):
         assert np.allclose([frame.camera.fx, frame.camera.cx, frame.camera.cy], [SMALL.fx, SMALL.cx, SMALL.cy])
         assert frame.depth_camera == frame.camera
         assert frame.time == pytest.approx(time - START, abs=1e-6)
         assert frame.source_time == pytest.approx(time, abs=1e-6)
         assert np.array_equal(depth_of(capture, i), (depth * 1000).round())
-        assert frame.gravity is not None
-        down = pose.inverse().rotate([0, 0, -1.0])
-        assert np.rad2deg(np.arccos(np.clip(frame.gravity @ down, -1, 1))) < 0.3
         stored = np.asarray(Image.open(capture.root / frame.image), float)
         assert np.abs(stored - rgb).mean() < 4
     with open_source(path) as source:
@@ -352,6 +351,31 @@ def test_zero_stamps_take_the_time_of_reception(read: Read, shots: Shots, tmp_pa
     capture = read(tmp_path)
     assert_poses(capture, [pose for _, pose, _, _ in shots])
     assert any("/cam/image_raw" in note and "time of reception" in note for note in capture.notes)
+
+
+@pytest.mark.parametrize("posed", [True, False])
+def test_gravity_of_a_walk(posed: bool, read: Read, tmp_path: Path) -> None:
+    """Half a degree by odometry and IMU together; some degrees a frame by the IMU alone, and both say so."""
+    motion = walk_with_it(16.0, np.random.default_rng(3))
+    parts = ("odometry", "imu") if posed else ("imu",)
+    world = write_walk(tmp_path / "a.bag", "ros1", motion, 16.0, SMALL.resized(32, 24), parts)
+    capture = read(tmp_path / "a.bag")
+    truths = motion.poses(np.array([(frame.source_time or 0) - START for frame in capture.frames]))
+    found = [(truth, frame) for truth, frame in zip(truths, capture.frames, strict=True) if frame.gravity is not None]
+    off = [np.rad2deg(np.arccos(np.clip(truth.rotate(f.gravity) @ [0, 0, -1.0], -1, 1))) for truth, f in found]
+    assert capture.gravity_sigma_deg is not None
+    if posed:
+        assert len(found) == len(capture.frames)
+        assert max(off) < 0.5
+        assert max(off) < 3 * capture.gravity_sigma_deg < 1.5
+        for truth, frame in found:
+            assert frame.world_from_camera is not None
+            assert angle_deg(frame.world_from_camera.rotation, (world @ truth).rotation) < 2
+    else:
+        assert len(found) > len(capture.frames) / 2
+        assert np.median(off) < 3
+        assert capture.gravity_sigma_deg > 0.5
+    assert any(note.startswith("/imu/data: gravity from") for note in capture.notes)
 
 
 def test_link_frame_has_a_body_s_axes(read: Read, shots: Shots, tmp_path: Path) -> None:

@@ -25,11 +25,14 @@ from tests.capture.conftest import SMALL, truncate
 from tests.capture.writers.reading import assert_poses, read_with
 from tests.capture.writers.stray_scanner import (
     ARKIT_FROM_WORLD,
+    BOOT,
     confidence_of,
     time_of,
     write_stray_scanner,
+    write_stray_walk,
     write_video,
 )
+from tests.capture.writers.walking import walk_with_it
 from tests.synthetic import Room, walk
 
 DEPTH = (64, 48)
@@ -144,13 +147,28 @@ def test_range_and_stride(written: tuple, room: Room, read: Callable[..., Captur
     assert_true(capture, room, written[1])
 
 
-def test_gravity_of_frames_at_rest(written: tuple, read: Callable[..., Capture]) -> None:
-    """From the accelerometer's axes and sign into the camera's."""
-    capture = read(written[0])
-    for number, frame in zip(numbers(capture), capture.frames, strict=True):
-        truth = POSES[number].inverse().rotate([0, 0, -1])
-        assert np.degrees(np.linalg.norm(frame.gravity - truth)) < 0.3
-    assert any("agree on up" in note for note in capture.notes)
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of a walk, never changed."""
+    folder = tmp_path_factory.mktemp("stray") / "walk"
+    write_stray_walk(folder, WALK, 10.0, np.random.default_rng(2))
+    return folder
+
+
+WALK = walk_with_it(10.0, np.random.default_rng(3))
+EVERY_TENTH = CaptureParams(stride=10)
+
+
+def test_gravity_of_a_walk(walked: Path, read: Callable[..., Capture]) -> None:
+    """From the accelerometer's axes and sign into the camera's, by ARKit's poses and the gyroscope, on every frame."""
+    capture = read(walked, EVERY_TENTH)
+    assert len(capture.frames) > 50
+    truths = WALK.poses(np.array([(frame.source_time or 0) - BOOT for frame in capture.frames]))
+    for truth, frame in zip(truths, capture.frames, strict=True):
+        assert np.degrees(np.linalg.norm(frame.gravity - truth.inverse().rotate([0, 0, -1]))) < 0.5
+    assert capture.gravity_sigma_deg is not None
+    assert capture.gravity_sigma_deg < 0.5
+    assert any("ARKit agrees on up" in note for note in capture.notes)
 
 
 def test_axes_of_a_phone_held_upright() -> None:
@@ -160,57 +178,47 @@ def test_axes_of_a_phone_held_upright() -> None:
     assert np.linalg.det(CAMERA_FROM_DEVICE) == pytest.approx(1)
 
 
-def test_acceleration_in_metres_reads_the_same(recording: Path, read: Callable[..., Capture]) -> None:
+def respelled(walked: Path, folder: Path, change: Callable[[np.ndarray], None]) -> Path:
+    """A copy whose imu.csv `change` has changed."""
+    shutil.copytree(walked, folder)
+    header = (folder / "imu.csv").read_text().splitlines()[0]
+    table = np.loadtxt(folder / "imu.csv", delimiter=",", skiprows=1)
+    change(table)
+    (folder / "imu.csv").write_text("\n".join([header, *(", ".join(map(str, row)) for row in table.tolist())]) + "\n")
+    return folder
+
+
+def test_acceleration_in_metres_reads_the_same(walked: Path, read: Callable[..., Capture], tmp_path: Path) -> None:
     """Versions before 2025 wrote m/s^2."""
-    in_g = [frame.gravity for frame in read(recording).frames]
 
-    def to_metres(lines: list[str]) -> list[str]:
-        rows = [[float(field) for field in line.split(", ")] for line in lines[1:]]
-        return [
-            lines[0],
-            *(", ".join(map(str, [t, *(9.81 * np.array(row[:3])), *row[3:]])) for t, *row in rows),
-        ]
+    def to_metres(table: np.ndarray) -> None:
+        table[:, 1:4] *= 9.80665
 
-    edit(recording / "imu.csv", to_metres)
-    assert np.allclose([frame.gravity for frame in read(recording).frames], in_g)
-
-
-def test_no_gravity_while_the_phone_shakes(recording: Path, read: Callable[..., Capture]) -> None:
-    """Readings away from 1 g say nothing; frames at rest keep theirs."""
-
-    def shake(lines: list[str]) -> list[str]:
-        rows = [line.split(", ") for line in lines]
-        for row in rows[1:]:
-            if abs(float(row[0]) - time_of(5, 60)) < 0.4:
-                row[1] = str(float(row[1]) + np.sin(60 * float(row[0])))
-        return [", ".join(row) for row in rows]
-
-    edit(recording / "imu.csv", shake)
-    assert [n for n, frame in zip(range(1, 14), read(recording).frames, strict=True) if frame.gravity is None] == [5]
+    in_metres = read(respelled(walked, tmp_path / "m", to_metres), EVERY_TENTH)
+    in_g = read(walked, EVERY_TENTH)
+    for one, other in zip(in_metres.frames, in_g.frames, strict=True):
+        assert one.gravity is not None
+        assert np.allclose(one.gravity, other.gravity)
 
 
 @pytest.mark.parametrize("change", ["sign", "axes", "clock"])
 def test_accelerometer_that_contradicts_arkit_is_left_out(
-    recording: Path, read: Callable[..., Capture], change: str
+    walked: Path, read: Callable[..., Capture], tmp_path: Path, change: str
 ) -> None:
     """Specific force instead of Apple's sign, camera axes instead of the phone's, a clock minutes away."""
 
-    def spoil(lines: list[str]) -> list[str]:
-        rows = [[float(field) for field in line.split(", ")] for line in lines[1:]]
-        for row in rows:
-            if change == "sign":
-                row[1:4] = [-value for value in row[1:4]]
-            elif change == "axes":
-                row[1:4] = [row[2], row[1], row[3]]
-            else:
-                row[0] += 500
-        return [lines[0], *(", ".join(map(str, row)) for row in rows)]
+    def spoil(table: np.ndarray) -> None:
+        if change == "sign":
+            table[:, 1:4] *= -1
+        elif change == "axes":
+            table[:, 1:3] = table[:, [2, 1]]
+        else:
+            table[:, 0] += 500
 
-    edit(recording / "imu.csv", spoil)
-    capture = read(recording)
+    capture = read(respelled(walked, tmp_path / "spoiled", spoil), EVERY_TENTH)
     assert all(frame.gravity is None for frame in capture.frames)
     assert any("clock" in note for note in capture.notes)
-    assert capture.up_in_world is not None
+    assert (capture.gravity_sigma_deg, capture.up_sigma_deg) == (None, 1.0)
 
 
 def test_recording_without_imu_or_confidence(recording: Path, read: Callable[..., Capture]) -> None:

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.geometry import Camera, Pose
 from tests.capture.writers.rosbag import around, jpeg
+from tests.capture.writers.walking import Motion
 
 BOX_FROM_CAMERA = Pose(Rotation.from_euler("xyz", [1.5, 0.1, 1.6]).as_matrix(), np.array([0.37, 0.02, -0.05]))
 BOX_FROM_HESAI = Pose(Rotation.from_euler("xyz", [3.1, 0.05, 0.7]).as_matrix(), np.array([0.0, 0.01, -0.2]))
@@ -127,3 +128,28 @@ def write_mission(
     columns = {"lin_acc": np.array(force), "ang_vel": np.full((len(force), 3), 0.01)}
     write_group(data / "adis_imu", about, timestamp=np.array(moments), **columns)
     write_group(data / "tf", {"tf": {"box_base": transform("base", "box_base", BASE_FROM_BOX)}})
+
+
+def write_track(folder: Path, motion: Motion, map_from_room: Rotation, times: np.ndarray, start: float) -> None:
+    """Only dlio_map_odometry and adis_imu of a walk.
+
+    Args:
+        folder: The mission's.
+        motion: Of the camera, from 3 s before `start` on.
+        map_from_room: How the map is tilted.
+        times: Of the poses [s] after `start`; the IMU has 200 readings a second in that time.
+        start: By the clock [s].
+    """
+    camera_from_hesai = BOX_FROM_CAMERA.inverse() @ BOX_FROM_HESAI
+    poses = [pose @ camera_from_hesai for pose in motion.poses(times + 3)]
+    write_group(
+        folder / "data/dlio_map_odometry",
+        {"frame_id": "dlio_map"},
+        timestamp=start + times,
+        pose_pos=np.array([map_from_room.apply(pose.translation) for pose in poses]),
+        pose_orien=np.array([(map_from_room * Rotation.from_matrix(pose.rotation)).as_quat() for pose in poses]),
+    )
+    at = np.arange(times[0], times[-1], 0.005)
+    force, rate = motion.imu(at + 3, BOX_FROM_CAMERA.inverse() @ BOX_FROM_IMU)
+    about = {"frame_id": "adis", "transform": transform("base", "adis", BASE_FROM_BOX @ BOX_FROM_IMU)}
+    write_group(folder / "data/adis_imu", about, timestamp=start + at, lin_acc=force, ang_vel=rate)

@@ -18,6 +18,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
 from pipeline.geometry import Camera, Pose
+from tests.capture.writers.walking import Motion
 
 START = 1_732_000_000.0
 """Time of the first picture [s since 1970]."""
@@ -316,6 +317,41 @@ def write_robot(
             ]
             link = statics[0][2].inverse() @ BASE_FROM_CAMERA
             bag.transforms("/tf_static", shots[0][0], [*statics, ("camera_link", OPTICAL, link)], shots[-1][0] + 0.05)
+
+
+def write_walk(path: Path, form: str, motion: Motion, seconds: float, camera: Camera, parts: Iterable[str]) -> Pose:
+    """A head that somebody carries: two pictures (noise) and twenty poses a second, an IMU at 200 Hz; no depth.
+
+    Args:
+        path: As for `write_robot`.
+        form: Likewise.
+        motion: Of the camera.
+        seconds: How long it is.
+        camera: Of the pictures.
+        parts: "odometry" and "imu".
+
+    Returns:
+        The tilted world of the odometry from the motion's upright one.
+    """
+    odom_from_room = Pose(Rotation.from_euler("xyz", [0.2, -0.5, 1.0]).as_matrix(), np.array([3.0, -1.0, 0.5]))
+    rng = np.random.default_rng(0)
+    with bag_writer(path, form) as bag:
+        for i in range(int(2 * seconds)):
+            pixels = rng.integers(0, 255, (camera.height, camera.width, 3), np.uint8)
+            bag.image("/camera/color/image_raw", START + 0.5 * i, OPTICAL, "rgb8", pixels)
+            bag.info("/camera/color/camera_info", START + 0.5 * i, OPTICAL, camera)
+        times = np.arange(0, seconds, 0.05)
+        for time, pose in zip(times if "odometry" in parts else (), motion.poses(times), strict=False):
+            body = odom_from_room @ pose @ BASE_FROM_CAMERA.inverse()
+            bag.odometry("/dlio/odometry", START + time, "odom", "base", body)
+        times = np.arange(0, seconds, 0.005)
+        force, rate = motion.imu(times, BASE_FROM_CAMERA.inverse() @ BASE_FROM_IMU)
+        force += rng.normal([0.05, -0.08, 0.06], 0.1, force.shape)
+        for i, time in enumerate(times if "imu" in parts else ()):
+            bag.imu("/imu/data", START + time, "imu", force[i], rate[i])
+        links = [("base", OPTICAL, BASE_FROM_CAMERA), ("base", "imu", BASE_FROM_IMU)]
+        bag.transforms("/tf_static", START, links)
+    return odom_from_room
 
 
 MAP_FROM_ODOM = Pose(Rotation.from_euler("z", 0.4).as_matrix(), np.array([1.0, -2.0, 0.1]))

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from pipeline.geometry import Camera, Pose
+from tests.capture.writers.walking import GRAVITY, Motion
 from tests.synthetic import Room
 
 BOOT = 51_234.5
@@ -76,6 +77,35 @@ def write_stray_scanner(
     )
     write_video(folder / "rgb.mp4", pictures, divider)
     return pictures
+
+
+def write_stray_walk(folder: Path, motion: Motion, seconds: float, rng: np.random.Generator) -> None:
+    """A recording without depth at 60 poses and 100 readings a second, of tiny pictures of nothing, while walking.
+
+    Args:
+        folder: Where to write.
+        motion: Of the camera.
+        seconds: How long it is.
+        rng: Of the phone's noise.
+    """
+    folder.mkdir(parents=True)
+    times = np.arange(0, seconds, 1 / 60)
+    odometry = ["timestamp, frame, x, y, z, qx, qy, qz, qw"]
+    for number, (time, pose) in enumerate(zip(times, motion.poses(times), strict=True)):
+        in_arkit = ARKIT_FROM_WORLD @ pose
+        w, x, y, z = in_arkit.quaternion
+        values = [*(in_arkit.translation + rng.normal(0, 0.003, 3)), x, y, z, w]
+        odometry.append(f"{BOOT + time}, {number:06d}, {', '.join(f'{v:.9g}' for v in values)}")
+    at = np.arange(0, seconds, 0.01)
+    camera_from_device = np.array([[0.0, -1, 0], [-1, 0, 0], [0, 0, -1]])
+    force, rate = motion.imu(at, Pose(camera_from_device, np.array([0.03, 0.01, 0.0])))
+    apples = -(force + rng.normal(0, 0.04, 3) + rng.normal(0, 0.05, force.shape)) / GRAVITY
+    rows = np.column_stack([BOOT + at, apples, rate + rng.normal(0, 0.01, rate.shape)])
+    imu = ["timestamp, a_x, a_y, a_z, alpha_x, alpha_y, alpha_z", *(", ".join(map(str, row)) for row in rows.tolist())]
+    (folder / "odometry.csv").write_text("\n".join(odometry) + "\n")
+    (folder / "imu.csv").write_text("\n".join(imu) + "\n")
+    (folder / "camera_matrix.csv").write_text("50.0, 0.0, 31.5\n0.0, 50.0, 23.5\n0.0, 0.0, 1.0")
+    write_video(folder / "rgb.mp4", [np.full((48, 64, 3), 90, np.uint8)] * len(times), 1)
 
 
 def write_video(path: Path, pictures: list[np.ndarray], divider: int, first: int = -1) -> None:
