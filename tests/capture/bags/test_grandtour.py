@@ -92,9 +92,9 @@ def test_zarr_mission_comes_back(made: Path, room: Room, shots: Shots, tmp_path:
 
 
 def test_gravity_of_a_walk(copied: Path, tmp_path: Path) -> None:
-    """By ten poses a second of the LiDAR and an IMU with its own axes, in the camera's."""
+    """By ten poses a second of the robot's base and an IMU with its own axes, in the camera's."""
     motion = walk_with_it(12.0, np.random.default_rng(6))
-    for group in ("dlio_map_odometry", "adis_imu"):
+    for group in ("dlio_map_odometry", "adis_imu", "hesai_undistorted"):
         shutil.rmtree(copied / "data" / group)
     map_from_room = Rotation.from_euler("xyz", [0.3, 0.4, -2.0])
     write_track(copied, motion, map_from_room, np.arange(-3.0, 9.0, 0.1), START)

@@ -131,7 +131,7 @@ def write_mission(
 
 
 def write_track(folder: Path, motion: Motion, map_from_room: Rotation, times: np.ndarray, start: float) -> None:
-    """Only dlio_map_odometry and adis_imu of a walk.
+    """Only anymal_state_odometry, of the base, and adis_imu of a walk.
 
     Args:
         folder: The mission's.
@@ -140,11 +140,11 @@ def write_track(folder: Path, motion: Motion, map_from_room: Rotation, times: np
         times: Of the poses [s] after `start`; the IMU has 200 readings a second in that time.
         start: By the clock [s].
     """
-    camera_from_hesai = BOX_FROM_CAMERA.inverse() @ BOX_FROM_HESAI
-    poses = [pose @ camera_from_hesai for pose in motion.poses(times + 3)]
+    camera_from_base = (BASE_FROM_BOX @ BOX_FROM_CAMERA).inverse()
+    poses = [pose @ camera_from_base for pose in motion.poses(times + 3)]
     write_group(
-        folder / "data/dlio_map_odometry",
-        {"frame_id": "dlio_map"},
+        folder / "data/anymal_state_odometry",
+        {"frame_id": "odom"},
         timestamp=start + times,
         pose_pos=np.array([map_from_room.apply(pose.translation) for pose in poses]),
         pose_orien=np.array([(map_from_room * Rotation.from_matrix(pose.rotation)).as_quat() for pose in poses]),
