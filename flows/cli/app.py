@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from flows.cli import (
     batch,
@@ -42,6 +44,7 @@ from flows.cli import (
 )
 from flows.cli.signals import Ending
 from pipeline.errors import SplatyardError
+from pipeline.plain import plain
 
 COMMANDS = (
     *(build, inspect, check, view, sim, train, eval, play, runs, compare, record),
@@ -63,7 +66,7 @@ first steps:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    program = argparse.ArgumentParser(
+    program = _Parser(
         "splatyard",
         description=DESCRIPTION,
         epilog=EXAMPLES,
@@ -111,6 +114,40 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
         return _crash(options.command, error, show=options.debug)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names what is nearest to a word that it doesn't know."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  its overloads
+        """As argparse does."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            chosen = self._commands.get(getattr(known, "command", ""), self)
+            chosen.error(
+                f"unrecognized arguments: {' '.join(unknown)}{_nearest(unknown[0], chosen._option_string_actions)}"
+            )
+        return known
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            listed = ", ".join(map(str, action.choices))
+            hint = _nearest(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(action, f"invalid choice: {str(value)!r}{hint} (choose from {listed})")
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse does, whatever was typed or pasted."""
+        super().error(plain(message))
+
+    @property
+    def _commands(self) -> dict[str, argparse.ArgumentParser]:
+        subparsers = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return {name: parser for action in subparsers for name, parser in action.choices.items()}
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word.partition("=")[0], [*known], 1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 class _ShowVersion(argparse.Action):
     """Looks the version up only when asked: importing importlib.metadata takes longer than all of --help."""
 
@@ -137,7 +174,7 @@ class _ScreenHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        text = self.format(record)
+        text = plain(self.format(record))
         try:
             tqdm.write(text, file=sys.stderr)
         except RuntimeError:  # a library's thread began a bar just then, under a lock of its own
@@ -148,7 +185,7 @@ def _show_error(error: SplatyardError) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    message = Text("error: ", "bold red").append(str(error), "red")
+    message = Text("error: ", "bold red").append(plain(str(error)), "red")
     Console(stderr=True, soft_wrap=True).print(message)
 
 
@@ -160,5 +197,5 @@ def _crash(command: str, error: Exception, *, show: bool) -> int:
     if show:
         traceback.print_exc()
     name = type(error).__name__
-    print(f"bug in splatyard: {name}: {error}; the traceback is in {Path(log.name)}", file=sys.stderr)
+    print(f"bug in splatyard: {name}: {plain(str(error))}; the traceback is in {Path(log.name)}", file=sys.stderr)
     return CRASHED

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+
+from pipeline.plain import plain
 
 if TYPE_CHECKING:
     from pipeline import Plan
@@ -19,10 +22,18 @@ WIDTH_WITHOUT_TERMINAL = 160
 """Columns when the output goes to a file or pipe, so that figures are not cut there."""
 
 
+class PlainConsole(Console):
+    """A console to which texts of others are nothing but text: all that commands print goes through here."""
+
+    def render_str(self, text: str, *arguments: Any, **options: Any) -> Text:
+        """As rich does, without what a terminal obeys."""
+        return super().render_str(plain(text), *arguments, **options)
+
+
 def console() -> Console:
     """A console on the present standard output."""
-    probe = Console()
-    return probe if probe.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+    probe = PlainConsole()
+    return probe if probe.is_terminal else PlainConsole(width=WIDTH_WITHOUT_TERMINAL)
 
 
 def show(table: RenderableType) -> None:

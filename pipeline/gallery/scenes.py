@@ -79,6 +79,8 @@ def _of_registry(address: str) -> Iterator[Version]:
 
 def _of_folder(folder: Path) -> Iterator[Version]:
     for path in sorted(folder.expanduser().glob(f"*/*/{MANIFEST_FILE}")):
+        if path.relative_to(folder.expanduser()).as_posix().startswith(".") or path.parent.name.startswith("."):
+            continue  # half a bundle of a killed pull
         try:
             bundle = Bundle.open(path.parent)
         except BundleError as error:

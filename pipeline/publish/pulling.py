@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +16,7 @@ from pipeline.engine import existing, machine_errors
 from pipeline.errors import BundleError, MachineError
 from pipeline.publish.cache import link_or_copy
 
+PARTIAL = ".partial"
 SIMULATED = ("collision.ply", "regions.json", "walkable.npz")
 """What a simulation reads beside the small splat."""
 
@@ -32,7 +35,8 @@ def pull(bundle: Bundle, out: Path) -> Path:
     if folder.exists():
         return _same(bundle, folder)
     _check_room(sum(entry.bytes for entry in manifest.files.values()), folder)
-    hidden = folder.parent / f".{manifest.version}.{uuid4().hex}.partial"
+    hidden = folder.parent / f".{manifest.version}.{uuid4().hex}{PARTIAL}"
+    in_use: int | None = None
     keeps = isinstance(bundle, LazyBundle)
 
     def bring(name: str) -> None:
@@ -42,7 +46,9 @@ def pull(bundle: Bundle, out: Path) -> Path:
 
     with machine_errors(folder):
         try:
+            _remove_left(folder.parent)
             hidden.mkdir(parents=True)
+            in_use = _lock(hidden)
             with ThreadPoolExecutor(CONNECTIONS) as pool:
                 list(pool.map(bring, manifest.files))
             shutil.copyfile(bundle.root / MANIFEST_FILE, hidden / MANIFEST_FILE)
@@ -61,7 +67,29 @@ def pull(bundle: Bundle, out: Path) -> Path:
                     raise
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
+            if in_use is not None:
+                os.close(in_use)
     return _same(bundle, folder)
+
+
+def _remove_left(scene: Path) -> None:
+    """Half bundles that killed pulls left in a scene's folder; what another process is bringing over stays."""
+    for left in scene.glob(f".*{PARTIAL}"):
+        in_use = None if left.is_symlink() or not left.is_dir() else _lock(left)
+        if in_use is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(in_use)
+
+
+def _lock(folder: Path) -> int | None:
+    """A lock on the folder that goes with this process; None where another one has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def pull_for_training(bundle: Bundle) -> list[Path]:
