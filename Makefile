@@ -59,7 +59,7 @@ test: $(DEV_STAMP) ## run the test suite, but for what `test-slow` and `test-soa
 test-slow: $(NETWORKS_STAMP) ## every format from files to bundle, clusters, servers, long trainings: ten minutes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow and not soak'
 
-test-soak: $(DEV_STAMP) ## kill servers, workers and processes, fill disks, put clocks: a quarter of an hour, mostly waiting
+test-soak: $(DEV_STAMP) ## 500 strange captures of each format; kill servers and processes, fill disks, put clocks: an hour or two
 	$(BIN)/python -m pytest -m soak
 
 lint: $(DEV_STAMP) ## ruff, and who may import whom

@@ -48,6 +48,7 @@ _EDGE = 1.1  # farthest by nearest of neighbouring readings, from which on they 
 _CONFIDENT = 100  # of 255; ARKit's lowest level is 0, the middle one 127
 _WELL = 5000.0  # farther readings of depth cameras and phones are hardly better than guesses [mm]
 _DELAYS = np.arange(1, 10.1, 0.25)  # [s], either way; shorter ones are measured on the pictures and corrected
+_PARALLAX = 0.15  # share by which what is named must beat depth without parallax: smooth depth agrees with itself
 _CLEARLY = 0.75  # the declared unit is wrong when it reaches less than this share of the best one's points
 
 
@@ -107,7 +108,7 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
     if declared < _FITS and (delayed := _best_delay(samples, pairs))[0] > max(share, _NAMED):
         share, name, remedy = delayed
     without_parallax = _agreement(samples, chosen, _FAR_AWAY) or 0.0
-    if share > _NAMED and max(declared, without_parallax) < _CLEARLY * share:
+    if share > _NAMED and declared < _CLEARLY * share and without_parallax < share - _PARALLAX:
         found = f"as declared {declared:.0%} of the compared points agree, as {name} {share:.0%}"
         raise CaptureError(rule, found=found, remedy=remedy.format(name), file=source)
     if checked is None:
