@@ -17,7 +17,7 @@ WORKERS ?= 2
 OUT ?= bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types test-soak docs bench bench-batch bench-splat bench-geometry bench-formats bench-publish bench-train wheel-test format lock apt-packages clean
+.PHONY: help setup demo test test-slow lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-train wheel-test format lock apt-packages clean
 
 help: ## show this list
 	@echo "apt-get install -y $(APT_PACKAGES)"
@@ -83,6 +83,9 @@ $(BENCH_STAMP): $(DEV_STAMP)
 bench-splat: $(BENCH_STAMP) ## measure rendering, gradients and training of splats, beside peers
 	$(BIN)/python benchmarks/splat.py --write
 	$(BIN)/python benchmarks/splat_curves.py
+
+bench-coverage: $(DEV_STAMP) ## fit the coverage map, and judge it in places that it was not fitted to
+	$(BIN)/python benchmarks/coverage.py --write
 
 bench-geometry: $(DEV_STAMP) ## measure depth and meshes, beside peers
 	$(BIN)/python benchmarks/geometry.py --write

@@ -10,7 +10,6 @@ python benchmarks/off_track.py BUNDLE --write      write the section of docs/ben
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
-from benchmarks.truth import TRUTH, truth_from_poses  # noqa: E402
+from benchmarks.truth import Truth, hall_truth, truth_from_poses  # noqa: E402
 from pipeline import Bundle  # noqa: E402
 from pipeline.align.alignment import load_world_scene  # noqa: E402
 from pipeline.coverage.map import CoverageMap  # noqa: E402
 from pipeline.coverage.prediction import TRUSTED  # noqa: E402
-from pipeline.geometry import Camera, Gaussians, Pose, Similarity  # noqa: E402
+from pipeline.geometry import Camera, Gaussians, Pose  # noqa: E402
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
 from pipeline.splat.raster import render  # noqa: E402
@@ -82,33 +81,25 @@ class OffTrackFigures:
     rank: float | None
 
 
-def off_track_cameras(truth_from_world: Similarity) -> list[tuple[str, Camera, Pose]]:
-    """Name, camera and pose in the splat's world of the 24 true pictures."""
-    frames = json.loads((TRUTH / "off_track.json").read_text())["frames"]
-    world_from_truth = truth_from_world.inverse()
-    return [
-        (name, Camera.from_json(frame), world_from_truth.apply_pose(Pose.from_matrix(frame["world_from_camera"])))
-        for name, frame in sorted(frames.items())
-    ]
-
-
 def off_track_pictures(
-    splat: Gaussians, poses: Mapping[str, Pose], coverage: CoverageMap | None = None
+    splat: Gaussians, poses: Mapping[str, Pose], coverage: CoverageMap | None = None, truth: Truth | None = None
 ) -> list[OffTrackPicture]:
     """Render the splat beside every true picture.
 
     Args:
         splat: In its world [m].
-        poses: World-from-camera of the hall's photos by name, in the same world: they tie it to the truth's.
+        poses: World-from-camera of the photos by name, in the same world: they tie it to the truth's.
         coverage: The bundle's map, or None.
+        truth: None is the hall's.
     """
+    truth = truth or hall_truth()
+    world_from_truth = truth_from_poses(poses, truth.poses)[0].inverse()
     pictures = []
-    for name, camera, world_from_camera in off_track_cameras(truth_from_poses(poses)[0]):
-        truth = np.asarray(cv2.imread(str(TRUTH / "off_track" / name), cv2.IMREAD_COLOR_RGB), np.uint8)
-        reference = truth.astype(np.float32) / 255
+    for view in truth.views:
+        camera, world_from_camera = view.camera, world_from_truth.apply_pose(view.world_from_camera)
+        reference = view.picture.astype(np.float32) / 255
         plain = render(splat, camera, world_from_camera).rgb.clip(0, 1)
-        large = render(splat, camera.resized(2 * camera.width, 2 * camera.height), world_from_camera).rgb.clip(0, 1)
-        picture = large.reshape(camera.height, 2, camera.width, 2, 3).mean((1, 3)).astype(np.float32)
+        picture = draw(splat, camera, world_from_camera)
         trust = None
         if coverage is not None:
             ahead = world_from_camera.rotation[:, 2]
@@ -116,9 +107,9 @@ def off_track_pictures(
             trust = float(coverage.trust(place, np.arctan2(ahead[1], ahead[0]))[0])
         pictures.append(
             OffTrackPicture(
-                name,
+                view.name,
                 world_from_camera,
-                truth,
+                view.picture,
                 (picture * 255).round().astype(np.uint8),
                 float(psnr(picture, reference)),
                 float(psnr(plain, reference)),
@@ -126,6 +117,12 @@ def off_track_pictures(
             )
         )
     return pictures
+
+
+def draw(splat: Gaussians, camera: Camera, world_from_camera: Pose) -> NDArray[np.float32]:
+    """Picture (H, W, 3), 0..1, with four samples a pixel: a camera's pixels average over their area."""
+    large = render(splat, camera.resized(2 * camera.width, 2 * camera.height), world_from_camera).rgb.clip(0, 1)
+    return large.reshape(camera.height, 2, camera.width, 2, 3).mean((1, 3)).astype(np.float32)
 
 
 def off_track_figures(pictures: Sequence[OffTrackPicture]) -> OffTrackFigures:

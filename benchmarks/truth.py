@@ -1,4 +1,4 @@
-"""Bundles of the sample hall against its exact truth."""
+"""Bundles of places whose truth is exact, the sample hall first of all, against that truth."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import Bundle
 from pipeline.check.surface import f_scores
@@ -19,9 +21,43 @@ from pipeline.mesh.rays import RayCaster
 TRUTH = Path(__file__).resolve().parents[1] / "tests" / "data" / "hall_truth"
 
 
+@dataclass(frozen=True, eq=False)
+class TrueView:
+    """What a robot sees where no photo was taken.
+
+    Attributes:
+        name: Of the picture.
+        camera: Pinhole.
+        world_from_camera: In the truth's world.
+        picture: (H, W, 3) uint8.
+    """
+
+    name: str
+    camera: Camera
+    world_from_camera: Pose
+    picture: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is exact of a capture; Z up, floor at z = 0 [m].
+
+    Attributes:
+        mesh: The surfaces.
+        poses: World-from-camera of the photos by name without suffix.
+        cameras: Of the photos by name without suffix.
+        views: At robot height, off the walk.
+    """
+
+    mesh: Mesh
+    poses: dict[str, Pose]
+    cameras: dict[str, Camera]
+    views: list[TrueView]
+
+
 @dataclass(frozen=True)
 class TruthFigures:
-    """How far a bundle of the hall is from the truth.
+    """How far a bundle is from the truth.
 
     Attributes:
         registered: Photos in the bundle.
@@ -44,6 +80,21 @@ class TruthFigures:
     recall: dict[float, float]
 
 
+def hall_truth() -> Truth:
+    """Of the sample."""
+    frames = json.loads((TRUTH / "off_track.json").read_text())["frames"]
+    views = [
+        TrueView(
+            name,
+            Camera.from_json(frame),
+            Pose.from_matrix(frame["world_from_camera"]),
+            np.asarray(cv2.imread(str(TRUTH / "off_track" / name), cv2.IMREAD_COLOR_RGB), np.uint8),
+        )
+        for name, frame in sorted(frames.items())
+    ]
+    return Truth(truth_mesh(), truth_poses(), truth_cameras(), views)
+
+
 def truth_poses() -> dict[str, Pose]:
     """Exact world-from-camera poses by timestamp; Z up, floor at z = 0."""
     frames = json.loads((TRUTH / "poses.json").read_text())["frames"]
@@ -62,13 +113,16 @@ def truth_mesh() -> Mesh:
         return Mesh.from_arrays(data["vertices"], data["triangles"])
 
 
-def truth_from_poses(poses: Mapping[str, Pose]) -> tuple[Similarity, float, float]:
+def truth_from_poses(
+    poses: Mapping[str, Pose], exact: Mapping[str, Pose] | None = None
+) -> tuple[Similarity, float, float]:
     """The best similarity from camera positions, its ATE [m] and the median rotation error [deg].
 
     Args:
-        poses: World-from-camera of the hall's photos by name.
+        poses: World-from-camera of the photos by name.
+        exact: The true ones by name without suffix; None is the hall's.
     """
-    exact = truth_poses()
+    exact = truth_poses() if exact is None else exact
     pairs = [(exact[Path(name).stem], pose) for name, pose in poses.items()]
     here = np.array([pose.translation for _, pose in pairs])
     there = np.array([pose.translation for pose, _ in pairs])
@@ -78,20 +132,30 @@ def truth_from_poses(poses: Mapping[str, Pose]) -> tuple[Similarity, float, floa
     return fitted, ate, float(np.median(angle_deg(turned, np.array([pose.rotation for pose, _ in pairs]))))
 
 
-def rigid_truth_from_poses(poses: Mapping[str, Pose]) -> Similarity:
+def rigid_truth_from_poses(poses: Mapping[str, Pose], exact: Mapping[str, Pose] | None = None) -> Similarity:
     """The rigid motion that brings the camera positions to the true ones; a wrong scale is left in."""
-    fitted = truth_from_poses(poses)[0]
+    fitted = truth_from_poses(poses, exact)[0]
     centres = np.array([pose.translation for pose in poses.values()])
     turned = Similarity(1.0, fitted.rotation, np.zeros(3))
     return Similarity(1.0, fitted.rotation, (fitted.apply(centres) - turned.apply(centres)).mean(0))
 
 
-def compare_with_truth(bundle: Bundle, tolerances: tuple[float, ...] = (0.02, 0.05)) -> TruthFigures:
-    """Measure a bundle of the hall; its mesh is compared at the bundle's own scale, so scale errors show."""
+def compare_with_truth(
+    bundle: Bundle, tolerances: tuple[float, ...] = (0.02, 0.05), truth: Truth | None = None
+) -> TruthFigures:
+    """Measure a bundle; its mesh is compared at the bundle's own scale, so scale errors show.
+
+    Args:
+        bundle: Of the place.
+        tolerances: Of the F-scores [m].
+        truth: None is the hall's.
+    """
+    truth = truth or hall_truth()
     poses = {c.name: c.world_from_camera for c in bundle.cameras}
-    fitted, ate, rotation = truth_from_poses(poses)
-    mesh = bundle.mesh().transformed(rigid_truth_from_poses(poses))
-    scores = f_scores(mesh, truth_mesh(), truth_maps(), tolerances, np.random.default_rng(0))
+    fitted, ate, rotation = truth_from_poses(poses, truth.poses)
+    mesh = bundle.mesh().transformed(rigid_truth_from_poses(poses, truth.poses))
+    seen = exact_maps({stamp: (truth.cameras[stamp], pose) for stamp, pose in truth.poses.items()}, truth.mesh)
+    scores = f_scores(mesh, truth.mesh, seen, tolerances, np.random.default_rng(0))
     z_angle = float(np.rad2deg(np.arccos(np.clip(fitted.rotation[2, 2], -1, 1))))
     return TruthFigures(
         len(bundle.cameras),
@@ -111,9 +175,9 @@ def truth_maps() -> list[DepthMap]:
     return exact_maps({stamp: (cameras[stamp], pose) for stamp, pose in truth_poses().items()})
 
 
-def exact_maps(views: Mapping[str, tuple[Camera, Pose]]) -> list[DepthMap]:
-    """Exact depth of views of the hall up to 5 m at a quarter of the photos' size: what the cameras saw."""
-    caster, maps = RayCaster(truth_mesh()), []
+def exact_maps(views: Mapping[str, tuple[Camera, Pose]], mesh: Mesh | None = None) -> list[DepthMap]:
+    """Exact depth of views, of the hall without a mesh, up to 5 m at a quarter of the photos' size: what they saw."""
+    caster, maps = RayCaster(truth_mesh() if mesh is None else mesh), []
     for name, (full, pose) in views.items():
         camera = full.resized(full.width // 4, full.height // 4)
         depth = cast_depth(caster, camera, pose)
@@ -122,3 +186,18 @@ def exact_maps(views: Mapping[str, tuple[Camera, Pose]]) -> list[DepthMap]:
         nothing = np.zeros(shape, np.float32)
         maps.append(DepthMap(name, False, camera, pose, depth, nothing, np.zeros((*shape, 3), np.float32), nothing > 0))
     return maps
+
+
+def known_length(truth: Truth) -> str:
+    """What a person would measure: two pixels of one photo 20 % in from its sides, and their true distance."""
+    caster = RayCaster(truth.mesh)
+    stamp, pose = sorted(truth.poses.items())[3]
+    camera = truth.cameras[stamp]
+    pixels = [(0.2 * camera.width, 0.7 * camera.height), (0.8 * camera.width, 0.72 * camera.height)]
+    ends = []
+    for pixel in pixels:
+        ray = pose.rotate(camera.rays(pixel))
+        ends.append(pose.translation + ray * caster.cast(pose.translation[None], ray[None]).distance[0])
+    metres = float(((ends[0] - ends[1]) ** 2).sum() ** 0.5)
+    (ua, va), (ub, vb) = pixels
+    return f"{metres:.4f}@{stamp}.jpg:{ua:.0f},{va:.0f}:{ub:.0f},{vb:.0f}"

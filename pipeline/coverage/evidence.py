@@ -1,4 +1,4 @@
-"""What the photos say of a surface: the best photo of every point, from wherever it is looked at."""
+"""What the photos say of a surface: the best photos of every point, from wherever it is looked at."""
 
 from __future__ import annotations
 
@@ -37,6 +37,10 @@ NEAREST = 0.05
 """[m] in front of a photo's camera."""
 RESOLUTION_WEIGHT = 0.3
 """Radians of angle that count like a photo of half the resolution."""
+BEST = 4
+"""Photos whose mean a surface's colour is: each alone is shifted by the errors of its pose and of the mesh."""
+PYRAMID = 5
+"""Sizes of every photo, each half of the one before: a robot's pixels are coarse."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +52,7 @@ class Evidence:
         normals: (F, 3) float32, of its triangles.
         camera_from_world: (V, 3, 4) float32.
         intrinsics: (V, 6) float32: fx, fy, cx, cy [px], width, height of the photos' finest level.
-        photos: Whole, half and quarter size, (V, H, W, 3) uint8; padded where sizes differ.
+        photos: Of the finest level and of every coarser one, (V, H, W, 3) uint8 each; padded where sizes differ.
         depth: (V, h, w) float32, the mesh's depth in every photo at a fixed fraction of the finest level; 0 = nothing,
             below 0 where the photo is masked.
         mean_color: (3,) float64, of all photos, 0..1.
@@ -59,7 +63,7 @@ class Evidence:
     normals: Float
     camera_from_world: Float
     intrinsics: Float
-    photos: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+    photos: tuple[NDArray[np.uint8], ...]
     depth: Float
     mean_color: NDArray[np.float64]
     color_variance: float
@@ -72,10 +76,12 @@ class SurfaceColors:
     Attributes:
         rgb: (N, 3) float32, 0..1; meaningless where nothing was seen.
         seen: (N,) bool, some photo sees the place that the ray hits.
+        surface: (N,) bool, the ray hits something at all.
     """
 
     rgb: Float
     seen: NDArray[np.bool_]
+    surface: NDArray[np.bool_]
 
 
 def gather_evidence(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Gaussians) -> Evidence:
@@ -95,7 +101,8 @@ def gather_evidence(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat
     caster = RayCaster(mesh)
     cameras = [_at_side(view.camera, PHOTO_SIDE) for view in views]
     width, height = (
-        4 * math.ceil(max(sides) / 4) for sides in zip(*((c.width, c.height) for c in cameras), strict=True)
+        2 ** (PYRAMID - 1) * math.ceil(max(sides) / 2 ** (PYRAMID - 1))
+        for sides in zip(*((c.width, c.height) for c in cameras), strict=True)
     )
     finest = np.zeros((len(views), height, width, 3), np.uint8)
     ratio = DEPTH_SIDE / PHOTO_SIDE
@@ -111,14 +118,16 @@ def gather_evidence(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat
         surface = _cast_depth(caster, small, view.world_from_camera)
         counts = read_mask(poses_folder, view, (small.width, small.height))
         depth[index, : small.height, : small.width] = surface if counts is None else np.where(counts, surface, MASKED)
-    mean, half = total / pixels, _halved(finest)
+    mean, photos = total / pixels, [finest]
+    while len(photos) < PYRAMID:
+        photos.append(_halved(photos[-1]))
     matrices = [view.world_from_camera.inverse().matrix[:3] for view in views]
     return Evidence(
         caster,
         mesh.face_normals().astype(np.float32),
         np.array(matrices, np.float32),
         np.array([[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in cameras], np.float32),
-        (finest, half, _halved(half)),
+        tuple(photos),
         depth,
         mean,
         squares / pixels / 3 - float((mean**2).mean()),
@@ -132,12 +141,12 @@ def surface_colors(
     pixel: float,
     beyond: NDArray[np.floating],
 ) -> SurfaceColors:
-    """The colour of what rays hit, from the photo that shows it best at that angle and resolution.
+    """The colour of what rays hit, from the photos that show it best at that angle and resolution.
 
     A surface shows its front only: what a ray meets from behind is not seen.
 
     Source: C. Buehler et al., Unstructured Lumigraph Rendering, SIGGRAPH 2001, section 3 (penalties for angle,
-    resolution and visibility); of their blend only the best photo is taken, which keeps its sharpness.
+    resolution and visibility); of their blend the plain mean of the best is taken.
 
     Args:
         evidence: The photos.
@@ -151,20 +160,21 @@ def surface_colors(
     length = np.linalg.norm(directions, axis=1, keepdims=True)
     unit = (directions / length).astype(np.float32)
     rgb, seen = np.zeros((len(unit), 3), np.float32), np.zeros(len(unit), np.bool_)
+    footprints = (distance * length * pixel)[:, 0].astype(np.float32)
     _look_up(
         (origin + directions * distance).astype(np.float32),
         np.where(hits.hit[:, None], evidence.normals[hits.triangle], -unit),
         unit,
-        (distance * length * pixel)[:, 0].astype(np.float32),
+        footprints,
         hits.hit,
         evidence.camera_from_world,
         evidence.intrinsics,
         evidence.depth,
-        *evidence.photos,
+        evidence.photos,
         rgb,
         seen,
     )
-    return SurfaceColors(rgb, seen)
+    return SurfaceColors(rgb, seen, footprints > 0)
 
 
 def _at_side(camera: Camera, side: int) -> Camera:
@@ -203,17 +213,15 @@ def _look_up(
     camera_from_world: Float,
     intrinsics: Float,
     depth: Float,
-    whole: NDArray[np.uint8],
-    half: NDArray[np.uint8],
-    quarter: NDArray[np.uint8],
+    photos: tuple[NDArray[np.uint8], ...],
     rgb: Float,
     seen: NDArray[np.bool_],
 ) -> None:
-    """Colour of every point (N) from its best photo; see `surface_colors`.
+    """Colour of every point (N) from its best photos; see `surface_colors`.
 
     Footprints (N) are the widths of the rays [m], 0 where there is no point.
     """
-    ratio = depth.shape[2] / whole.shape[2]
+    ratio = depth.shape[2] / photos[0].shape[2]
     for n in prange(points.shape[0]):
         if footprints[n] <= 0:
             continue
@@ -222,7 +230,8 @@ def _look_up(
         if here <= 0:
             continue
         own = footprints[n] / math.sqrt(max(here, LEAST_COSINE))
-        best, best_u, best_v, best_pixel, chosen = np.inf, 0.0, 0.0, 1.0, -1
+        best = np.full((BEST, 4), np.inf)  # penalty, u, v, width of a pixel [m]; the least penalty first
+        chosen, count = np.empty(BEST, np.int64), 0
         for view in range(camera_from_world.shape[0]):
             m = camera_from_world[view]
             z = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + m[2, 3]
@@ -252,23 +261,25 @@ def _look_up(
             pixel = z / intrinsics[view, 0]
             coarser = math.log(pixel / math.sqrt(cosine) / own) / LN_2
             penalty = angle + RESOLUTION_WEIGHT * max(coarser, 0.0)
-            if penalty < best:
-                best, best_u, best_v, best_pixel, chosen = penalty, u, v, pixel, view
-        if chosen < 0:
+            if penalty >= best[BEST - 1, 0]:
+                continue
+            place = BEST - 1
+            while place > 0 and penalty < best[place - 1, 0]:
+                best[place], chosen[place] = best[place - 1], chosen[place - 1]
+                place -= 1
+            best[place, 0], best[place, 1], best[place, 2], best[place, 3] = penalty, u, v, pixel
+            chosen[place], count = view, min(count + 1, BEST)
+        if count == 0:
             continue
-        level = math.log(footprints[n] / best_pixel) / LN_2
-        if level < 0.5:
-            _sample(whole[chosen], best_u, best_v, rgb[n])
-        elif level < 1.5:
-            _sample(half[chosen], best_u / 2, best_v / 2, rgb[n])
-        else:
-            _sample(quarter[chosen], best_u / 4, best_v / 4, rgb[n])
+        for k in range(count):
+            level = min(max(round(math.log(footprints[n] / best[k, 3]) / LN_2), 0), len(photos) - 1)
+            _sample(photos[level][chosen[k]], best[k, 1] / 2**level, best[k, 2] / 2**level, 1 / count, rgb[n])
         seen[n] = True
 
 
 @njit(nogil=True, error_model="numpy", cache=True, inline="always")
-def _sample(photo: NDArray[np.uint8], u: float, v: float, rgb: Float) -> None:
-    """Bilinear colour 0..1 at a pixel position (centres at +0.5)."""
+def _sample(photo: NDArray[np.uint8], u: float, v: float, weight: float, rgb: Float) -> None:
+    """Add a weight's share of the bilinear colour 0..1 at a pixel position (centres at +0.5)."""
     x = min(max(u - 0.5, 0.0), photo.shape[1] - 1.001)
     y = min(max(v - 0.5, 0.0), photo.shape[0] - 1.001)
     column, row = int(x), int(y)
@@ -276,4 +287,4 @@ def _sample(photo: NDArray[np.uint8], u: float, v: float, rgb: Float) -> None:
     for channel in range(3):
         top = (1 - a) * photo[row, column, channel] + a * photo[row, column + 1, channel]
         bottom = (1 - a) * photo[row + 1, column, channel] + a * photo[row + 1, column + 1, channel]
-        rgb[channel] = ((1 - b) * top + b * bottom) / 255
+        rgb[channel] += weight * ((1 - b) * top + b * bottom) / 255

@@ -81,6 +81,30 @@ def test_far_pixels_average_what_they_cover(evidence):
     assert coarse.rgb[coarse.seen].std() < 0.9 * fine.rgb[fine.seen].std()
 
 
+def test_several_photos_tell_more_than_one(room, tmp_path):
+    """Photos with noise of their own: the colours, resampled as they are, are nearer to the truth than the photos."""
+    posed, rng = posed_scene(tmp_path, room, walk(9)), np.random.default_rng(3)
+    for view in posed.training:
+        photo = cv2.imread(str(tmp_path / view.image)).astype(np.float64)
+        coarse = cv2.resize(rng.normal(0, 30, (30, 40)), (320, 240))  # coarser than a pixel of the picture
+        cv2.imwrite(str(tmp_path / view.image), (photo + coarse[..., None]).clip(0, 255).astype(np.uint8))
+    noisy = gather_evidence(posed.training, tmp_path, room.mesh, disc_splat(room))
+    pose = walk(9)[0]
+    colors = ask(noisy, SMALL, pose)
+    truth = room.render(SMALL, pose)[0].reshape(-1, 3) / 255
+    assert np.sqrt(((colors.rgb - truth)[colors.seen] ** 2).mean()) < coarse.std() / 255
+
+
+def test_where_neither_mesh_nor_depth_is_there_is_no_surface(room, tmp_path):
+    """Without the wall in the mesh the splat's depth decides; 0 says that it has nothing either."""
+    wall = room.surface_of_triangle == 2  # y = 0
+    posed = posed_scene(tmp_path, room, walk(9))
+    open_room = gather_evidence(posed.training, tmp_path, room.mesh.with_faces(~wall), disc_splat(room))
+    pose, camera = look_at(np.array([2.0, 1.4, 1.2]), np.array([2.0, 0.0, 1.2])), Camera(16, 12, 30.0, 30.0, 8.0, 6.0)
+    assert not ask(open_room, camera, pose).surface.any()
+    assert ask(open_room, camera, pose, beyond=1.4).surface.all()
+
+
 def test_mean_and_variance_are_those_of_the_photos(room, evidence):
     """Padding does not count."""
     photos = evidence.photos[0].reshape(-1, 3) / 255
