@@ -256,8 +256,13 @@ def _try_cameras(folder: Path, python: str) -> None:
     check_device("cuda")
     rng = np.random.default_rng(0)
     count = 500
-    arrays = (rng.normal(0, 1, (count, 3)), np.full((count, 3), -3.0), rng.normal(size=(count, 4)))
-    scene = Gaussians(*(a.astype(np.float32) for a in (*arrays, np.ones(count), rng.normal(size=(count, 1, 3)))))
+    scene = Gaussians(
+        means=rng.normal(0, 1, (count, 3)).astype(np.float32),
+        log_scales=np.full((count, 3), -3.0, np.float32),
+        quaternions=rng.normal(size=(count, 4)).astype(np.float32),
+        opacity_logits=np.ones(count, np.float32),
+        sh=rng.normal(size=(count, 1, 3)).astype(np.float32),
+    )
     pose = np.tile(_look(np.array([4.0, 0.3, 0.2]), np.zeros(3)), (4, 1, 1))
     make_renderer([scene], "cuda").render(Camera(64, 48, 60, 60, 32, 24), pose, np.zeros(4, int))
 
