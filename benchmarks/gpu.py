@@ -154,8 +154,11 @@ def room(seed: int) -> Gaussians:
     scales = np.full((GAUSSIANS, 3), 0.04)
     scales[np.arange(GAUSSIANS), axis] = 0.004
     quaternions = np.tile([1.0, 0, 0, 0], (GAUSSIANS, 1))
-    arrays = (points, np.log(scales), quaternions, np.full(GAUSSIANS, 2.0), rng.normal(0, 1, (GAUSSIANS, 1, 3)))
-    return Gaussians(*(array.astype(np.float32) for array in arrays))
+    opacity, sh = np.full(GAUSSIANS, 2.0), rng.normal(0, 1, (GAUSSIANS, 1, 3))
+    means, log_scales, quaternions, opacity, sh = (
+        array.astype(np.float32) for array in (points, np.log(scales), quaternions, opacity, sh)
+    )
+    return Gaussians(means, log_scales, quaternions, opacity, sh, antialiased=True)
 
 
 def level_poses(count: int, rng: np.random.Generator) -> np.ndarray:

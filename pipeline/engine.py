@@ -236,7 +236,7 @@ def machine_errors(path: Path) -> Iterator[None]:
             raise MachineError(
                 "the folder for results must be writable",
                 found=f"{error.strerror} for {error.filename or path}",
-                remedy="choose a folder you may write with --out, or change its permissions",
+                remedy="choose a folder that you may write, or change its permissions",
                 file=path,
             ) from error
         raise
@@ -252,8 +252,7 @@ def no_room(folder: Path, found: str) -> MachineError:
     return MachineError(
         "the disk must have room for the results",
         found=f"{found}, {readable(shutil.disk_usage(existing(folder)).free)} free",
-        remedy="free some space (`splatyard gc` removes old results) or choose another disk with --out, "
-        "then run the same command again",
+        remedy="free some space (`splatyard gc` removes old results), or choose another disk; then run the command again",
         file=folder,
     )
 

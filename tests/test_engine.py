@@ -109,7 +109,7 @@ def test_disk_full_says_what_to_do(tmp_path):
 
 def test_no_permission_says_what_to_do(tmp_path):
     """A folder that can't be written is one clear error."""
-    with pytest.raises(MachineError, match="choose a folder you may write"), machine_errors(tmp_path):
+    with pytest.raises(MachineError, match="choose a folder that you may write"), machine_errors(tmp_path):
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
 

@@ -64,7 +64,6 @@ def _show(bundle: Bundle) -> None:
 def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     """Name and text of what can be said in a line."""
     from flows.cli import tables
-    from pipeline.capture.left_out import lines
 
     manifest, frame, provenance = bundle.manifest, bundle.manifest.frame, bundle.manifest.provenance
     yield "folder", str(bundle.root)
@@ -76,14 +75,10 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "quality", "no gate fails" if manifest.quality_passed else f"FAILED: {', '.join(manifest.failed_gates)}"
     yield "frame", f"z up, metres; floor {'found' if frame.floor_found else 'guessed'}"
     yield "gravity from", _measured(frame.gravity_from.source, frame.gravity_from.sigma, "degrees", 1)
-    yield from compared(manifest.report, "gravity", "off_the_result_deg", "degrees", 1)
     yield "scale from", _measured(frame.scale_from.source, frame.scale_from.sigma, "%", 100)
-    yield from compared(manifest.report, "scale", "off_the_result", "%", 100)
     cameras = bundle.cameras
     yield "cameras", f"{len(cameras)}, {sum(camera.held_out for camera in cameras)} of them held out"
-    yield from lines(manifest.report.get("capture", {}))
-    yield from (("ASSUMED", note) for note in manifest.report.get("capture", {}).get("assumed", ()))
-    yield from (("poses", note) for note in manifest.report.get("poses", {}).get("notes", ()))
+    yield from reported(manifest.report)
     yield "spawn poses", str(len(bundle.spawn_poses))
     for level, splat in manifest.splats.items():
         yield f"splat {level}", f"{splat.gaussians} Gaussians, SH degree {splat.sh_degree}"
@@ -94,6 +89,22 @@ def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 def _measured(source: str, sigma: float | None, unit: str, factor: float) -> str:
     return f"{source}, a guess" if sigma is None else f"{source} ± {sigma * factor:.3g} {unit}"
+
+
+def reported(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the stages say of themselves; a report of another form, as a stranger's bundle may hold, is named so."""
+    from pipeline.capture.left_out import lines
+
+    try:
+        return [
+            *compared(report, "gravity", "off_the_result_deg", "degrees", 1),
+            *compared(report, "scale", "off_the_result", "%", 100),
+            *lines(report.get("capture", {})),
+            *(("ASSUMED", str(note)) for note in report.get("capture", {}).get("assumed", ())),
+            *(("poses", str(note)) for note in report.get("poses", {}).get("notes", ())),
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return [("report", "of a form that can't be read")]
 
 
 def compared(report: Mapping[str, Any], what: str, key: str, unit: str, factor: float) -> Iterator[tuple[str, str]]:

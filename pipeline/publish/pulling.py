@@ -117,7 +117,7 @@ def _same(bundle: Bundle, folder: Path) -> Path:
         raise BundleError(
             "a version never changes",
             found=f"another {bundle.manifest.name}@{bundle.manifest.version}",
-            remedy="name another folder with --out, or move that one away",
+            remedy="name another folder for bundles, or move that one away",
             file=folder,
         )
     return folder
@@ -129,6 +129,6 @@ def _check_room(needed: int, folder: Path) -> None:
         raise MachineError(
             "the disk must have room for a bundle",
             found=f"{needed / 2**20:.0f} MiB to bring over, {free / 2**20:.0f} MiB free",
-            remedy="free some space or choose another disk with --out",
+            remedy="free some space, or choose another disk for bundles",
             file=folder,
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flows.cli.inspect import compared
+import pytest
+
+from flows.cli.inspect import compared, reported
 
 SCALE = [{"source": "sensor", "off_the_result": 0.0123}, {"source": "fiducials", "off_the_result": 0.0}]
 
@@ -17,3 +19,20 @@ def test_a_single_source_is_compared_with_nothing():
     """The line above says it already; older bundles have no report."""
     assert list(compared({"align": {"scale": SCALE[:1]}}, "scale", "off_the_result", "%", 100)) == []
     assert list(compared({}, "gravity", "off_the_result_deg", "degrees", 1)) == []
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"align": []},
+        {"align": {"gravity": [{}, {}]}},
+        {"align": {"scale": [{"source": "x", "off_the_result": "far"}] * 2}},
+        {"capture": 3},
+        {"capture": {"assumed": 7}},
+        {"poses": {"notes": None}},
+    ],
+)
+def test_a_report_of_another_form_is_named(report):
+    """A stranger's bundle may say anything; it is no bug of ours."""
+    assert reported(report) == [("report", "of a form that can't be read")]
+    assert reported({"capture": {"assumed": ["a lens"]}}) == [("ASSUMED", "a lens")]
