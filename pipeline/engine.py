@@ -252,7 +252,7 @@ def no_room(folder: Path, found: str) -> MachineError:
     return MachineError(
         "the disk must have room for the results",
         found=f"{found}, {readable(shutil.disk_usage(existing(folder)).free)} free",
-        remedy="free some space (`splatyard gc` removes old results) or choose another disk; then run the command again",
+        remedy="free some space (`splatyard gc` removes old results) or choose another disk, then run it again",
         file=folder,
     )
 
