@@ -38,7 +38,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("align", 2, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
     Stage("points", 2, ("poses", "depth", "align"), PointsParams, "pipeline.depth.points_stage:run", _only),
     Stage("mesh", 3, ("poses", "depth", "align", "points"), MeshParams, "pipeline.mesh.stage:run", choose_mesh),
-    Stage("splat", 3, ("poses", "depth", "align", "points"), SplatParams, "pipeline.splat.stage:run", choose_splat),
+    Stage("splat", 4, ("poses", "depth", "align", "points"), SplatParams, "pipeline.splat.stage:run", choose_splat),
     Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams, "pipeline.coverage.stage:run", _only),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams, "pipeline.regions.stage:run", _only),
     Stage(
