@@ -122,7 +122,7 @@ def test_a_card_starts_no_program(stage: str, name: str, mark: Path, tmp_path: P
     assert not (tmp_path / "mark").exists(), "the card's program ran"
     assert scene.state == "failed" and scene.reason is not None
     assert scene.reason.kind == "CardError"
-    assert "kitchen/setup.sh" in scene.reason.found
+    assert scene.reason.found.startswith(f"recipe.{stage}.{name}: ")
     assert f"--set {stage}.{name}=" in scene.reason.remedy
     assert variable(stage, name) in scene.reason.remedy
     assert scene.reason.file == str(card)

@@ -27,7 +27,7 @@ def test_a_line_now_and_then_where_output_is_no_terminal(clock, caplog, capsys):
     assert len(caplog.messages) == 20
     assert caplog.messages[0] == "stereo: 5 of 100, about 11.1 min to go"
     assert caplog.messages[-1] == "stereo: 100 of 100, about 0.0 min to go"
-    assert capsys.readouterr().err == ""
+    assert "\r" not in capsys.readouterr().err  # no bar; a handler of the log may have written its lines
 
 
 def test_short_work_says_nothing(clock, caplog):

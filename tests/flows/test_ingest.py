@@ -334,7 +334,7 @@ def test_clusters_build_the_same_bytes(lab: Lab, runner: str):
 def test_without_room_nothing_is_started(tmp_path: Path, room: Room, monkeypatch: pytest.MonkeyPatch):
     """One clear error, no flow (there is no server), no record; a dry run shows need and room."""
     write_photos(tmp_path / "photos", room, walk(3))
-    lab = Lab(tmp_path, tmp_path / "home", "http://127.0.0.1:9/api")
+    lab = Lab(tmp_path, tmp_path / "home", "http://127.0.0.1:9/api", "nobody:there")
     lab.card("a")
     monkeypatch.setenv("FAKE_FREE", "1000")
     code, out, err = lab.do("batch", "a.yaml", "--dry-run")

@@ -325,7 +325,7 @@ def test_another_map_is_refused(copy: Path, room: Room, tmp_path: Path) -> None:
         ("camera.yaml", "plumb_bob", "omni", "distortion must be"),
         ("camera.yaml", "image_width", "image_width: [", "YAML mapping"),
         ("trajectory.txt", f"{START + 0.3:.6f}", f"{START + 0.05:.6f}", "times must increase"),
-        ("trajectory.txt", f"{START + 0.3:.6f} ", f"{START + 0.3:.6f} nan ", "finite numbers and a unit quaternion"),
+        ("trajectory.txt", f"{START + 0.3:.6f} ", f"{START + 0.3:.6f} nan ", "finite numbers of a place on earth"),
     ],
 )
 def test_broken_files_are_named(name: str, old: str, new: str, message: str, copy: Path, tmp_path: Path) -> None:
