@@ -60,15 +60,18 @@ class CaptureSource:
             CaptureError: When it may not be read, is damaged or too large.
         """
         with _readable(self.where(name)), self._open(self._inside(name)) as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
+            parts, left = list[bytes](), MAX_FILE_BYTES
+            while left >= 0 and (part := file.read(COPY_BYTES)):  # one large read takes all its memory at once
+                parts.append(part)
+                left -= len(part)
+        if left < 0:
             raise CaptureError(
                 f"a capture's file has at most {MAX_FILE_BYTES >> 20} MiB",
                 found="more",
                 remedy="remove it from the capture",
                 file=self.where(name),
             )
-        return content
+        return b"".join(parts)
 
     def digest(self, name: str) -> bytes:
         """SHA-256 of one file of any size.

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -191,3 +192,14 @@ def test_links_to_nowhere_are_no_files(tmp_path: Path) -> None:
         (tmp_path / "2.bin").unlink()
         with pytest.raises(CaptureError, match=r"2\.bin"), source.local("2.bin"):
             pass
+
+
+def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
+    """What is set aside for reading goes by the file and not by the largest that is allowed."""
+    (tmp_path / "a.txt").write_bytes(b"x" * 1000)
+    with open_source(tmp_path) as source:
+        tracemalloc.start()
+        assert len(source.read("a.txt")) == 1000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 16 * 2**20
