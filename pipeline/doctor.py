@@ -40,6 +40,7 @@ APT_PACKAGES = {
 """Shared libraries that the wheels of Open3D, OpenCV and SAPIEN expect of the system, and Debian's packages."""
 
 MODULES = {
+    "backports-zstd": "backports.zstd",
     "opencv-python": "cv2",
     "open3d-cpu": "open3d",
     "openexr": "OpenEXR",
