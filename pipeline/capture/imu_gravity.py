@@ -33,6 +33,8 @@ MAX_GAP, MAX_POSE_GAP = 0.06, 0.2
 """Longest gaps of readings and of poses in an average, by its length."""
 WORST_SIGMA_DEG = 3.0
 """Above it the readings say nothing [deg]: how people hold cameras says as much."""
+MOST_FORCE = 1000.0
+"""Mean specific force of a window that nothing carried by hand or by a robot has [m/s^2]."""
 OFF_GRAVITY = 0.35
 """How far the averages' own size may be from gravity [m/s^2]: a bias of three sigmas."""
 UNLIKE = 0.5
@@ -147,6 +149,8 @@ def up_while_moving(
     rotations = _between(at, rate, times, world_from_imu, gyroscope=compared is not None)
     length = float(np.clip((at[-1] - at[0]) / 4, LEAST_WINDOW, WINDOW))
     sums, turns = _averages(at, force, rotations, times, positions, length)
+    if not (np.abs(sums) < MOST_FORCE).all():  # NaN is no number of that size either
+        return f"IMU not used: it or its biases tell of forces beyond {MOST_FORCE:.0f} m/s^2"
     return _solve(sums, turns, bias_sigma, late) if len(sums) >= LEAST_WINDOWS else None
 
 

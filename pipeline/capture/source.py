@@ -60,18 +60,20 @@ class CaptureSource:
             CaptureError: When it may not be read, is damaged or too large.
         """
         with _readable(self.where(name)), self._open(self._inside(name)) as file:
-            parts, left = list[bytes](), MAX_FILE_BYTES
-            while left >= 0 and (part := file.read(COPY_BYTES)):  # one large read takes all its memory at once
-                parts.append(part)
-                left -= len(part)
-        if left < 0:
+            try:
+                size = os.fstat(file.fileno()).st_size
+            except OSError:  # in an archive
+                size = MAX_FILE_BYTES
+            # a read takes all the memory that it may fill at once
+            content = file.read(size + 1) if size <= MAX_FILE_BYTES else None
+        if content is None or len(content) > MAX_FILE_BYTES:
             raise CaptureError(
                 f"a capture's file has at most {MAX_FILE_BYTES >> 20} MiB",
                 found="more",
                 remedy="remove it from the capture",
                 file=self.where(name),
             )
-        return b"".join(parts)
+        return content
 
     def digest(self, name: str) -> bytes:
         """SHA-256 of one file of any size.

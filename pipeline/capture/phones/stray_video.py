@@ -55,7 +55,7 @@ def _stored(file: Path) -> list[tuple[float, bool]]:
 
     check_container(file)
     try:
-        with av.open(f"file:{file.resolve()}", format=format_of(file)) as container:
+        with av.open(f"file:{file.resolve()}", format=format_of(file), metadata_errors="replace") as container:
             stream = container.streams.best("video")
             packets = [] if stream is None else container.demux(stream)
             return sorted(

@@ -176,7 +176,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
     check_container(file)
     try:
         # the format by content and a file: address, so that no play list or protocol is ever followed
-        container = av.open(f"file:{file.resolve()}", format=format_of(file))
+        container = av.open(f"file:{file.resolve()}", format=format_of(file), metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         raise _damaged(file, str(error)) from error
     with container:
