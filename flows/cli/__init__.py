@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 
 
@@ -24,8 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _import_listening():  # noqa: ANN202 - its type would be imported
     """`flows.cli.signals.listening`; until it is there, a Ctrl-C ends the process in silence."""
-    import signal
-
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     except ValueError:  # not the main thread, which signals come to
