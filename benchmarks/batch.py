@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
-from pipeline.batch import build_scene, find_cards, load_batches  # noqa: E402
+from pipeline.batch import Scene, build_scene, find_cards, load_scenes, plan_scene  # noqa: E402
 from pipeline.stages import STAGES  # noqa: E402
 from pipeline.usage import memory_of  # noqa: E402
 from tests.synthetic import Room, walk, write_polycam  # noqa: E402
@@ -73,7 +73,7 @@ class Lab:
 
     Args:
         folder: Where; made anew.
-        scenes: So many cards, each with a capture of its own: three pictures of 64x48, or a scan of the tests' room.
+        scenes: So many cards, each with a capture of its own: three images of 64x48, or a scan of the tests' room.
         stage_seconds: CPU time of a stand-in [s]; None runs the real stages, on scans of the room.
     """
 
@@ -94,14 +94,14 @@ class Lab:
             "STAND_IN_SECONDS": str(stage_seconds),
             "FAKE_LAB": str(folder),
         }
-        picture = io.BytesIO()
+        image = io.BytesIO()
         noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(picture, "JPEG")
+        Image.fromarray(noise).save(image, "JPEG")
         for number in range(scenes):
             scan = folder / "cards" / f"scan{number:05}"
             scan.mkdir()
             for shot in range(3):  # readers pass over what follows a JPEG's end
-                (scan / f"{shot:04}.jpg").write_bytes(picture.getvalue() + f"{number} {shot}".encode())
+                (scan / f"{shot:04}.jpg").write_bytes(image.getvalue() + f"{number} {shot}".encode())
             text = f"source: {{path: {scan.name}, licence: CC-BY-4.0}}\ndescription: A room.\n"
             (folder / "cards" / f"scene{number:05}.yaml").write_text(text)
 
@@ -149,7 +149,7 @@ class Lab:
         os.environ.update(self.environment)  # started processes have it
         started = time.monotonic()
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            built = pool.map(partial(build_scene, out=self.folder / "bare"), find_cards([self.pattern]))
+            built = pool.map(partial(_build_bare, self.folder / "bare"), find_cards([self.pattern]))
             if bad := [scene for scene in built if scene.state != "built"]:
                 raise SystemExit(f"{bad[0].name}: {bad[0].reason}")
         return time.monotonic() - started
@@ -160,6 +160,10 @@ class Lab:
         found = gaps(log.read_text())
         log.unlink()
         return found
+
+
+def _build_bare(out: Path, card: Path) -> Scene:
+    return build_scene(plan_scene(card, out))
 
 
 def gaps(log: str) -> list[float]:
@@ -197,14 +201,14 @@ def throughput(folder: Path, scenes: int, stage_seconds: float) -> list[Row]:
     lab = Lab(folder, scenes, stage_seconds)
     bare = lab.bare(WORKERS)
     run = lab.batch("--workers", str(WORKERS))
-    batch = next(load_batches(folder / "bundles"))
+    built = [scene for scene in load_scenes(folder / "bundles") if scene.state == "built"]
     bundles = len(list((folder / "bundles").glob("scene*/1.0.0/bundle.json")))
     again = lab.batch("--workers", str(WORKERS))
     return [
         _share(f"{scenes} scenes, {WORKERS} workers", bare, run),
         Row("seconds of the command", run.seconds, "s"),
         Row("seconds of the bare stages", bare, "s"),
-        Row("scenes lost", scenes - min(bundles, len(batch.those("built"))), "", "<=", 0),
+        Row("scenes lost", scenes - min(bundles, len(built)), "", "<=", 0),
         Row("the same again, all cached, a scene", 1e3 * again.seconds / scenes, "ms", "<=", 50),
     ]
 
@@ -244,7 +248,7 @@ def main() -> None:
         rows += throughput(folder / "throughput", options.scenes, options.stage_seconds)
         rows += real_throughput(folder / "real", options.real)
     text = (
-        "`splatyard batch` as users type it, with a Prefect server of its own on SQLite. Captures are three pictures "
+        "`splatyard batch` as users type it, with a Prefect server of its own on SQLite. Captures are three images "
         f"of 64x48. Stages are stand-ins: each of a scene's {len(STAGES)} computes for {options.stage_seconds:g} "
         "CPU-seconds where throughput is measured and for none where the time between stages is; the bare stages run "
         "in as many processes as the command has workers. Start and end of server and processes are counted, but not "

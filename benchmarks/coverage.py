@@ -2,10 +2,10 @@
 
     python benchmarks/coverage.py                  all places whose capture is there
     python benchmarks/coverage.py --keep DIR       build into DIR and keep it: a second run builds only what has changed
-    python benchmarks/coverage.py --pictures DIR   truth beside picture and difference of every place, as PNG
+    python benchmarks/coverage.py --images DIR   truth beside image and difference of every place, as PNG
     python benchmarks/coverage.py --write          write the section of docs/benchmarks.md
 
-The sample and the made-up rooms have true pictures at robot height. Real captures have none: there, groups of
+The sample and the made-up rooms have true images at robot height. Real captures have none: there, groups of
 neighbouring photos are held out of everything, so that what they show is off the track of the rest.
 Every place is judged with weights fitted to the other ones. Fox, which has no floor for a robot, and the second place
 take no part in any fit.
@@ -23,36 +23,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import least_squares
 from scipy.stats import spearmanr
+
+from pipeline.types import F32, F64, U8
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.off_track import OffTrackPicture, draw, write_pictures  # noqa: E402
+from benchmarks.off_track import OffTrackImage, draw, write_images  # noqa: E402
 from benchmarks.page import update_page  # noqa: E402
 from benchmarks.room_capture import write_room  # noqa: E402
 from benchmarks.rooms import ROOMS, SECOND_PLACE, Room  # noqa: E402
 from benchmarks.run import CAPTURES, HALL  # noqa: E402
 from benchmarks.truth import TrueView, Truth, hall_truth, known_length, truth_from_poses  # noqa: E402
 from pipeline.align.alignment import load_world_scene  # noqa: E402
+from pipeline.align.params import scale_settings  # noqa: E402
 from pipeline.building import BuildRequest, build, plan  # noqa: E402
-from pipeline.coverage.evidence import gather_evidence  # noqa: E402
-from pipeline.coverage.prediction import (  # noqa: E402
-    TRUSTED,
-    WEIGHTS,
-    expected_error,
-    expected_psnr,
-    picture_terms,
-    trust_of,
-)
+from pipeline.coverage.map import TRUSTED, expected_psnr, trust_of  # noqa: E402
+from pipeline.coverage.prediction import WEIGHTS, expected_error, image_terms, load_photos  # noqa: E402
 from pipeline.engine import PlannedStage, execute  # noqa: E402
 from pipeline.geometry import Mesh, Pose  # noqa: E402
 from pipeline.poses.scene import PosedScene, read_image  # noqa: E402
+from pipeline.raster import contiguous  # noqa: E402
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
-from pipeline.splat.raster import contiguous  # noqa: E402
 
 SPLAT = ("splat.iterations=2500", "splat.gaussians=25000", "splat.sim_iterations=1", "coverage.places=1")
 """A short training of all places that are fitted to: they are eight, and worse splats belong to what is judged. The
@@ -64,7 +60,7 @@ EVERY = {"redkitchen": 3}
 """One of so many frames is taken."""
 KNOWN_LENGTHS = {"fox": "0.30@0001.jpg:412,900:655,910"}
 SIDE = 160
-"""Long side of the pictures of held-out photos [px]."""
+"""Long side of the images of held-out photos [px]."""
 FITTED = ("hall", *ROOMS, "redkitchen")
 JUDGED = ("fox", "second-place")
 """Places that no weight is fitted to: fox shows a thing on a wall and has no floor for a robot."""
@@ -72,19 +68,19 @@ JUDGED = ("fox", "second-place")
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The pictures of one place.
+    """The images of one place.
 
     Attributes:
-        terms: (N, 4), see `pipeline.coverage.prediction.picture_terms`.
+        terms: (N, 4), see `pipeline.coverage.prediction.image_terms`.
         psnr: (N,) against the truth [dB].
-        pictures: What was compared.
+        images: What was compared.
     """
 
-    terms: NDArray[np.float64]
-    psnr: NDArray[np.float64]
-    pictures: list[OffTrackPicture]
+    terms: F64
+    psnr: F64
+    images: list[OffTrackImage]
 
-    def expected(self, weights: ArrayLike) -> NDArray[np.float64]:
+    def expected(self, weights: ArrayLike) -> F64:
         """Mean squared errors (N,)."""
         return expected_error(self.terms, weights)
 
@@ -92,7 +88,9 @@ class Measured:
 def measure(name: str, out: Path) -> Measured:
     """Build a place, and compare its splat with the truth and with what is expected."""
     source, settings, truth, length = _capture(name, out / "captures")
-    request = BuildRequest(source, name, out, settings=settings, known_length=length, until="coverage")
+    request = BuildRequest(
+        source, name, out, settings=(*scale_settings(known_length=length), *settings), until="coverage"
+    )
     build(request, execute if truth else _holding_out)
     return judge({stage.name: stage.folder for stage in plan(request).stages}, truth)
 
@@ -106,16 +104,16 @@ def judge(folders: Mapping[str, Path], truth: Truth | None) -> Measured:
     """
     scene = load_world_scene(folders["poses"], folders["align"])
     splat = contiguous(load_splat(folders["splat"] / "splat.ply"))
-    evidence = gather_evidence(scene.training, folders["poses"], Mesh.load(folders["mesh"] / "mesh.ply"), splat)
-    terms, pictures = [], []
+    evidence = load_photos(scene.training, folders["poses"], Mesh.load(folders["mesh"] / "mesh.ply"), splat)
+    terms, images = [], []
     for view in _views_in_world(scene, truth) if truth else _held_out_views(scene, folders["poses"]):
-        picture = draw(splat, view.camera, view.world_from_camera)
-        exact = view.picture if truth else _exposed_alike(view.picture, picture)
-        quality = float(psnr(picture, exact.astype(np.float32) / 255))
-        terms.append(picture_terms(evidence, splat, view.camera, view.world_from_camera))
-        rendered = (picture * 255).round().astype(np.uint8)
-        pictures.append(OffTrackPicture(view.name, view.world_from_camera, exact, rendered, quality, quality, None))
-    return Measured(np.array(terms), np.array([picture.psnr for picture in pictures]), pictures)
+        image = draw(splat, view.camera, view.world_from_camera)
+        exact = view.image if truth else _exposed_alike(view.image, image)
+        quality = float(psnr(image, exact.astype(np.float32) / 255))
+        terms.append(image_terms(evidence, splat, view.camera, view.world_from_camera))
+        rendered = (image * 255).round().astype(np.uint8)
+        images.append(OffTrackImage(view.name, view.world_from_camera, exact, rendered, quality, quality, None))
+    return Measured(np.array(terms), np.array([image.psnr for image in images]), images)
 
 
 def _capture(name: str, folder: Path) -> tuple[Path, tuple[str, ...], Truth | None, str | None]:
@@ -160,7 +158,7 @@ def _views_in_world(scene: PosedScene, truth: Truth) -> list[TrueView]:
     poses: Mapping[str, Pose] = {view.name: view.world_from_camera for view in scene.views}
     world_from_truth = truth_from_poses(poses, truth.poses)[0].inverse()
     return [
-        TrueView(view.name, view.camera, world_from_truth.apply_pose(view.world_from_camera), view.picture)
+        TrueView(view.name, view.camera, world_from_truth.apply_pose(view.world_from_camera), view.image)
         for view in truth.views
     ]
 
@@ -175,16 +173,16 @@ def _held_out_views(scene: PosedScene, poses: Path) -> list[TrueView]:
     return views
 
 
-def _exposed_alike(photo: NDArray[np.uint8], picture: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A photo as bright as the splat's picture (H, W, 3) of it: a camera that adapts is no fault of the splat."""
-    gain = (picture * photo).sum((0, 1)) / np.maximum((photo.astype(np.float32) ** 2).sum((0, 1)), 1)
+def _exposed_alike(photo: U8, image: F32) -> U8:
+    """A photo as bright as the splat's image (H, W, 3) of it: a camera that adapts is no fault of the splat."""
+    gain = (image * photo).sum((0, 1)) / np.maximum((photo.astype(np.float32) ** 2).sum((0, 1)), 1)
     return np.clip(photo * (255 * gain), 0, 255).round().astype(np.uint8)
 
 
-def fit(places: Sequence[Measured]) -> NDArray[np.float64]:
+def fit(places: Sequence[Measured]) -> F64:
     """The three weights: least differences of expected and measured PSNR, every place counting alike."""
 
-    def differences(logarithms: NDArray[np.float64]) -> NDArray[np.float64]:
+    def differences(logarithms: F64) -> F64:
         weights = np.exp(logarithms)
         apart = [(expected_psnr(place.expected(weights)) - place.psnr) / len(place.psnr) ** 0.5 for place in places]
         return np.concatenate(apart)
@@ -215,12 +213,12 @@ def table(places: Mapping[str, Measured]) -> str:
     head = [
         "## Coverage map",
         "",
-        "Expected against measured PSNR of pictures where no photo was taken. Every place is judged with weights fitted"
+        "Expected against measured PSNR of images where no photo was taken. Every place is judged with weights fitted"
         " to the others; fox and the second place took no part in any fit. Must be: expected and measured PSNR within"
-        " 2 dB in the mean, rank correlation at least 0.75, no trusted picture under 18 dB."
+        " 2 dB in the mean, rank correlation at least 0.75, no trusted image under 18 dB."
         " `python benchmarks/coverage.py --write`",
         "",
-        "| place left out | pictures | measured, mean dB | expected minus measured, mean dB | one sigma dB"
+        "| place left out | images | measured, mean dB | expected minus measured, mean dB | one sigma dB"
         " | rank correlation | trusted | their mean dB | worst dB | |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
@@ -231,7 +229,7 @@ def main() -> None:
     """Measure, print, fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write truth beside rendering there")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="write truth beside rendering there")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-bench-"))
@@ -241,8 +239,8 @@ def main() -> None:
             print(f"{name}: left out, no capture at {CAPTURES / name}")
             continue
         places[name] = measure(name, out)
-        if options.pictures:
-            write_pictures(places[name].pictures, options.pictures / name)
+        if options.images:
+            write_images(places[name].images, options.images / name)
     page = table(places)
     print(page)
     weights = fit([place for name, place in places.items() if name in FITTED])

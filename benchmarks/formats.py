@@ -5,7 +5,7 @@
     python benchmarks/formats.py --keep DIR          in DIR, and keep it; a format measured there is not measured again
     python benchmarks/formats.py --write             write the section of docs/benchmarks.md; all formats only
 
-All formats show one lap of the sample's walk: 32 pictures of 480x360, or 160 where the format is a stream. Builds run
+All formats show one lap of the sample's walk: 32 images of 480x360, or 160 where the format is a stream. Builds run
 as `splatyard build --until mesh` does, with default settings.
 """
 
@@ -25,12 +25,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.format_figures import Figures, compare, fit, world_poses  # noqa: E402
+from benchmarks.format_metrics import Metrics, compare, fit, world_poses  # noqa: E402
 from benchmarks.hall_room import HallRoom, hall_walk  # noqa: E402
 from benchmarks.page import update_page  # noqa: E402
 from benchmarks.truth import exact_maps  # noqa: E402
 from pipeline import BuildRequest, build, plan  # noqa: E402
 from pipeline.align.alignment import Alignment  # noqa: E402
+from pipeline.align.params import scale_settings  # noqa: E402
 from pipeline.capture.model import Capture  # noqa: E402
 from pipeline.capture.params import SelectParams  # noqa: E402
 from pipeline.geometry import Camera, Pose  # noqa: E402
@@ -50,23 +51,23 @@ One lap of the sample hall's walk, drawn with its painted surfaces and written i
 read and built to a mesh with default settings. `python benchmarks/formats.py`
 
 Reading: largest errors after one fit of all places (with a scale where the format has none), of depth images at every
-known pixel, of gravity in the world or in a picture. Depth that a reader makes of a scanner's points is in brackets:
+known pixel, of gravity in the world or in an image. Depth that a reader makes of a scanner's points is in brackets:
 95 % of it is nearer to the true surface than that. Depth is stored in millimetres, which alone is 0.5 mm.
 
-Meshes are compared where two pictures or more saw the truth, held-out ones aside; those of formats without a scale are
-brought to the true one first. `euroc` shows grey pictures, `photos`, `video` and `generated` don't know their lens,
+Meshes are compared where two images or more saw the truth, held-out ones aside; those of formats without a scale are
+brought to the true one first. `euroc` shows grey images, `photos`, `video` and `generated` don't know their lens,
 films and `stray_scanner` are compressed, `record3d` and `stray_scanner` distrust a third of their depth, and `kitti`'s
 scanner sees nothing above 12 degrees and leaves gaps between its 64 lines."""
 
 
 def write(kind: str, room: HallRoom, folder: Path) -> list[Pose]:
-    """Write the walk in a format; where its pictures were taken."""
+    """Write the walk in a format; where its images were taken."""
     dense = hall_walk(FRAMES * PER_FRAME)
     shutil.rmtree(folder, ignore_errors=True)
     writer: Any = FORMATS[kind].write
     poses = dense if kind in (*FILMS, "euroc") else dense[::PER_FRAME]
     written = writer(folder, room, poses, CAMERA, **DENSITY.get(kind, {}))
-    if kind == "tum":  # its pictures lie between the poses
+    if kind == "tum":  # its images lie between the poses
         return written.poses
     return dense if kind in FILMS else dense[::PER_FRAME]
 
@@ -75,14 +76,14 @@ def true_poses(capture: Capture, written: list[Pose]) -> dict[str, Pose]:
     """World from camera by the frames' names."""
     if capture.kind in FILMS:
         written = [written[round(FILM_RATE * (frame.source_time or 0))] for frame in capture.frames]
-    written = written[-len(capture.frames) :]  # Stray Scanner's players hide the first picture
+    written = written[-len(capture.frames) :]  # Stray Scanner's players hide the first image
     return {frame.name: pose for frame, pose in zip(capture.frames, written, strict=True)}
 
 
-def request(kind: str, out: Path, until: str, **options: Any) -> BuildRequest:
+def request(kind: str, out: Path, until: str, *scale: str) -> BuildRequest:
     """As a user would ask for it."""
-    settings = SETTINGS.get(kind, ())
-    return BuildRequest(out / "sources" / kind, name=kind, out=out, settings=settings, until=until, **options)
+    settings = (*scale, *SETTINGS.get(kind, ()))
+    return BuildRequest(out / "sources" / kind, name=kind, out=out, settings=settings, until=until)
 
 
 def folders(asked: BuildRequest) -> dict[str, Path]:
@@ -90,7 +91,7 @@ def folders(asked: BuildRequest) -> dict[str, Path]:
     return {stage.name: stage.folder for stage in plan(asked).stages}
 
 
-def measure(kind: str, room: HallRoom, out: Path) -> tuple[Figures, list[str]]:
+def measure(kind: str, room: HallRoom, out: Path) -> tuple[Metrics, list[str]]:
     """Write, read and build one format; for the video also rows of scales from stated camera heights."""
     written, asked = write(kind, room, out / "sources" / kind), request(kind, out, "mesh")
     build(asked)
@@ -106,7 +107,7 @@ def height_row(out: Path, exact: dict[str, Pose], stated: float | None, sigma: f
     """The video's scale from a stated camera height."""
     true = float(np.median([pose.translation[2] for pose in exact.values()]))
     height = true if stated is None else stated
-    asked = request("video", out, "align", camera_height=height, camera_height_sigma=sigma)
+    asked = request("video", out, "align", *scale_settings(camera_height=height, camera_height_sigma=sigma))
     build(asked)
     stages = folders(asked)
     error = abs(1 / fit(world_poses(stages), exact, with_scale=True).scale - 1)
@@ -116,7 +117,7 @@ def height_row(out: Path, exact: dict[str, Pose], stated: float | None, sigma: f
 
 
 def cell(value: float | None, most: float | None = None, form: str = ".3g") -> str:
-    """A figure; bold where it misses its bar."""
+    """A metric; bold where it misses its bar."""
     if value is None:
         return "-"
     if 0 <= value < 0.001:
@@ -124,7 +125,7 @@ def cell(value: float | None, most: float | None = None, form: str = ".3g") -> s
     return format(value, form) if most is None or value <= most else f"**{value:{form}}**"
 
 
-def tables(measured: dict[str, Figures], heights: list[str]) -> str:
+def tables(measured: dict[str, Metrics], heights: list[str]) -> str:
     """The section of docs/benchmarks.md."""
     lines = [
         "| format | frames | positions [mm] | rotations [deg] | depth [mm] | gravity [deg] | scale [%] |",
@@ -164,17 +165,17 @@ def main() -> None:
     options = parser.parse_args()
     out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-formats-"))
     room: HallRoom | None = None
-    measured: dict[str, Figures] = {}
+    measured: dict[str, Metrics] = {}
     heights: list[str] = []
     for kind in options.formats or FORMATS:
         record = out / f"{kind}.json"
         if not record.exists():
             room = room or HallRoom()
-            figures, rows = measure(kind, room, out)
-            record.write_text(json.dumps({"figures": asdict(figures), "heights": rows}))
-            print(kind, figures, *rows, sep="\n", flush=True)
+            metrics, rows = measure(kind, room, out)
+            record.write_text(json.dumps({"metrics": asdict(metrics), "heights": rows}))
+            print(kind, metrics, *rows, sep="\n", flush=True)
         content = json.loads(record.read_text())
-        measured[kind] = Figures(**content["figures"])
+        measured[kind] = Metrics(**content["metrics"])
         heights += content["heights"]
     text = tables(measured, heights)
     print(text)

@@ -26,14 +26,14 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.f_score import f_scores  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.truth import rigid_truth_from_poses, truth_maps, truth_mesh  # noqa: E402
 from pipeline.align.alignment import Alignment, load_world_scene  # noqa: E402
-from pipeline.check.surface import f_scores  # noqa: E402
 from pipeline.check.views import cast_depth  # noqa: E402
 from pipeline.depth.maps import load_depth_map, map_names  # noqa: E402
 from pipeline.geometry import Mesh  # noqa: E402
-from pipeline.mesh.rays import RayCaster  # noqa: E402
+from pipeline.geometry.rays import RayCaster  # noqa: E402
 
 HALL = ROOT / "scene_cards" / "samples" / "hall"
 BACKENDS = ("sensor", "mvs", "combined")
@@ -43,7 +43,7 @@ STRIDE = 2  # [px]
 
 
 @dataclass(frozen=True)
-class FusionFigures:
+class FusionMetrics:
     """One backend's result.
 
     Attributes:
@@ -65,26 +65,26 @@ def fusion_rows(out: Path) -> list[Row]:
     """Build the hall three times below `out` and compare; the third must beat both others."""
     found = {backend: measure(out, backend) for backend in BACKENDS}
     rows = []
-    for backend, figures in found.items():
+    for backend, metrics in found.items():
         both = backend == "combined"
         for tolerance, bar in zip(TOLERANCES, (0.95, 0.985), strict=True):
             row = f"mesh F-score at {100 * tolerance:.0f} cm, {NAMES[backend]}"
-            rows.append(Row(row, figures.f_score[tolerance], "", ">=" if both else None, bar if both else None))
+            rows.append(Row(row, metrics.f_score[tolerance], "", ">=" if both else None, bar if both else None))
     for tolerance in TOLERANCES:
         alone = max(found[backend].f_score[tolerance] for backend in ("sensor", "mvs"))
         gain = found["combined"].f_score[tolerance] - alone
         rows.append(Row(f"both beat the better one alone, F-score at {100 * tolerance:.0f} cm, by", gain, "", ">=", 0))
-    for backend, figures in found.items():
+    for backend, metrics in found.items():
         rows += [
-            Row(f"depth maps, {NAMES[backend]}: median error", 1000 * figures.median, "mm"),
-            Row(f"depth maps, {NAMES[backend]}: 90 % of the errors below", 1000 * figures.p90, "mm"),
-            Row(f"depth maps, {NAMES[backend]}: 68 % of the errors below, in sigmas", figures.z68, "", "<=", 1.2),
-            Row(f"depth stage, {NAMES[backend]}", figures.cpu, "CPU-s"),
+            Row(f"depth maps, {NAMES[backend]}: median error", 1000 * metrics.median, "mm"),
+            Row(f"depth maps, {NAMES[backend]}: 90 % of the errors below", 1000 * metrics.p90, "mm"),
+            Row(f"depth maps, {NAMES[backend]}: 68 % of the errors below, in sigmas", metrics.z68, "", "<=", 1.2),
+            Row(f"depth stage, {NAMES[backend]}", metrics.cpu, "CPU-s"),
         ]
     return rows
 
 
-def measure(out: Path, backend: str) -> FusionFigures:
+def measure(out: Path, backend: str) -> FusionMetrics:
     """Build the hall with one depth backend and compare mesh and depth maps with the truth."""
     command = [str(Path(sys.executable).with_name("splatyard")), "build", str(HALL), "--name", "hall"]
     command += ["--out", str(out), "--until", "mesh", "--set", f"depth.backend={backend}"]
@@ -106,7 +106,7 @@ def measure(out: Path, backend: str) -> FusionFigures:
         errors.append(np.abs(depth_map.depth[sparse] - exact)[good])
         sigmas.append(depth_map.sigma[sparse][good])
     error, sigma = np.concatenate(errors), np.concatenate(sigmas)
-    return FusionFigures(
+    return FusionMetrics(
         {score.threshold: score.f for score in scores},
         float(np.median(error)),
         float(np.percentile(error, 90)),

@@ -2,7 +2,7 @@
 
     python benchmarks/geometry.py               build into a temporary folder, measure and print
     python benchmarks/geometry.py --keep DIR    build into DIR and keep it; what is there already is not built again
-    python benchmarks/geometry.py --write       write the sections of docs/benchmarks.md and docs/pictures/fox_mesh.jpg
+    python benchmarks/geometry.py --write       write the sections of docs/benchmarks.md and docs/images/fox_mesh.jpg
 
 Real captures are looked for where benchmarks/run.py looks for them.
 """
@@ -23,25 +23,32 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import stereo  # noqa: E402
+from benchmarks.f_score import f_scores  # noqa: E402
 from benchmarks.fusion import fusion_rows  # noqa: E402
 from benchmarks.hall_structure import measure_structure  # noqa: E402
 from benchmarks.mesh_peers import measured, open3d_mesh, sfm_mesh, splatyard_mesh  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
-from benchmarks.run import CAPTURES, HALL, Run, build, known_length_of_the_table  # noqa: E402
-from benchmarks.truth import compare_with_truth, rigid_truth_from_poses, truth_maps, truth_mesh  # noqa: E402
+from benchmarks.run import CAPTURES, HALL, Run, build  # noqa: E402
+from benchmarks.truth import (  # noqa: E402
+    compare_with_truth,
+    hall_truth,
+    known_length,
+    rigid_truth_from_poses,
+    truth_maps,
+    truth_mesh,
+)
 from pipeline.align.alignment import load_world_scene  # noqa: E402
-from pipeline.check.surface import f_scores  # noqa: E402
+from pipeline.check.report import shaded_view  # noqa: E402
 from pipeline.check.views import check_views  # noqa: E402
-from pipeline.mesh.picture import shaded_view  # noqa: E402
-from pipeline.mesh.rays import RayCaster  # noqa: E402
+from pipeline.geometry.rays import RayCaster  # noqa: E402
+from pipeline.mesh.walkable import find_walkable  # noqa: E402
 from pipeline.poses.scene import read_image  # noqa: E402
 from pipeline.regions.params import RegionsParams  # noqa: E402
-from pipeline.regions.walkable import find_walkable  # noqa: E402
 from pipeline.splat.exposure import load_gains  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
 
 TOLERANCES = (0.02, 0.05)  # [m]
-FOX_PICTURE = ROOT / "docs" / "pictures" / "fox_mesh.jpg"
+FOX_IMAGE = ROOT / "docs" / "images" / "fox_mesh.jpg"
 FOX_VIEWS = (5, 21, 35)
 LONGEST_BUILD = 360  # [s]
 BARS = {"hall": (0.95, 0.985), "hall-photos": (0.93, 0.975)}
@@ -53,7 +60,7 @@ def builds(out: Path) -> dict[str, Run]:
     if not photos.exists():
         shutil.copytree(HALL / "keyframes" / "images", photos)
     found = {"hall": build(HALL, out, "hall")}
-    found["hall-photos"] = build(photos, out, "hall-photos", "--known-length", known_length_of_the_table())
+    found["hall-photos"] = build(photos, out, "hall-photos", "--known-length", known_length(hall_truth()))
     for name, source in (("redkitchen", CAPTURES / "redkitchen"), ("fox", CAPTURES / "fox" / "images")):
         if source.is_dir():
             found[name] = build(source, out, name)
@@ -167,7 +174,7 @@ def peer_rows(name: str, stages: dict[str, Path]) -> list[Row]:
     return rows
 
 
-def write_fox_picture(stages: dict[str, Path], run: Run, path: Path) -> None:
+def write_fox_image(stages: dict[str, Path], run: Run, path: Path) -> None:
     """Photos above, the mesh with its vertex colours from the same places below."""
     scene, mesh = load_world_scene(stages["poses"], stages["align"]), run.bundle.mesh()
     columns = []
@@ -208,7 +215,7 @@ def main() -> None:
     about += " cleaning, flattening, closing the floor and the collision mesh with its errors."
     depth = "Depth of the sample hall's photos by multi-view stereo, pixels up to 4 m, 640x480."
     fused = "The sample hall with the phone's noise, by where the depth comes from."
-    stereo_rows = stereo.rows(stereo.stereo_figures(out / ".work" / "hall-photos"))
+    stereo_rows = stereo.rows(stereo.stereo_metrics(out / ".work" / "hall-photos"))
     sections = {
         "geometry": section("geometry", command, text, rows),
         "geometry: peers": section("geometry: peers", command, about, peers),
@@ -219,7 +226,7 @@ def main() -> None:
     if options.write:
         update_page(sections)
         if "fox" in runs:
-            write_fox_picture(stages["fox"], runs["fox"], FOX_PICTURE)
+            write_fox_image(stages["fox"], runs["fox"], FOX_IMAGE)
     if not options.keep:
         shutil.rmtree(out)
 

@@ -1,4 +1,4 @@
-"""What a CUDA GPU brings: a whole build, splats by gsplat beside gsplat's own trainer, pictures for robots in a batch.
+"""What a CUDA GPU brings: a whole build, splats by gsplat beside gsplat's own trainer, images for robots in a batch.
 
     python benchmarks/gpu.py quick [--python PYTHON]     what never met a GPU here, in at most ten minutes: one table
     python benchmarks/gpu.py build                       redkitchen on the GPU and on the CPU
@@ -38,11 +38,10 @@ from benchmarks.splat_curves import SOURCES  # noqa: E402
 from pipeline import Bundle  # noqa: E402
 from pipeline.align.alignment import load_world_scene  # noqa: E402
 from pipeline.check.views import check_views  # noqa: E402
-from pipeline.export.colmap import MODEL, export_colmap  # noqa: E402
+from pipeline.export.datasets import MODEL, export_colmap  # noqa: E402
 from pipeline.geometry import Camera, Gaussians, Mesh  # noqa: E402
-from pipeline.learned.backends import lacking  # noqa: E402
+from pipeline.geometry.rays import RayCaster  # noqa: E402
 from pipeline.machine import this_machine  # noqa: E402
-from pipeline.mesh.rays import RayCaster  # noqa: E402
 from pipeline.splat.exposure import load_gains  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
 
@@ -70,7 +69,7 @@ def stages(name: str, out: Path) -> dict[str, Path]:
 
 
 def held_out_psnr(name: str, out: Path, long_side: int) -> float:
-    """Mean over the held-out views of a build's splat at a picture size [dB]."""
+    """Mean over the held-out views of a build's splat at an image size [dB]."""
     folders = stages(name, out)
     splat, mesh = load_splat(folders["splat"] / "splat.ply"), Mesh.load(folders["mesh"] / "mesh.ply")
     views = load_world_scene(folders["poses"], folders["align"]).held_out
@@ -80,7 +79,7 @@ def held_out_psnr(name: str, out: Path, long_side: int) -> float:
 
 
 def build_rows(folder: Path) -> list[Row]:
-    """A whole build of redkitchen, and its pictures beside those of the CPU's build."""
+    """A whole build of redkitchen, and its images beside those of the CPU's build."""
     seconds = build("redkitchen", folder / "gpu")
     build("redkitchen", folder / "cpu", *ON_CPU)
     ours, theirs = (held_out_psnr("redkitchen", folder / kind, 320) for kind in ("gpu", "cpu"))
@@ -92,8 +91,8 @@ def build_rows(folder: Path) -> list[Row]:
     ]
 
 
-def for_the_peer(bundle: Bundle, pictures: Path, folder: Path) -> None:
-    """The bundle's cameras and cloud for gsplat's trainer, which holds out every eighth picture by name."""
+def for_the_peer(bundle: Bundle, images: Path, folder: Path) -> None:
+    """The bundle's cameras and cloud for gsplat's trainer, which holds out every eighth image by name."""
     import pycolmap
 
     export_colmap(bundle, folder)
@@ -114,13 +113,13 @@ def for_the_peer(bundle: Bundle, pictures: Path, folder: Path) -> None:
             model.deregister_frame(image.frame_id)
             continue
         name = f"{order.index(image.name):05d}{Path(image.name).suffix}"
-        shutil.copyfile(pictures / image.name, folder / "images" / name)
+        shutil.copyfile(images / image.name, folder / "images" / name)
         image.name = name
     model.write_binary(folder / MODEL)
 
 
 def train_rows(folder: Path, peer: Path, python: str) -> list[Row]:
-    """7000 steps on fox by us and by gsplat's own trainer, at the whole picture size."""
+    """7000 steps on fox by us and by gsplat's own trainer, at the whole image size."""
     settings = ("splat.backend=gsplat", f"splat.iterations={STEPS}")
     build("fox", folder, *settings)
     bundle = Bundle.open(max((folder / "fox").iterdir()))
@@ -172,7 +171,7 @@ def level_poses(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def render_rows(bundle: Path | None) -> list[Row]:
-    """1024 cameras in 8 scenes, up to 512 pictures in a call, read back to the CPU as robots get them."""
+    """1024 cameras in 8 scenes, up to 512 images in a call, read back to the CPU as robots get them."""
     from sim.cameras.gsplat_renderer import GsplatRenderer
 
     scenes = [Bundle.open(bundle).splat("sim")] * SCENES if bundle else [room(seed) for seed in range(SCENES)]
@@ -189,7 +188,7 @@ def render_rows(bundle: Path | None) -> list[Row]:
         for _ in range(REPEATS):
             renderer.render(lens, poses, scene_of)
         rate = REPEATS * CAMERAS / (time.perf_counter() - begun)
-        rows.append(Row(f"{CAMERAS} cameras, {SCENES} scenes, {side}x{side}", rate, "pictures/s"))
+        rows.append(Row(f"{CAMERAS} cameras, {SCENES} scenes, {side}x{side}", rate, "images/s"))
     return rows
 
 
@@ -223,7 +222,7 @@ def kernel_rows(folder: Path) -> Iterator[Row]:
 
 def likeness_rows() -> Iterator[Row]:
     """The same Gaussians and cameras drawn by gsplat on CUDA and by the CPU's rasteriser, the tests' stand-in."""
-    from sim.devices import make_renderer
+    from sim.cameras.renderer import make_renderer
 
     scene, rng = room(0), np.random.default_rng(1)
     lens, poses = Camera(128, 96, 90, 90, 64, 48), level_poses(16, rng)
@@ -249,28 +248,28 @@ def gpu_test_rows() -> Iterator[Row]:
 
 
 def network_rows(folder: Path, name: str, python: str) -> Iterator[Row]:
-    """A network on 2 and 10 pictures: time, and the memory that further ones take; its weights may be by chance."""
+    """A network on 2 and 10 images: time, and the memory that further ones take; its weights may be by chance."""
     import cv2
 
-    from pipeline.learned.backends import BACKENDS
-    from pipeline.learned.session import open_session
+    from pipeline.gpu_backends.catalog import BACKENDS
+    from pipeline.gpu_backends.session import open_session
     from pipeline.poses.network import WORKERS
 
-    place, rng = BACKENDS[name].weights[0].place, np.random.default_rng(0)
+    place, rng = BACKENDS[name].weights[0].path, np.random.default_rng(0)
     paths = [folder / f"{number}.png" for number in range(10)]
     for path in paths:
         cv2.imwrite(str(path), cv2.resize(rng.integers(0, 255, (12, 16, 3), np.uint8), (640, 480)))
-    settings = {"weights": str(place or ""), "by_chance": place is None}
+    settings = {"weights": str(place or ""), "random_weights": place is None}
     with open_session(WORKERS[name], settings, "" if python == sys.executable else python) as session:
-        session.ask({"room": [640, 480]})
+        session.ask({"size": [640, 480]})
         peaks, seconds, pixels = [], 0.0, 0
         for count in (2, 10):
             begun = time.perf_counter()
-            answer = session.ask({"pictures": [str(path) for path in paths[:count]]})
+            answer = session.ask({"images": [str(path) for path in paths[:count]]})
             seconds, pixels = time.perf_counter() - begun, answer["depth_0"].size
-            peaks.append(session.ask({"room": [640, 480]})["peak"])
+            peaks.append(session.ask({"size": [640, 480]})["peak"])
     kind = "" if place else ", weights by chance"
-    yield Row(f"{name}, 10 pictures{kind}", seconds, "s")
+    yield Row(f"{name}, 10 images{kind}", seconds, "s")
     yield Row(f"{name}, memory of a pixel", (peaks[1] - peaks[0]) / (8 * pixels), "bytes")
 
 
@@ -322,7 +321,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     machine = this_machine()
-    if (reason := lacking("gsplat", machine)) is not None:
+    if (reason := machine.lacks("gsplat")) is not None:
         parser.exit(2, f"this needs a CUDA GPU, torch and gsplat: {reason}; `splatyard doctor` says what brings them\n")
     if options.what == "train" and options.peer is None:
         parser.error("train needs --peer")

@@ -1,4 +1,4 @@
-"""The sample hall as the test writers want a room: exact depth and a picture from any place, by ray casting.
+"""The sample hall as the test writers want a room: exact depth and an image from any place, by ray casting.
 
 The surfaces carry the sample's own painted textures, evenly lit: lamps and shadows of the sample's photos are left out.
 """
@@ -8,21 +8,19 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, RotationSpline
 
 from benchmarks.truth import truth_mesh, truth_poses
 from pipeline.geometry import Camera, Pose
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry.rays import RayCaster
+from pipeline.types import F32, F64, I32, U8
 from scene_cards.samples.hall_model import build_model
 from scene_cards.samples.hall_textures import paint
 
 SEED = 20  # of the sample's textures
 LAP = 33  # the photo at which the first of the walk's two laps ends
 SAMPLES = 2  # rays across a pixel, in both directions
-
-Array = NDArray[np.float64]
 
 
 def hall_walk(count: int) -> list[Pose]:
@@ -35,7 +33,7 @@ def hall_walk(count: int) -> list[Pose]:
 
 
 class HallRoom:
-    """Renders like `tests.synthetic.Room`; a picture that was asked for before comes from memory.
+    """Renders like `tests.synthetic.Room`; an image that was asked for before comes from memory.
 
     Attributes:
         mesh: The exact surfaces.
@@ -58,17 +56,15 @@ class HallRoom:
             corners = np.column_stack([face.vertices, np.ones(len(face.vertices))])
             columns_from_space.append(np.linalg.lstsq(corners, places)[0])
         self._columns_from_space = np.array(columns_from_space)  # (F, 4, 2)
-        self._drawn: dict[bytes, NDArray[np.uint8]] = {}
+        self._drawn: dict[bytes, U8] = {}
 
-    def cast(self, camera: Camera, world_from_camera: Pose) -> tuple[Array, NDArray[np.float32]]:
+    def cast(self, camera: Camera, world_from_camera: Pose) -> tuple[F64, F32]:
         """Hit points (H, W, 3) [m, world] and planar depth (H, W) of every pixel centre."""
         points, depth, _ = self._hits(camera, world_from_camera)
         return points.reshape(camera.height, camera.width, 3), depth.reshape(camera.height, camera.width)
 
-    def render(
-        self, camera: Camera, world_from_camera: Pose, samples: int = SAMPLES
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Picture (H, W, 3) and planar depth (H, W) [m]; always as many rays a pixel, so that all formats are alike."""
+    def render(self, camera: Camera, world_from_camera: Pose, samples: int = SAMPLES) -> tuple[U8, F32]:
+        """Image (H, W, 3) and planar depth (H, W) [m]; always as many rays a pixel, so that all formats are alike."""
         key = json.dumps(camera.to_json()).encode() + world_from_camera.matrix.tobytes()
         if key not in self._drawn:
             fine = camera.resized(camera.width * SAMPLES, camera.height * SAMPLES)
@@ -82,7 +78,7 @@ class HallRoom:
             self._drawn[key] = color.round().astype(np.uint8)
         return self._drawn[key], self.cast(camera, world_from_camera)[1]
 
-    def _hits(self, camera: Camera, world_from_camera: Pose) -> tuple[Array, NDArray[np.float32], NDArray[np.int32]]:
+    def _hits(self, camera: Camera, world_from_camera: Pose) -> tuple[F64, F32, I32]:
         """Points (N, 3), depth (N,) and face (N,) under all pixel centres; the hall is closed, every ray hits."""
         rays = world_from_camera.rotate(camera.rays()).reshape(-1, 3)  # z = 1 in the camera: the distance is the depth
         hits = self._caster.cast(np.broadcast_to(world_from_camera.translation, rays.shape), rays)

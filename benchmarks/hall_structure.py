@@ -6,19 +6,16 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.truth import TRUTH
-from pipeline.geometry import Mesh
-from pipeline.mesh import masks
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry import Mesh, masks
+from pipeline.geometry.rays import RayCaster
+from pipeline.types import F64, Mask
 
 STEP = 0.01  # [m] between rays
 RIM = 0.02  # [m] beside an edge that says nothing about a tread's height or a riser's place
 EDGE = 0.015  # [m] on both sides of a step's front edge
 REACH = 0.10  # [m] from where a surface should be up to which it is looked for
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +34,10 @@ class Structure:
     """
 
     floor_p95: float
-    rises: Array
-    runs: Array
-    treads: Array
-    risers: Array
+    rises: F64
+    runs: F64
+    treads: F64
+    risers: F64
     edge_p95: float
     walls: float
     floor_hole: float
@@ -86,33 +83,33 @@ def _inner(span: list[float]) -> tuple[float, float]:
     return span[0] + 2 * RIM, span[1] - 2 * RIM
 
 
-def _grid(first: tuple[float, float], second: tuple[float, float], step: float = STEP) -> Array:
+def _grid(first: tuple[float, float], second: tuple[float, float], step: float = STEP) -> F64:
     """Points (N, 2) of a grid; `step` [m] along the first axis."""
     a, b = np.meshgrid(np.arange(*first, step) + step / 2, np.arange(*second, STEP) + STEP / 2, indexing="ij")
     return np.stack([a.ravel(), b.ravel()], 1)
 
 
-def _heights(caster: RayCaster, xy: Array, z: float) -> Array:
+def _heights(caster: RayCaster, xy: F64, z: float) -> F64:
     """Signed errors of the level surfaces found above and below (N, 2) at height z."""
     return _errors(caster, np.column_stack([xy, np.full(len(xy), z + REACH)]), np.array([0, 0, -1.0]))
 
 
-def _fronts(caster: RayCaster, x: float, y: tuple[float, float], z: tuple[float, float]) -> Array:
+def _fronts(caster: RayCaster, x: float, y: tuple[float, float], z: tuple[float, float]) -> F64:
     """The same of an upright surface at `x` that faces +x."""
     zy = _grid(z, y)
     return _errors(caster, np.column_stack([np.full(len(zy), x + REACH), zy[:, 1], zy[:, 0]]), np.array([-1.0, 0, 0]))
 
 
-def _errors(caster: RayCaster, origins: Array, direction: Array) -> Array:
+def _errors(caster: RayCaster, origins: F64, direction: F64) -> F64:
     distance = caster.cast(origins, direction).distance.astype(np.float64)
     return REACH - distance[distance < 2 * REACH]
 
 
-def _median(errors: Array) -> float:
+def _median(errors: F64) -> float:
     return float(np.median(errors)) if len(errors) else REACH
 
 
-def _wall(caster: RayCaster, outline: Array, axis: int, side: int) -> float:
+def _wall(caster: RayCaster, outline: F64, axis: int, side: int) -> float:
     """Median error of a wall, looked for from inside above the furniture."""
     along = _grid((-2.0, 2.0), (1.7, 2.6))
     inward = 1.0 if side == 0 else -1.0
@@ -123,7 +120,7 @@ def _wall(caster: RayCaster, outline: Array, axis: int, side: int) -> float:
     return abs(_median(_errors(caster, origins, direction)))
 
 
-def _open_floor(truth: dict) -> tuple[NDArray[np.bool_], Array]:
+def _open_floor(truth: dict) -> tuple[Mask, F64]:
     """Which nodes (X, Y) over the plan are floor with nothing standing on it, and their places (X, Y, 2)."""
     outline = np.array(truth["floor"]["outline"])
     low, high = outline.min(0), outline.max(0)
@@ -142,7 +139,7 @@ def _open_floor(truth: dict) -> tuple[NDArray[np.bool_], Array]:
     return free, places
 
 
-def _inside(outline: Array, places: Array) -> NDArray[np.bool_]:
+def _inside(outline: F64, places: F64) -> Mask:
     """Even-odd rule for points (..., 2) and a polygon (N, 2)."""
     inside = np.zeros(places.shape[:-1], bool)
     x, y = places[..., 0], places[..., 1]
@@ -152,7 +149,7 @@ def _inside(outline: Array, places: Array) -> NDArray[np.bool_]:
     return inside
 
 
-def _largest_hole(mesh: Mesh, open_floor: NDArray[np.bool_], positions: Array) -> float:
+def _largest_hole(mesh: Mesh, open_floor: Mask, positions: F64) -> float:
     """Diameter [m] of the largest circle of open floor through which a thing would fall."""
     places = positions[open_floor]
     hits = RayCaster(mesh).cast(np.column_stack([places, np.full(len(places), 0.05)]), np.array([0, 0, -1.0]))

@@ -1,10 +1,10 @@
 """Stitching what a network such as VGGT says of a long capture: how far off the track is, and what memory it takes.
 
-python benchmarks/learned.py [--pictures 600] [--write]
+python benchmarks/learned.py [--images 600] [--write]
 
 No network runs. A simulated one answers from the truth of two rounds through a furnished hall (tests/fakes), chunk by
 chunk, with the errors that such networks have: each chunk 5 % larger than the one before, 10 % of the pixels anywhere,
-1 % of noise in every pixel, 0.3 % in every picture, cameras off by 5 mm and 0.1 degrees. Everything behind the
+1 % of noise in every pixel, 0.3 % in every image, cameras off by 5 mm and 0.1 degrees. Everything behind the
 network's interface is the product's: chunks, similarities, loops, the graph. Memory is what Python allocates.
 """
 
@@ -26,16 +26,16 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.geometry import fit_similarity  # noqa: E402
-from pipeline.poses.chunks import Chunk, Chunks, Links, Runner  # noqa: E402
+from pipeline.poses.network import Chunk, ChunkRunner, Chunks, Links  # noqa: E402
 from pipeline.poses.stitching import stitch  # noqa: E402
 from tests.fakes.long_walk import long_walk, path_length  # noqa: E402
 from tests.fakes.simulated_network import Simulated, Truth  # noqa: E402
 
 SIZE = 520, 392
 """Of a network's depth map."""
-ROOM = 40
-"""Pictures at once: 600 make 20 chunks."""
-MOST_ERROR, MOST_MEMORY = 0.03, 1.1
+CAPACITY = 40
+"""Images at once: 600 make 20 chunks."""
+MAX_ERROR, MAX_MEMORY = 0.03, 1.1
 
 
 class Enlarged(Sequence[np.ndarray]):
@@ -53,9 +53,9 @@ class Enlarged(Sequence[np.ndarray]):
 
 
 def run(truth: Truth, links: Links, count: int) -> tuple[Chunks, int, int]:
-    """Chunks of the first pictures, the runs that made them, and the most memory allocated meanwhile [bytes]."""
-    network = Simulated(truth, room=ROOM)
-    runner = Runner(network, {i: Path(str(i)) for i in range(count)}, links, lambda *_: None)
+    """Chunks of the first images, the runs that made them, and the most memory allocated meanwhile [bytes]."""
+    network = Simulated(truth, capacity=CAPACITY)
+    runner = ChunkRunner(network, {i: Path(str(i)) for i in range(count)}, links, lambda *_: None)
     tracemalloc.start()
     chunks = runner.run(range(count), (640, 480), in_time=True)
     peak = tracemalloc.get_traced_memory()[1]
@@ -75,28 +75,28 @@ def track_error(chunks: Sequence[Chunk], truth: Truth) -> tuple[float, int]:
 def main() -> None:
     """Measure, print, and with --write update docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--write", action="store_true", help="update docs/benchmarks.md")
     options = parser.parse_args()
-    truth, links = long_walk(options.pictures)
+    truth, links = long_walk(options.images)
     large = replace(truth, camera=truth.camera.resized(*SIZE), depths=Enlarged(truth.depths))
-    first = {pair: number for pair, number in links.items() if pair[1] < ROOM}
-    run(large, first, ROOM)  # what is compiled and imported once
-    one = run(large, first, ROOM)[2]
-    chunks, runs, peak = run(large, links, options.pictures)
+    first = {pair: number for pair, number in links.items() if pair[1] < CAPACITY}
+    run(large, first, CAPACITY)  # what is compiled and imported once
+    one = run(large, first, CAPACITY)[2]
+    chunks, runs, peak = run(large, links, options.images)
     begin = time.process_time()
-    error, placed = track_error(chunks.found, truth)
+    error, placed = track_error(chunks.chunks, truth)
     seconds = time.process_time() - begin
-    chain = [chunk for chunk in chunks.found if chunk.number < runs - chunks.loops]
+    chain = [chunk for chunk in chunks.chunks if chunk.run < runs - chunks.loops]
     rows = [
-        Row("pictures", options.pictures, ""),
+        Row("images", options.images, ""),
         Row("of them placed", placed, ""),
         Row("chunks along the way", runs - chunks.loops, ""),
         Row("chunks that close loops", chunks.loops, ""),
         Row("length of the way", path_length(truth.poses), "m"),
-        Row("track error", error, "m", "<=", MOST_ERROR),
+        Row("track error", error, "m", "<=", MAX_ERROR),
         Row("track error without loops", track_error(chain, truth)[0], "m"),
-        Row("most memory, by that of one chunk", peak / one, "", "<=", MOST_MEMORY),
+        Row("most memory, by that of one chunk", peak / one, "", "<=", MAX_MEMORY),
         Row("stitching", seconds, "CPU-s"),
     ]
     for row in rows:
@@ -105,7 +105,7 @@ def main() -> None:
         about = (
             "A simulated network's answers for two rounds through a hall: each chunk 5 % larger than the one before, "
             "10 % of the pixels anywhere, cameras off by 5 mm and 0.1 degrees; stitched by similarities of shared "
-            "pictures, with loops closed, no bundle adjustment."
+            "images, with loops closed, no bundle adjustment."
         )
         update_page({"learned poses": section("learned poses", "python benchmarks/learned.py --write", about, rows)})
 

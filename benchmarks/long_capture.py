@@ -22,7 +22,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.types import F64, U8
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -31,8 +32,6 @@ from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.geometry import Camera, Pose, angle_deg, fit_similarity  # noqa: E402
 from pipeline.poses.scene import PosedScene  # noqa: E402
 from tests.synthetic import look_at  # noqa: E402
-
-Array = NDArray[np.float64]
 
 COUNT, MINUTES, CORES = 500, 15, 2
 CAMERA = Camera(1280, 960, 985.0, 985.0, 637.0, 484.0)
@@ -74,7 +73,7 @@ LAPS = (((3.0, 2.5), (1.75, 1.45)), ((8.5, 2.75), (1.5, 1.6)))
 
 
 class Place:
-    """The two rooms: textured rectangles, and pictures of them by ray casting."""
+    """The two rooms: textured rectangles, and images of them by ray casting."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         import open3d as o3d
@@ -94,8 +93,8 @@ class Place:
         for row, (width, height) in zip(self._row[:-1], sizes, strict=True):
             self._texture[row : row + height, :width] = _texture(rng, width, height)
 
-    def picture(self, pose: Pose, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """BGR picture (H, W, 3) from a world-from-camera pose, with the noise of a camera."""
+    def image(self, pose: Pose, rng: np.random.Generator) -> U8:
+        """BGR image (H, W, 3) from a world-from-camera pose, with the noise of a camera."""
         import open3d as o3d
 
         directions = pose.rotate(CAMERA.rays())
@@ -110,7 +109,7 @@ class Place:
         return np.clip(cv2.GaussianBlur(clean, (0, 0), 0.6) + noise, 0, 255).round().astype(np.uint8)
 
 
-def _rectangles() -> tuple[Array, Array]:
+def _rectangles() -> tuple[F64, F64]:
     """Corners (N, 3) and sides (N, 2, 3) of all surfaces [m]."""
     parts = [np.array(WALLS_AND_FLOORS, float)]
     for low, high in FURNITURE:
@@ -122,7 +121,7 @@ def _rectangles() -> tuple[Array, Array]:
     return both[:, 0], both[:, 1:]
 
 
-def _texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
+def _texture(rng: np.random.Generator, width: int, height: int) -> U8:
     """Cells of a colour of their own, times coarse and fine noise; on a third of the area next to nothing."""
     seeds = np.full((height, width), 255, np.uint8)
     count = max(3, round(width * height * TEXEL**2 / 0.02))
@@ -136,7 +135,7 @@ def _texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.ui
     return np.clip(base + busy * (color * (1 + fine[..., None]) - base), 0, 255).astype(np.uint8)
 
 
-def _noise(rng: np.random.Generator, width: int, height: int, size: int) -> Array:
+def _noise(rng: np.random.Generator, width: int, height: int, size: int) -> F64:
     """Smooth noise (height, width) of unit sigma, of spots so large [texels]."""
     coarse = rng.normal(0, 1, (height // size + 2, width // size + 2))
     return np.asarray(cv2.resize(coarse, (width, height)), np.float64)
@@ -169,19 +168,19 @@ def walk(count: int, rng: np.random.Generator) -> list[Pose]:
     return poses
 
 
-def _lap(middle: tuple[float, float], axes: tuple[float, float]) -> Array:
+def _lap(middle: tuple[float, float], axes: tuple[float, float]) -> F64:
     angle = np.linspace(0, 2 * np.pi, 200, endpoint=False)
     return np.array(middle) + np.stack([np.cos(angle), np.sin(angle)], 1) * axes
 
 
-def _smoothed(values: Array, width: int) -> Array:
+def _smoothed(values: F64, width: int) -> F64:
     padded = np.pad(values, width, mode="edge")
     kernel = np.hanning(2 * width + 1)
     return np.asarray(np.convolve(padded, kernel / kernel.sum(), mode="valid"), np.float64)
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """What one capture's poses cost, and how good they are.
 
     Attributes:
@@ -209,8 +208,8 @@ def render(folder: Path, count: int) -> dict[str, Pose]:
     if missing:
         place = Place(np.random.default_rng(0))
         for name in missing:
-            picture = place.picture(poses[name], np.random.default_rng(int(name[:4])))
-            cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+            image = place.image(poses[name], np.random.default_rng(int(name[:4])))
+            cv2.imwrite(str(folder / name), image, [cv2.IMWRITE_JPEG_QUALITY, 92])
     return poses
 
 
@@ -224,7 +223,7 @@ def shuffled(photos: Path, folder: Path, poses: dict[str, Pose]) -> dict[str, Po
     return {new: poses[old] for old, new in names.items()}
 
 
-def measure(photos: Path, out: Path, truth: dict[str, Pose]) -> Figures:
+def measure(photos: Path, out: Path, truth: dict[str, Pose]) -> Metrics:
     """Run the command a user would type, up to the poses."""
     command = [str(Path(sys.executable).with_name("splatyard")), "build", str(photos), "--out", str(out)]
     command += ["--until", "poses", "--set", f"select.max_keyframes={len(truth)}"]
@@ -238,7 +237,7 @@ def measure(photos: Path, out: Path, truth: dict[str, Pose]) -> Figures:
     there, here = (np.array([pose.translation for pose in side]) for side in zip(*pairs, strict=True))
     fitted = fit_similarity(here, there)
     turned = np.array([fitted.rotation @ pose.rotation for _, pose in pairs])
-    return Figures(
+    return Metrics(
         sum(record["seconds"] for record in records),
         sum(record["cpu_seconds"] for record in records),
         resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
@@ -248,17 +247,17 @@ def measure(photos: Path, out: Path, truth: dict[str, Pose]) -> Figures:
     )
 
 
-def rows(name: str, figures: Figures) -> list[Row]:
-    """One capture's figures; CPU-seconds are held against the cores' share of the minutes."""
-    report = figures.report
+def rows(name: str, metrics: Metrics) -> list[Row]:
+    """One capture's metrics; CPU-seconds are held against the cores' share of the minutes."""
+    report = metrics.report
     return [
-        Row(f"{name}: select and poses", figures.cpu, "CPU-s", "<=", MINUTES * 60 * CORES),
+        Row(f"{name}: select and poses", metrics.cpu, "CPU-s", "<=", MINUTES * 60 * CORES),
         Row(f"{name}: registered photos", 100 * report["registered_share"], "%", ">=", 98),
         Row(f"{name}: pairs matched", report["pairs_matched"], ""),
-        Row(f"{name}: ATE after Sim(3)", 100 * figures.ate, "cm", "<=", 2),
-        Row(f"{name}: rotation error, median", figures.rotation_deg, "degrees"),
+        Row(f"{name}: ATE after Sim(3)", 100 * metrics.ate, "cm", "<=", 2),
+        Row(f"{name}: rotation error, median", metrics.rotation_deg, "degrees"),
         Row(f"{name}: reprojection error", report["reprojection_error_px"], "px"),
-        Row(f"{name}: peak memory", figures.peak_mib, "MiB"),
+        Row(f"{name}: peak memory", metrics.peak_mib, "MiB"),
     ]
 
 
@@ -277,8 +276,8 @@ def main() -> None:
         f"{options.count} photos without poses of a walk through two rooms, with exact truth: in the walk's order, and "
     )
     text += "under names that say nothing of it. The bar is 15 minutes of two cores."
-    after = "; ".join(f"{name}: {figures.wall:.0f} s wall" for name, figures in measured.items())
-    table = [row for name, figures in measured.items() for row in rows(name, figures)]
+    after = "; ".join(f"{name}: {metrics.wall:.0f} s wall" for name, metrics in measured.items())
+    table = [row for name, metrics in measured.items() for row in rows(name, metrics)]
     page = section("Long captures", "python benchmarks/long_capture.py --write", text, table, after + ".")
     print(page)
     if options.write:

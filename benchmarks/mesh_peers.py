@@ -14,9 +14,9 @@ import cv2  # noqa: F401  (before anything that brings its own libraries)
 import numpy as np
 
 from pipeline.align.alignment import Alignment, load_world_scene
+from pipeline.depth.maps import StoredMaps
 from pipeline.geometry import Mesh, PointCloud
 from pipeline.mesh.params import MeshParams
-from pipeline.mesh.sources import StoredMaps
 from pipeline.mesh.stage import build_mesh
 from pipeline.mesh.tsdf import automatic_voxel_size
 

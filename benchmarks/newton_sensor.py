@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import CV_FROM_GL, Camera, Gaussians, Pose, quaternion_from_matrix
+from pipeline.types import U8
 
 
-def newton_pictures(
+def newton_images(
     gaussians: Gaussians, camera: Camera, world_from_cameras: Sequence[Pose], repeats: int
-) -> tuple[NDArray[np.uint8], float]:
-    """Pictures (B, H, W, 3) and the least CPU-seconds that all of them took; colour and depth are rendered.
+) -> tuple[U8, float]:
+    """Images (B, H, W, 3) and the least CPU-seconds that all of them took; colour and depth are rendered.
 
     Args:
         gaussians: SH degree 0 is what the sensor shows.
@@ -68,5 +68,5 @@ def newton_pictures(
             begun = time.process_time()
             sensor.update(state, poses, ray_array, color_image=color, forward_depth_image=depth, world_indices=worlds)
             seconds.append(time.process_time() - begun)
-        pictures = color.numpy().view(np.uint8).reshape(count, camera.height, camera.width, 4)
-    return pictures[..., :3].copy(), min(seconds[1:])
+        images = color.numpy().view(np.uint8).reshape(count, camera.height, camera.width, 4)
+    return images[..., :3].copy(), min(seconds[1:])

@@ -1,9 +1,9 @@
-"""How good the splat's pictures are where the phone never was: the hall at robot height, against the truth.
+"""How good the splat's images are where the phone never was: the hall at robot height, against the truth.
 
 python benchmarks/off_track.py BUNDLE              a bundle of the hall
 python benchmarks/off_track.py SPLAT.ply --poses DIR --align DIR [--coverage DIR]
                                                    a splat beside the results of these stages
-python benchmarks/off_track.py ... --pictures DIR  truth beside picture and difference, as PNG
+python benchmarks/off_track.py ... --images DIR  truth beside image and difference, as PNG
 python benchmarks/off_track.py BUNDLE --write      write the section of docs/benchmarks.md
 """
 
@@ -17,8 +17,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import rankdata
+
+from pipeline.types import F32, U8
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -27,40 +28,39 @@ from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.truth import Truth, hall_truth, truth_from_poses  # noqa: E402
 from pipeline import Bundle  # noqa: E402
 from pipeline.align.alignment import load_world_scene  # noqa: E402
-from pipeline.coverage.map import CoverageMap  # noqa: E402
-from pipeline.coverage.prediction import TRUSTED  # noqa: E402
+from pipeline.coverage.map import TRUSTED, CoverageMap  # noqa: E402
 from pipeline.geometry import Camera, Gaussians, Pose  # noqa: E402
+from pipeline.raster import render  # noqa: E402
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
-from pipeline.splat.raster import render  # noqa: E402
 
 
 @dataclass(frozen=True, eq=False)
-class OffTrackPicture:
-    """One picture at robot height.
+class OffTrackImage:
+    """One image at robot height.
 
     Attributes:
-        name: Of the true picture.
+        name: Of the true image.
         world_from_camera: In the splat's world.
         truth: (H, W, 3) uint8.
         rendered: (H, W, 3) uint8, at the truth's size.
-        psnr: Of the picture with four samples a pixel [dB]: a camera's pixels average over their area.
+        psnr: Of the image with four samples a pixel [dB]: a camera's pixels average over their area.
         psnr_plain: The same with one sample a pixel [dB].
         trust: 0..1 by the coverage map, from the place on the floor and the heading; None without a map.
     """
 
     name: str
     world_from_camera: Pose
-    truth: NDArray[np.uint8]
-    rendered: NDArray[np.uint8]
+    truth: U8
+    rendered: U8
     psnr: float
     psnr_plain: float
     trust: float | None
 
 
 @dataclass(frozen=True)
-class OffTrackFigures:
-    """Figures over all pictures, and over those that the coverage map trusts (None without a map or such pictures).
+class OffTrackMetrics:
+    """Metrics over all images, and over those that the coverage map trusts (None without a map or such images).
 
     Attributes:
         mean: [dB].
@@ -81,10 +81,10 @@ class OffTrackFigures:
     rank: float | None
 
 
-def off_track_pictures(
+def off_track_images(
     splat: Gaussians, poses: Mapping[str, Pose], coverage: CoverageMap | None = None, truth: Truth | None = None
-) -> list[OffTrackPicture]:
-    """Render the splat beside every true picture.
+) -> list[OffTrackImage]:
+    """Render the splat beside every true image.
 
     Args:
         splat: In its world [m].
@@ -94,57 +94,57 @@ def off_track_pictures(
     """
     truth = truth or hall_truth()
     world_from_truth = truth_from_poses(poses, truth.poses)[0].inverse()
-    pictures = []
+    images = []
     for view in truth.views:
         camera, world_from_camera = view.camera, world_from_truth.apply_pose(view.world_from_camera)
-        reference = view.picture.astype(np.float32) / 255
+        reference = view.image.astype(np.float32) / 255
         plain = render(splat, camera, world_from_camera).rgb.clip(0, 1)
-        picture = draw(splat, camera, world_from_camera)
+        image = draw(splat, camera, world_from_camera)
         trust = None
         if coverage is not None:
             ahead = world_from_camera.rotation[:, 2]
             place = world_from_camera.translation - np.array([0, 0, coverage.camera_height])
             trust = float(coverage.trust(place, np.arctan2(ahead[1], ahead[0]))[0])
-        pictures.append(
-            OffTrackPicture(
+        images.append(
+            OffTrackImage(
                 view.name,
                 world_from_camera,
-                view.picture,
-                (picture * 255).round().astype(np.uint8),
-                float(psnr(picture, reference)),
+                view.image,
+                (image * 255).round().astype(np.uint8),
+                float(psnr(image, reference)),
                 float(psnr(plain, reference)),
                 trust,
             )
         )
-    return pictures
+    return images
 
 
-def draw(splat: Gaussians, camera: Camera, world_from_camera: Pose) -> NDArray[np.float32]:
-    """Picture (H, W, 3), 0..1, with four samples a pixel: a camera's pixels average over their area."""
+def draw(splat: Gaussians, camera: Camera, world_from_camera: Pose) -> F32:
+    """Image (H, W, 3), 0..1, with four samples a pixel: a camera's pixels average over their area."""
     large = render(splat, camera.resized(2 * camera.width, 2 * camera.height), world_from_camera).rgb.clip(0, 1)
     return large.reshape(camera.height, 2, camera.width, 2, 3).mean((1, 3)).astype(np.float32)
 
 
-def off_track_figures(pictures: Sequence[OffTrackPicture]) -> OffTrackFigures:
-    """Sum the pictures up."""
-    figures = np.array([picture.psnr for picture in pictures])
-    trust = np.array([np.nan if picture.trust is None else picture.trust for picture in pictures])
-    chosen = figures[trust >= TRUSTED]
-    return OffTrackFigures(
-        mean=float(figures.mean()),
-        worst=float(figures.min()),
-        mean_plain=float(np.mean([picture.psnr_plain for picture in pictures])),
+def off_track_metrics(images: Sequence[OffTrackImage]) -> OffTrackMetrics:
+    """Sum the images up."""
+    metrics = np.array([image.psnr for image in images])
+    trust = np.array([np.nan if image.trust is None else image.trust for image in images])
+    chosen = metrics[trust >= TRUSTED]
+    return OffTrackMetrics(
+        mean=float(metrics.mean()),
+        worst=float(metrics.min()),
+        mean_plain=float(np.mean([image.psnr_plain for image in images])),
         trusted=len(chosen),
         trusted_mean=float(chosen.mean()) if len(chosen) else None,
         trusted_worst=float(chosen.min()) if len(chosen) else None,
-        rank=None if np.isnan(trust).any() else float(np.corrcoef(rankdata(trust), rankdata(figures))[0, 1]),
+        rank=None if np.isnan(trust).any() else float(np.corrcoef(rankdata(trust), rankdata(metrics))[0, 1]),
     )
 
 
-def off_track_rows(full: OffTrackFigures, sim: OffTrackFigures | None) -> list[Row]:
+def off_track_rows(full: OffTrackMetrics, sim: OffTrackMetrics | None) -> list[Row]:
     """Rows of the benchmark page."""
     rows = [
-        Row("mean PSNR of 24 pictures", full.mean, "dB", ">=", 26.5),
+        Row("mean PSNR of 24 images", full.mean, "dB", ">=", 26.5),
         Row("worst of them", full.worst, "dB"),
         Row("mean with one sample a pixel", full.mean_plain, "dB"),
     ]
@@ -156,7 +156,7 @@ def off_track_rows(full: OffTrackFigures, sim: OffTrackFigures | None) -> list[R
         ]
     if full.rank is not None:
         rows += [
-            Row("pictures that the coverage map trusts", full.trusted, "", ">=", 12),
+            Row("images that the coverage map trusts", full.trusted, "", ">=", 12),
             Row("their mean", full.trusted_mean or 0.0, "dB", ">=", 27.5),
             Row("worst of them", full.trusted_worst or 0.0, "dB", ">=", 23),
             Row("rank correlation of trust and PSNR", full.rank, ""),
@@ -164,22 +164,22 @@ def off_track_rows(full: OffTrackFigures, sim: OffTrackFigures | None) -> list[R
     return rows
 
 
-def label(picture: OffTrackPicture) -> str:
-    """Name, figure and trust of a picture."""
-    trust = "" if picture.trust is None else f", trust {picture.trust:.2f}"
-    return f"{picture.name} {picture.psnr:.1f} dB{trust}"
+def label(image: OffTrackImage) -> str:
+    """Name, metric and trust of an image."""
+    trust = "" if image.trust is None else f", trust {image.trust:.2f}"
+    return f"{image.name} {image.psnr:.1f} dB{trust}"
 
 
-def write_pictures(pictures: Sequence[OffTrackPicture], folder: Path) -> None:
-    """Truth, picture and four times their difference side by side; one PNG each, and all from worst to best."""
+def write_images(images: Sequence[OffTrackImage], folder: Path) -> None:
+    """Truth, image and four times their difference side by side; one PNG each, and all from worst to best."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for picture in sorted(pictures, key=lambda picture: picture.psnr):
-        apart = np.abs(picture.truth.astype(np.float32) - picture.rendered) * 4
-        row = np.concatenate([picture.truth, picture.rendered, apart.clip(0, 255).astype(np.uint8)], 1)
+    for image in sorted(images, key=lambda image: image.psnr):
+        apart = np.abs(image.truth.astype(np.float32) - image.rendered) * 4
+        row = np.concatenate([image.truth, image.rendered, apart.clip(0, 255).astype(np.uint8)], 1)
         row = np.ascontiguousarray(np.pad(row, ((16, 4), (0, 8), (0, 0)), constant_values=255))
-        cv2.putText(row, label(picture), (2, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-        cv2.imwrite(str(folder / f"{Path(picture.name).stem}.png"), row[..., ::-1])
+        cv2.putText(row, label(image), (2, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.imwrite(str(folder / f"{Path(image.name).stem}.png"), row[..., ::-1])
         rows.append(row)
     half = (len(rows) + 1) // 2
     rows += [np.full_like(rows[0], 255)] * (2 * half - len(rows))
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--poses", type=Path, metavar="DIR", help="result of the poses stage")
     parser.add_argument("--align", type=Path, metavar="DIR", help="result of the align stage")
     parser.add_argument("--coverage", type=Path, metavar="DIR", help="result of the coverage stage")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write truth beside rendering there")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="write truth beside rendering there")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     sim = None
@@ -202,16 +202,16 @@ def main() -> None:
         bundle = Bundle.open(options.what)
         splat, coverage = bundle.splat(), bundle.coverage
         poses = {camera.name: camera.world_from_camera for camera in bundle.cameras}
-        sim = off_track_figures(off_track_pictures(bundle.splat("sim"), poses))
+        sim = off_track_metrics(off_track_images(bundle.splat("sim"), poses))
     elif options.poses and options.align:
         splat, scene = load_splat(options.what), load_world_scene(options.poses, options.align)
         poses = {view.name: view.world_from_camera for view in scene.views}
         coverage = CoverageMap.load(options.coverage) if options.coverage else None
     else:
         parser.error("a splat needs --poses and --align")
-    pictures = off_track_pictures(splat, poses, coverage)
-    print("\n".join(label(picture) for picture in sorted(pictures, key=lambda picture: picture.psnr)))
-    rows = off_track_rows(off_track_figures(pictures), sim)
+    images = off_track_images(splat, poses, coverage)
+    print("\n".join(label(image) for image in sorted(images, key=lambda image: image.psnr)))
+    rows = off_track_rows(off_track_metrics(images), sim)
     text = (
         "The sample from 0.3 m above the floor, at least 0.15 m off the walk, in all directions, at 160x120. A pixel is"
         " the mean of four samples, as a camera's pixels average over their area, unless a row says otherwise."
@@ -220,8 +220,8 @@ def main() -> None:
     print(page)
     if options.write:
         update_page({"Off the track": page})
-    if options.pictures:
-        write_pictures(pictures, options.pictures)
+    if options.images:
+        write_images(images, options.images)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows of figures, and docs/benchmarks.md: every benchmark writes its own sections and leaves the others."""
+"""Rows of metrics, and docs/benchmarks.md: every benchmark writes its own sections and leaves the others."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure and the bar it must reach; a figure without a bar is there to be compared with."""
+    """One metric and the bar it must reach; a metric without a bar is there to be compared with."""
 
-    figure: str
+    metric: str
     value: float
     unit: str
     sign: Literal["<=", ">="] | None = None
@@ -33,12 +33,12 @@ class Row:
     def line(self) -> str:
         """The row in Markdown."""
         bar = "" if self.sign is None else f"{'≤' if self.sign == '<=' else '≥'} {self.target:g} {self.unit}".strip()
-        return f"| {self.figure} | {self.value:.4g} {self.unit} | {bar} | {self.verdict} |"
+        return f"| {self.metric} | {self.value:.4g} {self.unit} | {bar} | {self.verdict} |"
 
 
 def section(name: str, command: str, text: str, rows: list[Row], *after: str) -> str:
     """One section in Markdown: heading, what was measured, the command, the table, remarks."""
-    table = ["| figure | measured | must be | |", "| --- | ---: | ---: | --- |", *(row.line() for row in rows)]
+    table = ["| metric | measured | must be | |", "| --- | ---: | ---: | --- |", *(row.line() for row in rows)]
     return "\n".join([f"## {name}", "", f"{text} `{command}`", "", *table, "", *after]).rstrip() + "\n"
 
 

@@ -21,10 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
-from pipeline.bundle.bundle import Bundle, file_sha256  # noqa: E402
-from pipeline.publish.cache import CACHE_VARIABLE  # noqa: E402
 from pipeline.publish.publishing import publish  # noqa: E402
-from pipeline.publish.registry import open_registry  # noqa: E402
+from pipeline.scenes.bundle import Bundle  # noqa: E402
+from pipeline.scenes.files import CACHE_VARIABLE  # noqa: E402
+from pipeline.scenes.manifest import file_sha256  # noqa: E402
+from pipeline.scenes.resolver import open_registry  # noqa: E402
 from sim.scene import open_scene  # noqa: E402
 
 SCENES, VERSIONS = 1000, 10
@@ -36,7 +37,7 @@ OPENINGS = 5
 
 
 def registry_rows(bundle: Path, work: Path) -> list[Row]:
-    """All figures; `work` is an empty folder with room for three times `LARGE`."""
+    """All metrics; `work` is an empty folder with room for three times `LARGE`."""
     listed, as_json = _list_seconds(bundle, work / "many")
     lost, seconds = _writers(bundle, work / "writers")
     sent, first, second = _one_changed_file(bundle, work / "large")
@@ -63,13 +64,13 @@ def registry_rows(bundle: Path, work: Path) -> list[Row]:
 
 def _loss_rows(bundle: Path) -> list[Row]:
     """What levels of detail cost, as the bundle's check measured it on held-out photos."""
-    levels = Bundle.open(bundle).quality.figures["levels"]
+    levels = Bundle.open(bundle).quality.metrics["levels"]
     sim, web = levels["sim"], levels["web"]
     return [
-        Row("... held-out PSNR its splat loses in pictures as small as a robot's", sim["loss_small"], "dB", "<=", 0.3),
-        Row("... in pictures of the training's size", sim["loss_training"], "dB"),
+        Row("... held-out PSNR its splat loses in images as small as a robot's", sim["loss_small"], "dB", "<=", 0.3),
+        Row("... in images of the training's size", sim["loss_training"], "dB"),
         Row("all Gaussians as SOG, for the web", web["bytes"] / 1e6, "MB", "<=", 8.0),
-        Row("... PSNR lost in pictures of the training's size", web["loss_training"], "dB", "<=", 0.3),
+        Row("... PSNR lost in images of the training's size", web["loss_training"], "dB", "<=", 0.3),
     ]
 
 
@@ -108,7 +109,7 @@ def _writers(bundle: Path, root: Path) -> tuple[float, float]:
         for number in range(WRITERS)
     ]
     taken = sorted(second for child in children for second in json.loads(child.communicate()[0]))
-    there = {entry.reference for entry in open_registry(str(root / "yard")).entries()}
+    there = {entry.reference for entry in open_registry(str(root / "yard")).summaries()}
     return WRITERS * PUBLISHES - len(there), taken[len(taken) // 2]
 
 
@@ -180,7 +181,7 @@ def _as_version(folder: Path, version: str, *changed: str) -> None:
 
 
 def main() -> None:
-    """Print the figures, and write the page when asked to."""
+    """Print the metrics, and write the page when asked to."""
     if sys.argv[1:2] == ["--writer"]:
         print(json.dumps(writer(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))))
         return

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.room_renderer import RenderedRoom, to_srgb
 from benchmarks.rooms import Room
 from benchmarks.truth import TrueView, Truth
 from pipeline.geometry import Camera, Mesh, Pose
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry.rays import RayCaster
+from pipeline.types import F64
 from scene_cards.samples.hall_export import timestamps, write_json
 from scene_cards.samples.hall_sensor import (
     DEPTH_SIZE,
@@ -28,8 +28,6 @@ from scene_cards.samples.hall_sensor import (
 from scene_cards.samples.hall_walk import camera_pose
 from tests.synthetic import as_arkit_counts
 
-Array = NDArray[np.float64]
-
 PHONE = Camera(640, 480, 484.0, 484.0, 321.6, 238.7)
 ROBOT = Camera(160, 120, 96.0, 96.0, 80.0, 60.0)
 ROBOT_HEIGHT, ROBOT_VIEWS = 0.3, 24
@@ -37,7 +35,7 @@ PHOTO_NOISE = 2.0  # [grey levels]
 QUALITY = 90
 ROBOT_SAMPLES = 6  # rays across a pixel
 OFF_WALK = 0.15  # [m] that robots stand off the walk
-LEAST_VIEW = 1.0  # [m] to what a robot sees, in the median
+MIN_VIEW = 1.0  # [m] to what a robot sees, in the median
 
 
 def write_room(room: Room, folder: Path) -> Truth:
@@ -50,17 +48,17 @@ def write_room(room: Room, folder: Path) -> Truth:
         photos = folder if not room.sensor else folder / "keyframes" / "images"
         photos.mkdir(parents=True, exist_ok=True)
         for stamp, pose in zip(stamps, poses, strict=True):
-            light = to_srgb(drawn.picture(PHONE, pose))
+            light = to_srgb(drawn.image(PHONE, pose))
             noisy = light + PHOTO_NOISE * rng.standard_normal(light.shape, np.float32)
-            picture = np.clip(noisy, 0, 255).round().astype(np.uint8)[..., ::-1]
-            cv2.imwrite(str(photos / f"{stamp}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            image = np.clip(noisy, 0, 255).round().astype(np.uint8)[..., ::-1]
+            cv2.imwrite(str(photos / f"{stamp}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         if room.sensor:
             _write_sensors(drawn, folder, stamps, poses, np.random.default_rng([room.seed, 2]))
         done.write_text(json.dumps({"photos": len(stamps)}))
     views = []
     for index, pose in enumerate(robot_views(room, drawn.mesh, poses, np.random.default_rng([room.seed, 3]))):
-        picture = to_srgb(drawn.picture(ROBOT, pose, ROBOT_SAMPLES)).clip(0, 255).round().astype(np.uint8)
-        views.append(TrueView(f"{index:02d}.png", ROBOT, pose, picture))
+        image = to_srgb(drawn.image(ROBOT, pose, ROBOT_SAMPLES)).clip(0, 255).round().astype(np.uint8)
+        views.append(TrueView(f"{index:02d}.png", ROBOT, pose, image))
     return Truth(drawn.mesh, dict(zip(stamps, poses, strict=True)), dict.fromkeys(stamps, PHONE), views)
 
 
@@ -113,12 +111,12 @@ def robot_views(room: Room, mesh: Mesh, track: list[Pose], rng: np.random.Genera
         facing = (mesh.face_normals()[hits.triangle] * rays).sum(1) < 0
         if not (hits.hit & facing).all():  # outside, or inside something
             continue
-        if np.median(hits.distance * np.linalg.norm(rays, axis=1)) > LEAST_VIEW:
+        if np.median(hits.distance * np.linalg.norm(rays, axis=1)) > MIN_VIEW:
             poses.append(pose)
     raise ValueError(f"{room.name}: found only {len(poses)} places for robots")
 
 
-def _rounded(corners: Array) -> Array:
+def _rounded(corners: F64) -> F64:
     """A closed way with its corners rounded, 2 cm steps (N, 3)."""
     length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))]
     fine = np.linspace(0, length[-1], max(2, round(length[-1] / 0.02)))

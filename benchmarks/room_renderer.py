@@ -1,4 +1,4 @@
-"""Pictures, depth and exact surfaces of made-up rooms by ray casting: soft direct light, mirrors, glass."""
+"""Images, depth and exact surfaces of made-up rooms by ray casting: soft direct light, mirrors, glass."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import math
 import cv2
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
 from benchmarks.rooms import Face, Lamp, Paint, Room
 from pipeline.geometry import Camera, Mesh, Pose
-from pipeline.mesh.rays import RayCaster
-
-Array = NDArray[np.float64]
-Float = NDArray[np.float32]
+from pipeline.geometry.rays import RayCaster
+from pipeline.types import F32, F64, I64
 
 TEXEL = 0.004  # [m] of the paint
 LUXEL = 0.06  # [m] of the baked light
@@ -47,7 +44,7 @@ class RenderedRoom:
         self._texels, self._texel_layout = _packed([np.asarray(texture, np.float32) for texture in textures])
         self._luxels, self._luxel_layout = self._bake(room, extent, rng)
 
-    def picture(self, camera: Camera, world_from_camera: Pose, samples: int = 2) -> Float:
+    def image(self, camera: Camera, world_from_camera: Pose, samples: int = 2) -> F32:
         """Linear light (H, W, 3), the mean of samples x samples a pixel."""
         fine = camera.resized(camera.width * samples, camera.height * samples)
         rays = world_from_camera.rotate(fine.rays()).reshape(-1, 3)
@@ -55,7 +52,7 @@ class RenderedRoom:
         light = self._look(origins, rays, 1)
         return light.reshape(camera.height, samples, camera.width, samples, 3).mean((1, 3)).astype(np.float32)
 
-    def depth(self, camera: Camera, world_from_camera: Pose) -> tuple[Array, Array]:
+    def depth(self, camera: Camera, world_from_camera: Pose) -> tuple[F64, F64]:
         """Planar depth (H, W) [m] as a time of flight tells it, 0 = nothing, and the cosine of ray and surface.
 
         Light goes through glass, and comes back from what a mirror shows.
@@ -75,7 +72,7 @@ class RenderedRoom:
         shape = (camera.height, camera.width)
         return distance.reshape(shape), cosine.reshape(shape)
 
-    def _look(self, origins: Array, rays: Array, bounces: int) -> Float:
+    def _look(self, origins: F64, rays: F64, bounces: int) -> F32:
         """Light (N, 3) that comes back along rays."""
         hits = self._caster.cast(origins, rays)
         distance = np.where(hits.hit, hits.distance, 1.0).astype(np.float64)
@@ -96,11 +93,11 @@ class RenderedRoom:
                 self._through(pane, origins, rays, np.where(hits.hit, hits.distance, np.inf), light, bounces)
         return light
 
-    def _reflected(self, points: Array, rays: Array, normals: Array, bounces: int) -> Float:
+    def _reflected(self, points: F64, rays: F64, normals: F64, bounces: int) -> F32:
         along = (rays * normals).sum(1, keepdims=True)
         return self._look(points - np.sign(along) * OFF * normals, rays - 2 * along * normals, bounces - 1)
 
-    def _through(self, pane: Face, origins: Array, rays: Array, distance: Array, light: Float, bounces: int) -> None:
+    def _through(self, pane: Face, origins: F64, rays: F64, distance: F64, light: F32, bounces: int) -> None:
         """Tint what lies behind a pane, and add what it reflects."""
         normal = pane.normal
         along = rays @ normal
@@ -120,7 +117,7 @@ class RenderedRoom:
         mirrored = self._reflected(points[index], rays[index], normals, bounces)
         light[index] = (1 - share) * GLASS_TINT * light[index] + share * mirrored
 
-    def _bake(self, room: Room, extent: Array, rng: np.random.Generator) -> tuple[Float, NDArray[np.int64]]:
+    def _bake(self, room: Room, extent: F64, rng: np.random.Generator) -> tuple[F32, I64]:
         """The light that falls on every face, at nodes so many metres apart."""
         shapes = [np.maximum(2, np.ceil(size / LUXEL).astype(int) + 1) for size in extent]
         places, normals = [], []
@@ -139,7 +136,7 @@ class RenderedRoom:
         packed, layout = _packed([piece.reshape(b, a, 3) for piece, (a, b) in zip(pieces, shapes, strict=True)])
         return packed, layout
 
-    def _open(self, where: Array, normal: Array, rng: np.random.Generator) -> Array:
+    def _open(self, where: F64, normal: F64, rng: np.random.Generator) -> F64:
         """Share (N,) of the directions in front of a surface from which ambient light comes."""
         total = np.zeros(len(where))
         for _ in range(AMBIENT_RAYS):
@@ -147,7 +144,7 @@ class RenderedRoom:
             total += np.minimum(self._caster.cast(where, _unit(direction)).distance / AMBIENT_REACH, 1)
         return total / AMBIENT_RAYS
 
-    def _from_lamp(self, lamp: Lamp, where: Array, normal: Array) -> Array:
+    def _from_lamp(self, lamp: Lamp, where: F64, normal: F64) -> F64:
         """Light (N, 3) of a lamp, shadows taken off."""
         total = np.zeros(len(where))
         shares = (np.arange(LAMP_POINTS) + 0.5) / LAMP_POINTS
@@ -174,7 +171,7 @@ def _solid(room: Room) -> list[Face]:
     return [face for face in room.faces if face.kind != "glass"]
 
 
-def to_srgb(light: Float) -> Float:
+def to_srgb(light: F32) -> F32:
     """Linear light as sRGB 0..255, bright parts rolled off as cameras do."""
     rolled = np.where(light > 0.7, 0.7 + 0.3 * np.tanh((light - 0.7) / 0.3), light)
     return (
@@ -182,11 +179,11 @@ def to_srgb(light: Float) -> Float:
     ).astype(np.float32)
 
 
-def _unit(vectors: Array) -> Array:
+def _unit(vectors: F64) -> F64:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-def _frames(faces: list[Face]) -> tuple[Array, Array, Array]:
+def _frames(faces: list[Face]) -> tuple[F64, F64, F64]:
     """Of every face: origin (N, 3), two unit axes in its plane (N, 2, 3), and its extent along them (N, 2) [m]."""
     origins, axes, extents = [], [], []
     for face in faces:
@@ -201,14 +198,14 @@ def _frames(faces: list[Face]) -> tuple[Array, Array, Array]:
     return np.array(origins), np.array(axes), np.array(extents)
 
 
-def _packed(images: list[Float]) -> tuple[Float, NDArray[np.int64]]:
+def _packed(images: list[F32]) -> tuple[F32, I64]:
     """All images' pixels (M, 3) behind one another, and start, columns and rows of each (N, 3)."""
     sizes = np.array([[image.shape[1], image.shape[0]] for image in images])
     start = np.r_[0, np.cumsum(sizes.prod(1))[:-1]]
     return np.concatenate([image.reshape(-1, 3) for image in images]), np.column_stack([start, sizes])
 
 
-def _paint(paint: Paint, size: Array, rng: np.random.Generator) -> Float:
+def _paint(paint: Paint, size: F64, rng: np.random.Generator) -> F32:
     """Reflectance (rows, columns, 3), linear, of a face of this size (2,) [m]."""
     columns, rows = (math.ceil(side / TEXEL) + 2 for side in size)
     base, (a, b) = np.array(paint.base), paint.patch
@@ -238,7 +235,7 @@ def _paint(paint: Paint, size: Array, rng: np.random.Generator) -> Float:
     return ((np.clip(srgb * joint[..., None], 8, 245) / 255) ** 2.2).astype(np.float32)
 
 
-def _noise(rng: np.random.Generator, width: int, height: int, size: int) -> Array:
+def _noise(rng: np.random.Generator, width: int, height: int, size: int) -> F64:
     """Smooth noise (height, width) of unit sigma, of spots so large [texels]."""
     coarse = rng.standard_normal((height // size + 2, width // size + 2)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (width, height)), np.float64)
@@ -246,15 +243,15 @@ def _noise(rng: np.random.Generator, width: int, height: int, size: int) -> Arra
 
 @njit(nogil=True, error_model="numpy", cache=True, parallel=True)
 def _shade(
-    points: Array,
-    face: NDArray[np.int64],
-    origin: Array,
-    axes: Array,
-    texels: Float,
-    texel_layout: NDArray[np.int64],
-    luxels: Float,
-    luxel_layout: NDArray[np.int64],
-    light: Float,
+    points: F64,
+    face: I64,
+    origin: F64,
+    axes: F64,
+    texels: F32,
+    texel_layout: I64,
+    luxels: F32,
+    luxel_layout: I64,
+    light: F32,
 ) -> None:
     """Paint times light (N, 3) at points (N, 3) on faces (N,)."""
     for n in prange(points.shape[0]):
@@ -271,7 +268,7 @@ def _shade(
 
 
 @njit(nogil=True, error_model="numpy", cache=True, inline="always")
-def _bilinear(values: Float, layout: NDArray[np.int64], x: float, y: float, channel: int) -> float:
+def _bilinear(values: F32, layout: I64, x: float, y: float, channel: int) -> float:
     start, columns, rows = layout
     x, y = min(max(x, 0.0), columns - 1.001), min(max(y, 0.0), rows - 1.001)
     column, row = int(x), int(y)

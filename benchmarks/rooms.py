@@ -1,6 +1,6 @@
 """Rooms made up for benchmarks: textured parallelograms, lamps, and the walk of whoever captures them.
 
-Every room is of another shape, texture, light and scale. `SECOND_PLACE` is for headline figures only: nothing is fitted
+Every room is of another shape, texture, light and scale. `SECOND_PLACE` is for headline metrics only: nothing is fitted
 to it.
 """
 
@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from pipeline.types import F64
+
 Kind = Literal["opaque", "mirror", "glass"]
 
 
@@ -49,14 +50,14 @@ class Face:
         kind: Mirrors and glass show their surroundings.
     """
 
-    corner: Array
-    along: Array
-    across: Array
+    corner: F64
+    along: F64
+    across: F64
     paint: Paint
     kind: Kind = "opaque"
 
     @property
-    def normal(self) -> Array:
+    def normal(self) -> F64:
         """Unit normal (3,)."""
         normal = np.cross(self.along, self.across)
         return normal / np.linalg.norm(normal)

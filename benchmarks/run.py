@@ -1,4 +1,4 @@
-"""Measure the figures of docs/benchmarks.md: whole builds as a user runs them, on the sample and on real captures.
+"""Measure the metrics of docs/benchmarks.md: whole builds as a user runs them, on the sample and on real captures.
 
     python benchmarks/run.py                    all cases whose capture is there
     python benchmarks/run.py hall fox           some of them
@@ -26,7 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.off_track import off_track_figures, off_track_pictures  # noqa: E402
+from benchmarks.off_track import off_track_images, off_track_metrics  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.room_capture import write_room  # noqa: E402
 from benchmarks.rooms import SECOND_PLACE  # noqa: E402
@@ -89,8 +89,8 @@ def headline_rows(bundle: Bundle, exact: Truth) -> list[Row]:
         Row("scale error", 100 * truth.scale_error, "%", "<=", 1),
         Row("mesh F-score at 2 cm", truth.f_score[0.02], "", ">=", 0.95),
         Row("mesh F-score at 5 cm", truth.f_score[0.05], "", ">=", 0.985),
-        Row("splat-mesh depth difference, median", 100 * figure(quality, "splat_mesh_depth"), "cm", "<=", 1.0),
-        Row("held-out PSNR at 320x240", figure(quality, "held_out_psnr"), "dB", ">=", 28),
+        Row("splat-mesh depth difference, median", 100 * metric(quality, "splat_mesh_depth"), "cm", "<=", 1.0),
+        Row("held-out PSNR at 320x240", metric(quality, "held_out_psnr"), "dB", ">=", 28),
     ]
 
 
@@ -104,19 +104,19 @@ def second_place(out: Path) -> tuple[Run, list[Row]]:
 
 
 def rows_of_second_place(bundle: Bundle, exact: Truth) -> list[Row]:
-    """The figures of a bundle of the second place."""
+    """The metrics of a bundle of the second place."""
     quality = bundle.quality
     poses = {camera.name: camera.world_from_camera for camera in bundle.cameras}
-    full = off_track_figures(off_track_pictures(bundle.splat(), poses, bundle.coverage, exact))
+    full = off_track_metrics(off_track_images(bundle.splat(), poses, bundle.coverage, exact))
     return [
         *headline_rows(bundle, exact),
-        Row("off the track: mean PSNR of 24 pictures", full.mean, "dB"),
+        Row("off the track: mean PSNR of 24 images", full.mean, "dB"),
         Row("off the track: worst of them", full.worst, "dB"),
-        Row("off the track: pictures that the coverage map trusts", full.trusted, "", ">=", 12),
+        Row("off the track: images that the coverage map trusts", full.trusted, "", ">=", 12),
         Row("off the track: their mean", full.trusted_mean or 0.0, "dB", ">=", 24),
         Row("off the track: worst of them", full.trusted_worst or 0.0, "dB", ">=", 18),
         Row("off the track: rank correlation of trust and PSNR", full.rank or 0.0, "", ">=", 0.75),
-        Row("coverage gate", figure(quality, "coverage"), "", ">=", 0.25),
+        Row("coverage gate", metric(quality, "coverage"), "", ">=", 0.25),
     ]
 
 
@@ -132,7 +132,7 @@ def hall_photos(out: Path) -> tuple[Run, list[Row]]:
         Row("ATE after Sim(3)", 100 * truth.ate, "cm", "<=", 2),
         Row("gravity error", truth.gravity_error_deg, "degrees", "<=", 1),
         Row("scale error", 100 * truth.scale_error, "%", "<=", 2),
-        Row("spheres and boxes that fall through or are thrown out", figure(quality, "drop_test"), "", "<=", 0),
+        Row("spheres and boxes that fall through or are thrown out", metric(quality, "drop_test"), "", "<=", 0),
     ]
 
 
@@ -140,15 +140,15 @@ def redkitchen(out: Path) -> tuple[Run, list[Row]]:
     """200 real RGB-D frames with imperfect poses and calibration."""
     run = build(CAPTURES / "redkitchen", out, "redkitchen")
     quality = run.bundle.quality
-    flat = quality.figures["flatness"]
+    flat = quality.metrics["flatness"]
     return run, [
         Row("whole build", run.wall, "s", "<=", 360),
         Row("splat training", training_seconds(out / ".work" / "redkitchen" / "build.log"), "CPU-s", "<=", 120),
-        Row("held-out PSNR at 320x240", figure(quality, "held_out_psnr"), "dB", ">=", 30.0),
-        Row("held-out SSIM", figure(quality, "held_out_ssim"), "", ">=", 0.935),
-        Row("mesh against held-out depth, median", 100 * figure(quality, "mesh_held_out_depth"), "cm", "<=", 1.3),
-        Row("splat-mesh depth difference, median", 100 * figure(quality, "splat_mesh_depth"), "cm", "<=", 1.2),
-        Row("splat-mesh depth difference, 90 %", 100 * figure(quality, "splat_mesh_depth_p90"), "cm", "<=", 5),
+        Row("held-out PSNR at 320x240", metric(quality, "held_out_psnr"), "dB", ">=", 30.0),
+        Row("held-out SSIM", metric(quality, "held_out_ssim"), "", ">=", 0.935),
+        Row("mesh against held-out depth, median", 100 * metric(quality, "mesh_held_out_depth"), "cm", "<=", 1.3),
+        Row("splat-mesh depth difference, median", 100 * metric(quality, "splat_mesh_depth"), "cm", "<=", 1.2),
+        Row("splat-mesh depth difference, 90 %", 100 * metric(quality, "splat_mesh_depth_p90"), "cm", "<=", 5),
         Row("floor flat to (RMS)", 100 * flat["floor"]["rms"], "cm", "<=", 1),
         Row("table top flat to (RMS)", 100 * flat["table"]["rms"], "cm", "<=", 1),
         Row("floor and table top parallel to", flat["floor_to_table_deg"], "degrees", "<=", 0.7),
@@ -163,7 +163,7 @@ def fox(out: Path) -> tuple[Run, list[Row]]:
     scaled = build(CAPTURES / "fox" / "images", out, "fox", "--known-length", "0.30@0001.jpg:412,900:655,910")
     return run, [
         Row("registered photos", len(run.bundle.cameras), "", ">=", 50),
-        Row("held-out PSNR at half the working size", figure(quality, "held_out_psnr"), "dB", ">=", 31.4),
+        Row("held-out PSNR at half the working size", metric(quality, "held_out_psnr"), "dB", ">=", 31.4),
         Row("splat training", training_seconds(out / ".work" / "fox" / "build.log"), "CPU-s", "<=", 60),
         Row("whole build", run.wall, "s", "<=", 300),
         Row("scale gate fails without a source", float(quality.gate("scale").passed is False), "", ">=", 1),
@@ -196,12 +196,12 @@ CASES: dict[str, Callable[[Path], tuple[Run, list[Row]]]] = {
 
 
 def training_seconds(log: Path) -> float:
-    """CPU-seconds of the training proper, without loading pictures and making the `sim` level."""
+    """CPU-seconds of the training proper, without loading images and making the `sim` level."""
     return float(re.findall(r"training took ([\d.]+) CPU-s", log.read_text())[0])
 
 
-def figure(quality: object, gate: str) -> float:
-    """A gate's figure; infinite where it could not be measured."""
+def metric(quality: object, gate: str) -> float:
+    """A gate's metric; infinite where it could not be measured."""
     value = quality.gate(gate).value  # pyright: ignore[reportAttributeAccessIssue]
     return float("inf") if value is None else value
 

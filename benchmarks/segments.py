@@ -1,10 +1,10 @@
-"""How good the splat's pictures are on stretches of the track that training never saw.
+"""How good the splat's images are on stretches of the track that training never saw.
 
 python benchmarks/segments.py --poses DIR --depth DIR --align DIR --points DIR [--iterations N]
 
 Held-out views lie between training views; a stretch of the track does not. Two stretches, each a tenth of the training
-views, are left out of training and rendered. The cloud where the Gaussians start still knows their depth: the figure is
-about pictures, not about geometry.
+views, are left out of training and rendered. The cloud where the Gaussians start still knows their depth: the metric is
+about images, not about geometry.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
+from pipeline.align.alignment import load_world_scene  # noqa: E402
 from pipeline.geometry import Gaussians, PointCloud  # noqa: E402
+from pipeline.raster import render  # noqa: E402
 from pipeline.splat.loss import psnr, ssim  # noqa: E402
 from pipeline.splat.params import SplatParams  # noqa: E402
-from pipeline.splat.raster import render  # noqa: E402
 from pipeline.splat.stage import CLOUD_FILE, load_training_views  # noqa: E402
 from pipeline.splat.train import train  # noqa: E402
 from pipeline.splat.views import TrainingView  # noqa: E402
@@ -38,14 +39,14 @@ def left_out(count: int) -> list[range]:
     return [range(start, start + length) for start in (int(share * count) for share in STARTS)]
 
 
-def figures(splat: Gaussians, views: Sequence[TrainingView]) -> tuple[float, float]:
+def metrics(splat: Gaussians, views: Sequence[TrainingView]) -> tuple[float, float]:
     """Mean PSNR [dB] and SSIM."""
     pairs = []
     for view in views:
         level = view.levels[0]
-        picture = render(splat, level.camera, view.world_from_camera).rgb.clip(0, 1)
+        image = render(splat, level.camera, view.world_from_camera).rgb.clip(0, 1)
         photo = np.moveaxis(level.photo, 0, -1) / 255
-        pairs.append((psnr(picture, photo), ssim(picture, photo)))
+        pairs.append((psnr(image, photo), ssim(image, photo)))
     mean = np.mean(pairs, 0)
     return float(mean[0]), float(mean[1])
 
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=0, help="training steps; 0 as a build takes")
     options = parser.parse_args()
     params = SplatParams(iterations=options.iterations)
-    views = load_training_views(options.poses, options.depth, options.align, params)
+    views = load_training_views(load_world_scene(options.poses, options.align), vars(options), params)
     cloud = PointCloud.load(options.points / CLOUD_FILE)
     stretches = left_out(len(views))
     hidden = {index for stretch in stretches for index in stretch}
@@ -66,7 +67,7 @@ def main() -> None:
     splat = train(kept, cloud, params, np.random.default_rng(params.seed)).gaussians
     rows = []
     for number, stretch in enumerate(stretches, 1):
-        value, similarity = figures(splat, [views[index] for index in stretch])
+        value, similarity = metrics(splat, [views[index] for index in stretch])
         print(f"stretch {number}: {len(stretch)} views, {value:.2f} dB, SSIM {similarity:.3f}")
         rows.append(Row(f"stretch {number} of {len(stretch)} views, PSNR", value, "dB"))
     command = "python benchmarks/segments.py --poses DIR --depth DIR --align DIR --points DIR"

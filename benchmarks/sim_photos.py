@@ -13,24 +13,23 @@ from benchmarks.page import Row
 from pipeline import Bundle
 from pipeline.geometry import Pose
 from pipeline.splat.loss import psnr
-from sim.cameras.mount import RobotCamera
+from sim.cameras.props import Props
 from sim.cameras.renderer import CpuRenderer
 from sim.cameras.rig import CameraRig
-from sim.cameras.settings import CameraSettings
-from sim.cameras.things import Things
+from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.physics.state import RobotState
 from sim.robots.catalog import find_robot
 
 SHOWN = 6
-"""Pairs in the picture."""
+"""Pairs in the image."""
 
 
-def photo_rows(bundle: Bundle, picture: Path | None = None) -> list[Row]:
-    """Mean PSNR of a robot's pictures from the held-out photos' places at the level `sim`.
+def photo_rows(bundle: Bundle, image: Path | None = None) -> list[Row]:
+    """Mean PSNR of a robot's images from the held-out photos' places at the level `sim`.
 
     Args:
         bundle: With thumbnails of its photos.
-        picture: Where to write some of the pairs side by side; None for nowhere.
+        image: Where to write some of the pairs side by side; None for nowhere.
     """
     held_out = [camera for camera in bundle.cameras if camera.held_out and camera.thumbnail]
     first = held_out[0].camera
@@ -49,13 +48,13 @@ def photo_rows(bundle: Bundle, picture: Path | None = None) -> list[Row]:
         np.zeros((count, len(robot.joint_names)), np.float32),
     )
     rng = np.random.default_rng(0)
-    rig.begin(np.arange(count), rng)
-    seen = rig.observe(state, np.zeros(count, np.int64), Things.none(count), np.zeros(count), rng)["rgb"]
-    if picture:
+    rig.reset(np.arange(count), rng)
+    seen = rig.observe(state, np.zeros(count, np.int64), Props.none(count), np.zeros(count), rng)["rgb"]
+    if image:
         chosen = np.linspace(0, count - 1, min(SHOWN, count)).astype(int)
         page = np.hstack([np.vstack([photos[i], seen[i]]) for i in chosen])
-        cv2.imwrite(str(picture), page[..., ::-1].repeat(3, 0).repeat(3, 1))
-    figures = [psnr(one / 255, photo / 255) for one, photo in zip(seen, photos, strict=True)]
+        cv2.imwrite(str(image), page[..., ::-1].repeat(3, 0).repeat(3, 1))
+    metrics = [psnr(one / 255, photo / 255) for one, photo in zip(seen, photos, strict=True)]
     size = f"{lens.width}x{lens.height}"
-    name = f"robot's pictures from {count} held-out photos' places, {size}, against the photos"
-    return [Row(name, float(np.mean(figures)), "dB")]
+    name = f"robot's images from {count} held-out photos' places, {size}, against the photos"
+    return [Row(name, float(np.mean(metrics)), "dB")]

@@ -1,4 +1,4 @@
-"""Measure bundles as simulators: pictures, physics and whole steps, beside Newton's camera sensor.
+"""Measure bundles as simulators: images, physics and whole steps, beside Newton's camera sensor.
 
     python benchmarks/simulation.py BUNDLE           measure and print
     python benchmarks/simulation.py BUNDLE --write   write the section of docs/benchmarks.md
@@ -18,27 +18,28 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.types import F64
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.newton_sensor import newton_pictures  # noqa: E402
+from benchmarks.newton_sensor import newton_images  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.sim_photos import photo_rows  # noqa: E402
 from benchmarks.sim_start import start_rows  # noqa: E402
 from pipeline import Bundle  # noqa: E402
 from pipeline.geometry import Camera, Mesh, Pose  # noqa: E402
-from pipeline.splat.raster import pack, render_batch  # noqa: E402
+from pipeline.raster import pack, render_batch  # noqa: E402
 from sim.bench import measure  # noqa: E402
 from sim.cameras.settings import CameraSettings  # noqa: E402
-from sim.env import SceneEnv  # noqa: E402
+from sim.env import EnvConfig, SceneEnv  # noqa: E402
+from sim.floors import Floors  # noqa: E402
 from sim.physics.catalog import ENGINES  # noqa: E402
 from sim.physics.state import RobotState  # noqa: E402
-from sim.places import Floors  # noqa: E402
 from sim.robots.catalog import find_robot  # noqa: E402
 from sim.scene import SimScene, open_scene  # noqa: E402
-from sim.tasks.navigate import NAVIGATE  # noqa: E402
+from sim.tasks.catalog import NAVIGATE  # noqa: E402
 
 SIZES = ((64, 64), (84, 48), (128, 96))
 CAMERA_HEIGHT = 0.3  # [m]
@@ -51,16 +52,16 @@ def wide(width: int, height: int) -> Camera:
     return Camera(width, height, width / 2, width / 2, width / 2, height / 2)
 
 
-def starts(scene: SimScene, count: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def starts(scene: SimScene, count: int, seed: int) -> tuple[F64, F64]:
     """Places (count, 3) of rovers on the drivable floor [m], and their headings (count,) [rad]."""
     robot, _ = find_robot("rover")
     rng, floors = np.random.default_rng(seed), Floors([scene], robot)
     cells = floors.draw(np.zeros(1, np.int64), count, rng)[0]
-    position = floors.places(np.zeros(count, np.int64), cells) + np.array([0, 0, robot.base_height])
+    position = floors.positions(np.zeros(count, np.int64), cells) + np.array([0, 0, robot.base_height])
     return position, rng.uniform(-np.pi, np.pi, count)
 
 
-def robot_views(scene: SimScene, count: int) -> NDArray[np.float64]:
+def robot_views(scene: SimScene, count: int) -> F64:
     """Poses (count, 4, 4) of cameras 30 cm above the walkable floor, spread over it, in all directions."""
     position, yaw = starts(scene, count, 0)
     poses = np.tile(np.eye(4), (count, 1, 1))
@@ -83,8 +84,8 @@ def least(function: Callable[[], object], clock: Callable[[], float]) -> float:
     return min(seconds)
 
 
-def picture_rows(scene: SimScene) -> list[Row]:
-    """Pictures a CPU-second by size, the scaling over threads, and Newton beside it."""
+def image_rows(scene: SimScene) -> list[Row]:
+    """Images a CPU-second by size, the scaling over threads, and Newton beside it."""
     packed, poses, rows = pack(scene.gaussians), robot_views(scene, 64), []
     threads = numba.config.NUMBA_NUM_THREADS
     for width, height in SIZES:
@@ -93,7 +94,7 @@ def picture_rows(scene: SimScene) -> list[Row]:
             numba.set_num_threads(1)
             seconds = least(lambda p=poses[:count], c=camera: render_batch(packed, c, p), time.process_time)
             bar = (">=", 1000.0) if (width, count) == (64, 64) else (None, None)
-            name = f"pictures {width}x{height}, {count} cameras a call, one thread"
+            name = f"images {width}x{height}, {count} cameras a call, one thread"
             rows.append(Row(name, count / seconds, "a CPU-second", *bar))
         one = least(lambda c=camera: render_batch(packed, c, poses), time.perf_counter)
         numba.set_num_threads(threads)
@@ -102,7 +103,7 @@ def picture_rows(scene: SimScene) -> list[Row]:
         rows.append(Row(f"scaling {width}x{height} over {threads} threads (wall)", scaling, "", ">=", 1.8))
     try:
         seen = [Pose.from_matrix(pose) for pose in poses[:16]]
-        _, seconds = newton_pictures(scene.gaussians, wide(64, 64), seen, REPEATS)
+        _, seconds = newton_images(scene.gaussians, wide(64, 64), seen, REPEATS)
     except ImportError:
         return rows
     numba.set_num_threads(1)
@@ -134,7 +135,7 @@ def physics_rows(scene: SimScene) -> list[Row]:
     for mesh in (scene.collision, fine):
         for name in ("sapien", "mujoco"):  # Isaac Gym works in another process
             rng = np.random.default_rng(1)
-            engine = ENGINES[name](robot, [mesh], ENVS)
+            engine = ENGINES[name].make(robot, [mesh], ENVS)
             position, yaw = starts(scene, ENVS, 1)
             zero = np.zeros(ENVS)
             quaternion = np.stack([np.cos(yaw / 2), zero, zero, np.sin(yaw / 2)], 1)
@@ -150,24 +151,24 @@ def physics_rows(scene: SimScene) -> list[Row]:
             engine.close()
             bar = ("<=", 0.12) if name == "sapien" and mesh is fine else (None, None)
             count = f"{len(mesh.triangles):,}".replace(",", " ")
-            figure = f"physics, {name}, rover, {ENVS} in one scene of {count} triangles"
-            rows.append(Row(figure, seconds / SUBSTEPS / ENVS * 1e3, "CPU-ms a robot-step", *bar))
-            rows.append(Row(f"{figure}: lowest robot", lowest, "m"))
+            metric = f"physics, {name}, rover, {ENVS} in one scene of {count} triangles"
+            rows.append(Row(metric, seconds / SUBSTEPS / ENVS * 1e3, "CPU-ms a robot-step", *bar))
+            rows.append(Row(f"{metric}: lowest robot", lowest, "m"))
     return rows
 
 
 def step_rows(scene: SimScene) -> list[Row]:
-    """Whole steps of the environment: with a picture every step, and with GaussGym's schedule."""
+    """Whole steps of the environment: with an image every step, and with GaussGym's schedule."""
     robot, drive = find_robot("rover")
     quick = replace(NAVIGATE, control_period=0.02, camera=wide(84, 48))
     schedules = {
-        "navigate (5 Hz, a picture every step)": (NAVIGATE, CameraSettings()),
+        "navigate (5 Hz, an image every step)": (NAVIGATE, CameraSettings()),
         "50 Hz, 84x48 every step": (quick, CameraSettings()),
         "50 Hz, 84x48 every 0.1 s (GaussGym's schedule)": (quick, CameraSettings(period=(0.1, 0.1))),
     }
     rows = []
     for name, (task, settings) in schedules.items():
-        env = SceneEnv(task, [scene], robot, drive, ENVS, camera_settings=settings)
+        env = SceneEnv(task, [scene], robot, drive, ENVS, EnvConfig(camera_settings=settings))
         speed = measure(env, 60)
         env.close()
         whole = speed.physics + speed.cameras + speed.rest
@@ -183,11 +184,11 @@ def main() -> None:
     """Measure, print, and write the page when asked to."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", metavar="BUNDLE")
-    parser.add_argument("--pairs", type=Path, metavar="PNG", help="write robot's pictures under photos")
+    parser.add_argument("--pairs", type=Path, metavar="PNG", help="write robot's images under photos")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     scene = open_scene(options.bundle, allow_failed=True)
-    rows = [*picture_rows(scene), *physics_rows(scene), *step_rows(scene)]
+    rows = [*image_rows(scene), *physics_rows(scene), *step_rows(scene)]
     rows += [*photo_rows(Bundle.open(options.bundle), options.pairs), *start_rows(options.bundle)]
     text = f"{scene.lock.reference}, {len(scene.gaussians)} Gaussians, {len(scene.collision.triangles)} triangles."
     page = section("simulation", "python benchmarks/simulation.py BUNDLE --write", text, rows)

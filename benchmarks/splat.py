@@ -1,4 +1,4 @@
-"""Measure the splat rasteriser: a training iteration, gradients, batches of pictures, and peers in the same run.
+"""Measure the splat rasteriser: a training iteration, gradients, batches of images, and peers in the same run.
 
     python benchmarks/splat.py                      build the fox (without captures: the sample), then measure
     python benchmarks/splat.py --bundle DIR         measure on a bundle that is there
@@ -30,14 +30,12 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.newton_sensor import newton_pictures  # noqa: E402
+from benchmarks.newton_sensor import newton_images  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.torch_rasterizer import FIELDS, draw, parameters  # noqa: E402
 from pipeline import Bundle  # noqa: E402
 from pipeline.geometry import Camera, Gaussians, Pose  # noqa: E402
-from pipeline.splat.loss import depth_loss, photometric_loss, psnr  # noqa: E402
-from pipeline.splat.optimizer import SparseAdam  # noqa: E402
-from pipeline.splat.raster import (  # noqa: E402
+from pipeline.raster import (  # noqa: E402
     Cutoffs,
     Gradients,
     contiguous,
@@ -47,13 +45,15 @@ from pipeline.splat.raster import (  # noqa: E402
     render,
     render_batch,
 )
+from pipeline.splat.loss import depth_loss, photometric_loss, psnr  # noqa: E402
+from pipeline.splat.optimizer import SparseAdam  # noqa: E402
 
 COUNT, WIDTH, HEIGHT = 30_000, 264, 472
 SMALL = 64
-"""Side of the pictures of a batch [px]."""
+"""Side of the images of a batch [px]."""
 VIEWS, REPEATS = 6, 25
 BARS_MS = {"this CPU's widest vectors": 24.0, "AVX2": 36.0}
-PICTURES_PER_SECOND = 470
+IMAGES_PER_SECOND = 470
 SMOOTH = Cutoffs(alpha=8e-6, transmittance=0.0)
 
 
@@ -71,7 +71,7 @@ def scene(bundle: Bundle, sh_coefficients: int) -> tuple[Gaussians, list[Camera]
 
 
 class Iteration:
-    """Training iterations on pictures of the Gaussians themselves, with noise; nothing moves, so all cost the same."""
+    """Training iterations on images of the Gaussians themselves, with noise; nothing moves, so all cost the same."""
 
     def __init__(self, gaussians: Gaussians, cameras: Sequence[Camera], poses: Sequence[Pose]) -> None:
         rng = np.random.default_rng(1)
@@ -79,10 +79,10 @@ class Iteration:
         self.optimizer = SparseAdam(contiguous(gaussians))
         self.targets = []
         for camera, pose in zip(cameras, poses, strict=True):
-            picture = render(gaussians, camera, pose)
-            noisy = picture.rgb + rng.normal(0, 0.03, picture.rgb.shape)
+            image = render(gaussians, camera, pose)
+            noisy = image.rgb + rng.normal(0, 0.03, image.rgb.shape)
             photo = np.ascontiguousarray(np.moveaxis((noisy.clip(0, 1) * 255).astype(np.uint8), -1, 0))
-            depth = (picture.depth * rng.normal(1, 0.01, picture.depth.shape)).astype(np.float32)
+            depth = (image.depth * rng.normal(1, 0.01, image.depth.shape)).astype(np.float32)
             self.targets.append((photo, depth, np.full_like(depth, 0.02)))
         widths = {"means": 3, "log_scales": 3, "quaternions": 4, "opacity_logits": 1, "sh": gaussians.sh[0].size}
         self.rates = {name: np.zeros(width, np.float32) for name, width in widths.items()}
@@ -111,16 +111,16 @@ def least(work: Callable[[], object], repeats: int = REPEATS) -> float:
 
 def measure_here(bundle: Bundle) -> dict[str, float]:
     """What depends on threads and vector width, measured in this process."""
-    figures = {}
+    metrics = {}
     for coefficients in (1, 9):
         gaussians, cameras, poses = scene(bundle, coefficients)
         iteration = Iteration(gaussians, cameras, poses)
         times = [least(partial(iteration, k)) for k in range(len(cameras))]
-        figures[f"iteration, SH {coefficients}"] = 1e3 * float(np.mean(times))
+        metrics[f"iteration, SH {coefficients}"] = 1e3 * float(np.mean(times))
     gaussians, cameras, poses = scene(bundle, 1)
     packed, small, many = pack(gaussians), [camera.resized(SMALL, SMALL) for camera in cameras] * 4, poses * 4
-    figures["batch"] = len(many) / least(lambda: render_batch(packed, small, many))
-    return figures
+    metrics["batch"] = len(many) / least(lambda: render_batch(packed, small, many))
+    return metrics
 
 
 def measure_in_child(bundle: Path, threads: int, avx2: bool) -> dict[str, float]:
@@ -138,7 +138,7 @@ def measure_in_child(bundle: Path, threads: int, avx2: bool) -> dict[str, float]
 
 
 def toy(count: int) -> tuple[Gaussians, Camera, Pose]:
-    """A random scene that PyTorch can hold whole, all inside the picture and the view-dependent colours too."""
+    """A random scene that PyTorch can hold whole, all inside the image and the view-dependent colours too."""
     rng = np.random.default_rng(5)
     depth = rng.uniform(2, 5, count)
     slope = rng.uniform(-0.45, 0.45, (count, 2))
@@ -239,23 +239,23 @@ def finite_differences() -> float:
 
 
 def against_newton(bundle: Bundle) -> list[Row]:
-    """Newton's CPU sensor, and how alike the pictures are at a size where its lack of a filter matters less."""
+    """Newton's CPU sensor, and how alike the images are at a size where its lack of a filter matters less."""
     gaussians, cameras, poses = scene(bundle, 1)
     small = cameras[0].resized(SMALL, SMALL)
-    _, seconds = newton_pictures(gaussians, small, poses, 3)
-    large, large_seconds = newton_pictures(gaussians, cameras[0], poses[:1], 2)
+    _, seconds = newton_images(gaussians, small, poses, 3)
+    large, large_seconds = newton_images(gaussians, cameras[0], poses[:1], 2)
     ours = render(gaussians, cameras[0], poses[0])
     own = least(lambda: render(gaussians, cameras[0], poses[0], median=True))
     return [
-        Row("Newton 1.8's CPU sensor, 64x64", len(poses) / seconds, "pictures/CPU-s"),
-        Row("one picture at 264x472, splatyard", 1e3 * own, "CPU-ms"),
-        Row("one picture at 264x472, Newton 1.8's CPU sensor", 1e3 * large_seconds, "CPU-ms"),
-        Row("likeness of the two pictures", psnr(large[0] / 255, ours.rgb.clip(0, 1)), "dB"),
+        Row("Newton 1.8's CPU sensor, 64x64", len(poses) / seconds, "images/CPU-s"),
+        Row("one image at 264x472, splatyard", 1e3 * own, "CPU-ms"),
+        Row("one image at 264x472, Newton 1.8's CPU sensor", 1e3 * large_seconds, "CPU-ms"),
+        Row("likeness of the two images", psnr(large[0] / 255, ours.rgb.clip(0, 1)), "dB"),
     ]
 
 
 def against_gsplat(bundle: Bundle) -> list[Row]:
-    """The CUDA rasteriser gsplat: forward and backward of the same picture, wall time."""
+    """The CUDA rasteriser gsplat: forward and backward of the same image, wall time."""
     import torch
     from gsplat import rasterization
 
@@ -268,7 +268,7 @@ def against_gsplat(bundle: Bundle) -> list[Row]:
     intrinsics = torch.tensor(camera.matrix, dtype=torch.float32, device="cuda")[None]
 
     def once() -> None:
-        picture, _, _ = rasterization(
+        image, _, _ = rasterization(
             tensors["means"],
             tensors["quaternions"],
             tensors["log_scales"].exp(),
@@ -281,7 +281,7 @@ def against_gsplat(bundle: Bundle) -> list[Row]:
             sh_degree=2,
             render_mode="RGB+D",
         )
-        picture.square().sum().backward()
+        image.square().sum().backward()
         torch.cuda.synchronize()
 
     once()
@@ -294,16 +294,16 @@ def against_gsplat(bundle: Bundle) -> list[Row]:
 
 
 def rows_of(bundle: Bundle) -> list[Row]:
-    """All figures."""
+    """All metrics."""
     wide, narrow = measure_in_child(bundle.root, 1, False), measure_in_child(bundle.root, 1, True)
     rows = []
-    for name, figures in (("this CPU's widest vectors", wide), ("AVX2", narrow)):
-        rows.append(Row(f"training iteration, SH 0, {name}", figures["iteration, SH 1"], "CPU-ms", "<=", BARS_MS[name]))
-        rows.append(Row(f"training iteration, SH 2, {name}", figures["iteration, SH 9"], "CPU-ms"))
+    for name, metrics in (("this CPU's widest vectors", wide), ("AVX2", narrow)):
+        rows.append(Row(f"training iteration, SH 0, {name}", metrics["iteration, SH 1"], "CPU-ms", "<=", BARS_MS[name]))
+        rows.append(Row(f"training iteration, SH 2, {name}", metrics["iteration, SH 9"], "CPU-ms"))
     both = measure_in_child(bundle.root, 2, False)
     rows.append(Row("training iteration, SH 0, two threads", both["iteration, SH 1"], "CPU-ms"))
-    rows.append(Row("batch of 64x64 pictures", wide["batch"], "pictures/CPU-s", ">=", PICTURES_PER_SECOND))
-    rows.append(Row("batch of 64x64 pictures, AVX2", narrow["batch"], "pictures/CPU-s"))
+    rows.append(Row("batch of 64x64 images", wide["batch"], "images/CPU-s", ">=", IMAGES_PER_SECOND))
+    rows.append(Row("batch of 64x64 images, AVX2", narrow["batch"], "images/CPU-s"))
     peers: list[tuple[str, Callable[[], list[Row]]]] = [
         ("Newton", lambda: against_newton(bundle)),
         ("PyTorch", against_torch),

@@ -1,6 +1,6 @@
 """PSNR on held-out views over CPU-seconds of training: fox and redkitchen, as `splatyard build` trains them.
 
-    python benchmarks/splat_curves.py                  both captures, figures and picture into docs/
+    python benchmarks/splat_curves.py                  both captures, metrics and image into docs/
     python benchmarks/splat_curves.py fox --dry        one of them, printed only
     python benchmarks/splat_curves.py --keep DIR       keep (or reuse) the stages before training in DIR
 
@@ -21,16 +21,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.types import F32
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.align.alignment import load_world_scene  # noqa: E402
-from pipeline.check.views import ViewCheck, check_views  # noqa: E402
+from pipeline.check.scene import ViewCheck  # noqa: E402
+from pipeline.check.views import check_views  # noqa: E402
 from pipeline.geometry import Gaussians, Mesh, PointCloud  # noqa: E402
-from pipeline.mesh.rays import RayCaster  # noqa: E402
+from pipeline.geometry.rays import RayCaster  # noqa: E402
 from pipeline.poses.scene import View  # noqa: E402
 from pipeline.splat.exposure import gains_of_all  # noqa: E402
 from pipeline.splat.params import SplatParams  # noqa: E402
@@ -44,10 +46,10 @@ BUDGETS = {"fox": (60, 120, 300), "redkitchen": (120,)}
 BARS = {("fox", 60): 31.4, ("fox", 120): 32.3, ("fox", 300): 33.0, ("redkitchen", 120): 30.0}
 SSIM_BARS = {"redkitchen": 0.935}
 PROTOTYPE = {"fox": ((60, 31.4), (120, 32.1), (300, 32.4)), "redkitchen": ((120, 29.9),)}
-"""Of the throw-away prototype that this trainer goes back to: (CPU-s, dB), trained on pictures alone."""
+"""Of the throw-away prototype that this trainer goes back to: (CPU-s, dB), trained on images alone."""
 POINTS = 8
 """On a curve."""
-PICTURE = ROOT / "docs" / "pictures" / "splat_curves.png"
+IMAGE = ROOT / "docs" / "images" / "splat_curves.png"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class Curve:
         return float(np.mean([check.ssim for check in self.checks]))
 
     @property
-    def depth(self) -> NDArray[np.float32]:
+    def depth(self) -> F32:
         """Absolute differences of splat and mesh on the held-out views [m]."""
         return np.abs(np.concatenate([check.depth_difference for check in self.checks]))
 
@@ -112,7 +114,7 @@ def measure(name: str, seconds: int, prepared: Prepared) -> Curve:
     """Train with a budget and evaluate on the way."""
     params = SplatParams(seconds=seconds)
     folders = prepared.folders
-    views = load_training_views(folders["poses"], folders["depth"], folders["align"], params)
+    views = load_training_views(load_world_scene(folders["poses"], folders["align"]), folders, params)
     cloud = PointCloud.load(folders["points"] / "cloud.npz")
     train(views[:3], cloud, SplatParams(gaussians=300, iterations=20), np.random.default_rng(0))  # compiles
     size = max(views[0].levels[0].camera.width, views[0].levels[0].camera.height)
@@ -138,7 +140,7 @@ def measure(name: str, seconds: int, prepared: Prepared) -> Curve:
 
 
 def rows(name: str, seconds: int, curve: Curve) -> list[Row]:
-    """Figures of one training."""
+    """Metrics of one training."""
     label = f"{name} at {seconds} CPU-s"
     made = [
         Row(f"{label}: held-out PSNR", curve.psnr, "dB", ">=", BARS[name, seconds]),
@@ -210,7 +212,7 @@ class Axes:
 
 
 def draw(curves: list[tuple[str, Curve]], path: Path) -> None:
-    """All curves in one picture, the prototype's known figures as crosses."""
+    """All curves in one image, the prototype's known metrics as crosses."""
     known = [point for name, _ in curves for point in PROTOTYPE[name]]
     points = [point for _, curve in curves for point in curve.points] + known
     seconds, decibels = zip(*points, strict=True)
@@ -231,14 +233,14 @@ def draw(curves: list[tuple[str, Curve]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, write the page's section and the picture."""
+    """Measure, print, write the page's section and the image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[[], *SOURCES], help="default: both")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build the stages before training in DIR")
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     options = parser.parse_args()
     curves: list[tuple[str, Curve]] = []
-    figures: list[Row] = []
+    metrics: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="splatyard-curves-") as scratch:
         for name in options.names or SOURCES:
             if not SOURCES[name].is_dir():
@@ -248,7 +250,7 @@ def main() -> None:
             for seconds in BUDGETS[name]:
                 curve = measure(name, seconds, prepared)
                 curves.append((name, curve))
-                figures += rows(name, seconds, curve)
+                metrics += rows(name, seconds, curve)
                 print("\n".join(row.line() for row in rows(name, seconds, curve)), flush=True)
     if not curves or options.dry:
         return
@@ -256,11 +258,11 @@ def main() -> None:
         "Training alone with a budget of CPU-seconds (`splat.seconds`), evaluated on the views held out, the splat in"
         " the exposure that the training views before and after each of them let expect."
     )
-    picture = "![PSNR over CPU-seconds](pictures/splat_curves.png)"
-    remark = "Crosses in the picture: the prototype, which trained on the pictures alone, without depth."
+    image = "![PSNR over CPU-seconds](images/splat_curves.png)"
+    remark = "Crosses in the image: the prototype, which trained on the images alone, without depth."
     command = "python benchmarks/splat_curves.py"
-    update_page({"splat training": section("splat training", command, text, figures, picture, "", remark)})
-    draw(curves, PICTURE)
+    update_page({"splat training": section("splat training", command, text, metrics, image, "", remark)})
+    draw(curves, IMAGE)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.types import F64, I64
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,7 +30,7 @@ from benchmarks.page import Row, section, update_page
 from benchmarks.truth import TRUTH, truth_from_poses, truth_mesh
 from pipeline.depth.maps import DepthMap, load_depth_map, map_names
 from pipeline.geometry import Mesh, Similarity
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import PosedScene
 
 FARTHEST = 4.0  # [m]
@@ -39,7 +40,7 @@ SURFACES = ("floor", "walls", "treads", "risers", "other")
 
 
 @dataclass(frozen=True)
-class SurfaceFigures:
+class SurfaceMetrics:
     """One kind of surface, or all of them; see the module for how it is counted.
 
     Attributes:
@@ -58,7 +59,7 @@ class SurfaceFigures:
 
 
 @dataclass(frozen=True)
-class StereoFigures:
+class StereoMetrics:
     """How good the depth maps of one build are.
 
     Attributes:
@@ -71,14 +72,14 @@ class StereoFigures:
     """
 
     views: int
-    overall: SurfaceFigures
-    surfaces: dict[str, SurfaceFigures]
+    overall: SurfaceMetrics
+    surfaces: dict[str, SurfaceMetrics]
     complete_with_guessed: float
     sigma_ratio: float
     cpu_seconds_per_view: float
 
 
-def stereo_figures(work_folder: Path) -> StereoFigures:
+def stereo_metrics(work_folder: Path) -> StereoMetrics:
     """Measure the newest depth maps under `<out>/.work/<name>` of a build of the hall's photos."""
     depth_folder, poses_folder = _newest(work_folder / "depth"), _newest(work_folder / "poses")
     scene = PosedScene.load(poses_folder)
@@ -89,7 +90,7 @@ def stereo_figures(work_folder: Path) -> StereoFigures:
     return compare_maps((load_depth_map(depth_folder, name) for name in names), truth_from_scene, cost)
 
 
-def compare_maps(maps: Iterable[DepthMap], truth_from_scene: Similarity, cpu_seconds_per_view: float) -> StereoFigures:
+def compare_maps(maps: Iterable[DepthMap], truth_from_scene: Similarity, cpu_seconds_per_view: float) -> StereoMetrics:
     """Measure depth maps of the hall's photos in the scene's frame."""
     mesh = truth_mesh()
     caster, kind_of_triangle = RayCaster(mesh), surface_kinds(mesh)
@@ -109,11 +110,11 @@ def compare_maps(maps: Iterable[DepthMap], truth_from_scene: Similarity, cpu_sec
         sigmas.append(found.sigma[pick].ravel()[seen])
     kind, error, sigma = np.concatenate(kinds), np.concatenate(errors), np.concatenate(sigmas)
     kept = np.isfinite(error)
-    return StereoFigures(
+    return StereoMetrics(
         views=len(errors),
-        overall=_figures(error, 1.0),
+        overall=_metrics(error, 1.0),
         surfaces={
-            name: _figures(error[kind == number], float((kind == number).mean()))
+            name: _metrics(error[kind == number], float((kind == number).mean()))
             for number, name in enumerate(SURFACES)
         },
         complete_with_guessed=float((np.concatenate(guesses) <= TOLERANCES[1]).mean()),
@@ -122,7 +123,7 @@ def compare_maps(maps: Iterable[DepthMap], truth_from_scene: Similarity, cpu_sec
     )
 
 
-def surface_kinds(mesh: Mesh) -> NDArray[np.int64]:
+def surface_kinds(mesh: Mesh) -> I64:
     """(M,) index into SURFACES of each of the hall's triangles."""
     truth = json.loads((TRUTH / "regions.json").read_text())
     normals, middles = mesh.face_normals(), mesh.corners().mean(1)
@@ -141,19 +142,19 @@ def surface_kinds(mesh: Mesh) -> NDArray[np.int64]:
     return kinds
 
 
-def rows(figures: StereoFigures) -> list[Row]:
-    """The figures with their bars."""
-    overall = figures.overall
+def rows(metrics: StereoMetrics) -> list[Row]:
+    """The metrics with their bars."""
+    overall = metrics.overall
     found = [
-        Row("depth stage a view", figures.cpu_seconds_per_view, "CPU-s", "<=", 2.4),
+        Row("depth stage a view", metrics.cpu_seconds_per_view, "CPU-s", "<=", 2.4),
         Row("measured depths within 1 cm", 100 * overall.within[0.01], "%", ">=", 97),
         Row("measured depths within 2 cm", 100 * overall.within[0.02], "%"),
         Row("measured depths within 5 cm", 100 * overall.within[0.05], "%"),
         Row("complete within 2 cm", 100 * overall.complete, "%", ">=", 90),
-        Row("complete within 2 cm, guessed included", 100 * figures.complete_with_guessed, "%"),
-        Row("median of error over sigma (0.67 is honest)", figures.sigma_ratio, ""),
+        Row("complete within 2 cm, guessed included", 100 * metrics.complete_with_guessed, "%"),
+        Row("median of error over sigma (0.67 is honest)", metrics.sigma_ratio, ""),
     ]
-    for name, values in figures.surfaces.items():
+    for name, values in metrics.surfaces.items():
         found += [
             Row(f"{name}: error, median", 1000 * values.median, "mm"),
             Row(f"{name}: error, 90 %", 1000 * values.p90, "mm"),
@@ -163,9 +164,9 @@ def rows(figures: StereoFigures) -> list[Row]:
     return found
 
 
-def _figures(error: NDArray[np.float64], share: float) -> SurfaceFigures:
+def _metrics(error: F64, share: float) -> SurfaceMetrics:
     kept = error[np.isfinite(error)]
-    return SurfaceFigures(
+    return SurfaceMetrics(
         share=share,
         within={limit: float((kept <= limit).mean()) for limit in TOLERANCES},
         complete=float((error <= TOLERANCES[1]).mean()),
@@ -186,7 +187,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     text = "Depth of the sample hall's photos by multi-view stereo, pixels up to 4 m, 640x480."
-    page = section("stereo", "python benchmarks/stereo.py WORK", text, rows(stereo_figures(options.work)))
+    page = section("stereo", "python benchmarks/stereo.py WORK", text, rows(stereo_metrics(options.work)))
     print(page)
     if options.write:
         update_page({"stereo": page})

@@ -1,4 +1,4 @@
-"""Measure training on a bundle: how well policies see after minutes on a CPU, against blind ones and shuffled pictures.
+"""Measure training on a bundle: how well policies see after minutes on a CPU, against blind ones and shuffled images.
 
     python benchmarks/training.py BUNDLE                 train, evaluate and print; an hour on 2 cores
     python benchmarks/training.py BUNDLE --keep DIR      go on where an earlier call stopped
@@ -33,7 +33,7 @@ SEEDS = (0, 1, 2)
 DEPTH = (
     "The hall's yellow patch always lies in the same place. A policy with memory tells by depth where it is, and so "
     "where the patch is: colour is not all that tells, and the better training gets, the fewer enter (24.5 % with 64 "
-    "robots by 32 steps). Pictures tell more than the place: with the patch painted over in the floor's colour, the "
+    "robots by 32 steps). Images tell more than the place: with the patch painted over in the floor's colour, the "
     "policy of seed 0 enters in 36 % of the episodes. Where a patch is painted elsewhere in each, 150 iterations are "
     "not enough (22 % entered; a policy that was told all that the critic knows, 7 %)."
 )
@@ -49,7 +49,7 @@ class Training:
         preset: What it learns.
         changes: Of the preset, KEY=VALUE.
         seed: Of everything random.
-        shuffled: Whether it is tried with other robots' pictures too.
+        shuffled: Whether it is tried with other robots' images too.
     """
 
     name: str
@@ -62,14 +62,14 @@ class Training:
 NAVIGATE = [Training(f"navigate-{seed}", "navigate", seed=seed, shuffled=True) for seed in SEEDS]
 NAVIGATE_BLIND = Training("navigate-blind", "navigate", ("policy.encoder=none",))
 AVOID = [Training(f"avoid-{seed}", "avoid", seed=seed, shuffled=True) for seed in SEEDS]
-AVOID_DEPTH = Training("avoid-depth", "avoid", ("policy.sees=depth",))
+AVOID_DEPTH = Training("avoid-depth", "avoid", ("policy.modality=depth",))
 AVOID_BLIND = Training("avoid-blind", "avoid", ("policy.encoder=none",))
 SEARCH = Training("search", "search", shuffled=True)
 ABLATION = {
     "as it is": NAVIGATE[0],
-    "without memory": Training("navigate-reflex", "navigate", ("policy.memory=none",)),
+    "without memory": Training("navigate-reflex", "navigate", ("policy.rnn_type=none",)),
     "with the voxel lesson": Training("navigate-voxels", "navigate", ("policy.voxels.weight=0.5",)),
-    "with the mirror lesson": Training("navigate-mirror", "navigate", ("ppo.mirror=true",)),
+    "with the mirror lesson": Training("navigate-mirror", "navigate", ("ppo.use_mirror_loss=true",)),
     "encoder resnet": Training("navigate-resnet", "navigate", ("policy.encoder=resnet",)),
     "encoder gaussians": Training("navigate-gaussians", "navigate", ("policy.encoder=gaussians",)),
     "encoder none (blind)": NAVIGATE_BLIND,
@@ -83,23 +83,23 @@ class Measured:
     Attributes:
         minutes: Of training.
         steps: Of all environments together.
-        figures: Of the evaluation, by control.
+        metrics: Of the evaluation, by ablation.
         curve: Rows of numbers, one an iteration.
     """
 
     minutes: float
     steps: float
-    figures: dict[str, dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
     curve: list[dict[str, float]]
 
-    def share(self, name: str = "success", control: str = "none") -> float:
+    def share(self, name: str = "success", ablation: str = "none") -> float:
         """Of the episodes [%]."""
-        found = self.figures[control][name]
+        found = self.metrics[ablation][name]
         return 100 * found["successes"] / found["count"]
 
     def interval(self) -> str:
         """Success with its 95 % interval [%]."""
-        found = self.figures["none"]["success"]
+        found = self.metrics["none"]["success"]
         return f"{self.share():.1f} [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
 
 
@@ -121,12 +121,12 @@ def measure(training: Training, bundle: Path, folder: Path, core: int) -> Measur
         else:
             where = ["--scene", str(bundle), "--runs", str(folder), "--name", training.name]
             call(["train", training.preset, *where, "--seed", str(training.seed), *changes], core)
-        controls = ["--controls", "none,shuffled" if training.shuffled else "none"]
-        call(["eval", str(run), "--episodes", str(EPISODES), *controls], core)
+        ablations = ["--ablations", "none,shuffled" if training.shuffled else "none"]
+        call(["eval", str(run), "--episodes", str(EPISODES), *ablations], core)
     curve = [json.loads(line) for line in (run / "curve.jsonl").read_text().splitlines()]
     seconds = sum(row["seconds/all"] for row in curve)
     found = {
-        one["control"]: next(iter(one["figures"].values())) for one in json.loads(result.read_text())["evaluations"]
+        one["ablation"]: next(iter(one["metrics"].values())) for one in json.loads(result.read_text())["evaluations"]
     }
     return Measured(seconds / 60, curve[-1]["steps"], found, curve)
 
@@ -166,7 +166,7 @@ def navigate_rows(found: dict[str, Measured]) -> list[Row]:
     rows.append(Row("navigate: steps", max(one.steps for one in seen), "", "<=", 150_000))
     rows.append(Row("navigate: longest training", max(one.minutes for one in seen), "min", "<=", 4))
     rows.append(
-        Row("navigate, pictures shuffled: best", max(one.share(control="shuffled") for one in seen), "%", "<=", 12)
+        Row("navigate, images shuffled: best", max(one.share(ablation="shuffled") for one in seen), "%", "<=", 12)
     )
     rows.append(Row("navigate, trained blind", found[NAVIGATE_BLIND.name].share(), "%", "<=", 5))
     return rows
@@ -196,7 +196,7 @@ def speed_rows(found: dict[str, Measured], bundle: Path) -> list[Row]:
         curve = [json.loads(line) for line in (Path(folder) / "one-core" / "curve.jsonl").read_text().splitlines()]
     steps = curve[-1]["steps"] / len(curve)
     speed = steps / statistics.median(row["seconds/all"] for row in curve)
-    return [*rows, Row("training steps a second on one core, a 64x48 picture each", speed, "", ">=", 1000)]
+    return [*rows, Row("training steps a second on one core, a 64x48 image each", speed, "", ">=", 1000)]
 
 
 def ablation(found: dict[str, Measured]) -> str:
@@ -221,7 +221,7 @@ def main() -> None:
         rows = [*navigate_rows(found), *avoid_rows(found)]
         rows.append(Row("search (the ball at any goal): success", found[SEARCH.name].share(), "%"))
         rows += speed_rows(found, options.bundle.resolve())
-    text = "PPO from pictures in the demo's bundle (`make demo` builds it); 200 episodes from held-out starts each. "
+    text = "PPO from images in the demo's bundle (`make demo` builds it); 200 episodes from held-out starts each. "
     text += f"Each was trained on one core, {len(os.sched_getaffinity(0))} at once."
     page = section(
         "training", "python benchmarks/training.py bundles/hall/1.0.0 --write", text, rows, DEPTH, "", ablation(found)

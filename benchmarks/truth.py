@@ -9,14 +9,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.f_score import f_scores
 from pipeline import Bundle
-from pipeline.check.surface import f_scores
 from pipeline.check.views import cast_depth
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, Mesh, Pose, Similarity, angle_deg, fit_similarity
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry.rays import RayCaster
+from pipeline.types import U8
 
 TRUTH = Path(__file__).resolve().parents[1] / "tests" / "data" / "hall_truth"
 
@@ -26,16 +26,16 @@ class TrueView:
     """What a robot sees where no photo was taken.
 
     Attributes:
-        name: Of the picture.
+        name: Of the image.
         camera: Pinhole.
         world_from_camera: In the truth's world.
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
     """
 
     name: str
     camera: Camera
     world_from_camera: Pose
-    picture: NDArray[np.uint8]
+    image: U8
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class TruthFigures:
+class TruthMetrics:
     """How far a bundle is from the truth.
 
     Attributes:
@@ -142,7 +142,7 @@ def rigid_truth_from_poses(poses: Mapping[str, Pose], exact: Mapping[str, Pose] 
 
 def compare_with_truth(
     bundle: Bundle, tolerances: tuple[float, ...] = (0.02, 0.05), truth: Truth | None = None
-) -> TruthFigures:
+) -> TruthMetrics:
     """Measure a bundle; its mesh is compared at the bundle's own scale, so scale errors show.
 
     Args:
@@ -157,7 +157,7 @@ def compare_with_truth(
     seen = exact_maps({stamp: (truth.cameras[stamp], pose) for stamp, pose in truth.poses.items()}, truth.mesh)
     scores = f_scores(mesh, truth.mesh, seen, tolerances, np.random.default_rng(0))
     z_angle = float(np.rad2deg(np.arccos(np.clip(fitted.rotation[2, 2], -1, 1))))
-    return TruthFigures(
+    return TruthMetrics(
         len(bundle.cameras),
         ate,
         rotation,

@@ -1,4 +1,4 @@
-# Policies on an NVIDIA GPU: training, and pictures drawn by gsplat. From the repository's root:
+# Policies on an NVIDIA GPU: training, and images drawn by gsplat. From the repository's root:
 #   python -m build --wheel
 #   docker build --file docker/cuda.Dockerfile --tag splatyard:cuda .
 #   docker run --rm --gpus all --user "$(id -u)" --volume "$PWD:/data" splatyard:cuda \

@@ -1,6 +1,6 @@
-"""What a bundle holds, and a picture of its splat from where a robot starts.
+"""What a bundle holds, and an image of its splat from where a robot starts.
 
-python examples/02_inspect.py hall@1.0.0 --picture hall.png
+python examples/02_inspect.py hall@1.0.0 --image hall.png
 """
 
 # ruff: noqa: T201
@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline import Bundle
 from pipeline.geometry import Camera, Pose
-from pipeline.splat.raster import render
+from pipeline.raster import render
 
 EYE_HEIGHT = 0.5
 """Over the floor [m]."""
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print, and draw."""
     parser = argparse.ArgumentParser()
     parser.add_argument("bundle", help="a folder, name@version, or name for the newest")
-    parser.add_argument("--picture", type=Path, default=Path("view.png"))
+    parser.add_argument("--image", type=Path, default=Path("view.png"))
     options = parser.parse_args(arguments)
 
     bundle = Bundle.open(options.bundle)
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     eye = world_from_base.translation + np.array([0, 0, EYE_HEIGHT])
     camera = Camera(640, 480, fx=400.0, fy=400.0, cx=320.0, cy=240.0)
     drawn = render(bundle.splat("sim"), camera, Pose(world_from_base.rotation @ CAMERA_FROM_BASE.T, eye))
-    Image.fromarray((255 * np.clip(drawn.rgb, 0, 1)).astype(np.uint8)).save(options.picture)
-    print(f"drawn: {options.picture}")
+    Image.fromarray((255 * np.clip(drawn.rgb, 0, 1)).astype(np.uint8)).save(options.image)
+    print(f"drawn: {options.image}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pipeline import Bundle
 from pipeline.publish.publishing import publish
-from pipeline.publish.registry import open_registry
+from pipeline.scenes.resolver import open_registry
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     registry = open_registry(options.registry, create=True)
     done = publish(Bundle.open(options.bundle), registry)  # refused when a gate fails or there is no licence
     print(f"published {done.reference}: {done.sent} of {done.files} files sent, the others were there")
-    for entry in registry.entries():
+    for entry in registry.summaries():
         print(f"{entry.name}@{entry.version}  {entry.licence}")
 
 

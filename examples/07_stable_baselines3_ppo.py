@@ -20,11 +20,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
 import sim
+from pipeline.types import F32
 from sim.env import SceneEnv
 
 
 class Adapted(VecEnv):
-    """A task's `gymnasium.vector.VectorEnv` as Stable-Baselines3 has them, without what only a critic may know."""
+    """A task's `gymnasium.vector.VectorEnv` as Stable-Baselines3's, without privileged observations."""
 
     def __init__(self, env: SceneEnv) -> None:
         self.env, known = env, dict[str, Any](env.single_observation_space.items())  # type: ignore[attr-defined]
@@ -39,14 +40,14 @@ class Adapted(VecEnv):
         self._reset_seeds()
         return self._shown(seen)
 
-    def step_async(self, actions: NDArray[np.float32]) -> None:
+    def step_async(self, actions: F32) -> None:
         self._actions = actions
 
     def step_wait(self) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], list[dict[str, Any]]]:
         seen, rewards, terminated, truncated, info = self.env.step(self._actions)
         done = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in done]
-        for i in np.flatnonzero(done):  # they begin anew in the same step, here as there
+        for i in np.flatnonzero(done):  # they are reset in the same step, in both libraries
             infos[i] = {
                 "terminal_observation": self._shown(info["final_obs"][i]),
                 "TimeLimit.truncated": bool(truncated[i]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 # Set before Prefect is imported: errors reach the caller as exceptions; Prefect would print their tracebacks first.
@@ -10,23 +9,14 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 from prefect import flow
 
-from flows import stage
 from flows.server import require_api
-from pipeline.batch import noted
+from flows.stage import result_of, run_stage
+from pipeline.batch import attempt
 from pipeline.building import BuildRequest, BuildResult, check_machine, run_plan
 from pipeline.building import plan as make_plan
+from pipeline.engine import PlannedStage
 
-logger = logging.getLogger(__name__)
-
-
-run_stage = stage.run_stage.with_options(retries=1, retry_delay_seconds=2)  # somebody waits for it
-
-
-@flow(name="build", flow_run_name="build-{name}", validate_parameters=False, persist_result=False)
-def build_flow(name: str, request: BuildRequest) -> BuildResult:
-    """Capture to bundle; see `pipeline.building.build`."""
-    # planned anew: Prefect sends a flow's parameters to its server as JSON, which a request can be and a plan can't
-    return run_plan(make_plan(request), lambda planned: bool(run_stage(planned.name, planned, None, None)))
+run_one = run_stage.with_options(retries=1, retry_delay_seconds=2)  # somebody waits for it
 
 
 def run(request: BuildRequest) -> BuildResult:
@@ -40,5 +30,17 @@ def run(request: BuildRequest) -> BuildResult:
         return run_plan(planned)
     check_machine(planned)  # before a server is started for it
     require_api()
-    with noted(planned, request.card, request.out):
-        return build_flow(planned.name, request)
+    card = request.card.absolute() if request.card else planned.stages[0].inputs["source"]
+
+    def run_task(stage: PlannedStage) -> bool:
+        return result_of(run_one(stage.name, stage))
+
+    # without parameters: Prefect would send them to its server as JSON, and a plan is made once and handed on
+    @flow(name="build", flow_run_name=f"build-{planned.name}", persist_result=False)
+    def build_planned() -> BuildResult:
+        done = attempt(card, planned, run_task)
+        if done.result is None:
+            raise done.error or AssertionError("an attempt has a result or an error")
+        return done.result
+
+    return build_planned()

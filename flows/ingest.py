@@ -2,58 +2,80 @@
 
 from __future__ import annotations
 
+import base64
 import contextvars
 import glob
 import logging
+import re
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, cast
 
+import httpx
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.assets import materialize
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
-from pydantic import Field
+from prefect.tasks import Task
 
-from flows.runners import Crew, RunnerName, crew, default_workers
-from flows.scene import SceneFailedError, attach, named_for
 from flows.server import require_api
-from pipeline.batch import SAVE_SECONDS, Batch, Reason, SceneOutcome, plan_batch
-from pipeline.disk import check_room
-from pipeline.engine import locked
+from flows.stage import (
+    Address,
+    Bytes,
+    Count,
+    Job,
+    RunnerName,
+    RunStage,
+    Seconds,
+    default_workers,
+    open_runner,
+    result_of,
+)
+from flows.yard import CPU_STAGE
+from pipeline.batch import Scene, build_scene, check_room, counts, plan_batch
+from pipeline.engine import PlannedStage
 from pipeline.errors import MachineError
-from pipeline.packing import Packing, pack
+from pipeline.files import readable
+from pipeline.isolation import Limits, end_all
 from pipeline.progress import bar
-from pipeline.store import SECRET, open_store, refuse_secrets
+from pipeline.scenes.store import open_store, refuse_secrets
+from pipeline.shared import fetch_plan
+from pipeline.usage import spent
 
 logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 5.0
 """Between two looks whether another process is done with a scene."""
-MOST_ROWS = 200
+LOOK_SECONDS = 1.0
+MAX_ROWS = 200
 """Of a batch's table in Prefect."""
-
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Bytes = Annotated[int, Field(gt=0)]
-Address = Annotated[str, Field(json_schema_extra={"not": {"pattern": SECRET.pattern}})]
-"""Refused by Prefect's server when it holds a password, which would be shown from then on."""
+_run_stage: ContextVar[RunStage] = ContextVar("run_stage")
+"""Runs the stages of the scene that a thread builds; a parameter of its task would have to travel to clusters."""
+THUMBNAILS = 4
+"""Photos that are shown with a scene; they are kept in Prefect's database, at 5 kB each."""
 
 
 @dataclass(frozen=True)
-class Orders:
-    """How a batch is built.
+class Options:
+    """How scenes are built.
 
     Attributes:
-        runner: Where.
-        workers: So many scenes at the same time; None for what fits this machine.
-        address: Of a running Dask scheduler or Ray cluster.
-        max_failures: No further scene is begun after so many failed.
+        runner: Where their stages run.
+        workers: Number of scenes at the same time; None for what fits this machine.
+        address: Of a running Dask scheduler or Ray cluster; the deployment of the runner `pool`.
+        max_failures: No further scene begins after so many have failed.
         captures: Folder that captures may lie in besides their cards' own.
         stage_seconds: Most wall time of a stage [s].
         stage_memory: Most memory of a stage [bytes].
@@ -77,6 +99,21 @@ class Orders:
             refuse_secrets(self.store)
 
 
+class SceneFailedError(Exception):
+    """Raised to mark a scene's run as failed.
+
+    Args:
+        scene: What became of it.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self.scene = scene
+
+    def __str__(self) -> str:
+        return f"{self.scene.name}: {self.scene.stage}: {self.scene.reason}"
+
+
 @flow(name="ingest-scene", flow_run_name="ingest-{card}", persist_result=False)
 def ingest_scene(
     card: Path,
@@ -96,9 +133,8 @@ def ingest_scene(
         stage_memory: Most memory of a stage in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
     """
-    orders = Orders(workers=1, captures=captures, stage_seconds=stage_seconds, stage_memory=stage_memory, store=store)
-    batch = plan_batch([glob.escape(str(card))], out, captures)
-    return _ingest(batch, orders)
+    options = Options(workers=1, captures=captures, stage_seconds=stage_seconds, stage_memory=stage_memory, store=store)
+    return final(build_cards([glob.escape(str(card))], out, options))
 
 
 def _run_name() -> str:
@@ -119,156 +155,194 @@ def ingest_batch(
     stage_memory: Bytes | None = None,
     store: Address | None = None,
 ) -> State[Any]:
-    """Build the bundles of many scene cards; what is there is not made again, and a bad one stops no other.
+    """Build the bundles of many scene cards; existing ones are not built again, and a bad one stops no other.
 
     Args:
         cards: The cards: a file or a pattern such as scene_cards/*.yaml, or a list of these.
         out: Folder of bundles.
         captures: Folder that captures may lie in besides their cards' own.
-        runner: What builds the scenes: processes of this machine, a Dask cluster or a Ray cluster.
-        workers: So many scenes are built at the same time; by default what fits this machine.
-        address: Of a running Dask scheduler or Ray cluster; without, one is started on this machine.
-        max_failures: No further scene is begun after so many failed.
+        runner: Where stages run: processes of this machine, a Dask or Ray cluster, or jobs of a work pool.
+        workers: Number of scenes at the same time; by default what fits this machine.
+        address: Of a running Dask scheduler or Ray cluster, without it one is started on this machine; for the runner
+            pool the deployment, by default run-stage/stage.
+        max_failures: No further scene begins after so many have failed.
         stage_seconds: Most wall time of a stage in seconds.
         stage_memory: Most memory of a stage in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
     """
-    orders = Orders(runner, workers, address, max_failures, captures, stage_seconds, stage_memory, store)
-    batch = plan_batch([cards] if isinstance(cards, str) else cards, out, captures)
-    return _ingest(batch, orders)
+    options = Options(runner, workers, address, max_failures, captures, stage_seconds, stage_memory, store)
+    return final(build_cards([cards] if isinstance(cards, str) else cards, out, options))
 
 
-def run(batch: Batch, orders: Orders) -> None:
-    """Build a planned batch through Prefect; when nothing is left to do, no flow is started.
+def run(scenes: Sequence[Scene], out: Path, options: Options) -> list[Scene]:
+    """Build planned scenes through Prefect; when nothing is left to do, no flow is started.
 
     Raises:
         SplatyardError: When no scene can be built at all; what to do is in its text.
     """
-    if not _ready(batch, orders):
-        return
+    if not _ready(scenes, out, options):
+        return [*scenes]
 
-    # no parameters: a plan is nothing that Prefect could send to its server
-    @flow(name="ingest-batch", flow_run_name=batch.id, persist_result=False)
+    # without parameters: a plan is nothing that Prefect could send to its server
+    @flow(name="ingest-batch", flow_run_name=f"batch-{time.strftime('%Y%m%d-%H%M%S')}", persist_result=False)
     def ingest_planned() -> State[Any]:
-        _build(batch, orders, logger.info)
-        return Completed(message=batch.counts)
+        built = build_all(scenes, options, logger.info)
+        return Completed(message=counts(built), data=built)
 
     require_api()
-    ingest_planned()
+    return cast("list[Scene]", ingest_planned())
 
 
-def _ready(batch: Batch, orders: Orders) -> bool:
+def build_cards(patterns: Sequence[str], out: Path, options: Options) -> list[Scene]:
+    """Plan cards and build their bundles, within a flow's run.
+
+    Raises:
+        SplatyardError: When no scene can be built at all; what to do is in its text.
+    """
+    scenes = plan_batch(patterns, out, options.captures)
+    if _ready(scenes, out, options):
+        scenes = build_all(scenes, options, get_run_logger().info)
+    return scenes
+
+
+def _ready(scenes: Sequence[Scene], out: Path, options: Options) -> bool:
     """Whether there is anything to do; a batch that can't be done ends here, before anything is started.
 
     Raises:
         MachineError: When the disk has no room for it, or the store can't be reached.
     """
-    if not batch.those("waiting"):
-        batch.end()
-        return False
-    check_room(batch.sources.values(), batch.out)
-    if orders.store is not None:
-        open_store(orders.store)
-    return True
+    waiting = [scene for scene in scenes if scene.state == "waiting"]
+    if waiting:
+        check_room(waiting, out)
+        if options.store is not None:
+            open_store(options.store)
+    for scene in scenes:
+        if scene.state != "waiting":
+            scene.save(out)
+    return bool(waiting)
 
 
-def _ingest(batch: Batch, orders: Orders) -> State[Any]:
-    if _ready(batch, orders):
-        _build(batch, orders, get_run_logger().info)
-    return _final(batch)
+def build_all(scenes: Sequence[Scene], options: Options, tell: Callable[..., None]) -> list[Scene]:
+    """Build the waiting scenes, each in a thread that takes it from stage to stage; returns what became of all.
 
-
-def _build(batch: Batch, orders: Orders, tell: Callable[..., None]) -> None:
-    packing = None
-    if orders.runner == "processes" and orders.workers != 1:  # a cluster's machines are not this one
-        captures = {card: capture for card, (capture, _) in batch.sources.items()}
-        packing = pack(captures, batch.out, orders.workers)
-    workers = orders.workers or (packing.workers if packing else default_workers())
-    batch.save()
-    with crew(orders.runner, workers, orders.address, batch.log) as team:
-        work_off(batch, orders, team, workers, tell, packing)
-
-
-def work_off(
-    batch: Batch, orders: Orders, team: Crew, workers: int, tell: Callable[..., None], packing: Packing | None = None
-) -> None:
-    """Build a batch's waiting scenes, as many at a time as there are workers and fit, and note how each ended.
-
-    A scene that another process builds is tried again when all others are done: then it is there, or can be taken over.
+    A scene that another process builds is tried again when all others are done: then its bundle exists, or it can be
+    taken over.
     """
-
-    def fits(scene: SceneOutcome) -> bool:
-        if len(active) >= workers:
-            return False
-        return packing is None or packing.fits(scene.card, [one.card for one in active.values()])
-
-    waiting, busy = deque(batch.those("waiting")), deque[SceneOutcome]()
-    active: dict[Future[SceneOutcome], SceneOutcome] = {}
-    failures, done, total, started = 0, 0, len(waiting), time.monotonic()
-    with locked(batch.lock, f"the batch {batch.id}"), bar(total, "scenes") as shown:
-        pool = ThreadPoolExecutor(workers)
+    workers = options.workers or default_workers()
+    job = Job(Limits(options.stage_seconds, options.stage_memory), store=options.store)
+    done = {scene.card: scene for scene in scenes}
+    waiting, busy = deque(scene for scene in scenes if scene.state == "waiting"), deque[Scene]()
+    active: dict[Future[Scene], Scene] = {}
+    failures, finished, total, started = 0, 0, len(waiting), time.monotonic()
+    ending = threading.Event()
+    with ThreadPoolExecutor(workers) as pool, open_runner(options.runner, workers, options.address, job) as run_stage:
+        run = partial(_run_unless, ending, run_stage)
         try:
-            while waiting or active or busy:
-                if orders.max_failures is not None and failures >= orders.max_failures:
-                    waiting.clear()
-                    busy.clear()
-                while waiting and fits(waiting[0]):
-                    scene = waiting.popleft()
-                    batch.note(scene.become("running"))
-                    context = contextvars.copy_context()  # the flow's run, which a task belongs to
-                    active[pool.submit(context.run, _one, scene, batch, orders, team)] = scene
-                if busy and not active:
-                    batch.save()
-                    time.sleep(BUSY_SECONDS)
-                    waiting.extend(busy)
-                    busy.clear()
-                    continue
-                batch.keep()
-                for future in wait(active, SAVE_SECONDS, FIRST_COMPLETED).done:
-                    scene = active.pop(future)
-                    outcome = future.result()
-                    batch.note(outcome)
-                    if outcome.state == "busy":
-                        busy.append(scene)
+            with bar(total, "scenes") as shown:
+                while waiting or active or busy:
+                    if options.max_failures is not None and failures >= options.max_failures:
+                        for scene in (*waiting, *busy):
+                            done[scene.card] = scene.become("stopped")
+                        waiting.clear()
+                        busy.clear()
+                    while waiting and len(active) < workers:
+                        scene = waiting.popleft()
+                        context = contextvars.copy_context()  # the flow's run, which a task belongs to
+                        active[pool.submit(context.run, _one, scene, options, run)] = scene
+                    if busy and not active:
+                        time.sleep(BUSY_SECONDS)
+                        waiting.extend(busy)
+                        busy.clear()
                         continue
-                    failures += outcome.state == "failed"
-                    done += 1
-                    shown.update()
-                    left = (time.monotonic() - started) / done * (total - done)
-                    tell("%d/%d %s; %.0f min to go", done, total, said(outcome), left / 60)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-            batch.end()
+                    for future in wait(active, LOOK_SECONDS, FIRST_COMPLETED).done:
+                        scene, outcome = active.pop(future), future.result()
+                        if outcome.state == "busy":
+                            busy.append(scene)
+                            continue
+                        done[scene.card] = outcome
+                        failures += outcome.state == "failed"
+                        finished += 1
+                        shown.update()
+                        left = (time.monotonic() - started) / finished * (total - finished)
+                        tell("%d/%d %s; %.0f min to go", finished, total, in_a_line(outcome), left / 60)
+        except BaseException:
+            ending.set()
+            end_all()
+            raise
+    return [*done.values()]
 
 
-def _one(scene: SceneOutcome, batch: Batch, orders: Orders, team: Crew) -> SceneOutcome:
-    parameters = {
-        "card": scene.card,
-        "out": batch.out,
-        "captures": orders.captures,
-        "seconds": orders.stage_seconds,
-        "memory": orders.stage_memory,
-        "store": orders.store,
-    }
+def _run_unless(ending: threading.Event, run: RunStage, planned: PlannedStage) -> bool:
+    """Run a stage; once all is to end, its scene ends as by Ctrl-C."""
+    try:
+        if not ending.is_set():
+            return run(planned)
+    except Exception:
+        if not ending.is_set():
+            raise
+    raise KeyboardInterrupt
+
+
+def _one(scene: Scene, options: Options, run: RunStage) -> Scene:
+    """Build a scene as a task of its own; whatever goes wrong is in what comes back."""
     started = time.monotonic()
     try:
-        return team.do(named_for(scene), parameters)
+        _run_stage.set(run)
+        return result_of(named_for(scene)(scene, options.captures, options.store))
     except SceneFailedError as error:
         return error.scene
     except ConcurrencySlotAcquisitionError as error:
-        reason = Reason.of(
-            MachineError(
-                "Prefect's server gives each scene its place",
-                found=str(error),
-                remedy="see that the server runs and has room on its disk, then run the same again",
-            )
+        refused = MachineError(
+            "Prefect's server gives each scene its slot",
+            found=str(error),
+            remedy="see that the server runs and has room on its disk, then run the same again",
         )
-    except Exception as error:  # of the worker, not of the scene: others go on
-        reason = Reason.of(error)
-    return scene.model_copy(update={"state": "failed", "reason": reason, "seconds": time.monotonic() - started})
+        return scene.failed("", refused, seconds=time.monotonic() - started)
+    except Exception as error:  # not of the scene: others go on
+        return scene.failed("", error, seconds=time.monotonic() - started)
 
 
-def said(scene: SceneOutcome) -> str:
+def _runner() -> RunStage:
+    """A function of its own: clusters get a copy of the task `ingest`, and with it of what it names."""
+    return _run_stage.get()
+
+
+# a scene is at one stage at a time, and none of them uses a GPU; taking a slot again for each would cost five requests
+@materialize("splatyard://bundle", tags={CPU_STAGE}, cache_policy=NO_CACHE, persist_result=False)
+def ingest(scene: Scene, captures: Path | None, store: str | None) -> State[Scene]:
+    """Build a planned scene's bundle and show its quality; `named_for` gives the task a scene's name and lineage.
+
+    Raises:
+        SceneFailedError: When there is no bundle.
+    """
+    prepare = partial(fetch_plan, store=store) if store else None
+    scene = build_scene(scene, captures, _runner(), *([prepare] if prepare else []))
+    if scene.state == "failed":
+        raise SceneFailedError(scene)
+    if scene.state == "built":
+        show(scene)
+        return Completed(message=f"bundle: {scene.bundle}", data=scene)
+    where = "another process builds it" if scene.state == "busy" else f"was there: {scene.bundle}"
+    return Completed(name="Cached", message=where, data=scene)
+
+
+def named_for(scene: Scene) -> Task[Any, State[Scene]]:
+    """The task `ingest` under the scene's name, as what makes its bundle of its capture."""
+    assert scene.capture is not None
+    assert scene.bundle is not None
+    return ingest.with_options(
+        assets=[asset_key(scene.bundle)],
+        asset_deps=[asset_key(scene.capture)],
+        task_run_name=scene.name.replace("{", "").replace("}", ""),
+    )
+
+
+def asset_key(path: Path) -> str:
+    """A file's name as Prefect takes it for an asset."""
+    return "file://" + re.sub(r"[^\w./@+=~,:-]", "_", path.as_posix(), flags=re.ASCII)[-500:]
+
+
+def in_a_line(scene: Scene) -> str:
     """What became of a scene, on one line."""
     text = f"{scene.name}: {scene.state} in {scene.seconds:.0f} s"
     if scene.reason:
@@ -276,24 +350,70 @@ def said(scene: SceneOutcome) -> str:
     return f"{text}; failed gates: {', '.join(scene.failed_gates)}" if scene.failed_gates else text
 
 
-def _final(batch: Batch) -> State[Any]:
-    """The state of the flow's run, with the batch's table attached."""
-    attach(_table(batch), f"batch-{batch.id}", "what became of each scene")
-    message = f"{batch.counts}; {batch.file}"
-    return Failed(message=message) if batch.those("failed", "stopped") else Completed(message=message)
+def final(scenes: Sequence[Scene]) -> State[Any]:
+    """The state of a flow's run, with the table of its scenes attached."""
+    attach(_table(scenes), f"batch-{flow_run.name}", "what became of each scene")
+    bad = any(scene.state in ("failed", "stopped") for scene in scenes)
+    return Failed(message=counts(scenes)) if bad else Completed(message=counts(scenes))
 
 
-def _table(batch: Batch) -> str:
+def _table(scenes: Sequence[Scene]) -> str:
     order = ("failed", "stopped", "built", "cached")
-    scenes = sorted(batch.scenes.values(), key=lambda scene: order.index(scene.state))
-    rows = [f"| {scene.name} | {scene.state} | {_why(scene)} |" for scene in scenes[:MOST_ROWS]]
-    more = [f"and {len(scenes) - MOST_ROWS} more"] if len(scenes) > MOST_ROWS else []
-    return "\n".join([f"# {batch.counts}", "", "| scene | | |", "| --- | --- | --- |", *rows, "", *more])
+    scenes = sorted(scenes, key=lambda scene: order.index(scene.state))
+    rows = [f"| {scene.name} | {scene.state} | {_why(scene)} |" for scene in scenes[:MAX_ROWS]]
+    more = [f"and {len(scenes) - MAX_ROWS} more"] if len(scenes) > MAX_ROWS else []
+    return "\n".join([f"# {counts(scenes)}", "", "| scene | | |", "| --- | --- | --- |", *rows, "", *more])
 
 
-def _why(scene: SceneOutcome) -> str:
+def _why(scene: Scene) -> str:
     if scene.reason:
         return f"{scene.stage}: {scene.reason}".replace("|", "/").replace("<", "&lt;")
     if scene.failed_gates:
         return f"failed gates: {', '.join(scene.failed_gates)}"
     return f"{len(scene.stages)} stages in {scene.seconds:.0f} s" if scene.state == "built" else ""
+
+
+def show(scene: Scene) -> None:
+    """Attach the quality table, some photos and the way to the report to the run."""
+    from flows.view import quality_markdown
+    from pipeline import Bundle
+
+    assert scene.bundle is not None
+    bundle = Bundle.open(scene.bundle)
+    report = scene.bundle / "quality.html"
+    title = f"# {scene.name} {scene.bundle.name}"
+    verdict = f"**failed gates: {', '.join(scene.failed_gates)}**" if scene.failed_gates else "no gate fails"
+    link = f"[report]({report.as_uri()}) `{report}`"
+    parts = [title, f"{verdict}; {link}", _thumbnails(bundle), quality_markdown(bundle.quality.gates), _times(scene)]
+    attach("\n\n".join(parts), f"scene-{scene.name}", f"quality of {scene.name}")
+
+
+def attach(markdown: str, key: str, description: str) -> None:
+    """Attach a text to the run; a server that is away costs the text, not the work."""
+    key = re.sub("[^a-z0-9]+", "-", key.lower()).strip("-")
+    try:
+        create_markdown_artifact(markdown, key=key, description=description)
+    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+        logger.warning("%s is not shown in Prefect: %s", key, error)
+
+
+def _thumbnails(bundle: Any) -> str:
+    """Some photos from all over the capture, as images within the text."""
+    shown = [shot.thumbnail for shot in bundle.cameras if shot.thumbnail]
+    chosen = shown[:: max(1, len(shown) // THUMBNAILS)][:THUMBNAILS]
+    packed = [base64.b64encode(bundle.path(name).read_bytes()).decode() for name in chosen]
+    return " ".join(
+        f"![{Path(name).stem}](data:image/jpeg;base64,{data})" for name, data in zip(chosen, packed, strict=True)
+    )
+
+
+def _times(scene: Scene) -> str:
+    assert scene.work is not None
+    assert scene.bundle is not None
+    known = spent(scene.work, scene.bundle)
+    rows = [
+        f"| {name} | {one.seconds:.1f} | {one.cpu_seconds:.1f} | {readable(one.memory)} | {readable(one.writes)} |"
+        for name, one in ((name, known[name]) for name in scene.stages)
+    ]
+    head = ["| stage | seconds | CPU-s | peak memory | result |", "| --- | ---: | ---: | ---: | ---: |"]
+    return "\n".join([*head, *rows, f"| all | {scene.seconds:.1f} | | | |"])

@@ -9,7 +9,7 @@ from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
 from pipeline.errors import BundleError
-from pipeline.store import refuse_secrets
+from pipeline.scenes.store import refuse_secrets
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -17,7 +17,7 @@ def build(registry: str, out: Path) -> dict[str, str]:
     """Bring the site up to date; gives what had to be left out, and why."""
     from pipeline.gallery.scenes import scenes
     from pipeline.gallery.site import build_site
-    from pipeline.publish.registry import default_address
+    from pipeline.scenes.resolver import default_address
 
     built = build_site(scenes(registry or default_address()), out)
     get_run_logger().info("%d pages made, %d were up to date", len(built.made), len(built.kept))

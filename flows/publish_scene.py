@@ -8,16 +8,16 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.errors import BundleError
-from pipeline.store import refuse_secrets
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.store import refuse_secrets
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def publish(bundle: str, to: str, public: bool, allow_failed: bool) -> str:
     """Put a bundle into a registry or onto the hub; gives the reference that it has there."""
     from pipeline.publish.publishing import publish as put
-    from pipeline.publish.registry import open_registry
+    from pipeline.scenes.resolver import open_registry
 
     opened = Bundle.open(bundle)
     registry = open_registry(to, create=True)
@@ -51,7 +51,7 @@ def publish_scene(bundle: str, to: str = "", public: bool = False, allow_failed:
     Returns:
         The reference that it has now.
     """
-    from pipeline.publish.registry import ADDRESS_VARIABLE
+    from pipeline.scenes.resolver import ADDRESS_VARIABLE
 
     refuse_secrets(to)
     if not to and not os.environ.get(ADDRESS_VARIABLE):

@@ -8,22 +8,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.server import HOST
 from flows.view import viser_server
 from pipeline.gallery.layers import show_splat
 from pipeline.geometry import quaternion_from_matrix
-from sim.cameras.things import Things
+from pipeline.types import Floats
+from sim.cameras.props import Props
+from sim.drivers import EpisodeResult
 from sim.env import SceneEnv
-from sim.episodes import Ending
-from sim.film import ENLARGED, SHOWN, pictures_of, tiled
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
+from sim.video import ENLARGED, SHOWN, images_of, tiled
 
 logger = logging.getLogger(__name__)
 
-Array = NDArray[np.floating]
 Color = tuple[int, int, int]
 
 ROBOT_COLOR, FIRST_COLOR = (240, 120, 30), (60, 120, 240)
@@ -53,10 +52,10 @@ class SimPage:
         self._robots = [
             self._add_robot(env.robot, f"/robot_{n}", color) for n, color in zip(self._shown, colors, strict=True)
         ]
-        self._things: list[Any] = []
+        self._props: list[Any] = []
         self._where: list[tuple[float, ...]] = []
         self._drawn = -REFRESH
-        self._pictures = self._server.gui.add_image(np.zeros((8, 8, 3), np.uint8), label="cameras")
+        self._images = self._server.gui.add_image(np.zeros((8, 8, 3), np.uint8), label="cameras")
         eye = env.scenes[0].regions.spawn_poses[0].world_from_base  # heads towards open space
         self._server.initial_camera.position = tuple(eye.apply(np.array([0, 0, EYE_HEIGHT])))
         self._server.initial_camera.look_at = tuple(eye.apply(np.array([3.0, 0, 0])))
@@ -73,12 +72,12 @@ class SimPage:
                 self._add_mesh(f"{root}/{number}/{index}", shape_mesh(shape), color, pose.translation, pose.quaternion)
         return frames
 
-    def _add_mesh(self, name: str, mesh: Any, color: Color, position: Array, wxyz: Array = UPRIGHT) -> Any:
+    def _add_mesh(self, name: str, mesh: Any, color: Color, position: Floats, wxyz: Floats = UPRIGHT) -> Any:
         vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32)
         return self._server.scene.add_mesh_simple(name, vertices, faces, color=color, wxyz=wxyz, position=position)
 
-    def look(self, seen: dict[str, Any], ended: Mapping[int, Ending]) -> None:
-        """Move the robots and show the pictures, no faster than real time."""
+    def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
+        """Move the robots and show the images, no faster than real time."""
         if time.monotonic() >= self._drawn + REFRESH:
             self._drawn = time.monotonic()
             poses = link_poses(self._env.robot, self._env.engine.read()[self._shown])
@@ -87,24 +86,24 @@ class SimPage:
                 for link, frame in enumerate(frames):
                     frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
                     frame.visible = bool(there[row])
-            self._show_things(self._env.course.things()[self._shown[: int(there[0])]])
-            pictures = pictures_of(seen)
-            if pictures is not None:
-                self._pictures.image = tiled(pictures[self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
+            self._show_props(self._env.scenario.props()[self._shown[: int(there[0])]])
+            images = images_of(seen)
+            if images is not None:
+                self._images.image = tiled(images[self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
         self._next += self._env.task.control_period
         time.sleep(max(0.0, self._next - time.monotonic()))
         self._next = max(self._next, time.monotonic() - 1)
 
-    def _show_things(self, things: Things) -> None:
+    def _show_props(self, props: Props) -> None:
         """Those of one robot, where they are others than before."""
-        solids = solids_of(things)
+        solids = solids_of(props)
         where = [tuple(np.round(center, 4)) for _, _, center in solids]
         if where == self._where:
             return
         self._where = where
-        for handle in self._things:
+        for handle in self._props:
             handle.remove()
-        self._things = [
+        self._props = [
             self._add_mesh(f"/thing_{number}", mesh, color, center)
             for number, (mesh, color, center) in enumerate(solids)
         ]
@@ -114,11 +113,11 @@ class SimPage:
         self._server.stop()
 
 
-def solids_of(things: Things) -> list[tuple[Any, Color, Array]]:
-    """A robot's things: each as a trimesh around its own centre [m], its colour and that centre; none for no robot."""
+def solids_of(props: Props) -> list[tuple[Any, Color, Floats]]:
+    """A robot's props: each as a trimesh around its own centre [m], its colour and that centre; none for no robot."""
     import trimesh
 
-    balls, posts, patches = things.balls, things.posts, things.patches
+    balls, posts, patches = props.balls, props.posts, props.patches
     flat = np.full(patches.radius.shape, PAINT)
     solids = []
     for radii, heights, centers, colors in (

@@ -1,25 +1,87 @@
-"""One stage as a Prefect task."""
+"""One stage as a Prefect task, and where it runs: a process of this machine, Dask, Ray, or a job of a work pool."""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from prefect import task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.states import Completed
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.states import Completed, Failed
 from prefect.tasks import Task
+from pydantic import Field
 
+from pipeline.batch import Reason
 from pipeline.engine import PlannedStage, execute
-from pipeline.errors import SplatyardError
+from pipeline.errors import MachineError, SplatyardError
+from pipeline.isolation import NO_LIMITS, Limits, LostError, execute_isolated
+from pipeline.parallel import core_count
+from pipeline.parameters import meanings, variable
+from pipeline.scenes.store import SECRET
+from pipeline.shared import execute_shared
+from pipeline.stages import STAGES
+
+RunnerName = Literal["processes", "dask", "ray", "pool"]
+RunStage = Callable[[PlannedStage], bool]
+"""Runs a stage wherever it runs; returns whether there was anything to do."""
+
+MEMORY_PER_STAGE = 4 * 2**30
+"""Counted for each stage that runs at the same time, where their number isn't given [bytes]; enough for some hundred
+photos."""
+DEPLOYMENT = "run-stage/stage"
+"""Runs a stage as a job of its work pool."""
+LOOK_SECONDS = 2.0
+THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(gt=0)]
+Address = Annotated[str, Field(json_schema_extra={"not": {"pattern": SECRET.pattern}})]
+"""Refused by Prefect's server when it holds a password, which would be shown from then on."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a stage is run, wherever its task runs.
+
+    Attributes:
+        limits: What it may use.
+        isolated: Whether in a process of its own, even without limits.
+        store: Address of a store that results are shared through.
+        deployment: Runs it as a job of this deployment's work pool; None runs it here.
+        variables: Job variables that the work pool has.
+    """
+
+    limits: Limits = NO_LIMITS
+    isolated: bool = False
+    store: str | None = None
+    deployment: str | None = None
+    variables: frozenset[str] = frozenset()
+
+    def run(self, planned: PlannedStage) -> bool:
+        """Run a stage; returns whether there was anything to do."""
+        if self.deployment is not None:
+            return _run_in_pool(planned, self)
+        run = partial(execute_isolated, limits=self.limits) if self.isolated or self.limits != NO_LIMITS else execute
+        return execute_shared(planned, self.store, run) if self.store else run(planned)
+
+
+HERE = Job()
 
 
 def worth_a_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """A stage repeats exactly, so only trouble from outside (a network folder) deserves another try."""
+    """A stage repeats exactly: only trouble from outside (a network folder, a killed process) deserves another try."""
     try:
         state.result()
-    except SplatyardError:
-        return False
+    except SplatyardError as error:
+        return isinstance(error, LostError)
     except OSError:
         return True
     except Exception:
@@ -29,20 +91,267 @@ def worth_a_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bo
 
 @task(
     task_run_name="{name}",
-    cache_policy=NO_CACHE,  # the engine's keys decide: results live in the work folder, which a user may delete
+    cache_policy=NO_CACHE,  # the engine's keys decide: results are in the work folder, which a user may delete
     retries=2,
     retry_delay_seconds=[2, 20],
     retry_condition_fn=worth_a_retry,
     persist_result=False,
 )
-def run_stage(name: str, planned: PlannedStage, seconds: float | None, memory: int | None) -> State[bool]:
-    """Run one stage, within limits if there are any; a result that was there already shows as Cached."""
-    if seconds is None and memory is None:
-        ran = execute(planned)
-    else:
-        from pipeline.isolation import Limits, execute_isolated
-
-        ran = execute_isolated(planned, Limits(seconds, memory))
-    if ran:
+def run_stage(name: str, planned: PlannedStage, job: Job = HERE) -> State[bool]:
+    """Run one stage; a result that existed already shows as Cached."""
+    if job.run(planned):
         return Completed(message=f"{name} done: {planned.folder}", data=True)
     return Completed(name="Cached", message=f"{name} was there: {planned.folder}", data=False)
+
+
+def result_of(returned: State[Any]) -> Any:
+    """What a task of ours gives: called here, Prefect hands back the state that it returned."""
+    return returned.result()
+
+
+def default_workers() -> int:
+    """Number of stages that this machine has cores and free memory for."""
+    import psutil
+
+    from pipeline.doctor import available_memory
+
+    memory = available_memory() or psutil.virtual_memory().total
+    return max(1, min(core_count(), memory // MEMORY_PER_STAGE))
+
+
+@contextmanager
+def open_runner(runner: RunnerName, workers: int, address: str | None, job: Job) -> Iterator[RunStage]:
+    """Give what runs stages, from any thread; what was started for it ends with the context.
+
+    Args:
+        runner: Where stages run.
+        workers: Number of stages at the same time.
+        address: Of a running Dask scheduler or Ray cluster, None starts one on this machine; of the runner `pool`, the
+            deployment.
+        job: How each is run there.
+
+    Raises:
+        MachineError: When the runner isn't installed, or its cluster doesn't start or answer.
+    """
+    if runner in ("dask", "ray"):
+        with _cluster(runner, workers, address) as cluster:
+
+            def submit(planned: PlannedStage) -> bool:
+                with _resources(runner, cluster, planned, job.limits):
+                    future = cluster.submit(run_stage, {"name": planned.name, "planned": planned, "job": job})
+                return bool(future.result())
+
+            yield submit
+        return
+    if runner == "pool":
+        name = address or DEPLOYMENT
+        job = replace(job, deployment=name, variables=_job_variables(name))
+    else:
+        job = replace(job, isolated=True)
+    before = {name: os.environ.get(name) for name in THREADS}
+    for name in THREADS:
+        os.environ.setdefault(name, str(max(1, core_count() // workers)))  # what is started inherits it
+    try:
+        yield lambda planned: result_of(run_stage(planned.name, planned, job))
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+
+
+@contextmanager
+def _cluster(runner: str, workers: int, address: str | None) -> Iterator[Any]:
+    """A Prefect task runner of a cluster."""
+    cluster = _new_cluster(runner, workers, address)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(cluster)
+            if runner == "dask":
+                _ = cluster.client  # which would be made, and may fail, with the first stage
+        except Exception as error:
+            raise MachineError(
+                f"the {runner} cluster at {address} answers" if address else f"a {runner} cluster starts here",
+                found=" ".join(str(error).split())[:300] or type(error).__name__,
+                remedy="check the address and that its versions are those of this machine" if address else "run again",
+            ) from error
+        yield cluster
+
+
+def _new_cluster(runner: str, workers: int, address: str | None) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # Ray's own minute is too short on a busy machine
+    try:
+        module = importlib.import_module(f"prefect_{runner}")
+    except ImportError as error:
+        raise MachineError(
+            f"the {runner} runner needs its package",
+            found=str(error),
+            remedy="pip install 'splatyard[scale]', here and on the workers",
+        ) from error
+    if runner == "ray":
+        local = {
+            "num_cpus": workers,
+            "include_dashboard": False,
+            "log_to_driver": False,
+            "_node_ip_address": "127.0.0.1",
+        }
+        return module.RayTaskRunner(address=address, init_kwargs={} if address else local)
+    if address:
+        return module.DaskTaskRunner(address=address)
+    from dask import config
+
+    config.set({"distributed.worker.daemon": False})  # a stage with limits is a process of its own
+    kwargs = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    return module.DaskTaskRunner(cluster_kwargs={**kwargs, "host": "127.0.0.1"})
+
+
+def _resources(runner: str, cluster: Any, planned: PlannedStage, limits: Limits) -> AbstractContextManager[Any]:
+    """While a stage is submitted: what it needs of a cluster's machines."""
+    if runner == "ray":
+        from prefect_ray.context import remote_options
+
+        memory = {"memory": limits.memory} if limits.memory else {}
+        return remote_options(num_gpus=int(planned.on_gpu), **memory)
+    needs = {name: need for name, need in (("GPU", int(planned.on_gpu)), ("MEMORY", limits.memory)) if need}
+    if not needs:
+        return nullcontext()
+    from dask.base import annotate
+
+    # a resource that no worker has would be waited for without end
+    workers = cluster.client.scheduler_info(n_workers=-1)["workers"].values()
+    offered = {name for worker in workers for name in worker["resources"]}
+    return annotate(resources={name: need for name, need in needs.items() if name in offered})
+
+
+def _job_variables(deployment: str) -> frozenset[str]:
+    """The job variables of a deployment's work pool.
+
+    Raises:
+        MachineError: When Prefect's server doesn't know the deployment.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            pool = client.read_deployment_by_name(deployment).work_pool_name
+            assert pool is not None
+            return frozenset(client.read_work_pool(pool).base_job_template["variables"]["properties"])
+        except (ObjectNotFound, ValueError) as error:
+            raise MachineError(
+                "the runner `pool` needs a deployment that runs stages",
+                found=f"no {deployment} on the server that PREFECT_API_URL names",
+                remedy="`splatyard up` makes it, so does `prefect deploy --all`; --address names another one",
+            ) from error
+
+
+def _run_in_pool(planned: PlannedStage, job: Job) -> bool:
+    """Run a stage as a job of a work pool, and wait for it.
+
+    Raises:
+        LostError: When the job was lost.
+        SplatyardError: The stage's own.
+    """
+    from prefect.deployments import run_deployment
+
+    if planned.cached:
+        return False
+    assert job.deployment is not None
+    memory = job.limits.memory
+    needs = {"gpus": int(planned.on_gpu) or None, "memory": f"{memory // 2**20}Mi" if memory else None}
+    started: Any = run_deployment(  # here, in a thread without a loop, a run and no coroutine
+        job.deployment,
+        parameters={
+            **_to_json(planned),
+            "stage_seconds": job.limits.seconds,
+            "stage_memory": memory,
+            "store": job.store,
+        },
+        job_variables={name: need for name, need in needs.items() if need and name in job.variables},
+        poll_interval=LOOK_SECONDS,
+    )
+    run: FlowRun = started
+    state = run.state
+    if state is not None and state.is_completed():
+        return state.name != "Cached"
+    if state is not None and state.is_failed():
+        try:
+            raise Reason.model_validate_json(state.message or "").error()
+        except ValueError:  # not of the stage
+            pass
+    raise LostError(
+        "a stage's job must live until the stage is done",
+        found=f"{run.name}: {state.name if state else 'no state'}: {state.message if state else ''}",
+        remedy="look at its page and its pool's worker, then run the same again: finished stages are kept",
+    )
+
+
+@flow(name="run-stage", flow_run_name="{stage}-{key}", persist_result=False)
+def run_stage_job(
+    stage: str,
+    backend: str,
+    reason: str,
+    params: dict[str, Any],
+    key: str,
+    folder: Path,
+    inputs: dict[str, Path],
+    log: Path | None = None,
+    stage_seconds: Seconds | None = None,
+    stage_memory: Bytes | None = None,
+    store: Address | None = None,
+) -> State[bool]:
+    """Run one stage of a batch, which starts this itself; see `splatyard batch --runner pool`.
+
+    Args:
+        stage: Its name.
+        backend: The chosen backend.
+        reason: Why it was chosen.
+        params: Its parameters.
+        key: Hash of all that the result depends on.
+        folder: Of the result.
+        inputs: Folders of the stages that it needs, by name.
+        log: The build's log file.
+        stage_seconds: Most wall time in seconds.
+        stage_memory: Most memory in bytes.
+        store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
+    """
+    planned = _from_json(stage, backend, reason, params, key, folder, inputs, log)
+    try:
+        ran = Job(Limits(stage_seconds, stage_memory), store=store).run(planned)
+    except Exception as error:
+        return Failed(message=Reason.of(error).model_dump_json())
+    where = str(planned.folder)
+    return Completed(message=where, data=True) if ran else Completed(name="Cached", message=where, data=False)
+
+
+def _to_json(planned: PlannedStage) -> dict[str, Any]:
+    """A planned stage as parameters of a flow; interpreters stay out: they are each machine's own."""
+    return {
+        "stage": planned.name,
+        "backend": planned.backend,
+        "reason": planned.reason,
+        "params": planned.params.model_dump(mode="json", include=set(planned.params.content())),
+        "key": planned.key,
+        "folder": str(planned.folder),
+        "inputs": {name: str(folder) for name, folder in planned.inputs.items()},
+        "log": None if planned.log is None else str(planned.log),
+    }
+
+
+def _from_json(
+    name: str,
+    backend: str,
+    reason: str,
+    params: Mapping[str, Any],
+    key: str,
+    folder: Path,
+    inputs: Mapping[str, Path],
+    log: Path | None,
+) -> PlannedStage:
+    stage = next(stage for stage in STAGES if stage.name == name)
+    means = meanings(stage.params)
+    values = {field: value for field, value in params.items() if means.get(field) != "interpreter"}
+    for field, what in means.items():
+        if what == "interpreter" and (program := os.environ.get(variable(name, field))):
+            values[field] = program
+    return PlannedStage(stage, stage.params(**values), backend, reason, key, folder, inputs, log)

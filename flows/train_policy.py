@@ -1,4 +1,4 @@
-"""From a bundle to a policy, its figures and its film as a Prefect flow: what the commands do, nothing else."""
+"""From a bundle to a policy, its metrics and its film as a Prefect flow: what the commands do, nothing else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.tasks import Task
 from pydantic import Field
 
-from flows.scene import asset_key
+from flows.ingest import asset_key
 from flows.yard import GPU_STAGE
-from pipeline.bundle.bundle import HUB, REFERENCE, Bundle
-from pipeline.errors import TrainError
+from pipeline.errors import MissingBundleError, TrainError
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.references import HUB, Reference, may_be_published
 
 LOOK_SECONDS = 5.0
 """Between two looks for a bundle."""
@@ -35,22 +36,24 @@ def wait_for_bundle(scene: str, minutes: float) -> list[str]:
         minutes: How long.
 
     Raises:
-        TrainError: When there is none by then, or what was given can't become the name of one.
+        TrainError: When there is none by then.
+        BundleError: When the registry is damaged, or no bundle can have that name.
     """
-    from train.scenes import find_scenes
+    from pipeline.scenes.resolver import find_scenes
 
     end = time.monotonic() + 60 * minutes
     while True:
         try:
             return find_scenes([scene])
-        except TrainError as error:
-            if not REFERENCE.fullmatch(scene.removesuffix("@latest")):
+        except MissingBundleError as error:
+            if not may_be_published(scene):
                 raise
+            name = Reference.parse(scene).name
             if time.monotonic() >= end:
                 raise TrainError(
                     f"the bundle to train in is there within {minutes:g} minutes",
                     found=error.found,
-                    remedy=f"build it (splatyard build ... --name {scene.partition('@')[0]}), or raise wait_minutes",
+                    remedy=f"build it (splatyard build ... --name {name}), or raise wait_minutes",
                 ) from error
         time.sleep(LOOK_SECONDS)
 
@@ -72,7 +75,7 @@ def train(
     logger.info("run %s", run.folder)
 
     def tell(row: dict[str, float]) -> None:
-        if row["iteration"] % settings.checkpoint_every == 0:
+        if row["iteration"] % settings.save_interval == 0:
             share = f"{row['success']:.0%}" if "success" in row else "no episode has ended yet"
             logger.info("iteration %d of %d: success %s", row["iteration"], settings.iterations, share)
 
@@ -87,10 +90,10 @@ def train(
 @task(cache_policy=NO_CACHE, persist_result=False)
 def film(folder: Path) -> Path:
     """Write a film of the policy at work."""
-    from train.play import film_run
+    from train.play import write_video
     from train.run import Run
 
-    film_run(Run.open(folder), folder / FILM)
+    write_video(Run.open(folder), folder / FILM)
     return folder / FILM
 
 
@@ -110,13 +113,13 @@ def evaluate(folder: Path, episodes: int, device: str) -> Path:
 
 @materialize("splatyard://policy", cache_policy=NO_CACHE, persist_result=False)
 def attach(folder: Path, report: Path, film: Path) -> None:
-    """Show the figures, the report and the film with the flow's run; `made_of` says what the policy is made of."""
+    """Show the metrics, the report and the film with the flow's run; `made_of` says what the policy is made of."""
     from train.results import FILE, read_results
 
     results = read_results(folder / FILE)
     lines = results.lines()
-    head = ["control", "scene", *(f"{name}, 95 % interval" for name in lines[0].shares), "episodes"]
-    rows = [[line.control, line.scene, *map(str, line.shares.values()), str(line.episodes)] for line in lines]
+    head = ["ablation", "scene", *(f"{name}, 95 % interval" for name in lines[0].shares), "episodes"]
+    rows = [[line.ablation, line.scene, *map(str, line.shares.values()), str(line.episodes)] for line in lines]
     table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
     files = [f"[report]({report.as_uri()}), [film]({film.as_uri()}), run {folder}"]
     title = f"# {results.run}: {results.task}"
@@ -153,18 +156,18 @@ def train_policy(
     runs: Path = Path("runs"),
     wait_minutes: Annotated[float, Field(ge=0)] = 60.0,
 ) -> Path:
-    """Wait for a bundle, train a policy in it, measure it, and attach figures, report and film.
+    """Wait for a bundle, train a policy in it, measure it, and attach metrics, report and film.
 
     Nothing is tried again: what fails would fail again, and a run's folder says how to go on with it.
 
     Args:
         scene: A bundle: a folder, name@version, name for its newest, a pattern, or hf://owner/repository/name@version.
         preset: What is trained and how: a preset's name or its YAML file.
-        iterations: Of training; the preset's by default.
+        iterations: Iterations of training; the preset's by default.
         minutes: A limit: training stops early after so many, and says so.
-        seed: Of everything random.
-        episodes: To measure the policy in, in each scene and under each control.
-        device: Of networks and pictures: cpu, cuda, or cuda:1 and so on.
+        seed: Seed of everything random.
+        episodes: To measure the policy in, in each scene and under each ablation.
+        device: Device of networks and images: cpu, cuda, or cuda:1 and so on.
         runs: Folder in which the run's folder is made.
         wait_minutes: How long to wait for the bundle.
 

@@ -19,14 +19,14 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.building import BuildRequest, build
 from pipeline.errors import SplatyardError
-from pipeline.learned.backends import BACKENDS, lacking
-from pipeline.learned.errors import BadOutput, LearnedError
+from pipeline.gpu_backends.catalog import BACKENDS
+from pipeline.gpu_backends.errors import BadOutputError, GpuBackendError
 from pipeline.machine import this_machine
 from pipeline.stages import STAGES
+from pipeline.types import F64, U8
 
 SECONDS = 600.0
 """Until a trial is ended: at first use gsplat builds its kernels and numba compiles ours, for minutes."""
@@ -80,19 +80,19 @@ def try_all(python: str = "") -> Iterator[Result]:
 
 def trials(python: str = "") -> dict[str, str]:
     """What can be tried, and why it can't be here; "" where it can."""
-    from sim.physics.findings import engine_findings
+    from sim.physics.catalog import engine_findings
 
     machine, found = this_machine(python), dict[str, str]()
     for stage in STAGES:
         words = get_args(get_type_hints(stage.params).get("backend"))
         for backend in [word for word in words if word not in ("auto", *NETWORKS)]:
-            found[f"{stage.name} {backend}"] = (lacking(backend, machine) or "") if backend in BACKENDS else ""
+            found[f"{stage.name} {backend}"] = (machine.lacks(backend) or "") if backend in BACKENDS else ""
     found["whole build"] = ""
     found["flow prefect"] = ""
-    found |= {f"network {name}": lacking(name, machine) or "" for name in NETWORKS}
+    found |= {f"network {name}": machine.lacks(name) or "" for name in NETWORKS}
     for finding in engine_findings():
         found[f"physics {finding.name}"] = "" if finding.state == "ok" else finding.detail
-    found["cameras gsplat"] = lacking("gsplat", this_machine()) or ""
+    found["cameras gsplat"] = this_machine().lacks("gsplat") or ""
     return found
 
 
@@ -155,7 +155,7 @@ def write_capture(folder: Path) -> None:
         np.savetxt(folder / f"frame-{view:06d}.pose.txt", world_from_camera)
 
 
-def _look(eye: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+def _look(eye: F64, target: F64) -> F64:
     """World-from-camera (4, 4) of an OpenCV camera in a world whose z is up."""
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, [0, 0, 1.0])
@@ -165,7 +165,7 @@ def _look(eye: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.f
     return matrix
 
 
-def _draw(walls: list[Any], world_from_camera: NDArray[np.float64]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def _draw(walls: list[Any], world_from_camera: F64) -> tuple[U8, F64]:
     """Image (H, W, 3) and depth (H, W) [m] of the room from inside: each ray's nearest wall ahead."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     rays = np.stack([(columns - WIDTH / 2) / FOCAL, (rows - HEIGHT / 2) / FOCAL, np.ones_like(rows)], -1)
@@ -204,10 +204,10 @@ def _try_flow(folder: Path, python: str) -> None:
 
 
 def _try_network(folder: Path, python: str, name: str) -> None:
-    from pipeline.learned.session import open_session
+    from pipeline.gpu_backends.session import open_session
     from pipeline.poses.network import WORKERS
 
-    place = BACKENDS[name].weights[0].place
+    place = BACKENDS[name].weights[0].path
     if name == "nksr":
         points = np.random.default_rng(0).normal(size=(20000, 3))
         normals = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
@@ -215,18 +215,18 @@ def _try_network(folder: Path, python: str, name: str) -> None:
         request = {"points": normals * np.float32(2), "normals": normals, "chunk": 0.0, "overlap": 0.0}
     else:
         worker = WORKERS[name]
-        request = {"pictures": [str(file) for file in sorted((folder / "tiny").glob("*.color.png"))[:3]]}
+        request = {"images": [str(file) for file in sorted((folder / "tiny").glob("*.color.png"))[:3]]}
     try:
-        with open_session(worker, {"weights": str(place or ""), "by_chance": place is None}, python) as session:
+        with open_session(worker, {"weights": str(place or ""), "random_weights": place is None}, python) as session:
             session.ask(request)
     except SplatyardError as error:
-        if place is not None or not isinstance(error.__cause__, BadOutput):
+        if place is not None or not isinstance(error.__cause__, BadOutputError):
             raise  # no surface, or nothing finite, may come of weights by chance
 
 
 def _try_engine(folder: Path, python: str, name: str) -> None:
     from pipeline.geometry import Mesh
-    from sim.physics.catalog import find_engine
+    from sim.physics.catalog import ENGINES, find_engine
     from sim.physics.state import RobotState
     from sim.robots.catalog import ROVER
     from sim.robots.model import load_robot
@@ -234,7 +234,7 @@ def _try_engine(folder: Path, python: str, name: str) -> None:
     robot = load_robot(ROVER)
     corners = np.array([[-4.0, -3, 0], [4, -3, 0], [4, 3, 0], [-4, 3, 0]])
     floor = Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3]]))
-    engine = find_engine(name, "cuda" if name == "sapien-gpu" else "cpu")(robot, [floor], 2, 0.004)
+    engine = find_engine(name, "cuda" if ENGINES[name].on_gpu else "cpu")(robot, [floor], 2, 0.004)
     try:
         places = np.array([[1.0, 0.5, robot.base_height], [-1.0, 0.2, robot.base_height]])
         joints = np.zeros((2, len(robot.joint_names)), np.float32)
@@ -251,7 +251,7 @@ def _try_engine(folder: Path, python: str, name: str) -> None:
 
 def _try_cameras(folder: Path, python: str) -> None:
     from pipeline.geometry import Camera, Gaussians
-    from sim.devices import check_device, make_renderer
+    from sim.cameras.renderer import check_device, make_renderer
 
     check_device("cuda")
     rng = np.random.default_rng(0)
@@ -288,7 +288,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         _trial(options.name)(options.folder, options.python)
-    except (SplatyardError, LearnedError) as error:
+    except (SplatyardError, GpuBackendError) as error:
         sys.stderr.write(" ".join(f"{error.found or error.rule}; {error.remedy}".split()) + "\n")
         return 2
     return 0

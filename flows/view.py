@@ -16,11 +16,11 @@ from flows.guard import LOOPBACK, own_origins, refused
 from pipeline.check.quality import Gate
 from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
 from pipeline.geometry.rotation import quaternion_from_matrix
-from pipeline.image_files import BadPictureError, open_image
+from pipeline.image_files import BadImageError, open_image
+from pipeline.types import U8
 
 if TYPE_CHECKING:
     import viser
-    from numpy.typing import NDArray
 
     from pipeline import Bundle
 
@@ -131,18 +131,18 @@ def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
             scale=FRUSTUM_DEPTH,
             thickness=0.002,
             color=HELD_OUT_COLOR if shot.held_out else CAMERA_COLOR,
-            image=_picture(bundle.path(shot.thumbnail)) if shot.thumbnail else None,
+            image=_image(bundle.path(shot.thumbnail)) if shot.thumbnail else None,
             wxyz=quaternion_from_matrix(shot.world_from_camera.rotation),
             position=shot.world_from_camera.translation,
         )
 
 
-def _picture(file: Path) -> NDArray[np.uint8] | None:
-    """RGB (H, W, 3), or None where the file is no picture."""
+def _image(file: Path) -> U8 | None:
+    """RGB (H, W, 3), or None where the file is no image."""
     try:
         with open_image(file, ("JPEG",)) as image:
             return np.asarray(image.convert("RGB"))
-    except BadPictureError:
+    except BadImageError:
         return None
 
 
@@ -158,7 +158,7 @@ def _stand_at_first_camera(server: viser.ViserServer, bundle: Bundle) -> None:
 def quality_markdown(gates: tuple[Gate, ...]) -> str:
     """The gates as a Markdown table."""
     verdicts = {True: "ok", False: "**FAILED**", None: "n/a"}
-    rows = ["| gate | figure | must be | |", "| --- | ---: | ---: | --- |"]
+    rows = ["| gate | metric | must be | |", "| --- | ---: | ---: | --- |"]
     for gate in gates:
         title, unit = gate.title.replace("|", "/"), gate.unit.replace("degrees", "°")
         value = "-" if gate.value is None else f"{gate.value:.3g} {unit}"

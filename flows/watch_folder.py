@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
-
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # must be set before Prefect is imported
+from typing import Annotated, Literal
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
-from flows import inbox
-from flows.inbox import Inbox
-from flows.ingest import Address, ingest_batch
-from pipeline.batch import FOLDER as BATCHES
-from pipeline.batch import SceneOutcome, load_batches
-from pipeline.errors import BusyError, CaptureError, CardError, ReconstructionError, SplatyardError
+from flows.ingest import Options, build_cards
+from flows.stage import Address
+from pipeline.batch import Scene, refuse_links_out
+from pipeline.card import name_from, write_card
+from pipeline.engine import locked, machine_errors
+from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError, SplatyardError
+from pipeline.files import write_whole
 
+CARD = ".yaml"
+"""The card of a scan is the file of its name with this suffix: kitchen.zip.yaml for kitchen.zip."""
+MAX_TRIES = 3
+"""Of what the machine was to blame for, and of what took its process along."""
 BAD_INPUT = {error.__name__ for error in (CaptureError, CardError, ReconstructionError)}
 """Trying again would fail again, until the scan or its card changes."""
+
+ScanState = Literal["begun", "ingested", "failed", "trouble"]
 
 
 @flow(name="watch-folder", flow_run_name="look-{folder}", persist_result=False)
@@ -80,19 +88,19 @@ def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> N
             watched.end(name, _verdict(type(error).__name__), str(error))
     if not cards:
         return
-    patterns = [glob.escape(str(card)) for card in cards.values()]
-    earlier = {file.stem for file in (out / BATCHES).glob("*.json")}  # told by name: the clock may jump
-    state = ingest_batch(patterns, out, store=store, return_state=True)
-    batch = next((one for one in load_batches(out) if one.cards == tuple(patterns) and one.id not in earlier), None)
+    try:
+        patterns = [glob.escape(str(card)) for card in cards.values()]
+        built = {scene.card: scene for scene in build_cards(patterns, out, Options(store=store))}
+    except Exception as error:
+        get_run_logger().exception("the batch broke")
+        for name in cards:
+            watched.end(name, "trouble", str(error))
+        return
     for name, card in cards.items():
-        scene = batch.scenes.get(str(card)) if batch else None
-        if scene is None:
-            watched.end(name, "trouble", state.message or "")
-        else:
-            watched.end(name, *_noted(scene))
+        watched.end(name, *_noted(built[card]))
 
 
-def _noted(scene: SceneOutcome) -> tuple[inbox.State, str]:
+def _noted(scene: Scene) -> tuple[ScanState, str]:
     if scene.state in ("built", "cached"):
         return "ingested", ""
     if scene.reason is None:
@@ -100,5 +108,153 @@ def _noted(scene: SceneOutcome) -> tuple[inbox.State, str]:
     return _verdict(scene.reason.kind), f"{scene.stage}: {scene.reason}"
 
 
-def _verdict(kind: str) -> inbox.State:
+def _verdict(kind: str) -> ScanState:
     return "failed" if kind in BAD_INPUT else "trouble"
+
+
+class Seen(BaseModel):
+    """What became of a scan."""
+
+    stamp: str
+    """Of its content when it was looked at."""
+    state: ScanState
+    """`failed` is the scan's fault, `trouble` the machine's."""
+    tries: int
+    why: str = ""
+    """Why there is no bundle of it."""
+    when: str
+    """Local time of the last change."""
+
+
+class Record(BaseModel):
+    """The scans of a folder, by the name of their file or folder."""
+
+    scans: dict[str, Seen] = {}
+
+
+class Inbox:
+    """The folder, and the record of what became of its scans.
+
+    Args:
+        folder: Where scans are dropped; made when it is not there.
+        out: Folder of bundles; the record lies in `out/.inbox`, where those who drop scans don't write.
+
+    Raises:
+        MachineError: When the folder can't be made, or the record is damaged.
+    """
+
+    def __init__(self, folder: Path, out: Path) -> None:
+        self.folder = folder.expanduser().resolve()
+        with machine_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        place = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:8]
+        self.file = out.expanduser().resolve() / ".inbox" / f"{name_from(self.folder.name)}-{place}.json"
+        try:
+            self.record = Record.model_validate_json(self.file.read_bytes())
+        except FileNotFoundError:
+            self.record = Record()
+        except ValidationError as error:
+            raise MachineError(
+                "the record of an inbox must be as it was written",
+                found=f"{error.error_count()} wrong values",
+                remedy="remove the file; all scans are looked at again, and those with a bundle are not built again",
+                file=self.file,
+            ) from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else looks at the folder meanwhile.
+
+        Raises:
+            BusyError: When somebody does.
+        """
+        with locked(self.file.with_suffix(".lock"), f"what lies in {self.folder}"):
+            yield
+
+    def fresh(self) -> dict[str, str]:
+        """Names and stamps of the scans that are to be ingested."""
+        stamps = {name: self.stamp(name) for name in self._names()}
+        return {name: stamp for name, stamp in stamps.items() if self._wanted(name, stamp)}
+
+    def stamp(self, name: str) -> str:
+        """Changes with every name, size and time of change in the scan and of its card."""
+        total = hashlib.sha256()
+        for path in (self.folder / name, self.card_of(name)):
+            for found in (path, *_below(path)):
+                try:
+                    about = found.lstat()
+                except FileNotFoundError:
+                    continue
+                total.update(os.fsencode(found) + b"\0%d %d\0" % (about.st_size, about.st_mtime_ns))
+        return total.hexdigest()
+
+    def card_of(self, name: str) -> Path:
+        """Where the scan's card lies, if it has one."""
+        return self.folder / f"{name}{CARD}"
+
+    def begin(self, name: str) -> Path:
+        """Note that the scan is being ingested, which counts as a try; gives its card.
+
+        Where there is no card, one with the scan's name and else with defaults is written.
+
+        Raises:
+            CaptureError: When the scan is no capture that can be read.
+            CardError: When the card or something in the scan is a link to elsewhere.
+            MachineError: When the card can't be written.
+        """
+        from pipeline.capture.detect import probe
+
+        card = self.card_of(name)
+        try:
+            if card.is_symlink():
+                rule, remedy = "a card in the inbox is a file of its own", "put the file itself there"
+                raise CardError(rule, found=f"a link to {card.readlink()}", remedy=remedy, file=card)
+            refuse_links_out(self.folder / name, [self.folder], card)
+            if not card.exists():
+                text = write_card(Path(name), probe(self.folder / name))
+                with machine_errors(card):
+                    write_whole(card, text)
+        finally:
+            stamp, before = self.stamp(name), self.record.scans.get(name)
+            tries = before.tries if before and before.stamp == stamp else 0
+            self._note(name, Seen(stamp=stamp, state="begun", tries=tries + 1, when=_now()))
+        return card
+
+    def end(self, name: str, state: ScanState, why: str = "") -> None:
+        """Note what became of a scan that was begun."""
+        self._note(name, self.record.scans[name].model_copy(update={"state": state, "why": why, "when": _now()}))
+
+    def _note(self, name: str, seen: Seen) -> None:
+        self.record.scans[name] = seen
+        with machine_errors(self.file):
+            write_whole(self.file, self.record.model_dump_json(indent=1))
+
+    def _names(self) -> list[str]:
+        """Of what may be scans: not hidden, no link out of the folder, no card, and nothing that can't be shown."""
+        with os.scandir(self.folder) as entries:
+            return sorted(
+                entry.name
+                for entry in entries
+                if entry.name.isprintable()
+                and not entry.name.startswith(".")
+                and not entry.name.endswith(CARD)
+                and not entry.is_symlink()
+            )
+
+    def _wanted(self, name: str, stamp: str) -> bool:
+        seen = self.record.scans.get(name)
+        if seen is None or seen.stamp != stamp:
+            return True
+        return seen.state in ("begun", "trouble") and seen.tries < MAX_TRIES
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All that lies in a folder, in order; links are not followed."""
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted([*folders, *files]):
+            yield Path(root, name)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -113,7 +113,7 @@ def job_template(default: dict[str, Any]) -> dict[str, Any]:
 def _set_limits(client: SyncPrefectClient) -> None:
     from prefect.exceptions import ObjectNotFound
 
-    from flows.runners import default_workers
+    from flows.stage import default_workers
 
     # a limit of 0 would refuse such stages for ever, instead of letting them say what is missing
     for tag, limit in ((GPU_STAGE, max(1, gpu_count())), (CPU_STAGE, default_workers())):

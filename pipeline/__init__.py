@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from pipeline.building import BuildRequest, BuildResult, Plan, build, plan
-    from pipeline.bundle.bundle import Bundle
+    from pipeline.scenes.bundle import Bundle
 
 __all__ = ["BuildRequest", "BuildResult", "Bundle", "Plan", "build", "plan"]
 
@@ -26,7 +26,7 @@ __all__ = ["BuildRequest", "BuildResult", "Bundle", "Plan", "build", "plan"]
 def __getattr__(name: str) -> Any:
     """Import on first use: `import pipeline` alone loads nothing heavy."""
     if name == "Bundle":
-        from pipeline.bundle.bundle import Bundle
+        from pipeline.scenes.bundle import Bundle
 
         return Bundle
     if name in __all__:

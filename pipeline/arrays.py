@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, ValueError)
-"""What zipfile raises on damaged files."""
+"""Exceptions of zipfile on damaged files."""
 _parsing = threading.Lock()
 """The header is a Python literal, and Python 3.11's parser of these is not safe in threads (python/cpython#106905)."""
 
 
 class BadArrayError(ValueError):
-    """Raised when a file holds anything but an array of numbers of the size that it says."""
+    """Raised when a file holds anything but an array of numbers of the size that it declares."""
 
 
 def array_of_npy(data: bytes) -> NDArray[Any]:
@@ -38,13 +38,13 @@ def array_of_npy(data: bytes) -> NDArray[Any]:
 def arrays_of_npz(
     path: Path, needed: Sequence[str], optional: Sequence[str] = (), *, limit: int
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of an .npz file by name; what else it holds is not looked at.
+    """Arrays of an .npz file by name; its other content is not read.
 
     Args:
         path: The file.
-        needed: Those that must be there.
-        optional: Those that may be.
-        limit: Bytes that all of them may have together, unpacked.
+        needed: Names of required arrays.
+        optional: Names of optional arrays.
+        limit: Largest size of all of them together, unpacked [bytes].
 
     Raises:
         BadArrayError: When the file is damaged, lacks an array, or one is too large or holds anything but numbers.
@@ -53,13 +53,13 @@ def arrays_of_npz(
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
-            there = [name for name in (*needed, *optional) if f"{name}.npy" in members]
-            if missing := [name for name in needed if name not in there]:
+            present = [name for name in (*needed, *optional) if f"{name}.npy" in members]
+            if missing := [name for name in needed if name not in present]:
                 raise BadArrayError(f"no array {', '.join(missing)}")
-            total = sum(members[f"{name}.npy"].file_size for name in there)
+            total = sum(members[f"{name}.npy"].file_size for name in present)
             if total > limit:
                 raise BadArrayError(f"{total} bytes of arrays, {limit} are allowed")
-            for name in there:
+            for name in present:
                 info = members[f"{name}.npy"]
                 with archive.open(info) as member:
                     array = _read(member, info.file_size)
@@ -69,14 +69,14 @@ def arrays_of_npz(
     except BAD_ZIP as error:
         raise BadArrayError(f"no readable npz file: {error}") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # of a place before the file's beginning
+        if error.errno != errno.EINVAL:  # a seek to before the file's beginning
             raise
         raise BadArrayError(f"no readable npz file: {error}") from error
     return arrays
 
 
 def _read(file: IO[bytes], size: int) -> NDArray[Any]:
-    """The array of a stream of so many bytes: what it says of itself is compared with that before it is read."""
+    """The array of a stream of `size` bytes; its header is compared with that before it is read."""
     try:
         with _parsing:
             major, _ = np.lib.format.read_magic(file)
@@ -86,11 +86,11 @@ def _read(file: IO[bytes], size: int) -> NDArray[Any]:
         raise BadArrayError(f"no NumPy file: {error}") from error
     if kind.kind not in "fiub" or min(shape, default=0) < 0:
         raise BadArrayError(f"an array of {kind} of shape {shape}")
-    wanted, left = math.prod(shape) * kind.itemsize, size - file.tell()
-    if wanted != left:
+    expected, left = math.prod(shape) * kind.itemsize, size - file.tell()
+    if expected != left:
         raise BadArrayError(f"{left} bytes for an array of {kind} of shape {shape}")
-    values = file.read(wanted)
-    if len(values) != wanted:
-        raise BadArrayError(f"{len(values)} bytes of {wanted}")
+    values = file.read(expected)
+    if len(values) != expected:
+        raise BadArrayError(f"{len(values)} bytes of {expected}")
     flat = np.frombuffer(values, kind) if kind.kind != "b" else np.frombuffer(values, np.uint8) != 0
     return flat.reshape(shape, order="F" if by_columns else "C")

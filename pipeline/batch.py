@@ -1,38 +1,38 @@
-"""Batches: many scene cards, each planned and built on its own, and a file that says what became of each."""
+"""Many scene cards: each planned and built by itself, and a small file for each that says what became of it."""
 
 from __future__ import annotations
 
 import glob
-import json
+import hashlib
 import logging
 import multiprocessing
 import os
-import secrets
+import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.building import BuildRequest, Plan, plan, read_card, run_plan
+from pipeline import errors
+from pipeline.building import BuildRequest, BuildResult, Plan, build_lock, plan, read_card, run_plan
+from pipeline.card import name_from
 from pipeline.check.quality import QUALITY_FILE, Quality
-from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record
-from pipeline.errors import BusyError, CardError, SplatyardError
-from pipeline.shared import fetch_plan, run_shared
+from pipeline.engine import PlannedStage, execute, is_locked, no_room
+from pipeline.errors import BusyError, CardError, MachineError, SplatyardError
+from pipeline.files import folder_bytes, free_bytes, readable, write_whole
 
 logger = logging.getLogger(__name__)
 
-FOLDER = ".batches"
-ID_TIME = "%Y%m%d-%H%M%S"
-SAVE_SECONDS = 1.0
-"""Least time between two writes of a batch's file: that of ten thousand scenes has megabytes."""
+RECORDS = ".scenes"
+"""Folder of the scenes' files, in the folder of bundles."""
 PROCESSES_FROM = 500
-"""So many cards are planned in several processes; fewer are planned before those have started."""
+"""From so many cards on they are planned in several processes; fewer are planned before those have started."""
 CHUNK = 25
 
 State = Literal["waiting", "running", "built", "cached", "failed", "busy", "stopped", "lost"]
@@ -59,7 +59,7 @@ class Reason(BaseModel):
 
     @staticmethod
     def of(error: BaseException) -> Reason:
-        """Of any error; one that is not ours is a bug or trouble with files."""
+        """The reason of any error; one that is not ours is a bug or trouble with files."""
         kind = type(error).__name__
         if isinstance(error, SplatyardError):
             return Reason(kind=kind, rule=error.rule, found=error.found, remedy=error.remedy, file=error.file or "")
@@ -74,29 +74,36 @@ class Reason(BaseModel):
         remedy = "this is a bug in splatyard: report it with the scene's build.log"
         return Reason(kind=kind, rule="a stage ends with a result or a clear error", found=str(error), remedy=remedy)
 
+    def error(self) -> SplatyardError:
+        """The error that this is the reason of; one that was not ours is a MachineError."""
+        kind = getattr(errors, self.kind, MachineError)
+        return kind(self.rule, found=self.found, remedy=self.remedy, file=self.file or None)
+
     def __str__(self) -> str:
         """All of it on one line."""
         where = f"{self.file}: " if self.file else ""
         return " ".join(f"{where}{self.rule}; found: {self.found}; remedy: {self.remedy}".split())
 
 
-class SceneOutcome(BaseModel):
-    """What is known of one scene of a batch.
+class Scene(BaseModel):
+    """One scene: what is planned, and what became of its last attempt.
 
     Attributes:
-        card: Its card.
-        name: Of the scene and its bundle; the card's file name while the card can't be read.
-        state: `waiting` or `running`; `built` or `cached` (its bundle was there); `failed`; `busy` (another process
-            builds it); `stopped` (the batch ended before it); `lost` (the batch was killed at it).
-        seconds: Wall time of its last attempt [s].
+        card: Its card; its capture where it has none.
+        name: Name of the scene and its bundle; the card's file name while the card can't be read.
+        state: `waiting` or `running`; `built` or `cached` (its bundle existed); `failed`; `busy` (another process
+            builds it); `stopped` (by hand, or before it began); `lost` (its process was killed).
+        began: When its last attempt began.
+        seconds: Wall time of that attempt [s].
         stages: Wall time of each stage that ran [s].
-        stage: The one that failed, or "".
+        stage: The stage that failed, stopped or is at work, or "".
         reason: Why it failed.
-        gates: How many there are in its bundle.
+        gates: Number of gates in its bundle.
         failed_gates: Names of those that fail.
         capture: Its source on disk.
-        bundle: Folder of its bundle: where it lies, or will lie.
+        bundle: Folder of its bundle, existing or to come.
         work: Folder of its stages' results.
+        plan: Its pickled plan while it is waiting; not in its file.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -104,6 +111,7 @@ class SceneOutcome(BaseModel):
     card: Path
     name: str
     state: State
+    began: datetime = Field(default_factory=lambda: datetime.now(UTC))
     seconds: float = 0.0
     stages: dict[str, float] = {}
     stage: str = ""
@@ -113,116 +121,70 @@ class SceneOutcome(BaseModel):
     capture: Path | None = None
     bundle: Path | None = None
     work: Path | None = None
+    plan: bytes | None = Field(default=None, exclude=True, repr=False)
 
-    def become(self, state: State) -> SceneOutcome:
+    def become(self, state: State, **changes: Any) -> Scene:
         """The same scene in another state."""
-        return self.model_copy(update={"state": state})
+        return self.model_copy(update={"state": state, "plan": None, **changes})
+
+    def failed(self, stage: str, error: BaseException, **changes: Any) -> Scene:
+        """The same scene after an error."""
+        return self.become("failed", stage=stage, reason=Reason.of(error), **changes)
+
+    def save(self, out: Path) -> Scene:
+        """Write its file in a folder of bundles; returns the scene. Where that fails, the work still counts."""
+        digest = hashlib.sha256(os.fsencode(self.card)).hexdigest()[:8]
+        file = out / RECORDS / f"{name_from(self.card.stem)}-{digest}.json"
+        try:
+            write_whole(file, self.model_dump_json(indent=1))
+        except OSError as error:
+            logger.warning("%s can't be written: %s", file, error)
+        return self
+
+    @property
+    def as_it_is(self) -> Scene:
+        """With the stage that it is at; `lost` when the process that built it is gone."""
+        if self.state != "running" or self.work is None:
+            return self
+        if not is_locked(build_lock(self.work)):
+            return self.become("lost")
+        partial = sorted(self.work.glob("*/.*.partial"), key=lambda path: path.stat().st_mtime)
+        return self.model_copy(update={"stage": partial[-1].parent.name if partial else ""})
 
 
-class Batch(BaseModel):
-    """A batch and its scenes; `note` and `keep` hold its file up to date.
+@dataclass(frozen=True)
+class Attempt:
+    """How an attempt at a scene ended.
 
     Attributes:
-        id: Sorts by time.
-        out: Folder of bundles.
-        cards: The patterns that were given; none for a single build.
-        started: When.
-        ended: When; None while it runs, or if it was killed.
-        scenes: By card, in the cards' order.
+        scene: What became of it.
+        result: What was done, or None.
+        error: What ended it, or None.
     """
 
-    id: str
-    out: Path
-    cards: tuple[str, ...]
-    started: datetime
-    ended: datetime | None = None
-    scenes: dict[str, SceneOutcome]
+    scene: Scene
+    result: BuildResult | None = None
+    error: Exception | None = None
 
-    _saved: float = PrivateAttr(default=float("-inf"))
-    _changed: bool = PrivateAttr(default=False)
 
-    @staticmethod
-    def of(cards: Iterable[str], out: Path, scenes: Iterable[SceneOutcome]) -> Batch:
-        """A new one, whose id comes after those of `out`, even if the clock went back."""
-        now = datetime.now(UTC)
-        begun = now.strftime(ID_TIME)
-        earlier = [file.stem[: len(begun)] for file in (out / FOLDER).glob(f"{'[0-9]' * 8}-{'[0-9]' * 6}-*.json")]
-        if (last := max(earlier, default="")) >= begun:
-            begun = (datetime.strptime(last, ID_TIME).replace(tzinfo=UTC) + timedelta(seconds=1)).strftime(ID_TIME)
-        identity = f"{begun}-{secrets.token_hex(3)}"
-        by_card = {str(scene.card): scene for scene in scenes}
-        return Batch(id=identity, out=out.resolve(), cards=tuple(cards), started=now, scenes=by_card)
+def load_scenes(out: Path) -> list[Scene]:
+    """The scenes of a folder of bundles as their last attempts left them, by name; damaged files are left out."""
+    scenes: list[Scene] = []
+    for file in (out / RECORDS).glob("*.json"):
+        try:
+            scenes.append(Scene.model_validate_json(file.read_bytes()))
+        except (OSError, ValueError) as error:
+            logger.warning("%s is no scene's file: %s", file, str(error).partition("\n")[0])
+    # one scene may be built by its card and, under the same name, without
+    newest = {scene.work or scene.card: scene for scene in sorted(scenes, key=lambda scene: scene.began)}
+    return sorted((scene.as_it_is for scene in newest.values()), key=lambda scene: (scene.name, scene.card))
 
-    @staticmethod
-    def load(file: Path) -> Batch:
-        """Read what `save` wrote.
 
-        Raises:
-            ValueError: When it is something else.
-        """
-        return Batch.model_validate_json(file.read_bytes())
-
-    @property
-    def file(self) -> Path:
-        """Where it is kept."""
-        return self.out / FOLDER / f"{self.id}.json"
-
-    @property
-    def log(self) -> Path:
-        """What its worker processes wrote to their standard error."""
-        return self.file.with_suffix(".log")
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that runs it."""
-        return self.file.with_suffix(".lock")
-
-    def those(self, *states: State) -> list[SceneOutcome]:
-        """The scenes in one of these states."""
-        return [scene for scene in self.scenes.values() if scene.state in states]
-
-    @property
-    def sources(self) -> dict[Path, tuple[Path, Path]]:
-        """Capture and work folder of each waiting scene, by card."""
-        scenes = self.those("waiting")
-        return {scene.card: (scene.capture, scene.work) for scene in scenes if scene.capture and scene.work}
-
-    @property
-    def counts(self) -> str:
-        """Such as "17 built, 2 failed"; nothing of what there is none of."""
-        states = [scene.state for scene in self.scenes.values()]
-        order: tuple[State, ...] = ("built", "cached", "failed", "busy", "running", "waiting", "stopped")
-        return ", ".join(f"{states.count(state)} {state}" for state in order if state in states)
-
-    def note(self, scene: SceneOutcome) -> None:
-        """Put down what became of a scene; `keep` brings it to the file."""
-        self.scenes[str(scene.card)] = scene
-        self._changed = True
-
-    def keep(self) -> None:
-        """Write the file if something was noted, unless that was done just now; to be called every second."""
-        if self._changed and time.monotonic() >= self._saved + SAVE_SECONDS:
-            self.save()
-
-    def end(self) -> None:
-        """Put down that nothing more will come."""
-        for scene in self.those("running", "waiting", "busy"):
-            self.scenes[str(scene.card)] = scene.become("stopped")
-        self.ended = datetime.now(UTC)
-        self.save()
-
-    def save(self) -> None:
-        """Write the file, whole or not at all.
-
-        Raises:
-            MachineError: When it can't be written.
-        """
-        with machine_errors(self.file):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.file.with_suffix(".partial")
-            partial.write_text(self.model_dump_json(indent=1))
-            partial.replace(self.file)
-        self._saved, self._changed = time.monotonic(), False
+def counts(scenes: Iterable[Scene]) -> str:
+    """Such as "17 built, 2 failed"; states that no scene has are left out."""
+    states = [scene.state for scene in scenes]
+    order: tuple[State, ...] = ("built", "cached", "failed", "busy", "running", "waiting", "stopped")
+    return ", ".join(f"{states.count(state)} {state}" for state in order if state in states)
 
 
 def find_cards(patterns: Iterable[str]) -> list[Path]:
@@ -310,126 +272,112 @@ def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
                 )
 
 
-def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None) -> Batch:
+def plan_batch(patterns: Iterable[str], out: Path, captures: Path | None = None) -> list[Scene]:
     """Plan all cards; one that is wrong is a failed scene and stops no other.
 
     Raises:
         CardError: When a pattern stands for no card.
     """
-    patterns = tuple(patterns)
-    scenes = _plan_all(find_cards(patterns), partial(plan_scene, out=out, captures=captures))
-    return Batch.of(patterns, out, _refuse_repeated(scenes))
+    cards = find_cards(patterns)
+    plan_one = partial(plan_scene, out=out, captures=captures)
+    if len(cards) < PROCESSES_FROM:
+        return list(_refuse_repeated(map(plan_one, cards)))
+    context = multiprocessing.get_context("spawn")  # Prefect has threads, which a fork would break
+    with ProcessPoolExecutor(mp_context=context) as pool:
+        return list(_refuse_repeated(pool.map(plan_one, cards, chunksize=CHUNK)))
 
 
-def plan_scene(card: Path, out: Path, captures: Path | None = None) -> SceneOutcome:
-    """What a card's build would do: `waiting`, `cached`, or `failed` where it can't be planned."""
+def plan_scene(card: Path, out: Path, captures: Path | None = None) -> Scene:
+    """What a card's build would do: `waiting`, with its plan, or `cached`, or `failed` where it can't be planned."""
     try:
         planned = plan_card(card, out, captures)
-        return _outcome(card, planned, "waiting" if planned.pending else "cached")
+        if not planned.pending:
+            return scene_of(card, planned, "cached")
+        return scene_of(card, planned, "waiting").model_copy(update={"plan": pickle.dumps(planned)})
     except Exception as error:
-        return SceneOutcome(card=card, name=card.stem, state="failed", stage="plan", reason=Reason.of(error))
+        return Scene(card=card, name=card.stem, state="failed", stage="plan", reason=Reason.of(error))
 
 
 def build_scene(
-    card: Path,
-    out: Path,
+    scene: Scene,
     captures: Path | None = None,
     run: Callable[[PlannedStage], bool] = execute,
-    store: str | None = None,
-) -> SceneOutcome:
-    """Build one card's bundle; whatever goes wrong is in the outcome.
+    prepare: Callable[[Plan], None] = lambda _: None,
+) -> Scene:
+    """Build the bundle of a planned scene; whatever goes wrong is in what comes back.
 
     Args:
-        card: Its file.
-        out: Folder of bundles.
+        scene: As `plan_scene` gave it; one that is not waiting comes back as it is.
         captures: Folder that captures may lie in besides the card's own.
         run: Runs one stage; see `pipeline.building.build`.
-        store: Address of a store that results are shared through.
+        prepare: Called with the plan before anything runs; brings over what a store has.
     """
-    started, stage = time.monotonic(), "plan"
-    known = SceneOutcome(card=card, name=card.stem, state="failed")
-    run_stage = run if store is None else run_shared(store, run)
-
-    def noted(planned: PlannedStage) -> bool:
-        nonlocal stage
-        stage = planned.name
-        return run_stage(planned)
-
+    if scene.bundle is not None and scene.bundle.exists():  # made since then, with this content or with other
+        scene = plan_scene(scene.card, scene.bundle.parents[1], captures)
+    if scene.plan is None:
+        return scene
+    planned: Plan = pickle.loads(scene.plan)
     try:
-        planned = plan_card(card, out, captures)
-        known = _outcome(card, planned, "waiting")
-        if store is not None:
-            stage = "fetch"
-            fetch_plan(planned, store)
-        result = run_plan(planned, noted)
-        known = _outcome(card, planned, "built" if result.executed else "cached")
-        told = {"stages": {name: result.seconds[name] for name in result.executed}}
+        prepare(planned)
     except BusyError as error:
-        told = {"state": "busy", "reason": Reason.of(error)}
+        return scene.become("busy", reason=Reason.of(error))
     except Exception as error:
-        told = {"state": "failed", "stage": stage, "reason": Reason.of(error)}
-    return known.model_copy(update=told | {"seconds": time.monotonic() - started})
+        return scene.failed("fetch", error).save(planned.bundle_folder.parents[1])
+    return attempt(scene.card, planned, run).scene
 
 
-@contextmanager
-def noted(planned: Plan, card: Path | None, out: Path) -> Iterator[None]:
-    """A build of one scene leaves what became of it as a batch does, for `splatyard status`.
+def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Attempt:
+    """Run a plan, and keep on file what becomes of the scene; only what stops the process is raised.
 
     Args:
+        card: The scene's card, or its capture where it has none.
         planned: The build.
-        card: Its card, if it has one; else its capture stands for it.
-        out: Folder of bundles.
+        run: Runs one stage; see `pipeline.building.build`.
     """
-    card = card.absolute() if card else planned.stages[0].inputs["source"]
-    batch = Batch.of((), out, [_outcome(card, planned, "running")])
-    started, pending = time.monotonic(), planned.pending
-    told: dict[str, Any] = {"state": "failed"}
+    scene, out = scene_of(card, planned, "running"), planned.bundle_folder.parents[1]
+    started, stage = time.monotonic(), ""
+
+    def noted(one: PlannedStage) -> bool:
+        nonlocal stage
+        if not stage:
+            scene.save(out)  # not before: another process may be building it, and its file is the same
+        stage = one.name
+        return run(one)
+
+    def seconds() -> float:
+        return time.monotonic() - started
+
     try:
-        with locked(batch.lock, f"the build {batch.id}"):
-            batch.save()
-            yield
-            done = _outcome(card, planned, "built" if planned.bundle_folder.exists() else "stopped")
-            records = {stage.name: json.loads(run_record(stage.folder).read_text()) for stage in pending}
-            told = dict(done) | {"stages": {name: record["seconds"] for name, record in records.items()}}
-            told |= {} if done.state == "built" else {"stage": planned.stages[-1].name}  # as --until wanted it
-    except BusyError:
-        told = {"state": "busy"}
-        raise
+        result = run_plan(planned, noted)
+        stages = {name: result.seconds[name] for name in result.executed}
+        if not planned.bundle_folder.exists():  # as --until asked for
+            ended = scene.become("stopped", stage=stage, stages=stages, seconds=seconds())
+        else:
+            state = "built" if stages else "cached"
+            ended = scene_of(card, planned, state, stages=stages, seconds=seconds(), began=scene.began)
+        return Attempt(ended.save(out), result)
+    except BusyError as error:
+        return Attempt(scene.become("busy", reason=Reason.of(error), seconds=seconds()), error=error)
     except Exception as error:
-        told |= {"stage": _missing(pending), "reason": Reason.of(error)}
-        raise
+        failed = scene.failed(stage or planned.pending[0].name, error, seconds=seconds())
+        return Attempt(failed.save(out), error=error)
     except BaseException:
-        told = {"state": "stopped", "stage": _missing(pending)}
+        scene.become("stopped", stage=stage, seconds=seconds()).save(out)
         raise
-    finally:
-        (scene,) = batch.scenes.values()
-        batch.note(scene.model_copy(update=told | {"seconds": time.monotonic() - started}))
-        batch.end()
 
 
-def _missing(pending: Sequence[PlannedStage]) -> str:
-    """The first stage without a result, or ""."""
-    return next((stage.name for stage in pending if not stage.folder.exists()), "")
+def check_room(scenes: Iterable[Scene], out: Path) -> None:
+    """Refuse what the disk has no room for: results take at least as much as their captures.
+
+    Raises:
+        MachineError: When there is less.
+    """
+    needed = sum(folder_bytes(scene.capture) for scene in scenes if scene.capture)
+    if needed > free_bytes(out):
+        raise no_room(out, f"the captures alone have {readable(needed)}")
 
 
-def load_batches(out: Path) -> Iterator[Batch]:
-    """The batches of a folder of bundles, the newest first; files that are none are left out."""
-    for file in sorted((out / FOLDER).glob("*.json"), reverse=True):
-        try:
-            yield Batch.load(file)
-        except (OSError, ValueError) as error:
-            logger.warning("%s is no batch: %s", file, str(error).partition("\n")[0])
-
-
-def _plan_all(cards: list[Path], plan_one: Callable[[Path], SceneOutcome]) -> list[SceneOutcome]:
-    if len(cards) < PROCESSES_FROM:
-        return list(map(plan_one, cards))
-    context = multiprocessing.get_context("spawn")  # Prefect has threads, which a fork would break
-    with ProcessPoolExecutor(mp_context=context) as pool:
-        return list(pool.map(plan_one, cards, chunksize=CHUNK))
-
-
-def _refuse_repeated(scenes: Iterable[SceneOutcome]) -> Iterator[SceneOutcome]:
+def _refuse_repeated(scenes: Iterable[Scene]) -> Iterator[Scene]:
     """Two cards of one name would both become its next version, and only one could."""
     cards: dict[Path, Path] = {}
     for scene in scenes:
@@ -443,14 +391,15 @@ def _refuse_repeated(scenes: Iterable[SceneOutcome]) -> Iterator[SceneOutcome]:
             remedy="change `name` in one of them, or leave one out",
             file=scene.card,
         )
-        yield SceneOutcome(card=scene.card, name=scene.name, state="failed", stage="plan", reason=Reason.of(error))
+        yield Scene(card=scene.card, name=scene.name, state="failed", stage="plan", reason=Reason.of(error))
 
 
-def _outcome(card: Path, planned: Plan, state: State) -> SceneOutcome:
+def scene_of(card: Path, planned: Plan, state: State, **known: Any) -> Scene:
+    """A planned scene; with the verdict of its bundle where that exists."""
     quality = None
     if state != "waiting" and (planned.bundle_folder / QUALITY_FILE).exists():
         quality = Quality.load(planned.bundle_folder)
-    return SceneOutcome(
+    return Scene(
         card=card,
         name=planned.name,
         state=state,
@@ -459,4 +408,5 @@ def _outcome(card: Path, planned: Plan, state: State) -> SceneOutcome:
         capture=planned.stages[0].inputs["source"],
         bundle=planned.bundle_folder,
         work=planned.work,
+        **known,
     )

@@ -5,29 +5,48 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.align.params import AlignParams
-from pipeline.card import Card, apply_recipe, load_card, name_from, parse_known_length, parse_sheet
+from pipeline.align.params import ScaleSources
+from pipeline.bundle.params import BundleParams
+from pipeline.card import Card, load_card, name_from
 from pipeline.check.gates import THRESHOLDS
-from pipeline.engine import PlannedStage, execute, locked, machine_errors, run_record, stage_key
+from pipeline.engine import LOG_FORMAT, PlannedStage, execute, locked, machine_errors, run_record, stage_key
 from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError
-from pipeline.learned.backends import BACKENDS, lacking
+from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.machine import this_machine
-from pipeline.parameters import machine_settings, without_interpreters
+from pipeline.parameters import (
+    Settings,
+    checked,
+    layered,
+    machine_settings,
+    of_this_machine,
+    parse_settings,
+    require_known,
+    variable,
+    with_changes,
+)
+from pipeline.scenes.references import VERSION
 from pipeline.stage import Traits
 from pipeline.stages import PARAMS, STAGES
-from pipeline.way import way_of
 
 logger = logging.getLogger(__name__)
 
-VERSION = re.compile(r"(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})")
+POSES_FROM = {
+    "refined": "the source's poses, refined on the images",
+    "sensor": "the source's poses as they are",
+    "colmap": "poses from the images",
+}
+DEPTH_FROM = {
+    "combined": "the sensor's depth combined with stereo",
+    "sensor": "the sensor's depth",
+    "mvs": "depth by stereo from the images",
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +59,7 @@ class BuildRequest:
         out: Folder of bundles.
         work: Folder of the stages' results; `out/.work/<name>` when not given.
         card: A scene card (YAML), or None.
-        settings: "stage.param=value" texts; they win over the card.
-        known_length: "0.30@0001.jpg:412,900:655,910" or "A4 sheet", or None.
-        camera_height: Median height of the track above the floor [m], or None.
-        camera_height_sigma: How sure that is [m], or None.
-        tag_size: Side of printed tags [m], or None.
+        settings: "stage.parameter=value" texts; they win over the card, and later ones over earlier ones.
         until: Last stage to run, or None for all.
         version: The bundle's version; the next free minor version when not given.
     """
@@ -55,24 +70,20 @@ class BuildRequest:
     work: Path | None = None
     card: Path | None = None
     settings: tuple[str, ...] = ()
-    known_length: str | None = None
-    camera_height: float | None = None
-    camera_height_sigma: float | None = None
-    tag_size: float | None = None
     until: str | None = None
     version: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run, and what is there already.
+    """The stages of one build, and where their results are or will be.
 
     Attributes:
         name: The bundle's name.
         traits: What is known of the capture.
-        stages: In order, up to the last one asked for.
+        stages: In order, up to the last requested one.
         work: Folder of the stages' results.
-        bundle_folder: Where the bundle lies or will lie.
+        bundle_folder: Folder of the bundle, existing or not.
     """
 
     name: str
@@ -84,24 +95,24 @@ class Plan:
     @property
     def log(self) -> Path:
         """The build's log file."""
-        return self.work / "build.log"
+        return log_file(self.work)
 
     @property
-    def way(self) -> str:
-        """How poses, depth, gravity and scale come about, in one sentence."""
+    def summary(self) -> str:
+        """Where poses, depth, gravity and scale come from, in one sentence."""
         backends = {stage.name: stage.backend for stage in self.stages}
-        align = next((stage.params for stage in self.stages if stage.name == "align"), AlignParams())
-        return way_of(self.traits, backends, align)
+        align = next((stage.params for stage in self.stages if stage.name == "align"), None)
+        return summary(self.traits, backends, align)
 
     @property
     def pending(self) -> tuple[PlannedStage, ...]:
         """The stages that must run: the last one, and what it needs, unless their results are there."""
-        wanted = {self.stages[-1].name}
+        needed = {self.stages[-1].name}
         pending: list[PlannedStage] = []
         for stage in reversed(self.stages):
-            if stage.name in wanted and not stage.cached:
+            if stage.name in needed and not stage.cached:
                 pending.insert(0, stage)
-                wanted.update(stage.stage.needs)
+                needed.update(stage.stage.needs)
         return tuple(pending)
 
 
@@ -111,8 +122,8 @@ class BuildResult:
 
     Attributes:
         bundle: The bundle's folder, or None when the build ended before it.
-        executed: Names of the stages that ran; the others were there already.
-        seconds: Wall seconds of every stage, from when it ran.
+        executed: Names of the stages that ran; the others were cached.
+        seconds: Wall time of every stage when it ran [s].
         log: The log file.
     """
 
@@ -126,9 +137,11 @@ def read_card(file: Path) -> Card:
     """A card whose recipe and gates are those of our stages.
 
     Raises:
-        CardError: As `pipeline.card.load_card`.
+        CardError: As `load_card` and `resolve_params`.
     """
-    return load_card(file, params_by_stage=PARAMS, gates=THRESHOLDS)
+    card = load_card(file)
+    resolve_params(card, file=file)
+    return card
 
 
 def plan(request: BuildRequest, card: Card | None = None) -> Plan:
@@ -136,14 +149,14 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
 
     Args:
         request: What to build.
-        card: What stands in the request's card, for those who have read it already.
+        card: Content of the request's card, if it has been read already.
 
     Raises:
-        CaptureError: When the source is missing or no form we read.
+        CaptureError: When the source is missing or its format is unknown.
         CardError: When the card, a setting, the name or the version is wrong.
     """
     from pipeline.capture.detect import probe_and_digest
-    from pipeline.capture.reader import require_pictures
+    from pipeline.capture.reader import require_images
 
     source = request.source.expanduser()
     if not source.exists():
@@ -158,32 +171,69 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     name = name_from(request.name or card.name or source.resolve().stem)
     work = (request.work or request.out / ".work" / name).resolve()
     traits, digest = probe_and_digest(source)
-    params = _params(request, card)
-    require_pictures(traits.frames, traits.missing, params["capture"], source)
+    params = resolve_params(card, request.settings, request.card)
+    require_images(traits.frames, traits.missing, params["capture"], source)
     if traits.kind == "video" and params["capture"].origin == "generated":
         traits = replace(traits, kind="generated")
     keys = {"source": digest}
     folders = {"source": source.resolve()}
     stages: list[PlannedStage] = []
     last = request.until or STAGES[-1].name
-    if last not in PARAMS:
-        raise CardError("--until names a stage", found=repr(last), remedy=f"one of {', '.join(PARAMS)}")
+    names = [stage.name for stage in STAGES]
+    if last not in names:
+        raise CardError("--until names a stage", found=repr(last), remedy=f"one of {', '.join(names)}")
     bundle_folder = request.out.resolve() / name
     for stage in STAGES:
-        chosen = params[stage.name]
-        choice = stage.choose(traits, chosen, this_machine(getattr(chosen, "python", "")))
-        if hasattr(chosen, "backend"):
-            chosen = replace(chosen, backend=choice.backend)
         if stage.name == "bundle":
             chosen = _bundle_params(request, card, name, stages, source.resolve().name)
             bundle_folder = bundle_folder / chosen.version
-        key = stage_key(stage, chosen, choice.backend, {need: keys[need] for need in stage.needs})
+        else:
+            chosen = params[stage.name]
+        choice = stage.choose(traits, chosen, this_machine(getattr(chosen, "python", "")))
+        if hasattr(chosen, "backend"):
+            chosen = chosen.changed(backend=choice.backend)
+        needed = {**{need: keys[need] for need in stage.needs}, **stage.depends_on(chosen)}
+        key = stage_key(stage, chosen, choice.backend, needed)
         folder = bundle_folder if stage.name == "bundle" else work / stage.name / key
         inputs = {need: folders[need] for need in stage.needs}
-        stages.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs))
+        stages.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log_file(work)))
         keys[stage.name], folders[stage.name] = key, folder
-    wanted = stages[: [stage.name for stage in stages].index(last) + 1]
-    return Plan(name, traits, tuple(wanted), work, bundle_folder)
+    return Plan(name, traits, tuple(stages[: names.index(last) + 1]), work, bundle_folder)
+
+
+def summary(traits: Traits, backends: Mapping[str, str], align: ScaleSources | None) -> str:
+    """Where poses, depth, gravity and scale come from, in one sentence.
+
+    Args:
+        traits: What is known of the capture.
+        backends: Chosen backend by stage.
+        align: Sources of the scale; None where the build ends before the align stage.
+    """
+    missing = f" ({len(traits.missing)} more are listed, but not there)" if traits.missing else ""
+    parts = [f"{traits.frames} images of a {traits.kind} capture{missing}"]
+    parts += [
+        phrases[backends[stage]]
+        for stage, phrases in (("poses", POSES_FROM), ("depth", DEPTH_FROM))
+        if backends.get(stage) in phrases
+    ]
+    if align is not None:
+        gravity = "the sensor, floor, walls and plumb lines" if traits.has_gravity else "floor, walls and plumb lines"
+        parts += [f"gravity from {gravity}", f"scale {_scale(traits, align)}"]
+    return "; ASSUMED: ".join([", ".join(parts), *traits.assumed])
+
+
+def _scale(traits: Traits, align: ScaleSources) -> str:
+    sources = {
+        "the sensor": traits.has_scale or None,
+        "the tags' size": align.tag_size,
+        "a known length": align.known_length,
+        f"{align.sheet} sheets": align.sheet,
+        "the camera's height": align.camera_height,
+    }
+    given = [name for name, value in sources.items() if value is not None]
+    if not given:
+        return "hinted by usual sizes or assumed (its gate will fail: give --known-length or --tag-size)"
+    return f"from {given[0]}" if len(given) == 1 else f"from the most certain of {', '.join(given)}"
 
 
 def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
@@ -194,7 +244,7 @@ def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) 
         run: Runs one stage and returns whether there was anything to do; the flow hands in its own.
 
     Raises:
-        SplatyardError: What to do is in its text.
+        SplatyardError: Its text says what to do.
         BusyError: When another process builds the same name.
     """
     planned = plan(request)
@@ -210,8 +260,8 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
     check_machine(planned)
     with machine_errors(planned.work):
         planned.work.mkdir(parents=True, exist_ok=True)
-    held = locked(build_lock(planned.work), f"the bundle {planned.name!r}")
-    with held, _log_file(planned.log), _naming_the_source(planned):
+    lock = locked(build_lock(planned.work), f"the bundle {planned.name!r}")
+    with lock, _end_logged(planned.log), _naming_the_source(planned):
         executed = [stage.name for stage in planned.pending if run(stage)]
     bundle = planned.bundle_folder if planned.stages[-1].name == "bundle" else None
     records = {stage.name: run_record(stage.folder) for stage in planned.stages}
@@ -221,7 +271,7 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
 
 @contextmanager
 def _naming_the_source(planned: Plan) -> Iterator[None]:
-    """Errors of a whole earlier result name the capture that it was made of: nobody knows the work folder's."""
+    """Errors in an earlier stage's result name the capture it comes from: nobody knows the work folder."""
     try:
         yield
     except (CaptureError, ReconstructionError) as error:
@@ -240,7 +290,7 @@ def check_machine(planned: Plan) -> None:
     for stage in planned.pending:
         if stage.backend not in BACKENDS:
             continue
-        lacks = lacking(stage.backend, this_machine(getattr(stage.params, "python", "")))
+        lacks = this_machine(getattr(stage.params, "python", "")).lacks(stage.backend)
         if lacks is not None:
             raise MachineError(
                 f"{stage.name}.backend={stage.backend} must be able to run on this machine",
@@ -249,48 +299,69 @@ def check_machine(planned: Plan) -> None:
             )
 
 
+def log_file(work: Path) -> Path:
+    """The log of all builds in a work folder."""
+    return work / "build.log"
+
+
 def build_lock(work: Path) -> Path:
     """The file that is locked while something is built in a work folder, or removed from it."""
     return work / ".build.lock"
 
 
-def _params(request: BuildRequest, card: Card) -> dict[str, Any]:
-    settings = (*machine_settings(PARAMS), *request.settings)
-    params = apply_recipe(PARAMS, card.recipe, settings, file=request.card)
-    scale = {name: getattr(card.scale, name) for name in type(card.scale).model_fields}
-    typed = {name: value for name in scale if (value := getattr(request, name, None)) is not None}
-    if typed:  # wins over the card
-        scale = dict.fromkeys(scale) | typed
-        if request.known_length is not None:
-            scale["sheet"] = parse_sheet(request.known_length)
-            scale["known_length"] = None if scale["sheet"] else parse_known_length(request.known_length)
-    try:
-        params["align"] = replace(params["align"], **scale)
-    except ValueError as error:
-        raise CardError("the scale must be usable", found=str(error), remedy="see --known-length in --help") from error
-    if card.areas:
-        try:
-            params["regions"] = replace(params["regions"], areas=card.areas)
-        except ValueError as error:
-            rule, remedy = "areas must be possible", "correct the card's areas"
-            raise CardError(rule, found=str(error), remedy=remedy, file=request.card) from error
-    if card.gates:
-        params["check"] = replace(params["check"], thresholds=dict(card.gates))
-    if card.source.origin and params["capture"].origin == "auto":
-        params["capture"] = replace(params["capture"], origin=card.source.origin)
-    if params["capture"].blur_faces or params["capture"].blur_plates:
-        from pipeline.capture.detectors import detectors_for
+def resolve_params(card: Card, settings: Iterable[str] = (), file: Path | None = None) -> dict[str, Any]:
+    """All stages' parameters: default < card < environment (programs and weights) < settings, the last of which wins.
 
-        models = tuple(detector.name for detector in detectors_for(params["capture"]))
-        params["capture"] = replace(params["capture"], blur_models=models)
+    In a card the recipe wins over the sections `scale`, `areas`, `gates` and `source.origin`. Options of the command
+    line such as --tag-size are settings that stand before those of --set.
+
+    Args:
+        card: The scene's card.
+        settings: "stage.parameter=value" texts.
+        file: The card's file, for messages.
+
+    Raises:
+        CardError: On an unknown stage, parameter or gate, a value that its parameter does not take, or one in the
+            recipe that only the machine's user may give.
+    """
+    for stage, recipe in card.recipe.items():
+        _require_stage(stage, "recipe", file)
+        for name in set(recipe) & set(of_this_machine(PARAMS[stage])):
+            raise CardError(
+                "a card names no program and no weights: those are the machine's",
+                found=f"recipe.{stage}.{name}: {recipe[name]!r:.80}",
+                remedy=f"take it out; if it is yours, give --set {stage}.{name}=... to `splatyard build`, "
+                f"or set the environment variable {variable(stage, name)}",
+                file=file,
+            )
+    changes = parse_settings([*machine_settings(PARAMS), *settings], "splat.gaussians=60000", CardError)
+    given = with_changes(layered([card.sections(), card.recipe]), changes)
+    for stage in given:
+        _require_stage(stage, "--set", None)
+    params: dict[str, Any] = {
+        stage: checked(kind, given.get(stage, {}), stage, CardError, file) for stage, kind in PARAMS.items()
+    }
+    for gate in params["check"].thresholds:
+        require_known(gate, THRESHOLDS, "gates", CardError, file)
     return params
 
 
-def _bundle_params(request: BuildRequest, card: Card, name: str, stages: list[PlannedStage], source: str) -> Any:
-    """The bundle stage's parameters: what went into it, and the version that content has or gets."""
-    from pipeline.bundle.params import BundleParams
+def _require_stage(name: str, where: str, file: Path | None) -> None:
+    if name in {stage.name for stage in STAGES} - PARAMS.keys():
+        raise CardError(
+            f"the plan fills in the parameters of {name}",
+            found=f"{where}.{name}",
+            remedy="leave it out; the card has source, licence and description, --name and --version name the bundle",
+            file=file,
+        )
+    require_known(name, PARAMS, where, CardError, file)
 
-    done = tuple(
+
+def _bundle_params(
+    request: BuildRequest, card: Card, name: str, stages: list[PlannedStage], source: str
+) -> BundleParams:
+    """The bundle stage's parameters: what went into it, and the version that content has or gets."""
+    records = tuple(
         {"name": s.name, "key": s.key, "backend": s.backend, "reason": s.reason, "params": _published(s.params)}
         for s in stages
     )
@@ -302,45 +373,44 @@ def _bundle_params(request: BuildRequest, card: Card, name: str, stages: list[Pl
     }
     build_key = hashlib.sha256(json.dumps([about, [s.key for s in stages]]).encode()).hexdigest()[:20]
     version = version_for(request.out.resolve() / name, build_key, request.version)
-    return BundleParams(**about, version=version, build_key=build_key, stages=done)
+    return BundleParams(**about, version=version, build_key=build_key, stages=records)
 
 
-def _published(params: Any) -> dict[str, Any]:
-    """Parameters without the interpreter that a backend runs in: that is this machine's business."""
-    told = without_interpreters(params)
-    return {name: value for name, value in asdict(params).items() if name in told}
+def _published(params: Settings) -> dict[str, Any]:
+    """Parameters without the interpreter that a backend runs in: that belongs to this machine."""
+    return params.model_dump(include=set(params.content()))
 
 
-def version_for(folder: Path, build_key: str, wanted: str | None) -> str:
+def version_for(folder: Path, build_key: str, requested: str | None) -> str:
     """The version of the bundle with this content, or the next free one: bundles never change.
 
     Args:
-        folder: Of the scene's versions.
-        build_key: Hash of all that the content depends on.
-        wanted: The version that the user asks for, or None.
+        folder: Folder of the scene's versions.
+        build_key: Hash of everything the content depends on.
+        requested: The version that the user asks for, or None.
 
     Raises:
-        CardError: When the version is none, or is there with other content.
+        CardError: When it is no version, or exists with other content.
     """
-    if wanted is not None and not VERSION.fullmatch(wanted):
-        raise CardError("a version is major.minor.patch", found=repr(wanted), remedy="for example --version 1.2.0")
-    there: dict[str, str] = {}
+    if requested is not None and not VERSION.fullmatch(requested):
+        raise CardError("a version is major.minor.patch", found=repr(requested), remedy="for example --version 1.2.0")
+    existing: dict[str, str] = {}
     for manifest in folder.glob("*/bundle.json"):
         if VERSION.fullmatch(manifest.parent.name):
             provenance = json.loads(manifest.read_text()).get("provenance", {})
-            there[manifest.parent.name] = provenance.get("build_key", "")
-    if wanted is not None:
-        if there.get(wanted, build_key) != build_key:
+            existing[manifest.parent.name] = provenance.get("build_key", "")
+    if requested is not None:
+        if existing.get(requested, build_key) != build_key:
             raise CardError(
                 "a published version never changes",
-                found=f"version {wanted} exists with other content",
+                found=f"version {requested} exists with other content",
                 remedy="choose a new --version, or leave it out to get the next one",
-                file=folder / wanted,
+                file=folder / requested,
             )
-        return wanted
-    by_number = sorted(there, key=lambda text: tuple(map(int, text.split("."))))
+        return requested
+    by_number = sorted(existing, key=lambda text: tuple(map(int, text.split("."))))
     for version in reversed(by_number):
-        if there[version] == build_key:
+        if existing[version] == build_key:
             return version
     if not by_number:
         return "1.0.0"
@@ -349,23 +419,12 @@ def version_for(folder: Path, build_key: str, wanted: str | None) -> str:
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    ours = logging.getLogger("pipeline")
-    level, propagate = ours.level, ours.propagate
-    ours.addHandler(handler)
-    ours.setLevel(min(level, logging.INFO) if level else logging.INFO)
-    ours.propagate = False  # Prefect hangs a console on the root logger
+def _end_logged(path: Path) -> Iterator[None]:
+    """Add what stops a build to its log, with the traceback; on the screen the caller says what went wrong."""
     try:
         yield
     except BaseException:
-        # for the file only: on the screen the caller says what went wrong
-        what = "the build stopped"
-        handler.handle(logger.makeRecord(logger.name, logging.ERROR, __file__, 0, what, (), sys.exc_info()))
+        record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "the build stopped", (), sys.exc_info())
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{LOG_FORMAT.format(record)}\n")
         raise
-    finally:
-        ours.removeHandler(handler)
-        ours.setLevel(level)
-        ours.propagate = propagate
-        handler.close()

@@ -8,7 +8,6 @@ removed could be held twice.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import re
 import shutil
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.building import VERSION, build_lock
-from pipeline.engine import lock_file, locked, machine_errors, partial_folder
+from pipeline.engine import is_locked, lock_file, locked, machine_errors, partial_folder
 from pipeline.errors import BusyError
+from pipeline.files import folder_bytes
 from pipeline.stage import resume_folder
-from pipeline.usage import folder_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ def pieces(out: Path) -> list[Piece]:
     """Everything in the work folders of `out` (a folder of bundles), the oldest first; what is in use is left out."""
     found: list[Piece] = []
     for work in _folders(out / WORK):
-        if _held(build_lock(work)):
+        if is_locked(build_lock(work)):
             logger.info("%s is being built: left alone", work.name)
             continue
         for stage in _folders(work):
@@ -126,8 +125,7 @@ def needed_keys(out: Path) -> set[str]:
     Raises:
         BundleError: When one can't be read: what it needs isn't known.
     """
-    from pipeline.bundle.bundle import read_manifest
-    from pipeline.bundle.manifest import MANIFEST_FILE
+    from pipeline.scenes.manifest import MANIFEST_FILE, read_manifest
 
     manifests = (read_manifest(path) for path in sorted(out.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}")))
     return {stage.key for manifest in manifests for stage in manifest.provenance.stages}
@@ -171,7 +169,7 @@ def _of_results(work: Path, stage: str, folder: Path, named: re.Pattern[str]) ->
         result = folder / name
         kinds: dict[Path, Kind] = {place: kind for kind, place in _places(result).items()}
         kind = kinds.get(path)
-        if kind is None or (kind == "result" and stage == "bundle") or _held(lock_file(result)):
+        if kind is None or (kind == "result" and stage == "bundle") or is_locked(lock_file(result)):
             continue
         yield Piece(work.name, stage, kind, result, work, folder_bytes(path), path.stat().st_mtime)
 
@@ -187,15 +185,3 @@ def _folders(folder: Path, *, hidden: bool = False) -> list[Path]:
         return []
     found = (path for path in folder.iterdir() if hidden or not path.name.startswith("."))
     return sorted(path for path in found if path.is_dir() and not path.is_symlink())
-
-
-def _held(lock: Path) -> bool:
-    """Whether a process holds a lock."""
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -13,35 +13,22 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BusyError, MachineError
-from pipeline.learned.backends import BACKENDS
-from pipeline.learned.turn import gpu_turn
-from pipeline.parameters import without_interpreters
+from pipeline.files import folder_bytes, free_bytes, readable
+from pipeline.gpu_backends.catalog import BACKENDS
+from pipeline.machine import gpu_lock
 from pipeline.stage import Stage, resume_folder
-from pipeline.usage import PeakMemory, folder_bytes, readable
+from pipeline.usage import PeakMemory
 
 logger = logging.getLogger(__name__)
 
-DISTRIBUTIONS = {
-    "colmap": ("pycolmap",),
-    "refined": ("pycolmap",),
-    "sensor": (),
-    "mvs": ("numba",),
-    "combined": ("numba",),
-    "tsdf": ("open3d-cpu", "open3d"),
-    "poisson": ("open3d-cpu", "open3d"),
-    "cpu": ("numba",),
-    "vggt": ("vggt",),
-    "depth_anything_3": ("depth-anything-3",),
-    "nksr": ("nksr",),
-    "gsplat": ("gsplat",),
-}
-"""Whose version a backend's result depends on."""
+LOG_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 @dataclass(frozen=True)
@@ -56,6 +43,7 @@ class PlannedStage:
         key: Hash of everything the result depends on.
         folder: Where the result lies once complete.
         inputs: Folders of the stages it needs, by name.
+        log: The build's log file, which it adds to while it runs.
     """
 
     stage: Stage
@@ -65,6 +53,7 @@ class PlannedStage:
     key: str
     folder: Path
     inputs: Mapping[str, Path]
+    log: Path | None = None
 
     @property
     def name(self) -> str:
@@ -76,29 +65,37 @@ class PlannedStage:
         """Whether the result is there; a result appears only when complete."""
         return self.folder.is_dir()
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its backend computes on a GPU."""
+        return self.backend in BACKENDS
+
 
 def stage_key(stage: Stage, params: Any, backend: str, input_keys: Mapping[str, str]) -> str:
     """Hash of the stage's name, version, backend (and its version), parameters and inputs."""
     content = {
         "stage": stage.name,
         "version": stage.version,
-        "backend": [backend, backend_version(backend)],
+        "backend": [backend, library_version(stage, backend)],
         "params": params,
         "inputs": input_keys,
     }
-    text = json.dumps(content, sort_keys=True, default=without_interpreters)  # `asdict` would take as long as all else
+    text = json.dumps(content, sort_keys=True, default=methodcaller("content"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def library_version(stage: Stage, backend: str) -> str:
+    """Version of the library that a backend's result depends on; "" for our own code, whose version is the stage's."""
+    names = (BACKENDS[backend].distribution,) if backend in BACKENDS else stage.libraries.get(backend, ())
+    return next((version for name in names if (version := _version(name))), "")
+
+
 @cache
-def backend_version(backend: str) -> str:
-    """The version of the library behind a backend, or "" for our own code (its version is the stage's)."""
-    for name in DISTRIBUTIONS.get(backend, ()):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def execute(planned: PlannedStage) -> bool:
@@ -118,11 +115,11 @@ def execute(planned: PlannedStage) -> bool:
         return False
     with machine_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(lock_file(folder), f"stage {planned.name} ({folder.name})"):
+    with locked(lock_file(folder), f"stage {planned.name} ({folder.name})"), logged(planned.log):
         if planned.cached:  # finished by the process we would have collided with
             return False
-        turn = gpu_turn() if planned.backend in BACKENDS else nullcontext()
-        with turn, partial_result(folder) as partial:
+        lock = gpu_lock() if planned.on_gpu else nullcontext()
+        with lock, partial_result(folder) as partial:
             started, cpu = time.monotonic(), cpu_seconds()
             logger.info("%s: %s, %s", planned.name, planned.backend, planned.reason)
             with PeakMemory() as memory:
@@ -133,9 +130,9 @@ def execute(planned: PlannedStage) -> bool:
                 "version": planned.stage.version,
                 "key": planned.key,
                 "backend": planned.backend,
-                "backend_version": backend_version(planned.backend),
+                "backend_version": library_version(planned.stage, planned.backend),
                 "reason": planned.reason,
-                "params": asdict(planned.params),
+                "params": planned.params.model_dump(),
                 "inputs": {name: path.name for name, path in planned.inputs.items()},
                 "seconds": round(seconds, 2),
                 "cpu_seconds": round(used, 2),
@@ -146,6 +143,28 @@ def execute(planned: PlannedStage) -> bool:
             run_record(folder).write_text(json.dumps(run, indent=1))
         logger.info("%s: done in %.1f s (%.1f CPU-s), key %s", planned.name, seconds, used, planned.key)
     return True
+
+
+@contextmanager
+def logged(path: Path | None) -> Iterator[None]:
+    """Add what the pipeline logs to a file; None adds it to none."""
+    if path is None:
+        yield
+        return
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(LOG_FORMAT)
+    ours = logging.getLogger("pipeline")
+    level, propagate = ours.level, ours.propagate
+    ours.addHandler(handler)
+    ours.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    ours.propagate = False  # Prefect hangs a console on the root logger
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        ours.propagate = propagate
+        handler.close()
 
 
 @contextmanager
@@ -220,6 +239,18 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 @contextmanager
 def machine_errors(path: Path) -> Iterator[None]:
     """Turn "disk full" and "no permission" into errors that say what to do.
@@ -251,12 +282,7 @@ def no_room(folder: Path, found: str) -> MachineError:
     """
     return MachineError(
         "the disk must have room for the results",
-        found=f"{found}, {readable(shutil.disk_usage(existing(folder)).free)} free",
+        found=f"{found}, {readable(free_bytes(folder))} free",
         remedy="free some space (`splatyard gc` removes old results) or choose another disk, then run it again",
         file=folder,
     )
-
-
-def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
-    return next(parent for parent in (path, *path.parents) if parent.exists())

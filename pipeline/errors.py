@@ -40,7 +40,7 @@ class CaptureError(SplatyardError):
 
 
 class ReconstructionError(SplatyardError):
-    """Raised when the pictures don't determine what a stage must compute."""
+    """Raised when the images don't determine what a stage must compute."""
 
 
 class CardError(SplatyardError):
@@ -49,6 +49,10 @@ class CardError(SplatyardError):
 
 class BundleError(SplatyardError):
     """Raised when a bundle is damaged, hostile or of an unknown format."""
+
+
+class MissingBundleError(BundleError):
+    """Raised when there is no such bundle; somebody may still publish it."""
 
 
 class BusyError(SplatyardError):

@@ -1,4 +1,4 @@
-"""Image files: the only place that opens any. Which format it is, its first bytes say; how large it may be, we do.
+"""Image files: the only module that opens any. The first bytes decide the format; the size is bounded here.
 
 Pillow by itself tries every format it knows, of which some start programs (EPS starts Ghostscript) or have no bounds.
 Imports Pillow alone, since the workers of networks have no more.
@@ -16,33 +16,33 @@ from typing import BinaryIO, Literal
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 MAX_PIXELS = 120_000_000
-"""Largest picture that is decoded; a small file can claim to be far larger."""
+"""Number of pixels of the largest image that is decoded; a small file can declare far more."""
 MAX_JPEG_PIXELS = 250_000_000
-"""The same for JPEG, which is decoded at the half, the quarter or the eighth of its size."""
+"""The same for JPEG, which is decoded at half, a quarter or an eighth of its size."""
 
 Format = Literal["JPEG", "PNG", "HEIF", "WEBP"]
 PHOTOS: tuple[Format, ...] = ("JPEG", "PNG", "HEIF")
-"""What cameras and phones write."""
+"""Formats that cameras and phones write."""
 _HEAD = 32
 
 
-class BadPictureError(Exception):
-    """Raised when a picture can't be decoded; its text says why."""
+class BadImageError(Exception):
+    """Raised when an image can't be decoded; its text is the reason."""
 
 
 @contextmanager
 def open_image(
-    file: bytes | Path, formats: Sequence[Format] = PHOTOS, *, most: int | None = None
+    file: bytes | Path, formats: Sequence[Format] = PHOTOS, *, max_pixels: int | None = None
 ) -> Iterator[Image.Image]:
     """An image whose size is known and bounded; its pixels are decoded within.
 
     Args:
-        file: Its content, or where it lies.
-        formats: Those that may be.
-        most: Pixels that it may have; by default `MAX_PIXELS`, for JPEG `MAX_JPEG_PIXELS`.
+        file: Content of the file, or its path.
+        formats: Allowed formats.
+        max_pixels: Largest number of pixels; by default `MAX_PIXELS`, for JPEG `MAX_JPEG_PIXELS`.
 
     Raises:
-        BadPictureError: When it is truncated, too large, or of no such format, here or within.
+        BadImageError: When it is truncated, too large, or of no such format, here or within.
         OSError: When the file can't be read.
     """
     with file.open("rb") if isinstance(file, Path) else io.BytesIO(file) as stream:
@@ -50,12 +50,10 @@ def open_image(
         stream.seek(0)
         found = _format_of(head)
         if found is None or found not in formats:
-            raise BadPictureError(
-                "the file is empty" if not head else f"no picture that can be decoded ({_can(formats)})"
-            )
+            raise BadImageError("the file is empty" if not head else f"no image that can be decoded ({_can(formats)})")
         if found == "PNG" and isinstance(file, bytes):
             _check_chunks(file)
-        limit = most or (MAX_JPEG_PIXELS if found == "JPEG" else MAX_PIXELS)
+        limit = max_pixels or (MAX_JPEG_PIXELS if found == "JPEG" else MAX_PIXELS)
         if found == "WEBP":  # whose decoder allocates as soon as it is opened
             _check_size(*_webp_size(head), limit)
         try:
@@ -63,7 +61,7 @@ def open_image(
             _check_size(*image.size, limit)
             yield image
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise BadPictureError(str(error) or type(error).__name__) from error
+            raise BadImageError(str(error) or type(error).__name__) from error
 
 
 def _format_of(head: bytes) -> Format | None:
@@ -77,7 +75,7 @@ def _format_of(head: bytes) -> Format | None:
 
 
 def _opened(stream: BinaryIO, form: Format) -> Image.Image:
-    """By the format's own class: `Image.open` has one limit of size for the whole process."""
+    """Opened by the format's own class: `Image.open` has one limit of size for the whole process."""
     if form == "HEIF":
         from pillow_heif import HeifImageFile
 
@@ -88,7 +86,7 @@ def _opened(stream: BinaryIO, form: Format) -> Image.Image:
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
-    """Width and height that a WebP claims; (0, 0) where its first chunk is none of the format's three."""
+    """Width and height that a WebP declares; (0, 0) where its first chunk is none of the format's three."""
 
     def number(start: int, end: int) -> int:
         return int.from_bytes(head[start:end], "little")
@@ -107,13 +105,13 @@ def _check_chunks(data: bytes) -> None:
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         if end + 4 <= len(data) and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise BadPictureError("damaged: a checksum is wrong")
+            raise BadImageError("damaged: a checksum is wrong")
         at = len(data) if data[at + 4 : at + 8] == b"IEND" else end + 4
 
 
-def _check_size(width: int, height: int, most: int) -> None:
-    if width * height > most:
-        raise BadPictureError(f"{width} x {height} pixels, more than {most / 10**6:g} million")
+def _check_size(width: int, height: int, limit: int) -> None:
+    if width * height > limit:
+        raise BadImageError(f"{width} x {height} pixels, more than {limit / 10**6:g} million")
 
 
 def _can(formats: Sequence[Format]) -> str:

@@ -1,31 +1,36 @@
-"""The machine as far as backends are chosen by it: its GPU and the packages that need one."""
+"""This machine: its GPU and the packages that need one, by which backends are chosen; its memory."""
 
 from __future__ import annotations
 
+import fcntl
+import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
-PACKAGES = {
-    "torch": "torch",
-    "vggt": "vggt.models.vggt",
-    "depth_anything_3": "depth_anything_3.api",
-    "nksr": "nksr",
-    "gsplat": "gsplat",
-}
-"""What the backends for GPUs stand on, and the module of each that they import."""
+from pipeline.gpu_backends.catalog import BACKENDS, GIBI
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = {"torch": "torch"} | {backend.module: backend.entry for backend in BACKENDS.values()}
+"""Top-level modules that GPU backends need, and the module of each that they import."""
 MEBI = 2**20
 QUERY = "name,memory.total,memory.free,compute_cap"
 ANSWER_SECONDS = 60.0
-"""A driver that starts, or an interpreter on a network folder, takes its time."""
+"""Timeout of the driver and of an interpreter: a cold driver or a network folder is slow."""
 IMPORT_SECONDS = 180.0
-"""Until an interpreter has imported them all: torch takes its time where it is loaded for the first time."""
+"""Timeout of importing all packages: torch is slow when it is loaded for the first time."""
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 FIND = "import importlib.util as u, json, sys; print(json.dumps([n for n in sys.argv[1:] if u.find_spec(n)]))"
 IMPORT = """
 import importlib, json, os, sys
@@ -39,7 +44,7 @@ for name in sys.argv[1:]:
         problem = f"{type(error).__name__}: {error}"
     answers.write(json.dumps([name, problem]) + "\\n")
 """
-"""Says of each module why it can't be imported, a line each, so that one that kills the process is known."""
+"""Prints a line for each module, with the reason if it can't be imported; one that kills the process prints none."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ class Gpu:
     """A CUDA GPU, as its driver describes it.
 
     Attributes:
-        name: Such as "NVIDIA GeForce RTX 4090".
-        memory: All of it [bytes].
-        free: What of it was free when it was looked at [bytes].
+        name: Its name, such as "NVIDIA GeForce RTX 4090".
+        memory: Total memory [bytes].
+        free: Memory that was free at the time of the query [bytes].
         capability: Compute capability, (major, minor).
     """
 
@@ -65,9 +70,9 @@ class Machine:
 
     Attributes:
         gpu: The first GPU that this process may use, or None.
-        modules: Those of `PACKAGES` that are installed; with a GPU, those of them that can be imported.
-        broken: Why others that are installed can't be.
-        problem: Why the interpreter that was asked for them does not run; "" when it does.
+        modules: Modules of `PACKAGES` that are installed; with a GPU, only those that can be imported.
+        problem: Why the requested interpreter does not run; "" when it does.
+        broken: Modules that are installed but can't be imported, and why.
     """
 
     gpu: Gpu | None = None
@@ -75,31 +80,79 @@ class Machine:
     problem: str = ""
     broken: Mapping[str, str] = field(default_factory=dict)
 
+    def lacks(self, backend: str) -> str | None:
+        """Why a GPU backend (a key of `BACKENDS`) can't run here, in one clause; None when it can."""
+        library = BACKENDS[backend]
+        if self.gpu is None:
+            return f"{backend} needs a CUDA GPU"
+        if self.problem:
+            return self.problem
+        for module in ("torch", library.module):
+            if module in self.broken:
+                return f"{module} is installed but does not import: {self.broken[module]}"
+        absent = [module for module in ("torch", library.module) if module not in self.modules]
+        if absent:
+            return f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed"
+        if self.gpu.memory < library.memory:
+            has, needs = self.gpu.memory / GIBI, library.memory / GIBI
+            return f"{backend} needs {needs:.0f} GiB on the GPU, {self.gpu.name} has {has:.1f}"
+        return None
+
 
 @cache
 def this_machine(python: str = "") -> Machine:
-    """This machine; looked at once.
+    """This machine; queried once.
 
-    With a GPU, what is installed is imported in a process of its own: a package that is there and does not work would
-    end a build an hour later. Without one nothing of it is ever used, and nothing is imported.
+    With a GPU, installed packages are imported in a separate process: a broken package would otherwise end a build an
+    hour later. Without a GPU they are never used, and nothing is imported.
 
     Args:
-        python: The interpreter whose packages count; "" is this one.
+        python: The interpreter with the packages; "" is this one.
     """
     gpu = _gpu()
     try:
-        found = _installed(python) if python else [name for name in PACKAGES if _is_here(name)]
-        broken = _broken(python or sys.executable, found) if gpu is not None else {}
+        modules = _installed(python) if python else [name for name in PACKAGES if _is_installed(name)]
+        broken = _broken(python or sys.executable, modules) if gpu is not None else {}
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        return Machine(gpu, problem=f"{python} does not run: {said[-1] if said else error}")
-    return Machine(gpu, frozenset(found) - broken.keys(), broken=broken)
+        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        return Machine(gpu, problem=f"{python} does not run: {lines[-1] if lines else error}")
+    return Machine(gpu, frozenset(modules) - broken.keys(), broken=broken)
 
 
 def visible_gpu() -> str:
     """Number or name of the first GPU that this process may use; "" if it may use none."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
     return "" if first == "-1" else first
+
+
+@contextmanager
+def gpu_lock() -> Iterator[None]:
+    """Hold the GPU that this process would use; waits while another process of this user holds it.
+
+    Each stage fits its work to the GPU memory that it finds free, so only one may run on a GPU at a time. The system
+    releases the lock of a process that dies.
+    """
+    # a file per user: in a shared sticky folder nobody may open another user's file for writing
+    path = Path(tempfile.gettempdir()) / f"splatyard-{os.getuid()}-gpu-{visible_gpu().replace('/', '_')}.lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting for the GPU: another process computes on it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def available_memory() -> int | None:
+    """Memory that a new process could use [bytes], a container's limit considered; None where unknown."""
+    information = Path("/proc/meminfo")
+    if not information.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in information.read_text().splitlines())
+    available = int(lines["MemAvailable"].split()[0]) * 1024
+    if MEMORY_LIMIT.is_file() and (text := MEMORY_LIMIT.read_text().strip()).isdigit():
+        available = min(available, int(text))
+    return available
 
 
 def _gpu() -> Gpu | None:
@@ -116,7 +169,7 @@ def _gpu() -> Gpu | None:
 
 
 def parse_gpu(text: str) -> Gpu | None:
-    """The first GPU of nvidia-smi's answer to `QUERY`; None where it says nothing usable."""
+    """The first GPU in nvidia-smi's answer to `QUERY`; None where that is not usable."""
     line = text.strip().partition("\n")[0]
     try:
         name, memory, free, capability = (part.strip() for part in line.rsplit(",", 3))
@@ -126,10 +179,10 @@ def parse_gpu(text: str) -> Gpu | None:
         return None
 
 
-def _is_here(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except ValueError:  # a module that is loaded and says nothing of where it came from
+    except ValueError:  # a loaded module without a spec
         return name in sys.modules
 
 
@@ -146,25 +199,36 @@ def _installed(python: str) -> list[str]:
 
 
 def _broken(python: str, names: Sequence[str]) -> dict[str, str]:
-    """Of packages (keys of `PACKAGES`) those that an interpreter can't import, and why."""
+    """Packages (keys of `PACKAGES`) that an interpreter can't import, and why."""
     broken, left = dict[str, str](), {PACKAGES[name]: name for name in names}
     environment = None if python == sys.executable else foreign_environment()
     while left:
         command = [python, "-c", IMPORT, *left]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, env=environment)
-            said, end = done.stdout, f"its import ended the process with code {done.returncode}"
+            output, end = done.stdout, f"its import ended the process with code {done.returncode}"
         except subprocess.TimeoutExpired as late:
-            said, end = (late.stdout or b"").decode(), f"its import took over {IMPORT_SECONDS:.0f} s"
-        for module, problem in map(json.loads, said.splitlines()):
+            output, end = (late.stdout or b"").decode(), f"its import took over {IMPORT_SECONDS:.0f} s"
+        for module, problem in map(json.loads, output.splitlines()):
             name = left.pop(module)
             if problem:
                 broken[name] = problem.splitlines()[0]
-        if left:  # the first that says nothing is to blame; the others are asked again
+        if left:  # the first one without a line is to blame; the others are tried again
             broken[left.pop(next(iter(left)))] = end
     return broken
 
 
 def foreign_environment() -> dict[str, str]:
-    """The environment for another interpreter: what says where this one's packages lie would mislead it."""
+    """The environment for another interpreter, without the variables that name this one's packages."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those packages that are installed, by name."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,19 +1,43 @@
-"""What the texts among parameters and in cards stand for, written down in their types.
+"""What users may set: how it is declared, what its texts may name, and how files and `--set` are read.
 
-A number or one of some words can do no harm. Any other text is of one of the types below, and a test walks all of them.
-Programs and weights are the machine's: the command line or the environment names them, a file never does.
+Stage parameters, scene cards and training presets are `Settings`. Each field has its type, bounds, default and
+documentation in its class and nowhere else.
+
+Numbers and words from a list can do no harm. Any other text has one of the types `Interpreter` to `Label`, and a test
+walks all of them. Programs and weights belong to the machine: the command line or the environment names them, a file
+never does.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import difflib
+import inspect
 import os
+import textwrap
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-Meaning = Literal["interpreter", "weights", "planned", "inside", "known", "label"]
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+
+from pipeline.errors import SplatyardError
+
+Meaning = Literal["interpreter", "weights", "inside", "known", "label"]
+MAX_FILE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -21,9 +45,9 @@ class Means:
     """What a text is for.
 
     Attributes:
-        what: `interpreter` and `weights` are the machine's; `planned` is filled in by the plan; `inside` is a path that
-            must lie in the card's folder, or where the user says; `known` is looked up among names that there are
-            already, of photos, cameras, topics or gates; `label` is shown to people, and nothing else is done with it.
+        what: `interpreter` and `weights` belong to the machine; `inside` is a path that must lie in the card's folder,
+            or where the user says; `known` is looked up among existing names (of photos, cameras, topics or gates);
+            `label` is shown to people and nothing else is done with it.
     """
 
     what: Meaning
@@ -32,19 +56,65 @@ class Means:
 Interpreter = Annotated[str, Means("interpreter")]
 """A program that is started; it changes no result."""
 Weights = Annotated[str, Means("weights")]
-"""A network's weights: a file, a folder, or a repository that they are fetched from."""
+"""A network's weights: a file, a folder, or a repository to fetch them from."""
 Inside = Annotated[str, Means("inside")]
 """A path that stays in the folder of the card."""
 Known = Annotated[str, Means("known")]
-"""One of the names that there are; never a path that is opened."""
+"""One of the existing names; never a path that is opened."""
 Label = Annotated[str, Means("label")]
-"""For people."""
+"""Text for people."""
+
+
+class Settings(BaseModel):
+    """Base of everything that users may set: frozen, no unknown keys, every value checked.
+
+    A value may be text, as `--set` gives it: it is tried as it is, then as YAML ("[1, 2]", "null").
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _also_from_text(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            result = validate(value)
+        except ValidationError:
+            with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):
+                value = yaml.load(value, _Loader) if isinstance(value, str) else value  # a subclass of SafeLoader
+            result = validate(value)
+        if isinstance(value, bool) and isinstance(result, int | float) and not isinstance(result, bool):
+            raise ValueError("true and false are not numbers")
+        return result
+
+    def changed(self, **values: Any) -> Self:
+        """A copy with other values, checked like all others."""
+        return type(self)(**{**dict(self), **values})
+
+    def content(self) -> dict[str, Any]:
+        """What results depend on, by name: all but where a backend's interpreter lies."""
+        means = meanings(type(self))
+        return {name: value for name, value in self if means.get(name) != "interpreter"}
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def zero_or(minimum: float, maximum: float = float("inf")) -> AfterValidator:
+    """Bounds of a number whose 0 stands for "automatic", for `Annotated`."""
+
+    def check(value: float) -> float:
+        if value != 0 and not minimum <= value <= maximum:
+            bounds = f"{minimum} or more" if maximum == float("inf") else f"{minimum} to {maximum}"
+            raise ValueError(f"must be {bounds}, or 0 for automatic")
+        return value
+
+    return AfterValidator(check)
 
 
 @cache
-def meanings(params: type) -> Mapping[str, Meaning]:
-    """What the texts among a dataclass's fields are for, by field."""
-    hints = typing.get_type_hints(params, include_extras=True)
+def meanings(settings: type) -> Mapping[str, Meaning]:
+    """What the texts among the fields of a class are for, by field."""
+    hints = typing.get_type_hints(settings, include_extras=True)
     return {
         name: extra.what
         for name, hint in hints.items()
@@ -53,15 +123,24 @@ def meanings(params: type) -> Mapping[str, Meaning]:
     }
 
 
-def of_this_machine(params: type) -> list[str]:
-    """Fields that name what only the machine's user may: interpreters and weights."""
-    return [name for name, what in meanings(params).items() if what in ("interpreter", "weights")]
+def documentation(settings: type[Settings]) -> dict[str, str]:
+    """What the texts below the fields of a class say, by field."""
+    texts: dict[str, str] = {}
+    for kind in reversed(settings.__mro__):
+        if not issubclass(kind, Settings) or kind is Settings:
+            continue
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, text in pairwise(definition.body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
+                    texts[name] = " ".join(said.split())
+    return texts
 
 
-def without_interpreters(params: Any) -> dict[str, Any]:
-    """A parameter object's values by name, but for where a backend's interpreter lies: that changes no result."""
-    means = meanings(type(params))
-    return {name: value for name, value in vars(params).items() if means.get(name) != "interpreter"}
+def of_this_machine(settings: type) -> list[str]:
+    """Fields that only the machine's user may give: interpreters and weights."""
+    return [name for name, what in meanings(settings).items() if what in ("interpreter", "weights")]
 
 
 def variable(stage: str, name: str) -> str:
@@ -70,7 +149,162 @@ def variable(stage: str, name: str) -> str:
 
 
 def machine_settings(params_by_stage: Mapping[str, type]) -> list[str]:
-    """What the environment says of the machine's parameters, as "stage.parameter=value" texts."""
+    """The machine's parameters that the environment gives, as "stage.parameter=value"."""
     named = [(stage, name) for stage, params in params_by_stage.items() for name in of_this_machine(params)]
     given = [(stage, name, os.environ.get(variable(stage, name), "")) for stage, name in named]
     return [f"{stage}.{name}={value}" for stage, name, value in given if value]
+
+
+def checked(kind: type[S], values: Any, where: str, error: type[SplatyardError], file: Path | str | None = None) -> S:
+    """Validate values from outside.
+
+    Args:
+        kind: What they must be.
+        values: Usually a mapping from field to value.
+        where: Prefix of keys in messages, such as "splat".
+        error: What is raised.
+        file: Where the values come from.
+
+    Raises:
+        SplatyardError: The first problem: unknown keys, with the nearest known one, before wrong values.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as invalid:
+        # a misspelt key is also reported as missing
+        first = min(invalid.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
+        path = ".".join([where, *map(str, first["loc"])])
+        if first["type"] == "extra_forbidden":
+            *outer, key = first["loc"]
+            require_known(key, _keys_at(kind, outer), path.rpartition(".")[0], error, file)
+        text = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+        raise error(
+            f"{path} is missing" if first["type"] == "missing" else f"{path} {text}",
+            found=f"{first['input']!r:.80}",
+            remedy=f"add {path}" if first["type"] == "missing" else f"correct {path}",
+            file=file,
+        ) from invalid
+
+
+def require_known(
+    key: Any, known: Collection[str], where: str, error: type[SplatyardError], file: Path | str | None = None
+) -> None:
+    """Refuse a key that doesn't exist, and name the nearest one.
+
+    Raises:
+        SplatyardError: When it is unknown.
+    """
+    if key in known:
+        return
+    near = difflib.get_close_matches(str(key), list(known), 1, 0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    rule, remedy = f"{where} has no key {key!r}", f"{hint}known: {', '.join(known)}"
+    raise error(rule, found=f"{where}.{key}", remedy=remedy, file=file)
+
+
+def parse_settings(settings: Iterable[str], example: str, error: type[SplatyardError]) -> dict[str, str]:
+    """Texts by dotted name of "section.name=value", as `--set` gives them; the last one wins.
+
+    Args:
+        settings: The texts; `checked` converts the values.
+        example: A right one, for messages.
+        error: What is raised.
+
+    Raises:
+        SplatyardError: When a text has another form.
+    """
+    parsed = {}
+    for text in settings:
+        name, sign, value = text.partition("=")
+        if not sign or not all(part.isidentifier() for part in name.strip().split(".")):
+            raise error("--set takes NAME=VALUE", found=repr(text), remedy=f"for example --set {example}")
+        parsed[name.strip()] = value
+    return parsed
+
+
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values, with others by dotted name on top."""
+    merged = layered([values])
+    for path, value in changes.items():
+        *sections, name = path.split(".")
+        inner = merged
+        for section in sections:
+            if not isinstance(inner.get(section), dict):
+                inner[section] = {}
+            inner = inner[section]
+        inner[name] = value
+    return merged
+
+
+def layered(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Nested mappings in one; later ones win, key by key."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping):
+                below = merged.get(key)
+                merged[key] = layered([below if isinstance(below, Mapping) else {}, value])
+            else:
+                merged[key] = value
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader that also refuses aliases (a small file can stand for a huge one) and repeated keys."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, what: str, error: type[SplatyardError]) -> Any:
+    """The content of a YAML file that may come from anybody.
+
+    Args:
+        path: The file, of at most `MAX_FILE_BYTES`.
+        what: "a card" or "a preset", for messages.
+        error: What is raised.
+
+    Raises:
+        SplatyardError: When it can't be read, is too large or no YAML without aliases and repeated keys.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as problem:
+        found = problem.strerror or str(problem)
+        raise error(f"{what} must be a readable file", found=found, remedy="check the path", file=path) from problem
+    if len(data) > MAX_FILE_BYTES:
+        limit = f"{what} has at most {MAX_FILE_BYTES >> 10} KiB"
+        raise error(limit, found="more", remedy=f"name {what}, not another file", file=path)
+    try:
+        return yaml.load(data, _Loader)  # a subclass of SafeLoader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as problem:
+        found = " ".join(str(problem).split())[:300]
+        raise error(f"{what} must be valid YAML", found=found, remedy="correct that line", file=path) from problem
+
+
+def _keys_at(kind: type[BaseModel], location: Iterable[int | str]) -> list[str]:
+    """The keys of the section at a location such as ("scale", "known_length")."""
+    for part in location:
+        if isinstance(part, int):  # an element of a list, all of one kind
+            continue
+        kind = next(_models(kind.model_fields[part].annotation))
+    return list(kind.model_fields)
+
+
+def _models(hint: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _models(part)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.machine import Machine
+
+if TYPE_CHECKING:
+    from pipeline.parameters import Settings
 
 RunStage = Callable[[Mapping[str, Path], Any, Path], None]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend and why it was taken.
+    """A backend and why it was chosen.
 
     Attributes:
         backend: Its name; "cpu" where there is only one.
@@ -27,19 +30,38 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Backend:
+    """One way to do a stage's work.
+
+    Attributes:
+        function: "module:function" that does it, imported when it runs.
+        libraries: Distributions of which the first that is installed counts: its version is part of the key. Empty
+            for our own code, and for backends that need a GPU, whose library `gpu_backends.catalog` names.
+    """
+
+    function: str
+    libraries: tuple[str, ...] = ()
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function."""
+        return _load(self.function)
+
+
+@dataclass(frozen=True)
 class Traits:
     """What can be known of a capture without building anything; backends are chosen by it.
 
     Attributes:
         kind: The reader: photos, video, polycam ...
-        frames: How many pictures are there.
-        has_poses: Whether all pictures have poses.
-        has_depth: Whether all pictures have depth.
+        frames: Number of images that exist.
+        has_poses: Whether all images have poses.
+        has_depth: Whether all images have depth.
         has_gravity: Whether gravity is known from a sensor.
-        ordered: Whether it is a sequence in time.
+        ordered: Whether the images are a sequence in time.
         has_scale: Whether its poses or depth are metric.
-        assumed: What its reader takes for granted and can't check, a clause each.
-        missing: Pictures that it lists and that are not there.
+        fine_depth: Whether its depth is as fine as the image (a depth camera's).
+        assumed: What its reader assumes and can't check, one clause each.
+        missing: Images that it lists and that don't exist.
     """
 
     kind: str
@@ -49,8 +71,13 @@ class Traits:
     has_gravity: bool
     ordered: bool
     has_scale: bool = False
+    fine_depth: bool = False
     assumed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+
+
+def _nothing(_params: Settings) -> dict[str, str]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -61,22 +88,31 @@ class Stage:
         name: Its name, also the folder's and the recipe section's.
         version: Raised whenever the same inputs give another result; part of the key.
         needs: Names of the stages whose folders it reads ("source" is the capture on disk).
-        params: Frozen dataclass of its parameters; every field has a default.
+        params: Class of its parameters; every field has a default.
         function: "module:function" of its `run(inputs, params, out_dir)`, imported when it runs.
         choose: Picks the backend from the capture's traits, the parameters and the machine.
+        libraries: Of each backend that needs no GPU, distributions of which the first that is installed counts: its
+            version is part of the key.
+        depends_on: What else the result depends on, by name; part of the key.
     """
 
     name: str
     version: int
     needs: tuple[str, ...]
-    params: type
+    params: type[Settings]
     function: str
     choose: Callable[[Traits, Any, Machine], Choice]
+    libraries: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"cpu": ("numba",)})
+    depends_on: Callable[[Any], Mapping[str, str]] = _nothing
 
     def load(self) -> RunStage:
         """Import the function that does the work."""
-        module, _, function = self.function.partition(":")
-        return getattr(importlib.import_module(module), function)
+        return _load(self.function)
+
+
+def _load(function: str) -> Callable[..., Any]:
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def resume_folder(out_dir: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.align.params import AlignParams
@@ -9,17 +10,14 @@ from pipeline.bundle.params import BundleParams
 from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.check.params import CheckParams
 from pipeline.coverage.params import CoverageParams
-from pipeline.depth.params import DepthParams, PointsParams
-from pipeline.depth.params import choose as choose_depth
+from pipeline.depth import params as depth
 from pipeline.machine import Machine
-from pipeline.mesh.params import MeshParams
-from pipeline.mesh.params import choose as choose_mesh
-from pipeline.poses.params import PosesParams
-from pipeline.poses.params import choose as choose_poses
+from pipeline.mesh import params as mesh
+from pipeline.parameters import Settings
+from pipeline.poses import params as poses
 from pipeline.regions.params import RegionsParams
-from pipeline.splat.params import SplatParams
-from pipeline.splat.params import choose as choose_splat
-from pipeline.stage import Choice, Stage, Traits
+from pipeline.splat import params as splat
+from pipeline.stage import Backend, Choice, Stage, Traits
 
 
 def _only(_traits: Traits, _params: Any, _machine: Machine) -> Choice:
@@ -30,20 +28,59 @@ def _reader(traits: Traits, _params: Any, _machine: Machine) -> Choice:
     return Choice(traits.kind, "the files look like it")
 
 
+def _blur_models(params: CaptureParams) -> dict[str, str]:
+    """What looks for faces and number plates: other models blur again."""
+    if not (params.blur_faces or params.blur_plates):
+        return {}
+    from pipeline.capture.blur import detectors_for
+
+    return {"blur_models": ",".join(detector.name for detector in detectors_for(params))}
+
+
+def _libraries(backends: Mapping[str, Backend]) -> dict[str, tuple[str, ...]]:
+    return {name: backend.libraries for name, backend in backends.items()}
+
+
 STAGES: tuple[Stage, ...] = (
-    Stage("capture", 5, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader),
-    Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select_stage:run", _only),
-    Stage("poses", 3, ("capture", "select"), PosesParams, "pipeline.poses.stage:run", choose_poses),
-    Stage("depth", 4, ("capture", "poses"), DepthParams, "pipeline.depth.stage:run", choose_depth),
-    Stage("align", 2, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
-    Stage("points", 2, ("poses", "depth", "align"), PointsParams, "pipeline.depth.points_stage:run", _only),
-    Stage("mesh", 3, ("poses", "depth", "align", "points"), MeshParams, "pipeline.mesh.stage:run", choose_mesh),
-    Stage("splat", 4, ("poses", "depth", "align", "points"), SplatParams, "pipeline.splat.stage:run", choose_splat),
+    Stage("capture", 6, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader, depends_on=_blur_models),
+    Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select:run", _only),
+    Stage(
+        "poses", 4, ("capture", "select"), poses.PosesParams, "pipeline.poses.stage:run", poses.choose, poses.LIBRARIES
+    ),
+    Stage(
+        "depth",
+        4,
+        ("capture", "poses"),
+        depth.DepthParams,
+        "pipeline.depth.stage:run",
+        depth.choose,
+        _libraries(depth.BACKENDS),
+    ),
+    Stage("align", 3, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
+    Stage("points", 2, ("poses", "depth", "align"), depth.PointsParams, "pipeline.points.stage:run", _only),
+    Stage(
+        "mesh",
+        3,
+        ("poses", "depth", "align", "points"),
+        mesh.MeshParams,
+        "pipeline.mesh.stage:run",
+        mesh.choose,
+        _libraries(mesh.BACKENDS),
+    ),
+    Stage(
+        "splat",
+        4,
+        ("poses", "depth", "align", "points"),
+        splat.SplatParams,
+        "pipeline.splat.stage:run",
+        splat.choose,
+        splat.LIBRARIES,
+    ),
     Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams, "pipeline.coverage.stage:run", _only),
     Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams, "pipeline.regions.stage:run", _only),
     Stage(
         "check",
-        4,
+        5,
         ("capture", "select", "poses", "depth", "align", "mesh", "splat", "coverage", "regions"),
         CheckParams,
         "pipeline.check.stage:run",
@@ -51,7 +88,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "bundle",
-        3,
+        4,
         ("capture", "select", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
         BundleParams,
         "pipeline.bundle.stage:run",
@@ -59,4 +96,5 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 
-PARAMS: dict[str, type] = {stage.name: stage.params for stage in STAGES}
+PARAMS: dict[str, type[Settings]] = {stage.name: stage.params for stage in STAGES if stage.name != "bundle"}
+"""What users may set, by stage; the plan makes the bundle stage's parameters."""

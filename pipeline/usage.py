@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,22 +105,3 @@ def family(process: psutil.Process) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder, links not followed; or of a file."""
-    if not folder.is_dir():
-        return folder.stat().st_size
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                total += os.lstat(f"{root}/{name}").st_size
-    return total
-
-
-def readable(count: float) -> str:
-    """A number of bytes for people."""
-    if count < 2**20:
-        return f"{count / 2**10:.1f} KiB"
-    return f"{count / 2**20:.0f} MiB" if count < 2**30 else f"{count / 2**30:.1f} GiB"

@@ -1,4 +1,4 @@
-"""Writes the tests' small room as a Polycam export of 16 pictures: `python -m scripts.tiny_capture FOLDER`."""
+"""Writes the tests' small room as a Polycam export of 16 images: `python -m scripts.tiny_capture FOLDER`."""
 
 from __future__ import annotations
 

@@ -4,72 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.cameras.mount import RobotCamera
-    from sim.cameras.settings import CameraSettings
     from sim.env import SceneEnv
-    from sim.places import Split
-    from sim.randomisation import Randomisation
+    from sim.scene import SimScene
 
 __all__ = ["make"]
 
 
 def make(
     task: str,
-    scenes: Sequence[Path | str],
+    scenes: Sequence[Path | str | SimScene],
     num_envs: int,
     *,
     robot: str = "rover",
-    engine: str = "sapien",
-    device: str = "cpu",
-    seed: int = 0,
     allow_failed: bool = False,
-    cameras: Sequence[RobotCamera] | None = None,
-    camera_settings: CameraSettings | None = None,
-    randomisation: Randomisation | None = None,
-    starts: Split = "all",
+    **config: Any,
 ) -> SceneEnv:
-    """Many robots in published scenes, as one `gymnasium.vector.VectorEnv`.
+    """Make N robots in published scenes, as one `gymnasium.vector.VectorEnv`.
 
     Args:
-        task: Its name.
-        scenes: Bundles: folders, name@version, or name for the newest version.
-        num_envs: Robots; they spread over the scenes.
-        robot: A name, or a URDF or MJCF file.
-        engine: Of the physics, see `sim.physics.catalog`.
-        device: That draws the pictures: cpu, cuda, or cuda:1 and so on.
-        seed: Of everything random, until `reset` gives another.
-        allow_failed: Take scenes that failed gates too.
-        cameras: Of each robot; one of the task's lens, which sees colours, by default; () for none.
-        camera_settings: Clock, exposure and flaws of the cameras; the task's by default.
-        randomisation: Of friction, mass, motors, latency and pushes; none by default.
-        starts: Where episodes begin: "all", or only in squares of the floor that are "held_out", or off them ("train").
+        task: Name of the task.
+        scenes: Bundles (folders, name@version, or name for the newest version), or scenes that are open already.
+        num_envs: N; the robots are spread over the scenes.
+        robot: Name of a robot, or a URDF or MJCF file.
+        allow_failed: Accept scenes that failed gates.
+        config: Fields of `sim.env.EnvConfig`, such as engine, device, seed and cameras.
 
     Raises:
         SimError: When the task, robot or device is unknown, or a scene can't be simulated.
-        BundleError: When a bundle isn't there or is damaged.
+        BundleError: When a bundle doesn't exist or is damaged.
     """
-    from sim.env import SceneEnv
+    from sim.env import EnvConfig, SceneEnv
     from sim.robots.catalog import find_robot
-    from sim.scene import open_scene
+    from sim.scene import SimScene, open_scene
     from sim.tasks.catalog import find_task
 
-    found = find_task(task)
-    opened = [open_scene(scene, allow_failed=allow_failed) for scene in scenes]
-    one, drive = find_robot(robot)
-    return SceneEnv(
-        found,
-        opened,
-        one,
-        drive,
-        num_envs,
-        engine=engine,
-        device=device,
-        seed=seed,
-        cameras=cameras,
-        camera_settings=camera_settings,
-        randomisation=randomisation,
-        starts=starts,
-    )
+    task_to_do = find_task(task)
+    opened = [
+        scene if isinstance(scene, SimScene) else open_scene(scene, allow_failed=allow_failed) for scene in scenes
+    ]
+    return SceneEnv(task_to_do, opened, *find_robot(robot), num_envs, EnvConfig(**config))

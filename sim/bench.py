@@ -1,4 +1,4 @@
-"""How fast a simulation runs, and where its time goes."""
+"""Speed of a simulation, and where its time goes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from sim.env import SceneEnv
 
 WARM_UP = 3
-"""Steps before the clock starts: the first compile something."""
+"""Steps before the measurement: the first ones compile kernels."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a simulation with random actions.
+    """Speed of a simulation with random actions.
 
     Attributes:
-        envs: Environments.
-        steps_per_second: Environment steps, of all environments together, by the wall clock.
-        pictures_per_second: Likewise.
+        envs: Number of environments.
+        steps_per_second: Environment steps per second, of all environments together, by the wall clock.
+        images_per_second: Likewise.
         physics: CPU-milliseconds an environment step.
         cameras: CPU-milliseconds an environment step.
         rest: CPU-milliseconds an environment step.
@@ -30,32 +30,32 @@ class Speed:
 
     envs: int
     steps_per_second: float
-    pictures_per_second: float
+    images_per_second: float
     physics: float
     cameras: float
     rest: float
 
 
 class _Clock:
-    """Adds up the CPU-seconds of a function."""
+    """Sums the CPU time of a function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function, self.seconds = function, 0.0
 
     def __call__(self, *arguments: Any) -> Any:
-        begun = time.process_time()
+        start = time.process_time()
         result = self._function(*arguments)
-        self.seconds += time.process_time() - begun
+        self.seconds += time.process_time() - start
         return result
 
 
 def measure(env: SceneEnv, steps: int, seed: int = 0) -> Speed:
-    """Run so many control steps with random actions; the environment's own step and camera are timed inside.
+    """Measure N control steps with random actions; the engine and the cameras are timed inside.
 
     Args:
-        env: Reset by this.
-        steps: Control steps, each of all environments.
-        seed: Of the actions and the environment.
+        env: Environment; it is reset first.
+        steps: Number of control steps, each of all environments.
+        seed: Seed of the actions and the environment.
     """
     rng = np.random.default_rng(seed)
     shape = (env.num_envs, env.drive.size)
@@ -66,7 +66,7 @@ def measure(env: SceneEnv, steps: int, seed: int = 0) -> Speed:
     env.engine.step = physics  # type: ignore[method-assign]
     for rig, clock in zip(env.cameras, cameras, strict=True):
         rig.shoot = clock  # type: ignore[method-assign]
-    shown = sum(rig.pictures_taken for rig in env.cameras)
+    shown = sum(rig.images_taken for rig in env.cameras)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(steps):
         env.step(rng.uniform(-1, 1, shape).astype(np.float32))
@@ -74,12 +74,12 @@ def measure(env: SceneEnv, steps: int, seed: int = 0) -> Speed:
     del env.engine.step
     for rig in env.cameras:
         del rig.shoot
-    rendering, shown = sum(clock.seconds for clock in cameras), sum(rig.pictures_taken for rig in env.cameras) - shown
+    rendering, shown = sum(clock.seconds for clock in cameras), sum(rig.images_taken for rig in env.cameras) - shown
     each = 1e3 / (steps * env.num_envs)
     return Speed(
         envs=env.num_envs,
         steps_per_second=steps * env.num_envs / wall,
-        pictures_per_second=shown / wall,
+        images_per_second=shown / wall,
         physics=physics.seconds * each,
         cameras=rendering * each,
         rest=(cpu - physics.seconds - rendering) * each,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -11,51 +12,68 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from sim.cameras.mount import RobotCamera
+from pipeline.types import F32, F64, I64, Floats, Mask
+from sim.cameras.renderer import CPU, check_device, make_renderer
 from sim.cameras.rig import CameraRig
-from sim.cameras.settings import CameraSettings
-from sim.devices import CPU, check_device, make_renderer
+from sim.cameras.settings import CameraSettings, RobotCamera
+from sim.floors import Floors, Split
 from sim.height_scan import HeightScanner
 from sim.physics.catalog import find_engine
-from sim.physics.state import Float, Int, RobotState
-from sim.places import Split
+from sim.physics.state import RobotState
 from sim.randomisation import Randomisation, Randomiser
 from sim.robots.drive import Drive
 from sim.robots.model import Robot
-from sim.scene import SimScene
+from sim.scene import GRAVITY, SimScene
 from sim.snapshot import pack, unpack
-from sim.tasks.task import Bool, Moment, Task
+from sim.tasks.task import StepState, Task
 
-GRAVITY = 9.81
 DROP = 0.01
-"""Robots start so far above the floor [m]: the mesh is uneven by millimetres."""
+"""Height of robots above the floor at reset [m]: the mesh is uneven by millimetres."""
 
 
-class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], NDArray[Any]]):
-    """N robots, each in one of the scenes; environments draw a new one at reset, as often as `scene_weights` say.
+@dataclass(frozen=True)
+class EnvConfig:
+    """How a simulation runs.
 
-    An episode that ended begins anew in the same step: its last observation is in `info["final_obs"]`, whether it did
-    what its task is about in `info["final_success"]` (N,), and what else is to be counted in `info["final_outcomes"]`,
-    (N,) by name; false where no episode ended. `info["scene"]` (N,) is where this step's episodes ran. An action with
-    NaN ends the episode of its environment; `info["invalid_action"]` says where.
+    Attributes:
+        engine: Physics engine, a name in `sim.physics.catalog`.
+        device: Device that renders the images, and that GPU engines run on: cpu, cuda, or cuda:1 and so on.
+        seed: Seed of everything random, until `reset` gives another.
+        cameras: Cameras of each robot; by default one colour camera with the task's lens, () for blind robots.
+        camera_settings: Clock, exposure and noise of the cameras; the task's by default.
+        randomisation: Ranges of friction, mass, motors, latency and pushes; none by default.
+        starts: Where episodes begin: anywhere ("all"), on the training floor, or on the held-out floor.
+        level: Initial level of the task's curriculum.
+    """
+
+    engine: str = "sapien"
+    device: str = CPU
+    seed: int = 0
+    cameras: Sequence[RobotCamera] | None = None
+    camera_settings: CameraSettings | None = None
+    randomisation: Randomisation | None = None
+    starts: Split = "all"
+    level: int = 0
+
+
+class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
+    """N robots, each in one of the scenes; environments draw a new scene at reset, according to `scene_weights`.
+
+    An episode that ended is reset in the same step: its last observation is in `info["final_obs"]`, whether it solved
+    the task in `info["final_success"]` (N,), and further outcomes in `info["final_outcomes"]`, (N,) by name; false
+    where no episode ended. `info["scene"]` (N,) is the scene of this step's episodes. An action with NaN ends the
+    episode of its environment; `info["invalid_action"]` says where.
 
     Args:
-        task: What to do.
-        scenes: Where.
-        robot: Who.
-        drive: From actions to actuators.
+        task: Task to do.
+        scenes: Scenes to do it in.
+        robot: Model of every robot.
+        drive: Maps actions to actuators.
         num_envs: N.
-        engine: Of the physics, see `sim.physics.catalog`.
-        device: That draws the pictures, and that the physics runs on where the engine is one for GPUs.
-        seed: Of everything random, until `reset` gives another.
-        cameras: Of each robot; one of the task's lens by default, () for robots that are blind.
-        camera_settings: Clock, exposure and flaws of the cameras; the task's by default.
-        randomisation: Of friction, mass, motors, latency and pushes; none by default.
-        starts: Where episodes begin: anywhere, or only at places to train at, or at those held out from these.
-        first_level: Of a task's curriculum, where all begin.
+        config: How the simulation runs.
 
     Raises:
-        SimError: When there is no such device or engine here, or a scene can't be what the task needs.
+        SimError: When there is no such device or engine here, or a scene doesn't suit the task.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}  # noqa: RUF012 - gymnasium's own way
@@ -67,29 +85,22 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         robot: Robot,
         drive: Drive,
         num_envs: int,
-        *,
-        engine: str = "sapien",
-        device: str = CPU,
-        seed: int = 0,
-        cameras: Sequence[RobotCamera] | None = None,
-        camera_settings: CameraSettings | None = None,
-        randomisation: Randomisation | None = None,
-        starts: Split = "all",
-        first_level: int = 0,
+        config: EnvConfig = EnvConfig(),
     ) -> None:
-        check_device(device)
+        check_device(config.device)
         self.task, self.scenes, self.robot, self.num_envs = task, list(scenes), robot, num_envs
-        self.drive = drive
-        self.course = task.course(self.scenes, robot, num_envs, task.control_period, starts=starts)
-        self._starts, self._first_level = starts, first_level
+        self.drive, self.config = drive, config
+        self.scenario = task.scenario(Floors(scenes, robot, config.starts), num_envs, task.control_period)
         meshes = [scene.collision for scene in scenes]
-        self.engine = find_engine(engine, device)(robot, meshes, num_envs, task.time_step)
-        floors = [scene.regions for scene in scenes]
-        self._randomiser = Randomiser(randomisation or Randomisation(), self.engine, robot, floors, task.substeps)
-        renderer = make_renderer([scene.gaussians for scene in scenes], device)
+        self.engine = find_engine(config.engine, config.device)(robot, meshes, num_envs, task.time_step)
+        regions = [scene.regions for scene in scenes]
+        randomisation = config.randomisation or Randomisation()
+        self._randomiser = Randomiser(randomisation, self.engine, robot, regions, task.substeps)
+        renderer = make_renderer([scene.gaussians for scene in scenes], config.device)
+        settings = config.camera_settings or task.camera_settings
         self.cameras = tuple(
-            CameraRig(camera, robot, renderer, num_envs, camera_settings or task.camera_settings, task.control_period)
-            for camera in ((RobotCamera(task.camera),) if cameras is None else cameras)
+            CameraRig(camera, robot, renderer, num_envs, settings, task.control_period)
+            for camera in ((RobotCamera(task.camera),) if config.cameras is None else config.cameras)
         )
         if len({key for rig in self.cameras for key in rig.spaces()}) < sum(len(rig.spaces()) for rig in self.cameras):
             raise ValueError("a robot's cameras need different names")
@@ -99,46 +110,44 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (drive.size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._weight = robot.mass * GRAVITY
-        super().reset(seed=seed)
+        self._weight = robot.mass * -GRAVITY[2]
+        super().reset(seed=config.seed)
         self.scene_of = np.arange(num_envs) % len(scenes)
-        self.level = np.full(num_envs, first_level)
-        self._scene_weights = np.ones((num_envs, len(scenes)))  # a row for each, so that `save` keeps them
+        self.level = np.full(num_envs, config.level)
+        self._scene_weights = np.ones((num_envs, len(scenes)))  # a row per environment, so that `save` keeps them
         self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin all episodes anew; `seed` makes everything after repeatable."""
+        """Begin all episodes; `seed` makes everything after it repeatable."""
         super().reset(seed=seed)
         if seed is not None:
             self.scene_of[:] = np.arange(self.num_envs) % len(self.scenes)
-            self.level[:] = self._first_level
-        self._begin(np.arange(self.num_envs))
-        return self._observe(self._moment(self.engine.read(), self._action, self._bump())), {}
+            self.level[:] = self.config.level
+        self._reset_envs(np.arange(self.num_envs))
+        return self._observe(self._step_state(self.engine.read(), self._action, self._contact_force())), {}
 
-    def step(
-        self, actions: NDArray[np.float32]
-    ) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+    def step(self, actions: F32) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """Act for one control period.
 
         Args:
-            actions: (N, A); beyond [-1, 1] they are clipped.
+            actions: (N, A); clipped to [-1, 1].
         """
-        given = np.asarray(actions, np.float32).reshape(self.num_envs, self.drive.size)
-        invalid = np.asarray(~np.isfinite(given).all(1))
-        action = np.clip(np.where(invalid[:, None], 0, given), -1, 1)
+        raw = np.asarray(actions, np.float32).reshape(self.num_envs, self.drive.size)
+        invalid = np.asarray(~np.isfinite(raw).all(1))
+        action = np.clip(np.where(invalid[:, None], 0, raw), -1, 1)
         self._randomiser.step(self.drive.targets(action), self.np_random)
         self._seconds += np.float32(self.task.control_period)
-        bump = self._bump()
+        contact_force = self._contact_force()
         state = self.engine.read()
         self._randomiser.moved(self.scene_of, state.position)
-        self.course.update(state, self.np_random)
-        moment = self._moment(state, action, bump)
+        self.scenario.update(state, self.np_random)
+        step = self._step_state(state, action, contact_force)
         reward = np.zeros(self.num_envs, np.float32)
         for term in self.task.rewards.values():
-            reward += np.float32(term.weight) * term.function(moment)
-        ended = {name: term(moment) for name, term in self.task.terminations.items()}
+            reward += np.float32(term.weight) * term.function(step)
+        ended = {name: term(step) for name, term in self.task.terminations.items()}
         terminated = invalid.copy()
         for values in ended.values():
             terminated |= values
@@ -150,30 +159,30 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
         self._action = action
         done = np.flatnonzero(terminated | truncated)
         if len(done):
-            info.update(self._final(done, moment))
-            self._learned(done, moment, terminated)
-            self._begin(done)
-            moment = self._moment(self.engine.read(), self._action, bump)
-        return self._observe(moment), reward, terminated, truncated, info
+            info.update(self._final(done, step))
+            self._change_levels(done, step, terminated)
+            self._reset_envs(done)
+            step = self._step_state(self.engine.read(), self._action, contact_force)
+        return self._observe(step), reward, terminated, truncated, info
 
     @property
-    def scene_weights(self) -> NDArray[np.float64]:
-        """How often episodes begin in each of the scenes, against each other (S,); all alike at first."""
+    def scene_weights(self) -> F64:
+        """Relative frequency of the scenes in new episodes (S,); uniform at first."""
         return self._scene_weights[0].copy()
 
     @scene_weights.setter
-    def scene_weights(self, weights: NDArray[np.floating]) -> None:
+    def scene_weights(self, weights: Floats) -> None:
         weights = np.asarray(weights, np.float64)
         if weights.shape != (len(self.scenes),) or (weights < 0).any() or not 0 < weights.sum() < np.inf:
-            raise ValueError(f"each of {len(self.scenes)} scenes has a weight, not all of them 0: got {weights}")
+            raise ValueError(f"{len(self.scenes)} scenes need as many weights, not all of them 0: got {weights}")
         self._scene_weights = np.tile(weights, (self.num_envs, 1))
 
     def save(self) -> bytes:
-        """All that the future depends on: for the same actions, `restore` of it gives the same future bit for bit."""
+        """All that the future depends on: after `restore`, the same actions give the same future bit for bit."""
         return pack(self, self.num_envs, self.engine, self.np_random, self._about())
 
     def restore(self, state: bytes) -> None:
-        """Go back to what `save` gave; of this environment, or of one made with the same arguments.
+        """Go back to what `save` returned; of this environment, or of one made with the same arguments.
 
         Raises:
             SimError: When it is no such state.
@@ -183,65 +192,65 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
     def _about(self) -> dict[str, Any]:
         scenes = [scene.lock.sha256 for scene in self.scenes]
         names = {"task": self.task.name, "robot": self.robot.name, "engine": type(self.engine).__name__}
-        names["starts"] = self._starts
+        names["starts"] = self.config.starts
         return {**names, "environments": self.num_envs, "scenes": scenes}
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the engine."""
         self.engine.close()
 
-    def _learned(self, done: Int, moment: Moment[Any], failed: Bool) -> None:
-        """The next levels of environments (M,) whose episodes ended; `moment` and `failed` are of all N."""
+    def _change_levels(self, done: I64, step: StepState[Any], failed: Mask) -> None:
+        """Change the levels of environments (M,) whose episodes ended; `step` and `failed` are of all N."""
         if self.task.curriculum:
-            change = self.task.curriculum.function(moment, failed)[done]
+            change = self.task.curriculum.function(step, failed)[done]
             self.level[done] = np.clip(self.level[done] + change, 0, self.task.curriculum.levels - 1)
 
-    def _begin(self, envs: Int) -> None:
-        """New episodes in environments (M,)."""
+    def _reset_envs(self, envs: I64) -> None:
+        """Begin new episodes in environments (M,)."""
         rng = self.np_random
         if len(self.scenes) > 1:
             weights = self._scene_weights[0]
             self.scene_of[envs] = rng.choice(len(weights), len(envs), p=weights / weights.sum())
         scenes = self.scene_of[envs]
-        starts = self.course.begin(envs, scenes, self.level[envs], rng)
-        half, nothing = starts.yaw / 2, np.zeros(len(envs))
-        quaternion = np.column_stack([np.cos(half), nothing, nothing, np.sin(half)])
+        poses = self.scenario.reset(envs, scenes, self.level[envs], rng)
+        half, zeros = poses.yaw / 2, np.zeros(len(envs))
+        quaternion = np.column_stack([np.cos(half), zeros, zeros, np.sin(half)])
         rest = np.tile(self.robot.default_position.astype(np.float32), (len(envs), 1))
-        state = RobotState.at_rest(starts.position + np.array([0, 0, DROP]), quaternion, rest)
+        state = RobotState.at_rest(poses.position + np.array([0, 0, DROP]), quaternion, rest)
         self.engine.reset(envs, state, scenes)
-        self._randomiser.begin(envs, scenes, state.position, rng)
-        self._action = self._action.copy()  # people hold the old one as an observation
+        self._randomiser.reset(envs, scenes, state.position, rng)
+        self._action = self._action.copy()  # callers may hold the old one as an observation
         self._action[envs], self._seconds[envs] = 0, 0
         for rig in self.cameras:
-            rig.begin(envs, rng)
+            rig.reset(envs, rng)
 
-    def _bump(self) -> Float:
-        """Horizontal contact force on the bases (N,), as shares of the weight; costs SAPIEN a loop over contacts."""
+    def _contact_force(self) -> F32:
+        """Horizontal contact force on the bases (N,), relative to the weight; costs SAPIEN a loop over contacts."""
         force = self.engine.contact_forces()[:, 0, :2]
         return (np.linalg.norm(force, axis=1) / self._weight).astype(np.float32)
 
-    def _moment(self, state: RobotState, action: Float, bump: Float) -> Moment[Any]:
+    def _step_state(self, state: RobotState, action: F32, contact_force: F32) -> StepState[Any]:
         upright = state.world_from_base[:, 2, 2]
-        return Moment(
+        return StepState(
             robot=self.robot,
             state=state,
             action=action,
             last_action=self._action,
-            bump=bump,
+            contact_force=contact_force,
             heights=self._scanner.read(state.position, state.quaternion, self.scene_of)
             if self._scanner
             else self._no_heights,
             tilt=np.arccos(np.clip(upright, -1, 1)).astype(np.float32),
             seconds=self._seconds.copy(),
             elapsed=self._seconds / np.float32(self.task.seconds),
-            course=self.course.now(),
+            scenario=self.scenario.state(),
         )
 
-    def _observe(self, moment: Moment[Any]) -> dict[str, Any]:
-        things, seen = self.course.things(), dict[str, Any]()
+    def _observe(self, step: StepState[Any]) -> dict[str, Any]:
+        props, observations = self.scenario.props(), dict[str, Any]()
         for rig in self.cameras:
-            seen |= rig.observe(moment.state, self.scene_of, things, self._seconds, self.np_random)
-        return seen | {name: term.function(moment) for name, term in self.task.observations.items()}
+            observations |= rig.observe(step.state, self.scene_of, props, self._seconds, self.np_random)
+        return observations | {name: term.function(step) for name, term in self.task.observations.items()}
 
     def _observation_space(self) -> gymnasium.spaces.Dict:
         sizes = {"action": self.drive.size, "joints": len(self.robot.joint_names)}
@@ -253,13 +262,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], NDArray[np.float32], N
             spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         return gymnasium.spaces.Dict(spaces)
 
-    def _final(self, done: Int, moment: Moment[Any]) -> dict[str, Any]:
-        """The last observations of episodes that ended, as gymnasium wants them, and their outcomes."""
-        seen = self._observe(moment)
+    def _final(self, done: I64, step: StepState[Any]) -> dict[str, Any]:
+        """Last observations of episodes that ended, in gymnasium's form, and their outcomes."""
+        observations = self._observe(step)
         final, ended = np.full(self.num_envs, None, object), np.zeros(self.num_envs, bool)
         for env in done:
-            final[env] = {name: values[env] for name, values in seen.items()}
+            final[env] = {name: values[env] for name, values in observations.items()}
         ended[done] = True
-        success = self.task.success(moment) & ended
-        outcomes = {name: term(moment) & ended for name, term in self.task.outcomes.items()}
+        success = self.task.success(step) & ended
+        outcomes = {name: term(step) & ended for name, term in self.task.outcomes.items()}
         return {"final_obs": final, "_final_obs": ended, "final_success": success, "final_outcomes": outcomes}

@@ -1,4 +1,4 @@
-"""The ground's height on a grid of points around each robot: what a perfect elevation map would tell."""
+"""Height scan: the ground's height on a grid of points around each robot, as from a perfect elevation map."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import Mesh, matrix_from_quaternion
-from pipeline.mesh.rays import RayCaster
-from sim.physics.state import Float, Int
+from pipeline.geometry.rays import RayCaster
+from pipeline.types import F32, F64, I64, Floats
 
 HEADROOM = 0.3
-"""Rays start so far above the base [m]: table tops and ceilings over it are no ground."""
+"""Height of the rays' start above the base [m]: table tops and ceilings above it are not ground."""
 DOWN = np.array([0, 0, -1.0])
 
 Range = tuple[float, float]
@@ -21,13 +20,13 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class ScanGrid:
-    """Points under and around a robot, level, turned with its heading.
+    """Points under and around a robot, in a horizontal plane, rotated with its heading.
 
     Attributes:
-        ahead: From the rearmost to the foremost points, from the base's origin [m].
-        aside: From the rightmost to the leftmost points [m].
-        spacing: Between neighbours [m].
-        clip: Heights further above or below the base than that are given as that [m].
+        ahead: Range of the points ahead of the base's origin [m].
+        aside: Range of the points to its left [m].
+        spacing: Distance between neighbours [m].
+        clip: Largest height above or below the base [m].
     """
 
     ahead: Range = (-0.8, 0.8)
@@ -44,23 +43,23 @@ class ScanGrid:
             raise ValueError(f"a scan needs a spacing of 0.02 to 1 m and a positive clip, got {self}")
 
     @property
-    def points(self) -> NDArray[np.float64]:
-        """Offsets (K, 2) ahead and to the left of the base [m], row by row from the rear, each from the right."""
+    def points(self) -> F64:
+        """Offsets (K, 2) ahead and to the left of the base [m], row by row from the rear, each row from the right."""
         sides = [np.arange(low, high + self.spacing / 2, self.spacing) for low, high in (self.ahead, self.aside)]
         return np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
 
     @property
     def size(self) -> int:
-        """K, how many points."""
+        """Number of points, K."""
         return len(self.points)
 
 
 class HeightScanner:
-    """Reads the ground's height in the collision meshes of several scenes.
+    """Measures the ground's height in the collision meshes of several scenes.
 
     Args:
         scenes: Collision meshes, world frames.
-        grid: Where to look.
+        grid: Points of the scan.
     """
 
     def __init__(self, scenes: Sequence[Mesh], grid: ScanGrid) -> None:
@@ -70,17 +69,18 @@ class HeightScanner:
         self._upward = [np.asarray(mesh.face_normals()[:, 2] > 0) for mesh in scenes]
         self._guessed = [np.asarray(mesh.guessed[mesh.triangles].any(1)) for mesh in scenes]
 
-    def read(self, position: NDArray[np.floating], quaternion: NDArray[np.floating], scene_of: Int) -> Float:
-        """Heights of the ground over the base's origin (N, K) [m], clipped; -clip where nothing is known.
+    def read(self, position: Floats, quaternion: Floats, scene_of: I64) -> F32:
+        """Heights of the ground relative to the base's origin (N, K) [m], clipped; -clip where it is unknown.
 
-        The ground is the first surface below a plane 0.3 m over the base. Where that one was guessed, faces down or is
-        missing, and the next surface above is seen from its back, the plane lies within a stair or a box: its top it
-        is. Scans show tables from above only, so a back alone doesn't tell them from boxes; the floor below does.
+        The ground is the first surface below a plane 0.3 m above the base. If that surface is inpainted, faces down or
+        is missing, and the next surface above is hit from behind, the plane lies within a stair or a box, whose top is
+        the ground. Scans show tables from above only, so a back face alone doesn't tell them from boxes; the floor
+        below does.
 
         Args:
-            position: (N, 3) of the bases [m], world frame.
+            position: (N, 3) positions of the bases [m], world frame.
             quaternion: (N, 4) wxyz, world from base.
-            scene_of: (N,) in which scene each is.
+            scene_of: (N,) scene of each robot.
         """
         forward = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
         forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-9)
@@ -94,8 +94,8 @@ class HeightScanner:
             height[rows] = self._ground(scene, starts[rows].reshape(-1, 3)).reshape(len(rows), -1)
         return np.clip(height + HEADROOM, -self.grid.clip, self.grid.clip).astype(np.float32)
 
-    def _ground(self, scene: int, starts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The ground's height over each start (N,) [m], -inf where there is none."""
+    def _ground(self, scene: int, starts: F64) -> F64:
+        """Height of the ground relative to each start (N,) [m], -inf where there is none."""
         caster, upward = self._casters[scene], self._upward[scene]
         below = caster.cast(starts, DOWN)
         floor = np.asarray(below.hit & upward[below.triangle])

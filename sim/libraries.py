@@ -1,4 +1,4 @@
-"""The simulators' libraries, loaded when they are needed; an error that helps where one is missing."""
+"""The simulators' libraries, loaded when they are needed, with a helpful error where one is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways over a scene's floor: how far every place is from a goal, round what is in the way."""
+"""Geodesic distances over a scene's floor: path lengths to goals, around obstacles."""
 
 from __future__ import annotations
 
@@ -6,39 +6,35 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
-Bool = NDArray[np.bool_]
-Int = NDArray[np.int64]
-
+from pipeline.types import F32, F64, I64, Floats, Mask
 
 RIM_PRICE = 3.0
-"""Of a metre beyond the floor's edge."""
+"""Price of a metre beyond the floor's edge."""
 CORNERS = np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
 BETWEEN = RIM_PRICE * np.linalg.norm(CORNERS[:, None] - CORNERS, axis=2)
-"""From each corner to each, at that price (4, 4) [cells]."""
+"""Distances between the corners of a cell, at that price (4, 4) [cells]."""
 
 
 @dataclass(frozen=True, eq=False)
 class DistanceFields:
-    """Lengths of shortest ways, on F grids of one shape.
+    """Lengths of shortest paths, on F grids of one shape.
 
     Attributes:
         origin: (F, 2) low corner of each grid [m].
         cell: (F,) edge of a cell [m].
-        distance: (F, X, Y) float32 [m], inf where no way leads.
+        distance: (F, X, Y) float32 path lengths [m], inf where no path leads.
     """
 
-    origin: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    distance: Float
+    origin: F64
+    cell: F64
+    distance: F32
 
-    def at(self, field: Int, xy: NDArray[np.floating]) -> Float:
-        """Distances [m] of places (N, 2) in fields (N,), bilinear; inf off the floor.
+    def at(self, field: I64, xy: Floats) -> F32:
+        """Distances [m] at positions (N, 2) in fields (N,), bilinear; inf off the floor.
 
-        Corners of the cell that are off the floor are taken to be as far as going there from the others, at the price
-        of `RIM_PRICE`: what is left grows without a jump when a robot leaves the floor's middle for its rim.
+        Corners of the cell that are off the floor count as far as going there from the others, at `RIM_PRICE`: the
+        distance grows without a jump when a robot leaves the floor's middle for its rim.
         """
         cell = self.cell[field, None]
         place = (np.asarray(xy) - self.origin[field]) / cell - 0.5
@@ -62,12 +58,12 @@ class DistanceFields:
         return np.where(known, (np.where(known[:, None], values, 0) * weight).sum(1), np.inf).astype(np.float32)
 
 
-def distances(price: Float, sources: Bool, cell: NDArray[np.floating]) -> Float:
-    """Cheapest ways (F, X, Y) [m] to the nearest source, along eight neighbours; inf where none leads.
+def distances(price: F32, sources: Mask, cell: Floats) -> F32:
+    """Cheapest paths (F, X, Y) [m] to the nearest source, along eight neighbours; inf where none leads.
 
     Args:
-        price: (F, X, Y) of going to a cell, a factor of the length; inf where no way may lead.
-        sources: (F, X, Y); those in cells with no way count for nothing.
+        price: (F, X, Y) price of entering a cell, a factor of the length; inf where no path may lead.
+        sources: (F, X, Y); those in cells with an infinite price are ignored.
         cell: (F,) edge of a cell [m].
     """
     steps = np.where(np.isfinite(price) & sources, np.float32(0), np.float32(np.inf))
@@ -76,37 +72,38 @@ def distances(price: Float, sources: Bool, cell: NDArray[np.floating]) -> Float:
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _spread_all(steps: Float, price: Float) -> None:
+def _spread_all(steps: F32, price: F32) -> None:
     for field in prange(len(steps)):
         spread(steps[field], price[field])
 
 
 @njit(cache=True, nogil=True)
-def spread(steps: Float, price: Float) -> None:
-    """Make of (X, Y), 0 at sources and inf elsewhere, the cheapest ways [cells] in place; price (X, Y) as above.
+def spread(steps: F32, price: F32) -> None:
+    """Replace (X, Y), 0 at sources and inf elsewhere, by the cheapest paths [cells]; price (X, Y) as above.
 
-    Sweeps to and fro until nothing gets less. Source: G. Borgefors, Distance transformations in digital images, 1986.
+    Sweeps back and forth until nothing decreases. Source: G. Borgefors, Distance transformations in digital images,
+    1986.
     """
     width, depth = steps.shape
     slant = np.sqrt(np.float32(2))
     less = True
     while less:
         less = False
-        for way in (1, -1):
+        for direction in (1, -1):
             for column in range(width):
-                i = column if way == 1 else width - 1 - column
+                i = column if direction == 1 else width - 1 - column
                 for row in range(depth):
-                    j = row if way == 1 else depth - 1 - row
+                    j = row if direction == 1 else depth - 1 - row
                     straight, aslant = np.float32(np.inf), np.float32(np.inf)
-                    if 0 <= j - way < depth:
-                        straight = steps[i, j - way]
-                    if 0 <= i - way < width:
-                        straight = min(straight, steps[i - way, j])
+                    if 0 <= j - direction < depth:
+                        straight = steps[i, j - direction]
+                    if 0 <= i - direction < width:
+                        straight = min(straight, steps[i - direction, j])
                         if j > 0:
-                            aslant = steps[i - way, j - 1]
+                            aslant = steps[i - direction, j - 1]
                         if j < depth - 1:
-                            aslant = min(aslant, steps[i - way, j + 1])
-                    found = min(straight + price[i, j], aslant + slant * price[i, j])
-                    if found < steps[i, j]:
-                        steps[i, j] = found
+                            aslant = min(aslant, steps[i - direction, j + 1])
+                    length = min(straight + price[i, j], aslant + slant * price[i, j])
+                    if length < steps[i, j]:
+                        steps[i, j] = length
                         less = True

@@ -1,4 +1,4 @@
-"""What differs from episode to episode: friction, mass, motors, latency, pushes; and the ground that robots are on."""
+"""Domain randomisation: friction, mass, motors, latency and pushes of each episode; and friction of the ground."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.regions.regions import Regions
-from sim.physics.state import Dynamics, Float, Int, PhysicsEngine
+from pipeline.types import F32, F64, I64, Floats
+from sim.physics.state import Dynamics, PhysicsEngine
 from sim.robots.model import Robot
 
 Range = tuple[float, float]
 FRICTION, MASS, STRENGTH = range(3)
-"""Columns of an array of all factors."""
+"""Columns of the array of factors."""
 
 
 @dataclass(frozen=True)
 class Randomisation:
-    """Ranges are drawn from evenly, for each environment at the beginning of each episode. All off by default.
+    """Ranges to draw from uniformly, for each environment at the beginning of each episode; all off by default.
 
     Attributes:
         friction: Factor of all the robot's friction coefficients.
-        mass: Factor of the base's mass and inertia; drawn once and not each episode where the engine can set it only
-            when its world is made (`PhysicsEngine.mass_is_costly`).
+        mass: Factor of the base's mass and inertia; drawn once only if the engine would have to rebuild its world
+            (`PhysicsEngine.mass_requires_rebuild`).
         strength: Factor of the actuators' stiffness, damping and largest force.
-        latency: Between an action and the actuators [s], to the next step of the physics; until the first arrives the
-            robot holds its pose.
-        push_interval: Between two pushes [s], drawn anew after each; pushes come at control steps.
-        push_speed: Largest change of the base's velocity by a push [m/s]; level, in any direction.
+        latency: Delay between an action and the actuators [s], rounded to a physics step; until the first action
+            arrives, the robot holds its pose.
+        push_interval: Time between two pushes [s], drawn after each push; pushes come at control steps.
+        push_speed: Largest change of the base's velocity by a push [m/s]; horizontal, in any direction.
     """
 
     friction: Range = (1.0, 1.0)
@@ -46,29 +46,29 @@ class Randomisation:
                 raise ValueError(f"{name} must be a range of numbers from 0 on, got {low} to {high}")
         if not self.mass[0] > 0:
             raise ValueError(f"mass must be greater than 0, got {self.mass[0]}")
-        if not self.latency[1] <= MOST_LATENCY:
-            raise ValueError(f"latency must be at most {MOST_LATENCY} s, got {self.latency[1]}")
+        if not self.latency[1] <= MAX_LATENCY:
+            raise ValueError(f"latency must be at most {MAX_LATENCY} s, got {self.latency[1]}")
         if not 0 <= self.push_speed < np.inf:
             raise ValueError(f"push_speed must not be negative, got {self.push_speed}")
         if (self.push_speed > 0) != (self.push_interval[0] > 0):
             raise ValueError(f"push_speed and push_interval go together, got {self.push_speed}, {self.push_interval}")
 
 
-MOST_LATENCY = 2.0
+MAX_LATENCY = 2.0
 
 
 class Randomiser:
-    """Stands between an environment and its engine: sets the dynamics of each robot, delays its actions, pushes it.
+    """Sets the dynamics of each robot in an engine, delays its actions and pushes it.
 
-    A robot's friction is multiplied with that of the area (`Regions.areas`) below the origin of its base, looked up
-    at control steps: wheels or feet of one robot never have different grounds.
+    A robot's friction is multiplied by that of the area (`Regions.areas`) under the origin of its base, looked up at
+    control steps: the wheels or feet of a robot share one ground.
 
     Args:
         settings: Ranges to draw from.
-        engine: With N robots.
-        robot: Every one of them.
-        regions: The floors of the scenes.
-        substeps: Steps of the physics between two actions.
+        engine: Engine with N robots.
+        robot: Model of every robot.
+        regions: Regions of the scenes.
+        substeps: Physics steps between two actions.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Randomiser:
     ) -> None:
         count = engine.num_robots
         self._settings, self._engine, self._regions, self._substeps = settings, engine, regions, substeps
-        self._patchy = any(of_scene.areas for of_scene in regions)
+        self._patchy = any(region.areas for region in regions)
         self._factors = np.ones((count, 3), np.float32)
         self._ground = np.ones(count, np.float32)
         self._in_engine = np.ones((count, 3), np.float32)
@@ -93,12 +93,12 @@ class Randomiser:
         self._targets = np.zeros((count, int(oldest) + 1, len(columns)), np.float32)  # the newest first
         self._until_push = np.zeros(count)
 
-    def begin(self, envs: Int, scenes: Int, position: NDArray[np.floating], rng: np.random.Generator) -> None:
-        """New episodes in environments (M,), in scenes (M,), at places (M, 3) [m]."""
+    def reset(self, envs: I64, scenes: I64, position: Floats, rng: np.random.Generator) -> None:
+        """Begin episodes in environments (M,), in scenes (M,), at positions (M, 3) [m]."""
         settings, count = self._settings, len(envs)
         self._factors[envs, FRICTION] = _draw(settings.friction, rng, count)
         masses = _draw(settings.mass, rng, count)
-        keeps = self._engine.mass_is_costly & (self._in_engine[envs, MASS] != 1)  # nobody draws a factor of 1
+        keeps = self._engine.mass_requires_rebuild & (self._in_engine[envs, MASS] != 1)  # nobody draws a factor of 1
         self._factors[envs, MASS] = np.where(keeps, self._factors[envs, MASS], masses)
         self._factors[envs, STRENGTH] = _draw(settings.strength, rng, count)
         self._delay[envs] = self._in_substeps(_draw(settings.latency, rng, count))
@@ -107,34 +107,34 @@ class Randomiser:
         self._look_down(envs, scenes, position)
         self._apply(envs)
 
-    def moved(self, scene_of: Int, position: NDArray[np.floating]) -> None:
+    def moved(self, scene_of: I64, position: Floats) -> None:
         """All environments are in scenes (N,) at places (N, 3) [m] now: friction changes where the area does."""
         if self._patchy:
             envs = np.arange(len(scene_of))
             self._look_down(envs, scene_of, position)
             self._apply(envs)
 
-    def _look_down(self, envs: Int, scenes: Int, position: NDArray[np.floating]) -> None:
+    def _look_down(self, envs: I64, scenes: I64, position: Floats) -> None:
         """What environments (M,) stand on."""
         for scene in np.unique(scenes):
             rows = scenes == scene
             self._ground[envs[rows]] = self._regions[scene].surface(position[rows])[0]
 
-    def _apply(self, envs: Int) -> None:
+    def _apply(self, envs: I64) -> None:
         """Tell the engine of the dynamics of environments (M,) that differ from what it has."""
-        wanted = self._factors[envs]
-        wanted[:, FRICTION] *= self._ground[envs]
-        changed = (wanted != self._in_engine[envs]).any(1)
+        factors = self._factors[envs]
+        factors[:, FRICTION] *= self._ground[envs]
+        changed = (factors != self._in_engine[envs]).any(1)
         if changed.any():
-            self._engine.set_dynamics(envs[changed], Dynamics(*wanted[changed].T))
-            self._in_engine[envs] = wanted
+            self._engine.set_dynamics(envs[changed], Dynamics(*factors[changed].T))
+            self._in_engine[envs] = factors
 
-    def step(self, targets: Float, rng: np.random.Generator) -> None:
-        """Push who is due, and advance the engine by one control period.
+    def step(self, targets: F32, rng: np.random.Generator) -> None:
+        """Push the robots that are due, and advance the engine by one control period.
 
         Args:
-            targets: (N, A) of the actuators, as of now; they arrive when their latency is over.
-            rng: For the pushes.
+            targets: (N, A) of the actuators; they arrive after the latency.
+            rng: Random generator of the pushes.
         """
         if self._settings.push_speed:
             self._push(rng)
@@ -156,9 +156,9 @@ class Randomiser:
             self._until_push[due] += _draw(self._settings.push_interval, rng, len(due))
         self._until_push -= self._engine.time_step * self._substeps
 
-    def _in_substeps(self, seconds: NDArray[np.float64] | float) -> NDArray[np.int64]:
+    def _in_substeps(self, seconds: F64 | float) -> I64:
         return np.round(np.asarray(seconds) / self._engine.time_step).astype(np.int64)
 
 
-def _draw(of: Range, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+def _draw(of: Range, rng: np.random.Generator, count: int) -> F64:
     return rng.uniform(*of, count) if of[0] < of[1] else np.full(count, of[0])

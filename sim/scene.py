@@ -1,4 +1,4 @@
-"""A published bundle, or a scene of GaussGym, as a place to simulate in."""
+"""A published bundle, or a scene of GaussGym, as a scene to simulate."""
 
 from __future__ import annotations
 
@@ -9,40 +9,36 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.bundle.bundle import HOSTILE, Bundle, file_sha256
-from pipeline.bundle.gaussgym import is_gaussgym, read_gaussgym
-from pipeline.bundle.manifest import MANIFEST_FILE, Manifest
-from pipeline.coverage.map import CoverageMap
 from pipeline.errors import BundleError, ReconstructionError, SimError
 from pipeline.geometry import Gaussians, Mesh
-from pipeline.publish.lock import open_locked
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
-from pipeline.regions.stage import find_regions
-from pipeline.splat.level import make_level
+from pipeline.scenes.bundle import HOSTILE, Bundle
+from pipeline.scenes.manifest import Manifest
+from pipeline.scenes.resolver import find_locked
 
 logger = logging.getLogger(__name__)
 
 LEVEL = "sim"
-"""Level of detail that small cameras see."""
+"""Level of detail of the robots' cameras."""
 GRAVITY = (0.0, 0.0, -9.81)
-"""What every engine simulates [m/s^2, world frame]."""
-LARGEST_ROBOT = 100.0
-"""A bundle that says its floor is for a larger one is damaged [m]."""
+"""Gravity of every engine [m/s^2, world frame]."""
+MAX_ROBOT_SIZE = 100.0
+"""Largest plausible radius or height of the robot that a bundle's floor is for [m]."""
 GRAVITY_TOLERANCE = 0.05
-"""On each axis [m/s^2]: 0.3 degrees, or what gravity differs from place to place."""
+"""Largest deviation on each axis [m/s^2]: 0.3 degrees, or the variation of gravity on Earth."""
 
 
 @dataclass(frozen=True)
 class SceneLock:
-    """Which scene it was, for the record of a run.
+    """Identity of a scene, for the record of a run.
 
     Attributes:
         reference: name@version; the folder's name for a scene of GaussGym.
-        sha256: Of its manifest, which holds the hash of every other file; of all files for a scene of GaussGym.
-        failed_gates: Those that it was used in spite of.
-        gates: Whether its quality was measured, and held.
-        commit: Of the hub's repository that it came from; empty where it is local.
+        sha256: Hash of its manifest, which has the hash of every other file; of all files for a scene of GaussGym.
+        failed_gates: Failed gates that were accepted.
+        gates: Whether its quality was measured, and passed.
+        commit: Commit of its repository on the hub; empty for a local one.
     """
 
     reference: str
@@ -57,10 +53,10 @@ class SimScene:
     """What a simulation needs of a scene; everything in its world frame [m], Z up.
 
     Attributes:
-        lock: Which scene it is.
-        collision: The mesh that robots stand on.
-        gaussians: What cameras see.
-        regions: Where robots start and go.
+        lock: Identity of the scene.
+        collision: Mesh that robots stand on.
+        gaussians: Splat of the robots' cameras.
+        regions: Floor, spawn poses and goals.
         measured_for: Radius and height of the robot that the regions have room for [m].
     """
 
@@ -68,25 +64,26 @@ class SimScene:
     collision: Mesh
     gaussians: Gaussians
     regions: Regions
-    measured_for: tuple[float, float] = (RegionsParams.radius, RegionsParams.height)
+    measured_for: tuple[float, float] = (RegionsParams().radius, RegionsParams().height)
 
 
 def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene:
-    """Load a bundle or a scene of GaussGym, and of it only what is simulated.
+    """Load what a simulation needs of a bundle or a scene of GaussGym.
 
     Args:
-        reference: As `Bundle.open` takes it: a folder, a name, or one in a registry or on the hub. What scenes.lock
-            names is what that says.
-        allow_failed: Take it even if it failed gates. Scenes of GaussGym have none: they are taken with a warning.
+        reference: A folder, a name, or a reference to a registry or the hub, as for `Bundle.open`; scenes.lock pins it.
+        allow_failed: Accept a scene that failed gates. Scenes of GaussGym have none: they are accepted with a warning.
 
     Raises:
         BundleError: When there is no such scene or it is damaged.
-        SimError: When it failed gates, has not one gravity along -Z, or nobody can stand in it.
+        SimError: When it failed gates, its gravity isn't along -Z, or it has no floor.
     """
+    from pipeline.importing.gaussgym import is_gaussgym
+
     folder = Path(reference).expanduser()
     if is_gaussgym(folder):
         return _from_gaussgym(folder)
-    return _from_bundle(open_locked(reference), allow_failed=allow_failed)
+    return _from_bundle(Bundle(find_locked(reference)), allow_failed=allow_failed)
 
 
 def _from_bundle(bundle: Bundle, *, allow_failed: bool) -> SimScene:
@@ -96,14 +93,14 @@ def _from_bundle(bundle: Bundle, *, allow_failed: bool) -> SimScene:
         raise SimError(
             "robots are trained in scenes whose gates pass",
             found=f"{name} failed {', '.join(manifest.failed_gates)}",
-            remedy="build it from a better capture, or use it all the same with allow_failed (--allow-failed)",
+            remedy="build it from a better capture, or accept it with allow_failed (--allow-failed)",
             file=bundle.root,
         )
     if not np.allclose(manifest.frame.gravity, GRAVITY, rtol=0, atol=GRAVITY_TOLERANCE):
         raise SimError(
             f"a scene's up is z and its gravity {GRAVITY}",
             found=f"up {manifest.frame.up}, gravity {manifest.frame.gravity}",
-            remedy="build the bundle anew: its mesh and its gravity are in two frames",
+            remedy="build the bundle again: its mesh and its gravity are in different frames",
             file=bundle.root,
         )
     regions = bundle.regions
@@ -111,11 +108,13 @@ def _from_bundle(bundle: Bundle, *, allow_failed: bool) -> SimScene:
     if LEVEL in manifest.splats:
         gaussians = bundle.splat(LEVEL)
     else:
+        from pipeline.importing.sim_lod import sim_lod_from_renders
+
         logger.warning("%s has no level of detail %r: it is made in memory, which takes a while", name, LEVEL)
-        gaussians = make_level(bundle.splat("full"), regions)
+        gaussians = sim_lod_from_renders(bundle.splat("full"), regions)
     lock = SceneLock(
         name,
-        file_sha256(bundle.root / MANIFEST_FILE),
+        bundle.files.sha256,
         manifest.failed_gates,
         "failed" if manifest.failed_gates else "passed",
         bundle.commit,
@@ -126,10 +125,10 @@ def _from_bundle(bundle: Bundle, *, allow_failed: bool) -> SimScene:
 def _measured_for(manifest: Manifest) -> tuple[float, float]:
     """Radius and height [m] of the robot that the regions stage was run for, as the manifest has it."""
     params = next((stage.params for stage in manifest.provenance.stages if stage.name == "regions"), {})
-    told = (params.get("radius", RegionsParams.radius), params.get("height", RegionsParams.height))
+    size = (params.get("radius", RegionsParams().radius), params.get("height", RegionsParams().height))
     try:
-        radius, height = map(float, told)
-        if not (0 < radius < LARGEST_ROBOT and 0 < height < LARGEST_ROBOT):
+        radius, height = map(float, size)
+        if not (0 < radius < MAX_ROBOT_SIZE and 0 < height < MAX_ROBOT_SIZE):
             raise ValueError(f"a robot of radius {radius} m and height {height} m")
     except (TypeError, ValueError) as error:
         raise BundleError(
@@ -142,6 +141,11 @@ def _measured_for(manifest: Manifest) -> tuple[float, float]:
 
 
 def _from_gaussgym(folder: Path) -> SimScene:
+    from pipeline.coverage.map import CoverageMap
+    from pipeline.importing.gaussgym import read_gaussgym
+    from pipeline.importing.sim_lod import sim_lod_from_renders
+    from pipeline.regions.stage import find_regions
+
     read = read_gaussgym(folder)
     name = folder.resolve().name
     logger.warning("%s is a scene of GaussGym: its quality was never measured, gates are unknown", name)
@@ -153,7 +157,7 @@ def _from_gaussgym(folder: Path) -> SimScene:
         regions = Regions.without_floor(params.cell, error.found)
     _check_floor(regions, folder)
     logger.warning("%s: its level of detail for small cameras is made in memory, which takes a while", name)
-    gaussians = make_level(read.gaussians, regions)
+    gaussians = sim_lod_from_renders(read.gaussians, regions)
     return SimScene(SceneLock(name, read.sha256, (), "unknown"), read.collision, gaussians, regions)
 
 

@@ -1,4 +1,4 @@
-"""All that an environment's future depends on, as bytes.
+"""Snapshots: all that an environment's future depends on, as bytes.
 
 What changes during episodes is an array with a row per environment, held by the environment or by an object of this
 package that it holds; engines save themselves, and all randomness comes from one generator.
@@ -20,18 +20,18 @@ from sim.physics.state import PhysicsEngine
 
 FORMAT = "splatyard.sim_state"
 ENGINE, ABOUT = "engine", "about"
-"""Names in the file besides those of the arrays, which have a dot."""
+"""Names in the file, in addition to those of the arrays, which contain a dot."""
 
 
 def pack(env: object, count: int, engine: PhysicsEngine, rng: np.random.Generator, about: dict[str, Any]) -> bytes:
     """The state of an environment, as an npz file without pickles.
 
     Args:
-        env: With all that it holds.
-        count: Of environments, N.
-        engine: Of it; saved first, for that may change what it does next.
-        rng: All random numbers come from.
-        about: What the environment is: names and hashes, as JSON.
+        env: Environment, with all that it holds.
+        count: Number of environments, N.
+        engine: Its engine; saved first, since that may change what it does next.
+        rng: Its random generator.
+        about: Identity of the environment: names and hashes, as JSON.
     """
     world = np.frombuffer(engine.save(), np.uint8)
     arrays = {path: holder[name] for path, holder, name in _rows(env, count, engine)}
@@ -44,7 +44,7 @@ def pack(env: object, count: int, engine: PhysicsEngine, rng: np.random.Generato
 def unpack(
     state: bytes, env: object, count: int, engine: PhysicsEngine, rng: np.random.Generator, about: dict[str, Any]
 ) -> None:
-    """Go back to what `pack` gave; the arguments are as there.
+    """Go back to what `pack` returned; the arguments are the same.
 
     Raises:
         SimError: When it is no such state, or that of another kind of environment.
@@ -56,7 +56,7 @@ def unpack(
         world, generator = saved.pop(ENGINE).tobytes(), found.pop("rng")
     except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         found = f"{type(error).__name__}: {error}"
-        raise SimError("a state is what `save` gave", found=found, remedy="save it again") from error
+        raise SimError("a state is what `save` returned", found=found, remedy="save it again") from error
     expected = json.loads(json.dumps({"format": FORMAT, **about}))
     holders = {path: (holder, name) for path, holder, name in _rows(env, count, engine)}
     shapes = {path: holder[name].shape for path, (holder, name) in holders.items()}
@@ -69,7 +69,7 @@ def unpack(
         )
     engine.restore(world)
     rng.bit_generator.state = generator
-    # new arrays, not new contents: people may hold the old ones as observations. Two holders of one array keep one.
+    # new arrays, not new contents: callers may hold the old ones as observations. Two holders of one array keep one.
     replaced: dict[int, NDArray[Any]] = {}
     for path, (holder, name) in holders.items():
         holder[name] = replaced.setdefault(id(holder[name]), saved[path])

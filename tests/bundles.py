@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.bundle.manifest import Frame, Manifest, Measured, Provenance, Splats, StageRecord
-from pipeline.bundle.stage import list_files
 from pipeline.check.quality import Gate, Quality
 from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions, RobotPose
 from pipeline.regions.stage import find_regions
+from pipeline.scenes.manifest import Frame, Manifest, Measured, Provenance, Splats, StageRecord, list_files
 from pipeline.splat.ply import save_splat
 from pipeline.splat.sog import save_sog
 from tests.synthetic import CAMERA, Room, walk
@@ -31,8 +30,8 @@ def make_bundle(
 ) -> Path:
     """Write `root/room/<version>`: the exact room, 200 Gaussians on its surfaces, two gates, a tiny floor."""
     folder = root / "room" / version
-    (folder / "pictures").mkdir(parents=True)
-    (folder / "pictures" / "view_0.jpg").write_bytes(b"not really a picture")
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "view_0.jpg").write_bytes(b"not really an image")
     room.mesh.save(folder / "mesh.ply")
     room.mesh.save(folder / "collision.ply")
     rng = np.random.default_rng(0)

@@ -17,11 +17,10 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.bundle.manifest import Frame, Manifest, Measured, Provenance, Splats, StageRecord
 from pipeline.bundle.params import BundleParams
-from pipeline.bundle.stage import list_files
 from pipeline.check.quality import Gate, Quality
 from pipeline.errors import ReconstructionError
+from pipeline.scenes.manifest import Frame, Manifest, Measured, Provenance, Splats, StageRecord, list_files
 
 IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
@@ -56,7 +55,7 @@ def _behave(lab: Path, scene: str, stage: str) -> None:
     orders = lab / f"{scene}.{stage}"
     order = orders.read_text() if orders.exists() else ""
     if order == "raise":
-        raise ReconstructionError("the pictures overlap", found="none do", remedy="take more", file=lab / "picture.jpg")
+        raise ReconstructionError("the images overlap", found="none do", remedy="take more", file=lab / "image.jpg")
     if order == "trouble":
         orders.unlink()
         raise OSError(116, "Stale file handle")

@@ -9,31 +9,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.engine import PlannedStage, stage_key
 from pipeline.errors import CaptureError
+from pipeline.parameters import Settings
 from pipeline.stage import Choice, Stage, resume_folder
 
 logger = logging.getLogger("pipeline.fake")
 
 
-@dataclass(frozen=True)
-class FakeParams:
-    """What a fake stage does.
-
-    Attributes:
-        text: Written into result.txt behind the inputs' texts.
-        behave: "well", "raise", "reject" (a CaptureError), "odd" (an error that doesn't pickle), "log", "disk_full",
-            "hang" (until killed), "eat" (memory, until killed), "family" (eats beside a child process), "wait" (for a
-            file `go` in the work folder), "leave" (with code 3), "die" (by a kill), "crash", "resume" (raises the first
-            time, goes on the next).
-    """
+class FakeParams(Settings):
+    """What a fake stage does."""
 
     text: str = "a"
+    """Written into result.txt behind the inputs' texts."""
     behave: str = "well"
+    """One of "well", "raise", "reject" (a CaptureError), "odd" (an error that doesn't pickle), "log", "disk_full",
+    "hang" (until killed), "eat" (memory, until killed), "family" (eats beside a child process), "wait" (for a file `go`
+    in the work folder), "leave" (with code 3), "die" (by a kill), "crash", "resume" (raises once, then goes on)."""
 
 
 def run(inputs: Mapping[str, Path], params: FakeParams, out_dir: Path) -> None:
@@ -69,7 +64,7 @@ class OddError(Exception):
 
 
 def _reject(_out_dir: Path) -> None:
-    raise CaptureError("a capture has pictures", found="none", remedy="take some", file=Path("scan.zip"))
+    raise CaptureError("a capture has images", found="none", remedy="take some", file=Path("scan.zip"))
 
 
 def _odd(_out_dir: Path) -> None:

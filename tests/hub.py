@@ -20,8 +20,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     from huggingface_hub import constants
     from huggingface_hub.utils import _http
 
-    from pipeline.bundle import hub as ours
     from pipeline.publish import hub_writing
+    from pipeline.scenes import hub as ours
 
     with serving(Hub()) as served:
         for name, value in environment(served, tmp_path / "hf").items():

@@ -28,7 +28,7 @@ def bucket(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an empty place in a bucket, named as a user does: in the environment; nobody waits real time."""
     import fsspec
 
-    from pipeline import store
+    from pipeline.scenes import store
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, SECRET)

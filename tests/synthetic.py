@@ -1,4 +1,4 @@
-"""A small furnished room with exact truth: pictures and depth by ray casting, captures of every form."""
+"""A small furnished room with exact truth: images and depth by ray casting, captures of every form."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Room:
         return Room(mesh, surface, cKDTree(seeds), colors)
 
     def render(self, camera: Camera, world_from_camera: Pose, samples: int = 2) -> tuple[np.ndarray, np.ndarray]:
-        """Exact picture (H, W, 3) uint8 (samples x samples a pixel) and planar depth (H, W) float32 [m]."""
+        """Exact image (H, W, 3) uint8 (samples x samples a pixel) and planar depth (H, W) float32 [m]."""
         fine = camera.resized(camera.width * samples, camera.height * samples)
         position, _ = self.cast(fine, world_from_camera)
         color = self._cell_colors[self._cells.query(position.reshape(-1, 3), workers=2)[1]]
@@ -115,7 +115,7 @@ def walk(count: int) -> list[Pose]:
 def posed_scene(
     folder: Path, room: Room, poses: list[Pose], camera: Camera = CAMERA, held_out_every: int = 8
 ) -> PosedScene:
-    """A saved poses folder with exact truth: pictures, cameras and 2000 sparse points."""
+    """A saved poses folder with exact truth: images, cameras and 2000 sparse points."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     views, depths = [], []
     for i, pose in enumerate(poses):
@@ -210,7 +210,7 @@ def write_rgbd(
 
 
 def as_arkit_counts(camera: Camera) -> tuple[float, float]:
-    """The principal point from the middle of the first of 1920 pixels, multiplied to the picture's size."""
+    """The principal point from the middle of the first of 1920 pixels, multiplied to the image's size."""
     by = max(camera.width, camera.height) / 1920
     return by * (camera.cx / by - 0.5), by * (camera.cy / by - 0.5)
 

@@ -1,32 +1,38 @@
-"""Batches: cards planned one by one, outcomes that say what happened, and a file that survives a kill."""
+"""Batches: cards planned one by one, and a file for each scene that says what became of it and survives a kill."""
 
 from __future__ import annotations
 
 import errno
+import pickle
 import shutil
-import threading
-import time
+from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import batch as module
 from pipeline import building
 from pipeline.batch import (
-    Batch,
     Reason,
-    SceneOutcome,
+    Scene,
+    State,
+    attempt,
     build_scene,
+    check_room,
+    counts,
     find_cards,
-    load_batches,
+    load_scenes,
     plan_batch,
     plan_card,
     plan_scene,
 )
-from pipeline.building import BuildRequest, plan, run_plan
-from pipeline.engine import execute, locked
-from pipeline.errors import CardError
+from pipeline.building import BuildRequest, plan
+from pipeline.capture.detect import probe_and_digest
+from pipeline.engine import PlannedStage, execute, locked
+from pipeline.errors import CardError, MachineError
 from tests.fake_scene import ran
 from tests.synthetic import Room, walk, write_photos
 
@@ -57,6 +63,10 @@ def card(lab: Path, name: str, text: str = "source: {path: photos}") -> Path:
     return path
 
 
+def build_card(card: Path, out: Path, **options) -> Scene:
+    return build_scene(plan_scene(card, out), **options)
+
+
 def test_patterns_give_each_card_once_in_order(tmp_path):
     """Overlapping patterns, files by name and folders of any depth; what stands for nothing is an error."""
     for name in ("b.yaml", "a.yaml", "deep/er/c.yaml"):
@@ -75,12 +85,12 @@ def test_wrong_cards_are_outcomes_and_stop_no_other(lab):
     card(lab, "c", "source: {path: nowhere}")
     card(lab, "d", "name: d")
     planned = plan_batch([f"{lab}/*.yaml"], lab / "out")
-    assert [scene.state for scene in planned.scenes.values()] == ["failed", "waiting", "failed", "failed"]
-    reasons = [scene.reason.rule for scene in planned.those("failed") if scene.reason]
+    assert [scene.state for scene in planned] == ["failed", "waiting", "failed", "failed"]
+    reasons = [scene.reason.rule for scene in planned if scene.reason]
     assert "no key 'nme'" in reasons[0]
     assert "needs a capture" in reasons[1]
     assert "where its capture lies" in reasons[2]
-    assert planned.counts == "3 failed, 1 waiting"
+    assert counts(planned) == "3 failed, 1 waiting"
     assert not (lab / "out").exists(), "planning writes nothing"
 
 
@@ -142,7 +152,7 @@ def test_two_cards_of_one_name_are_refused(lab):
     """Both would become version 1.0.0 of one bundle; the second is told which the first is."""
     card(lab, "a", "{name: hall, source: {path: photos}}")
     card(lab, "b", "{name: hall, source: {path: photos}, description: another}")
-    first, second = plan_batch([f"{lab}/*.yaml"], lab / "out").scenes.values()
+    first, second = plan_batch([f"{lab}/*.yaml"], lab / "out")
     assert (first.state, second.state) == ("waiting", "failed")
     assert second.reason is not None
     assert "a.yaml makes 'hall' too" in second.reason.found
@@ -150,32 +160,64 @@ def test_two_cards_of_one_name_are_refused(lab):
 
 def test_built_then_cached(lab):
     """A scene without a name has its card's; the second time nothing runs, and its gates are known from the bundle."""
-    made = build_scene(card(lab, "hall", "{source: {path: photos}, gates: {scale: 0.01}}"), lab / "out")
+    made = build_card(card(lab, "hall", "{source: {path: photos}, gates: {scale: 0.01}}"), lab / "out")
     assert (made.state, made.name, made.gates, made.failed_gates) == ("built", "hall", 1, ("scale",))
     assert made.bundle == lab / "out" / "hall" / "1.0.0"
     assert list(made.stages) == [name for _, name, _ in ran(lab)]
     again = plan_scene(made.card, lab / "out")
     assert (again.state, again.bundle, again.failed_gates) == ("cached", made.bundle, ("scale",))
-    assert build_scene(made.card, lab / "out").state == "cached"
+    assert build_card(made.card, lab / "out").state == "cached"
     assert len(ran(lab)) == len(made.stages)
+
+
+@pytest.fixture
+def hashed(monkeypatch) -> list[Path]:
+    """The captures that were hashed, each time they were."""
+    done: list[Path] = []
+
+    def probe(source: Path):
+        done.append(source)
+        return probe_and_digest(source)
+
+    monkeypatch.setattr("pipeline.capture.detect.probe_and_digest", probe)
+    return done
+
+
+def test_a_capture_is_hashed_once(lab, hashed):
+    """The plan that a batch shows is the one that it builds."""
+    scene = plan_scene(card(lab, "hall"), lab / "out")
+    assert build_scene(scene).state == "built"
+    assert len(hashed) == 1
+
+
+def test_what_came_about_meanwhile_is_planned_again(lab):
+    """A bundle of the version that was planned: with the same content it is taken, else it stays."""
+    first = plan_scene(card(lab, "hall"), lab / "out")
+    other = plan_scene(card(lab, "hall", "{source: {path: photos}, gates: {scale: 0.01}}"), lab / "out")
+    assert build_scene(first).bundle == lab / "out" / "hall" / "1.0.0"
+    assert build_scene(other).bundle == lab / "out" / "hall" / "1.1.0"
+    assert build_scene(other).state == "cached"
 
 
 def test_a_failed_scene_names_stage_and_reason_and_goes_on_there(lab):
     """The next try does only what is missing."""
     asked = card(lab, "hall")
     (lab / "hall.mesh").write_text("raise")
-    failed = build_scene(asked, lab / "out")
+    failed = build_card(asked, lab / "out")
     assert (failed.state, failed.stage) == ("failed", "mesh")
     assert failed.reason == Reason(
         kind="ReconstructionError",
-        rule="the pictures overlap",
+        rule="the images overlap",
         found="none do",
         remedy="take more",
-        file=str(lab / "picture.jpg"),
+        file=str(lab / "image.jpg"),
     )
     before = [name for _, name, _ in ran(lab)]
     (lab / "hall.mesh").unlink()
-    assert list(build_scene(asked, lab / "out").stages) == ["mesh", *list(building.PARAMS)[len(before) :]]
+    assert list(build_card(asked, lab / "out").stages) == [
+        "mesh",
+        *[stage.name for stage in building.STAGES][len(before) :],
+    ]
 
 
 def test_what_another_process_builds_is_busy(lab):
@@ -184,48 +226,63 @@ def test_what_another_process_builds_is_busy(lab):
     work = plan_scene(asked, lab / "out").work
     assert work is not None
     with locked(work / ".build.lock", "hall"):
-        assert build_scene(asked, lab / "out").state == "busy"
+        assert build_card(asked, lab / "out").state == "busy"
     assert ran(lab) == []
-    assert build_scene(asked, lab / "out").state == "built"
+    assert build_card(asked, lab / "out").state == "built"
 
 
-def build(lab: Path, **options) -> SceneOutcome:
-    """A single build, and what it leaves for `splatyard status`."""
+def build(lab: Path, run: Any = execute, **options) -> Scene:
+    """A single build, and the file that it leaves for `splatyard status`."""
     planned = plan(BuildRequest(lab / "photos", name="hall", out=lab / "out", **options))
-    try:
-        with module.noted(planned, None, lab / "out"):
-            (running,) = next(load_batches(lab / "out")).scenes.values()
-            assert running.state == "running"
-            run_plan(planned)
-    finally:
-        batch = next(load_batches(lab / "out"))
-        (scene,) = batch.scenes.values()
-        assert batch.ended is not None
-        assert (scene.name, scene.card, scene.work) == ("hall", (lab / "photos").resolve(), planned.work)
+    with suppress(KeyboardInterrupt):
+        attempt((lab / "photos").resolve(), planned, run)
+    (scene,) = load_scenes(lab / "out")
+    assert (scene.name, scene.card, scene.work) == ("hall", (lab / "photos").resolve(), planned.work)
     return scene
 
 
-def test_a_single_build_is_noted_as_a_batch_is(lab):
-    """Built with its stages; stopped where --until wanted it, or where Ctrl-C came."""
-    until = build(lab, until="mesh")
+def test_a_single_build_is_kept_on_file_as_a_batch_is(lab):
+    """Running, then built with its stages, or stopped where --until asked for it."""
+
+    def look(planned: PlannedStage) -> bool:
+        (scene,) = load_scenes(lab / "out")
+        assert scene.state == "running"
+        return execute(planned)
+
+    until = build(lab, look, until="mesh")
     assert (until.state, until.stage) == ("stopped", "mesh")
     done = build(lab)
     assert (done.state, done.stage, list(done.stages)[-1]) == ("built", "", "bundle")
     assert "capture" not in done.stages, "it was there"
+    assert build(lab).state == "cached"
 
 
 @pytest.mark.parametrize(
     ("error", "state"),
     [(CardError("r", found="f", remedy="d"), "failed"), (OSError(5, "x"), "failed"), (KeyboardInterrupt(), "stopped")],
 )
-def test_a_single_build_that_fails_is_noted(lab, monkeypatch, error, state):
-    """With the stage and the reason, and the error goes on its way."""
-    planned = plan(BuildRequest(lab / "photos", name="hall", out=lab / "out"))
-    with pytest.raises(type(error)), module.noted(planned, None, lab / "out"):
-        raise error
-    (scene,) = next(load_batches(lab / "out")).scenes.values()
-    assert (scene.state, scene.stage) == (state, "capture")
+def test_a_build_that_fails_is_kept_on_file(lab, error, state):
+    """With the stage and the reason."""
+
+    def stumble(planned: PlannedStage) -> bool:
+        if planned.name == "poses":
+            raise error
+        return execute(planned)
+
+    scene = build(lab, stumble)
+    assert (scene.state, scene.stage) == (state, "poses")
     assert (scene.reason is None) == (state == "stopped")
+
+
+def test_a_full_disk_costs_the_file_and_not_the_work(lab, monkeypatch, caplog):
+    """It is told in the log."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_whole", refuse)
+    assert build_card(card(lab, "hall"), lab / "out").state == "built"
+    assert "No space left" in caplog.text
 
 
 def test_bugs_and_file_trouble_are_reasons_too(lab):
@@ -236,7 +293,7 @@ def test_bugs_and_file_trouble_are_reasons_too(lab):
             raise ZeroDivisionError("division by zero")
         return execute(planned)
 
-    scene = build_scene(card(lab, "hall"), lab / "out", run=stumble)
+    scene = build_card(card(lab, "hall"), lab / "out", run=stumble)
     assert (scene.state, scene.stage) == ("failed", "poses")
     assert scene.reason is not None
     assert scene.reason.kind == "ZeroDivisionError"
@@ -245,66 +302,68 @@ def test_bugs_and_file_trouble_are_reasons_too(lab):
     assert (trouble.found, trouble.file) == ("Stale file handle", "/nfs/x")
 
 
-def test_the_file_is_whole_at_any_time(tmp_path, monkeypatch):
-    """A reader beside the writer never finds half of it, and what was noted arrives."""
-    monkeypatch.setattr(module, "SAVE_SECONDS", 0)
-    scenes = [SceneOutcome(card=tmp_path / f"{n}.yaml", name=f"s{n}", state="waiting") for n in range(300)]
-    batch = Batch.of(["*.yaml"], tmp_path, scenes)
-    batch.save()
-    ended = threading.Event()
-
-    def write() -> None:
-        for scene in scenes[:30]:
-            batch.note(scene.become("built"))
-            batch.keep()
-        ended.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    reads = 0
-    while not ended.is_set() or not reads:
-        assert len(Batch.load(batch.file).scenes) == 300
-        reads += 1
-        time.sleep(0.001)
-    writer.join()
-    assert Batch.load(batch.file).counts == "30 built, 270 waiting"
-    assert [path.name for path in batch.file.parent.iterdir()] == [batch.file.name]
+def made(out: Path, name: str, state: State, hours_ago: float = 1, **known: Any) -> Scene:
+    """A scene on file."""
+    began = datetime.now(UTC) - timedelta(hours=hours_ago)
+    known = {"work": out / ".work" / name, "began": began} | known
+    return Scene(card=out / f"{name}.yaml", name=name, state=state, **known).save(out)
 
 
-def test_an_ended_batch_leaves_nothing_open(tmp_path):
-    """What it did not come to is stopped."""
-    states = ("built", "running", "waiting", "busy", "failed")
-    scenes = [SceneOutcome(card=tmp_path / state, name=state, state=state) for state in states]
-    batch = Batch.of(["*"], tmp_path, scenes)
-    batch.end()
-    kept = Batch.load(batch.file)
-    assert [scene.state for scene in kept.scenes.values()] == ["built", "stopped", "stopped", "stopped", "failed"]
-    assert kept.ended is not None
+def test_a_killed_build_is_told_from_one_that_runs(tmp_path):
+    """By its lock, which the system gives back; one that runs shows its stage."""
+    scene = made(tmp_path, "a", "running")
+    assert [one.state for one in load_scenes(tmp_path)] == ["lost"]
+    assert scene.work is not None
+    with locked(building.build_lock(scene.work), "it"):
+        assert [(one.state, one.stage) for one in load_scenes(tmp_path)] == [("running", "")]
+        (scene.work / "mesh" / ".0123.partial").mkdir(parents=True)
+        assert [(one.state, one.stage) for one in load_scenes(tmp_path)] == [("running", "mesh")]
 
 
-def test_batches_come_newest_first_and_damaged_ones_are_left_out(tmp_path, caplog):
-    """A damaged file is told, and hides no other."""
-    for identity in ("20260101-000000-aaaaaa", "20260102-000000-aaaaaa"):
-        Batch.of([], tmp_path, []).model_copy(update={"id": identity}).save()
-    (tmp_path / ".batches" / "20260103-000000-aaaaaa.json").write_text("{")
-    assert [batch.id[:8] for batch in load_batches(tmp_path)] == ["20260102", "20260101"]
-    assert "20260103-000000-aaaaaa.json is no batch" in caplog.text
+def test_the_last_attempt_counts(tmp_path):
+    """A build with its card and one without are the same scene: the work folder tells, it goes by the bundle's name."""
+    made(tmp_path, "a", "built", 3)
+    made(tmp_path, "a", "failed", 2)
+    made(tmp_path, "b", "built", 2)
+    made(tmp_path, "other", "cached", 1, work=tmp_path / ".work" / "b")
+    assert [(one.card.stem, one.state) for one in load_scenes(tmp_path)] == [("a", "failed"), ("other", "cached")]
 
 
-def test_the_newest_batch_is_the_newest_though_the_clock_went_back(tmp_path):
-    """Ids sort in the order in which batches began."""
-    ahead = Batch.of([], tmp_path, []).model_copy(update={"id": "29991231-235959-ffffff"})
-    ahead.save()
-    for _ in range(3):
-        batch = Batch.of([], tmp_path, [])
-        batch.save()
-        assert next(load_batches(tmp_path)).id == batch.id
+def test_damaged_files_are_left_out(tmp_path, caplog):
+    """One is told, and hides no other."""
+    made(tmp_path, "a", "built")
+    (tmp_path / ".scenes" / "b-00000000.json").write_text("{")
+    assert [one.name for one in load_scenes(tmp_path)] == ["a"]
+    assert "b-00000000.json is no scene's file" in caplog.text
+
+
+def test_counts_leave_out_what_there_is_none_of(tmp_path):
+    """In the order of interest."""
+    states: tuple[State, ...] = ("failed", "built", "waiting", "built")
+    assert counts(Scene(card=tmp_path, name="a", state=state) for state in states) == "2 built, 1 failed, 1 waiting"
+
+
+def test_without_room_for_the_captures_nothing_begins(lab, monkeypatch):
+    """A disk with less room than the captures have bytes is too small in any case."""
+    scenes = plan_batch([str(card(lab, "hall"))], lab / "out")
+    check_room(scenes, lab / "out")
+    monkeypatch.setattr(module, "free_bytes", lambda _: 100)
+    with pytest.raises(MachineError, match=r"the captures alone have .* KiB, .*free\n.*splatyard gc"):
+        check_room(scenes, lab / "out")
 
 
 def test_many_cards_are_planned_in_processes_alike(lab, monkeypatch):
     """The outcomes are those of planning one by one, in the same order."""
     for number in range(6):
         card(lab, f"s{number}", "nme: x" if number == 3 else "source: {path: photos}")
-    alone = plan_batch([f"{lab}/*.yaml"], lab / "out").scenes
+
+    def planned() -> list[tuple[Scene, Any]]:
+        scenes = plan_batch([f"{lab}/*.yaml"], lab / "out")
+        return [(one.become(one.state, began=datetime.max), one.plan and pickle.loads(one.plan)) for one in scenes]
+
+    alone = planned()
     monkeypatch.setattr(module, "PROCESSES_FROM", 1)
-    assert plan_batch([f"{lab}/*.yaml"], lab / "out").scenes == alone
+    # their stages are the real ones: the fakes are this process's alone
+    assert [(scene, plan and plan.bundle_folder) for scene, plan in planned()] == [
+        (scene, plan and plan.bundle_folder) for scene, plan in alone
+    ]

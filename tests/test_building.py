@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from pipeline import BuildRequest, building, plan
-from pipeline.building import run_plan
+from pipeline.align.params import AlignParams, scale_settings
+from pipeline.building import run_plan, summary
 from pipeline.engine import locked
 from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError
 from pipeline.machine import Gpu, Machine
-from pipeline.stages import PARAMS, STAGES
+from pipeline.stage import Traits
+from pipeline.stages import STAGES
 from tests.synthetic import Room, walk, write_photos, write_polycam
 
 
@@ -56,7 +58,7 @@ def pretend_bundle(request: BuildRequest) -> str:
     return last.params.version
 
 
-def test_too_few_pictures_are_refused_while_planning(photos, tmp_path):
+def test_too_few_images_are_refused_while_planning(photos, tmp_path):
     """A dry run ends as the build would."""
     few = tmp_path / "few"
     few.mkdir()
@@ -69,7 +71,7 @@ def test_too_few_pictures_are_refused_while_planning(photos, tmp_path):
 
 
 def test_errors_of_a_result_name_the_capture(request_, photos):
-    """Pictures of two places: the message names what the user gave, not a folder of the work folder."""
+    """Images of two places: the message names what the user gave, not a folder of the work folder."""
     planned = plan(request_)
 
     def run(stage):
@@ -116,7 +118,7 @@ def test_a_parameter_changes_what_depends_on_it(request_):
 
 def test_a_known_length_changes_everything_after_align(request_):
     """The scale is found in align."""
-    other = replace(request_, known_length="0.3@0001.jpg:10,20:200,100")
+    other = replace(request_, settings=("align.known_length=0.3@0001.jpg:10,20:200,100",))
     assert changed(request_, other)[0] == "align"
 
 
@@ -141,7 +143,7 @@ def test_a_changed_photo_changes_everything(request_, tmp_path):
     assert changed(request_, replace(request_, source=copy, name=plan(request_).name)) == ["bundle"]  # names its source
     first = sorted(copy.iterdir())[0]
     first.write_bytes(sorted(request_.source.iterdir())[1].read_bytes())
-    assert set(changed(request_, replace(request_, source=copy))) == set(PARAMS)
+    assert set(changed(request_, replace(request_, source=copy))) == {stage.name for stage in STAGES}
 
 
 def test_names_become_plain(request_):
@@ -200,10 +202,67 @@ def test_typed_scale_wins_over_the_card(request_, tmp_path):
     card.write_text("name: hall\nscale:\n  known_length: {metres: 0.3, image: 0001.jpg, a: [1, 2], b: [3, 4]}\n")
     align = {s.name: s.params for s in plan(replace(request_, card=card)).stages}["align"]
     assert align.known_length.metres == 0.3
-    align = {s.name: s.params for s in plan(replace(request_, card=card, camera_height=1.4)).stages}["align"]
+    align = {
+        s.name: s.params for s in plan(replace(request_, card=card, settings=scale_settings(camera_height=1.4))).stages
+    }["align"]
     assert (align.known_length, align.camera_height) == (None, 1.4)
-    align = {s.name: s.params for s in plan(replace(request_, card=card, known_length="A4 sheet")).stages}["align"]
+    align = {
+        s.name: s.params
+        for s in plan(replace(request_, card=card, settings=scale_settings(known_length="A4 sheet"))).stages
+    }["align"]
     assert (align.known_length, align.sheet) == (None, "A4")
+
+
+SCALE, RECIPE = "scale: {tag_size: 0.1, camera_height: 1.2}", "recipe: {align: {tag_size: 0.11, seed: 2}}"
+
+
+@pytest.mark.parametrize(
+    ("card", "typed", "settings", "stage", "expected"),
+    [
+        ("", {}, (), "align", {"tag_size": None, "camera_height": None, "seed": 0}),
+        (SCALE, {}, (), "align", {"tag_size": 0.1, "camera_height": 1.2}),
+        (RECIPE, {}, (), "align", {"tag_size": 0.11, "seed": 2}),
+        (f"{SCALE}\n{RECIPE}", {}, (), "align", {"tag_size": 0.11, "camera_height": 1.2, "seed": 2}),
+        ("", {"tag_size": 0.12}, (), "align", {"tag_size": 0.12}),
+        (
+            f"{SCALE}\n{RECIPE}",
+            {"camera_height": 1.3},
+            (),
+            "align",
+            {"tag_size": None, "camera_height": 1.3, "seed": 2},
+        ),
+        ("", {}, ("align.tag_size=0.16", "align.seed=3"), "align", {"tag_size": 0.16, "seed": 3}),
+        ("", {}, ("align.camera_height=1.5",), "align", {"camera_height": 1.5}),
+        (SCALE, {}, ("align.tag_size=0.16",), "align", {"tag_size": 0.16, "camera_height": 1.2}),
+        (SCALE, {"tag_size": 0.12}, ("align.tag_size=0.16",), "align", {"tag_size": 0.16, "camera_height": None}),
+        ("gates: {gravity: 2}", {}, (), "check", {"thresholds": {"gravity": 2.0}}),
+        ("recipe: {check: {thresholds: {gravity: 2}}}", {}, (), "check", {"thresholds": {"gravity": 2.0}}),
+        ("gates: {gravity: 2}", {}, ("check.thresholds={gravity: 3}",), "check", {"thresholds": {"gravity": 3.0}}),
+        (
+            "gates: {gravity: 2, scale: 1}",
+            {},
+            ("check.thresholds.gravity=3",),
+            "check",
+            {"thresholds": {"gravity": 3.0, "scale": 1.0}},
+        ),
+        ("areas: [{name: ice, color: '#ffffff'}]", {}, ("regions.areas=[]",), "regions", {"areas": ()}),
+        ("source: {origin: filmed}", {}, (), "capture", {"origin": "filmed"}),
+        ("source: {origin: filmed}", {}, ("capture.origin=generated",), "capture", {"origin": "generated"}),
+    ],
+)
+def test_precedence(card, typed, settings, stage, expected, request_, tmp_path):
+    """Default < card < typed option < --set; in a card the recipe wins over the sections."""
+    file = tmp_path / "card.yaml"
+    file.write_text(card or "{}")
+    planned = plan(replace(request_, card=file, settings=(*scale_settings(**typed), *settings)))
+    params = next(one.params for one in planned.stages if one.name == stage)
+    assert {name: getattr(params, name) for name in expected} == expected
+
+
+def test_thresholds_of_unknown_gates_are_refused(request_):
+    """However they are given."""
+    with pytest.raises(CardError, match="did you mean 'gravity'"):
+        plan(replace(request_, settings=("check.thresholds={gravty: 2}",)))
 
 
 def test_a_backend_that_cannot_run_stops_the_build_before_it_begins(request_, monkeypatch):
@@ -243,3 +302,49 @@ def test_an_interpreter_is_no_part_of_a_key(request_):
     """Where a backend's packages lie changes no result."""
     elsewhere = replace(request_, settings=("mesh.python=/opt/learned/bin/python",))
     assert changed(request_, elsewhere) == []
+
+
+PHONE = Traits("polycam", 68, has_poses=True, has_depth=True, has_gravity=True, ordered=True, has_scale=True)
+PHOTOS = Traits("photos", 50, has_poses=False, has_depth=False, has_gravity=False, ordered=False)
+
+
+def test_a_phone_scan():
+    """All four come from its sensors."""
+    assert summary(PHONE, {"poses": "refined", "depth": "combined", "align": "cpu"}, AlignParams()) == (
+        "68 images of a polycam capture, the source's poses, refined on the images, the sensor's depth combined "
+        "with stereo, gravity from the sensor, floor, walls and plumb lines, scale from the sensor"
+    )
+
+
+def test_images_that_are_listed_and_not_there_are_counted():
+    """The plan says what the build will leave out."""
+    text = summary(replace(PHONE, missing=("1.jpg", "2.jpg")), {}, None)
+    assert text == "68 images of a polycam capture (2 more are listed, but not there)"
+
+
+@pytest.mark.parametrize(
+    ("align", "scale"),
+    [
+        (
+            AlignParams(),
+            "scale hinted by usual sizes or assumed (its gate will fail: give --known-length or --tag-size)",
+        ),
+        (AlignParams(sheet="A4"), "scale from A4 sheets"),
+        (AlignParams(tag_size=0.16), "scale from the tags' size"),
+        (
+            AlignParams(tag_size=0.16, camera_height=1.5),
+            "scale from the most certain of the tags' size, the camera's height",
+        ),
+    ],
+)
+def test_photos(align, scale):
+    """Nothing but images: what gives the scale is said."""
+    text = summary(PHOTOS, {"poses": "colmap", "depth": "mvs", "align": "cpu"}, align)
+    assert "poses from the images, depth by stereo from the images, gravity from floor, walls and plumb lines" in text
+    assert text.endswith(scale)
+
+
+def test_a_build_that_ends_early_says_less():
+    """Until depth: nothing of gravity."""
+    text = summary(PHONE, {"poses": "sensor", "depth": "sensor"}, None)
+    assert text.endswith("the source's poses as they are, the sensor's depth")

@@ -9,7 +9,7 @@ import shlex
 
 import pytest
 
-from flows.cli.app import COMMANDS, parser
+from flows.cli.app import GROUPS, parser
 from tests.paths import ROOT
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docker").glob("*.md")])
@@ -36,9 +36,12 @@ def program_lines(text: str, program: str) -> list[list[str]]:
     return calls
 
 
+COMMANDS = [command for commands in GROUPS.values() for command in commands]
+
+
 def parses(words: list[str]) -> bool:
     """Whether the real parser takes the words; a bare command name in a sentence is taken too."""
-    names = {module.__name__.rpartition(".")[2].rstrip("_") for module in COMMANDS}
+    names = {command.name for command in COMMANDS}
     if not words or words[0] == "COMMAND" or (len(words) == 1 and words[0] in names):
         return True
     try:
@@ -65,10 +68,10 @@ def test_wrong_command_is_noticed():
     ]
 
 
-@pytest.mark.parametrize("module", COMMANDS, ids=lambda module: module.__name__.rpartition(".")[2])
-def test_examples_of_help_parse(module):
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_examples_of_help_parse(command):
     """Every example in a command's --help is one that the program takes."""
-    lines = [re.split(r"\s{3,}|&&", line.strip())[0] for line in module.EXAMPLES.splitlines()]
+    lines = [re.split(r"\s{3,}|&&", line.strip())[0] for line in command.examples.splitlines()]
     assert lines
     for line in lines:
         words = shlex.split(line)
@@ -97,7 +100,7 @@ def test_the_demo_is_no_matter_of_the_machines_speed():
 
 @pytest.mark.parametrize("page", PAGES, **IDS)
 def test_links_lead_somewhere(page):
-    """Every relative link and picture of a page is there."""
+    """Every relative link and image of a page is there."""
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     assert not [link for link in links if not (page.parent / link).exists()]
 

@@ -10,9 +10,8 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from pipeline import doctor
-from pipeline.doctor import APT_PACKAGES, Report, examine, import_problem
-from pipeline.findings import Finding
+from pipeline import doctor, machine
+from pipeline.doctor import APT_PACKAGES, Finding, Report, examine, import_problem
 from pipeline.machine import Machine
 from tests.paths import ROOT
 
@@ -112,8 +111,8 @@ def test_container_limit_bounds_the_memory(monkeypatch, tmp_path):
     """A container's memory limit counts, not the host's memory."""
     limit = tmp_path / "memory.max"
     limit.write_text("1073741824\n")
-    monkeypatch.setattr(doctor, "MEMORY_LIMIT", limit)
-    available = doctor.available_memory()
+    monkeypatch.setattr(machine, "MEMORY_LIMIT", limit)
+    available = machine.available_memory()
     assert available is not None
     assert available <= 2**30
 
@@ -127,7 +126,7 @@ def test_import_problem_survives_a_crash():
 
 def test_backends_for_gpus_don_t_spoil_the_verdict(quick, monkeypatch, tmp_path):
     """They and CUDA may be missing."""
-    monkeypatch.setattr("pipeline.learned.examine.this_machine", lambda _python: Machine())
+    monkeypatch.setattr("pipeline.doctor.this_machine", lambda _python: Machine())
     report = examine(tmp_path)
     gpu = [finding for finding in report.findings if finding.group == "GPU backends"]
     assert "CUDA" in {finding.name for finding in gpu}

@@ -12,8 +12,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from pipeline.engine import DISTRIBUTIONS, execute, lock_file, locked, machine_errors, partial_folder, run_record
+from pipeline.engine import execute, lock_file, locked, machine_errors, partial_folder, run_record
 from pipeline.errors import BusyError, MachineError
+from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.stages import STAGES
 from tests.fake_stages import FakeParams, plan_chain
 
@@ -24,15 +25,15 @@ def run_chain(work: Path, params: list[FakeParams]) -> list[str]:
 
 def test_second_run_does_nothing(tmp_path):
     """Everything runs once."""
-    params = [FakeParams("a"), FakeParams("b"), FakeParams("c")]
+    params = [FakeParams(text="a"), FakeParams(text="b"), FakeParams(text="c")]
     assert run_chain(tmp_path, params) == ["one", "two", "three"]
     assert run_chain(tmp_path, params) == []
 
 
 def test_changed_parameter_redoes_only_what_depends_on_it(tmp_path):
     """A change in the middle leaves what comes before alone; going back finds the old results."""
-    old = [FakeParams("a"), FakeParams("b"), FakeParams("c")]
-    new = [FakeParams("a"), FakeParams("B"), FakeParams("c")]
+    old = [FakeParams(text="a"), FakeParams(text="b"), FakeParams(text="c")]
+    new = [FakeParams(text="a"), FakeParams(text="B"), FakeParams(text="c")]
     run_chain(tmp_path, old)
     assert run_chain(tmp_path, new) == ["two", "three"]
     assert (plan_chain(tmp_path, new)[-1].folder / "result.txt").read_text() == "a;B;c;"
@@ -41,7 +42,7 @@ def test_changed_parameter_redoes_only_what_depends_on_it(tmp_path):
 
 def test_raised_stage_version_redoes_it(tmp_path):
     """Code that computes something else has another key."""
-    params = [FakeParams("a"), FakeParams("b")]
+    params = [FakeParams(text="a"), FakeParams(text="b")]
     first, second = (plan_chain(tmp_path, params, versions) for versions in ([1, 1], [1, 2]))
     assert first[0].key == second[0].key
     assert first[1].key != second[1].key
@@ -50,15 +51,15 @@ def test_raised_stage_version_redoes_it(tmp_path):
 def test_failed_stage_leaves_nothing_behind(tmp_path):
     """An exception passes through, neither a result nor half of one stays, and the next run starts the stage anew."""
     with pytest.raises(RuntimeError, match="as told"):
-        run_chain(tmp_path, [FakeParams("a"), FakeParams(behave="raise")])
-    failed = plan_chain(tmp_path, [FakeParams("a"), FakeParams(behave="raise")])[1]
+        run_chain(tmp_path, [FakeParams(text="a"), FakeParams(behave="raise")])
+    failed = plan_chain(tmp_path, [FakeParams(text="a"), FakeParams(behave="raise")])[1]
     assert list(failed.folder.parent.iterdir()) == [lock_file(failed.folder)]
-    assert run_chain(tmp_path, [FakeParams("a"), FakeParams("b")]) == ["two"]
+    assert run_chain(tmp_path, [FakeParams(text="a"), FakeParams(text="b")]) == ["two"]
 
 
 def test_stage_goes_on_with_what_it_kept(tmp_path):
     """What a stage keeps in its resume folder outlives the failed run, and is gone once the result is there."""
-    params = [FakeParams("a"), FakeParams("b", behave="resume")]
+    params = [FakeParams(text="a"), FakeParams(text="b", behave="resume")]
     with pytest.raises(RuntimeError, match="stopped as told"):
         run_chain(tmp_path, params)
     stage = plan_chain(tmp_path, params)[1]
@@ -70,7 +71,7 @@ def test_stage_goes_on_with_what_it_kept(tmp_path):
 
 def test_result_holds_no_times(tmp_path):
     """What ran and how long stands beside the result, not in it."""
-    stage = plan_chain(tmp_path, [FakeParams("a")])[0]
+    stage = plan_chain(tmp_path, [FakeParams(text="a")])[0]
     execute(stage)
     assert sorted(path.name for path in stage.folder.iterdir()) == ["half.txt", "result.txt"]
     record = json.loads(run_record(stage.folder).read_text())
@@ -81,7 +82,7 @@ def test_result_holds_no_times(tmp_path):
 
 def test_record_tells_what_it_took(tmp_path):
     """Bytes of inputs and result are counted, and the memory is at least that of an interpreter."""
-    first, second = plan_chain(tmp_path, [FakeParams("abc"), FakeParams("d")])
+    first, second = plan_chain(tmp_path, [FakeParams(text="abc"), FakeParams(text="d")])
     execute(first)
     execute(second)
     record = json.loads(run_record(second.folder).read_text())
@@ -94,7 +95,7 @@ def test_a_clock_that_jumps_counts_no_time(tmp_path, monkeypatch):
     """Setting the clock back while a stage runs gives no negative time."""
     clock = iter(range(10**6, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
-    stage = plan_chain(tmp_path, [FakeParams("a")])[0]
+    stage = plan_chain(tmp_path, [FakeParams(text="a")])[0]
     execute(stage)
     assert 0 <= json.loads(run_record(stage.folder).read_text())["seconds"] < 600
 
@@ -115,7 +116,7 @@ def test_no_permission_says_what_to_do(tmp_path):
 
 def test_two_builders_of_one_key(tmp_path):
     """The second one is told who is at it, and the lock is free again afterwards."""
-    stage = plan_chain(tmp_path, [FakeParams("a")])[0]
+    stage = plan_chain(tmp_path, [FakeParams(text="a")])[0]
     lock = stage.folder.parent / f".{stage.folder.name}.lock"
     with locked(lock, "it"), pytest.raises(BusyError, match=f"process {os.getpid()}"):
         execute(stage)
@@ -124,9 +125,9 @@ def test_two_builders_of_one_key(tmp_path):
 
 def test_kill_in_the_middle_then_again(tmp_path):
     """Kill -9 while the second stage works: the next run redoes that stage only, with an equal result."""
-    hanging = plan_chain(tmp_path, [FakeParams("a"), FakeParams("b", behave="hang")])[1]
+    hanging = plan_chain(tmp_path, [FakeParams(text="a"), FakeParams(text="b", behave="hang")])[1]
     process = multiprocessing.get_context("spawn").Process(
-        target=run_chain, args=(tmp_path, [FakeParams("a"), FakeParams("b", behave="hang")])
+        target=run_chain, args=(tmp_path, [FakeParams(text="a"), FakeParams(text="b", behave="hang")])
     )
     process.start()
     partial = hanging.folder.parent / f".{hanging.key}.partial"
@@ -140,11 +141,13 @@ def test_kill_in_the_middle_then_again(tmp_path):
     assert not hanging.cached
     with locked(hanging.folder.parent / f".{hanging.key}.lock", "a killed process's stage"):
         pass  # the kernel gave the lock back
-    assert run_chain(tmp_path, [FakeParams("a"), FakeParams("b")]) == ["two"]
+    assert run_chain(tmp_path, [FakeParams(text="a"), FakeParams(text="b")]) == ["two"]
 
 
 def test_every_backend_says_whose_version_its_result_depends_on():
     """A backend that a stage offers is one whose library the key knows."""
-    offered = {name for stage in STAGES for name in get_args(get_type_hints(stage.params).get("backend"))}
-    assert {"combined", "colmap", "tsdf"} < offered
-    assert offered - {"auto"} <= set(DISTRIBUTIONS)
+    offered = [
+        (s, name) for s in STAGES for name in get_args(get_type_hints(s.params).get("backend")) if name != "auto"
+    ]
+    assert {name for _, name in offered} > {"combined", "colmap", "tsdf"}
+    assert [name for s, name in offered if name not in s.libraries and name not in BACKENDS] == []

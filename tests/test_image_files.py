@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.capture.detect import probe
 from pipeline.errors import SplatyardError
-from pipeline.image_files import MAX_PIXELS, BadPictureError, Format, open_image
+from pipeline.image_files import MAX_PIXELS, BadImageError, Format, open_image
 from tests.paths import ROOT
 from tests.synthetic import Room, walk, write_photos
 
@@ -29,7 +29,7 @@ showpage
 
 
 def encoded(form: str) -> bytes:
-    """The same picture in a format of Pillow's."""
+    """The same image in a format of Pillow's."""
     stream = io.BytesIO()
     PIXELS.save(stream, form)
     return stream.getvalue()
@@ -69,7 +69,7 @@ def test_the_mark_is_left_by_pillow_itself(ghostscript: Path):
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "HEIF", "WEBP"])
 def test_no_postscript(form: Format, ghostscript: Path):
     """Whatever is asked for."""
-    with pytest.raises(BadPictureError), open_image(EPS, (form,)) as image:
+    with pytest.raises(BadImageError), open_image(EPS, (form,)) as image:
         image.load()
     assert not ghostscript.exists()
 
@@ -95,15 +95,15 @@ def test_postscript_in_a_capture_starts_nothing(where: str, tmp_path: Path, room
 @pytest.mark.parametrize("form", ["GIF", "TIFF", "BMP", "PPM", "TGA", "ICNS", "JPEG2000", "WEBP"])
 def test_other_formats_are_refused(form: str):
     """Though Pillow knows them, and one by name where it is not asked for."""
-    with pytest.raises(BadPictureError, match="JPEG, PNG and HEIC can"), open_image(encoded(form)):
+    with pytest.raises(BadImageError, match="JPEG, PNG and HEIC can"), open_image(encoded(form)):
         pass
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_the_right_formats_are_opened(form: Format, tmp_path: Path):
     """From memory and from a file, whose name says nothing."""
-    (tmp_path / "picture.eps").write_bytes(encoded(form))
-    for file in (encoded(form), tmp_path / "picture.eps"):
+    (tmp_path / "image.eps").write_bytes(encoded(form))
+    for file in (encoded(form), tmp_path / "image.eps"):
         with open_image(file, (form,)) as image:
             image.load()
         assert (image.format, image.size) == (form, PIXELS.size)
@@ -111,11 +111,11 @@ def test_the_right_formats_are_opened(form: Format, tmp_path: Path):
 
 def test_a_size_is_bounded_before_decoding():
     """By what is claimed: two hundred bytes are not worth gigabytes."""
-    with pytest.raises(BadPictureError, match="more than 120 million"), open_image(huge_png(20_000, 20_000)):
+    with pytest.raises(BadImageError, match="more than 120 million"), open_image(huge_png(20_000, 20_000)):
         pass
-    with pytest.raises(BadPictureError, match="more than 1 million"), open_image(huge_png(1001, 1000), most=10**6):
+    with pytest.raises(BadImageError, match="more than 1 million"), open_image(huge_png(1001, 1000), max_pixels=10**6):
         pass
-    with open_image(huge_png(1000, 1000), most=10**6) as image:
+    with open_image(huge_png(1000, 1000), max_pixels=10**6) as image:
         assert image.size == (1000, 1000)
 
 
@@ -132,7 +132,7 @@ def test_a_webp_is_bounded_before_its_canvas_is_made(chunk: bytes, monkeypatch: 
     """Its decoder allocates as soon as it is opened."""
     monkeypatch.setattr("PIL.WebPImagePlugin.WebPImageFile.__init__", lambda *_: pytest.fail("opened"))
     data = b"RIFF" + struct.pack("<I", len(chunk) + 4) + b"WEBP" + chunk
-    with pytest.raises(BadPictureError, match="16383 x 16383 pixels"), open_image(data, ("WEBP",), most=MAX_PIXELS):
+    with pytest.raises(BadImageError, match="16383 x 16383 pixels"), open_image(data, ("WEBP",), max_pixels=MAX_PIXELS):
         pass
 
 
@@ -143,22 +143,19 @@ def test_pillows_own_limits_stay_as_they_are():
 
 OURS = {
     "pipeline/image_files.py": "the one place",
-    "pipeline/depth/raw.py": "depth that the capture stage wrote",
-    "pipeline/poses/calibrate.py": "depth that the capture stage wrote",
-    "pipeline/poses/keyframes.py": "pictures that the capture stage decoded",
-    "pipeline/poses/scene.py": "pictures that the poses stage wrote",
-    "pipeline/capture/select.py": "pictures that the capture stage decoded",
-    "pipeline/capture/depth_units.py": "depth that the reader just wrote",
-    "pipeline/capture/slam/registration.py": "pictures that the reader just wrote",
-    "pipeline/capture/videos/cuts.py": "packed by the lines above it",
-    "sim/cameras/effects.py": "packed by the lines above it",
+    "pipeline/poses/depth_calibration.py": "depth that the capture stage wrote",
+    "pipeline/poses/keyframes.py": "images that the capture stage decoded",
+    "pipeline/poses/scene.py": "images that the poses stage wrote, and depth that the capture stage wrote",
+    "pipeline/capture/images.py": "images and depth that the capture stage wrote",
+    "pipeline/capture/videos/motion.py": "packed by the lines above it",
+    "sim/cameras/sensor.py": "packed by the lines above it",
 }
 """Modules that may call a decoder, and what they give it."""
 DECODERS = {"Image.open", "cv2.imread", "cv2.imdecode", "cv2.imreadmulti", "cv2.VideoCapture", "PIL.Image.open"}
 
 
 def decoders_in(code: str) -> set[str]:
-    """The decoders of pictures that code calls by name, or imports another way."""
+    """The decoders of images that code calls by name, or imports another way."""
     found = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Attribute) and (name := ast.unparse(node)) in DECODERS:
@@ -200,5 +197,5 @@ def test_a_damaged_png_is_named() -> None:
     with open_image(bytes(data)) as image:
         image.load()
     data[len(data) // 2] ^= 0xFF
-    with pytest.raises(BadPictureError, match="checksum"), open_image(bytes(data)) as image:
+    with pytest.raises(BadImageError, match="checksum"), open_image(bytes(data)) as image:
         image.load()

@@ -25,8 +25,6 @@ WITH_PREFECT = [
         "ingest",
         "make_gallery",
         "publish_scene",
-        "runners",
-        "scene",
         "stage",
         "train_policy",
         "watch_folder",

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -21,12 +21,11 @@ import pytest
 
 from pipeline.engine import PlannedStage, execute, lock_file, locked, partial_folder, run_record
 from pipeline.errors import BusyError, CaptureError, MachineError
-from pipeline.isolation import Limits, execute_isolated
+from pipeline.isolation import Limits, LostError, execute_isolated
 from tests.fake_stages import FakeParams, plan_chain
 from tests.paths import ROOT
 from tests.test_imports import HEAVY, loaded_after
 
-NONE = Limits()
 RUN = (
     "import sys\nfrom pathlib import Path\nfrom pipeline.isolation import Limits, execute_isolated\n"
     "from tests.fake_stages import FakeParams, plan_chain\n"
@@ -61,12 +60,12 @@ class Hanging:
     stage: PlannedStage
     process: subprocess.Popen[bytes]
     errors: Path
-    keeper: psutil.Process
+    supervisor: psutil.Process
     child: psutil.Process
 
     def all_gone(self) -> bool:
-        """Whether keeper and stage are no more."""
-        return not any(one.is_running() for one in (self.keeper, self.child))
+        """Whether supervisor and stage are no more."""
+        return not any(one.is_running() for one in (self.supervisor, self.child))
 
 
 @pytest.fixture
@@ -76,10 +75,10 @@ def hanging(tmp_path) -> Iterator[Hanging]:
         command = [sys.executable, "-c", RUN, str(tmp_path), "hang"]
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=file)
     wait_until(lambda: (partial_folder(stage.folder) / "ready").exists())
-    keeper, child = psutil.Process(process.pid).children(recursive=True)
-    yield Hanging(stage, process, errors, keeper, child)
+    supervisor, child = psutil.Process(process.pid).children(recursive=True)
+    yield Hanging(stage, process, errors, supervisor, child)
     process.kill()
-    for left in (keeper, child):
+    for left in (supervisor, child):
         with contextlib.suppress(psutil.NoSuchProcess):
             left.kill()
     process.wait()
@@ -87,9 +86,11 @@ def hanging(tmp_path) -> Iterator[Hanging]:
 
 def test_as_in_this_process(tmp_path):
     """The result and its record are those of `execute`; what is there is not made again."""
-    here, there = (plan_chain(tmp_path / name, [FakeParams("a"), FakeParams("b")]) for name in ("here", "there"))
-    assert [execute(stage) for stage in here] == [execute_isolated(stage, NONE) for stage in there] == [True, True]
-    assert not execute_isolated(there[1], NONE)
+    here, there = (
+        plan_chain(tmp_path / name, [FakeParams(text="a"), FakeParams(text="b")]) for name in ("here", "there")
+    )
+    assert [execute(stage) for stage in here] == [execute_isolated(stage) for stage in there] == [True, True]
+    assert not execute_isolated(there[1])
     for a, b in zip(here, there, strict=True):
         assert (a.folder / "result.txt").read_text() == (b.folder / "result.txt").read_text()
         first, second = (json.loads(run_record(stage.folder).read_text()) for stage in (a, b))
@@ -97,37 +98,49 @@ def test_as_in_this_process(tmp_path):
         assert first["result_bytes"] == second["result_bytes"]
 
 
-def test_it_is_another_process_each_time(tmp_path, capfd):
-    """A stage can leave nothing behind in the process that asked for it, nor in the next stage's."""
-    for name in ("a", "b"):
-        stage = one(tmp_path / name)
-        execute_isolated(stage, NONE)
-        assert int(lock_file(stage.folder).read_text()) != os.getpid()
-    assert len({lock_file(one(tmp_path / name).folder).read_text() for name in ("a", "b")}) == 2
+def process_of(stage: PlannedStage) -> int:
+    """The process that ran a stage."""
+    return int(lock_file(stage.folder).read_text())
+
+
+def test_stages_share_a_process_unless_their_memory_is_limited(tmp_path, capfd):
+    """What one loaded and compiled is there for the next; what it left in memory is not counted against the next."""
+    execute_isolated(one(tmp_path / "first"))
+    first = process_of(one(tmp_path / "first"))
+    execute_isolated(one(tmp_path / "second"))
+    execute_isolated(one(tmp_path / "limited"), Limits(memory=2**32))
+    second, limited = (process_of(one(tmp_path / name)) for name in ("second", "limited"))
+    assert second == first
+    assert len({os.getpid(), first, limited}) == 3
     assert "Traceback" not in capfd.readouterr().err  # Prefect, once loaded, writes log lines there
 
 
-def test_log_records_come_out_here(tmp_path, caplog):
-    """What a stage logs goes to the handlers of the caller, at the caller's level."""
-    with caplog.at_level("INFO", "pipeline"):
-        execute_isolated(one(tmp_path, "log"), NONE)
-    assert "at work" in caplog.messages
-    assert "a detail" not in caplog.messages
-    assert any(record.name == "pipeline.engine" for record in caplog.records)
+def test_a_stage_logs_to_its_build(tmp_path):
+    """At the caller's level, and what its libraries write to the standard error too; nothing comes out here."""
+    stage = replace(one(tmp_path, "log"), log=tmp_path / "build.log")
+    execute_isolated(stage)
+    assert stage.log is not None
+    log = stage.log.read_text()
+    assert "at work" in log
+    assert "a detail" not in log
+    assert "pipeline.engine: one: done" in log
+    crash = replace(one(tmp_path, "crash"), log=stage.log)
+    with pytest.raises(MachineError, match="SIGSEGV"):
+        execute_isolated(crash)
 
 
 def test_errors_come_as_themselves(tmp_path):
     """A rejected capture is a CaptureError with all its parts; a note tells where in the stage it came from."""
     with pytest.raises(CaptureError, match="take some") as caught:
-        execute_isolated(one(tmp_path, "reject"), NONE)
+        execute_isolated(one(tmp_path, "reject"))
     assert (caught.value.found, caught.value.file) == ("none", "scan.zip")
     assert "fake_stages.py" in caught.value.__notes__[0]
     with pytest.raises(RuntimeError, match="as told"):
-        execute_isolated(one(tmp_path, "raise"), NONE)
+        execute_isolated(one(tmp_path, "raise"))
     with pytest.raises(RuntimeError, match="OddError: odd 7"):
-        execute_isolated(one(tmp_path, "odd"), NONE)
+        execute_isolated(one(tmp_path, "odd"))
     with pytest.raises(MachineError, match="no space left"):
-        execute_isolated(one(tmp_path, "disk_full"), NONE)
+        execute_isolated(one(tmp_path, "disk_full"))
     assert all(nothing_left(one(tmp_path, behave)) for behave in ("reject", "raise", "odd", "disk_full"))
 
 
@@ -174,6 +187,14 @@ def test_its_children_go_with_it(tmp_path):
             os.kill(child, signal.SIGKILL)
 
 
+def test_only_a_kill_is_worth_another_try(tmp_path):
+    """A crash or an exit would come again."""
+    for behave, lost in {"die": True, "crash": False, "leave": False}.items():
+        with pytest.raises(MachineError) as caught:
+            execute_isolated(one(tmp_path, behave))
+        assert isinstance(caught.value, LostError) == lost
+
+
 @pytest.mark.parametrize(
     ("behave", "found"), [("die", "was killed"), ("crash", "crashed with SIGSEGV"), ("leave", "exit code 3")]
 )
@@ -181,20 +202,20 @@ def test_a_death_is_told(tmp_path, behave, found):
     """A killed or crashed stage is a clear error, and the next stage runs."""
     stage = one(tmp_path, behave)
     with pytest.raises(MachineError, match=found):
-        execute_isolated(stage, NONE)
+        execute_isolated(stage)
     assert nothing_left(stage)
-    assert execute_isolated(one(tmp_path), NONE)
+    assert execute_isolated(one(tmp_path))
 
 
 def test_several_at_once(tmp_path):
     """Threads run stages at the same time; two at one key are told apart as between processes."""
     stages = [one(tmp_path / str(i), "wait") for i in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        running = [pool.submit(execute_isolated, stage, NONE) for stage in stages]
+        running = [pool.submit(execute_isolated, stage) for stage in stages]
         try:
             wait_until(lambda: all((partial_folder(stage.folder) / "ready").exists() for stage in stages))
             with pytest.raises(BusyError, match="is being built by process"):
-                execute_isolated(stages[0], NONE)
+                execute_isolated(stages[0])
         finally:
             for i in range(2):
                 (tmp_path / str(i) / "go").touch()
@@ -210,12 +231,27 @@ def test_kill_of_the_caller(hanging):
 
 
 def test_kill_of_the_keeper(hanging):
-    """Kill -9 of the keeper ends the stage too, and the caller is told."""
-    hanging.keeper.kill()
+    """Kill -9 of the supervisor ends the stage too, and the caller is told."""
+    hanging.supervisor.kill()
     assert hanging.process.wait(60) == 1
     wait_until(hanging.all_gone)
     assert "the process that runs the stages must live" in hanging.errors.read_text()
     assert not hanging.stage.cached
+
+
+def test_the_end_is_final(tmp_path):
+    """What is at work ends, and is not worth another try; nothing new begins, from any thread."""
+    code = (
+        f"{RUN.rpartition(chr(10))[0]}\nimport threading, time\nfrom pipeline.isolation import LostError, end_all\n"
+        "from pipeline.errors import MachineError\nfrom pipeline.engine import partial_folder\n"
+        "stage = plan_chain(Path(sys.argv[1]), [FakeParams(behave='hang')])[0]\nkinds = []\n"
+        "def run():\n    try: execute_isolated(stage)\n    except MachineError as error: kinds.append(type(error))\n"
+        "thread = threading.Thread(target=run)\nthread.start()\n"
+        "while not (partial_folder(stage.folder) / 'ready').exists(): time.sleep(0.02)\n"
+        "end_all()\nthread.join()\nrun()\nassert kinds == [MachineError, MachineError], kinds\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, timeout=120)
+    assert nothing_left(one(tmp_path, "hang"))
 
 
 def test_ctrl_c(hanging):
@@ -230,7 +266,7 @@ def test_ctrl_c(hanging):
 def test_in_a_process_that_may_have_no_children(tmp_path):
     """Dask's workers are daemonic; multiprocessing would refuse."""
     stage = one(tmp_path)
-    process = multiprocessing.get_context("spawn").Process(target=execute_isolated, args=(stage, NONE), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=execute_isolated, args=(stage,), daemon=True)
     process.start()
     process.join()
     assert process.exitcode == 0
@@ -238,15 +274,15 @@ def test_in_a_process_that_may_have_no_children(tmp_path):
 
 
 def test_in_a_forked_process(tmp_path):
-    """A fork doesn't share its parent's keeper: both go on undisturbed."""
-    execute_isolated(one(tmp_path / "before"), NONE)
-    process = multiprocessing.get_context("fork").Process(target=execute_isolated, args=(one(tmp_path / "fork"), NONE))
+    """A fork doesn't share its parent's supervisor: both go on undisturbed."""
+    execute_isolated(one(tmp_path / "before"))
+    process = multiprocessing.get_context("fork").Process(target=execute_isolated, args=(one(tmp_path / "fork"),))
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert execute_isolated(one(tmp_path / "after"), NONE)
+    assert execute_isolated(one(tmp_path / "after"))
 
 
 def test_the_import_is_light():
-    """The flows may import it anywhere."""
-    assert not loaded_after("import pipeline.isolation") & (HEAVY | {"numpy", "psutil", "pydantic"})
+    """A supervisor starts quickly."""
+    assert not loaded_after("import pipeline.isolation") & (HEAVY | {"numpy", "pydantic"})

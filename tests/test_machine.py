@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from pipeline.learned.backends import BACKENDS, GIBI, lacking
+from pipeline.gpu_backends.catalog import BACKENDS, GIBI
 from pipeline.machine import PACKAGES, Gpu, Machine, parse_gpu, this_machine
 
 GPU = Gpu("NVIDIA GeForce RTX 4090", 24 * GIBI, 23 * GIBI, (8, 9))
@@ -108,7 +108,7 @@ def test_an_interpreter_that_does_not_run_is_a_problem(tmp_path, text, said):
     machine = this_machine(str(python))
     assert said in machine.problem
     assert str(python) in machine.problem
-    assert lacking("nksr", Machine(GPU, machine.modules, machine.problem)) == machine.problem
+    assert Machine(GPU, machine.modules, machine.problem).lacks("nksr") == machine.problem
 
 
 def test_what_does_not_import_is_not_there(driver, tmp_path, monkeypatch):
@@ -121,7 +121,7 @@ def test_what_does_not_import_is_not_there(driver, tmp_path, monkeypatch):
     python.chmod(0o755)
     machine = this_machine(str(python))
     assert machine.modules == {"torch"}
-    assert lacking("nksr", machine) == "nksr is installed but does not import: ImportError: Open3D not installed"
+    assert machine.lacks("nksr") == "nksr is installed but does not import: ImportError: Open3D not installed"
     assert machine.broken["gsplat"] == "its import ended the process with code 3"
     this_machine.cache_clear()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -132,12 +132,12 @@ def test_what_does_not_import_is_not_there(driver, tmp_path, monkeypatch):
 def test_what_a_backend_lacks(name):
     """A GPU, packages, memory: in this order, and nothing where all is there."""
     needed = frozenset({"torch", BACKENDS[name].module})
-    assert "needs a CUDA GPU" in (lacking(name, Machine(None, needed)) or "")
-    assert lacking(name, Machine(GPU)) == f"torch and {BACKENDS[name].module} are not installed"
-    assert lacking(name, Machine(GPU, frozenset({"torch"}))) == f"{BACKENDS[name].module} is not installed"
+    assert "needs a CUDA GPU" in (Machine(None, needed).lacks(name) or "")
+    assert Machine(GPU).lacks(name) == f"torch and {BACKENDS[name].module} are not installed"
+    assert Machine(GPU, frozenset({"torch"})).lacks(name) == f"{BACKENDS[name].module} is not installed"
     small = Gpu("NVIDIA GeForce GT 1030", 2 * GIBI, 2 * GIBI, (6, 1))
-    assert "NVIDIA GeForce GT 1030 has 2.0" in (lacking(name, Machine(small, needed)) or "")
-    assert lacking(name, Machine(GPU, needed)) is None
+    assert "NVIDIA GeForce GT 1030 has 2.0" in (Machine(small, needed).lacks(name) or "")
+    assert Machine(GPU, needed).lacks(name) is None
 
 
 def test_every_backend_is_looked_for():

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pipeline import BuildRequest, plan
 from pipeline.batch import plan_scene
-from pipeline.card import Card, apply_recipe
+from pipeline.building import resolve_params
+from pipeline.card import Card
 from pipeline.errors import CardError
 from pipeline.machine import Machine
-from pipeline.parameters import Interpreter, Label, Means, machine_settings, meanings, of_this_machine, variable
+from pipeline.parameters import (
+    Interpreter,
+    Label,
+    Means,
+    Settings,
+    checked,
+    layered,
+    machine_settings,
+    meanings,
+    of_this_machine,
+    parse_settings,
+    variable,
+    with_changes,
+    zero_or,
+)
 from pipeline.stages import PARAMS
 from tests.paths import ROOT
 from tests.synthetic import Room, walk, write_photos
@@ -25,13 +41,6 @@ from tests.synthetic import Room, walk, write_photos
 CLOSED = (int, float, bool, type(None))
 """Types whose values name nothing."""
 MACHINE = [(stage, name) for stage, kind in PARAMS.items() for name in of_this_machine(kind)]
-
-
-def fields_of(section: type) -> list[str]:
-    """Names of a dataclass's or a model's fields."""
-    if issubclass(section, BaseModel):
-        return list(section.model_fields)
-    return [field.name for field in dataclasses.fields(section)]
 
 
 def unexplained(hint: Any, where: str, seen: frozenset[type] = frozenset()) -> Iterator[str]:
@@ -43,10 +52,10 @@ def unexplained(hint: Any, where: str, seen: frozenset[type] = frozenset()) -> I
     inner = [part for part in typing.get_args(hint) if part is not ... and not hasattr(part, "annotation")]
     if hasattr(hint, "__metadata__"):  # Annotated with something else, such as a range
         inner = [hint.__origin__]
-    if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, BaseModel)):
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
         if hint not in seen:
             hints = typing.get_type_hints(hint, include_extras=True)
-            for name in fields_of(hint):
+            for name in hint.model_fields:
                 yield from unexplained(hints[name], f"{where}.{name}", seen | {hint})
     elif inner:
         for part in inner:
@@ -55,8 +64,7 @@ def unexplained(hint: Any, where: str, seen: frozenset[type] = frozenset()) -> I
         yield f"{where}: {hint}"
 
 
-@dataclass(frozen=True)
-class Careless:
+class Careless(Settings):
     """What the walk must find."""
 
     python: Interpreter = ""
@@ -137,15 +145,17 @@ def test_a_card_starts_no_program(stage: str, name: str, mark: Path, tmp_path: P
 def test_a_card_cannot_take_an_interpreter_away():
     """Not even the empty text: a card has no say in it."""
     with pytest.raises(CardError, match=r"recipe\.mesh\.python"):
-        apply_recipe(PARAMS, {"mesh": {"python": ""}})
+        resolve_params(Card(recipe={"mesh": {"python": ""}}))
 
 
 @pytest.mark.parametrize("name", ["version", "licence", "stages"])
 def test_what_the_plan_fills_in_is_nobodys_to_give(name: str, tmp_path: Path, room: Room):
     """It would be replaced in silence."""
     write_photos(tmp_path / "photos", room, walk(3))
-    with pytest.raises(CardError, match=rf"bundle\.{name}"):
+    with pytest.raises(CardError, match="the plan fills in the parameters of bundle"):
         plan(BuildRequest(tmp_path / "photos", settings=(f"bundle.{name}=[]",), out=tmp_path / "out"))
+    with pytest.raises(CardError, match="the plan fills in the parameters of bundle"):
+        resolve_params(Card(recipe={"bundle": {name: []}}))
 
 
 def test_command_line_and_environment_name_them(tmp_path: Path, room: Room, monkeypatch):
@@ -170,3 +180,128 @@ def test_command_line_and_environment_name_them(tmp_path: Path, room: Room, monk
 def test_meanings_are_those_of_the_fields():
     """By field; those without one are left out."""
     assert meanings(Careless) == {"python": "interpreter", "shown": "label"}
+
+
+class Toy(Settings):
+    """Parameters of every type that stages use."""
+
+    backend: Literal["auto", "cpu"] = "auto"
+    count: Annotated[int, Field(ge=1)] = 3
+    weight: float = 0.5
+    fast: bool = False
+    limit: float | None = None
+    sizes: tuple[int, ...] = (1, 2)
+    title: Label = ""
+    size: Annotated[int, zero_or(5, 12)] = 0
+
+
+def toy(*settings: str, **values: Any) -> Toy:
+    """What comes of values, as of a file, and of settings."""
+    changes = parse_settings(settings, "toy.count=5", CardError)
+    return checked(Toy, with_changes({"toy": values}, changes)["toy"], "toy", CardError)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text", "value"),
+    [
+        ("count", "60000", 60000),
+        ("weight", "1e-3", 0.001),
+        ("weight", "2", 2.0),
+        ("fast", "true", True),
+        ("limit", "null", None),
+        ("limit", "0.25", 0.25),
+        ("sizes", "[4, 5]", (4, 5)),
+        ("backend", "cpu", "cpu"),
+        ("title", "2024", "2024"),
+        ("size", "0", 0),
+    ],
+)
+def test_text_takes_the_type_of_its_field(parameter: str, text: str, value: object) -> None:
+    """As from --set."""
+    got = getattr(toy(f"toy.{parameter}={text}"), parameter)
+    assert got == value
+    assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "found"),
+    [
+        ("count", "many", "'many'"),
+        ("count", 1.5, "1.5"),
+        ("count", True, "True"),
+        ("weight", "yes", "'yes'"),
+        ("weight", float("inf"), "inf"),
+        ("fast", 17, "17"),
+        ("backend", "gpu", "'gpu'"),
+        ("sizes", [1, "x"], "'x'"),
+        ("count", 0, "0"),
+        ("size", 4, "4"),
+    ],
+)
+def test_wrong_values_are_refused(parameter: str, value: object, found: str) -> None:
+    """The section, the parameter and the value are named."""
+    with pytest.raises(CardError, match=rf"toy\.{parameter}") as error:
+        toy(**{parameter: value})
+    assert found in error.value.found
+
+
+def test_choices_and_bounds_are_listed() -> None:
+    """What a field takes."""
+    with pytest.raises(CardError, match=r"toy\.backend must be 'auto' or 'cpu'"):
+        toy(backend="gpu")
+    with pytest.raises(CardError, match=r"toy\.count must be greater than or equal to 1"):
+        toy(count=0)
+    with pytest.raises(CardError, match=r"toy\.size must be 5 to 12, or 0 for automatic"):
+        toy(size=4)
+
+
+def test_the_last_setting_wins() -> None:
+    """Other values stay, and what was given is not changed."""
+    values = {"toy": {"count": 2, "weight": 0.1}}
+    merged = with_changes(
+        values, parse_settings(["toy.count=5", "toy.count=6", "other.a.b=x=1.5"], "toy.count=5", CardError)
+    )
+    assert merged == {"toy": {"count": "6", "weight": 0.1}, "other": {"a": {"b": "x=1.5"}}}
+    assert values == {"toy": {"count": 2, "weight": 0.1}}
+
+
+@pytest.mark.parametrize("text", ["toy.count", "=5", "toy..x=5", "toy.=5", ""])
+def test_malformed_settings_show_the_form(text: str) -> None:
+    """NAME=VALUE."""
+    with pytest.raises(CardError, match=r"toy\.count=5"):
+        toy(text)
+
+
+def test_layers_are_merged_key_by_key() -> None:
+    """At every level; what is no mapping is replaced."""
+    below, above = {"a": {"b": 1, "c": {"d": 2}}, "e": [1]}, {"a": {"c": {"f": 3}}, "e": [2]}
+    assert layered([below, above]) == {"a": {"b": 1, "c": {"d": 2, "f": 3}}, "e": [2]}
+
+
+def test_changed_values_are_checked() -> None:
+    """As any."""
+    assert Toy(count=4).changed(weight=2) == Toy(count=4, weight=2.0)
+    with pytest.raises(ValueError, match="count"):
+        Toy().changed(count=0)
+
+
+DEFAULTS = {
+    "capture": "420a42fe51e4",
+    "select": "ad13716d995a",
+    "poses": "b7df89668c40",
+    "depth": "4605882c281f",
+    "align": "8102a68b677b",
+    "points": "0ae340d74877",
+    "mesh": "b3dcced5b8e1",
+    "splat": "854d17c72aca",
+    "coverage": "e76d92123b46",
+    "regions": "cf6f7a023845",
+    "check": "58cc145a002d",
+}
+
+
+@pytest.mark.parametrize("stage", PARAMS)
+def test_default_parameters_keep_their_keys(stage: str) -> None:
+    """A stage runs again for everybody when this changes: say so in the changelog."""
+    text = json.dumps(PARAMS[stage](), sort_keys=True, default=Settings.content)
+    assert hashlib.sha256(text.encode()).hexdigest()[:12] == DEFAULTS[stage]

@@ -11,20 +11,20 @@ import socket
 import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import fsspec
 import pytest
 
-from pipeline import store as store_module
 from pipeline.building import Plan, run_plan
-from pipeline.complete import COMPLETE, MAX_RESULT_BYTES
 from pipeline.engine import PlannedStage, execute, lock_file, locked, run_record
 from pipeline.errors import BusyError, MachineError
-from pipeline.shared import execute_shared, fetch_plan, run_shared
+from pipeline.scenes import store as store_module
+from pipeline.scenes.store import open_store
+from pipeline.shared import COMPLETE, MAX_RESULT_BYTES, execute_shared, fetch_plan
 from pipeline.stage import Traits
-from pipeline.store import open_store
 from tests.fake_stages import FakeParams, plan_chain
 from tests.s3 import BUCKET, connect
 
@@ -41,7 +41,7 @@ def store(request, tmp_path) -> str:
 
 
 def chain(work: Path, *texts: str) -> list[PlannedStage]:
-    return plan_chain(work, [FakeParams(text) for text in texts])
+    return plan_chain(work, [FakeParams(text=text) for text in texts])
 
 
 def share(work: Path, store: str, *texts: str) -> list[str]:
@@ -102,9 +102,9 @@ def plan_of(work: Path, *texts: str) -> Plan:
 
 
 def test_plan_runs_with_a_store(tmp_path, store):
-    """`run_plan` takes `run_shared`."""
-    assert run_plan(plan_of(tmp_path / "a", "x", "y"), run_shared(store)).executed == ("one", "two")
-    result = run_plan(plan_of(tmp_path / "b", "x", "y"), run_shared(store))
+    """`run_plan` takes `execute_shared` with a store."""
+    assert run_plan(plan_of(tmp_path / "a", "x", "y"), partial(execute_shared, store=store)).executed == ("one", "two")
+    result = run_plan(plan_of(tmp_path / "b", "x", "y"), partial(execute_shared, store=store))
     assert result.executed == ()
     assert set(result.seconds) == {"one", "two"}
 
@@ -115,11 +115,11 @@ def test_only_what_is_needed_of_a_plan_is_fetched(tmp_path, store):
     done = plan_of(tmp_path / "b", "x", "y", "z")
     fetch_plan(done, store)
     assert [stage.cached for stage in done.stages] == [False, False, True]
-    assert run_plan(done, run_shared(store)).executed == ()
+    assert run_plan(done, partial(execute_shared, store=store)).executed == ()
     half_done = plan_of(tmp_path / "c", "x", "y", "other")
     fetch_plan(half_done, store)
     assert [stage.cached for stage in half_done.stages] == [False, True, False]
-    assert run_plan(half_done, run_shared(store)).executed == ("three",)
+    assert run_plan(half_done, partial(execute_shared, store=store)).executed == ("three",)
 
 
 def test_result_counts_only_when_complete(tmp_path, store):

@@ -8,7 +8,7 @@ import sys
 import psutil
 
 from pipeline import usage
-from pipeline.usage import PeakMemory, folder_bytes, memory_of, readable
+from pipeline.usage import PeakMemory, memory_of
 
 EATER = "import sys; eaten = b'x' * 200 * 2**20; print(flush=True); sys.stdin.read()"
 
@@ -36,20 +36,3 @@ def test_the_peak_is_kept(monkeypatch):
             pass
         del eaten
     assert memory.bytes > before + 150 * 2**20
-
-
-def test_folder_bytes(tmp_path):
-    """All files at any depth count, what links point to does not."""
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    (tmp_path / "deep" / "er" / "a").write_bytes(b"x" * 1000)
-    (tmp_path / "b").write_bytes(b"x" * 20)
-    assert folder_bytes(tmp_path) == 1020
-    assert folder_bytes(tmp_path / "b") == 20
-    (tmp_path / "link").symlink_to(tmp_path / "deep")
-    (tmp_path / "loop").symlink_to(tmp_path)
-    assert folder_bytes(tmp_path) < 2000 + 1000
-
-
-def test_readable():
-    """The unit fits the size."""
-    assert [readable(n) for n in (512, 200 * 2**20, 1.5 * 2**30)] == ["0.5 KiB", "200 MiB", "1.5 GiB"]

@@ -1,4 +1,4 @@
-"""All that training goes on from, in one file: written whole or not at all, read without running what is in it."""
+"""Checkpoints: all that training continues from, in one file, written atomically and read without running code."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ import torch
 from rsl_rl.algorithms import PPO
 
 from pipeline.errors import TrainError
-from train.agent import make_agent
 from train.environment import TrainEnv
-from train.files import write_atomically
-from train.run import Run
+from train.ppo import make_agent
+from train.run import Run, write_atomically
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "splatyard.checkpoint.1"
 KEPT = 5
-"""The newest that stay, besides the very first: a long training would fill the disk."""
+"""Number of newest checkpoints that are kept in addition to the first: a long training would fill the disk."""
 MAX_BYTES = 8 * 2**30
 NAME = re.compile(r"\d{6,9}\.pt")
 UNREADABLE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError, MemoryError),
     *(pickle.UnpicklingError, zipfile.BadZipFile),
 )
-"""What reading a damaged or hostile file may raise."""
+"""Errors of reading a damaged or hostile file."""
 PLAIN = (torch.Tensor, bool, int, float, str, type(None))
 
 
 def save(folder: Path, state: dict[str, Any]) -> Path:
-    """Write a state beside the earlier ones, and delete those that are too old.
+    """Write a state next to earlier ones, and delete those that are too old.
 
     Args:
-        folder: Of a run's checkpoints.
-        state: Has its `iteration`; nested dicts, lists and tuples of tensors, numbers, texts and None.
+        folder: Folder of a run's checkpoints.
+        state: State with its `iteration`; nested dicts, lists and tuples of tensors, numbers, texts and None.
 
     Returns:
         The file.
@@ -63,7 +62,7 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What `save` wrote, on the CPU.
+    """Read what `save` wrote, onto the CPU.
 
     Raises:
         TrainError: When it isn't that, be it damaged, hostile or something else.
@@ -94,32 +93,32 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
             logger.warning("a damaged checkpoint is left out: %s", error)
     if known:
         raise TrainError(
-            "a run goes on from a checkpoint",
+            "a run continues from a checkpoint",
             found=f"{len(known)} that can't be read",
-            remedy="train anew, under another --name",
+            remedy="train again, under another --name",
             file=folder,
         )
     return None
 
 
 def fit(state: dict[str, Any], agent: PPO) -> None:
-    """Give networks, optimiser and learning rate what a checkpoint has of them.
+    """Load networks, optimiser and learning rate from a checkpoint.
 
     Args:
-        state: Has what `PPO.save` gave as its `agent`.
-        agent: Unchanged if that doesn't fit.
+        state: Checkpoint, with what `PPO.save` returned as its `agent`.
+        agent: Agent to load into; unchanged if the checkpoint doesn't fit.
 
     Raises:
         TrainError: When it is of another network; names the first tensor that differs.
     """
     saved, expected = dict(_networks(state.get("agent"))), dict(_networks(agent.save()))
     for place in [*expected, *saved]:
-        there, wanted = (_shape(tensors.get(place)) for tensors in (saved, expected))
-        if there != wanted:
+        actual, shape = (_shape(tensors.get(place)) for tensors in (saved, expected))
+        if actual != shape:
             raise TrainError(
                 "a checkpoint goes into the network that it comes from",
-                found=f"{place} is {there} in the checkpoint, {wanted} in the network",
-                remedy="take the preset of its run.json: policy.encoder, memory, sizes, and a robot and task as there",
+                found=f"{place} is {actual} in the checkpoint, {shape} in the network",
+                remedy="use the preset of its run.json: the same policy, robot and task",
             )
     try:
         agent.load(state["agent"], None, True)
@@ -127,41 +126,41 @@ def fit(state: dict[str, Any], agent: PPO) -> None:
         raise TrainError(
             "a checkpoint has what its networks and their optimiser need",
             found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-            remedy="it is damaged: take another one",
+            remedy="it is damaged: use another one",
         ) from error
 
 
-def check_finite(figures: Mapping[str, float], agent: PPO) -> None:
-    """That training hasn't diverged; to be asked after each iteration, before anything is kept of it.
+def check_finite(metrics: Mapping[str, float], agent: PPO) -> None:
+    """Check that training hasn't diverged, after each iteration and before anything is saved.
 
     Args:
-        figures: Losses and the like.
-        agent: Whose networks are looked at, their normalisers too.
+        metrics: Losses and the like.
+        agent: Agent whose networks are checked, normalisers included.
 
     Raises:
         TrainError: When a number or a weight is not finite.
     """
-    wrong = [name for name, value in figures.items() if not math.isfinite(value)]
+    wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
     wrong += [place for place, tensor in _networks(agent.save()) if not torch.isfinite(tensor).all()]
     if wrong:
         raise TrainError(
             "numbers stay finite while training",
             found=f"{', '.join(wrong[:3])} not finite" + (f", nor {len(wrong) - 3} more" if len(wrong) > 3 else ""),
-            remedy="train anew with a lower ppo.rate (--set ppo.rate=...)",
+            remedy="train again with a lower --set ppo.learning_rate=...",
         )
 
 
 def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str = "cpu") -> PPO:
-    """What a run has learned, to be used: its memory is empty, nothing is drawn at random by its networks.
+    """Load the policy of a run for use: its hidden state is empty, and it acts without exploration.
 
     Args:
-        run: Which.
-        env: Like the one that it was trained in, with any number of environments.
-        path: One of its checkpoints; the newest by default.
-        device: Where the networks live.
+        run: Run of the policy.
+        env: Environment like the one it was trained in, with any number of robots.
+        path: Checkpoint; the newest by default.
+        device: Device of the networks.
 
     Raises:
-        TrainError: When there is no checkpoint, or it is of another network.
+        TrainError: When there is no checkpoint, or it doesn't fit the network.
     """
     path, state = chosen(run, path)
     agent = make_agent(run.preset, env, device)
@@ -175,7 +174,7 @@ def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str =
 
 
 def chosen(run: Run, path: Path | None = None) -> tuple[Path, dict[str, Any]]:
-    """One of a run's checkpoints, the newest by default, with its file.
+    """Read one of a run's checkpoints, the newest by default; returns its file and state.
 
     Raises:
         TrainError: When there is none, or it can't be read.
@@ -198,7 +197,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def _check_size(path: Path) -> None:
-    """That reading takes no more memory than the file is large: torch's own files are not compressed."""
+    """Check that reading needs no more memory than the file's size: torch's own files are not compressed."""
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path.stat().st_size} bytes are more than any checkpoint has")
     with zipfile.ZipFile(path) as archive:
@@ -207,17 +206,17 @@ def _check_size(path: Path) -> None:
 
 
 def unreadable(path: Path, error: Exception) -> TrainError:
-    """What to say of a file that isn't what `save` wrote."""
+    """Error for a file that isn't what `save` wrote."""
     return TrainError(
         "a checkpoint is what `splatyard train` wrote",
         found=f"{type(error).__name__}: {error}".splitlines()[0][:300],
-        remedy="it is damaged, hostile or something else: take another one",
+        remedy="it is damaged, hostile or something else: use another one",
         file=path,
     )
 
 
 def _leaves(value: Any, place: str = "state") -> Iterator[tuple[str, Any]]:
-    """What is no collection, with its place."""
+    """Values that are not collections, with their paths."""
     if isinstance(value, dict):
         for name, part in value.items():
             yield from _leaves(part, f"{place}.{name}")
@@ -229,7 +228,7 @@ def _leaves(value: Any, place: str = "state") -> Iterator[tuple[str, Any]]:
 
 
 def _networks(agent: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors of all networks, by name, of what `PPO.save` gave."""
+    """Tensors of all networks, by name, in what `PPO.save` returned."""
     for name, part in (agent if isinstance(agent, dict) else {}).items():
         if not name.startswith("optimizer") and not name.endswith("optimizer_state_dict"):
             leaves = _leaves(part, name.removesuffix("_state_dict"))
@@ -237,4 +236,4 @@ def _networks(agent: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _shape(tensor: torch.Tensor | None) -> str:
-    return "not there" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
+    return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"

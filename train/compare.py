@@ -1,28 +1,30 @@
-"""What differs between runs: what they were, and how they went."""
+"""What differs between runs: settings, metrics, and success across scenes."""
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from html import escape
+from typing import Any
 
-from train.charts import ticks
 from train.preset import flat_values
-from train.results import FILE, read_results
+from train.report import ticks
+from train.results import FILE, WINDOW, Interval, Results, read_results
 from train.run import Run
-from train.statistics import WINDOW, Interval
 
-FIGURES, OUTCOME = ("success", "reward", "length"), "outcome/"
-"""Of a curve's rows, that tell how it went in the end; outcomes by their beginning."""
+METRICS, OUTCOME = ("success", "reward", "length"), "outcome/"
+"""Final metrics of a curve to show; outcomes by their prefix."""
 REACHED = (0.5, 0.8, 0.9)
-"""Shares of success; how many steps a run took to come to them is shown."""
+"""Success rates; the number of steps until they were reached is shown."""
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 360, 50, 20, 20, 60
-"""Of the picture, and its margins."""
+"""Size of the chart, and its margins."""
 COLORS = ("#1b6ca8", "#d1495b", "#3a7d44", "#7a5195", "#b5651d", "#444444")
 
 
 def settings(run: Run) -> dict[str, str]:
-    """All that a run was, by name."""
+    """Settings of a run, by name."""
     record = run.record
     scenes = [f"{lock.reference} ({lock.sha256[:12]})" for lock in run.locks]
     return {
@@ -38,15 +40,15 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def differences(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """By name, what isn't alike in all of them: a text for each run, "-" where it has none."""
-    all_of = [settings(run) for run in runs]
-    names = dict.fromkeys(itertools.chain.from_iterable(all_of))
-    rows = {name: [one.get(name, "-") for one in all_of] for name in names}
+    """Settings that differ, by name: a text for each run, "-" if missing."""
+    all_settings = [settings(run) for run in runs]
+    names = dict.fromkeys(itertools.chain.from_iterable(all_settings))
+    rows = {name: [values.get(name, "-") for values in all_settings] for name in names}
     return {name: row for name, row in rows.items() if len(set(row)) > 1}
 
 
-def figures(run: Run) -> dict[str, str]:
-    """How it went, by name: where its curve ends, when it got good, what was evaluated."""
+def metrics(run: Run) -> dict[str, str]:
+    """Metrics of a run, by name: at the end of its curve, steps to success rates, and of its evaluation."""
     rows = run.curve.read()
     if not rows:
         return {"iterations": "0"}
@@ -57,28 +59,28 @@ def figures(run: Run) -> dict[str, str]:
         "minutes": f"{last['seconds'] / 60:.1f}",
     }
     for name in last:
-        if name in FIGURES or name.startswith(OUTCOME):
+        if name in METRICS or name.startswith(OUTCOME):
             shown[f"{name.removeprefix(OUTCOME)}, last {WINDOW} episodes"] = f"{last[name]:.3g}"
-    many = [row for row in rows if row.get("episodes", WINDOW) >= WINDOW]  # the very first to end are the quickest
+    complete = [row for row in rows if row.get("episodes", WINDOW) >= WINDOW]  # the first to end are the shortest
     for share in REACHED:
-        steps = next((row["steps"] for row in many if row.get("success", 0) >= share), None)
+        steps = next((row["steps"] for row in complete if row.get("success", 0) >= share), None)
         shown[f"steps to {share:.0%} success"] = "-" if steps is None else f"{steps:.0f}"
     return shown | {f"evaluated, {name}": str(share) for name, share in evaluated(run).items()}
 
 
 def evaluated(run: Run) -> dict[str, Interval]:
-    """Success in the run's evaluation, by what was done to what it sees; empty where there was none.
+    """Success rates of the run's evaluation, by ablation; empty without one.
 
     Raises:
         TrainError: When the evaluation is damaged.
     """
     if not (run.folder / FILE).exists():
         return {}
-    return {name: one.success() for name, one in read_results(run.folder / FILE).labelled()}
+    return {name: evaluation.success() for name, evaluation in read_results(run.folder / FILE).labelled()}
 
 
-def picture(runs: Sequence[Run]) -> str:
-    """Success against steps of all runs, an SVG that stands alone."""
+def image(runs: Sequence[Run]) -> str:
+    """Chart of success against steps of all runs (SVG)."""
     curves = [[(row["steps"], row["success"]) for row in run.curve.read() if "success" in row] for run in runs]
     across = ticks(0, max((x for curve in curves for x, _ in curve), default=1), 6)
     up = ticks(0, 1, 5)
@@ -109,3 +111,68 @@ def picture(runs: Sequence[Run]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'font-family="sans-serif" font-size="12">{"".join(parts)}</svg>\n'
     )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A policy in a scene.
+
+    Attributes:
+        success: Success rate without ablation.
+        trained: Whether it was trained there; then it started on the held-out floor.
+    """
+
+    success: Interval
+    trained: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Success by run and scene.
+
+    Attributes:
+        task: Task of all runs.
+        runs: Their names.
+        scenes: name@version of each.
+        cells: A row for each run, a column for each scene.
+    """
+
+    task: str
+    runs: tuple[str, ...]
+    scenes: tuple[str, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+    @staticmethod
+    def of(results: Sequence[Results]) -> Matrix:
+        """Of evaluations of runs with one task, all in the same scenes.
+
+        Raises:
+            ValueError: When tasks or scenes differ.
+        """
+        kinds = {(one.task, tuple((scene.reference, scene.sha256) for scene in one.scenes)) for one in results}
+        if len(kinds) != 1:
+            raise ValueError(f"evaluations of one task in the same scenes are needed, got {kinds}")
+        scenes = tuple(scene.reference for scene in results[0].scenes)
+        cells = tuple(
+            tuple(Cell(one.evaluations[0].success(scene.reference), scene.starts == "held_out") for scene in one.scenes)
+            for one in results
+        )
+        return Matrix(results[0].task, tuple(one.run for one in results), scenes, cells)
+
+    def texts(self) -> list[list[str]]:
+        """A row of texts for each run: its name, then its success in each scene, marked where it was trained."""
+        return [
+            [run, *(f"{cell.success}{' *' if cell.trained else ''}" for cell in row)]
+            for run, row in zip(self.runs, self.cells, strict=True)
+        ]
+
+    def json(self) -> str:
+        """For programs."""
+        values: dict[str, Any] = {"schema_version": 1, **asdict(self)}
+        return json.dumps(values, indent=1)
+
+    def markdown(self) -> str:
+        """A table; a star where a policy was trained."""
+        head = ["run", *self.scenes]
+        rows = [head, ["---"] * len(head), *self.texts()]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"

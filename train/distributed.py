@@ -1,56 +1,58 @@
 """Training in several processes of one machine, each with a device and environments of its own.
 
-What starts and watches them is torchrun's own launcher. Gradients, the learning rate and what normalises observations
-are averaged over processes by rsl-rl.
+torchrun's launcher starts and watches them. rsl-rl averages gradients, the learning rate and observation
+normalisers over the processes.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pkgutil
 import shutil
 import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
+import numba
 import torch
 from torch import distributed
 
-from pipeline.depth.parallel import core_count
 from pipeline.errors import TrainError
+from pipeline.parallel import core_count
 
 END_SECONDS = 60
-"""Time that processes have after Ctrl-C, to finish an iteration and keep it, before they are killed."""
+"""Time after Ctrl-C for processes to finish and save an iteration, before they are killed."""
 
 
 class Processes(TypedDict):
-    """Which of how many processes this one is, as rsl-rl's `multi_gpu` wants it."""
+    """Rank of this process and number of processes, in the form of rsl-rl's `multi_gpu`."""
 
     global_rank: int
     local_rank: int
     world_size: int
 
 
-def launch(main: Callable[[Sequence[str]], int], arguments: Sequence[str], processes: int, device: str) -> int:
-    """Run a program in several processes; when one of them fails, or at Ctrl-C, all end.
+def launch(program: str, arguments: Sequence[str], processes: int, device: str) -> int:
+    """Run a program in several processes; if one fails, or at Ctrl-C, all end.
 
-    The first says on the screen what it has to say, the others in log files, named when one of them fails first.
-    Ctrl-C is a KeyboardInterrupt in each process.
+    The first writes to the terminal, the others to log files, which are named if one of them fails first. Ctrl-C is a
+    KeyboardInterrupt in each process.
 
     Args:
-        main: The program, importable by its name; takes the arguments and gives an exit code. Whoever is interrupted
-            must not give 0: that is waited for until all others have ended too.
-        arguments: For each process.
-        processes: How many.
-        device: What each will have one of: "cuda", or "cpu", whose cores they share.
+        program: A function by its name, such as "flows.cli:main": takes the arguments and returns an exit code. An
+            interrupted process must not return 0, or the launcher waits for all others.
+        arguments: Arguments of each process.
+        processes: Number of processes.
+        device: "cuda" for a device of each, or "cpu", whose cores they share.
 
     Returns:
-        The exit code of the first process that failed; 0 when none did.
+        Exit code of the first process that failed; 0 if none did.
 
     Raises:
         TrainError: When there are fewer devices, or when another process than the first one failed first.
@@ -78,7 +80,7 @@ def launch(main: Callable[[Sequence[str]], int], arguments: Sequence[str], proce
     )
     failed = 0
     try:
-        elastic_launch(config, _run)(main, list(arguments), max(1, core_count() // processes))
+        elastic_launch(config, _run)(program, list(arguments), max(1, core_count() // processes))
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from error
@@ -88,9 +90,9 @@ def launch(main: Callable[[Sequence[str]], int], arguments: Sequence[str], proce
         if failed == 0:
             return failure.exitcode
         raise TrainError(
-            "all processes of a training come to its end",
+            "all processes of a training succeed",
             found=f"process {failed} of {processes} ended with {failure.exitcode}",
-            remedy="see what it said",
+            remedy="see its log",
             file=next(logs.glob(f"**/{failed}/stderr.log"), logs),
         ) from error
     finally:
@@ -99,12 +101,12 @@ def launch(main: Callable[[Sequence[str]], int], arguments: Sequence[str], proce
     return 0
 
 
-def _run(main: Callable[[Sequence[str]], int], arguments: Sequence[str], threads: int) -> None:
-    """In a new process: the program, with its share of the cores."""
+def _run(program: str, arguments: Sequence[str], threads: int) -> None:
+    """Run the program in a new process, with its share of the cores."""
     os.setsid()  # a terminal's Ctrl-C comes once, through the launcher
     os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
     torch.set_num_threads(threads)
-    code = main(arguments)
+    code = pkgutil.resolve_name(program)(arguments)
     if code:
         sys.exit(code)  # the launcher would wait for the others after a return
 
@@ -119,7 +121,7 @@ def _check_devices(processes: int, device: str) -> None:
 
 
 def processes_of_this_run() -> Processes | None:
-    """Which process this is of those that `launch` (or torchrun) started; None for one alone."""
+    """Rank of this process among those that `launch` (or torchrun) started; None for a single one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return None
@@ -128,11 +130,11 @@ def processes_of_this_run() -> Processes | None:
 
 @contextmanager
 def together(device: str, processes: Processes | None) -> Iterator[str]:
-    """While it lasts, processes can average what they have; gives the device of this one.
+    """Join the processes, so that they can average; yields the device of this one.
 
     Args:
         device: "cuda" or "cpu".
-        processes: From `processes_of_this_run`; with None nothing is done.
+        processes: From `processes_of_this_run`; None does nothing.
     """
     if processes is None:
         yield device
@@ -149,19 +151,28 @@ def together(device: str, processes: Processes | None) -> Iterator[str]:
 
 
 def first(processes: Processes | None) -> bool:
-    """Whether this is the process that logs and writes."""
+    """Whether this process logs and writes."""
     return processes is None or processes["global_rank"] == 0
 
 
 def own_seed(seed: int, processes: Processes | None) -> int:
-    """The seed of this process's environments and actions: all see different episodes."""
+    """Seed of this process's environments and actions: each process has other episodes."""
     return seed + (processes["global_rank"] if processes else 0)
 
 
-def agreed(wish: bool, processes: Processes | None) -> bool:
-    """Whether this or any other process wishes for it: what all must do in the same iteration, such as to stop."""
+def agreed(request: bool, processes: Processes | None) -> bool:
+    """Whether any process requests what all must do in the same iteration, such as to stop."""
     if processes is None:
-        return wish
-    wishes = torch.tensor(float(wish), device="cuda" if distributed.get_backend() == "nccl" else "cpu")
-    distributed.all_reduce(wishes, distributed.ReduceOp.MAX)
-    return bool(wishes)
+        return request
+    requests = torch.tensor(float(request), device="cuda" if distributed.get_backend() == "nccl" else "cpu")
+    distributed.all_reduce(requests, distributed.ReduceOp.MAX)
+    return bool(requests)
+
+
+def use_one_thread() -> None:
+    """Run torch on one thread: for small networks more threads are slower, and sums would differ.
+
+    numba's threads are started first, since that resets torch's number of threads.
+    """
+    numba.get_num_threads()
+    torch.set_num_threads(1)

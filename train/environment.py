@@ -1,97 +1,55 @@
-"""A simulation as rsl-rl's `VecEnv`: observation groups, rewards and endings as tensors."""
+"""A simulation as rsl-rl's `VecEnv`: observation groups, rewards and dones as tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
+import sim
+from pipeline.types import F32, I64, Mask
+from sim.cameras.settings import RobotCamera
+from sim.drivers import TIME
 from sim.env import SceneEnv
-from sim.episodes import TIME
+from sim.floors import Split
+from sim.scene import SimScene
+from sim.tasks.catalog import find_task
+from train.models.encoders import ObservationGroup, find_encoder
+from train.models.voxels import Voxels
+from train.preset import Preset
 
 VECTOR, STATE = "vector", "state"
-"""Observation groups: what a robot knows besides what it sees, and all that only a critic may know."""
-
-
+"""Observation groups: the actor's vectors, and all vectors, for the critic."""
 INVALID = "invalid action"
-"""What ended an episode whose action was no number."""
-
-
-class Sense(Protocol):
-    """Something that an agent sees, as a group of observations."""
-
-    @property
-    def group(self) -> str:
-        """Its name."""
-        ...
-
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
-        """What all N robots see now (N, ...).
-
-        Args:
-            env: Where they are.
-            seen: Its newest observations.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Camera pictures (N, 3, H, W) uint8.
-
-    Attributes:
-        group: Name of the observation.
-    """
-
-    group: str = "rgb"
-
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
-        """Channels first."""
-        return torch.from_numpy(np.ascontiguousarray(seen[self.group].transpose(0, 3, 1, 2)))
-
-
-@dataclass(frozen=True)
-class Depths:
-    """Depth pictures (N, 1, H, W) float32 [m]; 0 unknown.
-
-    Attributes:
-        group: Name of the observation.
-    """
-
-    group: str = "depth"
-
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
-        """One channel."""
-        return torch.tensor(seen[self.group][:, None])
+"""What ended an episode whose action was not finite."""
 
 
 @dataclass(frozen=True, eq=False)
-class Endings:
+class DoneInfo:
     """Episodes (M,) that ended in a step.
 
     Attributes:
-        env: Where each ran.
-        scene: In which scene.
-        success: Whether the task was done.
-        by: What ended each: a termination's name, "time" or, for an action that is no number, "invalid action".
-        reward: Sum over each.
+        env: Environment of each.
+        scene: Scene of each.
+        success: Whether the task was solved.
+        ended_by: What ended each: a termination's name, "time" or, for an action with NaN, "invalid action".
+        reward: Sum of the rewards of each.
         steps: Length of each.
-        outcomes: What else the task tells of an episode, by name (M,).
+        outcomes: Further outcomes of the task, by name (M,).
     """
 
-    env: NDArray[np.int64]
-    scene: NDArray[np.int64]
-    success: NDArray[np.bool_]
-    by: list[str]
-    reward: NDArray[np.float32]
-    steps: NDArray[np.int64]
-    outcomes: dict[str, NDArray[np.bool_]]
+    env: I64
+    scene: I64
+    success: Mask
+    ended_by: list[str]
+    reward: F32
+    steps: I64
+    outcomes: dict[str, Mask]
 
 
 class TrainEnv(VecEnv):
@@ -99,88 +57,133 @@ class TrainEnv(VecEnv):
 
     Args:
         env: The simulation.
-        senses: What the agent sees.
-        device: Of the tensors.
-        seed: Of the episodes.
+        groups: Observation groups in addition to the vectors.
+        device: Device of the tensors.
+        seed: Seed of the episodes.
 
     Attributes:
-        endings: Of the last step.
-        seen: What the simulation gave last, before it became groups.
+        done_info: Episodes that ended in the last step.
+        seen: Last observations of the simulation, before they were grouped.
     """
 
-    def __init__(self, env: SceneEnv, senses: Sequence[Sense], device: str = "cpu", seed: int = 0) -> None:
-        self.env, self._senses, self.device = env, list(senses), device
+    def __init__(self, env: SceneEnv, groups: Sequence[ObservationGroup], device: str = "cpu", seed: int = 0) -> None:
+        self.env, self._groups, self.device = env, list(groups), device
         self.num_envs, self.num_actions = env.num_envs, env.drive.size
         self.max_episode_length = round(env.task.seconds / env.task.control_period)
         self.cfg: dict[str, Any] | object = {}
-        self._known = [name for name, term in env.task.observations.items() if not term.privileged]
-        self._all = list(env.task.observations)
+        self.vectors = [name for name, term in env.task.observations.items() if not term.privileged]
         self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long)
         self._reward = np.zeros(self.num_envs, np.float32)
-        self._now = self.reset(seed)
+        self._observations = self.reset(seed)
 
     def reset(self, seed: int) -> TensorDict:
-        """Begin all episodes anew; the same seed gives the same ones."""
-        seen, _ = self.env.reset(seed=seed)
+        """Begin all episodes; the same seed gives the same ones."""
+        observations, _ = self.env.reset(seed=seed)
         self._reward[:] = 0
         self.episode_length_buf[:] = 0
-        self._now = self._groups(seen)
-        return self._now
+        self._observations = self._grouped(observations)
+        return self._observations
 
     def get_observations(self) -> TensorDict:
-        """What all see now."""
-        return self._now
+        """Current observations."""
+        return self._observations
 
     def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Act; actions (N, A)."""
         scene = self.env.scene_of.copy()
-        seen, reward, terminated, truncated, info = self.env.step(actions.cpu().numpy())
+        observations, reward, terminated, truncated, info = self.env.step(actions.cpu().numpy())
         self._reward += reward
         self.episode_length_buf += 1
         done = terminated | truncated
-        self.endings = self._endings(np.flatnonzero(done), scene, info)
+        self.done_info = self._done_info(np.flatnonzero(done), scene, info)
         self._reward[done] = 0
         self.episode_length_buf[torch.from_numpy(done)] = 0
-        self._now = self._groups(seen)
+        self._observations = self._grouped(observations)
         extras = {"time_outs": torch.from_numpy(truncated.astype(np.float32)).to(self.device)}
         dones = torch.from_numpy(done.astype(np.int64)).to(self.device)
-        return self._now, torch.from_numpy(reward).to(self.device), dones, extras
+        return self._observations, torch.from_numpy(reward).to(self.device), dones, extras
 
-    def _endings(self, done: NDArray[np.int64], scene: NDArray[np.int64], info: dict[str, Any]) -> Endings:
+    def _done_info(self, done: I64, scene: I64, info: dict[str, Any]) -> DoneInfo:
         reasons = {name: info[f"ended_by_{name}"] for name in self.env.task.terminations}
         reasons |= {INVALID: info["invalid_action"]}
-        by = [next((name for name, rows in reasons.items() if rows[row]), TIME) for row in done]
+        ended_by = [next((name for name, rows in reasons.items() if rows[row]), TIME) for row in done]
         success = np.asarray(info.get("final_success", np.zeros(self.num_envs, bool)))[done]
         steps = self.episode_length_buf.numpy()[done].copy()
         outcomes = {name: np.asarray(values)[done] for name, values in info.get("final_outcomes", {}).items()}
-        return Endings(done, scene[done], success, by, self._reward[done].copy(), steps, outcomes)
+        return DoneInfo(done, scene[done], success, ended_by, self._reward[done].copy(), steps, outcomes)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: the simulation, what all see, and how far their episodes are."""
+        """State for a checkpoint: the simulation, the observations, and the running episodes."""
         return {
             "simulation": torch.frombuffer(bytearray(self.env.save()), dtype=torch.uint8),
-            "seen": {name: group.clone() for name, group in self._now.items()},
+            "observations": {name: group.clone() for name, group in self._observations.items()},
             "reward": torch.from_numpy(self._reward.copy()),
             "steps": self.episode_length_buf.clone(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
             SimError: When it is the state of another simulation.
         """
         self.env.restore(state["simulation"].cpu().numpy().tobytes())
-        self._now = TensorDict(state["seen"], batch_size=[self.num_envs]).clone().to(self.device)
+        self._observations = TensorDict(state["observations"], batch_size=[self.num_envs]).clone().to(self.device)
         self._reward = state["reward"].cpu().numpy().copy()
         self.episode_length_buf = state["steps"].cpu().clone()
 
-    def _groups(self, seen: dict[str, Any]) -> TensorDict:
+    def _grouped(self, seen: dict[str, Any]) -> TensorDict:
         self.seen = seen
         groups = {
             # copied into torch's own memory, which is aligned: products differ in the last bits by alignment
-            VECTOR: torch.tensor(np.concatenate([seen[name] for name in self._known], 1)),
-            STATE: torch.tensor(np.concatenate([seen[name] for name in self._all], 1)),
+            VECTOR: torch.tensor(np.concatenate([seen[name] for name in self.vectors], 1)),
+            STATE: torch.tensor(np.concatenate([seen[name] for name in self.env.task.observations], 1)),
         }
-        groups |= {sense.group: sense.read(self.env, seen) for sense in self._senses}
+        groups |= {group.name: group.read(self.env, seen) for group in self._groups}
         return TensorDict(groups, batch_size=[self.num_envs]).to(self.device)
+
+
+def make_env(
+    preset: Preset,
+    scenes: Sequence[SimScene],
+    *,
+    num_envs: int | None = None,
+    seed: int = 0,
+    starts: Split = "train",
+    device: str = "cpu",
+) -> TrainEnv:
+    """Make a preset's simulation, for training or, with starts "held_out", for evaluation.
+
+    Cameras are randomised in training only. Evaluation of a task with a curriculum is at its hardest level.
+
+    Args:
+        preset: Task, robot and network.
+        scenes: Scenes to simulate.
+        num_envs: Number of robots; the preset's by default.
+        seed: Seed of the episodes.
+        starts: Where episodes begin.
+        device: Device of images and tensors.
+
+    Raises:
+        SimError: When there is no such task or robot, or the scenes have no room for them.
+        TrainError: When there is no such encoder.
+    """
+    task, encoder = find_task(preset.task), find_encoder(preset.policy.encoder, preset.policy.modality)
+    training = starts == "train"
+    env = sim.make(
+        preset.task,
+        scenes,
+        num_envs or preset.num_envs,
+        robot=preset.robot,
+        engine=preset.engine,
+        device=device,
+        seed=seed,
+        cameras=[RobotCamera(task.camera, outputs=encoder.outputs)] if encoder.outputs else (),
+        camera_settings=replace(task.camera_settings, **preset.camera.model_dump()) if training else None,
+        starts=starts,
+        level=0 if training or not task.curriculum else task.curriculum.levels - 1,
+    )
+    groups = encoder.groups(env, device)
+    if training and preset.policy.voxels:
+        groups.append(Voxels(env))
+    return TrainEnv(env, groups, device, seed)

@@ -1,4 +1,4 @@
-"""How good a policy is: whole episodes from fixed seeds, without exploration."""
+"""How good a policy is: whole episodes from fixed seeds, without exploration, also with ablated observations."""
 
 from __future__ import annotations
 
@@ -10,30 +10,84 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rsl_rl.models import MLPModel
+from tensordict import TensorDict
 
-from pipeline.bundle.bundle import file_sha256
 from pipeline.errors import TrainError
 from pipeline.progress import bar
-from sim.film import tiled
-from sim.places import Split
+from pipeline.scenes.manifest import file_sha256
+from pipeline.types import I64, Floats
+from sim.floors import Split
 from sim.scene import SceneLock, SimScene, open_scene
+from sim.video import tiled
 from train import checkpoint
-from train.controls import Sight
-from train.environment import TrainEnv
-from train.floor_plan import FloorPlan
-from train.results import Control, Episode, Evaluation, Results, TestScene
+from train.environment import STATE, VECTOR, TrainEnv, make_env
+from train.results import Ablation, Episode, Evaluation, FloorPlan, Results, TestScene
 from train.run import Run
-from train.simulation import make_env
 
 SEED = 999
-"""Of the first round."""
-ROBOTS = 200
-"""Most environments at a time."""
-CONTROLS: tuple[Control, ...] = ("none", "shuffled", "frozen")
+"""Seed of the first round."""
+MAX_ENVS = 200
+"""Largest number of environments at a time."""
+ABLATIONS: tuple[Ablation, ...] = ("none", "shuffled", "frozen")
 SHOWN = 9
-"""Pictures of a scene that are kept."""
+"""Number of images of a scene that are kept."""
+
+
+class ObservationAblation:
+    """Ablates the observations of a policy, in one episode of each robot.
+
+    An ablation acts on all observation groups except vectors.
+
+    Args:
+        ablation: Kind of the ablation.
+        seed: Seed of the shuffling.
+    """
+
+    def __init__(self, ablation: Ablation, seed: int) -> None:
+        self._ablation, self._rng = ablation, np.random.default_rng(seed)
+        self._first: dict[str, torch.Tensor] = {}
+
+    def apply(self, observations: TensorDict) -> TensorDict:
+        """Ablated observations of N robots; the originals stay as they are.
+
+        Raises:
+            TrainError: When there is nothing to ablate: the policy is blind, or there is one robot to shuffle.
+        """
+        if self._ablation == "none":
+            return observations
+        groups = [str(name) for name in observations.keys() if name not in (VECTOR, STATE)]  # noqa: SIM118 - no dict
+        if not groups:
+            raise TrainError(
+                "an ablation acts on what a policy sees",
+                found=f"ablation {self._ablation!r}, and a policy that sees nothing",
+                remedy="evaluate a blind policy without ablations",
+            )
+        order = torch.from_numpy(others(len(observations), self._rng)) if self._ablation == "shuffled" else None
+        ablated = observations.copy()
+        for name in groups:
+            ablated[name] = self._ablated(name, observations[name], order)
+        return ablated
+
+    def _ablated(self, name: str, images: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
+        if order is not None:
+            return images[order.to(images.device)]
+        if self._ablation == "black":
+            return torch.zeros_like(images)
+        return self._first.setdefault(name, images.clone())
+
+
+def others(count: int, rng: np.random.Generator) -> I64:
+    """For each of N one of the others (N,), a random cycle through all: every other one is equally likely.
+
+    Raises:
+        TrainError: When there are no others.
+    """
+    if count < 2:
+        raise TrainError("images are shuffled between robots", found="a single one", remedy="use at least two episodes")
+    ring, order = rng.permutation(count), np.empty(count, np.int64)
+    order[ring] = np.roll(ring, 1)
+    return order
 
 
 def evaluate(
@@ -41,36 +95,37 @@ def evaluate(
     env: TrainEnv,
     episodes: int,
     *,
-    control: Control = "none",
+    ablation: Ablation = "none",
     seed: int = SEED,
 ) -> Evaluation:
-    """Let a policy act by its mean in so many episodes.
+    """Evaluate a policy, acting by its mean, in N episodes.
 
-    In each round every environment counts until its first episode ends, however long that takes: those that end first
-    would count more often if all did that end in some time. A round's seed is the one before and 1.
+    In each round every environment counts until its first episode ends, however long that takes: if all episodes that
+    end within some time counted, short ones would be too many. Each round's seed is one more than the last.
 
     Args:
-        actor: The policy; its memory and its mode are afterwards what they were.
-        env: Its episodes are begun anew, so that it must not be the one in training.
-        episodes: How many; the last round takes only as many environments as are still missing.
-        control: What is done to what the policy sees.
-        seed: Of the first round's episodes and of the control.
+        actor: The policy; its memory and mode are restored afterwards.
+        env: Environment; its episodes are reset, so it must not be the one in training.
+        episodes: Number of episodes; the last round uses only as many environments as are still missing.
+        ablation: Ablation of the observations.
+        seed: Seed of the first round's episodes and of the ablation.
 
     Raises:
-        TrainError: When the control can't act here.
+        TrainError: When the ablation can't act here.
     """
     memory, learning = actor.get_hidden_state(), actor.training
     actor.eval()
-    found: list[Episode] = []
+    done: list[Episode] = []
     try:
-        with torch.inference_mode(), bar(episodes, f"episodes, control {control}") as shown:
+        with torch.inference_mode(), bar(episodes, f"episodes, ablation {ablation}") as progress:
             for number in range(math.ceil(episodes / env.num_envs)):
-                count = min(env.num_envs, episodes - len(found))
-                found += _round(actor, env, count, Sight(control, seed + number), seed + number, shown.update)
+                count = min(env.num_envs, episodes - len(done))
+                ablate = ObservationAblation(ablation, seed + number).apply
+                done += _round(actor, env, count, ablate, seed + number, progress.update)
     finally:
         actor.reset(hidden_state=memory)
         actor.train(learning)
-    return Evaluation(control=control, episodes=tuple(found))
+    return Evaluation(ablation=ablation, episodes=tuple(done))
 
 
 def evaluate_run(
@@ -78,52 +133,52 @@ def evaluate_run(
     scenes: Sequence[Path | str] = (),
     *,
     episodes: int = 200,
-    controls: Sequence[Control] = CONTROLS,
+    ablations: Sequence[Ablation] = ABLATIONS,
     blind: Run | None = None,
     seed: int = SEED,
     file: Path | None = None,
     device: str = "cpu",
     allow_failed: bool = False,
 ) -> Results:
-    """Evaluate a checkpoint, scene by scene: a scene's figures don't depend on which others there are.
+    """Evaluate a checkpoint, scene by scene: a scene's metrics don't depend on the other scenes.
 
     Args:
-        run: Whose policy.
-        scenes: Where; in its own by default. There it begins at held-out places, elsewhere at any.
-        episodes: In each scene, under each control.
-        controls: What is done to what it sees; a blind policy runs as it is only.
-        blind: A run without sight, whose newest checkpoint gets the same episodes.
-        seed: Of the first round's episodes and of the controls.
-        file: Its checkpoint; the newest by default.
-        device: Of networks and pictures.
-        allow_failed: Take scenes that failed gates too.
+        run: Run of the policy.
+        scenes: Scenes; the run's own by default. In those it starts on the held-out floor, in others anywhere.
+        episodes: Number of episodes in each scene, under each ablation.
+        ablations: Ablations of the observations; a blind policy is evaluated without any.
+        blind: Run without vision, whose newest checkpoint gets the same episodes.
+        seed: Seed of the first round's episodes and of the ablations.
+        file: Checkpoint; the newest by default.
+        device: Device of networks and images.
+        allow_failed: Accept scenes that failed gates.
 
     Raises:
-        TrainError: When a run has no checkpoint, or one that doesn't fit, or the blind one isn't a control for it.
-        SimError: When a scene can't be simulated, or has no floor that is held out.
+        TrainError: When a run has no checkpoint, or one that doesn't fit, or the blind run isn't comparable.
+        SimError: When a scene can't be simulated, or has no held-out floor.
         BundleError: When there is no such scene.
     """
     if blind:
         _check_blind(run, blind)
     path, state = checkpoint.chosen(run, file)
-    wanted = ("none",) if is_blind(run) else tuple(controls)
-    found: dict[Control, list[Episode]] = {control: [] for control in wanted}
-    where: list[TestScene] = []
+    episodes_by: dict[Ablation, list[Episode]] = {name: [] for name in (("none",) if is_blind(run) else ablations)}
+    tested: list[TestScene] = []
     allowed = allow_failed or any(lock.failed_gates for lock in run.locks)
     for source in scenes or run.sources:
         scene = open_scene(source, allow_failed=allowed)
         starts: Split = "held_out" if trained_in(run, scene.lock) else "all"
-        env = make_env(run.preset, [scene], count=min(episodes, ROBOTS), seed=seed, starts=starts, device=device)
+        num_envs = min(episodes, MAX_ENVS)
+        env = make_env(run.preset, [scene], num_envs=num_envs, seed=seed, starts=starts, device=device)
         try:
             actor = checkpoint.load_policy(run, env, path, device).get_policy()
-            where.append(_test_scene(scene, starts, env))
-            for control, so_far in found.items():
-                so_far += evaluate(actor, env, episodes, control=control, seed=seed).episodes
+            tested.append(_test_scene(scene, starts, env))
+            for ablation, so_far in episodes_by.items():
+                so_far += evaluate(actor, env, episodes, ablation=ablation, seed=seed).episodes
         finally:
             env.env.close()
-    beside = None
+    blind_results = None
     if blind:
-        beside = evaluate_run(
+        blind_results = evaluate_run(
             blind, scenes or run.sources, episodes=episodes, seed=seed, device=device, allow_failed=allow_failed
         )
     return Results(
@@ -135,9 +190,9 @@ def evaluate_run(
         iteration=state["iteration"],
         stopped_early=ending.early if (ending := run.ending) else "",
         seed=seed,
-        scenes=tuple(where),
-        evaluations=tuple(Evaluation(control=control, episodes=tuple(of)) for control, of in found.items()),
-        blind=beside,
+        scenes=tuple(tested),
+        evaluations=tuple(Evaluation(ablation=name, episodes=tuple(done)) for name, done in episodes_by.items()),
+        blind=blind_results,
     )
 
 
@@ -147,18 +202,18 @@ def is_blind(run: Run) -> bool:
 
 
 def trained_in(run: Run, scene: SceneLock) -> bool:
-    """Whether a run knows a place: the same bundle, or another version of it."""
+    """Whether a run was trained in a scene: the same bundle, or another version of it."""
     names = [lock.reference.partition("@")[0] for lock in run.locks]
     return scene.sha256 in [lock.sha256 for lock in run.locks] or scene.reference.partition("@")[0] in names
 
 
 def _check_blind(run: Run, blind: Run) -> None:
-    """That both do the same in the same scenes, so that they get the same episodes, and one sees nothing."""
+    """Check that both do the same in the same scenes, so that they get the same episodes, and one sees nothing."""
     same = (blind.preset.task, blind.preset.robot) == (run.preset.task, run.preset.robot)
-    places = [{lock.sha256 for lock in one.locks} for one in (run, blind)]
-    if not (is_blind(blind) and same and places[0] == places[1]):
+    hashes = [{lock.sha256 for lock in either.locks} for either in (run, blind)]
+    if not (is_blind(blind) and same and hashes[0] == hashes[1]):
         raise TrainError(
-            "a blind control differs from a run in what it sees only",
+            "a blind run differs from a run only in what it sees",
             found=f"{blind.name} has the encoder {blind.preset.policy.encoder!r}, does {blind.preset.task!r} as a "
             f"{blind.preset.robot!r} in {_names(blind)}; {run.name} does {run.preset.task!r} as a "
             f"{run.preset.robot!r} in {_names(run)}",
@@ -171,58 +226,55 @@ def _names(run: Run) -> str:
 
 
 def _test_scene(scene: SimScene, starts: Split, env: TrainEnv) -> TestScene:
-    seen = env.get_observations()
-    pictures = ""
-    if "rgb" in seen.keys():  # noqa: SIM118 - no plain dict
-        page = tiled(seen["rgb"][:SHOWN].cpu().numpy().transpose(0, 2, 3, 1))
-        pictures = base64.b64encode(cv2.imencode(".png", page[..., ::-1])[1].tobytes()).decode()
-    lock = scene.lock
-    return TestScene(
-        reference=lock.reference,
-        sha256=lock.sha256,
-        starts=starts,
-        plan=FloorPlan.of(scene, env.env.robot),
-        pictures=pictures,
-    )
+    observations = env.get_observations()
+    images = ""
+    if "rgb" in observations.keys():  # noqa: SIM118 - no plain dict
+        page = tiled(observations["rgb"][:SHOWN].cpu().numpy().transpose(0, 2, 3, 1))
+        images = base64.b64encode(cv2.imencode(".png", page[..., ::-1])[1].tobytes()).decode()
+    lock, plan = scene.lock, FloorPlan.of(scene, env.env.robot)
+    return TestScene(reference=lock.reference, sha256=lock.sha256, starts=starts, plan=plan, images=images)
 
 
 def _round(
-    actor: MLPModel, env: TrainEnv, count: int, sight: Sight, seed: int, done: Callable[[int], object]
+    actor: MLPModel,
+    env: TrainEnv,
+    count: int,
+    ablate: Callable[[TensorDict], TensorDict],
+    seed: int,
+    progress: Callable[[int], object],
 ) -> list[Episode]:
-    """The first episode of each of the first so many environments; `done` is told how many more ended."""
-    seen = env.reset(seed)
+    """First episodes of the first `count` environments."""
+    observations = env.reset(seed)
     actor.reset()
-    goals: NDArray[np.floating] | None = getattr(env.env.course.now(), "goal", None)
-    places = [env.env.engine.read().planar]
-    found: dict[int, Episode] = {}
-    while len(found) < count:
-        seen, _, dones, _ = env.step(actor(sight.spoil(seen)))
+    goals: Floats | None = getattr(env.env.scenario.state(), "goal", None)
+    poses = [env.env.engine.read().planar]
+    done: dict[int, Episode] = {}
+    while len(done) < count:
+        observations, _, dones, _ = env.step(actor(ablate(observations)))
         actor.reset(dones)
-        for index, one in enumerate(env.endings.env.tolist()):
-            if one < count and one not in found:
-                goal = None if goals is None else goals[one]
-                found[one] = _episode(env, index, seed, goal, np.array([place[one] for place in places]))
-                done(1)
-        places.append(env.env.engine.read().planar)
-    return [found[one] for one in range(count)]
+        for index, row in enumerate(env.done_info.env.tolist()):
+            if row < count and row not in done:
+                goal = None if goals is None else goals[row]
+                done[row] = _episode(env, index, seed, goal, np.array([pose[row] for pose in poses]))
+                progress(1)
+        poses.append(env.env.engine.read().planar)
+    return [done[row] for row in range(count)]
 
 
-def _episode(
-    env: TrainEnv, index: int, seed: int, goal: NDArray[np.floating] | None, track: NDArray[np.floating]
-) -> Episode:
-    """What ended in the last step, by its place among all that did; goal (2,), track (steps, 3)."""
-    ended = env.endings
-    x, y, heading = track[0].round(4).tolist()
+def _episode(env: TrainEnv, index: int, seed: int, goal: Floats | None, path: Floats) -> Episode:
+    """An episode of the last step's `done_info`; goal (2,), path (steps, 3)."""
+    info = env.done_info
+    x, y, heading = path[0].round(4).tolist()
     return Episode(
-        scene=env.env.scenes[ended.scene[index]].lock.reference,
+        scene=env.env.scenes[info.scene[index]].lock.reference,
         seed=seed,
-        env=int(ended.env[index]),
+        env=int(info.env[index]),
         start=(x, y, heading),
         goal=None if goal is None else (round(float(goal[0]), 3), round(float(goal[1]), 3)),
-        success=bool(ended.success[index]),
-        ended_by=ended.by[index],
-        steps=int(ended.steps[index]),
-        reward=float(ended.reward[index]),
-        outcomes={name: bool(values[index]) for name, values in ended.outcomes.items()},
-        track=tuple((x, y) for x, y in track[:, :2].round(3).tolist()),
+        success=bool(info.success[index]),
+        ended_by=info.ended_by[index],
+        steps=int(info.steps[index]),
+        reward=float(info.reward[index]),
+        outcomes={name: bool(values[index]) for name, values in info.outcomes.items()},
+        path=tuple((x, y) for x, y in path[:, :2].round(3).tolist()),
     )

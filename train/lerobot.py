@@ -1,4 +1,4 @@
-"""Demonstrations as a LeRobot dataset, version 3.0: vectors in Parquet, pictures in MP4, and what tells where each is.
+"""Demonstrations as a LeRobot dataset, version 3.0: vectors in Parquet, images in MP4, and an index.
 
 Format: https://huggingface.co/docs/lerobot/lerobot-dataset-v3, and the code of lerobot 0.4 to 0.6, which read it.
 """
@@ -19,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import MachineError, TrainError
+from pipeline.types import F32, I64, U8
 
 STATE, ACTION = "observation.state", "action"
-PLACE = "chunk-000/file-000"
-"""Of each kind of file there is one: LeRobot allows more, so that none gets too large for its hub."""
+CHUNK = "chunk-000/file-000"
+"""There is one file of each kind; LeRobot allows more, so that none gets too large for its hub."""
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
-SEEK = 2
-"""Every second picture of a film stands for itself, as in LeRobot's own: training reads single ones."""
-QUALITY = 17
-"""Constant rate factor of H.264: 17 looks like the original."""
+KEYFRAME_INTERVAL = 2
+"""Every second image is a keyframe, as in LeRobot's own datasets: training reads single images."""
+CRF = 17
+"""Constant rate factor of H.264; 17 looks like the original."""
 NUMBERS = {
     "next.reward": "float32",
     "next.done": "bool",
@@ -38,41 +39,41 @@ NUMBERS = {
     "index": "int64",
     "task_index": "int64",
 }
-"""Type of each feature that is one number a step."""
+"""Type of each scalar feature."""
 
 Statistics = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Demonstration:
-    """An episode of T steps.
+    """An episode with T steps.
 
     Attributes:
-        pictures: By camera, (T, H, W, 3) uint8.
-        state: (T, S) float32 that the robot knew before each action.
+        images: Images by camera, (T, H, W, 3) uint8.
+        state: (T, S) float32 vectors before each action.
         action: (T, A) float32.
         reward: (T,) float32 for each action.
-        success: Whether it came to a good end.
+        success: Whether the task was solved.
     """
 
-    pictures: Mapping[str, NDArray[np.uint8]]
-    state: NDArray[np.float32]
-    action: NDArray[np.float32]
-    reward: NDArray[np.float32]
+    images: Mapping[str, U8]
+    state: F32
+    action: F32
+    reward: F32
     success: bool
 
 
 class DatasetWriter:
-    """Writes demonstrations into a folder one by one; the dataset is whole once closed.
+    """Writes demonstrations into a folder one by one; the dataset is complete once closed.
 
     Args:
-        folder: An empty one.
-        rate: Steps a second.
-        robot: Its name.
-        task: What is done, in words.
-        state: Name of each number of the state.
-        action: Name of each number of an action.
-        cameras: Height and width of each camera's pictures [px].
+        folder: An empty folder.
+        rate: Steps per second.
+        robot: Name of the robot.
+        task: The task in words.
+        state: Name of each element of the state.
+        action: Name of each element of an action.
+        cameras: Height and width of each camera's images [px].
     """
 
     def __init__(
@@ -90,21 +91,21 @@ class DatasetWriter:
         self._folder, self._rate, self._robot, self._task = folder, rate, robot, task
         self._names = {STATE: list(state), ACTION: list(action)}
         self._sizes = dict(cameras)
-        self._films = {
-            camera: _Film(_made(folder / "videos" / feature(camera) / f"{PLACE}.mp4"), rate, size)
+        self._videos = {
+            camera: _Video(_made(folder / "videos" / feature(camera) / f"{CHUNK}.mp4"), rate, size)
             for camera, size in cameras.items()
         }
         vectors = [(name, self._arrow.list_(self._arrow.float32(), len(of))) for name, of in self._names.items()]
         numbers = [(name, self._arrow.type_for_alias(kind)) for name, kind in NUMBERS.items()]
         self._schema = self._arrow.schema([*vectors, *numbers])
-        self._data = self._parquet.ParquetWriter(_made(folder / "data" / f"{PLACE}.parquet"), self._schema)
+        self._data = self._parquet.ParquetWriter(_made(folder / "data" / f"{CHUNK}.parquet"), self._schema)
         self._episodes: list[dict[str, Any]] = []
         self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in self._schema.names}
-        self._shades = {camera: np.zeros((3, 256), np.int64) for camera in cameras}
+        self._histogram = {camera: np.zeros((3, 256), np.int64) for camera in cameras}
         self._frames = 0
 
     def add(self, episode: Demonstration) -> None:
-        """Append one."""
+        """Append an episode."""
         steps, first = len(episode.action), self._frames
         here = np.arange(steps)
         last = here == steps - 1
@@ -139,11 +140,11 @@ class DatasetWriter:
             "meta/episodes/chunk_index": 0,
             "meta/episodes/file_index": 0,
         }
-        for camera, pictures in episode.pictures.items():
-            self._films[camera].add(pictures)
-            shades = _shades(pictures)
-            self._shades[camera] += shades
-            statistics[feature(camera)] = _picture_statistics(shades, steps)
+        for camera, images in episode.images.items():
+            self._videos[camera].add(images)
+            histogram = _histogram(images)
+            self._histogram[camera] += histogram
+            statistics[feature(camera)] = _image_statistics(histogram, steps)
             place = f"videos/{feature(camera)}"
             row |= {f"{place}/chunk_index": 0, f"{place}/file_index": 0}
             row |= {
@@ -155,26 +156,26 @@ class DatasetWriter:
         self._frames += steps
 
     def close(self) -> None:
-        """Write what describes all."""
+        """Write the dataset's metadata."""
         self.release()
         meta = self._folder / "meta"
         table = self._arrow.Table.from_pylist(self._episodes)
-        self._parquet.write_table(table, _made(meta / "episodes" / f"{PLACE}.parquet"))
+        self._parquet.write_table(table, _made(meta / "episodes" / f"{CHUNK}.parquet"))
         self._parquet.write_table(self._tasks(), meta / "tasks.parquet")
         statistics = {name: _statistics(np.concatenate(values)) for name, values in self._columns.items()}
-        for camera, shades in self._shades.items():
-            statistics[feature(camera)] = _picture_statistics(shades, self._frames)
+        for camera, histogram in self._histogram.items():
+            statistics[feature(camera)] = _image_statistics(histogram, self._frames)
         (meta / "stats.json").write_text(json.dumps(statistics, indent=1), encoding="utf-8")
         (meta / "info.json").write_text(json.dumps(self._info(), indent=1), encoding="utf-8")
 
     def release(self) -> None:
         """Close all files."""
         self._data.close()
-        for film in self._films.values():
-            film.close()
+        for video in self._videos.values():
+            video.close()
 
     def _tasks(self) -> Any:
-        """Tasks and their numbers; the text is what pandas takes for the rows' names, as LeRobot wants it."""
+        """Tasks and their numbers; the text is pandas' index, as LeRobot expects it."""
         columns = [
             {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": of, "metadata": None}
             for name, kind, of in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
@@ -219,21 +220,21 @@ class DatasetWriter:
             "fps": self._rate,
             "splits": {"train": f"0:{len(self._episodes)}"},
             "data_path": f"data/{place}.parquet",
-            "video_path": f"videos/{{video_key}}/{place}.mp4" if self._films else None,
+            "video_path": f"videos/{{video_key}}/{place}.mp4" if self._videos else None,
             "features": features,
         }
 
 
 @contextmanager
 def new_dataset(folder: Path, **about: Any) -> Iterator[DatasetWriter]:
-    """A writer of a dataset that appears in its place only when it is whole.
+    """A writer of a dataset whose folder appears only when it is complete.
 
     Args:
-        folder: Of the dataset; must not be there yet.
-        about: What `DatasetWriter` takes.
+        folder: Folder of the dataset; must not exist.
+        about: Arguments of `DatasetWriter`.
 
     Raises:
-        TrainError: When the folder is there, can't be written, or the disk is full.
+        TrainError: When the folder exists or can't be written, or the disk is full.
         MachineError: When pyarrow is not installed.
     """
     if folder.exists():
@@ -262,27 +263,27 @@ def new_dataset(folder: Path, **about: Any) -> Iterator[DatasetWriter]:
 
 
 def feature(camera: str) -> str:
-    """Name of what a camera sees."""
+    """Name of a camera's feature."""
     return f"observation.images.{camera}"
 
 
-class _Film:
-    """An MP4 (H.264) of pictures (H, W, 3), each where its number says, in time."""
+class _Video:
+    """An MP4 (H.264) of images (H, W, 3) at a constant rate."""
 
     def __init__(self, path: Path, rate: int, size: tuple[int, int]) -> None:
         import av
 
         self._av: Any = av
         self._container = av.open(str(path), "w")
-        self._stream: Any = self._container.add_stream("libx264", rate=rate, options={"crf": str(QUALITY)})
+        self._stream: Any = self._container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = _pixels(size)
-        self._stream.gop_size = SEEK
+        self._stream.gop_size = KEYFRAME_INTERVAL
         self._period, self._count = Fraction(1, rate), 0
 
-    def add(self, pictures: NDArray[np.uint8]) -> None:
-        for picture in pictures:
-            frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+    def add(self, images: U8) -> None:
+        for image in images:
+            frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
             frame.pts, frame.time_base = self._count, self._period
             self._container.mux(self._stream.encode(frame))
             self._count += 1
@@ -295,12 +296,12 @@ class _Film:
 
 
 def _pixels(size: tuple[int, int]) -> str:
-    """Colours at half the resolution, as every player wants them, where that works out."""
+    """Pixel format: colours at half the resolution, as players expect, if the size is even."""
     return "yuv420p" if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
 
 
 def _statistics(values: NDArray[Any]) -> Statistics:
-    """Of each column of values (T, K) or (T,)."""
+    """Statistics of each column of values (T, K) or (T,)."""
     columns = values.reshape(len(values), -1).astype(np.float64)
     found = {
         "min": columns.min(0),
@@ -311,23 +312,23 @@ def _statistics(values: NDArray[Any]) -> Statistics:
     return {name: value.tolist() for name, value in found.items()} | {"count": [len(values)]}
 
 
-def _shades(pictures: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How often each channel has each value (3, 256)."""
-    values = pictures.reshape(-1, 3).astype(np.int64) + 256 * np.arange(3)
+def _histogram(images: U8) -> I64:
+    """Histogram of each channel (3, 256)."""
+    values = images.reshape(-1, 3).astype(np.int64) + 256 * np.arange(3)
     return np.bincount(values.ravel(), minlength=768).reshape(3, 256)
 
 
-def _picture_statistics(shades: NDArray[np.int64], frames: int) -> Statistics:
-    """Of each channel (3, 1, 1), with colours from 0 to 1."""
-    levels, count = np.arange(256) / 255, shades.sum(1)
-    mean = shades @ levels / count
+def _image_statistics(histogram: I64, frames: int) -> Statistics:
+    """Statistics of each channel (3, 1, 1), colours from 0 to 1."""
+    levels, count = np.arange(256) / 255, histogram.sum(1)
+    mean = histogram @ levels / count
     found = {
-        "min": levels[(shades > 0).argmax(1)],
-        "max": levels[255 - (shades[:, ::-1] > 0).argmax(1)],
+        "min": levels[(histogram > 0).argmax(1)],
+        "max": levels[255 - (histogram[:, ::-1] > 0).argmax(1)],
         "mean": mean,
-        "std": np.sqrt((shades * (levels - mean[:, None]) ** 2).sum(1) / count),
+        "std": np.sqrt((histogram * (levels - mean[:, None]) ** 2).sum(1) / count),
     }
-    below = shades.cumsum(1) / count[:, None]
+    below = histogram.cumsum(1) / count[:, None]
     found |= {_quantile_name(q): levels[(below >= q).argmax(1)] for q in QUANTILES}
     return {name: value.reshape(3, 1, 1).tolist() for name, value in found.items()} | {"count": [frames]}
 
@@ -337,7 +338,7 @@ def _quantile_name(quantile: float) -> str:
 
 
 def _made(path: Path) -> Path:
-    """The path, in a folder that is there."""
+    """The path, with its folder made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -1,4 +1,4 @@
-"""Where figures of a training go besides its curve: TensorBoard always, Weights & Biases and MLflow when asked for."""
+"""Loggers of a training, in addition to its curve: TensorBoard always, Weights & Biases and MLflow on request."""
 
 from __future__ import annotations
 
@@ -9,25 +9,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import TrainError
-from train.files import write_atomically
 from train.preset import flat_values
-from train.run import Run
+from train.run import Run, write_atomically
 
 PROJECT = "splatyard"
 """Name of the W&B project, and of the MLflow experiment."""
 AXES = ("iteration", "steps", "seconds")
-"""What a row says of when it was."""
+"""Entries of a row that are no metrics."""
 
 
 class Logger(Protocol):
-    """Takes the rows of a curve."""
+    """Logs the rows of a curve."""
 
     def log(self, row: dict[str, float]) -> None:
-        """One iteration's figures; their axis is its "steps"."""
+        """Log an iteration's metrics over its "steps"."""
         ...
 
     def close(self) -> None:
-        """Write what isn't written yet."""
+        """Flush."""
         ...
 
 
@@ -35,8 +34,8 @@ class TensorBoard:
     """Event files in the run's folder.
 
     Args:
-        run: Which.
-        steps: That are done already; what earlier files have of later ones is hidden.
+        run: Run.
+        steps: Number of steps done; what earlier files have of later steps is hidden.
     """
 
     def __init__(self, run: Run, steps: int) -> None:
@@ -46,21 +45,21 @@ class TensorBoard:
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=steps + 1 if steps else None)
 
     def log(self, row: dict[str, float]) -> None:
-        """One scalar for each figure."""
-        for name, value in _figures(row).items():
+        """Log a scalar for each metric."""
+        for name, value in _metrics(row).items():
             self._writer.add_scalar(name, value, int(row["steps"]))
 
     def close(self) -> None:
-        """Write what isn't written yet."""
+        """Flush."""
         self._writer.close()
 
 
 class WandB:
-    """A run of Weights & Biases; a resumed one goes on as the same run.
+    """A run of Weights & Biases; a resumed one continues the same run.
 
     Args:
-        run: Which.
-        steps: That are done already.
+        run: Run.
+        steps: Number of steps done.
     """
 
     def __init__(self, run: Run, steps: int) -> None:
@@ -76,8 +75,8 @@ class WandB:
         )
 
     def log(self, row: dict[str, float]) -> None:
-        """All figures at once."""
-        self._run.log(_figures(row), step=int(row["steps"]))
+        """Log all metrics at once."""
+        self._run.log(_metrics(row), step=int(row["steps"]))
 
     def close(self) -> None:
         """Upload what isn't uploaded yet."""
@@ -85,11 +84,11 @@ class WandB:
 
 
 class MLflow:
-    """A run of MLflow, where MLFLOW_TRACKING_URI says; a resumed one goes on as the same run.
+    """A run of MLflow at MLFLOW_TRACKING_URI; a resumed one continues the same run.
 
     Args:
-        run: Which.
-        steps: That are done already.
+        run: Run.
+        steps: Number of steps done.
     """
 
     def __init__(self, run: Run, steps: int) -> None:
@@ -105,8 +104,8 @@ class MLflow:
             self._mlflow.log_params(_settings(run))
 
     def log(self, row: dict[str, float]) -> None:
-        """All figures at once."""
-        self._mlflow.log_metrics(_figures(row), step=int(row["steps"]))
+        """Log all metrics at once."""
+        self._mlflow.log_metrics(_metrics(row), step=int(row["steps"]))
 
     def close(self) -> None:
         """Mark it as finished."""
@@ -117,15 +116,15 @@ LOGGERS: dict[str, Callable[[Run, int], Logger]] = {"wandb": WandB, "mlflow": ML
 
 
 def make_loggers(run: Run, names: Sequence[str], steps: int) -> list[Logger]:
-    """TensorBoard, and those that are asked for.
+    """Make TensorBoard's logger, and those that are requested.
 
     Args:
-        run: Whose figures.
-        names: Of `LOGGERS`.
-        steps: Of environments that are done already.
+        run: Run.
+        names: Keys of `LOGGERS`.
+        steps: Number of steps done.
 
     Raises:
-        TrainError: When there is none of a name, or its package isn't installed.
+        TrainError: When a logger is unknown, or its package isn't installed.
     """
     unknown = [name for name in names if name not in LOGGERS]
     if unknown:
@@ -133,18 +132,18 @@ def make_loggers(run: Run, names: Sequence[str], steps: int) -> list[Logger]:
     return [make(run, steps) for make in (TensorBoard, *(LOGGERS[name] for name in dict.fromkeys(names)))]
 
 
-def _figures(row: dict[str, float]) -> dict[str, float]:
+def _metrics(row: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if name not in AXES}
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """What is shown beside the curves: preset, seed and scenes."""
+    """Settings shown next to the curves: preset, seed and scenes."""
     scenes = " ".join(lock.reference for lock in run.locks)[:500]
     return {**flat_values(run.preset), "seed": run.record.seed, "scenes": scenes, "commit": run.record.commit}
 
 
 def _remembered(path: Path, make: Callable[[], str]) -> str:
-    """The file's text, written at the first time."""
+    """The file's text, written the first time."""
     if not path.exists():
         write_atomically(path, make().encode())
     return path.read_text(encoding="utf-8")

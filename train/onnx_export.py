@@ -6,7 +6,7 @@ import inspect
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,44 +14,128 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from pipeline.errors import TrainError
 from pipeline.geometry import Camera
 from sim.env import SceneEnv
-from train.controller import Controller
+from sim.robots.drive import Drive
 from train.environment import TrainEnv
-from train.files import write_atomically
 from train.models.encoders import find_encoder
-from train.models.policy import SightPolicy
+from train.models.policy import VisionPolicy
 from train.play import open_play
 from train.preset import Preset
-from train.run import Run
+from train.run import Run, write_atomically
+
+STATES = {"GRU": ("h",), "LSTM": ("h", "c")}
+"""Hidden states of each kind of RNN."""
+TRIES = 64
+
+
+class Controller(nn.Module):
+    """A policy for one robot and one step.
+
+    Inputs are the robot's image, if any, its vectors and hidden states. Outputs are its action (1, A) in [-1, 1], its
+    actuators' targets (1, T), and the next hidden states.
+
+    Args:
+        policy: Policy in evaluation mode.
+        image: The first input: "rgb" (1, H, W, 3) uint8; "depth" (1, H, W) [m], 0 unknown; another group of the
+            policy's observations; or None for a blind one.
+        frozen: A network between colours (1, 3, H, W) and the policy.
+        drive: From actions to targets.
+
+    Attributes:
+        states: Names of the hidden states.
+
+    Raises:
+        TrainError: When the drive is not affine.
+    """
+
+    gain: torch.Tensor
+    rest: torch.Tensor
+
+    def __init__(self, policy: VisionPolicy, image: str | None, frozen: nn.Module | None, drive: Drive) -> None:
+        super().__init__()
+        self.policy, self.frozen, self._image = policy, frozen, image
+        rnn = policy.memory.rnn if policy.memory else None
+        self.states = STATES[type(rnn).__name__] if rnn else ()
+        self._size = rnn.hidden_size if rnn else 0
+        gain, rest = linear(drive)
+        self.register_buffer("gain", torch.from_numpy(gain))
+        self.register_buffer("rest", torch.from_numpy(rest))
+
+    def blank(self) -> list[torch.Tensor]:
+        """Hidden states (1, 1, M) at the beginning of an episode."""
+        return [torch.zeros(1, 1, self._size) for _ in self.states]
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """One step."""
+        measured = list(inputs[: len(inputs) - len(self.states)])
+        before = inputs[len(measured) :]
+        code = [self._encode(measured.pop(0))] if self._image else []
+        latent = torch.cat([self.policy.obs_normalizer(torch.cat(measured, -1)), *code], -1)
+        after: Sequence[torch.Tensor] = ()
+        if self.policy.memory:
+            out, held = self.policy.memory.rnn(latent[None], before[0] if len(before) == 1 else tuple(before))
+            latent, after = out[0], held if isinstance(held, tuple) else (held,)
+        action = self.policy.means(latent).clamp(-1, 1)
+        return action, action @ self.gain.T + self.rest, *after
+
+    def _encode(self, image: torch.Tensor) -> torch.Tensor:
+        if self._image == "rgb":
+            image = image.permute(0, 3, 1, 2)
+        elif self._image == "depth":
+            image = image[:, None]
+        if self.frozen is not None:
+            image = self.frozen(image)
+        assert self.policy.encoder is not None  # it sees
+        return self.policy.encoder(image)
+
+
+def linear(drive: Drive) -> tuple[np.ndarray, np.ndarray]:
+    """Gain (T, A) and rest (T,) of an affine drive: its targets are gain @ action + rest.
+
+    Raises:
+        TrainError: When it is not affine.
+    """
+    rest = drive.targets(np.zeros((1, drive.size), np.float32))[0]
+    gain = (drive.targets(np.eye(drive.size, dtype=np.float32)) - rest).T
+    tries = np.random.default_rng(0).uniform(-1, 1, (TRIES, drive.size)).astype(np.float32)
+    if not np.allclose(tries @ gain.T + rest, drive.targets(tries), rtol=1e-4, atol=1e-5):
+        raise TrainError(
+            "an exported drive is affine: targets = gain @ action + rest",
+            found=type(drive).__name__,
+            remedy="write your own file with the policy's actions",
+        )
+    return np.ascontiguousarray(gain, np.float32), np.ascontiguousarray(rest, np.float32)
+
 
 TOLERANCE = 1e-4
-"""Between the file's actions and torch's, and between their targets as a share of these targets' range."""
-AFTER = 20
-"""Steps of the check beyond an episode's longest, so that the memory begins anew at least once."""
+"""Largest difference between the file's actions and torch's, and between their targets relative to the range."""
+EXTRA_STEPS = 20
+"""Steps of the check beyond an episode's time limit, so that hidden states are reset at least once."""
 RUNS, WARM_UP = 300, 30
-"""Of the measurement of the latency, and before it."""
+"""Runs of the latency measurement, and before it."""
 FORMAT, FORMAT_VERSION = "splatyard.policy", "1"
 UNITS = {("velocity", "hinge"): "rad/s", ("velocity", "slide"): "m/s", ("position", "hinge"): "rad"}
-"""Of a target by what it means and what moves; else m."""
+"""Unit of a target by mode and kind of joint; otherwise m."""
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how it did.
+    """Properties of an exported file.
 
     Attributes:
         inputs: Shapes by name.
         outputs: Shapes by name.
-        steps: That it was checked over.
-        episodes: That began anew in them.
-        difference: The largest, see `TOLERANCE`.
-        median: Time of a step on one thread [s].
-        slow: The time that 95 % of the steps stay below [s].
+        steps: Steps of the check.
+        episodes: Episodes that ended in them.
+        difference: Largest difference, see `TOLERANCE`.
+        median: Median time of a step on one thread [s].
+        slow: 95th percentile of the time of a step [s].
     """
 
     inputs: dict[str, tuple[int, ...]]
@@ -64,49 +148,49 @@ class Exported:
 
 
 def export_run(run: Run, path: Path, *, file: Path | None = None, allow_failed: bool = False) -> Exported:
-    """Write a run's policy.
+    """Export a run's policy.
 
     Args:
-        run: Whose policy.
+        run: Run of the policy.
         path: The ONNX file.
         file: The run's checkpoint; the newest by default.
-        allow_failed: Take a scene that failed gates too.
+        allow_failed: Accept a scene that failed gates.
 
     Raises:
-        TrainError: When there is no checkpoint, or the file would not do what the policy does: then none is written.
+        TrainError: When there is no checkpoint, or the file would act differently: then none is written.
         SimError: When the run's scene can't be simulated.
-        BundleError: When it isn't there.
+        BundleError: When the scene doesn't exist.
     """
     env, policy = open_play(run, starts="all", file=file, allow_failed=allow_failed)
     about = {"run": run.name, "scenes": json.dumps([asdict(lock) for lock in run.locks])}
     try:
-        assert isinstance(policy, SightPolicy)  # as every preset's
+        assert isinstance(policy, VisionPolicy)  # as every preset's
         return export_policy(policy, env, run.preset, path, about)
     finally:
         env.env.close()
 
 
 def export_policy(
-    policy: SightPolicy, env: TrainEnv, preset: Preset, path: Path, about: Mapping[str, str] | None = None
+    policy: VisionPolicy, env: TrainEnv, preset: Preset, path: Path, about: Mapping[str, str] | None = None
 ) -> Exported:
-    """Write a policy, if the file does over an episode and more what the policy does.
+    """Export a policy, if the file acts like the policy for more than an episode.
 
     Args:
-        policy: With nothing to remember.
-        env: One robot; the check goes on in it.
-        preset: The policy's.
+        policy: Policy with empty hidden states.
+        env: Environment with one robot, for the check.
+        preset: Preset of the policy.
         path: The ONNX file.
-        about: More to say in it.
+        about: Further metadata.
 
     Raises:
-        TrainError: When ONNX isn't installed, or the file would differ: then none is written.
+        TrainError: When ONNX isn't installed, or the file would act differently: then none is written.
     """
     onnx, runtime = _libraries()
-    encoder, simulation = find_encoder(preset.policy.encoder, preset.policy.sees), env.env
-    sense = next(iter(encoder.senses(simulation)), None)
-    sight = encoder.outputs[0] if encoder.outputs else sense.group if sense else None
-    controller = Controller(policy, sight, getattr(sense, "module", None), simulation.drive).eval()
-    measured = _measured(env, sight)
+    encoder, simulation = find_encoder(preset.policy.encoder, preset.policy.modality), env.env
+    group = next(iter(encoder.groups(simulation)), None)
+    image = encoder.outputs[0] if encoder.outputs else group.name if group else None
+    controller = Controller(policy, image, getattr(group, "module", None), simulation.drive).eval()
+    measured = _measured(env, image)
     inputs = [torch.from_numpy(values.copy()) for values in measured.values()] + controller.blank()
     names = [*measured, *(f"{state}_in" for state in controller.states)]
     outputs = ["next_action", "targets", *(f"{state}_out" for state in controller.states)]
@@ -117,15 +201,15 @@ def export_policy(
         )
     assert program is not None  # without a file to write to
     model = program.model_proto
-    onnx.helper.set_model_props(model, {**_about(simulation, sight, measured), **(about or {})})
+    onnx.helper.set_model_props(model, {**_about(simulation, image, measured), **(about or {})})
     content = model.SerializeToString()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    steps, episodes, difference = _compare(session, controller, policy, env, sight)
+    steps, episodes, difference = _compare(session, controller, policy, env, image)
     if not difference <= TOLERANCE:
         raise TrainError(
-            f"an exported policy does what the trained one does, to {TOLERANCE:g}",
+            f"an exported policy acts like the trained one, to {TOLERANCE:g}",
             found=f"a difference of {difference:.2g} within {steps} steps",
             remedy="nothing was written; this is a bug of splatyard or of its exporter: please report it",
         )
@@ -151,34 +235,33 @@ def _libraries() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def _measured(env: TrainEnv, sight: str | None) -> Arrays:
-    """What a robot gets now, as the file takes it: what it sees, then its vectors as the policy has them."""
+def _measured(env: TrainEnv, image: str | None) -> Arrays:
+    """Current inputs of the file: the image, then the vectors in the policy's order."""
     found: Arrays = {}
-    if sight is not None:
-        found[sight] = env.seen[sight] if sight in env.seen else env.get_observations()[sight].cpu().numpy()
-    known = [name for name, term in env.env.task.observations.items() if not term.privileged]
-    return found | {name: env.seen[name] for name in known}
+    if image is not None:
+        found[image] = env.seen[image] if image in env.seen else env.get_observations()[image].cpu().numpy()
+    return found | {name: env.seen[name] for name in env.vectors}
 
 
 def _compare(
-    session: Any, controller: Controller, policy: SightPolicy, env: TrainEnv, sight: str | None
+    session: Any, controller: Controller, policy: VisionPolicy, env: TrainEnv, image: str | None
 ) -> tuple[int, int, float]:
-    """Steps, new episodes and the largest difference of a drive by the policy, each with its own memory."""
-    steps, episodes, difference = int(env.max_episode_length) + AFTER, 0, 0.0
+    """Steps, ended episodes and the largest difference while the policy drives, each with its own hidden state."""
+    steps, episodes, difference = int(env.max_episode_length) + EXTRA_STEPS, 0, 0.0
     memory = [tensor.numpy() for tensor in controller.blank()]
     span = 2 * np.abs(controller.gain.numpy()).sum(1)
     with torch.inference_mode():
         for _ in range(steps):
-            given = _measured(env, sight)
+            given = _measured(env, image)
             names = (f"{state}_in" for state in controller.states)
             action, targets, *memory = session.run(None, given | dict(zip(names, memory, strict=True)))
-            wanted = policy(env.get_observations())
-            true = wanted.clamp(-1, 1).cpu().numpy()
+            expected = policy(env.get_observations())
+            true = expected.clamp(-1, 1).cpu().numpy()
             aims = (targets - env.env.drive.targets(true)) / span
             difference = max(difference, *(float(np.abs(values).max()) for values in (action - true, aims)))
             if np.isnan(action).any() or np.isnan(targets).any():
                 return steps, episodes, float("nan")
-            _, _, dones, _ = env.step(wanted)
+            _, _, dones, _ = env.step(expected)
             policy.reset(dones)
             if dones[0]:
                 episodes, memory = episodes + 1, [tensor.numpy() for tensor in controller.blank()]
@@ -186,12 +269,12 @@ def _compare(
 
 
 def _latency(session: Any, given: Arrays) -> tuple[float, float]:
-    """Median of the time of a step, and what 95 % stay below [s]."""
+    """Median and 95th percentile of the time of a step [s]."""
     times = np.empty(RUNS)
     for run in range(-WARM_UP, RUNS):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         session.run(None, given)
-        times[run] = time.perf_counter() - begun
+        times[run] = time.perf_counter() - start
     return float(np.median(times)), float(np.quantile(times, 0.95))
 
 
@@ -199,8 +282,8 @@ def _shapes(values: list[Any]) -> dict[str, tuple[int, ...]]:
     return {value.name: tuple(value.shape) for value in values}
 
 
-def _about(env: SceneEnv, sight: str | None, measured: Arrays) -> dict[str, str]:
-    """What one needs to know to use the file: texts, or JSON."""
+def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]:
+    """Metadata for users of the file: texts, or JSON."""
     kinds = {link.joint.name: link.joint.kind for link in env.robot.links if link.joint}
     targets = [
         {"joint": one.joint, "mode": one.mode, "unit": UNITS.get((one.mode, kinds[one.joint]), "m")}
@@ -219,17 +302,17 @@ def _about(env: SceneEnv, sight: str | None, measured: Arrays) -> dict[str, str]
         "targets": json.dumps(targets),
         "memory": "zeros at the beginning of an episode, then the outputs *_out as the next inputs *_in",
     }
-    if sight in ("rgb", "depth"):
+    if image in ("rgb", "depth"):
         found["camera"] = json.dumps(_camera(env))
     return found
 
 
 def _camera(env: SceneEnv) -> dict[str, Any]:
-    """The pinhole, OpenCV, and where it sits on the base [m]."""
+    """The pinhole camera and its mount on the base [m]."""
     lens: Camera = env.task.camera
     return {**lens.to_json(), "base_from_camera": env.robot.base_from_camera.matrix.tolist()}
 
 
 def _first_line(function: Callable[..., Any]) -> str:
-    """What a term says of itself, with its units."""
+    """First line of a term's documentation, with its units."""
     return (inspect.getdoc(function) or "").partition("\n")[0]

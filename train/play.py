@@ -1,4 +1,4 @@
-"""A trained policy at work, for people who look on."""
+"""A trained policy at work, in a viewer or a video."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import torch
 from rsl_rl.models import MLPModel
 
 from pipeline import Bundle
-from pipeline.bundle.gaussgym import is_gaussgym
 from pipeline.geometry import Gaussians
-from sim.episodes import TIME, Ending, Watcher
-from sim.film import FollowFilm
-from sim.places import Split
+from pipeline.importing.gaussgym import is_gaussgym
+from pipeline.scenes.resolver import find_scenes
+from sim.drivers import TIME, EpisodeResult, Viewer
+from sim.floors import Split
 from sim.scene import open_scene
+from sim.video import ChaseVideo
 from train import checkpoint
-from train.environment import TrainEnv
+from train.environment import TrainEnv, make_env
 from train.run import Run
-from train.scenes import find_scenes
-from train.simulation import make_env
 
-LOOKS = "full"
-"""Level of detail that people see."""
+SHOWN = "full"
+"""Level of detail in videos."""
 
 
 def open_play(
@@ -35,15 +34,15 @@ def open_play(
     file: Path | None = None,
     allow_failed: bool = False,
 ) -> tuple[TrainEnv, MLPModel]:
-    """One robot in one scene, and the policy that drives it.
+    """Make one robot in one scene, and load the policy that drives it.
 
     Args:
-        run: Whose policy.
-        scene: Where; in the run's first scene by default.
-        seed: Of the episodes.
-        starts: Where they begin.
+        run: Run of the policy.
+        scene: Scene; the run's first by default.
+        seed: Seed of the episodes.
+        starts: Where episodes begin.
         file: The run's checkpoint; the newest by default.
-        allow_failed: Take a scene that failed gates too.
+        allow_failed: Accept a scene that failed gates.
 
     Raises:
         TrainError: When there is no checkpoint, or one that doesn't fit.
@@ -51,44 +50,42 @@ def open_play(
         BundleError: When there is no such scene.
     """
     allowed = allow_failed or any(lock.failed_gates for lock in run.locks)
-    place = open_scene(_source(run, scene), allow_failed=allowed)
-    env = make_env(run.preset, [place], count=1, seed=seed, starts=starts)
+    opened = open_scene(_source(run, scene), allow_failed=allowed)
+    env = make_env(run.preset, [opened], num_envs=1, seed=seed, starts=starts)
     return env, checkpoint.load_policy(run, env, file).get_policy()
 
 
-def play(
-    env: TrainEnv, policy: MLPModel, watchers: Sequence[Watcher] = (), episodes: int | None = None
-) -> Counter[str]:
-    """Let a policy act by its mean until so many episodes are over, or until Ctrl-C; gives what ended how many.
+def play(env: TrainEnv, policy: MLPModel, viewers: Sequence[Viewer] = (), episodes: int | None = None) -> Counter[str]:
+    """Let a policy act by its mean for N episodes, or until Ctrl-C; returns how many episodes each condition ended.
 
     Args:
-        env: At the beginning of its episodes.
-        policy: With nothing to remember.
-        watchers: Who looks on.
-        episodes: Of all environments together; None for no end.
+        env: Environment at the beginning of its episodes.
+        policy: Policy with an empty hidden state.
+        viewers: Viewers to update.
+        episodes: Number of episodes of all environments together; None for no end.
     """
     counts = Counter(dict.fromkeys([*env.env.task.terminations, TIME], 0))
-    ended: dict[int, Ending] = {}
+    ended: dict[int, EpisodeResult] = {}
     observations = env.get_observations()
     try:
         with torch.inference_mode():
             while True:
-                for watcher in watchers:
-                    watcher.look(env.seen, ended)
+                for viewer in viewers:
+                    viewer.update(env.seen, ended)
                 if episodes is not None and counts.total() >= episodes:
                     break
                 observations, _, dones, _ = env.step(policy(observations))
                 policy.reset(dones)
-                over = env.endings
-                endings = map(Ending, over.by, over.success.tolist())
-                ended = dict(zip(over.env.tolist(), endings, strict=True))
-                counts.update(over.by)
+                info = env.done_info
+                results = map(EpisodeResult, info.ended_by, info.success.tolist())
+                ended = dict(zip(info.env.tolist(), results, strict=True))
+                counts.update(info.ended_by)
     except KeyboardInterrupt:
         pass
     return counts
 
 
-def film_run(
+def write_video(
     run: Run,
     path: Path,
     scene: str | None = None,
@@ -99,31 +96,31 @@ def film_run(
     file: Path | None = None,
     allow_failed: bool = False,
 ) -> Counter[str]:
-    """Write a film of a policy at work, from behind and above and through the robot's camera.
+    """Write a video of a policy at work, from behind and above and through the robot's camera.
 
     Args:
-        run: Whose policy.
-        path: The MP4.
-        scene: Where; in the run's first scene by default.
-        episodes: How many.
-        seed: Of the episodes.
-        starts: Where they begin.
+        run: Run of the policy.
+        path: The MP4 file.
+        scene: Scene; the run's first by default.
+        episodes: Number of episodes.
+        seed: Seed of the episodes.
+        starts: Where episodes begin.
         file: The run's checkpoint; the newest by default.
         allow_failed: Take a scene that failed gates too.
 
     Returns:
-        What ended how many episodes.
+        How many episodes each condition ended.
 
     Raises:
-        SplatyardError: As `open_play`, and when the film can't be written.
+        SplatyardError: As `open_play`, and when the video can't be written.
     """
     env, policy = open_play(run, scene, seed=seed, starts=starts, file=file, allow_failed=allow_failed)
     try:
-        film = FollowFilm(env.env, path, run.name, _splats(_source(run, scene)))
+        video = ChaseVideo(env.env, path, run.name, _splats(_source(run, scene)))
         try:
-            return play(env, policy, [film], episodes)
+            return play(env, policy, [video], episodes)
         finally:
-            film.close()
+            video.close()
     finally:
         env.env.close()
 
@@ -133,8 +130,8 @@ def _source(run: Run, scene: str | None) -> str:
 
 
 def _splats(source: str) -> list[Gaussians] | None:
-    """What people see of a scene where it has more than robots get to see."""
+    """Full splat of a scene, if it has more than the level of detail of the robots' cameras."""
     if is_gaussgym(Path(source).expanduser()):
         return None
     bundle = Bundle.open(source)
-    return [bundle.splat(LOOKS)] if LOOKS in bundle.manifest.splats else None
+    return [bundle.splat(SHOWN)] if SHOWN in bundle.manifest.splats else None

@@ -2,48 +2,247 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.check.page import STYLE
-from train.charts import line_chart, share_bar
-from train.files import write_atomically
-from train.floor_plan import episode_map
+import cv2
+import numpy as np
+
+from pipeline.check.report import STYLE
+from pipeline.types import I32, Floats, Mask
 from train.preset import flat_values
-from train.results import Evaluation, Results
-from train.run import Run
-from train.statistics import WINDOW, Interval
+from train.results import WINDOW, Episode, Evaluation, FloorPlan, Interval, Results
+from train.run import Run, write_atomically
+
+WIDTH, HEIGHT = 340, 200
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 26, 34
+"""Margins for the axes' labels."""
+BAR = 160
+
+
+def line_chart(
+    title: str,
+    points: Sequence[tuple[float, float]],
+    *,
+    across: str,
+    bounds: tuple[float, float] | None = None,
+    mark: tuple[float, Interval] | None = None,
+) -> str:
+    """Draw a curve (SVG).
+
+    Args:
+        title: Title of the chart.
+        points: (x, y), at least one.
+        across: Label of the x axis.
+        bounds: Range of y; that of the points by default.
+        mark: x and a rate with its interval, shown next to the curve.
+    """
+    xs, ys = [x for x, _ in points] + ([mark[0]] if mark else []), [y for _, y in points]
+    x_ticks = ticks(min(xs), max(xs))
+    y_ticks = ticks(*(bounds or (min(ys), max(ys))))
+
+    x_step, y_step = x_ticks[1] - x_ticks[0], y_ticks[1] - y_ticks[0]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        right = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
+        up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return (
+            round(LEFT + right * (WIDTH - LEFT - RIGHT), 1),
+            round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1),
+        )
+
+    parts = [f'<text class="title" x="{LEFT}" y="14">{escape(title)}</text>']
+    for y in y_ticks:
+        left, down = place(x_ticks[0], y)
+        parts.append(f'<path class="grid" d="M{left} {down}H{WIDTH - RIGHT}"/>')
+        parts.append(
+            f'<text class="tick" x="{left - 6}" y="{down + 4}" text-anchor="end">{number_text(y, y_step)}</text>'
+        )
+    for x in x_ticks:
+        right, down = place(x, y_ticks[0])
+        parts.append(
+            f'<text class="tick" x="{right}" y="{down + 14}" text-anchor="middle">{number_text(x, x_step)}</text>'
+        )
+    parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(across)}</text>')
+    line = "L".join(f"{x} {y}" for x, y in (place(x, y) for x, y in points))
+    parts.append(f'<path class="line" d="M{line}"/>')
+    if mark:
+        x, middle = place(mark[0], mark[1].value)
+        low, high = place(mark[0], mark[1].low)[1], place(mark[0], mark[1].high)[1]
+        about = escape(f"evaluated: {mark[1]}")
+        parts.append(
+            f'<g class="mark"><title>{about}</title><path d="M{x} {low}V{high}m-4 0h8M{x - 4} {low}h8"/>'
+            f'<circle cx="{x}" cy="{middle}" r="3.5"/></g>'
+        )
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        + "".join(parts)
+        + "</svg>"
+    )
+
+
+def share_bar(share: Interval) -> str:
+    """Draw a rate as a bar with its interval (SVG)."""
+    low, middle, high = (round(BAR * value, 1) for value in (share.low, share.value, share.high))
+    return (
+        f'<svg class="bar" viewBox="-2 0 {BAR + 4} 14" role="img" aria-label="{escape(str(share))}">'
+        f'<path class="grid" d="M0 7H{BAR}M0 2v10M{BAR} 2v10"/><rect x="0" y="4" width="{middle}" height="6"/>'
+        f'<path class="interval" d="M{low} 7H{high}M{low} 3v8M{high} 3v8"/></svg>'
+    )
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers that enclose a range, about `count` of them, at least two."""
+    if not high > low:
+        low, high = low - (abs(low) or 1) / 2, low + (abs(low) or 1) / 2
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+def number_text(value: float, step: float) -> str:
+    """Format a tick at a given distance to its neighbours, with k for thousands or M for millions."""
+    unit, name = next(((unit, name) for unit, name in ((1e6, "M"), (1e3, "k")) if abs(value) >= unit), (1.0, ""))
+    digits = max(0, -math.floor(math.log10(step / unit) + 1e-9))
+    return f"{value / unit:.{digits}f}{name}"
+
+
+PIXELS = 100
+"""Pixels per metre of a map."""
+RIM = 0.3
+"""Margin around the floor [m]."""
+TOLERANCE = 0.01
+"""Largest deviation of a drawn path from the real one [m]."""
+
+
+def episode_map(
+    plan: FloorPlan, episodes: Sequence[Episode], endings: Sequence[str], label: str, *, held_out: bool
+) -> str:
+    """Draw a map (SVG), x to the right and y up: floor, held-out blocks on request, goals, and a path per episode.
+
+    Paths have the class "ended-<number>", the index of what ended the episode, for the page's style.
+
+    Args:
+        plan: The floor.
+        episodes: Episodes in that scene.
+        endings: All that ends episodes.
+        label: Alternative text.
+        held_out: Whether to draw the held-out floor.
+    """
+    walkable = plan.marked(plan.walkable)
+    cells = np.argwhere(walkable)
+    corners = [np.array(plan.origin) + cells.min(0) * plan.cell, np.array(plan.origin) + (cells.max(0) + 1) * plan.cell]
+    paths = [np.array(episode.path) for episode in episodes]
+    corners += [path.min(0) for path in paths] + [path.max(0) for path in paths]
+    sheet = _Sheet(np.min(corners, 0) - RIM, np.max(corners, 0) + RIM)
+    goals = sorted({episode.goal for episode in episodes if episode.goal})
+    parts = [
+        f'<path class="walkable" d="{sheet.cells(plan, walkable)}"/>',
+        f'<path class="drivable" d="{sheet.cells(plan, plan.marked(plan.drivable))}"/>',
+        *([f'<path class="held-out" d="{sheet.cells(plan, plan.marked(plan.held_out))}"/>'] if held_out else []),
+        *(
+            sheet.episode(episode, path, endings.index(episode.ended_by))
+            for episode, path in zip(episodes, paths, strict=True)
+        ),
+        *(sheet.goal(goal) for goal in goals),
+        sheet.scale(),
+    ]
+    width, height = sheet.size
+    return (
+        f'<svg class="map" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+        + "\n".join(parts)
+        + "</svg>"
+    )
+
+
+class _Sheet:
+    """Maps positions in the world to the drawing, whose y points down.
+
+    Args:
+        low: Corner (x, y) of what is drawn [m].
+        high: The opposite one.
+    """
+
+    def __init__(self, low: Floats, high: Floats) -> None:
+        self._low, self._high = low, high
+        width, height = np.ceil((high - low) * PIXELS).astype(int)
+        self.size = (int(width), int(height))
+
+    def points(self, xy: Floats) -> I32:
+        """Pixels (N, 2) of positions (N, 2)."""
+        away = np.column_stack([xy[:, 0] - self._low[0], self._high[1] - xy[:, 1]])
+        return (away * PIXELS).round().astype(np.int32)
+
+    def cells(self, plan: FloorPlan, marked: Mask) -> str:
+        """SVG path around marked cells (X, Y): a rectangle for each run of them along y."""
+        edges = np.diff(np.pad(marked, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+        first, last = np.argwhere(edges == 1), np.argwhere(edges == -1)
+        low = self.points(np.array(plan.origin) + first * plan.cell)
+        high = self.points(np.array(plan.origin) + (last + np.array([1, 0])) * plan.cell)
+        runs = zip(low.tolist(), high.tolist(), strict=True)
+        return "".join(f"M{x0} {y0}H{x1}V{y1}H{x0}z" for (x0, y0), (x1, y1) in runs)
+
+    def episode(self, episode: Episode, path: Floats, ending: int) -> str:
+        """Path of an episode: a ring at its start, and a disc at its end for success, else a cross."""
+        kept = cv2.approxPolyDP(path.astype(np.float32)[:, None], TOLERANCE, closed=False)
+        points = self.points(np.asarray(kept[:, 0], np.float32))
+        line = "L".join(f"{x} {y}" for x, y in points.tolist())
+        (x0, y0), (x1, y1) = points[0].tolist(), points[-1].tolist()
+        end = f'<circle class="end" cx="{x1}" cy="{y1}" r="4"/>'
+        if not episode.success:
+            end = f'<path d="M{x1 - 4} {y1 - 4}l8 8m0 -8l-8 8"/>'
+        about = f"{episode.ended_by} after {episode.steps} steps, reward {episode.reward:.2f}"
+        about += "".join(f", {name}" for name, holds in episode.outcomes.items() if holds)
+        title = escape(f"robot {episode.env}, seed {episode.seed}: {about}")
+        return (
+            f'<g class="track ended-{ending}"><title>{title}</title>'
+            f'<path d="M{line}"/><circle cx="{x0}" cy="{y0}" r="3"/>{end}</g>'
+        )
+
+    def goal(self, place: tuple[float, float]) -> str:
+        """A diamond at a goal."""
+        x, y = self.points(np.array([place]))[0].tolist()
+        return f'<path class="goal" d="M{x} {y - 10}l10 10l-10 10l-10 -10z"><title>goal</title></path>'
+
+    def scale(self) -> str:
+        """Scale bar of a metre."""
+        y = self.size[1] - 8
+        return f'<path class="scale" d="M10 {y}h{PIXELS}"/><text class="scale" x="{14 + PIXELS}" y="{y + 4}">1 m</text>'
+
 
 FILE = "report.html"
 
 LABELS = {
-    "none": "what it sees",
-    "shuffled": "shuffled pictures",
-    "frozen": "frozen pictures",
-    "black": "black pictures",
+    "none": "original images",
+    "shuffled": "shuffled images",
+    "frozen": "frozen images",
+    "black": "black images",
     "blind": "trained blind",
 }
 ABOUT = {
-    "none": "The policy acts by its mean, without exploration; its camera has none of the flaws that training draws.",
-    "shuffled": "In every step each robot gets the picture of another one, drawn anew: right pictures, wrong place. "
-    "What is left of the success doesn't come from seeing.",
-    "frozen": "The first picture of an episode stays until its end: the robot knows where it began, and never sees "
+    "none": "The policy acts by its mean, without exploration; its camera is not randomised.",
+    "shuffled": "In every step each robot gets the image of another robot, drawn again: right images, wrong robots. "
+    "The remaining success doesn't come from vision.",
+    "frozen": "The first image of an episode stays until its end: the robot knows where it began, and never sees "
     "where it went.",
-    "black": "All pictures are zeros, which training never showed.",
-    "blind": "Another policy, trained in the same way without a camera, in the same episodes: what the task is worth "
-    "to one who can't see.",
+    "black": "All images are zeros, which training never showed.",
+    "blind": "Another policy, trained in the same way without a camera, in the same episodes: what can be achieved "
+    "without vision.",
 }
-"""Each row of the table in words."""
+"""Description of each row of the table."""
 CURVES = (
     ("success", f"success, last {WINDOW} episodes"),
     ("reward", "reward of an episode"),
     ("length", "steps an episode"),
 )
 POINTS = 400
-"""Most of a curve."""
-FILMS = 6
+"""Largest number of points of a curve."""
+MAX_VIDEOS = 6
 COLORS = ("#d55e00", "#56b4e9", "#cc79a7", "#e69f00", "#8a8a8a")
 DONE = "#009e73"
 """Okabe and Ito's, which colour-blind people tell apart."""
@@ -76,25 +275,25 @@ details td { padding: .15rem .6rem; font-size: .85rem; overflow-wrap: anywhere; 
 
 
 def write_report(run: Run, results: Results) -> Path:
-    """`report.html` in the run's folder, complete or as it was before; films of that folder are linked.
+    """Write `report.html` in the run's folder, atomically; it links the folder's videos.
 
     Raises:
         TrainError: When there is no room or no permission, or the run's curve is damaged.
     """
-    films = sorted(path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*.mp4"))[:FILMS]
-    page = report_page(run, results, run.curve.read(), films)
+    videos = sorted(path.relative_to(run.folder).as_posix() for path in run.folder.rglob("*.mp4"))[:MAX_VIDEOS]
+    page = report_page(run, results, run.curve.read(), videos)
     write_atomically(run.folder / FILE, page.encode())
     return run.folder / FILE
 
 
-def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], films: Sequence[str]) -> str:
+def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], videos: Sequence[str]) -> str:
     """HTML of the page.
 
     Args:
-        run: What it is about.
-        results: What was found of it.
+        run: The run.
+        results: Results of its evaluation.
         curve: A row for each iteration.
-        films: Paths relative to the page.
+        videos: Paths relative to the page.
     """
     evaluations = results.labelled()
     endings = _endings(evaluation for _, evaluation in evaluations)
@@ -105,7 +304,7 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], f
 <title>{escape(title)}</title><style>{STYLE}{OWN_STYLE}{_ending_style(endings)}</style></head><body>
 <h1>{escape(title)}, success {escape(str(best))}</h1>
 <p>{escape(_summary(results))}</p>
-{_figures_table(results)}
+{_metrics_table(results)}
 <p class="how">Shares with 95 % intervals (Wilson). Each robot counts until its first episode ends.</p>
 <dl>{"".join(f"<dt>{LABELS[label]}</dt><dd>{ABOUT[label]}</dd>" for label, _ in evaluations)}</dl>
 <h2>How it learned</h2>
@@ -113,7 +312,7 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], f
 <h2>Where it went</h2>
 {_legend(endings)}
 {"".join(_scene_maps(results, number, list(endings)) for number in range(len(results.scenes)))}
-{_films(films)}
+{_videos(videos)}
 <h2>The run</h2>
 {_record(run, results)}
 </body></html>
@@ -132,16 +331,16 @@ def _summary(results: Results) -> str:
     )
 
 
-def _figures_table(results: Results) -> str:
+def _metrics_table(results: Results) -> str:
     lines = results.lines()
     rows = [
-        f"<tr><td>{LABELS[line.control]}</td><td>{escape(line.scene)}</td>{''.join(map(_share, line.shares.values()))}"
+        f"<tr><td>{LABELS[line.ablation]}</td><td>{escape(line.scene)}</td>{''.join(map(_share, line.shares.values()))}"
         f"<td class='figure'>{line.episodes}</td><td>{escape(line.ended)}</td></tr>"
         for line in lines
     ]
     head = "".join(f"<th class='figure'>{escape(name)}</th>" for name in (*lines[0].shares, "episodes"))
     return (
-        f"<table class='figures'><thead><tr><th>Control</th><th>Scene</th>{head}<th>Ended by</th></tr></thead>"
+        f"<table class='figures'><thead><tr><th>Ablation</th><th>Scene</th>{head}<th>Ended by</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 
@@ -152,7 +351,7 @@ def _share(share: Interval) -> str:
 
 def _curves(results: Results, curve: Sequence[dict[str, float]]) -> str:
     if not curve:
-        return "<p>It has not learned yet: this checkpoint is what it began with.</p>"
+        return "<p>It has not been trained yet: this is the initial checkpoint.</p>"
     losses = sorted({name for row in curve for name in row if name.startswith("loss/")})
     at = next((row["steps"] for row in curve if row["iteration"] == results.iteration), 0.0)
     charts = []
@@ -165,18 +364,18 @@ def _curves(results: Results, curve: Sequence[dict[str, float]]) -> str:
             charts.append(
                 line_chart(title, thin, across="steps of training", bounds=(0, 1) if share else None, mark=mark)
             )
-    note = "<p class='how'>In red beside the success in training: what the evaluation found.</p>"
+    note = "<p class='how'>In red next to the success in training: the result of the evaluation.</p>"
     return f"{note}<div class='charts'>{''.join(charts)}</div>"
 
 
 def _endings(evaluations: Iterable[Evaluation]) -> dict[str, bool]:
-    """All that episodes ended by, and whether that is success; success first."""
+    """All that ended episodes, and whether that is success; success first."""
     found = {one.ended_by: one.success for evaluation in evaluations for one in evaluation.episodes}
     return dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))
 
 
 def _ending_style(endings: dict[str, bool]) -> str:
-    """Colours, and what is hidden when its box isn't checked."""
+    """CSS of colours, and of paths hidden by their unchecked boxes."""
     others = (COLORS[number % len(COLORS)] for number in range(len(endings)))
     return "".join(
         f".ended-{number} {{ color: {DONE if success else next(others)}; }}"
@@ -197,7 +396,7 @@ def _legend(endings: dict[str, bool]) -> str:
     )
     return (
         f'<p class="legend">{boxes}{floor}</p><p class="how">A ring is a start; a disc the end of a success, a cross '
-        "that of any other episode, both where the last action was taken. Hover for figures.</p>"
+        "that of any other episode, both where the last action was taken. Hover for details.</p>"
     )
 
 
@@ -211,21 +410,21 @@ def _scene_maps(results: Results, number: int, endings: Sequence[str]) -> str:
         drawn = episode_map(scene.plan, episodes, endings, label_text, held_out=scene.starts == "held_out")
         maps.append(f"<figure>{drawn}<figcaption>{escape(caption)}</figcaption></figure>")
     stills = ""
-    if scene.pictures:
+    if scene.images:
         stills = (
-            f'<figure><img class="stills" src="data:image/png;base64,{escape(scene.pictures)}" alt="camera pictures">'
-            "<figcaption>What robots see at their starts.</figcaption></figure>"
+            f'<figure><img class="stills" src="data:image/png;base64,{escape(scene.images)}" alt="camera images">'
+            "<figcaption>Camera images at the starts.</figcaption></figure>"
         )
     return f"<h3>{escape(scene.reference)}</h3><div class='maps'>{''.join(maps)}</div>{stills}"
 
 
-def _films(films: Sequence[str]) -> str:
+def _videos(videos: Sequence[str]) -> str:
     shown = "".join(
-        f'<figure><video controls loop muted preload="metadata" src="{escape(quote(film))}"></video>'
-        f"<figcaption>{escape(film)}</figcaption></figure>"
-        for film in films
+        f'<figure><video controls loop muted preload="metadata" src="{escape(quote(video))}"></video>'
+        f"<figcaption>{escape(video)}</figcaption></figure>"
+        for video in videos
     )
-    return f"<h2>Films</h2>{shown}" if films else ""
+    return f"<h2>Videos</h2>{shown}" if videos else ""
 
 
 def _record(run: Run, results: Results) -> str:

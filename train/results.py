@@ -1,27 +1,70 @@
-"""What an evaluation found: every episode, and shares with intervals; `evaluation.json` in a run's folder."""
+"""Results of an evaluation: every episode, and shares with intervals; evaluation.json in a run's folder."""
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, model_validator
+from scipy.stats import binomtest
 
 from pipeline.errors import TrainError
-from sim.places import Split
-from train.files import write_atomically
-from train.floor_plan import FloorPlan
-from train.statistics import Interval, wilson
+from pipeline.types import Mask
+from sim.floors import Floors, Split
+from sim.robots.model import Robot
+from sim.scene import SimScene
+from train.run import write_atomically
 
+CONFIDENCE = 0.95
+WINDOW = 200
+"""Number of last episodes that training metrics are averaged over."""
 FILE = "evaluation.json"
 MAX_BYTES = 256 * 2**20
+MAX_CELLS = 16_000_000
 
-Control = Literal["none", "shuffled", "frozen", "black"]
-"""What is done to what a policy sees: nothing; each robot gets another one's pictures, in every step; the first picture
-of an episode stays; pictures are zeros."""
+Ablation = Literal["none", "shuffled", "frozen", "black"]
+"""Ablation of what a policy sees: nothing; in every step each robot gets another robot's image; the first image of an
+episode stays; images are zeros."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A rate with its confidence interval.
+
+    Attributes:
+        successes: Number of successes.
+        count: Number of cases.
+        low: Lower bound of the confidence interval, 0..1.
+        high: Upper bound, 0..1.
+    """
+
+    successes: int
+    count: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        """The rate, 0..1."""
+        return self.successes / self.count
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def wilson(successes: int, count: int) -> Interval:
+    """A rate with its 95 % score interval, also for rates of 0 and 1. Source: Wilson, JASA 22, 1927.
+
+    Raises:
+        ValueError: When there are no cases, or more successes than cases.
+    """
+    bounds = binomtest(successes, count).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(successes, count, float(bounds.low), float(bounds.high))
 
 
 class _Record(BaseModel):
@@ -29,20 +72,20 @@ class _Record(BaseModel):
 
 
 class Episode(_Record):
-    """One episode; places in the world frame of its scene.
+    """One episode; positions in the world frame of its scene.
 
     Attributes:
         scene: name@version.
-        seed: Of the round it ran in; with `env` all that made it what it is.
+        seed: Seed of its round; with `env` it determines the episode.
         env: Its environment.
         start: x, y [m] and heading [rad].
-        goal: Where to go (x, y) [m], if the task has such a place.
-        success: Whether the task was done.
+        goal: Position (x, y) of the goal [m], if the task has one.
+        success: Whether the task was solved.
         ended_by: A termination's name, or time.
-        steps: How many actions.
-        reward: Sum over the episode.
-        outcomes: What else the task tells of it.
-        track: Where the robot was before each action (steps, 2) [m].
+        steps: Number of actions.
+        reward: Sum of the rewards.
+        outcomes: Further outcomes of the task.
+        path: Positions of the robot before each action (steps, 2) [m].
     """
 
     scene: str
@@ -55,34 +98,34 @@ class Episode(_Record):
     steps: int
     reward: float
     outcomes: dict[str, bool]
-    track: tuple[tuple[float, float], ...]
+    path: tuple[tuple[float, float], ...]
 
 
 class Evaluation(_Record):
-    """Episodes of a policy under one control.
+    """Episodes of a policy under one ablation.
 
     Attributes:
-        control: What was done to what it sees.
+        ablation: Ablation of the observations.
         episodes: At least one.
     """
 
-    control: Control
+    ablation: Ablation
     episodes: tuple[Episode, ...]
 
     def scenes(self) -> list[str]:
-        """In which it ran, in their order."""
+        """Scenes of the episodes, in their order."""
         return list(dict.fromkeys(episode.scene for episode in self.episodes))
 
     def of(self, scene: str | None) -> list[Episode]:
-        """Episodes of a scene; of all for None."""
+        """Episodes of a scene; all for None."""
         return [episode for episode in self.episodes if scene in (None, episode.scene)]
 
     def success(self, scene: str | None = None) -> Interval:
-        """How many did the task."""
+        """Success rate."""
         return _share(self.of(scene), lambda episode: episode.success)
 
     def outcomes(self, scene: str | None = None) -> dict[str, Interval]:
-        """How many ended with what else the task tells, and how many did the task without that."""
+        """Rates of the task's further outcomes, and of success without each."""
         episodes, shares = self.of(scene), dict[str, Interval]()
         for name in episodes[0].outcomes:
             shares[name] = _share(episodes, lambda episode, name=name: episode.outcomes[name])
@@ -92,38 +135,38 @@ class Evaluation(_Record):
         return shares
 
     def endings(self, scene: str | None = None) -> dict[str, int]:
-        """How many ended by what, the commonest first."""
+        """Number of episodes by what ended them, the most frequent first."""
         return dict(Counter(episode.ended_by for episode in self.of(scene)).most_common())
 
     def rows(self) -> list[str | None]:
-        """What there are figures of: each scene and, where there are several, before them None for all."""
+        """Scenes to show metrics of, after None for all if there are several."""
         scenes = self.scenes()
         return [*scenes] if len(scenes) == 1 else [None, *scenes]
 
     @computed_field
     @property
-    def figures(self) -> dict[str, dict[str, Any]]:
-        """For those who read the file without this code."""
-        return {scene or "all": self._figures(scene) for scene in self.rows()}
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Metrics for readers of the file without this code."""
+        return {scene or "all": self._metrics(scene) for scene in self.rows()}
 
     def shares(self, scene: str | None = None) -> dict[str, Interval]:
-        """Success first, then the outcomes."""
+        """Success rate, then the outcomes."""
         return {"success": self.success(scene), **self.outcomes(scene)}
 
-    def _figures(self, scene: str | None) -> dict[str, Any]:
+    def _metrics(self, scene: str | None) -> dict[str, Any]:
         shares = {name: asdict(share) for name, share in self.shares(scene).items()}
         return shares | {"ended_by": self.endings(scene)}
 
 
 class TestScene(_Record):
-    """Where a policy was tested.
+    """A scene that a policy was tested in.
 
     Attributes:
         reference: name@version.
-        sha256: Of the bundle's manifest.
-        starts: Held out in scenes that it was trained in, all in others.
-        plan: Of its floor.
-        pictures: What some robots see at their starts, a PNG in base64; empty where they see no pictures.
+        sha256: Hash of the bundle's manifest.
+        starts: Held-out floor in training scenes, all in others.
+        plan: Floor plan.
+        images: What some robots see at their starts, a PNG in base64; empty if they see no images.
     """
 
     __test__ = False  # pytest takes it for one of its own
@@ -132,28 +175,28 @@ class TestScene(_Record):
     sha256: str
     starts: Split
     plan: FloorPlan
-    pictures: str = ""
+    images: str = ""
 
 
 class Results(_Record):
-    """All that was found of one checkpoint of one run.
+    """Results of one checkpoint of one run.
 
     Attributes:
-        schema_version: Of this file.
-        run: Its name.
-        task: What it was trained for.
-        encoder: How it sees.
+        schema_version: Version of the file's layout.
+        run: Name of the run.
+        task: Task of the run.
+        encoder: Encoder of the policy.
         checkpoint: File in the run's folder.
-        checkpoint_sha256: Of that file.
-        iteration: Of training, at that checkpoint.
-        stopped_early: How much less the run was trained than planned, and why; empty where it was not.
-        seed: Of the first round's episodes and of the controls.
-        scenes: Where it was tested.
-        evaluations: One for each control.
-        blind: Of a policy that was trained without sight, in the same episodes.
+        checkpoint_sha256: Hash of that file.
+        iteration: Training iteration of the checkpoint.
+        stopped_early: How much less the run was trained than planned, and why; empty if it was not.
+        seed: Seed of the first round's episodes and of the ablations.
+        scenes: Scenes of the test.
+        evaluations: One for each ablation.
+        blind: Results of a policy trained without vision, in the same episodes.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     run: str
     task: str
     encoder: str
@@ -167,31 +210,31 @@ class Results(_Record):
     blind: Results | None = None
 
     def lines(self) -> list[Line]:
-        """Of a table, evaluation by evaluation."""
+        """Lines of a table, evaluation by evaluation."""
         return [
-            Line(label, scene or "all", one.shares(scene), one.endings(scene))
-            for label, one in self.labelled()
-            for scene in one.rows()
+            Line(label, scene or "all", evaluation.shares(scene), evaluation.endings(scene))
+            for label, evaluation in self.labelled()
+            for scene in evaluation.rows()
         ]
 
     def labelled(self) -> list[tuple[str, Evaluation]]:
-        """The evaluations, each with a name: its control, or "blind" for the policy that was trained so."""
-        blind = [("blind", one) for one in self.blind.evaluations] if self.blind else []
-        return [(one.control, one) for one in self.evaluations] + blind
+        """Evaluations with a label: the ablation, or "blind" for the policy trained without vision."""
+        blind = [("blind", evaluation) for evaluation in self.blind.evaluations] if self.blind else []
+        return [(evaluation.ablation, evaluation) for evaluation in self.evaluations] + blind
 
 
 @dataclass(frozen=True)
 class Line:
-    """Figures of some episodes.
+    """Metrics of some episodes.
 
     Attributes:
-        control: Of them, or "blind".
-        scene: Where they ran, or "all".
-        shares: By name, success first; the same names in every line.
-        endings: How many ended by what, the commonest first.
+        ablation: Ablation, or "blind".
+        scene: Scene, or "all".
+        shares: Rates by name, success first; the same names in every line.
+        endings: Number of episodes by what ended them, the most frequent first.
     """
 
-    control: str
+    ablation: str
     scene: str
     shares: dict[str, Interval]
     endings: dict[str, int]
@@ -203,12 +246,12 @@ class Line:
 
     @property
     def episodes(self) -> int:
-        """How many."""
+        """Number of episodes."""
         return sum(self.endings.values())
 
 
 def write_results(results: Results, folder: Path) -> Path:
-    """`evaluation.json`: complete or as it was before.
+    """Write `evaluation.json`, atomically.
 
     Raises:
         TrainError: When there is no room or no permission.
@@ -218,10 +261,10 @@ def write_results(results: Results, folder: Path) -> Path:
 
 
 def read_results(file: Path) -> Results:
-    """What `write_results` wrote.
+    """Read what `write_results` wrote.
 
     Raises:
-        TrainError: When there is no such file, or it is no evaluation.
+        TrainError: When there is no such file, or it is not an evaluation.
     """
     if not file.is_file():
         raise _wrong(file, "no such file")
@@ -235,10 +278,72 @@ def read_results(file: Path) -> Results:
 
 
 def _wrong(file: Path, found: str) -> TrainError:
-    remedy = "splatyard eval RUN writes it anew"
+    remedy = "splatyard eval RUN writes it again"
     return TrainError("an evaluation is a file of splatyard eval", found=found, remedy=remedy, file=file)
 
 
 def _share(episodes: Iterable[Episode], holds: Callable[[Episode], bool]) -> Interval:
     held = [holds(episode) for episode in episodes]
     return wilson(sum(held), len(held))
+
+
+class FloorPlan(BaseModel):
+    """Floor of a scene as grids; marked cells row by row as bits in base64.
+
+    Attributes:
+        origin: Low corner (x, y) of cell (0, 0) [m], world frame.
+        cell: Edge of a cell [m].
+        shape: Cells along x and y.
+        walkable: Where the robot's centre may be if it climbs steps.
+        drivable: Where the robot's centre may be if it doesn't.
+        held_out: Held-out floor, where no training episode begins.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    origin: tuple[float, float]
+    cell: float
+    shape: tuple[int, int]
+    walkable: str
+    drivable: str
+    held_out: str
+
+    @staticmethod
+    def of(scene: SimScene, robot: Robot) -> FloorPlan:
+        """Make the plan for a robot.
+
+        Raises:
+            SimError: When it has no room there.
+        """
+        floors = Floors([scene], robot)
+        walkable = floors.walkable[0]
+        return FloorPlan(
+            origin=(float(floors.origin[0, 0]), float(floors.origin[0, 1])),
+            cell=float(floors.cell[0]),
+            shape=(walkable.shape[0], walkable.shape[1]),
+            walkable=_packed(walkable),
+            drivable=_packed(floors.drivable[0]),
+            held_out=_packed(floors.held_out[0] & walkable),
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> FloorPlan:
+        if not (min(self.shape) > 0 and self.shape[0] * self.shape[1] <= MAX_CELLS and 0 < self.cell < np.inf):
+            raise ValueError(f"a grid of {self.shape} cells of {self.cell} m")
+        length = -(-self.shape[0] * self.shape[1] // 8)
+        for bits in (self.walkable, self.drivable, self.held_out):
+            if len(base64.b64decode(bits, validate=True)) != length:
+                raise ValueError(f"grids of {self.shape} cells have {length} bytes each")
+        if not self.marked(self.walkable).any():
+            raise ValueError("a plan without floor")
+        return self
+
+    def marked(self, bits: str) -> Mask:
+        """Grid (X, Y) of its bits."""
+        count = self.shape[0] * self.shape[1]
+        flat = np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=count)
+        return flat.reshape(self.shape).astype(bool)
+
+
+def _packed(marked: Mask) -> str:
+    return base64.b64encode(np.packbits(marked).tobytes()).decode()

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import importlib.metadata
 import itertools
 import json
 import logging
 import os
 import platform
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +24,41 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.engine import locked
 from pipeline.errors import BusyError, TrainError
+from pipeline.files import write_whole
+from pipeline.machine import package_versions
 from sim.scene import SceneLock
-from train.files import write_atomically, writing
 from train.preset import Preset, flat_values
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write a file atomically: a kill or a full disk at any moment leaves what was there before.
+
+    Raises:
+        TrainError: When there is no room or no permission.
+    """
+    with writing(path):
+        write_whole(path, content, sync=True, alone=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn "disk full" and "no permission" into an error that says what to do.
+
+    Raises:
+        TrainError: Instead of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        existing = next(parent for parent in path.resolve().parents if parent.exists())
+        raise TrainError(
+            "a run's folder has room and may be written",
+            found=f"{error.strerror or error} ({shutil.disk_usage(existing).free / 2**20:.0f} MiB free)",
+            remedy="free some space or change the permissions; what was saved before is still there: "
+            "splatyard train --resume RUN continues from it",
+            file=path,
+        ) from error
+
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +77,8 @@ class SceneRecord(_Strict):
     """A scene that a run trains in.
 
     Attributes:
-        lock: Which one it was.
-        source: What it is opened by again: a folder, name@version or hf://owner/repository/name@version.
+        lock: Identity of the scene.
+        source: How to open it again: a folder, name@version or hf://owner/repository/name@version.
     """
 
     lock: SceneLock
@@ -58,20 +90,20 @@ class Record(_Strict):
 
     Attributes:
         format: Always "splatyard.run".
-        format_version: Of this file's layout.
-        started: When, UTC, ISO 8601.
-        preset: How it is trained.
-        scenes: Where, in the order of the simulation's scenes.
-        seed: Of everything random.
-        device: Of networks and pictures.
-        processes: That train together.
-        packages: Versions by name, of those that are installed.
-        machine: What it was started on.
-        commit: Of splatyard's own checkout, with "-dirty" where files differ from it; empty outside of one.
+        format_version: Version of the file's layout.
+        started: Start time, UTC, ISO 8601.
+        preset: Preset of the training.
+        scenes: Scenes, in the order of the simulation's scenes.
+        seed: Seed of everything random.
+        device: Device of networks and images.
+        processes: Number of processes that train together.
+        packages: Versions of the installed packages, by name.
+        machine: Machine that it was started on.
+        commit: Commit of splatyard's own checkout, with "-dirty" if files differ from it; empty outside of one.
     """
 
     format: Literal["splatyard.run"] = "splatyard.run"
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     started: datetime.datetime
     preset: Preset
     scenes: tuple[SceneRecord, ...] = Field(min_length=1)
@@ -84,13 +116,13 @@ class Record(_Strict):
 
 
 class Ending(_Strict):
-    """How training ended for now; the whole of ending.json, which a run that trains or was killed does not have.
+    """How training ended; the whole of ending.json, which a run in training or killed does not have.
 
     Attributes:
-        reached: Iterations that are done.
-        planned: Iterations that it was to end after.
+        reached: Number of iterations done.
+        planned: Number of iterations planned.
         by: What ended it; a request is Ctrl-C or a signal.
-        minutes: The time limit, if there was one.
+        minutes: Time limit, if any.
     """
 
     reached: int
@@ -100,7 +132,7 @@ class Ending(_Strict):
 
     @property
     def early(self) -> str:
-        """In words, how much less it trained than planned; empty where it did not."""
+        """Words for how much less it trained than planned; empty if it did not."""
         if self.by == "iterations":
             return ""
         why = f"the time limit of {self.minutes:g} minutes ended it" if self.by == "minutes" else "it was interrupted"
@@ -108,12 +140,12 @@ class Ending(_Strict):
 
 
 class Run:
-    """A folder that a policy is trained in.
+    """The folder of a training.
 
     Attributes:
-        folder: Where.
-        record: What run.json says.
-        curve: How it went.
+        folder: The folder.
+        record: Contents of run.json.
+        curve: Learning curve.
     """
 
     def __init__(self, folder: Path, record: Record) -> None:
@@ -132,20 +164,20 @@ class Run:
         processes: int = 1,
         name: str | None = None,
     ) -> Run:
-        """A new folder with its run.json; nothing that exists is overwritten.
+        """Make a new folder with its run.json; nothing that exists is overwritten.
 
         Args:
-            root: Folder of all runs; made if it isn't there.
-            preset: How it is trained.
-            scenes: Where.
-            sources: What each scene was opened by.
-            seed: Of everything random.
-            device: Of networks and pictures.
-            processes: That train together.
-            name: Of the folder; <task>-<scene>-<number> by default.
+            root: Folder of all runs; made if it doesn't exist.
+            preset: Preset of the training.
+            scenes: Scenes.
+            sources: How each scene was opened.
+            seed: Seed of everything random.
+            device: Device of networks and images.
+            processes: Number of processes that train together.
+            name: Name of the folder; <task>-<scene>-<number> by default.
 
         Raises:
-            TrainError: When the name is taken or is none, or the folder can't be written.
+            TrainError: When the name is taken or invalid, or the folder can't be written.
         """
         record = Record(
             started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
@@ -156,7 +188,7 @@ class Run:
             seed=seed,
             device=device,
             processes=processes,
-            packages=_versions(),
+            packages=package_versions(PACKAGES),
             machine=_machine(device),
             commit=commit_of(Path(__file__).parent),
         )
@@ -169,16 +201,16 @@ class Run:
 
     @staticmethod
     def open(name_or_path: str | Path, root: Path = Path("runs")) -> Run:
-        """A run by its folder, or by its name below `root`.
+        """Open a run by its folder, or by its name below `root`.
 
         Raises:
             TrainError: When there is none, or its run.json is damaged or of another version of splatyard.
         """
-        given = Path(name_or_path).expanduser()
-        folder = next((folder for folder in (given, root / given) if (folder / RUN_FILE).is_file()), None)
+        path = Path(name_or_path).expanduser()
+        folder = next((folder for folder in (path, root / path) if (folder / RUN_FILE).is_file()), None)
         if folder is None:
-            known = [path.parent.name for path in sorted(root.glob(f"*/{RUN_FILE}"))]
-            near = difflib.get_close_matches(given.name, known, 3, 0.4) or known[:9]
+            known = [file.parent.name for file in sorted(root.glob(f"*/{RUN_FILE}"))]
+            near = difflib.get_close_matches(path.name, known, 3, 0.4) or known[:9]
             raise TrainError(
                 f"a run is a folder with a {RUN_FILE}, or the name of one in {str(root)!r}",
                 found=f"none is {str(name_or_path)!r}",
@@ -188,27 +220,27 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its folder."""
         return self.folder.resolve().name
 
     @property
     def preset(self) -> Preset:
-        """How it is trained."""
+        """Preset of the training."""
         return self.record.preset
 
     @property
     def locks(self) -> tuple[SceneLock, ...]:
-        """Which scenes it trains in."""
+        """Identities of its scenes."""
         return tuple(scene.lock for scene in self.record.scenes)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What its scenes are opened by."""
+        """How its scenes are opened."""
         return tuple(scene.source for scene in self.record.scenes)
 
     @property
     def ending(self) -> Ending | None:
-        """How its training ended; None while it trains, and where it was killed.
+        """How its training ended; None in training and after a kill.
 
         Raises:
             TrainError: When the file is damaged.
@@ -220,11 +252,11 @@ class Run:
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
-            rule, remedy = f"an {ENDING_FILE} is as this splatyard writes it", "delete it; training doesn't need it"
+            rule, remedy = f"an {ENDING_FILE} is as splatyard writes it", "delete it; training doesn't need it"
             raise TrainError(rule, found=str(error)[:300], remedy=remedy, file=path) from error
 
     def end(self, ending: Ending | None) -> None:
-        """Take down how training ended, or with None that it goes on.
+        """Record how training ended, or with None that it continues.
 
         Raises:
             TrainError: When there is no room.
@@ -238,11 +270,11 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of what it learned."""
+        """Folder of the checkpoints."""
         return self.folder / CHECKPOINTS
 
     def check_scenes(self, scenes: Sequence[SceneLock]) -> None:
-        """That these are the scenes which it began in: the same content in the same order.
+        """Check that these are the scenes in which it began: the same content in the same order.
 
         Raises:
             TrainError: Otherwise; it names the first that differs.
@@ -250,14 +282,14 @@ class Run:
         for then, now in itertools.zip_longest(self.locks, scenes):
             if then is None or now is None or then.sha256 != now.sha256:
                 raise TrainError(
-                    "a run goes on in the scenes that it began in",
+                    "a run continues in the scenes in which it began",
                     found=f"{_described(now)} instead of {_described(then)}",
-                    remedy="give the same bundles, or train anew without --resume",
+                    remedy="give the same bundles, or start a new run without --resume",
                     file=self.folder,
                 )
 
     def check_preset(self, preset: Preset) -> None:
-        """That a preset is the one which it began with, but for how long it is trained.
+        """Check that a preset is the one with which it began, except for the number of iterations.
 
         Raises:
             TrainError: Otherwise; it names what differs.
@@ -266,18 +298,18 @@ class Run:
         other = [key for key in then | now if key != "iterations" and then.get(key) != now.get(key)]
         if other:
             raise TrainError(
-                "a run goes on with the preset that it began with",
+                "a run continues with the preset with which it began",
                 found=", ".join(f"{key}: {now.get(key)} instead of {then.get(key)}" for key in other),
-                remedy="leave these away, or train anew without --resume",
+                remedy="omit these, or start a new run without --resume",
                 file=self.folder,
             )
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """While it trains: no other process may.
+        """Lock the run while it trains.
 
         Raises:
-            TrainError: When one does.
+            TrainError: When another process trains it.
         """
         try:
             with locked(self.folder / ".lock", f"run {self.name}"):
@@ -292,7 +324,7 @@ class Run:
 
 
 class Curve:
-    """How a training went: a row of numbers for each iteration.
+    """Learning curve: a row of numbers for each iteration.
 
     Args:
         path: JSON Lines.
@@ -302,7 +334,7 @@ class Curve:
         self._path = path
 
     def append(self, row: dict[str, float]) -> None:
-        """Write a row; it has its `iteration`.
+        """Append a row with its `iteration`.
 
         Raises:
             ValueError: When a number is not finite.
@@ -313,7 +345,7 @@ class Curve:
             file.write(text + "\n")
 
     def read(self) -> list[dict[str, float]]:
-        """All rows; one that a kill has torn at the end is left out.
+        """All rows, except one that a kill has torn at the end.
 
         Raises:
             TrainError: When the file is damaged.
@@ -338,7 +370,7 @@ class Curve:
         return rows
 
     def cut(self, iteration: int) -> None:
-        """Drop what came after an iteration: training goes on from there.
+        """Drop the rows after an iteration: training continues from there.
 
         Raises:
             TrainError: When the file is damaged or there is no room.
@@ -356,7 +388,7 @@ class Curve:
 
 
 def list_runs(root: Path) -> list[Run]:
-    """All runs below a folder, the newest first; damaged ones are left out with a warning."""
+    """All runs in a folder, the newest first; damaged ones are left out with a warning."""
     runs = []
     for path in sorted(root.glob(f"*/{RUN_FILE}")):
         try:
@@ -367,7 +399,7 @@ def list_runs(root: Path) -> list[Run]:
 
 
 def commit_of(folder: Path) -> str:
-    """The commit of the checkout that a folder's files belong to, with "-dirty" where any differ; empty without one."""
+    """Commit of the checkout of a folder's files, with "-dirty" if any differ; empty without a checkout."""
     try:
         _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # not just a folder inside somebody's checkout
         return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
@@ -389,24 +421,24 @@ def _read_record(path: Path) -> Record:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
         raise TrainError(
-            f"a {RUN_FILE} is as this splatyard writes it",
+            f"a {RUN_FILE} is as this version of splatyard writes it",
             found=found[:300],
-            remedy="use the version of splatyard that made it, or train anew",
+            remedy="use the version of splatyard that wrote it, or train again",
             file=path,
         ) from error
 
 
 def _new_folder(root: Path, name: str) -> Path:
     if not NAME.fullmatch(name):
-        rule = "a run's name has letters, digits, dots, dashes and underscores"
+        rule = "a run's name consists of letters, digits, dots, dashes and underscores"
         raise TrainError(rule, found=repr(name), remedy="give another --name")
     try:
         (root / name).mkdir()
     except FileExistsError as error:
         raise TrainError(
             "a run overwrites nothing",
-            found="there is one of that name",
-            remedy="give another --name, go on with --resume, or delete it",
+            found="one exists with that name",
+            remedy="give another --name, continue with --resume, or delete it",
             file=root / name,
         ) from error
     return root / name
@@ -426,23 +458,13 @@ def _numbered_folder(root: Path, task: str, scenes: Sequence[SceneLock]) -> Path
 
 
 def _lasting(source: Path | str) -> str:
-    """The source, as it holds wherever a command runs later."""
+    """The source, valid in any working directory."""
     folder = Path(source).expanduser()
     return str(folder.resolve()) if folder.is_dir() else str(source)
 
 
 def _described(scene: SceneLock | None) -> str:
     return f"{scene.reference} (sha256 {scene.sha256[:12]}…)" if scene else "no scene"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _machine(device: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A run from where it stands to its end: iterate, take note, keep."""
+"""Training a run to its end: iterate, log, save."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from torch import distributed
 from pipeline.errors import TrainError
 from sim.scene import SimScene
 from train import checkpoint
-from train.distributed import Processes, agreed, first, processes_of_this_run, together
+from train.distributed import Processes, agreed, first, processes_of_this_run, together, use_one_thread
 from train.loggers import make_loggers
 from train.run import EndedBy, Ending, Run
-from train.threads import use_one_thread
 from train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -32,27 +31,27 @@ def train_run(
     watch: Callable[[dict[str, float]], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Train a run, or go on with it from its newest checkpoint as if it had never stopped.
+    """Train a run, or continue it from its newest checkpoint as if it had never stopped.
 
-    That is bit for bit where it would have kept a checkpoint anyway; a stop between two adds one, and after each SAPIEN
-    goes on in a new world, whose contacts differ in the last digits.
+    That is exact to the bit at a checkpoint it would have saved anyway; a stop between two adds one, and after each
+    checkpoint SAPIEN continues in a new world, whose contacts differ in the last digits.
 
     Args:
-        run: Its folder.
-        scenes: Those of its record, opened.
-        iterations: After so many in all it ends.
-        minutes: A limit: it stops early, so many minutes from now, and says so. Nothing else looks at the clock.
-        loggers: Besides TensorBoard, see `train.loggers`.
-        watch: Is given the curve's row of each iteration.
-        stop: Asked after each iteration; it ends with a checkpoint when this is true.
+        run: Run to train.
+        scenes: The scenes of its record, opened.
+        iterations: Total number of iterations.
+        minutes: Time limit: training stops early after that, and records it. Nothing else depends on the clock.
+        loggers: Loggers in addition to TensorBoard, see `train.loggers`.
+        watch: Called with the curve's row of each iteration.
+        stop: Called after each iteration; if true, training ends with a checkpoint.
 
     Returns:
-        How many iterations are done.
+        Number of iterations done.
 
     Raises:
-        TrainError: When training diverges or a checkpoint can't be written (both name what there is to go on with),
+        TrainError: When training diverges or a checkpoint can't be written (both name the last good one),
             when scenes or checkpoint are not the run's, or when another process trains it.
-        SimError: When the scenes aren't fit for the task or the robot.
+        SimError: When the scenes don't suit the task or the robot.
     """
     run.check_scenes([scene.lock for scene in scenes])
     use_one_thread()
@@ -65,12 +64,12 @@ def train_run(
         if writes:
             run.end(None)
         log = make_loggers(run, loggers, trainer.steps) if writes else []
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
             while trainer.iteration < iterations:
                 before, steps = time.monotonic(), trainer.steps
                 row = _iterate(run, trainer)
-                spent = time.monotonic() - begun
+                spent = time.monotonic() - start
                 row["seconds"] = seconds + spent
                 row["steps_per_second"] = (trainer.steps - steps) / (time.monotonic() - before)
                 if writes:
@@ -84,7 +83,7 @@ def train_run(
                 if agreed(late or asked, processes) and not done:
                     by = "request" if asked or minutes is None else "minutes"
                 ends = done or by != "iterations"
-                if ends or trainer.iteration % run.preset.checkpoint_every == 0:
+                if ends or trainer.iteration % run.preset.save_interval == 0:
                     _keep(run, trainer, row["seconds"], processes)
                 if ends:
                     break
@@ -98,7 +97,7 @@ def train_run(
 
 
 def _resume(run: Run, trainer: Trainer, processes: Processes | None) -> float:
-    """Go on where the newest checkpoint is, or keep one of the very beginning; the seconds of training so far."""
+    """Continue from the newest checkpoint, or save an initial one; returns the seconds of training so far."""
     found = checkpoint.newest(run.checkpoints)
     if found is None:
         _keep(run, trainer, 0.0, processes)
@@ -107,7 +106,7 @@ def _resume(run: Run, trainer: Trainer, processes: Processes | None) -> float:
     others = state.get("processes", [])
     if len(others) != (processes["world_size"] if processes else 0):
         raise TrainError(
-            "a run goes on with as many processes as it began with",
+            "a run continues with as many processes as it began with",
             found=f"{processes['world_size'] if processes else 1} instead of {len(others) or 1}",
             remedy=f"give --num-gpus {len(others) or 1}",
             file=path,
@@ -120,7 +119,7 @@ def _resume(run: Run, trainer: Trainer, processes: Processes | None) -> float:
         raise checkpoint.unreadable(path, error) from error
     if first(processes):
         run.curve.cut(trainer.iteration)
-    logger.info("training goes on after iteration %d, from %s", trainer.iteration, path)
+    logger.info("training continues after iteration %d, from %s", trainer.iteration, path)
     return float(state["seconds"])
 
 
@@ -132,13 +131,13 @@ def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:
         raise TrainError(
             error.rule,
             found=f"{error.found} (iteration {trainer.iteration})",
-            remedy=f"the last good checkpoint is {good}; train anew with a lower ppo.rate (--set ppo.rate=...)",
+            remedy=f"the last good checkpoint is {good}; train again with a lower --set ppo.learning_rate=...",
             file=run.folder,
         ) from error
 
 
 def _keep(run: Run, trainer: Trainer, seconds: float, processes: Processes | None) -> None:
-    """A checkpoint; networks are alike in all processes, what each simulates is its own."""
+    """Save a checkpoint; the networks of all processes are equal, their simulations differ."""
     state = trainer.state() | {"seconds": seconds}
     if processes:
         own = {name: value for name, value in state.items() if name not in ("agent", "iteration", "seconds")}

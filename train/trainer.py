@@ -1,26 +1,114 @@
-"""The loop of training: roll out, learn, take note, keep."""
+"""The training loop: roll out, learn, log."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from rsl_rl.modules import HiddenState
 
+from pipeline.types import F64
 from sim.scene import SimScene
-from train.agent import make_agent
 from train.checkpoint import check_finite, fit
-from train.curriculum import SceneCurriculum
 from train.distributed import Processes, own_seed
+from train.environment import DoneInfo, make_env
+from train.ppo import make_agent
 from train.preset import Preset
-from train.recent import Recent
-from train.simulation import make_env
+from train.results import WINDOW
 
-Figures = dict[str, float]
-"""Of an iteration, by name."""
+EpisodeRow = tuple[bool, str, float, int, dict[str, bool]]
+"""Success, what ended the episode, its reward, its length, and further outcomes."""
+
+
+class EpisodeStats:
+    """Statistics of the last episodes."""
+
+    def __init__(self) -> None:
+        self._episodes: deque[EpisodeRow] = deque(maxlen=WINDOW)
+
+    def add(self, done: DoneInfo) -> None:
+        """Add episodes that ended."""
+        others = [
+            {name: bool(values[row]) for name, values in done.outcomes.items()} for row in range(len(done.ended_by))
+        ]
+        columns = done.success.tolist(), done.ended_by, done.reward.tolist(), done.steps.tolist(), others
+        self._episodes.extend(zip(*columns, strict=True))
+
+    def metrics(self) -> dict[str, float]:
+        """Means by name, and the number of episodes; empty before the first episode ended."""
+        if not self._episodes:
+            return {}
+        success, ended_by, reward, steps, outcomes = zip(*self._episodes, strict=True)
+        means = {"success": np.mean(success), "reward": np.mean(reward), "length": np.mean(steps)}
+        means |= {f"ended/{name}": count / len(ended_by) for name, count in sorted(Counter(ended_by).items())}
+        means |= {f"outcome/{name}": np.mean([row[name] for row in outcomes]) for name in outcomes[0]}
+        return {"episodes": len(ended_by)} | {name: float(value) for name, value in means.items()}
+
+    def state(self) -> list[EpisodeRow]:
+        """State for a checkpoint."""
+        return list(self._episodes)
+
+    def restore(self, state: list[EpisodeRow]) -> None:
+        """Continue from a checkpoint."""
+        self._episodes.clear()
+        self._episodes.extend(
+            (bool(success), by, reward, steps, others) for success, by, reward, steps, others in state
+        )
+
+
+FAST, SLOW = 0.1, 0.02
+"""Weight of an episode in a scene's fast and slow moving averages of success."""
+MIN_SHARE = 0.2
+"""Fraction of the episodes that is drawn uniformly, so that no scene is forgotten."""
+
+
+class SceneCurriculum:
+    """Frequencies of the scenes in new episodes.
+
+    Learning progress is the difference between a fast and a slow moving average of success: scenes that are being
+    learned or forgotten are drawn more often. Source: Matiisen et al., Teacher-Student Curriculum Learning, 2017,
+    section 3.
+
+    Args:
+        count: Number of scenes, S.
+        by_progress: Whether to draw by learning progress; otherwise uniformly.
+    """
+
+    def __init__(self, count: int, *, by_progress: bool) -> None:
+        self._by_progress = by_progress and count > 1
+        self._fast, self._slow = np.zeros(count), np.zeros(count)
+
+    @property
+    def weights(self) -> F64:
+        """Frequencies (S,) that sum to 1."""
+        count = len(self._fast)
+        progress = np.abs(self._fast - self._slow)
+        if not self._by_progress or not progress.any():
+            return np.full(count, 1 / count)
+        return MIN_SHARE / count + (1 - MIN_SHARE) * progress / progress.sum()
+
+    def learn(self, done: DoneInfo) -> None:
+        """Add episodes that ended."""
+        for scene, success in zip(done.scene, done.success, strict=True):
+            self._fast[scene] += FAST * (success - self._fast[scene])
+            self._slow[scene] += SLOW * (success - self._slow[scene])
+
+    def state(self) -> list[list[float]]:
+        """State for a checkpoint."""
+        return [self._fast.tolist(), self._slow.tolist()]
+
+    def restore(self, state: list[list[float]]) -> None:
+        """Continue from a checkpoint."""
+        self._fast, self._slow = (np.array(values, np.float64) for values in state)
+
+
+Metrics = dict[str, float]
+"""Metrics of an iteration, by name."""
 
 
 class Trainer:
@@ -28,16 +116,16 @@ class Trainer:
 
     Args:
         preset: What is trained, and how.
-        scenes: Where.
-        seed: Of networks, actions and episodes.
-        device: Of networks and pictures.
-        processes: This one's place among several; None when it is alone.
+        scenes: Scenes to train in.
+        seed: Seed of networks, actions and episodes.
+        device: Device of networks and images.
+        processes: Rank of this process among several; None for a single one.
 
     Raises:
-        SimError: When the scenes aren't fit for the task or the robot.
+        SimError: When the scenes don't suit the task or the robot.
 
     Attributes:
-        iteration: How many are done.
+        iteration: Number of iterations done.
         env: The simulation.
         agent: Networks and optimiser.
     """
@@ -56,51 +144,51 @@ class Trainer:
         self.env = make_env(preset, scenes, seed=own_seed(seed, processes), device=device)
         self.agent = make_agent(preset, self.env, device, processes)
         self.agent.train_mode()
-        self._curriculum = SceneCurriculum(len(scenes), by_progress=preset.scene_sampling == "progress")
-        self._recent = Recent()
+        self._curriculum = SceneCurriculum(len(scenes), by_progress=preset.scene_sampling == "learning_progress")
+        self._stats = EpisodeStats()
         if processes:
             self.agent.broadcast_parameters()
             torch.manual_seed(own_seed(seed, processes))
 
     @property
     def steps(self) -> int:
-        """Of all environments together, so far."""
+        """Steps of all environments so far."""
         world = self._processes["world_size"] if self._processes else 1
-        return self.iteration * self.preset.steps * self.env.num_envs * world
+        return self.iteration * self.preset.num_steps_per_env * self.env.num_envs * world
 
-    def iterate(self) -> Figures:
-        """One iteration: `preset.steps` steps of each environment, and what is learned from them.
+    def iterate(self) -> Metrics:
+        """Do one iteration: `preset.num_steps_per_env` steps of each environment, and an update.
 
         Raises:
-            TrainError: When something isn't finite any more; networks are spoilt then.
+            TrainError: When something isn't finite any more; the networks are unusable then.
         """
         env, agent, clock = self.env, self.agent, _Clock()
         self.env.env.scene_weights = self._curriculum.weights
         with torch.inference_mode():
             seen = env.get_observations()
-            for _ in range(self.preset.steps):
+            for _ in range(self.preset.num_steps_per_env):
                 with clock("network"):
                     actions = agent.act(seen)
                 with clock("simulation"):
                     seen, rewards, dones, extras = env.step(actions)
                 with clock("network"):
                     agent.process_env_step(seen, rewards, dones, extras)
-                self._recent.add(env.endings)
-                self._curriculum.learn(env.endings)
+                self._stats.add(env.done_info)
+                self._curriculum.learn(env.done_info)
             with clock("network"):
                 agent.compute_returns(seen)
         with clock("network"):
             losses = agent.update()
         self.iteration += 1
-        figures: Figures = {"iteration": self.iteration, "steps": self.steps}
-        figures |= self._recent.figures()
-        figures |= {f"loss/{name}": float(value) for name, value in losses.items()}
-        figures |= {"rate": agent.learning_rate, "std": float(agent.get_policy().output_std.detach().mean())}
-        check_finite(figures, agent)
-        return figures | clock.seconds
+        metrics: Metrics = {"iteration": self.iteration, "steps": self.steps}
+        metrics |= self._stats.metrics()
+        metrics |= {f"loss/{name}": float(value) for name, value in losses.items()}
+        metrics |= {"learning_rate": agent.learning_rate, "std": float(agent.get_policy().output_std.detach().mean())}
+        check_finite(metrics, agent)
+        return metrics | clock.seconds
 
     def state(self) -> dict[str, Any]:
-        """All that goes on depends on, for a checkpoint."""
+        """All that training depends on, for a checkpoint."""
         return {
             "iteration": self.iteration,
             "agent": self.agent.save(),
@@ -108,11 +196,11 @@ class Trainer:
             "random": _random_state(self.agent.device),
             "environment": self.env.state(),
             "curriculum": self._curriculum.state(),
-            "recent": self._recent.state(),
+            "episode_stats": self._stats.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint as if there had been no break.
+        """Continue from a checkpoint as if there had been no break.
 
         Raises:
             TrainError: When it is of another network.
@@ -124,7 +212,7 @@ class Trainer:
         self.iteration = state["iteration"]
         self.env.restore(state["environment"])
         self._curriculum.restore(state["curriculum"])
-        self._recent.restore(state["recent"])
+        self._stats.restore(state["episode_stats"])
         _set_random_state(state["random"], self.agent.device)
 
 
@@ -135,7 +223,7 @@ def _moved(memory: HiddenState, device: str) -> HiddenState:
 
 
 def _random_state(device: str) -> list[torch.Tensor]:
-    """Of what draws numbers on the CPU and, where there is one, on the device."""
+    """States of the random generators of the CPU and of a CUDA device."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.startswith("cuda") else [])]
 
 
@@ -158,7 +246,7 @@ class _Clock:
         self._spent[name] = self._spent.get(name, 0) + time.perf_counter() - begun
 
     @property
-    def seconds(self) -> Figures:
-        """Of each name, and of all since this was made."""
+    def seconds(self) -> Metrics:
+        """Seconds of each name, and of all since this was made."""
         total = time.perf_counter() - self._begun
         return {f"seconds/{name}": spent for name, spent in self._spent.items()} | {"seconds/all": total}

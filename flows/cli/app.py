@@ -3,54 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
-from flows.cli import (
-    batch,
-    bench,
-    build,
-    card,
-    check,
-    compare,
-    diff,
-    doctor,
-    eval,
-    export,
-    formats,
-    gallery,
-    gc,
-    import_,
-    inspect,
-    list,
-    play,
-    publish,
-    pull,
-    record,
-    runs,
-    sim,
-    status,
-    train,
-    up,
-    verify,
-    view,
-    yank,
-)
+from flows.cli import build, bundles, doctor, lab, policies, registry, simulate, train
+from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import SplatyardError
-from pipeline.plain import plain
 
-COMMANDS = (
-    *(build, inspect, check, view, sim, train, eval, play, runs, compare, record),
-    *(import_, publish, pull, list, diff, yank, verify),
-    *(batch, status, gc, export, gallery, bench, doctor, card, formats, up),
-)
+GROUPS: dict[str, tuple[Command, ...]] = {
+    "scenes": (build.build, build.card, build.formats, build.params, lab.Batch, lab.status, lab.gc),
+    "bundles": (bundles.view, bundles.inspect, bundles.check, bundles.diff, bundles.export, bundles.import_),
+    "registries": (
+        registry.publish,
+        registry.pull,
+        registry.list_scenes,
+        registry.yank,
+        registry.verify,
+        registry.gallery,
+    ),
+    "simulation": (simulate.sim, simulate.bench),
+    "policies": (
+        train.Train,
+        policies.Evaluate,
+        policies.play,
+        policies.list_runs,
+        policies.compare,
+        policies.Record,
+    ),
+    "machine": (doctor.doctor, lab.up),
+}
+"""All commands, in the order of the help."""
 OK, FAILED, WRONG_INPUT, CRASHED = 0, 1, 2, 70
 """Exit codes: a check failed; the input, the machine or the command line is wrong; a bug. Signals have their own."""
 
@@ -66,21 +53,28 @@ first steps:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    program = _Parser(
+    listed = [
+        f"{group}:\n" + "\n".join(f"    {command.name:<10} {command.help}" for command in commands)
+        for group, commands in GROUPS.items()
+    ]
+    program = Parser(
         "splatyard",
-        description=DESCRIPTION,
+        description="\n\n".join([DESCRIPTION, *listed]),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     program.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     program.add_argument("--debug", action="store_true", help="show the traceback of an error, and log in detail")
-    commands = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        name = module.__name__.rpartition(".")[2].rstrip("_")  # `import` is a word of Python's
-        texts = {"help": module.HELP, "description": module.DESCRIPTION, "epilog": f"examples:\n{module.EXAMPLES}"}
-        command = commands.add_parser(name, **texts, formatter_class=argparse.RawDescriptionHelpFormatter)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
+    subparsers = program.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (command for commands in GROUPS.values() for command in commands):
+        subparser = subparsers.add_parser(
+            command.name,
+            description=command.description,
+            epilog=f"examples:\n{command.examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
     return program
 
 
@@ -97,7 +91,7 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
     options = parser().parse_args(arguments)
     _configure_logging(detailed=options.debug)
     try:
-        return options.run(options)
+        return options.run(vars(options))
     except SplatyardError as error:
         if ending.number:
             raise
@@ -112,40 +106,6 @@ def main(arguments: Sequence[str] | None, ending: Ending) -> int:
         if ending.number:
             raise
         return _crash(options.command, error, show=options.debug)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Names what is nearest to a word that it doesn't know."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  its overloads
-        """As argparse does."""
-        known, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            chosen = self._commands.get(getattr(known, "command", ""), self)
-            chosen.error(
-                f"unrecognized arguments: {' '.join(unknown)}{_nearest(unknown[0], chosen._option_string_actions)}"
-            )
-        return known
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            listed = ", ".join(map(str, action.choices))
-            hint = _nearest(str(value), map(str, action.choices))
-            raise argparse.ArgumentError(action, f"invalid choice: {str(value)!r}{hint} (choose from {listed})")
-
-    def error(self, message: str) -> NoReturn:
-        """As argparse does, whatever was typed or pasted."""
-        super().error(plain(message))
-
-    @property
-    def _commands(self) -> dict[str, argparse.ArgumentParser]:
-        subparsers = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
-        return {name: parser for action in subparsers for name, parser in action.choices.items()}
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word.partition("=")[0], [*known], 1)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 class _ShowVersion(argparse.Action):

@@ -1,102 +1,98 @@
-"""`splatyard build`: a capture to a bundle, through the Prefect flow."""
+"""Captures: what they are, their cards, and the bundles built from them."""
 
 from __future__ import annotations
 
-import argparse
+import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from flows.cli.command import Arg, AsJson, Bundles, Version, command, with_sigma
+from pipeline.errors import CardError
 
 if TYPE_CHECKING:
-    from pipeline import BuildRequest, Bundle
+    from pipeline import BuildRequest
 
-HELP = "turn a capture into a scene bundle"
-DESCRIPTION = """\
-Turns a capture - a folder of photos, an RGB-D recording or a phone scan - into a scene bundle: mesh and splat in one
-gravity-aligned metric frame, with measured quality. What an earlier or a killed run finished is not done again."""
-EXAMPLES = """\
-  splatyard build scene_cards/samples/hall --name hall
-  splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
-  splatyard build photos/ --known-length 'A4 sheet'   sheets of paper in the pictures give the scale
-  splatyard build photos/ --camera-height 1.5+-0.1
-  splatyard build photos/ --tag-size 0.16             printed tags in the pictures give the scale
-  splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
-  splatyard build photos/ --blur-faces --blur-plates   make people and cars unrecognisable first
-  splatyard build scan/ --dry-run                   what would run, what is cached, with which backend and why
-  splatyard build scan/ --until mesh                stop after the mesh stage"""
+SCALE = "scale: what gives the size; several are compared, and the one with the smallest sigma is taken"
+Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH")]
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of `build`."""
-    command.add_argument("path", metavar="PATH", type=Path, help="the capture: a folder or a zip of it")
-    command.add_argument("--name", help="name of the bundle (default: made from the folder's name)")
-    command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="default: %(default)s")
-    command.add_argument("--card", type=Path, metavar="CARD.yaml", help="the scene's card: source, licence, recipe")
-    command.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="STAGE.PARAM=VALUE",
-        help="one stage parameter; may be given more than once, wins over the card",
-    )
-    command.add_argument("--until", metavar="STAGE", help="stop after this stage; no bundle is made before `bundle`")
-    command.add_argument("--dry-run", action="store_true", help="show what would run, and run nothing")
-    command.add_argument("--blur-faces", action="store_true", help="make faces unrecognisable before anything else")
-    command.add_argument("--blur-plates", action="store_true", help="likewise number plates; docs/privacy.md")
-    scale = command.add_argument_group("scale", "what tells the size; several are compared and the surest is taken")
-    scale.add_argument(
-        "--known-length",
-        metavar="METRES@PHOTO:U,V:U,V",
-        help="two pixels of one photo that are so far apart, or 'A4 sheet' (A3, A5, letter) for paper in the pictures",
-    )
-    scale.add_argument("--tag-size", type=float, metavar="METRES", help="side of printed AprilTag or ArUco tags")
-    scale.add_argument(
-        "--camera-height",
-        type=_height,
-        default=(None, None),
-        metavar="METRES[+-SIGMA]",
-        help="median camera height above the floor; the sigma is a tenth without",
-    )
-    command.add_argument("--version", metavar="X.Y.Z", help="version of the bundle (default: the next free one)")
+@command()
+def build(
+    path: Capture,
+    *,
+    name: Annotated[str | None, Arg("name of the bundle; default: made from the folder's name")] = None,
+    out: Bundles = Path("bundles"),
+    card: Annotated[Path | None, Arg("the scene's card: source, licence, recipe", "CARD.yaml")] = None,
+    settings: Annotated[
+        tuple[str, ...],
+        Arg(
+            "one stage parameter; may be repeated, wins over the card and other options",
+            "STAGE.PARAM=VALUE",
+            flag="--set",
+        ),
+    ] = (),
+    until: Annotated[str | None, Arg("stop after this stage; `bundle` makes the bundle", "STAGE")] = None,
+    dry_run: Annotated[bool, Arg("show what would run, and run nothing")] = False,
+    blur_faces: Annotated[bool, Arg("make faces unrecognisable before anything else")] = False,
+    blur_plates: Annotated[bool, Arg("make number plates unrecognisable, too; docs/privacy.md")] = False,
+    known_length: Annotated[
+        str | None,
+        Arg(
+            "two pixels of one photo that are this far apart, or 'A4 sheet' (A3, A5, letter) for paper in the images",
+            "METRES@PHOTO:U,V:U,V",
+            group=SCALE,
+        ),
+    ] = None,
+    tag_size: Annotated[float | None, Arg("side of printed AprilTag or ArUco tags", "METRES", group=SCALE)] = None,
+    camera_height: Annotated[
+        tuple[float, float | None] | None,
+        Arg(
+            "median camera height above the floor; without a sigma it is a tenth of it",
+            "METRES[+-SIGMA]",
+            with_sigma,
+            group=SCALE,
+        ),
+    ] = None,
+    version: Version = None,
+) -> int:
+    """Turn a capture into a scene bundle.
 
+    Turns a capture - a folder of photos, an RGB-D recording or a phone scan - into a scene bundle: mesh and splat
+    in one gravity-aligned metric frame, with measured quality. What an earlier or a killed run finished is not done
+    again.
 
-def _height(text: str) -> tuple[float, float | None]:
-    """Metres and their sigma of "1.5", "1.5+-0.15" or "1.5 ± 0.15"."""
-    metres, _, sigma = text.replace("±", "+-").partition("+-")
-    return float(metres), float(sigma) if sigma else None
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run the command."""
+    Examples:
+        splatyard build scene_cards/samples/hall --name hall
+        splatyard build photos/ --known-length 0.30@0001.jpg:412,900:655,910
+        splatyard build photos/ --known-length 'A4 sheet'   sheets of paper in the images give the scale
+        splatyard build photos/ --camera-height 1.5+-0.1
+        splatyard build photos/ --tag-size 0.16             printed tags in the images give the scale
+        splatyard build scan/ --set splat.gaussians=60000 --set mesh.backend=poisson
+        splatyard build photos/ --blur-faces --blur-plates   make people and cars unrecognisable first
+        splatyard build scan/ --dry-run                   what would run, what is cached, with which backend and why
+        splatyard build scan/ --until mesh                stop after the mesh stage
+    """
     from flows.cli import tables
     from pipeline import BuildRequest, plan
+    from pipeline.align.params import scale_settings
 
-    request = BuildRequest(
-        source=options.path,
-        name=options.name,
-        out=options.out,
-        work=None,
-        card=options.card,
-        settings=(*_blurring(options), *options.settings),
-        known_length=options.known_length,
-        camera_height=options.camera_height[0],
-        camera_height_sigma=options.camera_height[1],
-        tag_size=options.tag_size,
-        until=options.until,
-        version=options.version,
+    height, sigma = camera_height or (None, None)
+    chosen = (
+        *scale_settings(known_length=known_length, camera_height=height, camera_height_sigma=sigma, tag_size=tag_size),
+        *(("capture.blur_faces=true",) if blur_faces else ()),
+        *(("capture.blur_plates=true",) if blur_plates else ()),
+        *settings,
     )
-    if options.dry_run:
-        planned = plan(request)
-        tables.say(planned.way)
-        tables.show(tables.plan_table(planned))
-        tables.say(f"bundle: {tables.quoted(shown(planned.bundle_folder))}")
-        return 0
-    return _build(request)
-
-
-def _blurring(options: argparse.Namespace) -> tuple[str, ...]:
-    chosen = {"faces": options.blur_faces, "plates": options.blur_plates}
-    return tuple(f"capture.blur_{what}=true" for what, wanted in chosen.items() if wanted)
+    request = BuildRequest(path, name, out, card=card, settings=chosen, until=until, version=version)
+    if not dry_run:
+        return _build(request)
+    planned = plan(request)
+    tables.say(planned.summary)
+    tables.show(tables.plan_table(planned))
+    tables.say(f"bundle: {tables.quoted(tables.shown(planned.bundle_folder))}")
+    return 0
 
 
 def _build(request: BuildRequest) -> int:
@@ -109,31 +105,132 @@ def _build(request: BuildRequest) -> int:
         tables.show(tables.times_table(result.executed, result.seconds))
     else:
         tables.say("nothing to do: every stage was finished before")
+    log = tables.quoted(tables.shown(result.log))
     if result.bundle is None:
-        tables.say(f"stopped after {request.until}; log: {tables.quoted(result.log)}")
+        tables.say(f"stopped after {request.until}; log: {log}")
         return 0
-    _report(Bundle.open(result.bundle), result.log)
+    bundle = Bundle.open(result.bundle)
+    tables.show_quality(bundle)
+    root = tables.shown(bundle.root)
+    tables.say(f"images     {tables.quoted(root / 'images')}")
+    tables.say(f"log        {log}")
+    tables.say(f"metrics    splatyard inspect {tables.quoted(root)}")
     return 0
 
 
-def _report(bundle: Bundle, log: Path) -> None:
+@command()
+def card(
+    path: Capture,
+    *,
+    output: Annotated[Path | None, Arg("default: NAME.yaml here; never overwrites", "FILE")] = None,
+) -> int:
+    """Write a filled-in scene card for a capture.
+
+    Looks at a capture and writes its card: a YAML file with name, source, licence, scale, recipe and gates, filled
+    in as far as the capture tells, the rest as comments. `splatyard build PATH --card CARD.yaml` builds by it.
+
+    Examples:
+        splatyard card photos/                            writes photos.yaml
+        splatyard card photos/ --output scene_cards/kitchen.yaml
+    """
+    import yaml
+
     from flows.cli import tables
+    from pipeline.capture.detect import probe
+    from pipeline.card import write_card
+    from pipeline.engine import machine_errors
 
-    tables.show(tables.gates_table(bundle.quality.gates))
-    if bundle.quality.passed:
-        tables.say("[bold green]no gate fails[/]")
+    text = write_card(Path(os.path.relpath(path, output.parent if output else Path())), probe(path))
+    file = output or Path(f"{yaml.safe_load(text)['name']}.yaml")
+    with machine_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with file.open("x", encoding="utf-8") as opened:
+                opened.write(text)
+        except FileExistsError:
+            raise CardError(
+                "a card is never overwritten",
+                found="there is one already",
+                remedy="choose another file with --output, or remove this one first",
+                file=file,
+            ) from None
+    tables.say(f"wrote {tables.quoted(file)}; fill in what only you know, then:")
+    capture = path.resolve()
+    if not capture.is_relative_to(file.resolve().parent):
+        tables.say("note: the capture lies outside the card's folder, where `splatyard batch` reads no captures:")
+        tables.say(f"      give it --captures {tables.quoted(capture.parent)}, or move the card there")
+    tables.say(f"splatyard build {tables.quoted(path)} --card {tables.quoted(file)}")
+    return 0
+
+
+@command()
+def formats(
+    capture: Annotated[Path | None, Arg("a capture: say what it is", "PATH")] = None, *, as_json: AsJson = False
+) -> int:
+    """Which captures can be read, and what each one yields.
+
+    Lists the forms of captures that `splatyard build` takes as they lie on disk, what they look like, and what they
+    yield besides images. With a path: which form lies there, and what it holds.
+
+    Examples:
+        splatyard formats
+        splatyard formats scans/kitchen.zip
+    """
+    from dataclasses import asdict
+
+    from rich.markup import escape
+
+    from flows.cli import tables
+    from pipeline.capture.detect import READERS, probe
+
+    if capture is not None:
+        content = asdict(probe(capture))
+        columns = ["", "found"]
+        rows = [(name.replace("_", " "), str(value)) for name, value in content.items()]
     else:
-        failed = ", ".join(bundle.quality.failed)
-        tables.say(f"[bold red]failed gates: {failed}.[/] The bundle is made, and marked as failed.")
-    root = shown(bundle.root)
-    tables.say(f"bundle     {tables.quoted(root)}")
-    tables.say(f"pictures   {tables.quoted(root / 'pictures')}")
-    tables.say(f"quality    {tables.quoted(root / 'quality.html')}")
-    tables.say(f"log        {tables.quoted(shown(log))}")
-    tables.say(f"look       splatyard view {tables.quoted(root)}")
-    tables.say(f"figures    splatyard inspect {tables.quoted(root)}")
+        content = [{"kind": reader.kind, "form": reader.form, "yields": reader.yields} for reader in READERS]
+        columns = ["kind", "yields besides images", "what lies on disk"]
+        rows = [(reader["kind"], reader["yields"], reader["form"]) for reader in content]
+    if as_json:
+        print(json.dumps(content, indent=1))
+    else:
+        tables.show(tables.plain_table("captures", columns, [tuple(map(escape, row)) for row in rows]))
+    return 0
 
 
-def shown(path: Path) -> Path:
-    """The path as a user would type it: relative where it lies below the present folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+@command()
+def params(
+    sections: Annotated[tuple[str, ...], Arg("a stage, or preset; default: all stages", "SECTION")] = (),
+) -> int:
+    """List what --set and a card's recipe can change.
+
+    Lists the parameters of the stages with their defaults and what they do, or those of some stages, or of a
+    training's preset.
+
+    Examples:
+        splatyard params splat mesh
+        splatyard params preset                           for splatyard train
+    """
+    from rich.markup import escape
+
+    from flows.cli import tables
+    from pipeline.parameters import Settings, documentation, require_known
+    from pipeline.stages import PARAMS
+    from train.preset import Preset
+
+    known: dict[str, type[Settings]] = {**PARAMS, "preset": Preset}
+
+    def rows(kind: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+        texts = documentation(kind)
+        for name, field in kind.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            if isinstance(default, Settings):
+                yield from rows(type(default), f"{prefix}{name}.")
+            else:
+                shown = "" if field.is_required() else json.dumps(default)
+                yield prefix + name, escape(shown), escape(texts.get(name, ""))
+
+    for section in sections or PARAMS:
+        require_known(section, known, "params", CardError)
+        tables.show(tables.plain_table(section, ["parameter", "default", "what it does"], rows(known[section])))
+    return 0

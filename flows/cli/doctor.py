@@ -2,64 +2,63 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from flows.cli.command import Arg, AsJson, command
 
 if TYPE_CHECKING:
     from flows.trials import Result
-    from pipeline.doctor import Report
-    from pipeline.findings import Finding
-
-HELP = "what this machine can run, and what is missing"
-DESCRIPTION = """\
-Looks at the machine, the packages, the system's libraries, the backends and the physics engines, and names the exact
-command that brings what is missing. Exit code 1 when the CPU pipeline lacks something, or what --try runs fails."""
-EXAMPLES = """\
-  splatyard doctor
-  splatyard doctor --try                           # runs each of them on a tiny input, for some minutes
-  splatyard doctor --try --python learned/bin/python
-  splatyard doctor --json"""
+    from pipeline.doctor import Finding, Report
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of `doctor`."""
-    command.add_argument("--json", action="store_true", help="for machines")
-    command.add_argument(
-        "--python", default="", metavar="PROGRAM", help="the interpreter that has the GPU backends' packages"
-    )
-    command.add_argument(
-        "--try",
-        dest="tries",
-        action="store_true",
-        help="run every backend that is here on a tiny input; those for GPUs with weights by chance if there are none",
-    )
-    command.add_argument("--out", type=Path, default=Path("bundles"), metavar="DIR", help="where results would go")
+@command()
+def doctor(
+    *,
+    as_json: AsJson = False,
+    python: Annotated[str, Arg("the interpreter that has the GPU backends' packages", "PROGRAM")] = "",
+    trials: Annotated[
+        bool,
+        Arg(
+            "run every backend that is here on a tiny input; those for GPUs with random weights if there are none",
+            flag="--try",
+        ),
+    ] = False,
+    out: Annotated[Path, Arg("where results would go", "DIR")] = Path("bundles"),
+) -> int:
+    """What this machine can run, and what is missing.
 
+    Looks at the machine, the packages, the system's libraries, the backends and the physics engines, and names the
+    exact command that brings what is missing. Exit code 1 when the CPU pipeline lacks something, or what --try runs
+    fails.
 
-def run(options: argparse.Namespace) -> int:
-    """Run the command."""
+    Examples:
+        splatyard doctor
+        splatyard doctor --try                           # runs each of them on a tiny input, for some minutes
+        splatyard doctor --try --python learned/bin/python
+        splatyard doctor --json
+    """
     from pipeline.doctor import Report, examine
-    from sim.physics.findings import engine_findings
+    from sim.physics.catalog import engine_findings
 
-    report = examine(options.out, options.python)
+    report = examine(out, python)
     report = Report((*report.findings, *engine_findings()))
     results: list[Result] = []
-    if not options.json:
+    if not as_json:
         _show(report)
-    if options.tries:
+    if trials:
         from flows.trials import try_all
 
-        for result in try_all(options.python):
+        for result in try_all(python):
             results.append(result)
-            if not options.json:
+            if not as_json:
                 _show_result(result)
-    if options.json:
-        tried = {"trials": [asdict(result) for result in results]} if options.tries else {}
+    if as_json:
+        tried = {"trials": [asdict(result) for result in results]} if trials else {}
         print(json.dumps(report.to_json() | tried, indent=1))
     failed = any(result.state == "fails" for result in results)
     return 0 if report.ready and not failed else 1
@@ -91,8 +90,8 @@ def _show(report: Report) -> None:
         tables.say("[bold green]the CPU pipeline runs here[/]")
         return
     tables.say("[bold red]the CPU pipeline lacks something here. In this order:[/]")
-    for command in commands(finding for finding in report.findings if finding.needed):
-        tables.say(f"  {escape(command)}")
+    for line in commands(finding for finding in report.findings if finding.needed):
+        tables.say(f"  {escape(line)}")
 
 
 def _remedy(finding: Finding) -> str:

@@ -7,23 +7,28 @@ their own, or print what they can't raise. After a signal all of that is the sig
 from __future__ import annotations
 
 import _thread
+import ctypes
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
-
-from pipeline.sigterm import keep_sigterm
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import FrameType, ModuleType
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 AGAIN_SECONDS = 0.05
 BASE = 128
 """Exit codes of signals begin here, as a shell's do."""
+TAKER = "pycolmap"
+"""Its log library takes SIGTERM, from its import on, to print the native stack of a crash."""
+SIGACTION_BYTES = 512
+"""More than any system's `struct sigaction` has."""
 
 
 @dataclass
@@ -70,7 +75,7 @@ def _handling(ending: Ending) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's matter
         yield
         return
-    unraisable, of_thread, told = sys.unraisablehook, threading.excepthook, logging.raiseExceptions
+    unraisable, of_thread, raises = sys.unraisablehook, threading.excepthook, logging.raiseExceptions
 
     def receive(number: int, _: FrameType | None) -> None:
         ending.number = ending.number or signal.Signals(number)
@@ -95,7 +100,7 @@ def _handling(ending: Ending) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook, threading.excepthook, logging.raiseExceptions = unraisable, of_thread, told
+        sys.unraisablehook, threading.excepthook, logging.raiseExceptions = unraisable, of_thread, raises
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
@@ -111,3 +116,33 @@ def _say(ending: Ending, *, last: bool) -> None:
     if last:
         logging.disable(logging.CRITICAL)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def keep_sigterm() -> None:
+    """From now on importing pycolmap changes nothing in what SIGTERM does in this process."""
+    if not any(isinstance(finder, _Keeper) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Keeper())
+
+
+class _Keeper(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As Python finds it, with the signal put back after its import."""
+        if fullname != TAKER:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_put_back(module: ModuleType) -> None:
+            system, before = ctypes.CDLL(None), ctypes.create_string_buffer(SIGACTION_BYTES)
+            system.sigaction(signal.SIGTERM, None, before)
+            try:
+                execute(module)
+            finally:
+                system.sigaction(signal.SIGTERM, before, None)
+
+        spec.loader.exec_module = execute_and_put_back
+        return spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,14 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.plain import plain
+from flows.cli.command import plain
 
 if TYPE_CHECKING:
-    from pipeline import Plan
+    from pipeline import Bundle, Plan
     from pipeline.check.quality import Gate
 
 WIDTH_WITHOUT_TERMINAL = 160
-"""Columns when the output goes to a file or pipe, so that figures are not cut there."""
+"""Columns when the output goes to a file or pipe, so that metrics are not cut there."""
 
 
 class PlainConsole(Console):
@@ -85,29 +86,64 @@ def times_table(executed: Sequence[str], seconds: Mapping[str, float]) -> Table:
 
 
 def gates_table(gates: Iterable[Gate]) -> Table:
-    """Every gate's figure, threshold, verdict and how it was measured."""
-    return plain_table("quality", ["gate", ">figure", ">threshold", "verdict", "how"], map(_gate_row, gates))
+    """Every gate's metric, threshold, verdict and how it was measured."""
+    return plain_table("quality", ["gate", ">metric", ">threshold", "verdict", "how"], map(_gate_row, gates))
 
 
 def _gate_row(gate: Gate) -> tuple[str, str, str, str, str]:
     sign = {"<=": "≤", ">=": "≥"}[gate.comparison]
     verdict = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: "[dim]not measured[/]"}[gate.passed]
-    threshold = f"{sign} {figure(gate.threshold, gate.unit)}"
-    return escape(gate.title), figure(gate.value, gate.unit), threshold, verdict, escape(gate.how)
+    threshold = f"{sign} {metric(gate.threshold, gate.unit)}"
+    return escape(gate.title), metric(gate.value, gate.unit), threshold, verdict, escape(gate.how)
 
 
-def figure(value: float | None, unit: str) -> str:
-    """A figure with three or four digits and its unit."""
+def metric(value: float | None, unit: str) -> str:
+    """A metric with three or four digits and its unit."""
     if value is None:
         return "-"
     return f"{value:.4g} {unit}".strip()
 
 
-def size(count: int) -> str:
-    """A number of bytes for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
+def shown(path: Path) -> Path:
+    """The path as a user would type it: relative where it lies below the present folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def age(passed: datetime.timedelta) -> str:
+    """How long ago, in the largest unit of which there are two."""
+    seconds = passed.total_seconds()
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def show_quality(bundle: Bundle, not_measured: str = "") -> None:
+    """A new bundle's gates, where it lies, and how to look at it.
+
+    Args:
+        bundle: What was built or imported.
+        not_measured: What follows "no gate fails".
+    """
+    show(gates_table(bundle.quality.gates))
+    if bundle.quality.passed:
+        say(f"[bold green]no gate fails[/]{not_measured}")
+    else:
+        failed = ", ".join(bundle.quality.failed)
+        say(f"[bold red]failed gates: {failed}.[/] The bundle is made, and marked as failed.")
+    root = shown(bundle.root)
+    say(f"bundle     {quoted(root)}")
+    say(f"quality    {quoted(root / 'quality.html')}")
+    say(f"look       splatyard view {quoted(root)}")
+
+
+def say_failed(gates: Sequence[str]) -> None:
+    """A line on the gates that a bundle failed; none where there are none."""
+    if gates:
+        say(f"quality    [bold red]FAILED: {escape(', '.join(gates))}[/]")
+
+
+def show_endings(task: str, ended: Mapping[str, int]) -> None:
+    """How many episodes ended by what."""
+    rows = [(name, str(count)) for name, count in sorted(ended.items())]
+    show(plain_table(f"{task}: how episodes ended", ["by", "episodes"], rows))

@@ -1,153 +1,189 @@
-"""`splatyard train`: a policy that sees, from published bundles."""
+"""Training: a policy that sees, from published bundles."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from flows.cli.command import AllowFailed, Arg, Runs, Scenes, command, count
 
 if TYPE_CHECKING:
     from sim.scene import SimScene
     from train.preset import Preset
     from train.run import Run
 
-from flows.cli.options import add_runs, add_scenes, count
-
-HELP = "train a policy in bundles"
-DESCRIPTION = """\
-Trains a policy that sees by PPO, in one bundle or many, and keeps all of it in a folder below runs/: what was trained,
-how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C ends it with a checkpoint; --resume
-goes on as if it had never stopped."""
-EXAMPLES = """\
-  splatyard train navigate --scene hall@1.0.0 --robot rover
-  splatyard train navigate --scene hall --seed 1 --iterations 150
-  splatyard train navigate --scene hall --set ppo.rate=5e-4 --set policy.encoder=none --name blind
-  splatyard train climb --scenes 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
-  splatyard train my_preset.yaml --scene hall --log wandb
-  splatyard train --resume navigate-hall-1 --iterations 200"""
 INTERRUPTED = 130
+MAX_LINES = 20
+"""Lines printed of a training where the output is no terminal."""
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the options of `train`."""
-    command.add_argument("what", nargs="?", metavar="TASK", help="a task, a preset's name, or a preset's YAML file")
-    add_scenes(command)
-    command.add_argument("--preset", help="its name or file, where it isn't that of the task")
-    command.add_argument("--robot", help="a name, or a URDF or MJCF file; default: the preset's")
-    command.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="one value of the preset, such as ppo.rate=5e-4; may be given more than once",
-    )
-    command.add_argument("--iterations", type=count, metavar="N", help="in all; default: the preset's")
-    command.add_argument("--minutes", type=float, metavar="M", help="a limit: stop early after so many, and say so")
-    command.add_argument("--seed", type=int, help="of everything random; default: 0")
-    command.add_argument("--device", help="of network and pictures: cpu, cuda, cuda:1; default: cpu")
-    command.add_argument("--num-gpus", type=count, metavar="N", help="train in N processes, each with a device")
-    command.add_argument("--name", help="of the run; default: <task>-<scene>-<number>")
-    add_runs(command)
-    command.add_argument("--resume", metavar="RUN", help="go on with a run: its name or its folder")
-    command.add_argument(
-        "--log", action="append", default=[], metavar="NAME", help="besides TensorBoard: wandb, mlflow"
-    )
-    command.add_argument("--evaluate", type=count, metavar="N", help="episodes to show success by, before and after")
-    command.add_argument("--allow-failed", action="store_true", help="take bundles that failed gates too")
+@command("train")
+@dataclass(frozen=True)
+class Train:
+    """Train a policy in bundles.
 
+    Trains a policy that sees by PPO, in one bundle or many, and keeps all of it in a folder below runs/: what was
+    trained, how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C ends it with a
+    checkpoint; --resume goes on as if it had never stopped.
 
-def run(options: argparse.Namespace) -> int:
-    """Run the command."""
-    from flows.cli import main
-    from train.distributed import launch, processes_of_this_run
+    Examples:
+        splatyard train navigate --scene hall@1.0.0 --robot rover
+        splatyard train navigate --scene hall --seed 1 --iterations 150
+        splatyard train navigate --scene hall --set ppo.learning_rate=5e-4 --set policy.encoder=none --name blind
+        splatyard train climb --scene 'stairs-*@latest' --robot go2 --device cuda --num-gpus 4
+        splatyard train my_preset.yaml --scene hall --log wandb
+        splatyard train --resume navigate-hall-1 --iterations 200
+    """
 
-    there, scenes = _resumed(options) if options.resume else _begun(options)
-    if there.record.processes > 1 and processes_of_this_run() is None:
-        code = launch(main, _for_each_process(options, there), there.record.processes, there.record.device)
-    else:
-        code = _train(options, there, scenes)
-    if options.evaluate and code == 0 and processes_of_this_run() is None:
-        _evaluate(there, options.evaluate)
-    return code
+    what: Annotated[str | None, Arg("a task, a preset's name, or a preset's YAML file", "TASK")] = None
+    _: KW_ONLY
+    scenes: Scenes = ()
+    preset: Annotated[str | None, Arg("its name or file, where it isn't that of the task")] = None
+    robot: Annotated[str | None, Arg("a name, or a URDF or MJCF file; default: the preset's")] = None
+    settings: Annotated[
+        tuple[str, ...],
+        Arg("one value of the preset, such as ppo.learning_rate=5e-4; may be repeated", "KEY=VALUE", flag="--set"),
+    ] = ()
+    iterations: Annotated[int | None, Arg("in all; default: the preset's", "N", count)] = None
+    minutes: Annotated[float | None, Arg("a time limit: stop early, and say so", "M")] = None
+    seed: Annotated[int | None, Arg("of everything random; default: 0")] = None
+    device: Annotated[str | None, Arg("for network and images: cpu, cuda, cuda:1; default: cpu")] = None
+    num_gpus: Annotated[int | None, Arg("train in N processes, each with a device", "N", count)] = None
+    name: Annotated[str | None, Arg("of the run; default: <task>-<scene>-<number>")] = None
+    runs: Runs = Path("runs")
+    resume: Annotated[str | None, Arg("go on with a run: its name or its folder", "RUN")] = None
+    log: Annotated[tuple[str, ...], Arg("besides TensorBoard: wandb, mlflow; may be repeated", "NAME")] = ()
+    evaluate: Annotated[int | None, Arg("episodes to show success by, before and after", "N", count)] = None
+    allow_failed: AllowFailed = False
 
+    def run(self) -> int:
+        """Run the command."""
+        from train.distributed import launch, processes_of_this_run
 
-def _begun(options: argparse.Namespace) -> tuple[Run, list[SimScene]]:
-    """A new run."""
-    from pipeline.errors import TrainError
-    from train.preset import load_preset
-    from train.run import Run
-    from train.scenes import find_scenes
+        run, scenes = self._resume(self.resume) if self.resume else self._new_run()
+        if run.record.processes > 1 and processes_of_this_run() is None:
+            code = launch("flows.cli:main", self._for_each_process(run), run.record.processes, run.record.device)
+        else:
+            code = self._train(run, scenes)
+        if self.evaluate and code == 0 and processes_of_this_run() is None:
+            _evaluate(run, self.evaluate)
+        return code
 
-    if options.what is None or not options.scenes:
-        raise TrainError(
-            "a training has a task and a scene",
-            found=f"{'no task' if options.what is None else options.what!r}, {len(options.scenes)} scenes",
-            remedy="such as splatyard train navigate --scene hall; or --resume RUN",
-        )
-    preset = load_preset(options.preset or options.what, _changes(options))
-    sources = find_scenes(options.scenes)
-    scenes = _opened(sources, allow_failed=options.allow_failed)
-    there = Run.create(
-        options.runs,
-        preset,
-        [scene.lock for scene in scenes],
-        sources,
-        options.seed or 0,
-        device=options.device or "cpu",
-        processes=options.num_gpus or 1,
-        name=options.name,
-    )
-    return there, scenes
+    def _new_run(self) -> tuple[Run, list[SimScene]]:
+        """A new run."""
+        from pipeline.errors import TrainError
+        from pipeline.scenes.resolver import find_scenes
+        from train.preset import load_preset
+        from train.run import Run
 
-
-def _resumed(options: argparse.Namespace) -> tuple[Run, list[SimScene]]:
-    """A run that there is; what is said of it on the command line must be so."""
-    from pipeline.errors import TrainError
-    from train.preset import change_preset, load_preset
-    from train.run import Run
-    from train.scenes import find_scenes
-
-    there = Run.open(options.resume, options.runs)
-    named = options.preset or options.what
-    preset: Preset = load_preset(named, _changes(options)) if named else there.preset
-    there.check_preset(preset if named else change_preset(preset, _changes(options), "--set"))
-    record = there.record
-    for option, given, then in (
-        ("--seed", options.seed, record.seed),
-        ("--device", options.device, record.device),
-        ("--num-gpus", options.num_gpus, record.processes),
-        ("--name", options.name, there.name),
-    ):
-        if given not in (None, then):
+        if self.what is None or not self.scenes:
             raise TrainError(
-                "a run goes on as it began",
-                found=f"{option} {given} instead of {then}",
-                remedy=f"leave {option} away, or train anew without --resume",
-                file=there.folder,
+                "a training has a task and a scene",
+                found=f"{'no task' if self.what is None else self.what!r}, {len(self.scenes)} scenes",
+                remedy="such as splatyard train navigate --scene hall; or --resume RUN",
             )
-    allowed = options.allow_failed or any(lock.failed_gates for lock in there.locks)
-    sources = find_scenes(options.scenes) if options.scenes else there.sources
-    return there, _opened(sources, allow_failed=allowed)
+        preset = load_preset(self.preset or self.what, self._changes())
+        sources = find_scenes(self.scenes)
+        scenes = _opened(sources, allow_failed=self.allow_failed)
+        run = Run.create(
+            self.runs,
+            preset,
+            [scene.lock for scene in scenes],
+            sources,
+            self.seed or 0,
+            device=self.device or "cpu",
+            processes=self.num_gpus or 1,
+            name=self.name,
+        )
+        return run, scenes
 
+    def _resume(self, name: str) -> tuple[Run, list[SimScene]]:
+        """An existing run; what the command line says of it must be true."""
+        from pipeline.errors import TrainError
+        from pipeline.scenes.resolver import find_scenes
+        from train.preset import change_preset, load_preset
+        from train.run import Run
 
-def _changes(options: argparse.Namespace) -> dict[str, Any]:
-    """Of the preset's values."""
-    from train.preset import parse_changes
+        run = Run.open(name, self.runs)
+        named = self.preset or self.what
+        preset: Preset = load_preset(named, self._changes()) if named else run.preset
+        run.check_preset(preset if named else change_preset(preset, self._changes(), "--set"))
+        record = run.record
+        for option, given, then in (
+            ("--seed", self.seed, record.seed),
+            ("--device", self.device, record.device),
+            ("--num-gpus", self.num_gpus, record.processes),
+            ("--name", self.name, run.name),
+        ):
+            if given not in (None, then):
+                raise TrainError(
+                    "a run goes on as it began",
+                    found=f"{option} {given} instead of {then}",
+                    remedy=f"leave {option} away, or train anew without --resume",
+                    file=run.folder,
+                )
+        allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
+        sources = find_scenes(self.scenes) if self.scenes else run.sources
+        return run, _opened(sources, allow_failed=allowed)
 
-    changes: dict[str, Any] = {}
-    if options.preset and options.what:
-        changes["task"] = options.what
-    if options.robot:
-        file = Path(options.robot)
-        changes["robot"] = str(file.resolve()) if file.is_file() else options.robot
-    if options.iterations and not options.resume:
-        changes["iterations"] = options.iterations
-    return changes | parse_changes(options.settings)
+    def _changes(self) -> dict[str, Any]:
+        """Of the preset's values."""
+        from train.preset import parse_changes
+
+        changes: dict[str, Any] = {}
+        if self.preset and self.what:
+            changes["task"] = self.what
+        if self.robot:
+            file = Path(self.robot)
+            changes["robot"] = str(file.resolve()) if file.is_file() else self.robot
+        if self.iterations and not self.resume:
+            changes["iterations"] = self.iterations
+        return changes | parse_changes(self.settings)
+
+    def _for_each_process(self, run: Run) -> list[str]:
+        """The command line of processes that train a run together."""
+        arguments = ["train", "--resume", str(run.folder.resolve())]
+        for option in ("iterations", "minutes"):
+            if getattr(self, option) is not None:
+                arguments += [f"--{option}", str(getattr(self, option))]
+        arguments += [f"--scene={scene}" for scene in self.scenes] + [f"--log={name}" for name in self.log]
+        return arguments + ["--allow-failed"] * self.allow_failed
+
+    def _train(self, run: Run, scenes: Sequence[SimScene]) -> int:
+        from flows.cli import tables
+        from train.distributed import first, processes_of_this_run
+        from train.session import train_run
+
+        iterations = self.iterations or run.preset.iterations
+        writes = first(processes_of_this_run())
+        folder = tables.quoted(tables.shown(run.folder))
+        if writes:
+            tables.say(f"run        {folder}")
+        try:
+            line = TrainingLine(iterations, self.minutes, shows=writes)
+            with _interruptible() as interrupted, contextlib.closing(line):
+                done = train_run(
+                    run,
+                    scenes,
+                    iterations=iterations,
+                    minutes=self.minutes,
+                    loggers=self.log,
+                    watch=line.show,
+                    stop=interrupted,
+                )
+        except KeyboardInterrupt:
+            resume = f"splatyard train --resume {folder}"
+            print(f"\ninterrupted; go on from its last checkpoint with {resume}", file=sys.stderr)
+            return INTERRUPTED
+        if writes:
+            _report(run, folder, done, iterations)
+        return INTERRUPTED if interrupted() else 0
 
 
 def _opened(sources: Sequence[str], *, allow_failed: bool) -> list[SimScene]:
@@ -156,96 +192,122 @@ def _opened(sources: Sequence[str], *, allow_failed: bool) -> list[SimScene]:
     return [open_scene(source, allow_failed=allow_failed) for source in sources]
 
 
-def _for_each_process(options: argparse.Namespace, there: Run) -> list[str]:
-    """The command line of processes that train a run together."""
-    arguments = ["train", "--resume", str(there.folder.resolve())]
-    for option in ("iterations", "minutes"):
-        if getattr(options, option) is not None:
-            arguments += [f"--{option}", str(getattr(options, option))]
-    arguments += [f"--scene={scene}" for scene in options.scenes] + [f"--log={name}" for name in options.log]
-    return arguments + ["--allow-failed"] * options.allow_failed
-
-
-def _train(options: argparse.Namespace, there: Run, scenes: Sequence[SimScene]) -> int:
-    from flows.cli import tables
-    from flows.cli.build import shown
-    from flows.cli.training_line import TrainingLine
-    from train.distributed import first, processes_of_this_run
-    from train.session import train_run
-
-    iterations = options.iterations or there.preset.iterations
-    writes = first(processes_of_this_run())
-    folder = tables.quoted(shown(there.folder))
-    if writes:
-        tables.say(f"run        {folder}")
-    try:
-        line = TrainingLine(iterations, options.minutes, shows=writes)
-        with _interruptible() as interrupted, contextlib.closing(line):
-            done = train_run(
-                there,
-                scenes,
-                iterations=iterations,
-                minutes=options.minutes,
-                loggers=options.log,
-                watch=line.show,
-                stop=interrupted,
-            )
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; go on from its last checkpoint with splatyard train --resume {folder}", file=sys.stderr)
-        return INTERRUPTED
-    if writes:
-        _report(there, folder, done, iterations)
-    return INTERRUPTED if interrupted() else 0
-
-
-def _evaluate(there: Run, episodes: int) -> None:
+def _evaluate(run: Run, episodes: int) -> None:
     """Success from held-out starts, of the untrained policy and of the trained one."""
     from flows.cli import tables
     from train import checkpoint
     from train.evaluation import evaluate_run
 
-    files = checkpoint.files(there.checkpoints)
+    files = checkpoint.files(run.checkpoints)
     for name, file in (("before", files[0]), ("after", files[-1])):
-        results = evaluate_run(there, episodes=episodes, controls=("none",), file=file, allow_failed=True)
+        results = evaluate_run(run, episodes=episodes, ablations=("none",), file=file, allow_failed=True)
         tables.say(f"{name:<10} success {results.evaluations[0].success()} in {episodes} episodes a scene")
 
 
-def _report(there: Run, folder: str, done: int, iterations: int) -> None:
+def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     """Where everything is, and what to do next."""
     from flows.cli import tables
 
-    rows = there.curve.read()
+    rows = run.curve.read()
     success = rows[-1].get("success") if rows else None
     ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
     tables.say(f"trained    {done} iterations; {ending}, by the policy that explores: `eval` measures it")
-    ending = there.ending
+    ending = run.ending
     if ending and ending.early:
         tables.say(f"[yellow]stopped early[/]  {ending.early}; what it reached is not what it was planned to")
     more = f" --iterations {2 * iterations}" if done >= iterations else ""
-    for name, command in (
+    for name, line in (
         ("go on", f"splatyard train --resume {folder}{more}"),
         ("measure", f"splatyard eval {folder}"),
         ("look", f"splatyard play {folder} --view"),
         ("export", f"splatyard export {folder} --onnx policy.onnx"),
         ("curves", f"tensorboard --logdir {folder}/tensorboard"),
     ):
-        tables.say(f"{name:<10} {command}")
+        tables.say(f"{name:<10} {line}")
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Whether there was a Ctrl-C, or a SIGTERM; a second one raises KeyboardInterrupt."""
-    told: list[int] = []
+    """Whether a Ctrl-C or SIGTERM came; a second one raises KeyboardInterrupt."""
+    signals: list[int] = []
 
-    def tell(number: int, _: object) -> None:
-        if told:
+    def receive(number: int, _: object) -> None:
+        if signals:
             raise KeyboardInterrupt
-        told.append(number)
+        signals.append(number)
         print("\nending with a checkpoint; once more to end at once", file=sys.stderr)
 
-    before = {number: signal.signal(number, tell) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(told)
+        yield lambda: bool(signals)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class TrainingLine:
+    """Follows a training.
+
+    Args:
+        iterations: At which it ends.
+        minutes: Time limit, if there is one [min].
+        shows: False for nothing at all.
+    """
+
+    def __init__(self, iterations: int, minutes: float | None, *, shows: bool = True) -> None:
+        self._iterations, self._minutes, self._shows = iterations, minutes, shows
+        self._start, self._first = time.monotonic(), -1
+        from tqdm import tqdm
+
+        self._changes = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=iterations,
+            bar_format="{n_fmt}/{total_fmt} {bar:10} {desc}",
+            dynamic_ncols=True,
+            disable=not (shows and self._changes),
+        )
+
+    def close(self) -> None:
+        """Leave the last line on the screen."""
+        self._bar.close()
+
+    def show(self, row: dict[str, float]) -> None:
+        """Take a row of the curve."""
+        done = int(row["iteration"])
+        if self._first < 0:
+            self._first = done - 1
+        text = described(row, self._left(done))
+        self._bar.n = done
+        self._bar.set_description_str(text)
+        every = max(1, self._iterations // MAX_LINES)
+        if self._shows and not self._changes and (done % every == 0 or done == self._iterations):
+            print(f"{done}/{self._iterations}: {text}", flush=True)
+
+    def _left(self, done: int) -> float:
+        """Until the end [s]."""
+        spent = time.monotonic() - self._start
+        left = spent / (done - self._first) * (self._iterations - done)
+        return left if self._minutes is None else min(left, max(0.0, 60 * self._minutes - spent))
+
+
+def described(row: dict[str, float], left: float) -> str:
+    """A row of the curve for people: success, ends and other outcomes of the last episodes, reward, speed.
+
+    Args:
+        row: Of the curve.
+        left: Until the end of training [s].
+    """
+    from tqdm import tqdm
+
+    parts = []
+    if "success" in row:
+        ends = {name.removeprefix("ended/"): share for name, share in row.items() if name.startswith("ended/")}
+        most = sorted(ends.items(), key=lambda item: -item[1])
+        parts.append(f"success {row['success']:.0%} ({', '.join(f'{name} {share:.0%}' for name, share in most)})")
+        parts += [
+            f"{name.removeprefix('outcome/')} {share:.0%}" for name, share in row.items() if name.startswith("outcome/")
+        ]
+        parts.append(f"reward {row['reward']:.2f}")
+    parts.append(f"{row['steps_per_second']:.0f} steps/s")
+    parts.append(f"{tqdm.format_interval(left)} left")
+    return ", ".join(parts)

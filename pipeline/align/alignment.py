@@ -1,4 +1,4 @@
-"""The alignment: how the reconstruction's own frame lies in the world, and how sure that is."""
+"""The alignment: the world frame from the reconstruction's own frame, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -20,22 +20,27 @@ class Alignment:
     """The world frame (Z up, metres, origin on the floor) from the frame of the poses stage.
 
     Attributes:
-        world_from_scene: Apply to everything the poses and depth stages wrote.
-        gravity_source: What gave gravity: accelerometer, a reader, surfaces, lines, cameras, or several of them.
-        gravity_sigma_deg: One sigma [deg].
-        scale_source: What gave the scale: sensor, fiducials, known_length, sheet, camera_height, hints, assumed.
-        scale_sigma: Relative one sigma; None when the scale is assumed.
-        floor_found: Whether a floor plane was seen; without one z = 0 lies below the cameras by a guess.
-        report: Plain JSON values for the manifest: all estimates and how far they disagree.
+        world_from_scene: Similarity for everything that the poses and depth stages wrote.
+        gravity_sources: Sources of gravity: accelerometer, the capture's kind, surfaces, lines, cameras.
+        gravity_sigma_deg: One sigma of gravity [deg].
+        scale_source: Source of the scale, see `scale.ScaleSource`; for imports what the source states.
+        scale_sigma: Relative one sigma of the scale; None when it is assumed.
+        floor_found: Whether a floor was found; without one z = 0 is a guess below the cameras.
+        report: JSON values for the manifest: all estimates and how far they disagree.
     """
 
     world_from_scene: Similarity
-    gravity_source: str
+    gravity_sources: tuple[str, ...]
     gravity_sigma_deg: float
     scale_source: str
     scale_sigma: float | None
     floor_found: bool
     report: dict[str, Any]
+
+    @property
+    def gravity_source(self) -> str:
+        """All sources of gravity in one text, such as "accelerometer+surfaces"."""
+        return "+".join(self.gravity_sources)
 
     def save(self, folder: Path) -> None:
         """Write `alignment.json`."""
@@ -45,7 +50,7 @@ class Alignment:
                 "rotation": self.world_from_scene.rotation.tolist(),
                 "translation": self.world_from_scene.translation.tolist(),
             },
-            "gravity": {"source": self.gravity_source, "sigma_deg": self.gravity_sigma_deg},
+            "gravity": {"sources": self.gravity_sources, "sigma_deg": self.gravity_sigma_deg},
             "scale": {"source": self.scale_source, "sigma": self.scale_sigma},
             "floor_found": self.floor_found,
             "report": self.report,
@@ -59,7 +64,7 @@ class Alignment:
         similarity = content["world_from_scene"]
         return Alignment(
             Similarity(similarity["scale"], np.array(similarity["rotation"]), np.array(similarity["translation"])),
-            content["gravity"]["source"],
+            tuple(content["gravity"]["sources"]),
             content["gravity"]["sigma_deg"],
             content["scale"]["source"],
             content["scale"]["sigma"],

@@ -11,53 +11,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.align.scale import MAX_DISAGREEMENT
-from pipeline.align.surfaces import Surfaces, level_axes
+from pipeline.align.surfaces import Surfaces, horizontal_axes
 from pipeline.capture.model import Capture
 from pipeline.poses.scene import View
+from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
-Array = NDArray[np.float64]
 
 ACCELEROMETER_BIAS_DEG = 0.15
-"""What averaging over frames can't remove, where the capture doesn't say: the sensor's own misalignment."""
-ALIKE_PARTS = 6
-"""Parts of a capture whose mean readings are compared: neighbours in time err alike."""
-
-LEVEL_SURFACES_SIGMA_DEG = 0.15
-"""How level floors and how plumb walls are built."""
-
+"""Error that averaging over frames can't remove, if the capture doesn't state it: the sensor's misalignment."""
+PARTS = 6
+"""Parts of a capture whose mean readings are compared: errors of neighbours in time are correlated."""
+SURFACES_SIGMA_DEG = 0.15
+"""How horizontal floors and how vertical walls are built."""
 ONE_WALL_SIGMA_DEG = 1.0
-"""How plumb the only wall is that was seen: it may be a board that leans."""
+"""How vertical a single wall is: it may be a leaning board."""
 
 
 @dataclass(frozen=True, eq=False)
 class UpEstimate:
-    """One opinion on where up is.
+    """An estimate of the up direction.
 
     Attributes:
-        source: accelerometer, arkit, surfaces, lines or cameras.
+        sources: accelerometer, the capture's kind, surfaces, lines, cameras, or several of them.
         up: (3,) unit, scene frame.
         sigma_deg: One sigma [deg].
-        across: (3,) unit, of an estimate that only says what up is at right angles to (a single wall's normal).
+        normal: (3,) unit, of an estimate that only states that up is perpendicular to it (a single wall's normal).
     """
 
-    source: str
-    up: Array
+    sources: tuple[str, ...]
+    up: F64
     sigma_deg: float
-    across: Array | None = None
+    normal: F64 | None = None
 
     @property
-    def information(self) -> Array:
+    def source(self) -> str:
+        """All sources in one text, such as "accelerometer+surfaces"."""
+        return "+".join(self.sources)
+
+    @property
+    def information(self) -> F64:
         """(3, 3) inverse covariance [1/deg^2]."""
-        known = np.eye(3) if self.across is None else np.outer(self.across, self.across)
+        known = np.eye(3) if self.normal is None else np.outer(self.normal, self.normal)
         return known / self.sigma_deg**2
 
-    def off_deg(self, up: Array) -> float:
-        """How far another up (3,) is from this one [deg], as far as this one says anything."""
-        return tilt_deg(self.up, up) if self.across is None else float(np.rad2deg(np.arcsin(abs(self.across @ up))))
+    def off_deg(self, up: F64) -> float:
+        """Angle between another up (3,) and this one [deg], in the directions that this one constrains."""
+        return tilt_deg(self.up, up) if self.normal is None else float(np.rad2deg(np.arcsin(abs(self.normal @ up))))
 
     def report(self, result: UpEstimate) -> dict[str, object]:
-        """What people are told of it, beside the up that came out of all: plain JSON values."""
+        """JSON values, compared with the fused result."""
         return {
             "source": self.source,
             "sigma_deg": round(self.sigma_deg, 4),
@@ -66,11 +69,11 @@ class UpEstimate:
 
 
 def up_from_accelerometer(views: Sequence[View], shared_sigma_deg: float | None = None) -> UpEstimate | None:
-    """Robust mean of the frames' gravity readings, turned into the scene's frame.
+    """Robust mean of the frames' gravity readings, rotated into the scene's frame.
 
     Args:
-        views: In the order of time.
-        shared_sigma_deg: One sigma that all readings have in common [deg]; None where the capture doesn't say.
+        views: Views in the order of time.
+        shared_sigma_deg: One sigma of the error that all readings share [deg]; None if the capture doesn't state it.
     """
     readings = [view.world_from_camera.rotate(-view.gravity) for view in views if view.gravity is not None]
     if len(readings) < 3:
@@ -80,14 +83,14 @@ def up_from_accelerometer(views: Sequence[View], shared_sigma_deg: float | None 
     off = _angles_deg(np.array(readings), up)
     kept = np.array(readings)[off <= max(3 * float(np.median(off)), 0.05)]
     up = _unit(kept.mean(0))
-    parts = np.array([_unit(part.mean(0)) for part in np.array_split(kept, min(ALIKE_PARTS, len(kept)))])
+    parts = np.array([_unit(part.mean(0)) for part in np.array_split(kept, min(PARTS, len(kept)))])
     spread = float(np.sqrt(np.mean(_angles_deg(parts, up) ** 2)))
     shared = ACCELEROMETER_BIAS_DEG if shared_sigma_deg is None else shared_sigma_deg
-    return UpEstimate("accelerometer", up, float(np.hypot(spread / np.sqrt(len(parts)), shared)))
+    return UpEstimate(("accelerometer",), up, float(np.hypot(spread / np.sqrt(len(parts)), shared)))
 
 
 def up_from_capture_world(capture: Capture, views: Sequence[View]) -> UpEstimate | None:
-    """The up direction that the source says its world has, carried over by the poses of both worlds."""
+    """The up direction that the capture states for its world, transferred by the poses in both worlds."""
     if capture.up_in_world is None or capture.up_sigma_deg is None:
         return None
     given = {frame.name: frame.world_from_camera for frame in capture.frames}
@@ -96,11 +99,11 @@ def up_from_capture_world(capture: Capture, views: Sequence[View]) -> UpEstimate
         pose = given.get(view.name)
         if pose is not None:
             ups.append(view.world_from_camera.rotation @ pose.rotation.T @ capture.up_in_world)
-    return UpEstimate(capture.kind, _unit(np.median(ups, axis=0)), capture.up_sigma_deg) if ups else None
+    return UpEstimate((capture.kind,), _unit(np.median(ups, axis=0)), capture.up_sigma_deg) if ups else None
 
 
 def up_from_cameras(views: Sequence[View]) -> UpEstimate:
-    """People hold cameras level: the pictures' x axes lie in one horizontal plane, their y axes point down.
+    """People hold cameras upright: the images' x axes lie in one horizontal plane, their y axes point down.
 
     Source: R. Szeliski, Image alignment and stitching, 2006, section 2.4 (up vector of a panorama).
     """
@@ -109,19 +112,19 @@ def up_from_cameras(views: Sequence[View]) -> UpEstimate:
     mean_up = _unit(up_axes.mean(0))
     values, vectors = np.linalg.eigh(right.T @ right / len(right))
     normal = vectors[:, 0] * np.sign(vectors[:, 0] @ mean_up or 1.0)
-    # looking one way only, the x axes are nearly parallel and say nothing about pitch
+    # with one viewing direction, the x axes are nearly parallel and don't constrain pitch
     spread_enough = values[1] > 0.05 and normal @ mean_up > 0.5
     up = normal if spread_enough else mean_up
-    return UpEstimate("cameras", up, 4.0 if spread_enough else 10.0)
+    return UpEstimate(("cameras",), up, 4.0 if spread_enough else 10.0)
 
 
 def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None:
-    """Refine a rough up: floors, tables and ceilings are level, walls are plumb.
+    """Refine a rough up: floors, tables and ceilings are horizontal, walls are vertical.
 
-    Minimises the area-weighted squared sine between level normals and up, and cosine between plumb normals
-    and up (the smallest eigenvector of one 3x3 matrix), in rounds of falling tolerance. The sigma is what the
-    level and the plumb surfaces disagree by, but no less than how straight rooms are built. Where there is only
-    one wall, it says what up is at right angles to.
+    Minimises the area-weighted squared sine between horizontal surfaces' normals and up, and cosine between walls'
+    normals and up (the smallest eigenvector of one 3x3 matrix), with decreasing tolerance. The sigma is the
+    disagreement of horizontal and vertical surfaces, at least the accuracy of buildings. A single wall only states
+    that up is perpendicular to its normal.
     """
     if len(surfaces.points) < 500:
         return None
@@ -131,112 +134,112 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
     for tolerance in np.geomspace(start, 3.0, 8):
         matrix = np.zeros((3, 3))
         for _ in range(3):
-            level, plumb = _weights(normals, area, up, float(tolerance))
-            matrix = _scatter(normals, plumb) - _scatter(normals, level)
-            if level.sum() + plumb.sum() < 0.05 * area.sum():
+            horizontal, vertical = _weights(normals, area, up, float(tolerance))
+            matrix = _scatter(normals, vertical) - _scatter(normals, horizontal)
+            if horizontal.sum() + vertical.sum() < 0.05 * area.sum():
                 return None
-            # a trace of the rough up, for what a single wall leaves open
-            matrix -= 1e-3 * (level.sum() + plumb.sum()) * np.outer(rough.up, rough.up)
+            # a small weight of the rough up, for what a single wall leaves open
+            matrix -= 1e-3 * (horizontal.sum() + vertical.sum()) * np.outer(rough.up, rough.up)
             up = _towards(np.linalg.eigh(matrix)[1][:, 0], up)
-    level, plumb = _weights(normals, area, up, 3.0)
-    total = level.sum() + plumb.sum()
-    opinions = []
-    if level.sum() > 0.15 * total:
-        opinions.append(_towards(np.linalg.eigh(-_scatter(normals, level))[1][:, 0], up))
-    walls = np.linalg.eigh(_scatter(normals, plumb))
-    if plumb.sum() > 0.15 * total and walls[0][1] > 0.1 * walls[0][2]:  # walls of two directions
-        opinions.append(_towards(walls[1][:, 0], up))
-    if not opinions and plumb.sum() > 0.15 * area.sum():
-        return UpEstimate("surfaces", up, ONE_WALL_SIGMA_DEG, across=walls[1][:, 2])
-    if not opinions:
+    horizontal, vertical = _weights(normals, area, up, 3.0)
+    total = horizontal.sum() + vertical.sum()
+    ups = []
+    if horizontal.sum() > 0.15 * total:
+        ups.append(_towards(np.linalg.eigh(-_scatter(normals, horizontal))[1][:, 0], up))
+    walls = np.linalg.eigh(_scatter(normals, vertical))
+    if vertical.sum() > 0.15 * total and walls[0][1] > 0.1 * walls[0][2]:  # walls of two directions
+        ups.append(_towards(walls[1][:, 0], up))
+    if not ups and vertical.sum() > 0.15 * area.sum():
+        return UpEstimate(("surfaces",), up, ONE_WALL_SIGMA_DEG, normal=walls[1][:, 2])
+    if not ups:
         return None
-    if len(opinions) == 2:
-        disagreement = float(_angles_deg(opinions[0][None], opinions[1])[0]) / 2
-        return UpEstimate("surfaces", up, float(np.hypot(LEVEL_SURFACES_SIGMA_DEG, disagreement)))
-    return UpEstimate("surfaces", up, 0.5)
+    if len(ups) == 2:
+        disagreement = float(_angles_deg(ups[0][None], ups[1])[0]) / 2
+        return UpEstimate(("surfaces",), up, float(np.hypot(SURFACES_SIGMA_DEG, disagreement)))
+    return UpEstimate(("surfaces",), up, 0.5)
 
 
 def fuse(estimates: Sequence[UpEstimate]) -> UpEstimate:
-    """Information-weighted mean; where opinions differ by more than their sigmas allow, the sigma grows.
+    """Information-weighted mean; where estimates differ by more than their sigmas allow, the sigma grows.
 
     Args:
-        estimates: At least one of them without `across`.
+        estimates: At least one of them without `normal`.
     """
     information = np.sum([estimate.information for estimate in estimates], axis=0)
     up = _unit(np.linalg.solve(information, np.sum([e.information @ e.up for e in estimates], axis=0)))
     chi2 = sum((estimate.off_deg(up) / estimate.sigma_deg) ** 2 for estimate in estimates)
-    degrees = sum(2 if estimate.across is None else 1 for estimate in estimates) - 2  # a direction has two
+    degrees = sum(2 if estimate.normal is None else 1 for estimate in estimates) - 2  # a direction has two
     inflation = max(1.0, np.sqrt(chi2 / degrees)) if degrees else 1.0
-    level = level_axes(up)
-    least = float(np.linalg.eigvalsh(level.T @ information @ level)[0])
-    surest = min(estimate.sigma_deg for estimate in estimates)
-    source = "+".join(estimate.source for estimate in estimates if estimate.sigma_deg < 3.2 * surest)
-    return UpEstimate(source, up, float(inflation / np.sqrt(least)))
+    axes = horizontal_axes(up)
+    smallest = float(np.linalg.eigvalsh(axes.T @ information @ axes)[0])
+    min_sigma = min(estimate.sigma_deg for estimate in estimates)
+    sources = tuple(s for estimate in estimates if estimate.sigma_deg < 3.2 * min_sigma for s in estimate.sources)
+    return UpEstimate(sources, up, float(inflation / np.sqrt(smallest)))
 
 
 def log_up_contradictions(estimates: Sequence[UpEstimate]) -> None:
-    """Warn of every estimate that is more than three sigma off the surest one."""
-    surest = min(estimates, key=lambda estimate: (estimate.across is not None, estimate.sigma_deg))
+    """Warn of every estimate that differs by more than three sigma from the one with the lowest sigma."""
+    best = min(estimates, key=lambda estimate: (estimate.normal is not None, estimate.sigma_deg))
     for estimate in estimates:
-        off, sigma = estimate.off_deg(surest.up), float(np.hypot(estimate.sigma_deg, surest.sigma_deg))
+        off, sigma = estimate.off_deg(best.up), float(np.hypot(estimate.sigma_deg, best.sigma_deg))
         if off > MAX_DISAGREEMENT * sigma:
             logger.warning(
                 "gravity from %s is %.2f degrees off that from %s: %.1f sigma; one of them is wrong",
                 estimate.source,
                 off,
-                surest.source,
+                best.source,
                 off / sigma,
             )
 
 
-def dominant_wall_direction(surfaces: Surfaces, up: Array, views: Sequence[View]) -> Array:
-    """Horizontal unit direction (3,) along the walls, of the four the one nearest to the first camera's view.
+def dominant_wall_direction(surfaces: Surfaces, up: F64, views: Sequence[View]) -> F64:
+    """Horizontal unit direction (3,) along the walls; of the four, the one nearest to the first camera's view.
 
     Walls of a room meet at right angles, so azimuths are averaged modulo 90 degrees (four-fold phase).
     """
     look = views[0].world_from_camera.rotation[:, 2]
     east = _unit(look - (look @ up) * up if abs(look @ up) < 0.99 else np.cross(up, np.eye(3)[np.argmin(np.abs(up))]))
     north = np.cross(up, east)
-    plumb = np.abs(surfaces.normals @ up) < np.sin(np.deg2rad(10))
-    if plumb.sum() < 100:
+    walls = np.abs(surfaces.normals @ up) < np.sin(np.deg2rad(10))
+    if walls.sum() < 100:
         return east
-    azimuth = np.arctan2(surfaces.normals[plumb] @ north, surfaces.normals[plumb] @ east)
-    counts, edges = np.histogram(np.mod(azimuth, np.pi / 2), 90, (0, np.pi / 2), weights=surfaces.area[plumb])
+    azimuth = np.arctan2(surfaces.normals[walls] @ north, surfaces.normals[walls] @ east)
+    counts, edges = np.histogram(np.mod(azimuth, np.pi / 2), 90, (0, np.pi / 2), weights=surfaces.area[walls])
     peak = edges[np.argmax(np.convolve(np.r_[counts[-1], counts, counts[0]], np.ones(3), "valid"))] + np.pi / 360
     off = np.mod(azimuth - peak + np.pi / 4, np.pi / 2) - np.pi / 4
     near = np.abs(off) < np.deg2rad(4)
-    angle = peak + float(np.average(off[near], weights=surfaces.area[plumb][near]))
+    angle = peak + float(np.average(off[near], weights=surfaces.area[walls][near]))
     angle = np.mod(angle + np.pi / 4, np.pi / 2) - np.pi / 4
     return np.cos(angle) * east + np.sin(angle) * north
 
 
-def tilt_deg(a: Array, b: Array) -> float:
+def tilt_deg(a: F64, b: F64) -> float:
     """Angle [deg] between two unit directions (3,)."""
     return float(_angles_deg(a[None], b)[0])
 
 
-def _weights(normals: Array, area: Array, up: Array, tolerance_deg: float) -> tuple[Array, Array]:
+def _weights(normals: F64, area: F64, up: F64, tolerance_deg: float) -> tuple[F64, F64]:
     cosine = normals @ up
     limit = np.sin(np.deg2rad(tolerance_deg))
     sine = np.sqrt(np.maximum(0, 1 - cosine**2))
-    level = np.where(sine < limit, (1 - (sine / limit) ** 2) ** 2, 0) * area  # Tukey's biweight
-    plumb = np.where(np.abs(cosine) < limit, (1 - (cosine / limit) ** 2) ** 2, 0) * area
-    return level, plumb
+    horizontal = np.where(sine < limit, (1 - (sine / limit) ** 2) ** 2, 0) * area  # Tukey's biweight
+    vertical = np.where(np.abs(cosine) < limit, (1 - (cosine / limit) ** 2) ** 2, 0) * area
+    return horizontal, vertical
 
 
-def _scatter(normals: Array, weights: Array) -> Array:
+def _scatter(normals: F64, weights: F64) -> F64:
     return (normals * weights[:, None]).T @ normals
 
 
-def _towards(direction: Array, like: Array) -> Array:
+def _towards(direction: F64, like: F64) -> F64:
     return direction if direction @ like >= 0 else -direction
 
 
-def _unit(vector: NDArray[Any]) -> Array:
+def _unit(vector: NDArray[Any]) -> F64:
     return np.asarray(vector / np.linalg.norm(vector), np.float64)
 
 
-def _angles_deg(directions: Array, reference: Array) -> Array:
-    """Small angles exactly: arccos loses them."""
+def _angles_deg(directions: F64, reference: F64) -> F64:
+    """Angles (N,) [deg]; exact for small ones, unlike arccos."""
     sine = np.linalg.norm(np.cross(directions, reference), axis=-1)
     return np.rad2deg(np.arctan2(sine, directions @ reference))

@@ -1,11 +1,13 @@
-"""Parameters of the align stage."""
+"""Parameters of the align stage, and what gives a scene its scale."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pipeline.parameters import Known
+from pydantic import Field, model_validator
+
+from pipeline.parameters import Known, Settings
 
 SheetFormat = Literal["A3", "A4", "A5", "letter"]
 SHEETS: dict[SheetFormat, tuple[float, float]] = {
@@ -15,60 +17,89 @@ SHEETS: dict[SheetFormat, tuple[float, float]] = {
     "letter": (0.2159, 0.2794),
 }
 """Shorter and longer side of sheets of paper [m]; ISO 216 and ANSI/ASME Y14.1."""
+KNOWN_LENGTH_FORM = (
+    "METRES@IMAGE:U,V:U,V, such as 0.30@0001.jpg:412,900:655,910, "
+    f"or a sheet of paper in the images: {', '.join(f'{name} sheet' for name in SHEETS)}"
+)
 
 
-@dataclass(frozen=True)
-class KnownLength:
-    """Two pixels of one photo whose places are a known distance apart.
+class KnownLength(Settings):
+    """Two pixels of one photo whose points are a known distance apart; also "0.30@0001.jpg:412,900:655,910"."""
 
-    Attributes:
-        metres: The distance [m].
-        image: The photo's file name.
-        a: First pixel (u, v) of the photo as it is shown (EXIF orientation applied).
-        b: Second pixel.
-    """
-
-    metres: float
+    metres: Annotated[float, Field(gt=0, le=1000)]
+    """The distance [m]."""
     image: Known
+    """The photo's file name."""
     a: tuple[float, float]
+    """First pixel (u, v) of the photo as it is shown (EXIF orientation applied)."""
     b: tuple[float, float]
+    """Second pixel."""
 
-    def __post_init__(self) -> None:
-        if not self.metres > 0:
-            raise ValueError(f"a known length must be positive, got {self.metres}")
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, dict | KnownLength):
+            return value
+        number = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
+        pixel = rf"\s*({number})\s*,\s*({number})\s*"
+        match = re.fullmatch(rf"({number})\s*m?\s*@(.+):{pixel}:{pixel}", str(value).strip())
+        if not match:
+            raise ValueError(f"must be {KNOWN_LENGTH_FORM}")
+        metres, image, u1, v1, u2, v2 = match.groups()
+        return {"metres": metres, "image": image, "a": (u1, v1), "b": (u2, v2)}
+
+    @model_validator(mode="after")
+    def _two_pixels(self) -> Self:
         if self.a == self.b:
-            raise ValueError(f"a known length needs two different pixels, got {self.a} twice")
+            raise ValueError("needs two different pixels")
+        return self
 
 
-@dataclass(frozen=True)
-class AlignParams:
-    """How gravity and scale are found.
-
-    Attributes:
-        known_length: Gives the scale of a capture that has none, or a surer one than its own.
-        sheet: Format of the sheets of paper that the pictures show, one of SHEETS.
-        camera_height: The track's median height above the floor [m]; the same, but cruder.
-        camera_height_sigma: How sure that is [m]; None takes a tenth of it.
-        tag_size: Side of the black square of the printed tags that the pictures show [m].
-        seed: Seed of the plane search.
-    """
+class ScaleSources(Settings):
+    """What gives a capture its scale; several are compared, and the one with the smallest sigma is taken."""
 
     known_length: KnownLength | None = None
+    """A length measured on site and visible in one image."""
     sheet: SheetFormat | None = None
-    camera_height: float | None = None
-    camera_height_sigma: float | None = None
-    tag_size: float | None = None
-    seed: int = 0
+    """Format of the sheets of paper that the images show."""
+    camera_height: Annotated[float, Field(gt=0.05, lt=20)] | None = None
+    """Median height of the camera above the floor [m]; cruder than the others."""
+    camera_height_sigma: Annotated[float, Field(gt=0)] | None = None
+    """One sigma of that height [m]; a tenth of it if not given."""
+    tag_size: Annotated[float, Field(ge=0.005, le=5)] | None = None
+    """Side of the black square of printed AprilTag or ArUco tags [m]."""
 
-    def __post_init__(self) -> None:
-        if self.sheet is not None and self.sheet not in SHEETS:
-            raise ValueError(f"sheet must be one of {', '.join(SHEETS)}, got {self.sheet!r}")
-        if self.camera_height is not None and not 0.05 < self.camera_height < 20:
-            raise ValueError(f"camera_height must be 0.05 to 20 m, got {self.camera_height}")
-        if self.camera_height_sigma is not None and not 0 < self.camera_height_sigma < (self.camera_height or 0):
+    @model_validator(mode="before")
+    @classmethod
+    def _sheet_from_text(cls, values: Any) -> Any:
+        """`known_length: A4 sheet` means `sheet: A4`."""
+        text = values.get("known_length") if isinstance(values, dict) else None
+        match = re.fullmatch(r"\s*(\w+)[ -](sheet|paper)\s*", text, re.IGNORECASE) if isinstance(text, str) else None
+        sheet = next((name for name in SHEETS if match and match[1].lower() == name.lower()), None)
+        return {**values, "known_length": None, "sheet": sheet} if sheet else values
+
+    @model_validator(mode="after")
+    def _height_is_certain(self) -> Self:
+        if self.camera_height_sigma is not None and not self.camera_height_sigma < (self.camera_height or 0):
             raise ValueError(
-                "camera_height_sigma must be positive and less than camera_height, "
+                "camera_height_sigma must be less than camera_height, "
                 f"got {self.camera_height_sigma} for {self.camera_height}"
             )
-        if self.tag_size is not None and not 0.005 <= self.tag_size <= 5:
-            raise ValueError(f"tag_size must be 0.005 to 5 m, got {self.tag_size}")
+        return self
+
+
+def scale_settings(**sources: str | float | None) -> tuple[str, ...]:
+    """Settings by which sources of the scale replace all that a card says of it.
+
+    Args:
+        **sources: Fields of `ScaleSources`, also as text; None where nothing is given.
+    """
+    given = [f"align.{name}={value}" for name, value in sources.items() if value is not None]
+    return (*(f"align.{name}=null" for name in ScaleSources.model_fields), *given) if given else ()
+
+
+class AlignParams(ScaleSources):
+    """How gravity and scale are found."""
+
+    seed: int = 0
+    """Seed of the plane search."""

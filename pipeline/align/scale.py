@@ -1,4 +1,4 @@
-"""Metric scale: from the sensor, tags, a known length, a sheet, the camera's height, hints, or assumed and said so."""
+"""Metric scale: from the sensor, tags, a known length, a sheet, the camera's height, priors, or assumed."""
 
 from __future__ import annotations
 
@@ -6,32 +6,43 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.align.params import KnownLength
 from pipeline.depth.maps import load_depth_map
 from pipeline.errors import ReconstructionError
 from pipeline.poses.scene import PosedScene, View
+from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
-Array = NDArray[np.float64]
 
 MAX_DISAGREEMENT = 3.0
 """Sigmas between two estimates above which one of them must be wrong."""
-
 CLICK_SIGMA_PX = 1.0
-"""How well a person hits a pixel of the photo."""
-
+"""One sigma of a pixel that a person picks in the photo."""
 CAMERA_HEIGHT_SIGMA = 0.1
-"""Relative: a person's guess of how high the camera was held."""
-
+"""Relative one sigma of a person's estimate of the camera height."""
 MIN_SAMPLES = 8
-"""Depths that a known length's end needs around its pixel."""
-
+"""Depths that each end of a known length needs around its pixel."""
 ASSUMED_DEPTH = 2.0
-"""Median distance of what was seen [m]; only ever used together with `scale: assumed`."""
+"""Assumed median depth [m] if nothing gives the scale."""
+
+
+ScaleSource = Literal[
+    "sensor",
+    "fiducials",
+    "known_length",
+    "sheet",
+    "camera_height",
+    "priors",
+    "assumed",
+    "prior of steps",
+    "prior of room height",
+    "prior of camera height",
+]
+"""Sources of a scale; "priors" are all single priors fused."""
 
 
 @dataclass(frozen=True)
@@ -40,26 +51,26 @@ class Scale:
 
     Attributes:
         value: Metres per scene unit.
-        sigma: Relative one sigma, None when assumed.
-        source: sensor, fiducials, known_length, sheet, camera_height, hints or assumed; for a hint what it is of.
+        sigma: Relative one sigma; None when assumed.
+        source: Its source.
     """
 
     value: float
     sigma: float | None
-    source: str
+    source: ScaleSource
 
     def off(self, other: Scale) -> float:
-        """How far it is from another one, in sigmas of both."""
+        """Difference to another scale, in sigmas of both."""
         return abs(float(np.log(self.value / other.value))) / float(np.hypot(self.sigma or 0.0, other.sigma or 0.0))
 
 
-def most_certain(scales: Sequence[Scale]) -> Scale:
-    """The one with the least sigma, the first of equals."""
+def lowest_sigma(scales: Sequence[Scale]) -> Scale:
+    """The scale with the lowest sigma, the first of equals."""
     return min(scales, key=lambda scale: scale.sigma or np.inf)
 
 
 def log_scale_contradictions(scales: Sequence[Scale], chosen: Scale) -> None:
-    """Warn of every scale that is more than three sigma off the chosen one."""
+    """Warn of every scale that differs by more than three sigma from the chosen one."""
     for scale in scales:
         if scale is not chosen and scale.off(chosen) > MAX_DISAGREEMENT:
             logger.warning(
@@ -72,10 +83,10 @@ def log_scale_contradictions(scales: Sequence[Scale], chosen: Scale) -> None:
 
 
 def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder: Path) -> Scale:
-    """Scale by two pixels of one photo whose places are a known distance apart.
+    """Scale by two points with a known distance, given as pixels of one photo.
 
-    Each pixel's place is the front surface that the neighbouring views' depth maps agree on, so it also works
-    for a photo that is held out.
+    The point of a pixel lies on the front surface in the neighbouring views' depth maps, so this also works for a photo
+    that is held out.
 
     Raises:
         ReconstructionError: When the photo isn't registered, a pixel lies outside, or has no depth.
@@ -89,41 +100,41 @@ def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder:
         )
     rays = [_ray(view, pixel) for pixel in (known.a, known.b)]
     depths = _front_depths(view, np.array(rays), scene, depth_folder)
-    ends: list[Array] = []
+    ends: list[F64] = []
     sigmas: list[float] = []
-    for ray, found, pixel in zip(rays, depths, (known.a, known.b), strict=True):
-        if found is None:
+    for ray, estimate, pixel in zip(rays, depths, (known.a, known.b), strict=True):
+        if estimate is None:
             raise ReconstructionError(
-                "a known length's pixels must show a place that was reconstructed",
+                "a known length's pixels must show surfaces that were reconstructed",
                 found=f"no depth at pixel {pixel} of {view.name}",
                 remedy="choose pixels on textured surfaces that several photos show",
             )
-        depth, sigma = found
+        depth, sigma = estimate
         ends.append(view.world_from_camera.apply(ray * depth))
         sigmas += [sigma * float(np.linalg.norm(ray)), CLICK_SIGMA_PX * depth / (view.source_camera or view.camera).fx]
     length = float(np.linalg.norm(ends[0] - ends[1]))
     if length <= 0:
         raise ReconstructionError(
-            "the two ends of a known length must be apart", found="the same place", remedy="choose other pixels"
+            "the two ends of a known length must be apart", found="the same point", remedy="choose other pixels"
         )
     return Scale(known.metres / length, float(np.linalg.norm(sigmas)) / length, "known_length")
 
 
 def scale_from_camera_height(metres: float, sigma: float | None, height: float | None) -> Scale:
-    """Scale by the track's median height above the floor.
+    """Scale by the median camera height above the floor.
 
     Args:
-        metres: As the user gives it [m].
-        sigma: How sure of it [m]; None takes a tenth.
-        height: As reconstructed [scene units], None when no floor was found.
+        metres: Height given by the user [m].
+        sigma: One sigma of it [m]; None is a tenth of it.
+        height: Reconstructed height [scene units]; None without a floor.
 
     Raises:
         ReconstructionError: When no floor was found.
     """
     if height is None:
         raise ReconstructionError(
-            "--camera-height needs a floor in the pictures",
-            found="no large level surface below the cameras",
+            "--camera-height needs a floor in the images",
+            found="no large horizontal surface below the cameras",
             remedy="give --known-length instead",
         )
     relative = CAMERA_HEIGHT_SIGMA if sigma is None else sigma / metres
@@ -131,12 +142,12 @@ def scale_from_camera_height(metres: float, sigma: float | None, height: float |
 
 
 def assumed_scale(median_depth: float) -> Scale:
-    """A guess that makes the scene about life-size; its gate fails."""
+    """A guess that makes the scene approximately life-size; its gate fails."""
     return Scale(ASSUMED_DEPTH / median_depth, None, "assumed")
 
 
-def _ray(view: View, pixel: tuple[float, float]) -> Array:
-    """Camera-frame ray (z = 1) of a pixel of the photo as shown."""
+def _ray(view: View, pixel: tuple[float, float]) -> F64:
+    """Camera-frame ray (z = 1) of a pixel of the photo as displayed."""
     lens = view.source_camera or view.camera
     if not (0 <= pixel[0] <= lens.width and 0 <= pixel[1] <= lens.height):
         raise ReconstructionError(
@@ -147,12 +158,12 @@ def _ray(view: View, pixel: tuple[float, float]) -> Array:
     return lens.undistorted_ray(pixel)
 
 
-def _front_depths(view: View, rays: Array, scene: PosedScene, depth_folder: Path) -> list[tuple[float, float] | None]:
-    """Depth along each ray and its sigma [scene units] by all maps that see the place; None where none does."""
+def _front_depths(view: View, rays: F64, scene: PosedScene, depth_folder: Path) -> list[tuple[float, float] | None]:
+    """Depth along each ray and its sigma [scene units] by all maps that show the point; None where none does."""
     targets = view.camera.project(rays)
     radius = max(3.0, 0.006 * view.camera.width)
     camera_from_world = view.world_from_camera.inverse()
-    seen: list[list[Array]] = [[] for _ in rays]
+    seen: list[list[F64]] = [[] for _ in rays]
     for other in scene.training:
         if not (depth_folder / f"{other.name}.npz").exists():
             continue
@@ -167,7 +178,7 @@ def _front_depths(view: View, rays: Array, scene: PosedScene, depth_folder: Path
     return [_front(np.concatenate(samples)) if samples else None for samples in seen]
 
 
-def _front(samples: Array) -> tuple[float, float] | None:
+def _front(samples: F64) -> tuple[float, float] | None:
     """Depth at offset (0, 0) of the nearest surface among samples (N, 3): pixel offsets and depth."""
     if len(samples) < MIN_SAMPLES:
         return None
@@ -175,7 +186,7 @@ def _front(samples: Array) -> tuple[float, float] | None:
     return _depth_at_centre(samples[np.abs(samples[:, 2] / front - 1) < 0.05])
 
 
-def _depth_at_centre(samples: Array) -> tuple[float, float]:
+def _depth_at_centre(samples: F64) -> tuple[float, float]:
     """Depth at offset (0, 0) and its sigma: on a plane, inverse depth is linear in the pixel.
 
     Args:
@@ -191,5 +202,5 @@ def _depth_at_centre(samples: Array) -> tuple[float, float]:
         spread = float(np.median(residual[keep])) * 1.4826
         keep = residual <= 3 * spread + 1e-12
     depth = 1 / float(solution[0])
-    # maps err together over a few pixels, so many samples are worth only a few
+    # errors of a map are correlated over a few pixels, so many samples count as only a few
     return depth, spread * depth**2 / np.sqrt(min(int(keep.sum()), 9))

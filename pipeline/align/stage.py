@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.align.alignment import Alignment
-from pipeline.align.fiducials import scale_from_tags
-from pipeline.align.floor import Floor, find_floor
 from pipeline.align.gravity import (
     UpEstimate,
     dominant_wall_direction,
@@ -22,22 +19,23 @@ from pipeline.align.gravity import (
     up_from_capture_world,
     up_from_surfaces,
 )
-from pipeline.align.hints import find_hints, scale_from_hints
 from pipeline.align.lines import up_from_lines
 from pipeline.align.params import AlignParams
+from pipeline.align.planar_targets import scale_from_sheets, scale_from_tags
+from pipeline.align.priors import find_priors, scale_from_priors
 from pipeline.align.scale import (
     Scale,
     assumed_scale,
     log_scale_contradictions,
-    most_certain,
+    lowest_sigma,
     scale_from_camera_height,
     scale_from_known_length,
 )
-from pipeline.align.sheets import scale_from_sheets
-from pipeline.align.surfaces import sample_surfaces
+from pipeline.align.surfaces import Floor, find_floor, sample_surfaces
 from pipeline.capture.model import Capture
 from pipeline.geometry import Similarity
 from pipeline.poses.scene import PosedScene
+from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
@@ -58,25 +56,25 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     estimates += [estimate for estimate in others if estimate is not None]
     gravity = fuse(estimates)
     log_up_contradictions(estimates)
-    if gravity.source == "cameras":
-        logger.warning("nothing shows where up is; taken from how the camera was held")
+    if gravity.sources == ("cameras",):
+        logger.warning("no source of gravity; up is estimated from how the camera was held")
 
     centres = np.array([view.world_from_camera.translation for view in views])
     floor = find_floor(surfaces, gravity.up, centres)
     height = float(np.median(centres @ gravity.up) - floor.height) if floor else None
-    hints = find_hints(capture.kind, surfaces, views, gravity.up, floor)
-    scales = _scales(params, scene, inputs, height, hints)
-    scale = most_certain(scales) if scales else scale_from_hints(hints) or _assumed(scene, surfaces.points, centres)
-    log_scale_contradictions([*scales, *hints], scale)
+    priors = find_priors(surfaces, views, gravity.up, floor, on_machine=capture.on_machine)
+    scales = _scales(params, scene, inputs, height, priors)
+    scale = lowest_sigma(scales) if scales else scale_from_priors(priors) or _assumed(scene, surfaces.points, centres)
+    log_scale_contradictions([*scales, *priors], scale)
     x_axis = dominant_wall_direction(surfaces, gravity.up, views)
     alignment = Alignment(
         world_from_scene=_world_from_scene(gravity.up, x_axis, scale, centres, floor, surfaces.points),
-        gravity_source=gravity.source,
+        gravity_sources=gravity.sources,
         gravity_sigma_deg=gravity.sigma_deg,
         scale_source=scale.source,
         scale_sigma=scale.sigma,
         floor_found=floor is not None,
-        report=_report(estimates, gravity, floor, [*scales, *hints], scale, height),
+        report=_report(estimates, gravity, floor, [*scales, *priors], scale, height),
     )
     alignment.save(out_dir)
     logger.info(
@@ -85,42 +83,42 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
         gravity.sigma_deg,
         ", ".join(estimate.source for estimate in estimates),
         scale.source if scale.sigma is None else f"{scale.source} +- {100 * scale.sigma:.2g} %",
-        ", ".join(found.source for found in [*scales, *hints]) or "nothing",
+        ", ".join(s.source for s in [*scales, *priors]) or "nothing",
     )
 
 
 def _scales(
-    params: AlignParams, scene: PosedScene, inputs: Mapping[str, Path], height: float | None, hints: list[Scale]
+    params: AlignParams, scene: PosedScene, inputs: Mapping[str, Path], height: float | None, priors: list[Scale]
 ) -> list[Scale]:
-    """All that is known of the scale, the surest kind first; hints only tell like sheets of paper apart."""
-    found = []
+    """All scales except priors, the most reliable kind first; priors only distinguish similar sheets of paper."""
+    scales = []
     if scene.scale_sigma is not None:
-        found.append(Scale(1.0, scene.scale_sigma, "sensor"))
+        scales.append(Scale(1.0, scene.scale_sigma, "sensor"))
     if params.tag_size is not None:
-        found.append(scale_from_tags(params.tag_size, scene, inputs["poses"]))
+        scales.append(scale_from_tags(params.tag_size, scene, inputs["poses"]))
     if params.known_length is not None:
-        found.append(scale_from_known_length(params.known_length, scene, inputs["depth"]))
+        scales.append(scale_from_known_length(params.known_length, scene, inputs["depth"]))
     if params.camera_height is not None:
-        found.append(scale_from_camera_height(params.camera_height, params.camera_height_sigma, height))
+        scales.append(scale_from_camera_height(params.camera_height, params.camera_height_sigma, height))
     if params.sheet is not None:
-        found.append(scale_from_sheets(params.sheet, scene, inputs["poses"], found or hints))
-    return found
+        scales.append(scale_from_sheets(params.sheet, scene, inputs["poses"], scales or priors))
+    return scales
 
 
-def _assumed(scene: PosedScene, points: NDArray[np.float64], centres: NDArray[np.float64]) -> Scale:
+def _assumed(scene: PosedScene, points: F64, centres: F64) -> Scale:
     around = points if len(points) else scene.points.xyz
     return assumed_scale(float(np.median(np.linalg.norm(around - np.median(centres, 0), axis=1))))
 
 
 def _world_from_scene(
-    up: NDArray[np.float64],
-    x_axis: NDArray[np.float64],
+    up: F64,
+    x_axis: F64,
     scale: Scale,
-    centres: NDArray[np.float64],
+    centres: F64,
     floor: Floor | None,
-    points: NDArray[np.float64],
+    points: F64,
 ) -> Similarity:
-    """Z up, X along the walls, origin on the floor below the middle of the track."""
+    """Z up, X along the walls, origin on the floor below the median camera position."""
     rotation = np.stack([x_axis, np.cross(up, x_axis), up])
     middle = scale.value * rotation @ np.median(centres, 0)
     if floor is not None:
@@ -144,16 +142,16 @@ def _report(
         "gravity": [estimate.report(gravity) for estimate in estimates],
         "scale": [
             {
-                "source": found.source,
-                "sigma": found.sigma,
-                "off_the_result": round(found.value / scale.value - 1, 5),
-                "off_the_result_sigmas": 0.0 if found is scale else round(found.off(scale), 2),
+                "source": other.source,
+                "sigma": other.sigma,
+                "off_the_result": round(other.value / scale.value - 1, 5),
+                "off_the_result_sigmas": 0.0 if other is scale else round(other.off(scale), 2),
             }
-            for found in scales
+            for other in scales
         ],
         "floor": None
         if floor is None
-        else {"rms_m": round(floor.rms * scale.value, 5), "share_of_level_area": round(floor.share, 4)},
+        else {"rms_m": round(floor.rms * scale.value, 5), "share_of_horizontal_area": round(floor.share, 4)},
         "camera_height_m": None if height is None else round(height * scale.value, 4),
         "metres_per_scene_unit": scale.value,
     }

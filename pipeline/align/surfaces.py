@@ -1,4 +1,4 @@
-"""A sample of oriented surface points from all depth maps: what gravity and floor are fitted to."""
+"""Oriented surface points sampled from all depth maps, and the floor: what gravity and scale are fitted to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.depth.maps import load_depth_map, map_names
+from pipeline.types import F64, I32
 
-Array = NDArray[np.float64]
 SAMPLE = 240_000
+"""Approximate number of sampled points."""
+
+MIN_FLOOR_SHARE = 0.04
+"""Share of the horizontal area; less is a shelf seen from above, not a floor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,16 +25,16 @@ class Surfaces:
     Attributes:
         points: (N, 3) float64 [scene units].
         normals: (N, 3) float64, unit, towards the camera.
-        area: (N,) float64, surface that the point stands for [scene units^2].
+        area: (N,) float64, surface area that the point represents [scene units^2].
     """
 
-    points: Array
-    normals: Array
-    area: Array
+    points: F64
+    normals: F64
+    area: F64
 
 
 def sample_surfaces(depth_folder: Path, count: int = SAMPLE) -> Surfaces:
-    """Take about `count` measured points evenly from the maps that aren't held out."""
+    """Sample about `count` measured points evenly from the maps that aren't held out."""
     names = map_names(depth_folder)
     points, normals, area = [], [], []
     for name in names:
@@ -55,16 +58,67 @@ def sample_surfaces(depth_folder: Path, count: int = SAMPLE) -> Surfaces:
     return Surfaces(np.concatenate(points), np.concatenate(normals), np.concatenate(area))
 
 
-def level_axes(up: Array) -> Array:
-    """Two level unit directions (3, 2), in columns, at right angles to each other."""
+def horizontal_axes(up: F64) -> F64:
+    """Two perpendicular horizontal unit directions (3, 2), in columns."""
     east = np.cross(up, np.eye(3)[np.argmin(np.abs(up))])
     east /= np.linalg.norm(east)
     return np.stack([east, np.cross(up, east)], 1).astype(np.float64)
 
 
-def connected_parts(plan: Array, cell: float) -> NDArray[np.int32]:
-    """Numbers (N,) of the parts of plan points (N, 2) that hang together on a grid."""
+def connected_parts(plan: F64, cell: float) -> I32:
+    """Labels (N,) of the connected parts of plan points (N, 2) on a grid."""
     cells = ((plan - plan.min(0)) / cell).astype(int)
     grid = np.zeros(cells.max(0) + 1, np.uint8)
     grid[cells[:, 0], cells[:, 1]] = 1
     return np.asarray(cv2.connectedComponents(grid, connectivity=8)[1], np.int32)[cells[:, 0], cells[:, 1]]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A horizontal plane.
+
+    Attributes:
+        height: Height along up, scene frame [scene units].
+        rms: RMS distance of its points [scene units].
+        share: Share of all horizontal, upward-facing area.
+    """
+
+    height: float
+    rms: float
+    share: float
+
+
+def find_floor(surfaces: Surfaces, up: F64, camera_centres: F64) -> Floor | None:
+    """The lowest large horizontal surface below the cameras: a peak of the heights of upward-facing points; or None.
+
+    Args:
+        surfaces: Oriented points, scene frame.
+        up: (3,) unit.
+        camera_centres: (N, 3), scene frame.
+    """
+    horizontal = surfaces.normals @ up > np.cos(np.deg2rad(12))
+    heights, area = surfaces.points[horizontal] @ up, surfaces.area[horizontal]
+    camera_height = float(np.median(camera_centres @ up))
+    below = heights < camera_height
+    heights, area = heights[below], area[below]
+    if len(heights) < 200:
+        return None
+    low, span = np.percentile(heights, 0.5), float(camera_height - np.percentile(heights, 0.5))
+    if span <= 0:
+        return None
+    width = span / 120
+    counts, edges = np.histogram(heights, bins=140, range=(low - 10 * width, low + 130 * width), weights=area)
+    smooth = np.convolve(counts, np.ones(3), "same")
+    share = smooth / area.sum()
+    peaks = np.flatnonzero(share >= max(MIN_FLOOR_SHARE, 0.15 * share.max()))
+    if len(peaks) == 0:
+        return None
+    first = peaks[0]
+    top = first + int(np.argmax(smooth[first : first + 4]))  # climb to the peak's summit
+    height = float(edges[top] + width / 2)
+    for _ in range(5):
+        near = np.abs(heights - height) < 2 * width
+        height = float(np.average(heights[near], weights=area[near]))
+    near = np.abs(heights - height) < 2 * width
+    rms = float(np.sqrt(np.average((heights[near] - height) ** 2, weights=area[near])))
+    return Floor(height, rms, float(area[near].sum() / area.sum()))

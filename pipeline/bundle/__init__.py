@@ -1,1 +1,1 @@
-"""Versioned scene bundles: writing, reading, verifying."""
+"""The bundle stage: writes a scene as one immutable folder."""

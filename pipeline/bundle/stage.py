@@ -1,23 +1,26 @@
-"""The bundle stage: gather what the others made into one immutable folder."""
+"""The bundle stage: gathers the results of the others in one immutable folder. Imports write theirs through it, too."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
 
 from pipeline.align.alignment import Alignment, load_world_scene
-from pipeline.bundle.bundle import file_sha256
-from pipeline.bundle.manifest import (
+from pipeline.bundle.params import BundleParams
+from pipeline.capture.model import Capture, Selection, image_report
+from pipeline.check.quality import Quality
+from pipeline.machine import package_versions
+from pipeline.poses.scene import PosedScene, read_image
+from pipeline.scenes.bundle import BundleCamera
+from pipeline.scenes.manifest import (
     MANIFEST_FILE,
-    FileEntry,
     Frame,
     Location,
     Manifest,
@@ -25,13 +28,9 @@ from pipeline.bundle.manifest import (
     Provenance,
     Splats,
     StageRecord,
+    list_files,
+    manifest_text,
 )
-from pipeline.bundle.params import BundleParams
-from pipeline.capture.left_out import report_of
-from pipeline.capture.model import Capture
-from pipeline.capture.selection import Selection
-from pipeline.check.quality import Quality
-from pipeline.poses.scene import PosedScene, read_image
 
 COPIED = {
     "points": ("points.ply",),
@@ -41,10 +40,26 @@ COPIED = {
     "regions": ("regions.json", "walkable.npz"),
     "check": ("quality.json", "quality.html"),
 }
+LEVEL_FILES = {"full": "splat.ply", "sim": "sim.ply", "web": "web.sog"}
 REPORTS = {"points": "points.json", "mesh": "mesh.json", "splat": "training.json"}
 THUMBNAIL_SIZE = 128
 """Long side of the photos that viewers show at the cameras [px]."""
 PACKAGES = ("numpy", "scipy", "numba", "opencv-python", "pycolmap", "open3d", "open3d-cpu", "sapien", "splatyard")
+
+
+@dataclass(frozen=True)
+class SplatInfo:
+    """A level of detail, without its file.
+
+    Attributes:
+        gaussians: Number of Gaussians.
+        sh_degree: Degree of the spherical harmonics.
+        antialiasing: How to draw them, see `Splats`.
+    """
+
+    gaussians: int
+    sh_degree: int
+    antialiasing: Literal["classic", "mip"]
 
 
 def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None:
@@ -52,29 +67,74 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
     for stage, names in COPIED.items():
         for name in names:
             shutil.copyfile(inputs[stage] / name, out_dir / name)
-    shutil.copytree(inputs["check"] / "pictures", out_dir / "pictures")
+    shutil.copytree(inputs["check"] / "images", out_dir / "images")
     scene = load_world_scene(inputs["poses"], inputs["align"])
-    _write_cameras(scene, inputs["poses"], out_dir)
+    write_cameras(_with_thumbnails(scene, inputs["poses"], out_dir), out_dir)
     training = json.loads((inputs["splat"] / "training.json").read_text())
-    capture = Capture.load(inputs["capture"])
-    alignment, quality = Alignment.load(inputs["align"]), Quality.load(inputs["check"])
+    full = SplatInfo(training["gaussians"], training["sh_degree"], training["antialiasing"])
+    small = SplatInfo(training["sim"]["gaussians"], 0, training["antialiasing"])
+    capture, alignment = Capture.load(inputs["capture"]), Alignment.load(inputs["align"])
+    write_manifest(
+        out_dir,
+        params,
+        alignment,
+        {"full": full, "sim": small, "web": full},
+        origin=_origin(params, capture),
+        location=_location(capture),
+        report=_report(inputs, capture, scene, alignment),
+    )
+
+
+def write_cameras(cameras: Iterable[BundleCamera], folder: Path) -> None:
+    """Write `cameras.json`."""
+    content = [
+        {
+            "name": view.name,
+            "camera": view.camera.to_json(),
+            "world_from_camera": view.world_from_camera.matrix.tolist(),
+            "held_out": view.held_out,
+            "thumbnail": view.thumbnail,
+        }
+        for view in cameras
+    ]
+    (folder / "cameras.json").write_text(json.dumps({"cameras": content}, indent=1))
+
+
+def write_manifest(
+    folder: Path,
+    params: BundleParams,
+    alignment: Alignment,
+    splats: Mapping[str, SplatInfo],
+    *,
+    origin: Literal["captured", "generated"],
+    report: dict[str, Any],
+    location: Location | None = None,
+    parents: tuple[str, ...] = (),
+) -> None:
+    """Write `bundle.json`, the last file of a bundle: it lists and hashes all others.
+
+    Args:
+        folder: The bundle, with all other files.
+        params: Name, version and provenance.
+        alignment: Sources and sigmas of gravity and scale.
+        splats: The levels of detail by name, of those in `LEVEL_FILES`.
+        origin: Whether cameras captured the scene, or a video model generated it.
+        report: Reports of the stages.
+        location: Where the scene is, if the build was asked to keep it.
+        parents: Bundles that it was made from.
+    """
+    quality = Quality.load(folder)
     manifest = Manifest(
         name=params.name,
         version=params.version,
+        parents=parents,
         frame=Frame(
             gravity_from=Measured(source=alignment.gravity_source, sigma=alignment.gravity_sigma_deg),
             scale_from=Measured(source=alignment.scale_source, sigma=alignment.scale_sigma),
             floor_found=alignment.floor_found,
         ),
-        splats={
-            name: Splats(file=file, gaussians=count, sh_degree=degree, antialiasing=training["antialiasing"])
-            for name, file, count, degree in (
-                ("full", "splat.ply", training["gaussians"], training["sh_degree"]),
-                ("sim", "sim.ply", training["sim"]["gaussians"], 0),
-                ("web", "web.sog", training["gaussians"], training["sh_degree"]),
-            )
-        },
-        files=list_files(out_dir),
+        splats={name: Splats(file=LEVEL_FILES[name], **asdict(info)) for name, info in splats.items()},
+        files=list_files(folder),
         quality_passed=quality.passed,
         failed_gates=quality.failed,
         provenance=Provenance(
@@ -82,85 +142,54 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
             source=params.source,
             licence=params.licence,
             description=params.description,
-            origin=_origin(params, capture),
-            location=_location(capture),
+            origin=origin,
+            location=location,
             stages=tuple(StageRecord(**record) for record in params.stages),
-            packages=packages(),
-            machine=this_machine(),
+            packages=_packages(),
+            machine={
+                "system": platform.system(),
+                "machine": platform.machine(),
+                "python": platform.python_version(),
+            },
         ),
-        report=_report(inputs, capture, scene, alignment),
+        report=report,
     )
-    (out_dir / MANIFEST_FILE).write_text(manifest_text(manifest))
-
-
-def manifest_text(manifest: Manifest) -> str:
-    """bundle.json; an optional key is written only where it says something, for readers refuse what they don't know."""
-    silent = None if manifest.provenance.location else {"provenance": {"location"}}
-    return manifest.model_dump_json(indent=1, exclude=silent)
+    (folder / MANIFEST_FILE).write_text(manifest_text(manifest))
 
 
 def _origin(params: BundleParams, capture: Capture) -> Literal["captured", "generated"]:
-    """By the reader that the capture stage used, by what the user says of it, and by what its pictures say."""
+    """By the reader that the capture stage used, by what the user says of it, and by what its images say."""
     read = [record for record in params.stages if record["name"] == "capture"]
-    said = {word for record in read for word in (record["backend"], record["params"].get("origin"))}
+    words = {word for record in read for word in (record["backend"], record["params"].get("origin"))}
     signed = capture.credentials is not None and capture.credentials.generated > 0
-    return "generated" if "generated" in said or signed else "captured"
+    return "generated" if "generated" in words or signed else "captured"
 
 
 def _location(capture: Capture) -> Location | None:
     return None if capture.location is None else Location(**asdict(capture.location))
 
 
-def _write_cameras(scene: PosedScene, poses_folder: Path, out_dir: Path) -> None:
+def _with_thumbnails(scene: PosedScene, poses_folder: Path, out_dir: Path) -> Iterator[BundleCamera]:
+    """The cameras of all views; writes their thumbnails."""
     (out_dir / "thumbnails").mkdir()
-    cameras = []
     for index, view in enumerate(scene.views):
         thumbnail = f"thumbnails/{index:04d}.jpg"
         factor = THUMBNAIL_SIZE / max(view.camera.width, view.camera.height)
         size = (round(view.camera.width * factor), round(view.camera.height * factor))
         Image.fromarray(read_image(poses_folder, view, size)).save(out_dir / thumbnail, quality=85)
-        cameras.append(
-            {
-                "name": view.name,
-                "camera": view.camera.to_json(),
-                "world_from_camera": view.world_from_camera.matrix.tolist(),
-                "held_out": view.held_out,
-                "thumbnail": thumbnail,
-            }
-        )
-    (out_dir / "cameras.json").write_text(json.dumps({"cameras": cameras}, indent=1))
+        yield BundleCamera(view.name, view.camera, view.world_from_camera, view.held_out, thumbnail)
 
 
-def list_files(folder: Path) -> dict[str, FileEntry]:
-    """Size and hash of every file below `folder`, by relative path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
-        for path in paths
-    }
-
-
-def packages() -> dict[str, str]:
+def _packages() -> dict[str, str]:
     """Versions of the libraries that compute something."""
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def this_machine() -> dict[str, str]:
-    """The platform, without names."""
-    return {"system": platform.system(), "machine": platform.machine(), "python": platform.python_version()}
+    return package_versions(PACKAGES)
 
 
 def _report(inputs: Mapping[str, Path], capture: Capture, scene: PosedScene, alignment: Alignment) -> dict[str, Any]:
     report: dict[str, Any] = {"poses": scene.report, "align": alignment.report}
-    told = {"blurred": capture.blurred, "credentials": capture.credentials}
-    report["capture"] = report_of(capture, Selection.load(inputs["select"]))
-    report["capture"] |= {name: asdict(values) for name, values in told.items() if values}
+    optional = {"blurred": capture.blurred, "credentials": capture.credentials}
+    report["capture"] = image_report(capture, Selection.load(inputs["select"]))
+    report["capture"] |= {name: asdict(values) for name, values in optional.items() if values}
     if capture.assumed:
         report["capture"]["assumed"] = list(capture.assumed)
     for stage, name in REPORTS.items():

@@ -1,24 +1,31 @@
-"""Rules for poses, intrinsics and times that every reader with sensors applies."""
+"""Rules for poses, intrinsics and times that all readers with sensors apply, and plausibility of a whole capture."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.capture.model import Frame
-from pipeline.capture.source import check_text
+from pipeline.capture.model import Capture, Frame, Size
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
+from pipeline.types import F64
 
 ROTATION_TOLERANCE = 1e-3
-FARTHEST = 1e8
-"""From the origin of the poses' world [m]: that of the earth is 6 400 km away."""
+MAX_DISTANCE = 1e8
+"""Largest distance from the origin of the poses' world [m]: the centre of the earth is 6 400 km away."""
 FOCUSING = 0.08
 """Relative change of a focal length that focusing down to 10 cm may cause (5 %, by the thin lens), and some more."""
+EXTENT_METRES, EXTENT_UNITS = 20_000.0, 1e7
+"""Nobody carries a camera farther in a capture [m]; poses without a scale may be in any unit."""
+FOCAL = (0.05, 200.0)
+"""Focal lengths, in the image's longer side: from a fisheye lens to a telescope."""
+MAX_TIME = 1e8
+"""Longest capture, three years [s]."""
+MAX_DEPTH = 1e5
+"""Farthest range of a depth sensor [m]."""
 
 
 def checked_pose(matrix: Any, file: str, *, axes: str = "CV") -> Pose:
@@ -39,7 +46,7 @@ def checked_pose(matrix: Any, file: str, *, axes: str = "CV") -> Pose:
         raise CaptureError(rule, found=f"numbers of shape {values.shape}", remedy=remedy, file=file)
     if not np.isfinite(values).all():
         raise CaptureError(rule, found="NaN or infinity: tracking was lost here", remedy=remedy, file=file)
-    if np.abs(values).max() > FARTHEST:
+    if np.abs(values).max() > MAX_DISTANCE:
         raise CaptureError(rule, found=f"a number of {np.abs(values).max():.3g}", remedy=remedy, file=file)
     if values.shape == (4, 4) and np.abs(values[3] - [0, 0, 0, 1]).max() > 1e-6:
         found = f"the last row {values[3].tolist()} instead of 0 0 0 1"
@@ -58,16 +65,16 @@ def checked_pose(matrix: Any, file: str, *, axes: str = "CV") -> Pose:
     return Pose(nearest @ CV_FROM_GL if axes == "GL" else nearest, values[:3, 3])
 
 
-def checked_camera(intrinsics: tuple[float, float, float, float], size: tuple[int, int], file: str) -> Camera:
+def checked_camera(intrinsics: tuple[float, float, float, float], size: Size, file: str) -> Camera:
     """A pinhole camera from fx, fy, cx, cy [px] and (width, height).
 
     Raises:
-        CaptureError: When the numbers can't belong to a picture of that size.
+        CaptureError: When the numbers can't belong to an image of that size.
     """
     width, height = size
     fx, fy, cx, cy = intrinsics
-    rule = f"intrinsics must belong to the picture's size, {width} x {height}"
-    remedy = "give the intrinsics of these pictures (all four numbers scale with the size)"
+    rule = f"intrinsics must belong to the image's size, {width} x {height}"
+    remedy = "give the intrinsics of these images (all four numbers scale with the size)"
     if min(size) < 1 or not np.isfinite(intrinsics).all() or fx <= 0 or fy <= 0:
         raise CaptureError(rule, found=f"fx, fy, cx, cy = {fx}, {fy}, {cx}, {cy}", remedy=remedy, file=file)
     if max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
@@ -88,7 +95,7 @@ def check_track(frames: Sequence[Frame], min_track: float, source: Path) -> None
     extent = float(np.linalg.norm(np.ptp(positions, axis=0)))
     if extent < min_track:
         raise CaptureError(
-            f"the camera must move by at least {100 * min_track:g} cm: turning on the spot shows no depth",
+            f"the camera must move by at least {100 * min_track:g} cm: rotating on the spot shows no depth",
             found=f"{len(positions)} poses within {100 * extent:.2g} cm",
             remedy="walk while you record (docs/capture-guide.md); if you did, the poses are not in metres",
             file=source,
@@ -96,19 +103,18 @@ def check_track(frames: Sequence[Frame], min_track: float, source: Path) -> None
 
 
 def check_one_camera(frames: Sequence[Frame], source: Path) -> None:
-    """Check that the pictures of a recording have one size, and focal lengths as one camera's (it may focus).
+    """Check that the images of a recording have one size, and focal lengths as one camera's (it may focus).
 
     Raises:
         CaptureError: Naming the two that differ most.
     """
     ranked = sorted(frames, key=lambda frame: (frame.camera.width, frame.camera.height, frame.camera.fx))
-    least, most = ranked[0], ranked[-1]
-    one, other = least.camera, most.camera
-    if (one.width, one.height) != (other.width, other.height) or other.fx > (1 + FOCUSING) * one.fx:
+    first, last = ranked[0].camera, ranked[-1].camera
+    if (first.width, first.height) != (last.width, last.height) or last.fx > (1 + FOCUSING) * first.fx:
         raise CaptureError(
-            "a recording's pictures must be of one camera: two devices are mixed",
-            found=f"{one.width} x {one.height} with a focal length of {one.fx:.0f} px ({least.name}), "
-            f"{other.width} x {other.height} with {other.fx:.0f} px ({most.name})",
+            "a recording's images must be of one camera: two devices are mixed",
+            found=f"{first.width} x {first.height} with a focal length of {first.fx:.0f} px ({ranked[0].name}), "
+            f"{last.width} x {last.height} with {last.fx:.0f} px ({ranked[-1].name})",
             remedy="keep each device's recording in a folder of its own",
             file=source,
         )
@@ -130,20 +136,20 @@ def check_increasing(times: Sequence[float], files: Sequence[str]) -> None:
             )
 
 
-def chosen_cameras(cameras: Sequence[str], wanted: str, file: str) -> list[str]:
-    """Names of the cameras of a rig that are read.
+def chosen_cameras(cameras: Sequence[str], requested: str, file: str) -> list[str]:
+    """Names of those cameras of a rig that are read.
 
     Args:
         cameras: All names, the best first.
-        wanted: What `CaptureParams.cameras` says.
+        requested: Value of `CaptureParams.cameras`.
         file: For messages.
 
     Raises:
-        CaptureError: When a camera that was named isn't there.
+        CaptureError: When a named camera does not exist.
     """
-    if wanted in ("first", "all"):
-        return [*cameras[:1]] if wanted == "first" else [*cameras]
-    named = [*dict.fromkeys(name.strip() for name in wanted.split(","))]
+    if requested in ("first", "all"):
+        return [*cameras[:1]] if requested == "first" else [*cameras]
+    named = [*dict.fromkeys(name.strip() for name in requested.split(","))]
     if missing := [name for name in named if name not in cameras]:
         raise CaptureError(
             "capture.cameras must be first, all, or names of cameras with commas between them",
@@ -160,18 +166,53 @@ def unread_cameras(cameras: Sequence[str], chosen: Sequence[str]) -> list[str]:
     return [f"other cameras, not read: {', '.join(others)} (capture.cameras)"] if others else []
 
 
-def read_object(data: bytes, file: str) -> dict[str, Any]:
-    """Parse a JSON object.
+def check_plausible(capture: Capture, source: Path) -> None:
+    """Check what stages compute with: a damaged file can hold any finite number, and squares of large ones overflow.
 
     Raises:
-        CaptureError: When it is none, or too large.
+        CaptureError: When poses, lenses, times, depths or gravity are beyond those of any capture.
     """
-    check_text(data, file)
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        content = error
-    if not isinstance(content, dict):
-        found = f"{content}" if isinstance(content, Exception) else type(content).__name__
-        raise CaptureError("the file must hold a JSON object", found=found, remedy="export it again", file=file)
-    return content
+    problem = next(_problems(capture), None)
+    if problem is not None:
+        rule, found = problem
+        raise CaptureError(
+            rule, found=found, remedy="export the capture again, or remove the frames that say so", file=source
+        )
+
+
+def _problems(capture: Capture) -> Iterator[tuple[str, str]]:
+    """Rules that are broken, and what was found."""
+    posed = [(frame.name, frame.world_from_camera) for frame in capture.frames if frame.world_from_camera]
+    positions = np.array([pose.translation for _, pose in posed])
+    if len(positions):
+        far = int(np.abs(positions - np.median(positions, 0)).max(1).argmax())
+        limit = EXTENT_UNITS if capture.scale_sigma is None else EXTENT_METRES
+        where = f"{posed[far][0]} at {', '.join(f'{value:.4g}' for value in positions[far])}"
+        if np.abs(positions).max() > MAX_DISTANCE:
+            yield f"a camera lies within {MAX_DISTANCE / 1000:.0f} km of its world's origin", where
+        elif np.ptp(positions, axis=0).max() > limit:
+            size = f"{limit / 1000:.0f} km" if capture.scale_sigma else f"{limit:.0f} units"
+            yield f"the cameras of a capture lie within {size}", where
+    for frame in capture.frames:
+        yield from _frame_problems(frame)
+    known = (capture.scale_sigma, capture.up_sigma_deg, capture.depth_range)
+    if not all(value is None or 0 <= value <= MAX_DEPTH for value in known):
+        yield "sigmas and the depth's range are positive numbers", ", ".join(map(str, known))
+
+
+def _frame_problems(frame: Frame) -> Iterator[tuple[str, str]]:
+    for camera in (frame.camera, frame.depth_camera):
+        if camera is None:
+            continue
+        side = max(camera.width, camera.height)
+        if not (FOCAL[0] * side < min(camera.fx, camera.fy) and max(camera.fx, camera.fy) < FOCAL[1] * side):
+            found = f"{frame.name}: {camera.fx:.4g} and {camera.fy:.4g} px"
+            yield f"focal lengths of {side} pixels are {FOCAL[0] * side:.0f} to {FOCAL[1] * side:.0f} px", found
+    if frame.time is not None and not abs(frame.time) <= MAX_TIME:
+        yield "a capture takes less than three years", f"{frame.name} {frame.time:.4g} s after the first frame"
+    if frame.gravity is not None and not _is_unit(frame.gravity):
+        yield "the direction of gravity is of length 1", f"{frame.name}: {frame.gravity.tolist()}"
+
+
+def _is_unit(vector: F64) -> bool:
+    return bool((np.abs(vector) < 2).all()) and abs(float(np.linalg.norm(vector)) - 1) < 1e-3

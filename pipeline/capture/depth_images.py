@@ -1,24 +1,28 @@
-"""Depth and confidence images at the border: 16-bit millimetres with 0 = unknown, 8-bit confidence."""
+"""Depth and confidence of a source (PNG, NumPy, OpenEXR): 16-bit millimetres with 0 = unknown, 8-bit confidence."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import arrays
 from pipeline.errors import CaptureError
-from pipeline.image_files import open_image
+from pipeline.image_files import MAX_PIXELS, BadImageError, open_image
+from pipeline.types import U8, U16, Floats
 
 NO_READING = 65535
+"""Stored by some sensors where nothing was measured."""
 
 
-def depth_of_png(data: bytes, file: str, units_per_metre: float = 1000.0) -> NDArray[np.uint16]:
+def depth_of_png(data: bytes, file: str, units_per_metre: float = 1000.0) -> U16:
     """Depth (H, W) [mm] of a 16-bit PNG, 0 = unknown; 65535 counts as unknown, too.
 
     Raises:
-        BadPictureError: When it can't be decoded.
+        BadImageError: When it can't be decoded.
         CaptureError: When it is not a 16-bit single-channel PNG.
     """
     depth = decode_png(data)
@@ -36,14 +40,14 @@ def depth_of_png(data: bytes, file: str, units_per_metre: float = 1000.0) -> NDA
     return millimetres(np.where(known, depth, 0) / units_per_metre)
 
 
-def millimetres(metres: NDArray[np.floating]) -> NDArray[np.uint16]:
+def millimetres(metres: Floats) -> U16:
     """Depth (H, W) [m] in millimetres; 0 where it isn't finite, not positive or 65.5 m and more away."""
     scaled = np.round(np.asarray(metres, np.float64) * 1000)
     known = np.isfinite(scaled) & (scaled > 0) & (scaled < NO_READING)
     return np.where(known, scaled, 0).astype(np.uint16)
 
 
-def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> NDArray[np.uint8]:
+def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> U8:
     """Confidence (H, W) of an 8-bit PNG, 0 worst, 255 best.
 
     Args:
@@ -52,7 +56,7 @@ def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> N
         levels: Values of the source from worst to best, spread over 0..255; without them they are taken as they are.
 
     Raises:
-        BadPictureError: When it can't be decoded.
+        BadImageError: When it can't be decoded.
         CaptureError: When it isn't 8-bit with one channel, or has other values than the levels.
     """
     confidence = decode_png(data)
@@ -66,7 +70,7 @@ def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> N
     return spread_levels(np.asarray(confidence, np.uint8), file, levels) if levels else np.asarray(confidence, np.uint8)
 
 
-def spread_levels(confidence: NDArray[np.uint8], file: str, levels: tuple[int, ...]) -> NDArray[np.uint8]:
+def spread_levels(confidence: U8, file: str, levels: tuple[int, ...]) -> U8:
     """Confidence whose values are `levels`, from worst to best, spread over 0..255.
 
     Raises:
@@ -85,12 +89,12 @@ def spread_levels(confidence: NDArray[np.uint8], file: str, levels: tuple[int, .
     return spread.astype(np.uint8)
 
 
-def save_depth(depth: NDArray[np.uint16], path: Path) -> None:
+def save_depth(depth: U16, path: Path) -> None:
     """Write depth (H, W) [mm] as 16-bit PNG."""
     _save(depth, path)
 
 
-def save_confidence(confidence: NDArray[np.uint8], shape: tuple[int, ...], file: str, path: Path) -> None:
+def save_confidence(confidence: U8, shape: tuple[int, ...], file: str, path: Path) -> None:
     """Write confidence (H, W) as 8-bit PNG.
 
     Raises:
@@ -99,14 +103,14 @@ def save_confidence(confidence: NDArray[np.uint8], shape: tuple[int, ...], file:
     if confidence.shape != shape:
         raise CaptureError(
             "a confidence image must be of the depth image's size",
-            found=f"{confidence.shape[1]} x {confidence.shape[0]} beside depth of {shape[1]} x {shape[0]}",
+            found=f"{confidence.shape[1]} x {confidence.shape[0]} for depth of {shape[1]} x {shape[0]}",
             remedy="export the capture again",
             file=file,
         )
     _save(confidence, path)
 
 
-def _save(values: NDArray[np.uint16] | NDArray[np.uint8], path: Path) -> None:
+def _save(values: U16 | U8, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), values, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
         raise OSError(f"{path} could not be written")
@@ -116,7 +120,77 @@ def decode_png(data: bytes) -> NDArray[np.generic]:
     """Values of a PNG, (H, W) or (H, W, channels), decoded completely: OpenCV takes some truncated ones.
 
     Raises:
-        BadPictureError: When it can't be decoded.
+        BadImageError: When it can't be decoded.
     """
     with open_image(data, ("PNG",)) as image:
         return np.asarray(image)
+
+
+def array_of_npy(data: bytes) -> NDArray[np.generic]:
+    """The array of a NumPy file of version 1 or 2.
+
+    Raises:
+        BadImageError: When it is truncated, empty, too large, no NumPy file or holds anything but numbers.
+    """
+    try:
+        values = arrays.array_of_npy(data)
+    except arrays.BadArrayError as error:
+        raise BadImageError(str(error)) from error
+    if values.dtype.kind == "b" or not 0 < values.size <= MAX_PIXELS:
+        raise BadImageError(f"an array of {values.dtype} of shape {values.shape}")
+    return values
+
+
+def depth_of_npy(data: bytes, file: str) -> U16:
+    """Depth (H, W) [mm] of a NumPy file of 16-bit integers, 0 = unknown.
+
+    Raises:
+        BadImageError: When it is truncated or no NumPy file.
+        CaptureError: When it holds something else.
+    """
+    depth = array_of_npy(data)
+    if depth.dtype != np.dtype("<u2") or depth.ndim != 2:
+        raise CaptureError(
+            "a depth file must hold one 16-bit number a pixel",
+            found=f"{depth.dtype} of shape {depth.shape}",
+            remedy="export the recording again",
+            file=file,
+        )
+    return np.where(depth == NO_READING, 0, depth).astype(np.uint16)
+
+
+def depth_of_exr(data: bytes, file: str, max_pixels: int) -> U16:
+    """Depth (H, W) [mm] of an EXR image with one channel [m], as 32- or 16-bit float; 0 = unknown.
+
+    Raises:
+        BadImageError: When it is truncated or damaged.
+        CaptureError: When it is larger than `max_pixels` or has other channels.
+    """
+    import OpenEXR
+
+    try:
+        with OpenEXR.File(io.BytesIO(data), header_only=True) as image:
+            header = image.header()  # emptied when the image is closed
+            low, high = (np.array(corner, np.int64) for corner in header["dataWindow"])
+            channels = len(header["channels"])
+        width, height = (int(size) for size in high - low + 1)
+        if width * height > max_pixels or channels != 1:
+            raise CaptureError(
+                f"an EXR depth image must have one channel and at most {max_pixels} pixels",
+                found=f"{channels} channel(s), {width} x {height}",
+                remedy="export raw depth, not an image of it",
+                file=file,
+            )
+        with OpenEXR.File(io.BytesIO(data), separate_channels=True) as image:
+            (channel,) = image.channels().values()
+            metres = np.array(channel.pixels)
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+        raise BadImageError(f"no readable EXR image: {error}") from error
+    if metres.shape != (height, width) or metres.dtype.kind != "f":
+        raise CaptureError(
+            "an EXR depth image must hold one floating-point number a pixel",
+            found=f"{metres.dtype} of shape {metres.shape} for {width} x {height} pixels",
+            remedy="export raw depth, not an image of it",
+            file=file,
+        )
+    return millimetres(metres)

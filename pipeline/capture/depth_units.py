@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.capture.images import load_written
 from pipeline.capture.model import Capture, Frame
 from pipeline.capture.trajectory import Trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
+from pipeline.types import F64, U16
 
 logger = logging.getLogger(__name__)
-Array = NDArray[np.float64]
 
 MIN_MEDIAN_DEPTH = 50
 """A scene's median depth in millimetres is above this; metres stored as integers are far below."""
@@ -35,7 +34,7 @@ _AGREE = 0.04  # relative depth difference that still counts as the same surface
 _UNIT_REMEDY = "convert the depth from {} to millimetres; if it is in millimetres, the poses are not in metres"
 _NOTHING_FITS = (
     "take depth, poses and intrinsics of one recording, each in this format's convention; without trustworthy poses "
-    "give the pictures alone"
+    "give the images alone"
 )
 _UNCHECKED = "depth unit not checked: too few overlapping views"
 _FAR_AWAY = 1e9  # depth so large that positions don't matter: smooth depth agrees with itself then, too
@@ -47,7 +46,7 @@ _MIN_SEEN = 100  # fewest points in the other view, of all pairs
 _EDGE = 1.1  # farthest by nearest of neighbouring readings, from which on they aren't of one surface
 _CONFIDENT = 100  # of 255; ARKit's lowest level is 0, the middle one 127
 _WELL = 5000.0  # farther readings of depth cameras and phones are hardly better than guesses [mm]
-_DELAYS = np.arange(1, 10.1, 0.25)  # [s], either way; shorter ones are measured on the pictures and corrected
+_DELAYS = np.arange(1, 10.1, 0.25)  # [s], in both directions; shorter ones are measured on the images and corrected
 _PARALLAX = 0.15  # share by which what is named must beat depth without parallax: smooth depth agrees with itself
 _CLEARLY = 0.75  # the declared unit is wrong when it reaches less than this share of the best one's points
 
@@ -56,22 +55,22 @@ _CLEARLY = 0.75  # the declared unit is wrong when it reaches less than this sha
 class _DepthSample:
     """Points (N, 3) [mm as stored] of a depth image in camera axes, and the image itself (H, W) [mm].
 
-    Both without readings that aren't to be trusted: of no confidence, far, at edges; they are 0 in the image.
+    Both without untrusted readings (of no confidence, far, at edges): they are 0 in the image.
     """
 
-    points: Array
-    depth: NDArray[np.uint16]
+    points: F64
+    depth: U16
     camera: Camera
     pose: Pose
     time: float | None
 
 
 def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
-    """Compare depth images with each other through the given poses; returns what was found, for the notes.
+    """Compare depth images with each other through the given poses; returns a note.
 
-    Back-projects depth of one frame into another that looks the same way from some way off: as declared, with units
-    that people mix up, with pose conventions that people mix up (inverted; OpenCV for OpenGL camera axes), and with the
-    poses of other moments. Stops only where what is declared fails and something else clearly fits.
+    Back-projects depth of one frame into another that looks in the same direction from some distance: as declared, with
+    units and with pose conventions that people mix up (inverted; OpenCV for OpenGL camera axes), and with the poses of
+    other times. Stops only where what is declared fails and something else clearly fits.
 
     Raises:
         CaptureError: Naming the unit, convention or delay that fits.
@@ -90,7 +89,7 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
         raise CaptureError(rule, found=found, remedy="write round(1000 * metres) as 16-bit PNG", file=source)
     poses = [sample.pose for sample in samples]
     fifth = 0.2 * float(np.linalg.norm(np.ptp([pose.translation for pose in poses], axis=0)))
-    # on a street, pictures a fifth of the track apart have nothing in common
+    # on a street, images a fifth of the track apart have nothing in common
     near = _pairs(poses, pairs, median / 1000) if median / 1000 < fifth else []
     if len(near) >= 3 and (share := _agreement(samples, near, 1.0) or 0.0) > _CONVINCES:
         return _note(share)
@@ -133,13 +132,14 @@ def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:
 
 def _sample(root: Path, frame: Frame, most: float) -> _DepthSample:
     assert frame.depth and frame.depth_camera and frame.world_from_camera
-    depth = np.asarray(_image(root / frame.depth), np.uint16).copy()
+    depth = np.asarray(load_written(root / frame.depth, cv2.IMREAD_UNCHANGED), np.uint16).copy()
     if frame.confidence:
-        depth[_image(root / frame.confidence) < _CONFIDENT] = 0
+        depth[load_written(root / frame.confidence, cv2.IMREAD_UNCHANGED) < _CONFIDENT] = 0
     if np.count_nonzero(depth > most) < 0.5 * np.count_nonzero(depth):  # else the unit is another
         depth[depth > most] = 0
-    beside = np.ones((3, 3), np.uint8)
-    nearest, farthest = cv2.erode(np.where(depth > 0, depth, np.uint16(65535)), beside), cv2.dilate(depth, beside)
+    neighbours = np.ones((3, 3), np.uint8)
+    nearest = cv2.erode(np.where(depth > 0, depth, np.uint16(65535)), neighbours)
+    farthest = cv2.dilate(depth, neighbours)
     depth[farthest > _EDGE * nearest.astype(np.float64)] = 0
     camera = frame.depth_camera
     step = max(1, camera.width // 32)
@@ -149,22 +149,15 @@ def _sample(root: Path, frame: Frame, most: float) -> _DepthSample:
     return _DepthSample(points, depth, camera, frame.world_from_camera, frame.time)
 
 
-def _image(file: Path) -> NDArray[Any]:
-    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise FileNotFoundError(f"{file} is missing or no picture")
-    return np.asarray(image)
-
-
-def _pairs(poses: Sequence[Pose], count: int, wanted: float) -> list[tuple[int, int]]:
-    """Pairs (from, to) that look within 25 degrees of each other and lie about `wanted` [m] apart.
+def _pairs(poses: Sequence[Pose], count: int, apart: float) -> list[tuple[int, int]]:
+    """Pairs (from, to) that look within 25 degrees of each other and lie about `apart` [m] from each other.
 
     Nearer ones than a fifth of the track don't tell units apart, farther ones see little of each other.
     """
     position = np.array([pose.translation for pose in poses])
     axis = np.array([pose.rotation[:, 2] for pose in poses])
     baseline = np.linalg.norm(position[:, None] - position[None], axis=-1)
-    off = np.abs(np.log(np.maximum(baseline, 1e-9) / max(wanted, 1e-9)))
+    off = np.abs(np.log(np.maximum(baseline, 1e-9) / max(apart, 1e-9)))
     off[(axis @ axis.T < np.cos(np.deg2rad(25))) | (off > np.log(3))] = np.inf
     partner = off.argmin(1)
     least = off[np.arange(len(poses)), partner]
@@ -175,13 +168,13 @@ def _pairs(poses: Sequence[Pose], count: int, wanted: float) -> list[tuple[int, 
 def _agreement(samples: Sequence[_DepthSample], pairs: Sequence[tuple[int, int]], factor: float) -> float | None:
     """Share of points of one depth image that lie on the surface of another, of those that can be compared.
 
-    Those are in the other's view, where it has a reading that is to be trusted. A point behind that reading is hidden
-    from the other view and isn't compared, unless the first view looked through what is said to hide it.
-    None where the views hardly see each other, 0 where they do and all is hidden.
+    Those are in the other's view, where it has a trusted reading. A point behind that reading is hidden from the other
+    view and isn't compared, unless the first view looked through what would hide it. None where the views hardly
+    overlap, 0 where they do and all is hidden.
     """
     agreeing = compared = seen = 0
-    for here, there in [*pairs, *((j, i) for i, j in pairs)]:
-        one, other = samples[here], samples[there]
+    for first, second in [*pairs, *((j, i) for i, j in pairs)]:
+        one, other = samples[first], samples[second]
         other_from_one = other.pose.inverse() @ one.pose
         z, measured, rays = _measured(other, other_from_one.apply(one.points * factor / 1000), factor)
         on_surface = np.abs(measured - z) < _AGREE * z
@@ -197,7 +190,7 @@ def _agreement(samples: Sequence[_DepthSample], pairs: Sequence[tuple[int, int]]
     return agreeing / compared if compared > _COMPARABLE * seen else 0.0
 
 
-def _measured(sample: _DepthSample, points: Array, factor: float) -> tuple[Array, Array, Array]:
+def _measured(sample: _DepthSample, points: F64, factor: float) -> tuple[F64, F64, F64]:
     """Depth (M,) of the points (N, 3) [m, camera axes] where the image has a reading, that (M,), and their rays."""
     points = points[points[:, 2] > 1e-4]
     column, row = np.floor(sample.camera.project(points)).astype(np.int64).T
@@ -212,23 +205,23 @@ def _measured(sample: _DepthSample, points: Array, factor: float) -> tuple[Array
 def _best_convention(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str, str]:
     """Share of agreeing points, name and remedy of the pose convention, not the declared one, that agrees best."""
     best = (0.0, "", "")
-    for turned_axes, form in product((False, True), ("camera-to-world", "world-to-camera", "transposed")):
-        if not turned_axes and form == "camera-to-world":
+    for other_axes, form in product((False, True), ("camera-to-world", "world-to-camera", "transposed")):
+        if not other_axes and form == "camera-to-world":
             continue
-        turned = []
+        converted = []
         for sample in samples:
             pose = sample.pose.inverse() if form == "world-to-camera" else sample.pose
             pose = Pose(pose.rotation.T, pose.translation) if form == "transposed" else pose
-            pose = Pose(pose.rotation @ CV_FROM_GL, pose.translation) if turned_axes else pose
-            turned.append(replace(sample, pose=pose))
-        share = _agreement_of(turned, pairs)
-        name = f"{form} poses{' of cameras with turned axes' if turned_axes else ''}"
+            pose = Pose(pose.rotation @ CV_FROM_GL, pose.translation) if other_axes else pose
+            converted.append(replace(sample, pose=pose))
+        share = _overlap_agreement(converted, pairs)
+        name = f"{form} poses{' with other camera axes' if other_axes else ''}"
         best = max(best, (share, name, "convert the poses to camera-to-world in the axes of this format"))
     return best
 
 
 def _best_delay(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str, str]:
-    """Share of agreeing points, name and remedy of the delay with which the poses of other moments agree best."""
+    """Share of agreeing points, name and remedy of the delay with which the poses of other times agree best."""
     times = np.array([np.nan if sample.time is None else sample.time for sample in samples])
     best = (0.0, "", "")
     if not (np.diff(times) > 0).all():
@@ -238,12 +231,12 @@ def _best_delay(samples: Sequence[_DepthSample], pairs: int) -> tuple[float, str
         poses = trajectory.at(times + delay, np.inf)
         moved = [replace(sample, pose=pose) for sample, pose in zip(samples, poses, strict=True) if pose is not None]
         name = f"poses of {abs(delay):.1f} s {'later' if delay > 0 else 'earlier'}"
-        remedy = f"pictures and poses need one clock: add {-delay:.1f} s to the times of the poses"
-        best = max(best, (_agreement_of(moved, pairs), name, remedy))
+        remedy = f"images and poses need one clock: add {-delay:.1f} s to the times of the poses"
+        best = max(best, (_overlap_agreement(moved, pairs), name, remedy))
     return best
 
 
-def _agreement_of(samples: Sequence[_DepthSample], pairs: int) -> float:
+def _overlap_agreement(samples: Sequence[_DepthSample], pairs: int) -> float:
     """Share of agreeing points between views a fifth of the track apart; 0 where there are too few."""
     poses = [sample.pose for sample in samples]
     if len(poses) < 2:

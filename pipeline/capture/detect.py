@@ -38,57 +38,34 @@ READERS: tuple[Reader, ...] = (
     video.READER,
     photos.READER,
 )
-"""The most particular form first: a Polycam export also holds photos, and nerfstudio's folders hold COLMAP's models."""
-
-
-def find_reader(path: Path) -> Reader:
-    """The reader that understands the capture at `path` (a folder or a zip archive).
-
-    Raises:
-        CaptureError: When none does; it lists what was found.
-    """
-    with open_capture(path) as (reader, _):
-        return reader
+"""All formats, the most particular first: a Polycam export also holds photos, nerfstudio's folders COLMAP's models."""
 
 
 def probe(path: Path) -> Traits:
-    """What the capture holds, from names and one camera file; no picture is read.
+    """What the capture holds, by names and small files; no image is decoded.
 
     Raises:
         CaptureError: When no reader understands it or files are missing.
     """
     with open_capture(path) as (reader, source):
-        return reader.traits(source)
+        return reader.traits(reader.survey(source))
 
 
 def probe_and_digest(path: Path) -> tuple[Traits, str]:
-    """As `probe` and `source_digest`, with the capture looked through once.
+    """As `probe`, with the SHA-256 (hex) over names and contents of all files that the reader uses, and its kind.
+
+    The digest is the same for a folder and for a zip of it; files next to the capture's own don't matter.
 
     Raises:
-        CaptureError: As these.
+        CaptureError: As `probe`, and when a file can't be read.
     """
     with open_capture(path) as (reader, source):
-        return reader.traits(source), _digest(reader, source)
-
-
-def source_digest(path: Path) -> str:
-    """SHA-256 (hex) over names and contents of the files that the reader uses, and the reader's kind.
-
-    The same for a folder and for a zip of it; files beside the capture's own don't matter.
-
-    Raises:
-        CaptureError: As `probe`.
-    """
-    with open_capture(path) as (reader, source):
-        return _digest(reader, source)
-
-
-def _digest(reader: Reader, source: CaptureSource) -> str:
-    names = sorted(reader.files(source))
-    total = hashlib.sha256(reader.kind.encode())
-    for name, digest in zip(names, in_threads(source.digest, names, "hashing the capture"), strict=True):
-        total.update(name.encode() + b"\0" + digest)
-    return total.hexdigest()
+        survey = reader.survey(source)
+        names = sorted(survey.files)
+        total = hashlib.sha256(reader.kind.encode())
+        for name, digest in zip(names, in_threads(source.digest, names, "hashing the capture"), strict=True):
+            total.update(name.encode() + b"\0" + digest)
+        return reader.traits(survey), total.hexdigest()
 
 
 @contextmanager

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 from pipeline.capture.checks import check_increasing, check_one_camera, check_track
-from pipeline.capture.depth_images import save_confidence, save_depth
+from pipeline.capture.depth_images import confidence_of_png, depth_of_png, save_confidence, save_depth
 from pipeline.capture.depth_units import check_depth_unit
-from pipeline.capture.masks import picture_mask, save_mask
-from pipeline.capture.model import Capture, FocalSource, Frame, Skipped
+from pipeline.capture.images import (
+    DecodedImage,
+    guessed_camera,
+    image_mask,
+    load_image,
+    note_on_shrinking,
+    save_mask,
+)
+from pipeline.capture.lens import Lens, camera_of, pinhole_of, source_pixels, undistorted_depth
+from pipeline.capture.model import Capture, FocalSource, Frame, Size, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import BadPictureError, Picture, Size, note_on_shrinking
-from pipeline.capture.reader import in_threads, split_results
+from pipeline.capture.reader import Reader, Sensors, in_threads, split_results
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
+from pipeline.image_files import BadImageError
+from pipeline.types import F64, U8, U16, Mask
 
 SAME_SHAPE = 0.03
-"""Largest relative difference in width by height between depth and the picture that it shows: sizes are rounded."""
+"""Largest relative difference in width by height between depth and the image that it shows: sizes are rounded."""
+SAME_ASPECT = 0.01
+"""Likewise between an image and the intrinsics that are scaled to it: neither may be cropped or rotated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,50 +45,79 @@ class ListedFrame:
 
     Attributes:
         key: Stem of its files in the canonical capture, unique.
-        name: The picture's name at the source, unique.
-        picture: Decodes the picture; raises `BadPictureError`.
-        camera: Intrinsics of a picture of some (width, height); raises `CaptureError` where they can't be.
-        time: Seconds, increasing from frame to frame, or None.
-        source_time: The source's own clock.
-        world_from_camera: In CV axes [m], or None.
-        depth: Gives (H, W) uint16 [mm], 0 = unknown; raises `BadPictureError`.
-        depth_name: The depth's name at the source, for messages.
-        depth_camera: Intrinsics of a depth image of some (width, height); None where it shows what the picture shows.
-        confidence: Gives (H, W) uint8, 0 worst, 255 best.
-        gravity: (3,) unit, in CV camera axes.
-        mask: Gives the content of its mask file.
-        border: Width of a border without content that is cut off picture and mask [px]; `camera` is that of the whole.
+        name: Name of the image at the source, unique.
+        image: Decodes the image; raises `BadImageError`.
+        camera: Intrinsics of an image of some (width, height); raises `CaptureError` where they do not fit. By default
+            they are guessed.
+        time: Time [s], increasing from frame to frame, or None.
+        source_time: Time by the source's own clock.
+        world_from_camera: Pose in CV axes [m], or None.
+        depth: Decodes depth (H, W) uint16 [mm], 0 = unknown; raises `BadImageError`.
+        depth_name: Name of the depth image at the source, for messages.
+        depth_camera: Intrinsics of a depth image of some (width, height); None where it shows what the image shows.
+        confidence: Decodes confidence (H, W) uint8, 0 worst, 255 best.
+        gravity: (3,) unit direction in CV camera axes.
+        mask: Reads the content of the mask file.
+        border: Width of a border without content that is cut off image and mask [px]; `camera` is that of the whole.
         focal_source: Where the intrinsics come from.
-        sensor: Which camera of a rig took it; None where one camera is read. Keys and names are unique for each.
+        sensor: Name of the rig's camera; None where one camera is read. Keys and names are unique for each.
     """
 
     key: str
     name: str
-    picture: Callable[[], Picture]
-    camera: Callable[[Size], Camera]
+    image: Callable[[], DecodedImage]
+    camera: Callable[[Size], Camera] = guessed_camera
     time: float | None = None
     source_time: float | None = None
     world_from_camera: Pose | None = None
-    depth: Callable[[], NDArray[np.uint16]] | None = None
+    depth: Callable[[], U16] | None = None
     depth_name: str = ""
     depth_camera: Callable[[Size], Camera] | None = None
-    confidence: Callable[[], NDArray[np.uint8]] | None = None
-    gravity: NDArray[np.float64] | None = None
+    confidence: Callable[[], U8] | None = None
+    gravity: F64 | None = None
     mask: Callable[[], bytes] | None = None
     border: int = 0
     focal_source: FocalSource = "given"
     sensor: str | None = None
 
 
+class FrameFiles:
+    """Images of a source with their masks, and its depth images; the methods give functions that decode them.
+
+    Args:
+        source: Source that holds the files.
+        masks: Names of the mask files by image, for the images that have one.
+    """
+
+    def __init__(self, source: CaptureSource, masks: Mapping[str, str]) -> None:
+        self._source, self._masks = source, masks
+
+    def image(self, name: str) -> Callable[[], DecodedImage]:
+        """An image as it is stored: intrinsics that come with an image belong to its stored pixels."""
+        return lambda: load_image(self._source.read(name), upright=False)
+
+    def mask(self, image: str) -> Callable[[], bytes] | None:
+        """The mask file of an image, None where it has none."""
+        return partial(self._source.read, self._masks[image]) if image in self._masks else None
+
+    def depth(self, name: str, units_per_metre: float = 1000.0) -> Callable[[], U16]:
+        """A depth image in a 16-bit PNG."""
+        return lambda: depth_of_png(self._source.read(name), self._source.where(name), units_per_metre)
+
+    def confidence(self, name: str, levels: tuple[int, ...] = ()) -> Callable[[], U8]:
+        """A confidence image in an 8-bit PNG, whose values from worst to best are `levels` if there are any."""
+        return lambda: confidence_of_png(self._source.read(name), self._source.where(name), levels)
+
+
 def declared_camera(camera: Camera, file: str) -> Callable[[Size], Camera]:
-    """For intrinsics that name the size of their picture: any other size is refused, naming `file`."""
+    """Gives `camera` for images of its own size; any other size is refused, naming `file`."""
 
     def checked(size: Size) -> Camera:
         if size != (camera.width, camera.height):
             raise CaptureError(
-                "a picture must have the size that its camera file declares",
+                "an image must have the size that its camera file declares",
                 found=f"{size[0]} x {size[1]}, declared {camera.width} x {camera.height}",
-                remedy="use the pictures as exported, neither resized nor rotated",
+                remedy="use the images as exported, neither resized nor rotated",
                 file=file,
             )
         return camera
@@ -83,11 +125,89 @@ def declared_camera(camera: Camera, file: str) -> Callable[[Size], Camera]:
     return checked
 
 
-def thinned(frames: Sequence[ListedFrame], params: CaptureParams) -> list[ListedFrame]:
-    """Those in the time range asked for, every so many of each camera's.
+def scaled_camera(camera: Camera, file: str, what: str = "image") -> Callable[[Size], Camera]:
+    """Gives `camera` scaled to another size; a size of another shape is refused, naming `file` and `what` it is."""
+
+    def scaled(size: Size) -> Camera:
+        if abs(size[0] * camera.height / (size[1] * camera.width) - 1) > SAME_ASPECT:
+            raise CaptureError(
+                f"the {what} must show what its intrinsics are for, {camera.width} x {camera.height} or scaled",
+                found=f"{size[0]} x {size[1]}",
+                remedy="use the recording as the app exported it, neither cropped nor rotated",
+                file=file,
+            )
+        return camera if size == (camera.width, camera.height) else camera.resized(*size)
+
+    return scaled
+
+
+def through_lens(frame: ListedFrame, lens: Lens, file: str) -> ListedFrame:
+    """A frame that was taken through a lens, undistorted where it has to be; `frame.camera` is replaced.
+
+    An image is resampled only where the canonical camera can't hold the lens; depth wherever the lens has distortion,
+    for depth images have none.
+
+    Args:
+        frame: Frame as it is stored; its depth shows what the image shows.
+        lens: Lens of the image.
+        file: Where the lens or the image stands, for messages.
 
     Raises:
-        ValueError: When a time range is asked for and the frames have no times.
+        CaptureError: When the lens has to be undistorted and can't be.
+    """
+    frame = replace(frame, camera=declared_camera(camera_of(lens, file), file))
+    if lens.is_pinhole:
+        return frame
+    pinhole, depth = pinhole_of(lens, file), frame.depth
+    if depth is not None:
+        frame = replace(
+            frame,
+            depth=lambda: undistorted_depth(depth(), lens, pinhole),
+            depth_camera=lambda size: pinhole.resized(*size),
+        )
+    if lens.canonical:
+        return frame
+
+    def image() -> DecodedImage:
+        stored = frame.image()
+        frame.camera(stored.size)  # refuses any size but the lens's
+        return undistorted_image(stored, frame.mask() if frame.mask else None, lens, pinhole)
+
+    return replace(frame, image=image, mask=None)
+
+
+def undistorted_image(decoded: DecodedImage, mask: bytes | None, lens: Lens, pinhole: Camera) -> DecodedImage:
+    """The image that the pinhole camera would have taken; its alpha says which pixels count, by mask and alpha.
+
+    Raises:
+        BadImageError: When the mask does not fit.
+    """
+    width, height = decoded.image.size
+    pixels = source_pixels(lens, pinhole.resized(width, height))
+    x = pixels[..., 0] * np.float32(width / lens.width) - np.float32(0.5)
+    y = pixels[..., 1] * np.float32(height / lens.height) - np.float32(0.5)
+    kept = image_mask(decoded, mask)
+    if kept is not None:  # the cubic kernel reaches two pixels far
+        near = cv2.erode(kept.astype(np.uint8), np.ones((5, 5), np.uint8))
+        kept = cv2.remap(near, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) > 0
+    colors = cv2.remap(np.asarray(decoded.image), x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return replace(decoded, image=Image.fromarray(np.asarray(colors, np.uint8)), copy=None, alpha=kept)
+
+
+def with_poses(
+    frames: Sequence[ListedFrame], poses: Sequence[Pose | None], reason: str
+) -> tuple[list[ListedFrame], list[Skipped]]:
+    """Frames with their poses (world from camera), and those without one as skipped for that reason."""
+    pairs = list(zip(frames, poses, strict=True))
+    posed = [replace(frame, world_from_camera=pose) for frame, pose in pairs if pose is not None]
+    return posed, [Skipped(frame.name, reason) for frame, pose in pairs if pose is None]
+
+
+def thinned(frames: Sequence[ListedFrame], params: CaptureParams) -> list[ListedFrame]:
+    """Frames in the requested time range, every `stride`-th of each camera.
+
+    Raises:
+        ValueError: When a time range is requested and the frames have no times.
     """
     chosen = list(frames)
     if params.start > 0 or params.end is not None:
@@ -103,17 +223,17 @@ def thinned(frames: Sequence[ListedFrame], params: CaptureParams) -> list[Listed
 
 
 def sensor_capture(
-    kind: str,
+    reader: Reader,
     listed: Iterable[ListedFrame],
     source: CaptureSource,
     out_dir: Path,
     params: CaptureParams,
     *,
-    up_in_world: NDArray[np.float64] | None = None,
+    sensors: Sensors | None = None,
+    metric: bool = True,
+    up_in_world: F64 | None = None,
     up_sigma_deg: float | None = None,
     gravity_sigma_deg: float | None = None,
-    scale_sigma: float | None = None,
-    depth_range: float | None = None,
     skipped: Sequence[Skipped] = (),
     notes: Sequence[str] = (),
     one_camera: bool = True,
@@ -121,17 +241,17 @@ def sensor_capture(
     """Read the frames of a recording and check them together.
 
     Args:
-        kind: Of the reader.
-        listed: Each camera's in the order of time, already thinned. Taken a few at a time, so that a video is decoded
-            as it goes.
-        source: For messages.
+        reader: Reader of the format.
+        listed: Frames, each camera's in the order of time, already thinned. Taken a few at a time, so that a video is
+            decoded as it goes.
+        source: Source of the frames, for messages.
         out_dir: Root of the canonical capture.
-        params: What the user chose.
-        up_in_world: As in `Capture`; likewise the sigmas.
-        up_sigma_deg: [deg].
-        gravity_sigma_deg: [deg].
-        scale_sigma: Relative.
-        depth_range: As in `Capture` [m].
+        params: Parameters of the stage.
+        sensors: What is known of the sensors of this capture; None for what is known of the format's.
+        metric: Whether poses or depth of this capture have their scale.
+        up_in_world: As in `Capture`.
+        up_sigma_deg: One sigma of it [deg]; None for the sensors'.
+        gravity_sigma_deg: As in `Capture` [deg].
         skipped: What the reader left out itself.
         notes: What a person should know.
         one_camera: Whether each sensor is one camera, or any mix of them.
@@ -140,33 +260,34 @@ def sensor_capture(
         CaptureError: When too much is unreadable, time runs backwards, devices are mixed, the camera does not move, or
             depth and poses contradict each other.
     """
-    results = in_threads(lambda frame: _written(frame, source, out_dir), listed, f"reading {kind} frames")
+    results = in_threads(lambda frame: _written(frame, source, out_dir), listed, f"reading {reader.kind} frames")
     frames, bad = split_results(results, source, params)
-    where = source.path / source.prefix
-    sensors = list(dict.fromkeys(frame.sensor for frame in frames))
-    frames = tuple(sorted(frames, key=lambda frame: sensors.index(frame.sensor)))
-    for sensor in sensors:
-        clocked = [(at, f.name) for f in frames if f.sensor == sensor and (at := _clock(f)) is not None]
-        check_increasing([at for at, _ in clocked], [f"{where} ({name})" for _, name in clocked])
+    cameras = list(dict.fromkeys(frame.sensor for frame in frames))
+    frames = tuple(sorted(frames, key=lambda frame: cameras.index(frame.sensor)))
+    for camera in cameras:
+        clocked = [(at, f.name) for f in frames if f.sensor == camera and (at := _clock(f)) is not None]
+        check_increasing([at for at, _ in clocked], [f"{source.folder} ({name})" for _, name in clocked])
         if one_camera:
-            check_one_camera([frame for frame in frames if frame.sensor == sensor], where)
+            check_one_camera([frame for frame in frames if frame.sensor == camera], source.folder)
     first = min((frame.time for frame in frames if frame.time is not None), default=0.0)
     frames = tuple(frame if frame.time is None else replace(frame, time=frame.time - first) for frame in frames)
     if any(frame.world_from_camera for frame in frames):
-        check_track(frames, params.min_track, where)
+        check_track(frames, params.min_track, source.folder)
+    known = sensors or reader.sensors
     capture = Capture(
         root=out_dir,
-        kind=kind,
+        kind=reader.kind,
         frames=frames,
         ordered=True,
         up_in_world=up_in_world,
-        up_sigma_deg=up_sigma_deg,
+        up_sigma_deg=known.up_sigma_deg if up_in_world is not None and up_sigma_deg is None else up_sigma_deg,
         gravity_sigma_deg=gravity_sigma_deg,
-        scale_sigma=scale_sigma,
-        depth_range=depth_range,
+        scale_sigma=known.scale_sigma if metric else None,
+        depth_range=known.depth_range if any(frame.depth for frame in frames) else None,
+        on_machine=known.on_machine,
         skipped=(*skipped, *bad),
     )
-    unit = (check_depth_unit(capture, where),) if capture.has_depth and capture.has_poses else ()
+    unit = (check_depth_unit(capture, source.folder),) if capture.has_depth and capture.has_poses else ()
     return replace(capture, notes=(*notes, *unit, *note_on_shrinking(frames)))
 
 
@@ -175,26 +296,26 @@ def _clock(frame: Frame) -> float | None:
 
 
 def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame | Skipped:
-    of_rig = f"{frame.sensor}_" if frame.sensor else ""
-    key = of_rig + frame.key
+    prefix = f"{frame.sensor}_" if frame.sensor else ""
+    key = prefix + frame.key
     try:
-        picture = frame.picture().shrunk()
-        mask = picture_mask(picture, frame.mask() if frame.mask else None)
-    except BadPictureError as error:
+        image = frame.image().shrunk()
+        mask = image_mask(image, frame.mask() if frame.mask else None)
+    except BadImageError as error:
         return Skipped(frame.name, str(error))
-    whole = frame.camera(picture.size)
-    border = ceil(frame.border * picture.image.width / whole.width)
-    picture, mask, camera = _without_border(picture, mask, whole.resized(*picture.image.size), border)
+    whole = frame.camera(image.size)
+    border = ceil(frame.border * image.image.width / whole.width)
+    image, mask, camera = _without_border(image, mask, whole.resized(*image.image.size), border)
     depth_camera = confidence_path = None
     if frame.depth is not None:
         try:
             depth = frame.depth()
             confidence = frame.confidence() if frame.confidence else None
-        except BadPictureError as error:
+        except BadImageError as error:
             return Skipped(frame.depth_name, str(error))
         size = (depth.shape[1], depth.shape[0])
         if frame.depth_camera is None:
-            _check_shape(size, picture.size, source.where(frame.depth_name))
+            _check_shape(size, image.size, source.where(frame.depth_name))
         depth_camera = frame.depth_camera(size) if frame.depth_camera else whole.resized(*size)
         save_depth(depth, out_dir / "depth" / f"{key}.png")
         if confidence is not None:
@@ -202,8 +323,8 @@ def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame 
             save_confidence(confidence, depth.shape, source.where(frame.depth_name), out_dir / confidence_path)
     (out_dir / "images").mkdir(parents=True, exist_ok=True)
     return Frame(
-        name=of_rig + frame.name.rpartition("/")[2],
-        image=f"images/{picture.save(out_dir / 'images' / key).name}",
+        name=prefix + frame.name.rpartition("/")[2],
+        image=f"images/{image.save(out_dir / 'images' / key).name}",
         camera=camera,
         focal_source=frame.focal_source,
         time=frame.time,
@@ -214,28 +335,28 @@ def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame 
         confidence=confidence_path,
         gravity=frame.gravity,
         mask=None if mask is None else save_mask(mask, out_dir, key),
-        source_size=picture.whole and (whole.width - 2 * frame.border, whole.height - 2 * frame.border),
+        source_size=image.whole and (whole.width - 2 * frame.border, whole.height - 2 * frame.border),
         sensor=frame.sensor,
     )
 
 
-def _check_shape(depth: Size, picture: Size, file: str) -> None:
-    """Check that depth can show what the picture shows; otherwise it needs intrinsics of its own."""
-    if abs(depth[0] * picture[1] / (depth[1] * picture[0]) - 1) > SAME_SHAPE:
+def _check_shape(depth: Size, image: Size, file: str) -> None:
+    """Check that depth can show what the image shows; otherwise it needs intrinsics of its own."""
+    if abs(depth[0] * image[1] / (depth[1] * image[0]) - 1) > SAME_SHAPE:
         raise CaptureError(
-            "depth without intrinsics of its own must have its picture's shape",
-            found=f"depth of {depth[0]} x {depth[1]}, a picture of {picture[0]} x {picture[1]}",
-            remedy="export depth that is registered to the pictures, or give the depth camera's intrinsics",
+            "depth without intrinsics of its own must have its image's shape",
+            found=f"depth of {depth[0]} x {depth[1]}, an image of {image[0]} x {image[1]}",
+            remedy="export depth that is registered to the images, or give the depth camera's intrinsics",
             file=file,
         )
 
 
 def _without_border(
-    picture: Picture, mask: NDArray[np.bool_] | None, camera: Camera, border: int
-) -> tuple[Picture, NDArray[np.bool_] | None, Camera]:
+    image: DecodedImage, mask: Mask | None, camera: Camera, border: int
+) -> tuple[DecodedImage, Mask | None, Camera]:
     if border == 0:
-        return picture, mask, camera
+        return image, mask, camera
     right, bottom = camera.width - border, camera.height - border
     inner = replace(camera, width=right - border, height=bottom - border, cx=camera.cx - border, cy=camera.cy - border)
-    cut = replace(picture, image=picture.image.crop((border, border, right, bottom)), copy=None)
+    cut = replace(image, image=image.image.crop((border, border, right, bottom)), copy=None)
     return cut, None if mask is None else mask[border:bottom, border:right], inner

@@ -1,4 +1,4 @@
-"""Lenses as COLMAP names them, and what they show made straight where the canonical camera can't hold them.
+"""Lenses as COLMAP names them, and the pinhole cameras that stand for those which the canonical camera can't hold.
 
 Models and the order of their parameters: COLMAP's src/colmap/sensor/models.h; its pixels have their centres at +0.5.
 """
@@ -9,19 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.capture.checks import checked_camera
-from pipeline.capture.frames import Size
-from pipeline.capture.masks import picture_mask
-from pipeline.capture.pictures import MAX_PIXELS, Picture
+from pipeline.capture.model import Size
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
-
-Array = NDArray[np.float64]
+from pipeline.image_files import MAX_PIXELS
+from pipeline.types import F32, F64, U16
 
 LAYOUTS: dict[str, tuple[int, tuple[str, ...]]] = {
     "SIMPLE_PINHOLE": (0, ("f", "cx", "cy")),
@@ -45,22 +40,22 @@ LAYOUTS: dict[str, tuple[int, tuple[str, ...]]] = {
     "FISHEYE": (15, ("fx", "fy", "cx", "cy")),
     "EUCM": (16, ("fx", "fy", "cx", "cy", "alpha", "beta")),
 }
-"""Number in binary files and names of the parameters by model; panoramas (EQUIRECTANGULAR) show no straight picture."""
-HELD = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-"""Models that the canonical `Camera` holds: their pictures are passed on untouched."""
-_ZOOMS = np.geomspace(4.0, 0.7, 60)  # focal lengths of the straight picture tried, by the lens's own, narrowest first
+"""Number in binary files and names of the parameters by model; panoramas (EQUIRECTANGULAR) show no straight image."""
+CANONICAL = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
+"""Models that the canonical `Camera` can describe: their images are passed on untouched."""
+_ZOOMS = np.geomspace(4.0, 0.7, 60)  # focal lengths of the pinhole tried, by the lens's own, narrowest first
 
 
 @dataclass(frozen=True)
 class Lens:
-    """A lens for pictures of one size.
+    """A lens for images of one size.
 
     Attributes:
         model: A key of `LAYOUTS`.
-        width: Of its pictures [px].
-        height: Of its pictures [px].
-        params: In the order of `LAYOUTS`, pixels with centres at +0.5.
-        radius: Pixels farther from the picture's middle show nothing [px]; None where all do.
+        width: Width of its images [px].
+        height: Height of its images [px].
+        params: Parameters in the order of `LAYOUTS`, pixels with centres at +0.5.
+        radius: Pixels farther from the image's middle show nothing [px]; None where all show something.
     """
 
     model: str
@@ -77,13 +72,18 @@ class Lens:
         return values if focal is None else {**values, "fx": focal, "fy": focal}
 
     @property
-    def held(self) -> bool:
+    def canonical(self) -> bool:
         """Whether the canonical camera can describe it."""
-        return self.model in HELD and self.radius is None
+        return self.model in CANONICAL and self.radius is None
+
+    @property
+    def is_pinhole(self) -> bool:
+        """Whether it is free of distortion."""
+        return self.canonical and not any(value for name, value in self.named.items() if name[0] in "kp")
 
 
 def checked_lens(model: str, size: Size, params: Sequence[float], file: str, radius: float | None = None) -> Lens:
-    """A lens whose numbers can belong to pictures of that (width, height).
+    """A lens whose numbers can belong to images of that (width, height).
 
     Raises:
         CaptureError: When the model is unknown, has another number of parameters, or they make no sense.
@@ -92,7 +92,7 @@ def checked_lens(model: str, size: Size, params: Sequence[float], file: str, rad
         raise CaptureError(
             f"a camera model must be one of {', '.join(LAYOUTS)}",
             found=repr(model)[:80],
-            remedy="undistort the pictures with the tool that wrote the capture, and export that",
+            remedy="undistort the images with the tool that wrote the capture, and export that",
             file=file,
         )
     names, (width, height) = LAYOUTS[model][1], size
@@ -105,7 +105,7 @@ def checked_lens(model: str, size: Size, params: Sequence[float], file: str, rad
         )
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise CaptureError(
-            f"a camera's pictures must have a size of at most {MAX_PIXELS // 10**6} million pixels",
+            f"a camera's images must have a size of at most {MAX_PIXELS // 10**6} million pixels",
             found=f"{width} x {height}",
             remedy="export the cameras again",
             file=file,
@@ -116,13 +116,39 @@ def checked_lens(model: str, size: Size, params: Sequence[float], file: str, rad
     return lens
 
 
-def camera_of(lens: Lens, file: str) -> Camera:
-    """The canonical camera of the pictures that are written: the lens itself, or a pinhole where it can't be held.
+def opencv_lens(
+    intrinsics: Sequence[float], size: Size, coefficients: Sequence[float], file: str, *, fisheye: bool
+) -> Lens:
+    """A lens with OpenCV's distortion coefficients.
+
+    Args:
+        intrinsics: fx, fy, cx, cy [px], pixels with centres at integers.
+        size: (width, height) [px].
+        coefficients: k1, k2, p1, p2 [, k3 [, k4, k5, k6]]; k1, k2, k3, k4 of a fisheye lens.
+        file: Where they stand, for messages.
+        fisheye: Whether they are of OpenCV's fisheye model.
 
     Raises:
-        CaptureError: When the lens has to be made straight and can't be.
+        CaptureError: When they can't belong to images of that size.
     """
-    if not lens.held:
+    fx, fy, cx, cy = intrinsics
+    values = [float(value) for value in coefficients]
+    if fisheye:
+        model = "OPENCV_FISHEYE"
+    elif any(values[4:]):
+        model, values = "FULL_OPENCV", values + [0.0] * (8 - len(values))
+    else:
+        model, values = "OPENCV", values[:4]
+    return checked_lens(model, size, (fx, fy, cx + 0.5, cy + 0.5, *values), file)
+
+
+def camera_of(lens: Lens, file: str) -> Camera:
+    """The canonical camera of the images that are written: the lens itself if `canonical`, else a pinhole.
+
+    Raises:
+        CaptureError: When the images have to be undistorted and can't be.
+    """
+    if not lens.canonical:
         return pinhole_of(lens, file)
     values = lens.named
     k1, k2, p1, p2 = (values.get(name, 0.0) for name in ("k1", "k2", "p1", "p2"))
@@ -130,13 +156,8 @@ def camera_of(lens: Lens, file: str) -> Camera:
     return Camera(lens.width, lens.height, *focal, values["cx"], values["cy"], (k1, k2, p1, p2))
 
 
-def is_straight(lens: Lens) -> bool:
-    """Whether it is a pinhole already."""
-    return lens.held and not any(value for name, value in lens.named.items() if name[0] in "kp")
-
-
 def pinhole_of(lens: Lens, file: str) -> Camera:
-    """The pinhole camera of the same size, zoomed just so far that every pixel has a source in the lens's picture.
+    """The pinhole camera of the same size, zoomed just so far that every pixel has a source in the lens's image.
 
     Raises:
         CaptureError: When there is none.
@@ -144,9 +165,9 @@ def pinhole_of(lens: Lens, file: str) -> Camera:
     camera = _widest(lens)
     if camera is None:
         raise CaptureError(
-            "a lens must show a straight picture of a usable angle",
+            "a lens must have an undistorted image of a usable angle",
             found=f"{lens.model} with {', '.join(f'{name} {value:g}' for name, value in lens.named.items())}",
-            remedy="check the lens's parameters, or undistort the pictures before",
+            remedy="check the lens's parameters, or undistort the images yourself",
             file=file,
         )
     return camera
@@ -156,7 +177,7 @@ def pinhole_of(lens: Lens, file: str) -> Camera:
 def _widest(lens: Lens) -> Camera | None:
     values = lens.named
     plain = Camera(lens.width, lens.height, values["fx"], values["fy"], values["cx"], values["cy"])
-    if is_straight(lens):
+    if lens.is_pinhole:
         return plain
     best = None
     for zoom in _ZOOMS:
@@ -167,33 +188,15 @@ def _widest(lens: Lens) -> Camera | None:
     return best
 
 
-def straight_picture(picture: Picture, mask: bytes | None, lens: Lens, pinhole: Camera) -> Picture:
-    """The picture that the pinhole camera would have taken; its alpha says which pixels count, by mask and alpha.
-
-    Raises:
-        BadPictureError: When the mask does not fit.
-    """
-    width, height = picture.image.size
-    source = _source(lens, pinhole.resized(width, height))
-    x = source[..., 0] * np.float32(width / lens.width) - np.float32(0.5)
-    y = source[..., 1] * np.float32(height / lens.height) - np.float32(0.5)
-    kept = picture_mask(picture, mask)
-    if kept is not None:  # the cubic kernel reaches two pixels far
-        near = cv2.erode(kept.astype(np.uint8), np.ones((5, 5), np.uint8))
-        kept = cv2.remap(near, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) > 0
-    colors = cv2.remap(np.asarray(picture.image), x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return replace(picture, image=Image.fromarray(np.asarray(colors, np.uint8)), copy=None, alpha=kept)
-
-
-def straight_depth(depth: NDArray[np.uint16], lens: Lens, pinhole: Camera) -> NDArray[np.uint16]:
-    """Planar depth (H, W) of any size, seen through the pinhole camera: the nearest reading, none is mixed."""
+def undistorted_depth(depth: U16, lens: Lens, pinhole: Camera) -> U16:
+    """Planar depth (H, W) of any size, seen through the pinhole camera; nearest neighbour, no interpolation."""
     height, width = depth.shape
-    source = _source(lens, pinhole.resized(width, height)) * (width / lens.width, height / lens.height)
+    source = source_pixels(lens, pinhole.resized(width, height)) * (width / lens.width, height / lens.height)
     column, row = np.floor(source).astype(np.int64).transpose(2, 0, 1)
     return depth[row.clip(0, height - 1), column.clip(0, width - 1)]
 
 
-def _project(lens: Lens, rays: Array) -> Array:
+def _project(lens: Lens, rays: F64) -> F64:
     """Pixels (..., 2) of directions (..., 3) with z = 1."""
     import pycolmap
 
@@ -202,17 +205,17 @@ def _project(lens: Lens, rays: Array) -> Array:
 
 
 @lru_cache(maxsize=2)
-def _source(lens: Lens, pinhole: Camera) -> NDArray[np.float32]:
-    """Where (H, W, 2) the pinhole camera's pixels lie in the lens's picture."""
-    found = np.empty((pinhole.height, pinhole.width, 2), np.float32)
+def source_pixels(lens: Lens, pinhole: Camera) -> F32:
+    """Positions (H, W, 2) in the lens's image [px] of the pinhole camera's pixels."""
+    pixels = np.empty((pinhole.height, pinhole.width, 2), np.float32)
     columns = np.arange(pinhole.width) + 0.5
-    for row, place in enumerate(found):  # one row at a time: the rays of a whole picture take far more than the map
-        place[:] = _project(lens, pinhole.rays(np.stack([columns, np.full_like(columns, row + 0.5)], -1)))
-    return found
+    for row, line in enumerate(pixels):  # one row at a time: the rays of a whole image take far more than the map
+        line[:] = _project(lens, pinhole.rays(np.stack([columns, np.full_like(columns, row + 0.5)], -1)))
+    return pixels
 
 
 def _covered(pinhole: Camera, lens: Lens) -> bool:
-    """Whether the whole pinhole picture lies in the lens's, and the lens does not fold back before its edge."""
+    """Whether the whole pinhole image lies in the lens's, and the lens does not fold back before its edge."""
     width, height, centre = pinhole.width, pinhole.height, np.array([pinhole.cx, pinhole.cy])
     x, y = np.linspace(0, width, 33), np.linspace(0, height, 33)
     sides = [np.c_[x, 0 * x], np.c_[x, 0 * x + height], np.c_[0 * y, y], np.c_[0 * y + width, y]]

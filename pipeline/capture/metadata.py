@@ -1,29 +1,66 @@
-"""Pictures without what they say besides their pixels: no EXIF, place, time, comment or second picture is copied."""
+"""What image files hold besides their pixels: EXIF (CIPA DC-008), content credentials (C2PA), and copies without any.
+
+Credentials are taken on trust: no signature is checked. Their absence means nothing, for every re-encoding loses them.
+
+Sources: C2PA Technical Specification 2.2, appendix A (JUMBF in JPEG's APP11, PNG's caBX, boxes of HEIF); ISO/IEC
+19566-5 (JUMBF); IPTC's digital source types; ITU-T T.81, annex B (JPEG).
+"""
 
 from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.capture.model import Credentials, Location
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """Ends entropy-coded data: neither a stuffed 0xFF nor a restart marker (ITU-T T.81, section B.1.1)."""
 _START, _END, _SCAN, _COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 _KEPT_SEGMENTS = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
-"""Application segments that say what the pixels mean, by how they begin."""
+"""Application segments that define the pixels' meaning, by their beginning."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP")
 
+C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+"""Identifier of the C2PA box in MP4 and HEIF files."""
+GENERATED_TYPES = (b"digitalsourcetype/trainedAlgorithmicMedia", b"compositeWithTrainedAlgorithmicMedia")
+_LABEL = b"c2pa"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TEXTS = (b"caBX", b"iTXt", b"tEXt", b"eXIf")
+_MAX_BYTES = 32 * 2**20
+FULL_FRAME_DIAGONAL = 43.267
+"""Diagonal of 36 x 24 mm, which 35 mm equivalents refer to (CIPA DCG-001) [mm]."""
+METRES_A_DEGREE = 111_195.0
+"""Along a meridian of the mean sphere, 6371 km in radius."""
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+_MAKE, _MODEL, _LENS, _ORIENTATION = 0x010F, 0x0110, 0xA434, 0x0112
+_FOCAL_LENGTH, _FOCAL_35MM, _DIGITAL_ZOOM, _PIXEL_WIDTH = 0x920A, 0xA405, 0xA404, 0xA002
+_PLANE_X_RESOLUTION, _PLANE_UNIT = 0xA20E, 0xA210
+_TAKEN, _FRACTION = 0x9003, 0x9291
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = 1, 2, 3, 4, 5, 6
+_MILLIMETRES_OF_UNIT = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
+_MAX_NAME = 60
+GpsPosition = tuple[float, float, float]
+"""Latitude and longitude [deg, WGS 84], altitude [m] or NaN."""
+
 
 def without_metadata(data: bytes) -> bytes | None:
-    """The file's bytes that make up the picture itself, its colour profile included; the pixels stay as coded.
+    """The file's bytes that make up the image itself, its colour profile included; the pixels stay as coded.
 
-    What follows the picture (the second one of an MPO, the film of a motion photo) is left out as well.
+    What follows the image (the second one of an MPO, the film of a motion photo) is left out as well.
 
     Args:
         data: A JPEG or PNG file that can be decoded.
 
     Returns:
-        The same picture's file, or None where its structure isn't understood.
+        The same image's file, or None where its structure isn't understood.
     """
     parts = _png_parts(data) if data.startswith(_PNG_SIGNATURE) else _jpeg_parts(data)
     return None if parts is None else b"".join(parts)
@@ -40,8 +77,8 @@ def _jpeg_parts(data: bytes) -> list[bytes] | None:
             at += 1
             continue
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        kept, told = _KEPT_SEGMENTS.get(marker), 0xE0 <= marker <= 0xEF or marker == _COMMENT
-        if not told or (kept and data.startswith(kept, at + 4)):
+        kept, is_metadata = _KEPT_SEGMENTS.get(marker), 0xE0 <= marker <= 0xEF or marker == _COMMENT
+        if not is_metadata or (kept and data.startswith(kept, at + 4)):
             parts.append(data[at:end])
         at = end
         if marker == _SCAN:
@@ -66,3 +103,188 @@ def _png_parts(data: bytes) -> list[bytes] | None:
         if kind == b"IEND":
             return parts
     return None
+
+
+def credentials_of_image(data: bytes) -> Credentials | None:
+    """Whether a JPEG, PNG or HEIF file states that a model generated it, or is signed without that statement.
+
+    Cameras sign as well: only a digital source type of trained algorithms means generated.
+    """
+    if data.startswith(b"\xff\xd8"):
+        signed, stated = _jpeg(data)
+    elif data.startswith(_PNG):
+        signed, stated = _png(data)
+    elif data[4:8] == b"ftyp":
+        signed, stated = C2PA_BOX in data[:_MAX_BYTES], data[:_MAX_BYTES]
+    else:
+        return None
+    if any(kind in stated for kind in GENERATED_TYPES):
+        return "generated"
+    return "signed" if signed else None
+
+
+def _jpeg(data: bytes) -> tuple[bool, bytes]:
+    """Whether there is a C2PA store, and content of all application segments, split ones joined."""
+    store, others = [], []
+    for marker, content in _segments(data):
+        if marker == 0xEB and content[:2] == b"JP":
+            store.append(content[16:])  # after identifier, box number, packet number, and the box's repeated head
+        else:
+            others.append(content)
+    joined = b"".join(store)
+    return _LABEL in joined, joined + b"\0".join(others)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Application segments before the first scan."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        if data[at + 1] == 0xFF:
+            at += 1
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if 0xE0 <= data[at + 1] <= 0xEF:
+            yield data[at + 1], data[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def _png(data: bytes) -> tuple[bool, bytes]:
+    signed, stated, at = False, [], len(_PNG)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind in _TEXTS:
+            content = data[at + 8 : at + 8 + min(length, _MAX_BYTES)]
+            stated.append(content)
+            signed |= kind == b"caBX" and _LABEL in content
+        at += 12 + length
+    return signed, b"\0".join(stated)
+
+
+@dataclass(frozen=True)
+class Exif:
+    """EXIF tags of a photo; damaged tags count as missing.
+
+    Attributes:
+        orientation: Operation that makes the stored image upright, 1 to 8.
+        focal: Focal length [px of the stored image], or None.
+        camera: Make, model, lens and digital zoom, for people; "" where none is stated.
+        taken: Time of the shutter by the camera's own clock [s], or None.
+        position: Position of the camera, or None.
+    """
+
+    orientation: int = 1
+    focal: float | None = None
+    camera: str = ""
+    taken: float | None = None
+    position: GpsPosition | None = None
+
+
+def exif_of(image: Image.Image) -> Exif:
+    """Read the tags of an image's first frame, before or after its pixels are decoded."""
+    try:
+        block = image.getexif()
+        tags = {**dict(block), **block.get_ifd(_EXIF_IFD)}
+        gps = dict(block.get_ifd(_GPS_IFD))
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+        return Exif()
+    focal = focal_from_exif(tags, image.width, image.height)
+    orientation = tags.get(_ORIENTATION, 1)
+    return Exif(
+        orientation=int(orientation) if orientation in range(1, 9) else 1,
+        focal=focal,
+        camera=_camera(tags, focal_known=focal is not None),
+        taken=_taken(tags),
+        position=_position(gps),
+    )
+
+
+def location_of(positions: Sequence[GpsPosition]) -> Location | None:
+    """Median position of photos; None without any."""
+    if not positions:
+        return None
+    latitude, longitude, altitude = np.array(positions).T
+    east = (longitude - longitude[0] + 180) % 360 - 180  # also across the date line
+    middle = np.array([np.median(latitude), np.median(east)])
+    metres = METRES_A_DEGREE * np.array([latitude - middle[0], (east - middle[1]) * np.cos(np.deg2rad(middle[0]))])
+    known = altitude[np.isfinite(altitude)]
+    return Location(
+        latitude_deg=float(middle[0]),
+        longitude_deg=float((longitude[0] + middle[1] + 180) % 360 - 180),
+        altitude_m=float(np.median(known)) if len(known) else None,
+        spread_m=float(np.median(np.linalg.norm(metres, axis=0))),
+        images=len(positions),
+    )
+
+
+def focal_from_exif(exif: dict[int, Any], width: int, height: int) -> float | None:
+    """Focal length [px] of a stored image of that size, or None.
+
+    The 35 mm equivalent is by the diagonal (CIPA DCG-001). Without it: focal length and sensor resolution, scaled if
+    the image was resized since.
+    """
+    equivalent, focal = _number(exif.get(_FOCAL_35MM)), _number(exif.get(_FOCAL_LENGTH))
+    resolution = _number(exif.get(_PLANE_X_RESOLUTION))
+    result = None
+    if equivalent:
+        result = equivalent * float(np.hypot(width, height)) / FULL_FRAME_DIAGONAL
+    elif focal and resolution:
+        unit = _MILLIMETRES_OF_UNIT.get(int(_number(exif.get(_PLANE_UNIT)) or 2), 25.4)
+        shrunk = width / (_number(exif.get(_PIXEL_WIDTH)) or width)
+        result = focal * resolution / unit * shrunk
+    if result is None or not 0.2 < result / max(width, height) < 50:  # wider than 136 degrees: a broken tag
+        return None
+    return result
+
+
+def _camera(tags: dict[int, Any], *, focal_known: bool) -> str:
+    """Which camera and lens it was; the lens's focal length tells lenses apart that have no name, and zooms."""
+    make, model, lens = (_text(tags.get(tag)) for tag in (_MAKE, _MODEL, _LENS))
+    parts = [model if model.lower().startswith(make.lower()) else make + " " + model, lens]
+    millimetres, zoom = _number(tags.get(_FOCAL_LENGTH)), _number(tags.get(_DIGITAL_ZOOM))
+    if millimetres and not (lens and focal_known):
+        parts.append(f"{float(f'{millimetres:.2g}'):g} mm")
+    if zoom and zoom > 1:
+        parts.append(f"zoom {zoom:.2g}")
+    return " ".join(" ".join(parts).split())
+
+
+def _taken(tags: dict[int, Any]) -> float | None:
+    text, fraction = _text(tags.get(_TAKEN)), _text(tags.get(_FRACTION))
+    try:
+        whole = datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+        return whole + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
+    except ValueError:
+        return None
+
+
+def _position(gps: dict[int, Any]) -> GpsPosition | None:
+    latitude = _degrees(gps.get(_LATITUDE), negative=gps.get(_LATITUDE_REF) == "S")
+    longitude = _degrees(gps.get(_LONGITUDE), negative=gps.get(_LONGITUDE_REF) == "W")
+    if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
+        return None
+    altitude = _number(gps.get(_ALTITUDE))
+    below = gps.get(_ALTITUDE_REF) in (1, b"\x01")
+    return latitude, longitude, float("nan") if altitude is None else -altitude if below else altitude
+
+
+def _degrees(value: Any, *, negative: bool) -> float | None:
+    """Angle [deg] of degrees, minutes and seconds; None where they are none."""
+    try:
+        angle = sum(float(part) / unit for part, unit in zip(value, (1, 60, 3600), strict=True))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return None if not np.isfinite(angle) else -angle if negative else angle
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if np.isfinite(number) and number > 0 else None
+
+
+def _text(value: Any) -> str:
+    """Printable text of a tag, blanks and length kept in bounds."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in value) if isinstance(value, str) else ""
+    return " ".join(plain.split())[:_MAX_NAME]

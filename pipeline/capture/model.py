@@ -1,33 +1,39 @@
-"""The canonical capture: what every reader produces and every stage starts from."""
+"""The canonical capture, which every reader produces and every stage starts from, and the choice of its keyframes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.capture.credentials import Credentials
 from pipeline.geometry import Camera, Pose
+from pipeline.types import F64
 
 CAPTURE_FILE = "capture.json"
+SELECTION_FILE = "selection.json"
 FORMAT_VERSION = 1
+MAX_LISTED = 1000
+"""Number of files listed per reason in reports; `capture.json` and `selection.json` name all of them."""
 
 FocalSource = Literal["given", "exif", "guessed"]
+Credentials = Literal["generated", "signed"]
+Size = tuple[int, int]
+"""Width and height [px]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture and what its source knows of it. Paths are relative to the capture's root, with `/`.
+    """One image and what its source knows of it. Paths are relative to the capture's root, with `/`.
 
     Attributes:
-        name: Unique within the capture; the picture's file name at the source.
-        image: Path of the RGB picture, EXIF orientation already applied.
-        camera: Intrinsics of that picture, lens distortion included.
+        name: Unique within the capture; the image's file name at the source.
+        image: Path of the RGB image, EXIF orientation already applied.
+        camera: Intrinsics of that image, lens distortion included.
         focal_source: Whether the focal length was given, read from EXIF or guessed.
         time: Seconds since the capture's first frame, or None for unordered photos.
         source_time: The source's own clock, in its own unit, or None.
@@ -36,9 +42,9 @@ class Frame:
         depth_camera: Intrinsics of the depth image, or None.
         confidence: Path of an 8-bit PNG, 0 = worst, 255 = best, of the depth image's size, or None.
         gravity: (3,) unit direction of gravity in the camera's axes, or None.
-        mask: Path of an 8-bit PNG of the picture's size, 0 = ignore, 255 = use, or None where all pixels count.
-        source_size: Width and height of the picture at its source, where it was shrunk as it was read, or None.
-        sensor: Which of several cameras (of a rig, of several phones) took it, or None where there is only one.
+        mask: Path of an 8-bit PNG of the image's size, 0 = ignore, 255 = use, or None where all pixels count.
+        source_size: Width and height of the image at its source, where it was shrunk as it was read, or None.
+        sensor: Name of the camera where there are several (of a rig, of several phones), or None.
     """
 
     name: str
@@ -51,64 +57,64 @@ class Frame:
     depth: str | None = None
     depth_camera: Camera | None = None
     confidence: str | None = None
-    gravity: NDArray[np.float64] | None = None
+    gravity: F64 | None = None
     mask: str | None = None
-    source_size: tuple[int, int] | None = None
+    source_size: Size | None = None
     sensor: str | None = None
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a capture was made (WGS 84): the median of its pictures.
+    """Where a capture was made (WGS 84): the median of its images.
 
     Attributes:
-        latitude_deg: North is positive.
-        longitude_deg: East is positive.
-        altitude_m: Above sea level, or None.
-        spread_m: Median horizontal distance of the pictures from it.
-        pictures: How many say where they were taken.
+        latitude_deg: Latitude, north positive.
+        longitude_deg: Longitude, east positive.
+        altitude_m: Height above sea level, or None.
+        spread_m: Median horizontal distance of the images from it.
+        images: Number of images that state where they were taken.
     """
 
     latitude_deg: float
     longitude_deg: float
     altitude_m: float | None
     spread_m: float
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True)
 class Blurred:
-    """What was made unrecognisable in a capture's pictures.
+    """What was made unrecognisable in a capture's images.
 
     Attributes:
-        faces: How many; None where they weren't looked for.
-        plates: Likewise, of number plates.
-        pictures: How many had any.
-        detectors: What looked for them, with the beginning of their models' SHA-256.
+        faces: Number of faces; None where they weren't looked for.
+        plates: Number of number plates, likewise.
+        images: Number of images with any.
+        detectors: Names of the detectors, with the beginning of their models' SHA-256.
     """
 
     faces: int | None
     plates: int | None
-    pictures: int
+    images: int
     detectors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Credentialed:
-    """How many of the source's files say by content credentials (C2PA) or IPTC's words who made them.
+    """Number of the source's files that state who made them, by content credentials (C2PA) or IPTC's terms.
 
     Attributes:
-        signed: With credentials that don't call them generated.
-        generated: That say that a model generated them.
+        signed: Files with credentials that don't call them generated.
+        generated: Files that a model generated, by their own account.
     """
 
     signed: int
     generated: int
 
     @staticmethod
-    def of(told: Sequence[Credentials | None]) -> Credentialed | None:
-        """The sum of what files say; None where none says anything."""
-        signed, generated = told.count("signed"), told.count("generated")
+    def of(credentials: Sequence[Credentials | None]) -> Credentialed | None:
+        """Counts over files; None where no file states anything."""
+        signed, generated = credentials.count("signed"), credentials.count("generated")
         return Credentialed(signed, generated) if signed or generated else None
 
 
@@ -127,33 +133,35 @@ class Capture:
     Attributes:
         root: Folder that the frames' paths are relative to.
         kind: The reader that made it: photos, video, polycam ...
-        frames: In order of time, or of name for unordered photos; those of a rig camera by camera.
+        frames: Frames in order of time, or of name for unordered photos; those of a rig camera by camera.
         ordered: Whether neighbours in `frames` of one camera are neighbours in time (a video or a scan).
-        up_in_world: (3,) unit up direction in the poses' world, when the source says so (ARKit: +y), or None.
+        up_in_world: (3,) unit up direction in the poses' world, when the source states it (ARKit: +y), or None.
         up_sigma_deg: One sigma of it [deg], or None.
         gravity_sigma_deg: One sigma that the frames' gravity has in common, whatever their number [deg], or None.
         scale_sigma: Relative one sigma of the metric scale of poses and depth, or None where there is no scale.
         depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
-        location: Where it was made, when `CaptureParams.keep_gps` asks for it and the source says so, or None.
+        on_machine: Whether a robot, drone or car carried the cameras, at any height.
+        location: Where it was made, when `CaptureParams.keep_gps` is set and the source states it, or None.
         skipped: Source files left out.
         notes: What a person should know of how it was read.
         blurred: What was made unrecognisable, or None where nothing was looked for.
-        credentials: What its files say of who made them, or None.
-        assumed: What the reader took for granted and couldn't check, a clause each; the bundle's report tells it.
+        credentials: What its files state of who made them, or None.
+        assumed: What the reader assumed and couldn't check, a clause each; the bundle's report repeats it.
     """
 
     root: Path
     kind: str
     frames: tuple[Frame, ...]
     ordered: bool
-    up_in_world: NDArray[np.float64] | None = None
+    up_in_world: F64 | None = None
     up_sigma_deg: float | None = None
     gravity_sigma_deg: float | None = None
     scale_sigma: float | None = None
     depth_range: float | None = None
+    on_machine: bool = False
     location: Location | None = None
     skipped: tuple[Skipped, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     blurred: Blurred | None = None
     credentials: Credentialed | None = None
     assumed: tuple[str, ...] = ()
@@ -180,23 +188,17 @@ class Capture:
         raise KeyError(f"no frame {name!r}; there are {[f.name for f in self.frames[:5]]} ...")
 
     def save(self) -> None:
-        """Write `capture.json` into the root."""
+        """Write `capture.json` into the root: every field under its name."""
+        flat = {name: value for name, value in vars(self).items() if name != "root"}
         content = {
             "format": "splatyard.capture",
             "version": FORMAT_VERSION,
-            "kind": self.kind,
-            "ordered": self.ordered,
+            **flat,
             "up_in_world": _list(self.up_in_world),
-            "up_sigma_deg": self.up_sigma_deg,
-            "gravity_sigma_deg": self.gravity_sigma_deg,
-            "scale_sigma": self.scale_sigma,
-            "depth_range": self.depth_range,
-            "location": None if self.location is None else asdict(self.location),
-            "blurred": None if self.blurred is None else asdict(self.blurred),
-            "credentials": None if self.credentials is None else asdict(self.credentials),
-            "skipped": [{"file": s.file, "reason": s.reason} for s in self.skipped],
-            "notes": list(self.notes),
-            "assumed": list(self.assumed),
+            "location": self.location and asdict(self.location),
+            "blurred": self.blurred and asdict(self.blurred),
+            "credentials": self.credentials and asdict(self.credentials),
+            "skipped": [asdict(skipped) for skipped in self.skipped],
             "frames": [_frame_to_json(frame) for frame in self.frames],
         }
         (self.root / CAPTURE_FILE).write_text(json.dumps(content, indent=1))
@@ -205,72 +207,160 @@ class Capture:
     def load(root: Path) -> Capture:
         """Read the canonical capture folder `root`."""
         content = json.loads((root / CAPTURE_FILE).read_text())
-        return Capture(
-            root=root,
-            kind=content["kind"],
-            frames=tuple(_frame_from_json(values) for values in content["frames"]),
-            ordered=content["ordered"],
-            up_in_world=_array(content["up_in_world"]),
-            up_sigma_deg=content["up_sigma_deg"],
-            gravity_sigma_deg=content.get("gravity_sigma_deg"),
-            scale_sigma=content["scale_sigma"],
-            depth_range=content.get("depth_range"),
-            location=Location(**content["location"]) if content.get("location") else None,
-            skipped=tuple(Skipped(**values) for values in content["skipped"]),
-            notes=tuple(content["notes"]),
-            assumed=tuple(content.get("assumed", ())),
-            blurred=_blurred(content.get("blurred")),
-            credentials=Credentialed(**content["credentials"]) if content.get("credentials") else None,
-        )
+        location, blurred, credentials = (content.get(name) for name in ("location", "blurred", "credentials"))
+        content |= {
+            "up_in_world": _array(content["up_in_world"]),
+            "location": location and Location(**location),
+            "blurred": blurred and Blurred(**{**blurred, "detectors": tuple(blurred["detectors"])}),
+            "credentials": credentials and Credentialed(**credentials),
+            "skipped": tuple(Skipped(**values) for values in content["skipped"]),
+            "notes": tuple(content["notes"]),
+            "assumed": tuple(content.get("assumed", ())),
+            "frames": tuple(_frame_from_json(values) for values in content["frames"]),
+        }
+        return Capture(root, **{name: value for name, value in content.items() if name not in ("format", "version")})
 
 
-def _blurred(values: dict[str, Any] | None) -> Blurred | None:
-    return Blurred(**{**values, "detectors": tuple(values["detectors"])}) if values else None
-
-
-def _list(values: NDArray[np.float64] | None) -> list[float] | None:
+def _list(values: F64 | None) -> list[float] | None:
     return None if values is None else [float(v) for v in values]
 
 
-def _array(values: Sequence[float] | None) -> NDArray[np.float64] | None:
+def _array(values: Sequence[float] | None) -> F64 | None:
     return None if values is None else np.asarray(values, np.float64)
 
 
 def _frame_to_json(frame: Frame) -> dict[str, Any]:
-    pose = frame.world_from_camera
     return {
-        "name": frame.name,
-        "image": frame.image,
+        **vars(frame),
         "camera": frame.camera.to_json(),
-        "focal_source": frame.focal_source,
-        "time": frame.time,
-        "source_time": frame.source_time,
-        "world_from_camera": None if pose is None else pose.matrix.tolist(),
-        "depth": frame.depth,
-        "depth_camera": None if frame.depth_camera is None else frame.depth_camera.to_json(),
-        "confidence": frame.confidence,
+        "world_from_camera": frame.world_from_camera and frame.world_from_camera.matrix.tolist(),
+        "depth_camera": frame.depth_camera and frame.depth_camera.to_json(),
         "gravity": _list(frame.gravity),
-        "mask": frame.mask,
-        "source_size": frame.source_size,
-        "sensor": frame.sensor,
     }
 
 
 def _frame_from_json(values: dict[str, Any]) -> Frame:
-    pose, depth_camera = values["world_from_camera"], values["depth_camera"]
-    return Frame(
-        name=values["name"],
-        image=values["image"],
-        camera=Camera.from_json(values["camera"]),
-        focal_source=values["focal_source"],
-        time=values["time"],
-        source_time=values["source_time"],
-        world_from_camera=None if pose is None else Pose.from_matrix(pose),
-        depth=values["depth"],
-        depth_camera=None if depth_camera is None else Camera.from_json(depth_camera),
-        confidence=values["confidence"],
-        gravity=_array(values["gravity"]),
-        mask=values.get("mask"),
-        source_size=tuple(values["source_size"]) if values.get("source_size") else None,
-        sensor=values.get("sensor"),
-    )
+    pose, depth_camera, size = (values.get(name) for name in ("world_from_camera", "depth_camera", "source_size"))
+    objects = {
+        "camera": Camera.from_json(values["camera"]),
+        "world_from_camera": pose and Pose.from_matrix(pose),
+        "depth_camera": depth_camera and Camera.from_json(depth_camera),
+        "gravity": _array(values["gravity"]),
+        "source_size": size and tuple(size),
+    }
+    return Frame(**{**values, **objects})
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """A frame that is used.
+
+    Attributes:
+        name: Name of the capture's frame.
+        held_out: Whether it is kept from map and training; only the check uses it then.
+        sharpness: Variance of the Laplacian of the grey image at 640 px, relative to the neighbours' median.
+    """
+
+    name: str
+    held_out: bool
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A frame that is not used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Keyframes in the capture's order, and what was dropped."""
+
+    keyframes: tuple[Keyframe, ...]
+    dropped: tuple[Dropped, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all keyframes, held-out ones included."""
+        return tuple(keyframe.name for keyframe in self.keyframes)
+
+    @property
+    def held_out(self) -> frozenset[str]:
+        """Names of the held-out keyframes."""
+        return frozenset(keyframe.name for keyframe in self.keyframes if keyframe.held_out)
+
+    def save(self, folder: Path) -> None:
+        """Write `selection.json`."""
+        (folder / SELECTION_FILE).write_text(json.dumps(asdict(self), indent=1))
+
+    @staticmethod
+    def load(folder: Path) -> Selection:
+        """Read what `save` wrote."""
+        content = json.loads((folder / SELECTION_FILE).read_text())
+        return Selection(
+            tuple(Keyframe(**values) for values in content["keyframes"]),
+            tuple(Dropped(**values) for values in content["dropped"]),
+        )
+
+
+class LeftOut(TypedDict):
+    """Images that were left out for one reason; of the files at most `MAX_LISTED` are listed."""
+
+    reason: str
+    count: int
+    files: list[str]
+
+
+class ImageReport(TypedDict):
+    """Number of images of a capture, and which of them the capture and the select stage left out."""
+
+    images: int
+    left_out: list[LeftOut]
+    not_used: list[LeftOut]
+
+
+def left_out_by_reason(left_out: Iterable[Skipped | Dropped]) -> list[LeftOut]:
+    """Images that were left out by reason, the most frequent reason first.
+
+    What a reason says of its one file, behind a colon or in brackets, is left away.
+    """
+    files: dict[str, list[str]] = {}
+    for item in left_out:
+        file = item.file if isinstance(item, Skipped) else item.name
+        files.setdefault(re.split(r": | \(", item.reason)[0], []).append(file)
+    ranked = sorted(files.items(), key=lambda item: -len(item[1]))
+    return [{"reason": reason, "count": len(names), "files": names[:MAX_LISTED]} for reason, names in ranked]
+
+
+def image_report(capture: Capture, selection: Selection) -> ImageReport:
+    """Number of images, and those that the two stages left out."""
+    return {
+        "images": len(capture.frames) + len(capture.skipped),
+        "left_out": left_out_by_reason(capture.skipped),
+        "not_used": left_out_by_reason(selection.dropped),
+    }
+
+
+def left_out_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """An `ImageReport` for people: which images, and `left_out_line` of them; nothing where all are used.
+
+    A report of another form, as a stranger's bundle may hold, gives nothing either.
+    """
+    names = (("left_out", "images left out"), ("not_used", "images not used"))
+    try:
+        return [(name, left_out_line(report[key], report["images"])) for key, name in names if report.get(key)]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return []
+
+
+def left_out_line(reasons: Sequence[LeftOut], images: int) -> str:
+    """One line: "4 of 24: no depth for it (3), image file is truncated (IMG_7.jpg)".
+
+    Args:
+        reasons: Images that were left out.
+        images: Number of images of the capture.
+    """
+    counts = [f"{item['reason']} ({item['count'] if item['count'] > 1 else item['files'][0]})" for item in reasons]
+    return f"{sum(item['count'] for item in reasons)} of {images}: {', '.join(counts)}"

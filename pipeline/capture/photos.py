@@ -1,70 +1,207 @@
-"""Reader of a folder of photos: JPEG, PNG and HEIC, any mix of cameras; nothing but EXIF is known."""
+"""Reader of a folder of photos: JPEG, PNG and HEIC, any mix of cameras; nothing but EXIF is known.
+
+Photos that show nothing new are left out: exact copies under another name, bursts, images from one spot.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
-from pipeline.capture.credentials import Credentials
-from pipeline.capture.exif import Place, location_of
-from pipeline.capture.masks import MASK_FOLDER, find_masks, picture_mask, save_mask
+import cv2
+import numpy as np
+from PIL import Image
+
+from pipeline.capture.images import (
+    IMAGE_SUFFIXES,
+    MASK_FOLDER,
+    exif_camera,
+    find_masks,
+    image_mask,
+    load_image,
+    note_on_shrinking,
+    save_mask,
+)
+from pipeline.capture.metadata import Credentials, GpsPosition, location_of
 from pipeline.capture.model import Capture, Credentialed, Frame, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import (
-    PICTURE_SUFFIXES,
-    BadPictureError,
-    camera_of,
-    load_picture,
-    note_on_shrinking,
-)
-from pipeline.capture.reader import Reader, in_threads, number_of, split_results, suffix_of
-from pipeline.capture.repeats import Shot, find_repeats, shot_of
+from pipeline.capture.reader import Reader, Survey, in_threads, number_of, split_results, suffix_of
+from pipeline.capture.select import Quality, follow, measure_quality
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
-from pipeline.stage import Traits
+from pipeline.image_files import BadImageError
+from pipeline.types import F32
+
+BURST_SECONDS = 1.0
+"""Photos of one camera that lie no further apart in time may be a burst."""
+BURST_MOVEMENT = 0.02
+"""Movement within a burst [share of the long side]: hands tremble."""
+SAME = 0.0015
+"""Movement below which images show the same whenever they were taken, and parallax below which those of a burst do
+[share of the long side]. Neighbours of a walk have 0.002 and more of parallax even where they move by as little."""
+MAX = 90
+"""Percent of the features that must agree; the others may lie on what moves."""
+ALIKE = 0.9
+"""Correlation of two thumbnails from which on the images themselves are compared."""
+_SIDE = 32
+_BURST_NAME = re.compile(r"(?P<before>.*?)burst[ _-]*(?P<digits>[0-9]+)", re.IGNORECASE)
+_STAMP_DIGITS = 8
 
 
-def _pictures(source: CaptureSource) -> list[str]:
-    """The pictures of the folder itself, or where it holds none but masks/ and images/ (as COLMAP's), of images/."""
-    here = [name for name in source.names if suffix_of(name) in PICTURE_SUFFIXES]
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """Features of a photo by which repetitions are found.
+
+    Attributes:
+        file: Name at the source.
+        image: The image as it was written.
+        camera: Which camera took it.
+        taken: Time by that camera's clock [s], or None.
+        pixels: Number of pixels.
+        digest: Digest of the pixels.
+        thumbnail: (1024,) float32, of zero mean and unit length; zero where the image has no contrast.
+    """
+
+    file: str
+    image: Path
+    camera: str
+    taken: float | None
+    pixels: int
+    digest: bytes
+    thumbnail: F32
+
+
+def shot_of(decoded: Image.Image, file: str, image: Path, camera: str, taken: float | None) -> Shot:
+    """A photo's shot from its pixels."""
+    small = np.asarray(decoded.resize((_SIDE, _SIDE), Image.Resampling.BOX).convert("L"), np.float32).ravel()
+    small -= small.mean()
+    length = float(np.linalg.norm(small))
+    digest = hashlib.blake2b(decoded.tobytes(), digest_size=16, key=repr(decoded.size).encode()).digest()
+    unit = small / length if length > 1 else 0 * small
+    return Shot(file, image, camera, taken, decoded.width * decoded.height, digest, unit)
+
+
+def find_repeats(shots: Sequence[Shot]) -> dict[int, str]:
+    """Which photos are left out, and why; of each group one stays: of known camera, the largest, the sharpest.
+
+    A photo joins the group of the first photo that it repeats. It is compared with that one, never with the one before
+    it, so that photos of a walk are not drawn together step by step.
+    """
+    measured = lru_cache(maxsize=64)(lambda index: measure_quality(shots[index].image, keep_small=True))
+    thumbnails = np.array([shot.thumbnail for shot in shots])
+    groups: dict[int, list[int]] = {}
+    for index, shot in enumerate(shots):
+        for first in np.flatnonzero(thumbnails[:index] @ shot.thumbnail >= ALIKE).tolist():
+            if first in groups and _repeats(shot, shots[first], lambda i=first, j=index: (measured(i), measured(j))):
+                groups[first].append(index)
+                break
+        else:
+            groups[index] = [index]
+
+    def worth(index: int) -> tuple[bool, int, float, int, int]:
+        shot = shots[index]
+        return bool(shot.camera), shot.pixels, measured(index).laplacian, -len(shot.file), -index
+
+    left_out: dict[int, str] = {}
+    for group in groups.values():
+        kept = max(group, key=worth) if len(group) > 1 else group[0]
+        left_out |= {index: _reason(shots[index], shots[kept]) for index in group if index != kept}
+    return left_out
+
+
+def _repeats(shot: Shot, first: Shot, measured: Callable[[], tuple[Quality, Quality]]) -> bool:
+    if shot.digest == first.digest:
+        return True
+    before, after = (quality.small for quality in measured())
+    assert before is not None and after is not None
+    followed = follow(before, after)
+    if followed is None:
+        return False
+    long_side = max(before.shape)
+    steps = np.linalg.norm(followed[1] - followed[0], axis=1) / long_side
+    if np.percentile(steps, MAX) < SAME:
+        return True
+    return (
+        _of_one_burst(shot, first)
+        and float(np.median(steps)) < BURST_MOVEMENT
+        and _parallax(*followed, SAME * long_side) < SAME * long_side
+    )
+
+
+def _parallax(before: F32, after: F32, tolerance: float) -> float:
+    """Distance [px] of points (N, 2) from where a camera that only rotated would see them: from their homography."""
+    homography, _ = cv2.findHomography(before, after, cv2.RANSAC, tolerance)
+    if homography is None:
+        return np.inf
+    seen = cv2.perspectiveTransform(before[None], homography)[0]
+    return float(np.percentile(np.linalg.norm(seen - after, axis=1), MAX))
+
+
+def _reason(shot: Shot, kept: Shot) -> str:
+    if shot.digest == kept.digest:
+        return f"the same image as another: {kept.file}"
+    if _of_one_burst(shot, kept):
+        return f"of one burst with a sharper one: {kept.file}"
+    return f"shows the same as another: {kept.file}"
+
+
+def _of_one_burst(a: Shot, b: Shot) -> bool:
+    if a.camera != b.camera:
+        return False
+    if a.taken is not None and b.taken is not None:
+        return abs(a.taken - b.taken) <= BURST_SECONDS
+    name = _burst_name(a.file)
+    return name is not None and name == _burst_name(b.file)
+
+
+def _burst_name(file: str) -> str | None:
+    """Common part of the names of a burst's photos: a time stamp behind "burst", else what comes before it."""
+    match = _BURST_NAME.match(file.rpartition("/")[2])
+    if match is None:
+        return None
+    return match["digits"] if len(match["digits"]) >= _STAMP_DIGITS else match["before"]
+
+
+def _images(source: CaptureSource) -> list[str]:
+    """The images of the folder itself, or where it holds none but masks/ and images/ (as COLMAP's), of images/."""
+    here = [name for name in source.names if suffix_of(name) in IMAGE_SUFFIXES]
     names = [name for name in here if "/" not in name]
     if not names and any(name.startswith(f"{MASK_FOLDER}/") for name in here):
         names = [name for name in here if name.rpartition("/")[0] == "images"]
     return sorted(names, key=lambda name: (number_of(name)[0], name))
 
 
-def _files(source: CaptureSource) -> list[str]:
-    pictures = _pictures(source)
-    return [*pictures, *find_masks(source, pictures).values()]
-
-
 def _one_of_each(names: list[str]) -> tuple[list[str], list[Skipped]]:
-    """Phones export the same shot as JPEG and HEIC: the first suffix of PICTURE_SUFFIXES stays."""
+    """Phones export the same shot as JPEG and HEIC: the first suffix of IMAGE_SUFFIXES stays."""
     by_stem: dict[str, list[str]] = {}
     for name in names:
         by_stem.setdefault(name[: -len(suffix_of(name))].lower(), []).append(name)
     kept, skipped = [], []
     for same in by_stem.values():
-        first, *others = sorted(same, key=lambda name: (PICTURE_SUFFIXES.index(suffix_of(name)), name))
+        first, *others = sorted(same, key=lambda name: (IMAGE_SUFFIXES.index(suffix_of(name)), name))
         kept.append(first)
         skipped += [Skipped(other, f"the same name as another: {first}") for other in others]
     return kept, skipped
 
 
-def _traits(source: CaptureSource) -> Traits:
-    count = len(_one_of_each(_pictures(source))[0])
-    return Traits("photos", count, has_poses=False, has_depth=False, has_gravity=False, ordered=False)
+def _survey(source: CaptureSource) -> Survey:
+    images = _images(source)
+    masks = find_masks(source, images).values()
+    return Survey([*images, *masks], len(_one_of_each(images)[0]), ordered=False)
 
 
 @dataclass(frozen=True, eq=False)
 class _Photo:
-    """A photo that was read, and what else it says of itself."""
+    """A photo that was read, with what its metadata state."""
 
     frame: Frame
     shot: Shot
-    place: Place | None
+    position: GpsPosition | None
     credentials: Credentials | None
 
 
@@ -74,30 +211,30 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 
     def read_one(name: str) -> Frame | Skipped:
         try:
-            picture = load_picture(source.read(name))
-            mask = picture_mask(picture, source.read(masks[name]) if name in masks else None)
-        except BadPictureError as error:
+            image = load_image(source.read(name))
+            mask = image_mask(image, source.read(masks[name]) if name in masks else None)
+        except BadImageError as error:
             return Skipped(name, str(error))
         file = name.rpartition("/")[2]
         stem = file[: -len(suffix_of(file))]
-        written = picture.save(out_dir / "images" / stem)
-        camera, focal_source = camera_of(picture)
+        written = image.save(out_dir / "images" / stem)
+        camera, focal_source = exif_camera(image)
         mask_path = None if mask is None else save_mask(mask, out_dir, stem)
-        device = picture.exif.camera or "unknown, {1} x {0}".format(*sorted(picture.size))
+        device = image.exif.camera or "unknown, {1} x {0}".format(*sorted(image.size))
         frame = Frame(
             file,
             f"images/{written.name}",
             camera,
             focal_source,
             mask=mask_path,
-            source_size=picture.whole,
+            source_size=image.whole,
             sensor=device,
         )
-        shot = shot_of(picture.image, file, written, picture.exif.camera, picture.exif.taken)
-        photos[file] = _Photo(frame, shot, picture.exif.place, picture.credentials)
+        shot = shot_of(image.image, file, written, image.exif.camera, image.exif.taken)
+        photos[file] = _Photo(frame, shot, image.exif.position, image.credentials)
         return frame
 
-    names, same_stem = _one_of_each(_pictures(source))
+    names, same_stem = _one_of_each(_images(source))
     masks = find_masks(source, names)
     frames, bad = split_results(in_threads(read_one, names, "reading photos"), source, params)
     repeats = find_repeats([photos[frame.name].shot for frame in frames])
@@ -111,56 +248,48 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         raise CaptureError(
             f"a capture needs at least {params.min_frames} different photos",
             found=f"{len(kept)}; {len(repeats)} repeat them",
-            remedy="walk round the place and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
+            remedy="walk round the scene and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
             file=source.path,
         )
     credentials = Credentialed.of([photos[frame.name].credentials for frame in kept])
-    notes = [*_on_cameras(kept), *_on_focal_lengths(kept), *note_on_shrinking(kept), *_on_credentials(credentials)]
-    places = [photo.place for frame in kept if (photo := photos[frame.name]).place] if params.keep_gps else []
+    positions = [photos[frame.name].position for frame in kept] if params.keep_gps else []
     return Capture(
         out_dir,
         "photos",
         _by_camera(kept),
         ordered=False,
-        location=location_of([place for place in places if place]),
+        location=location_of([position for position in positions if position]),
         skipped=tuple(skipped),
-        notes=tuple(notes),
+        notes=tuple(_notes(kept, credentials)),
         credentials=credentials,
     )
 
 
-def _on_credentials(told: Credentialed | None) -> list[str]:
-    generated = told.generated if told else 0
-    return [f"{generated} photos say that a model generated them: the bundle is marked as generated"] * bool(generated)
-
-
 def _by_camera(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Camera by camera where there are several; the only one has no name."""
+    """Frames camera by camera where there are several; a single camera gets no name."""
     cameras = list(dict.fromkeys(frame.sensor for frame in frames))
     if len(cameras) == 1:
         return tuple(replace(frame, sensor=None) for frame in frames)
     return tuple(sorted(frames, key=lambda frame: cameras.index(frame.sensor)))
 
 
-def _on_cameras(frames: Sequence[Frame]) -> list[str]:
+def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterator[str]:
     counts = Counter(frame.sensor for frame in frames)
-    if len(counts) == 1:
-        return []
-    listed = ", ".join(f"{camera} ({count} photos)" for camera, count in counts.items())
-    return [f"{len(counts)} cameras, each with intrinsics of its own: {listed}"]
-
-
-def _on_focal_lengths(frames: Sequence[Frame]) -> list[str]:
-    guessed = sum(frame.focal_source == "guessed" for frame in frames)
-    return [f"the focal length of {guessed} of {len(frames)} photos is guessed (no EXIF)"] if guessed else []
+    if len(counts) > 1:
+        listed = ", ".join(f"{camera} ({count} photos)" for camera, count in counts.items())
+        yield f"{len(counts)} cameras, each with intrinsics of its own: {listed}"
+    if guessed := sum(frame.focal_source == "guessed" for frame in frames):
+        yield f"the focal length of {guessed} of {len(frames)} photos is guessed (no EXIF)"
+    yield from note_on_shrinking(frames)
+    if credentials and credentials.generated:
+        yield f"{credentials.generated} photos state that a model generated them: the bundle is marked as generated"
 
 
 READER = Reader(
     kind="photos",
     form="a folder (or zip) of photos: *.jpg, *.png or *.heic (with masks/<photo>.png where there are any)",
     yields="focal lengths",
-    recognise=lambda source: bool(_pictures(source)),
-    traits=_traits,
-    files=_files,
+    recognise=lambda source: bool(_images(source)),
+    survey=_survey,
     read=_read,
 )

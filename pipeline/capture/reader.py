@@ -1,13 +1,10 @@
-"""What a reader is, and what all readers share: threads, skipped files, names and numbers."""
+"""What a reader of a capture format is, and what all readers share: threads, skipped files, names and numbers."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -15,8 +12,12 @@ from pipeline.capture.model import Capture, Frame, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
+from pipeline.parallel import core_count, map_in_order
 from pipeline.progress import track
 from pipeline.stage import Traits
+
+MAX_THREADS = 8
+"""More hardly decode faster, and each holds an image in memory."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,26 +25,72 @@ Key = TypeVar("Key", int, str)
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A capture format.
+class Sensors:
+    """What is known of the sensors of a format, whatever the capture.
 
     Attributes:
-        kind: Its name: photos, video, polycam ...
+        scale_sigma: Relative one sigma of the scale of its poses or depth; None where they are not metric.
+        up_sigma_deg: One sigma of the up direction that a capture states [deg].
+        depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
+        fine_depth: Whether its depth is as fine as the image (depth cameras); phones smooth a few hundred points, and
+            LiDARs leave gaps.
+        on_machine: Whether robots, drones or cars carry its cameras, at any height.
+    """
+
+    scale_sigma: float | None = None
+    up_sigma_deg: float | None = None
+    depth_range: float | None = None
+    fine_depth: bool = False
+    on_machine: bool = False
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a source holds, found without decoding its images.
+
+    Attributes:
+        files: Names of all files that `Reader.read` looks at.
+        frames: Number of images.
+        has_poses: As in `Traits`, and so are all others.
+    """
+
+    files: Sequence[str]
+    frames: int
+    has_poses: bool = False
+    has_depth: bool = False
+    has_gravity: bool = False
+    has_scale: bool = False
+    ordered: bool = True
+    assumed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A capture format. All that is particular to it stands in its module.
+
+    Attributes:
+        kind: Name of the format: photos, video, polycam ...
         form: What it looks like on disk, one line for people.
-        yields: What it has besides pictures, one line for people.
+        yields: What it has besides images, one line for people.
         recognise: Whether a source is of this format, by names and contents of its files.
-        traits: What the source holds, without reading pictures.
-        files: The names of all files that `read` looks at.
+        survey: What a source of this format holds.
         read: Writes the canonical capture's files into a folder and returns the capture, not saved yet.
+        sensors: What is known of its sensors.
     """
 
     kind: str
     form: str
     yields: str
     recognise: Callable[[CaptureSource], bool]
-    traits: Callable[[CaptureSource], Traits]
-    files: Callable[[CaptureSource], Sequence[str]]
+    survey: Callable[[CaptureSource], Survey]
     read: Callable[[CaptureSource, Path, CaptureParams], Capture]
+    sensors: Sensors = field(default_factory=Sensors)
+
+    def traits(self, survey: Survey) -> Traits:
+        """What backends are chosen by."""
+        known = {name: value for name, value in vars(survey).items() if name != "files"}
+        return Traits(kind=self.kind, fine_depth=self.sensors.fine_depth, **known)
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], description: str) -> list[Result]:
@@ -51,16 +98,9 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], descri
 
     Items are taken when there is a thread for them, so that those of a generator are never all in memory.
     """
-    workers = min(8, os.cpu_count() or 1)
     total = len(items) if isinstance(items, Sequence) else None
-    results: list[Result] = []
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        under_way: deque[Future[Result]] = deque()
-        for item in track(items, description, total=total):
-            under_way.append(pool.submit(function, item))
-            if len(under_way) > 2 * workers:
-                results.append(under_way.popleft().result())
-        return results + [future.result() for future in under_way]
+    shown = track(items, description, total=total)
+    return list(map_in_order(function, shown, min(MAX_THREADS, core_count())))
 
 
 def split_results(
@@ -76,55 +116,56 @@ def split_results(
     if len(bad) > params.max_bad_share * len(results):
         listed = "; ".join(f"{item.file}: {item.reason}" for item in bad[:3])
         raise CaptureError(
-            f"at most {params.max_bad_share:.0%} of a capture's pictures may be unreadable (capture.max_bad_share)",
+            f"at most {params.max_bad_share:.0%} of a capture's images may be unreadable (capture.max_bad_share)",
             found=f"{len(bad)} of {len(results)} ({listed}{'; ...' if len(bad) > 3 else ''})",
             remedy="copy the capture from the phone again",
             file=source.path,
         )
-    require_pictures(len(frames), (), params, source.path)
+    require_images(len(frames), (), params, source.path)
     return frames, bad
 
 
-def require_pictures(frames: int, missing: Sequence[str], params: CaptureParams, file: Path) -> None:
-    """Check that there are enough pictures.
+def require_images(frames: int, missing: Sequence[str], params: CaptureParams, file: Path) -> None:
+    """Check that there are at least `params.min_frames` images.
 
     Args:
-        frames: How many there are.
-        missing: Names of those that are listed, but not there.
-        params: Say how many are needed.
-        file: The capture's, for messages.
+        frames: Number of images.
+        missing: Names of images that are listed, but do not exist.
+        params: Parameters of the stage.
+        file: The capture's path, for messages.
 
     Raises:
         CaptureError: When there are fewer.
     """
     if frames < params.min_frames:
         raise CaptureError(
-            f"a capture needs at least {params.min_frames} pictures (capture.min_frames)",
+            f"a capture needs at least {params.min_frames} images (capture.min_frames)",
             found=f"{frames}"
-            + (f"; {len(missing)} more are listed, but not there, first {missing[0]}" if missing else ""),
-            remedy="copy the pictures into the capture's folder, to where they are listed"
+            + (f"; {len(missing)} more are listed, but missing, first {missing[0]}" if missing else ""),
+            remedy="copy the images into the capture's folder, to where they are listed"
             if missing
-            else "walk round the place and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
+            else "walk round the scene and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
             file=file,
         )
 
 
-def require_pairs(parts: dict[str, set[str]], source: CaptureSource, complete: Sequence[str]) -> None:
-    """Check that the parts (what they are, ids) all have the same ids.
+def require_pairs(parts: Mapping[str, set[str]], source: CaptureSource) -> None:
+    """Check that all parts (ids by what they are) have the same ids.
 
     Raises:
         CaptureError: Naming the parts, their counts and the first ids without a partner.
     """
-    all_ids = set().union(*(parts[name] for name in complete))
-    missing = {name: sorted(all_ids - parts[name], key=number_of) for name in complete}
+    all_ids = set().union(*parts.values())
+    missing = {name: sorted(all_ids - ids, key=number_of) for name, ids in parts.items()}
     if any(missing.values()):
-        counts = ", ".join(f"{len(parts[name])} {name}" for name in complete)
+        *others, last = parts
+        counts = ", ".join(f"{len(ids)} {name}" for name, ids in parts.items())
         gaps = "; ".join(f"no {name} for {', '.join(ids[:3])}" for name, ids in missing.items() if ids)
         raise CaptureError(
-            f"every frame needs {', '.join(complete[:-1])} and {complete[-1]}",
+            f"every frame needs {', '.join(others)} and {last}",
             found=f"{counts}: {gaps}",
             remedy="copy the missing files, or remove the other files of those frames",
-            file=source.path / source.prefix,
+            file=source.folder,
         )
 
 
@@ -148,6 +189,11 @@ def number_of(name: str) -> tuple[int, str]:
     """Sort key: the last number in a file's name, so that 10 comes after 9."""
     digits = re.findall(r"\d+", name.rpartition("/")[2])
     return (int(digits[-1]) if digits else -1, name)
+
+
+def natural(name: str) -> list[str | int]:
+    """Sort key: folder by folder, all digits as numbers, so that 10 comes after 9."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def suffix_of(name: str) -> str:

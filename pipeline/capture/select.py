@@ -1,22 +1,33 @@
-"""Choice of sharp, well-spread keyframes."""
+"""The select stage: sharp, well-spread keyframes of a canonical capture, and which of them are held out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.capture.model import Capture
+from pipeline.capture.images import load_written, shrunk_grey
+from pipeline.capture.model import (
+    SELECTION_FILE,
+    Capture,
+    Dropped,
+    Keyframe,
+    Selection,
+    left_out_by_reason,
+    left_out_line,
+)
 from pipeline.capture.params import SelectParams
 from pipeline.capture.reader import in_threads
-from pipeline.capture.selection import Dropped, Keyframe, Selection
 from pipeline.errors import CaptureError
 from pipeline.progress import track
+from pipeline.types import F32, F64, U8
+
+logger = logging.getLogger(__name__)
 
 MEASURE_SIZE = 640
 """Long side at which sharpness is measured [px]; half of it for movement."""
@@ -27,24 +38,22 @@ SOFT = 0.55
 _MAX_MOVE = 0.25  # movement [share of the long side] above which frames count as equally far apart
 _BLACK, _FLAT = 16, 2.0  # 99th percentile of the grey values; their standard deviation
 
-Grey = NDArray[np.uint8]
-
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """What one picture shows of itself.
+    """What one image shows of itself.
 
     Attributes:
-        laplacian: Variance of the Laplacian of the grey picture at 640 px.
+        laplacian: Variance of the Laplacian of the grey image at 640 px.
         blur: 0 (sharp) to 1 (blurred), see `blur_of`.
         fault: "black" or "without any contrast", or None.
-        small: The grey picture at 320 px, to follow movement; None for unordered captures.
+        small: The grey image at 320 px, to follow movement; None for unordered captures.
     """
 
     laplacian: float
     blur: float
     fault: str | None
-    small: Grey | None
+    small: U8 | None
 
 
 def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
@@ -91,35 +100,35 @@ def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
 
 
 def measure_quality(image: Path, *, keep_small: bool) -> Quality:
-    """Measure one picture of the canonical capture."""
-    grey = _read_grey(image)
+    """Measure one image of the canonical capture."""
+    grey = shrunk_grey(load_written(image, cv2.IMREAD_GRAYSCALE), MEASURE_SIZE)
     fault = None
     if np.percentile(grey, 99) < _BLACK:
         fault = "black"
     elif grey.std() < _FLAT:
         fault = "without any contrast"
     laplacian = float(cv2.Laplacian(grey, cv2.CV_32F).var())
-    small = _shrunk(grey, MEASURE_SIZE // 2) if keep_small else None
+    small = shrunk_grey(grey, MEASURE_SIZE // 2) if keep_small else None
     return Quality(laplacian, blur_of(grey), fault, small)
 
 
-def blur_of(grey: Grey) -> float:
-    """Share of the gradients that survive a further blur: 0 for a sharp picture, towards 1 for a blurred one.
+def blur_of(grey: U8) -> float:
+    """Share of the gradients that survive a further blur: 0 for a sharp image, towards 1 for a blurred one.
 
     Unlike the Laplacian it needs nothing to compare with. Crete et al., "The blur effect: perception and estimation
     with a new no-reference perceptual blur metric", SPIE 6492, 2007.
     """
-    picture = grey.astype(np.float32)
+    image = grey.astype(np.float32)
     shares = []
     for axis, kernel in ((0, (1, 11)), (1, (11, 1))):
-        before = np.abs(np.diff(picture, axis=axis))
-        after = np.abs(np.diff(cv2.blur(picture, kernel), axis=axis))
+        before = np.abs(np.diff(image, axis=axis))
+        after = np.abs(np.diff(cv2.blur(image, kernel), axis=axis))
         total = float(before.sum())
         shares.append(1.0 - float(np.maximum(before - after, 0).sum()) / total if total > 0 else 1.0)
     return max(shares)
 
 
-def relative_sharpness(laplacian: Sequence[float], *, ordered: bool) -> NDArray[np.float64]:
+def relative_sharpness(laplacian: Sequence[float], *, ordered: bool) -> F64:
     """Each value by the median of its neighbours in time, or of all where there is no order."""
     values = np.asarray(laplacian, np.float64)
     if not ordered:
@@ -129,8 +138,8 @@ def relative_sharpness(laplacian: Sequence[float], *, ordered: bool) -> NDArray[
     return values / np.maximum(np.nanmedian(windows, axis=1), 1e-9)
 
 
-def movement(before: Grey, after: Grey) -> float:
-    """Median movement of features between two pictures [share of the long side], at most 0.25; that where it's lost."""
+def movement(before: U8, after: U8) -> float:
+    """Median movement of features between two images [share of the long side], at most 0.25; that where it's lost."""
     followed = follow(before, after)
     if followed is None:
         return _MAX_MOVE
@@ -138,10 +147,10 @@ def movement(before: Grey, after: Grey) -> float:
     return min(median / max(before.shape), _MAX_MOVE)
 
 
-def follow(before: Grey, after: Grey) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Positions (N, 2) [px] of features in two pictures by pyramidal Lucas-Kanade.
+def follow(before: U8, after: U8) -> tuple[F32, F32] | None:
+    """Positions (N, 2) [px] of features in two images by pyramidal Lucas-Kanade.
 
-    None where sizes differ, there are too few features, or most are lost: then the pictures are far apart.
+    None where sizes differ, there are too few features, or most are lost: then the images are far apart.
     """
     if before.shape != after.shape:
         return None
@@ -153,22 +162,6 @@ def follow(before: Grey, after: Grey) -> tuple[NDArray[np.float32], NDArray[np.f
     if good.mean() < 0.3:
         return None
     return np.asarray(corners[good, 0], np.float32), np.asarray(moved[good, 0], np.float32)
-
-
-def _read_grey(image: Path) -> Grey:
-    """The grey picture with a long side of at most 640 px."""
-    grey = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
-        raise FileNotFoundError(f"{image} is missing or no picture")
-    return _shrunk(np.asarray(grey, np.uint8), MEASURE_SIZE)
-
-
-def _shrunk(grey: Grey, long_side: int) -> Grey:
-    scale = long_side / max(grey.shape)
-    if scale >= 1:
-        return grey
-    size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _fault(quality: Quality, sharpness: float, params: SelectParams) -> str | None:
@@ -187,7 +180,7 @@ def _require_usable(names: Sequence[str], reasons: Sequence[str | None], params:
     if usable < max(3, params.min_usable_share * len(names)):
         examples = "; ".join(f"{name}: {reason}" for name, reason in faulty[:3])
         raise CaptureError(
-            f"at least 3 pictures and {params.min_usable_share:.0%} of all must be neither black nor blurred",
+            f"at least 3 images and {params.min_usable_share:.0%} of all must be neither black nor blurred",
             found=f"{usable} of {len(names)} ({examples})",
             remedy="capture again with more light and slower movement (docs/capture-guide.md)",
         )
@@ -195,11 +188,11 @@ def _require_usable(names: Sequence[str], reasons: Sequence[str | None], params:
 
 def _without_repeats(
     usable: Sequence[int],
-    small: Sequence[Grey | None],
+    small: Sequence[U8 | None],
     names: Sequence[str],
     reasons: list[str | None],
     params: SelectParams,
-) -> tuple[list[int], NDArray[np.float64]]:
+) -> tuple[list[int], F64]:
     """Frames that moved against the last kept one, and by how much; the reasons of the others are filled in."""
     kept, moves = [usable[0]], [0.0]
     for i in track(usable[1:], "following movement"):
@@ -214,17 +207,30 @@ def _without_repeats(
     return kept, np.array(moves)
 
 
-def _thinned(
-    usable: Sequence[int], moves: NDArray[np.float64], sharpness: NDArray[np.float64], count: int
-) -> list[int]:
+def _thinned(usable: Sequence[int], moves: F64, sharpness: F64, count: int) -> list[int]:
     """The sharpest frame of each of `count` stretches of equal movement; a stretch that nobody lies in is refilled."""
-    way = np.cumsum(moves)
-    stretch = np.minimum((way - way[0]) / max(way[-1] - way[0], 1e-9) * count, count - 1).astype(int)
+    path = np.cumsum(moves)
+    stretch = np.minimum((path - path[0]) / max(path[-1] - path[0], 1e-9) * count, count - 1).astype(int)
     best: dict[int, int] = {}
-    for place, i in enumerate(usable):
-        known = best.get(stretch[place])
+    for at, i in enumerate(usable):
+        known = best.get(stretch[at])
         if known is None or sharpness[i] > sharpness[known]:
-            best[int(stretch[place])] = i
+            best[int(stretch[at])] = i
     kept = set(best.values())
     left = sorted((i for i in usable if i not in kept), key=lambda i: (-sharpness[i], i))
     return sorted([*kept, *left[: count - len(kept)]])
+
+
+def run(inputs: Mapping[str, Path], params: SelectParams, out_dir: Path) -> None:
+    """Read the capture folder `inputs["capture"]` and write selection.json.
+
+    Raises:
+        CaptureError: When too few usable frames are left.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    selection = select_keyframes(Capture.load(inputs["capture"]), params)
+    selection.save(out_dir)
+    if selection.dropped:
+        line = left_out_line(left_out_by_reason(selection.dropped), len(selection.keyframes) + len(selection.dropped))
+        logger.info("not used %s; %s names each", line, SELECTION_FILE)
+    logger.info("%d keyframes, %d of them held out", len(selection.keyframes), len(selection.held_out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -14,19 +15,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from pipeline.errors import CaptureError
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 512 * 2**20
 MAX_TEXT_BYTES = 64 * 2**20
-"""Tables and JSON: what is made of them takes up to thirty times as much memory."""
+"""Largest table or JSON file: parsed, they take up to thirty times as much memory."""
 MAX_ARCHIVE_BYTES = 64 * 2**30
 MAX_FOLDER_DEPTH = 5
 MAX_RATIO, BOMB_BYTES = 100, 2**30
-"""What an archive may unpack to, by its size, once that is more than so many bytes."""
+"""Largest unpacked size of an archive, by its packed size; it counts from `BOMB_BYTES` on."""
 COPY_BYTES = 2**20
+"""Size of the blocks in which files are copied and hashed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,22 @@ class CaptureSource:
             )
         return content
 
+    def read_object(self, name: str) -> dict[str, Any]:
+        """The JSON object in one file.
+
+        Raises:
+            CaptureError: As `read`, and when it is none or too large.
+        """
+        return parse_object(self.read(name), self.where(name))
+
+    def read_table(self, name: str, separator: str | None = None) -> list[list[str]]:
+        """Lines of a text file cut into fields; empty lines and those that begin with "#" are left out.
+
+        Raises:
+            CaptureError: As `read`, and when it is no text or too large.
+        """
+        return parse_table(self.read(name), self.where(name), separator)
+
     def digest(self, name: str) -> bytes:
         """SHA-256 of one file of any size.
 
@@ -106,7 +124,7 @@ class CaptureSource:
             yield copy
 
     def _inside(self, name: str) -> str:
-        """The name from the capture's folder; readers check what metadata name, and this is for what they miss."""
+        """The name relative to `path`; readers check the names that files hold, and this is for what they miss."""
         if name.startswith("/") or ".." in name.split("/"):
             raise CaptureError(
                 "a capture's files lie in its folder",
@@ -115,6 +133,11 @@ class CaptureSource:
                 file=self.path,
             )
         return self.prefix + name
+
+    @property
+    def folder(self) -> Path:
+        """The capture's folder, for messages."""
+        return self.path / self.prefix
 
     def where(self, name: str) -> str:
         """The file's full name, for messages."""
@@ -130,7 +153,7 @@ class CaptureSource:
         return sorted({name.partition("/")[0] for name in self.names if "/" in name})
 
     def summary(self) -> str:
-        """What lies there, for messages: "50 *.jpg, 1 *.md"."""
+        """Number of files of each kind, for messages: "50 *.jpg, 1 *.md"."""
         if not self.names:
             return "no files"
         counts: dict[str, int] = {}
@@ -176,8 +199,8 @@ def _open_folder(path: Path) -> CaptureSource:
         relative = Path(folder).relative_to(path)
         if len(relative.parts) >= MAX_FOLDER_DEPTH:
             below.clear()
-        below[:] = sorted(name for name in below if _wanted(name))
-        names += [(relative / name).as_posix() for name in files if _wanted(name) and _is_plain(Path(folder) / name)]
+        below[:] = sorted(name for name in below if _visible(name))
+        names += [(relative / name).as_posix() for name in files if _visible(name) and _is_plain(Path(folder) / name)]
         if len(names) > MAX_FILES:
             raise CaptureError(
                 f"a capture has at most {MAX_FILES} files", found="more", remedy="name the capture's folder", file=path
@@ -206,6 +229,31 @@ def _is_plain(path: Path) -> bool:
             file=path,
         )
     return True
+
+
+def parse_object(data: bytes, file: str) -> dict[str, Any]:
+    """As `CaptureSource.read_object`, of a file's content."""
+    check_text(data, file)
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        content = error
+    if not isinstance(content, dict):
+        found = f"{content}" if isinstance(content, Exception) else type(content).__name__
+        raise CaptureError("the file must hold a JSON object", found=found, remedy="export it again", file=file)
+    return content
+
+
+def parse_table(data: bytes, file: str, separator: str | None = None) -> list[list[str]]:
+    """As `CaptureSource.read_table`, of a file's content."""
+    check_text(data, file)
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise CaptureError("the file must be text", found=str(error), remedy="export it again", file=file) from error
+    stripped = (line.strip() for line in lines)
+    kept = (line for line in stripped if line and not line.startswith("#"))
+    return [[field.strip() for field in line.split(separator)] for line in kept]
 
 
 def check_text(data: bytes, file: str) -> None:
@@ -257,8 +305,8 @@ def _open_zip(path: Path) -> CaptureSource:
     def opened(name: str) -> BinaryIO:
         return cast(BinaryIO, archive.open(infos[name]))
 
-    wanted = sorted(name for name in infos if all(map(_wanted, name.split("/"))))
-    return CaptureSource(path, "", tuple(wanted), opened, archive.close)
+    visible = sorted(name for name in infos if all(map(_visible, name.split("/"))))
+    return CaptureSource(path, "", tuple(visible), opened, archive.close)
 
 
 def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int) -> None:
@@ -297,7 +345,7 @@ def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int)
         )
 
 
-def _wanted(name: str) -> bool:
+def _visible(name: str) -> bool:
     return not name.startswith((".", "__MACOSX")) and name != "Thumbs.db"
 
 

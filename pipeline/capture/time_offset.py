@@ -1,7 +1,7 @@
-"""How far the clock of the pictures is off that of the poses, told from both having recorded one motion.
+"""Offset between the clocks of images and poses, from the motion that both recorded.
 
-Points are followed from picture to picture. Poses of the same moments, shifted by a trial offset, say on which line
-each point must reappear; where the camera's turning changes, a wrong offset misses it. The offset at which the points
+Points are followed from image to image. Poses of the same times, shifted by a trial offset, give the line on which
+each point must reappear; where the camera's rotation changes, a wrong offset misses it. The offset at which the points
 lie best is taken where it is sure, and poses are asked for at the corrected times.
 Sources: J.-Y. Bouguet, Pyramidal Implementation of the Lucas Kanade Feature Tracker, 2000; R. Hartley and A. Zisserman,
 Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
@@ -19,34 +19,34 @@ from scipy.ndimage import uniform_filter1d
 from scipy.spatial.transform import Rotation, Slerp
 
 from pipeline.capture.frames import ListedFrame
-from pipeline.capture.masks import picture_mask
-from pipeline.capture.pictures import BadPictureError, fitting
+from pipeline.capture.images import fitting, image_mask
 from pipeline.geometry import Pose
+from pipeline.image_files import BadImageError
+from pipeline.types import F64, U8
 
-Array = NDArray[np.float64]
-PosesAt = Callable[[Array], Sequence[Pose | None]]
+PosesAt = Callable[[F64], Sequence[Pose | None]]
 """World from camera at times (N,) [s]; None where it isn't known."""
 
 REACH, STEP = 0.5, 0.01
-"""Offsets tried: up to so far both ways, so far apart [s]."""
-LEAST, SURE = 0.01, 5.0
-"""An offset is applied from so many seconds and so many of its sigmas on."""
-STRETCH, APART, MOST_APART = 16.0, 0.08, 0.35
-"""Seconds of pictures that are looked at; of these every one so far after the last; farther apart they tell nothing."""
-LEAST_PAIRS, LEAST_TRACKS, TRACKS = 24, 15, 120
+"""Largest offset that is tried in both directions, and step [s]."""
+MIN, SURE = 0.01, 5.0
+"""Smallest offset that is applied [s], also in its sigmas."""
+STRETCH, APART, MAX_APART = 16.0, 0.08, 0.35
+"""Length of the stretch that is looked at; smallest and largest time between its images [s]."""
+MIN_PAIRS, MIN_TRACKS, TRACKS = 24, 15, 120
 FITS, CLEARLY = 2.0, 0.6
 """Median distance of the points from their lines at the best offset [px], and its cost by that of a usual one: beyond,
-poses and pictures don't agree, or the motion is too even to tell."""
-_SIDE = 480  # px, longer side of the pictures that are looked at
-_PROBES = 2000  # poses that are looked at to find where the camera turns most unevenly
-_GROUPS = 10  # of pairs that are left out in turn, which tells the sigma
+poses and images don't agree, or the motion is too even to tell."""
+_SIDE = 480  # px, longer side of the images that are looked at
+_PROBES = 2000  # poses that are looked at to find where the camera rotates most unevenly
+_GROUPS = 10  # number of groups of pairs that are left out one after the other, which gives sigma
 _SMOOTH = 11  # steps over which poses are averaged: between two noisy poses there is less noise than at one
 _BACK = 0.5  # px, between a point and where it is followed back to
 
 
 @dataclass(frozen=True)
 class TimeOffset:
-    """The poses of a picture are those of `seconds` after its time, on the poses' clock; one sigma [s]."""
+    """The poses of an image are those of `seconds` after its time, on the poses' clock; one sigma [s]."""
 
     seconds: float
     sigma: float
@@ -54,38 +54,38 @@ class TimeOffset:
     @property
     def sure(self) -> bool:
         """Whether it is worth correcting."""
-        return abs(self.seconds) > max(LEAST, SURE * self.sigma)
+        return abs(self.seconds) > max(MIN, SURE * self.sigma)
 
     @property
     def note(self) -> str:
         """For people."""
         side = "early" if self.seconds > 0 else "late"
         return (
-            f"pictures are stamped {1000 * abs(self.seconds):.0f} ms too {side} for the poses "
+            f"images are stamped {1000 * abs(self.seconds):.0f} ms too {side} for the poses "
             f"(one sigma {1000 * self.sigma:.1f} ms), by the motion that both show: corrected"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Tracks:
-    """Points followed between two pictures: directions (N, 2) in both, times [s], focal length [px]."""
+    """Points followed between two images: directions (N, 2) in both, times [s], focal length [px]."""
 
-    before: Array
-    after: Array
+    before: F64
+    after: F64
     start: float
     end: float
     focal: float
 
 
 def find_time_offset(frames: Sequence[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:
-    """The offset between pictures and poses where it is sure and worth correcting, else None.
+    """The offset between images and poses where it is sure and worth correcting, else None.
 
     Args:
         frames: With times, of one camera, in the order of time.
         poses_at: The trajectory of that camera.
     """
     times = np.array([frame.time for frame in frames if frame.time is not None])
-    stretch = lively_stretch(times[0], times[-1], poses_at) if len(times) > LEAST_PAIRS else None
+    stretch = lively_stretch(times[0], times[-1], poses_at) if len(times) > MIN_PAIRS else None
     if stretch is None:
         return None
     start, end = stretch
@@ -94,7 +94,7 @@ def find_time_offset(frames: Sequence[ListedFrame], poses_at: PosesAt) -> TimeOf
 
 
 def lively_stretch(start: float, end: float, poses_at: PosesAt) -> tuple[float, float] | None:
-    """The 16 seconds between two times in which the camera's turning changes most; None where there are no poses."""
+    """The 16 seconds between two times in which the camera's rotation changes most; None where there are no poses."""
     if not 0 < end - start < np.inf:  # times that no later check lets through
         return None
     step = max(0.1, (end - start) / _PROBES)
@@ -103,28 +103,28 @@ def lively_stretch(start: float, end: float, poses_at: PosesAt) -> tuple[float, 
     known = [i for i in range(len(times) - 1) if poses[i] is not None and poses[i + 1] is not None]
     if len(known) < 2:
         return None
-    turns = np.zeros((len(times), 3))
-    turns[known] = [_turn(poses[i], poses[i + 1]) for i in known]
-    change = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(turns, axis=0), axis=1))])
+    rotations = np.zeros((len(times), 3))
+    rotations[known] = [_rotation(poses[i], poses[i + 1]) for i in known]
+    change = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(rotations, axis=0), axis=1))])
     width = min(len(change) - 1, max(1, round(STRETCH / step)))
     first = int(np.argmax(change[width:] - change[:-width]))
     return float(times[first]), float(min(times[first] + STRETCH, end))
 
 
-def _turn(one: Pose | None, other: Pose | None) -> Array:
+def _rotation(one: Pose | None, other: Pose | None) -> F64:
     assert one is not None and other is not None
     return np.asarray(Rotation.from_matrix(one.rotation.T @ other.rotation).as_rotvec(), np.float64)
 
 
 def measure_time_offset(frames: Iterable[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:
-    """The offset and its sigma, sure or not; None where pictures or poses don't tell it.
+    """The offset and its sigma, sure or not; None where images or poses don't tell it.
 
     Args:
-        frames: Of one camera, some seconds of them, in the order of time; taken one by one.
+        frames: Some seconds of one camera's frames in the order of time; taken one by one.
         poses_at: The trajectory of that camera.
     """
     tracks = list(_followed(frames))
-    if len(tracks) < LEAST_PAIRS:
+    if len(tracks) < MIN_PAIRS:
         return None
     reach = REACH + _SMOOTH * STEP
     grid = np.arange(tracks[0].start - reach - STEP, tracks[-1].end + reach + 2 * STEP, STEP)
@@ -134,18 +134,18 @@ def measure_time_offset(frames: Iterable[ListedFrame], poses_at: PosesAt) -> Tim
     ends = np.array([(pair.start - reach, pair.end + reach) for pair in tracks])
     first, last = np.searchsorted(grid, ends[:, 0]) - 1, np.searchsorted(grid, ends[:, 1]) + 1
     tracks = [pair for pair, a, b in zip(tracks, first, last, strict=True) if missing[a] == missing[b]]
-    if len(tracks) < LEAST_PAIRS:
+    if len(tracks) < MIN_PAIRS:
         return None
     seen = [pose for pose in poses if pose is not None]
     quaternions = Rotation.from_matrix(np.array([pose.rotation for pose in seen])).as_quat()
     flips = np.where((quaternions[1:] * quaternions[:-1]).sum(1) < 0, -1.0, 1.0)
     quaternions[1:] *= np.cumprod(flips)[:, None]
-    turns = Slerp(grid[known], Rotation.from_quat(uniform_filter1d(quaternions, _SMOOTH, axis=0)))
-    places = uniform_filter1d(np.array([pose.translation for pose in seen]), _SMOOTH, axis=0)
+    rotations = Slerp(grid[known], Rotation.from_quat(uniform_filter1d(quaternions, _SMOOTH, axis=0)))
+    positions = uniform_filter1d(np.array([pose.translation for pose in seen]), _SMOOTH, axis=0)
 
-    def at(times: Array) -> tuple[Array, Array]:
-        position = np.stack([np.interp(times, grid[known], places[:, axis]) for axis in range(3)], 1)
-        return turns(times).as_matrix(), position
+    def at(times: F64) -> tuple[F64, F64]:
+        position = np.stack([np.interp(times, grid[known], positions[:, axis]) for axis in range(3)], 1)
+        return rotations(times).as_matrix(), position
 
     offsets = np.linspace(-REACH, REACH, 2 * round(REACH / STEP) + 1)
     pair = np.repeat(np.arange(len(tracks)), [len(t.before) for t in tracks])
@@ -163,23 +163,23 @@ def measure_time_offset(frames: Iterable[ListedFrame], poses_at: PosesAt) -> Tim
 
 
 def _followed(frames: Iterable[ListedFrame]) -> Iterable[_Tracks]:
-    last: tuple[float, NDArray[np.uint8], NDArray[np.uint8] | None] | None = None
+    last: tuple[float, U8, U8 | None] | None = None
     for frame in frames:
         if frame.time is None or (last is not None and frame.time - last[0] < APART):
             continue
         try:
-            picture = frame.picture()
-            kept = picture_mask(picture, frame.mask() if frame.mask else None)
-        except BadPictureError:
+            image = frame.image()
+            kept = image_mask(image, frame.mask() if frame.mask else None)
+        except BadImageError:
             continue
-        size = fitting(*picture.image.size, _SIDE)
-        camera = frame.camera(picture.size).resized(*size)
-        grey = cv2.resize(np.asarray(picture.image.convert("L"), np.uint8), size, interpolation=cv2.INTER_AREA)
+        size = fitting(*image.image.size, _SIDE)
+        camera = frame.camera(image.size).resized(*size)
+        grey = cv2.resize(np.asarray(image.image.convert("L"), np.uint8), size, interpolation=cv2.INTER_AREA)
         mask = None if kept is None else cv2.resize(kept.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
         now = frame.time, np.asarray(grey, np.uint8), None if mask is None else np.asarray(mask, np.uint8)
-        if last is not None and now[0] - last[0] < MOST_APART and last[1].shape == now[1].shape:
+        if last is not None and now[0] - last[0] < MAX_APART and last[1].shape == now[1].shape:
             points = _follow(last[1], now[1], last[2])
-            if len(points) >= LEAST_TRACKS:
+            if len(points) >= MIN_TRACKS:
                 lens = camera.matrix - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]  # OpenCV's pixels have integer centres
                 flat = cv2.undistortPoints(points.reshape(-1, 1, 2), lens, np.array(camera.distortion))
                 before, after = np.asarray(flat, np.float64).reshape(-1, 2, 2).transpose(1, 0, 2)
@@ -187,31 +187,31 @@ def _followed(frames: Iterable[ListedFrame]) -> Iterable[_Tracks]:
         last = now
 
 
-def _follow(before: NDArray[np.uint8], after: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> Array:
-    """Places (N, 2, 2) of points in both pictures [px], those that are followed back to where they began."""
+def _follow(before: U8, after: U8, mask: U8 | None) -> F64:
+    """Positions (N, 2, 2) [px] of points in both images that are followed back to where they began."""
     corners = cv2.goodFeaturesToTrack(before, TRACKS, 0.01, 8, mask=mask)
     if corners is None:
         return np.zeros((0, 2, 2))
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, np.empty_like(corners), maxLevel=4)
-    back, _, _ = cv2.calcOpticalFlowPyrLK(after, before, there, np.empty_like(corners), maxLevel=4)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, np.empty_like(corners), maxLevel=4)
+    back, _, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, np.empty_like(corners), maxLevel=4)
     same = (found[:, 0] > 0) & (np.linalg.norm(back - corners, axis=2)[:, 0] < _BACK)
-    return np.concatenate([corners, there], 1)[same].astype(np.float64)
+    return np.concatenate([corners, moved], 1)[same].astype(np.float64)
 
 
 def _errors(
-    tracks: Sequence[_Tracks], pair: NDArray[np.intp], at: Callable[[Array], tuple[Array, Array]], offset: float
-) -> Array:
+    tracks: Sequence[_Tracks], pair: NDArray[np.intp], at: Callable[[F64], tuple[F64, F64]], offset: float
+) -> F64:
     """Sampson distances of all points (of the tracks numbered `pair`) with the poses `offset` later [px]."""
-    (turn0, place0), (turn1, place1) = (
+    (rotation0, position0), (rotation1, position1) = (
         at(np.array([getattr(pair, name) for pair in tracks]) + offset) for name in ("start", "end")
     )
-    turn = turn1.transpose(0, 2, 1) @ turn0
-    move = np.einsum("nji,nj->ni", turn1, place0 - place1)
+    rotation = rotation1.transpose(0, 2, 1) @ rotation0
+    move = np.einsum("nji,nj->ni", rotation1, position0 - position1)
     length = np.linalg.norm(move, axis=1, keepdims=True)
     move = np.where(length > 1e-6, move / np.maximum(length, 1e-6), [1.0, 0.0, 0.0])
     cross = np.zeros((len(tracks), 3, 3))
     cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -move[:, 2], move[:, 1], -move[:, 0]
-    essential = (cross - cross.transpose(0, 2, 1)) @ turn
+    essential = (cross - cross.transpose(0, 2, 1)) @ rotation
     one, other = (
         np.column_stack([rays, np.ones(len(rays))])
         for rays in (np.concatenate([t.before for t in tracks]), np.concatenate([t.after for t in tracks]))
@@ -222,8 +222,8 @@ def _errors(
     return np.asarray(focal * np.abs((other * line).sum(1)) / np.maximum(slope, 1e-12), np.float64)
 
 
-def _lowest(offsets: Array, cost: Array) -> float:
-    """Where the parabola through the lowest value and its neighbours is lowest."""
+def _lowest(offsets: F64, cost: F64) -> float:
+    """Minimum of the parabola through the lowest value and its neighbours."""
     at = int(np.clip(np.argmin(cost), 1, len(cost) - 2))
     before, here, after = cost[at - 1 : at + 2]
     bend = before - 2 * here + after

@@ -1,4 +1,4 @@
-"""Trajectories: poses at times of their own, asked at the times of pictures."""
+"""Trajectories: poses at times of their own, asked at the times of images."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from pipeline.capture.checks import FARTHEST
-from pipeline.capture.source import check_text
+from pipeline.capture.checks import MAX_DISTANCE
+from pipeline.capture.source import parse_table
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
+from pipeline.types import F64
 
 QUATERNION_TOLERANCE = 1e-2
 """How far a quaternion's length may be from 1 before it counts as wrong; it is normalised."""
 MIN_INSIDE = 0.5
-"""Least share of pictures between the first and the last pose; below it the clocks differ."""
+"""Least share of images between the first and the last pose; below it the clocks differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,24 +30,28 @@ class Trajectory:
         poses: World from body (or camera), one for each time.
     """
 
-    times: NDArray[np.float64]
+    times: F64
     poses: tuple[Pose, ...]
 
-    def at(self, times: NDArray[np.float64], max_gap: float) -> list[Pose | None]:
+    def at(self, times: F64, max_gap: float, snap: float = 0.0) -> list[Pose | None]:
         """Poses at other times, between the two around each; None before the first, after the last and in gaps.
 
         Args:
             times: (M,) [s].
             max_gap: Largest distance of the two poses around a time [s]; a pose at that very time needs no other.
+            snap: A pose this near in time is taken as it is [s]: exports round times.
         """
         at = np.asarray(times, np.float64)
+        if snap:
+            own = self.times[nearest(self.times, at)]
+            at = np.where(np.abs(own - at) <= snap, own, at)
         last = len(self.times) - 1
         after = np.searchsorted(self.times, at)
         exact = self.times[np.minimum(after, last)] == at
         before, after = np.clip(after - 1, 0, last), np.minimum(after, last)
         gap = self.times[after] - self.times[before]
         between = ~exact & (self.times[before] < at) & (at < self.times[after]) & (gap <= max_gap)
-        found = [self.poses[index] if same else None for index, same in zip(after, exact, strict=True)]
+        poses = [self.poses[index] if same else None for index, same in zip(after, exact, strict=True)]
         if between.any():
             slerp = Slerp(self.times, Rotation.from_matrix(np.stack([pose.rotation for pose in self.poses])))
             positions = np.stack([pose.translation for pose in self.poses])
@@ -54,15 +59,15 @@ class Trajectory:
             positions = (1 - share) * positions[before[between]] + share * positions[after[between]]
             rotations = slerp(at[between]).as_matrix()
             for index, rotation, position in zip(np.flatnonzero(between), rotations, positions, strict=True):
-                found[index] = Pose(rotation, position)
-        return found
+                poses[index] = Pose(rotation, position)
+        return poses
 
-    def of_camera(self, body_from_camera: Pose, max_gap: float) -> Callable[[NDArray[np.float64]], list[Pose | None]]:
+    def of_camera(self, body_from_camera: Pose, max_gap: float) -> Callable[[F64], list[Pose | None]]:
         """What gives world from camera at times (M,) [s], as `at` gives world from body."""
         return lambda times: [pose and pose @ body_from_camera for pose in self.at(times, max_gap)]
 
 
-def nearest(times: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.intp]:
+def nearest(times: F64, at: F64) -> NDArray[np.intp]:
     """Indices (M,) of the times nearest to `at` (M,), of increasing `times` (N,), N > 0; of equals the earlier."""
     after = np.clip(np.searchsorted(times, at), 1, max(len(times) - 1, 1))
     before = after - 1
@@ -71,39 +76,39 @@ def nearest(times: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.i
     return np.where(at - times[before] <= times[after] - at, before, after)
 
 
-def check_clocks(times: NDArray[np.float64], trajectory: Trajectory, file: str) -> None:
-    """Check that pictures and poses were recorded at the same time by the same clock.
+def check_clocks(times: F64, trajectory: Trajectory, file: str) -> None:
+    """Check that images and poses were recorded at the same time by the same clock.
 
     Args:
-        times: (N,) of the pictures [s].
+        times: (N,) of the images [s].
         trajectory: Their poses.
         file: The trajectory's, for messages.
 
     Raises:
-        CaptureError: When most pictures were taken before the first or after the last pose.
+        CaptureError: When most images were taken before the first or after the last pose.
     """
     first, last = trajectory.times[0], trajectory.times[-1]
     inside = float(((times >= first) & (times <= last)).mean()) if len(times) else 1.0
     if inside < MIN_INSIDE:
         raise CaptureError(
-            "pictures and poses must have times of one clock, in seconds",
-            found=f"pictures from {times.min():.3f} to {times.max():.3f}, poses from {first:.3f} to {last:.3f}: "
-            f"{inside:.0%} of the pictures lie between",
-            remedy="take the trajectory of this recording, with the pictures' clock",
+            "images and poses must have times of one clock, in seconds",
+            found=f"images from {times.min():.3f} to {times.max():.3f}, poses from {first:.3f} to {last:.3f}: "
+            f"{inside:.0%} of the images lie between",
+            remedy="take the trajectory of this recording, with the images' clock",
             file=file,
         )
 
 
-def pose_of(position: NDArray[np.float64], quaternion_xyzw: NDArray[np.float64], file: str) -> Pose:
+def pose_of(position: F64, quaternion_xyzw: F64, file: str) -> Pose:
     """World from body from a position (3,) [m] and a quaternion with its scalar last.
 
     Raises:
         CaptureError: When a number is not finite or the quaternion's length is not 1.
     """
     length = float(np.linalg.norm(quaternion_xyzw)) if (np.abs(quaternion_xyzw) < 2).all() else np.inf
-    if not ((np.abs(position) < FARTHEST).all() and abs(length - 1) < QUATERNION_TOLERANCE):
+    if not ((np.abs(position) < MAX_DISTANCE).all() and abs(length - 1) < QUATERNION_TOLERANCE):
         raise CaptureError(
-            "a pose must have finite numbers of a place on earth and a unit quaternion",
+            "a pose must have finite numbers of a position on earth and a unit quaternion",
             found=f"position {position.tolist()}, quaternion {quaternion_xyzw.tolist()} of length {length:.4g}",
             remedy="remove the line, or export the trajectory again",
             file=file,
@@ -111,22 +116,7 @@ def pose_of(position: NDArray[np.float64], quaternion_xyzw: NDArray[np.float64],
     return Pose(Rotation.from_quat(quaternion_xyzw).as_matrix(), position)
 
 
-def read_table(data: bytes, file: str, separator: str | None = None) -> list[list[str]]:
-    """Lines of a text file cut into fields; empty lines and those that begin with "#" are left out.
-
-    Raises:
-        CaptureError: When it is no text, or too large.
-    """
-    check_text(data, file)
-    try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise CaptureError("the file must be text", found=str(error), remedy="export it again", file=file) from error
-    wanted = (line.strip() for line in lines)
-    return [[field.strip() for field in line.split(separator)] for line in wanted if line and not line.startswith("#")]
-
-
-def numbers(fields: list[str], count: int, file: str, line: int) -> NDArray[np.float64]:
+def numbers(fields: list[str], count: int, file: str, line: int) -> F64:
     """The first `count` fields as numbers.
 
     Raises:
@@ -153,14 +143,14 @@ def tum_trajectory(data: bytes, file: str) -> Trajectory:
         CaptureError: When a line is malformed, a pose is none or time runs backwards.
     """
     times, poses = [], []
-    for line, fields in enumerate(read_table(data, file), 1):
+    for line, fields in enumerate(parse_table(data, file), 1):
         values = numbers(fields, 8, file, line)
         times.append(values[0])
         poses.append(pose_of(values[1:4], values[4:], file))
     return ordered_trajectory(np.array(times), poses, file)
 
 
-def ordered_trajectory(times: NDArray[np.float64], poses: list[Pose], file: str) -> Trajectory:
+def ordered_trajectory(times: F64, poses: list[Pose], file: str) -> Trajectory:
     """A trajectory whose times increase.
 
     Raises:

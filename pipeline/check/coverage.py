@@ -1,4 +1,4 @@
-"""Coverage: from how much of the walkable floor, and in which directions, the splat's pictures can be trusted."""
+"""Coverage: from how much of the walkable floor, and in which directions, the splat's images can be trusted."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.coverage.map import CoverageMap
-from pipeline.coverage.prediction import TRUSTED
+from pipeline.check.gates import Measured, rounded
+from pipeline.check.scene import CheckedScene
+from pipeline.coverage.map import TRUSTED, CoverageMap
 from pipeline.regions.regions import Regions
+from pipeline.types import U8, Floats
 
 PIXELS = 900
-"""Long side of the picture of the map."""
+"""Long side of the image of the map."""
 FLOOR_COLOR, FREE_COLOR = (196, 200, 204), (226, 228, 230)
 SPAWN_COLOR = (40, 60, 220)
 
@@ -23,12 +24,26 @@ class Coverage:
     """Trust over the walkable floor.
 
     Attributes:
-        trusted: Share of the walkable floor's places and headings whose pictures can be trusted; None without floor.
+        trusted: Share of the walkable floor's places and headings whose images can be trusted; None without floor.
         reached: Share of the walkable floor with at least one trusted heading; None without floor.
     """
 
     trusted: float | None
     reached: float | None
+
+
+def coverage_gates(scene: CheckedScene) -> dict[str, Measured]:
+    """How far a robot can trust what it sees."""
+    regions = scene.regions
+    if scene.photos is None:
+        return {}
+    coverage, walkable = measure_coverage(scene.photos.coverage, regions), regions.walkable_area > 0
+    how = "share of the walkable floor's positions and headings, by the coverage map"
+    detail = {
+        "floor_with_a_trusted_heading": rounded(coverage.reached),
+        "least_trust_of_a_spawn_pose": rounded(min((pose.trust for pose in regions.spawn_poses), default=None)),
+    }
+    return {"coverage": Measured(coverage.trusted, how if walkable else "there is no walkable floor", walkable, detail)}
 
 
 def measure_coverage(coverage: CoverageMap, regions: Regions) -> Coverage:
@@ -40,7 +55,7 @@ def measure_coverage(coverage: CoverageMap, regions: Regions) -> Coverage:
     return Coverage(float((trust >= TRUSTED).mean()), float((trust.max(1) >= TRUSTED).mean()))
 
 
-def coverage_picture(coverage: CoverageMap, regions: Regions) -> NDArray[np.uint8]:
+def coverage_image(coverage: CoverageMap, regions: Regions) -> U8:
     """The floor from above, +X to the right, a disc at every place of the map, spawn poses as arrows.
 
     Each sector of a disc shows the trust in its direction, from red over yellow to green.
@@ -55,9 +70,9 @@ def coverage_picture(coverage: CoverageMap, regions: Regions) -> NDArray[np.uint
     floor[regions.walkable] = FLOOR_COLOR
     width, height = (max(1, round(float(side * scale))) for side in size)
     upright = np.ascontiguousarray(floor.transpose(1, 0, 2)[::-1])
-    picture = np.asarray(cv2.resize(upright, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+    image = np.asarray(cv2.resize(upright, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
 
-    def pixel(xy: NDArray[np.floating]) -> tuple[int, int]:
+    def pixel(xy: Floats) -> tuple[int, int]:
         x, y = (xy[:2] - np.array(regions.origin)) * scale
         return round(float(x)), round(float(height - y))
 
@@ -70,9 +85,9 @@ def coverage_picture(coverage: CoverageMap, regions: Regions) -> NDArray[np.uint
         for heading, value in zip(np.rad2deg(coverage.headings), sectors, strict=True):
             color = tuple(int(c) for c in colors[round(255 * float(value))])
             start, end = float(-heading - half), float(-heading + half)  # rows grow downwards
-            cv2.ellipse(picture, pixel(position), (radius, radius), 0, start, end, color, -1, cv2.LINE_AA)
+            cv2.ellipse(image, pixel(position), (radius, radius), 0, start, end, color, -1, cv2.LINE_AA)
     for pose in regions.spawn_poses:
         tip = np.array(pose.position[:2]) + 0.3 * np.array([np.cos(pose.yaw), np.sin(pose.yaw)])
         start = pixel(np.array(pose.position))
-        cv2.arrowedLine(picture, start, pixel(tip), SPAWN_COLOR, 3, cv2.LINE_AA, tipLength=0.35)
-    return picture
+        cv2.arrowedLine(image, start, pixel(tip), SPAWN_COLOR, 3, cv2.LINE_AA, tipLength=0.35)
+    return image

@@ -1,261 +1,198 @@
-"""The gates: measurements turned into figure, threshold and verdict."""
+"""The gates: one entry each in `GATES`, and the measuring of all of them.
+
+An entry names the function that measures it. Such a function takes a `CheckedScene` and returns what it measured by the
+gate's name; one function may measure several gates.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.align.alignment import Alignment
-from pipeline.check.coverage import Coverage
-from pipeline.check.drop import DropTest
-from pipeline.check.floaters import Floaters
-from pipeline.check.floor import FloorHoles
 from pipeline.check.quality import Gate
-from pipeline.check.surface import DepthDifference
-from pipeline.check.views import ViewCheck
-from pipeline.regions.regions import Regions
 
-THRESHOLDS: dict[str, float] = {
-    "held_out_psnr": 24.0,
-    "held_out_ssim": 0.75,
-    "splat_mesh_depth": 0.025,
-    "splat_mesh_depth_p90": 0.15,
-    "mesh_held_out_depth": 0.02,
-    "gravity": 1.0,
-    "scale": 0.03,
-    "registered": 0.9,
-    "reprojection": 1.5,
-    "walkable": 1.0,
-    "floor_holes": 0.01,
-    "floaters": 0.0,
-    "drop_test": 0.0,
-    "drop_height": 0.02,
-    "coverage": 0.25,
-    "registration": 0.03,
-    "overlap": 0.7,
-}
-"""Default thresholds, in the gates' units; a card may overrule them, and the bundle says so."""
+if TYPE_CHECKING:
+    from pipeline.check.scene import CheckedScene
+
+NO_PHOTOS = "the scene was imported without the photos that it was made from"
 
 
-class Gates:
-    """Collects gates, each with its own threshold."""
+@dataclass(frozen=True)
+class GateKind:
+    """What is promised of every bundle.
 
-    def __init__(self, overrides: Mapping[str, float]) -> None:
-        self._thresholds = {**THRESHOLDS, **overrides}
-        self._overridden = set(overrides)
-        self.gates: list[Gate] = []
+    Attributes:
+        title: What it says, for people.
+        unit: Unit of the metric.
+        comparison: Whether the metric must be at most or at least the threshold.
+        threshold: Default threshold; a card may overrule it, and the bundle says so.
+        measured_by: "module:function" that measures it; empty where the import hands the measurement in.
+        meaning: What it means, for people who have not read the documentation.
+        scenes: Where it has a meaning: scenes "with photos" were built from a capture, "imported" ones were not.
+    """
 
-    def add(
-        self,
-        name: str,
-        title: str,
-        value: float | None,
-        unit: str,
-        comparison: Literal["<=", ">="],
-        how: str,
-        *,
-        applies: bool = True,
-        **detail: Any,
-    ) -> None:
-        """Add one gate; a figure that isn't a finite number counts as unknown, which fails."""
-        known = value is not None and np.isfinite(value)
-        if name in self._overridden:
-            detail["default_threshold"] = THRESHOLDS[name]
-        self.gates.append(
-            Gate(
-                name=name,
-                title=title,
-                value=round(float(value), 6) if known and value is not None else None,
-                unit=unit,
-                threshold=self._thresholds[name],
-                comparison=comparison,
-                applies=applies,
-                how=how,
-                detail=detail,
-            )
-        )
+    title: str
+    unit: str
+    comparison: Literal["<=", ">="]
+    threshold: float
+    measured_by: str
+    meaning: str
+    scenes: Literal["all", "with photos", "imported"] = "all"
 
 
-def add_view_gates(gates: Gates, checks: Sequence[ViewCheck], size: str) -> None:
-    """Pictures and depths from held-out views."""
-    views = f"{len(checks)} views that neither map nor training used, at {size}"
-    psnr = [check.psnr for check in checks]
-    gates.add(
-        "held_out_psnr",
-        "Pictures match held-out photos (PSNR)",
-        _mean(psnr),
-        "dB",
-        ">=",
-        f"mean over {views}, the splat in the exposure that their neighbours in time let expect",
-        worst=_rounded(min(psnr, default=None)),
-        in_mean_exposure=_mean([check.plain_psnr for check in checks]),
-        after_exposure_fit=_mean([check.fitted_psnr for check in checks]),
-    )
-    ssim = [check.ssim for check in checks]
-    gates.add(
-        "held_out_ssim",
-        "Pictures match held-out photos (SSIM)",
-        _mean(ssim),
-        "",
-        ">=",
-        f"mean over {views}",
-        worst=_rounded(min(ssim, default=None)),
-    )
-    difference = np.concatenate([check.depth_difference for check in checks]) if checks else np.zeros(0)
-    median, p90 = np.percentile(np.abs(difference), [50, 90]) if len(difference) else (None, None)
-    how = f"expected depth of the splat minus depth of the mesh, all pixels of {views}"
-    bias = _rounded(float(np.median(difference))) if len(difference) else None
-    share = _mean([check.compared for check in checks])
-    gates.add(
-        "splat_mesh_depth", "Splat lies on the mesh (median)", median, "m", "<=", how, bias=bias, compared_share=share
-    )
-    gates.add("splat_mesh_depth_p90", "Splat lies on the mesh (90 %)", p90, "m", "<=", how)
+GATES: dict[str, GateKind] = {
+    "registration": GateKind(
+        "Splat and mesh are one place", "m", "<=", 0.03, "",
+        "How far the surface of an imported splat lies from the mesh that came with it, typically.",
+        "imported",
+    ),
+    "overlap": GateKind(
+        "Splat and mesh show the same surfaces", "", ">=", 0.7, "",
+        "The share of the surfaces that an imported splat and its mesh both show. A splat of another place has little.",
+        "imported",
+    ),
+    "held_out_psnr": GateKind(
+        "Images match held-out photos (PSNR)", "dB", ">=", 24.0, "pipeline.check.views:view_gates",
+        "Images drawn from the splat were compared with photos that training never saw. 24 dB looks alike at a glance, "
+        "above 30 dB differences are hard to find.",
+        "with photos",
+    ),
+    "held_out_ssim": GateKind(
+        "Images match held-out photos (SSIM)", "", ">=", 0.75, "pipeline.check.views:view_gates",
+        "The same comparison by structure instead of brightness: 1 is identical.",
+        "with photos",
+    ),
+    "splat_mesh_depth": GateKind(
+        "Splat lies on the mesh (median)", "m", "<=", 0.025, "pipeline.check.views:view_gates",
+        "How far what a robot sees (the splat) lies from what it bumps into (the mesh), typically.",
+    ),
+    "splat_mesh_depth_p90": GateKind(
+        "Splat lies on the mesh (90 %)", "m", "<=", 0.15, "pipeline.check.views:view_gates",
+        "The same distance for the worst tenth of the image.",
+    ),
+    "mesh_held_out_depth": GateKind(
+        "Mesh matches held-out depth images", "m", "<=", 0.02, "pipeline.check.surface:depth_gates",
+        "How far the mesh lies from depth images that it was not made from.",
+        "with photos",
+    ),
+    "gravity": GateKind(
+        "Gravity is known", "degrees", "<=", 1.0, "pipeline.check.frame:frame_gates",
+        "How sure it is which way is down. One degree off is a slope that a robot feels.",
+    ),
+    "scale": GateKind(
+        "Scale is known", "", "<=", 0.03, "pipeline.check.frame:frame_gates",
+        "How sure it is how long a metre is. 0.01 means a room of 10 m may be 10 cm longer or shorter.",
+    ),
+    "registered": GateKind(
+        "Photos registered", "", ">=", 0.9, "pipeline.check.frame:pose_gates",
+        "The share of photos whose position in the scene was found.",
+        "with photos",
+    ),
+    "reprojection": GateKind(
+        "Reprojection error", "px", "<=", 1.5, "pipeline.check.frame:pose_gates",
+        "How far points of the map land from where the photos show them.",
+        "with photos",
+    ),
+    "walkable": GateKind(
+        "Walkable floor", "m2", ">=", 1.0, "pipeline.check.ground:ground_gates",
+        "The floor on which a robot of half a metre fits and which it can reach.",
+    ),
+    "floor_holes": GateKind(
+        "Holes in the walkable floor", "m2", "<=", 0.01, "pipeline.check.ground:ground_gates",
+        "Floor that looks solid and has nothing under it to stand on.",
+    ),
+    "floaters": GateKind(
+        "Mesh where the camera went", "m2", "<=", 0.0, "pipeline.check.ground:ground_gates",
+        "Surface in the air where the camera went through, so where nothing can be.",
+    ),
+    "drop_test": GateKind(
+        "Dropped bodies that fall through or are thrown out", "", "<=", 0.0, "pipeline.check.ground:ground_gates",
+        "The number of balls and boxes, of a thousand dropped over the floor, that fell through or were thrown out.",
+    ),
+    "drop_height": GateKind(
+        "Dropped bodies rest on the floor (largest error)", "m", "<=", 0.02, "pipeline.check.ground:ground_gates",
+        "How far above or below the floor the dropped bodies came to rest, at worst.",
+    ),
+    "coverage": GateKind(
+        "Images can be trusted where a robot stands", "", ">=", 0.25, "pipeline.check.coverage:coverage_gates",
+        "The share of positions and headings from which a robot's images can be trusted. Elsewhere the capture has "
+        "seen too little.",
+        "with photos",
+    ),
+}  # fmt: skip
+"""By name, in the order in which people want to read them."""
+
+THRESHOLDS: dict[str, float] = {name: kind.threshold for name, kind in GATES.items()}
+"""Default thresholds, in the gates' units."""
 
 
-def add_mesh_depth_gate(gates: Gates, difference: DepthDifference | None) -> None:
-    """The mesh against depth images that it was not made from."""
-    if difference is None:
-        gates.add(
-            "mesh_held_out_depth",
-            "Mesh matches held-out depth images",
-            None,
-            "m",
-            "<=",
-            "the capture has no depth images",
-            applies=False,
-        )
-        return
-    gates.add(
-        "mesh_held_out_depth",
-        "Mesh matches held-out depth images",
-        difference.median,
-        "m",
-        "<=",
-        f"median over {difference.pixels} pixels of the held-out views' sensor depth",
-        p90=_rounded(difference.p90),
-        bias=_rounded(difference.bias),
-        covered=_rounded(difference.covered),
-    )
+@dataclass(frozen=True)
+class Measured:
+    """What was measured for one gate.
+
+    Attributes:
+        value: The metric; one that is None or not finite counts as unknown, which fails.
+        how: How it was measured, or why it could not be.
+        applies: Whether it has a meaning for the scene.
+        detail: Further metrics, plain JSON values.
+    """
+
+    value: float | None
+    how: str
+    applies: bool = True
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-def add_gravity_gate(gates: Gates, alignment: Alignment) -> None:
-    """How sure up is."""
-    gates.add(
-        "gravity",
-        "Gravity is known",
-        alignment.gravity_sigma_deg,
-        "degrees",
-        "<=",
-        f"one sigma, from {alignment.gravity_source}",
-        source=alignment.gravity_source,
-    )
+def measure_gates(
+    scene: CheckedScene, thresholds: Mapping[str, float], given: Mapping[str, Measured] | None = None
+) -> tuple[Gate, ...]:
+    """All gates that have a meaning for a scene of this kind, in the order of `GATES`.
+
+    Args:
+        scene: What is measured.
+        thresholds: By name, those that replace the defaults.
+        given: Measurements made already; they take the place of the gates' own.
+    """
+    measured = dict(given or {})
+    with_photos = scene.photos is not None
+    wanted = [name for name, kind in GATES.items() if kind.scenes != ("imported" if with_photos else "with photos")]
+    for function in dict.fromkeys(GATES[name].measured_by for name in wanted if name not in measured):
+        measured = _load(function)(scene) | measured
+    gates = []
+    for name, kind in GATES.items():
+        if name in wanted:
+            gates.append(judged(name, measured[name], thresholds))
+        elif kind.scenes == "with photos":
+            gates.append(judged(name, Measured(None, NO_PHOTOS, applies=False), thresholds))
+    return tuple(gates)
 
 
-def add_frame_gates(gates: Gates, alignment: Alignment) -> None:
-    """Gravity and scale."""
-    add_gravity_gate(gates, alignment)
-    assumed = alignment.scale_sigma is None
-    how = (
-        "scale: assumed - nothing in the capture gives it; add --known-length or --camera-height"
-        if assumed
-        else f"relative one sigma, from {alignment.scale_source}"
-        + (" of usual sizes; add --known-length" if alignment.scale_source == "hints" else "")
-    )
-    gates.add("scale", "Scale is known", alignment.scale_sigma, "", "<=", how, source=alignment.scale_source)
+def _load(function: str) -> Callable[[CheckedScene], dict[str, Measured]]:
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
-def add_pose_gates(gates: Gates, keyframes: int, registered: int, reprojection: float | None) -> None:
-    """How many keyframes have a pose, and how well the points fit."""
-    how = f"{registered} of {keyframes} keyframes have a pose"
-    gates.add("registered", "Photos registered", registered / max(1, keyframes), "", ">=", how)
-    how = "mean over the map's observations"
-    gates.add("reprojection", "Reprojection error", reprojection, "px", "<=", how, applies=reprojection is not None)
-
-
-def add_ground_gates(gates: Gates, regions: Regions, holes: FloorHoles, floaters: Floaters, drop: DropTest) -> None:
-    """What a robot stands on."""
-    walkable = regions.walkable_area > 0
-    gates.add(
-        "walkable",
-        "Walkable floor",
-        regions.walkable_area,
-        "m2",
-        ">=",
-        "where the robot's footprint fits and steps are low enough",
-        spawn_poses=len(regions.spawn_poses),
-    )
-    gates.add(
-        "floor_holes",
-        "Holes in the walkable floor",
-        holes.hole_area if walkable else None,
-        "m2",
-        "<=",
-        "rays from above on a 2 cm grid" if walkable else "there is no walkable floor",
-        applies=walkable,
-        largest_diameter_m=_rounded(holes.largest_diameter),
-        guessed_area_m2=_rounded(holes.guessed_area),
-        expected_area_m2=_rounded(holes.expected_area),
-    )
-    gates.add(
-        "floaters",
-        "Mesh where the camera went",
-        floaters.area,
-        "m2",
-        "<=",
-        f"area within 15 cm of {floaters.path_length:.1f} m of camera track",
-        triangles=floaters.triangles,
-        opaque_gaussians=floaters.gaussians,
-    )
-    dropped = drop.dropped > 0
-    half = drop.dropped // 2
-    how = f"{half} spheres of 12 cm, {half} boxes of 10 cm, 3 s in PhysX" if dropped else "there is no walkable floor"
-    gates.add(
-        "drop_test",
-        "Dropped bodies that fall through or are thrown out",
-        drop.fell_through + drop.thrown_out if dropped else None,
-        "",
-        "<=",
-        how,
-        applies=dropped,
-        fell_through=drop.fell_through,
-        thrown_out=drop.thrown_out,
-    )
-    gates.add(
-        "drop_height",
-        "Dropped bodies rest on the floor (largest error)",
-        drop.largest_error,
-        "m",
-        "<=",
-        how,
-        applies=dropped,
-        median=_rounded(drop.median_error),
-        off_by_more_than_2_cm=drop.off_height,
+def judged(name: str, measured: Measured, thresholds: Mapping[str, float]) -> Gate:
+    """The gate of that name with its measurement; `thresholds` replace the defaults."""
+    kind = GATES[name]
+    overruled = {"default_threshold": kind.threshold} if name in thresholds else {}
+    return Gate(
+        name=name,
+        title=kind.title,
+        value=rounded(measured.value),
+        unit=kind.unit,
+        threshold=thresholds.get(name, kind.threshold),
+        comparison=kind.comparison,
+        applies=measured.applies,
+        how=measured.how,
+        detail={**measured.detail, **overruled},
     )
 
 
-def add_coverage_gate(gates: Gates, regions: Regions, coverage: Coverage) -> None:
-    """How far a robot can trust what it sees."""
-    walkable = regions.walkable_area > 0
-    gates.add(
-        "coverage",
-        "Pictures can be trusted where a robot stands",
-        coverage.trusted,
-        "",
-        ">=",
-        "share of the walkable floor's places and headings, by the coverage map"
-        if walkable
-        else "there is no walkable floor",
-        applies=walkable,
-        floor_with_a_trusted_heading=_rounded(coverage.reached),
-        least_trust_of_a_spawn_pose=_rounded(min((pose.trust for pose in regions.spawn_poses), default=None)),
-    )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return round(float(np.mean(values)), 6) if len(values) else None
-
-
-def _rounded(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """To six digits after the point; None where it is not a finite number."""
     return None if value is None or not np.isfinite(value) else round(float(value), 6)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated
 
-from pipeline.parameters import Known
+from pydantic import Field
+
+from pipeline.parameters import Known, Settings
 
 
-@dataclass(frozen=True)
-class CheckParams:
-    """How a bundle is measured.
+class CheckParams(Settings):
+    """How a bundle is measured."""
 
-    Attributes:
-        thresholds: Gate name to threshold, for gates whose default doesn't suit the scene; written down as such.
-        pictures: How many held-out views are shown beside their photo.
-        seed: Of the sampling.
-    """
-
-    thresholds: dict[Known, float] = field(default_factory=dict)
-    pictures: int = 4
-    seed: int = 0
+    thresholds: dict[Known, float] = Field(default_factory=dict)
+    """Gate name to threshold, for gates whose default doesn't suit the scene; a card's `gates`."""
+    images: Annotated[int, Field(ge=0)] = 4
+    """Number of held-out views that are shown next to their photo."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the sampling."""

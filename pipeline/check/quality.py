@@ -1,4 +1,4 @@
-"""Quality: gates with figure, threshold and verdict, as they stand in quality.json."""
+"""Quality: gates with metric, threshold and verdict, as they stand in quality.json."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Gate(BaseModel):
     Attributes:
         name: Identifier, as cards name it.
         title: What it says, for people.
-        value: The measured figure; None where it could not be measured.
-        unit: Of the figure.
-        threshold: What the figure is compared with.
-        comparison: Whether the figure must be at most or at least the threshold.
+        value: The measured metric; None where it could not be measured.
+        unit: Unit of the metric.
+        threshold: What the metric is compared with.
+        comparison: Whether the metric must be at most or at least the threshold.
         applies: Whether it could be measured on such a capture; where it can't, `how` says why.
         how: How it was measured.
-        detail: Further figures.
+        detail: Further metrics.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -39,7 +39,7 @@ class Gate(BaseModel):
 
     @property
     def passed(self) -> bool | None:
-        """The verdict, always recomputed from the figure; None where it was not measured."""
+        """The verdict, always recomputed from the metric; None where it was not measured."""
         if not self.applies:
             return None
         if self.value is None:
@@ -52,13 +52,13 @@ class Quality(BaseModel):
 
     Attributes:
         gates: In the order in which people want to read them.
-        figures: Further measurements without a threshold.
+        metrics: Further measurements without a threshold.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gates: tuple[Gate, ...]
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
 
     @property
     def passed(self) -> bool:

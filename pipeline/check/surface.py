@@ -1,4 +1,4 @@
-"""How near a surface is to the truth, to depth it never saw, and to being flat."""
+"""How near a surface is to depth it never saw, and to being flat."""
 
 from __future__ import annotations
 
@@ -6,38 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.check.gates import Measured, rounded
+from pipeline.check.scene import CheckedScene
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh, ransac_plane
-from pipeline.mesh.rays import RayCaster, sample_surface
-from pipeline.mesh.visibility import observe
+from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.types import F64, Mask
 
-SAMPLES = 100_000
-LEAST_LEVEL_AREA = 0.15  # [m^2] of a table top
+MIN_PLANE_AREA = 0.15  # [m^2] of a table top
 MAX_TILT_DEG = 10.0
 PLANE_TOLERANCE = 0.03  # [m]
-
-
-@dataclass(frozen=True)
-class FScore:
-    """Agreement of a surface with the truth at one threshold.
-
-    Attributes:
-        threshold: [m].
-        precision: Share of the surface within the threshold of the truth.
-        recall: Share of the seen truth within the threshold of the surface.
-    """
-
-    threshold: float
-    precision: float
-    recall: float
-
-    @property
-    def f(self) -> float:
-        """Harmonic mean of precision and recall."""
-        total = self.precision + self.recall
-        return 2 * self.precision * self.recall / total if total > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -45,9 +24,9 @@ class DepthDifference:
     """Mesh depth against depth maps, at pixels that have both.
 
     Attributes:
-        pixels: How many.
+        pixels: Number of such pixels.
         covered: Share of the maps' known pixels at which the mesh is hit.
-        median: Of the absolute difference [m]; None without pixels.
+        median: Median of the absolute difference [m]; None without pixels.
         p90: 90th percentile of the absolute difference [m]; None without pixels.
         bias: Median of the signed difference, mesh minus map [m]; None without pixels.
     """
@@ -61,13 +40,13 @@ class DepthDifference:
 
 @dataclass(frozen=True)
 class Flatness:
-    """A level plane in the mesh.
+    """A horizontal plane in the mesh.
 
     Attributes:
         height: z of the plane below the middle of its points [m].
-        rms: Of its points' distances [m].
+        rms: Root mean square of its points' distances [m].
         tilt_deg: Angle between its normal and Z [deg].
-        area: Of the triangles on it [m^2].
+        area: Area of the triangles on it [m^2].
         normal: Unit, z > 0.
     """
 
@@ -82,38 +61,15 @@ class Flatness:
         return float(np.rad2deg(np.arccos(np.clip(np.dot(self.normal, other.normal), -1, 1))))
 
 
-def f_scores(
-    mesh: Mesh,
-    truth: Mesh,
-    truth_maps: Iterable[DepthMap],
-    thresholds: tuple[float, ...],
-    rng: np.random.Generator,
-    *,
-    least_views: int = 2,
-) -> list[FScore]:
-    """F-scores of the measured part of a mesh inside the region that the cameras saw.
-
-    Samples of the true surface count when at least `least_views` of the maps see them (to 2 cm): what nobody saw, such
-    as the outer side of a wall, can't be asked for. Guessed triangles of the mesh don't count for or against it.
-
-    Args:
-        mesh: [m, world frame].
-        truth: Same frame.
-        truth_maps: Exact depth of the training views.
-        thresholds: [m].
-        rng: For the samples.
-        least_views: See above.
-    """
-    measured = mesh.with_faces(np.asarray(~mesh.guessed[mesh.triangles].any(1)))
-    points, _ = sample_surface(measured, SAMPLES, rng)
-    to_truth = RayCaster(truth).distances(points)
-    wanted, owner = sample_surface(truth, SAMPLES, rng)
-    seen = observe(wanted, truth.face_normals()[owner], list(truth_maps), 0.02).seen >= least_views
-    to_mesh = RayCaster(measured).distances(wanted[seen])
-    return [
-        FScore(t, float((to_truth < t).mean()) if len(to_truth) else 0.0, float((to_mesh < t).mean()))
-        for t in thresholds
-    ]
+def depth_gates(scene: CheckedScene) -> dict[str, Measured]:
+    """The mesh against depth images that it was not made from."""
+    maps = scene.photos.held_out_depth if scene.photos else ()
+    if not maps:
+        return {"mesh_held_out_depth": Measured(None, "the capture has no depth images", applies=False)}
+    difference = depth_difference(scene.mesh, maps)
+    how = f"median over {difference.pixels} pixels of the held-out views' sensor depth"
+    detail = {name: rounded(getattr(difference, name)) for name in ("p90", "bias", "covered")}
+    return {"mesh_held_out_depth": Measured(difference.median, how, detail=detail)}
 
 
 def depth_difference(mesh: Mesh, maps: Iterable[DepthMap], stride: int = 3) -> DepthDifference:
@@ -137,39 +93,37 @@ def depth_difference(mesh: Mesh, maps: Iterable[DepthMap], stride: int = 3) -> D
 
 def floor_flatness(mesh: Mesh, floor_height: float, rng: np.random.Generator) -> Flatness | None:
     """The measured floor's plane within 8 cm of `floor_height` [m]; None without one."""
-    return _level_plane(mesh, floor_height - 0.08, floor_height + 0.08, rng)
+    return _horizontal_plane(mesh, floor_height - 0.08, floor_height + 0.08, rng)
 
 
 def table_flatness(
     mesh: Mesh, floor_height: float, rng: np.random.Generator, heights: tuple[float, float] = (0.4, 1.1)
 ) -> Flatness | None:
-    """The plane of the largest level surface at table height over the floor [m]; None without one."""
+    """The plane of the largest horizontal surface at table height over the floor [m]; None without one."""
     low, high = floor_height + heights[0], floor_height + heights[1]
-    level, centres, areas = _level_triangles(mesh, low, high)
-    if areas[level].sum() < LEAST_LEVEL_AREA:
+    horizontal, centres, areas = _horizontal_triangles(mesh, low, high)
+    if areas[horizontal].sum() < MIN_PLANE_AREA:
         return None
-    z = centres[level, 2]
-    counts, edges = np.histogram(z, int((high - low) / 0.02), (low, high), weights=areas[level])
+    z = centres[horizontal, 2]
+    counts, edges = np.histogram(z, int((high - low) / 0.02), (low, high), weights=areas[horizontal])
     peak = int(np.convolve(counts, np.ones(3), "same").argmax())
     middle = float(edges[peak] + 0.01)
-    return _level_plane(mesh, middle - 0.05, middle + 0.05, rng)
+    return _horizontal_plane(mesh, middle - 0.05, middle + 0.05, rng)
 
 
-def _level_triangles(
-    mesh: Mesh, low: float, high: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+def _horizontal_triangles(mesh: Mesh, low: float, high: float) -> tuple[Mask, F64, F64]:
     """Measured triangles (F,) facing up between two heights, all centres (F, 3) and areas (F,)."""
     centres = mesh.corners().mean(1).astype(np.float64)
     measured = ~mesh.guessed[mesh.triangles].any(1)
-    level = measured & (mesh.face_normals()[:, 2] > 0.8) & (centres[:, 2] > low) & (centres[:, 2] < high)
-    return level, centres, mesh.face_areas()
+    horizontal = measured & (mesh.face_normals()[:, 2] > 0.8) & (centres[:, 2] > low) & (centres[:, 2] < high)
+    return horizontal, centres, mesh.face_areas()
 
 
-def _level_plane(mesh: Mesh, low: float, high: float, rng: np.random.Generator) -> Flatness | None:
-    level, _, areas = _level_triangles(mesh, low, high)
-    if areas[level].sum() < LEAST_LEVEL_AREA:
+def _horizontal_plane(mesh: Mesh, low: float, high: float, rng: np.random.Generator) -> Flatness | None:
+    horizontal, _, areas = _horizontal_triangles(mesh, low, high)
+    if areas[horizontal].sum() < MIN_PLANE_AREA:
         return None
-    points, _ = sample_surface(mesh.with_faces(level), 20_000, rng)  # evenly spread, unlike decimated vertices
+    points, _ = sample_surface(mesh.with_faces(horizontal), 20_000, rng)  # evenly spread, unlike decimated vertices
     up = np.array([0, 0, 1.0])
     plane = ransac_plane(points, PLANE_TOLERANCE, rng, near_normal=up, max_angle_deg=MAX_TILT_DEG)
     if plane is None:
@@ -180,6 +134,6 @@ def _level_plane(mesh: Mesh, low: float, high: float, rng: np.random.Generator) 
         height=float((plane.offset - a * middle[0] - b * middle[1]) / c),
         rms=plane.rms,
         tilt_deg=float(np.rad2deg(np.arccos(np.clip(c, -1, 1)))),
-        area=float(areas[level].sum() * plane.inliers.mean()),
+        area=float(areas[horizontal].sum() * plane.inliers.mean()),
         normal=(a, b, c),
     )

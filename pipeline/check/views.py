@@ -1,64 +1,36 @@
-"""What the splat looks like from held-out views, against their photos and against the mesh."""
+"""What the splat and its levels of detail look like from held-out views, against their photos and the mesh."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.check.gates import Measured, rounded
+from pipeline.check.scene import CheckedScene, ViewCheck
 from pipeline.geometry import Camera, Gaussians, Pose
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import View, read_image, read_mask
 from pipeline.progress import track
+from pipeline.raster import contiguous, render
+from pipeline.splat.exposure import load_gains
 from pipeline.splat.loss import psnr, ssim
-from pipeline.splat.raster import render
+from pipeline.splat.ply import load_splat
+from pipeline.splat.sog import load_sog
 from pipeline.splat.views import training_camera
-
-Float = NDArray[np.float32]
+from pipeline.types import F32, Mask
 
 MIN_ALPHA = 0.5
 """Below it the splat says nothing about the pixel's depth."""
-
-
-@dataclass(frozen=True, eq=False)
-class ViewCheck:
-    """One held-out view; pixels that its mask ignores count in no comparison with the photo.
-
-    Attributes:
-        name: The view's name.
-        psnr: Of the splat in the view's exposure [dB].
-        ssim: Structural similarity, 1 = equal; likewise.
-        plain_psnr: Of the splat as it is, in the mean exposure of the training views [dB].
-        fitted_psnr: As `psnr`, after the best gain and offset of each channel: without the photo's exposure [dB].
-        depth_difference: (K,) float32 [m], splat depth minus mesh depth where both see something.
-        compared: Share of pixels where both see something.
-        photo: (H, W, 3) uint8.
-        rendered: (H, W, 3) uint8.
-        splat_depth: (H, W) float32 [m], 0 = nothing.
-        mesh_depth: (H, W) float32 [m], 0 = nothing.
-    """
-
-    name: str
-    psnr: float
-    ssim: float
-    plain_psnr: float
-    fitted_psnr: float
-    depth_difference: Float
-    compared: float
-    photo: NDArray[np.uint8]
-    rendered: NDArray[np.uint8]
-    splat_depth: Float
-    mesh_depth: Float
 
 
 def check_views(
     splat: Gaussians,
     mesh: RayCaster,
     views: Sequence[View],
-    gains: Mapping[str, NDArray[np.float32]],
+    gains: Mapping[str, F32],
     poses_folder: Path,
     long_side: int,
 ) -> list[ViewCheck]:
@@ -68,9 +40,9 @@ def check_views(
         splat: In the world frame.
         mesh: In the world frame.
         views: Held-out views.
-        gains: (3,) by view, what its neighbours in time tell of its exposure; a view without has the splat's.
-        poses_folder: Where their pictures lie.
-        long_side: Of the pictures that are compared [px]: that of training.
+        gains: (3,) by view, the exposure that its neighbours in time let expect; a view without has the splat's.
+        poses_folder: Where their images lie.
+        long_side: Long side of the images that are compared [px]: that of training.
     """
     checks = []
     for view in track(views, "checking held-out views"):
@@ -78,7 +50,7 @@ def check_views(
         photo = read_image(poses_folder, view, (camera.width, camera.height))
         rendering = render(splat, camera, view.world_from_camera)
         plain = np.clip(rendering.rgb, 0, 1)
-        picture = exposed(rendering.rgb, gains.get(view.name))
+        image = exposed(rendering.rgb, gains.get(view.name))
         reference = photo.astype(np.float32) / np.float32(255)
         counts = counting_pixels(poses_folder, view, camera)
         if not counts.any():
@@ -89,14 +61,14 @@ def check_views(
         checks.append(
             ViewCheck(
                 view.name,
-                psnr(picture[counts], reference[counts]),
-                _masked_ssim(picture, reference, counts),
+                psnr(image[counts], reference[counts]),
+                _masked_ssim(image, reference, counts),
                 psnr(plain[counts], reference[counts]),
-                psnr(_exposed_like(picture[counts], reference[counts]), reference[counts]),
+                psnr(_exposed_like(image[counts], reference[counts]), reference[counts]),
                 (splat_depth - mesh_depth)[both],
                 float(both.mean()),
                 photo,
-                (picture * 255).round().astype(np.uint8),
+                (image * 255).round().astype(np.uint8),
                 splat_depth.astype(np.float32),
                 mesh_depth,
             )
@@ -104,28 +76,63 @@ def check_views(
     return checks
 
 
-def exposed(rgb: Float, gain: NDArray[np.float32] | None) -> Float:
-    """A rendered picture (..., 3) as a camera with this gain of each channel (3,) records it."""
+def view_gates(scene: CheckedScene) -> dict[str, Measured]:
+    """Images and depths from held-out views."""
+    if scene.photos is None:
+        return {}
+    checks, (width, height) = scene.photos.views, scene.photos.image_size
+    views = f"{len(checks)} views that neither map nor training used, at {width}x{height}"
+    psnr, ssim = [check.psnr for check in checks], [check.ssim for check in checks]
+    difference = np.concatenate([check.depth_difference for check in checks]) if checks else np.zeros(0)
+    median, p90 = np.percentile(np.abs(difference), [50, 90]) if len(difference) else (None, None)
+    how = f"expected depth of the splat minus depth of the mesh, all pixels of {views}"
+    bias = float(np.median(difference)) if len(difference) else None
+    return {
+        "held_out_psnr": Measured(
+            _mean(psnr),
+            f"mean over {views}, the splat in the exposure that their neighbours in time let expect",
+            detail={
+                "worst": rounded(min(psnr, default=None)),
+                "in_mean_exposure": _mean([check.plain_psnr for check in checks]),
+                "after_exposure_fit": _mean([check.fitted_psnr for check in checks]),
+            },
+        ),
+        "held_out_ssim": Measured(
+            _mean(ssim), f"mean over {views}", detail={"worst": rounded(min(ssim, default=None))}
+        ),
+        "splat_mesh_depth": Measured(
+            median, how, detail={"bias": rounded(bias), "compared_share": _mean([check.compared for check in checks])}
+        ),
+        "splat_mesh_depth_p90": Measured(p90, how),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return rounded(float(np.mean(values))) if len(values) else None
+
+
+def exposed(rgb: F32, gain: F32 | None) -> F32:
+    """A rendered image (..., 3) as a camera with this gain of each channel (3,) records it."""
     return np.clip(rgb if gain is None else rgb * gain, 0, 1).astype(np.float32)
 
 
-def counting_pixels(poses_folder: Path, view: View, camera: Camera) -> NDArray[np.bool_]:
+def counting_pixels(poses_folder: Path, view: View, camera: Camera) -> Mask:
     """Which pixels (H, W) of the view's photo at the camera's size its mask lets count."""
     mask = read_mask(poses_folder, view, (camera.width, camera.height))
     return np.ones((camera.height, camera.width), bool) if mask is None else mask
 
 
-def _masked_ssim(picture: Float, reference: Float, counts: NDArray[np.bool_]) -> float:
-    """SSIM of pictures (H, W, 3) over the pixels (H, W) that count.
+def _masked_ssim(image: F32, reference: F32, counts: Mask) -> float:
+    """SSIM of images (H, W, 3) over the pixels (H, W) that count.
 
     The others get the reference's colours and are equal then; what windows at the border still see is charged to those
     that count.
     """
-    shown = np.where(counts[..., None], picture, reference)
+    shown = np.where(counts[..., None], image, reference)
     return 1 - (1 - ssim(shown, reference)) / float(counts.mean())
 
 
-def _exposed_like(colors: Float, reference: Float) -> Float:
+def _exposed_like(colors: F32, reference: F32) -> F32:
     """Colours (N, 3) with the gain and offset of each channel that bring them nearest to the reference's (N, 3)."""
     x, y = colors.astype(np.float64), reference.astype(np.float64)
     dx, dy = x - x.mean(0), y - y.mean(0)
@@ -133,9 +140,63 @@ def _exposed_like(colors: Float, reference: Float) -> Float:
     return np.clip(dx * gain + y.mean(0), 0, 1).astype(np.float32)
 
 
-def cast_depth(mesh: RayCaster, camera: Camera, world_from_camera: Pose) -> Float:
+def cast_depth(mesh: RayCaster, camera: Camera, world_from_camera: Pose) -> F32:
     """The mesh's depth (H, W) float32 along the optical axis [m]; 0 where the camera sees no mesh."""
     directions = world_from_camera.rotate(camera.rays()).reshape(-1, 3)  # z = 1: the distance is the depth
     origins = np.broadcast_to(world_from_camera.translation, directions.shape)
     distance = mesh.cast(origins, directions).distance
     return np.where(np.isfinite(distance), distance, 0).reshape(camera.height, camera.width).astype(np.float32)
+
+
+LEVEL_FILES = {"full": "splat.ply", "sim": "sim.ply", "web": "web.sog"}
+SMALL_SIDE = 128
+"""Long side of the images that robots are trained on in their thousands [px]."""
+
+
+def measure_levels(
+    folder: Path, views: Sequence[View], poses_folder: Path, long_side: int
+) -> dict[str, dict[str, Any]]:
+    """Metrics of every level by its name.
+
+    Args:
+        folder: Folder of the splat stage.
+        views: Held-out views in the world frame.
+        poses_folder: Where their images lie.
+        long_side: Long side of the training images [px].
+
+    Returns:
+        Gaussians, bytes, and for the sizes "small" (128 px) and "training" the mean PSNR [dB] and how much lower than
+        that of the full level it is, over the pixels that masks let count; None without held-out views.
+    """
+    splats = {
+        name: contiguous(load_sog(folder / file) if file.endswith(".sog") else load_splat(folder / file))
+        for name, file in LEVEL_FILES.items()
+    }
+    gains = load_gains(folder)
+    sizes = {"small": SMALL_SIDE, "training": long_side}
+    found: dict[str, list[dict[str, float]]] = {size: [] for size in sizes}
+    for view in track(views, "checking levels of detail"):
+        for size, side in sizes.items():
+            found[size] += _view_psnr(splats, view, gains.get(view.name), poses_folder, side)
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, file in LEVEL_FILES.items():
+        metrics[name] = {"gaussians": len(splats[name]), "bytes": (folder / file).stat().st_size}
+        for size, measured in found.items():
+            mean = float(np.mean([psnrs[name] for psnrs in measured])) if measured else None
+            loss = float(np.mean([psnrs["full"] - psnrs[name] for psnrs in measured])) if measured else None
+            metrics[name][f"psnr_{size}"] = None if mean is None else round(mean, 3)
+            metrics[name][f"loss_{size}"] = None if loss is None else round(loss, 3)
+    return metrics
+
+
+def _view_psnr(
+    splats: Mapping[str, Gaussians], view: View, gain: F32 | None, poses_folder: Path, side: int
+) -> list[dict[str, float]]:
+    """PSNR [dB] by level, over the pixels that count; none where the mask hides all of them."""
+    camera = training_camera(view.camera, side)
+    counts = counting_pixels(poses_folder, view, camera)
+    if not counts.any():
+        return []
+    photo = read_image(poses_folder, view, (camera.width, camera.height))[counts].astype(np.float32) / 255
+    images = {name: render(splat, camera, view.world_from_camera).rgb[counts] for name, splat in splats.items()}
+    return [{name: psnr(exposed(image, gain), photo) for name, image in images.items()}]

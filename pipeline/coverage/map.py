@@ -1,4 +1,4 @@
-"""The coverage map: how much a robot's pictures can be trusted, by where it stands and where it looks."""
+"""The coverage map: how much a robot's images can be trusted, by its position and heading."""
 
 from __future__ import annotations
 
@@ -6,50 +6,58 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
 from pipeline.arrays import arrays_of_npz
-from pipeline.coverage.prediction import trust_of
+from pipeline.types import F32, F64, Floats
 
 COVERAGE_FILE = "coverage.npz"
 REACH = 1.5
-"""A place speaks for what lies within so many cells of it, across the floor."""
+"""Distance across the floor up to which a position counts [cells]."""
 LEVEL = 0.4
-"""And at most so much higher or lower [m]."""
+"""Largest difference in height up to which it counts [m]."""
 NEIGHBOURS = 4
 EVERYTHING_WRONG = 1.0
-"""Mean squared error where nothing is known: no picture is worse."""
+"""Mean squared error where nothing is known: no image is worse."""
+MIN_ERROR = 1e-6
+"""Mean squared error: 60 dB."""
+HALF_TRUST_DB = 23.5
+"""Expected PSNR that is trusted by one half: smeared floors and holes begin to show below it."""
+TRUST_WIDTH_DB = 1.0
+"""How fast trust grows with the expected PSNR about that."""
+TRUSTED = 0.5
+"""Least trust of an image that one should act on."""
 
 
 @dataclass(frozen=True, eq=False)
 class CoverageMap:
-    """Expected errors of the splat's pictures, from places on the floor, all round.
+    """Expected errors of the splat's images, from places on the floor, all round.
 
-    A picture is known by the slices of the horizon that it spans; slice k is centred on the heading 2 pi k / headings
+    An image is known by the slices of the horizon that it spans; slice k is centred on the heading 2 pi k / headings
     and as wide as the distance to the next.
 
     Attributes:
         positions: (P, 3) float32, places on the floor [m, world frame].
         errors: (P, headings) float32, expected mean squared difference from the truth, colours 0..1.
         cell: Distance between places [m].
-        camera_height: Of the camera over the floor [m].
-        field_of_view: Of the camera, across [rad].
+        camera_height: Height of the camera over the floor [m].
+        field_of_view: Horizontal field of view of the camera [rad].
     """
 
-    positions: NDArray[np.float32]
-    errors: NDArray[np.float32]
+    positions: F32
+    errors: F32
     cell: float
     camera_height: float
     field_of_view: float
 
     @property
-    def headings(self) -> NDArray[np.float64]:
+    def headings(self) -> F64:
         """The slices' middles about +Z, 0 along +X [rad]."""
         return np.arange(self.errors.shape[1]) * 2 * np.pi / self.errors.shape[1]
 
-    def trust(self, positions: ArrayLike, headings: ArrayLike) -> NDArray[np.float64]:
-        """How much the pictures of robots can be trusted, 0..1; 0 where the map says nothing.
+    def trust(self, positions: ArrayLike, headings: ArrayLike) -> F64:
+        """How much the images of robots can be trusted, 0..1; 0 where the map says nothing.
 
         Args:
             positions: (N, 3) or (3,), where they stand on the floor [m].
@@ -60,12 +68,12 @@ class CoverageMap:
         errors = (self._nearby(places) * slice_weights(looks, self.headings, self.field_of_view)).sum(1)
         return trust_of(errors)
 
-    def heading_trust(self, positions: ArrayLike) -> NDArray[np.float64]:
+    def heading_trust(self, positions: ArrayLike) -> F64:
         """Trust (N, headings) of places (N, 3) [m] for every heading of the map."""
         nearby = self._nearby(np.asarray(positions, np.float64).reshape(-1, 3))
         return trust_of(nearby @ slice_weights(self.headings, self.headings, self.field_of_view).T)
 
-    def _nearby(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _nearby(self, places: F64) -> F64:
         """Errors (N, headings) at places, from the nearest of the map's, the nearer the more.
 
         Source of the weights: R. Franke, G. Nielson, Smooth interpolation of large sets of scattered data, IJNME 1980.
@@ -119,15 +127,23 @@ class CoverageMap:
         return CoverageMap(positions, errors, cell, camera_height, field_of_view)
 
 
-def slice_weights(
-    looks: NDArray[np.floating], middles: NDArray[np.floating], field_of_view: float
-) -> NDArray[np.float64]:
-    """Share (N, K) of the picture towards each of (N,) headings that every slice of the horizon fills.
+def slice_weights(looks: Floats, middles: Floats, field_of_view: float) -> F64:
+    """Share (N, K) of the image towards each of (N,) headings that every slice of the horizon fills.
 
-    A pinhole picture has its columns evenly spaced by the tangent, not by the angle.
+    A pinhole image has its columns evenly spaced by the tangent, not by the angle.
     """
     half_view, half_slice = field_of_view / 2, np.pi / len(middles)
     offset = (middles[None] - looks[:, None] + np.pi) % (2 * np.pi) - np.pi
     low = np.clip(offset - half_slice, -half_view, half_view)
     high = np.clip(offset + half_slice, -half_view, half_view)
     return (np.tan(high) - np.tan(low)) / (2 * np.tan(half_view))
+
+
+def expected_psnr(error: Floats) -> F64:
+    """PSNR [dB] of mean squared errors, any shape."""
+    return -10 * np.log10(np.maximum(np.asarray(error, np.float64), MIN_ERROR))
+
+
+def trust_of(error: Floats) -> F64:
+    """Trust 0..1 of images with these expected errors, any shape: a logistic function of the expected PSNR."""
+    return 1 / (1 + np.exp(-(expected_psnr(error) - HALF_TRUST_DB) / TRUST_WIDTH_DB))

@@ -7,28 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.align.alignment import load_world_scene
-from pipeline.coverage.evidence import Evidence, gather_evidence
-from pipeline.coverage.map import CoverageMap
+from pipeline.coverage.map import TRUSTED, CoverageMap
 from pipeline.coverage.params import CoverageParams
-from pipeline.coverage.prediction import TRUSTED, predict_error
+from pipeline.coverage.prediction import TrainingPhotos, load_photos, predict_error
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+from pipeline.mesh.params import WalkableParams
+from pipeline.mesh.walkable import find_walkable
 from pipeline.progress import track
-from pipeline.regions.params import RegionsParams
-from pipeline.regions.walkable import find_walkable
+from pipeline.raster import contiguous
 from pipeline.splat.ply import load_splat
-from pipeline.splat.raster import contiguous
+from pipeline.types import F32, F64, Floats
 
 logger = logging.getLogger(__name__)
 
 SEED = 0
-PICTURE_WIDTH, PICTURE_HEIGHT = 160, 120
-"""Of the robot's pictures [px]."""
+IMAGE_WIDTH, IMAGE_HEIGHT = 160, 120
+"""Of the robot's images [px]."""
 NOD = np.deg2rad(8)
-"""A walking robot's camera nods by as much: what comes into the picture from above and below counts too [rad]."""
+"""A walking robot's camera nods by as much: what comes into the image from above and below counts too [rad]."""
 FREE = 0.1
 """Room round a place [m]: a camera in a wall sees nothing."""
 
@@ -37,31 +36,29 @@ def run(inputs: Mapping[str, Path], params: CoverageParams, out_dir: Path) -> No
     """Read poses, align, mesh and splat; write the map, empty where nobody can stand."""
     scene = load_world_scene(inputs["poses"], inputs["align"])
     track_points = np.array([view.world_from_camera.translation for view in scene.training]).reshape(-1, 3)
-    positions, cell = find_places(Mesh.load(inputs["mesh"] / "collision.ply"), track_points, params)
+    positions, cell = find_positions(Mesh.load(inputs["mesh"] / "collision.ply"), track_points, params)
     errors = np.zeros((0, params.headings), np.float32)
     if len(positions):
         mesh, splat = Mesh.load(inputs["mesh"] / "mesh.ply"), contiguous(load_splat(inputs["splat"] / "splat.ply"))
-        errors = look_around(gather_evidence(scene.training, inputs["poses"], mesh, splat), splat, positions, params)
+        errors = look_around(load_photos(scene.training, inputs["poses"], mesh, splat), splat, positions, params)
     coverage = CoverageMap(positions, errors, cell, params.camera_height, float(np.deg2rad(params.field_of_view)))
     coverage.save(out_dir)
     if len(positions):
         share = float((coverage.heading_trust(positions) >= TRUSTED).mean())
-        logger.info("coverage: %d places, %.0f %% of their pictures trusted", len(positions), 100 * share)
+        logger.info("coverage: %d places, %.0f %% of their images trusted", len(positions), 100 * share)
 
 
-def find_places(
-    collision: Mesh, cameras: NDArray[np.floating], params: CoverageParams
-) -> tuple[NDArray[np.float32], float]:
+def find_positions(collision: Mesh, cameras: Floats, params: CoverageParams) -> tuple[F32, float]:
     """Places (P, 3) spread over the floor that can be reached from under the cameras (N, 3), and their distance [m].
 
     None where there is no floor.
     """
     try:
-        grid = find_walkable(collision, cameras, RegionsParams(), np.random.default_rng(SEED))
+        grid = find_walkable(collision, cameras, WalkableParams(), np.random.default_rng(SEED))
     except ReconstructionError as error:
-        logger.warning("no floor to judge pictures from: %s", error.found)
+        logger.warning("no floor to judge images from: %s", error.found)
         return np.zeros((0, 3), np.float32), params.cell
-    fine = RegionsParams().cell
+    fine = WalkableParams().cell
     index = np.argwhere(np.isfinite(grid.height) & (grid.clearance > FREE))
     points = np.column_stack([grid.origin + (index + 0.5) * fine, grid.height[tuple(index.T)]]).astype(np.float32)
     cell = max(params.cell, float(np.sqrt(len(points) * fine**2 / params.places)))
@@ -75,15 +72,13 @@ def find_places(
         cell *= 1.1
 
 
-def look_around(
-    evidence: Evidence, splat: Gaussians, positions: NDArray[np.floating], params: CoverageParams
-) -> NDArray[np.float32]:
+def look_around(evidence: TrainingPhotos, splat: Gaussians, positions: Floats, params: CoverageParams) -> F32:
     """Expected errors (P, headings) of the slices of the horizon seen from places (P, 3) on the floor."""
-    focal = PICTURE_WIDTH / 2 / np.tan(np.deg2rad(params.field_of_view) / 2)
+    focal = IMAGE_WIDTH / 2 / np.tan(np.deg2rad(params.field_of_view) / 2)
     width = max(1, round(2 * focal * np.tan(np.pi / params.headings)))
-    height = round(2 * focal * np.tan(np.arctan(PICTURE_HEIGHT / 2 / focal) + NOD))
+    height = round(2 * focal * np.tan(np.arctan(IMAGE_HEIGHT / 2 / focal) + NOD))
     camera = Camera(width, height, focal, focal, width / 2, height / 2)
-    rotations = [level_look(2 * np.pi * k / params.headings) for k in range(params.headings)]
+    rotations = [horizontal_rotation(2 * np.pi * k / params.headings) for k in range(params.headings)]
     errors = np.empty((len(positions), params.headings), np.float32)
     for index, position in enumerate(track(positions, "coverage: looking around")):
         eye = position.astype(np.float64) + np.array([0, 0, params.camera_height])
@@ -92,7 +87,7 @@ def look_around(
     return errors
 
 
-def level_look(heading: float) -> NDArray[np.float64]:
+def horizontal_rotation(heading: float) -> F64:
     """World-from-camera rotation of a level camera that looks along a heading about +Z [rad]."""
     c, s = np.cos(heading), np.sin(heading)
     return np.array([[s, 0, c], [-c, 0, s], [0, -1.0, 0]])

@@ -1,171 +1,215 @@
-"""Which stereo depths to believe: those that other views found as well, averaged with them."""
+"""How a depth map stands to its neighbours: what they confirm, what they look through, where the surface really is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-_COMPILE: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
-_f4, _i8 = np.float32, np.int64
-_HALF = np.float32(0.5)
+from pipeline.depth.maps import DepthMap
+from pipeline.geometry.overlap import MAX_RELATIVE, overlaps
+from pipeline.types import F32, F64, I64, U8
 
-MAX_REPROJECTION, MAX_RELATIVE = np.float32(1.0), np.float32(0.01)
-"""Two views agree when going there and back ends within this many pixels and this share of the inverse depth."""
-_SMOOTH = np.float32(1.03)
-RIM, RIM_STEP = 3, np.float32(0.015)
-"""So many pixels are dropped where a surface ends before one that lies behind its plane by more than this share."""
-_UNSEEN, _DIFFERENT, _AGREES = 0, 1, 2
+_COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
+_f4 = np.float32
+
+SEE_THROUGH = np.float32(0.03)
+"""A neighbour looks through a point when it sees something farther by this share of the depth, and by the noise."""
 
 
-@njit(**_COMPILE)
-def _sample(inverse_depth, start, width, u, v):  # noqa: ANN001, ANN202
-    """Inverse depth at (u, v): bilinear on one surface, else that of the pixel; 0 where unknown."""
-    column, row = _i8(u - _HALF), _i8(v - _HALF)
-    right, below = u - _HALF - _f4(column), v - _HALF - _f4(row)
-    corner = start + row * width + column
-    a, b = inverse_depth[corner], inverse_depth[corner + 1]
-    c, d = inverse_depth[corner + width], inverse_depth[corner + width + 1]
-    lowest, highest = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
-    if lowest > 0 and highest < lowest * _SMOOTH:
-        return (a + right * (b - a)) * (1 - below) + (c + right * (d - c)) * below
-    return inverse_depth[start + _i8(v) * width + _i8(u)]
+@dataclass(frozen=True, eq=False)
+class DepthMapSet:
+    """Depth maps that can be compared with each other, packed for the kernels.
 
-
-@njit(**_COMPILE)
-def _compare(px, py, w, inverse_depth, sources, warps, back_warps, s):  # noqa: ANN001, ANN202
-    """What a neighbour says of one pixel: verdict, difference of the inverse depths, squared parallax."""
-    start, width, height = sources[s, 0], sources[s, 1], sources[s, 2]
-    z = warps[s, 6] * px + warps[s, 7] * py + warps[s, 8] + warps[s, 11] * w
-    if z < _f4(1e-4):
-        return _UNSEEN, _f4(0), _f4(0)
-    u = (warps[s, 0] * px + warps[s, 1] * py + warps[s, 2] + warps[s, 9] * w) / z
-    v = (warps[s, 3] * px + warps[s, 4] * py + warps[s, 5] + warps[s, 10] * w) / z
-    if u < 1 or v < 1 or u >= _f4(width - 1) or v >= _f4(height - 1):
-        return _UNSEEN, _f4(0), _f4(0)
-    seen = _sample(inverse_depth, start, width, u, v)
-    z_back = back_warps[s, 6] * u + back_warps[s, 7] * v + back_warps[s, 8] + back_warps[s, 11] * seen
-    if not seen > 0 or z_back < _f4(1e-4):
-        return _UNSEEN, _f4(0), _f4(0)
-    du = (back_warps[s, 0] * u + back_warps[s, 1] * v + back_warps[s, 2] + back_warps[s, 9] * seen) / z_back - px
-    dv = (back_warps[s, 3] * u + back_warps[s, 4] * v + back_warps[s, 5] + back_warps[s, 10] * seen) / z_back - py
-    difference = seen / z_back - w
-    if du * du + dv * dv < MAX_REPROJECTION**2 and abs(difference) < MAX_RELATIVE * w:
-        along_u, along_v = (warps[s, 9] - u * warps[s, 11]) / z, (warps[s, 10] - v * warps[s, 11]) / z
-        return _AGREES, difference, along_u * along_u + along_v * along_v
-    return _DIFFERENT, difference, _f4(0)
-
-
-@njit(**_COMPILE)
-def count_agreement(
-    own: NDArray[np.float32],
-    step: int,
-    inverse_depth: NDArray[np.float32],
-    sources: NDArray[np.int64],
-    warps: NDArray[np.float32],
-    back_warps: NDArray[np.float32],
-) -> NDArray[np.int64]:
-    """(S, 2): how many of every `step`-th pixel each neighbour has in its picture, and with how many it agrees.
-
-    The other arguments are those of `average_agreeing`.
+    Attributes:
+        depth: All maps' depths, flat [scene units].
+        sigma: All maps' sigmas, flat.
+        layout: (N, 3) int64 start in `depth`, width and height of each map.
+        intrinsics: (N, 4) float32 fx, fy, cx, cy.
+        poses: (N, 4, 4) float64 world_from_camera.
     """
-    height, width = own.shape
-    counts = np.zeros((len(sources), 2), np.int64)
-    for y in range(step // 2, height, step):
-        for x in range(step // 2, width, step):
-            w = own[y, x]
-            if not w > 0:
-                continue
-            for s in range(len(sources)):
-                verdict, _, _ = _compare(
-                    _f4(x) + _HALF, _f4(y) + _HALF, w, inverse_depth, sources, warps, back_warps, s
-                )
-                if verdict != _UNSEEN:
-                    counts[s, 0] += 1
-                if verdict == _AGREES:
-                    counts[s, 1] += 1
-    return counts
+
+    depth: F32
+    sigma: F32
+    layout: I64
+    intrinsics: F32
+    poses: F64
+
+    @staticmethod
+    def pack(maps: list[DepthMap]) -> DepthMapSet:
+        """Pack the maps; guessed pixels count as unknown, they are no evidence."""
+        sizes = [m.depth.size for m in maps]
+        layout = [
+            (start, m.camera.width, m.camera.height) for start, m in zip(np.cumsum([0, *sizes[:-1]]), maps, strict=True)
+        ]
+        cameras = [m.camera for m in maps]
+        return DepthMapSet(
+            np.concatenate([np.where(m.guessed, 0, m.depth).ravel() for m in maps]).astype(np.float32),
+            np.concatenate([m.sigma.ravel() for m in maps]),
+            np.array(layout, np.int64).reshape(-1, 3),
+            np.array([(c.fx, c.fy, c.cx, c.cy) for c in cameras], np.float32),
+            np.array([m.world_from_camera.matrix for m in maps]),
+        )
+
+    def overlaps(self) -> F64:
+        """(N, N) share of map i's depths, probed on a grid, that map j sees as well (not farther than 10 % apart)."""
+        return overlaps(self.depth, self.layout, self.intrinsics, self.poses)
+
+    def neighbours(self, count: int, min_overlap: float = 0.15) -> list[I64]:
+        """For each map `count` overlapping ones, spread evenly from the most to the least overlapping.
+
+        The nearest alone would share their errors and never look from the other side.
+        """
+        shares = self.overlaps()
+        np.fill_diagonal(shares, 0)
+        chosen = []
+        for row in shares:
+            ranked = np.argsort(-row, kind="stable")
+            ranked = ranked[row[ranked] >= min_overlap]
+            places = np.unique(np.linspace(0, len(ranked) - 1, count).astype(int)) if len(ranked) else []
+            chosen.append(ranked[places] if len(ranked) else ranked)
+        return chosen
+
+    def compare(self, own: DepthMap, neighbours: I64, max_deviation: float) -> Comparison:
+        """Compare a map, of any size, with `neighbours` of the set; to the guessed pixels they say something too."""
+        relative = np.linalg.inv(self.poses[neighbours]) @ own.world_from_camera.matrix
+        camera = own.camera
+        return Comparison(
+            *_compare(
+                own.depth,
+                own.sigma,
+                own.normals,
+                np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32),
+                self.depth,
+                self.sigma,
+                self.layout[neighbours],
+                self.intrinsics[neighbours],
+                relative[:, :3].astype(np.float32),
+                np.float32(max_deviation),
+            )
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a map's neighbours say of its pixels.
+
+    Attributes:
+        depth: (H, W) float32, averaged along the pixel's ray with the neighbours that agree.
+        sigma: (H, W) float32 of it, taking the maps' errors as independent.
+        agreeing: (H, W) uint8, neighbours that see the same surface.
+        violations: (H, W) uint8, neighbours that look through it.
+        disagreement: (H, W) float32, mean distance to the agreeing neighbours' surface; 0 without any.
+    """
+
+    depth: F32
+    sigma: F32
+    agreeing: U8
+    violations: U8
+    disagreement: F32
 
 
 @njit(**_COMPILE)
-def average_agreeing(
-    own: NDArray[np.float32],
-    inverse_depth: NDArray[np.float32],
-    sources: NDArray[np.int64],
-    warps: NDArray[np.float32],
-    back_warps: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Compare one view's inverse depth with its neighbours' and average what agrees.
+def _nearest_of_four(depth, start, width, height, u, v):  # noqa: ANN001, ANN202
+    """The smallest depth of the 2x2 pixels round (u, v); 0 when one of them is unknown."""
+    left, top = max(int(u - 0.5), 0), max(int(v - 0.5), 0)
+    nearest = _f4(1e30)
+    for row in range(top, min(top + 2, height)):
+        for column in range(left, min(left + 2, width)):
+            z = depth[start + row * width + column]
+            if not z > 0:
+                return _f4(0)
+            nearest = min(nearest, z)
+    return nearest
 
-    Source: J. Schoenberger et al., Pixelwise View Selection for Unstructured Multi-View Stereo, ECCV 2016, section 4.
 
-    Args:
-        own: (H, W) the view's inverse depth, 0 = unknown.
-        inverse_depth: The neighbours', flat.
-        sources: (S, 3) start in `inverse_depth`, width and height of each neighbour.
-        warps: (S, 12) to the neighbour, see patchmatch.
-        back_warps: (S, 12) from it.
+@njit(**_COMPILE)
+def looked_through(depth, start, width, height, u, v, near, sigma, other_sigma, max_deviation):  # noqa: ANN001, ANN201
+    """Whether a map sees something farther all round its pixel (u, v) than a point in depth `near` that falls there."""
+    slack = max(max_deviation * np.sqrt(sigma * sigma + other_sigma * other_sigma), SEE_THROUGH * near)
+    if depth[start + int(v) * width + int(u)] - near <= slack:
+        return False
+    return _nearest_of_four(depth, start, width, height, u, v) - near > slack
 
-    Returns:
-        averaged inverse depth (H, W); number of agreeing neighbours (H, W); variance of the agreeing inverse depths
-        (H, W); sum over them of the squared parallax (H, W), the pixels moved per unit of inverse depth.
-    """
-    height, width = own.shape
+
+@njit(**_COMPILE)
+def _compare(  # noqa: ANN202
+    depth,  # noqa: ANN001
+    sigma,  # noqa: ANN001
+    normals,  # noqa: ANN001
+    camera,  # noqa: ANN001
+    all_depth,  # noqa: ANN001
+    all_sigma,  # noqa: ANN001
+    layout,  # noqa: ANN001
+    intrinsics,  # noqa: ANN001
+    relative,  # noqa: ANN001
+    max_deviation,  # noqa: ANN001
+):
+    height, width = depth.shape
     averaged = np.zeros((height, width), np.float32)
+    new_sigma = np.zeros((height, width), np.float32)
     agreeing = np.zeros((height, width), np.uint8)
-    variance = np.zeros((height, width), np.float32)
-    parallax = np.zeros((height, width), np.float32)
+    violations = np.zeros((height, width), np.uint8)
+    disagreement = np.zeros((height, width), np.float32)
     for y in range(height):
+        ray_y = (_f4(y) + _f4(0.5) - camera[3]) / camera[1]
         for x in range(width):
-            w = own[y, x]
-            if not w > 0:
+            z = depth[y, x]
+            if not z > 0:
                 continue
-            px, py = _f4(x) + _HALF, _f4(y) + _HALF
-            count = 0
-            change, squares, information = _f4(0), _f4(0), _f4(0)
-            for s in range(len(sources)):
-                verdict, difference, squared_parallax = _compare(
-                    px, py, w, inverse_depth, sources, warps, back_warps, s
-                )
-                if verdict == _AGREES:
-                    count += 1
-                    change += difference
-                    squares += difference * difference
-                    information += squared_parallax
-            mean = change / _f4(count + 1)
-            averaged[y, x] = w + mean
-            agreeing[y, x] = count
-            variance[y, x] = max(squares / _f4(count + 1) - mean * mean, _f4(0))
-            parallax[y, x] = information
-    return averaged, agreeing, variance, parallax
-
-
-@njit(**_COMPILE)
-def drop_rims(
-    inverse_depth: NDArray[np.float32], slope_x: NDArray[np.float32], slope_y: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """The inverse depth (H, W) without the outermost pixels of what is near: matching windows widen it.
-
-    Args:
-        inverse_depth: (H, W), 0 = unknown.
-        slope_x: (H, W) its change per pixel along x, by which a slanted surface is told from one behind it.
-        slope_y: (H, W) the same along y.
-    """
-    height, width = inverse_depth.shape
-    clean = inverse_depth.copy()
-    for y in range(height):
-        for x in range(width):
-            w = inverse_depth[y, x]
-            if not w > 0:
-                continue
-            reach = min(min(x, y), min(width - 1 - x, height - 1 - y))
-            for step in range(1, min(RIM, reach) + 1):
-                for j in range(-1, 2):
-                    for i in range(-1, 2):
-                        other = inverse_depth[y + j * step, x + i * step]
-                        expected = w + slope_x[y, x] * _f4(i * step) + slope_y[y, x] * _f4(j * step)
-                        if other > 0 and other < expected * (1 - RIM_STEP):
-                            clean[y, x] = 0
-    return clean
+            ray_x = (_f4(x) + _f4(0.5) - camera[2]) / camera[0]
+            a, b, c = normals[y, x, 0], normals[y, x, 1], normals[y, x, 2]
+            along = a * ray_x + b * ray_y + c
+            if along > _f4(-0.05):  # grazing or no normal: the plane says nothing about the depth
+                along = _f4(-0.05)
+            own_sigma = sigma[y, x]
+            information = _f4(1) / (own_sigma * own_sigma)
+            change, distances = _f4(0), _f4(0)
+            for s in range(len(layout)):
+                m = relative[s]
+                pz = z * (m[2, 0] * ray_x + m[2, 1] * ray_y + m[2, 2]) + m[2, 3]
+                if pz <= 0:
+                    continue
+                px = z * (m[0, 0] * ray_x + m[0, 1] * ray_y + m[0, 2]) + m[0, 3]
+                py = z * (m[1, 0] * ray_x + m[1, 1] * ray_y + m[1, 2]) + m[1, 3]
+                u = px / pz * intrinsics[s, 0] + intrinsics[s, 2]
+                v = py / pz * intrinsics[s, 1] + intrinsics[s, 3]
+                start, other_width, other_height = layout[s, 0], layout[s, 1], layout[s, 2]
+                if not (u >= 0 and v >= 0 and u < other_width and v < other_height):
+                    continue
+                column, row = int(u), int(v)
+                seen = all_depth[start + row * other_width + column]
+                if not seen > 0:
+                    continue
+                other_sigma = all_sigma[start + row * other_width + column]
+                other_x = (_f4(column) + _f4(0.5) - intrinsics[s, 2]) / intrinsics[s, 0]
+                other_y = (_f4(row) + _f4(0.5) - intrinsics[s, 3]) / intrinsics[s, 1]
+                nx = m[0, 0] * a + m[0, 1] * b + m[0, 2] * c
+                ny = m[1, 0] * a + m[1, 1] * b + m[1, 2] * c
+                nz = m[2, 0] * a + m[2, 1] * b + m[2, 2] * c
+                along_other = nx * other_x + ny * other_y + nz
+                distance = nx * (seen * other_x - px) + ny * (seen * other_y - py) + nz * (seen - pz)
+                variance = (own_sigma * along) ** 2 + (other_sigma * along_other) ** 2
+                if (
+                    along_other < _f4(-0.05)
+                    and distance * distance < max_deviation * max_deviation * variance
+                    and abs(seen - pz) < MAX_RELATIVE * pz
+                ):
+                    agreeing[y, x] += 1
+                    shift_sigma = other_sigma * along_other / along
+                    weight = _f4(1) / (shift_sigma * shift_sigma)
+                    information += weight
+                    change += weight * distance / along
+                    distances += abs(distance)
+                    continue
+                if looked_through(
+                    all_depth, start, other_width, other_height, u, v, pz, own_sigma, other_sigma, max_deviation
+                ):
+                    violations[y, x] += 1
+            averaged[y, x] = z + change / information
+            new_sigma[y, x] = _f4(1) / np.sqrt(information)
+            if agreeing[y, x] > 0:
+                disagreement[y, x] = distances / _f4(agreeing[y, x])
+    return averaged, new_sigma, agreeing, violations, disagreement

@@ -1,16 +1,18 @@
-"""Depth maps: one a keyframe, whatever made it."""
+"""Depth maps: one for each keyframe, whatever made it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Pose, Similarity
+from pipeline.poses.scene import PosedScene, read_mask
+from pipeline.types import F32, F64, U8, Mask
 
 INDEX_FILE = "depth.json"
 FROM_SENSOR, FROM_STEREO = 1, 2
@@ -39,11 +41,11 @@ class DepthMap:
     held_out: bool
     camera: Camera
     world_from_camera: Pose
-    depth: NDArray[np.float32]
-    sigma: NDArray[np.float32]
-    normals: NDArray[np.float32]
-    guessed: NDArray[np.bool_]
-    origin: NDArray[np.uint8] | None = None
+    depth: F32
+    sigma: F32
+    normals: F32
+    guessed: Mask
+    origin: U8 | None = None
 
     def transformed(self, a_from_b: Similarity) -> DepthMap:
         """The map of frame b, in frame a: pose, depth and sigma change, camera-frame normals don't."""
@@ -55,7 +57,7 @@ class DepthMap:
             sigma=self.sigma * scale,
         )
 
-    def without(self, gone: NDArray[np.bool_]) -> DepthMap:
+    def without(self, gone: Mask) -> DepthMap:
         """The map without the pixels `gone` (H, W)."""
         return replace(
             self,
@@ -66,8 +68,8 @@ class DepthMap:
             origin=None if self.origin is None else np.where(gone, 0, self.origin).astype(np.uint8),
         )
 
-    def without_masked(self, mask: NDArray[np.bool_], camera: Camera, world_from_camera: Pose) -> DepthMap:
-        """The map without points that a picture with a mask (False = ignore) shows at pixels to be ignored."""
+    def without_masked(self, mask: Mask, camera: Camera, world_from_camera: Pose) -> DepthMap:
+        """The map without points that an image with a mask (False = ignore) shows at pixels to be ignored."""
         known = self.depth > 0
         local = world_from_camera.inverse().apply(self.points()[known])
         ahead = local[:, 2] > 1e-6
@@ -79,9 +81,16 @@ class DepthMap:
         gone[known] = inside
         return self.without(gone)
 
-    def points(self) -> NDArray[np.float64]:
+    def points(self) -> F64:
         """World points (H, W, 3) of all pixels; meaningless where the depth is 0."""
         return self.world_from_camera.apply(self.camera.rays() * self.depth[..., None].astype(np.float64))
+
+
+def unmasked(depth_map: DepthMap, scene: PosedScene, poses_folder: Path) -> DepthMap:
+    """The map without what the mask of its view's image hides."""
+    view = next(view for view in scene.views if view.name == depth_map.name)
+    mask = read_mask(poses_folder, view)
+    return depth_map if mask is None else depth_map.without_masked(mask, view.camera, view.world_from_camera)
 
 
 def save_depth_map(folder: Path, depth_map: DepthMap) -> None:
@@ -135,3 +144,35 @@ def load_depth_map(folder: Path, name: str, world_from_scene: Similarity | None 
             origin=origin if origin.size else None,
         )
     return depth_map if world_from_scene is None else depth_map.transformed(world_from_scene)
+
+
+class StoredMaps(Sequence[DepthMap]):
+    """Depth maps of a folder, in the world frame, loaded when asked for: 200 of them would fill memory.
+
+    Args:
+        folder: The depth stage's folder.
+        world_from_scene: The align stage's similarity.
+        held_out: Which maps: False = those that may build, True = those that only check.
+    """
+
+    def __init__(self, folder: Path, world_from_scene: Similarity, *, held_out: bool = False) -> None:
+        self._folder, self._world_from_scene = folder, world_from_scene
+        self.names = [name for name in map_names(folder) if _is_held_out(folder, name) == held_out]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> DepthMap: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[DepthMap]: ...
+    def __getitem__(self, index: int | slice) -> DepthMap | list[DepthMap]:
+        """Load one map, or several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return load_depth_map(self._folder, self.names[index], self._world_from_scene)
+
+
+def _is_held_out(folder: Path, name: str) -> bool:
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as data:
+        return bool(data["held_out"])

@@ -1,8 +1,8 @@
-"""Multi-view stereo on the CPU: one depth map a training view, from the pictures alone.
+"""Multi-view stereo on the CPU: one depth map a training view, from the images alone.
 
 Pyramid of slanted-plane PatchMatch (patchmatch.py), a pass with a geometric term, then agreement between views
 (stereo_map.py). Every random number is a hash of the pixel and every view is worked on by one thread, so the result
-does not depend on the number of threads. Pictures and hypotheses lie on disk (stereo_store.py): memory holds, for each
+does not depend on the number of threads. Images and hypotheses lie on disk (stereo_store.py): memory holds, for each
 thread, one view and those that it is compared with.
 """
 
@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.depth.consistency import count_agreement
-from pipeline.depth.fill import flat_pixels
-from pipeline.depth.neighbours import MIN_PARALLAX_DEG, Surroundings, surroundings
-from pipeline.depth.parallel import core_count, map_in_order
+from pipeline.depth.maps import save_depth_map, unmasked
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import (
     NARROW_WINDOW,
@@ -33,13 +31,16 @@ from pipeline.depth.patchmatch import (
     sweep_planes,
     upsample_planes,
 )
-from pipeline.depth.stereo_map import Neighbourhood, StereoDepth, empty_map, finish_map
-from pipeline.depth.stereo_store import StereoStore
-from pipeline.doctor import available_memory
+from pipeline.depth.stereo_map import Neighbourhood, StereoDepth, count_agreement, empty_map, finish_map, flat_pixels
+from pipeline.depth.view_selection import MIN_PARALLAX_DEG, MatchingViews, select_views
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.geometry import Camera, Pose
+from pipeline.machine import available_memory
+from pipeline.parallel import core_count, map_in_order
 from pipeline.poses.scene import PosedScene, View, read_image
 from pipeline.progress import bar
+from pipeline.stage import resume_folder
+from pipeline.types import F32, F64, I64, U8
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Pass:
     """One round of PatchMatch.
 
     Attributes:
-        level: Pyramid level; the picture is halved that often.
+        level: Pyramid level; the image is halved that often.
         sweeps: Propagation and refinement sweeps.
         amplitude: Relative size of the first random changes.
         propagated: Neighbours' hypotheses tried per pixel and sweep.
@@ -65,7 +66,7 @@ class Pass:
     propagated: int
     perturbed: int
     kept_sources: int
-    window: NDArray[np.float32]
+    window: F32
     geometric_weight: float = 0.0
 
 
@@ -79,11 +80,14 @@ GEOMETRIC_PASS = Pass(
     0, 1, 0.002, propagated=3, perturbed=1, kept_sources=4, window=NARROW_WINDOW, geometric_weight=0.1
 )
 BEST_VIEWS = 3
-MOST_NEIGHBOURS, EXTRA_NEIGHBOURS = 64, 4
+POSE_ERROR = 0.0003
+"""One sigma of what errors of poses and scale add to a stereo depth, as a share of it (refined poses of the sample
+hall, 1 mm and 0.01 degrees off: 68 % of the errors lie within 1.03 sigmas instead of 1.41)."""
+MAX_NEIGHBOURS, EXTRA_NEIGHBOURS = 64, 4
 """How many are ranked; how many are looked at for agreement beyond those that were matched."""
 
 AGREEMENT_STEP, MIN_COMPARED = 6, 50
-"""Consistency of a view is measured on every so-many-th pixel; a neighbour that shares fewer of them says nothing."""
+"""Consistency of a view is measured on every AGREEMENT_STEP-th pixel; a neighbour that shares fewer says nothing."""
 SUSPICIOUS_SHARE, USUAL_CONSISTENCY = 0.3, 0.2
 """A view whose consistency is less than the first times its neighbours' has a wrong pose, if theirs is at least the
 second."""
@@ -91,9 +95,34 @@ LITTLE_MEASURED = 0.2
 """A view with a smaller share of measured pixels is reported: it sees too little texture, or moves too little."""
 
 BYTES_PER_PIXEL, BYTES_PER_SOURCE_PIXEL, BYTES_PER_NATIVE_PIXEL = 230, 10, 8
-"""What one thread needs at once: for its own view, for each view it is compared with, for the picture as it is read."""
+"""What one thread needs at once: for its own view, for each view it is compared with, for the image as it is read."""
 SCRATCH_BYTES_PER_PIXEL = 21
-_MATCHED, _SLOPES, _REFINED, _PICTURE = "matched", "slopes", "refined", "picture"
+_MATCHED, _SLOPES, _REFINED, _IMAGE = "matched", "slopes", "refined", "image"
+
+
+def write_maps(
+    scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
+) -> tuple[list[str], dict[str, Any]]:
+    """Write the stereo map of every training view; returns names and report.
+
+    Raises:
+        MachineError: When there is not enough memory for one view.
+        ReconstructionError: When the views share too little to be matched.
+    """
+    maps = estimate_depth(scene, inputs["poses"], params, resume_folder(out_dir))
+    report = stereo_report(saved_maps(maps, scene, inputs["poses"], out_dir))
+    return list(report["views"]), report
+
+
+def saved_maps(
+    maps: Iterable[StereoDepth], scene: PosedScene, poses_folder: Path, folder: Path
+) -> Iterator[StereoDepth]:
+    """Hand the maps on after saving them in `folder`, without masked pixels and with the error of poses in sigma."""
+    for result in maps:
+        found = result.depth_map
+        sigma = np.hypot(found.sigma, np.float32(POSE_ERROR) * found.depth)
+        save_depth_map(folder, unmasked(replace(found, sigma=sigma), scene, poses_folder))
+        yield result
 
 
 def estimate_depth(
@@ -108,8 +137,8 @@ def estimate_depth(
 
     Args:
         scene: Undistorted pinhole views and the sparse points they share.
-        poses_folder: Where the pictures are.
-        params: See there.
+        poses_folder: Where the images are.
+        params: Parameters of the stage.
         scratch: Folder for temporary files, about 21 bytes a pixel and view. They are removed when all maps were
             handed out; after a kill the next run with the same arguments goes on with what is there.
         threads: How many at most; None = all cores. The result does not depend on it.
@@ -121,20 +150,20 @@ def estimate_depth(
     """
     view_ids = [i for i, view in enumerate(scene.views) if not view.held_out]
     views = [scene.views[i] for i in view_ids]
-    wanted = [i for i, view in enumerate(views) if names is None or view.name in names]
-    around = _find_surroundings(scene, views, view_ids, wanted)
+    requested = [i for i, view in enumerate(views) if names is None or view.name in names]
+    around = _select_views(scene, views, view_ids, requested)
     cameras = [_working_camera(view.camera, params.image_size) for view in views]
-    threads = _affordable_threads(views, cameras, params, threads or core_count(), len(wanted))
+    threads = _affordable_threads(views, cameras, params, threads or core_count(), len(requested))
     store = StereoStore(scratch / f"stereo-{_digest(scene, params, names)}")
     stereo = _Stereo(views, cameras, around, poses_folder, params, store)
-    matched = [i for i in wanted if around[i] is not None]
+    matched = [i for i in requested if around[i] is not None]
     read = sorted({int(j) for i in matched for j in [i, *stereo.sources(i)]})
     with bar(2 * len(matched), "stereo") as shown:
-        _do(stereo.prepare, [i for i in read if not store.has(_PICTURE, i)], threads)
+        _do(stereo.prepare, [i for i in read if not store.has(_IMAGE, i)], threads)
         _do(stereo.match, [i for i in matched if not store.has(_MATCHED, i)], threads, shown.update)
         stereo.judge(matched, threads)
         _do(stereo.refine, [i for i in matched if not store.has(_REFINED, i)], threads, shown.update)
-    yield from map_in_order(stereo.finish, wanted, threads)
+    yield from map_in_order(stereo.finish, requested, threads)
     store.remove()
 
 
@@ -176,7 +205,7 @@ class _Stereo:
         self,
         views: list[View],
         cameras: list[Camera],
-        around: list[Surroundings | None],
+        around: list[MatchingViews | None],
         poses_folder: Path,
         params: DepthParams,
         store: StereoStore,
@@ -187,29 +216,29 @@ class _Stereo:
         self._consistency: dict[int, float] = {}
         self._suspicious: set[int] = set()
 
-    def sources(self, index: int) -> NDArray[np.int64]:
+    def sources(self, index: int) -> I64:
         """The views that view `index` is matched with."""
-        return self._surroundings(index).neighbours[: self._params.source_views]
+        return self._matching(index).neighbours[: self._params.source_views]
 
     def prepare(self, index: int) -> None:
-        """Read a view's picture and keep it, grey and as large as it is matched."""
+        """Read a view's image and keep it, grey and as large as it is matched."""
         camera = self._cameras[index]
-        picture = read_image(self._poses_folder, self._views[index], (camera.width, camera.height))
-        self._store.keep(_PICTURE, index, cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+        image = read_image(self._poses_folder, self._views[index], (camera.width, camera.height))
+        self._store.keep(_IMAGE, index, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
     def match(self, index: int) -> None:
         """Match a view from coarse to fine."""
         sources = self.sources(index)
         pyramids = [self._pyramid(i) for i in (index, *sources)]
-        found, planes = self._surroundings(index), None
+        found, planes = self._matching(index), None
         for number, stage in enumerate(PASSES):
             camera = _at_level(self._cameras[index], stage.level)
             if planes is None:
                 planes = random_planes(camera.height, camera.width, _intrinsics(camera), found.inverse_depth, index)
             else:
                 planes = upsample_planes(planes, camera.height, camera.width)
-            pictures = [pyramid[stage.level] for pyramid in pyramids]
-            self._sweep(index, sources, stage, planes, pictures, stream=16 * (number + 1))
+            images = [pyramid[stage.level] for pyramid in pyramids]
+            self._sweep(index, sources, stage, planes, images, stream=16 * (number + 1))
         if planes is not None:
             self._store.keep(_SLOPES, index, planes[1:3])
             self._store.keep(_MATCHED, index, planes[0])
@@ -237,9 +266,9 @@ class _Stereo:
         w = self._load(_MATCHED, index)
         planes = np.concatenate([w[None], self._load(_SLOPES, index), np.zeros_like(w)[None]])
         if len(sources):
-            pictures = [self._load(_PICTURE, i) for i in (index, *sources)]
+            images = [self._load(_IMAGE, i) for i in (index, *sources)]
             inverse_depth = np.concatenate([self._load(_MATCHED, i).ravel() for i in sources])
-            self._sweep(index, sources, GEOMETRIC_PASS, planes, pictures, 16 * (len(PASSES) + 1), inverse_depth)
+            self._sweep(index, sources, GEOMETRIC_PASS, planes, images, 16 * (len(PASSES) + 1), inverse_depth)
         self._store.keep(_REFINED, index, planes[[0, 3]])
 
     def finish(self, index: int) -> StereoDepth:
@@ -250,20 +279,20 @@ class _Stereo:
         others = self._agreeing(index)
         inverse_depth, cost = self._load(_REFINED, index)
         result = finish_map(
-            view, camera, self._load(_PICTURE, index), inverse_depth, cost,
+            view, camera, self._load(_IMAGE, index), inverse_depth, cost,
             self._neighbourhood(index, others, [self._load(_REFINED, i)[0] for i in others]), self._params,
         )  # fmt: skip
         return replace(result, consistency=self._consistency.get(index), suspicious=index in self._suspicious)
 
-    def _surroundings(self, index: int) -> Surroundings:
+    def _matching(self, index: int) -> MatchingViews:
         found = self._around[index]
         if found is None:
             raise ValueError(f"view {self._views[index].name} shares no points with others and can't be matched")
         return found
 
-    def _agreeing(self, index: int) -> NDArray[np.int64]:
+    def _agreeing(self, index: int) -> I64:
         """The views that have a say in the depth of view `index`."""
-        neighbours = self._surroundings(index).neighbours
+        neighbours = self._matching(index).neighbours
         usable = [i for i in self._partners if i not in self._suspicious]
         return neighbours[np.isin(neighbours, usable)][: self._params.source_views + EXTRA_NEIGHBOURS]
 
@@ -271,7 +300,7 @@ class _Stereo:
         others = self._agreeing(index)
         if not len(others):
             return None
-        w = np.where(flat_pixels(self._load(_PICTURE, index)), 0, self._load(_MATCHED, index))
+        w = np.where(flat_pixels(self._load(_IMAGE, index)), 0, self._load(_MATCHED, index))
         found = self._neighbourhood(index, others, [self._load(_MATCHED, i) for i in others])
         counts = count_agreement(
             w, AGREEMENT_STEP, found.inverse_depth, found.layout, found.warps, found.back_warps
@@ -282,26 +311,26 @@ class _Stereo:
     def _sweep(
         self,
         index: int,
-        sources: NDArray[np.int64],
+        sources: I64,
         stage: Pass,
-        planes: NDArray[np.float32],
-        pictures: list[NDArray[np.uint8]],
+        planes: F32,
+        images: list[U8],
         stream: int,
-        inverse_depth: NDArray[np.float32] | None = None,
+        inverse_depth: F32 | None = None,
     ) -> None:
-        """Improve `planes` in place; `pictures` are the view's own and the sources', at the pass's level."""
+        """Improve `planes` in place; `images` are the view's own and the sources', at the pass's level."""
         layout, warps, back_warps = self._pairs(index, sources, stage.level)
         sweep_planes(
             planes,
-            pictures[0],
-            np.concatenate([pack_texels(picture) for picture in pictures[1:]]),
+            images[0],
+            np.concatenate([pack_texels(image) for image in images[1:]]),
             layout,
             warps,
             back_warps,
             np.zeros(1, np.float32) if inverse_depth is None else inverse_depth,
             np.float32(stage.geometric_weight),
             _intrinsics(_at_level(self._cameras[index], stage.level)),
-            self._surroundings(index).inverse_depth,
+            self._matching(index).inverse_depth,
             stage.window,
             np.float32(stage.amplitude),
             stage.sweeps,
@@ -312,15 +341,11 @@ class _Stereo:
             stream,
         )
 
-    def _neighbourhood(
-        self, index: int, others: NDArray[np.int64], inverse_depths: list[NDArray[np.float32]]
-    ) -> Neighbourhood:
+    def _neighbourhood(self, index: int, others: I64, inverse_depths: list[F32]) -> Neighbourhood:
         flat = np.concatenate([np.zeros(0, np.float32), *(w.ravel() for w in inverse_depths)])
         return Neighbourhood(flat, *self._pairs(index, others, 0))
 
-    def _pairs(
-        self, index: int, others: NDArray[np.int64], level: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    def _pairs(self, index: int, others: I64, level: int) -> tuple[I64, F32, F32]:
         """Layout (S, 3) of the others, one after the other, and the warps (S, 12) there and back."""
         own = _at_level(self._cameras[index], level), self._views[index].world_from_camera
         theirs = [(_at_level(self._cameras[j], level), self._views[j].world_from_camera) for j in others]
@@ -330,9 +355,9 @@ class _Stereo:
         starts = np.cumsum(sizes.prod(1)) - sizes.prod(1)
         return np.column_stack([starts, sizes]), there, back
 
-    def _pyramid(self, index: int) -> list[NDArray[np.uint8]]:
-        """The picture, and halved, and halved again."""
-        levels = [self._load(_PICTURE, index)]
+    def _pyramid(self, index: int) -> list[U8]:
+        """The image, and halved, and halved again."""
+        levels = [self._load(_IMAGE, index)]
         for _ in range(max(stage.level for stage in PASSES)):
             height, width = levels[-1].shape
             halved = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
@@ -343,27 +368,27 @@ class _Stereo:
         return self._store.load(kind, index)
 
 
-def _find_surroundings(
-    scene: PosedScene, views: list[View], view_ids: list[int], wanted: list[int]
-) -> list[Surroundings | None]:
-    """The surroundings of all views, None for those without depth; an error when nothing can be matched."""
+def _select_views(
+    scene: PosedScene, views: list[View], view_ids: list[int], requested: list[int]
+) -> list[MatchingViews | None]:
+    """The select_views of all views, None for those without depth; an error when nothing can be matched."""
     poses, cameras = [view.world_from_camera for view in views], [view.camera for view in views]
-    found = surroundings(cameras, poses, scene.points, view_ids, MOST_NEIGHBOURS)
-    alone = [i for i in wanted if found[i] is None]
-    still = [i for i in wanted if (f := found[i]) is not None and f.parallax_deg < MIN_PARALLAX_DEG]
-    if len(wanted) - len(alone) - len(still) >= 2:
+    found = select_views(cameras, poses, scene.points, view_ids, MAX_NEIGHBOURS)
+    alone = [i for i in requested if found[i] is None]
+    still = [i for i in requested if (f := found[i]) is not None and f.parallax_deg < MIN_PARALLAX_DEG]
+    if len(requested) - len(alone) - len(still) >= 2:
         return [None if i in still else around for i, around in enumerate(found)]
     if len(still) > len(alone):
         raise ReconstructionError(
-            "multi-view stereo needs pictures from different places",
-            found=f"{len(still)} of {len(wanted)} training views show what others show, but from the same place "
+            "multi-view stereo needs images from different places",
+            found=f"{len(still)} of {len(requested)} training views show what others show, but from the same place "
             f"(less than {MIN_PARALLAX_DEG} degrees of parallax): the camera only turned",
-            remedy="walk sideways while you take the pictures, or use a capture with depth",
+            remedy="walk sideways while you take the images, or use a capture with depth",
         )
     raise ReconstructionError(
         "multi-view stereo needs views that share sparse points",
-        found=f"{len(wanted) - len(alone)} of {len(wanted)} training views share enough of them with another one",
-        remedy="take more pictures with more overlap, or use a capture with depth",
+        found=f"{len(requested) - len(alone)} of {len(requested)} training views share enough of them with another one",
+        remedy="take more images with more overlap, or use a capture with depth",
     )
 
 
@@ -372,7 +397,7 @@ def _some(names: list[str]) -> str:
 
 
 def _working_camera(camera: Camera, image_size: int) -> Camera:
-    """The camera of the pictures that are matched: sides are multiples of 4, so that all levels halve exactly."""
+    """The camera of the images that are matched: sides are multiples of 4, so that all levels halve exactly."""
     scale = min(1.0, image_size / max(camera.width, camera.height))
     return camera.resized(*(max(4, 4 * round(side * scale / 4)) for side in (camera.width, camera.height)))
 
@@ -396,9 +421,9 @@ def _affordable_threads(
     available = available_memory()
     if available is not None and each > available:
         raise MachineError(
-            "multi-view stereo needs memory for one picture and those it is compared with",
-            found=f"{each / 2**20:.0f} MiB needed for pictures of {pixels / 1e6:.1f} MP, {available / 2**20:.0f} free",
-            remedy="match smaller pictures, e.g. with --set depth.image_size=640, or close other programs",
+            "multi-view stereo needs memory for one image and those it is compared with",
+            found=f"{each / 2**20:.0f} MiB needed for images of {pixels / 1e6:.1f} MP, {available / 2**20:.0f} free",
+            remedy="match smaller images, e.g. with --set depth.image_size=640, or close other programs",
         )
     if available is not None:
         threads = max(1, min(threads, available // each))
@@ -417,7 +442,7 @@ def _digest(scene: PosedScene, params: DepthParams, names: Collection[str] | Non
         [view.name, view.image, view.held_out, view.camera.to_json(), view.world_from_camera.matrix.tolist()]
         for view in scene.views
     ]
-    text = json.dumps([views, asdict(params), sorted(names) if names is not None else None])
+    text = json.dumps([views, params.model_dump(), sorted(names) if names is not None else None])
     return hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
 
 
@@ -429,12 +454,43 @@ def _do(
             done(1)
 
 
-def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose) -> NDArray[np.float64]:
+def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose) -> F64:
     """The 12 numbers (A row by row, then b) that take pixels of `camera` to those of `other_camera`."""
     other_from_own = other_pose.inverse() @ pose
     homography = other_camera.matrix @ other_from_own.rotation @ np.linalg.inv(camera.matrix)
     return np.concatenate([homography.ravel(), other_camera.matrix @ other_from_own.translation])
 
 
-def _intrinsics(camera: Camera) -> NDArray[np.float32]:
+def _intrinsics(camera: Camera) -> F32:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+
+
+class StereoStore:
+    """Arrays by kind and view. One that is there is complete: it gets its name when all is written."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+
+    def has(self, kind: str, view: int) -> bool:
+        """Whether the array was kept."""
+        return self._path(kind, view).is_file()
+
+    def keep(self, kind: str, view: int, values: NDArray[np.generic]) -> None:
+        """Write an array."""
+        path = self._path(kind, view)
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.save(file, values)
+        unfinished.replace(path)
+
+    def load(self, kind: str, view: int) -> NDArray[np.generic]:
+        """Read an array."""
+        return np.load(self._path(kind, view), allow_pickle=False)
+
+    def remove(self) -> None:
+        """Delete everything."""
+        shutil.rmtree(self._folder)
+
+    def _path(self, kind: str, view: int) -> Path:
+        return self._folder / f"{kind}-{view:05d}.npy"

@@ -1,7 +1,7 @@
 """Depth maps by a network (VGGT, Depth Anything 3): at the poses' scale, with sigmas, and as far as other views agree.
 
-Where the poses are the same network's its depth is already there; else the network sees the training pictures now. In
-both cases the sparse points say how large a picture's depth is, and how far off the network is at what confidence.
+Where the poses are the same network's its depth is already there; else the network sees the training images now. In
+both cases the sparse points say how large an image's depth is, and how far off the network is at what confidence.
 """
 
 from __future__ import annotations
@@ -14,28 +14,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array, triu
 
-from pipeline.depth.agreement import MapSet
-from pipeline.depth.conflicts import small
+from pipeline.depth.consistency import DepthMapSet
+from pipeline.depth.free_space import small
+from pipeline.depth.local_planes import drop_flying_pixels, fit_local_planes, plane_normals, window_step
 from pipeline.depth.maps import DepthMap, load_depth_map, save_depth_map
-from pipeline.depth.normals import plane_normals
 from pipeline.depth.params import DepthParams
-from pipeline.depth.smoothing import drop_flying_pixels, fit_local_planes, window_step
 from pipeline.errors import ReconstructionError
-from pipeline.poses.chunks import Runner
-from pipeline.poses.network import network_session, way_through
-from pipeline.poses.network_depth import FOLDER, INDEX, KeptDepth, KeptMaps, NetworkDepth
+from pipeline.poses.network import (
+    FOLDER,
+    INDEX,
+    ChunkRunner,
+    KeptDepth,
+    KeptMaps,
+    NetworkDepth,
+    network_session,
+    order_by_matches,
+)
 from pipeline.poses.scene import PosedScene, View, read_mask
 from pipeline.progress import track
+from pipeline.types import F64, Mask
 
 logger = logging.getLogger(__name__)
 
-LEAST_POINTS = 30
-"""Sparse points that a run's pictures must show together, else their scale is unknown."""
+MIN_POINTS = 30
+"""Sparse points that a run's images must show together, else their scale is unknown."""
 RUN_COUNTS = 20
-"""Sparse points of a picture that count as much for its scale as all of its run."""
+"""Sparse points of an image that count as much for its scale as all of its run."""
 SIGMAS = (0.003, 0.08)
 """Of a pixel [share of the depth]: at least, for poses and scale are no better, and at most, else it is dropped."""
 NEIGHBOURS, MAX_DEVIATION = 12, 3.0
@@ -56,8 +62,8 @@ class Scales:
     sigma: float
 
 
-def network_maps(
-    scene: PosedScene, poses_folder: Path, params: DepthParams, out_dir: Path
+def write_maps(
+    scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
 ) -> tuple[list[str], dict[str, Any]]:
     """Write a map for every training view that the network knows the depth of; returns names and report.
 
@@ -65,6 +71,7 @@ def network_maps(
         MachineError: When the network can't run.
         ReconstructionError: When the sparse points don't say how large the depth is.
     """
+    poses_folder = inputs["poses"]
     with tempfile.TemporaryDirectory(dir=out_dir) as scratch:
         kept, report = _maps_of(scene, poses_folder, params, Path(scratch))
         scales = _scales(scene, [view for view in scene.training if view.name in kept], kept)
@@ -72,8 +79,8 @@ def network_maps(
         if not wanted:
             raise ReconstructionError(
                 "sparse points must say how large a network's depth is",
-                found=f"no view of {len(scene.training)} shows {LEAST_POINTS} of them with its run",
-                remedy="match the pictures instead: --set depth.backend=mvs",
+                found=f"no view of {len(scene.training)} shows {MIN_POINTS} of them with its run",
+                remedy="match the images instead: --set depth.backend=mvs",
                 file=poses_folder,
             )
         for view in track(wanted, "depth"):
@@ -100,14 +107,14 @@ def _maps_of(
         kept = KeptMaps(poses_folder)
         if kept.backend == params.backend:
             return kept, {"source": "the poses stage"}
-    pictures = {n + 1: poses_folder / view.image for n, view in enumerate(scene.views) if not view.held_out}
+    images = {n + 1: poses_folder / view.image for n, view in enumerate(scene.views) if not view.held_out}
     links, depth, camera = _links(scene), NetworkDepth(scratch), scene.training[0].camera
     with network_session(params) as (session, about):
-        runner = Runner(session, pictures, links, depth.keep)
-        order, size = way_through(list(pictures), links), (camera.width, camera.height)
+        runner = ChunkRunner(session, images, links, depth.keep)
+        order, size = order_by_matches(list(images), links), (camera.width, camera.height)
         chunks = runner.run(order, size, in_time=False, close_loops=False)
-    scales = {(chunk.number, i): 1.0 for chunk in chunks.found for i in chunk.seen}
-    depth.finish(params.backend, scales, {i: (scene.views[i - 1].name, None) for i in pictures})
+    scales = {(chunk.run, i): 1.0 for chunk in chunks.chunks for i in chunk.views}
+    depth.finish(params.backend, scales, {i: (scene.views[i - 1].name, None) for i in images})
     not_finite = [scene.views[i - 1].name for i in chunks.failed]
     return KeptMaps(scratch), {"source": "a run of its own", **about, "not_finite": not_finite}
 
@@ -122,10 +129,10 @@ def _links(scene: PosedScene) -> dict[tuple[int, int], int]:
 
 
 def _scales(scene: PosedScene, views: Sequence[View], kept: KeptMaps) -> Scales:
-    """By the sparse points' depth over the network's: median of a run, drawn to a picture's own as it has points."""
+    """By the sparse points' depth over the network's: median of a run, drawn to an image's own as it has points."""
     index = {view.name: n for n, view in enumerate(scene.views)}
-    ratios: dict[str, NDArray[np.float64]] = {}
-    sure: dict[str, NDArray[np.float64]] = {}
+    ratios: dict[str, F64] = {}
+    sure: dict[str, F64] = {}
     run_of: dict[str, int] = {}
     for view in views:
         found = kept.load(view)
@@ -135,7 +142,7 @@ def _scales(scene: PosedScene, views: Sequence[View], kept: KeptMaps) -> Scales:
     of_run = {
         run: np.concatenate([ratios[name] for name in ratios if run_of[name] == run]) for run in set(run_of.values())
     }
-    usual = {run: float(np.median(values)) for run, values in of_run.items() if len(values) >= LEAST_POINTS}
+    usual = {run: float(np.median(values)) for run, values in of_run.items() if len(values) >= MIN_POINTS}
     logs: dict[str, float] = {}
     for name, values in ratios.items():
         if run_of[name] in usual:
@@ -147,9 +154,7 @@ def _scales(scene: PosedScene, views: Sequence[View], kept: KeptMaps) -> Scales:
     return Scales({name: float(np.exp(log)) for name, log in logs.items()}, sigma)
 
 
-def _ratios(
-    view: View, found: KeptDepth, points: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _ratios(view: View, found: KeptDepth, points: F64) -> tuple[F64, F64]:
     """Logarithms of the points' depth by the network's, where both are known, and the confidence there."""
     local = view.world_from_camera.inverse().apply(points)
     height, width = found.depth.shape
@@ -162,7 +167,7 @@ def _ratios(
     return np.log(local[inside, 2] / found.depth[cells]), found.confidence[cells].astype(np.float64)
 
 
-def _depth_map(view: View, found: KeptDepth, mask: NDArray[np.bool_] | None, scales: Scales) -> DepthMap:
+def _depth_map(view: View, found: KeptDepth, mask: Mask | None, scales: Scales) -> DepthMap:
     """The view's map in the scene's unit: unsure and flying pixels dropped, smoothed as far as surfaces go."""
     height, width = found.depth.shape
     camera = view.camera.resized(width, height)
@@ -188,15 +193,15 @@ def _depth_map(view: View, found: KeptDepth, mask: NDArray[np.bool_] | None, sca
 
 def _drop_denied(folder: Path, names: Sequence[str], params: DepthParams) -> dict[str, float]:
     """Keep of the maps what other views agree with, averaged with them; returns the shares of pixels kept."""
-    views = MapSet.pack([small(load_depth_map(folder, name)) for name in names])
+    views = DepthMapSet.pack([small(load_depth_map(folder, name)) for name in names])
     shares = {}
     for name, near in track(list(zip(names, views.neighbours(NEIGHBOURS), strict=True)), "agreement"):
         own = load_depth_map(folder, name)
-        told = views.compare(own, near, MAX_DEVIATION)
-        wanted = min(params.min_agreeing, len(near))
-        good = (own.depth > 0) & (told.agreeing >= wanted) & (told.violations <= told.agreeing)
-        sigma = np.maximum(np.maximum(told.sigma, told.disagreement), SIGMAS[0] * own.depth)
-        own = replace(own, depth=told.depth, sigma=sigma.astype(np.float32)).without(~good)
+        result = views.compare(own, near, MAX_DEVIATION)
+        required = min(params.min_agreeing, len(near))
+        good = (own.depth > 0) & (result.agreeing >= required) & (result.violations <= result.agreeing)
+        sigma = np.maximum(np.maximum(result.sigma, result.disagreement), SIGMAS[0] * own.depth)
+        own = replace(own, depth=result.depth, sigma=sigma.astype(np.float32)).without(~good)
         save_depth_map(folder, own)
         shares[name] = float(good.mean())
     return shares

@@ -3,7 +3,7 @@
 A hypothesis is a local plane, as inverse depth linear in the pixel: (w, gx, gy) says that pixel (x + dx, y + dy) has
 inverse depth w + gx dx + gy dy, which is exact for planes in space. A point of inverse depth w at the homogeneous
 pixel p appears in another view at q = A p + b w; the 12 numbers (A row by row, then b) are that pair's `warp`, pixel
-centres at +0.5. Extrapolating a hypothesis along the picture is therefore both its warp and its propagation.
+centres at +0.5. Extrapolating a hypothesis along the image is therefore both its warp and its propagation.
 
 Sources: M. Bleyer et al., PatchMatch Stereo, BMVC 2011 (slanted windows, plane refinement); Q. Xu and W. Tao,
 Multi-Scale Geometric Consistency Guided Multi-View Stereo, CVPR 2019 (red-black propagation from V and line regions,
@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+
+from pipeline.types import F32, I64, U8, U32
 
 PLANE_CHANNELS = 4
 """Inverse depth, its slope along x, its slope along y, matching cost."""
 COST_CAP = np.float32(0.5)
-"""The cost of a source that says nothing: hardly any correlation, out of the picture, or nothing to correlate. Chance
+"""The cost of a source that says nothing: hardly any correlation, out of the image, or nothing to correlate. Chance
 matches in views that do not see the place would else outweigh the one view that does."""
 
 _COMPILE: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
@@ -32,7 +33,7 @@ _SAMPLES = 32
 """A whole number of vector registers."""
 
 
-def _window(offsets: list[tuple[int, int]]) -> NDArray[np.float32]:
+def _window(offsets: list[tuple[int, int]]) -> F32:
     return np.array(offsets[:_SAMPLES], np.float32).T.copy()
 
 
@@ -59,7 +60,7 @@ _SHIFT_8, _SHIFT_16, _SHIFT_24, _BYTE = np.uint32(8), np.uint32(16), np.uint32(2
 
 
 @njit(**_COMPILE)
-def pack_texels(gray: NDArray[np.uint8]) -> NDArray[np.uint32]:
+def pack_texels(gray: U8) -> U32:
     """Each pixel (H, W) with its right, lower and diagonal neighbours in one word (H*W,).
 
     A bilinear sample then costs one load, which is what the matching cost spends its time on.
@@ -105,9 +106,7 @@ def _faces_camera(x, y, w, gx, gy, camera, limit):  # noqa: ANN001, ANN202
 
 
 @njit(**_COMPILE)
-def random_planes(
-    height: int, width: int, camera: NDArray[np.float32], nearest: NDArray[np.float32], seed: int
-) -> NDArray[np.float32]:
+def random_planes(height: int, width: int, camera: F32, nearest: F32, seed: int) -> F32:
     """Random hypotheses (4, H, W), with inverse depth uniform between the two values of `nearest`."""
     planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
     low, high = nearest[0], nearest[1]
@@ -127,7 +126,7 @@ def random_planes(
 
 
 @njit(**_COMPILE)
-def upsample_planes(coarse: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+def upsample_planes(coarse: F32, height: int, width: int) -> F32:
     """Hypotheses (4, h, w) extrapolated to a finer grid (4, H, W); costs are left at 0."""
     planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
     coarse_height, coarse_width = coarse.shape[1:]
@@ -280,7 +279,7 @@ def _plane_cost(  # noqa: ANN202
             ranked[place] = ranked[place - 1]
             place -= 1
         ranked[place] = cost
-        # Whatever the remaining views cost, so many of those ranked so far count.
+        # Whatever the remaining views cost, this many of those ranked so far count.
         certain = _ZERO
         for k in range(used - (wanted - count)):
             certain += ranked[k]
@@ -360,17 +359,17 @@ def _best_of(costs, wanted):  # noqa: ANN001, ANN202
 
 @njit(**_COMPILE)
 def sweep_planes(
-    planes: NDArray[np.float32],
-    gray: NDArray[np.uint8],
-    texels: NDArray[np.uint32],
-    sources: NDArray[np.int64],
-    warps: NDArray[np.float32],
-    back_warps: NDArray[np.float32],
-    source_inverse_depth: NDArray[np.float32],
+    planes: F32,
+    gray: U8,
+    texels: U32,
+    sources: I64,
+    warps: F32,
+    back_warps: F32,
+    source_inverse_depth: F32,
     geometric_weight: np.float32,
-    camera: NDArray[np.float32],
-    nearest: NDArray[np.float32],
-    window: NDArray[np.float32],
+    camera: F32,
+    nearest: F32,
+    window: F32,
     amplitude: np.float32,
     sweeps: int,
     propagated: int,
@@ -382,9 +381,9 @@ def sweep_planes(
     """Improve the hypotheses of one view in place: red-black propagation, then random refinement.
 
     Args:
-        planes: (4, H, W), see the module; the costs are computed anew first.
-        gray: (H, W) the view's picture.
-        texels: Packed pictures of the source views, one after the other.
+        planes: (4, H, W), see the module; the costs are computed again first.
+        gray: (H, W) the view's image.
+        texels: Packed images of the source views, one after the other.
         sources: (S, 3) first texel, width and height of each source view; at most 32.
         warps: (S, 12) from this view to the source.
         back_warps: (S, 12) from the source to this view; read with a geometric weight only.

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.depth.distortion import Distortion
-from pipeline.depth.maps import DepthMap
-from pipeline.depth.noise import NoiseModel, fit_noise
-from pipeline.depth.normals import plane_normals
-from pipeline.depth.parallel import map_in_order
+from pipeline.depth.local_planes import drop_flying_pixels, fit_local_planes, plane_normals, window_step
+from pipeline.depth.maps import DepthMap, save_depth_map, unmasked
 from pipeline.depth.params import INDOORS, DepthParams
-from pipeline.depth.raw import read_depth
-from pipeline.depth.smoothing import drop_flying_pixels, fit_local_planes, window_step
+from pipeline.depth.sensor_model import Distortion, NoiseModel, fit_distortion, fit_noise
+from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
-from pipeline.poses.scene import PosedScene, View
+from pipeline.parallel import map_in_order
+from pipeline.poses.scene import PosedScene, View, read_sensor_depth
+from pipeline.progress import track
+from pipeline.types import F32
 
 logger = logging.getLogger(__name__)
 
 NOISE_VIEWS, NOISE_PARTNERS = 10, (4, 8, 16)
-"""The noise is measured on this many keyframes, each against those that come so many keyframes later: neighbours share
-their errors and would look too good."""
+"""The noise is measured on this many keyframes, each against those that come so much later: neighbours share their
+errors and would look too good."""
 
 BROAD_TOLERANCE = np.float32(0.35)
 """The broad fit takes depths as one surface within this share of the fine fit's tolerance."""
@@ -45,6 +45,42 @@ class SensorDepth:
     depth_map: DepthMap
     measured: float
     kept: float
+
+
+def write_maps(
+    scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path, *, with_gaps: bool = False
+) -> tuple[list[str], dict[str, Any]]:
+    """Write the cleaned map of every view with a depth image; returns names and report.
+
+    Raises:
+        CaptureError: When there is no depth image, or one is damaged.
+    """
+    capture_folder = inputs["capture"]
+    count = sum(view.sensor_depth is not None for view in scene.views)
+    if not count:
+        raise CaptureError(
+            f"the {params.backend} backend needs depth images",
+            found="a capture without any",
+            remedy="leave depth.backend at auto, or set it to mvs",
+            file=capture_folder,
+        )
+    distortion, distortion_report = fit_distortion(scene, capture_folder, params)
+    noise, comparisons = measure_noise(scene, capture_folder, params, distortion)
+    logger.info("sensor noise %s by %d comparisons", noise, comparisons)
+    names: list[str] = []
+    per_view: dict[str, dict[str, float]] = {}
+    maps = sensor_depth_maps(scene, capture_folder, params, noise, distortion, with_gaps=with_gaps)
+    for result in track(maps, "depth", count):
+        name = result.depth_map.name
+        save_depth_map(out_dir, unmasked(result.depth_map, scene, inputs["poses"]))
+        names.append(name)
+        per_view[name] = {"measured": result.measured, "kept": result.kept}
+    return names, {
+        "noise": noise.report() | {"comparisons": comparisons},
+        "distortion": distortion_report,
+        "kept_share": float(np.mean([values["kept"] for values in per_view.values()])),
+        "views": per_view,
+    }
 
 
 def measure_noise(
@@ -72,7 +108,7 @@ def measured_share(scene: PosedScene, capture_folder: Path) -> float:
     Raises:
         CaptureError: As `clean_sensor_depth`.
     """
-    shares = [(read_depth(view, capture_folder)[0] > 0).mean() for view in scene.views if view.sensor_depth]
+    shares = [(read_sensor_depth(capture_folder, view)[0] > 0).mean() for view in scene.views if view.sensor_depth]
     return float(np.mean(shares)) if shares else 0.0
 
 
@@ -117,17 +153,17 @@ def clean_sensor_depth(
         view: With `sensor_depth`.
         depth_scale: Scene units per metre of the sensor.
         capture_folder: What the view's paths are relative to.
-        params: Ranges and the confidence wanted.
-        noise: Of the sensor.
+        params: Ranges and the required confidence.
+        noise: The sensor's noise.
         distortion: Its correction, if any.
-        with_gaps: It is a scanner's that leaves parts of the pictures open, and its creases are bridged: sigma counts
+        with_gaps: It is a scanner's that leaves parts of the images open, and its creases are bridged: sigma counts
             how far smoothing moved the surface, too. In a dense image that is noise at rims; wider sigmas there would
             let free space eat into thin things.
 
     Raises:
         CaptureError: When the depth image is missing, not 16-bit, or not of its camera's size.
     """
-    metres, confidence, camera = read_depth(view, capture_folder)
+    metres, confidence, camera = read_sensor_depth(capture_folder, view)
     measured = metres > 0
     trusted = (metres >= params.min_range) & (metres <= params.farthest) & (confidence >= params.min_confidence)
     depth = np.where(trusted, metres, 0).astype(np.float32)
@@ -158,7 +194,7 @@ def clean_sensor_depth(
     return SensorDepth(depth_map, float(measured.mean()), float(known.mean()))
 
 
-def _bias(depth: NDArray[np.float32], smooth: NDArray[np.float32]) -> NDArray[np.float32]:
+def _bias(depth: F32, smooth: F32) -> F32:
     """How far smoothing moved the surface (H, W) [m]: noise averages out over 3x3 pixels, a rounded crease does not.
 
     A plane fitted across the seam of floor and wall is off in all views alike, which comparing them doesn't show.
@@ -168,9 +204,7 @@ def _bias(depth: NDArray[np.float32], smooth: NDArray[np.float32]) -> NDArray[np
     return np.abs(moved / np.maximum(cv2.blur(known, (3, 3)), np.float32(1e-6)))
 
 
-def _smooth(
-    depth: NDArray[np.float32], tolerance: NDArray[np.float32], focal: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _smooth(depth: F32, tolerance: F32, focal: float) -> tuple[F32, F32, F32]:
     """Inverse depth and its slopes after a fine fit and, where it stays close to that, one twice as broad."""
     step = window_step(focal)
     fine = fit_local_planes(depth, tolerance, focal, step)

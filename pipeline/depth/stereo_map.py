@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numba import njit
 
-from pipeline.depth.consistency import average_agreeing, drop_rims
-from pipeline.depth.fill import fill_flat_patches
+from pipeline.depth.local_planes import fit_local_planes, plane_normals, window_step
 from pipeline.depth.maps import DepthMap
-from pipeline.depth.normals import plane_normals
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import COST_CAP
-from pipeline.depth.smoothing import fit_local_planes, window_step
 from pipeline.geometry import Camera
 from pipeline.poses.scene import View
+from pipeline.types import F32, I64, U8, Mask
 
 SURE_SIGMA = np.float32(0.002)
 """A match that is surer than this share of its depth needs one other view only that found it."""
@@ -24,9 +24,9 @@ TOLERANCE, LOOSE_TOLERANCE, LOOSE_SIGMA = np.float32(0.0005), np.float32(0.003),
 surfaces (fur, leaves) only pass the loose one, and are less sure by the factor."""
 MATCH_SIGMA, MATCH_SIGMA_PER_COST, WORST_COST = 0.045, 0.3, 0.15
 """One sigma of a smoothed match is the first plus the second times the cost, up to the third [px]. It does not fall
-with the number of agreeing views: they share pictures, so errors are not independent."""
+with the number of agreeing views: they share images, so errors are not independent."""
 SPREAD_SHARE = np.float32(1.2)
-"""The agreeing depths' variance over their number counts so many times, for the same reason. All fitted to rooms with
+"""Factor of the agreeing depths' variance over their number, for the same reason. All are fitted to rooms with
 exact depth."""
 
 
@@ -66,18 +66,18 @@ class Neighbourhood:
         back_warps: (S, 12) from them.
     """
 
-    inverse_depth: NDArray[np.float32]
-    layout: NDArray[np.int64]
-    warps: NDArray[np.float32]
-    back_warps: NDArray[np.float32]
+    inverse_depth: F32
+    layout: I64
+    warps: F32
+    back_warps: F32
 
 
 def finish_map(
     view: View,
     camera: Camera,
-    gray: NDArray[np.uint8],
-    inverse_depth: NDArray[np.float32],
-    cost: NDArray[np.float32],
+    gray: U8,
+    inverse_depth: F32,
+    cost: F32,
     others: Neighbourhood,
     params: DepthParams,
 ) -> StereoDepth:
@@ -85,12 +85,12 @@ def finish_map(
 
     Args:
         view: Whose map it is.
-        camera: Of the pictures that were matched.
-        gray: (H, W) such a picture.
+        camera: Camera of the images that were matched.
+        gray: (H, W) such an image.
         inverse_depth: (H, W) what matching found.
         cost: (H, W) its matching cost.
         others: What it must agree with.
-        params: See there.
+        params: Parameters of the stage.
     """
     w, agreeing, variance, parallax = average_agreeing(
         inverse_depth, others.inverse_depth, others.layout, others.warps, others.back_warps
@@ -140,12 +140,12 @@ def empty_map(view: View, camera: Camera) -> StereoDepth:
 
 
 def _relative_sigma(
-    w: NDArray[np.float32],
-    cost: NDArray[np.float32],
-    agreeing: NDArray[np.uint8],
-    variance: NDArray[np.float32],
-    parallax: NDArray[np.float32],
-) -> NDArray[np.float32]:
+    w: F32,
+    cost: F32,
+    agreeing: U8,
+    variance: F32,
+    parallax: F32,
+) -> F32:
     """One sigma (H, W) as a share of the depth, after smoothing, from what `average_agreeing` gives."""
     match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
     mean_square_parallax = np.maximum(parallax / np.maximum(agreeing, 1), 1e-12)
@@ -153,9 +153,7 @@ def _relative_sigma(
     return (np.sqrt(squared) / np.maximum(w, 1e-12)).astype(np.float32)
 
 
-def _smooth(
-    depth: NDArray[np.float32], relative_sigma: NDArray[np.float32], focal: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def _smooth(depth: F32, relative_sigma: F32, focal: float) -> tuple[F32, F32, F32, F32]:
     """Inverse depth, its slopes and its relative sigma after a strict plane fit; a loose one where that finds none."""
     tolerance = np.maximum(relative_sigma, TOLERANCE) * depth
     loose_tolerance = np.maximum(relative_sigma, LOOSE_TOLERANCE) * depth
@@ -165,3 +163,262 @@ def _smooth(
     use = strict[0] > 0
     w, slope_x, slope_y = (np.where(use, s, o) for s, o in zip(strict, loose, strict=True))
     return w, slope_x, slope_y, np.where(use, relative_sigma, LOOSE_SIGMA * relative_sigma)
+
+
+_COMPILE: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
+_f4, _i8 = np.float32, np.int64
+_HALF = np.float32(0.5)
+
+MAX_REPROJECTION, MAX_RELATIVE = np.float32(1.0), np.float32(0.01)
+"""Two views agree when going there and back ends within this many pixels and this share of the inverse depth."""
+_SMOOTH = np.float32(1.03)
+RIM, RIM_STEP = 3, np.float32(0.015)
+"""So many pixels are dropped where a surface ends before one that lies behind its plane by more than this share."""
+_UNSEEN, _DIFFERENT, _AGREES = 0, 1, 2
+
+
+@njit(**_COMPILE)
+def _sample(inverse_depth, start, width, u, v):  # noqa: ANN001, ANN202
+    """Inverse depth at (u, v): bilinear on one surface, else that of the pixel; 0 where unknown."""
+    column, row = _i8(u - _HALF), _i8(v - _HALF)
+    right, below = u - _HALF - _f4(column), v - _HALF - _f4(row)
+    corner = start + row * width + column
+    a, b = inverse_depth[corner], inverse_depth[corner + 1]
+    c, d = inverse_depth[corner + width], inverse_depth[corner + width + 1]
+    lowest, highest = min(min(a, b), min(c, d)), max(max(a, b), max(c, d))
+    if lowest > 0 and highest < lowest * _SMOOTH:
+        return (a + right * (b - a)) * (1 - below) + (c + right * (d - c)) * below
+    return inverse_depth[start + _i8(v) * width + _i8(u)]
+
+
+@njit(**_COMPILE)
+def _compare(px, py, w, inverse_depth, sources, warps, back_warps, s):  # noqa: ANN001, ANN202
+    """What a neighbour says of one pixel: verdict, difference of the inverse depths, squared parallax."""
+    start, width, height = sources[s, 0], sources[s, 1], sources[s, 2]
+    z = warps[s, 6] * px + warps[s, 7] * py + warps[s, 8] + warps[s, 11] * w
+    if z < _f4(1e-4):
+        return _UNSEEN, _f4(0), _f4(0)
+    u = (warps[s, 0] * px + warps[s, 1] * py + warps[s, 2] + warps[s, 9] * w) / z
+    v = (warps[s, 3] * px + warps[s, 4] * py + warps[s, 5] + warps[s, 10] * w) / z
+    if u < 1 or v < 1 or u >= _f4(width - 1) or v >= _f4(height - 1):
+        return _UNSEEN, _f4(0), _f4(0)
+    seen = _sample(inverse_depth, start, width, u, v)
+    z_back = back_warps[s, 6] * u + back_warps[s, 7] * v + back_warps[s, 8] + back_warps[s, 11] * seen
+    if not seen > 0 or z_back < _f4(1e-4):
+        return _UNSEEN, _f4(0), _f4(0)
+    du = (back_warps[s, 0] * u + back_warps[s, 1] * v + back_warps[s, 2] + back_warps[s, 9] * seen) / z_back - px
+    dv = (back_warps[s, 3] * u + back_warps[s, 4] * v + back_warps[s, 5] + back_warps[s, 10] * seen) / z_back - py
+    difference = seen / z_back - w
+    if du * du + dv * dv < MAX_REPROJECTION**2 and abs(difference) < MAX_RELATIVE * w:
+        along_u, along_v = (warps[s, 9] - u * warps[s, 11]) / z, (warps[s, 10] - v * warps[s, 11]) / z
+        return _AGREES, difference, along_u * along_u + along_v * along_v
+    return _DIFFERENT, difference, _f4(0)
+
+
+@njit(**_COMPILE)
+def count_agreement(
+    own: F32,
+    step: int,
+    inverse_depth: F32,
+    sources: I64,
+    warps: F32,
+    back_warps: F32,
+) -> I64:
+    """(S, 2): how many of every `step`-th pixel each neighbour has in its image, and with how many it agrees.
+
+    The other arguments are those of `average_agreeing`.
+    """
+    height, width = own.shape
+    counts = np.zeros((len(sources), 2), np.int64)
+    for y in range(step // 2, height, step):
+        for x in range(step // 2, width, step):
+            w = own[y, x]
+            if not w > 0:
+                continue
+            for s in range(len(sources)):
+                verdict, _, _ = _compare(
+                    _f4(x) + _HALF, _f4(y) + _HALF, w, inverse_depth, sources, warps, back_warps, s
+                )
+                if verdict != _UNSEEN:
+                    counts[s, 0] += 1
+                if verdict == _AGREES:
+                    counts[s, 1] += 1
+    return counts
+
+
+@njit(**_COMPILE)
+def average_agreeing(
+    own: F32,
+    inverse_depth: F32,
+    sources: I64,
+    warps: F32,
+    back_warps: F32,
+) -> tuple[F32, U8, F32, F32]:
+    """Compare one view's inverse depth with its neighbours' and average what agrees.
+
+    Source: J. Schoenberger et al., Pixelwise View Selection for Unstructured Multi-View Stereo, ECCV 2016, section 4.
+
+    Args:
+        own: (H, W) the view's inverse depth, 0 = unknown.
+        inverse_depth: The neighbours', flat.
+        sources: (S, 3) start in `inverse_depth`, width and height of each neighbour.
+        warps: (S, 12) to the neighbour, see patchmatch.
+        back_warps: (S, 12) from it.
+
+    Returns:
+        averaged inverse depth (H, W); number of agreeing neighbours (H, W); variance of the agreeing inverse depths
+        (H, W); sum over them of the squared parallax (H, W), the pixels moved per unit of inverse depth.
+    """
+    height, width = own.shape
+    averaged = np.zeros((height, width), np.float32)
+    agreeing = np.zeros((height, width), np.uint8)
+    variance = np.zeros((height, width), np.float32)
+    parallax = np.zeros((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            w = own[y, x]
+            if not w > 0:
+                continue
+            px, py = _f4(x) + _HALF, _f4(y) + _HALF
+            count = 0
+            change, squares, information = _f4(0), _f4(0), _f4(0)
+            for s in range(len(sources)):
+                verdict, difference, squared_parallax = _compare(
+                    px, py, w, inverse_depth, sources, warps, back_warps, s
+                )
+                if verdict == _AGREES:
+                    count += 1
+                    change += difference
+                    squares += difference * difference
+                    information += squared_parallax
+            mean = change / _f4(count + 1)
+            averaged[y, x] = w + mean
+            agreeing[y, x] = count
+            variance[y, x] = max(squares / _f4(count + 1) - mean * mean, _f4(0))
+            parallax[y, x] = information
+    return averaged, agreeing, variance, parallax
+
+
+@njit(**_COMPILE)
+def drop_rims(inverse_depth: F32, slope_x: F32, slope_y: F32) -> F32:
+    """The inverse depth (H, W) without the outermost pixels of what is near: matching windows widen it.
+
+    Args:
+        inverse_depth: (H, W), 0 = unknown.
+        slope_x: (H, W) its change per pixel along x, which tells a slanted surface from one behind it.
+        slope_y: (H, W) the same along y.
+    """
+    height, width = inverse_depth.shape
+    clean = inverse_depth.copy()
+    for y in range(height):
+        for x in range(width):
+            w = inverse_depth[y, x]
+            if not w > 0:
+                continue
+            reach = min(min(x, y), min(width - 1 - x, height - 1 - y))
+            for step in range(1, min(RIM, reach) + 1):
+                for j in range(-1, 2):
+                    for i in range(-1, 2):
+                        other = inverse_depth[y + j * step, x + i * step]
+                        expected = w + slope_x[y, x] * _f4(i * step) + slope_y[y, x] * _f4(j * step)
+                        if other > 0 and other < expected * (1 - RIM_STEP):
+                            clean[y, x] = 0
+    return clean
+
+
+FLAT_CONTRAST = 10
+"""A pixel is flat when grey values differ by no more than this in the window round it: matching finds nothing there."""
+WINDOW = 7
+MIN_AREA, MIN_KNOWN = 200, 64
+"""Smaller patches [px] are left alone, and patches with fewer known pixels."""
+INLIER, MIN_INLIERS = 0.01, 0.7
+"""A patch is a plane when this share of its known inverse depths is this close to it."""
+MAX_REACH = 3.0
+"""How far beyond the known pixels the plane is believed, in their own standard deviations."""
+GUESS_SIGMA = 0.005
+"""Relative one sigma of a guess amid known pixels; grows with the square of the reach."""
+_ROUNDS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """Guessed pixels.
+
+    Attributes:
+        mask: (H, W) bool, which pixels.
+        inverse_depth: (H, W) float32 there.
+        slope_x: (H, W) float32, its change per pixel along x.
+        slope_y: (H, W) float32, its change per pixel along y.
+        relative_sigma: (H, W) float32, one sigma as a share of the depth.
+    """
+
+    mask: Mask
+    inverse_depth: F32
+    slope_x: F32
+    slope_y: F32
+    relative_sigma: F32
+
+
+def flat_pixels(gray: U8) -> Mask:
+    """Which pixels (H, W) have no contrast in the window round them."""
+    window = np.ones((WINDOW, WINDOW), np.uint8)
+    return (cv2.dilate(gray, window).astype(np.int16) - cv2.erode(gray, window)) <= FLAT_CONTRAST
+
+
+def fill_flat_patches(gray: U8, inverse_depth: F32) -> Filling:
+    """Guess the unknown pixels of flat patches that lie on one plane as far as they are known.
+
+    A patch is a connected set of pixels without contrast, widened by half a window. Its plane (inverse depth linear in
+    the pixel) is a least-squares fit with Cauchy weights to the pixels known; a patch that is not a plane, or nearly
+    unknown, stays as it is.
+
+    Args:
+        gray: (H, W) image.
+        inverse_depth: (H, W), 0 = unknown.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(flat_pixels(gray).astype(np.uint8), connectivity=4)
+    patches = cv2.dilate(labels.astype(np.float32), np.ones((WINDOW, WINDOW), np.uint8)).astype(np.int32)
+    filling = Filling(np.zeros(gray.shape, bool), *(np.zeros(gray.shape, np.float32) for _ in range(4)))
+    margin = WINDOW // 2
+    for patch in range(1, count):
+        left, top, width, height, area = stats[patch]
+        if area < MIN_AREA:
+            continue
+        box = (
+            slice(max(top - margin, 0), top + height + margin),
+            slice(max(left - margin, 0), left + width + margin),
+        )
+        _fill_patch(filling, box, patches[box] == patch, inverse_depth[box])
+    return filling
+
+
+def _fill_patch(filling: Filling, box: tuple[slice, slice], inside: Mask, inverse_depth: F32) -> None:
+    known = inside & (inverse_depth > 0)
+    unknown = inside & ~known
+    if known.sum() < MIN_KNOWN or not unknown.any():
+        return
+    y, x = np.nonzero(known)
+    positions = np.stack([x, y], 1).astype(np.float64)
+    middle = positions.mean(0)
+    spread = np.cov((positions - middle).T) + np.eye(2)
+    design = np.column_stack([np.ones(len(x)), positions - middle])
+    target = inverse_depth[known].astype(np.float64)
+    typical = np.median(target)
+    plane = np.array([typical, 0.0, 0.0])
+    for _ in range(_ROUNDS):
+        residual = (target - design @ plane) / (INLIER * typical)
+        weight = 1 / (1 + residual**2)
+        plane = np.linalg.solve((design * weight[:, None]).T @ design, (design * weight[:, None]).T @ target)
+    inliers = np.abs(target - design @ plane) < INLIER * np.abs(design @ plane)
+    if inliers.mean() < MIN_INLIERS:
+        return
+    y, x = np.nonzero(unknown)
+    offsets = np.stack([x, y], 1) - middle
+    reach = np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(spread), offsets)
+    guess = plane[0] + offsets @ plane[1:]
+    believed = (reach < MAX_REACH**2) & (guess > 0.5 * target.min()) & (guess < 2 * target.max())
+    y, x = y[believed] + box[0].start, x[believed] + box[1].start
+    filling.mask[y, x] = True
+    filling.inverse_depth[y, x] = guess[believed]
+    filling.slope_x[y, x], filling.slope_y[y, x] = plane[1], plane[2]
+    filling.relative_sigma[y, x] = GUESS_SIGMA * (1 + reach[believed])

@@ -10,21 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.bundle import Bundle, file_sha256
-from pipeline.bundle.manifest import MANIFEST_FILE
+import numpy as np
+
 from pipeline.errors import SimError
-from pipeline.export.axes import Z_UP
 from pipeline.geometry import Similarity
 from pipeline.regions.regions import GRID_FILE, REGIONS_FILE
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
 
+Z_UP = Similarity.identity()
+"""As in the bundle: USD, COLMAP, nerfstudio."""
+Y_UP = Similarity(1.0, np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]), np.zeros(3))
+"""x right, y up, z back: glTF, and SPZ ("RUB" in its specification)."""
+Y_DOWN = Similarity(1.0, np.diag([-1.0, -1, 1]), np.zeros(3)) @ Y_UP
+"""`Y_UP` after half a turn about z. PlayCanvas's viewers give every SOG that half turn, as with PLY files, which
+mostly have y down; there the scene then stands as in `Y_UP`."""
 FRICTION = 1.0
-"""Of the scene's surfaces, as in `sim`; areas of the floor with another are in regions.json."""
+"""Friction of the scene's surfaces, as in `sim`; areas of the floor with another are in regions.json."""
 ORIGIN_FILE = "origin.json"
 DIGITAL_SOURCE = {
     "captured": "http://cv.iptc.org/newscodes/digitalsourcetype/computationalCapture",
     "generated": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
 }
-"""The IPTC's words, which C2PA and USD use, for where a picture comes from."""
+"""The IPTC's words, which C2PA and USD use, for where an image comes from."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,8 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
     frame, gravity and friction.
 
     Args:
-        bundle: What.
-        form: How.
+        bundle: The bundle.
+        form: The format.
         folder: Where; must not exist, or be empty.
 
     Raises:
@@ -92,7 +100,7 @@ def origin(bundle: Bundle) -> dict[str, Any]:
 
 
 def short_origin(bundle: Bundle) -> dict[str, str]:
-    """Of `origin` what must stand in every file that has room for text."""
+    """The part of `origin` that must stand in every file that has room for text."""
     about = origin(bundle)
     names = ("bundle", "source", "licence", "origin", "digital_source_type")
     return {name: "".join(c if c.isprintable() else " " for c in about[name]) for name in names}

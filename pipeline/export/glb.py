@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.bundle.bundle import Bundle
-from pipeline.export import axes
-from pipeline.export.form import origin
+from pipeline.export.form import Y_UP, origin
 from pipeline.geometry import Mesh
+from pipeline.scenes.bundle import Bundle
+from pipeline.types import F64, U8
 
 FLOAT, UINT16, UINT32 = 5126, 5123, 5125
 VERTICES, INDICES = 34962, 34963
@@ -28,7 +27,7 @@ VERTICES, INDICES = 34962, 34963
 def export_glb(bundle: Bundle, folder: Path) -> None:
     """Write `scene.glb`: the full mesh."""
     about = origin(bundle)
-    write_glb(bundle.mesh().transformed(axes.Y_UP), folder / "scene.glb", name=about["bundle"], about=about)
+    write_glb(bundle.mesh().transformed(Y_UP), folder / "scene.glb", name=about["bundle"], about=about)
 
 
 def write_glb(mesh: Mesh, path: Path, *, name: str, about: dict[str, Any]) -> None:
@@ -37,7 +36,7 @@ def write_glb(mesh: Mesh, path: Path, *, name: str, about: dict[str, Any]) -> No
     Args:
         mesh: Y up [m].
         path: The file.
-        name: Of the mesh, for people.
+        name: Name of the mesh, for people.
         about: Goes into the file's `asset.extras`; its "licence" is the copyright.
     """
     colors = np.full((len(mesh.vertices), 4), 65535, "<u2")
@@ -80,7 +79,7 @@ def write_glb(mesh: Mesh, path: Path, *, name: str, about: dict[str, Any]) -> No
     path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
 
 
-def linear_from_srgb(colors: NDArray[np.uint8]) -> NDArray[np.float64]:
+def linear_from_srgb(colors: U8) -> F64:
     """Linear light 0..1 of sRGB bytes. Source: IEC 61966-2-1."""
     value = colors / 255
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.errors import MachineError
 from pipeline.export.form import FRICTION, origin
 from pipeline.geometry import Gaussians, Mesh, matrix_from_quaternion
+from pipeline.scenes.bundle import Bundle
 
 PARTS = ("Gf", "Tf", "Usd", "UsdGeom", "UsdMedia", "UsdPhysics", "UsdShade", "UsdVol", "Vt")
-"""Of OpenUSD, that are used here."""
+"""Modules of OpenUSD that are used here."""
 SUPPORT = 3.0
 """Standard deviations within which a Gaussian is taken to lie, for bounds."""
 SH_WHOLE = 16
@@ -69,7 +69,7 @@ def _openusd() -> Any:
 
 
 def _record(pxr: Any, prim: Any, bundle: Bundle) -> None:
-    """Licence, source and the mark of what a model made up, as USD wants them told."""
+    """Licence, source and the mark of what a model made up, as USD wants them stated."""
     about = origin(bundle)
     record = pxr.UsdMedia.AuthorshipAPI.Apply(prim, "splatyard")
     record.CreateSoftwarePackageAttr("splatyard")
@@ -77,8 +77,8 @@ def _record(pxr: Any, prim: Any, bundle: Bundle) -> None:
     record.CreateDigitalSourceTypeAttr(about["digital_source_type"])
     record.CreateUsageTermsAttr(about["licence"])
     record.CreateDescriptionAttr(bundle.manifest.provenance.description)
-    told = {name: value if isinstance(value, str) else ", ".join(value) for name, value in about.items()}
-    record.CreateInputsAttr([text for pair in told.items() for text in pair])
+    texts = {name: value if isinstance(value, str) else ", ".join(value) for name, value in about.items()}
+    record.CreateInputsAttr([text for pair in texts.items() for text in pair])
 
 
 def _add_splat(pxr: Any, stage: Any, path: str, gaussians: Gaussians) -> None:
@@ -86,7 +86,7 @@ def _add_splat(pxr: Any, stage: Any, path: str, gaussians: Gaussians) -> None:
     if 1 < sh.shape[1] < SH_WHOLE:
         sh = np.pad(sh, ((0, 0), (0, SH_WHOLE - sh.shape[1]), (0, 0)))
     unit = gaussians.quaternions / np.linalg.norm(gaussians.quaternions, axis=1, keepdims=True)
-    scales, opacity = np.exp(gaussians.log_scales), 1 / (1 + np.exp(-gaussians.opacity_logits.astype(np.float64)))
+    scales, opacity = np.exp(gaussians.log_scales), gaussians.opacities
     field = pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, path)
     field.CreatePositionsAttr(_vectors(pxr, gaussians.means))
     field.CreateScalesAttr(_vectors(pxr, scales))

@@ -1,21 +1,95 @@
-"""Splats for pages: SOG for PlayCanvas's viewers, SPZ for the others."""
+"""Splats for pages: SOG for PlayCanvas's viewers, SPZ for the others.
+
+SPZ version 3 is a gzip of columns of bytes: positions as 24 bits of fixed point, opacities and colours as bytes, scales
+as bytes of their logarithm, rotations as their three smaller components in 10 bits each, view-dependent colour as
+bytes. Source: github.com/nianticlabs/spz, README.md and src/cc/load-spz.cc. Version 4 is newer, but fewer viewers read
+it.
+"""
 
 from __future__ import annotations
 
+import gzip
+import math
+import struct
 from pathlib import Path
 
-from pipeline.bundle.bundle import Bundle
-from pipeline.export import axes
-from pipeline.export.form import origin
-from pipeline.export.spz import save_spz
+import numpy as np
+
+from pipeline.export.form import Y_DOWN, Y_UP, origin
+from pipeline.geometry import Gaussians
+from pipeline.scenes.bundle import Bundle
 from pipeline.splat.sog import save_sog
+from pipeline.types import F32, U8, U32, Floats
 
 
 def export_sog(bundle: Bundle, folder: Path) -> None:
     """Write `scene.sog`, the full splat."""
-    save_sog(bundle.splat().transformed(axes.Y_DOWN), folder / "scene.sog", origin(bundle))
+    save_sog(bundle.splat().transformed(Y_DOWN), folder / "scene.sog", origin(bundle))
 
 
 def export_spz(bundle: Bundle, folder: Path) -> None:
     """Write `scene.spz`, the full splat."""
-    save_spz(bundle.splat().transformed(axes.Y_UP), folder / "scene.spz")
+    save_spz(bundle.splat().transformed(Y_UP), folder / "scene.spz")
+
+
+MAGIC, VERSION = 0x5053474E, 3
+FRACTION_BITS = 12
+"""Fraction bits of a position, as the reference writes it: steps of a quarter of a millimetre, within 2 km."""
+LARGEST = 2**23 - 1
+ANTIALIASED = 1
+"""The flag of splats that were trained with anti-aliasing."""
+SCALE_STEPS, MIN_LOG_SCALE = 16, -10
+COLOR_RANGE = 0.15
+SH_STEPS = 128
+OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
+"""The components xyzw that are stored, by the one that isn't."""
+
+
+def save_spz(gaussians: Gaussians, path: Path) -> None:
+    """Write an SPZ; y is up by its specification, so turn the Gaussians before. Equal splats make equal files.
+
+    Raises:
+        ValueError: When there is no Gaussian or a value is not finite.
+    """
+    if not len(gaussians) or not all(np.isfinite(values).all() for values in vars(gaussians).values()):
+        raise ValueError("a splat needs at least one Gaussian, all of them finite")
+    farthest = max(float(np.abs(gaussians.means).max()), 1.0)
+    fraction = min(FRACTION_BITS, math.floor(math.log2(LARGEST / farthest)))
+    opacity = gaussians.opacities
+    degree = math.isqrt(gaussians.sh.shape[1]) - 1
+    columns = [
+        _positions(gaussians.means, fraction),
+        _bytes(opacity * 255),
+        _bytes((gaussians.sh[:, 0] * COLOR_RANGE + 0.5) * 255),
+        _bytes((gaussians.log_scales - MIN_LOG_SCALE) * SCALE_STEPS),
+        _rotations(gaussians.quaternions),
+        _bytes(gaussians.sh[:, 1:] * SH_STEPS + SH_STEPS),
+    ]
+    flags = ANTIALIASED if gaussians.antialiased else 0
+    header = struct.pack("<IIIBBBB", MAGIC, VERSION, len(gaussians), degree, fraction, flags, 0)
+    path.write_bytes(gzip.compress(header + b"".join(column.tobytes() for column in columns), mtime=0))
+
+
+def _bytes(values: Floats) -> U8:
+    return np.round(values).clip(0, 255).astype(np.uint8)
+
+
+def _positions(means: F32, fraction: int) -> U8:
+    """Three bytes a coordinate, the lowest first."""
+    fixed = np.round(means.astype(np.float64) * 2**fraction).astype("<i4")
+    return np.ascontiguousarray(fixed)[..., None].view(np.uint8)[..., :3]
+
+
+def _rotations(quaternions: F32) -> U32:
+    """Packed rotations of wxyz (N, 4): the number of the largest of x, y, z, w, then sign and size of the others."""
+    xyzw = np.roll(quaternions.astype(np.float64), -1, 1)
+    xyzw /= np.linalg.norm(xyzw, axis=1, keepdims=True)
+    largest, rows = np.abs(xyzw).argmax(1), np.arange(len(xyzw))
+    kept = xyzw[rows[:, None], OTHERS[largest]]
+    negative = (kept < 0) ^ (xyzw[rows, largest] < 0)[:, None]
+    size = np.round(np.abs(kept) * math.sqrt(2) * 511).astype(np.uint32)
+    parts = negative.astype(np.uint32) << np.uint32(9) | size
+    packed = largest.astype(np.uint32)
+    for part in parts.T:
+        packed = packed << np.uint32(10) | part
+    return packed.astype("<u4")

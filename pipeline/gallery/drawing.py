@@ -1,4 +1,4 @@
-"""What the gallery has of a version besides its page: a card, pictures and recordings, drawn once for each bundle."""
+"""What the gallery has of a version besides its page: a card, images and recordings, drawn once for each bundle."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.errors import BundleError
-from pipeline.gallery import layers, pictures
-from pipeline.gallery.card import Card, card_of
-from pipeline.gallery.scenes import Version
+from pipeline.gallery import images, layers
+from pipeline.gallery.scenes import Card, Listed, card_of
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.images import compared_views, image_of
+from pipeline.scenes.summary import SceneSummary
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
-"""Raised when cards, pictures or recordings of the same bundle come out otherwise: all are then drawn anew. Pages are
-made anew by themselves when a template changes."""
+FORMAT = 4
+"""Raised when cards, images or recordings of the same bundle come out otherwise: all are then drawn again. Pages are
+made again by themselves when a template changes."""
 SCENE_FILE = "scene.json"
 RECORDING, FULL_SPLAT, FULL_MESH = "view.viser", "full.splat", "full.glb"
 LIGHT = "sim"
@@ -32,32 +33,37 @@ LIGHT = "sim"
 
 @dataclass(frozen=True)
 class Drawn:
-    """A version with its pictures and recordings; its page may be of before, or not there yet.
+    """A version with its images and recordings; its page may be of before, or not there yet.
 
     Attributes:
-        version: Which.
-        card: On the first page.
-        view: What the page must know of pictures and recordings.
+        version: The version.
+        card: Its card.
+        view: What the page must know of images and recordings.
         state: What they and the page were made of.
         folder: Where the page will be.
         files: Where they are: there, or beside it until the page is there too.
     """
 
-    version: Version
+    version: Listed
     card: Card
     view: dict[str, Any]
     state: dict[str, str]
     folder: Path
     files: Path
 
+    @property
+    def summary(self) -> SceneSummary:
+        """The version's summary."""
+        return self.version.summary
 
-def draw_all(versions: Sequence[Version], out: Path, left_out: dict[str, str]) -> list[Drawn]:
+
+def draw_all(versions: Sequence[Listed], out: Path, left_out: dict[str, str]) -> list[Drawn]:
     """Those versions of a scene that can be shown; what can't goes to `left_out`, with the reason."""
     drawn: list[Drawn] = []
     try:
         for version in versions:
             try:
-                drawn.append(_draw(version, out / "scenes" / version.name / version.number))
+                drawn.append(_draw(version, out / "scenes" / version.summary.name / version.summary.version))
             except BundleError as error:
                 logger.warning("left out %s: %s", version, error)
                 left_out[str(version)] = str(error)
@@ -67,9 +73,9 @@ def draw_all(versions: Sequence[Version], out: Path, left_out: dict[str, str]) -
     return drawn
 
 
-def _draw(version: Version, folder: Path) -> Drawn:
-    """A version's pictures and recordings: those that are there, if they are of the same bundle."""
-    content = f"{FORMAT} {metadata.version('viser')} {version.sha256}"
+def _draw(version: Listed, folder: Path) -> Drawn:
+    """A version's images and recordings: those that are there, if they are of the same bundle."""
+    content = f"{FORMAT} {metadata.version('viser')} {version.summary.sha256}"
     there = _read(folder)
     if there and there["state"]["content"] == content:
         return Drawn(version, Card.from_json(there["card"]), there["view"], there["state"], folder, folder)
@@ -79,7 +85,7 @@ def _draw(version: Version, folder: Path) -> Drawn:
     try:
         bundle = version.open()
         with _drawable(bundle):
-            card, view = card_of(bundle), _write_content(bundle, files)
+            card, view = card_of(bundle, version.summary), _write_content(bundle, files)
         return Drawn(version, card, view, {"content": content}, folder, files)
     except BaseException:
         shutil.rmtree(files, ignore_errors=True)
@@ -88,7 +94,7 @@ def _draw(version: Version, folder: Path) -> Drawn:
 
 @contextmanager
 def _drawable(bundle: Bundle) -> Iterator[None]:
-    """Drawing what others made: figures that every reader took can still be beyond what can be drawn."""
+    """Drawing what others made: numbers that every reader took can still be beyond what can be drawn."""
     try:
         yield
     except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
@@ -116,21 +122,21 @@ def _read(folder: Path) -> dict[str, Any] | None:
 
 
 def _write_content(bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """A version's pictures and recordings; what the page must know of them."""
-    picture, viewpoint = pictures.view_of(bundle)
-    pictures.write_jpeg(folder / "view.jpg", picture)
-    pairs = pictures.compared(bundle)
-    for index, (photo, drawn) in enumerate(pairs):
-        pictures.write_jpeg(folder / f"photo_{index}.jpg", photo)
-        pictures.write_jpeg(folder / f"drawn_{index}.jpg", drawn)
-    plan = pictures.floor_plan(bundle.regions)
+    """A version's images and recordings; what the page must know of them."""
+    image, viewpoint = images.view_of(bundle)
+    images.write_jpeg(folder / "view.jpg", image)
+    pairs = compared_views(bundle)
+    for index, (_, photo, drawn) in enumerate(pairs):
+        images.write_jpeg(folder / f"photo_{index}.jpg", photo)
+        images.write_jpeg(folder / f"drawn_{index}.jpg", drawn)
+    plan = images.floor_plan(bundle.regions)
     if plan:
         plan.save(folder / "plan.png", optimize=True)
     shown = {}
     for name in ("coverage", "mesh", "mesh_top"):
-        found = pictures.picture_of(bundle, f"pictures/{name}.jpg")
+        found = image_of(bundle, f"{name}.jpg")
         if found is not None:
-            pictures.write_jpeg(folder / f"{name}.jpg", found)
+            images.write_jpeg(folder / f"{name}.jpg", found)
             shown[name] = [found.shape[1], found.shape[0]]
     light = LIGHT if LIGHT in bundle.manifest.splats else "full"
     (folder / RECORDING).write_bytes(layers.record(bundle, light, viewpoint.position))
@@ -141,9 +147,9 @@ def _write_content(bundle: Bundle, folder: Path) -> dict[str, Any]:
         levels["full"] = _size(folder, FULL_SPLAT, FULL_MESH)
     return {
         "viewpoint": asdict(viewpoint),
-        "pairs": [list(photo.shape[1::-1]) for photo, _ in pairs],
+        "pairs": [list(photo.shape[1::-1]) for _, photo, _ in pairs],
         "plan": list(plan.size) if plan else None,
-        "pictures": shown,
+        "images": shown,
         "levels": levels,
     }
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.bundle.bundle import Bundle, BundleCamera
-from pipeline.geometry import Gaussians, Mesh, Pose
+from pipeline.geometry import Gaussians, Mesh, Pose, sigmoid
 from pipeline.geometry.rotation import matrix_from_quaternion
 from pipeline.geometry.spherical_harmonics import SH_C0
 from pipeline.regions.regions import Regions
+from pipeline.scenes.bundle import Bundle, BundleCamera
+from pipeline.types import F32, U32, Mask
 
 if TYPE_CHECKING:
     import trimesh
@@ -119,13 +119,13 @@ def show_splat(server: viser.ViserServer, splat: Gaussians, name: str) -> None:
     )
 
 
-def _look(splat: Gaussians) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _look(splat: Gaussians) -> tuple[F32, F32]:
     """Mean colours (N, 3) and opacities (N, 1), all 0 to 1."""
     colors = np.clip(0.5 + SH_C0 * splat.sh[:, 0], 0, 1).astype(np.float32)
-    return colors, (1 / (1 + np.exp(-splat.opacity_logits)))[:, None].astype(np.float32)
+    return colors, sigmoid(splat.opacity_logits)[:, None].astype(np.float32)
 
 
-def covariances(splat: Gaussians) -> NDArray[np.float32]:
+def covariances(splat: Gaussians) -> F32:
     """Covariances (N, 3, 3) [m^2]: R diag(s^2) R^T."""
     rotations = matrix_from_quaternion(splat.quaternions)
     spread = rotations * np.exp(splat.log_scales.astype(np.float64))[:, None, :]
@@ -151,7 +151,7 @@ def show_floor(server: viser.ViserServer, regions: Regions, root: str) -> None:
             server.scene.add_mesh_simple(f"{root}/{name}", vertices, triangles, color=color, opacity=0.7, side="double")
 
 
-def floor_cells(regions: Regions, cells: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
+def floor_cells(regions: Regions, cells: Mask) -> tuple[F32, U32]:
     """Two triangles for each chosen cell (X, Y), a little above the floor: vertices (4N, 3) [m], triangles (2N, 3)."""
     corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]) * regions.cell
     flat = regions.centres()[cells][:, None, :] + corners
@@ -161,7 +161,7 @@ def floor_cells(regions: Regions, cells: NDArray[np.bool_]) -> tuple[NDArray[np.
     return np.concatenate([flat, height], -1).reshape(-1, 3).astype(np.float32), triangles.reshape(-1, 3)
 
 
-def spawn_arrows(poses: tuple[Pose, ...]) -> NDArray[np.float32]:
+def spawn_arrows(poses: tuple[Pose, ...]) -> F32:
     """Start and end (N, 2, 3) [m] of an arrow along each pose's x axis, just above the floor."""
     starts = np.array([pose.translation for pose in poses]) + np.array([0, 0, 2 * FLOOR_LIFT])
     ahead = np.array([pose.rotation[:, 0] for pose in poses])
@@ -179,8 +179,8 @@ def _add_cameras(server: viser.ViserServer, cameras: Sequence[BundleCamera]) -> 
     server.scene.add_line_segments("/cameras/frustums", lines, both_ends, thickness=0.004)
 
 
-def _frustum(shot: BundleCamera) -> NDArray[np.float32]:
-    """Edges (8, 2, 3) [m] of a small pyramid from the camera's centre to its picture."""
+def _frustum(shot: BundleCamera) -> F32:
+    """Edges (8, 2, 3) [m] of a small pyramid from the camera's centre to its image."""
     camera, pose = shot.camera, shot.world_from_camera
     pixels = np.array([(0, 0), (camera.width, 0), (camera.width, camera.height), (0, camera.height)])
     rays = np.column_stack([(pixels - [camera.cx, camera.cy]) / [camera.fx, camera.fy], np.ones(4)])

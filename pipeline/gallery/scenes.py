@@ -1,60 +1,105 @@
-"""Which scenes a gallery shows: those of a registry, or of a folder of bundles."""
+"""What a gallery shows: the versions of a registry or of a folder of bundles, and the card of each."""
 
 from __future__ import annotations
 
 import functools
-import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from pipeline.bundle.bundle import Bundle, file_sha256
-from pipeline.bundle.manifest import MANIFEST_FILE
 from pipeline.errors import BundleError
-from pipeline.publish.registry import PREFIX, is_registry, open_registry
-from pipeline.publish.versions import Reference
+from pipeline.files import readable
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.references import PREFIX, Reference
+from pipeline.scenes.registry import BundlesFolder, Registry
+from pipeline.scenes.resolver import is_registry, open_registry
+from pipeline.scenes.summary import SceneSummary, one_line
 
-logger = logging.getLogger(__name__)
+SMALL, LARGE = 10.0, 50.0
+"""Bounds of the sizes [m2 of walkable floor]."""
+MAX_AREAS = 20
+DRIVABLE = 1.0
+"""Floor that a wheeled robot needs [m2]; more that only legs reach means steps."""
 
 
 @dataclass(frozen=True)
-class Version:
-    """A version of a scene.
+class Listed:
+    """A version that the gallery shows.
 
     Attributes:
-        name: Of the scene.
-        number: major.minor.patch.
-        sha256: Of its manifest, which names the hash of every other file.
-        yanked: Why nobody should begin with it any more; None where it is well.
+        summary: Its summary.
         loaded_by: The reference that opens it, for a visitor.
         open: Opens it; BundleError or MachineError when that fails.
     """
 
-    name: str
-    number: str
-    sha256: str
-    yanked: str | None
+    summary: SceneSummary
     loaded_by: str
     open: Callable[[], Bundle]
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.number}"
+        return self.summary.reference
 
 
-def scenes(address: str) -> dict[str, list[Version]]:
+@dataclass(frozen=True)
+class Card:
+    """What the pages show of a version besides its summary.
+
+    Attributes:
+        tags: Words to search by: those of the summary, for which robots the floor is, and its named parts.
+        area: Walkable floor [m2].
+        size: small, medium or large, by the floor.
+        psnr: PSNR of held-out views [dB], or None.
+        failed: Titles of the gates that fail.
+        unmeasured: Number of gates that could not be measured, such as those that need photos.
+    """
+
+    tags: tuple[str, ...]
+    area: float
+    size: str
+    psnr: float | None
+    failed: tuple[str, ...]
+    unmeasured: int
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> Card:
+        """The inverse of `asdict`, after JSON."""
+        return Card(**{**content, "tags": tuple(content["tags"]), "failed": tuple(content["failed"])})
+
+    def entry(self, summary: SceneSummary) -> dict[str, Any]:
+        """The version as the first page holds it for its search."""
+        return {
+            "name": summary.name,
+            "version": summary.version,
+            "description": summary.description,
+            "licence": summary.licence,
+            "source": summary.kind or "unknown",
+            "generated": summary.origin == "generated",
+            "gaussians": summary.gaussians,
+            "bytes": readable(summary.bytes),
+            **asdict(self),
+        }
+
+
+def scenes(address: str) -> dict[str, list[Listed]]:
     """The versions of every scene, oldest first, by the scene's name.
 
     Args:
-        address: Of a registry, or a folder of bundles (`name/version/bundle.json`). What can't be opened in a folder is
-            left out with a warning.
+        address: Address of a registry, or a folder of bundles (`name/version/bundle.json`). What can't be opened in a
+            folder is left out with a warning.
 
     Raises:
         BundleError: When there is no scene.
         MachineError: When the registry can't be reached.
     """
-    found: dict[str, list[Version]] = {}
-    for version in _of_registry(address) if is_registry(address) else _of_folder(Path(address.removeprefix(PREFIX))):
-        found.setdefault(version.name, []).append(version)
+    folder = Path(address.removeprefix(PREFIX)).expanduser()
+    registry: Registry = open_registry(address) if is_registry(address) else BundlesFolder(folder)
+    public = f"{registry.address}/" if "://" in registry.address else ""
+    found: dict[str, list[Listed]] = {}
+    for summary in registry.summaries():
+        reference = Reference(registry.address, summary.name, summary.version)
+        opened = functools.cache(functools.partial(_opened, registry, reference))
+        found.setdefault(summary.name, []).append(Listed(summary, public + summary.reference, opened))
     if not found:
         raise BundleError(
             "a gallery shows the scenes of a registry, or of a folder of bundles",
@@ -62,33 +107,32 @@ def scenes(address: str) -> dict[str, list[Version]]:
             remedy="name the registry that `splatyard publish` writes to, or the folder of `splatyard build`",
             file=address,
         )
-    return {
-        name: sorted(found[name], key=lambda version: tuple(map(int, version.number.split("."))))
-        for name in sorted(found)
+    return found
+
+
+def card_of(bundle: Bundle, summary: SceneSummary) -> Card:
+    """The card of a bundle.
+
+    Raises:
+        BundleError: When a file that it is made of is damaged.
+    """
+    gates, regions = bundle.quality.gates, bundle.regions
+    area, drivable = regions.walkable_area, float(regions.drivable.sum() * regions.cell**2)
+    floor = {
+        "wheels": drivable >= DRIVABLE,
+        "steps": area - drivable >= DRIVABLE,
+        "no floor": not regions.walkable.any(),
     }
+    areas = (one_line(area.name) for area in regions.areas[:MAX_AREAS])
+    return Card(
+        tags=tuple(dict.fromkeys((*summary.tags, *(tag for tag, holds in floor.items() if holds), *areas))),
+        area=round(area, 1),
+        size="small" if area < SMALL else "medium" if area <= LARGE else "large",
+        psnr=next((round(g.value, 1) for g in gates if g.name == "held_out_psnr" and g.value is not None), None),
+        failed=tuple(one_line(gate.title) for gate in gates if gate.passed is False),
+        unmeasured=sum(gate.passed is None for gate in gates),
+    )
 
 
-def _of_registry(address: str) -> Iterator[Version]:
-    registry = open_registry(address)
-    public = f"{registry.address}/" if "://" in registry.address else ""
-    for entry in registry.entries():
-        reference = Reference(registry.address, entry.name, entry.version)
-        opened = functools.cache(functools.partial(registry.open, reference))
-        yield Version(entry.name, entry.version, entry.sha256, entry.yanked, public + entry.reference, opened)
-
-
-def _of_folder(folder: Path) -> Iterator[Version]:
-    for path in sorted(folder.expanduser().glob(f"*/*/{MANIFEST_FILE}")):
-        if path.relative_to(folder.expanduser()).as_posix().startswith(".") or path.parent.name.startswith("."):
-            continue  # half a bundle of a killed pull
-        try:
-            bundle = Bundle.open(path.parent)
-        except BundleError as error:
-            logger.warning("left out %s", error)
-            continue
-        name, number = bundle.manifest.name, bundle.manifest.version
-        yield Version(name, number, file_sha256(path), None, f"{name}@{number}", functools.partial(_given, bundle))
-
-
-def _given(bundle: Bundle) -> Bundle:
-    return bundle
+def _opened(registry: Registry, reference: Reference) -> Bundle:
+    return Bundle(registry.open(reference))

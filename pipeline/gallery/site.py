@@ -6,8 +6,10 @@ import functools
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from uuid import uuid4
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.errors import BundleError, MachineError
+from pipeline.files import readable, write_whole
 from pipeline.gallery import layers, words
-from pipeline.gallery.card import Card
 from pipeline.gallery.drawing import SCENE_FILE, Drawn, clear, draw_all
-from pipeline.gallery.scenes import Version
+from pipeline.gallery.scenes import Listed
 from pipeline.gallery.versions import changes
 
 MARK = "gallery.json"
@@ -36,7 +38,7 @@ class Built:
     """What `build_site` did.
 
     Attributes:
-        made: Pages of versions that were made or made anew.
+        made: Pages of versions that were made, or made again.
         kept: Pages that were up to date.
         left_out: name@version of what could not be shown, and why.
     """
@@ -46,7 +48,7 @@ class Built:
     left_out: Mapping[str, str]
 
 
-def build_site(scenes: Mapping[str, Sequence[Version]], out: Path) -> Built:
+def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path) -> Built:
     """Write the site, or bring it up to date: only new or changed versions are made, gone ones go.
 
     Every page appears whole or not at all, and the first page, which leads to them, comes last.
@@ -63,25 +65,25 @@ def build_site(scenes: Mapping[str, Sequence[Version]], out: Path) -> Built:
     try:
         out.mkdir(parents=True, exist_ok=True)
         _write(out / MARK, json.dumps({"format": "splatyard.gallery"}))
-        _write_assets(out)
+        write_assets(out)
         made: list[str] = []
         kept: list[str] = []
         left_out: dict[str, str] = {}
-        cards: list[Card] = []
+        entries: list[dict[str, Any]] = []
         for versions in scenes.values():
             drawn = draw_all(versions, out, left_out)
             for index, one in enumerate(drawn):
                 try:
                     (made if _finish(drawn, index) else kept).append(str(one.version))
-                except BundleError as error:  # of files that were well when the pictures were made
+                except BundleError as error:  # of files that were well when the images were made
                     left_out[str(one.version)] = str(error)
                     clear([one])
                 except BaseException:
                     clear(drawn[index:])
                     raise
             shown = [one for one in drawn if str(one.version) not in left_out]
-            cards += [one.card for one in shown if one.version.yanked is None][-1:]
-        _write(out / "index.html", _index(cards))
+            entries += [one.card.entry(one.summary) for one in shown if one.summary.yanked is None][-1:]
+        _write(out / "index.html", index_page(entries))
         _remove_gone(out, {*made, *kept})
     except OSError as error:
         raise MachineError(
@@ -104,7 +106,8 @@ def _check_folder(out: Path) -> None:
         )
 
 
-def _write_assets(out: Path) -> None:
+def write_assets(out: Path) -> None:
+    """Write the files that all pages share: styles, the search, viser's client."""
     for asset in (resources.files("pipeline.gallery") / "assets").iterdir():
         _write(out / asset.name, asset.read_text("utf-8"))
     page = layers.client().read_text("utf-8")
@@ -116,13 +119,13 @@ def _write_assets(out: Path) -> None:
 def _finish(drawn: Sequence[Drawn], index: int) -> bool:
     """Put a version's page where it belongs; returns whether it had to be made."""
     one = drawn[index]
-    around = [(other.version.number, other.version.sha256, other.version.yanked) for other in drawn]
+    around = [(other.summary.version, other.summary.sha256, other.summary.yanked) for other in drawn]
     page = hashlib.sha256(repr((around, one.version.loaded_by, _templates_hash())).encode()).hexdigest()
     if one.state.get("page") == page:
         return False
     state = {**one.state, "page": page}
     _write(one.files / "index.html", _page(drawn, index))
-    _write(one.files / SCENE_FILE, json.dumps({"state": state, "card": one.card.to_json(), "view": one.view}))
+    _write(one.files / SCENE_FILE, json.dumps({"state": state, "card": asdict(one.card), "view": one.view}))
     if one.files != one.folder:
         _swap(one.files, one.folder)
     return True
@@ -148,31 +151,32 @@ def _page(drawn: Sequence[Drawn], index: int) -> str:
     )
     return _template("scene.html").render(
         card=one.card,
-        version=one.version,
+        summary=one.summary,
+        loaded_by=one.version.loaded_by,
         manifest=bundle.manifest,
         gates=bundle.quality.gates,
         regions=bundle.regions,
         view=one.view,
         camera=camera,
         layers=layers.LAYERS,
-        versions=[(other.version, other.card.failed) for other in reversed(drawn)],
-        before=before and before.version,
+        versions=[(other.summary, other.card.failed) for other in reversed(drawn)],
+        before=before and before.summary,
         changes=changes(before.version.open(), bundle) if before else None,
         root="../../../",
+        readable=readable,
         words=words,
     )
 
 
-def _index(cards: Sequence[Card]) -> str:
+def index_page(entries: Sequence[dict[str, Any]]) -> str:
     """HTML of the first page."""
     return _template("index.html").render(
-        cards=sorted(cards, key=lambda card: card.name),
-        compact=[card.to_json() for card in sorted(cards, key=lambda card: card.name)],
-        tags=sorted({tag for card in cards for tag in card.tags}),
-        licences=sorted({card.licence for card in cards}),
-        sources=sorted({card.source for card in cards}),
-        passing=sum(not card.failed for card in cards),
-        area=sum(card.area for card in cards),
+        cards=sorted(entries, key=lambda entry: entry["name"]),
+        tags=sorted({tag for entry in entries for tag in entry["tags"]}),
+        licences=sorted({entry["licence"] for entry in entries}),
+        sources=sorted({entry["source"] for entry in entries}),
+        passing=sum(not entry["failed"] for entry in entries),
+        area=sum(entry["area"] for entry in entries),
         root="",
         words=words,
     )
@@ -210,6 +214,34 @@ def _swap(made: Path, folder: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
-    part.write_text(text, "utf-8")
-    part.replace(path)
+    write_whole(path, text)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of every request."""
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a browser asks for many images at once; those that wait beyond are refused
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A visitor who leaves before all has come over is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def server_of(site: Path, port: int) -> ThreadingHTTPServer:
+    """A server of the folder on 127.0.0.1; `serve_forever` starts it.
+
+    Raises:
+        MachineError: When the port is taken.
+    """
+    try:
+        return _Server(("127.0.0.1", port), functools.partial(_Quiet, directory=str(site)))
+    except (OSError, OverflowError) as error:
+        raise MachineError(
+            "the gallery is shown on a free port",
+            found=f"{port}: {error}",
+            remedy="choose another --port, or 0 for any free one",
+        ) from error

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.bundle.hub import client, hub_errors, repository_name, require_token, retried
 from pipeline.errors import BundleError, MachineError
 from pipeline.gallery.drawing import SCENE_FILE
 from pipeline.gallery.site import MARK
-from pipeline.publish.licence import may_be_public
+from pipeline.publish.checks import may_be_public
+from pipeline.scenes.hub import client, hub_errors, repository_name, require_token, retried
 
 KIND = "space"
 CARD = "README.md"
 OWN = {".gitattributes", CARD}
-"""Of the Space itself."""
+"""Files of the Space itself."""
 TEMPLATE = OWN | {"index.html", "style.css"}
 """What the hub puts into a new one."""
 FRONT = {"title": "", "emoji": "🧭", "colorFrom": "indigo", "colorTo": "green", "sdk": "static", "pinned": False}
@@ -44,9 +44,9 @@ def push(site: Path, address: str, *, public: bool = False) -> str:
     api = hub.HfApi()
     with hub_errors(address):
         retried(api.create_repo, name, repo_type=KIND, space_sdk="static", private=not public, exist_ok=True)
-        told = retried(api.repo_info, name, repo_type=KIND)
-        there = set(retried(api.list_repo_files, name, repo_type=KIND, revision=told.sha))
-    if not told.private and not public:
+        info = retried(api.repo_info, name, repo_type=KIND)
+        there = set(retried(api.list_repo_files, name, repo_type=KIND, revision=info.sha))
+    if not info.private and not public:
         _check_licences(site)
     if MARK not in there and not there <= TEMPLATE:
         raise MachineError(
@@ -68,7 +68,7 @@ def push(site: Path, address: str, *, public: bool = False) -> str:
             operations,
             commit_message="Update the gallery",
             repo_type=KIND,
-            parent_commit=told.sha,
+            parent_commit=info.sha,
         )
     return f"{hub.constants.ENDPOINT}/spaces/{name}"
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.check.quality import Gate
-from pipeline.gallery.words import figure, size_of
-from pipeline.publish.diff import difference
-from pipeline.publish.versions import Version, made_change
+from pipeline.files import readable
+from pipeline.gallery.words import metric
+from pipeline.publish.diff import difference, made_change
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.references import Version
 
 MESHES = {"mesh.ply": "Mesh", "collision.ply": "Collision mesh"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of two versions.
+    """One metric of two versions.
 
     Attributes:
         title: What it is.
@@ -44,7 +45,7 @@ class Changes:
         kind: major, minor or patch: what the version says that it is.
         why: What makes it so, by the registry's rules.
         files: How many differ.
-        rows: Figures of both.
+        rows: Metrics of both.
     """
 
     kind: str
@@ -54,7 +55,7 @@ class Changes:
 
 
 def changes(before: Bundle, now: Bundle) -> Changes:
-    """A version beside the one before: size, levels of detail, meshes, frame and gates.
+    """A version compared with the one before: size, levels of detail, meshes, frame and gates.
 
     Raises:
         BundleError: When one is damaged.
@@ -65,16 +66,16 @@ def changes(before: Bundle, now: Bundle) -> Changes:
     rows += [Row(MESHES[name], *_meshes(*pair)) for name, pair in found.meshes.items()]
     rows += [Row(f"Frame: {name.replace('_', ' ')}", _frame(a), _frame(b)) for name, (a, b) in found.frame.items()]
     for was, gate in found.gates.values():
-        told = gate or was
-        assert told is not None
+        known = gate or was
+        assert known is not None
         failed = gate is not None and gate.passed is False
-        rows.append(Row(told.title, _gate(was), _gate(gate), failed))
+        rows.append(Row(known.title, _gate(was), _gate(gate), failed))
     made = made_change(*(Version.parse(bundle.manifest.version) for bundle in (before, now)))
     return Changes(made, found.why, len(found.files), tuple(rows))
 
 
 def _bytes(bundle: Bundle) -> str:
-    return size_of(sum(entry.bytes for entry in bundle.manifest.files.values()))
+    return readable(sum(entry.bytes for entry in bundle.manifest.files.values()))
 
 
 def _count(gaussians: int | None) -> str:
@@ -82,11 +83,11 @@ def _count(gaussians: int | None) -> str:
 
 
 def _gate(gate: Gate | None) -> str:
-    return "not measured" if gate is None else figure(gate.value, gate.unit)
+    return "not measured" if gate is None else metric(gate.value, gate.unit)
 
 
 def _meshes(before: tuple[int, int] | None, now: tuple[int, int] | None) -> tuple[str, str]:
-    """Of a mesh that changed."""
+    """Sizes of a mesh that changed."""
     was, is_now = ("none" if size is None else f"{size[1]:,} triangles" for size in (before, now))
     return was, f"{is_now}, elsewhere" if was == is_now else is_now
 

@@ -1,8 +1,8 @@
 """Frames, transforms and the geometric types that flow between stages. Conventions: docs/conventions.md."""
 
 from pipeline.geometry.camera import Camera
-from pipeline.geometry.cloud import PointCloud
-from pipeline.geometry.gaussians import Gaussians
+from pipeline.geometry.cloud import PointCloud, morton_order
+from pipeline.geometry.gaussians import Gaussians, logit, sigmoid
 from pipeline.geometry.mesh import Mesh
 from pipeline.geometry.plane import Plane, fit_plane, ransac_plane
 from pipeline.geometry.pose import CV_FROM_GL, FARTHEST, Pose
@@ -12,6 +12,9 @@ from pipeline.geometry.rotation import (
     matrix_from_quaternion,
     matrix_from_rotvec,
     quaternion_from_matrix,
+    quaternion_product,
+    quaternions_between,
+    quaternions_from_z,
     rotation_between,
     rotvec_from_matrix,
     wxyz_from_xyzw,
@@ -35,14 +38,20 @@ __all__ = [
     "fit_plane",
     "fit_similarity",
     "is_rotation",
+    "logit",
     "matrix_from_quaternion",
     "matrix_from_rotvec",
+    "morton_order",
     "quaternion_from_matrix",
+    "quaternion_product",
+    "quaternions_between",
+    "quaternions_from_z",
     "ransac_plane",
     "rotation_between",
     "rotvec_from_matrix",
     "sh_basis",
     "sh_rotation",
+    "sigmoid",
     "wxyz_from_xyzw",
     "xyzw_from_wxyz",
 ]

@@ -7,18 +7,18 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from pipeline.types import F64
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Intrinsics of one picture size.
+    """Intrinsics of one image size.
 
     Attributes:
-        width: Picture width [px].
-        height: Picture height [px].
+        width: Image width [px].
+        height: Image height [px].
         fx: Focal length along x [px].
         fy: Focal length along y [px].
         cx: Principal point [px]; the centre of the upper-left pixel is 0.5.
@@ -43,7 +43,7 @@ class Camera:
         if self.width < 1 or self.height < 1 or not np.isfinite(values).all() or min(self.fx, self.fy) <= 0:
             raise ValueError(f"a camera needs a positive size and positive focal lengths, got {self}")
         if not inside:
-            raise ValueError(f"a camera's principal point must lie near the picture, got {self}")
+            raise ValueError(f"a camera's principal point must lie near the image, got {self}")
 
     @property
     def is_pinhole(self) -> bool:
@@ -51,16 +51,16 @@ class Camera:
         return not any(self.distortion)
 
     @property
-    def matrix(self) -> Array:
+    def matrix(self) -> F64:
         """The (3, 3) intrinsic matrix."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
 
     def resized(self, width: int, height: int) -> Camera:
-        """The same lens for a picture scaled to another size."""
+        """The same lens for an image scaled to another size."""
         sx, sy = width / self.width, height / self.height
         return Camera(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy, self.distortion)
 
-    def project(self, points: ArrayLike) -> Array:
+    def project(self, points: ArrayLike) -> F64:
         """Pixels (..., 2) of camera-frame points (..., 3) with z > 0."""
         p = np.asarray(points, np.float64)
         x, y = p[..., 0] / p[..., 2], p[..., 1] / p[..., 2]
@@ -71,7 +71,7 @@ class Camera:
         yd = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
         return np.stack([self.fx * xd + self.cx, self.fy * yd + self.cy], -1)
 
-    def rays(self, pixels: ArrayLike | None = None) -> Array:
+    def rays(self, pixels: ArrayLike | None = None) -> F64:
         """Camera-frame directions with z = 1 of pinhole pixels (..., 2), or of all pixel centres (H, W, 3).
 
         Raises:
@@ -87,14 +87,14 @@ class Camera:
             [(uv[..., 0] - self.cx) / self.fx, (uv[..., 1] - self.cy) / self.fy, np.ones(uv.shape[:-1])], -1
         )
 
-    def undistorted_ray(self, pixel: ArrayLike) -> Array:
+    def undistorted_ray(self, pixel: ArrayLike) -> F64:
         """Camera-frame direction (3,) with z = 1 of one pixel (2,), lens distortion undone."""
         point = np.asarray(pixel, np.float64).reshape(1, 1, 2)
         x, y = cv2.undistortPoints(point, self.matrix, np.array(self.distortion)).reshape(2)
         return np.array([x, y, 1.0])
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The camera as plain JSON values."""
         return {
             "width": self.width,
             "height": self.height,

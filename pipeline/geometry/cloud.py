@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry.similarity import Similarity
-
-Float = NDArray[np.float32]
+from pipeline.types import F32, I32, I64, U8, Floats, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,21 +22,21 @@ class PointCloud:
         normals: (N, 3) float32, unit, towards the cameras that saw the point.
         colors: (N, 3) uint8, sRGB.
         sigma: (N,) float32 [m], standard deviation along the viewing ray.
-        views: (N,) int32, how many keyframes agree on the point.
+        views: (N,) int32, number of keyframes that agree on the point.
         guessed: (N,) bool, filled in rather than measured.
     """
 
-    points: Float
-    normals: Float
-    colors: NDArray[np.uint8]
-    sigma: Float
-    views: NDArray[np.int32]
-    guessed: NDArray[np.bool_]
+    points: F32
+    normals: F32
+    colors: U8
+    sigma: F32
+    views: I32
+    guessed: Mask
 
     def __len__(self) -> int:
         return len(self.points)
 
-    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer] | slice) -> PointCloud:
+    def __getitem__(self, index: Mask | NDArray[np.integer] | slice) -> PointCloud:
         """The cloud of the chosen points."""
         return PointCloud(
             self.points[index],
@@ -46,6 +46,12 @@ class PointCloud:
             self.views[index],
             self.guessed[index],
         )
+
+    @staticmethod
+    def concatenate(parts: Sequence[PointCloud]) -> PointCloud:
+        """All points in one cloud."""
+        names = PointCloud.__dataclass_fields__
+        return PointCloud(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def transformed(self, a_from_b: Similarity) -> PointCloud:
         """The cloud of frame b, in frame a."""
@@ -68,3 +74,23 @@ class PointCloud:
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as data:
             return PointCloud(**{name: data[name] for name in PointCloud.__dataclass_fields__})
+
+
+def morton_order(points: Floats) -> I64:
+    """Order (N,) in which points (N, 3) follow a Z-curve of 21 bits an axis."""
+    low = points.min(0).astype(np.float64)
+    extent = np.maximum(points.max(0) - low, 1e-12)
+    cells = ((points - low) / extent * (2**21 - 1)).astype(np.uint64)
+    code = np.zeros(len(points), np.uint64)
+    for axis in range(3):
+        spread = cells[:, axis]
+        for shift, mask in (
+            (32, 0x1F00000000FFFF),
+            (16, 0x1F0000FF0000FF),
+            (8, 0x100F00F00F00F00F),
+            (4, 0x10C30C30C30C30C3),
+            (2, 0x1249249249249249),
+        ):
+            spread = (spread | (spread << np.uint64(shift))) & np.uint64(mask)
+        code |= spread << np.uint64(axis)
+    return np.argsort(code, kind="stable")

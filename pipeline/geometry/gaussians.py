@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,14 +10,15 @@ from numpy.typing import NDArray
 
 from pipeline.geometry.rotation import matrix_from_quaternion, quaternion_from_matrix
 from pipeline.geometry.similarity import Similarity
-from pipeline.geometry.spherical_harmonics import sh_rotation
-
-Float = NDArray[np.float32]
+from pipeline.geometry.spherical_harmonics import SH_C0, sh_rotation
+from pipeline.types import F32, F64, Floats, Mask
 
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
     """N Gaussians; colour = 0.5 + SH(direction from camera to Gaussian), clipped below at 0.
+
+    A trainer may change the arrays of Gaussians that it made itself; everybody else makes new ones.
 
     Attributes:
         means: (N, 3) float32 [m, world frame].
@@ -29,17 +31,60 @@ class Gaussians:
             (classic 3DGS), as most viewers draw all splats.
     """
 
-    means: Float
-    log_scales: Float
-    quaternions: Float
-    opacity_logits: Float
-    sh: Float
+    means: F32
+    log_scales: F32
+    quaternions: F32
+    opacity_logits: F32
+    sh: F32
     antialiased: bool = False
+
+    @staticmethod
+    def from_colors(
+        means: Floats, scales: Floats, quaternions: Floats, colors: Floats, opacity: float, sh_coefficients: int
+    ) -> Gaussians:
+        """Gaussians of one opacity whose colour is the same from everywhere.
+
+        Args:
+            means: (N, 3) [m, world frame].
+            scales: (N, 3) standard deviations [m] along the own axes, positive.
+            quaternions: (N, 4) wxyz, world from own axes.
+            colors: (N, 3) in 0..1.
+            opacity: Opacity of each, in 0..1, both excluded.
+            sh_coefficients: Number of SH coefficients per channel: 1, 4, 9 or 16.
+        """
+        sh = np.zeros((len(means), sh_coefficients, 3), np.float32)
+        sh[:, 0] = (colors - 0.5) / SH_C0
+        return Gaussians(
+            means.astype(np.float32),
+            np.log(scales).astype(np.float32),
+            quaternions.astype(np.float32),
+            np.full(len(means), logit(opacity), np.float32),
+            sh,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Gaussians]) -> Gaussians:
+        """All Gaussians in one; the first part decides on the number of SH coefficients and the anti-aliasing."""
+        first = parts[0]
+        sh = np.zeros((sum(map(len, parts)), *first.sh.shape[1:]), np.float32)
+        start = 0
+        for part in parts:
+            shared = min(first.sh.shape[1], part.sh.shape[1])
+            sh[start : start + len(part), :shared] = part.sh[:, :shared]
+            start += len(part)
+        names = ("means", "log_scales", "quaternions", "opacity_logits")
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return replace(first, **arrays, sh=sh)
+
+    @property
+    def opacities(self) -> F64:
+        """Opacities (N,) in 0..1."""
+        return np.asarray(sigmoid(self.opacity_logits.astype(np.float64)), np.float64)
 
     def __len__(self) -> int:
         return len(self.means)
 
-    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Gaussians:
+    def __getitem__(self, index: Mask | NDArray[np.integer] | slice) -> Gaussians:
         """The chosen Gaussians."""
         return Gaussians(
             self.means[index],
@@ -51,13 +96,23 @@ class Gaussians:
         )
 
     def transformed(self, a_from_b: Similarity) -> Gaussians:
-        """The Gaussians of frame b, in frame a; the SH coefficients turn along."""
+        """The Gaussians of frame b, in frame a; the SH coefficients rotate along."""
         rotations = a_from_b.rotation @ matrix_from_quaternion(self.quaternions)
-        turned = np.einsum("ij,njc->nic", sh_rotation(a_from_b.rotation, self.sh.shape[1]), self.sh)
+        rotated_sh = np.einsum("ij,njc->nic", sh_rotation(a_from_b.rotation, self.sh.shape[1]), self.sh)
         return replace(
             self,
             means=a_from_b.apply(self.means).astype(np.float32),
             log_scales=(self.log_scales + np.log(a_from_b.scale)).astype(np.float32),
             quaternions=quaternion_from_matrix(rotations).astype(np.float32),
-            sh=turned.astype(np.float32),
+            sh=rotated_sh.astype(np.float32),
         )
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Opacities of logits, in their precision."""
+    return 1 / (1 + np.exp(-logits))
+
+
+def logit(opacities: Floats | float) -> Floats:
+    """The inverse of `sigmoid`."""
+    return np.log(opacities / (1 - opacities))

@@ -11,6 +11,7 @@ from plyfile import PlyData, PlyElement
 
 from pipeline.geometry.ply import check_ply
 from pipeline.geometry.similarity import Similarity
+from pipeline.types import F32, F64, I32, U8, Floats, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +25,13 @@ class Mesh:
         guessed: (V,) bool, filled in (a closed hole) rather than measured.
     """
 
-    vertices: NDArray[np.float32]
-    triangles: NDArray[np.int32]
-    colors: NDArray[np.uint8]
-    guessed: NDArray[np.bool_]
+    vertices: F32
+    triangles: I32
+    colors: U8
+    guessed: Mask
 
     @staticmethod
-    def from_arrays(vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> Mesh:
+    def from_arrays(vertices: Floats, triangles: NDArray[np.integer]) -> Mesh:
         """A grey mesh in which nothing is guessed."""
         count = len(vertices)
         return Mesh(
@@ -44,23 +45,23 @@ class Mesh:
         """The mesh of frame b, in frame a."""
         return Mesh(a_from_b.apply(self.vertices).astype(np.float32), self.triangles, self.colors, self.guessed)
 
-    def corners(self) -> NDArray[np.float32]:
+    def corners(self) -> F32:
         """The triangles' corners (F, 3, 3) [m]."""
         return self.vertices[self.triangles]
 
-    def face_normals(self) -> NDArray[np.float64]:
+    def face_normals(self) -> F64:
         """Unit normals (F, 3); zero for a degenerate triangle."""
         a, b, c = np.moveaxis(self.corners().astype(np.float64), 1, 0)
         cross = np.cross(b - a, c - a)
         length = np.linalg.norm(cross, axis=1, keepdims=True)
         return np.divide(cross, length, out=np.zeros_like(cross), where=length > 0)
 
-    def face_areas(self) -> NDArray[np.float64]:
+    def face_areas(self) -> F64:
         """Areas (F,) [m^2]."""
         a, b, c = np.moveaxis(self.corners().astype(np.float64), 1, 0)
         return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
 
-    def with_faces(self, keep: NDArray[np.bool_]) -> Mesh:
+    def with_faces(self, keep: Mask) -> Mesh:
         """The mesh of the chosen triangles (F,), without vertices that nobody uses."""
         triangles = self.triangles[keep]
         used = np.zeros(len(self.vertices), bool)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from pipeline.types import F64, Floats, Mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,17 +20,17 @@ class Plane:
         rms: Root mean square distance of the inliers.
     """
 
-    normal: Array
+    normal: F64
     offset: float
-    inliers: NDArray[np.bool_]
+    inliers: Mask
     rms: float
 
-    def distance(self, points: NDArray[np.floating]) -> Array:
+    def distance(self, points: Floats) -> F64:
         """Signed distances (N,) of points (N, 3)."""
         return np.asarray(points, np.float64) @ self.normal - self.offset
 
 
-def fit_plane(points: NDArray[np.floating]) -> Plane:
+def fit_plane(points: Floats) -> Plane:
     """Least-squares plane of points (N, 3), N >= 3."""
     p = np.asarray(points, np.float64)
     centre = p.mean(0)
@@ -42,11 +41,11 @@ def fit_plane(points: NDArray[np.floating]) -> Plane:
 
 
 def ransac_plane(
-    points: NDArray[np.floating],
+    points: Floats,
     tolerance: float,
     rng: np.random.Generator,
     *,
-    near_normal: Array | None = None,
+    near_normal: F64 | None = None,
     max_angle_deg: float = 15.0,
     trials: int = 500,
 ) -> Plane | None:

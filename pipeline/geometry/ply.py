@@ -1,4 +1,4 @@
-"""What the head of a PLY file promises, compared with the file's size before anything is allocated for it."""
+"""Checks the header of a PLY file against the file's size, before anything is allocated for it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MAX_HEADER_BYTES = 65_536
 
 
 def check_ply(path: Path) -> dict[str, int]:
-    """How many rows of each element a PLY file has: as its head says, and all of them fit into the file.
+    """Number of rows of each element of a PLY file by its header; all of them fit into the file.
 
     Raises:
-        ValueError: When the head can't be read, or promises more than the file holds.
+        ValueError: When the header can't be read, or promises more than the file holds.
     """
     with path.open("rb") as file:
         head = io.BytesIO(file.read(MAX_HEADER_BYTES))
@@ -34,7 +34,7 @@ def check_ply(path: Path) -> dict[str, int]:
 
 
 def _least_bytes(one: PlyProperty, *, text: bool) -> int:
-    """Of a property in a row; a list may be empty, and a number of a text is a digit and a space."""
+    """Lower bound of a property's bytes in a row; a list may be empty, and a number in text is a digit and a space."""
     if text:
         return 2
     return np.dtype(one.list_dtype()[0] if isinstance(one, PlyListProperty) else one.dtype()).itemsize

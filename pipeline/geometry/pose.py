@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pipeline.geometry.rotation import is_rotation, matrix_from_quaternion, quaternion_from_matrix
-
-Array = NDArray[np.float64]
+from pipeline.types import F64
 
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0])
 """Camera axes: OpenCV (y down, z forward) from OpenGL (y up, z back). Multiply poses with it on the RIGHT."""
 FARTHEST = 1e5
-"""No place of a scene or capture lies so far from its origin [m]; what claims to is damaged."""
+"""No point of a scene or capture is this far from its origin [m]; what claims to be is damaged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +28,8 @@ class Pose:
         ValueError: When the rotation is not a rotation or something is not finite.
     """
 
-    rotation: Array
-    translation: Array
+    rotation: F64
+    translation: F64
 
     def __post_init__(self) -> None:
         rotation = np.array(self.rotation, np.float64)
@@ -49,24 +48,24 @@ class Pose:
 
     @staticmethod
     def from_matrix(matrix: ArrayLike) -> Pose:
-        """From a (4, 4) or (3, 4) matrix."""
+        """The transform of a (4, 4) or (3, 4) matrix."""
         values = np.asarray(matrix, np.float64)
         return Pose(values[:3, :3], values[:3, 3])
 
     @staticmethod
     def from_quaternion(wxyz: ArrayLike, translation: ArrayLike) -> Pose:
-        """From a quaternion wxyz (4,) and a translation (3,)."""
+        """The transform of a quaternion wxyz (4,) and a translation (3,)."""
         return Pose(matrix_from_quaternion(wxyz), np.asarray(translation, np.float64))
 
     @property
-    def matrix(self) -> Array:
+    def matrix(self) -> F64:
         """The (4, 4) matrix."""
         result = np.eye(4)
         result[:3, :3], result[:3, 3] = self.rotation, self.translation
         return result
 
     @property
-    def quaternion(self) -> Array:
+    def quaternion(self) -> F64:
         """The rotation as wxyz (4,), unit, w >= 0."""
         return quaternion_from_matrix(self.rotation)
 
@@ -78,10 +77,10 @@ class Pose:
         """`a_from_b @ b_from_c` is `a_from_c`."""
         return Pose(self.rotation @ other.rotation, self.rotation @ other.translation + self.translation)
 
-    def apply(self, points: ArrayLike) -> Array:
+    def apply(self, points: ArrayLike) -> F64:
         """Points (..., 3) of frame b, in frame a."""
         return np.asarray(points, np.float64) @ self.rotation.T + self.translation
 
-    def rotate(self, directions: ArrayLike) -> Array:
+    def rotate(self, directions: ArrayLike) -> F64:
         """Directions (..., 3) of frame b, in frame a."""
         return np.asarray(directions, np.float64) @ self.rotation.T

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pipeline.geometry.pose import Pose
 from pipeline.geometry.rotation import is_rotation
-
-Array = NDArray[np.float64]
+from pipeline.types import F64
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +28,8 @@ class Similarity:
     """
 
     scale: float
-    rotation: Array
-    translation: Array
+    rotation: F64
+    translation: F64
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.scale) and self.scale > 0):
@@ -54,7 +53,7 @@ class Similarity:
         return Similarity(scale, pose.rotation, pose.translation)
 
     @property
-    def matrix(self) -> Array:
+    def matrix(self) -> F64:
         """The (4, 4) matrix."""
         result = np.eye(4)
         result[:3, :3], result[:3, 3] = self.scale * self.rotation, self.translation
@@ -72,11 +71,11 @@ class Similarity:
             self.scale * self.rotation @ other.translation + self.translation,
         )
 
-    def apply(self, points: ArrayLike) -> Array:
+    def apply(self, points: ArrayLike) -> F64:
         """Points (..., 3) of frame b, in frame a."""
         return self.scale * np.asarray(points, np.float64) @ self.rotation.T + self.translation
 
-    def rotate(self, directions: ArrayLike) -> Array:
+    def rotate(self, directions: ArrayLike) -> F64:
         """Directions and normals (..., 3) of frame b, in frame a, of the same length."""
         return np.asarray(directions, np.float64) @ self.rotation.T
 

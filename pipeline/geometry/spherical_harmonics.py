@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from pipeline.types import F64
 
 SH_C0 = 0.28209479177387814
 
 
-def sh_basis(directions: ArrayLike, count: int) -> Array:
+def sh_basis(directions: ArrayLike, count: int) -> F64:
     """Basis values (..., count) for unit directions (..., 3); count is 1, 4, 9 or 16.
 
     Source: B. Kerbl et al., 3D Gaussian Splatting, SIGGRAPH 2023 (the constants of its published code).
@@ -39,8 +39,8 @@ def sh_basis(directions: ArrayLike, count: int) -> Array:
     return np.stack(values[:count], -1)
 
 
-def sh_rotation(a_from_b: ArrayLike, count: int) -> Array:
-    """Matrix (count, count) that turns coefficients in frame b into coefficients in frame a.
+def sh_rotation(a_from_b: ArrayLike, count: int) -> F64:
+    """Matrix (count, count) from SH coefficients in frame b to coefficients in frame a.
 
     A direction d_a is seen in frame b as R^T d_a, so basis(d_a) @ M must equal basis(R^T d_a) for every
     direction. Bands don't mix; solving that on a fixed set of directions is exact to rounding, with no

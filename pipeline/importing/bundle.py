@@ -7,44 +7,42 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.align.alignment import Alignment
 from pipeline.align.gravity import UpEstimate
 from pipeline.building import version_for
-from pipeline.bundle.bundle import BundleCamera
-from pipeline.bundle.manifest import MANIFEST_FILE, Frame, Manifest, Measured, Provenance, Splats, StageRecord
-from pipeline.bundle.stage import list_files, manifest_text, packages, this_machine
+from pipeline.bundle.params import BundleParams
+from pipeline.bundle.stage import SplatInfo, write_cameras, write_manifest
 from pipeline.card import name_from
-from pipeline.check.page import quality_page
-from pipeline.check.pictures import write_mesh_pictures
+from pipeline.check.report import overview_pose, quality_page, write_mesh_images
 from pipeline.coverage.map import CoverageMap
-from pipeline.coverage.stage import level_look
-from pipeline.depth.points_ply import write_points_ply
+from pipeline.coverage.stage import horizontal_rotation
 from pipeline.engine import machine_errors
 from pipeline.errors import CardError, ReconstructionError
-from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose
-from pipeline.importing.frame import ROUGH_UP_DEG, Given, eyes_over_floor, find_world
+from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, sigmoid
+from pipeline.geometry.rays import sample_surface
+from pipeline.importing.frame import ROUGH_UP_DEG, Given, eyes_over_floor, facing, find_world
 from pipeline.importing.measure import LENS, look, measure, write_lookouts
-from pipeline.importing.orientation import facing
 from pipeline.importing.registration import Registration, register
+from pipeline.importing.sim_lod import sim_lod_from_renders
 from pipeline.importing.source import MESH_OF_CAPTURE, ImportSource, read_source
 from pipeline.mesh.decimate import decimate
 from pipeline.mesh.params import MeshParams
-from pipeline.mesh.picture import overview_pose
-from pipeline.mesh.rays import sample_surface
+from pipeline.points.stage import write_points_ply
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
 from pipeline.regions.stage import find_regions
-from pipeline.splat.level import make_level
+from pipeline.scenes.bundle import BundleCamera
+from pipeline.scenes.manifest import MANIFEST_FILE
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import drawing_mode, save_splat
 from pipeline.splat.sog import save_sog
+from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ IMPORT_VERSION = 1
 """Raised when the same files give another bundle."""
 CLOUD_POINTS = 100_000
 LOOKOUT_HEIGHT = 0.5
-"""Of the lookouts over the floor [m]."""
+"""Height of the lookouts over the floor [m]."""
 AXES = {sign + name: (-1.0 if sign else 1.0) * np.eye(3)[axis] for axis, name in enumerate("xyz") for sign in ("", "-")}
 
 
@@ -63,9 +61,9 @@ class ImportRequest:
     Attributes:
         source: A folder, or a splat's PLY.
         mesh: The mesh's file, where it lies elsewhere.
-        name: Of the scene; from the source's name when not given.
+        name: Name of the scene; from the source's name when not given.
         out: Folder of bundles.
-        licence: Of the scene; "unknown" when nobody says.
+        licence: Licence of the scene; "unknown" when nobody states it.
         about: Where it comes from, for people; the source's name when not given.
         description: One line on the place.
         generated: Whether a model made it up.
@@ -73,7 +71,7 @@ class ImportRequest:
         up_sigma: One sigma of it [deg], or None.
         scale: Metres per unit of the mesh, or None for what the form says.
         scale_sigma: Relative one sigma, or None.
-        version: Of the bundle; the next free one when not given.
+        version: Version of the bundle; the next free one when not given.
     """
 
     source: Path
@@ -107,7 +105,7 @@ class _World:
     splat: Gaussians
     mesh: Mesh
     collision: Mesh
-    track: NDArray[np.float64]
+    track: F64
     cameras: tuple[BundleCamera, ...]
     regions: Regions
     turned: int
@@ -125,13 +123,13 @@ def import_bundle(request: ImportRequest) -> Path:
     source = read_source(request.source.expanduser(), request.mesh)
     about = _about(request, source)
     name = name_from(request.name or request.source.resolve().stem)
-    told = {
+    options = {
         "up": request.up,
         "up_sigma": request.up_sigma,
         "scale": request.scale,
         "scale_sigma": request.scale_sigma,
     }
-    content = [IMPORT_VERSION, source.sha256, told, about, request.description, name]
+    content = [IMPORT_VERSION, source.sha256, options, about, request.description, name]
     build_key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
     scene = request.out.resolve() / name
     folder = scene / version_for(scene, build_key, request.version)
@@ -140,35 +138,39 @@ def import_bundle(request: ImportRequest) -> Path:
     up = _up(request, source)
     registration = register(source.gaussians, source.mesh, source.given, _scale(request, source).value)
     world = _into_world(source, registration, up, _scale(request, source, registration))
-    records = (
-        StageRecord(
-            name="capture",
-            key=source.sha256[:20],
-            backend=source.form,
-            reason="imported: splat and mesh are somebody else's",
-            params=told,
-        ),
-        StageRecord(
-            name="regions", key=build_key, backend="cpu", reason="the only one", params=asdict(RegionsParams())
-        ),
-    )
-    provenance = Provenance(
+    capture = {
+        "name": "capture",
+        "key": source.sha256[:20],
+        "backend": source.form,
+        "reason": "imported: splat and mesh are somebody else's",
+        "params": options,
+    }
+    regions = {"name": "regions", "key": build_key, "backend": "cpu", "reason": "the only one"}
+    params = BundleParams(
+        name=name,
+        version=folder.name,
         build_key=build_key,
         source=about["source"],
         licence=about["licence"],
         description=request.description,
-        origin="generated" if about["origin"] == "generated" else "captured",
-        stages=records,
-        packages=packages(),
-        machine=this_machine(),
+        stages=(capture, {**regions, "params": RegionsParams().model_dump()}),
     )
-    parents = tuple(filter(None, [about["parent"]]))
     with machine_errors(scene):
         scene.mkdir(parents=True, exist_ok=True)
     with machine_errors(scene), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=scene) as kept:
         made = Path(kept) / folder.name
-        (made / "pictures").mkdir(parents=True)
-        _write(made, world, registration, name, folder.name, provenance, parents)
+        (made / "images").mkdir(parents=True)
+        splats, report = _write_parts(made, world, registration)
+        generated = about["origin"] == "generated"
+        write_manifest(
+            made,
+            params,
+            world.alignment,
+            splats,
+            origin="generated" if generated else "captured",
+            report={"align": world.alignment.report, "import": report},
+            parents=tuple(filter(None, [about["parent"]])),
+        )
         made.rename(folder)
     return folder
 
@@ -202,9 +204,9 @@ def _up(request: ImportRequest, source: ImportSource) -> UpEstimate:
         )
     sigma = request.up_sigma or ROUGH_UP_DEG
     if request.up is not None:
-        return UpEstimate("given", AXES[request.up], sigma)
+        return UpEstimate(("given",), AXES[request.up], sigma)
     assert source.up is not None
-    return UpEstimate(source.form, source.up, sigma)
+    return UpEstimate((source.form,), source.up, sigma)
 
 
 def _scale(request: ImportRequest, source: ImportSource, registration: Registration | None = None) -> Given:
@@ -229,12 +231,12 @@ def _into_world(source: ImportSource, registration: Registration, up: UpEstimate
         BundleCamera(c.name, c.camera, world_from_mesh.apply_pose(c.world_from_camera), c.held_out, None)
         for c in source.cameras
     )
-    collision = decimate(mesh, MeshParams.collision_triangles)
+    collision = decimate(mesh, MeshParams().collision_triangles)
     splat = source.gaussians.transformed(world_from_mesh @ registration.mesh_from_splat)
     return _World(alignment, splat, mesh, collision, track, cameras, _regions(collision, eyes), turned)
 
 
-def _regions(collision: Mesh, eyes: NDArray[np.float64]) -> Regions:
+def _regions(collision: Mesh, eyes: F64) -> Regions:
     params = RegionsParams()
     try:
         return find_regions(collision, eyes, _nothing_known(), params)
@@ -244,7 +246,7 @@ def _regions(collision: Mesh, eyes: NDArray[np.float64]) -> Regions:
 
 
 def _nothing_known() -> CoverageMap:
-    """Without photos nothing says which pictures can be trusted."""
+    """Without photos nothing says which images can be trusted."""
     return CoverageMap(np.zeros((0, 3), np.float32), np.zeros((0, 8), np.float32), 1.0, 0.3, np.pi / 2)
 
 
@@ -252,32 +254,27 @@ def _lookouts(world: _World) -> list[Pose]:
     """Poses over spawn poses and goals, four ways each; from above where nobody can stand."""
     places = [pose.position for pose in (*world.regions.spawn_poses, *world.regions.goals)]
     raised = np.array([0, 0, LOOKOUT_HEIGHT])
-    poses = [Pose(level_look(k * np.pi / 2), np.array(place) + raised) for place in places for k in range(4)]
+    poses = [Pose(horizontal_rotation(k * np.pi / 2), np.array(place) + raised) for place in places for k in range(4)]
     return poses or [overview_pose(world.mesh, LENS, 40.0, 35.0)]
 
 
-def _write(
-    folder: Path,
-    world: _World,
-    registration: Registration,
-    name: str,
-    version: str,
-    provenance: Provenance,
-    parents: tuple[str, ...],
-) -> None:
+def _write_parts(
+    folder: Path, world: _World, registration: Registration
+) -> tuple[dict[str, SplatInfo], dict[str, Any]]:
+    """Write all files but the manifest; returns the levels of detail, and the report."""
     alignment, splat, regions = world.alignment, world.splat, world.regions
     lookouts = _lookouts(world)
     world.mesh.save(folder / "mesh.ply")
     world.collision.save(folder / "collision.ply")
     write_points_ply(folder / "points.ply", _cloud(world.mesh))
-    small = make_level(splat, regions) if regions.spawn_poses else _strongest(splat)
+    small = sim_lod_from_renders(splat, regions) if regions.spawn_poses else _strongest(splat)
     save_splat(splat, folder / "splat.ply")
     save_splat(small, folder / "sim.ply")
     save_sog(splat, folder / "web.sog")
     regions.save(folder)
     _nothing_known().save(folder)
     cameras = world.cameras or _virtual(lookouts)
-    (folder / "cameras.json").write_text(json.dumps({"cameras": [_to_json(camera) for camera in cameras]}, indent=1))
+    write_cameras(cameras, folder)
     views = look(splat, world.mesh, [camera.world_from_camera for camera in cameras])
     quality = measure(
         registration,
@@ -291,36 +288,14 @@ def _write(
         from_cameras=bool(world.cameras),
     )
     quality.save(folder)
-    captions = [(f"pictures/{file}", caption) for file, caption in write_lookouts(views, folder / "pictures")]
+    captions = [(f"images/{file}", caption) for file, caption in write_lookouts(views, folder / "images")]
     around = world.track if len(world.track) else np.array([pose.translation for pose in lookouts])
-    meshes = [f"pictures/{file}" for file in write_mesh_pictures(world.mesh, around, folder / "pictures")]
+    meshes = [f"images/{file}" for file in write_mesh_images(world.mesh, around, folder / "images")]
     page = quality_page(quality, "Quality of the imported bundle", captions, meshes, None)
     (folder / "quality.html").write_text(page)
-    degree = round(np.sqrt(splat.sh.shape[1])) - 1
-    manifest = Manifest(
-        name=name,
-        version=version,
-        parents=parents,
-        frame=Frame(
-            gravity_from=Measured(source=alignment.gravity_source, sigma=alignment.gravity_sigma_deg),
-            scale_from=Measured(source=alignment.scale_source, sigma=alignment.scale_sigma),
-            floor_found=True,
-        ),
-        splats={
-            level: Splats(file=file, gaussians=len(which), sh_degree=sh, antialiasing=drawing_mode(which))
-            for level, file, which, sh in (
-                ("full", "splat.ply", splat, degree),
-                ("sim", "sim.ply", small, 0),
-                ("web", "web.sog", splat, degree),
-            )
-        },
-        files=list_files(folder),
-        quality_passed=quality.passed,
-        failed_gates=quality.failed,
-        provenance=provenance,
-        report={"align": alignment.report, "import": _report(world, registration, cameras)},
-    )
-    (folder / MANIFEST_FILE).write_text(manifest_text(manifest))
+    full = SplatInfo(len(splat), round(np.sqrt(splat.sh.shape[1])) - 1, drawing_mode(splat))
+    levels = {"full": full, "sim": SplatInfo(len(small), 0, drawing_mode(small)), "web": full}
+    return levels, _report(world, registration, cameras)
 
 
 def _report(world: _World, registration: Registration, cameras: Sequence[BundleCamera]) -> dict[str, Any]:
@@ -341,9 +316,9 @@ def _report(world: _World, registration: Registration, cameras: Sequence[BundleC
 
 def _strongest(splat: Gaussians) -> Gaussians:
     """The Gaussians that show most, without view-dependent colour, for a scene where no robot can stand."""
-    opacity = 1 / (1 + np.exp(-splat.opacity_logits))
+    opacity = sigmoid(splat.opacity_logits)
     shown = opacity * np.exp(np.sort(splat.log_scales, 1)[:, 1:].sum(1))
-    chosen = splat[np.sort(np.argsort(-shown, kind="stable")[: SplatParams.sim_gaussians])]
+    chosen = splat[np.sort(np.argsort(-shown, kind="stable")[: SplatParams().sim_gaussians])]
     return replace(chosen, sh=chosen.sh[:, :1])
 
 
@@ -353,16 +328,6 @@ def _virtual(poses: Sequence[Pose]) -> tuple[BundleCamera, ...]:
         BundleCamera(f"lookout_{number:02d}", LENS, pose, held_out=True, thumbnail=None)
         for number, pose in enumerate(poses)
     )
-
-
-def _to_json(camera: BundleCamera) -> dict[str, Any]:
-    return {
-        "name": camera.name,
-        "camera": camera.camera.to_json(),
-        "world_from_camera": camera.world_from_camera.matrix.tolist(),
-        "held_out": camera.held_out,
-        "thumbnail": camera.thumbnail,
-    }
 
 
 def _cloud(mesh: Mesh) -> PointCloud:

@@ -1,43 +1,42 @@
-"""The world of an imported scene: which way is up, where the floor is, how long a metre is."""
+"""The world of an imported scene: up, floor and scale, and faces that look at where robots are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.align.alignment import Alignment
-from pipeline.align.floor import Floor, find_floor
 from pipeline.align.gravity import UpEstimate, fuse, log_up_contradictions, up_from_surfaces
-from pipeline.align.surfaces import Surfaces
+from pipeline.align.surfaces import Floor, Surfaces, find_floor
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, Similarity, rotation_between
-from pipeline.mesh.rays import RayCaster, sample_surface
-
-Array = NDArray[np.float64]
+from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.mesh.clean import facing_cameras
+from pipeline.mesh.topology import canonical
+from pipeline.types import F64
 
 SAMPLES = 60_000
 SEED = 0
 ROUGH_UP_DEG = 4.0
 """One sigma of an up axis that somebody names without a sigma [deg]."""
-LEAST_FREE = 1.0
+MIN_FREE = 1.0
 """Free height over a floor on which eyes are put [m]."""
 EYE_HEIGHT, EYE_ROOM = 0.6, 0.3
-"""Of these eyes over the floor, and their distance to all surfaces [m]."""
-MOST_EYES = 200
+"""Height of these eyes over the floor, and their distance to all surfaces [m]."""
+MAX_EYES = 200
 ON_FLOOR = 0.06
 """How far the floor may be off its plane [m]."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """A figure that somebody states.
+    """A number that somebody states.
 
     Attributes:
-        value: The figure.
+        value: The number.
         sigma: One sigma; None where nobody states one.
-        source: Who.
+        source: Who states it.
     """
 
     value: float
@@ -45,7 +44,7 @@ class Given:
     source: str
 
 
-def find_world(mesh: Mesh, up: UpEstimate, scale: Given, track: Array) -> Alignment:
+def find_world(mesh: Mesh, up: UpEstimate, scale: Given, track: F64) -> Alignment:
     """Turn and scale a mesh's frame as little as its up and its floor ask for; x and y stay where they are.
 
     Args:
@@ -74,7 +73,7 @@ def find_world(mesh: Mesh, up: UpEstimate, scale: Given, track: Array) -> Alignm
     world_from_mesh = Similarity(scale.value, rotation, -np.array([0, 0, scale.value * floor.height]))
     return Alignment(
         world_from_mesh,
-        gravity.source,
+        gravity.sources,
         gravity.sigma_deg,
         scale.source,
         scale.sigma,
@@ -83,7 +82,7 @@ def find_world(mesh: Mesh, up: UpEstimate, scale: Given, track: Array) -> Alignm
     )
 
 
-def surfaces_of(mesh: Mesh, up: Array, *, oriented: bool) -> Surfaces:
+def surfaces_of(mesh: Mesh, up: F64, *, oriented: bool) -> Surfaces:
     """Points over the mesh; where its faces' sides aren't known yet, level ones count as facing up."""
     rng = np.random.default_rng(SEED)
     points, faces = sample_surface(mesh, SAMPLES, rng)
@@ -95,7 +94,7 @@ def surfaces_of(mesh: Mesh, up: Array, *, oriented: bool) -> Surfaces:
     return Surfaces(points.astype(np.float64), normals, area)
 
 
-def eyes_over_floor(mesh: Mesh) -> Array:
+def eyes_over_floor(mesh: Mesh) -> F64:
     """Places (N, 3) where a small robot's eyes have room over the floor z = 0, in whatever sense faces are oriented.
 
     Args:
@@ -107,9 +106,9 @@ def eyes_over_floor(mesh: Mesh) -> Array:
     floor = points[level & (np.abs(points[:, 2]) < ON_FLOOR)].astype(np.float64)
     caster = RayCaster(mesh)
     above = caster.cast(floor + np.array([0, 0, 2 * ON_FLOOR]), np.array([0, 0, 1.0])).distance
-    eyes = floor[above > LEAST_FREE] * [1, 1, 0] + np.array([0, 0, EYE_HEIGHT])
+    eyes = floor[above > MIN_FREE] * [1, 1, 0] + np.array([0, 0, EYE_HEIGHT])
     eyes = eyes[caster.distances(eyes) > EYE_ROOM]
-    return eyes[rng.permutation(len(eyes))[:MOST_EYES]]
+    return eyes[rng.permutation(len(eyes))[:MAX_EYES]]
 
 
 def _report(estimates: list[UpEstimate], gravity: UpEstimate, floor: Floor, scale: Given) -> dict[str, object]:
@@ -119,3 +118,27 @@ def _report(estimates: list[UpEstimate], gravity: UpEstimate, floor: Floor, scal
         "floor": {"rms_m": round(floor.rms * scale.value, 5), "share_of_level_area": round(floor.share, 4)},
         "metres_per_scene_unit": scale.value,
     }
+
+
+EYES, RAYS = 60, 3000
+
+
+def facing(mesh: Mesh, eyes: F64) -> tuple[Mesh, int]:
+    """The mesh in canonical order, each patch turned towards the eyes (N, 3) that see it; also how many triangles were.
+
+    Patches that no eye sees stay as they are.
+    """
+    rng = np.random.default_rng(SEED)
+    merged = canonical(mesh)
+    if not len(eyes):
+        return merged, 0
+    chosen = eyes[rng.permutation(len(eyes))[:EYES]]
+    directions = rng.normal(size=(len(chosen), RAYS, 3))
+    directions /= np.linalg.norm(directions, axis=2, keepdims=True)
+    origins = np.broadcast_to(chosen[:, None], directions.shape).reshape(-1, 3)
+    hits = RayCaster(merged).cast(origins, directions.reshape(-1, 3))
+    seen = hits.triangle[hits.hit]
+    towards = -np.einsum("nc,nc->n", merged.face_normals()[seen], directions.reshape(-1, 3)[hits.hit])
+    votes = np.bincount(seen, np.sign(towards), len(merged.triangles))
+    turned, count = facing_cameras(merged, votes.astype(np.int32))
+    return canonical(turned), count

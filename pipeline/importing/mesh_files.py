@@ -8,16 +8,16 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import BundleError
 from pipeline.geometry import Mesh, Similarity
+from pipeline.types import U8
 
 MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb")
 MAX_MESH_BYTES = 2**30
 MAX_TRIANGLES = 10_000_000
 MAX_GLTF_BYTES = 16 * 2**20
-"""Of what a GLB says of itself."""
+"""Size of the JSON part of a GLB."""
 GLTF_AXES = Similarity(1.0, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.zeros(3))
 """Z up from glTF, which is Y up."""
 
@@ -79,7 +79,7 @@ def _check_glb(content: bytes) -> None:
         raise ValueError(f"it says that it holds {values} values, and has {len(content)} bytes")
 
 
-def _colors(merged: object, plain: Mesh) -> NDArray[np.uint8]:
+def _colors(merged: object, plain: Mesh) -> U8:
     visual = getattr(merged, "visual", None)
     if getattr(visual, "kind", None) != "vertex":
         return plain.colors

@@ -14,21 +14,84 @@ from functools import partial
 from itertools import permutations, product
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
-from pipeline.geometry import Gaussians, Mesh, Similarity, matrix_from_rotvec
-from pipeline.importing.surface import SurfacePoints
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry import Gaussians, Mesh, Similarity, matrix_from_quaternion, matrix_from_rotvec
+from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.types import F64
+
+OPAQUE = 0.3
+LARGE = 0.95
+"""Quantile of the Gaussians' sizes above which they are background and not surface."""
+WITHIN = 1.5
+"""Standard deviations from a Gaussian's centre that its points keep to."""
+NEIGHBOURS = 12
+FLAT = 0.35
+"""Thickness of a neighbourhood relative to its width: thicker ones have no normal."""
+
+
+@dataclass(frozen=True, eq=False)
+class SurfacePoints:
+    """Points spread over a surface.
+
+    Attributes:
+        points: (N, 3).
+        normals: (N, 3) unit, of either sign; zero where there is none.
+        tree: Search tree of the points.
+    """
+
+    points: F64
+    normals: F64
+    tree: KDTree
+
+    @staticmethod
+    def of_mesh(mesh: Mesh, count: int, rng: np.random.Generator) -> SurfacePoints:
+        """Evenly over a mesh's area."""
+        points, faces = sample_surface(mesh, count, rng)
+        return SurfacePoints(points.astype(np.float64), mesh.face_normals()[faces], KDTree(points))
+
+    @staticmethod
+    def of_splat(gaussians: Gaussians, count: int, rng: np.random.Generator) -> SurfacePoints:
+        """Over the opaque Gaussians by their area; centres alone leave gaps where Gaussians are large."""
+        points = _spread(gaussians, count, rng)
+        tree = KDTree(points)
+        around = points[tree.query(points, min(NEIGHBOURS, len(points)))[1]].reshape(len(points), -1, 3)
+        local = around - around.mean(1, keepdims=True)
+        values, vectors = np.linalg.eigh(np.einsum("nki,nkj->nij", local, local))
+        flat = values[:, 0] < FLAT**2 * values[:, 1]
+        return SurfacePoints(points, np.where(flat[:, None], vectors[:, :, 0], 0.0), tree)
+
+    def some(self, count: int, rng: np.random.Generator) -> SurfacePoints:
+        """At most so many of them."""
+        chosen = rng.permutation(len(self.points))[:count]
+        return SurfacePoints(self.points[chosen], self.normals[chosen], KDTree(self.points[chosen]))
+
+
+def _spread(gaussians: Gaussians, count: int, rng: np.random.Generator) -> F64:
+    sizes = np.exp(np.sort(gaussians.log_scales.astype(np.float64), 1))
+    opacity = gaussians.opacities
+    solid = (opacity > OPAQUE) & (sizes[:, 2] <= np.quantile(sizes[:, 2], LARGE))
+    if solid.sum() < NEIGHBOURS:
+        solid = np.ones(len(gaussians), bool)
+    index = np.flatnonzero(solid)
+    area = opacity[index] * sizes[index, 1] * sizes[index, 2]
+    owner = rng.choice(index, count, p=area / area.sum())
+    scales = np.exp(gaussians.log_scales[owner].astype(np.float64))
+    inner = scales.argmin(1)
+    offset = np.clip(rng.normal(size=(count, 3)), -WITHIN, WITHIN) * scales
+    offset[np.arange(count), inner] = 0.0
+    turned = np.einsum("nij,nj->ni", matrix_from_quaternion(gaussians.quaternions[owner]), offset)
+    return gaussians.means[owner].astype(np.float64) + turned
+
 
 logger = logging.getLogger(__name__)
-Array = NDArray[np.float64]
 
 SEED = 0
 POINTS, FEW, FEWEST = 20_000, 3000, 600
 """Surface points of the last refinement, of the others, and of the first look."""
 FITTING, FITTING_SIZE = 0.03, 0.006
 """Largest residual with which a file's own frame is taken as it is [m], and by the mesh's size: scale may be unsure."""
-LEAST_OVERLAP = 0.7
+MIN_OVERLAP = 0.7
 """And the least overlap."""
 CAP = 0.05
 """Distance from which on it doesn't matter how far off a point is, by the mesh's size."""
@@ -85,7 +148,7 @@ def register(
         gaussians: In a frame of its own.
         mesh: In another, or the same.
         given: mesh_from_splat by who says so; the best of those that fit is taken.
-        metres_per_unit: Of the mesh, as far as known: for what counts as near.
+        metres_per_unit: Metres per unit of the mesh, as far as known: for what counts as near.
     """
     rng = np.random.default_rng(SEED)
     splat_points = SurfacePoints.of_splat(gaussians, POINTS, rng)
@@ -94,7 +157,7 @@ def register(
     judge = partial(_judged, splat_points, mesh, mesh_points, size, metres_per_unit)
     told = [judge(pose, source, ambiguous=False) for source, pose in given.items()]
     limit = min(FITTING / metres_per_unit, FITTING_SIZE * size)
-    fitting = [one for one in told if one.residual <= limit and one.overlap >= LEAST_OVERLAP]
+    fitting = [one for one in told if one.residual <= limit and one.overlap >= MIN_OVERLAP]
     if fitting:
         return min(fitting, key=lambda one: one.residual)
     logger.warning("splat and mesh don't lie on each other as their files say (%s): searching", ", ".join(given))
@@ -117,7 +180,7 @@ def register(
     return judge(best, "estimated", ambiguous=ambiguous)
 
 
-def extent_of(points: Array) -> float:
+def extent_of(points: F64) -> float:
     """Diagonal of the box that holds most points (N, 3)."""
     low, high = np.percentile(points, [2, 98], axis=0)
     return float(np.linalg.norm(high - low))
@@ -158,12 +221,12 @@ def _score(splat: SurfacePoints, mesh: SurfacePoints, pose: Similarity, size: fl
     return float((np.minimum(there, cap).mean() + np.minimum(back, cap).mean()) / 2)
 
 
-def _off(caster: RayCaster, points: Array, pose: Similarity, size: float) -> float:
+def _off(caster: RayCaster, points: F64, pose: Similarity, size: float) -> float:
     """Mean capped distance of points (N, 3) of the splat to the mesh itself, which tells alike rooms apart."""
     return float(np.minimum(caster.distances(pose.apply(points)), CAP * size).mean())
 
 
-def _apart(points: Array, a: Similarity, b: Similarity) -> float:
+def _apart(points: F64, a: Similarity, b: Similarity) -> float:
     return float(np.median(np.linalg.norm(a.apply(points) - b.apply(points), axis=1)))
 
 
@@ -200,7 +263,7 @@ def _starts(splat: SurfacePoints, mesh: SurfacePoints, rng: np.random.Generator)
     return starts
 
 
-def _quarter_turns() -> list[Array]:
+def _quarter_turns() -> list[F64]:
     """The 24 rotations of a cube."""
     turns = [
         np.eye(3)[list(order)] * np.array(signs)[:, None]
@@ -210,7 +273,7 @@ def _quarter_turns() -> list[Array]:
     return [turn for turn in turns if np.linalg.det(turn) > 0]
 
 
-def main_axes(normals: Array, rng: np.random.Generator) -> Array:
+def main_axes(normals: F64, rng: np.random.Generator) -> F64:
     """Three directions at right angles (3, 3), in columns, that most normals (N, 3) lie along.
 
     Each normal belongs to its nearest axis; the axes follow their normals, from several random beginnings.

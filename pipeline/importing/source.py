@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.bundle.bundle import BundleCamera, file_sha256
-from pipeline.bundle.gaussgym import is_gaussgym, read_gaussgym, splat_from_capture
-from pipeline.errors import BundleError
+from pipeline.capture.reconstructions.nerfstudio import original_pose
+from pipeline.capture.reconstructions.transforms_json import MAIN, Entry, list_frames
+from pipeline.capture.source import open_source
+from pipeline.errors import BundleError, CaptureError
 from pipeline.export.form import ORIGIN_FILE
-from pipeline.geometry import Gaussians, Mesh, Similarity
+from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
 from pipeline.geometry.ply import MAX_HEADER_BYTES
-from pipeline.importing.cameras import cameras_of
+from pipeline.importing.gaussgym import is_gaussgym, read_gaussgym, splat_from_capture
 from pipeline.importing.mesh_files import MESH_SUFFIXES, read_mesh
+from pipeline.scenes.bundle import BundleCamera
+from pipeline.scenes.manifest import file_sha256
 from pipeline.splat.ply import load_splat
-
-Array = NDArray[np.float64]
+from pipeline.types import F64
 
 TRANSFORMS, DATAPARSER = "transforms.json", "dataparser_transforms.json"
 MAX_ORIGIN_BYTES = 65_536
@@ -42,9 +44,9 @@ class ImportSource:
         track: (N, 3) places of cameras, mesh frame; none where the files don't say.
         cameras: Those with intrinsics, mesh frame.
         up: The axis (3,) of the mesh's frame that the form calls up, or None.
-        metres_per_unit: Of the mesh, as the form has it.
+        metres_per_unit: Metres per unit of the mesh, as the form has it.
         scale_source: What says so.
-        sha256: Of all that was read.
+        sha256: Hash of all files that were read.
         origin: What `origin.json` says beside an export of ours.
     """
 
@@ -52,9 +54,9 @@ class ImportSource:
     mesh: Mesh
     gaussians: Gaussians
     given: Mapping[str, Similarity]
-    track: Array
+    track: F64
     cameras: tuple[BundleCamera, ...]
-    up: Array | None
+    up: F64 | None
     metres_per_unit: float
     scale_source: str
     sha256: str
@@ -211,3 +213,72 @@ def _origin(folder: Path) -> Mapping[str, Any]:
             file=file,
         ) from error
     return told
+
+
+logger = logging.getLogger(__name__)
+
+MAX_CAMERAS = 20_000
+MIN_INSIDE = 0.5
+"""Share of the cameras that must lie within the mesh's bounds, a third wider each way."""
+DEFAULT_SIZE, DEFAULT_FOCAL = (640, 480), 0.85
+"""Size and focal length of a camera without intrinsics; the focal length by the longer side."""
+
+
+def cameras_of(folder: Path, normalised: Similarity, mesh: Mesh) -> tuple[BundleCamera, ...]:
+    """The cameras of `transforms.json`, without lens distortion; none where they don't lie about the mesh.
+
+    Args:
+        folder: With `transforms.json`.
+        normalised: nerfstudio's frame from the capture's.
+        mesh: In one of the two frames; which one, the cameras' places tell.
+
+    Raises:
+        BundleError: When the file is damaged.
+    """
+    try:
+        with open_source(folder) as source:
+            if MAIN not in source.names:
+                return ()
+            entries = list_frames(source)[:MAX_CAMERAS]
+            poses = [original_pose(entry) for entry in entries]
+            lenses = [_camera(entry) for entry in entries]
+    except CaptureError as error:
+        raise BundleError(
+            "transforms.json lists cameras", found=error.found, remedy=error.remedy, file=folder / MAIN
+        ) from error
+    for frame in (normalised, Similarity.identity()):
+        placed = [frame.apply_pose(pose) for pose in poses]
+        if placed and _inside(np.array([pose.translation for pose in placed]), mesh) >= MIN_INSIDE:
+            return tuple(
+                BundleCamera(f"{number:05d}_{_name(entry)}", lens, pose, held_out=False, thumbnail=None)
+                for number, (entry, lens, pose) in enumerate(zip(entries, lenses, placed, strict=True))
+            )
+    logger.warning("the cameras of %s don't lie about the mesh: they are left out", folder / MAIN)
+    return ()
+
+
+def _inside(centres: np.ndarray, mesh: Mesh) -> float:
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    wider = (high - low) / 3
+    return float(((centres >= low - wider) & (centres <= high + wider)).all(1).mean())
+
+
+def _name(entry: Entry) -> str:
+    return entry.listed.rpartition("/")[2][:80]
+
+
+def _camera(entry: Entry) -> Camera:
+    width, height = (round(entry.number(key, float(size))) for key, size in zip("wh", DEFAULT_SIZE, strict=True))
+    if not (0 < width <= 65_536 and 0 < height <= 65_536):
+        raise CaptureError(
+            "an image has a size", found=f"{width} x {height}", remedy="export it again", file=entry.where
+        )
+    focal = entry.number("fl_x", DEFAULT_FOCAL * max(width, height))
+    return Camera(
+        width,
+        height,
+        focal,
+        entry.number("fl_y", focal),
+        entry.number("cx", width / 2),
+        entry.number("cy", height / 2),
+    )

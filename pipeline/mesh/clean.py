@@ -1,17 +1,23 @@
-"""Cleaning: what cameras looked or went through goes, islands go, every face turns towards the cameras."""
+"""Cleaning by what the depth maps and the camera path say of the surface.
+
+What cameras looked or went through goes, islands go, and every face is oriented towards the cameras.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numba import njit
 from scipy.spatial import KDTree
 
+from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Mesh
-from pipeline.mesh.canonical import canonical
-from pipeline.mesh.topology import triangle_components
-from pipeline.mesh.visibility import Evidence
+from pipeline.mesh.topology import canonical, triangle_components
+from pipeline.progress import track
+from pipeline.types import F32, F64, I32, Floats, Mask
 
 MIN_SEEN_THROUGH = 3
 SEEN_THROUGH_RATIO = 2.0
@@ -38,33 +44,33 @@ class CleanReport:
 
 
 def clean(
-    mesh: Mesh, evidence: Evidence, path: NDArray[np.floating], voxel_size: float, island_volume: float
+    mesh: Mesh, votes: SurfaceVotes, path: Floats, voxel_size: float, island_volume: float
 ) -> tuple[Mesh, CleanReport]:
     """The cleaned mesh in canonical order.
 
     Args:
         mesh: [m, world frame].
-        evidence: What the maps say of each triangle's centre and normal.
+        votes: What the maps say of each triangle's centre and normal.
         path: Points (N, 3) where a camera was [m].
         voxel_size: [m].
         island_volume: Components of less volume are removed [m^3].
     """
-    turned, flipped = facing_cameras(mesh, evidence.facing)
+    turned, flipped = facing_cameras(mesh, votes.facing)
     room = KDTree(path).query(mesh.corners().mean(1), distance_upper_bound=CAMERA_ROOM * voxel_size, workers=-1)[0]
-    carved = in_free_space(evidence) | np.isfinite(room)
+    carved = in_free_space(votes) | np.isfinite(room)
     kept = turned.with_faces(~carved)
     small, islands = small_islands(kept, island_volume, voxel_size)
     report = CleanReport(int(carved.sum()), islands, int(small.sum()), flipped)
     return canonical(kept.with_faces(~small)), report
 
 
-def in_free_space(evidence: Evidence) -> NDArray[np.bool_]:
+def in_free_space(votes: SurfaceVotes) -> Mask:
     """Triangles (F,) that the cameras looked through."""
-    through = evidence.seen_through
-    return (through >= MIN_SEEN_THROUGH) & (through > SEEN_THROUGH_RATIO * evidence.seen)
+    through = votes.seen_through
+    return (through >= MIN_SEEN_THROUGH) & (through > SEEN_THROUGH_RATIO * votes.seen)
 
 
-def small_islands(mesh: Mesh, least_volume: float, voxel_size: float) -> tuple[NDArray[np.bool_], int]:
+def small_islands(mesh: Mesh, least_volume: float, voxel_size: float) -> tuple[Mask, int]:
     """Triangles (F,) of components smaller than `least_volume` [m^3], and how many such components there are.
 
     The volume is that of the box along the component's principal axes, whose sides are at least a voxel [m]: flakes
@@ -90,7 +96,7 @@ def small_islands(mesh: Mesh, least_volume: float, voxel_size: float) -> tuple[N
     return small[labels], int(small.sum())
 
 
-def facing_cameras(mesh: Mesh, facing: NDArray[np.int32]) -> tuple[Mesh, int]:
+def facing_cameras(mesh: Mesh, facing: I32) -> tuple[Mesh, int]:
     """Turn patches of one winding whose votes (F,) say that cameras saw their back; also says how many triangles.
 
     Patches vote as a whole: single triangles of a noisy surface may look away from every camera.
@@ -101,3 +107,109 @@ def facing_cameras(mesh: Mesh, facing: NDArray[np.int32]) -> tuple[Mesh, int]:
     flip = (np.bincount(labels, facing) < 0)[labels]
     triangles = np.where(flip[:, None], mesh.triangles[:, ::-1], mesh.triangles)
     return replace(mesh, triangles=np.ascontiguousarray(triangles, np.int32)), int(flip.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class SurfaceVotes:
+    """Votes of all maps for N points.
+
+    Attributes:
+        seen: (N,) int32, maps whose depth lies at the point.
+        seen_through: (N,) int32, maps that see a surface clearly behind the point.
+        facing: (N,) int32, of the maps that see it: in front of the given normal, minus behind it.
+    """
+
+    seen: I32
+    seen_through: I32
+    facing: I32
+
+
+def observe(points: Floats, normals: Floats, maps: Sequence[DepthMap], margin: float) -> SurfaceVotes:
+    """Compare points (N, 3) [m, world] with normals (N, 3) with every depth map.
+
+    A map sees through a point when all 3x3 depths round its pixel lie `margin` [m] and three sigma behind the point;
+    the neighbourhood keeps an inaccurate pose from carving the rims of thin things. Guessed depth is no votes.
+    """
+    positions = np.ascontiguousarray(points, np.float64)
+    directions = np.ascontiguousarray(normals, np.float64)
+    votes = np.zeros((3, len(positions)), np.int32)
+    window = np.ones((3, 3), np.uint8)
+    for depth_map in track(maps, "compare surface with depth maps", len(maps)):
+        camera, camera_from_world = depth_map.camera, depth_map.world_from_camera.inverse()
+        depth = np.where(depth_map.guessed, 0, depth_map.depth).astype(np.float32)
+        # a window with an unknown depth gives 0
+        nearest_around = np.asarray(cv2.erode(depth, window, borderType=cv2.BORDER_REPLICATE), np.float32)
+        _vote(
+            positions,
+            directions,
+            camera_from_world.rotation,
+            camera_from_world.translation,
+            depth_map.world_from_camera.translation,
+            np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+            depth,
+            nearest_around,
+            np.ascontiguousarray(np.maximum(margin, 3 * depth_map.sigma), np.float32),
+            votes,
+        )
+    return SurfaceVotes(*votes)
+
+
+@njit(cache=True, nogil=True)
+def _vote(
+    points: F64,
+    normals: F64,
+    rotation: F64,
+    translation: F64,
+    centre: F64,
+    intrinsics: F64,
+    depth: F32,
+    nearest_around: F32,
+    margin: F32,
+    votes: I32,
+) -> None:
+    height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    for n in range(len(points)):
+        px, py, pz = points[n]
+        z = rotation[2, 0] * px + rotation[2, 1] * py + rotation[2, 2] * pz + translation[2]
+        if z < 0.02:
+            continue
+        u = fx * (rotation[0, 0] * px + rotation[0, 1] * py + rotation[0, 2] * pz + translation[0]) / z + cx
+        v = fy * (rotation[1, 0] * px + rotation[1, 1] * py + rotation[1, 2] * pz + translation[1]) / z + cy
+        if not (0 <= u < width and 0 <= v < height):
+            continue
+        column, row = int(u), int(v)
+        seen = depth[row, column]
+        if seen <= 0:
+            continue
+        if abs(seen - z) < margin[row, column]:
+            votes[0, n] += 1
+            side = (
+                normals[n, 0] * (centre[0] - px) + normals[n, 1] * (centre[1] - py) + normals[n, 2] * (centre[2] - pz)
+            )
+            if side > 0:
+                votes[2, n] += 1
+            elif side < 0:
+                votes[2, n] -= 1
+        elif nearest_around[row, column] - z > margin[row, column]:
+            votes[1, n] += 1
+
+
+PATH_STEP = 0.03  # [m]
+LONGEST_STRIDE = 0.6  # [m]; between cameras farther apart the path is not known
+
+
+def camera_path(track: Floats) -> tuple[F64, float]:
+    """Points (M, 3) every 3 cm along the camera centres (N, 3), and the path's length [m].
+
+    Between cameras over 0.6 m apart nothing is known of the path: unordered photos may have a wall between them.
+    """
+    centres = np.asarray(track, np.float64)
+    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    known = np.flatnonzero(steps <= LONGEST_STRIDE)
+    pieces = [centres]
+    for index in known:
+        count = int(steps[index] / PATH_STEP)
+        share = np.arange(1, count + 1)[:, None] / (count + 1)
+        pieces.append(centres[index] * (1 - share) + centres[index + 1] * share)
+    return np.concatenate(pieces), float(steps[known].sum())

@@ -12,23 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from pipeline.geometry import Mesh
-from pipeline.mesh.canonical import canonical
-from pipeline.mesh.rays import RayCaster, sample_surface
+from pipeline.geometry.rays import RayCaster, sample_surface
+from pipeline.mesh.topology import canonical
+from pipeline.types import F64, I64, Mask
 
 logger = logging.getLogger(__name__)
 
 SAMPLES = 60_000
 BORDER_WEIGHT = 10.0  # borders of the floor must not creep in
-LENGTH_WEIGHT = 1e-5  # a metre of edge counts like so many square metres of squared distance: no fans over flat walls
-LEAST_COSINE = 0.2  # between a triangle's normals before and after
+LENGTH_WEIGHT = 1e-5  # a metre of edge counts like this many square metres of squared distance: no fans over flat walls
+MIN_COSINE = 0.2  # between a triangle's normals before and after
 SINGULAR = 1e-3  # least determinant of a quadric, over its mean diagonal cubed, that has one best place
-
-Float = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -66,14 +63,14 @@ def decimate(mesh: Mesh, triangles: int) -> Mesh:
 
 
 def surface_error(sampled: Mesh, other: Mesh, rng: np.random.Generator) -> SurfaceError:
-    """How far one surface lies from the other [m]; the way back is another figure: a surface may lack a part."""
+    """How far one surface lies from the other [m]; the way back is another metric: a surface may lack a part."""
     distances = RayCaster(other).distances(sample_surface(sampled, SAMPLES, rng)[0])
     median, p99 = np.percentile(distances, [50, 99])
     return SurfaceError(float(median), float(p99), float(distances.max()))
 
 
 @njit(cache=True, nogil=True)
-def _add_plane(quadric: Float, normal: Float, offset: float, weight: float) -> None:
+def _add_plane(quadric: F64, normal: F64, offset: float, weight: float) -> None:
     """Add weight * (normal @ x + offset)^2 to a quadric (10,): xx xy xz yy yz zz x y z 1."""
     a, b, c = normal[0], normal[1], normal[2]
     quadric[0] += weight * a * a
@@ -89,7 +86,7 @@ def _add_plane(quadric: Float, normal: Float, offset: float, weight: float) -> N
 
 
 @njit(cache=True, nogil=True)
-def _value(q: Float, x: float, y: float, z: float) -> float:
+def _value(q: F64, x: float, y: float, z: float) -> float:
     return (
         q[0] * x * x + q[3] * y * y + q[5] * z * z
         + 2 * (q[1] * x * y + q[2] * x * z + q[4] * y * z + q[6] * x + q[7] * y + q[8] * z)
@@ -98,7 +95,7 @@ def _value(q: Float, x: float, y: float, z: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _normal(points: Float, a: int, b: int, c: int, result: Float) -> None:
+def _normal(points: F64, a: int, b: int, c: int, result: F64) -> None:
     """The cross product of two edges: twice the area long."""
     ux, uy, uz = points[b, 0] - points[a, 0], points[b, 1] - points[a, 1], points[b, 2] - points[a, 2]
     vx, vy, vz = points[c, 0] - points[a, 0], points[c, 1] - points[a, 1], points[c, 2] - points[a, 2]
@@ -106,7 +103,7 @@ def _normal(points: Float, a: int, b: int, c: int, result: Float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _quadrics(points: Float, faces: Index, head: Index, following: Index) -> Float:
+def _quadrics(points: F64, faces: I64, head: I64, following: I64) -> F64:
     """Quadrics (V, 10) and, last, the area round each vertex: planes of triangles, and walls along borders."""
     result = np.zeros((len(points), 11))
     normal, wall = np.empty(3), np.empty(3)
@@ -146,7 +143,7 @@ def _quadrics(points: Float, faces: Index, head: Index, following: Index) -> Flo
 
 
 @njit(cache=True, nogil=True)
-def _best_place(points: Float, quadrics: Float, u: int, v: int, q: Float, place: Float) -> float:
+def _best_place(points: F64, quadrics: F64, u: int, v: int, q: F64, place: F64) -> float:
     """Where the collapsed edge's vertex goes (into `place`), and what it costs; `q` (11,) is room to work in."""
     for k in range(11):
         q[k] = quadrics[u, k] + quadrics[v, k]
@@ -176,7 +173,7 @@ def _best_place(points: Float, quadrics: Float, u: int, v: int, q: Float, place:
 
 
 @njit(cache=True, nogil=True)
-def _push(costs: Float, entries: Index, count: int, cost: float, u: int, v: int, age_u: int, age_v: int) -> None:
+def _push(costs: F64, entries: I64, count: int, cost: float, u: int, v: int, age_u: int, age_v: int) -> None:
     """Sift a new entry up the heap."""
     k = count
     while k > 0:
@@ -192,7 +189,7 @@ def _push(costs: Float, entries: Index, count: int, cost: float, u: int, v: int,
 
 
 @njit(cache=True, nogil=True)
-def _drop_first(costs: Float, entries: Index, count: int) -> None:
+def _drop_first(costs: F64, entries: I64, count: int) -> None:
     """Remove the heap's first of `count` entries."""
     last = count - 1
     cost = costs[last]
@@ -216,17 +213,17 @@ def _drop_first(costs: Float, entries: Index, count: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _may_collapse(
-    points: Float,
-    faces: Index,
-    alive: NDArray[np.bool_],
-    head: Index,
-    following: Index,
+    points: F64,
+    faces: I64,
+    alive: Mask,
+    head: I64,
+    following: I64,
     u: int,
     v: int,
-    place: Float,
-    seen: Index,
+    place: F64,
+    seen: I64,
     mark: int,
-    room: Float,
+    room: F64,
 ) -> bool:
     """Whether no triangle turns over and the surface stays a surface (the link condition)."""
     before, after, kept = room[0], room[1], room[2]
@@ -251,7 +248,7 @@ def _may_collapse(
                     old = before[0] * before[0] + before[1] * before[1] + before[2] * before[2]
                     new = after[0] * after[0] + after[1] * after[1] + after[2] * after[2]
                     lengths = np.sqrt(old * new)
-                    if dot < LEAST_COSINE * lengths or lengths <= 0:
+                    if dot < MIN_COSINE * lengths or lengths <= 0:
                         return False
                 for k in range(3):
                     w = faces[f, k]
@@ -267,7 +264,7 @@ def _may_collapse(
 
 
 @njit(cache=True, nogil=True)
-def _collapsed(points: Float, faces: Index, wanted: int) -> tuple[Float, Index]:
+def _collapsed(points: F64, faces: I64, wanted: int) -> tuple[F64, I64]:
     """Collapse edges, cheapest first, until `wanted` triangles are left: points (V, 3) and triangles (F, 3)."""
     points, faces = points.copy(), faces.copy()
     alive = np.ones(len(faces), np.bool_)
@@ -345,7 +342,7 @@ def _collapsed(points: Float, faces: Index, wanted: int) -> tuple[Float, Index]:
 
 
 @njit(cache=True, nogil=True)
-def _is_border(faces: Index, head: Index, following: Index, u: int, v: int) -> bool:
+def _is_border(faces: I64, head: I64, following: I64, u: int, v: int) -> bool:
     """Whether no triangle has the edge in the opposite direction."""
     corner = head[u]
     while corner >= 0:

@@ -1,8 +1,8 @@
 """Flat floors, stairs and walls with sharp edges.
 
 A fused surface is a few millimetres uneven where the world is flat, and rounded over a voxel or two where two planes
-meet. Planes draw vertices onto themselves, but only as far as their own scatter explains: what stands out further is a
-thing and stays. Between planes, vertices go to the nearest place on the planes that end at each other, and of every
+meet. Planes draw vertices onto themselves, but only as far as their own scatter explains: what stands out further is an
+object and stays. Between planes, vertices go to the nearest place on the planes that end at each other, and of every
 edge of the mesh from plane to plane one end goes onto their common line: no triangle cuts the corner.
 """
 
@@ -13,26 +13,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from pipeline.geometry import Mesh
-from pipeline.mesh.planes import Float, Planes, find_planes
+from pipeline.mesh.planes import Planes, find_planes
 from pipeline.mesh.topology import neighbours_of_vertices
+from pipeline.types import F64, I32, I64, Mask
 
 logger = logging.getLogger(__name__)
 
 SCATTER = (0.05, 0.2)  # [voxels] a plane's scatter is taken to lie between these
 DRAWN = 3.0  # scatters up to which vertices go all the way onto the plane; at twice that they stay
-ROUNDED_RINGS = 2  # rings of a plane's vertices beside another plane that are rounded
+ROUNDED_RINGS = 2  # rings of a plane's vertices next to another plane that are rounded
 SEAM_RINGS = 6  # rings of vertices round a plane's others in which its seams lie
-ROUNDED = 1.0  # [voxels] by which a rounded seam lies off its planes; what is further off is a thing in a corner
+ROUNDED = 1.0  # [voxels] by which a rounded seam lies off its planes; what is further off is an object in a corner
 ALONE = 0.6  # share of neighbours on planes
 SNAP = 1.5  # [voxels] from a seam in which vertices are put onto it
-LEAST_CORNER = 0.2  # determinant of the normals of three planes that meet in a point
+MIN_CORNER = 0.2  # determinant of the normals of three planes that meet in a point
 NEEDLE = 0.02  # share of its area that a triangle of no account keeps
 SEAM_COSINE = float(np.cos(np.deg2rad(30)))  # planes that meet at less than 30 degrees have no seam
-
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class FlatReport:
     """What was found and moved.
 
     Attributes:
-        planes: How many.
-        area: Of the triangles on them, of the whole surface [share].
+        planes: Number of planes.
+        area: Share of the surface that lies on them.
         drawn: Median distance by which vertices moved onto planes [m].
         seam_vertices: Vertices put between or onto the edges of two planes.
     """
@@ -79,7 +77,7 @@ def flatten(mesh: Mesh, voxel_size: float) -> tuple[Mesh, FlatReport]:
     return result, report
 
 
-def _vertex_labels(triangles: NDArray[np.int32], labels: Index, count: int) -> Index:
+def _vertex_labels(triangles: I32, labels: I64, count: int) -> I64:
     """The plane (V,) of vertices whose triangles lie on one plane, at least half of them; -1 for all others."""
     corners, of = triangles.reshape(-1), np.repeat(labels, 3)
     known = of >= 0
@@ -90,7 +88,7 @@ def _vertex_labels(triangles: NDArray[np.int32], labels: Index, count: int) -> I
     return np.where((least == most) & (share >= 0.5), most, -1)
 
 
-def _drawn(points: Float, owner: Index, planes: Planes, voxel_size: float) -> Float:
+def _drawn(points: F64, owner: I64, planes: Planes, voxel_size: float) -> F64:
     """Points (V, 3) moved onto their planes: up to three scatters all the way, from six on not at all."""
     mine = owner >= 0
     normal, offset = planes.normals[owner[mine]], planes.offsets[owner[mine]]
@@ -102,15 +100,13 @@ def _drawn(points: Float, owner: Index, planes: Planes, voxel_size: float) -> Fl
     return result
 
 
-def _vertex_normals(points: Float, triangles: NDArray[np.int32]) -> Float:
+def _vertex_normals(points: F64, triangles: I32) -> F64:
     """Normals (V, 3) of any length: sums of the triangles' normals by area."""
     crosses, corners = np.repeat(_crosses(points[triangles]), 3, axis=0), triangles.reshape(-1)
     return np.stack([np.bincount(corners, crosses[:, axis], len(points)) for axis in range(3)], 1).astype(np.float64)
 
 
-def _seamed(
-    points: Float, facing: Float, owner: Index, planes: Planes, triangles: NDArray[np.int32], voxel_size: float
-) -> Float:
+def _seamed(points: F64, facing: F64, owner: I64, planes: Planes, triangles: I32, voxel_size: float) -> F64:
     """Points (V, 3) between planes moved onto the planes that end at each other, and onto their edges."""
     graph = neighbours_of_vertices(triangles, len(points))
     links = graph.indptr.astype(np.int64), graph.indices.astype(np.int64)
@@ -127,8 +123,8 @@ def _seamed(
 
 
 def _placed(
-    points: Float, facing: Float, owner: Index, near: Index, anchors: Index, planes: Planes, reach: Float
-) -> tuple[Float, Index]:
+    points: F64, facing: F64, owner: I64, near: I64, anchors: I64, planes: Planes, reach: F64
+) -> tuple[F64, I64]:
     """Points (V, 3) between planes put onto the nearest of them, and the plane (V,) that each lies on, -1 = none.
 
     A plane ends where another one begins: on the side of it on which its own nearest vertex lies. What faces away from
@@ -156,7 +152,7 @@ def _placed(
     return placed, on
 
 
-def _snapped(placed: Float, points: Float, on: Index, planes: Planes, edges: Index, reach: float) -> Float:
+def _snapped(placed: F64, points: F64, on: I64, planes: Planes, edges: I64, reach: float) -> F64:
     """Of every mesh edge (E, 2) from plane to plane, the end nearer to their common line put onto it.
 
     A vertex with two such lines goes to where three planes meet. Nothing moves further than `reach` from where it was.
@@ -175,7 +171,7 @@ def _snapped(placed: Float, points: Float, on: Index, planes: Planes, edges: Ind
     three = np.flatnonzero((count > 1) & _meet(b, c, planes))
     corners = np.stack([a, b, c], 1)[three]
     sides, offsets = planes.normals[corners], planes.offsets[corners]
-    solid = np.abs(np.linalg.det(sides)) > LEAST_CORNER
+    solid = np.abs(np.linalg.det(sides)) > MIN_CORNER
     corner = np.linalg.solve(sides[solid], offsets[solid][..., None])[..., 0]
     near = np.linalg.norm(corner - points[vertex[three[solid]]], axis=1) < reach
     target[three[solid][near]] = corner[near]
@@ -185,17 +181,17 @@ def _snapped(placed: Float, points: Float, on: Index, planes: Planes, edges: Ind
     return result
 
 
-def _distances(points: Float, of: Index, planes: Planes) -> Float:
+def _distances(points: F64, of: I64, planes: Planes) -> F64:
     """Signed distance (N,) of each point (N, 3) from its own plane (N,)."""
     return np.einsum("nc,nc->n", points, planes.normals[of]) - planes.offsets[of]
 
 
-def _meet(a: Index, b: Index, planes: Planes) -> NDArray[np.bool_]:
+def _meet(a: I64, b: I64, planes: Planes) -> Mask:
     """Which pairs of planes (N,) have a common line worth the name."""
     return np.abs(np.einsum("nc,nc->n", planes.normals[a], planes.normals[b])) < SEAM_COSINE
 
 
-def _onto_edge(points: Float, a: Index, b: Index, planes: Planes) -> Float:
+def _onto_edge(points: F64, a: I64, b: I64, planes: Planes) -> F64:
     """The nearest points (N, 3) of the lines in which planes a and b (N,) meet."""
     first, second = planes.normals[a], planes.normals[b]
     cosine = np.einsum("nc,nc->n", first, second)
@@ -204,7 +200,7 @@ def _onto_edge(points: Float, a: Index, b: Index, planes: Planes) -> Float:
     return points - ((da - cosine * db) * scale)[:, None] * first - ((db - cosine * da) * scale)[:, None] * second
 
 
-def _without_folds(moved: Float, before: Float, triangles: NDArray[np.int32]) -> Float:
+def _without_folds(moved: F64, before: F64, triangles: I32) -> F64:
     """The moved points (V, 3), back where they were wherever a triangle would have turned over.
 
     Needles along a seam may: they have no area.
@@ -222,13 +218,13 @@ def _without_folds(moved: Float, before: Float, triangles: NDArray[np.int32]) ->
     return result
 
 
-def _crosses(corners: Float) -> Float:
+def _crosses(corners: F64) -> F64:
     return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
 
 
 @njit(cache=True, nogil=True)
-def _near_planes(starts: Index, links: Index, owner: Index, rings: int) -> tuple[Index, Index]:
-    """Up to three planes (V, 3) within so many edges of each vertex, -1-padded, and the vertex on each by which."""
+def _near_planes(starts: I64, links: I64, owner: I64, rings: int) -> tuple[I64, I64]:
+    """Up to three planes (V, 3) within `rings` edges of each vertex, -1-padded, and the vertex on each by which."""
     near, anchors = np.full((len(owner), 3), -1), np.full((len(owner), 3), -1)
     ring = np.full((len(owner), 3), -1)
     for v in range(len(owner)):

@@ -1,8 +1,11 @@
-"""Closing holes in the walkable floor by the floor's own plane, marked as guessed.
+"""Closing holes in the walkable floor and narrow slits in every horizontal surface; closed parts are marked as guessed.
 
 What no camera saw (the ground under the walker, behind a box, under a table) must still carry a robot. A grid of nodes
 on the floor plane is probed by rays; nodes without a measured floor that floor, walls and the camera track enclose get
 one. Only the floor's height is ever filled, so nothing grows up into furniture.
+
+Depth of stairs and of what stands on a floor ends a little before their edges, and leaves slits of some centimetres
+along them. A hole that a foot may fall into stays: what decides is how wide it is across its rim.
 """
 
 from __future__ import annotations
@@ -11,13 +14,12 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Mesh, Plane, ransac_plane
-from pipeline.mesh import masks
-from pipeline.mesh.canonical import canonical
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry import Mesh, Plane, masks, ransac_plane
+from pipeline.geometry.rays import RayCaster
+from pipeline.mesh.topology import canonical
+from pipeline.types import F64, I64, Floats, Mask
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ NODE = 0.03  # [m] between probes, at least
 MAX_NODES = 1_000_000
 BAND = 0.08  # [m] round the plane that still is the floor
 SEARCH = 0.15  # [m] round z = 0 in which the floor plane is sought
-LEAST_AREA = 0.3  # [m^2] of measured floor without which nothing is closed
+MIN_AREA = 0.3  # [m^2] of measured floor without which nothing is closed
 OBSTACLE = (0.10, 1.2)  # [m] above the floor: surfaces that bound it
 WALKER = 0.3  # [m] round the track that a walker stood on
 REACH = 1.5  # [m] from measured floor or track beyond which nothing is guessed
@@ -56,23 +58,23 @@ class FloorReport:
 class _Grid:
     """Nodes (X, Y) on a plane; node (i, j) lies at origin + (i, j) * step."""
 
-    origin: NDArray[np.float64]
+    origin: F64
     shape: tuple[int, int]
     step: float
     plane: Plane
 
-    def positions(self) -> NDArray[np.float64]:
+    def positions(self) -> F64:
         """Points on the plane (X, Y, 3) [m]."""
         x, y = np.meshgrid(*(np.arange(n) * self.step for n in self.shape), indexing="ij")
         return self.lifted(np.stack([x, y], -1) + self.origin)
 
-    def lifted(self, xy: NDArray[np.floating]) -> NDArray[np.float64]:
+    def lifted(self, xy: Floats) -> F64:
         """The plane's points above (..., 2)."""
         a, b, c = self.plane.normal
         z = (self.plane.offset - a * xy[..., 0] - b * xy[..., 1]) / c
         return np.concatenate([xy, z[..., None]], -1, dtype=np.float64)
 
-    def mark(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
+    def mark(self, points: Floats) -> Mask:
         """Nodes (X, Y) nearest to points (N, >= 2); what falls outside is dropped."""
         index = np.round((points[:, :2] - self.origin) / self.step).astype(int)
         inside = ((index >= 0) & (index < self.shape)).all(1)
@@ -81,9 +83,7 @@ class _Grid:
         return marked
 
 
-def close_floor(
-    mesh: Mesh, track: NDArray[np.floating], gap: float, rng: np.random.Generator
-) -> tuple[Mesh, FloorReport]:
+def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator) -> tuple[Mesh, FloorReport]:
     """The mesh with guessed floor where floor, walls and track enclose none.
 
     Args:
@@ -95,9 +95,9 @@ def close_floor(
     areas, normals, centres = mesh.face_areas(), mesh.face_normals(), mesh.corners().mean(1)
     level = (normals[:, 2] > 0.8) & (np.abs(centres[:, 2]) < SEARCH)
     plane = ransac_plane(centres[level], 0.02, rng, near_normal=np.array([0, 0, 1.0]), max_angle_deg=6)
-    if plane is None or areas[level][plane.inliers].sum() < LEAST_AREA:
+    if plane is None or areas[level][plane.inliers].sum() < MIN_AREA:
         found = 0.0 if plane is None else float(areas[level][plane.inliers].sum())
-        logger.warning("no floor to close: %.2f m^2 of level surface near z = 0, %.1f needed", found, LEAST_AREA)
+        logger.warning("no floor to close: %.2f m^2 of level surface near z = 0, %.1f needed", found, MIN_AREA)
         return mesh, FloorReport(found, 0.0, 0, 0.0, 0.0)
     grid = _grid_over(centres[level][plane.inliers], track, plane)
     measured, height, lower = _probe(mesh, grid)
@@ -118,7 +118,7 @@ def close_floor(
     return (canonical(mesh.joined(patch)) if len(patch.triangles) else mesh), report
 
 
-def _grid_over(floor: NDArray[np.floating], track: NDArray[np.floating], plane: Plane) -> _Grid:
+def _grid_over(floor: Floats, track: Floats, plane: Plane) -> _Grid:
     """A grid of 3 cm over floor and track, coarser when that were too many nodes."""
     seen = np.concatenate([floor[:, :2], track[:, :2]]).astype(np.float64)
     low, high = seen.min(0) - 0.5, seen.max(0) + 0.5
@@ -128,7 +128,7 @@ def _grid_over(floor: NDArray[np.floating], track: NDArray[np.floating], plane: 
     return _Grid(low, (int(shape[0]), int(shape[1])), step, plane)
 
 
-def _probe(mesh: Mesh, grid: _Grid) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.bool_]]:
+def _probe(mesh: Mesh, grid: _Grid) -> tuple[Mask, F64, Mask]:
     """Which nodes have a measured floor, its height over the plane (X, Y) [m], and which show real lower ground.
 
     Nine rays from above the plane, a third of a step apart, must all find the floor: no crack passes unseen.
@@ -151,7 +151,7 @@ def _probe(mesh: Mesh, grid: _Grid) -> tuple[NDArray[np.bool_], NDArray[np.float
     return measured.reshape(grid.shape), np.where(measured, height, 0.0).reshape(grid.shape), large[labels]
 
 
-def _standing(track: NDArray[np.floating], grid: _Grid) -> NDArray[np.float64]:
+def _standing(track: Floats, grid: _Grid) -> F64:
     """Track points (N, 3) of a camera held above this floor, steps between them filled in."""
     height = grid.plane.distance(track)
     pieces = [np.asarray(track, np.float64)[(height > 0.2) & (height < 2.5)]]
@@ -162,13 +162,13 @@ def _standing(track: NDArray[np.floating], grid: _Grid) -> NDArray[np.float64]:
     return np.concatenate(pieces)
 
 
-def _within(mask: NDArray[np.bool_], nodes: float) -> NDArray[np.bool_]:
-    """Nodes at most so many steps from the mask."""
+def _within(mask: Mask, nodes: float) -> Mask:
+    """Nodes at most `nodes` steps from the mask."""
     return masks.distance_from(mask) <= nodes
 
 
-def _enclosed(bounded: NDArray[np.bool_], seeds: NDArray[np.bool_], gap: float) -> NDArray[np.bool_]:
-    """The hole-free hull of `bounded` with gaps up to so many steps closed, its parts without a seed left out."""
+def _enclosed(bounded: Mask, seeds: Mask, gap: float) -> Mask:
+    """The hole-free hull of `bounded` with gaps up to `gap` steps closed, its parts without a seed left out."""
     labels, count = masks.parts(masks.without_holes(masks.closed(bounded, gap)))
     seeded = np.zeros(count + 1, bool)
     seeded[labels[seeds]] = True
@@ -179,9 +179,9 @@ def _enclosed(bounded: NDArray[np.bool_], seeds: NDArray[np.bool_], gap: float) 
 def _patch(
     mesh: Mesh,
     grid: _Grid,
-    measured: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    height: NDArray[np.float64],
+    measured: Mask,
+    wanted: Mask,
+    height: F64,
 ) -> tuple[Mesh, float]:
     """Triangles over the wanted nodes and one ring of measured ones, and the area of the wanted part [m^2]."""
     usable = measured | wanted
@@ -211,3 +211,109 @@ def _patch(
     return Mesh(patch.vertices, patch.triangles, colors.round().astype(np.uint8), guessed), float(
         needed.sum() * grid.step**2
     )
+
+
+SLIT_WIDTH = 0.045  # [m] across; the feet of small legged robots and castors are about as wide
+MIN_UPWARD = 0.7  # least z of a floor's normal
+RIM_OFFSET = 0.004  # [m] beyond the rim: a surface there leaves no slit
+STEP = 0.005  # [m] between the places beyond the rim that are looked at
+OVERLAP = 0.008  # [m] by which a strip goes on below or into what it leads to
+RISE, FALL = 0.03, 0.05  # [m] that the other side may lie higher or lower
+HEIGHTS = (0.02, -0.005, -0.02, -0.04)  # [m] over the rim at which a wall or riser is looked for
+STRIP_SINK = 0.001  # [m] by which a strip ends under what it leads to
+
+
+@dataclass(frozen=True)
+class SlitReport:
+    """What was closed.
+
+    Attributes:
+        edges: Number of edges of floors' rims along slits.
+        area: Area of the strips [m^2].
+    """
+
+    edges: int
+    area: float
+
+
+def close_slits(mesh: Mesh) -> tuple[Mesh, SlitReport]:
+    """The mesh with strips over slits up to 4.5 cm wide between a floor's rim and what lies beyond.
+
+    Args:
+        mesh: Oriented, neighbours share vertices [m, Z up].
+    """
+    edges, outward = _rims(mesh)
+    if not len(edges):
+        return mesh, SlitReport(0, 0.0)
+    middles = mesh.vertices[edges].mean(1).astype(np.float64)
+    width, height = _across(mesh, middles, outward)
+    narrow = width <= SLIT_WIDTH
+    if not narrow.any():
+        return mesh, SlitReport(0, 0.0)
+    edges, outward, width, height = edges[narrow], outward[narrow], width[narrow], height[narrow]
+    strips = _strips(mesh, edges, outward, width + OVERLAP, height)
+    report = SlitReport(len(edges), float(strips.face_areas().sum()))
+    return canonical(mesh.joined(strips)), report
+
+
+def _rims(mesh: Mesh) -> tuple[I64, F64]:
+    """Edges (E, 2) of floors at which nothing goes on, and the horizontal directions (E, 3) away from the floor."""
+    start = mesh.triangles.astype(np.int64)
+    directed = np.stack([start, np.roll(start, -1, 1)], -1).reshape(-1, 2)
+    count = len(mesh.vertices)
+    keys = directed.min(1) * count + directed.max(1)
+    _, inverse, used = np.unique(keys, return_inverse=True, return_counts=True)
+    level = np.repeat(mesh.face_normals()[:, 2] > MIN_UPWARD, 3)
+    edges = directed[(used[inverse] == 1) & level]
+    along = (mesh.vertices[edges[:, 1]] - mesh.vertices[edges[:, 0]]).astype(np.float64)
+    away = np.stack([along[:, 1], -along[:, 0], np.zeros(len(along))], -1)  # the floor lies to the left of its edges
+    length = np.linalg.norm(away, axis=1)
+    return edges[length > 0], away[length > 0] / length[length > 0, None]
+
+
+def _across(mesh: Mesh, rims: F64, outward: F64) -> tuple[F64, F64]:
+    """How far (E,) it is from points (E, 3) on rims to what lies beyond, inf where no slit is; its height (E,) [m]."""
+    caster, normals = RayCaster(mesh), mesh.face_normals()
+    down, far = np.array([0, 0, -1.0]), SLIT_WIDTH + STEP
+    width, height = np.full(len(rims), np.inf), rims[:, 2].copy()
+    for offset in HEIGHTS:
+        hits = caster.cast(rims + [0, 0, offset] + RIM_OFFSET * outward, outward)
+        distance = np.where(hits.hit, hits.distance + RIM_OFFSET, np.inf)
+        width = np.minimum(width, distance)
+    bridged = np.zeros(len(rims), bool)
+    for distance in np.arange(RIM_OFFSET, far, STEP):
+        hits = caster.cast(rims + [0, 0, RISE] + distance * outward, down)
+        floor = hits.hit & (hits.distance < RISE + FALL) & (normals[hits.triangle, 2] > 0)
+        if distance == RIM_OFFSET:
+            width[floor] = np.nan  # nothing is open here
+        found = floor & ~bridged & (distance < width)
+        width[found], height[found] = distance, (rims[:, 2] + RISE - hits.distance)[found]
+        bridged |= found
+    return np.where(np.isnan(width), np.inf, width), height
+
+
+def _strips(
+    mesh: Mesh,
+    edges: I64,
+    outward: F64,
+    width: F64,
+    height: F64,
+) -> Mesh:
+    """A strip (two triangles an edge) from each edge outwards; neighbouring strips share their sides."""
+    used, index = np.unique(edges, return_inverse=True)
+    index = index.reshape(edges.shape)
+    direction, reach = np.zeros((len(used), 3)), np.zeros(len(used))
+    end = np.full(len(used), np.inf)
+    for side in (0, 1):
+        np.add.at(direction, index[:, side], outward)
+        np.maximum.at(reach, index[:, side], width)
+        np.minimum.at(end, index[:, side], height)
+    direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
+    inner = mesh.vertices[used].astype(np.float64)
+    outer = inner + reach[:, None] * direction
+    outer[:, 2] = np.minimum(inner[:, 2], end) - STRIP_SINK
+    a, b = index.T
+    c, d = b + len(used), a + len(used)
+    triangles = np.concatenate([np.stack([a, d, c], 1), np.stack([a, c, b], 1)]).astype(np.int32)
+    vertices = np.concatenate([inner, outer]).astype(np.float32)
+    return Mesh(vertices, triangles, np.tile(mesh.colors[used], (2, 1)), np.ones(len(vertices), bool))

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, PointCloud
-from pipeline.learned.backends import BACKENDS, GIBI
-from pipeline.learned.errors import OutOfMemory
-from pipeline.learned.session import Session, open_session
-from pipeline.mesh.canonical import canonical
-from pipeline.mesh.oriented import oriented_points
+from pipeline.gpu_backends.catalog import BACKENDS, GIBI
+from pipeline.gpu_backends.errors import GpuMemoryError
+from pipeline.gpu_backends.session import Session, open_session
 from pipeline.mesh.params import MeshParams
+from pipeline.mesh.topology import canonical
+from pipeline.types import F32, I64
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Chunks:
     """How points are cut up.
 
     Attributes:
-        edge: Of the cubes [voxels]; 0 is one chunk for all.
+        edge: Edge of the cubes [voxels]; 0 is one chunk for all.
         count: Cubes with points in them.
         memory: GPU memory it should take [bytes].
     """
@@ -54,11 +56,11 @@ class Chunks:
     memory: float
 
 
-def nksr(cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
+def reconstruct(_maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
     """The surface and its voxel size [m]; oriented towards where the points were seen from; all grey.
 
     Args:
-        cloud: Oriented points [m, world frame].
+        cloud: Oriented points [m, world frame]; the maps are not used.
         params: `voxel_size`, `nksr_detail` and `python` count here.
 
     Raises:
@@ -83,7 +85,7 @@ def nksr(cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
     return canonical(Mesh.from_arrays(vertices, found["triangles"])), voxel_size
 
 
-def detail_voxel_size(points: NDArray[np.float32], detail: float) -> float:
+def detail_voxel_size(points: F32, detail: float) -> float:
     """Voxels [m] that hold as many of the points as the network is used to at a level of detail: NKSR's own rule.
 
     Args:
@@ -95,7 +97,7 @@ def detail_voxel_size(points: NDArray[np.float32], detail: float) -> float:
     return UNIT_VOXEL * math.sqrt((low + (high - low) * (1 - detail)) / density)
 
 
-def plan_chunks(voxels: NDArray[np.int64], free: float, largest: int | None = None) -> Chunks:
+def plan_chunks(voxels: I64, free: float, largest: int | None = None) -> Chunks:
     """The largest chunks whose memory should do.
 
     Args:
@@ -104,7 +106,7 @@ def plan_chunks(voxels: NDArray[np.int64], free: float, largest: int | None = No
         largest: Chunks must be smaller than this [voxels]; None allows one chunk for all.
 
     Raises:
-        OutOfMemory: When not even the smallest chunks should fit.
+        GpuMemoryError: When not even the smallest chunks should fit.
     """
     extent = int(np.ptp(voxels, axis=0).max()) + 1
     whole = BASE_BYTES + len(voxels) * (SOLVE_BYTES + KEEP_BYTES)
@@ -119,14 +121,14 @@ def plan_chunks(voxels: NDArray[np.int64], free: float, largest: int | None = No
         if needed <= USABLE * free:
             return Chunks(edge, len(counts), needed)
     found = f"{len(voxels)} voxels need about {needed / GIBI:.1f} GiB in the smallest chunks"
-    raise OutOfMemory(
+    raise GpuMemoryError(
         f"{found}, {USABLE * free / GIBI:.1f} GiB can be had",
         LESS,
     )
 
 
 def _reconstruct(
-    session: Session, points: NDArray[np.float32], normals: NDArray[np.float32], voxel_size: float, free: int | None
+    session: Session, points: F32, normals: F32, voxel_size: float, free: int | None
 ) -> dict[str, NDArray]:
     """The worker's answer, in chunks that fit: where memory did not do after all, in smaller ones."""
     voxels = _occupied(points, UNIT_VOXEL)
@@ -148,10 +150,10 @@ def _reconstruct(
         request = {"points": points, "normals": normals, "chunk": chunks.edge * UNIT_VOXEL, "overlap": overlap}
         try:
             return session.ask(request)
-        except OutOfMemory as error:
+        except GpuMemoryError as error:
             tried = chunks.edge or int(np.ptp(voxels, axis=0).max()) + 1
             if tried // 2 < SMALLEST_CHUNK:
-                raise OutOfMemory(error.found, LESS) from error
+                raise GpuMemoryError(error.found, LESS) from error
             logger.warning("NKSR: %s; once more in smaller chunks", error)
             chunks = plan_chunks(voxels, available, tried)
 
@@ -160,13 +162,37 @@ def _overlap(edge: int) -> int:
     return max(OVERLAP, round(0.05 * edge))
 
 
-def _occupied(points: NDArray[np.float32], size: float) -> NDArray[np.int64]:
+def _occupied(points: F32, size: float) -> I64:
     cells = np.floor(points / size).astype(np.int64)
     _, first, _ = _distinct(cells)
     return cells[first]
 
 
-def _distinct(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _distinct(cells: I64) -> tuple[I64, I64, I64]:
     """Keys, first places and counts of the different rows of (N, 3); rows themselves sort far slower."""
     x, y, z = (cells - cells.min(0)).T
     return np.unique((x << 42) | (y << 21) | z, return_index=True, return_counts=True)
+
+
+NEIGHBOURS = 24
+MIN_COSINE = 0.087
+"""Where plane and depth maps say normals of over 85 degrees between them, one of them is wrong (NKSR's own limit)."""
+
+
+def oriented_points(cloud: PointCloud) -> tuple[F32, F32]:
+    """Points and unit normals (N, 3): a local plane's (PCA), turned to the cameras that saw the point.
+
+    The cloud's own normals come from single depth maps and are noisier; they say the side. Points whose plane does not
+    agree with them, on thin edges and in clutter, are left out.
+
+    Args:
+        cloud: At least three points [m].
+    """
+    import open3d as o3d
+
+    points = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(cloud.points.astype(np.float64)))
+    points.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS))
+    planes = np.asarray(points.normals).astype(np.float32)
+    cosine = np.einsum("nc,nc->n", planes, cloud.normals)
+    sure = np.abs(cosine) > MIN_COSINE
+    return cloud.points[sure], (planes * np.sign(cosine)[:, None])[sure]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learned.device import gpu_errors, usable_device
-from pipeline.learned.errors import BadOutput, NoWeights, WrongWeights
+from pipeline.gpu_backends.device import gpu_errors, usable_device
+from pipeline.gpu_backends.errors import BadOutputError, MissingWeightsError, WrongWeightsError
 
 CONFIG = "ks"
 """The network that was trained on everything, indoors and outdoors."""
@@ -31,12 +31,12 @@ class Worker:
         """Load it.
 
         Args:
-            settings: `device` if it is not cuda; `by_chance` to take the network as it is made, without weights.
+            settings: `device` if it is not cuda; `random_weights` to take the network as it is made, without weights.
 
         Raises:
-            NoDevice: When torch can't compute there.
-            NoWeights: When they are not in torch's cache and can't be fetched.
-            WrongWeights: When they are damaged or another network's.
+            NoDeviceError: When torch can't compute there.
+            MissingWeightsError: When they are not in torch's cache and can't be fetched.
+            WrongWeightsError: When they are damaged or another network's.
         """
         import torch
         from nksr import Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
@@ -44,7 +44,7 @@ class Worker:
 
         self._device = usable_device(settings.get("device", "cuda"))
         configuration = get_hparams(CONFIG)
-        if settings.get("by_chance"):
+        if settings.get("random_weights"):
             self._reconstructor = _untrained(configuration, self._device)
             return
         file = _weights(str(configuration.url))
@@ -71,8 +71,8 @@ class Worker:
             and `triangles` (F, 3).
 
         Raises:
-            OutOfMemory: When smaller chunks may fit.
-            BadOutput: When no finite surface comes out.
+            GpuMemoryError: When smaller chunks may fit.
+            BadOutputError: When no finite surface comes out.
         """
         if not request:
             return {"free": self._free()}
@@ -99,12 +99,12 @@ class Worker:
                 overlap_ratio=overlap,
             )
             if field is None:
-                raise BadOutput("no field for these points")
+                raise BadOutputError("no field for these points")
             try:
                 mesh = field.extract_dual_mesh(mise_iter=REFINEMENTS, max_points=POINTS_AT_ONCE)
             except RuntimeError as error:
                 if NO_CHUNKS in str(error):
-                    raise BadOutput(EMPTY) from error
+                    raise BadOutputError(EMPTY) from error
                 raise
             vertices, triangles = mesh.v.cpu().numpy(), mesh.f.cpu().numpy()
         return checked(vertices, triangles)
@@ -125,15 +125,15 @@ def checked(vertices: np.ndarray, triangles: np.ndarray) -> dict[str, Any]:
     """The answer, after a look at it.
 
     Raises:
-        BadOutput: When there is no triangle, a corner that is not finite, or an index to nowhere.
+        BadOutputError: When there is no triangle, a corner that is not finite, or an index to nowhere.
     """
     if not len(triangles):
-        raise BadOutput(EMPTY)
+        raise BadOutputError(EMPTY)
     if triangles.min() < 0 or triangles.max() >= len(vertices):
-        raise BadOutput("triangles with corners that are not there")
+        raise BadOutputError("triangles with corners that are not there")
     lost = ~np.isfinite(vertices[triangles]).all((1, 2))
     if lost.any():
-        raise BadOutput(f"NaN in {lost.sum()} of {len(triangles)} triangles")
+        raise BadOutputError(f"NaN in {lost.sum()} of {len(triangles)} triangles")
     return {"vertices": vertices.astype(np.float32), "triangles": triangles.astype(np.int32)}
 
 
@@ -149,7 +149,9 @@ def _weights(url: str) -> Path:
         try:
             torch.hub.download_url_to_file(url, str(file), progress=False)
         except OSError as error:
-            raise NoWeights(f"{file} is not there and can't be fetched: {error}", fetch_command(url, file)) from error
+            raise MissingWeightsError(
+                f"{file} is not there and can't be fetched: {error}", fetch_command(url, file)
+            ) from error
     try:
         torch.load(file, map_location="cpu", weights_only=True)  # nksr would unpickle whatever it is
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -162,5 +164,5 @@ def fetch_command(url: str, file: Path) -> str:
     return f"curl -L --create-dirs -o {file} {url} (on a machine with internet, then copy the file)"
 
 
-def _wrong(file: Path, why: str) -> WrongWeights:
-    return WrongWeights(f"{file}: {(why.strip() or 'damaged').splitlines()[0]}", f"rm {file}, and run again")
+def _wrong(file: Path, why: str) -> WrongWeightsError:
+    return WrongWeightsError(f"{file}: {(why.strip() or 'damaged').splitlines()[0]}", f"rm {file}, and run again")

@@ -11,24 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from pipeline.geometry import Mesh
 from pipeline.mesh.topology import neighbours_of_triangles
+from pipeline.types import F64, I64, Mask
 
-LEAST_AREA = 60.0  # [voxels^2] of a plane
+MIN_AREA = 60.0  # [voxels^2] of a plane
 GROW_COSINE = float(np.cos(np.deg2rad(25)))  # between a triangle's smoothed normal and its plane's
 GROW_DISTANCE = 0.6  # [voxels] of a triangle's centre from its plane
 SMOOTHING = 3  # rings of triangles whose normals are averaged
-MOST_POINTS = 10_000  # that a plane is fitted to
+MAX_POINTS = 10_000  # that a plane is fitted to
 NARROW = 6.0  # [voxels]; the inside of wider planes is nowhere near a rounded rim
 CERTAIN_TILT = 0.025  # [rad] by which a plane may be wrong; up to this, others take its direction over
-MOST_TURN = 0.6  # [rad] from side to side; what bends more is round and no plane
-ROUGH_TURN = 0.3  # [rad]; what bends more needs a parallel plane to be one
+MAX_BEND = 0.6  # [rad] from side to side; what bends more is round and no plane
+ROUGH_BEND = 0.3  # [rad]; what bends more needs a parallel plane to be one
 ROUGH = (0.12, 0.15)  # [rad], [voxels]; so does what bends and scatters more than this
 RIMS = 1.3  # [voxels] by which a plane's rims may be off
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +40,10 @@ class Planes:
         labels: (F,) each triangle's plane, -1 = none.
     """
 
-    normals: Float
-    offsets: Float
-    scatter: Float
-    labels: NDArray[np.int64]
+    normals: F64
+    offsets: F64
+    scatter: F64
+    labels: I64
 
 
 def find_planes(mesh: Mesh, voxel_size: float) -> Planes:
@@ -57,7 +55,7 @@ def find_planes(mesh: Mesh, voxel_size: float) -> Planes:
     links = graph.indptr.astype(np.int64), graph.indices.astype(np.int64)
     seeds = np.argsort(-np.round(evenness, 3), kind="stable")
     labels, count = _grow(
-        *links, centres, normals, areas, seeds, GROW_COSINE, GROW_DISTANCE * voxel_size, LEAST_AREA * voxel_size**2
+        *links, centres, normals, areas, seeds, GROW_COSINE, GROW_DISTANCE * voxel_size, MIN_AREA * voxel_size**2
     )
     inner = _inside(*links, labels, labels >= 0)
     core = _inside(*links, labels, inner)
@@ -71,7 +69,7 @@ def find_planes(mesh: Mesh, voxel_size: float) -> Planes:
             if areas[members[part[members]]].sum() > 0.3 * areas[members].sum():
                 chosen = members[part[members]]
                 break
-        chosen = chosen[:: len(chosen) // MOST_POINTS + 1]
+        chosen = chosen[:: len(chosen) // MAX_POINTS + 1]
         plane = _fit(centres[chosen], areas[chosen], normals[members].mean(0), voxel_size)
         if plane is not None:
             renumbered[number] = len(found)
@@ -93,14 +91,14 @@ class _Fitted:
         rough: Whether it bends or scatters more than a plane by itself should.
     """
 
-    points: Float
-    weights: Float
-    normal: Float
+    points: F64
+    weights: F64
+    normal: F64
     tilt: float
     rough: bool
 
 
-def _regular(found: list[_Fitted]) -> tuple[Float, Float, Float, NDArray[np.bool_]]:
+def _regular(found: list[_Fitted]) -> tuple[F64, F64, F64, Mask]:
     """Normals (P, 3), offsets (P,) and scatters (P,), narrow planes made parallel or upright to wide ones, and which.
 
     A voxel more or less at its rims turns a riser by 15 degrees and a wall not at all: planes take over the direction
@@ -123,7 +121,7 @@ def _regular(found: list[_Fitted]) -> tuple[Float, Float, Float, NDArray[np.bool
     return normals, offsets, scatters, kept
 
 
-def _like(normal: Float, certain: Float, tilt: float) -> tuple[Float, bool]:
+def _like(normal: F64, certain: F64, tilt: float) -> tuple[F64, bool]:
     """The normal (3,), made parallel to the nearest of (K, 3) within `tilt` [rad], else upright to one; and which."""
     cosine = certain @ normal
     if not len(cosine):
@@ -138,7 +136,7 @@ def _like(normal: Float, certain: Float, tilt: float) -> tuple[Float, bool]:
     return normal, False
 
 
-def _fit(points: Float, weights: Float, outward: Float, voxel_size: float) -> _Fitted | None:
+def _fit(points: F64, weights: F64, outward: F64, voxel_size: float) -> _Fitted | None:
     """Robust plane of points (N, 3), N >= 3; None where they are round.
 
     Source: iteratively reweighted least squares with Tukey's biweight, P. Huber, Robust statistics, 1981.
@@ -149,15 +147,15 @@ def _fit(points: Float, weights: Float, outward: Float, voxel_size: float) -> _F
         spread, axes = np.linalg.eigh((points - centre).T @ ((points - centre) * trust[:, None]) / trust.sum())
         normal = axes[:, 0] * (np.sign(axes[:, 0] @ outward) or 1.0)
         trust = _trust(weights, points @ normal - centre @ normal)[0]
-    turn, scatter = _turn(points - centre, normal), _settled(points, weights, normal)[1]
-    if turn > MOST_TURN:
+    bend, scatter = _bend(points - centre, normal), _settled(points, weights, normal)[1]
+    if bend > MAX_BEND:
         return None
-    rough = turn > ROUGH_TURN or (turn > ROUGH[0] and scatter > ROUGH[1] * voxel_size)
+    rough = bend > ROUGH_BEND or (bend > ROUGH[0] and scatter > ROUGH[1] * voxel_size)
     width = float(np.sqrt(12 * max(spread[1], 1e-12))) / voxel_size
     return _Fitted(points, weights, normal, RIMS * min(1.0, NARROW / width) / width, rough)
 
 
-def _settled(points: Float, weights: Float, normal: Float) -> tuple[float, float]:
+def _settled(points: F64, weights: F64, normal: F64) -> tuple[float, float]:
     """Offset and scatter [m] of the plane with this normal through points (N, 3)."""
     heights = points @ normal
     offset, scatter = float(np.median(heights)), 0.0
@@ -167,13 +165,13 @@ def _settled(points: Float, weights: Float, normal: Float) -> tuple[float, float
     return offset, scatter
 
 
-def _trust(weights: Float, errors: Float) -> tuple[Float, float]:
+def _trust(weights: F64, errors: F64) -> tuple[F64, float]:
     """Weights (N,) less those of outliers, and the errors' scatter [m]."""
     scatter = max(1.4826 * float(np.median(np.abs(errors))), 1e-5)
     return weights * np.clip(1 - (errors / (4.685 * scatter)) ** 2, 1e-3, 1) ** 2, scatter
 
 
-def _turn(points: Float, normal: Float) -> float:
+def _bend(points: F64, normal: F64) -> float:
     """Angle [rad] by which the best paraboloid through points (N, 3) about 0 bends over its extent."""
     points = points[:: len(points) // 1000 + 1]
     side = np.linalg.svd(normal[None])[2][1:]
@@ -186,7 +184,7 @@ def _turn(points: Float, normal: Float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _smoothed_normals(triangles: NDArray[np.int64], normals: Float, areas: Float, count: int) -> tuple[Float, Float]:
+def _smoothed_normals(triangles: I64, normals: F64, areas: F64, count: int) -> tuple[F64, F64]:
     """Unit normals (F, 3) averaged over three rings, and the averages' lengths (F,): 1 where it is flat."""
     current = normals.copy()
     for _ in range(SMOOTHING):
@@ -213,7 +211,7 @@ def _smoothed_normals(triangles: NDArray[np.int64], normals: Float, areas: Float
 
 
 @njit(cache=True, nogil=True)
-def _least_axis(total: float, first: Float, second: Float, near: Float) -> Float:
+def _least_axis(total: float, first: F64, second: F64, near: F64) -> F64:
     """Unit normal (3,) of the plane through points of these moments, by power iteration from a normal nearby."""
     spread = np.empty((3, 3))
     trace = 0.0
@@ -235,16 +233,16 @@ def _least_axis(total: float, first: Float, second: Float, near: Float) -> Float
 
 @njit(cache=True, nogil=True)
 def _grow(
-    starts: NDArray[np.int64],
-    links: NDArray[np.int64],
-    centres: Float,
-    normals: Float,
-    areas: Float,
-    seeds: NDArray[np.int64],
+    starts: I64,
+    links: I64,
+    centres: F64,
+    normals: F64,
+    areas: F64,
+    seeds: I64,
     least_cosine: float,
     most_distance: float,
     least_area: float,
-) -> tuple[NDArray[np.int64], int]:
+) -> tuple[I64, int]:
     """Planes' numbers (F,), -1 = none, and how many: from the flattest triangle over like neighbours, refitting."""
     labels = np.full(len(areas), -1)
     refused = np.zeros(len(areas), np.bool_)
@@ -294,9 +292,7 @@ def _grow(
 
 
 @njit(cache=True, nogil=True)
-def _inside(
-    starts: NDArray[np.int64], links: NDArray[np.int64], labels: NDArray[np.int64], member: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _inside(starts: I64, links: I64, labels: I64, member: Mask) -> Mask:
     """Members (F,) with three neighbours that are members of the same plane."""
     inner = np.zeros(len(labels), np.bool_)
     for f in range(len(labels)):

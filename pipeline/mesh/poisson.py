@@ -6,18 +6,28 @@ Source: M. Kazhdan, H. Hoppe, Screened Poisson surface reconstruction, TOG 2013;
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial import KDTree
 
+from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, PointCloud
-from pipeline.mesh.canonical import canonical
+from pipeline.mesh.params import MeshParams
+from pipeline.mesh.topology import canonical
+from pipeline.mesh.tsdf import automatic_voxel_size
 
 logger = logging.getLogger(__name__)
 
-LEAST_DENSITY_LEVELS = 3.0  # below the median: the surface is far from points there
+MIN_DENSITY_LEVELS = 3.0  # below the median: the surface is far from points there
 FARTHEST_POINT = 3.0  # [voxels or point spacings]
+
+
+def reconstruct(maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
+    """The surface through the cloud, and its voxel size [m]; see `poisson`."""
+    voxel_size = params.voxel_size or automatic_voxel_size(maps)
+    return poisson(cloud, voxel_size, params.poisson_depth), voxel_size
 
 
 def poisson(cloud: PointCloud, voxel_size: float, depth: int = 0) -> Mesh:
@@ -25,8 +35,8 @@ def poisson(cloud: PointCloud, voxel_size: float, depth: int = 0) -> Mesh:
 
     Args:
         cloud: Oriented points [m, world frame].
-        voxel_size: Wanted resolution [m].
-        depth: Of the octree; 0 = so that its cells are about a voxel.
+        voxel_size: Resolution [m].
+        depth: Depth of the octree; 0 makes its cells about as large as a voxel.
 
     Raises:
         ReconstructionError: With too few points, or when nothing is left of the surface.
@@ -51,7 +61,7 @@ def poisson(cloud: PointCloud, voxel_size: float, depth: int = 0) -> Mesh:
     spacing = float(np.median(tree.query(cloud.points[:: max(1, len(cloud) // 20_000)], k=2)[0][:, 1]))
     reach = FARTHEST_POINT * max(voxel_size, spacing)
     near = np.isfinite(tree.query(vertices, distance_upper_bound=reach, workers=-1)[0])
-    dense = density > np.median(density) - LEAST_DENSITY_LEVELS
+    dense = density > np.median(density) - MIN_DENSITY_LEVELS
     triangles = np.asarray(surface.triangles)
     mesh = Mesh.from_arrays(vertices, triangles).with_faces((near & dense)[triangles].all(1))
     logger.info("Poisson: depth %d, %d of %d triangles kept", levels, len(mesh.triangles), len(triangles))

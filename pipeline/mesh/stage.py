@@ -5,30 +5,23 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from pipeline.align.alignment import Alignment, load_world_scene
-from pipeline.depth.maps import DepthMap
+from pipeline.depth.maps import DepthMap, StoredMaps
 from pipeline.geometry import Mesh, PointCloud
-from pipeline.mesh.clean import clean
-from pipeline.mesh.color import colored
+from pipeline.mesh.clean import camera_path, clean, observe
 from pipeline.mesh.decimate import decimate, surface_error
 from pipeline.mesh.flatten import FlatReport, flatten
-from pipeline.mesh.floor import FloorReport, close_floor
-from pipeline.mesh.nksr import nksr
-from pipeline.mesh.params import MeshParams
-from pipeline.mesh.path import camera_path
-from pipeline.mesh.poisson import poisson
-from pipeline.mesh.slits import SlitReport, close_slits
-from pipeline.mesh.sources import StoredMaps
+from pipeline.mesh.floor import FloorReport, SlitReport, close_floor, close_slits
+from pipeline.mesh.params import BACKENDS, MeshParams
 from pipeline.mesh.topology import border_report
-from pipeline.mesh.tsdf import automatic_voxel_size, fuse_in_memory
-from pipeline.mesh.visibility import observe
+from pipeline.types import Floats
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +60,7 @@ def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path) -> None:
 def build_mesh(
     maps: Sequence[DepthMap],
     cloud: PointCloud,
-    track: NDArray[np.floating],
+    track: Floats,
     params: MeshParams,
     *,
     floor_found: bool = True,
@@ -86,15 +79,9 @@ def build_mesh(
         MachineError: When the GPU's backend can't run.
     """
     rng = np.random.default_rng(SEED)
-    if params.backend == "poisson":
-        voxel_size = params.voxel_size or automatic_voxel_size(maps)
-        raw = poisson(cloud, voxel_size, params.poisson_depth)
-    elif params.backend == "nksr":
-        raw, voxel_size = nksr(cloud, params)
-    else:
-        raw, voxel_size = fuse_in_memory(maps, params.voxel_size, params.truncation_voxels, params.min_views)
-    evidence = observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin)
-    mesh, cleaning = clean(raw, evidence, camera_path(track)[0], voxel_size, params.island_volume)
+    raw, voxel_size = BACKENDS[params.backend].load()(maps, cloud, params)
+    votes = observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin)
+    mesh, cleaning = clean(raw, votes, camera_path(track)[0], voxel_size, params.island_volume)
     flat: FlatReport | None = None
     if params.flatten:
         mesh, flat = flatten(mesh, voxel_size)
@@ -115,6 +102,7 @@ def build_mesh(
             params.collision_error * 1000,
             params.collision_triangles,
         )
+    areas = mesh.face_areas()
     guessed = mesh.guessed[mesh.triangles].any(1) if len(mesh.triangles) else np.zeros(0, bool)
     report = {
         "backend": params.backend,
@@ -122,8 +110,8 @@ def build_mesh(
         "depth_maps": len(maps),
         "vertices": len(mesh.vertices),
         "triangles": len(mesh.triangles),
-        "area": float(mesh.face_areas().sum()),
-        "guessed_area": float(mesh.face_areas()[guessed].sum()),
+        "area": float(areas.sum()),
+        "guessed_area": float(areas[guessed].sum()),
         "cleaning": asdict(cleaning),
         "planes": None if flat is None else asdict(flat),
         "floor": None if floor is None else asdict(floor),
@@ -137,3 +125,22 @@ def build_mesh(
         "borders": border_report(mesh),
     }
     return BuiltMesh(mesh, collision, report)
+
+
+NEIGHBOURS = 3
+
+
+def colored(mesh: Mesh, cloud: PointCloud) -> Mesh:
+    """The mesh with the distance-weighted colour of its vertices' nearest points; guessed where the nearest point is.
+
+    Vertices and cloud lie in the same frame; an empty cloud leaves the mesh as it is.
+    """
+    if not len(cloud) or not len(mesh.vertices):
+        return mesh
+    count = min(NEIGHBOURS, len(cloud))
+    distance, index = KDTree(cloud.points).query(mesh.vertices, k=count, workers=-1)
+    distance, index = distance.reshape(-1, count), index.reshape(-1, count)
+    weight = 1 / (distance + 1e-3)
+    weight /= weight.sum(1, keepdims=True)
+    colors = np.einsum("nk,nkc->nc", weight, cloud.colors[index].astype(np.float64))
+    return replace(mesh, colors=colors.round().astype(np.uint8), guessed=mesh.guessed | cloud.guessed[index[:, 0]])

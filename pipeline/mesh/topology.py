@@ -1,4 +1,7 @@
-"""Which triangles hang together, and what their borders say."""
+"""Connectivity of triangles: components, neighbours, borders, and one canonical order.
+
+Open3D's hash maps and threads number vertices differently from run to run; sorted, equal surfaces are equal bytes.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.geometry import Mesh
+from pipeline.types import I32, I64, Mask
 
 
-def _edges(triangles: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+def _edges(triangles: NDArray[np.integer]) -> tuple[I64, Mask, I64]:
     """All 3F directed edges sorted by undirected edge: (key, runs from the smaller index, triangle)."""
     start = triangles.T.reshape(-1).astype(np.int64)
     end = np.roll(triangles, -1, axis=1).T.reshape(-1).astype(np.int64)
@@ -23,12 +27,12 @@ def _edges(triangles: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[n
     return keys[order], upward[order], owner[order]
 
 
-def _labels(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _labels(first: I64, second: I64, count: int) -> I64:
     graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def triangle_components(triangles: NDArray[np.integer], *, same_winding: bool = False) -> NDArray[np.int64]:
+def triangle_components(triangles: NDArray[np.integer], *, same_winding: bool = False) -> I64:
     """A component's number for every triangle (F,); triangles hang together that share an edge.
 
     With `same_winding` only those that also run along the shared edge in opposite directions, as neighbours of one
@@ -76,3 +80,45 @@ def border_report(mesh: Mesh) -> dict[str, Any]:
         "edges_of_opposite_winding": int((upward[pairs] == upward[pairs + 1]).sum()),
         "components": len(np.unique(triangle_components(mesh.triangles))),
     }
+
+
+def canonical(mesh: Mesh) -> Mesh:
+    """The same surface: equal vertices merged and sorted, degenerate and duplicate triangles gone, triangles sorted.
+
+    Each triangle starts at its smallest index, which keeps its orientation. Of merged vertices the first one's colour
+    stays; a merged vertex is guessed only if all were.
+    """
+    if not len(mesh.triangles):
+        return Mesh.from_arrays(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
+    vertices = mesh.vertices + np.float32(0)  # turns -0 into 0, so that equal numbers are equal keys
+    keys = [*mesh.colors.T[::-1], mesh.guessed, *vertices.T[::-1]]
+    order = np.lexsort(keys)
+    ordered = vertices[order]
+    new = np.ones(len(ordered), bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(1)
+    merged = np.empty(len(vertices), np.int64)
+    merged[order] = np.cumsum(new) - 1
+    first = order[new]
+    triangles = sorted_triangles(merged[mesh.triangles])
+    result = Mesh(vertices[first], triangles, mesh.colors[first], mesh.guessed[first])
+    return result.with_faces(np.ones(len(triangles), bool))
+
+
+def sorted_triangles(triangles: NDArray[np.integer]) -> I32:
+    """Triangles (F, 3) without degenerate and repeated ones, each led by its smallest index, in lexical order.
+
+    Of two triangles with the same corners and opposite orientation the first stays.
+    """
+    a, b, c = triangles.T
+    kept = triangles[(a != b) & (b != c) & (c != a)].astype(np.int64)
+    lead = kept.argmin(1)
+    rolled = np.take_along_axis(kept, (lead[:, None] + np.arange(3)) % 3, 1)
+    a, b, c = rolled.T
+    base = int(kept.max(initial=0)) + 1
+    pair, last = a * base + np.minimum(b, c), np.maximum(b, c)
+    order = np.lexsort((b > c, last, pair))  # equal corners side by side
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(pair[order]) != 0) | (np.diff(last[order]) != 0)
+    rolled = rolled[order[new]]
+    a, b, c = rolled.T
+    return np.ascontiguousarray(rolled[np.lexsort((c, a * base + b))], np.int32)

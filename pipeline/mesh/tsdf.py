@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
-from pipeline.geometry import Mesh
-from pipeline.mesh.canonical import canonical
+from pipeline.geometry import Mesh, PointCloud
+from pipeline.mesh.params import MeshParams
+from pipeline.mesh.topology import canonical
 from pipeline.progress import track
+from pipeline.types import F32, F64, I32, I64, U16, Mask
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +54,10 @@ class BlockGrid:
 
     voxel_size: float
     truncation: float
-    keys: NDArray[np.int64]
-    tsdf: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    count: NDArray[np.uint16]
+    keys: I64
+    tsdf: F32
+    weight: F32
+    count: U16
 
     @staticmethod
     def empty(voxel_size: float, truncation: float) -> BlockGrid:
@@ -71,8 +72,8 @@ class BlockGrid:
             np.zeros(shape, np.uint16),
         )
 
-    def slots(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places (K,) of the blocks with these unique keys (K,); missing ones are made."""
+    def slots(self, keys: I64) -> I64:
+        """Slots (K,) of the blocks with these unique keys (K,); missing ones are made."""
         new = np.setdiff1d(keys, self.keys)
         if len(new):
             if len(self.keys) + len(new) > MAX_BLOCKS:
@@ -143,6 +144,11 @@ class BlockGrid:
         return canonical(Mesh.from_arrays(drawn.vertex.positions.numpy(), drawn.triangle.indices.numpy()))
 
 
+def reconstruct(maps: Sequence[DepthMap], _cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
+    """The surface that the maps agree on, and its voxel size [m]; see `fuse_in_memory`."""
+    return fuse_in_memory(maps, params.voxel_size, params.truncation_voxels, params.min_views)
+
+
 def fuse(maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, min_views: int) -> Mesh:
     """The surface that the depth maps [m, world frame] agree on, oriented towards the free side; all grey.
 
@@ -208,12 +214,12 @@ def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:
     return float(np.clip(max(by_size, np.median(np.concatenate(sigmas))), 0.004, 0.1))
 
 
-def _rims(depth: NDArray[np.float32], step: float) -> NDArray[np.bool_]:
-    """Pixels (H, W) beside a surface that lies over `step` behind them."""
+def _rims(depth: F32, step: float) -> Mask:
+    """Pixels (H, W) next to a surface that lies over `step` behind them."""
     return np.asarray(cv2.dilate(depth, np.ones((3, 3), np.uint8))) > depth + np.float32(step)
 
 
-def _touched_blocks(depth_map: DepthMap, block_size: float, truncation: float) -> NDArray[np.int64]:
+def _touched_blocks(depth_map: DepthMap, block_size: float, truncation: float) -> I64:
     """Sorted keys of the blocks that hold the truncation band round the map's points."""
     camera, pose = depth_map.camera, depth_map.world_from_camera
     coordinates = _band_blocks(
@@ -235,14 +241,14 @@ def _block(direction: float, distance: float, start: float, block_size: float) -
 
 @njit(cache=True, nogil=True)
 def _band_blocks(
-    depth: NDArray[np.float32],
-    sigma: NDArray[np.float32],
-    intrinsics: NDArray[np.float64],
-    rotation: NDArray[np.float64],
-    translation: NDArray[np.float64],
+    depth: F32,
+    sigma: F32,
+    intrinsics: F64,
+    rotation: F64,
+    translation: F64,
     block_size: float,
     truncation: float,
-) -> NDArray[np.int64]:
+) -> I64:
     """Block coordinates (N, 3), many of them repeated, of five samples through the band at every few pixels."""
     height, width = depth.shape
     fx, fy, cx, cy = intrinsics
@@ -269,12 +275,12 @@ def _band_blocks(
     return found[:count]
 
 
-def _packed(coordinates: NDArray[np.int64]) -> NDArray[np.int64]:
+def _packed(coordinates: I64) -> I64:
     x, y, z = (coordinates + KEY_OFFSET).T
     return (x << (2 * KEY_BITS)) | (y << KEY_BITS) | z
 
 
-def _unpacked(keys: NDArray[np.int64]) -> NDArray[np.int32]:
+def _unpacked(keys: I64) -> I32:
     mask = (1 << KEY_BITS) - 1
     parts = [(keys >> (2 * KEY_BITS)) & mask, (keys >> KEY_BITS) & mask, keys & mask]
     return (np.stack(parts, 1) - KEY_OFFSET).astype(np.int32)
@@ -282,20 +288,20 @@ def _unpacked(keys: NDArray[np.int64]) -> NDArray[np.int32]:
 
 @njit(cache=True, nogil=True)
 def _integrate_blocks(
-    blocks: NDArray[np.int32],
-    slots: NDArray[np.int64],
-    tsdf: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    counts: NDArray[np.uint16],
+    blocks: I32,
+    slots: I64,
+    tsdf: F32,
+    weights: F32,
+    counts: U16,
     voxel_size: float,
     truncation: float,
-    rotation: NDArray[np.float64],
-    translation: NDArray[np.float64],
-    intrinsics: NDArray[np.float64],
-    depth: NDArray[np.float32],
-    sigma: NDArray[np.float32],
-    normals: NDArray[np.float32],
-    rims: NDArray[np.bool_],
+    rotation: F64,
+    translation: F64,
+    intrinsics: F64,
+    depth: F32,
+    sigma: F32,
+    normals: F32,
+    rims: Mask,
 ) -> None:
     height, width = depth.shape
     fx, fy, cx, cy = intrinsics
@@ -341,7 +347,7 @@ def _integrate_blocks(
 
 @njit(cache=True, nogil=True, inline="always")
 def _smooth_depth(
-    depth: NDArray[np.float32],
+    depth: F32,
     u: float,
     v: float,
     nearest: float,

@@ -1,4 +1,4 @@
-"""Depth Anything 3 on some pictures at once, with the answers of `vggt_worker`. Needs torch and depth_anything_3.
+"""Depth Anything 3 on some images at once, with the answers of `vggt_worker`. Needs torch and depth_anything_3.
 
 Source: H. Lin et al., Depth Anything 3: Recovering the Visual Space from Any Views, 2025, and its published interface.
 """
@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learned.device import gpu_errors, peak_memory, pictures_that_fit, usable_device
-from pipeline.learned.errors import WrongWeights
-from pipeline.poses.network_weights import load_network
+from pipeline.gpu_backends.device import gpu_errors, images_that_fit, load_network, peak_memory, usable_device
+from pipeline.gpu_backends.errors import WrongWeightsError
 from pipeline.poses.vggt_worker import only_finite
 
 SIDE, PATCH = 504, 14
 BYTES_PER_PIXEL = 1400
-"""GPU memory that a picture's pixels take; between the large and the giant model."""
+"""GPU memory that an image's pixels take; between the large and the giant model."""
 
 
 class Worker:
@@ -32,28 +31,28 @@ class Worker:
 
         self._device = usable_device(settings.get("device", "cuda"))
         with gpu_errors("the network"):
-            self._model: Any = load_network(DepthAnything3, settings["weights"], settings.get("by_chance", False)).to(
-                self._device
-            )
+            self._model: Any = load_network(
+                DepthAnything3, settings["weights"], settings.get("random_weights", False)
+            ).to(self._device)
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer one of two requests, `room` or `pictures`."""
-        if "room" in request:
-            each = BYTES_PER_PIXEL * float(np.prod(resized(*request["room"])))
-            return {"frames": pictures_that_fit(self._device, each), "peak": peak_memory(self._device)}
-        return self._infer(request["pictures"])
+        """Answer one of two requests, `room` or `images`."""
+        if "size" in request:
+            each = BYTES_PER_PIXEL * float(np.prod(resized(*request["size"])))
+            return {"capacity": images_that_fit(self._device, each), "peak": peak_memory(self._device)}
+        return self._infer(request["images"])
 
     def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
         from pipeline.image_files import open_image
 
         sizes = []
         for path in paths:
-            with open_image(Path(path)) as picture:
-                sizes.append(picture.size)
-        with gpu_errors(f"{len(paths)} pictures of up to {SIDE} px"):
+            with open_image(Path(path)) as image:
+                sizes.append(image.size)
+        with gpu_errors(f"{len(paths)} images of up to {SIDE} px"):
             found = self._model.inference(list(paths), process_res=SIDE, process_res_method="upper_bound_resize")
         if found.extrinsics is None or found.intrinsics is None or found.conf is None:
-            raise WrongWeights(
+            raise WrongWeightsError(
                 "these weights give depth without cameras",
                 "take an any-view model, such as depth-anything/DA3-LARGE-1.1",
             )
@@ -61,7 +60,7 @@ class Worker:
 
 
 def resized(width: int, height: int) -> tuple[int, int]:
-    """Width and height of a picture as its loader makes it: the longer side 504, both multiples of 14."""
+    """Width and height of an image as its loader makes it: the longer side 504, both multiples of 14."""
     zoom = SIDE / max(width, height)
     return _multiple(max(round(width * zoom), 1)), _multiple(max(round(height * zoom), 1))
 
@@ -78,7 +77,7 @@ def _answer(
     depth: np.ndarray,
     confidence: np.ndarray,
 ) -> dict[str, Any]:
-    """The answer for what was found; the loader cuts pictures of several sizes down to the smallest."""
+    """The answer for what was found; the loader cuts images of several sizes down to the smallest."""
     count, height, width = depth.shape
     result: dict[str, Any] = {
         "cam_from_world": np.array(cam_from_world, float),

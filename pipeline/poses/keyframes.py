@@ -1,38 +1,40 @@
-"""Keyframes as the stage works on them: pictures at working size, cameras shared where they are the same."""
+"""Keyframes at working size: their cameras, images and masks, and pinhole images without distortion."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.capture.model import Capture, Frame
-from pipeline.capture.pictures import shrunk_mask
+from pipeline.capture.images import shrunk_mask
+from pipeline.capture.model import Capture, Frame, Selection
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera
+from pipeline.types import F32, F64, U8, Mask
 
 SAME_FOCAL = 0.02
-"""Pictures of one size whose focal lengths differ less share a camera: a phone's autofocus moves it by < 1 %."""
-MOVED = 1.0
-"""Where a picture's declared centre is further from its camera's median [px at working size], a stabiliser moved the
-lens and all pictures' own intrinsics are believed; nearer, they are noise."""
+"""Images of one size whose focal lengths differ less share a camera: a phone's autofocus moves it by < 1 %."""
+MAX_CENTRE_NOISE = 1.0
+"""Largest distance of an image's declared principal point from its camera's median [px at working size] that is noise;
+beyond it a stabiliser moved the lens, and every image keeps its own intrinsics."""
+
+NEGLIGIBLE = 0.1
+"""Distortion that moves no pixel by more is ignored [px]: resampling would blur more than it corrects."""
 
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """A chosen frame at working size.
+    """A selected frame at working size.
 
     Attributes:
         image_id: 1, 2, ... in capture order; also COLMAP's image id.
         frame: The capture's frame.
         held_out: Never part of the map.
-        camera: Declared intrinsics at working size, its camera group's median.
+        camera: Declared intrinsics at working size, median of its camera group.
         camera_id: The group, 1, 2, ...; also COLMAP's camera id.
-        own: Declared intrinsics of this very picture at working size; None where `camera` serves the whole group.
+        own: Declared intrinsics of this image at working size; None where `camera` holds for the whole group.
     """
 
     image_id: int
@@ -47,71 +49,70 @@ class Keyframe:
         """The frame's name."""
         return self.frame.name
 
-    def to_camera(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Where pixels (N, 2) of the picture lie in one that `camera` would have taken."""
+    def to_camera(self, pixels: F32) -> F32:
+        """Pixels (N, 2) of the image in an image of `camera`."""
         if self.own is None:
             return pixels
         zoom = [self.camera.fx / self.own.fx, self.camera.fy / self.own.fy]
         moved = (pixels - [self.own.cx, self.own.cy]) * zoom + [self.camera.cx, self.camera.cy]
         return moved.astype(np.float32)
 
-    def lens(self, found: Camera) -> Camera:
-        """This picture's own lens, distortion included, where `found` is that of `camera` as estimated."""
+    def lens(self, estimated: Camera) -> Camera:
+        """This image's own lens, distortion included, if `camera` is estimated as `estimated`."""
         if self.own is None:
-            return found
+            return estimated
         zoom_x, zoom_y = self.own.fx / self.camera.fx, self.own.fy / self.camera.fy
-        cx = (found.cx - self.camera.cx) * zoom_x + self.own.cx
-        cy = (found.cy - self.camera.cy) * zoom_y + self.own.cy
-        return replace(found, fx=found.fx * zoom_x, fy=found.fy * zoom_y, cx=cx, cy=cy)
+        cx = (estimated.cx - self.camera.cx) * zoom_x + self.own.cx
+        cy = (estimated.cy - self.camera.cy) * zoom_y + self.own.cy
+        return replace(estimated, fx=estimated.fx * zoom_x, fy=estimated.fy * zoom_y, cx=cx, cy=cy)
 
 
-def load_keyframes(capture: Capture, selection_file: Path, image_size: int) -> tuple[Keyframe, ...]:
+def load_keyframes(capture: Capture, selection: Selection, image_size: int) -> tuple[Keyframe, ...]:
     """The selected frames, with cameras at working size.
 
     Raises:
         ReconstructionError: With fewer than three keyframes outside the held-out ones.
     """
-    chosen = json.loads(selection_file.read_text())["keyframes"]
-    held_out = {entry["name"]: bool(entry["held_out"]) for entry in chosen}
+    held_out = {keyframe.name: keyframe.held_out for keyframe in selection.keyframes}
     frames = [frame for frame in capture.frames if frame.name in held_out]
     training = sum(not held_out[frame.name] for frame in frames)
     if training < 3:
         raise ReconstructionError(
-            "a reconstruction needs at least 3 pictures besides the held-out ones",
+            "a reconstruction needs at least 3 images that are not held out",
             found=f"{training} of {len(frames)} keyframes",
-            remedy="take more pictures of the place, each overlapping the next by two thirds",
+            remedy="take more images of the place, each overlapping the next by two thirds",
             file=capture.root,
         )
     cameras = [_working_camera(frame.camera, image_size) for frame in frames]
     groups = _group(cameras, [frame.sensor for frame in frames])
     shared = {group: _median([c for c, g in zip(cameras, groups, strict=True) if g == group]) for group in set(groups)}
-    moving = {g for camera, g in zip(cameras, groups, strict=True) if _off_centre(camera, shared[g]) > MOVED}
+    moving = {g for camera, g in zip(cameras, groups, strict=True) if _off_centre(camera, shared[g]) > MAX_CENTRE_NOISE}
     return tuple(
         Keyframe(n, frame, held_out[frame.name], shared[group], group, own if group in moving else None)
         for n, (frame, group, own) in enumerate(zip(frames, groups, cameras, strict=True), 1)
     )
 
 
-def read_picture(root: Path, keyframe: Keyframe) -> NDArray[np.uint8]:
-    """The picture at working size, RGB (H, W, 3).
+def read_keyframe(root: Path, keyframe: Keyframe) -> U8:
+    """The image at working size, RGB (H, W, 3).
 
     Raises:
         ReconstructionError: When it can't be read.
     """
     path = root / keyframe.frame.image
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None:
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
         raise ReconstructionError(
-            "a keyframe's picture must be readable", found="no picture", remedy="build again", file=path
+            "a keyframe's image must be readable", found="no image", remedy="build again", file=path
         )
     size = keyframe.camera.width, keyframe.camera.height
-    if size != (picture.shape[1], picture.shape[0]):
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(picture[:, :, ::-1], np.uint8)
+    if size != (image.shape[1], image.shape[0]):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image[:, :, ::-1], np.uint8)
 
 
-def read_keyframe_mask(root: Path, keyframe: Keyframe) -> NDArray[np.bool_] | None:
-    """Which pixels (H, W) of the picture at working size count; None where all do.
+def read_keyframe_mask(root: Path, keyframe: Keyframe) -> Mask | None:
+    """Valid pixels (H, W) of the image at working size; None if all are.
 
     Raises:
         ReconstructionError: When the mask can't be read.
@@ -122,7 +123,7 @@ def read_keyframe_mask(root: Path, keyframe: Keyframe) -> NDArray[np.bool_] | No
     mask = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
     if mask is None:
         raise ReconstructionError(
-            "a keyframe's mask must be readable", found="no picture", remedy="build again", file=path
+            "a keyframe's mask must be readable", found="no image", remedy="build again", file=path
         )
     return shrunk_mask(np.asarray(mask) > 0, (keyframe.camera.width, keyframe.camera.height))
 
@@ -133,21 +134,21 @@ def _working_camera(camera: Camera, image_size: int) -> Camera:
 
 
 def _group(cameras: list[Camera], sensors: list[str | None]) -> list[int]:
-    """Group numbers from 1; a camera joins the first group whose founder, of the same sensor, it equals."""
-    founders: list[tuple[Camera, str | None]] = []
+    """Group numbers from 1; a camera joins the first group whose first camera, of the same sensor, is similar."""
+    firsts: list[tuple[Camera, str | None]] = []
     groups = []
     for camera, sensor in zip(cameras, sensors, strict=True):
-        for number, (founder, of) in enumerate(founders, 1):
-            if sensor == of and _alike(camera, founder):
+        for number, (first, first_sensor) in enumerate(firsts, 1):
+            if sensor == first_sensor and _similar(camera, first):
                 groups.append(number)
                 break
         else:
-            founders.append((camera, sensor))
-            groups.append(len(founders))
+            firsts.append((camera, sensor))
+            groups.append(len(firsts))
     return groups
 
 
-def _alike(a: Camera, b: Camera) -> bool:
+def _similar(a: Camera, b: Camera) -> bool:
     same_size = (a.width, a.height) == (b.width, b.height)
     same_focal = abs(a.fx / b.fx - 1) < SAME_FOCAL and abs(a.fy / b.fy - 1) < SAME_FOCAL
     same_centre = abs(a.cx - b.cx) < SAME_FOCAL * a.width and abs(a.cy - b.cy) < SAME_FOCAL * a.height
@@ -162,3 +163,72 @@ def _median(cameras: list[Camera]) -> Camera:
     values = np.median([[c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in cameras], axis=0).tolist()
     fx, fy, cx, cy, k1, k2, p1, p2 = values
     return Camera(cameras[0].width, cameras[0].height, fx, fy, cx, cy, (k1, k2, p1, p2))
+
+
+def pinhole_for(camera: Camera) -> Camera:
+    """The pinhole camera of the same size with the widest view in which every pixel has a source."""
+    if camera.is_pinhole or _largest_shift(camera) < NEGLIGIBLE:
+        return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+    low, high = 0.7, 2.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        if _covered(_zoomed(camera, middle), camera):
+            high = middle
+        else:
+            low = middle
+    return _zoomed(camera, high)
+
+
+def undistort(image: U8, camera: Camera, pinhole: Camera) -> U8:
+    """The image (H, W, 3) of the pinhole camera."""
+    if camera.is_pinhole or _largest_shift(camera) < NEGLIGIBLE:
+        return image
+    source = _source(camera, pinhole)
+    result = cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(result, np.uint8)
+
+
+def undistort_mask(mask: Mask, camera: Camera, pinhole: Camera) -> Mask:
+    """Pixels (H, W) of the pinhole camera's image that show only valid pixels of the image."""
+    if camera.is_pinhole or _largest_shift(camera) < NEGLIGIBLE:
+        return mask
+    source = _source(camera, pinhole)
+    near = cv2.erode(mask.astype(np.float32), np.ones((3, 3), np.uint8))  # the cubic kernel spans two pixels each way
+    result = cv2.remap(near, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(result, np.float32) > 1 - 1e-3
+
+
+def bearing_rays(camera: Camera, pixels: F32) -> F64:
+    """Directions (N, 3) with z = 1 of pixels (N, 2), without the lens's distortion."""
+    if not len(pixels):
+        return np.zeros((0, 3))
+    flat = cv2.undistortPoints(pixels[:, None].astype(np.float64), camera.matrix, np.array(camera.distortion))
+    return np.c_[flat.reshape(-1, 2), np.ones(len(pixels))]
+
+
+def _source(camera: Camera, pinhole: Camera) -> F32:
+    """Positions (H, W, 2) of the pinhole camera's pixels in the image, in OpenCV's convention."""
+    return camera.project(pinhole.rays()).astype(np.float32) - np.float32(0.5)
+
+
+def _zoomed(camera: Camera, zoom: float) -> Camera:
+    return Camera(camera.width, camera.height, camera.fx * zoom, camera.fy * zoom, camera.cx, camera.cy)
+
+
+def _border(camera: Camera) -> F64:
+    """Pixels (N, 2) along the image's border."""
+    x, y = np.linspace(0, camera.width, 64), np.linspace(0, camera.height, 64)
+    sides = [np.c_[x, 0 * x], np.c_[x, 0 * x + camera.height], np.c_[0 * y, y], np.c_[0 * y + camera.width, y]]
+    return np.concatenate(sides)
+
+
+def _covered(pinhole: Camera, camera: Camera) -> bool:
+    source = camera.project(pinhole.rays(_border(pinhole)))
+    inside = (source >= 0) & (source <= np.array([camera.width, camera.height]))
+    return bool(inside.all())
+
+
+def _largest_shift(camera: Camera) -> float:
+    ideal = _zoomed(camera, 1.0)
+    border = _border(camera)
+    return float(np.abs(camera.project(ideal.rays(border)) - border).max())

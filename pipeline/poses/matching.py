@@ -1,23 +1,247 @@
-"""The COLMAP database of one run: cameras, features and verified matches, in an order that repeats."""
+"""SIFT features, the pairs of images that are worth matching, and their verified matches in a COLMAP database."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.poses import bridge
-from pipeline.poses.features import Features
-from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.pairs import Pairs
-from pipeline.progress import bar
+from pipeline.geometry import Camera, Pose
+from pipeline.poses import colmap_io
+from pipeline.poses.keyframes import Keyframe, read_keyframe, read_keyframe_mask
+from pipeline.progress import bar, track
+from pipeline.types import F32, F64, U8, Mask
+
+CONTRAST = 0.02
+"""Contrast threshold of SIFT: half of OpenCV's default, which gives no features on plain walls."""
+WORDS, WORD_SAMPLES, WORD_ROUNDS = 2048, 256, 1
+"""Visual words, features per image that are used (the largest), and rounds of k-means."""
+
+Pairs = list[tuple[int, int]]
+
+EXHAUSTIVE = 25
+"""Number of images up to which every pair is tried."""
+NEIGHBOURS = 5
+"""Sequence neighbours tried on each side; then those at distances 8, 16, 32 (quadratic overlap)."""
+SIMILAR = 6
+"""Similar images tried in addition to the sequence's neighbours."""
+SIMILAR_ONLY = 20
+"""Similar images tried if there is no sequence."""
+SEQUENCE = 0.3
+"""Minimum similarity of neighbours in a sequence: 0 is that of any two images, 1 that of the most similar ones."""
+MIN_OVERLAP = 0.25
+"""Minimum share of each view that the other shows too."""
+PROBE_DEPTHS = (1.0, 2.0, 4.0)
+"""Depths at which the overlap of two posed views is probed [m]: those of rooms."""
 
 CHUNK = 256
-"""Pairs matched in one call: long enough to share work, short enough for a bar that moves."""
+"""Pairs matched in one call."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of one image.
+
+    Attributes:
+        pixels: (N, 2) float32 in the keyframe's camera, the upper-left pixel's centre is 0.5.
+        sizes: (N,) float32, feature scale [px].
+        angles: (N,) float32 [rad].
+        descriptors: (N, 128) uint8, RootSIFT.
+        colors: (N, 3) uint8.
+    """
+
+    pixels: F32
+    sizes: F32
+    angles: F32
+    descriptors: U8
+    colors: U8
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def extract(root: Path, keyframes: Sequence[Keyframe], count: int) -> list[Features]:
+    """SIFT features of every keyframe's image."""
+    sift = cv2.SIFT.create(nfeatures=count, contrastThreshold=CONTRAST, enable_precise_upscale=True)
+    result = []
+    for keyframe in track(keyframes, "features"):
+        features = _extract(sift, read_keyframe(root, keyframe), read_keyframe_mask(root, keyframe))
+        result.append(replace(features, pixels=keyframe.to_camera(features.pixels)))
+    return result
+
+
+def _extract(sift: cv2.SIFT, image: U8, mask: Mask | None) -> Features:
+    """Features of one image, none where `mask` (H, W) is False."""
+    valid = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
+    keypoints, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)
+    if not keypoints:
+        return Features(
+            np.zeros((0, 2), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.float32),
+            np.zeros((0, 128), np.uint8),
+            np.zeros((0, 3), np.uint8),
+        )
+    values = np.array([(*k.pt, k.size, k.angle) for k in keypoints], np.float32)
+    pixels = values[:, :2] + np.float32(0.5)
+    column = np.clip(pixels[:, 0].astype(int), 0, image.shape[1] - 1)
+    row = np.clip(pixels[:, 1].astype(int), 0, image.shape[0] - 1)
+    return Features(
+        pixels,
+        (values[:, 2] / 2).astype(np.float32),
+        np.deg2rad(values[:, 3]).astype(np.float32),
+        root_sift(np.asarray(raw, np.float32)),
+        image[row, column],
+    )
+
+
+def root_sift(raw: F32) -> U8:
+    """RootSIFT as COLMAP stores it, (N, 128) uint8 of length 512.
+
+    Source: R. Arandjelovic and A. Zisserman, Three things everyone should know to improve object retrieval,
+    CVPR 2012, section 2.
+    """
+    share = raw / np.maximum(raw.sum(1, keepdims=True), 1e-12)
+    return np.clip(np.round(np.sqrt(share) * 512), 0, 255).astype(np.uint8)
+
+
+def similarity(features: Sequence[Features], rng: np.random.Generator) -> F64:
+    """Similarity of images, (N, N) in 0..1: cosine of their weighted visual-word histograms.
+
+    Source: J. Sivic and A. Zisserman, Video Google, ICCV 2003; the words come from the images themselves.
+    """
+    # The largest features are few, and the same ones in every image that shows them.
+    largest = [np.argsort(-f.sizes, kind="stable")[:WORD_SAMPLES] for f in features]
+    samples = [f.descriptors[rows].astype(np.float32) for f, rows in zip(features, largest, strict=True)]
+    everything = np.concatenate(samples)
+    count = min(WORDS, len(everything) // 4)
+    if not count:
+        return np.ones((len(features), len(features)))
+    words = everything[rng.choice(len(everything), count, replace=False)]
+    assigned = _nearest(everything, words)
+    for _ in range(WORD_ROUNDS):
+        order = np.argsort(assigned, kind="stable")
+        filled = np.bincount(assigned, minlength=count)
+        used = filled > 0
+        starts = np.searchsorted(assigned[order], np.flatnonzero(used))
+        words[used] = np.add.reduceat(everything[order], starts, axis=0) / filled[used, None]
+        assigned = _nearest(everything, words)
+    owner = np.repeat(np.arange(len(samples)), [len(s) for s in samples])
+    histogram = np.bincount(owner * count + assigned, minlength=len(samples) * count).reshape(-1, count)
+    weight = np.log(len(samples) / np.maximum((histogram > 0).sum(0), 1))
+    vectors = np.sqrt(histogram) * weight
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors @ vectors.T
+
+
+def _nearest(points: F32, words: F32) -> NDArray[np.intp]:
+    """Index of the nearest word for every point (N,)."""
+    half = (words * words).sum(1) / 2
+    parts = [np.argmax(points[i : i + 8192] @ words.T - half, axis=1) for i in range(0, len(points), 8192)]
+    return np.concatenate(parts)
+
+
+def all_pairs(count: int) -> Pairs:
+    """Every pair (i, j), i < j."""
+    return list(combinations(range(count), 2))
+
+
+def sequence_pairs(count: int) -> Pairs:
+    """Neighbours up to `NEIGHBOURS` apart, then 8, 16 and 32 apart."""
+    steps = [*range(1, NEIGHBOURS + 1), 8, 16, 32]
+    return sorted((i, i + step) for step in steps for i in range(count - step))
+
+
+def image_pairs(count: int, likeness: F64 | None) -> Pairs:
+    """Pairs for images without poses: all of a few, otherwise the sequence's neighbours and similar images.
+
+    Photos in a folder are usually a sequence too, numbered by their names. If neighbours are no more similar than other
+    images, the order means nothing, and only similar images are tried.
+
+    Args:
+        count: Number of images.
+        likeness: (N, N), from `similarity`; None for few images.
+    """
+    if likeness is None or count <= EXHAUSTIVE:
+        return all_pairs(count)
+    if not is_sequence(likeness):
+        return _most_alike(likeness)
+    return sorted({*sequence_pairs(count), *_best(likeness)})
+
+
+def is_sequence(likeness: F64) -> bool:
+    """Whether consecutive images are more similar than any two, by their similarities (N, N)."""
+    others = likeness[~np.eye(len(likeness), dtype=bool)].reshape(len(likeness), -1)
+    neighbours, any_two, best = np.diagonal(likeness, 1).mean(), others.mean(), others.max(1).mean()
+    return bool(neighbours - any_two > SEQUENCE * (best - any_two))
+
+
+def posed_pairs(poses: Sequence[Pose], cameras: Sequence[Camera]) -> Pairs:
+    """Pairs for images with approximate poses: the sequence's neighbours, and views whose frusta overlap.
+
+    Args:
+        poses: world_from_camera [m].
+        cameras: Their intrinsics; distortion is ignored.
+    """
+    share = view_overlap(poses, cameras)
+    share = np.where(np.minimum(share, share.T) < MIN_OVERLAP, 0.0, (share + share.T) / 2)
+    return sorted({*sequence_pairs(len(poses)), *_best(share)})
+
+
+def view_overlap(poses: Sequence[Pose], cameras: Sequence[Camera]) -> F64:
+    """Share (N, N) of view i's probe points that view j shows too, from a similar direction."""
+    count, grid = len(poses), (np.arange(6) + 0.5) / 6
+    share = np.zeros((count, count))
+    rotations = np.array([p.rotation for p in poses])
+    centres = np.array([p.translation for p in poses])
+    sizes = np.array([(c.width, c.height) for c in cameras], np.float64)
+    focal = np.array([(c.fx, c.fy) for c in cameras])
+    middle = np.array([(c.cx, c.cy) for c in cameras])
+    for i, (pose, camera) in enumerate(zip(poses, cameras, strict=True)):
+        uv = np.stack(np.meshgrid(grid * camera.width, grid * camera.height), -1).reshape(-1, 2)
+        rays = np.c_[(uv - middle[i]) / focal[i], np.ones(len(uv))]
+        points = pose.apply((rays[None] * np.array(PROBE_DEPTHS)[:, None, None]).reshape(-1, 3))
+        away = points[None] - centres[:, None]
+        local = np.einsum("npk,nkl->npl", away, rotations)
+        depth = np.maximum(local[..., 2], 1e-3)
+        pixel = local[..., :2] / depth[..., None] * focal[:, None] + middle[:, None]
+        inside = ((pixel >= 0) & (pixel < sizes[:, None])).all(-1) & (local[..., 2] > 0.1)
+        back = points - pose.translation
+        cosine = (away * back).sum(-1) / (np.linalg.norm(away, axis=-1) * np.linalg.norm(back, axis=-1))
+        share[i] = (inside & (cosine > np.cos(np.deg2rad(50)))).mean(1)
+    return share
+
+
+def _most_alike(likeness: F64) -> Pairs:
+    """Each image with the `SIMILAR_ONLY` most similar ones."""
+    others = np.where(np.eye(len(likeness), dtype=bool), -np.inf, likeness)
+    best = np.argsort(-others, axis=1, kind="stable")[:, :SIMILAR_ONLY]
+    return sorted({(min(i, j), max(i, j)) for i, row in enumerate(best.tolist()) for j in row})
+
+
+def _best(score: F64) -> Pairs:
+    """For each image its `SIMILAR` best partners outside its own part of the sequence.
+
+    Neighbours of a partner are similar as well; every second one is enough to connect the parts.
+    """
+    count = len(score)
+    index = np.arange(count)
+    chosen: set[tuple[int, int]] = set()
+    for i in range(count):
+        left = np.where(np.abs(index - i) > NEIGHBOURS, score[i], 0.0)
+        for _ in range(SIMILAR):
+            j = int(np.argmax(left))
+            if left[j] <= 0:
+                break
+            chosen.add((min(i, j), max(i, j)))
+            left[max(0, j - 1) : j + 2] = 0
+    return sorted(chosen)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +259,46 @@ class Matches:
     features: NDArray[np.intp]
 
 
+@dataclass(frozen=True, eq=False)
+class MatchedImages:
+    """The keyframes with their features and verified matches.
+
+    Attributes:
+        database: COLMAP database with the same features and matches.
+        keyframes: All keyframes.
+        features: Features of every keyframe.
+        matches: Verified matches of all pairs.
+    """
+
+    database: Path
+    keyframes: Sequence[Keyframe]
+    features: Sequence[Features]
+    matches: Sequence[Matches]
+
+    @property
+    def training(self) -> tuple[Keyframe, ...]:
+        """Keyframes that the map may use."""
+        return tuple(k for k in self.keyframes if not k.held_out)
+
+    @property
+    def pixels(self) -> list[F32]:
+        """Pixels (N, 2) of every keyframe's features."""
+        return [f.pixels for f in self.features]
+
+    def without(self, pairs: Collection[tuple[int, int]]) -> MatchedImages:
+        """Without the matches of pairs of image ids; also removes them from the database."""
+        import pycolmap
+
+        database = pycolmap.Database.open(self.database)
+        for first, second in pairs:
+            database.delete_two_view_geometry(first, second)
+        database.close()
+        dropped = set(pairs)
+        return replace(self, matches=[m for m in self.matches if (m.i + 1, m.j + 1) not in dropped])
+
+
 def image_name(keyframe: Keyframe) -> str:
-    """Its name in the database; file names may hold blanks, which COLMAP's lists of pairs can't."""
+    """Its name in the database; file names may contain spaces, COLMAP's lists of pairs can't."""
     return f"{keyframe.image_id:06d}"
 
 
@@ -48,22 +310,22 @@ def write_database(path: Path, keyframes: Sequence[Keyframe], features: Sequence
     trusted = {k.camera_id: k.frame.focal_source != "guessed" for k in keyframes}
     cameras = {k.camera_id: k.camera for k in keyframes}
     for camera_id in sorted(cameras):
-        camera = bridge.to_colmap(cameras[camera_id], camera_id, trusted=trusted[camera_id])
+        camera = colmap_io.to_colmap(cameras[camera_id], camera_id, trusted=trusted[camera_id])
         database.write_camera(camera, use_camera_id=True)
         rig = pycolmap.Rig(rig_id=camera_id)
         rig.add_ref_sensor(camera.sensor_id)
         database.write_rig(rig, use_rig_id=True)
-    for keyframe, found in zip(keyframes, features, strict=True):
+    for keyframe, own in zip(keyframes, features, strict=True):
         image = pycolmap.Image(
-            name=image_name(keyframe), camera_id=keyframe.camera_id, image_id=keyframe.image_id, keypoints=found.pixels
+            name=image_name(keyframe), camera_id=keyframe.camera_id, image_id=keyframe.image_id, keypoints=own.pixels
         )
         database.write_image(image, use_image_id=True)
         frame = pycolmap.Frame(frame_id=keyframe.image_id, rig_id=keyframe.camera_id)
         frame.add_data_id(image.data_id)
         database.write_frame(frame, use_frame_id=True)
-        rows = np.c_[found.pixels, found.sizes, found.angles].astype(np.float32)
+        rows = np.c_[own.pixels, own.sizes, own.angles].astype(np.float32)
         database.write_keypoints(keyframe.image_id, rows)
-        descriptors = pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, found.descriptors)
+        descriptors = pycolmap.FeatureDescriptors(pycolmap.FeatureExtractorType.SIFT, own.descriptors)
         database.write_descriptors(keyframe.image_id, descriptors)
     database.close()
 
@@ -75,15 +337,15 @@ def match(path: Path, keyframes: Sequence[Keyframe], pairs: Pairs, *, seed: int,
     """
     import pycolmap
 
-    bridge.silence()
+    colmap_io.silence()
     matching = pycolmap.FeatureMatchingOptions(use_gpu=False, num_threads=threads or -1)
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = seed
-    wanted = [(i, j) for i, j in pairs if not (keyframes[i].held_out and keyframes[j].held_out)]
-    with bar(len(wanted), "matching") as shown, tempfile.TemporaryDirectory() as scratch:
+    matched = [(i, j) for i, j in pairs if not (keyframes[i].held_out and keyframes[j].held_out)]
+    with bar(len(matched), "matching") as shown, tempfile.TemporaryDirectory() as scratch:
         list_file = Path(scratch) / "pairs.txt"
-        for start in range(0, len(wanted), CHUNK):
-            chunk = wanted[start : start + CHUNK]
+        for start in range(0, len(matched), CHUNK):
+            chunk = matched[start : start + CHUNK]
             lines = [f"{image_name(keyframes[i])} {image_name(keyframes[j])}\n" for i, j in chunk]
             list_file.write_text("".join(lines))
             pairing = pycolmap.ImportedPairingOptions(match_list_path=list_file)
@@ -101,20 +363,10 @@ def read_matches(path: Path) -> list[Matches]:
     result = []
     for pair_id, geometry in zip(ids, geometries, strict=True):
         first, second = pycolmap.pair_id_to_image_pair(pair_id)
-        found = np.asarray(geometry.inlier_matches, np.intp).reshape(-1, 2)
-        if not len(found):
+        rows = np.asarray(geometry.inlier_matches, np.intp).reshape(-1, 2)
+        if not len(rows):
             continue
         if first > second:
-            first, second, found = second, first, found[:, ::-1]
-        result.append(Matches(first - 1, second - 1, found))
+            first, second, rows = second, first, rows[:, ::-1]
+        result.append(Matches(first - 1, second - 1, rows))
     return sorted(result, key=lambda m: (m.i, m.j))
-
-
-def forget(path: Path, pairs: Sequence[tuple[int, int]]) -> None:
-    """Take the verified matches of pairs of image ids out of the database."""
-    import pycolmap
-
-    database = pycolmap.Database.open(path)
-    for first, second in pairs:
-        database.delete_two_view_geometry(first, second)
-    database.close()

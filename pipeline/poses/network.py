@@ -1,22 +1,56 @@
-"""The networks that see many pictures at once: VGGT and Depth Anything 3, their weights and licences."""
+"""Networks that see many images at once (VGGT, Depth Anything 3): runs on overlapping chunks, and their depth."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import Protocol
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Protocol
 
-from pipeline.learned.session import Session, open_session
-from pipeline.poses.chunks import Links
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from pipeline.geometry import Camera, Pose
+from pipeline.geometry.overlap import overlaps
+from pipeline.gpu_backends.errors import BadOutputError, GpuMemoryError
+from pipeline.gpu_backends.session import Session, open_session
+from pipeline.poses.keyframes import pinhole_for
+from pipeline.poses.scene import View
+from pipeline.progress import bar
+from pipeline.types import F32, F64
 
 logger = logging.getLogger(__name__)
 
+Links = Mapping[tuple[int, int], int]
+"""Verified matches of pairs of images (i < j, image ids)."""
+Keep = Callable[[int, int, F32, F32], None]
+
+MAX_CHUNK = 60
+"""Largest number of images in a chunk: with many more, the network is less accurate."""
+OVERLAP = 0.25
+"""Share of a chunk's images that earlier chunks contain too."""
+GRID = 24
+"""Rows and columns of the depths that are kept for stitching."""
+SAME_PLACE_MATCHES = 20
+"""Matches of two images that show the same place."""
+SAME_PLACE_OVERLAP = 0.5
+"""Share of each image's surface that the other shows too, if they show the same place."""
+SAME_PLACE_OVERLAP_UNMATCHED = 0.25
+"""The same where one of them has no matches at all."""
+LOOP_MATCHES = 30
+"""Matches of two images of distant chunks that justify another chunk with both."""
+
 WORKERS = {"vggt": "pipeline.poses.vggt_worker", "depth_anything_3": "pipeline.poses.depth_anything_worker"}
-"""By the backend's name."""
+"""Worker modules by backend."""
 WEIGHTS = {"vggt": "facebook/VGGT-1B", "depth_anything_3": "depth-anything/DA3-LARGE-1.1"}
-"""What is loaded where nothing else is asked for."""
+"""Default weights by backend."""
 LICENCES = {
     "facebook/VGGT-1B": "CC BY-NC 4.0, not for commercial use; facebook/VGGT-1B-Commercial, on request, is",
     "facebook/VGGT-1B-Commercial": "Meta's VGGT licence: commercial use is allowed, military use is not",
@@ -25,12 +59,238 @@ LICENCES = {
     "depth-anything/DA3-BASE": "Apache 2.0",
     "depth-anything/DA3-SMALL": "Apache 2.0",
 }
-RECENT = 10
-"""Pictures before on a way through unordered ones that the next should match."""
+RECENT_IMAGES = 10
+"""Number of preceding images that the next of unordered images should match."""
+
+FOLDER, INDEX = "network", "network.json"
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkView:
+    """An image in one chunk.
+
+    Attributes:
+        chunk_from_camera: Its pose in the chunk's frame and scale.
+        camera: The network's pinhole camera, at the size of its depth map.
+        depth: (R, C) float32, the depth map at the centres of R x C cells [chunk's units], 0 = unknown.
+        confidence: (R, C) float32, higher is better.
+    """
+
+    chunk_from_camera: Pose
+    camera: Camera
+    depth: F32
+    confidence: F32
+
+    def points(self) -> F64:
+        """Points (R, C, 3) in the chunk's frame."""
+        row, column = _cells((self.camera.height, self.camera.width))
+        rays = self.camera.rays(np.stack(np.meshgrid(column + 0.5, row + 0.5), -1))
+        return self.chunk_from_camera.apply(rays * self.depth[..., None].astype(np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Images of one place that one run of the network put into one frame.
+
+    Attributes:
+        run: Number of the run; a run on images of two places gives two chunks.
+        views: The views by image id, in the run's order.
+    """
+
+    run: int
+    views: Mapping[int, ChunkView]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """All chunks of the images.
+
+    Attributes:
+        chunks: The chunks in the order of the runs, those that close loops last.
+        capacity: Images per run at the end.
+        halved: How often the memory was too small.
+        loops: Number of runs that close loops.
+        failed: Image ids without finite output.
+    """
+
+    chunks: tuple[Chunk, ...]
+    capacity: int
+    halved: int
+    loops: int
+    failed: tuple[int, ...]
+
+
+class ChunkRunner:
+    """Runs the network on chunks; keeps only one chunk's full maps in memory."""
+
+    def __init__(self, session: Session, images: Mapping[int, Path], links: Links, keep: Keep) -> None:
+        """Prepare the runs.
+
+        Args:
+            session: A worker such as `vggt_worker`.
+            images: Image files by image id.
+            links: Numbers of matches.
+            keep: Called with image id, run, depth (h, w) [chunk's units] and confidence (h, w) of every image and run.
+        """
+        self._session, self._images, self._links, self._keep = session, images, links, keep
+        self._capacity, self._halved, self._runs = 0, 0, 0
+        self._failed: set[int] = set()
+
+    def run(self, order: Sequence[int], size: tuple[int, int], *, in_time: bool, close_loops: bool = True) -> Chunks:
+        """All chunks of the images.
+
+        Args:
+            order: Image ids.
+            size: Width and height of a typical image.
+            in_time: Whether neighbours in `order` are neighbours in time; otherwise chunks share the images that match.
+            close_loops: Whether distant chunks of the same place get another chunk with images of both.
+
+        Raises:
+            GpuMemoryError: When not even two images fit.
+        """
+        capacity = self._session.ask({"size": list(size)})["capacity"]
+        self._capacity = MAX_CHUNK if capacity is None else max(min(int(capacity), MAX_CHUNK), 2)
+        logger.info("%d images, up to %d at once", len(order), self._capacity)
+        chunks: list[Chunk] = []
+        done = 0
+        with bar(len(order), "network") as shown:
+            while done < len(order):
+                images, new_chunks = self._run_fitting(partial(self._next, order, done, in_time=in_time))
+                chunks += new_chunks
+                new = len(set(images) - set(order[:done]))
+                shown.update(new)
+                done += new
+        loops = self._loops(order, chunks) if close_loops else []
+        for i, j in loops:
+            chunks += self._run_fitting(partial(self._ends, order, i, j))[1]
+        failed = self._failed - {i for chunk in chunks for i in chunk.views}
+        return Chunks(tuple(chunks), self._capacity, self._halved, len(loops), tuple(sorted(failed)))
+
+    def _run_fitting(self, select: Callable[[], list[int]]) -> tuple[list[int], list[Chunk]]:
+        """A run on the images that `select` gives for the current capacity, which is halved until they fit."""
+        while True:
+            images = select()
+            try:
+                return images, self._infer(images)
+            except GpuMemoryError as error:
+                count = len(images)
+                if count <= 2:
+                    raise GpuMemoryError("not even 2 images fit into the GPU's free memory") from error
+                self._capacity, self._halved = max(min(self._capacity, count) // 2, 2), self._halved + 1
+                logger.warning("%d images don't fit into the GPU's memory: now %d at once", count, self._capacity)
+
+    def _next(self, order: Sequence[int], done: int, *, in_time: bool) -> list[int]:
+        """The next images, after those that they share with earlier chunks."""
+        if not done:
+            return list(order[: self._capacity])
+        shared = min(max(round(OVERLAP * self._capacity), 1), done)
+        new = list(order[done : done + self._capacity - shared])
+        before = [i for i in order[:done] if i not in self._failed]
+        if not in_time:
+            matched = {i: sum(self._links.get((min(i, j), max(i, j)), 0) for j in new) for i in before}
+            before = sorted(before, key=lambda i: matched[i])  # stable: the latest if there are no matches
+        return [*before[-shared:], *new]
+
+    def _infer(self, images: Sequence[int]) -> list[Chunk]:
+        """One run of the network, as one chunk per place that its images show."""
+        try:
+            answer = self._session.ask({"images": [str(self._images[i]) for i in images]})
+        except BadOutputError as error:
+            logger.warning("run %d: %s", self._runs, error)
+            self._failed |= set(images)
+            self._runs += 1
+            return []
+        views: dict[int, ChunkView] = {}
+        for n, i in enumerate(images):
+            view = _chunk_view(answer, n)
+            if view is None:
+                self._failed.add(i)
+                continue
+            views[i] = view
+            self._keep(i, self._runs, answer[f"depth_{n}"], answer[f"confidence_{n}"])
+        groups = split_places(views, self._links)
+        chunks = [Chunk(self._runs, {i: views[i] for i in group}) for group in groups]
+        self._runs += 1
+        return chunks
+
+    def _ends(self, order: Sequence[int], i: int, j: int) -> list[int]:
+        """Images around both ends of a loop."""
+        half = max(self._capacity // 2, 1)
+        around = []
+        for centre in (order.index(i), order.index(j)):
+            start = min(max(centre - half // 2, 0), max(len(order) - half, 0))
+            around += order[start : start + half]
+        return list(dict.fromkeys(around))
+
+    def _loops(self, order: Sequence[int], chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+        """Matching pairs of images that no chunk contains: the best of any two chunks and their neighbours."""
+        chunk_of = {i: n for n, chunk in enumerate(chunks) for i in chunk.views}
+        near = {(i, j) for chunk in chunks for i in chunk.views for j in chunk.views}
+        taken: set[tuple[int, int]] = set()
+        pairs = []
+        for (i, j), count in sorted(self._links.items(), key=lambda item: (-item[1], item[0])):
+            if count < LOOP_MATCHES or (i, j) in near or i not in chunk_of or j not in chunk_of:
+                continue
+            a, b = sorted((chunk_of[i], chunk_of[j]))
+            if all((a + x, b + y) not in taken for x in (-1, 0, 1) for y in (-1, 0, 1)):
+                taken.add((a, b))
+                pairs.append((i, j))
+        return pairs[: len(chunks)]
+
+
+def _chunk_view(answer: Mapping[str, F64], n: int) -> ChunkView | None:
+    """Image n of an answer, or None if its output is not finite."""
+    if not np.isfinite(answer["cam_from_world"][n]).all():
+        return None
+    depth, matrix = answer[f"depth_{n}"], answer["intrinsics"][n]
+    height, width = depth.shape
+    fx, fy, cx, cy = (float(matrix[k]) for k in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    rotation, translation = answer["cam_from_world"][n][:, :3], answer["cam_from_world"][n][:, 3]
+    u, _, vt = np.linalg.svd(rotation)  # in half precision the matrix is not exactly a rotation
+    pose = Pose(u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt, translation).inverse()
+    cells = np.ix_(*_cells((height, width)))
+    sampled = (values[cells].astype(np.float32) for values in (depth, answer[f"confidence_{n}"]))
+    return ChunkView(pose, Camera(width, height, fx, fy, cx, cy), *sampled)
+
+
+def _cells(shape: tuple[int, int]) -> list[NDArray[np.intp]]:
+    """Rows and columns of the centres of a map's cells."""
+    return [((np.arange(n) + 0.5) * size / n).astype(int) for size in shape for n in [min(size, GRID)]]
+
+
+def split_places(views: Mapping[int, ChunkView], links: Links) -> list[list[int]]:
+    """The images of one run, grouped by place: a network puts images of two places into one frame without notice.
+
+    Images of one place match, or share much of their surfaces; by chance they never share much.
+    """
+    ids = list(views)
+    if not ids:
+        return []
+    matched = np.array([[links.get((min(i, j), max(i, j)), 0) >= SAME_PLACE_MATCHES for j in ids] for i in ids])
+    shares = _shared_surface([views[i] for i in ids])
+    unmatched = ~np.any(matched, axis=1)
+    shared = np.minimum(shares, shares.T)
+    linked = matched | (shared >= SAME_PLACE_OVERLAP)
+    linked |= np.logical_or.outer(unmatched, unmatched) & (shared >= SAME_PLACE_OVERLAP_UNMATCHED)
+    _, group = connected_components(coo_array(linked), directed=False)
+    return [[i for i, g in zip(ids, group, strict=True) if g == k] for k in dict.fromkeys(group.tolist())]
+
+
+def _shared_surface(seen: Sequence[ChunkView]) -> F64:
+    """Share (N, N) of each image's surface that each other image shows, by the sampled depths."""
+    cameras = [s.camera.resized(s.depth.shape[1], s.depth.shape[0]) for s in seen]
+    depth = np.concatenate([s.depth.ravel() for s in seen])
+    starts = np.cumsum([0, *(s.depth.size for s in seen[:-1])])
+    return overlaps(
+        depth,
+        np.array([(start, c.width, c.height) for start, c in zip(starts, cameras, strict=True)], np.int64),
+        np.array([(c.fx, c.fy, c.cx, c.cy) for c in cameras], np.float32),
+        np.array([s.chunk_from_camera.matrix for s in seen]),
+    )
 
 
 class Settings(Protocol):
-    """What parameters of a stage say of a network."""
+    """The parameters of a stage that describe a network."""
 
     @property
     def backend(self) -> str:
@@ -39,21 +299,21 @@ class Settings(Protocol):
 
     @property
     def weights(self) -> str:
-        """See `network_weights.load_network`; "" takes the usual ones."""
+        """See `gpu_backends.device.load_network`; "" is the default."""
         ...
 
     @property
     def python(self) -> str:
-        """The interpreter that has the network's packages; "" is this one."""
+        """The interpreter with the network's packages; "" is this one."""
         ...
 
 
 @contextmanager
 def network_session(settings: Settings) -> Iterator[tuple[Session, dict[str, str]]]:
-    """A network that answers, and what a report says of it: its weights and their licence.
+    """A running network, and its `weights` and their `licence` for the report.
 
     Raises:
-        MachineError: When it can't be loaded, or memory does not hold even two pictures.
+        MachineError: When it can't be loaded, or not even two images fit into memory.
     """
     weights = settings.weights or WEIGHTS[settings.backend]
     with open_session(WORKERS[settings.backend], {"weights": weights}, settings.python) as session:
@@ -62,14 +322,14 @@ def network_session(settings: Settings) -> Iterator[tuple[Session, dict[str, str
 
 @cache
 def _licence(weights: str) -> str:
-    """What the weights may be used for; said once."""
-    text = LICENCES.get(weights, "as their source says")
+    """Permitted use of the weights; logged once."""
+    text = LICENCES.get(weights, "see their source")
     logger.warning("licence of the weights %s: %s", weights, text)
     return text
 
 
-def way_through(ids: Sequence[int], links: Links) -> list[int]:
-    """An order of pictures in which each matches some before it as well as may be."""
+def order_by_matches(ids: Sequence[int], links: Links) -> list[int]:
+    """An order of images in which each has many matches with those before it."""
     neighbours: dict[int, dict[int, int]] = {i: {} for i in ids}
     for (i, j), count in links.items():
         if i in neighbours and j in neighbours:
@@ -77,7 +337,7 @@ def way_through(ids: Sequence[int], links: Links) -> list[int]:
     left = dict.fromkeys(sorted(ids, key=lambda i: -sum(neighbours[i].values())))
     order: list[int] = []
     while left:
-        best = _most_matched(order[-RECENT:], neighbours, left) or _most_matched(order, neighbours, left)
+        best = _most_matched(order[-RECENT_IMAGES:], neighbours, left) or _most_matched(order, neighbours, left)
         chosen = next(iter(left)) if best is None else best
         del left[chosen]
         order.append(chosen)
@@ -93,3 +353,111 @@ def _most_matched(
             if j in left:
                 votes[j] = votes.get(j, 0) + count
     return max(votes, key=lambda j: (votes[j], -j)) if votes else None
+
+
+@dataclass(frozen=True, eq=False)
+class KeptDepth:
+    """A view's depth from the network.
+
+    Attributes:
+        depth: (h, w) float32 of the whole image; 0 = unknown. Images of one run share their unit.
+        confidence: (h, w) float32, higher is better.
+        run: Number of the network's run.
+    """
+
+    depth: F32
+    confidence: F32
+    run: int
+
+
+class NetworkDepth:
+    """Writes depth maps to `network/`, one per image: of several runs the one with the highest confidence."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep them in a stage's folder."""
+        self._folder = folder / FOLDER
+        self._folder.mkdir(exist_ok=True)
+        self._best: dict[int, tuple[float, int]] = {}
+
+    def keep(self, image: int, run: int, depth: F32, confidence: F32) -> None:
+        """Keep an image's depth unless one with a higher confidence is kept already."""
+        mean = float(confidence.mean())
+        if image in self._best and self._best[image][0] >= mean:
+            return
+        self._best[image] = mean, run
+        with (self._folder / _file(image)).open("wb") as file:
+            np.savez(file, depth=depth.astype(np.float16), confidence=confidence.astype(np.float16))
+
+    def finish(
+        self, backend: str, scales: Mapping[tuple[int, int], float], views: Mapping[int, tuple[str, Camera | None]]
+    ) -> None:
+        """Write the index; maps without a scale are deleted.
+
+        Args:
+            backend: The network's name.
+            scales: Scene units per unit of the network's depth, by run and image id.
+            views: Name and declared lens at working size by image id; no lens where the image is the scene's own.
+        """
+        content: dict[str, Any] = {"backend": backend, "views": {}}
+        for image, (_, run) in sorted(self._best.items()):
+            if (run, image) not in scales or image not in views:
+                (self._folder / _file(image)).unlink()
+                continue
+            name, lens = views[image]
+            entry = {"file": _file(image), "run": run, "scale": scales[run, image]}
+            content["views"][name] = entry | {"lens": None if lens is None else lens.to_json()}
+        (self._folder / INDEX).write_text(json.dumps(content))
+
+
+class KeptMaps:
+    """Reads the depth maps that `NetworkDepth` wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the maps in a stage's folder.
+
+        Raises:
+            FileNotFoundError: When there are none.
+        """
+        self._folder = folder / FOLDER
+        content = json.loads((self._folder / INDEX).read_text())
+        self.backend: str = content["backend"]
+        self._views: dict[str, dict[str, Any]] = content["views"]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the view of that name has a map."""
+        return name in self._views
+
+    def size(self, view: View) -> tuple[int, int]:
+        """Width and height of a view's map."""
+        with np.load(self._folder / self._views[view.name]["file"], allow_pickle=False) as data:
+            height, width = data["depth"].shape
+        return width, height
+
+    def load(self, view: View) -> KeptDepth:
+        """A view's depth, approximately in scene units."""
+        entry, pinhole = self._views[view.name], view.camera
+        lens = None if view.source_camera is None else view.source_camera.resized(pinhole.width, pinhole.height)
+        with np.load(self._folder / entry["file"], allow_pickle=False) as data:
+            depth, confidence = data["depth"].astype(np.float32), data["confidence"].astype(np.float32)
+        if lens is not None and entry["lens"] is not None:
+            depth, confidence = _resampled(pinhole, lens, Camera.from_json(entry["lens"]), depth, confidence)
+        return KeptDepth(depth * np.float32(entry["scale"]), confidence, entry["run"])
+
+
+def _resampled(pinhole: Camera, lens: Camera, declared: Camera, depth: F32, confidence: F32) -> tuple[F32, F32]:
+    """The maps in the pixels of the final pinhole camera; the network's images were undistorted as declared."""
+    if lens.is_pinhole and declared.is_pinhole:
+        return depth, confidence
+    height, width = depth.shape
+    pixels = lens.project(pinhole.resized(width, height).rays())  # pixels of the original image
+    flat = pixels.reshape(-1, 1, 2)
+    rays = cv2.undistortPoints(flat, declared.matrix, np.array(declared.distortion)).reshape(height, width, 2)
+    shown = pinhole_for(declared).resized(width, height)
+    x = (rays[..., 0] * shown.fx + shown.cx - 0.5).astype(np.float32)
+    y = (rays[..., 1] * shown.fy + shown.cy - 0.5).astype(np.float32)
+    both = cv2.remap(np.dstack([depth, confidence]), x, y, cv2.INTER_NEAREST, borderValue=0)
+    return np.asarray(both[..., 0], np.float32), np.asarray(both[..., 1], np.float32)
+
+
+def _file(image: int) -> str:
+    return f"{image:06d}.npz"

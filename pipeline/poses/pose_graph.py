@@ -1,4 +1,4 @@
-"""A sensor's track with its loops closed: steps as the sensor says, relative poses from the pictures, and gravity."""
+"""A sensor's track with its loops closed: steps as the sensor says, relative poses from the images, and gravity."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import spsolve
 
 from pipeline.geometry import Pose, matrix_from_rotvec, rotvec_from_matrix
+from pipeline.types import F64, Floats
 
-Array = NDArray[np.float64]
-Function = Callable[[Array, Array], Array]
+Function = Callable[[F64, F64], F64]
 
-STEPS, LEAST_STEP = 40, 1e-5
+STEPS, MIN_STEP = 40, 1e-5
 ROBUST = 3.0
 """Residuals beyond so many sigmas lose weight in the end."""
 ANCHOR = 1e-3
@@ -35,9 +35,7 @@ class Edge:
     rotation: float
 
 
-def optimise(
-    poses: Mapping[int, Pose], edges: Sequence[Edge], up: NDArray[np.floating] | None, up_sigma: float
-) -> dict[int, Pose]:
+def optimise(poses: Mapping[int, Pose], edges: Sequence[Edge], up: Floats | None, up_sigma: float) -> dict[int, Pose]:
     """Poses that agree best with the edges and keep each camera's angle to gravity.
 
     Gauss-Newton; edges that disagree lose weight step by step (graduated non-convexity with the Geman-McClure loss).
@@ -61,12 +59,12 @@ def optimise(
     upward = np.zeros(3) if up is None else np.asarray(up, np.float64)
     anchor = rotations[0].copy(), centres[0].copy()
 
-    def residual(ra: Array, ca: Array, rb: Array, cb: Array) -> Array:
+    def residual(ra: F64, ca: F64, rb: F64, cb: F64) -> F64:
         offset = np.einsum("nji,nj->ni", ra, cb - ca) - shift
         relative = np.swapaxes(turn, 1, 2) @ np.swapaxes(ra, 1, 2) @ rb
         return np.c_[offset, rotvec_from_matrix(relative)] / sigma
 
-    def tilt(rotations: Array, _: Array) -> Array:
+    def tilt(rotations: F64, _: F64) -> F64:
         return np.einsum("nji,j->ni", rotations, upward) / up_sigma
 
     given, spread = tilt(rotations, centres), np.inf
@@ -89,16 +87,16 @@ def optimise(
         step = np.asarray(spsolve(sparse.csc_array(normal), right)).reshape(-1, 6)
         centres = centres + step[:, :3]
         rotations = rotations @ matrix_from_rotvec(step[:, 3:])
-        if np.abs(step).max() < LEAST_STEP and spread <= ROBUST**2:
+        if np.abs(step).max() < MIN_STEP and spread <= ROBUST**2:
             break
     return {i: Pose(rotations[n], centres[n]) for i, n in row.items()}
 
 
-def _with_second(residual: Callable[[Array, Array, Array, Array], Array], rotation: Array, centre: Array) -> Function:
+def _with_second(residual: Callable[[F64, F64, F64, F64], F64], rotation: F64, centre: F64) -> Function:
     return lambda r, c: residual(r, c, rotation, centre)
 
 
-def _jacobian(function: Function, rotations: Array, centres: Array, value: Array) -> Array:
+def _jacobian(function: Function, rotations: F64, centres: F64, value: F64) -> F64:
     """Derivatives (N, K, 6) of a function's rows (N, K) by shift in the world and turn in the camera."""
     columns = []
     for k in range(6):
@@ -110,8 +108,8 @@ def _jacobian(function: Function, rotations: Array, centres: Array, value: Array
 
 
 def _normal(
-    blocks: Sequence[Array], owners: Sequence[NDArray[np.intp]], value: Array, weight: Array, count: int
-) -> tuple[sparse.csc_array, Array]:
+    blocks: Sequence[F64], owners: Sequence[NDArray[np.intp]], value: F64, weight: F64, count: int
+) -> tuple[sparse.csc_array, F64]:
     """Normal equations (6 count, 6 count) and right side of weighted rows."""
     right = np.zeros((count, 6))
     rows, columns, entries = [], [], []

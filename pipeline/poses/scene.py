@@ -9,12 +9,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.capture.pictures import shrunk_mask
+from pipeline.capture.images import shrunk_mask
+from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose, Similarity
+from pipeline.types import F32, F64, I32, U8, Mask
 
 SCENE_FILE, POINTS_FILE = "scene.json", "points.npz"
+INVALID_DEPTH = 65535
+"""Pixel value of some sensors' depth images for "nothing measured", as well as 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +26,8 @@ class View:
 
     Attributes:
         name: The capture frame's name.
-        image: Path of the undistorted RGB picture, relative to the poses folder.
-        camera: Pinhole intrinsics of that picture.
+        image: Path of the undistorted RGB image, relative to the poses folder.
+        camera: Pinhole intrinsics of that image.
         world_from_camera: Pose in the scene's frame.
         held_out: Never part of the map or of training; localised against the finished map.
         sigma_rotation_deg: One sigma of the rotation [deg], or None where unknown.
@@ -34,9 +37,9 @@ class View:
         depth_camera: Calibrated pinhole intrinsics of the depth image, or None.
         camera_from_depth: Calibrated pose of the depth camera in the colour camera, or None.
         gravity: (3,) unit direction of gravity in the camera's axes, or None.
-        source_camera: The lens as estimated, distortion included, at the capture's picture size; None when the
-            undistorted picture is the capture's own.
-        mask: Path of an 8-bit PNG of the picture's size, relative to the poses folder, 0 = ignore, 255 = use; None
+        source_camera: The lens as estimated, distortion included, at the capture's image size; None when the
+            undistorted image is the capture's own.
+        mask: Path of an 8-bit PNG of the image's size, relative to the poses folder, 0 = ignore, 255 = use; None
             where all pixels count.
         sensor: Which camera of a rig took it, or None where there is only one.
     """
@@ -52,7 +55,7 @@ class View:
     sensor_confidence: str | None = None
     depth_camera: Camera | None = None
     camera_from_depth: Pose | None = None
-    gravity: NDArray[np.float64] | None = None
+    gravity: F64 | None = None
     source_camera: Camera | None = None
     mask: str | None = None
     sensor: str | None = None
@@ -70,11 +73,11 @@ class SparsePoints:
         point_index: (M,) int32, index into `xyz`; one row per observation.
     """
 
-    xyz: NDArray[np.float64]
-    rgb: NDArray[np.uint8]
-    error: NDArray[np.float64]
-    view_index: NDArray[np.int32]
-    point_index: NDArray[np.int32]
+    xyz: F64
+    rgb: U8
+    error: F64
+    view_index: I32
+    point_index: I32
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,19 +158,19 @@ class PosedScene:
         )
 
 
-def read_image(poses_folder: Path, view: View, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """The view's undistorted RGB picture (H, W, 3) uint8, area-averaged down to `size` = (width, height)."""
-    picture = cv2.imread(str(poses_folder / view.image), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise FileNotFoundError(f"{poses_folder / view.image} is missing or no picture")
-    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    if size is not None and size != (picture.shape[1], picture.shape[0]):
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return np.ascontiguousarray(picture, np.uint8)
+def read_image(poses_folder: Path, view: View, size: tuple[int, int] | None = None) -> U8:
+    """The view's undistorted RGB image (H, W, 3) uint8, area-averaged down to `size` = (width, height)."""
+    image = cv2.imread(str(poses_folder / view.image), cv2.IMREAD_COLOR)
+    if image is None:
+        raise FileNotFoundError(f"{poses_folder / view.image} is missing or no image")
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    if size is not None and size != (image.shape[1], image.shape[0]):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image, np.uint8)
 
 
-def read_mask(poses_folder: Path, view: View, size: tuple[int, int] | None = None) -> NDArray[np.bool_] | None:
-    """Which pixels (H, W) of the view's picture at `size` = (width, height) count; None where all do.
+def read_mask(poses_folder: Path, view: View, size: tuple[int, int] | None = None) -> Mask | None:
+    """Which pixels (H, W) of the view's image at `size` = (width, height) count; None where all do.
 
     A pixel counts only where all that it averages counts.
     """
@@ -175,8 +178,45 @@ def read_mask(poses_folder: Path, view: View, size: tuple[int, int] | None = Non
         return None
     mask = cv2.imread(str(poses_folder / view.mask), cv2.IMREAD_GRAYSCALE)
     if mask is None:
-        raise FileNotFoundError(f"{poses_folder / view.mask} is missing or no picture")
+        raise FileNotFoundError(f"{poses_folder / view.mask} is missing or no image")
     return shrunk_mask(mask == 255, size or (mask.shape[1], mask.shape[0]))
+
+
+def read_sensor_depth(capture_folder: Path, view: View) -> tuple[F32, U8, Camera]:
+    """The sensor's depth (H, W) [m] with 0 = unknown, its confidence (H, W) of 255 where there is none, its camera.
+
+    Raises:
+        CaptureError: When the image is missing, not 16-bit, or not of its camera's size.
+    """
+    if view.sensor_depth is None:
+        raise ValueError(f"view {view.name} has no depth image")
+    path = capture_folder / view.sensor_depth
+    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
+        found = "no readable image" if raw is None else f"{raw.dtype} with shape {raw.shape}"
+        raise CaptureError(
+            "a depth image is a 16-bit PNG of one channel, in millimetres",
+            found=found,
+            remedy="convert the depth images, or remove them and build from the images alone",
+            file=path,
+        )
+    height, width = raw.shape
+    camera = view.depth_camera or view.camera.resized(width, height)
+    confidence = np.full(raw.shape, 255, np.uint8)
+    if view.sensor_confidence is not None:
+        read = cv2.imread(str(capture_folder / view.sensor_confidence), cv2.IMREAD_UNCHANGED)
+        confidence = confidence if read is None else np.ascontiguousarray(read, np.uint8)
+    if (camera.height, camera.width) != raw.shape or confidence.shape != raw.shape:
+        raise CaptureError(
+            "depth, its confidence and its intrinsics have one size",
+            found=f"depth {raw.shape[::-1]}, confidence {confidence.shape[::-1]}, "
+            f"camera {(camera.width, camera.height)}",
+            remedy="give the intrinsics of the depth image's own resolution",
+            file=path,
+        )
+    metres = raw.astype(np.float32) / np.float32(1000)
+    metres[raw == INVALID_DEPTH] = 0
+    return metres, confidence, camera
 
 
 def _view_to_json(view: View) -> dict[str, Any]:

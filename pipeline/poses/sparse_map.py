@@ -1,4 +1,4 @@
-"""The finished map of the training keyframes: poses, cameras, points and who saw what, free of COLMAP's types."""
+"""The sparse map, the sigmas of its poses, and the localization of further images against it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,126 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Pose, Similarity
-from pipeline.poses import bridge
+from pipeline.poses import colmap_io
 from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.uncertainty import PoseSigma
+from pipeline.poses.matching import Features, Matches
+from pipeline.progress import track
+from pipeline.types import F32, F64
 
 if TYPE_CHECKING:
     import pycolmap
 
-Array = NDArray[np.float64]
+HALF_ANGLE = 2.0
+"""Ceres perturbs a quaternion by half the rotation vector, so rotation entries of the covariance are doubled."""
+RADIUS_MEDIAN = 1.1774
+"""Median length of a 2D Gaussian vector of unit sigma per axis."""
+
 Index = NDArray[np.intp]
+
+MIN_INLIERS = 20
+"""Map points that a localized image must agree with."""
+RANSAC_ERROR = 8.0
+"""Outlier threshold of the RANSAC [px]."""
+INLIER_ERROR = 4.0
+"""Largest reprojection error of an inlier, as for the map's own observations [px]."""
+
+
+@dataclass(frozen=True)
+class PoseSigma:
+    """One sigma of a pose, per axis: of its rotation [deg] and of its position [scene units]."""
+
+    rotation_deg: float
+    position: float
+
+
+def pose_sigmas(
+    covariance: pycolmap.BACovariance, poses: Mapping[int, Pose], pixel_sigma: float
+) -> dict[int, PoseSigma]:
+    """Sigmas of all poses against their common frame.
+
+    Args:
+        covariance: Covariance of an adjustment with unit pixel sigma; images that it held fixed get no sigma.
+        poses: world_from_camera by image id.
+        pixel_sigma: One sigma of the residuals per axis [px].
+    """
+    ids = [i for i in sorted(poses) if _block(covariance, i, i) is not None]
+    joint = np.zeros((6 * len(ids), 6 * len(ids)))
+    for row, i in enumerate(ids):
+        for column, j in enumerate(ids[row:], row):
+            block = _block(covariance, i, j)
+            if block is not None:
+                joint[6 * row : 6 * row + 6, 6 * column : 6 * column + 6] = block
+                joint[6 * column : 6 * column + 6, 6 * row : 6 * row + 6] = block.T
+    chosen = [poses[i] for i in ids]
+    jacobian = np.array([_world_from_tangent(pose) for pose in chosen])
+    for n in range(len(ids)):
+        joint[6 * n : 6 * n + 6] = jacobian[n] @ joint[6 * n : 6 * n + 6]
+    for n in range(len(ids)):
+        joint[:, 6 * n : 6 * n + 6] = joint[:, 6 * n : 6 * n + 6] @ jacobian[n].T
+    variance = np.maximum(np.diagonal(without_gauge(joint, chosen)).reshape(-1, 2, 3).mean(2), 0) * pixel_sigma**2
+    return {
+        i: PoseSigma(float(np.rad2deg(np.sqrt(turn))), float(np.sqrt(shift)))
+        for i, (turn, shift) in zip(ids, variance, strict=True)
+    }
+
+
+def tangent_sigma(covariance: F64, pose: Pose, pixel_sigma: float) -> PoseSigma:
+    """Sigma of one pose from its (6, 6) covariance in COLMAP's tangent space, everything else taken as exact."""
+    jacobian = _world_from_tangent(pose)
+    turn, shift = np.diagonal(jacobian @ covariance @ jacobian.T).reshape(2, 3).mean(1) * pixel_sigma**2
+    return PoseSigma(float(np.rad2deg(np.sqrt(turn))), float(np.sqrt(shift)))
+
+
+def without_gauge(joint: F64, poses: Sequence[Pose]) -> F64:
+    """The joint covariance (6N, 6N) of world rotations [rad] and centres, without a common similarity.
+
+    Frame and scale of a reconstruction are a convention; their uncertainty would hide that of the relative poses.
+
+    Source: W. Baarda, S-transformations and criterion matrices, Netherlands Geodetic Commission 1973.
+    """
+    centres = np.array([pose.translation for pose in poses])
+    centres = centres - centres.mean(0)
+    extent2 = max(float((centres**2).sum(1).mean()), 1e-12)
+    generator = np.zeros((len(poses), 6, 7))
+    generator[:, :3, :3] = np.eye(3)
+    generator[:, 3:, :3] = -_cross(centres)
+    generator[:, 3:, 3:6] = np.eye(3)
+    generator[:, 3:, 6] = centres
+    generator = generator.reshape(-1, 7)
+    weight = np.tile(np.repeat([extent2, 1.0], 3), len(poses))
+    inverse = np.linalg.pinv((generator.T * weight) @ generator) @ (generator.T * weight)
+    left = joint - generator @ (inverse @ joint)
+    return left - (left @ inverse.T) @ generator.T
+
+
+def _block(covariance: pycolmap.BACovariance, i: int, j: int) -> F64 | None:
+    block = covariance.get_cam_cov_from_world(i) if i == j else covariance.get_cam_cross_cov_from_world(i, j)
+    if block is None:
+        return None
+    values = np.asarray(block, np.float64)
+    return values if values.shape == (6, 6) else None
+
+
+def _world_from_tangent(pose: Pose) -> F64:
+    """(6, 6): small world rotation and centre shift from COLMAP's tangent space (half rotation, translation).
+
+    Camera-from-world is perturbed on the left, R <- exp(w) R; with c = -R^T t: dc = -R^T (dt + [t]x w).
+    """
+    translation = pose.inverse().translation
+    result = np.zeros((6, 6))
+    result[:3, :3] = -HALF_ANGLE * pose.rotation
+    result[3:, :3] = -HALF_ANGLE * pose.rotation @ _cross(translation[None])[0]
+    result[3:, 3:] = -pose.rotation
+    return result
+
+
+def _cross(vectors: F64) -> F64:
+    """Matrices (N, 3, 3) with [v]x y = v x y."""
+    result = np.zeros((len(vectors), 3, 3))
+    x, y, z = vectors.T
+    result[:, 0, 1], result[:, 0, 2], result[:, 1, 2] = -z, y, -x
+    result[:, 1, 0], result[:, 2, 0], result[:, 2, 1] = z, -y, x
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +143,12 @@ class SparseMap:
         image: (M,) image id, one row per observation.
         feature: (M,) feature in that image.
         point: (M,) index into `xyz`.
-        sigma: One sigma of the poses, where known.
+        sigma: One sigma of the poses, if known.
     """
 
     poses: Mapping[int, Pose]
     cameras: Mapping[int, Camera]
-    xyz: Array
+    xyz: F64
     image: Index
     feature: Index
     point: Index
@@ -47,8 +158,8 @@ class SparseMap:
     def from_colmap(reconstruction: pycolmap.Reconstruction) -> SparseMap:
         """The map of a reconstruction, in an order that depends on image and feature numbers only."""
         ids = sorted(reconstruction.reg_image_ids())
-        poses = {i: bridge.from_rigid(reconstruction.image(i).cam_from_world()) for i in ids}
-        cameras = {i: bridge.from_colmap(reconstruction.camera(i)) for i in sorted(reconstruction.cameras)}
+        poses = {i: colmap_io.from_rigid(reconstruction.image(i).cam_from_world()) for i in ids}
+        cameras = {i: colmap_io.from_colmap(reconstruction.camera(i)) for i in sorted(reconstruction.cameras)}
         tracks = [
             (sorted((e.image_id, e.point2D_idx) for e in point.track.elements), point.xyz)
             for point in reconstruction.points3D.values()
@@ -65,12 +176,12 @@ class SparseMap:
         poses = {i: a_from_b.apply_pose(pose) for i, pose in self.poses.items()}
         return replace(self, poses=poses, xyz=a_from_b.apply(self.xyz), sigma=sigma)
 
-    def in_camera(self) -> Array:
+    def in_camera(self) -> F64:
         """Every observation's point in its camera's axes (M, 3)."""
         rotations, centres, row = self._stacked()
         return np.einsum("mji,mj->mi", rotations[row], self.xyz[self.point] - centres[row])
 
-    def reprojection(self, keyframes: Sequence[Keyframe], pixels: Sequence[NDArray[np.float32]]) -> Array:
+    def reprojection(self, keyframes: Sequence[Keyframe], pixels: Sequence[F32]) -> F64:
         """Every observation's reprojection error [px], (M,)."""
         local = self.in_camera()
         error = np.full(len(local), np.inf)
@@ -82,17 +193,130 @@ class SparseMap:
         return error
 
     def points_of(self, image_id: int, features: int) -> Index:
-        """The point of every feature of an image (features,), -1 where there is none."""
+        """The point of every feature of an image (features,), -1 without one."""
         result = np.full(features, -1, np.intp)
         rows = self.image == image_id
         result[self.feature[rows]] = self.point[rows]
         return result
 
-    def centres(self) -> Array:
+    def centres(self) -> F64:
         """Camera centres (I, 3) in order of image id."""
         return np.array([self.poses[i].translation for i in sorted(self.poses)])
 
-    def _stacked(self) -> tuple[Array, Array, Index]:
+    def _stacked(self) -> tuple[F64, F64, Index]:
         ids = sorted(self.poses)
         rotations = np.array([self.poses[i].rotation for i in ids])
         return rotations, self.centres(), np.searchsorted(ids, self.image)
+
+
+@dataclass(frozen=True, eq=False)
+class Localised:
+    """A localized image.
+
+    Attributes:
+        pose: world_from_camera in the map's frame.
+        sigma: One sigma, the map taken as exact.
+        inliers: Number of map points that it agrees with.
+        error: Mean reprojection error of the inliers [px].
+    """
+
+    pose: Pose
+    sigma: PoseSigma
+    inliers: int
+    error: float
+
+
+def localise(
+    image_ids: Sequence[int],
+    keyframes: Sequence[Keyframe],
+    features: Sequence[Features],
+    matches: Sequence[Matches],
+    sparse_map: SparseMap,
+    seed: int,
+) -> dict[int, Localised]:
+    """PnP with RANSAC on 2D-3D matches through the registered images, then refinement; intrinsics fixed.
+
+    Args:
+        image_ids: Images to localize; none of them part of the map.
+        keyframes: All keyframes.
+        features: Features of every keyframe.
+        matches: Verified matches of all pairs.
+        sparse_map: The map.
+        seed: Seed of the RANSAC.
+
+    Returns:
+        The localized images by image id; the map is unchanged.
+    """
+    points_of = {i: sparse_map.points_of(i, len(features[i - 1])) for i in sparse_map.poses}
+    partners: dict[int, list[tuple[int, NDArray[np.intp]]]] = {i: [] for i in image_ids}
+    for m in matches:
+        if m.i + 1 in partners and m.j + 1 in points_of:
+            partners[m.i + 1].append((m.j + 1, m.features))
+        if m.j + 1 in partners and m.i + 1 in points_of:
+            partners[m.j + 1].append((m.i + 1, m.features[:, ::-1]))
+    result = {}
+    for image_id in track(sorted(partners), "held-out views"):
+        seen = _correspondences(partners[image_id], points_of)
+        located = locate(keyframes[image_id - 1], features[image_id - 1], seen, sparse_map, seed)
+        if located is not None:
+            result[image_id] = located
+    return result
+
+
+def _correspondences(
+    partners: Sequence[tuple[int, NDArray[np.intp]]], points_of: Mapping[int, NDArray[np.intp]]
+) -> NDArray[np.intp]:
+    """Distinct (feature, point) pairs (K, 2)."""
+    rows = [np.zeros((0, 2), np.intp)]
+    for other, pair in partners:
+        points = points_of[other][pair[:, 1]]
+        rows.append(np.stack([pair[:, 0], points], 1)[points >= 0])
+    return np.unique(np.concatenate(rows), axis=0)
+
+
+def locate(
+    keyframe: Keyframe, features: Features, seen: NDArray[np.intp], sparse_map: SparseMap, seed: int
+) -> Localised | None:
+    """PnP with RANSAC of one image on (feature, point) pairs `seen` (K, 2), then refinement; intrinsics fixed.
+
+    Returns:
+        Its pose in the map's frame, or None with fewer than `MIN_INLIERS` inliers.
+    """
+    import pycolmap
+
+    if len(seen) < MIN_INLIERS:
+        return None
+    camera = sparse_map.cameras[keyframe.camera_id]
+    options = pycolmap.AbsolutePoseEstimationOptions()
+    options.ransac.random_seed, options.ransac.max_error = seed, RANSAC_ERROR
+    pixels, points = features.pixels[seen[:, 0]].astype(np.float64), sparse_map.xyz[seen[:, 1]]
+    colmap_camera = colmap_io.to_colmap(camera, keyframe.camera_id, trusted=True)
+    answer = pycolmap.estimate_and_refine_absolute_pose(pixels, points, colmap_camera, options)
+    if answer is None:
+        return None
+    refinement = pycolmap.AbsolutePoseRefinementOptions(gradient_tolerance=1e-3)
+    mask = _errors(keyframe, sparse_map, colmap_io.from_rigid(answer["cam_from_world"]), pixels, points) < INLIER_ERROR
+    if mask.sum() < MIN_INLIERS:
+        return None
+    answer = pycolmap.refine_absolute_pose(
+        answer["cam_from_world"], pixels, points, mask, colmap_camera, refinement, return_covariance=True
+    )
+    if answer is None:
+        return None
+    pose = colmap_io.from_rigid(answer["cam_from_world"])
+    error = _errors(keyframe, sparse_map, pose, pixels, points)
+    good = error < INLIER_ERROR
+    if good.sum() < MIN_INLIERS:
+        return None
+    sigma = tangent_sigma(np.asarray(answer["covariance"]), pose, float(np.median(error[good])) / RADIUS_MEDIAN)
+    return Localised(pose, sigma, int(good.sum()), float(error[good].mean()))
+
+
+def _errors(keyframe: Keyframe, sparse_map: SparseMap, pose: Pose, pixels: F64, points: F64) -> F64:
+    """Reprojection errors [px]; infinite behind the camera."""
+    local = pose.inverse().apply(points)
+    ahead = local[:, 2] > 1e-9
+    error = np.full(len(local), np.inf)
+    projected = sparse_map.cameras[keyframe.camera_id].project(local[ahead])
+    error[ahead] = np.linalg.norm(projected - pixels[ahead], axis=1)
+    return error

@@ -1,6 +1,6 @@
 """Chunks of a network, each in a frame and scale of its own, brought into one.
 
-Two chunks share pictures; each knows where those were taken and how deep every pixel is. The ratio of the depths gives
+Two chunks share images; each knows where those were taken and how deep every pixel is. The ratio of the depths gives
 the scale, the rotations the turn, the points the rest, all robust. A graph of these similarities closes loops; poses
 that the source knows are one chunk more, and the frame is theirs.
 """
@@ -12,26 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from pipeline.geometry import Pose, Similarity, angle_deg, matrix_from_rotvec, rotvec_from_matrix
-from pipeline.poses.bridge import robust_similarity
-from pipeline.poses.chunks import Chunk, Seen
+from pipeline.poses.colmap_io import robust_similarity
+from pipeline.poses.network import Chunk, ChunkView
 from pipeline.poses.pose_graph import Edge, optimise
+from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
-Array = NDArray[np.float64]
 
 ROUNDS, STILL = 20, 1e-6
 TOLERANCE = 3.0
 """Points farther off than so many times the usual distance hardly count."""
-LEAST_POINTS = 100
+MIN_POINTS = 100
 SAME_TURN, SAME_DEPTH, AGREEING = 5.0, 0.1, 0.5
-"""Two chunks fit when so many of the shared pictures are turned the same [deg], and of their points lie as near [share
+"""Two chunks fit when so many of the shared images are turned the same [deg], and of their points lie as near [share
 of the depth]."""
-LEAST_SIGMA = 1e-4
+MIN_SIGMA = 1e-4
 """Of an edge: rotation [rad], and position and scale by the depth."""
 SCALE_ROUNDS = 10
 
@@ -59,13 +58,13 @@ class Joint:
 
 @dataclass(frozen=True, eq=False)
 class Stitched:
-    """The pictures in one frame.
+    """The images in one frame.
 
     Attributes:
         poses: world_from_camera by image id; in the anchors' frame and unit where there are some.
         scales: World units per unit of a chunk, by the chunk's index; those that fit.
         joints: How many similarities between chunks hold them together.
-        dropped: Pairs of chunks that share pictures and don't fit.
+        dropped: Pairs of chunks that share images and don't fit.
         apart: Image ids of every group of chunks that doesn't overlap the rest, the largest first.
         anchored: Whether known poses gave frame and scale.
     """
@@ -82,7 +81,7 @@ def stitch(chunks: Sequence[Chunk], known: Mapping[int, Pose], sigma: tuple[floa
     """All chunks in one frame.
 
     Args:
-        chunks: See `chunks.Runner`.
+        chunks: See `chunks.ChunkRunner`.
         known: world_from_camera that the source gives, by image id; may be empty.
         sigma: One sigma of such a position and rotation [unit of `known`, deg].
         seed: Of the RANSAC that lays chunks over known poses.
@@ -95,13 +94,13 @@ def stitch(chunks: Sequence[Chunk], known: Mapping[int, Pose], sigma: tuple[floa
     edges = joints + anchors
     graph = coo_array((np.ones(len(edges)), ([e.a for e in edges], [e.b for e in edges])), (nodes, nodes))
     _, group = connected_components(graph, directed=False)
-    pictures = {g: {i for n, c in enumerate(chunks) if group[n] == g for i in c.seen} for g in set(group[:-1])}
-    best = max(pictures, key=lambda g: (len(pictures[g]), -min(pictures[g])))
+    images = {g: {i for n, c in enumerate(chunks) if group[n] == g for i in c.views} for g in set(group[:-1])}
+    best = max(images, key=lambda g: (len(images[g]), -min(images[g])))
     anchored = group[-1] == best
     inside = [n for n in range(nodes) if group[n] == best]
     kept = [e for e in edges if group[e.a] == best]
     placed = _placed(inside, kept, origin=nodes - 1 if anchored else inside[0])
-    apart = sorted((p - pictures[best] for g, p in pictures.items() if g != best), key=len, reverse=True)
+    apart = sorted((p - images[best] for g, p in images.items() if g != best), key=len, reverse=True)
     scales = {n: placed[n].scale for n in inside if n < len(chunks)}
     used = {n: placed[n] for n in scales}
     shown = tuple(tuple(sorted(p)) for p in apart if p)
@@ -112,10 +111,10 @@ def _joints(chunks: Sequence[Chunk]) -> tuple[list[Joint], list[tuple[int, int]]
     found, dropped = [], []
     for a in range(len(chunks)):
         for b in range(a + 1, len(chunks)):
-            shared = [i for i in chunks[a].seen if i in chunks[b].seen]
+            shared = [i for i in chunks[a].views if i in chunks[b].views]
             if not shared:
                 continue
-            joint = join(a, b, [chunks[a].seen[i] for i in shared], [chunks[b].seen[i] for i in shared])
+            joint = join(a, b, [chunks[a].views[i] for i in shared], [chunks[b].views[i] for i in shared])
             if joint is None:
                 dropped.append((a, b))
             else:
@@ -123,11 +122,11 @@ def _joints(chunks: Sequence[Chunk]) -> tuple[list[Joint], list[tuple[int, int]]
     return found, dropped
 
 
-def join(a: int, b: int, first: Sequence[Seen], second: Sequence[Seen]) -> Joint | None:
-    """Where chunk b lies in chunk a by the pictures that both see; None where these don't agree on it."""
+def join(a: int, b: int, first: Sequence[ChunkView], second: Sequence[ChunkView]) -> Joint | None:
+    """Where chunk b lies in chunk a by the images that both see; None where these don't agree on it."""
     pairs = list(zip(first, second, strict=True))
     both = [(p.depth > 0) & (q.depth > 0) for p, q in pairs]
-    if sum(int(k.sum()) for k in both) < LEAST_POINTS:
+    if sum(int(k.sum()) for k in both) < MIN_POINTS:
         return None
     ratios = [np.log(p.depth[k] / q.depth[k]) for (p, q), k in zip(pairs, both, strict=True) if k.any()]
     turns = np.array([p.chunk_from_camera.rotation @ q.chunk_from_camera.rotation.T for p, q in pairs])
@@ -151,18 +150,18 @@ def join(a: int, b: int, first: Sequence[Seen], second: Sequence[Seen]) -> Joint
         a,
         b,
         fit,
-        max(float(np.deg2rad(np.median(differ)) / count), LEAST_SIGMA),
-        max(float(np.median(shift) / count), LEAST_SIGMA * usual),
-        max(float(np.median(spread) / count), LEAST_SIGMA),
+        max(float(np.deg2rad(np.median(differ)) / count), MIN_SIGMA),
+        max(float(np.median(shift) / count), MIN_SIGMA * usual),
+        max(float(np.median(spread) / count), MIN_SIGMA),
     )
 
 
-def _weights(seen: Seen) -> Array:
-    """Confidence by the picture's usual one, so that no picture counts for more than another."""
+def _weights(seen: ChunkView) -> F64:
+    """Confidence by the image's usual one, so that no image counts for more than another."""
     return np.asarray(seen.confidence / max(float(np.median(seen.confidence)), 1e-9), np.float64)
 
 
-def _refined(start: Similarity, source: Array, target: Array, depth: Array, sure: Array) -> Similarity:
+def _refined(start: Similarity, source: F64, target: F64, depth: F64, sure: F64) -> Similarity:
     """The similarity of most of the points: weighted least squares, again and again (Geman-McClure).
 
     Errors of depth grow with the depth, so they count by it.
@@ -178,7 +177,7 @@ def _refined(start: Similarity, source: Array, target: Array, depth: Array, sure
     return fit
 
 
-def _weighted_similarity(source: Array, target: Array, weight: Array) -> Similarity:
+def _weighted_similarity(source: F64, target: F64, weight: F64) -> Similarity:
     """Least-squares target_from_source; Umeyama with weights, and the scale that favours neither side.
 
     Source: S. Umeyama, PAMI 1991; B. Horn, Closed-form solution of absolute orientation, JOSA A 1987, section 2.E.
@@ -192,7 +191,7 @@ def _weighted_similarity(source: Array, target: Array, weight: Array) -> Similar
     return Similarity(scale, rotation, mean_b - scale * rotation @ mean_a)
 
 
-def _medoid(turns: Array) -> Array:
+def _medoid(turns: F64) -> F64:
     """The rotation (3, 3) of some (N, 3, 3) that the others are nearest to."""
     apart = np.array([np.median(angle_deg(turns, turn)) for turn in turns])
     return turns[int(np.argmin(apart))]
@@ -202,10 +201,10 @@ def _onto_known(
     n: int, chunk: Chunk, known: Mapping[int, Pose], sigma: tuple[float, float], seed: int, node: int
 ) -> Joint | None:
     """Where a chunk lies in the world of the known poses; None where too few are known or they don't fit."""
-    ids = [i for i in chunk.seen if i in known]
+    ids = [i for i in chunk.views if i in known]
     if len(ids) < 3:
         return None
-    own = [chunk.seen[i].chunk_from_camera for i in ids]
+    own = [chunk.views[i].chunk_from_camera for i in ids]
     source, target = np.array([p.translation for p in own]), np.array([known[i].translation for i in ids])
     extent = float(np.sqrt(((target - target.mean(0)) ** 2).sum(1).mean()))
     if extent < 3 * sigma[0]:  # a chunk from one place has no scale
@@ -256,7 +255,7 @@ def _along_a_tree(nodes: Sequence[int], edges: Sequence[Joint], origin: int) -> 
     return found
 
 
-def _scales(edges: Sequence[Joint], row: Mapping[int, int]) -> Array:
+def _scales(edges: Sequence[Joint], row: Mapping[int, int]) -> F64:
     """World units per unit of each node (N,), 1 for the first: robust least squares of logarithms over the graph."""
     ratio = np.array([np.log(e.a_from_b.scale) for e in edges])
     sigma = np.array([e.scale for e in edges])
@@ -273,11 +272,11 @@ def _scales(edges: Sequence[Joint], row: Mapping[int, int]) -> Array:
 
 
 def _poses(chunks: Sequence[Chunk], placed: Mapping[int, Similarity]) -> dict[int, Pose]:
-    """Every picture's pose: the mean of what its chunks say, those counting more in whose middle it lies."""
+    """Every image's pose: the mean of what its chunks say, those counting more in whose middle it lies."""
     votes: dict[int, list[tuple[float, Pose]]] = {}
     for n, world_from_chunk in placed.items():
-        count = len(chunks[n].seen)
-        for k, (i, seen) in enumerate(chunks[n].seen.items()):
+        count = len(chunks[n].views)
+        for k, (i, seen) in enumerate(chunks[n].views.items()):
             inside = float(min(k + 1, count - k))
             votes.setdefault(i, []).append((inside, world_from_chunk.apply_pose(seen.chunk_from_camera)))
     return {i: _mean(votes[i]) for i in sorted(votes)}

@@ -1,1 +1,1 @@
-"""Publishing bundles: registries of immutable versions, what may go into them, and locks on what came out."""
+"""Publishing bundles to registries: checks, comparing, pulling, and looking after a registry."""

@@ -1,19 +1,27 @@
-"""What a bundle must be before anybody else gets it: as it was built, free of pickles, and passing its gates."""
+"""What a bundle must be before it is published: as it was built, free of pickles, passing its gates, with a licence."""
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.errors import BundleError
+from pipeline.scenes.bundle import Bundle
 
 HEAD = 4096
-"""Bytes of a file that are looked at."""
+"""Bytes at the start of a file that are searched for a pickle."""
+UNSAID = {"", "-", "?", "unknown", "none", "noassertion", "n/a", "tbd", "todo"}
+OPEN = re.compile(
+    r"cc0(-1\.0)?|public-domain|pddl-1\.0|odc-by-1\.0|odbl-1\.0|cdla-(permissive|sharing)-\d\.\d"
+    r"|cc-by(-nc)?(-sa)?-[1-4]\.\d|mit|isc|unlicense|apache-2\.0|bsd-[23]-clause"
+)
+"""Licences, as lower-case SPDX ids, under which anybody may pass on what was made from a capture."""
+NO_DERIVATIVES = re.compile(r"cc-by(-nc)?-nd\b.*|.*no[ -]?deriv.*")
 
 
 def check_content(bundle: Bundle) -> None:
-    """That every file is what the manifest says, holds no pickle, and that the verdict follows from the figures.
+    """That every file is what the manifest says, holds no pickle, and that the verdict follows from the metrics.
 
     Raises:
         BundleError: When one of them isn't so; it names the first ones.
@@ -21,9 +29,9 @@ def check_content(bundle: Bundle) -> None:
     files = bundle.manifest.files
     problems = bundle.verify() or [f"{name}: holds a pickle" for name in files if _pickled(bundle, name)]
     if not problems:
-        told, measured = bundle.manifest.failed_gates, bundle.quality.failed
-        if set(told) != set(measured) or bundle.manifest.quality_passed != (not measured):
-            fails = ", but by its figures ".join(", ".join(gates) or "none" for gates in (told, measured))
+        stated, measured = bundle.manifest.failed_gates, bundle.quality.failed
+        if set(stated) != set(measured) or bundle.manifest.quality_passed != (not measured):
+            fails = ", but by its metrics ".join(", ".join(gates) or "none" for gates in (stated, measured))
             problems = [f"bundle.json: gates that fail are {fails}"]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -48,6 +56,45 @@ def check_gates(bundle: Bundle, *, allow_failed: bool) -> None:
             found=f"{bundle.manifest.name}@{bundle.manifest.version} fails {', '.join(failed)}",
             remedy="`splatyard check` says why; to publish it all the same, shown red everywhere: --allow-failed",
             file=bundle.root,
+        )
+
+
+def plain_licence(text: str) -> str:
+    """As it is compared: "CC BY 4.0" is "cc-by-4.0"."""
+    return re.sub(r"[\s_]+", "-", text.strip().lower())
+
+
+def may_be_public(text: str) -> bool:
+    """Whether anybody may pass on what was made from the capture."""
+    return OPEN.fullmatch(plain_licence(text)) is not None
+
+
+def check_licence(text: str, *, public: bool) -> None:
+    """That a bundle may be published.
+
+    Args:
+        text: The licence of its capture: an SPDX id, or a sentence.
+        public: Whether anybody will be able to get it.
+
+    Raises:
+        BundleError: When it may not, and why.
+    """
+    licence = plain_licence(text)
+    if licence in UNSAID:
+        raise BundleError(
+            "what is published says under which licence its capture is",
+            found=f"licence {text.strip() or 'unknown'!r}",
+            remedy="write source.licence into the scene card, such as CC-BY-4.0, or 'proprietary' for what stays "
+            "yours, and build again with --card: only the last stage runs",
+        )
+    if public and not may_be_public(text):
+        reason = "forbids to pass on what was made from it" if NO_DERIVATIVES.fullmatch(licence) else "isn't known to"
+        reason += "" if reason.startswith("forbids") else " allow passing on what was made from it"
+        raise BundleError(
+            "what everybody may get has a licence that allows it",
+            found=f"licence {text.strip()!r:.120}, which {reason}",
+            remedy="publish it without --public, to a registry that only you and yours read; or ask whose capture it "
+            "is for an open licence, such as CC-BY-4.0",
         )
 
 

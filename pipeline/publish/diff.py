@@ -1,4 +1,4 @@
-"""What differs between two bundles: files, Gaussians, meshes, frame and gates."""
+"""What differs between two bundles, and what their version numbers must say of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.bundle.bundle import Bundle
-from pipeline.bundle.manifest import FileEntry
 from pipeline.check.quality import Gate
-from pipeline.publish.versions import GEOMETRY, Change, needed_change
+from pipeline.errors import BundleError
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import FileEntry, Manifest
+from pipeline.scenes.references import Change, Version
 
+GEOMETRY = ("mesh.ply", "collision.ply")
+CHANGES: tuple[Change, ...] = ("major", "minor", "patch")
 MAX_HEADER_BYTES = 2**20
 
 
@@ -71,3 +74,56 @@ def _size(bundle: Bundle, name: str) -> tuple[int, int] | None:
         head = file.read(MAX_HEADER_BYTES).partition(b"end_header")[0]
     counts = dict(re.findall(rb"element (vertex|face) (\d{1,12})", head))
     return int(counts.get(b"vertex", 0)), int(counts.get(b"face", 0))
+
+
+def needed_change(before: Manifest, after: Manifest) -> tuple[Change, str]:
+    """What a new version must be, and what makes it so.
+
+    A robot's path through a scene depends on mesh and frame: another one is a major change. Another splat is a minor
+    one: what cameras see. Anything else is a patch.
+    """
+    if _axes(before) != _axes(after):
+        return "major", "the frame changed"
+    moved = [name for name in GEOMETRY if before.files.get(name) != after.files.get(name)]
+    if moved:
+        return "major", f"{' and '.join(moved)} changed"
+    levels = sorted(before.splats.keys() | after.splats.keys())
+    changed = [level for level in levels if _level(before, level) != _level(after, level)]
+    if changed:
+        return "minor", f"the splat changed ({', '.join(changed)})"
+    return "patch", "mesh, frame and splat are the same"
+
+
+def made_change(before: Version, after: Version) -> Change:
+    """What a newer version says that it is."""
+    if after.major != before.major:
+        return "major"
+    return "minor" if after.minor != before.minor else "patch"
+
+
+def check_change(before: Manifest, after: Manifest) -> Change:
+    """What a newer version is to an older one of the same scene.
+
+    Raises:
+        BundleError: When its number says less than what changed.
+    """
+    needed, why = needed_change(before, after)
+    older, newer = Version.parse(before.version), Version.parse(after.version)
+    made = made_change(older, newer)
+    if CHANGES.index(made) > CHANGES.index(needed):
+        raise BundleError(
+            "a version's number says what changed: frame or mesh major, splat minor, anything else patch",
+            found=f"{after.name}@{after.version} is a {made} version after {before.version}, but {why}",
+            remedy=f"build it as --version {older.next(needed)} or later",
+        )
+    return made
+
+
+def _axes(manifest: Manifest) -> tuple[object, ...]:
+    frame = manifest.frame
+    return (frame.up, frame.unit, frame.camera_axes, frame.gravity)
+
+
+def _level(manifest: Manifest, level: str) -> object:
+    splat = manifest.splats.get(level)
+    return splat and (splat, manifest.files.get(splat.file))

@@ -7,15 +7,16 @@ import io
 import json
 import logging
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.bundle.bundle import HUB, Bundle
 from pipeline.errors import MachineError
-from pipeline.publish.entry import Entry
-from pipeline.publish.licence import plain_licence
+from pipeline.publish.checks import plain_licence
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.references import HUB
+from pipeline.scenes.summary import SceneSummary
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +25,9 @@ MAX_TABLE_BYTES = 256 * 2**20
 MAX_ROWS = 100_000
 ROWS_AT_ONCE = 16
 THUMBNAIL = (320, 240)
-"""Width and height that a picture is brought down to [px]."""
-MOST_ROWS, MOST_PICTURES = 100, 12
-"""Of the card; the dataset viewer shows all."""
+"""Width and height that an image is brought down to [px]."""
+SHOWN_ROWS, MAX_IMAGES = 100, 12
+"""Rows and images that the dataset card shows; the dataset viewer shows all."""
 LICENCES = {
     **{name: name for name in ("cc0-1.0", "mit", "isc", "unlicense", "apache-2.0", "bsd-2-clause", "bsd-3-clause")},
     **{f"cc-by{kind}-4.0": f"cc-by{kind}-4.0" for kind in ("", "-sa", "-nc", "-nd", "-nc-sa", "-nc-nd")},
@@ -35,42 +36,56 @@ LICENCES = {
     "pddl-1.0": "pddl",
 }
 """The hub's own names, by SPDX ids."""
-FIGURES = {
+METRICS = {
     "held_out_psnr": ("psnr_db", "PSNR", "dB"),
     "splat_mesh_depth": ("splat_to_mesh_m", "splat to mesh", "m"),
     "scale": ("scale_error", "scale, 1 sigma", ""),
     "walkable": ("floor_m2", "floor", "m²"),
     "coverage": ("coverage", "views to trust", ""),
 }
-"""Gates whose figures are shown: column of the table, title and unit in the card."""
+"""Gates whose metrics are shown: column of the table, title and unit in the card."""
+
+
+class Thumbnail(BaseModel):
+    """An image as the hub's `datasets` takes it.
+
+    Attributes:
+        bytes: A small JPEG.
+        path: Where the whole image lies in the repository.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: bytes
+    path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]{1,400}$")]
 
 
 class Row(BaseModel):
-    """A scene's newest version, as the dataset viewer shows it; figures are None where they were not measured.
+    """A scene's newest version, as the dataset viewer shows it; metrics are None where they were not measured.
 
     Attributes:
-        picture: The place as the splat draws it, a JPEG; None where the bundle has none.
+        image: The place as the splat draws it; None where the bundle has none.
         scene: Its name.
         version: major.minor.patch.
         description: One line on the place.
         origin: Whether cameras saw the place, or a video model made it up.
         source: The reader that took the capture.
-        licence: Of the capture and so of the bundle.
+        licence: Licence of the capture and so of the bundle.
         passed: Whether all gates pass.
         failed_gates: Names of those that don't.
-        psnr_db: Of held-out views.
+        psnr_db: Mean PSNR of held-out views.
         splat_to_mesh_m: Median distance.
         scale_error: One sigma, relative.
         floor_m2: That a robot can stand on.
-        coverage: Share of places and headings whose pictures can be trusted.
-        gaussians: Of the full splat.
-        bytes: Of all files.
-        sha256: Of the manifest.
+        coverage: Share of places and headings whose images can be trusted.
+        gaussians: Number of Gaussians of the full splat.
+        bytes: Size of all files.
+        sha256: Hash of the manifest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    picture: bytes | None
+    image: Thumbnail | None
     scene: str
     version: str
     description: str
@@ -94,16 +109,16 @@ class Row(BaseModel):
         return f"{self.scene}@{self.version}"
 
 
-def row_of(entry: Entry, bundle: Bundle | None) -> Row:
-    """The row of a version; without its bundle it has neither picture nor figures.
+def row_of(entry: SceneSummary, bundle: Bundle | None) -> Row:
+    """The row of a version; without its bundle it has neither image nor metrics.
 
     Raises:
         BundleError: When the bundle is damaged.
         MachineError: When its files can't be reached.
     """
-    figures = {gate.name: gate.value for gate in bundle.quality.gates} if bundle else {}
+    metrics = {gate.name: gate.value for gate in bundle.quality.gates} if bundle else {}
     return Row(
-        picture=_thumbnail(bundle) if bundle else None,
+        image=_thumbnail(bundle) if bundle else None,
         scene=entry.name,
         version=entry.version,
         description=entry.description,
@@ -112,50 +127,49 @@ def row_of(entry: Entry, bundle: Bundle | None) -> Row:
         licence=entry.licence,
         passed=not entry.failed_gates,
         failed_gates=", ".join(entry.failed_gates),
-        **{column: figures.get(gate) for gate, (column, _, _) in FIGURES.items()},
+        **{column: metrics.get(gate) for gate, (column, _, _) in METRICS.items()},
         gaussians=entry.gaussians,
         bytes=entry.bytes,
         sha256=entry.sha256,
     )
 
 
-def _thumbnail(bundle: Bundle) -> bytes | None:
+def _thumbnail(bundle: Bundle) -> Thumbnail | None:
     import numpy as np
     from PIL import Image
 
-    from pipeline.gallery.pictures import compared
+    from pipeline.scenes.images import compared_views
 
-    pair = next(iter(compared(bundle)), None)
-    if pair is None:
+    view = next(iter(compared_views(bundle)), None)
+    if view is None:
         return None
-    image, content = Image.fromarray(np.ascontiguousarray(pair[1])), io.BytesIO()
+    path, _, rendering = view
+    image, content = Image.fromarray(np.ascontiguousarray(rendering)), io.BytesIO()
     image.thumbnail(THUMBNAIL)
     image.save(content, "JPEG", quality=86)
-    return content.getvalue()
+    manifest = bundle.manifest
+    return Thumbnail(bytes=content.getvalue(), path=f"{manifest.name}/{manifest.version}/{path}")
 
 
 def table(rows: list[Row]) -> bytes:
-    """A Parquet file of the rows, whose pictures the hub's `datasets` takes as such."""
+    """A Parquet file of the rows, whose images the hub's `datasets` takes as such."""
     arrow = require_arrow()
     kinds = {
-        bytes: ("Image", arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})),
+        Thumbnail: ("Image", arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})),
         bool: ("bool", arrow.bool_()),
     }
     kinds |= {str: ("string", arrow.string()), int: ("int64", arrow.int64()), float: ("float64", arrow.float64())}
     columns = {name: kinds[_kind(field.annotation)] for name, field in Row.model_fields.items()}
     features = {
-        name: {"_type": "Image"} if told == "Image" else {"dtype": told, "_type": "Value"}
-        for name, (told, _) in columns.items()
+        name: {"_type": "Image"} if kind == "Image" else {"dtype": kind, "_type": "Value"}
+        for name, (kind, _) in columns.items()
     }
     schema = arrow.schema(
         [(name, kind) for name, (_, kind) in columns.items()],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
-    dicts = [row.model_dump() for row in rows]
-    for one in dicts:
-        one["picture"] = one["picture"] and {"bytes": one["picture"], "path": None}
     written = io.BytesIO()
-    arrow.parquet.write_table(arrow.Table.from_pylist(dicts, schema), written)
+    arrow.parquet.write_table(arrow.Table.from_pylist([row.model_dump() for row in rows], schema), written)
     return written.getvalue()
 
 
@@ -169,10 +183,10 @@ def read_table(content: bytes) -> list[Row]:
             unpacked += batch.nbytes
             if unpacked > MAX_TABLE_BYTES or len(rows) > MAX_ROWS:
                 raise OSError(f"{unpacked} bytes in {len(rows)} rows and more")
-            rows += [Row(**{**one, "picture": (one.get("picture") or {}).get("bytes")}) for one in batch.to_pylist()]
+            rows += [Row(**one) for one in batch.to_pylist()]
         return rows
     except (arrow.ArrowException, OSError, AttributeError, TypeError, ValidationError) as error:
-        logger.warning("%s is none of splatyard's, and is made anew: %s", TABLE, str(error).split("\n")[0])
+        logger.warning("%s is none of splatyard's, and is made again: %s", TABLE, str(error).split("\n")[0])
         return []
 
 
@@ -203,19 +217,18 @@ def card(repository: str, rows: list[Row], *, versions: int) -> str:
 
     Args:
         repository: owner/repository.
-        rows: Of all scenes.
+        rows: The rows of all scenes.
         versions: How many there are of all of them, yanked ones too.
     """
-    shown = rows[:MOST_ROWS]
+    shown = rows[:SHOWN_ROWS]
     more = ["", f"... and {len(rows) - len(shown)} more: see the dataset viewer."] if len(shown) < len(rows) else []
     example = f"{HUB}{repository}/{rows[0].reference}" if rows else f"{HUB}{repository}/name@1.0.0"
-    pictured = [row for row in rows if row.picture][:MOST_PICTURES]
-    pictures = [
-        f'<a href="{_page(repository, row)}"><img src="{_page(repository, row, "resolve")}/pictures/view_0.jpg" '
+    images = [
+        f'<a href="{_page(repository, row)}"><img src="/datasets/{repository}/resolve/main/{image.path}" '
         f'alt="{row.reference}: photo, rendering and their depths" width="640"></a>'
-        for row in pictured
+        for row, image in [(row, row.image) for row in rows if row.image][:MAX_IMAGES]
     ]
-    head = ["scene", "quality", *(f"{title} [{unit}]" if unit else title for _, title, unit in FIGURES.values())]
+    head = ["scene", "quality", *(f"{title} [{unit}]" if unit else title for _, title, unit in METRICS.values())]
     head += ["Gaussians", "MB", "source", "licence", "what it is"]
     lines = [
         "---",
@@ -232,7 +245,7 @@ def card(repository: str, rows: list[Row], *, versions: int) -> str:
         *("| " + " | ".join(_cells(repository, row)) + " |" for row in shown),
         *more,
         "",
-        *pictures,
+        *images,
         "",
         "## Load",
         "",
@@ -258,9 +271,9 @@ def card(repository: str, rows: list[Row], *, versions: int) -> str:
 def _front_matter(repository: str, rows: list[Row]) -> dict[str, Any]:
     licences = {LICENCES.get(plain_licence(row.licence)) for row in rows}
     (licence,) = licences if len(licences) == 1 else (None,)
-    told = {"license": licence} if licence else {"license": "other", "license_name": "see-each-scene"}
+    stated = {"license": licence} if licence else {"license": "other", "license_name": "see-each-scene"}
     return {
-        **told,
+        **stated,
         "pretty_name": repository.partition("/")[2],
         "task_categories": ["robotics"],
         "tags": ["robotics", "gaussian-splatting", "real-to-sim", "3d", "simulation", "splatyard"],
@@ -270,11 +283,11 @@ def _front_matter(repository: str, rows: list[Row]) -> dict[str, Any]:
 
 
 def _cells(repository: str, row: Row) -> list[str]:
-    figures = [getattr(row, column) for column, _, _ in FIGURES.values()]
+    metrics = [getattr(row, column) for column, _, _ in METRICS.values()]
     return [
         f"[{_text(row.reference)}]({_page(repository, row)})",
         "passed" if row.passed else f"❌ **FAILED**: {_text(row.failed_gates)}",
-        *("-" if value is None else f"{value:.4g}" for value in figures),
+        *("-" if value is None else f"{value:.4g}" for value in metrics),
         f"{row.gaussians:,}",
         f"{row.bytes / 1e6:,.1f}",
         _text(row.source) if row.origin == "captured" else f"**generated** {_text(row.source)}",
@@ -283,9 +296,9 @@ def _cells(repository: str, row: Row) -> list[str]:
     ]
 
 
-def _page(repository: str, row: Row, view: str = "tree") -> str:
-    """Of a version's folder, within the hub."""
-    return f"/datasets/{repository}/{view}/main/{row.scene}/{row.version}"
+def _page(repository: str, row: Row) -> str:
+    """The page of a version's folder, within the hub."""
+    return f"/datasets/{repository}/tree/main/{row.scene}/{row.version}"
 
 
 def _text(text: str) -> str:

@@ -1,7 +1,7 @@
 """Writing to a registry on the hub: what anybody sees changes by one commit, or not at all.
 
 Large files go up before that, and the hub keeps them by their hash: one that is begun again sends what is missing.
-A commit is made upon the one that was looked at. Where somebody else was faster, all is looked at anew.
+A commit is made upon the one that was looked at. Where somebody else was faster, everything is checked again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.bundle.bundle import Bundle
-from pipeline.bundle.hub import KIND, client, hub_errors, require_token, retried
-from pipeline.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest
 from pipeline.errors import BundleError, MachineError, SplatyardError
-from pipeline.publish.entry import Entry, Index
 from pipeline.publish.hub_card import CARD, MAX_TABLE_BYTES, TABLE, Row, card, read_table, require_arrow, row_of, table
-from pipeline.publish.hub_registry import INDEX, HubRegistry, open_hub, tag_of
-from pipeline.publish.naming import check_reason
-from pipeline.publish.versions import Reference, Version
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.hub import KIND, client, hub_errors, require_token, retried
+from pipeline.scenes.hub_registry import HubRegistry, open_hub, tag_of
+from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest
+from pipeline.scenes.references import Reference, Version
+from pipeline.scenes.registry import INDEX
+from pipeline.scenes.summary import Index, SceneSummary
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Change:
 
     message: str
     operations: list[Any]
-    entries: list[Entry]
+    entries: list[SceneSummary]
     bundles: dict[str, Bundle]
 
 
@@ -58,7 +58,7 @@ def put(
     """Put a checked bundle into a repository, which is made where there is none.
 
     Args:
-        bundle: Which.
+        bundle: The bundle.
         registry: Where to.
         content: The bytes of its manifest.
         check: Raises BundleError where the version may not be published to a registry as it is now.
@@ -93,7 +93,7 @@ def put(
 
     def step(now: HubRegistry) -> Change | None:
         check(now)
-        there = {entry.reference: entry for entry in now.entries()}
+        there = {entry.reference: entry for entry in now.summaries()}
         if reference in there and now.repository.commit != first:
             return None  # ours, whose answer was lost, or another's with the same bytes
         if now.repository.read(f"{folder}/{MANIFEST_FILE}", MAX_MANIFEST_BYTES) not in (None, content):
@@ -118,19 +118,18 @@ def put(
 
 
 def yank(registry: HubRegistry, reference: Reference, why: str) -> None:
-    """Hide a version; see `HubRegistry.yank`."""
-    check_reason(reference, why)
+    """Hide a version; see `pipeline.publish.publishing.yank`."""
     require_arrow()
     require_token(registry.address)
 
-    said, first = " ".join(why.split()), registry.repository.commit
+    reason, first = " ".join(why.split()), registry.repository.commit
 
     def step(now: HubRegistry) -> Change | None:
-        version = Version.parse(reference.wanted)
+        version = Version.parse(reference.range)
         now.manifest(reference.name, version)
-        there = {entry.reference: entry for entry in now.entries()}
+        there = {entry.reference: entry for entry in now.summaries()}
         plain = f"{reference.name}@{version}"
-        if plain in there and there[plain].yanked == said and now.repository.commit != first:
+        if plain in there and there[plain].yanked == reason and now.repository.commit != first:
             return None  # ours, whose answer was lost
         if plain not in there or there[plain].yanked is not None:
             found = f"was yanked: {there[plain].yanked}" if plain in there else "isn't in the index"
@@ -140,7 +139,7 @@ def yank(registry: HubRegistry, reference: Reference, why: str) -> None:
                 remedy="nothing is left to do",
                 file=now.address,
             )
-        hidden = there[plain].model_copy(update={"yanked": said})
+        hidden = there[plain].model_copy(update={"yanked": reason})
         return Change(f"Yank {plain}", [], list((there | {plain: hidden}).values()), {})
 
     _commit(registry, step)
@@ -194,19 +193,19 @@ def _index_files(registry: HubRegistry, change: Change) -> list[Any]:
     return [client().CommitOperationAdd(path, content) for path, content in contents.items()]
 
 
-def _row(registry: HubRegistry, entry: Entry, change: Change) -> Row:
-    """The row of a version; without picture and figures where it can't be opened."""
+def _row(registry: HubRegistry, entry: SceneSummary, change: Change) -> Row:
+    """The row of a version; without image and metrics where it can't be opened."""
     try:
-        bundle = change.bundles.get(entry.reference)
-        return row_of(entry, bundle or registry.open(Reference(registry.address, entry.name, entry.version)))
+        reference = Reference(registry.address, entry.name, entry.version)
+        return row_of(entry, change.bundles.get(entry.reference) or Bundle(registry.open(reference)))
     except SplatyardError as error:
-        logger.warning("%s is shown without picture and figures: %s", entry.reference, error)
+        logger.warning("%s is shown without image and metrics: %s", entry.reference, error)
         return row_of(entry, None)
 
 
-def _entry(manifest: Manifest, content: bytes) -> Entry:
+def _entry(manifest: Manifest, content: bytes) -> SceneSummary:
     now = datetime.datetime.now(datetime.UTC).timestamp()
-    return Entry.of(manifest, hashlib.sha256(content).hexdigest(), now)
+    return SceneSummary.of(manifest, hashlib.sha256(content).hexdigest(), now)
 
 
 def _make_repository(registry: HubRegistry, *, public: bool) -> HubRegistry:

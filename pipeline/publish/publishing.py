@@ -1,39 +1,46 @@
-"""Publishing a bundle: checked, sent, and seen by others only when it is whole."""
+"""Publishing a bundle: checked, sent, and visible to others only when it is whole. Yanking hides it again."""
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from pipeline.bundle.bundle import Bundle
-from pipeline.bundle.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
 from pipeline.errors import BundleError, SplatyardError
-from pipeline.publish.checks import check_content, check_gates
-from pipeline.publish.hub_registry import HubRegistry
-from pipeline.publish.hub_writing import put
-from pipeline.publish.licence import check_licence
-from pipeline.publish.registry import BLOBS, CONNECTIONS, SCENES, AnyRegistry, Registry
+from pipeline.publish import hub_writing
+from pipeline.publish.checks import check_content, check_gates, check_licence
+from pipeline.publish.diff import check_change
 from pipeline.publish.upkeep import GRACE, blob_problem, store_now
-from pipeline.publish.versions import Change, Version, check_change
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.files import CONNECTIONS
+from pipeline.scenes.hub_registry import HubRegistry
+from pipeline.scenes.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
+from pipeline.scenes.references import Change, Reference, Version
+from pipeline.scenes.registry import BLOBS, SCENES, Registry, StoreRegistry, Yank, require_store, resolve
+from pipeline.scenes.summary import MAX_LINE
 
 logger = logging.getLogger(__name__)
+
+Entries: TypeAlias = dict[str, tuple[str, FileEntry]]
+"""Path and size of a bundle's files by hash."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What became of a bundle.
+    """The result of publishing a bundle.
 
     Attributes:
-        reference: What it is opened by now.
-        sha256: Of its manifest.
+        reference: The reference that opens it now.
+        sha256: Hash of its manifest.
         change: What it is to the version before it; None for the first.
-        new: Whether it wasn't there before.
-        files: How many it has.
-        sent: How many of them were sent.
-        sent_bytes: Of these.
-        shared_bytes: Of those that the registry had already.
+        new: Whether it wasn't published before.
+        files: Number of its files.
+        sent: Number of files that were sent.
+        sent_bytes: Size of these.
+        shared_bytes: Size of those that the registry had already.
     """
 
     reference: str
@@ -46,14 +53,14 @@ class Published:
     shared_bytes: int
 
 
-def publish(bundle: Bundle, registry: AnyRegistry, *, allow_failed: bool = False, public: bool = False) -> Published:
-    """Put a bundle into a registry; what other versions have already is not sent again.
+def publish(bundle: Bundle, registry: Registry, *, allow_failed: bool = False, public: bool = False) -> Published:
+    """Put a bundle into a registry; files that other versions have already are not sent again.
 
-    Of a version that is there already every file is read, and what is missing or damaged is sent anew.
+    Of a version that is published already every file is read, and what is missing or damaged is sent again.
 
     Args:
-        bundle: Which.
-        registry: Where to.
+        bundle: The bundle.
+        registry: The registry.
         allow_failed: Publish it even if gates fail.
         public: Whether anybody can read the registry: then the licence must allow that. On the hub a repository that
             is made is private without it.
@@ -67,17 +74,19 @@ def publish(bundle: Bundle, registry: AnyRegistry, *, allow_failed: bool = False
     version = Version.parse(manifest.version)
     check_licence(manifest.provenance.licence, public=public or registry.public)
     check_gates(bundle, allow_failed=allow_failed)
-    users, change = _check_version(registry, manifest, version, content)
+    neighbours, change = _check_version(registry, manifest, version, content)
     check_content(bundle)
     entries = {entry.sha256: (name, entry) for name, entry in manifest.files.items()}
-    used = {entry.sha256 for user in users for entry in user.files.values()}
+    used = {entry.sha256 for neighbour in neighbours for entry in neighbour.files.values()}
     if isinstance(registry, HubRegistry):
-        new = put(
-            bundle, registry, content, check=lambda now: _check_version(now, manifest, version, content), public=public
-        )
+
+        def check(now: HubRegistry) -> None:
+            _check_version(now, manifest, version, content)
+
+        new = hub_writing.put(bundle, registry, content, check=check, public=public)
         sent = {digest: entry for digest, (_, entry) in entries.items() if digest not in used}
     else:
-        new, sent = _put(bundle, registry, content, entries, used, damaged=manifest in users)
+        new, sent = _put(bundle, require_store(registry), content, entries, used, damaged=manifest in neighbours)
     sizes = {digest: entry.bytes for digest, (_, entry) in entries.items()}
     sent_bytes = sum(sizes[digest] for digest in sent)
     return Published(
@@ -92,58 +101,82 @@ def publish(bundle: Bundle, registry: AnyRegistry, *, allow_failed: bool = False
     )
 
 
+def yank(registry: Registry, reference: Reference, why: str) -> None:
+    """Hide a version from lists, `latest` and ranges; by its exact version it still opens, with a warning.
+
+    Raises:
+        BundleError: When there is none, it isn't named exactly, is yanked already, or no reason is given.
+    """
+    if not reference.exact or not why.strip() or len(why) > MAX_LINE:
+        raise BundleError(
+            f"a yank names one version, and why in {MAX_LINE} characters",
+            found=f"{reference.name}@{reference.range}, {why.strip()!r:.60}",
+            remedy="such as splatyard yank hall@1.0.0 --why 'its scale is wrong, see 1.0.1'",
+        )
+    if isinstance(registry, HubRegistry):
+        hub_writing.yank(registry, reference, why)
+        return
+    target = require_store(registry)
+    version = resolve(target, reference)
+    content = Yank(why=" ".join(why.split()), when=datetime.datetime.now(datetime.UTC)).model_dump_json().encode()
+    if not target.store.create(f"{SCENES}/{reference.name}/{version}.yanked.json", content):
+        raise BundleError(
+            "a version is yanked once",
+            found=f"{reference.name}@{version} was yanked: {target.yanked(reference.name, version)}",
+            remedy="nothing is left to do",
+        )
+    target.write_index()
+
+
 def _put(
-    bundle: Bundle,
-    registry: Registry,
-    content: bytes,
-    entries: dict[str, tuple[str, FileEntry]],
-    used: set[str],
-    *,
-    damaged: bool,
+    bundle: Bundle, registry: StoreRegistry, content: bytes, entries: Entries, used: set[str], *, damaged: bool
 ) -> tuple[bool, dict[str, FileEntry]]:
-    """Send what isn't there, and then make the version visible.
+    """Send what is missing, and then make the version visible.
 
     Args:
-        bundle: Which.
-        registry: Where to.
+        bundle: The bundle.
+        registry: The registry.
         content: The bytes of its manifest.
-        entries: Path and size by hash.
-        used: Hashes of what versions use that are there.
-        damaged: Look for what is damaged, too.
+        entries: Its files.
+        used: Hashes of the files that published versions use.
+        damaged: Look for damaged blobs, too.
 
     Returns:
-        Whether the version is new, and what was sent.
+        Whether the version is new, and the files that were sent.
     """
     manifest = bundle.manifest
     bad = _damaged(registry, entries) if damaged else set[str]()
     sent = _send(bundle, registry, entries, used, bad)
     new = registry.store.create(f"{SCENES}/{manifest.name}/{manifest.version}.json", content)
-    _, there = registry.manifest(manifest.name, Version.parse(manifest.version))
-    if there != content:  # somebody was first, or wrote over it where a bucket has no condition
+    _, published = registry.manifest(manifest.name, Version.parse(manifest.version))
+    if published != content:  # somebody was first, or wrote over it where a bucket has no condition
         raise _exists(registry, manifest)
     _send(bundle, registry, entries, used, set())  # what was cleared away between looking and now
-    _write_index(registry)
+    try:
+        registry.write_index()
+    except SplatyardError as error:  # the version is published with or without it
+        logger.warning("the index could not be written, which makes lists slower: %s", error)
     return new, sent
 
 
 def _check_version(
-    registry: AnyRegistry, manifest: Manifest, version: Version, content: bytes
+    registry: Registry, manifest: Manifest, version: Version, content: bytes
 ) -> tuple[list[Manifest], Change | None]:
-    """The versions next to it, and itself if it is there, and what it is to the one before it.
+    """The versions next to it, and itself if it is published, and what it is to the one before it.
 
     Two that are published in the same moment don't see each other here.
     """
     versions = registry.versions(manifest.name)
-    users = []
+    found = []
     if version in versions:
-        users = [manifest]
+        found = [manifest]
         if registry.manifest(manifest.name, version)[1] != content:
             raise _exists(registry, manifest)
         if not versions[version]:
             raise BundleError(
                 "a yanked version stays yanked",
                 found=f"{manifest.name}@{version} was yanked: {registry.yanked(manifest.name, version)}",
-                remedy="build it anew with another --version",
+                remedy="build it again with another --version",
             )
     before = max((one for one in versions if one < version), default=None)
     after = min((one for one in versions if one > version), default=None)
@@ -152,10 +185,10 @@ def _check_version(
     change = check_change(older, manifest) if older else None
     if newer:
         check_change(manifest, newer)
-    return users + [one for one in (older, newer) if one], change
+    return found + [one for one in (older, newer) if one], change
 
 
-def _damaged(registry: Registry, entries: dict[str, tuple[str, FileEntry]]) -> set[str]:
+def _damaged(registry: StoreRegistry, entries: Entries) -> set[str]:
     """Hashes of the blobs that are missing or hold something else."""
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         problems = pool.map(lambda digest: blob_problem(registry, digest, entries[digest][1].bytes), entries)
@@ -163,28 +196,24 @@ def _damaged(registry: Registry, entries: dict[str, tuple[str, FileEntry]]) -> s
 
 
 def _send(
-    bundle: Bundle,
-    registry: Registry,
-    entries: dict[str, tuple[str, FileEntry]],
-    used: set[str],
-    damaged: set[str],
+    bundle: Bundle, registry: StoreRegistry, entries: Entries, used: set[str], damaged: set[str]
 ) -> dict[str, FileEntry]:
-    """Send the blobs that aren't there, or that might be cleared away before the version shows; returns them.
+    """Send the blobs that are missing, or that might be cleared away before the version shows; returns them.
 
     Args:
-        bundle: Whose.
-        registry: Where to.
-        entries: Path and size by hash.
-        used: Hashes of what versions use that are there: that is never cleared away.
-        damaged: Hashes of what is sent in any case.
+        bundle: The bundle.
+        registry: The registry.
+        entries: Its files.
+        used: Hashes of the files that published versions use: these are never cleared away.
+        damaged: Hashes of the files that are sent in any case.
     """
     now = store_now()
 
     def send(digest: str) -> bool:
         name, entry = entries[digest]
-        there = registry.store.stat(f"{BLOBS}/{digest}")
-        well = there and there.bytes == entry.bytes and digest not in damaged
-        if there and well and (digest in used or now - there.modified < GRACE / 2):
+        stat = registry.store.stat(f"{BLOBS}/{digest}")
+        well = stat and stat.bytes == entry.bytes and digest not in damaged
+        if stat and well and (digest in used or now - stat.modified < GRACE / 2):
             return False
         logger.debug("sending %s (%.1f MB)", name, entry.bytes / 1e6)
         registry.store.write(f"{BLOBS}/{digest}", bundle.path(name))
@@ -195,15 +224,7 @@ def _send(
     return {digest: entry for (digest, (_, entry)), was_sent in zip(entries.items(), done, strict=True) if was_sent}
 
 
-def _write_index(registry: Registry) -> None:
-    """The version is published with or without it."""
-    try:
-        registry.write_index()
-    except SplatyardError as error:
-        logger.warning("the index could not be written, which makes lists slower: %s", error)
-
-
-def _exists(registry: AnyRegistry, manifest: Manifest) -> BundleError:
+def _exists(registry: Registry, manifest: Manifest) -> BundleError:
     newest = max(registry.versions(manifest.name))
     return BundleError(
         "a published version never changes",

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
-from pipeline.bundle.bundle import Bundle, file_sha256
-from pipeline.bundle.lazy import CONNECTIONS, LazyBundle
-from pipeline.bundle.manifest import MANIFEST_FILE, Manifest
-from pipeline.engine import existing, machine_errors
+from pipeline.engine import machine_errors
 from pipeline.errors import BundleError, MachineError
-from pipeline.publish.cache import link_or_copy
+from pipeline.files import free_bytes
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.files import CONNECTIONS, BundleFiles, FetchedFiles, link_or_copy
+from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, file_sha256
 
 PARTIAL = ".partial"
 SIMULATED = ("collision.ply", "regions.json", "walkable.npz")
@@ -37,7 +37,7 @@ def pull(bundle: Bundle, out: Path) -> Path:
     _check_room(sum(entry.bytes for entry in manifest.files.values()), folder)
     hidden = folder.parent / f".{manifest.version}.{uuid4().hex}{PARTIAL}"
     in_use: int | None = None
-    keeps = isinstance(bundle, LazyBundle)
+    keeps = isinstance(bundle.files, FetchedFiles)
 
     def bring(name: str) -> None:
         target = hidden / name
@@ -52,7 +52,7 @@ def pull(bundle: Bundle, out: Path) -> Path:
             with ThreadPoolExecutor(CONNECTIONS) as pool:
                 list(pool.map(bring, manifest.files))
             shutil.copyfile(bundle.root / MANIFEST_FILE, hidden / MANIFEST_FILE)
-            problems = [] if keeps else Bundle(hidden, manifest).verify()
+            problems = [] if keeps else BundleFiles(hidden, manifest).verify()
             if problems:
                 raise BundleError(
                     "a bundle's files are as its manifest says",
@@ -113,7 +113,7 @@ def _simulated(manifest: Manifest) -> list[str]:
 
 def _same(bundle: Bundle, folder: Path) -> Path:
     there = folder / MANIFEST_FILE
-    if not there.is_file() or file_sha256(there) != file_sha256(bundle.root / MANIFEST_FILE):
+    if not there.is_file() or file_sha256(there) != bundle.files.sha256:
         raise BundleError(
             "a version never changes",
             found=f"another {bundle.manifest.name}@{bundle.manifest.version}",
@@ -124,7 +124,7 @@ def _same(bundle: Bundle, folder: Path) -> Path:
 
 
 def _check_room(needed: int, folder: Path) -> None:
-    free = shutil.disk_usage(existing(folder.absolute())).free
+    free = free_bytes(folder.absolute())
     if free < needed:
         raise MachineError(
             "the disk must have room for a bundle",

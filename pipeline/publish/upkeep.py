@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.errors import BundleError
-from pipeline.publish.hub_registry import HubRegistry
-from pipeline.publish.registry import BLOBS, CHUNK, CONNECTIONS, INDEX, SCENE_FILE, SCENES, AnyRegistry, Registry
-from pipeline.publish.versions import Version
-from pipeline.store import PARTIAL
+from pipeline.scenes.files import CONNECTIONS
+from pipeline.scenes.hub_registry import HubRegistry
+from pipeline.scenes.references import Version
+from pipeline.scenes.registry import BLOBS, CHUNK, INDEX, SCENE_FILE, SCENES, Registry, StoreRegistry, require_store
+from pipeline.scenes.store import PARTIAL
 
 GRACE = 86400.0
 """Seconds that a blob which no version uses is left alone: a publish that goes on may need it. It relies on blobs that
@@ -24,18 +25,19 @@ class Cleared:
     """What was cleared away.
 
     Attributes:
-        files: How many.
-        bytes: Of these.
+        files: Number of files.
+        bytes: Their size.
     """
 
     files: int
     bytes: int
 
 
-def verify(registry: AnyRegistry) -> list[str]:
+def verify(registry: Registry) -> list[str]:
     """What is wrong with a registry, reading every file in it; empty when all is well."""
     if isinstance(registry, HubRegistry):
         return registry.problems()
+    registry = require_store(registry)
     problems, users, sizes = [], defaultdict[str, list[str]](list), dict[str, int]()
     well = set[tuple[str, str]]()
     for path in sorted(registry.store.names(SCENES)):
@@ -66,7 +68,7 @@ def verify(registry: AnyRegistry) -> list[str]:
     return problems + _index_problems(registry, well)
 
 
-def gc(registry: AnyRegistry, *, dry_run: bool = False) -> Cleared:
+def gc(registry: Registry, *, dry_run: bool = False) -> Cleared:
     """Clear away what no version uses and nobody wrote since `GRACE` seconds.
 
     Raises:
@@ -74,7 +76,8 @@ def gc(registry: AnyRegistry, *, dry_run: bool = False) -> Cleared:
             nothing is cleared away.
     """
     if isinstance(registry, HubRegistry):
-        return Cleared(0, 0)  # the hub clears away itself what no commit has
+        return Cleared(0, 0)  # the hub itself clears away what no commit has
+    registry = require_store(registry)
     long_ago = store_now() - GRACE
     blobs = {f"{BLOBS}/{name}" for name in registry.store.names(BLOBS)}
     scenes = registry.store.names(SCENES)
@@ -90,26 +93,26 @@ def gc(registry: AnyRegistry, *, dry_run: bool = False) -> Cleared:
         raise BundleError(
             "every version that was published is there",
             found=f"{gone[0]!r:.80} and {len(gone) - 1} others are only in {INDEX}",
-            remedy="bring them back; or, if nobody wants them, delete the index, which is made anew",
+            remedy="bring them back; or, if nobody wants them, delete the index, which is made again",
             file=registry.store.address,
         )
     files = size = 0
     for path in sorted((blobs - used) | torn):
-        there = registry.store.stat(path)  # as late as can be: somebody may just have written it
-        if there and there.modified < long_ago:
+        stat = registry.store.stat(path)  # as late as can be: somebody may just have written it
+        if stat and stat.modified < long_ago:
             if not dry_run:
                 registry.store.remove(path)
-            files, size = files + 1, size + there.bytes
+            files, size = files + 1, size + stat.bytes
     return Cleared(files, size)
 
 
-def blob_problem(registry: Registry, digest: str, size: int) -> str | None:
+def blob_problem(registry: StoreRegistry, digest: str, size: int) -> str | None:
     """What is wrong with a blob, read whole; None when it is there with its hash."""
-    there = registry.store.stat(f"{BLOBS}/{digest}")
-    if there is None:
+    stat = registry.store.stat(f"{BLOBS}/{digest}")
+    if stat is None:
         return "missing"
-    if there.bytes != size:
-        return f"{there.bytes} bytes instead of {size}"
+    if stat.bytes != size:
+        return f"{stat.bytes} bytes instead of {size}"
     found = hashlib.sha256()
     for start in range(0, size, CHUNK):
         found.update(registry.store.read(f"{BLOBS}/{digest}", start, min(start + CHUNK, size)))
@@ -117,18 +120,18 @@ def blob_problem(registry: Registry, digest: str, size: int) -> str | None:
 
 
 def store_now() -> float:
-    """The time that ages are told by [s since 1970]."""
+    """The time by which ages are measured [s since 1970]."""
     return time.time()
 
 
-def _index_problems(registry: Registry, there: set[tuple[str, str]]) -> list[str]:
+def _index_problems(registry: StoreRegistry, there: set[tuple[str, str]]) -> list[str]:
     """What the index says otherwise than the versions do; that it lacks some is no problem."""
     problems = []
     for entry in registry.indexed():
         if (entry.name, entry.version) not in there:
             problems.append(f"{INDEX}: names a version that isn't there: {entry.reference!r:.80}")
             continue
-        truth = registry.entry(entry.name, Version.parse(entry.version))
+        truth = registry.summary(entry.name, Version.parse(entry.version))
         if entry.model_copy(update={"published": truth.published, "yanked": truth.yanked}) != truth:
             problems.append(f"{INDEX}: {entry.reference} is another than its bundle.json says")
     return problems

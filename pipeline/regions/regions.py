@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.arrays import arrays_of_npz
 from pipeline.geometry import FARTHEST, Pose
 from pipeline.regions.params import Area
+from pipeline.types import F32, F64, I64, Floats, Mask
 
 REGIONS_FILE, GRID_FILE = "regions.json", "walkable.npz"
 GRIDS = {"height": "f", "walkable": "b", "drivable": "b", "guessed": "b"}
@@ -26,7 +27,7 @@ class RobotPose:
     Attributes:
         position: (x, y, z) [m, world frame], z is the floor's height there.
         yaw: Heading about +Z, 0 along +X [rad].
-        trust: 0..1, how much the splat's pictures from there can be trusted (`CoverageMap.trust`).
+        trust: 0..1, how much the splat's images from there can be trusted (`CoverageMap.trust`).
     """
 
     position: tuple[float, float, float]
@@ -52,7 +53,7 @@ class Regions:
         drivable: (X, Y) bool, part of walkable that a wheeled robot reaches without climbing.
         guessed: (X, Y) bool, the floor there was closed, not measured.
         floor_height: Median z of the drivable floor [m].
-        spawn_poses: Spread over the drivable floor, heading towards open space that the pictures show well.
+        spawn_poses: Spread over the drivable floor, heading towards open space that the images show well.
         goals: Spread likewise, away from the spawn poses.
         note: Why there is no walkable floor; empty where there is one.
         areas: Parts of the floor with a friction and a cost of their own.
@@ -61,10 +62,10 @@ class Regions:
 
     origin: tuple[float, float]
     cell: float
-    height: NDArray[np.float32]
-    walkable: NDArray[np.bool_]
-    drivable: NDArray[np.bool_]
-    guessed: NDArray[np.bool_]
+    height: F32
+    walkable: Mask
+    drivable: Mask
+    guessed: Mask
     floor_height: float
     spawn_poses: tuple[RobotPose, ...]
     goals: tuple[RobotPose, ...]
@@ -83,18 +84,18 @@ class Regions:
         """Area that a robot's centre may be in [m^2]."""
         return float(self.walkable.sum() * self.cell**2)
 
-    def centres(self) -> NDArray[np.float64]:
+    def centres(self) -> F64:
         """The cells' centres (X, Y, 2) [m]."""
         x, y = np.meshgrid(*((np.arange(n) + 0.5) * self.cell for n in self.height.shape), indexing="ij")
         return np.stack([x, y], -1) + np.array(self.origin)
 
-    def cells_of(self, xy: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def cells_of(self, xy: Floats) -> tuple[I64, Mask]:
         """Cell indices (N, 2) of points (N, >= 2) [m] and which of the points lie on the grid (N,)."""
         index = np.floor((np.asarray(xy)[:, :2] - np.array(self.origin)) / self.cell).astype(np.int64)
         inside = (index >= 0) & (index < np.array(self.height.shape))
         return index, np.asarray(inside.all(axis=1))
 
-    def surface(self, xy: NDArray[np.floating]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def surface(self, xy: Floats) -> tuple[F32, F32]:
         """Friction factor (N,) and cost (N,) of the floor at points (N, >= 2) [m]; 1 and 0 outside of all areas."""
         chosen = np.full(len(xy), -1)
         if self.areas:
@@ -116,7 +117,7 @@ class Regions:
             "origin": list(self.origin),
             "spawn_poses": [asdict(pose) for pose in self.spawn_poses],
             "goals": [asdict(pose) for pose in self.goals],
-            "areas": [asdict(area) for area in self.areas],
+            "areas": [area.model_dump() for area in self.areas],
         }
         (folder / REGIONS_FILE).write_text(json.dumps(content, indent=1))
         with (folder / GRID_FILE).open("wb") as file:
@@ -168,4 +169,5 @@ def _robot_pose(content: dict[str, Any]) -> RobotPose:
 
 
 def _area(content: dict[str, Any]) -> Area:
-    return Area(**{**content, "polygon": tuple((x, y) for x, y in content["polygon"])})
+    known = {name: content[name] for name in Area.model_fields if name in content}  # later formats may have more
+    return Area(**{**known, "polygon": tuple((x, y) for x, y in content["polygon"])})

@@ -1,11 +1,12 @@
 """Exposure and white balance of every view: how much brighter than the splat each channel of its photo is.
 
 A camera that adapts its exposure shows the same wall in different brightness. Without a gain for each view the
-Gaussians imitate that with view-dependent colour and with mist before the lens. The gain is the least-squares factor
-between the rendered picture and the photo, found anew whenever the view is trained on; no learning rate, no gradient.
+Gaussians imitate that with view-dependent colour and with mist in front of the lens. The gain is the least-squares
+factor between the rendered image and the photo, estimated again whenever the view is trained on; no learning rate, no
+gradient.
 
-The splat itself gets the capture's mean exposure: a place whose walls don't change their brightness with the direction
-one looks from. What a camera between two training views would have recorded is told by their gains.
+The splat itself gets the capture's mean exposure: walls whose brightness doesn't change with the viewing direction. The
+gain of a camera between two training views is interpolated from theirs.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.types import F32, U8, Mask
 
 if TYPE_CHECKING:  # gsplat's interpreter, which estimates exposures too, need not have what `views` imports
     from pipeline.splat.views import TrainingView
 
-Float = NDArray[np.float32]
 
 MEMORY = 0.7
 """Share of the old estimate that a new one keeps."""
 TRUST = 0.01
-"""Of the picture's mean square: how strongly a gain is held at 1."""
+"""Weight of a gain of 1 in the estimate, relative to the image's mean square."""
 SATURATED = 250
-"""Photo values from here on say nothing about exposure."""
+"""Photo values from here on are left out: they say nothing about exposure."""
 STRIDE = 2
-"""Of rows and columns: three numbers don't need every pixel."""
+"""Stride of rows and columns: three numbers don't need every pixel."""
 MAX_LOG_GAIN = 0.7
-"""Gains stay within a factor of two."""
+"""Largest logarithm of a gain: about a factor of two."""
 EXPOSURES_FILE = "exposures.json"
 
 
@@ -45,22 +46,20 @@ class Exposures:
         gains: (views, 3) float32, photo relative to the splat.
     """
 
-    gains: Float
+    gains: F32
 
     @classmethod
     def start(cls, views: Sequence[TrainingView]) -> Exposures:
-        """As the views say."""
+        """The gains that the views have."""
         return cls(np.stack([view.gain for view in views]).astype(np.float32))
 
-    def observe(
-        self, index: int, rendered: Float, photo: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None
-    ) -> None:
+    def observe(self, index: int, rendered: F32, photo: U8, mask: Mask | None = None) -> None:
         """Estimate a view's gain from what the splat shows of it.
 
         Args:
-            index: Of the view.
-            rendered: (3, H, W) without gain.
-            photo: (3, H, W).
+            index: Index of the view.
+            rendered: (3, H, W) image of the splat in 0..1, without gain.
+            photo: (3, H, W) photo in 0..255.
             mask: (H, W), False where the photo is to be ignored.
         """
         target = photo[:, ::STRIDE, ::STRIDE].astype(np.float32)
@@ -72,18 +71,18 @@ class Exposures:
         square = np.einsum("chw,chw->c", weighted, rendered)
         product = np.einsum("chw,chw->c", weighted, target) / 255
         held = TRUST * square.mean() + 1e-6
-        found = np.log(np.maximum((product + held) / (square + held), 1e-3))
-        blended = MEMORY * np.log(self.gains[index]) + (1 - MEMORY) * found
+        estimate = np.log(np.maximum((product + held) / (square + held), 1e-3))
+        blended = MEMORY * np.log(self.gains[index]) + (1 - MEMORY) * estimate
         self.gains[index] = np.exp(np.clip(blended, -MAX_LOG_GAIN, MAX_LOG_GAIN))
 
     def center(self) -> None:
-        """Divide by what all views have in common: it stays in the splat."""
+        """Divide all gains by their geometric mean: the splat gets it."""
         logs = np.log(self.gains)
         self.gains = np.exp(logs - logs.mean(0)).astype(np.float32)
 
     @property
-    def unrest(self) -> float:
-        """How much the exposure changes from view to view: median departure from a gain of 1; 0 = a fixed exposure."""
+    def variation(self) -> float:
+        """Median departure of the gains from 1, as a logarithm: 0 for a camera with a fixed exposure."""
         return float(np.median(np.abs(np.log(self.gains))))
 
     def describe(self) -> dict[str, float]:
@@ -92,15 +91,15 @@ class Exposures:
         return {"median": round(float(np.median(departure)), 4), "max": round(float(departure.max()), 4)}
 
 
-def gains_of_all(names: Sequence[str], gains: Mapping[str, Float]) -> dict[str, Float]:
-    """Gains of views that were trained on, and of those between them what their neighbours in time let expect.
+def gains_of_all(names: Sequence[str], gains: Mapping[str, F32]) -> dict[str, F32]:
+    """Gains of all views: those of training views, and between them what their neighbours in time predict.
 
-    Interpolated, and held towards 1 as far as the training views themselves differ from what their neighbours let
-    expect: photos with independent exposures say nothing about each other.
+    Predictions are interpolated, and pulled towards 1 as far as the training views themselves differ from what their
+    neighbours predict: photos with independent exposures say nothing about each other.
 
     Args:
         names: All views in the order of time.
-        gains: (3,) of each training view.
+        gains: (3,) gain of each training view by name.
     """
     trained = {name: np.asarray(gains[name], np.float32) for name in names if name in gains}
     if not trained:
@@ -113,17 +112,17 @@ def gains_of_all(names: Sequence[str], gains: Mapping[str, Float]) -> dict[str, 
         expected = (logs[:-2] * after + logs[2:] * before) / (before + after)
         alike = float(np.clip((expected * logs[1:-1]).sum() / max((expected**2).sum(), 1e-12), 0, 1))
     between = np.stack([np.interp(np.arange(len(names)), known, logs[:, channel]) for channel in range(3)], 1)
-    found = {name: np.exp(alike * values).astype(np.float32) for name, values in zip(names, between, strict=True)}
-    return found | trained
+    predicted = {name: np.exp(alike * values).astype(np.float32) for name, values in zip(names, between, strict=True)}
+    return predicted | trained
 
 
-def save_gains(gains: Mapping[str, Float], folder: Path) -> None:
+def save_gains(gains: Mapping[str, F32], folder: Path) -> None:
     """Write the gains of views by their names."""
     content = {name: [round(float(value), 5) for value in values] for name, values in gains.items()}
     (folder / EXPOSURES_FILE).write_text(json.dumps(content))
 
 
-def load_gains(folder: Path) -> dict[str, Float]:
-    """What `save_gains` wrote."""
+def load_gains(folder: Path) -> dict[str, F32]:
+    """Read what `save_gains` wrote."""
     content = json.loads((folder / EXPOSURES_FILE).read_text())
     return {name: np.array(values, np.float32) for name, values in content.items()}

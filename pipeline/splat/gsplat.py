@@ -1,7 +1,7 @@
 """Training by gsplat on a CUDA GPU: from the same start as on the CPU, with the same supervision and schedule.
 
 The worker (`gsplat_worker`) has the Gaussians and makes the steps, in this process or in an interpreter of its own.
-What needs our other packages stays here: the start, and what is put upon the Gaussians between the steps.
+What needs our other packages stays here: the initialization, and the priors imposed between the steps.
 
 Source: V. Ye et al., gsplat: An Open-Source Library for Gaussian Splatting, JMLR 2025, version 1.5.3.
 """
@@ -11,67 +11,76 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians, PointCloud
-from pipeline.learned.errors import OutOfMemory
-from pipeline.learned.session import Session, open_session
+from pipeline.gpu_backends.errors import GpuMemoryError
+from pipeline.gpu_backends.session import Session, open_session
 from pipeline.progress import bar
-from pipeline.splat.color_prior import PIXELS
+from pipeline.raster import Cutoffs
+from pipeline.raster.layout import screen_blur
 from pipeline.splat.exposure import Exposures
-from pipeline.splat.gsplat_views import packed_views
-from pipeline.splat.known import Enforcement, KnownPlace
+from pipeline.splat.initialization import initialize, scene_size
+from pipeline.splat.loss import PLAIN_COLOR_PIXELS
+from pipeline.splat.optimizer import FIELDS
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
-from pipeline.splat.raster import Cutoffs
-from pipeline.splat.raster.layout import screen_blur
-from pipeline.splat.schedule import Schedule, small_every
-from pipeline.splat.train import EXPOSURE_FROM, REPORT_EVERY, Start, Trained, poses_from, scene_size, sh_rest, start
-from pipeline.splat.trainer import CALM_EXPOSURE, MAX_SCALE
-from pipeline.splat.unseen import joined
+from pipeline.splat.priors import Priors
+from pipeline.splat.schedule import Budget, training_schedule
+from pipeline.splat.train import MAX_CALM_EXPOSURE, MAX_SCALE, REPORT_EVERY, Observer, Trained
 from pipeline.splat.views import TrainingView
 
 logger = logging.getLogger(__name__)
 
 WORKER, DEVICE = "pipeline.splat.gsplat_worker", "cuda"
-ITERATIONS, VISITS, MAX_ITERATIONS = 7000, 35, 30_000
-"""Steps when they are left to us, the least number of times that each view is trained on, and steps at most."""
-GAUSSIANS, START_SHARE = 1_000_000, 0.2
-"""Largest number of Gaussians when it is left to us, and the share of it drawn from the cloud at the start."""
-HALF_FROM, WHOLE_FROM, SURFACE_ROUNDS = 0.06, 0.3, 10
-"""A step's cost hardly grows with the picture, and laying Gaussians flat on the CPU is what takes long here."""
-LONG_SIDE, PIXELS_IN_ALL = 1600, 4e8
-"""Of a picture [px], and pixels of all pictures together: with depth they take 7 GB of memory."""
+ITERATIONS, MAX_ITERATIONS = 7000, 30_000
+"""Number of steps when it is left to the trainer, and its upper bound."""
+VISITS = 35
+"""Lower bound of how often each view is trained on."""
+GAUSSIANS = 1_000_000
+"""Largest number of Gaussians when it is left to the trainer."""
+START_SHARE = 0.2
+"""Share of it that is drawn from the cloud at the start."""
+HALF_FROM, WHOLE_FROM = 0.06, 0.3
+"""See `Schedule`; a step's cost hardly grows with the image."""
+PRIOR_ROUNDS = 10
+"""See `Schedule`; imposing the priors, on the CPU, is what takes long here."""
+LONG_SIDE = 1600
+"""Largest long side of an image [px]."""
+PIXELS_IN_ALL = 4e8
+"""Largest number of pixels of all images together: with depth they take 7 GB of memory."""
 CHECKPOINT_FILE, LIMIT_FILE = "gsplat.pt", "gsplat_limit.txt"
 CHECKPOINT_SECONDS = 60.0
-"""Between two checkpoints, of up to a gigabyte."""
-LESS, LEAST = 0.6, 20_000
-"""Share of the Gaussians for which the GPU's memory did not do that is tried next, and the least number that is."""
-FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
+"""Time between two checkpoints, of up to a gigabyte."""
+RETRY_SHARE = 0.6
+"""Share of the Gaussians that did not fit into the GPU's memory which is tried next."""
+MIN_GAUSSIANS = 20_000
+"""Lower bound of what is tried."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What is trained on.
+    """The views and points to train on.
 
     Attributes:
-        views: At the CPU trainer's size, for the start and what is done between the steps.
-        pictures: The same views at the size that gsplat is trained at.
+        views: Training views at the CPU trainer's size, for initialization and priors.
+        images: The same views at the size that gsplat is trained at.
         cloud: The shared cloud, in the world frame.
     """
 
     views: Sequence[TrainingView]
-    pictures: Sequence[TrainingView]
+    images: Sequence[TrainingView]
     cloud: PointCloud
 
 
 def image_size(cameras: Sequence[Camera]) -> int:
-    """Long side that `image_size=0` chooses: the pictures' own, as far as memory allows."""
+    """Long side [px] that `image_size=0` chooses: the images' own, as far as memory allows."""
     side = max(max(camera.width, camera.height) for camera in cameras)
     pixels = sum(camera.width * camera.height for camera in cameras)
     return int(min(side, LONG_SIDE, side * math.sqrt(PIXELS_IN_ALL / pixels)))
@@ -82,54 +91,54 @@ def train_by_gsplat(
     params: SplatParams,
     rng: np.random.Generator,
     kept: Path,
-    observe: Callable[[int, Gaussians], None] | None = None,
+    observe: Observer | None = None,
 ) -> Trained:
-    """Train a splat; where the GPU's memory does not do, anew with fewer Gaussians.
+    """Train a splat; again with fewer Gaussians where they don't fit into the GPU's memory.
 
     Args:
         scene: What to train on, at least one view.
-        params: What the user chose.
+        params: The stage's parameters.
         rng: Draws starting points.
-        kept: Folder of the checkpoint; an interrupted run goes on from there.
-        observe: Called with (iterations done, Gaussians) now and then; must not change them.
+        kept: Folder of the checkpoint; an interrupted run resumes from there.
+        observe: Observer of the run.
 
     Raises:
         MachineError: When there is no GPU that torch and gsplat can use, a package lacks, or even few Gaussians need
             more memory than the GPU has.
     """
     limit = kept / LIMIT_FILE
-    largest = int(limit.read_text()) if limit.exists() else params.gaussians or GAUSSIANS
+    max_gaussians = int(limit.read_text()) if limit.exists() else params.gaussians or GAUSSIANS
     before = rng.bit_generator.state
     with open_session(WORKER, {"device": DEVICE}, params.python) as session:
         while True:
             rng.bit_generator.state = before
-            run = _Run(session, scene, params, largest, rng, kept, observe)
+            run = _Run(session, scene, params, max_gaussians, rng, kept, observe)
             try:
-                return run.to_its_end()
-            except OutOfMemory as error:
-                largest = int(LESS * min(largest, run.count))
-                if largest < LEAST:
-                    remedy = "end other programs on the GPU, train on smaller pictures (--set splat.image_size=640), "
-                    raise OutOfMemory(error.found, remedy + "or on the CPU (--set splat.backend=cpu)") from error
-                logger.warning("the GPU's memory is full (%s); anew with at most %d Gaussians", error, largest)
+                return run.finish()
+            except GpuMemoryError as error:
+                max_gaussians = int(RETRY_SHARE * min(max_gaussians, run.count))
+                if max_gaussians < MIN_GAUSSIANS:
+                    remedy = "end other programs on the GPU, train on smaller images (--set splat.image_size=640), "
+                    raise GpuMemoryError(error.found, remedy + "or on the CPU (--set splat.backend=cpu)") from error
+                logger.warning("the GPU's memory is full (%s); again with at most %d Gaussians", error, max_gaussians)
                 kept.mkdir(parents=True, exist_ok=True)
-                limit.write_text(str(largest))
+                limit.write_text(str(max_gaussians))
 
 
 class _Run:
-    """A training with a largest number of Gaussians.
+    """A training with a bound on the number of Gaussians.
 
     Args:
-        session: With the worker.
+        session: Session with the worker.
         scene: What to train on.
-        params: What the user chose.
-        largest: Number of Gaussians at most.
+        params: The stage's parameters.
+        max_gaussians: Largest number of Gaussians.
         rng: Draws starting points.
         kept: Folder of the checkpoint.
-        observe: See `train_by_gsplat`.
+        observe: Observer of the run.
 
     Attributes:
-        count: Gaussians, as far as is known.
+        count: Number of Gaussians, as far as is known.
     """
 
     def __init__(
@@ -137,102 +146,103 @@ class _Run:
         session: Session,
         scene: Scene,
         params: SplatParams,
-        largest: int,
+        max_gaussians: int,
         rng: np.random.Generator,
         kept: Path,
-        observe: Callable[[int, Gaussians], None] | None,
+        observe: Observer | None,
     ) -> None:
-        self._session, self._scene, self._params, self._largest = session, scene, params, largest
+        self._session, self._scene, self._params = session, scene, params
+        self._max_gaussians = max_gaussians
         self._checkpoint, self._observe = kept / CHECKPOINT_FILE, observe
-        self._start: Start = start(scene.cloud, scene.views, largest, params, rng, START_SHARE)
-        self.count, fixed = len(self._start.gaussians), self._start.fixed
-        self._guessed = self._start.gaussians[:fixed]
-        self._extent, self._radius = scene_size(scene.views, self._start.gaussians)
-        self._schedule = Schedule(
-            params.iterations or min(max(ITERATIONS, VISITS * len(scene.views)), MAX_ITERATIONS),
-            largest - fixed,
+        initial = initialize(scene.cloud, scene.views, max_gaussians, params, rng, START_SHARE)
+        self._initial = initial
+        self.count = len(initial.gaussians)
+        self._inpainted = initial.gaussians[: initial.fixed]
+        self._extent, self._radius = scene_size(scene.views, initial.gaussians)
+        iterations = params.iterations or min(max(ITERATIONS, VISITS * len(scene.views)), MAX_ITERATIONS)
+        self._schedule = replace(
+            training_schedule(params, scene.views, Budget(iterations, max_gaussians - initial.fixed)),
             half_from=HALF_FROM,
             whole_from=WHOLE_FROM,
-            small_every=small_every(params),
-            surface_rounds=SURFACE_ROUNDS,
-            sh_rest=sh_rest(scene.views),
-            exposure_from=EXPOSURE_FROM,
-            poses_from=poses_from(params),
+            prior_rounds=PRIOR_ROUNDS,
         )
-        place = KnownPlace(scene.cloud, self._start.free)
-        self._known = Enforcement(place, self._radius, self._guessed) if params.lay_flat else None
+        self._priors = None
+        if initial.cloud is not None and initial.free is not None:
+            self._priors = Priors(initial.cloud, initial.free, self._radius, self._inpainted)
 
-    def to_its_end(self) -> Trained:
-        """All steps, from the start or from a checkpoint."""
-        iterations, rounds = self._schedule.iterations, set(self._schedule.surface_iterations())
+    def finish(self) -> Trained:
+        """Make all steps, from the start or from a checkpoint."""
+        iterations, rounds = self._schedule.iterations, set(self._schedule.prior_iterations())
         stops = sorted(rounds | set(range(REPORT_EVERY, iterations, REPORT_EVERY)) | {iterations})
-        begun = self._session.ask(self._request())
-        if begun["note"]:
-            logger.warning("%s; training starts anew", begun["note"])
-        done = begun["iteration"]
+        reply = self._session.ask(self._request())
+        if reply["note"]:
+            logger.warning("%s; training starts again", reply["note"])
+        done = reply["iteration"]
         if done:
-            logger.info("training goes on from the checkpoint after %d steps", done)
+            logger.info("training resumes from the checkpoint after %d steps", done)
         if done in rounds:  # the checkpoint is from before it
-            self._look_and_lay_flat(done)
-        began = saved = time.monotonic()
+            self._impose_priors(done)
+        start = saved = time.monotonic()
         with bar(iterations, "splat") as shown:
             shown.update(done)
             for stop in stops[int(np.searchsorted(stops, done, side="right")) :]:
                 due = stop == iterations or time.monotonic() - saved >= CHECKPOINT_SECONDS
                 saved = time.monotonic() if due else saved
                 checkpoint = str(self._checkpoint) if due else ""
-                figures = self._session.ask({"do": "advance", "until": stop, "checkpoint": checkpoint})
-                self.count = len(self._guessed) + figures["gaussians"]
-                shown.set_postfix_str(f"{figures['psnr']:.1f} dB, {self.count} Gaussians, loss {figures['loss']:.3f}")
+                metrics = self._session.ask({"do": "advance", "until": stop, "checkpoint": checkpoint})
+                self.count = len(self._inpainted) + metrics["gaussians"]
+                shown.set_postfix_str(f"{metrics['psnr']:.1f} dB, {self.count} Gaussians, loss {metrics['loss']:.3f}")
                 shown.update(stop - done)
                 done = stop
                 if stop in rounds:
-                    self._look_and_lay_flat(stop)
-        return self._result(self._session.ask({"do": "found"}), time.monotonic() - began)
+                    self._impose_priors(stop)
+        return self._result(self._session.ask({"do": "result"}), time.monotonic() - start)
 
     def _request(self) -> dict[str, Any]:
-        """See `gsplat_training.Training`."""
-        params, gaussians = self._params, self._start.gaussians
+        """The request that begins the run, see `gsplat_worker.Training`."""
+        params, gaussians = self._params, self._initial.gaussians
         return {
             "do": "begin",
             "checkpoint": str(self._checkpoint),
-            "run": repr((params, self._largest)),
+            "run": repr((params, self._max_gaussians)),
             "schedule": asdict(self._schedule),
-            "fixed": self._start.fixed,
+            "fixed": self._initial.fixed,
             "extent": self._extent,
             "radius": self._radius,
             "largest_scale": MAX_SCALE * self._radius,
             "near": Cutoffs.near,
             "blur": float(screen_blur(params.antialiased)),
-            "plain_color": PIXELS,
-            "calm_exposure": CALM_EXPOSURE,
+            "plain_color": PLAIN_COLOR_PIXELS,
+            "calm_exposure": MAX_CALM_EXPOSURE,
             **{name: getattr(gaussians, name) for name in FIELDS},
             **{
                 name: getattr(params, name)
                 for name in ("strategy", "antialiased", "depth_weight", "normal_weight", "ssim_weight", "seed")
             },
-            **packed_views(self._scene.pictures),
+            **packed_views(self._scene.images),
         }
 
-    def _look_and_lay_flat(self, iteration: int) -> None:
+    def _impose_priors(self, iteration: int) -> None:
+        """Impose the priors on the Gaussians in training, and show them to the observer."""
         gaussians = self._gaussians()
-        if self._known is not None:
-            fixed = self._start.fixed
-            self._known.apply(gaussians, fixed)
+        if self._priors is not None:
+            fixed = self._initial.fixed
+            gaussians = self._priors.apply(gaussians, fixed)
             arrays = {name: getattr(gaussians, name)[fixed:] for name in FIELDS[:-1]}
             self._session.ask({"do": "put", **arrays})
         if self._observe is not None:
             self._observe(iteration, gaussians)
 
     def _gaussians(self) -> Gaussians:
+        """All Gaussians as they are now, the inpainted ones first."""
         taken = self._session.ask({"do": "take"})
-        return joined(self._guessed, Gaussians(*(taken[name] for name in FIELDS)))
+        return Gaussians.concatenate([self._inpainted, Gaussians(*(taken[name] for name in FIELDS))])
 
-    def _result(self, found: dict[str, Any], seconds: float) -> Trained:
-        views, shown = self._scene.views, self._scene.pictures[0].levels[0].camera
-        exposures = Exposures(found["gains"])
+    def _result(self, reply: dict[str, Any], seconds: float) -> Trained:
+        views, shown = self._scene.views, self._scene.images[0].levels[0].camera
+        exposures = Exposures(reply["gains"])
         poses = PoseTuning(np.array([view.world_from_camera.matrix for view in views]), self._radius)
-        poses.twists = found["twists"]
+        poses.twists = reply["twists"]
         return Trained(
             self._gaussians(),
             [
@@ -240,15 +250,31 @@ class _Run:
                 for index, view in enumerate(views)
             ],
             self._schedule.iterations,
-            self._largest,
-            self._start.fixed,
+            self._max_gaussians,
+            self._initial.fixed,
             exposures,
             poses,
-            self._start.background,
+            self._initial.background,
             {
                 "image_size": [shown.width, shown.height],
                 "strategy": self._params.strategy,
                 "seconds": round(seconds, 1),
-                "gpu_memory_gib": round(found["memory"], 2),
+                "gpu_memory_gib": round(reply["memory"], 2),
             },
         )
+
+
+def packed_views(views: Sequence[TrainingView]) -> dict[str, NDArray[Any]]:
+    """The views' photos, depths, masks, intrinsics and poses as plain arrays by name."""
+    arrays: dict[str, NDArray[Any]] = {
+        "intrinsics": np.array([[level.camera.matrix for level in view.levels] for view in views], np.float32),
+        "world_from_cameras": np.array([view.world_from_camera.matrix for view in views]),
+        "gains": np.array([view.gain for view in views], np.float32),
+    }
+    for number, view in enumerate(views):
+        for size, level in enumerate(view.levels):
+            depth = {} if level.depth is None else {"depth": level.depth.depth, "tolerance": level.depth.tolerance}
+            mask = {} if level.mask is None else {"mask": level.mask}
+            for name, array in {"photo": level.photo, **depth, **mask}.items():
+                arrays[f"{name} {number} {size}"] = array
+    return arrays

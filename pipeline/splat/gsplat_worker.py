@@ -1,32 +1,60 @@
-"""gsplat's side of a training: answers what `pipeline.splat.gsplat` asks, here or in an interpreter of its own."""
+"""gsplat's side of a training: answers what `pipeline.splat.gsplat` asks, here or in an interpreter of its own.
+
+It imports no more than that interpreter has. Exposures and poses are the CPU trainer's own.
+"""
 
 from __future__ import annotations
 
-import os
+import json
+import math
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.learned.device import gpu_errors, usable_device
-from pipeline.learned.errors import NoDevice
-from pipeline.splat.gsplat_training import Training
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.files import open_whole
+from pipeline.gpu_backends.device import gpu_errors, usable_device
+from pipeline.gpu_backends.errors import BadOutputError, NoDeviceError
+from pipeline.splat.exposure import Exposures
+from pipeline.splat.gsplat_objective import depth_loss, make_strategy, normal_loss, photometric_loss
+from pipeline.splat.pose_tuning import PoseTuning
+from pipeline.splat.schedule import Schedule
+from pipeline.types import F32
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 GIBI = 2**30
 TOOLKIT = "install the CUDA toolkit of torch's version, ninja and a compiler"
+RESIDENT_SHARE = 0.25
+"""Share of the GPU's free memory that images may take; where they need more they stay in main memory and come one by
+one."""
+SPARSE_FROM = 1_500_000
+"""Largest number of Gaussians from which on only those that a view shows are projected and moved."""
+MCMC_COST = 0.01
+"""Cost of the mean opacity and of the mean size: what lets MCMC find Gaussians to move elsewhere."""
+EXPOSURE_PIXELS = 20_000
+"""Pixels from which a view's exposure is estimated, about."""
+POSES = ("twists", "first", "second", "steps")
+"""Attributes of `PoseTuning` that change."""
+GEOMETRY = {"means": "means", "scales": "log_scales", "quats": "quaternions", "opacities": "opacity_logits"}
+"""gsplat's names of a Gaussian's parameters other than its colour, and ours."""
 
 
 class Worker:
-    """A training on a device; see `pipeline.learned.session`.
+    """A training on a device; see `pipeline.gpu_backends.session`.
 
     Args:
         settings: `device`: cuda, or cpu where something stands in for gsplat's rasteriser.
 
     Raises:
-        NoDevice: When there is no GPU, torch or gsplat was not built for it, or gsplat can't be built.
+        NoDeviceError: When there is no GPU, torch or gsplat was not built for it, or gsplat can't be built.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -36,15 +64,15 @@ class Worker:
         self._run = ""
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """What is asked by `request["do"]`.
+        """Do what `request["do"]` asks for.
 
-        begin: A run from its start, or from `checkpoint` where that belongs to the same `run`; gives `iteration`, and
-            `note` where a checkpoint was there and couldn't be used.
-        advance: Steps up to `until`, then a checkpoint where `checkpoint` names a file; gives `loss`, `psnr` and how
-            many `gaussians` there are.
-        take: The Gaussians in training.
-        put: Their geometry, changed.
-        found: `gains` and `twists` of the views, and the GPU memory that was needed [GiB].
+        begin: Start a run, or resume it from `checkpoint` where that belongs to the same `run`; gives `iteration`, and
+            `note` where a checkpoint couldn't be used.
+        advance: Make steps up to `until`, then a checkpoint where `checkpoint` names a file; gives `loss`, `psnr` and
+            the number of `gaussians`.
+        take: Give the Gaussians in training.
+        put: Replace their geometry.
+        result: Give `gains` and `twists` of the views, and the GPU memory that was needed [GiB].
         """
         do = request["do"]
         if do == "begin":
@@ -54,10 +82,10 @@ class Worker:
         assert training is not None
         if do == "advance":
             with gpu_errors(f"{len(training)} Gaussians after {training.iteration} steps"):
-                figures = training.advance(request["until"])
+                metrics = training.advance(request["until"])
             if request["checkpoint"]:
                 _save({"run": self._run, **training.state()}, Path(request["checkpoint"]))
-            return figures | {"gaussians": len(training)}
+            return metrics | {"gaussians": len(training)}
         if do == "take":
             return dict(training.gaussians())
         if do == "put":
@@ -81,32 +109,27 @@ class Worker:
 
 
 def _check_kernels(device: torch.device) -> None:
-    """Build gsplat's kernels, for minutes, where that was not done yet."""
+    """Build gsplat's kernels where that was not done yet; it takes minutes."""
     if device.type != "cuda":
         return
     try:
         import gsplat.cuda._backend as backend
     except (RuntimeError, OSError) as error:
-        raise NoDevice(f"gsplat's kernels can't be built: {error}", TOOLKIT) from error
+        raise NoDeviceError(f"gsplat's kernels can't be built: {error}", TOOLKIT) from error
     if backend._C is None:
-        raise NoDevice("gsplat's kernels can't be built without the CUDA toolkit (nvcc)", TOOLKIT)
+        raise NoDeviceError("gsplat's kernels can't be built without the CUDA toolkit (nvcc)", TOOLKIT)
 
 
 def _save(state: dict[str, Any], file: Path) -> None:
-    """A kill leaves either the old file or this one."""
+    """Save atomically: a kill leaves either the old file or this one."""
     import torch
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as stream:
+    with open_whole(file, sync=True, alone=True) as stream:
         torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
 
 
 def _load(file: Path, run: str) -> tuple[dict[str, Any] | None, str]:
-    """What `_save` wrote for this run, or None and why it can't be used."""
+    """The state that `_save` wrote for this run; or None, and why it can't be used."""
     import torch
 
     if not file.exists():
@@ -118,3 +141,352 @@ def _load(file: Path, run: str) -> tuple[dict[str, Any] | None, str]:
     if not isinstance(state, dict) or state.get("run") != run:
         return None, "the checkpoint belongs to another run"
     return state, ""
+
+
+@dataclass(frozen=True, eq=False)
+class GpuLevel:
+    """A view at one size.
+
+    Attributes:
+        intrinsics: (3, 3) intrinsic matrix, on the device.
+        photo: (3, H, W) uint8.
+        depth: (H, W) measured depth, 0 where unknown; or None.
+        tolerance: (H, W) difference from it that doesn't matter; or None.
+        mask: (H, W), False where the photo is to be ignored; or None.
+    """
+
+    intrinsics: Tensor
+    photo: Tensor
+    depth: Tensor | None
+    tolerance: Tensor | None
+    mask: Tensor | None
+
+
+def unpacked_levels(arrays: Mapping[str, Any], device: torch.device) -> list[list[GpuLevel]]:
+    """All levels of the image pyramids of all views, on the device where they fit."""
+    import torch
+
+    intrinsics = torch.from_numpy(arrays["intrinsics"]).to(device)
+    names = [name for name in arrays if name.startswith(("photo ", "depth ", "tolerance ", "mask "))]
+    storage = torch.device("cpu")
+    if device.type == "cuda":
+        fits = sum(arrays[name].nbytes for name in names) < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        storage = device if fits else storage
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(arrays[name])).to(storage) for name in names}
+    return [
+        [
+            GpuLevel(
+                intrinsics[number, size],
+                tensors[f"photo {number} {size}"],
+                *(tensors.get(f"{name} {number} {size}") for name in ("depth", "tolerance", "mask")),
+            )
+            for size in range(intrinsics.shape[1])
+        ]
+        for number in range(len(intrinsics))
+    ]
+
+
+class Training:
+    """A run between two steps.
+
+    Args:
+        run: Arrays of `packed_views`; arrays of Gaussians by the names of `Gaussians`, of which the first `fixed` stay
+            as they are; and settings: see `pipeline.splat.gsplat`.
+        device: Where to compute.
+
+    Attributes:
+        iteration: Number of steps made.
+        exposures: Exposures of the views.
+        poses: Changes of the views' poses.
+    """
+
+    def __init__(self, run: Mapping[str, Any], device: torch.device) -> None:
+        import torch
+
+        self.iteration = 0
+        self.schedule = Schedule(**run["schedule"])
+        self.exposures = Exposures(run["gains"].copy())
+        self.poses = PoseTuning(run["world_from_cameras"], run["radius"])
+        self._run, self._device = run, device
+        self._views = unpacked_levels(run, device)
+        self._cameras_from_world = self._tensor(np.linalg.inv(run["world_from_cameras"]))
+        self._packed = self.schedule.gaussians > SPARSE_FROM
+        self._rng, self._order = np.random.default_rng(run["seed"]), list[int]()
+        fixed = run["fixed"]
+        self._fixed = {name: part[:fixed] for name, part in self._parameters(run).items()} if fixed else {}
+        self._params = {name: part[fixed:] for name, part in self._parameters(run).items()}
+        self._begin()
+        self._strategy = make_strategy(run["strategy"], self.schedule)
+        mcmc = run["strategy"] == "mcmc"
+        self._strategy_state = self._strategy.initialize_state(**({} if mcmc else {"scene_scale": run["extent"]}))
+        self._strategy.check_sanity(self._params, self._optimizers)
+        self._sums = torch.zeros(2, device=device)
+        with torch.random.fork_rng(self._devices()):
+            torch.manual_seed(run["seed"])
+            self._random = self._random_states()
+
+    def __len__(self) -> int:
+        """Number of Gaussians in training."""
+        return len(self._params["means"])
+
+    def advance(self, until: int) -> dict[str, Any]:
+        """Make steps; gives their mean loss and PSNR [dB].
+
+        Args:
+            until: Number of steps made in all, afterwards.
+
+        Raises:
+            BadOutputError: When a number is not finite any more.
+        """
+        import torch
+
+        start = self.iteration
+        self._sums.zero_()
+        with torch.random.fork_rng(self._devices()):  # gsplat's strategies draw from torch's own generators
+            torch.set_rng_state(self._random[0])
+            for device, state in zip(self._devices(), self._random[1:], strict=True):
+                torch.cuda.set_rng_state(state, device)
+            while self.iteration < until:
+                self._step()
+            self._random = self._random_states()
+        loss, metric = (self._sums / max(1, self.iteration - start)).tolist()
+        broken = sum(int((~torch.isfinite(part)).sum()) for part in self._params.values())
+        if broken or not math.isfinite(loss):
+            raise BadOutputError(
+                f"{broken} numbers of {len(self)} Gaussians that are not finite, a loss of {loss}, "
+                f"after {self.iteration} steps of training",
+                "train with another --set splat.seed=, or on the CPU with --set splat.backend=cpu; "
+                "is a pose or a depth map far off?",
+            )
+        return {"loss": loss, "psnr": metric}
+
+    def gaussians(self) -> dict[str, F32]:
+        """The Gaussians in training, by the names of `Gaussians`."""
+        arrays = {ours: self._params[name].detach().cpu().numpy() for name, ours in GEOMETRY.items()}
+        return arrays | {"sh": self._colors(self._params).detach().cpu().numpy()}
+
+    def replace_geometry(self, arrays: Mapping[str, F32]) -> None:
+        """Give the Gaussians in training other means, scales, rotations and opacities; their moments stay."""
+        import torch
+
+        with torch.no_grad():
+            for name, ours in GEOMETRY.items():
+                self._params[name].copy_(torch.from_numpy(arrays[ours]))
+
+    def state(self) -> dict[str, Any]:
+        """All that changes: tensors, numbers and strings."""
+        import torch
+
+        return {
+            "iteration": self.iteration,
+            "order": self._order,
+            "rng": json.dumps(self._rng.bit_generator.state),
+            "random": self._random,
+            "params": {name: part.detach() for name, part in self._params.items()},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()},
+            "strategy": self._strategy_state,
+            "gains": torch.from_numpy(self.exposures.gains),
+            "poses": {name: torch.from_numpy(getattr(self.poses, name)) for name in POSES},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave."""
+        self.iteration, self._order = state["iteration"], list(state["order"])
+        self._rng.bit_generator.state = json.loads(state["rng"])
+        self._random = state["random"]
+        self._params = {name: part.to(self._device) for name, part in state["params"].items()}
+        self._begin()
+        for name, saved in state["optimizers"].items():
+            self._optimizers[name].load_state_dict(saved)
+        self._strategy_state = {
+            name: value.to(self._device) if hasattr(value, "to") else value for name, value in state["strategy"].items()
+        }
+        self.exposures.gains = state["gains"].numpy()
+        for name in POSES:
+            setattr(self.poses, name, state["poses"][name].numpy())
+
+    def _begin(self) -> None:
+        """Make optimizers for the parameters as they are."""
+        import torch
+
+        self._params = {name: torch.nn.Parameter(part.clone()) for name, part in self._params.items()}
+        self._optimizers: dict[str, Any] = {}
+        for name, part in self._params.items():
+            groups = [{"params": part, "lr": 0.0}]
+            if self._packed:
+                self._optimizers[name] = torch.optim.SparseAdam(groups, eps=1e-15)
+            else:
+                self._optimizers[name] = torch.optim.Adam(groups, eps=1e-15, fused=self._device.type == "cuda")
+
+    def _parameters(self, run: Mapping[str, Any]) -> dict[str, Tensor]:
+        parts = {name: self._tensor(run[ours]) for name, ours in GEOMETRY.items()}
+        sh = self._tensor(run["sh"])
+        return parts | {"sh0": sh[:, :1]} | ({"shN": sh[:, 1:]} if sh.shape[1] > 1 else {})
+
+    def _step(self) -> None:
+        import torch
+
+        schedule, share, index = self.schedule, self.iteration / self.schedule.iterations, self._next_view()
+        level = self._views[index][schedule.level_of(self.iteration)]
+        tuned = schedule.poses_from is not None and share >= schedule.poses_from
+        twist = torch.zeros(6, device=self._device, requires_grad=tuned)
+        drawn, alpha, meta = self._draw(level, self._camera_from_world(index, twist), share)
+        self._strategy.step_pre_backward(self._params, self._optimizers, self._strategy_state, self.iteration, meta)
+        image = drawn[..., :3].movedim(-1, 0)
+        loss, error = self._loss(image, drawn[..., 3:], alpha, level, self.exposures.gains[index])
+        loss.backward()
+        self._sums += torch.stack([loss.detach(), -10 * error.clamp(min=1e-12).log10()])
+
+        round_ends = not self._order
+        if schedule.exposure_from is not None and share >= schedule.exposure_from:
+            self._observe_exposure(index, image.detach(), level)
+            if round_ends:
+                self.exposures.center()
+        if tuned and twist.grad is not None:
+            rate = (1 - share) / (1 - (schedule.poses_from or 0))
+            self.poses.step(index, twist.grad.cpu().numpy().astype(np.float64), rate)
+            if round_ends:
+                self.poses.remove_common_motion()
+        self._move(meta, share, level)
+        self.iteration += 1
+
+    def _draw(self, level: GpuLevel, camera_from_world: Tensor, share: float) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Rendered planes (H, W, 3 or 4), the last the expected depth; alpha (H, W); gsplat's further results."""
+        import gsplat
+        import torch
+
+        parts = {
+            name: torch.cat([part, self._fixed[name]]) if self._fixed else part for name, part in self._params.items()
+        }
+        sh = self._colors(parts)
+        drawn, alpha, meta = gsplat.rasterization(
+            parts["means"],
+            parts["quats"],
+            parts["scales"].exp(),
+            parts["opacities"].sigmoid(),
+            sh,
+            camera_from_world[None],
+            level.intrinsics[None],
+            *reversed(level.photo.shape[1:]),
+            near_plane=self._run["near"],
+            eps2d=self._run["blur"],
+            sh_degree=min(self.schedule.sh_degree(share), math.isqrt(sh.shape[1]) - 1),
+            packed=self._packed,
+            render_mode="RGB" if level.depth is None else "RGB+ED",
+            rasterize_mode="antialiased" if self._run["antialiased"] else "classic",
+        )
+        return drawn[0], alpha[0, ..., 0], meta
+
+    def _loss(self, image: Tensor, depth: Tensor, alpha: Tensor, level: GpuLevel, gain: F32) -> tuple[Tensor, Tensor]:
+        """The loss, and the mean square difference from the photo."""
+        import torch
+
+        run, photo = self._run, level.photo.to(self._device).float() / 255
+        exposed = image * self._tensor(gain)[:, None, None]
+        if level.mask is not None:
+            exposed = torch.where(level.mask.to(self._device), exposed, photo)
+        loss = photometric_loss(exposed, photo, run["ssim_weight"])
+        if level.depth is not None and level.tolerance is not None:
+            measured, tolerance = level.depth.to(self._device), level.tolerance.to(self._device)
+            loss = loss + run["depth_weight"] * depth_loss(depth[..., 0], alpha, measured, tolerance)
+            if run["normal_weight"]:
+                loss = loss + run["normal_weight"] * normal_loss(depth[..., 0], alpha, measured, level.intrinsics)
+        if run["strategy"] == "mcmc":
+            loss = loss + MCMC_COST * self._params["opacities"].sigmoid().mean()
+            loss = loss + MCMC_COST * self._params["scales"].exp().mean() / run["extent"]
+        return loss, ((exposed - photo) ** 2).detach().mean()
+
+    def _move(self, meta: dict[str, Any], share: float, level: GpuLevel) -> None:
+        """Carry the gradients to the Gaussians, then add and remove some."""
+        import torch
+
+        seen = self._of_training(meta)
+        rates = self.schedule.rates(share, self._run["extent"], self._colors(self._params).shape[1])
+        by_name = {name: rates[ours][0] for name, ours in GEOMETRY.items()}
+        by_name |= {"sh0": rates["sh"][0], "shN": rates["sh"][-1]}
+        shown = seen["gaussian_ids"] if self._packed else (seen["radii"] > 0).all(-1)[0]
+        with torch.no_grad():
+            rest = self._params.get("shN")
+            if rest is not None and rest.grad is not None and self.exposures.variation < self._run["calm_exposure"]:
+                rest.grad[shown] += self._run["plain_color"] / level.photo[0].numel() * rest[shown]
+        for name, optimizer in self._optimizers.items():
+            part = self._params[name]
+            optimizer.param_groups[0]["lr"] = float(by_name[name])
+            if self._packed and part.grad is not None:
+                part.grad = torch.sparse_coo_tensor(
+                    shown[None], part.grad[shown], part.shape, is_coalesced=True, check_invariants=False
+                )
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        how: dict[str, Any] = {"packed": self._packed}
+        if self._run["strategy"] == "mcmc":
+            how = {"lr": float(by_name["means"])}
+        self._strategy.step_post_backward(
+            self._params, self._optimizers, self._strategy_state, self.iteration, seen, **how
+        )
+        with torch.no_grad():
+            self._params["scales"].clamp_(max=math.log(self._run["largest_scale"]))
+
+    def _of_training(self, meta: dict[str, Any]) -> dict[str, Any]:
+        """Further results of gsplat, without the Gaussians that stay as they are: those are the last."""
+        if not self._fixed:
+            return meta
+        count, centers = len(self), meta["means2d"]
+        pulled = centers.grad if centers.retains_grad else None
+        if self._packed:
+            ours = meta["gaussian_ids"] < count
+            parts = {"gaussian_ids": meta["gaussian_ids"][ours], "radii": meta["radii"][ours]}
+            gradient = None if pulled is None else pulled[ours]
+        else:
+            parts = {"radii": meta["radii"][:, :count]}
+            gradient = None if pulled is None else pulled[:, :count]
+        return meta | parts | {"means2d": SimpleNamespace(grad=gradient)}
+
+    def _camera_from_world(self, index: int, twist: Tensor) -> Tensor:
+        """A view's pose as it is now, (4, 4), moved on by a small twist (w, t) in the camera's own axes."""
+        import torch
+
+        tuned = self._tensor(self.poses.twists[index])
+        camera_from_start = torch.eye(4, device=self._device)
+        rotation = torch.linalg.matrix_exp(_cross(tuned[:3])).T
+        camera_from_start[:3, :3], camera_from_start[:3, 3] = rotation, -rotation @ tuned[3:]
+        moved = torch.cat([torch.cat([-_cross(twist[:3]), -twist[3:, None]], 1), twist.new_zeros(1, 4)])
+        return (torch.eye(4, device=self._device) + moved) @ camera_from_start @ self._cameras_from_world[index]
+
+    def _observe_exposure(self, index: int, image: Tensor, level: GpuLevel) -> None:
+        stride = max(1, math.isqrt(image[0].numel() // EXPOSURE_PIXELS))
+        rendered, photo = (planes[:, ::stride, ::stride].cpu().numpy() for planes in (image, level.photo))
+        mask = None if level.mask is None else level.mask[::stride, ::stride].cpu().numpy()
+        self.exposures.observe(index, rendered, photo, mask)
+
+    def _next_view(self) -> int:
+        if not self._order:
+            self._order = self._rng.permutation(len(self._views)).tolist()
+        return self._order.pop()
+
+    def _devices(self) -> list[torch.device]:
+        return [self._device] if self._device.type == "cuda" else []
+
+    def _random_states(self) -> list[Tensor]:
+        import torch
+
+        return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices())]
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        import torch
+
+        return torch.tensor(array, dtype=torch.float32, device=self._device)
+
+    @staticmethod
+    def _colors(parts: Mapping[str, Tensor]) -> Tensor:
+        import torch
+
+        return torch.cat([parts["sh0"], parts["shN"]], 1) if "shN" in parts else parts["sh0"]
+
+
+def _cross(vector: Tensor) -> Tensor:
+    """The matrix (3, 3) of a cross product."""
+    import torch
+
+    x, y, z, zero = *vector, vector.new_zeros(())
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)

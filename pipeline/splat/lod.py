@@ -1,4 +1,4 @@
-"""The `sim` level of detail: few Gaussians, without view-dependent colour, for thousands of small pictures a second."""
+"""The `sim` level of detail: few Gaussians, without view-dependent colour, for thousands of small images a second."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import Gaussians
+from pipeline.raster import blending_weights, contiguous, grey, rasterize
+from pipeline.splat.initialization import Initialization
 from pipeline.splat.params import SplatParams
-from pipeline.splat.raster import contiguous, rasterize
 from pipeline.splat.schedule import Schedule
 from pipeline.splat.train import fit
 from pipeline.splat.views import TrainingView
-from pipeline.splat.weights import add_weights, grey
+from pipeline.types import F32
 
 REFIT_POSITION_RATE = 3e-5
-"""Of the refit, relative to the extent of the cameras: positions are nearly right."""
+"""Learning rate of positions in the refit, relative to the extent of the cameras: they are nearly right."""
 
 
-def make_sim_level(
+def make_sim_lod(
     gaussians: Gaussians,
     views: Sequence[TrainingView],
     params: SplatParams,
@@ -29,16 +29,16 @@ def make_sim_level(
 ) -> Gaussians:
     """Keep the Gaussians that the training views show most of, drop SH above degree 0, and fit the rest again.
 
-    A robot's pictures are smaller than the photos, and Gaussians trained at one size come out too bold at a smaller
+    A robot's images are smaller than the photos, and Gaussians trained at one size come out too bold at a smaller
     one: each is widened by the same share of a pixel. The refit therefore sees the photos at the training size and at
     half of it. Source of the problem: Z. Yu et al., Mip-Splatting, CVPR 2024, section 4.
 
     Args:
         gaussians: The trained splat.
         views: The training views.
-        params: `sim_gaussians`, `sim_iterations` and the weights.
+        params: `sim_gaussians`, `sim_iterations` and the weights of the losses.
         rng: Draws the order of views.
-        fixed: So many of the first Gaussians are guesses of what no view shows: they stay, as they are.
+        fixed: Number of Gaussians at the start that are inpainted where no view looks: they stay, as they are.
     """
     importance = shown_weight(gaussians, views)
     importance[:fixed] = np.inf
@@ -48,18 +48,19 @@ def make_sim_level(
     if params.sim_iterations == 0:
         return small
     schedule = Schedule(
-        params.sim_iterations, half_from=0, whole_from=0, growth=None, position_rate=REFIT_POSITION_RATE
+        params.sim_iterations, half_from=0, whole_from=0, densify=None, position_rate=REFIT_POSITION_RATE
     )
     halves = [replace(view, levels=view.levels[1:]) for view in views]
-    return fit(small, [*views, *halves], schedule, params, rng, "sim level", fixed=min(fixed, len(small))).gaussians
+    initial = Initialization(small, min(fixed, len(small)))
+    return fit(initial, [*views, *halves], schedule, params, rng, description="sim level of detail").gaussians
 
 
-def shown_weight(gaussians: Gaussians, views: Sequence[TrainingView]) -> NDArray[np.float32]:
-    """How many pixels (N,) each Gaussian fills in all views together, at half the training size."""
+def shown_weight(gaussians: Gaussians, views: Sequence[TrainingView]) -> F32:
+    """Number of pixels (N,) that each Gaussian fills in all views together, at half the training size."""
     plain = grey(gaussians)
     total = np.zeros(len(gaussians), np.float32)
     for view in views:
         camera = view.levels[1].camera
         raster = rasterize(plain, camera, view.world_from_camera)
-        add_weights(total, raster, plain, np.ones((camera.height, camera.width), bool))
+        total += blending_weights(raster, plain, np.ones((camera.height, camera.width), bool))
     return total

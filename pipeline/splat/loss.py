@@ -1,4 +1,12 @@
-"""What training minimises (Huber's loss and SSIM against the photo, a robust depth difference); PSNR and SSIM.
+"""What training minimises, with derivatives, and the image metrics PSNR and SSIM.
+
+The photometric loss is Huber's loss and structural similarity against the photo; depth enters by a robust difference,
+view-dependent colour by a cost of its own. Masked pixels show something that isn't there in other images, and get no
+gradient.
+
+Source of the similarity: Z. Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP
+2004, section III; an 11x11 Gaussian window and zeros outside the image, as in the 3DGS reference code. The window is
+applied column by column first: the blurred row is needed at once, so it stays in a buffer of a few kilobytes.
 
 All kernels work on planes (channels first) and on fixed bands of rows, so that sums don't depend on the thread count.
 """
@@ -6,47 +14,65 @@ All kernels work on planes (channels first) and on fixed bands of rows, so that 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from pipeline.splat.photometric import empty_frame, framed, photometric_gradient, ssim_maps
+from pipeline.raster.lanes import WIDTH, line_aligned_buffer, load, spread, store
+from pipeline.raster.layout import line_aligned
+from pipeline.types import F32, F64, I32, U8, Floats, Mask
 
-Float = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+Lanes = Any
 
 BAND = 64
 """Rows a task works on."""
-ZERO, ONE = np.float32(0), np.float32(1)
+RADIUS = 5
+"""Half the window, without the centre [px]."""
+SIGMA = 1.5
+"""Standard deviation of the window [px]."""
+_window = np.exp(-(np.arange(RADIUS + 1) ** 2) / (2 * SIGMA**2))
+WEIGHTS = tuple(np.float32(v) for v in _window / (_window[0] + 2 * _window[1:].sum()))
+"""Weights of the window from its centre outwards."""
+C1, C2 = np.float32(0.01**2), np.float32(0.03**2)
+ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 FROM_BYTE = 1 / 255
 MIN_ALPHA = np.float32(0.05)
-"""Pixels more transparent than this have no depth to speak of."""
+"""Pixels more transparent than this have no meaningful depth."""
+PLAIN_COLOR_PIXELS = 50.0
+"""Number of pixels whose pull on a coefficient of view-dependent colour the cost of a coefficient of 1 has."""
+COLOR_BLOCKS = 32
+"""Fixed shares of the work on colours, so that nothing depends on the number of threads."""
+HUBER = np.float32(1 / 0.05)
+"""One over the difference of colour up to which the photometric loss is quadratic. Absolute differences throughout give
+the median of what the views show of a point; squares of the small ones give their mean, which PSNR asks for."""
+HALF_TOLERANCE = np.float32(0.5 / HUBER)
 
 
-def psnr(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Peak signal-to-noise ratio [dB] of two pictures of the same shape in 0..1."""
+def psnr(a: Floats, b: Floats) -> float:
+    """Peak signal-to-noise ratio [dB] of two images of the same shape in 0..1."""
     error = float(np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2))
     return -10 * math.log10(max(error, 1e-12))
 
 
-def ssim(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Mean structural similarity of two pictures (H, W, 3) in 0..1, see `pipeline.splat.photometric`."""
+def ssim(a: Floats, b: Floats) -> float:
+    """Mean structural similarity of two images (H, W, 3) in 0..1, with windows of 11x11 pixels."""
     height, width, channels = a.shape
     first, second = (framed(np.moveaxis(np.asarray(v, np.float32), -1, 0)) for v in (a, b))
     return float(ssim_maps(first, second, width, empty_frame(3 * channels, height, width)).sum() / a.size)
 
 
-def photometric_loss(planes: Float, target: Bytes, ssim_weight: float, by_planes: Float) -> float:
-    """(1 - w) Huber + w (1 - SSIM) of a rendered picture, and its derivative.
+def photometric_loss(planes: F32, target: U8, ssim_weight: float, by_planes: F32) -> float:
+    """(1 - w) Huber + w (1 - SSIM) of a rendered image, and its derivative.
 
-    Huber's loss of a difference d is |d| - k / 2 beyond k = 1 / `photometric.HUBER`, d^2 / (2 k) within.
+    Huber's loss of a difference d is |d| - k / 2 beyond k = 1 / `HUBER`, d^2 / (2 k) within.
 
     Args:
         planes: (>= 3, h, w) float32, rendered red, green, blue; h, w >= the target's.
         target: (3, H, W) uint8, the photo.
-        ssim_weight: w.
-        by_planes: As `planes`, zero; the derivative is written to [:3, :H, :W].
+        ssim_weight: Weight w.
+        by_planes: Shaped like `planes`, zero; the derivative is written to [:3, :H, :W].
     """
     channels, height, width = target.shape
     rendered, photo = framed(planes[:channels, :height, :width]), framed(target, FROM_BYTE)
@@ -58,13 +84,13 @@ def photometric_loss(planes: Float, target: Bytes, ssim_weight: float, by_planes
 
 
 def depth_loss(
-    planes: Float,
-    transmittance: Float,
-    target: Float,
-    tolerance: Float,
+    planes: F32,
+    transmittance: F32,
+    target: F32,
+    tolerance: F32,
     weight: float,
-    by_planes: Float,
-    by_transmittance: Float,
+    by_planes: F32,
+    by_transmittance: F32,
 ) -> float:
     """Robust difference of the expected depth from a measured one, relative to the depth, and its derivative.
 
@@ -86,16 +112,231 @@ def depth_loss(
     )
 
 
+def hide_masked(planes: F32, photo: U8, mask: Mask | None) -> None:
+    """Give a rendered image the photo's colours where the mask ignores it.
+
+    There is no difference there then, and windows of the structural similarity that reach in compare equal with equal.
+
+    Args:
+        planes: (>= 3, h, w) rendered red, green, blue, ...; changed.
+        photo: (3, H, W), H <= h and W <= w.
+        mask: (H, W), False = ignore; None ignores nothing.
+    """
+    if mask is not None:
+        height, width = mask.shape
+        inner = planes[:3, :height, :width]
+        np.copyto(inner, photo * np.float32(1 / 255), where=~mask)
+
+
+def cut_masked(by_planes: F32, mask: Mask | None) -> None:
+    """Set a loss's derivative (>= 3, h, w) by the rendered colours to 0 where the mask (H, W) ignores them."""
+    if mask is not None:
+        height, width = mask.shape
+        by_planes[:3, :height, :width] *= mask
+
+
+def pull_to_plain_color(visible: I32, sh: F32, by_sh: F32, pixels_in_view: int) -> None:
+    """Add the derivative of the cost of view-dependent colour to a loss's.
+
+    Seen from a narrow range of directions, the spherical harmonics of a Gaussian can fit any noise, and become any
+    colour elsewhere: a robot under the table sees rainbows. The squares of the coefficients above degree 0 therefore
+    cost as much as a fixed number of pixels would. Adam moves weak gradients as far as strong ones; here the weak ones,
+    of Gaussians that few pixels show, are outweighed.
+
+    Args:
+        visible: Indices of the Gaussians that the view shows.
+        sh: (N, K, 3) coefficients.
+        by_sh: (N, K, 3) derivative of a loss that is a mean over the view's pixels; changed.
+        pixels_in_view: Number of pixels in the view.
+    """
+    if sh.shape[1] > 1:
+        _add_plain_color(visible, sh, by_sh, np.float32(PLAIN_COLOR_PIXELS / pixels_in_view))
+
+
+def framed(planes: NDArray[Any], factor: float = 1.0) -> F32:
+    """Planes (C, H, W) times a factor, with zeros around: (C, H + 10, W rounded up to 16) float32."""
+    channels, height, width = planes.shape
+    result = empty_frame(channels, height, width)
+    result[:, RADIUS : RADIUS + height, width:] = 0
+    np.multiply(planes, np.float32(factor), out=result[:, RADIUS : RADIUS + height, :width])
+    return result
+
+
+def empty_frame(channels: int, height: int, width: int) -> F32:
+    """Uninitialised planes between rows of zeros, of the shape of `framed`."""
+    result = line_aligned(channels, height + 2 * RADIUS, -(-width // WIDTH) * WIDTH)
+    result[:, :RADIUS] = 0
+    result[:, RADIUS + height :] = 0
+    return result
+
+
+@njit(fastmath=True, error_model="numpy")
+def _across(row: F32, at: int) -> Lanes:
+    """The blur along a row."""
+    blurred = load(row, at) * WEIGHTS[0]
+    for k in range(1, RADIUS + 1):
+        blurred = blurred + (load(row, at - k) + load(row, at + k)) * WEIGHTS[k]
+    return blurred
+
+
+@njit(fastmath=True, error_model="numpy")
+def _down(plane: F32, at: int, stride: int) -> Lanes:
+    """The blur along a column."""
+    blurred = load(plane, at) * WEIGHTS[0]
+    for k in range(1, RADIUS + 1):
+        blurred = blurred + (load(plane, at - k * stride) + load(plane, at + k * stride)) * WEIGHTS[k]
+    return blurred
+
+
+@njit(fastmath=True, error_model="numpy")
+def _inside(width: int, padded: int) -> F32:
+    """1 in the image's columns, 0 in the padding."""
+    inside = line_aligned_buffer(padded)
+    inside[:] = ZERO
+    inside[:width] = ONE
+    return inside
+
+
+@njit(fastmath=True, error_model="numpy")
+def _blur_products(a: F32, b: F32, first: int, padded: int, rows: F32, length: int) -> None:
+    """Blur a, b, a^2 + b^2 and a b along the columns.
+
+    Args:
+        a: Planes as `framed` gives them.
+        b: Like `a`.
+        first: Flat index of the row's first pixel in both.
+        padded: Pixels of a row.
+        rows: (4, length), flat, written from the 16th column on.
+        length: Floats of each of the four rows.
+    """
+    for x in range(0, padded, WIDTH):
+        at = first + x
+        va, vb = load(a, at), load(b, at)
+        mean_a, mean_b = va * WEIGHTS[0], vb * WEIGHTS[0]
+        squares, product = (va * va + vb * vb) * WEIGHTS[0], (va * vb) * WEIGHTS[0]
+        for k in range(1, RADIUS + 1):
+            above_a, below_a = load(a, at - k * padded), load(a, at + k * padded)
+            above_b, below_b = load(b, at - k * padded), load(b, at + k * padded)
+            mean_a = mean_a + (above_a + below_a) * WEIGHTS[k]
+            mean_b = mean_b + (above_b + below_b) * WEIGHTS[k]
+            all_squares = above_a * above_a + below_a * below_a + above_b * above_b + below_b * below_b
+            squares = squares + all_squares * WEIGHTS[k]
+            product = product + (above_a * above_b + below_a * below_b) * WEIGHTS[k]
+        store(rows, WIDTH + x, mean_a)
+        store(rows, length + WIDTH + x, mean_b)
+        store(rows, 2 * length + WIDTH + x, squares)
+        store(rows, 3 * length + WIDTH + x, product)
+
+
+@njit(fastmath=True, error_model="numpy")
+def _similarity(a: Lanes, b: Lanes, squares: Lanes, product: Lanes) -> tuple[Lanes, Lanes, Lanes, Lanes]:
+    """SSIM from blurred values; its derivatives by the blurred a, a^2 and a b."""
+    variances, covariance = squares - a * a - b * b, product - a * b
+    luminance, structure = TWO * a * b + C1, TWO * covariance + C2
+    inverse_l, inverse_s = ONE / (a * a + b * b + C1), ONE / (variances + C2)
+    similarity = luminance * structure * inverse_l * inverse_s
+    by_variance, by_covariance = ZERO - similarity * inverse_s, TWO * luminance * inverse_l * inverse_s
+    by_mean = TWO * b * structure * inverse_l * inverse_s - similarity * (TWO * a) * inverse_l
+    return similarity, by_mean - TWO * a * by_variance - b * by_covariance, by_variance, by_covariance
+
+
+@njit(parallel=True, fastmath=True, nogil=True, error_model="numpy", cache=True)
+def ssim_maps(a: F32, b: F32, width: int, derivatives: F32) -> F64:
+    """Sums of SSIM by channel and band.
+
+    Args:
+        a: (C, H + 10, P) as `framed` gives them.
+        b: Like `a`.
+        width: Columns of the image.
+        derivatives: (3 C, H + 10, P) of `empty_frame`, written: by the blurred a, a^2 and a b, C planes each.
+    """
+    channels, height, padded = a.shape[0], a.shape[1] - 2 * RADIUS, a.shape[2]
+    bands = (height + BAND - 1) // BAND
+    sums = np.zeros(channels * bands)
+    plane = (height + 2 * RADIUS) * padded
+    length = padded + 2 * WIDTH
+    for task in prange(channels * bands):
+        channel, band = task // bands, task % bands
+        inside, rows, total = _inside(width, padded), line_aligned_buffer(4 * length), line_aligned_buffer(WIDTH)
+        rows[:] = ZERO
+        for y in range(band * BAND, min((band + 1) * BAND, height)):
+            first = channel * plane + (y + RADIUS) * padded
+            _blur_products(a, b, first, padded, rows, length)
+            row_sum = spread(ZERO)
+            for x in range(0, padded, WIDTH):
+                at, counted = WIDTH + x, load(inside, x)
+                similarity, by_mean, by_square, by_product = _similarity(
+                    _across(rows, at),
+                    _across(rows, length + at),
+                    _across(rows, 2 * length + at),
+                    _across(rows, 3 * length + at),
+                )
+                row_sum = row_sum + similarity * counted
+                store(derivatives, first + x, by_mean * counted)
+                store(derivatives, first + x + channels * plane, by_square * counted)
+                store(derivatives, first + x + 2 * channels * plane, by_product * counted)
+            store(total, 0, row_sum)
+            for lane in range(WIDTH):
+                sums[task] += total[lane]
+    return sums
+
+
+@njit(parallel=True, fastmath=True, nogil=True, error_model="numpy", cache=True)
+def photometric_gradient(a: F32, b: F32, width: int, derivatives: F32, ssim_weight: np.float32, by_planes: F32) -> F64:
+    """Sums of Huber's losses of a - b by channel and band; writes the derivative of the whole loss.
+
+    Args:
+        a: (C, H + 10, P) as `framed` gives them, rendered.
+        b: Like `a`, the photo.
+        width: Columns of the image.
+        derivatives: As `ssim_maps` wrote them.
+        ssim_weight: Weight w of `photometric_loss`.
+        by_planes: (>= C, >= H, >= W), the derivative is written to [:C, :H, :W].
+    """
+    channels, height, padded = a.shape[0], a.shape[1] - 2 * RADIUS, a.shape[2]
+    bands = (height + BAND - 1) // BAND
+    sums = np.zeros(channels * bands)
+    plane = (height + 2 * RADIUS) * padded
+    length = padded + 2 * WIDTH
+    ssim_factor = ssim_weight / np.float32(channels * height * width)
+    huber_factor = (ONE - ssim_weight) / np.float32(channels * height * width)
+    for task in prange(channels * bands):
+        channel, band = task // bands, task % bands
+        rows, out, total = line_aligned_buffer(3 * length), line_aligned_buffer(padded), line_aligned_buffer(WIDTH)
+        rows[:] = ZERO
+        for y in range(band * BAND, min((band + 1) * BAND, height)):
+            first = channel * plane + (y + RADIUS) * padded
+            for x in range(0, padded, WIDTH):
+                for k in range(3):
+                    column = _down(derivatives, first + x + k * channels * plane, padded)
+                    store(rows, k * length + WIDTH + x, column)
+            row_sum = spread(ZERO)
+            for x in range(0, padded, WIDTH):
+                at = WIDTH + x
+                va, vb = load(a, first + x), load(b, first + x)
+                by_mean, by_square = _across(rows, at), _across(rows, length + at)
+                by_similarity = by_mean + TWO * va * by_square + vb * _across(rows, 2 * length + at)
+                difference = va - vb  # 0 in the padding
+                slope = min(max(difference * HUBER, -ONE), ONE)
+                row_sum = row_sum + slope * (difference - slope * HALF_TOLERANCE)
+                store(out, x, slope * huber_factor - by_similarity * ssim_factor)
+            store(total, 0, row_sum)
+            for lane in range(WIDTH):
+                sums[task] += total[lane]
+            by_planes[channel, y, :width] = out[:width]
+    return sums
+
+
 @njit(parallel=True, fastmath=True, nogil=True, error_model="numpy", cache=True)
 def _depth_gradient(
-    planes: Float,
-    transmittance: Float,
-    target: Float,
-    tolerance: Float,
+    planes: F32,
+    transmittance: F32,
+    target: F32,
+    tolerance: F32,
     weight: np.float32,
-    by_planes: Float,
-    by_transmittance: Float,
-) -> NDArray[np.float64]:
+    by_planes: F32,
+    by_transmittance: F32,
+) -> F64:
     """Sums of the depth loss by band; adds its derivative."""
     height, width = target.shape
     bands = (height + BAND - 1) // BAND
@@ -116,3 +357,14 @@ def _depth_gradient(
                     by_transmittance[y, x] += by_expected * expected / alpha
             sums[band] += total
     return sums
+
+
+@njit(parallel=True, nogil=True, error_model="numpy", cache=True)
+def _add_plain_color(visible: I32, sh: F32, by_sh: F32, weight: np.float32) -> None:
+    count = len(visible)
+    for block in prange(COLOR_BLOCKS):
+        for v in range(block * count // COLOR_BLOCKS, (block + 1) * count // COLOR_BLOCKS):
+            n = visible[v]
+            for k in range(1, sh.shape[1]):
+                for channel in range(3):
+                    by_sh[n, k, channel] += weight * sh[n, k, channel]

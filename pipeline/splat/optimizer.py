@@ -1,4 +1,4 @@
-"""Adam that touches only the Gaussians a view shows.
+"""Adam that touches only the Gaussians a view shows, and adaptive density control: pruning and splitting.
 
 Source: D. Kingma, J. Ba, Adam, ICLR 2015, algorithm 1; moments of unseen Gaussians rest, as in Taming 3DGS
 (S. Mallick et al., SIGGRAPH Asia 2024, section 4).
@@ -6,29 +6,44 @@ Source: D. Kingma, J. Ba, Adam, ICLR 2015, algorithm 1; moments of unseen Gaussi
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from pipeline.geometry import Gaussians
-from pipeline.splat.raster import Gradients
-
-Float = NDArray[np.float32]
+from pipeline.geometry import Gaussians, logit, matrix_from_quaternion, sigmoid
+from pipeline.raster import Gradients
+from pipeline.types import F32, I32
 
 FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 BETA_1, BETA_2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-15)
 ONE = np.float32(1)
 BLOCKS = 32
+"""Fixed shares of the work, so that nothing depends on the number of threads."""
+
+MIN_OPACITY = 0.006
+"""Gaussians below are pruned; what they add rounds to nothing."""
+MAX_GROWTH = 0.25
+"""Largest share of new Gaussians in one round."""
+SPLIT_OFFSET = 0.6
+"""Both halves of a split Gaussian move along its longest axis by this many standard deviations."""
+SPLIT_SHRINK = 1.6
+"""Factor by which the longest axis of both halves is shorter."""
+SPLIT_OPACITY = 0.8
+"""Factor of the opacity of both halves."""
 
 
 class SparseAdam:
     """Moments of every parameter of a set of Gaussians, and the step that uses them.
 
     Args:
-        gaussians: The parameters; their arrays are changed in place by `step`.
+        gaussians: The parameters; their arrays belong to the optimizer, and `step` changes them.
+
+    Attributes:
+        gaussians: The parameters as they are now; may be set to as many others.
+        steps: Number of steps made.
     """
 
     def __init__(self, gaussians: Gaussians) -> None:
@@ -37,11 +52,11 @@ class SparseAdam:
         self._first = {name: np.zeros_like(getattr(gaussians, name)) for name in FIELDS}
         self._second = {name: np.zeros_like(getattr(gaussians, name)) for name in FIELDS}
 
-    def step(self, gradients: Gradients, rates: dict[str, Float]) -> None:
+    def step(self, gradients: Gradients, rates: dict[str, F32]) -> None:
         """One step of the visible Gaussians.
 
         Args:
-            gradients: Of the loss.
+            gradients: Gradients of the loss.
             rates: For each field the learning rate of each of a Gaussian's numbers, flattened.
         """
         self.steps += 1
@@ -59,38 +74,103 @@ class SparseAdam:
                 correction_2,
             )
 
-    def replace(self, kept: NDArray[np.intp], restarted: NDArray[np.intp], added: Gaussians) -> None:
-        """Go on with the Gaussians `kept`, followed by the `added`.
+    def replace(
+        self, gaussians: Gaussians, kept: NDArray[np.intp], restarted: NDArray[np.intp], new: Gaussians
+    ) -> None:
+        """Continue with other Gaussians.
 
         Args:
-            kept: Indices that stay, in order.
-            restarted: Indices whose moments are forgotten.
-            added: New Gaussians, without moments.
+            gaussians: As many as the optimizer has, in the same order.
+            kept: Indices of those that stay, ascending; new ones follow.
+            restarted: Indices of those whose moments are reset.
+            new: New Gaussians, whose moments are zero.
         """
         for moments in (self._first, self._second):
             for name in FIELDS:
                 moments[name][restarted] = 0
-                new = np.zeros_like(getattr(added, name))
-                moments[name] = np.concatenate([moments[name][kept], new])
-        old = self.gaussians
-        self.gaussians = dataclasses.replace(
-            old, **{name: np.concatenate([getattr(old, name)[kept], getattr(added, name)]) for name in FIELDS}
-        )
+                moments[name] = np.concatenate([moments[name][kept], np.zeros_like(getattr(new, name))])
+        self.gaussians = Gaussians.concatenate([gaussians[kept], new])
 
 
-def _table(array: Float) -> Float:
+class Densification:
+    """Collects how hard the loss pulls at each Gaussian's position on the screen, and adds Gaussians there.
+
+    Source of the criterion: B. Kerbl et al., 3DGS, SIGGRAPH 2023, section 5.2; of top-k growth towards a budget:
+    S. Mallick et al., Taming 3DGS, SIGGRAPH Asia 2024, section 3; of the split along the longest axis: Z. Deng et al.,
+    Efficient Density Control for 3DGS, 2024.
+
+    Args:
+        count: Number of Gaussians.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._restart(count)
+
+    def _restart(self, count: int) -> None:
+        self._pull = np.zeros(count, np.float32)
+        self._seen = np.zeros(count, np.float32)
+
+    def observe(self, gradients: Gradients, size: int) -> None:
+        """Add one view's gradients; `size` is the long side of its image [px]."""
+        visible = gradients.visible
+        self._pull[visible] += gradients.screen[visible] * np.float32(size)
+        self._seen[visible] += 1
+
+    def densify(self, optimizer: SparseAdam, target: int, max_scale: float, fixed: int = 0) -> None:
+        """Prune transparent and huge Gaussians, then split those with the largest mean pull; restart the collection.
+
+        Args:
+            optimizer: Owner of the Gaussians and their moments; both are replaced.
+            target: Number of Gaussians to approach.
+            max_scale: Gaussians with a larger standard deviation are pruned [world units].
+            fixed: Number of Gaussians at the start that stay as they are.
+        """
+        gaussians = optimizer.gaussians
+        keep = (sigmoid(gaussians.opacity_logits) > MIN_OPACITY) & (gaussians.log_scales.max(1) < np.log(max_scale))
+        keep[:fixed] = True
+        kept = np.flatnonzero(keep)
+        room = int(min(target - len(kept), MAX_GROWTH * len(kept)))
+        score = np.where(keep & (self._seen > 0), self._pull / np.maximum(self._seen, 1), 0)
+        score[:fixed] = 0
+        chosen = np.argsort(-score, kind="stable")[: max(0, room)]
+        chosen = chosen[score[chosen] > 0]
+        halves, new = split(gaussians, chosen)
+        optimizer.replace(halves, kept, chosen, new)
+        self._restart(len(optimizer.gaussians))
+
+
+def split(gaussians: Gaussians, chosen: NDArray[np.intp]) -> tuple[Gaussians, Gaussians]:
+    """Cut the chosen Gaussians in two across their longest axis.
+
+    Returns:
+        All Gaussians, with one half in place of each that was cut; the other halves.
+    """
+    scales = np.exp(gaussians.log_scales[chosen])
+    longest, rows = scales.argmax(1), np.arange(len(chosen))
+    axes = matrix_from_quaternion(gaussians.quaternions[chosen])[rows, :, longest] if len(chosen) else np.zeros((0, 3))
+    offset = (axes * (SPLIT_OFFSET * scales[rows, longest])[:, None]).astype(np.float32)
+    opacity = SPLIT_OPACITY / (1 + np.exp(-gaussians.opacity_logits[chosen]))
+    means, log_scales, logits = gaussians.means.copy(), gaussians.log_scales.copy(), gaussians.opacity_logits.copy()
+    means[chosen] -= offset
+    log_scales[chosen, longest] -= np.float32(np.log(SPLIT_SHRINK))
+    logits[chosen] = logit(opacity)
+    halves = replace(gaussians, means=means, log_scales=log_scales, opacity_logits=logits)
+    return halves, replace(halves[chosen], means=gaussians.means[chosen] + offset)
+
+
+def _table(array: F32) -> F32:
     """The same memory as (Gaussians, numbers of each)."""
     return array.reshape(len(array), int(np.prod(array.shape[1:])))
 
 
 @njit(parallel=True, fastmath=True, nogil=True, error_model="numpy", cache=True)
 def _adam(
-    visible: NDArray[np.int32],
-    values: Float,
-    gradients: Float,
-    first: Float,
-    second: Float,
-    rates: Float,
+    visible: I32,
+    values: F32,
+    gradients: F32,
+    first: F32,
+    second: F32,
+    rates: F32,
     correction_1: np.float32,
     correction_2: np.float32,
 ) -> None:

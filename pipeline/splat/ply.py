@@ -24,7 +24,9 @@ ANTIALIASING_COMMENT = "splatyard antialiasing="
 MAX_GAUSSIANS = 20_000_000
 """Larger files are refused: no viewer opens them, and a damaged header can ask for any amount of memory."""
 MAX_LOG_SCALE = 20.0
+"""Largest absolute logarithm of a standard deviation."""
 MAX_COMMENT = 1000
+"""Largest length of a comment; longer ones are cut."""
 
 
 def save_splat(gaussians: Gaussians, path: Path, about: Mapping[str, str] | None = None) -> None:
@@ -33,7 +35,7 @@ def save_splat(gaussians: Gaussians, path: Path, about: Mapping[str, str] | None
     Args:
         gaussians: At least one.
         path: The file.
-        about: What its comments say of it, by name; in ASCII, a line each.
+        about: Comments by name; in ASCII, a line each.
 
     Raises:
         ValueError: When a value is not finite.
@@ -64,7 +66,7 @@ def save_splat(gaussians: Gaussians, path: Path, about: Mapping[str, str] | None
 
 
 def drawing_mode(gaussians: Gaussians) -> Literal["classic", "mip"]:
-    """The word for `Gaussians.antialiased` in files."""
+    """The value of `Gaussians.antialiased` in files."""
     return "mip" if gaussians.antialiased else "classic"
 
 
@@ -92,8 +94,8 @@ def load_splat(path: Path) -> Gaussians:
     coefficients = 1 + rest // 3
     if rest % 3 or coefficients not in (1, 4, 9, 16):
         raise BundleError("a splat has 0, 9, 24 or 45 f_rest properties", found=str(rest), remedy=remedy, file=path)
-    wanted = [name for name in _property_names(coefficients) if name not in ("nx", "ny", "nz")]
-    missing = [name for name in wanted if name not in present]
+    required = [name for name in _property_names(coefficients) if name not in ("nx", "ny", "nz")]
+    missing = [name for name in required if name not in present]
     if missing:
         raise BundleError(
             "a splat has all 3DGS properties", found=f"missing {', '.join(missing)}", remedy=remedy, file=path

@@ -1,9 +1,9 @@
 """Fine-tuning of the views' poses while the splat is trained on them.
 
 Each view has a small motion of its own, found by gradient descent on the loss. A motion that cameras share would move
-the world under the mesh and under the held-out views. So two things are taken out again after every round: the rigid
-motion and the growth that fit all cameras best, and what neighbours in time have in common, since a camera between them
-would have had it too.
+the world under the mesh and under the held-out views. So two things are removed after every round: the rigid motion and
+the scaling that fit all cameras best, and what neighbours in time have in common, since a camera between them would
+have had it too.
 
 Source of the idea: C.-H. Lin et al., BARF, ICCV 2021, section 3; the gauge is ours.
 """
@@ -13,20 +13,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.types import F64
 
 if TYPE_CHECKING:  # gsplat's interpreter, which tunes poses too, need not have what `geometry` imports
     from pipeline.geometry import Pose
 
-Array = NDArray[np.float64]
 
 ROTATION_RATE = 6e-4
-"""Step of Adam at the start [rad]; that of the translation is as much of the distance to the scene."""
+"""Learning rate of Adam at the start [rad]; that of the translation is this share of the distance to the scene."""
 BETA_1, BETA_2 = 0.8, 0.95
 MAX_ROTATION = 0.02
-"""Largest correction [rad]; of the translation as much of the distance to the scene."""
-
-
+"""Largest correction [rad]; that of the translation is this share of the distance to the scene."""
 TREND = 2.0
 """Standard deviation of the window in which motions are common [views]."""
 
@@ -37,10 +35,10 @@ class PoseTuning:
     Args:
         world_from_cameras: (V, 4, 4) poses that are tuned, in the order of time.
         distance: Typical distance from the cameras to what they see [world units]; a rotation by an angle and a
-            translation by that share of the distance move the picture equally.
+            translation by that share of the distance move the image equally.
     """
 
-    def __init__(self, world_from_cameras: Array, distance: float) -> None:
+    def __init__(self, world_from_cameras: F64, distance: float) -> None:
         count = len(world_from_cameras)
         self._start = world_from_cameras
         self._distance = distance
@@ -59,13 +57,13 @@ class PoseTuning:
             return start
         return start @ Pose(matrix_from_rotvec(twist[:3]), twist[3:])
 
-    def step(self, index: int, gradient: Array, rate: float) -> None:
+    def step(self, index: int, gradient: F64, rate: float) -> None:
         """One step of Adam.
 
         Args:
-            index: Of the view.
-            gradient: (6,) of `pose_gradient`.
-            rate: Relative to the rate at the start.
+            index: Index of the view.
+            gradient: (6,) result of `pose_gradient`.
+            rate: Learning rate, relative to that at the start.
         """
         scaled = gradient * self._unit
         self.steps[index] += 1
@@ -85,38 +83,38 @@ class PoseTuning:
         """Take out the similarity that explains most of all motions, by least squares, then what neighbours share."""
         rotations, centers = self._start[:, :3, :3], self._start[:, :3, 3]
         offsets = centers - centers.mean(0)
-        turns = np.einsum("nij,nj->ni", rotations, self.twists[:, :3])
-        shifts = np.einsum("nij,nj->ni", rotations, self.twists[:, 3:])
-        count = len(turns)
-        # unknowns: rotation w, shift v, scale s; a camera turns by w and moves by v + w x r + s r
+        angles = np.einsum("nij,nj->ni", rotations, self.twists[:, :3])
+        translations = np.einsum("nij,nj->ni", rotations, self.twists[:, 3:])
+        count = len(angles)
+        # unknowns: rotation w, shift v, scale s; a camera rotates by w and moves by v + w x r + s r
         cross = np.zeros((count, 3, 3))
         x, y, z = offsets.T
         cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = z, -y, x
         cross -= cross.transpose(0, 2, 1)
         eye = np.broadcast_to(np.eye(3), (count, 3, 3))
         zeros = np.zeros((count, 3, 1))
-        turn_rows = np.concatenate([eye, np.zeros((count, 3, 3)), zeros], 2) * self._distance
-        shift_rows = np.concatenate([cross, eye, offsets[:, :, None]], 2)
-        matrix = np.concatenate([turn_rows, shift_rows]).reshape(-1, 7)
-        target = np.concatenate([turns * self._distance, shifts]).ravel()
+        rotation_rows = np.concatenate([eye, np.zeros((count, 3, 3)), zeros], 2) * self._distance
+        translation_rows = np.concatenate([cross, eye, offsets[:, :, None]], 2)
+        matrix = np.concatenate([rotation_rows, translation_rows]).reshape(-1, 7)
+        target = np.concatenate([angles * self._distance, translations]).ravel()
         common = np.linalg.lstsq(matrix, target, rcond=1e-6)[0]
-        turns = turns - common[:3]
-        shifts = shifts - (shift_rows @ common)
+        angles = angles - common[:3]
+        translations = translations - (translation_rows @ common)
         steps = np.arange(count)
         window = np.exp(-((steps[:, None] - steps) ** 2) / (2 * TREND**2))
         window /= window.sum(1, keepdims=True)
-        turns -= window @ turns
-        shifts -= window @ shifts
-        self.twists[:, :3] = np.einsum("nji,nj->ni", rotations, turns)
-        self.twists[:, 3:] = np.einsum("nji,nj->ni", rotations, shifts)
+        angles -= window @ angles
+        translations -= window @ translations
+        self.twists[:, :3] = np.einsum("nji,nj->ni", rotations, angles)
+        self.twists[:, 3:] = np.einsum("nji,nj->ni", rotations, translations)
 
     def describe(self) -> dict[str, float]:
         """Median and largest change of the poses [degrees, mm when the world is metric]."""
-        turns = np.degrees(np.linalg.norm(self.twists[:, :3], axis=1))
-        shifts = 1000 * np.linalg.norm(self.twists[:, 3:], axis=1)
+        angles = np.degrees(np.linalg.norm(self.twists[:, :3], axis=1))
+        distances = 1000 * np.linalg.norm(self.twists[:, 3:], axis=1)
         return {
-            "rotation_median_deg": round(float(np.median(turns)), 4),
-            "rotation_max_deg": round(float(turns.max()), 4),
-            "translation_median_mm": round(float(np.median(shifts)), 2),
-            "translation_max_mm": round(float(shifts.max()), 2),
+            "rotation_median_deg": round(float(np.median(angles)), 4),
+            "rotation_max_deg": round(float(angles.max()), 4),
+            "translation_median_mm": round(float(np.median(distances)), 2),
+            "translation_max_mm": round(float(distances.max()), 2),
         }

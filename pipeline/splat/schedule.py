@@ -1,30 +1,65 @@
-"""The schedule of a training: what changes when, and the learning rates.
+"""The schedule of a training: its length, its number of Gaussians, its learning rates, and what changes when.
 
-Everything depends on the share of iterations done, never on the clock.
+Everything depends on the share of iterations done, never on the clock. A budget of seconds becomes a number of
+iterations before the first one: a few steps of each image size, with few and with many Gaussians, on a copy that is
+thrown away, show what a step costs. Asking for that number of iterations repeats the run exactly.
+
+gsplat's interpreter imports this module, too, so it imports no more than that has.
 """
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pipeline.types import F32
 
 if TYPE_CHECKING:
     from pipeline.splat.params import SplatParams
+    from pipeline.splat.views import TrainingView
 
-Float = NDArray[np.float32]
+logger = logging.getLogger(__name__)
 
 RATES = {"log_scales": 2e-2, "quaternions": 4e-3, "opacity_logits": 1e-1, "sh": 1e-2}
 """Learning rates at the start: two to four times those of the 3DGS reference code, which takes ten times the steps."""
 
 SMALL_EVERY = 4
+"""`Schedule.small_every` of anti-aliased Gaussians."""
+EXPOSURE_FROM = 0.1
+"""Share of the iterations from which exposures follow the images: once these are more than blobs."""
+POSES_FROM = 0.6
+"""The same for poses, where they are tuned."""
+SH_VIEWS = 200
+"""Views from which on view-dependent colour learns at the full rate: many views of a surface separate its gloss and the
+camera's exposure from chance, few don't."""
+MIN_SH_REST = 0.2
+"""Lower bound of the rate with few views."""
 
-
-def small_every(params: SplatParams) -> int:
-    """`Schedule.small_every` of a training."""
-    return SMALL_EVERY if params.antialiased else 0
+PIXELS_IN_ALL = 4.6e8
+"""Pixels that a training goes through when the number of iterations is left to it: a minute on one core."""
+VISITS = 55
+"""Lower bound of how often each view is trained on: large captures hold more to learn."""
+MIN_ITERATIONS, MAX_ITERATIONS = 1500, 14_000
+"""Bounds of the iterations when they are left to the trainer."""
+GAUSSIANS = 40_000
+"""Gaussians of a training through `PIXELS_IN_ALL` pixels."""
+GAUSSIANS_EXPONENT = 0.3
+"""Power of the pixels with which the number of Gaussians grows."""
+MIN_GAUSSIANS, MAX_GAUSSIANS = 10_000, 200_000
+"""Bounds of the Gaussians when they are left to the trainer."""
+START_SHARE = 0.5
+"""Share of the largest number of Gaussians that is drawn from the cloud at the start."""
+SHARES = 100
+"""Parts of a run of which the costs are summed up."""
+MIN_SECONDS_SHARE = 0.1
+"""Share of the seconds that is left for steps even when all are spent before them."""
+TRIAL_STEPS = 4
+"""Steps timed for one image size and number of Gaussians; the first of them is not counted."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +67,18 @@ class Schedule:
     """What changes over a run; shares are of its iterations.
 
     Attributes:
-        iterations: Steps, one view each.
-        gaussians: Largest number of Gaussians, where growth ends.
-        half_from: Share from which pictures of half the size are used; quarter size before.
-        whole_from: Share from which whole pictures are used.
-        small_every: From then on, every so many steps one is made at half the size or, in turn, at a quarter, so that
-            small pictures stay as good as they were; 0 makes none. For Gaussians drawn on pixels that are areas:
-            classic ones can't suit several sizes.
+        iterations: Number of steps, one view each.
+        gaussians: Largest number of Gaussians, where densification ends.
+        half_from: Share from which images of half the size are used; quarter size before.
+        whole_from: Share from which whole images are used.
+        small_every: From then on, one step in N is made at half the size or, in turn, at a quarter, so that small
+            images stay as good as they were; 0 makes none. For anti-aliased Gaussians: classic ones can't suit several
+            sizes.
         sh_from: Shares from which the SH degrees 1, 2, 3 are used.
         sh_rest: Learning rate of the SH coefficients above degree 0, relative to that of degree 0.
-        growth: First and last share in which Gaussians are added; None keeps the number.
-        growth_rounds: How often they are.
-        surface_rounds: How often Gaussians are laid flat on known surfaces and fade in known free space; the last time
-            leaves as many steps to the end as between two.
+        densify: First and last share in which Gaussians are added; None keeps the number.
+        densify_rounds: Number of rounds of densification.
+        prior_rounds: Number of parts into which rounds of the priors cut the run.
         exposure_from: Share from which each view's exposure is estimated; None leaves them as they are.
         poses_from: Share from which the views' poses are tuned; None leaves them as they are.
         position_rate: Learning rate of positions at the start, relative to the extent of the cameras.
@@ -59,9 +93,9 @@ class Schedule:
     small_every: int = 0
     sh_from: tuple[float, float, float] = (0.1, 0.2, 0.4)
     sh_rest: float = 0.2
-    growth: tuple[float, float] | None = (0.04, 0.75)
-    growth_rounds: int = 50
-    surface_rounds: int = 20
+    densify: tuple[float, float] | None = (0.04, 0.75)
+    densify_rounds: int = 50
+    prior_rounds: int = 20
     exposure_from: float | None = None
     poses_from: float | None = None
     position_rate: float = 1.3e-3
@@ -69,18 +103,18 @@ class Schedule:
     rate_decay: float = 0.1
 
     def level(self, share: float) -> int:
-        """Pyramid level: 2 is a quarter of the size."""
+        """Level of the image pyramid: 0 is the full size, 2 a quarter."""
         return 0 if share >= self.whole_from else 1 if share >= self.half_from else 2
 
     def level_of(self, iteration: int) -> int:
-        """Pyramid level of a step, small ones between whole pictures included."""
+        """Level of the image pyramid for a step, small ones between whole images included."""
         level = self.level(iteration / self.iterations)
         if level == 0 and self.small_every and iteration % self.small_every == self.small_every // 2:
             return 1 + iteration // self.small_every % 2
         return level
 
     def level_shares(self, share: float) -> dict[int, float]:
-        """Pyramid levels about a share of the run, and the share of the steps that each has there."""
+        """Levels of the image pyramid around a share of the run, and the share of the steps that each has there."""
         level = self.level(share)
         if level or not self.small_every:
             return {level: 1.0}
@@ -90,33 +124,33 @@ class Schedule:
         """Highest SH degree in use."""
         return sum(share >= start for start in self.sh_from)
 
-    def grown(self, share: float) -> float:
-        """Share of the growth that is done."""
-        if self.growth is None:
+    def densified(self, share: float) -> float:
+        """Share of the densification that is done."""
+        if self.densify is None:
             return 0.0
-        first, last = self.growth
+        first, last = self.densify
         return float(np.clip((share - first) / (last - first), 0, 1))
 
-    def growth_iterations(self) -> list[int]:
-        """After which iterations Gaussians are added."""
-        if self.growth is None:
+    def densify_iterations(self) -> list[int]:
+        """Iterations after which Gaussians are added."""
+        if self.densify is None:
             return []
-        first, last = self.growth
-        iterations = np.linspace(first, last, self.growth_rounds) * self.iterations
+        first, last = self.densify
+        iterations = np.linspace(first, last, self.densify_rounds) * self.iterations
         return np.unique(iterations.astype(int)).tolist()
 
-    def surface_iterations(self) -> list[int]:
-        """After which iterations the known surfaces are enforced."""
-        iterations = np.arange(1, self.surface_rounds) * self.iterations / max(self.surface_rounds, 1)
+    def prior_iterations(self) -> list[int]:
+        """Iterations after which the priors are imposed."""
+        iterations = np.arange(1, self.prior_rounds) * self.iterations / max(self.prior_rounds, 1)
         return np.unique(iterations.astype(int)).tolist()
 
-    def rates(self, share: float, extent: float, sh_count: int) -> dict[str, Float]:
+    def rates(self, share: float, extent: float, sh_count: int) -> dict[str, F32]:
         """Learning rate of each number of a Gaussian.
 
         Args:
-            share: Of the iterations done.
-            extent: Of the cameras [world units].
-            sh_count: SH coefficients that the Gaussians have.
+            share: Share of the iterations done.
+            extent: Extent of the cameras [world units].
+            sh_count: Number of SH coefficients of the Gaussians.
         """
         decay = self.rate_decay ** max(0.0, 2 * share - 1)
         position = self.position_rate * extent * self.position_decay**share
@@ -125,3 +159,130 @@ class Schedule:
         widths = {"log_scales": 3, "quaternions": 4, "opacity_logits": 1}
         rates = {name: np.full(width, RATES[name] * decay, np.float32) for name, width in widths.items()}
         return rates | {"means": np.full(3, position, np.float32), "sh": sh.reshape(-1)}
+
+
+def training_schedule(params: SplatParams, views: Sequence[TrainingView], budget: Budget) -> Schedule:
+    """The schedule of a training on photos."""
+    return Schedule(
+        budget.iterations,
+        budget.gaussians,
+        small_every=_small_every(params),
+        sh_rest=min(1.0, max(MIN_SH_REST, len(views) / SH_VIEWS)),
+        exposure_from=EXPOSURE_FROM,
+        poses_from=poses_from(params),
+    )
+
+
+def poses_from(params: SplatParams) -> float | None:
+    """Share of the iterations from which poses are tuned; None where they are to stay."""
+    return POSES_FROM if params.tune_poses else None
+
+
+def _small_every(params: SplatParams) -> int:
+    return SMALL_EVERY if params.antialiased else 0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """CPU-seconds of this process that a training may take.
+
+    Attributes:
+        seconds: CPU-seconds of the whole training.
+        started_at: CPU-seconds of the process when the training began.
+    """
+
+    seconds: float
+    started_at: float
+
+    @classmethod
+    def start(cls, seconds: float) -> Clock:
+        """A clock that starts now."""
+        return cls(seconds, time.process_time())
+
+    def share_left(self, reserved: float) -> float:
+        """Share of the seconds that is left for steps when `reserved` of them are kept for something else."""
+        return max(MIN_SECONDS_SHARE, 1 - (time.process_time() - self.started_at + reserved) / self.seconds)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a training may use.
+
+    Attributes:
+        iterations: Number of steps, one view each.
+        gaussians: Largest number of Gaussians.
+    """
+
+    iterations: int
+    gaussians: int
+
+
+def planned_budget(params: SplatParams, views: Sequence[TrainingView]) -> Budget:
+    """The requested iterations and Gaussians, or as many as the size and number of the images suggest."""
+    return _budget(params, views, params.iterations or _usual_iterations(views))
+
+
+def budget_within(
+    seconds: float,
+    params: SplatParams,
+    views: Sequence[TrainingView],
+    step_seconds: Callable[[float, int], float],
+) -> Budget:
+    """The longest training that stays within a time.
+
+    Args:
+        seconds: CPU-seconds of this process.
+        params: The stage's parameters.
+        views: The training views.
+        step_seconds: Function from (share of the run, number of Gaussians) to the CPU-seconds of a step.
+    """
+    schedule = Schedule(1, small_every=_small_every(params))
+    many = planned_budget(params, views).gaussians
+    few = many // 2
+    shares = (np.arange(SHARES) + 0.5) / SHARES
+    # a step late in each image size: all SH degrees that it ever uses are in use
+    late = {schedule.level(share): share for share in shares}
+    costs = {level: (step_seconds(share, few), step_seconds(share, many)) for level, share in late.items()}
+
+    def duration(iterations: int) -> float:
+        largest = _budget(params, views, iterations).gaussians
+        total = 0.0
+        for share in shares:
+            count = largest * (START_SHARE + (1 - START_SHARE) * schedule.densified(share))
+            for level, part in schedule.level_shares(share).items():
+                cost, cost_of_many = costs[level]
+                total += part * max(cost + (cost_of_many - cost) * (count - few) / (many - few), cost / 4)
+        return total / SHARES * iterations
+
+    low, high = 1, 1_000_000
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if duration(middle) <= seconds else (low, middle)
+    logger.info("%.0f CPU-s are enough for %d iterations", seconds, low)
+    return _budget(params, views, low)
+
+
+def timed(step: Callable[[], object]) -> float:
+    """CPU-seconds of a step: the mean of a few, after one that is not counted."""
+    step()
+    start = time.process_time()
+    for _ in range(TRIAL_STEPS - 1):
+        step()
+    return (time.process_time() - start) / (TRIAL_STEPS - 1)
+
+
+def _budget(params: SplatParams, views: Sequence[TrainingView], iterations: int) -> Budget:
+    if params.gaussians or not views:
+        return Budget(iterations, params.gaussians or GAUSSIANS)
+    work = iterations * _pixels(views) / PIXELS_IN_ALL
+    return Budget(iterations, int(np.clip(GAUSSIANS * work**GAUSSIANS_EXPONENT, MIN_GAUSSIANS, MAX_GAUSSIANS)))
+
+
+def _usual_iterations(views: Sequence[TrainingView]) -> int:
+    if not views:
+        return MIN_ITERATIONS
+    return int(np.clip(max(PIXELS_IN_ALL / _pixels(views), VISITS * len(views)), MIN_ITERATIONS, MAX_ITERATIONS))
+
+
+def _pixels(views: Sequence[TrainingView]) -> float:
+    return float(np.mean([view.levels[0].photo[0].size for view in views]))

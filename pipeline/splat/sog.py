@@ -1,6 +1,6 @@
-"""The `web` level on disk: SOG (Spatially Ordered Gaussians) version 2, a zip of lossless WebP pictures.
+"""The `web` level on disk: SOG (Spatially Ordered Gaussians) version 2, a zip of lossless WebP images.
 
-One pixel a Gaussian, in Morton order so that neighbours in space are neighbours in the pictures: positions as 16 bits
+One pixel a Gaussian, in Morton order so that neighbours in space are neighbours in the images: positions as 16 bits
 of their signed logarithm, rotations as their three smaller components, scales and colours as indices of a codebook,
 view-dependent colour as an index of a palette. Source: PlayCanvas, The SOG Format (developer.playcanvas.com).
 """
@@ -16,31 +16,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import BundleError
-from pipeline.geometry import Gaussians
+from pipeline.geometry import Gaussians, logit, morton_order
 from pipeline.image_files import open_image
-from pipeline.splat.codebook import codebook, palette
 from pipeline.splat.ply import MAX_GAUSSIANS, MAX_LOG_SCALE
+from pipeline.types import F32, F64, I64, U8, Floats
 
-Float = NDArray[np.float32]
-Pixels = NDArray[np.uint8]
-
-PALETTE = 65_536
-"""Largest number of different view dependences, the format's own: with 8192 for 46 000 Gaussians redkitchen loses 4 dB,
-and with this many nothing."""
+CODES = 256
+"""Entries of a codebook."""
+CODEBOOK_ROUNDS = 20
+"""Rounds of k-means."""
+MIN_SPREAD = 1e-12
+"""Sum of squares up to which a cell of a palette is not split."""
+MAX_PALETTE = 65_536
+"""Largest number of different view dependences, the format's own; fewer cost whole decibels."""
 PALETTE_COLUMNS = 64
-"""Entries of the palette in one row of its picture, as the format wants it."""
+"""Entries of the palette in one row of its image, as the format wants it."""
 FIRST_TAG = 252
 """Alpha of a rotation's pixel when w is its largest component; x, y and z follow."""
 OTHERS = np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
 """The components that are stored, by the one that isn't."""
-LEAST_OPACITY = 1e-6
+MIN_OPACITY = 1e-6
+"""Decoded opacities stay this far from 0 and 1, so that they have a logit."""
 MAX_ENTRY_BYTES = 2**30
+"""Largest size of a file in the archive, unpacked."""
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-"""Of every entry: equal splats make equal files."""
+"""Date of every entry: equal splats make equal files."""
 META_FILE = "meta.json"
 REMEDY = "fetch the file again, or take another level of detail"
 
@@ -78,15 +81,15 @@ def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, Any] | None =
         "quats": {"files": ["quats.webp"]},
         "sh0": {"codebook": colors.tolist(), "files": ["sh0.webp"]},
     }
-    pictures = {
-        "means_l.webp": _picture((steps & 255).astype(np.uint8), width),
-        "means_u.webp": _picture((steps >> 8).astype(np.uint8), width),
-        "scales.webp": _picture(scale_codes, width),
-        "quats.webp": _picture(_pack_rotations(gaussians.quaternions), width),
-        "sh0.webp": _picture(np.column_stack([color_codes, opacity.astype(np.uint8)]), width),
+    images = {
+        "means_l.webp": _image((steps & 255).astype(np.uint8), width),
+        "means_u.webp": _image((steps >> 8).astype(np.uint8), width),
+        "scales.webp": _image(scale_codes, width),
+        "quats.webp": _image(_pack_rotations(gaussians.quaternions), width),
+        "sh0.webp": _image(np.column_stack([color_codes, opacity.astype(np.uint8)]), width),
     }
     if gaussians.sh.shape[1] > 1:
-        labels, centres = palette(gaussians.sh[:, 1:].reshape(len(gaussians), -1), PALETTE)
+        labels, centres = palette(gaussians.sh[:, 1:].reshape(len(gaussians), -1), MAX_PALETTE)
         codes, rest = codebook(centres)
         coefficients = gaussians.sh.shape[1] - 1
         meta["shN"] = {
@@ -95,12 +98,12 @@ def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, Any] | None =
             "codebook": rest.tolist(),
             "files": ["shN_centroids.webp", "shN_labels.webp"],
         }
-        pictures["shN_centroids.webp"] = _picture(codes.reshape(-1, 3), PALETTE_COLUMNS * coefficients)
+        images["shN_centroids.webp"] = _image(codes.reshape(-1, 3), PALETTE_COLUMNS * coefficients)
         both = np.column_stack([labels & 255, labels >> 8, np.zeros_like(labels)])
-        pictures["shN_labels.webp"] = _picture(both.astype(np.uint8), width)
+        images["shN_labels.webp"] = _image(both.astype(np.uint8), width)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(META_FILE, ZIP_DATE), json.dumps(meta, separators=(",", ":")))
-        for name, pixels in pictures.items():
+        for name, pixels in images.items():
             archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), _webp(pixels))
 
 
@@ -113,36 +116,72 @@ def load_sog(path: Path) -> Gaussians:
     try:
         with zipfile.ZipFile(path) as archive:
             return _decode(archive, path.stat().st_size)
-    except Exception as error:  # the decoders of zip and of pictures raise many kinds on damaged files
+    except Exception as error:  # the decoders of zip and of images raise many kinds on damaged files
         raise BundleError(
-            "a SOG is a zip of meta.json (version 2) and the pictures that it names",
+            "a SOG is a zip of meta.json (version 2) and the images that it names",
             found=f"{type(error).__name__}: {error}",
             remedy=REMEDY,
             file=path,
         ) from error
 
 
-def morton_order(points: Float) -> NDArray[np.int64]:
-    """Order (N,) in which points (N, 3) follow a Z-curve of 21 bits an axis."""
-    low = points.min(0).astype(np.float64)
-    extent = np.maximum(points.max(0) - low, 1e-12)
-    cells = ((points - low) / extent * (2**21 - 1)).astype(np.uint64)
-    code = np.zeros(len(points), np.uint64)
-    for axis in range(3):
-        spread = cells[:, axis]
-        for shift, mask in (
-            (32, 0x1F00000000FFFF),
-            (16, 0x1F0000FF0000FF),
-            (8, 0x100F00F00F00F00F),
-            (4, 0x10C30C30C30C30C3),
-            (2, 0x1249249249249249),
-        ):
-            spread = (spread | (spread << np.uint64(shift))) & np.uint64(mask)
-        code |= spread << np.uint64(axis)
-    return np.argsort(code, kind="stable")
+def codebook(values: Floats) -> tuple[U8, F64]:
+    """Codes of values, in their shape, and the ascending 256 numbers that they stand for: k-means in one dimension.
+
+    It starts half at the quantiles and half evenly spaced, so that neither bulk nor tails go short. Source: S. Lloyd,
+    Least squares quantization in PCM, IEEE Transactions on Information Theory 1982, method I.
+    """
+    ordered = np.sort(values.astype(np.float64).ravel())
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    shares = (np.arange(CODES // 2) + 0.5) / (CODES // 2)
+    centres = np.sort(np.concatenate([np.quantile(ordered, shares), ordered[0] + shares * (ordered[-1] - ordered[0])]))
+    for _ in range(CODEBOOK_ROUNDS):
+        ends = np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
+        bounds = np.concatenate([[0], ends, [len(ordered)]])
+        counts = np.diff(bounds)
+        means = np.diff(sums[bounds]) / np.maximum(counts, 1)
+        centres = np.maximum.accumulate(np.where(counts > 0, means, centres))
+    codes = np.searchsorted((centres[1:] + centres[:-1]) / 2, values.astype(np.float64))
+    return codes.astype(np.uint8), centres
 
 
-def _pack_rotations(quaternions: Float) -> Pixels:
+def palette(rows: F32, max_entries: int) -> tuple[I64, F32]:
+    """Labels (N,) of rows (N, D), and at most `max_entries` vectors (K, D) that the labels stand for.
+
+    The cells with the largest spread are halved at the mean of their most varying column until there are enough.
+    Source: S. Wan, P. Prusinkiewicz, S. Wong, Variance-based color image quantization for frame buffer display, Color
+    Research and Application 1990.
+    """
+    labels = np.zeros(len(rows), np.int64)
+    count = 1
+    while count < max_entries:
+        mean = _means(rows, labels, count)
+        spread = _sums((rows - mean[labels]) ** 2, labels, count)
+        splittable = spread.sum(1) > MIN_SPREAD
+        if not splittable.any():
+            break
+        worst = np.argsort(np.where(splittable, -spread.sum(1), 0), kind="stable")
+        chosen = np.zeros(count, bool)
+        chosen[worst[: min(int(splittable.sum()), max_entries - count)]] = True
+        column = spread.argmax(1)
+        above = rows[np.arange(len(rows)), column[labels]] > mean[labels, column[labels]]
+        fresh = count + np.cumsum(chosen) - 1
+        labels = np.where(chosen[labels] & above, fresh[labels], labels)
+        count += int(chosen.sum())
+    return labels, _means(rows, labels, count).astype(np.float32)
+
+
+def _sums(rows: Floats, labels: I64, count: int) -> F64:
+    columns = [np.bincount(labels, rows[:, column], count) for column in range(rows.shape[1])]
+    return np.stack(columns, 1).astype(np.float64)
+
+
+def _means(rows: Floats, labels: I64, count: int) -> F64:
+    sizes = np.maximum(np.bincount(labels, minlength=count).astype(np.float64), 1)
+    return _sums(rows, labels, count) / sizes[:, None]
+
+
+def _pack_rotations(quaternions: F32) -> U8:
     """Pixels (N, 4): three components in steps of 1/255 of their range, alpha tells which one is left out."""
     unit = quaternions.astype(np.float64) / np.linalg.norm(quaternions, axis=1, keepdims=True)
     largest = np.abs(unit).argmax(1)
@@ -152,7 +191,7 @@ def _pack_rotations(quaternions: Float) -> Pixels:
     return np.column_stack([np.round((kept + 1) / 2 * 255), FIRST_TAG + largest]).clip(0, 255).astype(np.uint8)
 
 
-def _unpack_rotations(pixels: Pixels) -> Float:
+def _unpack_rotations(pixels: U8) -> F32:
     largest = pixels[:, 3].astype(np.int64) - FIRST_TAG
     if len(pixels) and largest.min() < 0:
         raise ValueError("a rotation whose largest component is unknown")
@@ -168,10 +207,10 @@ def _decode(archive: zipfile.ZipFile, size: int) -> Gaussians:
     if meta["version"] != 2:
         raise ValueError(f"version {meta['version']}")
     count = int(meta["count"])
-    if not 0 < count <= min(MAX_GAUSSIANS, size):  # they have several bytes each, however well a picture packs
+    if not 0 < count <= min(MAX_GAUSSIANS, size):  # they have several bytes each, however well an image packs
         raise ValueError(f"{count} Gaussians in {size} bytes")
 
-    def pixels(part: str, index: int = 0) -> Pixels:
+    def pixels(part: str, index: int = 0) -> U8:
         flat = _pixels(_entry(archive, meta[part]["files"][index])).reshape(-1, 4)
         if len(flat) < count:
             raise ValueError(f"{part}: {len(flat)} pixels for {count} Gaussians")
@@ -181,7 +220,7 @@ def _decode(archive: zipfile.ZipFile, size: int) -> Gaussians:
     low, high = (np.array(meta["means"][name], np.float64) for name in ("mins", "maxs"))
     logs = low + (high - low) * steps / 65535
     base = pixels("sh0")
-    opacity = np.clip(base[:, 3] / 255, LEAST_OPACITY, 1 - LEAST_OPACITY)
+    opacity = np.clip(base[:, 3] / 255, MIN_OPACITY, 1 - MIN_OPACITY)
     sh = _codes(meta, "sh0")[base[:, :3]][:, None]
     if "shN" in meta:
         sh = np.concatenate([sh, _view_dependence(archive, meta, pixels)], 1)
@@ -193,15 +232,13 @@ def _decode(archive: zipfile.ZipFile, size: int) -> Gaussians:
         means.astype(np.float32),
         log_scales.astype(np.float32),
         _unpack_rotations(pixels("quats")),
-        np.log(opacity / (1 - opacity)).astype(np.float32),
+        logit(opacity).astype(np.float32),
         sh.astype(np.float32),
         antialiased=meta.get("antialias") is True,
     )
 
 
-def _view_dependence(
-    archive: zipfile.ZipFile, meta: dict[str, Any], pixels: Callable[[str, int], Pixels]
-) -> NDArray[np.float64]:
+def _view_dependence(archive: zipfile.ZipFile, meta: dict[str, Any], pixels: Callable[[str, int], U8]) -> F64:
     """Coefficients (N, K - 1, 3) above degree 0."""
     bands, count = int(meta["shN"]["bands"]), int(meta["shN"]["count"])
     coefficients = (bands + 1) ** 2 - 1
@@ -215,7 +252,7 @@ def _view_dependence(
     return _codes(meta, "shN")[centres[labels]]
 
 
-def _codes(meta: dict[str, Any], part: str) -> NDArray[np.float64]:
+def _codes(meta: dict[str, Any], part: str) -> F64:
     values = np.array(meta[part]["codebook"], np.float64)
     if values.shape != (256,):
         raise ValueError(f"{part}: a codebook of shape {values.shape}")
@@ -228,21 +265,21 @@ def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
-def _pixels(data: bytes) -> Pixels:
+def _pixels(data: bytes) -> U8:
     """RGBA (H, W, 4)."""
-    with open_image(data, ("WEBP", "PNG"), most=2 * MAX_GAUSSIANS) as image:
+    with open_image(data, ("WEBP", "PNG"), max_pixels=2 * MAX_GAUSSIANS) as image:
         return np.array(image.convert("RGBA"))
 
 
-def _picture(values: Pixels, width: int) -> Pixels:
-    """Values (N, C) row by row as a picture (H, width, C), the last row filled up with zeros."""
+def _image(values: U8, width: int) -> U8:
+    """Values (N, C) row by row as an image (H, width, C), the last row filled up with zeros."""
     height = math.ceil(len(values) / width)
     padded = np.zeros((height * width, values.shape[1]), np.uint8)
     padded[: len(values)] = values
     return padded.reshape(height, width, -1)
 
 
-def _webp(pixels: Pixels) -> bytes:
+def _webp(pixels: U8) -> bytes:
     """Lossless, colours kept where alpha is 0."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "WEBP", lossless=True, exact=True, quality=100, method=4)

@@ -6,164 +6,288 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.maps import load_depth_map, map_names
 from pipeline.errors import ReconstructionError
+from pipeline.files import write_whole
 from pipeline.geometry import Gaussians, PointCloud
-from pipeline.poses.scene import read_image, read_mask
+from pipeline.poses.scene import PosedScene, read_image, read_mask
 from pipeline.progress import track
-from pipeline.splat.checkpoint import Checkpoint
+from pipeline.raster import render
 from pipeline.splat.exposure import gains_of_all, save_gains
-from pipeline.splat.lod import make_sim_level
+from pipeline.splat.gsplat import Scene, image_size, train_by_gsplat
+from pipeline.splat.lod import make_sim_lod
 from pipeline.splat.loss import psnr
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import drawing_mode, save_splat
-from pipeline.splat.preview import PREVIEW_FILE, LivePreview, write_preview
-from pipeline.splat.raster import render
 from pipeline.splat.sog import save_sog
-from pipeline.splat.supervision import depth_in_view
+from pipeline.splat.state import Checkpoint
 from pipeline.splat.train import Trained, train
-from pipeline.splat.views import TrainingView, training_camera, training_view
+from pipeline.splat.views import TrainingView, depth_in_view, training_camera, training_view
 from pipeline.stage import resume_folder
+from pipeline.types import U8
 
 logger = logging.getLogger(__name__)
 
 SPLAT_FILE, SIM_FILE, WEB_FILE, REPORT_FILE = "splat.ply", "sim.ply", "web.sog", "training.json"
+PREVIEW_FILE = "preview.png"
 CLOUD_FILE = "cloud.npz"
 REPORT_VIEWS = 12
+"""Training views that the report's metrics are measured on, about."""
 MIN_ALPHA = 0.5
 """Pixels more transparent than this have no surface whose depth could be compared."""
+PREVIEW_COLUMNS = 3
+"""Views in a preview."""
+PREVIEW_SECONDS = 10.0
+"""Time between two previews during training."""
+
+
+@dataclass(frozen=True)
+class FitMetrics:
+    """How well a splat fits training views.
+
+    Attributes:
+        psnr: Mean PSNR [dB], with each photo's exposure.
+        depth_difference_median: Median absolute difference from the measured depth [m]; None without any.
+        depth_difference_mean: Its mean [m].
+    """
+
+    psnr: float
+    depth_difference_median: float | None
+    depth_difference_mean: float | None
+
+
+@dataclass(frozen=True)
+class SimReport:
+    """The `sim` level of detail: number of Gaussians, SH degree, fit to the training views."""
+
+    gaussians: int
+    sh_degree: int
+    train: FitMetrics
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """The content of `training.json`, apart from what only the backend reports.
+
+    Attributes:
+        backend: The trainer.
+        iterations: Number of steps made.
+        largest_gaussians: Largest number of Gaussians that training could reach.
+        image_size: Width and height of the images trained on [px].
+        views: Number of training views.
+        views_with_depth: Number of them with measured depth.
+        views_with_mask: Number of them with a mask.
+        gaussians: Number of Gaussians of the splat.
+        guessed: Number of inpainted ones among them.
+        background: Number of Gaussians that the skybox started with.
+        sh_degree: Degree of the view-dependent colour.
+        depth_weight: Weight of the depth.
+        pose_tuning: Median and largest change of the views' poses.
+        exposure: Median and largest departure of the views' gains from 1.
+        antialiasing: How the splat must be drawn: "mip" or "classic".
+        train: Fit to the training views.
+        sim: The `sim` level of detail.
+    """
+
+    backend: str
+    iterations: int
+    largest_gaussians: int
+    image_size: list[int]
+    views: int
+    views_with_depth: int
+    views_with_mask: int
+    gaussians: int
+    guessed: int
+    background: int
+    sh_degree: int
+    depth_weight: float
+    pose_tuning: dict[str, float]
+    exposure: dict[str, float]
+    antialiasing: str
+    train: FitMetrics
+    sim: SimReport
 
 
 def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
-    """Train the splat, make its `sim` and `web` levels; write them, `training.json` and `preview.png`.
+    """Train the splat, make its `sim` and `web` levels of detail; write them, `training.json` and `preview.png`.
 
     Args:
         inputs: Folders of poses, depth, align and points.
-        params: What the user chose.
+        params: The stage's parameters.
         out_dir: Where to write.
 
     Raises:
-        ReconstructionError: When no training view or hardly a point is there.
-        MachineError: When gsplat is asked for and can't train here.
+        ReconstructionError: When there is no training view or hardly a point.
+        MachineError: When gsplat is requested and can't train here.
     """
+    rng, start = np.random.default_rng(params.seed), time.process_time()
+    scene = load_world_scene(inputs["poses"], inputs["align"])
+    trained = _train(scene, inputs, params, rng, resume_folder(out_dir))
+    logger.info("training took %.1f CPU-s", time.process_time() - start)
+    gaussians, views = trained.gaussians, trained.views
+    sim = make_sim_lod(gaussians, views, params, rng, trained.fixed)
+    save_splat(gaussians, out_dir / SPLAT_FILE)
+    save_splat(sim, out_dir / SIM_FILE)
+    save_sog(gaussians, out_dir / WEB_FILE)
+    _save_exposures(scene, views, out_dir)
+    sample = views[:: max(1, len(views) // REPORT_VIEWS)]
+    report = _report(trained, sim, params, sample)
+    content = asdict(report) | trained.backend_report
+    (out_dir / REPORT_FILE).write_text(json.dumps(content, indent=1))
+    write_preview(gaussians, sample, out_dir / PREVIEW_FILE)
+    logger.info("splat: %s Gaussians, %s", len(gaussians), report.train)
+
+
+def _train(
+    scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams, rng: np.random.Generator, kept: Path
+) -> Trained:
+    """Train by the requested backend; gsplat trains at a larger image size than the views'."""
     by_gsplat = params.backend == "gsplat"
-    usual = replace(params, image_size=0) if by_gsplat else params
-    views = load_training_views(inputs["poses"], inputs["depth"], inputs["align"], usual)
+    views = load_training_views(scene, inputs, params.changed(image_size=0) if by_gsplat else params)
     cloud = PointCloud.load(inputs["points"] / CLOUD_FILE)
     if not views or len(cloud) < 4:
         raise ReconstructionError(
             "a splat needs training views and a point cloud",
             found=f"{len(views)} views, {len(cloud)} points",
-            remedy="look at the reports of the poses and points stages; more overlapping pictures help",
+            remedy="look at the reports of the poses and points stages; more overlapping images help",
             file=inputs["points"] / CLOUD_FILE,
         )
-    rng = np.random.default_rng(params.seed)
-    begun = time.process_time()
-    kept = resume_folder(out_dir)
     preview = LivePreview(kept / PREVIEW_FILE, views)
-    if by_gsplat:
-        trained = _train_by_gsplat(inputs, params, views, cloud, rng, kept, preview)
-    else:
-        trained = train(views, cloud, params, rng, preview.observe, Checkpoint(kept, repr(params)))
-    gaussians, views = trained.gaussians, trained.views
-    logger.info("training took %.1f CPU-s", time.process_time() - begun)
-    sim = make_sim_level(gaussians, views, params, rng, trained.fixed)
-    save_splat(gaussians, out_dir / SPLAT_FILE)
-    save_splat(sim, out_dir / SIM_FILE)
-    save_sog(gaussians, out_dir / WEB_FILE)
-    gains = {view.name: view.gain for view in views}
-    cameras = groupby(load_world_scene(inputs["poses"], inputs["align"]).views, lambda view: view.sensor)
-    of_cameras = [gains_of_all([view.name for view in camera], gains) for _, camera in cameras]
-    save_gains({name: gain for found in of_cameras for name, gain in found.items()}, out_dir)
-
-    sample = views[:: max(1, len(views) // REPORT_VIEWS)]
-    report = {
-        "backend": params.backend if params.backend != "auto" else "cpu",
-        "iterations": trained.iterations,
-        "largest_gaussians": trained.largest,
-        "image_size": [views[0].levels[0].camera.width, views[0].levels[0].camera.height],
-        "views": len(views),
-        "views_with_depth": sum(view.levels[0].depth is not None for view in views),
-        "views_with_mask": sum(view.levels[0].mask is not None for view in views),
-        "gaussians": len(gaussians),
-        "guessed": trained.fixed,
-        "background": trained.background,
-        "sh_degree": params.sh_degree,
-        "depth_weight": params.depth_weight,
-        "pose_tuning": trained.poses.describe(),
-        "exposure": trained.exposures.describe(),
-        "antialiasing": drawing_mode(gaussians),
-        "train": describe_fit(gaussians, sample),
-        "sim": {"gaussians": len(sim), "sh_degree": 0, "train": describe_fit(sim, sample)},
-        **trained.about,
-    }
-    (out_dir / REPORT_FILE).write_text(json.dumps(report, indent=1))
-    write_preview(gaussians, sample, out_dir / PREVIEW_FILE)
-    logger.info("splat: %s Gaussians, %s", len(gaussians), report["train"])
+    if not by_gsplat:
+        return train(views, cloud, params, rng, preview.observe, Checkpoint(kept, repr(params)))
+    size = params.image_size or image_size([view.camera for view in scene.training])
+    images = load_training_views(scene, inputs, params.changed(image_size=size))
+    return train_by_gsplat(Scene(views, images, cloud), params, rng, kept, preview.observe)
 
 
-def _train_by_gsplat(
-    inputs: Mapping[str, Path],
-    params: SplatParams,
-    views: Sequence[TrainingView],
-    cloud: PointCloud,
-    rng: np.random.Generator,
-    kept: Path,
-    preview: LivePreview,
-) -> Trained:
-    """Train on a GPU, at a larger picture size than the views'."""
-    from pipeline.splat.gsplat import Scene, image_size, train_by_gsplat
+def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams) -> list[TrainingView]:
+    """The views that are not held out, with depth where the depth stage has any.
 
-    cameras = [view.camera for view in load_world_scene(inputs["poses"], inputs["align"]).training]
-    large = replace(params, image_size=params.image_size or image_size(cameras))
-    pictures = load_training_views(inputs["poses"], inputs["depth"], inputs["align"], large)
-    return train_by_gsplat(Scene(views, pictures, cloud), params, rng, kept, preview.observe)
-
-
-def load_training_views(
-    poses_folder: Path, depth_folder: Path, align_folder: Path, params: SplatParams
-) -> list[TrainingView]:
-    """The views that are not held out, in the world frame, with depth where the depth stage has any."""
-    scene = load_world_scene(poses_folder, align_folder)
-    world_from_scene = Alignment.load(align_folder).world_from_scene
-    with_depth = set(map_names(depth_folder)) if params.depth_weight > 0 else set()
+    Args:
+        scene: The posed scene in the world frame.
+        inputs: Folders of poses, depth and align.
+        params: `image_size` and `depth_weight` count.
+    """
+    world_from_scene = Alignment.load(inputs["align"]).world_from_scene
+    with_depth = set(map_names(inputs["depth"])) if params.depth_weight > 0 else set()
     views = []
     for view in track(scene.training, "splat: views"):
         camera = training_camera(view.camera, params.image_size)
-        photo = read_image(poses_folder, view, (camera.width, camera.height))
+        size = camera.width, camera.height
         depth = None
         if view.name in with_depth:
-            depth_map = load_depth_map(depth_folder, view.name, world_from_scene)
+            depth_map = load_depth_map(inputs["depth"], view.name, world_from_scene)
             depth = depth_in_view(depth_map, camera, view.world_from_camera)
-        mask = read_mask(poses_folder, view, (camera.width, camera.height))
+        photo, mask = read_image(inputs["poses"], view, size), read_mask(inputs["poses"], view, size)
         views.append(training_view(view.name, photo, camera, view.world_from_camera, depth, mask))
     return views
 
 
-def describe_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> dict[str, float | None]:
-    """Mean PSNR [dB] with each photo's exposure, and absolute depth difference [m], over views."""
-    figures: list[float] = []
+def _save_exposures(scene: PosedScene, views: Sequence[TrainingView], folder: Path) -> None:
+    """Write the gains of all views, those between training views interpolated for each camera of its own."""
+    trained = {view.name: view.gain for view in views}
+    gains = {}
+    for _, camera_views in groupby(scene.views, lambda view: view.sensor):
+        gains |= gains_of_all([view.name for view in camera_views], trained)
+    save_gains(gains, folder)
+
+
+def _report(trained: Trained, sim: Gaussians, params: SplatParams, sample: Sequence[TrainingView]) -> TrainingReport:
+    gaussians, views = trained.gaussians, trained.views
+    return TrainingReport(
+        backend=params.backend if params.backend != "auto" else "cpu",
+        iterations=trained.iterations,
+        largest_gaussians=trained.max_gaussians,
+        image_size=[views[0].levels[0].camera.width, views[0].levels[0].camera.height],
+        views=len(views),
+        views_with_depth=sum(view.levels[0].depth is not None for view in views),
+        views_with_mask=sum(view.levels[0].mask is not None for view in views),
+        gaussians=len(gaussians),
+        guessed=trained.fixed,
+        background=trained.background,
+        sh_degree=params.sh_degree,
+        depth_weight=params.depth_weight,
+        pose_tuning=trained.poses.describe(),
+        exposure=trained.exposures.describe(),
+        antialiasing=drawing_mode(gaussians),
+        train=measure_fit(gaussians, sample),
+        sim=SimReport(len(sim), 0, measure_fit(sim, sample)),
+    )
+
+
+def measure_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> FitMetrics:
+    """PSNR and depth difference over views."""
+    psnrs: list[float] = []
     differences: list[np.ndarray] = []
     for view in views:
         level = view.levels[0]
-        picture = render(gaussians, level.camera, view.world_from_camera)
-        counts = np.ones(picture.alpha.shape, bool) if level.mask is None else level.mask
-        figures.append(
-            psnr((picture.rgb * view.gain).clip(0, 1)[counts], np.moveaxis(level.photo, 0, -1)[counts] / 255)
-        )
+        image = render(gaussians, level.camera, view.world_from_camera)
+        counts = np.ones(image.alpha.shape, bool) if level.mask is None else level.mask
+        exposed = (image.rgb * view.gain).clip(0, 1)
+        psnrs.append(psnr(exposed[counts], np.moveaxis(level.photo, 0, -1)[counts] / 255))
         if level.depth is not None:
-            known = (level.depth.depth > 0) & (picture.alpha > MIN_ALPHA)
-            differences.append(np.abs(picture.depth - level.depth.depth)[known])
+            known = (level.depth.depth > 0) & (image.alpha > MIN_ALPHA)
+            differences.append(np.abs(image.depth - level.depth.depth)[known])
     depth = np.concatenate(differences) if differences else np.zeros(0)
-    return {
-        "psnr": round(float(np.mean(figures)), 2),
-        "depth_difference_median": round(float(np.median(depth)), 4) if len(depth) else None,
-        "depth_difference_mean": round(float(np.mean(depth)), 4) if len(depth) else None,
-    }
+    median, mean = (round(float(f(depth)), 4) if len(depth) else None for f in (np.median, np.mean))
+    return FitMetrics(round(float(np.mean(psnrs)), 2), median, mean)
+
+
+def preview_sheet(gaussians: Gaussians, views: Sequence[TrainingView], level: int = 0) -> U8:
+    """Some views next to each other: the splat's image above, the photo below, RGB (H, W, 3).
+
+    Args:
+        gaussians: The splat.
+        views: At least one view; three are shown.
+        level: Level of the views' image pyramid.
+    """
+    columns = []
+    for view in views[:: max(1, len(views) // PREVIEW_COLUMNS)][:PREVIEW_COLUMNS]:
+        shown = view.levels[level]
+        image = render(gaussians, shown.camera, view.world_from_camera).rgb
+        rendered = (image.clip(0, 1) * 255).round().astype(np.uint8)
+        columns.append(np.concatenate([rendered, np.moveaxis(shown.photo, 0, -1)], 0))
+    height = min(len(column) for column in columns)
+    return np.concatenate([column[:height] for column in columns], 1)
+
+
+def write_preview(gaussians: Gaussians, views: Sequence[TrainingView], path: Path, level: int = 0) -> None:
+    """Write `preview_sheet` as PNG, atomically: whoever opens it sees the old image or the new one, never half of it.
+
+    Raises:
+        OSError: When it can't be written.
+    """
+    _, data = cv2.imencode(".png", cv2.cvtColor(preview_sheet(gaussians, views, level), cv2.COLOR_RGB2BGR))
+    write_whole(path, data.tobytes(), alone=True)
+
+
+class LivePreview:
+    """Writes a small preview at intervals while a splat trains; `observe` is the observer of `train`.
+
+    Args:
+        path: Path of the image.
+        views: The training views.
+        seconds: Time between two images.
+    """
+
+    def __init__(self, path: Path, views: Sequence[TrainingView], seconds: float = PREVIEW_SECONDS) -> None:
+        self._path, self._views, self._seconds = path, views, seconds
+        self._last: float | None = None
+
+    def observe(self, _iteration: int, gaussians: Gaussians) -> None:
+        """Write the image if the last one is old enough."""
+        if self._last is not None and time.monotonic() - self._last < self._seconds:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_preview(gaussians, self._views, self._path, level=1)
+        if self._last is None:
+            logger.info("preview of the splat (updated during training): %s", self._path)
+        self._last = time.monotonic()

@@ -1,20 +1,38 @@
-"""All that changes while a splat is trained: what a checkpoint must hold so that a run goes on bit for bit."""
+"""All that changes while a splat is trained, and its checkpoints: an interrupted run goes on bit for bit where it was.
+
+A checkpoint is one .npz without pickle. It holds every number, array and random generator that hangs on the training
+state, found by walking through its attributes: what a part of the state gains later is saved without being named here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import logging
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pipeline.files import open_whole
 from pipeline.geometry import Gaussians
+from pipeline.raster import contiguous
 from pipeline.splat.exposure import Exposures
-from pipeline.splat.grow import Growth
-from pipeline.splat.optimizer import SparseAdam
+from pipeline.splat.optimizer import Densification, SparseAdam
 from pipeline.splat.pose_tuning import PoseTuning
-from pipeline.splat.raster import contiguous
 from pipeline.splat.schedule import Schedule
 from pipeline.splat.views import TrainingView
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_FILE = "checkpoint.npz"
+CHECKPOINT_SECONDS = 20.0
+"""Seconds between two checkpoints: what a kill loses at most, apart from the time of one step."""
+_RUN = "run"
 
 
 @dataclass(eq=False)
@@ -22,15 +40,15 @@ class TrainingState:
     """A training between two steps.
 
     Attributes:
-        iteration: Steps done.
-        iterations: Steps in all; fixed once a budget of seconds was turned into steps.
-        largest_count: Gaussians at the end, without the guesses; fixed as well.
-        start_count: Gaussians at the start, from which growth goes to its budget.
-        extent: Of the cameras [world units], from which positions get their learning rate.
-        radius: Of the scene [world units].
-        fixed: So many of the first Gaussians are guesses that training leaves as they are.
+        iteration: Number of steps done.
+        iterations: Number of steps in all; fixed once a budget of seconds was turned into steps.
+        final_count: Number of Gaussians at the end, without the inpainted ones; fixed as well.
+        start_count: Number of Gaussians at the start, without the inpainted ones.
+        extent: Extent of the cameras [world units], from which positions get their learning rate.
+        radius: Radius of the scene [world units].
+        fixed: Number of Gaussians at the start of the arrays that are inpainted, and left as they are.
         optimizer: The Gaussians with their moments.
-        growth: What it has seen of the loss's pull since the last round.
+        densification: The loss's pull on the Gaussians since the last round.
         exposures: Gain of every view.
         poses: Correction of every view's pose.
         rng: Draws the order of views.
@@ -39,13 +57,13 @@ class TrainingState:
 
     iteration: int
     iterations: int
-    largest_count: int
+    final_count: int
     start_count: int
     extent: float
     radius: float
     fixed: int
     optimizer: SparseAdam
-    growth: Growth
+    densification: Densification
     exposures: Exposures
     poses: PoseTuning
     rng: np.random.Generator
@@ -62,21 +80,20 @@ class TrainingState:
         rng: np.random.Generator,
         fixed: int = 0,
     ) -> TrainingState:
-        """Before the first step; the Gaussians are copied."""
+        """The state before the first step; the Gaussians are copied."""
         own = contiguous(gaussians[np.arange(len(gaussians))])
         exposures = Exposures.start(views)
         poses = PoseTuning(np.array([view.world_from_camera.matrix for view in views]), radius)
-        optimizer, growth = SparseAdam(own), Growth(len(own))
         return cls(
             iteration=0,
             iterations=schedule.iterations,
-            largest_count=schedule.gaussians,
+            final_count=schedule.gaussians,
             start_count=len(own) - fixed,
             extent=extent,
             radius=radius,
             fixed=fixed,
-            optimizer=optimizer,
-            growth=growth,
+            optimizer=SparseAdam(own),
+            densification=Densification(len(own)),
             exposures=exposures,
             poses=poses,
             rng=rng,
@@ -85,7 +102,7 @@ class TrainingState:
 
     @property
     def gaussians(self) -> Gaussians:
-        """As they are now."""
+        """The Gaussians as they are now."""
         return self.optimizer.gaussians
 
     def next_view(self) -> int:
@@ -100,3 +117,87 @@ class TrainingState:
             replace(view, gain=self.exposures.gains[index], world_from_camera=self.poses.world_from_camera(index))
             for index, view in enumerate(views)
         ]
+
+
+class Checkpoint:
+    """The file in which a training is saved as it goes.
+
+    Args:
+        folder: Folder of the file; made when there is something to save.
+        run: Describes everything the training depends on; a checkpoint of another run is not used.
+        seconds: Seconds between two of them; None takes `CHECKPOINT_SECONDS`.
+    """
+
+    def __init__(self, folder: Path, run: str, seconds: float | None = None) -> None:
+        self.file = folder / CHECKPOINT_FILE
+        self._run, self._seconds = run, CHECKPOINT_SECONDS if seconds is None else seconds
+        self._last = time.monotonic()
+
+    def restore(self, state: TrainingState) -> bool:
+        """Put a new state where the checkpoint left off; False, and no change, without one."""
+        if not self.file.exists():
+            return False
+        try:
+            with np.load(self.file, allow_pickle=False) as data:
+                saved = {name: data[name] for name in data.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("the checkpoint can't be read, training starts again: %s", error)
+            return False
+        if str(saved.pop(_RUN, "")) != self._run or saved.keys() != dict(_entries(state)).keys():
+            logger.warning("the checkpoint belongs to another run, training starts again")
+            return False
+        _restore(state, saved, "")
+        logger.info("training resumes from the checkpoint after %d steps", state.iteration)
+        return True
+
+    def save_when_due(self, state: TrainingState) -> None:
+        """Save if the last time was long enough ago."""
+        if time.monotonic() - self._last >= self._seconds:
+            self.save(state)
+
+    def save(self, state: TrainingState) -> None:
+        """Save; a kill leaves either the old checkpoint or this one."""
+        with open_whole(self.file, sync=True, alone=True) as file:
+            np.savez(file, allow_pickle=False, **{_RUN: np.array(self._run)}, **dict(_entries(state)))
+        self._last = time.monotonic()
+
+
+def _parts(owner: Any) -> Iterator[tuple[str, Any]]:
+    """The names and values that an object or a dict holds."""
+    yield from (owner if isinstance(owner, dict) else vars(owner)).items()
+
+
+def _entries(owner: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
+    """Names and arrays of everything that hangs on an object."""
+    for name, value in _parts(owner):
+        if isinstance(value, np.random.Generator):
+            yield prefix + name, np.array(json.dumps(value.bit_generator.state))
+        elif isinstance(value, list):
+            yield prefix + name, np.array(value, np.int64)
+        elif isinstance(value, (int, float, np.ndarray, np.generic)):
+            yield prefix + name, np.asarray(value)
+        else:
+            yield from _entries(value, f"{prefix}{name}.")
+
+
+def _restore(owner: Any, saved: dict[str, NDArray[Any]], prefix: str) -> None:
+    """Give an object's attributes (or a dict's values) what was saved of them."""
+    for name, value in list(_parts(owner)):
+        restored: Any = saved.get(prefix + name)
+        if isinstance(value, np.random.Generator):  # in place: whoever passed it in keeps drawing from it
+            value.bit_generator.state = json.loads(str(restored))
+            continue
+        if isinstance(value, Gaussians):
+            arrays = [field for field, values in vars(value).items() if isinstance(values, np.ndarray)]
+            restored = replace(value, **{field: saved[f"{prefix}{name}.{field}"] for field in arrays})
+        elif isinstance(value, list):
+            restored = restored.tolist()
+        elif isinstance(value, (int, float)):
+            restored = type(value)(restored)
+        elif not isinstance(value, (np.ndarray, np.generic)):
+            _restore(value, saved, f"{prefix}{name}.")
+            continue
+        if isinstance(owner, dict):
+            owner[name] = restored
+        else:
+            setattr(owner, name, restored)

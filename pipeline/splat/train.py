@@ -9,94 +9,171 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from pipeline.geometry import Gaussians, PointCloud
 from pipeline.progress import bar
-from pipeline.splat.background import far_shell
-from pipeline.splat.budget import START_SHARE, Clock, budget_within, planned_budget, timed
-from pipeline.splat.checkpoint import Checkpoint
+from pipeline.raster import pose_gradient, rasterize, rasterize_backward
+from pipeline.splat.antialiasing import bound_extent
 from pipeline.splat.exposure import Exposures
-from pipeline.splat.free_space import FreeSpace
-from pipeline.splat.holes import cover_holes
-from pipeline.splat.known import Enforcement, KnownPlace
+from pipeline.splat.initialization import Initialization, initialize, on_cloud, scene_size
+from pipeline.splat.loss import cut_masked, depth_loss, hide_masked, photometric_loss, pull_to_plain_color
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
-from pipeline.splat.schedule import Schedule, small_every
-from pipeline.splat.start import initial_gaussians
-from pipeline.splat.state import TrainingState
-from pipeline.splat.trainer import Trainer
-from pipeline.splat.unseen import guess_unseen, joined
-from pipeline.splat.views import TrainingView
+from pipeline.splat.priors import Priors
+from pipeline.splat.schedule import (
+    EXPOSURE_FROM,
+    Clock,
+    Schedule,
+    budget_within,
+    planned_budget,
+    poses_from,
+    timed,
+    training_schedule,
+)
+from pipeline.splat.state import Checkpoint, TrainingState
+from pipeline.splat.views import PyramidLevel, TrainingView
+from pipeline.types import F32
 
 logger = logging.getLogger(__name__)
 
-SHELL_SHARE = 0.02
-"""Of the largest number of Gaussians, at most, for sky and background: too few to change the scene's radius."""
-HOLE_SHARE = 0.1
-"""Of the largest number of Gaussians, for what the cloud lacks."""
-GUESS_SHARE = 0.04
-"""Of the largest number of Gaussians, for backs of thin things, and as many for holes no photo shows."""
-START_OPACITY, START_FLATNESS = 0.5, 0.3
-EXPOSURE_FROM, POSES_FROM = 0.1, 0.6
-"""Shares of the iterations from which exposures and poses follow the pictures: once these are more than blobs."""
-SH_VIEWS, LEAST_SH_REST = 200, 0.2
-"""Views from which on view-dependent colour learns at the full rate, and its least rate: many views of a place tell its
-gloss and the camera's exposure from chance, few don't."""
-MIN_EXTENT = 0.1
-"""Least extent of the cameras, as a share of the scene's radius: a phone that hardly moved still sees a whole room."""
+Observer = Callable[[int, Gaussians], None]
+"""Called with (iterations done, Gaussians) at intervals; must not change them."""
+
+MAX_SCALE = 0.5
+"""Gaussians with a standard deviation above this share of the scene's radius are pruned."""
+MAX_CALM_EXPOSURE = 0.01
+"""Variation of the exposure up to which colours are pulled to plain ones. A camera that adapts shows the same surface
+in another brightness from another direction, and only view-dependent colour can follow it."""
+PSNR_EVERY = 10
+"""Steps between two measurements of the PSNR."""
+REPORT_EVERY = 50
+"""Iterations between two reports in the progress bar."""
 TRIAL_ITERATIONS = 1000
 """Length of the imagined run of which single steps are timed for a budget of seconds."""
 LATER_COST = 1.08
-"""Of a step, relative to one with as many Gaussians as they start: trained ones overlap more (1.06 to 1.12 on fox)."""
-REPORT_EVERY = 50
-"""Iterations between two figures in the progress bar."""
+"""Cost of a step relative to one with as many initial Gaussians: trained ones overlap more (1.06 to 1.12 on fox)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a training gives.
+    """The result of a training.
 
     Attributes:
-        gaussians: The splat, guesses first.
+        gaussians: The splat, inpainted Gaussians first.
         views: The views with the exposures and poses that were found.
-        iterations: Steps made.
-        largest: Gaussians at most, the guesses included.
-        fixed: Guesses, which training left as they are.
-        exposures: Of the views.
-        poses: How those of the views changed.
-        background: Gaussians that it started with on a far shell.
-        about: What else the report tells of it.
+        iterations: Number of steps made.
+        max_gaussians: Largest number of Gaussians, the inpainted ones included.
+        fixed: Number of inpainted Gaussians, which training left as they are.
+        exposures: Exposures of the views.
+        poses: Changes of the views' poses.
+        background: Number of Gaussians that the skybox started with.
+        backend_report: What only the backend reports.
     """
 
     gaussians: Gaussians
     views: list[TrainingView]
     iterations: int
-    largest: int
+    max_gaussians: int
     fixed: int
     exposures: Exposures
     poses: PoseTuning
     background: int = 0
-    about: dict[str, Any] = field(default_factory=dict)
+    backend_report: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Start:
-    """What a training starts from.
+@dataclass(frozen=True)
+class StepMetrics:
+    """Metrics of one step: the loss, and every `PSNR_EVERY` steps the PSNR [dB] of the view."""
 
-    Attributes:
-        gaussians: Guesses first.
-        fixed: How many of them are guesses.
-        background: How many lie on a far shell.
-        free: The space that the views see through.
+    loss: float
+    psnr: float | None
+
+
+class Trainer:
+    """The step of a training and what stays the same in all of them.
+
+    Args:
+        views: The views to fit to.
+        schedule: What changes when.
+        params: Weights of the losses.
+        extent: Extent of the cameras [world units].
+        radius: Radius of the scene [world units].
+        priors: Priors that are imposed on the Gaussians at intervals, or None.
     """
 
-    gaussians: Gaussians
-    fixed: int
-    background: int
-    free: FreeSpace
+    def __init__(
+        self,
+        views: Sequence[TrainingView],
+        schedule: Schedule,
+        params: SplatParams,
+        extent: float,
+        radius: float,
+        priors: Priors | None = None,
+    ) -> None:
+        self.views, self.schedule, self.params = views, schedule, params
+        self.extent, self.radius = extent, radius
+        self.priors = priors
+        self._prior_rounds = set(schedule.prior_iterations())
+        self._densify_rounds = {iteration: k for k, iteration in enumerate(schedule.densify_iterations(), 1)}
+
+    def step(self, state: TrainingState) -> StepMetrics:
+        """Train on one view: compare it with photo and depth, carry the difference back, move the Gaussians."""
+        schedule, share = self.schedule, state.iteration / self.schedule.iterations
+        index = state.next_view()
+        level = self.views[index].levels[schedule.level_of(state.iteration)]
+        pose = state.poses.world_from_camera(index)
+        sh_size = state.gaussians.sh.shape[1]
+        sh_count = min((schedule.sh_degree(share) + 1) ** 2, sh_size)
+        raster = rasterize(state.gaussians, level.camera, pose, sh_count=sh_count)
+        by_planes, by_transmittance = np.zeros_like(raster.planes), np.zeros_like(raster.transmittance)
+        exposed = raster.planes.copy()
+        exposed[:3] *= state.exposures.gains[index, :, None, None]
+        hide_masked(exposed, level.photo, level.mask)
+        loss = photometric_loss(exposed, level.photo, self.params.ssim_weight, by_planes)
+        cut_masked(by_planes, level.mask)
+        by_planes[:3] *= state.exposures.gains[index, :, None, None]
+        if level.depth is not None and self.params.depth_weight > 0:
+            loss += depth_loss(
+                raster.planes,
+                raster.transmittance,
+                level.depth.depth,
+                level.depth.tolerance,
+                self.params.depth_weight,
+                by_planes,
+                by_transmittance,
+            )
+        gradients = rasterize_backward(raster, state.gaussians, by_planes, by_transmittance)
+        if schedule.densify is not None:
+            state.densification.observe(gradients, max(level.photo.shape))
+        round_ends = not state.order
+        if schedule.exposure_from is not None and share >= schedule.exposure_from:
+            height, width = level.photo.shape[1:]
+            state.exposures.observe(index, raster.planes[:3, :height, :width], level.photo, level.mask)
+            if round_ends:
+                state.exposures.center()
+        if schedule.poses_from is not None and share >= schedule.poses_from:
+            rate = (1 - share) / (1 - schedule.poses_from)
+            state.poses.step(index, pose_gradient(raster, state.gaussians, gradients), rate)
+            if round_ends:
+                state.poses.remove_common_motion()
+        if state.exposures.variation < MAX_CALM_EXPOSURE:
+            pull_to_plain_color(gradients.visible, state.gaussians.sh, gradients.sh, level.photo[0].size)
+        if state.fixed:
+            gradients = replace(gradients, visible=gradients.visible[gradients.visible >= state.fixed])
+        state.optimizer.step(gradients, schedule.rates(share, self.extent, sh_size))
+        if state.iteration in self._densify_rounds:
+            done = self._densify_rounds[state.iteration] / len(self._densify_rounds)
+            target = round(state.start_count + done * (schedule.gaussians - state.start_count))
+            state.densification.densify(state.optimizer, state.fixed + target, MAX_SCALE * self.radius, state.fixed)
+        if state.iteration in self._prior_rounds:
+            if self.priors is not None:
+                state.optimizer.gaussians = self.priors.apply(state.gaussians, state.fixed)
+            if state.gaussians.antialiased:
+                state.optimizer.gaussians = bound_extent(state.gaussians, self.views, state.fixed)
+        state.iteration += 1
+        return StepMetrics(loss, _psnr(exposed, level) if state.iteration % PSNR_EVERY == 0 else None)
 
 
 def train(
@@ -104,7 +181,7 @@ def train(
     cloud: PointCloud,
     params: SplatParams,
     rng: np.random.Generator,
-    observe: Callable[[int, Gaussians], None] | None = None,
+    observe: Observer | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train a splat.
@@ -112,9 +189,9 @@ def train(
     Args:
         views: Photos with poses in the world frame, with or without depth, in the order of time.
         cloud: The shared cloud in the world frame, where the Gaussians start.
-        params: What the user chose.
+        params: The stage's parameters.
         rng: Draws starting points and the order of views.
-        observe: Called with (iterations done, Gaussians) now and then; must not change them.
+        observe: Observer of the run.
         checkpoint: Where an earlier run left off, if it did, and where this one saves itself.
 
     Raises:
@@ -124,77 +201,19 @@ def train(
     budget = planned_budget(params, views)
     if params.seconds and views:
         budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params))
-    begun = start(cloud, views, budget.gaussians, params, rng)
-    schedule = Schedule(
-        budget.iterations,
-        budget.gaussians - begun.fixed,
-        small_every=small_every(params),
-        sh_rest=sh_rest(views),
-        exposure_from=EXPOSURE_FROM,
-        poses_from=poses_from(params),
-    )
-    place = KnownPlace(cloud, begun.free) if params.lay_flat else None
-    trained = fit(
-        begun.gaussians, views, schedule, params, rng, "splat", observe, checkpoint, place, begun.fixed, clock
-    )
-    return replace(trained, background=begun.background)
-
-
-def start(
-    cloud: PointCloud,
-    views: Sequence[TrainingView],
-    largest: int,
-    params: SplatParams,
-    rng: np.random.Generator,
-    share: float = START_SHARE,
-) -> Start:
-    """Gaussians on the shared cloud, for the far background, for holes of the cloud and for what no view shows.
-
-    Args:
-        cloud: In the world frame.
-        views: The training views.
-        largest: Number of Gaussians that training may reach.
-        params: What the user chose.
-        rng: Draws the points.
-        share: Of the largest number, drawn from the cloud.
-    """
-    gaussians = _on_cloud(cloud, int(share * largest), params, rng)
-    near = len(gaussians)
-    if views:
-        limit = max(1, int(SHELL_SHARE * largest))
-        gaussians = joined(gaussians, far_shell(gaussians, views, scene_size(views, gaussians)[1], limit))
-    background = len(gaussians) - near
-    gaussians = cover_holes(gaussians, views, int(HOLE_SHARE * largest))
-    fixed, free = 0, FreeSpace(views)
-    if params.guess_unseen:
-        guessed = guess_unseen(gaussians, cloud, free, views, int(GUESS_SHARE * largest), rng).gaussians
-        gaussians, fixed = joined(guessed, gaussians), len(guessed)
-    return Start(replace(gaussians, antialiased=params.antialiased), fixed, background, free)
-
-
-def sh_rest(views: Sequence[TrainingView]) -> float:
-    """How fast view-dependent colour learns, relative to plain colour."""
-    return min(1.0, max(LEAST_SH_REST, len(views) / SH_VIEWS))
-
-
-def poses_from(params: SplatParams) -> float | None:
-    """Share of the iterations from which poses are tuned; None where they are to stay."""
-    return POSES_FROM if params.tune_poses else None
-
-
-def _on_cloud(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Generator) -> Gaussians:
-    count = max(100, min(len(cloud), count))
-    coefficients = (params.sh_degree + 1) ** 2
-    return initial_gaussians(cloud, count, coefficients, rng, opacity=START_OPACITY, flatness=START_FLATNESS)
+    initial = initialize(cloud, views, budget.gaussians, params, rng)
+    schedule = training_schedule(params, views, replace(budget, gaussians=budget.gaussians - initial.fixed))
+    trained = fit(initial, views, schedule, params, rng, observe=observe, checkpoint=checkpoint, clock=clock)
+    return replace(trained, background=initial.background)
 
 
 def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatParams) -> Callable[[float, int], float]:
-    """(share of the run, number of Gaussians) to the CPU-seconds of a step, on Gaussians of its own."""
-    schedule = Schedule(TRIAL_ITERATIONS, growth=None, exposure_from=EXPOSURE_FROM, poses_from=poses_from(params))
+    """Function from (share of the run, number of Gaussians) to the CPU-seconds of a step, on Gaussians of its own."""
+    schedule = Schedule(TRIAL_ITERATIONS, densify=None, exposure_from=EXPOSURE_FROM, poses_from=poses_from(params))
 
     def seconds(share: float, count: int) -> float:
         rng = np.random.default_rng(params.seed)
-        gaussians = replace(_on_cloud(cloud, count, params, rng), antialiased=params.antialiased)
+        gaussians = replace(on_cloud(cloud, count, params, rng), antialiased=params.antialiased)
         extent, radius = scene_size(views, gaussians)
         trainer = Trainer(views, schedule, params, extent, radius)
         state = TrainingState.start(gaussians, views, schedule, extent, radius, rng)
@@ -205,31 +224,28 @@ def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatP
 
 
 def fit(
-    gaussians: Gaussians,
+    initial: Initialization,
     views: Sequence[TrainingView],
     schedule: Schedule,
     params: SplatParams,
     rng: np.random.Generator,
-    description: str,
-    observe: Callable[[int, Gaussians], None] | None = None,
+    *,
+    description: str = "splat",
+    observe: Observer | None = None,
     checkpoint: Checkpoint | None = None,
-    place: KnownPlace | None = None,
-    fixed: int = 0,
     clock: Clock | None = None,
 ) -> Trained:
     """Fit Gaussians to views by gradient descent.
 
     Args:
-        gaussians: Where to start; not changed.
-        views: What to fit to, in the order of time.
+        initial: Where to start; its Gaussians are copied.
+        views: The views to fit to, in the order of time.
         schedule: What changes when.
-        params: Weights.
+        params: Weights of the losses.
         rng: Draws the order of views.
-        description: For the progress bar.
-        observe: Called with (iterations done, Gaussians) now and then; must not change them.
+        description: Name in the progress bar.
+        observe: Observer of the run.
         checkpoint: Where an earlier run left off, if it did, and where this one saves itself.
-        place: What is known of surfaces and free space; None leaves the Gaussians free to ignore it.
-        fixed: So many of the first Gaussians are left as they are.
         clock: What is left of a budget of seconds shortens the schedule.
 
     Raises:
@@ -237,26 +253,48 @@ def fit(
     """
     if not views:
         raise ValueError("training a splat needs at least one view that is not held out, got none")
-    extent, radius = scene_size(views, gaussians)
-    state = TrainingState.start(gaussians, views, schedule, extent, radius, rng, fixed)
+    extent, radius = scene_size(views, initial.gaussians)
+    state = TrainingState.start(initial.gaussians, views, schedule, extent, radius, rng, initial.fixed)
     restored = checkpoint is not None and checkpoint.restore(state)
     extent, radius = state.extent, state.radius  # a restored run started with Gaussians of its own
-    known = Enforcement(place, radius, state.gaussians[np.arange(state.fixed)]) if place is not None else None
+    priors = None
+    if initial.cloud is not None and initial.free is not None:
+        priors = Priors(initial.cloud, initial.free, radius, state.gaussians[np.arange(state.fixed)])
     if clock is not None and not restored:
-        copy = state.gaussians[np.arange(len(state.gaussians))]
-        rounds = schedule.surface_rounds * timed(lambda: known.apply(copy, fixed)) if known is not None else 0.0
-        state.iterations = max(1, round(clock.share_left(rounds) * schedule.iterations))
-    schedule = replace(schedule, iterations=state.iterations, gaussians=state.largest_count)
-    trainer = Trainer(views, schedule, params, extent, radius, known)
+        reserved = 0.0
+        if priors is not None:
+            reserved = schedule.prior_rounds * timed(lambda: priors.apply(state.gaussians, state.fixed))
+        state.iterations = max(1, round(clock.share_left(reserved) * schedule.iterations))
+    schedule = replace(schedule, iterations=state.iterations, gaussians=state.final_count)
+    _run(Trainer(views, schedule, params, extent, radius, priors), state, description, observe, checkpoint)
+    return Trained(
+        state.gaussians,
+        state.tuned_views(views),
+        state.iteration,
+        state.final_count + state.fixed,
+        state.fixed,
+        state.exposures,
+        state.poses,
+    )
+
+
+def _run(
+    trainer: Trainer,
+    state: TrainingState,
+    description: str,
+    observe: Observer | None,
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Make all steps that are left, and save the last state."""
     recent: list[float] = []
-    with bar(schedule.iterations, description) as shown:
+    with bar(state.iterations, description) as shown:
         shown.update(state.iteration)
-        while state.iteration < schedule.iterations:
-            figures = trainer.step(state)
-            recent += [] if figures.psnr is None else [figures.psnr]
+        while state.iteration < state.iterations:
+            metrics = trainer.step(state)
+            recent += [] if metrics.psnr is None else [metrics.psnr]
             if state.iteration % REPORT_EVERY == 0:
                 shown.set_postfix_str(
-                    f"{np.mean(recent):.1f} dB, {len(state.gaussians)} Gaussians, loss {figures.loss:.3f}"
+                    f"{np.mean(recent):.1f} dB, {len(state.gaussians)} Gaussians, loss {metrics.loss:.3f}"
                 )
                 recent.clear()
                 if observe is not None:
@@ -266,24 +304,9 @@ def fit(
                 checkpoint.save_when_due(state)
     if checkpoint is not None:
         checkpoint.save(state)
-    return Trained(
-        state.gaussians,
-        state.tuned_views(views),
-        state.iteration,
-        state.largest_count + state.fixed,
-        state.fixed,
-        state.exposures,
-        state.poses,
-    )
 
 
-def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[float, float]:
-    """How far the cameras and the Gaussians lie from the cameras' middle [world units].
-
-    Returns:
-        Radius of the cameras, from which positions get their learning rate; radius of nearly all Gaussians.
-    """
-    centers = np.array([view.world_from_camera.translation for view in views])
-    middle = centers.mean(0)
-    radius = float(np.percentile(np.linalg.norm(gaussians.means - middle, axis=1), 95))
-    return max(1.1 * float(np.linalg.norm(centers - middle, axis=1).max()), MIN_EXTENT * radius), radius
+def _psnr(planes: F32, level: PyramidLevel) -> float:
+    height, width = level.photo.shape[1:]
+    difference = planes[:3, :height, :width] - level.photo / np.float32(255)
+    return float(-10 * np.log10(max(float(np.mean(difference**2)), 1e-12)))

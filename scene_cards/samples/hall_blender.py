@@ -18,7 +18,7 @@ LAMP_WATTS = 52.0
 
 
 class Renderer:
-    """A Blender scene of the hall; one picture a call."""
+    """A Blender scene of the hall; one image a call."""
 
     def __init__(self, model: Model, textures: dict[str, NDArray[np.uint8]], work: Path, threads: int) -> None:
         """Build the scene; textures go through PNG files in the working folder."""
@@ -116,7 +116,7 @@ class Renderer:
         lens.clip_start = 0.02
         self.eye.matrix_world = mathutils.Matrix((pose @ GL_FROM_CV).tolist())
 
-    def picture(self, path: Path, camera: Intrinsics, pose: NDArray[np.float64], samples: int, seed: int) -> None:
+    def image(self, path: Path, camera: Intrinsics, pose: NDArray[np.float64], samples: int, seed: int) -> None:
         """Render one view (fx must equal fy) into a PNG file."""
         self._aim(camera, pose)
         cycles, settings = self.scene.cycles, self.scene.render.image_settings

@@ -133,7 +133,7 @@ def write_off_track(
     camera: Intrinsics,
     quality: int,
 ) -> None:
-    """Write the robot-height pictures and their exact poses."""
+    """Write the robot-height images and their exact poses."""
     frames = {}
     for index, (source, pose, share) in enumerate(zip(rendered, poses, shares, strict=True)):
         name = f"{index:02d}.jpg"

@@ -2,7 +2,7 @@
 
 Truth frame: right-handed, metres, Z up, floor at z = 0, origin on the floor in the middle of
 the 7 x 5 m floor plan, +X along the long walls.  Every face knows its texture and its texture
-coordinates, so that the picture and the mesh can't drift apart.
+coordinates, so that the image and the mesh can't drift apart.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Intrinsics:
     cy: float
 
     def resized(self, width: int, height: int) -> Intrinsics:
-        """Return the same camera at another picture size."""
+        """Return the same camera at another image size."""
         sx, sy = width / self.width, height / self.height
         return Intrinsics(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)
 

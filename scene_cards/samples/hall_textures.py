@@ -115,7 +115,7 @@ def _cells(shape: tuple[int, int], style: Style, rng: np.random.Generator) -> Im
 
 
 def _poster(width: int, height: int, text: str, rng: np.random.Generator) -> Image:
-    """Paint a picture: a colour ramp, a few discs and strokes, a frame, large letters."""
+    """Paint an image: a colour ramp, a few discs and strokes, a frame, large letters."""
 
     def colour() -> tuple[float, float, float]:
         """Draw a muted colour that nobody takes for the yellow patch."""
@@ -135,7 +135,7 @@ def _poster(width: int, height: int, text: str, rng: np.random.Generator) -> Ima
         font, white = cv2.FONT_HERSHEY_DUPLEX, (0.95, 0.94, 0.9)
         size = min(0.8 * width / cv2.getTextSize(text, font, 1.0, 1)[0][0], 0.012 * height)
         at = (int(0.09 * width), int(0.6 * height))
-        letters = np.zeros(image.shape[:2], np.uint8)  # OpenCV 5 writes into 8-bit pictures only
+        letters = np.zeros(image.shape[:2], np.uint8)  # OpenCV 5 writes into 8-bit images only
         cv2.putText(letters, text, at, font, size, (255,), max(2, int(1.6 * size)), cv2.LINE_AA)
         share = letters[..., None].astype(np.float32) / 255
         image = image * (1 - share) + np.array(white, np.float32) * share

@@ -92,7 +92,7 @@ def surface_points(mesh: Trimesh, pose: Array, camera: Intrinsics) -> Array:
 
 
 def visible(points: Array, mesh: Trimesh, pose: Array, camera: Intrinsics) -> NDArray[np.bool_]:
-    """Return which of the points the view sees: in front, inside the picture, not hidden."""
+    """Return which of the points the view sees: in front, inside the image, not hidden."""
     local = (points - pose[:3, 3]) @ pose[:3, :3]
     z = np.maximum(local[:, 2], 1e-6)
     u = np.floor(camera.fx * local[:, 0] / z + camera.cx)

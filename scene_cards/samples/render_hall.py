@@ -1,12 +1,12 @@
-"""Make the sample capture `hall`: model, walk, pictures, phone noise, truth.
+"""Make the sample capture `hall`: model, walk, images, phone noise, truth.
 
 Run from the repository's root, with Python 3.11 and the packages bpy 5.0, numpy, scipy,
 opencv-python-headless, trimesh and embreex in an environment of their own:
 
     python -m scene_cards.samples.render_hall --work /tmp/hall
 
-`--check` proves that pictures and truth agree: Blender's depth against the ray caster's, and the
-painted texture under every pixel against the picture.  Rendered frames are kept in the working
+`--check` proves that images and truth agree: Blender's depth against the ray caster's, and the
+painted texture under every pixel against the image.  Rendered frames are kept in the working
 folder; a second run only renders what is missing.
 """
 
@@ -60,7 +60,7 @@ def texture_view(
     camera: Intrinsics,
     pose: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    """Look up the painted colour under every pixel by ray casting: a picture without light."""
+    """Look up the painted colour under every pixel by ray casting: an image without light."""
     depth, _, hit = cast(mesh, camera, pose)
     points = (camera.rays() * depth[..., None]).reshape(-1, 3) @ pose[:3, :3].T + pose[:3, 3]
     owner = model.mesh()[2][hit.ravel()]
@@ -92,14 +92,14 @@ def check(
         error = np.abs(seen - depth) * 1000
         median, high = np.percentile(error, (50, 99))
         log.info("%s: depth differs by %.3f mm (median), %.3f mm (p99)", path.stem, median, high)
-        picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
         drawn = texture_view(model, mesh, textures, camera, pose)
         window = cv2.createHanningWindow((camera.width, camera.height), cv2.CV_32F)
-        a, b = _high_pass(drawn), _high_pass(picture.astype(np.float32) / 255)
+        a, b = _high_pass(drawn), _high_pass(image.astype(np.float32) / 255)
         (dx, dy), peak = cv2.phaseCorrelate(a, b, window)
-        log.info("%s: picture shifted by (%.3f, %.3f) px, peak %.2f", path.stem, dx, dy, peak)
+        log.info("%s: image shifted by (%.3f, %.3f) px, peak %.2f", path.stem, dx, dy, peak)
         if median > 0.5 or high > 5.0 or max(abs(dx), abs(dy)) > 0.1:
-            raise SystemExit(f"{path.name}: pictures and truth disagree")
+            raise SystemExit(f"{path.name}: images and truth disagree")
 
 
 def main() -> None:
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for rendered frames")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", type=int, nargs="*", help="render these frames, write nothing")
-    parser.add_argument("--check", action="store_true", help="compare pictures with the truth")
+    parser.add_argument("--check", action="store_true", help="compare images with the truth")
     parser.add_argument("--quality", type=int, default=QUALITY, help="JPEG quality of the frames")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -129,7 +129,7 @@ def main() -> None:
     wanted = range(FRAMES) if args.only is None else args.only
     for i in wanted:
         if not frames[i].exists():
-            renderer.picture(frames[i], cameras[i], poses[i], SAMPLES, i)
+            renderer.image(frames[i], cameras[i], poses[i], SAMPLES, i)
     if args.check:
         some = [wanted[0], wanted[len(wanted) // 2]]
         views = [(frames[i], cameras[i], poses[i]) for i in some]
@@ -138,7 +138,7 @@ def main() -> None:
         return
     for i, pose in enumerate(robot_poses):
         if not robot[i].exists():
-            renderer.picture(robot[i], ROBOT, pose, OFF_TRACK_SAMPLES, 1000 + i)
+            renderer.image(robot[i], ROBOT, pose, OFF_TRACK_SAMPLES, 1000 + i)
 
     capture = ROOT / "scene_cards" / "samples" / "hall"
     truth = ROOT / "tests" / "data" / "hall_truth"

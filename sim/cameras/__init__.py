@@ -1,1 +1,1 @@
-"""What robots see: pictures of the splat, objects drawn into them, and what a real sensor does to them."""
+"""What robots see: images of the splat, objects drawn into them, and what a real sensor does to them."""

@@ -1,4 +1,4 @@
-"""A robot drawn into its own pictures: its collision shapes as triangles, in a z-buffer.
+"""A robot rendered into its own images: its collision shapes as triangles, in a z-buffer.
 
 Edge functions of J. Pineda, A parallel algorithm for polygon rasterization, SIGGRAPH 1988; a triangle's plane gives the
 depth at each pixel.
@@ -11,25 +11,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
 from pipeline.geometry import Camera
-from sim.cameras.shading import light
+from pipeline.types import F32, F64, I64, Floats
+from sim.cameras.props import light
 from sim.robots.model import Robot, Shape
 
-Float = NDArray[np.float32]
-Int = NDArray[np.int64]
 Vector = tuple[np.float32, np.float32, np.float32]
 
 COLOR = (0.94, 0.47, 0.12)
 AROUND = 16
-"""Sides of what is round."""
+"""Sides of round shapes."""
 DIRECTIONS = 64
-"""In which a mesh's hull is as wide as it was; between them a little narrower."""
+"""Directions in which a simplified hull keeps its width; it is a little narrower between them."""
 NEAR = np.float32(0.005)
-"""Nothing nearer is drawn [m]."""
+"""Near plane [m]."""
 TINY = np.float32(1e-5)
-"""[px], so that no gap opens between neighbours."""
+"""Tolerance that closes gaps between neighbouring triangles [px]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +42,15 @@ class Body:
         first: (S + 1,) where the triangles of each shape begin.
     """
 
-    link: Int
-    spheres: Float
-    corners: Float
-    planes: Float
-    first: Int
+    link: I64
+    spheres: F32
+    corners: F32
+    planes: F32
+    first: I64
 
 
 def body_of(robot: Robot) -> Body:
-    """What there is to draw of a robot."""
+    """The shapes of a robot as triangles."""
     shapes = [(index, shape) for index, link in enumerate(robot.links) for shape in link.shapes]
     pieces = [shape.link_from_shape.apply(_triangles(shape)) for _, shape in shapes]
     middle = [(piece.min((0, 1)) + piece.max((0, 1))) / 2 for piece in pieces]
@@ -70,21 +68,21 @@ def body_of(robot: Robot) -> Body:
 
 
 def draw_body(
-    rgb: Float,
-    depth: Float,
+    rgb: F32,
+    depth: F32,
     body: Body,
-    camera_from_links: NDArray[np.floating],
-    world_from_cameras: NDArray[np.floating],
+    camera_from_links: Floats,
+    world_from_cameras: Floats,
     lens: Camera,
 ) -> None:
-    """Draw the robot into each picture where it is nearer than the picture's depth; both are changed in place.
+    """Draw the robot into each image where it is nearer than its depth; changes both in place.
 
-    Only what faces the camera is drawn: a shape that the camera sits in is not seen.
+    Only front faces are drawn: a shape around the camera is invisible.
 
     Args:
         rgb: (B, H, W, 3), 0..1.
-        depth: (B, H, W) along the camera's z [m], 0 = nothing there.
-        body: Of the robot.
+        depth: (B, H, W) along the camera's z [m], 0 = unknown.
+        body: The robot's shapes.
         camera_from_links: (B, L, 4, 4).
         world_from_cameras: (B, 4, 4), for the light.
         lens: Pinhole.
@@ -106,8 +104,8 @@ def draw_body(
     )
 
 
-def _triangles(shape: Shape) -> NDArray[np.float64]:
-    """The corners (T, 3, 3) of its surface, in its own axes [m], counter-clockwise from outside."""
+def _triangles(shape: Shape) -> F64:
+    """Triangles (T, 3, 3) of its surface, in its own axes [m], counter-clockwise from outside."""
     if shape.kind == "mesh":
         return _hull(_widest(shape.vertices))
     if shape.kind == "box":
@@ -122,7 +120,7 @@ def _triangles(shape: Shape) -> NDArray[np.float64]:
     return _hull(np.concatenate([np.c_[rim, np.full(AROUND, z)] for z in (-half, half)]))
 
 
-def _rings(heights: Sequence[float], radius: float) -> NDArray[np.float64]:
+def _rings(heights: Sequence[float], radius: float) -> F64:
     """Points (P, 3) on spheres of that radius around these heights on the z axis."""
     angle, slope = np.meshgrid(np.arange(AROUND), np.linspace(-1, 1, AROUND // 2 + 1))
     angle, slope = angle.ravel() * 2 * np.pi / AROUND, slope.ravel() * np.pi / 2
@@ -130,8 +128,8 @@ def _rings(heights: Sequence[float], radius: float) -> NDArray[np.float64]:
     return np.concatenate([ball + np.array([0, 0, height]) for height in heights])
 
 
-def _widest(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Those of points (V, 3) that lie farthest in some direction; directions are spread by the golden angle."""
+def _widest(points: F64) -> F64:
+    """Points of (V, 3) that are extreme in some direction; directions are spread by the golden angle."""
     rank = np.arange(DIRECTIONS) + 0.5
     z, turn = 1 - 2 * rank / DIRECTIONS, rank * np.pi * (3 - np.sqrt(5))
     flat = np.sqrt(1 - z * z)
@@ -139,7 +137,7 @@ def _widest(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return points[np.unique((points @ directions.T).argmax(0))]
 
 
-def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _hull(points: F64) -> F64:
     """The triangles (T, 3, 3) around points (V, 3)."""
     from scipy.spatial import ConvexHull
 
@@ -153,17 +151,17 @@ def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
 def _draw(
-    rgb: Float,
-    depth: Float,
-    links: Int,
-    spheres: Float,
-    corners: Float,
-    planes: Float,
-    first: Int,
-    camera_from_links: Float,
-    vertical: Float,
-    intrinsics: Float,
-    color: Float,
+    rgb: F32,
+    depth: F32,
+    links: I64,
+    spheres: F32,
+    corners: F32,
+    planes: F32,
+    first: I64,
+    camera_from_links: F32,
+    vertical: F32,
+    intrinsics: F32,
+    color: F32,
 ) -> None:
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
@@ -193,7 +191,7 @@ def _draw(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _turned(pose: Float, direction: Float) -> Vector:
+def _turned(pose: F32, direction: F32) -> Vector:
     x, y, z = direction[0], direction[1], direction[2]
     return (
         pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z,
@@ -203,14 +201,14 @@ def _turned(pose: Float, direction: Float) -> Vector:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _moved(pose: Float, point: Float) -> Vector:
+def _moved(pose: F32, point: F32) -> Vector:
     x, y, z = _turned(pose, point)
     return x + pose[0, 3], y + pose[1, 3], z + pose[2, 3]
 
 
 @njit(cache=True, nogil=True)
-def _moved_back(pose: Float) -> Vector:
-    """The camera in the link's axes."""
+def _moved_back(pose: F32) -> Vector:
+    """Position of the camera in the link's axes."""
     x, y, z = pose[0, 3], pose[1, 3], pose[2, 3]
     return (
         -(pose[0, 0] * x + pose[1, 0] * y + pose[2, 0] * z),
@@ -234,7 +232,7 @@ def _outside(middle: Vector, reach: np.float32, sides: tuple[np.float32, np.floa
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _cut(triangle: Float, polygon: Float, intrinsics: Float) -> int:
+def _cut(triangle: F32, polygon: F32, intrinsics: F32) -> int:
     """Write the pixels of what lies before the camera's near plane; gives the number of corners, at most 4.
 
     I. Sutherland, G. Hodgman, Reentrant polygon clipping, CACM 1974.
@@ -257,14 +255,14 @@ def _cut(triangle: Float, polygon: Float, intrinsics: Float) -> int:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _fill(
-    rgb: Float,
-    depth: Float,
-    polygon: Float,
+    rgb: F32,
+    depth: F32,
+    polygon: F32,
     number: int,
     normal: Vector,
     distance: np.float32,
-    intrinsics: Float,
-    color: Float,
+    intrinsics: F32,
+    color: F32,
     bright: np.float32,
 ) -> None:
     """The pixels of a polygon (4, 2) of `number` corners, where the plane with that normal is the nearest."""

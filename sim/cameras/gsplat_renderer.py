@@ -1,6 +1,6 @@
-"""The scenes' Gaussians drawn by `gsplat` on a CUDA device, many cameras and scenes in a call.
+"""The scenes' Gaussians rendered by `gsplat` on a CUDA device, many cameras and scenes in a call.
 
-The numbers of the pictures are those of the pipeline's own rasteriser: the same projection, blur on the screen, least
+The images equal those of the pipeline's own rasteriser: the same projection, blur on the screen, least
 alpha of 1/255 and near plane. What is left: gsplat lets one Gaussian hide up to 0.999 instead of 0.99, and stops at a
 transmittance of 1e-4 instead of 1e-3.
 
@@ -20,17 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians
-from pipeline.splat.raster import Cutoffs
-from pipeline.splat.raster.layout import screen_blur
+from pipeline.raster import Cutoffs
+from pipeline.raster.layout import screen_blur
+from pipeline.types import F32, Floats
 from sim import libraries
 
-Float = NDArray[np.float32]
-
 HIDES = 0.5
-"""Alpha from which on a pixel has a depth."""
+"""Smallest alpha of a pixel with a depth."""
 FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
-PICTURES = 512
-"""Drawn in one call: memory grows with them, some 2 GiB for 30 000 Gaussians in pictures of 84x48."""
+IMAGES = 512
+"""Images in one call: memory grows with them, about 2 GiB for 30 000 Gaussians in images of 84x48."""
 
 
 class GsplatRenderer:
@@ -57,10 +56,8 @@ class GsplatRenderer:
         self._antialiased = np.array([gaussians.antialiased for gaussians in seen])
         self._degree = math.isqrt(most[1]) - 1
 
-    def render(
-        self, camera: Camera, world_from_cameras: NDArray[np.floating], scene_of: NDArray[np.integer]
-    ) -> tuple[Float, Float]:
-        """What pinhole cameras of one lens see; see `SceneRenderer`."""
+    def render(self, camera: Camera, world_from_cameras: Floats, scene_of: NDArray[np.integer]) -> tuple[F32, F32]:
+        """Render pinhole cameras of one lens; see `SceneRenderer`."""
         count = len(world_from_cameras)
         rgb = np.empty((count, camera.height, camera.width, 3), np.float32)
         depth = np.empty((count, camera.height, camera.width), np.float32)
@@ -72,9 +69,9 @@ class GsplatRenderer:
         return rgb, depth
 
     def _draw(
-        self, camera: Camera, scenes: list[int], world_from_cameras: NDArray[np.floating], antialiased: bool
-    ) -> tuple[Float, Float]:
-        """Pictures of S scenes by C cameras each, whose poses are (S, C, 4, 4)."""
+        self, camera: Camera, scenes: list[int], world_from_cameras: Floats, antialiased: bool
+    ) -> tuple[F32, F32]:
+        """Images of S scenes by C cameras each, whose poses are (S, C, 4, 4)."""
         torch = self._torch
         cameras_from_world = self._tensor(np.linalg.inv(world_from_cameras.astype(np.float64)))
         with torch.no_grad():
@@ -106,8 +103,8 @@ def _finite(gaussians: Gaussians) -> NDArray[np.intp]:
     return np.flatnonzero(np.isfinite(numbers).all(1))
 
 
-def _padded(values: Float, most: tuple[int, int], rest: float) -> Float:
-    """With so many rows, and SH coefficients."""
+def _padded(values: F32, most: tuple[int, int], rest: float) -> F32:
+    """Padded to numbers of rows and SH coefficients."""
     shape = (most[0], *values.shape[1:]) if values.ndim < 3 else (*most, 3)
     result = np.full(shape, rest, np.float32)
     result[tuple(map(slice, values.shape))] = values
@@ -115,14 +112,14 @@ def _padded(values: Float, most: tuple[int, int], rest: float) -> Float:
 
 
 def _calls(scene_of: NDArray[np.integer]) -> Iterator[tuple[list[int], NDArray[np.intp]]]:
-    """Scenes (S,) of a call, and the rows (S, C) of their pictures; some rows come twice, so that all have C."""
+    """Scenes (S,) of a call, and the rows (S, C) of their images; some rows come twice, so that all have C."""
     parts: list[tuple[int, NDArray[np.intp]]] = []
     for scene in np.unique(scene_of):
         rows = np.flatnonzero(scene_of == scene)
-        parts += [(int(scene), rows[first : first + PICTURES]) for first in range(0, len(rows), PICTURES)]
+        parts += [(int(scene), rows[first : first + IMAGES]) for first in range(0, len(rows), IMAGES)]
     parts.sort(key=lambda part: -len(part[1]))
     while parts:
         cameras = len(parts[0][1])
-        alike = sum(2 * len(rows) >= cameras for _, rows in parts[: max(1, PICTURES // cameras)])
+        alike = sum(2 * len(rows) >= cameras for _, rows in parts[: max(1, IMAGES // cameras)])
         call, parts = parts[:alike], parts[alike:]
         yield [scene for scene, _ in call], np.stack([np.resize(rows, cameras) for _, rows in call])

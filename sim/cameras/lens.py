@@ -1,7 +1,7 @@
-"""Pictures as a bent lens shows them: looked up, pixel by pixel, in one pinhole's or, for wide ones, in a cube's sides.
+"""Images of distorted lenses: looked up, pixel by pixel, in one pinhole's or, for wide ones, in the sides of a cube.
 
-A splat falls apart in a pinhole that sees far more than 90 degrees: a Gaussian's picture is worked out as if the
-projection were linear around its middle (M. Zwicker et al., EWA Splatting, TVCG 2002).
+A splat falls apart in a pinhole that sees far more than 90 degrees: a Gaussian's image is computed as if the
+projection were linear around its centre (M. Zwicker et al., EWA Splatting, TVCG 2002).
 """
 
 from __future__ import annotations
@@ -9,25 +9,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.capture.lens import Lens
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, matrix_from_rotvec
+from pipeline.types import F32, F64, Mask
 
-Array = NDArray[np.float64]
-Float = NDArray[np.float32]
-
-WIDEST = 85.0
-"""[deg] that a ray may lean away from the axis: a depth along the axis needs all rays to point forwards."""
+MAX_ANGLE = 85.0
+"""Largest angle of a ray to the axis [deg]: a depth along the axis needs all rays to point forwards."""
 FLAT = 1.2
-"""Up to this slope, each way, one pinhole shows all."""
+"""Largest slope, each way, that one pinhole covers."""
 MARGIN = 4
-"""Pixels that a side of the cube goes on beyond its edge: what is looked up, and normals, need neighbours."""
+"""Pixels beyond the edge of a cube's side: look-ups and normals need neighbours."""
 CUBE = matrix_from_rotvec(np.array([[0, 0, 0], [0, 1, 0], [0, -1, 0], [-1, 0, 0], [1, 0, 0]]) * np.pi / 2)
-"""(5, 3, 3) camera from its sides: ahead, right, left, down, up."""
+"""(5, 3, 3) rotations camera from side: ahead, right, left, down, up."""
 STEPS = 16
-"""From the axis to each pixel's ray, to see whether the lens folds back on the way."""
+"""Steps from the axis to each pixel's ray, to find out whether the lens folds back in between."""
 
 
 def lens_of(camera: Camera) -> Lens:
@@ -37,17 +34,17 @@ def lens_of(camera: Camera) -> Lens:
 
 
 class Bend:
-    """From pictures of F pinholes to those of a lens.
+    """Distorts images of F pinholes into those of a lens.
 
     Args:
-        lens: Of any of COLMAP's models; as fine in the middle as the pinholes. Beyond its radius it shows nothing.
+        lens: One of COLMAP's models; as fine in the middle as the pinholes. Beyond its radius it is black.
 
     Attributes:
-        pinhole: The camera whose pictures are bent.
-        camera_from_faces: (F, 4, 4) how the pinholes are turned against the lens, all in one place.
+        pinhole: Camera of the images.
+        camera_from_faces: (F, 4, 4) rotations of the pinholes relative to the lens, all at one position.
 
     Raises:
-        SimError: When it sees farther to the side than `WIDEST`.
+        SimError: When it is wider than `MAX_ANGLE`.
     """
 
     def __init__(self, lens: Lens) -> None:
@@ -56,19 +53,19 @@ class Bend:
         self._shape = lens.height, lens.width
         camera = pycolmap.Camera(model=lens.model, width=lens.width, height=lens.height, params=list(lens.params))
         grid = np.meshgrid(np.arange(lens.width) + 0.5, np.arange(lens.height) + 0.5)
-        pixels: Array = np.stack(grid, -1).reshape(-1, 2).astype(np.float64)
+        pixels: F64 = np.stack(grid, -1).reshape(-1, 2).astype(np.float64)
         reach = np.linalg.norm(pixels - [lens.width / 2, lens.height / 2], axis=1)
         self._shown = reach <= (np.inf if lens.radius is None else lens.radius)
         slopes = np.where(self._shown[:, None], np.asarray(camera.cam_from_img(pixels), np.float64), 0)
-        known = np.linalg.norm(slopes, axis=1) <= np.tan(np.deg2rad(WIDEST))
+        known = np.linalg.norm(slopes, axis=1) <= np.tan(np.deg2rad(MAX_ANGLE))
         known &= _straight_way(camera, slopes, pixels)
         lost = int((self._shown & ~known).sum())
         if lost or not self._shown.any():
             raise SimError(
-                f"a robot's lens shows only what lies less than {WIDEST:g} degrees off its axis",
+                f"a robot's lens shows only rays less than {MAX_ANGLE:g} degrees off its axis",
                 found=f"{lost} pixels that don't, of {lens.model} with "
                 + ", ".join(f"{name} {value:g}" for name, value in lens.named.items()),
-                remedy="use a longer focal length or smaller pictures, or give the lens a radius: beyond it is black",
+                remedy="use a longer focal length or smaller images, or give the lens a radius: beyond it is black",
             )
         focal, middle = (np.array([lens.named[f"{name}{axis}"] for axis in "xy"]) for name in "fc")
         rays = np.column_stack([slopes, np.ones(len(slopes))])
@@ -97,32 +94,32 @@ class Bend:
         weights = [(1 - right) * (1 - below), right * (1 - below), (1 - right) * below, right * below]
         self._weights = np.stack(weights, 1) * self._shown[:, None].astype(np.float32)
 
-    def colors(self, pictures: Float) -> Float:
-        """Pictures (B * F, h, w, 3) of the pinholes as the lens shows them (B, H, W, 3), each pixel mixed from four."""
-        flat = pictures.reshape(-1, len(self.camera_from_faces) * self.pinhole.width * self.pinhole.height, 3)
+    def colors(self, images: F32) -> F32:
+        """Images (B * F, h, w, 3) of the pinholes as the lens shows them (B, H, W, 3), each pixel mixed from four."""
+        flat = images.reshape(-1, len(self.camera_from_faces) * self.pinhole.width * self.pinhole.height, 3)
         bent = np.zeros((len(flat), len(self._four), 3), np.float32)
         for corner in range(4):
             bent += flat[:, self._four[:, corner]] * self._weights[:, corner, None]
         return bent.reshape(-1, *self._shape, 3)
 
-    def depths(self, depth: Float) -> Float:
+    def depths(self, depth: F32) -> F32:
         """Depths (B * F, h, w) along the pinholes' axes as those along the lens's (B, H, W), nothing mixed [m]."""
         return (self._looked_up(depth[..., None])[..., 0] * self._ahead).reshape(-1, *self._shape)
 
-    def normals(self, normals: Float) -> Float:
+    def normals(self, normals: F32) -> F32:
         """Normals (B * F, h, w, 3) in the pinholes' axes as (B, H, W, 3) in the lens's, nothing mixed."""
         turned = np.einsum("pij,bpj->bpi", self._turns, self._looked_up(normals))
         return turned.reshape(-1, *self._shape, 3)
 
-    def _looked_up(self, values: Float) -> Float:
+    def _looked_up(self, values: F32) -> F32:
         size = len(self.camera_from_faces) * self.pinhole.width * self.pinhole.height
         found = values.reshape(-1, size, values.shape[-1])[:, self._nearest]
         found[:, ~self._shown] = 0
         return found
 
 
-def _straight_way(camera: Any, slopes: Array, pixels: Array) -> NDArray[np.bool_]:
-    """Whether pixels (P, 2) are what rays (P, 2) lead to, moving outwards all the way from the axis.
+def _straight_way(camera: Any, slopes: F64, pixels: F64) -> Mask:
+    """Whether rays (P, 2) project to pixels (P, 2), moving outwards all the way from the axis.
 
     Beyond the angle where a lens folds back there is no ray, or one on the far side of the fold.
     """

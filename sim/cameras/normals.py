@@ -1,26 +1,24 @@
-"""Normals of what a depth picture shows."""
+"""Normals from depth images."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
 from pipeline.geometry import Camera
-
-Float = NDArray[np.float32]
+from pipeline.types import F32
 
 REACH = 2
-"""Pixels to each side that a plane is fitted to: a splat's depth goes in steps, and less would show these."""
+"""Pixels to each side of a plane fit: a splat's depth has steps, which smaller windows would show."""
 EDGE = np.float32(0.06)
-"""Share of the inverse depth by which pixels may leave the plane (RMS); beyond, one surface ends and another begins."""
+"""Largest RMS residual of a plane fit, relative to the inverse depth; beyond is an edge between surfaces."""
 
 
-def normals_of(depth: Float, lens: Camera) -> Float:
+def normals_of(depth: F32, lens: Camera) -> F32:
     """Unit normals (B, H, W, 3) in camera axes, towards the camera; 0 at edges, at borders and where nothing is known.
 
-    They are those of the planes that fit the inverse depths of 5x5 pixels best, which change evenly along the rows and
-    columns of a plane, however steep it is.
+    They are normals of planes fitted to the inverse depths of 5x5 pixels, which are linear along the rows and columns
+    of a plane, however steep it is.
 
     Args:
         depth: (B, H, W) along the camera's z [m], 0 = unknown.
@@ -33,7 +31,7 @@ def normals_of(depth: Float, lens: Camera) -> Float:
 
 
 @njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def _fit(depth: Float, intrinsics: Float, normals: Float) -> None:
+def _fit(depth: F32, intrinsics: F32, normals: F32) -> None:
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     across = 2 * REACH + 1

@@ -1,49 +1,45 @@
-"""A camera on every robot that sees the splat of its robot's scene, the task's things and the robot itself."""
+"""A camera on every robot that shows the splat of its scene, the task's props and the robot itself."""
 
 from __future__ import annotations
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.capture.lens import Lens
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, matrix_from_rotvec
+from pipeline.types import F32, F64, I64, U8, Floats
 from sim.cameras.body import body_of, draw_body
-from sim.cameras.clock import CameraClock
-from sim.cameras.effects import SensorEffects
 from sim.cameras.lens import Bend, lens_of
-from sim.cameras.mount import Output, RobotCamera
 from sim.cameras.normals import normals_of
-from sim.cameras.objects import draw_things
+from sim.cameras.props import Props, draw_props
 from sim.cameras.renderer import SceneRenderer
-from sim.cameras.settings import CameraSettings
-from sim.cameras.things import Things
-from sim.physics.state import Float, Int, RobotState
+from sim.cameras.sensor import CameraClock, SensorEffects
+from sim.cameras.settings import CameraSettings, Output, RobotCamera
+from sim.physics.state import RobotState
 from sim.robots.kinematics import link_poses, link_velocities
 from sim.robots.model import Robot
 
-Array = NDArray[np.float64]
-Observed = NDArray[np.uint8] | Float
+Observed = U8 | F32
 
 
 class CameraRig:
-    """One camera a robot, of one lens, each mounted in its own way.
+    """One camera per robot, of the same lens, each with its own mount.
 
     Args:
-        camera: Which.
-        robot: That carries it.
-        renderer: Of the scenes.
+        camera: The camera.
+        robot: Robot that carries it.
+        renderer: Renderer of the scenes.
         num_robots: N.
-        settings: How the cameras behave.
-        control_period: Between two looks at the pictures [s].
+        settings: Behaviour of the cameras.
+        control_period: Time between two control steps [s].
 
     Attributes:
-        camera: Which.
-        pictures_taken: So far, of all robots.
+        camera: The camera.
+        images_taken: Number of images of all robots so far.
 
     Raises:
-        SimError: When the robot has no such link, or the lens sees too far to the side.
+        SimError: When the robot has no such link, or the lens is too wide.
     """
 
     def __init__(
@@ -56,7 +52,7 @@ class CameraRig:
         control_period: float,
     ) -> None:
         self.camera = camera
-        self.pictures_taken = 0
+        self.images_taken = 0
         self._robot, self._renderer, self._settings = robot, renderer, settings
         self._link = _link_index(camera, robot)
         self._nominal = (camera.link_from_camera or robot.base_from_camera).matrix
@@ -67,45 +63,45 @@ class CameraRig:
         self._effects = SensorEffects(settings, num_robots)
 
     def _shapes(self) -> dict[Output, tuple[tuple[int, ...], type]]:
-        """Shape and type of what is observed."""
+        """Shape and type of each output."""
         size = self.camera.lens.height, self.camera.lens.width
         kinds = {"rgb": ((*size, 3), np.uint8), "depth": (size, np.float32), "normals": ((*size, 3), np.float32)}
         return {output: kinds[output] for output in self.camera.outputs}
 
     def spaces(self) -> dict[str, gymnasium.spaces.Box]:
-        """What a robot observes, by name."""
+        """Observation spaces by name."""
         low, high = {"rgb": 0, "depth": 0, "normals": -1}, {"rgb": 255, "depth": np.inf, "normals": 1}
         return {
             self.camera.key(output): gymnasium.spaces.Box(low[output], high[output], shape, kind)  # type: ignore[arg-type]
             for output, (shape, kind) in self._shapes().items()
         }
 
-    def begin(self, envs: Int, rng: np.random.Generator) -> None:
-        """New episodes in environments (M,): other mounts, clocks and sensors."""
-        self._clock.begin(envs, rng)
-        self._effects.begin(envs, rng)
-        if self._settings.mount_shift or self._settings.mount_turn:
+    def reset(self, envs: I64, rng: np.random.Generator) -> None:
+        """Begin episodes in environments (M,): new mounts, clocks and sensors."""
+        self._clock.reset(envs, rng)
+        self._effects.reset(envs, rng)
+        if self._settings.mount_translation or self._settings.mount_rotation:
             change = np.tile(np.eye(4), (len(envs), 1, 1))
-            change[:, :3, :3] = matrix_from_rotvec(rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_turn)
-            change[:, :3, 3] = rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_shift
+            change[:, :3, :3] = matrix_from_rotvec(rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_rotation)
+            change[:, :3, 3] = rng.uniform(-1, 1, (len(envs), 3)) * self._settings.mount_translation
             self._link_from_camera[envs] = self._nominal @ change
 
     def observe(
-        self, state: RobotState, scene_of: Int, things: Things, seconds: NDArray[np.floating], rng: np.random.Generator
+        self, state: RobotState, scene_of: I64, props: Props, seconds: Floats, rng: np.random.Generator
     ) -> dict[str, Observed]:
-        """What each robot got from its camera last, by the names of `spaces`, each with N rows.
+        """Last observations of each robot's camera, by the names of `spaces`, each with N rows.
 
         Args:
-            state: Of all N robots.
-            scene_of: (N,) in which scene each is.
-            things: In the place of each.
-            seconds: (N,) since their episodes began.
-            rng: For what the settings leave to chance.
+            state: State of all N robots.
+            scene_of: (N,) scene of each robot.
+            props: Props of each robot.
+            seconds: (N,) time since its episode began [s].
+            rng: Random generator.
         """
         robots = self._clock.due(seconds, rng)
         if len(robots):
-            seen = self.shoot(robots, state[robots], scene_of[robots], things[robots])
-            self.pictures_taken += len(robots)
+            seen = self.shoot(robots, state[robots], scene_of[robots], props[robots])
+            self.images_taken += len(robots)
             taken: dict[Output, Observed] = dict(seen)
             if "rgb" in seen:
                 taken["rgb"] = self._effects.read_out(robots, seen["rgb"], rng)
@@ -113,20 +109,20 @@ class CameraRig:
         frames, _ = self._clock.arrived(seconds)
         return {self.camera.key(output): frame for output, frame in frames.items()}
 
-    def shoot(self, robots: Int, state: RobotState, scene_of: Int, things: Things) -> dict[Output, Float]:
-        """The outputs for robots (M,) at once, without flaws; state, scenes and things are those of these robots.
+    def shoot(self, robots: I64, state: RobotState, scene_of: I64, props: Props) -> dict[Output, F32]:
+        """Render ideal outputs for robots (M,); state, scenes and props are those of these robots.
 
-        With an exposure, colours are means over it, along the camera's motion; depth is that of its middle.
+        With an exposure time, colours are averaged over it, along the camera's motion; depth is that of its middle.
         """
         links = link_poses(self._robot, state)
         poses = links[:, self._link] @ self._link_from_camera[robots]
         camera_from_links = np.linalg.inv(poses)[:, None] @ links
-        rgb, depth = self._draw(poses, camera_from_links, scene_of, things)
+        rgb, depth = self._draw(poses, camera_from_links, scene_of, props)
         if self._settings.exposure and "rgb" in self.camera.outputs:
             moving = self._moving(poses, links, state)  # its own body moves along
-            moved = [self._draw(there, camera_from_links, scene_of, things)[0] for there in moving]
+            moved = [self._draw(pose, camera_from_links, scene_of, props)[0] for pose in moving]
             rgb = np.asarray(np.mean(moved, axis=0, dtype=np.float32))
-        bend, seen = self._bend, dict[Output, Float]()
+        bend, seen = self._bend, dict[Output, F32]()
         for output in self.camera.outputs:
             if output == "rgb":
                 seen[output] = bend.colors(rgb) if bend else rgb
@@ -137,12 +133,12 @@ class CameraRig:
                 seen[output] = bend.normals(normals) if bend else normals
         return seen
 
-    def _moving(self, poses: Array, links: Array, state: RobotState) -> list[Array]:
-        """The poses (M, 4, 4) during the exposure, after the twist of each camera in its own axes."""
-        angular, linear = (of_links[:, self._link] for of_links in link_velocities(self._robot, state, links))
-        turns, arm = poses[:, :3, :3], poses[:, :3, 3] - links[:, self._link, :3, 3]
+    def _moving(self, poses: F64, links: F64, state: RobotState) -> list[F64]:
+        """Poses (M, 4, 4) during the exposure, from the twist of each camera in its own axes."""
+        angular, linear = (velocity[:, self._link] for velocity in link_velocities(self._robot, state, links))
+        rotations, arm = poses[:, :3, :3], poses[:, :3, 3] - links[:, self._link, :3, 3]
         linear = linear + np.cross(angular, arm)
-        twist = np.einsum("nij,ni->nj", turns, angular), np.einsum("nij,ni->nj", turns, linear)
+        twist = np.einsum("nij,ni->nj", rotations, angular), np.einsum("nij,ni->nj", rotations, linear)
         result = []
         for share in np.linspace(-0.5, 0.5, self._settings.blur_samples) * self._settings.exposure:
             change = np.tile(np.eye(4), (len(poses), 1, 1))
@@ -151,8 +147,8 @@ class CameraRig:
             result.append(poses @ change)
         return result
 
-    def _draw(self, poses: Array, camera_from_links: Array, scene_of: Int, things: Things) -> tuple[Float, Float]:
-        """Colours and depths of the pinhole, or of each of the bent lens's."""
+    def _draw(self, poses: F64, camera_from_links: F64, scene_of: I64, props: Props) -> tuple[F32, F32]:
+        """Colours and depths of the pinhole, or of each pinhole of a distorted lens."""
         lens = self._pinhole
         if self._bend:
             faces = self._bend.camera_from_faces
@@ -160,15 +156,15 @@ class CameraRig:
             poses = (poses[:, None] @ faces).reshape(-1, 4, 4)
             turned = np.linalg.inv(faces)[:, None] @ camera_from_links[:, None]
             camera_from_links = turned.reshape(-1, *camera_from_links.shape[1:])
-            scene_of, things = scene_of[rows], things[rows]
+            scene_of, props = scene_of[rows], props[rows]
         rgb, depth = self._renderer.render(lens, poses, scene_of)
-        draw_things(rgb, depth, things, poses, lens)
+        draw_props(rgb, depth, props, poses, lens)
         draw_body(rgb, depth, self._body, camera_from_links, poses, lens)
         return rgb, depth
 
 
 def _straightened(lens: Camera | Lens) -> tuple[Bend | None, Camera]:
-    """How to bend pictures for a lens, if at all, and of which pinhole."""
+    """How to distort images for a lens, if at all, and of which pinhole."""
     if isinstance(lens, Camera) and lens.is_pinhole:
         return None, lens
     bend = Bend(lens if isinstance(lens, Lens) else lens_of(lens))

@@ -1,27 +1,67 @@
-"""How a robot's camera behaves: its clock, its exposure, its flaws. All off by default; drawn anew in each episode."""
+"""The cameras of a robot: lens, mount and outputs; and how they behave: clock, exposure, noise."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pipeline.capture.lens import Lens
+from pipeline.geometry import Camera, Pose
+
+Output = Literal["rgb", "depth", "normals"]
+
+
+@dataclass(frozen=True, eq=False)
+class RobotCamera:
+    """A camera of a robot.
+
+    Attributes:
+        lens: A pinhole, OpenCV's, or one of COLMAP's models (`pipeline.capture.lens.LAYOUTS`).
+        name: Observations are called `<name>_rgb` and so on; without a name just `rgb`.
+        link: Name of the link that carries it; None for the base.
+        link_from_camera: Its mount; None for the site `camera` of the base in the robot's file.
+        outputs: `rgb` (H, W, 3) uint8; `depth` (H, W) float32 along the camera's z [m], 0 = unknown; `normals`
+            (H, W, 3) float32 from the depth, in the camera's axes, towards it, 0 = unknown.
+
+    Raises:
+        ValueError: When an output is unknown or there is none, or a link is named without a mount on it.
+    """
+
+    lens: Camera | Lens
+    name: str = ""
+    link: str | None = None
+    link_from_camera: Pose | None = None
+    outputs: tuple[Output, ...] = ("rgb",)
+
+    def __post_init__(self) -> None:
+        if not self.outputs or not set(self.outputs) <= set(get_args(Output)):
+            raise ValueError(f"outputs must be some of {', '.join(get_args(Output))}, got {self.outputs}")
+        if self.link is not None and self.link_from_camera is None:
+            raise ValueError(f"a camera on link {self.link!r} needs a link_from_camera")
+
+    def key(self, output: Output) -> str:
+        """Name of an observation."""
+        return f"{self.name}_{output}" if self.name else output
+
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """Ranges are drawn from evenly, for each environment at the beginning of each episode.
+    """Ranges to draw from uniformly, for each environment at the beginning of each episode.
 
     Attributes:
-        period: Between two pictures [s]; 0 takes one at every control step.
-        latency: Between exposure and arrival [s].
-        dropped: Share of pictures that never arrive.
-        exposure: During which a picture blurs along the camera's motion [s].
-        blur_samples: Pictures that are averaged for that.
-        mount_shift: Largest shift of the mount along each axis [m].
-        mount_turn: Largest turn of the mount about each axis [rad].
+        period: Time between two images [s]; 0 takes one at every control step.
+        latency: Time between exposure and arrival [s].
+        dropped: Fraction of images that never arrive.
+        exposure: Exposure time, in which an image blurs along the camera's motion [s].
+        blur_samples: Number of images that are averaged for that.
+        mount_translation: Largest offset of the mount along each axis [m].
+        mount_rotation: Largest rotation of the mount about each axis [rad].
         gain: Factor of the brightness.
         white_balance: Factor of each colour channel.
-        noise: Standard deviation of the read-out's noise, 0..1.
+        noise: Standard deviation of the read-out noise, 0..1.
         jpeg_quality: 1..100 of a JPEG between camera and agent; None for none.
     """
 
@@ -30,8 +70,8 @@ class CameraSettings:
     dropped: float = 0.0
     exposure: float = 0.0
     blur_samples: int = 5
-    mount_shift: float = 0.0
-    mount_turn: float = 0.0
+    mount_translation: float = 0.0
+    mount_rotation: float = 0.0
     gain: Range = (1.0, 1.0)
     white_balance: Range = (1.0, 1.0)
     noise: float = 0.0
@@ -42,7 +82,7 @@ class CameraSettings:
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise ValueError(f"{name} must be a range of numbers from 0 on, got {low} to {high}")
-        for name in ("exposure", "mount_shift", "mount_turn", "noise"):
+        for name in ("exposure", "mount_translation", "mount_rotation", "noise"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.dropped < 1:

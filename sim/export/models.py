@@ -1,4 +1,4 @@
-"""A bundle as MJCF or URDF, for people who bring their own simulator."""
+"""A bundle as MJCF or URDF, for other simulators."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.export.form import FRICTION, short_origin
 from pipeline.geometry import Mesh, quaternion_from_matrix
 from pipeline.regions.regions import RobotPose
+from pipeline.scenes.bundle import Bundle
 from sim.physics.mujoco_engine import SKIN, STIFF
 
 COLLISION_FILE, VISUAL_FILE = "collision.obj", "visual.obj"
@@ -21,7 +21,7 @@ def export_mjcf(bundle: Bundle, folder: Path) -> None:
     """Write `scene.xml` with its meshes; spawn poses and goals are sites with x forward and z up.
 
     MuJoCo replaces meshes by their convex hulls, which would fill a room. The collision mesh is therefore a rigid flex,
-    as in `MujocoEngine`: its triangles have a skin, and the mesh is lowered by that, so that floors are where they are.
+    as in `MujocoEngine`: its triangles have a skin, by which the mesh is lowered, so that floors keep their height.
     """
     _write_meshes(bundle, folder)
     model = ElementTree.Element("mujoco", model=_name(bundle))

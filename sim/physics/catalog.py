@@ -1,12 +1,18 @@
-"""Physics engines by name."""
+"""Physics engines by name, and which of them this machine has."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
+from pipeline.doctor import Finding
 from pipeline.errors import SimError
+from pipeline.machine import this_machine
 from sim.physics.isaacgym.engine import IsaacGymEngine
 from sim.physics.isaacgym.process import PYTHON
 from sim.physics.mujoco_engine import MujocoEngine
@@ -14,38 +20,84 @@ from sim.physics.sapien_engine import SapienEngine
 from sim.physics.sapien_gpu_engine import SapienGpuEngine
 from sim.physics.state import PhysicsEngine
 
-ENGINES: dict[str, Callable[..., PhysicsEngine]] = {
-    "sapien": SapienEngine,
-    "mujoco": MujocoEngine,
-    "isaacgym": IsaacGymEngine,
-    "sapien-gpu": SapienGpuEngine,
-}
+GROUP = "physics engines"
+
+
+@dataclass(frozen=True)
+class EngineEntry:
+    """An engine of the catalog.
+
+    Attributes:
+        make: Called with robot, the scenes' meshes, number of robots and time step; if `on_gpu`, with the device too.
+        check: Whether this machine has it, given its name; nothing is started.
+        on_gpu: Whether it runs on a CUDA device.
+    """
+
+    make: Callable[..., PhysicsEngine]
+    check: Callable[[str], Finding]
+    on_gpu: bool = False
 
 
 def find_engine(name: str, device: str = "cpu") -> Callable[..., PhysicsEngine]:
-    """The engine of that name: called with robot, scenes' meshes, number of robots and time step.
+    """Find an engine by its name: called with robot, the scenes' meshes, number of robots and time step.
 
     Args:
         name: A key of `ENGINES`.
-        device: That one for GPUs runs on; the others run on the CPU.
+        device: Device of a GPU engine; the others run on the CPU.
 
     Raises:
-        SimError: When there is none, or it needs another device.
+        SimError: When there is no such engine, or it needs another device.
     """
     if name not in ENGINES:
-        raise SimError("a physics engine has a name", found=repr(name), remedy=f"one of {', '.join(ENGINES)}")
-    if ENGINES[name] is not SapienGpuEngine:
-        return ENGINES[name]
+        raise SimError("a physics engine has a known name", found=repr(name), remedy=f"one of {', '.join(ENGINES)}")
+    engine = ENGINES[name]
+    if not engine.on_gpu:
+        return engine.make
     if device == "cpu":
         raise SimError(
             "this engine runs on a GPU",
             found=f"{name} on the CPU",
             remedy="device='cuda' (--device cuda), or engine sapien",
         )
-    return partial(SapienGpuEngine, device=device)
+    return partial(engine.make, device=device)
 
 
-def engines_here() -> list[str]:
-    """Names of those for CPUs that run on this machine: Isaac Gym where somebody said which interpreter has it."""
-    names = [name for name in ENGINES if name != "sapien-gpu"]
-    return [name for name in names if name != "isaacgym" or os.environ.get(PYTHON)]
+def engine_findings() -> Iterator[Finding]:
+    """What `splatyard doctor` says of each engine."""
+    for name, engine in ENGINES.items():
+        yield engine.check(name)
+
+
+def _check_package(name: str, *, needed: bool, remedy: str) -> Finding:
+    try:
+        return Finding(GROUP, name, "ok", needed, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(GROUP, name, "missing", needed, "not installed", remedy)
+
+
+def _check_isaacgym(name: str) -> Finding:
+    remedy = f"see docs/isaacgym.md, then export {PYTHON}=its interpreter"
+    interpreter = os.environ.get(PYTHON, "")
+    if not interpreter:
+        return Finding(GROUP, name, "missing", False, f"{PYTHON} is not set", remedy)
+    if shutil.which(interpreter) is None:
+        return Finding(GROUP, name, "missing", False, f"{PYTHON}={interpreter} is not a program", remedy)
+    return Finding(GROUP, name, "ok", False, f"in {interpreter}; --try starts it")
+
+
+def _check_sapien_gpu(name: str) -> Finding:
+    gpu = this_machine().gpu
+    if gpu is None:
+        return Finding(GROUP, name, "missing", False, "no NVIDIA GPU, or no driver for it")
+    if importlib.util.find_spec("torch") is None:
+        return Finding(GROUP, name, "missing", False, "torch is not installed", "pip install 'splatyard[gpu]'")
+    return Finding(GROUP, name, "ok", False, f"{gpu.name}; PhysX's GPU library comes at first use")
+
+
+ENGINES = {
+    # the builds' drop test needs sapien
+    "sapien": EngineEntry(SapienEngine, partial(_check_package, needed=True, remedy="pip install sapien")),
+    "mujoco": EngineEntry(MujocoEngine, partial(_check_package, needed=False, remedy="pip install 'splatyard[sim]'")),
+    "isaacgym": EngineEntry(IsaacGymEngine, _check_isaacgym),
+    "sapien-gpu": EngineEntry(SapienGpuEngine, _check_sapien_gpu, on_gpu=True),
+}

@@ -10,33 +10,34 @@ from typing import Any
 import numpy as np
 
 from pipeline.geometry import Mesh, matrix_from_quaternion
+from pipeline.types import F32, I64
 from sim import libraries
-from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets
+from sim.physics.state import Dynamics, RobotState, scene_offsets
 from sim.robots.model import Actuator, Robot, read_spec
 
 SKIN = 0.005
 """Radius of the mesh's triangles [m]: without, thin bodies slip through."""
 STIFF = (0.008, 1.0)
 """solref of contacts: the default lets bodies sink in by centimetres at these time steps."""
-LONGEST = STIFF[0] / 2
-"""Step [s]: MuJoCo makes contacts as soft as two steps are long, and robots jitter on them."""
+MAX_STEP = STIFF[0] / 2
+"""Longest step [s]: MuJoCo's contacts soften with two steps' length, and robots jitter on them."""
 
 
 class MujocoEngine:
     """N robots in one MuJoCo world that holds all scenes side by side; see `PhysicsEngine` for the methods.
 
     Args:
-        robot: Every one of them.
+        robot: Model of every robot.
         scenes: Collision meshes, world frames.
         num_robots: N.
-        time_step: Of a substep [s]; done in shorter ones where it is longer than `LONGEST`.
+        time_step: Time step of a substep [s]; split into shorter ones if it is longer than `MAX_STEP`.
     """
 
     def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
         self._mujoco = libraries.mujoco()
         self.num_robots, self.time_step = num_robots, time_step
-        self.mass_is_costly = False
-        self._inner = math.ceil(time_step / LONGEST - 1e-6)
+        self.mass_requires_rebuild = False
+        self._inner = math.ceil(time_step / MAX_STEP - 1e-6)
         self.joint_names = robot.joint_names
         self.link_names = tuple(link.name for link in robot.links)
         self._robot = robot
@@ -59,26 +60,26 @@ class MujocoEngine:
         for mesh, offset in zip(scenes, self._offsets, strict=True):
             ground = world.add_flex()
             ground.dim, ground.vertbody, ground.radius = 2, ["world"], SKIN
-            ground.vert = (mesh.vertices + offset - [0, 0, SKIN]).ravel().tolist()  # so that floors are where they are
+            ground.vert = (mesh.vertices + offset - [0, 0, SKIN]).ravel().tolist()  # so that floors keep their height
             ground.elem = mesh.triangles.ravel().tolist()
             ground.selfcollide = mujoco.mjtFlexSelf.mjFLEXSELF_NONE
             ground.contype, ground.conaffinity = 1, 0
             ground.solref = STIFF
         for number in range(self.num_robots):
-            one = read_spec(robot.file)
-            for geom in one.geoms:
+            spec = read_spec(robot.file)
+            for geom in spec.geoms:
                 solid = bool(geom.contype or geom.conaffinity)
                 geom.contype, geom.conaffinity = 0, int(solid)
                 geom.priority, geom.solref = 1, [*STIFF]
-            if not len(one.actuators):
+            if not len(spec.actuators):
                 for actuator in robot.actuators:
-                    _add_servo(mujoco, one, actuator)
+                    _add_servo(mujoco, spec, actuator)
             frame = world.worldbody.add_frame()
-            world.attach(one, prefix=f"{number}/", frame=frame)
+            world.attach(spec, prefix=f"{number}/", frame=frame)
         return world.compile()
 
     def _find_columns(self) -> None:
-        """Where each robot's numbers are in MuJoCo's arrays."""
+        """Find the indices of each robot's values in MuJoCo's arrays."""
         model, robots = self._model, range(self.num_robots)
         bodies = np.array([[model.body(f"{n}/{name}").id for name in self.link_names] for n in robots])
         joints = np.array([[model.joint(f"{n}/{name}").id for name in self.joint_names] for n in robots], np.int64)
@@ -104,23 +105,23 @@ class MujocoEngine:
                 self._link_of_body[body] = self._link_of_body[parent]
         self._robot_of_geom = self._robot_of_body[model.geom_bodyid]
 
-    def reset(self, robots: Int, state: RobotState, scenes: Int) -> None:
+    def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,)."""
         data = self._data
         self._scene_of[robots] = scenes
-        turns = state.world_from_base
+        rotations = state.world_from_base
         data.qpos[self._pose_at[robots, :3]] = state.position + self._offsets[scenes]
         data.qpos[self._pose_at[robots, 3:]] = state.quaternion
         data.qvel[self._twist_at[robots, :3]] = state.linear_velocity
-        data.qvel[self._twist_at[robots, 3:]] = np.einsum("nji,nj->ni", turns, state.angular_velocity)
+        data.qvel[self._twist_at[robots, 3:]] = np.einsum("nji,nj->ni", rotations, state.angular_velocity)
         data.qpos[self._position_at[robots]] = state.joint_position
         data.qvel[self._rate_at[robots]] = state.joint_velocity
         data.ctrl[self._control_at[robots]] = state.joint_position[:, self._driven] * self._at_rest
         data.qacc_warmstart[self._twist_at[robots]] = 0
         data.qacc_warmstart[self._rate_at[robots]] = 0
 
-    def set_targets(self, targets: Float) -> None:
-        """What the actuators aim at (N, A)."""
+    def set_targets(self, targets: F32) -> None:
+        """Set the actuators' targets (N, A)."""
         self._data.ctrl[self._control_at] = targets
 
     def step(self, substeps: int) -> None:
@@ -132,13 +133,13 @@ class MujocoEngine:
             self._forces += self._forces_now() / np.float32(self._inner)
 
     def read(self) -> RobotState:
-        """Where all robots are now."""
+        """Current state of all robots."""
         data = self._data
         quaternion = data.qpos[self._pose_at[:, 3:]]
         quaternion = quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)
-        turns = matrix_from_quaternion(quaternion)
+        rotations = matrix_from_quaternion(quaternion)
         position = data.qpos[self._pose_at[:, :3]] - self._offsets[self._scene_of]
-        angular = np.einsum("nij,nj->ni", turns, data.qvel[self._twist_at[:, 3:]])
+        angular = np.einsum("nij,nj->ni", rotations, data.qvel[self._twist_at[:, 3:]])
         arrays = (
             position,
             quaternion * np.where(quaternion[:, :1] < 0, -1, 1),
@@ -149,11 +150,11 @@ class MujocoEngine:
         )
         return RobotState(*(array.astype(np.float32) for array in arrays))
 
-    def contact_forces(self) -> Float:
-        """Mean force that the scene put upon each link in the last substep (N, L, 3), world axes [N]."""
+    def contact_forces(self) -> F32:
+        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         return self._forces.copy()
 
-    def _forces_now(self) -> Float:
+    def _forces_now(self) -> F32:
         data, forces = self._data, np.zeros_like(self._forces)
         contact = data.contact
         active = contact.efc_address >= 0
@@ -166,12 +167,12 @@ class MujocoEngine:
             np.add.at(forces, (self._robot_of_body[body], self._link_of_body[body]), sign * in_world[ours])
         return forces
 
-    def push(self, robots: Int, velocity: Float) -> None:
+    def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
         self._data.qvel[self._twist_at[robots, :3]] += velocity
 
-    def set_dynamics(self, robots: Int, dynamics: Dynamics) -> None:
-        """Friction, mass and motor strength of robots (M,) from now on."""
+    def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
+        """Set friction, mass and motor strength of robots (M,)."""
         self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
         model, nominal = self._model, self._nominal
         geoms = np.isin(self._robot_of_geom, robots)
@@ -195,7 +196,7 @@ class MujocoEngine:
         return file.getvalue()
 
     def restore(self, state: bytes) -> None:
-        """Go back to what `save` gave."""
+        """Go back to what `save` returned."""
         mujoco = self._mujoco
         with np.load(io.BytesIO(state), allow_pickle=False) as saved:
             self._scene_of[:] = saved["scenes"]
@@ -207,7 +208,7 @@ class MujocoEngine:
 
 
 def _add_servo(mujoco: Any, spec: Any, actuator: Actuator) -> None:
-    """What `Servos` said of a joint whose file has no actuator."""
+    """Add an actuator of `Servos` to a joint whose file has none."""
     made = spec.add_actuator()
     made.name = made.target = actuator.joint
     made.trntype = mujoco.mjtTrn.mjTRN_JOINT

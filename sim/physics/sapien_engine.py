@@ -1,34 +1,223 @@
-"""SAPIEN 3 (PhysX 5 on the CPU): robots on the scanned triangle mesh itself."""
+"""SAPIEN 3 (PhysX 5): robots on the scanned triangle mesh itself; the engine on the CPU, and what the GPU's shares."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.geometry import Mesh, matrix_from_quaternion
+from pipeline.geometry import Mesh, Pose, matrix_from_quaternion, rotation_between
+from pipeline.types import F32, F64, I64
 from sim import libraries
-from sim.physics.sapien_body import SapienBody, add_ground
-from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets
-from sim.robots.model import Robot
+from sim.physics.state import Dynamics, RobotState, scene_offsets
+from sim.robots.model import Actuator, Link, Robot, Shape
+
+GROUND, ROBOT = [1, 2, 0, 0], [2, 1, 0, 0]
+"""Collision groups: own group, and what it collides with. Robots touch the ground only, so all share one world."""
+PHYSX_FRICTION = 2.0
+"""PhysX takes the mean of both bodies' coefficients: the ground has 0, the robot twice its own."""
+X_AXIS = (1.0, 0.0, 0.0)
+"""Axis of PhysX's joints in their frame."""
 
 
-class SapienEngine:
-    """N robots in one PhysX world that holds all scenes side by side; see `PhysicsEngine` for the methods.
+def add_ground(sapien: Any, world: Any, mesh: Mesh, offset: F64) -> None:
+    """Add a scene's mesh, translated by its offset (3,) [m]."""
+    physx = sapien.physx
+    shape = physx.PhysxCollisionShapeTriangleMesh(
+        mesh.vertices.astype(np.float32),
+        mesh.triangles.astype(np.uint32),
+        [1, 1, 1],
+        physx.PhysxMaterial(0, 0, 0),
+    )
+    shape.set_collision_groups(GROUND)
+    ground = physx.PhysxRigidStaticComponent()
+    ground.attach(shape)
+    entity = sapien.Entity()
+    entity.add_component(ground)
+    entity.set_pose(sapien.Pose(offset.tolist()))
+    world.add_entity(entity)
+
+
+class SapienBody:
+    """One articulation, with its joints in the robot's order.
 
     Args:
-        robot: Every one of them.
+        sapien: The library.
+        world: SAPIEN's scene.
+        robot: Robot to build.
+
+    Attributes:
+        links: SAPIEN's links, in the robot's order.
+        articulation: SAPIEN's articulation.
+        ours_from_engine: (J,) indices of the robot's joints in the articulation.
+        mass_centre: Centre of mass of the base, in its frame [m].
+        drives: Drives of the actuators.
+    """
+
+    def __init__(self, sapien: Any, world: Any, robot: Robot) -> None:
+        self._sapien = sapien
+        self.links: list[Any] = []
+        for link in robot.links:
+            part = sapien.physx.PhysxArticulationLinkComponent(self.links[link.parent] if link.parent >= 0 else None)
+            part.set_name(link.name)
+            for shape in link.shapes:
+                part.attach(_collision_shape(sapien, shape))
+            part.set_mass(link.mass)
+            part.set_cmass_local_pose(_pose(sapien, link.link_from_inertia))
+            part.set_inertia(link.inertia)
+            if link.parent >= 0:
+                _set_joint(sapien, part.joint, link)
+            self.links.append(part)
+        for part in self.links:
+            entity = sapien.Entity()
+            entity.add_component(part)
+            world.add_entity(entity)
+        self.articulation = self.links[0].articulation
+        self._joints = [part.joint for part, link in zip(self.links, robot.links, strict=True) if link.joint]
+        order = [joint.name for joint in self.articulation.active_joints]
+        self.ours_from_engine = np.array([order.index(name) for name in robot.joint_names], np.int64)
+        self._engine_from_ours = np.argsort(self.ours_from_engine)
+        self.mass_centre = robot.links[0].link_from_inertia.translation
+        own = {link.joint.name: link.joint.damping for link in robot.links if link.joint}
+        self.drives = [
+            SapienDrive(self._joints[robot.joint_names.index(a.joint)], a, own[a.joint]) for a in robot.actuators
+        ]
+        self._frictions = [[PHYSX_FRICTION * shape.friction for shape in link.shapes] for link in robot.links]
+        self._mass, self._inertia = robot.links[0].mass, robot.links[0].inertia
+
+    def park(self, position: F64) -> None:
+        """Put its base at a position (3,) of the world, upright and at rest."""
+        self.articulation.set_root_pose(self._sapien.Pose(position.tolist()))
+
+    def place(self, position: F64, state: RobotState, row: int) -> None:
+        """Put it at a position (3,) of the world, in the state of that row."""
+        body, rotation = self.articulation, matrix_from_quaternion(state.quaternion[row])
+        angular = state.angular_velocity[row]
+        body.set_root_pose(self._sapien.Pose(position.tolist(), state.quaternion[row].tolist()))
+        body.set_root_angular_velocity(angular)
+        body.set_root_linear_velocity(state.linear_velocity[row] + np.cross(angular, rotation @ self.mass_centre))
+        body.set_qpos(state.joint_position[row][self._engine_from_ours])
+        body.set_qvel(state.joint_velocity[row][self._engine_from_ours])
+
+    def aim(self, targets: Sequence[float]) -> None:
+        """Set the targets of the actuators."""
+        for drive, target in zip(self.drives, targets, strict=True):
+            drive.aim(target)
+
+    def read(self) -> tuple[Any, ...]:
+        """Base position, quaternion, velocity of its centre of mass, angular velocity; joint positions, velocities."""
+        body, pose = self.articulation, self.articulation.root_pose
+        return (
+            pose.p,
+            pose.q,
+            body.root_linear_velocity,
+            body.root_angular_velocity,
+            body.qpos[self.ours_from_engine],
+            body.qvel[self.ours_from_engine],
+        )
+
+    def change(self, friction: float, mass: float, strength: float) -> None:
+        """Set the factors of `Dynamics`."""
+        for link, frictions in zip(self.links, self._frictions, strict=True):
+            for shape, nominal in zip(link.collision_shapes, frictions, strict=True):
+                shape.physical_material.set_static_friction(nominal * friction)
+                shape.physical_material.set_dynamic_friction(nominal * friction)
+        self.links[0].set_mass(self._mass * mass)
+        self.links[0].set_inertia(self._inertia * mass)
+        for drive in self.drives:
+            drive.set_strength(strength)
+
+
+class SapienDrive:
+    """An actuator at its joint. PhysX has one damping for both, so the joint's own slows the target as well.
+
+    Args:
+        joint: SAPIEN's joint.
+        actuator: The robot's actuator.
+        own_damping: Damping of the joint itself.
+
+    Attributes:
+        actuator: The robot's actuator.
+        share: Fraction of the damping that is the drive's own; target velocities are multiplied by it.
+    """
+
+    def __init__(self, joint: Any, actuator: Actuator, own_damping: float) -> None:
+        self.actuator = actuator
+        self._joint, self._own = joint, own_damping
+        self.share = 1.0
+        self.set_strength(1.0)
+
+    def set_strength(self, factor: float) -> None:
+        """Set the factor of stiffness, damping and largest force."""
+        damping = self.actuator.damping * factor
+        limit = min(self.actuator.max_force * factor, float(np.finfo(np.float32).max))
+        self._joint.set_drive_properties(self.actuator.stiffness * factor, damping + self._own, limit, "force")
+        self.share = damping / (damping + self._own) if damping else 1.0
+
+    def aim(self, target: float) -> None:
+        """Set the target."""
+        if self.actuator.mode == "velocity":
+            self._joint.set_drive_velocity_target(target * self.share)
+        else:
+            self._joint.set_drive_target(target)
+
+
+def _pose(sapien: Any, pose: Pose) -> Any:
+    return sapien.Pose(pose.translation.tolist(), pose.quaternion.tolist())
+
+
+def _collision_shape(sapien: Any, shape: Shape) -> Any:
+    physx, size, at = sapien.physx, shape.size.tolist(), shape.link_from_shape
+    friction = PHYSX_FRICTION * shape.friction
+    material = physx.PhysxMaterial(friction, friction, 0)
+    if shape.kind == "box":
+        made = physx.PhysxCollisionShapeBox(size, material)
+    elif shape.kind == "sphere":
+        made = physx.PhysxCollisionShapeSphere(size[0], material)
+    elif shape.kind == "mesh":
+        made = physx.PhysxCollisionShapeConvexMesh(shape.vertices.astype(np.float32), [1, 1, 1], material)
+    else:
+        kinds = {"capsule": physx.PhysxCollisionShapeCapsule, "cylinder": physx.PhysxCollisionShapeCylinder}
+        made = kinds[shape.kind](size[0], size[1], material)
+        at = at @ Pose(rotation_between(X_AXIS, (0, 0, 1)), np.zeros(3))  # along x in PhysX, along z here
+    made.set_local_pose(_pose(sapien, at))
+    made.set_collision_groups(ROBOT)
+    return made
+
+
+def _set_joint(sapien: Any, made: Any, link: Link) -> None:
+    joint = link.joint
+    if joint is None:
+        made.set_type("fixed")
+        made.set_pose_in_parent(_pose(sapien, link.parent_from_link))
+        return
+    link_from_joint = Pose(rotation_between(X_AXIS, joint.axis), joint.anchor)
+    made.set_name(joint.name)
+    made.set_type("prismatic" if joint.kind == "slide" else "revolute" if joint.limits else "continuous")
+    made.set_pose_in_parent(_pose(sapien, link.parent_from_link @ link_from_joint))
+    made.set_pose_in_child(_pose(sapien, link_from_joint))
+    made.set_limits([list(joint.limits or (-np.inf, np.inf))])  # without any, PhysX fixes the joint
+    made.set_armature([joint.armature])
+    made.set_drive_properties(0.0, joint.damping)
+
+
+class SapienBase:
+    """N robots in one PhysX world that holds all scenes side by side.
+
+    Args:
+        robot: Model of every robot.
         scenes: Collision meshes, world frames.
         num_robots: N.
-        time_step: Of a substep [s].
+        time_step: Time step of a substep [s].
     """
+
+    mass_requires_rebuild = False
 
     def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
         self._sapien = libraries.sapien()
         self.num_robots, self.time_step = num_robots, time_step
-        self.mass_is_costly = False
         self.joint_names = robot.joint_names
         self.link_names = tuple(link.name for link in robot.links)
         self._robot, self._scenes = robot, list(scenes)
@@ -36,32 +225,67 @@ class SapienEngine:
         self._scene_of = np.zeros(num_robots, np.int64)
         self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
         self._dynamics = np.ones((3, num_robots), np.float32)
+        self._driven = np.array([robot.joint_names.index(actuator.joint) for actuator in robot.actuators], np.int64)
+        self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators], bool)
+        self._mass_centre = robot.links[0].link_from_inertia.translation
         self._build()
 
     def _build(self) -> None:
-        """A world without a past."""
-        sapien = self._sapien
-        self._world = sapien.Scene([sapien.physx.PhysxCpuSystem()])
+        """Make a world without a past."""
+        raise NotImplementedError
+
+    def _make_world(self, system: Any) -> None:
+        self._world = self._sapien.Scene([system])
         self._world.set_timestep(self.time_step)
         for mesh, offset in zip(self._scenes, self._offsets, strict=True):
-            add_ground(sapien, self._world, mesh, offset)
-        self._bodies = [SapienBody(sapien, self._world, self._robot) for _ in range(self.num_robots)]
-        links = [link for body in self._bodies for link in body.links]
-        self._places = {link: number for number, link in enumerate(links)}
+            add_ground(self._sapien, self._world, mesh, offset)
+        self._bodies = [SapienBody(self._sapien, self._world, self._robot) for _ in range(self.num_robots)]
 
-    def reset(self, robots: Int, state: RobotState, scenes: Int) -> None:
+    def _state(
+        self, position: F32, quaternion: F32, velocity: F32, angular: F32, joints: F32, rates: F32
+    ) -> RobotState:
+        """Robots' state from PhysX's, whose velocity (N, 3) is that of the base's centre of mass."""
+        arm = matrix_from_quaternion(quaternion) @ self._mass_centre
+        return RobotState(
+            position - self._offsets[self._scene_of].astype(np.float32),
+            quaternion * np.where(quaternion[:, :1] < 0, -1, 1).astype(np.float32),
+            (velocity - np.cross(angular, arm)).astype(np.float32),
+            angular,
+            joints,
+            rates,
+        )
+
+    def _change_bodies(self, robots: I64, dynamics: Dynamics) -> None:
+        self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
+        for robot in robots:
+            self._bodies[robot].change(*self._dynamics[:, robot].tolist())
+            self._bodies[robot].aim(self._targets[robot].tolist())  # a drive's target depends on its strength
+
+    def close(self) -> None:
+        """Free the world."""
+        self._bodies.clear()
+        self._world.clear()
+
+
+class SapienEngine(SapienBase):
+    """SAPIEN on the CPU; see `PhysicsEngine` for the methods and `SapienBase` for the arguments."""
+
+    def _build(self) -> None:
+        self._make_world(self._sapien.physx.PhysxCpuSystem())
+        links = [link for body in self._bodies for link in body.links]
+        self._link_number = {link: number for number, link in enumerate(links)}
+
+    def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,)."""
         self._scene_of[robots] = scenes
-        driven = [self.joint_names.index(actuator.joint) for actuator in self._robot.actuators]
-        at_rest = [actuator.mode == "position" for actuator in self._robot.actuators]
-        self._targets[robots] = state.joint_position[:, driven] * at_rest
+        self._targets[robots] = state.joint_position[:, self._driven] * self._is_position
         position = state.position + self._offsets[scenes]
         for row, robot in enumerate(robots):
             self._bodies[robot].place(position[row], state, row)
             self._bodies[robot].aim(self._targets[robot].tolist())
 
-    def set_targets(self, targets: Float) -> None:
-        """What the actuators aim at (N, A)."""
+    def set_targets(self, targets: F32) -> None:
+        """Set the actuators' targets (N, A)."""
         changed = (self._targets != targets).any(1)
         self._targets[:] = targets
         for robot in np.flatnonzero(changed):
@@ -73,56 +297,41 @@ class SapienEngine:
             self._world.step()
 
     def read(self) -> RobotState:
-        """Where all robots are now."""
+        """Current state of all robots."""
         rows = [body.read() for body in self._bodies]
-        position, quaternion, of_mass_centre, angular, joints, rates = (
-            np.array(column, np.float32) for column in zip(*rows, strict=True)
-        )
-        turns = matrix_from_quaternion(quaternion)
-        arm = turns @ self._bodies[0].mass_centre
-        return RobotState(
-            position - self._offsets[self._scene_of].astype(np.float32),
-            quaternion * np.where(quaternion[:, :1] < 0, -1, 1).astype(np.float32),
-            (of_mass_centre - np.cross(angular, arm)).astype(np.float32),
-            angular,
-            joints,
-            rates,
-        )
+        return self._state(*(np.array(column, np.float32) for column in zip(*rows, strict=True)))
 
-    def contact_forces(self) -> Float:
-        """Mean force that the scene put upon each link in the last substep (N, L, 3), world axes [N]."""
-        places: list[int] = []
-        impulses: list[NDArray[np.float32]] = []
+    def contact_forces(self) -> F32:
+        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
+        numbers: list[int] = []
+        impulses: list[F32] = []
         for contact in self._world.physx_system.get_contacts():
             first, second = contact.bodies
-            place, sign = self._places.get(first), 1
-            if place is None:
-                place, sign = self._places[second], -1
+            number, sign = self._link_number.get(first), 1
+            if number is None:
+                number, sign = self._link_number[second], -1
             for point in contact.points:
-                places.append(place)
+                numbers.append(number)
                 impulses.append(point.impulse if sign > 0 else -point.impulse)
         forces = np.zeros((self.num_robots * len(self.link_names), 3), np.float32)
-        if places:
-            np.add.at(forces, places, np.array(impulses) / np.float32(self.time_step))
+        if numbers:
+            np.add.at(forces, numbers, np.array(impulses) / np.float32(self.time_step))
         return forces.reshape(self.num_robots, -1, 3)
 
-    def push(self, robots: Int, velocity: Float) -> None:
+    def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
         for robot, change in zip(robots, velocity, strict=True):
             body = self._bodies[robot].articulation
             body.set_root_linear_velocity(body.root_linear_velocity + change)
 
-    def set_dynamics(self, robots: Int, dynamics: Dynamics) -> None:
-        """Friction, mass and motor strength of robots (M,) from now on."""
-        self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
-        for robot in robots:
-            self._bodies[robot].change(*self._dynamics[:, robot].tolist())
-            self._bodies[robot].aim(self._targets[robot].tolist())  # a drive's target depends on its strength
+    def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
+        """Set friction, mass and motor strength of robots (M,)."""
+        self._change_bodies(robots, dynamics)
 
     def save(self) -> bytes:
-        """The whole state. The engine goes on from it in a new world, which takes as long as making an engine.
+        """The whole state. The engine continues in a new world, which takes as long as making an engine.
 
-        PhysX remembers old contacts, and in which order pairs met; that can't be saved, and without it contacts differ.
+        PhysX remembers old contacts and the order in which pairs met; that can't be saved, and contacts depend on it.
         """
         file = io.BytesIO()
         world = np.frombuffer(self._world.physx_system.pack(), np.uint8)
@@ -131,15 +340,10 @@ class SapienEngine:
         return file.getvalue()
 
     def restore(self, state: bytes) -> None:
-        """Go back to what `save` gave."""
+        """Go back to what `save` returned."""
         with np.load(io.BytesIO(state), allow_pickle=False) as saved:
             self.close()
             self._build()
             self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
             self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
             self._world.physx_system.unpack(saved["world"].tobytes())
-
-    def close(self) -> None:
-        """Free the world."""
-        self._bodies.clear()
-        self._world.clear()

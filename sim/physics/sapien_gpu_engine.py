@@ -28,10 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SimError
-from pipeline.geometry import Mesh, matrix_from_quaternion
+from pipeline.geometry import Mesh
+from pipeline.types import F32, I64
 from sim import libraries
-from sim.physics.sapien_body import SapienBody, add_ground
-from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets, waiting_positions
+from sim.physics.sapien_engine import SapienBase
+from sim.physics.state import Dynamics, RobotState, parking_positions
 from sim.robots.model import Robot
 
 MEMORY = {
@@ -40,11 +41,11 @@ MEMORY = {
     "found_lost_pairs_capacity": 2**24,
     "collision_stack_size": 2**27,
 }
-"""Of PhysX's buffers, which don't grow: enough for some 4 096 robots on triangle meshes, a guess."""
+"""Sizes of PhysX's buffers, which don't grow: enough for about 4 096 robots on triangle meshes, a guess."""
 TOO_LATE = "before any other code involving PhysX"
-"""What SAPIEN says when PhysX was started without a GPU (`PhysxDefault::EnableGPU`)."""
-PLACE, QUATERNION, LINEAR, ANGULAR = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13)
-"""Columns of a body's row: wxyz, and the velocity of its mass centre."""
+"""SAPIEN's message when PhysX was started without a GPU (`PhysxDefault::EnableGPU`)."""
+POSITION, QUATERNION, LINEAR, ANGULAR = slice(0, 3), slice(3, 7), slice(7, 10), slice(10, 13)
+"""Columns of a body's row: wxyz, and the velocity of its centre of mass."""
 
 
 def gpu_system(device: str) -> Any:
@@ -68,14 +69,14 @@ def gpu_system(device: str) -> Any:
         raise SimError(f"PhysX must run on {device}", found=str(error), remedy=remedy) from error
 
 
-class SapienGpuEngine:
-    """N robots in one PhysX world that holds all scenes side by side; see `PhysicsEngine` for the methods.
+class SapienGpuEngine(SapienBase):
+    """SAPIEN on a CUDA device; see `PhysicsEngine` for the methods.
 
     Args:
-        robot: Every one of them.
+        robot: Model of every robot.
         scenes: Collision meshes, world frames.
         num_robots: N.
-        time_step: Of a substep [s].
+        time_step: Time step of a substep [s].
         device: cuda, or cuda:1 and so on.
 
     Raises:
@@ -85,34 +86,17 @@ class SapienGpuEngine:
     def __init__(
         self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004, device: str = "cuda"
     ) -> None:
-        self._sapien, self._torch = libraries.sapien(), libraries.torch()
-        self.mass_is_costly = False
-        self.num_robots, self.time_step = num_robots, time_step
-        self.joint_names = robot.joint_names
-        self.link_names = tuple(link.name for link in robot.links)
-        self._robot, self._scenes, self._device = robot, list(scenes), device
-        self._offsets = scene_offsets(scenes)
-        self._scene_of = np.zeros(num_robots, np.int64)
-        self._dynamics = np.ones((3, num_robots), np.float32)
-        self._driven = np.array([robot.joint_names.index(actuator.joint) for actuator in robot.actuators], np.int64)
-        self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators], bool)
-        self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
-        self._shares = np.ones_like(self._targets)
-        self._waiting = waiting_positions(robot, scenes, num_robots)
-        self._build()
-        self._mass_centre = self._bodies[0].mass_centre
+        self._torch, self._device = libraries.torch(), device
+        self._shares = np.ones((num_robots, len(robot.actuators)), np.float32)
+        self._parking = parking_positions(robot, scenes, num_robots)
+        super().__init__(robot, scenes, num_robots, time_step)
 
     def _build(self) -> None:
-        """A world without a past, with the dynamics that robots have."""
-        sapien = self._sapien
+        """Make a world without a past, with the robots' current dynamics."""
         self._system = gpu_system(self._device)
-        self._world = sapien.Scene([self._system])
-        self._world.set_timestep(self.time_step)
-        for mesh, offset in zip(self._scenes, self._offsets, strict=True):
-            add_ground(sapien, self._world, mesh, offset)
-        self._bodies = [SapienBody(sapien, self._world, self._robot) for _ in range(self.num_robots)]
-        for body, position, dynamics in zip(self._bodies, self._waiting, self._dynamics.T.tolist(), strict=True):
-            body.wait(position)
+        self._make_world(self._system)
+        for body, position, dynamics in zip(self._bodies, self._parking, self._dynamics.T.tolist(), strict=True):
+            body.park(position)
             body.change(*dynamics)
         self._read_shares(np.arange(self.num_robots))
         self._system.gpu_init()
@@ -135,7 +119,7 @@ class SapienGpuEngine:
         self._rows = self._index([body.articulation.gpu_index for body in bodies])[:, None]
         self._columns = self._index(bodies[0].ours_from_engine)
 
-    def reset(self, robots: Int, state: RobotState, scenes: Int) -> None:
+    def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,)."""
         self._scene_of[robots] = scenes
         angular = state.angular_velocity
@@ -150,7 +134,7 @@ class SapienGpuEngine:
         self._targets[robots] = state.joint_position[:, self._driven] * self._is_position
         self.set_targets(self._targets)
 
-    def _write(self, robots: Int, base: NDArray[Any], position: NDArray[Any], velocity: NDArray[Any]) -> None:
+    def _write(self, robots: I64, base: NDArray[Any], position: NDArray[Any], velocity: NDArray[Any]) -> None:
         """Bases (M, 13) as PhysX has them, joints (M, J) in our order; the other robots keep what they have."""
         system, chosen = self._system, self._index(robots)
         self._fetch()
@@ -170,14 +154,14 @@ class SapienGpuEngine:
         system.gpu_fetch_articulation_qpos()
         system.gpu_fetch_articulation_qvel()
 
-    def _raw(self) -> tuple[Float, Float, Float]:
+    def _raw(self) -> tuple[F32, F32, F32]:
         """Bases (N, 13) as PhysX has them; joint positions and velocities (N, J) in our order."""
         self._fetch()
         joints = (table[self._rows, self._columns] for table in (self._joint_position, self._joint_velocity))
         base, position, velocity = (part.cpu().numpy() for part in (self._body_data[self._roots], *joints))
         return base, position, velocity
 
-    def set_targets(self, targets: Float) -> None:
+    def set_targets(self, targets: F32) -> None:
         """What the actuators aim at (N, A)."""
         self._targets[:] = targets
         aims = self._targets * np.where(self._is_position, 1, self._shares)
@@ -192,45 +176,35 @@ class SapienGpuEngine:
             self._system.step()
 
     def read(self) -> RobotState:
-        """Where all robots are now."""
+        """Current state of all robots."""
         base, position, velocity = self._raw()
-        quaternion, angular = base[:, QUATERNION], base[:, ANGULAR]
-        arm = matrix_from_quaternion(quaternion) @ self._mass_centre
-        return RobotState(
-            base[:, PLACE] - self._offsets[self._scene_of].astype(np.float32),
-            quaternion * np.where(quaternion[:, :1] < 0, -1, 1).astype(np.float32),
-            (base[:, LINEAR] - np.cross(angular, arm)).astype(np.float32),
-            angular,
-            position,
-            velocity,
+        return self._state(
+            base[:, POSITION], base[:, QUATERNION], base[:, LINEAR], base[:, ANGULAR], position, velocity
         )
 
-    def contact_forces(self) -> Float:
-        """Mean force that the scene put upon each link in the last substep (N, L, 3), world axes [N]."""
+    def contact_forces(self) -> F32:
+        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         self._system.gpu_query_contact_body_impulses(self._contacts)
         return (self._impulses.cpu().numpy() / np.float32(self.time_step)).reshape(self.num_robots, -1, 3)
 
-    def push(self, robots: Int, velocity: Float) -> None:
+    def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
         base, position, rates = self._raw()
         base[robots, LINEAR] += velocity
         self._write(robots, base[robots], position[robots], rates[robots])
 
-    def set_dynamics(self, robots: Int, dynamics: Dynamics) -> None:
-        """Friction, mass and motor strength of robots (M,) from now on."""
-        self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
-        for robot in robots:
-            self._bodies[robot].change(*self._dynamics[:, robot].tolist())
-            self._bodies[robot].aim(self._targets[robot].tolist())  # PhysX may copy the CPU's target with the drive
+    def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
+        """Set friction, mass and motor strength of robots (M,)."""
+        self._change_bodies(robots, dynamics)  # PhysX may copy the CPU's target with the drive
         self._read_shares(robots)
         self.set_targets(self._targets)
 
-    def _read_shares(self, robots: Int) -> None:
+    def _read_shares(self, robots: I64) -> None:
         for robot in robots:
             self._shares[robot] = [drive.share for drive in self._bodies[robot].drives]
 
     def save(self) -> bytes:
-        """The whole state. The engine goes on from it in a new world, as `SapienEngine` does."""
+        """The whole state. The engine continues in a new world, as `SapienEngine` does."""
         base, position, velocity = self._raw()
         file = io.BytesIO()
         joints = {"position": position, "velocity": velocity, "targets": self._targets}
@@ -239,7 +213,7 @@ class SapienGpuEngine:
         return file.getvalue()
 
     def restore(self, state: bytes) -> None:
-        """Go back to what `save` gave."""
+        """Go back to what `save` returned."""
         with np.load(io.BytesIO(state), allow_pickle=False) as saved:
             self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
             self._dynamics[:] = saved["dynamics"]
@@ -248,13 +222,8 @@ class SapienGpuEngine:
             self.set_targets(self._targets)
             self._write(np.arange(self.num_robots), saved["base"], saved["position"], saved["velocity"])
 
-    def close(self) -> None:
-        """Free the world."""
-        self._bodies.clear()
-        self._world.clear()
-
     def _tensor(self, array: NDArray[Any]) -> Any:
         return self._torch.tensor(array, dtype=self._torch.float32, device=self._body_data.device)
 
-    def _index(self, numbers: Sequence[int] | Int) -> Any:
+    def _index(self, numbers: Sequence[int] | I64) -> Any:
         return self._torch.tensor(np.asarray(numbers), dtype=self._torch.int64, device=self._body_data.device)

@@ -1,4 +1,4 @@
-"""What every physics engine takes and gives: batched arrays, SI units, quaternions wxyz."""
+"""Input and output of every physics engine: batched arrays, SI units, quaternions wxyz."""
 
 from __future__ import annotations
 
@@ -8,55 +8,54 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import Mesh, matrix_from_quaternion
+from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.robots.model import Robot
-
-Float = NDArray[np.float32]
-Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class RobotState:
-    """Where N robots are and how they move, each in the world frame of its own scene.
+    """Poses and velocities of N robots, each in the world frame of its own scene.
 
     Attributes:
-        position: (N, 3) of the base's origin [m].
+        position: (N, 3) position of the base's origin [m].
         quaternion: (N, 4) wxyz, world from base.
-        linear_velocity: (N, 3) of the base's origin, in world axes [m/s].
-        angular_velocity: (N, 3) in world axes [rad/s].
+        linear_velocity: (N, 3) velocity of the base's origin, world axes [m/s].
+        angular_velocity: (N, 3) angular velocity of the base, world axes [rad/s].
         joint_position: (N, J) [rad, m].
         joint_velocity: (N, J) [rad/s, m/s].
     """
 
-    position: Float
-    quaternion: Float
-    linear_velocity: Float
-    angular_velocity: Float
-    joint_position: Float
-    joint_velocity: Float
+    position: F32
+    quaternion: F32
+    linear_velocity: F32
+    angular_velocity: F32
+    joint_position: F32
+    joint_velocity: F32
 
     def __len__(self) -> int:
         return len(self.position)
 
-    def __getitem__(self, index: Int | NDArray[np.bool_] | slice) -> RobotState:
+    def __getitem__(self, index: I64 | Mask | slice) -> RobotState:
         """The chosen robots."""
         return RobotState(*(getattr(self, field.name)[index] for field in fields(self)))
 
     @cached_property
-    def world_from_base(self) -> NDArray[np.float64]:
-        """Rotation matrices (N, 3, 3) of the bases; worked out once, for most of what looks at a state wants them."""
+    def world_from_base(self) -> F64:
+        """Rotation matrices (N, 3, 3) of the bases, computed once."""
         return matrix_from_quaternion(self.quaternion)
 
     @property
-    def planar(self) -> NDArray[np.float64]:
-        """Place x, y [m] and heading [rad] of the bases (N, 3)."""
-        turns = self.world_from_base
-        return np.column_stack([self.position[:, :2], np.arctan2(turns[:, 1, 0], turns[:, 0, 0])]).astype(np.float64)
+    def planar(self) -> F64:
+        """Position x, y [m] and heading [rad] of the bases (N, 3)."""
+        rotations = self.world_from_base
+        return np.column_stack([self.position[:, :2], np.arctan2(rotations[:, 1, 0], rotations[:, 0, 0])]).astype(
+            np.float64
+        )
 
     @staticmethod
-    def at_rest(position: NDArray[np.floating], quaternion: NDArray[np.floating], joints: Float) -> RobotState:
+    def at_rest(position: Floats, quaternion: Floats, joints: F32) -> RobotState:
         """Robots that don't move.
 
         Args:
@@ -78,7 +77,7 @@ class RobotState:
 
 @dataclass(frozen=True, eq=False)
 class Dynamics:
-    """What differs from robot to robot within an episode.
+    """Factors of the nominal dynamics, by robot.
 
     Attributes:
         friction: (N,) factor of all the robot's friction coefficients.
@@ -86,13 +85,13 @@ class Dynamics:
         strength: (N,) factor of the actuators' stiffness, damping and largest force.
     """
 
-    friction: Float
-    mass: Float
-    strength: Float
+    friction: F32
+    mass: F32
+    strength: F32
 
     @staticmethod
     def nominal(count: int) -> Dynamics:
-        """As the robot's file says."""
+        """The dynamics of the robot's file."""
         return Dynamics(*(np.ones(count, np.float32) for _ in range(3)))
 
 
@@ -105,16 +104,16 @@ class PhysicsEngine(Protocol):
     link_names: tuple[str, ...]
     """Order of the links, the base first."""
     time_step: float
-    """Of one substep [s]."""
-    mass_is_costly: bool
-    """Whether a robot's mass can be set only where its world is made, so that changing it makes the world anew."""
+    """Time step of a substep [s]."""
+    mass_requires_rebuild: bool
+    """Whether changing a robot's mass rebuilds the world."""
 
-    def reset(self, robots: Int, state: RobotState, scenes: Int) -> None:
+    def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,); their targets become the joints' positions."""
         ...
 
-    def set_targets(self, targets: Float) -> None:
-        """What the actuators aim at (N, A): positions or velocities as each actuator says; held until changed."""
+    def set_targets(self, targets: F32) -> None:
+        """Set the actuators' targets (N, A), positions or velocities by actuator; held until changed."""
         ...
 
     def step(self, substeps: int) -> None:
@@ -122,19 +121,19 @@ class PhysicsEngine(Protocol):
         ...
 
     def read(self) -> RobotState:
-        """Where all robots are now."""
+        """Current state of all robots."""
         ...
 
-    def contact_forces(self) -> Float:
-        """Mean force that the scene put upon each link in the last substep (N, L, 3), world axes [N]."""
+    def contact_forces(self) -> F32:
+        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         ...
 
-    def push(self, robots: Int, velocity: Float) -> None:
+    def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
         ...
 
-    def set_dynamics(self, robots: Int, dynamics: Dynamics) -> None:
-        """Friction, mass and motor strength of robots (M,) from now on."""
+    def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
+        """Set friction, mass and motor strength of robots (M,)."""
         ...
 
     def save(self) -> bytes:
@@ -142,32 +141,32 @@ class PhysicsEngine(Protocol):
         ...
 
     def restore(self, state: bytes) -> None:
-        """Go back to what `save` gave."""
+        """Go back to what `save` returned."""
         ...
 
     def close(self) -> None:
-        """Free what the engine holds."""
+        """Free the engine's resources."""
         ...
 
 
-def scene_offsets(meshes: Sequence[Mesh]) -> NDArray[np.float64]:
-    """Where scenes lie side by side in an engine's one world (S, 3) [m]; add it to a place of the scene.
+def scene_offsets(meshes: Sequence[Mesh]) -> F64:
+    """Offsets of scenes, side by side in an engine's one world (S, 3) [m]; add them to positions in the scenes.
 
-    They stand in a square, the first at the origin, since float32 loses precision far from it.
+    They form a square grid, the first at the origin, since float32 loses precision far from it.
     """
     lows, highs = (np.array([extreme(mesh.vertices, axis=0) for mesh in meshes]) for extreme in (np.min, np.max))
     spacing = float((highs - lows)[:, :2].max()) + GAP
     across = int(np.ceil(np.sqrt(len(meshes))))
-    place = np.arange(len(meshes))
-    offsets = [place % across * spacing, place // across * spacing, np.zeros(len(meshes))]
+    number = np.arange(len(meshes))
+    offsets = [number % across * spacing, number // across * spacing, np.zeros(len(meshes))]
     return np.column_stack(offsets).astype(np.float64)
 
 
-def waiting_positions(robot: Robot, scenes: Sequence[Mesh], num_robots: int) -> NDArray[np.float64]:
-    """Where robots are until they are put somewhere (N, 3) [m, world of the first scene]: a grid above all scenes.
+def parking_positions(robot: Robot, scenes: Sequence[Mesh], num_robots: int) -> F64:
+    """Positions of robots before their first reset (N, 3) [m, world of the first scene]: a grid above all scenes.
 
-    An engine on a GPU must not begin with all of them in one place: every pair of shapes that overlap there counts
-    against its buffers, robots that never touch each other included.
+    An engine on a GPU must not start with all of them at one position: every pair of overlapping shapes counts against
+    its buffers, even of robots that never touch each other.
     """
     spacing = 2 * float(np.hypot(robot.radius, robot.height)) + APART
     across = int(np.ceil(np.sqrt(num_robots)))
@@ -177,6 +176,6 @@ def waiting_positions(robot: Robot, scenes: Sequence[Mesh], num_robots: int) -> 
 
 
 GAP = 4.0
-"""Between scenes [m]: more than a robot that left one can reach before its episode ends."""
+"""Distance between scenes [m]: more than a robot that left one can travel before its episode ends."""
 ABOVE, APART = 10.0, 0.5
-"""Of robots that wait: over the highest point of the scenes, and between two of them at any joint positions [m]."""
+"""Height of parked robots above the scenes, and gap between two of them at any joint positions [m]."""

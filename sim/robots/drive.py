@@ -1,4 +1,4 @@
-"""From an agent's actions (-1..1) to what a robot's actuators aim at."""
+"""Drives: from an agent's actions (-1..1) to the targets of a robot's actuators."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.types import F32, Floats
 from sim.robots.model import Robot
-
-Float = NDArray[np.float32]
 
 
 class Drive(Protocol):
@@ -18,51 +16,51 @@ class Drive(Protocol):
 
     @property
     def size(self) -> int:
-        """Numbers in an action, each in [-1, 1]."""
+        """Number of elements of an action, each in [-1, 1]."""
         ...
 
-    def targets(self, actions: Float) -> Float:
+    def targets(self, actions: F32) -> F32:
         """Targets (N, A) of the robot's actuators for actions (N, size)."""
         ...
 
 
 @dataclass(frozen=True)
 class DifferentialDrive:
-    """Two wheels; an action is (forward speed, turning speed).
+    """Two wheels; an action is (forward speed, yaw rate).
 
     Attributes:
-        wheel_radius: [m].
-        track: Between the wheels [m].
-        speed: Least and greatest forward speed [m/s], for -1 and 1.
-        turn: Greatest turning speed [rad/s], to the left for 1.
-        size: Numbers in an action.
+        wheel_radius: Radius of the wheels [m].
+        track_width: Distance between the wheels [m].
+        speed: Forward speed [m/s] for -1 and for 1.
+        yaw_rate: Yaw rate [rad/s] for 1, to the left.
+        size: Number of elements of an action.
     """
 
     wheel_radius: float
-    track: float
+    track_width: float
     speed: tuple[float, float]
-    turn: float
+    yaw_rate: float
     size: int = 2
 
-    def targets(self, actions: Float) -> Float:
+    def targets(self, actions: F32) -> F32:
         """Speeds (N, 2) of the left and the right wheel [rad/s]."""
         slow, fast = self.speed
         forward = slow + (actions[:, 0] + 1) / 2 * (fast - slow)
-        half = actions[:, 1] * self.turn * self.track / 2
+        half = actions[:, 1] * self.yaw_rate * self.track_width / 2
         return (np.stack([forward - half, forward + half], 1) / self.wheel_radius).astype(np.float32)
 
-    def actions(self, forward: NDArray[np.floating], turn: NDArray[np.floating]) -> Float:
-        """Actions (N, 2) for speeds (N,) [m/s] and turning speeds (N,) [rad/s], as far as they go."""
+    def actions(self, forward: Floats, yaw_rate: Floats) -> F32:
+        """Actions (N, 2) for forward speeds (N,) [m/s] and yaw rates (N,) [rad/s], clipped."""
         slow, fast = self.speed
-        action = np.stack([(forward - slow) / (fast - slow) * 2 - 1, turn / self.turn], 1)
+        action = np.stack([(forward - slow) / (fast - slow) * 2 - 1, yaw_rate / self.yaw_rate], 1)
         return np.clip(action, -1, 1).astype(np.float32)
 
 
 class JointOffsets:
-    """Positions around the pose at rest; for legs.
+    """Joint positions relative to the pose at rest; for legs.
 
     Args:
-        robot: All of its actuators aim at positions.
+        robot: Robot whose actuators are all position actuators.
         scale: Offset of an action of 1 [rad].
     """
 
@@ -71,6 +69,6 @@ class JointOffsets:
         self._rest, self._scale = robot.default_position[columns].astype(np.float32), np.float32(scale)
         self.size = len(columns)
 
-    def targets(self, actions: Float) -> Float:
+    def targets(self, actions: F32) -> F32:
         """Joint positions (N, A) [rad]."""
         return (self._rest + self._scale * actions).astype(np.float32)

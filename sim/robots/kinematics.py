@@ -1,4 +1,4 @@
-"""Where the links of many robots are, and how they move, from their joints.
+"""Poses and velocities of the links of N robots, from their joints.
 
 The recursion from the base outwards: R. Featherstone, Rigid Body Dynamics Algorithms, Springer 2008, section 4.1.
 """
@@ -6,16 +6,14 @@ The recursion from the base outwards: R. Featherstone, Rigid Body Dynamics Algor
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import matrix_from_rotvec
+from pipeline.types import F64
 from sim.physics.state import RobotState
 from sim.robots.model import Joint, Robot
 
-Array = NDArray[np.float64]
 
-
-def link_poses(robot: Robot, state: RobotState) -> Array:
+def link_poses(robot: Robot, state: RobotState) -> F64:
     """World from links (N, L, 4, 4) in the order of the robot's links."""
     poses = np.tile(np.eye(4), (len(state), len(robot.links), 1, 1))
     poses[:, 0, :3, :3] = state.world_from_base
@@ -29,13 +27,13 @@ def link_poses(robot: Robot, state: RobotState) -> Array:
     return poses
 
 
-def link_velocities(robot: Robot, state: RobotState, poses: Array) -> tuple[Array, Array]:
+def link_velocities(robot: Robot, state: RobotState, poses: F64) -> tuple[F64, F64]:
     """Angular [rad/s] and linear [m/s] velocities (N, L, 3) of the links' origins, in world axes.
 
     Args:
-        robot: Of the state.
-        state: Of N robots.
-        poses: What `link_poses` gives of it.
+        robot: Model of the robots.
+        state: State of N robots.
+        poses: The result of `link_poses`.
     """
     angular, linear = np.zeros((2, *poses.shape[:2], 3))
     angular[:, 0], linear[:, 0] = state.angular_velocity, state.linear_velocity
@@ -56,16 +54,16 @@ def link_velocities(robot: Robot, state: RobotState, poses: Array) -> tuple[Arra
 
 
 def _columns(robot: Robot) -> list[int]:
-    """Of each link's joint in joint arrays; of no meaning where it has none."""
+    """Column of each link's joint in joint arrays; undefined without a joint."""
     return (np.cumsum([link.joint is not None for link in robot.links]) - 1).tolist()
 
 
-def _moved(joint: Joint, position: Array) -> Array:
-    """From the link to where it sits with its joint at zero (N, 4, 4), for positions (N,)."""
+def _moved(joint: Joint, position: F64) -> F64:
+    """Transforms (N, 4, 4) of a joint at positions (N,), relative to the link with its joint at zero."""
     result = np.tile(np.eye(4), (len(position), 1, 1))
     if joint.kind == "slide":
         result[:, :3, 3] = position[:, None] * joint.axis
         return result
-    turn = matrix_from_rotvec(position[:, None] * joint.axis)
-    result[:, :3, :3], result[:, :3, 3] = turn, joint.anchor - turn @ joint.anchor
+    rotation = matrix_from_rotvec(position[:, None] * joint.axis)
+    result[:, :3, :3], result[:, :3, 3] = rotation, joint.anchor - rotation @ joint.anchor
     return result

@@ -8,57 +8,56 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
+from pipeline.types import F64, Mask
 from sim import libraries
 
-Array = NDArray[np.float64]
 ShapeKind = Literal["box", "sphere", "capsule", "cylinder", "mesh"]
 
 PACKAGE = "package:"
 CAMERA_SITE = "camera"
-"""Site of an MJCF that says where the camera sits; its axes are OpenCV's."""
+"""Site of an MJCF with the pose of the camera; its axes are OpenCV's."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A body to collide with.
+    """A collision shape.
 
     Attributes:
-        kind: What it is; a mesh stands for its convex hull.
+        kind: Kind of the shape; a mesh stands for its convex hull.
         size: Box: half edges (3,); sphere: radius; capsule and cylinder: radius and half length along its z [m].
-        link_from_shape: Where it sits.
-        friction: Coefficient.
+        link_from_shape: Pose on the link.
+        friction: Friction coefficient.
         vertices: (V, 3) of a mesh [m], else (0, 3).
     """
 
     kind: ShapeKind
-    size: Array
+    size: F64
     link_from_shape: Pose
     friction: float
-    vertices: Array
+    vertices: F64
 
 
 @dataclass(frozen=True, eq=False)
 class Joint:
-    """What moves a link against its parent.
+    """A joint between a link and its parent.
 
     Attributes:
         name: Unique in the robot.
         kind: hinge [rad] or slide [m].
-        axis: (3,) unit, in the link's axes.
-        anchor: (3,) point of the axis, in the link's axes [m].
-        limits: Least and greatest position, or None.
+        axis: (3,) unit vector, link axes.
+        anchor: (3,) point on the axis, link axes [m].
+        limits: Smallest and largest position, or None.
         armature: Inertia of the rotor.
-        damping: Of the joint itself.
+        damping: Damping of the joint itself.
     """
 
     name: str
     kind: Literal["hinge", "slide"]
-    axis: Array
-    anchor: Array
+    axis: F64
+    anchor: F64
     limits: tuple[float, float] | None
     armature: float
     damping: float
@@ -71,12 +70,12 @@ class Link:
     Attributes:
         name: Unique in the robot.
         parent: Index of its parent, -1 for the base; parents come first.
-        parent_from_link: Where it sits with its joint at zero.
+        parent_from_link: Pose with its joint at zero.
         mass: [kg].
         link_from_inertia: Centre of mass and principal axes.
-        inertia: (3,) about the principal axes [kg m^2].
-        joint: To its parent; None for the base and for what is fixed.
-        shapes: What it collides with.
+        inertia: (3,) moments about the principal axes [kg m^2].
+        joint: Joint to its parent; None for the base and fixed links.
+        shapes: Its collision shapes.
     """
 
     name: str
@@ -84,18 +83,18 @@ class Link:
     parent_from_link: Pose
     mass: float
     link_from_inertia: Pose
-    inertia: Array
+    inertia: F64
     joint: Joint | None
     shapes: tuple[Shape, ...]
 
 
 @dataclass(frozen=True)
 class Actuator:
-    """What drives a joint: force = stiffness * (target - position) - damping * velocity, or towards a target velocity.
+    """An actuator of a joint: force = stiffness * (target - position) - damping * velocity, or for a target velocity.
 
     Attributes:
         joint: Name of its joint.
-        mode: What its target means; position [rad, m] or velocity [rad/s, m/s].
+        mode: Meaning of its target; position [rad, m] or velocity [rad/s, m/s].
         stiffness: [N m/rad] or [N/m]; 0 for velocity.
         damping: [N m s/rad] or [N s/m].
         max_force: [N m] or [N].
@@ -116,7 +115,7 @@ class Servos:
         stiffness: [N m/rad].
         damping: [N m s/rad].
         max_force: [N m].
-        rest: Joint angles at rest [rad] by a part of the joint's name; the first that fits counts, 0 without.
+        rest: Joint angles at rest [rad] by part of the joint's name; the first match counts, 0 without any.
     """
 
     stiffness: float
@@ -130,22 +129,22 @@ class Robot:
     """A robot with a free base.
 
     Attributes:
-        name: For people.
-        file: Where it was read from.
+        name: Name of the robot.
+        file: File it was read from.
         links: The base first.
         actuators: In the order of the joints they drive.
         default_position: (J,) joint positions at rest, in the order of `joint_names`.
-        base_height: Of the base's origin above the ground when it stands at rest [m].
-        radius: Of the circle around the base's vertical axis that holds it at rest [m].
-        height: Of its highest point above the ground at rest [m].
-        base_from_camera: Where a camera sits that nobody else placed.
+        base_height: Height of the base's origin above the ground at rest [m].
+        radius: Radius of the circle around the base's vertical axis that contains it at rest [m].
+        height: Height of its highest point above the ground at rest [m].
+        base_from_camera: Default mount of a camera.
     """
 
     name: str
     file: Path
     links: tuple[Link, ...]
     actuators: tuple[Actuator, ...]
-    default_position: Array
+    default_position: F64
     base_height: float
     radius: float
     height: float
@@ -158,12 +157,12 @@ class Robot:
 
     @property
     def mass(self) -> float:
-        """Of all links [kg]."""
+        """Mass of all links [kg]."""
         return sum(link.mass for link in self.links)
 
 
 def read_spec(path: Path) -> Any:
-    """The file as MuJoCo's editable model, with a free base.
+    """Read a file as MuJoCo's editable model, with a free base.
 
     Raises:
         SimError: When the file can't be read.
@@ -182,21 +181,21 @@ def read_spec(path: Path) -> Any:
 
 
 def _in_package(file: str, urdf: Path) -> str:
-    """The path of a mesh that a URDF names by its ROS package: a folder of that name lies somewhere above the URDF."""
+    """Path of a mesh in a URDF's ROS package: a folder of that name above the URDF."""
     if not file.startswith(PACKAGE):
         return file
     inside = Path(file[len(PACKAGE) :].lstrip("/"))
     above = [folder / inside for folder in urdf.resolve().parents]
-    return str(next((place for place in above if place.is_file()), inside))
+    return str(next((path for path in above if path.is_file()), inside))
 
 
 def load_robot(path: Path, name: str | None = None, servos: Servos | None = None) -> Robot:
-    """Read a URDF or MJCF file with one robot; a keyframe named `home`, if any, is its pose at rest.
+    """Load a URDF or MJCF file with one robot; a keyframe named `home`, if any, is its pose at rest.
 
     Args:
-        path: The file; meshes are looked for beside it, as the format says.
-        name: Its name; the file's stem by default.
-        servos: Drive every joint, for a URDF says nothing of motors.
+        path: The file; meshes are searched relative to it, as the format specifies.
+        name: Name of the robot; the file's stem by default.
+        servos: Actuators of every joint, since a URDF has none.
 
     Raises:
         SimError: When the file can't be read, a mesh is missing, or it isn't one robot with hinges and slides.
@@ -214,7 +213,7 @@ def _unreadable(error: Exception, path: Path) -> SimError:
     return SimError(
         "a robot is a URDF or MJCF file that MuJoCo can compile, with all its meshes",
         found=lines[0] if lines else type(error).__name__,
-        remedy="copy the missing files beside it; in a URDF use paths relative to it",
+        remedy="copy the missing files next to it; in a URDF use paths relative to it",
         file=path,
     )
 
@@ -363,16 +362,16 @@ def _actuators(model: Any, path: Path) -> tuple[Actuator, ...]:
 
 
 def _extent(model: Any, data: Any) -> tuple[float, float, float]:
-    """Lowest and highest z of the solid shapes' boxes, and their reach from the vertical axis [m]."""
+    """Lowest and highest z of the solid shapes' boxes, and their largest distance from the vertical axis [m]."""
     points = _corners(model, data, np.ones(model.ngeom, bool))
     return float(points[:, 2].min()), float(points[:, 2].max()), float(np.linalg.norm(points[:, :2], axis=1).max())
 
 
-def _corners(model: Any, data: Any, chosen: NDArray[np.bool_]) -> Array:
+def _corners(model: Any, data: Any, chosen: Mask) -> F64:
     """Corners (P, 3) of the boxes around the chosen geoms that are solid, base axes [m]."""
     solid = chosen & ((model.geom_contype != 0) | (model.geom_conaffinity != 0))
     boxes = model.geom_aabb[solid]  # centre and half size, in the geom's axes
     signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
     corners = boxes[:, None, :3] + signs * boxes[:, None, 3:]
-    turns = data.geom_xmat[solid].reshape(-1, 3, 3)
-    return (np.einsum("gij,gkj->gki", turns, corners) + data.geom_xpos[solid][:, None]).reshape(-1, 3)
+    rotations = data.geom_xmat[solid].reshape(-1, 3, 3)
+    return (np.einsum("gij,gkj->gki", rotations, corners) + data.geom_xpos[solid][:, None]).reshape(-1, 3)

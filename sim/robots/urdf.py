@@ -1,4 +1,4 @@
-"""A robot written as URDF, for simulators that read nothing else."""
+"""Robots written as URDF, for simulators that read nothing else."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from numpy.typing import ArrayLike
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
-from sim.robots.model import Array, Joint, Link, Robot, Shape
+from pipeline.types import F64
+from sim.robots.model import Joint, Link, Robot, Shape
 
 UNLIMITED = 1e9
 """Force, speed or slide [SI units] where URDF wants a number and there is no limit."""
 
 
 def write_urdf(robot: Robot, folder: Path) -> Path:
-    """The robot as `robot.urdf`, with its meshes' convex hulls beside it.
+    """Write a robot as `robot.urdf`, with its meshes' convex hulls next to it.
 
     URDF puts a joint's axis through the origin of its child, so a link's frame moves to its joint's anchor; a capsule
-    becomes a cylinder and two balls. Friction, armature and motors are not in it: URDF can't say them.
+    becomes a cylinder and two spheres. Friction, armature and motors are left out: URDF has no elements for them.
 
     Args:
-        robot: Any; links need names, each its own.
-        folder: Where the files go; it is there.
+        robot: A robot whose links have unique names.
+        folder: Existing folder for the files.
 
     Returns:
         The URDF's path.
@@ -35,7 +36,7 @@ def write_urdf(robot: Robot, folder: Path) -> Path:
     names = [link.name for link in robot.links]
     if not all(names) or len(set(names)) < len(names):
         raise SimError(
-            "in a URDF every link has a name of its own",
+            "in a URDF every link has a unique name",
             found=f"{names}",
             remedy='give each <body> of the MJCF its own name="..."',
             file=robot.file,
@@ -59,7 +60,7 @@ def urdf_frictions(link: Link) -> list[float]:
 
 
 def _link_from_urdf(link: Link) -> Pose:
-    """Where the URDF's frame of the link is."""
+    """Pose of the link's URDF frame."""
     return Pose(np.eye(3), link.joint.anchor if link.joint else np.zeros(3))
 
 
@@ -67,8 +68,8 @@ def _add_link(root: ElementTree.Element, link: Link, folder: Path) -> None:
     made = ElementTree.SubElement(root, "link", name=link.name)
     urdf_from_link = _link_from_urdf(link).inverse()
     urdf_from_inertia = urdf_from_link @ link.link_from_inertia
-    turn = urdf_from_inertia.rotation
-    tensor = turn @ np.diag(link.inertia) @ turn.T  # in the link's axes: some readers ignore the origin's rpy
+    rotation = urdf_from_inertia.rotation
+    tensor = rotation @ np.diag(link.inertia) @ rotation.T  # in the link's axes: some readers ignore the origin's rpy
     inertial = ElementTree.SubElement(made, "inertial")
     ElementTree.SubElement(inertial, "origin", xyz=_numbers(urdf_from_inertia.translation), rpy="0 0 0")
     ElementTree.SubElement(inertial, "mass", value=_number(link.mass))
@@ -76,31 +77,31 @@ def _add_link(root: ElementTree.Element, link: Link, folder: Path) -> None:
     entries = {f"i{axes[i]}{axes[j]}": _number(tensor[i, j]) for i in range(3) for j in range(i, 3)}
     ElementTree.SubElement(inertial, "inertia", entries)
     for number, shape in enumerate(link.shapes):
-        place = urdf_from_link @ shape.link_from_shape
+        pose = urdf_from_link @ shape.link_from_shape
         if shape.kind == "mesh":
             file = folder / f"hull_{len(root)}_{number}.stl"
             _write_hull(shape.vertices, file)
-            _add_collision(made, place, "mesh", filename=file.name)
+            _add_collision(made, pose, "mesh", filename=file.name)
         else:
-            _add_primitive(made, place, shape)
+            _add_primitive(made, pose, shape)
 
 
-def _add_primitive(link: ElementTree.Element, place: Pose, shape: Shape) -> None:
+def _add_primitive(link: ElementTree.Element, pose: Pose, shape: Shape) -> None:
     size = shape.size
     if shape.kind == "box":
-        _add_collision(link, place, "box", size=_numbers(2 * size))
+        _add_collision(link, pose, "box", size=_numbers(2 * size))
     elif shape.kind == "sphere":
-        _add_collision(link, place, "sphere", radius=_number(size[0]))
+        _add_collision(link, pose, "sphere", radius=_number(size[0]))
     else:
-        _add_collision(link, place, "cylinder", radius=_number(size[0]), length=_number(2 * size[1]))
+        _add_collision(link, pose, "cylinder", radius=_number(size[0]), length=_number(2 * size[1]))
     if shape.kind == "capsule":
         for end in (-size[1], size[1]):
-            _add_collision(link, place @ Pose(np.eye(3), np.array([0, 0, end])), "sphere", radius=_number(size[0]))
+            _add_collision(link, pose @ Pose(np.eye(3), np.array([0, 0, end])), "sphere", radius=_number(size[0]))
 
 
-def _add_collision(link: ElementTree.Element, place: Pose, kind: str, **size: str) -> None:
+def _add_collision(link: ElementTree.Element, pose: Pose, kind: str, **size: str) -> None:
     collision = ElementTree.SubElement(link, "collision")
-    _add_origin(collision, place)
+    _add_origin(collision, pose)
     ElementTree.SubElement(ElementTree.SubElement(collision, "geometry"), kind, size)
 
 
@@ -132,14 +133,14 @@ def _joint_type(joint: Joint | None) -> str:
 
 
 def _add_origin(element: ElementTree.Element, pose: Pose) -> None:
-    """URDF's rpy turn about the fixed axes x, y, z in this order."""
+    """URDF's rpy are rotations about the fixed axes x, y, z in this order."""
     from scipy.spatial.transform import Rotation
 
     rpy = Rotation.from_matrix(pose.rotation).as_euler("xyz")
     ElementTree.SubElement(element, "origin", xyz=_numbers(pose.translation), rpy=_numbers(rpy))
 
 
-def _write_hull(vertices: Array, file: Path) -> None:
+def _write_hull(vertices: F64, file: Path) -> None:
     """The convex hull of vertices (V, 3) as binary STL."""
     from trimesh import PointCloud
 

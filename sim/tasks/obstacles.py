@@ -1,94 +1,88 @@
-"""A way to a goal among posts and over costly floor."""
+"""Goals among posts and patches of costly floor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
-from sim.cameras.things import Patches, Posts, Things
+from pipeline.types import F32, F64, I64, Floats
+from sim.cameras.props import Patches, Posts, Props
+from sim.floors import Floors
 from sim.navigation import DistanceFields, spread
-from sim.physics.state import Float, Int, RobotState
-from sim.places import Floors, Split
-from sim.robots.model import Robot
-from sim.scene import SimScene
-from sim.tasks.way import Way, WayCourse, Ways
+from sim.physics.state import RobotState
+from sim.tasks.goals import GoalScenario, PathState, PathTracker
 
 POST_COLOR, PATCH_COLOR = (0.75, 0.12, 0.1), (0.95, 0.8, 0.1)
 POST_RADIUS, POST_HEIGHT = (0.05, 0.1), 0.8  # [m]
 PATCH_RADIUS = (0.2, 0.4)  # [m]
-PATCH_COST = 1.0  # a second
+PATCH_COST = 1.0  # per second
 PATCH_PRICE = 3.0
-"""What a metre over costly floor counts in the way that is left: with 1 the shortest way would lead across."""
+"""Price of a metre over costly floor in the remaining path length: at 1 the shortest path would lead across."""
 GAP = 0.1
-"""Between a robot and the posts on its way at least [m]."""
+"""Smallest gap between a robot and the posts on its path [m]."""
 FREE = 0.3
-"""Between a robot at its start or goal and the next post at least [m]."""
+"""Smallest gap between a robot at its start or goal and the next post [m]."""
 TRIES = 10
+"""Arrangements of posts tried for an episode."""
 
 
 @dataclass(frozen=True, eq=False)
-class ObstacleWay(Way):
-    """The ways of N robots among posts.
+class ObstacleState(PathState):
+    """Paths of N robots among posts.
 
     Attributes:
-        clearance: (N,) between the circle round the robot and the nearest post [m]; below 0 they touch, inf without.
-        cost: (N,) of the floor under the robot's middle during this step.
+        clearance: (N,) gap between the robot's radius and the nearest post [m]; negative in contact, inf without posts.
+        cost: (N,) cost of the floor under the robot's centre in this step.
     """
 
-    clearance: Float
-    cost: Float
+    clearance: F32
+    cost: F32
 
 
-class ObstacleCourse(WayCourse):
-    """Goals, with posts that leave a way to them and yellow patches that cost; both elsewhere in each episode.
+class ObstacleScenario(GoalScenario):
+    """Goals with posts that leave a path to them, and yellow patches that cost; drawn anew for each episode.
 
-    Posts are drawn and touched by geometry; they are not in the physics. What a bundle's own areas cost counts too.
+    Posts are visual, and contact with them is geometric; they are not in the physics. The costs of a bundle's own areas
+    count, too.
 
     Args:
-        scenes: Where.
-        robot: Who.
+        floors: Floors to drive on.
         num_envs: N.
-        period: Between two steps [s].
-        least_way: Between start and goal [m].
-        ball_color: 0..1.
-        posts: Most posts; there are fewer where they would stand at the start or the goal.
-        patches: Most patches.
-        starts: Which places episodes may begin at.
+        period: Time between two steps [s].
+        min_length: Shortest path from start to goal [m].
+        ball_color: Colour of the balls, 0..1.
+        posts: Largest number of posts; those that would stand at the start or the goal are left out.
+        patches: Number of patches.
 
     Raises:
-        SimError: When a scene has no such way, or no such places.
+        SimError: When a scene has no such path, or no start that may be used.
     """
 
     def __init__(
         self,
-        scenes: Sequence[SimScene],
-        robot: Robot,
+        floors: Floors,
         num_envs: int,
         period: float,
         *,
-        least_way: float,
+        min_length: float,
         ball_color: tuple[float, float, float],
         posts: int,
         patches: int,
-        starts: Split = "all",
     ) -> None:
-        super().__init__(scenes, robot, num_envs, period, least_way=least_way, ball_color=ball_color, starts=starts)
-        self._robot_radius, self._period = robot.radius, period
-        self._costs = area_costs(self.floors)
-        shape = self.floors.height.shape[1:]
-        origin, cell = np.zeros((num_envs, 2)), np.ones(num_envs)
-        self._fields = DistanceFields(origin, cell, np.full((num_envs, *shape), np.inf, np.float32))
-        self._ways = Ways(self.floors, num_envs, self._fields)
+        super().__init__(floors, num_envs, period, min_length=min_length, ball_color=ball_color)
+        self._robot_radius, self._period = floors.robot.radius, period
+        self._costs = area_costs(floors)
+        lengths = np.full((num_envs, *floors.height.shape[1:]), np.inf, np.float32)
+        self._fields = DistanceFields(np.zeros((num_envs, 2)), np.ones(num_envs), lengths)
+        self._paths = PathTracker(floors, num_envs, self._fields)
         self._post, self._post_radius = np.zeros((num_envs, posts, 3)), np.zeros((num_envs, posts))
         self._patch, self._patch_radius = np.zeros((num_envs, patches, 3)), np.zeros((num_envs, patches))
         self._clearance, self._cost = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
 
-    def _lay(self, envs: Int, scenes: Int, goals: Int, starts: Int, rng: np.random.Generator) -> Int:
-        """Other posts and patches, and the ways round them."""
+    def _arrange(self, envs: I64, scenes: I64, goals: I64, starts: I64, rng: np.random.Generator) -> I64:
+        """Draw posts and patches, and compute the paths around them."""
         floors, count = self.floors, len(envs)
         posts, patches = self._post.shape[1], self._patch.shape[1]
         cell, ends = floors.cell[scenes], np.stack([starts, self._goals.cells[goals]], 1)
@@ -100,52 +94,51 @@ class ObstacleCourse(WayCourse):
         reach = np.where(post_radius > 0, post_radius + self._robot_radius + GAP, 0)
         price = np.where(self._costs > 0, np.maximum(floors.price, PATCH_PRICE), floors.price)[scenes]
         _paint_all(price, patch, patch_radius / cell[:, None], np.float32(PATCH_PRICE))
-        chosen = _open_ways(price, post, reach / cell[:, None, None], ends)
+        chosen = _first_passable(price, post, reach / cell[:, None, None], ends)
         self._fields.origin[envs], self._fields.cell[envs] = floors.origin[scenes], cell
         self._fields.distance[envs] = price * cell[:, None, None].astype(np.float32)
         row = np.arange(count)
-        self._post[envs] = floors.places(scenes[:, None], post[row, chosen])
+        self._post[envs] = floors.positions(scenes[:, None], post[row, chosen])
         self._post_radius[envs] = np.where(chosen[:, None] >= 0, post_radius[row, chosen], 0)
-        self._patch[envs], self._patch_radius[envs] = floors.places(scenes[:, None], patch), patch_radius
-        self._look(envs, scenes, floors.places(scenes, starts)[:, :2])
+        self._patch[envs], self._patch_radius[envs] = floors.positions(scenes[:, None], patch), patch_radius
+        self._measure(envs, scenes, floors.positions(scenes, starts)[:, :2])
         return envs
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
-        """How near the posts are, and what the floor costs."""
+        """Update the remaining paths, the clearance and the cost of the floor."""
         super().update(state, rng)
-        self._look(np.arange(len(state)), self._ways.scene_of, state.position[:, :2])
+        self._measure(np.arange(len(state)), self._paths.scene_of, state.position[:, :2])
 
-    def _look(self, envs: Int, scenes: Int, xy: NDArray[np.floating]) -> None:
-        """From places (M, 2) in scenes (M,)."""
+    def _measure(self, envs: I64, scenes: I64, xy: Floats) -> None:
+        """Measure clearance and cost at positions (M, 2) in scenes (M,)."""
         to_post = np.linalg.norm(self._post[envs, :, :2] - xy[:, None], axis=-1) - self._post_radius[envs]
         nearest = np.where(self._post_radius[envs] > 0, to_post, np.inf).min(1, initial=np.inf)
         self._clearance[envs] = nearest - self._robot_radius
         to_patch = np.linalg.norm(self._patch[envs, :, :2] - xy[:, None], axis=-1)
-        of_area = self._costs[(scenes, *self.floors.cells(scenes, xy))]
+        area_cost = self._costs[(scenes, *self.floors.cells(scenes, xy))]
         on_patch = (to_patch < self._patch_radius[envs]).any(1)
-        self._cost[envs] = (of_area + PATCH_COST * on_patch) * self._period
+        self._cost[envs] = (area_cost + PATCH_COST * on_patch) * self._period
 
-    def now(self) -> ObstacleWay:
-        """For the terms."""
-        way = super().now()
-        return ObstacleWay(**vars(way), clearance=self._clearance.copy(), cost=self._cost.copy())
+    def state(self) -> ObstacleState:
+        """State that terms read."""
+        return ObstacleState(**vars(super().state()), clearance=self._clearance.copy(), cost=self._cost.copy())
 
-    def things(self) -> Things:
+    def props(self) -> Props:
         """The ball, the posts and the patches."""
         post_color, patch_color = (
-            np.broadcast_to(np.array(color), place.shape)
-            for color, place in ((POST_COLOR, self._post), (PATCH_COLOR, self._patch))
+            np.broadcast_to(np.array(color), center.shape)
+            for color, center in ((POST_COLOR, self._post), (PATCH_COLOR, self._patch))
         )
         height = np.full(self._post_radius.shape, POST_HEIGHT)
-        return Things(
-            super().things().balls,
+        return Props(
+            super().props().balls,
             Posts(self._post, self._post_radius, height, post_color),
             Patches(self._patch, self._patch_radius, patch_color),
         )
 
 
-def area_costs(floors: Floors) -> Float:
-    """What the bundles' own areas cost a second (S, X, Y)."""
+def area_costs(floors: Floors) -> F32:
+    """Cost per second (S, X, Y) of the bundles' own areas."""
     costs = np.zeros(floors.height.shape, np.float32)
     for cost, scene in zip(costs, floors.scenes, strict=True):
         x, y = scene.regions.height.shape
@@ -154,15 +147,15 @@ def area_costs(floors: Floors) -> Float:
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _paint_all(price: Float, cells: Int, radius: NDArray[np.float64], value: np.float32) -> None:
-    """Give the discs (M, Q) round cells (M, Q, 2), radii in cells, that price where there is floor."""
+def _paint_all(price: F32, cells: I64, radius: F64, value: np.float32) -> None:
+    """Set the price of discs (M, Q) around cells (M, Q, 2), radii in cells, where there is floor."""
     for m in prange(len(price)):
         for q in range(cells.shape[1]):
             _paint(price[m], cells[m, q], radius[m, q], value)
 
 
 @njit(cache=True, nogil=True)
-def _paint(price: Float, cell: Int, radius: float, value: np.float32) -> None:
+def _paint(price: F32, cell: I64, radius: float, value: np.float32) -> None:
     reach = int(np.ceil(radius))
     for i in range(max(cell[0] - reach, 0), min(cell[0] + reach + 1, price.shape[0])):
         for j in range(max(cell[1] - reach, 0), min(cell[1] + reach + 1, price.shape[1])):
@@ -171,13 +164,13 @@ def _paint(price: Float, cell: Int, radius: float, value: np.float32) -> None:
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def _open_ways(price: Float, posts: Int, reach: NDArray[np.float64], ends: Int) -> Int:
-    """For each of M floors the first try whose posts leave a way, -1 for none: then the floor stays without posts.
+def _first_passable(price: F32, posts: I64, reach: F64, ends: I64) -> I64:
+    """For each of M floors the first try whose posts leave a path, -1 for none: then the floor stays without posts.
 
     Args:
-        price: (M, X, Y) of the floor; becomes the ways to the goal round the posts [cells].
+        price: (M, X, Y) price of the floor; output: path lengths to the goal around the posts [cells].
         posts: (M, T, P, 2) cells of each try.
-        reach: (M, T, P) from them no robot may be [cells].
+        reach: (M, T, P) distance that robots must keep from them [cells].
         ends: (M, 2, 2) cells of start and goal; no post reaches them.
     """
     count, tries, number = reach.shape

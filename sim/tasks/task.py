@@ -1,112 +1,99 @@
-"""What a task is made of, and the moment that its terms look at."""
+"""What a task is made of, and the state that its terms read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import Camera
+from pipeline.types import F32, I64, Floats, Mask
+from sim.cameras.props import Props
 from sim.cameras.settings import CameraSettings
-from sim.cameras.things import Things
+from sim.floors import Floors
 from sim.height_scan import ScanGrid
-from sim.physics.state import Int, RobotState
-from sim.places import Split
+from sim.physics.state import RobotState
 from sim.robots.model import Robot
-from sim.scene import SimScene
 
-Float = NDArray[np.float32]
-Bool = NDArray[np.bool_]
-Now = TypeVar("Now", covariant=True)
-"""What a course shows its task's terms."""
+ScenarioState = TypeVar("ScenarioState", covariant=True)
+"""What a scenario shows the terms of its task."""
 
 
 @dataclass(frozen=True, eq=False)
-class Moment(Generic[Now]):
-    """All that N environments are after a step; terms look at nothing else.
+class StepState(Generic[ScenarioState]):
+    """The state of N environments after a step; terms read nothing else.
 
     Attributes:
-        robot: Every one of them.
-        state: Of the robots.
-        action: (N, A) just done, -1..1.
-        last_action: (N, A) the one before.
-        bump: (N,) horizontal force that something puts upon the robot's base, as a share of the robot's weight.
-        heights: (N, K) ground against the base [m], where the task has a height scan; else K = 0.
-        tilt: (N,) angle between the base's z and the vertical [rad].
-        seconds: (N,) since the episode began.
-        elapsed: (N,) the same as a share of an episode's time, 0..1.
-        course: What the task's own course adds, for instance the way to a goal.
+        robot: Model of every robot.
+        state: State of the robots.
+        action: (N, A) action of this step, -1..1.
+        last_action: (N, A) action of the step before.
+        contact_force: (N,) horizontal contact force on the robot's base, as a fraction of the robot's weight.
+        heights: (N, K) height scan: ground relative to the base [m]; K = 0 if the task has none.
+        tilt: (N,) angle between the base's z axis and the vertical [rad].
+        seconds: (N,) time since the episode began [s].
+        elapsed: (N,) the same as a fraction of the episode's time limit, 0..1.
+        scenario: What the task's own scenario adds, for example the path to a goal.
     """
 
     robot: Robot
     state: RobotState
-    action: Float
-    last_action: Float
-    bump: Float
-    heights: Float
-    tilt: Float
-    seconds: Float
-    elapsed: Float
-    course: Now
+    action: F32
+    last_action: F32
+    contact_force: F32
+    heights: F32
+    tilt: F32
+    seconds: F32
+    elapsed: F32
+    scenario: ScenarioState
 
 
 @dataclass(frozen=True, eq=False)
-class Starts:
+class ResetPoses:
     """Where M episodes begin.
 
     Attributes:
-        position: (M, 3) of the robots' bases at rest on the floor [m], world frame of each robot's scene.
+        position: (M, 3) positions of the robots' bases at rest on the floor [m], world frame of each robot's scene.
         yaw: (M,) headings [rad].
     """
 
-    position: NDArray[np.floating]
-    yaw: NDArray[np.floating]
+    position: Floats
+    yaw: Floats
 
 
-class Course(Protocol[Now]):
-    """What the episodes of N environments are about: where they begin, where they lead, what stands there."""
+class Scenario(Protocol[ScenarioState]):
+    """What the episodes of N environments are about: where they begin, where they lead, and their props."""
 
-    def begin(self, envs: Int, scenes: Int, levels: Int, rng: np.random.Generator) -> Starts:
-        """New episodes in environments (M,), in scenes (M,), of levels (M,) of difficulty."""
+    def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
+        """Begin new episodes in environments (M,), in scenes (M,), of difficulty levels (M,)."""
         ...
 
     def update(self, state: RobotState, rng: np.random.Generator) -> None:
-        """After each step, with the state of all N robots."""
+        """Take over the state of all N robots after a step."""
         ...
 
-    def now(self) -> Now:
-        """What terms look at; arrays of N that nothing changes later."""
+    def state(self) -> ScenarioState:
+        """State that terms read; its arrays of N rows are never changed later."""
         ...
 
-    def things(self) -> Things:
-        """What cameras see besides the scene."""
-        ...
-
-
-class MakeCourse(Protocol):
-    """Lays a task's course through scenes."""
-
-    def __call__(
-        self, scenes: Sequence[SimScene], robot: Robot, num_envs: int, period: float, *, starts: Split
-    ) -> Course[Any]:
-        """For so many environments, with a step every `period` [s]; episodes begin at places of that kind only."""
+    def props(self) -> Props:
+        """Objects that cameras see in addition to the scene."""
         ...
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A vector that an agent gets.
+    """A vector that an agent observes.
 
     Attributes:
-        function: Gives (N, size).
-        size: Numbers in it, or as many as an action has or as the robot has joints.
-        privileged: Only for a critic: a robot couldn't know it.
+        function: Returns (N, size).
+        size: Number of its elements, or "action" or "joints" for as many as an action or the robot has.
+        privileged: Whether only a critic may observe it, since a real robot couldn't.
     """
 
-    function: Callable[[Moment[Any]], Float]
+    function: Callable[[StepState[Any]], F32]
     size: int | Literal["action", "joints"]
     privileged: bool = False
 
@@ -116,24 +103,24 @@ class Reward:
     """A term of the reward.
 
     Attributes:
-        function: Gives (N,).
-        weight: What it is multiplied with.
+        function: Returns (N,).
+        weight: Factor of the term.
     """
 
-    function: Callable[[Moment[Any]], Float | Bool]
+    function: Callable[[StepState[Any]], F32 | Mask]
     weight: float
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Each environment has a level of difficulty, 0 at first, that changes when its episodes end.
+    """Each environment has a difficulty level, 0 at first, that changes when its episodes end.
 
     Attributes:
-        function: Of the last moment and of who failed (N,): 1 for a level up, -1 for one down, 0 (N,).
-        levels: How many there are.
+        function: Maps the last state and a mask of failures (N,) to level changes (N,): 1, -1 or 0.
+        levels: Number of levels.
     """
 
-    function: Callable[[Moment[Any], Bool], Int]
+    function: Callable[[StepState[Any], Mask], I64]
     levels: int
 
 
@@ -142,20 +129,20 @@ class Task:
     """A task as data.
 
     Attributes:
-        name: For people.
-        camera: Pinhole of the robot's camera.
-        control_period: Between two actions [s].
-        time_step: Of the physics; divides the control period [s].
-        seconds: An episode is cut off after.
-        course: What episodes are about.
-        success: Whether an episode that ends did what it is about: (N,) bool.
-        observations: Vectors by name; what cameras see comes beside them.
-        rewards: Terms by name.
-        terminations: By name, what ends an episode: (N,) bool.
-        outcomes: By name, what else is to be counted of an episode when it ends: (N,) bool.
-        curriculum: How episodes get harder; None for all alike.
-        height_scan: Where the ground's height is read; None for nowhere.
-        camera_settings: How cameras behave unless others are asked for; ideally by default.
+        name: Name of the task.
+        camera: Pinhole camera of the robot.
+        control_period: Time between two actions [s].
+        time_step: Time step of the physics [s]; divides the control period.
+        seconds: Time limit of an episode [s].
+        scenario: Makes the scenario from floors, number of environments and control period.
+        success: Whether an episode that ends solved the task: (N,) bool.
+        observations: Vectors by name, in addition to the cameras' outputs.
+        rewards: Reward terms by name.
+        terminations: Conditions that end an episode, by name: (N,) bool.
+        outcomes: What else is counted when an episode ends, by name: (N,) bool.
+        curriculum: How the difficulty changes; None for a fixed one.
+        height_scan: Where the ground's height is measured; None for nowhere.
+        camera_settings: Camera behaviour unless other settings are given; ideal by default.
     """
 
     name: str
@@ -163,17 +150,17 @@ class Task:
     control_period: float
     time_step: float
     seconds: float
-    course: MakeCourse
-    success: Callable[[Moment[Any]], Bool]
+    scenario: Callable[[Floors, int, float], Scenario[Any]]
+    success: Callable[[StepState[Any]], Mask]
     observations: Mapping[str, Observation] = field(default_factory=dict)
     rewards: Mapping[str, Reward] = field(default_factory=dict)
-    terminations: Mapping[str, Callable[[Moment[Any]], Bool]] = field(default_factory=dict)
-    outcomes: Mapping[str, Callable[[Moment[Any]], Bool]] = field(default_factory=dict)
+    terminations: Mapping[str, Callable[[StepState[Any]], Mask]] = field(default_factory=dict)
+    outcomes: Mapping[str, Callable[[StepState[Any]], Mask]] = field(default_factory=dict)
     curriculum: Curriculum | None = None
     height_scan: ScanGrid | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)
 
     @property
     def substeps(self) -> int:
-        """Steps of the physics between two actions."""
+        """Physics steps between two actions."""
         return round(self.control_period / self.time_step)

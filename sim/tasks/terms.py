@@ -1,4 +1,4 @@
-"""Terms that tasks are made of; each takes a `Moment` and gives a value for each of N environments."""
+"""Terms that tasks are made of: functions of a `StepState` that return a value for each of N environments."""
 
 from __future__ import annotations
 
@@ -6,245 +6,244 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sim.physics.state import Int
-from sim.places import EDGE_PRICE
-from sim.tasks.commands import Commanded, tracking
-from sim.tasks.exploration import Explored
-from sim.tasks.obstacles import ObstacleWay
-from sim.tasks.patches import PatchWay
-from sim.tasks.task import Bool, Float, Moment
-from sim.tasks.way import Way
+from pipeline.types import F32, I64, Floats, Mask
+from sim.floors import EDGE_PRICE
+from sim.tasks.commands import CommandState, tracking
+from sim.tasks.exploration import ExplorationState
+from sim.tasks.goals import PathState
+from sim.tasks.obstacles import ObstacleState
+from sim.tasks.patches import PatchState
+from sim.tasks.task import StepState
 
 TIPPED = np.deg2rad(60)
-LOW = 0.05
-"""A fallen base is lower by this than half its height at rest [m]; that of wheels rests on the floor."""
+FALLEN_MARGIN = 0.05
+"""A base has fallen if it is lower than half its height at rest minus this [m]; that of wheels rests on the floor."""
 FAR = np.float32(2)
-"""Clearances beyond are all the same [m]."""
-BUMP = 0.15
-"""Of the robot's weight."""
+"""Largest distance that is told apart [m]."""
+COLLISION_FORCE = 0.15
+"""Horizontal contact force of a collision, as a fraction of the robot's weight."""
 
 
-def in_base(moment: Moment[Any], vectors: NDArray[np.floating]) -> Float:
+def in_base(step: StepState[Any], vectors: Floats) -> F32:
     """World vectors (N, 3) in each robot's base axes."""
-    return np.einsum("nij,ni->nj", moment.state.world_from_base, vectors).astype(np.float32)
+    return np.einsum("nij,ni->nj", step.state.world_from_base, vectors).astype(np.float32)
 
 
-def planar_velocity(moment: Moment[Any]) -> Float:
-    """Forward, sideways [m/s] and turning speed [rad/s] (N, 3), as odometry tells them."""
-    linear = in_base(moment, moment.state.linear_velocity)
-    return np.concatenate([linear[:, :2], moment.state.angular_velocity[:, 2:]], 1)
+def planar_velocity(step: StepState[Any]) -> F32:
+    """Forward and lateral velocity [m/s] and yaw rate [rad/s] (N, 3), as odometry measures them."""
+    linear = in_base(step, step.state.linear_velocity)
+    return np.concatenate([linear[:, :2], step.state.angular_velocity[:, 2:]], 1)
 
 
-def angular_velocity(moment: Moment[Any]) -> Float:
-    """In the base's axes (N, 3) [rad/s], as a gyroscope tells it."""
-    return in_base(moment, moment.state.angular_velocity)
+def angular_velocity(step: StepState[Any]) -> F32:
+    """Angular velocity in the base's axes (N, 3) [rad/s], as a gyroscope measures it."""
+    return in_base(step, step.state.angular_velocity)
 
 
-def gravity_in_base(moment: Moment[Any]) -> Float:
-    """Where down is in the base's axes (N, 3), unit."""
-    return in_base(moment, np.tile([0, 0, -1.0], (len(moment.state), 1)))
+def projected_gravity(step: StepState[Any]) -> F32:
+    """Direction of gravity in the base's axes (N, 3), unit."""
+    return in_base(step, np.tile([0, 0, -1.0], (len(step.state), 1)))
 
 
-def joint_offsets(moment: Moment[Any]) -> Float:
-    """Joint positions less those at rest (N, J) [rad, m]."""
-    return moment.state.joint_position - moment.robot.default_position.astype(np.float32)
+def joint_offsets(step: StepState[Any]) -> F32:
+    """Joint positions relative to those at rest (N, J) [rad, m]."""
+    return step.state.joint_position - step.robot.default_position.astype(np.float32)
 
 
-def joint_rates(moment: Moment[Any]) -> Float:
+def joint_velocities(step: StepState[Any]) -> F32:
     """Joint velocities (N, J) [rad/s, m/s]."""
-    return moment.state.joint_velocity
+    return step.state.joint_velocity
 
 
-def heights(moment: Moment[Any]) -> Float:
-    """The ground round the robot against its base (N, K) [m]."""
-    return moment.heights
+def heights(step: StepState[Any]) -> F32:
+    """Height of the ground around the robot relative to its base (N, K) [m]."""
+    return step.heights
 
 
-def last_action(moment: Moment[Any]) -> Float:
-    """What was just done (N, A)."""
-    return moment.action
+def last_action(step: StepState[Any]) -> F32:
+    """The last action (N, A)."""
+    return step.action
 
 
-def pose_in_scene(moment: Moment[Any]) -> Float:
-    """Place (x, y) [m] in the scene's world frame, and cosine and sine of the heading (N, 4)."""
-    x, y, yaw = moment.state.planar.T
+def pose_in_scene(step: StepState[Any]) -> F32:
+    """Position (x, y) [m] in the scene's world frame, cosine and sine of the heading (N, 4)."""
+    x, y, yaw = step.state.planar.T
     return np.column_stack([x, y, np.cos(yaw), np.sin(yaw)]).astype(np.float32)
 
 
-def edges(moment: Moment[Way | Explored]) -> Float:
-    """To the edge of the floor that the robot has room on, from here and places near [m], `FAR` at most (N, 25)."""
-    return np.minimum(moment.course.edges, FAR)
+def edge_distances(step: StepState[PathState | ExplorationState]) -> F32:
+    """Distance to the edge of the drivable floor, from here and positions nearby [m], at most `FAR` (N, 25)."""
+    return np.minimum(step.scenario.edges, FAR)
 
 
-def detours(moment: Moment[Way]) -> Float:
-    """By how much the way would be longer from places where the robot could go next [m], up to `FAR` (N, 8)."""
-    return np.clip(moment.course.detours, -FAR, FAR)
+def detours(step: StepState[PathState]) -> F32:
+    """By how much the path gets longer from positions where the robot could go next [m], at most `FAR` (N, 8)."""
+    return np.clip(step.scenario.detours, -FAR, FAR)
 
 
-def share_of_time(moment: Moment[Any]) -> Float:
-    """How much of the episode's time is gone, 0..1 (N, 1)."""
-    return moment.elapsed[:, None]
+def elapsed(step: StepState[Any]) -> F32:
+    """Elapsed fraction of the episode's time limit, 0..1 (N, 1)."""
+    return step.elapsed[:, None]
 
 
-def goal_in_base(moment: Moment[Way]) -> Float:
-    """The goal ahead and to the left of the robot [m], and what is left of the way [m] (N, 3)."""
-    offset = np.zeros((len(moment.state), 3))
-    offset[:, :2] = moment.course.goal - moment.state.position[:, :2]
-    return np.concatenate([in_base(moment, offset)[:, :2], moment.course.left[:, None]], 1).astype(np.float32)
+def goal_in_base(step: StepState[PathState]) -> F32:
+    """Position of the goal ahead and to the left of the robot [m], and remaining path length [m] (N, 3)."""
+    offset = np.zeros((len(step.state), 3))
+    offset[:, :2] = step.scenario.goal - step.state.position[:, :2]
+    return np.concatenate([in_base(step, offset)[:, :2], step.scenario.length[:, None]], 1).astype(np.float32)
 
 
-def progress(moment: Moment[Way]) -> Float:
-    """By how much the way to the goal got shorter [m]."""
-    return moment.course.left_before - moment.course.left
+def progress(step: StepState[PathState]) -> F32:
+    """By how much the remaining path got shorter [m]."""
+    return step.scenario.previous_length - step.scenario.length
 
 
-def each_step(moment: Moment[Any]) -> Float:
-    """One."""
-    return np.ones(len(moment.state), np.float32)
+def per_step(step: StepState[Any]) -> F32:
+    """1 in every step."""
+    return np.ones(len(step.state), np.float32)
 
 
-def jerk(moment: Moment[Any]) -> Float:
-    """How much the action differs from the one before."""
-    return np.abs(moment.action - moment.last_action).sum(1)
+def action_rate(step: StepState[Any]) -> F32:
+    """Change of the action since the last step, summed over its elements."""
+    return np.abs(step.action - step.last_action).sum(1)
 
 
-def bumped(moment: Moment[Any]) -> Bool:
-    """The robot's body touches something: wheels and casters carry it upwards only."""
-    return moment.bump > BUMP
+def collided(step: StepState[Any]) -> Mask:
+    """Whether the robot's body touches something: wheels and casters push it up only."""
+    return step.contact_force > COLLISION_FORCE
 
 
-def slant(moment: Moment[Any]) -> Float:
+def flat_orientation(step: StepState[Any]) -> F32:
     """Squared sine of the tilt."""
-    return np.sin(moment.tilt) ** 2
+    return np.sin(step.tilt) ** 2
 
 
-def tipped(moment: Moment[Any]) -> Bool:
-    """The robot lies on its side."""
-    return moment.tilt > TIPPED
+def tipped(step: StepState[Any]) -> Mask:
+    """Whether the robot lies on its side."""
+    return step.tilt > TIPPED
 
 
-def reached(radius: float) -> Callable[[Moment[Way]], Bool]:
-    """A term that says who is nearer to the goal than that [m], and not behind a wall."""
+def reached(radius: float) -> Callable[[StepState[PathState]], Mask]:
+    """A term: whether the goal is within a radius [m], and not behind a wall."""
 
-    def at_goal(moment: Moment[Way]) -> Bool:
-        away = np.linalg.norm(moment.course.goal - moment.state.position[:, :2], axis=1)
-        return (away < radius) & (moment.course.left < EDGE_PRICE * radius)
+    def at_goal(step: StepState[PathState]) -> Mask:
+        distance = np.linalg.norm(step.scenario.goal - step.state.position[:, :2], axis=1)
+        return (distance < radius) & (step.scenario.length < EDGE_PRICE * radius)
 
     return at_goal
 
 
-def at_post(moment: Moment[ObstacleWay]) -> Bool:
-    """The circle round the robot touches a post."""
-    return moment.course.clearance < 0
+def at_post(step: StepState[ObstacleState]) -> Mask:
+    """Whether the robot's radius touches a post."""
+    return step.scenario.clearance < 0
 
 
-def clearance(moment: Moment[ObstacleWay]) -> Float:
-    """Between the robot and the nearest post [m], `FAR` at most (N, 1)."""
-    return np.minimum(moment.course.clearance, FAR)[:, None]
+def clearance(step: StepState[ObstacleState]) -> F32:
+    """Gap between the robot and the nearest post [m], at most `FAR` (N, 1)."""
+    return np.minimum(step.scenario.clearance, FAR)[:, None]
 
 
-def floor_cost(moment: Moment[ObstacleWay]) -> Float:
-    """What the floor under the robot cost in this step."""
-    return moment.course.cost
+def floor_cost(step: StepState[ObstacleState]) -> F32:
+    """Cost of the floor under the robot in this step."""
+    return step.scenario.cost
 
 
-def either(*terms: Callable[[Moment[Any]], Bool]) -> Callable[[Moment[Any]], Bool]:
-    """A term that says where any of these does."""
+def either(*terms: Callable[[StepState[Any]], Mask]) -> Callable[[StepState[Any]], Mask]:
+    """A term: whether any of the terms holds."""
 
-    def any_of_them(moment: Moment[Any]) -> Bool:
-        return np.any([term(moment) for term in terms], axis=0)
+    def any_term(step: StepState[Any]) -> Mask:
+        return np.any([term(step) for term in terms], axis=0)
 
-    return any_of_them
-
-
-def goal_by_odometry(moment: Moment[PatchWay]) -> Float:
-    """Where odometry has the goal: distance [m], cosine and sine of the bearing (N, 3)."""
-    return moment.course.believed
+    return any_term
 
 
-def nearest_patch(moment: Moment[PatchWay]) -> Float:
-    """The nearest place on a patch, ahead and to the left of the robot [m], each `FAR` at most (N, 2)."""
-    offset = np.zeros((len(moment.state), 3))
-    offset[:, :2] = moment.course.to_patch
-    return np.clip(in_base(moment, offset)[:, :2], -FAR, FAR)
+def goal_by_odometry(step: StepState[PatchState]) -> F32:
+    """The goal according to odometry: distance [m], cosine and sine of the bearing (N, 3)."""
+    return step.scenario.believed
 
 
-def inside_patch(moment: Moment[PatchWay]) -> Bool:
-    """The robot's middle is over a patch."""
-    return moment.course.inside
+def nearest_patch(step: StepState[PatchState]) -> F32:
+    """Nearest point of a patch, ahead and to the left of the robot [m], each at most `FAR` (N, 2)."""
+    offset = np.zeros((len(step.state), 3))
+    offset[:, :2] = step.scenario.to_patch
+    return np.clip(in_base(step, offset)[:, :2], -FAR, FAR)
 
 
-def entering_patch(moment: Moment[PatchWay]) -> Bool:
-    """The same, for the first time in the episode."""
-    return moment.course.entering
+def inside_patch(step: StepState[PatchState]) -> Mask:
+    """Whether the robot's centre is over a patch."""
+    return step.scenario.inside
 
 
-def entered_patch(moment: Moment[PatchWay]) -> Bool:
-    """The same, now or before in the episode."""
-    return moment.course.entered
+def entering_patch(step: StepState[PatchState]) -> Mask:
+    """Whether it is so for the first time in the episode."""
+    return step.scenario.entering
 
 
-def newly_seen(moment: Moment[Explored]) -> Float:
-    """Floor that was seen first in this step [m^2]."""
-    return moment.course.new
+def entered_patch(step: StepState[PatchState]) -> Mask:
+    """Whether it is or was so in the episode."""
+    return step.scenario.entered
 
 
-def explored_share(moment: Moment[Explored]) -> Float:
-    """Of the floor (N, 1)."""
-    return moment.course.share[:, None]
+def new_area(step: StepState[ExplorationState]) -> F32:
+    """Area of floor seen for the first time in this step [m^2]."""
+    return step.scenario.new
 
 
-def map_around(moment: Moment[Explored]) -> Float:
-    """What the robot knows of the floor round it (N, K)."""
-    return moment.course.around
+def explored_share(step: StepState[ExplorationState]) -> F32:
+    """Fraction of the floor that was seen (N, 1)."""
+    return step.scenario.share[:, None]
 
 
-def explored(share: float) -> Callable[[Moment[Explored]], Bool]:
-    """A term that says who has seen that share of the floor."""
+def map_around(step: StepState[ExplorationState]) -> F32:
+    """Local map of what the robot has seen of the floor (N, K)."""
+    return step.scenario.around
 
-    def seen_enough(moment: Moment[Explored]) -> Bool:
-        return moment.course.share >= share
+
+def explored(share: float) -> Callable[[StepState[ExplorationState]], Mask]:
+    """A term: whether that fraction of the floor was seen."""
+
+    def seen_enough(step: StepState[ExplorationState]) -> Mask:
+        return step.scenario.share >= share
 
     return seen_enough
 
 
-def command(moment: Moment[Commanded]) -> Float:
-    """Forward [m/s] and turning speed [rad/s] that the robot should have (N, 2)."""
-    return moment.course.command
+def command(step: StepState[CommandState]) -> F32:
+    """Commanded forward speed [m/s] and yaw rate [rad/s] (N, 2)."""
+    return step.scenario.command
 
 
-def tracks_speed(moment: Moment[Commanded]) -> Float:
-    """How well the robot follows the command ahead, 0..1."""
-    return tracking(moment.course.command, moment.course.velocity)[:, 0]
+def track_speed(step: StepState[CommandState]) -> F32:
+    """Tracking score of the forward speed, 0..1."""
+    return tracking(step.scenario.command, step.scenario.velocity)[:, 0]
 
 
-def tracks_turn(moment: Moment[Commanded]) -> Float:
-    """How well the robot follows the command to turn, 0..1."""
-    return tracking(moment.course.command, moment.course.velocity)[:, 1]
+def track_yaw_rate(step: StepState[CommandState]) -> F32:
+    """Tracking score of the yaw rate, 0..1."""
+    return tracking(step.scenario.command, step.scenario.velocity)[:, 1]
 
 
-def off_height(moment: Moment[Commanded]) -> Float:
-    """By how much the base is higher or lower over the floor than at rest [m]."""
-    return np.abs(moment.course.height - np.float32(moment.robot.base_height))
+def base_height_error(step: StepState[CommandState]) -> F32:
+    """Difference between the base's height over the floor and that at rest [m]."""
+    return np.abs(step.scenario.height - np.float32(step.robot.base_height))
 
 
-def fallen(moment: Moment[Commanded]) -> Bool:
-    """The robot lies on its side, or its base is hardly over the floor; that of wheeled robots may be on it."""
-    return tipped(moment) | (moment.course.height < np.float32(moment.robot.base_height / 2 - LOW))
+def fallen(step: StepState[CommandState]) -> Mask:
+    """Whether the robot lies on its side, or its base is hardly above the floor."""
+    return tipped(step) | (step.scenario.height < np.float32(step.robot.base_height / 2 - FALLEN_MARGIN))
 
 
-def arrived(moment: Moment[Commanded]) -> Bool:
-    """The robot has been at the end of the way ahead of its start, and hasn't fallen."""
-    return moment.course.arrived & ~fallen(moment)
+def arrived(step: StepState[CommandState]) -> Mask:
+    """Whether the robot was at the end of the path ahead of its start, and hasn't fallen."""
+    return step.scenario.arrived & ~fallen(step)
 
 
-def by_tracking(up: float, down: float) -> Callable[[Moment[Commanded], Bool], Int]:
-    """A curriculum: up for those who followed their commands that well to the end, down for the bad and the fallen."""
+def tracking_curriculum(up: float, down: float) -> Callable[[StepState[CommandState], Mask], I64]:
+    """A curriculum: up for a mean tracking score of at least `up`, down for less than `down` and for failures."""
 
-    def change(moment: Moment[Commanded], failed: Bool) -> Int:
-        tracked = moment.course.tracked
+    def change(step: StepState[CommandState], failed: Mask) -> I64:
+        tracked = step.scenario.tracked
         return np.where(failed | (tracked < down), -1, np.where(tracked >= up, 1, 0))
 
     return change

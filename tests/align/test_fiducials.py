@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.align.fiducials import FAMILIES, scale_from_tags
+from pipeline.align.planar_targets import FAMILIES, scale_from_tags
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose
 from pipeline.poses.scene import PosedScene, SparsePoints, View
@@ -22,7 +22,7 @@ AT = Pose(np.array([[0.8, 0.0, 0.6], [0.0, 1.0, 0.0], [-0.6, 0.0, 0.8]]), np.arr
 """World from tag [m]: the tag lies in its own xy plane, right and down."""
 
 
-def picture(pose: Pose, family: str, number: int, world_from_tag: Pose) -> np.ndarray:
+def image(pose: Pose, family: str, number: int, world_from_tag: Pose) -> np.ndarray:
     """A grey wall with the tag in it."""
     side = 400
     tag = cv2.aruco.generateImageMarker(cv2.aruco.getPredefinedDictionary(FAMILIES[family]), number, side)
@@ -45,7 +45,7 @@ def scene_of(folder: Path, family: str = "AprilTag 36h11", moved: bool = False, 
         eye = AT.translation - AT.rotation[:, 2] * 1.2 + np.array([0.15, 0.25, 0.1]) * (k - 2)
         pose = look_at(eye, AT.translation, roll_deg=5.0 * k)
         at = Pose(AT.rotation, AT.translation + np.array([0, 0.1 * k, 0])) if moved else AT
-        cv2.imwrite(str(folder / f"{k}.png"), picture(pose, family, 7, at))
+        cv2.imwrite(str(folder / f"{k}.png"), image(pose, family, 7, at))
         in_units = Pose(pose.rotation, pose.translation / METRES_PER_UNIT)
         views.append(View(f"{k}", f"{k}.png", CAMERA, in_units, held_out=False))
     nothing = np.zeros(0, np.int32)

@@ -28,7 +28,7 @@ from tests.synthetic import CAMERA, walk
 
 TURN = matrix_from_rotvec([0.5, -1.2, 0.4])
 UP = TURN @ [0, 0, 1.0]
-CAMERAS = UpEstimate("cameras", TURN @ matrix_from_rotvec([0.1, 0, 0]) @ [0, 0, 1.0], 4.0)
+CAMERAS = UpEstimate(("cameras",), TURN @ matrix_from_rotvec([0.1, 0, 0]) @ [0, 0, 1.0], 4.0)
 
 
 def views(gravity_noise_deg: float = 0.0, scene_from_room: np.ndarray = TURN) -> list[View]:
@@ -113,7 +113,7 @@ def test_cameras_alone_give_a_rough_up():
 
 def test_surfaces_refine_a_rough_up():
     """From 8 degrees off, level and plumb surfaces lead back to 0.2."""
-    rough = UpEstimate("cameras", matrix_from_rotvec([0.1, 0.1, 0]) @ UP, 6.0)
+    rough = UpEstimate(("cameras",), matrix_from_rotvec([0.1, 0.1, 0]) @ UP, 6.0)
     estimate = up_from_surfaces(room_surfaces(), rough)
     assert estimate is not None
     assert tilt_deg(estimate.up, UP) < 0.2
@@ -122,14 +122,14 @@ def test_surfaces_refine_a_rough_up():
 
 def test_a_single_wall_says_only_what_it_can():
     """Up is turned to lie in the wall and left alone along it; another opinion decides there."""
-    rough = UpEstimate("cameras", TURN @ matrix_from_rotvec([0, 0.05, 0]) @ [0, 0, 1.0], 4.0)
+    rough = UpEstimate(("cameras",), TURN @ matrix_from_rotvec([0, 0.05, 0]) @ [0, 0, 1.0], 4.0)
     room = room_surfaces()
     one = np.abs(room.normals @ TURN[:, 0]) > 0.9
     wall = Surfaces(room.points[one], room.normals[one], room.area[one])
     estimate = up_from_surfaces(wall, rough)
     assert estimate is not None
-    assert estimate.across is not None
-    assert abs(estimate.across @ TURN[:, 0]) > np.cos(np.deg2rad(0.3))
+    assert estimate.normal is not None
+    assert abs(estimate.normal @ TURN[:, 0]) > np.cos(np.deg2rad(0.3))
     assert estimate.off_deg(UP) < 0.3
     fused = fuse([rough, estimate])
     assert tilt_deg(fused.up, UP) < tilt_deg(rough.up, UP) / 3
@@ -142,14 +142,14 @@ def test_surfaces_without_level_or_plumb_parts_say_nothing():
     normals = rng.normal(size=(5000, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     surfaces = Surfaces(rng.normal(size=(5000, 3)), normals, np.ones(5000))
-    estimate = up_from_surfaces(surfaces, UpEstimate("cameras", UP, 4.0))
+    estimate = up_from_surfaces(surfaces, UpEstimate(("cameras",), UP, 4.0))
     assert estimate is None or estimate.sigma_deg > 0.4
 
 
 def test_disagreement_inflates_the_sigma():
     """Two confident opinions 3 degrees apart leave a doubt of more than a degree."""
     other = TURN @ matrix_from_rotvec(np.deg2rad([3.0, 0, 0])) @ [0, 0, 1.0]
-    fused = fuse([UpEstimate("a", UP, 0.2), UpEstimate("b", other, 0.2)])
+    fused = fuse([UpEstimate(("a",), UP, 0.2), UpEstimate(("b",), other, 0.2)])
     assert fused.sigma_deg > 1.0
     assert tilt_deg(fused.up, UP) == pytest.approx(1.5, abs=0.01)
 
@@ -158,14 +158,14 @@ def test_contradictions_are_named(caplog):
     """An opinion two degrees off the surest one, in sigmas of both; what agrees is silent."""
     other = TURN @ matrix_from_rotvec(np.deg2rad([2.0, 0, 0])) @ [0, 0, 1.0]
     with caplog.at_level(logging.WARNING):
-        log_up_contradictions([UpEstimate("lines", other, 0.4), UpEstimate("floor", UP, 0.3), CAMERAS])
+        log_up_contradictions([UpEstimate(("lines",), other, 0.4), UpEstimate(("floor",), UP, 0.3), CAMERAS])
     (record,) = caplog.records
     assert "lines is 2.00 degrees off that from floor: 4.0 sigma" in record.getMessage()
 
 
 def test_weak_opinions_are_not_named():
     """The source names who counted."""
-    fused = fuse([UpEstimate("accelerometer", UP, 0.2), UpEstimate("cameras", UP, 5.0)])
+    fused = fuse([UpEstimate(("accelerometer",), UP, 0.2), UpEstimate(("cameras",), UP, 5.0)])
     assert fused.source == "accelerometer"
 
 

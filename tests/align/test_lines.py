@@ -18,7 +18,7 @@ CAMERA = Camera(640, 480, 520.0, 515.0, 317.0, 246.0)
 TURN = matrix_from_rotvec([0.5, -1.2, 0.4])
 """Scene from room."""
 UP = TURN @ [0, 0, 1.0]
-ROUGH = UpEstimate("cameras", matrix_from_rotvec([0.08, 0.06, 0]) @ UP, 4.0)
+ROUGH = UpEstimate(("cameras",), matrix_from_rotvec([0.08, 0.06, 0]) @ UP, 4.0)
 """About 5 degrees off."""
 
 Edge = tuple[np.ndarray, np.ndarray]
@@ -39,21 +39,21 @@ def clutter(count: int) -> list[Edge]:
 
 
 def views_of(folder: Path, edges: list[Edge], count: int = 8) -> list[View]:
-    """Pictures of light edges on grey, with depth on the edges."""
+    """Images of light edges on grey, with depth on the edges."""
     views = []
     for k in range(count):
         angle = 0.6 * k
         eye = np.array([3 * np.cos(angle), 3 * np.sin(angle), 1.1 + 0.2 * (k % 3)])
         in_room = look_at(eye, np.array([0.1, 0, 0.9]), roll_deg=4 * (k % 3) - 5)
-        picture, depth = np.full((480, 640, 3), 90, np.uint8), np.zeros((480, 640), np.float32)
+        image, depth = np.full((480, 640, 3), 90, np.uint8), np.zeros((480, 640), np.float32)
         for ends in edges:
             local = in_room.inverse().apply(np.linspace(*ends, 21))
             pixels = np.round(16 * (CAMERA.project(local) - 0.5)).astype(int)
-            cv2.line(picture, pixels[0].tolist(), pixels[-1].tolist(), (200, 200, 200), 3, cv2.LINE_AA, 4)
+            cv2.line(image, pixels[0].tolist(), pixels[-1].tolist(), (200, 200, 200), 3, cv2.LINE_AA, 4)
             for part in range(20):
                 a, b = pixels[part : part + 2].tolist()
                 cv2.line(depth, a, b, float(local[part : part + 2, 2].mean()), 9, cv2.LINE_8, 4)
-        cv2.imwrite(str(folder / f"{k}.png"), picture)
+        cv2.imwrite(str(folder / f"{k}.png"), image)
         pose = Similarity(1.0, TURN, np.array([0.5, 2.0, -1.0])).apply_pose(in_room)
         views.append(View(f"{k}", f"{k}.png", CAMERA, pose, held_out=False))
         normals = np.zeros((480, 640, 3), np.float32)
@@ -70,7 +70,7 @@ def test_posts_give_up_among_other_lines(tmp_path):
 
 
 def test_two_leaning_things_are_not_believed_to_their_scatter(tmp_path):
-    """Pictures that lean by two degrees are two opinions, however sharp their edges are."""
+    """Images that lean by two degrees are two opinions, however sharp their edges are."""
     estimate = up_from_lines(views_of(tmp_path, posts(2, lean_deg=2.0) + clutter(4)), tmp_path, tmp_path, ROUGH)
     assert estimate is not None
     assert tilt_deg(estimate.up, UP) < 2 * estimate.sigma_deg

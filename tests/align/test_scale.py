@@ -6,15 +6,15 @@ import logging
 
 import pytest
 
-from pipeline.align.scale import Scale, log_scale_contradictions, most_certain, scale_from_camera_height
+from pipeline.align.scale import Scale, log_scale_contradictions, lowest_sigma, scale_from_camera_height
 
 
 def test_the_surest_is_taken(caplog):
     """A tag beats the sensor, the sensor a guessed height; agreement is silent."""
     sensor, tag, height = Scale(1.0, 0.01, "sensor"), Scale(1.005, 0.002, "fiducials"), Scale(1.1, 0.1, "camera_height")
     with caplog.at_level(logging.WARNING):
-        assert most_certain([sensor, tag, height]) is tag
-        assert most_certain([sensor, height]) is sensor
+        assert lowest_sigma([sensor, tag, height]) is tag
+        assert lowest_sigma([sensor, height]) is sensor
         log_scale_contradictions([sensor, tag, height], tag)
     assert not caplog.records
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.align.params import SHEETS
+from pipeline.align.planar_targets import scale_from_sheets
 from pipeline.align.scale import Scale
-from pipeline.align.sheets import scale_from_sheets
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from pipeline.poses.scene import PosedScene, SparsePoints, View
@@ -32,8 +32,8 @@ SCREEN: Thing = (Pose(WALL, np.array([2.5, 3.0, 1.5])), 0.32, 0.24)
 POSTER: Thing = (Pose(WALL, np.array([1.7, 3.0, 1.6])), 0.42, 0.297)
 
 
-def paint(picture: np.ndarray, pose: Pose, thing: Thing, rng: np.random.Generator) -> None:
-    """Draw a white sheet with a few lines of text into a picture, smoothed over pixels."""
+def paint(image: np.ndarray, pose: Pose, thing: Thing, rng: np.random.Generator) -> None:
+    """Draw a white sheet with a few lines of text into an image, smoothed over pixels."""
     world_from_sheet, width, height = thing
     sheet = np.full((297, 210), 235, np.uint8)
     for row in range(40, 250, 14):
@@ -46,29 +46,29 @@ def paint(picture: np.ndarray, pose: Pose, thing: Thing, rng: np.random.Generato
     shown = cv2.warpPerspective(sheet, warp, size).astype(np.float32)
     there = cv2.warpPerspective(np.ones_like(sheet), warp, size, flags=cv2.INTER_NEAREST).astype(np.float32)
     small = [cv2.resize(layer, (CAMERA.width, CAMERA.height), interpolation=cv2.INTER_AREA) for layer in (shown, there)]
-    picture[:] = (small[0] + picture * (1 - small[1])).round()
+    image[:] = (small[0] + image * (1 - small[1])).round()
 
 
 @pytest.fixture(scope="module")
 def empty(room) -> list[tuple[Pose, np.ndarray]]:
-    """Grey pictures of the room without sheets, nothing in them as white as paper."""
-    pictures = []
+    """Grey images of the room without sheets, nothing in them as white as paper."""
+    images = []
     for k in range(5):
         eye = np.array([1.3 + 0.4 * k, 1.1 + 0.1 * k, 1.2 + 0.15 * (k % 3)])
         pose = look_at(eye, np.array([2.0, 2.8, 1.05]), roll_deg=5.0 * k - 7)
         coarse = cv2.cvtColor(room.render(CAMERA.resized(320, 240), pose, samples=1)[0], cv2.COLOR_RGB2GRAY)
-        pictures.append((pose, cv2.resize(np.minimum(coarse, 190), (CAMERA.width, CAMERA.height))))
-    return pictures
+        images.append((pose, cv2.resize(np.minimum(coarse, 190), (CAMERA.width, CAMERA.height))))
+    return images
 
 
 def scene_of(folder: Path, empty: list[tuple[Pose, np.ndarray]], things: list[Thing]) -> PosedScene:
     """Views of the room with sheets in it; positions in scene units."""
     rng, views = np.random.default_rng(3), []
     for k, (pose, background) in enumerate(empty):
-        picture = background.copy()
+        image = background.copy()
         for thing in things:
-            paint(picture, pose, thing, rng)
-        cv2.imwrite(str(folder / f"{k}.png"), cv2.GaussianBlur(picture, (3, 3), 0.6))
+            paint(image, pose, thing, rng)
+        cv2.imwrite(str(folder / f"{k}.png"), cv2.GaussianBlur(image, (3, 3), 0.6))
         in_units = Pose(pose.rotation, pose.translation / METRES_PER_UNIT)
         views.append(View(f"{k}", f"{k}.png", CAMERA, in_units, held_out=False))
     nothing = np.zeros(0, np.int32)

@@ -49,7 +49,7 @@ def known_length(room: Room, view_index: int) -> KnownLength:
     a, b = (70, 150), (240, 185)
     hits = room.cast(CAMERA, walk(16)[view_index])[0]
     metres = float(np.linalg.norm(hits[a[1], a[0]] - hits[b[1], b[0]]))
-    return KnownLength(metres, f"{view_index:04d}", (a[0] + 0.5, a[1] + 0.5), (b[0] + 0.5, b[1] + 0.5))
+    return KnownLength(metres=metres, image=f"{view_index:04d}", a=(a[0] + 0.5, a[1] + 0.5), b=(b[0] + 0.5, b[1] + 0.5))
 
 
 def test_known_length_gives_the_metric_world(inputs, tmp_path, room):
@@ -84,20 +84,20 @@ def test_camera_height_gives_the_scale(inputs, tmp_path):
 def test_without_any_source_usual_sizes_hint(inputs, tmp_path):
     """The height of a hand gives a scale with a wide sigma, which the gate refuses."""
     result = align(inputs, tmp_path, AlignParams())
-    assert result.scale_source == "hints"
+    assert result.scale_source == "priors"
     assert result.scale_sigma is not None
     assert result.scale_sigma > 0.08
     assert abs(np.log((result.world_from_scene @ SCENE_FROM_ROOM).scale)) < 2 * result.scale_sigma
-    assert [found["source"] for found in result.report["scale"]] == ["hand height"]
+    assert [found["source"] for found in result.report["scale"]] == ["prior of camera height"]
 
 
 def test_hints_are_only_compared_with_a_given_scale(inputs, tmp_path, caplog):
-    """A camera height wins, though its sigma is wider than that of all hints; a contradiction is said."""
+    """A camera height wins, though its sigma is wider than that of all priors; a contradiction is said."""
     with caplog.at_level(logging.WARNING):
         result = align(inputs, tmp_path, AlignParams(camera_height=4.5, camera_height_sigma=0.9))
     assert (result.scale_source, result.scale_sigma) == ("camera_height", pytest.approx(0.2))
-    assert [found["source"] for found in result.report["scale"]] == ["camera_height", "hand height"]
-    (record,) = [r for r in caplog.records if "hand height" in r.getMessage()]
+    assert [found["source"] for found in result.report["scale"]] == ["camera_height", "prior of camera height"]
+    (record,) = [r for r in caplog.records if "prior of camera height" in r.getMessage()]
     assert "camera_height" in record.getMessage()
 
 
@@ -139,8 +139,8 @@ def test_sensor_scale_is_kept(inputs, tmp_path):
 @pytest.mark.parametrize(
     ("known", "found"),
     [
-        (KnownLength(1.0, "nope.jpg", (1, 1), (2, 2)), "not among"),
-        (KnownLength(1.0, "0010", (1, 1), (900, 2)), "320 x 240"),
+        (KnownLength(metres=1.0, image="nope.jpg", a=(1, 1), b=(2, 2)), "not among"),
+        (KnownLength(metres=1.0, image="0010", a=(1, 1), b=(900, 2)), "320 x 240"),
     ],
 )
 def test_unusable_known_lengths_are_refused(inputs, tmp_path, known, found):

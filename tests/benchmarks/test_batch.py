@@ -8,7 +8,7 @@ from pipeline.batch import plan_batch
 
 def test_every_card_of_a_lab_has_a_capture_of_its_own(tmp_path):
     """All can be planned, and no two are the same."""
-    scenes = list(plan_batch([Lab(tmp_path / "lab", 3).pattern], tmp_path / "out").scenes.values())
+    scenes = plan_batch([Lab(tmp_path / "lab", 3).pattern], tmp_path / "out")
     assert [scene.state for scene in scenes] == ["waiting"] * 3
     captures = [scene.capture for scene in scenes if scene.capture]
     first, *others = [[path.read_bytes() for path in sorted(capture.iterdir())] for capture in captures]

@@ -1,4 +1,4 @@
-"""Made-up rooms: light, mirrors and glass do what they do, and the truth is that of the pictures."""
+"""Made-up rooms: light, mirrors and glass do what they do, and the truth is that of the images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.room_capture import robot_views, walk
 from benchmarks.room_renderer import RenderedRoom, surfaces, to_srgb
 from benchmarks.rooms import ROOMS, SECOND_PLACE, Builder, Lamp, Paint, Room
 from pipeline.geometry import Camera
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry.rays import RayCaster
 from tests.synthetic import look_at
 
 CAMERA = Camera(32, 24, 30.0, 30.0, 16.0, 12.0)
@@ -34,9 +34,9 @@ def small_room(*panes: tuple[float, str]) -> RenderedRoom:
 
 
 def ahead(room: RenderedRoom) -> np.ndarray:
-    """Mean light (3,) of the picture's middle, looking along +y from the middle of the front part."""
+    """Mean light (3,) of the image's middle, looking along +y from the middle of the front part."""
     pose = look_at(np.array([1.0, 1.5, 1.0]), np.array([1.0, 4.0, 1.0]))
-    return room.picture(CAMERA, pose)[8:16, 10:22].mean((0, 1))
+    return room.image(CAMERA, pose)[8:16, 10:22].mean((0, 1))
 
 
 def test_a_mirror_shows_what_is_behind_the_camera():
@@ -64,7 +64,7 @@ def test_light_falls_where_the_lamp_shines():
     """The floor under the lamp is brighter than far from it."""
     room = small_room()
     near, far = (
-        room.picture(CAMERA, look_at(np.array([1.0, y, 1.0]), np.array([1.0, y + 0.01, 0.0])))[12, 16].mean()
+        room.image(CAMERA, look_at(np.array([1.0, y, 1.0]), np.array([1.0, y + 0.01, 0.0])))[12, 16].mean()
         for y in (1.2, 3.6)
     )
     assert near > 1.3 * far

@@ -41,7 +41,7 @@ def shaky(time: float) -> Pose:
 
 @pytest.fixture(scope="session")
 def shaken(room: Room) -> list[tuple[float, Pose, np.ndarray, np.ndarray]]:
-    """Seconds, pose, picture and depth [m] of `SMALL` every tenth of a second for four seconds of `shaky`."""
+    """Seconds, pose, image and depth [m] of `SMALL` every tenth of a second for four seconds of `shaky`."""
     times = [round(0.1 * i, 6) for i in range(41)]
     return [(time, shaky(time), *room.render(SMALL, shaky(time), 1)) for time in times]
 
@@ -75,8 +75,17 @@ def truncate(path: Path) -> None:
 
 
 def asymmetric(width: int = 48, height: int = 32) -> Image.Image:
-    """A picture that no rotation or mirroring maps to itself: red left half, green top right, blue bottom right."""
+    """An image that no rotation or mirroring maps to itself: red left half, green top right, blue bottom right."""
     image = Image.new("RGB", (width, height), (220, 30, 30))
     image.paste((30, 200, 40), (width // 2, 0, width, height // 2))
     image.paste((30, 40, 220), (width // 2, height // 2, width, height))
     return image
+
+
+def fill(folder: Path, count: int, size: tuple[int, int] = (96, 64)) -> Path:
+    """A folder of `count` JPEGs of noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3)).astype(np.uint8)).save(folder / f"p{i}.jpg")
+    return folder

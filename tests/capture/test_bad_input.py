@@ -29,7 +29,7 @@ from tests.synthetic import Room, walk
 
 @pytest.fixture(scope="module")
 def written(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a capture of each format and an archive of it beside it; never changed."""
+    """A folder with a capture of each format and an archive of it next to it; never changed."""
     folder = tmp_path_factory.mktemp("formats")
     seen = replace(room)
     for name in ("render", "cast"):  # all formats show the same
@@ -71,7 +71,7 @@ def test_bad_input_ends_in_a_message(case: str, kind: str, written: Path, tmp_pa
 
 @pytest.mark.parametrize("kind", LEFT_OUT)
 def test_what_is_left_out_is_said(kind: str, written: Path, tmp_path: Path) -> None:
-    """A damaged picture or missing depth: the others are read, and the capture names it with the reason."""
+    """A damaged image or missing depth: the others are read, and the capture names it with the reason."""
     spoil, words = LEFT_OUT[kind]
     folder = Path(shutil.copytree(written / kind, tmp_path / "source"))
     spoil(folder)

@@ -82,7 +82,7 @@ def test_inverted_poses_are_refused(capture: Capture) -> None:
 def test_wrong_camera_axes_are_refused(capture: Capture) -> None:
     """OpenGL cameras where OpenCV ones are declared."""
     wrong = with_poses(capture, lambda pose: Pose(pose.rotation @ CV_FROM_GL, pose.translation))
-    with pytest.raises(CaptureError, match="turned axes"):
+    with pytest.raises(CaptureError, match="other camera axes"):
         check_depth_unit(wrong, Path("x"))
 
 
@@ -123,7 +123,10 @@ AXES = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
     ("change", "found"),
     [
         (Pose.inverse, "as world-to-camera poses"),
-        (lambda pose: Pose(pose.rotation @ CV_FROM_GL, pose.translation), "as camera-to-world poses of cameras with"),
+        (
+            lambda pose: Pose(pose.rotation @ CV_FROM_GL, pose.translation),
+            "as camera-to-world poses with other camera axes",
+        ),
         (lambda pose: Pose(pose.rotation.T, pose.translation), "as transposed poses"),
         (lambda pose: Pose(pose.rotation @ AXES, pose.translation), "no other unit"),
         (lambda pose: Pose(pose.rotation, np.diag([1.0, -1, -1]) @ pose.translation), "no other unit"),
@@ -140,7 +143,7 @@ def test_wrong_poses_are_refused(change: Callable[[Pose], Pose], found: str, cap
 
 
 def test_readings_of_no_confidence_do_not_count(capture: Capture) -> None:
-    """Half of each picture is a guess, and marked as one."""
+    """Half of each image is a guess, and marked as one."""
     marked = []
     for frame in capture.frames:
         path = str(capture.root / str(frame.depth))

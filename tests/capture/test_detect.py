@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.capture.detect import find_reader, probe, source_digest
+from pipeline.capture.detect import probe, probe_and_digest
 from pipeline.errors import CaptureError
 from pipeline.stage import Traits
 from tests.paths import FOX, REDKITCHEN, needs_real
@@ -21,7 +21,7 @@ Copy = Callable[[str], Path]
     ("kind", "traits"),
     [
         ("photos", Traits("photos", 6, False, False, False, False)),
-        ("rgbd", Traits("rgbd", 16, True, True, False, True, has_scale=True)),
+        ("rgbd", Traits("rgbd", 16, True, True, False, True, has_scale=True, fine_depth=True)),
         ("polycam", Traits("polycam", 16, True, True, True, True, has_scale=True)),
     ],
 )
@@ -31,7 +31,7 @@ def test_forms_are_recognised_by_content(kind: str, traits: Traits, copy_of: Cop
     misleading = folder.rename(folder.with_name("keyframes" if kind != "polycam" else "photos"))
     assert probe(misleading) == traits
     assert probe(misleading.parent) == traits
-    assert find_reader(misleading).kind == kind
+    assert probe(misleading).kind == kind
 
 
 def test_empty_folder_is_told_in_three_lines(tmp_path: Path) -> None:
@@ -72,25 +72,25 @@ def test_two_captures_in_one_folder_must_be_named(copy_of: Copy) -> None:
 def test_digest_follows_used_files_only(copy_of: Copy) -> None:
     """A changed pose changes it; a file that the reader ignores, the place and a wrapping folder don't."""
     folder = copy_of("rgbd")
-    before = source_digest(folder)
+    before = probe_and_digest(folder)[1]
     (folder / "notes.txt").write_text("nice kitchen")
-    assert source_digest(folder) == before
-    assert source_digest(folder.parent) == before
+    assert probe_and_digest(folder)[1] == before
+    assert probe_and_digest(folder.parent)[1] == before
     moved = folder.rename(folder.with_name("elsewhere"))
-    assert source_digest(moved) == before
+    assert probe_and_digest(moved)[1] == before
     pose = moved / "frame-000003.pose.txt"
     pose.write_text(pose.read_text().replace("1", "2", 1))
-    assert source_digest(moved) != before
+    assert probe_and_digest(moved)[1] != before
 
 
 def test_digest_follows_names(copy_of: Copy) -> None:
-    """The same pictures in another order are another capture."""
+    """The same images in another order are another capture."""
     folder = copy_of("photos")
-    before = source_digest(folder)
+    before = probe_and_digest(folder)[1]
     (folder / "0000.jpg").rename(folder / "x.jpg")
     (folder / "0001.jpg").rename(folder / "0000.jpg")
     (folder / "x.jpg").rename(folder / "0001.jpg")
-    assert source_digest(folder) != before
+    assert probe_and_digest(folder)[1] != before
 
 
 def test_digest_of_a_zip_is_that_of_its_folder(made: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_digest_of_a_zip_is_that_of_its_folder(made: Path, tmp_path: Path) -> No
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for file in (made / "polycam").rglob("*.*"):
             archive.write(file, file.relative_to(made / "polycam"))
-    assert source_digest(tmp_path / "a.zip") == source_digest(made / "polycam")
+    assert probe_and_digest(tmp_path / "a.zip")[1] == probe_and_digest(made / "polycam")[1]
 
 
 @needs_real
@@ -106,4 +106,4 @@ def test_digest_of_a_zip_is_that_of_its_folder(made: Path, tmp_path: Path) -> No
 def test_real_captures_are_recognised() -> None:
     """Fox is 50 photos, redkitchen 200 RGB-D frames."""
     assert probe(FOX) == Traits("photos", 50, False, False, False, False)
-    assert probe(REDKITCHEN) == Traits("rgbd", 200, True, True, False, True, has_scale=True)
+    assert probe(REDKITCHEN) == Traits("rgbd", 200, True, True, False, True, has_scale=True, fine_depth=True)

@@ -195,7 +195,7 @@ def test_readings_of_another_size_are_not_used() -> None:
 
 def camera_readings(motion: Motion, rng: np.random.Generator | None) -> ImuReadings:
     """In the camera's axes."""
-    return imu_readings(TIMES, *sensed(motion, rng)).turned(CAMERA_FROM_IMU.rotation)
+    return imu_readings(TIMES, *sensed(motion, rng)).rotated(CAMERA_FROM_IMU.rotation)
 
 
 def test_frames_have_gravity_by_their_poses(motion: Motion) -> None:

@@ -11,7 +11,7 @@ from pipeline.capture.params import CaptureParams, SelectParams
 def test_impossible_capture_params_are_refused(values: dict[str, float]) -> None:
     """The message names the parameter and the value."""
     ((name, value),) = values.items()
-    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+    with pytest.raises(ValueError, match=f"(?s){name}.*{value}"):
         CaptureParams(**values)
 
 
@@ -19,5 +19,5 @@ def test_impossible_capture_params_are_refused(values: dict[str, float]) -> None
 def test_impossible_select_params_are_refused(values: dict[str, float]) -> None:
     """The message names the parameter and the value."""
     ((name, value),) = values.items()
-    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+    with pytest.raises(ValueError, match=f"(?s){name}.*{value}"):
         SelectParams(**values)

@@ -1,4 +1,4 @@
-"""The reader of photos."""
+"""The reader of photos: copies, bursts and photos from one spot are left out; photos of a walk never are."""
 
 from __future__ import annotations
 
@@ -7,31 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from pipeline.capture import stage
-from pipeline.capture.exif import exif_of
+from pipeline.capture.metadata import exif_of
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
+from pipeline.capture.photos import Shot, find_repeats, shot_of
 from pipeline.errors import CaptureError
-from tests.capture.conftest import asymmetric, truncate
-from tests.capture.test_pictures import encoded, with_tags
+from pipeline.geometry import Pose, matrix_from_rotvec
+from tests.capture.conftest import asymmetric, fill, truncate
+from tests.capture.test_images import encoded, with_tags
+from tests.paths import FOX, REDKITCHEN, needs_real
+from tests.synthetic import CAMERA, Room, look_at, walk
 
 Read = Callable[[Path], Capture]
 MAKE, MODEL, ORIENTATION, EQUIVALENT, TAKEN, FRACTION = 0x010F, 0x0110, 0x0112, 0xA405, 0x9003, 0x9291
 
 
-def fill(folder: Path, count: int, size: tuple[int, int] = (96, 64)) -> Path:
-    """A folder of `count` JPEGs of noise."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
-    for i in range(count):
-        Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3)).astype(np.uint8)).save(folder / f"p{i}.jpg")
-    return folder
-
-
 def test_photos_are_read_in_natural_order(tmp_path: Path, read: Read) -> None:
-    """p10 comes after p9; pictures are copied; nothing but EXIF is claimed to be known."""
+    """p10 comes after p9; images are copied; nothing but EXIF is claimed to be known."""
     capture = read(fill(tmp_path / "in", 11))
     assert [frame.name for frame in capture.frames] == [f"p{i}.jpg" for i in range(11)]
     assert (capture.root / capture.frames[10].image).read_bytes() == (tmp_path / "in" / "p10.jpg").read_bytes()
@@ -91,7 +86,7 @@ def test_two_photos_are_too_few(tmp_path: Path, read: Read) -> None:
 
 
 def test_the_same_shot_twice_is_taken_once(tmp_path: Path, read: Read) -> None:
-    """IMG_1.HEIC beside IMG_1.jpg: the JPEG stays and the other is reported, without counting as bad."""
+    """IMG_1.HEIC next to IMG_1.jpg: the JPEG stays and the other is reported, without counting as bad."""
     folder = fill(tmp_path / "in", 3)
     for i in range(3):
         (folder / f"P{i}.HEIC").write_bytes(encoded(asymmetric(), "HEIF"))
@@ -173,7 +168,7 @@ def test_copies_are_skipped(tmp_path: Path, read: Read) -> None:
     capture = read(folder)
     assert [frame.name for frame in capture.frames] == ["p0.jpg", "p1.jpg", "p2.jpg", "p9.png"]
     reasons = {skipped.file: skipped.reason for skipped in capture.skipped}
-    assert reasons == {"p8.jpg": "the same picture as another: p1.jpg", "p3.jpg": "the same picture as another: p9.png"}
+    assert reasons == {"p8.jpg": "the same image as another: p1.jpg", "p3.jpg": "the same image as another: p9.png"}
     written = {path.name for path in capture.root.rglob("*") if path.is_file()}
     assert written == {"capture.json", "p0.jpg", "p1.jpg", "p1.png", "p2.jpg", "p9.png"}
 
@@ -189,7 +184,7 @@ def test_too_few_different_photos(tmp_path: Path, read: Read) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_no_picture_tells_where_it_was_taken(keep: bool, tmp_path: Path) -> None:
+def test_no_image_tells_where_it_was_taken(keep: bool, tmp_path: Path) -> None:
     """Copied, turned and converted photos lose EXIF; where the place is asked for, the capture knows it."""
     folder = tmp_path / "in"
     folder.mkdir()
@@ -209,20 +204,20 @@ def test_no_picture_tells_where_it_was_taken(keep: bool, tmp_path: Path) -> None
     for frame in capture.frames:
         data = (out / frame.image).read_bytes()
         assert not [word for word in (b"Exif", b"eXIf", b"secret", b"GPS") if word in data]
-        assert exif_of(Image.open(out / frame.image)).place is None
+        assert exif_of(Image.open(out / frame.image)).position is None
     if not keep:
         assert capture.location is None
         return
     assert capture.location is not None
     assert capture.location.latitude_deg == pytest.approx(47 + 22 / 60 + 14 / 3600)
     assert capture.location.longitude_deg == pytest.approx(8.54)
-    assert (capture.location.altitude_m, capture.location.pictures) == (410.0, 5)
+    assert (capture.location.altitude_m, capture.location.images) == (410.0, 5)
     assert capture.location.spread_m == pytest.approx(30.9, abs=0.1)  # a second of latitude
 
 
 @pytest.mark.parametrize("kind", ["polycam", "rgbd"])
-def test_no_reader_copies_where_pictures_were_taken(kind: str, copy_of: Callable[[str], Path], read: Read) -> None:
-    """Their pictures are those of phones, too; a turn that is to be ignored goes as well."""
+def test_no_reader_copies_where_images_were_taken(kind: str, copy_of: Callable[[str], Path], read: Read) -> None:
+    """Their images are those of phones, too; a turn that is to be ignored goes as well."""
     source = copy_of(kind)
     for file in source.rglob("*.jpg"):
         exif = with_tags({MODEL: "secret", ORIENTATION: 6}, {})
@@ -232,3 +227,102 @@ def test_no_reader_copies_where_pictures_were_taken(kind: str, copy_of: Callable
     for frame in capture.frames:
         data = (capture.root / frame.image).read_bytes()
         assert not [word for word in (b"Exif", b"secret") if word in data]
+
+
+STAND = look_at(np.array([2.6, 0.9, 1.3]), np.array([1.2, 2.2, 0.7]), roll_deg=4)
+Take = Callable[..., Shot]
+
+
+@pytest.fixture
+def take(room: Room, tmp_path: Path) -> Take:
+    """A function that takes a photo: a turn [deg] and a step to the right [m] away from where one stands."""
+    rng = np.random.default_rng(5)
+
+    def run(
+        file: str,
+        *,
+        turn: float = 0.0,
+        step: float = 0.0,
+        time: float | None = None,
+        camera: str = "A",
+        blur: float = 0,
+    ) -> Shot:
+        turned = STAND.rotation @ matrix_from_rotvec(np.deg2rad([0.3 * turn, turn, 0.0]))
+        pose = Pose(turned, STAND.translation + step * STAND.rotation[:, 0])
+        rgb = room.render(CAMERA, pose)[0] + rng.normal(0, 2, (CAMERA.height, CAMERA.width, 3))
+        image = Image.fromarray(rgb.clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(blur))
+        image.save(tmp_path / file, quality=95)
+        return shot_of(Image.open(tmp_path / file), file, tmp_path / file, camera, time)
+
+    return run
+
+
+def test_the_sharpest_of_a_burst_stays(take: Take) -> None:
+    """Hands tremble by half a degree within a second; what lies later or is another camera's stays."""
+    shots = [
+        take("0.jpg", time=10.0, blur=0.8),
+        take("1.jpg", time=10.2, turn=0.4),
+        take("2.jpg", time=10.4, turn=-0.5, blur=1.2),
+        take("3.jpg", time=11.5, turn=0.5),
+        take("4.jpg", time=10.3, turn=0.3, camera="B"),
+    ]
+    reason = "of one burst with a sharper one: 1.jpg"
+    assert find_repeats(shots) == {0: reason, 2: reason}
+
+
+def test_steps_within_a_second_stay(take: Take) -> None:
+    """Two centimetres to the side move the image by as little as trembling does, but show depth."""
+    assert find_repeats([take(f"{i}.jpg", time=10 + 0.2 * i, step=0.02 * i) for i in range(4)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "burst"),
+    [
+        (("IMG_1_BURST001.jpg", "IMG_1_BURST002.jpg"), True),
+        (("0IMG_0_BURST20240229120000123_COVER.jpg", "1IMG_1_BURST20240229120000123.jpg"), True),
+        (("IMG_1_BURST001.jpg", "IMG_2_BURST002.jpg"), False),
+        (("IMG_1.jpg", "IMG_2.jpg"), False),
+    ],
+)
+def test_names_tell_bursts_without_times(take: Take, names: tuple[str, str], burst: bool) -> None:
+    """The same stamp of time, or the same name before the word."""
+    shots = [take(names[0], blur=0.5), take(names[1], turn=0.4)]
+    assert list(find_repeats(shots)) == ([0] if burst else [])
+
+
+def test_from_one_spot(take: Take) -> None:
+    """From a tripod one photo stays whenever it was taken; a thousandth of a turn more is another photo."""
+    shots = [take("0.jpg", time=0.0), take("1.jpg", time=900.0, blur=0.6), take("2.jpg", turn=0.5, time=1800.0)]
+    assert find_repeats(shots) == {1: "shows the same as another: 0.jpg"}
+
+
+def test_copies_under_other_names(take: Take, tmp_path: Path) -> None:
+    """Of equal pixels the shorter name stays, of a smaller copy that lost its EXIF the original."""
+    original = take("b.jpg", camera="A")
+    twin = shot_of(Image.open(original.image), "b (1).jpg", original.image, "A", None)
+    assert find_repeats([twin, original]) == {0: "the same image as another: b.jpg"}
+    shots = []
+    for file, size, quality, camera in (("sent.jpg", (640, 480), 60, ""), ("whole.jpg", (960, 720), 95, "A")):
+        Image.open(original.image).resize(size, Image.Resampling.BICUBIC).save(tmp_path / file, quality=quality)
+        shots.append(shot_of(Image.open(tmp_path / file), file, tmp_path / file, camera, None))
+    assert find_repeats([*shots, take("c.jpg", step=0.2)]) == {0: "shows the same as another: whole.jpg"}
+
+
+def test_a_walk_stays_whole(room: Room, tmp_path: Path) -> None:
+    """Even of a slow one, whose photos lie two in a second and 3 cm apart."""
+    shots = []
+    for i, pose in enumerate(walk(200)[:8]):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(room.render(CAMERA, pose)[0]).save(path)
+        shots.append(shot_of(Image.open(path), path.name, path, "A", 0.5 * i))
+    assert find_repeats(shots) == {}
+
+
+@needs_real
+@pytest.mark.real
+@pytest.mark.parametrize(("files", "most"), [(FOX.glob("*.jpg"), 0), (REDKITCHEN.glob("*.color.jpg"), 4)])
+def test_real_walks_stay_even_as_if_taken_at_once(files: list[Path], most: int) -> None:
+    """All of 50 photos of a walk; of a depth camera's 200 images those between which it only turned may go."""
+    shots = [shot_of(Image.open(file), file.name, file, "A", 0.0) for file in sorted(files)]
+    assert len(shots) >= 50
+    assert len(find_repeats(shots)) <= most

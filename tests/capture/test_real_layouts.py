@@ -53,7 +53,7 @@ def test_record3d_in_arkits_world(tmp_path: Path) -> None:
     assert agrees(capture) > 0.9
 
 
-def test_instant_ngp_with_pictures_missing(tmp_path: Path) -> None:
+def test_instant_ngp_with_images_missing(tmp_path: Path) -> None:
     """Five of twelve are not there: left out, in the order of the names."""
     capture = read("instant_ngp", tmp_path)
     assert [frame.name for frame in capture.frames] == [f"{n:04d}.jpg" for n in (1, 2, 4, 7, 9, 12, 18)]
@@ -86,24 +86,24 @@ def test_rgbd_beside_another_intrinsics_file(tmp_path: Path) -> None:
     ],
 )
 def test_halves_are_named_and_not_taken_for_photos(folder: str, rule: str, found: str) -> None:
-    """Pictures beside what was a sequence or a model: refused by name."""
+    """Images next to what was a sequence or a model: refused by name."""
     with pytest.raises(CaptureError, match=rule) as error:
         probe(REAL / folder)
     assert found in error.value.found
 
 
 def test_lidar_slam_with_timestamps_and_extrinsics(tmp_path: Path) -> None:
-    """Numbered pictures get their times from the list, the camera its place from extrinsics.yaml."""
+    """Numbered images get their times from the list, the camera its place from extrinsics.yaml."""
     capture = read("lidar_slam", tmp_path)
     assert [frame.source_time for frame in capture.frames] == pytest.approx(
         [1_700_000_000.25 + 0.1 * i for i in range(7)]
     )
     assert same_camera(capture.frames[0].camera, CAMERA.resized(160, 120))
-    assert any("depth fits the pictures" in note for note in capture.notes)
+    assert any("depth fits the images" in note for note in capture.notes)
     assert agrees(capture) > 0.8
 
 
-def test_stray_scanner_that_hides_its_first_picture(tmp_path: Path) -> None:
+def test_stray_scanner_that_hides_its_first_image(tmp_path: Path) -> None:
     """Paired by number: the first is reported, the others have their own depth."""
     capture = read("stray_scanner", tmp_path)
     assert [skipped.file for skipped in capture.skipped] == ["rgb.mp4/000000.jpg"]
@@ -112,16 +112,16 @@ def test_stray_scanner_that_hides_its_first_picture(tmp_path: Path) -> None:
 
 
 def test_polycam_with_all_keys_of_newer_versions(tmp_path: Path) -> None:
-    """Corrected pictures with corrected cameras; a keyframe that was not optimised is left out, .Clean.png ignored."""
+    """Corrected images with corrected cameras; a keyframe that was not optimised is left out, .Clean.png ignored."""
     capture = read("polycam", tmp_path)
     assert (len(capture.frames), up_of(capture)) == (6, [0.0, 1.0, 0.0])
     assert [skipped.reason for skipped in capture.skipped] == ["the app optimised no camera for it"]
-    assert capture.notes[0] == "corrected pictures and poses"
+    assert capture.notes[0] == "corrected images and poses"
     assert agrees(capture) > 0.9
 
 
 def test_arkitscenes_with_names_rounded_apart(tmp_path: Path) -> None:
-    """Intrinsics one millisecond beside their pictures; z is up."""
+    """Intrinsics one millisecond next to their images; z is up."""
     capture = read("arkitscenes", tmp_path)
     assert (len(capture.frames), up_of(capture), capture.skipped) == (6, [0.0, 0.0, 1.0], ())
     assert np.allclose(capture.frames[0].camera.matrix, SMALL.matrix, atol=1e-3)

@@ -1,7 +1,8 @@
-"""Choice of keyframes."""
+"""Choice of keyframes, and the select stage."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.capture.model import Capture, Frame
-from pipeline.capture.params import SelectParams
+from pipeline.capture import select as select_stage
+from pipeline.capture import stage
+from pipeline.capture.model import Capture, Frame, Selection
+from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.capture.select import blur_of, movement, relative_sharpness, select_keyframes
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
+from tests.paths import FOX, REDKITCHEN, needs_real
 
 CAMERA = Camera(320, 240, 300, 300, 160, 120)
 
@@ -26,12 +30,12 @@ def wide() -> np.ndarray:
     return cells[:240]
 
 
-def capture_of(folder: Path, pictures: list[np.ndarray], *, ordered: bool) -> Capture:
-    """A canonical capture of grey pictures."""
+def capture_of(folder: Path, images: list[np.ndarray], *, ordered: bool) -> Capture:
+    """A canonical capture of grey images."""
     (folder / "images").mkdir(parents=True)
     frames = []
-    for i, picture in enumerate(pictures):
-        cv2.imwrite(str(folder / f"images/{i:03d}.png"), cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))
+    for i, image in enumerate(images):
+        cv2.imwrite(str(folder / f"images/{i:03d}.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
         frames.append(Frame(f"{i:03d}.png", f"images/{i:03d}.png", CAMERA, "guessed"))
     return Capture(folder, "photos", tuple(frames), ordered=ordered)
 
@@ -41,22 +45,22 @@ def pan(wide: np.ndarray, offsets: list[int]) -> list[np.ndarray]:
     return [wide[:, offset : offset + 320] for offset in offsets]
 
 
-def blurred(picture: np.ndarray, sigma: float = 6.0) -> np.ndarray:
+def blurred(image: np.ndarray, sigma: float = 6.0) -> np.ndarray:
     """Out of focus."""
-    return cv2.GaussianBlur(picture, (0, 0), sigma)
+    return cv2.GaussianBlur(image, (0, 0), sigma)
 
 
 def test_every_eighth_keyframe_is_held_out(tmp_path: Path, wide: np.ndarray) -> None:
     """Indices 0, 8, 16 of what is kept."""
-    pictures = pan(wide, list(range(0, 20 * 40, 40)))
-    pictures[3] = np.zeros_like(pictures[3])
-    selection = select_keyframes(capture_of(tmp_path, pictures, ordered=False), SelectParams())
+    images = pan(wide, list(range(0, 20 * 40, 40)))
+    images[3] = np.zeros_like(images[3])
+    selection = select_keyframes(capture_of(tmp_path, images, ordered=False), SelectParams())
     assert [k.name for k in selection.keyframes if k.held_out] == ["000.png", "009.png", "017.png"]
     assert [(d.name, d.reason) for d in selection.dropped] == [("003.png", "black")]
 
 
 def test_few_photos_are_all_used(tmp_path: Path, wide: np.ndarray) -> None:
-    """Of fewer than 8 pictures none is held out."""
+    """Of fewer than 8 images none is held out."""
     selection = select_keyframes(capture_of(tmp_path, pan(wide, [0, 50, 100]), ordered=False), SelectParams())
     assert len(selection.names) == 3
     assert not selection.held_out
@@ -65,19 +69,19 @@ def test_few_photos_are_all_used(tmp_path: Path, wide: np.ndarray) -> None:
 @pytest.mark.parametrize("ordered", [False, True])
 def test_blurred_frames_are_dropped(ordered: bool, tmp_path: Path, wide: np.ndarray) -> None:
     """Some blurred frames among sharp ones."""
-    pictures = pan(wide, list(range(0, 12 * 40, 40)))
+    images = pan(wide, list(range(0, 12 * 40, 40)))
     for i in (2, 7):
-        pictures[i] = blurred(pictures[i])
-    selection = select_keyframes(capture_of(tmp_path, pictures, ordered=ordered), SelectParams())
+        images[i] = blurred(images[i])
+    selection = select_keyframes(capture_of(tmp_path, images, ordered=ordered), SelectParams())
     assert [d.name for d in selection.dropped] == ["002.png", "007.png"]
     assert all("blurred" in d.reason for d in selection.dropped)
 
 
 def test_plain_but_sharp_frames_stay(tmp_path: Path, wide: np.ndarray) -> None:
     """A wall with little contrast has a small Laplacian, yet it is not blurred."""
-    pictures = pan(wide, list(range(0, 12 * 40, 40)))
-    pictures[5] = (100 + 0.1 * pictures[5].astype(float)).astype(np.uint8)
-    selection = select_keyframes(capture_of(tmp_path, pictures, ordered=True), SelectParams())
+    images = pan(wide, list(range(0, 12 * 40, 40)))
+    images[5] = (100 + 0.1 * images[5].astype(float)).astype(np.uint8)
+    selection = select_keyframes(capture_of(tmp_path, images, ordered=True), SelectParams())
     assert "005.png" in selection.names
     assert next(k.sharpness for k in selection.keyframes if k.name == "005.png") < SelectParams().min_sharpness
 
@@ -85,38 +89,38 @@ def test_plain_but_sharp_frames_stay(tmp_path: Path, wide: np.ndarray) -> None:
 @pytest.mark.parametrize("fault", ["black", "blurred", "flat"])
 def test_mostly_useless_frames_are_an_error(fault: str, tmp_path: Path, wide: np.ndarray) -> None:
     """Seven of ten black, blurred or without contrast: the error counts them and says why."""
-    pictures = pan(wide, list(range(0, 400, 40)))
+    images = pan(wide, list(range(0, 400, 40)))
     ruined = {"black": np.zeros((240, 320), np.uint8), "flat": np.full((240, 320), 128, np.uint8)}
     for i in range(7):
-        pictures[i] = ruined.get(fault, blurred(pictures[i]))
+        images[i] = ruined.get(fault, blurred(images[i]))
     with pytest.raises(CaptureError, match="3 of 10") as error:
-        select_keyframes(capture_of(tmp_path, pictures, ordered=True), SelectParams())
+        select_keyframes(capture_of(tmp_path, images, ordered=True), SelectParams())
     assert "000.png" in error.value.found
 
 
 def test_all_blurred_is_an_error_although_neighbours_are_alike(tmp_path: Path, wide: np.ndarray) -> None:
     """Blur is measured absolutely too."""
-    pictures = [blurred(picture) for picture in pan(wide, list(range(0, 400, 40)))]
+    images = [blurred(image) for image in pan(wide, list(range(0, 400, 40)))]
     with pytest.raises(CaptureError, match="0 of 10"):
-        select_keyframes(capture_of(tmp_path, pictures, ordered=False), SelectParams())
+        select_keyframes(capture_of(tmp_path, images, ordered=False), SelectParams())
 
 
 def test_standing_still_is_dropped_from_recordings_only(tmp_path: Path, wide: np.ndarray) -> None:
     """Frames that show the same as the last kept one go; of photos nobody knows, so they stay."""
-    pictures = pan(wide, [0, 40, 40, 40, 80, 120, 120, 160])
-    kept = select_keyframes(capture_of(tmp_path / "a", pictures, ordered=True), SelectParams())
+    images = pan(wide, [0, 40, 40, 40, 80, 120, 120, 160])
+    kept = select_keyframes(capture_of(tmp_path / "a", images, ordered=True), SelectParams())
     assert kept.names == ("000.png", "001.png", "004.png", "005.png", "007.png")
     assert [d.reason for d in kept.dropped] == ["shows the same as another: 001.png"] * 2 + [
         "shows the same as another: 005.png"
     ]
-    assert len(select_keyframes(capture_of(tmp_path / "b", pictures, ordered=False), SelectParams()).names) == 8
+    assert len(select_keyframes(capture_of(tmp_path / "b", images, ordered=False), SelectParams()).names) == 8
 
 
 def test_cameras_of_a_rig_are_judged_by_themselves(tmp_path: Path, wide: np.ndarray) -> None:
     """A softer second camera that starts where the first one ended: neither blurred nor a repetition."""
-    pictures = pan(wide, list(range(0, 12 * 40, 40)))
-    softer = [blurred(picture, 1.6) for picture in pan(wide, list(range(440, 440 + 12 * 40, 40)))]
-    capture = capture_of(tmp_path, [*pictures, *softer], ordered=True)
+    images = pan(wide, list(range(0, 12 * 40, 40)))
+    softer = [blurred(image, 1.6) for image in pan(wide, list(range(440, 440 + 12 * 40, 40)))]
+    capture = capture_of(tmp_path, [*images, *softer], ordered=True)
     frames = [replace(f, sensor="left" if i < 12 else "right") for i, f in enumerate(capture.frames)]
     strict = SelectParams(min_sharpness=0.4)
     assert len(select_keyframes(replace(capture, frames=tuple(frames)), strict).names) == 24
@@ -135,10 +139,10 @@ def test_thinning_spreads_by_movement_not_by_count(tmp_path: Path, wide: np.ndar
 
 def test_thinning_takes_the_sharpest(tmp_path: Path, wide: np.ndarray) -> None:
     """Of each group of slightly soft and sharp frames a sharp one stays."""
-    pictures = pan(wide, list(range(0, 24 * 40, 40)))
+    images = pan(wide, list(range(0, 24 * 40, 40)))
     soft = [i % 3 != 1 for i in range(24)]
-    pictures = [blurred(p, 1.0) if s else p for p, s in zip(pictures, soft, strict=True)]
-    selection = select_keyframes(capture_of(tmp_path, pictures, ordered=False), SelectParams(max_keyframes=8))
+    images = [blurred(p, 1.0) if s else p for p, s in zip(images, soft, strict=True)]
+    selection = select_keyframes(capture_of(tmp_path, images, ordered=False), SelectParams(max_keyframes=8))
     assert [int(name[:3]) for name in selection.names] == list(range(1, 24, 3))
 
 
@@ -163,3 +167,42 @@ def test_relative_sharpness_is_local_in_recordings() -> None:
     assert relative_sharpness(values, ordered=True).min() == pytest.approx(1.0, abs=0.96)
     assert relative_sharpness(values, ordered=True)[30] == pytest.approx(1)
     assert relative_sharpness(values, ordered=False)[30] == pytest.approx(5 / 52.5)
+
+
+def select(source: Path, folder: Path) -> Selection:
+    """Run both stages."""
+    stage.run({"source": source}, CaptureParams(), folder / "capture")
+    select_stage.run({"capture": folder / "capture"}, SelectParams(), folder / "select")
+    return Selection.load(folder / "select")
+
+
+def test_selection_repeats(made: Path, tmp_path: Path) -> None:
+    """Two runs write the same bytes."""
+    for name in ("a", "b"):
+        assert len(select(made / "rgbd", tmp_path / name).names) == 16
+    first, second = (tmp_path / name / "select" / "selection.json" for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_is_not_used_is_one_line(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A camera that rests gives many frames of one view: one line, not one a frame; selection.json names each."""
+    source = tmp_path / "source"
+    shutil.copytree(made / "polycam", source)
+    still = sorted((source / "keyframes/images").iterdir(), key=lambda file: int(file.stem))[4:10]
+    for image in still[1:]:
+        shutil.copyfile(still[0], image)
+    caplog.set_level("INFO")
+    selection = select(source, tmp_path)
+    assert [dropped.reason for dropped in selection.dropped] == [f"shows the same as another: {still[0].name}"] * 5
+    told = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
+    assert told == ["not used 5 of 16: shows the same as another (5); selection.json names each"]
+
+
+@needs_real
+@pytest.mark.real
+@pytest.mark.parametrize(("source", "kept", "held_out"), [(FOX, 50, 7), (REDKITCHEN, 200, 25)])
+def test_real_captures_are_kept_whole(source: Path, kept: int, held_out: int, tmp_path: Path) -> None:
+    """All frames of both are good enough; every 8th is held out."""
+    selection = select(source, tmp_path)
+    assert (len(selection.names), len(selection.held_out), selection.dropped) == (kept, held_out, ())
+    assert selection.keyframes[8].held_out

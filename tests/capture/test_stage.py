@@ -32,8 +32,8 @@ def test_same_source_gives_same_bytes(kind: str, made: Path, tmp_path: Path) -> 
 def test_what_is_left_out_is_one_line(copy_of: Callable[[str], Path], tmp_path: Path, caplog) -> None:
     """Counts by reason; capture.json names each file."""
     folder = copy_of("rgbd")
-    for picture in sorted(folder.glob("*.color.*"))[3:6]:
-        truncate(picture)
+    for image in sorted(folder.glob("*.color.*"))[3:6]:
+        truncate(image)
     (folder / "frame-000010.depth.png").write_bytes(b"")
     stage.run({"source": folder}, CaptureParams(max_bad_share=0.5), tmp_path / "out")
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

@@ -1,4 +1,4 @@
-"""The offset between the clocks of pictures and poses."""
+"""The offset between the clocks of images and poses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from pipeline.capture.depth_cameras import tum
 from pipeline.capture.frames import ListedFrame
-from pipeline.capture.pictures import BadPictureError, Picture
+from pipeline.capture.images import DecodedImage
 from pipeline.capture.slam import euroc, lidar_slam
 from pipeline.capture.time_offset import (
     PosesAt,
@@ -25,6 +25,7 @@ from pipeline.capture.time_offset import (
 )
 from pipeline.capture.trajectory import Trajectory
 from pipeline.geometry import Camera, Pose
+from pipeline.image_files import BadImageError
 from tests.capture.conftest import POSES, SMALL, shaky
 from tests.capture.depth_cameras.test_tum import write_tum
 from tests.capture.writers.reading import read_with
@@ -38,19 +39,19 @@ Shaken = list[tuple[float, Pose, np.ndarray, np.ndarray]]
 def frames_of(shaken: Shaken, broken: Sequence[int] = ()) -> list[ListedFrame]:
     """As a reader lists them."""
 
-    def picture(index: int) -> Picture:
+    def image(index: int) -> DecodedImage:
         if index in broken:
-            raise BadPictureError("cut off")
-        return Picture(Image.fromarray(shaken[index][2]))
+            raise BadImageError("cut off")
+        return DecodedImage(Image.fromarray(shaken[index][2]))
 
     return [
-        ListedFrame(str(i), f"{i}.png", lambda i=i: picture(i), lambda _: SMALL, time=START + time)
+        ListedFrame(str(i), f"{i}.png", lambda i=i: image(i), lambda _: SMALL, time=START + time)
         for i, (time, *_) in enumerate(shaken)
     ]
 
 
 def trajectory(pose_at: Callable[[float], Pose], ahead: float, first: float = -2.0, last: float = 7.0) -> PosesAt:
-    """Poses whose clock is `ahead` of the pictures' [s], known for some of the time."""
+    """Poses whose clock is `ahead` of the images' [s], known for some of the time."""
 
     def at(times: np.ndarray) -> list[Pose | None]:
         real = times - START - ahead
@@ -61,7 +62,7 @@ def trajectory(pose_at: Callable[[float], Pose], ahead: float, first: float = -2
 
 @pytest.mark.parametrize("ahead", [0.08, -0.23])
 def test_offset_is_found(ahead: float, shaken: Shaken) -> None:
-    """Within 10 ms, as the motion shows it; two pictures that can't be read change nothing."""
+    """Within 10 ms, as the motion shows it; two images that can't be read change nothing."""
     found = find_time_offset(frames_of(shaken, broken=[7, 20]), trajectory(shaky, ahead))
     assert found is not None
     assert found.seconds == pytest.approx(ahead, abs=0.01)
@@ -78,7 +79,7 @@ def test_equal_clocks_stay(shaken: Shaken) -> None:
 
 
 def test_poses_of_another_walk_change_nothing(shaken: Shaken) -> None:
-    """They fit the pictures at no offset."""
+    """They fit the images at no offset."""
 
     def other(time: float) -> Pose:
         return Pose(shaky(1.7 * time).rotation.T, shaky(0.6 * time).translation)
@@ -97,7 +98,7 @@ def test_even_turning_tells_nothing(shaken: Shaken) -> None:
 
 
 def test_noise_of_the_poses_is_no_offset(shaken: Shaken) -> None:
-    """Noisy poses at the pictures' own times: between two of them there is less noise, which must not look better."""
+    """Noisy poses at the images' own times: between two of them there is less noise, which must not look better."""
     rng = np.random.default_rng(4)
     times = np.round(np.arange(-2, 7, 0.05), 6)
     noisy = [
@@ -110,8 +111,8 @@ def test_noise_of_the_poses_is_no_offset(shaken: Shaken) -> None:
     assert not measured.sure
 
 
-def test_short_or_unposed_pictures_are_left_alone(shaken: Shaken) -> None:
-    """Poses that don't reach half a second beyond enough of the pictures, no poses, few pictures."""
+def test_short_or_unposed_images_are_left_alone(shaken: Shaken) -> None:
+    """Poses that don't reach half a second beyond enough of the images, no poses, few images."""
     frames = frames_of(shaken)
     assert find_time_offset(frames, trajectory(shaky, 0.08, first=1.0, last=3.0)) is None
     assert find_time_offset(frames, lambda times: [None] * len(times)) is None

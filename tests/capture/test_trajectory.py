@@ -1,11 +1,11 @@
-"""Poses at the times of pictures, and the tables they come from."""
+"""Poses at the times of images, and the tables they come from."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from pipeline.capture.checks import read_object
+from pipeline.capture.source import parse_object, parse_table
 from pipeline.capture.trajectory import (
     Trajectory,
     check_clocks,
@@ -13,7 +13,6 @@ from pipeline.capture.trajectory import (
     numbers,
     ordered_trajectory,
     pose_of,
-    read_table,
     tum_trajectory,
 )
 from pipeline.errors import CaptureError
@@ -40,7 +39,7 @@ def test_poses_between_are_interpolated() -> None:
 
 
 def test_given_times_need_no_neighbour() -> None:
-    """Exact times give exact poses, also at the ends and beside gaps."""
+    """Exact times give exact poses, also at the ends and next to gaps."""
     assert TRACK.at(TIMES, 0.01) == list(WALK)
 
 
@@ -67,7 +66,7 @@ def test_other_clocks_are_named() -> None:
     check_clocks(np.array([9.9, 10.0, 10.2]), TRACK, "groundtruth.txt")
     with pytest.raises(CaptureError, match="one clock") as error:
         check_clocks(np.array([10.25, 13.0, 13.3]), TRACK, "groundtruth.txt")
-    assert "pictures from 10.250 to 13.300, poses from 10.000 to 10.300" in error.value.found
+    assert "images from 10.250 to 13.300, poses from 10.000 to 10.300" in error.value.found
 
 
 def test_quaternions_are_normalised_within_a_hundredth() -> None:
@@ -104,14 +103,14 @@ def test_short_lines_and_words_are_refused(text: bytes, found: str) -> None:
 
 
 def test_tables_must_be_text() -> None:
-    """A picture under the name of a list."""
+    """An image under the name of a list."""
     with pytest.raises(CaptureError, match="must be text"):
-        read_table(b"\x89PNG\r\n\x1a\n\xff\xfe", "t")
+        parse_table(b"\x89PNG\r\n\x1a\n\xff\xfe", "t")
 
 
 def test_tables_have_any_separator() -> None:
     """Fields lose the blanks around them."""
-    assert read_table(b"1, a b ,3\n", "t", ",") == [["1", "a b", "3"]]
+    assert parse_table(b"1, a b ,3\n", "t", ",") == [["1", "a b", "3"]]
     assert numbers(["1", " 2"], 2, "t", 1).tolist() == [1, 2]
 
 
@@ -130,6 +129,6 @@ def test_times_must_increase(times: list[float], found: str) -> None:
 def test_tables_and_json_are_bounded() -> None:
     """A few bytes of name and 65 MiB of zeros: refused before they are taken apart."""
     data = bytes(65 << 20)
-    for read in (read_table, read_object):
+    for read in (parse_table, parse_object):
         with pytest.raises(CaptureError, match="at most 64 MiB"):
             read(data, "imu.csv")

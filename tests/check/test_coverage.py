@@ -1,14 +1,14 @@
-"""The coverage gate's figure and the picture of the map."""
+"""The coverage gate's metric and the image of the map."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from pipeline.check.coverage import coverage_picture, measure_coverage
-from pipeline.check.gates import Gates, add_coverage_gate
+from pipeline.check.coverage import coverage_gates, coverage_image, measure_coverage
 from pipeline.coverage.map import CoverageMap
 from pipeline.regions.regions import Regions, RobotPose
+from tests.check.scenes import checked, verdicts
 
 
 def floor() -> Regions:
@@ -19,7 +19,7 @@ def floor() -> Regions:
 
 
 def half_good() -> CoverageMap:
-    """Places every half metre; along +x (x < 3) or in no direction (beyond) the pictures are good."""
+    """Places every half metre; along +x (x < 3) or in no direction (beyond) the images are good."""
     x, y = np.meshgrid(np.arange(1.25, 5, 0.5), np.arange(0.25, 2, 0.5), indexing="ij")
     positions = np.stack([x, y, 0 * x], -1).reshape(-1, 3).astype(np.float32)
     errors = np.full((len(positions), 4), 0.1, np.float32)
@@ -37,34 +37,29 @@ def test_share_of_places_and_headings():
 def test_without_floor_there_is_nothing_to_measure():
     """And the gate says that it does not apply."""
     nowhere = Regions.without_floor(0.1, "no floor")
-    measured = measure_coverage(half_good(), nowhere)
-    assert measured.trusted is None
-    gates = Gates({})
-    add_coverage_gate(gates, nowhere, measured)
-    assert gates.gates[0].passed is None
+    assert measure_coverage(half_good(), nowhere).trusted is None
+    assert verdicts(coverage_gates(checked(regions=nowhere, coverage=half_good())))["coverage"].passed is None
 
 
 def test_gate_takes_the_share():
     """Below the threshold it fails."""
-    gates = Gates({})
-    add_coverage_gate(gates, floor(), measure_coverage(half_good(), floor()))
-    gate = gates.gates[0]
+    gate = verdicts(coverage_gates(checked(regions=floor(), coverage=half_good())))["coverage"]
     assert gate.value == pytest.approx(1 / 8, abs=0.02)
     assert gate.passed is False
     assert gate.detail["least_trust_of_a_spawn_pose"] == 0.9
 
 
-def test_picture_shows_where_and_in_which_direction():
+def test_image_shows_where_and_in_which_direction():
     """Green to the right of a good place, red to its left and all round a bad one; +X is right, +Y up."""
     coverage = half_good()
     here = np.abs(coverage.positions - np.array([4.25, 1.75, 0])).max(1) < 0.01
     coverage.errors[here, 1] = 1e-3  # towards +y
-    picture = coverage_picture(coverage, floor()).astype(int)
-    height, width = picture.shape[:2]
+    image = coverage_image(coverage, floor()).astype(int)
+    height, width = image.shape[:2]
     assert (height, width) == (450, 900)
 
     def color(x: float, y: float) -> np.ndarray:
-        return picture[round(height - y * 225), round((x - 1) * 225)]
+        return image[round(height - y * 225), round((x - 1) * 225)]
 
     def green(rgb: np.ndarray) -> bool:
         return bool(rgb[1] > rgb[0] + 50)
@@ -75,7 +70,7 @@ def test_picture_shows_where_and_in_which_direction():
     assert not green(color(4.25 + 0.12, 1.25))
     assert green(color(4.25, 1.75 + 0.12))
     assert not green(color(4.25, 1.75 - 0.12))
-    blue = (picture[..., 2] > picture[..., 0] + 100).nonzero()
+    blue = (image[..., 2] > image[..., 0] + 100).nonzero()
     assert len(blue[0]) > 50  # the spawn pose at (2, 1), looking right
     assert 2.0 <= 1 + blue[1].mean() / 225 <= 2.3
     assert (height - blue[0].mean()) / 225 == pytest.approx(1.0, abs=0.05)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.check.page import figure_text, quality_page
 from pipeline.check.quality import Gate, Quality
+from pipeline.check.report import metric_text, quality_page
 
 
 def gate(**changes) -> Gate:
@@ -34,7 +34,7 @@ def gate(**changes) -> Gate:
         ({"value": None, "applies": False}, None),
     ],
 )
-def test_verdict_follows_the_figure(changes, verdict):
+def test_verdict_follows_the_metric(changes, verdict):
     """At most, at least, unknown (fails) and not applicable (neither)."""
     assert gate(**changes).passed is verdict
 
@@ -49,38 +49,38 @@ def test_quality_passes_only_without_failures():
 
 def test_file_round_trip(tmp_path):
     """quality.json holds everything."""
-    quality = Quality(gates=(gate(detail={"p90": 3.5}),), figures={"flatness": {"floor_rms_m": 0.004}})
+    quality = Quality(gates=(gate(detail={"p90": 3.5}),), metrics={"flatness": {"floor_rms_m": 0.004}})
     quality.save(tmp_path)
     assert Quality.load(tmp_path) == quality
 
 
-def test_nan_is_no_figure():
-    """A figure that isn't a number can't be written down as one."""
+def test_nan_is_no_metric():
+    """A metric that isn't a number can't be written down as one."""
     with pytest.raises(ValidationError):
         gate(value=float("nan"))
 
 
 def test_page_shows_verdicts_and_escapes():
     """The page says which gate fails, and text from outside stays text."""
-    views = [("pictures/view_0.jpg", "a & b")]
-    page = quality_page(Quality(gates=(gate(value=9.0),)), "<hall>", views, ["mesh.jpg"], "pictures/coverage.jpg")
+    views = [("images/view_0.jpg", "a & b")]
+    page = quality_page(Quality(gates=(gate(value=9.0),)), "<hall>", views, ["mesh.jpg"], "images/coverage.jpg")
     assert "1 gate fails" in page
     assert "A &lt;gate&gt;" in page
     assert "&lt;hall&gt;" in page
     assert "<gate>" not in page
-    assert 'src="pictures/view_0.jpg"' in page
-    assert 'src="pictures/coverage.jpg"' in page
+    assert 'src="images/view_0.jpg"' in page
+    assert 'src="images/coverage.jpg"' in page
 
 
 def test_page_says_what_was_left_out():
-    """Which pictures of the capture were not used, and why; names from outside stay text."""
-    left_out = [("pictures left out", "1 of 24: image file is truncated (<b>.jpg)")]
+    """Which images of the capture were not used, and why; names from outside stay text."""
+    left_out = [("images left out", "1 of 24: image file is truncated (<b>.jpg)")]
     page = quality_page(Quality(gates=(gate(),)), "hall", [], [], None, left_out)
-    assert "pictures left out: 1 of 24: image file is truncated (&lt;b&gt;.jpg)" in page
+    assert "images left out: 1 of 24: image file is truncated (&lt;b&gt;.jpg)" in page
 
 
-def test_unknown_figures_say_so():
+def test_unknown_metrics_say_so():
     """No number is made up."""
-    assert figure_text(None, "cm") == "unknown"
-    assert figure_text(0.0123, "m") == "0.012 m"
-    assert figure_text(50, "") == "50"
+    assert metric_text(None, "cm") == "unknown"
+    assert metric_text(0.0123, "m") == "0.012 m"
+    assert metric_text(50, "") == "50"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.coverage.evidence import Evidence, gather_evidence
+from pipeline.coverage.prediction import TrainingPhotos, load_photos
 from pipeline.geometry import Gaussians, PointCloud
-from pipeline.splat.start import initial_gaussians
+from pipeline.splat.initialization import discs_on
 from tests.synthetic import CAMERA, Room, depth_maps, posed_scene, walk
 
 
-def evidence_of(room: Room, folder: Path) -> Evidence:
+def evidence_of(room: Room, folder: Path) -> TrainingPhotos:
     """Of nine photos, two of them held out, with the exact mesh."""
-    return gather_evidence(posed_scene(folder, room, walk(9)).training, folder, room.mesh, disc_splat(room))
+    return load_photos(posed_scene(folder, room, walk(9)).training, folder, room.mesh, disc_splat(room))
 
 
 @cache
@@ -35,4 +35,4 @@ def disc_splat(room: Room) -> Gaussians:
         np.ones(count, np.int32),
         np.zeros(count, bool),
     )
-    return initial_gaussians(cloud, 30_000, 1, np.random.default_rng(0), opacity=0.95, flatness=0.1)
+    return discs_on(cloud, 30_000, 1, np.random.default_rng(0), opacity=0.95, flatness=0.1)

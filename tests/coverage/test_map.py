@@ -44,7 +44,7 @@ def test_places_between_are_between():
 
 
 def test_nothing_is_known_far_away_or_on_another_level():
-    """A floor above the map's has other pictures."""
+    """A floor above the map's has other images."""
     trust = two_places().trust([[1.5, 4.0, 0.1], [1.5, 2.0, 0.9], [1.5, 2.0, 0.1]], 0)
     assert trust[:2].tolist() == pytest.approx([0, 0], abs=1e-6)
     assert trust[2] > 0.99
@@ -58,7 +58,7 @@ def test_all_headings_at_once_are_the_same():
     np.testing.assert_allclose(every[0], single)
 
 
-def test_slices_fill_the_picture():
+def test_slices_fill_the_image():
     """Weights add up to one for every look and field of view; the middle slice has more than its neighbours."""
     middles = np.arange(8) * np.pi / 4
     looks = np.linspace(-4, 9, 40)

@@ -12,5 +12,5 @@ from pipeline.coverage.params import CoverageParams
 )
 def test_nonsense_is_refused(wrong):
     """At once, not in the middle of a build."""
-    with pytest.raises(ValueError, match=r"coverage"):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
         CoverageParams(**wrong)

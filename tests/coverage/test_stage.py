@@ -8,7 +8,7 @@ import pytest
 from pipeline.align.alignment import Alignment
 from pipeline.coverage.map import CoverageMap
 from pipeline.coverage.params import CoverageParams
-from pipeline.coverage.stage import find_places, level_look, run
+from pipeline.coverage.stage import find_positions, horizontal_rotation, run
 from pipeline.geometry import Similarity
 from pipeline.splat.ply import save_splat
 from tests.coverage.scenes import disc_splat
@@ -25,7 +25,7 @@ def write_inputs(root, room: Room, collision):
         folder.mkdir()
     posed_scene(inputs["poses"], room, walk(9))
     identity = Similarity(1.0, np.eye(3), np.zeros(3))
-    Alignment(identity, "floor", 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
+    Alignment(identity, ("floor",), 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
     room.mesh.save(inputs["mesh"] / "mesh.ply")
     collision.save(inputs["mesh"] / "collision.ply")
     save_splat(disc_splat(room), inputs["splat"] / "splat.ply")
@@ -34,21 +34,21 @@ def write_inputs(root, room: Room, collision):
 
 def test_places_stand_on_the_floor(room):
     """Inside the room, on the floor or a step, out of the furniture; not more than asked for."""
-    places, cell = find_places(room.mesh, TRACK, CoverageParams(places=30))
+    places, cell = find_positions(room.mesh, TRACK, CoverageParams(places=30))
     assert 15 < len(places) <= 30
     assert cell > 0.25
     assert (places[:, :2] > 0).all() and (places[:, :2] < SIZE[:2]).all()
     assert np.abs(places[:, 2, None] - [0, 0.17, 0.34]).min(1).max() < 1e-3
     crate = (places[:, 0] > 3.2) & (places[:, 0] < 3.7) & (places[:, 1] > 0.3) & (places[:, 1] < 0.9)
     assert not crate.any()
-    every, _ = find_places(room.mesh, TRACK, CoverageParams(cell=0.05, places=100_000))
+    every, _ = find_positions(room.mesh, TRACK, CoverageParams(cell=0.05, places=100_000))
     assert len(every) > 2000
     assert every[:, :2].min() > 0.1  # a camera in a wall sees nothing
 
 
 def test_places_are_spread():
     """On an empty floor hardly two are nearer than half the distance."""
-    places, cell = find_places(grid_floor((-1, -1), (1, 1)), np.array([[0.0, 0.0, 1.0]]), CoverageParams())
+    places, cell = find_positions(grid_floor((-1, -1), (1, 1)), np.array([[0.0, 0.0, 1.0]]), CoverageParams())
     distance = np.linalg.norm(places[:, None] - places[None], axis=-1) + 9 * np.eye(len(places))
     assert cell == 0.25
     assert len(places) > 40
@@ -57,7 +57,7 @@ def test_places_are_spread():
 
 def test_a_level_look_is_upright():
     """Its x points to the right, y down, z along the heading."""
-    rotation = level_look(np.pi / 2)  # towards +y
+    rotation = horizontal_rotation(np.pi / 2)  # towards +y
     np.testing.assert_allclose(rotation, [[1, 0, 0], [0, 0, 1], [0, -1, 0]], atol=1e-12)
     assert np.linalg.det(rotation) == pytest.approx(1)
 
@@ -87,7 +87,7 @@ def test_two_runs_write_the_same_bytes(room, tmp_path):
 
 
 def test_without_a_floor_the_map_is_empty(room, tmp_path):
-    """A picture of a shelf still builds."""
+    """An image of a shelf still builds."""
     inputs = write_inputs(tmp_path, room, box((0, 0, 0), (0.01, 3, 0.4)))
     run(inputs, CoverageParams(), inputs["a"])
     assert len(CoverageMap.load(inputs["a"]).positions) == 0

@@ -1,94 +1,80 @@
-"""Agreement of stereo depths between views."""
+"""Comparison of depth maps with their neighbours."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline.depth.consistency import average_agreeing, count_agreement, drop_rims
-from pipeline.depth.mvs import pair_warp
+from pipeline.depth.consistency import DepthMapSet
 
 
 @pytest.fixture
-def pair(views):
-    """Exact inverse depths of two views, flat, and how they lie to each other."""
-    first, second = (views.truth[name] for name in ("0002", "0004"))
-    flat = np.concatenate([1 / first.depth.ravel(), 1 / second.depth.ravel()]).astype(np.float32)
-    own, other = (first.camera, first.world_from_camera), (second.camera, second.world_from_camera)
-    there, back = (np.array([pair_warp(*a, *b)], np.float32) for a, b in ((own, other), (other, own)))
-    layout = np.array([[first.depth.size, first.camera.width, first.camera.height]])
-    return flat, layout, there, back, first
+def maps(views):
+    return list(views.truth.values())
 
 
-def test_true_depths_agree(pair):
-    """What the other view sees agrees there, and averaging does not move it."""
-    flat, layout, there, back, first = pair
-    averaged, agreeing, variance, parallax = average_agreeing(1 / first.depth, flat, layout, there, back)
-    assert agreeing.mean() > 0.6
-    np.testing.assert_allclose(averaged[agreeing > 0] * first.depth[agreeing > 0], 1, atol=0.006)
-    assert variance.max() < 1e-4
-    assert (parallax[agreeing > 0] > 0).all()
+def test_exact_maps_agree(maps):
+    """All that another map sees agrees, nothing is moved, nothing is looked through."""
+    packed = DepthMapSet.pack(maps)
+    comparison = packed.compare(maps[1], np.array([3]), 3.0)
+    np.testing.assert_allclose((comparison.agreeing > 0).mean(), packed.overlaps()[1, 3], atol=0.04)
+    assert (comparison.violations > 0).mean() < 0.01
+    np.testing.assert_allclose(comparison.depth, maps[1].depth, atol=3e-3)
 
 
-def test_wrong_depths_do_not_agree(pair):
-    """A depth 5 % off is not confirmed."""
-    flat, layout, there, back, first = pair
-    agreeing = average_agreeing((1 / first.depth / 1.05).astype(np.float32), flat, layout, there, back)[1]
-    assert agreeing.mean() < 0.03
+def test_a_floater_is_looked_through(maps):
+    """A patch that hangs half way to the wall is contradicted by all who see past it."""
+    depth = maps[1].depth.copy()
+    depth[100:120, 100:120] *= 0.5
+    floating = replace(maps[1], depth=depth)
+    comparison = DepthMapSet.pack([maps[0], floating, *maps[2:]]).compare(floating, np.array([2, 3, 4]), 3.0)
+    assert (comparison.violations[102:118, 102:118] >= 2).mean() > 0.9
+    assert not comparison.agreeing[102:118, 102:118].any()
 
 
-def test_errors_of_two_views_are_averaged(pair):
-    """Depths 0.4 % too far in one view and right in the other come out 0.2 % too far."""
-    flat, layout, there, back, first = pair
-    averaged, agreeing, _, _ = average_agreeing((1 / first.depth / 1.004).astype(np.float32), flat, layout, there, back)
-    ratio = averaged[agreeing > 0] * first.depth[agreeing > 0]
-    np.testing.assert_allclose(np.median(ratio), 1 - 0.002, atol=3e-4)
+def test_what_is_hidden_is_no_contradiction(maps):
+    """A surface behind what the neighbours see may be real."""
+    depth = maps[1].depth.copy()
+    depth[100:120, 100:120] *= 1.5
+    hidden = replace(maps[1], depth=depth)
+    comparison = DepthMapSet.pack([maps[0], hidden, *maps[2:]]).compare(hidden, np.array([2, 3, 4]), 3.0)
+    assert not comparison.violations[102:118, 102:118].any()
 
 
-def test_the_parallax_is_the_pixels_moved_per_inverse_depth(pair):
-    """Against finite differences of the projection."""
-    flat, layout, there, back, first = pair
-    parallax = average_agreeing(1 / first.depth, flat, layout, there, back)[3]
-    warp, (row, column) = there[0].astype(float), np.argwhere(parallax > 0)[5000]
-    pixel = np.array([column + 0.5, row + 0.5, 1.0])
-
-    def project(w: float) -> np.ndarray:
-        q = warp[:9].reshape(3, 3) @ pixel + warp[9:] * w
-        return q[:2] / q[2]
-
-    w = 1 / float(first.depth[row, column])
-    step = (project(w + 1e-4) - project(w - 1e-4)) / 2e-4
-    np.testing.assert_allclose(parallax[row, column], step @ step, rtol=1e-3)
-
-
-def test_agreement_is_counted_on_every_so_manyth_pixel(pair):
-    """Nearly all of true depths agree, none of wrong ones; the step thins both counts alike."""
-    flat, layout, there, back, first = pair
-    seen, agreed = count_agreement(1 / first.depth, 4, flat, layout, there, back)[0]
-    assert 0.7 < agreed / seen <= 1
-    assert 0.5 < 16 * seen / first.depth.size <= 1
-    wrong = count_agreement((1 / first.depth / 1.05).astype(np.float32), 4, flat, layout, there, back)[0]
-    assert wrong[1] < 0.05 * wrong[0]
+def test_agreeing_maps_are_averaged(maps):
+    """Three maps with noise of 1 cm give less noise, by about the square root of their number."""
+    rng = np.random.default_rng(0)
+    noisy = [
+        replace(
+            m,
+            depth=(m.depth + rng.normal(0, 0.01, m.depth.shape)).astype(np.float32),
+            sigma=np.full(m.depth.shape, 0.01, np.float32),
+        )
+        for m in maps
+    ]
+    comparison = DepthMapSet.pack(noisy).compare(noisy[1], np.array([2, 3]), 3.0)
+    both = comparison.agreeing == 2
+    error = (comparison.depth - maps[1].depth)[both]
+    assert both.mean() > 0.3
+    assert error.std() < 0.008
+    np.testing.assert_allclose(np.median(comparison.sigma[both]), 0.01 / np.sqrt(3), rtol=0.1)
 
 
-def step_edge(share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A slanted wall whose right half lies farther by `share`, and its slopes."""
-    y, x = np.mgrid[:40, :60].astype(np.float32)
-    w = 0.5 + 0.004 * x - 0.002 * y
-    w[:, 30:] *= 1 - share
-    return w, np.full_like(w, 0.004), np.full_like(w, -0.002)
+def test_guessed_pixels_are_no_evidence(maps):
+    """A guess neither confirms nor contradicts another map."""
+    guessed = [replace(m, guessed=np.ones(m.depth.shape, bool)) for m in maps]
+    comparison = DepthMapSet.pack(guessed).compare(guessed[1], np.array([2, 3]), 3.0)
+    assert not comparison.agreeing.any()
+    assert not comparison.violations.any()
 
 
-def test_the_rim_of_what_is_near_is_dropped():
-    """Three pixels before a surface ends in front of another, on the near side only."""
-    w, slope_x, slope_y = step_edge(0.1)
-    kept = drop_rims(w, slope_x, slope_y) > 0
-    inner = kept[4:-4]
-    assert inner[:, :27].all()
-    assert not inner[:, 27:30].any()
-    assert inner[:, 30:].all()
-
-
-def test_a_slanted_surface_has_no_rim():
-    """Depth that falls by 2.4 % within three pixels is still one plane; so is a step of 1 %."""
-    for share in (0.0, 0.01):
-        w, slope_x, slope_y = step_edge(share)
-        np.testing.assert_array_equal(drop_rims(w, slope_x, slope_y), w)
+def test_neighbours_overlap_and_are_spread(maps):
+    """Only overlapping maps are chosen, never the map itself, from the most to the least overlapping."""
+    packed = DepthMapSet.pack(maps)
+    shares = packed.overlaps()
+    for index, chosen in enumerate(packed.neighbours(3)):
+        assert index not in chosen
+        assert (shares[index, chosen] >= 0.15).all()
+        others = np.delete(shares[index], index)
+        assert shares[index, chosen[0]] == others.max()
+        assert len(chosen) == 3

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.depth import mvs
-from pipeline.depth.mvs import estimate_depth, stereo_report
+from pipeline.depth.mvs import StereoStore, estimate_depth, stereo_report
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import sweep_planes
 from pipeline.errors import MachineError, ReconstructionError
@@ -18,7 +18,7 @@ from pipeline.poses.scene import PosedScene, SparsePoints, View, read_image
 from tests.synthetic import CAMERA, Room, look_at, posed_scene
 
 PARAMS = DepthParams(backend="mvs", image_size=320)
-SMALL = replace(PARAMS, image_size=128)
+SMALL = PARAMS.changed(image_size=128)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_normals_face_the_camera_and_follow_the_surface(views, found):
 
 
 def test_only_training_views_get_maps(views, found):
-    """Held-out pictures take no part."""
+    """Held-out images take no part."""
     assert [result.depth_map.name for result in found] == [view.name for view in views.scene.training]
     assert not any(result.depth_map.held_out for result in found)
 
@@ -82,7 +82,7 @@ def test_the_number_of_threads_changes_nothing(views, small, tmp_path):
 
 def test_nothing_is_left_in_the_scratch_folder(views, tmp_path):
     """When all maps were handed out."""
-    maps = list(estimate_depth(views.scene, views.folder, replace(PARAMS, image_size=64), tmp_path))
+    maps = list(estimate_depth(views.scene, views.folder, PARAMS.changed(image_size=64), tmp_path))
     assert len(maps) == 6
     assert not list(tmp_path.iterdir())
 
@@ -112,11 +112,11 @@ def test_a_killed_run_is_gone_on_with(views, small, tmp_path, monkeypatch):
 
 def test_what_another_run_kept_is_not_taken(views, tmp_path, monkeypatch):
     """Other parameters start anew."""
-    params = replace(PARAMS, image_size=64)
+    params = PARAMS.changed(image_size=64)
     next(estimate_depth(views.scene, views.folder, params, tmp_path))
     swept = []
     monkeypatch.setattr(mvs, "sweep_planes", lambda *arguments: swept.append(arguments))
-    list(estimate_depth(views.scene, views.folder, replace(params, source_views=4), tmp_path))
+    list(estimate_depth(views.scene, views.folder, params.changed(source_views=4), tmp_path))
     assert len(swept) == 6 * (len(mvs.PASSES) + 1)
 
 
@@ -151,16 +151,16 @@ def test_a_view_with_a_wrong_pose_is_named_and_spoils_no_other(views, found, tmp
     assert np.mean([r.kept for r in right]) > np.mean([r.kept for r in usual]) - 0.1
 
 
-def test_pictures_from_one_place_are_refused(tmp_path):
+def test_images_from_one_place_are_refused(tmp_path):
     """A camera that only turned has no parallax: one error says so."""
     place = np.array([1.0, 0.8, 1.3])
     poses = [look_at(place, np.array([2.4, 2.0 + 0.15 * i, 0.6])) for i in range(5)]
     scene = posed_scene(tmp_path, Room.make(), poses)
     with pytest.raises(ReconstructionError, match=r"4 of 4 training views .* from the same place"):
-        list(estimate_depth(scene, tmp_path, replace(PARAMS, image_size=64), tmp_path))
+        list(estimate_depth(scene, tmp_path, PARAMS.changed(image_size=64), tmp_path))
 
 
-def test_pictures_without_texture_are_reported(views, tmp_path, caplog):
+def test_images_without_texture_are_reported(views, tmp_path, caplog):
     """A blank corridor gives next to no measured depth: log and report name the views."""
     for view in views.scene.views:
         (tmp_path / view.image).parent.mkdir(exist_ok=True)
@@ -177,11 +177,11 @@ def test_the_memory_is_stated_and_threads_are_limited_to_it(views, tmp_path, cap
     """With room for one thread only one runs; with less an error says how to need less."""
     caplog.set_level("INFO")
     monkeypatch.setattr(mvs, "available_memory", lambda: 3_500_000)
-    params = replace(PARAMS, image_size=64)
+    params = PARAMS.changed(image_size=64)
     next(estimate_depth(views.scene, views.folder, params, tmp_path, threads=64))
     assert re.search(r"6 views of 0.0 MP, read from 0.1 MP, with 6 others each; 2 threads need \d+ MiB", caplog.text)
     monkeypatch.setattr(mvs, "available_memory", lambda: 1_000_000)
-    with pytest.raises(MachineError, match="MiB needed for pictures"):
+    with pytest.raises(MachineError, match="MiB needed for images"):
         next(estimate_depth(views.scene, views.folder, params, tmp_path))
 
 
@@ -189,10 +189,10 @@ def blurred_noise(folder, count: int) -> PosedScene:
     """A scene of any number of views that all share 400 points and show the same noise."""
     poses = [look_at(np.array([0.7 + 0.06 * i, 0.6, 1.3]), np.array([2.4, 2.2, 0.5])) for i in range(count)]
     noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
-    picture = cv2.resize(noise, (CAMERA.width, CAMERA.height))
+    image = cv2.resize(noise, (CAMERA.width, CAMERA.height))
     (folder / "images").mkdir(parents=True)
     for i in range(count):
-        cv2.imwrite(str(folder / f"images/{i}.png"), picture)
+        cv2.imwrite(str(folder / f"images/{i}.png"), image)
     xyz = np.random.default_rng(1).uniform([2, 1.8, 0.2], [2.8, 2.6, 0.8], (400, 3))
     views, points = np.repeat(np.arange(count), 400).astype(np.int32), np.tile(np.arange(400), count).astype(np.int32)
     return PosedScene(
@@ -207,7 +207,7 @@ def blurred_noise(folder, count: int) -> PosedScene:
 def test_memory_does_not_grow_with_the_number_of_views(tmp_path, caplog):
     """Twice the views take no more at once, and not more than the log said beforehand."""
     caplog.set_level("INFO")
-    params, peaks = replace(SMALL, source_views=4), []
+    params, peaks = SMALL.changed(source_views=4), []
     for count in (10, 10, 20):  # the first loads compiled code, which takes memory too
         folder = tmp_path / f"{len(peaks)}"
         scene = blurred_noise(folder, count)
@@ -238,7 +238,40 @@ def test_a_view_without_points_gets_an_empty_map(views, tmp_path):
         view_index=views.scene.points.view_index[~lost],
         point_index=views.scene.points.point_index[~lost],
     )
-    params = replace(PARAMS, image_size=64)
+    params = PARAMS.changed(image_size=64)
     maps = [r.depth_map for r in estimate_depth(replace(views.scene, points=points), views.folder, params, tmp_path)]
     assert not maps[-1].depth.any()
     assert all(depth_map.depth.any() for depth_map in maps[:-1])
+
+
+def test_what_was_kept_is_found_again_by_another_run(tmp_path):
+    """Kind and view tell arrays apart."""
+    first = np.arange(6, dtype=np.float32).reshape(2, 3)
+    StereoStore(tmp_path / "store").keep("matched", 3, first)
+    StereoStore(tmp_path / "store").keep("matched", 4, 2 * first)
+    again = StereoStore(tmp_path / "store")
+    np.testing.assert_array_equal(again.load("matched", 3), first)
+    np.testing.assert_array_equal(again.load("matched", 4), 2 * first)
+    assert not again.has("refined", 3)
+
+
+def test_a_half_written_array_does_not_count(tmp_path, monkeypatch):
+    """A kill while writing leaves nothing that the next run would take."""
+
+    def killed(file, values):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    store = StereoStore(tmp_path / "store")
+    monkeypatch.setattr(np, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.keep("matched", 3, np.zeros(4))
+    assert not store.has("matched", 3)
+
+
+def test_removing_leaves_nothing(tmp_path):
+    """The folder goes with all that is in it."""
+    store = StereoStore(tmp_path / "store")
+    store.keep("matched", 0, np.zeros(4))
+    store.remove()
+    assert not list(tmp_path.iterdir())

@@ -16,9 +16,9 @@ from pipeline.depth.params import DepthParams
 from pipeline.depth.stage import run
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose
-from pipeline.poses.network_depth import KeptMaps, NetworkDepth
+from pipeline.poses.keyframes import pinhole_for
+from pipeline.poses.network import KeptMaps, NetworkDepth
 from pipeline.poses.scene import PosedScene, View, read_image
-from pipeline.poses.undistort import pinhole_for
 from tests.depth.conftest import RoomViews
 from tests.fakes import scene
 from tests.fakes.simulated_network import Simulated, Truth
@@ -129,7 +129,7 @@ def test_no_sparse_points_is_an_error(network, views, tmp_path):
 
 
 def test_the_surest_of_several_runs_is_kept(tmp_path):
-    """Runs overlap; a picture's depth is that of the run with the most confidence, and pictures without scale go."""
+    """Runs overlap; an image's depth is that of the run with the most confidence, and images without scale go."""
     kept = NetworkDepth(tmp_path)
     for run_, sure in ((0, 2.0), (1, 5.0), (2, 3.0)):
         kept.keep(4, run_, np.full((3, 4), 1.0 + run_, np.float32), np.full((3, 4), sure, np.float32))
@@ -144,7 +144,7 @@ def test_the_surest_of_several_runs_is_kept(tmp_path):
 
 
 def test_a_lens_that_was_found_later_moves_the_depth(tmp_path):
-    """The network saw the picture before the lens's distortion was known; its depth follows the final pinhole."""
+    """The network saw the image before the lens's distortion was known; its depth follows the final pinhole."""
     lens = Camera(320, 240, 250, 250, 160, 120, (-0.15, 0.02, 0, 0))
     pinhole, slope = pinhole_for(lens), np.array([0.3, 0.1, 0.4])  # a plane: slope . ray = 1 / depth
     pixels = np.stack(np.meshgrid(np.arange(320) + 0.5, np.arange(240) + 0.5), -1).reshape(-1, 1, 2)

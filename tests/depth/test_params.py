@@ -10,7 +10,9 @@ from pipeline.stage import Traits
 
 
 def traits(has_depth: bool, kind: str = "rgbd") -> Traits:
-    return Traits(kind, 10, has_poses=False, has_depth=has_depth, has_gravity=False, ordered=True)
+    return Traits(
+        kind, 10, has_poses=False, has_depth=has_depth, has_gravity=False, ordered=True, fine_depth=kind == "rgbd"
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_auto_takes_vggt_where_it_can_run_and_nothing_metric_is_known():
 
 
 def test_a_backend_asked_for_is_taken():
-    """A capture with depth can still be matched by its pictures."""
+    """A capture with depth can still be matched by its images."""
     assert choose(traits(True), DepthParams(backend="mvs"), Machine()).backend == "mvs"
 
 
@@ -56,7 +58,7 @@ def test_a_backend_asked_for_is_taken():
 def test_wrong_depth_parameters_name_rule_and_value(wrong):
     """The message names the parameter and what it was."""
     name, value = next(iter(wrong.items()))
-    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+    with pytest.raises(ValueError, match=f"(?s){name}.*{value}"):
         DepthParams(**wrong)
 
 
@@ -66,5 +68,5 @@ def test_wrong_depth_parameters_name_rule_and_value(wrong):
 def test_wrong_points_parameters_name_rule_and_value(wrong):
     """The message names the parameter and what it was."""
     name, value = next(iter(wrong.items()))
-    with pytest.raises(ValueError, match=f"{name}.*{value}"):
+    with pytest.raises(ValueError, match=f"(?s){name}.*{value}"):
         PointsParams(**wrong)

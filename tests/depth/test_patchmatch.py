@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from pipeline.depth.local_planes import plane_normals
 from pipeline.depth.mvs import pair_warp
-from pipeline.depth.normals import plane_normals
 from pipeline.depth.patchmatch import (
     COST_CAP,
     WIDE_WINDOW,

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.depth.noise import NoiseModel
 from pipeline.depth.params import DepthParams
 from pipeline.depth.sensor import clean_sensor_depth, measure_noise, sensor_depth_maps
+from pipeline.depth.sensor_model import NoiseModel
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from tests.depth.conftest import distance_to_room

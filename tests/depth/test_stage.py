@@ -9,11 +9,12 @@ import pytest
 from plyfile import PlyData
 
 from pipeline.align.alignment import Alignment
-from pipeline.depth import points_stage, stage
+from pipeline.depth import stage
 from pipeline.depth.maps import FROM_SENSOR, FROM_STEREO, load_depth_map, map_names
 from pipeline.depth.params import DepthParams, PointsParams
 from pipeline.errors import CaptureError, ReconstructionError
 from pipeline.geometry import PointCloud, Similarity, matrix_from_rotvec
+from pipeline.points import stage as points_stage
 from pipeline.poses.scene import PosedScene
 from tests.depth.conftest import distance_to_room
 
@@ -34,7 +35,7 @@ def folders(views, tmp_path):
         changed.append(replace(view, sensor_depth=f"{view.name}.png", depth_camera=view.camera))
     scene = replace(views.scene, views=tuple(changed)).transformed(WORLD_FROM_SCENE.inverse())
     scene.save(inputs["poses"])
-    alignment = Alignment(WORLD_FROM_SCENE, "floor", 0.1, "sensor", 0.01, True, {})
+    alignment = Alignment(WORLD_FROM_SCENE, ("floor",), 0.1, "sensor", 0.01, True, {})
     alignment.save(inputs["align"])
     return inputs
 
@@ -116,7 +117,7 @@ def test_somebody_in_the_way_is_reported_where_he_stood(views, folders):
 
 @pytest.mark.parametrize("backend", ["sensor", "mvs"])
 def test_what_a_mask_hides_has_no_depth(folders, backend):
-    """Pixels that a picture's mask says to ignore have no depth, from whatever it comes."""
+    """Pixels that an image's mask says to ignore have no depth, from whatever it comes."""
     scene = PosedScene.load(folders["poses"])
     mask = np.full((240, 320), 255, np.uint8)
     mask[:, 200:] = 0
@@ -182,7 +183,7 @@ def test_a_coarse_scanner_costs_stereo_no_detail(views, folders):
         assert np.median(distance) < 0.005
 
 
-def test_pictures_that_cannot_be_matched_leave_the_sensor(views, folders):
+def test_images_that_cannot_be_matched_leave_the_sensor(views, folders):
     """Combined without shared points is the sensor's depth, and the report says why."""
     scene = PosedScene.load(folders["poses"])
     none = replace(scene.points, view_index=scene.points.view_index[:0], point_index=scene.points.point_index[:0])

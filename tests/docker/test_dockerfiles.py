@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pipeline.doctor import APT_PACKAGES
-from pipeline.learned.backends import BACKENDS
+from pipeline.gpu_backends.catalog import BACKENDS
 from tests.paths import ROOT
 
 IMAGES = sorted((ROOT / "docker").glob("*.Dockerfile"))

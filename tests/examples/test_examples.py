@@ -48,8 +48,8 @@ def test_build(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
 
 
 def test_inspect(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Figures and a picture."""
-    example("02").main([str(bundle), "--picture", str(tmp_path / "view.png")])
+    """Metrics and an image."""
+    example("02").main([str(bundle), "--image", str(tmp_path / "view.png")])
     assert "room@1.0.0, CC0-1.0, captured" in capsys.readouterr().out
     assert (tmp_path / "view.png").stat().st_size > 1000
 

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.bundle.bundle import Bundle, read_manifest
-from pipeline.bundle.manifest import MANIFEST_FILE
-from pipeline.bundle.stage import list_files, manifest_text
-from pipeline.depth.points_ply import write_points_ply
 from pipeline.geometry import SH_C0, Camera, Gaussians, Mesh, PointCloud, Pose
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry.rays import RayCaster
+from pipeline.points.stage import write_points_ply
+from pipeline.raster import contiguous, render
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import MANIFEST_FILE, list_files, manifest_text, read_manifest
 from pipeline.splat.ply import load_splat, save_splat
-from pipeline.splat.raster import contiguous, render
 from tests.bundles import make_bundle
 from tests.synthetic import CAMERA, Room
 
@@ -78,8 +77,8 @@ def folder(tmp_path: Path, room: Room) -> Path:
     content = json.loads((folder / "cameras.json").read_text())
     for number, entry in enumerate(content["cameras"][:WITH_THUMBNAIL]):
         entry["thumbnail"] = f"thumbnails/{number:04d}.jpg"
-        picture = Image.new("RGB", (128, 96), (20 * number, 90, 40))
-        picture.save(folder / entry["thumbnail"])
+        image = Image.new("RGB", (128, 96), (20 * number, 90, 40))
+        image.save(folder / entry["thumbnail"])
     (folder / "cameras.json").write_text(json.dumps(content))
     change(folder)
     return folder
@@ -91,13 +90,13 @@ def bundle(folder: Path) -> Bundle:
     return Bundle.open(folder)
 
 
-def picture(gaussians: Gaussians, pose: Pose, camera: Camera = SMALL) -> np.ndarray:
+def image(gaussians: Gaussians, pose: Pose, camera: Camera = SMALL) -> np.ndarray:
     """What a camera sees (H, W, 3), 0..1."""
     return np.clip(render(contiguous(gaussians), camera, pose).rgb, 0, 1)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """How alike two pictures are [dB]."""
+    """How alike two images are [dB]."""
     return float(-10 * np.log10(max(np.mean((a - b) ** 2), 1e-12)))
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from pipeline.bundle.bundle import Bundle
-from pipeline.export.colmap import export_colmap
+from pipeline.export.datasets import export_colmap
 from pipeline.geometry import Camera, Pose
-from tests.export.conftest import cloud_of, picture, psnr
+from pipeline.scenes.bundle import Bundle
+from tests.export.conftest import cloud_of, image, psnr
 from tests.synthetic import Room
 
 
@@ -18,20 +18,18 @@ def test_cameras_are_where_they_were(bundle: Bundle, tmp_path: Path):
     """By the photos' names: points project to the same pixels, and the splat looks the same."""
     export_colmap(bundle, tmp_path)
     model = pycolmap.Reconstruction(tmp_path / "sparse" / "0")
-    images = {image.name: image for image in model.images.values()}
+    images = {solved.name: solved for solved in model.images.values()}
     assert set(images) == {view.name for view in bundle.cameras}
     assert model.num_reg_images() == len(bundle.cameras)
     for view in bundle.cameras:
-        image, ahead = images[view.name], view.world_from_camera.apply([0.2, -0.1, 1.5])
+        solved, ahead = images[view.name], view.world_from_camera.apply([0.2, -0.1, 1.5])
         expected = view.camera.project([0.2, -0.1, 1.5])
-        np.testing.assert_allclose(image.project_point(ahead), expected, atol=1e-6)
+        np.testing.assert_allclose(solved.project_point(ahead), expected, atol=1e-6)
     view = bundle.cameras[2]
     lens = model.cameras[images[view.name].camera_id]
     camera = Camera(lens.width, lens.height, *lens.params)
     pose = Pose.from_matrix(images[view.name].cam_from_world().inverse().matrix())
-    assert (
-        psnr(picture(bundle.splat(), pose, camera), picture(bundle.splat(), view.world_from_camera, view.camera)) > 80
-    )
+    assert psnr(image(bundle.splat(), pose, camera), image(bundle.splat(), view.world_from_camera, view.camera)) > 80
 
 
 def test_points_are_the_cloud(bundle: Bundle, tmp_path: Path, room: Room):

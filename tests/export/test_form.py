@@ -53,7 +53,7 @@ def test_command_writes_it_with_licence_and_mark(folder: Path, tmp_path: Path, f
 
 
 def test_a_captured_place_says_so(folder: Path, tmp_path: Path):
-    """In the IPTC's word for pictures of real life."""
+    """In the IPTC's word for images of real life."""
     assert main(["export", str(folder), "--to", "spz", "--out", str(tmp_path / "out")]) == 0
     origin = json.loads((tmp_path / "out" / "origin.json").read_text())
     assert origin["origin"] == "captured"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.export.glb import export_glb
 from pipeline.geometry import Mesh
+from pipeline.scenes.bundle import Bundle
 from tests.export.conftest import change, hits, y_up
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.capture.reconstructions.nerfstudio import READER
-from pipeline.export.nerfstudio import export_nerfstudio
+from pipeline.export.datasets import export_nerfstudio
 from pipeline.geometry import Camera, Pose, angle_deg
+from pipeline.scenes.bundle import Bundle
 from pipeline.splat.ply import load_splat
 from tests.capture.writers.reading import read_with
-from tests.export.conftest import WITH_THUMBNAIL, picture, psnr
+from tests.export.conftest import WITH_THUMBNAIL, image, psnr
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_a_camera_sees_the_same_splat(bundle: Bundle, out: Path):
     camera = Camera(*(frame[key] for key in ("w", "h", "fl_x", "fl_y", "cx", "cy")))
     assert up[2] > 0.5  # the camera stands upright in a Z-up world
     small = view.camera.resized(128, 96)
-    seen = picture(load_splat(out / "splat.ply"), pose, camera)
-    assert psnr(seen, picture(bundle.splat(), view.world_from_camera, small)) > 80
+    seen = image(load_splat(out / "splat.ply"), pose, camera)
+    assert psnr(seen, image(bundle.splat(), view.world_from_camera, small)) > 80
 
 
 def test_thumbnails_stand_in_for_photos(bundle: Bundle, out: Path):
@@ -66,7 +66,7 @@ def test_the_split_is_the_bundles(bundle: Bundle, out: Path):
 
 
 def test_the_reader_takes_it(bundle: Bundle, out: Path, tmp_path: Path):
-    """All frames with a picture, at their intrinsics and headings."""
+    """All frames with an image, at their intrinsics and headings."""
     content = json.loads((out / "transforms.json").read_text())
     content["frames"] = content["frames"][:WITH_THUMBNAIL]
     (out / "transforms.json").write_text(json.dumps(content))

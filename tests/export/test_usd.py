@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from pxr import Usd, UsdGeom, UsdMedia, UsdPhysics, UsdShade, UsdValidation, UsdVol
 
-from pipeline.bundle.bundle import Bundle
 from pipeline.errors import MachineError
 from pipeline.export.catalog import FORMS
 from pipeline.export.form import export
 from pipeline.export.usd import export_usd
 from pipeline.geometry import Gaussians, Mesh
+from pipeline.scenes.bundle import Bundle
 from pipeline.splat.ply import save_splat
-from tests.export.conftest import change, hits, picture, psnr, splat_of
+from tests.export.conftest import change, hits, image, psnr, splat_of
 from tests.synthetic import Room
 
 
@@ -60,7 +60,7 @@ def test_cameras_see_the_same_splat(bundle: Bundle, tmp_path: Path):
     assert UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.z
     assert UsdGeom.GetStageMetersPerUnit(stage) == 1.0
     pose = bundle.cameras[2].world_from_camera
-    assert psnr(picture(gaussians_of(stage), pose), picture(bundle.splat(), pose)) > 80
+    assert psnr(image(gaussians_of(stage), pose), image(bundle.splat(), pose)) > 80
 
 
 @pytest.mark.parametrize(("coefficients", "degree"), [(1, 0), (4, 3), (16, 3)])

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.bundle.bundle import Bundle
-from pipeline.export.spz import save_spz
-from pipeline.export.web import export_sog, export_spz
+from pipeline.export.web import export_sog, export_spz, save_spz
 from pipeline.geometry import Gaussians, Pose
-from tests.export.conftest import picture, psnr, splat_of, turned, y_up
+from pipeline.scenes.bundle import Bundle
+from tests.export.conftest import image, psnr, splat_of, turned, y_up
 from tests.synthetic import Room
 
 half_turn = turned([[-1, 0, 0], [0, -1, 0], [0, 0, 1]])
@@ -36,7 +35,7 @@ def gaussians_of(read: Any) -> Gaussians:
 
 @pytest.fixture(autouse=True)
 def _webp(monkeypatch: pytest.MonkeyPatch):
-    """Pillow opens gsply's WebP pictures here; the library that it wants for them is large."""
+    """Pillow opens gsply's WebP images here; the library that it wants for them is large."""
 
     def decode(data: bytes) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(data)))
@@ -60,13 +59,13 @@ def test_cameras_see_the_same_splat(
     file: str,
     into: Callable[[Pose], Pose],
 ):
-    """Within what the format rounds; a scene on its head or mirrored is another picture."""
+    """Within what the format rounds; a scene on its head or mirrored is another image."""
     write(bundle, tmp_path)
     gaussians, pose = gaussians_of(read(tmp_path / file)), bundle.cameras[2].world_from_camera
     assert gaussians.sh.shape == bundle.splat().sh.shape
-    expected = picture(bundle.splat(), pose)
-    assert psnr(picture(gaussians, into(pose)), expected) > 38
-    assert psnr(picture(gaussians, pose), expected) < 20
+    expected = image(bundle.splat(), pose)
+    assert psnr(image(gaussians, into(pose)), expected) > 38
+    assert psnr(image(gaussians, pose), expected) < 20
 
 
 def test_spz_keeps_the_numbers(room: Room, tmp_path: Path):

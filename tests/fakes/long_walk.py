@@ -1,4 +1,4 @@
-"""Two rounds through a furnished hall, about 60 m, with exact depth and what pictures of it would match."""
+"""Two rounds through a furnished hall, about 60 m, with exact depth and what images of it would match."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.synthetic import box_faces, look_at
 CAMERA = Camera(130, 98, 110, 110, 65, 49)
 SIZE = np.array([14.0, 9.0, 3.0])
 NEAR = 20
-"""Pictures that follow one another so closely are matched."""
+"""Images that follow one another so closely are matched."""
 
 
 def long_walk(count: int) -> tuple[Truth, dict[tuple[int, int], int]]:
-    """Truth of `count` pictures, and verified matches of their pairs by index."""
+    """Truth of `count` images, and verified matches of their pairs by index."""
     import open3d as o3d
 
     scene = _hall()

@@ -1,4 +1,4 @@
-"""The place that stand-ins of networks see: they find out which of its pictures they are shown."""
+"""The place that stand-ins of networks see: they find out which of its images they are shown."""
 
 from __future__ import annotations
 
@@ -16,31 +16,29 @@ _scenes: list[SeenPlace] = []
 
 @dataclass
 class SeenPlace:
-    """Truth, and the pictures (H, W, 3) uint8 that it belongs to."""
+    """Truth, and the images (H, W, 3) uint8 that it belongs to."""
 
     network: Simulated
-    pictures: Sequence[np.ndarray]
+    images: Sequence[np.ndarray]
     shown: list[int] = field(default_factory=list)
 
-    def see_pictures(
-        self, pictures: Sequence[np.ndarray]
-    ) -> tuple[list[Pose], Camera, list[np.ndarray], list[np.ndarray]]:
-        """What the network says of pictures (H, W, 3) in 0..1, of any size.
+    def see_images(self, images: Sequence[np.ndarray]) -> tuple[list[Pose], Camera, list[np.ndarray], list[np.ndarray]]:
+        """What the network says of images (H, W, 3) in 0..1, of any size.
 
         Raises:
             torch.cuda.OutOfMemoryError: When there are more than memory holds.
         """
         import torch
 
-        if len(pictures) > self.network.fits:
+        if len(images) > self.network.fits:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        known = np.array([_thumbnail(p.astype(np.float32) / 255) for p in self.pictures])
-        self.shown = [int(np.argmin(((known - _thumbnail(p)) ** 2).sum((1, 2, 3)))) for p in pictures]
+        known = np.array([_thumbnail(p.astype(np.float32) / 255) for p in self.images])
+        self.shown = [int(np.argmin(((known - _thumbnail(p)) ** 2).sum((1, 2, 3)))) for p in images]
         self.network.asked.append(self.shown)
         return self.network.see(self.shown)
 
     def is_nan(self, n: int) -> bool:
-        """Whether nothing is found of picture n of those last shown."""
+        """Whether nothing is found of image n of those last shown."""
         return self.shown[n] in self.network.nan
 
 
@@ -54,5 +52,5 @@ def current() -> SeenPlace:
     return _scenes[0]
 
 
-def _thumbnail(picture: np.ndarray) -> np.ndarray:
-    return cv2.resize(np.ascontiguousarray(picture, np.float32), (24, 18), interpolation=cv2.INTER_AREA)
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(np.ascontiguousarray(image, np.float32), (24, 18), interpolation=cv2.INTER_AREA)

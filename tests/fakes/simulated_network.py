@@ -1,4 +1,4 @@
-"""What a network such as VGGT says of pictures, from known truth, with errors as real ones have them."""
+"""What a network such as VGGT says of images, from known truth, with errors as real ones have them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Errors:
     Attributes:
         drift: Every run's scale is by so much larger than the one's before.
         outliers: Share of the pixels, in patches, whose depth is anything; two thirds of them with little confidence.
-        pixel: One sigma of the depth at a place of the picture [share]; neighbours are wrong alike, as with networks.
-        picture: One sigma of what all depths of a picture have in common [share].
+        pixel: One sigma of the depth at a place of the image [share]; neighbours are wrong alike, as with networks.
+        image: One sigma of what all depths of an image have in common [share].
         position: One sigma of a camera's position [m].
         rotation_deg: Of its rotation.
         focal: Of a run's focal length [share].
@@ -29,7 +29,7 @@ class Errors:
     drift: float = 0.05
     outliers: float = 0.1
     pixel: float = 0.01
-    picture: float = 0.003
+    image: float = 0.003
     position: float = 0.005
     rotation_deg: float = 0.1
     focal: float = 0.003
@@ -37,7 +37,7 @@ class Errors:
 
 @dataclass
 class Truth:
-    """Pictures' poses (metres), depth maps (h, w) and the pinhole camera of these."""
+    """Images' poses (metres), depth maps (h, w) and the pinhole camera of these."""
 
     camera: Camera
     poses: Sequence[Pose]
@@ -49,11 +49,11 @@ class Simulated:
     """A session that answers by the truth.
 
     Attributes:
-        truth: See there; pictures are asked for by its indices.
+        truth: See there; images are asked for by its indices.
         errors: See there.
-        places: Pictures of one place; those of several in one run get poses that have nothing to do with each other.
-        fits: Pictures that memory holds, though `room` promises more.
-        nan: Indices of pictures of which nothing is found.
+        places: Images of one place; those of several in one run get poses that have nothing to do with each other.
+        fits: Images that memory holds, though `capacity` promises more.
+        nan: Indices of images of which nothing is found.
         rng: Where errors come from.
         asked: Indices of every run.
     """
@@ -62,20 +62,20 @@ class Simulated:
     errors: Errors = field(default_factory=Errors)
     places: Sequence[int] | None = None
     fits: int = 1000
-    room: int = 40
+    capacity: int = 40
     nan: Sequence[int] = ()
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     asked: list[list[int]] = field(default_factory=list)
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """As `vggt_worker.Worker.ask`; the names of pictures are indices."""
-        from pipeline.learned.errors import OutOfMemory
+        """As `vggt_worker.Worker.ask`; the names of images are indices."""
+        from pipeline.gpu_backends.errors import GpuMemoryError
 
-        if "room" in request:
-            return {"frames": self.room}
-        indices = [int(name) for name in request["pictures"]]
+        if "size" in request:
+            return {"capacity": self.capacity}
+        indices = [int(name) for name in request["images"]]
         if len(indices) > self.fits:
-            raise OutOfMemory(f"{len(indices)} pictures")
+            raise GpuMemoryError(f"{len(indices)} images")
         self.asked.append(indices)
         poses, camera, depths, confidences = self.see(indices)
         result: dict[str, Any] = {
@@ -102,7 +102,7 @@ class Simulated:
                 true = moved.setdefault(self.places[i], turn) @ true
             turn = matrix_from_rotvec(np.deg2rad(rng.normal(0, errors.rotation_deg, 3)))
             poses.append(Pose(true.rotation @ turn, true.translation + rng.normal(0, errors.position, 3)))
-            depth = self.truth.depths[i] * (1 + rng.normal(0, errors.picture))
+            depth = self.truth.depths[i] * (1 + rng.normal(0, errors.image))
             depth = depth * (1 + errors.pixel * _smooth_noise(depth.shape, rng))
             confidence = 1 + 20 / (1 + rng.gamma(1.0, 0.5, depth.shape))
             chance, other, doubt = (_patches(depth.shape, rng) for _ in range(3))
@@ -119,12 +119,12 @@ class Simulated:
 
 
 def _patches(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Numbers in 0..1, alike within a twentieth of the picture."""
+    """Numbers in 0..1, alike within a twentieth of the image."""
     return cv2.resize(rng.random((15, 20)), shape[::-1], interpolation=cv2.INTER_NEAREST)
 
 
 def _smooth_noise(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Of one sigma, alike within some twelfth of the picture."""
+    """Of one sigma, alike within some twelfth of the image."""
     coarse = rng.normal(0, 1, (12, 16)).astype(np.float32)
     noise = cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC)
     return noise / noise.std()

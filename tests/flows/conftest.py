@@ -13,8 +13,7 @@ from PIL import Image
 from pipeline.align.alignment import Alignment
 from pipeline.bundle.params import BundleParams
 from pipeline.bundle.stage import run
-from pipeline.capture.model import Capture, Skipped
-from pipeline.capture.selection import Selection
+from pipeline.capture.model import Capture, Selection, Skipped
 from pipeline.check.quality import Gate, Quality
 from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Gaussians, Mesh, Similarity
@@ -90,7 +89,7 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     Selection(()).save(inputs["select"])
     posed_scene(inputs["poses"], room, walk(9)).save(inputs["poses"])
     identity = Similarity(1.0, np.eye(3), np.zeros(3))
-    Alignment(identity, "arkit", 0.2, "sensor", 0.01, floor_found=True, report={}).save(inputs["align"])
+    Alignment(identity, ("arkit",), 0.2, "sensor", 0.01, floor_found=True, report={}).save(inputs["align"])
     guessed = room.mesh.vertices[:, 2] > SIZE[2] - 0.01
     Mesh(room.mesh.vertices, room.mesh.triangles, room.mesh.colors, guessed).save(inputs["mesh"] / "mesh.ply")
     room.mesh.save(inputs["mesh"] / "collision.ply")
@@ -101,12 +100,12 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
     nowhere = np.zeros((0, 3), np.float32), np.zeros((0, 8), np.float32)
     CoverageMap(*nowhere, 0.25, 0.3, 1.4).save(inputs["coverage"])
     floor_regions().save(inputs["regions"])
-    Quality(gates=gates, figures={"floor": {"rms_m": 0.00123456, "normal": [0.0, 0.1, 1.0]}, "views": 2}).save(
+    Quality(gates=gates, metrics={"floor": {"rms_m": 0.00123456, "normal": [0.0, 0.1, 1.0]}, "views": 2}).save(
         inputs["check"]
     )
     (inputs["check"] / "quality.html").write_text("<p>quality</p>")
-    (inputs["check"] / "pictures").mkdir()
-    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(inputs["check"] / "pictures" / "0000.jpg")
+    (inputs["check"] / "images").mkdir()
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(inputs["check"] / "images" / "0000.jpg")
     sizes = {"gaussians": 20_000, "sh_degree": 0, "sim": {"gaussians": 2000}}
     training = sizes | {"antialiasing": "classic"}
     (inputs["splat"] / "training.json").write_text(json.dumps(training))
@@ -115,7 +114,14 @@ def make_bundle(folder: Path, room: Room, gates: tuple[Gate, ...]) -> Path:
         (inputs[stage] / name).write_text("{}")
     bundle = folder / "bundles" / "room" / "1.0.0"
     bundle.mkdir(parents=True)
-    about = BundleParams("room", "1.0.0", "k" * 20, "made by the tests", "CC0-1.0", "a small furnished room")
+    about = BundleParams(
+        name="room",
+        version="1.0.0",
+        build_key="k" * 20,
+        source="made by the tests",
+        licence="CC0-1.0",
+        description="a small furnished room",
+    )
     run(inputs, about, bundle)
     return bundle
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from prefect.client.schemas.objects import State as PrefectState
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
+from prefect.states import Completed
 
 from flows.cli import main
-from flows.ingest import Orders, work_off
-from pipeline.batch import Batch, Reason, SceneOutcome, load_batches
-from pipeline.errors import MachineError
-from pipeline.packing import Packing
+from flows.ingest import Options, SceneFailedError, _run_stage, build_all
+from pipeline.batch import Scene, State, counts, load_scenes
+from pipeline.engine import PlannedStage
+from pipeline.errors import CaptureError, MachineError
 from tests.synthetic import Room, walk, write_photos
 
 
@@ -32,7 +35,7 @@ def test_a_dry_run_shows_all_and_writes_nothing(cards, capsys):
     """Exit code 1 tells that a card is wrong."""
     assert main(["batch", "*.yaml", "--dry-run"]) == 1
     shown = capsys.readouterr().out
-    for part in ("good", "runs", "no key 'nme'", "2 scenes: 1 failed, 1 waiting", "disk: ", "needed (0 of 1 scenes"):
+    for part in ("good", "runs", "no key 'nme'", "2 scenes: 1 failed, 1 waiting", "disk: ", "of captures to build"):
         assert part in shown
     assert not (cards / "bundles").exists()
     assert main(["batch", "good.yaml", "--dry-run"]) == 0
@@ -42,8 +45,7 @@ def test_without_anything_to_build_no_flow_is_started(cards, monkeypatch, capsys
     """Only what was found is put down, for `splatyard status`."""
     monkeypatch.setattr("flows.ingest.run", lambda *_: pytest.fail("a flow is started"))
     assert main(["batch", "bad.yaml"]) == 1
-    (batch,) = load_batches(cards / "bundles")
-    assert (batch.counts, batch.ended is not None) == ("1 failed", True)
+    assert counts(load_scenes(cards / "bundles")) == "1 failed"
     assert "no key 'nme'" in capsys.readouterr().out
 
 
@@ -79,20 +81,20 @@ def test_a_store_that_is_not_there_is_one_error(cards, capsys):
 
 
 class Team:
-    """Workers whose work takes no time, and ends as told by a scene's name; sees how many are at work at once."""
+    """Builds scenes in no time, each as told by its name; sees how many are built at once."""
 
-    def __init__(self, ends: dict[str, list[str]] | None = None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ends: dict[str, list[str]] | None = None) -> None:
         self.ends, self.most, self.did = ends or {}, 0, []
         self._now, self._lock = 0, threading.Lock()
+        monkeypatch.setattr("flows.ingest.named_for", lambda _: self.build)
 
-    def do(self, task: Any, parameters: dict[str, Any]) -> SceneOutcome:
+    def build(self, scene: Scene, *_: object) -> PrefectState[Scene]:
         """End as told."""
-        card = parameters["card"]
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
-            self.did.append(card.stem)
-            end = self.ends.get(card.stem, ["built"]).pop(0)
+            self.did.append(scene.name)
+            end = self.ends.get(scene.name, ["built"]).pop(0)
         time.sleep(0.01)
         with self._lock:
             self._now -= 1
@@ -100,53 +102,42 @@ class Team:
             raise ConcurrencySlotAcquisitionError("the server is away")
         if end == "lost":
             raise MachineError("a worker lives", found="it died", remedy="give it memory")
-        reason = Reason(kind="CaptureError", rule="r", found="f", remedy="d") if end == "failed" else None
-        return SceneOutcome(card=card, name=card.stem, state=end, reason=reason)  # pyright: ignore[reportArgumentType]
+        if end == "failed":
+            raise SceneFailedError(scene.failed("mesh", CaptureError("r", found="f", remedy="d")))
+        return Completed(data=scene.become(cast("State", end)))
 
 
-def work(
-    folder: Path, team: Team, count: int, packing: Packing | None = None, **orders: Any
-) -> tuple[dict[str, str], list[str]]:
+def work(folder: Path, count: int, **options: Any) -> tuple[dict[str, str], list[str]]:
     """States and told lines of a batch s0, s1, ... under two workers."""
     scenes = [
-        SceneOutcome(card=folder / f"s{n}.yaml", name=f"s{n}", state="waiting", capture=folder, bundle=folder / f"s{n}")
+        Scene(card=folder / f"s{n}.yaml", name=f"s{n}", state="waiting", capture=folder, bundle=folder / f"s{n}")
         for n in range(count)
     ]
-    batch, told = Batch.of(["*"], folder, scenes), []
-    work_off(batch, Orders(**orders), team, 2, lambda text, *values: told.append(text % values), packing)
-    kept = Batch.load(batch.file)
-    assert kept.ended is not None
-    return {scene.name: scene.state for scene in kept.scenes.values()}, told
+    told: list[str] = []
+    done = build_all(scenes, Options(workers=2, **options), lambda text, *values: told.append(text % values))
+    return {scene.name: scene.state for scene in done}, told
 
 
-def test_all_scenes_are_built_by_as_many_as_there_are(tmp_path):
+def test_all_scenes_are_built_by_as_many_as_there_are(tmp_path, monkeypatch):
     """In order, two at a time, each once, each told."""
-    team = Team()
-    states, told = work(tmp_path, team, 7)
+    team = Team(monkeypatch)
+    states, told = work(tmp_path, 7)
     assert set(states.values()) == {"built"}
     assert sorted(team.did) == [f"s{n}" for n in range(7)]
     assert team.most == 2
     assert [line.split(" ")[0] for line in told] == [f"{n}/7" for n in range(1, 8)]
 
 
-@pytest.mark.parametrize(("memory", "most"), [(10, 2), (9, 1), (1, 1)])
-def test_scenes_wait_for_memory(tmp_path, memory, most):
-    """As many at a time as fit together; one that never fits is built alone."""
-    team = Team()
-    needs = {tmp_path / f"s{n}.yaml": 5 for n in range(6)}
-    states, _ = work(tmp_path, team, 6, Packing(memory, needs))
-    assert set(states.values()) == {"built"}
-    assert team.most == most
-
-
-def test_failures_stop_nothing_unless_told(tmp_path):
-    """A lost worker is a failure too, and a place that the server doesn't give; with a limit the rest is stopped."""
+def test_failures_stop_nothing_unless_told(tmp_path, monkeypatch):
+    """A lost worker is a failure too, and a slot that the server doesn't give; with a limit the rest is stopped."""
     ends = {"s1": ["failed"], "s2": ["lost"], "s3": ["refused"]}
-    states, told = work(tmp_path, Team({name: [*end] for name, end in ends.items()}), 6)
+    Team(monkeypatch, {name: [*end] for name, end in ends.items()})
+    states, told = work(tmp_path, 6)
     assert sorted(states.values()) == ["built"] * 3 + ["failed"] * 3
     assert any("see that the server runs" in line for line in told)
     assert any("give it memory" in line for line in told)
-    states, _ = work(tmp_path, Team({name: [*end] for name, end in ends.items()}), 40, max_failures=2)
+    Team(monkeypatch, {name: [*end] for name, end in ends.items()})
+    states, told = work(tmp_path, 40, max_failures=2)
     assert [states["s1"], states["s2"]] == ["failed", "failed"]
     assert states["s39"] == "stopped"
 
@@ -154,8 +145,38 @@ def test_failures_stop_nothing_unless_told(tmp_path):
 def test_busy_scenes_come_again_at_the_end(tmp_path, monkeypatch):
     """After all others, until the other process is done or gone."""
     monkeypatch.setattr("flows.ingest.BUSY_SECONDS", 0.0)
-    team = Team({"s0": ["busy", "busy", "cached"]})
-    states, told = work(tmp_path, team, 4)
+    team = Team(monkeypatch, {"s0": ["busy", "busy", "cached"]})
+    states, told = work(tmp_path, 4)
     assert states == {"s0": "cached", "s1": "built", "s2": "built", "s3": "built"}
     assert team.did[-2:] == ["s0", "s0"]
     assert len(told) == 4
+
+
+def test_an_interrupt_ends_stages_and_stops_scenes(tmp_path, monkeypatch):
+    """The scene at work ends as by Ctrl-C, is not tried again, and nothing else begins."""
+    begun, ended, seen = threading.Event(), threading.Event(), list[type]()
+
+    def stage(_: object) -> bool:
+        begun.set()
+        assert ended.wait(60)
+        raise MachineError("the process must live", found="it ended", remedy="run again")
+
+    def build(scene: Scene, *_: object) -> PrefectState[Scene]:
+        try:
+            _run_stage.get()(cast("PlannedStage", None))
+        except BaseException as error:
+            seen.append(type(error))
+            raise
+        return Completed(data=scene)
+
+    def interrupt(*_: object) -> Any:
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.ingest.named_for", lambda _: build)
+    monkeypatch.setattr("flows.ingest.wait", interrupt)
+    monkeypatch.setattr("flows.ingest.end_all", ended.set)
+    monkeypatch.setattr("flows.ingest.open_runner", lambda *_: nullcontext(stage))
+    with pytest.raises(KeyboardInterrupt):
+        work(tmp_path, 2)
+    assert set(seen) == {KeyboardInterrupt}

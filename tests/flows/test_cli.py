@@ -14,16 +14,19 @@ import pytest
 
 import pipeline
 from flows.cli import main
-from flows.cli.app import COMMANDS
+from flows.cli.app import GROUPS
+from pipeline.align.params import scale_settings
 from pipeline.building import BuildRequest, BuildResult
 from pipeline.card import load_card
-from pipeline.doctor import Report
+from pipeline.doctor import Finding, Report
 from pipeline.errors import BusyError
-from pipeline.findings import Finding
+from pipeline.parameters import documentation
+from pipeline.stages import PARAMS
 from tests.paths import ROOT
 from tests.synthetic import CAMERA, walk, write_photos
+from train.preset import Preset
 
-NAMES = [module.__name__.rpartition(".")[2].rstrip("_") for module in COMMANDS]
+NAMES = [command.name for commands in GROUPS.values() for command in commands]
 BUSY = BusyError("one at a time", found="process 4711 is at it", remedy="wait", file=Path("bundles/hall"))
 
 
@@ -73,6 +76,31 @@ def test_help_of_each_command_has_examples(name, capsys):
         main([name, "--help"])
     assert end.value.code == 0
     assert f"examples:\n  splatyard {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_lists_every_option_once(name, capsys):
+    """One spelling each, with one line."""
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    options = capsys.readouterr().out.partition("options:")[2].partition("examples:")[0]
+    listed = re.findall(r"^  (-[^ ,]+(?:, -[^ ,]+)*)", options, re.MULTILINE)
+    assert listed[0] == "-h, --help"
+    assert len(set(listed)) == len(listed)
+    assert not [text for text in listed[1:] if "," in text]
+
+
+def test_every_parameter_is_listed_with_its_default_and_documentation(capsys):
+    """From the classes that declare them; an unknown section names the nearest."""
+    for section in [*PARAMS, "preset"]:
+        assert main(["params", section]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in ("sh_degree", "0.15", "Seed of the plane search.", "ppo.gamma", "Discount factor."):
+        assert text in shown
+    for kind in [*PARAMS.values(), Preset]:
+        assert set(documentation(kind)) == set(kind.model_fields)
+    assert main(["params", "splatt"]) == 2
+    assert "did you mean 'splat'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -138,30 +166,33 @@ def test_build_hands_on_every_option(built):
     assert main([*line.split(), "--known-length", "0.30@0001.jpg:412,900:655,910"]) == 0
     assert main(["build", "cap", "--camera-height", "1.5 ± 0.2", "--tag-size", "0.16"]) == 0
     assert main(["build", "cap", "--camera-height", "1.5"]) == 0
+    reset = scale_settings(known_length="null")[:-1]
     assert built["requests"] == [
         BuildRequest(
             source=Path("cap"),
             name="n",
             out=Path("o"),
             card=Path("c.yaml"),
-            settings=("a.b=1", "c.d=2"),
+            settings=(*reset, "align.known_length=0.30@0001.jpg:412,900:655,910", "a.b=1", "c.d=2"),
             until="mesh",
             version="2.0.0",
-            known_length="0.30@0001.jpg:412,900:655,910",
         ),
-        BuildRequest(source=Path("cap"), camera_height=1.5, camera_height_sigma=0.2, tag_size=0.16),
-        BuildRequest(source=Path("cap"), camera_height=1.5),
+        BuildRequest(
+            source=Path("cap"),
+            settings=(*reset, "align.camera_height=1.5", "align.camera_height_sigma=0.2", "align.tag_size=0.16"),
+        ),
+        BuildRequest(source=Path("cap"), settings=(*reset, "align.camera_height=1.5")),
     ]
 
 
 def test_build_shows_gates_and_where_everything_lies(built, room_bundle, capsys):
-    """After a build: times, the gates with figure, threshold and how, and the paths and commands to go on with."""
+    """After a build: times, the gates with metric, threshold and how, and the paths and commands to go on with."""
     built["result"] = BuildResult(room_bundle, ("mesh", "splat"), {"mesh": 2.0, "splat": 30.5}, Path("w/build.log"))
     assert main(["build", "x"]) == 0
     shown = capsys.readouterr().out
     for text in ("32.5", "Held-out PSNR", "31.5 dB", "≥ 25 dB", "4 photos", "not measured", "no gate fails"):
         assert text in shown
-    for text in (room_bundle / "pictures", room_bundle / "quality.html", "w/build.log"):
+    for text in (room_bundle / "images", room_bundle / "quality.html", "w/build.log"):
         assert str(text) in shown
     assert f"splatyard view {room_bundle}" in shown
 
@@ -223,7 +254,7 @@ def test_a_line_is_told_while_a_librarys_thread_begins_a_bar(monkeypatch, capsys
 
     assert main(["formats"]) == 0  # hangs the handler on the loggers
     monkeypatch.setattr(tqdm, "_instances", Changing())
-    logging.getLogger("pipeline.bundle.hub").info("fetching %s", "splat.ply")
+    logging.getLogger("pipeline.scenes.hub").info("fetching %s", "splat.ply")
     assert "fetching splat.ply" in capsys.readouterr().err
 
 
@@ -238,8 +269,8 @@ def test_closed_pipe_is_no_error(room_bundle):
     assert done.stderr == ""
 
 
-def test_inspect_shows_figures_sources_and_sizes(room_bundle, capsys):
-    """The table holds gates, further figures, where gravity and scale come from, stages and files."""
+def test_inspect_shows_metrics_sources_and_sizes(room_bundle, capsys):
+    """The table holds gates, further metrics, where gravity and scale come from, stages and files."""
     assert main(["inspect", str(room_bundle)]) == 0
     shown = capsys.readouterr().out
     for text in ("room@1.0.0", "CC0-1.0", "arkit ± 0.2 degrees", "sensor ± 1 %", "Held-out PSNR"):
@@ -284,9 +315,9 @@ def test_check_and_inspect_say_what_was_left_out(room_bundle, capsys):
     for command in ("check", "inspect"):
         assert main([command, str(room_bundle)]) == 0
         shown = " ".join(capsys.readouterr().out.split())
-        assert "pictures left out" in shown
+        assert "images left out" in shown
         assert "1 of 1: image file is truncated (IMG_0007.jpg)" in shown
-        assert "pictures not used" not in shown
+        assert "images not used" not in shown
 
 
 def test_check_fails_on_one_changed_byte(own_bundle, capsys):
@@ -438,7 +469,7 @@ def test_formats_lists_every_reader(capsys):
 
 
 def test_formats_says_what_a_capture_is(photos, capsys):
-    """Its kind and number of pictures."""
+    """Its kind and number of images."""
     assert main(["formats", str(photos), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["kind"] == "photos"
     assert main(["formats", str(photos)]) == 0

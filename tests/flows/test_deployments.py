@@ -19,6 +19,7 @@ FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 FLOWS = {
     "scene": "ingest-scene",
     "batch": "ingest-batch",
+    "stage": "run-stage",
     "watch": "watch-folder",
     "train": "train-policy",
     "hub": "publish-scene",
@@ -27,6 +28,12 @@ FLOWS = {
 REQUIRED = {
     "scene": {"card": "cards/hall.yaml"},
     "batch": {},
+    "stage": {
+        **dict.fromkeys(("stage", "backend", "reason", "key"), "x"),
+        "params": {},
+        "folder": "work/mesh/k",
+        "inputs": {},
+    },
     "watch": {},
     "train": {"scene": "hall"},
     "hub": {"bundle": "hall@1.0.0"},
@@ -36,6 +43,7 @@ REQUIRED = {
 WRONG = {
     "scene": {"stage_seconds": 0},
     "batch": {"workers": 0},
+    "stage": {"stage_memory": 0},
     "watch": {"settle_seconds": -1},
     "train": {"episodes": 0},
     "hub": {"public": "maybe"},
@@ -78,6 +86,9 @@ def test_the_form_is_typed_and_described(deployment: dict[str, Any]):
 
 def test_schedules_and_limits_are_prefects(deployment: dict[str, Any]):
     """Prefect would only say so when it deploys."""
+    if deployment["name"] == "stage":  # the batch has its own
+        assert "concurrency_limit" not in deployment
+        return
     limit = ConcurrencyLimitConfig.model_validate(deployment["concurrency_limit"])
     assert limit.limit >= 1
     assert limit.collision_strategy == ("CANCEL_NEW" if deployment["name"] == "watch" else "ENQUEUE")

@@ -32,22 +32,22 @@ FRAMES = 18
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory, room: Room) -> Path:
-    """A phone scan of the room, in a folder with a space and an umlaut; its pictures say whose phone was where."""
+    """A phone scan of the room, in a folder with a space and an umlaut; its images say whose phone was where."""
     folder = tmp_path_factory.mktemp("captures") / "Küche 1"
     write_polycam(folder, room, walk(FRAMES))
-    for picture in folder.rglob("*.jpg"):
-        tell_too_much(picture)
+    for image in folder.rglob("*.jpg"):
+        tell_too_much(image)
     return folder
 
 
-def tell_too_much(picture: Path) -> None:
+def tell_too_much(image: Path) -> None:
     """Write place, time, owner and serial numbers into a JPEG."""
     exif = Image.Exif()
     exif[0x013B] = "SECRET owner"
     exif.get_ifd(0x8769).update({0xA431: "SECRET body", 0xA435: "SECRET lens", 0x927C: b"SECRET maker note"})
     exif.get_ifd(0x8825).update({1: "N", 2: (47.0, 22.0, 12.5), 3: "E", 4: (8.0, 32.0, 1.0), 29: "2026:01:02"})
-    told, data = exif.tobytes(), picture.read_bytes()
-    picture.write_bytes(data[:2] + b"\xff\xe1" + (len(told) + 2).to_bytes(2, "big") + told + data[2:])
+    told, data = exif.tobytes(), image.read_bytes()
+    image.write_bytes(data[:2] + b"\xff\xe1" + (len(told) + 2).to_bytes(2, "big") + told + data[2:])
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def test_bundle_is_whole(whole):
 
 
 def test_no_file_tells_place_owner_or_serial_number(whole, scan):
-    """Neither a picture nor a manifest of the bundle, nor a member of its archives, nor what the stages kept."""
-    assert all(b"SECRET" in picture.read_bytes() for picture in scan.rglob("*.jpg"))
+    """Neither an image nor a manifest of the bundle, nor a member of its archives, nor what the stages kept."""
+    assert all(b"SECRET" in image.read_bytes() for image in scan.rglob("*.jpg"))
     files = [path for path in (whole / "room").rglob("*") if path.is_file()]
     files += [path for path in (whole / ".work").rglob("*") if path.is_file()]
     assert len(files) > 50
@@ -159,7 +159,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 @pytest.mark.slow
 def test_photos_alone_with_a_known_length(tmp_path, room):
-    """Nothing but pictures and one length: the room comes out upright and at its true size."""
+    """Nothing but images and one length: the room comes out upright and at its true size."""
     poses = walk(FRAMES)
     write_photos(tmp_path / "photos", room, poses)
     hits = room.cast(CAMERA, poses[4])[0]

@@ -36,7 +36,7 @@ def test_from_files_to_bundle(kind: str, room: Room, tmp_path: Path):
     assert len(capture.frames) == made.frames
     assert len(bundle.cameras) >= 14
     assert bundle.manifest.provenance.origin == ("generated" if kind == "generated" else "captured")
-    assert (bundle.manifest.frame.scale_from.source in ("assumed", "hints")) != made.metric
+    assert (bundle.manifest.frame.scale_from.source in ("assumed", "priors")) != made.metric
     truth = true_places(kind, capture, room, tmp_path)
     found = np.array([camera.world_from_camera.translation for camera in bundle.cameras])
     there = np.array([truth[camera.name] for camera in bundle.cameras])
@@ -52,7 +52,7 @@ def true_places(kind: str, capture: Capture, room: Room, folder: Path) -> dict[s
     """Where each frame's camera was in the room, by its name."""
     poses = FORMATS[kind].poses
     if kind == "stray_scanner":
-        poses = poses[1:]  # the app's first picture is hidden
+        poses = poses[1:]  # the app's first image is hidden
     elif kind in ("video", "generated"):
         poses = [walk(240)[round(15 * (frame.source_time or 0))] for frame in capture.frames]
     elif kind == "tum":

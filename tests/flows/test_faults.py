@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from flows.yard import CPU_STAGE, LOST
-from pipeline.batch import Batch, load_batches
+from pipeline.batch import Scene, load_scenes
 from pipeline.engine import locked
 from pipeline.stages import STAGES
 from tests.fake_scene import ran
@@ -67,15 +67,17 @@ class Lab(Yard):
         return Counter(stage for one, stage, _ in ran(self.folder) if one == name)
 
     def flow_process(self, name: str) -> psutil.Process:
-        """The flow's process, whose worker process was the last one at a scene."""
+        """The flow's process, whose supervisor's worker was the last one at a scene."""
         (*_, pid) = (int(pid) for one, _, pid in ran(self.folder) if one == name)
-        process = psutil.Process(pid).parent()
+        supervisor = psutil.Process(pid).parent()
+        assert supervisor is not None
+        process = supervisor.parent()
         assert process is not None
         return process
 
-    def batches(self, out: str) -> list[Batch]:
-        """Of a folder of bundles, the newest first."""
-        return list(load_batches(self.folder / out))
+    def scenes(self, out: str) -> dict[str, Scene]:
+        """What is on file of scenes, by name."""
+        return {scene.name: scene for scene in load_scenes(self.folder / out)}
 
     def put_clock(self, seconds: int) -> None:
         """Shift the wall clock of server, worker and flows against the true one."""
@@ -139,12 +141,13 @@ def test_one_card_by_two_workers_at_once(lab: Lab):
         other = subprocess.Popen(command, cwd=lab.folder, env=lab.client(), stdout=log, stderr=log)
     try:
         second = lab.begin("scene", card="twin.yaml", out="twins")
-        wait_for(lambda: [one.counts for one in lab.batches("twins")] == ["1 busy", "1 running"])
+        waits = {"task_runs": {"name": {"any_": ["twin"]}, "state": {"name": {"any_": ["Cached"]}}}}
+        wait_for(lambda: lab.ask("task_runs/filter", **waits))  # another process builds it
         assert len(psutil.Process(other.pid).children()) == 1
         worker.resume()
         lab.obeyed("twin", "mesh")
         ends = [lab.ended(run) for run in (first, second)]
-        assert [(name, text.partition(";")[0]) for name, text in ends] == [
+        assert [(name, text) for name, text in ends] == [
             ("Completed", "1 built"),
             ("Completed", "1 cached"),
         ]
@@ -154,7 +157,7 @@ def test_one_card_by_two_workers_at_once(lab: Lab):
         other.wait()
     third = lab.begin("scene", card="twin.yaml", out="twins")
     name, text = lab.ended(third)
-    assert (name, text.partition(";")[0]) == ("Completed", "1 cached")
+    assert (name, text) == ("Completed", "1 cached")
     assert lab.times("twin") == Counter(STAGE_NAMES)
     lab.leaves_nothing("twins")
 
@@ -177,8 +180,8 @@ def test_the_server_goes_away_and_comes_back(lab: Lab):
     finally:
         lab.process.send_signal(signal.SIGCONT)
     assert lab.ended(run)[0] == "Completed"
-    assert lab.batches("away")[0].counts == "3 built"
     for name in names:
+        assert lab.scenes("away")[name].state == "built"
         assert lab.times(name) == Counter(STAGE_NAMES)
     lab.leaves_nothing("away")
 
@@ -192,11 +195,10 @@ def test_full_disk_and_limits(lab: Lab):
     limits = {"stage_seconds": 30, "stage_memory": 10**9}
     run = lab.begin("batch", cards="bad-*.yaml", out="bad", workers=2, **limits)
     name, text = lab.ended(run)
-    assert (name, text.partition(";")[0]) == ("Failed", "1 built, 3 failed")
-    (batch,) = lab.batches("bad")
-    scenes = {scene.name: scene for scene in batch.scenes.values()}
+    assert (name, text) == ("Failed", "1 built, 3 failed")
+    scenes = lab.scenes("bad")
     said = {"bad-disk": "room for the results", "bad-hang": "may take 30 s", "bad-hungry": "mesh may use"}
-    (table,) = [one["data"] for one in lab.ask("artifacts/filter") if one["key"] == f"batch-{batch.id}"]
+    (table,) = [one["data"] for one in lab.ask("artifacts/filter") if one["key"] == "batch-ingest-bad-yaml"]
     for name, (stage, _) in bad.items():
         reason = scenes[name].reason
         assert reason is not None
@@ -206,7 +208,7 @@ def test_full_disk_and_limits(lab: Lab):
         lab.obeyed(name, stage)
     lab.leaves_nothing("bad")
     name, text = lab.ended(lab.begin("batch", cards="bad-*.yaml", out="bad", workers=2, **limits))
-    assert (name, text.partition(";")[0]) == ("Completed", "3 built, 1 cached")
+    assert (name, text) == ("Completed", "3 built, 1 cached")
     for name, (stage, _) in bad.items():
         assert lab.times(name) == Counter([*STAGE_NAMES, stage])
     assert lab.times("bad-not") == Counter(STAGE_NAMES)
@@ -229,7 +231,7 @@ def test_lost_processes(lab: Lab):
         process.kill()
     lab.obeyed("lost", "splat")
     name, text = lab.ended(lab.begin("scene", card="lost.yaml", out="lost"))
-    assert (name, text.partition(";")[0]) == ("Completed", "1 built")
+    assert (name, text) == ("Completed", "1 built")
     assert lab.times("lost") == Counter([*STAGE_NAMES, "splat", "splat"])
     assert lab.ended(lost) == ("Crashed", LOST)
     lab.leaves_nothing("lost")
@@ -245,8 +247,8 @@ def test_a_clock_that_jumps(lab: Lab):
     lab.put_clock(6 * HOUR)
     lab.obeyed("jump", "mesh")
     assert lab.ended(run)[0] in ("Completed", "Crashed")  # by the server's clock, it gave no sign of life for hours
-    wait_for(lambda: lab.batches("jumped")[0].ended)
-    assert lab.batches("jumped")[0].scenes[str(lab.folder / "jump.yaml")].seconds < HOUR
+    wait_for(lambda: lab.scenes("jumped")["jump"].state == "built")
+    assert lab.scenes("jumped")["jump"].seconds < HOUR
 
     shutil.copytree(lab.folder / "photos", lab.folder / "inbox" / "drop")
     lab.order("drop", "mesh", "hang")

@@ -12,7 +12,7 @@ import pytest
 
 from flows.cli import main
 from pipeline.errors import MachineError
-from pipeline.gallery.server import server_of
+from pipeline.gallery.site import server_of
 
 
 def test_gallery_is_written_and_then_up_to_date(room_bundle, tmp_path, capsys):

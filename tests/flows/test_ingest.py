@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import sqlite3
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,12 +20,12 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from prefect.utilities.schema_tools import validate
 
-from flows.ingest import ingest_batch, ingest_scene
-from flows.scene import SceneFailedError, asset_key, named_for
+from flows.ingest import asset_key, ingest_batch, ingest_scene, named_for
 from flows.stage import run_stage, worth_a_retry
 from flows.yard import CPU_STAGE
-from pipeline.batch import Batch, Reason, SceneOutcome, load_batches
+from pipeline.batch import Scene, load_scenes
 from pipeline.errors import MachineError, ReconstructionError
+from pipeline.isolation import LostError
 from pipeline.stages import STAGES
 from tests.fake_scene import ran
 from tests.paths import ROOT
@@ -87,13 +87,13 @@ class Lab:
         out, err = process.communicate(timeout=WAIT)
         return process.returncode, out, err
 
-    def batch(self) -> Batch:
-        """The newest one."""
-        return next(load_batches(self.folder / "bundles"))
+    def scenes(self, out: str = "bundles") -> dict[str, Scene]:
+        """What is on file of scenes, by name."""
+        return {scene.name: scene for scene in load_scenes(self.folder / out)}
 
-    def states(self) -> dict[str, str]:
-        """Of the newest batch's scenes."""
-        return {scene.name: scene.state for scene in self.batch().scenes.values()}
+    def states(self, out: str = "bundles") -> dict[str, str]:
+        """Of the scenes on file."""
+        return {name: scene.state for name, scene in self.scenes(out).items()}
 
     def bundle(self, scene: str, out: str = "bundles") -> dict[str, bytes]:
         """All files of a bundle."""
@@ -153,30 +153,22 @@ def lab(tmp_path: Path, room: Room, server: tuple[Path, str, str]) -> Iterator[L
     lab.end()
 
 
-def test_a_failed_scene_comes_back_from_another_process_whole(tmp_path: Path):
-    """With its reason, on which the batch's summary depends."""
-    reason = Reason(kind="CaptureError", rule="r", found="f", remedy="d")
-    scene = SceneOutcome(card=tmp_path, name="hall", state="failed", stage="mesh", reason=reason)
-    back = pickle.loads(pickle.dumps(SceneFailedError(scene)))
-    assert back.scene == scene
-    assert str(back) == "hall: mesh: r; found: f; remedy: d"
-
-
 def test_any_path_is_an_asset(tmp_path: Path):
     """Prefect refuses most punctuation and long keys; what differs in the name still leads to its folder's end."""
     for path in (tmp_path / "Küche & Flur #1 [100%]", Path("/" + "x" * 600)):
-        scene = SceneOutcome(card=tmp_path, name="a", state="waiting", capture=path, bundle=path / "1.0.0")
+        scene = Scene(card=tmp_path, name="a", state="waiting", capture=path, bundle=path / "1.0.0")
         (asset,) = cast("MaterializingTask", named_for(scene)).assets
         assert asset.key.endswith("/1.0.0")
     assert asset_key(Path("/bundles/hall/1.0.0")) == "file:///bundles/hall/1.0.0"
 
 
 def test_only_trouble_from_outside_is_tried_again():
-    """A network folder's hiccup, and neither bad input, nor a limit, nor a bug."""
+    """A network folder's hiccup and a killed process, and neither bad input, nor a limit, nor a bug."""
     tried = {
         OSError(116, "Stale file handle"): True,
         ReconstructionError("r", found="f", remedy="d"): False,
         MachineError("the limit", found="f", remedy="d"): False,
+        LostError("the process lives", found="killed", remedy="again"): True,
         ZeroDivisionError(): False,
     }
     for error, again in tried.items():
@@ -195,12 +187,12 @@ def test_a_batch_with_bad_scenes_then_only_what_is_missing(lab: Lab):
     code, out, err = lab.do("batch", "*.yaml", "--workers", "2")
     assert code == 1, err
     assert lab.states() == {"a": "built", "b": "failed", "c": "built", "d": "failed"}
-    assert "the pictures overlap" in out
+    assert "the images overlap" in out
     assert "no key 'nme'" in out
     assert "1/3 " in err
     assert "3/3 " in err
     assert (lab.times("b")["mesh"], lab.times("c")["depth"]) == (1, 2), "bad input is not tried again, trouble is"
-    assert list(lab.batch().scenes[str(lab.folder / "a.yaml")].stages) == STAGE_NAMES
+    assert list(lab.scenes()["a"].stages) == STAGE_NAMES
     _check_what_prefect_knows(lab)
 
     lab.card("d")
@@ -221,8 +213,8 @@ def test_a_batch_with_bad_scenes_then_only_what_is_missing(lab: Lab):
 
 
 def _check_what_prefect_knows(lab: Lab) -> None:
-    """Runs in their states, the quality table with pictures and report, and which capture a bundle is made of."""
-    ours = f"flow_run_id = (select id from flow_run where name = '{lab.batch().id}')"
+    """Runs in their states, the quality table with images and report, and which capture a bundle is made of."""
+    ours = "flow_run_id = (select id from flow_run where name like 'batch-%' order by start_time desc limit 1)"
     runs = dict(lab.query(f"select name, state_name from task_run where length(name) = 1 and {ours}"))
     assert runs == {"a": "Completed", "b": "Failed", "c": "Completed"}
     shown = dict(lab.query(f"select key, data from artifact where {ours}"))
@@ -268,14 +260,16 @@ def test_two_batches_at_once_build_each_scene_once(lab: Lab):
     hung = lab.order("a", "mesh", "hang")
     first = lab.start("batch", "a.yaml", "--workers", "1")
     until(lambda: lab.times("a")["mesh"] == 1)
+    began = datetime.now(UTC).isoformat(" ")
     second = lab.start("batch", "a.yaml", "--workers", "1")
-    until(lambda: len(list((lab.folder / "bundles").glob(".batches/*.json"))) == 2)
-    until(lambda: "busy" in lab.states().values())
+    runs = f"flow_run_id in (select id from flow_run where start_time > '{began}')"
+    busy = f"select 1 from task_run where state_name = 'Cached' and name = 'a' and {runs}"
+    until(lambda: bool(lab.query(busy)))
     hung.unlink()
-    for process in (first, second):
-        _, err = process.communicate(timeout=WAIT)
+    for process, end in ((first, "1 built"), (second, "1 cached")):
+        out, err = process.communicate(timeout=WAIT)
         assert process.returncode == 0, err
-    assert [batch.counts for batch in load_batches(lab.folder / "bundles")] == ["1 cached", "1 built"]
+        assert end in out
     assert lab.times("a") == Counter(STAGE_NAMES)
 
 
@@ -290,7 +284,7 @@ def test_ctrl_c_and_kill_leave_no_worker_and_free_locks(lab: Lab):
     os.kill(process.pid, signal.SIGINT)
     process.communicate(timeout=WAIT)
     assert process.returncode == 130
-    assert lab.states() == {"a": "stopped", "b": "stopped"}
+    assert lab.states() == {"a": "stopped"}, "b had not begun"
     until(lambda: not _alive(lab))
     process = lab.start("batch", "*.yaml", "--workers", "1")
     until(lambda: lab.times("a")["mesh"] == 2)
@@ -298,9 +292,10 @@ def test_ctrl_c_and_kill_leave_no_worker_and_free_locks(lab: Lab):
     until(lambda: not _alive(lab))
     assert "lost" in lab.do("status")[1]
     lab.order("a", "mesh", "raise")
-    code, _, err = lab.do("batch", "*.yaml", "--workers", "1", "--max-failures", "1")
+    code, out, err = lab.do("batch", "*.yaml", "--workers", "1", "--max-failures", "1")
     assert code == 1, err
-    assert lab.states() == {"a": "failed", "b": "stopped"}
+    assert "1 failed, 1 stopped" in out
+    assert lab.states() == {"a": "failed"}
     assert lab.times("a")["depth"] == 1
 
 
@@ -320,9 +315,8 @@ def test_clusters_build_the_same_bytes(lab: Lab, runner: str):
     lab.order("c", "align", "raise")
     code, _, err = lab.do("batch", "*.yaml", "--workers", "2", "--runner", runner, "--out", "elsewhere")
     assert code == 1, err
-    (batch,) = load_batches(lab.folder / "elsewhere")
-    assert {scene.name: scene.state for scene in batch.scenes.values()} == {"a": "built", "b": "built", "c": "failed"}
-    reason = batch.scenes[str(lab.folder / "c.yaml")].reason
+    assert lab.states("elsewhere") == {"a": "built", "b": "built", "c": "failed"}
+    reason = lab.scenes("elsewhere")["c"].reason
     assert reason is not None
     assert reason.kind == "ReconstructionError"
     assert lab.do("batch", "a.yaml", "b.yaml", "--workers", "2")[0] == 0
@@ -332,19 +326,19 @@ def test_clusters_build_the_same_bytes(lab: Lab, runner: str):
 
 
 def test_without_room_nothing_is_started(tmp_path: Path, room: Room, monkeypatch: pytest.MonkeyPatch):
-    """One clear error, no flow (there is no server), no record; a dry run shows need and room."""
+    """One clear error, no flow (there is no server), no file; a dry run shows what there is to build, and the room."""
     write_photos(tmp_path / "photos", room, walk(3))
     lab = Lab(tmp_path, tmp_path / "home", "http://127.0.0.1:9/api", "nobody:there")
     lab.card("a")
     monkeypatch.setenv("FAKE_FREE", "1000")
     code, out, err = lab.do("batch", "a.yaml", "--dry-run")
     assert code == 0, err
-    assert "needed (0 of 1 scenes by what like captures took, 1 guessed at 30 times the capture), 1.0 KiB free" in out
+    assert "KiB of captures to build, 1.0 KiB free" in out
     code, _, err = lab.do("batch", "a.yaml")
     assert code == 2
     assert err.count("error: ") == 1
     assert "the disk must have room" in err
-    assert "needed (0 of 1 scenes" in err
+    assert "the captures alone have" in err
     assert not (lab.folder / "bundles").exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.cli.inspect import compared, reported
+from flows.cli.bundles import compared, reported
 
 SCALE = [{"source": "sensor", "off_the_result": 0.0123}, {"source": "fiducials", "off_the_result": 0.0}]
 

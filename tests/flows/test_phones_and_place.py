@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from pipeline import BuildRequest, Bundle, build
-from tests.capture.test_pictures import encoded, with_tags
+from tests.capture.test_images import encoded, with_tags
 from tests.flows.test_end_to_end import TINY
 from tests.synthetic import CAMERA, Room, walk
 
@@ -28,7 +28,7 @@ def test_the_bundle_tells_the_place_only_in_its_manifest(room: Room, tmp_path) -
     location = bundle.manifest.provenance.location
     assert location is not None
     assert location.latitude_deg == pytest.approx(-(33 + 30 / 60 + 36.85 / 3600))
-    assert (location.longitude_deg, location.altitude_m, location.pictures) == (pytest.approx(18.5), None, 18)
-    pictures = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".jpg", ".png", ".html", ".ply")]
-    assert len(pictures) > 36
-    assert not [path for path in pictures if b"Exif" in path.read_bytes() or b"secret" in path.read_bytes()]
+    assert (location.longitude_deg, location.altitude_m, location.images) == (pytest.approx(18.5), None, 18)
+    images = [path for path in (tmp_path / "out").rglob("*") if path.suffix in (".jpg", ".png", ".html", ".ply")]
+    assert len(images) > 36
+    assert not [path for path in images if b"Exif" in path.read_bytes() or b"secret" in path.read_bytes()]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from flows.cli.command import plain
 from pipeline import Bundle
 from pipeline.gallery.scenes import scenes
-from pipeline.plain import plain
 from pipeline.publish.pulling import pull
 from tests.bundles import make_bundle
 from tests.synthetic import Room

@@ -70,7 +70,7 @@ def test_from_a_bundle_to_somebody_else(made, capsys, tmp_path):
 
 def test_a_long_list_is_cut_and_says_so(made, capsys, monkeypatch):
     """For people; machines get it all."""
-    monkeypatch.setattr("flows.cli.list.LONGEST", 1)
+    monkeypatch.setattr("flows.cli.registry.MAX_ROWS", 1)
     said(capsys, "publish", str(made["1.0.0"]))
     said(capsys, "publish", str(made["failing"]), "--allow-failed")
     listed = said(capsys, "list")

@@ -21,8 +21,14 @@ from tests.paths import ROOT
 from tests.publish.variants import PAGE, variant
 
 ADDRESS = "hf://owner/scenes"
-TINY = ("environments=8", "steps=4", "policy.memory_size=8", "policy.hidden=[8]", "policy.critic=[8]")
-TINY += ("ppo.epochs=1", "ppo.batches=2")
+TINY = (
+    "num_envs=8",
+    "num_steps_per_env=4",
+    "policy.rnn_hidden_dim=8",
+    "policy.actor_hidden_dims=[8]",
+    "policy.critic_hidden_dims=[8]",
+)
+TINY += ("ppo.num_learning_epochs=1", "ppo.num_mini_batches=2")
 COMMAND = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())"]
 
 

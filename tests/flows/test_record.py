@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from flows.cli import main
-from sim.places import held_out
+from sim.floors import held_out
 from sim.scene import open_scene
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
@@ -20,12 +20,12 @@ from train.run import Run
 from train.session import train_run
 
 TINY = {
-    "environments": 2,
-    "steps": 2,
-    "ppo.batches": 2,
-    "policy.memory_size": 8,
-    "policy.hidden": [8],
-    "policy.critic": [8],
+    "num_envs": 2,
+    "num_steps_per_env": 2,
+    "ppo.num_mini_batches": 2,
+    "policy.rnn_hidden_dim": 8,
+    "policy.actor_hidden_dims": [8],
+    "policy.critic_hidden_dims": [8],
 }
 
 

@@ -28,7 +28,7 @@ def hall(room: Room) -> Room:
 
 @pytest.mark.slow
 def test_both_cameras_and_far_walls_are_in_the_bundle(hall: Room, tmp_path: Path):
-    """All pictures of both are registered where they were, and what the scanner measured beyond 5 m is in the mesh."""
+    """All images of both are registered where they were, and what the scanner measured beyond 5 m is in the mesh."""
     left = [Pose(pose.rotation, TIMES * pose.translation) for pose in walk(MOMENTS)]
     right = [pose @ Pose(np.eye(3), KITTI_BASELINE - KITTI_RIGHT) for pose in left]
     write_kitti(tmp_path / "source", hall, left, CAMERA, right=True)

@@ -72,13 +72,13 @@ import os, flows.cli.app
 class Late:
     def __del__(self):
         os.kill(os.getpid(), {int(number)}); sum(range(1000))
-def run(options):
+def run(command, values):
     try:
         Late()
         while True: pass
     except KeyboardInterrupt as error:
         raise ImportError("cannot import name 'x' from partially initialized module") from error
-flows.cli.app.doctor.run = run
+flows.cli.app.Command.run = run
 """
     process = begin(["doctor"], before)
     check_end(process, number)
@@ -89,11 +89,11 @@ def test_sigterm_stays_ours_when_pycolmap_is_there():
     """Its log library would print the native stack."""
     before = """
 import os, signal, flows.cli.app
-def run(options):
+def run(command, values):
     import pycolmap
     os.kill(os.getpid(), signal.SIGTERM)
     while True: pass
-flows.cli.app.doctor.run = run
+flows.cli.app.Command.run = run
 """
     process = begin(["doctor"], before)
     check_end(process, signal.SIGTERM)

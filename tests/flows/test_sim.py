@@ -15,7 +15,7 @@ import sim
 from flows.cli import main
 from flows.sim_view import SimPage, shape_mesh, solids_of
 from pipeline.geometry import Pose
-from sim.cameras.things import Balls, Patches, Posts, Things
+from sim.cameras.props import Balls, Patches, Posts, Props
 from sim.env import SceneEnv
 from sim.robots.model import Shape
 from tests.bundles import make_bundle
@@ -34,14 +34,14 @@ def page(bundle: Path) -> Iterator[tuple[SceneEnv, SimPage]]:
     env = sim.make("weave", [bundle], 2, seed=3)
     shown = SimPage(env, port=18090)
     seen, _ = env.reset(seed=3)
-    shown.look(seen, {})
+    shown.update(seen, {})
     yield env, shown
     shown.close()
     env.close()
 
 
 def test_it_says_how_episodes_ended_and_films_them(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """A picture a step; standing still, all that ends an episode is its time."""
+    """An image a step; standing still, all that ends an episode is its time."""
     film = tmp_path / "film.mp4"
     command = ["sim", str(bundle), "--envs", "3", "--seconds", "16.4", "--driver", "still", "--video", str(film)]
     assert main(command) == 0
@@ -75,26 +75,26 @@ def test_the_page_shows_robots_where_they_are(page: tuple[SceneEnv, SimPage]):
             np.testing.assert_allclose(to_wheel[:2], 0.16 * np.array([np.sin(yaw), -np.cos(yaw)]), atol=2e-3)
         time.sleep(0.06)  # the page takes no more than 20 updates a second
         seen, *_ = env.step(np.array([[0.4, 0.9], [0.5, -0.8]], np.float32))
-        shown.look(seen, {})
+        shown.update(seen, {})
 
 
 def test_the_page_shows_the_first_robots_things(page: tuple[SceneEnv, SimPage]):
     """The ball at its goal, and those of the next episode instead of the old ones."""
     env, shown = page
-    first = [tuple(handle.position) for handle in shown._things]
-    goal = env.course.things().balls.center[0, 0]
+    first = [tuple(handle.position) for handle in shown._props]
+    goal = env.scenario.props().balls.center[0, 0]
     np.testing.assert_allclose(first[0], goal, atol=1e-5)
-    handles = list(shown._things)
+    handles = list(shown._props)
     time.sleep(0.06)
     still = np.tile(np.array([-0.54, 0], np.float32), (2, 1))
-    shown.look(env.step(still)[0], {})
-    assert shown._things == handles  # nothing has changed
+    shown.update(env.step(still)[0], {})
+    assert shown._props == handles  # nothing has changed
     time.sleep(0.06)
     seen, *_ = env.step(np.full((2, 2), np.nan, np.float32))
-    shown.look(seen, {})
-    assert shown._things != handles
+    shown.update(seen, {})
+    assert shown._props != handles
     names = [name for name in shown._server.scene._handle_from_node_name if name.startswith("/thing")]
-    assert len(names) == len(shown._things)
+    assert len(names) == len(shown._props)
 
 
 def test_things_are_solids_of_their_size():
@@ -106,13 +106,13 @@ def test_things_are_solids_of_their_size():
         np.array([[[1, 0, 0], [1, 1, 1]]]),
     )
     patches = Patches(np.array([[[3, 1, 0.2]]]), np.array([[0.4]]), np.array([[[1, 0.8, 0]]]))
-    (post, red, middle), (patch, _, center) = solids_of(Things(Balls.none(1), posts, patches))
+    (post, red, middle), (patch, _, center) = solids_of(Props(Balls.none(1), posts, patches))
     assert red == (255, 0, 0)
     np.testing.assert_allclose(middle, [1, 2, 0.5])
     np.testing.assert_allclose(post.extents, [0.14, 0.14, 0.8], atol=5e-3)
     np.testing.assert_allclose(center, [3, 1, 0.2])
     np.testing.assert_allclose(patch.extents, [0.8, 0.8, 0.01], atol=0.03)
-    assert solids_of(Things.none(1)) == []
+    assert solids_of(Props.none(1)) == []
 
 
 @pytest.mark.parametrize(

@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from flows.cli.runs import age
-from flows.cli.training_line import TrainingLine, described
+from flows.cli.tables import age
+from flows.cli.train import TrainingLine, described
 from tests.bundles import floor_of, make_bundle
 from tests.synthetic import Room
 from train.run import Run
 
 TINY = [
-    "environments=4",
-    "steps=4",
-    "checkpoint_every=2",
-    "policy.memory_size=8",
-    "policy.hidden=[8]",
-    "policy.critic=[8]",
-    "ppo.epochs=1",
-    "ppo.batches=2",
+    "num_envs=4",
+    "num_steps_per_env=4",
+    "save_interval=2",
+    "policy.rnn_hidden_dim=8",
+    "policy.actor_hidden_dims=[8]",
+    "policy.critic_hidden_dims=[8]",
+    "ppo.num_learning_epochs=1",
+    "ppo.num_mini_batches=2",
 ]
 
 
@@ -87,28 +87,28 @@ def test_a_policy_is_trained_and_trained_on(capsys: pytest.CaptureFixture[str]):
     assert "splatyard train --resume runs/navigate-room-1 --iterations 4" in told
     assert "splatyard eval runs/navigate-room-1" in told
     run = Run.open("navigate-room-1")
-    assert (run.record.seed, run.preset.policy.memory_size, run.preset.iterations) == (5, 8, 2)
+    assert (run.record.seed, run.preset.policy.rnn_hidden_dim, run.preset.iterations) == (5, 8, 2)
     assert command("train", "navigate", "--resume", "navigate-room-1", "--iterations", "3") == 0
     assert [row["iteration"] for row in run.curve.read()] == [1, 2, 3]
-    assert command("train", "navigate", "--scene", "room", "--iterations", "1", "--set=ppo.clip=0.3") == 0
+    assert command("train", "navigate", "--scene", "room", "--iterations", "1", "--set=ppo.clip_param=0.3") == 0
     capsys.readouterr()
     assert main(["runs"]) == 0
     listed = capsys.readouterr().out
     assert "navigate-room-2" in listed
     assert "3/2" in listed
     assert "room@1.0.0" in listed
-    assert main(["compare", "navigate-room-1", "navigate-room-2", "--picture", "curves.svg"]) == 0
+    assert main(["compare", "navigate-room-1", "navigate-room-2", "--image", "curves.svg"]) == 0
     compared = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if line[:1] == "│"}
-    assert "0.2" in compared["ppo.clip"]
-    assert "0.3" in compared["ppo.clip"]
+    assert "0.2" in compared["ppo.clip_param"]
+    assert "0.3" in compared["ppo.clip_param"]
     assert "48" in compared["steps"]
-    assert "ppo.rate" not in compared
+    assert "ppo.learning_rate" not in compared
     assert Path("curves.svg").read_text().startswith("<svg")
 
 
 def test_scenes_are_found_by_pattern(session: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]):
     """Each becomes a scene of the simulation, by its reference."""
-    assert main(["train", "navigate", "--scenes", "room*@latest", "--minutes", "1.5", "--log", "wandb"]) == 0
+    assert main(["train", "navigate", "--scene", "room*@latest", "--minutes", "1.5", "--log", "wandb"]) == 0
     call = session[0]
     assert call["run"].sources == ("room@1.0.0", "room-b@2.0.0")
     assert len(call["scenes"]) == 2
@@ -128,7 +128,7 @@ def test_a_time_limit_says_that_it_ended_the_training(capsys: pytest.CaptureFixt
     assert "splatyard train --resume runs/navigate-room-1" in told
     assert main(["runs"]) == 0
     assert "1/9 (time limit)" in " ".join(capsys.readouterr().out.split())
-    assert main(["eval", "navigate-room-1", "--episodes", "2", "--controls", "none"]) == 0
+    assert main(["eval", "navigate-room-1", "--episodes", "2", "--ablations", "none"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert f"stopped early: {why}; splatyard train --resume runs/navigate-room-1 goes on" in told
     assert why in Path("runs/navigate-room-1/report.html").read_text()
@@ -138,12 +138,12 @@ def test_a_time_limit_says_that_it_ended_the_training(capsys: pytest.CaptureFixt
 
 def test_a_task_takes_the_settings_of_another_preset(session: list[dict[str, Any]]):
     """A robot's file is found wherever a command runs later."""
-    Path("mine.yaml").write_text("task: navigate\nsteps: 7\nppo: {rate: 0.002}\n")
+    Path("mine.yaml").write_text("task: navigate\nnum_steps_per_env: 7\nppo: {learning_rate: 0.002}\n")
     Path("robot.xml").write_text("<mujoco/>")
     words = ["train", "avoid", "--preset", "mine.yaml", "--scene", "room", "--robot", "robot.xml", "--name", "x"]
     assert main(words) == 0
     preset = session[0]["run"].preset
-    assert (preset.task, preset.steps, preset.ppo.rate) == ("avoid", 7, 0.002)
+    assert (preset.task, preset.num_steps_per_env, preset.ppo.learning_rate) == ("avoid", 7, 0.002)
     assert preset.robot == str(Path("robot.xml").resolve())
     assert session[0]["run"].name == "x"
 
@@ -151,12 +151,12 @@ def test_a_task_takes_the_settings_of_another_preset(session: list[dict[str, Any
 @pytest.mark.parametrize(
     ("words", "remedy"),
     [
-        (["navigat", "--scene", "room"], "did you mean navigate"),
+        (["navigat", "--scene", "room"], "did you mean 'navigate'"),
         (["navigate", "--scene", "rom"], "did you mean room"),
         (["navigate", "--scene", "room@3.0.0"], "did you mean room@1.0.0"),
         (["navigate"], "splatyard train navigate --scene hall"),
-        (["navigate", "--scene", "room", "--set", "ppo.rat=1"], "did you mean rate"),
-        (["navigate", "--scene", "room", "--set", "ppo.rate"], "such as --set ppo.rate=3e-4"),
+        (["navigate", "--scene", "room", "--set", "ppo.learning_rat=1"], "did you mean 'learning_rate'"),
+        (["navigate", "--scene", "room", "--set", "ppo.learning_rate"], "for example --set ppo.learning_rate=3e-4"),
         (["--resume", "navigate-rom-1"], "did you mean navigate-room-1"),
     ],
 )
@@ -183,7 +183,7 @@ def test_an_unknown_robot_is_an_error_of_the_user(capsys: pytest.CaptureFixture[
         (["--device", "cuda"], "--device cuda instead of cpu"),
         (["--num-gpus", "2"], "--num-gpus 2 instead of 1"),
         (["--name", "other"], "--name other instead of mine"),
-        (["--set", "ppo.clip=0.5"], "ppo.clip: 0.5 instead of 0.2"),
+        (["--set", "ppo.clip_param=0.5"], "ppo.clip_param: 0.5 instead of 0.2"),
         (["avoid"], "task: avoid instead of navigate"),
     ],
 )
@@ -192,7 +192,7 @@ def test_a_run_goes_on_as_it_began(
 ):
     """What is said again must be the same."""
     assert main(["train", "navigate", "--scene", "room", "--name", "mine", "--seed", "3"]) == 0
-    same = ["--resume", "mine", "navigate", "--seed", "3", "--num-gpus", "1", "--set", "ppo.clip=0.2"]
+    same = ["--resume", "mine", "navigate", "--seed", "3", "--num-gpus", "1", "--set", "ppo.clip_param=0.2"]
     assert main(["train", *same, "--iterations", "200"]) == 0
     assert session[1]["iterations"] == 200
     assert main(["train", "--resume", "mine", *words]) == 2
@@ -209,7 +209,7 @@ def test_a_bundle_that_was_built_anew_is_refused(place: Path, capsys: pytest.Cap
     manifest.write_text(json.dumps(content))
     assert main(["train", "--resume", "navigate-room-1", "--iterations", "2"]) == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "a run goes on in the scenes that it began in" in told
+    assert "a run continues in the scenes in which it began" in told
     assert "room@1.0.0 (sha256" in told
     assert len(Run.open("navigate-room-1").curve.read()) == 1
 
@@ -257,7 +257,7 @@ def test_several_processes_are_given_the_run(monkeypatch: pytest.MonkeyPatch):
     run = Run.open("navigate-room-1")
     assert (run.record.processes, run.record.device, run.record.machine["gpu"]) == (2, "cuda", "a GPU")
     (program, arguments, count, device) = launched[0]
-    assert (program, count, device) == (main, 2, "cuda")
+    assert (program, count, device) == ("flows.cli:main", 2, "cuda")
     expected = ["--minutes", "3.0", "--scene=room", "--log=mlflow"]
     assert arguments == ["train", "--resume", str(run.folder.resolve()), *expected]
 

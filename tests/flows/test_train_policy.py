@@ -17,24 +17,25 @@ from prefect.exceptions import ParameterTypeError
 from prefect.flows import load_flow_from_entrypoint
 
 from flows import train_policy as module
-from flows.scene import asset_key
-from pipeline.errors import TrainError
+from flows.ingest import asset_key
+from pipeline.errors import MissingBundleError, TrainError
 from tests.bundles import floor_of, make_bundle
+from tests.fake_hub import Hub
 from tests.paths import ROOT
 from tests.synthetic import Room
-from train.statistics import wilson
+from train.results import wilson
 
 if TYPE_CHECKING:
     from prefect.tasks import MaterializingTask
 
 PRESET = """
 task: navigate
-environments: 4
+num_envs: 4
 steps: 8
 iterations: 2
-checkpoint_every: 1
-policy: {memory_size: 8, hidden: [8], critic: [8]}
-ppo: {batches: 2}
+save_interval: 1
+policy: {rnn_hidden_dim: 8, actor_hidden_dims: [8], critic_hidden_dims: [8]}
+ppo: {num_mini_batches: 2}
 """
 RUN = """
 import json, sys
@@ -58,7 +59,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_from_a_bundle_that_is_to_come_to_figures_report_and_film(tmp_path: Path, registry: Path, room: Room):
+def test_from_a_bundle_that_is_to_come_to_metrics_report_and_film(tmp_path: Path, registry: Path, room: Room):
     """The bundle is published when the flow has begun; all is in the run's folder, and its artifacts lead there."""
     made = make_bundle(tmp_path / "work", room, regions=floor_of(room))
     (tmp_path / "tiny.yaml").write_text(PRESET)
@@ -75,7 +76,7 @@ def test_from_a_bundle_that_is_to_come_to_figures_report_and_film(tmp_path: Path
     results = json.loads((folder / "evaluation.json").read_text())
     assert [len(one["episodes"]) for one in results["evaluations"]] == [3, 3, 3]
     assert set(artifacts) == {"policy", "policy-report", "policy-film"}
-    shown = results["evaluations"][0]["figures"]["room@1.0.0"]["success"]
+    shown = results["evaluations"][0]["metrics"]["room@1.0.0"]["success"]
     share = wilson(shown["successes"], 3)
     assert f"| none | room@1.0.0 | {share} | 3 |" in artifacts["policy"]
     for key, file in (("policy-report", "report.html"), ("policy-film", "film.mp4")):
@@ -131,11 +132,33 @@ def test_it_does_not_wait_for_ever(registry: Path):
     assert "--name hall" in caught.value.remedy
 
 
-@pytest.mark.parametrize("scene", ["no/such/folder", "stairs-*@latest", "Hall@1"])
+@pytest.mark.parametrize(
+    "scene",
+    ["hall@1", "hall@^1.2", "hall@latest", "registry:./yard/hall", "registry:./yard/hall@1.0.0", "hf://lab/yard/hall"],
+)
+@pytest.mark.parametrize("empty_registry", [False, True], ids=["no registry", "an empty registry"])
+def test_it_waits_for_whatever_a_reference_can_mean(
+    scene: str, empty_registry: bool, registry: Path, monkeypatch: pytest.MonkeyPatch, hub: Hub
+):
+    """A version, a range, the newest; with an address or without; whether the registry is there yet or not."""
+    monkeypatch.chdir(registry.parent)
+    monkeypatch.delenv("SPLATYARD_REGISTRY", raising=False)
+    if empty_registry:
+        (registry.parent / "yard" / "scenes").mkdir(parents=True)
+
+    def sleep(seconds: float) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    with pytest.raises(InterruptedError):
+        module.wait_for_bundle.fn(scene, 60.0)
+
+
+@pytest.mark.parametrize("scene", ["no/such/folder", "stairs-*@latest", "Hall@1", "hall@1.x"])
 def test_what_can_t_become_a_bundle_is_refused_at_once(scene: str, registry: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing that is built is found under such a name."""
     monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("it waits"))
-    with pytest.raises(TrainError):
+    with pytest.raises(MissingBundleError):
         module.wait_for_bundle.fn(scene, 60.0)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from flows import trials
 from flows.cli import main
-from pipeline.learned.backends import BACKENDS
+from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.stages import STAGES
 from sim.physics.catalog import ENGINES
 from sim.physics.isaacgym.process import PYTHON
@@ -36,7 +36,7 @@ def test_every_backend_has_a_trial() -> None:
 
 
 def test_the_tiny_capture_is_true(tmp_path: Path) -> None:
-    """Points of one picture, moved by the poses, show the same colours in the next."""
+    """Points of one image, moved by the poses, show the same colours in the next."""
     trials.write_capture(tmp_path / "tiny")
     images, depths, poses = [], [], []
     for view in (4, 6):

@@ -26,7 +26,7 @@ LAYERS = ["splat", "mesh", "collision mesh", "walkable floor", "spawn points", "
 WAIT_SECONDS = 90
 FIELD_OF_VIEW = np.deg2rad(55)
 LIKE, UNLIKE = 0.7, 0.2
-"""Correlations of blurred pictures: 0.80 for the same view, -0.06 for its mirror image."""
+"""Correlations of blurred images: 0.80 for the same view, -0.06 for its mirror image."""
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_spawn_arrows_point_along_x_of_the_pose():
 
 
 def test_quality_names_what_failed():
-    """Every gate has a row with figure, threshold and verdict."""
+    """Every gate has a row with metric, threshold and verdict."""
     text = quality_markdown((*GATES, FAILED_GATE)).replace("\N{NO-BREAK SPACE}", " ")
     assert "| Held-out PSNR | 31.5 dB | ≥ 25 dB | ok |" in text
     assert "| Scale sigma | - | ≤ 3 % | **FAILED** |" in text
@@ -179,14 +179,14 @@ def test_browser_sees_the_splat_as_the_camera_saw_the_room(server, room_bundle, 
         seen = wait_for_client(server).camera
         pose = bundle.cameras[3].world_from_camera
         seen.wxyz, seen.position, seen.fov = pose.quaternion, pose.translation, FIELD_OF_VIEW
-        # viser draws splats with the page's own camera: the picture must have the page's shape
+        # viser draws splats with the page's own camera: the image must have the page's shape
         height = 120
         width = round(height * seen.image_width / seen.image_height)
         focal = height / 2 / np.tan(FIELD_OF_VIEW / 2)
         truth, _ = room.render(Camera(width, height, focal, focal, width / 2, height / 2), pose)
-        picture = wait_for_picture(seen, truth)
-    assert likeness(picture, truth) > LIKE
-    assert likeness(picture[:, ::-1], truth) < UNLIKE
+        image = wait_for_image(seen, truth)
+    assert likeness(image, truth) > LIKE
+    assert likeness(image[:, ::-1], truth) < UNLIKE
 
 
 @contextmanager
@@ -212,17 +212,17 @@ def wait_for_client(server: viser.ViserServer) -> viser.ClientHandle:
     return next(iter(server.get_clients().values()))
 
 
-def wait_for_picture(seen: viser.CameraHandle, truth: np.ndarray) -> np.ndarray:
+def wait_for_image(seen: viser.CameraHandle, truth: np.ndarray) -> np.ndarray:
     """What the browser draws, once everything that was sent to it has arrived."""
     end = time.monotonic() + WAIT_SECONDS
     while True:
-        picture = seen.get_render(height=truth.shape[0], width=truth.shape[1])[..., :3]
-        if likeness(picture, truth) > LIKE or time.monotonic() > end:
-            return picture
+        image = seen.get_render(height=truth.shape[0], width=truth.shape[1])[..., :3]
+        if likeness(image, truth) > LIKE or time.monotonic() > end:
+            return image
         time.sleep(0.5)
 
 
-def likeness(picture: np.ndarray, truth: np.ndarray) -> float:
-    """Correlation of two pictures, blurred by some pixels: 1 is equal, 0 unrelated."""
-    soft = [cv2.GaussianBlur(p.astype(np.float64), (0, 0), 2).reshape(-1, 3) for p in (picture, truth)]
+def likeness(image: np.ndarray, truth: np.ndarray) -> float:
+    """Correlation of two images, blurred by some pixels: 1 is equal, 0 unrelated."""
+    soft = [cv2.GaussianBlur(p.astype(np.float64), (0, 0), 2).reshape(-1, 3) for p in (image, truth)]
     return float(np.corrcoef(soft[0].ravel() - soft[0].mean(), soft[1].ravel() - soft[1].mean())[0, 1])

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import yaml
-from prefect.client.schemas.objects import State
 from prefect.logging import disable_run_logger
-from prefect.states import Completed, Failed
 
 from flows import watch_folder as module
-from flows.inbox import TRIES, Inbox
-from flows.watch_folder import watch_folder
-from pipeline.batch import Batch, Reason, SceneOutcome, find_cards
+from flows.ingest import Options
+from flows.watch_folder import MAX_TRIES, Inbox, watch_folder
+from pipeline.batch import Reason, Scene, find_cards
 from pipeline.errors import CaptureError, CardError, MachineError
 from pipeline.stage import Traits
 
@@ -35,13 +32,11 @@ class Yard:
         self.tables: list[list[dict]] = []
         self.error: BaseException | None = None
         self.breaks = False
-        self.jump = timedelta()
         self.while_asleep: Callable[[], object] = lambda: None
 
-    def ingest(self, cards: list[str], out: Path, *, store: str | None, return_state: bool) -> State:
-        """In place of the flow that builds: notes the cards, and writes the batch's file."""
-        assert (out, store) == (self.out, "s3://bucket/yard")
-        assert return_state
+    def build(self, cards: list[str], out: Path, options: Options) -> list[Scene]:
+        """In place of what builds: notes the cards."""
+        assert (out, options) == (self.out, Options(store="s3://bucket/yard"))
         if isinstance(self.error, KeyboardInterrupt):
             raise self.error
         scenes = []
@@ -49,14 +44,10 @@ class Yard:
             self.cards.append({"file": card.name} | yaml.safe_load(card.read_text()))
             reason = Reason.of(self.error) if self.error else None
             state = "failed" if reason else "built"
-            scenes.append(SceneOutcome(card=card, name=card.stem, state=state, stage="poses", reason=reason))
+            scenes.append(Scene(card=card, name=card.stem, state=state, stage="poses", reason=reason))
         if self.breaks:
-            return Failed(message="the server is away")
-        batch = Batch.of(cards, out, scenes)
-        started = batch.started + self.jump
-        identity = f"{started:%Y%m%d-%H%M%S}-{batch.id[-6:]}"
-        batch.model_copy(update={"started": started, "id": identity}).end()
-        return Completed(message="done")
+            raise OSError("the server is away")
+        return scenes
 
     def sleep(self, seconds: float) -> None:
         """In place of waiting."""
@@ -77,7 +68,7 @@ class Yard:
         """A folder of photos."""
         scan = self.folder / name
         scan.mkdir()
-        (scan / "0001.jpg").write_bytes(b"a picture")
+        (scan / "0001.jpg").write_bytes(b"an image")
         return scan
 
 
@@ -87,7 +78,7 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
     made = Yard(tmp_path)
     traits = Traits("photos", 12, has_poses=False, has_depth=False, has_gravity=False, ordered=True)
     monkeypatch.setattr("pipeline.capture.detect.probe", lambda path: traits)
-    monkeypatch.setattr(module, "ingest_batch", made.ingest)
+    monkeypatch.setattr(module, "build_cards", made.build)
     monkeypatch.setattr(module, "create_table_artifact", lambda rows, key, description: made.tables.append(rows))
     monkeypatch.setattr(module.time, "sleep", made.sleep)
     return made
@@ -97,7 +88,7 @@ def test_a_scan_is_ingested_once_under_its_name(yard: Yard):
     """A folder and an archive, each with a card that leads to it; the next look finds nothing to wait for."""
     yard.drop("Big Hall")
     with zipfile.ZipFile(yard.folder / "kitchen.zip", "w") as archive:
-        archive.writestr("0001.jpg", b"a picture")
+        archive.writestr("0001.jpg", b"an image")
     assert yard.look() == ("2 ingested, 0 failed, 0 still changing", ["Big Hall", "kitchen.zip"])
     assert [(card["file"], card["name"], card["source"]["path"]) for card in yard.cards] == [
         ("Big Hall.yaml", "big-hall", "Big Hall"),
@@ -137,7 +128,7 @@ def test_a_change_of_time_alone_is_a_change(yard: Yard):
 
 def test_bad_input_is_left_alone_until_it_changes(yard: Yard):
     """Why is kept; a corrected card is a change, and the others are ingested all the same."""
-    yard.error = CaptureError("pictures overlap", found="none", remedy="walk slower")
+    yard.error = CaptureError("images overlap", found="none", remedy="walk slower")
     yard.drop("bad")
     assert yard.look() == ("0 ingested, 1 failed, 0 still changing", [])
     assert yard.seen("bad").state == "failed"
@@ -155,7 +146,7 @@ def test_what_is_no_capture_gets_no_card(yard: Yard, monkeypatch: pytest.MonkeyP
     """And is looked at once."""
 
     def probe(_: Path) -> Traits:
-        raise CaptureError("a capture has pictures", found="notes.txt", remedy="drop a scan")
+        raise CaptureError("a capture has images", found="notes.txt", remedy="drop a scan")
 
     monkeypatch.setattr("pipeline.capture.detect.probe", probe)
     (yard.folder / "notes.txt").write_text("buy milk")
@@ -170,15 +161,15 @@ def test_trouble_with_the_machine_is_tried_again(yard: Yard, error: Exception):
     """But not for ever."""
     yard.error = error
     yard.drop("hall")
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         assert yard.look()[0] == "0 ingested, 1 failed, 0 still changing"
     assert yard.look()[0] == NOTHING
-    assert len(yard.cards) == TRIES
+    assert len(yard.cards) == MAX_TRIES
     assert str(Reason.of(error)) in yard.seen("hall").why
 
 
-def test_a_batch_that_never_began_is_tried_again(yard: Yard):
-    """Then it has no file; that of an earlier batch of the same scans doesn't count."""
+def test_a_batch_that_breaks_is_tried_again(yard: Yard):
+    """A server that is away, say: why is kept."""
     scan = yard.drop("hall [east]")
     yard.look()
     (scan / "0002.jpg").touch()
@@ -187,18 +178,6 @@ def test_a_batch_that_never_began_is_tried_again(yard: Yard):
     assert yard.seen("hall [east]").why == "the server is away"
     yard.breaks = False
     assert yard.look()[1] == ["hall [east]"]
-
-
-def test_a_clock_put_back_costs_nothing(yard: Yard):
-    """The batch is older than the look that began it, and than one of the same scan; it is found all the same."""
-    scan = yard.drop("hall")
-    yard.look()
-    yard.jump = timedelta(hours=-6)
-    (scan / "0002.jpg").touch()
-    yard.error = CaptureError("pictures overlap", found="none", remedy="walk slower")
-    assert yard.look() == ("0 ingested, 1 failed, 0 still changing", [])
-    assert yard.seen("hall").state == "failed"
-    assert yard.look()[0] == NOTHING
 
 
 def test_a_killed_look_is_made_up_for(yard: Yard):

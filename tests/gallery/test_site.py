@@ -17,12 +17,11 @@ from pipeline import Bundle
 from pipeline.errors import BundleError, MachineError
 from pipeline.gallery import drawing
 from pipeline.gallery import site as site_module
-from pipeline.gallery.card import card_of
-from pipeline.gallery.scenes import scenes
+from pipeline.gallery.scenes import card_of, scenes
 from pipeline.gallery.site import build_site
-from pipeline.publish.publishing import publish
-from pipeline.publish.registry import open_registry
-from pipeline.publish.versions import Reference
+from pipeline.publish.publishing import publish, yank
+from pipeline.scenes.references import Reference
+from pipeline.scenes.resolver import open_registry
 from tests.gallery.yard import HOSTILE, SCRIPT, add_scene
 from tests.publish.variants import variant
 
@@ -86,7 +85,7 @@ def test_the_page_says_what_matters(site):
     for shown in ("view.jpg", "photo_0.jpg", "drawn_0.jpg", "plan.png", "coverage.jpg"):
         assert f'src="{shown}"' in room
         assert (site / "scenes/room/1.1.0" / shown).stat().st_size > 100
-    assert "mesh.jpg" not in room  # what lies there is no picture
+    assert "mesh.jpg" not in room  # what lies there is no image
     assert "This is the first version." in (site / "scenes/room/1.0.0/index.html").read_text()
 
 
@@ -98,7 +97,7 @@ def test_a_second_run_makes_nothing_anew(own_site, yard, monkeypatch):
 
 
 def test_a_new_version_draws_itself_alone(own_site, own_yard, room, monkeypatch):
-    """The other versions' pages name it; their pictures stay as they are."""
+    """The other versions' pages name it; their images stay as they are."""
     add_scene(own_yard, room, "room", "2.0.0", failing=True)
     drawn, write = [], drawing._write_content
     monkeypatch.setattr(drawing, "_write_content", lambda bundle, out: drawn.append(bundle) or write(bundle, out))
@@ -183,7 +182,7 @@ def test_a_bundle_that_promises_more_than_it_holds_is_left_out(own_site, own_yar
 
 
 def test_a_page_that_can_no_longer_be_made_costs_one_version(own_site, own_yard, room):
-    """Its pictures are of before; the newer version is there."""
+    """Its images are of before; the newer version is there."""
     (own_yard / "room" / "1.1.0" / "quality.json").unlink()
     add_scene(own_yard, room, "room", "1.2.0")
     built = build_site(scenes(str(own_yard)), own_site)
@@ -211,10 +210,10 @@ def claim(bundle, file, array, shape):
 def only(function, name):
     """A function that has no memory left for one bundle."""
 
-    def called(bundle):
+    def called(bundle, *rest):
         if bundle.manifest.name == name:
             raise MemoryError
-        return function(bundle)
+        return function(bundle, *rest)
 
     return called
 
@@ -274,7 +273,7 @@ def test_a_registrys_yanked_version_is_no_card(yard, tmp_path, monkeypatch):
     registry = open_registry(str(tmp_path / "registry"), create=True)
     for version in ("1.0.0", "1.1.0"):
         publish(Bundle.open(yard / "room" / version), registry)
-    registry.yank(Reference.parse("room@1.1.0"), "a <b>wrong</b> scale")
+    yank(registry, Reference.parse("room@1.1.0"), "a <b>wrong</b> scale")
     out = tmp_path / "out"
     build_site(scenes(registry.address), out)
     assert [card["version"] for card in cards_of(out)] == ["1.0.0"]

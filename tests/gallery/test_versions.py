@@ -9,7 +9,7 @@ from tests.publish.variants import variant
 
 
 def test_a_new_mesh_and_a_gate_that_fails_now(room, tmp_path):
-    """Figures of both, the mesh's size, and why that is a major version."""
+    """Metrics of both, the mesh's size, and why that is a major version."""
     first = make_bundle(tmp_path / "first", room)
     failing = make_bundle(tmp_path / "failing", room, failing=True)
     mesh = (first / "mesh.ply").read_bytes()

@@ -1,10 +1,9 @@
-"""Figures and gates in words."""
+"""Metrics and gates in words."""
 
 from __future__ import annotations
 
 import pytest
 
-from pipeline.check.gates import THRESHOLDS
 from pipeline.check.quality import Gate
 from pipeline.gallery import words
 
@@ -22,9 +21,9 @@ from pipeline.gallery import words
         (None, "m", "unknown"),
     ],
 )
-def test_figures_are_short_and_honest(value, unit, text):
+def test_metrics_are_short_and_honest(value, unit, text):
     """As many digits as matter, none that say nothing."""
-    assert words.figure(value, unit) == text
+    assert words.metric(value, unit) == text
 
 
 def test_threshold_says_its_direction():
@@ -32,24 +31,3 @@ def test_threshold_says_its_direction():
     gate = Gate(name="a", title="a", value=1, unit="m2", threshold=1, comparison=">=", how="")
     assert words.must_be(gate) == "at least 1 m²"
     assert words.must_be(gate.model_copy(update={"comparison": "<="})) == "at most 1 m²"
-
-
-def test_every_gate_is_explained():
-    """A new gate needs its sentence."""
-    assert set(words.MEANING) == set(THRESHOLDS)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (2_040_454, "2.0 MB"),
-        (818_656, "819 kB"),
-        (3e9, "3.0 GB"),
-        (4e12, "4000.0 GB"),
-    ],
-)
-def test_sizes(count, text):
-    """In the unit that people know."""
-    assert words.size_of(count) == text

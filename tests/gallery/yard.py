@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.bundle.stage import list_files
+from pipeline.scenes.manifest import list_files
 from pipeline.splat.ply import save_splat
 from tests.bundles import make_bundle
 from tests.flows.conftest import surface_gaussians
@@ -35,7 +35,7 @@ def make_yard(folder: Path, room: Room) -> Path:
 
 
 def add_scene(folder: Path, room: Room, name: str, version: str, *, failing: bool = False, **provenance: str) -> Path:
-    """Write `folder/name/version`: the exact room, its splat, and pictures of the check."""
+    """Write `folder/name/version`: the exact room, its splat, and images of the check."""
     built = make_bundle(folder / "new", room, failing=failing, version=version)
     bundle = folder / name / version
     bundle.parent.mkdir(exist_ok=True)
@@ -47,9 +47,9 @@ def add_scene(folder: Path, room: Room, name: str, version: str, *, failing: boo
     for file in ("splat.ply", "sim.ply"):
         save_splat(splat, bundle / file)
     panels = [np.full((60, 80, 3), value, np.uint8) for value in (200, 150, 100, 50)]
-    Image.fromarray(np.concatenate(panels, 1)).save(bundle / "pictures" / "view_0.jpg")
-    Image.fromarray(panels[0]).save(bundle / "pictures" / "coverage.jpg")
-    (bundle / "pictures" / "mesh.jpg").write_bytes(b"GIF89a <script>not a picture</script>")
+    Image.fromarray(np.concatenate(panels, 1)).save(bundle / "images" / "view_0.jpg")
+    Image.fromarray(panels[0]).save(bundle / "images" / "coverage.jpg")
+    (bundle / "images" / "mesh.jpg").write_bytes(b"GIF89a <script>not an image</script>")
     manifest = json.loads((bundle / "bundle.json").read_text())
     manifest["name"] = name
     manifest["provenance"].update(provenance)

@@ -54,6 +54,6 @@ def test_json_round_trip():
     "values", [(0, 480, 1.0, 1.0, 0, 0), (640, 480, -5.0, 5, 320, 240), (640, 480, 500.0, 500, 5000, 240)]
 )
 def test_refuses_impossible_cameras(values):
-    """Empty pictures, negative focal lengths and far-off principal points are errors."""
+    """Empty images, negative focal lengths and far-off principal points are errors."""
     with pytest.raises(ValueError, match="a camera"):
         Camera(*values)

@@ -28,7 +28,7 @@ def test_quaternion_of_a_known_turn_is_scalar_first():
 
 
 def test_xyzw_border_moves_the_scalar():
-    """Scalar-last (Isaac Gym, ROS) and ours differ by the place of w, and ours has w >= 0."""
+    """Scalar-last (Isaac Gym, ROS) and ours differ by the position of w, and ours has w >= 0."""
     np.testing.assert_array_equal(wxyz_from_xyzw([0.1, 0.2, 0.3, 0.9]), [0.9, 0.1, 0.2, 0.3])
     np.testing.assert_array_equal(wxyz_from_xyzw([0.1, 0.2, 0.3, -0.9]), [0.9, -0.1, -0.2, -0.3])
     np.testing.assert_array_equal(xyzw_from_wxyz([0.9, 0.1, 0.2, 0.3]), [0.1, 0.2, 0.3, 0.9])
@@ -54,8 +54,8 @@ def test_rotation_between_turns_source_onto_target(source, target):
     """The first direction ends on the second, opposite ones included."""
     assume(min(np.linalg.norm(source), np.linalg.norm(target)) > 1e-3)
     for goal in (target, -source):
-        turned = rotation_between(source, goal) @ (source / np.linalg.norm(source))
-        np.testing.assert_allclose(turned, goal / np.linalg.norm(goal), atol=1e-7)
+        rotated = rotation_between(source, goal) @ (source / np.linalg.norm(source))
+        np.testing.assert_allclose(rotated, goal / np.linalg.norm(goal), atol=1e-7)
 
 
 def test_angle_of_a_known_turn():

@@ -32,7 +32,7 @@ def test_matrix_is_the_same_map(a_from_b):
 
 
 @given(similarities, poses, point_sets)
-def test_pictures_stay_the_same(a_from_b, b_from_camera, points):
+def test_images_stay_the_same(a_from_b, b_from_camera, points):
     """Points and camera moved together project to the same pixels, and depth scales."""
     camera = Camera(64, 48, 51.0, 49.0, 30.5, 25.5)
     local = points + np.array([0, 0, 4.5])

@@ -1,4 +1,4 @@
-"""Spherical harmonics: orthonormal, and turned exactly."""
+"""Spherical harmonics: orthonormal, and rotated exactly."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def test_basis_is_orthonormal():
 
 @given(rotations)
 @pytest.mark.parametrize("count", [1, 4, 9, 16])
-def test_turned_coefficients_show_the_same_colour(count, a_from_b):
-    """The colour in direction R d with turned coefficients is the colour in d with the old ones."""
+def test_rotated_coefficients_show_the_same_colour(count, a_from_b):
+    """The colour in direction R d with rotated coefficients is the colour in d with the old ones."""
     coefficients = np.random.default_rng(6).normal(size=(count, 3))
     d = directions(50)
-    turned = sh_rotation(a_from_b, count) @ coefficients
-    np.testing.assert_allclose(sh_basis(d @ a_from_b.T, count) @ turned, sh_basis(d, count) @ coefficients, atol=1e-9)
+    rotated = sh_rotation(a_from_b, count) @ coefficients
+    np.testing.assert_allclose(sh_basis(d @ a_from_b.T, count) @ rotated, sh_basis(d, count) @ coefficients, atol=1e-9)
 
 
 def test_first_band_by_hand():
     """A coefficient on -x shows where -x points after a quarter turn about z."""
     quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    turned = sh_rotation(quarter, 4) @ np.array([0, 0, 0, 1.0])
-    np.testing.assert_allclose(turned, [0, 1, 0, 0], atol=1e-12)
+    rotated = sh_rotation(quarter, 4) @ np.array([0, 0, 0, 1.0])
+    np.testing.assert_allclose(rotated, [0, 1, 0, 0], atol=1e-12)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import SH_C0, Gaussians, Mesh, quaternion_from_matrix, rotation_between
-from pipeline.mesh.rays import sample_surface
+from pipeline.geometry.rays import sample_surface
 from tests.synthetic import BOXES, SIZE, Room, box_faces
 
 ASIDE = np.array([0.6, 0.4, 0.0])
@@ -50,7 +50,7 @@ def splat(room: Room) -> Gaussians:
 @pytest.fixture(autouse=True)
 def _few_drops(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the drop test: what it finds is its own tests' matter."""
-    monkeypatch.setattr("pipeline.check.drop.DROPS", 20)
+    monkeypatch.setattr("pipeline.check.ground.DROPS", 20)
 
 
 @pytest.fixture

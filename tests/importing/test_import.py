@@ -12,13 +12,12 @@ import pytest
 
 from flows.cli import main
 from pipeline import Bundle
-from pipeline.check.gates import THRESHOLDS
+from pipeline.check.gates import GATES
 from pipeline.errors import BundleError, CardError, ReconstructionError
 from pipeline.export.form import export
 from pipeline.geometry import Gaussians, Mesh, Similarity, matrix_from_rotvec
+from pipeline.geometry.rays import RayCaster, sample_surface
 from pipeline.importing.bundle import ImportRequest, import_bundle
-from pipeline.importing.measure import NOT_MEASURED
-from pipeline.mesh.rays import RayCaster, sample_surface
 from pipeline.splat.ply import save_splat
 from sim.export.catalog import FORMS
 from sim.scene import open_scene
@@ -57,9 +56,9 @@ def test_round_trip_through_gaussgym(gaussgym: Path, room: Room, splat: Gaussian
     assert (about.licence, about.origin, about.source) == ("CC-BY-NC-4.0", "generated", "a test's room")
     assert bundle.manifest.parents == ("room@1.0.0",)
     assert quality.gate("registration").detail["source"] == "dataparser_transforms.json"
-    unknown = {*NOT_MEASURED, "splat_mesh_depth_p90"}
+    unknown = {name for name, kind in GATES.items() if kind.scenes == "with photos"} | {"splat_mesh_depth_p90"}
     assert {gate.name: gate.passed for gate in quality.gates if gate.name not in unknown} == dict.fromkeys(
-        THRESHOLDS.keys() - unknown, True
+        GATES.keys() - unknown, True
     )
     for name in unknown:
         assert (quality.gate(name).passed, quality.gate(name).value) == (None, None)

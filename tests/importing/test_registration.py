@@ -40,7 +40,7 @@ def test_frames_that_fit_are_taken_as_they_are(room: Room, splat: Gaussians):
 
 
 def test_a_loose_splat_keeps_the_frame_that_its_file_gives(room: Room, splat: Gaussians):
-    """It doesn't fit well, and the figure says so; an estimate would fit no better, and be off."""
+    """It doesn't fit well, and the metric says so; an estimate would fit no better, and be off."""
     rng = np.random.default_rng(3)
     apart = rng.normal(0, 0.09, splat.means.shape).astype(np.float32)
     loose = replace(splat, means=splat.means + apart)

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.mesh.clean import clean, facing_cameras, in_free_space, small_islands
-from pipeline.mesh.visibility import observe
+from pipeline.mesh.clean import clean, facing_cameras, in_free_space, observe, small_islands
 from tests.mesh.scenes import PARAMS, VOXEL, box, built, grid_floor, maps, same, track
 
 BLOB = box((1.9, 1.2, 0.5), (2.15, 1.5, 0.7))  # 0.37 m^2 in the middle of the room
@@ -20,8 +19,8 @@ def evidence_of(mesh):
 def test_a_floating_blob_is_carved_and_nothing_else():
     """The cameras look through a box planted in the air."""
     mesh = built().mesh
-    evidence = evidence_of(mesh.joined(BLOB))
-    carved = in_free_space(evidence)
+    votes = evidence_of(mesh.joined(BLOB))
+    carved = in_free_space(votes)
     assert carved[len(mesh.triangles) :].all()
     assert carved[: len(mesh.triangles)].mean() < 0.001
 
@@ -67,9 +66,9 @@ def test_single_wrong_triangles_are_turned(rng):
     mesh = grid_floor((1, 0.6), (3, 1.6))
     wrong = rng.random(len(mesh.triangles)) < 0.05
     mixed = replace(mesh, triangles=np.where(wrong[:, None], mesh.triangles[:, ::-1], mesh.triangles))
-    evidence = evidence_of(mixed)
-    turned, count = facing_cameras(mixed, evidence.facing)
-    seen = evidence.seen > 0
+    votes = evidence_of(mixed)
+    turned, count = facing_cameras(mixed, votes.facing)
+    seen = votes.seen > 0
     assert seen.mean() > 0.95
     assert (turned.face_normals()[seen, 2] > 0.99).all()
     assert (wrong & seen).sum() <= count <= wrong.sum()
@@ -77,14 +76,14 @@ def test_single_wrong_triangles_are_turned(rng):
 
 def test_evidence_counts_supporters():
     """A point of the floor in the middle is seen by several maps and seen through by none."""
-    evidence = observe(np.array([[2.0, 1.0, 0.0]]), np.array([[0, 0, 1.0]]), maps(), 0.08)
-    assert evidence.seen[0] >= 5
-    assert evidence.seen_through[0] == 0
-    assert evidence.facing[0] == evidence.seen[0]
+    votes = observe(np.array([[2.0, 1.0, 0.0]]), np.array([[0, 0, 1.0]]), maps(), 0.08)
+    assert votes.seen[0] >= 5
+    assert votes.seen_through[0] == 0
+    assert votes.facing[0] == votes.seen[0]
 
 
 def test_guessed_depth_is_no_evidence():
     """The same maps, all guessed, say nothing."""
     guessed = [replace(m, guessed=np.ones(m.depth.shape, bool)) for m in maps()]
-    evidence = observe(np.array([[2.0, 1.0, 0.0]]), np.array([[0, 0, 1.0]]), guessed, 0.08)
-    assert (evidence.seen[0], evidence.seen_through[0]) == (0, 0)
+    votes = observe(np.array([[2.0, 1.0, 0.0]]), np.array([[0, 0, 1.0]]), guessed, 0.08)
+    assert (votes.seen[0], votes.seen_through[0]) == (0, 0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.decimate import decimate, surface_error
-from pipeline.mesh.rays import RayCaster
 from tests.mesh.scenes import built, grid_floor, same
 from tests.mesh.test_flatten import edge_points
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Mesh
+from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.flatten import flatten
-from pipeline.mesh.rays import RayCaster
 from pipeline.mesh.stage import build_mesh
 from pipeline.mesh.tsdf import fuse
 from tests.mesh.scenes import PARAMS, SMALL, VOXEL, box, built, cloud, grid_floor, maps, room, same, track
@@ -39,7 +39,7 @@ def edge_points() -> np.ndarray:
 @cache
 def unflattened() -> Mesh:
     """The noisy room as it was fused."""
-    return build_mesh(maps(), cloud(), track(), replace(PARAMS, flatten=False)).mesh
+    return build_mesh(maps(), cloud(), track(), PARAMS.changed(flatten=False)).mesh
 
 
 def test_noisy_steps_stay_within_15_mm_everywhere():

@@ -15,14 +15,21 @@ import numpy as np
 import pytest
 
 import pipeline.mesh.nksr as adapter
-from pipeline.check.surface import f_scores
+from benchmarks.f_score import f_scores
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.geometry import Mesh
-from pipeline.learned.errors import OutOfMemory
-from pipeline.mesh.nksr import BASE_BYTES, KEEP_BYTES, SOLVE_BYTES, detail_voxel_size, nksr, plan_chunks
-from pipeline.mesh.oriented import oriented_points
+from pipeline.gpu_backends.errors import GpuMemoryError
+from pipeline.mesh.nksr import (
+    BASE_BYTES,
+    KEEP_BYTES,
+    SOLVE_BYTES,
+    detail_voxel_size,
+    oriented_points,
+    plan_chunks,
+    reconstruct,
+)
 from pipeline.mesh.stage import build_mesh
-from tests.learned.interpreters import bare_interpreter
+from tests.gpu_backends.interpreters import bare_interpreter
 from tests.mesh.scenes import PARAMS, box, cloud, maps, room, track
 from tests.paths import ROOT
 
@@ -51,7 +58,7 @@ def machine(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def params(interpreter):
     """Of the mesh stage."""
-    return replace(PARAMS, backend="nksr", voxel_size=0.05, python=interpreter)
+    return PARAMS.changed(backend="nksr", voxel_size=0.05, python=interpreter)
 
 
 def calls(folder: Path) -> list[dict[str, float]]:
@@ -93,12 +100,12 @@ def test_room_through_the_same_steps(params, tmp_path):
 
 def test_chunks_that_fit(small_chunks, params, tmp_path, monkeypatch, caplog):
     """Too little memory for all at once gives chunks, said with the memory before it starts, and the same surface."""
-    whole, _ = nksr(cloud(), params)
+    whole, _ = reconstruct([], cloud(), params)
     caplog.clear()
     free = int((BASE_BYTES + occupied() * (SOLVE_BYTES / 2 + KEEP_BYTES)) / 0.9)
     monkeypatch.setenv("FAKE_GPU", f"9.0:{free}")
     with caplog.at_level(logging.INFO, "pipeline.mesh.nksr"):
-        cut, _ = nksr(cloud(), params)
+        cut, _ = reconstruct([], cloud(), params)
     call = calls(tmp_path)[1]
     assert call["chunk_size"] > 0 and call["chunks"] > 1
     assert f"of {free / 2**30:.1f} GiB of GPU memory" in caplog.text
@@ -110,7 +117,7 @@ def test_memory_that_did_not_do_is_asked_for_again(small_chunks, params, tmp_pat
     monkeypatch.setattr(adapter, "SOLVE_BYTES", 1)
     monkeypatch.setattr(adapter, "BASE_BYTES", 0)
     monkeypatch.setenv("FAKE_GPU", f"9.0:{int(0.3 * occupied() * SOLVE_BYTES)}")
-    nksr(cloud(), params)
+    reconstruct([], cloud(), params)
     sizes = [call["chunk_size"] for call in calls(tmp_path)]
     assert sizes[0] == -1 and len(sizes) > 1
     assert all(later < earlier for earlier, later in pairwise(sizes[1:]))
@@ -124,7 +131,7 @@ def test_memory_that_never_does(small_chunks, params, tmp_path, monkeypatch):
     monkeypatch.setattr(adapter, "BASE_BYTES", 0)
     monkeypatch.setenv("FAKE_GPU", "9.0:1000000")
     with pytest.raises(MachineError, match=r"in chunks of .*CUDA out of memory") as caught:
-        nksr(cloud()[::4], params)
+        reconstruct([], cloud()[::4], params)
     assert "mesh.voxel_size" in caught.value.remedy
     assert len(calls(tmp_path)) == 3
 
@@ -133,7 +140,7 @@ def test_memory_for_not_even_one_chunk(params, tmp_path, monkeypatch):
     """Refused before it starts, with both numbers and what to do."""
     monkeypatch.setenv("FAKE_GPU", "9.0:1000000000")
     with pytest.raises(MachineError, match=r"need about .* GiB in the smallest chunks, 0.8 GiB can be had") as caught:
-        nksr(cloud(), params)
+        reconstruct([], cloud(), params)
     assert "mesh.voxel_size" in caught.value.remedy
     assert not (tmp_path / "calls").exists()
 
@@ -162,7 +169,7 @@ def test_detail_is_nksrs_own_rule():
 
 def test_detail_sets_the_voxels(params, tmp_path):
     """Where no voxel size is given; the surface stays in place."""
-    mesh, voxel_size = nksr(cloud(), replace(params, voxel_size=0.0, nksr_detail=0.2))
+    mesh, voxel_size = reconstruct([], cloud(), params.changed(voxel_size=0.0, nksr_detail=0.2))
     points, _ = oriented_points(cloud())
     assert voxel_size == detail_voxel_size(points, 0.2)
     np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0)[:2], np.ptp(cloud().points, axis=0)[:2], atol=0.1)
@@ -181,7 +188,7 @@ def test_chunks_of_large_scenes(free, count):
 
 def test_no_chunk_is_only_overlap():
     """Rather than that the memory does not do."""
-    with pytest.raises(OutOfMemory, match="smallest chunks"):
+    with pytest.raises(GpuMemoryError, match="smallest chunks"):
         plan_chunks(np.stack([np.arange(1000)] * 3, 1), BASE_BYTES)
 
 
@@ -192,14 +199,14 @@ def test_bad_output(params, monkeypatch, spoil, found):
     """Is no mesh; the message says what came out."""
     monkeypatch.setenv("FAKE_NKSR", spoil)
     with pytest.raises(MachineError, match=found):
-        nksr(cloud()[::4], params)
+        reconstruct([], cloud()[::4], params)
 
 
 def test_no_weights_and_no_network(params, monkeypatch, machine):
     """The command that brings them is named."""
     monkeypatch.delenv("FAKE_WEIGHTS")
     with pytest.raises(MachineError, match=r"can't be fetched.*name resolution") as caught:
-        nksr(cloud()[::4], params)
+        reconstruct([], cloud()[::4], params)
     assert f"-o {machine} https://huggingface.co/heiwang1997/nksr-checkpoints" in caught.value.remedy
 
 
@@ -208,7 +215,7 @@ def test_weights_from_the_cache(params, monkeypatch, machine, tmp_path):
     monkeypatch.delenv("FAKE_WEIGHTS")
     machine.parent.mkdir(parents=True)
     shutil.copy(tmp_path / "good.pth", machine)
-    assert len(nksr(cloud()[::4], params)[0].triangles)
+    assert len(reconstruct([], cloud()[::4], params)[0].triangles)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +227,7 @@ def test_wrong_weights(params, machine, content, found):
     machine.parent.mkdir(parents=True)
     machine.write_text(content)
     with pytest.raises(MachineError, match=found) as caught:
-        nksr(cloud()[::4], params)
+        reconstruct([], cloud()[::4], params)
     assert caught.value.remedy == f"rm {machine}, and run again"
 
 
@@ -228,7 +235,7 @@ def test_gpu_that_torch_was_not_built_for(params, monkeypatch):
     """A Blackwell for which there is no code: which wheel to take."""
     monkeypatch.setenv("FAKE_GPU", f"12.0:{ENOUGH}")
     with pytest.raises(MachineError, match=r"has sm_120, torch 2\.7\.0 was built for sm_75") as caught:
-        nksr(cloud()[::4], params)
+        reconstruct([], cloud()[::4], params)
     assert "cu128" in caught.value.remedy
 
 
@@ -236,20 +243,20 @@ def test_no_gpu(params, monkeypatch):
     """Said by torch, should the driver say otherwise."""
     monkeypatch.setenv("FAKE_GPU", "0")
     with pytest.raises(MachineError, match="sees no GPU"):
-        nksr(cloud()[::4], params)
+        reconstruct([], cloud()[::4], params)
 
 
 def test_few_points(params):
     """Are refused before anything is loaded."""
     with pytest.raises(ReconstructionError, match="at least 100"):
-        nksr(cloud()[:50], params)
+        reconstruct([], cloud()[:50], params)
 
 
 def test_missing_package_names_the_doctor(tmp_path_factory, params):
     """An interpreter without nksr."""
     python = bare_interpreter(tmp_path_factory.mktemp("empty"), FAKES / "gpu")
     with pytest.raises(MachineError, match=r"No module named 'nksr'") as caught:
-        nksr(cloud()[::4], replace(params, python=str(python)))
+        reconstruct([], cloud()[::4], params.changed(python=str(python)))
     assert "doctor" in caught.value.remedy
 
 

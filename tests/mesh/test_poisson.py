@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.check.surface import f_scores
+from benchmarks.f_score import f_scores
 from pipeline.errors import ReconstructionError
 from pipeline.mesh.poisson import poisson
 from tests.mesh.scenes import cloud, maps, room, same

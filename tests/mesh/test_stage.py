@@ -10,17 +10,17 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.f_score import f_scores
 from pipeline.align.alignment import Alignment
-from pipeline.check.surface import depth_difference, f_scores, floor_flatness, table_flatness
-from pipeline.depth.maps import save_depth_map, write_index
+from pipeline.check.surface import depth_difference, floor_flatness, table_flatness
+from pipeline.depth.maps import StoredMaps, save_depth_map, write_index
 from pipeline.depth.params import DepthParams
 from pipeline.depth.sensor import clean_sensor_depth, measure_noise
 from pipeline.geometry import Camera, Mesh, PointCloud, Pose, Similarity, ransac_plane, rotation_between
 from pipeline.mesh.params import MeshParams
-from pipeline.mesh.sources import StoredMaps
-from pipeline.mesh.stage import build_mesh, run
+from pipeline.mesh.stage import build_mesh, colored, run
 from pipeline.poses.scene import PosedScene, SparsePoints, View
-from tests.mesh.scenes import PARAMS, SMALL, all_maps, built, cloud, maps, room, same, track
+from tests.mesh.scenes import PARAMS, SMALL, all_maps, built, cloud, grid_floor, maps, room, same, track
 from tests.paths import REDKITCHEN, needs_real
 
 SCENE_FROM_WORLD = Similarity(0.5, rotation_between(np.array([0, 0, 1.0]), np.array([0.6, 0.0, 0.8])), np.ones(3))
@@ -41,7 +41,7 @@ def write_inputs(folder: Path) -> dict[str, Path]:
         save_depth_map(inputs["depth"], bad.transformed(SCENE_FROM_WORLD))
     write_index(inputs["depth"], [m.name for m in all_maps()], "sensor", {})
     world_from_scene = SCENE_FROM_WORLD.inverse()
-    Alignment(world_from_scene, "floor", 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
+    Alignment(world_from_scene, ("floor",), 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
     cloud().save(inputs["points"] / "cloud.npz")
     return inputs
 
@@ -70,20 +70,20 @@ def test_two_runs_give_equal_bytes():
 
 def test_a_hole_nobody_filled_is_reported_by_the_switch():
     """Without closing, nothing is guessed."""
-    bare = build_mesh(maps(), cloud(), track(), replace(PARAMS, close_floor=False))
+    bare = build_mesh(maps(), cloud(), track(), PARAMS.changed(close_floor=False))
     assert bare.report["floor"] is None
     assert not bare.mesh.guessed.any()
 
 
 def test_a_rounded_mesh_can_be_had():
     """Without flattening no plane is reported."""
-    assert build_mesh(maps(), cloud(), track(), replace(PARAMS, flatten=False)).report["planes"] is None
+    assert build_mesh(maps(), cloud(), track(), PARAMS.changed(flatten=False)).report["planes"] is None
     assert built().report["planes"]["planes"] >= 6
 
 
 def test_poisson_runs_through_the_same_steps():
     """Another surface, same report."""
-    result = build_mesh(maps(), cloud()[::2], track(), replace(PARAMS, backend="poisson", voxel_size=0.06))
+    result = build_mesh(maps(), cloud()[::2], track(), PARAMS.changed(backend="poisson", voxel_size=0.06))
     assert result.report["backend"] == "poisson"
     assert f_scores(result.mesh, room().mesh, maps(), (0.05,), np.random.default_rng(0))[0].f > 0.9
 
@@ -133,7 +133,7 @@ def kitchen_inputs(folder: Path) -> dict[str, Path]:
     assert floor is not None
     turn = rotation_between(floor.normal, np.array([0, 0, 1.0]))
     world_from_scene = Similarity(1.0, turn, np.array([0, 0, -floor.offset]))
-    Alignment(world_from_scene, "floor", 0.3, "sensor", 0.01, True, {}).save(inputs["align"])
+    Alignment(world_from_scene, ("floor",), 0.3, "sensor", 0.01, True, {}).save(inputs["align"])
     count = len(xyz)
     whole = PointCloud(
         xyz.astype(np.float32),
@@ -164,3 +164,23 @@ def test_the_real_kitchen(tmp_path):
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     difference = depth_difference(mesh, StoredMaps(inputs["depth"], world_from_scene, held_out=True))
     assert difference.median is not None and difference.median < 0.013
+
+
+def test_vertices_take_the_nearest_points_colour():
+    """Green on the floor of a cloud that is red above 1 m."""
+    mesh = colored(grid_floor((1, 0.6), (2, 1.6)), cloud())
+    assert (mesh.colors == [10, 190, 30]).all()
+
+
+def test_guessed_points_make_guessed_vertices():
+    """Where x > 1.5 the cloud is guessed."""
+    marked = replace(cloud(), guessed=cloud().points[:, 0] > 1.5)
+    mesh = colored(grid_floor((1, 0.6), (2, 1.6)), marked)
+    assert mesh.guessed[mesh.vertices[:, 0] > 1.6].all()
+    assert not mesh.guessed[mesh.vertices[:, 0] < 1.4].any()
+
+
+def test_an_empty_cloud_changes_nothing():
+    """Grey stays grey."""
+    mesh = grid_floor((0, 0), (0.2, 0.2))
+    assert np.array_equal(colored(mesh, cloud()[:0]).colors, mesh.colors)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.check.surface import f_scores
+from benchmarks.f_score import f_scores
 from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose
-from pipeline.mesh.rays import RayCaster
+from pipeline.geometry.rays import RayCaster
 from pipeline.mesh.tsdf import COARSER, BlockGrid, automatic_voxel_size, fuse, fuse_in_memory
 from tests.mesh.scenes import VOXEL, maps, room, same
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,22 +10,22 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.capture.model import Capture, Frame
+from pipeline.capture.model import Capture, Frame, Selection
+from pipeline.capture.model import Keyframe as SelectedFrame
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
-from pipeline.poses.features import Features
 from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.matching import Matches
+from pipeline.poses.matching import Features, Matches
 from pipeline.poses.sparse_map import SparseMap
 from tests.synthetic import CAMERA, Room, walk
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Pictures and depth along the walk, with exact poses."""
+    """Images and depth along the walk, with exact poses."""
 
     camera: Camera
     poses: list[Pose]
-    pictures: list[np.ndarray]
+    images: list[np.ndarray]
     depths: list[np.ndarray]
 
 
@@ -51,7 +50,7 @@ def noisy(poses: Sequence[Pose], rng: np.random.Generator, position: float, rota
 
 def write_capture(
     folder: Path,
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     declared: Camera,
     *,
     poses: Sequence[Pose] | None = None,
@@ -64,8 +63,8 @@ def write_capture(
     for path in (root / "images", root / "depth", select):
         path.mkdir(parents=True, exist_ok=True)
     frames = []
-    for i, picture in enumerate(pictures):
-        cv2.imwrite(str(root / f"images/{i:04d}.png"), picture[..., ::-1])
+    for i, image in enumerate(images):
+        cv2.imwrite(str(root / f"images/{i:04d}.png"), image[..., ::-1])
         frame = Frame(f"{i:04d}.png", f"images/{i:04d}.png", declared, "guessed" if poses is None else "given")
         if poses is not None:
             frame = replace(frame, world_from_camera=poses[i], time=i * 0.2)
@@ -74,8 +73,7 @@ def write_capture(
             frame = replace(frame, depth=f"depth/{i:04d}.png", depth_camera=depth_camera or declared)
         frames.append(frame)
     Capture(root, "rgbd" if poses else "photos", tuple(frames), poses is not None, scale_sigma=0.01).save()
-    keyframes = [{"name": frame.name, "held_out": i in held_out} for i, frame in enumerate(frames)]
-    (select / "selection.json").write_text(json.dumps({"keyframes": keyframes, "dropped": []}))
+    Selection(tuple(SelectedFrame(frame.name, i in held_out, 1.0) for i, frame in enumerate(frames))).save(select)
     return {"capture": root, "select": select}
 
 

@@ -1,16 +1,15 @@
-"""SIFT features and picture similarity."""
+"""SIFT features and image similarity."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.capture.model import Capture
-from pipeline.poses.features import extract, root_sift, similarity
+from pipeline.capture.model import Capture, Selection
 from pipeline.poses.keyframes import load_keyframes
+from pipeline.poses.matching import extract, root_sift, similarity
 from tests.poses.conftest import Rendered, write_capture
 from tests.synthetic import Room
 
@@ -23,13 +22,13 @@ def test_root_sift_is_the_square_root_of_shares():
     assert not root_sift(raw)[1].any()
 
 
-def test_pixels_lie_where_the_picture_is_shifted(rendered: Rendered, tmp_path: Path):
-    """A picture moved by whole pixels moves its features by exactly that; half-pixel convention included."""
-    picture = rendered.pictures[0]
-    moved = np.roll(picture, (4, 8), (0, 1))
-    mirrored = picture[:, ::-1]
-    inputs = write_capture(tmp_path, [picture, moved, mirrored], rendered.camera)
-    keyframes = load_keyframes(Capture.load(inputs["capture"]), inputs["select"] / "selection.json", 960)
+def test_pixels_lie_where_the_image_is_shifted(rendered: Rendered, tmp_path: Path):
+    """An image moved by whole pixels moves its features by exactly that; half-pixel convention included."""
+    image = rendered.images[0]
+    moved = np.roll(image, (4, 8), (0, 1))
+    mirrored = image[:, ::-1]
+    inputs = write_capture(tmp_path, [image, moved, mirrored], rendered.camera)
+    keyframes = load_keyframes(Capture.load(inputs["capture"]), Selection.load(inputs["select"]), 960)
     a, b, c = (f.pixels for f in extract(inputs["capture"], keyframes, 500))
     nearest = np.abs(a[:, None] + [8, 4] - b[None]).max(-1).min(1)
     assert np.median(nearest) < 0.02
@@ -38,12 +37,12 @@ def test_pixels_lie_where_the_picture_is_shifted(rendered: Rendered, tmp_path: P
     assert np.median(reflected) < 0.2
 
 
-def test_pictures_of_one_place_look_alike(rendered: Rendered, tmp_path: Path):
+def test_images_of_one_place_look_alike(rendered: Rendered, tmp_path: Path):
     """A neighbouring view is more similar than the same view of another room."""
     other = Room.make(seed=9)
-    pictures = [*rendered.pictures[:3], *(other.render(rendered.camera, p)[0] for p in rendered.poses[:3])]
-    inputs = write_capture(tmp_path, pictures, rendered.camera)
-    keyframes = load_keyframes(Capture.load(inputs["capture"]), inputs["select"] / "selection.json", 960)
+    images = [*rendered.images[:3], *(other.render(rendered.camera, p)[0] for p in rendered.poses[:3])]
+    inputs = write_capture(tmp_path, images, rendered.camera)
+    keyframes = load_keyframes(Capture.load(inputs["capture"]), Selection.load(inputs["select"]), 960)
     likeness = similarity(extract(inputs["capture"], keyframes, 1000), np.random.default_rng(0))
     assert np.allclose(np.diag(likeness), 1)
     assert likeness[0, 1] > likeness[0, 3:].max()
@@ -52,18 +51,17 @@ def test_pictures_of_one_place_look_alike(rendered: Rendered, tmp_path: Path):
 
 def test_keyframes_share_a_camera_only_where_it_is_the_same(rendered: Rendered, tmp_path: Path):
     """One camera for one lens, whose focal lengths differ by autofocus; another for another lens or sensor."""
-    inputs = write_capture(tmp_path, rendered.pictures[:5], rendered.camera)
+    inputs = write_capture(tmp_path, rendered.images[:5], rendered.camera)
     capture = Capture.load(inputs["capture"])
     factors = [1.0, 1.004, 0.997, 1.5, 1.5]
     frames = tuple(
         replace(f, camera=replace(f.camera, fx=f.camera.fx * k, fy=f.camera.fy * k))
         for f, k in zip(capture.frames, factors, strict=True)
     )
-    keyframes = load_keyframes(replace(capture, frames=frames), inputs["select"] / "selection.json", 160)
+    keyframes = load_keyframes(replace(capture, frames=frames), Selection.load(inputs["select"]), 160)
     assert [k.camera_id for k in keyframes] == [1, 1, 1, 2, 2]
     assert keyframes[0].camera.width == 160
     assert keyframes[0].camera.fx == rendered.camera.fx / 2
-    assert json.loads((inputs["select"] / "selection.json").read_text())["keyframes"][0]["name"] == "0000.png"
     rig = tuple(replace(f, sensor="left" if i < 2 else "right") for i, f in enumerate(frames))
-    keyframes = load_keyframes(replace(capture, frames=rig), inputs["select"] / "selection.json", 160)
+    keyframes = load_keyframes(replace(capture, frames=rig), Selection.load(inputs["select"]), 160)
     assert [k.camera_id for k in keyframes] == [1, 1, 2, 3, 3]

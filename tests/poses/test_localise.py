@@ -1,4 +1,4 @@
-"""Localising a held-out picture against an exact map."""
+"""Localising a held-out image against an exact map."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.geometry import angle_deg
-from pipeline.poses.localise import localise
+from pipeline.poses.sparse_map import localise
 from tests.poses.conftest import ExactMap
 
 
@@ -24,7 +24,7 @@ def without(exact: ExactMap, image_id: int) -> ExactMap:
     return replace(exact, found=found)
 
 
-def test_a_picture_is_localised_despite_wrong_matches(exact_map: ExactMap):
+def test_a_image_is_localised_despite_wrong_matches(exact_map: ExactMap):
     """A fifth of the matches shuffled: the pose is right, and only right matches count."""
     data, image_id = without(exact_map, 4), 4
     rng = np.random.default_rng(3)
@@ -42,7 +42,7 @@ def test_a_picture_is_localised_despite_wrong_matches(exact_map: ExactMap):
     assert found.sigma.position < 0.01
 
 
-def test_a_picture_without_matches_is_not_localised(exact_map: ExactMap):
+def test_a_image_without_matches_is_not_localised(exact_map: ExactMap):
     """No correspondence, no pose: nothing is made up."""
     data = without(exact_map, 4)
     matches = [m for m in data.matches if 3 not in (m.i, m.j)]

@@ -8,30 +8,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.masks import save_mask
-from pipeline.capture.model import Capture
+from pipeline.capture.images import save_mask
+from pipeline.capture.model import Capture, Selection
 from pipeline.geometry import Camera
-from pipeline.poses.features import extract
-from pipeline.poses.keyframes import load_keyframes
+from pipeline.poses.keyframes import load_keyframes, pinhole_for, undistort, undistort_mask
+from pipeline.poses.matching import extract
 from pipeline.poses.params import PosesParams
 from pipeline.poses.scene import PosedScene, read_mask
 from pipeline.poses.stage import run
-from pipeline.poses.undistort import pinhole_for, undistort, undistort_mask
 from tests.poses.conftest import Rendered, write_capture
 
 MASKED = slice(130, 200), slice(20, 150)
 
 
 def hidden() -> np.ndarray:
-    """Ignores a rectangle of the 320 x 240 picture that no symmetry maps to itself."""
+    """Ignores a rectangle of the 320 x 240 image that no symmetry maps to itself."""
     mask = np.ones((240, 320), bool)
     mask[MASKED] = False
     return mask
 
 
 def write_masked(folder: Path, rendered: Rendered, count: int) -> dict[str, Path]:
-    """A posed capture whose pictures all but the first have the mask."""
-    inputs = write_capture(folder, rendered.pictures[:count], rendered.camera, poses=rendered.poses[:count])
+    """A posed capture whose images all but the first have the mask."""
+    inputs = write_capture(folder, rendered.images[:count], rendered.camera, poses=rendered.poses[:count])
     capture = Capture.load(inputs["capture"])
     frames = [
         replace(frame, mask=save_mask(hidden(), capture.root, f"{i}") if i else None)
@@ -42,9 +41,9 @@ def write_masked(folder: Path, rendered: Rendered, count: int) -> dict[str, Path
 
 
 def test_no_feature_lies_where_the_mask_ignores(rendered: Rendered, tmp_path: Path):
-    """The unmasked first picture has features there, the masked ones none; elsewhere they stay."""
+    """The unmasked first image has features there, the masked ones none; elsewhere they stay."""
     inputs = write_masked(tmp_path, rendered, 3)
-    keyframes = load_keyframes(Capture.load(inputs["capture"]), inputs["select"] / "selection.json", 960)
+    keyframes = load_keyframes(Capture.load(inputs["capture"]), Selection.load(inputs["select"]), 960)
     inside = []
     for features in extract(inputs["capture"], keyframes, 1000):
         column, row = np.floor(features.pixels).astype(int).T
@@ -56,7 +55,7 @@ def test_no_feature_lies_where_the_mask_ignores(rendered: Rendered, tmp_path: Pa
 
 
 def test_views_carry_their_masks(rendered: Rendered, tmp_path: Path):
-    """A view has the mask of its picture, at any size; a view without one has none."""
+    """A view has the mask of its image, at any size; a view without one has none."""
     out = tmp_path / "out"
     out.mkdir()
     run(write_masked(tmp_path, rendered, 6), PosesParams(backend="sensor"), out)
@@ -76,8 +75,8 @@ def test_views_carry_their_masks(rendered: Rendered, tmp_path: Path):
     assert third[:42].all()
 
 
-def test_undistorted_mask_covers_what_the_picture_shows_of_it():
-    """No masked pixel of a distorted picture leaks into one that counts, and hardly more than it is lost."""
+def test_undistorted_mask_covers_what_the_image_shows_of_it():
+    """No masked pixel of a distorted image leaks into one that counts, and hardly more than it is lost."""
     lens = Camera(320, 240, 260.0, 262.0, 157.0, 121.0, (-0.18, 0.05, 0.001, -0.002))
     pinhole = pinhole_for(lens)
     grey = np.full((240, 320, 3), 128, np.uint8)

@@ -1,15 +1,15 @@
-"""Pictures whose declared intrinsics move from one to the next share a camera, each seen through its own lens."""
+"""Images whose declared intrinsics move from one to the next share a camera, each seen through its own lens."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.capture.model import Capture, Frame
+from pipeline.capture.model import Capture, Frame, Selection
+from pipeline.capture.model import Keyframe as SelectedFrame
 from pipeline.geometry import Camera
 from pipeline.poses.keyframes import load_keyframes
 
@@ -17,18 +17,17 @@ LENS = Camera(640, 480, 500.0, 498.0, 317.0, 243.0, (0.03, -0.02, 0.001, -0.002)
 
 
 def keyframes(folder: Path, step: float):
-    """Five pictures whose centre moves by `step` [px] and whose focal length grows by 0.2 %, read at half the size."""
+    """Five images whose centre moves by `step` [px] and whose focal length grows by 0.2 %, read at half the size."""
     frames = []
     for n in range(5):
         camera = replace(LENS, fx=LENS.fx * (1 + 0.002 * n), cx=LENS.cx + step * n, cy=LENS.cy - step * n / 2)
         frames.append(Frame(f"{n}.png", f"{n}.png", camera, "given"))
-    selection = folder / "selection.json"
-    selection.write_text(json.dumps({"keyframes": [{"name": f.name, "held_out": False} for f in frames]}))
+    selection = Selection(tuple(SelectedFrame(f.name, False, 1.0) for f in frames))
     return load_keyframes(Capture(folder, "record3d", tuple(frames), True), selection, 320)
 
 
 def test_a_point_lands_where_the_shared_camera_sees_it(tmp_path: Path) -> None:
-    """Its pixel in a picture, taken over to the shared camera, is the pixel there; with the lens as found, too."""
+    """Its pixel in an image, taken over to the shared camera, is the pixel there; with the lens as found, too."""
     moved = keyframes(tmp_path, 3.0)
     assert len({k.camera_id for k in moved}) == 1
     points = np.array([[-0.3, 0.2, 1.0], [0.1, -0.25, 1.0], [0.5, 0.35, 1.0]])

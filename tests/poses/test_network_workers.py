@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Camera, Pose
-from pipeline.learned.errors import BadOutput, NoDevice, NoWeights, OutOfMemory, WrongWeights
-from pipeline.learned.session import open_session
+from pipeline.gpu_backends.errors import (
+    BadOutputError,
+    GpuMemoryError,
+    MissingWeightsError,
+    NoDeviceError,
+    WrongWeightsError,
+)
+from pipeline.gpu_backends.session import open_session
 from pipeline.poses.depth_anything_worker import Worker as DepthAnything
 from pipeline.poses.depth_anything_worker import resized
 from pipeline.poses.vggt_worker import Worker, fit
@@ -32,8 +38,8 @@ def fakes(monkeypatch) -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path) -> list[str]:
-    """Four pictures of noise that a stand-in can tell apart, with poses and depth of its own making."""
+def images(tmp_path) -> list[str]:
+    """Four images of noise that a stand-in can tell apart, with poses and depth of its own making."""
     return _show(tmp_path, (300, 200), Camera(518, 350, 400, 398, 259, 175))
 
 
@@ -44,9 +50,9 @@ def _show(folder: Path, size: tuple[int, int], camera: Camera, **values) -> list
     depths = [np.full((camera.height, camera.width), 2.0 + n) for n in range(4)]
     scene.show(scene.SeenPlace(Simulated(Truth(camera, poses, depths), EXACT, **values), made))
     paths = []
-    for n, picture in enumerate(made):
+    for n, image in enumerate(made):
         paths.append(str(folder / f"{n}.png"))
-        cv2.imwrite(paths[-1], picture[..., ::-1])
+        cv2.imwrite(paths[-1], image[..., ::-1])
     return paths
 
 
@@ -58,8 +64,8 @@ def test_workers_need_no_package_of_ours_but_numpy(name):
 
 
 @pytest.mark.parametrize("sizes", [[(300, 200)], [(201, 333)], [(640, 480), (480, 640)], [(500, 500), (1000, 320)]])
-def test_pictures_lie_where_the_loader_puts_them(fakes, tmp_path, sizes):
-    """Nothing is cut off, and each picture's own part of the padded one is found, whatever its shape."""
+def test_images_lie_where_the_loader_puts_them(fakes, tmp_path, sizes):
+    """Nothing is cut off, and each image's own part of the padded one is found, whatever its shape."""
     from vggt.utils.load_fn import load_and_preprocess_images
 
     paths = []
@@ -70,76 +76,76 @@ def test_pictures_lie_where_the_loader_puts_them(fakes, tmp_path, sizes):
     fitted = fit(sizes)
     loaded = load_and_preprocess_images(paths, mode=fitted.mode).numpy()
     assert loaded.shape[2:] == (fitted.height, fitted.width)
-    for n, picture in enumerate(loaded):
+    for n, image in enumerate(loaded):
         rows, columns = fitted.inside(n)
         shown = np.zeros((fitted.height, fitted.width), bool)
         shown[rows, columns] = True
-        assert np.array_equal(picture[0] < 0.5, shown)
-        down, right = picture[1][rows, columns], picture[2][rows, columns]
+        assert np.array_equal(image[0] < 0.5, shown)
+        down, right = image[1][rows, columns], image[2][rows, columns]
         assert max(down[0].max(), right[:, 0].max()) < 0.01 and min(down[-1].min(), right[:, -1].min()) > 0.77
 
 
-def test_cameras_depth_and_confidence_come_out(fakes, pictures, tmp_path):
-    """Poses are camera-from-world in the first one's frame; depth and intrinsics are of the whole picture."""
+def test_cameras_depth_and_confidence_come_out(fakes, images, tmp_path):
+    """Poses are camera-from-world in the first one's frame; depth and intrinsics are of the whole image."""
     worker = Worker({"weights": str(save_weights(tmp_path / "weights"))})
-    answer = worker.ask({"pictures": pictures})
+    answer = worker.ask({"images": images})
     unit = 1 / 3.5  # the stand-in's scale: one over the usual depth
     assert np.allclose(answer["cam_from_world"][:, :, 3], [[-0.3 * n * unit, 0, 0] for n in range(4)], atol=1e-6)
     assert answer["depth_2"].shape == answer["confidence_2"].shape == (350, 518)
     assert np.allclose(answer["depth_2"], 4 * unit) and answer["confidence_2"].min() > 1
     assert np.allclose(answer["intrinsics"][1], [[400, 0, 259], [0, 398, 175], [0, 0, 1]], atol=1e-2)
-    assert worker.ask({"room": [300, 200]}) == {"frames": None, "peak": 0}
+    assert worker.ask({"size": [300, 200]}) == {"capacity": None, "peak": 0}
 
 
-def test_upright_pictures_lose_nothing(fakes, tmp_path):
-    """The loader pads pictures that are higher than wide; what it added is gone again, principal point included."""
+def test_upright_images_lose_nothing(fakes, tmp_path):
+    """The loader pads images that are higher than wide; what it added is gone again, principal point included."""
     paths = _show(tmp_path, (200, 300), Camera(518, 518, 400, 400, 259, 259))
-    answer = Worker({"weights": str(save_weights(tmp_path / "weights"))}).ask({"pictures": paths})
+    answer = Worker({"weights": str(save_weights(tmp_path / "weights"))}).ask({"images": paths})
     height, width = answer["depth_0"].shape
     assert (width, height) == (350, 518)
     assert np.allclose(answer["intrinsics"][0][:2, 2], [175, 259])
 
 
 def test_what_is_not_finite_is_marked(fakes, tmp_path):
-    """A picture with NaN has no pose; nothing but NaN is an error."""
+    """An image with NaN has no pose; nothing but NaN is an error."""
     weights = str(save_weights(tmp_path / "weights"))
     paths = _show(tmp_path, (300, 200), Camera(518, 350, 400, 398, 259, 175), nan=(1,))
-    poses = Worker({"weights": weights}).ask({"pictures": paths})["cam_from_world"]
+    poses = Worker({"weights": weights}).ask({"images": paths})["cam_from_world"]
     assert np.isfinite(poses).all((1, 2)).tolist() == [True, False, True, True]
     paths = _show(tmp_path, (300, 200), Camera(518, 350, 400, 398, 259, 175), nan=range(4))
-    with pytest.raises(BadOutput, match="every one of 4"):
-        Worker({"weights": weights}).ask({"pictures": paths})
+    with pytest.raises(BadOutputError, match="every one of 4"):
+        Worker({"weights": weights}).ask({"images": paths})
 
 
 def test_out_of_memory_is_said(fakes, tmp_path):
     """Torch's error comes out as ours, with what was asked for."""
     paths = _show(tmp_path, (300, 200), Camera(518, 350, 400, 398, 259, 175), fits=3)
-    with pytest.raises(OutOfMemory, match="4 pictures of 518x350"):
-        Worker({"weights": str(save_weights(tmp_path / "weights"))}).ask({"pictures": paths})
+    with pytest.raises(GpuMemoryError, match="4 images of 518x350"):
+        Worker({"weights": str(save_weights(tmp_path / "weights"))}).ask({"images": paths})
 
 
-def test_weights_from_files(fakes, pictures, tmp_path):
+def test_weights_from_files(fakes, images, tmp_path):
     """One file of the commercial checkpoint's kind does as well as a folder."""
     import torch
     from vggt.models.vggt import VGGT
 
     torch.save(VGGT().state_dict(), tmp_path / "vggt_1B_commercial.pt")
     worker = Worker({"weights": str(tmp_path / "vggt_1B_commercial.pt")})
-    assert worker.ask({"pictures": pictures})["depth_0"].shape == (350, 518)
+    assert worker.ask({"images": images})["depth_0"].shape == (350, 518)
 
 
 def test_weights_of_another_network_are_refused(fakes, tmp_path):
     """Its loader would take them in silence and infer with chance."""
     import torch
 
-    with pytest.raises(WrongWeights, match="parameters are not there"):
+    with pytest.raises(WrongWeightsError, match="parameters are missing"):
         Worker({"weights": str(save_weights(tmp_path / "other", network="depth_anything_3"))})
     torch.save({"camera_head.weight": torch.zeros(3, 3)}, tmp_path / "shapes.pt")
-    with pytest.raises(WrongWeights, match=r"shapes\.pt"):
+    with pytest.raises(WrongWeightsError, match=r"shapes\.pt"):
         Worker({"weights": str(tmp_path / "shapes.pt")})
     for name in ("damaged.pt", "damaged.safetensors"):
         (tmp_path / name).write_bytes(b"no weights at all")
-        with pytest.raises(WrongWeights, match=r"damaged\."):
+        with pytest.raises(WrongWeightsError, match=r"damaged\."):
             Worker({"weights": str(tmp_path / name)})
 
 
@@ -147,10 +153,10 @@ def test_no_weights_and_no_network(fakes, tmp_path, monkeypatch):
     """The error names the command that fetches them."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(NoWeights, match="not in the cache") as caught:
+    with pytest.raises(MissingWeightsError, match="not in the cache") as caught:
         Worker({"weights": "facebook/VGGT-1B"})
     assert "hf download facebook/VGGT-1B" in caught.value.remedy
-    with pytest.raises(NoWeights, match="neither a file"):
+    with pytest.raises(MissingWeightsError, match="neither a file"):
         Worker({"weights": "no such: place"})
 
 
@@ -163,21 +169,21 @@ def test_no_gpu_is_said(monkeypatch, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "fakes" / "networks"))
-    with pytest.raises(NoDevice, match="sees no GPU"):
+    with pytest.raises(NoDeviceError, match="sees no GPU"):
         Worker({"weights": str(tmp_path)})
 
 
 def test_depth_anything_answers_alike(fakes, tmp_path):
-    """The second network behind the same questions; pictures cut to one size are whole again, the rest unknown."""
+    """The second network behind the same questions; images cut to one size are whole again, the rest unknown."""
     weights = {"weights": str(save_weights(tmp_path / "weights", network="depth_anything_3"))}
     paths = _show(tmp_path, (300, 200), Camera(504, 336, 390, 390, 252, 168))
-    answer = DepthAnything(weights).ask({"pictures": paths})
+    answer = DepthAnything(weights).ask({"images": paths})
     assert answer["depth_3"].shape == (336, 504) and np.isfinite(answer["cam_from_world"]).all()
     assert np.allclose(answer["intrinsics"][0], [[390, 0, 252], [0, 390, 168], [0, 0, 1]])
     high = str(tmp_path / "high.png")
     cv2.imwrite(high, cv2.resize(cv2.imread(paths[1]), (200, 300)))
     paths = [*_show(tmp_path, (300, 200), Camera(336, 336, 390, 390, 168, 168))[:1], high]
-    answer = DepthAnything(weights).ask({"pictures": paths})
+    answer = DepthAnything(weights).ask({"images": paths})
     assert answer["depth_0"].shape == (336, 504) and answer["depth_1"].shape == (504, 336)
     assert (answer["confidence_0"][:, :84] == 0).all() and (answer["confidence_0"][:, 84:420] > 0).all()
     assert np.allclose(answer["intrinsics"][:, :2, 2], [[252, 168], [168, 252]])
@@ -197,7 +203,7 @@ def test_the_real_depth_anything_gives_these_shapes(tmp_path):
         cv2.imwrite(paths[-1], rng.integers(0, 255, (200, 300, 3), np.uint8))
     settings = {"weights": weights, "device": "cpu"}
     with open_session("pipeline.poses.depth_anything_worker", settings, str(NETWORKS)) as session:
-        answer = session.ask({"pictures": paths})
+        answer = session.ask({"images": paths})
     width, height = resized(300, 200)
     assert answer["depth_1"].shape == answer["confidence_1"].shape == (height, width)
     assert answer["cam_from_world"].shape == (2, 3, 4) and answer["intrinsics"].shape == (2, 3, 3)
@@ -206,7 +212,7 @@ def test_the_real_depth_anything_gives_these_shapes(tmp_path):
 
 def test_a_network_can_be_taken_without_weights(fakes):
     """To see whether it runs; nothing is looked for or fetched."""
-    made = Worker({"weights": "", "by_chance": True, "device": "cpu"})
-    assert made.ask({"room": [640, 480]}) == {"frames": None, "peak": 0}
-    with pytest.raises(NoWeights):
+    made = Worker({"weights": "", "random_weights": True, "device": "cpu"})
+    assert made.ask({"size": [640, 480]}) == {"capacity": None, "peak": 0}
+    with pytest.raises(MissingWeightsError):
         Worker({"weights": "", "device": "cpu"})

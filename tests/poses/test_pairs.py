@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.poses.pairs import (
+from pipeline.poses.matching import (
     EXHAUSTIVE,
-    LOOK_ALIKES_ONLY,
+    SIMILAR_ONLY,
     all_pairs,
+    image_pairs,
     is_sequence,
-    picture_pairs,
     posed_pairs,
     sequence_pairs,
     view_overlap,
@@ -17,14 +17,14 @@ from pipeline.poses.pairs import (
 from tests.synthetic import CAMERA, look_at
 
 
-def test_few_pictures_are_matched_exhaustively():
+def test_few_images_are_matched_exhaustively():
     """Up to the limit every pair is tried, once, in order."""
-    assert picture_pairs(5, None) == all_pairs(5)
-    assert len(picture_pairs(EXHAUSTIVE, np.ones((EXHAUSTIVE, EXHAUSTIVE)))) == EXHAUSTIVE * (EXHAUSTIVE - 1) // 2
+    assert image_pairs(5, None) == all_pairs(5)
+    assert len(image_pairs(EXHAUSTIVE, np.ones((EXHAUSTIVE, EXHAUSTIVE)))) == EXHAUSTIVE * (EXHAUSTIVE - 1) // 2
 
 
 def walked(count: int) -> np.ndarray:
-    """How alike the pictures of a walk are: the less the farther apart."""
+    """How alike the images of a walk are: the less the farther apart."""
     apart = np.abs(np.arange(count)[:, None] - np.arange(count))
     return np.maximum(1 - apart / 8, 0.1)
 
@@ -38,8 +38,8 @@ def test_names_in_any_order_are_no_sequence():
     assert is_sequence(likeness)
     assert not is_sequence(shuffled)
     place = np.argsort(order)
-    pairs = picture_pairs(count, shuffled)
-    assert len(pairs) <= LOOK_ALIKES_ONLY * count
+    pairs = image_pairs(count, shuffled)
+    assert len(pairs) <= SIMILAR_ONLY * count
     for i in range(count - 1):
         a, b = sorted((place[i], place[i + 1]))
         assert (a, b) in pairs
@@ -50,7 +50,7 @@ def test_a_loop_is_closed_by_look_alikes():
     count = 60
     likeness = np.where(walked(count) > 0.1, walked(count), 0.0)
     likeness[58, 2] = likeness[2, 58] = 0.8
-    pairs = picture_pairs(count, likeness)
+    pairs = image_pairs(count, likeness)
     assert (2, 58) in pairs
     assert (10, 40) not in pairs
     assert all(i < j for i, j in pairs)

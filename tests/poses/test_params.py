@@ -17,7 +17,7 @@ def traits(*, poses: bool) -> Traits:
 
 
 def test_given_poses_are_refined():
-    """Auto refines what the sensor gives and maps pictures where it gives nothing."""
+    """Auto refines what the sensor gives and maps images where it gives nothing."""
     assert choose(traits(poses=True), PosesParams(), Machine()).backend == "refined"
     assert choose(traits(poses=False), PosesParams(), Machine()).backend == "colmap"
     assert choose(traits(poses=True), PosesParams(backend="sensor"), Machine()).backend == "sensor"
@@ -27,7 +27,7 @@ GPU = Gpu("Some GPU", 24 * 2**30, 20 * 2**30, (8, 9))
 
 
 def test_auto_takes_vggt_where_it_can_run_and_nothing_metric_is_known():
-    """A GPU with memory and the packages: pictures alone go to VGGT, a sensor's metric poses don't."""
+    """A GPU with memory and the packages: images alone go to VGGT, a sensor's metric poses don't."""
     able = Machine(GPU, frozenset({"torch", "vggt"}))
     metric = replace(traits(poses=True), has_scale=True)
     assert choose(traits(poses=False), PosesParams(), able).backend == "vggt"
@@ -55,5 +55,5 @@ def test_auto_takes_vggt_where_it_can_run_and_nothing_metric_is_known():
 )
 def test_wrong_values_are_refused(values: dict):
     """The message names the parameter."""
-    with pytest.raises(ValueError, match=r"poses\."):
+    with pytest.raises(ValueError, match=next(iter(values))):
         PosesParams(**values)

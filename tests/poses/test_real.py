@@ -1,14 +1,15 @@
-"""Figures on real captures."""
+"""Metrics on real captures."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from pipeline.capture import stage as capture_stage
+from pipeline.capture.model import Capture, Selection
+from pipeline.capture.model import Keyframe as SelectedFrame
 from pipeline.capture.params import CaptureParams
 from pipeline.poses.params import PosesParams
 from pipeline.poses.scene import PosedScene
@@ -20,7 +21,7 @@ from tests.paths import REDKITCHEN, needs_real
 @pytest.mark.slow
 @needs_real
 def test_the_kitchens_colour_camera_is_not_the_declared_one(tmp_path: Path):
-    """Fifty frames from all over the walk tell f = 523 from the declared 585, and lay depth onto the pictures."""
+    """Fifty frames from all over the walk tell f = 523 from the declared 585, and lay depth onto the images."""
     source, capture, select = tmp_path / "source", tmp_path / "capture", tmp_path / "select"
     source.mkdir()
     select.mkdir()
@@ -29,9 +30,8 @@ def test_the_kitchens_colour_camera_is_not_the_declared_one(tmp_path: Path):
         for path in REDKITCHEN.glob(color.name.replace("color.jpg", "*")):
             shutil.copy(path, source)
     capture_stage.run({"source": source}, CaptureParams(), capture)
-    names = [frame["name"] for frame in json.loads((capture / "capture.json").read_text())["frames"]]
-    keyframes = [{"name": name, "held_out": i % 8 == 0} for i, name in enumerate(names)]
-    (select / "selection.json").write_text(json.dumps({"keyframes": keyframes, "dropped": []}))
+    frames = Capture.load(capture).frames
+    Selection(tuple(SelectedFrame(frame.name, i % 8 == 0, 1.0) for i, frame in enumerate(frames))).save(select)
     out = tmp_path / "poses"
     out.mkdir()
     run({"capture": capture, "select": select}, PosesParams(backend="refined"), out)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Pose, angle_deg, matrix_from_rotvec
-from pipeline.poses.sensor_offset import fit_sensor_offset
+from pipeline.poses.epipolar import fit_sensor_offset
 from tests.poses.conftest import ExactMap, noisy
 
 CAMERA_FROM_SENSOR = Pose(matrix_from_rotvec(np.deg2rad([1.5, -2.0, 0.5])), np.array([0.02, -0.03, 0.01]))

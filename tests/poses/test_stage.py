@@ -32,11 +32,11 @@ def track_error(views: tuple[View, ...], truth: list[Pose], *, with_scale: bool)
 
 @pytest.fixture(scope="module")
 def from_photos(rendered: Rendered, tmp_path_factory: pytest.TempPathFactory) -> tuple[PosedScene, Path]:
-    """The room from pictures alone, focal length guessed 20 % of the width too long, two views held out."""
+    """The room from images alone, focal length guessed 20 % of the width too long, two views held out."""
     folder = tmp_path_factory.mktemp("photos")
     guess = GUESSED * rendered.camera.width
     camera = type(rendered.camera)(320, 240, guess, guess, 160, 120)
-    inputs = write_capture(folder, rendered.pictures, camera, held_out=HELD_OUT)
+    inputs = write_capture(folder, rendered.images, camera, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="colmap"), folder)
     return PosedScene.load(folder), folder
 
@@ -69,8 +69,8 @@ def test_held_out_views_are_localised_but_not_mapped(from_photos: tuple[PosedSce
         assert np.linalg.norm(fit.apply(view.world_from_camera.translation) - truth.translation) < 0.02
 
 
-def test_pictures_are_pinhole_and_points_project_where_they_were_seen(from_photos: tuple[PosedScene, Path]):
-    """Every view's picture has its camera's size, and its points fall inside it."""
+def test_images_are_pinhole_and_points_project_where_they_were_seen(from_photos: tuple[PosedScene, Path]):
+    """Every view's image has its camera's size, and its points fall inside it."""
     scene, folder = from_photos
     for index in (0, 7):
         view = scene.views[index]
@@ -84,7 +84,7 @@ def test_pictures_are_pinhole_and_points_project_where_they_were_seen(from_photo
 
 
 def test_a_second_run_writes_the_same_bytes(from_photos: tuple[PosedScene, Path], rendered: Rendered, tmp_path: Path):
-    """Equal seeds give byte-identical scene, points and pictures, whatever the number of threads."""
+    """Equal seeds give byte-identical scene, points and images, whatever the number of threads."""
     folder = from_photos[1]
     inputs = {"capture": folder / "capture", "select": folder / "select"}
     run(inputs, PosesParams(backend="colmap", threads=1), tmp_path)
@@ -95,7 +95,7 @@ def test_a_second_run_writes_the_same_bytes(from_photos: tuple[PosedScene, Path]
 def test_refined_keeps_scale_and_beats_the_sensor(rendered: Rendered, tmp_path: Path):
     """Poses off by 1 cm and 0.3 degrees come out several times better, scale and frame kept."""
     given = noisy(rendered.poses, np.random.default_rng(4), 0.01, 0.3)
-    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, poses=given, held_out=HELD_OUT)
+    inputs = write_capture(tmp_path, rendered.images, rendered.camera, poses=given, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="refined"), tmp_path)
     scene = PosedScene.load(tmp_path)
     error, _ = track_error(scene.views, rendered.poses, with_scale=False)
@@ -119,7 +119,7 @@ def test_refined_finds_a_wrong_focal_length_and_the_depth_camera(rendered: Rende
     sensor_poses = [pose @ camera_from_depth for pose in rendered.poses]
     wrong = type(rendered.camera)(320, 240, 245 * 1.12, 243 * 1.12, 158.5, 121.5)
     depths = [room.cast(wrong, pose)[1] for pose in sensor_poses]
-    inputs = write_capture(tmp_path, rendered.pictures, wrong, poses=sensor_poses, depths=depths, held_out=HELD_OUT)
+    inputs = write_capture(tmp_path, rendered.images, wrong, poses=sensor_poses, depths=depths, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="refined"), tmp_path)
     scene = PosedScene.load(tmp_path)
     view = scene.views[0]
@@ -137,8 +137,8 @@ def test_refined_finds_a_wrong_focal_length_and_the_depth_camera(rendered: Rende
 
 
 def test_depth_without_poses_gives_the_scale(rendered: Rendered, tmp_path: Path):
-    """Pictures are mapped alone, and the depth images bring the metre."""
-    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, depths=rendered.depths, held_out=HELD_OUT)
+    """Images are mapped alone, and the depth images bring the metre."""
+    inputs = write_capture(tmp_path, rendered.images, rendered.camera, depths=rendered.depths, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="colmap"), tmp_path)
     scene = PosedScene.load(tmp_path)
     _, scale = track_error(scene.views, rendered.poses, with_scale=True)
@@ -147,9 +147,9 @@ def test_depth_without_poses_gives_the_scale(rendered: Rendered, tmp_path: Path)
 
 
 def test_mixed_cameras_and_the_global_mapper(rendered: Rendered, tmp_path: Path):
-    """Pictures of two sizes get a camera each, and the global mapper finds the same track."""
-    pictures = [cv2.resize(p, (400, 300)) if i % 2 else p for i, p in enumerate(rendered.pictures)]
-    inputs = write_capture(tmp_path, pictures, rendered.camera, held_out=HELD_OUT)
+    """Images of two sizes get a camera each, and the global mapper finds the same track."""
+    images = [cv2.resize(p, (400, 300)) if i % 2 else p for i, p in enumerate(rendered.images)]
+    inputs = write_capture(tmp_path, images, rendered.camera, held_out=HELD_OUT)
     capture = Capture.load(inputs["capture"])
     frames = tuple(replace(f, camera=f.camera.resized(400, 300)) if i % 2 else f for i, f in enumerate(capture.frames))
     replace(capture, frames=frames).save()
@@ -161,13 +161,13 @@ def test_mixed_cameras_and_the_global_mapper(rendered: Rendered, tmp_path: Path)
     assert error < 0.02
 
 
-def test_poses_that_fit_nothing_are_replaced_by_the_pictures(rendered: Rendered, tmp_path: Path):
-    """A third of the poses lost by metres: the pictures are mapped alone and laid over the good ones."""
+def test_poses_that_fit_nothing_are_replaced_by_the_images(rendered: Rendered, tmp_path: Path):
+    """A third of the poses lost by metres: the images are mapped alone and laid over the good ones."""
     given = list(rendered.poses)
     rng = np.random.default_rng(5)
     for i in range(0, len(given), 3):
         given[i] = Pose(matrix_from_rotvec(rng.normal(0, 1.0, 3)) @ given[i].rotation, rng.uniform(-3, 6, 3))
-    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, poses=given, held_out=HELD_OUT)
+    inputs = write_capture(tmp_path, rendered.images, rendered.camera, poses=given, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="refined"), tmp_path)
     scene = PosedScene.load(tmp_path)
     error, scale = track_error(scene.views, rendered.poses, with_scale=True)
@@ -177,7 +177,7 @@ def test_poses_that_fit_nothing_are_replaced_by_the_pictures(rendered: Rendered,
 
 def test_sensor_backend_keeps_poses_and_makes_points(rendered: Rendered, tmp_path: Path):
     """Given poses come out unchanged, held-out ones included, with points near the room's surfaces."""
-    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, poses=rendered.poses, held_out=HELD_OUT)
+    inputs = write_capture(tmp_path, rendered.images, rendered.camera, poses=rendered.poses, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="sensor"), tmp_path)
     scene = PosedScene.load(tmp_path)
     for view in scene.views:
@@ -189,64 +189,64 @@ def test_sensor_backend_keeps_poses_and_makes_points(rendered: Rendered, tmp_pat
 
 
 def test_a_camera_that_only_turns_is_refused(room: Room, rendered: Rendered, tmp_path: Path):
-    """Pictures from one spot give an error that says so."""
+    """Images from one spot give an error that says so."""
     eye = np.array([2.0, 1.2, 1.3])
     targets = [np.array([0.5 + 0.25 * i, 3.0, 0.8]) for i in range(8)]
-    pictures = [room.render(rendered.camera, look_at(eye, target))[0] for target in targets]
-    inputs = write_capture(tmp_path, pictures, rendered.camera)
+    images = [room.render(rendered.camera, look_at(eye, target))[0] for target in targets]
+    inputs = write_capture(tmp_path, images, rendered.camera)
     with pytest.raises(ReconstructionError, match="the camera must move"):
         run(inputs, PosesParams(backend="colmap"), tmp_path)
     assert not (tmp_path / "scene.json").exists()
 
 
 def test_a_camera_that_stands_still_is_refused(rendered: Rendered, tmp_path: Path):
-    """One picture several times, with sensor noise, gives the same error."""
+    """One image several times, with sensor noise, gives the same error."""
     rng = np.random.default_rng(0)
-    pictures = [
-        np.clip(rendered.pictures[0] + rng.normal(0, 3, rendered.pictures[0].shape), 0, 255).astype(np.uint8)
+    images = [
+        np.clip(rendered.images[0] + rng.normal(0, 3, rendered.images[0].shape), 0, 255).astype(np.uint8)
         for _ in range(6)
     ]
-    inputs = write_capture(tmp_path, pictures, rendered.camera)
+    inputs = write_capture(tmp_path, images, rendered.camera)
     with pytest.raises(ReconstructionError, match="the camera must move"):
         run(inputs, PosesParams(backend="colmap"), tmp_path)
 
 
 def test_two_places_are_named(rendered: Rendered, tmp_path: Path):
-    """Half the pictures from another room: the error lists which pictures belong together."""
+    """Half the images from another room: the error lists which images belong together."""
     other = Room.make(seed=9)
-    pictures = rendered.pictures[:9] + [other.render(rendered.camera, pose)[0] for pose in rendered.poses[9:]]
-    inputs = write_capture(tmp_path, pictures, rendered.camera)
+    images = rendered.images[:9] + [other.render(rendered.camera, pose)[0] for pose in rendered.poses[9:]]
+    inputs = write_capture(tmp_path, images, rendered.camera)
     with pytest.raises(ReconstructionError, match="one connected place") as caught:
         run(inputs, PosesParams(backend="colmap"), tmp_path)
     assert "0000.png" in str(caught.value)
     assert "0009.png" in str(caught.value) or "0010.png" in str(caught.value)
 
 
-def test_black_pictures_are_refused(tmp_path: Path, rendered: Rendered):
-    """Pictures without features give an error, not a crash."""
-    pictures = [np.zeros((240, 320, 3), np.uint8)] * 4
-    inputs = write_capture(tmp_path, pictures, rendered.camera)
+def test_black_images_are_refused(tmp_path: Path, rendered: Rendered):
+    """Images without features give an error, not a crash."""
+    images = [np.zeros((240, 320, 3), np.uint8)] * 4
+    inputs = write_capture(tmp_path, images, rendered.camera)
     with pytest.raises(ReconstructionError, match="must overlap"):
         run(inputs, PosesParams(backend="colmap"), tmp_path)
 
 
-def test_two_pictures_are_too_few(tmp_path: Path, rendered: Rendered):
-    """Fewer than three training pictures are refused before any work."""
-    inputs = write_capture(tmp_path, rendered.pictures[:3], rendered.camera, held_out=(1,))
-    with pytest.raises(ReconstructionError, match="at least 3 pictures"):
+def test_two_images_are_too_few(tmp_path: Path, rendered: Rendered):
+    """Fewer than three training images are refused before any work."""
+    inputs = write_capture(tmp_path, rendered.images[:3], rendered.camera, held_out=(1,))
+    with pytest.raises(ReconstructionError, match="at least 3 images"):
         run(inputs, PosesParams(backend="colmap"), tmp_path)
 
 
 def test_refined_without_poses_is_refused(tmp_path: Path, rendered: Rendered):
     """A sensor backend on photos says what to do instead."""
-    inputs = write_capture(tmp_path, rendered.pictures[:4], rendered.camera)
+    inputs = write_capture(tmp_path, rendered.images[:4], rendered.camera)
     with pytest.raises(ReconstructionError, match=r"poses\.backend=colmap"):
         run(inputs, PosesParams(backend="refined"), tmp_path)
 
 
-def test_large_pictures_come_out_at_image_size(tmp_path: Path, rendered: Rendered):
+def test_large_images_come_out_at_image_size(tmp_path: Path, rendered: Rendered):
     """The long side is at most image_size, and intrinsics scale along."""
-    big = [cv2.resize(p, (640, 480), interpolation=cv2.INTER_CUBIC) for p in rendered.pictures]
+    big = [cv2.resize(p, (640, 480), interpolation=cv2.INTER_CUBIC) for p in rendered.images]
     inputs = write_capture(tmp_path, big, rendered.camera.resized(640, 480), poses=rendered.poses, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="sensor", image_size=320), tmp_path)
     view = PosedScene.load(tmp_path).views[0]
@@ -256,8 +256,8 @@ def test_large_pictures_come_out_at_image_size(tmp_path: Path, rendered: Rendere
 
 
 def test_a_pixel_of_the_photo_keeps_its_ray(rendered: Rendered, tmp_path: Path):
-    """Pictures are made smaller; the lens at the photo's own size stays, for lengths that people read off photos."""
-    inputs = write_capture(tmp_path, rendered.pictures, rendered.camera, poses=rendered.poses, held_out=HELD_OUT)
+    """Images are made smaller; the lens at the photo's own size stays, for lengths that people read off photos."""
+    inputs = write_capture(tmp_path, rendered.images, rendered.camera, poses=rendered.poses, held_out=HELD_OUT)
     run(inputs, PosesParams(backend="sensor", image_size=240), tmp_path)
     view = PosedScene.load(tmp_path).views[3]
     assert view.camera.width == 240

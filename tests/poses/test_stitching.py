@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Pose, angle_deg, fit_similarity, matrix_from_rotvec
-from pipeline.learned.errors import BadOutput, OutOfMemory
-from pipeline.poses.chunks import Chunks, Runner
+from pipeline.gpu_backends.errors import BadOutputError, GpuMemoryError
+from pipeline.poses.network import ChunkRunner, Chunks
 from pipeline.poses.stitching import stitch
 from tests.fakes.long_walk import long_walk
 from tests.fakes.simulated_network import Errors, Simulated, Truth
@@ -22,16 +22,16 @@ SENSOR = 0.03, 1.0
 
 @pytest.fixture(scope="module")
 def walk() -> tuple[Truth, dict[tuple[int, int], int]]:
-    """Two rounds through a hall, twelve pictures for every six metres."""
+    """Two rounds through a hall, twelve images for every six metres."""
     return long_walk(COUNT)
 
 
 def run(network: Simulated, links: dict[tuple[int, int], int], count: int = COUNT, **values) -> Chunks:
-    """All chunks of the first pictures."""
-    pictures = {i: Path(str(i)) for i in range(count)}
+    """All chunks of the first images."""
+    images = {i: Path(str(i)) for i in range(count)}
     links = {pair: number for pair, number in links.items() if pair[1] < count}
-    runner = Runner(network, pictures, links, lambda *_: None)
-    return runner.run(list(pictures), (640, 480), **{"in_time": True, **values})
+    runner = ChunkRunner(network, images, links, lambda *_: None)
+    return runner.run(list(images), (640, 480), **{"in_time": True, **values})
 
 
 def errors(poses: dict[int, Pose], truth: Truth) -> np.ndarray:
@@ -44,10 +44,10 @@ def errors(poses: dict[int, Pose], truth: Truth) -> np.ndarray:
 def test_drifting_chunks_are_stitched_and_loops_closed(walk):
     """5 % of scale drift a chunk and 10 % of outliers leave the track right to centimetres; loops make it better."""
     truth, links = walk
-    network = Simulated(truth, room=24)
+    network = Simulated(truth, capacity=24)
     chunks = run(network, links)
-    whole = stitch(chunks.found, {}, SENSOR, 0)
-    chain = [chunk for chunk in chunks.found if chunk.number < len(network.asked) - chunks.loops]
+    whole = stitch(chunks.chunks, {}, SENSOR, 0)
+    chain = [chunk for chunk in chunks.chunks if chunk.run < len(network.asked) - chunks.loops]
     assert chunks.loops >= 3 and len(whole.poses) >= COUNT - 5
     error = errors(whole.poses, truth)
     assert np.sqrt((error**2).mean()) < 0.03
@@ -57,11 +57,11 @@ def test_drifting_chunks_are_stitched_and_loops_closed(walk):
 def test_chunks_have_the_scales_they_were_drawn_with(walk):
     """A chunk's scale undoes its drift and normalisation."""
     truth, links = walk
-    network = Simulated(truth, Errors(drift=0.2), room=24)
+    network = Simulated(truth, Errors(drift=0.2), capacity=24)
     chunks = run(network, links, 60)
-    scales = stitch(chunks.found, {}, SENSOR, 0).scales
+    scales = stitch(chunks.chunks, {}, SENSOR, 0).scales
     depths = [float(np.median([np.median(truth.depths[i]) for i in asked])) for asked in network.asked]
-    true = np.array([depths[chunks.found[n].number] / 1.2 ** chunks.found[n].number for n in scales])
+    true = np.array([depths[chunks.chunks[n].run] / 1.2 ** chunks.chunks[n].run for n in scales])
     found = np.array(list(scales.values()))
     assert np.abs(found / true / (found[0] / true[0]) - 1).max() < 0.01
 
@@ -78,7 +78,7 @@ def test_known_poses_give_frame_and_metres(walk):
         for i, pose in enumerate(truth.poses)
         if i % 2
     }
-    stitched = stitch(run(Simulated(truth, room=24), links, 60).found, known, SENSOR, 0)
+    stitched = stitch(run(Simulated(truth, capacity=24), links, 60).chunks, known, SENSOR, 0)
     assert stitched.anchored
     shift = [np.linalg.norm(pose.translation - truth.poses[i].translation) for i, pose in stitched.poses.items()]
     turn = [float(angle_deg(pose.rotation, truth.poses[i].rotation)) for i, pose in stitched.poses.items()]
@@ -89,17 +89,17 @@ def test_known_poses_give_frame_and_metres(walk):
 def test_memory_that_does_not_do_halves_the_chunk(walk):
     """Out of memory is no end; the rest goes on with less at once."""
     truth, links = walk
-    network = Simulated(truth, room=40, fits=12)
+    network = Simulated(truth, capacity=40, fits=12)
     chunks = run(network, links, 60)
-    assert chunks.halved == 2 and chunks.room == 10
+    assert chunks.halved == 2 and chunks.capacity == 10
     assert max(map(len, network.asked)) <= 12
-    assert errors(stitch(chunks.found, {}, SENSOR, 0).poses, truth).max() < 0.1
+    assert errors(stitch(chunks.chunks, {}, SENSOR, 0).poses, truth).max() < 0.1
 
 
-def test_two_pictures_must_fit(walk):
-    """Where memory holds one picture there is nothing to halve."""
+def test_two_images_must_fit(walk):
+    """Where memory holds one image there is nothing to halve."""
     truth, links = walk
-    with pytest.raises(OutOfMemory, match="not even 2"):
+    with pytest.raises(GpuMemoryError, match="not even 2"):
         run(Simulated(truth, fits=1), links, 20)
 
 
@@ -108,7 +108,7 @@ def test_memory_is_that_of_one_chunk(walk):
 
     def peak(count: int) -> int:
         large = replace(truth, depths=[np.ones((2, 2))] * COUNT)
-        network = _Large(large, room=20)
+        network = _Large(large, capacity=20)
         tracemalloc.start()
         run(network, links, count)
         top = tracemalloc.get_traced_memory()[1]
@@ -128,46 +128,46 @@ class _Large(Simulated):
         return poses, camera.resized(518, 392), maps, maps
 
 
-def test_pictures_of_another_place_are_reported_and_the_rest_is_built(walk):
+def test_images_of_another_place_are_reported_and_the_rest_is_built(walk):
     """A cut in the middle: what follows has no view in common with what was before."""
     truth, links = walk
     places = [0] * 45 + [1] * 15
     apart = {pair: count for pair, count in links.items() if (pair[0] < 45) == (pair[1] < 45)}
-    stitched = stitch(run(Simulated(truth, places=places, room=24), apart, 60).found, {}, SENSOR, 0)
+    stitched = stitch(run(Simulated(truth, places=places, capacity=24), apart, 60).chunks, {}, SENSOR, 0)
     assert set(stitched.poses) <= set(range(45)) and len(stitched.poses) >= 43
     assert set(range(45, 60)) <= {i for group in stitched.apart for i in group}
     assert errors(stitched.poses, truth).max() < 0.1
 
 
-def test_pictures_without_answer_are_left_out(walk):
-    """NaN for some pictures costs these; a run of nothing but NaN costs the run."""
+def test_images_without_answer_are_left_out(walk):
+    """NaN for some images costs these; a run of nothing but NaN costs the run."""
     truth, links = walk
 
     class Blind(Simulated):
         def ask(self, request):
             """Nothing at all the second time."""
-            if "pictures" in request and len(self.asked) == 1:
+            if "images" in request and len(self.asked) == 1:
                 self.asked.append([])
-                raise BadOutput("NaN in every one of 24 pictures")
+                raise BadOutputError("NaN in every one of 24 images")
             return super().ask(request)
 
-    chunks = run(Simulated(truth, nan=(7, 30), room=24), links, 60)
+    chunks = run(Simulated(truth, nan=(7, 30), capacity=24), links, 60)
     assert chunks.failed == (7, 30)
-    chunks = run(Blind(truth, room=24), links, 60)
+    chunks = run(Blind(truth, capacity=24), links, 60)
     assert set(chunks.failed) == set(range(24, 42))
-    assert len(stitch(chunks.found, {}, SENSOR, 0).poses) >= 38
+    assert len(stitch(chunks.chunks, {}, SENSOR, 0).poses) >= 38
 
 
-def test_unordered_pictures_share_those_that_match(walk):
+def test_unordered_images_share_those_that_match(walk):
     """Chunks of shuffled photos overlap in what they show."""
     truth, links = walk
-    from pipeline.poses.network import way_through
+    from pipeline.poses.network import order_by_matches
 
     order = np.random.default_rng(2).permutation(60).tolist()
     at = {i: n for n, i in enumerate(order)}
     shuffled = {tuple(sorted((at[i], at[j]))): n for (i, j), n in links.items() if i < 60 and j < 60}
     mixed = Truth(truth.camera, [truth.poses[i] for i in order], [truth.depths[i] for i in order])
-    runner = Runner(Simulated(mixed, room=20), {i: Path(str(i)) for i in range(60)}, shuffled, lambda *_: None)
-    chunks = runner.run(way_through(range(60), shuffled), (640, 480), in_time=False)
-    stitched = stitch(chunks.found, {}, SENSOR, 0)
+    runner = ChunkRunner(Simulated(mixed, capacity=20), {i: Path(str(i)) for i in range(60)}, shuffled, lambda *_: None)
+    chunks = runner.run(order_by_matches(range(60), shuffled), (640, 480), in_time=False)
+    stitched = stitch(chunks.chunks, {}, SENSOR, 0)
     assert len(stitched.poses) >= 57 and errors(stitched.poses, mixed).max() < 0.1

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.capture import select_stage, stage
+from pipeline.capture import select, stage
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams, SelectParams
 from pipeline.geometry import Camera, fit_similarity
 from pipeline.poses.params import PosesParams
 from pipeline.poses.scene import PosedScene
 from pipeline.poses.stage import run
-from tests.capture.test_pictures import encoded, with_tags
+from tests.capture.test_images import encoded, with_tags
 from tests.synthetic import CAMERA, Room, walk
 
 MAKE, MODEL = 0x010F, 0x0110
@@ -40,12 +40,12 @@ def found(room: Room, tmp_path_factory: pytest.TempPathFactory) -> tuple[Capture
     for i, pose in enumerate(POSES):
         model, camera = phone(i)
         exif = with_tags({MAKE: "Acme", MODEL: model}) if model else None
-        picture = Image.fromarray(room.render(camera, pose)[0])
-        (folder / "photos" / f"{i:04d}.jpg").write_bytes(encoded(picture, "JPEG", exif, quality=95))
+        image = Image.fromarray(room.render(camera, pose)[0])
+        (folder / "photos" / f"{i:04d}.jpg").write_bytes(encoded(image, "JPEG", exif, quality=95))
     inputs = {"source": folder / "photos", "capture": folder / "capture", "select": folder / "select"}
     stage.run(inputs, CaptureParams(), inputs["capture"])
-    select_stage.run(inputs, SelectParams(held_out_every=8), inputs["select"])
-    run(inputs, PosesParams(backend="colmap", mask_movers=False), folder / "poses")
+    select.run(inputs, SelectParams(held_out_every=8), inputs["select"])
+    run(inputs, PosesParams(backend="colmap", mask_dynamic=False), folder / "poses")
     return Capture.load(inputs["capture"]), PosedScene.load(folder / "poses")
 
 
@@ -81,5 +81,5 @@ def test_a_camera_of_few_photos_does_not_hold_the_others_back(found: tuple[Captu
 
 def test_a_camera_that_only_took_a_held_out_photo_is_not_located(found: tuple[Capture, PosedScene]) -> None:
     """Nothing tells its focal length, so that its place would be wrong; the report names the photo."""
-    assert found[1].report["lost"] == ["0000.jpg"]
+    assert list(found[1].report["unregistered"]) == ["0000.jpg"]
     assert len(found[1].held_out) == 2

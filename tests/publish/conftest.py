@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.publish.cache import CACHE_VARIABLE
-from pipeline.publish.registry import ADDRESS_VARIABLE, Registry, open_registry
+from pipeline.scenes.files import CACHE_VARIABLE
+from pipeline.scenes.registry import StoreRegistry
+from pipeline.scenes.resolver import ADDRESS_VARIABLE, open_registry
 from tests.bundles import make_bundle
 from tests.publish.variants import PAGE, variant
 
@@ -36,13 +37,13 @@ def room_bundles(tmp_path_factory, room) -> dict[str, Path]:
 
 
 @pytest.fixture
-def yard(tmp_path) -> Registry:
+def yard(tmp_path) -> StoreRegistry:
     """An empty registry in a folder."""
     return open_registry(str(tmp_path / "yard"), create=True)
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def registry(request) -> Registry:
+def registry(request) -> StoreRegistry:
     """An empty registry: in a folder, then in a bucket."""
     if request.param == "bucket":
         return open_registry(request.getfixturevalue("bucket"))

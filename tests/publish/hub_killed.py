@@ -23,8 +23,8 @@ def main(folders: list[str]) -> dict[str, object]:
 
     from pipeline import Bundle
     from pipeline.publish.publishing import publish
-    from pipeline.publish.registry import open_registry
     from pipeline.publish.upkeep import verify
+    from pipeline.scenes.resolver import open_registry
     from tests.publish.writers import child, ended
 
     first, second = map(Bundle.open, map(Path, folders))
@@ -46,7 +46,7 @@ def main(folders: list[str]) -> dict[str, object]:
         HUB.faults = []
         if not killed:
             break
-        seen.append([entry.reference for entry in open_registry(ADDRESS).entries()])
+        seen.append([entry.reference for entry in open_registry(ADDRESS).summaries()])
         put(second)
         problems += verify(open_registry(ADDRESS))
     return {"seen": seen, "problems": problems}

@@ -46,4 +46,4 @@ def test_two_writers_at_once(registry, room_bundles, tmp_path):
     assert found["codes"] == [0, 3]
     assert found["versions"] == [f"1.0.{number}" for number in range(VERSIONS)] + ["1.0.99"]
     assert found["problems"] == []
-    assert len(registry.entries()) == VERSIONS + 1
+    assert len(registry.summaries()) == VERSIONS + 1

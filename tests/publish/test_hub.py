@@ -15,12 +15,11 @@ import pytest
 from pipeline import Bundle
 from pipeline.errors import BundleError, MachineError
 from pipeline.publish.hub_card import TABLE, read_table
-from pipeline.publish.lock import open_locked, write_pin
-from pipeline.publish.publishing import publish
+from pipeline.publish.publishing import publish, yank
 from pipeline.publish.pulling import pull, pull_for_training
-from pipeline.publish.registry import open_registry
 from pipeline.publish.upkeep import gc, verify
-from pipeline.publish.versions import Reference
+from pipeline.scenes.references import Reference
+from pipeline.scenes.resolver import find_locked, open_registry, write_pin
 from tests.fake_hub import EXPIRED, READER, SECRETS, STRANGER, Fault, Hub, point_at
 from tests.paths import ROOT
 from tests.publish.variants import PAGE, variant
@@ -35,7 +34,7 @@ def put(folder: Path, **options: bool):
 
 def versions() -> list[str]:
     """What a list shows."""
-    return [entry.reference for entry in open_registry(ADDRESS).entries()]
+    return [entry.reference for entry in open_registry(ADDRESS).summaries()]
 
 
 def test_from_nothing_to_versions_that_open(hub: Hub, room_bundles):
@@ -250,7 +249,7 @@ def test_yanked_is_hidden_and_still_opens(hub: Hub, room_bundles, caplog):
     hub.requests.clear()
     registry = open_registry(ADDRESS)
     hub.faults = [Fault("/commit/", -1)]
-    registry.yank(Reference.parse("room@1.0.1"), "its <scale> is wrong")
+    yank(registry, Reference.parse("room@1.0.1"), "its <scale> is wrong")
     assert [commit.message for commit in hub.repository().commits][-2:] == ["Publish room@1.0.1", "Yank room@1.0.1"]
     assert Bundle.open(f"{ADDRESS}/room").manifest.version == "1.0.0"
     with caplog.at_level(logging.WARNING):
@@ -259,7 +258,7 @@ def test_yanked_is_hidden_and_still_opens(hub: Hub, room_bundles, caplog):
     assert [row.reference for row in read_table(hub.read(TABLE))] == ["room@1.0.0"]
     for wrong in ("room@1.0.1", "room@9.0.0", "room"):
         with pytest.raises(BundleError):
-            open_registry(ADDRESS).yank(Reference.parse(wrong), "again")
+            yank(open_registry(ADDRESS), Reference.parse(wrong), "again")
     with pytest.raises(BundleError, match="stays yanked"):
         put(room_bundles["1.0.1"])
     assert verify(open_registry(ADDRESS)) == []
@@ -267,7 +266,7 @@ def test_yanked_is_hidden_and_still_opens(hub: Hub, room_bundles, caplog):
 
 def test_the_clients_bars_share_the_lock_of_ours():
     """Its threads begin bars while ours are drawn: with two locks the set of all changes under whoever reads it."""
-    code = "from pipeline.bundle.hub import client; client(); from huggingface_hub.utils import tqdm as theirs; "
+    code = "from pipeline.scenes.hub import client; client(); from huggingface_hub.utils import tqdm as theirs; "
     code += "lock = theirs.get_lock(); from tqdm import tqdm as ours; assert lock is ours.get_lock()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -280,7 +279,7 @@ def test_a_lock_holds_the_commit(hub: Hub, room_bundles, tmp_path, monkeypatch):
     assert (pin.bundle, pin.commit) == (f"{ADDRESS}/room@1.0.0", hub.repository().head.oid)
     put(room_bundles["1.0.1"])
     hub.change("owner/scenes", "room/1.0.0/bundle.json", b"{}")
-    locked = open_locked(f"{ADDRESS}/room")
+    locked = find_locked(f"{ADDRESS}/room")
     assert (locked.manifest.version, locked.commit) == ("1.0.0", pin.commit)
     assert locked.verify() == []
 
@@ -307,5 +306,5 @@ def test_a_spoilt_index_is_told(hub: Hub, room_bundles, content):
     commit = hub.repository().head.oid
     hub.change("owner/scenes", "index.json", content)
     with pytest.raises(BundleError, match=r"index\.json is as"):
-        open_registry(ADDRESS).entries()
+        open_registry(ADDRESS).summaries()
     assert open_registry(ADDRESS, commit=commit).open(Reference.parse("room@1.0.0")).verify() == []

@@ -15,10 +15,10 @@ import yaml
 from PIL import Image
 
 from pipeline import Bundle
-from pipeline.bundle.bundle import file_sha256
 from pipeline.errors import MachineError
-from pipeline.publish.entry import Entry
 from pipeline.publish.hub_card import THUMBNAIL, Row, card, read_table, row_of, table
+from pipeline.scenes.manifest import file_sha256
+from pipeline.scenes.summary import SceneSummary
 from tests.publish.variants import variant
 
 HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `a` ![i](http://evil) **b**"
@@ -27,12 +27,12 @@ PANELS = np.concatenate([np.full((480, 640, 3), value, np.uint8) for value in (2
 
 @pytest.fixture(scope="module")
 def row(room_bundles, tmp_path_factory) -> Row:
-    """Of a bundle with a picture of its check: photo, rendering and depths, each of one grey."""
+    """Of a bundle with an image of its check: photo, rendering and depths, each of one grey."""
     written = io.BytesIO()
     Image.fromarray(PANELS).save(written, "JPEG")
-    pictures = {"pictures/view_0.jpg": written.getvalue()}
-    bundle = Bundle.open(variant(room_bundles["1.0.0"], tmp_path_factory.mktemp("row"), "1.2.3", files=pictures))
-    entry = Entry.of(bundle.manifest, file_sha256(bundle.root / "bundle.json"), 0.0)
+    images = {"images/view_0.jpg": written.getvalue()}
+    bundle = Bundle.open(variant(room_bundles["1.0.0"], tmp_path_factory.mktemp("row"), "1.2.3", files=images))
+    entry = SceneSummary.of(bundle.manifest, file_sha256(bundle.root / "bundle.json"), 0.0)
     return row_of(entry, bundle)
 
 
@@ -42,7 +42,7 @@ def front_matter(text: str) -> dict[str, object]:
 
 
 def test_a_row_says_what_the_bundle_does(row: Row):
-    """Its picture is the rendering, made small; figures are those of its gates."""
+    """Its image is the rendering, made small; metrics are those of its gates."""
     assert (row.reference, row.passed, row.psnr_db, row.scale_error, row.floor_m2) == (
         "room@1.2.3",
         True,
@@ -50,22 +50,25 @@ def test_a_row_says_what_the_bundle_does(row: Row):
         0.01,
         None,
     )
-    picture = Image.open(io.BytesIO(row.picture or b""))
-    assert picture.size == THUMBNAIL
-    assert abs(np.asarray(picture).mean() - 150) < 2
+    assert row.image is not None
+    assert row.image.path == "room/1.2.3/images/view_0.jpg"
+    image = Image.open(io.BytesIO(row.image.bytes))
+    assert image.size == THUMBNAIL
+    assert abs(np.asarray(image).mean() - 150) < 2
 
 
 def test_the_table_is_one_that_the_viewer_shows(row: Row):
-    """A row a scene, the picture as what `datasets` calls an Image, every column named there; it reads back."""
-    plain = row.model_copy(update={"picture": None, "scene": "hall", "failed_gates": "scale", "passed": False})
+    """A row a scene, the image as what `datasets` calls an Image, every column named there; it reads back."""
+    plain = row.model_copy(update={"image": None, "scene": "hall", "failed_gates": "scale", "passed": False})
+    assert row.image is not None
     content = table([plain, row])
     read = pyarrow.parquet.read_table(io.BytesIO(content))
     assert read.num_rows == 2
     features = json.loads(read.schema.metadata[b"huggingface"])["info"]["features"]
     assert list(features) == read.schema.names
-    assert features["picture"] == {"_type": "Image"}
+    assert features["image"] == {"_type": "Image"}
     assert features["passed"] == {"_type": "Value", "dtype": "bool"}
-    assert read.column("picture")[1].as_py() == {"bytes": row.picture, "path": None}
+    assert read.column("image")[1].as_py() == row.image.model_dump()
     assert read_table(content) == [plain, row]
     assert table([]) and read_table(table([])) == []
 
@@ -74,7 +77,7 @@ def test_the_table_is_one_that_the_viewer_shows(row: Row):
 def test_a_table_of_others_is_made_anew(row: Row, kind):
     """With a warning, and no error."""
     others = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table({"picture": [1], "x": ["y"]}), others)
+    pyarrow.parquet.write_table(pyarrow.table({"image": [1], "x": ["y"]}), others)
     content = {"text": b"no table", "others": others.getvalue(), "half": table([row])[:-40]}[kind]
     assert read_table(content) == []
 

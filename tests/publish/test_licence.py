@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import BundleError
-from pipeline.publish.licence import check_licence
+from pipeline.publish.checks import check_licence
 
 
 @pytest.mark.parametrize(

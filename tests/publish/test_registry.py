@@ -17,28 +17,29 @@ import numpy as np
 import pytest
 
 from pipeline import Bundle
-from pipeline.bundle.bundle import file_sha256
 from pipeline.errors import BundleError, MachineError
 from pipeline.publish import upkeep
-from pipeline.publish.publishing import publish
+from pipeline.publish.publishing import publish, yank
 from pipeline.publish.pulling import pull
-from pipeline.publish.registry import ADDRESS_VARIABLE, Registry, open_registry
 from pipeline.publish.upkeep import gc, verify
-from pipeline.publish.versions import Reference
+from pipeline.scenes.manifest import file_sha256
+from pipeline.scenes.references import Reference
+from pipeline.scenes.registry import StoreRegistry
+from pipeline.scenes.resolver import ADDRESS_VARIABLE, open_registry
 from tests.publish.variants import PAGE, variant
 
 
-def put(registry: Registry, *folders: Path) -> None:
+def put(registry: StoreRegistry, *folders: Path) -> None:
     for folder in folders:
         publish(Bundle.open(folder), registry)
 
 
-def root_of(registry: Registry) -> Path:
+def root_of(registry: StoreRegistry) -> Path:
     return Path(registry.store.root)
 
 
-def names(registry: Registry) -> list[str]:
-    return [entry.reference for entry in registry.entries()]
+def names(registry: StoreRegistry) -> list[str]:
+    return [entry.reference for entry in registry.summaries()]
 
 
 def test_what_is_published_comes_back(registry, room_bundles, tmp_path):
@@ -86,9 +87,9 @@ def test_latest_and_ranges(registry, room_bundles):
 def test_yanked_is_passed_over_but_opens(registry, room_bundles, caplog):
     """By lists and ranges; by its exact version it comes with a warning that says why."""
     put(registry, room_bundles["1.0.0"], room_bundles["1.0.1"])
-    registry.yank(Reference.parse("room@1.0.1"), "its page is wrong")
+    yank(registry, Reference.parse("room@1.0.1"), "its page is wrong")
     assert Bundle.open(f"{registry.address}/room").manifest.version == "1.0.0"
-    assert {entry.version: entry.yanked for entry in registry.entries()} == {
+    assert {entry.version: entry.yanked for entry in registry.summaries()} == {
         "1.0.0": None,
         "1.0.1": "its page is wrong",
     }
@@ -96,10 +97,10 @@ def test_yanked_is_passed_over_but_opens(registry, room_bundles, caplog):
         assert Bundle.open(f"{registry.address}/room@1.0.1").manifest.version == "1.0.1"
     assert "was yanked: its page is wrong" in caplog.text
     with pytest.raises(BundleError, match="was yanked: its page is wrong"):
-        registry.yank(Reference.parse("room@1.0.1"), "another reason")
+        yank(registry, Reference.parse("room@1.0.1"), "another reason")
     with pytest.raises(BundleError, match="a yanked version stays yanked"):
         put(registry, room_bundles["1.0.1"])
-    registry.yank(Reference.parse("room@1.0.0"), "this too")
+    yank(registry, Reference.parse("room@1.0.0"), "this too")
     with pytest.raises(BundleError, match=r"1\.0\.0 \(yanked\), 1\.0\.1 \(yanked\)"):
         Bundle.open(f"{registry.address}/room")
 
@@ -109,7 +110,7 @@ def test_a_yank_names_one_version_and_a_reason(yard, room_bundles, text, why):
     """Not a range, and not nothing."""
     put(yard, room_bundles["1.0.0"])
     with pytest.raises(BundleError, match="a yank names one version"):
-        yard.yank(Reference.parse(text), why)
+        yank(yard, Reference.parse(text), why)
 
 
 def test_a_version_never_changes(registry, room_bundles, tmp_path):
@@ -154,7 +155,7 @@ def test_failing_gates_are_refused_unless_allowed(yard, room_bundles):
         publish(bundle, yard)
     assert names(yard) == []
     publish(bundle, yard, allow_failed=True)
-    assert yard.entries()[0].failed_gates == ("scale",)
+    assert yard.summaries()[0].failed_gates == ("scale",)
 
 
 def test_a_licence_that_forbids_is_refused(yard, room_bundles, tmp_path):
@@ -167,7 +168,7 @@ def test_a_licence_that_forbids_is_refused(yard, room_bundles, tmp_path):
         publish(Bundle.open(closed), yard, public=True)
     assert not yard.store.names("blobs")
     put(yard, closed)
-    assert yard.entries()[0].licence == "CC-BY-ND-4.0"
+    assert yard.summaries()[0].licence == "CC-BY-ND-4.0"
 
 
 def spoil(folder: Path, how: str) -> None:
@@ -194,10 +195,10 @@ def test_a_bundle_changed_after_its_build_is_refused(yard, room_bundles, tmp_pat
     assert not yard.store.names("blobs")
 
 
-def test_a_verdict_that_is_not_the_figures_is_refused(yard, room_bundles, tmp_path):
+def test_a_verdict_that_is_not_the_metrics_is_refused(yard, room_bundles, tmp_path):
     """A failing bundle whose manifest was made to say that all is well, with right hashes."""
     forged = variant(room_bundles["failing"], tmp_path, "1.0.0", quality_passed=True, failed_gates=[])
-    with pytest.raises(BundleError, match="fail are none, but by its figures scale"):
+    with pytest.raises(BundleError, match="fail are none, but by its metrics scale"):
         put(yard, forged)
 
 
@@ -216,8 +217,8 @@ def test_pickles_are_refused(yard, room_bundles, tmp_path, kind):
     if kind == "array of objects":
         np.savez(tmp_path / "a.npz", a=np.array([{"a": 1}], dtype=object))
         evil = (tmp_path / "a.npz").read_bytes()
-    folder = variant(room_bundles["1.0.0"], tmp_path, "1.0.0", files={"pictures/view_0.jpg": evil})
-    with pytest.raises(BundleError, match=r"pictures/view_0\.jpg: holds a pickle"):
+    folder = variant(room_bundles["1.0.0"], tmp_path, "1.0.0", files={"images/view_0.jpg": evil})
+    with pytest.raises(BundleError, match=r"images/view_0\.jpg: holds a pickle"):
         put(yard, folder)
 
 
@@ -296,7 +297,7 @@ def test_an_index_that_lies_is_found(yard, room_bundles):
     assert any("room@7.0.0" in problem for problem in problems)
 
 
-def age(registry: Registry, seconds: float) -> None:
+def age(registry: StoreRegistry, seconds: float) -> None:
     """Make all blobs older."""
     for path in (root_of(registry) / "blobs").iterdir():
         os.utime(path, (path.stat().st_mtime - seconds,) * 2)
@@ -346,7 +347,7 @@ def test_gc_while_somebody_publishes(yard, room_bundles, monkeypatch):
 
 
 def test_gc_that_looked_before_the_version_showed(yard, room_bundles, monkeypatch):
-    """And clears away after it did: the old blobs that the version uses were sent anew, so they are too young to go."""
+    """And clears away after it did: the old blobs that it uses were sent again, so they are too young to go."""
     with monkeypatch.context() as cut:
         cut.setattr(type(yard.store), "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -361,7 +362,7 @@ def test_gc_that_looked_before_the_version_showed(yard, room_bundles, monkeypatc
             )
             gc(registry)
 
-    monkeypatch.setattr("pipeline.publish.publishing._write_index", clears)
+    monkeypatch.setattr(type(yard), "write_index", clears)
     put(yard, room_bundles["1.0.0"])
     assert verify(yard) == []
 
@@ -455,7 +456,7 @@ def test_a_bucket_without_the_condition(bucket, room_bundles, tmp_path, monkeypa
         pipe(registry.store.files, path, (other / "bundle.json").read_bytes())
         return True
 
-    monkeypatch.setattr("pipeline.store._pipe_new", overwritten)
+    monkeypatch.setattr("pipeline.scenes.store._pipe_new", overwritten)
     with pytest.raises(BundleError, match="a published version never changes"):
         put(registry, room_bundles["1.0.1"])
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.bundle.stage import list_files
+from pipeline.scenes.manifest import list_files
 
 PAGE = "quality.html"
 """A file of a bundle that is neither mesh nor splat."""

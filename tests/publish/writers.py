@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline import Bundle, store
+from pipeline import Bundle
 from pipeline.errors import BundleError
 from pipeline.publish.publishing import publish
-from pipeline.publish.registry import open_registry
 from pipeline.publish.upkeep import verify
+from pipeline.scenes import store
+from pipeline.scenes.resolver import open_registry
 
 
 def child(work: Callable[[], None]) -> int:
@@ -54,7 +55,7 @@ def killed(address: str, folders: list[str]) -> dict[str, object]:
             os.kill(process, signal.SIGKILL)
         kills += ended(process) == -signal.SIGKILL
         problems += verify(registry)
-        seen.append(len(registry.entries()))
+        seen.append(len(registry.summaries()))
         publish(bundle, registry)
         problems += verify(registry)
         for path in Path(registry.store.root).iterdir():
@@ -93,7 +94,7 @@ def together(address: str, folders: list[str]) -> dict[str, object]:
     registry = open_registry(address)
     return {
         "codes": sorted(codes),
-        "versions": [entry.version for entry in registry.entries()],
+        "versions": [entry.version for entry in registry.summaries()],
         "problems": verify(registry),
     }
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from pipeline.align.alignment import Alignment
-from pipeline.check.drop import drop_bodies
-from pipeline.check.floor import measure_floor_holes
-from pipeline.coverage.map import CoverageMap
-from pipeline.coverage.prediction import TRUSTED
+from pipeline.check.ground import drop_bodies, measure_floor_holes
+from pipeline.coverage.map import TRUSTED, CoverageMap
 from pipeline.geometry import Mesh, Similarity
 from pipeline.poses.scene import PosedScene, SparsePoints, View
-from pipeline.regions.params import RegionsParams
-from pipeline.regions.places import farthest_points
-from pipeline.regions.regions import Regions, RobotPose
-from pipeline.regions.stage import find_regions, run
+from pipeline.regions.params import Area, RegionsParams
+from pipeline.regions.regions import GRID_FILE, REGIONS_FILE, Regions, RobotPose
+from pipeline.regions.stage import farthest_points, find_regions, inside_polygon, paint_areas, run
+from pipeline.types import U8, Mask
 from tests.mesh.scenes import SMALL, all_maps, box, built, room, track
 
 
@@ -32,8 +30,8 @@ def equal(a: Regions, b: Regions) -> bool:
     return grids and all(getattr(a, n) == getattr(b, n) for n in names)
 
 
-def everywhere(bad: NDArray[np.bool_] | None = None) -> CoverageMap:
-    """A map of the room's floor: all pictures are good but the `bad` of (16, 12, 8) places and headings."""
+def everywhere(bad: Mask | None = None) -> CoverageMap:
+    """A map of the room's floor: all images are good but the `bad` of (16, 12, 8) places and headings."""
     x, y = np.meshgrid(np.arange(16) * 0.25 + 0.125, np.arange(12) * 0.25 + 0.125, indexing="ij")
     positions = np.stack([x, y, np.zeros_like(x)], -1).reshape(-1, 3).astype(np.float32)
     errors = np.full((16, 12, 8), 1e-3, np.float32)
@@ -52,7 +50,7 @@ def write_inputs(folder: Path, collision: Mesh) -> dict[str, Path]:
     empty = SparsePoints(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0), none, none)
     views = tuple(View(m.name, "", SMALL, m.world_from_camera, m.held_out) for m in all_maps())
     PosedScene(views, empty, 0.01, 1.0, {}).transformed(scene_from_world).save(inputs["poses"])
-    Alignment(scene_from_world.inverse(), "floor", 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
+    Alignment(scene_from_world.inverse(), ("floor",), 0.1, "sensor", 0.01, True, {}).save(inputs["align"])
     collision.save(inputs["mesh"] / "collision.ply")
     everywhere().save(inputs["coverage"])
     return inputs
@@ -96,8 +94,8 @@ def test_spawn_poses_look_into_the_open():
     assert regions.walkable[tuple(cells.T)].all()
 
 
-def test_places_keep_to_where_the_pictures_hold():
-    """With good pictures from the near half of the room only, nobody starts or goes beyond it."""
+def test_places_keep_to_where_the_images_hold():
+    """With good images from the near half of the room only, nobody starts or goes beyond it."""
     far = np.zeros((16, 12, 8), bool)
     far[8:] = True
     regions = find_regions(room().mesh, track(), everywhere(far), RegionsParams())
@@ -107,8 +105,8 @@ def test_places_keep_to_where_the_pictures_hold():
     assert min(p.trust for p in regions.spawn_poses + regions.goals) >= TRUSTED
 
 
-def test_places_look_where_the_pictures_hold():
-    """With good pictures towards -y only, everybody looks there, however open other directions are."""
+def test_places_look_where_the_images_hold():
+    """With good images towards -y only, everybody looks there, however open other directions are."""
     others = np.ones((16, 12, 8), bool)
     others[:, :, 6] = False
     regions = find_regions(room().mesh, track(), everywhere(others), RegionsParams())
@@ -117,7 +115,7 @@ def test_places_look_where_the_pictures_hold():
 
 
 def test_trusted_headings_into_a_wall_are_no_places():
-    """With good pictures towards -x everywhere, everybody who looks there has room to walk."""
+    """With good images towards -x everywhere, everybody who looks there has room to walk."""
     others = np.ones((16, 12, 8), bool)
     others[:, :, 4] = False
     regions = find_regions(room().mesh, track(), everywhere(others), RegionsParams())
@@ -128,7 +126,7 @@ def test_trusted_headings_into_a_wall_are_no_places():
 
 
 def test_without_any_trust_there_still_are_places():
-    """A robot without a camera can use them; each says that its pictures can't be trusted."""
+    """A robot without a camera can use them; each says that its images can't be trusted."""
     nothing = CoverageMap(np.zeros((0, 3), np.float32), np.zeros((0, 8), np.float32), 0.25, 0.3, 1.0)
     regions = find_regions(room().mesh, track(), nothing, RegionsParams())
     assert len(regions.spawn_poses) == 8
@@ -154,12 +152,127 @@ def test_equal_runs_give_equal_regions():
 
 
 def test_no_floor_gives_empty_regions_that_say_why(tmp_path):
-    """An object on its own: no spawn pose, a note, a drop test that doesn't pass; the build goes on."""
+    """An object on its own: no spawn pose, a note, nothing to drop bodies on; the build goes on."""
     inputs = write_inputs(tmp_path, box((0, 0, 0), (0.01, 3, 0.4)))
     run(inputs, RegionsParams(), inputs["out"])
     regions = Regions.load(inputs["out"])
     assert regions.spawn_poses == () and regions.walkable_area == 0
     assert "carried over a floor" in regions.note
     assert measure_floor_holes(built().collision, regions).expected_area == 0
-    dropped = drop_bodies(built().collision, regions)
-    assert dropped.dropped == 0 and not dropped.passed
+    assert drop_bodies(built().collision, regions).dropped == 0
+
+
+ARROW = ((0.3, 0.2), (1.7, 0.4), (1.1, 0.7), (1.9, 1.3), (0.4, 1.1))
+"""Five corners, one of them a notch; 0.78 m^2."""
+YELLOW, GREY = (235, 200, 40), (150, 150, 150)
+
+
+def floor(colors: U8, cell: float = 0.1) -> tuple[Regions, Mesh]:
+    """A level floor at 0.2 m of (X, Y) cells from (-0.5, 0.3) on, and a mesh with a vertex at each centre."""
+    shape = colors.shape[:2]
+    height, free = np.full(shape, 0.2, np.float32), np.ones(shape, bool)
+    regions = Regions((-0.5, 0.3), cell, height, free, free, ~free, 0.2, (), ())
+    vertices = np.concatenate([regions.centres(), height[..., None]], -1).reshape(-1, 3).astype(np.float32)
+    mesh = Mesh(vertices, np.zeros((0, 3), np.int32), colors.reshape(-1, 3), np.zeros(len(vertices), bool))
+    return regions, mesh
+
+
+def painted(colors: U8, *areas: Area) -> Regions:
+    """The floor with these areas."""
+    regions, mesh = floor(colors)
+    cells = paint_areas(areas, regions.centres(), regions.height, regions.cell, mesh)
+    return replace(regions, areas=areas, area=cells)
+
+
+def grey(x: int = 25, y: int = 15) -> U8:
+    """A floor all of one colour (X, Y, 3)."""
+    return np.tile(np.array(GREY, np.uint8), (x, y, 1))
+
+
+def test_polygon_is_closed_and_may_have_notches():
+    """Its area by counting points is that of the shoelace formula; the notch is outside."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 2, (40_000, 2))
+    corners = np.array(ARROW)
+    x, y = corners.T
+    exact = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+    assert inside_polygon(corners, points).mean() * 4 == pytest.approx(exact, abs=0.03)
+    at = inside_polygon(corners, np.array([[0.5, 0.5], [1.6, 0.7], [1.6, 1.1], [0.2, 0.2]]))
+    assert at.tolist() == [True, False, True, False]
+    assert (inside_polygon(corners[::-1], points) == inside_polygon(corners, points)).all()
+
+
+def test_lookup_gives_friction_and_cost_by_place():
+    """In an area, beside it, off the grid; where two overlap the last holds."""
+    square = ((-2.0, 0.5), (1.0, 0.5), (1.0, 1.5), (-2.0, 1.5))
+    corner = ((0.5, 1.0), (1.3, 1.0), (1.3, 1.7), (0.5, 1.7))
+    regions = painted(
+        grey(), Area(name="ice", polygon=square, friction=0.1), Area(name="mud", polygon=corner, friction=0.7, cost=2.5)
+    )
+    friction, cost = regions.surface(np.array([[0.2, 0.7, 9], [0.7, 1.2, 9], [1.5, 0.7, 9], [-7.0, 0.7, 9], [9, 9, 9]]))
+    assert friction.tolist() == pytest.approx([0.1, 0.7, 1, 1, 1])
+    assert cost.tolist() == [0, 2.5, 0, 0, 0]
+    assert friction.dtype == cost.dtype == np.float32
+
+
+def test_without_areas_the_floor_is_plain():
+    """Factor 1, cost 0, everywhere."""
+    friction, cost = floor(grey())[0].surface(np.array([[0.2, 0.7], [90.0, 1.0]]))
+    assert friction.tolist() == [1, 1] and cost.tolist() == [0, 0]
+
+
+def test_color_chooses_cells_in_light_and_shade():
+    """The yellow patch, half of it in shade, and not the grey, white or red floor round it."""
+    colors = grey()
+    colors[5:12, 3:9] = YELLOW
+    colors[8:12, 3:9] = np.array(YELLOW) * 0.7
+    colors[15:, :4], colors[15:, 10:] = (240, 240, 240), (200, 60, 40)
+    inside = painted(colors, Area(name="patch", color="#ebc828")).area == 0
+    inner = np.zeros_like(inside)
+    inner[6:11, 4:8] = True  # a cell's colour is the mean of four vertices
+    assert inside[inner].all()
+    outer = np.ones_like(inside)
+    outer[4:13, 2:10] = False
+    assert not inside[outer].any()
+
+
+def test_color_within_a_polygon():
+    """Both together: only what lies in it."""
+    colors = grey()
+    colors[:, :] = YELLOW
+    regions = painted(
+        colors, Area(name="half", polygon=((-1, 0), (0.5, 0), (0.5, 3), (-1, 3)), color="#ebc828", cost=1)
+    )
+    assert (regions.area[:10] == 0).all() and (regions.area[10:] == -1).all()
+
+
+def test_colors_of_other_levels_do_not_count():
+    """A yellow table top over a floor that nobody saw."""
+    colors = grey()
+    colors[:, :] = YELLOW
+    regions, mesh = floor(colors)
+    cells = paint_areas([Area(name="y", color="#ebc828")], regions.centres(), regions.height - 0.7, regions.cell, mesh)
+    assert (cells == -1).all()
+
+
+def test_stage_carries_areas_into_the_files(tmp_path: Path):
+    """Written and read again, with the cells; a bundle of an older version, without them, opens too."""
+    inputs = write_inputs(tmp_path, built().collision)
+    built().mesh.save(inputs["mesh"] / "mesh.ply")
+    areas = (
+        Area(name="ice", polygon=((1, 0.5), (2.2, 0.5), (2, 1.3)), friction=0.2),
+        Area(name="dear", polygon=((0, 0), (1, 0), (0, 2)), cost=3),
+    )
+    run(inputs, RegionsParams(areas=areas), inputs["out"])
+    regions = Regions.load(inputs["out"])
+    assert regions.areas == areas
+    assert (regions.area == 0).sum() * regions.cell**2 == pytest.approx(0.48, abs=0.05)
+    assert regions.surface(np.array([[1.9, 0.7], [0.2, 0.3]]))[1].tolist() == [0, 3]
+    content = json.loads((inputs["out"] / REGIONS_FILE).read_text())
+    del content["areas"]
+    (inputs["out"] / REGIONS_FILE).write_text(json.dumps(content))
+    np.savez(
+        inputs["out"] / GRID_FILE, **{n: getattr(regions, n) for n in ("height", "walkable", "drivable", "guessed")}
+    )
+    old = Regions.load(inputs["out"])
+    assert old.areas == () and old.surface(np.array([[1.9, 0.7]]))[0].tolist() == [1]

@@ -11,15 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
-from numpy.typing import NDArray
+
+from pipeline.types import F64
 
 ROOT = Path(__file__).resolve().parents[2]
 HALL = ROOT / "scene_cards" / "samples" / "hall"
 TRUTH = ROOT / "tests" / "data" / "hall_truth"
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0, 1.0])
 FRAMES = 68
-
-Array = NDArray[np.float64]
 
 
 def load(path: Path) -> Any:
@@ -33,14 +32,14 @@ def stamps() -> tuple[str, ...]:
     return tuple(sorted((p.stem for p in (HALL / "keyframes/images").iterdir()), key=int))
 
 
-def phone_pose(camera: dict[str, float]) -> Array:
+def phone_pose(camera: dict[str, float]) -> F64:
     """Return the phone's camera-to-world as 4x4, still with OpenGL camera axes."""
     top = [[camera[f"t_{i}{j}"] for j in range(4)] for i in range(3)]
     return np.array([*top, [0, 0, 0, 1]])
 
 
 @lru_cache
-def phone_poses() -> Array:
+def phone_poses() -> F64:
     """Return every pose of the phone, OpenCV camera axes, the phone's own world."""
     cameras = [load(HALL / "keyframes/cameras" / f"{s}.json") for s in stamps()]
     return np.array([phone_pose(c) @ GL_FROM_CV for c in cameras])
@@ -52,7 +51,7 @@ def truth_frames() -> dict[str, Any]:
     return dict(load(TRUTH / "poses.json")["frames"])
 
 
-def truth_poses() -> Array:
+def truth_poses() -> F64:
     """Return the exact poses in the order of time."""
     return np.array([truth_frames()[s]["world_from_camera"] for s in stamps()])
 
@@ -64,8 +63,8 @@ def truth_mesh() -> trimesh.Trimesh:
         return trimesh.Trimesh(data["vertices"], data["triangles"], process=False)
 
 
-def cast_depth(camera: dict[str, float], pose: Array, scale: float, stride: int) -> Array:
-    """Return exact planar depth at every `stride`-th pixel of the scaled picture.
+def cast_depth(camera: dict[str, float], pose: F64, scale: float, stride: int) -> F64:
+    """Return exact planar depth at every `stride`-th pixel of the scaled image.
 
     Moeller-Trumbore against every triangle: slow, simple and independent of any ray caster.
     """
@@ -86,7 +85,7 @@ def cast_depth(camera: dict[str, float], pose: Array, scale: float, stride: int)
     return best.reshape(grid.shape[:2])
 
 
-def align(source: Array, target: Array) -> tuple[Array, Array]:
+def align(source: F64, target: F64) -> tuple[F64, F64]:
     """Return the rotation and translation that best carry points onto points (Kabsch)."""
     ms, mt = source.mean(axis=0), target.mean(axis=0)
     u, _, vt = np.linalg.svd((target - mt).T @ (source - ms))
@@ -94,14 +93,14 @@ def align(source: Array, target: Array) -> tuple[Array, Array]:
     return rotation, mt - rotation @ ms
 
 
-def angle_deg(rotation: Array) -> Array:
+def angle_deg(rotation: F64) -> F64:
     """Return the angle of rotation matrices in degrees."""
     trace = np.trace(rotation, axis1=-2, axis2=-1)
     return np.asarray(np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1))))
 
 
 def test_files_pair_by_timestamp() -> None:
-    """Every keyframe has exactly one picture, camera, depth and confidence."""
+    """Every keyframe has exactly one image, camera, depth and confidence."""
     kinds = {"images": ".jpg", "cameras": ".json", "depth": ".png", "confidence": ".png"}
     for kind, suffix in kinds.items():
         files = sorted((HALL / "keyframes" / kind).iterdir())
@@ -120,7 +119,7 @@ def test_timestamps_are_irregular_microseconds() -> None:
 
 
 def test_sizes_stay_bounded() -> None:
-    """The repository carries at most 7.5 MB of capture and 0.4 MB of off-track pictures."""
+    """The repository carries at most 7.5 MB of capture and 0.4 MB of off-track images."""
     assert sum(p.stat().st_size for p in HALL.rglob("*") if p.is_file()) <= 7.5e6
     assert sum(p.stat().st_size for p in (TRUTH / "off_track").iterdir()) <= 0.4e6
 
@@ -147,7 +146,7 @@ def test_intrinsics_vary_by_less_than_a_pixel() -> None:
     assert (spread <= 1.2).all()
 
 
-def test_pictures_have_the_declared_kinds_and_sizes() -> None:
+def test_images_have_the_declared_kinds_and_sizes() -> None:
     """JPEGs are 640x480 colour; depth is 16 bit, confidence one of three values."""
     for stamp in stamps():
         keyframes = HALL / "keyframes"
@@ -236,7 +235,7 @@ def test_depth_follows_the_truth(index: int) -> None:
     assert np.abs(measured - exact)[low].mean() > np.abs(measured - exact)[good].mean()
 
 
-def test_pictures_agree_with_the_truth_mesh() -> None:
+def test_images_agree_with_the_truth_mesh() -> None:
     """The yellow patch is seen where exact poses and intrinsics put it, within a pixel."""
     patch = load(TRUTH / "regions.json")["yellow_patch"]
     x, y = patch["size"]
@@ -288,7 +287,7 @@ def test_regions_lie_on_the_mesh() -> None:
 
 
 def test_off_track_views_look_everywhere_at_robot_height() -> None:
-    """There are 24 small pictures, 0.3 m above the floor, spread over all directions."""
+    """There are 24 small images, 0.3 m above the floor, spread over all directions."""
     frames = load(TRUTH / "off_track.json")["frames"]
     assert len(frames) == 24
     assert {p.name for p in (TRUTH / "off_track").iterdir()} == set(frames)

@@ -11,14 +11,14 @@ from benchmarks.truth import truth_cameras, truth_poses
 from tests.scene_cards.test_hall import HALL
 
 
-def fine_structure(picture: np.ndarray) -> np.ndarray:
+def fine_structure(image: np.ndarray) -> np.ndarray:
     """What is left without light and shadow."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32)
     return grey - cv2.GaussianBlur(grey, (0, 0), 6.0)
 
 
 @pytest.mark.slow
-def test_pictures_lie_on_the_photos() -> None:
+def test_images_lie_on_the_photos() -> None:
     """From a photo's place the painted hall looks like the photo, to a twentieth of a pixel."""
     stamp, pose = sorted(truth_poses().items())[8]
     photo = cv2.imread(str(HALL / "keyframes" / "images" / f"{stamp}.jpg"))

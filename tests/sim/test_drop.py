@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from pipeline.coverage.map import CoverageMap
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.stage import find_regions
+from pipeline.types import F64, Mask
+from sim.floors import Floors
 from sim.height_scan import HeightScanner, ScanGrid
-from sim.physics.catalog import engines_here, find_engine
+from sim.physics.catalog import find_engine
 from sim.physics.state import RobotState
-from sim.places import Floors
 from sim.robots.catalog import find_robot
 from sim.robots.model import Robot
 from sim.scene import SceneLock, SimScene
-from sim.tasks.climb import CLIMB
-from sim.tasks.navigate import NAVIGATE
+from sim.tasks.catalog import CLIMB, NAVIGATE
 from tests.paths import HALL_TRUTH
+from tests.sim.engines import engines_here
 from tests.sim.physics.test_conformance import floor
 
 DROP = 0.01
@@ -56,17 +56,17 @@ class Landing:
         upright: (N,) z of their z axis in the end.
     """
 
-    inside: NDArray[np.bool_]
-    lowest: NDArray[np.float64]
-    end: NDArray[np.float64]
-    upright: NDArray[np.float64]
+    inside: Mask
+    lowest: F64
+    end: F64
+    upright: F64
 
 
-def starts(scene: SimScene, robot: Robot, count: int = 200) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def starts(scene: SimScene, robot: Robot, count: int = 200) -> tuple[F64, F64]:
     """Where robots rest (N, 3) and their headings (N,): drawn over the whole floor, and all spawn poses with room."""
     floors, rng = Floors([scene], robot), np.random.default_rng(8)
     cells = floors.draw(np.zeros(1, np.int64), count, rng)[0]
-    drawn = floors.places(np.zeros(count, np.int64), cells)
+    drawn = floors.positions(np.zeros(count, np.int64), cells)
     spawns = scene.regions.spawn_poses
     places = np.array([pose.position for pose in spawns])
     fits = floors.drivable[(0, *floors.cells(np.zeros(len(places), np.int64), places[:, :2]))]
@@ -75,9 +75,7 @@ def starts(scene: SimScene, robot: Robot, count: int = 200) -> tuple[NDArray[np.
     return np.concatenate([drawn, places[fits]]) + np.array([0, 0, robot.base_height]), yaw
 
 
-def land(
-    name: str, mesh: Mesh, robot: Robot, places: NDArray[np.float64], yaw: NDArray[np.float64], time_step: float = 0.004
-) -> Landing:
+def land(name: str, mesh: Mesh, robot: Robot, places: F64, yaw: F64, time_step: float = 0.004) -> Landing:
     """Drop robots from just above places (N, 3) at which their bases would be if nothing gave way."""
     engine = find_engine(name)(robot, [mesh], len(places), time_step)
     nothing, robots, first = np.zeros(len(yaw)), np.arange(len(yaw)), np.zeros(len(yaw), np.int64)

@@ -15,13 +15,13 @@ from gymnasium.vector import AutoresetMode
 import sim
 from pipeline.errors import SimError
 from sim.cameras.settings import CameraSettings
-from sim.driver import find_driver
-from sim.env import SceneEnv
+from sim.drivers import find_driver
+from sim.env import EnvConfig, SceneEnv
 from sim.registration import register
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
-from sim.tasks.navigate import NAVIGATE
-from sim.tasks.task import Moment, Task
+from sim.tasks.catalog import NAVIGATE
+from sim.tasks.task import StepState, Task
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 
@@ -35,7 +35,7 @@ def make(room_scene: SimScene) -> Iterator[Make]:
     robot, drive = find_robot("rover")
 
     def build(count: int, scenes: int = 1, task: Task = NAVIGATE, **arguments: object) -> SceneEnv:
-        made.append(SceneEnv(task, [room_scene] * scenes, robot, drive, count, **arguments))  # type: ignore[arg-type]
+        made.append(SceneEnv(task, [room_scene] * scenes, robot, drive, count, EnvConfig(**arguments)))  # type: ignore[arg-type]
         return made[-1]
 
     yield build
@@ -90,7 +90,7 @@ def test_bundles_that_failed_are_refused_unless_asked_for(tmp_path: Path, room: 
 
 def test_same_seed_same_everything(make: Make):
     """Bit for bit, with flaws that are left to chance and scenes that change."""
-    flawed = CameraSettings(period=(0.2, 0.5), latency=(0.0, 0.3), noise=0.02, mount_turn=0.05)
+    flawed = CameraSettings(period=(0.2, 0.5), latency=(0.0, 0.3), noise=0.02, mount_rotation=0.05)
     one, two = (make(4, scenes=2, camera_settings=flawed) for _ in range(2))
     np.testing.assert_array_equal(one.reset(seed=7)[0]["rgb"], two.reset(seed=7)[0]["rgb"])
     for a, b in zip(rollout(one, 40, 1), rollout(two, 40, 1), strict=True):
@@ -116,8 +116,8 @@ def test_driving_to_the_goal_is_rewarded(make: Make):
     assert total.mean() > 5
 
 
-def test_episode_that_ends_begins_anew_in_the_same_step(make: Make):
-    """The last picture of the old one is in the info; the new one stands at rest elsewhere."""
+def test_episode_that_ends_is_reset_in_the_same_step(make: Make):
+    """The last image of the old one is in the info; the new one stands at rest elsewhere."""
     env = make(4)
     env.reset(seed=1)
     for seen, _, terminated, truncated, info in rollout(env, 120, 2):
@@ -159,7 +159,7 @@ def test_episodes_are_cut_off(make: Make):
 
 
 def test_every_start_stands_free(make: Make):
-    """200 starts: after a moment at rest each robot stands upright on the floor where it began."""
+    """200 starts: after a step at rest each robot stands upright on the floor where it began."""
     env = make(200)
     env.reset(seed=9)
     begun = env.engine.read()
@@ -170,7 +170,7 @@ def test_every_start_stands_free(make: Make):
 
 
 def test_a_robot_without_cameras_is_blind(make: Make):
-    """No picture is drawn and none is in the spaces; by default there is one."""
+    """No image is drawn and none is in the spaces; by default there is one."""
     blind, seeing = make(2, cameras=()), make(2)
     seen, _ = blind.reset(seed=3)
     assert set(seen) == set(blind.observation_space) == set(NAVIGATE.observations)  # type: ignore[call-overload]
@@ -211,11 +211,11 @@ def test_a_step_tells_the_scene_that_its_episodes_ran_in(make: Make):
 def test_outcomes_are_those_of_the_last_moment(make: Make):
     """False where no episode ended; without an end there are none."""
 
-    def always(moment: object) -> np.ndarray:
+    def always(step: object) -> np.ndarray:
         return np.ones(3, bool)
 
-    def to_the_left(moment: Moment) -> np.ndarray:
-        return moment.action[:, 1] > 0
+    def to_the_left(step: StepState) -> np.ndarray:
+        return step.action[:, 1] > 0
 
     outcomes = {"always": always, "left": to_the_left}
     env = make(3, task=replace(NAVIGATE, success=to_the_left, outcomes=outcomes), cameras=())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from pipeline.geometry import Mesh, matrix_from_rotvec, quaternion_from_matrix
+from pipeline.types import F64
 from sim.height_scan import HeightScanner, ScanGrid
 from tests.synthetic import box_faces
 
@@ -30,18 +30,18 @@ def stairs(level: float = 0.0) -> Mesh:
     return Mesh.from_arrays(vertices @ turn(TURN).T, np.concatenate([low, high]))
 
 
-def turn(angle: float) -> NDArray[np.float64]:
+def turn(angle: float) -> F64:
     """About the vertical."""
     return matrix_from_rotvec(np.array([[0, 0, angle]]))[0]
 
 
-def truth(xy: NDArray[np.float64]) -> NDArray[np.float64]:
+def truth(xy: F64) -> F64:
     """Heights of the stairs at points (..., 2) [m]."""
     along = xy @ [np.cos(TURN), np.sin(TURN)]
     return TREADS[np.searchsorted(EDGES, along)]
 
 
-def quaternions(*angles: tuple[float, float, float]) -> NDArray[np.float64]:
+def quaternions(*angles: tuple[float, float, float]) -> F64:
     """World from base of robots with these yaws, then pitches, then rolls (N, 4)."""
     turns = [
         turn(yaw) @ matrix_from_rotvec(np.array([[0, pitch, 0]]))[0] @ matrix_from_rotvec(np.array([[roll, 0, 0]]))[0]
@@ -50,7 +50,7 @@ def quaternions(*angles: tuple[float, float, float]) -> NDArray[np.float64]:
     return quaternion_from_matrix(np.array(turns))
 
 
-def points(position: NDArray[np.float64], yaw: float) -> NDArray[np.float64]:
+def points(position: F64, yaw: float) -> F64:
     """Where the scan of a robot looks (K, 2) [m], one after the other."""
     ahead, aside = np.arange(-4, 10) * 0.1, np.arange(-3, 6) * 0.1
     return np.array([position[:2] + (turn(yaw) @ [a, b, 0])[:2] for a in ahead for b in aside])

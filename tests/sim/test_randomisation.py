@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Mesh
-from pipeline.regions.areas import paint_areas
 from pipeline.regions.params import Area
 from pipeline.regions.regions import Regions
-from sim.env import SceneEnv
-from sim.physics.catalog import ENGINES, engines_here
+from pipeline.regions.stage import paint_areas
+from sim.env import EnvConfig, SceneEnv
+from sim.physics.catalog import ENGINES
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState
 from sim.randomisation import Randomisation, Randomiser
 from sim.robots.catalog import find_robot
 from sim.robots.model import Robot
 from sim.scene import SimScene
-from sim.tasks.navigate import NAVIGATE
+from sim.tasks.catalog import NAVIGATE
+from tests.sim.engines import engines_here
 from tests.sim.physics.test_conformance import at_rest, floor
 
 SUBSTEPS = 10
@@ -31,7 +32,7 @@ class Recorder:
 
     num_robots: int
     time_step: float = 0.004
-    mass_is_costly: bool = False
+    mass_requires_rebuild: bool = False
     targets: list[np.ndarray] = field(default_factory=list)
     """In effect at each substep, (N, A)."""
     pushes: list[tuple[int, np.ndarray, np.ndarray]] = field(default_factory=list)
@@ -67,7 +68,7 @@ def plain(*areas: Area) -> Regions:
 def start(randomiser: Randomiser, count: int, seed: int = 0, x: float = 0.0) -> np.random.Generator:
     """All robots begin at x; gives what the randomiser draws from."""
     rng = np.random.default_rng(seed)
-    randomiser.begin(np.arange(count), np.zeros(count, np.int64), np.tile([x, 0, 0], (count, 1)), rng)
+    randomiser.reset(np.arange(count), np.zeros(count, np.int64), np.tile([x, 0, 0], (count, 1)), rng)
     return rng
 
 
@@ -111,7 +112,7 @@ def test_a_new_episode_forgets_old_actions(rover: Robot) -> None:
     randomiser = Randomiser(Randomisation(latency=(0.04, 0.04)), engine, rover, [plain()], SUBSTEPS)  # type: ignore[arg-type]
     rng = start(randomiser, 2)
     randomiser.step(np.ones((2, 2), np.float32), rng)
-    randomiser.begin(np.array([1]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
+    randomiser.reset(np.array([1]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
     randomiser.step(np.full((2, 2), 5, np.float32), rng)
     assert engine.targets[-1].tolist() == [[1, 1], [0, 0]]
 
@@ -128,12 +129,12 @@ def test_factors_are_drawn_for_each_episode(rover: Robot) -> None:
         assert low <= values.min() < low + 0.02 and high - 0.02 < values.max() <= high
         assert values.mean() == pytest.approx((low + high) / 2, abs=0.05)
     assert abs(np.corrcoef(drawn.friction, drawn.mass)[0, 1]) < 0.15
-    randomiser.begin(np.array([7]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
+    randomiser.reset(np.array([7]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
     robots, again = engine.dynamics[-1]
     assert robots.tolist() == [7]
     assert again.mass[0] != drawn.mass[7]
-    engine.mass_is_costly = True
-    randomiser.begin(np.array([7]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
+    engine.mass_requires_rebuild = True
+    randomiser.reset(np.array([7]), np.zeros(1, np.int64), np.zeros((1, 3)), rng)
     _, third = engine.dynamics[-1]
     assert third.mass[0] == again.mass[0] and third.friction[0] != again.friction[0]
 
@@ -160,12 +161,12 @@ def test_pushes_come_in_their_intervals(rover: Robot) -> None:
 def test_the_areas_friction_multiplies_the_robots(rover: Robot) -> None:
     """Only who crosses an edge is changed; each scene has its own areas."""
     engine = Recorder(3)
-    ice = Area("ice", ((1.0, -1), (2, -1), (2, 1), (1, 1)), friction=0.1)
+    ice = Area(name="ice", polygon=((1.0, -1), (2, -1), (2, 1), (1, 1)), friction=0.1)
     regions = [plain(ice), plain()]
     randomiser = Randomiser(Randomisation(friction=(0.5, 0.5)), engine, rover, regions, SUBSTEPS)  # type: ignore[arg-type]
     scenes = np.array([0, 0, 1])
     begun = np.array([[0.0, 0, 0], [1.5, 0, 0], [1.5, 0, 0]])
-    randomiser.begin(np.arange(3), scenes, begun, np.random.default_rng(0))
+    randomiser.reset(np.arange(3), scenes, begun, np.random.default_rng(0))
     assert engine.dynamics[0][1].friction.tolist() == pytest.approx([0.5, 0.05, 0.5])
     randomiser.moved(scenes, begun + np.array([0.1, 0, 0]))
     assert len(engine.dynamics) == 1
@@ -203,7 +204,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     made: list[PhysicsEngine] = []
 
     def build(robot: Robot, count: int) -> PhysicsEngine:
-        made.append(ENGINES[request.param](robot, [floor()], count))
+        made.append(ENGINES[request.param].make(robot, [floor()], count))
         return made[-1]
 
     yield build
@@ -217,14 +218,14 @@ def test_ice_is_slippery(make: Make, rover: Robot) -> None:
     A bit less than that, for the one that grips slides on while it pitches.
     """
     engine = make(rover, 2)
-    ice = Area("ice", ((-6.0, 0.5), (6, 0.5), (6, 3), (-6, 3)), friction=0.1)
+    ice = Area(name="ice", polygon=((-6.0, 0.5), (6, 0.5), (6, 3), (-6, 3)), friction=0.1)
     randomiser = Randomiser(Randomisation(), engine, rover, [plain(ice)], SUBSTEPS)
     rest = at_rest(rover, [[-2.0, -1.0, 0.003], [-2.0, 1.0, 0.003]], yaw=0.0)
     speed = np.array([[0.9, 0, 0]] * 2, np.float32)
     state = RobotState(rest.position, rest.quaternion, speed, *(getattr(rest, n) for n in list(vars(rest))[3:]))
     scenes, rng = np.zeros(2, np.int64), np.random.default_rng(0)
     engine.reset(np.arange(2), state, scenes)
-    randomiser.begin(np.arange(2), scenes, rest.position, rng)
+    randomiser.reset(np.arange(2), scenes, rest.position, rng)
     for _ in range(30):
         randomiser.step(np.zeros((2, 2), np.float32), rng)
         randomiser.moved(scenes, engine.read().position)
@@ -242,7 +243,7 @@ def test_a_push_moves_a_standing_robot(make: Make, rover: Robot) -> None:
     scenes, rng = np.zeros(2, np.int64), np.random.default_rng(3)
     rest = at_rest(rover, [[-1.0, 0, 0.003], [1.0, 0, 0.003]])
     engine.reset(np.arange(2), rest, scenes)
-    randomiser.begin(np.arange(2), scenes, rest.position, rng)
+    randomiser.reset(np.arange(2), scenes, rest.position, rng)
     for _ in range(2):
         randomiser.step(np.zeros((2, 2), np.float32), rng)
     before = np.linalg.norm(engine.read().position[:, :2] - rest.position[:, :2], axis=1)
@@ -254,7 +255,7 @@ def test_a_push_moves_a_standing_robot(make: Make, rover: Robot) -> None:
 
 def drive(scene: SimScene, settings: Randomisation | None) -> list[np.ndarray]:
     """Where four robots are at each of 25 steps of the same random actions, a few episodes long."""
-    env = SceneEnv(NAVIGATE, [scene], *find_robot("rover"), 4, randomisation=settings)
+    env = SceneEnv(NAVIGATE, [scene], *find_robot("rover"), 4, EnvConfig(randomisation=settings))
     env.reset(seed=6)
     rng, places = np.random.default_rng(0), []
     for _ in range(25):
@@ -276,7 +277,7 @@ def test_environments_look_at_the_floors_areas(room_scene: SimScene) -> None:
     """On a floor without grip robots stay where they began."""
     regions = room_scene.regions
     ice = replace(
-        regions, areas=(Area("ice", color="#ffffff", friction=0.0),), area=np.zeros(regions.height.shape, np.int16)
+        regions, areas=(Area(name="ice", color="#ffffff", friction=0.0),), area=np.zeros(regions.height.shape, np.int16)
     )
     places = drive(replace(room_scene, regions=ice), None)
     gripping = drive(room_scene, None)

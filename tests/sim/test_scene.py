@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import sim
-from pipeline.bundle.gaussgym import read_gaussgym, write_gaussgym
 from pipeline.errors import BundleError, SimError
+from pipeline.importing.gaussgym import read_gaussgym, write_gaussgym
 from sim.scene import SimScene, open_scene
 from tests.bundles import make_bundle
 from tests.synthetic import Room, walk

@@ -10,14 +10,14 @@ import pytest
 
 from pipeline.errors import SimError
 from sim.cameras.settings import CameraSettings
-from sim.env import SceneEnv
+from sim.env import EnvConfig, SceneEnv
 from sim.randomisation import Randomisation
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
 from sim.tasks.catalog import TASKS
 
 Make = Callable[..., SceneEnv]
-FLAWED = CameraSettings(period=(0.2, 0.5), latency=(0.0, 0.3), noise=0.02, mount_turn=0.05, gain=(0.8, 1.2))
+FLAWED = CameraSettings(period=(0.2, 0.5), latency=(0.0, 0.3), noise=0.02, mount_rotation=0.05, gain=(0.8, 1.2))
 VARIED = Randomisation((0.3, 1.2), (0.8, 1.6), (0.5, 1.0), (0.0, 0.3), (0.5, 1.5), 0.5)
 
 
@@ -30,7 +30,7 @@ def make(room_scene: SimScene) -> Iterator[Make]:
         robot, drive = find_robot("rover")
         scenes = [room_scene, room_scene]
         settings = {"engine": engine, "camera_settings": FLAWED, "randomisation": VARIED}
-        made.append(SceneEnv(TASKS[task], scenes, robot, drive, count, **settings))  # type: ignore[arg-type]
+        made.append(SceneEnv(TASKS[task], scenes, robot, drive, count, EnvConfig(**settings)))  # type: ignore[arg-type]
         return made[-1]
 
     yield build
@@ -57,7 +57,7 @@ def same(one: list[np.ndarray], two: list[np.ndarray]) -> bool:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_goes_on_alike(make: Make, task: str):
-    """Going on, and after something else going back and on again: pictures, rewards, new episodes, everything."""
+    """Going on, and after something else going back and on again: images, rewards, new episodes, everything."""
     env = make(task)
     env.reset(seed=3)
     go(env, 12, 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.geometry import Pose
 from pipeline.splat.exposure import Exposures, gains_of_all, load_gains, save_gains
-from pipeline.splat.trainer import CALM_EXPOSURE
+from pipeline.splat.train import MAX_CALM_EXPOSURE
 from pipeline.splat.views import training_view
 from tests.synthetic import CAMERA
 
@@ -85,11 +85,11 @@ def test_gains_survive_the_disk(tmp_path):
     np.testing.assert_allclose(load_gains(tmp_path)["a.jpg"], [1.23456, 1, 0.5], rtol=1e-5)
 
 
-def test_unrest_tells_a_camera_that_adapts_from_a_fixed_one(rng):
+def test_variation_tells_a_camera_that_adapts_from_a_fixed_one(rng):
     """Estimation noise of a fixed exposure stays below the bar of the trainer, steps of some per cent lie above."""
     fixed, adapting = _exposures(40), _exposures(40)
     fixed.gains *= np.exp(rng.normal(0, 0.001, (40, 3))).astype(np.float32)
     adapting.gains *= np.exp(rng.normal(0, 0.03, (40, 1))).astype(np.float32)
     for exposures in (fixed, adapting):
         exposures.center()
-    assert fixed.unrest < CALM_EXPOSURE < adapting.unrest
+    assert fixed.variation < MAX_CALM_EXPOSURE < adapting.variation

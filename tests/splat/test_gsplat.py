@@ -18,13 +18,14 @@ pytest.importorskip("gsplat")
 import gsplat  # noqa: E402 - after the skips
 
 from pipeline.errors import MachineError  # noqa: E402
+from pipeline.geometry import Gaussians  # noqa: E402
+from pipeline.raster import contiguous, pose_gradient, rasterize, rasterize_backward, render  # noqa: E402
+from pipeline.raster.layout import screen_blur  # noqa: E402
 from pipeline.splat import gsplat as backend  # noqa: E402
-from pipeline.splat import gsplat_training  # noqa: E402
+from pipeline.splat import gsplat_worker  # noqa: E402
 from pipeline.splat.gsplat import CHECKPOINT_FILE, LIMIT_FILE, Scene, image_size, train_by_gsplat  # noqa: E402
 from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.params import SplatParams  # noqa: E402
-from pipeline.splat.raster import contiguous, pose_gradient, rasterize, rasterize_backward, render  # noqa: E402
-from pipeline.splat.raster.layout import screen_blur  # noqa: E402
 from pipeline.splat.train import Trained, train  # noqa: E402
 from pipeline.splat.views import TrainingView, training_view  # noqa: E402
 from tests.fakes.gsplat_on_cpu import kernels  # noqa: E402
@@ -58,14 +59,14 @@ def trained_by_gsplat(scene: Scene, params: SplatParams, folder: Path, **named) 
 
 def fit_of(trained: Trained, views: list[TrainingView]) -> tuple[float, float]:
     """Mean PSNR [dB], and median depth difference [m], by the CPU's renderer."""
-    figures, differences = [], []
+    metrics, differences = [], []
     for view in views:
         level = view.levels[0]
-        picture = render(trained.gaussians, level.camera, view.world_from_camera)
-        figures.append(psnr(picture.rgb.clip(0, 1), np.moveaxis(level.photo, 0, -1) / 255))
+        image = render(trained.gaussians, level.camera, view.world_from_camera)
+        metrics.append(psnr(image.rgb.clip(0, 1), np.moveaxis(level.photo, 0, -1) / 255))
         assert level.depth is not None
-        differences.append(np.abs(picture.depth - level.depth.depth)[level.depth.depth > 0])
-    return float(np.mean(figures)), float(np.median(np.concatenate(differences)))
+        differences.append(np.abs(image.depth - level.depth.depth)[level.depth.depth > 0])
+    return float(np.mean(metrics)), float(np.median(np.concatenate(differences)))
 
 
 def fields(trained: Trained) -> dict[str, np.ndarray]:
@@ -80,24 +81,24 @@ def assert_same(one: Trained, other: Trained) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
-def test_pictures_of_views_never_trained_on_are_those_of_the_cpu_trainer(scene, held_out, tmp_path, strategy):
+def test_images_of_views_never_trained_on_are_those_of_the_cpu_trainer(scene, held_out, tmp_path, strategy):
     """Same start, supervision and schedule: within a decibel, with surfaces as right; MCMC's walk blurs a short run."""
     params = SplatParams(gaussians=1000, iterations=80, sh_degree=1)
     ours = fit_of(train(scene.views, scene.cloud, params, np.random.default_rng(0)), held_out)
-    by_gsplat = trained_by_gsplat(scene, replace(params, backend="gsplat", strategy=strategy), tmp_path)
+    by_gsplat = trained_by_gsplat(scene, params.changed(backend="gsplat", strategy=strategy), tmp_path)
     theirs = fit_of(by_gsplat, held_out)
     assert len(by_gsplat.gaussians) <= 1000
     assert theirs[0] > ours[0] - 1
     assert theirs[0] > 15.5
     assert theirs[1] < (2.5 if strategy == "mcmc" else 1.5) * ours[1]
-    assert by_gsplat.about["strategy"] == strategy
+    assert by_gsplat.backend_report["strategy"] == strategy
 
 
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
 def test_interrupted_training_goes_on_bit_for_bit(scene, tmp_path, strategy, monkeypatch, caplog):
     """Strategy, moments, exposures, random numbers and the order of views are where they were."""
-    params = replace(SHORT, strategy=strategy, tune_poses=True)
+    params = SHORT.changed(strategy=strategy, tune_poses=True)
     monkeypatch.setattr(backend, "CHECKPOINT_SECONDS", 0.0)
     whole = trained_by_gsplat(scene, params, tmp_path / "whole")
     assert 0.01 < whole.poses.describe()["rotation_max_deg"] < 1.2
@@ -110,7 +111,7 @@ def test_interrupted_training_goes_on_bit_for_bit(scene, tmp_path, strategy, mon
         trained_by_gsplat(scene, params, tmp_path / "cut", observe=stop)
     caplog.set_level(logging.INFO)
     assert_same(whole, trained_by_gsplat(scene, params, tmp_path / "cut"))
-    assert "goes on from the checkpoint after 28 steps" in caplog.text
+    assert "resumes from the checkpoint after 28 steps" in caplog.text
     caplog.clear()
     assert_same(whole, trained_by_gsplat(scene, params, tmp_path / "cut"))  # killed after its end
     assert "after 40 steps" in caplog.text
@@ -119,8 +120,8 @@ def test_interrupted_training_goes_on_bit_for_bit(scene, tmp_path, strategy, mon
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("damage", ["cut short", "other run", "code"])
 def test_checkpoint_that_does_not_fit_is_left_alone(scene, tmp_path, damage, caplog):
-    """Training starts anew and says so; a checkpoint that would run code when it is read is refused."""
-    params = replace(SHORT, iterations=6)
+    """Training starts again and says so; a checkpoint that would run code when it is read is refused."""
+    params = SHORT.changed(iterations=6)
     whole = trained_by_gsplat(scene, params, tmp_path)
     file = tmp_path / CHECKPOINT_FILE
     if damage == "cut short":
@@ -131,7 +132,7 @@ def test_checkpoint_that_does_not_fit_is_left_alone(scene, tmp_path, damage, cap
     else:
         torch.save({"run": Harmful(tmp_path / "harm")}, file)
     assert_same(whole, trained_by_gsplat(scene, params, tmp_path))
-    assert "starts anew" in caplog.text
+    assert "starts again" in caplog.text
     assert not (tmp_path / "harm").exists()
 
 
@@ -152,52 +153,53 @@ def test_another_interpreter_gives_the_same(scene, tmp_path):
     fakes = ROOT / "tests" / "fakes" / "gsplat_on_cpu"
     python.write_text(f'#!/bin/sh\nOMP_NUM_THREADS=1 PYTHONPATH={fakes} exec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    params = replace(SHORT, iterations=12)
+    params = SHORT.changed(iterations=12)
     here = trained_by_gsplat(scene, params, tmp_path / "here")
-    there = trained_by_gsplat(scene, replace(params, python=str(python)), tmp_path / "there")
+    there = trained_by_gsplat(scene, params.changed(python=str(python)), tmp_path / "there")
     for name, values in fields(here).items():
         np.testing.assert_allclose(values, fields(there)[name], rtol=1e-4, atol=1e-5)
 
 
 def test_worker_needs_no_more_than_numpy():
-    """Of what we depend on: the other interpreter has torch and gsplat besides."""
+    """Of what we depend on: the other interpreter has torch and gsplat, too."""
     ours = "cv2", "scipy", "numba", "plyfile", "PIL", "pydantic", "yaml", "tqdm", "torch", "gsplat"
     code = f"import sys; sys.modules.update(dict.fromkeys({ours})); import pipeline.splat.gsplat_worker"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.usefixtures("gsplat_on_cpu")
-def test_guesses_stay_as_they_are(scene, tmp_path, monkeypatch):
+def test_inpainted_ones_stay_as_they_are(scene, tmp_path, monkeypatch):
     """They come first, are seen by what trains, and never move."""
-    guessed = train(scene.views, scene.cloud, replace(SHORT, backend="cpu", iterations=1), np.random.default_rng(0))
-    guessed = guessed.gaussians[:7]
-    real = backend.start
+    inpainted = train(scene.views, scene.cloud, SHORT.changed(backend="cpu", iterations=1), np.random.default_rng(0))
+    inpainted = inpainted.gaussians[:7]
+    real = backend.initialize
 
-    def start(*given):
-        begun = real(*given)
-        return replace(begun, gaussians=backend.joined(guessed, begun.gaussians[begun.fixed :]), fixed=7)
+    def initialize(*given):
+        initial = real(*given)
+        gaussians = Gaussians.concatenate([inpainted, initial.gaussians[initial.fixed :]])
+        return replace(initial, gaussians=gaussians, fixed=7)
 
     def draw(*given, **named):
-        np.testing.assert_array_equal(given[0][-7:].detach(), guessed.means)  # growth looks at those before
+        np.testing.assert_array_equal(given[0][-7:].detach(), inpainted.means)  # densification looks at those before
         return kernels.rasterization(*given, **named)
 
-    monkeypatch.setattr(backend, "start", start)
+    monkeypatch.setattr(backend, "initialize", initialize)
     monkeypatch.setattr(gsplat, "rasterization", draw)
-    for sparse_from in (gsplat_training.SPARSE_FROM, 0):
-        monkeypatch.setattr(gsplat_training, "SPARSE_FROM", sparse_from)
-        trained = trained_by_gsplat(scene, replace(SHORT, iterations=12), tmp_path / str(sparse_from))
+    for sparse_from in (gsplat_worker.SPARSE_FROM, 0):
+        monkeypatch.setattr(gsplat_worker, "SPARSE_FROM", sparse_from)
+        trained = trained_by_gsplat(scene, SHORT.changed(iterations=12), tmp_path / str(sparse_from))
         assert trained.fixed == 7
         for name, values in fields(trained).items():
-            np.testing.assert_array_equal(values[:7], getattr(guessed, name))
+            np.testing.assert_array_equal(values[:7], getattr(inpainted, name))
         assert not np.array_equal(trained.gaussians.means[7:20], trained.gaussians.means[:13])
 
 
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_large_scenes_move_only_what_a_view_shows(scene, held_out, tmp_path, monkeypatch):
     """Sparse gradients and moments: another course, about as good an end even where it is short."""
-    params = replace(SHORT, iterations=40)
+    params = SHORT.changed(iterations=40)
     dense = fit_of(trained_by_gsplat(scene, params, tmp_path / "dense"), held_out)[0]
-    monkeypatch.setattr(gsplat_training, "SPARSE_FROM", 0)
+    monkeypatch.setattr(gsplat_worker, "SPARSE_FROM", 0)
     sparse = fit_of(trained_by_gsplat(scene, params, tmp_path / "sparse"), held_out)[0]
     assert sparse > dense - 1.5
     assert sparse != dense
@@ -206,13 +208,13 @@ def test_large_scenes_move_only_what_a_view_shows(scene, held_out, tmp_path, mon
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("antialiased", [False, True])
 def test_gsplat_trains_for_how_the_splat_is_drawn(scene, held_out, tmp_path, monkeypatch, antialiased):
-    """The mode and the blur of every step are those that its pictures are drawn with afterwards."""
+    """The mode and the blur of every step are those that its images are drawn with afterwards."""
     modes = []
     real = kernels.rasterization
     monkeypatch.setattr(
         gsplat, "rasterization", lambda *a, **b: (modes.append((b["rasterize_mode"], b["eps2d"])), real(*a, **b))[1]
     )
-    trained = trained_by_gsplat(scene, replace(SHORT, antialiased=antialiased, iterations=60), tmp_path)
+    trained = trained_by_gsplat(scene, SHORT.changed(antialiased=antialiased, iterations=60), tmp_path)
     mode = "antialiased" if antialiased else "classic"
     assert modes == [(mode, pytest.approx(float(screen_blur(antialiased))))] * 60
     assert trained.gaussians.antialiased == antialiased
@@ -222,11 +224,11 @@ def test_gsplat_trains_for_how_the_splat_is_drawn(scene, held_out, tmp_path, mon
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_exposure_of_each_view_is_found(scene, tmp_path):
     """A photo darkened by a quarter has that much less gain than the others."""
-    dark = scene.pictures[3]
+    dark = scene.images[3]
     photo = (np.moveaxis(dark.levels[0].photo, 0, -1) * 0.75).astype(np.uint8)
     changed = training_view(dark.name, photo, TINY, dark.world_from_camera, dark.levels[0].depth)
-    pictures = [*scene.pictures[:3], changed, *scene.pictures[4:]]
-    trained = trained_by_gsplat(Scene(pictures, pictures, scene.cloud), replace(SHORT, iterations=80), tmp_path)
+    images = [*scene.images[:3], changed, *scene.images[4:]]
+    trained = trained_by_gsplat(Scene(images, images, scene.cloud), SHORT.changed(iterations=80), tmp_path)
     gains = np.array([view.gain.mean() for view in trained.views])
     assert 0.65 < gains[3] / np.median(gains) < 0.88
 
@@ -236,7 +238,7 @@ def test_poses_are_pulled_as_on_the_cpu(scene, tmp_path):
     """The derivative by a small twist of a camera that was moved before is the CPU rasteriser's."""
     rng = np.random.default_rng(0)
     run = backend._Run(NoSession(), scene, SHORT, 600, rng, tmp_path, None)
-    training, index = gsplat_training.Training(run._request(), torch.device("cpu")), 3
+    training, index = gsplat_worker.Training(run._request(), torch.device("cpu")), 3
     training.poses.twists[index] = (0.01, -0.02, 0.015, 0.03, -0.01, 0.02)
     level = training._views[index][0]
     twist = torch.zeros(6, requires_grad=True)
@@ -244,7 +246,7 @@ def test_poses_are_pulled_as_on_the_cpu(scene, tmp_path):
     weights = rng.normal(size=(3, TINY.height, TINY.width)).astype(np.float32)
     (drawn[..., :3].movedim(-1, 0) * torch.from_numpy(weights)).sum().backward()
 
-    gaussians = contiguous(run._start.gaussians)
+    gaussians = contiguous(run._initial.gaussians)
     raster = rasterize(gaussians, TINY, training.poses.world_from_camera(index))
     by_planes = np.zeros_like(raster.planes)
     by_planes[:3, : TINY.height, : TINY.width] = weights
@@ -268,21 +270,21 @@ def test_masked_pixels_do_not_pull(scene, tmp_path):
     """Magenta that a mask ignores stays out of the splat, which shows the room there."""
     mask = np.ones((TINY.height, TINY.width), bool)
     mask[20:44, 28:56] = False
-    pictures = []
-    for view in scene.pictures:
+    images = []
+    for view in scene.images:
         photo = np.moveaxis(view.levels[0].photo, 0, -1).copy()
         photo[~mask] = (255, 0, 255)
-        pictures.append(training_view(view.name, photo, TINY, view.world_from_camera, view.levels[0].depth, mask))
-    trained = trained_by_gsplat(Scene(pictures, pictures, scene.cloud), replace(SHORT, iterations=60), tmp_path)
-    colors = np.concatenate([render(trained.gaussians, TINY, view.world_from_camera).rgb[~mask] for view in pictures])
+        images.append(training_view(view.name, photo, TINY, view.world_from_camera, view.levels[0].depth, mask))
+    trained = trained_by_gsplat(Scene(images, images, scene.cloud), SHORT.changed(iterations=60), tmp_path)
+    colors = np.concatenate([render(trained.gaussians, TINY, view.world_from_camera).rgb[~mask] for view in images])
     assert np.mean(colors[:, 0] + colors[:, 2] - 2 * colors[:, 1]) < 0.1
 
 
-def rasterization_of(most: int):
-    """Drawing on a GPU on which so many Gaussians fit."""
+def rasterization_of(max_gaussians: int):
+    """Rasterization on a GPU with a bound on the Gaussians that fit."""
 
     def draw(*given, **named):
-        if len(given[0]) > most:
+        if len(given[0]) > max_gaussians:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return kernels.rasterization(*given, **named)
 
@@ -291,14 +293,14 @@ def rasterization_of(most: int):
 
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_full_memory_takes_fewer_gaussians_and_says_so(scene, tmp_path, monkeypatch, caplog):
-    """As a run that asked for so many would; what is found holds for a run that goes on, too."""
+    """As a run that requested that many would; the limit holds for a resumed run, too."""
     monkeypatch.setattr(gsplat, "rasterization", rasterization_of(500))
-    params = replace(SHORT, iterations=16)
+    params = SHORT.changed(iterations=16)
     trained = trained_by_gsplat(scene, params, tmp_path / "a")
-    assert len(trained.gaussians) <= trained.largest < 500
-    assert f"at most {trained.largest} Gaussians" in caplog.text
-    assert int((tmp_path / "a" / LIMIT_FILE).read_text()) == trained.largest
-    asked = trained_by_gsplat(scene, replace(params, gaussians=trained.largest), tmp_path / "b")
+    assert len(trained.gaussians) <= trained.max_gaussians < 500
+    assert f"at most {trained.max_gaussians} Gaussians" in caplog.text
+    assert int((tmp_path / "a" / LIMIT_FILE).read_text()) == trained.max_gaussians
+    asked = trained_by_gsplat(scene, params.changed(gaussians=trained.max_gaussians), tmp_path / "b")
     assert_same(trained, asked)
     (tmp_path / "a" / CHECKPOINT_FILE).unlink()
     caplog.clear()
@@ -322,8 +324,8 @@ def test_numbers_that_are_not_finite_end_the_training(scene, tmp_path, monkeypat
 
     def broken(*given, **named):
         calls.append(1)
-        picture, alpha, meta = kernels.rasterization(*given, **named)
-        return (picture * float("nan") if len(calls) > 10 else picture), alpha, meta
+        image, alpha, meta = kernels.rasterization(*given, **named)
+        return (image * float("nan") if len(calls) > 10 else image), alpha, meta
 
     monkeypatch.setattr(gsplat, "rasterization", broken)
     with pytest.raises(MachineError, match=r"not finite.* steps") as caught:
@@ -339,7 +341,7 @@ def test_no_gpu_is_an_error_with_a_remedy(scene, tmp_path):
     assert caught.value.remedy
 
 
-def test_pictures_are_as_large_as_memory_allows():
+def test_images_are_as_large_as_memory_allows():
     """Whole ones, no longer than 1600 px, and smaller where there are thousands."""
     assert image_size([CAMERA] * 50) == 320
     assert image_size([CAMERA.resized(4000, 3000)] * 50) == 1600
@@ -353,21 +355,21 @@ on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="gsplat's ow
 @on_a_gpu
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
 def test_kernels_train_as_the_cpu_trainer(scene, held_out, tmp_path, strategy):
-    """The real ones, from start to end: pictures and surfaces as good as the CPU's at equal size."""
+    """The real ones, from start to end: images and surfaces as good as the CPU's at equal size."""
     params = SplatParams(gaussians=4000, iterations=600)
     ours = fit_of(train(scene.views, scene.cloud, params, np.random.default_rng(0)), held_out)
-    trained = trained_by_gsplat(scene, replace(params, backend="gsplat", strategy=strategy), tmp_path)
+    trained = trained_by_gsplat(scene, params.changed(backend="gsplat", strategy=strategy), tmp_path)
     theirs = fit_of(trained, held_out)
     assert theirs[0] > ours[0] - 1
     assert theirs[1] < 1.5 * ours[1]
-    assert trained.about["gpu_memory_gib"] > 0
+    assert trained.backend_report["gpu_memory_gib"] > 0
 
 
 @pytest.mark.gpu
 @on_a_gpu
 def test_kernels_draw_and_derive_as_the_stand_in(scene):
     """So that what the tests without a GPU show holds with one."""
-    gaussians = train(scene.views, scene.cloud, replace(SHORT, backend="cpu"), np.random.default_rng(0)).gaussians
+    gaussians = train(scene.views, scene.cloud, SHORT.changed(backend="cpu"), np.random.default_rng(0)).gaussians
     found = []
     for draw, device in ((gsplat.rasterization, "cuda"), (kernels.rasterization, "cpu")):
         parts = [torch.tensor(getattr(gaussians, name), device=device, requires_grad=True) for name in backend.FIELDS]

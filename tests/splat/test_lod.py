@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Gaussians
-from pipeline.splat.lod import REFIT_POSITION_RATE, make_sim_level, shown_weight
+from pipeline.raster import contiguous, render
+from pipeline.splat.initialization import Initialization
+from pipeline.splat.lod import REFIT_POSITION_RATE, make_sim_lod, shown_weight
 from pipeline.splat.loss import psnr
 from pipeline.splat.params import SplatParams
-from pipeline.splat.raster import contiguous, render
 from pipeline.splat.schedule import Schedule
 from pipeline.splat.train import fit
 from pipeline.splat.views import TrainingView, training_view
@@ -37,17 +38,17 @@ def full(room: Room) -> Gaussians:
 
 
 def mean_psnr(splat: Gaussians, views: list[TrainingView], level: int) -> float:
-    figures = []
+    metrics = []
     for view in views:
         rgb = render(splat, view.levels[level].camera, view.world_from_camera).rgb.clip(0, 1)
-        figures.append(float(psnr(rgb, np.moveaxis(view.levels[level].photo, 0, -1).astype(np.float32) / 255)))
-    return float(np.mean(figures))
+        metrics.append(float(psnr(rgb, np.moveaxis(view.levels[level].photo, 0, -1).astype(np.float32) / 255)))
+    return float(np.mean(metrics))
 
 
 def test_few_gaussians_of_one_colour(full, views):
-    """No more than asked for, SH 0; a second run gives the same."""
+    """No more than requested, SH 0; a second run gives the same."""
     params = SplatParams(sim_gaussians=2000, sim_iterations=5)
-    sim, again = (make_sim_level(full, views, params, np.random.default_rng(0)) for _ in range(2))
+    sim, again = (make_sim_lod(full, views, params, np.random.default_rng(0)) for _ in range(2))
     assert len(sim) == 2000
     assert sim.sh.shape == (2000, 1, 3)
     for name in ("means", "log_scales", "quaternions", "opacity_logits", "sh"):
@@ -58,7 +59,7 @@ def test_those_that_show_most_are_kept(full, views):
     """Without a refit the level is a choice: nothing that is left out shows more than what is kept."""
     weight = shown_weight(full, views)
     params = SplatParams(sim_gaussians=2000, sim_iterations=0)
-    sim = make_sim_level(full, views, params, np.random.default_rng(0))
+    sim = make_sim_lod(full, views, params, np.random.default_rng(0))
     kept = (full.means[:, None] == sim.means[None, :50]).all(-1).any(1)  # of the first 50 of the level
     assert kept.sum() == 50
     assert weight[kept].min() >= np.sort(weight)[-2000]
@@ -74,22 +75,22 @@ def test_what_no_view_sees_weighs_nothing(full, views):
 
 
 def test_the_refit_serves_both_sizes(room, views):
-    """Pictures at both sizes are better after it, and small ones better than after a refit to large ones alone."""
+    """Images at both sizes are better after it, and small ones better than after a refit to large ones alone."""
     params = SplatParams(sim_gaussians=8000, sim_iterations=0)
-    before = make_sim_level(disc_splat(room), views, params, np.random.default_rng(0))
-    after = make_sim_level(disc_splat(room), views, replace(params, sim_iterations=120), np.random.default_rng(0))
+    before = make_sim_lod(disc_splat(room), views, params, np.random.default_rng(0))
+    after = make_sim_lod(disc_splat(room), views, params.changed(sim_iterations=120), np.random.default_rng(0))
     for level in (0, 1):
         assert mean_psnr(after, views, level) > mean_psnr(before, views, level) + 3
-    schedule = Schedule(120, half_from=0, whole_from=0, growth=None, position_rate=REFIT_POSITION_RATE)
-    large = fit(before, views, schedule, params, np.random.default_rng(0), "large").gaussians
+    schedule = Schedule(120, half_from=0, whole_from=0, densify=None, position_rate=REFIT_POSITION_RATE)
+    large = fit(Initialization(before), views, schedule, params, np.random.default_rng(0)).gaussians
     assert mean_psnr(after, views, 1) > mean_psnr(large, views, 1) + 0.2
 
 
-def test_guesses_stay_as_they_are(full, views):
-    """What no view shows would be the first to go; the first so many are kept, before all others, unchanged."""
+def test_inpainted_ones_stay_as_they_are(full, views):
+    """What no view shows would be the first to go; those that are fixed are kept, before all others, unchanged."""
     outside = replace(full, means=full.means + np.where(np.arange(6000)[:, None] < 50, np.float32(20), np.float32(0)))
     params = SplatParams(sim_gaussians=2000, sim_iterations=5)
-    sim = make_sim_level(outside, views, params, np.random.default_rng(0), fixed=50)
+    sim = make_sim_lod(outside, views, params, np.random.default_rng(0), fixed=50)
     np.testing.assert_array_equal(sim.means[:50], outside.means[:50])
     np.testing.assert_array_equal(sim.sh[:50, 0], outside.sh[:50, 0])
     assert (sim.means[50:] < 10).all()

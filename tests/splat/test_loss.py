@@ -10,7 +10,7 @@ from pipeline.splat.loss import depth_loss, photometric_loss, psnr, ssim
 HEIGHT, WIDTH = 45, 52
 
 
-def _pictures(rng) -> tuple[np.ndarray, np.ndarray]:
+def _images(rng) -> tuple[np.ndarray, np.ndarray]:
     smooth = correlate1d(correlate1d(rng.random((HEIGHT, WIDTH, 3)), np.ones(5) / 5, axis=0), np.ones(5) / 5, axis=1)
     return smooth, (smooth + rng.normal(0, 0.05, smooth.shape)).clip(0, 1)
 
@@ -42,15 +42,15 @@ def test_psnr_of_a_known_error():
 
 
 def test_ssim_matches_float64_filters(rng):
-    """Equal pictures have 1, others what scipy's filters give."""
-    a, b = _pictures(rng)
+    """Equal images have 1, others what scipy's filters give."""
+    a, b = _images(rng)
     assert abs(ssim(a, a) - 1) < 1e-5
     assert abs(ssim(a, b) - _ssim_float64(a, b)) < 1e-4
 
 
 def test_photometric_loss_and_derivative(rng):
     """Value within 1e-4, derivative within 1 % of central differences of a float64 version."""
-    rendered, noisy = (np.ascontiguousarray(np.moveaxis(v, -1, 0)) for v in _pictures(rng))
+    rendered, noisy = (np.ascontiguousarray(np.moveaxis(v, -1, 0)) for v in _images(rng))
     photo = (noisy * 255).astype(np.uint8)
     padded = np.zeros((4, 48, 64), np.float32)
     padded[:3, :HEIGHT, :WIDTH] = rendered

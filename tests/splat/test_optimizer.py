@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.geometry import Gaussians
+from pipeline.raster import Gradients
 from pipeline.splat.optimizer import FIELDS, SparseAdam
-from pipeline.splat.raster import Gradients
-from tests.splat.conftest import scatter
+from tests.raster.conftest import scatter
 
 RATES = {
     "means": np.full(3, 0.01, np.float32),
@@ -51,7 +51,7 @@ def test_replace_keeps_moments_of_the_kept(rng):
     undisturbed, changed = SparseAdam(scene), SparseAdam(same)
     for optimizer in (undisturbed, changed):
         optimizer.step(first, RATES)
-    changed.replace(np.array([0, 1]), np.array([1]), same[np.array([3])])
+    changed.replace(same, np.array([0, 1]), np.array([1]), same[np.array([3])])
     assert len(changed.gaussians) == 3
     short = Gradients(
         np.array([0, 1], np.int32),

@@ -10,7 +10,7 @@ from plyfile import PlyData
 
 from pipeline.errors import BundleError
 from pipeline.splat.ply import load_splat, save_splat
-from tests.splat.conftest import scatter
+from tests.raster.conftest import scatter
 
 FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.geometry import PointCloud, Pose, angle_deg
+from pipeline.splat.initialization import Initialization, discs_on
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import MAX_ROTATION, PoseTuning
 from pipeline.splat.schedule import Schedule
-from pipeline.splat.start import initial_gaussians
-from pipeline.splat.supervision import depth_in_view
 from pipeline.splat.train import fit
-from pipeline.splat.views import training_view
+from pipeline.splat.views import depth_in_view, training_view
 from tests.synthetic import CAMERA, depth_maps, walk
 
 SMALL = CAMERA.resized(160, 120)
@@ -23,15 +22,15 @@ def _tuning(poses: list[Pose]) -> PoseTuning:
 
 
 def test_motion_of_all_cameras_is_taken_out(rng):
-    """A turn, shift and growth of the whole camera track leaves nothing; a view's own motion stays."""
+    """A rotation, shift and scaling of the whole camera path leaves nothing; a view's own motion stays."""
     poses = walk(20)
     tuning = _tuning(poses)
-    turn, shift, growth = np.array([3e-3, -5e-3, 2e-3]), np.array([0.02, -0.01, 0.03]), 4e-3
+    rotation, shift, scaling = np.array([3e-3, -5e-3, 2e-3]), np.array([0.02, -0.01, 0.03]), 4e-3
     middle = np.mean([pose.translation for pose in poses], axis=0)
     for k, pose in enumerate(poses):
         offset = pose.translation - middle
-        moved = shift + np.cross(turn, offset) + growth * offset
-        tuning.twists[k] = np.concatenate([pose.rotation.T @ turn, pose.rotation.T @ moved])
+        moved = shift + np.cross(rotation, offset) + scaling * offset
+        tuning.twists[k] = np.concatenate([pose.rotation.T @ rotation, pose.rotation.T @ moved])
     own = np.zeros((20, 6))
     own[7] = (0.01, -0.004, 0.006, 0.01, 0.02, -0.015)
     tuning.twists += own
@@ -80,8 +79,8 @@ def test_known_perturbation_is_recovered(room, rng):
         photo, _ = room.render(SMALL, true_pose)
         depth = depth_in_view(depth_map, SMALL, true_pose)
         views.append(training_view(depth_map.name, photo, SMALL, wrong_pose, depth))
-    start = initial_gaussians(_cloud(room, truth), 8000, 1, rng, opacity=0.5, flatness=0.3)
-    trained = fit(start, views, Schedule(600, growth=None, poses_from=0.2), SplatParams(), rng, "test")
+    start = discs_on(_cloud(room, truth), 8000, 1, rng, opacity=0.5, flatness=0.3)
+    trained = fit(Initialization(start), views, Schedule(600, densify=None, poses_from=0.2), SplatParams(), rng)
     before, after = _errors(truth, wrong), _errors(truth, [view.world_from_camera for view in trained.views])
     assert before[0] > 0.2
     assert before[1] > 0.006

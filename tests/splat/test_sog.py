@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import BundleError
-from pipeline.geometry import Gaussians, matrix_from_quaternion
-from pipeline.splat.sog import load_sog, morton_order, save_sog
+from pipeline.geometry import Gaussians, matrix_from_quaternion, morton_order
+from pipeline.splat.sog import load_sog, save_sog
 
 
 def some(rng: np.random.Generator, count: int = 500, coefficients: int = 9) -> Gaussians:
@@ -62,22 +62,22 @@ def test_the_files_are_the_formats(rng, tmp_path):
     save_sog(gaussians, tmp_path / "a.sog")
     with zipfile.ZipFile(tmp_path / "a.sog") as archive:
         meta = json.loads(archive.read("meta.json"))
-        pictures = {name: np.array(Image.open(io.BytesIO(archive.read(name)))) for name in archive.namelist()[1:]}
+        images = {name: np.array(Image.open(io.BytesIO(archive.read(name)))) for name in archive.namelist()[1:]}
     assert (meta["version"], meta["count"], meta["shN"]["bands"]) == (2, 500, 2)
-    assert set(pictures) == {name for part in meta.values() if isinstance(part, dict) for name in part.get("files", [])}
-    assert pictures["means_l.webp"].shape[:2] == pictures["quats.webp"].shape[:2] == (21, 24)
-    assert pictures["shN_centroids.webp"].shape[1] == 64 * 8
+    assert set(images) == {name for part in meta.values() if isinstance(part, dict) for name in part.get("files", [])}
+    assert images["means_l.webp"].shape[:2] == images["quats.webp"].shape[:2] == (21, 24)
+    assert images["shN_centroids.webp"].shape[1] == 64 * 8
     first = gaussians[morton_order(gaussians.means)[:1]]
     for axis in range(3):
-        step = int(pictures["means_l.webp"][0, 0, axis]) + 256 * int(pictures["means_u.webp"][0, 0, axis])
+        step = int(images["means_l.webp"][0, 0, axis]) + 256 * int(images["means_u.webp"][0, 0, axis])
         low, high = meta["means"]["mins"][axis], meta["means"]["maxs"][axis]
         log = low + (high - low) * step / 65535
         assert np.sign(log) * (np.exp(abs(log)) - 1) == pytest.approx(first.means[0, axis], abs=1e-3)
-    index = pictures["scales.webp"][0, 0, 1]
+    index = images["scales.webp"][0, 0, 1]
     assert meta["scales"]["codebook"][index] == pytest.approx(first.log_scales[0, 1], abs=0.1)
-    assert pictures["quats.webp"][..., 3].ravel()[:500].min() >= 252
-    label = int(pictures["shN_labels.webp"][0, 0, 0]) + 256 * int(pictures["shN_labels.webp"][0, 0, 1])
-    entry = pictures["shN_centroids.webp"][label // 64, label % 64 * 8 + 3, 2]
+    assert images["quats.webp"][..., 3].ravel()[:500].min() >= 252
+    label = int(images["shN_labels.webp"][0, 0, 0]) + 256 * int(images["shN_labels.webp"][0, 0, 1])
+    entry = images["shN_centroids.webp"][label // 64, label % 64 * 8 + 3, 2]
     assert meta["shN"]["codebook"][entry] == pytest.approx(first.sh[0, 4, 2], abs=0.05)
 
 
@@ -159,7 +159,7 @@ def rewritten(path: Path, change) -> Path:
         lambda meta, entries: meta["shN"].update(count=3),
         lambda meta, entries: meta["shN"].update(bands=1),
         lambda meta, entries: entries.pop("quats.webp"),
-        lambda meta, entries: entries.update({"quats.webp": b"no picture"}),
+        lambda meta, entries: entries.update({"quats.webp": b"no image"}),
         lambda meta, entries: entries.update({"quats.webp": entries["sh0.webp"]}),
         lambda meta, entries: entries.update({"sh0.webp": entries["sh0.webp"][:100]}),
     ],

@@ -35,7 +35,7 @@ def inputs(room, tmp_path_factory):
     for depth_map in maps:
         save_depth_map(folders["depth"], depth_map)
     write_index(folders["depth"], [m.name for m in maps], "truth", {})
-    Alignment(WORLD_FROM_SCENE, "truth", 0.1, "sensor", 0.01, True, {}).save(folders["align"])
+    Alignment(WORLD_FROM_SCENE, ("truth",), 0.1, "sensor", 0.01, True, {}).save(folders["align"])
     points = np.concatenate([m.points()[::4, ::4].reshape(-1, 3) for m in maps])
     count = len(points)
     cloud = PointCloud(
@@ -72,7 +72,7 @@ def test_stage_writes_both_splats_in_the_world_frame(inputs, tmp_path):
 
 
 def test_interrupted_run_writes_the_same_bytes(inputs, tmp_path, monkeypatch, caplog):
-    """A build that was stopped goes on from its checkpoint and gives what one that ran through gives."""
+    """A build that was stopped resumes from its checkpoint and gives what one that ran through gives."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     run(inputs, PARAMS, tmp_path / "a")
@@ -83,19 +83,19 @@ def test_interrupted_run_writes_the_same_bytes(inputs, tmp_path, monkeypatch, ca
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.splat.stage.LivePreview.observe", stop)
-        patch.setattr("pipeline.splat.checkpoint.SECONDS", 0.0)
+        patch.setattr("pipeline.splat.state.CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             run(inputs, PARAMS, tmp_path / "b")
     assert list(resume_folder(tmp_path / "b").iterdir())
     caplog.set_level("INFO")
     run(inputs, PARAMS, tmp_path / "b")
-    assert "goes on from the checkpoint after 99 steps" in caplog.text
+    assert "resumes from the checkpoint after 99 steps" in caplog.text
     for file in ("splat.ply", "sim.ply", "preview.png"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 @pytest.mark.usefixtures("gsplat_on_cpu")
-def test_gsplat_trains_whole_pictures_and_the_rest_follows(inputs, tmp_path):
+def test_gsplat_trains_whole_images_and_the_rest_follows(inputs, tmp_path):
     """All that the CPU's stage writes, from the same inputs; the report says what was trained and how."""
     params = SplatParams(backend="gsplat", gaussians=400, iterations=20, sim_gaussians=150, sim_iterations=5)
     run(inputs, params, tmp_path)

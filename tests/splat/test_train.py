@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import PointCloud
-from pipeline.splat.lod import make_sim_level, shown_weight
+from pipeline.raster import render
+from pipeline.splat.initialization import scene_size
+from pipeline.splat.lod import make_sim_lod, shown_weight
 from pipeline.splat.loss import psnr
 from pipeline.splat.optimizer import FIELDS
 from pipeline.splat.params import SplatParams
-from pipeline.splat.raster import render
 from pipeline.splat.schedule import Schedule
-from pipeline.splat.supervision import depth_in_view
-from pipeline.splat.train import scene_size, train
-from pipeline.splat.views import training_view
+from pipeline.splat.train import train
+from pipeline.splat.views import depth_in_view, training_view
 from tests.synthetic import CAMERA, depth_maps, walk
 
 SMALL = CAMERA.resized(160, 120)
@@ -52,14 +52,14 @@ def cloud(room, views) -> PointCloud:
 
 def _fit(gaussians, views) -> tuple[float, float]:
     """Mean PSNR and median depth difference [m]."""
-    figures, differences = [], []
+    metrics, differences = [], []
     for view in views:
         level = view.levels[0]
-        picture = render(gaussians, level.camera, view.world_from_camera)
-        figures.append(psnr(picture.rgb.clip(0, 1), np.moveaxis(level.photo, 0, -1) / 255))
+        image = render(gaussians, level.camera, view.world_from_camera)
+        metrics.append(psnr(image.rgb.clip(0, 1), np.moveaxis(level.photo, 0, -1) / 255))
         known = level.depth.depth > 0
-        differences.append(np.abs(picture.depth - level.depth.depth)[known])
-    return float(np.mean(figures)), float(np.median(np.concatenate(differences)))
+        differences.append(np.abs(image.depth - level.depth.depth)[known])
+    return float(np.mean(metrics)), float(np.median(np.concatenate(differences)))
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +70,11 @@ def trained(views, cloud):
 
 
 @pytest.mark.slow
-def test_training_gets_pictures_and_depth_right(views, trained):
+def test_training_gets_images_and_depth_right(views, trained):
     """Views never trained on: cells of 9 cm in random colours at 24 dB, surfaces within 1 cm in the median."""
-    figure, difference = _fit(trained, views[::4])
+    metric, difference = _fit(trained, views[::4])
     assert len(trained) == 12000
-    assert figure > 24
+    assert metric > 24
     assert difference < 0.01
 
 
@@ -83,7 +83,7 @@ def test_sim_level_is_small_and_close(views, trained, rng):
     """Two thirds of the Gaussians, SH 0: fitting again wins back most of what leaving out lost."""
     kept = [v for i, v in enumerate(views) if i % 4]
     cut, sim = (
-        make_sim_level(trained, kept, SplatParams(sim_gaussians=8000, sim_iterations=count), rng) for count in (0, 150)
+        make_sim_lod(trained, kept, SplatParams(sim_gaussians=8000, sim_iterations=count), rng) for count in (0, 150)
     )
     assert len(sim) == len(cut) == 8000
     assert sim.sh.shape[1] == 1
@@ -152,8 +152,8 @@ def test_schedule_goes_from_coarse_to_fine():
     assert [schedule.sh_degree(share) for share in (0, 0.15, 0.3, 0.9)] == [0, 1, 2, 3]
 
 
-def test_small_pictures_come_in_between_at_the_end():
-    """Every fourth step is small from where pictures are whole on, half and quarter size in turn; budgets know it."""
+def test_small_images_come_in_between_at_the_end():
+    """Every fourth step is small from where images are whole on, half and quarter size in turn; budgets know it."""
     schedule = Schedule(1000, small_every=4)
     levels = np.array([schedule.level_of(iteration) for iteration in range(1000)])
     assert levels[596:612].tolist() == [1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0]

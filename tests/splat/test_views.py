@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Camera, Pose
-from pipeline.splat.supervision import ViewDepth
-from pipeline.splat.views import training_camera, training_view
+from pipeline.splat.views import ViewDepth, training_camera, training_view
 
 
 @pytest.mark.parametrize(
@@ -21,7 +20,7 @@ from pipeline.splat.views import training_camera, training_view
     ],
 )
 def test_training_size(size, image_size, expected):
-    """Half, at most 480 px by itself; as asked for, never larger than the picture."""
+    """Half, at most 480 px by itself; as requested, never larger than the image."""
     camera = training_camera(Camera(*size, 500.0, 510.0, size[0] / 2 + 3, size[1] / 2), image_size)
     assert (camera.width, camera.height) == expected
     assert abs(camera.fx / expected[0] - 500 / size[0]) < 1e-9

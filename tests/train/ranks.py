@@ -15,12 +15,12 @@ import torch
 from train.distributed import agreed, processes_of_this_run, together
 
 TINY = {
-    "environments": 4,
-    "steps": 6,
-    "ppo.batches": 2,
-    "policy.memory_size": 8,
-    "policy.hidden": [8],
-    "policy.critic": [8],
+    "num_envs": 4,
+    "num_steps_per_env": 6,
+    "ppo.num_mini_batches": 2,
+    "policy.rnn_hidden_dim": 8,
+    "policy.actor_hidden_dims": [8],
+    "policy.critic_hidden_dims": [8],
 }
 
 

@@ -11,11 +11,10 @@ from tensordict import TensorDict
 from sim.physics.state import RobotState
 from sim.robots.model import Robot
 from sim.scene import SimScene
-from sim.tasks.way import Way
+from sim.tasks.goals import PathState
 from tests.sim.floors import floor_scene
-from train.environment import Endings
-from train.floor_plan import FloorPlan
-from train.results import Episode, Evaluation, Results, TestScene
+from train.environment import DoneInfo
+from train.results import Episode, Evaluation, FloorPlan, Results, TestScene
 
 SIZE = (3, 40, 44)
 
@@ -33,8 +32,8 @@ class Scripted:
         self.seeds: list[int] = []
         self.actions: list[torch.Tensor] = []
         scene = floor_scene(np.ones((4, 5), bool), goals=((0.0, 0.0),))
-        course = SimpleNamespace(now=self._way)
-        self.env = SimpleNamespace(engine=SimpleNamespace(read=self._state), course=course, scenes=[scene])
+        scenario = SimpleNamespace(state=self._way)
+        self.env = SimpleNamespace(engine=SimpleNamespace(read=self._state), scenario=scenario, scenes=[scene])
         self.reset(0)
 
     def reset(self, seed: int) -> TensorDict:
@@ -44,7 +43,7 @@ class Scripted:
         return self.get_observations()
 
     def get_observations(self) -> TensorDict:
-        """The same at the same time of an episode, but for pictures, which the seed makes lighter."""
+        """The same at the same time of an episode, but for images, which the seed makes lighter."""
         number, time = torch.arange(self.num_envs), torch.from_numpy(self._time.copy())
         rgb = (20 * number + 3 * time + 7 * (self.seeds[-1] % 3)).to(torch.uint8)[:, None, None, None].repeat(1, *SIZE)
         vector = torch.stack([time / 10, torch.ones(self.num_envs)], 1).to(torch.float32)
@@ -57,7 +56,7 @@ class Scripted:
         done = np.flatnonzero(self._time == self._lengths)
         by = np.where(self._first[done], np.where(self._successes[done], "goal", "crash"), "later")
         outcomes = {"entered": done % 2 == 1}
-        self.endings = Endings(
+        self.done_info = DoneInfo(
             done,
             np.zeros(len(done), np.int64),
             by == "goal",
@@ -79,11 +78,11 @@ class Scripted:
         quaternion = np.column_stack([np.cos(half), nothing, nothing, np.sin(half)])
         return RobotState.at_rest(position, quaternion, np.zeros((self.num_envs, 0), np.float32))
 
-    def _way(self) -> Way:
+    def _way(self) -> PathState:
         number = np.arange(self.num_envs)
         goal = np.column_stack([number + 0.25, number - 0.5]).astype(np.float32)
         some = np.ones(self.num_envs, np.float32)
-        return Way(goal=goal, left=some, left_before=some, edges=some[:, None], detours=some[:, None])
+        return PathState(goal=goal, length=some, previous_length=some, edges=some[:, None], detours=some[:, None])
 
 
 def results(scene: SimScene, robot: Robot, successes: dict[str, int], *, run: str = "a") -> Results:
@@ -100,7 +99,7 @@ def results(scene: SimScene, robot: Robot, successes: dict[str, int], *, run: st
             steps=2,
             reward=0.5,
             outcomes={"entered": number % 2 == 1},
-            track=((0.5, 1.5), (0.75, 1.75 + number / 10)),
+            path=((0.5, 1.5), (0.75, 1.75 + number / 10)),
         )
         for name, count in successes.items()
         for number in range(4)
@@ -118,5 +117,5 @@ def results(scene: SimScene, robot: Robot, successes: dict[str, int], *, run: st
             TestScene(reference=name, sha256=name[:1] * 64, starts="all" if number else "held_out", plan=plan)
             for number, name in enumerate(successes)
         ),
-        evaluations=(Evaluation(control="none", episodes=episodes),),
+        evaluations=(Evaluation(ablation="none", episodes=episodes),),
     )

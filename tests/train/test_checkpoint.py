@@ -18,14 +18,14 @@ from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
 from pipeline.errors import TrainError
-from tests.train.test_files import room_for
+from tests.train.test_run import room_for
 from train import checkpoint
 
 STATE = {
     "iteration": 40,
     "rate": 1.25e-3,
     "memories": (torch.arange(6.0).reshape(1, 2, 3), None),
-    "recent": [(True, "goal", 1.5, 20, {"entered": False})],
+    "episode_stats": [(True, "goal", 1.5, 20, {"entered": False})],
     "environment": {"simulation": torch.tensor([3, 1, 255], dtype=torch.uint8)},
 }
 
@@ -220,13 +220,13 @@ def test_an_agent_gets_networks_normaliser_and_optimiser_back(tmp_path: Path):
         (lambda state: make_agent(hidden=9).save(), "actor.mlp.0.weight is 9x5 in the checkpoint, 8x5 in the network"),
         (
             lambda state: state | {"critic_state_dict": {}},
-            "critic.obs_normalizer._mean is not there in the checkpoint",
+            "critic.obs_normalizer._mean is missing in the checkpoint",
         ),
         (
             lambda state: state | {"actor_state_dict": state["actor_state_dict"] | {"extra": torch.tensor(1)}},
-            "actor.extra is a number in the checkpoint, not there in the network",
+            "actor.extra is a number in the checkpoint, missing in the network",
         ),
-        (lambda state: None, "is not there in the checkpoint"),
+        (lambda state: None, "is missing in the checkpoint"),
     ],
     ids=["other size", "no critic", "more", "nothing"],
 )

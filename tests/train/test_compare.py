@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sim.scene import SceneLock
-from train.compare import differences, figures, picture
+from train.compare import differences, image, metrics
 from train.preset import load_preset
 from train.run import Run
 
@@ -46,13 +46,13 @@ def test_what_only_one_has_is_told_too(tmp_path: Path, runs: list[Run]):
     assert found["policy.voxels"] == ["None", "-"]
 
 
-def test_figures_tell_the_end_and_when_it_got_good(runs: list[Run]):
+def test_metrics_tell_the_end_and_when_it_got_good(runs: list[Run]):
     """Steps to shares of success are those of the first row there; a share that was never reached has none."""
-    shown = figures(runs[0])
+    shown = metrics(runs[0])
     assert (shown["iterations"], shown["steps"], shown["minutes"]) == ("4", "2000", "2.0")
     assert shown["success, last 200 episodes"] == "0.8"
     assert [shown[f"steps to {share} success"] for share in ("50%", "80%", "90%")] == ["1000", "1500", "-"]
-    assert figures(runs[1])["steps to 50% success"] == "-"
+    assert metrics(runs[1])["steps to 50% success"] == "-"
 
 
 def test_the_first_episodes_to_end_tell_nothing(tmp_path: Path):
@@ -61,24 +61,24 @@ def test_the_first_episodes_to_end_tell_nothing(tmp_path: Path):
     for number, (episodes, success) in enumerate([(3, 1.0), (150, 0.9), (200, 0.2), (200, 0.6)], 1):
         row = {"iteration": number, "steps": 500 * number, "seconds": 30.0 * number}
         run.curve.append(row | {"episodes": episodes, "success": success})
-    assert [figures(run)[f"steps to {share} success"] for share in ("50%", "80%")] == ["2000", "-"]
+    assert [metrics(run)[f"steps to {share} success"] for share in ("50%", "80%")] == ["2000", "-"]
 
 
 def test_what_else_the_task_counts_is_told(tmp_path: Path):
     """Such as who entered the patch."""
     run = make_run(tmp_path, "entering", [])
     run.curve.append({"iteration": 1, "steps": 500, "seconds": 30.0, "success": 1.0, "outcome/entered": 0.25})
-    assert figures(run)["entered, last 200 episodes"] == "0.25"
+    assert metrics(run)["entered, last 200 episodes"] == "0.25"
 
 
-def test_a_run_without_a_row_has_no_figures(tmp_path: Path):
+def test_a_run_without_a_row_has_no_metrics(tmp_path: Path):
     """It was made and not trained."""
-    assert figures(make_run(tmp_path, "new", [])) == {"iterations": "0"}
+    assert metrics(make_run(tmp_path, "new", [])) == {"iterations": "0"}
 
 
-def test_the_picture_has_a_line_for_each_run(runs: list[Run]):
+def test_the_image_has_a_line_for_each_run(runs: list[Run]):
     """Steps to the right, success upwards, on one scale for all."""
-    drawing = ElementTree.fromstring(picture(runs))
+    drawing = ElementTree.fromstring(image(runs))
     lines = [path.attrib["d"] for path in drawing.findall(".//{*}path") if path.attrib.get("fill") == "none"]
     sight, blind = ([tuple(map(float, point)) for point in re.findall(r"([\d.]+) ([\d.]+)", line)] for line in lines)
     assert (len(sight), len(blind)) == (4, 2)

@@ -17,17 +17,15 @@ from pipeline.errors import TrainError
 from tests.bundles import floor_of, make_bundle
 from tests.paths import ROOT
 from tests.synthetic import Room
-from tests.train import ranks
 from train.distributed import agreed, first, launch, own_seed, processes_of_this_run, together
 
 LAUNCHER = """
 import sys
 from pipeline.errors import TrainError
-from tests.train import ranks
 from train.distributed import launch
 name, *arguments = sys.argv[1:]
 try:
-    sys.exit(launch(getattr(ranks, name), arguments, 2, "cpu"))
+    sys.exit(launch(f"tests.train.ranks:{name}", arguments, 2, "cpu"))
 except KeyboardInterrupt:
     sys.exit(130)
 except TrainError as error:
@@ -137,5 +135,5 @@ def test_fewer_devices_than_processes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(TrainError, match="2 for 4 processes") as caught:
-        launch(ranks.fail_in, ["0", "nowhere"], 4, "cuda")
+        launch("tests.train.ranks:fail_in", ["0", "nowhere"], 4, "cuda")
     assert "--num-gpus 2" in caught.value.remedy

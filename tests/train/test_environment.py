@@ -9,15 +9,14 @@ import pytest
 import torch
 
 from sim.scene import SimScene
-from train.environment import INVALID, STATE, VECTOR, TrainEnv
+from train.environment import INVALID, STATE, VECTOR, TrainEnv, make_env
 from train.preset import load_preset
-from train.simulation import make_env
 
 
 @pytest.fixture
 def env(room_scene: SimScene) -> Iterator[TrainEnv]:
     """Four robots that see."""
-    made = make_env(load_preset("navigate", {"environments": 4}), [room_scene], seed=3)
+    made = make_env(load_preset("navigate", {"num_envs": 4}), [room_scene], seed=3)
     yield made
     made.env.close()
 
@@ -48,32 +47,32 @@ def test_endings_say_what_ended_an_episode(env: TrainEnv):
     total += rewards.numpy()
     assert dones.tolist() == [0, 1, 1, 0]
     assert extras["time_outs"].tolist() == [0, 0, 1, 0]
-    ended = env.endings
-    assert (ended.env.tolist(), ended.by, ended.success.tolist()) == ([1, 2], [INVALID, "time"], [False, False])
+    ended = env.done_info
+    assert (ended.env.tolist(), ended.ended_by, ended.success.tolist()) == ([1, 2], [INVALID, "time"], [False, False])
     assert ended.steps.tolist() == [4, 4]
     np.testing.assert_allclose(ended.reward, total[1:3], rtol=1e-5)
     env.step(still)
-    assert env.endings.by == []
+    assert env.done_info.ended_by == []
     assert env.episode_length_buf.tolist() == [5, 1, 1, 5]
 
 
 def test_the_first_reason_of_a_task_counts(env: TrainEnv):
     """Who reaches the goal in the step of the crash has done it."""
     env.reset(4)
-    goals = env.env.course.now().goal
+    goals = env.env.scenario.state().goal
     state = env.env.engine.read()
     state.position[:2, :2] = goals[:2]
     env.env.engine.reset(np.arange(2), state[np.arange(2)], env.env.scene_of[:2])
-    env.env._bump = lambda: np.array([0, 1, 0, 0], np.float32)  # type: ignore[method-assign]
+    env.env._contact_force = lambda: np.array([0, 1, 0, 0], np.float32)  # type: ignore[method-assign]
     env.step(torch.zeros(4, 2))
-    assert (env.endings.by, env.endings.success.tolist()) == (["goal", "goal"], [True, True])
+    assert (env.done_info.ended_by, env.done_info.success.tolist()) == (["goal", "goal"], [True, True])
 
 
 def test_a_curriculum_is_for_training(room_scene: SimScene):
     """It begins at the bottom there; a policy is evaluated on the hardest."""
     levels = {}
     for starts in ("train", "held_out"):
-        preset = load_preset("navigate", {"task": "climb", "environments": 4, "policy.encoder": "none"})
+        preset = load_preset("navigate", {"task": "climb", "num_envs": 4, "policy.encoder": "none"})
         made = make_env(preset, [room_scene], starts=starts)
         made.reset(1)
         levels[starts] = made.env.level.tolist()

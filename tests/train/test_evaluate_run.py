@@ -10,15 +10,15 @@ import pytest
 
 from flows.cli import main
 from pipeline.errors import TrainError
-from sim.places import held_out
+from sim.floors import held_out
 from sim.scene import SceneLock, SimScene
 from train import checkpoint, evaluation
-from train.agent import make_agent
+from train.environment import make_env
 from train.evaluation import evaluate_run
+from train.ppo import make_agent
 from train.preset import load_preset
 from train.results import Results, read_results
 from train.run import Run
-from train.simulation import make_env
 
 EPISODES = 8
 
@@ -37,7 +37,7 @@ def scenes(room_scene, monkeypatch) -> dict[str, SimScene]:
 
 def begun(root: Path, scene: SimScene, name: str, changes: dict) -> Run:
     """A run that has learned nothing yet."""
-    preset = load_preset("navigate", {"environments": 2, "ppo.batches": 2, "policy.memory_size": 8, **changes})
+    preset = load_preset("navigate", {"num_envs": 2, "ppo.num_mini_batches": 2, "policy.rnn_hidden_dim": 8, **changes})
     run = Run.create(root, preset, [scene.lock], [scene.lock.reference], 0, name=name)
     env = make_env(preset, [scene])
     checkpoint.save(run.checkpoints, {"iteration": 0, "agent": make_agent(preset, env).save()})
@@ -63,8 +63,8 @@ def starts(found: Results, scene: str) -> np.ndarray:
 
 def test_evaluate_run_begins_at_held_out_places_where_it_was_trained(run):
     """In its scene, also in another version of it, and nowhere else; no scene changes what happens in another."""
-    alone = evaluate_run(run, episodes=EPISODES, controls=["none"])
-    found = evaluate_run(run, ["attic@1.0.0", "room@2.0.0", "room@1.0.0"], episodes=EPISODES, controls=["none"])
+    alone = evaluate_run(run, episodes=EPISODES, ablations=["none"])
+    found = evaluate_run(run, ["attic@1.0.0", "room@2.0.0", "room@1.0.0"], episodes=EPISODES, ablations=["none"])
     assert [(scene.reference, scene.starts) for scene in found.scenes] == [
         ("attic@1.0.0", "all"),
         ("room@2.0.0", "held_out"),
@@ -78,23 +78,23 @@ def test_evaluate_run_begins_at_held_out_places_where_it_was_trained(run):
 
 
 def test_evaluate_run_beside_a_blind_one(run, blind):
-    """Both get the same episodes, and each control is there once; a blind policy runs without controls."""
-    found = evaluate_run(run, episodes=EPISODES, controls=["none", "shuffled"], blind=blind)
+    """Both get the same episodes, and each ablation is there once; a blind policy runs without ablations."""
+    found = evaluate_run(run, episodes=EPISODES, ablations=["none", "shuffled"], blind=blind)
     assert [label for label, _ in found.labelled()] == ["none", "shuffled", "blind"]
     assert found.blind is not None
     assert np.array_equal(starts(found, "room@1.0.0"), starts(found.blind, "room@1.0.0"))
-    tracks = [{episode.track for episode in one.episodes} for _, one in found.labelled()]
+    tracks = [{episode.path for episode in one.episodes} for _, one in found.labelled()]
     assert not tracks[0] & tracks[1]
     assert not tracks[0] & tracks[2]
-    assert found.scenes[0].pictures
-    assert not found.blind.scenes[0].pictures
+    assert found.scenes[0].images
+    assert not found.blind.scenes[0].images
 
 
 def test_evaluate_run_beside_one_that_is_no_blind_control(run, blind, tmp_path, scenes):
     """One that sees, or that was trained elsewhere, would say nothing."""
     elsewhere = begun(tmp_path, scenes["attic@1.0.0"], "elsewhere", {"policy.encoder": "none"})
     for other in (run, elsewhere):
-        with pytest.raises(TrainError, match="a blind control differs"):
+        with pytest.raises(TrainError, match="a blind run differs"):
             evaluate_run(run, episodes=EPISODES, blind=other)
 
 
@@ -108,11 +108,11 @@ def test_evaluate_run_without_a_checkpoint(run):
 
 def test_eval_command(run, tmp_path, capsys):
     """A table on the screen, and beside run.json the evaluation and a page that needs no other file."""
-    code = main(["eval", "sees", "--runs", str(tmp_path), "--episodes", "5", "--controls", "black"])
+    code = main(["eval", "sees", "--runs", str(tmp_path), "--episodes", "5", "--ablations", "black"])
     printed = capsys.readouterr().out
     assert code == 0
     found = read_results(run.folder / "evaluation.json")
-    assert [one.control for one in found.evaluations] == ["none", "black"]
+    assert [one.ablation for one in found.evaluations] == ["none", "black"]
     assert (found.checkpoint, found.iteration) == ("000000.pt", 0)
     assert str(found.evaluations[1].success()) in printed
     page = (run.folder / "report.html").read_text()
@@ -123,7 +123,7 @@ def test_eval_command(run, tmp_path, capsys):
 
 def test_eval_command_matrix(run, blind, tmp_path, capsys, monkeypatch):
     """Two runs in two scenes: stars where they were trained, and files for programs and for people."""
-    monkeypatch.setattr("train.scenes.find_scenes", lambda names: list(names))
+    monkeypatch.setattr("pipeline.scenes.resolver.find_scenes", lambda names: list(names))
     out = tmp_path / "matrix"
     scenes = ["--scene", "room@1.0.0", "--scene", "attic@1.0.0"]
     code = main(

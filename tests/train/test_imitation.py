@@ -1,4 +1,4 @@
-"""Recording: which episodes, and that pictures, actions and rewards belong together."""
+"""Recording: which episodes, and that images, actions and rewards belong together."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Rewarding(Scripted):
 
     def __init__(self, period: float = 0.2) -> None:
         super().__init__(LENGTHS, SUCCESSES)
+        self.vectors = ["clock"]
         terms = {"clock": SimpleNamespace(privileged=False), "goal": SimpleNamespace(privileged=True)}
         space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
         self.env.task = SimpleNamespace(name="navigate", control_period=period, observations=terms)
@@ -37,7 +38,7 @@ class Rewarding(Scripted):
     def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict]:
         """As scripted, but later episodes end as the first one does."""
         seen, _, dones, info = super().step(actions)
-        self.endings = replace(self.endings, success=self._successes[self.endings.env])
+        self.done_info = replace(self.done_info, success=self._successes[self.done_info.env])
         return seen, torch.arange(self.num_envs) + actions[:, 0], dones, info
 
 
@@ -92,7 +93,7 @@ def test_success_is_each_episodes_own(recorded: tuple[int, Path]):
 
 
 def test_each_step_is_what_was_seen_done_and_got(recorded: tuple[int, Path]):
-    """State and picture from before the action; the actor forgets between episodes; actions are clipped."""
+    """State and image from before the action; the actor forgets between episodes; actions are clipped."""
     _, folder = recorded
     table = steps(folder)
     time = table["frame_index"]
@@ -103,11 +104,11 @@ def test_each_step_is_what_was_seen_done_and_got(recorded: tuple[int, Path]):
     of = np.array([robot[length] for length in lengths])[table["episode_index"]]
     np.testing.assert_allclose(table["next.reward"], of + 0.1 * time, atol=1e-6)
     with av.open(folder / "videos/observation.images.front/chunk-000/file-000.mp4") as film:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
-    assert len(pictures) == len(time)
-    for picture, wanted in zip(pictures, 20 * of + 3 * time, strict=True):
-        assert picture.shape == (40, 44, 3)
-        assert abs(picture.mean() - wanted) < 1.2  # a step later it would be 3 more
+        images = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(images) == len(time)
+    for image, wanted in zip(images, 20 * of + 3 * time, strict=True):
+        assert image.shape == (40, 44, 3)
+        assert abs(image.mean() - wanted) < 1.2  # a step later it would be 3 more
 
 
 def test_names_say_which_number_is_what(recorded: tuple[int, Path]):

@@ -27,19 +27,19 @@ ABOUT = {
 
 
 def demonstrations(seed: int = 4) -> list[Demonstration]:
-    """Smooth pictures, each of another hue and slope; the wrist's have odd sizes."""
+    """Smooth images, each of another hue and slope; the wrist's have odd sizes."""
     rng = np.random.default_rng(seed)
     made = []
     for steps in LENGTHS:
-        pictures = {}
+        images = {}
         for name, (height, width) in ABOUT["cameras"].items():
             down, across = np.mgrid[0:height, 0:width] / (height, width)[0]
             slopes = rng.uniform(20, 70, (steps, 3, 2))
             shades = slopes[..., 0, None, None] * down + slopes[..., 1, None, None] * across
             base = rng.uniform(0, 60, (steps, 3, 1, 1))
-            pictures[name] = (base + shades).astype(np.uint8).transpose(0, 2, 3, 1)
+            images[name] = (base + shades).astype(np.uint8).transpose(0, 2, 3, 1)
         numbers = rng.normal(size=(steps, 6)).astype(np.float32)
-        made.append(Demonstration(pictures, numbers[:, :3], numbers[:, 3:5], numbers[:, 5], bool(steps > 4)))
+        made.append(Demonstration(images, numbers[:, :3], numbers[:, 3:5], numbers[:, 5], bool(steps > 4)))
     return made
 
 
@@ -90,7 +90,7 @@ def test_types_are_those_that_info_names(dataset: Path):
 
 @pytest.mark.parametrize("camera", ["front", "wrist"])
 def test_films_show_each_step_at_its_time(dataset: Path, camera: str):
-    """The picture at from_timestamp + timestamp is that step's, but for what H.264 loses."""
+    """The image at from_timestamp + timestamp is that step's, but for what H.264 loses."""
     with av.open(dataset / f"videos/observation.images.{camera}/chunk-000/file-000.mp4") as film:
         found = {float(frame.time): frame.to_ndarray(format="rgb24").astype(int) for frame in film.decode(video=0)}
     assert len(found) == 16
@@ -98,14 +98,14 @@ def test_films_show_each_step_at_its_time(dataset: Path, camera: str):
     for episode, row in zip(demonstrations(), rows(dataset / "meta/episodes/chunk-000/file-000.parquet"), strict=True):
         begin, end = row[f"{name}/from_timestamp"], row[f"{name}/to_timestamp"]
         assert end - begin == pytest.approx(row["length"] / 5)
-        for step, picture in enumerate(episode.pictures[camera]):
+        for step, image in enumerate(episode.images[camera]):
             time = min(found, key=lambda at, wanted=begin + step / 5: abs(at - wanted))
             assert time == pytest.approx(begin + step / 5, abs=1e-4)
-            assert np.abs(found[time] - picture).mean() < 2.5  # neighbours in time differ by 20 and more
+            assert np.abs(found[time] - image).mean() < 2.5  # neighbours in time differ by 20 and more
 
 
-def test_a_film_begins_anew_at_every_second_picture(dataset: Path):
-    """Training reads pictures in any order: little has to be decoded before each."""
+def test_a_film_begins_anew_at_every_second_image(dataset: Path):
+    """Training reads images in any order: little has to be decoded before each."""
     with av.open(dataset / "videos/observation.images.front/chunk-000/file-000.mp4") as film:
         keys = [packet.is_keyframe for packet in film.demux(video=0) if packet.size]
     assert keys[::2] == [True] * 8
@@ -145,7 +145,7 @@ def test_statistics_are_those_of_all_steps(dataset: Path):
     check(found["observation.state"], np.concatenate([one.state for one in made]), 16)
     check(found["next.reward"], np.concatenate([one.reward for one in made])[:, None], 16)
     for camera in ABOUT["cameras"]:
-        pixels = np.concatenate([one.pictures[camera].reshape(-1, 3) for one in made]) / 255
+        pixels = np.concatenate([one.images[camera].reshape(-1, 3) for one in made]) / 255
         of = found[f"observation.images.{camera}"]
         assert np.shape(of["mean"]) == (3, 1, 1)
         check({name: np.ravel(value) for name, value in of.items()}, pixels, 16, step=1 / 255)
@@ -156,7 +156,7 @@ def test_each_episode_has_its_own_statistics(dataset: Path):
     row = rows(dataset / "meta/episodes/chunk-000/file-000.parquet")[1]
     of = {name.rpartition("/")[2]: value for name, value in row.items() if name.startswith("stats/action/")}
     check(of, demonstrations()[1].action, 3)
-    pixels = demonstrations()[1].pictures["wrist"].reshape(-1, 3) / 255
+    pixels = demonstrations()[1].images["wrist"].reshape(-1, 3) / 255
     name = "stats/observation.images.wrist/mean"
     np.testing.assert_allclose(np.ravel(row[name]), pixels.mean(0))
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_an_error_with_its_remedy(tmp_path: Path, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(lerobot, "_picture_statistics", full)
+    monkeypatch.setattr(lerobot, "_image_statistics", full)
     with pytest.raises(TrainError, match="No space left"), new_dataset(tmp_path / "hall", **ABOUT) as writer:
         writer.add(demonstrations()[0])
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Where figures go: event files that TensorBoard reads, and what W&B and MLflow are told."""
+"""Where metrics go: event files that TensorBoard reads, and what W&B and MLflow are told."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = [
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A new one."""
-    preset = load_preset("navigate", {"ppo.rate": 3e-4})
+    preset = load_preset("navigate", {"ppo.learning_rate": 3e-4})
     return Run.create(tmp_path, preset, [SceneLock("hall@1.0.0", "a" * 64, ())], ["hall"], 5, name="mine")
 
 
@@ -115,7 +115,7 @@ class FakeMLflow(ModuleType):
 
 
 def test_wandb_goes_on_with_the_same_run(run: Run, monkeypatch: pytest.MonkeyPatch):
-    """It is told the settings at the beginning, figures at their steps, and its id at each beginning."""
+    """It is told the settings at the beginning, metrics at their steps, and its id at each beginning."""
     fake = FakeWandB()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     log(run, ["wandb"], ROWS[:1])
@@ -125,7 +125,11 @@ def test_wandb_goes_on_with_the_same_run(run: Run, monkeypatch: pytest.MonkeyPat
     assert (first["project"], first["name"], first["resume"]) == ("splatyard", "mine", "allow")
     assert first["id"]
     assert first["dir"] == str(run.folder)
-    assert (first["config"]["ppo.rate"], first["config"]["seed"], first["config"]["scenes"]) == (3e-4, 5, "hall@1.0.0")
+    assert (first["config"]["ppo.learning_rate"], first["config"]["seed"], first["config"]["scenes"]) == (
+        3e-4,
+        5,
+        "hall@1.0.0",
+    )
     assert fake.logged == [({"success": 0.1, "ended/crash": 0.9}, 64), ({"success": 0.2, "ended/crash": 0.8}, 128)]
     assert fake.finished == 2
 
@@ -139,7 +143,7 @@ def test_mlflow_goes_on_with_the_same_run(run: Run, monkeypatch: pytest.MonkeyPa
     names = " ".join(one[0] for one in fake.told)
     assert names == "experiment start params metrics end experiment start metrics end"
     assert [one for one in fake.told if one[0] == "start"] == [("start", None, "mine"), ("start", "0c0ffee0", None)]
-    assert fake.told[2][1]["ppo.rate"] == 3e-4
+    assert fake.told[2][1]["ppo.learning_rate"] == 3e-4
     assert fake.told[3] == ("metrics", {"success": 0.1, "ended/crash": 0.9}, 64)
 
 

@@ -13,20 +13,17 @@ from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from pipeline.geometry import Pose, matrix_from_quaternion, matrix_from_rotvec, quaternion_from_matrix
-from sim.cameras.mount import RobotCamera
+from sim.cameras.settings import RobotCamera
 from sim.height_scan import ScanGrid
 from sim.physics.state import RobotState
 from sim.robots.catalog import find_robot
 from sim.robots.drive import JointOffsets
 from sim.tasks import terms
-from sim.tasks.avoid import AVOID
-from sim.tasks.climb import CLIMB
+from sim.tasks.catalog import AVOID, CLIMB, EXPLORE, NAVIGATE
 from sim.tasks.exploration import MAP_SIDE
-from sim.tasks.explore import EXPLORE
-from sim.tasks.navigate import NAVIGATE
 from sim.tasks.odometry import DeadReckoning
 from sim.tasks.task import Observation, Task
-from train.mirror import SIGNS, make_mirror
+from train.ppo import SIGNS, make_mirror
 
 FLIP = np.diag([1.0, -1.0, 1.0])
 """The mirror is the world's x-z plane."""
@@ -59,8 +56,8 @@ def test_signs_are_those_of_mirrored_states(rng: np.random.Generator):
     mirrored = moment(FLIP @ turns @ FLIP, linear @ FLIP, -angular @ FLIP)
     for name, term in (
         ("velocity", terms.planar_velocity),
-        ("turning", terms.angular_velocity),
-        ("gravity", terms.gravity_in_base),
+        ("angular_velocity", terms.angular_velocity),
+        ("projected_gravity", terms.projected_gravity),
     ):
         np.testing.assert_allclose(term(mirrored), term(there) * SIGNS[name], atol=1e-6)
     np.testing.assert_allclose(
@@ -72,8 +69,8 @@ def test_odometry_tells_of_mirrored_goals(rng: np.random.Generator):
     """From mirrored places with mirrored headings."""
     place, goal, yaw = rng.uniform(-2, 2, (9, 2)), rng.uniform(-2, 2, (9, 2)), rng.uniform(-3, 3, 9)
     there, mirrored = DeadReckoning(9, 0.2), DeadReckoning(9, 0.2)
-    there.begin(np.arange(9), place, yaw, rng)
-    mirrored.begin(np.arange(9), place * [1, -1], -yaw, rng)
+    there.reset(np.arange(9), place, yaw, rng)
+    mirrored.reset(np.arange(9), place * [1, -1], -yaw, rng)
     np.testing.assert_allclose(
         mirrored.towards(goal * [1, -1]), there.towards(goal) * SIGNS["odometry"], rtol=0, atol=1e-6
     )
@@ -101,7 +98,7 @@ def test_mirrored_actions_drive_mirrored_wheels():
     assert np.abs(there[:, 0] - there[:, 1]).min() > 0.1
 
 
-def test_flipped_pictures_are_those_of_mirrored_places(rng: np.random.Generator):
+def test_flipped_images_are_those_of_mirrored_places(rng: np.random.Generator):
     """A place's mirror image is seen as far from the right edge as the place is from the left one."""
     env = simulation()
     lens = env.task.camera
@@ -114,13 +111,13 @@ def test_flipped_pictures_are_those_of_mirrored_places(rng: np.random.Generator)
     places = rng.uniform([1, -1, -0.5], [3, 1, 1], (20, 3))
     there, mirrored = pixel(places), pixel(places @ FLIP)
     np.testing.assert_allclose(mirrored, np.column_stack([lens.width - there[:, 0], there[:, 1]]), atol=1e-6)
-    picture = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).to(torch.uint8)
-    seen = TensorDict({"vector": torch.ones(2, 5), "rgb": picture, "voxels": torch.ones(2, 4)}, [2])
+    image = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).to(torch.uint8)
+    seen = TensorDict({"vector": torch.ones(2, 5), "rgb": image, "voxels": torch.ones(2, 4)}, [2])
     mirrored = make_mirror(env, ["rgb"]).observations(seen)
     assert set(mirrored.keys()) == {"vector", "rgb"}
     assert mirrored["rgb"].dtype == torch.uint8
     for column in range(5):
-        torch.testing.assert_close(mirrored["rgb"][..., column], picture[..., 4 - column])
+        torch.testing.assert_close(mirrored["rgb"][..., column], image[..., 4 - column])
 
 
 def test_vector_is_mirrored_column_by_column():
@@ -135,7 +132,7 @@ def test_vector_is_mirrored_column_by_column():
 def test_maps_and_height_scans_exchange_their_sides(rng: np.random.Generator):
     """What lay ahead on the left lies ahead on the right; other observations stay where they are."""
     scan = ScanGrid((-0.2, 0.5), (-0.3, 0.3), 0.1)
-    task = replace(with_observation("heights", EXPLORE), height_scan=scan)
+    task = replace(with_observation("height_scan", EXPLORE), height_scan=scan)
     heights = rng.normal(size=scan.size).astype(np.float32)
     around = rng.normal(size=MAP_SIDE**2).astype(np.float32)
     vector = np.concatenate([[0.5, -0.1, 0.7, -0.2, 0.9], around, heights]).astype(np.float32)
@@ -151,8 +148,8 @@ def test_maps_and_height_scans_exchange_their_sides(rng: np.random.Generator):
 @pytest.mark.parametrize(
     ("env", "sights", "found"),
     [
-        (simulation(CLIMB), [], "'joints'"),
-        (simulation(with_observation("heights", replace(NAVIGATE, height_scan=LOPSIDED))), [], "side"),
+        (simulation(CLIMB), [], "'joint_positions'"),
+        (simulation(with_observation("height_scan", replace(NAVIGATE, height_scan=LOPSIDED))), [], "symmetric"),
         (simulation(drive=JointOffsets(find_robot("rover")[0])), [], "rover"),
         (simulation(), ["gaussians"], "'gaussians'"),
         (simulation(camera=RobotCamera(replace(NAVIGATE.camera, cx=30.0))), ["rgb"], "camera"),

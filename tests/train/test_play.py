@@ -13,27 +13,27 @@ import pytest
 from flows import sim_view
 from flows.cli import main
 from pipeline.errors import TrainError
-from sim.episodes import Ending
-from sim.places import held_out
+from sim.drivers import EpisodeResult
+from sim.floors import held_out
 from sim.scene import SimScene, open_scene
 from tests.bundles import make_bundle
 from tests.synthetic import Room
 from train import checkpoint
 from train import play as playing
-from train.agent import make_agent
+from train.environment import make_env
 from train.play import open_play, play
+from train.ppo import make_agent
 from train.preset import load_preset
 from train.run import Run
-from train.simulation import make_env
 
-CHANGES = {"policy.memory": "gru", "policy.memory_size": 8}
+CHANGES = {"policy.rnn_type": "gru", "policy.rnn_hidden_dim": 8}
 
 
 def begun(root: Path, scene: SimScene, source: str, changes: dict[str, Any] | None = None) -> Run:
     """A run that has learned nothing yet."""
     preset = load_preset("navigate", CHANGES | (changes or {}))
     run = Run.create(root, preset, [scene.lock], [source], 0, name="new")
-    env = make_env(preset, [scene], count=1, starts="all")
+    env = make_env(preset, [scene], num_envs=1, starts="all")
     checkpoint.save(run.checkpoints, {"iteration": 0, "agent": make_agent(preset, env).save()})
     env.env.close()
     return run
@@ -50,9 +50,9 @@ class Notes:
     """Notes what it is shown."""
 
     def __init__(self, *_: object) -> None:
-        self.looks: list[tuple[dict[str, Any], Mapping[int, Ending]]] = []
+        self.looks: list[tuple[dict[str, Any], Mapping[int, EpisodeResult]]] = []
 
-    def look(self, seen: dict[str, Any], ended: Mapping[int, Ending]) -> None:
+    def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
         """One more."""
         self.looks.append((seen, dict(ended)))
 
@@ -63,9 +63,9 @@ class Notes:
 def test_a_policy_plays_as_long_as_it_is_told(run: Run):
     """Watchers see the start, every step and how each episode ended; the last end too. The same seed, the same play."""
     notes, again = Notes(), Notes()
-    for watcher in (notes, again):
+    for viewer in (notes, again):
         env, policy = open_play(run, starts="all", seed=3)
-        counts = play(env, policy, [watcher], episodes=2)
+        counts = play(env, policy, [viewer], episodes=2)
         env.env.close()
         assert counts.total() == 2
         assert set(counts) == {"goal", "crash", "tipped", "time"}
@@ -85,7 +85,7 @@ def test_memory_begins_anew_with_each_episode(run: Run):
     found = []
 
     class Memory(Notes):
-        def look(self, seen: dict[str, Any], ended: Mapping[int, Ending]) -> None:
+        def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
             state = policy.get_hidden_state()
             found.append((bool(ended), 0.0 if state is None else float(state.abs().max())))  # type: ignore[union-attr]
 

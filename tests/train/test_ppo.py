@@ -1,4 +1,4 @@
-"""PPO with pictures and memory: mini-batches, the lesson on voxels, and mirrored scenes."""
+"""PPO with images and memory: mini-batches, the lesson on voxels, and mirrored scenes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from rsl_rl.algorithms import PPO
 from tensordict import TensorDict
 from torch import multiprocessing, nn
 
-from sim.cameras.mount import RobotCamera
+from sim.cameras.settings import RobotCamera
 from sim.robots.catalog import find_robot
-from sim.tasks.navigate import NAVIGATE
-from train.agent import make_agent
+from sim.tasks.catalog import NAVIGATE
 from train.distributed import Processes
-from train.mirror import Mirror, make_mirror
-from train.ppo import SightPPO
+from train.models.voxels import SHAPE
+from train.ppo import Mirror, VisionPPO, make_agent, make_mirror
 from train.preset import Preset
-from train.voxels import SHAPE
 
 STEPS, ROBOTS = 7, 6
 ENDS = ((1, 0), (4, 0), (3, 2), (6, 3), (0, 4), (1, 4), (2, 4))
@@ -51,7 +49,7 @@ class Dice:
         return self._now
 
     def _draw(self) -> TensorDict:
-        """Pictures are brighter on one side, which decides which half of the voxels is occupied."""
+        """Images are brighter on one side, which decides which half of the voxels is occupied."""
         side = torch.rand(ROBOTS, generator=self.random) < 0.5
         rgb = torch.randint(0, 120, (ROBOTS, 3, 48, 64), generator=self.random, dtype=torch.uint8)
         rgb[side, :, :, :32] += 120
@@ -64,13 +62,19 @@ class Dice:
         return TensorDict(groups, batch_size=[ROBOTS])
 
 
-def agent_for(env: Any, *, memory: str = "gru", processes: Processes | None = None, **changes: Any) -> SightPPO:
+def agent_for(env: Any, *, memory: str = "gru", processes: Processes | None = None, **changes: Any) -> VisionPPO:
     """A small one, always the same."""
     values: dict[str, Any] = {
         "task": "navigate",
-        "steps": STEPS,
-        "policy": {"encoder": "cnn", "memory": memory, "memory_size": 16, "hidden": [16], "critic": [16]},
-        "ppo": {"epochs": 1, "batches": 3},
+        "num_steps_per_env": STEPS,
+        "policy": {
+            "encoder": "cnn",
+            "rnn_type": memory,
+            "rnn_hidden_dim": 16,
+            "actor_hidden_dims": [16],
+            "critic_hidden_dims": [16],
+        },
+        "ppo": {"num_learning_epochs": 1, "num_mini_batches": 3},
     }
     for name, value in changes.items():
         section, _, key = name.partition("_")
@@ -92,7 +96,7 @@ def roll_out(agent: PPO, env: Dice, ends: tuple[tuple[int, int], ...] = ENDS) ->
         agent.compute_returns(env.get_observations())
 
 
-def batches(agent: SightPPO) -> list[Any]:
+def batches(agent: VisionPPO) -> list[Any]:
     """As an update gets them."""
     storage = agent.storage
     make = storage.recurrent_mini_batch_generator if agent.actor.is_recurrent else storage.mini_batch_generator
@@ -131,7 +135,7 @@ def test_mini_batches_repeat_the_rollout(memory: str):
 def test_the_rate_is_never_above_the_first_one(divergence: float, rates: tuple[float, float]):
     """Where policies hardly diverge it stays; where they do it falls."""
     env = Dice()
-    agent = agent_for(env, ppo_rate=7e-4, ppo_divergence=divergence)
+    agent = agent_for(env, ppo_learning_rate=7e-4, ppo_desired_kl=divergence)
     for _ in range(2):
         roll_out(agent, env)
         agent.update()
@@ -142,9 +146,9 @@ def test_the_rate_is_never_above_the_first_one(divergence: float, rates: tuple[f
 def test_without_a_lesson_it_is_rsl_rls_own():
     """The same weights after the same rollouts, bit for bit, where the first rate is the highest that rsl-rl takes."""
     learned, rate = [], 1e-2
-    for kind in (SightPPO, PPO):
+    for kind in (VisionPPO, PPO):
         env = Dice()
-        agent = agent_for(env, ppo_rate=rate)
+        agent = agent_for(env, ppo_learning_rate=rate)
         if kind is PPO:
             agent.__class__ = PPO  # type: ignore[assignment]
             agent.learning_rate = rate
@@ -203,7 +207,7 @@ def test_voxels_teach_eyes_and_memory(memory: str):
 def test_voxels_are_learned():
     """Better than by always giving the same answer, which has an intersection of one half at best."""
     env = Dice()
-    agent = agent_for(env, policy_voxels={"weight": 2.0, "epochs": 4}, ppo_rate=3e-3)
+    agent = agent_for(env, policy_voxels={"weight": 2.0, "epochs": 4}, ppo_learning_rate=3e-3)
     agent.schedule = "fixed"
     roll_out(agent, env, ())
     losses = [agent.update() for _ in range(10)]
@@ -214,9 +218,9 @@ def test_voxels_are_learned():
 
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
 def test_mirrored_memories_are_those_of_a_policy_that_saw_all_mirrored(memory: str):
-    """From the first picture on, over two rollouts, with ends of episodes; the policy's own are as without a mirror."""
+    """From the first image on, over two rollouts, with ends of episodes; the policy's own are as without a mirror."""
     env = Dice()
-    agent = agent_for(env, memory=memory, ppo_mirror=True)
+    agent = agent_for(env, memory=memory, ppo_use_mirror_loss=True)
     mirror = make_mirror(env.env, ["rgb"])  # type: ignore[arg-type]
     plain, mirrored = copy.deepcopy(agent.actor), copy.deepcopy(agent.actor)
     for _ in range(2):
@@ -245,7 +249,7 @@ def test_mirrored_memories_are_those_of_a_policy_that_saw_all_mirrored(memory: s
 def test_memories_go_into_a_checkpoint_and_back():
     """A second agent with the weights and the memories of the first acts and remembers as it does."""
     env = Dice()
-    one, two = (agent_for(env, ppo_mirror=True) for _ in range(2))
+    one, two = (agent_for(env, ppo_use_mirror_loss=True) for _ in range(2))
     roll_out(one, env)
     two.memories = copy.deepcopy(one.memories)
     with torch.inference_mode():
@@ -258,17 +262,17 @@ def test_memories_go_into_a_checkpoint_and_back():
 
 
 class Sides(nn.Module):
-    """How bright a picture is, and by how much more on the left: the one stays, the other changes its sign."""
+    """How bright an image is, and by how much more on the left: the one stays, the other changes its sign."""
 
     size = 2
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Both (B, 2)."""
-        left, right = (half.to(torch.float32).mean((1, 2, 3)) / 255 for half in pictures.chunk(2, 3))
+        left, right = (half.to(torch.float32).mean((1, 2, 3)) / 255 for half in images.chunk(2, 3))
         return torch.stack([left + right, left - right], 1)
 
 
-def symmetric(agent: SightPPO) -> SightPPO:
+def symmetric(agent: VisionPPO) -> VisionPPO:
     """The agent with a policy whose numbers stay or change their sign in a mirror: half of those in each layer.
 
     Those that change get no bias and nothing of those that stay, and no gate depends on them.
@@ -292,7 +296,7 @@ def symmetric(agent: SightPPO) -> SightPPO:
     return agent
 
 
-def mirror_loss(agent: SightPPO) -> float:
+def mirror_loss(agent: VisionPPO) -> float:
     """Over the rollout."""
     with torch.no_grad():
         return sum(float(agent._loss(batch)[1]["mirror"]) for batch in batches(agent))
@@ -301,7 +305,7 @@ def mirror_loss(agent: SightPPO) -> float:
 def test_a_symmetric_policy_has_nothing_to_learn_from_mirrors():
     """Its loss is 0 over episodes that end and begin; with one weight across, it isn't."""
     env = Dice()
-    agent = symmetric(agent_for(env, ppo_mirror=True))
+    agent = symmetric(agent_for(env, ppo_use_mirror_loss=True))
     for _ in range(2):
         roll_out(agent, env)
         assert agent.storage.distribution_params
@@ -318,7 +322,7 @@ def test_a_symmetric_policy_has_nothing_to_learn_from_mirrors():
 def test_policies_become_symmetric(memory: str):
     """A policy like any other learns to, where nothing else is to be learned."""
     env = Dice()
-    agent = agent_for(env, memory=memory, ppo_mirror=True, ppo_rate=1e-3, ppo_entropy=0)
+    agent = agent_for(env, memory=memory, ppo_use_mirror_loss=True, ppo_learning_rate=1e-3, ppo_entropy_coef=0)
     agent.schedule = "fixed"
     roll_out(agent, env)
     agent.storage.advantages = torch.zeros(STEPS, ROBOTS, 1)
@@ -330,7 +334,7 @@ def test_policies_become_symmetric(memory: str):
 def test_a_mirror_comes_into_the_agent_from_the_preset():
     """Only when it is asked for."""
     env = Dice()
-    assert isinstance(agent_for(env, ppo_mirror=True)._mirror, Mirror)
+    assert isinstance(agent_for(env, ppo_use_mirror_loss=True)._mirror, Mirror)
     assert agent_for(env)._mirror is None
 
 
@@ -340,7 +344,7 @@ def _learn(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     env = Dice(seed=rank)
     processes = Processes(global_rank=rank, local_rank=rank, world_size=2)
-    agent = agent_for(env, policy_voxels={}, ppo_mirror=True, processes=processes)
+    agent = agent_for(env, policy_voxels={}, ppo_use_mirror_loss=True, processes=processes)
     roll_out(agent, env)
     agent.update()
     torch.save(agent.get_policy().state_dict(), f"{folder}/{rank}.pt")

@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import TrainError
 from sim.scene import SceneLock
-from tests.train.test_files import room_for
 from train.preset import Preset, change_preset, load_preset
-from train.run import Curve, Run, commit_of, list_runs
+from train.run import Curve, Run, commit_of, list_runs, write_atomically
 
 HALL = SceneLock("hall@1.0.0", "a" * 64, ("scale",), "failed", "c0ffee")
 STAIRS = SceneLock("stairs@2.1.0", "b" * 64, ())
-PRESET = load_preset("navigate", {"ppo.rate": 3e-4, "policy.voxels.epochs": 2, "policy.hidden": [32, 16]})
+PRESET = load_preset(
+    "navigate", {"ppo.learning_rate": 3e-4, "policy.voxels.epochs": 2, "policy.actor_hidden_dims": [32, 16]}
+)
 
 
 def make_run(root: Path, **settings: object) -> Run:
@@ -123,7 +127,7 @@ def test_other_scenes_are_refused(tmp_path: Path, scenes: list[SceneLock], found
     """It is the content that counts, and the order."""
     run = make_run(tmp_path)
     run.check_scenes([dataclasses.replace(HALL, reference="moved"), STAIRS])
-    with pytest.raises(TrainError, match="the scenes that it began in") as raised:
+    with pytest.raises(TrainError, match="the scenes in which it began") as raised:
         run.check_scenes(scenes)
     assert found in raised.value.found
 
@@ -133,10 +137,10 @@ def test_another_preset_is_refused(tmp_path: Path):
     run = make_run(tmp_path)
     run.check_preset(change_preset(PRESET, {"iterations": 7}, "test"))
     with pytest.raises(TrainError) as raised:
-        run.check_preset(change_preset(PRESET, {"ppo.clip": 0.3, "task": "avoid"}, "test"))
-    assert raised.value.found == "task: avoid instead of navigate, ppo.clip: 0.3 instead of 0.2"
+        run.check_preset(change_preset(PRESET, {"ppo.clip_param": 0.3, "task": "avoid"}, "test"))
+    assert raised.value.found == "task: avoid instead of navigate, ppo.clip_param: 0.3 instead of 0.2"
     with pytest.raises(TrainError, match=r"policy\.voxels: None instead of None|policy\.voxels\.epochs"):
-        run.check_preset(Preset.model_validate({**PRESET.model_dump(), "policy": {"hidden": [32, 16]}}))
+        run.check_preset(Preset.model_validate({**PRESET.model_dump(), "policy": {"actor_hidden_dims": [32, 16]}}))
 
 
 def test_one_process_trains_a_run_at_a_time(tmp_path: Path):
@@ -207,3 +211,34 @@ def test_the_commit_is_that_of_the_files_own_checkout(tmp_path: Path):
     assert commit_of(other) == ""
     (package / "__init__.py").write_text("changed")
     assert commit_of(package) == git("rev-parse", "HEAD") + "-dirty"
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """While it lasts, no file of this process may become larger [bytes]: the system's own way of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path):
+    """The new content, and nothing else in the folder."""
+    path = tmp_path / "state"
+    write_atomically(path, b"first")
+    write_atomically(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_room_the_old_file_stays(tmp_path: Path):
+    """The error names what is missing and how to go on; nothing half-written is left."""
+    path = tmp_path / "state"
+    write_atomically(path, b"old")
+    with room_for(1000), pytest.raises(TrainError, match=r"(?s)File too large.*MiB free.*--resume") as raised:
+        write_atomically(path, bytes(5000))
+    assert raised.value.file == str(path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -17,7 +17,7 @@ from pipeline.errors import TrainError
 from sim.scene import SceneLock, SimScene
 from tests.paths import ROOT
 from tests.train.test_checkpoint import alike
-from tests.train.test_files import room_for
+from tests.train.test_run import room_for
 from train import checkpoint, session
 from train.preset import load_preset
 from train.run import Ending, Run
@@ -78,7 +78,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> type[FakeTrainer]:
 
 def make_run(root: Path, locks: Sequence[SceneLock] = (LOCK,), **changes: object) -> Run:
     """With a checkpoint each ten iterations."""
-    preset = load_preset("navigate", {"checkpoint_every": 10, **changes})
+    preset = load_preset("navigate", {"save_interval": 10, **changes})
     return Run.create(root, preset, locks, ["hall"] * len(locks), seed=3)
 
 
@@ -244,22 +244,22 @@ def test_a_checkpoint_that_lacks_something_is_named(tmp_path: Path, trainer: typ
 
 
 SMALL = {
-    "environments": 12,
-    "steps": 4,
-    "checkpoint_every": 25,
-    "scene_sampling": "progress",
-    "policy.memory": "none",
-    "policy.hidden": [8],
-    "policy.critic": [8],
-    "ppo.epochs": 1,
-    "ppo.batches": 2,
+    "num_envs": 12,
+    "num_steps_per_env": 4,
+    "save_interval": 25,
+    "scene_sampling": "learning_progress",
+    "policy.rnn_type": "none",
+    "policy.actor_hidden_dims": [8],
+    "policy.critic_hidden_dims": [8],
+    "ppo.num_learning_epochs": 1,
+    "ppo.num_mini_batches": 2,
 }
 REMEMBERING = {
-    "policy.memory": "gru",
-    "policy.memory_size": 8,
+    "policy.rnn_type": "gru",
+    "policy.rnn_hidden_dim": 8,
     "policy.voxels.weight": 0.5,
-    "ppo.divergence": 1e-4,  # small steps: networks as small as these would come to remember only -1, 0 and 1
-    "ppo.mirror": True,
+    "ppo.desired_kl": 1e-4,  # small steps: networks as small as these would come to remember only -1, 0 and 1
+    "ppo.use_mirror_loss": True,
 }
 
 
@@ -267,7 +267,7 @@ def test_torch_keeps_its_one_thread():
     """Where numba starts afterwards, too; in a new process, for here it may have started already."""
     code = (
         "import torch, numba, numpy as np\n"
-        "from train.threads import use_one_thread\n"
+        "from train.distributed import use_one_thread\n"
         "use_one_thread()\n"
         "torch.get_num_threads()\n"  # later, torch doesn't look again at what it was told
         "@numba.njit(parallel=True)\n"
@@ -307,7 +307,7 @@ def test_two_times_fifty_iterations_are_a_hundred(tmp_path: Path, room_scene: Si
 
 def test_a_training_that_really_diverges_is_ended(tmp_path: Path, room_scene: SimScene):
     """A rate that throws the weights out of all bounds, in the real trainer."""
-    run = make_run(tmp_path, [room_scene.lock], **{**SMALL, "ppo.rate": 1e30})
+    run = make_run(tmp_path, [room_scene.lock], **{**SMALL, "ppo.learning_rate": 1e30})
     with pytest.raises(TrainError, match=r"(?s)finite.*000000\.pt"):
         train_run(run, [room_scene], iterations=9)
     assert names(run) == ["000000"]
@@ -315,11 +315,11 @@ def test_a_training_that_really_diverges_is_ended(tmp_path: Path, room_scene: Si
 
 def test_a_policy_is_that_of_its_newest_checkpoint(tmp_path: Path, room_scene: SimScene):
     """For any number of environments; another preset's network is refused."""
-    from train.simulation import make_env
+    from train.environment import make_env
 
     run = make_run(tmp_path, [room_scene.lock], **SMALL)
     train_run(run, [room_scene], iterations=1)
-    env = make_env(run.preset, [room_scene], count=3, seed=8, starts="all")
+    env = make_env(run.preset, [room_scene], num_envs=3, seed=8, starts="all")
     first, newest = (checkpoint.load_policy(run, env, run.checkpoints / "000000.pt"), checkpoint.load_policy(run, env))
     saved = checkpoint.load(run.checkpoints / "000001.pt")["agent"]["actor_state_dict"]
     assert alike(dict(newest.actor.state_dict()), dict(saved))
@@ -328,7 +328,7 @@ def test_a_policy_is_that_of_its_newest_checkpoint(tmp_path: Path, room_scene: S
     with torch.inference_mode():
         assert newest.actor(env.get_observations()).shape == (3, 2)
     env.env.close()
-    broader = make_run(tmp_path, [room_scene.lock], **{**SMALL, "policy.hidden": [9]})
+    broader = make_run(tmp_path, [room_scene.lock], **{**SMALL, "policy.actor_hidden_dims": [9]})
     with pytest.raises(TrainError, match=r"actor\.mlp\.0\.weight is .*, 9x"):
         checkpoint.load_policy(broader, env, run.checkpoints / "000001.pt")
     with pytest.raises(TrainError, match="a run has a checkpoint"):

@@ -1,4 +1,4 @@
-"""DINOv2: a frozen network that was trained on millions of photos, and what is learned on top of it."""
+"""DINOv2: a frozen network trained on millions of photos, and the layer learned on top of it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from sim.env import SceneEnv
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
 REPOSITORY, FILE = f"timm/{MODEL}", "model.safetensors"
-"""Of the hub: Apache-2.0, 88 MB."""
+"""Weights on the hub: Apache-2.0, 88 MB."""
 DOWNLOAD = f"hf download {REPOSITORY} {FILE}"
 PATCH = 14
-"""Pixels of a patch's side."""
+"""Side of a patch [px]."""
 ACROSS = 8
-"""Patches in a row: 112 pixels, from small pictures nothing more can be had."""
+"""Patches in a row: 112 pixels; more resolve nothing in small images."""
 
 
 class Dinov2(nn.Module):
-    """The network itself (Oquab et al., 2023, ViT-S/14): a grid of features of a picture. It never learns.
+    """The network itself (Oquab et al., 2023, ViT-S/14): a grid of features of an image. It is never trained.
 
     Args:
-        picture: Height and width of the pictures.
-        pretrained: With the weights in the user's cache; else with random ones.
+        image: Height and width of the images.
+        pretrained: Whether to load the weights from the user's cache; otherwise they are random.
 
     Attributes:
-        features: Shape (384, h, w) of what comes out of a picture.
+        features: Shape (384, h, w) of an image's features.
 
     Raises:
-        TrainError: When timm is not installed, or the weights are not there or damaged.
+        TrainError: When timm is not installed, or the weights are missing or damaged.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, picture: tuple[int, int], *, pretrained: bool = True) -> None:
+    def __init__(self, image: tuple[int, int], *, pretrained: bool = True) -> None:
         super().__init__()
-        down = max(1, round(ACROSS * picture[0] / picture[1]))
+        down = max(1, round(ACROSS * image[0] / image[1]))
         self._size = (down * PATCH, ACROSS * PATCH)
         self.network = _network(self._size, pretrained)
         self.features = (int(self.network.embed_dim), down, ACROSS)
@@ -49,54 +49,54 @@ class Dinov2(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> Dinov2:
-        """Always as in use."""
+        """Stay in evaluation mode."""
         return super().train(False)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features (N, 384, h, w) float32 of colours (N, 3, H, W) uint8."""
-        large = nn.functional.interpolate(pictures.to(torch.float32) / 255, self._size, mode="bilinear")
+        large = nn.functional.interpolate(images.to(torch.float32) / 255, self._size, mode="bilinear")
         tokens = self.network.forward_features((large - self.mean) / self.std)
         patches = tokens[:, self.network.num_prefix_tokens :]
         return patches.transpose(1, 2).unflatten(2, self.features[1:])
 
 
 class DinoFeatures:
-    """The sense: features (N, 384, h, w) float32 of camera pictures, computed once when they are read.
+    """Observation group: features (N, 384, h, w) float32 of camera images, computed once when they are read.
 
-    Learning goes over each picture many times, but not over the frozen network. It is no part of the policy, and no
-    checkpoint holds it. Features are eight times as large as pictures: 74 kB each.
+    Updates pass over each image many times, but not through the frozen network, which is part of neither the policy nor
+    its checkpoints. Features are eight times as large as images: 74 kB each.
 
     Args:
-        picture: Height and width of the pictures.
-        device: Where the network runs.
+        image: Height and width of the images.
+        device: Device of the network.
         pretrained: See `Dinov2`.
 
     Attributes:
-        group: Name of the observation.
-        module: The network: of colours (N, 3, H, W) uint8, for an export that begins with pictures.
+        name: Name of the observation group.
+        module: The network: of colours (N, 3, H, W) uint8, for an export that begins with images.
     """
 
-    group = "features"
+    name = "features"
 
-    def __init__(self, picture: tuple[int, int], device: str = "cpu", *, pretrained: bool = True) -> None:
-        self.module = Dinov2(picture, pretrained=pretrained).to(device)
+    def __init__(self, image: tuple[int, int], device: str = "cpu", *, pretrained: bool = True) -> None:
+        self.module = Dinov2(image, pretrained=pretrained).to(device)
         self._device = device
 
     def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
-        """Of the newest pictures."""
-        pictures = torch.from_numpy(seen["rgb"]).to(self._device).permute(0, 3, 1, 2)
+        """Features of the last images."""
+        images = torch.from_numpy(seen["rgb"]).to(self._device).permute(0, 3, 1, 2)
         with torch.no_grad():
-            return self.module(pictures)
+            return self.module(images)
 
 
 class FeatureNetwork(nn.Module):
-    """What a policy learns on features: 16 numbers a place, the same layer for all places.
+    """The trained layer on features: a 1x1 convolution to 16 channels.
 
     Args:
-        shape: Of the features (C, h, w).
+        shape: Shape of the features (C, h, w).
 
     Attributes:
-        size: Numbers that come out.
+        size: Number of outputs.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -105,7 +105,7 @@ class FeatureNetwork(nn.Module):
         self.size = 16 * shape[1] * shape[2]
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Numbers (B, size) of features (B, C, h, w)."""
+        """Encode features (B, C, h, w) as (B, size)."""
         return self.layers(features)
 
 
@@ -133,7 +133,7 @@ def _network(size: tuple[int, int], pretrained: bool) -> Any:
 
 
 def _cached() -> str:
-    """The file of the weights, without a look at the network: a run must not depend on what lies there today."""
+    """File of the weights, without access to the network: a run must not depend on what is there today."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import LocalEntryNotFoundError

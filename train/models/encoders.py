@@ -1,69 +1,118 @@
-"""What a policy sees with, by name: the observations that it needs, and the network that reads them."""
+"""Encoders by name: the observation group each needs, and the network that encodes it."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
+import numpy as np
+import torch
 from torch import nn
 
 from pipeline.errors import TrainError
-from sim.cameras.mount import Output
+from sim.cameras.settings import Output
 from sim.env import SceneEnv
-from train.environment import Depths, Pictures, Sense
 from train.models.dinov2 import DinoFeatures, FeatureNetwork
-from train.models.pictures import PictureCNN, PictureResNet
-from train.models.sets import SetTransformer
-from train.tokens import GaussianTokens
+from train.models.gaussians import GaussianTokens, SetTransformer
+from train.models.images import ImageCNN, ImageResNet
 
-Sees = Literal["rgb", "depth"]
+Modality = Literal["rgb", "depth"]
+
+
+class ObservationGroup(Protocol):
+    """An observation group in addition to the vectors."""
+
+    @property
+    def name(self) -> str:
+        """Name of the group."""
+        ...
+
+    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+        """Read the current observations of all N robots (N, ...).
+
+        Args:
+            env: The simulation.
+            seen: Its last observations.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RgbImages:
+    """Colour images (N, 3, H, W) uint8.
+
+    Attributes:
+        name: Name of the observation group.
+    """
+
+    name: str = "rgb"
+
+    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+        """Channels first."""
+        return torch.from_numpy(np.ascontiguousarray(seen[self.name].transpose(0, 3, 1, 2)))
+
+
+@dataclass(frozen=True)
+class DepthImages:
+    """Depth images (N, 1, H, W) float32 [m]; 0 unknown.
+
+    Attributes:
+        name: Name of the observation group.
+    """
+
+    name: str = "depth"
+
+    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+        """One channel."""
+        return torch.tensor(seen[self.name][:, None])
+
 
 NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module] | None] = {
-    "cnn": PictureCNN,
+    "cnn": ImageCNN,
     "dinov2": FeatureNetwork,
     "gaussians": SetTransformer,
     "none": None,
-    "resnet": PictureResNet,
+    "resnet": ImageResNet,
 }
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A way of seeing.
+    """What an encoder needs of a simulation.
 
     Attributes:
-        outputs: What a robot's camera gives; empty where there is no camera.
-        sense: Makes what the agent sees of a simulation and the device of its tensors; None for the blind.
+        outputs: Outputs of the robots' camera; empty without a camera.
+        group: Makes the observation group from a simulation and a device; None for blind policies.
     """
 
     outputs: tuple[Output, ...]
-    sense: Callable[[SceneEnv, str], Sense] | None
+    group: Callable[[SceneEnv, str], ObservationGroup] | None
 
-    def senses(self, env: SceneEnv, device: str = "cpu") -> list[Sense]:
-        """What an agent sees of a simulation: one group of observations or none.
+    def groups(self, env: SceneEnv, device: str = "cpu") -> list[ObservationGroup]:
+        """Make the observation groups of a simulation: one or none.
 
         Raises:
-            TrainError: When a pretrained network isn't there.
+            TrainError: When a pretrained network is missing.
         """
-        return [self.sense(env, device)] if self.sense else []
+        return [self.group(env, device)] if self.group else []
 
 
 def encoder_names() -> list[str]:
-    """All there are."""
+    """Names of all encoders."""
     return list(NETWORKS)
 
 
-def find_encoder(name: str, sees: Sees = "rgb") -> Encoder:
-    """What a policy with that encoder sees.
+def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
+    """Find an encoder by its name.
 
     Args:
-        name: Of the encoder.
-        sees: What its camera gives, where it has one.
+        name: Name of the encoder.
+        modality: Output of its camera, if it has one.
 
     Raises:
-        TrainError: When there is no such encoder, or it doesn't take what the camera gives.
+        TrainError: When there is no such encoder, or it doesn't support the modality.
     """
     _check(name)
     if name == "none":
@@ -71,26 +120,28 @@ def find_encoder(name: str, sees: Sees = "rgb") -> Encoder:
     if name == "gaussians":
         return Encoder((), lambda env, _: GaussianTokens(env.scenes, env.robot, env.task.camera))
     if name == "dinov2":
-        if sees != "rgb":
+        if modality != "rgb":
             raise TrainError(
-                "the encoder dinov2 was trained on photos", found=f"policy.sees: {sees}", remedy="policy.sees: rgb"
+                "the encoder dinov2 was trained on photos",
+                found=f"policy.modality: {modality}",
+                remedy="policy.modality: rgb",
             )
         return Encoder(
             ("rgb",), lambda env, device: DinoFeatures((env.task.camera.height, env.task.camera.width), device)
         )
-    return Encoder((sees,), lambda *_: Pictures() if sees == "rgb" else Depths())
+    return Encoder((modality,), lambda *_: RgbImages() if modality == "rgb" else DepthImages())
 
 
 def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:
-    """The part of a policy that reads what is seen: a network with an attribute `size`, the numbers that come out.
+    """Make the network of an encoder, with an attribute `size`, the number of its outputs.
 
     Args:
-        name: Of the encoder.
-        shape: Of what one robot sees.
+        name: Name of the encoder.
+        shape: Shape of one robot's observation.
 
     Raises:
         TrainError: When there is no such encoder.
-        ValueError: When the blind one is asked for.
+        ValueError: For the blind one.
     """
     _check(name)
     network = NETWORKS[name]
@@ -102,4 +153,4 @@ def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:
 def _check(name: str) -> None:
     if name not in NETWORKS:
         near = difflib.get_close_matches(name, NETWORKS, 3, 0.4) or encoder_names()
-        raise TrainError("an encoder has a name", found=repr(name), remedy=f"did you mean {', '.join(near)}?")
+        raise TrainError("an encoder has a known name", found=repr(name), remedy=f"did you mean {', '.join(near)}?")

@@ -6,45 +6,230 @@ Source: leggedrobotics/grand_tour_dataset, its README and examples; arXiv 2602.1
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from pipeline.capture.bags.bag_depth import seen_by, without_distortion
-from pipeline.capture.bags.bag_files import bag_names
-from pipeline.capture.bags.grandtour_zarr import Eye, Mission, cameras_of, groups_of, open_mission
-from pipeline.capture.bags.rosbag import bag_files, bag_traits, read_bags
-from pipeline.capture.bags.zarr_arrays import ZarrArray, open_array
-from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
+from pipeline.capture.bags.depth import seen_by
+from pipeline.capture.bags.files import bag_names
+from pipeline.capture.bags.messages import lens_of
+from pipeline.capture.bags.rosbag import bag_survey, read_bags
+from pipeline.capture.bags.transforms import TransformTree
+from pipeline.capture.bags.zarr import ZarrArray, attributes, open_array
+from pipeline.capture.checks import chosen_cameras, unread_cameras
+from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
+from pipeline.capture.images import MASK_FOLDER, find_masks
 from pipeline.capture.imu_gravity import FrameGravity, ImuReadings, imu_readings, up_while_moving
-from pipeline.capture.lens import camera_of, straight_picture
-from pipeline.capture.masks import MASK_FOLDER, find_masks
+from pipeline.capture.lens import Lens, camera_of
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import Picture, load_picture
-from pipeline.capture.reader import Reader
-from pipeline.capture.slam.lidar_depth import WELL
+from pipeline.capture.reader import Reader, Sensors, Survey
+from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, without_distortion
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.time_offset import PosesAt, find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, ordered_trajectory, pose_of
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
-from pipeline.stage import Traits
+from pipeline.types import F32, F64
 
-KIND = "grandtour"
+CAMERAS = ("hdr_front", "hdr_left", "hdr_right", "alphasense_front_center", "zed2i_left_images", "zed2i_right_images")
+"""The best first; any other camera of images/ comes after them."""
+LIDARS = ("hesai_points_undistorted", "hesai_undistorted", "livox_points_undistorted", "livox_undistorted")
+"""Names differ between releases. Points that are not undistorted span a rotation of the LiDAR on a walking robot."""
+POSES = {"dlio_map_odometry": "hesai_lidar", "anymal_state_odometry": "base"}
+"""Groups of poses and the frame that each describes: LiDAR-inertial before the legs' odometry, which drifts."""
+_IMAGE = re.compile(r"images/(?P<camera>[^/]+)/(?P<number>\d+)\.(jpe?g|png)")
+_CHUNK = re.compile(r"data/(?P<group>[^/]+)/[^/]+/\d+([./]\d+)*")
+
 MAX_GAP = 0.5
-"""Between the two poses that a picture's is interpolated from [s]."""
+"""Largest distance of the two poses that an image's is interpolated from [s]."""
 MAX_APART = 0.05
-"""Between a picture and its scan [s]."""
-SCALE_SIGMA = 0.01
-"""Of the LiDAR that the poses come from."""
+"""Largest difference of an image and its scan [s]."""
 _MISSION = re.compile(
     r"\d{4}(-\d\d){5}_(hdr_|alphasense|zed2i|dlio|hesai|livox|tf_|cpt7|anymal_|adis|stim320|ap20).*\.bag"
 )
+
+
+@dataclass(frozen=True, eq=False)
+class MissionCamera:
+    """One of a mission's cameras.
+
+    Attributes:
+        name: Name of its group and its folder of images.
+        images: File names by index in the arrays.
+        lens: Lens of the images as they are stored.
+        file: The camera's `.zattrs`, for messages.
+        times: (N,) [s].
+        body_from_camera: Pose on the body that the poses follow; None without poses.
+        camera_from_lidar: Pose of the LiDAR; None without one.
+        camera_from_imu: Pose of the IMU; None without one.
+    """
+
+    name: str
+    images: dict[int, str]
+    lens: Lens
+    file: str
+    times: ZarrArray
+    body_from_camera: Pose | None
+    camera_from_lidar: Pose | None
+    camera_from_imu: Pose | None
+
+
+@dataclass(frozen=True, eq=False)
+class Mission:
+    """A mission's cameras, poses, LiDAR and IMU.
+
+    Attributes:
+        cameras: Cameras that are read; poses, LiDAR and IMU are those of the first one.
+        poses: Times, positions and quaternions xyzw of a body in the world; empty without.
+        scans: Times, points and how many of them are valid, by scan; empty without LiDAR.
+        imu: Times, specific force and rotation rate; empty without IMU.
+        described: Groups whose attributes were read.
+        notes: Groups that are used, for people.
+    """
+
+    cameras: tuple[MissionCamera, ...]
+    poses: tuple[ZarrArray, ...]
+    scans: tuple[ZarrArray, ...]
+    imu: tuple[ZarrArray, ...]
+    described: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def cameras_of(source: CaptureSource) -> dict[str, dict[int, str]]:
+    """Names of the images by index in the arrays, by camera; the best camera first."""
+    cameras: dict[str, dict[int, str]] = {}
+    for name in source.names:
+        match = _IMAGE.fullmatch(name)
+        if match and not re.search(r"depth|confidence|mask", match["camera"]):
+            cameras.setdefault(match["camera"], {})[int(match["number"])] = name
+    rank = {key: i for i, key in enumerate(CAMERAS)}
+    return dict(sorted(cameras.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
+
+
+def groups_of(source: CaptureSource) -> set[str]:
+    """Names of the zarr groups by their chunks: files whose names begin with a dot aren't listed."""
+    return {match["group"] for name in source.names if (match := _CHUNK.fullmatch(name))}
+
+
+def open_mission(source: CaptureSource, requested: str) -> Mission:
+    """The requested cameras (`CaptureParams.cameras`), poses, LiDAR and IMU, and their poses to each other.
+
+    Raises:
+        CaptureError: When attributes or arrays are missing or broken, or a camera does not exist.
+    """
+    images, groups = cameras_of(source), groups_of(source)
+    present = [key for key in images if key in groups]
+    cameras = chosen_cameras(present, requested, source.where("images"))
+    poses = next((group for group in POSES if group in groups), None)
+    lidar = next((group for group in LIDARS if group in groups), None)
+    imu = min((group for group in groups if group.endswith("_imu")), default=None)
+    tree = TransformTree()
+    frames = {group: _take_frame(source, group, tree) for group in (*cameras, lidar, imu) if group}
+    described = [*frames, *(["tf"] if _take_tf(source, tree) else [])]
+
+    def between(target: str | None, of: str | None) -> Pose | None:
+        chain = tree.chain(target, of) if target and of else None
+        return None if chain is None else chain.at(0.0, 0.0)
+
+    def array(group: str, name: str) -> ZarrArray:
+        return open_array(source, f"data/{group}/{name}")
+
+    all_cameras = [
+        MissionCamera(
+            camera,
+            images[camera],
+            _lens(attributes(source, f"data/{camera}"), source.where(f"data/{camera}/.zattrs")),
+            source.where(f"data/{camera}/.zattrs"),
+            array(camera, "timestamp"),
+            body_from_camera=between(POSES[poses] if poses else None, frames[camera]),
+            camera_from_lidar=between(frames[camera], frames.get(lidar or "")),
+            camera_from_imu=between(frames[camera], frames.get(imu or "")),
+        )
+        for camera in cameras
+    ]
+    posed = [camera for camera in all_cameras if camera.body_from_camera is not None]
+    notes = [f"camera {', '.join(cameras)}, poses {poses}, LiDAR {lidar}, IMU {imu}", *unread_cameras(present, cameras)]
+    if poses and len(posed) < len(all_cameras):
+        unposed = ", ".join(camera.name for camera in all_cameras if camera not in posed)
+        notes.append(f"{'left out' if posed else 'no poses'}: no transform connects {POSES[poses]} with {unposed}")
+    first = (posed or all_cameras)[0]
+
+    def arrays(known: Pose | None, group: str | None, *names: str) -> tuple[ZarrArray, ...]:
+        return tuple(array(group, name) for name in names) if group and known is not None else ()
+
+    return Mission(
+        cameras=tuple(posed or all_cameras),
+        poses=arrays(first.body_from_camera, poses, "timestamp", "pose_pos", "pose_orien"),
+        scans=arrays(first.camera_from_lidar, lidar, "timestamp", "points", "valid"),
+        imu=arrays(first.camera_from_imu, imu, "timestamp", "lin_acc", "ang_vel"),
+        described=tuple(described),
+        notes=tuple(notes),
+    )
+
+
+def _take_frame(source: CaptureSource, group: str, tree: TransformTree) -> str:
+    """The frame of a sensor; its pose goes into the tree."""
+    values = attributes(source, f"data/{group}")
+    frame = str(values.get("frame_id") or group)
+    if "transform" in values:
+        _take_transform(values["transform"], frame, tree, source.where(f"data/{group}/.zattrs"))
+    return frame
+
+
+def _take_tf(source: CaptureSource, tree: TransformTree) -> bool:
+    """The frames of the group tf, which has attributes only; False where it wasn't downloaded."""
+    try:
+        entries = attributes(source, "data/tf").get("tf")
+    except CaptureError:
+        return False
+    for frame, entry in entries.items() if isinstance(entries, dict) else ():
+        _take_transform(entry, frame, tree, source.where("data/tf/.zattrs"))
+    return True
+
+
+def _take_transform(entry: Any, frame: str, tree: TransformTree, file: str) -> None:
+    """Add a transform, which maps points of the base frame to the child's: the inverse of what ROS writes."""
+    try:
+        base = entry["base_frame_id"]
+        position = np.array([float(entry["translation"][axis]) for axis in "xyz"])
+        rotation = np.array([float(entry["rotation"][axis]) for axis in "xyzw"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CaptureError(
+            "a transform must have base_frame_id, translation (x, y, z) and rotation (w, x, y, z)",
+            found=f"{error!r} in {frame}",
+            remedy="download this file again",
+            file=file,
+        ) from error
+    base_from_child = pose_of(position, rotation, file).inverse()
+    x, y, z = base_from_child.translation
+    qx, qy, qz, qw = Rotation.from_matrix(base_from_child.rotation).as_quat()
+    tree.add(base, frame, 0.0, (x, y, z), (qx, qy, qz, qw), static=True)
+
+
+def _lens(values: dict[str, Any], file: str) -> Lens:
+    info = values.get("camera_info")
+    try:
+        assert isinstance(info, dict)
+        none = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
+        message = SimpleNamespace(
+            **{key: info[key] for key in ("K", "D", "width", "height", "distortion_model")},
+            roi=none,
+            binning_x=0,
+            binning_y=0,
+        )
+    except (AssertionError, KeyError) as error:
+        raise CaptureError(
+            "a camera's attributes must have camera_info with K, D, width, height and distortion_model",
+            found=f"{error!r}",
+            remedy="download this file again",
+            file=file,
+        ) from error
+    return lens_of(message, file)
 
 
 def _is_bags(source: CaptureSource) -> bool:
@@ -55,143 +240,127 @@ def _recognise(source: CaptureSource) -> bool:
     return _is_bags(source) or bool(set(cameras_of(source)) & groups_of(source))
 
 
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     if _is_bags(source):
-        return bag_traits(source, KIND, {})
-    mission = open_mission(source, "first")
-    return Traits(
-        KIND,
-        len(mission.eyes[0].pictures),
+        return bag_survey(source, {})
+    mission, groups = open_mission(source, "first"), groups_of(source)
+    cameras = {key: images for key, images in cameras_of(source).items() if key in groups}
+    times = [open_array(source, f"data/{camera}/timestamp") for camera in cameras]
+    names = {name for array in (*times, *mission.poses, *mission.scans, *mission.imu) for name in array.files()}
+    names |= {f"data/{group}/.zattrs" for group in (*mission.described, *cameras)}
+    names |= {name for images in cameras.values() for name in images.values()}
+    return Survey(
+        sorted(names | {name for name in source.names if f"{MASK_FOLDER}/" in name}),
+        len(mission.cameras[0].images),
         has_poses=bool(mission.poses),
         has_depth=bool(mission.poses) and bool(mission.scans),
         has_gravity=bool(mission.imu),
-        ordered=True,
         has_scale=bool(mission.poses),
     )
 
 
-def _files(source: CaptureSource) -> list[str]:
-    if _is_bags(source):
-        return bag_files(source)
-    mission, groups = open_mission(source, "first"), groups_of(source)
-    cameras = {key: pictures for key, pictures in cameras_of(source).items() if key in groups}
-    times = [open_array(source, f"data/{camera}/timestamp") for camera in cameras]
-    names = {name for array in (*times, *mission.poses, *mission.scans, *mission.imu) for name in array.files()}
-    names |= {f"data/{group}/.zattrs" for group in (*mission.described, *cameras)}
-    names |= {name for pictures in cameras.values() for name in pictures.values()}
-    return sorted(names | {name for name in source.names if f"{MASK_FOLDER}/" in name})
-
-
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     if _is_bags(source):
-        return read_bags(source, out_dir, params, KIND, params.topics)
+        return read_bags(READER, source, out_dir, params)
     mission = open_mission(source, params.cameras)
-    poses = _trajectory(mission, source)
+    trajectory = _trajectory(mission, source)
     readings = imu_readings(*(_numbers(array) for array in mission.imu)) if mission.imu else None
-    notes, gravity_sigma = [*mission.notes], None
+    notes, sigmas = [*mission.notes], [0.0]
     listed: list[ListedFrame] = []
     skipped: list[Skipped] = []
     late = None
-    for eye in mission.eyes:
-        frames = _pictures(source, eye)
+    for camera in mission.cameras:
+        frames = _frames(source, camera)
         times = np.array([frame.time for frame in frames])
-        camera_at = poses.of_camera(eye.body_from_camera, MAX_GAP) if poses and eye.body_from_camera else None
-        gravity = _gravity(readings, eye, poses) if readings else None
-        if gravity is not None:
+        if gravity := _gravity(readings, camera, trajectory) if readings else None:
             notes += [gravity.note] if gravity.note not in notes else []
-            gravity_sigma = max(gravity_sigma or 0.0, gravity.sigma_deg or 0.0) or None
-        if poses:
-            check_clocks(times, poses, source.where(mission.poses[0].path))
-        if camera_at and late is None:
-            offset = find_time_offset(frames, camera_at)
-            late = offset.seconds if offset else 0.0
-            notes += [offset.note] if offset else []
-        scans = _Scans(mission, eye, camera_at)
-        at = camera_at(times + (late or 0.0)) if camera_at else [None] * len(frames)
-        for frame, pose, time in zip(frames, at, times + (late or 0.0), strict=True):
+            sigmas.append(gravity.sigma_deg or 0.0)
+        camera_at = None
+        if trajectory:
+            check_clocks(times, trajectory, source.where(mission.poses[0].path))
+        if trajectory and camera.body_from_camera:
+            camera_at = trajectory.of_camera(camera.body_from_camera, MAX_GAP)
+            if late is None:
+                offset = find_time_offset(frames, camera_at)
+                late = offset.seconds if offset else 0.0
+                notes += [offset.note] if offset else []
+            poses = camera_at(times + late)
+            frames, missing = with_poses(frames, poses, f"no poses within {MAX_GAP:g} s around it")
+            skipped += missing
+        scans = _Scans(mission, camera, camera_at)
+        for frame in frames:
+            time, pose = (frame.time or 0.0) + (late or 0.0), frame.world_from_camera
             scan = scans.near(time)
-            if camera_at and pose is None:
-                skipped.append(Skipped(frame.name, f"no poses within {MAX_GAP:g} s around it"))
-            elif len(scans.times) and scan is None:
+            if len(scans.times) and scan is None:
                 skipped.append(Skipped(frame.name, f"no scan within {1000 * MAX_APART:g} ms"))
-            else:
-                posed = replace(
-                    frame if scan is None or pose is None else scans.onto(frame, pose, scan),
-                    world_from_camera=pose,
-                    gravity=gravity.at(time, pose) if gravity else None,
-                    sensor=eye.name if len(mission.eyes) > 1 else None,
-                )
-                listed.append(posed)
+                continue
+            frame = frame if scan is None or pose is None else scans.onto(frame, pose, scan)
+            sensor = camera.name if len(mission.cameras) > 1 else None
+            listed.append(replace(frame, gravity=gravity.at(time, pose) if gravity else None, sensor=sensor))
     return sensor_capture(
-        KIND,
+        READER,
         thinned(listed, params),
         source,
         out_dir,
         params,
-        gravity_sigma_deg=gravity_sigma,
-        scale_sigma=SCALE_SIGMA if poses else None,
-        depth_range=WELL if mission.scans and poses else None,
+        metric=trajectory is not None,
+        gravity_sigma_deg=max(sigmas) or None,
         skipped=skipped,
         notes=notes,
     )
 
 
-def _numbers(array: ZarrArray) -> NDArray[np.float64]:
+def _numbers(array: ZarrArray) -> F64:
     return np.asarray(array.all(), np.float64)
 
 
 def _trajectory(mission: Mission, source: CaptureSource) -> Trajectory | None:
-    """World from the body that the poses tell of, over time."""
+    """World from the body that the poses describe, over time."""
     if not mission.poses:
         return None
-    times, positions, turns = (_numbers(array) for array in mission.poses)
+    times, positions, quaternions = (_numbers(array) for array in mission.poses)
     file = source.where(mission.poses[1].path)
-    poses = [pose_of(p, q, file) for p, q in zip(positions, turns, strict=True)]
+    poses = [pose_of(p, q, file) for p, q in zip(positions, quaternions, strict=True)]
     return ordered_trajectory(times, poses, file)
 
 
-def _gravity(readings: ImuReadings, eye: Eye, poses: Trajectory | None) -> FrameGravity | None:
-    """In the eye's axes; None where the IMU's are unknown."""
-    if eye.camera_from_imu is None:
+def _gravity(readings: ImuReadings, camera: MissionCamera, poses: Trajectory | None) -> FrameGravity | None:
+    """In the camera's axes; None where the IMU's are unknown."""
+    if camera.camera_from_imu is None:
         return None
-    turned, up = readings.turned(eye.camera_from_imu.rotation), None
-    if poses is not None and eye.body_from_camera is not None:
-        imu = [pose @ eye.body_from_camera @ eye.camera_from_imu for pose in poses.poses]
+    rotated, up = readings.rotated(camera.camera_from_imu.rotation), None
+    if poses is not None and camera.body_from_camera is not None:
+        imu = [pose @ camera.body_from_camera @ camera.camera_from_imu for pose in poses.poses]
         rotations = Rotation.from_matrix(np.stack([pose.rotation for pose in imu]))
         up = up_while_moving(readings, poses.times, rotations, np.stack([pose.translation for pose in imu]))
-    return FrameGravity(turned, up)
+    return FrameGravity(rotated, up)
 
 
-def _pictures(source: CaptureSource, eye: Eye) -> list[ListedFrame]:
-    """A camera's pictures, without poses and depth."""
-    times = _numbers(eye.times)
-    if max(eye.pictures) >= len(times):
+def _frames(source: CaptureSource, camera: MissionCamera) -> list[ListedFrame]:
+    """A camera's images, without poses and depth."""
+    times = _numbers(camera.times)
+    if max(camera.images) >= len(times):
         raise CaptureError(
-            "pictures must be named by their place in the array of times",
-            found=f"picture {max(eye.pictures)}, {len(times)} times",
+            "images must be named by their index in the array of times",
+            found=f"image {max(camera.images)}, {len(times)} times",
             remedy="download the camera's data/ and images/ of one release",
-            file=source.where(eye.times.path),
+            file=source.where(camera.times.path),
         )
-    camera = camera_of(eye.lens, eye.about)
-    masks = find_masks(source, eye.pictures.values(), eye.name)
-
-    def picture(name: str) -> Picture:
-        stored = load_picture(source.read(name), upright=False)
-        if eye.lens.held or stored.size != (eye.lens.width, eye.lens.height):
-            return stored
-        return straight_picture(stored, source.read(masks[name]) if name in masks else None, eye.lens, camera)
-
+    files = FrameFiles(source, find_masks(source, camera.images.values(), camera.name))
     return [
-        ListedFrame(
-            key=f"{number:06d}",
-            name=name,
-            picture=partial(picture, name),
-            camera=declared_camera(camera, eye.about),
-            time=float(times[number]),
-            source_time=float(times[number]),
-            mask=partial(source.read, masks[name]) if name in masks and eye.lens.held else None,
+        through_lens(
+            ListedFrame(
+                key=f"{number:06d}",
+                name=name,
+                image=files.image(name),
+                time=float(times[number]),
+                source_time=float(times[number]),
+                mask=files.mask(name),
+            ),
+            camera.lens,
+            camera.file,
         )
-        for number, name in sorted(eye.pictures.items())
+        for number, name in sorted(camera.images.items())
     ]
 
 
@@ -202,11 +371,11 @@ class _Scans:
         times: (N,) [s]; none where the mission has no scans or no poses.
     """
 
-    def __init__(self, mission: Mission, eye: Eye, camera_at: PosesAt | None) -> None:
-        known = bool(mission.scans) and camera_at is not None and eye.camera_from_lidar is not None
+    def __init__(self, mission: Mission, camera: MissionCamera, camera_at: PosesAt | None) -> None:
+        known = bool(mission.scans) and camera_at is not None and camera.camera_from_lidar is not None
         self.times = _numbers(mission.scans[0]) if known else np.zeros(0)
         self._poses = camera_at(self.times) if camera_at else ()
-        self._mission, self._eye = mission, eye
+        self._mission, self._camera = mission, camera
 
     def near(self, time: float) -> int | None:
         """The scan of about that time [s], or None."""
@@ -215,25 +384,26 @@ class _Scans:
         return scan if near else None
 
     def onto(self, frame: ListedFrame, pose: Pose, scan: int) -> ListedFrame:
-        """The frame with the scan's points as its depth, moved by the poses to the picture's moment."""
-        at_scan, camera_from_lidar = self._poses[scan], self._eye.camera_from_lidar
+        """The frame with the scan's points as its depth, moved by the poses to the image's time."""
+        at_scan, camera_from_lidar = self._poses[scan], self._camera.camera_from_lidar
         assert at_scan and camera_from_lidar
 
-        def points() -> NDArray[np.float32]:
+        def points() -> F32:
             _, stored, valid = self._mission.scans
             return np.asarray(stored.rows(scan, scan + 1)[0, : int(valid.rows(scan, scan + 1).ravel()[0])], np.float32)
 
-        pinhole = without_distortion(camera_of(self._eye.lens, self._eye.about))
+        pinhole = without_distortion(camera_of(self._camera.lens, self._camera.file))
         depth, depth_camera = seen_by(pinhole, pose.inverse() @ at_scan @ camera_from_lidar, points)
         return replace(frame, depth=depth, depth_name=f"scan {scan} for {frame.name}", depth_camera=depth_camera)
 
 
 READER = Reader(
-    kind=KIND,
+    kind="grandtour",
     form="a GrandTour mission (folder or zip): its *.bag files, or data/ (zarr groups) and images/ unpacked",
     yields="several cameras, poses, depth from LiDAR, gravity from an IMU, lens distortion, times, metric scale",
     recognise=_recognise,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    # the LiDAR that the poses come from
+    sensors=Sensors(scale_sigma=0.01, depth_range=LIDAR_RANGE, on_machine=True),
 )

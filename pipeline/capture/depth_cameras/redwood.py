@@ -1,6 +1,8 @@
 """Reader of RGB-D sequences in the layout of Open3D's reconstruction system and the Redwood data set.
 
 Layout: Open3D's tutorial "Capture your own dataset", its realsense_recorder.py, and SampleRedwoodRGBDImages.
+Trajectories: redwood-data.org/indoor/fileformat.html and Open3D's FileLOG.cpp and PinholeCameraTrajectory.cpp;
+intrinsics: its PinholeCameraIntrinsic.cpp. Eigen writes matrices column by column.
 """
 
 from __future__ import annotations
@@ -8,52 +10,117 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.capture.checks import read_object
-from pipeline.capture.depth_cameras.open3d_files import (
-    INTRINSICS_REMEDY,
-    LOG_HEAD,
-    json_cameras,
-    json_poses,
-    log_poses,
-    open3d_camera,
+from pipeline.capture.checks import checked_pose
+from pipeline.capture.depth_cameras.intrinsics import DEPTH_CAMERA, OPEN3D_REMEDY, open3d_camera, square_matrix
+from pipeline.capture.frames import (
+    FrameFiles,
+    ListedFrame,
+    declared_camera,
+    scaled_camera,
+    sensor_capture,
+    thinned,
+    with_poses,
 )
-from pipeline.capture.depth_images import depth_of_png
-from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
-from pipeline.capture.masks import find_masks
+from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.phone_depth import scaled_camera
-from pipeline.capture.pictures import Picture, load_picture
-from pipeline.capture.reader import Reader, put_once, require_pairs
-from pipeline.capture.source import CaptureSource
+from pipeline.capture.reader import Reader, Survey, put_once, require_pairs
+from pipeline.capture.source import CaptureSource, parse_table
+from pipeline.capture.trajectory import numbers
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
-from pipeline.stage import Traits
 
-SCALE_SIGMA = 0.015
-"""As of every structured-light camera."""
+LOG_HEAD = re.compile(rb"\s*(?:#[^\n]*\n\s*)*-?\d+[ \t]+-?\d+[ \t]+-?\d+[ \t\r]*\n")
+"""How a .log trajectory begins: three whole numbers on a line."""
+
 MAX_CANDIDATES = 16
-"""Most .json and .log files that are looked into."""
+"""Largest number of .json and .log files that are opened."""
 TRAJECTORIES = ("trajectory.log", "scene/trajectory.log", "trajectory.json")
-"""Their usual names."""
+"""Usual names of trajectories."""
 _HEAD_BYTES = 4096
-_PICTURE = re.compile(r"(?:colors?|images?|rgb)/(?P<stem>[^/]*)\.(?:jpg|jpeg|png)", re.IGNORECASE)
+_IMAGE = re.compile(r"(?:colors?|images?|rgb)/(?P<stem>[^/]*)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 _DEPTH = re.compile(r"depth/(?P<stem>[^/]*)\.png", re.IGNORECASE)
 _LOG = re.compile(r"(?:scene/)?[^/]+\.log")
 
 
+def log_poses(data: bytes, count: int, file: str) -> list[Pose | None]:
+    """World from camera of `count` frames by a .log trajectory; None where it has none.
+
+    The third number of an item is the frame's, from 1. Where tools write something else, items and frames are in step.
+
+    Raises:
+        CaptureError: When the file is not made of items of five lines, a pose is none, or it is of other frames.
+    """
+    rows = parse_table(data, file)
+    if len(rows) % 5 or not rows:
+        raise CaptureError(
+            "a .log trajectory has five lines for each pose: three numbers, then four rows of four",
+            found=f"{len(rows)} lines",
+            remedy="export the trajectory again; this one may be cut off",
+            file=file,
+        )
+    heads = [numbers(rows[line], 3, file, line + 1).tolist() for line in range(0, len(rows), 5)]
+    found = [
+        checked_pose([numbers(row, 4, file, line + 1) for row in rows[line : line + 4]], f"{file}: line {line}")
+        for line in range(1, len(rows), 5)
+    ]
+    first, third = [head[0] for head in heads], [head[2] - 1 for head in heads]
+    if first == third and len(set(first)) == len(first) and min(first) >= 0 and max(first) < count:
+        poses: list[Pose | None] = [None] * count
+        for frame, pose in zip(first, found, strict=True):
+            poses[int(frame)] = pose
+        return poses
+    if len(found) != count:
+        raise _of_other_frames(f"{len(found)} poses, the last begins {' '.join(rows[-5])}", count, file)
+    return list(found)
+
+
+def json_poses(content: dict[str, Any], count: int, file: str) -> list[Pose | None]:
+    """World from camera of `count` frames by a PinholeCameraTrajectory; its "extrinsic" is camera from world.
+
+    Raises:
+        CaptureError: When a pose is none, or it is of other frames.
+    """
+    entries = _entries(content, count, file)
+    matrices = [square_matrix(entry.get("extrinsic"), 4, file, "extrinsic") for entry in entries]
+    return [checked_pose(matrix, f"{file}: parameters[{i}]").inverse() for i, matrix in enumerate(matrices)]
+
+
+def json_cameras(content: dict[str, Any], count: int, file: str) -> list[Camera]:
+    """Intrinsics of `count` frames by a PinholeCameraTrajectory.
+
+    Raises:
+        CaptureError: When one is none, or it is of other frames.
+    """
+    entries = _entries(content, count, file)
+    return [open3d_camera(entry.get("intrinsic"), f"{file}: parameters[{i}]") for i, entry in enumerate(entries)]
+
+
+def _entries(content: dict[str, Any], count: int, file: str) -> Sequence[dict[str, Any]]:
+    entries = content.get("parameters")
+    if not isinstance(entries, list) or len(entries) != count or not all(isinstance(e, dict) for e in entries):
+        found = f"{len(entries)} poses" if isinstance(entries, list) else f"parameters = {entries!r:.40}"
+        raise _of_other_frames(found, count, file)
+    return entries
+
+
+def _of_other_frames(found: str, count: int, file: str) -> CaptureError:
+    return CaptureError(
+        f"a trajectory must say whose its poses are: one for each of the {count} images, or items n n n+1 (.log)",
+        found=found,
+        remedy="take the trajectory of this sequence",
+        file=file,
+    )
+
+
 @dataclass(frozen=True)
 class _Listing:
-    """Names of pictures and depth images, in step, and of the files that say more."""
+    """Names of images and their depth images, of the intrinsics file and of the trajectory."""
 
-    pictures: list[str]
+    images: list[str]
     depths: list[str]
     intrinsics: str | None
     trajectory: str | None
@@ -68,7 +135,7 @@ def _described(source: CaptureSource) -> tuple[list[str], list[str]]:
         trajectories += [name] if is_one else []
     for name in [name for name in source.names if "/" not in name and name.endswith(".json")][:MAX_CANDIDATES]:
         try:
-            content = read_object(source.read(name), source.where(name))
+            content = source.read_object(name)
         except CaptureError:
             continue
         intrinsics += [name] if "intrinsic_matrix" in content else []
@@ -77,20 +144,20 @@ def _described(source: CaptureSource) -> tuple[list[str], list[str]]:
 
 
 def _recognise(source: CaptureSource) -> bool:
-    """Pictures and depth in folders, and a file of Open3D's beside them."""
-    if not all(any(map(part.fullmatch, source.names)) for part in (_PICTURE, _DEPTH)):
+    """Images and depth in folders, and a file of Open3D's next to them."""
+    if not all(any(map(part.fullmatch, source.names)) for part in (_IMAGE, _DEPTH)):
         return False
     return any(_described(source))
 
 
 def _by_number(source: CaptureSource, part: re.Pattern[str]) -> dict[str, str]:
     """File names by the first number in their stem, the frame's; a time may follow it."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for name in source.names:
         if match := part.fullmatch(name):
             digits = re.search(r"\d+", match["stem"])
-            put_once(found, str(int(digits[0])) if digits else match["stem"], name, source)
-    return found
+            put_once(result, str(int(digits[0])) if digits else match["stem"], name, source)
+    return result
 
 
 def _only(candidates: Sequence[str], usual: Sequence[str], what: str, source: CaptureSource) -> str | None:
@@ -105,109 +172,93 @@ def _only(candidates: Sequence[str], usual: Sequence[str], what: str, source: Ca
             f"a sequence needs one {what}",
             found=", ".join(candidates[:4]),
             remedy=f"name the right one {usual[0]}",
-            file=source.path / source.prefix,
+            file=source.folder,
         )
     return next(iter([*known, *candidates]), None)
 
 
 def _list(source: CaptureSource) -> _Listing:
-    pictures, depths = _by_number(source, _PICTURE), _by_number(source, _DEPTH)
-    require_pairs({"picture": set(pictures), "depth": set(depths)}, source, ("picture", "depth"))
-    numbers = sorted(pictures, key=lambda number: (len(number), number))
+    images, depths = _by_number(source, _IMAGE), _by_number(source, _DEPTH)
+    require_pairs({"image": set(images), "depth": set(depths)}, source)
+    numbers = sorted(images, key=lambda number: (len(number), number))
     intrinsics, trajectories = _described(source)
     return _Listing(
-        [pictures[number] for number in numbers],
+        [images[number] for number in numbers],
         [depths[number] for number in numbers],
         _only(intrinsics, ("camera_intrinsic.json", "intrinsic.json"), "intrinsics file", source),
         _only(trajectories, TRAJECTORIES, "trajectory", source),
     )
 
 
-def _object(source: CaptureSource, name: str) -> dict[str, Any]:
-    return read_object(source.read(name), source.where(name))
-
-
 def _poses(source: CaptureSource, listing: _Listing) -> list[Pose | None]:
     """World from camera for each frame; None where the trajectory has none."""
-    count, name = len(listing.pictures), listing.trajectory
+    count, name = len(listing.images), listing.trajectory
     if name is None:
         return [None] * count
     if name.endswith(".log"):
         return log_poses(source.read(name), count, source.where(name))
-    return json_poses(_object(source, name), count, source.where(name))
+    return json_poses(source.read_object(name), count, source.where(name))
 
 
 def _cameras(source: CaptureSource, listing: _Listing) -> list[Camera]:
-    """Of each frame: by the intrinsics file, else by a .json trajectory.
+    """Intrinsics of each frame, by the intrinsics file, else by a .json trajectory.
 
     The file goes first: Open3D fills in a PrimeSense's intrinsics where it converts a .log trajectory.
     """
-    count, name = len(listing.pictures), listing.trajectory
+    count, name = len(listing.images), listing.trajectory
     if listing.intrinsics:
-        return [open3d_camera(_object(source, listing.intrinsics), source.where(listing.intrinsics))] * count
+        return [open3d_camera(source.read_object(listing.intrinsics), source.where(listing.intrinsics))] * count
     if name is None or name.endswith(".log"):
         raise CaptureError(
             "an RGB-D sequence needs the camera's intrinsics",
             found="no .json file with intrinsic_matrix",
-            remedy=INTRINSICS_REMEDY,
-            file=source.path / source.prefix,
+            remedy=OPEN3D_REMEDY,
+            file=source.folder,
         )
-    return json_cameras(_object(source, name), count, source.where(name))
+    return json_cameras(source.read_object(name), count, source.where(name))
 
 
-def _picture(source: CaptureSource, name: str) -> Picture:
-    return load_picture(source.read(name), upright=False)
-
-
-def _depth(source: CaptureSource, name: str) -> NDArray[np.uint16]:
-    return depth_of_png(source.read(name), source.where(name))
-
-
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     listing = _list(source)
-    count, posed = len(listing.pictures), listing.trajectory is not None
-    return Traits("redwood", count, has_poses=posed, has_depth=True, has_gravity=False, ordered=True, has_scale=True)
-
-
-def _files(source: CaptureSource) -> list[str]:
-    listing = _list(source)
-    named = [name for name in (listing.intrinsics, listing.trajectory) if name]
-    masks = find_masks(source, listing.pictures).values()
-    return sorted({*listing.pictures, *listing.depths, *named, *masks})
+    described = [name for name in (listing.intrinsics, listing.trajectory) if name]
+    masks = find_masks(source, listing.images).values()
+    return Survey(
+        sorted({*listing.images, *listing.depths, *described, *masks}),
+        len(listing.images),
+        has_poses=listing.trajectory is not None,
+        has_depth=True,
+        has_scale=True,
+    )
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _list(source)
     poses, cameras = _poses(source, listing), _cameras(source, listing)
-    masks = find_masks(source, listing.pictures)
-    listed, skipped = [], []
-    every = zip(listing.pictures, listing.depths, poses, cameras, strict=True)
-    for index, (picture, depth, pose, camera) in enumerate(every):
-        if pose is None and listing.trajectory:
-            skipped.append(Skipped(picture, f"{listing.trajectory} has no pose for it"))
-            continue
-        listed.append(
-            ListedFrame(
-                key=f"{index:06d}",
-                name=picture,
-                picture=partial(_picture, source, picture),
-                camera=declared_camera(camera, source.where(picture)),
-                source_time=float(index),
-                world_from_camera=pose,
-                depth=partial(_depth, source, depth),
-                depth_name=depth,
-                depth_camera=scaled_camera(camera, source.where(depth), "depth image"),
-                mask=partial(source.read, masks[picture]) if picture in masks else None,
-            )
+    files = FrameFiles(source, find_masks(source, listing.images))
+    listed = [
+        ListedFrame(
+            key=f"{index:06d}",
+            name=image,
+            image=files.image(image),
+            camera=declared_camera(camera, source.where(image)),
+            source_time=float(index),
+            depth=files.depth(depth),
+            depth_name=depth,
+            depth_camera=scaled_camera(camera, source.where(depth), "depth image"),
+            mask=files.mask(image),
         )
+        for index, (image, depth, camera) in enumerate(zip(listing.images, listing.depths, cameras, strict=True))
+    ]
+    skipped: list[Skipped] = []
+    if listing.trajectory:
+        listed, skipped = with_poses(listed, poses, f"{listing.trajectory} has no pose for it")
     notes = [f"poses of {listing.trajectory}" if listing.trajectory else "there is no trajectory"]
     return sensor_capture(
-        "redwood",
+        READER,
         thinned(listed, params),
         source,
         out_dir,
         params,
-        scale_sigma=SCALE_SIGMA,
         skipped=skipped,
         notes=notes,
     )
@@ -218,7 +269,7 @@ READER = Reader(
     form="an RGB-D sequence of Open3D (folder or zip): color/, depth/, camera_intrinsic.json, trajectory.log",
     yields="poses where there is a trajectory, depth, metric scale",
     recognise=_recognise,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    sensors=DEPTH_CAMERA,
 )

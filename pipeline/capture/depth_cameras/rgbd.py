@@ -13,31 +13,27 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.capture.checks import checked_pose
-from pipeline.capture.depth_cameras.intrinsics_files import (
+from pipeline.capture.depth_cameras.intrinsics import (
+    DEPTH_CAMERA,
     INTRINSICS,
     REMEDY,
     IntrinsicsFiles,
     candidates,
     read_intrinsics,
 )
-from pipeline.capture.depth_images import depth_of_png
-from pipeline.capture.frames import ListedFrame, Size, sensor_capture, thinned
-from pipeline.capture.masks import find_masks
-from pipeline.capture.model import Capture
+from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned
+from pipeline.capture.images import find_masks
+from pipeline.capture.model import Capture, Size
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import load_picture
-from pipeline.capture.reader import Reader, number_of, put_once, require_pairs
+from pipeline.capture.reader import Reader, Survey, number_of, put_once, require_pairs
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
-from pipeline.stage import Traits
 
-SCALE_SIGMA = 0.015
-"""Relative one sigma of the scale of a depth camera's poses (structured light: 1 to 2 %)."""
 SEVEN_SCENES = Camera(640, 480, 585.0, 585.0, 320.0, 240.0)
 """What its readme gives for all its Kinects; the recordings themselves have no intrinsics."""
 ASSUMED = (
-    f"no file of intrinsics lies beside the frames, and they are named like those of 7-Scenes: its readme's are taken "
+    f"no file of intrinsics lies next to the frames, and they are named like those of 7-Scenes: its readme's are taken "
     f"({SEVEN_SCENES.fx:g} px, centre {SEVEN_SCENES.cx:g}, {SEVEN_SCENES.cy:g}); if another camera took them, "
     f"write {INTRINSICS}"
 )
@@ -87,7 +83,7 @@ def _complete(source: CaptureSource) -> _Listing:
         if name.startswith(folder) and (match := _PART.fullmatch(name[len(folder) :])):
             put_once(getattr(listing, match["part"].partition(".")[0].lower()), match["id"], name, source)
     parts = {"colour": set(listing.color), "depth": set(listing.depth), "pose": set(listing.pose)}
-    require_pairs(parts, source, ("colour", "depth", "pose"))
+    require_pairs(parts, source)
     if listing.intrinsics.color is None:
         if listing.intrinsics.depth is not None:
             raise _no_intrinsics(f"intrinsics of the depth only, in {listing.intrinsics.depth.file}", source)
@@ -98,31 +94,24 @@ def _complete(source: CaptureSource) -> _Listing:
 
 def _no_intrinsics(found: str, source: CaptureSource) -> CaptureError:
     return CaptureError(
-        f"RGB-D frames need {INTRINSICS}, a 3x3 matrix for pictures of their size; only those of 7-Scenes don't",
+        f"RGB-D frames need {INTRINSICS}, a 3x3 matrix for images of their size; only those of 7-Scenes don't",
         found=found,
         remedy=REMEDY,
         file=source.where(INTRINSICS),
     )
 
 
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     listing = _complete(source)
-    return Traits(
-        "rgbd",
+    names = [*listing.intrinsics.names, *listing.color.values(), *listing.depth.values(), *listing.pose.values()]
+    return Survey(
+        sorted([*names, *find_masks(source, listing.color.values()).values()]),
         len(listing.color),
         has_poses=True,
         has_depth=True,
-        has_gravity=False,
-        ordered=True,
         has_scale=True,
         assumed=listing.assumed,
     )
-
-
-def _files(source: CaptureSource) -> list[str]:
-    listing = _complete(source)
-    names = [*listing.intrinsics.names, *listing.color.values(), *listing.depth.values(), *listing.pose.values()]
-    return sorted([*names, *find_masks(source, listing.color.values()).values()])
 
 
 def _numbers(data: bytes, file: str, shape: tuple[int, int]) -> np.ndarray:
@@ -141,7 +130,7 @@ def _numbers(data: bytes, file: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _seven_scenes(source: CaptureSource, what: str, size: Size) -> Camera:
-    """Its readme's intrinsics, of pictures and depth of its one size only."""
+    """The intrinsics of 7-Scenes' readme, for images and depth of its one size only."""
     if size != (SEVEN_SCENES.width, SEVEN_SCENES.height):
         raise _no_intrinsics(f"no such file, {what} of {size[0]} x {size[1]}; 7-Scenes has 640 x 480", source)
     return SEVEN_SCENES
@@ -149,8 +138,8 @@ def _seven_scenes(source: CaptureSource, what: str, size: Size) -> Camera:
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _complete(source)
-    given, masks = listing.intrinsics, find_masks(source, listing.color.values())
-    camera = given.color.camera if given.color else partial(_seven_scenes, source, "pictures")
+    given, files = listing.intrinsics, FrameFiles(source, find_masks(source, listing.color.values()))
+    camera = given.color.camera if given.color else partial(_seven_scenes, source, "images")
     depth_camera = given.depth.camera if given.depth else None
     if given.color is None:
         depth_camera = partial(_seven_scenes, source, "depth")
@@ -161,21 +150,21 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         return ListedFrame(
             key=key,
             name=color,
-            picture=lambda: load_picture(source.read(color), upright=False),
+            image=files.image(color),
             camera=camera,
             source_time=float(number) if number >= 0 else None,
             world_from_camera=checked_pose(_numbers(source.read(pose), source.where(pose), (4, 4)), source.where(pose)),
-            depth=lambda: depth_of_png(source.read(depth), source.where(depth)),
+            depth=files.depth(depth),
             depth_name=depth,
             depth_camera=depth_camera,
-            mask=(lambda: source.read(masks[color])) if color in masks else None,
+            mask=files.mask(color),
         )
 
     frames = thinned([listed(key) for key in listing.ids()], params)
     notes = [f"intrinsics of {', '.join(given.names)}"] if given.color else []
     if depth_camera is None or given.color is None:
         notes.append("the same intrinsics serve colour and depth until calibrated")
-    capture = sensor_capture("rgbd", frames, source, out_dir, params, scale_sigma=SCALE_SIGMA, notes=notes)
+    capture = sensor_capture(READER, frames, source, out_dir, params, notes=notes)
     return replace(capture, assumed=listing.assumed)
 
 
@@ -185,7 +174,7 @@ READER = Reader(
     f"{INTRINSICS}",
     yields="poses, depth, metric scale",
     recognise=_recognise,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    sensors=DEPTH_CAMERA,
 )

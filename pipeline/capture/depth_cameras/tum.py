@@ -1,62 +1,135 @@
-"""Reader of RGB-D recordings in the TUM layout: lists of pictures, depth and poses with times, joined by time.
+"""Reader of RGB-D recordings in the TUM layout: lists of images, depth and poses with times, joined by time.
 
 Source: J. Sturm et al., A Benchmark for the Evaluation of RGB-D SLAM Systems, IROS 2012, and its "File Formats" page.
+
+The cameras of the TUM and Bonn benchmarks have published calibrations. TUM: the page "Intrinsic Camera Calibration of
+the Kinect". Bonn: the page of the RGB-D Dynamic Dataset (E. Palazzolo et al., ReFusion, IROS 2019), whose ground truth
+follows the markers on the camera: a point of the camera lies at T_ros T_gt T_ros T_m p, with the T_m and T_ros below.
+T_m is a rotation times 1.059. Which camera recorded follows from the bag that rgb.txt names
+("# file: 'rgbd_dataset_freiburg1_desk.bag'"). Folders are renamed, and tools that write this layout copy that line: it
+counts only for the benchmark's years.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.capture.checks import checked_camera
-from pipeline.capture.depth_cameras.tum_cameras import RECORDERS, Recorder, bag_named, recorder_of
-from pipeline.capture.depth_images import depth_of_png
-from pipeline.capture.frames import ListedFrame, Size, declared_camera, sensor_capture, thinned
-from pipeline.capture.lens import Lens, camera_of, is_straight, pinhole_of, straight_depth, straight_picture
-from pipeline.capture.masks import find_masks
-from pipeline.capture.model import Capture, Skipped
+from pipeline.capture.depth_cameras.intrinsics import DEPTH_CAMERA
+from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
+from pipeline.capture.images import find_masks
+from pipeline.capture.lens import Lens
+from pipeline.capture.model import Capture, Size, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import Picture, load_picture
-from pipeline.capture.reader import Reader
+from pipeline.capture.reader import Reader, Survey
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.time_offset import find_time_offset
-from pipeline.capture.trajectory import check_clocks, nearest, numbers, read_table, tum_trajectory
+from pipeline.capture.trajectory import check_clocks, nearest, numbers, tum_trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
-from pipeline.stage import Traits
+from pipeline.types import F64
 
+_BONN_MARKER = np.array([[1.0157, 0.1828, -0.2389], [0.0009, -0.8431, -0.6413], [-0.3009, 0.6147, -0.8085]])
+_BONN_SCALE = float(np.cbrt(np.linalg.det(_BONN_MARKER)))
+_BONN_AXES = Pose(np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]]), np.zeros(3))
+_U, _, _VT = np.linalg.svd(_BONN_MARKER)
+_BAG = re.compile(rb"#\s*file:\s*(?P<bag>[^\r\n]*)", re.IGNORECASE)
 COLOR, DEPTH, POSES, INTRINSICS = "rgb.txt", "depth.txt", "groundtruth.txt", "camera-intrinsics.txt"
 UNITS_PER_METRE = 5000.0
 MAX_APART = 0.02
-"""Between a picture and the depth that belongs to it [s], as the benchmark's own tool has it."""
+"""Largest difference of an image and its depth [s], as in the benchmark's own tool."""
 MAX_GAP = 0.1
-"""Between the two poses that a picture's is interpolated from [s]."""
+"""Largest distance of the two poses that an image's is interpolated from [s]."""
 
 
-OTHER_SCALE_SIGMA = 0.015
-"""As of every structured-light camera."""
+@dataclass(frozen=True, eq=False)
+class Recorder:
+    """A published calibration.
+
+    Attributes:
+        lens: Lens of images and of depth, which is registered to them; published for centres at integers, here at +0.5.
+        year: Year in which it recorded; the lists' times are of the system's clock.
+        scale_sigma: Relative one sigma of depth's scale; the poses are motion capture's and better.
+        body_from_camera: Pose of the camera on the body that the poses follow.
+        note: Note for people.
+    """
+
+    lens: Lens
+    year: int
+    scale_sigma: float | None = DEPTH_CAMERA.scale_sigma
+    body_from_camera: Pose = field(default_factory=Pose.identity)
+    note: str = ""
+
+
+def _lens(focal: tuple[float, float], centre: tuple[float, float], distortion: tuple[float, ...]) -> Lens:
+    model = {0: "PINHOLE", 4: "OPENCV", 5: "FULL_OPENCV"}[len(distortion)]
+    more = (*distortion, 0.0, 0.0, 0.0) if model == "FULL_OPENCV" else distortion
+    return Lens(model, 640, 480, (*focal, centre[0] + 0.5, centre[1] + 0.5, *more))
+
+
+RECORDERS = {
+    "freiburg1": Recorder(
+        _lens((517.306408, 516.469215), (318.643040, 255.313989), (0.262383, -0.953104, -0.005358, 0.002628, 1.163314)),
+        year=2011,
+    ),
+    "freiburg2": Recorder(
+        _lens(
+            (520.908620, 521.007327), (325.141442, 249.701764), (0.231222, -0.784899, -0.003257, -0.000105, 0.917205)
+        ),
+        year=2011,
+    ),
+    "freiburg3": Recorder(_lens((535.4, 539.2), (320.1, 247.6), ()), year=2012),
+    "rgbd_bonn": Recorder(
+        _lens((542.822841, 542.576870), (315.593520, 237.756098), (0.039903, -0.099343, -0.000730, -0.000144)),
+        year=2019,
+        scale_sigma=_BONN_SCALE - 1,
+        body_from_camera=_BONN_AXES @ Pose(_U @ _VT, np.array([0.0113, -0.0098, 0.0111])),
+        note=f"Bonn's calibration says that depth is {_BONN_SCALE:.3f} times too short; it is left as it is",
+    ),
+}
+"""The benchmarks' cameras, by a part of their bags' names."""
+
+
+def bag_named(data: bytes) -> str:
+    """The bag that a list of images names as its origin, "" where it names none."""
+    head = data[:4096].split(b"\n")
+    named = [match["bag"] for line in head if (match := _BAG.match(line.strip()))]
+    return named[0].decode("utf-8", "replace").strip().strip("'\"") if named else ""
+
+
+def recorder_of(bag: str, first: float) -> Recorder | None:
+    """The benchmark's camera that recorded a bag of that name, whose first image is of that time [s since 1970].
+
+    None where the name is none of theirs or the time is of another year.
+    """
+    name = bag.replace("\\", "/").rpartition("/")[2]
+    known = next((key for key in RECORDERS if re.match(rf"rgbd_(dataset_)?{key.removeprefix('rgbd_')}", name)), None)
+    if known is None or not 0 <= first < 1e10:
+        return None
+    return RECORDERS[known] if datetime.fromtimestamp(first, UTC).year == RECORDERS[known].year else None
 
 
 def _recognise(source: CaptureSource) -> bool:
     return COLOR in source.names and (DEPTH in source.names or POSES in source.names)
 
 
-def _list(source: CaptureSource, name: str) -> tuple[NDArray[np.float64], list[str]]:
+def _list(source: CaptureSource, name: str) -> tuple[F64, list[str]]:
     """Times and file names of a list."""
     file = source.where(name)
     if name not in source.names:
         raise CaptureError(
             f"a TUM recording must have {COLOR} and {DEPTH}",
             found=f"no {name}",
-            remedy="copy the whole recording; without depth use the pictures alone, in a folder of their own",
+            remedy="copy the whole recording; without depth use the images alone, in a folder of their own",
             file=file,
         )
-    rows = read_table(source.read(name), file)
+    rows = source.read_table(name)
     times = np.array([numbers(row, 1, file, line)[0] for line, row in enumerate(rows, 1)])
     bare = next((" ".join(row) for row in rows if len(row) < 2), None)
     if bare is not None or not rows:
@@ -80,7 +153,7 @@ def _list(source: CaptureSource, name: str) -> tuple[NDArray[np.float64], list[s
     missing = [name for name in files if name not in present]
     if missing or len(set(files)) < len(files):
         raise CaptureError(
-            "all files that are listed must be there, each listed once",
+            "all files that are listed must exist, each listed once",
             found=f"{len(missing)} of {len(files)} missing, first {missing[0]}" if missing else "a file listed twice",
             remedy="copy the whole recording, or remove the lines of what is missing",
             file=file,
@@ -89,21 +162,21 @@ def _list(source: CaptureSource, name: str) -> tuple[NDArray[np.float64], list[s
 
 
 def _pairs(source: CaptureSource) -> tuple[list[tuple[float, str, str]], list[Skipped]]:
-    """Time, picture and depth that are each other's nearest in time; pictures without are left out."""
-    times, pictures = _list(source, COLOR)
+    """Time, image and depth that are each other's nearest in time; images without are left out."""
+    times, images = _list(source, COLOR)
     depth_times, depths = _list(source, DEPTH)
     depth_of = nearest(depth_times, times)
-    picture_of = nearest(times, depth_times)
+    image_of = nearest(times, depth_times)
     pairs, skipped = [], []
-    for index, (time, picture, depth) in enumerate(zip(times, pictures, depth_of, strict=True)):
-        if picture_of[depth] == index and abs(depth_times[depth] - time) <= MAX_APART:
-            pairs.append((float(time), picture, depths[depth]))
+    for index, (time, image, depth) in enumerate(zip(times, images, depth_of, strict=True)):
+        if image_of[depth] == index and abs(depth_times[depth] - time) <= MAX_APART:
+            pairs.append((float(time), image, depths[depth]))
         else:
-            skipped.append(Skipped(picture, f"no depth of its own within {1000 * MAX_APART:g} ms"))
+            skipped.append(Skipped(image, f"no depth of its own within {1000 * MAX_APART:g} ms"))
     if not pairs:
         raise CaptureError(
-            f"pictures and depth must have times of one clock, in seconds, {1000 * MAX_APART:g} ms apart at most",
-            found=f"pictures from {times[0]:.3f} to {times[-1]:.3f}, depth from {depth_times[0]:.3f} "
+            f"images and depth must have times of one clock, in seconds, {1000 * MAX_APART:g} ms apart at most",
+            found=f"images from {times[0]:.3f} to {times[-1]:.3f}, depth from {depth_times[0]:.3f} "
             f"to {depth_times[-1]:.3f}",
             remedy="export both with the same clock",
             file=source.where(DEPTH),
@@ -115,7 +188,7 @@ def _intrinsics(source: CaptureSource) -> tuple[float, float, float, float] | Re
     """fx, fy, cx, cy of the file that the user wrote, else the benchmark's calibration if it is the benchmark's."""
     file = source.where(INTRINSICS)
     if INTRINSICS in source.names:
-        rows = read_table(source.read(INTRINSICS), file)
+        rows = source.read_table(INTRINSICS)
         if len(rows) < 2:
             raise _no_camera(f"{len(rows)} lines", file)
         (fx, _, cx), (_, fy, cy) = (numbers(row, 3, file, line) for line, row in enumerate(rows[:2], 1))
@@ -123,15 +196,15 @@ def _intrinsics(source: CaptureSource) -> tuple[float, float, float, float] | Re
     bag, first = bag_named(source.read(COLOR)), float(_list(source, COLOR)[0][0])
     recorder = recorder_of(bag, first)
     if recorder is None:
-        said = f"{COLOR} is of {bag!r:.80}" if bag else f"{COLOR} has no line # file:"
-        raise _no_camera(f"no such file; {said}, its first time is {first:.1f} s", file)
+        named = f"{COLOR} is of {bag!r:.80}" if bag else f"{COLOR} has no line # file:"
+        raise _no_camera(f"no such file; {named}, its first time is {first:.1f} s", file)
     return recorder
 
 
 def _no_camera(found: str, file: str) -> CaptureError:
     return CaptureError(
         f"the camera of a TUM recording must be known: {INTRINSICS}, a 3x3 matrix. Only recordings of the benchmarks "
-        f"({', '.join(RECORDERS)}) need none, told by {COLOR}'s line # file: and times of the year they were made in",
+        f"({', '.join(RECORDERS)}) need none; {COLOR}'s line # file: and times of their year tell which it is",
         found=found,
         remedy="write it as three lines: fx 0 cx / 0 fy cy / 0 0 1; of a benchmark's recording, put back the archive's "
         f"{COLOR} (# file: 'rgbd_dataset_freiburg1_desk.bag')",
@@ -151,97 +224,60 @@ def _poses(
     return camera_at(times + (offset.seconds if offset else 0.0))
 
 
-def _picture(source: CaptureSource, name: str) -> Picture:
-    return load_picture(source.read(name), upright=False)
-
-
-def _depth(source: CaptureSource, name: str) -> NDArray[np.uint16]:
-    return depth_of_png(source.read(name), source.where(name), UNITS_PER_METRE)
-
-
-def _through(frame: ListedFrame, lens: Lens, file: str) -> ListedFrame:
-    """A frame seen through its lens: what the canonical camera can't hold is made straight, depth always."""
-    sized = declared_camera(camera_of(lens, file), file)
-    if is_straight(lens):
-        return replace(frame, camera=sized, depth_camera=sized)
-    pinhole, read_depth = pinhole_of(lens, file), frame.depth
-    assert read_depth is not None
-
-    def straight() -> Picture:
-        picture = frame.picture()
-        sized(picture.size)
-        return straight_picture(picture, frame.mask() if frame.mask else None, lens, pinhole)
-
-    return replace(
-        frame,
-        picture=frame.picture if lens.held else straight,
-        mask=frame.mask if lens.held else None,
-        camera=sized,
-        depth=lambda: straight_depth(read_depth(), lens, pinhole),
-        depth_camera=lambda size: pinhole.resized(*size),
-    )
-
-
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     _intrinsics(source)
-    count, posed = len(_pairs(source)[0]), POSES in source.names
-    return Traits("tum", count, has_poses=posed, has_depth=True, has_gravity=False, ordered=True, has_scale=True)
-
-
-def _files(source: CaptureSource) -> list[str]:
     pairs, _ = _pairs(source)
     lists = [name for name in (COLOR, DEPTH, POSES, INTRINSICS) if name in source.names]
-    masks = find_masks(source, [picture for _, picture, _ in pairs]).values()
-    return sorted({*lists, *masks, *(name for _, *pair in pairs for name in pair)})
+    masks = find_masks(source, [image for _, image, _ in pairs]).values()
+    return Survey(
+        sorted({*lists, *masks, *(name for _, *pair in pairs for name in pair)}),
+        len(pairs),
+        has_poses=POSES in source.names,
+        has_depth=True,
+        has_scale=True,
+    )
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     pairs, skipped = _pairs(source)
     known = _intrinsics(source)
     recorder = known if isinstance(known, Recorder) else None
-    has_poses = POSES in source.names
-    masks = find_masks(source, [picture for _, picture, _ in pairs])
+    files = FrameFiles(source, find_masks(source, [image for _, image, _ in pairs]))
 
-    def plain(size: Size) -> Camera:
+    def own_camera(size: Size) -> Camera:
         assert isinstance(known, tuple)
         return checked_camera(known, size, source.where(INTRINSICS))
 
-    frames = []
-    for index, (time, picture, depth) in enumerate(pairs):
+    def listed(index: int, time: float, image: str, depth: str) -> ListedFrame:
         frame = ListedFrame(
             key=f"{index:06d}",
-            name=picture,
-            picture=partial(_picture, source, picture),
-            camera=plain,
+            name=image,
+            image=files.image(image),
+            camera=own_camera,
             time=time,
             source_time=time,
-            depth=partial(_depth, source, depth),
+            depth=files.depth(depth, UNITS_PER_METRE),
             depth_name=depth,
-            depth_camera=plain,
-            mask=partial(source.read, masks[picture]) if picture in masks else None,
+            depth_camera=own_camera,
+            mask=files.mask(image),
         )
-        frames.append(_through(frame, recorder.lens, source.where(COLOR)) if recorder else frame)
+        if recorder is None:
+            return frame
+        frame = through_lens(frame, recorder.lens, source.where(COLOR))
+        return replace(frame, depth_camera=frame.camera) if recorder.lens.is_pinhole else frame
+
+    frames = [listed(index, *pair) for index, pair in enumerate(pairs)]
     notes = [f"lens and depth as published for {bag_named(source.read(COLOR))}", recorder.note] if recorder else []
     notes = [note for note in notes if note]
-    listed = frames
-    if has_poses:
-        body_from_camera = recorder.body_from_camera if recorder else Pose.identity()
-        poses = _poses(source, frames, body_from_camera, notes)
-        listed = [replace(f, world_from_camera=pose) for f, pose in zip(frames, poses, strict=True) if pose]
-        reason = f"no two poses around it within {1000 * MAX_GAP:g} ms"
-        skipped += [Skipped(f.name, reason) for f, pose in zip(frames, poses, strict=True) if pose is None]
+    if POSES in source.names:
+        poses = _poses(source, frames, recorder.body_from_camera if recorder else Pose.identity(), notes)
+        frames, missing = with_poses(frames, poses, f"no two poses around it within {1000 * MAX_GAP:g} ms")
+        skipped += missing
     else:
         notes.append(f"there is no {POSES}")
-    return sensor_capture(
-        "tum",
-        thinned(listed, params),
-        source,
-        out_dir,
-        params,
-        scale_sigma=recorder.scale_sigma if recorder else OTHER_SCALE_SIGMA,
-        skipped=skipped,
-        notes=notes,
-    )
+    sensors = replace(DEPTH_CAMERA, scale_sigma=recorder.scale_sigma) if recorder else DEPTH_CAMERA
+    frames = thinned(frames, params)
+    return sensor_capture(READER, frames, source, out_dir, params, sensors=sensors, skipped=skipped, notes=notes)
 
 
 READER = Reader(
@@ -249,7 +285,7 @@ READER = Reader(
     form=f"a TUM RGB-D recording (folder or zip): {COLOR}, {DEPTH}, {POSES}, rgb/, depth/",
     yields="poses, depth, times, metric scale",
     recognise=_recognise,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    sensors=DEPTH_CAMERA,
 )

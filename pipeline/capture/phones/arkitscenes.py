@@ -7,48 +7,197 @@ the rounding of file names: its tenFpsDataLoader.py; axes and gravity: its issue
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
-from pipeline.capture.depth_images import confidence_of_png, depth_of_png
-from pipeline.capture.frames import ListedFrame, Size, declared_camera, sensor_capture, thinned
-from pipeline.capture.masks import find_masks
-from pipeline.capture.model import Capture
-from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit_files import (
-    DEPTH,
-    FILE,
-    STREAMS,
-    TRAJECTORY,
-    Moment,
-    files_by_folder,
-    moments_of,
-    read_camera,
-    read_trajectory,
-    stream_folder,
+from pipeline.capture.checks import checked_camera
+from pipeline.capture.frames import (
+    FrameFiles,
+    ListedFrame,
+    declared_camera,
+    scaled_camera,
+    sensor_capture,
+    thinned,
 )
-from pipeline.capture.phones.phone_depth import scaled_camera
-from pipeline.capture.pictures import Picture, load_picture
-from pipeline.capture.reader import Reader
-from pipeline.capture.source import CaptureSource
-from pipeline.capture.trajectory import check_clocks
+from pipeline.capture.images import find_masks
+from pipeline.capture.model import Capture, Size
+from pipeline.capture.params import CaptureParams
+from pipeline.capture.phones.arkit import ARKIT, from_arkit
+from pipeline.capture.reader import Reader, Survey
+from pipeline.capture.source import CaptureSource, parse_table
+from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, numbers, ordered_trajectory
 from pipeline.errors import CaptureError
-from pipeline.geometry import Camera
-from pipeline.stage import Traits
+from pipeline.geometry import Camera, Pose
+from pipeline.types import F64
 
-SCALE_SIGMA = 0.01
-UP_SIGMA_DEG = 1.0
-"""What ARKit reaches; the poses were optimised afterwards, the world's z stayed up."""
+TRAJECTORY = "lowres_wide.traj"
+STREAMS = ("wide", "vga_wide", "lowres_wide")
+"""Images of the one camera that has poses, the best resolved first."""
+DEPTH, CONFIDENCE, DEPTH_STREAM = "lowres_depth", "confidence", "lowres_wide"
+SAME_TIME = 0.0015
+"""Names give a time rounded to 1 ms, which differs by 1 ms between folders for the same time [s]."""
+MAX_GAP = 0.25
+"""Largest distance of the two poses that an image's is interpolated from [s]; they come every 0.1 s."""
+MAX_SIDE = 100_000
+"""Longest side of an image that is believed [px]."""
+UP = np.array([0.0, 0.0, 1.0])
+"""The poses were optimised afterwards; the world's z stayed up."""
 MIN_COVERAGE = 0.5
 """A better resolved stream is taken when its frames show at least this share of the seconds that another shows."""
 _SIDES = {"Up": (0, -1), "Left": (-1, 0), "Down": (0, 1), "Right": (1, 0)}
-"""Directions in a picture (x right, y down), by their names in metadata.csv."""
+"""Directions in an image (x right, y down), by their names in metadata.csv."""
+FILE = re.compile(r"(?P<folder>\w+)/(?:(?P<video>[^/_]+)_)?(?P<seconds>\d+\.\d+)\.(?:png|jpe?g|pincam)", re.IGNORECASE)
+_PINCAM = re.compile(rf"(?:{'|'.join(STREAMS)})_intrinsics/[^/]+\.pincam")
+
+
+@dataclass(frozen=True, eq=False)
+class FilesByTime:
+    """Names (N) of a folder's files with their times (N,), increasing [s]."""
+
+    times: F64
+    names: tuple[str, ...]
+
+    def of(self, times: F64) -> list[str | None]:
+        """The file of the same time for each time, if there is one."""
+        if not self.names:
+            return [None] * len(times)
+        index = nearest(self.times, times)
+        near = np.abs(self.times[index] - times) <= SAME_TIME
+        return [self.names[i] if same else None for i, same in zip(index, near, strict=True)]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """An image and its files; `depth_camera` is the intrinsics file of the stream that depth is registered to."""
+
+    time: float
+    image: str
+    camera: str
+    pose: Pose
+    depth: str | None
+    depth_camera: str | None
+    confidence: str | None
+
+    def files(self) -> list[str]:
+        """Names of its files."""
+        return [*filter(None, (self.image, self.camera, self.depth, self.depth_camera, self.confidence))]
+
+
+def stream_folder(source: CaptureSource) -> CaptureSource | None:
+    """The source itself (raw), or the one folder in it that holds the streams (3dod: `<video>_frames`)."""
+    if any(map(_is_sign, source.names)):
+        return source
+    parts = (name.partition("/") for name in source.names)
+    inner = {folder for folder, _, name in parts if _is_sign(name)}
+    return source.below(inner.pop()) if len(inner) == 1 else None
+
+
+def _is_sign(name: str) -> bool:
+    return name == TRAJECTORY or _PINCAM.fullmatch(name) is not None
+
+
+def _text(source: CaptureSource, name: str) -> bytes:
+    data = source.read(name)
+    if data.lstrip()[:5] == b"<?xml":
+        raise CaptureError(
+            "the file must be the data set's, not the download server's answer",
+            found="an XML error page",
+            remedy="download it again; some videos have no trajectory: copy the images alone and name their folder",
+            file=source.where(name),
+        )
+    return data
+
+
+def files_by_folder(source: CaptureSource) -> dict[str, FilesByTime]:
+    """Files by folder, each of one video.
+
+    Raises:
+        CaptureError: When they are of several.
+    """
+    found: dict[str, list[tuple[float, str]]] = {}
+    videos: dict[str, str] = {}
+    for name in source.names:
+        if match := FILE.fullmatch(name):
+            found.setdefault(match["folder"], []).append((float(match["seconds"]), name))
+            videos.setdefault(match["video"] or "", name)
+    if len(videos) > 1:
+        raise CaptureError(
+            "a capture holds the files of one video, <video>_<seconds>.png",
+            found=f"files of {len(videos)}: {', '.join(sorted(videos.values())[:3])}",
+            remedy="keep each video in a folder of its own",
+            file=source.folder,
+        )
+    return {
+        folder: FilesByTime(np.array([time for time, _ in sorted(files)]), tuple(name for _, name in sorted(files)))
+        for folder, files in found.items()
+    }
+
+
+def read_trajectory(source: CaptureSource) -> Trajectory:
+    """World from camera of the wide camera; the file has camera from world as time, angle-axis [rad], metres."""
+    if TRAJECTORY not in source.names:
+        raise CaptureError(
+            f"an ARKitScenes video must have {TRAJECTORY}",
+            found="no such file",
+            remedy="download that asset; some videos have none: copy the images alone into a folder and name that",
+            file=source.where(TRAJECTORY),
+        )
+    file = source.where(TRAJECTORY)
+    rows = parse_table(_text(source, TRAJECTORY), file)
+    values = np.array([numbers(row, 7, file, line) for line, row in enumerate(rows, 1)]).reshape(-1, 7)
+    if not np.isfinite(values).all():
+        raise CaptureError(
+            "a trajectory's numbers must be finite",
+            found=f"line {1 + int(np.flatnonzero(~np.isfinite(values).all(1))[0])} has NaN or infinity",
+            remedy="remove the line: tracking was lost there",
+            file=file,
+        )
+    rotations = Rotation.from_rotvec(values[:, 1:4]).as_matrix()
+    poses = [Pose(rotation, row[4:7]).inverse() for rotation, row in zip(rotations, values, strict=True)]
+    return ordered_trajectory(values[:, 0], poses, file)
+
+
+def shots_of(
+    stream: str, folders: Mapping[str, FilesByTime], trajectory: Trajectory
+) -> tuple[list[Shot], Counter[str]]:
+    """Images of a stream that have all they need, and number of those that lack something, by what they lack."""
+    nothing = FilesByTime(np.zeros(0), ())
+    images, depths = folders[stream], folders.get(DEPTH, nothing)
+    times = images.times
+    poses = trajectory.at(times, MAX_GAP, snap=SAME_TIME)
+    cameras = folders.get(f"{stream}_intrinsics", nothing).of(times)
+    depth_cameras = folders.get(f"{DEPTH_STREAM}_intrinsics", nothing).of(times)
+    confidences = folders.get(CONFIDENCE, nothing).of(times)
+    parts = zip(times, images.names, cameras, poses, depths.of(times), depth_cameras, confidences, strict=True)
+    shots, lacking = [], Counter()
+    for time, image, camera, pose, depth, depth_camera, confidence in parts:
+        if camera is None:
+            lacking["intrinsics"] += 1
+        elif pose is None:
+            lacking["a pose"] += 1
+        elif depth is None and depths.names:
+            lacking["depth"] += 1
+        else:
+            shots.append(Shot(float(time), image, camera, pose, depth, depth_camera, confidence))
+    return shots, lacking
+
+
+def read_camera(source: CaptureSource, name: str) -> Camera:
+    """Intrinsics of a .pincam file: width, height, fx, fy, cx, cy, as ARKit counts pixels."""
+    file = source.where(name)
+    rows = parse_table(_text(source, name), file)
+    width, height, fx, fy, cx, cy = numbers(rows[0] if rows else [], 6, file, 1).tolist()
+    if not (1 <= width < MAX_SIDE and 1 <= height < MAX_SIDE):
+        found = f"a size of {width:g} x {height:g}"
+        raise CaptureError("intrinsics must name the image's size", found=found, remedy="download it again", file=file)
+    return from_arkit(checked_camera((fx, fy, cx, cy), (round(width), round(height)), file))
 
 
 @dataclass(frozen=True)
@@ -56,7 +205,7 @@ class _Plan:
     """What is read of a video, seen from the folder `root` that holds its streams."""
 
     root: CaptureSource
-    moments: tuple[Moment, ...]
+    shots: tuple[Shot, ...]
     notes: tuple[str, ...]
 
 
@@ -68,61 +217,61 @@ def _plan(source: CaptureSource) -> _Plan:
     """Choose the stream and join its files.
 
     Raises:
-        CaptureError: When no stream has pictures with all they need.
+        CaptureError: When no stream has images with all they need.
     """
     root = stream_folder(source)
     assert root is not None
     trajectory, folders = read_trajectory(root), files_by_folder(root)
-    streams = {stream: moments_of(stream, folders, trajectory) for stream in STREAMS if stream in folders}
+    streams = {stream: shots_of(stream, folders, trajectory) for stream in STREAMS if stream in folders}
     if not streams:
         raise CaptureError(
-            f"an ARKitScenes video must have pictures in one of {', '.join(STREAMS)}",
+            f"an ARKitScenes video must have images in one of {', '.join(STREAMS)}",
             found=root.summary(),
             remedy="download that asset too and unpack its archive",
-            file=root.path / root.prefix,
+            file=root.folder,
         )
     check_clocks(np.concatenate([folders[stream].times for stream in streams]), trajectory, root.where(TRAJECTORY))
-    seconds = {stream: len({int(m.time) for m in moments}) for stream, (moments, _) in streams.items()}
+    seconds = {stream: len({int(m.time) for m in shots}) for stream, (shots, _) in streams.items()}
     if not any(seconds.values()):
-        lists = [f"{stream}: {len(folders[stream].names)} pictures, {_listed(of[1])}" for stream, of in streams.items()]
+        lists = [f"{stream}: {len(folders[stream].names)} images, {_listed(of[1])}" for stream, of in streams.items()]
         raise CaptureError(
-            "pictures must have intrinsics, a pose and depth of their time",
+            "images must have intrinsics, a pose and depth of their time",
             found="; ".join(lists),
-            remedy="download all assets of one stream: pictures, its intrinsics, lowres_depth and the trajectory",
-            file=root.path / root.prefix,
+            remedy="download all assets of one stream: images, its intrinsics, lowres_depth and the trajectory",
+            file=root.folder,
         )
     chosen = next(stream for stream in streams if seconds[stream] >= MIN_COVERAGE * max(seconds.values()))
-    moments, lacking = streams[chosen]
-    notes = [f"pictures of {chosen}"]
+    shots, lacking = streams[chosen]
+    notes = [f"images of {chosen}"]
     passed = list(streams)[: list(streams).index(chosen)]
-    notes += [f"{s} passed over: it shows {seconds[s]} s of the video, {chosen} {seconds[chosen]} s" for s in passed]
+    notes += [f"{s} not used: it shows {seconds[s]} s of the video, {chosen} {seconds[chosen]} s" for s in passed]
     notes += [f"left out: {_listed(lacking)}"] if lacking else []
     notes += [] if DEPTH in folders else [f"there is no {DEPTH}"]
-    notes += [_upright(source, root, moments), *_mesh(source)]
-    return _Plan(root, tuple(moments), tuple(notes))
+    notes += [_upright(source, root, shots), *_mesh(source)]
+    return _Plan(root, tuple(shots), tuple(notes))
 
 
 def _listed(lacking: Counter[str]) -> str:
     return ", ".join(f"{count} without {what}" for what, count in lacking.items())
 
 
-def _upright(source: CaptureSource, root: CaptureSource, moments: Sequence[Moment]) -> str:
-    """Where up is in the pictures, by their poses; metadata.csv says it per video and is wrong in places."""
-    ups = np.array([moment.pose.rotation[2, :2] for moment in moments])  # the world's z in camera axes
+def _upright(source: CaptureSource, root: CaptureSource, shots: Sequence[Shot]) -> str:
+    """Direction of up in the images, by their poses; metadata.csv states it per video and is sometimes wrong."""
+    ups = np.array([shot.pose.rotation[2, :2] for shot in shots])  # the world's z in camera axes
     nearest_side = (ups @ np.array(list(_SIDES.values())).T).argmax(1)
     side, count = Counter(list(_SIDES)[index] for index in nearest_side).most_common(1)[0]
-    text = f"up is {side} in {count / len(moments):.0%} of the pictures, by their poses"
+    text = f"up is {side} in {count / len(shots):.0%} of the images, by their poses"
     declared = _sky_direction(source, root)
     return text if declared in (None, side) else f"{text}; metadata.csv says {declared}, which is not used"
 
 
 def _sky_direction(source: CaptureSource, root: CaptureSource) -> str | None:
-    """What metadata.csv, if it lies with the video, says of it."""
-    place = next((place for place in (source, root) if "metadata.csv" in place.names), None)
+    """Direction of up by metadata.csv, if it lies with the video."""
+    folder = next((folder for folder in (source, root) if "metadata.csv" in folder.names), None)
     match = next((match for name in root.names if (match := FILE.fullmatch(name))), None)
-    if place is None or match is None:
+    if folder is None or match is None:
         return None
-    lines = place.read("metadata.csv").decode(errors="replace").splitlines()
+    lines = folder.read("metadata.csv").decode(errors="replace").splitlines()
     try:
         rows = [row for row in csv.DictReader(lines) if row.get("video_id") == match["video"]]
     except csv.Error:
@@ -134,72 +283,59 @@ def _mesh(source: CaptureSource) -> list[str]:
     return [f"ARKit's mesh {name} is not used" for name in source.names if name.endswith("_3dod_mesh.ply")][:1]
 
 
-def _picture(root: CaptureSource, name: str) -> Picture:
-    return load_picture(root.read(name), upright=False)
+def _camera(root: CaptureSource, shot: Shot, size: Size) -> Camera:
+    return declared_camera(read_camera(root, shot.camera), root.where(shot.image))(size)
 
 
-def _picture_camera(root: CaptureSource, moment: Moment, size: Size) -> Camera:
-    return declared_camera(read_camera(root, moment.camera), root.where(moment.picture))(size)
+def _depth_camera(root: CaptureSource, shot: Shot, size: Size) -> Camera:
+    camera = read_camera(root, shot.depth_camera or shot.camera)
+    return scaled_camera(camera, root.where(shot.depth or shot.image), "depth image")(size)
 
 
-def _depth(root: CaptureSource, name: str) -> NDArray[np.uint16]:
-    return depth_of_png(root.read(name), root.where(name))
-
-
-def _depth_camera(root: CaptureSource, moment: Moment, size: Size) -> Camera:
-    camera = read_camera(root, moment.depth_camera or moment.camera)
-    return scaled_camera(camera, root.where(moment.depth or moment.picture), "depth image")(size)
-
-
-def _confidence(root: CaptureSource, name: str) -> NDArray[np.uint8]:
-    return confidence_of_png(root.read(name), root.where(name), levels=(0, 1, 2))
-
-
-def _traits(source: CaptureSource) -> Traits:
-    moments = _plan(source).moments
-    has_depth = all(moment.depth for moment in moments)
-    return Traits("arkitscenes", len(moments), True, has_depth, has_gravity=True, ordered=True, has_scale=True)
-
-
-def _files(source: CaptureSource) -> list[str]:
+def _survey(source: CaptureSource) -> Survey:
     plan = _plan(source)
     inner = plan.root.prefix.removeprefix(source.prefix)
-    masks = find_masks(plan.root, [moment.picture for moment in plan.moments]).values()
-    names = {TRAJECTORY, *masks, *(name for moment in plan.moments for name in moment.files())}
-    around = {name for name in (f"{inner}metadata.csv", "metadata.csv") if name in source.names}
-    return sorted({*(inner + name for name in names), *around})
+    masks = find_masks(plan.root, [shot.image for shot in plan.shots]).values()
+    names = {TRAJECTORY, *masks, *(name for shot in plan.shots for name in shot.files())}
+    metadata = {name for name in (f"{inner}metadata.csv", "metadata.csv") if name in source.names}
+    return Survey(
+        sorted({*(inner + name for name in names), *metadata}),
+        len(plan.shots),
+        has_poses=True,
+        has_depth=all(shot.depth for shot in plan.shots),
+        has_gravity=True,
+        has_scale=True,
+    )
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     plan = _plan(source)
     root = plan.root
-    masks = find_masks(root, [moment.picture for moment in plan.moments])
+    files = FrameFiles(root, find_masks(root, [shot.image for shot in plan.shots]))
     listed = [
         ListedFrame(
-            key=moment.picture.rpartition("/")[2].rpartition(".")[0],
-            name=moment.picture,
-            picture=partial(_picture, root, moment.picture),
-            camera=partial(_picture_camera, root, moment),
-            time=moment.time,
-            source_time=moment.time,
-            world_from_camera=moment.pose,
-            depth=partial(_depth, root, moment.depth) if moment.depth else None,
-            depth_name=moment.depth or "",
-            depth_camera=partial(_depth_camera, root, moment),
-            confidence=partial(_confidence, root, moment.confidence) if moment.confidence else None,
-            mask=partial(root.read, masks[moment.picture]) if moment.picture in masks else None,
+            key=shot.image.rpartition("/")[2].rpartition(".")[0],
+            name=shot.image,
+            image=files.image(shot.image),
+            camera=partial(_camera, root, shot),
+            time=shot.time,
+            source_time=shot.time,
+            world_from_camera=shot.pose,
+            depth=files.depth(shot.depth) if shot.depth else None,
+            depth_name=shot.depth or "",
+            depth_camera=partial(_depth_camera, root, shot),
+            confidence=files.confidence(shot.confidence, (0, 1, 2)) if shot.confidence else None,
+            mask=files.mask(shot.image),
         )
-        for moment in plan.moments
+        for shot in plan.shots
     ]
     return sensor_capture(
-        "arkitscenes",
+        READER,
         thinned(listed, params),
         root,
         out_dir,
         params,
-        up_in_world=np.array([0.0, 0.0, 1.0]),
-        up_sigma_deg=UP_SIGMA_DEG,
-        scale_sigma=SCALE_SIGMA,
+        up_in_world=UP,
         notes=plan.notes,
     )
 
@@ -210,7 +346,7 @@ READER = Reader(
     "lowres_depth/",
     yields="poses, depth, confidence, gravity, times, metric scale",
     recognise=_recognise,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    sensors=ARKIT,
 )

@@ -8,20 +8,20 @@ from __future__ import annotations
 import struct
 import threading
 
-from pipeline.capture.pictures import BadPictureError
 from pipeline.errors import CaptureError
+from pipeline.image_files import BadImageError
 
 _END = b"bvx$"
 _BYTES_PER_MATCH = 3
-"""Fewest bytes that a match stands for; with it a stream of blocks that lie about their size stays bounded."""
+"""Smallest number of bytes of a match: it bounds a stream of blocks whose declared sizes are false."""
 _one_at_a_time = threading.Lock()  # so that the bound holds for all threads together; real streams take milliseconds
 
 
 def unpacked_size(data: bytes) -> int:
-    """Bytes that a complete stream unpacks to, as its blocks say.
+    """Unpacked size of a complete stream [bytes], as its blocks declare.
 
     Raises:
-        BadPictureError: When it is truncated or no LZFSE stream.
+        BadImageError: When it is truncated or no LZFSE stream.
     """
     return sum(raw for raw, _ in _blocks(data))
 
@@ -30,7 +30,7 @@ def unpacked(data: bytes, size: int, file: str) -> bytes:
     """Unpack a stream of a known size.
 
     Raises:
-        BadPictureError: When it is truncated, damaged or no LZFSE stream.
+        BadImageError: When it is truncated, damaged or no LZFSE stream.
         CaptureError: When it unpacks to something else than `size` bytes.
     """
     import lzfse
@@ -43,7 +43,7 @@ def unpacked(data: bytes, size: int, file: str) -> bytes:
         with _one_at_a_time:
             content = lzfse.decompress(data)
     except lzfse.error as error:
-        raise BadPictureError(f"damaged LZFSE data {error}".rstrip()) from error
+        raise BadImageError(f"damaged LZFSE data {error}".rstrip()) from error
     if len(content) != size:
         raise _other_size(len(content), size, file)
     return content
@@ -66,14 +66,14 @@ def _blocks(data: bytes) -> list[tuple[int, int]]:
                 matches = literals >> 40 & 0xFFFFF
                 at += (header & 0xFFFFFFFF) + (literals >> 20 & 0xFFFFF) + (states >> 40 & 0xFFFFF)
             else:
-                raise BadPictureError(f"truncated or no LZFSE data: a block that begins with {magic!r}")
+                raise BadImageError(f"truncated or no LZFSE data: a block that begins with {magic!r}")
             if raw == 0:
-                raise BadPictureError("damaged LZFSE data: an empty block")
+                raise BadImageError("damaged LZFSE data: an empty block")
             blocks.append((raw, matches))
     except struct.error as error:
-        raise BadPictureError(f"truncated LZFSE data: {error}") from error
+        raise BadImageError(f"truncated LZFSE data: {error}") from error
     if not blocks:
-        raise BadPictureError("LZFSE data of no content")
+        raise BadImageError("LZFSE data of no content")
     return blocks
 
 

@@ -1,6 +1,6 @@
 """Reader of Polycam raw exports (LiDAR, Space and Room mode), as a folder or zip.
 
-Layout and pitfalls: the README and reader of github.com/PolyCam/polyform; cropping of the corrected pictures'
+Layout and pitfalls: the README and reader of github.com/PolyCam/polyform; cropping of the corrected images'
 black borders: nerfstudio's Polycam processor.
 """
 
@@ -13,27 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.capture.checks import checked_camera, checked_pose, read_object
-from pipeline.capture.depth_images import confidence_of_png, depth_of_png
-from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
-from pipeline.capture.masks import find_masks
+from pipeline.capture.checks import checked_camera, checked_pose
+from pipeline.capture.frames import FrameFiles, ListedFrame, declared_camera, sensor_capture, thinned
+from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit_camera import from_arkit
-from pipeline.capture.pictures import MAX_PIXELS, load_picture
-from pipeline.capture.reader import Reader, put_once, require_pairs
+from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, from_arkit
+from pipeline.capture.reader import Reader, Survey, put_once, require_pairs
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL
-from pipeline.stage import Traits
+from pipeline.image_files import MAX_PIXELS
+from pipeline.types import F64
 
-SCALE_SIGMA = 0.01
-UP_SIGMA_DEG = 1.0
-"""What ARKit reaches for scale and gravity on phones with LiDAR."""
 BORDER = 15 / 1024
-"""Black border of corrected (undistorted) pictures, by their width (nerfstudio crops 15 px of 1024)."""
+"""Black border of corrected (undistorted) images, by their width (nerfstudio crops 15 px of 1024)."""
 _POSE_KEYS = [[f"t_{row}{column}" for column in range(4)] for row in range(3)]
 _CAMERA_KEYS = ("fx", "fy", "cx", "cy", "width", "height")
 _FILE = re.compile(r"(\d+)\.(jpg|jpeg|png|json)", re.IGNORECASE)  # leaves out "<time>.Clean.png"
@@ -41,7 +36,7 @@ _FILE = re.compile(r"(\d+)\.(jpg|jpeg|png|json)", re.IGNORECASE)  # leaves out "
 
 @dataclass(frozen=True)
 class _Listing:
-    """File names by timestamp [us]; pictures and cameras are both raw or both corrected, never mixed."""
+    """File names by time [us]; images and cameras are both raw or both corrected, never mixed."""
 
     corrected: bool
     images: dict[int, str]
@@ -58,18 +53,13 @@ class _Listing:
         return sorted({name for part in (*used, sensor) for key, name in part.items() if key in self.cameras})
 
 
-def _files(source: CaptureSource) -> list[str]:
-    names = _complete(source).names()
-    return [*names, *find_masks(source, names).values()]
-
-
 def _part(source: CaptureSource, folder: str) -> dict[int, str]:
-    found: dict[int, str] = {}
+    files: dict[int, str] = {}
     for name in source.names:
         inner, _, file = name.rpartition("/")
         if inner == f"keyframes/{folder}" and (match := _FILE.fullmatch(file)):
-            put_once(found, int(match[1]), name, source)
-    return found
+            put_once(files, int(match[1]), name, source)
+    return files
 
 
 def _list(source: CaptureSource) -> _Listing:
@@ -83,7 +73,7 @@ def _list(source: CaptureSource) -> _Listing:
             "a Polycam export must hold keyframes/cameras and keyframes/images (or both corrected_)",
             found=f"{len(images)} images and {len(cameras)} cameras",
             remedy="switch on developer mode before the capture, scan with LiDAR or Space mode and export raw data",
-            file=source.path / source.prefix,
+            file=source.folder,
         )
     corrected_depth = _part(source, "corrected_depth") if corrected else {}
     return _Listing(
@@ -104,23 +94,28 @@ def _complete(source: CaptureSource) -> _Listing:
     for name, files in (("depth", listing.depth), ("confidence", listing.confidence)):
         if files:  # frames without a camera may have depth: they are not used
             parts[name] = set(files) & ids
-    texts = {name: {str(key) for key in keys} for name, keys in parts.items()}
-    require_pairs(texts, source, tuple(texts))
+    require_pairs({name: {str(key) for key in keys} for name, keys in parts.items()}, source)
     return listing
 
 
 def _recognise(source: CaptureSource) -> bool:
-    """By the camera files' keys; pictures under keyframes/ without cameras are an incomplete export."""
+    """By the camera files' keys; images under keyframes/ without cameras are an incomplete export."""
     cameras = [name for name in source.names if re.fullmatch(r"keyframes/(corrected_)?cameras/\d+\.json", name)]
     if not cameras:
         return any(name.startswith(("keyframes/images/", "keyframes/corrected_images/")) for name in source.names)
-    return {"t_00", "fx"} <= read_object(source.read(cameras[0]), source.where(cameras[0])).keys()
+    return {"t_00", "fx"} <= source.read_object(cameras[0]).keys()
 
 
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     listing = _complete(source)
-    return Traits(
-        "polycam", len(listing.images), True, bool(listing.depth), has_gravity=True, ordered=True, has_scale=True
+    names = listing.names()
+    return Survey(
+        [*names, *find_masks(source, names).values()],
+        len(listing.images),
+        has_poses=True,
+        has_depth=bool(listing.depth),
+        has_gravity=True,
+        has_scale=True,
     )
 
 
@@ -136,7 +131,7 @@ def _number(values: Mapping[str, Any], key: str, file: str) -> float:
     return float(value)
 
 
-def _gravity(values: Mapping[str, Any], file: str) -> NDArray[np.float64] | None:
+def _gravity(values: Mapping[str, Any], file: str) -> F64 | None:
     """The optional "gravity" (unit, camera's OpenGL axes) in CV axes."""
     if "gravity" not in values:
         return None
@@ -157,14 +152,14 @@ def _gravity(values: Mapping[str, Any], file: str) -> NDArray[np.float64] | None
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _complete(source)
-    masks = find_masks(source, listing.images.values())
+    files = FrameFiles(source, find_masks(source, listing.images.values()))
 
     def listed(key: int) -> ListedFrame:
         image, file = listing.images[key], source.where(listing.cameras[key])
-        values = read_object(source.read(listing.cameras[key]), file)
+        values = source.read_object(listing.cameras[key])
         sensor = listing.sensor_cameras.get(key)
         if "gravity" not in values and sensor:  # corrected cameras drop the sensor's fields
-            values = {**read_object(source.read(sensor), source.where(sensor)), **values}
+            values = {**source.read_object(sensor), **values}
         matrix = [[_number(values, name, file) for name in row] for row in _POSE_KEYS]
         fx, fy, cx, cy, width, height = (_number(values, name, file) for name in _CAMERA_KEYS)
         columns, rows = (round(pixels) if 0 < pixels < MAX_PIXELS else 0 for pixels in (width, height))
@@ -173,32 +168,28 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         return ListedFrame(
             key=str(key),
             name=image,
-            picture=lambda: load_picture(source.read(image), upright=False),
+            image=files.image(image),
             camera=declared_camera(camera, source.where(image)),
             time=key * 1e-6,
             source_time=float(key),
             world_from_camera=checked_pose(matrix, file, axes="GL"),
-            depth=(lambda: depth_of_png(source.read(depth), source.where(depth))) if depth else None,
+            depth=files.depth(depth) if depth else None,
             depth_name=depth or "",
-            confidence=(lambda: confidence_of_png(source.read(confidence), source.where(confidence)))
-            if confidence
-            else None,
+            confidence=files.confidence(confidence) if confidence else None,
             gravity=_gravity(values, file),
-            mask=(lambda: source.read(masks[image])) if image in masks else None,
+            mask=files.mask(image),
             border=int(np.ceil(BORDER * camera.width)) if listing.corrected else 0,
         )
 
     frames = thinned([listed(key) for key in sorted(listing.images)], params)
-    notes = [f"{'corrected' if listing.corrected else 'raw ARKit'} pictures and poses"]
+    notes = [f"{'corrected' if listing.corrected else 'raw ARKit'} images and poses"]
     return sensor_capture(
-        "polycam",
+        READER,
         frames,
         source,
         out_dir,
         params,
-        up_in_world=np.array([0.0, 1.0, 0.0]),
-        up_sigma_deg=UP_SIGMA_DEG,
-        scale_sigma=SCALE_SIGMA,
+        up_in_world=ARKIT_UP,
         skipped=[Skipped(name, "the app optimised no camera for it") for name in listing.unplaced.values()],
         notes=notes if listing.depth else [*notes, "the export has no depth"],
     )
@@ -209,7 +200,7 @@ READER = Reader(
     form="a Polycam raw export (folder or zip): keyframes/{images/*.jpg, cameras/*.json, depth/*.png}",
     yields="poses, depth, confidence, gravity, metric scale",
     recognise=_recognise,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    sensors=ARKIT,
 )

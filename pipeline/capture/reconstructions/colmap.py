@@ -1,26 +1,40 @@
-"""Reader of COLMAP projects: the poses and lenses of a model, and its pictures."""
+"""Reader of COLMAP projects: the poses and lenses of a model (text or binary), and its images.
+
+Source: COLMAP's doc/format.rst and src/colmap/scene/reconstruction_io_{text,binary}.cc. The files are read here and not
+by pycolmap 4.2, which never returns from a model that was cut off within an image's name. Rigs need no files of their
+own: an image's entry holds its pose with the rig's applied.
+"""
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import BinaryIO
 
-from pipeline.capture.frames import sensor_capture, thinned
-from pipeline.capture.lens import Lens
-from pipeline.capture.masks import MASK_FOLDER
+import numpy as np
+
+from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens
+from pipeline.capture.images import IMAGE_SUFFIXES, MASK_FOLDER
+from pipeline.capture.lens import LAYOUTS, Lens, checked_lens
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import PICTURE_SUFFIXES
-from pipeline.capture.reader import Reader, suffix_of
-from pipeline.capture.reconstructions.colmap_model import ModelImage, broken_model, read_cameras, read_images
-from pipeline.capture.reconstructions.posed import keys_and_names, notes_on, posed_frame, room_sized, without_missing
-from pipeline.capture.source import CaptureSource
-from pipeline.image_files import BadPictureError, open_image
-from pipeline.stage import Traits
+from pipeline.capture.reader import Reader, Survey, natural, suffix_of
+from pipeline.capture.reconstructions.posed import keys_and_names, notes_on, room_sized, without_missing
+from pipeline.capture.source import MAX_FILES, CaptureSource
+from pipeline.capture.trajectory import pose_of
+from pipeline.errors import CaptureError
+from pipeline.geometry import Pose
+from pipeline.image_files import BadImageError, open_image
+
+_MAX_NAME = 4096
+_MODELS = {number: (model, len(names)) for model, (number, names) in LAYOUTS.items()} | {17: ("EQUIRECTANGULAR", 2)}
+"""Name and number of parameters by the number in binary files; panoramas are named, to be refused by name."""
 
 _MODEL = re.compile(
     r"(?P<folder>(?:(?:colmap|dense(?:/\d+)?|distorted)/)?(?:sparse[^/]*/)?(?:\d+/)?)images\.(?P<form>bin|txt)"
@@ -31,25 +45,174 @@ _HEADS = {"cameras": b"# Camera list", "images": b"# Image list", "points3D": b"
 """How COLMAP's text files begin: cameras.txt may be anything."""
 
 
+@dataclass(frozen=True)
+class ModelImage:
+    """A registered image: name, camera's id, wxyz and translation of camera-from-world, and where it is listed."""
+
+    name: str
+    camera: int
+    wxyz: tuple[float, ...]
+    translation: tuple[float, ...]
+    where: str
+
+    def pose(self) -> Pose:
+        """World from camera, in the model's unit."""
+        w, x, y, z = self.wxyz
+        return pose_of(np.array(self.translation), np.array([x, y, z, w]), self.where).inverse()
+
+
+def broken_model(
+    source: CaptureSource, name: str, found: str, rule: str = "a COLMAP model must be complete"
+) -> CaptureError:
+    """The error for a model's file of that name."""
+    return CaptureError(
+        rule,
+        found=found,
+        remedy="copy it again, or export it again: colmap model_converter --output_type TXT; for the images alone, "
+        "copy them into a folder of their own",
+        file=source.where(name),
+    )
+
+
+class _Binary:
+    """A little-endian file whose end is an error, never a number."""
+
+    def __init__(self, file: BinaryIO, source: CaptureSource, name: str) -> None:
+        self._file, self._source, self._name = file, source, name
+        self._size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+
+    def take(self, form: str) -> tuple:
+        """The next values of a `struct` form."""
+        form = "<" + form
+        data = self._file.read(struct.calcsize(form))
+        if len(data) < struct.calcsize(form):
+            raise self.broken("it ends too early")
+        return struct.unpack(form, data)
+
+    def text(self) -> str:
+        """The next text that ends with a zero."""
+        start = self._file.tell()
+        data, end, _ = self._file.read(_MAX_NAME).partition(b"\0")
+        if not end:
+            raise self.broken("an image's name without an end")
+        self._file.seek(start + len(data) + 1)
+        return data.decode("utf-8", "replace")
+
+    def skip(self, count: int) -> None:
+        """Skip bytes."""
+        if self._file.tell() + count > self._size:
+            raise self.broken("it ends too early")
+        self._file.seek(count, io.SEEK_CUR)
+
+    def count(self, least: int) -> int:
+        """Number of entries that follow, each of `least` bytes or more."""
+        (count,) = self.take("Q")
+        if count * least > self._size or count > MAX_FILES:
+            raise self.broken(f"{count} entries in {self._size} bytes")
+        return count
+
+    def broken(self, found: str) -> CaptureError:
+        return broken_model(self._source, self._name, found)
+
+
+def _lines(source: CaptureSource, name: str) -> Iterator[tuple[int, str]]:
+    """Number and text of all lines of a text file, empty ones too."""
+    with source.local(name) as path, path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            yield number, line.strip()
+
+
+def read_cameras(source: CaptureSource, folder: str, form: str) -> dict[int, Lens]:
+    """Lenses by camera id.
+
+    Raises:
+        CaptureError: When the file is broken or a camera makes no sense.
+    """
+    name = f"{folder}cameras.{form}"
+    where = source.where(name)
+    result: dict[int, Lens] = {}
+    if form == "bin":
+        with source.local(name) as path, path.open("rb") as file:
+            binary = _Binary(file, source, name)
+            for _ in range(binary.count(24)):
+                key, number, width, height = binary.take("IiQQ")
+                model, count = _MODELS.get(number, (f"number {number}", 0))
+                result[key] = checked_lens(model, (width, height), binary.take(f"{count}d"), f"{where}, camera {key}")
+        return result
+    for line, text in _lines(source, name):
+        if not text or text.startswith("#"):
+            continue
+        try:
+            key, model, width, height, *params = text.split()
+            size, values = (int(width), int(height)), [float(value) for value in params]
+            result[int(key)] = checked_lens(model, size, values, f"{where}, camera {key}")
+        except ValueError as error:
+            raise broken_model(source, name, f"line {line}: {text[:80]!r}") from error
+    return result
+
+
+def read_images(source: CaptureSource, folder: str, form: str) -> list[ModelImage]:
+    """Registered images, by name.
+
+    Raises:
+        CaptureError: When the file is broken or names an image twice.
+    """
+    name = f"{folder}images.{form}"
+    result = list(_binary_images(source, name) if form == "bin" else _text_images(source, name))
+    if len({image.name for image in result}) != len(result):
+        raise broken_model(source, name, "an image that is there twice")
+    return sorted(result, key=lambda image: natural(image.name))
+
+
+def _binary_images(source: CaptureSource, name: str) -> Iterator[ModelImage]:
+    with source.local(name) as path, path.open("rb") as file:
+        binary = _Binary(file, source, name)
+        for _ in range(binary.count(73)):
+            key, *numbers, camera = binary.take("I7dI")
+            image = binary.text()
+            binary.skip(24 * binary.take("Q")[0])  # the points it shows
+            where = f"{source.where(name)}, image {key}"
+            yield ModelImage(image, camera, tuple(numbers[:4]), tuple(numbers[4:]), where)
+
+
+def _text_images(source: CaptureSource, name: str) -> Iterator[ModelImage]:
+    """Two lines an image; the second, its points, may be empty and still counts."""
+    lines = _lines(source, name)
+    for line, text in lines:
+        if not text or text.startswith("#"):
+            continue
+        try:
+            key, *numbers, camera, image = text.split(maxsplit=9)
+            values = [float(value) for value in numbers]
+            where = f"{source.where(name)}, image {key}"
+            yield ModelImage(image, int(camera), tuple(values[:4]), tuple(values[4:]), where)
+        except ValueError as error:
+            raise broken_model(source, name, f"line {line}: {text[:80]!r}") from error
+        points = next(lines, (0, ""))[1]
+        if len(points.split()) % 3:
+            raise broken_model(source, name, f"line {line + 1}, which must hold points: {points[:80]!r}")
+
+
 def _models(source: CaptureSource) -> list[tuple[str, str]]:
-    """Folder and form of all models; binary files win over text beside them, as COLMAP has it."""
-    found: dict[str, str] = {}
+    """Folder and form of all models; binary files win over text, as in COLMAP."""
+    result: dict[str, str] = {}
     names = frozenset(source.names)
     for name in source.names:  # sorted: .bin comes before .txt
         if (match := _MODEL.fullmatch(name)) and f"{match['folder']}cameras.{match['form']}" in names:
-            found.setdefault(match["folder"], match["form"])
-    return sorted(found.items(), key=lambda item: (len(item[0]), item[0]))
+            result.setdefault(match["folder"], match["form"])
+    return sorted(result.items(), key=lambda item: (len(item[0]), item[0]))
 
 
 def _fragments(source: CaptureSource) -> list[str]:
     """Files of models of which a part is missing, where no model is whole."""
-    found = []
+    result = []
     for name in source.names if not _models(source) else ():
         if match := _PART.fullmatch(name):
             sure = match["form"] == "bin" or "sparse" in match["folder"]
             if sure or source.read(name).startswith(_HEADS[match["part"]]):
-                found.append(name)
-    return found
+                result.append(name)
+    return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +221,11 @@ class _Listing:
 
     Attributes:
         model: Names of its two files.
-        cameras: By id.
-        images: The registered pictures.
-        files: The pictures' names in the capture, None where there is none.
-        masks: Mask files by picture.
-        notes: Other models, pictures outside the model.
+        cameras: Lenses by id.
+        images: Registered images.
+        files: Names of the images in the capture, None where there is none.
+        masks: Names of the mask files by image.
+        notes: Notes on other models and on images outside the model.
     """
 
     model: tuple[str, str]
@@ -73,55 +236,55 @@ class _Listing:
     notes: tuple[str, ...]
 
 
-def _list(source: CaptureSource) -> _Listing:
-    """The model with the most pictures, the first such.
+def _largest_model(source: CaptureSource) -> tuple[str, str, Sequence[ModelImage], list[str]]:
+    """Folder, form and images of the model with the most images, the first such, and a note on the others.
 
     Raises:
-        CaptureError: When a model is broken or names cameras that it doesn't have.
+        CaptureError: When a model is broken.
     """
     models = _models(source)
     if fragments := _fragments(source):
         found = f"{', '.join(fragments[:6])} without the other part"
-        raise broken_model(
-            source, fragments[0], found, "a COLMAP model needs cameras and images, both .bin or both .txt"
-        )
+        rule = "a COLMAP model needs cameras and images, both .bin or both .txt"
+        raise broken_model(source, fragments[0], found, rule)
     images = {model: read_images(source, *model) for model in models}
     folder, form = max(models, key=lambda model: len(images[model]))
-    chosen, cameras = images[folder, form], read_cameras(source, folder, form)
-    for image in chosen:
+    chosen = images[folder, form]
+    others = [f"{at or './'} with {len(images[at, f])}" for at, f in models if at != folder]
+    note = f"of {len(models)} models {folder or './'} was read, with {len(chosen)} images; not {', '.join(others[:4])}"
+    return folder, form, chosen, [note] if others else []
+
+
+def _list(source: CaptureSource) -> _Listing:
+    """The largest model, and where its images are.
+
+    Raises:
+        CaptureError: When a model is broken or names cameras that it doesn't have.
+    """
+    folder, form, images, notes = _largest_model(source)
+    cameras = read_cameras(source, folder, form)
+    for image in images:
         if image.camera not in cameras:
-            raise broken_model(
-                source, f"{folder}images.{form}", f"{image.name!r} of camera {image.camera}, of {[*cameras]}"
-            )
-    root = _picture_root(source, folder, chosen, cameras)
-    names = frozenset(source.names)
-    files = [root + image.name if root is not None and root + image.name in names else None for image in chosen]
-    used = frozenset(file for file in files if file)
-    notes: list[str] = []
-    others = [(at or "./", len(images[at, f])) for at, f in models if at != folder]
-    if others:
-        listed = ", ".join(f"{at} with {count}" for at, count in others[:4])
-        notes.append(f"of {len(models)} models {folder or './'} was read, with {len(chosen)} pictures; not {listed}")
-    masks = {file: mask for file, image in zip(files, chosen, strict=True) if file and (mask := _mask(image, names))}
-    spare = [
-        name
-        for name in source.names
-        if root and name.startswith(root) and suffix_of(name) in PICTURE_SUFFIXES and name not in used
-    ]
-    if spare:
-        notes.append(f"{len(spare)} pictures in {root} are not in the model, first {spare[0]}")
-    return _Listing((f"{folder}cameras.{form}", f"{folder}images.{form}"), cameras, chosen, files, masks, tuple(notes))
+            found = f"{image.name!r} of camera {image.camera}, of {[*cameras]}"
+            raise broken_model(source, f"{folder}images.{form}", found)
+    root, names = _image_root(source, folder, images, cameras), frozenset(source.names)
+    files = [root + image.name if root is not None and root + image.name in names else None for image in images]
+    masks = {file: mask for file, image in zip(files, images, strict=True) if file and (mask := _mask(image, names))}
+    spare = [name for name in source.names if root and name.startswith(root) and suffix_of(name) in IMAGE_SUFFIXES]
+    if spare := sorted(set(spare) - set(files)):
+        notes.append(f"{len(spare)} images in {root} are not in the model, first {spare[0]}")
+    return _Listing((f"{folder}cameras.{form}", f"{folder}images.{form}"), cameras, images, files, masks, tuple(notes))
 
 
-def _picture_root(
+def _image_root(
     source: CaptureSource, folder: str, images: Sequence[ModelImage], cameras: Mapping[int, Lens]
 ) -> str | None:
-    """The folder from which the model names its pictures, "" or ending in "/"; None where none of them is there.
+    """The folder that image names of the model are relative to, "" or ending in "/"; None where no image exists.
 
     Smaller copies (images_4/) have the same names: of folders that hold equally many, the first one counts whose
-    pictures have their camera's size.
+    images have their camera's size.
     """
-    names, wanted = frozenset(source.names), {image.name for image in images}
+    names, listed = frozenset(source.names), {image.name for image in images}
     ends = {image.name.rpartition("/")[2]: image.name for image in images}
     roots: dict[str, int] = {}
     for name in source.names:
@@ -129,11 +292,11 @@ def _picture_root(
         if end is not None and (name == end or name.endswith("/" + end)) and f"{MASK_FOLDER}/" not in name:
             roots.setdefault(name[: len(name) - len(end)], 0)
     for root in roots:
-        roots[root] = sum(root + name in names for name in wanted)
-    beside = folder.partition("sparse")[0]
+        roots[root] = sum(root + name in names for name in listed)
+    parent = folder.partition("sparse")[0]
 
     def rank(root: str) -> tuple[int, bool, bool, str]:
-        return -roots[root], root != f"{beside}images/", not root.endswith("images/"), root
+        return -roots[root], root != f"{parent}images/", not root.endswith("images/"), root
 
     best = [root for root in sorted(roots, key=rank) if roots[root] == max(roots.values())]
     for root in best if len(best) > 1 else ():
@@ -141,7 +304,7 @@ def _picture_root(
         try:
             with open_image(source.read(root + image.name)) as opened:
                 size = opened.size
-        except BadPictureError:
+        except BadImageError:
             continue
         if size == (cameras[image.camera].width, cameras[image.camera].height):
             return root
@@ -149,25 +312,24 @@ def _picture_root(
 
 
 def _mask(image: ModelImage, names: frozenset[str]) -> str | None:
-    """The mask file that COLMAP would take for a picture: `masks/<name>.png`, else `masks/<stem>.png`."""
+    """The mask file that COLMAP would take for an image: `masks/<name>.png`, else `masks/<stem>.png`."""
     stem = image.name[: len(image.name) - len(suffix_of(image.name))]
     return next((name for part in (image.name, stem) if (name := f"{MASK_FOLDER}/{part}.png") in names), None)
 
 
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     listing = _list(source)
-    missing = tuple(image.name for image, file in zip(listing.images, listing.files, strict=True) if file is None)
-    count = len(listing.files) - len(missing)
-    return Traits("colmap", count, has_poses=True, has_depth=False, has_gravity=False, ordered=True, missing=missing)
-
-
-def _files(source: CaptureSource) -> list[str]:
-    listing = _list(source)
-    return sorted({*listing.model, *(file for file in listing.files if file), *listing.masks.values()})
+    missing = [image.name for image, file in zip(listing.images, listing.files, strict=True) if file is None]
+    return Survey(
+        sorted({*listing.model, *(file for file in listing.files if file), *listing.masks.values()}),
+        len(listing.files) - len(missing),
+        has_poses=True,
+        missing=tuple(missing),
+    )
 
 
 def _sensors(pairs: Sequence[tuple[ModelImage, str]]) -> list[str | None]:
-    """The camera of a rig that each picture is of, else None: a camera a folder, one name for what is of one moment."""
+    """Name of each image's camera in a rig, else None: a rig has one folder a camera, and equal names at one time."""
     folders: list[str | None] = [file.rpartition("/")[0].rpartition("/")[2] for _, file in pairs]
     cameras = [image.camera for image, _ in pairs]
     a_folder_each = len({*zip(folders, cameras, strict=True)}) == len({*folders}) == len({*cameras}) > 1
@@ -185,23 +347,25 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     sensors = _sensors(pairs)
     of_cameras = [[file for file, _ in group] for _, group in groupby(zip(files, sensors, strict=True), itemgetter(1))]
     names = [name for of_camera in of_cameras for name in keys_and_names(of_camera)]
+    stored = FrameFiles(source, listing.masks)
     frames = [
-        replace(
-            posed_frame(
-                source,
-                file,
+        through_lens(
+            ListedFrame(
+                key,
                 name,
-                lens,
-                pose,
-                mask=(lambda name=listing.masks[file]: source.read(name)) if file in listing.masks else None,
+                image=stored.image(file),
+                world_from_camera=pose,
+                mask=stored.mask(file),
+                sensor=sensor,
             ),
-            sensor=sensor,
+            lens,
+            source.where(file),
         )
-        for file, name, lens, pose, sensor in zip(files, names, lenses, poses, sensors, strict=True)
+        for file, (key, name), lens, pose, sensor in zip(files, names, lenses, poses, sensors, strict=True)
     ]
     notes = (*about_scale, *listing.notes, *notes_on(lenses, depth=False))
     chosen = thinned(frames, params)
-    return sensor_capture("colmap", chosen, source, out_dir, params, skipped=skipped, notes=notes, one_camera=False)
+    return sensor_capture(READER, chosen, source, out_dir, params, skipped=skipped, notes=notes, one_camera=False)
 
 
 READER = Reader(
@@ -209,7 +373,6 @@ READER = Reader(
     form="a COLMAP project (folder or zip): sparse/0/{cameras,images}.bin (or .txt), images/",
     yields="poses, lens distortion",
     recognise=lambda source: bool(_models(source) or _fragments(source)),
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
 )

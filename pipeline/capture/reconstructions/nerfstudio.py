@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.capture.checks import checked_camera, checked_pose, read_object
-from pipeline.capture.frames import Size, sensor_capture, thinned
+from pipeline.capture.checks import checked_camera, checked_pose
+from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens
 from pipeline.capture.lens import Lens, checked_lens
-from pipeline.capture.model import Capture
+from pipeline.capture.model import Capture, Size
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader
-from pipeline.capture.reconstructions.posed import keys_and_names, notes_on, posed_frame, room_sized, without_missing
+from pipeline.capture.reader import Reader, Sensors, Survey
+from pipeline.capture.reconstructions.posed import keys_and_names, notes_on, room_sized, without_missing
 from pipeline.capture.reconstructions.transforms_json import (
+    Depth,
     Entry,
     depth_of,
     depth_reader,
@@ -31,47 +32,35 @@ from pipeline.capture.reconstructions.transforms_json import (
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
-from pipeline.stage import Traits
+from pipeline.types import F64
 
-SCALE_SIGMA = 0.02
-"""Where depth in millimetres or ARKit gives the scale; which sensor it was, the file does not say."""
-UP_SIGMA_DEG = 3.0
-"""Of a file's "up", which people set by hand."""
 _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
-_NO_PICTURE = ("ftheta_p0", "latlong", "equirectangular")
+_NO_IMAGE = ("ftheta_p0", "latlong", "equirectangular")
 
 
 def _recognise(source: CaptureSource) -> bool:
     files = json_files(source)
-    return bool(files) and "frames" in read_object(source.read(files[0]), source.where(files[0]))
+    return bool(files) and "frames" in source.read_object(files[0])
 
 
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     listed = list_frames(source)
-    entries = [entry for entry in listed if entry.picture is not None]
-    depth, up = bool(depth_of(source, entries).files), bool(entries) and _up(entries[0]) is not None
-    return Traits(
-        "nerfstudio",
+    entries = [entry for entry in listed if entry.image]
+    depth, images = depth_of(source, entries), [entry.image for entry in entries if entry.image]
+    return Survey(
+        sorted({*json_files(source), *images, *depth.files, *masks_of(source, entries).values()}),
         len(entries),
         has_poses=True,
-        has_depth=depth,
-        has_gravity=up,
-        ordered=True,
-        has_scale=_is_metric(entries, depth=depth),
-        missing=tuple(entry.listed for entry in listed if entry.picture is None),
+        has_depth=bool(depth.files),
+        has_gravity=bool(entries) and _up(entries[0]) is not None,
+        has_scale=_is_metric(entries, depth=bool(depth.files)),
+        missing=tuple(entry.listed for entry in listed if entry.image is None),
     )
 
 
 def _is_metric(entries: Sequence[Entry], *, depth: bool) -> bool:
-    """Whether the poses are in metres: those beside depth are, and those of NeRFCapture (ARKit's)."""
+    """Whether the poses are in metres: those of files with depth are, and those of NeRFCapture (ARKit's)."""
     return depth or (bool(entries) and all(map(_is_nerfcapture, entries)))
-
-
-def _files(source: CaptureSource) -> list[str]:
-    entries = [entry for entry in list_frames(source) if entry.picture]
-    pictures = [entry.picture for entry in entries if entry.picture]
-    extra = [*depth_of(source, entries).files, *masks_of(source, entries).values()]
-    return sorted({*json_files(source), *pictures, *extra})
 
 
 def _size(entry: Entry) -> Size | None:
@@ -94,7 +83,7 @@ def _focal(entry: Entry, axis: str, pixels: int) -> float | None:
 
 
 def _intrinsics(entry: Entry, size: Size) -> tuple[float, float, float, float]:
-    """fx, fy, cx, cy [px] of a picture of that size, in our convention.
+    """fx, fy, cx, cy [px] of an image of that size, in our convention.
 
     Raises:
         CaptureError: When there is no focal length.
@@ -106,145 +95,149 @@ def _intrinsics(entry: Entry, size: Size) -> tuple[float, float, float, float]:
             "a frame needs a focal length: fl_x, x_fov or camera_angle_x, of its own or at the top of the file",
             found="none of them",
             remedy="write the cameras again with the tool that made the file",
-            file=entry.place,
+            file=entry.where,
         )
     half = 0.5 if _is_nerfcapture(entry) else 0.0  # ARKit counts from the middle of the first pixel
     return fx, fy, entry.number("cx", size[0] / 2 - half) + half, entry.number("cy", size[1] / 2 - half) + half
 
 
 def _optics(entry: Entry) -> Lens | Callable[[Size], Camera]:
-    """The frame's lens, or a pinhole camera where the pictures' size is not given.
+    """The frame's lens, or a pinhole camera where the images' size is not given.
 
     Raises:
         CaptureError: When its model is none that can be read, or its numbers make no sense.
     """
     model = entry.values.get("camera_model", "OPENCV")
     ks = {key: entry.number(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")}
-    panorama = [key for key in _NO_PICTURE if entry.values.get(key)]
+    panorama = [key for key in _NO_IMAGE if entry.values.get(key)]
     fisheye = model == "OPENCV_FISHEYE" or (entry.values.get("is_fisheye") is True and any(ks.values()))
     if panorama or not (fisheye or model in _PERSPECTIVE):
         raise CaptureError(
             f"camera_model must be one of {', '.join(_PERSPECTIVE)} or OPENCV_FISHEYE",
             found=f"{model!r}"[:80] if not panorama else f"a panorama or f-theta lens ({panorama[0]})",
-            remedy="render straight pictures from it, or undistort the pictures, and write their cameras",
-            file=entry.place,
+            remedy="render straight images from it, or undistort the images, and write their cameras",
+            file=entry.where,
         )
     size = _size(entry)
     if size is None:
         if fisheye or any(ks.values()):
             raise CaptureError(
-                "a lens with distortion needs the size of its pictures",
+                "a lens with distortion needs the size of its images",
                 found="no w and h",
                 remedy="write w and h [px] into the file",
-                file=entry.place,
+                file=entry.where,
             )
-        return lambda any_size: checked_camera(_intrinsics(entry, any_size), any_size, entry.place)
+        return lambda any_size: checked_camera(_intrinsics(entry, any_size), any_size, entry.where)
     middle = list(_intrinsics(entry, size))
     radius = entry.number("fisheye_crop_radius") if entry.values.get("fisheye_crop_radius") else None
     if fisheye:
-        return checked_lens("OPENCV_FISHEYE", size, [*middle, *list(ks.values())[:4]], entry.place, radius)
+        return checked_lens("OPENCV_FISHEYE", size, [*middle, *list(ks.values())[:4]], entry.where, radius)
     if ks["k4"]:
         raise CaptureError(
             "a perspective camera may have the distortion k1, k2, k3, p1 and p2",
             found=f"k4 = {ks['k4']:g}",
-            remedy="a fisheye has camera_model OPENCV_FISHEYE; else undistort the pictures",
-            file=entry.place,
+            remedy="a fisheye has camera_model OPENCV_FISHEYE; else undistort the images",
+            file=entry.where,
         )
     params = [*middle, ks["k1"], ks["k2"], ks["p1"], ks["p2"]]
     if ks["k3"]:
-        return checked_lens("FULL_OPENCV", size, [*params, ks["k3"], 0, 0, 0], entry.place)
-    return checked_lens("OPENCV", size, params, entry.place)
+        return checked_lens("FULL_OPENCV", size, [*params, ks["k3"], 0, 0, 0], entry.where)
+    return checked_lens("OPENCV", size, params, entry.where)
 
 
 def _is_nerfcapture(entry: Entry) -> bool:
     return "depth_integer_scale" in entry.shared and "timestamp" in entry.own
 
 
-def _numbers(value: object, rule: str, place: str) -> NDArray[np.float64]:
+def _numbers(value: object, rule: str, file: str) -> F64:
     try:
         return np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:
-        raise CaptureError(rule, found=str(error), remedy="export the file again", file=place) from error
+        raise CaptureError(rule, found=str(error), remedy="export the file again", file=file) from error
 
 
 def _applied(entry: Entry) -> tuple[Pose, float]:
     """What the writer did to the world: saved = scale * (transform @ original)."""
-    matrix = _numbers(entry.values.get("applied_transform", np.eye(4)), "applied_transform must be 3x4", entry.place)
+    matrix = _numbers(entry.values.get("applied_transform", np.eye(4)), "applied_transform must be 3x4", entry.where)
     scale = entry.number("applied_scale", 1.0)
     if scale <= 0:
         raise CaptureError(
-            "applied_scale must be positive", found=f"{scale:g}", remedy="export the file again", file=entry.place
+            "applied_scale must be positive", found=f"{scale:g}", remedy="export the file again", file=entry.where
         )
-    return checked_pose(matrix, f"{entry.place}, applied_transform"), scale
+    return checked_pose(matrix, f"{entry.where}, applied_transform"), scale
 
 
 def original_pose(entry: Entry) -> Pose:
     """World from camera, in CV axes and the world before `applied_transform` and `applied_scale`."""
     rule = "a frame needs transform_matrix: 4x4 numbers, camera-to-world"
     if "transform_matrix" not in entry.own:
-        raise CaptureError(rule, found="no such key", remedy="remove the frame, or write it again", file=entry.place)
-    saved = checked_pose(_numbers(entry.own["transform_matrix"], rule, entry.place), entry.place, axes="GL")
+        raise CaptureError(rule, found="no such key", remedy="remove the frame, or write it again", file=entry.where)
+    saved = checked_pose(_numbers(entry.own["transform_matrix"], rule, entry.where), entry.where, axes="GL")
     transform, scale = _applied(entry)
     return transform.inverse() @ Pose(saved.rotation, saved.translation / scale)
 
 
-def _up(entry: Entry) -> NDArray[np.float64] | None:
+def _up(entry: Entry) -> F64 | None:
     """The world's up direction (3,), where the file states one."""
     if "up" not in entry.shared:
         return None
-    up = _numbers(entry.shared["up"], "up must be a direction", entry.place)
+    up = _numbers(entry.shared["up"], "up must be a direction", entry.where)
     if up.shape != (3,) or not np.isfinite(up).all() or not np.linalg.norm(up) > 0:
         raise CaptureError(
-            "up must be a direction of three numbers", found=f"{up.tolist()}", remedy="remove it", file=entry.place
+            "up must be a direction of three numbers", found=f"{up.tolist()}", remedy="remove it", file=entry.where
         )
     return _applied(entry)[0].inverse().rotate(up / np.linalg.norm(up))
 
 
+def _frames(source: CaptureSource, entries: Sequence[Entry], depth: Depth, poses: Sequence[Pose]) -> list[ListedFrame]:
+    """Frames of entries that have an image, through their lenses."""
+    images = [entry.image for entry in entries if entry.image]
+    files = FrameFiles(source, masks_of(source, entries))
+    depths = dict(zip((entry.listed for entry in entries), depth.files, strict=False))
+    timed = all("timestamp" in entry.own for entry in entries)
+    frames = []
+    for entry, image, (key, name), pose in zip(entries, images, keys_and_names(images), poses, strict=True):
+        optics, time = _optics(entry), entry.number("timestamp") if timed else None
+        frame = ListedFrame(
+            key,
+            name,
+            image=files.image(image),
+            time=time,
+            source_time=time,
+            world_from_camera=pose,
+            depth=depth_reader(source, depths[entry.listed], depth.units_per_metre) if depth.files else None,
+            depth_name=depths.get(entry.listed, ""),
+            mask=files.mask(image),
+        )
+        through = isinstance(optics, Lens)
+        frames.append(through_lens(frame, optics, source.where(image)) if through else replace(frame, camera=optics))
+    return frames
+
+
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listed = list_frames(source)
-    skipped = without_missing([e.picture for e in listed], [e.listed for e in listed], source, params)
-    entries = [entry for entry in listed if entry.picture is not None]
-    depth, masks = depth_of(source, entries), masks_of(source, entries)
-    files = dict(zip((entry.listed for entry in entries), depth.files, strict=False))
-    pictures = [entry.picture for entry in entries if entry.picture is not None]
+    skipped = without_missing([e.image for e in listed], [e.listed for e in listed], source, params)
+    entries = [entry for entry in listed if entry.image]
+    depth = depth_of(source, entries)
     poses, notes = [original_pose(entry) for entry in entries], depth.notes
     metric = _is_metric(entries, depth=bool(depth.files))
     if not metric:
-        poses, about_scale = room_sized(poses)
-        notes += about_scale
+        poses, scale_notes = room_sized(poses)
+        notes += scale_notes
     if ignored := sum(entry.shadowed for entry in entries):
         notes += (f"{ignored} frames have intrinsics of their own; those at the top of the file are used",)
-    timed = all("timestamp" in entry.own for entry in entries)
-    lenses = [_optics(entry) for entry in entries]
-    frames = [
-        posed_frame(
-            source,
-            picture,
-            names,
-            lens,
-            pose,
-            mask=(lambda name=masks[picture]: source.read(name)) if picture in masks else None,
-            depth=depth_reader(source, files[entry.listed], depth.units_per_metre) if depth.files else None,
-            depth_name=files.get(entry.listed, ""),
-            time=entry.number("timestamp") if timed else None,
-        )
-        for entry, picture, names, lens, pose in zip(
-            entries, pictures, keys_and_names(pictures), lenses, poses, strict=True
-        )
-    ]
-    if elsewhere := sum(not entry.is_in_place for entry in entries):
-        notes += (f"{elsewhere} pictures are not where they are listed: found by their names, first {pictures[0]}",)
-    notes += notes_on(lenses, depth=bool(depth.files))
-    up = _up(listed[0]) if listed else None
+    frames = _frames(source, entries, depth, poses)
+    if elsewhere := [entry.image for entry in entries if not entry.is_in_place]:
+        notes += (f"{len(elsewhere)} images are not where they are listed: found by their names, first {elsewhere[0]}",)
+    notes += notes_on(map(_optics, entries), depth=bool(depth.files))
     return sensor_capture(
-        "nerfstudio",
+        READER,
         thinned(frames, params),
         source,
         out_dir,
         params,
-        up_in_world=up,
-        up_sigma_deg=None if up is None else UP_SIGMA_DEG,
-        scale_sigma=SCALE_SIGMA if metric else None,
+        metric=metric,
+        up_in_world=_up(listed[0]) if listed else None,
         skipped=skipped,
         notes=notes,
         one_camera=False,
@@ -254,10 +247,11 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 READER = Reader(
     kind="nerfstudio",
     form="a nerfstudio, instant-ngp, NeRFCapture or NeRF-synthetic folder (or zip): transforms.json (or "
-    "transforms_train.json ...) and the pictures it names",
+    "transforms_train.json ...) and the images it names",
     yields="poses, lens distortion; depth and metric scale where the file has them",
     recognise=_recognise,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    # depth in millimetres or ARKit gives the scale, of which sensor the file does not say; people set "up" by hand
+    sensors=Sensors(scale_sigma=0.02, up_sigma_deg=3.0),
 )

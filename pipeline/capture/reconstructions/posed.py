@@ -1,35 +1,26 @@
-"""What the readers of finished poses share: names, lenses, missing pictures, and poses without a metric scale."""
+"""What the readers of finished poses share: names, notes, missing images, and poses without a metric scale."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.capture.frames import ListedFrame, Size, declared_camera
-from pipeline.capture.lens import Lens, camera_of, is_straight, pinhole_of, straight_depth, straight_picture
+from pipeline.capture.frames import Size
+from pipeline.capture.lens import Lens
 from pipeline.capture.model import Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import Picture, load_picture
-from pipeline.capture.reader import require_pictures
+from pipeline.capture.reader import require_images
 from pipeline.capture.source import CaptureSource
 from pipeline.geometry import Camera, Pose
 
 NEAREST, FARTHEST = 0.05, 10.0
-"""Median distance of the cameras from their middle in which poses of unknown scale stay as they are [units]."""
+"""Median distances of the cameras from their centre for which poses of unknown scale stay as they are [units]."""
 UNKNOWN_SCALE = "the poses have no metric scale: give one with --known-length, --tag-size or --camera-height"
 
 
-def natural(name: str) -> list[str | int]:
-    """Sort key: folder by folder, digits as numbers, so that 10 comes after 9."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"([0-9]+)", name))]
-
-
 def keys_and_names(files: Sequence[str]) -> list[tuple[str, str]]:
-    """A unique stem and name for each picture's file: its own, joined with its folders where two cameras' repeat."""
+    """A unique key and name for each image: its stem and name, joined with its folders where two cameras' repeat."""
     for parts in (1, 2, 3):
         names = ["_".join(file.split("/")[-parts:]) for file in files]
         stems = [name.rpartition(".")[0] or name for name in names]
@@ -38,74 +29,13 @@ def keys_and_names(files: Sequence[str]) -> list[tuple[str, str]]:
     return [(f"{number:06d}", f"{number:06d}_{name}") for number, name in enumerate(names)]
 
 
-def posed_frame(
-    source: CaptureSource,
-    file: str,
-    names: tuple[str, str],
-    optics: Lens | Callable[[Size], Camera],
-    pose: Pose,
-    *,
-    mask: Callable[[], bytes] | None,
-    depth: Callable[[], NDArray[np.uint16]] | None = None,
-    depth_name: str = "",
-    time: float | None = None,
-) -> ListedFrame:
-    """A frame as it comes through its lens, made straight where that has to be.
-
-    A picture is resampled only where the canonical camera can't hold the lens; depth wherever the lens has distortion,
-    for depth images have none.
-
-    Args:
-        source: Where the picture lies.
-        file: The picture's name there.
-        names: Its key and name in the canonical capture.
-        optics: Its lens, or a pinhole camera for pictures of any size.
-        pose: World from camera.
-        mask: Content of the picture's mask file.
-        depth: Depth image of what the picture shows, (H, W) uint16 [mm], of any size.
-        depth_name: Its name at the source.
-        time: Seconds on the source's clock.
-    """
-    where = source.where(file)
-    given = optics if isinstance(optics, Lens) else None
-    raw = ListedFrame(
-        key=names[0],
-        name=names[1],
-        picture=lambda: load_picture(source.read(file), upright=False),
-        camera=declared_camera(camera_of(optics, where), where) if isinstance(optics, Lens) else optics,
-        time=time,
-        source_time=time,
-        world_from_camera=pose,
-        depth=depth,
-        depth_name=depth_name,
-        mask=mask,
-    )
-    if given is None or is_straight(given):
-        return raw
-    straight = pinhole_of(given, where)
-    frame = raw if given.held else replace(raw, picture=lambda: _straight(raw, given, straight), mask=None)
-    if depth is None:
-        return frame
-    return replace(
-        frame,
-        depth=lambda: straight_depth(depth(), given, straight),
-        depth_camera=lambda size: straight.resized(*size),
-    )
-
-
-def _straight(frame: ListedFrame, lens: Lens, pinhole: Camera) -> Picture:
-    picture = frame.picture()
-    frame.camera(picture.size)  # refuses any size but the lens's
-    return straight_picture(picture, frame.mask() if frame.mask else None, lens, pinhole)
-
-
 def notes_on(optics: Iterable[Lens | Callable[[Size], Camera]], *, depth: bool) -> tuple[str, ...]:
-    """What a person should know of pictures and depth that were made straight."""
+    """Notes on images and depth that were undistorted."""
     lenses = [lens for lens in optics if isinstance(lens, Lens)]
     notes = []
-    if pictures := sum(not lens.held for lens in lenses):
-        notes.append(f"{pictures} pictures were undistorted here: no later stage knows their lens")
-    if depth and (images := sum(not is_straight(lens) for lens in lenses)):
+    if undistorted := sum(not lens.canonical for lens in lenses):
+        notes.append(f"{undistorted} images were undistorted here: no later stage knows their lens")
+    if depth and (images := sum(not lens.is_pinhole for lens in lenses)):
         notes.append(f"{images} depth images were undistorted")
     return tuple(notes)
 
@@ -113,13 +43,13 @@ def notes_on(optics: Iterable[Lens | Callable[[Size], Camera]], *, depth: bool) 
 def without_missing(
     files: Sequence[str | None], named: Sequence[str], source: CaptureSource, params: CaptureParams
 ) -> list[Skipped]:
-    """Pictures that are listed but not there, as skipped: instant-ngp's own sample lists some.
+    """Images that are listed but missing, as skipped: instant-ngp's own sample lists some.
 
     Raises:
-        CaptureError: When too few are there.
+        CaptureError: When too few exist.
     """
     missing = [name for file, name in zip(files, named, strict=True) if file is None]
-    require_pictures(len(files) - len(missing), missing, params, source.path / source.prefix)
+    require_images(len(files) - len(missing), missing, params, source.folder)
     return [Skipped(name, "no such file") for name in missing]
 
 

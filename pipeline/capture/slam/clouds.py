@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
+from pipeline.types import F64, U8
 
 CLOUD_SUFFIXES = (".ply", ".pcd", ".las", ".laz")
 MAX_POINTS = 4_000_000
-"""Of a larger cloud every so-manieth point is taken."""
+"""Larger clouds are thinned evenly to this many points."""
 MAX_DECLARED = 2_000_000_000
 """A header that claims more points is not believed."""
 MAX_UNPACKED = 2**30
@@ -48,9 +49,9 @@ class _Layout:
 
     Attributes:
         encoding: "ascii", "binary" or "binary_compressed".
-        count: How many there are.
+        count: Number of points.
         offset: Byte at which they begin.
-        dtype: Of one point; its fields are named as in the file.
+        dtype: Type of one point; its fields are named as in the file.
     """
 
     encoding: str
@@ -59,7 +60,7 @@ class _Layout:
     dtype: np.dtype
 
 
-def read_points(source: CaptureSource, name: str) -> NDArray[np.float64]:
+def read_points(source: CaptureSource, name: str) -> F64:
     """Positions (N, 3) [m] of a cloud file, N at most `MAX_POINTS`; points that aren't finite are left out.
 
     Raises:
@@ -75,7 +76,7 @@ def read_points(source: CaptureSource, name: str) -> NDArray[np.float64]:
     return points
 
 
-def read_fields(source: CaptureSource, name: str, fields: Sequence[str]) -> NDArray[np.float64]:
+def read_fields(source: CaptureSource, name: str, fields: Sequence[str]) -> F64:
     """Columns (N, len(fields)) of a PLY or PCD file of at most `MAX_POINTS` points, in the file's order.
 
     Raises:
@@ -85,7 +86,7 @@ def read_fields(source: CaptureSource, name: str, fields: Sequence[str]) -> NDAr
         return _fields(path, source.where(name), fields, MAX_POINTS)
 
 
-def _fields(path: Path, where: str, fields: Sequence[str], most: int) -> NDArray[np.float64]:
+def _fields(path: Path, where: str, fields: Sequence[str], most: int) -> F64:
     with path.open("rb") as file:
         magic = file.readline(MAX_HEADER).strip()
         layout = _ply_layout(file, where) if magic == b"ply" else _pcd_layout(file, where, magic)
@@ -109,7 +110,7 @@ def _fields(path: Path, where: str, fields: Sequence[str], most: int) -> NDArray
     return np.stack([np.asarray(table[field][::step], np.float64) for field in fields], 1)
 
 
-def _ascii(file: BinaryIO, layout: _Layout, where: str, fields: Sequence[str], step: int) -> NDArray[np.float64]:
+def _ascii(file: BinaryIO, layout: _Layout, where: str, fields: Sequence[str], step: int) -> F64:
     columns = [(layout.dtype.names or ()).index(field) for field in fields]
     lines = islice(file, 0, layout.count, step)
     try:
@@ -177,9 +178,9 @@ def _compressed(path: Path, layout: _Layout, where: str) -> dict[str, NDArray[np
     """Columns of PCL's compressed form: LZF over all x, then all y, ...; two sizes before it."""
     sizes = np.fromfile(path, "<u4", 2, offset=layout.offset).tolist()
     packed_size, size = sizes if len(sizes) == 2 else (0, 0)
-    wanted = layout.count * layout.dtype.itemsize
-    if size != wanted or size > MAX_UNPACKED:
-        raise _broken(where, f"{layout.count} points declared, {size} bytes instead of {min(wanted, MAX_UNPACKED)}")
+    expected = layout.count * layout.dtype.itemsize
+    if size != expected or size > MAX_UNPACKED:
+        raise _broken(where, f"{layout.count} points declared, {size} bytes instead of {min(expected, MAX_UNPACKED)}")
     packed = np.fromfile(path, np.uint8, packed_size, offset=layout.offset + 8)
     unpacked = np.empty(size, np.uint8)
     if len(packed) != packed_size or _unpack_lzf(packed, unpacked) != size:
@@ -193,7 +194,7 @@ def _compressed(path: Path, layout: _Layout, where: str) -> dict[str, NDArray[np
 
 
 @njit(cache=True, nogil=True)
-def _unpack_lzf(packed: NDArray[np.uint8], unpacked: NDArray[np.uint8]) -> int:
+def _unpack_lzf(packed: U8, unpacked: U8) -> int:
     """Bytes unpacked, or -1 where they don't fit (M. Lehmann, LibLZF)."""
     i = o = 0
     while i < len(packed):
@@ -224,10 +225,10 @@ def _unpack_lzf(packed: NDArray[np.uint8], unpacked: NDArray[np.uint8]) -> int:
     return o
 
 
-def _las_points(path: Path, where: str) -> NDArray[np.float64]:
+def _las_points(path: Path, where: str) -> F64:
     import laspy
 
-    parts: list[NDArray[np.float64]] = []
+    parts: list[F64] = []
     try:
         with laspy.open(path) as reader:
             count = int(reader.header.point_count)

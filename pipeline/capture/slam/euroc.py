@@ -6,16 +6,15 @@ Source: M. Burri et al., The EuRoC micro aerial vehicle datasets, IJRR 2016, and
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_pose, chosen_cameras, unread_cameras
-from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
+from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
+from pipeline.capture.images import find_masks
 from pipeline.capture.imu_gravity import (
     ALONE_SIGMA_DEG,
     BIAS_SIGMA,
@@ -27,32 +26,21 @@ from pipeline.capture.imu_gravity import (
     up_while_moving,
 )
 from pipeline.capture.lens import Lens, camera_of
-from pipeline.capture.masks import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader
-from pipeline.capture.slam.calibration_files import lens_with, load_straight, matrix, read_yaml
+from pipeline.capture.reader import Reader, Sensors, Survey
+from pipeline.capture.slam.calibration import lens_with, matrix, read_yaml
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.time_offset import find_time_offset
-from pipeline.capture.trajectory import (
-    Trajectory,
-    check_clocks,
-    nearest,
-    numbers,
-    ordered_trajectory,
-    pose_of,
-    read_table,
-)
+from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, numbers, ordered_trajectory, pose_of
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
-from pipeline.stage import Traits
+from pipeline.types import F64
 
-SCALE_SIGMA = 0.002
-"""Motion capture or a laser tracker: millimetres over a room."""
 KNOWN_BIAS_SIGMA = 0.02
-"""Of what an accelerometer's bias differs from what the ground truth states [m/s^2]."""
+"""One sigma of an accelerometer's bias around what the ground truth states [m/s^2]."""
 MAX_GAP = 0.1
-"""Between the two poses that a picture's is interpolated from [s]."""
+"""Largest distance of the two poses that an image's is interpolated from [s]."""
 
 
 def _base(source: CaptureSource) -> str | None:
@@ -98,40 +86,38 @@ def _stamp(field: str, file: str, line: int) -> int:
 
 
 def _cameras(source: CaptureSource) -> list[str]:
-    """Names of all cameras, cam0 first; others only where calibration and pictures are there."""
+    """Names of all cameras, cam0 first; others only where calibration and images are there."""
     pattern = re.compile(rf"{_base(source)}(cam\d+)/data/.+")
-    found = {match[1] for name in source.names if (match := pattern.fullmatch(name))}
+    cameras = {match[1] for name in source.names if (match := pattern.fullmatch(name))}
     needed = ("data.csv", "sensor.yaml")
-    whole = {c for c in found if {f"{_base(source)}{c}/{name}" for name in needed} <= set(source.names)}
-    return ["cam0", *sorted(whole - {"cam0"})]
+    complete = {c for c in cameras if {f"{_base(source)}{c}/{name}" for name in needed} <= set(source.names)}
+    return ["cam0", *sorted(complete - {"cam0"})]
 
 
-def _pictures(source: CaptureSource, camera: str) -> list[tuple[int, str]]:
-    """Nanoseconds and names of a camera's pictures."""
+def _images(source: CaptureSource, camera: str) -> list[tuple[int, str]]:
+    """Nanoseconds and names of a camera's images."""
     name = _file(source, f"{camera}/data.csv")
-    rows = read_table(source.read(name), source.where(name), ",")
-    pictures = []
+    rows = source.read_table(name, ",")
+    images = []
     for line, fields in enumerate(rows, 1):
-        picture = f"{_base(source)}{camera}/data/{fields[1] if len(fields) > 1 else ''}"
-        pictures.append((_stamp(fields[0], source.where(name), line), picture))
-    missing = [picture for _, picture in pictures if picture not in source.names]
-    if missing or not pictures:
+        image = f"{_base(source)}{camera}/data/{fields[1] if len(fields) > 1 else ''}"
+        images.append((_stamp(fields[0], source.where(name), line), image))
+    missing = [image for _, image in images if image not in source.names]
+    if missing or not images:
         raise CaptureError(
-            "all pictures that data.csv lists must be there",
-            found=f"{len(missing)} of {len(pictures)} missing{f', first {missing[0]}' if missing else ''}",
+            "all images that data.csv lists must be there",
+            found=f"{len(missing)} of {len(images)} missing{f', first {missing[0]}' if missing else ''}",
             remedy="unpack the whole ASL archive",
             file=source.where(name),
         )
-    return pictures
+    return images
 
 
-def _table(
-    source: CaptureSource, name: str, columns: int, start: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _table(source: CaptureSource, name: str, columns: int, start: int) -> tuple[F64, F64]:
     """Times (N,) [s] since the nanosecond `start`, and the columns (N, columns) after them."""
     file = source.where(name)
     times, values = [], []
-    for line, fields in enumerate(read_table(source.read(name), file, ","), 1):
+    for line, fields in enumerate(source.read_table(name, ","), 1):
         times.append((_stamp(fields[0], file, line) - start) * 1e-9)
         values.append(numbers(fields[1:], columns, file, line))
     return np.array(times), np.array(values).reshape(-1, columns)
@@ -149,17 +135,17 @@ def _read_imu(source: CaptureSource, name: str, start: int) -> ImuReadings:
     """In the body's axes. The file's columns: w_RS_S x y z [rad/s], a_RS_S x y z [m/s^2], in the sensor's axes."""
     times, values = _table(source, name, 6, start)
     file = source.where(name)
-    level = float(np.median(np.linalg.norm(values[:, 3:], axis=1))) if len(values) else np.nan
-    if not abs(level - GRAVITY) < 2 or np.any(np.diff(times) <= 0):
+    strength = float(np.median(np.linalg.norm(values[:, 3:], axis=1))) if len(values) else np.nan
+    if not abs(strength - GRAVITY) < 2 or np.any(np.diff(times) <= 0):
         raise CaptureError(
             "an IMU must give increasing times and specific force in m/s^2",
-            found=f"a median of {level:.3g} m/s^2, {int(np.sum(np.diff(times) <= 0))} times that don't increase",
+            found=f"a median of {strength:.3g} m/s^2, {int(np.sum(np.diff(times) <= 0))} times that don't increase",
             remedy="download the recording again",
             file=file,
         )
     readings = imu_readings(times, values[:, 3:], values[:, :3])
     sensor = name.removesuffix("data.csv") + "sensor.yaml"
-    return readings.turned(_body_from_sensor(source, sensor).rotation) if sensor in source.names else readings
+    return readings.rotated(_body_from_sensor(source, sensor).rotation) if sensor in source.names else readings
 
 
 def _body_from_sensor(source: CaptureSource, name: str) -> Pose:
@@ -182,7 +168,7 @@ def _up_in_world(
     readings: ImuReadings, trajectory: Trajectory, source: CaptureSource, name: str, start: int
 ) -> Up | str | None:
     """Up in the poses' world, as `up_while_moving`; less the accelerometer's bias where the pose file states it."""
-    rows = read_table(source.read(name), source.where(name), ",")
+    rows = source.read_table(name, ",")
     bias_sigma = BIAS_SIGMA
     if rows and len(rows[0]) >= 17:
         times, values = _table(source, name, 16, start)
@@ -193,95 +179,103 @@ def _up_in_world(
     return up_while_moving(readings, trajectory.times, rotations, positions, bias_sigma)
 
 
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     poses, imu = (_optional(source, sensor) for sensor in ("state_groundtruth_estimate0", "imu0"))
-    count = len(_pictures(source, "cam0"))
-    return Traits("euroc", count, bool(poses), False, has_gravity=bool(imu), ordered=True, has_scale=bool(poses))
-
-
-def _files(source: CaptureSource) -> list[str]:
-    names = [_file(source, "cam0/data.csv"), _file(source, "cam0/sensor.yaml")]
-    names += [name for sensor in ("state_groundtruth_estimate0", "imu0") if (name := _optional(source, sensor))]
-    base = _base(source)
+    base, first = _base(source), [image for _, image in _images(source, "cam0")]
+    names = [_file(source, "cam0/data.csv"), _file(source, "cam0/sensor.yaml"), *filter(None, (poses, imu))]
     names += [name for name in (f"{base}imu0/sensor.yaml",) if name in source.names]
-    first = [picture for _, picture in _pictures(source, "cam0")]
     for camera in _cameras(source):
-        pictures = first if camera == "cam0" else [name for name in source.names if name.startswith(f"{base}{camera}/")]
-        names += [*pictures, *find_masks(source, pictures, camera).values()]
-    return sorted({*names})
+        images = first if camera == "cam0" else [name for name in source.names if name.startswith(f"{base}{camera}/")]
+        names += [*images, *find_masks(source, images, camera).values()]
+    return Survey(sorted({*names}), len(first), has_poses=bool(poses), has_gravity=bool(imu), has_scale=bool(poses))
 
 
 def _listed(source: CaptureSource, camera: str, start: int) -> list[ListedFrame]:
-    """A camera's pictures, seconds since the nanosecond `start`, without poses and gravity."""
-    pictures = _pictures(source, camera)
-    lens = _lens(source, camera)
-    pinhole = camera_of(lens, source.where(_file(source, f"{camera}/sensor.yaml")))
-    masks = find_masks(source, [picture for _, picture in pictures], camera)
+    """A camera's images, seconds since the nanosecond `start`, without poses and gravity."""
+    images, lens = _images(source, camera), _lens(source, camera)
+    camera_of(lens, source.where(_file(source, f"{camera}/sensor.yaml")))  # an unusable lens names that file
+    files = FrameFiles(source, find_masks(source, [image for _, image in images], camera))
     return [
-        ListedFrame(
-            key=str(stamp),
-            name=picture,
-            picture=partial(load_straight, source, picture, lens, masks.get(picture)),
-            mask=partial(source.read, masks[picture]) if picture in masks and lens.held else None,
-            camera=declared_camera(pinhole, source.where(picture)),
-            time=(stamp - start) * 1e-9,
-            source_time=float(stamp),
+        through_lens(
+            ListedFrame(
+                key=str(stamp),
+                name=image,
+                image=files.image(image),
+                mask=files.mask(image),
+                time=(stamp - start) * 1e-9,
+                source_time=float(stamp),
+            ),
+            lens,
+            source.where(image),
         )
-        for stamp, picture in pictures
+        for stamp, image in images
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Body:
+    """What is known of the body that carries the cameras: its poses, or gravity by the IMU alone.
+
+    Attributes:
+        poses: Name of the pose file, and world from body over time.
+        up: Up direction of the poses' world, or why the IMU is not used; None without poses or IMU.
+        imu: Readings in the body's axes; None where poses carry gravity, or without IMU.
+    """
+
+    poses: tuple[str, Trajectory] | None
+    up: Up | str | None
+    imu: ImuReadings | None
+
+
+def _read_body(source: CaptureSource, start: int) -> _Body:
+    imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
+    imu = _read_imu(source, imu_name, start) if imu_name else None
+    if pose_name is None:
+        return _Body(None, None, imu)
+    trajectory = _body_poses(source, pose_name, start)
+    up = _up_in_world(imu, trajectory, source, pose_name, start) if imu else None
+    return _Body((source.where(pose_name), trajectory), up, None)
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     present = _cameras(source)
     cameras = chosen_cameras(present, params.cameras, source.where(f"{_base(source)}cam0"))
-    start = min(_pictures(source, camera)[0][0] for camera in cameras)
-    imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
-    imu = _read_imu(source, imu_name, start) if imu_name else None
-    trajectory = _body_poses(source, pose_name, start) if pose_name else None
-    up = _up_in_world(imu, trajectory, source, pose_name, start) if imu and trajectory and pose_name else None
-    alone = None if imu is None or pose_name else imu
+    start = min(_images(source, camera)[0][0] for camera in cameras)
+    body = _read_body(source, start)
     skipped: list[Skipped] = []
     listed: list[ListedFrame] = []
-    notes = [f"pictures of {', '.join(cameras)}", *unread_cameras(present, cameras)]
+    notes = [f"images of {', '.join(cameras)}", *unread_cameras(present, cameras)]
     late = 0.0
     for camera in cameras:
         frames = _listed(source, camera, start)
         times = np.array([frame.time for frame in frames])
         body_from_camera = _body_from_sensor(source, _file(source, f"{camera}/sensor.yaml"))
-        gravity = FrameGravity(alone.turned(body_from_camera.rotation.T), None) if alone else None
-        poses: list[Pose | None] = [None] * len(frames)
-        if trajectory and pose_name:
-            check_clocks(times, trajectory, source.where(pose_name))
+        if body.poses:
+            file, trajectory = body.poses
+            check_clocks(times, trajectory, file)
             camera_at = trajectory.of_camera(body_from_camera, MAX_GAP)
             if not listed and (offset := find_time_offset(frames, camera_at)):
                 late = offset.seconds
                 notes.append(offset.note)
-            poses = camera_at(times + late)
-        for frame, pose in zip(frames, poses, strict=True):
-            if pose_name and pose is None:
-                skipped.append(Skipped(frame.name, f"no pose within {1000 * MAX_GAP:g} ms"))
-                continue
-            listed.append(
-                replace(
-                    frame,
-                    sensor=camera if len(cameras) > 1 else None,
-                    world_from_camera=pose,
-                    gravity=gravity.at(frame.time or 0.0, None) if gravity else None,
-                )
-            )
-    if up is not None:
-        notes.append(up.note if isinstance(up, Up) else up)
-    measured = up if isinstance(up, Up) else None
+            frames, missing = with_poses(frames, camera_at(times + late), f"no pose within {1000 * MAX_GAP:g} ms")
+            skipped += missing
+        elif body.imu:
+            gravity = FrameGravity(body.imu.rotated(body_from_camera.rotation.T), None)
+            frames = [replace(frame, gravity=gravity.at(frame.time or 0.0, None)) for frame in frames]
+        listed += [replace(frame, sensor=camera if len(cameras) > 1 else None) for frame in frames]
+    up = body.up if isinstance(body.up, Up) else None
+    if body.up is not None:
+        notes.append(up.note if up else str(body.up))
     return sensor_capture(
-        "euroc",
+        READER,
         thinned(listed, params),
         source,
         out_dir,
         params,
-        up_in_world=measured.direction if measured else None,
-        up_sigma_deg=measured.sigma_deg if measured else None,
-        gravity_sigma_deg=ALONE_SIGMA_DEG if alone else None,
-        scale_sigma=SCALE_SIGMA if pose_name else None,
+        metric=body.poses is not None,
+        up_in_world=up.direction if up else None,
+        up_sigma_deg=up.sigma_deg if up else None,
+        gravity_sigma_deg=ALONE_SIGMA_DEG if body.imu else None,
         skipped=skipped,
         notes=notes,
     )
@@ -292,7 +286,7 @@ READER = Reader(
     form="a EuRoC (ASL) recording (folder or zip): mav0/{cam0, imu0, state_groundtruth_estimate0}",
     yields="several cameras, poses, gravity from the accelerometer, lens distortion, times, metric scale",
     recognise=_recognise,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    sensors=Sensors(scale_sigma=0.002, on_machine=True),  # motion capture or a laser tracker: millimetres over a room
 )

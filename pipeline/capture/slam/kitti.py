@@ -1,4 +1,4 @@
-"""Reader of KITTI odometry sequences: rectified pictures, poses of the left grey camera, Velodyne scans as depth.
+"""Reader of KITTI odometry sequences: rectified images, poses of the left grey camera, Velodyne scans as depth.
 
 Source: the readme of the benchmark's development kit (A. Geiger, P. Lenz, R. Urtasun, CVPR 2012).
 """
@@ -13,38 +13,35 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.capture.checks import checked_camera, checked_pose, chosen_cameras, unread_cameras
-from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
-from pipeline.capture.masks import find_masks
+from pipeline.capture.frames import FrameFiles, ListedFrame, declared_camera, sensor_capture, thinned
+from pipeline.capture.images import find_masks, load_image
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import BadPictureError, Picture, load_picture
-from pipeline.capture.reader import Reader
-from pipeline.capture.slam.lidar_depth import WELL, Spacing, pinhole_of, project_cloud
+from pipeline.capture.reader import Reader, Sensors, Survey
+from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, project_cloud, shrunk_pinhole
 from pipeline.capture.slam.registration import check_registration
 from pipeline.capture.source import CaptureSource
-from pipeline.capture.trajectory import numbers, read_table
+from pipeline.capture.trajectory import numbers
 from pipeline.errors import CaptureError
-from pipeline.stage import Traits
+from pipeline.image_files import BadImageError
+from pipeline.types import F64, U16
 
 CAMERAS = ("image_2", "image_0", "image_3", "image_1")
 """The best first: left colour, left grey, right colour, right grey."""
-SCALE_SIGMA = 0.005
-"""GPS/IMU poses better than 10 cm and a laser scanner: well below a percent."""
 SCAN_SPACING = Spacing(radians=0.0075)
 """64 lines over 26.9 degrees."""
 DEPTH_SHARE = 0.25
-"""Size of depth images by the picture's: a line of the scan in each row."""
+"""Size of depth images relative to the images': a line of the scan in each row."""
 MAX_SCAN_POINTS = 1_000_000
 _SEQUENCE = re.compile(r"(?P<base>(?:dataset/)?)sequences/(?P<id>\d\d)/")
-_PICTURES = re.compile(r"(image[_-]?(?:\d\d?|l|r|left|right))/[^/]+\.(?:png|jpe?g)", re.IGNORECASE)
+_IMAGES = re.compile(r"(image[_-]?(?:\d\d?|l|r|left|right))/[^/]+\.(?:png|jpe?g)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """Where a sequence's files lie; pictures (by camera, the best first) and scans by their number."""
+    """Where a sequence's files lie; images (by camera, the best first) and scans by their number."""
 
     folder: str
     poses: str
@@ -61,7 +58,7 @@ class _Listing:
 
     @property
     def first(self) -> dict[int, str]:
-        """The best camera's pictures."""
+        """The best camera's images."""
         return next(iter(self.images.values()))
 
 
@@ -78,19 +75,19 @@ def _sequences(source: CaptureSource) -> list[tuple[str, str]]:
 
 
 def _recognise_in(source: CaptureSource, folder: str, poses: str = "poses.txt") -> bool:
-    """Whether a folder ("" or ending in "/") is a sequence's, with files missing or pictures renamed, too."""
-    pictures, calibration = _picture_folders(source, folder), f"{folder}calib.txt"
+    """Whether a folder ("" or ending in "/") is a sequence's, with files missing or images renamed, too."""
+    all_images, calibration = _image_folders(source, folder), f"{folder}calib.txt"
     first = source.read(calibration).split(b"\n", 1)[0].split() if calibration in source.names else []
     named = first[:1] == [b"P0:"]
     scans = any(name.startswith(f"{folder}velodyne/") for name in source.names)
     signs = [named or len(first) == 12, f"{folder}times.txt" in source.names, poses in source.names, scans]
-    return bool(pictures) and sum(signs) >= (1 if named or set(pictures) & set(CAMERAS) else 2)
+    return bool(all_images) and sum(signs) >= (1 if named or set(all_images) & set(CAMERAS) else 2)
 
 
-def _picture_folders(source: CaptureSource, folder: str) -> list[str]:
-    """Folders in a sequence's that hold pictures by KITTI's name for them, or by one like it."""
+def _image_folders(source: CaptureSource, folder: str) -> list[str]:
+    """Folders in a sequence's that hold images by KITTI's name for them, or by one like it."""
     inside = [name[len(folder) :] for name in source.names if name.startswith(folder)]
-    return list(dict.fromkeys(match[1] for name in inside if (match := _PICTURES.fullmatch(name))))
+    return list(dict.fromkeys(match[1] for name in inside if (match := _IMAGES.fullmatch(name))))
 
 
 def _numbered(source: CaptureSource, folder: str, suffixes: str) -> dict[int, str]:
@@ -101,26 +98,25 @@ def _numbered(source: CaptureSource, folder: str, suffixes: str) -> dict[int, st
 def _list(source: CaptureSource) -> _Listing:
     found, renamed = [], []
     for folder, poses in _sequences(source):
-        renamed += [folder + name for name in _picture_folders(source, folder) if name not in CAMERAS]
+        renamed += [folder + name for name in _image_folders(source, folder) if name not in CAMERAS]
         of_camera = {camera: _numbered(source, f"{folder}{camera}/", "png|jpg") for camera in CAMERAS}
         if images := {camera: numbered for camera, numbered in of_camera.items() if numbered}:
             found.append(_Listing(folder, poses, images, _numbered(source, f"{folder}velodyne/", "bin")))
-    where = source.path / source.prefix
     if not found and renamed:
         raise CaptureError(
-            "a KITTI sequence keeps its pictures in image_0 and image_1 (grey, left and right), image_2 and image_3 "
+            "a KITTI sequence keeps its images in image_0 and image_1 (grey, left and right), image_2 and image_3 "
             "(colour), after which calib.txt names its lines P0: to P3:",
-            found=f"pictures in {', '.join(renamed)}",
+            found=f"images in {', '.join(renamed)}",
             remedy="rename a left folder to image_0 (grey) or image_2 (colour), a right one to image_1 or image_3, and "
-            "let calib.txt have the benchmark's lines; for the pictures alone copy them into a folder of their own",
-            file=where,
+            "let calib.txt have the benchmark's lines; for the images alone copy them into a folder of their own",
+            file=source.folder,
         )
     if len(found) != 1:
         raise CaptureError(
             "one capture at a time",
-            found=f"{len(found)} sequences with pictures: {', '.join(listing.folder for listing in found[:5])}",
+            found=f"{len(found)} sequences with images: {', '.join(listing.folder for listing in found[:5])}",
             remedy="copy one sequence's folder and its poses/NN.txt as poses.txt into it, and name that",
-            file=where,
+            file=source.folder,
         )
     listing = found[0]
     for name, what, remedy in (
@@ -138,11 +134,11 @@ def _list(source: CaptureSource) -> _Listing:
     return listing
 
 
-def _calibration(source: CaptureSource, listing: _Listing, cameras: list[str]) -> dict[str, NDArray[np.float64]]:
+def _calibration(source: CaptureSource, listing: _Listing, cameras: list[str]) -> dict[str, F64]:
     """Matrices (3, 4) by name; those of the cameras by theirs."""
     file = source.where(listing.calibration)
     matrices = {}
-    for line, fields in enumerate(read_table(source.read(listing.calibration), file), 1):
+    for line, fields in enumerate(source.read_table(listing.calibration), 1):
         name = re.sub(r"^P(?=\d$)", "image_", fields[0].rstrip(":"))
         matrices[name] = numbers(fields[1:], 12, file, line).reshape(3, 4)
     needed = [*cameras, *(["Tr"] if listing.scans else [])]
@@ -150,49 +146,45 @@ def _calibration(source: CaptureSource, listing: _Listing, cameras: list[str]) -
         raise CaptureError(
             f"calib.txt must hold {' and '.join(needed)}".replace("image_", "P"),
             found=f"no {', '.join(missing)}".replace("image_", "P"),
-            remedy="unpack data_odometry_calib.zip over the sequence: the files in the picture archives lack Tr",
+            remedy="unpack data_odometry_calib.zip over the sequence: the files in the image archives lack Tr",
             file=file,
         )
     return matrices
 
 
-def _traits(source: CaptureSource) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     listing = _list(source)
-    depth = bool(listing.scans)
-    return Traits("kitti", len(listing.first), True, depth, has_gravity=False, ordered=True, has_scale=True)
-
-
-def _files(source: CaptureSource) -> list[str]:
-    listing = _list(source)
+    images = [name for images in listing.images.values() for name in images.values()]
+    masks = {m for camera, of in listing.images.items() for m in find_masks(source, of.values(), camera).values()}
     lists = [listing.calibration, listing.times, listing.poses]
-    masks = {mask for camera, images in listing.images.items() for mask in _masks(source, camera, images).values()}
-    pictures = [name for images in listing.images.values() for name in images.values()]
-    return sorted([*lists, *pictures, *listing.scans.values(), *masks])
+    return Survey(
+        sorted([*lists, *images, *listing.scans.values(), *masks]),
+        len(listing.first),
+        has_poses=True,
+        has_depth=bool(listing.scans),
+        has_scale=True,
+    )
 
 
-def _masks(source: CaptureSource, camera: str, images: dict[int, str]) -> dict[str, str]:
-    return find_masks(source, images.values(), camera)
-
-
-def _rows(source: CaptureSource, name: str, columns: int, least: int) -> NDArray[np.float64]:
+def _rows(source: CaptureSource, name: str, columns: int, least: int) -> F64:
     """A table with a line for each frame."""
     file = source.where(name)
-    rows = [numbers(fields, columns, file, i) for i, fields in enumerate(read_table(source.read(name), file), 1)]
+    rows = [numbers(fields, columns, file, i) for i, fields in enumerate(source.read_table(name), 1)]
     if len(rows) <= least:
         raise CaptureError(
-            "poses and times need a line for each picture",
-            found=f"{len(rows)} lines, pictures up to number {least}",
-            remedy="take poses, times and pictures of the same sequence",
+            "poses and times need a line for each image",
+            found=f"{len(rows)} lines, images up to number {least}",
+            remedy="take poses, times and images of the same sequence",
             file=file,
         )
     return np.array(rows)
 
 
-def _scan(source: CaptureSource, name: str) -> NDArray[np.float64]:
+def _scan(source: CaptureSource, name: str) -> F64:
     """Points (N, 3) [m] in the scanner's axes: x forward, y left, z up."""
     data = source.read(name)
     if not data or len(data) % 16 or len(data) > 16 * MAX_SCAN_POINTS:
-        raise BadPictureError(f"a scan of {len(data)} bytes, expected 16 for each point")
+        raise BadImageError(f"a scan of {len(data)} bytes, expected 16 for each point")
     points = np.frombuffer(data, "<f4").reshape(-1, 4)[:, :3].astype(np.float64)
     return points[np.isfinite(points).all(1)]
 
@@ -213,22 +205,20 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
                 skipped.append(Skipped(images[number], "no scan of its number"))
             else:
                 listed.append(replace(frame, sensor=name if len(cameras) > 1 else None))
-    about = f"pictures of {', '.join(cameras)}; the world is the left grey camera's first frame, not upright"
+    images = f"images of {', '.join(cameras)}; the world is the left grey camera's first frame, not upright"
     capture = sensor_capture(
-        "kitti",
+        READER,
         thinned(listed, params),
         source,
         out_dir,
         params,
-        scale_sigma=SCALE_SIGMA,
-        depth_range=WELL if listing.scans else None,
         skipped=skipped,
-        notes=[about, *unread_cameras([*listing.images], cameras)],
+        notes=[images, *unread_cameras([*listing.images], cameras)],
     )
     if not listing.scans:
         return capture
-    remedy = "take pictures, scans, poses and calib.txt of the same sequence"
-    note = check_registration(capture, source.path / source.prefix, remedy)
+    remedy = "take images, scans, poses and calib.txt of the same sequence"
+    note = check_registration(capture, source.folder, remedy)
     return replace(capture, notes=(*capture.notes, note))
 
 
@@ -236,11 +226,11 @@ def _frames(
     source: CaptureSource,
     listing: _Listing,
     name: str,
-    calibration: dict[str, NDArray[np.float64]],
-    poses: NDArray[np.float64],
-    times: NDArray[np.float64],
+    calibration: dict[str, F64],
+    poses: F64,
+    times: F64,
 ) -> Iterator[tuple[ListedFrame, int]]:
-    """A camera's pictures and their numbers."""
+    """A camera's images and their numbers."""
     images, file = listing.images[name], source.where(listing.calibration)
     projection = calibration[name]
     # P = K [1 | t]: all cameras are rectified to one orientation, t is where the left grey one lies
@@ -250,10 +240,10 @@ def _frames(
     shift = np.linalg.solve(projection[:, :3], projection[:, 3])
     camera_from_left = checked_pose(np.column_stack([np.eye(3), shift]), file)
     camera_from_scan = camera_from_left @ checked_pose(calibration["Tr"], file) if listing.scans else None
-    depth_camera = pinhole_of(camera, round(DEPTH_SHARE * max(size)))
-    masks = _masks(source, name, images)
+    depth_camera = shrunk_pinhole(camera, round(DEPTH_SHARE * max(size)))
+    files = FrameFiles(source, find_masks(source, images.values(), name))
 
-    def depth_of(scan: str) -> NDArray[np.uint16]:
+    def depth_of(scan: str) -> U16:
         assert camera_from_scan
         return project_cloud(_scan(source, scan), camera_from_scan, depth_camera, SCAN_SPACING)
 
@@ -264,7 +254,7 @@ def _frames(
             ListedFrame(
                 key=f"{number:06d}",
                 name=image,
-                picture=partial(_picture, source, image),
+                image=files.image(image),
                 camera=declared_camera(camera, source.where(image)),
                 time=float(times[number]),
                 source_time=float(times[number]),
@@ -272,23 +262,19 @@ def _frames(
                 depth=partial(depth_of, scan) if scan else None,
                 depth_name=scan or "",
                 depth_camera=lambda _: depth_camera,
-                mask=partial(source.read, masks[image]) if image in masks else None,
+                mask=files.mask(image),
             ),
             number,
         )
 
 
-def _picture(source: CaptureSource, name: str) -> Picture:
-    return load_picture(source.read(name), upright=False)
-
-
 def _size(source: CaptureSource, images: list[str]) -> tuple[int, int]:
-    """Width and height of the first picture that can be decoded; all are rectified to one size."""
+    """Width and height of the first image that can be decoded; all are rectified to one size."""
     for image in images:
-        with suppress(BadPictureError):
-            return load_picture(source.read(image), upright=False).size
+        with suppress(BadImageError):
+            return load_image(source.read(image), upright=False).size
     raise CaptureError(
-        "a sequence needs readable pictures",
+        "a sequence needs readable images",
         found="none",
         remedy="unpack the archive again",
         file=source.where(images[0]),
@@ -300,7 +286,8 @@ READER = Reader(
     form="a KITTI odometry sequence (folder or zip): calib.txt, times.txt, poses.txt, image_2/*.png, velodyne/*.bin",
     yields="several cameras, poses, depth from laser scans, times, metric scale",
     recognise=lambda source: bool(_sequences(source)),
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    # GPS/IMU poses better than 10 cm and a laser scanner: the scale is known well below a percent
+    sensors=Sensors(scale_sigma=0.005, depth_range=LIDAR_RANGE, on_machine=True),
 )

@@ -7,42 +7,42 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from pipeline.capture.depth_images import millimetres
 from pipeline.geometry import Camera, Pose
+from pipeline.types import F64, U16
 
 NEAREST, FARTHEST = 0.1, 65.0
 """Points nearer or farther than this are left out [m]: the scanner's mount, and what 16-bit millimetres can't hold."""
-WELL = 30.0
-"""How far off a LiDAR's points show surfaces [m]: there the lines of usual scanners are 10 to 20 cm apart."""
+LIDAR_RANGE = 30.0
+"""Distance to which a LiDAR's points show surfaces [m]: there the lines of usual scanners are 10 to 20 cm apart."""
 _REACH = 12  # px, the farthest that a sample hides what is behind it
 _APART = 1.2  # sample distances, how far off the next sample of the same surface may be
-_STEEP = 4.0  # a surface may bulge by so many distances of samples or pixels and be one
+_STEEP = 4.0  # largest bulge of one surface, in distances of samples or pixels
 _BEHIND = 0.03  # relative; likewise
 _SAME_SURFACE = 0.25  # relative, how much the depth of samples of one surface differs at most from pixel to pixel
-_LEAST_SAMPLES = 5  # of a plane
+_MIN_SAMPLES = 5  # of a plane
 _FLAT, _NOISE = 0.01, 0.02  # relative, and [m]: largest root mean square distance of samples from their plane
 _FINENESS = 1.3  # pixels from sample to sample that a depth image is sized for
-_LEAST_SIDE, _MOST_SIDE = 64, 640  # px
+_MIN_SIDE, _MAX_SIDE = 64, 640  # px
 
 
 @dataclass(frozen=True)
 class Spacing:
-    """How far a cloud's neighbouring samples of one surface are apart: the larger of both.
+    """Distance of a cloud's neighbouring samples of one surface: the larger of both.
 
     Attributes:
-        metres: For a map, whose samples lie evenly in space.
-        radians: For a scan, whose samples lie evenly over directions.
+        metres: Spacing of a map, whose samples lie evenly in space.
+        radians: Spacing of a scan, whose samples lie evenly over directions.
     """
 
     metres: float = 0.0
     radians: float = 0.0
 
 
-def point_spacing(points: NDArray[np.float64]) -> Spacing:
-    """Of a map (N, 3), as though its samples lay on a square grid: from the distance of the fourth neighbour.
+def point_spacing(points: F64) -> Spacing:
+    """Spacing of a map (N, 3) as though its samples lay on a square grid, from the distance of the fourth neighbour.
 
     Samples strewn at random with density d have it at sqrt(4 / (pi d)), those of a grid at sqrt(1 / d).
     """
@@ -52,36 +52,39 @@ def point_spacing(points: NDArray[np.float64]) -> Spacing:
     return Spacing(metres=float(np.median(distance[:, -1])))
 
 
-def depth_camera_for(camera: Camera, points: NDArray[np.float64], views: Sequence[Pose], spacing: Spacing) -> Camera:
+def depth_camera_for(camera: Camera, points: F64, views: Sequence[Pose], spacing: Spacing) -> Camera:
     """The pinhole camera whose pixels are about as far apart as a map's samples, seen from typical views.
 
     Finer depth images would have more gaps, coarser ones lose detail.
 
     Args:
-        camera: Of the picture.
+        camera: Camera of the image.
         points: (N, 3) [m].
         views: Some `camera_from_points`.
-        spacing: Of the points.
+        spacing: Spacing of the points.
     """
-    coarse = pinhole_of(camera, _LEAST_SIDE)
+    coarse = shrunk_pinhole(camera, _MIN_SIDE)
     seen = [depth[depth > 0] for view in views if (depth := _samples(points, view, coarse)[..., 0]).any()]
     if not seen or spacing.metres <= 0:
         return coarse
     focal = _FINENESS * float(np.median(np.concatenate(seen))) / spacing.metres
     side = round(max(camera.width, camera.height) * focal / camera.fx)
-    return pinhole_of(camera, int(np.clip(side, _LEAST_SIDE, _MOST_SIDE)))
+    return shrunk_pinhole(camera, int(np.clip(side, _MIN_SIDE, _MAX_SIDE)))
 
 
-def pinhole_of(camera: Camera, longer: int) -> Camera:
+def shrunk_pinhole(camera: Camera, longer: int) -> Camera:
     """The camera without its distortion, at most as large, its longer side `longer` pixels."""
     share = min(1.0, longer / max(camera.width, camera.height))
-    plain = Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
-    return plain.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
+    size = max(1, round(camera.width * share)), max(1, round(camera.height * share))
+    return without_distortion(camera).resized(*size)
 
 
-def project_cloud(
-    points: NDArray[np.float64], camera_from_points: Pose, camera: Camera, spacing: Spacing
-) -> NDArray[np.uint16]:
+def without_distortion(camera: Camera) -> Camera:
+    """The pinhole camera of the same intrinsics."""
+    return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+
+
+def project_cloud(points: F64, camera_from_points: Pose, camera: Camera, spacing: Spacing) -> U16:
     """Depth (H, W) [mm] at pixel centres, 0 where no point is seen; gaps of a pixel or two in surfaces are filled.
 
     Each sample stands for a patch of surface as wide as the distance to its neighbours; a point clearly behind such
@@ -92,9 +95,9 @@ def project_cloud(
         points: (N, 3) [m].
         camera_from_points: Frame of the points to camera axes.
         camera: A pinhole camera.
-        spacing: Of the points.
+        spacing: Spacing of the points.
     """
-    wide = replace(  # samples beside the picture hide what is in it, too
+    wide = replace(  # samples next to the image hide what is in it, too
         camera,
         width=camera.width + 2 * _REACH,
         height=camera.height + 2 * _REACH,
@@ -106,8 +109,8 @@ def project_cloud(
     return millimetres(_at_centres(samples)[_REACH:-_REACH, _REACH:-_REACH])
 
 
-def _samples(points: NDArray[np.float64], camera_from_points: Pose, camera: Camera) -> NDArray[np.float64]:
-    """Of each pixel's nearest point (H, W, 3): depth [m], 0 = none, and where it lies from the pixel's centre [px]."""
+def _samples(points: F64, camera_from_points: Pose, camera: Camera) -> F64:
+    """Nearest point of each pixel (H, W, 3): depth [m], 0 = none, and its offset from the pixel's centre [px]."""
     intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
     shape = (camera.height, camera.width)
     return _z_buffer(points, camera_from_points.rotation, camera_from_points.translation, intrinsics, shape)
@@ -115,12 +118,12 @@ def _samples(points: NDArray[np.float64], camera_from_points: Pose, camera: Came
 
 @njit(cache=True, nogil=True)
 def _z_buffer(
-    points: NDArray[np.float64],
-    rotation: NDArray[np.float64],
-    translation: NDArray[np.float64],
-    intrinsics: NDArray[np.float64],
+    points: F64,
+    rotation: F64,
+    translation: F64,
+    intrinsics: F64,
     shape: tuple[int, int],
-) -> NDArray[np.float64]:
+) -> F64:
     height, width = shape
     samples = np.zeros((height, width, 3))
     for i in range(len(points)):
@@ -142,11 +145,11 @@ def _z_buffer(
 
 
 @njit(cache=True, nogil=True)
-def _drop_hidden(depth: NDArray[np.float64], focal: float, metres: float, radians: float) -> None:
+def _drop_hidden(depth: F64, focal: float, metres: float, radians: float) -> None:
     """Set what lies behind the patches of nearer samples to 0, in place.
 
     Behind them is what has clearly nearer samples within their reach on two opposite sides. One side is not enough: a
-    floor seen at a flat angle has nearer samples below every pixel, and a wall beside a table's edge is in view.
+    floor seen at a flat angle has nearer samples below every pixel, and a wall next to a table's edge is in view.
     """
     height, width = depth.shape
     sectors = np.empty((2 * _REACH + 1, 2 * _REACH + 1), np.int64)  # of eight, in which a pixel sees a sample
@@ -175,10 +178,10 @@ def _drop_hidden(depth: NDArray[np.float64], focal: float, metres: float, radian
 
 
 @njit(cache=True, nogil=True)
-def _at_centres(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+def _at_centres(samples: F64) -> F64:
     """Depth (H, W) [m] at pixel centres from samples (H, W, 3) within the pixels.
 
-    On a plane the inverse of depth is linear in the picture: it is fitted to the samples of 3x3 pixels, of 5x5 where
+    On a plane the inverse of depth is linear in the image: it is fitted to the samples of 3x3 pixels, of 5x5 where
     these are few. A sample without a plane through it keeps its depth; a gap is filled only between samples of a plane.
     """
     height, width = samples.shape[:2]
@@ -212,7 +215,7 @@ def _at_centres(samples: NDArray[np.float64]) -> NDArray[np.float64]:
                         count += 1
                         nearest, farthest = min(nearest, away), max(farthest, away)
                         left, most, top, low = min(left, x), max(most, x), min(top, y), max(low, y)
-                if count < _LEAST_SAMPLES:
+                if count < _MIN_SAMPLES:
                     continue
                 m[1, 0], m[2, 0], m[2, 1] = m[0, 1], m[0, 2], m[1, 2]
                 a, b, c0 = m[0], m[1], m[2]

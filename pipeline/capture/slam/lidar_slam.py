@@ -1,71 +1,238 @@
-"""Reader of LiDAR SLAM exports: a map cloud, the trajectory it was built with, pictures with times, one calibration.
+"""Reader of LiDAR SLAM exports: a map cloud, the trajectory it was built with, images with times, one calibration.
 
-Sources: corelib/src/CameraModel.cpp of github.com/introlab/rtabmap; pcl/common's getTransformation for LIO-SAM's
-keyframes; the README of github.com/hku-mars/FAST_LIO.
+Sources: tools/Export/main.cpp and corelib/src/CameraModel.cpp of github.com/introlab/rtabmap; src/mapOptmization.cpp of
+github.com/TixiaoShan/LIO-SAM and pcl/common's getTransformation for its keyframes; the README of
+github.com/hku-mars/FAST_LIO.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_pose
-from pipeline.capture.frames import ListedFrame, declared_camera, sensor_capture, thinned
+from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
+from pipeline.capture.images import IMAGE_SUFFIXES, find_masks
 from pipeline.capture.lens import Lens, camera_of
-from pipeline.capture.masks import find_masks
-from pipeline.capture.model import Capture, Skipped
+from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader
-from pipeline.capture.slam.calibration_files import lens_with, load_straight, matrix, read_yaml
-from pipeline.capture.slam.clouds import read_fields, read_points
-from pipeline.capture.slam.lidar_depth import WELL, depth_camera_for, point_spacing, project_cloud
+from pipeline.capture.reader import Reader, Sensors, Survey, natural, suffix_of
+from pipeline.capture.slam.calibration import lens_with, matrix, read_yaml
+from pipeline.capture.slam.clouds import CLOUD_SUFFIXES, read_fields, read_points
+from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera_for, point_spacing, project_cloud
 from pipeline.capture.slam.registration import check_registration
-from pipeline.capture.slam.slam_export import (
-    CALIBRATION_REMEDY,
-    CAMERA,
-    KEYFRAMES,
-    Export,
-    is_export,
-    list_export,
-)
-from pipeline.capture.source import CaptureSource
+from pipeline.capture.source import CaptureSource, parse_table
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import (
     Trajectory,
     check_clocks,
-    nearest,
     ordered_trajectory,
     tum_trajectory,
 )
 from pipeline.errors import CaptureError
-from pipeline.geometry import Pose
-from pipeline.stage import Traits
+from pipeline.geometry import Camera, Pose
+from pipeline.types import F64
 
-_BODY, _EYE = "(?:body|base|base_link|lidar|velodyne|livox|ouster|imu)", "(?:camera|cam|cam0)"
-_TO_BODY = re.compile(f"{_BODY}_from_{_EYE}|{_BODY}_T_{_EYE}|T_{_BODY}_{_EYE}|local_transform", re.IGNORECASE)
-"""Keys of matrices that take points from the camera to the body: T_a_b takes them from b to a, as in Kalibr's files."""
-_TO_CAMERA = re.compile(f"{_EYE}_from_{_BODY}|{_EYE}_T_{_BODY}|T_{_EYE}_{_BODY}", re.IGNORECASE)
-SCALE_SIGMA = 0.005
-"""A laser scanner's ranges are good to centimetres."""
-UP_SIGMA_DEG = 1.0
-"""Of an up direction that the user states: maps are levelled by their first second of IMU readings."""
+CAMERA, TIMES, KEYFRAMES = "camera.yaml", "images.txt", "transformations.pcd"
+TIME_LISTS = (TIMES, "timestamps.txt")
+EXTRINSICS = "extrinsics.yaml"
+_CLOCK = re.compile(r"\d{10,}|\d+\.\d+")
+"""Names that are times, not numbers of images."""
+_AUXILIARY = ("trajectory.pcd", KEYFRAMES, "CornerMap.pcd", "SurfMap.pcd", "cloudCorner.pcd", "cloudSurf.pcd")
+"""What LIO-SAM saves next to GlobalMap.pcd (cloudGlobal.pcd in older versions)."""
+CALIBRATION_REMEDY = "write it as docs/captures/lidar_slam.md shows"
+
+
+_BODY, _CAM = "(?:body|base|base_link|lidar|velodyne|livox|ouster|imu)", "(?:camera|cam|cam0)"
+_TO_BODY = re.compile(f"{_BODY}_from_{_CAM}|{_BODY}_T_{_CAM}|T_{_BODY}_{_CAM}|local_transform", re.IGNORECASE)
+"""Keys of matrices that map points from the camera to the body: T_a_b maps from b to a, as in Kalibr's files."""
+_TO_CAMERA = re.compile(f"{_CAM}_from_{_BODY}|{_CAM}_T_{_BODY}|T_{_CAM}_{_BODY}", re.IGNORECASE)
 MAX_GAP = 0.25
-"""Between the two poses that a picture's is interpolated from [s]; scanners turn at 10 Hz."""
+"""Largest distance of the two poses that an image's is interpolated from [s]; scanners rotate at 10 Hz."""
 KEYFRAME_GAP = 1.5
 """Likewise, where only LIO-SAM's keyframes (a metre apart) are known [s]."""
 SAME_TIME = 1e-3
-"""A pose so near in time to a picture is the picture's own [s]: exports round times."""
+"""A pose this near in time to an image is the image's own [s]: exports round times."""
 _FORM = (
     f"a map cloud (.ply, .pcd, .las, .laz), trajectory.txt (time x y z qx qy qz qw), {CAMERA} and images/<seconds>.jpg"
 )
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export holds.
+
+    Attributes:
+        cloud: Name of the map.
+        trajectory: Name of the trajectory.
+        of_camera: Whether it is the camera's, not the body's.
+        images: Names of the images and their times [s].
+        calibrations: Name of each image's calibration.
+        times: Name of the list of the images' times, or None where their names are times.
+        extrinsics: Name of the file with the camera's pose on the body, or None where the calibrations hold it.
+    """
+
+    cloud: str
+    trajectory: str
+    of_camera: bool
+    images: dict[str, float]
+    calibrations: dict[str, str]
+    times: str | None
+    extrinsics: str | None
+
+
+def _clouds(source: CaptureSource) -> list[str]:
+    """Map clouds at the root; LIO-SAM's parts of its map don't count where the whole is there."""
+    found = [name for name in source.names if "/" not in name and suffix_of(name) in CLOUD_SUFFIXES]
+    return [name for name in found if name not in _AUXILIARY]
+
+
+def _trajectory(source: CaptureSource) -> str | None:
+    at_root = [name for name in source.names if "/" not in name]
+    patterns = (
+        r"trajectory\.txt",
+        r".*_camera_poses\.txt",
+        r".*\.tum",
+        r".*(?<!_scan)_poses\.txt",
+        re.escape(KEYFRAMES),
+    )
+    for pattern in patterns:
+        for name in at_root:
+            if re.fullmatch(pattern, name):
+                return name
+    return None
+
+
+def is_export(source: CaptureSource) -> bool:
+    """Whether there are a map cloud and a trajectory."""
+    trajectory = _trajectory(source)
+    if trajectory is None or not _clouds(source):
+        return False
+    if trajectory == KEYFRAMES:
+        return True
+    rows = source.read_table(trajectory)
+    return bool(rows) and len(rows[0]) in (8, 9)
+
+
+def _seconds(text: str) -> float | None:
+    """The time in a text [s]: "1403.25"; integers of 13, 16 or 19 digits are in ms, us or ns."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text):
+        return None
+    per_second = {13: 10**3, 16: 10**6, 19: 10**9}.get(len(text), 1) if text.isdecimal() else 1
+    whole, _, _ = text.partition(".")
+    return float(text) if per_second == 1 else int(whole) // per_second + int(whole) % per_second / per_second
+
+
+def _images(source: CaptureSource) -> list[str]:
+    pattern = re.compile(r"(images|.*_rgb|.*_left)/[^/]+")
+    return [n for n in source.names if suffix_of(n) in IMAGE_SUFFIXES and pattern.fullmatch(n)]
+
+
+def _listed_times(source: CaptureSource, file: str) -> dict[str, float]:
+    """Images and their times [s] from a list: time and name a line, in either order, or a time for each image."""
+    where, data = source.where(file), source.read(file)
+    rows = parse_table(data, where, "," if b"," in data else None)
+    if rows and not re.search(r"\d", "".join(rows[0])):  # names of the columns
+        rows = rows[1:]
+    available = sorted(_images(source), key=natural)
+    alone = all(len(row) == 1 for row in rows)
+    if alone and len(rows) != len(available):
+        if available and all(_CLOCK.match(PurePosixPath(name).stem) for name in available):  # the list is the scans'
+            return _times_in_names(source)
+        raise CaptureError(
+            "a list of times alone must have one for each image",
+            found=f"{len(rows)} times, {len(available)} images",
+            remedy="write the image's name behind each time: 1700000000.125 images/0001.jpg",
+            file=where,
+        )
+    images: dict[str, float] = {}
+    for number, row in enumerate(rows):
+        first, name = (row[0], available[number]) if alone else (row[0], row[-1])
+        if (time := _seconds(first)) is None:
+            time, name = _seconds(name), first
+        if time is None:
+            raise CaptureError(
+                "each line must hold an image's time and its name",
+                found=f"line {number + 1}: {' '.join(row)[:80]!r}",
+                remedy="write lines such as: 1700000000.125 images/0001.jpg",
+                file=where,
+            )
+        images[name if name in source.names else f"images/{name}"] = time
+    missing = [name for name in images if name not in source.names]
+    if missing:
+        raise CaptureError(
+            f"all images that {file} lists must exist",
+            found=f"{len(missing)} of {len(images)} missing, first {missing[0]}",
+            remedy="copy the whole export",
+            file=where,
+        )
+    return images
+
+
+def _times_in_names(source: CaptureSource) -> dict[str, float]:
+    names = _images(source)
+    times = {name: _seconds(PurePosixPath(name).stem) for name in names}
+    untimed = [name for name, time in times.items() if time is None]
+    if untimed or not times:
+        raise CaptureError(
+            f"images must be named by their time in seconds, or listed in {' or '.join(TIME_LISTS)}",
+            found=f"{len(untimed)} of {len(times)} without a time{f', first {untimed[0]}' if untimed else ''}",
+            remedy=f"name them images/<seconds>.jpg, or write {TIMES} with lines: <seconds> images/<name>",
+            file=source.where(untimed[0] if untimed else "images"),
+        )
+    return {name: time for name, time in times.items() if time is not None}
+
+
+def list_export(source: CaptureSource) -> Export:
+    """Find everything, images in the order of time.
+
+    Raises:
+        CaptureError: When something is missing, or there is more than one map or camera.
+    """
+    clouds = _clouds(source)
+    if len(clouds) != 1:
+        raise CaptureError(
+            "one map cloud",
+            found=", ".join(clouds[:5]),
+            remedy="keep only the one that belongs to the trajectory",
+            file=source.folder,
+        )
+    trajectory = _trajectory(source)
+    assert trajectory is not None
+    times = next((name for name in TIME_LISTS if name in source.names), None)
+    found = _listed_times(source, times) if times else _times_in_names(source)
+    images = dict(sorted(found.items(), key=lambda item: item[1]))
+    stems = {PurePosixPath(name).stem for name in images}
+    if len(stems) < len(images):
+        raise CaptureError(
+            "images must have different names: one camera's are read",
+            found=f"{len(images)} images with {len(stems)} names",
+            remedy=f"keep one camera's images in {times or TIMES}",
+            file=source.where(times or TIMES),
+        )
+    calibrations = dict.fromkeys(images, CAMERA)
+    if CAMERA not in source.names:  # RTAB-Map gives each image its own
+        calibrations = {
+            name: re.sub(r"_(rgb|left)/", "_calib/", str(PurePosixPath(name).with_suffix(".yaml"))) for name in images
+        }
+    missing = sorted({name for name in calibrations.values() if name not in source.names})
+    if missing:
+        raise CaptureError(
+            f"a map with images needs {CAMERA}, the camera's calibration and pose on the body",
+            found=f"no {CAMERA}" if len(missing) == len(images) else f"no {missing[0]} and {len(missing) - 1} more",
+            remedy=CALIBRATION_REMEDY,
+            file=source.where(missing[0] if len(missing) < len(images) else CAMERA),
+        )
+    of_camera = trajectory.endswith("_camera_poses.txt")
+    extrinsics = EXTRINSICS if EXTRINSICS in source.names and not of_camera else None
+    return Export(clouds[0], trajectory, of_camera, images, calibrations, times, extrinsics)
 
 
 def _keyframes(source: CaptureSource, name: str) -> Trajectory:
@@ -80,8 +247,8 @@ def _keyframes(source: CaptureSource, name: str) -> Trajectory:
 
 def _poses(
     source: CaptureSource, listing: Export, frames: Sequence[ListedFrame], mounts: Sequence[Pose], notes: list[str]
-) -> dict[str, Pose | None]:
-    """World from camera by picture. The clocks are compared where the trajectory has times of its own."""
+) -> list[Pose | None]:
+    """World from camera of each image. The clocks are compared where the trajectory has times of its own."""
     file = source.where(listing.trajectory)
     if listing.trajectory == KEYFRAMES:
         trajectory, gap = _keyframes(source, listing.trajectory), KEYFRAME_GAP
@@ -93,13 +260,12 @@ def _poses(
         offset = find_time_offset(frames, trajectory.of_camera(mounts[0], gap))
         times = times + (offset.seconds if offset else 0.0)
         notes += [offset.note] if offset else []
-    own = trajectory.times[nearest(trajectory.times, times)]
-    bodies = trajectory.at(np.where(np.abs(own - times) <= SAME_TIME, own, times), gap)
-    return {f.name: body and body @ mount for f, body, mount in zip(frames, bodies, mounts, strict=True)}
+    bodies = trajectory.at(times, gap, snap=SAME_TIME)
+    return [body and body @ mount for body, mount in zip(bodies, mounts, strict=True)]
 
 
 def _lens(values: dict[str, Any], file: str) -> Lens:
-    """From ROS' calibration keys. Exports of RTAB-Map hold rectified pictures: their projection matrix counts."""
+    """The lens by ROS's calibration keys. Exports of RTAB-Map hold rectified images: their projection matrix counts."""
     size = []
     for key in ("image_width", "image_height"):
         value = values.get(key)
@@ -123,23 +289,23 @@ def _lens(values: dict[str, Any], file: str) -> Lens:
 
 
 def _body_from_camera(values: dict[str, Any], file: str) -> Pose:
-    """Where the camera is on the body, by a key that says which way its matrix goes."""
+    """Pose of the camera on the body, by a key that names the direction of its matrix."""
     known = [key for key in values if isinstance(key, str) and (_TO_BODY.fullmatch(key) or _TO_CAMERA.fullmatch(key))]
     if len(known) != 1:
         unknown = ", ".join(str(key) for key in values)[:200]
         raise CaptureError(
-            "the trajectory is the body's: one matrix must say where the camera is on it",
+            "the trajectory is the body's: one matrix must hold the camera's pose on it",
             found=", ".join(known) or f"no body_from_camera; there are {unknown}",
             remedy="write body_from_camera: a 4x4 matrix that takes points from the camera's optical axes (x right, "
             "y down, z forward) to the trajectory's body; the identity where the trajectory is the camera's. Also "
-            "understood: T_lidar_camera, T_imu_camera (the same), T_camera_lidar, T_cam_imu (the other way)",
+            "understood: T_lidar_camera, T_imu_camera (the same), T_camera_lidar, T_cam_imu (the inverse)",
             file=file,
         )
     pose = checked_pose(matrix(values, known[0], ((4, 4), (3, 4)), file), file)
     return pose if _TO_BODY.fullmatch(known[0]) else pose.inverse()
 
 
-def _up(values: dict[str, Any], file: str) -> NDArray[np.float64] | None:
+def _up(values: dict[str, Any], file: str) -> F64 | None:
     """The map's up direction where the calibration states it."""
     if "up_in_world" not in values:
         return None
@@ -151,24 +317,40 @@ def _up(values: dict[str, Any], file: str) -> NDArray[np.float64] | None:
     return up / np.linalg.norm(up)
 
 
-def _traits(source: CaptureSource) -> Traits:
-    listing = list_export(source)
-    up = any("up_in_world" in values for values in _content(source, listing).values())
-    return Traits("lidar_slam", len(listing.images), True, True, has_gravity=up, ordered=True, has_scale=True)
-
-
-def _files(source: CaptureSource) -> list[str]:
+def _survey(source: CaptureSource) -> Survey:
     listing = list_export(source)
     masks = find_masks(source, listing.images).values()
     lists = {listing.cloud, listing.trajectory, listing.times, listing.extrinsics, *listing.calibrations.values()}
-    return sorted({*filter(None, lists), *listing.images, *masks})
+    return Survey(
+        sorted({*filter(None, lists), *listing.images, *masks}),
+        len(listing.images),
+        has_poses=True,
+        has_depth=True,
+        has_gravity=any("up_in_world" in values for values in _content(source, listing).values()),
+        has_scale=True,
+    )
 
 
 def _content(source: CaptureSource, listing: Export) -> dict[str, dict[str, Any]]:
-    """What the calibrations hold, by their names, and the extrinsics that all of them share."""
+    """Content of the calibrations by their names, with the extrinsics that all of them share."""
     shared = read_yaml(source.read(listing.extrinsics), source.where(listing.extrinsics)) if listing.extrinsics else {}
     names = dict.fromkeys(listing.calibrations.values())
     return {name: read_yaml(source.read(name), source.where(name)) | shared for name in names}
+
+
+def _with_depth(
+    frames: Sequence[ListedFrame], cameras: Sequence[Camera], points: F64, spacing: Spacing
+) -> list[ListedFrame]:
+    """Posed frames with depth: the map's points (N, 3) as their cameras see them."""
+    views = [frame.world_from_camera.inverse() for frame in frames if frame.world_from_camera]
+    typical = views[:: max(1, len(views) // 8)]
+    depth_cameras = {camera: depth_camera_for(camera, points, typical, spacing) for camera in dict.fromkeys(cameras)}
+
+    def with_depth(frame: ListedFrame, view: Pose, camera: Camera) -> ListedFrame:
+        depth = partial(project_cloud, points, view, camera, spacing)
+        return replace(frame, depth=depth, depth_camera=lambda _: camera)
+
+    return [with_depth(frame, view, depth_cameras[c]) for frame, view, c in zip(frames, views, cameras, strict=True)]
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
@@ -176,68 +358,48 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     content = _content(source, listing)
     lenses = {name: _lens(values, source.where(name)) for name, values in content.items()}
     cameras = {name: camera_of(lens, source.where(name)) for name, lens in lenses.items()}
-    identity = dict.fromkeys(content, Pose.identity())
-    mounts = identity
+    mounts = dict.fromkeys(content, Pose.identity())
     if not listing.of_camera:
         mounts = {n: _body_from_camera(v, source.where(listing.extrinsics or n)) for n, v in content.items()}
-    masks = find_masks(source, listing.images)
-
-    def plain(image: str) -> ListedFrame:
-        """Without pose and depth."""
-        lens, camera = lenses[listing.calibrations[image]], cameras[listing.calibrations[image]]
-        time = listing.images[image]
-        return ListedFrame(
-            key=PurePosixPath(image).stem,
-            name=image,
-            picture=partial(load_straight, source, image, lens, masks.get(image)),
-            camera=declared_camera(camera, source.where(image)),
-            time=time,
-            source_time=time,
-            mask=partial(source.read, masks[image]) if image in masks and lens.held else None,
+    files = FrameFiles(source, find_masks(source, listing.images))
+    frames = [
+        through_lens(
+            ListedFrame(
+                key=PurePosixPath(image).stem,
+                name=image,
+                image=files.image(image),
+                time=time,
+                source_time=time,
+                mask=files.mask(image),
+            ),
+            lenses[listing.calibrations[image]],
+            source.where(image),
         )
-
-    frames = {image: plain(image) for image in listing.images}
+        for image, time in listing.images.items()
+    ]
     notes: list[str] = []
-    of_pictures = [mounts[listing.calibrations[image]] for image in frames]
-    poses = _poses(source, listing, [*frames.values()], of_pictures, notes)
-    views = {image: pose for image, pose in poses.items() if pose is not None}
+    poses = _poses(source, listing, frames, [mounts[name] for name in listing.calibrations.values()], notes)
+    posed, skipped = with_poses(frames, poses, "no pose near its time")
     points = read_points(source, listing.cloud)
     spacing = point_spacing(points)
-    spread = [pose.inverse() for pose in list(views.values())[:: max(1, len(views) // 8)]]
-    depth_cameras = {
-        camera: depth_camera_for(camera, points, spread, spacing) for camera in dict.fromkeys(cameras.values())
-    }
-
-    def listed(image: str) -> ListedFrame:
-        depth_camera = depth_cameras[cameras[listing.calibrations[image]]]
-        return replace(
-            frames[image],
-            world_from_camera=views[image],
-            depth=lambda: project_cloud(points, views[image].inverse(), depth_camera, spacing),
-            depth_name=listing.cloud,
-            depth_camera=lambda _: depth_camera,
-        )
-
+    listed = _with_depth(posed, [cameras[listing.calibrations[frame.name]] for frame in posed], points, spacing)
     calibration = next(iter(content))
     up = _up(content[calibration], source.where(listing.extrinsics or calibration))
     capture = sensor_capture(
-        "lidar_slam",
-        thinned([listed(image) for image in views], params),
+        READER,
+        thinned([replace(frame, depth_name=listing.cloud) for frame in listed], params),
         source,
         out_dir,
         params,
         up_in_world=up,
-        up_sigma_deg=None if up is None else UP_SIGMA_DEG,
-        scale_sigma=SCALE_SIGMA,
-        depth_range=WELL,
-        skipped=[Skipped(image, "no pose near its time") for image, pose in poses.items() if pose is None],
+        skipped=skipped,
         notes=[f"depth is the map {listing.cloud}, its points about {1000 * spacing.metres:.0f} mm apart", *notes],
     )
     remedy = (
-        "check body_from_camera (from the camera's optical axes, z forward, to the trajectory's body), the pictures' "
+        "check body_from_camera (from the camera's optical axes, z forward, to the trajectory's body), the images' "
         "times, and that the cloud is of this trajectory"
     )
-    note = check_registration(capture, source.path / source.prefix, remedy)
+    note = check_registration(capture, source.folder, remedy)
     return replace(capture, notes=(*capture.notes, note))
 
 
@@ -246,7 +408,8 @@ READER = Reader(
     form=f"a LiDAR SLAM export (folder or zip; RTAB-Map, LIO-SAM, FAST-LIO): {_FORM}",
     yields="poses, depth from the map, lens distortion, times, metric scale",
     recognise=is_export,
-    traits=_traits,
-    files=_files,
+    survey=_survey,
     read=_read,
+    # a laser scanner's ranges are good to centimetres; maps are levelled by their first second of IMU readings
+    sensors=Sensors(scale_sigma=0.005, up_sigma_deg=1.0, depth_range=LIDAR_RANGE, on_machine=True),
 )

@@ -1,4 +1,4 @@
-"""How well pictures, poses and depth of a capture fit together, measured on the pictures."""
+"""How well images, poses and depth of a capture fit together, measured on the images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.capture.images import load_written
 from pipeline.capture.model import Capture, Frame
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
+from pipeline.types import F64, U8
 
 logger = logging.getLogger(__name__)
-Array = NDArray[np.float64]
-Grey = NDArray[np.uint8]
 
 MIN_FITTING, GOOD_FITTING = 0.35, 0.6
-"""Share of corners whose depth, triangulated from two pictures, is the depth image's within `_ALIKE_DEPTH`: refused
+"""Share of corners whose depth, triangulated from two images, is the depth image's within `_ALIKE_DEPTH`: refused
 below the first, warned of below the second."""
 MIN_FILLED = 0.02
 """Least median share of known pixels of depth images."""
@@ -28,59 +28,59 @@ _PAIRS, _POINTS = 12, 120
 _PATCH, _SEARCH = 7, 12  # half sides [px]
 _ALIKE = 0.8  # normalised cross-correlation of patches that show the same
 _ALIKE_DEPTH = 0.1  # relative
-_MAX_TURN_DEG = 15.0
-_LEAST_BASELINE, _MOST_BASELINE = 0.04, 0.15  # by distance: nearer views tell no depth, farther ones look different
-_LEAST_JUDGED = 40  # points; fewer say nothing
+_MAX_ROTATION_DEG = 15.0
+_MIN_BASELINE, _MAX_BASELINE = 0.04, 0.15  # by distance: nearer views tell no depth, farther ones look different
+_MIN_JUDGED = 40  # points; fewer say nothing
 _SHIFTS = 6  # px of the depth image, how far it is moved to find out where it fits best
 _CLEARLY = 0.75  # a shift counts where the disagreement falls below this share of what it is unshifted
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Agreement of depth images with depth triangulated from pairs of pictures, at corners.
+    """Agreement of depth images with depth triangulated from pairs of images, at corners.
 
     Attributes:
-        points: Corners with depth that were looked for in another picture.
+        points: Number of corners with depth that were looked for in another image.
         fitting: Share of them found there, with the depth image's distance within 10 %.
         error_px: Median distance of those found from where depth and poses predict them [px].
         error_depth: Median relative difference of depth.
-        turn_deg: How far depth images must turn to fit best [deg], 0 where that isn't clearly better.
+        rotation_deg: Rotation of the depth images that fits best [deg], 0 where it isn't clearly better.
     """
 
     points: int
     fitting: float
     error_px: float
     error_depth: float
-    turn_deg: float
+    rotation_deg: float
 
     @property
     def note(self) -> str:
         """For the capture's notes."""
-        if self.points < _LEAST_JUDGED:
-            return "registration of depth and pictures not measured: too little texture with depth in pairs of views"
-        turned = f"; turned by {self.turn_deg:.1f} degrees it would fit better" if self.turn_deg else ""
+        if self.points < _MIN_JUDGED:
+            return "registration of depth and images not measured: too little texture with depth in pairs of views"
+        better = f"; rotated by {self.rotation_deg:.1f} degrees it would fit better" if self.rotation_deg else ""
         return (
-            f"depth fits the pictures: {self.fitting:.0%} of {self.points} corners, {self.error_px:.1f} px and "
-            f"{self.error_depth:.1%} of the distance off in the median{turned}"
+            f"depth fits the images: {self.fitting:.0%} of {self.points} corners, {self.error_px:.1f} px and "
+            f"{self.error_depth:.1%} of the distance off in the median{better}"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Corners of one picture that were found in another: M of `points` looked for.
+    """Corners of one image that were found in another: M of `points` looked for.
 
     Attributes:
-        points: How many were looked for.
-        offset: (M,) from the prediction [px].
-        triangulated: (M,) depth [m].
-        measured: (M, 2 _SHIFTS + 1, 2 _SHIFTS + 1) depth image's around there [m], 0 = unknown.
-        pixel_deg: What a pixel of the depth image spans [deg].
+        points: Number of corners that were looked for.
+        offset: (M,) distances from the prediction [px].
+        triangulated: (M,) depths [m].
+        measured: (M, 2 _SHIFTS + 1, 2 _SHIFTS + 1) depth image around the corners [m], 0 = unknown.
+        pixel_deg: Angle of a pixel of the depth image [deg].
     """
 
     points: int
-    offset: Array
-    triangulated: Array
-    measured: Array
+    offset: F64
+    triangulated: F64
+    measured: F64
     pixel_deg: float
 
 
@@ -88,34 +88,34 @@ def check_registration(capture: Capture, source: Path, remedy: str) -> str:
     """Measure and judge; returns a note.
 
     Raises:
-        CaptureError: When depth and pictures contradict each other, with the given remedy.
+        CaptureError: When depth and images contradict each other, with the given remedy.
     """
     filled = _filled(capture)
     if filled < MIN_FILLED:
         raise CaptureError(
-            "the points must lie in view of the pictures",
+            "the points must lie in view of the images",
             found=f"depth images of which {filled:.1%} is known, in the median",
             remedy=remedy,
             file=source,
         )
     measured = measure_registration(capture)
-    if measured.points >= _LEAST_JUDGED and measured.fitting < MIN_FITTING:
+    if measured.points >= _MIN_JUDGED and measured.fitting < MIN_FITTING:
         raise CaptureError(
-            "depth, poses and pictures must fit together",
+            "depth, poses and images must fit together",
             found=f"only {measured.fitting:.0%} of {measured.points} corners are where depth and poses predict them",
             remedy=remedy,
             file=source,
         )
-    if measured.points >= _LEAST_JUDGED and (measured.fitting < GOOD_FITTING or measured.turn_deg):
+    if measured.points >= _MIN_JUDGED and (measured.fitting < GOOD_FITTING or measured.rotation_deg):
         logger.warning("%s; %s", measured.note, remedy)
     return measured.note
 
 
 def measure_registration(capture: Capture) -> Registration:
-    """Triangulate corners of pictures from two poses, and compare with the depth image.
+    """Triangulate corners of images from two poses, and compare with the depth image.
 
-    An error of pose, time or mounting makes corners land elsewhere than predicted; depth of another place in the
-    picture is off where surfaces are slanted or end. What all views share (a wrong scale of poses and depth) stays
+    An error of pose, time or mounting makes corners land elsewhere than predicted; depth of another part of the
+    image is off where surfaces are slanted or end. What all views share (a wrong scale of poses and depth) stays
     hidden.
     """
     pairs = _pairs(capture.root, capture.frames)
@@ -145,11 +145,11 @@ def measure_registration(capture: Capture) -> Registration:
 def _filled(capture: Capture) -> float:
     names = [frame.depth for frame in capture.frames if frame.depth]
     some = names[:: max(1, len(names) // _PAIRS)]
-    return float(np.median([(_load(capture.root / name, cv2.IMREAD_UNCHANGED) != 0).mean() for name in some]))
+    return float(np.median([(load_written(capture.root / name, cv2.IMREAD_UNCHANGED) != 0).mean() for name in some]))
 
 
 def _pairs(root: Path, frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
-    """Frames spread over the capture, each with the farthest of the next ones that still looks much the same way."""
+    """Frames spread over the capture, each with the farthest later one that looks in much the same direction."""
     usable = [frame for frame in frames if frame.depth and frame.depth_camera and frame.world_from_camera]
     pairs = []
     for i in np.unique(np.linspace(0, max(len(usable) - 2, 0), _PAIRS).astype(int)):
@@ -158,25 +158,26 @@ def _pairs(root: Path, frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
         for j in range(i + 1, min(i + 60, len(usable))):
             one, other = usable[i].world_from_camera, usable[j].world_from_camera
             assert one and other
-            turn = np.rad2deg(np.arccos(np.clip(one.rotation[:, 2] @ other.rotation[:, 2], -1, 1)))
+            angle = np.rad2deg(np.arccos(np.clip(one.rotation[:, 2] @ other.rotation[:, 2], -1, 1)))
             baseline = np.linalg.norm(one.translation - other.translation)
-            if turn > _MAX_TURN_DEG or baseline > _MOST_BASELINE * distance:
+            if angle > _MAX_ROTATION_DEG or baseline > _MAX_BASELINE * distance:
                 break
-            best = usable[j] if baseline > _LEAST_BASELINE * distance else best
+            best = usable[j] if baseline > _MIN_BASELINE * distance else best
         if best:
             pairs.append((usable[i], best))
     return pairs
 
 
 def _median_depth(root: Path, frame: Frame) -> float:
-    depth = np.asarray(_load(root / str(frame.depth), cv2.IMREAD_UNCHANGED), np.float64)
+    depth = np.asarray(load_written(root / str(frame.depth), cv2.IMREAD_UNCHANGED), np.float64)
     return float(np.median(depth[depth > 0])) / 1000 if (depth > 0).any() else 0.0
 
 
 def _compare(root: Path, one: Frame, other: Frame) -> _Matches | None:
     assert one.world_from_camera and other.world_from_camera and one.depth_camera
-    first, second = (np.asarray(_load(root / frame.image, cv2.IMREAD_GRAYSCALE), np.uint8) for frame in (one, other))
-    depth = np.asarray(_load(root / str(one.depth), cv2.IMREAD_UNCHANGED), np.float64) / 1000
+    images = (load_written(root / frame.image, cv2.IMREAD_GRAYSCALE) for frame in (one, other))
+    first, second = (np.asarray(image, np.uint8) for image in images)
+    depth = np.asarray(load_written(root / str(one.depth), cv2.IMREAD_UNCHANGED), np.float64) / 1000
     corners = cv2.goodFeaturesToTrack(first, 4 * _POINTS, 0.02, 2 * _PATCH)
     if corners is None:
         return None
@@ -192,16 +193,16 @@ def _compare(root: Path, one: Frame, other: Frame) -> _Matches | None:
     predicted = other.camera.project(points[usable])
     margin = _PATCH + _SEARCH + 1
     within = np.ones(len(usable), bool)
-    for places, picture in ((pixels[usable], first), (predicted, second)):
-        within &= ((places > margin) & (places < np.array(picture.shape[::-1]) - margin)).all(1)
+    for positions, image in ((pixels[usable], first), (predicted, second)):
+        within &= ((positions > margin) & (positions < np.array(image.shape[::-1]) - margin)).all(1)
     usable, predicted = usable[within][:_POINTS], predicted[within][:_POINTS]
     offset = np.array([_offset(first, second, pixels[i], p) for i, p in zip(usable, predicted, strict=True)])
     found = np.isfinite(offset.reshape(-1, 2)).all(1)
     if not found.any():
         empty = np.zeros(0)
         return _Matches(len(usable), empty, empty, np.zeros((0, 2 * _SHIFTS + 1, 2 * _SHIFTS + 1)), 0.0)
-    places = predicted[found] + offset[found]
-    depths = _triangulated(rays[usable[found]], _rays(other.camera, places), other_from_one)
+    positions = predicted[found] + offset[found]
+    depths = _triangulated(rays[usable[found]], _rays(other.camera, positions), other_from_one)
     around = np.pad(depth, _SHIFTS)
     span = np.arange(2 * _SHIFTS + 1)
     rows, columns = row[usable[found]], column[usable[found]]
@@ -212,30 +213,23 @@ def _compare(root: Path, one: Frame, other: Frame) -> _Matches | None:
     return _Matches(len(usable), distance[ahead], depths[ahead], measured[ahead], pixel_deg)
 
 
-def _triangulated(rays: Array, found: Array, other_from_one: Pose) -> Array:
-    """Depth (M,) along rays (M, 3) of one camera whose points the other sees along `found` (M, 3), z = 1 each."""
-    turned, shift = rays @ other_from_one.rotation.T, other_from_one.translation
-    slope = turned[:, :2] - found[:, :2] * turned[:, 2:]
-    level = found[:, :2] * shift[2] - shift[:2]
+def _triangulated(rays: F64, seen: F64, other_from_one: Pose) -> F64:
+    """Depth (M,) along rays (M, 3) of one camera whose points the other sees along `seen` (M, 3), z = 1 each."""
+    rotated, shift = rays @ other_from_one.rotation.T, other_from_one.translation
+    slope = rotated[:, :2] - seen[:, :2] * rotated[:, 2:]
+    constant = seen[:, :2] * shift[2] - shift[:2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((slope * level).sum(1) / (slope**2).sum(1), np.float64)
+        return np.asarray((slope * constant).sum(1) / (slope**2).sum(1), np.float64)
 
 
-def _load(path: Path, mode: int) -> NDArray[np.generic]:
-    image = cv2.imread(str(path), mode)
-    if image is None:
-        raise FileNotFoundError(f"{path} is missing or no picture")
-    return np.asarray(image)
-
-
-def _rays(camera: Camera, pixels: Array) -> Array:
+def _rays(camera: Camera, pixels: F64) -> F64:
     """Camera-frame directions (N, 3) with z = 1, lens distortion undone."""
     flat = cv2.undistortPoints(pixels.reshape(-1, 1, 2), camera.matrix, np.array(camera.distortion)).reshape(-1, 2)
     return np.column_stack([flat, np.ones(len(flat))]).astype(np.float64)
 
 
-def _offset(first: Grey, second: Grey, pixel: Array, predicted: Array) -> Array:
-    """From the prediction to the best place (2,) for the first picture's patch [px]; NaN where none is alike."""
+def _offset(first: U8, second: U8, pixel: F64, predicted: F64) -> F64:
+    """Offset (2,) from the prediction to the best match of the first image's patch [px]; NaN where none matches."""
     u, v = np.floor(pixel).astype(int)
     column, row = np.floor(predicted).astype(int)
     patch = first[v - _PATCH : v + _PATCH + 1, u - _PATCH : u + _PATCH + 1]
@@ -245,12 +239,12 @@ def _offset(first: Grey, second: Grey, pixel: Array, predicted: Array) -> Array:
     _, best, _, (dx, dy) = cv2.minMaxLoc(likeness)
     if best < _ALIKE:
         return np.full(2, np.nan)
-    place = np.array([column + dx + _peak(likeness[dy], dx), row + dy + _peak(likeness[:, dx], dy)])
-    return place - _SEARCH + 0.5 - predicted
+    position = np.array([column + dx + _peak(likeness[dy], dx), row + dy + _peak(likeness[:, dx], dy)])
+    return position - _SEARCH + 0.5 - predicted
 
 
 def _peak(values: NDArray[np.generic], at: int) -> float:
-    """Where the parabola through the largest value and its neighbours peaks, from there, at most half a pixel."""
+    """Offset of the peak of the parabola through the largest value and its neighbours, at most half a pixel."""
     if not 0 < at < len(values) - 1:
         return 0.0
     before, here, after = (float(values[at + k]) for k in (-1, 0, 1))

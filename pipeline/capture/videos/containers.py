@@ -1,4 +1,4 @@
-"""Video containers by their bytes: which they are, whether they are complete, encrypted or say they are generated.
+"""Video containers by their bytes: their format, whether they are complete or encrypted, and their credentials.
 
 Sources: ISO/IEC 14496-12 (boxes of MP4 and MOV), RFC 8794 (EBML of Matroska and WebM), Microsoft's AVI RIFF reference,
 C2PA Technical Specification 2.2 (content credentials, appendix A.5) and IPTC's digital source types.
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.capture.credentials import C2PA_BOX, GENERATED_TYPES, Credentials
+from pipeline.capture.metadata import C2PA_BOX, GENERATED_TYPES, Credentials
 from pipeline.errors import CaptureError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 HEAD_BYTES = 64
-"""Of a file, that `format_of_head` needs."""
+"""Length of a file's beginning that `format_of_head` needs."""
 
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
@@ -32,10 +32,10 @@ class Box:
     """A box of an MP4 file.
 
     Attributes:
-        kind: Its four letters.
+        kind: Four letters that name it.
         path: The kinds from the outermost box to this one.
-        start: Where its content begins in the file.
-        end: Where it says that it ends.
+        start: Start of its content in the file.
+        end: Declared end.
     """
 
     kind: bytes
@@ -56,22 +56,22 @@ def format_of_head(head: bytes) -> str | None:
 
 
 def format_of(file: Path) -> str:
-    """As `format_of_head`.
+    """FFmpeg's name of a file's container: mov, matroska or avi.
 
     Raises:
         CaptureError: When it is no video container.
     """
     with file.open("rb") as opened:
         head = opened.read(HEAD_BYTES)
-    found = format_of_head(head)
-    if found is None:
+    result = format_of_head(head)
+    if result is None:
         raise CaptureError(
             "a video must be an MP4, MOV, MKV, WebM or AVI file",
             found="an empty file" if not head else f"a file that begins with {head[:12]!r}",
             remedy="name the video as the camera wrote it",
             file=file,
         )
-    return found
+    return result
 
 
 def check_container(file: Path) -> None:
@@ -99,16 +99,16 @@ def boxes_of(file: Path) -> Iterator[Box]:
 
 
 def credentials_of(file: Path) -> Credentials | None:
-    """What an MP4 file's content credentials (C2PA) say of its origin, taken on trust: the signature isn't checked.
+    """Origin by an MP4 file's content credentials (C2PA), taken on trust: the signature isn't checked.
 
     Cameras sign what they film as well: only a digital source type of trained algorithms means generated.
 
     Returns:
-        "generated", "signed" where they don't say that, None where there are none: any re-encoding loses them.
+        "generated", "signed" for any other origin, None without credentials: any re-encoding loses them.
     """
     if format_of(file) != "mov":
         return None
-    found = None
+    result = None
     for box in boxes_of(file):
         if box.path != (b"uuid",):
             continue
@@ -118,8 +118,8 @@ def credentials_of(file: Path) -> Credentials | None:
         if content[:16] == C2PA_BOX:
             if any(kind in content for kind in GENERATED_TYPES):
                 return "generated"
-            found = "signed"
-    return found
+            result = "signed"
+    return result
 
 
 def _boxes(opened: BinaryIO, at: int, end: int, outer: tuple[bytes, ...], count: list[int]) -> Iterator[Box]:
@@ -178,12 +178,12 @@ def _truncated(file: Path, needed: int, size: int) -> CaptureError:
 
 
 def _segment_end(opened: BinaryIO) -> int | None:
-    """Where the segment of a Matroska file ends; None where it says nothing, as live recordings do."""
+    """End of the segment of a Matroska file; None where it is not declared, as in live recordings."""
     at = 0
-    for wanted in (_EBML, _SEGMENT):
+    for expected in (_EBML, _SEGMENT):
         opened.seek(at)
         head = opened.read(12)
-        if head[:4] != wanted or len(head) < 5 or head[4] == 0:
+        if head[:4] != expected or len(head) < 5 or head[4] == 0:
             return None
         width = 9 - head[4].bit_length()
         length = int.from_bytes(head[4 : 4 + width], "big") & ((1 << (7 * width)) - 1)
@@ -194,6 +194,6 @@ def _segment_end(opened: BinaryIO) -> int | None:
 
 
 def _riff_end(opened: BinaryIO) -> int | None:
-    """Where the first RIFF list of an AVI file ends; None where it says nothing."""
+    """End of the first RIFF list of an AVI file; None where it is not declared."""
     length = struct.unpack("<I", opened.read(8)[4:])[0]
     return 8 + length if length else None

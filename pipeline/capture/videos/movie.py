@@ -1,4 +1,8 @@
-"""Pictures and times of a video file, through PyAV (FFmpeg): upright, 8-bit sRGB, one after the other."""
+"""Images and times of a video file, through PyAV (FFmpeg): upright, 8-bit sRGB, one after the other.
+
+HDR video (HLG, PQ) is mapped to sRGB by one fixed curve, so that no frame is brighter than its neighbours. Sources:
+ITU-R BT.2100 (HLG and PQ), BT.2408 (reference white of 203 cd/m2), BT.2087 (BT.2020 to BT.709 primaries).
+"""
 
 from __future__ import annotations
 
@@ -7,33 +11,49 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
-from pipeline.capture.pictures import MAX_PIXELS, MAX_SIDE, fitting
+from pipeline.capture.images import MAX_SIDE, fitting
 from pipeline.capture.videos.containers import check_container, format_of
-from pipeline.capture.videos.tone import HdrTransfer, to_sdr
 from pipeline.errors import CaptureError
+from pipeline.image_files import MAX_PIXELS
+from pipeline.types import F64, U8
+
+HdrTransfer = Literal["hlg", "pq"]
+
+WHITE = 203.0
+"""Luminance of a white sheet of paper in HDR video [cd/m2]; it becomes just below the white of sRGB."""
+PEAK = 1000.0
+"""Luminance that becomes the white of sRGB; brighter highlights are cut [cd/m2]."""
+KNEE = 0.7
+"""Linear value by `WHITE` up to which the image stays as it is; above it highlights are compressed."""
+LATTICE = 65
+"""Nodes a side of the table that images are mapped with."""
+
+_HLG_GAMMA = 1.2  # system gamma at a peak of 1000 cd/m2
+_LUMA_2020 = np.array([0.2627, 0.6780, 0.0593])
+_REC709_FROM_2020 = np.array(
+    [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]]
+)
 
 logger = logging.getLogger(__name__)
-
 MAX_FRAMES = 1_000_000
 """Frames of one video; above 4 hours at 60 a second."""
 MAX_BAD_SHARE = 0.05
-"""Largest share of packets that can't be decoded; a lost packet costs pictures up to the next key frame."""
+"""Largest share of packets that can't be decoded; a lost packet costs images up to the next key frame."""
 RATE_JITTER = 0.02
 """Relative spread of the time between frames from which on their rate counts as variable."""
 HD_HEIGHT = 720
 """Height from which on videos without a colour matrix are BT.709 instead of BT.601, as players take them."""
-
 _TRANSFERS: dict[int, HdrTransfer] = {16: "pq", 18: "hlg"}  # H.273 transfer characteristics
 _BT709, _BT601, _BT2020, _UNSPECIFIED = 1, 5, 9, 2  # libswscale's SWS_CS_*, and H.273's "unspecified"
-_TURNS: dict[tuple[int, ...], Image.Transpose | None] = {
+_ROTATIONS: dict[tuple[int, ...], Image.Transpose | None] = {
     (1, 0, 0, 1): None,
     (0, 1, -1, 0): Image.Transpose.ROTATE_270,
     (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
@@ -48,14 +68,69 @@ _SIDEWAYS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transp
 _DEGREES = {Image.Transpose.ROTATE_270: 90, Image.Transpose.ROTATE_180: 180, Image.Transpose.ROTATE_90: 270}
 
 
+def sdr_of(signal: F64, transfer: HdrTransfer) -> F64:
+    """The exact curve: sRGB signal of an HDR signal.
+
+    Args:
+        signal: (..., 3) R'G'B' in BT.2020 primaries, 0..1.
+        transfer: The signal's curve.
+
+    Returns:
+        (..., 3) sRGB, 0..1.
+    """
+    light = _hlg_light(signal) if transfer == "hlg" else _pq_light(signal)
+    linear = np.maximum(light / WHITE @ _REC709_FROM_2020.T, 0)
+    brightest = np.maximum(linear.max(-1, keepdims=True), 1e-9)  # one factor for all three keeps the hue
+    mapped = np.clip(linear * (_compressed(brightest) / brightest), 0, 1)
+    return np.where(mapped <= 0.0031308, 12.92 * mapped, 1.055 * mapped ** (1 / 2.4) - 0.055)
+
+
+def to_sdr(image: Image.Image, transfer: HdrTransfer) -> Image.Image:
+    """An RGB image whose values are an HDR signal, as sRGB: `sdr_of` by a table.
+
+    99 of 100 values are within 2 (HLG) or 6 (PQ) of 255; dark colours at the edge of the gamut are worst.
+    """
+    return image.filter(_table(transfer))
+
+
+@lru_cache(maxsize=2)
+def _table(transfer: HdrTransfer) -> ImageFilter.Color3DLUT:
+    steps = np.linspace(0, 1, LATTICE)
+    blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red varies fastest
+    values = sdr_of(np.stack([red, green, blue], -1), transfer)
+    return ImageFilter.Color3DLUT(LATTICE, values.astype(np.float32).ravel().tolist())
+
+
+def _hlg_light(signal: F64) -> F64:
+    """Light of a display of `PEAK` [cd/m2]: inverse OETF, then OOTF (BT.2100, table 5)."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    scene = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+    luminance = np.maximum(scene @ _LUMA_2020, 1e-9)[..., None]
+    return PEAK * luminance ** (_HLG_GAMMA - 1) * scene
+
+
+def _pq_light(signal: F64) -> F64:
+    """Light of the display [cd/m2]: EOTF (BT.2100, table 4)."""
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = np.maximum(signal, 0) ** (1 / m2)
+    return 10_000 * (np.maximum(power - c1, 0) / (c2 - c3 * power)) ** (1 / m1)
+
+
+def _compressed(linear: F64) -> F64:
+    """Identity up to the knee, then a smooth shoulder that reaches 1 at the peak (Reinhard's extended curve)."""
+    over, most = (linear - KNEE) / (1 - KNEE), (PEAK / WHITE - KNEE) / (1 - KNEE)
+    over = np.clip(over, 0, most)
+    return np.where(linear <= KNEE, linear, KNEE + (1 - KNEE) * over * (1 + over / most**2) / (1 + over))
+
+
 @dataclass(frozen=True, eq=False)
 class MovieFrame:
-    """A decoded picture of a video.
+    """A decoded image of a video.
 
     Attributes:
-        index: Its number in the order of display, from 0; pictures that were not wanted count.
-        time: By the stream's own time stamps [s]; the first frame's need not be 0.
-        image: RGB, 8-bit sRGB, upright, at most `MAX_SIDE` long.
+        index: Index in the order of display, from 0; images that were left out count.
+        time: Time by the stream's own time stamps [s]; the first frame's need not be 0.
+        image: 8-bit sRGB, upright, at most `MAX_SIDE` long.
     """
 
     index: int
@@ -65,7 +140,7 @@ class MovieFrame:
 
 @dataclass(frozen=True, eq=False)
 class GreyFrame:
-    """A small grey picture of a video, upright.
+    """A small grey image of a video, upright.
 
     Attributes:
         index: As in `MovieFrame`.
@@ -75,21 +150,21 @@ class GreyFrame:
 
     index: int
     time: float
-    grey: NDArray[np.uint8]
+    grey: U8
 
 
 @dataclass(frozen=True)
 class Movie:
-    """What a video's header and first frame say.
+    """Properties of a video, by its header and first frame.
 
     Attributes:
-        width: Of the upright picture that `pictures_of` gives [px].
-        height: Likewise.
+        width: Width of the upright images that `images_of` gives [px].
+        height: Height of these [px].
         stored_size: Width and height as they are stored [px].
-        rotation: By which stored pictures are turned clockwise to be upright, 0, 90, 180 or 270 [deg].
-        frames: Their number, estimated from the header; 0 where it says nothing.
-        duration: [s]; 0 where the header says nothing.
-        codec: FFmpeg's name: h264, hevc, vp9, av1.
+        rotation: Clockwise rotation that makes stored images upright, 0, 90, 180 or 270 [deg].
+        frames: Number of frames, estimated from the header; 0 where it has none.
+        duration: Duration [s]; 0 where the header has none.
+        codec: FFmpeg's name of it: h264, hevc, vp9, av1.
         variable_rate: Whether frames are not evenly spaced in time; None where the header has no list of frames.
         transfer: "sdr", or the HDR curve.
     """
@@ -112,16 +187,16 @@ def describe(file: Path) -> Movie:
         CaptureError: When it is truncated, encrypted, damaged or no video.
     """
     with _opened(file) as (container, stream):
-        for _, _, frame, turn in _decoded(file, container, stream):
+        for _, _, frame, rotation in _decoded(file, container, stream):
             width, height = fitting(frame.width, frame.height, MAX_SIDE)
-            sideways = turn in _SIDEWAYS or turn == Image.Transpose.TRANSVERSE
+            sideways = rotation in _SIDEWAYS or rotation == Image.Transpose.TRANSVERSE
             duration = stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1_000_000
             rate = stream.average_rate or stream.guessed_rate or 0
             return Movie(
                 width=height if sideways else width,
                 height=width if sideways else height,
                 stored_size=(frame.width, frame.height),
-                rotation=_DEGREES.get(turn, 0) if turn is not None else 0,
+                rotation=_DEGREES.get(rotation, 0) if rotation is not None else 0,
                 frames=stream.frames or len(stream.index_entries) or round(float(duration) * float(rate)),
                 duration=float(duration),
                 codec=stream.codec_context.name,
@@ -131,44 +206,44 @@ def describe(file: Path) -> Movie:
     raise AssertionError("a video without a frame is refused while it is decoded")
 
 
-def pictures_of(file: Path, wanted: Callable[[int], bool] | None = None) -> Iterator[MovieFrame]:
-    """Decode a video's pictures in order of display, a few in memory at a time.
+def images_of(file: Path, chosen: Callable[[int], bool] | None = None) -> Iterator[MovieFrame]:
+    """Decode a video's images in order of display, a few in memory at a time.
 
     Args:
         file: The video.
-        wanted: Whether the picture of some index is to be given; all where None. Others cost no conversion.
+        chosen: Whether the image of some index is converted; all are where it is None.
 
     Raises:
         CaptureError: When it is truncated, encrypted, damaged or no video.
     """
     with _opened(file) as (container, stream):
-        for index, time, frame, turn in _decoded(file, container, stream):
-            if wanted is None or wanted(index):
-                yield MovieFrame(index, time, _upright_image(frame, turn))
+        for index, time, frame, rotation in _decoded(file, container, stream):
+            if chosen is None or chosen(index):
+                yield MovieFrame(index, time, _upright_image(frame, rotation))
 
 
 def greys_of(file: Path, long_side: int) -> Iterator[GreyFrame]:
-    """Decode a video's pictures as small grey ones, to measure them.
+    """Decode a video's images as small grey ones, to measure them.
 
     Args:
         file: The video.
-        long_side: Of the grey pictures [px].
+        long_side: Longer side of the grey images [px].
 
     Raises:
-        CaptureError: As `pictures_of`.
+        CaptureError: As `images_of`.
     """
     with _opened(file) as (container, stream):
-        for index, time, frame, turn in _decoded(file, container, stream):
+        for index, time, frame, rotation in _decoded(file, container, stream):
             size = fitting(frame.width, frame.height, long_side)
             grey = cv2.resize(_luma(frame), size, interpolation=cv2.INTER_AREA)
-            if turn is not None:
-                grey = np.asarray(Image.fromarray(grey).transpose(turn))
+            if rotation is not None:
+                grey = np.asarray(Image.fromarray(grey).transpose(rotation))
             yield GreyFrame(index, time, np.ascontiguousarray(grey, np.uint8))
 
 
 @contextmanager
 def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first real video stream (cover pictures are none)."""
+    """The container and its first real video stream (cover images are none)."""
     import av
     from av.error import FFmpegError
     from av.stream import Disposition
@@ -184,7 +259,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
         streams = [stream for stream in films if stream.codec_context is not None]
         if not streams:
             raise CaptureError(
-                "a video must have pictures",
+                "a video must have images",
                 found="a video track of an unknown codec" if films else "no video track",
                 remedy="export it as H.264 MP4" if films else "name the video itself, not its sound",
                 file=file,
@@ -193,7 +268,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
         size = stream.codec_context.width * stream.codec_context.height
         if size > MAX_PIXELS:
             raise CaptureError(
-                f"a video's pictures may have at most {MAX_PIXELS // 10**6} million pixels",
+                f"a video's images may have at most {MAX_PIXELS // 10**6} million pixels",
                 found=f"{stream.codec_context.width} x {stream.codec_context.height}",
                 remedy="export it at 4K or less",
                 file=file,
@@ -203,11 +278,11 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _decoded(file: Path, container: Any, stream: Any) -> Iterator[tuple[int, float, Any, Image.Transpose | None]]:
-    """Index, time [s], frame and how it is turned, in the order of display; single damaged packets are passed over."""
+    """Index, time [s], frame and its rotation, in the order of display; single damaged packets are skipped."""
     from av.error import FFmpegError
 
     index = bad = packets = 0
-    turn = None
+    rotation = None
     shift = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base)
     rate = float(stream.average_rate or stream.guessed_rate or 30)
     try:
@@ -225,20 +300,20 @@ def _decoded(file: Path, container: Any, stream: Any) -> Iterator[tuple[int, flo
                     raise CaptureError(
                         f"a video has at most {MAX_FRAMES} frames",
                         found="more",
-                        remedy="cut the part that shows the place",
+                        remedy="cut the part that shows the scene",
                         file=file,
                     )
                 if index == 0:  # once: a frame that was asked for its side data is only freed by the garbage collector
-                    turn = _turn_of(frame, file)
+                    rotation = _rotation_of(frame, file)
                 time = shift + index / rate if frame.pts is None else float(frame.pts * frame.time_base)
-                yield index, time, frame, turn
+                yield index, time, frame, rotation
                 index += 1
     except FFmpegError as error:
         raise _damaged(file, str(error)) from error
     if index == 0:
-        raise _damaged(file, f"no picture in {packets} packets can be decoded")
+        raise _damaged(file, f"no image in {packets} packets can be decoded")
     if bad:
-        logger.warning("%s: %d of %d packets can't be decoded and were passed over", file.name, bad, packets)
+        logger.warning("%s: %d of %d packets can't be decoded and were skipped", file.name, bad, packets)
 
 
 def _damaged(file: Path, found: str) -> CaptureError:
@@ -250,11 +325,11 @@ def _damaged(file: Path, found: str) -> CaptureError:
     )
 
 
-def _turn_of(frame: Any, file: Path) -> Image.Transpose | None:
-    """How the stored picture is turned upright, from the display matrix.
+def _rotation_of(frame: Any, file: Path) -> Image.Transpose | None:
+    """Rotation that makes the stored image upright, from the display matrix.
 
     Raises:
-        CaptureError: When the matrix asks for something else than quarter turns and mirroring.
+        CaptureError: When the matrix is none of rotations by 90 degrees and mirroring.
     """
     from av.sidedata.sidedata import Type
 
@@ -263,18 +338,18 @@ def _turn_of(frame: Any, file: Path) -> Image.Transpose | None:
         return None
     a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
     key = tuple(int(np.sign(value)) if abs(value) > 655 else 0 for value in (a, b, c, d))  # 0.01 in 16.16 fixed point
-    if key not in _TURNS:
+    if key not in _ROTATIONS:
         raise CaptureError(
-            "a video may be turned by quarter turns and mirrored",
+            "a video may be rotated by multiples of 90 degrees and mirrored",
             found=f"a display matrix of {[value / 65536 for value in (a, b, c, d)]}",
             remedy="export the video with the rotation applied",
             file=file,
         )
-    return _TURNS[key]
+    return _ROTATIONS[key]
 
 
-def _upright_image(frame: Any, turn: Image.Transpose | None) -> Image.Image:
-    """The frame as an upright sRGB picture, at most `MAX_SIDE` long."""
+def _upright_image(frame: Any, rotation: Image.Transpose | None) -> Image.Image:
+    """The frame as an upright sRGB image, at most `MAX_SIDE` long."""
     transfer = _TRANSFERS.get(int(frame.color_trc))
     matrix = int(frame.colorspace)
     if matrix == _UNSPECIFIED:
@@ -284,10 +359,10 @@ def _upright_image(frame: Any, turn: Image.Transpose | None) -> Image.Image:
     image = Image.fromarray(pixels)
     if transfer:
         image = to_sdr(image, transfer)
-    return image if turn is None else image.transpose(turn)
+    return image if rotation is None else image.transpose(rotation)
 
 
-def _luma(frame: Any) -> NDArray[np.uint8]:
+def _luma(frame: Any) -> U8:
     """(H, W) luma of a frame."""
     return frame.to_ndarray(format="gray")
 

@@ -1,7 +1,7 @@
 """Reader of a video: one take of a moving camera as sharp frames with times; no poses, no scale, no gravity.
 
-`generated` is the same reader for what a video model made: nothing that it shows has a size, and it need not hold
-together, so that the capture says of which seconds it does.
+`generated` is the same reader for the output of a video model: nothing in it has a size, and the scene need not be
+consistent, so that the capture notes in which seconds it is.
 """
 
 from __future__ import annotations
@@ -11,57 +11,67 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.capture.frames import ListedFrame, sensor_capture
+from pipeline.capture.images import IMAGE_SUFFIXES, DecodedImage
 from pipeline.capture.model import Capture, Credentialed, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.pictures import PICTURE_SUFFIXES, Picture, camera_of
-from pipeline.capture.reader import Reader, suffix_of
+from pipeline.capture.reader import Reader, Survey, suffix_of
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.videos.containers import VIDEO_SUFFIXES, credentials_of
-from pipeline.capture.videos.cuts import Measured, Samples, Take, measure, sharpest, takes_of, window_of
-from pipeline.capture.videos.motion import SIZE, Moment, moments_of, speed
-from pipeline.capture.videos.movie import GreyFrame, Movie, describe, greys_of, pictures_of
+from pipeline.capture.videos.motion import (
+    SIZE,
+    Measured,
+    Samples,
+    Segment,
+    Take,
+    measure,
+    segments_of,
+    sharpest,
+    speed,
+    takes_of,
+    window_of,
+)
+from pipeline.capture.videos.movie import GreyFrame, Movie, describe, greys_of, images_of
 from pipeline.errors import CaptureError
-from pipeline.stage import Traits
 
 MIN_USABLE_SHARE = 0.25
-"""Share of a take's moments that must show depth; moving people look like depth now and then."""
+"""Smallest share of a take's segments that show depth; moving people look like depth now and then."""
 MIN_TAKE = 1.0
 """Shorter takes aren't looked at [s]."""
-FEW_PICTURES = 3
-"""A folder with so many photos is one of photos, the videos beside them (as of Live Photos) notwithstanding."""
+FEW_IMAGES = 3
+"""A folder with this many photos is one of photos, whatever videos it holds (as of Live Photos)."""
 READ_OUT = 0.02
-"""Time in which a phone's shutter rolls over the picture, 10 to 30 ms [s]."""
+"""Time in which a phone's shutter rolls over the image, 10 to 30 ms [s]."""
 MAX_SKEW = 0.01
 """Movement during that time above which a capture is warned about [share of the long side]."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A take and what is known of its movement.
+    """A take and its movement.
 
     Attributes:
         take: The take.
-        moments: In the order of time; empty where it is too short.
-        generated: Whether it must also hold together.
+        segments: In the order of time; empty where it is too short.
+        generated: Whether the scene must also be consistent.
     """
 
     take: Take
-    moments: tuple[Moment, ...]
+    segments: tuple[Segment, ...]
     generated: bool
 
     @property
-    def known(self) -> list[Moment]:
+    def known(self) -> list[Segment]:
         """Moments with enough detail to judge."""
-        return [moment for moment in self.moments if moment.pairs]
+        return [segment for segment in self.segments if segment.pairs]
 
     @property
-    def good(self) -> list[Moment]:
-        """Moments that show depth, and hold together where that is in doubt."""
-        return [moment for moment in self.known if moment.parallax and (moment.rigid or not self.generated)]
+    def good(self) -> list[Segment]:
+        """Segments that show depth, and a consistent scene where that is in doubt."""
+        return [segment for segment in self.known if segment.parallax and (segment.rigid or not self.generated)]
 
     @property
     def usable(self) -> bool:
-        """Whether enough of it is good, or nothing can be said."""
+        """Whether enough of it is good, or nothing can be measured."""
         return len(self.good) >= MIN_USABLE_SHARE * len(self.known) and self.take.seconds >= MIN_TAKE
 
 
@@ -69,13 +79,13 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
     """Read the source's only video.
 
     Args:
-        source: With one video.
+        source: Source with one video.
         out_dir: Root of the canonical capture.
-        params: What the user chose.
+        params: Parameters of the stage.
         generated: Whether a video model made it.
 
     Raises:
-        CaptureError: When it can't be decoded, or shows no place from several positions.
+        CaptureError: When it can't be decoded, or shows no scene from several positions.
     """
     name = _video(source)
     with source.local(name) as file:
@@ -89,13 +99,13 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
         _require_frames(chosen, params, source.where(name))
         skipped = [_other_take(name, other, take) for other in takes if other is not take]
         notes = _notes(movie, judged, chosen, generated=generated)
-        told = credentials_of(file)
-        if not generated and told == "signed":
+        credentials = credentials_of(file)
+        if not generated and credentials == "signed":
             notes.append(
                 "the video has content credentials that don't call it generated; if it is, set capture.origin=generated"
             )
         capture = sensor_capture(
-            "generated" if generated else "video",
+            GENERATED if generated else READER,
             _listed(file, chosen),
             source,
             out_dir,
@@ -103,7 +113,7 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
             skipped=sorted(skipped, key=lambda item: item.file),
             notes=notes,
         )
-        return replace(capture, credentials=Credentialed.of([told]))
+        return replace(capture, credentials=Credentialed.of([credentials]))
 
 
 def _video(source: CaptureSource) -> str:
@@ -117,8 +127,8 @@ def _video(source: CaptureSource) -> str:
         raise CaptureError(
             "one video at a time",
             found=f"{len(videos)}: {', '.join(videos[:4])}{', ...' if len(videos) > 4 else ''}",
-            remedy="name one of the files; takes of one place are joined by filming it in one go",
-            file=source.path / source.prefix,
+            remedy="name one of the files; takes of one scene are joined by filming it in one go",
+            file=source.folder,
         )
     return videos[0]
 
@@ -128,8 +138,8 @@ def _videos(source: CaptureSource) -> list[str]:
 
 
 def _recognise(source: CaptureSource) -> bool:
-    pictures = [name for name in source.names if "/" not in name and suffix_of(name) in PICTURE_SUFFIXES]
-    return bool(_videos(source)) and len(pictures) < FEW_PICTURES
+    images = [name for name in source.names if "/" not in name and suffix_of(name) in IMAGE_SUFFIXES]
+    return bool(_videos(source)) and len(images) < FEW_IMAGES
 
 
 def _says_generated(source: CaptureSource) -> bool:
@@ -142,12 +152,12 @@ def _says_generated(source: CaptureSource) -> bool:
         return credentials_of(file) == "generated"
 
 
-def _traits(source: CaptureSource, kind: str) -> Traits:
+def _survey(source: CaptureSource) -> Survey:
     with source.local(_video(source)) as file:
         movie = describe(file)
     window = window_of(movie.duration)
     frames = min(movie.frames, round(movie.duration / window)) if movie.duration > 0 else movie.frames
-    return Traits(kind, frames, has_poses=False, has_depth=False, has_gravity=False, ordered=True)
+    return Survey(_videos(source), frames)
 
 
 def _in_range(frames: Iterator[GreyFrame], params: CaptureParams) -> Iterator[GreyFrame]:
@@ -162,10 +172,10 @@ def _in_range(frames: Iterator[GreyFrame], params: CaptureParams) -> Iterator[Gr
 
 
 def _first_usable(takes: Sequence[Take], samples: Samples, where: str, *, generated: bool) -> Judged:
-    """The longest take that shows a place.
+    """The longest take that shows a scene from several positions.
 
     Raises:
-        CaptureError: When none does; it says why the longest doesn't.
+        CaptureError: When none does, with the reason for the longest.
     """
     if not takes:
         raise CaptureError(
@@ -173,9 +183,9 @@ def _first_usable(takes: Sequence[Take], samples: Samples, where: str, *, genera
         )
     longest = None
     for take in takes:
-        times, picture = samples.between(take.start, take.end)
-        moments = moments_of(picture, times) if len(times) > 1 and take.seconds >= MIN_TAKE else []
-        judged = Judged(take, tuple(moments), generated)
+        times, image = samples.between(take.start, take.end)
+        segments = segments_of(image, times) if len(times) > 1 and take.seconds >= MIN_TAKE else []
+        judged = Judged(take, tuple(segments), generated)
         if judged.usable:
             return judged
         longest = longest or judged
@@ -186,35 +196,35 @@ def _first_usable(takes: Sequence[Take], samples: Samples, where: str, *, genera
 def _refused(judged: Judged, takes: int, where: str) -> CaptureError:
     take, known = judged.take, judged.known
     of_takes = f" (the longest of {takes} takes)" if takes > 1 else ""
-    fixed = sum(moment.fixed for moment in known)
-    apart = sum(moment.parallax and not moment.rigid for moment in known)
+    fixed = sum(segment.fixed for segment in known)
+    apart = sum(segment.parallax and not segment.rigid for segment in known)
     if take.seconds < MIN_TAKE:
         return CaptureError(
             f"a take of a video must last {MIN_TAKE:g} s or more",
             found=f"{take.seconds:.1f} s between {take.start:.1f} and {take.end:.1f} s{of_takes}",
-            remedy="use a video without cuts: one slow walk round the place",
+            remedy="use a video without cuts: one slow walk round the scene",
             file=where,
         )
     if 2 * fixed > len(known):
         return CaptureError(
-            "a place can only be seen in depth from several positions",
-            found=f"the camera does not move: what is around stands still in {fixed} of {len(known)} moments"
+            "a scene can only be seen in depth from several positions",
+            found=f"the camera does not move: what is around stands still in {fixed} of {len(known)} segments"
             f"{of_takes}, whatever else moves",
-            remedy="film again while walking round the place (docs/capture-guide.md)",
+            remedy="film again while walking round the scene (docs/capture-guide.md)",
             file=where,
         )
     if 2 * apart > len(known):
         return CaptureError(
-            "a generated video must show one place that holds together",
-            found=f"points move as in no rigid place in {apart} of {len(known)} moments{of_takes}",
-            remedy="generate it again with fewer moving things and a slow camera",
+            "a generated video must show one consistent scene",
+            found=f"points move as in no rigid scene in {apart} of {len(known)} segments{of_takes}",
+            remedy="generate it again with fewer moving objects and a slow camera",
             file=where,
         )
     return CaptureError(
-        "a place can only be seen in depth from several positions",
-        found="no parallax: the camera only turns or zooms, or shows one flat thing, in "
-        f"{len(known) - len(judged.good)} of {len(known)} moments{of_takes}",
-        remedy="film again while walking sideways or round the place, not turning on the spot (docs/capture-guide.md)",
+        "a scene can only be seen in depth from several positions",
+        found="no parallax: the camera only rotates or zooms, or shows one flat object, in "
+        f"{len(known) - len(judged.good)} of {len(known)} segments{of_takes}",
+        remedy="film again while walking sideways or round the scene, not rotating on the spot (docs/capture-guide.md)",
         file=where,
     )
 
@@ -241,13 +251,14 @@ def _notes(movie: Movie, judged: Judged, chosen: Sequence[Measured], *, generate
         f"{window_of(take.seconds):.2f} s; their focal length is guessed"
     ]
     if generated:
-        notes.append("generated: a video model made this place, it has no true size and no true gravity")
+        notes.append("generated: a video model made this scene, it has no true size and no true gravity")
     if judged.known and len(judged.good) < len(judged.known):
-        notes.append(f"only these seconds show depth{' and hold together' if generated else ''}: {_seconds(judged)}")
+        shown = "depth and a consistent scene" if generated else "depth"
+        notes.append(f"only these seconds show {shown}: {_seconds(judged)}")
     elif generated:
         notes.append(f"usable seconds: {take.start:.1f}-{take.end:.1f}")
     if not judged.known:
-        notes.append("too little detail to tell whether the camera moves through the place")
+        notes.append("too little detail to measure whether the camera moves through the scene")
     if take.repeated:
         notes.append(f"{take.repeated} frames that repeat the one before were left out")
     if max(movie.stored_size) > max(movie.width, movie.height):
@@ -255,36 +266,35 @@ def _notes(movie: Movie, judged: Judged, chosen: Sequence[Measured], *, generate
         notes.append(f"frames of {stored} were shrunk to {given}: nothing gains from more")
     if movie.transfer != "sdr":
         notes.append(f"HDR ({movie.transfer.upper()}) was brought to sRGB by one curve for all frames")
-    skew = READ_OUT * speed(judged.moments)
+    skew = READ_OUT * speed(judged.segments)
     if skew > MAX_SKEW and not generated:
         notes.append(
-            f"fast movement: a rolling shutter bends pictures by up to {100 * skew:.1f} % of their width, which no "
+            f"fast movement: a rolling shutter bends images by up to {100 * skew:.1f} % of their width, which no "
             "camera model explains; film slower"
         )
     return notes
 
 
 def _seconds(judged: Judged) -> str:
-    """Stretches of good moments, those that touch joined: "0.0-3.2, 5.0-8.0"."""
+    """Stretches of good segments, those that touch joined: "0.0-3.2, 5.0-8.0"."""
     stretches: list[list[float]] = []
-    for moment in judged.good:
-        if stretches and moment.start <= stretches[-1][1] + 1e-6:
-            stretches[-1][1] = moment.end
+    for segment in judged.good:
+        if stretches and segment.start <= stretches[-1][1] + 1e-6:
+            stretches[-1][1] = segment.end
         else:
-            stretches.append([moment.start, moment.end])
+            stretches.append([segment.start, segment.end])
     return ", ".join(f"{start:.1f}-{end:.1f}" for start, end in stretches)
 
 
 def _listed(file: Path, chosen: Sequence[Measured]) -> Iterator[ListedFrame]:
     """The chosen frames as they are decoded."""
-    wanted = {frame.index for frame in chosen}
-    for frame in pictures_of(file, wanted.__contains__):
-        picture = Picture(frame.image)
+    indices = {frame.index for frame in chosen}
+    for frame in images_of(file, indices.__contains__):
+        image = DecodedImage(frame.image)
         yield ListedFrame(
             key=f"{frame.index:06d}",
             name=f"{frame.index:06d}.jpg",
-            picture=lambda picture=picture: picture,
-            camera=lambda _, picture=picture: camera_of(picture)[0],
+            image=lambda image=image: image,
             time=frame.time,
             source_time=frame.time,
             focal_source="guessed",
@@ -295,11 +305,10 @@ def _listed(file: Path, chosen: Sequence[Measured]) -> Iterator[ListedFrame]:
 
 READER = Reader(
     kind="video",
-    form="a video of a camera that moves through a place: *.mp4, *.mov, *.mkv, *.webm or *.avi",
+    form="a video of a camera that moves through a scene: *.mp4, *.mov, *.mkv, *.webm or *.avi",
     yields="frame times",
     recognise=_recognise,
-    traits=lambda source: _traits(source, "video"),
-    files=_videos,
+    survey=_survey,
     read=lambda source, out_dir, params: read_video(source, out_dir, params, generated=params.origin == "generated"),
 )
 
@@ -308,7 +317,6 @@ GENERATED = Reader(
     form="a video made by a video model, whose content credentials say so: *.mp4, *.mov",
     yields="frame times, usable seconds",
     recognise=_says_generated,
-    traits=lambda source: _traits(source, "generated"),
-    files=_videos,
+    survey=_survey,
     read=lambda source, out_dir, params: read_video(source, out_dir, params, generated=params.origin != "filmed"),
 )

@@ -13,33 +13,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion, wxyz_from_xyzw, xyzw_from_wxyz
+from pipeline.types import F32, F64, I64
 from sim.physics.isaacgym.process import WorkerProcess, interpreter
 from sim.physics.isaacgym.worker import map_memory
-from sim.physics.state import Dynamics, Float, Int, RobotState, scene_offsets, waiting_positions
+from sim.physics.state import Dynamics, RobotState, parking_positions, scene_offsets
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot
 from sim.robots.urdf import urdf_frictions, write_urdf
 
 DEVICE = "SPLATYARD_ISAACGYM_DEVICE"
-"""Environment variable: cpu (the default), cuda or cuda:1; where Isaac Gym runs."""
+"""Environment variable: Isaac Gym's device, cpu (the default), cuda or cuda:1."""
 SPIN = 4.0
-"""Of the trial turn that finds out whose velocity the root's is [rad/s]."""
+"""Angular velocity of the trial that finds out which point the root's velocity is of [rad/s]."""
 AGREEMENT = 2e-3
-"""Between Isaac Gym's links and our kinematics [m]."""
+"""Largest distance between Isaac Gym's links and our kinematics [m]."""
 
 
 class IsaacGymEngine:
     """N robots in one Isaac Gym world that holds all scenes side by side; see `PhysicsEngine` for the methods.
 
     Args:
-        robot: Every one of them.
+        robot: Model of every robot.
         scenes: Collision meshes, world frames.
         num_robots: N.
-        time_step: Of a substep [s].
+        time_step: Time step of a substep [s].
 
     Raises:
         SimError: When there is no Isaac Gym, its worker fails, or it understands the robot differently.
@@ -53,12 +53,12 @@ class IsaacGymEngine:
         self._robot, self._scenes = robot, list(scenes)
         self._offsets = scene_offsets(scenes)
         self._device = _device()
-        self.mass_is_costly = self._device.startswith("cuda")
+        self.mass_requires_rebuild = self._device.startswith("cuda")
         self._scene_of = np.zeros(num_robots, np.int64)
         self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
         self._driven = np.array([self.joint_names.index(a.joint) for a in robot.actuators], np.int64)
         self._mass_centre = robot.links[0].link_from_inertia.translation
-        self._waiting = waiting_positions(robot, scenes, num_robots)
+        self._parking = parking_positions(robot, scenes, num_robots)
         self._start(Dynamics.nominal(num_robots))
         self._dof_of = self._rows(self.joint_names, self._worker.dofs)
         self._body_of = self._rows(self.link_names, self._worker.bodies)
@@ -86,7 +86,7 @@ class IsaacGymEngine:
             "scenes": len(self._scenes),
             "time_step": self.time_step,
             "device": self._device,
-            "start": self._waiting.tolist(),
+            "start": self._parking.tolist(),
             "frictions": {link.name: urdf_frictions(link) for link in self._robot.links},
             "drives": self._drives(),
         }
@@ -108,7 +108,7 @@ class IsaacGymEngine:
             }
         return drives
 
-    def _rows(self, ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.int64]:
+    def _rows(self, ours: Sequence[str], theirs: Sequence[str]) -> I64:
         """Where each of our joints or links is in Isaac Gym's order."""
         if sorted(ours) != sorted(theirs):
             self.close()
@@ -131,7 +131,7 @@ class IsaacGymEngine:
         spin = SPIN * across / max(float(np.linalg.norm(across)), 1e-9)
         count = self.num_robots
         rest = np.tile(self._robot.default_position.astype(np.float32), (count, 1))
-        still = RobotState.at_rest(self._waiting, np.tile([1.0, 0, 0, 0], (count, 1)), rest)
+        still = RobotState.at_rest(self._parking, np.tile([1.0, 0, 0, 0], (count, 1)), rest)
         turning = replace(still, angular_velocity=np.tile(spin.astype(np.float32), (count, 1)))
         everyone, first = np.arange(count), np.zeros(count, np.int64)
         self.reset(everyone, turning, first)
@@ -140,10 +140,10 @@ class IsaacGymEngine:
         self._require_same_links(after)
         gone = (after.position[0] - still.position[0]) / self.time_step
         arm = matrix_from_quaternion(after.quaternion[0]) @ self._mass_centre
-        told = after.linear_velocity[0]
-        of_origin = told - np.cross(after.angular_velocity[0], arm)  # if what it told is the mass centre's
+        velocity = after.linear_velocity[0]
+        of_origin = velocity - np.cross(after.angular_velocity[0], arm)  # if it is the mass centre's
         self.reset(everyone, still, first)
-        return bool(np.linalg.norm(gone - of_origin) < np.linalg.norm(gone - told))
+        return bool(np.linalg.norm(gone - of_origin) < np.linalg.norm(gone - velocity))
 
     def _require_same_links(self, state: RobotState) -> None:
         ours = link_poses(self._robot, state[:1])[0]
@@ -160,7 +160,7 @@ class IsaacGymEngine:
                 file=self._robot.file,
             )
 
-    def reset(self, robots: Int, state: RobotState, scenes: Int) -> None:
+    def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,)."""
         self._scene_of[robots] = scenes
         root, dof = self._memory["root"], self._memory["dof"]
@@ -174,14 +174,14 @@ class IsaacGymEngine:
         self._memory["moved"][robots] = 1
         self._write_targets()
 
-    def _arm_velocity(self, quaternion: Float, angular: Float) -> NDArray[np.float64]:
+    def _arm_velocity(self, quaternion: F32, angular: F32) -> F64:
         """What the root's velocity has more than the origin's (M, 3)."""
         if not self._of_mass_centre:
             return np.zeros(angular.shape)
         return np.cross(angular, matrix_from_quaternion(quaternion) @ self._mass_centre)
 
-    def set_targets(self, targets: Float) -> None:
-        """What the actuators aim at (N, A)."""
+    def set_targets(self, targets: F32) -> None:
+        """Set the actuators' targets (N, A)."""
         self._targets[:] = targets
         self._write_targets()
 
@@ -203,7 +203,7 @@ class IsaacGymEngine:
         self._worker.ask("step", substeps=substeps)
 
     def read(self) -> RobotState:
-        """Where all robots are now."""
+        """Current state of all robots."""
         root, dof = self._memory["root"], self._memory["dof"][:, self._dof_of]
         quaternion, angular = wxyz_from_xyzw(root[:, 3:7]), root[:, 10:13]
         arrays = (
@@ -216,29 +216,29 @@ class IsaacGymEngine:
         )
         return RobotState(*(array.astype(np.float32) for array in arrays))
 
-    def contact_forces(self) -> Float:
-        """Mean force that the scene put upon each link in the last substep (N, L, 3), world axes [N]."""
+    def contact_forces(self) -> F32:
+        """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         return self._memory["contact"][:, self._body_of].copy()
 
-    def push(self, robots: Int, velocity: Float) -> None:
+    def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
         self._memory["root"][robots, 7:10] += velocity
         self._memory["moved"][robots] = 1
 
-    def set_dynamics(self, robots: Int, dynamics: Dynamics) -> None:
-        """Friction, mass and motor strength of robots (M,) from now on.
+    def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
+        """Set friction, mass and motor strength of robots (M,).
 
         On a GPU, Isaac Gym takes masses only before its simulation begins (IsaacGymEnvs, docs/domain_randomization.md,
         `setup_only`; the note at `set_actor_rigid_body_properties` is more hopeful): other masses begin another
-        simulation, in which all go on from where they are.
+        simulation, in which all robots continue from their current states.
         """
         before = self._memory["dynamics"].copy()
         self._memory["dynamics"][:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
-        if self.mass_is_costly and (before[1] != self._memory["dynamics"][1]).any():
+        if self.mass_requires_rebuild and (before[1] != self._memory["dynamics"][1]).any():
             kept = {name: self._memory[name].copy() for name in ("root", "dof", "contact", "body")}
-            wanted = Dynamics(*self._memory["dynamics"].copy())
+            changed = Dynamics(*self._memory["dynamics"].copy())
             self.close()
-            self._start(wanted)
+            self._start(changed)
             for name, values in kept.items():
                 self._memory[name][:] = values
             self._memory["moved"][:] = 1
@@ -247,7 +247,7 @@ class IsaacGymEngine:
         self._write_targets()
 
     def save(self) -> bytes:
-        """The state. The engine goes on from what it gave, without what PhysX remembers of contacts besides."""
+        """The state. The engine continues from it, without what PhysX remembers of contacts."""
         self._memory["moved"][:] = 1
         file = io.BytesIO()
         kept = {name: self._memory[name] for name in ("root", "dof", "contact", "dynamics")}
@@ -255,7 +255,7 @@ class IsaacGymEngine:
         return file.getvalue()
 
     def restore(self, state: bytes) -> None:
-        """Go back to what `save` gave."""
+        """Go back to what `save` returned."""
         with np.load(io.BytesIO(state), allow_pickle=False) as saved:
             self._scene_of[:] = saved["scenes"]
             self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))

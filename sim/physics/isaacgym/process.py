@@ -26,8 +26,8 @@ ANSWER_SECONDS = 120.0
 """Until it has answered a command."""
 CLOSE_SECONDS = 5.0
 """Until it has ended by itself."""
-TOLD_LINES = 12
-"""Of what it wrote on stderr, in an error."""
+STDERR_LINES = 12
+"""Lines of its stderr in an error."""
 
 
 class WorkerProcess:
@@ -102,11 +102,11 @@ class WorkerProcess:
         """The error, with the end of what the worker wrote; the worker is ended, for its state is unknown."""
         self._process.kill()
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 8192))
-        told = self._errors.read().decode(errors="replace").strip().splitlines()[-TOLD_LINES:]
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
         self.close()
         return SimError(
             "Isaac Gym's worker does what it is asked",
-            found="\n    ".join([found, *told]),
+            found="\n    ".join([found, *lines]),
             remedy=f"{remedy}; the interpreter is {interpreter()} ({PYTHON})",
         )
 
@@ -124,7 +124,7 @@ def interpreter() -> str:
 
 
 def not_installed(found: str) -> SimError:
-    """What to do where there is no Isaac Gym."""
+    """Error where Isaac Gym is missing."""
     return SimError(
         "the engine isaacgym needs Isaac Gym Preview 4 in a Python 3.8 of its own",
         found=found,

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.bags import grandtour, rosbag
-from pipeline.capture.bags.zarr_arrays import open_array
+from pipeline.capture.bags.zarr import open_array
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.source import open_source
@@ -35,13 +35,13 @@ FRONT = "2024-11-18-16-59-23"
 
 @pytest.fixture(scope="module")
 def shots(room: Room) -> Shots:
-    """Time, pose, picture and depth of eight moments, 0.2 s apart."""
+    """Time, pose, image and depth of eight moments, 0.2 s apart."""
     return [(START + 0.2 * i, pose, *room.render(SMALL, pose, 1)) for i, pose in enumerate(POSES[:8])]
 
 
 @pytest.fixture(scope="module")
 def scans(room: Room, shots: Shots) -> list[np.ndarray]:
-    """Points (N, 3) that a scanner beside the camera sees, in world axes; every scan has another number."""
+    """Points (N, 3) that a scanner next to the camera sees, in world axes; every scan has another number."""
     eye = SMALL.resized(96, 72)
     return [room.cast(eye, pose)[0].reshape(-1, 3)[: 6900 - 10 * i] for i, (_, pose, _, _) in enumerate(shots)]
 
@@ -65,9 +65,9 @@ def read(path: Path, out: Path, params: CaptureParams | None = None) -> Capture:
     with open_source(path) as source:
         seen = source if grandtour.READER.recognise(source) else source.below(source.folders()[0])
         assert grandtour.READER.recognise(seen)
-        files = grandtour.READER.files(seen)
+        files = grandtour.READER.survey(seen).files
         assert all(len(seen.digest(name)) == 32 for name in files)
-        traits = grandtour.READER.traits(seen)
+        traits = grandtour.READER.traits(grandtour.READER.survey(seen))
         capture = grandtour.READER.read(seen, out, params or CaptureParams())
     assert (capture.has_poses, capture.has_depth) == (traits.has_poses, traits.has_depth)
     return capture
@@ -115,8 +115,8 @@ def test_two_cameras_of_the_robot(
     lens = replace(SMALL, fx=104.0, fy=103.0, cy=57.0)
     side = Pose(Rotation.from_euler("xyz", [1.4, -0.2, 2.4]).as_matrix(), np.array([0.2, 0.31, -0.04]))
     places = [pose @ BOX_FROM_CAMERA.inverse() @ side for _, pose, _, _ in shots]
-    pictures = [room.render(lens, place, 1)[0] for place in places]
-    write_camera(copied, "hdr_left", side, lens, np.array([time for time, *_ in shots]), pictures)
+    images = [room.render(lens, place, 1)[0] for place in places]
+    write_camera(copied, "hdr_left", side, lens, np.array([time for time, *_ in shots]), images)
     mask = np.full((120, 160), 255, np.uint8)
     mask[80:, :90] = 0
     (copied / "masks").mkdir()
@@ -156,7 +156,7 @@ def test_camera_whose_clock_is_behind(shaken: Shots, room: Room, tmp_path: Path)
 def test_what_is_read_is_hashed(made: Path) -> None:
     """Calibration and chunks of what is used, nothing of what isn't."""
     with open_source(made) as source:
-        files = set(grandtour.READER.files(source))
+        files = set(grandtour.READER.survey(source).files)
     assert {"data/tf/.zattrs", "data/hdr_front/.zattrs", "data/dlio_map_odometry/pose_pos/.zarray"} <= files
     assert {"data/dlio_map_odometry/pose_pos/1.0", "images/hdr_front/000007.jpeg"} <= files
     assert not any("sequence_id" in name for name in files)
@@ -173,7 +173,7 @@ def test_zip_gives_the_same(made: Path, shots: Shots, tmp_path: Path) -> None:
 
 
 def test_fisheye_and_the_robot_s_mask(shots: Shots, scans: list[np.ndarray], tmp_path: Path) -> None:
-    """HDR cameras are equidistant: pictures and masks are straightened together."""
+    """HDR cameras are equidistant: images and masks are straightened together."""
     write_mission(tmp_path / "mission", shots, SMALL, scans, distortion=(-0.05, 0.01, 0.0, 0.0))
     mask = np.full((120, 160), 255, np.uint8)
     mask[90:] = 0
@@ -244,16 +244,16 @@ def test_quaternion_that_is_not_unit_is_refused(copied: Path, tmp_path: Path) ->
         read(copied, tmp_path / "out")
 
 
-def test_pictures_of_another_release_are_refused(copied: Path, tmp_path: Path) -> None:
+def test_images_of_another_release_are_refused(copied: Path, tmp_path: Path) -> None:
     """Named by sequence number, they would get the times of others."""
     images = copied / "images" / "hdr_front"
     (images / "000007.jpeg").rename(images / "000907.jpeg")
-    with pytest.raises(CaptureError, match="place in the array") as error:
+    with pytest.raises(CaptureError, match="index in the array") as error:
         read(copied, tmp_path / "out")
-    assert "picture 907, 8 times" in error.value.found
+    assert "image 907, 8 times" in error.value.found
 
 
-def test_missing_scans_leave_pictures_out(shots: Shots, scans: list[np.ndarray], tmp_path: Path) -> None:
+def test_missing_scans_leave_images_out(shots: Shots, scans: list[np.ndarray], tmp_path: Path) -> None:
     """No depth is invented for the moments between."""
     write_mission(tmp_path / "mission", shots, SMALL, scans)
     shutil.rmtree(tmp_path / "mission/data/hesai_undistorted/timestamp")

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from pipeline.capture.bags import bag_compression, rosbag
+from pipeline.capture.bags import files, rosbag
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.source import open_source
@@ -52,7 +52,7 @@ FORMS = {"ros1": "walk.bag", "db3": "walk", "mcap": "walk"}
 
 @pytest.fixture(scope="module")
 def shots(room: Room) -> Shots:
-    """Time, pose, picture and depth of ten moments, 0.2 s apart."""
+    """Time, pose, image and depth of ten moments, 0.2 s apart."""
     return [(START + 0.2 * i, pose, *room.render(SMALL, pose, 1)) for i, pose in enumerate(POSES[:10])]
 
 
@@ -72,7 +72,7 @@ def read(tmp_path: Path) -> Read:
     def run(path: Path, **params: float) -> Capture:
         with open_source(path) as source:
             assert rosbag.READER.recognise(source)
-            rosbag.READER.files(source)
+            rosbag.READER.survey(source)
             return rosbag.READER.read(source, tmp_path / "canonical", CaptureParams(**params))  # type: ignore[arg-type]
 
     return run
@@ -100,7 +100,7 @@ def test_exact_capture_comes_back(form: str, robot: Path, read: Read, shots: Sho
         stored = np.asarray(Image.open(capture.root / frame.image), float)
         assert np.abs(stored - rgb).mean() < 4
     with open_source(path) as source:
-        traits = rosbag.READER.traits(source)
+        traits = rosbag.READER.traits(rosbag.READER.survey(source))
     assert (traits.frames, traits.has_poses, traits.has_depth, traits.has_gravity) == (10, True, True, True)
     assert any("camera /camera/color/image_raw" in note for note in capture.notes)
     assert any("/dlio/odometry (odom from base)" in note for note in capture.notes)
@@ -135,7 +135,7 @@ REAR = Pose(Rotation.from_euler("xyz", [100, -4, 75], degrees=True).as_matrix(),
 
 
 def write_dense(path: Path, shots: Shots) -> None:
-    """The robot's base at all pictures of both cameras."""
+    """The robot's base at all images of both cameras."""
     with bag_writer(path, "ros1") as bag:
         bases = [pose @ BASE_FROM_CAMERA.inverse() for _, pose, _, _ in shots]
         for (time, *_), one, other in zip(shots, bases, [*bases[1:], bases[-1]], strict=True):
@@ -148,7 +148,7 @@ def write_dense(path: Path, shots: Shots) -> None:
 def test_two_cameras_of_a_rig(chosen: dict, read: Read, room: Room, shots: Shots, tmp_path: Path) -> None:
     """Each with its own intrinsics, extrinsics, times and mask; camera by camera, names unique."""
     lens = replace(SMALL, fx=100.0, fy=101.0, cx=77.0)
-    write_robot(tmp_path / "bag/a.bag", "ros1", shots, SMALL, parts=("picture",))
+    write_robot(tmp_path / "bag/a.bag", "ros1", shots, SMALL, parts=("image",))
     write_dense(tmp_path / "bag/b.bag", shots)
     rears = write_rear(tmp_path / "bag/c.bag", room, shots, lens)
     mask = np.full((120, 160), 255, np.uint8)
@@ -179,7 +179,7 @@ def _saved(capture: Capture) -> Path:
 
 def test_one_camera_is_read_unless_asked(read: Read, room: Room, shots: Shots, tmp_path: Path) -> None:
     """The others are named; each is thinned by itself where all are read."""
-    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("picture",))
+    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("image",))
     write_dense(tmp_path / "b.bag", shots)
     write_rear(tmp_path / "c.bag", room, shots, SMALL)
     capture = read(tmp_path)
@@ -194,7 +194,7 @@ def test_one_camera_is_read_unless_asked(read: Read, room: Room, shots: Shots, t
 def test_a_scan_is_the_depth_of_all_cameras(room: Room, read: Read, shots: Shots, tmp_path: Path) -> None:
     """Seen from each; depth images that only one camera has are left out."""
     base_from_lidar = Pose(np.eye(3), np.array([0.1, 0.0, 0.4]))
-    write_robot(tmp_path / "bag/a.bag", "ros1", shots, SMALL, parts=("picture",))
+    write_robot(tmp_path / "bag/a.bag", "ros1", shots, SMALL, parts=("image",))
     write_dense(tmp_path / "bag/b.bag", shots)
     rears = write_rear(tmp_path / "bag/c.bag", room, shots, SMALL)
     with bag_writer(tmp_path / "bag/d.bag", "ros1") as bag:
@@ -222,7 +222,7 @@ def test_a_scan_is_the_depth_of_all_cameras(room: Room, read: Read, shots: Shots
 
 def test_camera_that_no_pose_reaches_is_left_out(read: Read, room: Room, shots: Shots, tmp_path: Path) -> None:
     """Frames without poses would cost all others theirs."""
-    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("picture",))
+    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("image",))
     write_dense(tmp_path / "b.bag", shots)
     write_rear(tmp_path / "c.bag", room, shots, SMALL, connected=False)
     capture = read(tmp_path, cameras="all")
@@ -232,7 +232,7 @@ def test_camera_that_no_pose_reaches_is_left_out(read: Read, room: Room, shots: 
 
 @pytest.mark.parametrize("ahead", [0.08, 0.0])
 def test_odometry_whose_clock_is_ahead(ahead: float, read: Read, shaken: Shots, tmp_path: Path) -> None:
-    """The motion that pictures and odometry both show gives the offset, and a note says so; depth stays paired."""
+    """The motion that images and odometry both show gives the offset, and a note says so; depth stays paired."""
     with bag_writer(tmp_path / "a.bag", "ros1") as bag:
         for time, _, rgb, depth in shaken:
             bag.image("/cam/image_raw", START + time, OPTICAL, "rgb8", rgb)
@@ -257,7 +257,7 @@ def test_odometry_whose_clock_is_ahead(ahead: float, read: Read, shaken: Shots, 
 
 def test_tf_replaces_odometry(read: Read, shots: Shots, tmp_path: Path) -> None:
     """The outermost frame is the world, and names may begin with a slash."""
-    write_robot(tmp_path / "tf.bag", "ros1", shots, SMALL, parts=("picture", "tf", "static"))
+    write_robot(tmp_path / "tf.bag", "ros1", shots, SMALL, parts=("image", "tf", "static"))
     capture = read(tmp_path / "tf.bag")
     assert_poses(capture, [MAP_FROM_ODOM @ pose for _, pose, _, _ in shots])
     assert any("map from camera_color_optical_frame" in note for note in capture.notes)
@@ -272,10 +272,10 @@ def test_old_db3_without_message_definitions(robot: Path, read: Read, shots: Sho
     assert_poses(read(tmp_path / "old"), [pose for _, pose, _, _ in shots])
 
 
-def test_compressed_pictures_and_depth(read: Read, shots: Shots, tmp_path: Path) -> None:
+def test_compressed_images_and_depth(read: Read, shots: Shots, tmp_path: Path) -> None:
     """JPEG is kept byte for byte; compressedDepth has 12 bytes before its PNG."""
     write_robot(tmp_path / "odometry.bag", "ros1", shots, SMALL, parts=("odometry", "static"))
-    with bag_writer(tmp_path / "pictures.bag", "ros1") as bag:
+    with bag_writer(tmp_path / "images.bag", "ros1") as bag:
         for time, _, rgb, depth in shots:
             bag.compressed("/camera/color/image_raw/compressed", time, OPTICAL, "rgb8; jpeg compressed bgr8", jpeg(rgb))
             bag.info("/camera/color/camera_info", time, OPTICAL, SMALL)
@@ -288,11 +288,11 @@ def test_compressed_pictures_and_depth(read: Read, shots: Shots, tmp_path: Path)
 
 
 def test_depth_of_another_frame_and_moment_is_projected(room: Room, read: Read, shots: Shots, tmp_path: Path) -> None:
-    """A depth camera 5 cm beside, 12 ms later: what the picture's camera would see, within a few mm."""
+    """A depth camera 5 cm beside, 12 ms later: what the image's camera would see, within a few mm."""
     camera_from_depth = Pose(np.eye(3), np.array([0.05, 0.0, 0.0]))
     sensor = SMALL.resized(240, 180)
     sensor = replace(sensor, fx=160.0, fy=161.0)
-    write_robot(tmp_path / "bag" / "a.bag", "ros1", shots, SMALL, parts=("picture", "odometry", "static"))
+    write_robot(tmp_path / "bag" / "a.bag", "ros1", shots, SMALL, parts=("image", "odometry", "static"))
     with bag_writer(tmp_path / "bag" / "b.bag", "ros1") as bag:
         bag.transforms("/tf_static", START, [(OPTICAL, "depth_optical", camera_from_depth)])
         for time, pose, _, _ in shots:
@@ -312,7 +312,7 @@ def test_depth_of_another_frame_and_moment_is_projected(room: Room, read: Read, 
 
 def test_depth_whose_place_is_unknown_is_left_out(read: Read, shots: Shots, tmp_path: Path) -> None:
     """Nothing connects its frame with the camera's: better none than shifted."""
-    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("picture", "odometry", "static"))
+    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("image", "odometry", "static"))
     with bag_writer(tmp_path / "b.bag", "ros1") as bag:
         for time, _, _, depth in shots:
             bag.image("/camera/depth/image_rect_raw", time, "somewhere", "32FC1", depth)
@@ -325,7 +325,7 @@ def test_depth_whose_place_is_unknown_is_left_out(read: Read, shots: Shots, tmp_
 def test_lidar_scans_become_depth(room: Room, read: Read, shots: Shots, tmp_path: Path) -> None:
     """A scan all round, seen from the camera; the LiDAR's frame is a body's."""
     base_from_lidar = Pose(np.eye(3), np.array([0.1, 0.0, 0.4]))
-    write_robot(tmp_path / "bag" / "a.bag", "ros1", shots, SMALL, parts=("picture", "odometry", "static"))
+    write_robot(tmp_path / "bag" / "a.bag", "ros1", shots, SMALL, parts=("image", "odometry", "static"))
     with bag_writer(tmp_path / "bag" / "b.bag", "ros1") as bag:
         bag.transforms("/tf_static", START, [("base", "lidar", base_from_lidar)])
         for time, pose, _, _ in shots:
@@ -379,7 +379,7 @@ def test_gravity_of_a_walk(posed: bool, read: Read, tmp_path: Path) -> None:
 
 
 def test_link_frame_has_a_body_s_axes(read: Read, shots: Shots, tmp_path: Path) -> None:
-    """Pictures in camera_link: the optical frame below it is meant."""
+    """Images in camera_link: the optical frame below it is meant."""
     write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, frame="camera_link")
     assert_poses(read(tmp_path / "a.bag"), [pose for _, pose, _, _ in shots])
 
@@ -387,7 +387,7 @@ def test_link_frame_has_a_body_s_axes(read: Read, shots: Shots, tmp_path: Path) 
 def test_link_frame_without_optical_frame_is_turned(read: Read, shots: Shots, tmp_path: Path) -> None:
     """X forward, y left, z up; registered depth keeps the camera's axes."""
     write_robot(
-        tmp_path / "bag" / "a.bag", "ros1", shots, SMALL, parts=("picture", "depth", "odometry"), frame="cam_link"
+        tmp_path / "bag" / "a.bag", "ros1", shots, SMALL, parts=("image", "depth", "odometry"), frame="cam_link"
     )
     turned = Pose(np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]]), np.zeros(3))
     with bag_writer(tmp_path / "bag" / "b.bag", "ros1") as bag:
@@ -399,23 +399,23 @@ def test_link_frame_without_optical_frame_is_turned(read: Read, shots: Shots, tm
 
 
 def test_time_range_and_stride(robot: Path, read: Read, shots: Shots) -> None:
-    """Seconds after the first picture, every second one of them."""
+    """Seconds after the first image, every second one of them."""
     capture = read(robot / "mcap" / "walk", start=0.35, end=1.5, stride=2)
     assert_poses(capture, [shots[i][1] for i in (2, 4, 6)])
 
 
-def test_missing_depth_leaves_pictures_out(read: Read, shots: Shots, tmp_path: Path) -> None:
+def test_missing_depth_leaves_images_out(read: Read, shots: Shots, tmp_path: Path) -> None:
     """How many is said."""
     dark = [shot for i, shot in enumerate(shots) if i not in (2, 5)]
-    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("picture", "odometry", "static"))
+    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("image", "odometry", "static"))
     write_robot(tmp_path / "b.bag", "ros1", dark, SMALL, parts=("depth",))
     capture = read(tmp_path)
     assert_poses(capture, [pose for _, pose, _, _ in dark])
-    assert "2 of 10 pictures left out: no depth near enough in time" in capture.notes
+    assert "2 of 10 images left out: no depth near enough in time" in capture.notes
 
 
 def test_clocks_seconds_apart_are_refused(read: Read, shots: Shots, tmp_path: Path) -> None:
-    """Odometry stamped 3 s before pictures that were received with it."""
+    """Odometry stamped 3 s before images that were received with it."""
     write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, late=3.0)
     with pytest.raises(CaptureError, match="one clock") as error:
         read(tmp_path / "a.bag")
@@ -425,7 +425,7 @@ def test_clocks_seconds_apart_are_refused(read: Read, shots: Shots, tmp_path: Pa
 
 def test_poses_of_another_day_are_refused(read: Read, shots: Shots, tmp_path: Path) -> None:
     """Poses from another file need only overlap in time; these don't."""
-    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("picture",))
+    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("image",))
     early = [(time - 40, pose, rgb, depth) for time, pose, rgb, depth in shots]
     write_robot(tmp_path / "b.bag", "ros1", early, SMALL, parts=("odometry", "static"))
     with pytest.raises(CaptureError, match="one clock"):
@@ -434,7 +434,7 @@ def test_poses_of_another_day_are_refused(read: Read, shots: Shots, tmp_path: Pa
 
 def test_poses_computed_later_are_taken(read: Read, shots: Shots, tmp_path: Path) -> None:
     """A bag of odometry whose reception is hours after its stamps."""
-    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("picture", "static"))
+    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("image", "static"))
     with bag_writer(tmp_path / "b.bag", "ros1") as bag:
         for time, pose, _, _ in shots:
             for at, base in around(time, pose @ BASE_FROM_CAMERA.inverse()):
@@ -442,15 +442,15 @@ def test_poses_computed_later_are_taken(read: Read, shots: Shots, tmp_path: Path
     assert_poses(read(tmp_path), [pose for _, pose, _, _ in shots])
 
 
-@pytest.mark.parametrize(("topic", "rule"), [("picture", "time must increase"), ("odometry", "times must increase")])
+@pytest.mark.parametrize(("topic", "rule"), [("image", "time must increase"), ("odometry", "times must increase")])
 def test_time_that_runs_backwards_is_refused(topic: str, rule: str, read: Read, shots: Shots, tmp_path: Path) -> None:
     """A clock that was set back while recording."""
-    parts = ("picture", "odometry", "static")
+    parts = ("image", "odometry", "static")
     write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=[part for part in parts if part != topic])
     with bag_writer(tmp_path / "b.bag", "ros1") as bag:
         for i, (time, pose, rgb, _) in enumerate(shots):
             stamp = time - (0.5 if i == 6 else 0)
-            if topic == "picture":
+            if topic == "image":
                 bag.image("/cam/image_raw", stamp, OPTICAL, "rgb8", rgb, delay=0.01 + time - stamp)
             else:
                 bag.odometry("/odom", stamp, "odom", "base", pose, delay=0.01 + time - stamp)
@@ -472,7 +472,7 @@ def test_uncalibrated_camera_is_refused(read: Read, shots: Shots, tmp_path: Path
 
 
 def test_intrinsics_of_another_size_are_refused(read: Read, shots: Shots, tmp_path: Path) -> None:
-    """CameraInfo of the full resolution beside smaller pictures."""
+    """CameraInfo of the full resolution next to smaller images."""
     with bag_writer(tmp_path / "a.bag", "ros1") as bag:
         for time, _, rgb, _ in shots:
             bag.image("/cam/image_raw", time, OPTICAL, "rgb8", rgb)
@@ -484,7 +484,7 @@ def test_intrinsics_of_another_size_are_refused(read: Read, shots: Shots, tmp_pa
 
 def test_quaternion_that_is_not_unit_is_refused(read: Read, shots: Shots, tmp_path: Path) -> None:
     """The topic and the moment are named."""
-    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("picture", "static"))
+    write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("image", "static"))
     with bag_writer(tmp_path / "b.bag", "ros1") as bag:
         for time, pose, _, _ in shots:
             bag.odometry("/odom", time, "odom", "base", pose)
@@ -504,7 +504,7 @@ def test_camera_that_does_not_move_is_refused(read: Read, shots: Shots, tmp_path
         read(tmp_path / "a.bag")
 
 
-def test_pictures_without_poses_or_intrinsics_are_read(read: Read, shots: Shots, tmp_path: Path) -> None:
+def test_images_without_poses_or_intrinsics_are_read(read: Read, shots: Shots, tmp_path: Path) -> None:
     """Nothing is invented: no pose, no scale, a guessed focal length, said in notes."""
     with bag_writer(tmp_path / "a.bag", "ros1") as bag:
         for time, _, rgb, _ in shots:
@@ -517,10 +517,10 @@ def test_pictures_without_poses_or_intrinsics_are_read(read: Read, shots: Shots,
     assert any("guessed" in note for note in capture.notes)
 
 
-def test_bag_without_pictures_lists_its_topics(read: Read, shots: Shots, tmp_path: Path) -> None:
+def test_bag_without_images_lists_its_topics(read: Read, shots: Shots, tmp_path: Path) -> None:
     """So that one sees what was recorded."""
     write_robot(tmp_path / "a.bag", "ros1", shots, SMALL, parts=("odometry", "depth", "imu"))
-    with pytest.raises(CaptureError, match="topic with pictures") as error:
+    with pytest.raises(CaptureError, match="topic with images") as error:
         read(tmp_path / "a.bag")
     assert "/dlio/odometry (Odometry)" in error.value.found
 
@@ -581,7 +581,7 @@ def test_chunk_that_unpacks_to_too_much_is_refused(
     monkeypatch.setattr(Writer, "__init__", compressed)
     write_robot(tmp_path / "a.bag", "ros1", shots, SMALL)
     assert len(read(tmp_path / "a.bag").frames) == 10
-    monkeypatch.setattr(bag_compression, "MAX_UNPACKED", 10_000)
+    monkeypatch.setattr(files, "MAX_UNPACKED", 10_000)
     with pytest.raises(CaptureError, match="unpacks to at most"):
         read(tmp_path / "a.bag")
 
@@ -621,8 +621,8 @@ def test_what_unpacks_to_too_much_is_refused(
     write_robot(tmp_path / "walk", "mcap", shots, SMALL, compressed=compressed)
     if not metadata:
         (tmp_path / "walk/metadata.yaml").unlink()
-    monkeypatch.setattr(bag_compression, "MAX_UNPACKED", 10_000)
-    monkeypatch.setattr(bag_compression, "MAX_ARCHIVE_BYTES", 10_000)
+    monkeypatch.setattr(files, "MAX_UNPACKED", 10_000)
+    monkeypatch.setattr(files, "MAX_ARCHIVE_BYTES", 10_000)
     with pytest.raises(CaptureError, match=r"walk.*unpacks to at most"):
         read(tmp_path / "walk")
 
@@ -665,12 +665,12 @@ def test_other_packages_images_are_left_alone(read: Read, shots: Shots, tmp_path
     with sqlite3.connect(tmp_path / "walk/walk.db3") as database:
         database.execute("UPDATE topics SET type = 'my_msgs/msg/Image' WHERE name LIKE '%color/image_raw'")
     (tmp_path / "walk/metadata.yaml").unlink()
-    with pytest.raises(CaptureError, match="topic with pictures"):
+    with pytest.raises(CaptureError, match="topic with images"):
         read(tmp_path / "walk", topics={"depth": "none"})
 
 
 def test_five_gigabytes_are_read_in_constant_memory(tmp_path: Path) -> None:
-    """Pictures are decoded as they come: the peak memory of a process of its own stays far below the bag's size."""
+    """Images are decoded as they come: the peak memory of a process of its own stays far below the bag's size."""
     camera = Camera(1600, 1200, 1200.0, 1200.0, 800.0, 600.0)
     poses = [Pose(pose.rotation, pose.translation) for pose in walk(330)]
     bag = tmp_path / "long.bag"

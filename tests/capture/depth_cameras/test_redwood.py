@@ -56,7 +56,7 @@ def trajectory_json(poses: list[Pose], camera: dict[str, Any]) -> str:
 
 
 def write_redwood(folder: Path, room: Room, poses: list[Pose], camera: Camera = SMALL) -> Sequence:
-    """As Open3D's sample: color/00000.jpg, depth/00000.png [mm], intrinsics and trajectory beside them."""
+    """As Open3D's sample: color/00000.jpg, depth/00000.png [mm], intrinsics and trajectory next to them."""
     for part in ("color", "depth"):
         (folder / part).mkdir(parents=True)
     depths = []
@@ -116,7 +116,7 @@ def test_stride(recorded: Sequence, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["colors", "image", "rgb"])
-def test_other_picture_folders(folder: str, sequence: Sequence, tmp_path: Path) -> None:
+def test_other_image_folders(folder: str, sequence: Sequence, tmp_path: Path) -> None:
     """Names that Redwood's archives have."""
     (sequence.folder / "color").rename(sequence.folder / folder)
     check_exact(read_with(READER, sequence.folder, tmp_path), sequence, list(range(12)))
@@ -202,7 +202,7 @@ def test_other_counts_without_numbers_are_refused(extra: int, sequence: Sequence
     (sequence.folder / "trajectory.log").write_text(
         "\n".join("0 0 0" if i % 5 == 0 else v for i, v in enumerate(lines))
     )
-    with pytest.raises(CaptureError, match=rf"trajectory\.log.*12 pictures(?s:.*){12 + extra} poses"):
+    with pytest.raises(CaptureError, match=rf"trajectory\.log.*12 images(?s:.*){12 + extra} poses"):
         read_with(READER, sequence.folder, tmp_path)
 
 
@@ -257,16 +257,16 @@ def test_depth_may_be_smaller_but_not_cropped(sequence: Sequence, tmp_path: Path
 
 
 def test_missing_depth_frame_is_named(sequence: Sequence, tmp_path: Path) -> None:
-    """Depth 4 and picture 9: the same counts, yet out of step."""
+    """Depth 4 and image 9: the same counts, yet out of step."""
     (sequence.folder / "depth/00004.png").unlink()
     (sequence.folder / "color/00009.jpg").unlink()
     with pytest.raises(CaptureError, match="every frame needs") as error:
         read_with(READER, sequence.folder, tmp_path)
-    assert "no picture for 9; no depth for 4" in error.value.found
+    assert "no image for 9; no depth for 4" in error.value.found
 
 
 def test_one_frame_twice_is_refused(sequence: Sequence, tmp_path: Path) -> None:
-    """A .png beside the .jpg of one number."""
+    """A .png next to the .jpg of one number."""
     shutil.copy(sequence.folder / "color/00004.jpg", sequence.folder / "color/4.png")
     with pytest.raises(CaptureError, match="exist once"):
         read_with(READER, sequence.folder, tmp_path)
@@ -331,7 +331,7 @@ def test_truncated_files_are_skipped(sequence: Sequence, tmp_path: Path) -> None
 
 
 def test_masks_are_taken(sequence: Sequence, tmp_path: Path) -> None:
-    """masks/ beside color/."""
+    """masks/ next to color/."""
     (sequence.folder / "masks").mkdir()
     mask = np.full((120, 160), 255, np.uint8)
     mask[:, :30] = 0
@@ -342,7 +342,7 @@ def test_masks_are_taken(sequence: Sequence, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gone", ["color", "depth", "both files"])
 def test_what_lacks_a_part_is_not_recognised(gone: str, sequence: Sequence, tmp_path: Path) -> None:
-    """Pictures and depth in folders without any file of Open3D's may be anything."""
+    """Images and depth in folders without any file of Open3D's may be anything."""
     if gone == "both files":
         (sequence.folder / "camera_intrinsic.json").unlink()
         (sequence.folder / "trajectory.log").unlink()

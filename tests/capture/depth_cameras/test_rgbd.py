@@ -81,7 +81,7 @@ def test_seven_scenes_is_read_as_published(room: Room, tmp_path: Path, read: Rea
 
 
 def test_missing_intrinsics_say_how_to_write_them(room: Room, copy_of: Copy, tmp_path: Path, read: Read) -> None:
-    """The remedy shows the file's content; pictures that 7-Scenes does not have need it, too."""
+    """The remedy shows the file's content; images that 7-Scenes does not have need it, too."""
     folder = copy_of("rgbd")
     (folder / "camera-intrinsics.txt").unlink()
     with pytest.raises(CaptureError, match=r"camera-intrinsics\.txt") as error:
@@ -128,7 +128,7 @@ def test_depth_in_metres_is_refused(copy_of: Copy, read: Read) -> None:
 
 
 def test_eight_bit_depth_is_refused(copy_of: Copy, read: Read) -> None:
-    """A depth picture for the eye is named, not read."""
+    """A depth image for the eye is named, not read."""
     file = copy_of("rgbd") / "frame-000002.depth.png"
     cv2.imwrite(str(file), np.full((120, 160), 99, np.uint8))
     with pytest.raises(CaptureError, match=r"frame-000002\.depth\.png.*16-bit"):
@@ -147,7 +147,7 @@ def test_truncated_colour_or_depth_skips_the_frame(copy_of: Copy, read: Read) ->
 
 
 def test_repeated_frames_are_refused(copy_of: Copy, read: Read) -> None:
-    """frame-5 beside frame-000005 is the same moment twice."""
+    """frame-5 next to frame-000005 is the same moment twice."""
     folder = copy_of("rgbd")
     for part in ("color.jpg", "depth.png", "pose.txt"):
         shutil.copy(folder / f"frame-000005.{part}", folder / f"frame-5.{part}")
@@ -156,7 +156,7 @@ def test_repeated_frames_are_refused(copy_of: Copy, read: Read) -> None:
 
 
 def test_one_frame_in_two_formats_is_refused(copy_of: Copy, read: Read) -> None:
-    """A .png beside the .jpg of one frame: which one is meant?"""
+    """A .png next to the .jpg of one frame: which one is meant?"""
     folder = copy_of("rgbd")
     cv2.imwrite(str(folder / "frame-000005.color.png"), np.zeros((120, 160, 3), np.uint8))
     with pytest.raises(CaptureError, match="exist once"):

@@ -25,12 +25,12 @@ from tests.synthetic import Room, walk
 
 START = 1305031102.160407
 STEP, LATE = 0.08, 0.03
-"""Between poses, and of a picture after its pose [s]."""
+"""Between poses, and of an image after its pose [s]."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Where it lies, and each picture's time, true pose and depth."""
+    """Where it lies, and each image's time, true pose and depth."""
 
     folder: Path
     times: np.ndarray
@@ -39,7 +39,7 @@ class Recording:
 
 
 def write_tum(folder: Path, room: Room, poses: list[Pose], camera: Camera = SMALL) -> Recording:
-    """As the benchmark's archives: three-line headers, depth some ms after the picture, poses at times of their own."""
+    """As the benchmark's archives: three-line headers, depth some ms after the image, poses at times of their own."""
     for part in ("rgb", "depth"):
         (folder / part).mkdir(parents=True)
     truth = [between(a, b, LATE / STEP) for a, b in pairwise(poses)]
@@ -64,7 +64,7 @@ def write_tum(folder: Path, room: Room, poses: list[Pose], camera: Camera = SMAL
 
 @pytest.fixture(scope="session")
 def recorded(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    """A recording of twelve pictures; never changed."""
+    """A recording of twelve images; never changed."""
     return write_tum(tmp_path_factory.mktemp("tum") / "desk", room, walk(120)[:13])
 
 
@@ -90,7 +90,7 @@ def check_exact(capture: Capture, recording: Recording, kept: list[int]) -> None
 
 
 def test_exact_recording_comes_back(recorded: Recording, tmp_path: Path) -> None:
-    """Poses are those at the pictures' times, between the trajectory's."""
+    """Poses are those at the images' times, between the trajectory's."""
     capture = read_with(READER, recorded.folder, tmp_path)
     check_exact(capture, recorded, list(range(12)))
     assert (capture.kind, capture.ordered, capture.has_poses, capture.skipped) == ("tum", True, True, ())
@@ -104,13 +104,13 @@ def test_zip_is_read_in_place(recorded: Recording, tmp_path: Path) -> None:
 
 
 def test_time_range_and_stride(recorded: Recording, tmp_path: Path) -> None:
-    """Seconds since the first picture; every second of those."""
+    """Seconds since the first image; every second of those."""
     params = CaptureParams(start=0.1, end=0.7, stride=2)
     check_exact(read_with(READER, recorded.folder, tmp_path, params), recorded, [2, 4, 6, 8])
 
 
-def test_pictures_without_depth_or_pose_are_left_out(recording: Recording, tmp_path: Path) -> None:
-    """A lost depth image, a gap in the trajectory and a picture after its end: each is named."""
+def test_images_without_depth_or_pose_are_left_out(recording: Recording, tmp_path: Path) -> None:
+    """A lost depth image, a gap in the trajectory and an image after its end: each is named."""
     depth, poses = recording.folder / "depth.txt", recording.folder / "groundtruth.txt"
     depth.write_text("\n".join(line for i, line in enumerate(lines_of(depth)) if i != 3 + 2))
     poses.write_text("\n".join(line for i, line in enumerate(lines_of(poses)) if i not in (3 + 6, 3 + 12)))
@@ -123,8 +123,8 @@ def test_pictures_without_depth_or_pose_are_left_out(recording: Recording, tmp_p
     assert "no two poses" in reasons[names[5]]
 
 
-def test_one_depth_image_serves_one_picture(recording: Recording, tmp_path: Path) -> None:
-    """A second picture 16 ms later has none of its own."""
+def test_one_depth_image_serves_one_image(recording: Recording, tmp_path: Path) -> None:
+    """A second image 16 ms later has none of its own."""
     rgb = recording.folder / "rgb.txt"
     lines = lines_of(rgb)
     time = recording.times[4] + 0.018
@@ -144,7 +144,7 @@ def test_without_ground_truth_there_are_no_poses(recording: Recording, tmp_path:
 
 
 def test_masks_are_taken(recording: Recording, tmp_path: Path) -> None:
-    """masks/ beside rgb/."""
+    """masks/ next to rgb/."""
     name = Path(lines_of(recording.folder / "rgb.txt")[3].split()[1]).name
     (recording.folder / "masks").mkdir()
     mask = np.full((120, 160), 255, np.uint8)
@@ -178,7 +178,7 @@ def test_world_to_camera_is_refused(recording: Recording, tmp_path: Path) -> Non
 
 
 def test_depth_of_another_clock_is_refused(recording: Recording, tmp_path: Path) -> None:
-    """No picture has depth near it."""
+    """No image has depth near it."""
     file = recording.folder / "depth.txt"
     shifted = [line.split(" ", 1) for line in lines_of(file)[3:]]
     file.write_text("\n".join(f"{float(time) + 40:.6f} {rest}" for time, rest in shifted))
@@ -217,8 +217,8 @@ def test_missing_depth_list(recording: Recording, tmp_path: Path) -> None:
         read_with(READER, recording.folder, tmp_path)
 
 
-def test_truncated_pictures_are_skipped(recording: Recording, tmp_path: Path) -> None:
-    """Picture 3 and depth 9; the others stay paired."""
+def test_truncated_images_are_skipped(recording: Recording, tmp_path: Path) -> None:
+    """Image 3 and depth 9; the others stay paired."""
     truncate(sorted((recording.folder / "rgb").glob("*.png"))[3])
     truncate(sorted((recording.folder / "depth").glob("*.png"))[9])
     capture = read_with(READER, recording.folder, tmp_path)
@@ -226,7 +226,7 @@ def test_truncated_pictures_are_skipped(recording: Recording, tmp_path: Path) ->
 
 
 def test_depth_of_another_size_is_refused(recording: Recording, tmp_path: Path) -> None:
-    """Depth is registered to the picture, pixel by pixel."""
+    """Depth is registered to the image, pixel by pixel."""
     file = sorted((recording.folder / "depth").glob("*.png"))[2]
     cv2.imwrite(str(file), cv2.imread(str(file), cv2.IMREAD_UNCHANGED)[::2, ::2])
     with pytest.raises(CaptureError, match="80 x 60"):
@@ -265,7 +265,7 @@ LATER = {BAGS[1]: 0, BAGS[3]: 1341839113 - 1305031102, BAGS[4]: 1548266470 - 130
 
 
 def large(recording: Recording, folder: Path, bag: str, name: str = "my desk") -> Path:
-    """The first three pictures, four times as large, without intrinsics, as of a benchmark's bag and of its time."""
+    """The first three images, four times as large, without intrinsics, as of a benchmark's bag and of its time."""
     source = Path(shutil.copytree(recording.folder, folder / name))
     (source / "camera-intrinsics.txt").unlink()
     for file in ("rgb.txt", "depth.txt", "groundtruth.txt"):
@@ -311,7 +311,7 @@ def test_the_header_tells_the_camera(recorded: Recording, tmp_path: Path) -> Non
 
 
 def test_freiburg3_is_rectified(recorded: Recording, tmp_path: Path) -> None:
-    """Its published intrinsics, for pixel centres at +0.5, serve picture and depth."""
+    """Its published intrinsics, for pixel centres at +0.5, serve image and depth."""
     source = large(recorded, tmp_path, BAGS[3])
     frame = read_with(READER, source, tmp_path / "out").frames[0]
     assert frame.camera == frame.depth_camera
@@ -319,7 +319,7 @@ def test_freiburg3_is_rectified(recorded: Recording, tmp_path: Path) -> None:
 
 
 def test_freiburg1_is_undistorted(recorded: Recording, tmp_path: Path) -> None:
-    """What a pixel of the written picture shows is where the published lens puts it in the stored one."""
+    """What a pixel of the written image shows is where the published lens puts it in the stored one."""
     source = large(recorded, tmp_path, BAGS[1])
     capture = read_with(READER, source, tmp_path / "out")
     frame = capture.frames[0]
@@ -342,7 +342,7 @@ def test_freiburg1_is_undistorted(recorded: Recording, tmp_path: Path) -> None:
 
 
 def test_benchmark_lens_refuses_other_sizes(recorded: Recording, tmp_path: Path) -> None:
-    """160 x 120 pictures are not the benchmark's."""
+    """160 x 120 images are not the benchmark's."""
     source = Path(shutil.copytree(recorded.folder, tmp_path / "desk"))
     (source / "camera-intrinsics.txt").unlink()
     text = (source / "rgb.txt").read_text()

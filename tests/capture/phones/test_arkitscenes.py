@@ -28,7 +28,7 @@ XML = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><
 
 @dataclass(frozen=True)
 class Video:
-    """Where it lies, time and ARKit-from-camera pose of each picture."""
+    """Where it lies, time and ARKit-from-camera pose of each image."""
 
     folder: Path
     frames: list[tuple[float, Pose]]
@@ -48,7 +48,7 @@ class Video:
 
 @pytest.fixture(scope="session")
 def recorded(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Video:
-    """A raw video with two streams, 13 pictures each; never changed."""
+    """A raw video with two streams, 13 images each; never changed."""
     folder = tmp_path_factory.mktemp("arkit") / VIDEO
     return Video(folder, write_arkitscenes(folder, room, walk(60)[:7], {"vga_wide": SMALL, "lowres_wide": LOW}))
 
@@ -108,7 +108,7 @@ def test_interpolated_poses_are_exact_where_names_are(room: Room, tmp_path: Path
 
 
 def test_principal_points_are_arkits(video: Video, tmp_path: Path) -> None:
-    """959.5 of 1920 pixels is the middle of the picture, in each stream's file by its size."""
+    """959.5 of 1920 pixels is the middle of the image, in each stream's file by its size."""
     for stream, camera in (("vga_wide", SMALL), ("lowres_wide", LOW)):
         by = camera.width / 1920
         for file in video.files(f"{stream}_intrinsics"):
@@ -126,7 +126,7 @@ def test_zip_is_read_in_place(recorded: Video, tmp_path: Path) -> None:
 
 
 def test_3dod_layout_with_its_mesh(recorded: Video, tmp_path: Path) -> None:
-    """Streams in <video>_frames/, lowres_wide alone; the mesh beside it is named in a note."""
+    """Streams in <video>_frames/, lowres_wide alone; the mesh next to it is named in a note."""
     outer = tmp_path / VIDEO
     inner = Path(
         shutil.copytree(recorded.folder, outer / f"{VIDEO}_frames", ignore=shutil.ignore_patterns("vga_wide*"))
@@ -137,19 +137,19 @@ def test_3dod_layout_with_its_mesh(recorded: Video, tmp_path: Path) -> None:
     check_exact(capture, recorded, list(range(13)), LOW)
     assert f"ARKit's mesh {VIDEO}_3dod_mesh.ply is not used" in capture.notes
     with open_source(outer) as source:
-        files = READER.files(source)
+        files = READER.survey(source).files
     assert f"{VIDEO}_frames/lowres_wide.traj" in files
     assert len(files) == 1 + 13 * 4
     check_exact(read_with(READER, inner, tmp_path / "inner"), recorded, list(range(13)), LOW)
 
 
 def test_time_range_and_stride(recorded: Video, tmp_path: Path) -> None:
-    """Seconds since the first picture; every second of those."""
+    """Seconds since the first image; every second of those."""
     capture = read_with(READER, recorded.folder, tmp_path, CaptureParams(start=0.14, end=0.46, stride=2))
     check_exact(capture, recorded, [3, 5, 7, 9])
 
 
-def test_sparse_wide_pictures_are_passed_over(video: Video, room: Room, tmp_path: Path) -> None:
+def test_sparse_wide_images_are_not_used(video: Video, room: Room, tmp_path: Path) -> None:
     """Too few of the best resolved: the next one; which, and how much it shows, is said."""
     wide = SMALL.resized(320, 240)
     time, pose = video.frames[0]
@@ -169,8 +169,8 @@ def test_sparse_wide_pictures_are_passed_over(video: Video, room: Room, tmp_path
     video.set_trajectory(lines)
     capture = read_with(READER, video.folder, tmp_path)
     check_exact(replace(capture, frames=capture.frames[:13]), video, list(range(13)))
-    assert "pictures of vga_wide" in capture.notes
-    assert "wide passed over: it shows 1 s of the video, vga_wide 5 s" in capture.notes
+    assert "images of vga_wide" in capture.notes
+    assert "wide not used: it shows 1 s of the video, vga_wide 5 s" in capture.notes
 
 
 def test_stream_without_intrinsics_is_passed_over(video: Video, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_stream_without_intrinsics_is_passed_over(video: Video, tmp_path: Path) 
     check_exact(capture, video, list(range(13)), LOW)
 
 
-def test_gaps_in_the_trajectory_drop_pictures(video: Video, tmp_path: Path) -> None:
+def test_gaps_in_the_trajectory_drop_images(video: Video, tmp_path: Path) -> None:
     """One lost pose is bridged, two are not, nothing is extrapolated; how many were dropped is said."""
     lines = video.trajectory()
     video.set_trajectory([line for i, line in enumerate(lines) if i not in (2, 3, 6)])
@@ -191,7 +191,7 @@ def test_gaps_in_the_trajectory_drop_pictures(video: Video, tmp_path: Path) -> N
     assert len(read_with(READER, video.folder, tmp_path / "bridged").frames) == 13
 
 
-def test_missing_files_drop_pictures(video: Video, tmp_path: Path) -> None:
+def test_missing_files_drop_images(video: Video, tmp_path: Path) -> None:
     """No depth, no intrinsics: counted. No confidence: the frame stays."""
     for asset, index in (("lowres_depth", 3), ("lowres_depth", 4), ("vga_wide_intrinsics", 7), ("confidence", 9)):
         video.files(asset)[index if index != 4 else 3].unlink()
@@ -202,7 +202,7 @@ def test_missing_files_drop_pictures(video: Video, tmp_path: Path) -> None:
 
 
 def test_video_without_depth(video: Video, tmp_path: Path) -> None:
-    """Pictures and poses are read without it, and that is said."""
+    """Images and poses are read without it, and that is said."""
     shutil.rmtree(video.folder / "lowres_depth")
     capture = read_with(READER, video.folder, tmp_path)
     check_exact(capture, video, list(range(13)))
@@ -211,7 +211,7 @@ def test_video_without_depth(video: Video, tmp_path: Path) -> None:
 
 
 def test_depth_without_its_intrinsics(video: Video, tmp_path: Path) -> None:
-    """lowres_wide was not downloaded: depth lies over the picture, scaled to its size."""
+    """lowres_wide was not downloaded: depth lies over the image, scaled to its size."""
     shutil.rmtree(video.folder / "lowres_wide")
     shutil.rmtree(video.folder / "lowres_wide_intrinsics")
     camera = read_with(READER, video.folder, tmp_path).frames[0].depth_camera
@@ -220,7 +220,7 @@ def test_depth_without_its_intrinsics(video: Video, tmp_path: Path) -> None:
 
 
 def turned(folder: Path, angle: float) -> None:
-    """The same places with the phone turned about its optical axis: the trajectory alone."""
+    """The same places with the phone rotated about its optical axis: the trajectory alone."""
     file = folder / "lowres_wide.traj"
     lines = []
     for line in file.read_text().splitlines():
@@ -233,14 +233,14 @@ def turned(folder: Path, angle: float) -> None:
 
 @pytest.mark.parametrize(("angle", "side"), [(0, "Up"), (-90, "Left"), (180, "Down"), (90, "Right")])
 def test_sky_direction_is_checked_not_believed(angle: float, side: str, video: Video, tmp_path: Path) -> None:
-    """Up in the pictures comes from the poses; metadata.csv that says something else becomes a note."""
+    """Up in the images comes from the poses; metadata.csv that says something else becomes a note."""
     turned(video.folder, angle)
     for asset in ("lowres_depth", "confidence"):  # it still shows the phone unturned
         shutil.rmtree(video.folder / asset)
     header = "video_id,visit_id,fold,sky_direction\n11111111,NA,Training,Up\n"
     (video.folder / "metadata.csv").write_text(f"{header}{VIDEO},421003,Training,Left\n")
     capture = read_with(READER, video.folder, tmp_path)
-    text = f"up is {side} in 100% of the pictures, by their poses"
+    text = f"up is {side} in 100% of the images, by their poses"
     assert (text if side == "Left" else f"{text}; metadata.csv says Left, which is not used") in capture.notes
     assert capture.up_in_world is not None
     assert capture.up_in_world.tolist() == [0, 0, 1]
@@ -263,8 +263,8 @@ def test_error_pages_are_refused(name: str, video: Video, tmp_path: Path) -> Non
         read_with(READER, video.folder, tmp_path)
 
 
-def test_error_pages_for_pictures_are_skipped(video: Video, tmp_path: Path) -> None:
-    """One of each, beside a truncated one."""
+def test_error_pages_for_images_are_skipped(video: Video, tmp_path: Path) -> None:
+    """One of each, next to a truncated one."""
     video.files("vga_wide")[2].write_text(XML)
     video.files("lowres_depth")[5].write_text(XML)
     capture = read_with(READER, video.folder, tmp_path)
@@ -273,7 +273,7 @@ def test_error_pages_for_pictures_are_skipped(video: Video, tmp_path: Path) -> N
 
 
 def test_truncated_files_are_skipped(video: Video, tmp_path: Path) -> None:
-    """Picture and confidence."""
+    """Image and confidence."""
     truncate(video.files("vga_wide")[2])
     truncate(video.files("confidence")[5])
     check_exact(read_with(READER, video.folder, tmp_path), video, [0, 1, 3, 4, *range(6, 13)])
@@ -284,15 +284,15 @@ def test_no_trajectory(video: Video, tmp_path: Path) -> None:
     (video.folder / "lowres_wide.traj").unlink()
     with pytest.raises(CaptureError, match=r"must have lowres_wide\.traj") as error:
         read_with(READER, video.folder, tmp_path)
-    assert "pictures alone" in error.value.remedy
+    assert "images alone" in error.value.remedy
 
 
 def test_packed_assets_must_be_unpacked(video: Video, tmp_path: Path) -> None:
-    """Only archives of pictures lie there."""
+    """Only archives of images lie there."""
     for stream in ("vga_wide", "lowres_wide"):
         shutil.rmtree(video.folder / stream)
         (video.folder / f"{stream}.zip").write_bytes(b"PK\x03\x04")
-    with pytest.raises(CaptureError, match=r"must have pictures(?s:.*)unpack"):
+    with pytest.raises(CaptureError, match=r"must have images(?s:.*)unpack"):
         read_with(READER, video.folder, tmp_path)
 
 
@@ -302,7 +302,7 @@ def test_nothing_complete_says_what_lacks(video: Video, tmp_path: Path) -> None:
         file.rename(file.with_name(file.name.replace("684", "984")))
     with pytest.raises(CaptureError, match="depth of their time") as error:
         read_with(READER, video.folder, tmp_path)
-    assert "vga_wide: 13 pictures, 13 without depth" in error.value.found
+    assert "vga_wide: 13 images, 13 without depth" in error.value.found
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_camera_that_does_not_move_is_refused(video: Video, tmp_path: Path) -> N
 
 
 def test_turned_depth_is_refused(video: Video, tmp_path: Path) -> None:
-    """Depth in portrait beside pictures in landscape."""
+    """Depth in portrait next to images in landscape."""
     file = video.files("lowres_depth")[3]
     cv2.imwrite(str(file), np.rot90(cv2.imread(str(file), cv2.IMREAD_UNCHANGED)))
     video.files("confidence")[3].unlink()
@@ -383,7 +383,7 @@ def test_other_confidence_values_are_refused(video: Video, tmp_path: Path) -> No
 
 
 def test_masks_are_taken(video: Video, tmp_path: Path) -> None:
-    """masks/ beside vga_wide/."""
+    """masks/ next to vga_wide/."""
     name = video.files("vga_wide")[1].name
     (video.folder / "masks").mkdir()
     mask = np.full((120, 160), 255, np.uint8)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.capture.phones.lzfse import unpacked, unpacked_size
-from pipeline.capture.pictures import BadPictureError
 from pipeline.errors import CaptureError
+from pipeline.image_files import BadImageError
 
 RAMP = (1 + 0.003 * np.arange(192) + 0.001 * np.arange(256)[:, None]).astype("<f4").tobytes()
 
@@ -37,14 +37,14 @@ def test_noise_of_several_blocks_round_trips(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("length", [0, 3, 4, 7, 12, 31, 32, 100, -5, -1])
 def test_truncated_data_are_bad(length: int) -> None:
     """However much is left."""
-    with pytest.raises(BadPictureError, match="LZFSE"):
+    with pytest.raises(BadImageError, match="LZFSE"):
         unpacked(lzfse.compress(RAMP)[:length], len(RAMP), "0.depth")
 
 
 @pytest.mark.parametrize("data", [b"garbage of some length", b"bvx$", b"bvx-\0\0\0\0bvx$", b"PK\x03\x04" * 9])
 def test_garbage_is_bad(data: bytes) -> None:
     """Neither a crash nor an empty image."""
-    with pytest.raises(BadPictureError):
+    with pytest.raises(BadImageError):
         unpacked(data, 4, "0.depth")
 
 
@@ -52,7 +52,7 @@ def test_damaged_content_is_bad() -> None:
     """Blocks of the right size whose codes are broken."""
     packed = bytearray(lzfse.compress(RAMP))
     packed[40:200] = bytes(255 - value for value in packed[40:200])
-    with pytest.raises((BadPictureError, CaptureError)):
+    with pytest.raises((BadImageError, CaptureError)):
         unpacked(bytes(packed), len(RAMP), "0.depth")
 
 
@@ -68,7 +68,7 @@ def test_block_that_lies_about_its_size_is_refused() -> None:
     """It claims one byte a pixel and unpacks to four."""
     packed = bytearray(lzfse.compress(RAMP))
     struct.pack_into("<I", packed, 4, len(RAMP) // 4)
-    with pytest.raises((CaptureError, BadPictureError)):
+    with pytest.raises((CaptureError, BadImageError)):
         unpacked(bytes(packed), len(RAMP) // 4, "0.depth")
 
 

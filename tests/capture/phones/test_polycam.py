@@ -61,7 +61,7 @@ def test_depth_has_its_own_camera_and_confidence(made: Path, read: Read) -> None
 
 
 def test_principal_point_is_arkits(copy_of: Copy, read: Read) -> None:
-    """The middle of ARKit's 1920 pixels is 959.5 from the first one's middle: the middle of picture and depth image."""
+    """The middle of ARKit's 1920 pixels is 959.5 from the first one's middle: the middle of image and depth image."""
     folder = copy_of("polycam")
     by = 160 / 1920
     edit_cameras(folder, lambda values: values.update(cx=by * 959.5, cy=by * 719.5))
@@ -100,7 +100,7 @@ def test_gravity_is_optional_and_checked(copy_of: Copy, read: Read) -> None:
 
 
 def corrected(folder: Path) -> Path:
-    """Add optimised cameras (shifted by 1 m, without sensor fields) and pictures for all but the last frame."""
+    """Add optimised cameras (shifted by 1 m, without sensor fields) and images for all but the last frame."""
     keyframes = folder / "keyframes"
     shutil.copytree(keyframes / "cameras", keyframes / "corrected_cameras")
     shutil.copytree(keyframes / "images", keyframes / "corrected_images")
@@ -114,7 +114,7 @@ def corrected(folder: Path) -> Path:
     return folder
 
 
-def test_corrected_cameras_go_with_corrected_pictures(copy_of: Copy, made: Path, read: Read) -> None:
+def test_corrected_cameras_go_with_corrected_images(copy_of: Copy, made: Path, read: Read) -> None:
     """Both are taken, black borders cropped, the sensor's gravity joined, frames without a camera reported."""
     raw = read(made / "polycam")
     capture = read(corrected(copy_of("polycam")))
@@ -131,8 +131,8 @@ def test_corrected_cameras_go_with_corrected_pictures(copy_of: Copy, made: Path,
     assert same_camera(frame.depth_camera, SMALL.resized(80, 60))
 
 
-def test_corrected_cameras_are_never_mixed_with_raw_pictures(copy_of: Copy, made: Path, read: Read) -> None:
-    """Without corrected pictures the raw cameras are used."""
+def test_corrected_cameras_are_never_mixed_with_raw_images(copy_of: Copy, made: Path, read: Read) -> None:
+    """Without corrected images the raw cameras are used."""
     folder = corrected(copy_of("polycam"))
     shutil.rmtree(folder / "keyframes" / "corrected_images")
     capture, raw = read(folder), read(made / "polycam")
@@ -159,7 +159,7 @@ def test_export_without_depth(copy_of: Copy, read: Read) -> None:
 
 
 def test_missing_image_is_named(copy_of: Copy, read: Read) -> None:
-    """A camera without its picture."""
+    """A camera without its image."""
     folder = copy_of("polycam")
     lost = sorted((folder / "keyframes" / "images").iterdir())[4]
     lost.unlink()
@@ -182,8 +182,8 @@ def test_missing_and_wrong_camera_keys_are_named(copy_of: Copy, read: Read) -> N
         read(folder)
 
 
-def test_resized_pictures_are_refused(copy_of: Copy, read: Read) -> None:
-    """The picture has another size than its camera file declares."""
+def test_resized_images_are_refused(copy_of: Copy, read: Read) -> None:
+    """The image has another size than its camera file declares."""
     folder = copy_of("polycam")
     file = sorted((folder / "keyframes" / "images").iterdir())[0]
     Image.open(file).resize((80, 60)).save(file)
@@ -212,7 +212,7 @@ def test_bad_pose_names_its_camera_file(copy_of: Copy, read: Read) -> None:
 
 
 def test_export_without_cameras_says_what_to_switch_on(copy_of: Copy, read: Read) -> None:
-    """Photo mode exports pictures only."""
+    """Photo mode exports images only."""
     folder = copy_of("polycam")
     shutil.rmtree(folder / "keyframes" / "cameras")
     with pytest.raises(CaptureError, match="developer mode"):

@@ -98,7 +98,7 @@ def test_recording_is_read_as_it_was_written(written: Path, room: Room, read: Ca
 
 
 def test_arkits_world_is_upright(written: Path, room: Room, read: Callable[..., Capture]) -> None:
-    """A first pose that is turned belongs to ARKit's world: y is up, and the room's up is found where it is."""
+    """A first pose that is rotated belongs to ARKit's world: y is up, and the room's up is found where it is."""
     capture = read(written / "upright")
     assert_true(capture, room)
     assert capture.up_in_world is not None
@@ -108,16 +108,16 @@ def test_arkits_world_is_upright(written: Path, room: Room, read: Callable[..., 
         assert np.allclose(up_in_camera, truth.inverse().rotate([0, 0, 1]), atol=1e-6)
     assert any("ARKit's world" in note for note in capture.notes)
     with open_source(written / "upright") as source:
-        assert READER.traits(source).has_gravity
+        assert READER.traits(READER.survey(source)).has_gravity
 
 
 def test_world_that_begins_at_the_camera_is_not_called_upright(written: Path, read: Callable[..., Capture]) -> None:
-    """A first pose that is the identity: the world is the first picture's, however that was tilted. No up."""
+    """A first pose that is the identity: the world is the first image's, however that was tilted. No up."""
     capture = read(written / "r3d")
     assert capture.up_in_world is None
     assert all(frame.gravity is None for frame in capture.frames)
     with open_source(written / "r3d") as source:
-        assert not READER.traits(source).has_gravity
+        assert not READER.traits(READER.survey(source)).has_gravity
 
 
 def test_archive_reads_as_the_folder_does(written: Path, room: Room, tmp_path: Path, read: Callable) -> None:
@@ -166,7 +166,7 @@ def test_times_count_from_the_first_frame(written: Path, read: Callable[..., Cap
 
 
 def test_old_recording_without_optional_keys(recording: Path, room: Room, read: Callable[..., Capture]) -> None:
-    """Sizes from the pictures, times from the frame rate, the first frame's K for all, depth's size from its bytes."""
+    """Sizes from the images, times from the frame rate, the first frame's K for all, depth's size from its bytes."""
     edit(recording, **dict.fromkeys(("initPose", "frameTimestamps", "perFrameIntrinsicCoeffs", "dw", "dh", "w", "h")))
     for file in recording.glob("rgbd/*.conf"):
         file.unlink()
@@ -177,8 +177,8 @@ def test_old_recording_without_optional_keys(recording: Path, room: Room, read: 
     assert capture.frames[0].confidence is None
 
 
-def test_intrinsics_follow_the_stored_pictures_size(recording: Path, read: Callable[..., Capture]) -> None:
-    """K belongs to w x h; pictures of half that size have half the focal length."""
+def test_intrinsics_follow_the_stored_images_size(recording: Path, read: Callable[..., Capture]) -> None:
+    """K belongs to w x h; images of half that size have half the focal length."""
     for file in recording.glob("rgbd/*.jpg"):
         Image.open(file).resize((60, 80)).save(file)
     capture = read(recording)
@@ -195,8 +195,8 @@ def test_principal_point_is_arkits(recording: Path, read: Callable[..., Capture]
     assert (frame.depth_camera.cx, frame.depth_camera.cy) == pytest.approx((24, 32))
 
 
-def test_turned_pictures_are_refused(recording: Path, read: Callable[..., Capture]) -> None:
-    """Intrinsics of portrait pictures don't fit landscape ones."""
+def test_turned_images_are_refused(recording: Path, read: Callable[..., Capture]) -> None:
+    """Intrinsics of portrait images don't fit landscape ones."""
     for file in recording.glob("rgbd/*.jpg"):
         Image.open(file).transpose(Image.Transpose.ROTATE_90).save(file)
     with pytest.raises(CaptureError, match="120 x 160 or scaled"):
@@ -204,7 +204,7 @@ def test_turned_pictures_are_refused(recording: Path, read: Callable[..., Captur
 
 
 def test_depth_of_swapped_size_is_refused(recording: Path, read: Callable[..., Capture]) -> None:
-    """The dw and dh of landscape depth beside portrait pictures: the rows would be torn."""
+    """The dw and dh of landscape depth next to portrait images: the rows would be torn."""
     edit(recording, dw=64, dh=48)
     with pytest.raises(CaptureError, match="depth image must show"):
         read(recording)
@@ -254,7 +254,7 @@ def test_face_id_recording_says_which_camera_to_use(recording: Path, read: Calla
         read(recording)
 
 
-def test_last_picture_without_a_pose_is_left_out(recording: Path, read: Callable[..., Capture]) -> None:
+def test_last_image_without_a_pose_is_left_out(recording: Path, read: Callable[..., Capture]) -> None:
     """One entry too few is how a recording may end; more are refused."""
     rows = metadata(recording)["poses"]
     edit(recording, poses=rows[:-1])
@@ -266,8 +266,8 @@ def test_last_picture_without_a_pose_is_left_out(recording: Path, read: Callable
         read(recording)
 
 
-def test_poses_of_removed_pictures_are_passed_over(recording: Path, room: Room, read: Callable[..., Capture]) -> None:
-    """Numbers say which pose is whose; renumbered pictures are refused."""
+def test_poses_of_removed_images_are_passed_over(recording: Path, room: Room, read: Callable[..., Capture]) -> None:
+    """Numbers say which pose is whose; renumbered images are refused."""
     for number in range(1, 12, 2):
         for file in recording.glob(f"rgbd/{number}.*"):
             file.unlink()
@@ -278,7 +278,7 @@ def test_poses_of_removed_pictures_are_passed_over(recording: Path, room: Room, 
     for number in range(0, 12, 2):
         for file in recording.glob(f"rgbd/{number}.*"):
             file.rename(file.with_stem(str(number // 2)))
-    with pytest.raises(CaptureError, match="pictures up to number 5"):
+    with pytest.raises(CaptureError, match="images up to number 5"):
         read(recording)
 
 
@@ -307,7 +307,7 @@ def test_truncated_exr_is_skipped(written: Path, tmp_path: Path, read: Callable[
 
 
 def test_colour_exr_is_refused(written: Path, tmp_path: Path, read: Callable[..., Capture]) -> None:
-    """Three channels are a picture of depth."""
+    """Three channels are an image of depth."""
     import OpenEXR
 
     folder = Path(shutil.copytree(written / "export", tmp_path / "colour"))
@@ -336,7 +336,7 @@ def test_confidence_of_other_levels_is_refused(recording: Path, read: Callable[.
 
 
 def test_times_backwards_are_refused(recording: Path, read: Callable[..., Capture]) -> None:
-    """The message names the picture."""
+    """The message names the image."""
     stamps = metadata(recording)["frameTimestamps"]
     stamps[6] = stamps[4]
     edit(recording, frameTimestamps=stamps)
@@ -377,13 +377,13 @@ def test_rgbd_video_is_refused_with_its_way_out(tmp_path: Path) -> None:
     video.write_bytes(struct.pack(">I4s8s", 16, b"ftyp", b"mp42\0\0\0\0") + struct.pack(">I4s", 8, b"mdat") + moov)
     with open_source(video) as source:
         assert READER.recognise(source)
-        for ask in (READER.traits, READER.files, lambda seen: READER.read(seen, tmp_path / "out", CaptureParams())):
+        for ask in (READER.survey, lambda seen: READER.read(seen, tmp_path / "out", CaptureParams())):
             with pytest.raises(CaptureError, match=r"must be metric.*\n.*\n.*\.r3d"):
                 ask(source)
 
 
 def test_other_folders_are_not_recognised(written: Path, tmp_path: Path) -> None:
-    """metadata.json beside other pictures, plain videos and photos belong to others."""
+    """metadata.json next to other images, plain videos and photos belong to others."""
     folder = Path(shutil.copytree(written / "export", tmp_path / "other"))
     (folder / "metadata.json").write_text('{"title": "holiday"}')
     plain = tmp_path / "plain"

@@ -16,10 +16,10 @@ from PIL import Image
 
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones import stray_video
+from pipeline.capture.phones import stray_scanner
 from pipeline.capture.phones.stray_scanner import CAMERA_FROM_DEVICE, READER
 from pipeline.capture.source import open_source
-from pipeline.capture.videos.movie import pictures_of
+from pipeline.capture.videos.movie import images_of
 from pipeline.errors import CaptureError
 from tests.capture.conftest import SMALL, truncate
 from tests.capture.writers.reading import assert_poses, read_with
@@ -41,7 +41,7 @@ POSES = walk(120)[:14]
 
 @pytest.fixture(scope="module")
 def written(room: Room, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[np.ndarray]]:
-    """A recording, never changed, and its pictures."""
+    """A recording, never changed, and its images."""
     folder = tmp_path_factory.mktemp("stray") / "71de12f9"
     return folder, write_stray_scanner(folder, room, POSES, SMALL, DEPTH)
 
@@ -80,30 +80,30 @@ def replaced(line: int, column: int, value: str) -> Callable[[list[str]], list[s
     return change
 
 
-def assert_true(capture: Capture, room: Room, pictures: list[np.ndarray]) -> None:
-    """Every frame's pose, picture and depth are the written ones of its number."""
+def assert_true(capture: Capture, room: Room, images: list[np.ndarray]) -> None:
+    """Every frame's pose, image and depth are the written ones of its number."""
     assert_poses(capture, [ARKIT_FROM_WORLD @ POSES[number] for number in numbers(capture)])
     for number, frame in zip(numbers(capture), capture.frames, strict=True):
         pixels = np.asarray(Image.open(capture.root / frame.image), np.float64)
-        assert int(np.argmin([np.abs(pixels - picture).mean() for picture in pictures])) == number
+        assert int(np.argmin([np.abs(pixels - image).mean() for image in images])) == number
         depth = cv2.imread(str(capture.root / str(frame.depth)), cv2.IMREAD_UNCHANGED)
         truth = room.cast(SMALL.resized(*DEPTH), POSES[number])[1]
         assert np.abs(depth / 1000 - truth).max() < 0.00051
 
 
 def test_recording_is_read_as_it_was_written(written: tuple, room: Room, read: Callable[..., Capture]) -> None:
-    """Poses are in OpenCV axes on disk; intrinsics at picture and depth size; ARKit's up; metric."""
-    folder, pictures = written
+    """Poses are in OpenCV axes on disk; intrinsics at image and depth size; ARKit's up; metric."""
+    folder, images = written
     capture = read(folder)
     assert (capture.kind, capture.ordered, capture.scale_sigma) == ("stray_scanner", True, 0.01)
-    assert_true(capture, room, pictures)
+    assert_true(capture, room, images)
     assert capture.up_in_world.tolist() == [0, 1, 0]
     assert capture.up_sigma_deg == 1.0
     assert all(frame.camera == SMALL and frame.depth_camera == SMALL.resized(*DEPTH) for frame in capture.frames)
 
 
-def test_picture_before_the_start_is_hidden_not_shifted(written: tuple, read: Callable[..., Capture]) -> None:
-    """The app stamps the first picture -1/60 s: what is shown first is frame 1."""
+def test_image_before_the_start_is_hidden_not_shifted(written: tuple, read: Callable[..., Capture]) -> None:
+    """The app stamps the first image -1/60 s: what is shown first is frame 1."""
     folder, _ = written
     capture = read(folder)
     assert numbers(capture) == list(range(1, 14))
@@ -141,7 +141,7 @@ def test_times_are_those_of_the_odometry(written: tuple, read: Callable[..., Cap
 
 
 def test_range_and_stride(written: tuple, room: Room, read: Callable[..., Capture]) -> None:
-    """Seconds count from the first line; pictures left out are not decoded into others' places."""
+    """Seconds count from the first line; images left out are not decoded into others' places."""
     capture = read(written[0], CaptureParams(start=1.5, end=10.5, stride=3))
     assert numbers(capture) == [2, 5, 8]
     assert_true(capture, room, written[1])
@@ -172,7 +172,7 @@ def test_gravity_of_a_walk(walked: Path, read: Callable[..., Capture]) -> None:
 
 
 def test_axes_of_a_phone_held_upright() -> None:
-    """Gravity along -y of the phone is to the right of its stored pictures, the screen's back is ahead."""
+    """Gravity along -y of the phone is to the right of its stored images, the screen's back is ahead."""
     assert np.allclose(CAMERA_FROM_DEVICE @ [0, -1, 0], [1, 0, 0])
     assert np.allclose(CAMERA_FROM_DEVICE @ [0, 0, -1], [0, 0, 1])
     assert np.linalg.det(CAMERA_FROM_DEVICE) == pytest.approx(1)
@@ -302,18 +302,18 @@ def test_hole_in_the_depth_costs_its_frame_only(
 
 
 def test_eight_bit_depth_is_refused(recording: Path, read: Callable[..., Capture]) -> None:
-    """A picture of depth."""
+    """An image of depth."""
     cv2.imwrite(str(recording / "depth/000004.png"), np.full((48, 64), 90, np.uint8))
     with pytest.raises(CaptureError, match="16-bit"):
         read(recording)
 
 
-def test_row_more_or_less_than_pictures(recording: Path, written: tuple, read: Callable[..., Capture]) -> None:
+def test_row_more_or_less_than_images(recording: Path, written: tuple, read: Callable[..., Capture]) -> None:
     """One is how a recording may end; more means another video."""
     edit(recording / "odometry.csv", lambda lines: lines[:-1])
     assert numbers(read(recording)) == list(range(1, 13))
     edit(recording / "odometry.csv", lambda lines: lines[:-1])
-    with pytest.raises(CaptureError, match="14 pictures, 12 poses"):
+    with pytest.raises(CaptureError, match="14 images, 12 poses"):
         read(recording)
 
 
@@ -344,7 +344,7 @@ def test_broken_camera_matrix_is_refused(recording: Path, read: Callable[..., Ca
 
 
 def test_turned_video_is_refused(recording: Path, written: tuple, read: Callable[..., Capture]) -> None:
-    """Portrait pictures beside landscape depth: someone turned the video."""
+    """Portrait images next to landscape depth: someone rotated the video."""
     write_video(recording / "rgb.mp4", [np.ascontiguousarray(np.rot90(p)) for p in written[1]], 60)
     with pytest.raises(CaptureError, match=r"must (show|belong)"):
         read(recording)
@@ -370,7 +370,7 @@ def test_bad_odometry_is_named(
 
 
 def test_axes_turned_once_too_often_are_refused(room: Room, tmp_path: Path, read: Callable[..., Capture]) -> None:
-    """Poses that someone turned to OpenGL axes contradict the depth."""
+    """Poses that someone converted to OpenGL axes contradict the depth."""
     folder = tmp_path / "turned"
     write_stray_scanner(folder, room, walk(24), SMALL, DEPTH)
 
@@ -382,7 +382,7 @@ def test_axes_turned_once_too_often_are_refused(room: Room, tmp_path: Path, read
         return [", ".join(row) for row in rows]
 
     edit(folder / "odometry.csv", turn)
-    with pytest.raises(CaptureError, match="turned axes"):
+    with pytest.raises(CaptureError, match="other camera axes"):
         read(folder)
 
 
@@ -392,19 +392,19 @@ def test_missing_video_is_named(recording: Path) -> None:
     with open_source(recording) as source:
         assert READER.recognise(source)
         with pytest.raises(CaptureError, match=r"no rgb\.mp4"):
-            READER.traits(source)
+            READER.traits(READER.survey(source))
 
 
-def test_damaged_picture_shifts_nothing(
+def test_damaged_image_shifts_nothing(
     recording: Path, written: tuple, room: Room, read: Callable[..., Capture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A decoder that passes over a picture numbers the rest one less: times say which they are."""
+    """A decoder that passes over an image numbers the rest one less: times say which they are."""
 
     def damaged(file: Path, wanted: Callable[[int], bool]):
-        frames = [frame for frame in pictures_of(file) if frame.index != 3]
+        frames = [frame for frame in images_of(file) if frame.index != 3]
         yield from (replace(frame, index=i) for i, frame in enumerate(frames) if wanted(i))
 
-    monkeypatch.setattr(stray_video, "pictures_of", damaged)
+    monkeypatch.setattr(stray_scanner, "images_of", damaged)
     capture = read(recording)
     assert numbers(capture) == [1, 2, 3, *range(5, 14)]
     assert_true(capture, room, written[1])

@@ -88,7 +88,7 @@ def test_any_unit_is_brought_to_a_rooms_size(scale: float, write: Write, read: R
 
 
 def test_several_cameras_of_one_model(write: Write, read: Read) -> None:
-    """Each picture has its own camera's lens, distortion included; pictures of one name in two folders stay apart."""
+    """Each image has its own camera's lens, distortion included; images of one name in two folders stay apart."""
     f, cx, cy = 150.0, 82.0, 57.0
     other = (Camera(160, 120, f, f, cx, cy), "RADIAL", [f, cx, cy, 0.02, -0.003])
     capture = read(write(PINHOLE, other))
@@ -100,14 +100,14 @@ def test_several_cameras_of_one_model(write: Write, read: Read) -> None:
 
 @pytest.mark.parametrize("text", [False, True])
 def test_rigs(text: bool, write: Write, read: Read) -> None:
-    """A picture of the rig's second camera has the pose of that camera; equal file names get their folder's."""
+    """An image of the rig's second camera has the pose of that camera; equal file names get their folder's."""
     capture = read(write(PINHOLE, PINHOLE, rig=TURNED, text=text))
     check_poses(capture, [*FEW, *(pose @ TURNED.inverse() for pose in FEW)])
     assert [frame.name for frame in capture.frames][5:7] == ["cam0_0005.png", "cam1_0000.png"]
     assert [frame.sensor for frame in capture.frames] == ["cam0"] * 6 + ["cam1"] * 6
 
 
-def test_fisheye_pictures_are_made_straight(write: Write, read: Read, room: Room) -> None:
+def test_fisheye_images_are_made_straight(write: Write, read: Read, room: Room) -> None:
     """What comes out is what the pinhole camera that is declared would have seen."""
     params = [75.0, 74.0, 81.0, 58.0, 0.05, -0.01, 0.002, 0.0]
     folder = write((Fisheye(160, 120, tuple(params)), "OPENCV_FISHEYE", params))
@@ -119,12 +119,12 @@ def test_fisheye_pictures_are_made_straight(write: Write, read: Read, room: Room
     found = cv2.imread(str(capture.root / frame.image))[..., ::-1].astype(float)
     bent = cv2.imread(str(folder / "images/0004.png"))[..., ::-1].astype(float)
     assert np.abs(found - wanted).mean() < 8 < 25 < np.abs(bent - wanted).mean()
-    assert any("6 pictures were undistorted" in note for note in capture.notes)
+    assert any("6 images were undistorted" in note for note in capture.notes)
 
 
 @pytest.mark.parametrize("model", sorted(LAYOUTS))
 def test_every_lens_has_a_pinhole_or_is_held(model: str) -> None:
-    """The table's parameters are pycolmap's, in number and order; all of a straight picture has a source."""
+    """The table's parameters are pycolmap's, in number and order; all of a straight image has a source."""
     import pycolmap
 
     camera = pycolmap.Camera.create_from_model_name(1, model, 150.0, 160, 120)
@@ -141,7 +141,7 @@ def test_every_lens_has_a_pinhole_or_is_held(model: str) -> None:
 
 
 def test_masks_lie_where_colmap_wants_them(write: Write, read: Read) -> None:
-    """masks/<name>.png, also for pictures in folders; black = ignore."""
+    """masks/<name>.png, also for images in folders; black = ignore."""
     folder = write(PINHOLE, PINHOLE)
     mask = np.full((120, 160), 255, np.uint8)
     mask[:, :50] = 0
@@ -153,8 +153,8 @@ def test_masks_lie_where_colmap_wants_them(write: Write, read: Read) -> None:
     assert np.array_equal(cv2.imread(str(capture.root / str(masks["0003.png"])), cv2.IMREAD_UNCHANGED), mask)
 
 
-@pytest.mark.parametrize("home", ["images", "pictures"])
-def test_other_folders_are_not_taken_for_the_pictures(home: str, write: Write, read: Read) -> None:
+@pytest.mark.parametrize("home", ["images", "images"])
+def test_other_folders_are_not_taken_for_the_images(home: str, write: Write, read: Read) -> None:
     """Copies of the same names: smaller ones, masks, and (for the usual folder) those of another workspace."""
     folder = write()
     (folder / "images").rename(folder / home)
@@ -169,14 +169,14 @@ def test_other_folders_are_not_taken_for_the_pictures(home: str, write: Write, r
 
 
 def test_the_largest_model_is_read_and_the_others_named(write: Write, read: Read, room: Room, tmp_path: Path) -> None:
-    """COLMAP writes sparse/0, sparse/1 ... where pictures don't hang together."""
+    """COLMAP writes sparse/0, sparse/1 ... where images don't hang together."""
     folder = write()
     write_colmap(tmp_path / "small", room, FEW[:3], [PINHOLE])
     (folder / "sparse/0").rename(folder / "sparse/1")
     shutil.copytree(tmp_path / "small/sparse/0", folder / "sparse/0")
     capture = read(folder)
     check_poses(capture)
-    assert any("sparse/1/ was read, with 6 pictures; not sparse/0/ with 3" in note for note in capture.notes)
+    assert any("sparse/1/ was read, with 6 images; not sparse/0/ with 3" in note for note in capture.notes)
 
 
 def test_binary_files_win_over_text(write: Write, read: Read, room: Room, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_binary_files_win_over_text(write: Write, read: Read, room: Room, tmp_pa
 
 
 def test_zip_reads_the_same_and_stride_thins(write: Write, read: Read, tmp_path: Path) -> None:
-    """A zip with a wrapping folder, every second picture."""
+    """A zip with a wrapping folder, every second image."""
     folder = write()
     archive = tmp_path / "scan.zip"
     with zipfile.ZipFile(archive, "w") as target:
@@ -197,20 +197,20 @@ def test_zip_reads_the_same_and_stride_thins(write: Write, read: Read, tmp_path:
     check_poses(read(archive, CaptureParams(stride=2)), FEW[::2])
 
 
-def test_missing_and_spare_pictures(write: Write, read: Read) -> None:
+def test_missing_and_spare_images(write: Write, read: Read) -> None:
     """One missing is skipped by name, one outside the model is said; many missing are refused."""
     folder = write()
     (folder / "images/0002.png").rename(folder / "images/extra.png")
     capture = read(folder)
     assert [(s.file, s.reason) for s in capture.skipped] == [("0002.png", "no such file")]
     check_poses(capture, [*FEW[:2], *FEW[3:]])
-    assert any("1 pictures in images/ are not in the model, first images/extra.png" in note for note in capture.notes)
+    assert any("1 images in images/ are not in the model, first images/extra.png" in note for note in capture.notes)
     shutil.rmtree(folder / "images")
     with pytest.raises(CaptureError, match=r"found:  0; 6 more .* first 0000\.png"):
         read(folder)
 
 
-def test_resized_pictures_are_refused(write: Write, read: Read) -> None:
+def test_resized_images_are_refused(write: Write, read: Read) -> None:
     """Intrinsics of another size."""
     folder = write()
     file = folder / "images/0001.png"
@@ -274,7 +274,7 @@ BAD_TEXT = [
 
 @pytest.mark.parametrize(("name", "old", "new", "message"), BAD_TEXT)
 def test_bad_models_are_named(name: str, old: str, new: str, message: str, write: Write, read: Read) -> None:
-    """Which file, which camera or picture, what was found."""
+    """Which file, which camera or image, what was found."""
     folder = write(text=True)
     file = folder / "sparse/0" / name
     text = file.read_text()
@@ -296,7 +296,7 @@ def test_unknown_model_number_is_refused(write: Write, read: Read) -> None:
 
 
 def test_names_never_leave_the_capture(write: Write, read: Read, tmp_path: Path) -> None:
-    """A hostile name is a picture that isn't there."""
+    """A hostile name is an image that isn't there."""
     folder = write(text=True)
     cv2.imwrite(str(tmp_path / "secret.png"), np.zeros((120, 160, 3), np.uint8))
     file = folder / "sparse/0/images.txt"
@@ -305,14 +305,14 @@ def test_names_never_leave_the_capture(write: Write, read: Read, tmp_path: Path)
 
 
 def test_a_lens_that_folds_back_is_refused() -> None:
-    """A polynomial that turns within the narrowest picture shows nothing straight."""
+    """A polynomial that turns within the narrowest image shows nothing straight."""
     values = (60.0, 60.0, 80.0, 60.0, -40.0, 0.0, 0.0, 0.0)
     with pytest.raises(CaptureError, match="usable angle"):
         pinhole_of(Lens("OPENCV_FISHEYE", 160, 120, values), "cameras.bin")
 
 
 def test_pixels_outside_a_fisheyes_circle_are_cut_off() -> None:
-    """The straight picture ends within the circle."""
+    """The straight image ends within the circle."""
     lens = Lens("OPENCV_FISHEYE", 160, 120, (75.0, 74.0, 81.0, 58.0, 0.0, 0.0, 0.0, 0.0))
     whole, cropped = pinhole_of(lens, "a"), pinhole_of(replace(lens, radius=40.0), "a")
     assert cropped.fx > 1.5 * whole.fx
@@ -333,12 +333,12 @@ def test_half_a_model_beside_photos_is_named(text: bool, gone: str, folder: str,
         pytest.raises(CaptureError, match="needs cameras and images") as error,
         open_capture(source) as (reader, opened),
     ):
-        reader.traits(opened)
+        reader.traits(reader.survey(opened))
     assert f"{left}.{form}" in error.value.found
 
 
 def test_a_list_of_cameras_is_no_model(room: Room, tmp_path: Path) -> None:
-    """cameras.txt of somebody's own hand beside photos."""
+    """cameras.txt of somebody's own hand next to photos."""
     write_photos(tmp_path / "photos", room, FEW, SMALL)
     (tmp_path / "photos/cameras.txt").write_text("Canon EOS R5\n")
     with open_capture(tmp_path / "photos") as (reader, _):

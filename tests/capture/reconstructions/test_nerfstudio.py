@@ -164,10 +164,10 @@ def test_blender_splits_angle_and_missing_suffix(write: Write, read: Read, tmp_p
         own = {"train": lambda i: {"file_path": f"./train/r_{i}"}, "test": lambda i: {"file_path": f"./test/r_{i}"}}
         options = {"name": f"{split}/r_{{}}".format, "file": f"transforms_{split}.json"}
         folder = write(shared, own[split], camera=square, **options)
-    picture = folder / "train/r_2.png"
-    image = Image.open(picture).convert("RGBA")
+    path = folder / "train/r_2.png"
+    image = Image.open(path).convert("RGBA")
     image.putalpha(Image.fromarray(np.repeat([[0, 255]], 80, 1).repeat(120, 0).astype(np.uint8)))
-    image.save(picture)
+    image.save(path)
     capture = read(folder)
     check_poses(capture, poses=[*FEW, *FEW])
     assert [f.name for f in capture.frames][5:7] == ["train_r_5.png", "test_r_0.png"]
@@ -235,7 +235,7 @@ def test_stated_up_is_taken(write: Write, read: Read) -> None:
 
 
 def test_radial_distortion_is_passed_on(write: Write, read: Read) -> None:
-    """k1, k2, p1, p2 stay with the camera and the picture stays as it is, byte by byte."""
+    """k1, k2, p1, p2 stay with the camera and the image stays as it is, byte by byte."""
     shared = {"camera_model": "OPENCV", **intrinsics(SMALL), "k1": 0.05, "k2": -0.01, "p1": 0.001, "p2": -0.002}
     folder = write(shared)
     frame = (capture := read(folder)).frames[0]
@@ -243,7 +243,7 @@ def test_radial_distortion_is_passed_on(write: Write, read: Read) -> None:
     assert (capture.root / frame.image).read_bytes() == (folder / "images/frame_00000.png").read_bytes()
 
 
-def test_fisheye_picture_mask_and_depth_are_made_straight(write: Write, read: Read, room: Room) -> None:
+def test_fisheye_image_mask_and_depth_are_made_straight(write: Write, read: Read, room: Room) -> None:
     """What comes out is what the pinhole camera that is declared would have seen."""
     lens = Fisheye(160, 120, (75.0, 74.0, 81.0, 58.0, 0.05, -0.01, 0.002, 0.0))
     shared = {"camera_model": "OPENCV_FISHEYE", "fl_x": 75, "fl_y": 74, "cx": 81, "cy": 58, "w": 160, "h": 120}
@@ -268,11 +268,11 @@ def test_fisheye_picture_mask_and_depth_are_made_straight(write: Write, read: Re
     edge = lens_column(lens, frame.camera, 40.0)
     assert not kept[60, : edge - 1].any()
     assert kept[60, edge + 4 :].all()
-    assert any("6 pictures were undistorted" in note for note in capture.notes)
+    assert any("6 images were undistorted" in note for note in capture.notes)
 
 
 def lens_column(lens: Fisheye, pinhole: Camera, column: float) -> int:
-    """Where the middle row of the pinhole picture shows a column of the fisheye picture."""
+    """Where the middle row of the pinhole image shows a column of the fisheye image."""
     fx, fy, cx, cy, *k = lens.params
     rays = pinhole.rays()[60][:, None, :]
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
@@ -307,13 +307,13 @@ def test_angles_of_view_in_degrees(write: Write, read: Read) -> None:
 
 
 def test_distortion_without_a_size_is_refused(write: Write, read: Read) -> None:
-    """Radial distortion of an unknown picture means nothing."""
+    """Radial distortion of an unknown image means nothing."""
     with pytest.raises(CaptureError, match="needs the size"):
         read(write({"camera_angle_x": 1.0, "k1": 0.1}))
 
 
 def test_depth_of_a_lens_with_distortion_is_made_straight(write: Write, read: Read) -> None:
-    """The picture keeps its lens; the depth image gets a pinhole camera, for no stage undistorts depth."""
+    """The image keeps its lens; the depth image gets a pinhole camera, for no stage undistorts depth."""
     shared = {"camera_model": "OPENCV", **intrinsics(SMALL), "k1": -0.1}
     capture = read(write(shared, with_depth, depth_units=1000))
     frame = capture.frames[0]
@@ -376,7 +376,7 @@ def test_zip_reads_the_same_and_stride_thins(write: Write, read: Read, tmp_path:
     check_poses(read(archive, CaptureParams(stride=2)), poses=FEW[::2])
 
 
-def test_a_missing_picture_is_skipped_and_many_are_refused(write: Write, read: Read) -> None:
+def test_a_missing_image_is_skipped_and_many_are_refused(write: Write, read: Read) -> None:
     """Half of them are named, with depth where there is some; where fewer than three are left, the setting is named."""
     folder = write(None, with_depth, depth_units=1000)
     for i in (1, 2, 4):
@@ -390,18 +390,18 @@ def test_a_missing_picture_is_skipped_and_many_are_refused(write: Write, read: R
     (folder / "images/frame_00003.png").unlink()
     with pytest.raises(CaptureError, match=r"capture\.min_frames") as error:
         read(folder)
-    assert error.value.found == "2; 4 more are listed, but not there, first images/frame_00001.png"
+    assert error.value.found == "2; 4 more are listed, but missing, first images/frame_00001.png"
 
 
 @pytest.mark.parametrize("listed", ["images/{}", "../shots/{}", "/home/ann/fox/images/{}", "C:\\fox\\images\\{}"])
 @pytest.mark.parametrize("home", [".", "photos", "images_of_fox/left"])
-def test_pictures_elsewhere_are_found_by_their_names(listed: str, home: str, write: Write, read: Read) -> None:
+def test_images_elsewhere_are_found_by_their_names(listed: str, home: str, write: Write, read: Read) -> None:
     """Beside the file or in one folder, where none lies where it is listed; never depth, masks or a smaller copy."""
     folder = write(None, with_depth, depth_units=1000, name="kept/frame_{:05d}".format)
     (folder / "kept").rename(folder / "moved")
     (folder / home).mkdir(parents=True, exist_ok=True)
-    for picture in sorted((folder / "moved").iterdir()):
-        picture.rename(folder / home / picture.name)
+    for path in sorted((folder / "moved").iterdir()):
+        path.rename(folder / home / path.name)
     for other in ("masks", "depth"):
         (folder / other).mkdir(exist_ok=True)
         for i in range(len(FEW)):
@@ -413,7 +413,7 @@ def test_pictures_elsewhere_are_found_by_their_names(listed: str, home: str, wri
 
     capture = read(edit(folder, renamed))
     check_poses(capture)
-    assert any("6 pictures are not where they are listed" in note for note in capture.notes)
+    assert any("6 images are not where they are listed" in note for note in capture.notes)
 
 
 def test_missing_depth_is_named(write: Write, read: Read) -> None:
@@ -428,7 +428,7 @@ def test_missing_depth_is_named(write: Write, read: Read) -> None:
 
 
 def test_eight_bit_depth_is_refused(write: Write, read: Read) -> None:
-    """A picture of depth for the eye."""
+    """An image of depth for the eye."""
     folder = write(None, with_depth, depth_units=1000)
     cv2.imwrite(str(folder / "depth/00002.png"), np.full((120, 160), 99, np.uint8))
     with pytest.raises(CaptureError, match=r"00002\.png.*16-bit"):
@@ -448,7 +448,7 @@ def test_poses_in_opencv_axes_are_refused(write: Write, read: Read) -> None:
         for frame, pose in zip(values["frames"], FEW, strict=True):
             frame["transform_matrix"] = (WORLD @ pose).matrix.tolist()
 
-    with pytest.raises(CaptureError, match="turned axes"):
+    with pytest.raises(CaptureError, match="other camera axes"):
         read(edit(write(None, with_depth, depth_units=1000), unturned))
 
 
@@ -509,8 +509,8 @@ def test_no_focal_length_is_refused(write: Write, read: Read) -> None:
         read(write({"camera_model": "PINHOLE"}))
 
 
-def test_a_picture_listed_twice_is_refused(write: Write, read: Read) -> None:
-    """The same picture with two poses."""
+def test_a_image_listed_twice_is_refused(write: Write, read: Read) -> None:
+    """The same image with two poses."""
     folder = edit(write(), lambda values: values["frames"][1].update(file_path="./images/frame_00000.png"))
     with pytest.raises(CaptureError, match="listed once"):
         read(folder)
@@ -523,8 +523,8 @@ def test_repeated_times_are_refused(write: Write, read: Read) -> None:
         read(folder)
 
 
-def test_truncated_picture_is_skipped_and_broken_json_named(write: Write, read: Read) -> None:
-    """One bad picture costs one frame; a cut-off transforms.json is an error of that file."""
+def test_truncated_image_is_skipped_and_broken_json_named(write: Write, read: Read) -> None:
+    """One bad image costs one frame; a cut-off transforms.json is an error of that file."""
     folder = write()
     truncate(folder / "images/frame_00002.png")
     capture = read(folder)

@@ -31,7 +31,7 @@ GROUND_TRUTH, IMU = "mav0/state_groundtruth_estimate0", "mav0/imu0"
 
 @pytest.fixture(scope="module")
 def recording(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recording of 16 pictures; never changed."""
+    """A recording of 16 images; never changed."""
     folder = tmp_path_factory.mktemp("euroc")
     write_euroc(folder / "V1", room, POSES, LENS)
     return folder / "V1"
@@ -80,16 +80,16 @@ def test_stereo(copy: Path, room: Room, tmp_path: Path) -> None:
         assert frame.time == pytest.approx(0.05 * (i % 16), abs=1e-7)
         assert frame.camera.distortion == (LENS if i < 16 else lens).distortion
         assert (frame.mask is None) == (i < 16)
-    assert capture.notes[0] == "pictures of cam0, cam1"
+    assert capture.notes[0] == "images of cam0, cam1"
     (copy / "mav0/cam2").mkdir()
-    (copy / "mav0/cam2/data.csv").write_text("1,gone.png\n")  # its pictures were removed to save space
+    (copy / "mav0/cam2/data.csv").write_text("1,gone.png\n")  # its images were removed to save space
     one = read_with(READER, copy, tmp_path / "one", CaptureParams(cameras="cam1"))
     assert [frame.sensor for frame in one.frames] == [None] * 16
     assert np.allclose(one.frames[3].world_from_camera.matrix, capture.frames[19].world_from_camera.matrix)
 
 
-def test_pictures_are_those_listed(recording: Path, tmp_path: Path) -> None:
-    """Grey pictures become colour ones of the same content, in the order of time."""
+def test_images_are_those_listed(recording: Path, tmp_path: Path) -> None:
+    """Grey images become colour ones of the same content, in the order of time."""
     capture = read_with(READER, recording, tmp_path)
     frame = capture.frames[5]
     written = cv2.imread(str(tmp_path / frame.image))
@@ -107,7 +107,7 @@ def test_up_is_measured_while_moving(recording: Path, tmp_path: Path) -> None:
 
 
 def test_sensor_to_body_turns_of_the_imu_count(copy: Path, tmp_path: Path) -> None:
-    """An IMU mounted turned gives the same up direction."""
+    """An IMU mounted rotated gives the same up direction."""
     turn = Pose(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), np.zeros(3))
     rows = np.loadtxt(copy / IMU / "data.csv", str, delimiter=",", skiprows=1)
     values = rows[:, 1:].astype(float).reshape(-1, 2, 3) @ turn.rotation
@@ -119,7 +119,7 @@ def test_sensor_to_body_turns_of_the_imu_count(copy: Path, tmp_path: Path) -> No
 
 
 def test_without_ground_truth_gravity_comes_from_rest(copy: Path, tmp_path: Path) -> None:
-    """A resting IMU gives each picture its gravity in the camera's axes; no poses, no scale."""
+    """A resting IMU gives each image its gravity in the camera's axes; no poses, no scale."""
     shutil.rmtree(copy / GROUND_TRUTH)
     still = WORLD @ POSES[0] @ BODY_FROM_CAMERA.inverse()
     force = still.inverse().rotate(9.80665 * WORLD.rotate([0, 0, 1.0]))
@@ -135,8 +135,8 @@ def test_without_ground_truth_gravity_comes_from_rest(copy: Path, tmp_path: Path
     assert capture.gravity_sigma_deg > 0.5
 
 
-def test_pictures_outside_the_ground_truth_are_left_out(copy: Path, tmp_path: Path) -> None:
-    """Nothing is extrapolated: the pictures before its first row are named."""
+def test_images_outside_the_ground_truth_are_left_out(copy: Path, tmp_path: Path) -> None:
+    """Nothing is extrapolated: the images before its first row are named."""
     file = copy / GROUND_TRUTH / "data.csv"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0], *lines[24:]]))
@@ -149,7 +149,7 @@ def test_pictures_outside_the_ground_truth_are_left_out(copy: Path, tmp_path: Pa
 
 
 def test_time_range_and_stride(recording: Path, tmp_path: Path) -> None:
-    """Seconds after the first picture, and every second of those."""
+    """Seconds after the first image, and every second of those."""
     capture = read_with(READER, recording, tmp_path, CaptureParams(start=0.08, end=0.62, stride=2))
     assert [round(f.source_time - 1_403_636_579_763_555_584, -3) / 1e9 for f in capture.frames] == pytest.approx(
         [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], abs=1e-6
@@ -165,8 +165,8 @@ def test_zip_and_mav0_itself_read_the_same(recording: Path, tmp_path: Path) -> N
         assert _up_error(capture) < 0.3
 
 
-def test_fisheye_pictures_are_made_straight(copy: Path, tmp_path: Path) -> None:
-    """Equidistant lenses (TUM-VI's) can't be held: the pictures come straight, with a pinhole camera of their size."""
+def test_fisheye_images_are_made_straight(copy: Path, tmp_path: Path) -> None:
+    """Equidistant lenses (TUM-VI's) can't be held: the images come straight, with a pinhole camera of their size."""
     file = copy / "mav0/cam0/sensor.yaml"
     text = file.read_text().replace("radial-tangential", "equidistant")
     file.write_text(text.replace(str(list(LENS.distortion)), "[0.02, -0.01, 0.004, -0.001]"))
@@ -194,7 +194,7 @@ def test_clocks_apart_are_refused(copy: Path, tmp_path: Path) -> None:
 
 
 def test_times_that_run_backwards_are_refused(copy: Path, tmp_path: Path) -> None:
-    """Of the poses, and of the pictures."""
+    """Of the poses, and of the images."""
     file = copy / GROUND_TRUTH / "data.csv"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0], *lines[2:40], lines[1], *lines[40:]]))
@@ -202,8 +202,8 @@ def test_times_that_run_backwards_are_refused(copy: Path, tmp_path: Path) -> Non
         read_with(READER, copy, tmp_path / "out")
 
 
-def test_pictures_out_of_order_are_refused(copy: Path, tmp_path: Path) -> None:
-    """The list of pictures is in the order of time."""
+def test_images_out_of_order_are_refused(copy: Path, tmp_path: Path) -> None:
+    """The list of images is in the order of time."""
     file = copy / "mav0/cam0/data.csv"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0], lines[3], lines[1], lines[2], *lines[4:]]))
@@ -254,14 +254,14 @@ def test_accelerometer_in_g_is_refused(copy: Path, tmp_path: Path) -> None:
         read_with(READER, copy, tmp_path / "out")
 
 
-def test_missing_pictures_are_named(copy: Path, tmp_path: Path) -> None:
+def test_missing_images_are_named(copy: Path, tmp_path: Path) -> None:
     """How many, and the first."""
     sorted((copy / "mav0/cam0/data").iterdir())[7].unlink()
     with pytest.raises(CaptureError, match=r"1 of 16 missing, first mav0/cam0/data/14036\d+\.png"):
         read_with(READER, copy, tmp_path / "out")
 
 
-def test_truncated_picture_is_skipped(copy: Path, tmp_path: Path) -> None:
+def test_truncated_image_is_skipped(copy: Path, tmp_path: Path) -> None:
     """The others keep their poses."""
     truncate(sorted((copy / "mav0/cam0/data").iterdir())[2])
     capture = read_with(READER, copy, tmp_path / "out")

@@ -28,7 +28,7 @@ SEQUENCE = "sequences/04"
 
 @pytest.fixture(scope="module")
 def dataset(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset with one sequence of 10 pictures and scans; never changed."""
+    """A dataset with one sequence of 10 images and scans; never changed."""
     folder = tmp_path_factory.mktemp("kitti") / "dataset"
     write_kitti(folder, room, VIEWS, CAMERA)
     return folder
@@ -46,7 +46,7 @@ def _truth(pose: Pose) -> Pose:
 
 
 def test_exact_sequence_comes_back(dataset: Path, tmp_path: Path) -> None:
-    """Poses of the colour camera beside the grey one, intrinsics with pixel centres at +0.5, times."""
+    """Poses of the colour camera next to the grey one, intrinsics with pixel centres at +0.5, times."""
     capture = read_with(READER, dataset, tmp_path)
     assert (capture.kind, capture.ordered, len(capture.frames), capture.up_in_world) == ("kitti", True, 10, None)
     for i, (frame, pose) in enumerate(zip(capture.frames, VIEWS, strict=True)):
@@ -55,7 +55,7 @@ def test_exact_sequence_comes_back(dataset: Path, tmp_path: Path) -> None:
         assert angle_deg(frame.world_from_camera.rotation, truth.rotation) < 0.01
         assert np.allclose(frame.camera.matrix, CAMERA.matrix, atol=1e-6)
         assert frame.time == pytest.approx(0.1037 * i, abs=1e-6)
-    assert "pictures of image_2;" in capture.notes[0]
+    assert "images of image_2;" in capture.notes[0]
 
 
 def test_both_colour_cameras(room: Room, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_both_colour_cameras(room: Room, tmp_path: Path) -> None:
 
 
 def test_scans_become_depth(dataset: Path, room: Room, tmp_path: Path) -> None:
-    """A quarter of the picture's size, dense where the scanner looked, surfaces exact to the millimetre."""
+    """A quarter of the image's size, dense where the scanner looked, surfaces exact to the millimetre."""
     capture = read_with(READER, dataset, tmp_path)
     frame = capture.frames[3]
     depth = cv2.imread(str(tmp_path / frame.depth), cv2.IMREAD_UNCHANGED) / 1000
@@ -100,11 +100,11 @@ def test_scans_become_depth(dataset: Path, room: Room, tmp_path: Path) -> None:
     assert (off < 0.05).mean() > 0.97
 
 
-def test_depth_and_pictures_are_found_to_fit(dataset: Path, tmp_path: Path) -> None:
-    """Depth against depth, and depth against pictures, stand in the notes."""
+def test_depth_and_images_are_found_to_fit(dataset: Path, tmp_path: Path) -> None:
+    """Depth against depth, and depth against images, stand in the notes."""
     notes = read_with(READER, dataset, tmp_path).notes
     assert any("of the compared points" in note for note in notes)
-    share = next(note for note in notes if note.startswith("depth fits the pictures"))
+    share = next(note for note in notes if note.startswith("depth fits the images"))
     assert float(share.split(": ")[1].split("%")[0]) > 80
 
 
@@ -119,7 +119,7 @@ def test_sequence_folder_with_poses_inside_and_zip_read_the_same(copy: Path, tmp
         assert capture.has_depth
 
 
-def test_grey_pictures_have_the_grey_camera(copy: Path, tmp_path: Path) -> None:
+def test_grey_images_have_the_grey_camera(copy: Path, tmp_path: Path) -> None:
     """Without colour, camera 0 is taken: the poses are its own."""
     shutil.rmtree(copy / SEQUENCE / "image_2")
     capture = read_with(READER, copy, tmp_path / "out")
@@ -129,7 +129,7 @@ def test_grey_pictures_have_the_grey_camera(copy: Path, tmp_path: Path) -> None:
 
 
 def test_without_scans_there_is_no_depth(copy: Path, tmp_path: Path) -> None:
-    """Pictures and poses alone are a capture; Tr is not needed then."""
+    """Images and poses alone are a capture; Tr is not needed then."""
     shutil.rmtree(copy / SEQUENCE / "velodyne")
     file = copy / SEQUENCE / "calib.txt"
     file.write_text("\n".join(file.read_text().splitlines()[:4]))
@@ -142,7 +142,7 @@ def test_time_range_and_stride(dataset: Path, tmp_path: Path) -> None:
     assert [frame.name for frame in capture.frames] == ["000002.png", "000004.png", "000006.png"]
 
 
-def test_missing_scan_leaves_its_picture_out(copy: Path, tmp_path: Path) -> None:
+def test_missing_scan_leaves_its_image_out(copy: Path, tmp_path: Path) -> None:
     """Paired by number, never by place."""
     (copy / SEQUENCE / "velodyne/000004.bin").unlink()
     capture = read_with(READER, copy, tmp_path / "out")
@@ -163,17 +163,17 @@ def test_truncated_scan_is_skipped(copy: Path, tmp_path: Path) -> None:
 
 
 def test_poses_of_another_sequence_are_refused(copy: Path, tmp_path: Path) -> None:
-    """Fewer lines than pictures."""
+    """Fewer lines than images."""
     file = copy / "poses/04.txt"
     file.write_text("\n".join(file.read_text().splitlines()[:-2]))
-    with pytest.raises(CaptureError, match="a line for each picture") as error:
+    with pytest.raises(CaptureError, match="a line for each image") as error:
         read_with(READER, copy, tmp_path / "out")
-    assert "8 lines, pictures up to number 9" in error.value.found
+    assert "8 lines, images up to number 9" in error.value.found
 
 
 @pytest.mark.parametrize("degrees", [4, 180])
 def test_wrong_scan_calibration_is_noticed(degrees: float, copy: Path, tmp_path: Path) -> None:
-    """Tr turned a little: the note says by how much. Upside down: refused."""
+    """Tr rotated a little: the note says by how much. Upside down: refused."""
     file = copy / SEQUENCE / "calib.txt"
     lines = file.read_text().splitlines()
     tr = np.array(lines[4].split()[1:], float).reshape(3, 4)
@@ -183,12 +183,12 @@ def test_wrong_scan_calibration_is_noticed(degrees: float, copy: Path, tmp_path:
         with pytest.raises(CaptureError, match=r"must fit together|agree with the poses"):
             read_with(READER, copy, tmp_path / "out")
         return
-    note = next(note for note in read_with(READER, copy, tmp_path / "out").notes if "turned by" in note)
-    assert float(note.split("turned by ")[1].split()[0]) == pytest.approx(degrees, abs=1.0)
+    note = next(note for note in read_with(READER, copy, tmp_path / "out").notes if "rotated by" in note)
+    assert float(note.split("rotated by ")[1].split()[0]) == pytest.approx(degrees, abs=1.0)
 
 
 def test_missing_tr_says_which_archive_has_it(copy: Path, tmp_path: Path) -> None:
-    """The calibration inside the picture archives lacks it."""
+    """The calibration inside the image archives lacks it."""
     file = copy / SEQUENCE / "calib.txt"
     file.write_text("\n".join(file.read_text().splitlines()[:4]))
     with pytest.raises(CaptureError, match=r"calib\.txt must hold P2 and Tr") as error:
@@ -222,12 +222,12 @@ def test_bad_pose_names_its_line(fault: str, copy: Path, tmp_path: Path) -> None
 
 
 def test_calibration_of_another_size_is_refused(copy: Path, tmp_path: Path) -> None:
-    """P2 of pictures twice as large."""
+    """P2 of images twice as large."""
     file = copy / SEQUENCE / "calib.txt"
     lines = file.read_text().splitlines()
     p2 = np.array(lines[2].split()[1:], float).reshape(3, 4) * [[2.0], [2.0], [1.0]]
     file.write_text("\n".join([*lines[:2], "P2: " + " ".join(map(str, p2.ravel())), *lines[3:]]))
-    with pytest.raises(CaptureError, match="intrinsics must belong to the picture's size, 320 x 240"):
+    with pytest.raises(CaptureError, match="intrinsics must belong to the image's size, 320 x 240"):
         read_with(READER, copy, tmp_path / "out")
 
 
@@ -258,7 +258,7 @@ def test_a_calibration_of_something_else_is_not_recognised(tmp_path: Path) -> No
         assert not READER.recognise(source)
 
 
-def test_renamed_picture_folders_are_refused_by_name(copy: Path, tmp_path: Path) -> None:
+def test_renamed_image_folders_are_refused_by_name(copy: Path, tmp_path: Path) -> None:
     """image_l and image_r, as other tools have them: neither photos nor guessed to be grey or colour."""
     folder = copy / SEQUENCE
     shutil.rmtree(folder / "image_0", ignore_errors=True)
@@ -269,7 +269,7 @@ def test_renamed_picture_folders_are_refused_by_name(copy: Path, tmp_path: Path)
             pytest.raises(CaptureError, match="left folder to image_0") as error,
             open_capture(source) as (reader, opened),
         ):
-            reader.traits(opened)
+            reader.traits(reader.survey(opened))
         assert "image_l, " in error.value.found
         assert "image_r" in error.value.found
 
@@ -284,7 +284,7 @@ def test_bare_calibration_lines_are_a_sequence_too(copy: Path, tmp_path: Path) -
     (folder / "times.txt").unlink()
     shutil.copy(copy / "poses/04.txt", folder / "poses.txt")
     with pytest.raises(CaptureError, match="left folder to image_0"), open_capture(folder) as (reader, opened):
-        reader.traits(opened)
+        reader.traits(reader.survey(opened))
 
 
 @pytest.mark.parametrize(("file", "found"), [("calib.txt", "no calibration"), ("times.txt", "no times")])
@@ -292,4 +292,4 @@ def test_a_sequence_with_a_file_missing_is_no_photos(file: str, found: str, copy
     """Named, with the archive that has it."""
     (copy / SEQUENCE / file).unlink()
     with pytest.raises(CaptureError, match=found), open_capture(copy) as (reader, opened):
-        reader.traits(opened)
+        reader.traits(reader.survey(opened))

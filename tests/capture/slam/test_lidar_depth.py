@@ -8,9 +8,9 @@ import pytest
 from pipeline.capture.slam.lidar_depth import (
     Spacing,
     depth_camera_for,
-    pinhole_of,
     point_spacing,
     project_cloud,
+    shrunk_pinhole,
 )
 from pipeline.geometry import Camera, Pose
 from tests.synthetic import look_at
@@ -103,10 +103,10 @@ def test_depth_images_are_as_fine_as_the_map() -> None:
 
 
 def test_depth_camera_has_no_distortion_and_is_no_larger() -> None:
-    """The picture's lens, made plain."""
+    """The image's lens, made plain."""
     lens = Camera(160, 120, 122.5, 121.5, 79.25, 60.75, (-0.2, 0.05, 0.001, 0.0))
-    assert pinhole_of(lens, 1000) == CAMERA
-    assert pinhole_of(lens, 80) == CAMERA.resized(80, 60)
+    assert shrunk_pinhole(lens, 1000) == CAMERA
+    assert shrunk_pinhole(lens, 80) == CAMERA.resized(80, 60)
 
 
 def test_depth_is_that_of_the_pixel_centre() -> None:

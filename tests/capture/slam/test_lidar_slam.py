@@ -1,4 +1,4 @@
-"""The reader of LiDAR SLAM exports: a map cloud, a trajectory, pictures with times."""
+"""The reader of LiDAR SLAM exports: a map cloud, a trajectory, images with times."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ START = 1_700_000_000.25
 
 @pytest.fixture(scope="module")
 def export(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A FAST-LIO run of 10 pictures; never changed."""
+    """A FAST-LIO run of 10 images; never changed."""
     folder = tmp_path_factory.mktemp("slam") / "run"
     write_map(folder, room, VIEWS, CAMERA)
     return folder
@@ -81,7 +81,7 @@ def test_map_becomes_depth(export: Path, room: Room, tmp_path: Path) -> None:
 
 def test_registration_is_reported(export: Path, tmp_path: Path) -> None:
     """Most corners fit, within a pixel and 3 % of the distance."""
-    note = next(note for note in read_with(READER, export, tmp_path).notes if "fits the pictures" in note)
+    note = next(note for note in read_with(READER, export, tmp_path).notes if "fits the images" in note)
     share, pixels, depth = (
         note.split(": ")[1].split("%")[0],
         note.split(" px")[0].split()[-1],
@@ -94,13 +94,13 @@ def test_registration_is_reported(export: Path, tmp_path: Path) -> None:
 
 
 def test_mount_off_by_some_degrees_is_reported(copy: Path, tmp_path: Path) -> None:
-    """The map fits the pictures better turned by an angle of that order: the note says so."""
+    """The map fits the images better rotated by an angle of that order: the note says so."""
     turn = Pose(Rotation.from_euler("y", 5, degrees=True).as_matrix(), np.zeros(3))
     (copy / "camera.yaml").write_text(ros_calibration(CAMERA, body_from_camera=BODY_FROM_CAMERA @ turn))
     notes = read_with(READER, copy, tmp_path / "out").notes
-    note = next(note for note in notes if "fits the pictures" in note)
-    assert "turned by" in note
-    assert 2 < float(note.split("turned by ")[1].split()[0]) < 8
+    note = next(note for note in notes if "fits the images" in note)
+    assert "rotated by" in note
+    assert 2 < float(note.split("rotated by ")[1].split()[0]) < 8
 
 
 def test_mount_without_the_optical_turn_is_refused(copy: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_mount_without_the_optical_turn_is_refused(copy: Path, tmp_path: Path) -
     assert "optical axes" in error.value.remedy
 
 
-def test_distorted_pictures_have_plain_depth(room: Room, tmp_path: Path) -> None:
+def test_distorted_images_have_plain_depth(room: Room, tmp_path: Path) -> None:
     """The camera keeps its distortion; the depth image, rendered, has none."""
     write_map(tmp_path / "run", room, VIEWS[:5], LENS, points=20_000)
     capture = read_with(READER, tmp_path / "run", tmp_path / "out")
@@ -124,8 +124,8 @@ def test_distorted_pictures_have_plain_depth(room: Room, tmp_path: Path) -> None
     assert np.median(np.abs(depth - truth)[depth > 0]) < 0.03
 
 
-def test_poses_between_pictures_are_interpolated(copy: Path, tmp_path: Path) -> None:
-    """Without the line of a picture's own time, the neighbours' pose: near the truth, not a neighbour's."""
+def test_poses_between_images_are_interpolated(copy: Path, tmp_path: Path) -> None:
+    """Without the line of an image's own time, the neighbours' pose: near the truth, not a neighbour's."""
     lines = (copy / "trajectory.txt").read_text().splitlines()
     (copy / "trajectory.txt").write_text("\n".join(lines[:5] + lines[6:]))
     capture = read_with(READER, copy, tmp_path / "out")
@@ -134,7 +134,7 @@ def test_poses_between_pictures_are_interpolated(copy: Path, tmp_path: Path) -> 
     assert np.allclose(middle[1], (middle[0] + middle[2]) / 2, atol=1e-3)
 
 
-def test_pictures_outside_the_trajectory_are_left_out(copy: Path, tmp_path: Path) -> None:
+def test_images_outside_the_trajectory_are_left_out(copy: Path, tmp_path: Path) -> None:
     """Nothing is extrapolated."""
     lines = (copy / "trajectory.txt").read_text().splitlines()
     (copy / "trajectory.txt").write_text("\n".join(lines[:-2]))
@@ -144,7 +144,7 @@ def test_pictures_outside_the_trajectory_are_left_out(copy: Path, tmp_path: Path
 
 
 def test_rtabmap_export_needs_nothing_else(copy: Path, tmp_path: Path) -> None:
-    """Poses of the camera with ids, rectified pictures named by their time, a calibration for each of them."""
+    """Poses of the camera with ids, rectified images named by their time, a calibration for each of them."""
     folder = copy
     with open_source(folder) as source:
         from pipeline.capture.slam.clouds import read_points
@@ -208,16 +208,16 @@ def test_list_of_times_and_nanosecond_names(copy: Path, tmp_path: Path) -> None:
 
 
 def numbered(folder: Path) -> list[str]:
-    """Rename the pictures to 1.jpg ... 10.jpg; gives their times in that order."""
-    pictures = sorted((folder / "images").iterdir())
-    for number, picture in enumerate(pictures, 1):
-        picture.rename(folder / f"images/{number}.jpg")
-    return [picture.stem for picture in pictures]
+    """Rename the images to 1.jpg ... 10.jpg; gives their times in that order."""
+    images = sorted((folder / "images").iterdir())
+    for number, image in enumerate(images, 1):
+        image.rename(folder / f"images/{number}.jpg")
+    return [image.stem for image in images]
 
 
 @pytest.mark.parametrize("form", ["time", "time name", "name time", "time,images/name", "nanoseconds"])
-def test_timestamps_beside_numbered_pictures(form: str, copy: Path, tmp_path: Path) -> None:
-    """timestamps.txt as people write it: a time for each picture, with or without its name, in either order."""
+def test_timestamps_beside_numbered_images(form: str, copy: Path, tmp_path: Path) -> None:
+    """timestamps.txt as people write it: a time for each image, with or without its name, in either order."""
     times = numbered(copy)
     named = [(time, f"{number}.jpg") for number, time in enumerate(times, 1)]
     lines = {
@@ -234,13 +234,13 @@ def test_timestamps_beside_numbered_pictures(form: str, copy: Path, tmp_path: Pa
 
 
 def test_too_few_timestamps_are_refused(copy: Path, tmp_path: Path) -> None:
-    """Nobody knows which picture has none; where the pictures' names are times the list is another sensor's."""
+    """Nobody knows which image has none; where the images' names are times the list is another sensor's."""
     (copy / "timestamps.txt").write_text("1700000000.25\n1700000000.35\n")
     _poses_match(read_with(READER, copy, tmp_path / "named"), VIEWS)
     numbered(copy)
-    with pytest.raises(CaptureError, match="one for each picture") as error:
+    with pytest.raises(CaptureError, match="one for each image") as error:
         read_with(READER, copy, tmp_path / "out")
-    assert error.value.found == "2 times, 10 pictures"
+    assert error.value.found == "2 times, 10 images"
     assert str(error.value.file).endswith("timestamps.txt")
 
 
@@ -270,7 +270,7 @@ def test_extrinsics_that_do_not_say_which_way_are_refused(text: str, copy: Path,
     (copy / "camera.yaml").write_text(ros_calibration(CAMERA))
     matrix = BODY_FROM_CAMERA.matrix.tolist()
     (copy / "extrinsics.yaml").write_text(text.format(matrix, matrix))
-    with pytest.raises(CaptureError, match="one matrix must say") as error:
+    with pytest.raises(CaptureError, match="one matrix must hold") as error:
         read_with(READER, copy, tmp_path / "out")
     assert str(error.value.file).endswith("extrinsics.yaml")
     assert text.partition(":")[0] in error.value.found
@@ -287,7 +287,7 @@ def test_up_direction_is_taken_where_it_is_stated(copy: Path, tmp_path: Path) ->
 
 
 def test_zip_time_range_and_stride(export: Path, tmp_path: Path) -> None:
-    """Packed, from 0.2 to 0.75 s, every second picture."""
+    """Packed, from 0.2 to 0.75 s, every second image."""
     archive = Path(shutil.make_archive(str(tmp_path / "run"), "zip", export))
     capture = read_with(READER, archive, tmp_path / "out", CaptureParams(start=0.15, end=0.75, stride=2))
     _poses_match(capture, VIEWS[2:8:2])
@@ -303,21 +303,21 @@ def test_clocks_apart_are_refused(copy: Path, tmp_path: Path) -> None:
 
 
 def test_another_map_is_refused(copy: Path, room: Room, tmp_path: Path) -> None:
-    """A cloud in another frame: turned by 90 degrees about up."""
+    """A cloud in another frame: rotated by 90 degrees about up."""
     from pipeline.capture.slam.clouds import read_points
 
     with open_source(copy) as source:
         points = read_points(source, "scans.pcd")
     turned = points @ Rotation.from_euler("z", 90, degrees=True).as_matrix().T
     write_pcd(copy / "scans.pcd", {axis: turned[:, i].astype(np.float32) for i, axis in enumerate("xyz")})
-    with pytest.raises(CaptureError, match="in view of the pictures"):
+    with pytest.raises(CaptureError, match="in view of the images"):
         read_with(READER, copy, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("camera.yaml", "body_from_camera", "other", "where the camera is on it"),
+        ("camera.yaml", "body_from_camera", "other", "the camera.s pose on it"),
         ("camera.yaml", "image_width: 320", "image_width: 0", "image_width"),
         ("camera.yaml", "image_width: 320", "image_width: 640", "intrinsics must belong"),
         ("camera.yaml", "camera_matrix", "matrix", "camera_matrix must hold 3 x 3"),
@@ -325,7 +325,7 @@ def test_another_map_is_refused(copy: Path, room: Room, tmp_path: Path) -> None:
         ("camera.yaml", "plumb_bob", "omni", "distortion must be"),
         ("camera.yaml", "image_width", "image_width: [", "YAML mapping"),
         ("trajectory.txt", f"{START + 0.3:.6f}", f"{START + 0.05:.6f}", "times must increase"),
-        ("trajectory.txt", f"{START + 0.3:.6f} ", f"{START + 0.3:.6f} nan ", "finite numbers of a place on earth"),
+        ("trajectory.txt", f"{START + 0.3:.6f} ", f"{START + 0.3:.6f} nan ", "finite numbers of a position on earth"),
     ],
 )
 def test_broken_files_are_named(name: str, old: str, new: str, message: str, copy: Path, tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_broken_files_are_named(name: str, old: str, new: str, message: str, cop
     assert str(error.value.file).endswith(name)
 
 
-def test_pictures_without_times_are_refused(copy: Path, tmp_path: Path) -> None:
+def test_images_without_times_are_refused(copy: Path, tmp_path: Path) -> None:
     """The remedy shows both ways to give them."""
     next((copy / "images").iterdir()).rename(copy / "images/first.jpg")
     with pytest.raises(CaptureError, match=r"named by their time") as error:
@@ -347,7 +347,7 @@ def test_pictures_without_times_are_refused(copy: Path, tmp_path: Path) -> None:
     assert "images.txt" in error.value.remedy
 
 
-def test_pictures_of_another_size_are_refused(copy: Path, tmp_path: Path) -> None:
+def test_images_of_another_size_are_refused(copy: Path, tmp_path: Path) -> None:
     """camera.yaml declares 320 x 240."""
     file = sorted((copy / "images").iterdir())[3]
     cv2.imwrite(str(file), np.zeros((120, 160, 3), np.uint8))
@@ -366,8 +366,8 @@ def test_missing_calibration_and_two_maps_are_refused(copy: Path, tmp_path: Path
         read_with(READER, copy, tmp_path / "out")
 
 
-def test_truncated_cloud_is_refused_and_picture_skipped(copy: Path, tmp_path: Path) -> None:
-    """A map must be whole; of pictures some may be lost."""
+def test_truncated_cloud_is_refused_and_image_skipped(copy: Path, tmp_path: Path) -> None:
+    """A map must be whole; of images some may be lost."""
     truncate(sorted((copy / "images").iterdir())[4])
     capture = read_with(READER, copy, tmp_path / "out")
     assert len(capture.frames) == 9
@@ -387,7 +387,7 @@ def test_camera_that_does_not_move_is_refused(copy: Path, tmp_path: Path) -> Non
 
 
 def test_other_captures_with_a_cloud_are_not_recognised(tmp_path: Path) -> None:
-    """A mesh beside a list of something else."""
+    """A mesh next to a list of something else."""
     (tmp_path / "mesh.ply").write_bytes(b"ply\n")
     (tmp_path / "trajectory.txt").write_text("0 1\n1 0\n")
     with open_source(tmp_path) as source:
@@ -395,7 +395,7 @@ def test_other_captures_with_a_cloud_are_not_recognised(tmp_path: Path) -> None:
 
 
 def test_two_cameras_in_one_list_are_refused(copy: Path, tmp_path: Path) -> None:
-    """Left and right pictures of one name would be taken for each other."""
+    """Left and right images of one name would be taken for each other."""
     (copy / "right").mkdir()
     lines = []
     for i, file in enumerate(sorted((copy / "images").iterdir())):
@@ -408,7 +408,7 @@ def test_two_cameras_in_one_list_are_refused(copy: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("model", ["plumb_bob", "equidistant"])
 def test_masks_count(model: str, copy: Path, tmp_path: Path) -> None:
-    """The robot's own arm, black in a mask beside the pictures; made straight with a fisheye picture."""
+    """The robot's own arm, black in a mask next to the images; made straight with a fisheye image."""
     text = (copy / "camera.yaml").read_text().replace("plumb_bob", model)
     if model == "equidistant":
         text = text.replace("cols: 5\n  data: [0.0, 0.0, 0.0, 0.0, 0.0]", "cols: 4\n  data: [0.05, -0.01, 0.0, 0.0]")

@@ -1,4 +1,4 @@
-"""Tests of pipeline.capture.videos.movie and containers: real encoders write, PyAV reads."""
+"""Videos from real encoders, read by PyAV, and the tone curve of HDR."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.capture.videos import movie
-from pipeline.capture.videos.movie import describe, greys_of, pictures_of
-from pipeline.capture.videos.tone import HdrTransfer, sdr_of
+from pipeline.capture.videos.movie import HdrTransfer, describe, greys_of, images_of, sdr_of, to_sdr
 from pipeline.errors import CaptureError
 from tests.capture.writers.video import write_video
 
@@ -22,13 +21,13 @@ RED, GREEN, BLUE = (220, 30, 30), (30, 200, 40), (30, 40, 220)
 
 def quarters(width: int = 160, height: int = 120) -> np.ndarray:
     """Red left half, green top right, blue bottom right: no turn or mirroring maps it to itself."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[:], picture[: height // 2, width // 2 :], picture[height // 2 :, width // 2 :] = RED, GREEN, BLUE
-    return picture
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:], image[: height // 2, width // 2 :], image[height // 2 :, width // 2 :] = RED, GREEN, BLUE
+    return image
 
 
 def numbered(count: int) -> list[np.ndarray]:
-    """Pictures of one grey each, brighter by 10 from one to the next."""
+    """Images of one grey each, brighter by 10 from one to the next."""
     return [np.full((48, 64, 3), 30 + 10 * i, np.uint8) for i in range(count)]
 
 
@@ -54,10 +53,10 @@ def corners(image: Image.Image) -> list[tuple[int, ...]]:
     ],
 )
 def test_codecs_and_containers(tmp_path: Path, codec: str, suffix: str, pixels: str, name: str) -> None:
-    """Every codec in its usual container gives all pictures in order, with their colours."""
+    """Every codec in its usual container gives all images in order, with their colours."""
     options = {"x265-params": "log-level=none:pools=1:bframes=0"} if codec == "libx265" else None
     file = write_video(tmp_path / f"a{suffix}", [quarters()] * 6, codec=codec, pixels=pixels, options=options)
-    frames = list(pictures_of(file))
+    frames = list(images_of(file))
     assert [frame.index for frame in frames] == list(range(6))
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(6) / 15, atol=1e-3)
     assert corners(frames[-1].image) == [RED, GREEN, BLUE, RED]
@@ -73,9 +72,9 @@ def test_codecs_and_containers(tmp_path: Path, codec: str, suffix: str, pixels: 
     ],
 )
 def test_rotation_tag(tmp_path: Path, tag: int, clockwise: int, expected: list[tuple[int, ...]]) -> None:
-    """The display matrix is applied; sizes are those of the upright picture. -90 is a phone held upright."""
+    """The display matrix is applied; sizes are those of the upright image. -90 is a phone held upright."""
     file = write_video(tmp_path / "a.mp4", [quarters()] * 2, rotation=tag)
-    frame = next(iter(pictures_of(file)))
+    frame = next(iter(images_of(file)))
     found = describe(file)
     assert corners(frame.image) == expected
     assert found.rotation == clockwise
@@ -88,7 +87,7 @@ def test_rotation_tag(tmp_path: Path, tag: int, clockwise: int, expected: list[t
 
 def test_rotation_that_is_no_quarter_turn(tmp_path: Path) -> None:
     """A display matrix of another angle is refused instead of being ignored."""
-    with pytest.raises(CaptureError, match="quarter turns"):
+    with pytest.raises(CaptureError, match="multiples of 90 degrees"):
         describe(write_video(tmp_path / "a.mp4", numbered(2), rotation=30))
 
 
@@ -96,32 +95,32 @@ def test_variable_rate(tmp_path: Path) -> None:
     """Times are the stream's own of every frame, not the number by the mean rate."""
     times = [0.0, 0.033, 0.1, 0.133, 0.3, 0.35]
     file = write_video(tmp_path / "a.mp4", numbered(6), times, options={"bf": "0"})
-    assert [frame.time for frame in pictures_of(file)] == pytest.approx(times, abs=1e-4)
+    assert [frame.time for frame in images_of(file)] == pytest.approx(times, abs=1e-4)
     assert describe(file).variable_rate is True
     assert describe(write_video(tmp_path / "b.mp4", numbered(6))).variable_rate is False
 
 
-def test_wanted_pictures(tmp_path: Path) -> None:
-    """Pictures that aren't wanted are passed over and keep their numbers; B frames don't change the order."""
+def test_wanted_images(tmp_path: Path) -> None:
+    """Images that aren't wanted are skipped and keep their numbers; B frames don't change the order."""
     file = write_video(tmp_path / "a.mp4", numbered(12), options={"preset": "medium", "bf": "3"})
-    frames = list(pictures_of(file, lambda index: index % 5 == 2))
+    frames = list(images_of(file, lambda index: index % 5 == 2))
     assert [frame.index for frame in frames] == [2, 7]
     assert [np.asarray(frame.image).mean() for frame in frames] == pytest.approx([50, 100], abs=4)
 
 
 def test_describe_and_early_end(tmp_path: Path) -> None:
-    """The header's figures; whoever stops early leaves nothing open."""
+    """The header's metrics; whoever stops early leaves nothing open."""
     file = write_video(tmp_path / "a.mp4", numbered(15))
     found = describe(file)
     assert (found.width, found.height, found.frames, found.transfer) == (64, 48, 15, "sdr")
     assert found.duration == pytest.approx(1.0, abs=0.01)
     for _ in range(3):
-        assert next(iter(pictures_of(file))).index == 0
+        assert next(iter(images_of(file))).index == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_stays_constant(tmp_path: Path) -> None:
-    """Frames are freed as they are passed over, even where the garbage collector does not run."""
+    """Frames are freed as they are skipped, even where the garbage collector does not run."""
     file = write_video(tmp_path / "a.mp4", [np.full((720, 1280, 3), 90, np.uint8)] * 120)
     page = os.sysconf("SC_PAGESIZE")
     gc.collect()
@@ -137,7 +136,7 @@ def test_above_4k_is_shrunk(tmp_path: Path) -> None:
     """The longer side is at most 4096."""
     wide = np.tile(quarters(5120, 80), (1, 1, 1))
     file = write_video(tmp_path / "a.mp4", [wide] * 2)
-    assert next(iter(pictures_of(file))).image.size == (4096, 64) == (describe(file).width, describe(file).height)
+    assert next(iter(images_of(file))).image.size == (4096, 64) == (describe(file).width, describe(file).height)
     assert describe(file).stored_size == (5120, 80)
 
 
@@ -160,7 +159,7 @@ def test_hdr_goes_through_the_curve(tmp_path: Path, tag: int, transfer: HdrTrans
         tmp_path / "a.mp4", [signal] * 6, codec="libx265", pixels="yuv420p10le", hdr=tag, options=options
     )
     assert describe(file).transfer == transfer
-    image = np.asarray(next(iter(pictures_of(file))).image, float)
+    image = np.asarray(next(iter(images_of(file))).image, float)
     expected = 255 * sdr_of(signal / 255.0, transfer)
     np.testing.assert_allclose(image[32, 16::32], expected[32, 16::32], atol=6)
     assert np.abs(expected[32, 16::32] - signal[32, 16::32]).max() > 30
@@ -190,7 +189,7 @@ def test_truncated_mp4(tmp_path: Path, faststart: bool) -> None:
     data = file.read_bytes()
     file.write_bytes(data[: len(data) * 2 // 3])
     with pytest.raises(CaptureError, match="complete") as caught:
-        list(pictures_of(file))
+        list(images_of(file))
     assert str(len(data) * 2 // 3) in caught.value.found or "moov" in caught.value.found
 
 
@@ -220,8 +219,8 @@ def test_no_video(tmp_path: Path, content: bytes) -> None:
         describe(file)
 
 
-def test_damaged_pictures(tmp_path: Path) -> None:
-    """A file whose header is whole but whose pictures are not gives one clear error."""
+def test_damaged_images(tmp_path: Path) -> None:
+    """A file whose header is whole but whose images are not gives one clear error."""
     rng = np.random.default_rng(0)
     file = write_video(tmp_path / "a.mp4", [rng.integers(0, 255, (48, 64, 3), np.uint8) for _ in range(30)])
     data = bytearray(file.read_bytes())
@@ -229,7 +228,7 @@ def test_damaged_pictures(tmp_path: Path) -> None:
     data[start:end] = rng.bytes(end - start)
     file.write_bytes(data)
     with pytest.raises(CaptureError, match="complete and readable"):
-        list(pictures_of(file))
+        list(images_of(file))
 
 
 def test_sound_only(tmp_path: Path) -> None:
@@ -244,3 +243,56 @@ def test_sound_only(tmp_path: Path) -> None:
         container.mux(stream.encode(None))
     with pytest.raises(CaptureError, match="no video track"):
         describe(tmp_path / "a.mp4")
+
+
+TRANSFERS: list[HdrTransfer] = ["hlg", "pq"]
+
+
+def test_reference_white() -> None:
+    """HLG 75 % and PQ 58 % are 203 cd/m2 (BT.2408, table 1)."""
+    assert movie._hlg_light(np.full(3, 0.75))[0] == pytest.approx(203, abs=1.5)
+    assert movie._pq_light(np.full(3, 0.58))[0] == pytest.approx(203, abs=3)
+    assert movie._pq_light(np.ones(3))[0] == pytest.approx(10_000, rel=1e-6)
+    assert movie._hlg_light(np.ones(3))[0] == pytest.approx(1000, rel=1e-3)
+
+
+@pytest.mark.parametrize("transfer", TRANSFERS)
+def test_greys(transfer: HdrTransfer) -> None:
+    """Greys stay grey, never get darker with more signal, and end at black and white."""
+    steps = np.linspace(0, 1, 200)
+    mapped = sdr_of(np.repeat(steps[:, None], 3, 1), transfer)
+    assert np.ptp(mapped, axis=1).max() < 2e-3
+    assert (np.diff(mapped[:, 0]) >= -1e-9).all()
+    assert mapped[0, 0] < 1e-3
+    assert mapped[-1].min() > 0.999
+
+
+def test_paper_white_is_bright_and_not_white() -> None:
+    """Paper is just below white, so that highlights keep their detail; what lies below the knee stays exact."""
+    assert 0.9 < sdr_of(np.full(3, 0.75), "hlg")[0] < 0.96
+    grey = np.full(3, 0.5)  # a twelfth of the scene's peak: 50.7 cd/m2, a quarter of paper white
+    linear = 1000 * (1 / 12) ** 1.2 / 203
+    assert sdr_of(grey, "hlg")[0] == pytest.approx(1.055 * linear ** (1 / 2.4) - 0.055, abs=1e-3)
+
+
+def test_primaries() -> None:
+    """A colour of BT.709 that was written in BT.2020 comes back with its hue."""
+    red = np.array([0.3, 0.05, 0.04])
+    wide = np.linalg.inv(movie._REC709_FROM_2020) @ red
+    luminance = 1000 * (wide / 1000 * 203)
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = (luminance / 10_000) ** m1
+    mapped = sdr_of(((c1 + c2 * power) / (1 + c3 * power)) ** m2, "pq")
+    np.testing.assert_allclose(mapped, 1.055 * red ** (1 / 2.4) - 0.055, atol=2e-3)
+
+
+@pytest.mark.parametrize(("transfer", "most"), [("hlg", 2.5), ("pq", 6.0)])
+def test_images_follow_the_exact_curve(transfer: HdrTransfer, most: float) -> None:
+    """The table that maps images agrees with the formula, but at the edge of the gamut in the dark."""
+    rng = np.random.default_rng(0)
+    tint = rng.uniform(-18, 18, (4000, 3))
+    values = np.clip(rng.integers(0, 256, (4000, 1)) + tint, 0, 255).astype(np.uint8)
+    mapped = np.asarray(to_sdr(Image.fromarray(values[None]), transfer), float)[0]
+    errors = np.abs(mapped - 255 * sdr_of(values / 255.0, transfer))
+    assert np.median(errors) < 0.5
+    assert np.quantile(errors, 0.99) < most

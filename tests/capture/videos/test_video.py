@@ -14,8 +14,8 @@ from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader
 from pipeline.capture.source import open_source
-from pipeline.capture.videos import cuts, motion, movie
-from pipeline.capture.videos.tone import sdr_of
+from pipeline.capture.videos import motion, movie
+from pipeline.capture.videos.movie import sdr_of
 from pipeline.capture.videos.video import GENERATED, READER, read_video
 from pipeline.errors import CaptureError
 from tests.capture.writers.video import add_credentials, melting, view, walk_by, with_person, write_video
@@ -25,9 +25,9 @@ def read(path: Path, out: Path, params: CaptureParams | None = None, reader: Rea
     """As the capture stage reads it."""
     with open_source(path) as source:
         assert reader.recognise(source)
-        traits = reader.traits(source)
+        traits = reader.traits(reader.survey(source))
         assert (traits.kind, traits.ordered, traits.has_poses, traits.has_depth) == (reader.kind, True, False, False)
-        assert set(reader.files(source)) <= set(source.names)
+        assert set(reader.survey(source).files) <= set(source.names)
         return reader.read(source, out, params or CaptureParams())
 
 
@@ -68,17 +68,17 @@ def test_frames_with_times(walk: Path, tmp_path: Path) -> None:
         assert frame.image == f"images/{number:06d}.jpg"
         assert (frame.focal_source, frame.gravity, frame.camera.width) == ("guessed", None, 320)
         assert frame.camera.fx == pytest.approx(0.85 * 320)
-    picture = np.asarray(Image.open(tmp_path / capture.frames[5].image), float)
-    assert np.abs(picture - view(0.25 * (capture.frames[5].source_time or 0))).mean() < 6
+    image = np.asarray(Image.open(tmp_path / capture.frames[5].image), float)
+    assert np.abs(image - view(0.25 * (capture.frames[5].source_time or 0))).mean() < 6
     (note,) = capture.notes  # a slow walk gives nothing to warn about
     assert "focal length is guessed" in note
 
 
 def test_variable_rate_and_rotation(tmp_path: Path) -> None:
     """A phone held upright with an uneven rate: portrait frames, each with its own time."""
-    pictures = walk_by(1.4)
-    times = np.cumsum([0.0] + [0.04 if i % 3 else 0.12 for i in range(len(pictures) - 1)])
-    file = write_video(tmp_path / "IMG_0001.MOV", pictures, list(times), rotation=-90)
+    images = walk_by(1.4)
+    times = np.cumsum([0.0] + [0.04 if i % 3 else 0.12 for i in range(len(images) - 1)])
+    file = write_video(tmp_path / "IMG_0001.MOV", images, list(times), rotation=-90)
     capture = read(file, tmp_path / "out")
     for frame in capture.frames:
         assert (frame.camera.width, frame.camera.height) == (240, 320)
@@ -87,11 +87,11 @@ def test_variable_rate_and_rotation(tmp_path: Path) -> None:
 
 def test_a_phones_hdr_clip(tmp_path: Path) -> None:
     """10-bit HEVC in HLG, held upright, at an uneven rate: sRGB portraits with their times, and a note that says so."""
-    pictures = walk_by(1.4)
-    times = np.cumsum([0.0] + [0.05 if i % 4 else 0.11 for i in range(len(pictures) - 1)])
+    images = walk_by(1.4)
+    times = np.cumsum([0.0] + [0.05 if i % 4 else 0.11 for i in range(len(images) - 1)])
     options = {"x265-params": "log-level=none:pools=1:crf=12:bframes=2"}
     file = write_video(
-        tmp_path / "IMG_0002.MOV", pictures, list(times), codec="libx265", pixels="yuv420p10le", hdr=18, rotation=-90,
+        tmp_path / "IMG_0002.MOV", images, list(times), codec="libx265", pixels="yuv420p10le", hdr=18, rotation=-90,
         options=options,
     )  # fmt: skip
     capture = read(file, tmp_path / "out")
@@ -101,7 +101,7 @@ def test_a_phones_hdr_clip(tmp_path: Path) -> None:
         assert (frame.camera.width, frame.camera.height) == (240, 320)
         assert frame.source_time == pytest.approx(times[number], abs=1e-3)
     last = capture.frames[-1]
-    signal = np.rot90(pictures[int(last.name[:6])], -1)
+    signal = np.rot90(images[int(last.name[:6])], -1)
     found, expected = np.asarray(Image.open(tmp_path / "out" / last.image), float), 255 * sdr_of(signal / 255.0, "hlg")
     assert np.median(np.abs(found - expected)) < 5  # colours at half the resolution cost a few pixels more
     assert np.median(np.abs(found - signal)) > 10
@@ -118,7 +118,7 @@ def test_range_and_stride(walk: Path, tmp_path: Path) -> None:
 
 
 def test_in_a_zip_and_in_a_folder(walk: Path, tmp_path: Path) -> None:
-    """The same frames from a zip archive and from a folder with a thumbnail beside the video."""
+    """The same frames from a zip archive and from a folder with a thumbnail next to the video."""
     with zipfile.ZipFile(tmp_path / "walk.zip", "w") as archive:
         archive.write(walk, "walk.mp4")
     packed = read(tmp_path / "walk.zip", tmp_path / "packed")
@@ -132,7 +132,7 @@ def test_in_a_zip_and_in_a_folder(walk: Path, tmp_path: Path) -> None:
 
 
 def test_photos_with_live_videos_are_no_video(tmp_path: Path) -> None:
-    """A folder of photos stays one, whatever clips lie beside them."""
+    """A folder of photos stays one, whatever clips lie next to them."""
     for i in range(3):
         Image.new("RGB", (64, 48)).save(tmp_path / f"{i}.jpg")
         (tmp_path / f"{i}.mov").write_bytes(b"")
@@ -171,17 +171,17 @@ def test_longest_take_that_shows_depth(tmp_path: Path) -> None:
 def test_still_camera_is_refused(tmp_path: Path) -> None:
     """A figure that does somersaults before a still camera: refused for what it is."""
     rng = np.random.default_rng(0)
-    pictures = [
+    images = [
         with_person(np.clip(view(0) + rng.normal(0, 2, (240, 320, 3)), 0, 255).astype(np.uint8), i / 2, spinning=True)
         for i in range(30)
     ]
-    error = refusal(write_video(tmp_path / "robot.mp4", pictures), tmp_path / "out")
+    error = refusal(write_video(tmp_path / "robot.mp4", images), tmp_path / "out")
     assert "the camera does not move" in error.found
     assert "robot.mp4" in str(error)
 
 
-def test_one_picture_all_the_time_is_refused(tmp_path: Path) -> None:
-    """A still picture as a video is a camera that doesn't move either."""
+def test_one_image_all_the_time_is_refused(tmp_path: Path) -> None:
+    """A still image as a video is a camera that doesn't move either."""
     error = refusal(write_video(tmp_path / "a.mp4", [view(0)] * 30), tmp_path / "out")
     assert "the camera does not move" in error.found
 
@@ -194,8 +194,8 @@ def test_turning_camera_is_refused(tmp_path: Path) -> None:
 
 def test_short_takes_are_refused(tmp_path: Path) -> None:
     """A music clip: no take of a second."""
-    pictures = [picture for seed in range(4) for picture in walk_by(0.6, seed=seed)]
-    error = refusal(write_video(tmp_path / "a.mp4", pictures), tmp_path / "out")
+    images = [image for seed in range(4) for image in walk_by(0.6, seed=seed)]
+    error = refusal(write_video(tmp_path / "a.mp4", images), tmp_path / "out")
     assert "the longest of 4 takes" in error.found
 
 
@@ -216,8 +216,8 @@ def test_truncated_in_a_zip(walk: Path, tmp_path: Path) -> None:
 def test_notes_of_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shrunk frames, left out repeats and fast movement are said."""
     monkeypatch.setattr(movie, "MAX_SIDE", 200)
-    pictures = [view(0.12 * i) for i in range(30) for _ in range(2)]
-    capture = read(write_video(tmp_path / "a.mp4", pictures, rate=30), tmp_path / "out")
+    images = [view(0.12 * i) for i in range(30) for _ in range(2)]
+    capture = read(write_video(tmp_path / "a.mp4", images, rate=30), tmp_path / "out")
     text = "\n".join(capture.notes)
     assert "320x240 were shrunk to 200x150" in text
     assert capture.frames[0].camera.width == 200
@@ -227,14 +227,14 @@ def test_notes_of_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_long_videos_are_thinned(walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than the most are kept, spread over the whole take, and traits say so."""
-    monkeypatch.setattr(cuts, "MOST", 10)
-    monkeypatch.setattr(cuts, "FEWEST", 5)
-    monkeypatch.setattr(cuts, "RATE", 100.0)
+    monkeypatch.setattr(motion, "MAX_FRAMES", 10)
+    monkeypatch.setattr(motion, "MIN_FRAMES", 5)
+    monkeypatch.setattr(motion, "RATE", 100.0)
     capture = read(walk, tmp_path)
     assert 10 <= len(capture.frames) <= 11
     assert capture.frames[-1].time == pytest.approx(2.8, abs=0.35)
     with open_source(walk) as source:
-        assert READER.traits(source).frames == 10
+        assert READER.traits(READER.survey(source)).frames == 10
 
 
 def test_generated_by_credentials(walk: Path, tmp_path: Path) -> None:
@@ -260,16 +260,16 @@ def test_filmed_with_credentials_is_not_generated(walk: Path, tmp_path: Path) ->
 
 def test_generated_place_that_melts_is_refused(tmp_path: Path) -> None:
     """Geometry that drifts: refused when it was generated."""
-    pictures = [melting(view(0.02 * i), i / 3) for i in range(36)]
-    error = refusal(write_video(tmp_path / "a.mp4", pictures), tmp_path / "out", generated=True)
-    assert "holds together" in error.rule
+    images = [melting(view(0.02 * i), i / 3) for i in range(36)]
+    error = refusal(write_video(tmp_path / "a.mp4", images), tmp_path / "out", generated=True)
+    assert "one consistent scene" in error.rule
 
 
 def test_generated_says_which_seconds_are_usable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A walk that ends in turning on the spot: only the walk is called usable."""
     monkeypatch.setattr(motion, "MAX_ANCHORS", 12)
-    pictures = [*walk_by(2.0), *[view(0.5, 0.8 * i) for i in range(30)]]
-    with open_source(write_video(tmp_path / "a.mp4", pictures)) as source:
+    images = [*walk_by(2.0), *[view(0.5, 0.8 * i) for i in range(30)]]
+    with open_source(write_video(tmp_path / "a.mp4", images)) as source:
         capture = read_video(source, tmp_path / "out", CaptureParams(), generated=True)
     (note,) = [note for note in capture.notes if "only these seconds" in note]
     start, end = (float(value) for value in note.split(": ")[1].split("-"))

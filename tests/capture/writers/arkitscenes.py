@@ -22,7 +22,7 @@ ARKIT_FROM_WORLD = Pose(Rotation.from_euler("z", 40, degrees=True).as_matrix(), 
 
 
 def frame_times(poses: Sequence[Pose], per_pose: int) -> list[tuple[float, Pose]]:
-    """Times and true poses of pictures, `per_pose` of them for each pose and one for the last."""
+    """Times and true poses of images, `per_pose` of them for each pose and one for the last."""
     frames = []
     for i, (a, b) in enumerate(pairwise(poses)):
         shares = np.arange(per_pose) / per_pose
@@ -38,18 +38,18 @@ def write_arkitscenes(
     depth_size: tuple[int, int] = (80, 60),
     per_pose: int = 2,
 ) -> list[tuple[float, Pose]]:
-    """Write the streams' assets straight into `folder`; the trajectory has every pose, pictures come more often.
+    """Write the streams' assets straight into `folder`; the trajectory has every pose, images come more often.
 
     Args:
         folder: `<video>` of raw, `<video>/<video>_frames` of 3dod.
-        room: What the pictures show.
+        room: What the images show.
         poses: World from camera, every 0.1 s.
         streams: Cameras by the streams' names; lowres_wide must be among them for depth's intrinsics.
         depth_size: Of depth and confidence.
-        per_pose: Pictures for each pose.
+        per_pose: Images for each pose.
 
     Returns:
-        Time and ARKit-from-camera pose of each picture.
+        Time and ARKit-from-camera pose of each image.
     """
     frames = [(time, pose) for time, pose in frame_times(poses, per_pose)]
     folder.mkdir(parents=True, exist_ok=True)

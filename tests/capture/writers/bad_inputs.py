@@ -38,7 +38,7 @@ ARKIT, CAM0, SEQUENCE, TRUTH = "41000000", "mav0/cam0", "sequences/04", "mav0/st
 HDR, DLIO = "mission/data/hdr_front", "mission/data/dlio_map_odometry"
 COLOR, ODOMETRY, INFO = "/camera/color/image_raw", "/dlio/odometry", "/camera/color/camera_info"
 DOUBLE = SMALL.resized(2 * SMALL.width, 2 * SMALL.height)
-MANY = "at most 20% of a capture's pictures may be unreadable"
+MANY = "at most 20% of a capture's images may be unreadable"
 JSON, CLOCK, QUATERNION, STILL = "must hold a JSON object", "one clock", "unit quaternion", "must move"
 FOCAL = "fx, fy, cx, cy = 0.0, 0.0"
 
@@ -80,7 +80,7 @@ def other_lens(data: dict[str, Any], _: int) -> None:
 
 
 def other_video(folder: Path) -> None:
-    """ARKitScenes pictures of which half have another video's number."""
+    """ARKitScenes images of which half have another video's number."""
     for file in sorted((folder / ARKIT / "vga_wide").iterdir())[6:]:
         file.rename(file.with_name(file.name.replace("41069021", "41069022")))
 
@@ -104,7 +104,7 @@ def items_stand(table: list[list[str]]) -> None:
 
 
 def image_early(which: int, seconds: int) -> Spoil:
-    """One picture of a bag is stamped too early."""
+    """One image of a bag is stamped too early."""
 
     def change(topic: str, message: Any, number: int) -> None:
         if topic == COLOR and number == which:
@@ -148,7 +148,7 @@ def info_of(k: np.ndarray) -> Spoil:
 
 
 REFUSED: dict[str, dict[str, tuple[Spoil, str, str]]] = {
-    "pictures are something else": {
+    "images are something else": {
         "photos": (content("*.jpg"), "0000.jpg", MANY),
         "polycam": (content("keyframes/images/*.jpg"), "keyframes/images/98", MANY),
         "rgbd": (content("*.color.jpg"), "frame-000000.color.jpg", MANY),
@@ -160,7 +160,7 @@ REFUSED: dict[str, dict[str, tuple[Spoil, str, str]]] = {
         "nerfstudio": (content("images/*.png"), "images/frame_00000.png", MANY),
         "colmap": (content("images/*.png"), "images/0000.png", MANY),
         "euroc": (content(f"{CAM0}/data/*.png"), "1403636579763555584.png", MANY),
-        "kitti": (content(f"{SEQUENCE}/image_2/*.png"), "image_2/000000.png", "readable pictures"),
+        "kitti": (content(f"{SEQUENCE}/image_2/*.png"), "image_2/000000.png", "readable images"),
         "grandtour": (content("mission/images/hdr_front/*.jpeg"), "000000.jpeg", MANY),
         "lidar_slam": (content("images/*.jpg"), "1700000000.250000.jpg", MANY),
     },
@@ -211,7 +211,7 @@ REFUSED: dict[str, dict[str, tuple[Spoil, str, str]]] = {
         "rgbd": (missing("*.depth.png", 5), "no depth for frame-000001", "every frame needs"),
         "record3d": (missing("rgbd/*.depth", 3), "no depth for it", MANY),
         "stray_scanner": (missing("depth/*.png", 3), "no depth for it", MANY),
-        "tum": (missing("depth/*.png", 5), "depth.txt", "all files that are listed must be there"),
+        "tum": (missing("depth/*.png", 5), "depth.txt", "all files that are listed must exist"),
         "redwood": (missing("depth/*.png", 5), "no depth for 1", "every frame needs"),
     },
     "time runs backwards": {
@@ -380,7 +380,7 @@ LEFT_OUT: dict[str, tuple[Spoil, str]] = {
     "colmap": (halved("images/*.png"), ".png: "),
     "euroc": (halved(f"{CAM0}/data/*.png"), ".png: "),
     "kitti": (missing(f"{SEQUENCE}/velodyne/*.bin", 6), "image_2/000001.png: no scan of its number"),
-    "rosbag": (image_early(5, 2), "1 of 12 pictures left out: no pose near enough"),
+    "rosbag": (image_early(5, 2), "1 of 12 images left out: no pose near enough"),
     "grandtour": (halved("mission/images/hdr_front/*.jpeg"), ".jpeg: image file is truncated"),
     "lidar_slam": (halved("images/*.jpg"), ".jpg: image file is truncated"),
 }

@@ -47,7 +47,7 @@ def half(camera: Camera) -> tuple[int, int]:
 
 
 def shots(room: Room, poses: list[Pose], camera: Camera) -> list[tuple[float, Pose, np.ndarray, np.ndarray]]:
-    """Time, pose, picture and depth of a robot's walk."""
+    """Time, pose, image and depth of a robot's walk."""
     return [(1_700_000_000 + 0.2 * i, pose, *room.render(camera, pose, 1)) for i, pose in enumerate(poses)]
 
 
@@ -58,14 +58,14 @@ def bag_in(folder: Path) -> Path:
 
 
 def mission(folder: Path, room: Room, poses: list[Pose], camera: Camera) -> None:
-    """With what a scanner beside the camera sees."""
+    """With what a scanner next to the camera sees."""
     eye = camera.resized(*half(camera))
     scans = [room.cast(eye, pose)[0].reshape(-1, 3) for pose in poses]
     write_mission(folder / "mission", shots(room, poses, camera), camera, scans)
 
 
 def arkit(folder: Path, room: Room, poses: list[Pose], camera: Camera) -> None:
-    """A picture a pose."""
+    """An image a pose."""
     streams = {"vga_wide": camera, "lowres_wide": camera.resized(*half(camera))}
     write_arkitscenes(folder / "41000000", room, poses, streams, half(camera), 1)
 

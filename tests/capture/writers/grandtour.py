@@ -60,10 +60,10 @@ def write_camera(
     box_from_camera: Pose,
     camera: Camera,
     times: np.ndarray,
-    pictures: list[np.ndarray],
+    images: list[np.ndarray],
     distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
 ) -> None:
-    """A camera's group and its pictures."""
+    """A camera's group and its images."""
     k = camera.matrix
     k[:2, 2] -= 0.5
     info = {"K": k.ravel().tolist(), "D": list(distortion), "width": camera.width, "height": camera.height}
@@ -72,7 +72,7 @@ def write_camera(
     numbers = 900 + np.arange(len(times))
     write_group(folder / "data" / name, {**about, "transform": place}, timestamp=times, sequence_id=numbers)
     (folder / "images" / name).mkdir(parents=True)
-    for i, rgb in enumerate(pictures):
+    for i, rgb in enumerate(images):
         (folder / "images" / name / f"{i:06d}.jpeg").write_bytes(jpeg(rgb))
 
 
@@ -89,16 +89,16 @@ def write_mission(
 
     Args:
         folder: The mission's.
-        shots: Time, world from camera, picture and depth.
-        camera: Of the pictures.
+        shots: Time, world from camera, image and depth.
+        camera: Of the images.
         scans: Points (N, 3) [m] of each shot's moment, in world axes.
         distortion: Equidistant, k1 to k4.
         late: How much earlier the camera's clock is than that of LiDAR and IMU [s].
     """
     data = folder / "data"
     times = np.array([time for time, _, _, _ in shots])
-    pictures = [rgb for _, _, rgb, _ in shots]
-    write_camera(folder, "hdr_front", BOX_FROM_CAMERA, camera, times - late, pictures, distortion)
+    images = [rgb for _, _, rgb, _ in shots]
+    write_camera(folder, "hdr_front", BOX_FROM_CAMERA, camera, times - late, images, distortion)
     camera_from_hesai = BOX_FROM_CAMERA.inverse() @ BOX_FROM_HESAI
     lidar = [around(time, pose @ camera_from_hesai) for time, pose, _, _ in shots]
     odometry = [item for pair in lidar for item in pair]

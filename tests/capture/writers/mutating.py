@@ -170,7 +170,7 @@ def _json(file: Path, where: float, what: int) -> None:
     return _write(file, json.dumps(content).encode())
 
 
-def _picture_size(file: Path, where: float, what: int) -> None:
+def _image_size(file: Path, where: float, what: int) -> None:
     """A PNG or JPEG whose header claims another size."""
     data = bytearray(file.read_bytes())
     side = (1, 7, 4096, 60_000, 2**31 - 1)[what % 5]
@@ -182,8 +182,8 @@ def _picture_size(file: Path, where: float, what: int) -> None:
     _write(file, bytes(data))
 
 
-def _other_picture(file: Path, where: float, what: int) -> None:
-    """A picture of another form under the same name."""
+def _other_image(file: Path, where: float, what: int) -> None:
+    """An image of another form under the same name."""
     modes = ("1", "L", "LA", "P", "RGBA", "I;16", "CMYK", "RGB")
     image = Image.new(modes[what % len(modes)], ((1, 1), (160, 120), (3, 2000))[what % 3])
     file.unlink()
@@ -262,8 +262,8 @@ CHANGES: dict[str, Callable[[Path, float, int], object]] = {
     "number": _number,
     "lines": _lines,
     "json": _json,
-    "picture size": _picture_size,
-    "other picture": _other_picture,
+    "image size": _image_size,
+    "other image": _other_image,
     "renamed": _renamed,
     "copied": _copied,
     "taken from": _taken_from,

@@ -24,8 +24,8 @@ class Fisheye:
     """A lens of COLMAP's OPENCV_FISHEYE that a `Room` can render through.
 
     Attributes:
-        width: Of its pictures [px].
-        height: Of its pictures [px].
+        width: Of its images [px].
+        height: Of its images [px].
         params: fx, fy, cx, cy, k1 .. k4.
     """
 
@@ -34,7 +34,7 @@ class Fisheye:
     params: tuple[float, ...]
 
     def resized(self, width: int, height: int) -> Fisheye:
-        """The same lens for pictures of another size."""
+        """The same lens for images of another size."""
         by = np.array([width / self.width, height / self.height] * 2)
         return Fisheye(width, height, (*(np.array(self.params[:4]) * by).tolist(), *self.params[4:]))
 
@@ -76,7 +76,7 @@ def write_transforms(
     name: Callable[[int], str] = "images/frame_{:05d}".format,
     file: str = "transforms.json",
 ) -> None:
-    """Pictures, depth of `depth_units` a metre and a transforms.json with the values of the file and of each frame."""
+    """Images, depth of `depth_units` a metre and a transforms.json with the values of the file and of each frame."""
     frames = []
     for i, pose in enumerate(poses):
         rgb, depth = rendered(room, camera, pose)
@@ -102,11 +102,11 @@ def write_colmap(
     scale: float = 1.0,
     rig: Pose | None = None,
 ) -> None:
-    """A COLMAP project written by pycolmap; picture i is of lens i modulo their number.
+    """A COLMAP project written by pycolmap; image i is of lens i modulo their number.
 
     Args:
         folder: Gets sparse/0 and images/.
-        room: What the pictures show.
+        room: What the images show.
         poses: World from camera.
         lenses: What renders (a `Camera` or `Fisheye`), COLMAP's model and its parameters.
         text: Instead of binary files.

@@ -19,7 +19,7 @@ def read_with(reader: Reader, path: Path, out: Path, params: CaptureParams | Non
     with open_source(path) as source:
         seen = source if reader.recognise(source) else source.below(source.folders()[0])
         assert reader.recognise(seen)
-        traits, files = reader.traits(seen), reader.files(seen)
+        traits, files = reader.traits(reader.survey(seen)), reader.survey(seen).files
         assert set(files) <= set(seen.names)
         capture = reader.read(seen, out, params or CaptureParams())
         assert traits.kind == reader.kind == capture.kind

@@ -21,7 +21,7 @@ from pipeline.geometry import Camera, Pose
 from tests.capture.writers.walking import Motion
 
 START = 1_732_000_000.0
-"""Time of the first picture [s since 1970]."""
+"""Time of the first image [s since 1970]."""
 TF = "tf2_msgs/msg/TFMessage"
 
 
@@ -174,7 +174,7 @@ def bag_writer(path: Path, form: str, *, compressed: str = "none", short_names: 
 
 
 def write_sparse(path: Path, camera: Camera, poses: list[Pose], every: float) -> None:
-    """A ROS 1 bag of black pictures of three cameras, whose pixels are holes in the file: it takes next to no disk.
+    """A ROS 1 bag of black images of three cameras, whose pixels are holes in the file: it takes next to no disk.
 
     Odometry gives the first camera's own pose. The records are those of the ROS wiki's Bags/Format/2.0.
     """
@@ -274,7 +274,7 @@ def write_robot(
     shots: list[tuple[float, Pose, np.ndarray, np.ndarray]],
     camera: Camera,
     *,
-    parts: Iterable[str] = ("picture", "depth", "odometry", "static", "imu"),
+    parts: Iterable[str] = ("image", "depth", "odometry", "static", "imu"),
     frame: str = OPTICAL,
     late: float = 0.0,
     **style: Any,
@@ -284,17 +284,17 @@ def write_robot(
     Args:
         path: File for "ros1", folder for the others.
         form: "ros1", "db3" or "mcap".
-        shots: Time, world from camera, picture and depth [m].
-        camera: Of all pictures.
+        shots: Time, world from camera, image and depth [m].
+        camera: Of all images.
         parts: What is recorded; "tf" for odom -> base on /tf with a map above.
-        frame: Of the pictures.
+        frame: Of the images.
         late: How far the odometry's clock is behind [s].
         style: Further arguments of `bag_writer`.
     """
     with bag_writer(path, form, **style) as bag:
         for time, world_from_camera, rgb, depth in shots:
             base = world_from_camera @ BASE_FROM_CAMERA.inverse()
-            if "picture" in parts:
+            if "image" in parts:
                 bag.image("/camera/color/image_raw", time, frame, "rgb8", rgb)
                 bag.info("/camera/color/camera_info", time, frame, camera)
             if "depth" in parts:
@@ -320,14 +320,14 @@ def write_robot(
 
 
 def write_walk(path: Path, form: str, motion: Motion, seconds: float, camera: Camera, parts: Iterable[str]) -> Pose:
-    """A head that somebody carries: two pictures (noise) and twenty poses a second, an IMU at 200 Hz; no depth.
+    """A head that somebody carries: two images (noise) and twenty poses a second, an IMU at 200 Hz; no depth.
 
     Args:
         path: As for `write_robot`.
         form: Likewise.
         motion: Of the camera.
         seconds: How long it is.
-        camera: Of the pictures.
+        camera: Of the images.
         parts: "odometry" and "imu".
 
     Returns:

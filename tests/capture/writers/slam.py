@@ -1,4 +1,4 @@
-"""Writers of SLAM layouts: EuRoC, KITTI odometry, and map clouds with trajectory and pictures."""
+"""Writers of SLAM layouts: EuRoC, KITTI odometry, and map clouds with trajectory and images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BODY_FROM_CAMERA = Pose(
 """A body with x forward, y left, z up."""
 
 
-def write_picture(path: Path, room: Room, pose: Pose, camera: Camera, *, grey: bool = False) -> None:
+def write_image(path: Path, room: Room, pose: Pose, camera: Camera, *, grey: bool = False) -> None:
     """What the camera sees, its lens distortion included."""
     path.parent.mkdir(parents=True, exist_ok=True)
     plain = Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
@@ -43,12 +43,12 @@ def write_picture(path: Path, room: Room, pose: Pose, camera: Camera, *, grey: b
 def write_euroc(
     folder: Path, room: Room, poses: list[Pose], camera: Camera, *, start: int = 1_403_636_579_763_555_584
 ) -> None:
-    """As the ASL archive: 20 Hz grey pictures, poses and IMU of the body at 200 Hz on one spline through the poses."""
+    """As the ASL archive: 20 Hz grey images, poses and IMU of the body at 200 Hz on one spline through the poses."""
     mav = folder / "mav0"
     times = np.arange(len(poses)) * 0.05
     bodies = [WORLD @ pose @ BODY_FROM_CAMERA.inverse() for pose in poses]
     for i, pose in enumerate(poses):
-        write_picture(mav / f"cam0/data/{start + i * 50_000_000}.png", room, pose, camera, grey=True)
+        write_image(mav / f"cam0/data/{start + i * 50_000_000}.png", room, pose, camera, grey=True)
     lines = [f"{start + i * 50_000_000},{start + i * 50_000_000}.png\r" for i in range(len(poses))]
     (mav / "cam0/data.csv").write_text("\n".join(["#timestamp [ns],filename\r", *lines, ""]))
     write_euroc_sensor(mav / "cam0/sensor.yaml", BODY_FROM_CAMERA, camera)
@@ -93,12 +93,12 @@ BODY_FROM_RIGHT = BODY_FROM_CAMERA @ Pose(
 
 
 def add_euroc_camera(folder: Path, room: Room, poses: list[Pose], camera: Camera) -> list[Pose]:
-    """cam1 beside what `write_euroc` wrote, of the same moments; gives where it was in the room."""
+    """cam1 next to what `write_euroc` wrote, of the same moments; gives where it was in the room."""
     right = [pose @ BODY_FROM_CAMERA.inverse() @ BODY_FROM_RIGHT for pose in poses]
     first = folder / "mav0/cam0/data.csv"
     stamps = [line.split(",")[0] for line in first.read_text().splitlines()[1:]]
     for stamp, pose in zip(stamps, right, strict=True):
-        write_picture(folder / f"mav0/cam1/data/{stamp}.png", room, pose, camera, grey=True)
+        write_image(folder / f"mav0/cam1/data/{stamp}.png", room, pose, camera, grey=True)
     shutil.copy(first, folder / "mav0/cam1/data.csv")
     write_euroc_sensor(folder / "mav0/cam1/sensor.yaml", BODY_FROM_RIGHT, camera)
     return right
@@ -150,11 +150,11 @@ def write_kitti(
     (folder / "poses").mkdir()
     (folder / "poses/04.txt").write_text("\n".join(lines) + "\n")
     for i, pose in enumerate(poses):
-        write_picture(sequence / f"image_2/{i:06d}.png", room, pose, camera)
-        write_picture(sequence / f"image_0/{i:06d}.png", room, grey[i], camera, grey=True)
+        write_image(sequence / f"image_2/{i:06d}.png", room, pose, camera)
+        write_image(sequence / f"image_0/{i:06d}.png", room, grey[i], camera, grey=True)
         if right:
             third = grey[i] @ Pose(np.eye(3), -KITTI_RIGHT)
-            write_picture(sequence / f"image_3/{i:06d}.png", room, third, camera)
+            write_image(sequence / f"image_3/{i:06d}.png", room, third, camera)
         if scans:
             (sequence / "velodyne").mkdir(exist_ok=True)
             points = scan(room, grey[i] @ CAMERA_FROM_SCAN)
@@ -255,7 +255,7 @@ def write_map(
     points: int = 60_000,
     start: float = 1_700_000_000.25,
 ) -> np.ndarray:
-    """A FAST-LIO run with what its user adds: scans.pcd, the body's trajectory at 10 Hz, pictures, camera.yaml.
+    """A FAST-LIO run with what its user adds: scans.pcd, the body's trajectory at 10 Hz, images, camera.yaml.
 
     Returns:
         The map's points (N, 3) in its world.
@@ -271,6 +271,6 @@ def write_map(
         w, x, y, z = body.quaternion
         px, py, pz = body.translation
         lines.append(f"{start + 0.1 * i:.6f} {px:.9f} {py:.9f} {pz:.9f} {x:.9f} {y:.9f} {z:.9f} {w:.9f}")
-        write_picture(folder / f"images/{start + 0.1 * i:.6f}.jpg", room, pose, camera)
+        write_image(folder / f"images/{start + 0.1 * i:.6f}.jpg", room, pose, camera)
     (folder / "trajectory.txt").write_text("# t x y z qx qy qz qw\n" + "\n".join(lines) + "\n")
     return cloud

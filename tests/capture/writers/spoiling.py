@@ -46,7 +46,7 @@ def halved(pattern: str) -> Spoil:
 
 
 def resized(pattern: str, width: int, height: int) -> Spoil:
-    """The second half of the pictures is of another device, of another size."""
+    """The second half of the images is of another device, of another size."""
 
     def spoil(folder: Path) -> None:
         files = found(folder, pattern)
@@ -135,7 +135,7 @@ def stuck(first: int, last: int) -> Callable[[Rows], None]:
 
 
 def twice(folder: Path) -> None:
-    """The capture lies beside a copy of itself."""
+    """The capture lies next to a copy of itself."""
     inside = list(folder.iterdir())
     (folder / "first").mkdir()
     for path in inside:
@@ -144,7 +144,7 @@ def twice(folder: Path) -> None:
 
 
 def copied(name: str) -> Spoil:
-    """A folder of the capture lies beside a copy of itself."""
+    """A folder of the capture lies next to a copy of itself."""
     return lambda folder: shutil.copytree(folder / name, folder / f"copy of {name}")
 
 
@@ -154,7 +154,7 @@ def both(*spoils: Spoil) -> Spoil:
 
 
 def as_text(folder: Path) -> None:
-    """A COLMAP model's text instead of its binary files, a line a picture and none for its points."""
+    """A COLMAP model's text instead of its binary files, a line an image and none for its points."""
     import pycolmap
 
     model = folder / "sparse/0"
@@ -186,7 +186,7 @@ def messages(change: Callable[[str, Any, int], object]) -> Spoil:
 
 def array(path: str, change: Callable[[Any], Any]) -> Spoil:
     """A zarr array of which `change` has made another one."""
-    from pipeline.capture.bags.zarr_arrays import open_array
+    from pipeline.capture.bags.zarr import open_array
     from pipeline.capture.source import open_source
     from tests.capture.writers.grandtour import write_array
 

@@ -40,7 +40,7 @@ def write_stray_scanner(
     divider: int = 60,
     per_frame: bool = False,
 ) -> list[np.ndarray]:
-    """A recording of every `divider`-th of 60 frames a second, standing still at each; gives the pictures.
+    """A recording of every `divider`-th of 60 frames a second, standing still at each; gives the images.
 
     Poses are camera-to-world in CV axes already. Intrinsics count pixels from the upper left one's centre. The
     accelerometer is in g, -1 along the axis that points up, in the axes of the upright phone.
@@ -51,9 +51,9 @@ def write_stray_scanner(
     if per_frame:
         odometry[0] += ", fx, fy, cx, cy, distortion_center_x, distortion_center_y"
     imu = ["timestamp, a_x, a_y, a_z, alpha_x, alpha_y, alpha_z"]
-    pictures = []
+    images = []
     for number, pose in enumerate(poses):
-        pictures.append(room.render(camera, pose, samples=1)[0])
+        images.append(room.render(camera, pose, samples=1)[0])
         _, depth = room.cast(camera.resized(*depth_size), pose)
         cv2.imwrite(str(folder / f"depth/{number:06d}.png"), (depth * 1000).round().astype(np.uint16))
         cv2.imwrite(str(folder / f"confidence/{number:06d}.png"), confidence_of(number, depth.shape))
@@ -75,12 +75,12 @@ def write_stray_scanner(
     (folder / "camera_matrix.csv").write_text(
         f"{camera.fx}, 0.0, {camera.cx - 0.5}\n0.0, {camera.fy}, {camera.cy - 0.5}\n0.0, 0.0, 1.0"
     )
-    write_video(folder / "rgb.mp4", pictures, divider)
-    return pictures
+    write_video(folder / "rgb.mp4", images, divider)
+    return images
 
 
 def write_stray_walk(folder: Path, motion: Motion, seconds: float, rng: np.random.Generator) -> None:
-    """A recording without depth at 60 poses and 100 readings a second, of tiny pictures of nothing, while walking.
+    """A recording without depth at 60 poses and 100 readings a second, of tiny images of nothing, while walking.
 
     Args:
         folder: Where to write.
@@ -108,16 +108,16 @@ def write_stray_walk(folder: Path, motion: Motion, seconds: float, rng: np.rando
     write_video(folder / "rgb.mp4", [np.full((48, 64, 3), 90, np.uint8)] * len(times), 1)
 
 
-def write_video(path: Path, pictures: list[np.ndarray], divider: int, first: int = -1) -> None:
-    """Stamps of number / 60 s from -1 on: the first picture lies before the start, where players hide it."""
+def write_video(path: Path, images: list[np.ndarray], divider: int, first: int = -1) -> None:
+    """Stamps of number / 60 s from -1 on: the first image lies before the start, where players hide it."""
     import av
 
     with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as container:
         stream = container.add_stream("libx265", rate=60, options={"crf": "12", "x265-params": "log-level=none"})
-        stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = images[0].shape[1], images[0].shape[0], "yuv420p"
         stream.codec_context.time_base = Fraction(1, 60)
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for number, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = first + number * divider, Fraction(1, 60)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

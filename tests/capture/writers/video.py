@@ -11,16 +11,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]
+from pipeline.types import U8
+
 FOCAL, SIZE = 250.0, (320, 240)
 C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 
 
 def write_video(
     path: Path,
-    pictures: Sequence[Rgb],
+    images: Sequence[U8],
     times: Sequence[float] | None = None,
     *,
     rate: int = 15,
@@ -31,13 +31,13 @@ def write_video(
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
 ) -> Path:
-    """Encode pictures at `times` [s], or evenly at `rate`; `rotation` and `hdr` (H.273 transfer) are only tags."""
+    """Encode images at `times` [s], or evenly at `rate`; `rotation` and `hdr` (H.273 transfer) are only tags."""
     import av
 
     speed = {"libx264": {"preset": "ultrafast", "crf": "16"}, "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"}}
     with av.open(str(path), "w", options=container or {}) as file:
         stream: Any = file.add_stream(codec, rate=rate, options=options or speed.get(codec, {}))
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt, stream.bit_rate = pixels, 4_000_000
         stream.codec_context.time_base = Fraction(1, 60_000)
         stream.codec_context.thread_count = 1
@@ -46,8 +46,8 @@ def write_video(
         if hdr:
             stream.codec_context.color_trc, stream.codec_context.color_primaries = hdr, 9
             stream.codec_context.colorspace = 9
-        for i, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        for i, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             if hdr:
                 frame = frame.reformat(format=pixels, dst_colorspace=9)
             frame.pts = round((i / rate if times is None else times[i]) * 60_000)
@@ -58,8 +58,8 @@ def write_video(
 
 
 @lru_cache(maxsize=8)
-def _layers(seed: int) -> list[tuple[float, Rgb, Rgb]]:
-    """Depth [m], texture and mask of each layer, far to near; four pictures wide, two high."""
+def _layers(seed: int) -> list[tuple[float, U8, U8]]:
+    """Depth [m], texture and mask of each layer, far to near; four images wide, two high."""
     rng = np.random.default_rng(seed)
     size = (4 * SIZE[0], 2 * SIZE[1])
     layers = []
@@ -71,45 +71,45 @@ def _layers(seed: int) -> list[tuple[float, Rgb, Rgb]]:
 
 
 @lru_cache(maxsize=256)
-def view(x: float, turn_deg: float = 0.0, zoom: float = 1.0, seed: int = 0) -> Rgb:
-    """Picture of three textured layers, 6, 2.5 and 1.3 m away, from `x` [m] to the right, turned to the right."""
+def view(x: float, turn_deg: float = 0.0, zoom: float = 1.0, seed: int = 0) -> U8:
+    """Image of three textured layers, 6, 2.5 and 1.3 m away, from `x` [m] to the right, turned to the right."""
     width, height = 2 * SIZE[0], 2 * SIZE[1]
-    picture = np.zeros((height, width, 3), np.uint8)
+    image = np.zeros((height, width, 3), np.uint8)
     for depth, texture, mask in _layers(seed):
         shift = np.array([[1, 0, -width / 2 - FOCAL * x / depth], [0, 1, 0]], np.float64)
         seen = cv2.warpAffine(mask, shift, (width, height), flags=cv2.INTER_NEAREST) > 0
-        picture[seen] = cv2.warpAffine(texture, shift, (width, height))[seen]
+        image[seen] = cv2.warpAffine(texture, shift, (width, height))[seen]
     focal, angle = FOCAL * zoom, np.deg2rad(turn_deg)
     turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     outer = np.array([[FOCAL, 0, width / 2], [0, FOCAL, height / 2], [0, 0, 1]])
     inner = np.array([[focal, 0, SIZE[0] / 2], [0, focal, SIZE[1] / 2], [0, 0, 1]])
-    return np.asarray(cv2.warpPerspective(picture, inner @ turn.T @ np.linalg.inv(outer), SIZE), np.uint8)
+    return np.asarray(cv2.warpPerspective(image, inner @ turn.T @ np.linalg.inv(outer), SIZE), np.uint8)
 
 
-def grey_of(picture: Rgb) -> Rgb:
-    """(H, W) grey picture."""
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+def grey_of(image: U8) -> U8:
+    """(H, W) grey image."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def with_person(picture: Rgb, step: float, *, spinning: bool = False) -> Rgb:
-    """The picture with a textured figure before it, at `step` of its way or its somersault."""
+def with_person(image: U8, step: float, *, spinning: bool = False) -> U8:
+    """The image with a textured metric before it, at `step` of its way or its somersault."""
     rng = np.random.default_rng(9)
-    figure = cv2.resize(rng.integers(1, 255, (22, 8, 3), np.uint8), (64, 176), interpolation=cv2.INTER_NEAREST)
+    metric = cv2.resize(rng.integers(1, 255, (22, 8, 3), np.uint8), (64, 176), interpolation=cv2.INTER_NEAREST)
     place = cv2.getRotationMatrix2D((32, 88), 24 * step if spinning else 0, 1)
     place[:, 2] += [100 + 60 * np.sin(step / 3), 30] if spinning else [20 + 5 * step, 40 + 3 * np.sin(step)]
-    moved = cv2.warpAffine(figure, place, SIZE)
-    return np.where(moved.any(-1, keepdims=True), moved, picture)
+    moved = cv2.warpAffine(metric, place, SIZE)
+    return np.where(moved.any(-1, keepdims=True), moved, image)
 
 
-def melting(picture: Rgb, step: float) -> Rgb:
-    """The picture bent in another way at every step, as of a generated place that doesn't hold together."""
+def melting(image: U8, step: float) -> U8:
+    """The image bent in another way at every step, as of a generated place that doesn't hold together."""
     y, x = np.mgrid[: SIZE[1], : SIZE[0]].astype(np.float32)
     across = x + 10 * np.sin(y / 17 + 0.7 * step) + 8 * np.sin(x / 29 - 1.3 * step)
     down = y + 10 * np.cos(x / 19 + 1.1 * step) + 7 * np.sin(y / 13 + 0.9 * step)
-    return np.asarray(cv2.remap(picture, across.astype(np.float32), down.astype(np.float32), 1), np.uint8)
+    return np.asarray(cv2.remap(image, across.astype(np.float32), down.astype(np.float32), 1), np.uint8)
 
 
-def walk_by(seconds: float, rate: int = 15, speed: float = 0.25, seed: int = 0) -> list[Rgb]:
+def walk_by(seconds: float, rate: int = 15, speed: float = 0.25, seed: int = 0) -> list[U8]:
     """A sideways walk at `speed` [m/s]."""
     return [view(speed * i / rate, seed=seed) for i in range(round(seconds * rate))]
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipeline.geometry import Pose
+from pipeline.types import F64
 
-Array = NDArray[np.float64]
 GRAVITY = 9.80665
 STEP = 1e-3
 """Of the grid that the motion is integrated on [s]."""
@@ -20,27 +19,27 @@ STEP = 1e-3
 class Motion:
     """Camera poses over time in an upright world (z up), by `at`; the grid's times are (N,) [s], from 0."""
 
-    times: Array
-    positions: Array
-    angles: Array
+    times: F64
+    positions: F64
+    angles: F64
 
-    def at(self, times: Array) -> tuple[Rotation, Array]:
+    def at(self, times: F64) -> tuple[Rotation, F64]:
         """World from camera (CV axes): rotations and positions (M, 3) [m] at times (M,)."""
         yaw, pitch, roll = (np.interp(times, self.times, column) for column in self.angles.T)
         positions = np.stack([np.interp(times, self.times, column) for column in self.positions.T], 1)
         level = Rotation.from_matrix([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # x ahead, y left, z up from CV axes
         return Rotation.from_euler("ZYX", np.stack([yaw, pitch, roll], 1)) * level, positions
 
-    def poses(self, times: Array) -> list[Pose]:
+    def poses(self, times: F64) -> list[Pose]:
         """World from camera at times (M,)."""
         rotations, positions = self.at(times)
         return [Pose(matrix, position) for matrix, position in zip(rotations.as_matrix(), positions, strict=True)]
 
-    def imu(self, times: Array, camera_from_imu: Pose) -> tuple[Array, Array]:
+    def imu(self, times: F64, camera_from_imu: Pose) -> tuple[F64, F64]:
         """Specific force [m/s^2] and turn rate [rad/s] (M, 3) of a perfect IMU, in its axes."""
         h = 4e-3
 
-        def there(offset: float) -> tuple[Rotation, Array]:
+        def there(offset: float) -> tuple[Rotation, F64]:
             rotation, position = self.at(times + offset)
             turned = rotation * Rotation.from_matrix(camera_from_imu.rotation)
             return turned, position + rotation.apply(camera_from_imu.translation)

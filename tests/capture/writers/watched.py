@@ -19,7 +19,7 @@ def _read(path: Path, out: Path) -> str:
     """Plan, capture and select stage of a capture; "" or what is wrong with how it ended."""
     import numpy as np
 
-    from pipeline.capture import select_stage, stage
+    from pipeline.capture import select, stage
     from pipeline.capture.detect import probe_and_digest
     from pipeline.capture.model import Capture
     from pipeline.capture.params import CaptureParams, SelectParams
@@ -28,7 +28,7 @@ def _read(path: Path, out: Path) -> str:
     try:
         probe_and_digest(path)
         stage.run({"source": path}, CaptureParams(), out / "capture")
-        select_stage.run({"capture": out / "capture"}, SelectParams(), out / "select")
+        select.run({"capture": out / "capture"}, SelectParams(), out / "select")
     except SplatyardError as error:
         told = [getattr(error, part, "") for part in ("rule", "found", "remedy")]
         return "" if all(told) else f"an error without rule, finding or remedy: {error}"

@@ -78,10 +78,10 @@ def rasterization(*given: Any, **named: Any) -> tuple[Tensor, Tensor, dict[str, 
         plane, passing = cast(tuple[Tensor, Tensor], _Blend.apply(*sorted_parts, width, height))
         drawn.append(plane)
         alphas.append(1 - passing)
-    picture = torch.stack(drawn).reshape(*batch, cameras, height, width, -1)
+    drawn_image = torch.stack(drawn).reshape(*batch, cameras, height, width, -1)
     alpha = torch.stack(alphas).reshape(*batch, cameras, height, width, 1)
     if a["render_mode"] in ("ED", "RGB+ED"):
-        picture = torch.cat([picture[..., :-1], picture[..., -1:] / alpha.clamp(min=1e-10)], -1)
+        drawn_image = torch.cat([drawn_image[..., :-1], drawn_image[..., -1:] / alpha.clamp(min=1e-10)], -1)
     meta = {
         "batch_ids": ids[:, 0] // cameras if a["packed"] else None,
         "camera_ids": ids[:, 0] % cameras if a["packed"] else None,
@@ -93,7 +93,7 @@ def rasterization(*given: Any, **named: Any) -> tuple[Tensor, Tensor, dict[str, 
         "n_batches": math.prod(batch),
         "n_cameras": cameras,
     }
-    return picture, alpha, meta
+    return drawn_image, alpha, meta
 
 
 def _values(a: dict[str, Any], depths: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _values(a: dict[str, Any], depths: Tensor) -> Tensor:
 
 
 class _Blend(torch.autograd.Function):
-    """What the kernel does to a picture: planes (H, W, D) and transmittance (H, W), and their derivatives."""
+    """What the kernel does to an image: planes (H, W, D) and transmittance (H, W), and their derivatives."""
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -1,4 +1,4 @@
-"""A robot's shapes in its pictures."""
+"""A robot's shapes in its images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def robot_of(*shapes: Shape) -> Robot:
 def drawn(
     robot: Robot, camera_from_link: Pose = LINK, behind: float = 0.0, world: Pose | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Picture and depth of a robot before a black wall (0 = nothing) of that depth."""
+    """Image and depth of a robot before a black wall (0 = nothing) of that depth."""
     rgb, depth = np.zeros((1, 40, 60, 3), np.float32), np.full((1, 40, 60), behind, np.float32)
     far = Pose(np.eye(3), np.array([0, 0, -50.0]))
     places = np.stack([far.matrix, camera_from_link.matrix])[None]
@@ -98,7 +98,7 @@ def test_camera_inside_sees_nothing_of_the_shape():
 
 
 def test_what_reaches_behind_the_camera_is_cut_off_there():
-    """A long floor below the camera: its depth is that of its plane, down to the lower edge of the picture."""
+    """A long floor below the camera: its depth is that of its plane, down to the lower edge of the image."""
     floor = Shape("box", np.array([5.0, 0.5, 5.0]), Pose.identity(), 1.0, np.zeros((0, 3)))
     at = Pose(matrix_from_rotvec([0.15, 0, 0]) @ matrix_from_rotvec([0, 0.2, 0]), np.array([0.3, 0.8, 0.4]))
     _, depth = drawn(robot_of(floor), at)
@@ -134,8 +134,8 @@ def test_no_pixel_is_missed_between_triangles():
 
 
 @pytest.mark.parametrize("middle", [[-0.85, 0.02, 1.0], [0.78, 0.0, 1.0], [0.0, -0.58, 1.0], [0.05, 0.63, 1.0]])
-def test_shape_whose_middle_is_outside_of_the_picture(middle: list[float]):
-    """At each border what reaches into the picture is there."""
+def test_shape_whose_middle_is_outside_of_the_image(middle: list[float]):
+    """At each border what reaches into the image is there."""
     ball = Shape("sphere", np.array([0.3, 0, 0]), Pose.identity(), 1.0, np.zeros((0, 3)))
     _, depth = drawn(robot_of(ball), Pose(np.eye(3), np.array(middle)))
     off_axis = np.linalg.norm(np.cross(CAMERA.rays(), middle), axis=-1) / np.linalg.norm(CAMERA.rays(), axis=-1)

@@ -1,4 +1,4 @@
-"""Pictures by gsplat against those of the CPU: without a GPU by its PyTorch functions, with one by its kernels."""
+"""Images by gsplat against those of the CPU: without a GPU by its PyTorch functions, with one by its kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_rotvec
-from pipeline.splat.raster import Rendering, render_batch
+from pipeline.raster import Rendering, render_batch
 
 torch = pytest.importorskip("torch")
 gsplat = pytest.importorskip("gsplat")
@@ -48,7 +48,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drawn_by_gsplat(gaussians: Gaussians, poses: np.ndarray = POSES) -> tuple[np.ndarray, np.ndarray]:
-    """One scene's pictures."""
+    """One scene's images."""
     return GsplatRenderer([gaussians], "cpu").render(CAMERA, poses, np.zeros(len(poses), int))
 
 
@@ -65,7 +65,7 @@ def check_alike(rgb: np.ndarray, depth: np.ndarray, expected: Rendering) -> None
 
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize(("degree", "antialiased"), [(0, False), (1, True), (2, False), (3, True)])
-def test_pictures_are_the_cpus(degree: int, antialiased: bool) -> None:
+def test_images_are_the_cpus(degree: int, antialiased: bool) -> None:
     """Turned cameras of unequal focal lengths and an off-centre principal point, two in a call."""
     gaussians = replace(cloud(degree, degree), antialiased=antialiased)
     rgb, depth = drawn_by_gsplat(gaussians)
@@ -95,10 +95,10 @@ def test_depth_within_a_surface_is_the_median() -> None:
 
 @pytest.mark.usefixtures("on_cpu")
 def test_parts_of_a_batch_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many pictures are drawn in a call."""
+    """However many images are drawn in a call."""
     gaussians, poses = cloud(5, 1, 40), np.concatenate([POSES, POSES[::-1], POSES[:1]])
     together = drawn_by_gsplat(gaussians, poses)
-    monkeypatch.setattr(gsplat_renderer, "PICTURES", 2)
+    monkeypatch.setattr(gsplat_renderer, "IMAGES", 2)
     for whole, parts in zip(together, drawn_by_gsplat(gaussians, poses), strict=True):
         np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-5)
 
@@ -110,18 +110,18 @@ def scattered_poses(count: int) -> np.ndarray:
 
 
 @pytest.mark.usefixtures("on_cpu")
-@pytest.mark.parametrize("pictures", [512, 4])
-def test_scenes_are_drawn_together(pictures: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of unequal sizes, SH degrees and numbers of cameras: the pictures of the CPU in few calls, no padding in them."""
+@pytest.mark.parametrize("images", [512, 4])
+def test_scenes_are_drawn_together(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of unequal sizes, SH degrees and numbers of cameras: the images of the CPU in few calls, no padding in them."""
     scenes = [cloud(1, 0, 60), cloud(2, 2, 90), cloud(3, 1, 40), cloud(4, 0, 50)]
     scene_of = np.array([2, 0, 1, 0, 1, 2, 0, 1, 2, 1])  # nobody is in the last one
     poses, calls = scattered_poses(len(scene_of)), []
-    monkeypatch.setattr(gsplat_renderer, "PICTURES", pictures)
+    monkeypatch.setattr(gsplat_renderer, "IMAGES", images)
     monkeypatch.setattr(
         gsplat, "rasterization", lambda *a, **b: (calls.append(a[5].shape[:2]), kernels.rasterization(*a, **b))[1]
     )
     rgb, depth = GsplatRenderer(scenes, "cpu").render(CAMERA, poses, scene_of)
-    assert calls == ([(3, 4)] if pictures == 512 else [(1, 4), (1, 3), (1, 3)])
+    assert calls == ([(3, 4)] if images == 512 else [(1, 4), (1, 3), (1, 3)])
     expected, _ = CpuRenderer(scenes).render(CAMERA, poses, scene_of)
     for number in range(len(poses)):
         assert np.abs(rgb[number].clip(0, 1) - expected[number].clip(0, 1)).mean() < 1 / 255
@@ -132,7 +132,7 @@ def test_scenes_are_drawn_together(pictures: int, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("on_cpu")
 def test_each_scene_is_drawn_as_it_was_trained() -> None:
-    """Two scenes of the same small Gaussians, one for pixels as areas: each picture is its own CPU's."""
+    """Two scenes of the same small Gaussians, one for pixels as areas: each image is its own CPU's."""
     small = cloud(6, 0, 60)
     small.log_scales[:] -= 2
     scenes, scene_of = [small, replace(small, antialiased=True)], np.array([1, 0, 0, 1])
@@ -157,7 +157,7 @@ def test_a_crowd_in_one_scene_is_not_matched_by_the_others(monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("on_cpu")
 def test_broken_gaussians_are_left_out() -> None:
-    """As the CPU does: one with NaN or infinity must not blacken the picture."""
+    """As the CPU does: one with NaN or infinity must not blacken the image."""
     gaussians, broken = cloud(7), cloud(7)
     broken.means[3], broken.log_scales[8, 1], broken.opacity_logits[12], broken.sh[20, 0] = (
         np.nan,
@@ -173,7 +173,7 @@ def test_broken_gaussians_are_left_out() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("count", [160, 20_000])
-def test_kernels_draw_the_cpus_pictures(count: int) -> None:
+def test_kernels_draw_the_cpus_images(count: int) -> None:
     """The real ones, few Gaussians and many, and none in sight."""
     scenes = [cloud(1, 2, count), cloud(2, 0, count // 2)]
     renderer, scene_of = GsplatRenderer(scenes, "cuda"), np.array([0, 1, 0, 1])

@@ -1,4 +1,4 @@
-"""Pictures of bent lenses."""
+"""Images of bent lenses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LENSES = {
 
 
 def looked_up(bend: Bend) -> np.ndarray:
-    """Of each pixel of the lens, the ray (H, W, 3) in its axes of the place in pinholes' pictures it was mixed from."""
+    """Of each pixel of the lens, the ray (H, W, 3) in its axes of the place in pinholes' images it was mixed from."""
     rays = np.einsum("fij,hwj->fhwi", bend.camera_from_faces[:, :3, :3], bend.pinhole.rays())
     return bend.colors(rays.astype(np.float32))[0].astype(np.float64)
 
@@ -82,14 +82,14 @@ def test_beyond_its_radius_a_lens_is_black():
 
 @pytest.mark.parametrize("k1", [-0.5, -0.9])
 def test_lens_that_folds_back_is_refused(k1: float):
-    """Where the picture's corners have no ray, or one from beyond the fold, which the formula knows but no glass."""
+    """Where the image's corners have no ray, or one from beyond the fold, which the formula knows but no glass."""
     lens = Lens("OPENCV", 64, 64, (22.0, 22.0, 32.0, 32.0, k1, 0.1, 0.0, 0.0))
     with pytest.raises(SimError, match="pixels that don't"):
         Bend(lens)
 
 
 def test_ray_from_beyond_the_fold_is_told_from_one_before_it():
-    """Both project to pixels within the picture, and back."""
+    """Both project to pixels within the image, and back."""
     import pycolmap
 
     camera = pycolmap.Camera(model="OPENCV", width=64, height=64, params=[22, 22, 32, 32, -0.5, 0.1, 0, 0])

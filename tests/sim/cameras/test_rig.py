@@ -12,12 +12,11 @@ import pytest
 from pipeline.capture.lens import Lens
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
-from pipeline.splat.raster import render
-from sim.cameras.mount import RobotCamera
+from pipeline.raster import render
+from sim.cameras.props import Balls, Patches, Posts, Props
 from sim.cameras.renderer import CpuRenderer
 from sim.cameras.rig import CameraRig
-from sim.cameras.settings import CameraSettings
-from sim.cameras.things import Balls, Patches, Posts, Things
+from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.physics.state import RobotState
 from sim.robots.model import Joint, Link, Robot, Shape
 from sim.scene import SimScene
@@ -27,7 +26,7 @@ from tests.synthetic import Room
 CAMERA = Camera(48, 36, 30.0, 31.0, 23.0, 18.5)
 MOUNT = Pose(np.array([[0, 0, 1.0], [-1, 0, 0], [0, -1, 0]]) @ matrix_from_rotvec([0.1, 0.2, -0.05]), [0.2, 0.03, 0.3])
 BASES = [Pose(matrix_from_rotvec([0.02, -0.03, yaw]), np.array([x, 1.2, 0.05])) for x, yaw in ((1.0, 0.4), (2.1, 2.0))]
-NOTHING = Things.none(2)
+NOTHING = Props.none(2)
 GHOST = Robot(
     name="ghost",
     file=Path("ghost.xml"),
@@ -60,22 +59,22 @@ def rig_of(
     scene: SimScene, settings: CameraSettings, camera: RobotCamera | None = None, robot: Robot = GHOST
 ) -> CameraRig:
     rig = CameraRig(camera or RobotCamera(CAMERA), robot, CpuRenderer([scene.gaussians]), 2, settings, 0.02)
-    rig.begin(np.arange(2), np.random.default_rng(0))
+    rig.reset(np.arange(2), np.random.default_rng(0))
     return rig
 
 
-def test_picture_is_the_splats_from_the_mount(room_scene: SimScene, room: Room):
+def test_image_is_the_splats_from_the_mount(room_scene: SimScene, room: Room):
     """As the pipeline's own renderer shows it from world_from_base @ base_from_camera."""
     rig = rig_of(room_scene, CameraSettings())
     state = state_of(BASES, [0, 0, 0], [0, 0, 0])
     seen = rig.observe(state, np.zeros(2, int), NOTHING, np.zeros(2), np.random.default_rng(0))
-    for picture, base in zip(seen["rgb"], BASES, strict=True):
+    for image, base in zip(seen["rgb"], BASES, strict=True):
         expected = render(room_gaussians(room), CAMERA, base @ MOUNT).rgb
-        assert np.abs(picture / 255 - np.clip(expected, 0, 1)).mean() < 1 / 255
+        assert np.abs(image / 255 - np.clip(expected, 0, 1)).mean() < 1 / 255
 
 
 def test_blur_of_a_turn_is_that_of_the_analytic_turn(room_scene: SimScene, room: Room):
-    """A robot whose camera stays in its place while it turns: the mean over pictures turned about the camera."""
+    """A robot whose camera stays in its place while it turns: the mean over images turned about the camera."""
     angular = np.array([0.1, 0.3, 2.5])
     settings = CameraSettings(exposure=0.08, blur_samples=9)
     arm = BASES[0].rotate(MOUNT.translation)
@@ -117,12 +116,12 @@ def test_blur_of_a_drive_follows_the_base(room_scene: SimScene, room: Room):
         CameraSettings(white_balance=(0.8, 1.2)),
         CameraSettings(noise=0.05),
         CameraSettings(jpeg_quality=20),
-        CameraSettings(mount_turn=0.1),
-        CameraSettings(mount_shift=0.05),
+        CameraSettings(mount_rotation=0.1),
+        CameraSettings(mount_translation=0.05),
     ],
     ids=["gain", "white_balance", "noise", "jpeg", "turn", "shift"],
 )
-def test_flaws_change_the_picture_and_are_repeatable(settings: CameraSettings, room_scene: SimScene):
+def test_flaws_change_the_image_and_are_repeatable(settings: CameraSettings, room_scene: SimScene):
     """Each does something, the same for the same seed."""
     state = state_of(BASES, [0, 0, 0], [0, 0, 0])
 
@@ -134,10 +133,10 @@ def test_flaws_change_the_picture_and_are_repeatable(settings: CameraSettings, r
     np.testing.assert_array_equal(shown(settings), shown(settings))
 
 
-def ball_at(place: np.ndarray, radius: float = 0.03) -> Things:
+def ball_at(place: np.ndarray, radius: float = 0.03) -> Props:
     """A red ball for both robots."""
     balls = Balls(np.tile(place, (2, 1, 1)), np.full((2, 1), radius), np.tile([1.0, 0, 0], (2, 1, 1)))
-    return Things(balls, Posts.none(2), Patches.none(2))
+    return Props(balls, Posts.none(2), Patches.none(2))
 
 
 @pytest.mark.parametrize("kind", ["radial-tangential", "fisheye"])
@@ -150,9 +149,9 @@ def test_bent_lens_shows_a_ball_where_opencv_puts_it(kind: str, room_scene: SimS
     lens = Lens(model, 96, 72, (50.0, 52.0, 46.0, 35.5, *bend.tolist()))
     rig = rig_of(room_scene, CameraSettings(), RobotCamera(lens, outputs=("rgb", "depth")))
     in_camera = np.array([[-0.36, 0.26, 0.5]])
-    things = ball_at((BASES[0] @ MOUNT).apply(in_camera)[0])
+    props = ball_at((BASES[0] @ MOUNT).apply(in_camera)[0])
     state = state_of(BASES, [0, 0, 0], [0, 0, 0])
-    with_ball = rig.shoot(np.arange(2), state, np.zeros(2, int), things)
+    with_ball = rig.shoot(np.arange(2), state, np.zeros(2, int), props)
     without = rig.shoot(np.arange(2), state, np.zeros(2, int), NOTHING)
     changed = np.argwhere(with_ball["depth"][0] != without["depth"][0])
     still = np.zeros(3), np.zeros(3)
@@ -171,7 +170,7 @@ def test_bent_lens_shows_a_ball_where_opencv_puts_it(kind: str, room_scene: SimS
 
 
 def test_lens_without_distortion_is_the_pinhole(room_scene: SimScene):
-    """The same picture by way of the lookup, except for how pixels are mixed."""
+    """The same image by way of the lookup, except for how pixels are mixed."""
     state = state_of(BASES, [0, 0, 0], [0, 0, 0])
     lens = Lens("PINHOLE", CAMERA.width, CAMERA.height, (CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy))
     bent, straight = (
@@ -185,7 +184,7 @@ def test_lens_without_distortion_is_the_pinhole(room_scene: SimScene):
 
 
 def test_lens_that_sees_to_the_side_is_refused(room_scene: SimScene):
-    """No ray of a depth picture may point backwards."""
+    """No ray of a depth image may point backwards."""
     with pytest.raises(SimError, match="85 degrees"):
         rig_of(room_scene, CameraSettings(), RobotCamera(Lens("OPENCV_FISHEYE", 96, 72, (28, 28, 48, 36, 0, 0, 0, 0))))
 
@@ -237,7 +236,7 @@ def test_robot_sees_its_own_arm_but_not_the_shape_it_sits_in(room_scene: SimScen
 
 
 def test_camera_on_a_link_goes_along_with_its_joint(room_scene: SimScene, room: Room):
-    """A mast that turns: the picture is from where the joint has it, and blurs as the joint goes on turning."""
+    """A mast that turns: the image is from where the joint has it, and blurs as the joint goes on turning."""
     base_from_mast, mast_from_camera = Pose(matrix_from_rotvec([0, 0, 0.3]), np.array([0.1, 0.05, 0.3])), MOUNT
     joint = Joint("turn", "hinge", np.array([0, 0, 1.0]), np.array([0.05, 0, 0]), None, 0.0, 0.0)
     mast = replace(GHOST.links[0], name="mast", parent=0, parent_from_link=base_from_mast, joint=joint)

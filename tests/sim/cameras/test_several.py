@@ -11,12 +11,11 @@ import pytest
 
 from pipeline.capture.lens import Lens
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
-from sim.cameras.mount import RobotCamera
-from sim.cameras.settings import CameraSettings
-from sim.env import SceneEnv
+from sim.cameras.settings import CameraSettings, RobotCamera
+from sim.env import EnvConfig, SceneEnv
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
-from sim.tasks.navigate import NAVIGATE
+from sim.tasks.catalog import NAVIGATE
 
 BACK = Pose(
     np.array([[0, 0, -1.0], [1, 0, 0], [0, -1, 0]]) @ matrix_from_rotvec([-0.4, 0, 0]), np.array([-0.1, 0, 0.4])
@@ -26,7 +25,7 @@ CAMERAS = (
     RobotCamera(Camera(32, 24, 20.0, 21.0, 16.0, 12.5)),
     RobotCamera(WIDE, "back", "base", BACK, ("rgb", "depth", "normals")),
 )
-FLAWED = CameraSettings((0.2, 0.5), (0.0, 0.3), exposure=0.03, blur_samples=2, noise=0.02, mount_turn=0.05)
+FLAWED = CameraSettings((0.2, 0.5), (0.0, 0.3), exposure=0.03, blur_samples=2, noise=0.02, mount_rotation=0.05)
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def threads() -> Iterator[int]:
 def driven(scene: SimScene, steps: int) -> list[dict[str, np.ndarray]]:
     """What three rovers see as they drive about at random."""
     robot, drive = find_robot("rover")
-    env = SceneEnv(NAVIGATE, [scene], robot, drive, 3, cameras=CAMERAS, camera_settings=FLAWED)
+    env = SceneEnv(NAVIGATE, [scene], robot, drive, 3, EnvConfig(cameras=CAMERAS, camera_settings=FLAWED))
     seen, rng = [env.reset(seed=2)[0]], np.random.default_rng(1)
     for _ in range(steps):
         seen.append(env.step(rng.uniform(-1, 1, (3, 2)).astype(np.float32))[0])
@@ -49,7 +48,7 @@ def driven(scene: SimScene, steps: int) -> list[dict[str, np.ndarray]]:
 
 
 def test_each_camera_has_its_names_and_its_clock(room_scene: SimScene):
-    """All that is asked for is there; pictures of the two are not taken at the same times."""
+    """All that is asked for is there; images of the two are not taken at the same times."""
     seen = driven(room_scene, 12)
     assert {"rgb", "back_rgb", "back_depth", "back_normals"} <= set(seen[0])
     assert seen[0]["rgb"].shape == (3, 24, 32, 3)
@@ -64,10 +63,10 @@ def test_each_camera_has_its_names_and_its_clock(room_scene: SimScene):
 
 def test_robot_sees_itself_behind(room_scene: SimScene):
     """The rover's own hull is orange, below the middle of the camera that looks back over it."""
-    picture = driven(room_scene, 0)[0]["back_rgb"].astype(int)
-    red, green, blue = np.median(picture[:, 26:, 15:25], (0, 1, 2))
+    image = driven(room_scene, 0)[0]["back_rgb"].astype(int)
+    red, green, blue = np.median(image[:, 26:, 15:25], (0, 1, 2))
     assert red > green + 60 > blue + 80
-    orange = (np.abs(picture - [red, green, blue]) < 25).all(-1)
+    orange = (np.abs(image - [red, green, blue]) < 25).all(-1)
     assert (orange[:, 15:].sum((1, 2)) > 30).all()
     assert (orange[:, :12].sum((1, 2)) < 5).all()
 
@@ -84,7 +83,7 @@ def test_same_bits_for_any_number_of_threads(room_scene: SimScene, threads: int)
 
 
 def test_two_cameras_of_one_name_are_refused(room_scene: SimScene):
-    """One would hide the other's pictures."""
+    """One would hide the other's images."""
     robot, drive = find_robot("rover")
     with pytest.raises(ValueError, match="name"):
-        SceneEnv(NAVIGATE, [room_scene], robot, drive, 1, cameras=CAMERAS[:1] * 2)
+        SceneEnv(NAVIGATE, [room_scene], robot, drive, 1, EnvConfig(cameras=CAMERAS[:1] * 2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 
 from flows.cli import main
-from flows.cli.export import FORMS as OFFERED
-from pipeline.bundle.bundle import Bundle, file_sha256
-from pipeline.errors import SimError
+from flows.cli.bundles import export as export_command
+from pipeline.errors import BundleError, SimError
 from pipeline.export.form import export
 from pipeline.geometry import Mesh
 from pipeline.regions.regions import Regions
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import file_sha256
 from sim.export.catalog import FORMS
 from sim.scene import open_scene
 from tests.bundles import make_bundle
@@ -32,8 +34,11 @@ def bundle(tmp_path: Path, room: Room) -> Path:
 
 
 def test_command_offers_what_there_is():
-    """Its choices are written out, for help must be fast."""
-    assert set(OFFERED) == set(FORMS)
+    """Its help names every form, and an unknown one the nearest."""
+    words = re.findall(r"\w+", export_command.description)
+    assert set(FORMS) <= set(words)
+    with pytest.raises(BundleError, match="did you mean 'gaussgym'"):
+        export_command.made_of("nowhere", to="gausgym")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +77,7 @@ def test_models_say_whose_they_are(bundle: Path, tmp_path: Path, form: str, file
 
 def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As the same mesh and the same Gaussians."""
-    monkeypatch.setattr("sim.export.ways.LEAST", 0.4)  # the tiny bundle's floor is tiny
+    monkeypatch.setattr("sim.export.gaussgym.MIN_LENGTH", 0.4)  # the tiny bundle's floor is tiny
     out = tmp_path / "out"
     assert main(["export", str(bundle), "--to", "gaussgym", "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"meshes", "splatfacto"} | BESIDE
@@ -85,7 +90,7 @@ def test_gaussgym_export_opens_again(bundle: Path, tmp_path: Path, monkeypatch: 
 
 def test_nothing_is_left_when_it_fails(bundle: Path, tmp_path: Path):
     """No way is long enough on the tiny bundle's floor."""
-    with pytest.raises(SimError, match="no way of at least"):
+    with pytest.raises(SimError, match="no path of at least"):
         export(Bundle.open(bundle), FORMS["gaussgym"], tmp_path / "new" / "out")
     assert list((tmp_path / "new").iterdir()) == []
 

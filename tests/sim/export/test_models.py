@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline.bundle.bundle import Bundle
+from pipeline.scenes.bundle import Bundle
 from sim import libraries
 from sim.export.models import export_mjcf, export_urdf
 from tests.bundles import make_bundle

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from pipeline.geometry import Mesh
-from sim.env import GRAVITY
+from pipeline.types import F32, F64
 from sim.physics.catalog import find_engine
 from sim.physics.state import PhysicsEngine, RobotState
 from sim.robots.catalog import ROVER_DRIVE, find_robot
-from sim.tasks.navigate import NAVIGATE
-from sim.tasks.terms import BUMP
+from sim.scene import GRAVITY
+from sim.tasks.catalog import NAVIGATE
+from sim.tasks.terms import COLLISION_FORCE
 from tests.sim.physics.test_conformance import floor
 
 SHORT, LONG = 0.004, NAVIGATE.time_step
@@ -43,7 +43,7 @@ def walled() -> Mesh:
     return Mesh.from_arrays(vertices, np.concatenate([level.triangles, sides + len(level.vertices)]))
 
 
-def placed(name: str, mesh: Mesh, time_step: float, x: NDArray[np.float64], yaw: NDArray[np.float64]) -> PhysicsEngine:
+def placed(name: str, mesh: Mesh, time_step: float, x: F64, yaw: F64) -> PhysicsEngine:
     """Rovers at rest at places (N,) on the x axis, with headings (N,)."""
     count, nothing = len(x), np.zeros(len(x))
     engine = find_engine(name)(ROVER, [mesh], count, time_step)
@@ -54,12 +54,12 @@ def placed(name: str, mesh: Mesh, time_step: float, x: NDArray[np.float64], yaw:
     return engine
 
 
-def bumps(engine: PhysicsEngine) -> NDArray[np.float32]:
+def bumps(engine: PhysicsEngine) -> F32:
     """Horizontal forces on the bases (N,), as shares of the weight."""
-    return np.linalg.norm(engine.contact_forces()[:, 0, :2], axis=1) / np.float32(ROVER.mass * GRAVITY)
+    return np.linalg.norm(engine.contact_forces()[:, 0, :2], axis=1) / np.float32(ROVER.mass * -GRAVITY[2])
 
 
-def yaw_of(state: RobotState) -> NDArray[np.float32]:
+def yaw_of(state: RobotState) -> F32:
     """Headings (N,) of robots that stand level [rad]."""
     return 2 * np.arctan2(state.quaternion[:, 3], state.quaternion[:, 0])
 
@@ -75,7 +75,7 @@ def test_long_steps_lead_where_short_ones_do(name: str) -> None:
             engine.set_targets(DRIVE.targets(rng.uniform(-1, 1, (40, 2)).astype(np.float32)))
             for _ in range(3):
                 engine.step(round(PERIOD / time_step))
-                assert bumps(engine).max() < BUMP / 2
+                assert bumps(engine).max() < COLLISION_FORCE / 2
         ends.append(engine.read())
         engine.close()
     assert np.linalg.norm(ends[0].position[:, :2], axis=1).max() > 1.0  # they went somewhere
@@ -116,9 +116,9 @@ def test_crashes_are_seen_at_control_steps(name: str, time_step: float) -> None:
     for step in range(1, 13):
         before = (gap - speed * np.cos(angle) * step * PERIOD) > 0
         engine.step(round(PERIOD / time_step))
-        bumped = bumps(engine) > BUMP
-        assert not bumped[before].any()
-        felt[bumped] = np.minimum(felt[bumped], step * PERIOD)
+        collided = bumps(engine) > COLLISION_FORCE
+        assert not collided[before].any()
+        felt[collided] = np.minimum(felt[collided], step * PERIOD)
     engine.close()
     late = felt - gap / (speed * np.cos(angle))
     assert late.max() < 3 * PERIOD

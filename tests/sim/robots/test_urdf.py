@@ -161,5 +161,5 @@ def test_names_are_needed(tmp_path: Path):
     """Two links without names can't be told apart."""
     path = tmp_path / "nameless.xml"
     path.write_text('<mujoco><worldbody><body><freejoint/><geom size="0.1"/></body></worldbody></mujoco>')
-    with pytest.raises(SimError, match="name of its own"):
+    with pytest.raises(SimError, match="unique name"):
         write_urdf(load_robot(path), tmp_path)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SimError
+from sim.floors import Floors
 from sim.physics.state import RobotState
 from sim.robots.model import Robot
 from sim.tasks.catalog import find_task
-from sim.tasks.commands import HEADINGS, HOLD, RISES, SPEED, CommandCourse, arc, tracking
+from sim.tasks.commands import HEADINGS, HOLD, RISES, SPEED, CommandScenario, arc, tracking
 from tests.sim.floors import centre, floor_scene, sized, standing
 
 RADIUS, AHEAD = 0.25, 1.2
@@ -24,20 +25,20 @@ def stairs() -> np.ndarray:
     return height
 
 
-def course_on(rover: Robot, height: np.ndarray, count: int) -> CommandCourse:
+def scenario_on(rover: Robot, height: np.ndarray, count: int) -> CommandScenario:
     """All that is floor is walkable."""
     scene = floor_scene(np.isfinite(height) & (height < 0.3), height=height, walkable=np.isfinite(height))
-    return CommandCourse([scene], sized(rover, RADIUS), count, 0.02, ahead=AHEAD)
+    return CommandScenario(Floors([scene], sized(rover, RADIUS)), count, 0.02, ahead=AHEAD)
 
 
 def test_levels_start_before_more_and_more_steps(rover: Robot):
     """On level floor, heading up: straight ahead the floor rises by what the level asks for."""
-    course = course_on(rover, stairs(), 400)
+    scenario = scenario_on(rover, stairs(), 400)
     levels = np.arange(400) % len(RISES)
-    starts = course.begin(np.arange(400), np.zeros(400, int), levels, np.random.default_rng(1))
+    starts = scenario.reset(np.arange(400), np.zeros(400, int), levels, np.random.default_rng(1))
     way = np.linspace(0, AHEAD, 40)[:, None] * np.stack([np.cos(starts.yaw), np.sin(starts.yaw)], -1)[:, None]
-    i, j = course.floors.cells(np.zeros(400, int)[:, None], starts.position[:, None, :2] + way)
-    along = course.floors.height[0, i, j]
+    i, j = scenario.floors.cells(np.zeros(400, int)[:, None], starts.position[:, None, :2] + way)
+    along = scenario.floors.height[0, i, j]
     rise = np.nanmax(along, axis=1) - along[:, 0]
     assert np.isfinite(along).mean() > 0.995  # but for corners of cells that the way touches
     assert (np.nanmin(along, axis=1) > along[:, 0] - 0.05).all()
@@ -51,39 +52,39 @@ def test_levels_start_before_more_and_more_steps(rover: Robot):
 
 def test_a_level_that_a_scene_lacks_is_as_the_next_easier(rover: Robot):
     """On level floor all are."""
-    course = course_on(rover, np.full((30, 30), 0.2), 60)
-    course.begin(np.arange(60), np.zeros(60, int), np.arange(60) % len(RISES), np.random.default_rng(1))
-    one, *others = course._starts[0]
+    scenario = scenario_on(rover, np.full((30, 30), 0.2), 60)
+    scenario.reset(np.arange(60), np.zeros(60, int), np.arange(60) % len(RISES), np.random.default_rng(1))
+    one, *others = scenario._starts[0]
     assert all(other is one for other in others)
 
 
 def test_starts_stand_on_level_floor(rover: Robot):
     """No step within the robot's radius along its heading."""
-    course = course_on(rover, stairs(), 300)
-    starts = course.begin(np.arange(300), np.zeros(300, int), np.full(300, 3), np.random.default_rng(2))
+    scenario = scenario_on(rover, stairs(), 300)
+    starts = scenario.reset(np.arange(300), np.zeros(300, int), np.full(300, 3), np.random.default_rng(2))
     near = np.linspace(-RADIUS, RADIUS, 21)[:, None] * np.stack([np.cos(starts.yaw), np.sin(starts.yaw)], -1)[:, None]
-    i, j = course.floors.cells(np.zeros(300, int)[:, None], starts.position[:, None, :2] + near * 0.8)
-    assert np.ptp(course.floors.height[0, i, j], axis=1).max() < 0.05
+    i, j = scenario.floors.cells(np.zeros(300, int)[:, None], starts.position[:, None, :2] + near * 0.8)
+    assert np.ptp(scenario.floors.height[0, i, j], axis=1).max() < 0.05
 
 
 def test_the_first_command_leads_over_the_way_ahead(rover: Robot):
     """Straight on, as long as that takes; then another comes, whose arc keeps to the floor."""
-    course, rng = course_on(rover, stairs(), 60), np.random.default_rng(3)
-    starts = course.begin(np.arange(60), np.zeros(60, int), np.zeros(60, int), rng)
-    first = course.now().command
+    scenario, rng = scenario_on(rover, stairs(), 60), np.random.default_rng(3)
+    starts = scenario.reset(np.arange(60), np.zeros(60, int), np.zeros(60, int), rng)
+    first = scenario.state().command
     assert (first[:, 1] == 0).all()
     assert SPEED[0] <= first[:, 0].min() <= first[:, 0].max() <= SPEED[1]
     ends = starts.position[:, :2] + AHEAD * np.stack([np.cos(starts.yaw), np.sin(starts.yaw)], -1)
     state, changed = standing(ends, starts.yaw), np.zeros(60)
     for step in range(1, 220):
-        course.update(state, rng)
-        now = course.now().command
+        scenario.update(state, rng)
+        now = scenario.state().command
         changed = np.where((changed == 0) & (now != first).any(1), step, changed)
     np.testing.assert_allclose(changed * 0.02, AHEAD / first[:, 0], atol=0.021)
     arcs = ends[:, None] + arc(now[:, 0], now[:, 1], starts.yaw, HOLD * np.linspace(0, 1, 50))
-    i, j = course.floors.cells(np.zeros(60, int)[:, None], arcs)
+    i, j = scenario.floors.cells(np.zeros(60, int)[:, None], arcs)
     moving = now[:, 0] > 0
-    assert course.floors.walkable[0, i, j][moving].mean() > 0.99
+    assert scenario.floors.walkable[0, i, j][moving].mean() > 0.99
     assert moving.sum() > 30
     assert (np.abs(now[~moving, 1]) > 0.5).all()  # where no arc was free they turn
 
@@ -92,9 +93,9 @@ def test_of_several_commands_one_is_taken_that_keeps_to_the_floor(rover: Robot):
     """Along an edge to the right: nobody is to turn over it, and hardly anybody must turn on the spot."""
     height = np.full((60, 40), 0.2)
     height[:, :6] = np.nan
-    course, rng, yaw = course_on(rover, height, 80), np.random.default_rng(3), np.full(80, 0.05)
+    scenario, rng, yaw = scenario_on(rover, height, 80), np.random.default_rng(3), np.full(80, 0.05)
     xy = np.tile(centre(12, 8), (80, 1))
-    command = course._next_commands(np.arange(80), xy, yaw, rng)
+    command = scenario._next_commands(np.arange(80), xy, yaw, rng)
     assert (command[:, 0] > 0).mean() > 0.9
     arcs = xy[:, None] + arc(command[:, 0], command[:, 1], yaw, HOLD * np.linspace(0, 1, 50))
     assert arcs[..., 1].min() > centre(0, 6)[1] - 0.06
@@ -102,20 +103,20 @@ def test_of_several_commands_one_is_taken_that_keeps_to_the_floor(rover: Robot):
 
 def test_who_was_at_the_end_of_the_way_ahead_has_arrived(rover: Robot):
     """Within the robot's radius of it, once and for good; new episodes forget it."""
-    course = course_on(rover, stairs(), 3)
+    scenario = scenario_on(rover, stairs(), 3)
     everyone, none = np.arange(3), np.zeros(3, int)
     rng = np.random.default_rng(2)
-    starts = course.begin(everyone, none, none, rng)
+    starts = scenario.reset(everyone, none, none, rng)
     ahead = np.column_stack([np.cos(starts.yaw), np.sin(starts.yaw)])
     aside = np.column_stack([-ahead[:, 1], ahead[:, 0]])
     far = np.array([AHEAD + 0.9 * RADIUS, AHEAD - 1.1 * RADIUS, AHEAD])[:, None]
     left = np.array([0, 0, 1.1 * RADIUS])[:, None]
-    course.update(standing(starts.position[:, :2] + far * ahead + left * aside, starts.yaw), rng)
-    assert course.now().arrived.tolist() == [True, False, False]
-    course.update(standing(starts.position[:, :2], starts.yaw), rng)
-    assert course.now().arrived.tolist() == [True, False, False]
-    course.begin(everyone[:1], none[:1], none[:1], rng)
-    assert not course.now().arrived.any()
+    scenario.update(standing(starts.position[:, :2] + far * ahead + left * aside, starts.yaw), rng)
+    assert scenario.state().arrived.tolist() == [True, False, False]
+    scenario.update(standing(starts.position[:, :2], starts.yaw), rng)
+    assert scenario.state().arrived.tolist() == [True, False, False]
+    scenario.reset(everyone[:1], none[:1], none[:1], rng)
+    assert not scenario.state().arrived.any()
 
 
 def test_arcs_are_those_of_a_robot_that_drives_and_turns():
@@ -129,9 +130,9 @@ def test_arcs_are_those_of_a_robot_that_drives_and_turns():
 
 def test_velocity_is_that_along_the_heading(rover: Robot):
     """Whatever the height and the world's axes; who drives as told tracks with 1."""
-    course, rng = course_on(rover, stairs(), 2), np.random.default_rng(4)
-    course.begin(np.arange(2), np.zeros(2, int), np.zeros(2, int), rng)
-    command = course.now().command
+    scenario, rng = scenario_on(rover, stairs(), 2), np.random.default_rng(4)
+    scenario.reset(np.arange(2), np.zeros(2, int), np.zeros(2, int), rng)
+    command = scenario.state().command
     yaw = np.array([2.0, -0.5])
     still = standing(np.array([centre(10, 10), centre(30, 12)]), yaw, z=0.2 + 0.3)
     along, across = np.stack([np.cos(yaw), np.sin(yaw)], -1), np.stack([-np.sin(yaw), np.cos(yaw)], -1)
@@ -139,8 +140,8 @@ def test_velocity_is_that_along_the_heading(rover: Robot):
     linear[:, :2] = along * command[:, :1] * [[1], [0.5]] + 0.3 * across
     turning = np.array([[0.2, 0.1, 0.0], [0, 0, 0.4]], np.float32)
     state = RobotState(still.position, still.quaternion, linear, turning, still.joint_position, still.joint_velocity)
-    course.update(state, rng)
-    now = course.now()
+    scenario.update(state, rng)
+    now = scenario.state()
     np.testing.assert_allclose(now.velocity, [[command[0, 0], 0], [command[1, 0] / 2, 0.4]], atol=1e-6)
     assert now.tracked[0] == pytest.approx(1, abs=1e-5)
     expected = np.exp(-((command[1, 0] / 2 / 0.25) ** 2)) * np.exp(-((0.4 / 0.25) ** 2))
@@ -158,14 +159,16 @@ def test_who_needs_steps_refuses_scenes_that_have_none(rover: Robot):
         for height in (np.full((30, 30), 0.2), stairs())
     )
     robot = sized(rover, RADIUS)
-    with pytest.raises(SimError, match=r"0 starts before a rise of 0\.05 m.*floor@1\.0\.0, [1-9]\d+ on level floor"):
-        CommandCourse([flat, flat], robot, 1, 0.02, ahead=AHEAD, steps=True)
-    CommandCourse([flat, stepped], robot, 1, 0.02, ahead=AHEAD, steps=True)
-    assert find_task("climb").course.keywords["steps"]  # type: ignore[attr-defined]
+    with pytest.raises(
+        SimError, match=r"0 starts in front of a rise of 0\.05 m.*floor@1\.0\.0, [1-9]\d+ on horizontal floor"
+    ):
+        CommandScenario(Floors([flat, flat], robot), 1, 0.02, ahead=AHEAD, steps=True)
+    CommandScenario(Floors([flat, stepped], robot), 1, 0.02, ahead=AHEAD, steps=True)
+    assert find_task("climb").scenario.keywords["steps"]  # type: ignore[attr-defined]
 
 
 def test_floor_without_a_straight_way_is_refused(rover: Robot):
     """Naming the scene."""
     with pytest.raises(SimError, match=r"floor@1\.0\.0"):
-        course_on(rover, np.full((6, 6), 0.2), 1)
+        scenario_on(rover, np.full((6, 6), 0.2), 1)
     assert HEADINGS == 16

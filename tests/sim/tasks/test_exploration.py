@@ -5,35 +5,36 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sim.floors import Floors
 from sim.robots.model import Robot
-from sim.tasks.exploration import MAP_SIDE, ExploreCourse
+from sim.tasks.exploration import MAP_SIDE, ExplorationScenario
 from tests.sim.floors import CELL, centre, floor_scene, sized, standing
 
 REACH, HALF = 1.5, np.deg2rad(45)
 
 
-def exploring(rover: Robot, drivable: np.ndarray, count: int, **grids: np.ndarray) -> ExploreCourse:
-    """A course whose environments have seen nothing but what lay before their starts."""
+def exploring(rover: Robot, drivable: np.ndarray, count: int, **grids: np.ndarray) -> ExplorationScenario:
+    """A scenario whose environments have seen nothing but what lay before their starts."""
     scene = floor_scene(drivable, **grids)  # type: ignore[arg-type]
-    course = ExploreCourse([scene], sized(rover, 0.2), count, 0.2, reach=REACH, half_angle=HALF)
+    scenario = ExplorationScenario(Floors([scene], sized(rover, 0.2)), count, 0.2, reach=REACH, half_angle=HALF)
     nothing = np.zeros(count, int)
-    course.begin(np.arange(count), nothing, nothing, np.random.default_rng(0))
-    return course
+    scenario.reset(np.arange(count), nothing, nothing, np.random.default_rng(0))
+    return scenario
 
 
-def look(course: ExploreCourse, xy: np.ndarray, yaw: np.ndarray) -> None:
+def look(scenario: ExplorationScenario, xy: np.ndarray, yaw: np.ndarray) -> None:
     """From places (N, 2) with headings (N,)."""
-    course.update(standing(xy, yaw), np.random.default_rng(0))
+    scenario.update(standing(xy, yaw), np.random.default_rng(0))
 
 
 def test_what_lies_ahead_and_near_is_seen(rover: Robot):
     """On open floor exactly the cells of a sector, but for its rim; then nothing more."""
-    course = exploring(rover, np.ones((60, 60), bool), 2)
-    course._seen[:] = False
-    course._share[:] = 0
+    scenario = exploring(rover, np.ones((60, 60), bool), 2)
+    scenario._seen[:] = False
+    scenario._share[:] = 0
     xy, yaw = np.tile(centre(28, 31), (2, 1)), np.array([0.4, -2.2])
-    look(course, xy, yaw)
-    offset = course.floors.scenes[0].regions.centres() - centre(28, 31)
+    look(scenario, xy, yaw)
+    offset = scenario.floors.scenes[0].regions.centres() - centre(28, 31)
     distance = np.linalg.norm(offset, axis=-1)
     for env in range(2):
         bearing = np.arctan2(offset[..., 1], offset[..., 0]) - yaw[env]
@@ -42,13 +43,13 @@ def test_what_lies_ahead_and_near_is_seen(rover: Robot):
         side = distance * np.sin(np.clip(bearing - HALF, -np.pi / 2, np.pi / 2))
         surely = (distance < REACH - rim) & (bearing < HALF) & (side < -rim)
         never = (distance > REACH + rim) | (side > rim)
-        assert course._seen[env][surely].all()
-        assert not course._seen[env][never].any()
+        assert scenario._seen[env][surely].all()
+        assert not scenario._seen[env][never].any()
         assert surely.sum() > 120
-    np.testing.assert_allclose(course.now().new, course._seen.sum((1, 2)) * CELL**2, rtol=1e-5)
-    np.testing.assert_allclose(course.now().share, course.now().new / 36, rtol=1e-5)
-    look(course, xy, yaw)
-    assert (course.now().new == 0).all()
+    np.testing.assert_allclose(scenario.state().new, scenario._seen.sum((1, 2)) * CELL**2, rtol=1e-5)
+    np.testing.assert_allclose(scenario.state().share, scenario.state().new / 36, rtol=1e-5)
+    look(scenario, xy, yaw)
+    assert (scenario.state().new == 0).all()
 
 
 def test_walls_hide_what_is_behind(rover: Robot):
@@ -57,10 +58,10 @@ def test_walls_hide_what_is_behind(rover: Robot):
     drivable[35] = False
     height = np.where(drivable, 0.2, np.nan)
     height[35, 31:] = 0.2  # the upper half is floor too narrow to drive on
-    course = exploring(rover, drivable, 1, height=height)
-    course._seen[:] = False
-    look(course, centre(28, 30)[None], np.zeros(1))
-    seen = course._seen[0]
+    scenario = exploring(rover, drivable, 1, height=height)
+    scenario._seen[:] = False
+    look(scenario, centre(28, 30)[None], np.zeros(1))
+    seen = scenario._seen[0]
     assert not seen[36:, :31].any()
     assert seen[38, 33:38].all()
     assert not seen[35].any()
@@ -68,14 +69,14 @@ def test_walls_hide_what_is_behind(rover: Robot):
 
 def test_a_walk_round_shows_it_all(rover: Robot):
     """Looking in all directions from a grid of places: share 1, and the areas add up to the floor's."""
-    course = exploring(rover, np.ones((30, 24), bool), 1)
-    total = float(course.now().share[0]) * 7.2
+    scenario = exploring(rover, np.ones((30, 24), bool), 1)
+    total = float(scenario.state().share[0]) * 7.2
     for x in range(4, 30, 7):
         for y in range(4, 24, 7):
             for yaw in np.linspace(0, 2 * np.pi, 5):
-                look(course, centre(x, y)[None], np.array([yaw]))
-                total += float(course.now().new[0])
-    assert course.now().share[0] == pytest.approx(1, abs=1e-5)
+                look(scenario, centre(x, y)[None], np.array([yaw]))
+                total += float(scenario.state().new[0])
+    assert scenario.state().share[0] == pytest.approx(1, abs=1e-5)
     assert total == pytest.approx(7.2, rel=1e-4)
 
 
@@ -83,10 +84,10 @@ def test_the_map_turns_with_the_robot(rover: Robot):
     """Ahead is seen, behind is not, and what is no floor is marked, in the robot's own axes."""
     drivable = np.ones((60, 60), bool)
     drivable[40:] = False  # a metre to the east of the robot
-    course = exploring(rover, drivable, 1)
-    course._seen[:] = False
-    look(course, centre(30, 30)[None], np.array([np.pi / 2]))  # facing north: east is to its right
-    around = course.now().around[0].reshape(MAP_SIDE, MAP_SIDE)
+    scenario = exploring(rover, drivable, 1)
+    scenario._seen[:] = False
+    look(scenario, centre(30, 30)[None], np.array([np.pi / 2]))  # facing north: east is to its right
+    around = scenario.state().around[0].reshape(MAP_SIDE, MAP_SIDE)
     middle = MAP_SIDE // 2
     assert around[middle + 2, middle] == 1
     assert around[middle - 2, middle] == 0
@@ -96,24 +97,24 @@ def test_the_map_turns_with_the_robot(rover: Robot):
 
 def test_the_way_leads_to_the_unseen(rover: Robot):
     """Of each environment's own."""
-    course = exploring(rover, np.ones((30, 24), bool), 2)
-    course._seen[:] = True
-    course._seen[0, 3, 5], course._seen[1, 20, 22] = False, False
-    left = course.way_left(np.tile(centre(3, 22), (2, 1)), np.arange(2))
+    scenario = exploring(rover, np.ones((30, 24), bool), 2)
+    scenario._seen[:] = True
+    scenario._seen[0, 3, 5], scenario._seen[1, 20, 22] = False, False
+    left = scenario.path_length(np.tile(centre(3, 22), (2, 1)), np.arange(2))
     np.testing.assert_allclose(left, [17 * CELL, 17 * CELL], atol=1e-5)
-    left = course.way_left(np.tile(centre(3, 8), (2, 1)), np.array([1, 0]))
+    left = scenario.path_length(np.tile(centre(3, 8), (2, 1)), np.array([1, 0]))
     np.testing.assert_allclose(left, [(3 + 14 * np.sqrt(2)) * CELL, 3 * CELL], atol=1e-5)
 
 
 def test_a_new_episode_knows_nothing_of_the_old(rover: Robot):
     """In its environment only; starts are on the floor."""
-    course = exploring(rover, np.ones((30, 24), bool), 3)
-    course._seen[:] = True
-    course._share[:] = 1
-    starts = course.begin(np.array([1]), np.zeros(1, int), np.zeros(1, int), np.random.default_rng(5))
-    share = course.now().share
+    scenario = exploring(rover, np.ones((30, 24), bool), 3)
+    scenario._seen[:] = True
+    scenario._share[:] = 1
+    starts = scenario.reset(np.array([1]), np.zeros(1, int), np.zeros(1, int), np.random.default_rng(5))
+    share = scenario.state().share
     assert share[0] == share[2] == 1
     assert 0 < share[1] < 0.4
-    assert course.now().new[1] == 0
-    i, j = course.floors.cells(np.zeros(1, int), starts.position[:, :2])
-    assert course.floors.drivable[0, i, j].all()
+    assert scenario.state().new[1] == 0
+    i, j = scenario.floors.cells(np.zeros(1, int), starts.position[:, :2])
+    assert scenario.floors.drivable[0, i, j].all()

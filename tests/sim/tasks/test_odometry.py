@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.tasks import odometry
-from sim.tasks.odometry import FARTHEST, SCALE, YAW_NOISE, DeadReckoning
+from sim.tasks.odometry import MAX_DISTANCE, SCALE, YAW_NOISE, DeadReckoning
 
 PERIOD = 0.1
 
@@ -15,7 +15,7 @@ def drive(reckoning: DeadReckoning, count: int, steps: int, step: float, turn: f
     """Robots that all go along the same arc from (1, -2), 0.4 rad; where they get, and with which heading."""
     rng = np.random.default_rng(5)
     xy, yaw = np.tile([1.0, -2.0], (count, 1)), np.full(count, 0.4)
-    reckoning.begin(np.arange(count), xy, yaw, rng)
+    reckoning.reset(np.arange(count), xy, yaw, rng)
     for _ in range(steps):
         middle = yaw + turn / 2
         xy = xy + step * np.stack([np.cos(middle), np.sin(middle)], 1)
@@ -57,7 +57,7 @@ def test_errors_of_the_heading_bend_the_way(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(odometry, "SCALE", 0.0)
     monkeypatch.setattr(odometry, "YAW_NOISE", 0.0)
     reckoning, rng = DeadReckoning(1, PERIOD), np.random.default_rng(0)
-    reckoning.begin(np.zeros(1, int), np.array([[3.0, 1.0]]), np.array([2.0]), rng)
+    reckoning.reset(np.zeros(1, int), np.array([[3.0, 1.0]]), np.array([2.0]), rng)
     reckoning.yaw = reckoning.yaw + 0.2
     reckoning.update(np.array([[3.0 + np.cos(2.0), 1.0 + np.sin(2.0)]]), np.array([2.0]), rng)
     np.testing.assert_allclose(reckoning.xy, [[3 + np.cos(2.2), 1 + np.sin(2.2)]], atol=1e-9)
@@ -67,10 +67,10 @@ def test_goals_as_they_seem():
     """To the left of one that looks along -x, behind another; far ones at most so far."""
     reckoning = DeadReckoning(3, PERIOD)
     xy, yaw = np.array([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]), np.array([np.pi, 0.5, -3.0])
-    reckoning.begin(np.arange(3), xy, yaw, np.random.default_rng(0))
+    reckoning.reset(np.arange(3), xy, yaw, np.random.default_rng(0))
     behind, far = -3 * np.array([np.cos(0.5), np.sin(0.5)]), 9 * np.array([np.cos(-2.6), np.sin(-2.6)])
     found = reckoning.towards(np.array([[1.0, -1.0], behind, far]))
-    expected = [[2, 0, 1], [3, -1, 0], [FARTHEST, np.cos(0.4), np.sin(0.4)]]
+    expected = [[2, 0, 1], [3, -1, 0], [MAX_DISTANCE, np.cos(0.4), np.sin(0.4)]]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -79,6 +79,6 @@ def test_an_episode_begins_for_one_robot_only():
     reckoning = DeadReckoning(2, PERIOD)
     drive(reckoning, 2, 20, 0.1, 0.05)
     believed = reckoning.xy.copy()
-    reckoning.begin(np.array([1]), np.array([[7.0, 8.0]]), np.array([1.0]), np.random.default_rng(1))
+    reckoning.reset(np.array([1]), np.array([[7.0, 8.0]]), np.array([1.0]), np.random.default_rng(1))
     np.testing.assert_array_equal(reckoning.xy[0], believed[0])
     assert reckoning.xy[1].tolist() == [7, 8]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -11,17 +9,17 @@ from scipy.spatial import cKDTree
 
 from pipeline.errors import SimError
 from pipeline.regions.params import Area
+from sim.floors import Floors, Split, held_out
 from sim.navigation import distances
-from sim.places import held_out
 from sim.robots.model import Robot
 from sim.scene import SimScene
 from sim.tasks import patches
-from sim.tasks.odometry import FARTHEST
-from sim.tasks.patches import CROSSING, FREE, GAP, PRICE, RADIUS, ROOM, PatchCourse
+from sim.tasks.odometry import MAX_DISTANCE
+from sim.tasks.patches import CROSSING, FREE, GAP, PRICE, RADIUS, ROOM, PatchScenario
 from tests.sim.floors import CELL, centre, floor_scene, sized, standing
 
 ROBOT = 0.2
-OIL = Area("oil", polygon=((0, 0), (1, 0), (0, 1)), cost=2.5)
+OIL = Area(name="oil", polygon=((0, 0), (1, 0), (0, 1)), cost=2.5)
 
 
 def place(own: bool = False) -> SimScene:
@@ -36,49 +34,51 @@ def place(own: bool = False) -> SimScene:
 
 
 def laid(
-    rover: Robot, scene: SimScene, count: int, crossing: float = 1.0, seed: int = 0, **more: Any
-) -> tuple[PatchCourse, np.ndarray]:
-    """A course with all episodes begun, and their starts (N, 2)."""
+    rover: Robot, scene: SimScene, count: int, crossing: float = 1.0, seed: int = 0, starts: Split = "all"
+) -> tuple[PatchScenario, np.ndarray]:
+    """A scenario with all episodes begun, and their starts (N, 2)."""
     robot = sized(rover, ROBOT)
-    course = PatchCourse([scene], robot, count, 0.2, least_way=1.2, most_way=5.0, crossing=crossing, **more)
+    scenario = PatchScenario(
+        Floors([scene], robot, starts), count, 0.2, min_length=1.2, max_length=5.0, crossing=crossing
+    )
     nothing = np.zeros(count, int)
-    starts = course.begin(np.arange(count), nothing, nothing, np.random.default_rng(seed))
-    return course, starts.position[:, :2]
+    starts = scenario.reset(np.arange(count), nothing, nothing, np.random.default_rng(seed))
+    return scenario, starts.position[:, :2]
 
 
-def over_patch(course: PatchCourse, scene: SimScene, env: int, xy: np.ndarray) -> np.ndarray:
+def over_patch(scenario: PatchScenario, scene: SimScene, env: int, xy: np.ndarray) -> np.ndarray:
     """Which places (K, 2) are on a patch of an environment (K,)."""
     (cells, inside), regions = scene.regions.cells_of(xy), scene.regions
     assert inside.all()
     own = regions.area[tuple(cells.T)] >= 0 if regions.areas else np.zeros(len(xy), bool)
-    return own | near_paint(course, env, xy, 0)
+    return own | near_paint(scenario, env, xy, 0)
 
 
-def near_paint(course: PatchCourse, env: int, xy: np.ndarray, gap: float) -> np.ndarray:
+def near_paint(scenario: PatchScenario, env: int, xy: np.ndarray, gap: float) -> np.ndarray:
     """Which places (..., 2) are nearer than that to the painted patch of an environment (...), or on it."""
-    paint = course.things().patches
+    paint = scenario.props().patches
     center, radius = paint.center[env, 0, :2], paint.radius[env, 0]
     return (radius > 0) & (np.linalg.norm(xy - center, axis=-1) < radius + gap)
 
 
-def near_patch(course: PatchCourse, scene: SimScene, env: int, gap: float) -> np.ndarray:
+def near_patch(scenario: PatchScenario, scene: SimScene, env: int, gap: float) -> np.ndarray:
     """Which cells (X, Y) have their middle near a patch; of the scene's own patches, near a cell's middle."""
     regions = scene.regions
     centres = regions.centres()
     to_own = (
         cKDTree(centres[regions.area >= 0]).query(centres)[0] if regions.areas else np.full(centres.shape[:2], np.inf)
     )
-    return near_paint(course, env, centres, gap) | (to_own < gap + 1e-6)
+    return near_paint(scenario, env, centres, gap) | (to_own < gap + 1e-6)
 
 
-def crossed(course: PatchCourse, scene: SimScene, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def crossed(scenario: PatchScenario, scene: SimScene, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """How far the straight ways lead over patches (N,) [m], and which of them lie on drivable floor (N,)."""
     length, free = np.zeros(len(starts)), np.zeros(len(starts), bool)
-    for env, (start, goal) in enumerate(zip(starts, course.now().goal, strict=True)):
+    for env, (start, goal) in enumerate(zip(starts, scenario.state().goal, strict=True)):
         way = start + np.linspace(0, 1, 400)[:, None] * (goal - start)
         cells, inside = scene.regions.cells_of(way)
         free[env] = inside.all() and scene.regions.drivable[tuple(cells.T)].mean() > 0.98  # but for corners of cells
-        length[env] = over_patch(course, scene, env, way).mean() * np.linalg.norm(goal - start)
+        length[env] = over_patch(scenario, scene, env, way).mean() * np.linalg.norm(goal - start)
     return length, free
 
 
@@ -86,13 +86,13 @@ def crossed(course: PatchCourse, scene: SimScene, starts: np.ndarray) -> tuple[n
 def test_the_straight_way_crosses_a_patch(rover: Robot, own: bool):
     """And is free but for it: one of the scene's own, or one that is painted where there are none."""
     scene = place(own)
-    course, starts = laid(rover, scene, 120)
-    length, free = crossed(course, scene, starts)
+    scenario, starts = laid(rover, scene, 120)
+    length, free = crossed(scenario, scene, starts)
     assert length.min() > CROSSING - 2 * CELL
     assert free.all()
-    assert (np.linalg.norm(course.now().goal - starts, axis=1) > 1.2 - 1e-6).all()
-    assert 4 < course.now().left.max() < 5 + 1e-4  # the room is large enough for longer ones
-    radius = course.things().patches.radius[:, 0]
+    assert (np.linalg.norm(scenario.state().goal - starts, axis=1) > 1.2 - 1e-6).all()
+    assert 4 < scenario.state().length.max() < 5 + 1e-4  # the room is large enough for longer ones
+    radius = scenario.props().patches.radius[:, 0]
     assert (radius == 0).all() == own
     if not own:
         assert RADIUS[0] <= radius.min() < radius.max() <= RADIUS[1]
@@ -110,26 +110,26 @@ def test_how_many_cross_can_be_told(rover: Robot):
     assert by_chance < 0.2
     assert some == pytest.approx(0.6 + 0.4 * by_chance, abs=0.12)
     assert every == 1
-    course, starts = laid(rover, scene, 100, crossing=0.0, starts="held_out")
+    scenario, starts = laid(rover, scene, 100, crossing=0.0, starts="held_out")
     assert held_out(starts).all()
-    assert crossed(course, scene, starts)[0].min() > CROSSING - 2 * CELL
+    assert crossed(scenario, scene, starts)[0].min() > CROSSING - 2 * CELL
 
 
-def _with(rover: Robot, scene: SimScene, crossing: float) -> tuple[PatchCourse, SimScene, np.ndarray]:
-    course, starts = laid(rover, scene, 200, crossing)
-    return course, scene, starts
+def _with(rover: Robot, scene: SimScene, crossing: float) -> tuple[PatchScenario, SimScene, np.ndarray]:
+    scenario, starts = laid(rover, scene, 200, crossing)
+    return scenario, scene, starts
 
 
 @pytest.mark.parametrize("crossing", [0.0, 1.0])
 def test_a_way_without_a_patch_is_left(rover: Robot, crossing: float):
     """By flooding the floor that keeps off them: patches would often fill the door. Ends are further off."""
     scene = place(own=True)
-    course, starts = laid(rover, scene, 100, crossing)
-    for env, ends in enumerate(np.stack([starts, course.now().goal], 1)):
+    scenario, starts = laid(rover, scene, 100, crossing)
+    for env, ends in enumerate(np.stack([starts, scenario.state().goal], 1)):
         start, goal = scene.regions.cells_of(ends)[0]
-        parts, _ = ndimage.label(scene.regions.drivable & ~near_patch(course, scene, env, GAP), np.ones((3, 3)))
+        parts, _ = ndimage.label(scene.regions.drivable & ~near_patch(scenario, scene, env, GAP), np.ones((3, 3)))
         assert parts[tuple(start)] == parts[tuple(goal)] > 0
-        near_ends = near_patch(course, scene, env, ROBOT + FREE)
+        near_ends = near_patch(scenario, scene, env, ROBOT + FREE)
         assert not near_ends[tuple(start)]
         assert not near_ends[tuple(goal)]
         assert ndimage.distance_transform_edt(scene.regions.drivable)[tuple(goal)] * CELL - CELL / 2 > ROOM - 1e-6
@@ -138,80 +138,80 @@ def test_a_way_without_a_patch_is_left(rover: Robot, crossing: float):
 def test_patches_make_the_way_longer(rover: Robot):
     """Against ways over floor with a price that was painted here."""
     scene = place(own=True)
-    course, _ = laid(rover, scene, 12)
-    centres, goals = scene.regions.centres(), course.now().goal
+    scenario, _ = laid(rover, scene, 12)
+    centres, goals = scene.regions.centres(), scenario.state().goal
     for env in range(12):
-        near = near_patch(course, scene, env, GAP)
-        price = np.where(near, np.maximum(course.floors.price[0], PRICE), course.floors.price[0])
+        near = near_patch(scenario, scene, env, GAP)
+        price = np.where(near, np.maximum(scenario.floors.price[0], PRICE), scenario.floors.price[0])
         source = np.linalg.norm(centres - goals[env], axis=-1) < CELL / 4
         expected = distances(price[None], source[None], np.array([CELL]))[0]
-        np.testing.assert_allclose(course._fields.distance[env], expected, atol=1e-4)
+        np.testing.assert_allclose(scenario._fields.distance[env], expected, atol=1e-4)
         off_walls = ndimage.binary_erosion(scene.regions.drivable, np.ones((3, 3)))
-        found = course.way_left(centres[off_walls], np.full(off_walls.sum(), env))
+        found = scenario.path_length(centres[off_walls], np.full(off_walls.sum(), env))
         np.testing.assert_allclose(found, expected[off_walls], atol=1e-4)
 
 
 def test_who_enters_is_told_once(rover: Robot):
     """Painted or the scene's own; it counts for the episode, and the next one begins without."""
-    course, _ = laid(rover, place(own=True), 3)
-    course._patch[:, :2], course._radius[:] = centre(44, 30), 0.3
+    scenario, _ = laid(rover, place(own=True), 3)
+    scenario._patch[:, :2], scenario._radius[:] = centre(44, 30), 0.3
     rng, off = np.random.default_rng(0), centre(50, 5)
     painted, own = centre(46, 29), centre(43, 12)
     told = []
     for places in ([off, off, off], [painted, off, own], [painted, off, off], [painted, off, own]):
-        course.update(standing(np.array(places), np.zeros(3)), rng)
-        now = course.now()
+        scenario.update(standing(np.array(places), np.zeros(3)), rng)
+        now = scenario.state()
         told.append([now.inside.tolist(), now.entering.tolist(), now.entered.tolist()])
     nobody, both = [False, False, False], [True, False, True]
     assert told[0] == [nobody, nobody, nobody]
     assert told[1] == [both, both, both]
     assert told[2] == [[True, False, False], nobody, both]
     assert told[3] == [both, nobody, both]
-    course.begin(np.array([2]), np.zeros(1, int), np.zeros(1, int), rng)
-    assert course.now().entered.tolist() == [True, False, False]
+    scenario.reset(np.array([2]), np.zeros(1, int), np.zeros(1, int), rng)
+    assert scenario.state().entered.tolist() == [True, False, False]
 
 
 def test_the_nearest_place_on_a_patch(rover: Robot):
     """Of the painted one its rim, of an own one a cell's middle; 0 on them, and not what isn't painted."""
-    course, _ = laid(rover, place(own=True), 4)
-    course._patch[:, :2], course._radius[:] = centre(50, 34), 0.3
-    course._radius[3] = 0
+    scenario, _ = laid(rover, place(own=True), 4)
+    scenario._patch[:, :2], scenario._radius[:] = centre(50, 34), 0.3
+    scenario._radius[3] = 0
     xy = np.array([centre(50, 24), centre(41, 25), centre(51, 33), centre(50, 24)])
-    course.update(standing(xy, np.zeros(4)), np.random.default_rng(0))
+    scenario.update(standing(xy, np.zeros(4)), np.random.default_rng(0))
     to_own = centre(43, 19) - centre(50, 24)
-    np.testing.assert_allclose(course.now().to_patch, [[0, 0.7], [0, -0.6], [0, 0], to_own], atol=1e-5)
+    np.testing.assert_allclose(scenario.state().to_patch, [[0, 0.7], [0, -0.6], [0, 0], to_own], atol=1e-5)
 
 
 def test_only_the_paint_is_seen(rover: Robot):
     """On the floor, as high as it is there; no ball tells where the goal is."""
-    course, _ = laid(rover, place(), 60)
-    things = course.things()
-    assert things.balls.radius.shape == things.posts.radius.shape == (60, 0)
-    beyond = things.patches.center[:, 0, 0] > centre(30, 0)[0] - CELL / 2
-    np.testing.assert_allclose(things.patches.center[:, 0, 2], np.where(beyond, 0.23, 0.2), atol=1e-6)
+    scenario, _ = laid(rover, place(), 60)
+    props = scenario.props()
+    assert props.balls.radius.shape == props.posts.radius.shape == (60, 0)
+    beyond = props.patches.center[:, 0, 0] > centre(30, 0)[0] - CELL / 2
+    np.testing.assert_allclose(props.patches.center[:, 0, 2], np.where(beyond, 0.23, 0.2), atol=1e-6)
     assert 0 < beyond.sum() < 60
 
 
 def test_the_goal_is_known_by_odometry(rover: Robot):
     """Exactly at the start, and by what the robot believes to have driven later."""
-    course, starts = laid(rover, place(), 40)
-    now = course.now()
+    scenario, starts = laid(rover, place(), 40)
+    now = scenario.state()
     away = np.linalg.norm(now.goal - starts, axis=1)
-    np.testing.assert_allclose(now.believed[:, 0], np.minimum(away, FARTHEST), atol=1e-5)
+    np.testing.assert_allclose(now.believed[:, 0], np.minimum(away, MAX_DISTANCE), atol=1e-5)
     state, rng = standing(now.goal, np.zeros(40)), np.random.default_rng(2)
-    course.update(state, rng)
-    off = course.now().believed[:, 0]
+    scenario.update(state, rng)
+    off = scenario.state().believed[:, 0]
     assert 0.01 < off.mean() < 0.3
 
 
 def test_where_hardly_any_draw_does_one_that_is_known_does(rover: Robot, monkeypatch: pytest.MonkeyPatch):
     """With a single try, most episodes are of those; they all cross a patch."""
-    course, _ = laid(rover, place(), 50)
+    scenario, _ = laid(rover, place(), 50)
     monkeypatch.setattr(patches, "TRIES", 1)
-    starts = course.begin(np.arange(50), np.zeros(50, int), np.zeros(50, int), np.random.default_rng(3)).position
-    assert crossed(course, place(), starts[:, :2])[0].min() > CROSSING - 2 * CELL
-    ends = np.c_[starts[:, :2], course.now().goal]
-    known = np.tile(centre(0, 0), 2) + (course._known[0][:, :4] - 0.5) * CELL
+    starts = scenario.reset(np.arange(50), np.zeros(50, int), np.zeros(50, int), np.random.default_rng(3)).position
+    assert crossed(scenario, place(), starts[:, :2])[0].min() > CROSSING - 2 * CELL
+    ends = np.c_[starts[:, :2], scenario.state().goal]
+    known = np.tile(centre(0, 0), 2) + (scenario._reserve[0][:, :4] - 0.5) * CELL
     of_those = (np.abs(ends[:, None] - known).max(-1) < 1e-6).any(1)
     assert 0.5 < of_those.mean() < 1
 
@@ -225,6 +225,6 @@ def test_scenes_without_room_are_refused(rover: Robot):
 def test_same_seed_same_patches(rover: Robot):
     """And others for another."""
     one, two, other = (laid(rover, place(), 20, seed=seed)[0] for seed in (5, 5, 6))
-    np.testing.assert_array_equal(one.things().patches.center, two.things().patches.center)
-    np.testing.assert_array_equal(one.now().goal, two.now().goal)
-    assert (one.now().goal != other.now().goal).any()
+    np.testing.assert_array_equal(one.props().patches.center, two.props().patches.center)
+    np.testing.assert_array_equal(one.state().goal, two.state().goal)
+    assert (one.state().goal != other.state().goal).any()

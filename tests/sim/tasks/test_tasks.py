@@ -12,9 +12,9 @@ from gymnasium.envs.registration import namespace
 from gymnasium.utils import env_checker
 from gymnasium.vector import AutoresetMode
 
-from sim.driver import find_driver
+from sim.drivers import find_driver
 from sim.env import SceneEnv
-from sim.places import held_out
+from sim.floors import held_out
 from sim.registration import register
 from sim.scene import SimScene
 from sim.tasks.catalog import TASKS
@@ -146,7 +146,7 @@ def test_who_knows_the_way_can_do_it(make: Make, task: str, reason: str, seconds
     results = {}
     for name in ("auto", "still"):
         env = make(task, 6)
-        no_pictures(env)
+        no_images(env)
         env.reset(seed=3)
         driver, total, done, failed = find_driver(name, env, 0), 0.0, 0, 0  # type: ignore[arg-type]
         for _ in range(round(seconds / env.task.control_period)):
@@ -163,7 +163,7 @@ def test_who_knows_the_way_can_do_it(make: Make, task: str, reason: str, seconds
     assert results["still"][1] == 0
 
 
-def no_pictures(env: SceneEnv) -> None:
+def no_images(env: SceneEnv) -> None:
     """The camera shows nothing, which is faster."""
     lens = env.task.camera
     black = np.zeros((env.num_envs, lens.height, lens.width, 3), np.uint8)
@@ -176,8 +176,8 @@ def test_a_post_ends_the_episode(make: Make):
     env.reset(seed=1)
     still = find_driver("still", env, 0).act()
     env.step(still)
-    env.course._post[1, 0, :2] = env.engine.read().position[1, :2] + [0.2, 0.1]  # type: ignore[attr-defined]
-    env.course._post_radius[1, 0] = 0.05  # type: ignore[attr-defined]
+    env.scenario._post[1, 0, :2] = env.engine.read().position[1, :2] + [0.2, 0.1]  # type: ignore[attr-defined]
+    env.scenario._post_radius[1, 0] = 0.05  # type: ignore[attr-defined]
     _, reward, terminated, _, info = env.step(still)
     assert terminated.tolist() == info["ended_by_crash"].tolist() == [False, True]
     assert reward[1] < -4 < reward[0]
@@ -187,11 +187,11 @@ def test_costly_floor_costs_by_the_second(make: Make):
     """And doesn't end the episode."""
     env = make("weave", 2)
     env.reset(seed=1)
-    env.course._patch_radius[:] = 0  # type: ignore[attr-defined]
+    env.scenario._patch_radius[:] = 0  # type: ignore[attr-defined]
     still = find_driver("still", env, 0).act()
     without = env.step(still)[1]
-    env.course._patch[1, 0, :2] = env.engine.read().position[1, :2]  # type: ignore[attr-defined]
-    env.course._patch_radius[1, 0] = 0.3  # type: ignore[attr-defined]
+    env.scenario._patch[1, 0, :2] = env.engine.read().position[1, :2]  # type: ignore[attr-defined]
+    env.scenario._patch_radius[1, 0] = 0.3  # type: ignore[attr-defined]
     _, reward, terminated, _, _ = env.step(still)
     assert not terminated.any()
     np.testing.assert_allclose(reward - without, [0, -0.2], atol=0.02)
@@ -201,18 +201,18 @@ def test_a_patch_costs_and_is_remembered(make: Make):
     """Most when it is entered, some while the robot stays, nothing after; it counts at the episode's end."""
     env = make("avoid", 3, cameras=())
     env.reset(seed=1)
-    env.course._radius[:] = 0  # type: ignore[attr-defined]
+    env.scenario._radius[:] = 0  # type: ignore[attr-defined]
     still = find_driver("still", env, 0).act()
     env.step(still)  # robots come to rest
     without = env.step(still)[1]
     xy = env.engine.read().position[:, :2]
-    env.course._patch[1:, :2], env.course._radius[1:] = xy[1:], 0.3  # type: ignore[attr-defined]
+    env.scenario._patch[1:, :2], env.scenario._radius[1:] = xy[1:], 0.3  # type: ignore[attr-defined]
     rewards = []
     for _ in range(2):
         _, reward, terminated, _, _ = env.step(still)
         rewards.append(reward - without)
         assert not terminated.any()
-    env.course._radius[2] = 0  # type: ignore[attr-defined]
+    env.scenario._radius[2] = 0  # type: ignore[attr-defined]
     rewards.append(env.step(still)[1] - without)
     expected = [[0, -4.25, -4.25], [0, -0.25, -0.25], [0, -0.25, 0]]
     np.testing.assert_allclose(rewards, expected, atol=0.02)
@@ -253,7 +253,7 @@ def test_episodes_begin_where_they_may(make: Make, task: str):
 def test_climbing_gets_harder_for_those_who_can(make: Make):
     """One who follows the commands to the end goes up a level, one who stands still goes down, the lowest stays."""
     env = make("climb", 3)
-    no_pictures(env)
+    no_images(env)
     env.reset(seed=5)
     env.level[:] = [0, 2, 0]
     driver = find_driver("auto", env, 0)
@@ -273,23 +273,23 @@ def test_climbing_gets_harder_for_those_who_can(make: Make):
     assert env.level.tolist() == [1, 1, 0]
 
 
-def test_who_climbs_gets_a_picture_now_and_then(make: Make):
+def test_who_climbs_gets_a_image_now_and_then(make: Make):
     """Ten a second, while control runs at fifty."""
     env = make("climb", 2)
     env.reset(seed=1)
-    before = env.cameras[0].pictures_taken
+    before = env.cameras[0].images_taken
     rollout(env, 50, 0)
-    assert env.cameras[0].pictures_taken - before == pytest.approx(20, abs=2)
+    assert env.cameras[0].images_taken - before == pytest.approx(20, abs=2)
 
 
 def test_legs_can_climb_too(make: Make):
     """A biped at rest: joints are observed around their rest, and it falls in the end."""
     env = make("climb", 2, robot="bolt")
-    no_pictures(env)
+    no_images(env)
     seen, _ = env.reset(seed=1)
-    assert seen["joints"].shape == (2, 6)
-    np.testing.assert_allclose(seen["joints"], 0, atol=1e-6)
-    np.testing.assert_allclose(seen["gravity"], np.tile([0, 0, -1], (2, 1)), atol=1e-6)
+    assert seen["joint_positions"].shape == (2, 6)
+    np.testing.assert_allclose(seen["joint_positions"], 0, atol=1e-6)
+    np.testing.assert_allclose(seen["projected_gravity"], np.tile([0, 0, -1], (2, 1)), atol=1e-6)
     still, fallen = find_driver("auto", env, 0), np.zeros(2, bool)
     for _ in range(150):
         _, reward, _, _, info = env.step(still.act())

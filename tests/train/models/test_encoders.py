@@ -11,15 +11,15 @@ from rsl_rl.utils import split_and_pad_trajectories
 from tensordict import TensorDict
 
 from pipeline.errors import TrainError
-from sim.env import SceneEnv
+from sim.env import EnvConfig, SceneEnv
 from sim.robots.catalog import find_robot
 from sim.scene import SimScene
-from sim.tasks.navigate import NAVIGATE
+from sim.tasks.catalog import NAVIGATE
 from train.environment import VECTOR, TrainEnv
 from train.models import dinov2
 from train.models.dinov2 import Dinov2
 from train.models.encoders import encoder_names, find_encoder, make_encoder
-from train.models.policy import SightPolicy
+from train.models.policy import VisionPolicy
 
 SIGHTS = {
     "cnn": ("rgb", (3, 40, 44)),
@@ -45,19 +45,19 @@ def observations(name: str, steps: int, robots: int) -> TensorDict:
     return TensorDict(groups, [steps, robots])
 
 
-def policy_for(name: str, memory: str, seen: TensorDict) -> SightPolicy:
+def policy_for(name: str, memory: str, seen: TensorDict) -> VisionPolicy:
     """An actor of two actions."""
     torch.manual_seed(0)
     groups = {"actor": [str(key) for key in seen.keys()]}  # noqa: SIM118 - no plain dict
     distribution = {"class_name": "GaussianDistribution", "init_std": 1.0, "std_type": "log"}
-    return SightPolicy(
+    return VisionPolicy(
         seen[0],
         groups,
         "actor",
         2,
         encoder=name,
-        memory=memory,
-        memory_size=8,
+        rnn_type=memory,
+        rnn_hidden_dim=8,
         hidden_dims=[16],
         distribution_cfg=distribution,
     )
@@ -144,19 +144,19 @@ def test_the_policy_holds_nothing_of_the_frozen_network():
 
 @EVERY
 def test_a_simulation_shows_what_the_network_reads(name: str, room_scene: SimScene, monkeypatch: pytest.MonkeyPatch):
-    """From the room to the policy's actions; for the blind, and from tokens, no picture is taken."""
+    """From the room to the policy's actions; for the blind, and from tokens, no image is taken."""
     small = replace(NAVIGATE, camera=NAVIGATE.camera.resized(48, 36))
-    monkeypatch.setattr(dinov2, "Dinov2", lambda picture, pretrained: Dinov2(picture, pretrained=False))
+    monkeypatch.setattr(dinov2, "Dinov2", lambda image, pretrained: Dinov2(image, pretrained=False))
     encoder, (robot, drive) = find_encoder(name), find_robot("rover")
     assert set(encoder.outputs) <= {"rgb"}
     cameras = None if encoder.outputs else ()
-    env = SceneEnv(small, [room_scene], robot, drive, 3, cameras=cameras)
-    train_env = TrainEnv(env, encoder.senses(env))
+    env = SceneEnv(small, [room_scene], robot, drive, 3, EnvConfig(cameras=cameras))
+    train_env = TrainEnv(env, encoder.groups(env))
     seen = train_env.get_observations()
     actor = seen.exclude("state")
     policy = policy_for(name, "none", actor.unsqueeze(0))
     train_env.step(policy(actor).detach())
-    assert sum(rig.pictures_taken for rig in env.cameras) == (6 if encoder.outputs else 0)
+    assert sum(rig.images_taken for rig in env.cameras) == (6 if encoder.outputs else 0)
     if name == "gaussians":
         there = seen["gaussians"][..., 12] > 0
         assert (there.sum(1) > 10).all()

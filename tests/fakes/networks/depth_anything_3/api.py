@@ -12,7 +12,7 @@ from tests.fakes import scene
 
 @dataclass
 class Prediction:
-    """What it says of N pictures."""
+    """What it says of N images."""
 
     depth: np.ndarray  # N, H, W
     is_metric: int
@@ -31,10 +31,10 @@ class DepthAnything3(nn.Module, PyTorchModelHubMixin):
     def inference(
         self, image, extrinsics=None, intrinsics=None, process_res=504, process_res_method="upper_bound_resize"
     ):
-        """Depth, confidence and cameras of pictures (paths)."""
+        """Depth, confidence and cameras of images (paths)."""
         assert process_res_method == "upper_bound_resize"
-        pictures = [np.asarray(Image.open(path).convert("RGB"), np.float32) / 255 for path in image]
-        poses, camera, depths, confidences = scene.current().see_pictures(pictures)
+        images = [np.asarray(Image.open(path).convert("RGB"), np.float32) / 255 for path in image]
+        poses, camera, depths, confidences = scene.current().see_images(images)
         return Prediction(
             depth=np.array(depths),
             is_metric=0,

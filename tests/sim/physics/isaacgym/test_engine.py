@@ -18,12 +18,13 @@ from scipy.spatial.distance import pdist
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh, matrix_from_quaternion
-from sim.physics.catalog import engines_here, find_engine
+from sim.physics.catalog import find_engine
 from sim.physics.isaacgym import process
 from sim.physics.isaacgym.engine import IsaacGymEngine
 from sim.physics.state import Dynamics, RobotState
 from sim.robots.model import Robot, load_robot
 from sim.robots.urdf import write_urdf
+from tests.sim.engines import engines_here
 from tests.sim.physics.isaacgym.fake_interpreter import use_fake_isaacgym
 
 pytestmark = pytest.mark.slow
@@ -159,7 +160,7 @@ def test_masses_on_a_gpu_are_set_where_the_world_is_made(make: Make, branched: R
     """Its pipeline takes none later: a new world has them, and all robots go on where they were."""
     monkeypatch.setenv("FAKE_ISAACGYM_PIPELINE", "gpu")
     engine = make(branched, count=2)
-    engine.mass_is_costly = True  # as with SPLATYARD_ISAACGYM_DEVICE=cuda
+    engine.mass_requires_rebuild = True  # as with SPLATYARD_ISAACGYM_DEVICE=cuda
     put(engine, high_up(branched, 2))
     engine.step(3)
     before, worker = engine.read(), engine._worker

@@ -30,9 +30,9 @@ class VGGT(nn.Module, PyTorchModelHubMixin):
         self.track_head = nn.Linear(4, 2) if enable_track else None
 
     def forward(self, images, query_points=None):
-        """Of pictures (S, 3, H, W): pose_enc (1, S, 9), depth (1, S, H, W, 1), depth_conf (1, S, H, W)."""
+        """Of images (S, 3, H, W): pose_enc (1, S, 9), depth (1, S, H, W, 1), depth_conf (1, S, H, W)."""
         height, width = images.shape[-2:]
-        poses, camera, depths, confidences = scene.current().see_pictures(images.permute(0, 2, 3, 1).numpy())
+        poses, camera, depths, confidences = scene.current().see_images(images.permute(0, 2, 3, 1).numpy())
         encoded = np.zeros((1, len(poses), 9), np.float32)
         for n, pose in enumerate(poses):
             inverse = pose.inverse()

@@ -6,7 +6,7 @@ import torch
 def pose_encoding_to_extri_intri(
     pose_encoding, image_size_hw=None, pose_encoding_type="absT_quaR_FoV", build_intrinsics=True
 ):
-    """Camera from world (B, S, 3, 4) and intrinsics (B, S, 3, 3) for pictures of height and width."""
+    """Camera from world (B, S, 3, 4) and intrinsics (B, S, 3, 3) for images of height and width."""
     assert pose_encoding_type == "absT_quaR_FoV" and build_intrinsics
     x, y, z, w = pose_encoding[..., 3:7].unbind(-1)
     rows = [

@@ -1,0 +1,251 @@
+"""How a command is declared: a function, whose parameters are the arguments and options.
+
+Parameters before the `*` are positional, those behind it are options; one without a default must be given. Annotations
+say type and help. Nothing outside the standard library is imported here, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import re
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+KEPT = "\n\t"
+
+
+@dataclass(frozen=True)
+class Arg:
+    """What a parameter's annotation says for the command line.
+
+    Attributes:
+        help: One clause; a default is added to it.
+        metavar: Name of the value in the help.
+        parse: Makes the value of one text, and raises ValueError; by the parameter's type if None.
+        flag: The option, where it isn't the parameter's name.
+        group: Heading under which the help shows it, "title: description".
+        one_of: Exactly one of the options that have this in common must be given.
+    """
+
+    help: str = ""
+    metavar: str | None = None
+    parse: Callable[[str], Any] | None = None
+    flag: str = ""
+    group: str = ""
+    one_of: str = ""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the program.
+
+    Attributes:
+        name: What is typed.
+        made_of: A function that returns the exit code, or a dataclass with a method `run` that does. Its parameters are
+            the command's; its docstring is the help: a line for the list of commands, a description and "Examples:".
+    """
+
+    name: str
+    made_of: Callable[..., Any]
+
+    @property
+    def help(self) -> str:
+        """One line for the list of commands."""
+        line = self._text[0].partition("\n")[0].removesuffix(".")
+        return line[0].lower() + line[1:]
+
+    @property
+    def description(self) -> str:
+        """What it does."""
+        return self._text[0].partition("\n\n")[2] or self._text[0]
+
+    @property
+    def examples(self) -> str:
+        """Lines of examples."""
+        return textwrap.indent(textwrap.dedent(self._text[2]), "  ")
+
+    @property
+    def _text(self) -> tuple[str, str, str]:
+        return inspect.cleandoc(self.made_of.__doc__ or "").partition("\n\nExamples:\n")
+
+    def run(self, values: Mapping[str, Any]) -> int:
+        """Run it with the values of its parameters; returns the exit code."""
+        made = self.made_of(**{name: values[name] for name in inspect.signature(self.made_of).parameters})
+        return made if isinstance(made, int) else made.run()
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its arguments and options."""
+        hints = typing.get_type_hints(self.made_of, include_extras=True)
+        groups: dict[str, Any] = {}
+        for name, parameter in inspect.signature(self.made_of).parameters.items():
+            arg = next((extra for extra in getattr(hints[name], "__metadata__", ()) if isinstance(extra, Arg)), Arg())
+            target = groups.get(arg.group or arg.one_of, parser)
+            if arg.one_of and target is parser:
+                target = groups[arg.one_of] = parser.add_mutually_exclusive_group(required=True)
+            elif arg.group and target is parser:
+                title, _, description = arg.group.partition(": ")
+                target = groups[arg.group] = parser.add_argument_group(title, description or None)
+            keywords = _keywords(name, parameter, hints[name], arg)
+            positional = parameter.kind is not parameter.KEYWORD_ONLY
+            target.add_argument(name if positional else arg.flag or f"--{name.replace('_', '-')}", **keywords)
+
+
+def command(name: str = "") -> Callable[[Callable[..., Any]], Command]:
+    """Make a command of the function or dataclass below; it is named like the function unless `name` is given."""
+    return lambda made_of: Command(name or made_of.__name__, made_of)
+
+
+def _keywords(name: str, parameter: inspect.Parameter, hint: Any, arg: Arg) -> dict[str, Any]:
+    """The keywords of argparse's `add_argument`."""
+    given, default = parameter.default is not parameter.empty, parameter.default
+    positional = parameter.kind is not parameter.KEYWORD_ONLY
+    kind = hint.__origin__ if typing.get_origin(hint) is Annotated else hint
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):  # X | None
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    keywords: dict[str, Any] = {"help": arg.help.replace("%", "%%")}
+    if arg.metavar:
+        keywords["metavar"] = arg.metavar
+    if not positional:
+        keywords |= {"dest": name, "required": not given and not arg.one_of, "default": default if given else None}
+    if kind is bool:
+        return keywords | {"action": "store_true", "default": False}
+    if typing.get_origin(kind) is tuple and arg.parse is None:
+        kind = typing.get_args(kind)[0]
+        keywords |= {"nargs": "*" if given else "+"} if positional else {"action": "append", "default": []}
+    elif positional and given:
+        keywords |= {"nargs": "?", "default": default}
+    if typing.get_origin(kind) is Literal:
+        keywords["choices"] = typing.get_args(kind)
+    elif arg.parse or kind is not str:
+        keywords["type"] = arg.parse or kind
+    if given and not positional and default not in (None, "", ()):
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        keywords["help"] += f"{'; ' if arg.help else ''}default: {shown}"
+    return keywords
+
+
+class Parser(argparse.ArgumentParser):
+    """Names what is nearest to a word that it doesn't know."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  its overloads
+        """As argparse does."""
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            chosen = self._commands.get(getattr(known, "command", ""), self)
+            chosen.error(
+                f"unrecognized arguments: {' '.join(unknown)}{_nearest(unknown[0], chosen._option_string_actions)}"
+            )
+        return known
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            listed = ", ".join(map(str, action.choices))
+            hint = _nearest(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(action, f"invalid choice: {str(value)!r}{hint} (choose from {listed})")
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse does, whatever was typed or pasted."""
+        super().error(plain(message))
+
+    @property
+    def _commands(self) -> dict[str, argparse.ArgumentParser]:
+        subparsers = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return {name: parser for action in subparsers for name, parser in action.choices.items()}
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word.partition("=")[0], [*known], 1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def plain(text: str) -> str:
+    """Text of others as a terminal and a log may have it: no escapes, control characters or reversed directions.
+
+    What isn't printable, line breaks and tabs apart, is written as Python writes it.
+    """
+    return text if text.isprintable() else "".join(map(_plain, text))
+
+
+def _plain(letter: str) -> str:
+    if letter.isprintable() or letter in KEPT:
+        return letter
+    if letter.isspace() and letter > "\x7f":
+        return " "
+    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        ValueError: When it is none.
+    """
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def seconds(text: str) -> float:
+    """Seconds above 0.
+
+    Raises:
+        ValueError: When it is no such number.
+    """
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError(text)
+    return number
+
+
+def size(text: str) -> int:
+    """Bytes of "4G", "500M" or "1000000".
+
+    Raises:
+        ValueError: When it is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise ValueError(text)
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def with_sigma(text: str) -> tuple[float, float | None]:
+    """A number and its sigma of "1.5", "1.5+-0.15" or "1.5 ± 0.15".
+
+    Raises:
+        ValueError: When one is no number.
+    """
+    number, _, sigma = text.replace("±", "+-").partition("+-")
+    return float(number), float(sigma) if sigma else None
+
+
+AllowFailed = Annotated[bool, Arg("take bundles that failed gates, too")]
+AsJson = Annotated[bool, Arg("for machines", flag="--json")]
+BundleName = Annotated[str, Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
+BundleNames = Annotated[tuple[str, ...], Arg("a bundle's folder, name@version, or name for its newest", "BUNDLE")]
+Bundles = Annotated[Path, Arg("folder of bundles", "DIR")]
+Checkpoint = Annotated[str | None, Arg("one of the run's checkpoints; default: the newest", "NAME")]
+Device = Annotated[str, Arg("for networks and images: cpu, cuda, cuda:1")]
+Port = Annotated[int, Arg("the next free one is taken")]
+Registry = Annotated[str, Arg("registry:FOLDER, s3://..., hf://...; default: SPLATYARD_REGISTRY or ./yard", "ADDRESS")]
+Robot = Annotated[str, Arg("a name, or a URDF or MJCF file")]
+RunName = Annotated[str, Arg("a run's name or folder", "RUN")]
+Runs = Annotated[Path, Arg("folder of runs", "DIR")]
+Scenes = Annotated[
+    tuple[str, ...],
+    Arg(
+        "a folder, name@version, name for its newest, or a pattern of these; may be repeated", "BUNDLE", flag="--scene"
+    ),
+]
+Seed = Annotated[int, Arg("of everything random")]
+Settings = Annotated[tuple[str, ...], Arg("NAME=VALUE; may be repeated", "NAME=VALUE", flag="--set")]
+Version = Annotated[str | None, Arg("version of the bundle; default: the next free one", "X.Y.Z")]

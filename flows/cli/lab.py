@@ -1,0 +1,356 @@
+"""Many scenes: built as a batch, their state, what to remove of their results, and a lab's server."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import textwrap
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from flows.cli.command import Arg, Bundles, command, count, seconds, size
+from pipeline.files import readable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipeline.batch import Scene
+    from pipeline.cleaning import Piece
+
+WHERE = "where stages run"
+LIMITS = "limits of a stage: a stage that exceeds one is ended, and its scene has failed"
+WHY_LENGTH = 400
+"""Characters shown of a reason; the scene's file has all of it."""
+STYLES = {"failed": "[bold red]failed[/]", "lost": "[bold red]lost[/]", "built": "[green]built[/]"}
+
+
+@command("batch")
+@dataclass(frozen=True)
+class Batch:
+    """Turn the captures of many scene cards into bundles.
+
+    Builds the bundle of each card, several at the same time. A bad card or capture stops no other; run again, only what
+    is missing is done. Each scene is reported as it ends, and `splatyard status` shows them then and later. Exit code
+    0: all bundles exist, 1: some don't.
+
+    Examples:
+        splatyard batch 'scene_cards/*.yaml'
+        splatyard batch 'scene_cards/*.yaml' --dry-run           what would be built, what exists, which cards are wrong
+        splatyard batch 'scene_cards/*.yaml' --workers 4 --stage-memory 8G --stage-seconds 7200
+        splatyard batch 'scene_cards/*.yaml' --captures /data/scans    captures may lie there besides the cards' folders
+        splatyard batch 'scene_cards/*.yaml' --runner dask --address tcp://head:8786 --workers 32
+        splatyard batch 'scene_cards/*.yaml' --runner pool --workers 8   each stage a job of Prefect's work pool
+        splatyard batch 'scene_cards/*.yaml' --store s3://yard/results   share results with other machines
+    """
+
+    cards: Annotated[tuple[str, ...], Arg("scene cards: files, or patterns such as 'cards/*.yaml'", "CARDS")]
+    _: KW_ONLY
+    out: Bundles = Path("bundles")
+    captures: Annotated[Path | None, Arg("captures may lie there besides the cards' folders", "DIR")] = None
+    dry_run: Annotated[bool, Arg("show what would be built, and build nothing")] = False
+    max_failures: Annotated[int | None, Arg("begin no further scene after N have failed", "N", count)] = None
+    workers: Annotated[
+        int | None, Arg("scenes at the same time; default: what fits this machine", "N", count, group=WHERE)
+    ] = None
+    runner: Annotated[Literal["processes", "dask", "ray", "pool"], Arg(group=WHERE)] = "processes"
+    address: Annotated[
+        str | None,
+        Arg(
+            "of a running Dask scheduler or Ray cluster, without it one is started here; of a pool, the deployment",
+            group=WHERE,
+        ),
+    ] = None
+    store: Annotated[
+        str | None,
+        Arg(
+            "results that machines share: a folder, s3://bucket/path; keys and passwords go in the environment",
+            "ADDRESS",
+            group=WHERE,
+        ),
+    ] = None
+    stage_seconds: Annotated[float | None, Arg("wall time", "S", seconds, group=LIMITS)] = None
+    stage_memory: Annotated[int | None, Arg("memory, such as 4G or 500M", "SIZE", size, group=LIMITS)] = None
+
+    def run(self) -> int:
+        """Plan, build, report."""
+        from flows.cli import tables
+        from pipeline.batch import counts, plan_batch
+
+        scenes = plan_batch(self.cards, self.out, self.captures)
+        if self.dry_run:
+            return self._show_plan(scenes)
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # errors are reported here, once
+        logging.getLogger("flows").propagate = False  # Prefect hangs a console on the root logger
+        tables.say(f"{len(scenes)} scenes: {counts(scenes)}; splatyard status --out {tables.quoted(self.out)}")
+        scenes = self._build(scenes)
+        tables.say(f"[bold]{counts(scenes)}[/]")
+        bad = [scene for scene in scenes if scene.state in ("failed", "stopped")]
+        if bad:
+            tables.show(outcomes_table("not built", bad))
+        return 1 if bad else 0
+
+    def _build(self, scenes: list[Scene]) -> list[Scene]:
+        if not any(scene.state == "waiting" for scene in scenes):
+            return [scene.save(self.out) for scene in scenes]
+        from flows import ingest
+
+        options = ingest.Options(
+            runner=self.runner,
+            workers=self.workers,
+            address=self.address,
+            max_failures=self.max_failures,
+            captures=self.captures,
+            stage_seconds=self.stage_seconds,
+            stage_memory=self.stage_memory,
+            store=self.store,
+        )
+        return ingest.run(scenes, self.out, options)
+
+    def _show_plan(self, scenes: list[Scene]) -> int:
+        from rich.markup import escape
+
+        from flows.cli import tables
+        from pipeline.batch import counts
+        from pipeline.files import folder_bytes, free_bytes, readable
+
+        rows = [
+            (escape(scene.name), "cached" if scene.state == "cached" else "[bold]runs[/]", tables.quoted(scene.card))
+            for scene in scenes
+            if scene.state != "failed"
+        ]
+        if rows:
+            tables.show(tables.plain_table("plan", ["scene", "state", "card"], rows))
+        if bad := [scene for scene in scenes if scene.state == "failed"]:
+            tables.show(outcomes_table("cards that can't be built", bad))
+        tables.say(f"{len(scenes)} scenes: {counts(scenes)}")
+        captures = [folder_bytes(scene.capture) for scene in scenes if scene.state == "waiting" and scene.capture]
+        if captures:
+            tables.say(f"disk: {readable(sum(captures))} of captures to build, {readable(free_bytes(self.out))} free")
+        return 1 if bad else 0
+
+
+@command()
+def status(
+    scenes: Annotated[tuple[str, ...], Arg("show what the stages of these took", "SCENE")] = (),
+    *,
+    out: Bundles = Path("bundles"),
+    days: Annotated[int, Arg("how far back", "N", count)] = 7,
+) -> int:
+    """Show what was ingested, what failed and why.
+
+    Shows each scene of the last days' builds and batches as its last attempt left it: state, time, failed gates, why it
+    failed and where its report is. A running scene shows its stage. It reads files and needs no server; what a batch
+    has not begun with is on the page of its run. With the name of a scene it shows what each of its stages used.
+
+    Examples:
+        splatyard status
+        splatyard status hall
+        splatyard status --out elsewhere/bundles --days 30
+    """
+    from flows.cli import tables
+    from pipeline.batch import load_scenes
+
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+    recent = [scene for scene in load_scenes(out) if scene.began >= since]
+    if not recent:
+        tables.say(f"no builds in {tables.quoted(out)}; splatyard build or splatyard batch makes them")
+    elif scenes:
+        for scene in _named(recent, scenes):
+            tables.show(stages_table(scene))
+    else:
+        tables.show(outcomes_table(f"scenes in {tables.quoted(out)}", recent))
+    return 0
+
+
+def _named(scenes: Sequence[Scene], names: Sequence[str]) -> list[Scene]:
+    """The scenes of these names.
+
+    Raises:
+        CardError: When there is none of a name.
+    """
+    from pipeline.errors import CardError
+
+    if unknown := set(names) - {scene.name for scene in scenes}:
+        raise CardError(
+            "a scene that is asked for was built, or tried, in the last days",
+            found=f"no {', '.join(sorted(unknown))}",
+            remedy="`splatyard status` shows their names; look further back with --days",
+        )
+    return [scene for scene in scenes if scene.name in names]
+
+
+def stages_table(scene: Scene) -> Table:
+    """What each stage of a scene took when it ran last, in the order of the stages."""
+    from rich.markup import escape
+
+    from flows.cli import tables
+    from pipeline.files import readable
+    from pipeline.stages import STAGES
+    from pipeline.usage import spent
+
+    known = spent(scene.work, scene.bundle) if scene.work and scene.bundle else {}
+    rows = [
+        (stage, f"{one.seconds:.1f}", f"{one.cpu_seconds:.1f}", *map(readable, (one.memory, one.reads, one.writes)))
+        for stage, one in ((stage, known[stage]) for stage in (stage.name for stage in STAGES) if stage in known)
+    ]
+    columns = ["stage", ">seconds", ">CPU-s", ">peak memory", ">reads", ">writes"]
+    return tables.plain_table(f"stages of {escape(scene.name)}", columns, rows)
+
+
+def outcomes_table(title: str, scenes: Iterable[Scene]) -> Table:
+    """State, stage, time, failed gates, and why or where."""
+    from flows.cli import tables
+
+    columns = ["scene", "state", "stage", ">time", "gates", "why, or its report"]
+    return tables.plain_table(title, columns, map(_row, scenes))
+
+
+def _row(scene: Scene) -> tuple[str, ...]:
+    from rich.markup import escape
+
+    from flows.cli import tables
+
+    gates = ""
+    if scene.gates:
+        gates = f"[red]{escape(', '.join(scene.failed_gates))}[/]" if scene.failed_gates else "[green]passed[/]"
+    link = ""
+    if scene.reason:
+        link = escape(textwrap.shorten(str(scene.reason), WHY_LENGTH, placeholder=" ..."))
+    elif scene.bundle and scene.state in ("built", "cached"):
+        link = tables.quoted(tables.shown(scene.bundle / "quality.html"))
+    spent = f"{datetime.timedelta(seconds=round(scene.seconds))}" if scene.seconds else ""
+    return escape(scene.name), STYLES.get(scene.state, scene.state), scene.stage, spent, gates, link
+
+
+def _days(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise ValueError(text)
+    return number
+
+
+@command()
+def gc(
+    *,
+    out: Bundles = Path("bundles"),
+    dry_run: Annotated[bool, Arg("show what would go, and remove nothing")] = False,
+    older_than: Annotated[
+        float | None, Arg("made longer ago than that", "DAYS", _days, group="what is no longer wanted")
+    ] = None,
+    keep_below: Annotated[
+        int | None,
+        Arg("the oldest, until the rest has 200G, 500M ...", "SIZE", size, group="what is no longer wanted"),
+    ] = None,
+    unreachable: Annotated[
+        bool, Arg("what no bundle in the same folder was made from", group="what is no longer wanted")
+    ] = False,
+) -> int:
+    """Remove stage results that are no longer wanted.
+
+    Shows and removes what earlier builds left in the work folders: results of stages, and what interrupted runs kept to
+    go on with. Each rule that is given narrows the choice; without one, only the half results of killed runs go.
+    Bundles and what is being built are never touched, and a build whose results were removed makes them again.
+
+    Examples:
+        splatyard gc --dry-run                            half results of killed runs, and how much is there in all
+        splatyard gc --unreachable --older-than 7         what no bundle was made from and nobody made this week
+        splatyard gc --keep-below 200G                    the oldest results, until the rest has 200 GiB
+        splatyard gc --older-than 30 --out elsewhere/bundles
+    """
+    from flows.cli import tables
+    from pipeline.cleaning import DAY, Rules, pieces, remove, unwanted
+
+    rules = Rules(None if older_than is None else older_than * DAY, keep_below, unreachable)
+    existing, now = pieces(out), time.time()
+    chosen = unwanted(existing, rules, out, now)
+    total = readable(_bytes(existing))
+    if not chosen:
+        tables.say(f"nothing to remove; {total} in the work folders of {tables.quoted(out)}")
+        return 0
+    _show_pieces(chosen, now)
+    if dry_run:
+        tables.say(f"would free {readable(_bytes(chosen))} of {total}")
+        return 0
+    gone = remove(chosen)
+    tables.say(f"freed {readable(_bytes(gone))} of {total}")
+    if len(gone) < len(chosen):
+        tables.say(f"{len(chosen) - len(gone)} of them got into use meanwhile and stay")
+    return 0
+
+
+def _show_pieces(chosen: Sequence[Piece], now: float) -> None:
+    from rich.markup import escape
+
+    from flows.cli import tables
+
+    kinds = {"result": "result", "resume": "kept to go on with", "partial": "half result"}
+    columns = ["scene", "stage", "what", "key", ">size", ">age"]
+    rows = [
+        (
+            escape(piece.scene),
+            escape(piece.stage),
+            kinds[piece.kind],
+            piece.result.name,
+            readable(piece.bytes),
+            tables.age(datetime.timedelta(seconds=now - piece.made)),
+        )
+        for piece in chosen
+    ]
+    tables.show(tables.plain_table("no longer wanted", columns, rows))
+
+
+def _bytes(pieces: Sequence[Piece]) -> int:
+    return sum(piece.bytes for piece in pieces)
+
+
+@command()
+def up(
+    *,
+    home: Annotated[Path, Arg("folder of the server's database, its password and the logs", "DIR")] = Path(
+        ".splatyard"
+    ),
+    port: int = 4200,
+) -> int:
+    """Run a lab's server and worker on this machine.
+
+    Starts Prefect's server (for this machine and its password only), a worker and splatyard's deployments, and runs
+    until Ctrl-C. Runs are started and looked at in the browser; scans dropped in inbox/ become bundles by themselves.
+
+    Examples:
+        splatyard up                                     in the lab's folder: bundles/, scene_cards/ and inbox/ lie here
+        splatyard up --port 4300 --home /srv/yard        another port, and another place for database and logs
+    """
+    from flows.cli import tables
+    from flows.server import PASSWORD, SERVER_PASSWORD
+    from flows.up import PASSWORD_FILE, up
+    from pipeline.engine import machine_errors
+
+    if os.environ.get(SERVER_PASSWORD):
+        secret, show = f"that of {SERVER_PASSWORD}", f'"${SERVER_PASSWORD}"'
+    else:
+        secret = tables.quoted(home / PASSWORD_FILE)
+        show = f'"$(cat {secret})"'
+
+    def show_addresses(url: str) -> None:
+        tables.say(f"yard       {url} shows runs, deployments and results")
+        tables.say("scans      dropped in inbox/ become bundles by themselves")
+        tables.say(f"password   {secret}, which the page asks for once")
+        tables.say(f"commands   in another terminal: export PREFECT_API_URL={url}/api")
+        tables.say(f"           export {PASSWORD}={show}")
+        tables.say("           prefect deployment run 'ingest-scene/scene' --param card=scene_cards/hall.yaml")
+        tables.say(f"logs       {tables.quoted(home)}")
+        tables.say("stop       Ctrl-C here; runs end too, and go on from their last finished stage when run again")
+
+    inbox = Path("inbox")
+    with machine_errors(inbox):
+        inbox.mkdir(exist_ok=True)  # for who drops a scan before the first look
+    tables.say("starting server and worker ...")
+    try:
+        up(home, port, show_addresses)
+    except KeyboardInterrupt:
+        tables.say("stopped")
+    return 0

@@ -1,0 +1,396 @@
+"""Trained policies: how good they are, at work, listed, compared, and recorded for others to imitate."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from flows.cli.command import (
+    AllowFailed,
+    Arg,
+    Checkpoint,
+    Device,
+    Port,
+    Robot,
+    RunName,
+    Runs,
+    Scenes,
+    command,
+    count,
+)
+
+if TYPE_CHECKING:
+    from train.environment import TrainEnv
+    from train.imitation import Actor
+    from train.results import Results
+    from train.run import Run
+
+Ablation = Literal["none", "shuffled", "frozen", "black"]
+VIDEO_EPISODES = 5
+NUM_ENVS = 16
+"""Environments in which demonstrations are recorded at the same time."""
+EpisodeSeed = Annotated[int, Arg("of the episodes")]
+
+
+def checkpoint_file(run: Run, name: str | None) -> Path | None:
+    """The file of a run's checkpoint; None for the newest."""
+    return run.checkpoints / f"{name.removesuffix('.pt')}.pt" if name else None
+
+
+def _ablations(text: str) -> tuple[Ablation, ...]:
+    known: dict[str, Ablation] = {name: name for name in get_args(Ablation)}
+    names = dict.fromkeys(["none", *text.split(",")])
+    if not names.keys() <= known.keys():
+        raise ValueError(text)
+    return tuple(known[name] for name in names)
+
+
+@command("eval")
+@dataclass(frozen=True)
+class Evaluate:
+    """How good a trained policy is, with intervals and ablations.
+
+    Lets the policy of a run act without exploration: in the scenes that it was trained in from starts that were
+    held out, in others from any. Says how many episodes succeed, with 95 % intervals, with right images and with
+    spoilt ones, and writes evaluation.json and report.html into the run's folder. With --matrix it sets several
+    runs against several scenes and writes matrix.json and matrix.md.
+
+    Examples:
+        splatyard eval navigate-hall-1
+        splatyard eval navigate-hall-1 --scene kitchen@2.1.0 --episodes 500
+        splatyard eval navigate-hall-1 --blind navigate-hall-2           # next to one that was trained without sight
+        splatyard eval navigate-hall-1 --checkpoint 000040 --ablations none,black
+        splatyard eval navigate-hall-1 navigate-kitchen-1 --matrix --scene hall@1.0.0 --scene kitchen@2.1.0
+    """
+
+    names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")]
+    _: KW_ONLY
+    runs: Runs = Path("runs")
+    scenes: Scenes = ()
+    episodes: Annotated[int, Arg("in each scene", "N")] = 200
+    ablations: Annotated[
+        tuple[Ablation, ...], Arg("what is done to images: none, shuffled, frozen, black", "NAME,NAME", _ablations)
+    ] = ("none", "shuffled", "frozen")
+    blind: Annotated[str | None, Arg("one that was trained alike without sight", "RUN")] = None
+    checkpoint: Checkpoint = None
+    matrix: Annotated[bool, Arg("all runs in all scenes")] = False
+    out: Annotated[Path, Arg("folder for --matrix", "DIR")] = Path("matrix")
+    seed: EpisodeSeed = 999
+    device: Device = "cpu"
+    allow_failed: AllowFailed = False
+
+    def run(self) -> int:
+        """Evaluate."""
+        from pipeline.errors import TrainError
+        from train.distributed import use_one_thread
+        from train.run import Run
+
+        use_one_thread()
+        if self.episodes < 1:
+            raise TrainError("there are episodes to evaluate in", found=f"{self.episodes}", remedy="--episodes 200")
+        runs = [Run.open(name, self.runs) for name in self.names]
+        if self.matrix:
+            return self._matrix(runs)
+        if len(runs) > 1:
+            found, remedy = f"{len(runs)}", "add --matrix to compare them"
+            raise TrainError("one run is evaluated at a time", found=found, remedy=remedy)
+        return self._one(runs[0])
+
+    def _one(self, run: Run) -> int:
+        from flows.cli import tables
+        from pipeline.scenes.resolver import find_scenes
+        from train.evaluation import evaluate_run
+        from train.report import write_report
+        from train.results import write_results
+        from train.run import Run
+
+        blind = Run.open(self.blind, self.runs) if self.blind else None
+        file = checkpoint_file(run, self.checkpoint)
+        scenes = find_scenes(self.scenes)
+        results = evaluate_run(run, scenes, ablations=self.ablations, blind=blind, file=file, **self._common())
+        written = write_results(results, run.folder), write_report(run, results)
+        tables.show(_results_table(results))
+        if results.stopped_early:
+            resume = f"splatyard train --resume {tables.quoted(tables.shown(run.folder))}"
+            tables.say(f"stopped early: {results.stopped_early}; {resume} goes on")
+        for path in written:
+            tables.say(f"written    {tables.quoted(tables.shown(path))}")
+        return 0
+
+    def _matrix(self, runs: list[Run]) -> int:
+        from flows.cli import tables
+        from pipeline.scenes.resolver import find_scenes
+        from train.compare import Matrix
+        from train.evaluation import evaluate_run
+        from train.run import write_atomically
+
+        scenes = find_scenes(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
+        matrix = Matrix.of([evaluate_run(run, scenes, ablations=["none"], **self._common()) for run in runs])
+        title = f"{matrix.task}: success (* trained there)"
+        tables.show(tables.plain_table(title, ["run", *matrix.scenes], matrix.texts()))
+        self.out.mkdir(parents=True, exist_ok=True)
+        for name, text in (("matrix.json", matrix.json()), ("matrix.md", matrix.markdown())):
+            write_atomically(self.out / name, text.encode())
+            tables.say(f"written    {tables.quoted(self.out / name)}")
+        return 0
+
+    def _common(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("episodes", "seed", "device", "allow_failed")}
+
+
+def _results_table(results: Results) -> Any:
+    from rich.markup import escape
+
+    from flows.cli import tables
+
+    lines = results.lines()
+    rows = [
+        (line.ablation, escape(line.scene), *map(str, line.shares.values()), str(line.episodes), escape(line.ended))
+        for line in lines
+    ]
+    columns = ["ablation", "scene", *(f">{name}" for name in lines[0].shares), ">episodes", "ended by"]
+    title = f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals"
+    return tables.plain_table(escape(title), columns, rows)
+
+
+@command()
+def play(
+    run_name: RunName,
+    *,
+    runs: Runs = Path("runs"),
+    view: Annotated[bool, Arg("look on in the browser, until Ctrl-C", one_of="where it is shown")] = False,
+    video: Annotated[Path | None, Arg("write a film", "FILE.mp4", one_of="where it is shown")] = None,
+    scene: Annotated[str | None, Arg("a folder, name@version or name; default: the run's first", "BUNDLE")] = None,
+    episodes: Annotated[
+        int | None, Arg(f"default: {VIDEO_EPISODES} for a film, no end for the page", "N", count)
+    ] = None,
+    seed: EpisodeSeed = 0,
+    starts: Annotated[Literal["held_out", "train", "all"], Arg("where episodes begin")] = "held_out",
+    checkpoint: Checkpoint = None,
+    port: Port = 8080,
+    allow_failed: AllowFailed = False,
+) -> int:
+    """Look at a trained policy at work.
+
+    Lets the policy of a run drive a robot, without exploration, in the run's first scene or in another one. With
+    --view a page in the browser shows the robot in the splat and what its camera sees; with --video a film is
+    written: the robot from behind and above, next to what its camera sees. No display is needed for either.
+
+    Examples:
+        splatyard play navigate-hall-1 --view
+        splatyard play navigate-hall-1 --video out.mp4 --episodes 3
+        splatyard play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
+    """
+    from flows.cli import tables
+    from train.distributed import use_one_thread
+    from train.play import open_play, play, write_video
+    from train.run import Run
+
+    use_one_thread()
+    run = Run.open(run_name, runs)
+    file = checkpoint_file(run, checkpoint)
+    choice: dict[str, Any] = {"seed": seed, "starts": starts, "allow_failed": allow_failed, "file": file}
+    if video:
+        ended = write_video(run, video, scene, episodes=episodes or VIDEO_EPISODES, **choice)
+    else:
+        from flows.sim_view import SimPage
+
+        env, policy = open_play(run, scene, **choice)
+        page = SimPage(env.env, port)
+        try:
+            ended = play(env, policy, [page], episodes)
+        finally:
+            page.close()
+            env.env.close()
+    tables.show_endings(run.preset.task, ended)
+    if video:
+        tables.say(f"written    {tables.quoted(video)}")
+    return 0
+
+
+@command("runs")
+def list_runs(*, runs: Runs = Path("runs")) -> int:
+    """List what was trained.
+
+    Lists all runs of a folder, the newest first: where they train, how far they came, their success at the end - of
+    the last 200 episodes of training, by the policy that explores - and the evaluated success with its 95 %
+    interval.
+
+    Examples:
+        splatyard runs
+        splatyard runs --runs elsewhere/runs
+    """
+    from flows.cli import tables
+    from train.run import list_runs
+
+    listed = list_runs(runs)
+    if not listed:
+        tables.say(f"no runs in {tables.quoted(runs)}; splatyard train makes them")
+        return 0
+    now = datetime.datetime.now(datetime.UTC)
+    columns = ["run", "task", "robot", "scenes", ">iterations", ">success", "evaluated", ">age"]
+    rows = [_run_row(run, tables.age(now - run.record.started)) for run in listed]
+    tables.show(tables.plain_table(f"runs in {tables.quoted(runs)}", columns, rows))
+    return 0
+
+
+def _run_row(run: Run, old: str) -> tuple[str, ...]:
+    from rich.markup import escape
+
+    from pipeline.errors import TrainError
+    from train.compare import evaluated
+
+    try:
+        rows = run.curve.read()
+        last = rows[-1] if rows else {"iteration": 0}
+        share = evaluated(run).get("none")
+        ending = run.ending
+        early = ending and ending.early
+        done = f"{last['iteration']:.0f}/{ending.planned if ending and early else run.preset.iterations}"
+        done += f" ({'time limit' if ending and ending.by == 'minutes' else 'interrupted'})" if early else ""
+        success = f"{last['success']:.0%}" if "success" in last else "-"
+        measured = "-" if share is None else str(share)
+    except TrainError as error:
+        done, success, measured = "-", "-", f"[red]{escape(error.found)}[/]"
+    scenes = ", ".join(lock.reference for lock in run.locks[:3]) + (", …" if len(run.locks) > 3 else "")
+    return (escape(run.name), run.preset.task, escape(run.preset.robot), escape(scenes), done, success, measured, old)
+
+
+@command()
+def compare(
+    names: Annotated[tuple[str, ...], Arg("a run's name or folder", "RUN")],
+    *,
+    runs: Runs = Path("runs"),
+    image: Annotated[Path | None, Arg("write success against steps", "FILE.svg")] = None,
+) -> int:
+    """What differs between runs.
+
+    Shows what differs between runs - presets, scenes, seed, versions, machine - and their metrics side by side;
+    with --image also their curves of success.
+
+    Examples:
+        splatyard compare navigate-hall-1 blind
+        splatyard compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
+    """
+    from rich.markup import escape
+
+    from flows.cli import tables
+    from train import compare
+    from train.run import Run, write_atomically
+
+    opened = [Run.open(name, runs) for name in names]
+    titles = [escape(run.name) for run in opened]
+    other = compare.differences(opened)
+    if other:
+        rows = [(escape(name), *map(escape, values)) for name, values in other.items()]
+        tables.show(tables.plain_table("what differs", ["", *titles], rows))
+    else:
+        tables.say("they differ in nothing that their records know")
+    metrics = [compare.metrics(run) for run in opened]
+    known = dict.fromkeys(name for run in metrics for name in run)
+    rows = [(name, *(run.get(name, "-") for run in metrics)) for name in known]
+    tables.show(tables.plain_table("how they went", ["", *(f">{title}" for title in titles)], rows))
+    if image:
+        write_atomically(image, compare.image(opened).encode())
+        tables.say(f"image      {tables.quoted(image)}")
+    return 0
+
+
+@command("record")
+@dataclass(frozen=True)
+class Record:
+    """Record how a policy or a driver does a task, as a LeRobot dataset.
+
+    Lets the policy of a run, or a driver who knows the way, do a task, and writes images, what the robot knew,
+    actions and rewards of whole episodes as a LeRobot dataset (version 3.0), from which others learn by imitation.
+    Episodes begin at poses to train at; those held out stay unseen. Failures are recorded too: next.success tells
+    them apart.
+
+    Examples:
+        splatyard record navigate-hall-1 --lerobot hall_demos --episodes 100
+        splatyard record --driver auto --scene hall@1.0.0 --task avoid --lerobot avoid_demos --episodes 50
+    """
+
+    run_name: Annotated[str | None, Arg("a run's name or folder", "RUN")] = None
+    _: KW_ONLY
+    lerobot: Annotated[Path, Arg("a new folder for the dataset", "DIR")]
+    episodes: Annotated[int, Arg("", "N")] = 100
+    driver: Annotated[Literal["auto"] | None, Arg("instead of a run: follows the path or the command, on wheels")] = (
+        None
+    )
+    task: Annotated[str, Arg("with --driver")] = "navigate"
+    robot: Robot = "rover"
+    scenes: Scenes = ()
+    runs: Runs = Path("runs")
+    seed: EpisodeSeed = 0
+    device: Device = "cpu"
+    allow_failed: AllowFailed = False
+
+    def run(self) -> int:
+        """Record."""
+        from tqdm import tqdm
+
+        from flows.cli import tables
+        from pipeline.errors import TrainError
+        from train.imitation import record
+
+        if (self.run_name is None) == (self.driver is None):
+            raise TrainError(
+                "the policy of a run drives, or a driver",
+                found="neither" if self.run_name is None else "both",
+                remedy="splatyard record RUN --lerobot DIR, or with --driver auto --scene BUNDLE instead of RUN",
+            )
+        if self.episodes < 1:
+            raise TrainError("there are episodes to record", found=f"{self.episodes}", remedy="--episodes 100")
+        env, actor = self._driver(self.driver) if self.driver else self._policy(self.run_name or "")
+        try:
+            with tqdm(total=self.episodes, unit=" episodes", disable=None) as bar:
+                successful = record(
+                    env, actor, self.episodes, self.lerobot, seed=self.seed, watch=lambda _: bar.update()
+                )
+        finally:
+            env.env.close()
+        tables.say(f"recorded   {self.episodes} episodes, {successful} of them successful")
+        tables.say(f"dataset    {tables.quoted(self.lerobot)}")
+        return 0
+
+    def _policy(self, name: str) -> tuple[TrainEnv, Actor]:
+        from pipeline.scenes.resolver import find_scenes
+        from sim.scene import open_scene
+        from train.checkpoint import load_policy
+        from train.distributed import use_one_thread
+        from train.environment import make_env
+        from train.run import Run
+
+        use_one_thread()
+        run = Run.open(name, self.runs)
+        sources = find_scenes(self.scenes) or run.sources
+        scenes = [open_scene(source, allow_failed=self.allow_failed) for source in sources]
+        num_envs = min(self.episodes, NUM_ENVS)
+        env = make_env(run.preset, scenes, num_envs=num_envs, seed=self.seed, device=self.device)
+        return env, load_policy(run, env, device=self.device).get_policy()
+
+    def _driver(self, name: Literal["auto"]) -> tuple[TrainEnv, Actor]:
+        import sim
+        from pipeline.errors import TrainError
+        from pipeline.scenes.resolver import find_scenes
+        from train.environment import TrainEnv
+        from train.imitation import DrivenActor
+        from train.models.encoders import RgbImages
+
+        if not self.scenes:
+            raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
+        robots = sim.make(
+            self.task,
+            find_scenes(self.scenes),
+            min(self.episodes, NUM_ENVS),
+            robot=self.robot,
+            device=self.device,
+            seed=self.seed,
+            allow_failed=self.allow_failed,
+            starts="train",
+        )
+        env = TrainEnv(robots, [RgbImages()], seed=self.seed)
+        return env, DrivenActor(name, env, self.seed)

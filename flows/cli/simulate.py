@@ -1,0 +1,120 @@
+"""Robots in bundles: to look at, and how fast they are simulated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from flows.cli.command import AllowFailed, Arg, BundleNames, Device, Port, Robot, Seed, command
+
+Task = Annotated[str, Arg("the task")]
+
+
+@command()
+def sim(
+    bundles: BundleNames,
+    *,
+    task: Task = "navigate",
+    robot: Robot = "rover",
+    engine: Annotated[str, Arg("the physics: sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
+    device: Device = "cpu",
+    envs: Annotated[int, Arg("robots", "N")] = 16,
+    seconds: Annotated[float, Arg("simulated time")] = 30.0,
+    seed: Seed = 0,
+    driver: Annotated[
+        Literal["auto", "random", "still"], Arg("auto follows the path or the command on wheels and leaves legs still")
+    ] = "auto",
+    view: Annotated[bool, Arg("look on in the browser, until Ctrl-C")] = False,
+    port: Port = 8080,
+    video: Annotated[Path | None, Arg("write what the cameras see", "FILE.mp4")] = None,
+    follow: Annotated[bool, Arg("--video films the first robot from behind, too")] = False,
+    allow_failed: AllowFailed = False,
+) -> int:
+    """Let robots do a task in a bundle.
+
+    Puts robots into bundles and lets them do a task, wheeled ones driven along the shortest path; says how it went.
+    With --view a page in the browser shows the robots in the splat and what their cameras see, with --video it is
+    filmed.
+
+    Examples:
+        splatyard sim bundles/hall/1.0.0 --envs 16 --seconds 30
+        splatyard sim hall@1.0.0 --view
+        splatyard sim hall --task avoid --video avoid.mp4 --envs 4
+        splatyard sim hall --task explore --video explore.mp4 --follow --envs 1
+        splatyard sim hall --task climb --robot go2 --view
+        splatyard sim hall --robot my_robot.urdf --driver random
+    """
+    from flows.cli import tables
+    from sim import make
+    from sim.drivers import run_episodes
+
+    env = make(task, bundles, envs, robot=robot, engine=engine, device=device, seed=seed, allow_failed=allow_failed)
+    viewers = []
+    if view:
+        from flows.sim_view import SimPage
+
+        viewers.append(SimPage(env, port))
+    if video:
+        from sim.video import CameraVideo, ChaseVideo
+
+        if follow:
+            viewers.append(ChaseVideo(env, video, f"driver: {driver}"))
+        else:
+            viewers.append(CameraVideo(video, 1 / env.task.control_period))
+    steps = None if view else round(seconds / env.task.control_period)
+    try:
+        ended = run_episodes(env, steps, seed, driver, viewers)
+    finally:
+        for viewer in viewers:
+            viewer.close()
+        env.close()
+    tables.show_endings(task, ended)
+    return 0
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    counts = tuple(int(part) for part in text.split(","))
+    if min(counts) < 1:
+        raise ValueError(text)
+    return counts
+
+
+@command()
+def bench(
+    what: Annotated[Literal["sim"], Arg("the simulation")],
+    bundles: BundleNames,
+    *,
+    task: Task = "navigate",
+    robot: Robot = "rover",
+    engine: Annotated[str, Arg("sapien, mujoco, isaacgym or sapien-gpu")] = "sapien",
+    device: Device = "cpu",
+    envs: Annotated[tuple[int, ...], Arg("environments to try", "N,N", _counts)] = (1, 16, 64),
+    steps: Annotated[int, Arg("control steps", "N")] = 50,
+    allow_failed: AllowFailed = False,
+) -> int:
+    """How fast a bundle simulates on this machine.
+
+    Steps robots with random actions through bundles and says how many environment steps and images there are a
+    second, and how many CPU-milliseconds of a step physics, cameras and all the rest take.
+
+    Examples:
+        splatyard bench sim bundles/hall/1.0.0
+        splatyard bench sim hall kitchen@2.1.0 --envs 1,16,64 --steps 100
+        splatyard bench sim hall --engine mujoco
+        splatyard bench sim hall --device cuda --envs 4096
+    """
+    from flows.cli import tables
+    from sim import make
+    from sim.bench import measure
+
+    rows = []
+    for count in envs:
+        env = make(task, bundles, count, robot=robot, engine=engine, device=device, allow_failed=allow_failed)
+        speed = measure(env, steps)
+        env.close()
+        rates, parts = (speed.steps_per_second, speed.images_per_second), (speed.physics, speed.cameras, speed.rest)
+        rows.append((str(count), *(f"{value:.0f}" for value in rates), *(f"{value:.3f}" for value in parts)))
+    columns = ["environments", "steps/s", "images/s", "physics [CPU-ms]", "cameras [CPU-ms]", "rest [CPU-ms]"]
+    title = f"{task}, {robot}, {engine}, images on {device}; CPU-ms a step"
+    tables.show(tables.plain_table(title, columns, rows))
+    return 0

@@ -1,0 +1,291 @@
+"""Images and masks of a source: decoded completely once, upright, 8-bit RGB, bounded in size, without metadata.
+
+A mask tells which pixels show nothing that stays (people who walk by, the photographer's feet, the sky). It lies where
+COLMAP expects it, `masks/<image>.png` next to the images or to their folder; 0 means: ignore this pixel. An image's own
+alpha does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from pipeline.capture.metadata import Exif, credentials_of_image, exif_of, without_metadata
+from pipeline.capture.model import Credentials, FocalSource, Frame, Size
+from pipeline.capture.source import CaptureSource
+from pipeline.geometry import Camera
+from pipeline.image_files import BadImageError, open_image
+from pipeline.types import U8, Mask
+
+MAX_SIDE = 4096
+"""Longer side above which images are shrunk to it [px]: no stage gains from more."""
+LARGE_PIXELS = 40_000_000
+"""Larger images are decoded one at a time: each takes hundreds of megabytes until it is shrunk."""
+GUESSED_FOCAL = 0.85
+"""Focal length by the longer side where nothing is known.
+
+Main cameras of phones have 24-28 mm (35 mm equivalent), 0.69-0.81 of the longer side in 4:3 and up to 0.95 in
+stabilised video; SfM refines it.
+"""
+MASK_FOLDER = "masks"
+MIN_SHARE = 0.02
+"""Images whose mask leaves less than this show nothing that could be matched."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".heic", ".heif")
+
+_LARGE = Lock()
+_ROTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Operation for each EXIF orientation (CIPA DC-008, section 4.6.5)."""
+_OPAQUE = 250
+"""Smallest alpha of an opaque pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImage:
+    """A decoded image.
+
+    Attributes:
+        image: RGB image, upright unless the orientation was ignored, at most `MAX_SIDE` long once it is shrunk.
+        copy: The source's encoded pixels if they already are an upright 8-bit RGB JPEG or PNG, else None.
+        suffix: Suffix of the file to write: ".jpg" or ".png".
+        exif: EXIF tags of the file.
+        alpha: (H, W), False where the image is transparent; None where all is opaque.
+        rotation: How the stored image was rotated upright, or None.
+        whole: Width and height before it was shrunk; None if it wasn't.
+        credentials: Statement of the file on who made it.
+    """
+
+    image: Image.Image
+    copy: bytes | None = None
+    suffix: str = ".jpg"
+    exif: Exif = field(default_factory=Exif)
+    alpha: Mask | None = None
+    rotation: Image.Transpose | None = None
+    whole: Size | None = None
+    credentials: Credentials | None = None
+
+    @property
+    def size(self) -> Size:
+        """Width and height at the source, rotated like `image`: intrinsics and masks of the source belong to it."""
+        return self.whole or self.image.size
+
+    def shrunk(self) -> DecodedImage:
+        """The image with at most `MAX_SIDE` pixels along the longer side."""
+        size = fitting(*self.image.size, MAX_SIDE)
+        if size == self.image.size:
+            return self
+        alpha = None if self.alpha is None else shrunk_mask(self.alpha, size)
+        image = self.image.resize(size, Image.Resampling.BOX)
+        return replace(self, image=image, copy=None, alpha=alpha, whole=self.size)
+
+    def save(self, stem: Path) -> Path:
+        """Write `stem` + suffix, as coded at the source where possible, and return that path."""
+        path = stem.parent / (stem.name + self.suffix)
+        if self.copy is not None:
+            path.write_bytes(self.copy)
+        elif self.suffix == ".png":
+            self.image.save(path, compress_level=3)
+        else:
+            self.image.save(path, quality=97, subsampling=0)
+        return path
+
+
+def fitting(width: int, height: int, long_side: int) -> Size:
+    """The size at which the longer side has at most `long_side` pixels."""
+    scale = min(1.0, long_side / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def shrunk_mask(mask: Mask, size: Size) -> Mask:
+    """A mask at a smaller size = (width, height); a pixel counts only if all pixels that it averages count."""
+    ignored = cv2.resize((~mask).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(ignored, np.float32) == 0
+
+
+def shrunk_grey(grey: U8, long_side: int) -> U8:
+    """A grey image (H, W) whose longer side has at most `long_side` pixels."""
+    size = fitting(grey.shape[1], grey.shape[0], long_side)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def load_written(path: Path, mode: int) -> NDArray[Any]:
+    """An image of the canonical capture by an IMREAD mode of OpenCV.
+
+    Raises:
+        FileNotFoundError: When it is missing or no image.
+    """
+    image = cv2.imread(str(path), mode)
+    if image is None:
+        raise FileNotFoundError(f"{path} is missing or no image")
+    return np.asarray(image)
+
+
+def note_on_shrinking(frames: Iterable[Frame]) -> tuple[str, ...]:
+    """A note on images that were shrunk, by their size before; empty where none was."""
+    sizes = {(*f.source_size, f.camera.width, f.camera.height) for f in frames if f.source_size}
+    parts = [f"{w}x{h} were shrunk to {x}x{y}" for w, h, x, y in sorted(sizes)]
+    more = f" and so were {len(parts) - 3} more sizes" if len(parts) > 3 else ""
+    return (f"images of {', '.join(parts[:3])}{more}: nothing gains from more",) if parts else ()
+
+
+def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
+    """Decode a JPEG, PNG or HEIC image completely; above `MAX_SIDE` it is shrunk to that.
+
+    Args:
+        data: The file's content.
+        upright: Whether to apply the EXIF orientation. Intrinsics that come with an image belong to its stored pixels:
+            then it is ignored.
+
+    Raises:
+        BadImageError: When it is truncated, too large or no image.
+    """
+    with open_image(data) as image, _LARGE if image.width * image.height > LARGE_PIXELS else nullcontext():
+        exif, stored, size = exif_of(image), image.size, fitting(*image.size, MAX_SIDE)
+        rotation = _ROTATIONS.get(exif.orientation) if upright else None
+        drafted = image.draft(None, size) if size != stored else None  # a JPEG at a half, a quarter ...
+        image.load()
+        suffix = ".png" if image.format == "PNG" else ".jpg"
+        as_stored = rotation is None and size == stored and _is_plain(image, data)
+        alpha = _opaque(image)
+        image = _to_rgb(image)
+        if size != stored:
+            image = image.resize(size, Image.Resampling.BOX, box=drafted[1] if drafted else None)
+            alpha = None if alpha is None else shrunk_mask(alpha, size)
+    if rotation is not None:
+        image = image.transpose(rotation)
+        alpha = None if alpha is None else np.asarray(Image.fromarray(alpha).transpose(rotation))
+    whole = None if size == stored else stored if image.size == size else (stored[1], stored[0])
+    image.info.clear()  # what is encoded again has no metadata
+    copy = without_metadata(data) if as_stored else None
+    return DecodedImage(image, copy, suffix, exif, alpha, rotation, whole, credentials_of_image(data))
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode an image completely, as it is stored.
+
+    Raises:
+        BadImageError: When it is truncated, too large or no image.
+    """
+    with open_image(data) as image:
+        image.load()
+    return image
+
+
+def guessed_camera(size: Size) -> Camera:
+    """A pinhole camera of usual focal length with centred principal point."""
+    focal = GUESSED_FOCAL * max(size)
+    return Camera(*size, focal, focal, size[0] / 2, size[1] / 2)
+
+
+def exif_camera(image: DecodedImage) -> tuple[Camera, FocalSource]:
+    """A pinhole camera with centred principal point, its focal length from EXIF or guessed."""
+    camera = guessed_camera(image.image.size)
+    if image.exif.focal is None:
+        return camera, "guessed"
+    focal = image.exif.focal * max(image.image.size) / max(image.size)
+    return replace(camera, fx=focal, fy=focal), "exif"
+
+
+def _is_plain(image: Image.Image, data: bytes) -> bool:
+    """Whether the file is an opaque 8-bit RGB JPEG or PNG."""
+    known = image.format in ("JPEG", "MPO") or (image.format == "PNG" and data[24] == 8)
+    return known and image.mode == "RGB" and "transparency" not in image.info
+
+
+def _opaque(image: Image.Image) -> Mask | None:
+    """Pixels (H, W) that are opaque; None where all are or the image has no alpha."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return None
+    with_alpha = image if "A" in image.getbands() else image.convert("RGBA")
+    opaque = np.asarray(with_alpha.getchannel("A")) >= _OPAQUE
+    return None if opaque.all() else opaque
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: PIL would clip instead of scale
+        return Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def find_masks(source: CaptureSource, images: Iterable[str], camera: str = "") -> dict[str, str]:
+    """Names of the mask files by image, for the images that have one: `<image>.png`, else `<stem>.png`.
+
+    `masks/<camera>.png` serves all other images of that camera: what a robot sees of itself.
+    """
+    present = {name for name in source.names if f"{MASK_FOLDER}/" in name}
+    masks = {}
+    for image in images if present else ():
+        folder, _, file = image.rpartition("/")
+        folders = [f"{at}/{MASK_FOLDER}/".removeprefix("/") for at in (folder, folder.rpartition("/")[0])]
+        names = [at + stem + ".png" for stem in (file, file.rpartition(".")[0]) for at in folders]
+        names += [f"{MASK_FOLDER}/{camera}.png"] if camera else []
+        if mask := next((name for name in names if name in present), None):
+            masks[image] = mask
+    return masks
+
+
+def image_mask(decoded: DecodedImage, data: bytes | None) -> Mask | None:
+    """Which pixels of an image count, by its mask file and its alpha.
+
+    Args:
+        decoded: The decoded image.
+        data: The mask file's content, or None. It may have the upright or the stored image's size; it is shrunk with
+            the image.
+
+    Returns:
+        (H, W) of the decoded image, False = ignore; None where all pixels count.
+
+    Raises:
+        BadImageError: When the mask can't be decoded, has another size or leaves hardly any pixel.
+    """
+    mask = decoded.alpha
+    if data is not None:
+        from_file = _load(data, decoded)
+        mask = from_file if mask is None else mask & from_file
+    if mask is None or mask.all():
+        return None
+    if mask.mean() < MIN_SHARE:
+        raise BadImageError(f"its mask leaves {mask.mean():.1%} of the image")
+    return mask
+
+
+def save_mask(mask: Mask, folder: Path, name: str) -> str:
+    """Write a mask as 8-bit PNG, 0 = ignore, 255 = use; gives its path relative to the capture's root `folder`."""
+    relative = f"{MASK_FOLDER}/{name}.png"
+    path = folder / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(path)
+    return relative
+
+
+def _load(data: bytes, decoded: DecodedImage) -> Mask:
+    try:
+        image = ImageOps.exif_transpose(decode(data))
+    except BadImageError as error:
+        raise BadImageError(f"its mask: {error}") from error
+    if image.size != decoded.size and decoded.rotation is not None:  # a mask of the stored image
+        image = image.transpose(decoded.rotation)
+    if image.size != decoded.size:
+        width, height = decoded.size
+        raise BadImageError(f"its mask is {image.width} x {image.height}, the image {width} x {height}")
+    if image.mode in ("P", "PA", "1", "LA", "RGBA"):
+        image = image.convert("RGB")  # palettes number their colours: only the converted image knows what black is
+    values = np.asarray(image)
+    mask = np.asarray(values.reshape(*values.shape[:2], -1).any(-1))
+    return mask if decoded.whole is None else shrunk_mask(mask, decoded.image.size)

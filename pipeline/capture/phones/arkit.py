@@ -1,0 +1,32 @@
+"""What all readers of ARKit recordings share: its world, how good it is, and where it counts pixels from.
+
+ARKit's header (ARCamera.h, `intrinsics`) says: "The origin is at the center of the upper-left pixel" of its image,
+which is 1920 pixels long on devices with LiDAR. Apps that store smaller images multiply all four numbers: the author
+of Record3D asks users to do so (issues 37 and 108 of github.com/marek-simonik/record3d), and in ARKitScenes cx and cy
+of `wide` (1920) are 3.0000 times those of `vga_wide` (640).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.capture.reader import Sensors
+from pipeline.geometry import Camera
+
+ARKIT = Sensors(scale_sigma=0.01, up_sigma_deg=1.0)
+"""What ARKit reaches for scale and gravity on phones with LiDAR."""
+ARKIT_UP = np.array([0.0, 1.0, 0.0])
+"""Up in ARKit's world."""
+LONG_SIDE = 1920
+"""Longer side of ARKit's images on devices with LiDAR [px]."""
+
+
+def from_arkit(camera: Camera) -> Camera:
+    """`camera`, whose principal point is ARKit's (multiplied where its images are smaller), in our convention.
+
+    Half a pixel of ARKit's image is added: 0.5 at 1920 x 1440, less in smaller images.
+    """
+    half = 0.5 * min(1.0, max(camera.width, camera.height) / LONG_SIDE)
+    return replace(camera, cx=camera.cx + half, cy=camera.cy + half)

@@ -1,0 +1,301 @@
+"""Fusion of sensor and stereo depth: what agrees is averaged, what conflicts other views decide."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from pipeline.depth import sensor as sensor_backend
+from pipeline.depth.consistency import MAX_RELATIVE, DepthMapSet
+from pipeline.depth.free_space import small
+from pipeline.depth.maps import FROM_SENSOR, FROM_STEREO, DepthMap, load_depth_map, save_depth_map
+from pipeline.depth.mvs import estimate_depth, saved_maps, stereo_report
+from pipeline.depth.params import DepthParams
+from pipeline.depth.sensor import measured_share
+from pipeline.errors import ReconstructionError
+from pipeline.poses.scene import PosedScene
+from pipeline.progress import track
+from pipeline.stage import resume_folder
+from pipeline.types import I32, I64, Mask
+
+logger = logging.getLogger(__name__)
+
+_COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
+_f4 = np.float32
+
+STEREO_EVERY = 2
+"""One of this many training views is matched; the others' sensor depth meets stereo in the points stage."""
+WHOLE_IMAGE = 0.95
+"""Least mean share of pixels with depth for that; a scanner of few lines leaves whole parts of the images to stereo,
+and then all views are matched and fused in the finer one's pixels."""
+NEIGHBOURS, NEIGHBOURS_WITH_GAPS = 8, 12
+"""Views that are asked about a conflict; where a scanner leaves gaps also about what only stereo knows, and fewer
+hardly ever see what lies at an image's border."""
+MAX_DEVIATION = np.float32(3.0)
+"""Sensor and stereo see one surface when their depths differ by at most this many standard deviations."""
+MIN_SUPPORT = 2
+"""Neighbours that must agree where only stereo has a depth."""
+_STEPS = 4
+_MAX_SHIFT = np.float32(0.7)
+"""Looking up the other camera's depth along a ray has ended when the pixel moves by less [px]."""
+_MIN_ALONG = np.float32(-0.05)
+"""A plane seen at a more grazing angle says nothing about the depth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """What both say of one view's pixels, in the geometry of `sensor`.
+
+    Attributes:
+        sensor: The sensor's map, as it is or as another camera sees it.
+        stereo: The stereo map seen by that camera; its `guessed` marks filled patches.
+        agree: (H, W) bool, both know the pixel and see one surface.
+        conflict: (H, W) bool, both know it and see different ones.
+    """
+
+    sensor: DepthMap
+    stereo: DepthMap
+    agree: Mask
+    conflict: Mask
+
+    @property
+    def alone(self) -> Mask:
+        """(H, W) only stereo has a depth."""
+        return (self.stereo.depth > 0) & (self.sensor.depth <= 0)
+
+
+@dataclass(frozen=True, eq=False)
+class FusedMap:
+    """One view's combined map and how it came about, in shares of all pixels.
+
+    Attributes:
+        depth_map: With `origin`.
+        both: Where both agree.
+        conflict: Where they did not.
+        stereo_won: Where they did not, and other views supported stereo.
+        stereo_only: Where only stereo knows a depth.
+    """
+
+    depth_map: DepthMap
+    both: float
+    conflict: float
+    stereo_won: float
+    stereo_only: float
+
+    def shares(self) -> dict[str, float]:
+        """Plain JSON values."""
+        return {name: getattr(self, name) for name in ("both", "conflict", "stereo_won", "stereo_only")}
+
+
+def write_maps(
+    scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
+) -> tuple[list[str], dict[str, Any]]:
+    """Write the sensor's maps, then fuse some of them, all where a scanner leaves gaps, with stereo.
+
+    Raises:
+        CaptureError: When there is no depth image, or one is damaged.
+        MachineError: When there is not enough memory for one view.
+    """
+    with_gaps = measured_share(scene, inputs["capture"]) <= WHOLE_IMAGE
+    names, report = sensor_backend.write_maps(scene, inputs, params, out_dir, with_gaps=with_gaps)
+    report["combined"] = _add_stereo(scene, inputs["poses"], params, out_dir, with_gaps=with_gaps)
+    return names, report
+
+
+def _add_stereo(
+    scene: PosedScene, poses_folder: Path, params: DepthParams, out_dir: Path, *, with_gaps: bool
+) -> dict[str, Any]:
+    """Match some views, all where a scanner leaves gaps; fuse their sensor maps in `out_dir` with the stereo maps."""
+    every, asked = (1, NEIGHBOURS_WITH_GAPS) if with_gaps else (STEREO_EVERY, NEIGHBOURS)
+    training = [view.name for view in scene.training if view.sensor_depth]
+    with tempfile.TemporaryDirectory(dir=out_dir) as scratch:
+        folder = Path(scratch)
+        maps = estimate_depth(scene, poses_folder, params, resume_folder(out_dir), names=training[::every])
+        try:
+            report = stereo_report(saved_maps(maps, scene, poses_folder, folder))
+        except ReconstructionError as error:
+            logger.warning("sensor depth alone is used: %s", error)
+            return {"reason": f"the images could not be matched: {error}"}
+        matched = set(report["views"])
+
+        def both(name: str) -> Candidates:
+            own, stereo = load_depth_map(out_dir, name), load_depth_map(folder, name)
+            finer = with_gaps and stereo.camera.fx > own.camera.fx
+            return candidates(seen_from(own, stereo) if finer else own, stereo)
+
+        views = DepthMapSet.pack(
+            [small(uncontested(both(name)) if name in matched else load_depth_map(out_dir, name)) for name in training]
+        )
+        neighbours = views.neighbours(asked)
+        shares: dict[str, dict[str, float]] = {}
+        for name, near in track(zip(training, neighbours, strict=True), "combine depth", len(training)):
+            if name in matched:
+                result = fuse(both(name), views, near)
+                save_depth_map(out_dir, result.depth_map)
+                shares[name] = result.shares()
+    return report | {key: float(np.mean([v[key] for v in shares.values()])) for key in next(iter(shares.values()))}
+
+
+def candidates(sensor: DepthMap, stereo: DepthMap) -> Candidates:
+    """Bring both maps of a view together and test each pixel for agreement.
+
+    Args:
+        sensor: Its map, same frame.
+        stereo: Its map, in the colour camera's geometry at any size.
+    """
+    seen = seen_from(stereo, sensor)
+    both = (sensor.depth > 0) & (seen.depth > 0) & ~seen.guessed
+    tolerance = MAX_DEVIATION * np.sqrt(sensor.sigma**2 + seen.sigma**2)
+    agree = both & (np.abs(sensor.depth - seen.depth) <= tolerance)
+    return Candidates(sensor, seen, agree, both & ~agree)
+
+
+def uncontested(found: Candidates) -> DepthMap:
+    """The map of all pixels that are not in conflict: what other views' conflicts are decided by."""
+    return _merged(found, found.agree, (found.sensor.depth > 0) & ~found.conflict, found.alone)
+
+
+def fuse(found: Candidates, views: DepthMapSet, neighbours: I64) -> FusedMap:
+    """Average what agrees, weighted with 1 / sigma^2; of what conflicts take what more of the neighbours support.
+
+    A neighbour that sees the same surface supports it, one that looks through it speaks against it. With equal support
+    the sensor is believed. So it is when stereo is far off and no neighbour refutes the sensor: stereo errs far, by
+    taking one texture for another, and does so alike in all views; a sensor's errors at edges are small. Where only
+    stereo has a depth, it needs neighbours that agree and none that looks through.
+
+    Args:
+        found: Both maps of the view.
+        views: The `uncontested` of all views.
+        neighbours: Which of them to ask.
+    """
+    sensor, stereo = found.sensor, found.stereo
+    for_stereo, against_stereo = _ask(stereo, found.conflict | found.alone, views, neighbours)
+    for_sensor, against_sensor = _ask(sensor, found.conflict, views, neighbours)
+    more = for_stereo - against_stereo > for_sensor - against_sensor
+    near = np.abs(stereo.depth - sensor.depth) <= MAX_RELATIVE * sensor.depth
+    stereo_wins = found.conflict & more & (near | (against_sensor > for_sensor))
+    alone = found.alone & (for_stereo >= MIN_SUPPORT) & (against_stereo == 0)
+    depth_map = _merged(found, found.agree, (sensor.depth > 0) & ~stereo_wins, alone | stereo_wins)
+    return FusedMap(
+        depth_map,
+        float(found.agree.mean()),
+        float(found.conflict.mean()),
+        float(stereo_wins.mean()),
+        float(alone.mean()),
+    )
+
+
+def seen_from(depth_map: DepthMap, target: DepthMap) -> DepthMap:
+    """A map as the camera of `target` would see it, in that camera's geometry (its pixels may be smaller or larger).
+
+    Each target pixel's ray is followed to the map's surface by fixed-point iteration, the surface being the plane of
+    the map's pixel there; rays that do not settle (behind an edge) stay unknown.
+    """
+    source_from_target = depth_map.world_from_camera.inverse() @ target.world_from_camera
+    known = depth_map.depth[depth_map.depth > 0]
+    start = float(np.median(known)) if len(known) else 1.0
+    camera, other = target.camera, depth_map.camera
+    depth, sigma, normals, guessed = _look_up(
+        depth_map.depth,
+        depth_map.sigma,
+        depth_map.normals,
+        depth_map.guessed,
+        np.array([other.fx, other.fy, other.cx, other.cy], np.float32),
+        np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32),
+        source_from_target.matrix[:3].astype(np.float32),
+        np.zeros(target.depth.shape, np.float32),
+        _f4(1 / start),
+    )
+    return replace(target, depth=depth, sigma=sigma, normals=normals, guessed=guessed)
+
+
+def _ask(depth_map: DepthMap, where: Mask, views: DepthMapSet, neighbours: I64) -> tuple[I32, I32]:
+    """How many neighbours see the map's surface, and how many look through it (H, W), at the pixels `where`."""
+    asked = replace(depth_map, depth=np.where(where, depth_map.depth, 0).astype(np.float32))
+    comparison = views.compare(asked, neighbours, float(MAX_DEVIATION))
+    return comparison.agreeing.astype(np.int32), comparison.violations.astype(np.int32)
+
+
+def _merged(found: Candidates, both: Mask, from_sensor: Mask, from_stereo: Mask) -> DepthMap:
+    """The map of what comes from both, from the sensor and from stereo; where masks overlap the first counts."""
+    sensor, stereo = found.sensor, found.stereo
+    only_sensor, only_stereo = from_sensor & ~both, from_stereo & ~both
+    weight_sensor = np.where(both | only_sensor, 1 / np.maximum(sensor.sigma, 1e-9) ** 2, 0)
+    weight_stereo = np.where(both | only_stereo, 1 / np.maximum(stereo.sigma, 1e-9) ** 2, 0)
+    total = weight_sensor + weight_stereo
+    known = total > 0
+    share = np.where(known, weight_stereo / np.maximum(total, 1e-12), 0)
+    normals = sensor.normals * (1 - share[..., None]) + stereo.normals * share[..., None]
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
+    origin = np.where(weight_sensor > 0, FROM_SENSOR, 0) | np.where(weight_stereo > 0, FROM_STEREO, 0)
+    return replace(
+        sensor,
+        depth=np.where(known, sensor.depth * (1 - share) + stereo.depth * share, 0).astype(np.float32),
+        sigma=np.where(known, 1 / np.sqrt(np.maximum(total, 1e-12)), 0).astype(np.float32),
+        normals=np.where(known[..., None], normals, 0).astype(np.float32),
+        guessed=only_stereo & stereo.guessed,
+        origin=origin.astype(np.uint8),
+    )
+
+
+@njit(**_COMPILE)
+def _look_up(depth, sigma, normals, guessed, camera, target, m, shape, start):  # noqa: ANN001, ANN202
+    """Depth, sigma, normals and guessed of a map at the target's pixels; m is source_from_target (3, 4)."""
+    height, width = shape.shape
+    rows, columns = depth.shape
+    new_depth = np.zeros((height, width), np.float32)
+    new_sigma = np.zeros((height, width), np.float32)
+    new_normals = np.zeros((height, width, 3), np.float32)
+    new_guessed = np.zeros((height, width), np.bool_)
+    for y in range(height):
+        ray_y = (_f4(y) + _f4(0.5) - target[3]) / target[1]
+        w = start
+        for x in range(width):
+            ray_x = (_f4(x) + _f4(0.5) - target[2]) / target[0]
+            ax = m[0, 0] * ray_x + m[0, 1] * ray_y + m[0, 2]
+            ay = m[1, 0] * ray_x + m[1, 1] * ray_y + m[1, 2]
+            az = m[2, 0] * ray_x + m[2, 1] * ray_y + m[2, 2]
+            last_u, last_v = _f4(-1e6), _f4(-1e6)
+            for _ in range(_STEPS):
+                far = az + m[2, 3] * w
+                if far <= _f4(1e-4):
+                    break
+                dx, dy = (ax + m[0, 3] * w) / far, (ay + m[1, 3] * w) / far
+                u, v = dx * camera[0] + camera[2], dy * camera[1] + camera[3]
+                if not (u >= 0 and v >= 0 and u < columns and v < rows):
+                    break
+                column, row = int(u), int(v)
+                z = depth[row, column]
+                if not z > 0:
+                    break
+                pixel_x = (_f4(column) + _f4(0.5) - camera[2]) / camera[0]
+                pixel_y = (_f4(row) + _f4(0.5) - camera[3]) / camera[1]
+                nx, ny, nz = normals[row, column, 0], normals[row, column, 1], normals[row, column, 2]
+                along = nx * dx + ny * dy + nz
+                at_pixel = nx * pixel_x + ny * pixel_y + nz
+                if along < _MIN_ALONG and at_pixel < _MIN_ALONG:
+                    z *= at_pixel / along
+                # The point in the target's axes: rotation transposed times (point - translation).
+                px, py, pz = dx * z - m[0, 3], dy * z - m[1, 3], z - m[2, 3]
+                near = m[0, 2] * px + m[1, 2] * py + m[2, 2] * pz
+                if near <= _f4(1e-4):
+                    break
+                w = _f4(1) / near
+                if abs(u - last_u) < _MAX_SHIFT and abs(v - last_v) < _MAX_SHIFT:
+                    new_depth[y, x] = near
+                    new_sigma[y, x] = sigma[row, column] * near / z
+                    for axis in range(3):
+                        new_normals[y, x, axis] = m[0, axis] * nx + m[1, axis] * ny + m[2, axis] * nz
+                    new_guessed[y, x] = guessed[row, column]
+                    break
+                last_u, last_v = u, v
+            if not new_depth[y, x] > 0:
+                w = start
+    return new_depth, new_sigma, new_normals, new_guessed

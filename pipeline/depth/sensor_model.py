@@ -1,0 +1,363 @@
+"""How noisy a depth sensor is, and how it distorts depth.
+
+The noise is fitted to how far overlapping maps disagree. The distortion is a smooth correction over pixel and depth,
+fitted to multi-view points: structured light and stereo sensors measure disparity, and what is wrong with their lenses
+changes it by a little that varies slowly over the image. A. Teichman et al. (Unsupervised Intrinsic Calibration of
+Depth Sensors via SLAM, RSS 2013) multiply the depth by a factor for each pixel block and depth; C. Herrera et al.
+(Joint Depth and Color Camera Calibration with Distortion Correction, PAMI 2012, section 3.2) add a disparity for each
+pixel that fades with depth. Here both are polynomials of second degree in the ray, few enough numbers for the sparse
+points of one capture:
+
+    1 / corrected = 1 / measured + offset(x, y) + factor(x, y) / measured
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
+from scipy.optimize import nnls
+
+from pipeline.depth.maps import DepthMap
+from pipeline.depth.params import DepthParams
+from pipeline.geometry import Pose
+from pipeline.poses.scene import PosedScene, read_sensor_depth
+from pipeline.progress import track
+from pipeline.types import F32, F64, Mask
+
+MIN_PAIRS = 500
+"""Fewer comparisons than this don't say anything about a depth range."""
+MAX_RELATIVE = 0.1
+"""Depths that differ by more are of two surfaces, not of one with noise."""
+_BINS = np.array([0.0, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, 10.0, 20.0, 30.0, 65.0])
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """One sigma of the depth: sqrt(constant^2 + (linear z)^2 + (quadratic z^2)^2).
+
+    Triangulating sensors grow with z^2 (K. Khoshelham and S. Elberink, Accuracy and Resolution of Kinect Depth Data,
+    Sensors 2012, equation 9: 1.4 mm/m^2); a phone's time of flight is about 1 cm at any range (G. Luetzenburg et al.,
+    Scientific Reports 2021) or, once filtered with the image, a share of the range. The defaults cover all.
+
+    Attributes:
+        constant: [m].
+        quadratic: [1/m].
+        linear: [1].
+    """
+
+    constant: float = 0.008
+    quadratic: float = 0.002
+    linear: float = 0.0
+
+    def sigma(self, depth: F32) -> F32:
+        """One sigma (...) [m] at the depths (...) [m]."""
+        squared = np.float32(self.constant**2) + (np.float32(self.linear) * depth) ** 2
+        squared += (np.float32(self.quadratic) * depth * depth) ** 2
+        return np.sqrt(squared).astype(np.float32)
+
+    def report(self) -> dict[str, float]:
+        """Plain JSON values."""
+        return {"constant": self.constant, "linear": self.linear, "quadratic": self.quadratic}
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"{1e3 * self.constant:.1f} mm, {1e3 * self.linear:.1f} mm/m, {1e3 * self.quadratic:.2f} mm/m^2"
+
+
+def fit_noise(pairs: list[tuple[DepthMap, DepthMap]], scale: float) -> tuple[NoiseModel, int]:
+    """The noise that explains how far maps of overlapping views disagree, pose errors included.
+
+    Every second pixel's point is compared with the other map along its normal; the spread (median absolute deviation)
+    per range of depth gives the model's three numbers by least squares that can't go below zero.
+
+    Args:
+        pairs: Cleaned maps of overlapping views.
+        scale: Scene units per metre.
+
+    Returns:
+        The model, and how many comparisons it rests on. Without enough of them it is the default.
+    """
+    residuals, depths = [], []
+    for first, second in pairs:
+        other_from_own = second.world_from_camera.inverse() @ first.world_from_camera
+        found = _residuals(
+            first.depth, first.normals, _numbers(first), second.depth, _numbers(second), _matrix(other_from_own)
+        )
+        residuals.append(found[0] / scale)
+        depths.append(found[1] / scale)
+    residual = np.concatenate(residuals) if residuals else np.zeros(0)
+    depth = np.concatenate(depths) if depths else np.zeros(0)
+    rows, targets = [], []
+    for low, high in pairwise(_BINS):
+        inside = (depth >= low) & (depth < high)
+        if inside.sum() < MIN_PAIRS:
+            continue
+        spread = 1.4826 * float(np.median(np.abs(residual[inside])))
+        middle = float(np.median(depth[inside]))
+        rows.append(np.array([1.0, middle**2, middle**4]) / spread**2)  # relative errors of the variances count
+        targets.append(1.0)
+    if not rows:
+        return NoiseModel(), len(residual)
+    constant, linear, quadratic = (float(v) for v in np.sqrt(nnls(np.array(rows), np.array(targets))[0]))
+    return NoiseModel(max(constant, 1e-3), quadratic, linear), len(residual)
+
+
+def _numbers(depth_map: DepthMap) -> F32:
+    camera = depth_map.camera
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+
+
+def _matrix(pose: Pose) -> F32:
+    return np.ascontiguousarray(pose.matrix[:3], np.float32)
+
+
+_COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
+
+
+@njit(**_COMPILE)
+def _residuals(depth, normals, camera, other_depth, other_camera, other_from_own):  # noqa: ANN001, ANN202
+    """Depth differences, scaled to one map's noise, and the depths they were found at."""
+    height, width = depth.shape
+    other_height, other_width = other_depth.shape
+    residuals = np.zeros(((height + 1) // 2) * ((width + 1) // 2), np.float32)
+    depths = np.zeros_like(residuals)
+    count = 0
+    m = other_from_own
+    for y in range(0, height, 2):
+        for x in range(0, width, 2):
+            z = depth[y, x]
+            if not z > 0:
+                continue
+            ray_x, ray_y = (x + 0.5 - camera[2]) / camera[0], (y + 0.5 - camera[3]) / camera[1]
+            px = z * (m[0, 0] * ray_x + m[0, 1] * ray_y + m[0, 2]) + m[0, 3]
+            py = z * (m[1, 0] * ray_x + m[1, 1] * ray_y + m[1, 2]) + m[1, 3]
+            pz = z * (m[2, 0] * ray_x + m[2, 1] * ray_y + m[2, 2]) + m[2, 3]
+            if pz <= 0:
+                continue
+            u, v = px / pz * other_camera[0] + other_camera[2], py / pz * other_camera[1] + other_camera[3]
+            if not (u >= 0 and v >= 0 and u < other_width and v < other_height):
+                continue
+            column, row = int(u), int(v)
+            seen = other_depth[row, column]
+            if not seen > 0 or abs(seen - pz) > MAX_RELATIVE * pz:
+                continue
+            a, b, c = normals[y, x, 0], normals[y, x, 1], normals[y, x, 2]
+            nx = m[0, 0] * a + m[0, 1] * b + m[0, 2] * c
+            ny = m[1, 0] * a + m[1, 1] * b + m[1, 2] * c
+            nz = m[2, 0] * a + m[2, 1] * b + m[2, 2] * c
+            other_x = (column + 0.5 - other_camera[2]) / other_camera[0]
+            other_y = (row + 0.5 - other_camera[3]) / other_camera[1]
+            along_own = a * ray_x + b * ray_y + c
+            along_other = nx * other_x + ny * other_y + nz
+            if along_own > -0.3 or along_other > -0.3:
+                continue
+            distance = nx * (seen * other_x - px) + ny * (seen * other_y - py) + nz * (seen - pz)
+            residuals[count] = distance / np.sqrt(along_own**2 + along_other**2)
+            depths[count] = z
+            count += 1
+    return residuals[:count], depths[:count]
+
+
+logger = logging.getLogger(__name__)
+
+
+TERMS = 6
+"""1, x, y, x^2, x y, y^2 of the ray (x, y, 1)."""
+PRIOR = np.r_[np.full(TERMS, 0.003), np.full(TERMS, 0.01)]
+"""One sigma of the offsets [1/m], an eighth of a Kinect's disparity step, and of the factors."""
+POINT_SIGMA = 0.005
+"""Of the depth: what a multi-view point's own error adds."""
+EDGE = 0.05
+"""Depth pixels whose 3x3 neighbourhood spreads more than this share are on an edge and not used."""
+MIN_OBSERVATIONS = 2000
+BLOCKS, FOLDS = 20, 5
+"""Number of blocks in time that the views are cut into; each fold leaves out every FOLDS-th of them."""
+MIN_GAIN, CERTAINTY = 0.01, 2.0
+"""The model is used when it lowers the held-out residuals by this share and by this many of its standard errors."""
+MIN_IN_BLOCK = 30
+RANGE_PERCENTILES = (1.0, 99.0)
+ROUNDS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Distortion:
+    """A correction of depth images.
+
+    Attributes:
+        coefficients: (12,) of the offset's terms [1/m], then of the factor's, in the order of `TERMS`.
+        nearest: Where the points it was fitted to begin [m]; nearer depths are shifted like those there, in disparity.
+        farthest: Where they end [m].
+    """
+
+    coefficients: F64
+    nearest: float
+    farthest: float
+
+    def corrected(self, depth: F32, rays: F64) -> F32:
+        """Corrected depths (...) [m] of measured ones (...) [m], 0 staying 0, at rays (..., 3) with z = 1."""
+        known = depth > 0
+        inverse = 1 / np.where(known, depth, 1).astype(np.float64)
+        fitted = np.clip(inverse, 1 / self.farthest, 1 / self.nearest)
+        terms = _terms(rays)
+        inverse = inverse + terms @ self.coefficients[:TERMS] + fitted * (terms @ self.coefficients[TERMS:])
+        return np.where(known & (inverse > 0), 1 / np.maximum(inverse, 1e-6), 0).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Multi-view points in depth images (M).
+
+    Attributes:
+        rays: (M, 3) in the depth camera, z = 1.
+        measured: (M,) what the depth image reads there [m].
+        expected: (M,) the point's depth [m].
+        block: (M,) in which block of views.
+    """
+
+    rays: F64
+    measured: F64
+    expected: F64
+    block: NDArray[np.intp]
+
+    @property
+    def design(self) -> F64:
+        """(M, 12) derivatives of the corrected inverse depth by the coefficients."""
+        return _design(1 / self.measured, self.rays)
+
+    @property
+    def target(self) -> F64:
+        """(M,) what the correction of the inverse depth should be."""
+        return 1 / self.expected - 1 / self.measured
+
+    @property
+    def sigma(self) -> F64:
+        """(M,) one sigma of the target, sensor and point together, up to a common factor."""
+        depth = NoiseModel().sigma(self.measured.astype(np.float32)).astype(np.float64)
+        return np.hypot(depth, POINT_SIGMA * self.measured) / self.measured**2
+
+
+def fit_distortion(
+    scene: PosedScene, capture_folder: Path, params: DepthParams
+) -> tuple[Distortion | None, dict[str, Any]]:
+    """Fit the sensor's distortion to the scene's sparse points.
+
+    Args:
+        scene: Posed views with calibrated depth cameras.
+        capture_folder: What the views' depth paths are relative to.
+        params: The range that is used.
+
+    Returns:
+        The correction, or None where it is not worth it; and plain JSON values: observations, held-out residuals before
+        and after [m], whether it is applied, coefficients.
+    """
+    data = observe(scene, capture_folder, params)
+    report: dict[str, Any] = {"observations": len(data.measured), "applied": False}
+    counts = np.bincount(data.block)
+    if len(data.measured) < MIN_OBSERVATIONS or (counts >= MIN_IN_BLOCK).sum() < 2 * FOLDS:
+        return None, report | {"reason": "too few multi-view points meet the depth images"}
+    before, after = _cross_validated(data)
+    blocks = [data.block == number for number in np.flatnonzero(counts >= MIN_IN_BLOCK)]
+    gains = np.array([1 - np.median(after[block]) / np.median(before[block]) for block in blocks])
+    gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    # The gain is in sigmas, where near and far count alike; what people can image is the median in metres.
+    metres = data.sigma * data.measured**2
+    report |= {
+        "held_out_residual_before_m": float(np.median(before * metres)),
+        "held_out_residual_after_m": float(np.median(after * metres)),
+        "gain": gain,
+        "gain_sigma": error,
+    }
+    if gain < MIN_GAIN or gain < CERTAINTY * error:
+        return None, report | {"reason": "it does not improve points that it was not fitted to"}
+    logger.info("depth distortion: held-out residuals fall by %.1f +- %.1f %%", 100 * gain, 100 * error)
+    coefficients = _fit(data, np.ones(len(data.measured), bool))
+    nearest, farthest = (float(v) for v in np.percentile(data.measured, RANGE_PERCENTILES))
+    return Distortion(coefficients, nearest, farthest), report | {
+        "applied": True,
+        "offset": [float(v) for v in coefficients[:TERMS]],
+        "factor": [float(v) for v in coefficients[TERMS:]],
+        "nearest": nearest,
+        "farthest": farthest,
+    }
+
+
+def observe(scene: PosedScene, capture_folder: Path, params: DepthParams) -> Observations:
+    """All sparse points of the training views that meet a depth image away from edges, within the range."""
+    points, scale = scene.points, scene.depth_scale
+    chosen = [i for i, view in enumerate(scene.views) if view.sensor_depth and not view.held_out]
+    rays, measured, expected, block = [np.zeros((0, 3))], [np.zeros(0)], [np.zeros(0)], [np.zeros(0, np.intp)]
+    for number, index in enumerate(track(chosen, "depth distortion")):
+        view = scene.views[index]
+        seen = points.xyz[points.point_index[points.view_index == index]]
+        world_from_depth = view.world_from_camera @ (view.camera_from_depth or Pose.identity())
+        local = world_from_depth.inverse().apply(seen) / scale
+        local = local[local[:, 2] > params.min_range]
+        depth, confidence, camera = read_sensor_depth(capture_folder, view)
+        flat = maximum_filter(depth, 3) - minimum_filter(depth, 3) < EDGE * depth
+        usable = flat & (confidence >= params.min_confidence) & (depth >= params.min_range) & (depth <= params.farthest)
+        read = _bilinear(depth, usable, camera.project(local))
+        good = read > 0
+        directions = local[good] / local[good, 2:]
+        rays.append(directions)
+        measured.append(read[good])
+        expected.append(local[good, 2])
+        block.append(np.full(good.sum(), number * BLOCKS // max(len(chosen), 1)))
+    return Observations(np.concatenate(rays), np.concatenate(measured), np.concatenate(expected), np.concatenate(block))
+
+
+def _terms(rays: F64) -> F64:
+    x, y = rays[..., 0], rays[..., 1]
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
+
+
+def _design(inverse_depth: F64, rays: F64) -> F64:
+    terms = _terms(rays)
+    return np.concatenate([terms, terms * inverse_depth[..., None]], -1)
+
+
+def _fit(data: Observations, chosen: Mask) -> F64:
+    """Least squares with Cauchy weights and the prior, on the chosen observations."""
+    design, target = data.design[chosen] / data.sigma[chosen, None], data.target[chosen] / data.sigma[chosen]
+    coefficients = np.zeros(2 * TERMS)
+    for _ in range(ROUNDS):
+        residual = target - design @ coefficients
+        spread = max(1.4826 * float(np.median(np.abs(residual))), 1e-3)
+        weight = 1 / (1 + (residual / spread) ** 2) / spread**2
+        hessian = (design * weight[:, None]).T @ design + np.diag(1 / PRIOR**2)
+        coefficients = np.linalg.solve(hessian, (design * weight[:, None]).T @ target)
+    return np.asarray(coefficients, np.float64)
+
+
+def _cross_validated(data: Observations) -> tuple[F64, F64]:
+    """Absolute residuals in sigmas (M,) without the model, and with one fitted to other blocks."""
+    before, after = np.zeros(len(data.measured)), np.zeros(len(data.measured))
+    design, target, sigma = data.design, data.target, data.sigma
+    for fold in range(FOLDS):
+        test = data.block % FOLDS == fold
+        coefficients = _fit(data, ~test)
+        before[test] = np.abs(target[test]) / sigma[test]
+        after[test] = np.abs(target[test] - design[test] @ coefficients) / sigma[test]
+    return before, after
+
+
+def _bilinear(depth: F32, usable: Mask, pixels: F64) -> F64:
+    """Depth (M,) at pixels (M, 2); 0 where one of the four around is not usable."""
+    height, width = depth.shape
+    left, top = np.floor(pixels - 0.5).T
+    valid = (left >= 0) & (top >= 0) & (left < width - 1) & (top < height - 1)
+    c, r = np.where(valid, left, 0).astype(np.intp), np.where(valid, top, 0).astype(np.intp)
+    for dr in (0, 1):
+        for dc in (0, 1):
+            valid &= usable[r + dr, c + dc]
+    fx, fy = pixels[:, 0] - 0.5 - left, pixels[:, 1] - 0.5 - top
+    upper = depth[r, c] * (1 - fx) + depth[r, c + 1] * fx
+    lower = depth[r + 1, c] * (1 - fx) + depth[r + 1, c + 1] * fx
+    return np.where(valid, upper * (1 - fy) + lower * fy, 0.0)

@@ -1,0 +1,84 @@
+"""Files: written whole or not at all, and how much room they take."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+PARTIAL = ".partial"
+"""How the names of files end that are being written, and of those that a kill left half."""
+
+
+@contextmanager
+def open_whole(path: Path, *, sync: bool = False, alone: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file to write so that under its name there is always a whole one, or none; its folder is made.
+
+    Args:
+        path: Its name once it is whole.
+        sync: Whether it must survive a power cut.
+        alone: Whether nobody else writes it at the same time: then what a kill left half is written over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}{'' if alone else f'.{uuid4().hex[:8]}'}{PARTIAL}")
+    partial.unlink(missing_ok=True)
+    try:
+        with partial.open("xb") as file:  # never through a link that others left there
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(path)
+        if sync:
+            _sync_folder(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let new names in a folder survive a power cut."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write_whole(path: Path, content: str | bytes | memoryview, *, sync: bool = False, alone: bool = False) -> None:
+    """Write a file whole or not at all; text becomes UTF-8. See `open_whole`."""
+    with open_whole(path, sync=sync, alone=alone) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder, links not followed; or of a file."""
+    if not folder.is_dir():
+        return folder.stat().st_size
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                total += os.lstat(f"{root}/{name}").st_size
+    return total
+
+
+def free_bytes(path: Path) -> int:
+    """Free room on the disk of a path, which need not exist [bytes]."""
+    return shutil.disk_usage(next(parent for parent in (path, *path.parents) if parent.exists())).free
+
+
+def readable(count: float) -> str:
+    """A number of bytes for people, with two to four digits."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        count /= 1024
+        if count < 1000 or unit == "TiB":
+            break
+    return f"{count:.0f} {unit}" if count >= 100 else f"{count:.1f} {unit}"

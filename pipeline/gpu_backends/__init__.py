@@ -1,0 +1,1 @@
+"""Networks and GPU libraries: the packages they need, and running them here or in another interpreter."""

@@ -1,0 +1,146 @@
+"""The backends that need a GPU: their packages, where to get them, and their weights."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+GIBI = 2**30
+ENVIRONMENT = (
+    "python3.12 -m venv learned",
+    "learned/bin/pip install torch==2.7.0 torchvision==0.22.0",
+)
+"""A separate interpreter for packages that conflict with ours: one needs NumPy below 2, another this torch."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file with a network's weights.
+
+    Attributes:
+        repository: Repository on Hugging Face.
+        file: Path in the repository.
+        in_torch_cache: Whether its package keeps it in torch's cache instead of Hugging Face's.
+    """
+
+    repository: str
+    file: str
+    in_torch_cache: bool = False
+
+    @property
+    def path(self) -> Path | None:
+        """Its path on this machine, or None."""
+        if self.in_torch_cache:
+            return self._torch_path if self._torch_path.is_file() else None
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(self.repository, self.file)
+        return Path(cached) if isinstance(cached, str) else None
+
+    @property
+    def command(self) -> str:
+        """The command that downloads it."""
+        if self.in_torch_cache:
+            url = f"https://huggingface.co/{self.repository}/resolve/main/{self.file}"
+            return f"curl -L --create-dirs -o {self._torch_path} {url}"
+        return f"hf download {self.repository}"
+
+    @property
+    def _torch_path(self) -> Path:
+        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+        return Path(os.environ.get("TORCH_HOME", cache)).expanduser() / "hub" / "checkpoints" / Path(self.file).name
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The library of a GPU backend.
+
+    Attributes:
+        distribution: Its name for pip.
+        module: The top-level module.
+        entry: The module that our code imports.
+        memory: Minimum GPU memory [bytes].
+        source: Its URL, and the revision or release that our code was written against.
+        install: The commands that install it, in order.
+        dockerfile: Name in docker/ of the file whose image contains it.
+        weights: The weights that may be requested, the default first.
+        licence: Permitted use, in one clause.
+    """
+
+    distribution: str
+    module: str
+    entry: str
+    memory: int
+    source: str
+    install: tuple[str, ...]
+    dockerfile: str
+    weights: tuple[Weights, ...]
+    licence: str
+
+
+VGGT = "https://github.com/facebookresearch/vggt@a288dd0f14786c93483e45524328726ab7b1b4ce"
+NKSR = "https://github.com/nv-tlabs/NKSR@b0edf84834aedafff11c5317d5ef00dd53f067ef"
+BACKENDS = {
+    "vggt": Backend(
+        "vggt",
+        "vggt",
+        "vggt.models.vggt",
+        8 * GIBI,
+        VGGT,
+        (
+            *ENVIRONMENT,
+            f"learned/bin/pip install --no-deps 'vggt @ git+{VGGT}'",  # it pins an old torch
+            "learned/bin/pip install 'numpy<2' pillow einops safetensors huggingface_hub",
+        ),
+        "learned.Dockerfile",
+        (
+            Weights("facebook/VGGT-1B", "model.safetensors"),
+            Weights("facebook/VGGT-1B-Commercial", "model.safetensors"),
+        ),
+        "code: VGGT License; weights: CC BY-NC 4.0, or the commercial ones after registration",
+    ),
+    "depth_anything_3": Backend(
+        "depth-anything-3",
+        "depth_anything_3",
+        "depth_anything_3.api",
+        8 * GIBI,
+        "https://github.com/ByteDance-Seed/Depth-Anything-3, release 0.1.1",
+        (*ENVIRONMENT, "learned/bin/pip install depth-anything-3==0.1.1 xformers==0.0.30"),
+        "learned.Dockerfile",
+        (Weights("depth-anything/DA3-LARGE-1.1", "model.safetensors"),),
+        "code: Apache-2.0; weights: CC BY-NC 4.0, smaller ones Apache-2.0",
+    ),
+    "nksr": Backend(
+        "nksr",
+        "nksr",
+        "nksr",
+        6 * GIBI,
+        NKSR,
+        (
+            *ENVIRONMENT,
+            "learned/bin/pip install numpy setuptools wheel ninja GitPython",
+            # pycg raises on import without Open3D
+            "learned/bin/pip install omegaconf tqdm pykdtree open3d-cpu 'python-pycg>=1.0.1'",
+            # without FORCE_CUDA torch-scatter is built for CPUs wherever it sees no GPU
+            "CUDA_HOME=/usr/local/cuda-12.6 FORCE_CUDA=1 learned/bin/pip install --no-build-isolation torch-scatter",
+            f"CUDA_HOME=/usr/local/cuda-12.6 learned/bin/pip install --no-build-isolation 'nksr @ git+{NKSR}"
+            "#subdirectory=package'",
+        ),
+        "learned.Dockerfile",
+        (Weights("heiwang1997/nksr-checkpoints", "checkpoints/ks.pth", in_torch_cache=True),),
+        "code: NVIDIA Source Code License, research and evaluation only; weights: CC BY-SA 4.0",
+    ),
+    "gsplat": Backend(
+        "gsplat",
+        "gsplat",
+        "gsplat",
+        4 * GIBI,
+        "https://github.com/nerfstudio-project/gsplat, release 1.5.3",
+        ("pip install 'splatyard[gpu]'",),
+        "cuda.Dockerfile",
+        (),
+        "Apache-2.0",
+    ),
+}
+"""The GPU backends by name."""

@@ -1,0 +1,224 @@
+"""Scenes in the layout that GaussGym trains on: read as released, and written so that GaussGym reads them.
+
+    meshes/slice_0000.npz ...              vertices, triangles, cam_trans, cam_quat, offset, from_ig_rotation
+    splatfacto/splat.ply                   the Gaussians, a standard 3DGS PLY, in nerfstudio's normalised frame
+    splatfacto/dataparser_transforms.json  scale and transform: splat = scale * (transform @ capture)
+
+Every slice lies in a frame of its own, Z up, in metres, centred on its vertices: capture = from_ig_rotation @ slice +
+offset. `cam_trans` is a way along which robots start and walk, in the slice's frame; `cam_quat` (xyzw, OpenGL cameras)
+is written but not read, here as there. Slices of one scene overlap and share the splat.
+
+Source: github.com/escontra/gauss_gym, commit f356bc7: scene_generation/generate_mesh_slices.py writes slices
+(get_mesh_at_frac_from_mesh), gauss_gym/utils/scene_ingest.py reads them (GaussGymData), batch_gs_renderer.py the splat
+(BatchPLYRenderer). Its sensors.py turns cameras' places by the transpose of from_ig_rotation, viser_visualizer.py by
+its inverse as here; the two agree for the half turns of all released scenes, and for the identity that is written here.
+Its splats were trained with antialiasing (iphone/polycam_scenes.sh) and are drawn without, there as here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.arrays import BadArrayError, arrays_of_npz
+from pipeline.errors import BundleError, SimError
+from pipeline.geometry import (
+    CV_FROM_GL,
+    Gaussians,
+    Mesh,
+    Similarity,
+    is_rotation,
+    quaternion_from_matrix,
+    xyzw_from_wxyz,
+)
+from pipeline.scenes.manifest import file_sha256
+from pipeline.splat.ply import load_splat, save_splat
+from pipeline.types import F64
+
+MESHES, SPLAT = "meshes", "splatfacto"
+MAX_ARRAY_BYTES = 2**30
+MAX_TRANSFORMS_BYTES = 65_536
+MAX_SLICES = 1000
+MAX_UP_ANGLE = 1.0
+"""Between the up axes of a scene's slices [deg]."""
+REMEDY = "get the scene again from its source; docs/interop.md tells what lies where"
+
+
+@dataclass(frozen=True, eq=False)
+class GaussGymScene:
+    """A scene of GaussGym in one metric frame, Z up: the capture's, turned as its first slice is.
+
+    Attributes:
+        collision: All slices [m].
+        gaussians: The splat [m].
+        track: (N, 3) places along the slices' ways [m].
+        sha256: Hash of the names and hashes of the files that were read.
+    """
+
+    collision: Mesh
+    gaussians: Gaussians
+    track: F64
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    mesh: Mesh
+    track: F64
+    capture_from_slice: Similarity
+
+
+def is_gaussgym(folder: Path) -> bool:
+    """Whether GaussGym would take the folder for a scene (GaussGymData.find_valid_scene_directories)."""
+    return (folder / MESHES).is_dir() and (folder / SPLAT).is_dir()
+
+
+def read_gaussgym(folder: Path) -> GaussGymScene:
+    """Read a scene.
+
+    Raises:
+        BundleError: When a file is missing or damaged.
+        SimError: When its slices disagree about where up is.
+    """
+    paths = sorted((folder / MESHES).glob("*.npz"))
+    if not 0 < len(paths) <= MAX_SLICES:
+        raise BundleError(
+            f"a GaussGym scene has 1 to {MAX_SLICES} slices", found=str(len(paths)), remedy=REMEDY, file=folder / MESHES
+        )
+    slices = [_read_slice(path) for path in paths]
+    world_from_capture = Similarity(1.0, slices[0].capture_from_slice.rotation.T, np.zeros(3))
+    pieces: dict[bytes, Mesh] = {}  # of slices that hold the same mesh, as those of `write_gaussgym`, one is enough
+    tracks = []
+    for path, one in zip(paths, slices, strict=True):
+        world_from_slice = world_from_capture @ one.capture_from_slice
+        _check_up(world_from_slice, path, paths[0])
+        mesh = one.mesh.transformed(world_from_slice)
+        pieces[hashlib.sha256(mesh.vertices.tobytes() + mesh.triangles.tobytes()).digest()] = mesh
+        tracks.append(world_from_slice.apply(one.track))
+    collision, *others = pieces.values()
+    for other in others:
+        collision = collision.joined(other)
+    splat, transforms = folder / SPLAT / "splat.ply", folder / SPLAT / "dataparser_transforms.json"
+    world_from_splat = world_from_capture @ splat_from_capture(transforms).inverse()
+    gaussians = load_splat(_there(splat)).transformed(world_from_splat)
+    read = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in (*paths, splat, transforms)]
+    digest = hashlib.sha256("".join(read).encode()).hexdigest()
+    return GaussGymScene(collision, gaussians, np.concatenate(tracks), digest)
+
+
+def write_gaussgym(
+    folder: Path,
+    collision: Mesh,
+    gaussians: Gaussians,
+    ways: Sequence[F64],
+    about: Mapping[str, str] | None = None,
+) -> None:
+    """Write a scene: the whole mesh once for each way, as GaussGym starts robots along one way a slice.
+
+    The world frame becomes slice, capture and splat frame at once, so that no number changes.
+
+    Args:
+        folder: Must exist.
+        collision: World frame [m].
+        gaussians: World frame [m].
+        ways: At least one; each (N, 4, 4) world_from_camera of OpenCV cameras that look along the way.
+        about: Comments of the splat's file, by name.
+    """
+    (folder / MESHES).mkdir()
+    for number, way in enumerate(ways):
+        turns = way[:, :3, :3] @ CV_FROM_GL
+        np.savez(
+            folder / MESHES / f"slice_{number:04d}.npz",
+            vertices=collision.vertices,
+            triangles=collision.triangles,
+            cam_trans=way[:, :3, 3],
+            cam_quat=xyzw_from_wxyz(quaternion_from_matrix(turns)),
+            offset=np.zeros((1, 3)),
+            from_ig_rotation=np.eye(3),
+        )
+    (folder / SPLAT).mkdir()
+    save_splat(gaussians, folder / SPLAT / "splat.ply", about)
+    transforms = {"transform": np.eye(4)[:3].tolist(), "scale": 1.0}
+    (folder / SPLAT / "dataparser_transforms.json").write_text(json.dumps(transforms, indent=1))
+
+
+def _read_slice(path: Path) -> _Slice:
+    arrays = _arrays(path, ("vertices", "triangles", "cam_trans", "offset"), ("from_ig_rotation",))
+    vertices, triangles, track = arrays["vertices"], arrays["triangles"], arrays["cam_trans"]
+    shapes = {name: array.shape for name, array in arrays.items()}
+    rotation, offset = np.asarray(arrays.get("from_ig_rotation", np.eye(3)), np.float64), arrays["offset"]
+    right = (
+        all(array.ndim == 2 and array.shape[1] == 3 and len(array) for array in (vertices, triangles, track))
+        and offset.size == 3
+        and all(np.isfinite(array).all() for array in arrays.values())
+        and triangles.dtype.kind in "iu"
+        and is_rotation(rotation)
+    )
+    if not right or triangles.min() < 0 or triangles.max() >= len(vertices):
+        raise BundleError(
+            "a slice has finite vertices (V, 3), triangles (F, 3) of them, cam_trans (N, 3), offset (1, 3), a rotation",
+            found=", ".join(f"{name} {shape}" for name, shape in shapes.items()),
+            remedy=REMEDY,
+            file=path,
+        )
+    capture_from_slice = Similarity(1.0, rotation, offset.reshape(3))
+    return _Slice(Mesh.from_arrays(vertices, triangles), np.asarray(track, np.float64), capture_from_slice)
+
+
+def _arrays(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Arrays of an npz by name; nothing is unpacked that is larger than allowed, and nothing but numbers."""
+    try:
+        return arrays_of_npz(_there(path), needed, optional, limit=MAX_ARRAY_BYTES)
+    except (BadArrayError, OSError) as error:
+        raise BundleError(
+            "a slice is an npz file of plain arrays", found=str(error), remedy=REMEDY, file=path
+        ) from error
+
+
+def _check_up(world_from_slice: Similarity, path: Path, first: Path) -> None:
+    """Each slice is Z up in its own frame, so all must be so in the frame of the first."""
+    up = world_from_slice.rotate([0.0, 0.0, 1.0])
+    angle = np.rad2deg(np.arctan2(np.linalg.norm(up[:2]), up[2]))
+    if angle > MAX_UP_ANGLE:
+        raise SimError(
+            "a scene has one direction of gravity",
+            found=f"up in {path.name} is {angle:.1f} degrees off up in {first.name} (from_ig_rotation)",
+            remedy=f"move {path.name} into a folder of its own, or generate its slices again with one rotation",
+            file=path,
+        )
+
+
+def splat_from_capture(path: Path) -> Similarity:
+    """What a dataparser_transforms.json says.
+
+    Raises:
+        BundleError: When there is no such file, or it is damaged.
+    """
+    try:
+        if _there(path).stat().st_size > MAX_TRANSFORMS_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes")
+        content = json.loads(path.read_text())
+        transform, scale = np.array(content["transform"], np.float64), float(content["scale"])
+        return Similarity(scale, transform[:3, :3], scale * transform[:3, 3])
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+        raise BundleError(
+            "dataparser_transforms.json has a scale and a transform (3, 4), a rotation and a translation",
+            found=str(error).splitlines()[0],
+            remedy=REMEDY,
+            file=path,
+        ) from error
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise BundleError(
+            "a GaussGym scene has slices, a splat and its transform", found="no such file", remedy=REMEDY, file=path
+        )
+    return path

@@ -1,0 +1,1 @@
+"""One oriented, coloured point cloud from the depth maps."""

@@ -1,0 +1,387 @@
+"""Fusion of depth maps into one oriented, coloured cloud: the shared intermediate of mesh and splat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from pipeline.depth.consistency import Comparison, DepthMapSet
+from pipeline.depth.maps import DepthMap
+from pipeline.depth.params import PointsParams
+from pipeline.geometry import Camera, PointCloud, Pose
+from pipeline.parallel import map_in_order
+from pipeline.progress import track
+from pipeline.types import F32, F64, I64, U8, Mask
+
+ColorSource = Callable[[str], tuple[U8, Camera, Pose]]
+"""From a view's name its RGB image, that image's camera and world_from_camera."""
+_MIN_COSINE = 0.05
+"""A pixel seen at a grazing angle, or without a normal, counts this much at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fused:
+    """The cloud and how it came about.
+
+    Attributes:
+        cloud: Merged points, world frame.
+        voxel: Edge of the cells they were merged in [m].
+        pixels: Depths that went in.
+        kept: Number of these that no neighbour contradicted.
+        confirmed: Number of the kept that another map agrees with.
+        disagreement: Median distance between agreeing maps' surfaces [m].
+    """
+
+    cloud: PointCloud
+    voxel: float
+    pixels: int
+    kept: int
+    confirmed: int
+    disagreement: float
+
+    def report(self) -> dict[str, Any]:
+        """Plain JSON values for the manifest."""
+        return {
+            "points": len(self.cloud),
+            "guessed": int(self.cloud.guessed.sum()),
+            "voxel": self.voxel,
+            "pixels": self.pixels,
+            "kept_share": self.kept / max(self.pixels, 1),
+            "confirmed_share": self.confirmed / max(self.kept, 1),
+            "disagreement": self.disagreement,
+            "median_sigma": float(np.median(self.cloud.sigma)) if len(self.cloud) else 0.0,
+            "median_views": float(np.median(self.cloud.views)) if len(self.cloud) else 0.0,
+        }
+
+
+def subsampled(depth_map: DepthMap, stride: int) -> DepthMap:
+    """Every `stride`-th pixel of a map, with the camera that sees just these."""
+    camera, first = depth_map.camera, stride // 2
+    chosen = (slice(first, None, stride), slice(first, None, stride))
+    depth = np.ascontiguousarray(depth_map.depth[chosen])
+    height, width = depth.shape
+    # Pixel centre first + 0.5 + stride * k of the map becomes k + 0.5.
+    shift = (first + 0.5) / stride - 0.5
+    smaller = Camera(
+        width, height, camera.fx / stride, camera.fy / stride, camera.cx / stride - shift, camera.cy / stride - shift
+    )
+    return replace(
+        depth_map,
+        camera=smaller,
+        depth=depth,
+        sigma=np.ascontiguousarray(depth_map.sigma[chosen]),
+        normals=np.ascontiguousarray(depth_map.normals[chosen]),
+        guessed=np.ascontiguousarray(depth_map.guessed[chosen]),
+        origin=None if depth_map.origin is None else np.ascontiguousarray(depth_map.origin[chosen]),
+    )
+
+
+def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, threads: int | None = None) -> Fused:
+    """Merge the maps, already subsampled, into one cloud.
+
+    A pixel stays unless the neighbours that look through it outnumber half of those that confirm it; what agrees is
+    averaged along the pixel's ray before points are merged by cells, weighted with cos(incidence) / sigma^2.
+    Guessed pixels only fill cells that no measured point is in or next to.
+
+    Args:
+        maps: World frame.
+        color_source: Where to get the images.
+        params: Parameters of the stage.
+        threads: How many; None = all cores. The result does not depend on it.
+    """
+    packed = DepthMapSet.pack(maps)
+    neighbours = packed.neighbours(params.neighbours)
+    measured, guessed = VoxelGrid(params.voxel), VoxelGrid(params.voxel, guessed=True)
+    pixels, kept, confirmed = 0, 0, 0
+    disagreements = []
+
+    def compare(index: int) -> _Samples:
+        comparison = packed.compare(maps[index], neighbours[index], params.max_deviation)
+        return _samples(maps[index], comparison, *color_source(maps[index].name))
+
+    for index, samples in enumerate(track(map_in_order(compare, range(len(maps)), threads), "points", len(maps))):
+        for grid, chosen in ((measured, ~samples.cloud.guessed), (guessed, samples.cloud.guessed)):
+            grid.add(samples.cloud[chosen], samples.weights[chosen], samples.has_color[chosen], index)
+        pixels += samples.pixels
+        kept += len(samples.cloud)
+        confirmed += int((samples.cloud.views > 1).sum())
+        disagreements.append(samples.disagreement)
+    cloud, voxel = measured.cloud(), params.voxel
+    filling = guessed.cloud()
+    cloud = PointCloud.concatenate([cloud, filling[~measured.touches(filling.points)]])
+    while len(cloud) > params.max_points:
+        # Points lie on surfaces, so their number falls with the square of the cell; a little more saves a round.
+        voxel *= 1.05 * float(np.sqrt(len(cloud) / params.max_points))
+        cloud = _coarser(cloud, voxel)
+    distances = np.concatenate([np.zeros(0, np.float32), *disagreements])
+    disagreement = float(np.median(distances)) if len(distances) else 0.0
+    return Fused(cloud, voxel, pixels, kept, confirmed, disagreement)
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """One map's points; `disagreement` holds the distances of a sample of them."""
+
+    cloud: PointCloud
+    weights: F32
+    has_color: Mask
+    pixels: int
+    disagreement: F32
+
+
+def _samples(
+    depth_map: DepthMap, comparison: Comparison, image: U8, camera: Camera, world_from_camera: Pose
+) -> _Samples:
+    known = depth_map.depth > 0
+    good = known & (2 * comparison.violations.astype(np.int32) <= comparison.agreeing)
+    image_from_map = world_from_camera.inverse() @ depth_map.world_from_camera
+    points, normals, colors, has_color, facing = _place_pixels(
+        good,
+        comparison.depth,
+        depth_map.normals,
+        _intrinsics(depth_map.camera),
+        depth_map.world_from_camera.matrix[:3].copy(),
+        image,
+        _intrinsics(camera),
+        image_from_map.matrix[:3].copy(),
+    )
+    sigma = comparison.sigma[good]
+    agreeing = comparison.agreeing[good].astype(np.int32) + 1
+    cloud = PointCloud(points, normals, colors, sigma, agreeing, depth_map.guessed[good])
+    confirmed = comparison.disagreement[good & (comparison.agreeing > 0)]
+    return _Samples(cloud, facing / sigma**2, has_color, int(known.sum()), confirmed[::16])
+
+
+def _intrinsics(camera: Camera) -> F64:
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _place_pixels(chosen, depth, normals, lens, world_from_map, image, image_lens, image_from_map):  # noqa: ANN001, ANN202
+    """World points, world normals, bilinear colours, whether they lie in the image, cosines of incidence."""
+    count = chosen.sum()
+    points = np.zeros((count, 3), np.float32)
+    turned = np.zeros((count, 3), np.float32)
+    colors = np.zeros((count, 3), np.uint8)
+    has_color = np.zeros(count, np.bool_)
+    facing = np.zeros(count, np.float32)
+    world, local = world_from_map, image_from_map
+    height, width = image.shape[:2]
+    k = 0
+    for y in range(chosen.shape[0]):
+        for x in range(chosen.shape[1]):
+            if not chosen[y, x]:
+                continue
+            ray_x, ray_y = (x + 0.5 - lens[2]) / lens[0], (y + 0.5 - lens[3]) / lens[1]
+            z = depth[y, x]
+            nx, ny, nz = normals[y, x, 0], normals[y, x, 1], normals[y, x, 2]
+            cosine = -(nx * ray_x + ny * ray_y + nz) / np.sqrt(ray_x * ray_x + ray_y * ray_y + 1.0)
+            facing[k] = min(max(cosine, _MIN_COSINE), 1.0)
+            for axis in range(3):
+                point = world[axis, 0] * ray_x + world[axis, 1] * ray_y + world[axis, 2]
+                points[k, axis] = z * point + world[axis, 3]
+                turned[k, axis] = world[axis, 0] * nx + world[axis, 1] * ny + world[axis, 2] * nz
+            ahead = z * (local[2, 0] * ray_x + local[2, 1] * ray_y + local[2, 2]) + local[2, 3]
+            if ahead > 0:
+                right = z * (local[0, 0] * ray_x + local[0, 1] * ray_y + local[0, 2]) + local[0, 3]
+                down = z * (local[1, 0] * ray_x + local[1, 1] * ray_y + local[1, 2]) + local[1, 3]
+                u = right / ahead * image_lens[0] + image_lens[2]
+                v = down / ahead * image_lens[1] + image_lens[3]
+                if u >= 0 and v >= 0 and u < width and v < height:
+                    has_color[k] = True
+                    u, v = min(max(u - 0.5, 0.0), width - 1.001), min(max(v - 0.5, 0.0), height - 1.001)
+                    column, row = int(u), int(v)
+                    du, dv = u - column, v - row
+                    for channel in range(3):
+                        upper = image[row, column, channel] * (1 - du) + image[row, column + 1, channel] * du
+                        lower = image[row + 1, column, channel] * (1 - du) + image[row + 1, column + 1, channel] * du
+                        colors[k, channel] = int(upper * (1 - dv) + lower * dv + 0.5)
+            k += 1
+    return points, turned, colors, has_color, facing
+
+
+def _coarser(cloud: PointCloud, voxel: float) -> PointCloud:
+    """The cloud merged in larger cells, measured points and guessed ones apart."""
+    parts = []
+    for guessed in (False, True):
+        part = cloud[cloud.guessed == guessed]
+        grid = VoxelGrid(voxel, guessed=guessed)
+        grid.add(part, (1 / part.sigma**2).astype(np.float32), np.ones(len(part), bool), 0)
+        parts.append(grid.cloud())
+    return PointCloud.concatenate(parts)
+
+
+_COMPILE: dict[str, Any] = {"nogil": True, "cache": True}
+
+_OFFSET = 1 << 20
+"""Cells are numbered from minus this: 10 km each way at 1 cm."""
+_EMPTY = -1
+_MAX_LOAD = 0.6
+_FIRST_CAPACITY = 1 << 16
+# Columns of the sums: weight, position in the cell, normal, colour, weight of the colour, sigma.
+_COLUMNS = 12
+
+
+class VoxelGrid:
+    """A hash map from cells to weighted sums; equal points in equal order give an equal cloud.
+
+    Args:
+        size: Edge of a cell [m].
+        guessed: What the cloud's points are marked as.
+    """
+
+    def __init__(self, size: float, *, guessed: bool = False) -> None:
+        self._size, self._guessed = size, guessed
+        self._allocate(_FIRST_CAPACITY)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _allocate(self, capacity: int) -> None:
+        self._keys = np.full(capacity, _EMPTY, np.int64)
+        self._sums = np.zeros((capacity, _COLUMNS), np.float32)
+        self._views = np.zeros(capacity, np.int32)
+        self._agreeing = np.zeros(capacity, np.int32)
+        self._last_view = np.full(capacity, -1, np.int32)
+
+    def add(self, cloud: PointCloud, weights: F32, has_color: Mask, view: int) -> None:
+        """Add one view's points.
+
+        Args:
+            cloud: The points; `views` says how many keyframes agree on each.
+            weights: (N,) how much each counts.
+            has_color: (N,) whether its colour is known.
+            view: Number of the view, to count how many views see a cell.
+        """
+        if self._count + len(cloud) > _MAX_LOAD * len(self._keys):
+            self._grow(self._count + len(cloud))
+        cells = np.floor(cloud.points / np.float32(self._size)).astype(np.int64)
+        local = cloud.points / np.float32(self._size) - cells.astype(np.float32)
+        if len(cells) and np.abs(cells).max() >= _OFFSET:
+            raise ValueError(f"points must lie within {_OFFSET * self._size:.0f} m, got {np.abs(cloud.points).max()} m")
+        samples = np.empty((len(cloud), _COLUMNS), np.float32)
+        samples[:, 0] = weights
+        samples[:, 1:4] = local
+        samples[:, 4:7] = cloud.normals
+        samples[:, 7:10] = cloud.colors
+        samples[:, 10] = has_color
+        samples[:, 11] = cloud.sigma
+        self._count += _insert(
+            _pack(cells), samples, cloud.views, view,
+            self._keys, self._sums, self._views, self._agreeing, self._last_view,
+        )  # fmt: skip
+
+    def _grow(self, wanted: int) -> None:
+        # Points of one view mostly fall into few cells; the map is only as large as the cells need in the worst case.
+        capacity = len(self._keys)
+        while wanted > _MAX_LOAD * capacity:
+            capacity *= 2
+        keys, sums, views = self._keys, self._sums, self._views
+        agreeing, last_view = self._agreeing, self._last_view
+        self._allocate(capacity)
+        _rehash(
+            keys, sums, views, agreeing, last_view,
+            self._keys, self._sums, self._views, self._agreeing, self._last_view,
+        )  # fmt: skip
+
+    def cloud(self) -> PointCloud:
+        """The merged points, sorted by cell."""
+        order = np.flatnonzero(self._keys != _EMPTY)
+        order = order[np.argsort(self._keys[order])]
+        sums = self._sums[order]
+        mean = sums[:, 1:] / sums[:, :1]
+        normals = mean[:, 3:6] / np.maximum(np.linalg.norm(mean[:, 3:6], axis=1, keepdims=True), 1e-6)
+        colors = mean[:, 6:9] / np.maximum(mean[:, 9:10], 1e-6)
+        colors[sums[:, 10] == 0] = 128
+        cells = _unpack(self._keys[order])
+        return PointCloud(
+            ((cells + mean[:, :3].astype(np.float64)) * self._size).astype(np.float32),
+            normals.astype(np.float32),
+            np.clip(np.round(colors), 0, 255).astype(np.uint8),
+            mean[:, 10].astype(np.float32),
+            np.maximum(self._views[order], self._agreeing[order]),
+            np.full(len(order), self._guessed),
+        )
+
+    def touches(self, points: F32) -> Mask:
+        """Whether the cell of each point (N, 3), or one of the 26 round it, holds something."""
+        cells = np.floor(points / np.float32(self._size)).astype(np.int64)
+        return _touches(cells, self._keys)
+
+
+def _pack(cells: I64) -> I64:
+    shifted = cells + _OFFSET
+    return (shifted[:, 0] << 42) | (shifted[:, 1] << 21) | shifted[:, 2]
+
+
+def _unpack(keys: I64) -> F64:
+    mask = (1 << 21) - 1
+    return np.stack([keys >> 42, (keys >> 21) & mask, keys & mask], 1).astype(np.float64) - _OFFSET
+
+
+@njit(**_COMPILE)
+def _place(key, keys):  # noqa: ANN001, ANN202
+    """Where the key is, or where it would go. Source: S. Vigna, splitmix64, for the mixing."""
+    h = np.uint64(key)
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mask = np.uint64(len(keys) - 1)
+    place = (h ^ (h >> np.uint64(31))) & mask
+    while keys[place] != _EMPTY and keys[place] != key:
+        place = (place + np.uint64(1)) & mask
+    return place
+
+
+@njit(**_COMPILE)
+def _insert(new_keys, samples, agreeing, view, keys, sums, views, most_agreeing, last_view):  # noqa: ANN001, ANN202
+    """Add samples to their cells; returns how many cells are new."""
+    created = 0
+    for i in range(len(new_keys)):
+        place = _place(new_keys[i], keys)
+        if keys[place] == _EMPTY:
+            keys[place] = new_keys[i]
+            created += 1
+        weight = samples[i, 0]
+        sums[place, 0] += weight
+        for column in range(1, samples.shape[1]):
+            if column < 7 or column >= 10:
+                sums[place, column] += weight * samples[i, column]
+            else:
+                sums[place, column] += weight * samples[i, column] * samples[i, 10]
+        if last_view[place] != view:
+            last_view[place] = view
+            views[place] += 1
+        most_agreeing[place] = max(most_agreeing[place], agreeing[i])
+    return created
+
+
+@njit(**_COMPILE)
+def _rehash(keys, sums, views, agreeing, last_view, new_keys, new_sums, new_views, new_agreeing, new_last):  # noqa: ANN001, ANN202
+    for i in range(len(keys)):
+        if keys[i] != _EMPTY:
+            place = _place(keys[i], new_keys)
+            new_keys[place] = keys[i]
+            new_sums[place] = sums[i]
+            new_views[place] = views[i]
+            new_agreeing[place] = agreeing[i]
+            new_last[place] = last_view[i]
+
+
+@njit(**_COMPILE)
+def _touches(cells, keys):  # noqa: ANN001, ANN202
+    result = np.zeros(len(cells), np.bool_)
+    for i in range(len(cells)):
+        for step in range(27):
+            x = cells[i, 0] + step // 9 - 1 + _OFFSET
+            y = cells[i, 1] + step // 3 % 3 - 1 + _OFFSET
+            z = cells[i, 2] + step % 3 - 1 + _OFFSET
+            key = (x << 42) | (y << 21) | z
+            if keys[_place(key, keys)] == key:
+                result[i] = True
+                break
+    return result

@@ -1,0 +1,473 @@
+"""The backends: from matched keyframes to the sparse map of the training views, and their reports.
+
+A network's stitched poses are used like a sensor's: matches are triangulated under them and everything is adjusted at
+once. The network's depth is kept for the depth stage.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline.capture.model import Capture
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import (
+    Camera,
+    Pose,
+    Similarity,
+    angle_deg,
+    fit_similarity,
+    matrix_from_rotvec,
+    rotvec_from_matrix,
+)
+from pipeline.poses.bundle_adjustment import ROUNDS, Adjuster, Prior
+from pipeline.poses.colmap_io import robust_similarity
+from pipeline.poses.epipolar import SensorOffset, fit_sensor_offset
+from pipeline.poses.keyframes import Keyframe, pinhole_for, read_keyframe, undistort
+from pipeline.poses.mapping import ImageMap, map_images
+from pipeline.poses.matching import MatchedImages, Matches
+from pipeline.poses.network import Chunk, ChunkRunner, Chunks, NetworkDepth, network_session, order_by_matches
+from pipeline.poses.params import PosesParams
+from pipeline.poses.report import BackendReport, Change, ChunkRuns, Loops
+from pipeline.poses.sensor_path import CheckedPath, SensorPath, check_path, keep_sensor_poses
+from pipeline.poses.sparse_map import SparseMap
+from pipeline.poses.stitching import Stitched, stitch
+from pipeline.types import F64
+
+logger = logging.getLogger(__name__)
+
+MIN_EXPLAINED = 0.7
+"""Share of the verified matches that the given poses must explain, or the images are mapped alone."""
+MIN_REGISTERED = 0.95
+"""Share of the views that must be registered from the given poses, or the images are mapped alone."""
+SENSOR_PATH_ERROR = 0.25
+"""Outlier threshold [m] when a map from images is aligned with the sensor's path."""
+MIN_NETWORK_VIEWS = 3
+"""Views that must have poses of a network that fit together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What all backends work on.
+
+    Attributes:
+        capture: The capture.
+        images: All keyframes with features and matches.
+        params: The stage's parameters.
+        out_dir: The stage's folder; a network's depth goes there.
+    """
+
+    capture: Capture
+    images: MatchedImages
+    params: PosesParams
+    out_dir: Path
+
+    @property
+    def metric(self) -> bool:
+        """Whether given poses are in metres."""
+        return self.capture.scale_sigma is not None
+
+    @property
+    def up(self) -> tuple[F64, float] | None:
+        """(3,) unit up direction in the given poses' world and its one sigma [rad], or None."""
+        if self.capture.up_in_world is None:
+            return None
+        sigma_deg = self.capture.up_sigma_deg or self.params.sensor_sigma_rotation_deg
+        return self.capture.up_in_world, np.deg2rad(sigma_deg)
+
+    @property
+    def sensor_sigma(self) -> tuple[float, float]:
+        """One sigma of a given pose [m, deg]."""
+        return self.params.sensor_sigma_position, self.params.sensor_sigma_rotation_deg
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A backend's result.
+
+    Attributes:
+        sparse_map: The map; metric if the sensor gave poses.
+        scale_sigma: Relative one sigma of its scale from the fit to the sensor's path; None without one.
+        sensor_from_camera: Fixed offset of the colour camera in the given poses' frame.
+        report: The backend's part of the report.
+        matches: The matches that were used.
+        path: The sensor's path that the map started from; None if it is not used or is the result.
+    """
+
+    sparse_map: SparseMap
+    scale_sigma: float | None
+    sensor_from_camera: Pose
+    report: BackendReport
+    matches: Sequence[Matches]
+    path: SensorPath | None = None
+
+
+def reconstruct(inputs: Inputs) -> Result:
+    """The result of the backend that the parameters name."""
+    backends = {"sensor": _as_given, "refined": _refined, "colmap": _from_images}
+    return backends.get(inputs.params.backend, _from_network)(inputs)
+
+
+def given_poses(keyframes: Sequence[Keyframe]) -> dict[int, Pose]:
+    """Poses of the capture by image id."""
+    return {k.image_id: k.frame.world_from_camera for k in keyframes if k.frame.world_from_camera}
+
+
+def _from_images(inputs: Inputs) -> Result:
+    """Poses from the images alone, in an arbitrary frame and scale."""
+    images = inputs.images
+    rough = _mapped(inputs)
+    adjuster = Adjuster(images.database, rough.poses, rough.cameras, inputs.params.seed)
+    sparse_map = adjuster.refine(None, ROUNDS if rough.joined > 1 else ROUNDS[-1:])
+    return Result(sparse_map, None, Pose.identity(), _submodel_report(images, rough), images.matches)
+
+
+def _as_given(inputs: Inputs) -> Result:
+    """Poses and intrinsics as given; only points are computed."""
+    images = inputs.images
+    cameras = {k.camera_id: k.camera for k in images.keyframes}
+    sparse_map = _points_only(inputs, given_poses(images.training), cameras)
+    return Result(sparse_map, 0.0, Pose.identity(), {}, images.matches)
+
+
+def _refined(inputs: Inputs) -> Result:
+    """Given poses refined on the images, with the sensor's path as a prior and its metric scale.
+
+    The epipolar errors of the matches show how far poses and focal length are off. After correcting that, matches that
+    contradict the sensor are dropped and its path is corrected until its loops close; usually the capture is then
+    triangulated and adjusted at once. If the given poses are too far off (tracking lost), the images are mapped alone,
+    aligned with the sensor's path and adjusted with the same prior.
+    """
+    images = inputs.images
+    given = given_poses(images.training)
+    rng = np.random.default_rng(inputs.params.seed)
+    offset = fit_sensor_offset(images.keyframes, images.features, images.matches, given, rng)
+    logger.info("epipolar error under the given poses: %.2f px", offset.error_before)
+    sensor = {i: pose @ offset.sensor_from_camera for i, pose in given_poses(images.keyframes).items()}
+    cameras = {k.camera_id: offset.camera(k.camera) for k in images.keyframes}
+    inputs, checked = _checked(inputs, sensor, cameras)
+    images = inputs.images
+    path = SensorPath(images.keyframes, checked.poses, inputs.sensor_sigma)
+    start = {i: checked.poses[i] for i in given}
+    source, mapped = "sensor", None
+    sparse_map = _adjusted_with_prior(inputs, start, cameras, start)
+    explained = _explained_share(images, sparse_map)
+    blank = keep_sensor_poses(path, images.matches, sparse_map.poses)
+    registered = len(sparse_map.poses) + len(blank.keys() & given)
+    if explained < MIN_EXPLAINED or registered < MIN_REGISTERED * len(given):
+        logger.warning(
+            "the given poses explain %.0f %% of the matches and %d of %d views: mapping the images alone",
+            100 * explained,
+            len(sparse_map.poses),
+            len(given),
+        )
+        rough = _mapped(inputs)
+        from_images = _adjusted_with_prior(inputs, _over_path(inputs, rough.poses, start), rough.cameras, start)
+        if _explained_share(images, from_images) > explained:
+            source, mapped, sparse_map = "images", rough, from_images
+            explained = _explained_share(images, sparse_map)
+    scale = _scale_onto(sparse_map.poses, start)
+    sparse_map = sparse_map.transformed(_onto_path(sparse_map.poses, start, scale))
+    report: BackendReport = {
+        "path": source,
+        "matches_explained": explained,
+        "epipolar_error_given_px": _finite(offset.error_before),
+        "epipolar_error_offset_px": _finite(offset.error_after),
+        **_moved(sparse_map, given, sensor, offset),
+        "loops": _loops(sparse_map, sensor, checked),
+    }
+    if mapped:
+        report |= _submodel_report(images, mapped)
+    scale_sigma = _path_scale_sigma(sparse_map.poses, sensor)
+    return Result(sparse_map, scale_sigma, offset.sensor_from_camera, report, images.matches, path)
+
+
+def _from_network(inputs: Inputs) -> Result:
+    """Poses of the training images by a network; in metres and in the source's frame if the capture has metric poses.
+
+    Raises:
+        MachineError: When the network can't run.
+        ReconstructionError: When too few images fit together.
+    """
+    params, images, training = inputs.params, inputs.images, inputs.images.training
+    links = {(m.i + 1, m.j + 1): len(m.features) for m in images.matches}
+    times = {k.image_id: k.frame.time for k in training}
+    in_time = None not in times.values()
+    order = sorted(times, key=lambda i: times[i] or 0.0) if in_time else order_by_matches(list(times), links)
+    depth = NetworkDepth(inputs.out_dir)
+    with tempfile.TemporaryDirectory(dir=inputs.out_dir) as scratch:
+        files = {k.image_id: _write_undistorted(k, inputs.capture.root, Path(scratch)) for k in training}
+        size = training[0].camera.width, training[0].camera.height
+        with network_session(params) as (session, about):
+            chunks = ChunkRunner(session, files, links, depth.keep).run(order, size, in_time=in_time)
+    known = given_poses(training) if inputs.metric else {}
+    stitched = stitch(chunks.chunks, known, inputs.sensor_sigma, params.seed)
+    if len(stitched.poses) < MIN_NETWORK_VIEWS:
+        raise ReconstructionError(
+            "a network must give poses that fit together",
+            found=f"{len(stitched.poses)} of {len(training)} images",
+            remedy="use the images alone: --set poses.backend=colmap",
+            file=inputs.capture.root,
+        )
+    scales = {(chunks.chunks[n].run, i): s for n, s in stitched.scales.items() for i in chunks.chunks[n].views}
+    depth.finish(params.backend, scales, {k.image_id: (k.name, k.lens(k.camera)) for k in training})
+    sparse_map = _adjusted_network(inputs, stitched, _network_cameras(images.keyframes, chunks.chunks), known)
+    path = SensorPath(images.keyframes, stitched.poses, inputs.sensor_sigma)
+    blank = keep_sensor_poses(path, images.matches, sparse_map.poses)
+    report: BackendReport = {
+        "weights": about["weights"],
+        "licence": about["licence"],
+        "chunks": _chunk_runs(chunks, stitched),
+        "not_finite": _names(images, chunks.failed),
+        "left_out": [_names(images, ids) for ids in stitched.apart],
+        "matches_explained": _explained_share(images, sparse_map),
+        "kept_network_poses": _names(images, list(blank)),
+    }
+    sparse_map = replace(sparse_map, poses={**sparse_map.poses, **blank})
+    scale_sigma = _path_scale_sigma(_common(sparse_map.poses, known), known) if stitched.anchored else None
+    return Result(sparse_map, scale_sigma, Pose.identity(), report, images.matches)
+
+
+def _points_only(inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int, Camera]) -> SparseMap:
+    """A map whose poses and intrinsics are as given."""
+    adjuster = Adjuster(inputs.images.database, poses, cameras, inputs.params.seed)
+    first = ROUNDS[0]
+    adjuster.triangulate(first.reach)
+    adjuster.adjust(first.loss, first.steps, None, "points")
+    adjuster.filter(first.keep)
+    return SparseMap.from_colmap(adjuster.reconstruction)
+
+
+def _adjusted_with_prior(
+    inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int, Camera], start: Mapping[int, Pose]
+) -> SparseMap:
+    prior = Prior({i: start[i].translation for i in poses}, inputs.params.sensor_sigma_position)
+    return Adjuster(inputs.images.database, poses, cameras, inputs.params.seed).refine(prior)
+
+
+def _adjusted_network(
+    inputs: Inputs, stitched: Stitched, cameras: Mapping[int, Camera], known: Mapping[int, Pose]
+) -> SparseMap:
+    """The map under the stitched poses, adjusted if requested; its frame and scale agree with all known poses."""
+    if inputs.params.adjust:
+        prior = None
+        if stitched.anchored:
+            prior = Prior({i: pose.translation for i, pose in known.items()}, inputs.params.sensor_sigma_position)
+        sparse_map = Adjuster(inputs.images.database, stitched.poses, cameras, inputs.params.seed).refine(prior)
+    else:
+        sparse_map = _points_only(inputs, stitched.poses, cameras)
+    frame = known if stitched.anchored else stitched.poses
+    poses, path = _common(sparse_map.poses, frame), _common(frame, sparse_map.poses)
+    if len(poses) < MIN_NETWORK_VIEWS:
+        raise ReconstructionError(
+            "the images must match where a network's poses are adjusted on them",
+            found=f"{len(sparse_map.poses)} images with enough matches that the poses explain",
+            remedy="keep the network's poses as they are: --set poses.adjust=false",
+            file=inputs.capture.root,
+        )
+    return sparse_map.transformed(_onto_path(poses, path, _scale_onto(poses, path)))
+
+
+def _checked(inputs: Inputs, sensor: Mapping[int, Pose], cameras: Mapping[int, Camera]) -> tuple[Inputs, CheckedPath]:
+    """The inputs without the matches that contradict the sensor, and its path with the loops closed."""
+    if not inputs.metric:  # loop lengths and drift are defined in metres
+        return inputs, CheckedPath(sensor, (), (), 0, corrected=False)
+    path = SensorPath(inputs.images.keyframes, sensor, inputs.sensor_sigma)
+    checked = check_path(path, inputs.images, cameras, inputs.up, inputs.params.seed)
+    # The correction holds the first pose, as noisy as any; the frame is what all given poses agree on.
+    common = _onto_path(checked.poses, sensor)
+    checked = replace(checked, poses={i: common.apply_pose(pose) for i, pose in checked.poses.items()})
+    return replace(inputs, images=inputs.images.without(checked.wrong)), checked
+
+
+def _write_undistorted(keyframe: Keyframe, root: Path, folder: Path) -> Path:
+    """Write the image for the network, without the lens's declared distortion."""
+    lens = keyframe.lens(keyframe.camera)
+    image = undistort(read_keyframe(root, keyframe), lens, pinhole_for(lens))
+    path = folder / f"{keyframe.image_id:06d}.png"
+    _, data = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    data.tofile(path)
+    return path
+
+
+def _network_cameras(keyframes: Sequence[Keyframe], chunks: Sequence[Chunk]) -> dict[int, Camera]:
+    """Intrinsics by camera id: as declared, with the network's focal length where that was guessed."""
+    cameras = {k.camera_id: k.camera for k in keyframes}
+    for camera_id, camera in cameras.items():
+        guessed = {k.image_id for k in keyframes if k.camera_id == camera_id and k.frame.focal_source == "guessed"}
+        seen = [view.camera for chunk in chunks for i, view in chunk.views.items() if i in guessed]
+        if seen:
+            focal = np.median([s.resized(camera.width, camera.height).fx for s in seen])
+            cameras[camera_id] = replace(camera, fx=float(focal), fy=float(focal) * camera.fy / camera.fx)
+    return cameras
+
+
+def _explained_share(images: MatchedImages, sparse_map: SparseMap) -> float:
+    """Share of the verified matches between training views whose two features belong to one point of the map."""
+    points = {
+        k.image_id: sparse_map.points_of(k.image_id, len(images.features[k.image_id - 1])) for k in images.training
+    }
+    same = total = 0
+    for m in images.matches:
+        a, b = points.get(m.i + 1), points.get(m.j + 1)
+        if a is not None and b is not None:
+            first, second = a[m.features[:, 0]], b[m.features[:, 1]]
+            same += int(((first == second) & (first >= 0)).sum())
+            total += len(m.features)
+    return same / max(total, 1)
+
+
+def _over_path(inputs: Inputs, poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> dict[int, Pose]:
+    """Poses of an arbitrary frame, aligned with the sensor's path by a robust similarity."""
+    ids = sorted(poses)
+    source, target = _positions(ids, poses, start)
+    fit = robust_similarity(source, target, SENSOR_PATH_ERROR, inputs.params.seed)
+    if fit is None:
+        raise ReconstructionError(
+            "the given poses must fit the images somewhere",
+            found=f"no three of {len(ids)} given positions agree with the images",
+            remedy="use the images alone: --set poses.backend=colmap",
+            file=inputs.capture.root,
+        )
+    return {i: fit[0].apply_pose(poses[i]) for i in ids}
+
+
+def _scale_onto(poses: Mapping[int, Pose], path: Mapping[int, Pose]) -> float:
+    """The scale that brings the poses to the size of a path, without distant outliers."""
+    ids = sorted(poses)
+    source, target = _positions(ids, poses, path)
+    scale, keep = 1.0, np.ones(len(ids), bool)
+    for _ in range(5):
+        fit = fit_similarity(source[keep], target[keep])
+        scale, residual = fit.scale, np.linalg.norm(fit.apply(source) - target, axis=1)
+        keep = residual <= 3 * np.median(residual)
+    return scale
+
+
+def _onto_path(poses: Mapping[int, Pose], path: Mapping[int, Pose], scale: float = 1.0) -> Similarity:
+    """The similarity of that scale onto a path's poses: its rotation from the rotations, its shift by the median.
+
+    The adjustment converges slowly along these seven directions, because the images don't constrain them. Positions
+    alone leave the rotation about a straight path open; the source's up direction stays true through its rotations.
+    """
+    ids = sorted(poses)
+    source, target = _positions(ids, poses, path)
+    rotation = np.eye(3)
+    for _ in range(5):
+        rest = rotvec_from_matrix(np.array([path[i].rotation @ poses[i].rotation.T @ rotation.T for i in ids]))
+        rotation = matrix_from_rotvec(np.median(rest, axis=0)) @ rotation
+    shift = np.median(target - scale * source @ rotation.T, axis=0)
+    return Similarity(scale, rotation, shift)
+
+
+def _path_scale_sigma(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> float:
+    """Relative one sigma of the scale from the sensor's path: its robust residual over the path's extent.
+
+    Errors of a path drift, so only every tenth residual counts as independent.
+    """
+    ids = sorted(poses)
+    a, b = _positions(ids, poses, start)
+    residual = 1.4826 * float(np.median(np.abs(a - b)))
+    extent = float(np.sqrt(((a - a.mean(0)) ** 2).sum(1).mean()))
+    return residual / max(extent, 1e-9) / np.sqrt(max(len(ids) / 10, 1.0))
+
+
+def _positions(ids: Sequence[int], *paths: Mapping[int, Pose]) -> tuple[F64, ...]:
+    """Camera positions (N, 3) of several paths."""
+    return tuple(np.array([poses[i].translation for i in ids]) for poses in paths)
+
+
+def _common(poses: Mapping[int, Pose], others: Mapping[int, Pose]) -> dict[int, Pose]:
+    return {i: pose for i, pose in poses.items() if i in others}
+
+
+def _moved(
+    sparse_map: SparseMap, given: Mapping[int, Pose], sensor: Mapping[int, Pose], offset: SensorOffset
+) -> BackendReport:
+    """How far poses moved from the given ones, without a common motion, and the cameras' fixed offset."""
+    ids = sorted(sparse_map.poses)
+
+    def change(reference: Mapping[int, Pose]) -> Change:
+        common = _onto_path(sparse_map.poses, reference)
+        poses = [common.apply_pose(sparse_map.poses[i]) for i in ids]
+        shift = np.linalg.norm(
+            [p.translation - reference[i].translation for p, i in zip(poses, ids, strict=True)], axis=1
+        )
+        turned = angle_deg(np.array([p.rotation for p in poses]), np.array([reference[i].rotation for i in ids]))
+        return {
+            "position_median_m": float(np.median(shift)),
+            "position_max_m": float(shift.max()),
+            "rotation_median_deg": float(np.median(turned)),
+            "rotation_max_deg": float(turned.max()),
+        }
+
+    return {
+        "moved": change(given),
+        "moved_beyond_offset": change(sensor),
+        "sensor_from_camera": {
+            "rotation_deg": float(angle_deg(np.eye(3), offset.sensor_from_camera.rotation)),
+            "translation_m": offset.sensor_from_camera.translation.tolist(),
+        },
+    }
+
+
+def _loops(sparse_map: SparseMap, sensor: Mapping[int, Pose], checked: CheckedPath) -> Loops:
+    """The sensor's drift between visits of one place: its relative poses compared with the map's."""
+    poses = sparse_map.poses
+    pairs = [(r.i, r.j) for r in checked.loops if r.i in poses and r.j in poses]
+    drift = [(poses[i].inverse() @ poses[j]).inverse() @ (sensor[i].inverse() @ sensor[j]) for i, j in pairs]
+    shift = [float(np.linalg.norm(d.translation)) for d in drift]
+    rotation = [float(angle_deg(np.eye(3), d.rotation)) for d in drift]
+    return {
+        "pairs": len(pairs),
+        "path_corrected": checked.corrected,
+        "contradicting_pairs": len(checked.wrong),
+        "jumps": checked.jumps,
+        "drift_median_m": float(np.median(shift)) if pairs else None,
+        "drift_max_m": max(shift, default=None),
+        "drift_median_deg": float(np.median(rotation)) if pairs else None,
+        "drift_max_deg": max(rotation, default=None),
+    }
+
+
+def _chunk_runs(chunks: Chunks, stitched: Stitched) -> ChunkRuns:
+    return {
+        "runs": 1 + max(chunk.run for chunk in chunks.chunks),
+        "images_at_once": chunks.capacity,
+        "memory_halved": chunks.halved,
+        "loops": chunks.loops,
+        "joints": stitched.joints,
+        "joints_dropped": len(stitched.dropped),
+        "anchored": stitched.anchored,
+    }
+
+
+def _mapped(inputs: Inputs) -> ImageMap:
+    images, params = inputs.images, inputs.params
+    return map_images(
+        images.database,
+        images.keyframes,
+        images.matches,
+        mapper=params.mapper,
+        seed=params.seed,
+        root=inputs.capture.root,
+    )
+
+
+def _submodel_report(images: MatchedImages, rough: ImageMap) -> BackendReport:
+    names = [_names(images, ids) for ids in rough.submodels]
+    return {"submodels": [len(ids) for ids in rough.submodels], "joined": rough.joined, "left_out": names[1:]}
+
+
+def _names(images: MatchedImages, ids: Sequence[int]) -> list[str]:
+    return [images.keyframes[i - 1].name for i in ids]
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

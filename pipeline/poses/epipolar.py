@@ -1,0 +1,290 @@
+"""What the epipolar errors of verified matches show, before anything is triangulated or after the poses are known.
+
+Given poses: do they fit the images? Recorders often give the depth camera's poses and intrinsics for both cameras
+(7-Scenes does). Eight numbers (focal length, radial distortion, a rigid offset) correct that: those that minimise the
+distance of matches to their epipolar lines under the given relative poses.
+
+Generated videos: which seconds show a place that is consistent? A place that drifts slowly satisfies some epipolar
+geometry between any two images, but not that of the poses that explain all the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from pipeline.errors import ReconstructionError
+from pipeline.geometry import Camera, Pose, matrix_from_rotvec
+from pipeline.poses.keyframes import Keyframe, bearing_rays
+from pipeline.poses.matching import Features, MatchedImages, Matches
+from pipeline.poses.sparse_map import SparseMap
+from pipeline.types import F32, F64
+
+logger = logging.getLogger(__name__)
+
+MIN_BASELINE = 0.05
+"""Smallest distance between the views of a pair [m]: nearer, their direction of motion is noise."""
+MAX_PAIRS, MIN_MATCHES, MATCHES_PER_PAIR = 800, 30, 15
+"""Pairs that are used; matches that each must have; matches that are used of each."""
+FOCAL_STARTS = (0.75, 0.87, 1.0, 1.15, 1.33)
+"""Factors of the focal length from which the fit starts."""
+PRIOR = np.array([0.2, 0.05, *np.deg2rad([3.0, 3.0, 3.0]), 0.05, 0.05, 0.05])
+"""One sigma of log focal, k1, rotation [rad] and translation [m]; holds what the pairs leave open."""
+MIN_GAIN = 0.25
+"""Share by which the median error must fall, else nothing is changed."""
+LOSS_SCALE = 2.0
+"""Errors beyond this [px] lose weight: wrong matches and drift."""
+MAX_OFF_SHARE, MAX_OFF = 0.004, 2.0
+"""A match violates its epipolar line from this share of the image's long side, and this many pixels, on."""
+MAX_VIOLATIONS = 0.2
+"""Share of violating matches from which a second is inconsistent; rigid places have 0.00, flowing ones a third."""
+MIN_CONSISTENT = 0.5
+"""Share of the seconds that must be consistent."""
+
+
+@dataclass(frozen=True, eq=False)
+class SensorOffset:
+    """Correction of the given poses and intrinsics.
+
+    Attributes:
+        focal_factor: Factor of the declared focal lengths.
+        k1: Change of the declared radial distortion.
+        sensor_from_camera: Pose of the colour camera in the frame of the given poses' camera.
+        error_before: Median epipolar error [px] with everything as declared.
+        error_after: The same after the correction.
+    """
+
+    focal_factor: float
+    k1: float
+    sensor_from_camera: Pose
+    error_before: float
+    error_after: float
+
+    def camera(self, declared: Camera) -> Camera:
+        """The corrected intrinsics."""
+        k1, k2, p1, p2 = declared.distortion
+        fx, fy = declared.fx * self.focal_factor, declared.fy * self.focal_factor
+        return Camera(declared.width, declared.height, fx, fy, declared.cx, declared.cy, (k1 + self.k1, k2, p1, p2))
+
+
+def fit_sensor_offset(
+    keyframes: Sequence[Keyframe],
+    features: Sequence[Features],
+    matches: Sequence[Matches],
+    poses: Mapping[int, Pose],
+    rng: np.random.Generator,
+) -> SensorOffset:
+    """Robust least squares on Sampson errors, started from several focal lengths.
+
+    Nothing is changed unless the median error falls by `MIN_GAIN`: eight numbers fit some of the noise of a few poses,
+    and on a path that looks inwards a forward offset is the same as another scale.
+
+    Args:
+        keyframes: All keyframes.
+        features: Features of every keyframe.
+        matches: Verified matches.
+        poses: Given world_from_sensor of the images to use, by image id.
+        rng: Chooses the pairs and matches.
+
+    Returns:
+        The offset; the identity with infinite errors when no pair has a baseline.
+
+    Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
+    """
+    data = _Sample.draw(keyframes, features, matches, poses, rng)
+    if data is None:
+        return SensorOffset(1.0, 0.0, Pose.identity(), np.inf, np.inf)
+    start = np.zeros(len(PRIOR))
+    before = float(np.median(np.abs(data.errors(start))))
+    candidates = [np.r_[np.log(factor), start[1:]] for factor in FOCAL_STARTS]
+    best = min(candidates, key=lambda p: float(np.median(np.abs(data.errors(p)))))
+    # The prior enters the robust sum as rows of its own; a weight makes it count like a handful of pairs.
+    fit = least_squares(
+        lambda p: np.r_[data.errors(p), p / PRIOR * LOSS_SCALE], best, loss="soft_l1", f_scale=LOSS_SCALE, x_scale=PRIOR
+    )
+    after = float(np.median(np.abs(data.errors(fit.x))))
+    if after > (1 - MIN_GAIN) * before:
+        return SensorOffset(1.0, 0.0, Pose.identity(), before, before)
+    offset = Pose(matrix_from_rotvec(fit.x[2:5]), fit.x[5:8])
+    return SensorOffset(float(np.exp(fit.x[0])), float(fit.x[1]), offset, before, after)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Matches (M) of pairs (P): declared intrinsics, pixels and the sensor's relative motion."""
+
+    focal: F64
+    focal_j: F64
+    centred: F64
+    centred_j: F64
+    k1: F64
+    pair: NDArray[np.intp]
+    j_from_i: F64
+
+    @staticmethod
+    def draw(
+        keyframes: Sequence[Keyframe],
+        features: Sequence[Features],
+        matches: Sequence[Matches],
+        poses: Mapping[int, Pose],
+        rng: np.random.Generator,
+    ) -> _Sample | None:
+        usable = []
+        for m in matches:
+            a, b = poses.get(m.i + 1), poses.get(m.j + 1)
+            if a is None or b is None or len(m.features) < MIN_MATCHES:
+                continue
+            if np.linalg.norm(a.translation - b.translation) > MIN_BASELINE:
+                usable.append(m)
+        if len(usable) < 3:
+            return None
+        chosen = [usable[k] for k in np.sort(rng.permutation(len(usable))[:MAX_PAIRS])]
+        rows = [m.features[rng.permutation(len(m.features))[:MATCHES_PER_PAIR]] for m in chosen]
+        pair = np.repeat(np.arange(len(chosen)), [len(r) for r in rows])
+
+        def side(which: int) -> tuple[F64, F64]:
+            owners = [m.i if which == 0 else m.j for m in chosen]
+            cameras = [keyframes[k].camera for k in owners]
+            centred = [
+                features[k].pixels[r[:, which]] - (c.cx, c.cy) for k, r, c in zip(owners, rows, cameras, strict=True)
+            ]
+            return np.concatenate(centred).astype(np.float64), np.array([(c.fx, c.fy) for c in cameras])[pair]
+
+        centred, focal = side(0)
+        centred_j, focal_j = side(1)
+        k1 = np.array([keyframes[m.i].camera.distortion[0] for m in chosen])[pair]
+        relative = np.array([(poses[m.j + 1].inverse() @ poses[m.i + 1]).matrix for m in chosen])
+        return _Sample(focal, focal_j, centred, centred_j, k1, pair, relative)
+
+    def errors(self, parameters: F64) -> F64:
+        """Signed Sampson distances [px] (M,) under log focal factor, k1 change, rotation vector, translation."""
+        factor, k1 = np.exp(parameters[0]), self.k1 + parameters[1]
+        offset = np.eye(4)
+        offset[:3, :3], offset[:3, 3] = matrix_from_rotvec(parameters[2:5]), parameters[5:8]
+        motion = np.linalg.inv(offset) @ self.j_from_i @ offset
+        direction = motion[:, :3, 3] / np.maximum(np.linalg.norm(motion[:, :3, 3], axis=1, keepdims=True), 1e-12)
+        essential = np.cross(direction[:, None], np.swapaxes(motion[:, :3, :3], 1, 2))  # rows: t x (column of R)
+        essential = np.swapaxes(essential, 1, 2)[self.pair]
+        a, b = _bearing(self.centred / self.focal / factor, k1), _bearing(self.centred_j / self.focal_j / factor, k1)
+        line_b = np.einsum("mij,mj->mi", essential, a)
+        line_a = np.einsum("mji,mj->mi", essential, b)
+        norm = np.sqrt((line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1))
+        return self.focal[:, 0] * factor * (b * line_b).sum(1) / np.maximum(norm, 1e-12)
+
+
+def _bearing(distorted: F64, k1: F64) -> F64:
+    """Directions (M, 3), z = 1, of distorted image points (M, 2); the inverse series to fourth order in r."""
+    r2 = (distorted**2).sum(1)
+    straight = distorted * (1 - k1 * r2 + 3 * (k1 * r2) ** 2)[:, None]
+    return np.c_[straight, np.ones(len(straight))]
+
+
+@dataclass(frozen=True)
+class TemporalConsistency:
+    """Which seconds of a video show one rigid place.
+
+    Attributes:
+        consistent: Parts of the video [s], as (start, end), that are consistent.
+        inconsistent: The other parts [s].
+        frames: Image ids of all keyframes in inconsistent seconds.
+        violations: Share of matches that violate their epipolar lines, by second.
+    """
+
+    consistent: tuple[tuple[int, int], ...]
+    inconsistent: tuple[tuple[int, int], ...]
+    frames: frozenset[int]
+    violations: dict[int, float]
+
+    def report(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "consistent_seconds": [list(part) for part in self.consistent],
+            "inconsistent_seconds": [list(part) for part in self.inconsistent],
+            "violations": {str(second): share for second, share in self.violations.items()},
+        }
+
+
+def temporal_consistency(images: MatchedImages, sparse_map: SparseMap, root: Path) -> TemporalConsistency:
+    """Compare the verified matches of a video's training keyframes with the map's poses, second by second.
+
+    Args:
+        images: All keyframes with their matches.
+        sparse_map: The map.
+        root: The capture's folder, named in errors.
+
+    Raises:
+        ReconstructionError: When less than `MIN_CONSISTENT` of the seconds are consistent.
+    """
+    total: dict[int, int] = {}
+    wrong: dict[int, int] = {}
+    for m in images.matches:
+        first, second = images.keyframes[m.i], images.keyframes[m.j]
+        if first.image_id not in sparse_map.poses or second.image_id not in sparse_map.poses:
+            continue
+        pixels = [images.features[k].pixels[m.features[:, side]] for side, k in enumerate((m.i, m.j))]
+        error = _epipolar_error(sparse_map, (first, second), pixels)
+        count = int((error > max(MAX_OFF, MAX_OFF_SHARE * max(first.camera.width, first.camera.height))).sum())
+        for at in {_second(first), _second(second)}:
+            total[at] = total.get(at, 0) + len(error)
+            wrong[at] = wrong.get(at, 0) + count
+    share = {at: wrong[at] / total[at] for at in sorted(total)}
+    bad = [at for at, value in share.items() if value > MAX_VIOLATIONS]
+    good = [at for at in share if at not in bad]
+    frames = frozenset(k.image_id for k in images.keyframes if _second(k) in bad)
+    result = TemporalConsistency(_joined(good), _joined(bad), frames, share)
+    if len(good) < MIN_CONSISTENT * len(share):
+        raise ReconstructionError(
+            "a generated video must show one consistent place",
+            found=f"the place drifts in {len(bad)} of {len(share)} seconds: {_text(result.inconsistent)} s"
+            + (f"; usable: {_text(result.consistent)} s" if good else ""),
+            remedy="choose the usable ones (--set capture.start=... --set capture.end=...), or generate it again",
+            file=root,
+        )
+    if bad:
+        logger.warning(
+            "the place drifts at %s s of the video, which is left out; usable: %s s",
+            _text(result.inconsistent),
+            _text(result.consistent),
+        )
+    return result
+
+
+def _second(keyframe: Keyframe) -> int:
+    return int(keyframe.frame.source_time or 0)
+
+
+def _epipolar_error(sparse_map: SparseMap, pair: tuple[Keyframe, Keyframe], pixels: Sequence[F32]) -> F64:
+    """Sampson distances (M,) [px] of matches under the map's poses.
+
+    Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3.
+    """
+    lenses = [sparse_map.cameras[k.camera_id] for k in pair]
+    before, after = (bearing_rays(lens, points) for lens, points in zip(lenses, pixels, strict=True))
+    move = sparse_map.poses[pair[1].image_id].inverse() @ sparse_map.poses[pair[0].image_id]
+    x, y, z = move.translation
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ move.rotation
+    line_after, line_before = before @ essential.T, after @ essential
+    length = np.sqrt((line_after[:, :2] ** 2).sum(1) + (line_before[:, :2] ** 2).sum(1))
+    return np.abs((after * line_after).sum(1)) / np.maximum(length, 1e-12) * lenses[0].fx
+
+
+def _joined(seconds: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Consecutive seconds joined to parts (start, end)."""
+    joined: list[tuple[int, int]] = []
+    for second in seconds:
+        if joined and joined[-1][1] == second:
+            joined[-1] = joined[-1][0], second + 1
+        else:
+            joined.append((second, second + 1))
+    return tuple(joined)
+
+
+def _text(parts: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{start}-{end}" for start, end in parts)

@@ -1,0 +1,170 @@
+"""The report of the poses stage: its form, why keyframes have no pose, and the main facts in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypedDict
+
+from pipeline.poses.keyframes import Keyframe
+from pipeline.poses.matching import Matches
+
+
+class Change(TypedDict):
+    """How far poses are from the given ones, after the best common motion."""
+
+    position_median_m: float
+    position_max_m: float
+    rotation_median_deg: float
+    rotation_max_deg: float
+
+
+class Loops(TypedDict):
+    """Loops of a sensor's path, and its drift between their ends; None without loops."""
+
+    pairs: int
+    path_corrected: bool
+    contradicting_pairs: int
+    jumps: int
+    drift_median_m: float | None
+    drift_max_m: float | None
+    drift_median_deg: float | None
+    drift_max_deg: float | None
+
+
+class ChunkRuns(TypedDict):
+    """Runs of a network on chunks of the images, and how the chunks were joined."""
+
+    runs: int
+    images_at_once: int
+    memory_halved: int
+    loops: int
+    joints: int
+    joints_dropped: int
+    anchored: bool
+
+
+class BackendReport(TypedDict, total=False):
+    """What a backend adds; every backend gives some of the keys."""
+
+    path: str
+    matches_explained: float
+    epipolar_error_given_px: float | None
+    epipolar_error_offset_px: float | None
+    moved: Change
+    moved_beyond_offset: Change
+    sensor_from_camera: dict[str, Any]
+    loops: Loops
+    submodels: list[int]
+    joined: int
+    left_out: list[list[str]]
+    weights: str
+    licence: str
+    chunks: ChunkRuns
+    not_finite: list[str]
+    kept_network_poses: list[str]
+
+
+class DynamicMasks(TypedDict):
+    """Mean share of the images that is masked, and the views with new masks."""
+
+    moving_share: float
+    ego_share: float
+    views: list[str]
+
+
+class PosesReport(BackendReport):
+    """The whole report. Errors are in pixels of the working images."""
+
+    backend: str
+    mapper: str
+    pairs_matched: int
+    keyframes: int
+    registered: int
+    registered_share: float
+    held_out: int
+    held_out_registered: int
+    unregistered: dict[str, str]
+    kept_sensor_poses: list[str]
+    points: int
+    observations: int
+    reprojection_error_px: float | None
+    held_out_reprojection_error_px: float | None
+    cameras: dict[str, dict[str, Any]]
+    calibration: dict[str, Any] | None
+    dynamic_masks: DynamicMasks | None
+    temporal_consistency: dict[str, Any] | None
+    notes: list[str]
+
+
+def why_unregistered(
+    keyframes: Sequence[Keyframe],
+    matches: Sequence[Matches],
+    registered: Collection[int],
+    left_out: Sequence[Sequence[str]],
+) -> dict[str, str]:
+    """The reason, by name, for every keyframe that is not among the `registered` image ids.
+
+    Args:
+        keyframes: All keyframes.
+        matches: Verified matches.
+        registered: Image ids with a pose.
+        left_out: Names of the images in each sub-model that was left out.
+    """
+    groups = {name: len(names) for names in left_out for name in names}
+    max_matches = {k.image_id: 0 for k in keyframes}
+    for m in matches:
+        for i, j in ((m.i + 1, m.j + 1), (m.j + 1, m.i + 1)):
+            if j in registered:
+                max_matches[i] = max(max_matches[i], len(m.features))
+    result = {}
+    for k in keyframes:
+        if k.image_id in registered:
+            continue
+        if k.name in groups:
+            result[k.name] = f"one of {groups[k.name]} images that fit together, but not with the rest"
+        elif count := max_matches[k.image_id]:
+            result[k.name] = f"at most {count} matches with another image, and no pose that they agree on"
+        else:
+            result[k.name] = "no matches with the other images"
+    return result
+
+
+def notes(report: PosesReport) -> Iterator[str]:
+    """The main facts in sentences, for the log and for `splatyard inspect`."""
+    yield f"{report['registered']} of {report['keyframes']} keyframes have poses"
+    if moved := report.get("moved"):
+        yield (
+            f"the given poses moved by {moved['position_median_m']:.3f} m and {moved['rotation_median_deg']:.2f} "
+            f"degrees (median), by {moved['position_max_m']:.3f} m and {moved['rotation_max_deg']:.2f} degrees at most"
+        )
+    if loops := report.get("loops"):
+        if loops["pairs"]:
+            yield (
+                f"{_count(loops['pairs'], 'loop closure')}: the sensor had drifted {loops['drift_median_m']:.3f} m and "
+                f"{loops['drift_median_deg']:.2f} degrees (median), {loops['drift_max_m']:.3f} m and "
+                f"{loops['drift_max_deg']:.2f} degrees at most"
+            )
+        if loops["contradicting_pairs"]:
+            pairs = _count(loops["contradicting_pairs"], "pair")
+            yield f"dropped, because the given poses contradict them: matches of {pairs}"
+        if loops["jumps"]:
+            yield f"the given poses have {_count(loops['jumps'], 'jump')}"
+    if kept := report["kept_sensor_poses"]:
+        yield f"sensor poses kept, because the images show almost nothing: {_count(len(kept), 'keyframe')}"
+    if chunks := report.get("chunks"):
+        yield f"{_count(chunks['runs'], 'run')} of {report['backend']}, {_count(chunks['loops'], 'loop')} closed"
+        if chunks["memory_halved"]:
+            yield f"the GPU's memory held {chunks['images_at_once']} images at once, fewer than estimated"
+    if failed := report.get("not_finite"):
+        yield f"{report['backend']} gave nothing finite for {_count(len(failed), 'keyframe')}"
+    if kept := report.get("kept_network_poses"):
+        yield f"poses of {report['backend']} kept, because almost nothing matches: {_count(len(kept), 'keyframe')}"
+    if report.get("joined", 1) > 1:
+        yield f"{report.get('joined')} sub-models were joined"
+    if left_out := report.get("left_out"):
+        sizes = ", ".join(str(len(names)) for names in left_out)
+        yield f"{1 + len(left_out)} sub-models don't fit together; those of {sizes} images were left out"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)

@@ -1,0 +1,355 @@
+"""Check of a sensor's path by the images: drift, jumps, loops to close, and matches that can't be true.
+
+For a pair of matched views, the features of the first get depths from views near it on the path, where the sensor is
+most accurate; the second is localized against these points. That gives a relative pose in metres from the images and
+the sensor's steps alone, which is compared with the sensor's own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import Camera, Pose, angle_deg, matrix_from_rotvec, rotvec_from_matrix
+from pipeline.poses.keyframes import Keyframe, bearing_rays
+from pipeline.poses.matching import MatchedImages, Matches
+from pipeline.poses.pose_graph import Edge, optimise
+from pipeline.poses.sparse_map import SparseMap, locate
+from pipeline.progress import track
+from pipeline.types import F32, F64
+
+logger = logging.getLogger(__name__)
+
+LOOP_LENGTH = 2.0
+"""Minimum length of the path between two views that make a loop [m]."""
+LOOP_DETOUR = 3.0
+"""Minimum ratio of that length to the distance between the two views."""
+MAX_ERROR = 6.0
+"""Largest median reprojection error of a pair that agrees with the sensor [px]; the first adjustment allows twice."""
+DRIFT = 0.02
+"""One sigma of a sensor's drift, as a share of the path length."""
+ROTATION_DRIFT = 0.2
+"""One sigma of a sensor's drift in rotation [deg/m]."""
+LOCATED_SIGMA = 0.05
+"""One sigma of a relative position from the images [m]."""
+LOCATED_SIGMA_DEG = 2.0
+"""One sigma of a relative rotation from the images [deg]."""
+MAX_SIGMAS = 3.0
+"""Sigmas beyond which matches and sensor contradict each other."""
+JUMP = 100.0
+"""Length that a jump of the sensor adds to the path [m]: nothing is certain across it."""
+NEAR = 2.0
+"""Largest distance along the path between views that give each other's features a depth [m]."""
+NEAR_DEG = 45.0
+"""Largest rotation between them [deg]."""
+MIN_PARALLAX = 1.5
+"""Smallest angle under which two views see a feature that gets a depth [deg]."""
+MIN_POINTS = 20
+"""Features with depth that a pair needs."""
+MIN_OPEN_LOOPS = 0.25
+"""Share of the loops that must disagree with the sensor before its path is corrected."""
+MIN_DRIFT_RATIO = 2.0
+"""Smallest ratio of the loops' error to that of near pairs that means drift; noisy poses are off alike everywhere."""
+MIN_EDGE_SIGMA = 1e-3
+"""Smallest one sigma of a step [m, rad]."""
+MIN_FEATURES = 50
+"""A view with fewer matched features can't contradict the sensor."""
+
+
+@dataclass(frozen=True, eq=False)
+class Relation:
+    """Relative pose of two matched views.
+
+    Attributes:
+        i: Image id of the first view.
+        j: Image id of the second view.
+        error: Median reprojection error of the matches under the given poses [px].
+        i_from_j: Relative pose from the images [m]; None where it was not needed or can't be determined.
+    """
+
+    i: int
+    j: int
+    error: float
+    i_from_j: Pose | None
+
+    def difference(self, poses: Mapping[int, Pose]) -> tuple[float, float]:
+        """Difference [m, deg] between the relative pose from the images and that of `poses`; zero without one."""
+        if self.i_from_j is None:
+            return 0.0, 0.0
+        given = poses[self.i].inverse() @ poses[self.j]
+        shift = float(np.linalg.norm(given.translation - self.i_from_j.translation))
+        return shift, float(angle_deg(given.rotation, self.i_from_j.rotation))
+
+
+class SensorPath:
+    """Poses of a sensor, and the length of the path up to each."""
+
+    def __init__(self, keyframes: Sequence[Keyframe], poses: Mapping[int, Pose], sigma: tuple[float, float]) -> None:
+        """Start from given poses.
+
+        Args:
+            keyframes: All keyframes.
+            poses: Given world_from_camera [m] by image id.
+            sigma: One sigma of a single pose [m, deg].
+        """
+        self.poses, self._sigma = poses, sigma
+        chains: dict[str | None, list[int]] = {}
+        for i in sorted(poses):
+            chains.setdefault(keyframes[i - 1].frame.sensor, []).append(i)
+        self.chains = list(chains.values())
+        """Image ids along the path, one chain per camera of a rig."""
+        self._time = {i: keyframes[i - 1].frame.time or 0.0 for i in poses}
+        self.length: dict[int, float] = {}
+        """Length of the path from its start to each image [m]."""
+        self._measure(())
+
+    def distance(self, i: int, j: int) -> float:
+        """Length of the path between two views [m]."""
+        return abs(self.length[i] - self.length[j])
+
+    def is_loop(self, i: int, j: int) -> bool:
+        """Whether the path between two views is a detour."""
+        straight = float(np.linalg.norm(self.poses[i].translation - self.poses[j].translation))
+        return self.distance(i, j) >= max(LOOP_LENGTH, LOOP_DETOUR * straight)
+
+    def sigma(self, i: int, j: int) -> tuple[float, float]:
+        """One sigma of the sensor's relative pose [m, deg]: of both poses, and the drift between them."""
+        distance = self.distance(i, j)
+        return (
+            float(np.hypot(np.sqrt(2) * self._sigma[0], DRIFT * distance)),
+            float(np.hypot(np.sqrt(2) * self._sigma[1], ROTATION_DRIFT * distance)),
+        )
+
+    def contradicts(self, relation: Relation) -> bool:
+        """Whether the relative pose from the images can't be the sensor's."""
+        shift, rotation = relation.difference(self.poses)
+        sigma_shift, sigma_rotation = self.sigma(relation.i, relation.j)
+        return (
+            shift > MAX_SIGMAS * np.hypot(sigma_shift, LOCATED_SIGMA)
+            or rotation > MAX_SIGMAS * np.hypot(sigma_rotation, LOCATED_SIGMA_DEG)
+        )  # fmt: skip
+
+    def steps(self) -> list[tuple[int, int]]:
+        """Neighbours on the path; the cameras of a rig are connected where they are nearest in time."""
+        steps = [(a, b) for chain in self.chains for a, b in pairwise(chain)]
+        first = self.chains[0]
+        for chain in self.chains[1:]:
+            steps += [(min(first, key=lambda k, i=i: abs(self._time[k] - self._time[i])), i) for i in chain]
+        return steps
+
+    def mark_jumps(self, relations: Sequence[Relation], training: Collection[int]) -> int:
+        """Add a jump wherever neighbouring training views contradict the sensor; returns the number of jumps."""
+        steps = {step for chain in self.chains for step in pairwise(i for i in chain if i in training)}
+        jumps = {r.j for r in relations if (r.i, r.j) in steps and self.contradicts(r)}
+        self._measure(jumps)
+        return len(jumps)
+
+    def _measure(self, jumps: Collection[int]) -> None:
+        for chain in self.chains:
+            length = 0.0
+            for before, after in zip(chain[:1] + chain, chain, strict=False):
+                length += float(np.linalg.norm(self.poses[after].translation - self.poses[before].translation))
+                length += JUMP * (after in jumps)
+                self.length[after] = length
+
+
+@dataclass(frozen=True, eq=False)
+class CheckedPath:
+    """A sensor's path after the check.
+
+    Attributes:
+        poses: world_from_camera of all keyframes by image id, with loops closed if they were open [m].
+        loops: Pairs far apart on the path that see the same place; with `i_from_j`.
+        wrong: Pairs of image ids whose matches contradict the sensor.
+        jumps: Number of jumps.
+        corrected: Whether the path was corrected to close its loops.
+    """
+
+    poses: Mapping[int, Pose]
+    loops: Sequence[Relation]
+    wrong: Sequence[tuple[int, int]]
+    jumps: int
+    corrected: bool
+
+
+def check_path(
+    path: SensorPath, images: MatchedImages, cameras: Mapping[int, Camera], up: tuple[F64, float] | None, seed: int
+) -> CheckedPath:
+    """Compare all matches with the sensor, and close its loops where those of the training views are open.
+
+    Args:
+        path: The path of all keyframes.
+        images: All keyframes with their matches.
+        cameras: Intrinsics by camera id.
+        up: (3,) unit up direction in the sensor's world and its one sigma [rad], kept by the correction; or None.
+        seed: Seed of all random choices.
+    """
+    training = {k.image_id for k in images.training}
+    relations = relative_poses(images, path, cameras, seed)
+    jumps = path.mark_jumps(relations, training)
+    wrong = [r for r in relations if path.contradicts(r)]
+    believed = [r for r in relations if r not in wrong and {r.i, r.j} <= training]
+    loops = [r for r in believed if r.i_from_j is not None and path.is_loop(r.i, r.j)]
+    near = [r.error for r in believed if not path.is_loop(r.i, r.j)]
+    poses, corrected = path.poses, _is_open([r.error for r in loops], near)
+    if corrected:
+        poses = _close_loops(path, loops, up)
+        unclosed = [r for r in loops if not _fits(r, poses)]
+        wrong, loops = wrong + unclosed, [r for r in loops if r not in unclosed]
+    logger.info(
+        "the sensor's path: %d loops%s, %d pairs contradict it, %d jumps",
+        len(loops),
+        " closed" if corrected else "",
+        len(wrong),
+        jumps,
+    )
+    return CheckedPath(poses, loops, [(r.i, r.j) for r in wrong], jumps, corrected)
+
+
+def _is_open(loops: Sequence[float], near: Sequence[float]) -> bool:
+    """Whether the errors [px] of loops and near pairs show that the sensor drifted."""
+    if not loops:
+        return False
+    open_share = np.mean(np.array(loops) > MAX_ERROR)
+    return bool(open_share > MIN_OPEN_LOOPS and np.median(loops) > MIN_DRIFT_RATIO * np.median(near or [0]))
+
+
+def keep_sensor_poses(path: SensorPath, matches: Sequence[Matches], known: Mapping[int, Pose]) -> dict[int, Pose]:
+    """Poses of views that show almost nothing: the sensor's, moved along with the nearest known views on the path.
+
+    Args:
+        path: The sensor's path of all keyframes.
+        matches: Verified matches.
+        known: world_from_camera of the views that the images determine, by image id.
+
+    Returns:
+        world_from_camera of the others with fewer than `MIN_FEATURES` matched features; more would contradict the path.
+    """
+    seen: dict[int, list[NDArray[np.intp]]] = defaultdict(list)
+    for m in matches:
+        seen[m.i + 1].append(m.features[:, 0])
+        seen[m.j + 1].append(m.features[:, 1])
+    kept: dict[int, Pose] = {}
+    for chain in path.chains:
+        anchors = [i for i in chain if i in known]
+        lengths = [path.length[i] for i in anchors]
+        for i in chain:
+            features = np.concatenate([np.zeros(0, np.intp), *seen[i]])
+            if i in known or not anchors or len(np.unique(features)) >= MIN_FEATURES:
+                continue
+            after = int(np.searchsorted(lengths, path.length[i]))
+            around = anchors[max(after - 1, 0) : after + 1]
+            moved = [known[k] @ path.poses[k].inverse() @ path.poses[i] for k in around]
+            distances = [path.distance(k, i) for k in around]
+            share = distances[0] / max(sum(distances), 1e-9) if len(around) == 2 else 0.0
+            kept[i] = _interpolated(moved[0], moved[-1], share)
+    return kept
+
+
+def relative_poses(images: MatchedImages, path: SensorPath, cameras: Mapping[int, Camera], seed: int) -> list[Relation]:
+    """A relation for every matched pair whose first view's features have depths.
+
+    Only pairs that disagree with the sensor, and loops, are localized. Held-out views give no depths.
+    """
+    poses, keyframes, features = path.poses, images.keyframes, images.features
+    rays = {i: bearing_rays(cameras[keyframes[i - 1].camera_id], features[i - 1].pixels) for i in poses}
+    by_first: dict[int, list[Matches]] = {}
+    near: dict[int, list[tuple[int, NDArray[np.intp]]]] = {i: [] for i in poses}
+    for m in images.matches:
+        i, j = m.i + 1, m.j + 1
+        if i not in poses or j not in poses:
+            continue
+        by_first.setdefault(i, []).append(m)
+        if path.distance(i, j) <= NEAR and angle_deg(poses[i].rotation, poses[j].rotation) <= NEAR_DEG:
+            if not keyframes[m.j].held_out:
+                near[i].append((j, m.features))
+            if not keyframes[m.i].held_out:
+                near[j].append((i, m.features[:, ::-1]))
+    result: list[Relation] = []
+    for i in track(sorted(by_first), "checking the sensor's path"):
+        depth = _depths(i, near[i], poses, rays, images, cameras)
+        for m in by_first[i]:
+            j = m.j + 1
+            known = m.features[np.isfinite(depth[m.features[:, 0]])]
+            if len(known) < MIN_POINTS:
+                continue
+            points = rays[i][known[:, 0]] * depth[known[:, 0], None]
+            camera = cameras[keyframes[m.j].camera_id]
+            seen = features[m.j].pixels[known[:, 1]]
+            error = float(np.median(_errors((poses[j].inverse() @ poses[i]).apply(points), camera, seen)))
+            i_from_j = None
+            if error > MAX_ERROR or path.is_loop(i, j):
+                rows = np.stack([known[:, 1], np.arange(len(known))], 1)
+                nothing = np.zeros(0, np.intp)
+                local_map = SparseMap({}, cameras, points, nothing, nothing, nothing)
+                located = locate(keyframes[m.j], features[m.j], rows, local_map, seed)
+                if located is not None and located.inliers >= len(known) / 2:
+                    i_from_j = located.pose
+            result.append(Relation(i, j, error, i_from_j))
+    return result
+
+
+def _depths(
+    i: int,
+    near: Sequence[tuple[int, NDArray[np.intp]]],
+    poses: Mapping[int, Pose],
+    rays: Mapping[int, F64],
+    images: MatchedImages,
+    cameras: Mapping[int, Camera],
+) -> F64:
+    """Depth [m] of every feature of view i from the near view with the largest parallax; NaN where there is none."""
+    depth = np.full(len(rays[i]), np.nan)
+    best = np.full(len(rays[i]), np.sin(np.deg2rad(MIN_PARALLAX)) ** 2)
+    for n, pair in near:
+        i_from_n = poses[i].inverse() @ poses[n]
+        a, b, t = rays[i][pair[:, 0]], i_from_n.rotate(rays[n][pair[:, 1]]), i_from_n.translation
+        aa, bb, ab = (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)
+        parallax = 1 - ab**2 / (aa * bb)
+        z = ((a @ t) * bb - (b @ t) * ab) / np.maximum(aa * bb - ab**2, 1e-12)
+        good = (z > 0.05) & (parallax > best[pair[:, 0]])
+        pair, z, parallax = pair[good], z[good], parallax[good]
+        local = i_from_n.inverse().apply(a[good] * z[:, None])
+        seen = images.features[n - 1].pixels[pair[:, 1]]
+        good = _errors(local, cameras[images.keyframes[n - 1].camera_id], seen) < MAX_ERROR
+        depth[pair[good, 0]], best[pair[good, 0]] = z[good], parallax[good]
+    return depth
+
+
+def _errors(local: F64, camera: Camera, seen: F32) -> F64:
+    """Reprojection errors [px] (N,); infinite behind the camera."""
+    ahead = local[:, 2] > 0.05
+    error = np.full(len(local), np.inf)
+    error[ahead] = np.linalg.norm(camera.project(local[ahead]) - seen[ahead], axis=1)
+    return error
+
+
+def _close_loops(path: SensorPath, loops: Sequence[Relation], up: tuple[F64, float] | None) -> dict[int, Pose]:
+    """Poses of the path, corrected so that its loops close."""
+    total = max(max(path.length[i] for i in chain) for chain in path.chains)
+    edges: list[Edge] = []
+    for a, b in path.steps():
+        # Random steps whose sum over the whole path has the sigma of its drift.
+        length = float(np.sqrt(total * path.distance(a, b)))
+        relative = path.poses[a].inverse() @ path.poses[b]
+        sigma = max(DRIFT * length, MIN_EDGE_SIGMA), max(np.deg2rad(ROTATION_DRIFT) * length, MIN_EDGE_SIGMA)
+        edges.append(Edge(a, b, relative, *sigma))
+    rotation = float(np.deg2rad(LOCATED_SIGMA_DEG))
+    edges += [Edge(r.i, r.j, r.i_from_j, LOCATED_SIGMA, rotation) for r in loops if r.i_from_j is not None]
+    return optimise(path.poses, edges, *(up or (None, 1.0)))
+
+
+def _fits(relation: Relation, poses: Mapping[int, Pose]) -> bool:
+    shift, rotation = relation.difference(poses)
+    return shift <= MAX_SIGMAS * LOCATED_SIGMA and rotation <= MAX_SIGMAS * LOCATED_SIGMA_DEG
+
+
+def _interpolated(a: Pose, b: Pose, share: float) -> Pose:
+    """The pose at a share of the way from a to b."""
+    rotation = matrix_from_rotvec(share * rotvec_from_matrix(a.rotation.T @ b.rotation))
+    return Pose(a.rotation @ rotation, (1 - share) * a.translation + share * b.translation)

@@ -1,0 +1,33 @@
+"""The CPU rasteriser: images and gradients of Gaussians."""
+
+from pipeline.raster.batch import PackedGaussians, pack, render_batch
+from pipeline.raster.layout import Cutoffs
+from pipeline.raster.rasterizer import (
+    Gradients,
+    Raster,
+    Rendering,
+    blending_weights,
+    contiguous,
+    grey,
+    pose_gradient,
+    rasterize,
+    rasterize_backward,
+    render,
+)
+
+__all__ = [
+    "Cutoffs",
+    "Gradients",
+    "PackedGaussians",
+    "Raster",
+    "Rendering",
+    "blending_weights",
+    "contiguous",
+    "grey",
+    "pack",
+    "pose_gradient",
+    "rasterize",
+    "rasterize_backward",
+    "render",
+    "render_batch",
+]

@@ -1,0 +1,436 @@
+"""Many images of the same Gaussians: what a simulator renders with.
+
+One task draws a whole image, so that threads need no more than to share out the images. What no camera changes -
+covariances in the world, logarithms of opacities, bounds of neighbours - is worked out once per set of Gaussians, and
+16 Gaussians are projected at a time. Images are those of the single one but for rounding; how they are blended is
+made for small ones, see `blocks`.
+
+Source of the projection as in `projection`: M. Zwicker et al., EWA Splatting, TVCG 2002, section 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from pipeline.geometry import Camera, Gaussians, Pose, matrix_from_quaternion, morton_order
+from pipeline.raster.blocks import BLOCK, draw, list_tiles, order_by_depth
+from pipeline.raster.harmonics import C0, seen_color
+from pipeline.raster.lanes import (
+    WIDTH,
+    bits,
+    floor,
+    line_aligned_buffer,
+    load,
+    logarithm,
+    lowest,
+    root,
+    select,
+    spread,
+    store_rows,
+)
+from pipeline.raster.layout import (
+    BLUE,
+    DEFAULT_CUTOFFS,
+    GREEN,
+    HALF,
+    ONE,
+    RECORD_COLUMNS,
+    RED,
+    SLOPE_MARGIN,
+    TILE,
+    TWO,
+    ZERO,
+    Cutoffs,
+    Rendering,
+    ViewConstants,
+    keep_freed_memory,
+    line_aligned,
+    screen_blur,
+)
+from pipeline.raster.projection import slope_limits
+from pipeline.types import F32, I32, Floats
+
+Lanes = Any
+
+FIELDS = 13
+"""Rows of a packed table: mean x y z, covariance xx xy xz yy yz zz, -log(opacity), red green blue of
+SH degree 0."""
+FAINT_FIELD, COLOR_FIELD = 9, 10
+BOUNDS, RADIUS, SPREAD = 5, 3, 4
+"""Rows of a table of bounds, see `PackedGaussians`."""
+NOTHING = -1e18
+"""Radius of the sphere around no Gaussians."""
+PER_BLOCK, LAST = np.float32(1 / BLOCK), np.float32(BLOCK - 1)
+SHARES = 64
+"""Parts of a batch; each has its own memory for records, whatever the number of images."""
+
+
+class Images(NamedTuple):
+    """The arrays of a `Rendering` of B images as the kernel takes them."""
+
+    rgb: F32
+    depth: F32
+    alpha: F32
+    median_depth: F32
+
+
+@dataclass(frozen=True, eq=False)
+class PackedGaussians:
+    """Gaussians as the batch renderer wants them; pack once, render often.
+
+    They are in Morton order: 16 that follow each other lie close together, so that most are out of sight at once.
+
+    Attributes:
+        table: (13, M) float32, see `FIELDS`; M is N rounded up to 256, with Gaussians that nothing sees.
+        bounds: (5, M / 16) float32, of 16 Gaussians each: a sphere around their centres (x y z, radius) and the largest
+            standard deviation [world units].
+        sh: (N, K, 3) float32.
+        antialiased: See `Gaussians.antialiased`.
+    """
+
+    table: F32
+    bounds: F32
+    sh: F32
+    antialiased: bool
+
+    def __len__(self) -> int:
+        return len(self.sh)
+
+
+def pack(gaussians: Gaussians) -> PackedGaussians:
+    """Work out what no camera changes.
+
+    Args:
+        gaussians: In the world frame; those with numbers that are not finite are left out.
+    """
+    names = ("means", "log_scales", "quaternions", "opacity_logits")
+    numbers = np.concatenate([getattr(gaussians, name).reshape(len(gaussians), -1) for name in names], 1)
+    gaussians = gaussians[np.flatnonzero(np.isfinite(numbers).all(1))]
+    count = len(gaussians)
+    if count:
+        gaussians = gaussians[morton_order(gaussians.means)]
+    axes = matrix_from_quaternion(gaussians.quaternions) * np.exp(gaussians.log_scales.astype(np.float64))[:, None, :]
+    covariances = axes @ axes.swapaxes(1, 2)
+    table = line_aligned(FIELDS, max(1, -(-count // WIDTH**2)) * WIDTH**2)
+    table[:] = 0
+    table[:3, :count] = gaussians.means.T
+    table[3:FAINT_FIELD, :count] = covariances[:, (0, 0, 0, 1, 1, 2), (0, 1, 2, 1, 2, 2)].T
+    table[FAINT_FIELD] = np.inf
+    table[FAINT_FIELD, :count] = np.logaddexp(0, -gaussians.opacity_logits.astype(np.float64))
+    table[COLOR_FIELD:, :count] = np.maximum(0.5 + C0 * gaussians.sh[:, 0].T, 0)
+    sh = np.ascontiguousarray(gaussians.sh, np.float32)
+    return PackedGaussians(table, _bounds(table, gaussians), sh, gaussians.antialiased)
+
+
+def _bounds(table: F32, gaussians: Gaussians) -> F32:
+    """See `PackedGaussians`."""
+    count, size = len(gaussians), table.shape[1]
+    bounds = line_aligned(BOUNDS, size // WIDTH)
+    bounds[:3], bounds[RADIUS], bounds[SPREAD] = 0, NOTHING, 0
+    rows = np.minimum(np.arange(size), max(count - 1, 0)).reshape(-1, WIDTH)[: -(-count // WIDTH)]
+    means = gaussians.means.astype(np.float64)[rows]
+    middle = (means.min(1) + means.max(1)) / 2
+    # rounded up by more than the kernels' rounding errors
+    radius = np.linalg.norm(means - middle[:, None], axis=2).max(1) * 1.001 + 1e-5 * np.abs(means).max((1, 2))
+    bounds[:3, : len(rows)], bounds[RADIUS, : len(rows)] = middle.T, radius
+    bounds[SPREAD, : len(rows)] = 1.001 * np.exp(gaussians.log_scales.max(1).astype(np.float64)[rows].max(1))
+    return bounds
+
+
+def render_batch(
+    gaussians: Gaussians | PackedGaussians,
+    cameras: Camera | Sequence[Camera],
+    world_from_cameras: Sequence[Pose] | Floats,
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    *,
+    sh_count: int | None = None,
+    cutoffs: Cutoffs = DEFAULT_CUTOFFS,
+) -> Rendering:
+    """The images that B cameras take of the same Gaussians, the median depth included.
+
+    The result is the same for any number of threads, and for an image alone or in any batch.
+
+    Args:
+        gaussians: In the world frame; packed ones save work when they are rendered more than once.
+        cameras: Pinholes of one image size; a single one serves all poses.
+        world_from_cameras: B poses, or as many matrices (B, 4, 4), which are believed.
+        background: Colour behind everything, 0..1.
+        sh_count: Number of SH coefficients to use (1, 4, 9, 16); all by default.
+        cutoffs: Where to stop.
+
+    Raises:
+        ValueError: When there is no pose, numbers or sizes of cameras disagree, or one has lens distortion.
+    """
+    keep_freed_memory()
+    packed = gaussians if isinstance(gaussians, PackedGaussians) else pack(gaussians)
+    if not isinstance(world_from_cameras, np.ndarray):
+        world_from_cameras = np.array([pose.matrix for pose in world_from_cameras])
+    count = len(world_from_cameras)
+    cameras = [cameras] if isinstance(cameras, Camera) else list(cameras)
+    sizes = {(camera.width, camera.height) for camera in cameras}
+    if count == 0 or len(cameras) not in (1, count) or len(sizes) != 1:
+        raise ValueError(f"a batch needs a camera of one size for each pose, got {count} poses and sizes {sizes}")
+    if not all(camera.is_pinhole for camera in cameras):
+        raise ValueError("the rasteriser needs pinhole cameras; undistort first")
+    ((width, height),) = sizes
+    intrinsics = np.array([(camera.fx, camera.fy, camera.cx, camera.cy) for camera in cameras], np.float32)
+    centers = world_from_cameras[:, :3, 3]
+    rotations = world_from_cameras[:, :3, :3].swapaxes(1, 2)
+    images = Images(
+        np.empty((count, height, width, 3), np.float32),
+        *(np.empty((count, height, width), np.float32) for _ in range(3)),
+    )
+    _draw_images(
+        packed.table,
+        packed.bounds,
+        packed.sh,
+        packed.sh.shape[1] if sh_count is None else sh_count,
+        np.ascontiguousarray(rotations, np.float32),
+        np.ascontiguousarray(-(rotations @ centers[..., None])[..., 0], np.float32),
+        np.ascontiguousarray(centers, np.float32),
+        np.ascontiguousarray(np.broadcast_to(intrinsics, (count, 4))),
+        np.float32(-np.log(cutoffs.alpha)),
+        (np.float32(cutoffs.alpha), np.float32(cutoffs.transmittance), np.float32(cutoffs.near)),
+        screen_blur(packed.antialiased),
+        packed.antialiased,
+        np.array(background, np.float32),
+        images,
+    )
+    return Rendering(*images)
+
+
+@njit(fastmath=True, error_model="numpy")
+def _bounded(value: Lanes, low: np.float32 | float, high: np.float32 | float) -> Lanes:
+    above = select(value <= low, spread(low), value)
+    return select(above <= high, above, spread(high))
+
+
+@njit(fastmath=True, error_model="numpy")
+def _beyond(value: Lanes, size: np.float32) -> Lanes:
+    """Signed distance outside of [0, size], 0 within."""
+    return value - _bounded(value, ZERO, size)
+
+
+@njit(fastmath=True, error_model="numpy")
+def _in_sight(bounds: F32, view: ViewConstants, limit: np.float32, groups: I32) -> int:
+    """Write the indices of the groups of 16 Gaussians of which the camera may see any; returns their number.
+
+    An ellipse reaches sqrt(2 reach (|u|^2 spread^2 + blur)) pixels from its centre, with u as in `_project`; that is at
+    most share * (f * slope * spread / z + sqrt(blur)) with share = sqrt(2 limit) and slope = |(1, slope's bound)|.
+    Times z this is linear in the centre's position, so that a sphere's outermost point tells. Arguments are as for
+    `_project`; groups (M / 16,) is written.
+    """
+    rotation, translation = view.rotation, view.translation
+    size = bounds.shape[1]
+    share = np.sqrt(TWO * limit)
+    border = share * np.sqrt(view.blur)
+    found = 0
+    for n in range(0, size, WIDTH):
+        a, b, c = load(bounds, n), load(bounds, n + size), load(bounds, n + 2 * size)
+        radius, spread_out = load(bounds, n + RADIUS * size), load(bounds, n + SPREAD * size)
+        z = a * rotation[2, 0] + b * rotation[2, 1] + c * rotation[2, 2] + translation[2]
+        left = bits(view.near <= z + radius)
+        for axis in range(2):
+            along = a * rotation[axis, 0] + b * rotation[axis, 1] + c * rotation[axis, 2] + translation[axis]
+            if axis == 0:
+                focal, middle, extent = view.fx, view.cx, view.width
+            else:
+                focal, middle, extent = view.fy, view.cy, view.height
+            slope = max(middle, extent - middle) / focal + SLOPE_MARGIN * extent / focal
+            reach = spread_out * (share * focal * np.sqrt(ONE + slope * slope))
+            low, high = middle + border, extent - middle + border
+            left &= bits(ZERO - along * focal - z * low <= reach + radius * np.sqrt(focal * focal + low * low))
+            left &= bits(along * focal - z * high <= reach + radius * np.sqrt(focal * focal + high * high))
+        while left != 0:
+            groups[found] = n + lowest(left)
+            found += 1
+            left &= left - 1
+    return found
+
+
+@njit(fastmath=True, error_model="numpy")
+def _project(table: F32, groups: I32, view: ViewConstants, limit: np.float32, records: F32, visible: I32) -> int:
+    """Write the records of what the camera sees, one after the other, in the colours of degree 0; gives their number.
+
+    Args:
+        table: (13, M), see `PackedGaussians`.
+        groups: (G,) of 16 Gaussians, those to look at.
+        view: The camera.
+        limit: -log of the least alpha that counts.
+        records: (M + 1, 16), written, see `blocks`.
+        visible: (M + 1,), written: the Gaussian of each record.
+    """
+    rotation, translation, near = view.rotation, view.translation, view.near
+    fx, fy, cx, cy, width, height = view.fx, view.fy, view.cx, view.cy, view.width, view.height
+    low_x, high_x, low_y, high_y = slope_limits(view)
+    end_x, end_y = np.float32((int(width) - 1) // BLOCK), np.float32((int(height) - 1) // BLOCK)
+    zero = spread(ZERO)
+    size = table.shape[1]
+    seen = 0
+    for group in groups:
+        n = group * WIDTH
+        a, b, c = load(table, n), load(table, n + size), load(table, n + 2 * size)
+        z = a * rotation[2, 0] + b * rotation[2, 1] + c * rotation[2, 2] + translation[2]
+        if bits(near <= z) == 0:
+            continue
+        inverse = ONE / z
+        slope_x = (a * rotation[0, 0] + b * rotation[0, 1] + c * rotation[0, 2] + translation[0]) * inverse
+        slope_y = (a * rotation[1, 0] + b * rotation[1, 1] + c * rotation[1, 2] + translation[1]) * inverse
+        mean_x, mean_y = slope_x * fx + cx, slope_y * fy + cy
+        slope_x, slope_y = _bounded(slope_x, low_x, high_x), _bounded(slope_y, low_y, high_y)
+        jx, jy = inverse * fx, inverse * fy
+        u0 = (rotation[0, 0] - slope_x * rotation[2, 0]) * jx
+        u1 = (rotation[0, 1] - slope_x * rotation[2, 1]) * jx
+        u2 = (rotation[0, 2] - slope_x * rotation[2, 2]) * jx
+        v0 = (rotation[1, 0] - slope_y * rotation[2, 0]) * jy
+        v1 = (rotation[1, 1] - slope_y * rotation[2, 1]) * jy
+        v2 = (rotation[1, 2] - slope_y * rotation[2, 2]) * jy
+        c00, c01, c02 = load(table, n + 3 * size), load(table, n + 4 * size), load(table, n + 5 * size)
+        c11, c12, c22 = load(table, n + 6 * size), load(table, n + 7 * size), load(table, n + 8 * size)
+        w0, w1, w2 = c00 * u0 + c01 * u1 + c02 * u2, c01 * u0 + c11 * u1 + c12 * u2, c02 * u0 + c12 * u1 + c22 * u2
+        xx, xy = u0 * w0 + u1 * w1 + u2 * w2, v0 * w0 + v1 * w1 + v2 * w2
+        w0, w1, w2 = c00 * v0 + c01 * v1 + c02 * v2, c01 * v0 + c11 * v1 + c12 * v2, c02 * v0 + c12 * v1 + c22 * v2
+        yy = v0 * w0 + v1 * w1 + v2 * w2
+        squared_area = max(xx * yy - xy * xy, zero)
+        xx, yy = xx + view.blur, yy + view.blur
+        inverse = ONE / (xx * yy - xy * xy)
+        faint = load(table, n + FAINT_FIELD * size)
+        if view.antialiased:
+            faint = faint - HALF * logarithm(squared_area * inverse)
+        reach = limit - faint
+        squared_x, squared_y = TWO * reach * xx, TWO * reach * yy
+        outside_x, outside_y = _beyond(mean_x, width), _beyond(mean_y, height)
+        left = bits(near <= z) & bits(faint <= limit)
+        left &= bits(outside_x * outside_x <= squared_x) & bits(outside_y * outside_y <= squared_y)
+        if left == 0:
+            continue
+        # a block is touched if its last centre is not before the bounding box and its first one not behind it
+        x, y = mean_x - HALF, mean_y - HALF
+        extent_x, extent_y = root(squared_x), root(squared_y)
+        first_x = max(ZERO - floor((LAST - x + extent_x) * PER_BLOCK), zero)
+        first_y = max(ZERO - floor((LAST - y + extent_y) * PER_BLOCK), zero)
+        last_x = min(floor((x + extent_x) * PER_BLOCK), spread(end_x))
+        last_y = min(floor((y + extent_y) * PER_BLOCK), spread(end_y))
+        left &= bits(first_x <= last_x) & bits(first_y <= last_y)
+        values = (  # in the order of the records' columns
+            mean_x,
+            mean_y,
+            HALF * yy * inverse,
+            ZERO - xy * inverse,
+            HALF * xx * inverse,
+            zero,
+            load(table, n + COLOR_FIELD * size),
+            load(table, n + (COLOR_FIELD + 1) * size),
+            load(table, n + (COLOR_FIELD + 2) * size),
+            z,
+            first_x,
+            last_x,
+            first_y,
+            faint,
+            last_y,
+            zero,
+        )
+        store_rows(records, seen, left, values)
+        for lane in range(WIDTH):
+            visible[seen] = n + lane
+            seen += left >> lane & 1
+    return seen
+
+
+@njit(fastmath=True, error_model="numpy")
+def _color(table: F32, sh: F32, sh_count: int, center: F32, visible: I32, basis: F32, records: F32) -> None:
+    """Write the colours of the records of `visible`, seen from `center`, where they depend on that."""
+    size = table.shape[1]
+    flat = table.reshape(-1)
+    for rank in range(visible.shape[0]):
+        n = visible[rank]
+        x, y, z = flat[n] - center[0], flat[n + size] - center[1], flat[n + 2 * size] - center[2]
+        record = records[rank]
+        record[RED], record[GREEN], record[BLUE] = seen_color(sh_count, x, y, z, sh, n, basis)
+
+
+@njit(parallel=True, nogil=True, cache=True, error_model="numpy")
+def _draw_images(
+    table: F32,
+    bounds: F32,
+    sh: F32,
+    sh_count: int,
+    rotations: F32,
+    translations: F32,
+    centers: F32,
+    intrinsics: F32,
+    limit: np.float32,
+    cutoffs: tuple[np.float32, np.float32, np.float32],
+    blur: np.float32,
+    antialiased: bool,
+    background: F32,
+    images: Images,
+) -> None:
+    """Draw B images.
+
+    Args:
+        table: See `PackedGaussians`.
+        bounds: See `PackedGaussians`.
+        sh: (N, K, 3) SH coefficients.
+        sh_count: Number of coefficients in use.
+        rotations: (B, 3, 3) camera from world.
+        translations: (B, 3) camera from world.
+        centers: (B, 3) camera positions [world units].
+        intrinsics: (B, 4) fx, fy, cx, cy [px].
+        limit: -log of the least alpha that counts.
+        cutoffs: `Cutoffs` as float32.
+        blur: See `ViewConstants`.
+        antialiased: See `ViewConstants`.
+        background: (3,) colour.
+        images: B images, written.
+    """
+    count, height, width = images.depth.shape
+    alpha, threshold, near = cutoffs
+    across, down = -(-width // TILE), -(-height // TILE)
+    shares = min(count, SHARES)
+    for share in prange(shares):
+        basis = np.empty(16, np.float32)
+        records = line_aligned_buffer((table.shape[1] + 1) * RECORD_COLUMNS).reshape(-1, RECORD_COLUMNS)
+        visible, groups = np.empty(table.shape[1] + 1, np.int32), np.empty(bounds.shape[1], np.int32)
+        for image in range(share * count // shares, (share + 1) * count // shares):
+            view = ViewConstants(
+                rotations[image],
+                translations[image],
+                centers[image],
+                intrinsics[image, 0],
+                intrinsics[image, 1],
+                intrinsics[image, 2],
+                intrinsics[image, 3],
+                np.float32(width),
+                np.float32(height),
+                alpha,
+                threshold,
+                near,
+                blur,
+                antialiased,
+            )
+            found = _in_sight(bounds, view, limit, groups)
+            seen = _project(table, groups[:found], view, limit, records, visible)
+            if sh_count > 1:
+                _color(table, sh, sh_count, view.center, visible[:seen], basis, records)
+            order = order_by_depth(records, seen)
+            starts, ends, gaussians, touched = list_tiles(records, order, across, down)
+            draw(
+                starts,
+                ends,
+                gaussians,
+                touched,
+                records,
+                limit,
+                threshold,
+                background,
+                images.rgb[image],
+                images.depth[image],
+                images.alpha[image],
+                images.median_depth[image],
+            )

@@ -1,0 +1,193 @@
+"""From Gaussians in the world to ellipses on the screen.
+
+Source: M. Zwicker et al., EWA Splatting, TVCG 2002, section 6 (affine approximation of the perspective); B. Kerbl et
+al., 3D Gaussian Splatting, SIGGRAPH 2023, section 4; where pixels are areas, the 2D Mip filter of Z. Yu et al.,
+Mip-Splatting, CVPR 2024, section 4.2: what the blur adds to a Gaussian's area is taken from its opacity. The slope x/z
+inside the approximation is clamped to 30 % of half the image beyond its border as in 3DGS, so that Gaussians next to
+the camera don't blow up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from pipeline.raster.harmonics import seen_color
+from pipeline.raster.layout import (
+    BLUE,
+    CONIC_XX,
+    CONIC_XY,
+    CONIC_YY,
+    DEPTH,
+    EXTENT_X,
+    EXTENT_Y,
+    FAINT,
+    GREEN,
+    HALF,
+    MEAN_X,
+    MEAN_Y,
+    ONE,
+    OPACITY,
+    REACH,
+    RED,
+    SLOPE_MARGIN,
+    TWO,
+    ZERO,
+    GaussianArrays,
+    ViewConstants,
+)
+from pipeline.types import F32
+
+Scalar = np.float32 | float
+"""numba's scalar functions of float32 give float32; a type checker believes float."""
+Vector = tuple[Scalar, Scalar, Scalar]
+Matrix = tuple[Vector, Vector, Vector]
+
+NO_SHARE = np.float32(1e-30)
+"""Squared share of its opacity below which a Gaussian shows nothing, whatever the cutoff."""
+BLOCKS = 64
+"""Fixed shares of the work, so that nothing depends on the number of threads."""
+
+
+@njit(fastmath=True, error_model="numpy")
+def slope_limits(view: ViewConstants) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+    """Lowest and highest x/z, lowest and highest y/z that the affine approximation uses."""
+    margin_x, margin_y = SLOPE_MARGIN * view.width, SLOPE_MARGIN * view.height
+    return (
+        (-margin_x - view.cx) / view.fx,
+        (view.width + margin_x - view.cx) / view.fx,
+        (-margin_y - view.cy) / view.fy,
+        (view.height + margin_y - view.cy) / view.fy,
+    )
+
+
+@njit(fastmath=True, error_model="numpy")
+def rows_of(matrix: F32) -> Matrix:
+    """The rows of a (3, 3) array as scalars, which stay in registers."""
+    return (
+        (matrix[0, 0], matrix[0, 1], matrix[0, 2]),
+        (matrix[1, 0], matrix[1, 1], matrix[1, 2]),
+        (matrix[2, 0], matrix[2, 1], matrix[2, 2]),
+    )
+
+
+@njit(fastmath=True, error_model="numpy")
+def dot(a: Vector, b: Vector) -> Scalar:
+    """The scalar product; entries may be lanes."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@njit(fastmath=True, error_model="numpy")
+def own_axes(w: Scalar, x: Scalar, y: Scalar, z: Scalar) -> Matrix:
+    """The columns of a unit quaternion's rotation matrix: the Gaussian's own axes in the world."""
+    return (
+        (ONE - TWO * (y * y + z * z), TWO * (x * y + w * z), TWO * (x * z - w * y)),
+        (TWO * (x * y - w * z), ONE - TWO * (x * x + z * z), TWO * (y * z + w * x)),
+        (TWO * (x * z + w * y), TWO * (y * z - w * x), ONE - TWO * (x * x + y * y)),
+    )
+
+
+@njit(fastmath=True, error_model="numpy")
+def _clamp(value: Scalar, low: Scalar, high: Scalar) -> Scalar:
+    return min(max(value, low), high)
+
+
+@njit(fastmath=True, error_model="numpy")
+def _project_axis(
+    world: Matrix, axis: Vector, scale: Scalar, jx: Scalar, jy: Scalar, slope_x: Scalar, slope_y: Scalar
+) -> tuple[Scalar, Scalar]:
+    """An own axis (unit, world) times its standard deviation, on the screen [px]."""
+    x, y, z = dot(world[0], axis), dot(world[1], axis), dot(world[2], axis)
+    return scale * jx * (x - slope_x * z), scale * jy * (y - slope_y * z)
+
+
+@njit(fastmath=True, error_model="numpy")
+def squared_area(u0: Scalar, v0: Scalar, u1: Scalar, v1: Scalar, u2: Scalar, v2: Scalar) -> Scalar:
+    """The determinant of sum (u, v)(u, v)^T, by Cauchy and Binet: without cancellation where the ellipse is thin."""
+    a, b, c = u0 * v1 - u1 * v0, u0 * v2 - u2 * v0, u1 * v2 - u2 * v1
+    return a * a + b * b + c * c
+
+
+@njit(fastmath=True, nogil=True, error_model="numpy")
+def _project_range(
+    first: int, last: int, gaussians: GaussianArrays, sh_count: int, view: ViewConstants, records: F32
+) -> None:
+    """`project` for the Gaussians first..last-1."""
+    means, log_scales, quaternions = gaussians.means, gaussians.log_scales, gaussians.quaternions
+    low_x, high_x, low_y, high_y = slope_limits(view)
+    limit = -math.log(view.alpha)
+    basis = np.empty(16, np.float32)
+    world = rows_of(view.rotation)
+    for n in range(first, last):
+        record = records[n]
+        record[DEPTH] = ZERO
+        mean = (means[n, 0], means[n, 1], means[n, 2])
+        z = dot(world[2], mean) + view.translation[2]
+        if z < view.near:
+            continue
+        odds = math.exp(-gaussians.opacity_logits[n])
+        faint = math.log(ONE + odds)
+        if not limit - faint > ZERO:
+            continue
+        inverse_z = ONE / z
+        raw_x = (dot(world[0], mean) + view.translation[0]) * inverse_z
+        raw_y = (dot(world[1], mean) + view.translation[1]) * inverse_z
+
+        # Covariance on the screen: sum over the own axes of the outer products of their projections.
+        slope_x, slope_y = _clamp(raw_x, low_x, high_x), _clamp(raw_y, low_y, high_y)
+        jx, jy = view.fx * inverse_z, view.fy * inverse_z
+        w, x, y, z_ = quaternions[n, 0], quaternions[n, 1], quaternions[n, 2], quaternions[n, 3]
+        unit = ONE / math.sqrt(w * w + x * x + y * y + z_ * z_)
+        own = own_axes(w * unit, x * unit, y * unit, z_ * unit)
+        u0, v0 = _project_axis(world, own[0], math.exp(log_scales[n, 0]), jx, jy, slope_x, slope_y)
+        u1, v1 = _project_axis(world, own[1], math.exp(log_scales[n, 1]), jx, jy, slope_x, slope_y)
+        u2, v2 = _project_axis(world, own[2], math.exp(log_scales[n, 2]), jx, jy, slope_x, slope_y)
+        xx = view.blur + u0 * u0 + u1 * u1 + u2 * u2
+        xy = u0 * v0 + u1 * v1 + u2 * v2
+        yy = view.blur + v0 * v0 + v1 * v1 + v2 * v2
+        inverse_determinant = ONE / (xx * yy - xy * xy)
+        if view.antialiased:
+            share = squared_area(u0, v0, u1, v1, u2, v2) * inverse_determinant
+            if not share > NO_SHARE:
+                continue
+            faint -= HALF * math.log(share)
+        reach = limit - faint
+        if not reach > ZERO:
+            continue
+
+        extent_x, extent_y = math.sqrt(TWO * reach * xx), math.sqrt(TWO * reach * yy)
+        mean_x, mean_y = view.fx * raw_x + view.cx, view.fy * raw_y + view.cy
+        if mean_x + extent_x < ZERO or mean_x - extent_x > view.width:
+            continue
+        if mean_y + extent_y < ZERO or mean_y - extent_y > view.height:
+            continue
+
+        dx, dy, dz = mean[0] - view.center[0], mean[1] - view.center[1], mean[2] - view.center[2]
+        red, green, blue = seen_color(sh_count, dx, dy, dz, gaussians.sh, n, basis)
+        record[MEAN_X], record[MEAN_Y] = mean_x, mean_y
+        record[CONIC_XX] = yy * inverse_determinant
+        record[CONIC_XY] = -xy * inverse_determinant
+        record[CONIC_YY] = xx * inverse_determinant
+        record[OPACITY] = ONE / (ONE + odds)
+        record[RED], record[GREEN], record[BLUE] = red, green, blue
+        record[EXTENT_X], record[EXTENT_Y], record[REACH] = extent_x, extent_y, reach
+        record[FAINT] = faint
+        record[DEPTH] = z
+
+
+@njit(parallel=True, fastmath=True, nogil=True, cache=True, error_model="numpy")
+def project(gaussians: GaussianArrays, sh_count: int, view: ViewConstants, records: F32) -> None:
+    """Write the record (see `layout`) of each Gaussian; a depth of 0 marks what the view does not show.
+
+    Args:
+        gaussians: N Gaussians in the world frame.
+        sh_count: Number of SH coefficients in use: 1, 4, 9 or 16.
+        view: The camera.
+        records: (N, 16), written.
+    """
+    count = gaussians.means.shape[0]
+    for block in prange(BLOCKS):
+        first, last = block * count // BLOCKS, (block + 1) * count // BLOCKS
+        _project_range(first, last, gaussians, sh_count, view, records)

@@ -1,0 +1,234 @@
+"""The rasteriser's two directions: Gaussians to accumulated planes, and gradients of the planes to gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.geometry import SH_C0, Camera, Gaussians, Pose
+from pipeline.raster.blending import PLANES, blend_tiles, blend_tiles_backward
+from pipeline.raster.layout import (
+    DEFAULT_CUTOFFS,
+    OPAQUE_ENOUGH,
+    RECORD_COLUMNS,
+    SLOT_COLUMNS,
+    TILE,
+    Cutoffs,
+    GaussianArrays,
+    Rendering,
+    ViewConstants,
+    keep_freed_memory,
+    line_aligned,
+    view_constants,
+)
+from pipeline.raster.projection import project
+from pipeline.raster.projection_backward import pose_gradient_blocks, project_backward
+from pipeline.raster.tiles import Tiles, bin_gaussians
+from pipeline.types import F32, F64, I32, I64, Mask
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """A forward pass and what its backward pass needs. Planes are padded to whole tiles: h and w are multiples of 16.
+
+    Attributes:
+        view: The camera.
+        sh_count: SH coefficients in use.
+        records: (N, 16) float32, see `layout`.
+        tiles: The pairs of Gaussians and tiles.
+        ends: (tiles,) int64, one past the last pair drawn.
+        planes: (4, h, w) float32, sums of weight times red, green, blue, depth, without background.
+        transmittance: (h, w) float32.
+        median_depth: (h, w) float32, depth at which the transmittance falls to one half, 0 where it never does; (0, 0)
+            unless asked for.
+    """
+
+    view: ViewConstants
+    sh_count: int
+    records: F32
+    tiles: Tiles
+    ends: I64
+    planes: F32
+    transmittance: F32
+    median_depth: F32
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Derivatives of a loss by the parameters of `Gaussians`; rows of unseen Gaussians are not defined.
+
+    Attributes:
+        visible: (V,) int32, the rows that are.
+        means: (N, 3) float32.
+        log_scales: (N, 3) float32.
+        quaternions: (N, 4) float32.
+        opacity_logits: (N,) float32.
+        sh: (N, K, 3) float32.
+        screen: (N,) float32, length of the derivative by the centre's pixel [loss / px].
+    """
+
+    visible: I32
+    means: F32
+    log_scales: F32
+    quaternions: F32
+    opacity_logits: F32
+    sh: F32
+    screen: F32
+
+
+def rasterize(
+    gaussians: Gaussians,
+    camera: Camera,
+    world_from_camera: Pose,
+    *,
+    sh_count: int | None = None,
+    median: bool = False,
+    cutoffs: Cutoffs = DEFAULT_CUTOFFS,
+) -> Raster:
+    """Draw Gaussians into planes.
+
+    Source: B. Kerbl et al., 3D Gaussian Splatting, SIGGRAPH 2023, section 6.
+
+    Args:
+        gaussians: In the world frame; C-contiguous float32.
+        camera: Pinhole.
+        world_from_camera: Its pose.
+        sh_count: Number of SH coefficients to use (1, 4, 9, 16); all by default.
+        median: Whether to compute the median depth too.
+        cutoffs: Where to stop.
+    """
+    keep_freed_memory()
+    view = view_constants(camera, world_from_camera, cutoffs, gaussians.antialiased)
+    count = gaussians.sh.shape[1] if sh_count is None else sh_count
+    records = line_aligned(len(gaussians), RECORD_COLUMNS)
+    project(GaussianArrays.of(gaussians), count, view, records)
+    across, down = view.tiles
+    tiles = bin_gaussians(records, across, down)
+    size = down * TILE, across * TILE
+    planes, transmittance = line_aligned(PLANES, *size), line_aligned(*size)
+    median_depth = line_aligned(*(size if median else (0, 0)))
+    ends = np.empty(across * down, np.int64)
+    blend_tiles(across, down, tiles, records, view.transmittance, planes, transmittance, median_depth, ends)
+    return Raster(view, count, records, tiles, ends, planes, transmittance, median_depth)
+
+
+def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: F32, by_transmittance: F32) -> Gradients:
+    """Carry a loss's derivatives by the planes back to the Gaussians.
+
+    Args:
+        raster: Result of `rasterize` with the same Gaussians.
+        gaussians: Those Gaussians.
+        by_planes: (4, h, w) float32, derivative by `raster.planes`; 0 in the padding.
+        by_transmittance: (h, w) float32, derivative by `raster.transmittance`; 0 in the padding.
+    """
+    across, down = raster.view.tiles
+    tiles = raster.tiles
+    slots = line_aligned(len(tiles.slots), SLOT_COLUMNS)
+    blend_tiles_backward(
+        across,
+        down,
+        tiles,
+        raster.ends,
+        raster.records,
+        raster.planes,
+        raster.transmittance,
+        np.ascontiguousarray(by_planes),
+        np.ascontiguousarray(by_transmittance),
+        slots,
+    )
+    arrays = GaussianArrays.of(gaussians)
+    gradients = GaussianArrays(*(np.empty_like(array) for array in arrays))
+    screen = np.empty(len(gaussians), np.float32)
+    project_backward(
+        tiles.visible, tiles.offsets, slots, raster.records, arrays, raster.sh_count, raster.view, gradients, screen
+    )
+    return Gradients(tiles.visible, *gradients, screen)
+
+
+def pose_gradient(raster: Raster, gaussians: Gaussians, gradients: Gradients) -> F64:
+    """Derivative of the loss by a small motion of the camera.
+
+    The motion is a twist (w, t) in the camera's own axes: `world_from_camera @ Pose(matrix_from_rotvec(w), t)`.
+
+    Args:
+        raster: Result of `rasterize`.
+        gaussians: The same Gaussians.
+        gradients: Result of `rasterize_backward`.
+
+    Returns:
+        (6,) float64: by the rotation w [loss / rad], by the translation t [loss / world unit].
+    """
+    blocks = pose_gradient_blocks(
+        gradients.visible,
+        GaussianArrays.of(gaussians),
+        raster.sh_count,
+        raster.view.center,
+        GaussianArrays.of(gradients),
+    )
+    camera_from_world = raster.view.rotation.astype(np.float64)
+    return (blocks.sum(0).reshape(2, 3) @ camera_from_world.T).ravel()
+
+
+def grey(gaussians: Gaussians) -> Gaussians:
+    """The same Gaussians in plain grey."""
+    return replace(gaussians, sh=np.zeros((len(gaussians), 1, 3), np.float32))
+
+
+def blending_weights(raster: Raster, gaussians: Gaussians, pixels: Mask) -> F32:
+    """Blending weight (N,) of each Gaussian, summed over pixels: how many of them it makes up.
+
+    It is the derivative of the pixels' summed red by the Gaussian's red.
+
+    Args:
+        raster: Result of `rasterize`.
+        gaussians: The same Gaussians, as `grey` gives them: clipped colours have no derivative.
+        pixels: (H, W), those that count.
+    """
+    height, width = pixels.shape
+    by_planes = np.zeros_like(raster.planes)
+    by_planes[0, :height, :width] = pixels
+    gradients = rasterize_backward(raster, gaussians, by_planes, np.zeros_like(raster.transmittance))
+    weights = np.zeros(len(gaussians), np.float32)
+    weights[gradients.visible] = gradients.sh[gradients.visible, 0, 0] / np.float32(SH_C0)
+    return weights
+
+
+def render(
+    gaussians: Gaussians,
+    camera: Camera,
+    world_from_camera: Pose,
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    *,
+    median: bool = False,
+    cutoffs: Cutoffs = DEFAULT_CUTOFFS,
+) -> Rendering:
+    """The image that a camera takes of Gaussians.
+
+    Args:
+        gaussians: In the world frame.
+        camera: Pinhole.
+        world_from_camera: Its pose.
+        background: Colour behind everything, 0..1.
+        median: Whether to compute the median depth too.
+        cutoffs: Where to stop.
+
+    Raises:
+        ValueError: When the camera has lens distortion.
+    """
+    raster = rasterize(contiguous(gaussians), camera, world_from_camera, median=median, cutoffs=cutoffs)
+    inside = np.s_[: camera.height, : camera.width]
+    transmittance = raster.transmittance[inside]
+    rgb = np.moveaxis(raster.planes[:3][:, *inside], 0, -1)
+    rgb = rgb + transmittance[..., None] * np.array(background, np.float32)
+    alpha = 1 - transmittance
+    depth = np.zeros_like(alpha)
+    np.divide(raster.planes[3][inside], alpha, out=depth, where=alpha >= OPAQUE_ENOUGH)
+    median_depth = np.ascontiguousarray(raster.median_depth[inside]) if median else None
+    return Rendering(np.ascontiguousarray(rgb, np.float32), depth, alpha, median_depth)
+
+
+def contiguous(gaussians: Gaussians) -> Gaussians:
+    """The same Gaussians as C-contiguous float32 arrays, which the kernels are compiled for."""
+    names = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
+    return replace(gaussians, **{name: np.ascontiguousarray(getattr(gaussians, name), np.float32) for name in names})

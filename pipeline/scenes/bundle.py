@@ -1,0 +1,235 @@
+"""A bundle: the one object that simulators, viewers and trainers use. What reads a part is imported with that part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.errors import BundleError
+from pipeline.scenes.files import BundleFiles
+from pipeline.scenes.manifest import Manifest
+from pipeline.scenes.migrations import IMAGE_FOLDERS, read
+
+if TYPE_CHECKING:
+    from pipeline.check.quality import Quality
+    from pipeline.coverage.map import CoverageMap
+    from pipeline.geometry import Camera, Gaussians, Mesh, Pose
+    from pipeline.regions.regions import Regions
+    from pipeline.types import Floats
+
+MAX_JSON_BYTES = 32 * 2**20
+MAX_SIDE = 2**16
+"""Longest side of a camera's image [px]."""
+HOSTILE = "the bundle is damaged or hostile: get it again from its source"
+
+
+@dataclass(frozen=True)
+class BundleCamera:
+    """A camera of the capture in the bundle's frame.
+
+    Attributes:
+        name: The photo's name.
+        camera: Pinhole intrinsics.
+        world_from_camera: Its pose [m].
+        held_out: Whether the splat never saw it.
+        thumbnail: The photo as a small JPEG, a path in the bundle, or None where it isn't shown.
+    """
+
+    name: str
+    camera: Camera
+    world_from_camera: Pose
+    held_out: bool
+    thumbnail: str | None
+
+
+class Bundle:
+    """An immutable scene: mesh, splat, cameras, coverage, regions and measured quality in one frame.
+
+    Attributes:
+        files: Its files, in a folder or in a registry.
+        root: Folder of the files.
+        manifest: The content of bundle.json.
+        commit: Commit of the hub's repository that it comes from; empty for all others.
+    """
+
+    def __init__(self, files: BundleFiles) -> None:
+        self.files = files
+        self.root: Path = files.root
+        self.manifest: Manifest = files.manifest
+        self.commit: str = files.commit
+
+    @staticmethod
+    def open(reference: Path | str) -> Bundle:
+        """Open a folder, or a bundle by its name: of the local bundles folder, of a registry, or on the hub.
+
+        A name is `hall` or `hall@latest` for the newest, `hall@1.2.0`, or a range such as `hall@1` or `hall@^1.2`. It
+        is looked for in the bundles folder: `bundles/`, or the one that the environment variable SPLATYARD_BUNDLES
+        names; then in the registry that SPLATYARD_REGISTRY names, or `yard/`. `registry:./yard/hall@1`,
+        `s3://bucket/yard/hall` and so on name the registry too, `hf://owner/repository/hall@1` one on the Hugging Face
+        Hub. Files from there are fetched when they are asked for.
+
+        Raises:
+            BundleError: When there is none, or bundle.json is damaged, too new or names unsafe paths.
+            MachineError: When the hub or registry can't be reached.
+        """
+        folder = Path(reference).expanduser()
+        if folder.is_dir():
+            return Bundle(BundleFiles.open(folder))
+        from pipeline.scenes.resolver import find_bundle
+
+        return Bundle(find_bundle(reference))
+
+    def path(self, name: str) -> Path:
+        """The path of a file that the manifest lists, checked; see `BundleFiles.path`."""
+        return self.files.path(name)
+
+    def verify(self) -> list[str]:
+        """What is wrong with the files: missing, changed, linked or unlisted; empty when all is well."""
+        return self.files.verify()
+
+    def mesh(self, kind: Literal["full", "collision"] = "full") -> Mesh:
+        """The mesh in the world frame: `full` for looks, `collision` for physics.
+
+        Raises:
+            BundleError: When its file is damaged.
+        """
+        from pipeline.geometry import Mesh
+
+        with _following_the_format(self.path("mesh.ply" if kind == "full" else "collision.ply")) as path:
+            mesh = Mesh.load(path)
+            _check_near(mesh.vertices, "vertices")
+            return mesh
+
+    def splat(self, lod: str = "full") -> Gaussians:
+        """The Gaussians of a level of detail: full, sim, or web (which is full, compressed with some loss).
+
+        Raises:
+            BundleError: When the level doesn't exist, or its file is damaged or has another number of Gaussians than
+                the manifest says.
+        """
+        from pipeline.splat.ply import load_splat
+        from pipeline.splat.sog import load_sog
+
+        if lod not in self.manifest.splats:
+            raise BundleError(
+                "a level of detail that the bundle has",
+                found=repr(lod),
+                remedy=f"one of {', '.join(self.manifest.splats)}",
+                file=self.root,
+            )
+        level = self.manifest.splats[lod]
+        with _following_the_format(self.path(level.file)) as path:
+            splat = load_sog(path) if path.suffix == ".sog" else load_splat(path)
+            if len(splat) != level.gaussians:
+                raise ValueError(f"{len(splat)} Gaussians, and the manifest says {level.gaussians}")
+            _check_near(splat.means, "Gaussians")
+            return replace(splat, antialiased=level.antialiasing == "mip")
+
+    def classic_splat(self, lod: str = "full") -> Gaussians:
+        """As `splat`, with opacities for viewers that draw every splat as the 3DGS reference does.
+
+        Raises:
+            BundleError: When the level doesn't exist.
+        """
+        from pipeline.splat.antialiasing import for_classic_viewers
+
+        cameras, poses = [view.camera for view in self.cameras], [view.world_from_camera for view in self.cameras]
+        return for_classic_viewers(self.splat(lod), cameras, poses)
+
+    @cached_property
+    def cameras(self) -> tuple[BundleCamera, ...]:
+        """The capture's cameras in the world frame."""
+        with _following_the_format(self._text_file("cameras.json")) as path:
+            return tuple(map(_camera, json.loads(path.read_text())["cameras"]))
+
+    @cached_property
+    def quality(self) -> Quality:
+        """The gates and further metrics."""
+        from pipeline.check.quality import Quality
+
+        with _following_the_format(self._text_file("quality.json")) as path:
+            return read(Quality, json.loads(path.read_text()), path.name, self.manifest.written_in)
+
+    @cached_property
+    def regions(self) -> Regions:
+        """Where a robot can stand, start and go."""
+        from pipeline.regions.regions import Regions
+
+        self.path("walkable.npz")
+        with _following_the_format(self._text_file("regions.json")) as path:
+            return Regions.load(path.parent)
+
+    @cached_property
+    def coverage(self) -> CoverageMap:
+        """How much the splat's images can be trusted, by where a robot stands and where it looks."""
+        from pipeline.coverage.map import CoverageMap
+
+        with _following_the_format(self.path("coverage.npz")) as path:
+            return CoverageMap.load(path.parent)
+
+    @property
+    def images(self) -> dict[str, str]:
+        """The paths of the check's images, by file name: rendered views, the mesh, the coverage."""
+        split = (name.split("/") for name in self.manifest.files)
+        return {parts[1]: "/".join(parts) for parts in split if len(parts) == 2 and parts[0] in IMAGE_FOLDERS}
+
+    @property
+    def spawn_poses(self) -> tuple[Pose, ...]:
+        """World-from-base poses on the walkable floor: x forward, z up."""
+        return tuple(pose.world_from_base for pose in self.regions.spawn_poses)
+
+    def _text_file(self, name: str) -> Path:
+        """The path of a file that is read whole, as many times its size of Python's objects."""
+        entry = self.manifest.files.get(name)
+        if entry is not None and entry.bytes > MAX_JSON_BYTES:
+            raise BundleError(
+                f"a bundle's {name} has at most {MAX_JSON_BYTES} bytes",
+                found=f"{entry.bytes}",
+                remedy=HOSTILE,
+                file=self.root / name,
+            )
+        return self.path(name)
+
+
+@contextmanager
+def _following_the_format(path: Path) -> Iterator[Path]:
+    """Reading a file of the bundle; what doesn't follow the format is a `BundleError`."""
+    try:
+        yield path
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
+        raise BundleError(
+            f"{path.name} follows the format in docs/bundle.md",
+            found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
+            remedy=HOSTILE,
+            file=path,
+        ) from error
+
+
+def _check_near(points: Floats, what: str) -> None:
+    """That points (N, 3) are finite and no farther than anything in a scene can be [m]."""
+    import numpy as np
+
+    from pipeline.geometry import FARTHEST
+
+    if not (np.abs(points) <= FARTHEST).all():  # NaN isn't, either
+        raise ValueError(f"{what} farther than {FARTHEST:.0f} m, or nowhere")
+
+
+def _camera(entry: dict[str, Any]) -> BundleCamera:
+    from pipeline.geometry import Camera, Pose
+
+    camera, pose = Camera.from_json(entry["camera"]), Pose.from_matrix(entry["world_from_camera"])
+    name, thumbnail = entry["name"], entry.get("thumbnail")
+    _check_near(pose.translation, "a camera")
+    if (
+        max(camera.width, camera.height) > MAX_SIDE
+        or not isinstance(name, str)
+        or not isinstance(thumbnail, str | None)
+    ):
+        raise ValueError(f"a camera {name!r} of {camera.width}x{camera.height} pixels, shown by {thumbnail!r}")
+    return BundleCamera(name, camera, pose, bool(entry["held_out"]), thumbnail)

@@ -1,0 +1,265 @@
+"""Dataset repositories on the Hugging Face Hub at one commit, and what its client meets there in our words.
+
+The client keeps what it brought below HF_HOME, for all programs of this machine; what it keeps is looked at again.
+Its token is that of `hf auth login` or HF_TOKEN: only the client reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.errors import BundleError, MachineError, MissingBundleError, SplatyardError
+from pipeline.scenes.manifest import FileEntry, file_sha256
+from pipeline.scenes.references import HUB
+from pipeline.scenes.store import WAITS
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+KIND = "dataset"
+PASSING = {408, 429, 500, 502, 503, 504}
+"""What the hub answers when another try may do."""
+LONGEST_WAIT = 300.0
+"""Seconds: the hub counts requests over so long, and tells how much is left of it."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A dataset repository at one commit.
+
+    Attributes:
+        name: owner/repository.
+        commit: Its full hash.
+    """
+
+    name: str
+    commit: str
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        """What a small file holds, or None where there is none.
+
+        Raises:
+            BundleError: When it has more than `limit` bytes, or there is no such repository.
+            MachineError: When the hub can't be reached.
+        """
+        hub = client()
+        with hub_errors(self._where(path)):
+            try:
+                size = self._size(path)
+            except hub.errors.RemoteEntryNotFoundError:
+                return None
+            if size is None or size > limit:
+                raise BundleError(
+                    f"{path.rpartition('/')[2]} is small",
+                    found=f"{size} bytes",
+                    remedy="the repository is damaged or hostile: get the bundle from elsewhere",
+                    file=self._where(path),
+                )
+            return self._download(path).read_bytes()
+
+    def fetch(self, path: str, entry: FileEntry) -> Path:
+        """Bring a file over; where it is kept. Whether it has its hash is for the caller to see.
+
+        Raises:
+            BundleError: When there is no such file, or it is of another size.
+            MachineError: When the hub can't be reached.
+        """
+        with hub_errors(self._where(path)):
+            size = self._size(path)
+            if size != entry.bytes:
+                raise BundleError(
+                    "a bundle's files are as its manifest says",
+                    found=f"{size} bytes on the hub instead of {entry.bytes}",
+                    remedy="the bundle on the hub is damaged or was changed: tell who published it",
+                    file=self._where(path),
+                )
+            logger.info("fetching %s (%.1f MB)", path, entry.bytes / 1e6)
+            kept = self._download(path)
+            if file_sha256(kept) != entry.sha256:  # what is kept may have been spoilt since
+                kept = self._download(path, force_download=True)
+        return kept
+
+    def _size(self, path: str) -> int | None:
+        """Size of a file [bytes], as the hub says."""
+        url = client().hf_hub_url(self.name, path, repo_type=KIND, revision=self.commit)
+        return retried(client().get_hf_file_metadata, url).size
+
+    def _download(self, path: str, **options: Any) -> Path:
+        kept = retried(client().hf_hub_download, self.name, path, repo_type=KIND, revision=self.commit, **options)
+        return Path(kept).resolve()
+
+    def _where(self, path: str) -> str:
+        return f"{HUB}{self.name}/{path}"
+
+
+def repository_name(address: str) -> str:
+    """owner/repository of an address, hf://owner/repository.
+
+    Raises:
+        BundleError: When it is no such address.
+    """
+    name = address.removeprefix(HUB)
+    if not REPOSITORY.fullmatch(name):
+        raise BundleError(
+            "a repository on the hub is named by hf://owner/repository, a bundle in it by "
+            "hf://owner/repository/name@version",
+            found=repr(address),
+            remedy="such as hf://owner/scenes/hall@1.0.0",
+        )
+    return name
+
+
+def retried(request: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Send a request; after trouble that passes once more, again and again, ever later."""
+    errors = client().errors
+    for wait in (*WAITS, None):
+        try:
+            return request(*arguments, **options)
+        except (errors.HTTPError, JSONDecodeError) as error:  # the client decodes before it looks whether all went well
+            response = getattr(error, "response", None)
+            if wait is None or (response is not None and response.status_code not in PASSING):
+                raise
+            seconds = min(max(wait, _told_wait(response)), LONGEST_WAIT)
+            logger.warning("the hub: %s; again in %.0f s", first_line(error), seconds)
+            time.sleep(seconds)
+    raise AssertionError("the last round returns or raises")
+
+
+def _told_wait(response: Any) -> float:
+    """Seconds to wait, as an answer to too many requests says; 0 where it says nothing."""
+    if response is None or response.status_code != 429:
+        return 0.0
+    text = response.headers.get("retry-after") or response.headers.get("ratelimit") or ""
+    seconds = re.search(r"^(\d{1,6})$|\bt=(\d{1,6})", text)
+    return float(seconds[1] or seconds[2]) if seconds else 0.0
+
+
+@contextmanager
+def hub_errors(where: str) -> Iterator[None]:
+    """Turns the client's errors into ours: what isn't there, what one may not, and what can't be reached.
+
+    Args:
+        where: What is asked for, for messages.
+    """
+    errors = client().errors
+    try:
+        yield
+    except RuntimeError as error:  # what the client makes of any error in an upload
+        raise _ours(error.__cause__ or error, where) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        errors.HTTPError,
+        errors.EntryNotFoundError,
+        errors.XetDownloadError,
+    ) as error:
+        raise _ours(error, where) from error
+
+
+def _ours(error: BaseException, where: str) -> SplatyardError:
+    if isinstance(error, SplatyardError):
+        return error
+    hub = client()
+    errors, response = hub.errors, getattr(error, "response", None)
+    status = response.status_code if response is not None else None
+    found = getattr(error, "server_message", None) or first_line(error)
+    if isinstance(error, errors.GatedRepoError):
+        return BundleError(
+            "a gated repository is read by those who were let in",
+            found=found,
+            remedy=f"ask for access on its page, {hub.constants.ENDPOINT}/datasets/..., then `hf auth login`",
+            file=where,
+        )
+    if status == 401 and hub.get_token() is not None:
+        return MachineError(
+            "the hub takes your token",
+            found=found,
+            remedy="it may have expired or been revoked: `hf auth login` with a new one, or set HF_TOKEN",
+            file=where,
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return _unreachable(first_line(error), where)
+    if status == 401 or isinstance(
+        error, errors.RepositoryNotFoundError | errors.EntryNotFoundError | errors.RevisionNotFoundError
+    ):
+        return MissingBundleError(
+            "a bundle on the hub is a folder name/version of a dataset repository that you may read",
+            found=found,
+            remedy="check owner, repository, name and version; a private one needs `hf auth login`",
+            file=where,
+        )
+    if status == 403:
+        return MachineError(
+            "your token may do this on the hub",
+            found=found,
+            remedy="make one that may write to that owner's repositories, and `hf auth login` with it",
+            file=where,
+        )
+    if isinstance(error, JSONDecodeError | KeyError):
+        return _unreachable("an answer that isn't the hub's: check HF_ENDPOINT", where)
+    if status not in PASSING if status else isinstance(error, ValueError):
+        return MachineError("the hub takes what is sent", found=found, remedy="see what it says", file=where)
+    return _unreachable(found, where)
+
+
+def _unreachable(found: str, where: str) -> MachineError:
+    return MachineError(
+        "a bundle on the hub needs the network",
+        found=found,
+        remedy="connect, unset HF_HUB_OFFLINE, or wait a while; then run the same command again: what was brought or "
+        "sent is kept. Without the hub, name a local folder",
+        file=where,
+    )
+
+
+def require_token(where: str) -> None:
+    """That there is a token; only the hub knows what it may.
+
+    Raises:
+        MachineError: Otherwise.
+    """
+    if client().get_token() is None:
+        raise MachineError(
+            "writing to the hub needs a token",
+            found="none",
+            remedy="make one that may write on the hub's settings page and `hf auth login`, or set HF_TOKEN",
+            file=where,
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def client() -> Any:
+    """The module huggingface_hub.
+
+    Raises:
+        MachineError: When it isn't installed.
+    """
+    from tqdm import tqdm
+
+    try:
+        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+        from huggingface_hub.utils import tqdm as their_bars
+    except ImportError as error:
+        raise MachineError(
+            "bundles on the hub need huggingface_hub", found=str(error), remedy="pip install huggingface_hub"
+        ) from error
+    their_bars.set_lock(tqdm.get_lock())  # or its threads would begin bars while ours look at the set of all
+    return huggingface_hub

@@ -1,0 +1,288 @@
+"""bundle.json: the content of a bundle, checked when it is read because bundles come from others."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+
+from pipeline.errors import BundleError
+from pipeline.scenes.migrations import MAJOR, MINOR, FormatVersion, read
+
+MANIFEST_FILE = "bundle.json"
+MAX_FILE_BYTES = 8 * 2**30
+MAX_MANIFEST_BYTES = 16 * 2**20
+
+NAME = r"[a-z0-9](?:\.?[a-z0-9_-]){0,63}"
+"""Pattern of a scene's name: also a folder, and part of a git tag, which has no two dots in a row."""
+MAX_NAME = 64
+_SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FileEntry(_Strict):
+    """Size and hash of one file.
+
+    Attributes:
+        bytes: Its exact size.
+        sha256: Its hash, lower-case hex.
+    """
+
+    bytes: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Measured(_Strict):
+    """Something estimated: where it comes from and how sure it is.
+
+    Attributes:
+        source: The sensor, option or method that it comes from.
+        sigma: One sigma (degrees for gravity, relative for scale); None when it is a guess.
+    """
+
+    source: str
+    sigma: float | None
+
+
+class Frame(_Strict):
+    """The frame of everything in the bundle.
+
+    Attributes:
+        up: Always "z".
+        unit: Always "metre".
+        camera_axes: Always "opencv" (x right, y down, z forward).
+        gravity: Acceleration in that frame [m/s^2].
+        gravity_from: Source and sigma [deg].
+        scale_from: Source and relative sigma.
+        floor_found: Whether z = 0 is a measured floor.
+    """
+
+    up: Literal["z"] = "z"
+    unit: Literal["metre"] = "metre"
+    camera_axes: Literal["opencv"] = "opencv"
+    gravity: tuple[float, float, float] = (0.0, 0.0, -9.81)
+    gravity_from: Measured
+    scale_from: Measured
+    floor_found: bool
+
+
+class StageRecord(_Strict):
+    """How one stage was run.
+
+    Attributes:
+        name: The stage.
+        key: Its content key.
+        backend: The backend that ran.
+        reason: Why that backend was chosen.
+        params: Its parameters, as named by the splatyard that built the bundle.
+    """
+
+    name: str
+    key: str
+    backend: str
+    reason: str
+    params: dict[str, Any]
+
+
+class Location(_Strict):
+    """Where the capture was made (WGS 84): the median of its images.
+
+    Attributes:
+        latitude_deg: North is positive.
+        longitude_deg: East is positive.
+        altitude_m: Above sea level, or None.
+        spread_m: Median horizontal distance of the images from it.
+        images: Number of images with a location.
+    """
+
+    latitude_deg: Annotated[float, Field(ge=-90, le=90)]
+    longitude_deg: Annotated[float, Field(ge=-180, le=180)]
+    altitude_m: float | None
+    spread_m: float
+    images: int
+
+
+class Provenance(_Strict):
+    """Where a bundle comes from.
+
+    Attributes:
+        build_key: Hash of everything the content depends on.
+        source: The capture, for people.
+        licence: Licence of the capture and so of the bundle.
+        description: One line about the scene.
+        origin: Whether cameras captured the scene, or a video model generated it.
+        location: Where the scene is, if the build was asked to keep it.
+        stages: How every stage was run.
+        packages: Versions of the libraries that computed something.
+        machine: Platform it was built on.
+    """
+
+    build_key: str
+    source: str
+    licence: str
+    description: str
+    origin: Literal["captured", "generated"] = "captured"
+    location: Location | None = None
+    stages: tuple[StageRecord, ...]
+    packages: dict[str, str]
+    machine: dict[str, str]
+
+
+class Splats(_Strict):
+    """The levels of detail: file and number of Gaussians of each.
+
+    Attributes:
+        file: Path in the bundle.
+        gaussians: Number of Gaussians.
+        sh_degree: Degree of the spherical harmonics.
+        antialiasing: How to draw them, see `Gaussians.antialiased`. "classic": as the 3DGS reference renders; "mip":
+            pixels are areas.
+    """
+
+    file: str
+    gaussians: int
+    sh_degree: int
+    antialiasing: Literal["classic", "mip"]
+
+
+class Manifest(_Strict):
+    """The whole of bundle.json.
+
+    Attributes:
+        format: Always "splatyard.bundle".
+        format_version: Major version of the format.
+        format_minor: Minor version of the format.
+        name: The scene's name.
+        version: major.minor.patch; a version never changes.
+        parents: Bundles this one was made from, "name@version".
+        frame: Its frame.
+        splats: Levels of detail by name: full, sim, web.
+        files: Every file but this one.
+        quality_passed: Whether all gates pass; the metrics are in quality.json.
+        failed_gates: Names of those that don't.
+        provenance: Where it comes from.
+        report: Reports of the stages: poses, align, capture, points, mesh, splat.
+    """
+
+    format: Literal["splatyard.bundle"] = "splatyard.bundle"
+    format_version: Literal[2] = MAJOR
+    format_minor: Annotated[int, Field(ge=0)] = MINOR
+    name: Annotated[str, Field(pattern=f"^{NAME}$", max_length=MAX_NAME)]
+    version: Annotated[str, Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")]
+    parents: tuple[str, ...] = ()
+    frame: Frame
+    splats: dict[str, Splats]
+    files: dict[str, FileEntry]
+    quality_passed: bool
+    failed_gates: tuple[str, ...]
+    provenance: Provenance
+    report: dict[str, Any]
+    _written_in: FormatVersion = PrivateAttr(FormatVersion())
+
+    @property
+    def written_in(self) -> FormatVersion:
+        """The version of the format that the bundle's files have."""
+        return self._written_in
+
+    @field_validator("files")
+    @classmethod
+    def _safe_paths(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for path in files:
+            check_relative_path(path)
+        return files
+
+
+def check_relative_path(text: str) -> str:
+    """The path itself, when it stays inside the bundle.
+
+    Raises:
+        ValueError: When it is absolute, leaves the folder or has odd characters.
+    """
+    path = PurePosixPath(text)
+    if path.is_absolute() or not path.parts or not all(_SAFE_PART.fullmatch(part) for part in path.parts):
+        raise ValueError(f"a bundle's paths are plain and relative, got {text!r}")
+    return text
+
+
+def parse_manifest(content: bytes, file: Path | str) -> Manifest:
+    """The content of a bundle.json, checked and migrated to today's format.
+
+    Args:
+        content: The file's bytes.
+        file: Its path, for messages.
+
+    Raises:
+        BundleError: When it is damaged, too large, too new or names unsafe paths.
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError(
+            "bundle.json is small",
+            found=f"{len(content)} bytes",
+            remedy="the bundle is damaged or hostile: get it again from its source",
+            file=file,
+        )
+    try:
+        parsed = json.loads(content)
+        version = FormatVersion.parse(parsed)
+        if version.major > MAJOR:
+            raise BundleError(
+                f"this splatyard reads bundles up to format version {MAJOR}",
+                found=f"format version {version.major}",
+                remedy="upgrade splatyard",
+                file=file,
+            )
+        manifest = read(Manifest, parsed, MANIFEST_FILE, version)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise BundleError(
+            "bundle.json follows the format in docs/bundle.md",
+            found=str(error).splitlines()[0] + " ...",
+            remedy="the bundle is damaged or hostile: get it again from its source",
+            file=file,
+        ) from error
+    manifest._written_in = version
+    return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The content of a bundle.json, checked.
+
+    Raises:
+        BundleError: When there is none, or it is damaged, too new or names unsafe paths.
+    """
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(
+            "a bundle is a folder with a bundle.json",
+            found="no such file",
+            remedy="check the path; `splatyard build` makes bundles",
+            file=path,
+        )
+    with path.open("rb") as file:
+        return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), path)
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """bundle.json; the location is written only where there is one."""
+    silent = None if manifest.provenance.location else {"provenance": {"location"}}
+    return manifest.model_dump_json(indent=1, exclude=silent)
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Size and hash of every file below `folder`, by relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
+        for path in paths
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hex hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,335 @@
+"""Registries: published versions in a folder, in a bucket or whatever else fsspec knows, and local bundles.
+
+    <registry>/blobs/<sha256>                       the files of all versions, each content once
+    <registry>/scenes/<name>/<version>.json         a version's bundle.json, byte for byte
+    <registry>/scenes/<name>/<version>.yanked.json  why that version was yanked
+    <registry>/index.json                           summaries for lists, which then needn't read every bundle.json
+
+A version exists once its bundle.json does; that is written last, and never replaced. So a publish that is killed leaves
+blobs that nobody sees, and of several at once each version is whole. The index is made from the others and never the
+truth: what it lacks is read again, whoever wrote it last.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import hashlib
+import logging
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import BundleError, MissingBundleError
+from pipeline.scenes.files import CONNECTIONS, BundleFiles, cached_files, write_cached
+from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, NAME, FileEntry, Manifest, parse_manifest
+from pipeline.scenes.references import VERSION, Reference, Version
+from pipeline.scenes.store import Stat, Store
+from pipeline.scenes.summary import MAX_LINE, Index, SceneSummary
+
+logger = logging.getLogger(__name__)
+
+BLOBS, SCENES, INDEX = "blobs", "scenes", "index.json"
+SCENE_FILE = re.compile(rf"(?P<name>{NAME})/(?P<version>{VERSION.pattern})(?P<yanked>\.yanked)?\.json")
+MAX_INDEX_BYTES = 512 * 2**20
+MAX_YANK_BYTES = 64 * 2**10
+CHUNK = 16 * 2**20
+"""Bytes of one request."""
+
+
+class Registry(Protocol):
+    """Published versions at an address.
+
+    Methods raise MachineError when it can't be reached, and BundleError when it may not be read.
+    """
+
+    @property
+    def address(self) -> str:
+        """The first part of references to its versions; empty for local bundles."""
+        ...
+
+    @property
+    def public(self) -> bool:
+        """Whether anybody may read it, as far as known."""
+        ...
+
+    def summaries(self) -> list[SceneSummary]:
+        """Every version, by name and from old to new, yanked ones too; a damaged one is left out with a warning."""
+        ...
+
+    def names(self) -> set[str]:
+        """The names of all scenes."""
+        ...
+
+    def versions(self, name: str) -> dict[Version, bool]:
+        """All versions of a scene, the oldest first, and whether each is not yanked."""
+        ...
+
+    def manifest(self, name: str, version: Version) -> tuple[Manifest, bytes]:
+        """A version's manifest, and the bytes of its bundle.json.
+
+        Raises:
+            BundleError: When there is none, or it is damaged, hostile or another version's.
+        """
+        ...
+
+    def yanked(self, name: str, version: Version) -> str | None:
+        """Why a version was yanked, or None."""
+        ...
+
+    def open(self, reference: Reference) -> BundleFiles:
+        """The files of a published version; they come when they are asked for, and are kept in the cache.
+
+        Raises:
+            BundleError: When there is none, or its bundle.json is damaged.
+        """
+        ...
+
+
+class Yank(BaseModel):
+    """The content of a `.yanked.json`.
+
+    Attributes:
+        why: The reason, for people.
+        when: When it was yanked.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    why: str
+    when: datetime.datetime
+
+
+@dataclass(frozen=True)
+class StoreRegistry:
+    """A registry in a folder or bucket.
+
+    Attributes:
+        address: The first part of references to its versions.
+        store: Its files.
+    """
+
+    address: str
+    store: Store
+    public = False  # as far as known
+
+    def versions(self, name: str) -> dict[Version, bool]:
+        """All versions of a scene, the oldest first, and whether each is not yanked."""
+        files = [SCENE_FILE.fullmatch(f"{name}/{path}") for path in self.store.names(f"{SCENES}/{name}")]
+        yanked = {match["version"] for match in files if match and match["yanked"]}
+        published = sorted(Version.parse(match["version"]) for match in files if match and not match["yanked"])
+        return {version: str(version) not in yanked for version in published}
+
+    def names(self) -> set[str]:
+        """The names of all scenes."""
+        return {path.partition("/")[0] for path in self.store.names(SCENES)}
+
+    def summaries(self) -> list[SceneSummary]:
+        """Every version, by name and from old to new, yanked ones too; a damaged one is left out with a warning."""
+        published, yanked = set[tuple[str, str]](), set[tuple[str, str]]()
+        for match in map(SCENE_FILE.fullmatch, self.store.names(SCENES)):
+            if match:
+                (yanked if match["yanked"] else published).add((match["name"], match["version"]))
+        known = {(one.name, one.version): one for one in self.indexed()}
+        found = [one for key, one in known.items() if key in published and (one.yanked is not None) == (key in yanked)]
+        unknown = sorted(published - {(one.name, one.version) for one in found})
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            found += [one for one in pool.map(lambda key: self._summary_if_readable(*key), unknown) if one]
+        return sorted(found, key=lambda one: one.order)
+
+    def write_index(self) -> None:
+        """Bring index.json up to date."""
+        self.store.write(INDEX, Index(entries=tuple(self.summaries())).model_dump_json().encode())
+
+    def manifest(self, name: str, version: Version) -> tuple[Manifest, bytes]:
+        """A version's manifest, and the bytes of its bundle.json; see `Registry.manifest`."""
+        path = f"{SCENES}/{name}/{version}.json"
+        content = self._read(path, MAX_MANIFEST_BYTES)
+        if content is None:
+            raise missing(self, Reference(self.address, name, str(version)))
+        manifest = parse_manifest(content, f"{self.store.address}/{path}")
+        if (manifest.name, manifest.version) != (name, str(version)):
+            raise BundleError(
+                "a version in a registry lies under its name and version",
+                found=f"{manifest.name}@{manifest.version} in {path}",
+                remedy="the registry is damaged or hostile: `splatyard verify` says more",
+                file=self.store.address,
+            )
+        return manifest, content
+
+    def yanked(self, name: str, version: Version) -> str | None:
+        """Why a version was yanked, or None."""
+        path = f"{SCENES}/{name}/{version}.yanked.json"
+        content = self._read(path, MAX_YANK_BYTES)
+        if content is None:
+            return None
+        try:
+            return Yank.model_validate_json(content).why[:MAX_LINE]
+        except ValidationError:
+            return f"(damaged: {path})"
+
+    def open(self, reference: Reference) -> BundleFiles:
+        """The files of a published version; see `Registry.open`."""
+        version = resolve(self, reference)
+        manifest, content = self.manifest(reference.name, version)
+        warn_of_yank(self, reference.name, version)
+        return cached_files(manifest, content, lambda _, entry, target: self.fetch(entry, target))
+
+    def fetch(self, entry: FileEntry, target: Path) -> None:
+        """Bring a blob to a path on this disk; whether it has its hash is for the caller to check.
+
+        Raises:
+            BundleError: When there is no such blob, or it is of another size.
+            MachineError: When there is no room.
+        """
+        blob = f"{BLOBS}/{entry.sha256}"
+        stat = self.store.stat(blob)
+        if stat is None or stat.bytes != entry.bytes:
+            raise BundleError(
+                "a registry has every file of its versions",
+                found=f"{blob} {'is missing' if stat is None else f'has {stat.bytes} bytes, not {entry.bytes}'}",
+                remedy="`splatyard verify` says more; publishing the version again from its bundle brings it back",
+                file=self.store.address,
+            )
+        starts = range(0, entry.bytes, CHUNK)
+        write_cached(target, (self.store.read(blob, start, min(start + CHUNK, entry.bytes)) for start in starts))
+
+    def summary(self, name: str, version: Version) -> SceneSummary:
+        """The summary of a version by its own files, whatever the index says.
+
+        Raises:
+            BundleError: When there is none, or it is damaged, hostile or another version's.
+        """
+        manifest, content = self.manifest(name, version)
+        written = self.store.stat(f"{SCENES}/{name}/{version}.json") or Stat(0, 0)
+        digest = hashlib.sha256(content).hexdigest()
+        return SceneSummary.of(manifest, digest, written.modified, self.yanked(name, version))
+
+    def indexed(self) -> tuple[SceneSummary, ...]:
+        """The content of the index; nothing if it is damaged."""
+        content = self._read(INDEX, MAX_INDEX_BYTES)
+        if content is None:
+            return ()
+        try:
+            return Index.model_validate_json(content).entries
+        except ValidationError as error:
+            first = str(error).split("\n")[0]
+            logger.warning("%s/%s is damaged and is made again: %s", self.store.address, INDEX, first)
+            return ()
+
+    def _summary_if_readable(self, name: str, version: str) -> SceneSummary | None:
+        try:
+            return self.summary(name, Version.parse(version))
+        except BundleError as error:
+            logger.warning("%s@%s is left out: %s", name, version, error.found)
+            return None
+
+    def _read(self, path: str, limit: int) -> bytes | None:
+        stat = self.store.stat(path)
+        if stat is None:
+            return None
+        if stat.bytes > limit:
+            raise BundleError(
+                f"a registry's {path.rpartition('/')[2]} is small",
+                found=f"{stat.bytes} bytes",
+                remedy="the registry is damaged or hostile",
+                file=f"{self.store.address}/{path}",
+            )
+        return self.store.read(path, 0, stat.bytes) if stat.bytes else b""
+
+
+@dataclass(frozen=True)
+class BundlesFolder:
+    """The bundles in a local folder, `name/version/bundle.json`; names with a dot are half bundles of killed runs.
+
+    Attributes:
+        folder: The folder.
+    """
+
+    folder: Path
+    address = ""
+    public = False
+
+    def names(self) -> set[str]:
+        """The names of all scenes."""
+        folders = self.folder.glob("[!.]*/*/")
+        return {path.parent.name for path in folders if VERSION.fullmatch(path.name)}
+
+    def versions(self, name: str) -> dict[Version, bool]:
+        """All versions of a scene, the oldest first; none of them is yanked."""
+        found = (path.name for path in (self.folder / name).glob("*/"))
+        return dict.fromkeys(sorted(Version.parse(text) for text in found if VERSION.fullmatch(text)), True)
+
+    def summaries(self) -> list[SceneSummary]:
+        """Every version, by name and from old to new; what can't be opened is left out with a warning."""
+        found = []
+        for path in sorted(self.folder.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}")):
+            try:
+                files = BundleFiles.open(path.parent)
+                found.append(SceneSummary.of(files.manifest, files.sha256, path.stat().st_mtime))
+            except BundleError as error:
+                logger.warning("left out %s", error)
+        return sorted(found, key=lambda one: one.order)
+
+    def manifest(self, name: str, version: Version) -> tuple[Manifest, bytes]:
+        """A version's manifest, and the bytes of its bundle.json."""
+        file = self.folder / name / str(version) / MANIFEST_FILE
+        return BundleFiles.open(file.parent).manifest, file.read_bytes()
+
+    def yanked(self, name: str, version: Version) -> str | None:
+        """None: local bundles are not yanked."""
+
+    def open(self, reference: Reference) -> BundleFiles:
+        """The files of a version.
+
+        Raises:
+            BundleError: When there is none, or its bundle.json is damaged.
+        """
+        return BundleFiles.open(self.folder / reference.name / str(resolve(self, reference)))
+
+
+def resolve(registry: Registry, reference: Reference) -> Version:
+    """The version that a reference means: for "latest" and a range the newest that isn't yanked.
+
+    Raises:
+        MissingBundleError: When there is none.
+    """
+    known = registry.versions(reference.name)
+    found = reference.newest(version for version, usable in known.items() if usable or reference.exact)
+    if found is None:
+        raise missing(registry, reference)
+    return found
+
+
+def missing(registry: Registry, reference: Reference) -> MissingBundleError:
+    """The error that a reference means no version, with the versions or names that exist instead."""
+    known = registry.versions(reference.name)
+    if known:
+        listed = [f"{version}{'' if usable else ' (yanked)'}" for version, usable in known.items()]
+        found = f"no {reference.range} of {reference.name}; there is {', '.join(listed[-9:])}"
+        remedy = f"such as {reference.name}@{list(known)[-1]}"
+    else:
+        near = difflib.get_close_matches(reference.name, registry.names(), 3, 0.4)
+        found = f"no scene {reference.name!r}"
+        remedy = f"did you mean {' or '.join(near)}?" if near else "`splatyard list` shows what there is"
+    return MissingBundleError(
+        "a registry has the version that is asked for", found=found, remedy=remedy, file=registry.address
+    )
+
+
+def warn_of_yank(registry: Registry, name: str, version: Version) -> None:
+    """Warn when a version that is opened was yanked."""
+    why = registry.yanked(name, version)
+    if why is not None:
+        logger.warning("%s@%s was yanked: %s", name, version, why)
+
+
+def require_store(registry: Registry) -> StoreRegistry:
+    """The registry, which must be one in a folder or bucket."""
+    if not isinstance(registry, StoreRegistry):
+        raise TypeError(f"{type(registry).__name__} has no store")
+    return registry

@@ -1,0 +1,330 @@
+"""From a reference to a bundle: local folders, registries by their address, scenes.lock, and patterns of names.
+
+scenes.lock says which exact version, with which bytes, stands for "latest" and for ranges, today and next year.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import BundleError, MissingBundleError
+from pipeline.files import write_whole
+from pipeline.scenes.files import BundleFiles
+from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
+from pipeline.scenes.references import (
+    HUB,
+    LATEST,
+    PREFIX,
+    RANGE,
+    REFERENCE,
+    Reference,
+    Version,
+    is_address,
+)
+from pipeline.scenes.registry import BLOBS, INDEX, SCENES, BundlesFolder, Registry, StoreRegistry
+from pipeline.scenes.registry import resolve as newest_version
+from pipeline.scenes.store import open_store
+
+logger = logging.getLogger(__name__)
+
+BUNDLES_VARIABLE = "SPLATYARD_BUNDLES"
+ADDRESS_VARIABLE = "SPLATYARD_REGISTRY"
+DEFAULT_ADDRESS = "registry:./yard"
+LOCK_FILE = Path("scenes.lock")
+MAX_LOCK_BYTES = 4 * 2**20
+MAX_SCENES = 1000
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Pin(_Strict):
+    """What a reference stands for.
+
+    Attributes:
+        reference: As it is written in commands, such as "hall@^1.2" or "s3://bucket/yard/hall@latest".
+        bundle: The exact version, with its registry's address.
+        sha256: Hash of its manifest, which holds the hash of every other file.
+        commit: Commit of the hub's repository; empty for a registry.
+    """
+
+    reference: str
+    bundle: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    commit: str = ""
+
+
+class Lock(_Strict):
+    """The content of scenes.lock."""
+
+    format: Literal["splatyard.lock"] = "splatyard.lock"
+    format_version: Literal[1] = 1
+    scenes: tuple[Pin, ...] = ()
+
+    def pin(self, reference: str) -> Pin | None:
+        """The pin of a reference, as it was written or as the exact version that it led to; None if there is none."""
+        requested = _with_range(reference)
+        return next((pin for pin in self.scenes if requested in (_with_range(pin.reference), pin.bundle)), None)
+
+
+def bundles_folder() -> Path:
+    """The local folder of bundles: `bundles/`, or the one that SPLATYARD_BUNDLES names."""
+    return Path(os.environ.get(BUNDLES_VARIABLE, "bundles"))
+
+
+def default_address() -> str:
+    """The address of the registry that is meant where none is named."""
+    return os.environ.get(ADDRESS_VARIABLE, DEFAULT_ADDRESS)
+
+
+def is_registry(address: str) -> bool:
+    """Whether there is a registry, as far as known without asking a server."""
+    path = address.removeprefix(PREFIX)
+    return "://" in path or bool(_names(Path(path).expanduser()) & {BLOBS, SCENES, INDEX})
+
+
+def open_registry(address: str = "", *, create: bool = False, commit: str = "") -> Registry:
+    """The registry at an address.
+
+    Args:
+        address: A folder, registry:FOLDER, s3://bucket/path, or whatever else fsspec knows; hf://owner/repository on
+            the hub; the default one if empty.
+        create: Make the folder if it doesn't exist but the one above it does; on the hub, publishing makes the
+            repository.
+        commit: Commit of the hub's repository; its newest if empty.
+
+    Raises:
+        BundleError: When there is none, or the folder is something else.
+        MachineError: When it can't be reached.
+    """
+    address = (address or default_address()).rstrip("/")
+    path = address.removeprefix(PREFIX)
+    if path.startswith(HUB):
+        from pipeline.scenes.hub_registry import open_hub
+
+        return open_hub(path, create=create, commit=commit)
+    if "://" not in path:
+        folder = Path(path).expanduser()
+        _check_folder(folder, create=create)
+        path = str(folder)
+        address = address if address.startswith(PREFIX) else PREFIX + address
+    return StoreRegistry(address, open_store(path, kept="what was sent is not sent again"))
+
+
+def find_bundle(reference: Path | str) -> BundleFiles:
+    """The files of a bundle by its folder, or by a reference; see `Bundle.open`.
+
+    Raises:
+        BundleError: When there is none, or bundle.json is damaged, too new or names unsafe paths.
+        MachineError: When the hub or registry can't be reached.
+    """
+    text, folder = str(reference), Path(reference).expanduser()
+    if is_address(text):
+        requested = Reference.parse(text)
+        return open_registry(requested.address).open(requested)
+    if folder.is_dir():
+        return BundleFiles.open(folder)
+    match = REFERENCE.fullmatch(text)
+    if match and not match["address"]:
+        requested, local = Reference.parse(text), BundlesFolder(bundles_folder())
+        if requested.newest(local.versions(requested.name)):
+            return local.open(requested)
+        if is_registry(default_address()):
+            return open_registry().open(requested)
+    raise BundleError(
+        "a bundle is named by its folder, by name@version, or by a registry's address and these",
+        found=f"no folder {text!r} and no such bundle in {str(bundles_folder())!r}",
+        remedy=f"check the name, or set {BUNDLES_VARIABLE} to your bundles folder; docs/registry.md has all forms",
+    )
+
+
+def resolve(reference: str) -> str:
+    """The one version that a reference to a registry means now, with its address.
+
+    Raises:
+        BundleError: When it means none.
+        MachineError: When the registry can't be reached.
+    """
+    requested = Reference.parse(reference)
+    if requested.exact and requested.address.startswith(HUB):
+        return reference  # whether it exists shows when it is opened
+    registry = open_registry(requested.address)
+    return f"{registry.address}/{requested.name}@{newest_version(registry, requested)}"
+
+
+def find_scenes(patterns: Sequence[str]) -> list[str]:
+    """Scenes as `sim.scene.open_scene` takes them, each once, in the order of the patterns and then of their names.
+
+    Args:
+        patterns: Folders, taken as they are; references that scenes.lock names; versions and ranges of registries and
+            on the hub, exact from now on; and NAME or NAME@VERSION of the local bundles folder, with * and ? in
+            either, or a range. Without a version, or with "latest", it is the newest of each name.
+
+    Raises:
+        MissingBundleError: When a pattern matches none.
+        BundleError: When all match too many.
+    """
+    lock = read_lock()
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if pin := lock.pin(pattern):
+            found[pin.bundle] = None
+        elif Path(pattern).expanduser().is_dir():
+            found[pattern] = None
+        elif is_address(pattern):
+            found[resolve(pattern)] = None
+        else:
+            found |= dict.fromkeys(_matching(pattern))
+    if len(found) > MAX_SCENES:
+        raise BundleError(f"{MAX_SCENES} scenes at most", found=str(len(found)), remedy="give a narrower pattern")
+    return list(found)
+
+
+def read_lock(path: Path = LOCK_FILE) -> Lock:
+    """The content of a lock file; an empty lock if there is none.
+
+    Raises:
+        BundleError: When it is damaged.
+    """
+    if not path.is_file():
+        return Lock()
+    try:
+        with path.open("rb") as file:
+            return Lock.model_validate_json(file.read(MAX_LOCK_BYTES))
+    except ValidationError as error:
+        raise BundleError(
+            "a lock file is as `splatyard pull --lock` writes it",
+            found=str(error).splitlines()[0],
+            remedy="delete it and pull with --lock again, or get the one that was checked in",
+            file=path,
+        ) from error
+
+
+def write_pin(reference: str, path: Path = LOCK_FILE) -> Pin:
+    """Resolve a reference and pin what it stands for now in the lock file, in place of its older pin.
+
+    Raises:
+        BundleError: When it means nothing, or the lock file is damaged.
+        MachineError: When the registry can't be reached.
+    """
+    from pipeline.engine import machine_errors
+
+    before = read_lock(path)
+    exact = resolve(reference)
+    files = find_bundle(exact)
+    pin = Pin(reference=reference, bundle=exact, sha256=files.sha256, commit=files.commit)
+    others = [one for one in before.scenes if _with_range(one.reference) != _with_range(reference)]
+    text = Lock(scenes=tuple(sorted([*others, pin], key=lambda one: one.reference))).model_dump_json(indent=1)
+    with machine_errors(path):
+        write_whole(path, f"{text}\n")
+    return pin
+
+
+def find_locked(reference: Path | str, path: Path = LOCK_FILE) -> BundleFiles:
+    """As `find_bundle`, but what the lock file names is that version, with those bytes, wherever they lie.
+
+    Raises:
+        BundleError: Also when the bytes are others.
+    """
+    pin = None if isinstance(reference, Path) else read_lock(path).pin(reference)
+    if pin is None:
+        return find_bundle(reference)
+    exact = Reference.parse(pin.bundle)
+    files = _in_bundles_folder(exact, pin.sha256) or open_registry(exact.address, commit=pin.commit).open(exact)
+    if files.sha256 != pin.sha256:
+        raise BundleError(
+            "a locked scene has the bytes that it was locked with",
+            found=f"{pin.bundle} has manifest {files.sha256[:12]}, locked was {pin.sha256[:12]}",
+            remedy="somebody changed what was published: get the right one, or lock it again with "
+            f"`splatyard pull --lock {pin.reference}`",
+            file=path,
+        )
+    logger.info("%s: %s is %s", path, reference, pin.bundle)
+    return files
+
+
+def _in_bundles_folder(exact: Reference, sha256: str) -> BundleFiles | None:
+    """The same bytes in the local bundles folder, if they are there."""
+    folder = bundles_folder() / exact.name / exact.range
+    manifest = folder / MANIFEST_FILE
+    return BundleFiles.open(folder) if manifest.is_file() and file_sha256(manifest) == sha256 else None
+
+
+def _with_range(reference: str) -> str:
+    """With its range written out: hall@latest for hall; a text that is no reference as it is."""
+    try:
+        return str(Reference.parse(reference))
+    except BundleError:
+        return reference
+
+
+def _matching(pattern: str) -> list[str]:
+    """Bundles in the local folder, or one in the default registry, that a pattern matches."""
+    local = BundlesFolder(bundles_folder())
+    name, _, version = pattern.partition("@")
+    existing = {scene: list(local.versions(scene)) for scene in sorted(local.names())}
+    found: list[str] = []
+    for scene in fnmatch.filter(existing, name):
+        versions = existing[scene]
+        if version == "" or RANGE.fullmatch(version):
+            newest = Reference("", scene, version or LATEST).newest(versions)
+            chosen = [newest] if newest else list[Version]()
+        else:
+            chosen = [one for one in versions if fnmatch.fnmatch(str(one), version)]
+        found += [f"{scene}@{one}" for one in chosen]
+    if not found and is_registry(default_address()) and REFERENCE.fullmatch(pattern):
+        found = [resolve(pattern)]
+    if not found:
+        known = [f"{scene}@{one}" for scene, versions in existing.items() for one in versions]
+        near = [scene for scene in known if scene.partition("@")[0] == name]
+        near = near or difflib.get_close_matches(pattern, known, 3, 0.4) or known[:9]
+        raise MissingBundleError(
+            "a scene is a bundle's folder, name@version, or hf://owner/repository/name@version",
+            found=f"no folder {pattern!r}, and nothing that matches in the bundles folder {str(local.folder)!r}",
+            remedy=f"did you mean {', '.join(near)}?"
+            if near
+            else f"make one with `splatyard build`, or set {BUNDLES_VARIABLE} to your bundles folder",
+        )
+    return found
+
+
+def _check_folder(folder: Path, *, create: bool) -> None:
+    if create and not folder.exists() and folder.absolute().parent.is_dir():
+        from pipeline.engine import machine_errors
+
+        with machine_errors(folder):
+            folder.mkdir(exist_ok=True)
+    names = _names(folder)
+    if folder.is_dir() and (not names or names & {BLOBS, SCENES, INDEX}):
+        return
+    if names:
+        found, remedy = f"a folder of other things: {', '.join(sorted(names)[:3])}", "name another folder"
+    elif folder.exists():
+        found, remedy = "a file", "name a folder"
+    elif create:  # the one above it is missing, too: a disk that isn't mounted, or a slip of the pen
+        parent = folder.absolute().parent
+        found, remedy = f"no folder {parent}", f"check the address; if it is right, make that folder: mkdir -p {parent}"
+    else:
+        found = "no such folder"
+        remedy = (
+            f"check the address; `splatyard publish hall@1.0.0 --to {PREFIX}{folder}` makes it with the first bundle"
+        )
+    raise (BundleError if folder.exists() else MissingBundleError)(
+        "a registry is a folder made by `splatyard publish`, or an address such as s3://bucket/path",
+        found=found,
+        remedy=remedy,
+        file=folder,
+    )
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()

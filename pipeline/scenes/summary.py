@@ -1,0 +1,106 @@
+"""The summary of a published version: what lists, the gallery and the hub show without opening its bundle."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.scenes.manifest import Manifest
+from pipeline.scenes.references import Version
+
+MAX_LINE = 200
+"""Characters of a text that is shown in a list."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SceneSummary(_Strict):
+    """One published version.
+
+    Attributes:
+        name: Name of the scene.
+        version: major.minor.patch.
+        published: When it was published.
+        sha256: Hash of its manifest, which holds the hash of every other file.
+        licence: Licence of the capture, at most 200 characters.
+        description: One line about the scene, at most 200 characters.
+        kind: Reader of the capture, such as "record3d"; empty where no stage says it.
+        origin: Whether cameras captured the scene, or a video model generated it.
+        tags: Words to search by.
+        bytes: Size of all files.
+        gaussians: Number of Gaussians of the full splat.
+        failed_gates: Names of the gates that fail.
+        yanked: Why the version was yanked, or None.
+    """
+
+    name: str
+    version: str
+    published: datetime.datetime
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    licence: str
+    description: str
+    kind: str
+    origin: Literal["captured", "generated"]
+    tags: tuple[str, ...]
+    bytes: int
+    gaussians: int
+    failed_gates: tuple[str, ...]
+    yanked: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """name@version."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def order(self) -> tuple[str, Version]:
+        """Sorts by name, then by version as a number."""
+        return self.name, Version.parse(self.version)
+
+    @staticmethod
+    def of(manifest: Manifest, sha256: str, published: float, yanked: str | None = None) -> SceneSummary:
+        """The summary of a manifest.
+
+        Args:
+            manifest: The version's manifest.
+            sha256: Hash of the manifest's file.
+            published: When it was published [s since 1970].
+            yanked: Why it was yanked, or None.
+        """
+        provenance, full = manifest.provenance, manifest.splats.get("full")
+        kind = one_line(next((stage.backend for stage in provenance.stages if stage.name == "capture"), ""))
+        generated = "generated" if provenance.origin == "generated" else ""
+        tags = (generated, kind, f"scale by {one_line(manifest.frame.scale_from.source)}")
+        return SceneSummary(
+            name=manifest.name,
+            version=manifest.version,
+            published=datetime.datetime.fromtimestamp(published, datetime.UTC),
+            sha256=sha256,
+            licence=one_line(provenance.licence),
+            description=one_line(provenance.description),
+            kind=kind,
+            origin=provenance.origin,
+            tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
+            bytes=sum(entry.bytes for entry in manifest.files.values()),
+            gaussians=full.gaussians if full else 0,
+            failed_gates=manifest.failed_gates,
+            yanked=yanked,
+        )
+
+
+class Index(_Strict):
+    """The content of index.json."""
+
+    format: Literal["splatyard.index"] = "splatyard.index"
+    format_version: Literal[1] = 1
+    entries: tuple[SceneSummary, ...]
+
+
+def one_line(text: str) -> str:
+    """One line of at most `MAX_LINE` characters that a terminal takes as text."""
+    plain = "".join(character if character.isprintable() else " " for character in text[: 2 * MAX_LINE])
+    return " ".join(plain.split())[:MAX_LINE]

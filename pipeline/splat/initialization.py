@@ -1,0 +1,293 @@
+"""Initialization: the Gaussians that training starts from.
+
+Flat discs on the shared point cloud; a skybox, where a good part of the images shows nothing near; discs in the photos'
+colours where the cloud lacks what they show (windows, lamps, glossy or far surfaces): densification only splits what is
+there, so a part of an image in which nothing starts would stay black. Without a skybox the sky is built from mist at
+the depth of the nearest roof, and hides the scene from every other camera.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import KDTree
+
+from pipeline.geometry import Gaussians, PointCloud, quaternions_from_z
+from pipeline.raster import render
+from pipeline.splat.infill import infill
+from pipeline.splat.params import SplatParams
+from pipeline.splat.priors import FreeSpace
+from pipeline.splat.schedule import START_SHARE
+from pipeline.splat.views import TrainingView
+from pipeline.types import F64
+
+CLOUD_OPACITY = 0.5
+"""Opacity of the discs on the cloud."""
+CLOUD_FLATNESS = 0.3
+"""Their standard deviation along the normal, relative to that across."""
+NEIGHBOURS = 3
+"""Points whose distance gives a disc its size."""
+MIN_SPACING = 1e-4
+"""Lower bound of that distance, as a share of the cloud's largest side: coincident points get discs of this size."""
+MIN_START = 100
+"""Lower bound of the number of Gaussians on the cloud, where the cloud has as many points."""
+SKYBOX_SHARE = 0.02
+"""Largest number of Gaussians of the skybox, as a share of all: too few to change the scene's radius."""
+GAP_SHARE = 0.1
+"""Largest number of Gaussians for what the cloud lacks, as a share of all."""
+INFILL_SHARE = 0.04
+"""Largest number of Gaussians for backs of thin objects, and again for holes no photo shows, as a share of all."""
+MIN_EXTENT = 0.1
+"""Lower bound of the cameras' extent, as a share of the scene's radius: a phone that hardly moved still sees a room."""
+
+COVERED = 0.5
+"""Pixels with less alpha are open."""
+MIN_OPEN_SHARE = 0.05
+"""Share of all pixels that must show neither depth nor Gaussians for a skybox; indoors it is less."""
+SKYBOX_DISTANCE = 8.0
+"""Distance of the skybox from the cameras' centre [radii of the scene]; the steps of training hardly move it."""
+SKYBOX_MAX_SIZE = 0.4
+"""Largest standard deviation of its Gaussians [radii of the scene]: larger ones are pruned."""
+SKYBOX_OVERLAP = 0.6
+"""Standard deviation over the spacing."""
+SKYBOX_OPACITY = float(1 / (1 + np.exp(-2.0)))
+"""Opacity of its Gaussians."""
+MIN_PIXELS = 2
+"""Open pixels (quarter size) that a direction needs to get a Gaussian."""
+GOLDEN_ANGLE = np.pi * (3 - np.sqrt(5))
+
+GAP_SPACING = 4
+"""Distance between two new Gaussians in a gap [px at a quarter of the training size]."""
+GAP_SIZE = 2.0
+"""Standard deviation of a new Gaussian in a gap [px at a quarter of the training size]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Initialization:
+    """What a training starts from.
+
+    Attributes:
+        gaussians: All Gaussians, inpainted ones first.
+        fixed: Number of inpainted Gaussians, which training leaves as they are.
+        background: Number of Gaussians of the skybox.
+        cloud: The shared cloud in the world frame; None leaves the Gaussians free to ignore what depth proves.
+        free: Free space that the views prove.
+    """
+
+    gaussians: Gaussians
+    fixed: int = 0
+    background: int = 0
+    cloud: PointCloud | None = None
+    free: FreeSpace | None = None
+
+
+def initialize(
+    cloud: PointCloud,
+    views: Sequence[TrainingView],
+    max_gaussians: int,
+    params: SplatParams,
+    rng: np.random.Generator,
+    cloud_share: float = START_SHARE,
+) -> Initialization:
+    """Gaussians on the cloud, for the sky, for gaps of the cloud and for what no view shows.
+
+    Args:
+        cloud: The shared cloud in the world frame.
+        views: The training views.
+        max_gaussians: Number of Gaussians that training may reach.
+        params: The stage's parameters.
+        rng: Draws the points.
+        cloud_share: Share of `max_gaussians` that is drawn from the cloud.
+    """
+    gaussians = on_cloud(cloud, int(cloud_share * max_gaussians), params, rng)
+    near = len(gaussians)
+    if views:
+        limit = max(1, int(SKYBOX_SHARE * max_gaussians))
+        sky = skybox(gaussians, views, scene_size(views, gaussians)[1], limit)
+        gaussians = Gaussians.concatenate([gaussians, sky])
+    background = len(gaussians) - near
+    gaussians = fill_gaps(gaussians, views, int(GAP_SHARE * max_gaussians))
+    fixed, free = 0, FreeSpace(views)
+    if params.infill:
+        inpainted = infill(gaussians, cloud, free, views, int(INFILL_SHARE * max_gaussians), rng).gaussians
+        gaussians, fixed = Gaussians.concatenate([inpainted, gaussians]), len(inpainted)
+    known = (cloud, free) if params.depth_priors else (None, None)
+    return Initialization(replace(gaussians, antialiased=params.antialiased), fixed, background, *known)
+
+
+def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[float, float]:
+    """Sizes of the camera path and of the scene, seen from the cameras' centre [world units].
+
+    Returns:
+        Radius of the cameras, from which positions get their learning rate; radius of nearly all Gaussians.
+    """
+    centers = np.array([view.world_from_camera.translation for view in views])
+    middle = centers.mean(0)
+    radius = float(np.percentile(np.linalg.norm(gaussians.means - middle, axis=1), 95))
+    return max(1.1 * float(np.linalg.norm(centers - middle, axis=1).max()), MIN_EXTENT * radius), radius
+
+
+def on_cloud(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Generator) -> Gaussians:
+    """Discs on points of the cloud, drawn without replacement.
+
+    Args:
+        cloud: The shared cloud in the world frame.
+        count: Largest number of discs, at least `MIN_START`.
+        params: `sh_degree` counts.
+        rng: Draws the points.
+
+    Raises:
+        ValueError: When the cloud has fewer points than a neighbourhood.
+    """
+    count = max(MIN_START, min(len(cloud), count))
+    return discs_on(cloud, count, (params.sh_degree + 1) ** 2, rng, opacity=CLOUD_OPACITY, flatness=CLOUD_FLATNESS)
+
+
+def discs_on(
+    cloud: PointCloud, count: int, sh_coefficients: int, rng: np.random.Generator, *, opacity: float, flatness: float
+) -> Gaussians:
+    """Discs on at most `count` points of a cloud, drawn without replacement.
+
+    Args:
+        cloud: A cloud in the world frame.
+        count: Largest number of discs.
+        sh_coefficients: Number of SH coefficients per channel: 1, 4, 9 or 16.
+        rng: Draws the points.
+        opacity: Opacity of each disc.
+        flatness: Standard deviation along the normal, relative to that across.
+
+    Raises:
+        ValueError: When the cloud has fewer points than a neighbourhood.
+    """
+    if len(cloud) <= NEIGHBOURS:
+        raise ValueError(f"a splat needs at least {NEIGHBOURS + 1} points to start from, got {len(cloud)}")
+    if len(cloud) > count:
+        cloud = cloud[np.sort(rng.choice(len(cloud), count, replace=False))]
+    points = cloud.points.astype(np.float64)
+    distances = np.asarray(KDTree(points).query(points, NEIGHBOURS + 1)[0])[:, 1:]
+    smallest = MIN_SPACING * float(np.ptp(points, axis=0).max())
+    spacing = np.sqrt((distances**2).mean(1)).clip(smallest)
+
+    normals = cloud.normals.astype(np.float64)
+    has_normal = np.linalg.norm(normals, axis=1) > 0.5
+    normals[~has_normal] = (0, 0, 1)
+    scales = np.repeat(spacing[:, None], 3, 1)
+    scales[:, 2] *= np.where(has_normal, flatness, 1.0)
+
+    return Gaussians.from_colors(
+        cloud.points, scales, quaternions_from_z(normals), cloud.colors / 255, opacity, sh_coefficients
+    )
+
+
+def skybox(gaussians: Gaussians, views: Sequence[TrainingView], radius: float, limit: int) -> Gaussians:
+    """Gaussians far off in the open directions, in the photos' mean colours; none where the images are full of objects.
+
+    Args:
+        gaussians: Gaussians on the cloud.
+        views: The training views.
+        radius: Radius of the scene [world units].
+        limit: Largest number of Gaussians, at least 1.
+    """
+    directions, colors, pixels = _open_pixels(gaussians, views)
+    if len(directions) < MIN_OPEN_SHARE * pixels:
+        return gaussians[:0]
+    middle = np.mean([view.world_from_camera.translation for view in views], axis=0)
+    count = limit
+    while True:  # the finest sphere of which no more than `limit` directions are open
+        candidate = _sphere(count)
+        chosen, mean = _hit(candidate, directions, colors)
+        finer = int(count * 1.3) + 1
+        if len(_hit(_sphere(finer), directions, colors)[0]) > limit:
+            break
+        count = finer
+    spacing = np.sqrt(4 * np.pi / count)
+    distance = min(SKYBOX_DISTANCE, SKYBOX_MAX_SIZE / (SKYBOX_OVERLAP * spacing)) * radius
+    directions, size = candidate[chosen], SKYBOX_OVERLAP * spacing * distance
+    return Gaussians.from_colors(
+        middle + distance * directions,
+        np.tile([size, size, 0.1 * size], (len(directions), 1)),
+        quaternions_from_z(directions),
+        mean,
+        SKYBOX_OPACITY,
+        gaussians.sh.shape[1],
+    )
+
+
+def _open_pixels(gaussians: Gaussians, views: Sequence[TrainingView]) -> tuple[F64, F64, int]:
+    """World directions (N, 3) and colours (N, 3) in 0..1 of the pixels that show nothing near; number of all pixels."""
+    directions, colors, pixels = [np.zeros((0, 3))], [np.zeros((0, 3))], 0
+    for view in views:
+        level = view.levels[-1]
+        is_open = np.asarray(render(gaussians, level.camera, view.world_from_camera).alpha < COVERED)
+        if level.depth is not None:
+            is_open &= level.depth.depth == 0
+        if level.mask is not None:
+            is_open &= level.mask
+        rays = view.world_from_camera.rotate(level.camera.rays()[is_open])
+        directions.append(rays / np.linalg.norm(rays, axis=1, keepdims=True))
+        colors.append(np.moveaxis(level.photo, 0, -1)[is_open] / 255)
+        pixels += is_open.size
+    return np.concatenate(directions), np.concatenate(colors), pixels
+
+
+def _sphere(count: int) -> F64:
+    """Evenly spread unit directions (count, 3): a Fibonacci lattice (R. Swinbank, R. Purser, QJRMS 2006)."""
+    index = np.arange(count)
+    z = 1 - (2 * index + 1) / count
+    ring = np.sqrt(1 - z * z)
+    return np.stack([ring * np.cos(GOLDEN_ANGLE * index), ring * np.sin(GOLDEN_ANGLE * index), z], 1)
+
+
+def _hit(candidates: F64, directions: F64, colors: F64) -> tuple[NDArray[np.intp], F64]:
+    """Indices (M,) of the candidates nearest to enough directions, and the mean colours (M, 3) there."""
+    nearest = np.asarray(KDTree(candidates).query(directions)[1])
+    hits = np.bincount(nearest, minlength=len(candidates))
+    sums = np.stack([np.bincount(nearest, colors[:, c], len(candidates)) for c in range(3)], 1)
+    chosen = np.flatnonzero(hits >= MIN_PIXELS)
+    return chosen, sums[chosen] / hits[chosen, None]
+
+
+def fill_gaps(gaussians: Gaussians, views: Sequence[TrainingView], limit: int) -> Gaussians:
+    """Add balls in the photos' colours where no Gaussian is seen, at the depth of the nearest covered pixel.
+
+    Views are worked on one after another, so that a gap is filled once.
+
+    Args:
+        gaussians: Gaussians on the cloud.
+        views: The training views.
+        limit: Largest number of new Gaussians.
+    """
+    for view in views:
+        if limit <= 0:
+            break
+        added = _in_gaps(gaussians, view)[:limit]
+        limit -= len(added)
+        if len(added):
+            gaussians = Gaussians.concatenate([gaussians, added])
+    return gaussians
+
+
+def _in_gaps(gaussians: Gaussians, view: TrainingView) -> Gaussians:
+    level = view.levels[-1]
+    image = render(gaussians, level.camera, view.world_from_camera)
+    hole = image.alpha < COVERED
+    if level.mask is not None:
+        hole &= level.mask
+    chosen = np.zeros_like(hole)
+    grid = np.s_[GAP_SPACING // 2 :: GAP_SPACING, GAP_SPACING // 2 :: GAP_SPACING]
+    chosen[grid] = hole[grid]
+    if hole.all():
+        chosen[:] = False
+    rows, columns = np.nonzero(chosen)
+    nearest_row, nearest_column = np.asarray(distance_transform_edt(hole, return_distances=False, return_indices=True))
+    depth = image.depth[nearest_row[rows, columns], nearest_column[rows, columns]].astype(np.float64)
+    rays = level.camera.rays(np.stack([columns, rows], -1) + 0.5)
+    means = view.world_from_camera.apply(rays * depth[:, None])
+    scales = np.repeat((GAP_SIZE * depth / level.camera.fx)[:, None], 3, 1)
+    upright = np.tile([1.0, 0, 0, 0], (len(means), 1))
+    colors = level.photo[:, rows, columns].T / 255
+    return Gaussians.from_colors(means, scales, upright, colors, 0.5, gaussians.sh.shape[1])

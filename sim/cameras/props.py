@@ -1,0 +1,304 @@
+"""Props of a task that cameras see: balls, posts and paint on the floor, drawn into images by depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+from numba import njit, prange
+
+from pipeline.geometry import Camera
+from pipeline.types import F32, I64, Floats, Mask
+
+Rows = I64 | Mask | slice
+
+
+@dataclass(frozen=True, eq=False)
+class Balls:
+    """K balls for each of N robots.
+
+    Attributes:
+        center: (N, K, 3), world frame [m].
+        radius: (N, K) [m]; 0 draws nothing.
+        color: (N, K, 3), 0..1.
+    """
+
+    center: Floats
+    radius: Floats
+    color: Floats
+
+    @staticmethod
+    def none(count: int) -> Balls:
+        """No props for N robots."""
+        return Balls(*_nothing(count))
+
+
+@dataclass(frozen=True, eq=False)
+class Posts:
+    """K upright cylinders for each of N robots.
+
+    Attributes:
+        foot: (N, K, 3) middle of the lower end, world frame [m].
+        radius: (N, K) [m]; 0 draws nothing.
+        height: (N, K) [m].
+        color: (N, K, 3), 0..1.
+    """
+
+    foot: Floats
+    radius: Floats
+    height: Floats
+    color: Floats
+
+    @staticmethod
+    def none(count: int) -> Posts:
+        """No props for N robots."""
+        foot, radius, color = _nothing(count)
+        return Posts(foot, radius, radius, color)
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """K round patches of paint on the floor for each of N robots.
+
+    Attributes:
+        center: (N, K, 3), world frame; z is the height of the floor [m].
+        radius: (N, K) [m]; 0 draws nothing.
+        color: (N, K, 3), 0..1.
+    """
+
+    center: Floats
+    radius: Floats
+    color: Floats
+
+    @staticmethod
+    def none(count: int) -> Patches:
+        """No props for N robots."""
+        return Patches(*_nothing(count))
+
+
+Kind = TypeVar("Kind", Balls, Posts, Patches)
+
+
+@dataclass(frozen=True, eq=False)
+class Props:
+    """Props of a task for each of N robots; each robot sees its own.
+
+    Attributes:
+        balls: Balls.
+        posts: Upright cylinders.
+        patches: Paint on the floor.
+    """
+
+    balls: Balls
+    posts: Posts
+    patches: Patches
+
+    def __getitem__(self, robots: Rows) -> Props:
+        """Props of the chosen robots."""
+        return Props(_chosen(self.balls, robots), _chosen(self.posts, robots), _chosen(self.patches, robots))
+
+    @staticmethod
+    def none(count: int) -> Props:
+        """No props for N robots."""
+        return Props(Balls.none(count), Posts.none(count), Patches.none(count))
+
+
+def _chosen(kind: Kind, robots: Rows) -> Kind:
+    return type(kind)(*(getattr(kind, field.name)[robots] for field in fields(kind)))
+
+
+def _nothing(count: int) -> tuple[Floats, Floats, Floats]:
+    return np.zeros((count, 0, 3)), np.zeros((count, 0)), np.zeros((count, 0, 3))
+
+
+FLOOR_BAND = np.float32(0.05)
+"""Paint covers what lies this near to the floor's height [m]: the splat's depth is uneven, and so are floors."""
+OPACITY = np.float32(0.75)
+"""Opacity of paint; the rest is the floor's own pattern and light."""
+
+
+def draw_props(rgb: F32, depth: F32, props: Props, world_from_cameras: Floats, lens: Camera) -> None:
+    """Draw the props of each image where they are nearer than its depth; changes both in place.
+
+    Args:
+        rgb: (B, H, W, 3), 0..1.
+        depth: (B, H, W) along the camera's z [m], 0 = nothing there.
+        props: Props of B images.
+        world_from_cameras: (B, 4, 4).
+        lens: Pinhole.
+    """
+    balls, posts, patches = props.balls, props.posts, props.patches
+    poses = np.ascontiguousarray(world_from_cameras, np.float32)
+    intrinsics = np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32)
+    if patches.radius.size:  # first: what stands on the floor is not painted
+        _paint(rgb, depth, poses, intrinsics, *_float32(patches.center, patches.radius, patches.color))
+    if balls.radius.size:
+        _draw_balls(rgb, depth, poses, intrinsics, *_float32(balls.center, balls.radius, balls.color))
+    if posts.radius.size:
+        _draw_posts(rgb, depth, poses, intrinsics, *_float32(posts.foot, posts.radius, posts.height, posts.color))
+
+
+def _float32(*arrays: Floats) -> list[F32]:
+    return [np.ascontiguousarray(array, np.float32) for array in arrays]
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radii: F32, colors: F32) -> None:
+    count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    for b in prange(count):
+        if radii[b].max() <= 0:
+            continue
+        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        for row in range(height):
+            v = (row + np.float32(0.5) - cy) / fy
+            for column in range(width):
+                far = depth[b, row, column]
+                if far <= 0:
+                    continue
+                u = (column + np.float32(0.5) - cx) / fx
+                z = eye[2] + far * (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2])
+                for k in range(radii.shape[1]):
+                    if abs(z - centers[b, k, 2]) > FLOOR_BAND:
+                        continue
+                    x = eye[0] + far * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) - centers[b, k, 0]
+                    y = eye[1] + far * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) - centers[b, k, 1]
+                    if x * x + y * y < radii[b, k] * radii[b, k]:
+                        for channel in range(3):
+                            old = rgb[b, row, column, channel]
+                            rgb[b, row, column, channel] = old + OPACITY * (colors[b, k, channel] - old)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _bounds(turn: F32, middle: F32, half: F32, intrinsics: F32, height: int, width: int) -> tuple[int, int, int, int]:
+    """Rows and columns, from first to after the last, that may show a box (all if it is partly behind the camera).
+
+    Args:
+        turn: (3, 3) world from camera.
+        middle: (3,) centre of the box from the camera, world axes [m].
+        half: (3,) half edges along the world's axes [m].
+        intrinsics: (4,) fx, fy, cx, cy.
+        height: Height of the image [px].
+        width: Width of the image [px].
+    """
+    fx, fy, cx, cy = intrinsics
+    left, top = np.float32(np.inf), np.float32(np.inf)
+    right, bottom = -left, -top
+    before = 0
+    for corner in range(8):
+        x = middle[0] + (half[0] if corner & 1 else -half[0])
+        y = middle[1] + (half[1] if corner & 2 else -half[1])
+        z = middle[2] + (half[2] if corner & 4 else -half[2])
+        ahead = turn[0, 2] * x + turn[1, 2] * y + turn[2, 2] * z
+        if ahead <= 1e-3:
+            continue
+        before += 1
+        column = (turn[0, 0] * x + turn[1, 0] * y + turn[2, 0] * z) / ahead * fx + cx
+        row = (turn[0, 1] * x + turn[1, 1] * y + turn[2, 1] * z) / ahead * fy + cy
+        left, right, top, bottom = min(left, column), max(right, column), min(top, row), max(bottom, row)
+    if before == 0:
+        return 0, 0, 0, 0
+    if before < 8:
+        return 0, height, 0, width
+    rows = max(0, int(max(top, np.float32(0)))), int(min(bottom + 1, np.float32(height)))
+    return *rows, max(0, int(max(left, np.float32(0)))), int(min(right + 1, np.float32(width)))
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _draw_balls(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radii: F32, colors: F32) -> None:
+    count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    for b in prange(count):
+        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        for k in range(radii.shape[1]):
+            radius = radii[b, k]
+            if radius <= 0:
+                continue
+            offset = centers[b, k] - eye
+            x = turn[0, 0] * offset[0] + turn[1, 0] * offset[1] + turn[2, 0] * offset[2]
+            y = turn[0, 1] * offset[0] + turn[1, 1] * offset[1] + turn[2, 1] * offset[2]
+            z = turn[0, 2] * offset[0] + turn[1, 2] * offset[1] + turn[2, 2] * offset[2]
+            whole = x * x + y * y + z * z - radius * radius
+            half = np.full(3, radius, np.float32)
+            top, bottom, left, right = _bounds(turn, offset, half, intrinsics, height, width)
+            for row in range(top, bottom):
+                v = (row + np.float32(0.5) - cy) / fy
+                for column in range(left, right):
+                    u = (column + np.float32(0.5) - cx) / fx
+                    along, square = u * x + v * y + z, u * u + v * v + 1
+                    discriminant = along * along - square * whole
+                    if discriminant < 0:
+                        continue
+                    root = np.sqrt(discriminant)
+                    near, behind = (along - root) / square, depth[b, row, column]
+                    if near <= 0 or 0 < behind < near:
+                        continue
+                    depth[b, row, column] = near
+                    out = turn[2, 0] * (u * near - x) + turn[2, 1] * (v * near - y) + turn[2, 2] * (near - z)
+                    bright = light(out / radius, root / (radius * np.sqrt(square)))
+                    for channel in range(3):
+                        rgb[b, row, column, channel] = colors[b, k, channel] * bright
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _draw_posts(
+    rgb: F32,
+    depth: F32,
+    poses: F32,
+    intrinsics: F32,
+    feet: F32,
+    radii: F32,
+    heights: F32,
+    colors: F32,
+) -> None:
+    count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    for b in prange(count):
+        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        for k in range(radii.shape[1]):
+            radius, tall = radii[b, k], heights[b, k]
+            if radius <= 0:
+                continue
+            x, y, z = eye - feet[b, k]  # of the camera, from the foot, in world axes
+            inside = x * x + y * y - radius * radius
+            half = np.array([radius, radius, tall / 2], np.float32)
+            middle = np.array([-x, -y, tall / 2 - z], np.float32)
+            top, bottom, left, right = _bounds(turn, middle, half, intrinsics, height, width)
+            for row in range(top, bottom):
+                v = (row + np.float32(0.5) - cy) / fy
+                for column in range(left, right):
+                    u = (column + np.float32(0.5) - cx) / fx
+                    dx = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]
+                    dy = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]
+                    dz = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
+                    flat = dx * dx + dy * dy
+                    length = np.sqrt(flat + dz * dz)
+                    near, up, facing = (tall - z) / dz, np.float32(1), -dz / length
+                    if not (z > tall and dz < 0) or (x + near * dx) ** 2 + (y + near * dy) ** 2 > radius * radius:
+                        along = x * dx + y * dy
+                        discriminant = along * along - flat * inside
+                        if discriminant < 0:
+                            continue
+                        root = np.sqrt(discriminant)
+                        near, up, facing = (-along - root) / flat, np.float32(0), root / (radius * length)
+                        if not 0 <= z + near * dz <= tall:
+                            continue
+                    behind = depth[b, row, column]
+                    if near <= 0 or 0 < behind < near:
+                        continue
+                    depth[b, row, column] = near
+                    for channel in range(3):
+                        rgb[b, row, column, channel] = colors[b, k, channel] * light(up, facing)
+
+
+AMBIENT = np.float32(0.45)
+FROM_ABOVE = np.float32(0.3)
+FROM_CAMERA = np.float32(0.25)
+"""Shares of a surface's colour; together 1."""
+
+
+@njit(cache=True, nogil=True, inline="always")
+def light(up: np.float32, facing: np.float32) -> np.float32:
+    """Brightness, 0..1, of a surface by the cosines of its normal with the vertical and with the way to the camera."""
+    return AMBIENT + FROM_ABOVE * max(np.float32(0), up) + FROM_CAMERA * facing

@@ -1,0 +1,192 @@
+"""Goals on the drivable floor, and the paths there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import SimError
+from pipeline.types import F32, I64, Floats
+from sim.cameras.props import Balls, Patches, Posts, Props
+from sim.floors import NEARBY, NEXT_POSITIONS, Cells, Floors, positions_around
+from sim.navigation import DistanceFields, distances
+from sim.physics.state import RobotState
+from sim.tasks.task import ResetPoses
+
+BALL_RADIUS = 0.15  # [m]
+
+
+@dataclass(frozen=True, eq=False)
+class PathState:
+    """Paths of N robots to their goals.
+
+    Attributes:
+        goal: (N, 2) position of the goal [m], world frame of each robot's scene.
+        length: (N,) remaining path length [m], weighted by `Floors.price`.
+        previous_length: (N,) remaining path length one step ago [m].
+        edges: (N, 25) distance to the edge of the drivable floor, from the robot and positions around it [m].
+        detours: (N, 8) by how much the path gets longer from positions where the robot could go next [m]; inf off the
+            floor.
+    """
+
+    goal: F32
+    length: F32
+    previous_length: F32
+    edges: F32
+    detours: F32
+
+
+class PathTracker:
+    """Remaining path lengths of N robots.
+
+    Args:
+        floors: Floors that the robots are on.
+        num_envs: N.
+        fields: Distances to goals; each robot follows one field.
+
+    Attributes:
+        scene_of: (N,) scene of each robot.
+        goal: (N, 3) position of the goal on the floor [m], world frame of its scene.
+    """
+
+    def __init__(self, floors: Floors, num_envs: int, fields: DistanceFields) -> None:
+        self._floors, self._fields, self._field = floors, fields, np.zeros(num_envs, np.int64)
+        self.scene_of, self.goal = np.zeros(num_envs, np.int64), np.zeros((num_envs, 3), np.float32)
+        self._length, self._previous = np.zeros(num_envs, np.float32), np.zeros(num_envs, np.float32)
+        self._pose = np.zeros((num_envs, 3))
+
+    def reset(self, envs: I64, scenes: I64, goal: Floats, field: I64, pose: Floats) -> None:
+        """Put robots (M,) at poses (M, 3) in scenes (M,), with goals (M, 3) to which fields (M,) lead.
+
+        Poses are x, y [m] and heading [rad].
+        """
+        self.scene_of[envs], self.goal[envs], self._field[envs] = scenes, goal, field
+        self._length[envs] = self._previous[envs] = self.length(pose[:, :2], envs)
+        self._pose[envs] = pose
+
+    def update(self, pose: Floats) -> None:
+        """Move all robots to poses (N, 3); off the floor the length stays what it was."""
+        length = self.length(pose[:, :2], np.arange(len(pose)))
+        self._previous, self._length = self._length, np.where(np.isfinite(length), length, self._length)
+        self._pose = pose
+
+    def length(self, xy: Floats, envs: I64) -> F32:
+        """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
+        return self._fields.at(self._field[envs], xy)
+
+    def state(self) -> PathState:
+        """State that terms read."""
+        edges = self._floors.to_edge(self.scene_of[:, None], positions_around(self._pose, NEARBY))
+        positions = positions_around(self._pose, NEXT_POSITIONS)
+        envs = np.repeat(np.arange(len(positions)), len(NEXT_POSITIONS))
+        lengths = self.length(positions.reshape(-1, 2), envs).reshape(len(positions), len(NEXT_POSITIONS))
+        detours = lengths - self._length[:, None]
+        return PathState(self.goal[:, :2].copy(), self._length.copy(), self._previous.copy(), edges, detours)
+
+
+class GoalScenario:
+    """Goals marked by a ball, each with starts from which a path leads there.
+
+    Args:
+        floors: Floors to drive on.
+        num_envs: N.
+        period: Time between two steps [s].
+        min_length: Shortest path from start to goal [m].
+        ball_color: Colour of the balls, 0..1.
+        goals: How many goals of a scene to use, the first ones; all by default.
+
+    Raises:
+        SimError: When a scene has no such path, or no start that may be used.
+    """
+
+    def __init__(
+        self,
+        floors: Floors,
+        num_envs: int,
+        period: float,
+        *,
+        min_length: float,
+        ball_color: tuple[float, float, float],
+        goals: int | None = None,
+    ) -> None:
+        self.floors = floors
+        self._goals = _Goals(floors, min_length, goals)
+        self._paths = PathTracker(floors, num_envs, self._goals.fields)
+        self._color = np.array(ball_color, np.float32)
+
+    def reset(self, envs: I64, scenes: I64, levels: I64, rng: np.random.Generator) -> ResetPoses:
+        """Draw new starts and goals for environments (M,)."""
+        goals, starts = self._goals.draw(scenes, rng)
+        start = self.floors.positions(scenes, starts)
+        goal = self.floors.positions(scenes, self._goals.cells[goals])
+        fields, yaw = self._arrange(envs, scenes, goals, starts, rng), rng.uniform(-np.pi, np.pi, len(envs))
+        self._paths.reset(envs, scenes, goal, fields, np.column_stack([start[:, :2], yaw]))
+        return ResetPoses(start + np.array([0, 0, self.floors.robot.base_height]), yaw)
+
+    def _arrange(self, envs: I64, scenes: I64, goals: I64, starts: I64, rng: np.random.Generator) -> I64:
+        """Fields (M,) that lead environments (M,) from cells (M, 2) to goals (M,); subclasses place obstacles."""
+        return goals
+
+    def update(self, state: RobotState, rng: np.random.Generator) -> None:
+        """Update the remaining paths."""
+        self._paths.update(state.planar)
+
+    def state(self) -> PathState:
+        """State that terms read."""
+        return self._paths.state()
+
+    def props(self) -> Props:
+        """A ball at each goal."""
+        count = len(self._paths.goal)
+        center = self._paths.goal[:, None] + np.array([0, 0, BALL_RADIUS], np.float32)
+        balls = Balls(center, np.full((count, 1), BALL_RADIUS), np.tile(self._color, (count, 1, 1)))
+        return Props(balls, Posts.none(count), Patches.none(count))
+
+    def path_length(self, xy: Floats, envs: I64) -> F32:
+        """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
+        return self._paths.length(xy, envs)
+
+
+class _Goals:
+    """All goals of all scenes, and the cells from which each can be reached.
+
+    Attributes:
+        cells: (G, 2).
+        fields: Distance to each goal.
+    """
+
+    def __init__(self, floors: Floors, min_length: float, limit: int | None) -> None:
+        cells = [_goal_cells(floors, scene, limit) for scene in range(len(floors.scenes))]
+        self._scene = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
+        self.cells = np.concatenate(cells)
+        sources = np.zeros((len(self.cells), *floors.height.shape[1:]), bool)
+        sources[(np.arange(len(self.cells)), *self.cells.T)] = True
+        cell, price = floors.cell[self._scene], floors.price[self._scene]
+        self.fields = DistanceFields(floors.origin[self._scene], cell, distances(price, sources, cell))
+        length = distances(np.where(np.isfinite(price), np.float32(1), price), sources, cell)
+        far = np.isfinite(length) & (length >= min_length)
+        self._starts = Cells(far & floors.eligible[self._scene])
+        used = self._starts.count > 0
+        self._reachable = [np.flatnonzero((self._scene == scene) & used) for scene in range(len(cells))]
+        for scene, goals in zip(floors.scenes, self._reachable, strict=True):
+            if not len(goals):
+                raise SimError(
+                    "a scene needs starts from which a goal can be driven to",
+                    found=f"no usable start {min_length} m from any goal of {scene.lock.reference}",
+                    remedy="use a larger scene, or a task with shorter paths",
+                )
+
+    def draw(self, scenes: I64, rng: np.random.Generator) -> tuple[I64, I64]:
+        """Draw goals (M,) in scenes (M,), and cells (M, 2) to start from."""
+        options = [self._reachable[scene] for scene in scenes]
+        share = rng.random(len(scenes))
+        goals = np.array([row[int(u * len(row))] for row, u in zip(options, share, strict=True)], np.int64)
+        return goals, self._starts.draw(goals, 1, rng)[:, 0]
+
+
+def _goal_cells(floors: Floors, scene: int, limit: int | None) -> I64:
+    """Cells (G, 2) of the scene's first goals, or the nearest ones that the robot can drive to."""
+    regions = floors.scenes[scene].regions
+    xy = np.array([pose.position[:2] for pose in regions.goals or regions.spawn_poses])[:limit]
+    return np.unique(floors.nearest(scene, floors.drivable[scene], xy), axis=0)

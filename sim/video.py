@@ -1,0 +1,347 @@
+"""Videos of robots: what their cameras see, and one of them from behind and above. No display is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import MachineError, SimError
+from pipeline.geometry import Camera, Gaussians
+from pipeline.geometry.rays import RayCaster
+from pipeline.raster import render_batch
+from pipeline.types import F64, U8, Floats
+from sim.cameras.body import body_of, draw_body
+from sim.cameras.props import Props, draw_props
+from sim.drivers import EpisodeResult
+from sim.env import SceneEnv
+from sim.physics.state import RobotState
+from sim.robots.kinematics import link_poses
+from sim.robots.model import Robot
+from sim.scene import SimScene
+
+ENLARGED = 4
+"""Pixels of the video per pixel of a camera, each way."""
+SHOWN = 16
+"""Largest number of cameras side by side."""
+RATE = 25
+"""Approximate frame rate of a video that follows a robot [Hz]."""
+HOLD = 1.0
+"""How long the last image of an episode is shown [s]."""
+PANEL = 320
+"""Width of the panel next to the view from behind [px]."""
+IMAGE_HEIGHT = 280
+"""Largest height of the robot's image there [px]."""
+FAR = 5.0
+"""Depth from which on images are black [m]."""
+MARGIN, LINE = 12, 28
+"""Margin around the text, and distance of lines [px]."""
+FIRST = np.array([0])
+WHITE, GREEN, RED = (235, 235, 235), (90, 210, 110), (240, 90, 70)
+
+
+class VideoWriter:
+    """Writes an MP4 (H.264) image by image; it is complete once closed.
+
+    Args:
+        path: The file; its folder is made.
+        rate: Frame rate [Hz].
+
+    Raises:
+        SimError: When its name doesn't end in .mp4.
+        MachineError: When it can't be written.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        import av
+
+        if path.suffix.lower() != ".mp4":
+            raise SimError("a video is an MP4 file", found=str(path), remedy=f"name it {path.with_suffix('.mp4')}")
+        self._av: Any = av
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(path), "w")
+        except OSError as error:
+            raise MachineError("a video's folder must be writable", found=str(error), remedy="name another") from error
+        self._stream: Any = self._container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+        self._stream.pix_fmt = "yuv420p"
+        self._started = False
+
+    def add(self, image: U8) -> None:
+        """Add an image (H, W, 3); all have one size, with even sides."""
+        if not self._started:
+            self._stream.height, self._stream.width = image.shape[:2]
+            self._started = True
+        for packet in self._stream.encode(self._av.VideoFrame.from_ndarray(image, "rgb24")):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._started:
+            for packet in self._stream.encode():
+                self._container.mux(packet)
+        self._container.close()
+
+
+class CameraVideo:
+    """Video of all cameras, side by side.
+
+    Args:
+        path: The file.
+        rate: Frame rate [Hz].
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self._movie = VideoWriter(path, rate)
+
+    def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
+        """Add an image of all cameras."""
+        self._movie.add(tiled(seen["rgb"][:SHOWN]).repeat(ENLARGED, 0).repeat(ENLARGED, 1))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._movie.close()
+
+
+class ChaseVideo:
+    """Video of the first robot from behind and above, next to its camera image and the results of its episodes.
+
+    Between two steps the robot's pose is interpolated; its camera image stays the same. The last step of an episode is
+    missing: after it, the robot is already at the start of the next.
+
+    Args:
+        env: The simulation.
+        path: The file.
+        title: First line of the caption, such as the driver's name.
+        splats: Splats of the scenes in the view from behind; those of the robots' cameras by default.
+    """
+
+    def __init__(self, env: SceneEnv, path: Path, title: str, splats: Sequence[Gaussians] | None = None) -> None:
+        step = env.task.control_period
+        self._every = max(1, round(1 / (RATE * step)))  # steps from one look that is filmed to the next
+        self._moments = max(1, round(RATE * step * self._every))
+        self._period = step * self._every / self._moments
+        self._movie = VideoWriter(path, 1 / self._period)
+        self._env, self._title = env, title
+        self._chase = ChaseCamera(env.robot, env.scenes, splats)
+        self._robot: RobotState | None = None
+        self._steps, self._over, self._done = 0, 0, 0
+
+    def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
+        """Add the motion since the last update, or the result of an episode."""
+        robot = self._env.engine.read()[FIRST]
+        if self._robot is not None and 0 in ended:
+            self._end(self._robot, ended[0])
+        elif self._robot is not None:
+            self._steps += 1
+            if self._steps % self._every:
+                return
+            shares = np.arange(1, self._moments + 1) / self._moments
+            panel = self._panel("", WHITE)
+            for view in self._views(between(self._robot, robot, shares)):
+                self._movie.add(np.concatenate([view, panel], 1))
+        images = images_of(seen)
+        self._robot, self._scene = robot, int(self._env.scene_of[0])
+        self._props, self._image = self._env.scenario.props()[FIRST], None if images is None else images[0]
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._movie.close()
+
+    def _end(self, robot: RobotState, ending: EpisodeResult) -> None:
+        """Add where the episode ended, and how."""
+        self._over += 1
+        self._done += ending.success
+        page = np.concatenate(
+            [self._views(robot)[0], self._panel(ending.ended_by, GREEN if ending.success else RED)], 1
+        )
+        for _ in range(round(HOLD / self._period)):
+            self._movie.add(page)
+        self._chase.cut()
+        self._steps = 0
+
+    def _views(self, moments: RobotState) -> U8:
+        """Images (B, H, W, 3) from behind."""
+        return self._chase.shoot(moments, self._scene, self._props[np.zeros(len(moments), np.int64)], self._period)
+
+    def _panel(self, outcome: str, color: tuple[int, int, int]) -> U8:
+        """The robot's image above the caption (H, `PANEL`, 3)."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        env = self._env
+        page = Image.new("RGB", (PANEL, LENS.height))
+        if self._image is not None:
+            height, width = self._image.shape[:2]
+            scale = min(PANEL / width, IMAGE_HEIGHT / height)
+            size = round(width * scale), round(height * scale)
+            filter_ = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX
+            page.paste(Image.fromarray(self._image).resize(size, filter_), ((PANEL - size[0]) // 2, 0))
+        lines = [
+            (self._title, WHITE),
+            (env.scenes[self._scene].lock.reference, WHITE),
+            (f"{env.task.name}, {env.robot.name}" + ("" if self._image is not None else ", no camera"), WHITE),
+            (f"episode {self._over + (not outcome)}, {self._steps * env.task.control_period:.1f} s", WHITE),
+            (f"done: {self._done} of {self._over}", WHITE),
+            (outcome, color),
+        ]
+        draw, font = ImageDraw.Draw(page), ImageFont.load_default(20)
+        for row, (text, shade) in enumerate(lines):
+            draw.text((MARGIN, IMAGE_HEIGHT + MARGIN + row * LINE), text, shade, font)
+        return np.asarray(page)
+
+
+def images_of(seen: dict[str, Any]) -> U8 | None:
+    """Visible images of a camera (N, H, W, 3): its colours, else its depths, near ones bright; None without either."""
+    for values in seen.values():
+        if values.dtype == np.uint8 and values.ndim == 4:
+            return values
+    for values in seen.values():
+        if values.ndim == 3:
+            grey = np.where(values > 0, 255 * (1 - np.minimum(values, FAR) / FAR), 0).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, -1)
+    return None
+
+
+def tiled(images: U8) -> U8:
+    """Images (N, H, W, 3) as the tiles of a square (rows H, columns W, 3), padded with black."""
+    count, height, width, _ = images.shape
+    across = math.ceil(math.sqrt(count))
+    down = math.ceil(count / across)
+    page = np.zeros((across * down, height, width, 3), np.uint8)
+    page[:count] = images
+    return page.reshape(down, across, height, width, 3).swapaxes(1, 2).reshape(down * height, across * width, 3)
+
+
+LENS = Camera(640, 480, 400.0, 400.0, 320.0, 240.0)  # 77 degrees across
+ARM = 1.0
+"""Distance from the robot's edge to the camera [m]."""
+ELEVATIONS = np.deg2rad([25, 40, 55, 70])
+"""Elevations of the camera above the robot [rad]; the first with room for the whole arm is used."""
+AHEAD = 0.4
+"""Distance of the camera's target ahead of the robot [m]."""
+CLEAR = 0.2
+"""Distance of the camera from walls [m]: Gaussians stick out of them."""
+HAZE = 0.7
+"""Near plane as a fraction of the distance to the robot: no photos were taken from there."""
+MIN_DISTANCE = 0.3
+"""Smallest distance of the camera from the robot's centre [m]."""
+LAG = 0.6
+"""Time constant with which the camera follows a rotation [s]."""
+
+
+class ChaseCamera:
+    """A camera that follows a robot, with the task's props and the robot's collision shapes in its images.
+
+    Walls of the collision mesh shorten the arm between the robot and the camera. Drawn on the CPU.
+
+    Args:
+        robot: Robot to follow.
+        scenes: Scenes of the robot.
+        splats: Splats of the scenes; those of the robots' cameras by default.
+        lens: Pinhole.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        scenes: Sequence[SimScene],
+        splats: Sequence[Gaussians] | None = None,
+        lens: Camera = LENS,
+    ) -> None:
+        self.lens = lens
+        self._robot, self._body = robot, body_of(robot)
+        self._splats = list(splats or [scene.gaussians for scene in scenes])
+        self._casters = [RayCaster(scene.collision) for scene in scenes]
+        self._length = ARM + robot.radius
+        self._up = robot.height / 2 - robot.base_height  # from the base's origin to the robot's middle
+        self.cut()
+
+    def cut(self) -> None:
+        """Reset: the next image is from straight behind."""
+        self._yaw: float | None = None
+        self._elevation, self._arm = 0.0, 0.0
+
+    def shoot(self, moments: RobotState, scene: int, props: Props, period: float) -> U8:
+        """Images (B, H, W, 3) of one robot at B moments in their order.
+
+        Args:
+            moments: The robot at each.
+            scene: In which one it is.
+            props: What stands there at each moment, B rows.
+            period: Between two moments [s].
+        """
+        poses = np.stack([self.follow(moments[row : row + 1], scene, period) for row in range(len(moments))])
+        splat, middle = self._splats[scene], moments.position + np.array([0, 0, self._up])
+        clear = HAZE * np.linalg.norm(middle - poses[:, :3, 3], axis=1)
+        far = np.linalg.norm(splat.means[:, None] - poses[:, :3, 3], axis=2) > clear
+        drawn = render_batch(splat[np.flatnonzero(far.all(1))], self.lens, poses)
+        assert drawn.median_depth is not None  # a batch always has it
+        rgb, depth = drawn.rgb, drawn.median_depth
+        draw_props(rgb, depth, props, poses, self.lens)
+        camera_from_links = np.linalg.inv(poses)[:, None] @ link_poses(self._robot, moments)
+        draw_body(rgb, depth, self._body, camera_from_links, poses, self.lens)
+        return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+    def follow(self, moment: RobotState, scene: int, period: float) -> F64:
+        """World from camera (4, 4) for the next moment of one robot, a period [s] after the one before."""
+        forward = moment.world_from_base[0, :, 0]
+        middle = moment.position[0].astype(np.float64) + np.array([0, 0, self._up])
+        yaw, share = float(np.arctan2(forward[1], forward[0])), 1 - np.exp(-period / LAG)
+        first = self._yaw is None
+        if self._yaw is not None:
+            yaw = self._yaw + share * ((yaw - self._yaw + np.pi) % (2 * np.pi) - np.pi)
+        free = self._free(middle, [_away(yaw, elevation) for elevation in ELEVATIONS], scene)
+        elevation = float(ELEVATIONS[np.argmax(free)])  # the first of equals
+        self._elevation = elevation if first else self._elevation + share * (elevation - self._elevation)
+        self._yaw, away = yaw, _away(yaw, self._elevation)
+        room = float(self._free(middle, [away], scene)[0])
+        self._arm = room if first else min(room, self._arm + share * (room - self._arm))
+        ahead = np.array([np.cos(yaw), np.sin(yaw), 0.0])
+        return _looking(middle + self._arm * away, middle + AHEAD * ahead)
+
+    def _free(self, middle: F64, away: list[F64], scene: int) -> F64:
+        """Longest arm in each direction (E,) [m]."""
+        hits = self._casters[scene].cast(np.tile(middle, (len(away), 1)), np.array(away)).distance
+        return np.clip(hits.astype(np.float64) - CLEAR, MIN_DISTANCE, self._length)
+
+
+def between(before: RobotState, after: RobotState, shares: Floats) -> RobotState:
+    """Interpolate one robot's state at B times between two, 0 for the first and 1 for the second.
+
+    Args:
+        before: State of one robot.
+        after: State of the same robot, after less than half a rotation.
+        shares: (B,).
+    """
+    opposite = (before.quaternion * after.quaternion).sum(1, keepdims=True) < 0
+    flip = np.where(opposite, np.float32(-1), np.float32(1))  # the nearer of two equal rotations
+    weight = shares[:, None].astype(np.float32)
+    mixed = {
+        field.name: (1 - weight) * getattr(before, field.name)
+        + weight * getattr(after, field.name) * (flip if field.name == "quaternion" else 1)
+        for field in fields(RobotState)
+    }
+    mixed["quaternion"] /= np.linalg.norm(mixed["quaternion"], axis=1, keepdims=True)
+    return RobotState(**mixed)
+
+
+def _away(yaw: float, elevation: float) -> F64:
+    """Unit vector from the robot to a camera behind and above it."""
+    horizontal = np.cos(elevation)
+    return np.array([-np.cos(yaw) * horizontal, -np.sin(yaw) * horizontal, np.sin(elevation)])
+
+
+def _looking(eye: F64, at: F64) -> F64:
+    """World from a horizontal OpenCV camera (4, 4) that looks at a point, which isn't straight below."""
+    forward = (at - eye) / np.linalg.norm(at - eye)
+    right = np.cross(forward, [0, 0, 1.0])
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3, :3] = np.column_stack([right, np.cross(forward, right), forward])
+    pose[:3, 3] = eye
+    return pose

@@ -1,0 +1,90 @@
+"""Simple drivers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim.drivers import CommandFollower, PathFollower, RandomDriver, StillDriver, find_driver
+from sim.robots.drive import DifferentialDrive, JointOffsets
+from sim.robots.model import Robot
+from tests.sim.floors import standing
+
+DRIVE = DifferentialDrive(wheel_radius=0.08, track_width=0.32, speed=(-0.24, 0.8), yaw_rate=1.5)
+
+
+class ToPoint:
+    """The way left is the distance to a point."""
+
+    def __init__(self, place: tuple[float, float]) -> None:
+        self.place = np.array(place)
+
+    def path_length(self, xy: np.ndarray, envs: np.ndarray) -> np.ndarray:
+        """Straight on."""
+        assert len(xy) == len(envs)
+        return np.linalg.norm(xy - self.place, axis=1).astype(np.float32)
+
+
+def world(xy: np.ndarray, yaw: np.ndarray, drive: Any = DRIVE, scenario: Any = None) -> Any:
+    """What drivers look at of an environment."""
+    engine = SimpleNamespace(read=lambda: standing(xy, yaw))
+    names = {"robot": SimpleNamespace(name="r"), "task": SimpleNamespace(name="t")}
+    return SimpleNamespace(engine=engine, drive=drive, scenario=scenario, num_envs=len(xy), **names)
+
+
+def speeds(action: np.ndarray) -> np.ndarray:
+    """Forward [m/s] and turning [rad/s] of actions (N, 2)."""
+    wheels = DRIVE.targets(action) * DRIVE.wheel_radius
+    return np.stack([wheels.mean(1), (wheels[:, 1] - wheels[:, 0]) / DRIVE.track_width], 1)
+
+
+def test_it_turns_to_the_way_first_and_drives_then():
+    """Seen from the robot the point lies ahead, to the left, to the right, and behind."""
+    xy, yaw = np.tile([2.0, -1.0], (4, 1)), np.array([0.3, 0.3 - 1.2, 0.3 + 1.2, 0.3 + 2.6])
+    point = ToPoint((2 + 3 * np.cos(0.3), -1 + 3 * np.sin(0.3)))
+    forward, turn = speeds(PathFollower(world(xy, yaw), DRIVE, point).act()).T
+    assert forward[0] == pytest.approx(0.5, abs=1e-3)
+    assert abs(turn[0]) < 0.4
+    np.testing.assert_allclose(forward[1:], 0, atol=1e-3)
+    assert turn[1] > 1
+    assert turn[2] < -1
+    assert turn[3] < -1  # the shorter way round
+
+
+def test_near_the_end_it_only_turns():
+    """So that it doesn't run into what is behind."""
+    xy, point = np.array([[1.65, 0.0], [1.75, 0.0]]), ToPoint((2.0, 0.0))
+    forward, _ = speeds(PathFollower(world(xy, np.zeros(2)), DRIVE, point).act()).T
+    np.testing.assert_allclose(forward, [0.5, 0], atol=1e-3)
+    _, turn = speeds(PathFollower(world(xy + np.array([0.4, 0.12]), np.zeros(2)), DRIVE, point).act()).T
+    assert (turn < -1).all()
+
+
+def test_commands_are_followed_as_far_as_wheels_can():
+    """Speed and turn, clipped to what the drive has."""
+    command = np.array([[0.4, -0.5], [2.0, 3.0]], np.float32)
+    scenario = SimpleNamespace(state=lambda: SimpleNamespace(command=command))
+    found = speeds(CommandFollower(DRIVE, scenario).act())  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, [[0.4, -0.5], [0.8, 1.5]], atol=1e-5)
+
+
+def test_standing_still_is_no_speed():
+    """Which for wheels isn't an action of zero."""
+    env = world(np.zeros((3, 2)), np.zeros(3))
+    np.testing.assert_allclose(speeds(StillDriver(env).act()), 0, atol=1e-6)
+
+
+def test_drivers_by_name(rover: Robot):
+    """Legs that nobody can drive stand still; what is left to chance comes from the seed."""
+    xy, yaw = np.zeros((2, 2)), np.zeros(2)
+    legs = JointOffsets(rover)
+    scenario = ToPoint((1.0, 0.0))
+    assert isinstance(find_driver("auto", world(xy, yaw, scenario=scenario), 0), PathFollower)
+    assert (find_driver("auto", world(xy, yaw, legs, scenario), 0).act() == 0).all()
+    assert isinstance(find_driver("random", world(xy, yaw), 0), RandomDriver)
+    one, two, other = (find_driver("random", world(xy, yaw, legs), seed).act() for seed in (1, 1, 2))
+    assert (one == two).all()
+    assert (one != other).any()

@@ -1,0 +1,78 @@
+"""Files written whole, and the room they take."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import folder_bytes, free_bytes, readable, write_whole
+
+
+def test_a_file_is_whole_at_any_time(tmp_path):
+    """A reader next to the writer never finds half of it, and nothing else is left in the folder."""
+    file, texts = tmp_path / "deep" / "file.json", ["a" * 100_000, "b" * 200_000]
+    write_whole(file, texts[0])
+    ended = threading.Event()
+
+    def write() -> None:
+        for n in range(100):
+            write_whole(file, texts[n % 2], sync=n < 2)
+        ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not ended.is_set():
+        assert file.read_text() in texts
+        time.sleep(0.0005)
+    writer.join()
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    """And no half of the new one."""
+    file = tmp_path / "file"
+    write_whole(file, b"old")
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refuse)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(file, b"new", sync=True)
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_free_room_of_a_folder_to_come(tmp_path):
+    """That of the nearest folder that exists."""
+    assert abs(free_bytes(tmp_path / "not" / "yet") - free_bytes(tmp_path)) < 2**30
+    assert free_bytes(Path("/proc")) == 0
+
+
+def test_folder_bytes(tmp_path):
+    """All files at any depth count, what links point to does not."""
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "a").write_bytes(b"x" * 1000)
+    (tmp_path / "b").write_bytes(b"x" * 20)
+    assert folder_bytes(tmp_path) == 1020
+    assert folder_bytes(tmp_path / "b") == 20
+    (tmp_path / "link").symlink_to(tmp_path / "deep")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert folder_bytes(tmp_path) < 2000 + 1000
+
+
+def test_readable():
+    """The unit fits the size, with two to four digits."""
+    sizes = {
+        0: "0 B",
+        512: "512 B",
+        1600: "1.6 KiB",
+        200 * 2**20: "200 MiB",
+        1020 * 2**20: "1.0 GiB",
+        1.5 * 2**30: "1.5 GiB",
+    }
+    sizes |= {2**42: "4.0 TiB", 2000 * 2**40: "2000 TiB"}
+    assert {count: readable(count) for count in sizes} == sizes
