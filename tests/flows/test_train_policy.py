@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PRESET = """
 task: navigate
 num_envs: 4
-steps: 8
+num_steps_per_env: 8
 iterations: 2
 save_interval: 1
 policy: {rnn_hidden_dim: 8, actor_hidden_dims: [8], critic_hidden_dims: [8]}
