@@ -27,7 +27,8 @@ from tests.paths import ROOT
 from tests.test_imports import HEAVY, loaded_after
 
 RUN = (
-    "import sys\nfrom pathlib import Path\nfrom pipeline.isolation import Limits, execute_isolated\n"
+    "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
+    "from pathlib import Path\nfrom pipeline.isolation import Limits, execute_isolated\n"
     "from tests.fake_stages import FakeParams, plan_chain\n"
     "execute_isolated(plan_chain(Path(sys.argv[1]), [FakeParams(behave=sys.argv[2])])[0], Limits())"
 )

@@ -82,6 +82,7 @@ def test_a_place_that_holds_together(room: Room, tmp_path: Path):
     assert len(scene.views) == COUNT
 
 
+@pytest.mark.slow
 def test_a_place_that_drifts_most_of_the_time_is_refused(room: Room, tmp_path: Path):
     """The error says which seconds drift and what to do."""
     images = flowing(room, [max(0, i - 6) * 0.03 for i in range(COUNT)])

@@ -94,6 +94,7 @@ def test_images_of_views_never_trained_on_are_those_of_the_cpu_trainer(scene, he
     assert by_gsplat.backend_report["strategy"] == strategy
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("strategy", ["default", "mcmc"])
 def test_interrupted_training_goes_on_bit_for_bit(scene, tmp_path, strategy, monkeypatch, caplog):
@@ -117,6 +118,7 @@ def test_interrupted_training_goes_on_bit_for_bit(scene, tmp_path, strategy, mon
     assert "after 40 steps" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("damage", ["cut short", "other run", "code"])
 def test_checkpoint_that_does_not_fit_is_left_alone(scene, tmp_path, damage, caplog):
@@ -146,6 +148,7 @@ class Harmful:
         return os.mkdir, (str(self.folder),)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_another_interpreter_gives_the_same(scene, tmp_path):
     """One that has numpy, torch and gsplat, and none of our other packages."""
@@ -167,6 +170,7 @@ def test_worker_needs_no_more_than_numpy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_inpainted_ones_stay_as_they_are(scene, tmp_path, monkeypatch):
     """They come first, are seen by what trains, and never move."""
@@ -194,6 +198,7 @@ def test_inpainted_ones_stay_as_they_are(scene, tmp_path, monkeypatch):
         assert not np.array_equal(trained.gaussians.means[7:20], trained.gaussians.means[:13])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_large_scenes_move_only_what_a_view_shows(scene, held_out, tmp_path, monkeypatch):
     """Sparse gradients and moments: another course, about as good an end even where it is short."""
@@ -205,6 +210,7 @@ def test_large_scenes_move_only_what_a_view_shows(scene, held_out, tmp_path, mon
     assert sparse != dense
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 @pytest.mark.parametrize("antialiased", [False, True])
 def test_gsplat_trains_for_how_the_splat_is_drawn(scene, held_out, tmp_path, monkeypatch, antialiased):
@@ -221,6 +227,7 @@ def test_gsplat_trains_for_how_the_splat_is_drawn(scene, held_out, tmp_path, mon
     assert fit_of(trained, held_out)[0] > 13.5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_exposure_of_each_view_is_found(scene, tmp_path):
     """A photo darkened by a quarter has that much less gain than the others."""
@@ -291,6 +298,7 @@ def rasterization_of(max_gaussians: int):
     return draw
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_full_memory_takes_fewer_gaussians_and_says_so(scene, tmp_path, monkeypatch, caplog):
     """As a run that requested that many would; the limit holds for a resumed run, too."""

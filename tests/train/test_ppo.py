@@ -351,6 +351,7 @@ def _learn(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_learn_the_same_from_different_lessons(tmp_path: Path):
     """Gradients of the lesson are averaged too."""
     multiprocessing.spawn(_learn, (str(tmp_path),), 2)

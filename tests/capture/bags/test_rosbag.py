@@ -669,6 +669,7 @@ def test_other_packages_images_are_left_alone(read: Read, shots: Shots, tmp_path
         read(tmp_path / "walk", topics={"depth": "none"})
 
 
+@pytest.mark.slow
 def test_five_gigabytes_are_read_in_constant_memory(tmp_path: Path) -> None:
     """Images are decoded as they come: the peak memory of a process of its own stays far below the bag's size."""
     camera = Camera(1600, 1200, 1200.0, 1200.0, 800.0, 600.0)
