@@ -179,7 +179,7 @@ def planning(folder: Path, cards: int) -> list[Row]:
     run = Lab(folder, cards).batch("--dry-run")
     return [
         Row(f"{cards:,} cards planned (`--dry-run`)", run.seconds, "s", "<=", 30),
-        Row("the most memory of all its processes", run.memory / 2**30, "GiB", "<=", 1),
+        Row("peak memory of all its processes", run.memory / 2**30, "GiB", "<=", 1),
     ]
 
 
@@ -191,8 +191,8 @@ def overhead(folder: Path, scenes: int) -> list[Row]:
     lab.batch("--workers", "1")
     between = 1e3 * statistics.median(lab.gaps())
     return [
-        Row("added to a stage by Prefect, median", between - without, "ms", "<=", 150),
-        Row("between two stages without Prefect, median", without, "ms"),
+        Row("Prefect's overhead per stage, median", between - without, "ms", "<=", 150),
+        Row("time between two stages without Prefect, median", without, "ms"),
     ]
 
 
@@ -206,10 +206,10 @@ def throughput(folder: Path, scenes: int, stage_seconds: float) -> list[Row]:
     again = lab.batch("--workers", str(WORKERS))
     return [
         _share(f"{scenes} scenes, {WORKERS} workers", bare, run),
-        Row("seconds of the command", run.seconds, "s"),
-        Row("seconds of the bare stages", bare, "s"),
+        Row("time of the command", run.seconds, "s"),
+        Row("time of the bare stages", bare, "s"),
         Row("scenes lost", scenes - min(bundles, len(built)), "", "<=", 0),
-        Row("the same again, all cached, a scene", 1e3 * again.seconds / scenes, "ms", "<=", 50),
+        Row("the same again, all cached, per scene", 1e3 * again.seconds / scenes, "ms", "<=", 50),
     ]
 
 
@@ -220,12 +220,12 @@ def real_throughput(folder: Path, scenes: int) -> list[Row]:
     run = lab.batch("--workers", str(WORKERS))
     return [
         _share(f"{scenes} tiny scans through the real stages", bare, run),
-        Row("seconds of the bare stages", bare, "s"),
+        Row("time of the bare stages", bare, "s"),
     ]
 
 
 def _share(what: str, bare: float, run: Run) -> Row:
-    return Row(f"{what}: throughput of the bare stages'", 100 * bare / run.seconds, "%", ">=", 90)
+    return Row(f"{what}: throughput relative to the bare stages", 100 * bare / run.seconds, "%", ">=", 90)
 
 
 def main() -> None:
@@ -248,12 +248,11 @@ def main() -> None:
         rows += throughput(folder / "throughput", options.scenes, options.stage_seconds)
         rows += real_throughput(folder / "real", options.real)
     text = (
-        "`splatyard batch` as users type it, with a Prefect server of its own on SQLite. Captures are three images "
-        f"of 64x48. Stages are stand-ins: each of a scene's {len(STAGES)} computes for {options.stage_seconds:g} "
-        "CPU-seconds where throughput is measured and for none where the time between stages is; the bare stages run "
-        "in as many processes as the command has workers. Start and end of server and processes are counted, but not "
-        f"the making of Prefect's database, 7 s once and for all. The real stages make small bundles of {TINY_FRAMES} "
-        "frames of a synthetic room."
+        "`splatyard batch` as users run it, with its own Prefect server on SQLite. Captures are three images of 64x48. "
+        f"Stages are stand-ins: each of a scene's {len(STAGES)} computes for {options.stage_seconds:g} CPU-seconds to "
+        "measure throughput, and for none to measure the time between stages. The bare stages run in as many processes "
+        "as the command has workers. Start and end of server and processes are included, creating Prefect's database "
+        f"(7 s, once) is not. The real stages build small bundles from {TINY_FRAMES} frames of a synthetic room."
     )
     written = section("Batches", "python benchmarks/batch.py", text, rows)
     print(written)

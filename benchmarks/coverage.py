@@ -213,12 +213,12 @@ def table(places: Mapping[str, Measured]) -> str:
     head = [
         "## Coverage map",
         "",
-        "Expected against measured PSNR of images where no photo was taken. Every place is judged with weights fitted"
-        " to the others; fox and the second place took no part in any fit. Must be: expected and measured PSNR within"
-        " 2 dB in the mean, rank correlation at least 0.75, no trusted image under 18 dB."
+        "Expected against measured PSNR of images where no photo was taken. Every scene is evaluated with weights"
+        " fitted to the others; fox and the second scene were not used for any fit. Must be: expected and measured PSNR"
+        " within 2 dB on average, rank correlation at least 0.75, no trusted image under 18 dB."
         " `python benchmarks/coverage.py --write`",
         "",
-        "| place left out | images | measured, mean dB | expected minus measured, mean dB | one sigma dB"
+        "| scene left out | images | measured, mean dB | expected minus measured, mean dB | one sigma dB"
         " | rank correlation | trusted | their mean dB | worst dB | |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]

@@ -47,16 +47,16 @@ HEIGHTS = ((None, 0.1), (1.5, 0.15))  # [m] stated for the video and its sigma; 
 BARS = {"position": 0.1, "rotation": 0.01, "depth": 0.65, "gravity": 0.3, "scale": 0.5, "behind": 0.02}
 READ = ("position", "rotation", "depth", "gravity", "scale")
 ABOUT = """\
-One lap of the sample hall's walk, drawn with its painted surfaces and written in every format by the test writers, then
-read and built to a mesh with default settings. `python benchmarks/formats.py`
+One lap through the sample hall, rendered with its painted surfaces and written in every format by the test writers,
+then read and built to a mesh with default settings. `python benchmarks/formats.py`
 
-Reading: largest errors after one fit of all places (with a scale where the format has none), of depth images at every
-known pixel, of gravity in the world or in an image. Depth that a reader makes of a scanner's points is in brackets:
-95 % of it is nearer to the true surface than that. Depth is stored in millimetres, which alone is 0.5 mm.
+Reading: largest errors after one fit of all poses (with scale if the format has none), of depth images at every known
+pixel, of gravity in the world or in an image. Depth computed from a scanner's points is in brackets: the 95th
+percentile of its error. Depth is stored in millimetres, which alone causes 0.5 mm.
 
-Meshes are compared where two images or more saw the truth, held-out ones aside; those of formats without a scale are
-brought to the true one first. `euroc` shows grey images, `photos`, `video` and `generated` don't know their lens,
-films and `stray_scanner` are compressed, `record3d` and `stray_scanner` distrust a third of their depth, and `kitti`'s
+Meshes are compared where two or more images saw the true surface, not counting held-out ones. Meshes of formats without
+a scale are scaled to the truth first. `euroc` has grey images, `photos`, `video` and `generated` have unknown lenses,
+videos and `stray_scanner` are compressed, `record3d` and `stray_scanner` distrust a third of their depth, and `kitti`'s
 scanner sees nothing above 12 degrees and leaves gaps between its 64 lines."""
 
 

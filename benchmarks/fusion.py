@@ -73,12 +73,14 @@ def fusion_rows(out: Path) -> list[Row]:
     for tolerance in TOLERANCES:
         alone = max(found[backend].f_score[tolerance] for backend in ("sensor", "mvs"))
         gain = found["combined"].f_score[tolerance] - alone
-        rows.append(Row(f"both beat the better one alone, F-score at {100 * tolerance:.0f} cm, by", gain, "", ">=", 0))
+        rows.append(
+            Row(f"gain of both over the better one alone, F-score at {100 * tolerance:.0f} cm", gain, "", ">=", 0)
+        )
     for backend, metrics in found.items():
         rows += [
             Row(f"depth maps, {NAMES[backend]}: median error", 1000 * metrics.median, "mm"),
-            Row(f"depth maps, {NAMES[backend]}: 90 % of the errors below", 1000 * metrics.p90, "mm"),
-            Row(f"depth maps, {NAMES[backend]}: 68 % of the errors below, in sigmas", metrics.z68, "", "<=", 1.2),
+            Row(f"depth maps, {NAMES[backend]}: 90th percentile error", 1000 * metrics.p90, "mm"),
+            Row(f"depth maps, {NAMES[backend]}: 68th percentile error, in sigmas", metrics.z68, "", "<=", 1.2),
             Row(f"depth stage, {NAMES[backend]}", metrics.cpu, "CPU-s"),
         ]
     return rows
@@ -134,7 +136,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="splatyard-fusion-") as scratch:
         rows = fusion_rows(options.keep or Path(scratch))
-    text = "The sample hall with the phone's noise, by where the depth comes from."
+    text = "The sample hall with the phone's noise, by the source of depth."
     page = section("fusion", "python benchmarks/fusion.py", text, rows)
     print(page)
     if options.write:

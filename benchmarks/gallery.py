@@ -71,13 +71,13 @@ def gallery_rows(bundle: Path, work: Path) -> list[Row]:
         first, streamed = _first_image(browser, site, page)
         usable, typed, frames = _thousand(browser, many)
     return [
-        Row("drawing a scene into the gallery", drawn, "CPU-s"),
-        Row("... and coming back when nothing changed", kept, "CPU-s"),
+        Row("rendering a scene for the gallery", drawn, "CPU-s"),
+        Row("... and again, unchanged", kept, "CPU-s"),
         Row(f"a scene's page: first image of {gaussians:,} Gaussians", first, "s", "<=", 3.0),
         Row("... and then all of them, with the full mesh", streamed, "s"),
-        Row(f"first page of {SCENES:,} scenes: cards there, typing works", usable, "s", "<=", 2.0),
-        Row("... a search, slowest of all typed: until the cards are laid out", max(frames), "ms", "<=", 50.0),
-        Row("... of that the script", max(typed), "ms"),
+        Row(f"first page of {SCENES:,} scenes: cards shown, search usable", usable, "s", "<=", 2.0),
+        Row("... slowest search: until the cards are laid out", max(frames), "ms", "<=", 50.0),
+        Row("... of which script time", max(typed), "ms"),
     ]
 
 
@@ -172,7 +172,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         rows = gallery_rows(options.bundle, Path(work))
     text = (
-        f"{options.bundle.parent.name}, served on loopback to Chromium, which draws in software; medians of {REPEATS}."
+        f"{options.bundle.parent.name}, served on loopback to Chromium with software rendering; medians of {REPEATS}."
     )
     page = section("gallery", "python benchmarks/gallery.py BUNDLE --write", text, rows)
     print(page)

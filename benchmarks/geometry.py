@@ -92,14 +92,14 @@ def hall_rows(name: str, run: Run) -> list[Row]:
     return [
         Row(f"{name}: mesh F-score at 2 cm", truth.f_score[0.02], "", ">=", fine),
         Row(f"{name}: mesh F-score at 5 cm", truth.f_score[0.05], "", ">=", coarse),
-        Row(f"{name}: inner risers and treads off by, largest", 1000 * inner, "mm", sign, 5),
-        Row(f"{name}: all treads off their height by, largest", 1000 * structure.treads.max(), "mm"),
-        Row(f"{name}: all risers off their place by, largest", 1000 * structure.risers.max(), "mm"),
-        Row(f"{name}: front edges of the stairs, 95 % of them", 1000 * structure.edge_p95, "mm"),
-        Row(f"{name}: floor, 95 % of it", 1000 * structure.floor_p95, "mm", sign, 6),
-        Row(f"{name}: walls off their place by, largest median", 1000 * structure.walls, "mm"),
+        Row(f"{name}: inner risers and treads, largest error", 1000 * inner, "mm", sign, 5),
+        Row(f"{name}: all treads, largest height error", 1000 * structure.treads.max(), "mm"),
+        Row(f"{name}: all risers, largest position error", 1000 * structure.risers.max(), "mm"),
+        Row(f"{name}: front edges of the stairs, 95th percentile error", 1000 * structure.edge_p95, "mm"),
+        Row(f"{name}: floor, 95th percentile error", 1000 * structure.floor_p95, "mm", sign, 6),
+        Row(f"{name}: walls, largest median position error", 1000 * structure.walls, "mm"),
         Row(f"{name}: largest hole in the open floor", 100 * structure.floor_hole, "cm", "<=", 10),
-        Row(f"{name}: walkable floor like the truth's (IoU)", walkable_overlap(run), ""),
+        Row(f"{name}: walkable floor against the truth (IoU)", walkable_overlap(run), ""),
         Row(f"{name}: whole build", sum(cost["seconds"] for cost in run.stages.values()), "s", "<=", LONGEST_BUILD),
     ]
 
@@ -124,14 +124,14 @@ def bundle_rows(name: str, run: Run, stages: dict[str, Path]) -> list[Row]:
     errors = collision["error"].values()
     rows = [
         Row(f"{name}: collision mesh, triangles", collision["triangles"], "", "<=", 40_000),
-        Row(f"{name}: collision mesh from full mesh and back, largest", _cm(errors, "largest"), "cm", "<=", 1),
-        Row(f"{name}: collision mesh from full mesh and back, 99 %", _cm(errors, "p99"), "cm"),
+        Row(f"{name}: collision mesh to full mesh and back, largest distance", _cm(errors, "largest"), "cm", "<=", 1),
+        Row(f"{name}: collision mesh to full mesh and back, 99th percentile", _cm(errors, "p99"), "cm"),
     ]
     drop = run.bundle.quality.gate("drop_test")
     if drop.applies:
         rows += [
             Row(f"{name}: of 500 spheres and 500 boxes, fell through", drop.detail["fell_through"], "", "<=", 0),
-            Row(f"{name}: of 500 spheres and 500 boxes, thrown out", drop.detail["thrown_out"], "", "<=", 0),
+            Row(f"{name}: of 500 spheres and 500 boxes, ejected", drop.detail["thrown_out"], "", "<=", 0),
         ]
     return rows
 
@@ -147,8 +147,8 @@ def fox_rows(stages: dict[str, Path], run: Run) -> list[Row]:
     ]
     relative = np.concatenate([np.abs(mesh[both] / splat[both] - 1) for splat, mesh, both in depths])
     return [
-        Row("fox: mesh depth from splat depth, median", 100 * float(np.median(relative)), "%", "<=", 3),
-        Row("fox: mesh depth from splat depth, 90 %", 100 * float(np.percentile(relative, 90)), "%"),
+        Row("fox: mesh depth against splat depth, median", 100 * float(np.median(relative)), "%", "<=", 3),
+        Row("fox: mesh depth against splat depth, 90th percentile", 100 * float(np.percentile(relative, 90)), "%"),
         Row("fox: pixels with both", 100 * float(np.mean([both.mean() for *_, both in depths])), "%"),
     ]
 
@@ -166,8 +166,8 @@ def peer_rows(name: str, stages: dict[str, Path]) -> list[Row]:
         structure = measure_structure(mesh)
         rows += [Row(f"{name}, {title}: F-score at {100 * s.threshold:.0f} cm", s.f, "") for s in scores]
         rows += [
-            Row(f"{name}, {title}: floor, 95 % of it", 1000 * structure.floor_p95, "mm"),
-            Row(f"{name}, {title}: front edges of the stairs, 95 % of them", 1000 * structure.edge_p95, "mm"),
+            Row(f"{name}, {title}: floor, 95th percentile error", 1000 * structure.floor_p95, "mm"),
+            Row(f"{name}, {title}: front edges of the stairs, 95th percentile error", 1000 * structure.edge_p95, "mm"),
             Row(f"{name}, {title}: mesh", peer.cpu, "CPU-s"),
             Row(f"{name}, {title}: peak memory", peer.peak_mib, "MiB"),
         ]
@@ -209,12 +209,12 @@ def main() -> None:
     text = (
         "Meshes: the sample hall (`hall` with the phone's depth and poses, `hall-photos` from its photos and one known"
     )
-    text += " length) against its exact truth, and real captures. How each is measured stands in `benchmarks/`."
+    text += " length) against its exact ground truth, and real captures. `benchmarks/` defines the metrics."
     peers = [row for name in BARS for row in peer_rows(name, stages[name])]
-    about = "The same measured depth maps and poses at the same voxel size, one fresh process each. Ours includes"
+    about = "The same measured depth maps and poses at the same voxel size, in a fresh process each. Ours includes"
     about += " cleaning, flattening, closing the floor and the collision mesh with its errors."
     depth = "Depth of the sample hall's photos by multi-view stereo, pixels up to 4 m, 640x480."
-    fused = "The sample hall with the phone's noise, by where the depth comes from."
+    fused = "The sample hall with the phone's noise, by the source of depth."
     stereo_rows = stereo.rows(stereo.stereo_metrics(out / ".work" / "hall-photos"))
     sections = {
         "geometry": section("geometry", command, text, rows),

@@ -90,22 +90,22 @@ def main() -> None:
     chain = [chunk for chunk in chunks.chunks if chunk.run < runs - chunks.loops]
     rows = [
         Row("images", options.images, ""),
-        Row("of them placed", placed, ""),
-        Row("chunks along the way", runs - chunks.loops, ""),
+        Row("registered images", placed, ""),
+        Row("chunks along the path", runs - chunks.loops, ""),
         Row("chunks that close loops", chunks.loops, ""),
-        Row("length of the way", path_length(truth.poses), "m"),
-        Row("track error", error, "m", "<=", MAX_ERROR),
-        Row("track error without loops", track_error(chain, truth)[0], "m"),
-        Row("most memory, by that of one chunk", peak / one, "", "<=", MAX_MEMORY),
+        Row("path length", path_length(truth.poses), "m"),
+        Row("trajectory error", error, "m", "<=", MAX_ERROR),
+        Row("trajectory error without loop closure", track_error(chain, truth)[0], "m"),
+        Row("peak memory relative to one chunk", peak / one, "", "<=", MAX_MEMORY),
         Row("stitching", seconds, "CPU-s"),
     ]
     for row in rows:
         print(row.line())
     if options.write:
         about = (
-            "A simulated network's answers for two rounds through a hall: each chunk 5 % larger than the one before, "
-            "10 % of the pixels anywhere, cameras off by 5 mm and 0.1 degrees; stitched by similarities of shared "
-            "images, with loops closed, no bundle adjustment."
+            "Simulated network outputs for two laps through a hall: each chunk is 5 % larger than the previous one, "
+            "10 % of the pixels are outliers, cameras are off by 5 mm and 0.1 degrees. Stitched by similarities "
+            "between shared images, with loop closure, without bundle adjustment."
         )
         update_page({"learned poses": section("learned poses", "python benchmarks/learned.py --write", about, rows)})
 

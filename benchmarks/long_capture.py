@@ -273,9 +273,9 @@ def main() -> None:
     names = {"walk": truth, "shuffled": shuffled(folder / "walk", folder / "shuffled", truth)}
     measured = {name: measure(folder / name, folder / "bundles", poses) for name, poses in names.items()}
     text = (
-        f"{options.count} photos without poses of a walk through two rooms, with exact truth: in the walk's order, and "
+        f"{options.count} photos without poses of a walk through two rooms, with exact ground truth, in recorded order "
     )
-    text += "under names that say nothing of it. The bar is 15 minutes of two cores."
+    text += "and with shuffled names. The limit is 15 minutes on two cores."
     after = "; ".join(f"{name}: {metrics.wall:.0f} s wall" for name, metrics in measured.items())
     table = [row for name, metrics in measured.items() for row in rows(name, metrics)]
     page = section("Long captures", "python benchmarks/long_capture.py --write", text, table, after + ".")

@@ -146,17 +146,17 @@ def off_track_rows(full: OffTrackMetrics, sim: OffTrackMetrics | None) -> list[R
     rows = [
         Row("mean PSNR of 24 images", full.mean, "dB", ">=", 26.5),
         Row("worst of them", full.worst, "dB"),
-        Row("mean with one sample a pixel", full.mean_plain, "dB"),
+        Row("mean with one sample per pixel", full.mean_plain, "dB"),
     ]
     if sim is not None:
         rows += [
             Row("mean, `sim` level", sim.mean, "dB"),
             Row("worst, `sim` level", sim.worst, "dB"),
-            Row("mean, `sim` level with one sample a pixel", sim.mean_plain, "dB"),
+            Row("mean, `sim` level with one sample per pixel", sim.mean_plain, "dB"),
         ]
     if full.rank is not None:
         rows += [
-            Row("images that the coverage map trusts", full.trusted, "", ">=", 12),
+            Row("images trusted by the coverage map", full.trusted, "", ">=", 12),
             Row("their mean", full.trusted_mean or 0.0, "dB", ">=", 27.5),
             Row("worst of them", full.trusted_worst or 0.0, "dB", ">=", 23),
             Row("rank correlation of trust and PSNR", full.rank, ""),
@@ -213,8 +213,9 @@ def main() -> None:
     print("\n".join(label(image) for image in sorted(images, key=lambda image: image.psnr)))
     rows = off_track_rows(off_track_metrics(images), sim)
     text = (
-        "The sample from 0.3 m above the floor, at least 0.15 m off the walk, in all directions, at 160x120. A pixel is"
-        " the mean of four samples, as a camera's pixels average over their area, unless a row says otherwise."
+        "The sample seen from 0.3 m above the floor, at least 0.15 m off the camera path, in all directions, at"
+        " 160x120. A pixel is the mean of four samples, like a camera's pixel averages over its area, unless a row says"
+        " otherwise."
     )
     page = section("Off the track", "python benchmarks/off_track.py BUNDLE --write", text, rows)
     print(page)

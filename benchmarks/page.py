@@ -46,7 +46,7 @@ def update_page(sections: dict[str, str], page: Path = PAGE) -> None:
     """Replace the named sections of the page, append those it lacks, keep all others."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     note = f"Measured by the `make bench` targets on {machine}. "
-    note += "Machines differ and are noisy: compare CPU-seconds."
+    note += "Machines differ and timings are noisy: compare CPU-seconds."
     old = page.read_text() if page.exists() else ""
     kept = {found.group(1): found.group(0) for found in re.finditer(r"^## (.+)\n(?:(?!## ).*\n?)*", old, re.M)}
     kept |= sections

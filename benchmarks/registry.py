@@ -55,8 +55,8 @@ def registry_rows(bundle: Path, work: Path) -> list[Row]:
         Row("one of these publishes, median over both writers", seconds, "s"),
         Row("publish of a bundle of 1 GiB", first, "s"),
         Row("the same with one changed file of 1 MiB: sent", sent / 2**20, "MiB", "<=", 1.0),
-        Row("... and how long that takes", second, "s"),
-        Row("a simulator's part of the bundle", part / 1e6, "MB", "<=", 8.0),
+        Row("... and the time it takes", second, "s"),
+        Row("the simulator's part of the bundle", part / 1e6, "MB", "<=", 8.0),
         Row("... pulled from a bucket on loopback into an empty cache and opened", opened, "s", "<=", 1.0),
         *_loss_rows(bundle),
     ]
@@ -67,10 +67,10 @@ def _loss_rows(bundle: Path) -> list[Row]:
     levels = Bundle.open(bundle).quality.metrics["levels"]
     sim, web = levels["sim"], levels["web"]
     return [
-        Row("... held-out PSNR its splat loses in images as small as a robot's", sim["loss_small"], "dB", "<=", 0.3),
-        Row("... in images of the training's size", sim["loss_training"], "dB"),
+        Row("... held-out PSNR lost by its splat in robot-sized images", sim["loss_small"], "dB", "<=", 0.3),
+        Row("... in images of training size", sim["loss_training"], "dB"),
         Row("all Gaussians as SOG, for the web", web["bytes"] / 1e6, "MB", "<=", 8.0),
-        Row("... PSNR lost in images of the training's size", web["loss_training"], "dB", "<=", 0.3),
+        Row("... PSNR lost in images of training size", web["loss_training"], "dB", "<=", 0.3),
     ]
 
 
@@ -192,8 +192,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         rows = registry_rows(options.bundle.resolve(), Path(work))
     text = (
-        "A registry in a folder; a simulator's part comes from a bucket of an S3 server on loopback. "
-        "PSNR as the bundle's check has it."
+        "A registry in a folder; the simulator's part is pulled from a bucket of an S3 server on loopback. "
+        "PSNR is the one of the bundle's check."
     )
     page = section("registry", "python benchmarks/registry.py BUNDLE --write", text, rows)
     print(page)

@@ -82,7 +82,7 @@ def hall(out: Path) -> tuple[Run, list[Row]]:
 
 
 def headline_rows(bundle: Bundle, exact: Truth) -> list[Row]:
-    """What is measured alike, with the same bars, of every place whose truth is exact."""
+    """What is measured alike, with the same bars, of every scene with exact ground truth."""
     truth, quality = compare_with_truth(bundle, truth=exact), bundle.quality
     return [
         Row("gravity error", truth.gravity_error_deg, "degrees", "<=", 0.3),
@@ -95,7 +95,7 @@ def headline_rows(bundle: Bundle, exact: Truth) -> list[Row]:
 
 
 def second_place(out: Path) -> tuple[Run, list[Row]]:
-    """A place that nothing is fitted to: stairs, a narrow corridor, a glass door, a mirror; as a phone records it."""
+    """A scene that nothing is fitted to: stairs, a narrow corridor, a glass door, a mirror; as a phone records it."""
     room = SECOND_PLACE()
     capture = out / "captures" / room.name
     exact = write_room(room, capture)
@@ -104,7 +104,7 @@ def second_place(out: Path) -> tuple[Run, list[Row]]:
 
 
 def rows_of_second_place(bundle: Bundle, exact: Truth) -> list[Row]:
-    """The metrics of a bundle of the second place."""
+    """The metrics of a bundle of the second scene."""
     quality = bundle.quality
     poses = {camera.name: camera.world_from_camera for camera in bundle.cameras}
     full = off_track_metrics(off_track_images(bundle.splat(), poses, bundle.coverage, exact))
@@ -112,7 +112,7 @@ def rows_of_second_place(bundle: Bundle, exact: Truth) -> list[Row]:
         *headline_rows(bundle, exact),
         Row("off the track: mean PSNR of 24 images", full.mean, "dB"),
         Row("off the track: worst of them", full.worst, "dB"),
-        Row("off the track: images that the coverage map trusts", full.trusted, "", ">=", 12),
+        Row("off the track: images trusted by the coverage map", full.trusted, "", ">=", 12),
         Row("off the track: their mean", full.trusted_mean or 0.0, "dB", ">=", 24),
         Row("off the track: worst of them", full.trusted_worst or 0.0, "dB", ">=", 18),
         Row("off the track: rank correlation of trust and PSNR", full.rank or 0.0, "", ">=", 0.75),
@@ -121,7 +121,7 @@ def rows_of_second_place(bundle: Bundle, exact: Truth) -> list[Row]:
 
 
 def hall_photos(out: Path) -> tuple[Run, list[Row]]:
-    """The sample's photos alone, and one known length."""
+    """Only the sample's photos, and one known length."""
     photos = out / "hall-photos-source"
     shutil.copytree(HALL / "keyframes" / "images", photos)
     run = build(photos, out, "hall-photos", "--known-length", known_length(hall_truth()))
@@ -132,7 +132,7 @@ def hall_photos(out: Path) -> tuple[Run, list[Row]]:
         Row("ATE after Sim(3)", 100 * truth.ate, "cm", "<=", 2),
         Row("gravity error", truth.gravity_error_deg, "degrees", "<=", 1),
         Row("scale error", 100 * truth.scale_error, "%", "<=", 2),
-        Row("spheres and boxes that fall through or are thrown out", metric(quality, "drop_test"), "", "<=", 0),
+        Row("spheres and boxes that fall through or are ejected", metric(quality, "drop_test"), "", "<=", 0),
     ]
 
 
@@ -148,10 +148,12 @@ def redkitchen(out: Path) -> tuple[Run, list[Row]]:
         Row("held-out SSIM", metric(quality, "held_out_ssim"), "", ">=", 0.935),
         Row("mesh against held-out depth, median", 100 * metric(quality, "mesh_held_out_depth"), "cm", "<=", 1.3),
         Row("splat-mesh depth difference, median", 100 * metric(quality, "splat_mesh_depth"), "cm", "<=", 1.2),
-        Row("splat-mesh depth difference, 90 %", 100 * metric(quality, "splat_mesh_depth_p90"), "cm", "<=", 5),
-        Row("floor flat to (RMS)", 100 * flat["floor"]["rms"], "cm", "<=", 1),
-        Row("table top flat to (RMS)", 100 * flat["table"]["rms"], "cm", "<=", 1),
-        Row("floor and table top parallel to", flat["floor_to_table_deg"], "degrees", "<=", 0.7),
+        Row(
+            "splat-mesh depth difference, 90th percentile", 100 * metric(quality, "splat_mesh_depth_p90"), "cm", "<=", 5
+        ),
+        Row("floor flatness (RMS)", 100 * flat["floor"]["rms"], "cm", "<=", 1),
+        Row("table top flatness (RMS)", 100 * flat["table"]["rms"], "cm", "<=", 1),
+        Row("angle between floor and table top", flat["floor_to_table_deg"], "degrees", "<=", 0.7),
         Row("spawn poses", len(run.bundle.spawn_poses), "", ">=", 1),
     ]
 
@@ -178,7 +180,7 @@ def fox(out: Path) -> tuple[Run, list[Row]]:
 
 
 def cached(out: Path) -> tuple[Run, list[Row]]:
-    """The sample again, nothing changed."""
+    """The sample again, unchanged."""
     build(HALL, out, "hall")
     run = build(HALL, out, "hall")
     idle = float("nothing to do" in run.output)

@@ -25,7 +25,7 @@ SHOWN = 6
 
 
 def photo_rows(bundle: Bundle, image: Path | None = None) -> list[Row]:
-    """Mean PSNR of a robot's images from the held-out photos' places at the level `sim`.
+    """Mean PSNR of a robot's images from the held-out photos' poses at the level `sim`.
 
     Args:
         bundle: With thumbnails of its photos.
@@ -56,5 +56,5 @@ def photo_rows(bundle: Bundle, image: Path | None = None) -> list[Row]:
         cv2.imwrite(str(image), page[..., ::-1].repeat(3, 0).repeat(3, 1))
     metrics = [psnr(one / 255, photo / 255) for one, photo in zip(seen, photos, strict=True)]
     size = f"{lens.width}x{lens.height}"
-    name = f"robot's images from {count} held-out photos' places, {size}, against the photos"
+    name = f"robot's images from {count} held-out photos' poses, {size}, against the photos"
     return [Row(name, float(np.mean(metrics)), "dB")]

@@ -94,8 +94,8 @@ def image_rows(scene: SimScene) -> list[Row]:
             numba.set_num_threads(1)
             seconds = least(lambda p=poses[:count], c=camera: render_batch(packed, c, p), time.process_time)
             bar = (">=", 1000.0) if (width, count) == (64, 64) else (None, None)
-            name = f"images {width}x{height}, {count} cameras a call, one thread"
-            rows.append(Row(name, count / seconds, "a CPU-second", *bar))
+            name = f"images {width}x{height}, {count} cameras per call, one thread"
+            rows.append(Row(name, count / seconds, "per CPU-second", *bar))
         one = least(lambda c=camera: render_batch(packed, c, poses), time.perf_counter)
         numba.set_num_threads(threads)
         all_threads = least(lambda c=camera: render_batch(packed, c, poses), time.perf_counter)
@@ -109,8 +109,8 @@ def image_rows(scene: SimScene) -> list[Row]:
     numba.set_num_threads(1)
     ours = least(lambda: render_batch(packed, wide(64, 64), poses[:16]), time.process_time)
     numba.set_num_threads(threads)
-    rows.append(Row("Newton's camera sensor, 64x64, 16 cameras", 16 / seconds, "a CPU-second"))
-    rows.append(Row("times as fast as Newton, same cameras", seconds / ours, "", ">=", 3.0))
+    rows.append(Row("Newton's camera sensor, 64x64, 16 cameras", 16 / seconds, "per CPU-second"))
+    rows.append(Row("speed-up over Newton, same cameras", seconds / ours, "", ">=", 3.0))
     return rows
 
 
@@ -152,7 +152,7 @@ def physics_rows(scene: SimScene) -> list[Row]:
             bar = ("<=", 0.12) if name == "sapien" and mesh is fine else (None, None)
             count = f"{len(mesh.triangles):,}".replace(",", " ")
             metric = f"physics, {name}, rover, {ENVS} in one scene of {count} triangles"
-            rows.append(Row(metric, seconds / SUBSTEPS / ENVS * 1e3, "CPU-ms a robot-step", *bar))
+            rows.append(Row(metric, seconds / SUBSTEPS / ENVS * 1e3, "CPU-ms per robot-step", *bar))
             rows.append(Row(f"{metric}: lowest robot", lowest, "m"))
     return rows
 
@@ -172,11 +172,11 @@ def step_rows(scene: SimScene) -> list[Row]:
         speed = measure(env, 60)
         env.close()
         whole = speed.physics + speed.cameras + speed.rest
-        rows.append(Row(f"{name}: steps of {ENVS} environments", speed.steps_per_second, "a second (wall)"))
-        rows.append(Row(f"{name}: physics", speed.physics, "CPU-ms a step"))
-        rows.append(Row(f"{name}: cameras", speed.cameras, "CPU-ms a step"))
+        rows.append(Row(f"{name}: steps of {ENVS} environments", speed.steps_per_second, "per second (wall)"))
+        rows.append(Row(f"{name}: physics", speed.physics, "CPU-ms per step"))
+        rows.append(Row(f"{name}: cameras", speed.cameras, "CPU-ms per step"))
         bar = ("<=", 10.0) if task is NAVIGATE else (None, None)
-        rows.append(Row(f"{name}: all else", 100 * speed.rest / whole, "% of a step", *bar))
+        rows.append(Row(f"{name}: everything else", 100 * speed.rest / whole, "% of a step", *bar))
     return rows
 
 

@@ -196,7 +196,7 @@ def against_torch() -> list[Row]:
         ),
         Row("gradients from finite differences, worst field", 100 * finite_differences(), "%", "<=", 0.5),
         Row(
-            "largest difference of a colour from float64 PyTorch",
+            "largest colour difference from float64 PyTorch",
             float(np.abs(shown - planes[:3]).max()),
             "",
             "<=",
@@ -250,7 +250,7 @@ def against_newton(bundle: Bundle) -> list[Row]:
         Row("Newton 1.8's CPU sensor, 64x64", len(poses) / seconds, "images/CPU-s"),
         Row("one image at 264x472, splatyard", 1e3 * own, "CPU-ms"),
         Row("one image at 264x472, Newton 1.8's CPU sensor", 1e3 * large_seconds, "CPU-ms"),
-        Row("likeness of the two images", psnr(large[0] / 255, ours.rgb.clip(0, 1)), "dB"),
+        Row("PSNR between the two images", psnr(large[0] / 255, ours.rgb.clip(0, 1)), "dB"),
     ]
 
 

@@ -153,7 +153,13 @@ def rows(name: str, seconds: int, curve: Curve) -> list[Row]:
     if name == "redkitchen":
         made += [
             Row(f"{label}: splat-mesh depth, median", 100 * float(np.median(curve.depth)), "cm", "<=", 1.2),
-            Row(f"{label}: splat-mesh depth, 90 %", 100 * float(np.percentile(curve.depth, 90)), "cm", "<=", 5),
+            Row(
+                f"{label}: splat-mesh depth, 90th percentile",
+                100 * float(np.percentile(curve.depth, 90)),
+                "cm",
+                "<=",
+                5,
+            ),
         ]
     return made
 
@@ -255,11 +261,11 @@ def main() -> None:
     if not curves or options.dry:
         return
     text = (
-        "Training alone with a budget of CPU-seconds (`splat.seconds`), evaluated on the views held out, the splat in"
-        " the exposure that the training views before and after each of them let expect."
+        "Only training, with a budget of CPU-seconds (`splat.seconds`), evaluated on held-out views, in the exposure"
+        " predicted from the training views before and after each of them."
     )
     image = "![PSNR over CPU-seconds](images/splat_curves.png)"
-    remark = "Crosses in the image: the prototype, which trained on the images alone, without depth."
+    remark = "Crosses in the plot: the prototype, which trained on images only, without depth."
     command = "python benchmarks/splat_curves.py"
     update_page({"splat training": section("splat training", command, text, metrics, image, "", remark)})
     draw(curves, IMAGE)

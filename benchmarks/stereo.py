@@ -146,7 +146,7 @@ def rows(metrics: StereoMetrics) -> list[Row]:
     """The metrics with their bars."""
     overall = metrics.overall
     found = [
-        Row("depth stage a view", metrics.cpu_seconds_per_view, "CPU-s", "<=", 2.4),
+        Row("depth stage per view", metrics.cpu_seconds_per_view, "CPU-s", "<=", 2.4),
         Row("measured depths within 1 cm", 100 * overall.within[0.01], "%", ">=", 97),
         Row("measured depths within 2 cm", 100 * overall.within[0.02], "%"),
         Row("measured depths within 5 cm", 100 * overall.within[0.05], "%"),
