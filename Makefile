@@ -1,6 +1,6 @@
 # Everything lives in .venv. A bare machine needs Python 3.11 to 3.13, make and, on Debian or Ubuntu, these packages:
 APT_PACKAGES = python3-venv libegl1 libgl1 libglib2.0-0 libgomp1 libice6 libidn2-0 libsm6 libusb-1.0-0 libx11-6 libxcb1 libxext6
-# What only tests need: a compiler for a clock that jumps, and a database.
+# Only for tests: a compiler for a library that shifts the clock, and a database.
 TEST_PACKAGES = gcc libc6-dev postgresql
 
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
@@ -19,14 +19,14 @@ OUT ?= bundles
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint types test-soak docs bench bench-batch bench-coverage bench-splat bench-geometry bench-formats bench-publish bench-train wheel-test format lock apt-packages clean
 
-help: ## show this list
+help: ## show this help
 	@echo "apt-get install -y $(APT_PACKAGES)"
 	@echo "is all that a bare Debian or Ubuntu needs; then:"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv and install splatyard with its pinned dependencies
 
-# A venv that lacks pip is one that could not be finished (Debian without python3-venv): it is made anew.
+# A venv without pip is incomplete (Debian without python3-venv) and is recreated.
 $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
 		|| { echo "on Debian or Ubuntu: apt-get install -y $(APT_PACKAGES)"; exit 1; }
@@ -41,7 +41,7 @@ $(TRAIN_STAMP): $(STAMP)
 	$(INSTALL) --editable '.[train]'
 	@touch $@
 
-# An interpreter for a network whose packages don't go with ours; it sees our packages behind its own.
+# An interpreter for a network whose packages conflict with ours; its own packages take precedence over ours.
 $(NETWORKS_STAMP): $(DEV_STAMP) tests/networks.txt
 	$(BIN)/python -m venv --clear $(NETWORKS)
 	$(NETWORKS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/networks.txt
@@ -53,21 +53,21 @@ demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality
 	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
 	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --evaluate 100
 
-test: $(DEV_STAMP) ## run the test suite, but for what `test-slow` and `test-soak` run: a quarter of an hour on two cores
+test: $(DEV_STAMP) ## run the test suite without slow and soak tests: a quarter of an hour on two cores
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not soak'
 
-test-slow: $(NETWORKS_STAMP) ## every format from files to bundle, clusters, servers, long trainings: ten minutes
+test-slow: $(NETWORKS_STAMP) ## test every format from files to bundle, clusters, servers, long trainings: ten minutes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow and not soak'
 
-test-soak: $(DEV_STAMP) ## 500 strange captures of each format; kill servers and processes, fill disks, put clocks: an hour or two
+test-soak: $(DEV_STAMP) ## fuzz each format with 500 captures; kill servers and processes, fill disks, shift clocks: an hour or two
 	$(BIN)/python -m pytest -m soak
 
-lint: $(DEV_STAMP) ## ruff, and who may import whom
+lint: $(DEV_STAMP) ## run ruff and import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 
-types: $(DEV_STAMP) ## pyright
+types: $(DEV_STAMP) ## run pyright
 	$(BIN)/pyright
 
 docs: $(DEV_STAMP) ## check that every command, snippet and link in README and docs works
@@ -80,14 +80,14 @@ $(BENCH_STAMP): $(DEV_STAMP)
 	$(INSTALL) --editable '.[bench]'
 	@touch $@
 
-bench-splat: $(BENCH_STAMP) ## measure rendering, gradients and training of splats, beside peers
+bench-splat: $(BENCH_STAMP) ## measure rendering, gradients and training of splats, compared with peers
 	$(BIN)/python benchmarks/splat.py --write
 	$(BIN)/python benchmarks/splat_curves.py
 
-bench-coverage: $(DEV_STAMP) ## fit the coverage map, and judge it in places that it was not fitted to
+bench-coverage: $(DEV_STAMP) ## fit the coverage map, and evaluate it on held-out scenes
 	$(BIN)/python benchmarks/coverage.py --write
 
-bench-geometry: $(DEV_STAMP) ## measure depth and meshes, beside peers
+bench-geometry: $(DEV_STAMP) ## measure depth and meshes, compared with peers
 	$(BIN)/python benchmarks/geometry.py --write
 
 bench-formats: $(DEV_STAMP) ## measure every reader and its builds
@@ -100,22 +100,22 @@ bench-publish: $(DEV_STAMP) ## measure registries and the gallery, with the bund
 bench-batch: $(DEV_STAMP) ## measure batches: planning, Prefect's overhead, throughput
 	$(BIN)/python benchmarks/batch.py --write
 
-bench-train: $(DEV_STAMP) ## train and measure policies in the demo's bundle, for an hour
+bench-train: $(DEV_STAMP) ## train and evaluate policies in the demo bundle: an hour
 	$(BIN)/python benchmarks/training.py $(OUT)/hall/1.0.0 --write
 
-wheel-test: $(DEV_STAMP) ## build the wheel, install it into a bare venv, run its doctor and a tiny build
+wheel-test: $(DEV_STAMP) ## build the wheel, install it into a bare venv, run the doctor and a tiny build
 	sh scripts/wheel_test.sh $(BIN)/python
 
-format: $(DEV_STAMP) ## let ruff format and fix the code
+format: $(DEV_STAMP) ## format and fix the code with ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(DEV_STAMP) ## pin the dependencies anew
+lock: $(DEV_STAMP) ## update the pinned dependencies
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --allow-unsafe \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
 		--output-file requirements.lock pyproject.toml
 
-apt-packages: ## print the Debian packages, the tests' too, for scripts
+apt-packages: ## print the required Debian packages, including the tests'
 	@echo $(APT_PACKAGES) $(TEST_PACKAGES)
 
 clean: ## remove .venv, caches and build leftovers; bundles stay

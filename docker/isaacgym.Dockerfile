@@ -1,10 +1,10 @@
-# The interpreter for the engine isaacgym: Python 3.8 with Isaac Gym Preview 4, for one NVIDIA GPU. How to use it stands in
-# docs/isaacgym.md. NVIDIA's archive may not be passed on, so the build takes yours from a folder that holds nothing else:
+# The interpreter for the engine isaacgym: Python 3.8 with Isaac Gym Preview 4, for one NVIDIA GPU. Usage: docs/isaacgym.md.
+# NVIDIA's archive may not be redistributed, so the build takes yours from a folder that contains nothing else:
 #   docker build --file docker/isaacgym.Dockerfile --tag splatyard-isaacgym FOLDER_OF_IsaacGym_Preview_4_Package.tar.gz
 FROM nvidia/cuda:11.7.1-devel-ubuntu20.04
 
-# A compiler: Isaac Gym builds its bridge to torch (gymtorch) when it is imported first.
-# Not pinned: Ubuntu keeps only the newest of a release's packages.
+# A compiler: Isaac Gym builds its bridge to torch (gymtorch) at its first import.
+# Not pinned: Ubuntu keeps only the newest package versions of a release.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \

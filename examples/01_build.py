@@ -1,4 +1,4 @@
-"""From a capture to a bundle, and what was measured on it.
+"""Build a bundle from a capture and print its gates.
 
 python examples/01_build.py scene_cards/samples/hall --name hall
 """
@@ -15,7 +15,7 @@ from pipeline import BuildRequest, Bundle, build
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build, and show the gates."""
+    """Build the bundle and print its gates."""
     parser = argparse.ArgumentParser()
     parser.add_argument("capture", type=Path, help="photos, a video, a phone scan, a robot's log ...")
     parser.add_argument("--name")
@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     request = BuildRequest(options.capture, name=options.name, out=options.out, settings=tuple(options.set))
-    result = build(request)  # what an earlier or a killed run finished is not done again
-    assert result.bundle is not None  # only with `until` there is none
+    result = build(request)  # reuses the results of earlier and killed runs
+    assert result.bundle is not None  # None only with `until`
 
     for gate in Bundle.open(result.bundle).quality.gates:
         verdict = {True: "passed", False: "FAILED", None: "does not apply"}[gate.passed]

@@ -1,4 +1,4 @@
-"""A bundle into a registry: a folder here, a bucket, or the Hugging Face Hub.
+"""Publish a bundle to a registry: a local folder, a bucket, or the Hugging Face Hub.
 
 python examples/03_publish.py bundles/hall/1.0.0 registry:./yard
 """
@@ -16,15 +16,15 @@ from pipeline.scenes.resolver import open_registry
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Publish, and list what is there."""
+    """Publish the bundle and list the registry."""
     parser = argparse.ArgumentParser()
     parser.add_argument("bundle", help="a folder, or name@version")
     parser.add_argument("registry", help="registry:FOLDER, s3://bucket/path, hf://owner/repository")
     options = parser.parse_args(arguments)
 
     registry = open_registry(options.registry, create=True)
-    done = publish(Bundle.open(options.bundle), registry)  # refused when a gate fails or there is no licence
-    print(f"published {done.reference}: {done.sent} of {done.files} files sent, the others were there")
+    done = publish(Bundle.open(options.bundle), registry)  # refused if a gate fails or there is no licence
+    print(f"published {done.reference}: {done.sent} of {done.files} files sent, the others already existed")
     for entry in registry.summaries():
         print(f"{entry.name}@{entry.version}  {entry.licence}")
 

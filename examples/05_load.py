@@ -1,4 +1,4 @@
-"""A bundle without splatyard: plain JSON, PLY and NPZ, each file checked against its hash.
+"""Load a bundle without splatyard: plain JSON, PLY and NPZ, with every file checked against its hash.
 
 pip install numpy plyfile
 python examples/05_load.py bundles/hall/1.0.0
@@ -19,7 +19,7 @@ from plyfile import PlyData
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Load what a simulator and a renderer need."""
+    """Load the data for a simulator and a renderer."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args(arguments).folder

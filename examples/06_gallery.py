@@ -1,4 +1,4 @@
-"""A static site of all scenes in a registry, or in a folder of bundles.
+"""Build a static site of all scenes in a registry, or in a folder of bundles.
 
 python examples/06_gallery.py registry:./yard site
 """
@@ -16,14 +16,14 @@ from pipeline.gallery.site import build_site
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make what is new, and say what was made."""
+    """Build pages that are new or changed, and print how many."""
     parser = argparse.ArgumentParser()
     parser.add_argument("registry", help="registry:FOLDER, s3://bucket/path, or a folder of bundles")
     parser.add_argument("site", type=Path)
     options = parser.parse_args(arguments)
 
     built = build_site(scenes(options.registry), options.site)
-    print(f"{len(built.made)} pages made, {len(built.kept)} were up to date")
+    print(f"{len(built.made)} pages built, {len(built.kept)} up to date")
     print(f"python -m http.server --directory {options.site} shows it")
 
 

@@ -1,4 +1,4 @@
-"""Writes the tests' small room as a Polycam export of 16 images: `python -m scripts.tiny_capture FOLDER`."""
+"""Write the tests' small room as a Polycam export of 16 images: `python -m scripts.tiny_capture FOLDER`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.synthetic import CAMERA, Room, walk, write_polycam
 
 
 def main() -> None:
-    """Write it to the folder named on the command line."""
+    """Write the capture to the folder given on the command line."""
     write_polycam(Path(sys.argv[1]), Room.make(seed=0), walk(16), CAMERA)
 
 

@@ -1,22 +1,22 @@
 #!/bin/sh
-# Builds the wheel, installs it into a bare venv, and runs its doctor and one tiny build there, outside the checkout.
-# Usage: wheel_test.sh PYTHON, a Python that has `build` and the tests' dependencies.
+# Build the wheel, install it into a bare venv, and run the doctor and a tiny build there, outside the checkout.
+# Usage: wheel_test.sh PYTHON (a Python with `build` and the tests' dependencies)
 set -eu
 python=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 root=$(cd "$(dirname "$0")/.." && pwd)
-place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 cd "$root"
-"$python" -m build --wheel --outdir "$place/dist" . > "$place/build.log" 2>&1 || { cat "$place/build.log"; exit 1; }
-"$python" -m scripts.tiny_capture "$place/tiny scän"
-"$python" -m venv "$place/venv"
-"$place/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --constraint requirements.lock "$place"/dist/splatyard-*.whl
+"$python" -m build --wheel --outdir "$work/dist" . > "$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
+"$python" -m scripts.tiny_capture "$work/tiny scän"
+"$python" -m venv "$work/venv"
+"$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint requirements.lock "$work"/dist/splatyard-*.whl
 
-cd "$place"
-PATH="$place/venv/bin:$PATH"
-PREFECT_HOME="$place/prefect"
+cd "$work"
+PATH="$work/venv/bin:$PATH"
+PREFECT_HOME="$work/prefect"
 export PATH PREFECT_HOME
 build() {
     splatyard build "tiny scän" --name tiny --set splat.gaussians=1500 --set splat.iterations=40 \
