@@ -96,7 +96,7 @@ class Settings(BaseModel):
         return {name: value for name, value in self if means.get(name) != "interpreter"}
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def zero_or(minimum: float, maximum: float = float("inf")) -> AfterValidator:

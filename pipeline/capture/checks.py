@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,21 @@ MAX_DEPTH = 1e5
 """Farthest range of a depth sensor [m]."""
 
 
-def checked_pose(matrix: Any, file: str, *, axes: str = "CV") -> Pose:
+def checked_array(values: object, what: str, file: str) -> F64:
+    """Numbers of a JSON or YAML file as an array.
+
+    Raises:
+        CaptureError: When they are no numbers, or rows of several lengths.
+    """
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CaptureError(
+            f"{what} must be numbers", found=f"{values!r}"[:80], remedy="export the file again", file=file
+        ) from error
+
+
+def checked_pose(matrix: object, file: str, *, axes: str = "CV") -> Pose:
     """A camera-to-world pose in CV axes from a (3, 4) or (4, 4) matrix; the rotation exactly orthonormal after that.
 
     Args:
@@ -39,7 +52,7 @@ def checked_pose(matrix: Any, file: str, *, axes: str = "CV") -> Pose:
     Raises:
         CaptureError: When it isn't finite, mirrored or not rigid.
     """
-    values = np.asarray(matrix, np.float64)
+    values = checked_array(matrix, "a camera pose", file)
     rule = "a camera pose must be a rigid camera-to-world transform"
     remedy = "remove this frame's files, or export the poses again"
     if values.shape not in ((3, 4), (4, 4)):

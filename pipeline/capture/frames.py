@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.capture.checks import check_increasing, check_one_camera, check_track
-from pipeline.capture.depth_images import confidence_of_png, depth_of_png, save_confidence, save_depth
+from pipeline.capture.depth_images import confidence_of_png, depth_of_npy, depth_of_png, save_confidence, save_depth
 from pipeline.capture.depth_units import check_depth_unit
 from pipeline.capture.images import (
     DecodedImage,
@@ -26,7 +26,7 @@ from pipeline.capture.images import (
 from pipeline.capture.lens import Lens, camera_of, pinhole_of, source_pixels, undistorted_depth
 from pipeline.capture.model import Capture, FocalSource, Frame, Size, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Sensors, in_threads, split_results
+from pipeline.capture.reader import Reader, Sensors, in_threads, split_results, suffix_of
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
@@ -100,9 +100,16 @@ class FrameFiles:
         """The mask file of an image, None where it has none."""
         return partial(self._source.read, self._masks[image]) if image in self._masks else None
 
-    def depth(self, name: str, units_per_metre: float = 1000.0) -> Callable[[], U16]:
-        """A depth image in a 16-bit PNG."""
-        return lambda: depth_of_png(self._source.read(name), self._source.where(name), units_per_metre)
+    def depth(self, name: str | None, units_per_metre: float = 1000.0) -> Callable[[], U16]:
+        """A depth image in a 16-bit PNG, or a NumPy file in millimetres; None is a frame without depth, and skipped."""
+
+        def read() -> U16:
+            if name is None:
+                raise BadImageError("no depth for it")
+            data, file = self._source.read(name), self._source.where(name)
+            return depth_of_npy(data, file) if suffix_of(name) == ".npy" else depth_of_png(data, file, units_per_metre)
+
+        return read
 
     def confidence(self, name: str, levels: tuple[int, ...] = ()) -> Callable[[], U8]:
         """A confidence image in an 8-bit PNG, whose values from worst to best are `levels` if there are any."""

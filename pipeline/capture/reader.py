@@ -21,7 +21,7 @@ MAX_THREADS = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Key = TypeVar("Key", int, str)
+Key = TypeVar("Key", int, float, str)
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,19 @@ def put_once(files: dict[Key, str], key: Key, name: str, source: CaptureSource) 
             file=source.where(name),
         )
     files[key] = name
+
+
+def numbered_files(source: CaptureSource, pattern: str) -> dict[int, str]:
+    """Files by frame number, the first group of the pattern that their whole name matches in any case.
+
+    Raises:
+        CaptureError: When two files have one number.
+    """
+    files: dict[int, str] = {}
+    for name in source.names:
+        if match := re.fullmatch(pattern, name, re.IGNORECASE):
+            put_once(files, int(match[1]), name, source)
+    return files
 
 
 def number_of(name: str) -> tuple[int, str]:

@@ -15,9 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
+
+from pydantic import BaseModel
 
 from pipeline.errors import CaptureError
+from pipeline.parameters import checked
+
+Model = TypeVar("Model", bound=BaseModel)
 
 MAX_FILES = 200_000
 MAX_FILE_BYTES = 512 * 2**20
@@ -84,6 +89,14 @@ class CaptureSource:
             CaptureError: As `read`, and when it is none or too large.
         """
         return parse_object(self.read(name), self.where(name))
+
+    def read_model(self, name: str, kind: type[Model]) -> Model:
+        """The JSON object in one file, validated.
+
+        Raises:
+            CaptureError: As `read_object`, and for the first value that isn't as the model has it.
+        """
+        return checked(kind, self.read_object(name), "$", CaptureError, self.where(name))
 
     def read_table(self, name: str, separator: str | None = None) -> list[list[str]]:
         """Lines of a text file cut into fields; empty lines and those that begin with "#" are left out.

@@ -116,24 +116,34 @@ def pose_of(position: F64, quaternion_xyzw: F64, file: str) -> Pose:
     return Pose(Rotation.from_quat(quaternion_xyzw).as_matrix(), position)
 
 
-def numbers(fields: list[str], count: int, file: str, line: int) -> F64:
+def numbers(fields: list[str], count: int, file: str, line: int, *, finite: bool = False) -> F64:
     """The first `count` fields as numbers.
 
     Raises:
-        CaptureError: When there are fewer or one is no number; the message names the line.
+        CaptureError: When there are fewer, or one is no number or not as `finite`; the message names the line.
     """
     try:
         values = np.array([float(field) for field in fields[:count]])
     except ValueError:
         values = np.zeros(0)
-    if len(values) != count:
+    if len(values) != count or (finite and not np.isfinite(values).all()):
         raise CaptureError(
-            f"each line must begin with {count} numbers",
+            f"each line must begin with {count} numbers{', all finite' if finite else ''}",
             found=f"line {line}: {' '.join(fields)[:80]!r}",
             remedy="remove the line, or export the file again",
             file=file,
         )
     return values
+
+
+def number_table(data: bytes, columns: int, file: str, separator: str | None = None) -> F64:
+    """The first `columns` fields of each line of a text file as finite numbers, (N, columns).
+
+    Raises:
+        CaptureError: As `numbers` and `parse_table`.
+    """
+    rows = enumerate(parse_table(data, file, separator), 1)
+    return np.array([numbers(row, columns, file, line, finite=True) for line, row in rows]).reshape(-1, columns)
 
 
 def tum_trajectory(data: bytes, file: str) -> Trajectory:

@@ -19,6 +19,8 @@ ARKIT = Sensors(scale_sigma=0.01, up_sigma_deg=1.0)
 """What ARKit reaches for scale and gravity on phones with LiDAR."""
 ARKIT_UP = np.array([0.0, 1.0, 0.0])
 """Up in ARKit's world."""
+CONFIDENCE_LEVELS = (0, 1, 2)
+"""ARKit's confidence in depth, from worst to best."""
 LONG_SIDE = 1920
 """Longer side of ARKit's images on devices with LiDAR [px]."""
 

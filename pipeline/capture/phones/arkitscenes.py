@@ -29,10 +29,10 @@ from pipeline.capture.frames import (
 from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Size
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit import ARKIT, from_arkit
-from pipeline.capture.reader import Reader, Survey
+from pipeline.capture.phones.arkit import ARKIT, CONFIDENCE_LEVELS, from_arkit
+from pipeline.capture.reader import Reader, Survey, put_once
 from pipeline.capture.source import CaptureSource, parse_table
-from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, numbers, ordered_trajectory
+from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, number_table, numbers, ordered_trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64
@@ -57,22 +57,6 @@ FILE = re.compile(r"(?P<folder>\w+)/(?:(?P<video>[^/_]+)_)?(?P<seconds>\d+\.\d+)
 _PINCAM = re.compile(rf"(?:{'|'.join(STREAMS)})_intrinsics/[^/]+\.pincam")
 
 
-@dataclass(frozen=True, eq=False)
-class FilesByTime:
-    """Names (N) of a folder's files with their times (N,), increasing [s]."""
-
-    times: F64
-    names: tuple[str, ...]
-
-    def of(self, times: F64) -> list[str | None]:
-        """The file of the same time for each time, if there is one."""
-        if not self.names:
-            return [None] * len(times)
-        index = nearest(self.times, times)
-        near = np.abs(self.times[index] - times) <= SAME_TIME
-        return [self.names[i] if same else None for i, same in zip(index, near, strict=True)]
-
-
 @dataclass(frozen=True)
 class Shot:
     """An image and its files; `depth_camera` is the intrinsics file of the stream that depth is registered to."""
@@ -84,10 +68,6 @@ class Shot:
     depth: str | None
     depth_camera: str | None
     confidence: str | None
-
-    def files(self) -> list[str]:
-        """Names of its files."""
-        return [*filter(None, (self.image, self.camera, self.depth, self.depth_camera, self.confidence))]
 
 
 def stream_folder(source: CaptureSource) -> CaptureSource | None:
@@ -115,17 +95,17 @@ def _text(source: CaptureSource, name: str) -> bytes:
     return data
 
 
-def files_by_folder(source: CaptureSource) -> dict[str, FilesByTime]:
-    """Files by folder, each of one video.
+def files_by_folder(source: CaptureSource) -> dict[str, dict[float, str]]:
+    """Files by folder and time [s], in the order of time.
 
     Raises:
-        CaptureError: When they are of several.
+        CaptureError: When they are of several videos, or two of a folder are of one time.
     """
-    found: dict[str, list[tuple[float, str]]] = {}
+    folders: dict[str, dict[float, str]] = {}
     videos: dict[str, str] = {}
     for name in source.names:
         if match := FILE.fullmatch(name):
-            found.setdefault(match["folder"], []).append((float(match["seconds"]), name))
+            put_once(folders.setdefault(match["folder"], {}), float(match["seconds"]), name, source)
             videos.setdefault(match["video"] or "", name)
     if len(videos) > 1:
         raise CaptureError(
@@ -134,10 +114,17 @@ def files_by_folder(source: CaptureSource) -> dict[str, FilesByTime]:
             remedy="keep each video in a folder of its own",
             file=source.folder,
         )
-    return {
-        folder: FilesByTime(np.array([time for time, _ in sorted(files)]), tuple(name for _, name in sorted(files)))
-        for folder, files in found.items()
-    }
+    return {folder: dict(sorted(files.items())) for folder, files in folders.items()}
+
+
+def _of_times(files: Mapping[float, str], times: F64) -> list[str | None]:
+    """The file of the same time for each time, if there is one."""
+    if not files:
+        return [None] * len(times)
+    known, names = np.array([*files]), [*files.values()]
+    index = nearest(known, times)
+    near = np.abs(known[index] - times) <= SAME_TIME
+    return [names[i] if same else None for i, same in zip(index, near, strict=True)]
 
 
 def read_trajectory(source: CaptureSource) -> Trajectory:
@@ -150,39 +137,28 @@ def read_trajectory(source: CaptureSource) -> Trajectory:
             file=source.where(TRAJECTORY),
         )
     file = source.where(TRAJECTORY)
-    rows = parse_table(_text(source, TRAJECTORY), file)
-    values = np.array([numbers(row, 7, file, line) for line, row in enumerate(rows, 1)]).reshape(-1, 7)
-    if not np.isfinite(values).all():
-        raise CaptureError(
-            "a trajectory's numbers must be finite",
-            found=f"line {1 + int(np.flatnonzero(~np.isfinite(values).all(1))[0])} has NaN or infinity",
-            remedy="remove the line: tracking was lost there",
-            file=file,
-        )
+    values = number_table(_text(source, TRAJECTORY), 7, file)
     rotations = Rotation.from_rotvec(values[:, 1:4]).as_matrix()
     poses = [Pose(rotation, row[4:7]).inverse() for rotation, row in zip(rotations, values, strict=True)]
     return ordered_trajectory(values[:, 0], poses, file)
 
 
 def shots_of(
-    stream: str, folders: Mapping[str, FilesByTime], trajectory: Trajectory
+    stream: str, folders: Mapping[str, Mapping[float, str]], trajectory: Trajectory
 ) -> tuple[list[Shot], Counter[str]]:
     """Images of a stream that have all they need, and number of those that lack something, by what they lack."""
-    nothing = FilesByTime(np.zeros(0), ())
-    images, depths = folders[stream], folders.get(DEPTH, nothing)
-    times = images.times
+    images, times = folders[stream].values(), np.array([*folders[stream]])
+    files = (f"{stream}_intrinsics", DEPTH, f"{DEPTH_STREAM}_intrinsics", CONFIDENCE)
+    cameras, depths, depth_cameras, confidences = (_of_times(folders.get(folder, {}), times) for folder in files)
     poses = trajectory.at(times, MAX_GAP, snap=SAME_TIME)
-    cameras = folders.get(f"{stream}_intrinsics", nothing).of(times)
-    depth_cameras = folders.get(f"{DEPTH_STREAM}_intrinsics", nothing).of(times)
-    confidences = folders.get(CONFIDENCE, nothing).of(times)
-    parts = zip(times, images.names, cameras, poses, depths.of(times), depth_cameras, confidences, strict=True)
+    parts = zip(times, images, cameras, poses, depths, depth_cameras, confidences, strict=True)
     shots, lacking = [], Counter()
     for time, image, camera, pose, depth, depth_camera, confidence in parts:
         if camera is None:
             lacking["intrinsics"] += 1
         elif pose is None:
             lacking["a pose"] += 1
-        elif depth is None and depths.names:
+        elif depth is None and DEPTH in folders:
             lacking["depth"] += 1
         else:
             shots.append(Shot(float(time), image, camera, pose, depth, depth_camera, confidence))
@@ -200,21 +176,8 @@ def read_camera(source: CaptureSource, name: str) -> Camera:
     return from_arkit(checked_camera((fx, fy, cx, cy), (round(width), round(height)), file))
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is read of a video, seen from the folder `root` that holds its streams."""
-
-    root: CaptureSource
-    shots: tuple[Shot, ...]
-    notes: tuple[str, ...]
-
-
-def _recognise(source: CaptureSource) -> bool:
-    return stream_folder(source) is not None
-
-
-def _plan(source: CaptureSource) -> _Plan:
-    """Choose the stream and join its files.
+def _plan(source: CaptureSource) -> tuple[CaptureSource, list[Shot], list[str]]:
+    """The folder that holds the streams, the images that are read of the best stream, and notes.
 
     Raises:
         CaptureError: When no stream has images with all they need.
@@ -230,10 +193,10 @@ def _plan(source: CaptureSource) -> _Plan:
             remedy="download that asset too and unpack its archive",
             file=root.folder,
         )
-    check_clocks(np.concatenate([folders[stream].times for stream in streams]), trajectory, root.where(TRAJECTORY))
+    check_clocks(np.array([time for stream in streams for time in folders[stream]]), trajectory, root.where(TRAJECTORY))
     seconds = {stream: len({int(m.time) for m in shots}) for stream, (shots, _) in streams.items()}
     if not any(seconds.values()):
-        lists = [f"{stream}: {len(folders[stream].names)} images, {_listed(of[1])}" for stream, of in streams.items()]
+        lists = [f"{stream}: {len(folders[stream])} images, {_listed(of[1])}" for stream, of in streams.items()]
         raise CaptureError(
             "images must have intrinsics, a pose and depth of their time",
             found="; ".join(lists),
@@ -247,8 +210,9 @@ def _plan(source: CaptureSource) -> _Plan:
     notes += [f"{s} not used: it shows {seconds[s]} s of the video, {chosen} {seconds[chosen]} s" for s in passed]
     notes += [f"left out: {_listed(lacking)}"] if lacking else []
     notes += [] if DEPTH in folders else [f"there is no {DEPTH}"]
-    notes += [_upright(source, root, shots), *_mesh(source)]
-    return _Plan(root, tuple(shots), tuple(notes))
+    notes += [_upright(source, root, shots)]
+    notes += [f"ARKit's mesh {name} is not used" for name in source.names if name.endswith("_3dod_mesh.ply")][:1]
+    return root, shots, notes
 
 
 def _listed(lacking: Counter[str]) -> str:
@@ -279,65 +243,52 @@ def _sky_direction(source: CaptureSource, root: CaptureSource) -> str | None:
     return rows[0].get("sky_direction") if rows else None
 
 
-def _mesh(source: CaptureSource) -> list[str]:
-    return [f"ARKit's mesh {name} is not used" for name in source.names if name.endswith("_3dod_mesh.ply")][:1]
-
-
-def _camera(root: CaptureSource, shot: Shot, size: Size) -> Camera:
-    return declared_camera(read_camera(root, shot.camera), root.where(shot.image))(size)
-
-
-def _depth_camera(root: CaptureSource, shot: Shot, size: Size) -> Camera:
-    camera = read_camera(root, shot.depth_camera or shot.camera)
-    return scaled_camera(camera, root.where(shot.depth or shot.image), "depth image")(size)
-
-
 def _survey(source: CaptureSource) -> Survey:
-    plan = _plan(source)
-    inner = plan.root.prefix.removeprefix(source.prefix)
-    masks = find_masks(plan.root, [shot.image for shot in plan.shots]).values()
-    names = {TRAJECTORY, *masks, *(name for shot in plan.shots for name in shot.files())}
-    metadata = {name for name in (f"{inner}metadata.csv", "metadata.csv") if name in source.names}
+    root, shots, _ = _plan(source)
+    inner = root.prefix.removeprefix(source.prefix)
+    names = {TRAJECTORY, *find_masks(root, [shot.image for shot in shots]).values()}
+    for shot in shots:
+        names |= {shot.image, shot.camera, *filter(None, (shot.depth, shot.depth_camera, shot.confidence))}
+    metadata = {f"{inner}metadata.csv", "metadata.csv"} & set(source.names)
     return Survey(
         sorted({*(inner + name for name in names), *metadata}),
-        len(plan.shots),
+        len(shots),
         has_poses=True,
-        has_depth=all(shot.depth for shot in plan.shots),
+        has_depth=all(shot.depth for shot in shots),
         has_gravity=True,
         has_scale=True,
     )
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
-    plan = _plan(source)
-    root = plan.root
-    files = FrameFiles(root, find_masks(root, [shot.image for shot in plan.shots]))
+    root, shots, notes = _plan(source)
+    files = FrameFiles(root, find_masks(root, [shot.image for shot in shots]))
+
+    def camera(shot: Shot, size: Size) -> Camera:
+        return declared_camera(read_camera(root, shot.camera), root.where(shot.image))(size)
+
+    def depth_camera(shot: Shot, size: Size) -> Camera:
+        lens = read_camera(root, shot.depth_camera or shot.camera)
+        return scaled_camera(lens, root.where(shot.depth or shot.image), "depth image")(size)
+
     listed = [
         ListedFrame(
             key=shot.image.rpartition("/")[2].rpartition(".")[0],
             name=shot.image,
             image=files.image(shot.image),
-            camera=partial(_camera, root, shot),
+            camera=partial(camera, shot),
             time=shot.time,
             source_time=shot.time,
             world_from_camera=shot.pose,
             depth=files.depth(shot.depth) if shot.depth else None,
             depth_name=shot.depth or "",
-            depth_camera=partial(_depth_camera, root, shot),
-            confidence=files.confidence(shot.confidence, (0, 1, 2)) if shot.confidence else None,
+            depth_camera=partial(depth_camera, shot),
+            confidence=files.confidence(shot.confidence, CONFIDENCE_LEVELS) if shot.confidence else None,
             mask=files.mask(shot.image),
         )
-        for shot in plan.shots
+        for shot in shots
     ]
-    return sensor_capture(
-        READER,
-        thinned(listed, params),
-        root,
-        out_dir,
-        params,
-        up_in_world=UP,
-        notes=plan.notes,
-    )
+    return sensor_capture(READER, thinned(listed, params), root, out_dir, params, up_in_world=UP, notes=notes)
 
 
 READER = Reader(
@@ -345,7 +296,7 @@ READER = Reader(
     form=f"a video of ARKitScenes, raw or 3dod (folder or zip): {TRAJECTORY}, lowres_wide/, lowres_wide_intrinsics/, "
     "lowres_depth/",
     yields="poses, depth, confidence, gravity, times, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: stream_folder(source) is not None,
     survey=_survey,
     read=_read,
     sensors=ARKIT,

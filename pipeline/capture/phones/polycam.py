@@ -10,17 +10,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.capture.checks import checked_camera, checked_pose
+from pipeline.capture.checks import checked_array, checked_camera, checked_pose
 from pipeline.capture.frames import FrameFiles, ListedFrame, declared_camera, sensor_capture, thinned
 from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, from_arkit
-from pipeline.capture.reader import Reader, Survey, put_once, require_pairs
+from pipeline.capture.reader import Reader, Survey, numbered_files, require_pairs
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL
@@ -31,43 +30,39 @@ BORDER = 15 / 1024
 """Black border of corrected (undistorted) images, by their width (nerfstudio crops 15 px of 1024)."""
 _POSE_KEYS = [[f"t_{row}{column}" for column in range(4)] for row in range(3)]
 _CAMERA_KEYS = ("fx", "fy", "cx", "cy", "width", "height")
-_FILE = re.compile(r"(\d+)\.(jpg|jpeg|png|json)", re.IGNORECASE)  # leaves out "<time>.Clean.png"
 
 
 @dataclass(frozen=True)
 class _Listing:
-    """File names by time [us]; images and cameras are both raw or both corrected, never mixed."""
+    """Files by time [us] of frames with a camera; images and cameras are both raw or both corrected, never mixed."""
 
     corrected: bool
-    images: dict[int, str]
     cameras: dict[int, str]
-    sensor_cameras: dict[int, str]
+    images: dict[int, str]
     depth: dict[int, str]
     confidence: dict[int, str]
-    unplaced: dict[int, str]
-
-    def names(self) -> list[str]:
-        """All files of the frames that have a camera."""
-        used = [self.images, self.cameras, self.depth, self.confidence]
-        sensor = {key: name for key, name in self.sensor_cameras.items() if key in self.cameras}
-        return sorted({name for part in (*used, sensor) for key, name in part.items() if key in self.cameras})
-
-
-def _part(source: CaptureSource, folder: str) -> dict[int, str]:
-    files: dict[int, str] = {}
-    for name in source.names:
-        inner, _, file = name.rpartition("/")
-        if inner == f"keyframes/{folder}" and (match := _FILE.fullmatch(file)):
-            put_once(files, int(match[1]), name, source)
-    return files
+    sensor_cameras: dict[int, str]
+    unplaced: list[str]
 
 
 def _list(source: CaptureSource) -> _Listing:
-    raw_images, raw_cameras = _part(source, "images"), _part(source, "cameras")
-    images, cameras = _part(source, "corrected_images"), _part(source, "corrected_cameras")
+    """The export's files.
+
+    Raises:
+        CaptureError: When there are no frames, or some lack what others have.
+    """
+
+    def files(folder: str) -> dict[int, str]:
+        return numbered_files(source, rf"keyframes/{folder}/(\d+)\.(?:jpe?g|png|json)")  # not "<time>.Clean.png"
+
+    def placed(part: dict[int, str]) -> dict[int, str]:
+        return {key: name for key, name in part.items() if key in cameras}
+
+    sensor_cameras = files("cameras")
+    images, cameras = files("corrected_images"), files("corrected_cameras")
     corrected = bool(images and cameras)
     if not corrected:
-        images, cameras = raw_images, raw_cameras
+        images, cameras = files("images"), sensor_cameras
     if not cameras or not images:
         raise CaptureError(
             "a Polycam export must hold keyframes/cameras and keyframes/images (or both corrected_)",
@@ -75,27 +70,19 @@ def _list(source: CaptureSource) -> _Listing:
             remedy="switch on developer mode before the capture, scan with LiDAR or Space mode and export raw data",
             file=source.folder,
         )
-    corrected_depth = _part(source, "corrected_depth") if corrected else {}
+    depth = (files("corrected_depth") if corrected else {}) or files("depth")
+    confidence = files("confidence")
+    parts = {"camera": cameras, "image": images, "depth": depth, "confidence": confidence}
+    require_pairs({what: set(map(str, placed(part))) for what, part in parts.items() if part}, source)
     return _Listing(
-        corrected=corrected,
-        images={key: name for key, name in images.items() if key in cameras},
-        cameras=cameras,
-        sensor_cameras=raw_cameras,
-        depth=corrected_depth or _part(source, "depth"),
-        confidence=_part(source, "confidence"),
-        unplaced={key: name for key, name in images.items() if key not in cameras},
+        corrected,
+        cameras,
+        placed(images),
+        placed(depth),
+        placed(confidence),
+        placed(sensor_cameras),
+        unplaced=[name for key, name in images.items() if key not in cameras],
     )
-
-
-def _complete(source: CaptureSource) -> _Listing:
-    listing = _list(source)
-    ids = set(listing.cameras)
-    parts = {"camera": ids, "image": set(listing.images)}
-    for name, files in (("depth", listing.depth), ("confidence", listing.confidence)):
-        if files:  # frames without a camera may have depth: they are not used
-            parts[name] = set(files) & ids
-    require_pairs({name: {str(key) for key in keys} for name, keys in parts.items()}, source)
-    return listing
 
 
 def _recognise(source: CaptureSource) -> bool:
@@ -107,8 +94,9 @@ def _recognise(source: CaptureSource) -> bool:
 
 
 def _survey(source: CaptureSource) -> Survey:
-    listing = _complete(source)
-    names = listing.names()
+    listing = _list(source)
+    parts = (listing.cameras, listing.images, listing.depth, listing.confidence, listing.sensor_cameras)
+    names = sorted({name for part in parts for name in part.values()})
     return Survey(
         [*names, *find_masks(source, names).values()],
         len(listing.images),
@@ -119,7 +107,7 @@ def _survey(source: CaptureSource) -> Survey:
     )
 
 
-def _number(values: Mapping[str, Any], key: str, file: str) -> float:
+def _number(values: Mapping[str, object], key: str, file: str) -> float:
     value = values.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise CaptureError(
@@ -131,14 +119,11 @@ def _number(values: Mapping[str, Any], key: str, file: str) -> float:
     return float(value)
 
 
-def _gravity(values: Mapping[str, Any], file: str) -> F64 | None:
+def _gravity(values: Mapping[str, object], file: str) -> F64 | None:
     """The optional "gravity" (unit, camera's OpenGL axes) in CV axes."""
     if "gravity" not in values:
         return None
-    try:
-        gravity = np.asarray(values["gravity"], np.float64)
-    except (TypeError, ValueError):
-        gravity = np.full(3, np.nan)
+    gravity = checked_array(values["gravity"], "gravity", file)
     length = float(np.linalg.norm(gravity)) if gravity.shape == (3,) else np.nan
     if not abs(length - 1) < 1e-2:
         raise CaptureError(
@@ -151,7 +136,7 @@ def _gravity(values: Mapping[str, Any], file: str) -> F64 | None:
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
-    listing = _complete(source)
+    listing = _list(source)
     files = FrameFiles(source, find_masks(source, listing.images.values()))
 
     def listed(key: int) -> ListedFrame:
@@ -181,16 +166,15 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             border=int(np.ceil(BORDER * camera.width)) if listing.corrected else 0,
         )
 
-    frames = thinned([listed(key) for key in sorted(listing.images)], params)
     notes = [f"{'corrected' if listing.corrected else 'raw ARKit'} images and poses"]
     return sensor_capture(
         READER,
-        frames,
+        thinned([listed(key) for key in sorted(listing.images)], params),
         source,
         out_dir,
         params,
         up_in_world=ARKIT_UP,
-        skipped=[Skipped(name, "the app optimised no camera for it") for name in listing.unplaced.values()],
+        skipped=[Skipped(name, "the app optimised no camera for it") for name in listing.unplaced],
         notes=notes if listing.depth else [*notes, "the export has no depth"],
     )
 

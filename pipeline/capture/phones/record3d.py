@@ -4,19 +4,23 @@ Poses and intrinsics are in the JSON file `metadata` of an archive or `metadata.
 app leave out sizes, times and the intrinsics of single frames.
 
 Layouts: issues 27, 33, 36, 53, 67, 83, 86 and 93 of github.com/marek-simonik/record3d, answered by the app's author;
-RGBD video: README of github.com/marek-simonik/record3d-simple-wifi-streaming-demo, section 2.2.
+RGBD video: README of github.com/marek-simonik/record3d-simple-wifi-streaming-demo, section 2.2. LZFSE, Apple's
+compression of depth: src/lzfse_internal.h (block headers) and src/lzfse_decode_base.c of github.com/lzfse/lzfse.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+import struct
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat
 
 from pipeline.capture.checks import check_increasing, checked_camera
 from pipeline.capture.depth_images import depth_of_exr, millimetres, spread_levels
@@ -24,9 +28,8 @@ from pipeline.capture.frames import FrameFiles, ListedFrame, scaled_camera, sens
 from pipeline.capture.images import find_masks, load_image
 from pipeline.capture.model import Capture, Size, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, from_arkit
-from pipeline.capture.phones.lzfse import unpacked, unpacked_size
-from pipeline.capture.reader import Reader, Survey, put_once
+from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS, from_arkit
+from pipeline.capture.reader import Reader, Survey, numbered_files
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.trajectory import pose_of
 from pipeline.capture.videos.containers import boxes_of
@@ -40,12 +43,40 @@ MAX_DEPTH_PIXELS = 960 * 720
 SAME_ROTATION_DEG = 0.1
 """A first pose rotated by less is the identity, but for rounding [deg]: the world begins at the first camera."""
 AS_EXPORTED = "export the recording again as .r3d or as EXR + JPG"
-CONFIDENCE_LEVELS = (0, 1, 2)
 _ARCHIVE, _EXPORT = "metadata", "metadata.json"
-_ARCHIVE_FILE = re.compile(r"rgbd/(\d{1,9})\.(jpg|jpeg|depth|conf)", re.IGNORECASE)
-_EXPORT_FILE = re.compile(r"(?:rgb/(\d{1,9})\.(?:jpg|jpeg)|depth/(\d{1,9})\.exr)", re.IGNORECASE)
 _VIDEO_MARK = b'{"intrinsic'
 """Begins the JSON that the app puts into the mp4 files of its RGBD video export (by the app's own demo page)."""
+_LZFSE_END = b"bvx$"
+_BYTES_PER_MATCH = 3
+"""Smallest number of bytes of a match: it bounds a stream of blocks whose declared sizes are false."""
+_one_at_a_time = threading.Lock()  # so that the bound holds for all threads together; real streams take milliseconds
+
+Side = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Metadata(BaseModel):
+    """The app's JSON.
+
+    Attributes:
+        poses: qx, qy, qz, qw, x, y, z [m] of each frame: world from camera in GL axes.
+        coefficients: fx, fy, cx, cy [px] of each frame, as ARKit counts, for images of `w` x `h`.
+        matrix: Intrinsics of the first frame, column by column.
+        stamps: Times [s].
+        w: Width of the images that the intrinsics belong to; `h` their height.
+        dw: Width of the depth images; `dh` their height.
+    """
+
+    poses: list[Annotated[list[float], Field(min_length=7, max_length=7)]] | None = None
+    coefficients: list[Annotated[list[float], Field(min_length=4, max_length=4)]] | None = Field(
+        None, alias="perFrameIntrinsicCoeffs"
+    )
+    matrix: list[float] | None = Field(None, alias="K")
+    stamps: list[FiniteFloat] | None = Field(None, alias="frameTimestamps")
+    fps: float | None = None
+    w: Side | None = None
+    h: Side | None = None
+    dw: Side | None = None
+    dh: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -57,28 +88,24 @@ class _Listing:
     depth: dict[int, str]
     confidence: dict[int, str]
 
-    def names(self) -> list[str]:
-        return sorted([self.metadata, *self.images.values(), *self.depth.values(), *self.confidence.values()])
-
 
 def _list(source: CaptureSource) -> _Listing:
-    metadata = _ARCHIVE if _ARCHIVE in source.names else _EXPORT
-    pattern = _ARCHIVE_FILE if metadata == _ARCHIVE else _EXPORT_FILE
-    parts: dict[str, dict[int, str]] = {"jpg": {}, "depth": {}, "conf": {}}
-    for name in source.names:
-        if match := pattern.fullmatch(name):
-            kind = {"jpeg": "jpg", "exr": "depth"}.get(suffix := name.rpartition(".")[2].lower(), suffix)
-            put_once(parts[kind], int(next(filter(None, match.groups()))), name, source)
-    return _Listing(metadata, parts["jpg"], parts["depth"], parts["conf"])
+    if _ARCHIVE in source.names:
+        parts = (numbered_files(source, rf"rgbd/(\d{{1,9}})\.{suffix}") for suffix in ("jpe?g", "depth", "conf"))
+        return _Listing(_ARCHIVE, *parts)
+    depth = numbered_files(source, r"depth/(\d{1,9})\.exr")
+    return _Listing(_EXPORT, numbered_files(source, r"rgb/(\d{1,9})\.jpe?g"), depth, {})
 
 
 def _recognise(source: CaptureSource) -> bool:
     """By names; metadata.json is a common one, so its content must be the app's."""
+    listing = _list(source)
+    found = bool(listing.images or listing.depth or listing.confidence)
     if _ARCHIVE in source.names:
-        return any(map(_ARCHIVE_FILE.fullmatch, source.names))
-    if _EXPORT in source.names and any(map(_EXPORT_FILE.fullmatch, source.names)):
+        return found
+    if _EXPORT in source.names and found:
         try:
-            return {"K", "poses"} & source.read_object(_EXPORT).keys() != set()
+            return not source.read_object(_EXPORT).keys().isdisjoint(("K", "poses"))
         except CaptureError:
             return False
     return _rgbd_video(source) is not None
@@ -122,93 +149,34 @@ def _complete(source: CaptureSource) -> _Listing:
     return listing
 
 
-@dataclass(frozen=True, eq=False)
-class _Metadata:
-    """Content of the metadata, by frame number.
-
-    Attributes:
-        poses: World from camera, CV axes.
-        up: (3,) unit up direction of the poses' world, or None where that is the first camera's, however it was tilted.
-        intrinsics: fx, fy, cx, cy [px] for images of `size`, as ARKit counts; one row for each frame, or one for all.
-        times: Times [s], or None.
-        size: Width and height that the intrinsics belong to.
-        depth_size: Width and height of the depth images, or None.
-    """
-
-    poses: list[Pose]
-    up: F64 | None
-    intrinsics: F64
-    times: F64 | None
-    size: Size
-    depth_size: Size | None
-
-    @property
-    def frames(self) -> int:
-        """Number of frames that have everything."""
-        intrinsics = [self.intrinsics] if len(self.intrinsics) > 1 else []
-        times = [] if self.times is None else [self.times]
-        return min(map(len, [self.poses, *intrinsics, *times]))
-
-
-def _array(content: Mapping[str, Any], key: str, columns: int, file: str) -> F64 | None:
-    """A list of rows of numbers (N, columns); None where the key is absent or its list empty."""
-    values = content.get(key)
-    if values is None or values == []:
-        return None
-    try:
-        table = np.asarray(values, np.float64).reshape(len(values), -1)
-    except (TypeError, ValueError):
-        table = np.zeros((0, 0))
-    if table.shape[1:] != (columns,) or (key == "frameTimestamps" and not np.isfinite(table).all()):
-        raise CaptureError(
-            f"{key} must be a list of rows of {columns} number(s)",
-            found=repr(values)[:80],
-            remedy=AS_EXPORTED,
-            file=file,
-        )
-    return table
-
-
-def _size(content: Mapping[str, Any], width: str, height: str, file: str) -> Size | None:
-    values = content.get(width), content.get(height)
-    if values == (None, None):
-        return None
-    if not all(isinstance(value, int | float) and 1 <= value <= 65535 and value == int(value) for value in values):
-        raise CaptureError(
-            f"{width} and {height} must be an image's width and height",
-            found=f"{values[0]!r}, {values[1]!r}",
-            remedy=AS_EXPORTED,
-            file=file,
-        )
-    return int(values[0] or 0), int(values[1] or 0)
-
-
-def _intrinsics(content: Mapping[str, Any], file: str) -> F64:
-    """fx, fy, cx, cy of each frame, or of the first one where the app did not write more."""
-    each = _array(content, "perFrameIntrinsicCoeffs", 4, file)
-    if each is not None:
-        return each
-    first = _array(content, "K", 1, file)
-    matrix = np.zeros(0) if first is None else first[:, 0]
+def _intrinsics(metadata: Metadata, frames: int, file: str) -> F64:
+    """fx, fy, cx, cy of each frame (N, 4); the first one's for all `frames` where the app did not write more."""
+    if metadata.coefficients and len(metadata.coefficients) > 1:
+        return np.array(metadata.coefficients)
+    if metadata.coefficients:
+        return np.repeat(metadata.coefficients, frames, axis=0)
+    matrix = np.array(metadata.matrix or ())
     if matrix.shape != (9,) or np.abs(matrix[[1, 2, 3, 5]]).max() > 1e-6 or abs(matrix[8] - 1) > 1e-6:
         raise CaptureError(
             "K must be nine numbers, column by column: fx 0 0 0 fy 0 cx cy 1",
-            found=repr(content.get("K"))[:80],
+            found=repr(metadata.matrix)[:80],
             remedy=AS_EXPORTED,
             file=file,
         )
-    return matrix[None, [0, 4, 6, 7]]
+    return np.repeat(matrix[None, [0, 4, 6, 7]], frames, axis=0)
 
 
-def _poses(content: Mapping[str, Any], file: str) -> list[Pose]:
-    """Rows of qx, qy, qz, qw, x, y, z [m]: world from camera in GL axes."""
-    table = _array(content, "poses", 7, file)
-    lidar = "record with the LiDAR camera: the Face ID (selfie) camera gives no poses"
-    if table is None:
-        raise CaptureError("a Record3D recording must have poses", found="none", remedy=lidar, file=file)
-    if len(table) > 1 and np.ptp(table, axis=0).max() < 1e-9:
-        found = f"{len(table)} times the same"
-        raise CaptureError("a Record3D recording must have poses", found=found, remedy=lidar, file=file)
+def _poses(metadata: Metadata, file: str) -> tuple[list[Pose], F64 | None]:
+    """World from camera in CV axes, and up (3,) in that world: ARKit's; None where it begins at the first camera."""
+    table = np.array(metadata.poses or [[]])
+    same = len(table) > 1 and np.ptp(table, axis=0).max() < 1e-9
+    if same or not table.size:
+        raise CaptureError(
+            "a Record3D recording must have poses",
+            found=f"{len(table)} times the same" if same else "none",
+            remedy="record with the LiDAR camera: the Face ID (selfie) camera gives no poses",
+            file=file,
+        )
     if abs(abs(table[0, 0]) - 1) < 1e-3 and np.abs(table[0, 1:4]).max() < 0.05:
         raise CaptureError(
             "poses must be qx, qy, qz, qw, x, y, z",
@@ -216,60 +184,115 @@ def _poses(content: Mapping[str, Any], file: str) -> list[Pose]:
             remedy=AS_EXPORTED,
             file=file,
         )
-    poses = []
-    for number, row in enumerate(table):
-        pose = pose_of(row[4:], row[:4], f"{file} (poses, frame {number})")
-        poses.append(Pose(pose.rotation @ CV_FROM_GL, pose.translation))
-    return poses
+    found = [pose_of(row[4:], row[:4], f"{file} (poses, frame {number})") for number, row in enumerate(table)]
+    poses = [Pose(pose.rotation @ CV_FROM_GL, pose.translation) for pose in found]
+    return poses, None if angle_deg(poses[0].rotation, CV_FROM_GL) < SAME_ROTATION_DEG else ARKIT_UP
 
 
-def _up_of(poses: Sequence[Pose]) -> F64 | None:
-    """Up (3,) in the poses' world: ARKit's; a world that begins at the first camera knows nothing of gravity."""
-    return None if angle_deg(poses[0].rotation, CV_FROM_GL) < SAME_ROTATION_DEG else ARKIT_UP
-
-
-def _read_metadata(source: CaptureSource, listing: _Listing) -> _Metadata:
-    """Read the metadata, and fill in what old versions of the app left out.
+def _check_counts(metadata: Metadata, images: Mapping[int, str], file: str) -> None:
+    """Check that what the metadata list is of as many frames as there are images.
 
     Raises:
-        CaptureError: When something is missing, malformed or of another number of frames than there are images.
+        CaptureError: When it isn't; one entry more or less is how a recording may end.
     """
-    file, images = source.where(listing.metadata), listing.images
-    content = source.read_object(listing.metadata)
-    poses, intrinsics = _poses(content, file), _intrinsics(content, file)
-    stamps = _array(content, "frameTimestamps", 1, file)
-    image_count = max(images) + 1
+    image_count, poses = max(images) + 1, len(metadata.poses or ())
     gaps = len(images) < image_count
-    counts = {"poses": len(poses)}
-    if len(intrinsics) > 1:
-        counts["perFrameIntrinsicCoeffs"] = len(intrinsics)
-    if stamps is not None:
-        counts["frameTimestamps"] = len(stamps)
-    for key, count in counts.items():
+    entries = {"poses": metadata.poses, "frameTimestamps": metadata.stamps}
+    if len(metadata.coefficients or ()) > 1:
+        entries["perFrameIntrinsicCoeffs"] = metadata.coefficients
+    for key, count in ((key, len(values)) for key, values in entries.items() if values):
         # where numbers are left out someone removed images, and the numbers still tell which pose is whose
-        if image_count > count + 1 or (image_count < count - 1 and not gaps) or abs(count - len(poses)) > 1:
+        if image_count > count + 1 or (image_count < count - 1 and not gaps) or abs(count - poses) > 1:
             raise CaptureError(
                 f"{key} must have one entry for each image",
-                found=f"{count} entries, {len(poses)} poses, images up to number {image_count - 1}",
+                found=f"{count} entries, {poses} poses, images up to number {image_count - 1}",
                 remedy=AS_EXPORTED,
                 file=file,
             )
-    times = None if stamps is None else stamps[:, 0]
-    fps = content.get("fps")
-    if times is None and isinstance(fps, int | float) and 0 < fps < 1000:
-        times = np.arange(len(poses)) / fps
-    size = _size(content, "w", "h", file) or _image_size(source, images)
-    depth_size = _size(content, "dw", "dh", file)
-    if depth_size is None and listing.depth and listing.depth[min(listing.depth)].lower().endswith(".depth"):
-        depth_size = _guessed_depth_size(source, listing.depth, size)
-    if depth_size is not None and depth_size[0] * depth_size[1] > MAX_DEPTH_PIXELS:
+
+
+def _depth_size(source: CaptureSource, listing: _Listing, metadata: Metadata, image: Size) -> Size | None:
+    """Width and height of the raw depth images; None for EXR images, which have their own.
+
+    Raises:
+        CaptureError: When the size is not given and can't be guessed, or is too large.
+    """
+    size = (metadata.dw, metadata.dh) if metadata.dw and metadata.dh else None
+    if size is None and listing.metadata == _ARCHIVE and listing.depth:
+        size = _guessed_depth_size(source, listing.depth, image)
+    if size is not None and size[0] * size[1] > MAX_DEPTH_PIXELS:
         raise CaptureError(
             f"dw x dh must be at most {MAX_DEPTH_PIXELS}",
-            found=f"{depth_size[0]} x {depth_size[1]}",
+            found=f"{size[0]} x {size[1]}",
             remedy=AS_EXPORTED,
+            file=source.where(listing.metadata),
+        )
+    return size
+
+
+def lzfse_size(data: bytes) -> int:
+    """Unpacked size of a complete LZFSE stream [bytes], as its blocks declare.
+
+    Raises:
+        BadImageError: When it is truncated or no LZFSE stream.
+    """
+    return sum(raw for raw, _ in _lzfse_blocks(data))
+
+
+def unpacked(data: bytes, size: int, file: str) -> bytes:
+    """Unpack an LZFSE stream of a known size.
+
+    Raises:
+        BadImageError: When it is truncated, damaged or no LZFSE stream.
+        CaptureError: When it unpacks to something else than `size` bytes.
+    """
+    import lzfse
+
+    blocks, content = _lzfse_blocks(data), None
+    found = sum(raw for raw, _ in blocks)
+    if found == size and sum(matches for _, matches in blocks) * _BYTES_PER_MATCH <= size:
+        try:
+            with _one_at_a_time:
+                content = lzfse.decompress(data)
+        except lzfse.error as error:
+            raise BadImageError(f"damaged LZFSE data {error}".rstrip()) from error
+        found = len(content)
+    if content is None or found != size:
+        raise CaptureError(
+            f"the file must unpack to {size} bytes, by the size that the recording declares for its depth",
+            found=f"{found} bytes",
+            remedy="use the recording as the app exported it",
             file=file,
         )
-    return _Metadata(poses, _up_of(poses), intrinsics, times, size, depth_size)
+    return content
+
+
+def _lzfse_blocks(data: bytes) -> list[tuple[int, int]]:
+    """Unpacked bytes and matches of each block; stored and LZVN blocks can't exceed what they say: no matches."""
+    blocks = []
+    at = 0
+    try:
+        while (magic := data[at : at + 4]) != _LZFSE_END:
+            (raw,) = struct.unpack_from("<I", data, at + 4)
+            matches = 0
+            if magic == b"bvx-":
+                at += 8 + raw
+            elif magic == b"bvxn":
+                at += 12 + struct.unpack_from("<I", data, at + 8)[0]
+            elif magic == b"bvx2":
+                literals, states, header = struct.unpack_from("<3Q", data, at + 8)
+                matches = literals >> 40 & 0xFFFFF
+                at += (header & 0xFFFFFFFF) + (literals >> 20 & 0xFFFFF) + (states >> 40 & 0xFFFFF)
+            else:
+                raise BadImageError(f"truncated or no LZFSE data: a block that begins with {magic!r}")
+            if raw == 0:
+                raise BadImageError("damaged LZFSE data: an empty block")
+            blocks.append((raw, matches))
+    except struct.error as error:
+        raise BadImageError(f"truncated LZFSE data: {error}") from error
+    if not blocks:
+        raise BadImageError("LZFSE data of no content")
+    return blocks
 
 
 def _image_size(source: CaptureSource, images: Mapping[int, str]) -> Size:
@@ -289,7 +312,7 @@ def _guessed_depth_size(source: CaptureSource, depth: Mapping[int, str], size: S
     """The size in the image's shape that fits the number of values: old metadata have no dw and dh."""
     name = depth[min(depth)]
     try:
-        pixels = unpacked_size(source.read(name)) / 4
+        pixels = lzfse_size(source.read(name)) / 4
     except BadImageError as error:
         pixels, reason = 0.0, str(error)
     else:
@@ -307,79 +330,86 @@ def _guessed_depth_size(source: CaptureSource, depth: Mapping[int, str], size: S
 
 def _survey(source: CaptureSource) -> Survey:
     listing = _complete(source)
-    poses = _poses(source.read_object(listing.metadata), source.where(listing.metadata))
+    _, up = _poses(source.read_model(listing.metadata, Metadata), source.where(listing.metadata))
+    images = listing.images.values()
+    files = sorted([listing.metadata, *images, *listing.depth.values(), *listing.confidence.values()])
     return Survey(
-        [*listing.names(), *find_masks(source, listing.images.values()).values()],
-        len(listing.images),
+        [*files, *find_masks(source, images).values()],
+        len(images),
         has_poses=True,
         has_depth=bool(listing.depth),
-        has_gravity=_up_of(poses) is not None,
+        has_gravity=up is not None,
         has_scale=True,
     )
+
+
+def _values(source: CaptureSource, name: str, size: Size, kind: str) -> np.ndarray:
+    """Values (H, W) of a packed image."""
+    width, height = size
+    data = unpacked(source.read(name), np.dtype(kind).itemsize * width * height, source.where(name))
+    return np.frombuffer(data, kind).reshape(height, width)
 
 
 def _depth(source: CaptureSource, name: str | None, size: Size | None) -> U16:
     if name is None:
         raise BadImageError("no depth for it")
-    file = source.where(name)
     if size is None or name.lower().endswith(".exr"):
-        return depth_of_exr(source.read(name), file, MAX_DEPTH_PIXELS)
-    width, height = size
-    metres = np.frombuffer(unpacked(source.read(name), 4 * width * height, file), "<f4").reshape(height, width)
-    return millimetres(metres)
+        return depth_of_exr(source.read(name), source.where(name), MAX_DEPTH_PIXELS)
+    return millimetres(_values(source, name, size, "<f4"))
 
 
 def _confidence(source: CaptureSource, name: str, size: Size) -> U8:
-    width, height = size
-    levels = np.frombuffer(unpacked(source.read(name), width * height, source.where(name)), np.uint8)
-    return spread_levels(levels.reshape(height, width), source.where(name), CONFIDENCE_LEVELS)
+    return spread_levels(_values(source, name, size, "u1"), source.where(name), CONFIDENCE_LEVELS)
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _complete(source)
-    data = _read_metadata(source, listing)
+    file, metadata = source.where(listing.metadata), source.read_model(listing.metadata, Metadata)
+    poses, up = _poses(metadata, file)
+    intrinsics = _intrinsics(metadata, len(poses), file)
+    _check_counts(metadata, listing.images, file)
+    times = metadata.stamps
+    if not times and metadata.fps is not None and 0 < metadata.fps < 1000:
+        times = [number / metadata.fps for number in range(len(poses))]
+    size = (metadata.w, metadata.h) if metadata.w and metadata.h else _image_size(source, listing.images)
+    depth_size = _depth_size(source, listing, metadata, size)
     files = FrameFiles(source, find_masks(source, listing.images.values()))
-    frames = data.frames
 
     def listed(number: int) -> ListedFrame:
         image, depth, confidence = listing.images[number], listing.depth.get(number), listing.confidence.get(number)
-        fx, fy, cx, cy = data.intrinsics[number if len(data.intrinsics) > 1 else 0].tolist()
-        where = f"{source.where(listing.metadata)} (intrinsics, frame {number})"
-        camera = from_arkit(checked_camera((fx, fy, cx, cy), data.size, where))
-        time = None if data.times is None else float(data.times[number])
-        read_confidence: Callable[[], U8] | None = None
-        if confidence is not None and (size := data.depth_size) is not None:
-            read_confidence = lambda: _confidence(source, confidence, size)  # noqa: E731
+        fx, fy, cx, cy = intrinsics[number].tolist()
+        camera = from_arkit(checked_camera((fx, fy, cx, cy), size, f"{file} (intrinsics, frame {number})"))
         return ListedFrame(
             key=str(number),
             name=image,
             image=files.image(image),
             camera=scaled_camera(camera, source.where(image)),
-            time=time,
-            source_time=float(number) if time is None else time,
-            world_from_camera=data.poses[number],
-            depth=(lambda: _depth(source, depth, data.depth_size)) if listing.depth else None,
+            time=times[number] if times else None,
+            source_time=times[number] if times else float(number),
+            world_from_camera=poses[number],
+            depth=(lambda: _depth(source, depth, depth_size)) if listing.depth else None,
             depth_name=depth or image,
             depth_camera=scaled_camera(camera, source.where(depth or image), "depth image"),
-            confidence=read_confidence,
+            confidence=partial(_confidence, source, confidence, depth_size) if confidence and depth_size else None,
             mask=files.mask(image),
         )
 
+    frames = min(len(poses), len(intrinsics), len(times or poses))
     numbers = sorted(listing.images)
-    if data.times is not None:
-        posed = [number for number in numbers if number < frames]
-        check_increasing([data.times[n] for n in posed], [source.where(listing.images[n]) for n in posed])
+    posed = [number for number in numbers if number < frames]
+    if times:
+        check_increasing([times[n] for n in posed], [source.where(listing.images[n]) for n in posed])
     begins_at_camera = "poses begin at the first image: the app left out how it was tilted, so gravity is not known"
-    notes = [begins_at_camera if data.up is None else "poses are in ARKit's world: y is up"]
-    if len(data.intrinsics) == 1:
+    notes = [begins_at_camera if up is None else "poses are in ARKit's world: y is up"]
+    if len(metadata.coefficients or ()) < 2:
         notes.append("the first image's intrinsics serve all")
     return sensor_capture(
         READER,
-        thinned([listed(number) for number in numbers if number < frames], params),
+        thinned([listed(number) for number in posed], params),
         source,
         out_dir,
         params,
-        up_in_world=data.up,
+        up_in_world=up,
         skipped=[Skipped(listing.images[number], "no pose") for number in numbers if number >= frames],
         notes=notes if listing.depth else [*notes, "the recording has no depth"],
     )

@@ -12,50 +12,43 @@ from __future__ import annotations
 
 import io
 import logging
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import check_increasing, checked_camera
-from pipeline.capture.depth_images import depth_of_npy, depth_of_png
 from pipeline.capture.frames import FrameFiles, ListedFrame, scaled_camera, sensor_capture, thinned
 from pipeline.capture.images import DecodedImage, find_masks
 from pipeline.capture.imu_gravity import PHONE_BIAS_SIGMA, FrameGravity, Up, imu_readings, up_while_moving
-from pipeline.capture.model import Capture, Size, Skipped
+from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP
-from pipeline.capture.reader import Reader, Survey, put_once
+from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS
+from pipeline.capture.reader import Reader, Survey, numbered_files
 from pipeline.capture.source import CaptureSource, parse_table
-from pipeline.capture.trajectory import numbers, pose_of
+from pipeline.capture.trajectory import number_table, numbers, pose_of
 from pipeline.capture.videos.containers import check_container, format_of
 from pipeline.capture.videos.movie import images_of
 from pipeline.errors import CaptureError
-from pipeline.geometry import CV_FROM_GL, Camera, Pose
+from pipeline.geometry import CV_FROM_GL, Pose
 from pipeline.image_files import BadImageError
-from pipeline.types import F64, U16
+from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
 Intrinsics = tuple[float, float, float, float]
 
 VIDEO, ODOMETRY, INTRINSICS, IMU = "rgb.mp4", "odometry.csv", "camera_matrix.csv", "imu.csv"
-CONFIDENCE_LEVELS = (0, 1, 2)
 NOT_SHOWN = "the video does not show it"
 MAX_TILT_DEG = 5.0
 """Largest difference of the accelerometer from ARKit's up; above, it has other axes or another clock."""
 CAMERA_FROM_DEVICE = CV_FROM_GL @ np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
 """CoreMotion's axes (x right, y to the top, z out of the screen of an upright phone) in those of the back camera,
 whose images have their top on the phone's right side (Apple, ARCamera.transform)."""
-_IMAGE = re.compile(r"(depth|confidence)/(\d{1,9})\.(png|npy)", re.IGNORECASE)
 _POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
 _COEFFICIENTS = ("fx", "fy", "cx", "cy")
-_HALF = np.array([0, 0, 0.5, 0.5])
-"""ARKit counts pixels from the centre of the upper left one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,25 +75,33 @@ def read_odometry(data: bytes, file: str) -> list[Row]:
         CaptureError: When a column is missing, or a line malformed, repeated or back in time.
     """
     header, *lines = parse_table(data, file, ",") or [[]]
-    column = {name: index for index, name in enumerate(header)}
-    if missing := [name for name in _POSE if name not in column]:
+    if missing := [name for name in _POSE if name not in header]:
         raise CaptureError(
             "odometry.csv must begin with the names of its columns: timestamp, frame, x, y, z, qx, qy, qz, qw",
             found=f"no {', '.join(missing)} in {', '.join(header)[:80]!r}",
             remedy="export the recording again",
             file=file,
         )
+    needed = [name for name in ("timestamp", "frame", *_POSE) if name in header]
     rows: list[Row] = []
-    for index, fields in enumerate(lines):
-        row = _row(fields, column, index, file)
-        if rows and row.number <= rows[-1].number:
+    for line, fields in enumerate(lines, 2):
+        given = {name: field for name, field in zip(header, fields, strict=False) if field}
+        values = numbers([given.get(name, "") for name in needed], len(needed), file, line, finite=True)
+        named = dict(zip(needed, values.tolist(), strict=True))
+        number, last = named.get("frame", line - 2), rows[-1].number if rows else -1
+        if not last < number < 1e9 or number != int(number):
             raise CaptureError(
-                "frames must be numbered in order, each once",
-                found=f"line {index + 2}: frame {row.number} after {rows[-1].number}",
+                "frames must be numbered from 0 on and in order, each once",
+                found=f"line {line}: frame {number:g} after {last}",
                 remedy="export the recording again",
                 file=file,
             )
-        rows.append(row)
+        intrinsics = None
+        if all(name in given for name in _COEFFICIENTS):
+            coefficients = numbers([given[name] for name in _COEFFICIENTS], 4, file, line, finite=True)
+            intrinsics = _intrinsics(coefficients)
+        pose = pose_of(values[-7:-4], values[-4:], f"{file} (line {line})")
+        rows.append(Row(int(number), named.get("timestamp"), pose, intrinsics))
     if not rows:
         raise CaptureError("odometry.csv must hold poses", found="none", remedy="record again", file=file)
     stamps = [(row.time, f"{file} (frame {row.number})") for row in rows if row.time is not None]
@@ -108,42 +109,10 @@ def read_odometry(data: bytes, file: str) -> list[Row]:
     return rows
 
 
-def _row(fields: Sequence[str], column: Mapping[str, int], index: int, file: str) -> Row:
-    line = index + 2
-
-    def given(name: str) -> bool:
-        return name in column and column[name] < len(fields) and fields[column[name]] != ""
-
-    def values(names: Sequence[str]) -> F64:
-        found = numbers([fields[column[name]] if given(name) else "" for name in names], len(names), file, line)
-        if not np.isfinite(found).all():
-            raise CaptureError(
-                "numbers must be finite",
-                found=f"line {line}: {', '.join(names)} = {found.tolist()}",
-                remedy="remove the line: tracking was lost here",
-                file=file,
-            )
-        return found
-
-    pose = values(_POSE)
-    number = float(values(["frame"])[0]) if "frame" in column else index
-    if not 0 <= number < 1e9 or number != int(number):
-        raise CaptureError(
-            "frames must be numbered from 0 on",
-            found=f"line {line}: frame {number:g}",
-            remedy="export the recording again",
-            file=file,
-        )
-    intrinsics = None
-    if all(map(given, _COEFFICIENTS)):
-        fx, fy, cx, cy = (values(_COEFFICIENTS) + _HALF).tolist()
-        intrinsics = fx, fy, cx, cy
-    return Row(
-        number=int(number),
-        time=float(values(["timestamp"])[0]) if "timestamp" in column else None,
-        pose=pose_of(pose[:3], pose[3:], f"{file} (line {line})"),
-        intrinsics=intrinsics,
-    )
+def _intrinsics(values: F64) -> Intrinsics:
+    """fx, fy, cx, cy in our convention: ARKit counts pixels from the centre of the upper left one."""
+    fx, fy, cx, cy = (values + np.array([0, 0, 0.5, 0.5])).tolist()
+    return fx, fy, cx, cy
 
 
 def read_camera_matrix(data: bytes, file: str) -> Intrinsics:
@@ -152,8 +121,7 @@ def read_camera_matrix(data: bytes, file: str) -> Intrinsics:
     Raises:
         CaptureError: When it is no such matrix, row by row.
     """
-    lines = parse_table(data, file, ",")
-    matrix = np.array([numbers(fields, 3, file, line) for line, fields in enumerate(lines, 1)])
+    matrix = number_table(data, 3, file, ",")
     if matrix.shape != (3, 3) or np.abs(matrix[[0, 1, 2, 2], [1, 0, 0, 1]]).max() > 1e-6 or matrix[2, 2] != 1:
         raise CaptureError(
             "camera_matrix.csv must hold three rows: fx, 0, cx / 0, fy, cy / 0, 0, 1",
@@ -161,39 +129,7 @@ def read_camera_matrix(data: bytes, file: str) -> Intrinsics:
             remedy="copy the whole folder of the recording from the phone",
             file=file,
         )
-    fx, fy, cx, cy = (matrix[[0, 1, 0, 1], [0, 1, 2, 2]] + _HALF).tolist()
-    return fx, fy, cx, cy
-
-
-def numbered_images(file: Path, chosen: Collection[int], frames: int) -> Iterator[tuple[int, Image.Image]]:
-    """Numbers and images of the chosen frames as they are decoded; hidden and damaged ones are missing.
-
-    Args:
-        file: The video.
-        chosen: Numbers of the frames to decode.
-        frames: Number of frames in odometry.csv; the video may have one more or less.
-
-    Raises:
-        CaptureError: When it has another number of images, or is truncated, damaged or no video.
-    """
-    stored = _stored(file)
-    if abs(len(stored) - frames) > 1:
-        raise CaptureError(
-            "rgb.mp4 must have one image for each line of odometry.csv",
-            found=f"{len(stored)} images, {frames} poses",
-            remedy="use the video as the app wrote it; edited ones have other frames",
-            file=file,
-        )
-    number_of = {_microseconds(time): number for number, (time, _) in enumerate(stored)}
-    shown = [number for number, (_, hidden) in enumerate(stored) if not hidden]
-    last = max(chosen, default=-1)
-    for frame in images_of(file, lambda index: index >= len(shown) or shown[index] in chosen):
-        # by time, not by index: a damaged packet makes all later indices one less
-        number = number_of.get(_microseconds(frame.time), -1)
-        if number in chosen:
-            yield number, frame.image
-        if number >= last:
-            return
+    return _intrinsics(matrix[[0, 1, 0, 1], [0, 1, 2, 2]])
 
 
 def _stored(file: Path) -> list[tuple[float, bool]]:
@@ -217,10 +153,6 @@ def _stored(file: Path) -> list[tuple[float, bool]]:
         ) from error
 
 
-def _microseconds(time: float) -> int:
-    return round(time * 1e6)
-
-
 def _recognise(source: CaptureSource) -> bool:
     """By the columns of odometry.csv, which others write, too; with both other files next to it, it is damaged."""
     others = {VIDEO, INTRINSICS} & set(source.names)
@@ -230,17 +162,8 @@ def _recognise(source: CaptureSource) -> bool:
     return len(others) == 2 or b"qx" in [column.strip() for column in columns]
 
 
-def _images(source: CaptureSource, folder: str) -> dict[int, str]:
-    """Names of depth or confidence images by frame number."""
-    images: dict[int, str] = {}
-    for name in source.names:
-        if (match := _IMAGE.fullmatch(name)) and match[1].lower() == folder:
-            put_once(images, int(match[2]), name, source)
-    return images
-
-
-def _complete(source: CaptureSource) -> list[Row]:
-    """The lines of odometry.csv.
+def _complete(source: CaptureSource) -> tuple[list[Row], dict[int, str], dict[int, str]]:
+    """The lines of odometry.csv, and the names of depth and of confidence images by frame number.
 
     Raises:
         CaptureError: When there is no video, or a line is wrong.
@@ -252,11 +175,15 @@ def _complete(source: CaptureSource) -> list[Row]:
             remedy="copy the whole folder of the recording from the phone",
             file=source.where(VIDEO),
         )
-    return read_odometry(source.read(ODOMETRY), source.where(ODOMETRY))
+    rows = read_odometry(source.read(ODOMETRY), source.where(ODOMETRY))
+    depths, confidences = (
+        numbered_files(source, rf"{part}/(\d{{1,9}})\.(?:png|npy)") for part in ("depth", "confidence")
+    )
+    return rows, depths, confidences
 
 
 def _survey(source: CaptureSource) -> Survey:
-    rows, depths, confidences = _complete(source), _images(source, "depth"), _images(source, "confidence")
+    rows, depths, confidences = _complete(source)
     frames = {row.number for row in rows}
     images = [name for part in (depths, confidences) for number, name in part.items() if number in frames]
     tables = [name for name in (ODOMETRY, INTRINSICS, IMU) if name in source.names]
@@ -317,15 +244,34 @@ def _with_images(
     Args:
         source: The recording.
         chosen: Frames to read by number.
-        frames: Number of frames that the video should have.
-        lost: Receives the frames whose image can't be decoded.
+        frames: Number of frames that the video should have; one more or less is how a recording may end.
+        lost: Receives the frames whose image is hidden or can't be decoded.
         max_lost: Largest share of them.
+
+    Raises:
+        CaptureError: When the video has another number of images, is no video, or too many are lost.
     """
     left = dict(chosen)
     with source.local(VIDEO) as path:
-        for number, image in numbered_images(path, chosen.keys(), frames):
-            if number in left:
-                yield _with_image(left.pop(number), DecodedImage(image))
+        stored = _stored(path)
+        if abs(len(stored) - frames) > 1:
+            raise CaptureError(
+                "rgb.mp4 must have one image for each line of odometry.csv",
+                found=f"{len(stored)} images, {frames} poses",
+                remedy="use the video as the app wrote it; edited ones have other frames",
+                file=source.where(VIDEO),
+            )
+        number_of = {round(time * 1e6): number for number, (time, _) in enumerate(stored)}
+        shown = [number for number, (_, hidden) in enumerate(stored) if not hidden]
+        for frame in images_of(path, lambda index: index >= len(shown) or shown[index] in chosen):
+            # by time, not by index: a damaged packet makes all later indices one less
+            number = number_of.get(round(frame.time * 1e6), -1)
+            if listed := left.pop(number, None):
+                image = DecodedImage(frame.image)
+                depth_camera = scaled_camera(listed.camera(image.size), listed.depth_name, "depth image")
+                yield replace(listed, image=lambda image=image: image, depth_camera=depth_camera)
+            if number >= max(chosen, default=-1):
+                break
     lost += [Skipped(listed.name, NOT_SHOWN) for listed in left.values()]
     if len(left) > max(1, max_lost * len(chosen)):
         raise CaptureError(
@@ -336,49 +282,33 @@ def _with_images(
         )
 
 
-def _with_image(frame: ListedFrame, image: DecodedImage) -> ListedFrame:
-    depth_camera = scaled_camera(frame.camera(image.size), frame.depth_name, "depth image")
-    return replace(frame, image=lambda: image, depth_camera=depth_camera)
-
-
-def _camera(intrinsics: Intrinsics | None, file: str) -> Callable[[Size], Camera]:
-    assert intrinsics is not None, "camera_matrix.csv is read where a line has none"
-    return lambda size: checked_camera(intrinsics, size, file)
-
-
 def _not_shown() -> DecodedImage:
     raise BadImageError(NOT_SHOWN)
 
 
-def _depth(source: CaptureSource, name: str | None) -> U16:
-    if name is None:
-        raise BadImageError("no depth for it")
-    read = depth_of_npy if name.lower().endswith(".npy") else depth_of_png
-    return read(source.read(name), source.where(name))
-
-
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
-    rows = _complete(source)
+    rows, depths, confidences = _complete(source)
     shared = None
     if any(row.intrinsics is None for row in rows):
         matrix = source.read(INTRINSICS) if INTRINSICS in source.names else b""
         shared = read_camera_matrix(matrix, source.where(INTRINSICS))
-    depths, confidences = _images(source, "depth"), _images(source, "confidence")
     files = FrameFiles(source, find_masks(source, [_image_name(row.number) for row in rows]))
     gravity, gravity_note = _gravity(source, rows)
 
     def listed(row: Row) -> ListedFrame:
         depth, confidence = depths.get(row.number), confidences.get(row.number)
-        name = _image_name(row.number)
+        name, file = _image_name(row.number), source.where(ODOMETRY if row.intrinsics else INTRINSICS)
+        intrinsics = row.intrinsics or shared
+        assert intrinsics is not None
         return ListedFrame(
             key=f"{row.number:06d}",
             name=f"{VIDEO}/{name}",
             image=_not_shown,
-            camera=_camera(row.intrinsics or shared, source.where(ODOMETRY if row.intrinsics else INTRINSICS)),
+            camera=lambda size: checked_camera(intrinsics, size, file),
             time=row.time,
             source_time=float(row.number) if row.time is None else row.time,
             world_from_camera=row.pose,
-            depth=(lambda: _depth(source, depth)) if depths else None,
+            depth=files.depth(depth) if depths else None,
             depth_name=depth or f"depth/{row.number:06d}.png",
             confidence=files.confidence(confidence, CONFIDENCE_LEVELS) if confidence else None,
             gravity=gravity.at(row.time, row.pose) if gravity and row.time is not None else None,
@@ -387,9 +317,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 
     lost: list[Skipped] = []
     chosen = {int(frame.key): frame for frame in thinned([listed(row) for row in rows], params)}
-    notes = [gravity_note]
-    if shared is not None:
-        notes.append("the last image's intrinsics serve all")
+    notes = [gravity_note, *(["the last image's intrinsics serve all"] if shared else [])]
     return sensor_capture(
         READER,
         _with_images(source, chosen, rows[-1].number + 1, lost, params.max_bad_share),

@@ -354,7 +354,7 @@ def test_turned_video_is_refused(recording: Path, written: tuple, read: Callable
     ("line", "column", "value", "error"),
     [
         (6, 2, "nan", "finite"),
-        (6, 3, "", "7 numbers"),
+        (6, 3, "", "9 numbers"),
         (6, 1, "000004", "in order"),
         (0, 5, "rx", "names of its columns"),
     ],
