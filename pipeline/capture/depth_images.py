@@ -141,22 +141,25 @@ def array_of_npy(data: bytes) -> NDArray[np.generic]:
     return values
 
 
-def depth_of_npy(data: bytes, file: str) -> U16:
-    """Depth (H, W) [mm] of a NumPy file of 16-bit integers, 0 = unknown.
+def depth_of_npy(data: bytes, file: str, units_per_metre: float | None = None) -> U16:
+    """Depth (H, W) [mm] of a NumPy file (H, W) or (H, W, 1), 0 = unknown; 16-bit millimetres where no unit is given.
 
     Raises:
         BadImageError: When it is truncated or no NumPy file.
         CaptureError: When it holds something else.
     """
-    depth = array_of_npy(data)
-    if depth.dtype != np.dtype("<u2") or depth.ndim != 2:
+    values = array_of_npy(data)
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    if values.ndim != 2 or (units_per_metre is None and values.dtype != np.dtype("<u2")):
         raise CaptureError(
-            "a depth file must hold one 16-bit number a pixel",
-            found=f"{depth.dtype} of shape {depth.shape}",
-            remedy="export the recording again",
+            f"a depth file must hold one {'16-bit ' if units_per_metre is None else ''}number a pixel",
+            found=f"{values.dtype} of shape {values.shape}",
+            remedy="export the recording again, with depth as 16-bit PNG in millimetres",
             file=file,
         )
-    return np.where(depth == NO_READING, 0, depth).astype(np.uint16)
+    if units_per_metre is None:
+        return np.where(values == NO_READING, 0, values).astype(np.uint16)
+    return millimetres(values.astype(np.float64) / units_per_metre)
 
 
 def depth_of_exr(data: bytes, file: str, max_pixels: int) -> U16:

@@ -100,14 +100,16 @@ class FrameFiles:
         """The mask file of an image, None where it has none."""
         return partial(self._source.read, self._masks[image]) if image in self._masks else None
 
-    def depth(self, name: str | None, units_per_metre: float = 1000.0) -> Callable[[], U16]:
-        """A depth image in a 16-bit PNG, or a NumPy file in millimetres; None is a frame without depth, and skipped."""
+    def depth(self, name: str | None, units_per_metre: float | None = None) -> Callable[[], U16]:
+        """A depth image in a 16-bit PNG or a NumPy file, in millimetres by default; a frame without one is skipped."""
 
         def read() -> U16:
             if name is None:
                 raise BadImageError("no depth for it")
             data, file = self._source.read(name), self._source.where(name)
-            return depth_of_npy(data, file) if suffix_of(name) == ".npy" else depth_of_png(data, file, units_per_metre)
+            if suffix_of(name) == ".npy":
+                return depth_of_npy(data, file, units_per_metre)
+            return depth_of_png(data, file, units_per_metre or 1000.0)
 
         return read
 

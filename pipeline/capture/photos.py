@@ -55,7 +55,7 @@ _STAMP_DIGITS = 8
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """Features of a photo by which repetitions are found.
+    """Features of a photo by which repetitions are found, and what else its file states.
 
     Attributes:
         file: Name at the source.
@@ -65,6 +65,8 @@ class Shot:
         pixels: Number of pixels.
         digest: Digest of the pixels.
         thumbnail: (1024,) float32, of zero mean and unit length; zero where the image has no contrast.
+        position: Position by EXIF, or None.
+        credentials: Statement of the file on who made it, or None.
     """
 
     file: str
@@ -74,6 +76,8 @@ class Shot:
     pixels: int
     digest: bytes
     thumbnail: F32
+    position: GpsPosition | None = None
+    credentials: Credentials | None = None
 
 
 def shot_of(decoded: Image.Image, file: str, image: Path, camera: str, taken: float | None) -> Shot:
@@ -195,19 +199,9 @@ def _survey(source: CaptureSource) -> Survey:
     return Survey([*images, *masks], len(_one_of_each(images)[0]), ordered=False)
 
 
-@dataclass(frozen=True, eq=False)
-class _Photo:
-    """A photo that was read, with what its metadata state."""
-
-    frame: Frame
-    shot: Shot
-    position: GpsPosition | None
-    credentials: Credentials | None
-
-
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     (out_dir / "images").mkdir(parents=True, exist_ok=True)
-    photos: dict[str, _Photo] = {}
+    shots: dict[str, Shot] = {}
 
     def read_one(name: str) -> Frame | Skipped:
         try:
@@ -221,23 +215,15 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         camera, focal_source = exif_camera(image)
         mask_path = None if mask is None else save_mask(mask, out_dir, stem)
         device = image.exif.camera or "unknown, {1} x {0}".format(*sorted(image.size))
-        frame = Frame(
-            file,
-            f"images/{written.name}",
-            camera,
-            focal_source,
-            mask=mask_path,
-            source_size=image.whole,
-            sensor=device,
-        )
         shot = shot_of(image.image, file, written, image.exif.camera, image.exif.taken)
-        photos[file] = _Photo(frame, shot, image.exif.position, image.credentials)
-        return frame
+        shots[file] = replace(shot, position=image.exif.position, credentials=image.credentials)
+        path = f"images/{written.name}"
+        return Frame(file, path, camera, focal_source, mask=mask_path, source_size=image.whole, sensor=device)
 
     names, same_stem = _one_of_each(_images(source))
     masks = find_masks(source, names)
     frames, bad = split_results(in_threads(read_one, names, "reading photos"), source, params)
-    repeats = find_repeats([photos[frame.name].shot for frame in frames])
+    repeats = find_repeats([shots[frame.name] for frame in frames])
     skipped = [*bad, *same_stem, *(Skipped(frames[i].name, reason) for i, reason in repeats.items())]
     for i in repeats:
         for path in (frames[i].image, frames[i].mask):
@@ -251,8 +237,8 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             remedy="walk round the scene and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
             file=source.path,
         )
-    credentials = Credentialed.of([photos[frame.name].credentials for frame in kept])
-    positions = [photos[frame.name].position for frame in kept] if params.keep_gps else []
+    credentials = Credentialed.of([shots[frame.name].credentials for frame in kept])
+    positions = [shots[frame.name].position for frame in kept] if params.keep_gps else []
     return Capture(
         out_dir,
         "photos",

@@ -268,17 +268,12 @@ def _name(entry: Entry) -> str:
 
 
 def _camera(entry: Entry) -> Camera:
-    width, height = (round(entry.number(key, float(size))) for key, size in zip("wh", DEFAULT_SIZE, strict=True))
+    sides = zip((entry.w, entry.h), DEFAULT_SIZE, strict=True)
+    width, height = (round(default if side is None else side) for side, default in sides)
     if not (0 < width <= 65_536 and 0 < height <= 65_536):
         raise CaptureError(
             "an image has a size", found=f"{width} x {height}", remedy="export it again", file=entry.where
         )
-    focal = entry.number("fl_x", DEFAULT_FOCAL * max(width, height))
-    return Camera(
-        width,
-        height,
-        focal,
-        entry.number("fl_y", focal),
-        entry.number("cx", width / 2),
-        entry.number("cy", height / 2),
-    )
+    focal = DEFAULT_FOCAL * max(width, height) if entry.fl_x is None else entry.fl_x
+    middle = (width / 2 if entry.cx is None else entry.cx, height / 2 if entry.cy is None else entry.cy)
+    return Camera(width, height, focal, focal if entry.fl_y is None else entry.fl_y, *middle)

@@ -177,11 +177,7 @@ def read_camera(source: CaptureSource, name: str) -> Camera:
 
 
 def _plan(source: CaptureSource) -> tuple[CaptureSource, list[Shot], list[str]]:
-    """The folder that holds the streams, the images that are read of the best stream, and notes.
-
-    Raises:
-        CaptureError: When no stream has images with all they need.
-    """
+    """The folder that holds the streams, the images that are read of the best stream, and notes."""
     root = stream_folder(source)
     assert root is not None
     trajectory, folders = read_trajectory(root), files_by_folder(root)

@@ -46,11 +46,7 @@ class _Listing:
 
 
 def _list(source: CaptureSource) -> _Listing:
-    """The export's files.
-
-    Raises:
-        CaptureError: When there are no frames, or some lack what others have.
-    """
+    """The export's files."""
 
     def files(folder: str) -> dict[int, str]:
         return numbered_files(source, rf"keyframes/{folder}/(\d+)\.(?:jpe?g|png|json)")  # not "<time>.Clean.png"

@@ -126,11 +126,7 @@ def _rgbd_video(source: CaptureSource) -> str | None:
 
 
 def _complete(source: CaptureSource) -> _Listing:
-    """The recording's files.
-
-    Raises:
-        CaptureError: When it is an RGBD video, or has no images.
-    """
+    """The recording's files."""
     listing = _list(source)
     if not listing.images and (video := _rgbd_video(source)):
         raise CaptureError(
@@ -190,11 +186,7 @@ def _poses(metadata: Metadata, file: str) -> tuple[list[Pose], F64 | None]:
 
 
 def _check_counts(metadata: Metadata, images: Mapping[int, str], file: str) -> None:
-    """Check that what the metadata list is of as many frames as there are images.
-
-    Raises:
-        CaptureError: When it isn't; one entry more or less is how a recording may end.
-    """
+    """Check that what the metadata list is of as many frames as there are images."""
     image_count, poses = max(images) + 1, len(metadata.poses or ())
     gaps = len(images) < image_count
     entries = {"poses": metadata.poses, "frameTimestamps": metadata.stamps}
@@ -212,11 +204,7 @@ def _check_counts(metadata: Metadata, images: Mapping[int, str], file: str) -> N
 
 
 def _depth_size(source: CaptureSource, listing: _Listing, metadata: Metadata, image: Size) -> Size | None:
-    """Width and height of the raw depth images; None for EXR images, which have their own.
-
-    Raises:
-        CaptureError: When the size is not given and can't be guessed, or is too large.
-    """
+    """Width and height of the raw depth images; None for EXR images, which have their own."""
     size = (metadata.dw, metadata.dh) if metadata.dw and metadata.dh else None
     if size is None and listing.metadata == _ARCHIVE and listing.depth:
         size = _guessed_depth_size(source, listing.depth, image)

@@ -163,11 +163,7 @@ def _recognise(source: CaptureSource) -> bool:
 
 
 def _complete(source: CaptureSource) -> tuple[list[Row], dict[int, str], dict[int, str]]:
-    """The lines of odometry.csv, and the names of depth and of confidence images by frame number.
-
-    Raises:
-        CaptureError: When there is no video, or a line is wrong.
-    """
+    """The lines of odometry.csv, and the names of depth and of confidence images by frame number."""
     if VIDEO not in source.names:
         raise CaptureError(
             f"a Stray Scanner recording must hold {VIDEO}, {ODOMETRY} and {INTRINSICS}",
@@ -239,17 +235,9 @@ def _gravity(source: CaptureSource, rows: Sequence[Row]) -> tuple[FrameGravity |
 def _with_images(
     source: CaptureSource, chosen: dict[int, ListedFrame], frames: int, lost: list[Skipped], max_lost: float
 ) -> Iterator[ListedFrame]:
-    """Frames with their images, as the video is decoded.
+    """The chosen frames (by number) with their images, as the video is decoded; `lost` receives those without one.
 
-    Args:
-        source: The recording.
-        chosen: Frames to read by number.
-        frames: Number of frames that the video should have; one more or less is how a recording may end.
-        lost: Receives the frames whose image is hidden or can't be decoded.
-        max_lost: Largest share of them.
-
-    Raises:
-        CaptureError: When the video has another number of images, is no video, or too many are lost.
+    The video may have one image more or less than `frames`, and at most a share `max_lost` may be lost.
     """
     left = dict(chosen)
     with source.local(VIDEO) as path:

@@ -22,10 +22,10 @@ import numpy as np
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens
 from pipeline.capture.images import IMAGE_SUFFIXES, MASK_FOLDER
 from pipeline.capture.lens import LAYOUTS, Lens, checked_lens
-from pipeline.capture.model import Capture
+from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Survey, natural, suffix_of
-from pipeline.capture.reconstructions.posed import keys_and_names, notes_on, room_sized, without_missing
+from pipeline.capture.reader import Reader, Survey, natural, require_images, suffix_of
+from pipeline.capture.reconstructions.posed import NO_FILE, keys_and_names, notes_on, room_sized
 from pipeline.capture.source import MAX_FILES, CaptureSource
 from pipeline.capture.trajectory import pose_of
 from pipeline.errors import CaptureError
@@ -220,66 +220,57 @@ class _Listing:
     """The model that is read.
 
     Attributes:
-        model: Names of its two files.
+        files: Names of its two files.
         cameras: Lenses by id.
-        images: Registered images.
-        files: Names of the images in the capture, None where there is none.
+        images: Registered images with their names in the capture.
+        missing: Names of those that aren't there.
         masks: Names of the mask files by image.
         notes: Notes on other models and on images outside the model.
     """
 
-    model: tuple[str, str]
+    files: tuple[str, str]
     cameras: Mapping[int, Lens]
-    images: Sequence[ModelImage]
-    files: Sequence[str | None]
+    images: Sequence[tuple[ModelImage, str]]
+    missing: Sequence[str]
     masks: Mapping[str, str]
-    notes: tuple[str, ...]
+    notes: Sequence[str]
 
 
-def _largest_model(source: CaptureSource) -> tuple[str, str, Sequence[ModelImage], list[str]]:
-    """Folder, form and images of the model with the most images, the first such, and a note on the others.
-
-    Raises:
-        CaptureError: When a model is broken.
-    """
-    models = _models(source)
+def _list(source: CaptureSource) -> _Listing:
+    """The model with the most images, the first such, and where its images are."""
+    models, names = _models(source), frozenset(source.names)
     if fragments := _fragments(source):
         found = f"{', '.join(fragments[:6])} without the other part"
         rule = "a COLMAP model needs cameras and images, both .bin or both .txt"
         raise broken_model(source, fragments[0], found, rule)
-    images = {model: read_images(source, *model) for model in models}
-    folder, form = max(models, key=lambda model: len(images[model]))
-    chosen = images[folder, form]
-    others = [f"{at or './'} with {len(images[at, f])}" for at, f in models if at != folder]
-    note = f"of {len(models)} models {folder or './'} was read, with {len(chosen)} images; not {', '.join(others[:4])}"
-    return folder, form, chosen, [note] if others else []
-
-
-def _list(source: CaptureSource) -> _Listing:
-    """The largest model, and where its images are.
-
-    Raises:
-        CaptureError: When a model is broken or names cameras that it doesn't have.
-    """
-    folder, form, images, notes = _largest_model(source)
-    cameras = read_cameras(source, folder, form)
+    by_model = {model: read_images(source, *model) for model in models}
+    folder, form = max(models, key=lambda model: len(by_model[model]))
+    images, cameras = by_model[folder, form], read_cameras(source, folder, form)
+    notes = []
+    if others := [f"{at or './'} with {len(by_model[at, f])}" for at, f in models if at != folder]:
+        which = f"of {len(models)} models {folder or './'} was read, with {len(images)} images"
+        notes.append(f"{which}; not {', '.join(others[:4])}")
     for image in images:
         if image.camera not in cameras:
             found = f"{image.name!r} of camera {image.camera}, of {[*cameras]}"
             raise broken_model(source, f"{folder}images.{form}", found)
-    root, names = _image_root(source, folder, images, cameras), frozenset(source.names)
-    files = [root + image.name if root is not None and root + image.name in names else None for image in images]
-    masks = {file: mask for file, image in zip(files, images, strict=True) if file and (mask := _mask(image, names))}
-    spare = [name for name in source.names if root and name.startswith(root) and suffix_of(name) in IMAGE_SUFFIXES]
-    if spare := sorted(set(spare) - set(files)):
+    root = _image_root(source, folder, images, cameras)
+    pairs = [(image, root + image.name) for image in images if root + image.name in names]
+    spare = {name for name in names if root and name.startswith(root) and suffix_of(name) in IMAGE_SUFFIXES}
+    if spare := sorted(spare - {file for _, file in pairs}):
         notes.append(f"{len(spare)} images in {root} are not in the model, first {spare[0]}")
-    return _Listing((f"{folder}cameras.{form}", f"{folder}images.{form}"), cameras, images, files, masks, tuple(notes))
+    return _Listing(
+        files=(f"{folder}cameras.{form}", f"{folder}images.{form}"),
+        cameras=cameras,
+        images=pairs,
+        missing=[image.name for image in images if root + image.name not in names],
+        masks={file: mask for image, file in pairs if (mask := _mask(image, names))},
+        notes=notes,
+    )
 
 
-def _image_root(
-    source: CaptureSource, folder: str, images: Sequence[ModelImage], cameras: Mapping[int, Lens]
-) -> str | None:
-    """The folder that image names of the model are relative to, "" or ending in "/"; None where no image exists.
+def _image_root(source: CaptureSource, folder: str, images: Sequence[ModelImage], cameras: Mapping[int, Lens]) -> str:
+    """The folder that image names of the model are relative to, "" or ending in "/".
 
     Smaller copies (images_4/) have the same names: of folders that hold equally many, the first one counts whose
     images have their camera's size.
@@ -308,7 +299,7 @@ def _image_root(
             continue
         if size == (cameras[image.camera].width, cameras[image.camera].height):
             return root
-    return best[0] if best else None
+    return best[0] if best else ""
 
 
 def _mask(image: ModelImage, names: frozenset[str]) -> str | None:
@@ -319,12 +310,11 @@ def _mask(image: ModelImage, names: frozenset[str]) -> str | None:
 
 def _survey(source: CaptureSource) -> Survey:
     listing = _list(source)
-    missing = [image.name for image, file in zip(listing.images, listing.files, strict=True) if file is None]
     return Survey(
-        sorted({*listing.model, *(file for file in listing.files if file), *listing.masks.values()}),
-        len(listing.files) - len(missing),
+        sorted({*listing.files, *(file for _, file in listing.images), *listing.masks.values()}),
+        len(listing.images),
         has_poses=True,
-        missing=tuple(missing),
+        missing=tuple(listing.missing),
     )
 
 
@@ -339,30 +329,20 @@ def _sensors(pairs: Sequence[tuple[ModelImage, str]]) -> list[str | None]:
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _list(source)
-    skipped = without_missing(listing.files, [image.name for image in listing.images], source, params)
-    pairs = [(image, file) for image, file in zip(listing.images, listing.files, strict=True) if file]
+    pairs = listing.images
+    require_images(len(pairs), listing.missing, params, source.folder)
     poses, about_scale = room_sized([image.pose() for image, _ in pairs])
     lenses = [listing.cameras[image.camera] for image, _ in pairs]
-    files = [file for _, file in pairs]
-    sensors = _sensors(pairs)
-    of_cameras = [[file for file, _ in group] for _, group in groupby(zip(files, sensors, strict=True), itemgetter(1))]
+    sensors, stored = _sensors(pairs), FrameFiles(source, listing.masks)
+    in_order = zip(pairs, sensors, strict=True)
+    of_cameras = [[file for (_, file), _ in group] for _, group in groupby(in_order, itemgetter(1))]
     names = [name for of_camera in of_cameras for name in keys_and_names(of_camera)]
-    stored = FrameFiles(source, listing.masks)
-    frames = [
-        through_lens(
-            ListedFrame(
-                key,
-                name,
-                image=stored.image(file),
-                world_from_camera=pose,
-                mask=stored.mask(file),
-                sensor=sensor,
-            ),
-            lens,
-            source.where(file),
-        )
-        for file, (key, name), lens, pose, sensor in zip(files, names, lenses, poses, sensors, strict=True)
-    ]
+    frames = []
+    for (_, file), (key, name), lens, pose, sensor in zip(pairs, names, lenses, poses, sensors, strict=True):
+        image, mask = stored.image(file), stored.mask(file)
+        frame = ListedFrame(key, name, image, world_from_camera=pose, mask=mask, sensor=sensor)
+        frames.append(through_lens(frame, lens, source.where(file)))
+    skipped = [Skipped(name, NO_FILE) for name in listing.missing]
     notes = (*about_scale, *listing.notes, *notes_on(lenses, depth=False))
     chosen = thinned(frames, params)
     return sensor_capture(READER, chosen, source, out_dir, params, skipped=skipped, notes=notes, one_camera=False)

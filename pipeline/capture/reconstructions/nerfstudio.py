@@ -16,15 +16,14 @@ import numpy as np
 from pipeline.capture.checks import checked_camera, checked_pose
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens
 from pipeline.capture.lens import Lens, checked_lens
-from pipeline.capture.model import Capture, Size
+from pipeline.capture.model import Capture, Size, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Sensors, Survey
-from pipeline.capture.reconstructions.posed import keys_and_names, notes_on, room_sized, without_missing
+from pipeline.capture.reader import Reader, Sensors, Survey, require_images
+from pipeline.capture.reconstructions.posed import NO_FILE, keys_and_names, notes_on, room_sized
 from pipeline.capture.reconstructions.transforms_json import (
     Depth,
     Entry,
     depth_of,
-    depth_reader,
     json_files,
     list_frames,
     masks_of,
@@ -48,11 +47,11 @@ def _survey(source: CaptureSource) -> Survey:
     entries = [entry for entry in listed if entry.image]
     depth, images = depth_of(source, entries), [entry.image for entry in entries if entry.image]
     return Survey(
-        sorted({*json_files(source), *images, *depth.files, *masks_of(source, entries).values()}),
+        sorted({*json_files(source), *images, *depth.files.values(), *masks_of(source, entries).values()}),
         len(entries),
         has_poses=True,
         has_depth=bool(depth.files),
-        has_gravity=bool(entries) and _up(entries[0]) is not None,
+        has_gravity=bool(entries) and entries[0].up is not None,
         has_scale=_is_metric(entries, depth=bool(depth.files)),
         missing=tuple(entry.listed for entry in listed if entry.image is None),
     )
@@ -60,35 +59,21 @@ def _survey(source: CaptureSource) -> Survey:
 
 def _is_metric(entries: Sequence[Entry], *, depth: bool) -> bool:
     """Whether the poses are in metres: those of files with depth are, and those of NeRFCapture (ARKit's)."""
-    return depth or (bool(entries) and all(map(_is_nerfcapture, entries)))
+    return depth or (bool(entries) and all(entry.is_nerfcapture for entry in entries))
 
 
-def _size(entry: Entry) -> Size | None:
-    if "w" not in entry.values or "h" not in entry.values:
-        return None
-    return round(entry.number("w")), round(entry.number("h"))
-
-
-def _focal(entry: Entry, axis: str, pixels: int) -> float | None:
-    """Focal length along "x" or "y" [px], given, or by the angle of view in degrees or radians."""
-    if f"fl_{axis}" in entry.values:
-        return entry.number(f"fl_{axis}")
-    if f"{axis}_fov" in entry.values:
-        angle = math.radians(entry.number(f"{axis}_fov"))
-    elif f"camera_angle_{axis}" in entry.values:
-        angle = entry.number(f"camera_angle_{axis}")
-    else:
-        return None
+def _focal(given: float | None, degrees: float | None, radians: float | None, pixels: int) -> float | None:
+    """Focal length along one axis [px], given, or by the angle of view over that many pixels."""
+    angle = radians if degrees is None else math.radians(degrees)
+    if given is not None or angle is None:
+        return given
     return 0.5 * pixels / math.tan(0.5 * angle) if 0 < angle < math.pi else math.nan
 
 
 def _intrinsics(entry: Entry, size: Size) -> tuple[float, float, float, float]:
-    """fx, fy, cx, cy [px] of an image of that size, in our convention.
-
-    Raises:
-        CaptureError: When there is no focal length.
-    """
-    fx, fy = _focal(entry, "x", size[0]), _focal(entry, "y", size[1])
+    """fx, fy, cx, cy [px] of an image of that size, in our convention."""
+    fx = _focal(entry.fl_x, entry.x_fov, entry.camera_angle_x, size[0])
+    fy = _focal(entry.fl_y, entry.y_fov, entry.camera_angle_y, size[1])
     fx, fy = (fy if fx is None else fx), (fx if fy is None else fy)
     if fx is None or fy is None:
         raise CaptureError(
@@ -97,20 +82,17 @@ def _intrinsics(entry: Entry, size: Size) -> tuple[float, float, float, float]:
             remedy="write the cameras again with the tool that made the file",
             file=entry.where,
         )
-    half = 0.5 if _is_nerfcapture(entry) else 0.0  # ARKit counts from the middle of the first pixel
-    return fx, fy, entry.number("cx", size[0] / 2 - half) + half, entry.number("cy", size[1] / 2 - half) + half
+    half = 0.5 if entry.is_nerfcapture else 0.0  # ARKit counts from the middle of the first pixel
+    cx, cy = (0.5 * side if at is None else at + half for at, side in zip((entry.cx, entry.cy), size, strict=True))
+    return fx, fy, cx, cy
 
 
 def _optics(entry: Entry) -> Lens | Callable[[Size], Camera]:
-    """The frame's lens, or a pinhole camera where the images' size is not given.
-
-    Raises:
-        CaptureError: When its model is none that can be read, or its numbers make no sense.
-    """
-    model = entry.values.get("camera_model", "OPENCV")
-    ks = {key: entry.number(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2")}
-    panorama = [key for key in _NO_IMAGE if entry.values.get(key)]
-    fisheye = model == "OPENCV_FISHEYE" or (entry.values.get("is_fisheye") is True and any(ks.values()))
+    """The frame's lens, or a pinhole camera where the images' size is not given."""
+    model, ks = entry.camera_model, (entry.k1, entry.k2, entry.k3, entry.k4)
+    distorted = any((*ks, entry.p1, entry.p2))
+    panorama = [key for key in _NO_IMAGE if getattr(entry, key)]
+    fisheye = model == "OPENCV_FISHEYE" or (entry.is_fisheye and distorted)
     if panorama or not (fisheye or model in _PERSPECTIVE):
         raise CaptureError(
             f"camera_model must be one of {', '.join(_PERSPECTIVE)} or OPENCV_FISHEYE",
@@ -118,9 +100,8 @@ def _optics(entry: Entry) -> Lens | Callable[[Size], Camera]:
             remedy="render straight images from it, or undistort the images, and write their cameras",
             file=entry.where,
         )
-    size = _size(entry)
-    if size is None:
-        if fisheye or any(ks.values()):
+    if entry.w is None or entry.h is None:
+        if fisheye or distorted:
             raise CaptureError(
                 "a lens with distortion needs the size of its images",
                 found="no w and h",
@@ -128,76 +109,62 @@ def _optics(entry: Entry) -> Lens | Callable[[Size], Camera]:
                 file=entry.where,
             )
         return lambda any_size: checked_camera(_intrinsics(entry, any_size), any_size, entry.where)
-    middle = list(_intrinsics(entry, size))
-    radius = entry.number("fisheye_crop_radius") if entry.values.get("fisheye_crop_radius") else None
+    size = round(entry.w), round(entry.h)
+    middle = _intrinsics(entry, size)
     if fisheye:
-        return checked_lens("OPENCV_FISHEYE", size, [*middle, *list(ks.values())[:4]], entry.where, radius)
-    if ks["k4"]:
+        radius = entry.fisheye_crop_radius or None
+        return checked_lens("OPENCV_FISHEYE", size, [*middle, *ks], entry.where, radius)
+    if entry.k4:
         raise CaptureError(
             "a perspective camera may have the distortion k1, k2, k3, p1 and p2",
-            found=f"k4 = {ks['k4']:g}",
+            found=f"k4 = {entry.k4:g}",
             remedy="a fisheye has camera_model OPENCV_FISHEYE; else undistort the images",
             file=entry.where,
         )
-    params = [*middle, ks["k1"], ks["k2"], ks["p1"], ks["p2"]]
-    if ks["k3"]:
-        return checked_lens("FULL_OPENCV", size, [*params, ks["k3"], 0, 0, 0], entry.where)
+    params = [*middle, entry.k1, entry.k2, entry.p1, entry.p2]
+    if entry.k3:
+        return checked_lens("FULL_OPENCV", size, [*params, entry.k3, 0, 0, 0], entry.where)
     return checked_lens("OPENCV", size, params, entry.where)
 
 
-def _is_nerfcapture(entry: Entry) -> bool:
-    return "depth_integer_scale" in entry.shared and "timestamp" in entry.own
-
-
-def _numbers(value: object, rule: str, file: str) -> F64:
-    try:
-        return np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise CaptureError(rule, found=str(error), remedy="export the file again", file=file) from error
-
-
-def _applied(entry: Entry) -> tuple[Pose, float]:
-    """What the writer did to the world: saved = scale * (transform @ original)."""
-    matrix = _numbers(entry.values.get("applied_transform", np.eye(4)), "applied_transform must be 3x4", entry.where)
-    scale = entry.number("applied_scale", 1.0)
-    if scale <= 0:
-        raise CaptureError(
-            "applied_scale must be positive", found=f"{scale:g}", remedy="export the file again", file=entry.where
-        )
-    return checked_pose(matrix, f"{entry.where}, applied_transform"), scale
+def _applied_transform(entry: Entry) -> Pose:
+    """What the writer did to the world: saved = applied_scale * (applied_transform @ original)."""
+    return checked_pose(entry.applied_transform or np.eye(4), f"{entry.where}, applied_transform")
 
 
 def original_pose(entry: Entry) -> Pose:
     """World from camera, in CV axes and the world before `applied_transform` and `applied_scale`."""
-    rule = "a frame needs transform_matrix: 4x4 numbers, camera-to-world"
-    if "transform_matrix" not in entry.own:
-        raise CaptureError(rule, found="no such key", remedy="remove the frame, or write it again", file=entry.where)
-    saved = checked_pose(_numbers(entry.own["transform_matrix"], rule, entry.where), entry.where, axes="GL")
-    transform, scale = _applied(entry)
-    return transform.inverse() @ Pose(saved.rotation, saved.translation / scale)
+    if entry.transform_matrix is None:
+        raise CaptureError(
+            "a frame needs transform_matrix: 4x4 numbers, camera-to-world",
+            found="no such key",
+            remedy="remove the frame, or write it again",
+            file=entry.where,
+        )
+    saved = checked_pose(entry.transform_matrix, f"{entry.where}, transform_matrix", axes="GL")
+    return _applied_transform(entry).inverse() @ Pose(saved.rotation, saved.translation / entry.applied_scale)
 
 
 def _up(entry: Entry) -> F64 | None:
     """The world's up direction (3,), where the file states one."""
-    if "up" not in entry.shared:
+    if entry.up is None:
         return None
-    up = _numbers(entry.shared["up"], "up must be a direction", entry.where)
+    up = np.array(entry.up)
     if up.shape != (3,) or not np.isfinite(up).all() or not np.linalg.norm(up) > 0:
         raise CaptureError(
             "up must be a direction of three numbers", found=f"{up.tolist()}", remedy="remove it", file=entry.where
         )
-    return _applied(entry)[0].inverse().rotate(up / np.linalg.norm(up))
+    return _applied_transform(entry).inverse().rotate(up / np.linalg.norm(up))
 
 
 def _frames(source: CaptureSource, entries: Sequence[Entry], depth: Depth, poses: Sequence[Pose]) -> list[ListedFrame]:
     """Frames of entries that have an image, through their lenses."""
     images = [entry.image for entry in entries if entry.image]
     files = FrameFiles(source, masks_of(source, entries))
-    depths = dict(zip((entry.listed for entry in entries), depth.files, strict=False))
-    timed = all("timestamp" in entry.own for entry in entries)
+    timed = all(entry.timestamp is not None for entry in entries)
     frames = []
     for entry, image, (key, name), pose in zip(entries, images, keys_and_names(images), poses, strict=True):
-        optics, time = _optics(entry), entry.number("timestamp") if timed else None
+        optics, time = _optics(entry), entry.timestamp if timed else None
         frame = ListedFrame(
             key,
             name,
@@ -205,8 +172,8 @@ def _frames(source: CaptureSource, entries: Sequence[Entry], depth: Depth, poses
             time=time,
             source_time=time,
             world_from_camera=pose,
-            depth=depth_reader(source, depths[entry.listed], depth.units_per_metre) if depth.files else None,
-            depth_name=depths.get(entry.listed, ""),
+            depth=files.depth(depth.files[entry.listed], depth.units_per_metre) if depth.files else None,
+            depth_name=depth.files.get(entry.listed, ""),
             mask=files.mask(image),
         )
         through = isinstance(optics, Lens)
@@ -216,8 +183,8 @@ def _frames(source: CaptureSource, entries: Sequence[Entry], depth: Depth, poses
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listed = list_frames(source)
-    skipped = without_missing([e.image for e in listed], [e.listed for e in listed], source, params)
-    entries = [entry for entry in listed if entry.image]
+    entries, missing = [entry for entry in listed if entry.image], [e.listed for e in listed if e.image is None]
+    require_images(len(entries), missing, params, source.folder)
     depth = depth_of(source, entries)
     poses, notes = [original_pose(entry) for entry in entries], depth.notes
     metric = _is_metric(entries, depth=bool(depth.files))
@@ -238,7 +205,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         params,
         metric=metric,
         up_in_world=_up(listed[0]) if listed else None,
-        skipped=skipped,
+        skipped=[Skipped(name, NO_FILE) for name in missing],
         notes=notes,
         one_camera=False,
     )

@@ -8,14 +8,12 @@ import numpy as np
 
 from pipeline.capture.frames import Size
 from pipeline.capture.lens import Lens
-from pipeline.capture.model import Skipped
-from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import require_images
-from pipeline.capture.source import CaptureSource
 from pipeline.geometry import Camera, Pose
 
 NEAREST, FARTHEST = 0.05, 10.0
 """Median distances of the cameras from their centre for which poses of unknown scale stay as they are [units]."""
+NO_FILE = "no such file"
+"""Why an image that is listed is skipped: instant-ngp's own sample lists some that are missing."""
 UNKNOWN_SCALE = "the poses have no metric scale: give one with --known-length, --tag-size or --camera-height"
 
 
@@ -38,19 +36,6 @@ def notes_on(optics: Iterable[Lens | Callable[[Size], Camera]], *, depth: bool) 
     if depth and (images := sum(not lens.is_pinhole for lens in lenses)):
         notes.append(f"{images} depth images were undistorted")
     return tuple(notes)
-
-
-def without_missing(
-    files: Sequence[str | None], named: Sequence[str], source: CaptureSource, params: CaptureParams
-) -> list[Skipped]:
-    """Images that are listed but missing, as skipped: instant-ngp's own sample lists some.
-
-    Raises:
-        CaptureError: When too few exist.
-    """
-    missing = [name for file, name in zip(files, named, strict=True) if file is None]
-    require_images(len(files) - len(missing), missing, params, source.folder)
-    return [Skipped(name, "no such file") for name in missing]
 
 
 def room_sized(poses: Sequence[Pose]) -> tuple[list[Pose], tuple[str, ...]]:

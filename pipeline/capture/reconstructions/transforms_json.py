@@ -6,22 +6,20 @@ github.com/jc211/NeRFCapture.
 
 from __future__ import annotations
 
-import math
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated
 
-import numpy as np
+from pydantic import BaseModel, Field, FiniteFloat
 
-from pipeline.capture.depth_images import array_of_npy, depth_of_png, millimetres
 from pipeline.capture.images import IMAGE_SUFFIXES, MASK_FOLDER
 from pipeline.capture.reader import natural, suffix_of
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
-from pipeline.types import U16
+from pipeline.parameters import checked
 
 MAIN = "transforms.json"
 SPLITS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
@@ -33,52 +31,67 @@ _NO_IMAGES = ("depth_file_path", "depth_path", "mask_path")
 _LENS = ("fl_x", "fl_y", "cx", "cy", "w", "h", "k1", "k2", "k3", "k4", "p1", "p2")
 
 
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """A frame of a file: its own values, those of the file, and where they stand.
+Number = FiniteFloat | None
+
+
+class Entry(BaseModel):
+    """A frame: its own values and those of the file, by the file's keys; numbers may be written as text.
 
     Attributes:
-        values: Values of frame and file together, those that win on top.
-        shadowed: Whether the frame's own intrinsics differ from the file's, which win.
-        own: Values of the frame.
-        shared: Values of the file.
         where: File and number of the frame, for messages.
         listed: Path of the image as the file names it.
         image: Name of the image in the capture, or None where it is missing.
+        shadowed: Whether the frame's own intrinsics differ from the file's, which win.
     """
 
-    values: Mapping[str, Any]
-    shadowed: bool
-    own: Mapping[str, Any]
-    shared: Mapping[str, Any]
     where: str
     listed: str
     image: str | None
+    shadowed: bool
+    timestamp: Number = None
+    transform_matrix: list[list[float]] | None = None
+    applied_transform: list[list[float]] | None = None
+    applied_scale: Annotated[FiniteFloat, Field(gt=0)] = 1.0
+    up: list[float] | None = None
+    camera_model: str = "OPENCV"
+    w: Number = None
+    h: Number = None
+    fl_x: Number = None
+    fl_y: Number = None
+    x_fov: Number = None
+    y_fov: Number = None
+    camera_angle_x: Number = None
+    camera_angle_y: Number = None
+    cx: Number = None
+    cy: Number = None
+    k1: FiniteFloat = 0.0
+    k2: FiniteFloat = 0.0
+    k3: FiniteFloat = 0.0
+    k4: FiniteFloat = 0.0
+    p1: FiniteFloat = 0.0
+    p2: FiniteFloat = 0.0
+    is_fisheye: bool = False
+    fisheye_crop_radius: Number = None
+    ftheta_p0: object = None
+    latlong: object = None
+    equirectangular: object = None
+    depth_file_path: str | None = None
+    depth_path: str | None = None
+    integer_depth_scale: FiniteFloat = 0.0
+    enable_depth_loading: bool = True
+    depth_integer_scale: object = None
+    colmap_im_id: object = None
+    mask_path: str | None = None
 
     @property
     def is_in_place(self) -> bool:
         """Whether the image lies where it is listed."""
         return self.image in _with_suffixes(posixpath.normpath(self.listed))
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """A number, also one written as text.
-
-        Raises:
-            CaptureError: When it is none, or missing without a default.
-        """
-        value = self.values.get(key, default)
-        try:
-            number = math.nan if isinstance(value, bool) or value is None else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise CaptureError(
-                f"{key} must be a finite number",
-                found=f"{value!r}"[:80] if key in self.values else "no such key",
-                remedy="write the cameras again with the tool that made the file",
-                file=self.where,
-            )
-        return number
+    @property
+    def is_nerfcapture(self) -> bool:
+        """Whether NeRFCapture wrote it: poses and pixels are ARKit's."""
+        return self.depth_integer_scale is not None and self.timestamp is not None
 
 
 def json_files(source: CaptureSource) -> list[str]:
@@ -101,14 +114,7 @@ def _resolved(
 ) -> tuple[str, str | None]:
     """A path as listed, and the file it means, with or without its suffix; None where there is none.
 
-    Args:
-        value: What is listed.
-        names: Of the files.
-        where: Where it is listed, for messages.
-        elsewhere: Files that are not where they are listed, by last name.
-
-    Raises:
-        CaptureError: When it is no path inside the capture.
+    `elsewhere` has files by last name that are not where they are listed.
     """
     path, last = _parts(value)
     at = next((elsewhere[name] for name in _with_suffixes(last) if name in elsewhere), None)
@@ -125,7 +131,7 @@ def _resolved(
     return path, next((candidate for candidate in _with_suffixes(name) if candidate in names), None)
 
 
-def _elsewhere(names: frozenset[str], frames: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _elsewhere(names: frozenset[str], frames: Sequence[Mapping[str, object]]) -> dict[str, str]:
     """Images by last name, where none lies where it is listed: those of the folder that holds most of them.
 
     Of equal ones the folder of transforms.json itself comes first, then images/. Folders of depth and masks don't
@@ -150,7 +156,7 @@ def _elsewhere(names: frozenset[str], frames: Sequence[Mapping[str, Any]]) -> di
 def list_frames(source: CaptureSource) -> list[Entry]:
     """All frames, those of the training split first, in the order of time or names."""
     names = frozenset(source.names)
-    contents: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
+    contents: list[tuple[str, dict[str, object], list[dict[str, object]]]] = []
     for name in json_files(source):
         file, shared = source.where(name), source.read_object(name)
         frames = shared.pop("frames", None)
@@ -162,46 +168,35 @@ def list_frames(source: CaptureSource) -> list[Entry]:
     elsewhere = _elsewhere(names, [frame for _, _, frames in contents for frame in frames])
     entries: list[Entry] = []
     for file, shared, frames in contents:
-        nerfstudio = any(key in shared for key in _NERFSTUDIO)
+        # nerfstudio takes the file's intrinsics where it has some, instant-ngp the frame's
+        lens = {key: shared[key] for key in _LENS if key in shared} if not shared.keys().isdisjoint(_NERFSTUDIO) else {}
         found = []
         for number, own in enumerate(frames):
             where = f"{file}, frames[{number}]"
             listed, image = _resolved(own.get("file_path"), names, where, elsewhere)
-            # nerfstudio takes the file's intrinsics where it has some, instant-ngp the frame's.
-            values = {**own, **{key: shared[key] for key in _LENS if key in shared}} if nerfstudio else own
-            shadowed = nerfstudio and any(own[key] != shared[key] for key in _LENS if key in own and key in shared)
-            found.append(Entry({**shared, **values}, shadowed, own, shared, where, listed, image))
+            shadowed = any(own[key] != lens[key] for key in own.keys() & lens.keys())
+            known = {"where": where, "listed": listed, "image": image, "shadowed": shadowed}
+            found.append(checked(Entry, {**shared, **own, **lens, **known}, "frame", CaptureError, where))
         entries += sorted(found, key=lambda entry: natural(entry.listed))
-    _check_once(entries)
-    timed = all("timestamp" in entry.own for entry in entries)
-    return sorted(entries, key=lambda entry: entry.number("timestamp")) if timed else entries
-
-
-def _check_once(entries: Sequence[Entry]) -> None:
     seen: dict[str, str] = {}
     for entry in entries:
-        file = entry.image or entry.listed
-        if file in seen:
+        first = seen.setdefault(entry.image or entry.listed, entry.where)
+        if first != entry.where:
             raise CaptureError(
                 "each image must be listed once",
-                found=f"{entry.listed!r} again, first in {seen[file].rpartition('/')[2]}",
+                found=f"{entry.listed!r} again, first in {first.rpartition('/')[2]}",
                 remedy="remove one of the two frames",
                 file=entry.where,
             )
-        seen[file] = entry.where
+    timed = all(entry.timestamp is not None for entry in entries)
+    return sorted(entries, key=lambda entry: entry.timestamp or 0.0) if timed else entries
 
 
 @dataclass(frozen=True, eq=False)
 class Depth:
-    """Depth files of the frames, in their order.
+    """Depth that is used: files by `Entry.listed`, units of their numbers in a metre, and why some is left out."""
 
-    Attributes:
-        files: Names of the files; empty where no depth is used.
-        units_per_metre: Units of the stored numbers in a metre.
-        notes: Why existing depth is left out.
-    """
-
-    files: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
     units_per_metre: float = MILLIMETRES
     notes: tuple[str, ...] = ()
 
@@ -212,16 +207,31 @@ def depth_of(source: CaptureSource, entries: Sequence[Entry]) -> Depth:
     Raises:
         CaptureError: When some frames have depth and others don't, or a file is missing.
     """
-    key = next((k for k in ("depth_file_path", "depth_path") if any(e.own.get(k) for e in entries)), None)
-    if key is None:
+    in_millimetres = any(entry.depth_file_path for entry in entries)
+    key = "depth_file_path" if in_millimetres else "depth_path"
+    paths = [entry.depth_file_path if in_millimetres else entry.depth_path for entry in entries]
+    if not any(paths):
         return Depth()
-    units = _depth_units(entries, key)
-    if isinstance(units, str):
-        return Depth(notes=(f"depth left out: {units}",))
-    without = [entry for entry in entries if not entry.own.get(key)]
+    first, reason, units = entries[0], "", MILLIMETRES
+    if first.depth_integer_scale is not None:
+        reason = "NeRFCapture writes it through 8-bit images that end at 1 m"
+    elif any(entry.colmap_im_id is not None for entry in entries):
+        reason = "it is made of COLMAP's points, in COLMAP's unit, not measured"
+    elif not in_millimetres and (first.integer_depth_scale <= 0 or not first.enable_depth_loading):
+        reason = "its unit, integer_depth_scale, is not given or it is switched off"
+    elif not in_millimetres:
+        units = 1 / first.integer_depth_scale
+    if reason:
+        return Depth(notes=(f"depth left out: {reason}",))
+    without = [entry for entry, path in zip(entries, paths, strict=True) if not path]
     names = frozenset(source.names)
-    files = [_resolved(value, names, e.where) for e in entries if (value := e.own.get(key))]
-    missing = [listed for listed, name in files if name is None]
+    files: dict[str, str] = {}
+    missing = []
+    for entry, path in zip(entries, paths, strict=True):
+        if path:
+            listed, name = _resolved(path, names, entry.where)
+            files |= {entry.listed: name} if name else {}
+            missing += [] if name else [listed]
     if without or missing:
         raise CaptureError(
             "all frames must have depth, or none",
@@ -231,30 +241,15 @@ def depth_of(source: CaptureSource, entries: Sequence[Entry]) -> Depth:
             remedy=f"copy the missing files, or remove {key} from all frames",
             file=(without or entries)[0].where,
         )
-    return Depth(tuple(name for _, name in files if name is not None), units)
-
-
-def _depth_units(entries: Sequence[Entry], key: str) -> float | str:
-    """Units per metre of depth files that frames list under `key`, or why they can't be used."""
-    first = entries[0]
-    if "depth_integer_scale" in first.shared:
-        return "NeRFCapture writes it through 8-bit images that end at 1 m"
-    if any("colmap_im_id" in entry.own for entry in entries):
-        return "it is made of COLMAP's points, in COLMAP's unit, not measured"
-    if key == "depth_file_path":
-        return MILLIMETRES
-    scale = first.number("integer_depth_scale", 0.0)
-    if scale <= 0 or first.values.get("enable_depth_loading") is False:
-        return "its unit, integer_depth_scale, is not given or it is switched off"
-    return 1 / scale
+    return Depth(files, units)
 
 
 def masks_of(source: CaptureSource, entries: Sequence[Entry]) -> dict[str, str]:
     """Mask files by image, for the frames that have one."""
     names, result = frozenset(source.names), {}
     for entry in entries:
-        if entry.own.get("mask_path") and entry.image:
-            listed, name = _resolved(entry.own["mask_path"], names, entry.where)
+        if entry.mask_path and entry.image:
+            listed, name = _resolved(entry.mask_path, names, entry.where)
             if name is None:
                 raise CaptureError(
                     "a mask that a frame names must exist",
@@ -264,28 +259,3 @@ def masks_of(source: CaptureSource, entries: Sequence[Entry]) -> dict[str, str]:
                 )
             result[entry.image] = name
     return result
-
-
-def depth_reader(source: CaptureSource, name: str, units_per_metre: float) -> Callable[[], U16]:
-    """Reads depth (H, W) [mm] of a PNG or numpy file; raises as `ListedFrame.depth` may, and `CaptureError`."""
-    decode = _depth_of_npy if suffix_of(name) == ".npy" else depth_of_png
-    return lambda: decode(source.read(name), source.where(name), units_per_metre)
-
-
-def _depth_of_npy(data: bytes, file: str, units_per_metre: float) -> U16:
-    """Depth (H, W) [mm] of a numpy file, whose numbers are in the unit of the PNGs.
-
-    Raises:
-        BadImageError: When it can't be decoded.
-        CaptureError: When it doesn't hold (H, W) or (H, W, 1) numbers.
-    """
-    values = array_of_npy(data)
-    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
-    if values.ndim != 2:
-        raise CaptureError(
-            "a depth array must have the shape (H, W)",
-            found=f"{values.dtype} of shape {values.shape}",
-            remedy="write depth as 16-bit PNG in millimetres",
-            file=file,
-        )
-    return millimetres(values.astype(np.float64) / units_per_metre)

@@ -16,8 +16,6 @@ from pipeline.capture.metadata import C2PA_BOX, GENERATED_TYPES, Credentials
 from pipeline.errors import CaptureError
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
-HEAD_BYTES = 64
-"""Length of a file's beginning that `format_of_head` needs."""
 
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
@@ -44,17 +42,6 @@ class Box:
     end: int
 
 
-def format_of_head(head: bytes) -> str | None:
-    """FFmpeg's name of the container that a file with this beginning is: mov, matroska or avi, or None."""
-    if head[4:8] in _FIRST_BOXES:
-        return "mov"
-    if head[:4] == _EBML:
-        return "matroska"
-    if head[:4] == b"RIFF" and head[8:11] == b"AVI":
-        return "avi"
-    return None
-
-
 def format_of(file: Path) -> str:
     """FFmpeg's name of a file's container: mov, matroska or avi.
 
@@ -62,16 +49,19 @@ def format_of(file: Path) -> str:
         CaptureError: When it is no video container.
     """
     with file.open("rb") as opened:
-        head = opened.read(HEAD_BYTES)
-    result = format_of_head(head)
-    if result is None:
-        raise CaptureError(
-            "a video must be an MP4, MOV, MKV, WebM or AVI file",
-            found="an empty file" if not head else f"a file that begins with {head[:12]!r}",
-            remedy="name the video as the camera wrote it",
-            file=file,
-        )
-    return result
+        head = opened.read(12)
+    if head[4:8] in _FIRST_BOXES:
+        return "mov"
+    if head[:4] == _EBML:
+        return "matroska"
+    if head[:4] == b"RIFF" and head[8:11] == b"AVI":
+        return "avi"
+    raise CaptureError(
+        "a video must be an MP4, MOV, MKV, WebM or AVI file",
+        found="an empty file" if not head else f"a file that begins with {head!r}",
+        remedy="name the video as the camera wrote it",
+        file=file,
+    )
 
 
 def check_container(file: Path) -> None:
@@ -80,22 +70,61 @@ def check_container(file: Path) -> None:
     Raises:
         CaptureError: Naming the part that is cut off, or the encryption.
     """
-    kind = format_of(file)
-    size = file.stat().st_size
+    kind, size, boxes = format_of(file), file.stat().st_size, []
     if kind == "mov":
-        _check_boxes(file, size)
-        return
-    with file.open("rb") as opened:
-        needed = _segment_end(opened) if kind == "matroska" else _riff_end(opened)
-    if needed is not None and needed > size:
-        raise _truncated(file, needed, size)
+        boxes = list(boxes_of(file))
+        needed = max((box.end for box in boxes if len(box.path) == 1), default=0)
+    else:
+        with file.open("rb") as opened:
+            needed = _segment_end(opened) if kind == "matroska" else _riff_end(opened)
+    if needed > size:
+        raise CaptureError(
+            "a video must be complete",
+            found=f"{size} of {needed} bytes: it is cut off",
+            remedy="copy or download it again",
+            file=file,
+        )
+    if protected := next((box.kind for box in boxes if box.kind in (b"encv", b"drmi")), None):
+        raise CaptureError(
+            "a video must not be encrypted",
+            found=f"a protected track ({protected.decode()})",
+            remedy="use the camera's own recording, without copy protection",
+            file=file,
+        )
+    if kind == "mov" and all(box.kind != b"moov" for box in boxes):
+        raise CaptureError(
+            "a video must be complete",
+            found="no index of its frames (moov box): the recording or copying was interrupted",
+            remedy="copy it again; a recording that ended in a crash can only be repaired by its app",
+            file=file,
+        )
 
 
 def boxes_of(file: Path) -> Iterator[Box]:
     """The boxes of an MP4 or MOV file down to the sample descriptions, in the order of the file."""
-    size = file.stat().st_size
+    count, open_ends = 0, [(0, file.stat().st_size, ())]  # where the next boxes begin, by what holds them
     with file.open("rb") as opened:
-        yield from _boxes(opened, 0, size, (), [0])
+        while open_ends and count < _MAX_BOXES:
+            at, end, outer = open_ends.pop()
+            opened.seek(at)
+            head = opened.read(16)
+            if at + 8 > end or len(head) < 8:
+                continue
+            length, kind = struct.unpack(">I4s", head[:8])
+            start = at + 8
+            if length == 1 and len(head) == 16:
+                length, start = struct.unpack(">Q", head[8:])[0], at + 16
+            elif length == 0:  # to the end of what holds it
+                length = end - at
+            if length < start - at:  # QuickTime ends lists with four zero bytes; nothing sensible follows anything else
+                continue
+            count += 1
+            box = Box(kind, (*outer, kind), start, at + length)
+            yield box
+            open_ends.append((box.end, end, outer))
+            if (kind in _PARENTS and len(outer) < _MAX_DEPTH) or kind == b"stsd":
+                inner = start + 8 if kind == b"stsd" else start
+                open_ends.append((inner, min(box.end, end), box.path))
 
 
 def credentials_of(file: Path) -> Credentials | None:
@@ -122,78 +151,23 @@ def credentials_of(file: Path) -> Credentials | None:
     return result
 
 
-def _boxes(opened: BinaryIO, at: int, end: int, outer: tuple[bytes, ...], count: list[int]) -> Iterator[Box]:
-    while at + 8 <= end and count[0] < _MAX_BOXES:
-        count[0] += 1
-        opened.seek(at)
-        head = opened.read(16)
-        if len(head) < 8:
-            return
-        length, kind = struct.unpack(">I4s", head[:8])
-        start = at + 8
-        if length == 1 and len(head) == 16:
-            length, start = struct.unpack(">Q", head[8:])[0], at + 16
-        elif length == 0:  # to the end of what holds it
-            length = end - at
-        if length < start - at:  # QuickTime ends lists with four zero bytes; nothing sensible follows anything else
-            return
-        box = Box(kind, (*outer, kind), start, at + length)
-        yield box
-        if kind in _PARENTS and len(outer) < _MAX_DEPTH:
-            yield from _boxes(opened, start, min(box.end, end), box.path, count)
-        elif kind == b"stsd":
-            yield from _boxes(opened, start + 8, min(box.end, end), box.path, count)
-        at += length
-
-
-def _check_boxes(file: Path, size: int) -> None:
-    kinds = set()
-    for box in boxes_of(file):
-        kinds.add(box.kind)
-        if len(box.path) == 1 and box.end > size:
-            raise _truncated(file, box.end, size)
-        if box.kind in (b"encv", b"drmi"):
-            raise CaptureError(
-                "a video must not be encrypted",
-                found=f"a protected track ({box.kind.decode()})",
-                remedy="use the camera's own recording, without copy protection",
-                file=file,
-            )
-    if b"moov" not in kinds:
-        raise CaptureError(
-            "a video must be complete",
-            found="no index of its frames (moov box): the recording or copying was interrupted",
-            remedy="copy it again; a recording that ended in a crash can only be repaired by its app",
-            file=file,
-        )
-
-
-def _truncated(file: Path, needed: int, size: int) -> CaptureError:
-    return CaptureError(
-        "a video must be complete",
-        found=f"{size} of {needed} bytes: it is cut off",
-        remedy="copy or download it again",
-        file=file,
-    )
-
-
-def _segment_end(opened: BinaryIO) -> int | None:
-    """End of the segment of a Matroska file; None where it is not declared, as in live recordings."""
+def _segment_end(opened: BinaryIO) -> int:
+    """End of the segment of a Matroska file; 0 where it is not declared, as in live recordings."""
     at = 0
     for expected in (_EBML, _SEGMENT):
         opened.seek(at)
         head = opened.read(12)
         if head[:4] != expected or len(head) < 5 or head[4] == 0:
-            return None
+            return 0
         width = 9 - head[4].bit_length()
         length = int.from_bytes(head[4 : 4 + width], "big") & ((1 << (7 * width)) - 1)
         if length == (1 << (7 * width)) - 1:
-            return None
+            return 0
         at += 4 + width + length
     return at
 
 
-def _riff_end(opened: BinaryIO) -> int | None:
-    """End of the first RIFF list of an AVI file; None where it is not declared."""
+def _riff_end(opened: BinaryIO) -> int:
+    """End of the first RIFF list of an AVI file; 0 where it is not declared."""
     length = struct.unpack("<I", opened.read(8)[4:])[0]
-    return 8 + length if length else None
+    return 8 + length if length else 0

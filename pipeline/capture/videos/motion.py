@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import cv2
 import numpy as np
@@ -237,11 +237,6 @@ class Features:
     descriptors: F32
     size: tuple[int, int]
 
-    @property
-    def long_side(self) -> int:
-        """Longer side of the image [px]."""
-        return max(self.size)
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -250,8 +245,7 @@ class Pair:
     Attributes:
         start: Time of the earlier one [s].
         end: Time of the later one [s].
-        matches: Points found in both.
-        moved: Median movement of them [share of the long side].
+        moved: Median movement of points found in both [share of the long side].
         still: Whether points that stand still are spread over the image.
         homography_share: Share of the matches that fit any movement which fit a homography; 1 = no parallax.
         depth_spread: Share of the cells with matches in which some fit a movement of the camera, but no homography.
@@ -261,7 +255,6 @@ class Pair:
 
     start: float
     end: float
-    matches: int
     moved: float
     still: bool
     homography_share: float
@@ -270,14 +263,9 @@ class Pair:
     rigid_share: float
 
     @property
-    def judged(self) -> bool:
-        """Whether there are enough matches to say anything."""
-        return self.matches >= MIN_MATCHES
-
-    @property
     def parallax(self) -> bool:
         """Whether the pair shows depth, or an object that moves as if it were nearer than the rest."""
-        return self.judged and not self.still and self.homography_share < MAX_HOMOGRAPHY_SHARE
+        return not self.still and self.homography_share < MAX_HOMOGRAPHY_SHARE
 
     @property
     def widespread(self) -> bool:
@@ -324,39 +312,30 @@ def segments_of(greys: Callable[[int], U8], times: Sequence[float]) -> list[Segm
         greys: Images by their number, in the order of time, each (H, W) with a long side of `SIZE`.
         times: [s]
     """
-    known: dict[int, Features] = {}
+    features = lru_cache(maxsize=64)(lambda number: features_of(greys(number)))
     last = len(times) - 1
     step = max(1, round(STEP * last / max(times[-1] - times[0], 1e-9)))
     anchors = sorted({round(i) for i in np.linspace(0, max(0, last - 1), min(MAX_ANCHORS, max(1, last)))})
     borders = [times[0], *((times[a] + times[b]) / 2 for a, b in pairwise(anchors)), times[-1]]
     segments = []
     for n, anchor in enumerate(track(anchors, "measuring how the camera moves")):
-        for old in [i for i in known if i < anchor - GAPS[-1] * step]:
-            del known[old]
         pairs = []
         for gap in GAPS:
-            other = anchor + gap * step
-            if other > last:  # at the end, look back
-                other = anchor - gap * step
-            if other < 0:
-                continue
-            first, second = sorted((anchor, other))
-            for i in (first, second):
-                if i not in known:
-                    known[i] = features_of(greys(i))
-            pair = compare(known[first], known[second], times[first], times[second])
-            if pair.judged:
-                pairs.append(pair)
-        segments.append(Segment(borders[n], borders[n + 1], tuple(pairs)))
+            ahead, back = anchor + gap * step, anchor - gap * step
+            if ahead <= last:
+                pairs.append(compare(features(anchor), features(ahead), times[anchor], times[ahead]))
+            elif back >= 0:  # at the end, look back
+                pairs.append(compare(features(back), features(anchor), times[back], times[anchor]))
+        segments.append(Segment(borders[n], borders[n + 1], tuple(filter(None, pairs))))
     return segments
 
 
-def compare(first: Features, second: Features, start: float, end: float) -> Pair:
-    """Match two images' features and fit a homography and an epipolar geometry."""
+def compare(first: Features, second: Features, start: float, end: float) -> Pair | None:
+    """Match two images' features and fit a homography and an epipolar geometry; None where too few match."""
     before, after = _matched(first, second)
     if len(before) < MIN_MATCHES:
-        return Pair(start, end, len(before), 0.0, False, 1.0, 0.0, 1.0, 0.0)
-    long_side = first.long_side
+        return None
+    long_side = max(first.size)
     steps = np.linalg.norm(after - before, axis=1) / long_side
     cells = np.floor(before / (long_side / 8)).astype(int)
     still_at = steps < STILL
@@ -372,7 +351,6 @@ def compare(first: Features, second: Features, start: float, end: float) -> Pair
     return Pair(
         start,
         end,
-        len(before),
         moved=float(np.median(steps)),
         still=still,
         homography_share=float(planar.sum() / max(explained.sum(), 1)),
@@ -391,7 +369,7 @@ def speed(segments: Sequence[Segment]) -> float:
 
 def features_of(grey: U8) -> Features:
     """Points of an image to be found again."""
-    detector: Any = cv2.SIFT.create(nfeatures=700, contrastThreshold=0.02)
+    detector = cv2.SIFT.create(nfeatures=700, contrastThreshold=0.02)
     size = (grey.shape[1], grey.shape[0])
     keypoints, descriptors = detector.detectAndCompute(grey, None)
     if descriptors is None:
@@ -410,13 +388,12 @@ def _matched(first: Features, second: Features) -> tuple[F32, F32]:
     ordered = np.partition(likeness, -2, axis=1)
     distance, next_distance = np.sqrt(np.maximum(2 - 2 * ordered[:, [-1, -2]], 0)).T
     good = (distance < 0.8 * next_distance) & (back[nearest] == np.arange(len(one)))
-    pairs = np.unique(
-        np.c_[first.points[good], second.points[nearest[good]]], axis=0
-    )  # several orientations of one point
+    # once: a point may have several orientations
+    pairs = np.unique(np.c_[first.points[good], second.points[nearest[good]]], axis=0)
     return pairs[:, :2], pairs[:, 2:]
 
 
-def _fit(fit: Callable[[], Any], count: int) -> tuple[F64 | None, Mask]:
+def _fit(fit: Callable[[], tuple[object, object]], count: int) -> tuple[F64 | None, Mask]:
     """A model, and which of `count` matches fit it; None and none without one, which OpenCV reports in two ways."""
     try:
         model, mask = fit()
@@ -430,7 +407,7 @@ def _fit(fit: Callable[[], Any], count: int) -> tuple[F64 | None, Mask]:
 def _stretch(homography: F64, image: Features) -> float:
     """Deviation from a mere rotation, whatever the focal length (Hartley and Zisserman, section 13.4)."""
     ratios = []
-    for focal in image.long_side * np.geomspace(0.5, 2, 9):
+    for focal in max(image.size) * np.geomspace(0.5, 2, 9):
         matrix = np.array([[focal, 0, image.size[0] / 2], [0, focal, image.size[1] / 2], [0, 0, 1]])
         values = np.linalg.svd(np.linalg.inv(matrix) @ homography @ matrix, compute_uv=False)
         ratios.append(float(values[0] / max(values[2], 1e-12)))

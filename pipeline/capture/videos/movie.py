@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +23,10 @@ from pipeline.capture.videos.containers import check_container, format_of
 from pipeline.errors import CaptureError
 from pipeline.image_files import MAX_PIXELS
 from pipeline.types import F64, U8
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 HdrTransfer = Literal["hlg", "pq"]
 
@@ -47,8 +50,6 @@ MAX_FRAMES = 1_000_000
 """Frames of one video; above 4 hours at 60 a second."""
 MAX_BAD_SHARE = 0.05
 """Largest share of packets that can't be decoded; a lost packet costs images up to the next key frame."""
-RATE_JITTER = 0.02
-"""Relative spread of the time between frames from which on their rate counts as variable."""
 HD_HEIGHT = 720
 """Height from which on videos without a colour matrix are BT.709 instead of BT.601, as players take them."""
 _TRANSFERS: dict[int, HdrTransfer] = {16: "pq", 18: "hlg"}  # H.273 transfer characteristics
@@ -64,8 +65,7 @@ _ROTATIONS: dict[tuple[int, ...], Image.Transpose | None] = {
     (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
 }
 """a, b, c, d of the display matrix (ISO 14496-12, section 6.2.2): x' = a x + c y, y' = b x + d y, y down."""
-_SIDEWAYS = (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_270, Image.Transpose.TRANSPOSE)
-_DEGREES = {Image.Transpose.ROTATE_270: 90, Image.Transpose.ROTATE_180: 180, Image.Transpose.ROTATE_90: 270}
+_SIDEWAYS = {transpose for matrix, transpose in _ROTATIONS.items() if matrix[0] == 0}
 
 
 def sdr_of(signal: F64, transfer: HdrTransfer) -> F64:
@@ -161,22 +161,18 @@ class Movie:
         width: Width of the upright images that `images_of` gives [px].
         height: Height of these [px].
         stored_size: Width and height as they are stored [px].
-        rotation: Clockwise rotation that makes stored images upright, 0, 90, 180 or 270 [deg].
         frames: Number of frames, estimated from the header; 0 where it has none.
         duration: Duration [s]; 0 where the header has none.
         codec: FFmpeg's name of it: h264, hevc, vp9, av1.
-        variable_rate: Whether frames are not evenly spaced in time; None where the header has no list of frames.
         transfer: "sdr", or the HDR curve.
     """
 
     width: int
     height: int
     stored_size: tuple[int, int]
-    rotation: int
     frames: int
     duration: float
     codec: str
-    variable_rate: bool | None
     transfer: Literal["sdr", "hlg", "pq"]
 
 
@@ -186,23 +182,18 @@ def describe(file: Path) -> Movie:
     Raises:
         CaptureError: When it is truncated, encrypted, damaged or no video.
     """
-    with _opened(file) as (container, stream):
-        for _, _, frame, rotation in _decoded(file, container, stream):
-            width, height = fitting(frame.width, frame.height, MAX_SIDE)
-            sideways = rotation in _SIDEWAYS or rotation == Image.Transpose.TRANSVERSE
-            duration = stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1_000_000
-            rate = stream.average_rate or stream.guessed_rate or 0
-            return Movie(
-                width=height if sideways else width,
-                height=width if sideways else height,
-                stored_size=(frame.width, frame.height),
-                rotation=_DEGREES.get(rotation, 0) if rotation is not None else 0,
-                frames=stream.frames or len(stream.index_entries) or round(float(duration) * float(rate)),
-                duration=float(duration),
-                codec=stream.codec_context.name,
-                variable_rate=_variable_rate(stream),
-                transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
-            )
+    for _, _, frame, rotation, stream, duration in _decoded(file):
+        width, height = fitting(frame.width, frame.height, MAX_SIDE)
+        rate = stream.average_rate or stream.guessed_rate or 0
+        return Movie(
+            width=height if rotation in _SIDEWAYS else width,
+            height=width if rotation in _SIDEWAYS else height,
+            stored_size=(frame.width, frame.height),
+            frames=stream.frames or len(stream.index_entries) or round(duration * float(rate)),
+            duration=duration,
+            codec=stream.codec_context.name,
+            transfer=_TRANSFERS.get(int(frame.color_trc), "sdr"),
+        )
     raise AssertionError("a video without a frame is refused while it is decoded")
 
 
@@ -216,10 +207,9 @@ def images_of(file: Path, chosen: Callable[[int], bool] | None = None) -> Iterat
     Raises:
         CaptureError: When it is truncated, encrypted, damaged or no video.
     """
-    with _opened(file) as (container, stream):
-        for index, time, frame, rotation in _decoded(file, container, stream):
-            if chosen is None or chosen(index):
-                yield MovieFrame(index, time, _upright_image(frame, rotation))
+    for index, time, frame, rotation, *_ in _decoded(file):
+        if chosen is None or chosen(index):
+            yield MovieFrame(index, time, _upright_image(frame, rotation))
 
 
 def greys_of(file: Path, long_side: int) -> Iterator[GreyFrame]:
@@ -232,18 +222,28 @@ def greys_of(file: Path, long_side: int) -> Iterator[GreyFrame]:
     Raises:
         CaptureError: As `images_of`.
     """
-    with _opened(file) as (container, stream):
-        for index, time, frame, rotation in _decoded(file, container, stream):
-            size = fitting(frame.width, frame.height, long_side)
-            grey = cv2.resize(_luma(frame), size, interpolation=cv2.INTER_AREA)
-            if rotation is not None:
-                grey = np.asarray(Image.fromarray(grey).transpose(rotation))
-            yield GreyFrame(index, time, np.ascontiguousarray(grey, np.uint8))
+    for index, time, frame, rotation, *_ in _decoded(file):
+        size = fitting(frame.width, frame.height, long_side)
+        luma = np.asarray(frame.to_ndarray(format="gray"), np.uint8)
+        grey = np.asarray(cv2.resize(luma, size, interpolation=cv2.INTER_AREA))
+        if rotation is not None:
+            grey = np.asarray(Image.fromarray(grey).transpose(rotation))
+        yield GreyFrame(index, time, np.ascontiguousarray(grey, np.uint8))
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first real video stream (cover images are none)."""
+class _Decoded(NamedTuple):
+    """A frame in the order of display, its time [s] and rotation, its stream, and the video's duration [s] or 0."""
+
+    number: int
+    time: float
+    frame: VideoFrame
+    rotation: Image.Transpose | None
+    stream: VideoStream
+    duration: float
+
+
+def _decoded(file: Path) -> Iterator[_Decoded]:
+    """Frames of the first real video stream (cover images are none); single damaged packets are skipped."""
     import av
     from av.error import FFmpegError
     from av.stream import Disposition
@@ -265,8 +265,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
                 file=file,
             )
         stream = max(streams, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))
-        size = stream.codec_context.width * stream.codec_context.height
-        if size > MAX_PIXELS:
+        if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
             raise CaptureError(
                 f"a video's images may have at most {MAX_PIXELS // 10**6} million pixels",
                 found=f"{stream.codec_context.width} x {stream.codec_context.height}",
@@ -274,42 +273,40 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
                 file=file,
             )
         stream.thread_type = "AUTO"
-        yield container, stream
-
-
-def _decoded(file: Path, container: Any, stream: Any) -> Iterator[tuple[int, float, Any, Image.Transpose | None]]:
-    """Index, time [s], frame and its rotation, in the order of display; single damaged packets are skipped."""
-    from av.error import FFmpegError
-
-    index = bad = packets = 0
-    rotation = None
-    shift = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base)
-    rate = float(stream.average_rate or stream.guessed_rate or 30)
-    try:
-        for packet in container.demux(stream):
-            packets += 1
-            try:
-                frames = packet.decode()
-            except FFmpegError as error:
-                bad += 1
-                if bad > max(3, MAX_BAD_SHARE * max(packets, stream.frames)):
-                    raise _damaged(file, f"{bad} of the first {packets} packets can't be decoded ({error})") from error
-                continue
-            for frame in frames:
-                if index >= MAX_FRAMES:
-                    raise CaptureError(
-                        f"a video has at most {MAX_FRAMES} frames",
-                        found="more",
-                        remedy="cut the part that shows the scene",
-                        file=file,
-                    )
-                if index == 0:  # once: a frame that was asked for its side data is only freed by the garbage collector
-                    rotation = _rotation_of(frame, file)
-                time = shift + index / rate if frame.pts is None else float(frame.pts * frame.time_base)
-                yield index, time, frame, rotation
-                index += 1
-    except FFmpegError as error:
-        raise _damaged(file, str(error)) from error
+        base = stream.time_base or 0
+        duration = float(stream.duration * base) if stream.duration else (container.duration or 0) / 1_000_000
+        shift = float((stream.start_time or 0) * base)
+        rate = float(stream.average_rate or stream.guessed_rate or 30)
+        index = bad = packets = 0
+        rotation = None
+        try:
+            for packet in container.demux(stream):
+                packets += 1
+                try:
+                    frames = packet.decode()
+                except FFmpegError as error:
+                    bad += 1
+                    if bad > max(3, MAX_BAD_SHARE * max(packets, stream.frames)):
+                        found = f"{bad} of the first {packets} packets can't be decoded ({error})"
+                        raise _damaged(file, found) from error
+                    continue
+                for frame in frames:
+                    if index >= MAX_FRAMES:
+                        raise CaptureError(
+                            f"a video has at most {MAX_FRAMES} frames",
+                            found="more",
+                            remedy="cut the part that shows the scene",
+                            file=file,
+                        )
+                    if index == 0:  # once: a frame that was asked for its side data is freed by the garbage collector
+                        rotation = _rotation_of(frame, file)
+                    time = shift + index / rate
+                    if frame.pts is not None and frame.time_base is not None:
+                        time = float(frame.pts * frame.time_base)
+                    yield _Decoded(index, time, frame, rotation, stream, duration)
+                    index += 1
+        except FFmpegError as error:
+            raise _damaged(file, str(error)) from error
     if index == 0:
         raise _damaged(file, f"no image in {packets} packets can be decoded")
     if bad:
@@ -325,18 +322,12 @@ def _damaged(file: Path, found: str) -> CaptureError:
     )
 
 
-def _rotation_of(frame: Any, file: Path) -> Image.Transpose | None:
-    """Rotation that makes the stored image upright, from the display matrix.
-
-    Raises:
-        CaptureError: When the matrix is none of rotations by 90 degrees and mirroring.
-    """
-    from av.sidedata.sidedata import Type
-
-    matrix = next((bytes(data) for data in frame.side_data if data.type == Type.DISPLAYMATRIX), None)
+def _rotation_of(frame: VideoFrame, file: Path) -> Image.Transpose | None:
+    """Rotation that makes the stored image upright, from the display matrix."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return None
-    a, b, _, c, d, *_ = struct.unpack("=9i", matrix[:36])
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix)[:36])
     key = tuple(int(np.sign(value)) if abs(value) > 655 else 0 for value in (a, b, c, d))  # 0.01 in 16.16 fixed point
     if key not in _ROTATIONS:
         raise CaptureError(
@@ -348,7 +339,7 @@ def _rotation_of(frame: Any, file: Path) -> Image.Transpose | None:
     return _ROTATIONS[key]
 
 
-def _upright_image(frame: Any, rotation: Image.Transpose | None) -> Image.Image:
+def _upright_image(frame: VideoFrame, rotation: Image.Transpose | None) -> Image.Image:
     """The frame as an upright sRGB image, at most `MAX_SIDE` long."""
     transfer = _TRANSFERS.get(int(frame.color_trc))
     matrix = int(frame.colorspace)
@@ -360,17 +351,3 @@ def _upright_image(frame: Any, rotation: Image.Transpose | None) -> Image.Image:
     if transfer:
         image = to_sdr(image, transfer)
     return image if rotation is None else image.transpose(rotation)
-
-
-def _luma(frame: Any) -> U8:
-    """(H, W) luma of a frame."""
-    return frame.to_ndarray(format="gray")
-
-
-def _variable_rate(stream: Any) -> bool | None:
-    """Whether the header's list of frames has uneven times; None where there is none."""
-    times = sorted(entry.timestamp for entry in stream.index_entries)
-    if len(times) < 3 or (stream.frames and len(times) < stream.frames):
-        return None
-    steps = np.diff(np.array(times, float))
-    return bool(steps.std() > RATE_JITTER * steps.mean())

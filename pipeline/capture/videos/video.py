@@ -76,13 +76,7 @@ class Judged:
 
 
 def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, generated: bool) -> Capture:
-    """Read the source's only video.
-
-    Args:
-        source: Source with one video.
-        out_dir: Root of the canonical capture.
-        params: Parameters of the stage.
-        generated: Whether a video model made it.
+    """Read the source's only video; `generated` says whether a video model made it.
 
     Raises:
         CaptureError: When it can't be decoded, or shows no scene from several positions.
@@ -96,8 +90,19 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
         judged = _first_usable(takes, samples, source.where(name), generated=generated)
         take = judged.take
         chosen = sharpest(take.frames, window_of(take.seconds))[:: params.stride]
-        _require_frames(chosen, params, source.where(name))
-        skipped = [_other_take(name, other, take) for other in takes if other is not take]
+        if len(chosen) < params.min_frames:
+            raise CaptureError(
+                f"a video must give at least {params.min_frames} different frames",
+                found=f"{len(chosen)}",
+                remedy="use a longer one, or a smaller capture.stride",
+                file=source.where(name),
+            )
+        used = f"{take.start:.1f}-{take.end:.1f} s (there is a cut between them)"
+        skipped = [
+            Skipped(f"{name}, {other.start:.1f}-{other.end:.1f} s", f"another take than the one that is used: {used}")
+            for other in takes
+            if other is not take
+        ]
         notes = _notes(movie, judged, chosen, generated=generated)
         credentials = credentials_of(file)
         if not generated and credentials == "signed":
@@ -117,11 +122,7 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
 
 
 def _video(source: CaptureSource) -> str:
-    """The name of the only video.
-
-    Raises:
-        CaptureError: When there are several.
-    """
+    """The name of the only video."""
     videos = _videos(source)
     if len(videos) > 1:
         raise CaptureError(
@@ -143,12 +144,10 @@ def _recognise(source: CaptureSource) -> bool:
 
 
 def _says_generated(source: CaptureSource) -> bool:
-    if not _recognise(source) or len(_videos(source)) > 1:
+    videos = _videos(source)
+    if not _recognise(source) or len(videos) > 1 or suffix_of(videos[0]) not in (".mp4", ".mov", ".m4v"):
         return False
-    name = _video(source)
-    if suffix_of(name) not in (".mp4", ".mov", ".m4v"):
-        return False
-    with source.local(name) as file:
+    with source.local(videos[0]) as file:
         return credentials_of(file) == "generated"
 
 
@@ -172,11 +171,7 @@ def _in_range(frames: Iterator[GreyFrame], params: CaptureParams) -> Iterator[Gr
 
 
 def _first_usable(takes: Sequence[Take], samples: Samples, where: str, *, generated: bool) -> Judged:
-    """The longest take that shows a scene from several positions.
-
-    Raises:
-        CaptureError: When none does, with the reason for the longest.
-    """
+    """The longest take that shows a scene from several positions."""
     if not takes:
         raise CaptureError(
             "capture.start must lie within the video", found="no frame after it", remedy="lower it", file=where
@@ -195,53 +190,28 @@ def _first_usable(takes: Sequence[Take], samples: Samples, where: str, *, genera
 
 def _refused(judged: Judged, takes: int, where: str) -> CaptureError:
     take, known = judged.take, judged.known
-    of_takes = f" (the longest of {takes} takes)" if takes > 1 else ""
     fixed = sum(segment.fixed for segment in known)
     apart = sum(segment.parallax and not segment.rigid for segment in known)
+    rule = "a scene can only be seen in depth from several positions"
     if take.seconds < MIN_TAKE:
-        return CaptureError(
-            f"a take of a video must last {MIN_TAKE:g} s or more",
-            found=f"{take.seconds:.1f} s between {take.start:.1f} and {take.end:.1f} s{of_takes}",
-            remedy="use a video without cuts: one slow walk round the scene",
-            file=where,
+        rule = f"a take of a video must last {MIN_TAKE:g} s or more"
+        found = f"{take.seconds:.1f} s between {take.start:.1f} and {take.end:.1f} s"
+        remedy = "use a video without cuts: one slow walk round the scene"
+    elif 2 * fixed > len(known):
+        found = f"the camera does not move: what is around stands still in {fixed} of {len(known)} segments"
+        remedy = "film again while walking round the scene (docs/capture-guide.md)"
+    elif 2 * apart > len(known):
+        rule = "a generated video must show one consistent scene"
+        found = f"points move as in no rigid scene in {apart} of {len(known)} segments"
+        remedy = "generate it again with fewer moving objects and a slow camera"
+    else:
+        flat = f"{len(known) - len(judged.good)} of {len(known)} segments"
+        found = f"no parallax: the camera only rotates or zooms, or shows one flat object, in {flat}"
+        remedy = (
+            "film again while walking sideways or round the scene, not rotating on the spot (docs/capture-guide.md)"
         )
-    if 2 * fixed > len(known):
-        return CaptureError(
-            "a scene can only be seen in depth from several positions",
-            found=f"the camera does not move: what is around stands still in {fixed} of {len(known)} segments"
-            f"{of_takes}, whatever else moves",
-            remedy="film again while walking round the scene (docs/capture-guide.md)",
-            file=where,
-        )
-    if 2 * apart > len(known):
-        return CaptureError(
-            "a generated video must show one consistent scene",
-            found=f"points move as in no rigid scene in {apart} of {len(known)} segments{of_takes}",
-            remedy="generate it again with fewer moving objects and a slow camera",
-            file=where,
-        )
-    return CaptureError(
-        "a scene can only be seen in depth from several positions",
-        found="no parallax: the camera only rotates or zooms, or shows one flat object, in "
-        f"{len(known) - len(judged.good)} of {len(known)} segments{of_takes}",
-        remedy="film again while walking sideways or round the scene, not rotating on the spot (docs/capture-guide.md)",
-        file=where,
-    )
-
-
-def _require_frames(chosen: Sequence[Measured], params: CaptureParams, where: str) -> None:
-    if len(chosen) < params.min_frames:
-        raise CaptureError(
-            f"a video must give at least {params.min_frames} different frames",
-            found=f"{len(chosen)}",
-            remedy="use a longer one, or a smaller capture.stride",
-            file=where,
-        )
-
-
-def _other_take(name: str, other: Take, kept: Take) -> Skipped:
-    reason = f"another take than the one that is used: {kept.start:.1f}-{kept.end:.1f} s (there is a cut between them)"
-    return Skipped(f"{name}, {other.start:.1f}-{other.end:.1f} s", reason)
+    of_takes = f" (the longest of {takes} takes)" if takes > 1 else ""
+    return CaptureError(rule, found=found + of_takes, remedy=remedy, file=where)
 
 
 def _notes(movie: Movie, judged: Judged, chosen: Sequence[Measured], *, generated: bool) -> list[str]:
