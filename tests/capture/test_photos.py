@@ -105,7 +105,7 @@ def test_spaces_and_letters_beyond_ascii(tmp_path: Path, read: Read) -> None:
 
 
 def photo(seed: int, tags: dict[int, object], camera: dict[int, object], form: str = "JPEG", width: int = 96) -> bytes:
-    """A photo of noise with EXIF and a place in Zurich."""
+    """A photo of noise with EXIF and a position in Zurich."""
     noise = np.random.default_rng(seed).integers(0, 255, (64, width, 3)).astype(np.uint8)
     exif = with_tags(tags, camera)
     exif.get_ifd(0x8825).update(
@@ -185,7 +185,7 @@ def test_too_few_different_photos(tmp_path: Path, read: Read) -> None:
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_no_image_tells_where_it_was_taken(keep: bool, tmp_path: Path) -> None:
-    """Copied, turned and converted photos lose EXIF; where the place is asked for, the capture knows it."""
+    """Copied, rotated and converted photos lose EXIF; the capture has the location where it is requested."""
     folder = tmp_path / "in"
     folder.mkdir()
     forms = {
@@ -297,7 +297,7 @@ def test_from_one_spot(take: Take) -> None:
 
 
 def test_copies_under_other_names(take: Take, tmp_path: Path) -> None:
-    """Of equal pixels the shorter name stays, of a smaller copy that lost its EXIF the original."""
+    """Among equal images the shorter name is kept, and the original of a smaller copy without EXIF."""
     original = take("b.jpg", camera="A")
     twin = shot_of(Image.open(original.image), "b (1).jpg", original.image, "A", None)
     assert find_repeats([twin, original]) == {0: "the same image as another: b.jpg"}
@@ -322,7 +322,7 @@ def test_a_walk_stays_whole(room: Room, tmp_path: Path) -> None:
 @pytest.mark.real
 @pytest.mark.parametrize(("files", "most"), [(FOX.glob("*.jpg"), 0), (REDKITCHEN.glob("*.color.jpg"), 4)])
 def test_real_walks_stay_even_as_if_taken_at_once(files: list[Path], most: int) -> None:
-    """All of 50 photos of a walk; of a depth camera's 200 images those between which it only turned may go."""
+    """All of 50 photos of a walk; of a depth camera's 200 images those between which it only rotated may be dropped."""
     shots = [shot_of(Image.open(file), file.name, file, "A", 0.0) for file in sorted(files)]
     assert len(shots) >= 50
     assert len(find_repeats(shots)) <= most

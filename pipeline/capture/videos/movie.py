@@ -255,13 +255,13 @@ def _decoded(file: Path) -> Iterator[_Decoded]:
     except (FFmpegError, OSError, ValueError) as error:
         raise _damaged(file, str(error)) from error
     with container:
-        films = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        streams = [stream for stream in films if stream.codec_context is not None]
+        videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        streams = [stream for stream in videos if stream.codec_context is not None]
         if not streams:
             raise CaptureError(
                 "a video must have images",
-                found="a video track of an unknown codec" if films else "no video track",
-                remedy="export it as H.264 MP4" if films else "name the video itself, not its sound",
+                found="a video track of an unknown codec" if videos else "no video track",
+                remedy="export it as H.264 MP4" if videos else "name the video itself, not its sound",
                 file=file,
             )
         stream = max(streams, key=lambda s: (s.codec_context.width * s.codec_context.height, -s.index))

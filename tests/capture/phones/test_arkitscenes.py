@@ -42,7 +42,7 @@ class Video:
         return (self.folder / "lowres_wide.traj").read_text().splitlines()
 
     def set_trajectory(self, lines: list[str]) -> None:
-        """Write it anew."""
+        """Overwrite the trajectory."""
         (self.folder / "lowres_wide.traj").write_text("\n".join(lines) + "\n")
 
 
@@ -150,7 +150,7 @@ def test_time_range_and_stride(recorded: Video, tmp_path: Path) -> None:
 
 
 def test_sparse_wide_images_are_not_used(video: Video, room: Room, tmp_path: Path) -> None:
-    """Too few of the best resolved: the next one; which, and how much it shows, is said."""
+    """Too few of the best resolved: the next one; a note says which, and how much it shows."""
     wide = SMALL.resized(320, 240)
     time, pose = video.frames[0]
     for part, suffix in (("wide", "png"), ("wide_intrinsics", "pincam")):
@@ -161,7 +161,7 @@ def test_sparse_wide_images_are_not_used(video: Video, room: Room, tmp_path: Pat
         else:
             file.write_text(f"320 240 {wide.fx} {wide.fy} {wide.cx} {wide.cy}")
     lines = video.trajectory()
-    for i in range(1, 4):  # the recording goes on for three seconds, at the last place
+    for i in range(1, 4):  # the recording goes on for three seconds, at the last position
         for asset, suffix in (("vga_wide", "png"), ("vga_wide_intrinsics", "pincam"), ("lowres_depth", "png")):
             name = f"{VIDEO}_{video.frames[-1][0] + i:.3f}.{suffix}"
             shutil.copy(video.files(asset)[12], video.folder / asset / name)
@@ -181,7 +181,7 @@ def test_stream_without_intrinsics_is_passed_over(video: Video, tmp_path: Path) 
 
 
 def test_gaps_in_the_trajectory_drop_images(video: Video, tmp_path: Path) -> None:
-    """One lost pose is bridged, two are not, nothing is extrapolated; how many were dropped is said."""
+    """One lost pose is bridged, two are not, nothing is extrapolated; a note counts the dropped images."""
     lines = video.trajectory()
     video.set_trajectory([line for i, line in enumerate(lines) if i not in (2, 3, 6)])
     capture = read_with(READER, video.folder, tmp_path)
@@ -202,7 +202,7 @@ def test_missing_files_drop_images(video: Video, tmp_path: Path) -> None:
 
 
 def test_video_without_depth(video: Video, tmp_path: Path) -> None:
-    """Images and poses are read without it, and that is said."""
+    """Images and poses are read without it, and a note says so."""
     shutil.rmtree(video.folder / "lowres_depth")
     capture = read_with(READER, video.folder, tmp_path)
     check_exact(capture, video, list(range(13)))
@@ -219,8 +219,8 @@ def test_depth_without_its_intrinsics(video: Video, tmp_path: Path) -> None:
     assert np.allclose(camera.matrix, LOW.matrix, rtol=1e-5)
 
 
-def turned(folder: Path, angle: float) -> None:
-    """The same places with the phone rotated about its optical axis: the trajectory alone."""
+def rotated(folder: Path, angle: float) -> None:
+    """The same positions with the phone rotated about its optical axis: the trajectory alone."""
     file = folder / "lowres_wide.traj"
     lines = []
     for line in file.read_text().splitlines():
@@ -234,7 +234,7 @@ def turned(folder: Path, angle: float) -> None:
 @pytest.mark.parametrize(("angle", "side"), [(0, "Up"), (-90, "Left"), (180, "Down"), (90, "Right")])
 def test_sky_direction_is_checked_not_believed(angle: float, side: str, video: Video, tmp_path: Path) -> None:
     """Up in the images comes from the poses; metadata.csv that says something else becomes a note."""
-    turned(video.folder, angle)
+    rotated(video.folder, angle)
     for asset in ("lowres_depth", "confidence"):  # it still shows the phone unturned
         shutil.rmtree(video.folder / asset)
     header = "video_id,visit_id,fold,sky_direction\n11111111,NA,Training,Up\n"
@@ -355,7 +355,7 @@ def test_camera_to_world_is_refused(video: Video, tmp_path: Path) -> None:
 
 
 def test_camera_that_does_not_move_is_refused(video: Video, tmp_path: Path) -> None:
-    """Turning on the spot: camera from world keeps the same place."""
+    """Rotation on the spot: the camera keeps its position."""
     lines = []
     for line in video.trajectory():
         time, *values = map(float, line.split())
@@ -365,7 +365,7 @@ def test_camera_that_does_not_move_is_refused(video: Video, tmp_path: Path) -> N
         read_with(READER, video.folder, tmp_path)
 
 
-def test_turned_depth_is_refused(video: Video, tmp_path: Path) -> None:
+def test_rotated_depth_is_refused(video: Video, tmp_path: Path) -> None:
     """Depth in portrait next to images in landscape."""
     file = video.files("lowres_depth")[3]
     cv2.imwrite(str(file), np.rot90(cv2.imread(str(file), cv2.IMREAD_UNCHANGED)))

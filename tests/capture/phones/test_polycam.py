@@ -40,8 +40,8 @@ def test_poses_are_those_of_the_room_in_opencv_axes(made: Path, read: Read) -> N
     assert (capture.kind, capture.ordered, capture.has_depth, capture.has_poses) == ("polycam", True, True, True)
     poses = [frame.world_from_camera for frame in capture.frames]
     for i, truth in enumerate(POSES):
-        relative, wanted = poses[0].inverse() @ poses[i], POSES[0].inverse() @ truth
-        assert np.allclose(relative.matrix, wanted.matrix, atol=1e-6)
+        relative, expected = poses[0].inverse() @ poses[i], POSES[0].inverse() @ truth
+        assert np.allclose(relative.matrix, expected.matrix, atol=1e-6)
     assert capture.up_in_world is not None
     for frame, truth in zip(capture.frames, POSES, strict=True):
         assert frame.gravity is not None

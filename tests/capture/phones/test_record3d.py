@@ -73,9 +73,9 @@ def assert_true(capture: Capture, room: Room, intrinsics: bool = True) -> None:
     """Every frame's relative pose, intrinsics and depth are the written ones."""
     start = capture.frames[0].world_from_camera.inverse()
     for number, (frame, truth) in enumerate(zip(capture.frames, POSES, strict=True)):
-        relative, wanted = start @ frame.world_from_camera, POSES[0].inverse() @ truth
-        assert np.linalg.norm(relative.translation - wanted.translation) < 1e-4
-        assert float(angle_deg(relative.rotation, wanted.rotation)) < 0.01
+        relative, expected = start @ frame.world_from_camera, POSES[0].inverse() @ truth
+        assert np.linalg.norm(relative.translation - expected.translation) < 1e-4
+        assert float(angle_deg(relative.rotation, expected.rotation)) < 0.01
         camera = camera_of(PORTRAIT, number)
         if intrinsics:
             assert np.allclose([*vars(frame.camera).values()][:6], [*vars(camera).values()][:6])
@@ -197,7 +197,7 @@ def test_principal_point_is_arkits(recording: Path, read: Callable[..., Capture]
     assert (frame.depth_camera.cx, frame.depth_camera.cy) == pytest.approx((24, 32))
 
 
-def test_turned_images_are_refused(recording: Path, read: Callable[..., Capture]) -> None:
+def test_rotated_images_are_refused(recording: Path, read: Callable[..., Capture]) -> None:
     """Intrinsics of portrait images don't fit landscape ones."""
     for file in recording.glob("rgbd/*.jpg"):
         Image.open(file).transpose(Image.Transpose.ROTATE_90).save(file)

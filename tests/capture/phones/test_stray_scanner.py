@@ -141,7 +141,7 @@ def test_times_are_those_of_the_odometry(written: tuple, read: Callable[..., Cap
 
 
 def test_range_and_stride(written: tuple, room: Room, read: Callable[..., Capture]) -> None:
-    """Seconds count from the first line; images left out are not decoded into others' places."""
+    """Seconds count from the first line; images that are left out don't shift the others."""
     capture = read(written[0], CaptureParams(start=1.5, end=10.5, stride=3))
     assert numbers(capture) == [2, 5, 8]
     assert_true(capture, room, written[1])
@@ -343,7 +343,7 @@ def test_broken_camera_matrix_is_refused(recording: Path, read: Callable[..., Ca
     assert str(error.value.file).endswith("camera_matrix.csv")
 
 
-def test_turned_video_is_refused(recording: Path, written: tuple, read: Callable[..., Capture]) -> None:
+def test_rotated_video_is_refused(recording: Path, written: tuple, read: Callable[..., Capture]) -> None:
     """Portrait images next to landscape depth: someone rotated the video."""
     write_video(recording / "rgb.mp4", [np.ascontiguousarray(np.rot90(p)) for p in written[1]], 60)
     with pytest.raises(CaptureError, match=r"must (show|belong)"):
@@ -369,9 +369,9 @@ def test_bad_odometry_is_named(
     assert "odometry.csv" in str(raised.value.file)
 
 
-def test_axes_turned_once_too_often_are_refused(room: Room, tmp_path: Path, read: Callable[..., Capture]) -> None:
+def test_axes_converted_twice_are_refused(room: Room, tmp_path: Path, read: Callable[..., Capture]) -> None:
     """Poses that someone converted to OpenGL axes contradict the depth."""
-    folder = tmp_path / "turned"
+    folder = tmp_path / "rotated"
     write_stray_scanner(folder, room, walk(24), SMALL, DEPTH)
 
     def turn(lines: list[str]) -> list[str]:
@@ -400,9 +400,9 @@ def test_damaged_image_shifts_nothing(
 ) -> None:
     """A decoder that passes over an image numbers the rest one less: times say which they are."""
 
-    def damaged(file: Path, wanted: Callable[[int], bool]):
+    def damaged(file: Path, chosen: Callable[[int], bool]):
         frames = [frame for frame in images_of(file) if frame.index != 3]
-        yield from (replace(frame, index=i) for i, frame in enumerate(frames) if wanted(i))
+        yield from (replace(frame, index=i) for i, frame in enumerate(frames) if chosen(i))
 
     monkeypatch.setattr(stray_scanner, "images_of", damaged)
     capture = read(recording)

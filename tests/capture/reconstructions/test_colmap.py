@@ -28,7 +28,7 @@ from tests.synthetic import Room, write_photos
 
 FEW = POSES[:12:2]
 PINHOLE = (SMALL, "PINHOLE", [SMALL.fx, SMALL.fy, SMALL.cx, SMALL.cy])
-TURNED = Pose.from_quaternion(
+ROTATED = Pose.from_quaternion(
     np.array([0.99, 0.1, 0.05, 0.02]) / np.linalg.norm([0.99, 0.1, 0.05, 0.02]), [0.1, 0.02, 0]
 )
 Read = Callable[..., Capture]
@@ -59,7 +59,7 @@ def check_poses(capture: Capture, poses: list[Pose] = FEW) -> None:
 
 @pytest.mark.parametrize("text", [False, True])
 def test_a_model_comes_back(text: bool, write: Write, read: Read) -> None:
-    """Poses world-to-camera and wxyz turned round, intrinsics exact, no scale and no up."""
+    """Poses world-to-camera and wxyz inverted, intrinsics exact, no scale and no up."""
     capture = read(write(text=text))
     check_poses(capture)
     assert [frame.camera for frame in capture.frames] == [SMALL] * len(FEW)
@@ -101,8 +101,8 @@ def test_several_cameras_of_one_model(write: Write, read: Read) -> None:
 @pytest.mark.parametrize("text", [False, True])
 def test_rigs(text: bool, write: Write, read: Read) -> None:
     """An image of the rig's second camera has the pose of that camera; equal file names get their folder's."""
-    capture = read(write(PINHOLE, PINHOLE, rig=TURNED, text=text))
-    check_poses(capture, [*FEW, *(pose @ TURNED.inverse() for pose in FEW)])
+    capture = read(write(PINHOLE, PINHOLE, rig=ROTATED, text=text))
+    check_poses(capture, [*FEW, *(pose @ ROTATED.inverse() for pose in FEW)])
     assert [frame.name for frame in capture.frames][5:7] == ["cam0_0005.png", "cam1_0000.png"]
     assert [frame.sensor for frame in capture.frames] == ["cam0"] * 6 + ["cam1"] * 6
 
@@ -115,10 +115,10 @@ def test_fisheye_images_are_made_straight(write: Write, read: Read, room: Room) 
     check_poses(capture)
     frame = capture.frames[4]
     assert frame.camera.is_pinhole
-    wanted = room.render(frame.camera, FEW[4])[0].astype(float)
+    expected = room.render(frame.camera, FEW[4])[0].astype(float)
     found = cv2.imread(str(capture.root / frame.image))[..., ::-1].astype(float)
     bent = cv2.imread(str(folder / "images/0004.png"))[..., ::-1].astype(float)
-    assert np.abs(found - wanted).mean() < 8 < 25 < np.abs(bent - wanted).mean()
+    assert np.abs(found - expected).mean() < 8 < 25 < np.abs(bent - expected).mean()
     assert any("6 images were undistorted" in note for note in capture.notes)
 
 
@@ -198,7 +198,7 @@ def test_zip_reads_the_same_and_stride_thins(write: Write, read: Read, tmp_path:
 
 
 def test_missing_and_spare_images(write: Write, read: Read) -> None:
-    """One missing is skipped by name, one outside the model is said; many missing are refused."""
+    """One missing is skipped by name, one outside the model is noted; many missing are refused."""
     folder = write()
     (folder / "images/0002.png").rename(folder / "images/extra.png")
     capture = read(folder)

@@ -144,7 +144,7 @@ def test_intrinsics_of_the_frame(write: Write, read: Read) -> None:
 
 
 def test_nerfstudios_global_intrinsics_shadow_the_frames(write: Write, read: Read) -> None:
-    """As nerfstudio reads its own files; said so."""
+    """As nerfstudio reads its own files; a note says so."""
     capture = read(write(None, lambda i: {"fl_x": SMALL.fx + 20}))
     assert capture.frames[0].camera == SMALL
     assert any("intrinsics of their own" in note for note in capture.notes)
@@ -243,7 +243,7 @@ def test_radial_distortion_is_passed_on(write: Write, read: Read) -> None:
     assert (capture.root / frame.image).read_bytes() == (folder / "images/frame_00000.png").read_bytes()
 
 
-def test_fisheye_image_mask_and_depth_are_made_straight(write: Write, read: Read, room: Room) -> None:
+def test_fisheye_image_mask_and_depth_are_undistorted(write: Write, read: Read, room: Room) -> None:
     """What comes out is what the pinhole camera that is declared would have seen."""
     lens = Fisheye(160, 120, (75.0, 74.0, 81.0, 58.0, 0.05, -0.01, 0.002, 0.0))
     shared = {"camera_model": "OPENCV_FISHEYE", "fl_x": 75, "fl_y": 74, "cx": 81, "cy": 58, "w": 160, "h": 120}
@@ -280,15 +280,15 @@ def lens_column(lens: Fisheye, pinhole: Camera, column: float) -> int:
     return int(np.searchsorted(seen[:, 0, 0], column))
 
 
-STRAIGHTENED = [
+UNDISTORTED = [
     {"camera_model": "OPENCV", "k3": 0.05},
     {"is_fisheye": True, "k1": 0.02},
     {"camera_model": "OPENCV_FISHEYE", "fisheye_crop_radius": 60},
 ]
 
 
-@pytest.mark.parametrize("lens", STRAIGHTENED)
-def test_lenses_that_no_later_stage_knows_are_made_straight(lens: dict[str, Any], write: Write, read: Read) -> None:
+@pytest.mark.parametrize("lens", UNDISTORTED)
+def test_lenses_that_no_later_stage_knows_are_undistorted(lens: dict[str, Any], write: Write, read: Read) -> None:
     """k3, and a fisheye in either spelling: a pinhole camera of another angle, and a note."""
     capture = read(write({**intrinsics(SMALL), **lens}))
     camera = capture.frames[0].camera
@@ -312,7 +312,7 @@ def test_distortion_without_a_size_is_refused(write: Write, read: Read) -> None:
         read(write({"camera_angle_x": 1.0, "k1": 0.1}))
 
 
-def test_depth_of_a_lens_with_distortion_is_made_straight(write: Write, read: Read) -> None:
+def test_depth_of_a_lens_with_distortion_is_undistorted(write: Write, read: Read) -> None:
     """The image keeps its lens; the depth image gets a pinhole camera, for no stage undistorts depth."""
     shared = {"camera_model": "OPENCV", **intrinsics(SMALL), "k1": -0.1}
     capture = read(write(shared, with_depth, depth_units=1000))
@@ -442,14 +442,14 @@ def test_depth_in_another_unit_is_refused(write: Write, read: Read) -> None:
 
 
 def test_poses_in_opencv_axes_are_refused(write: Write, read: Read) -> None:
-    """Depth contradicts poses that were written without turning the axes."""
+    """Depth contradicts poses that were written without converting the axes."""
 
-    def unturned(values: dict[str, Any]) -> None:
+    def unconverted(values: dict[str, Any]) -> None:
         for frame, pose in zip(values["frames"], FEW, strict=True):
             frame["transform_matrix"] = (WORLD @ pose).matrix.tolist()
 
     with pytest.raises(CaptureError, match="other camera axes"):
-        read(edit(write(None, with_depth, depth_units=1000), unturned))
+        read(edit(write(None, with_depth, depth_units=1000), unconverted))
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside.png", "C:\\data\\1.png", "", 7, "a/../../x.png"])
@@ -509,7 +509,7 @@ def test_no_focal_length_is_refused(write: Write, read: Read) -> None:
         read(write({"camera_model": "PINHOLE"}))
 
 
-def test_a_image_listed_twice_is_refused(write: Write, read: Read) -> None:
+def test_an_image_listed_twice_is_refused(write: Write, read: Read) -> None:
     """The same image with two poses."""
     folder = edit(write(), lambda values: values["frames"][1].update(file_path="./images/frame_00000.png"))
     with pytest.raises(CaptureError, match="listed once"):

@@ -41,7 +41,7 @@ def share(segments: Sequence[Segment], name: str) -> float:
 
 
 def test_walk_shows_depth() -> None:
-    """A sideways walk: parallax in all segments, all of one rigid place."""
+    """A sideways walk: parallax in all segments, all of one rigid scene."""
     segments = judged([view(0.08 * i, turn_deg=0.5 * i) for i in range(12)])
     assert len(segments) >= 9
     assert share(segments, "parallax") > 0.8
@@ -83,8 +83,8 @@ def test_swaying_hand_before_a_walker() -> None:
     assert share(segments, "parallax") < 0.2
 
 
-def test_place_that_melts() -> None:
-    """Each pair looks like movement, no rigid place explains it."""
+def test_scene_that_melts() -> None:
+    """Each pair looks like movement, no rigid scene explains it."""
     segments = judged([melting(view(0.06 * i), i) for i in range(12)])
     assert len(segments) >= 4
     assert share(segments, "rigid") < 0.3
@@ -124,7 +124,7 @@ def test_cut_between_two_scenes() -> None:
     assert takes[1].seconds == pytest.approx(8 / 15)
 
 
-def test_cut_between_two_places_of_one_scene() -> None:
+def test_cut_between_two_parts_of_one_scene() -> None:
     """Equal brightness and colours don't hide a cut."""
     takes = takes_of(
         measure(greys([*[view(0.02 * i) for i in range(8)], *[view(3 + 0.02 * i) for i in range(8)]]), Samples())
@@ -192,7 +192,7 @@ def test_samples_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_samples_take_the_sharpest() -> None:
-    """Of each stretch."""
+    """The sharpest image of each stretch is kept."""
     samples = Samples()
     for i, sharpness in enumerate([1.0, 5.0, 2.0, 1.0, 1.0, 7.0]):
         samples.add(GreyFrame(i, i / 18, np.zeros((24, 32), np.uint8)), sharpness)

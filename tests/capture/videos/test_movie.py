@@ -97,8 +97,8 @@ def test_variable_rate(tmp_path: Path) -> None:
     assert [frame.time for frame in images_of(file)] == pytest.approx(times, abs=1e-4)
 
 
-def test_wanted_images(tmp_path: Path) -> None:
-    """Images that aren't wanted are skipped and keep their numbers; B frames don't change the order."""
+def test_chosen_images(tmp_path: Path) -> None:
+    """Images that aren't chosen are skipped and keep their numbers; B frames don't change the order."""
     file = write_video(tmp_path / "a.mp4", numbered(12), options={"preset": "medium", "bf": "3"})
     frames = list(images_of(file, lambda index: index % 5 == 2))
     assert [frame.index for frame in frames] == [2, 7]

@@ -142,7 +142,7 @@ def test_photos_with_live_videos_are_no_video(tmp_path: Path) -> None:
 
 
 def test_two_videos(walk: Path, tmp_path: Path) -> None:
-    """Which one is meant must be said."""
+    """The user must name one of them."""
     for name in ("a.mp4", "b.mp4"):
         shutil.copy(walk, tmp_path / name)
     error = refusal(tmp_path, tmp_path / "out")
@@ -214,7 +214,7 @@ def test_truncated_in_a_zip(walk: Path, tmp_path: Path) -> None:
 
 
 def test_notes_of_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shrunk frames, left out repeats and fast movement are said."""
+    """Shrunk frames, left out repeats and fast movement are noted."""
     monkeypatch.setattr(movie, "MAX_SIDE", 200)
     images = [view(0.12 * i) for i in range(30) for _ in range(2)]
     capture = read(write_video(tmp_path / "a.mp4", images, rate=30), tmp_path / "out")
@@ -250,7 +250,7 @@ def test_generated_by_credentials(walk: Path, tmp_path: Path) -> None:
 
 
 def test_filmed_with_credentials_is_not_generated(walk: Path, tmp_path: Path) -> None:
-    """Cameras sign what they film: that is a video, and what generated files would need is said."""
+    """Cameras sign what they film: that is a video, and a note says how to mark generated ones."""
     file = Path(shutil.copy(walk, tmp_path / "pixel.mp4"))
     add_credentials(file, "digitalCapture")
     with open_source(file) as source:
