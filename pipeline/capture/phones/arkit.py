@@ -8,11 +8,12 @@ of `wide` (1920) are 3.0000 times those of `vga_wide` (640).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from pipeline.capture.reader import Sensors
+from pipeline.capture.reader import Sensors, Survey
 from pipeline.geometry import Camera
 
 ARKIT = Sensors(scale_sigma=0.01, up_sigma_deg=1.0)
@@ -32,3 +33,8 @@ def from_arkit(camera: Camera) -> Camera:
     """
     half = 0.5 * min(1.0, max(camera.width, camera.height) / LONG_SIDE)
     return replace(camera, cx=camera.cx + half, cy=camera.cy + half)
+
+
+def arkit_survey(files: Sequence[str], frames: int, *, depth: bool, gravity: bool = True) -> Survey:
+    """Survey of a recording by ARKit: it has poses in metres, and gravity unless an app left it out."""
+    return Survey(files, frames, has_poses=True, has_depth=depth, has_gravity=gravity, has_scale=True)

@@ -29,7 +29,7 @@ from pipeline.capture.frames import (
 from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Size
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit import ARKIT, CONFIDENCE_LEVELS, from_arkit
+from pipeline.capture.phones.arkit import ARKIT, CONFIDENCE_LEVELS, arkit_survey, from_arkit
 from pipeline.capture.reader import Reader, Survey, put_once
 from pipeline.capture.source import CaptureSource, parse_table
 from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, number_table, numbers, ordered_trajectory
@@ -246,14 +246,8 @@ def _survey(source: CaptureSource) -> Survey:
     for shot in shots:
         names |= {shot.image, shot.camera, *filter(None, (shot.depth, shot.depth_camera, shot.confidence))}
     metadata = {f"{inner}metadata.csv", "metadata.csv"} & set(source.names)
-    return Survey(
-        sorted({*(inner + name for name in names), *metadata}),
-        len(shots),
-        has_poses=True,
-        has_depth=all(shot.depth for shot in shots),
-        has_gravity=True,
-        has_scale=True,
-    )
+    files = sorted({*(inner + name for name in names), *metadata})
+    return arkit_survey(files, len(shots), depth=all(shot.depth for shot in shots))
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:

@@ -18,7 +18,7 @@ from pipeline.capture.frames import FrameFiles, ListedFrame, declared_camera, se
 from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, from_arkit
+from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, arkit_survey, from_arkit
 from pipeline.capture.reader import Reader, Survey, numbered_files, require_pairs
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
@@ -93,14 +93,8 @@ def _survey(source: CaptureSource) -> Survey:
     listing = _list(source)
     parts = (listing.cameras, listing.images, listing.depth, listing.confidence, listing.sensor_cameras)
     names = sorted({name for part in parts for name in part.values()})
-    return Survey(
-        [*names, *find_masks(source, names).values()],
-        len(listing.images),
-        has_poses=True,
-        has_depth=bool(listing.depth),
-        has_gravity=True,
-        has_scale=True,
-    )
+    files = [*names, *find_masks(source, names).values()]
+    return arkit_survey(files, len(listing.images), depth=bool(listing.depth))
 
 
 def _number(values: Mapping[str, object], key: str, file: str) -> float:

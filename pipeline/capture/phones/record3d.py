@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from pipeline.capture.frames import FrameFiles, ListedFrame, scaled_camera, sens
 from pipeline.capture.images import find_masks, load_image
 from pipeline.capture.model import Capture, Size, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS, from_arkit
+from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS, arkit_survey, from_arkit
 from pipeline.capture.reader import Reader, Survey, numbered_files
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.trajectory import pose_of
@@ -320,15 +321,9 @@ def _survey(source: CaptureSource) -> Survey:
     listing = _complete(source)
     _, up = _poses(source.read_model(listing.metadata, Metadata), source.where(listing.metadata))
     images = listing.images.values()
-    files = sorted([listing.metadata, *images, *listing.depth.values(), *listing.confidence.values()])
-    return Survey(
-        [*files, *find_masks(source, images).values()],
-        len(images),
-        has_poses=True,
-        has_depth=bool(listing.depth),
-        has_gravity=up is not None,
-        has_scale=True,
-    )
+    parts = (images, listing.depth.values(), listing.confidence.values(), find_masks(source, images).values())
+    files = [listing.metadata, *chain.from_iterable(parts)]
+    return arkit_survey(files, len(images), depth=bool(listing.depth), gravity=up is not None)
 
 
 def _values(source: CaptureSource, name: str, size: Size, kind: str) -> np.ndarray:

@@ -25,7 +25,7 @@ from pipeline.capture.images import DecodedImage, find_masks
 from pipeline.capture.imu_gravity import PHONE_BIAS_SIGMA, FrameGravity, Up, imu_readings, up_while_moving
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS
+from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS, arkit_survey
 from pipeline.capture.reader import Reader, Survey, numbered_files
 from pipeline.capture.source import CaptureSource, parse_table
 from pipeline.capture.trajectory import number_table, numbers, pose_of
@@ -183,14 +183,8 @@ def _survey(source: CaptureSource) -> Survey:
     frames = {row.number for row in rows}
     images = [name for part in (depths, confidences) for number, name in part.items() if number in frames]
     tables = [name for name in (ODOMETRY, INTRINSICS, IMU) if name in source.names]
-    return Survey(
-        [VIDEO, *tables, *images, *find_masks(source, map(_image_name, sorted(frames))).values()],
-        len(rows),
-        has_poses=True,
-        has_depth=bool(depths),
-        has_gravity=True,
-        has_scale=True,
-    )
+    masks = find_masks(source, map(_image_name, sorted(frames))).values()
+    return arkit_survey([VIDEO, *tables, *images, *masks], len(rows), depth=bool(depths))
 
 
 def _image_name(number: int) -> str:

@@ -278,18 +278,17 @@ def _image_root(source: CaptureSource, folder: str, images: Sequence[ModelImage]
     names, listed = frozenset(source.names), {image.name for image in images}
     ends = {image.name.rpartition("/")[2]: image.name for image in images}
     roots: dict[str, int] = {}
-    for name in source.names:
+    for name in names:
         end = ends.get(name.rpartition("/")[2])
-        if end is not None and (name == end or name.endswith("/" + end)) and f"{MASK_FOLDER}/" not in name:
-            roots.setdefault(name[: len(name) - len(end)], 0)
-    for root in roots:
-        roots[root] = sum(root + name in names for name in listed)
+        if end and f"/{name}".endswith(f"/{end}") and f"{MASK_FOLDER}/" not in name:
+            root = name.removesuffix(end)
+            roots[root] = roots.get(root) or sum(root + name in names for name in listed)
     parent = folder.partition("sparse")[0]
 
-    def rank(root: str) -> tuple[int, bool, bool, str]:
-        return -roots[root], root != f"{parent}images/", not root.endswith("images/"), root
+    def rank(root: str) -> tuple[bool, bool, str]:
+        return root != f"{parent}images/", not root.endswith("images/"), root
 
-    best = [root for root in sorted(roots, key=rank) if roots[root] == max(roots.values())]
+    best = sorted((root for root, count in roots.items() if count == max(roots.values())), key=rank)
     for root in best if len(best) > 1 else ():
         image = next(image for image in images if root + image.name in names)
         try:

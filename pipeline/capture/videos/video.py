@@ -103,7 +103,7 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
             for other in takes
             if other is not take
         ]
-        notes = _notes(movie, judged, chosen, generated=generated)
+        notes = _notes(movie, judged, chosen)
         credentials = credentials_of(file)
         if not generated and credentials == "signed":
             notes.append(
@@ -214,8 +214,8 @@ def _refused(judged: Judged, takes: int, where: str) -> CaptureError:
     return CaptureError(rule, found=found + of_takes, remedy=remedy, file=where)
 
 
-def _notes(movie: Movie, judged: Judged, chosen: Sequence[Measured], *, generated: bool) -> list[str]:
-    take = judged.take
+def _notes(movie: Movie, judged: Judged, chosen: Sequence[Measured]) -> list[str]:
+    take, generated = judged.take, judged.generated
     notes = [
         f"{len(chosen)} frames of {take.seconds:.1f} s of {movie.codec} video, the sharpest of every "
         f"{window_of(take.seconds):.2f} s; their focal length is guessed"
