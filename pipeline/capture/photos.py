@@ -96,12 +96,16 @@ def find_repeats(shots: Sequence[Shot]) -> dict[int, str]:
     A photo joins the group of the first photo that it repeats. It is compared with that one, never with the one before
     it, so that photos of a walk are not drawn together step by step.
     """
-    measured = lru_cache(maxsize=64)(lambda index: measure_quality(shots[index].image, keep_small=True))
+
+    @lru_cache(maxsize=64)
+    def measured(shot: Shot) -> Quality:
+        return measure_quality(shot.image, keep_small=True)
+
     thumbnails = np.array([shot.thumbnail for shot in shots])
     groups: dict[int, list[int]] = {}
     for index, shot in enumerate(shots):
         for first in np.flatnonzero(thumbnails[:index] @ shot.thumbnail >= ALIKE).tolist():
-            if first in groups and _repeats(shot, shots[first], lambda i=first, j=index: (measured(i), measured(j))):
+            if first in groups and _repeats(shot, shots[first], measured):
                 groups[first].append(index)
                 break
         else:
@@ -109,7 +113,7 @@ def find_repeats(shots: Sequence[Shot]) -> dict[int, str]:
 
     def worth(index: int) -> tuple[bool, int, float, int, int]:
         shot = shots[index]
-        return bool(shot.camera), shot.pixels, measured(index).laplacian, -len(shot.file), -index
+        return bool(shot.camera), shot.pixels, measured(shot).laplacian, -len(shot.file), -index
 
     left_out: dict[int, str] = {}
     for group in groups.values():
@@ -118,10 +122,10 @@ def find_repeats(shots: Sequence[Shot]) -> dict[int, str]:
     return left_out
 
 
-def _repeats(shot: Shot, first: Shot, measured: Callable[[], tuple[Quality, Quality]]) -> bool:
+def _repeats(shot: Shot, first: Shot, measured: Callable[[Shot], Quality]) -> bool:
     if shot.digest == first.digest:
         return True
-    before, after = (quality.small for quality in measured())
+    before, after = measured(first).small, measured(shot).small
     assert before is not None and after is not None
     followed = follow(before, after)
     if followed is None:

@@ -37,11 +37,6 @@ _PERSPECTIVE = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"
 _NO_IMAGE = ("ftheta_p0", "latlong", "equirectangular")
 
 
-def _recognise(source: CaptureSource) -> bool:
-    files = json_files(source)
-    return bool(files) and "frames" in source.read_object(files[0])
-
-
 def _survey(source: CaptureSource) -> Survey:
     listed = list_frames(source)
     entries = [entry for entry in listed if entry.image]
@@ -216,7 +211,7 @@ READER = Reader(
     form="a nerfstudio, instant-ngp, NeRFCapture or NeRF-synthetic folder (or zip): transforms.json (or "
     "transforms_train.json ...) and the images it names",
     yields="poses, lens distortion; depth and metric scale where the file has them",
-    recognise=_recognise,
+    recognise=lambda source: any("frames" in source.read_object(name) for name in json_files(source)[:1]),
     survey=_survey,
     read=_read,
     # depth in millimetres or ARKit gives the scale, of which sensor the file does not say; people set "up" by hand

@@ -76,7 +76,8 @@ def check_container(file: Path) -> None:
         needed = max((box.end for box in boxes if len(box.path) == 1), default=0)
     else:
         with file.open("rb") as opened:
-            needed = _segment_end(opened) if kind == "matroska" else _riff_end(opened)
+            declared = 8 + struct.unpack("<4xI", opened.read(8))[0]  # end of AVI's first list; 8 where it isn't known
+            needed = _segment_end(opened) if kind == "matroska" else declared
     if needed > size:
         raise CaptureError(
             "a video must be complete",
@@ -102,7 +103,8 @@ def check_container(file: Path) -> None:
 
 def boxes_of(file: Path) -> Iterator[Box]:
     """The boxes of an MP4 or MOV file down to the sample descriptions, in the order of the file."""
-    count, open_ends = 0, [(0, file.stat().st_size, ())]  # where the next boxes begin, by what holds them
+    count = 0
+    open_ends: list[tuple[int, int, tuple[bytes, ...]]] = [(0, file.stat().st_size, ())]  # start, end and parents
     with file.open("rb") as opened:
         while open_ends and count < _MAX_BOXES:
             at, end, outer = open_ends.pop()
@@ -165,9 +167,3 @@ def _segment_end(opened: BinaryIO) -> int:
             return 0
         at += 4 + width + length
     return at
-
-
-def _riff_end(opened: BinaryIO) -> int:
-    """End of the first RIFF list of an AVI file; 0 where it is not declared."""
-    length = struct.unpack("<I", opened.read(8)[4:])[0]
-    return 8 + length if length else 0
