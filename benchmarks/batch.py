@@ -1,4 +1,4 @@
-"""Measure batches by the commands that users type: planning, running again, and what Prefect adds to the stages.
+"""Measure batches with the user's commands: planning, cached runs, and Prefect's overhead per stage.
 
     python benchmarks/batch.py                        all of it, in a temporary folder
     python benchmarks/batch.py --cards 300 --scenes 6 --real 2 --stage-seconds 0.1      quickly, to see that it works
@@ -49,13 +49,13 @@ recipe:
   mesh: {voxel_size: 0.05, collision_triangles: 4000}
   splat: {gaussians: 1500, iterations: 40, sim_gaussians: 800, sim_iterations: 5}
 """
-"""Of a card, as the tests' build of the room: stages do next to nothing."""
+"""Recipe of a card, as in the tests' build of the room: stages do next to nothing."""
 COMMAND = [sys.executable, "-c", "import sys; from flows.cli import main; sys.exit(main())", "batch"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a command took.
+    """Cost of a command.
 
     Attributes:
         seconds: Wall time [s].
@@ -69,10 +69,10 @@ class Run:
 class Lab:
     """A folder with cards, and the environment in which their stages run.
 
-    Prefect's home is beside the folder, so that labs share it as a user's batches do: the first makes its database.
+    Prefect's home is next to the folder and shared by all labs, as by a user's batches: the first creates its database.
 
     Args:
-        folder: Where; made anew.
+        folder: Root folder; recreated.
         scenes: So many cards, each with a capture of its own: three images of 64x48, or a scan of the tests' room.
         stage_seconds: CPU time of a stand-in [s]; None runs the real stages, on scans of the room.
     """
@@ -100,13 +100,13 @@ class Lab:
         for number in range(scenes):
             scan = folder / "cards" / f"scan{number:05}"
             scan.mkdir()
-            for shot in range(3):  # readers pass over what follows a JPEG's end
+            for shot in range(3):  # readers ignore data after a JPEG's end
                 (scan / f"{shot:04}.jpg").write_bytes(image.getvalue() + f"{number} {shot}".encode())
             text = f"source: {{path: {scan.name}, licence: CC-BY-4.0}}\ndescription: A room.\n"
             (folder / "cards" / f"scene{number:05}.yaml").write_text(text)
 
     def _write_rooms(self, scenes: int) -> None:
-        """The same scan for all: each scene computes for itself, for it has results of its own."""
+        """Use the same scan for all scenes; each still has its own results."""
         first = self.folder / "cards" / "scan00000"
         write_polycam(first, Room.make(), walk(TINY_FRAMES))
         for number in range(scenes):
@@ -118,7 +118,7 @@ class Lab:
 
     @property
     def pattern(self) -> str:
-        """Of all cards."""
+        """Paths of all cards."""
         return str(self.folder / "cards" / "*.yaml")
 
     def batch(self, *options: str) -> Run:
@@ -141,12 +141,12 @@ class Lab:
         return Run(seconds, memory)
 
     def bare(self, workers: int) -> float:
-        """Build all cards without Prefect, in processes that each take the next one; wall time [s].
+        """Build all cards without Prefect, in processes that take the next card when free; wall time [s].
 
         Raises:
             SystemExit: When a scene is not built.
         """
-        os.environ.update(self.environment)  # started processes have it
+        os.environ.update(self.environment)  # inherited by started processes
         started = time.monotonic()
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             built = pool.map(partial(_build_bare, self.folder / "bare"), find_cards([self.pattern]))
@@ -155,7 +155,7 @@ class Lab:
         return time.monotonic() - started
 
     def gaps(self) -> list[float]:
-        """The time between the end of a stage and the beginning of its scene's next one, since last asked [s]."""
+        """Times between the end of a stage and the start of the scene's next one, since the last call [s]."""
         log = self.folder / "times.log"
         found = gaps(log.read_text())
         log.unlink()
@@ -167,7 +167,7 @@ def _build_bare(out: Path, card: Path) -> Scene:
 
 
 def gaps(log: str) -> list[float]:
-    """The times between the stages of a scene, of lines `<scene> <begin> <end>` [s]."""
+    """Times between the stages of a scene, from lines `<scene> <begin> <end>` [s]."""
     times: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for scene, begin, end in map(str.split, log.splitlines()):
         times[scene].append((float(begin), float(end)))
@@ -184,7 +184,7 @@ def planning(folder: Path, cards: int) -> list[Row]:
 
 
 def overhead(folder: Path, scenes: int) -> list[Row]:
-    """What Prefect adds to a stage: the time between two stages of a scene, with it and without."""
+    """Prefect's overhead per stage: the time between two stages of a scene, with and without Prefect."""
     lab = Lab(folder, scenes)
     lab.bare(1)
     without = 1e3 * statistics.median(lab.gaps())
@@ -197,7 +197,7 @@ def overhead(folder: Path, scenes: int) -> list[Row]:
 
 
 def throughput(folder: Path, scenes: int, stage_seconds: float) -> list[Row]:
-    """Tiny scenes by the command and bare, then once more when all are there."""
+    """Tiny scenes with the command and with bare stages, then once more fully cached."""
     lab = Lab(folder, scenes, stage_seconds)
     bare = lab.bare(WORKERS)
     run = lab.batch("--workers", str(WORKERS))
@@ -229,7 +229,7 @@ def _share(what: str, bare: float, run: Run) -> Row:
 
 
 def main() -> None:
-    """Measure, print, and with --write fill docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cards", type=int, default=10_000, metavar="N", help="to plan (default: %(default)s)")
     parser.add_argument("--scenes", type=int, default=200, metavar="N", help="to build (default: %(default)s)")

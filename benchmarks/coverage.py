@@ -1,13 +1,13 @@
-"""How well the coverage map's expected PSNR agrees with the truth off the track, place by place; fits its weights.
+"""Compare the coverage map's expected PSNR with the truth off the camera path, scene by scene; fit its weights.
 
-    python benchmarks/coverage.py                  all places whose capture is there
+    python benchmarks/coverage.py                  all scenes whose capture exists
     python benchmarks/coverage.py --keep DIR       build into DIR and keep it: a second run builds only what has changed
-    python benchmarks/coverage.py --images DIR   truth beside image and difference of every place, as PNG
+    python benchmarks/coverage.py --images DIR   truth, image and difference of every scene, as PNG
     python benchmarks/coverage.py --write          write the section of docs/benchmarks.md
 
 The sample and the made-up rooms have true images at robot height. Real captures have none: there, groups of
-neighbouring photos are held out of everything, so that what they show is off the track of the rest.
-Every place is judged with weights fitted to the other ones. Fox, which has no floor for a robot, and the second place
+neighbouring photos are held out of everything, so that they are off the camera path of the rest.
+Every scene is evaluated with weights fitted to the others. Fox, which has no floor for a robot, and the second scene
 take no part in any fit.
 """
 
@@ -51,24 +51,24 @@ from pipeline.splat.loss import psnr  # noqa: E402
 from pipeline.splat.ply import load_splat  # noqa: E402
 
 SPLAT = ("splat.iterations=2500", "splat.gaussians=25000", "splat.sim_iterations=1", "coverage.places=1")
-"""A short training of all places that are fitted to: they are eight, and worse splats belong to what is judged. The
-second place is built as users build."""
+"""Short training for the scenes used in the fit: there are eight, and the map must also work for worse splats. The
+second scene is built with defaults."""
 SENSOR = ("depth.backend=sensor",)
 HELD_OUT = ((0.12, 0.22), (0.45, 0.57), (0.80, 0.90))
 """Groups of a real capture's photos that are held out, as shares of their number."""
 EVERY = {"redkitchen": 3}
-"""One of so many frames is taken."""
+"""Every n-th frame is used."""
 KNOWN_LENGTHS = {"fox": "0.30@0001.jpg:412,900:655,910"}
 SIDE = 160
 """Long side of the images of held-out photos [px]."""
 FITTED = ("hall", *ROOMS, "redkitchen")
 JUDGED = ("fox", "second-place")
-"""Places that no weight is fitted to: fox shows a thing on a wall and has no floor for a robot."""
+"""Scenes not used in the fit: fox shows an object on a wall and has no floor for a robot."""
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The images of one place.
+    """The images of one scene.
 
     Attributes:
         terms: (N, 4), see `pipeline.coverage.prediction.image_terms`.
@@ -86,7 +86,7 @@ class Measured:
 
 
 def measure(name: str, out: Path) -> Measured:
-    """Build a place, and compare its splat with the truth and with what is expected."""
+    """Build a scene and compare its splat with the truth and with the expected error."""
     source, settings, truth, length = _capture(name, out / "captures")
     request = BuildRequest(
         source, name, out, settings=(*scale_settings(known_length=length), *settings), until="coverage"
@@ -96,7 +96,7 @@ def measure(name: str, out: Path) -> Measured:
 
 
 def judge(folders: Mapping[str, Path], truth: Truth | None) -> Measured:
-    """Compare a splat with the truth, or with photos held out, and with what is expected.
+    """Compare a splat with the truth, or with held-out photos, and with the expected error.
 
     Args:
         folders: Results of the stages by name.
@@ -117,7 +117,7 @@ def judge(folders: Mapping[str, Path], truth: Truth | None) -> Measured:
 
 
 def _capture(name: str, folder: Path) -> tuple[Path, tuple[str, ...], Truth | None, str | None]:
-    """Where a capture lies, settings of its build, its truth, and a known length where it has no scale."""
+    """Folder of a capture, settings of its build, its truth, and a known length if it has no scale."""
     if name == "hall":
         return HALL, SPLAT, hall_truth(), None
     if name in CASES_OF_ROOMS:
@@ -141,7 +141,7 @@ CASES_OF_ROOMS: dict[str, Callable[[], Room]] = {**ROOMS, "second-place": SECOND
 
 
 def _holding_out(stage: PlannedStage) -> bool:
-    """Run a stage; of the selected keyframes hold out whole groups instead of every eighth."""
+    """Run a stage, holding out whole groups of keyframes instead of every eighth."""
     ran = execute(stage)
     if ran and stage.name == "select":
         file = stage.folder / "selection.json"
@@ -174,13 +174,13 @@ def _held_out_views(scene: PosedScene, poses: Path) -> list[TrueView]:
 
 
 def _exposed_alike(photo: U8, image: F32) -> U8:
-    """A photo as bright as the splat's image (H, W, 3) of it: a camera that adapts is no fault of the splat."""
+    """A photo with the brightness of the splat's image (H, W, 3): auto exposure must not count against the splat."""
     gain = (image * photo).sum((0, 1)) / np.maximum((photo.astype(np.float32) ** 2).sum((0, 1)), 1)
     return np.clip(photo * (255 * gain), 0, 255).round().astype(np.uint8)
 
 
 def fit(places: Sequence[Measured]) -> F64:
-    """The three weights: least differences of expected and measured PSNR, every place counting alike."""
+    """The three weights, by least squares of expected minus measured PSNR, with equal weight for every scene."""
 
     def differences(logarithms: F64) -> F64:
         weights = np.exp(logarithms)
@@ -229,7 +229,7 @@ def main() -> None:
     """Measure, print, fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="write truth beside rendering there")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="write truth next to rendering into DIR")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     out = options.keep or Path(tempfile.mkdtemp(prefix="splatyard-bench-"))

@@ -1,4 +1,4 @@
-"""What a reader and a build made of a capture of the sample hall, against what was written."""
+"""Errors of a reader and a build on a synthetic capture of the sample hall."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from pipeline.engine import run_record
 from pipeline.geometry import Mesh, Pose, Similarity, angle_deg, fit_similarity
 from pipeline.geometry.rays import RayCaster
 
-SCANNED = ("kitti", "grandtour", "lidar_slam")  # depth images are made of points
+SCANNED = ("kitti", "grandtour", "lidar_slam")  # depth images are computed from points
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a reader and a build made of a format, against what was written; None where the format has no such thing.
+    """Errors of a reader and a build for one format; None if the format lacks the quantity.
 
     Attributes:
         frames: How many the reader found.
-        position: Largest error of a camera's place after one fit of all [mm].
+        position: Largest camera position error after one joint fit [mm].
         rotation: Largest error of a camera's direction after it [deg].
         depth: Largest error of a depth image [mm].
         surface: Of depth made of a scanner's points, 95 % are nearer to the true surface than this [mm].
@@ -94,14 +94,14 @@ def world_poses(stages: Mapping[str, Path]) -> dict[str, Pose]:
 
 
 def fit(found: Mapping[str, Pose], exact: Mapping[str, Pose], *, with_scale: bool) -> Similarity:
-    """The true world from the found one, by the cameras' places."""
+    """Transform from the reconstructed to the true world, from camera positions."""
     here = np.array([pose.translation for pose in found.values()])
     there = np.array([exact[name].translation for name in found])
     return fit_similarity(here, there, with_scale=with_scale)
 
 
 def angle_between(a: ArrayLike, b: ArrayLike) -> float:
-    """Between two unit directions [deg]."""
+    """Angle between two unit directions [deg]."""
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return float(np.rad2deg(np.arctan2(np.linalg.norm(np.cross(first, second)), first @ second)))
 
@@ -126,7 +126,7 @@ def reading(capture: Capture, exact: Mapping[str, Pose], room: HallRoom, *, metr
 
 
 def depth_errors(capture: Capture, exact: Mapping[str, Pose], room: HallRoom) -> dict[str, float | None]:
-    """Of every fourth depth image, at its known pixels and from the true places [mm]."""
+    """Errors of every fourth depth image at its known pixels, from the true poses [mm]."""
     errors, distances, caster = [], [], RayCaster(room.mesh)
     for frame in capture.frames[::4]:
         assert frame.depth and frame.depth_camera

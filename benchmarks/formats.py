@@ -42,7 +42,7 @@ FRAMES, PER_FRAME = 32, 5
 HELD_OUT_EVERY = SelectParams().held_out_every
 FILMS, FILM_RATE = ("video", "generated"), 15
 SETTINGS = {"euroc": (f"capture.stride={PER_FRAME}",)}
-DENSITY = {"lidar_slam": {"points": 160_000}}  # 1000 a square metre
+DENSITY = {"lidar_slam": {"points": 160_000}}  # 1000 per square metre
 HEIGHTS = ((None, 0.1), (1.5, 0.15))  # [m] stated for the video and its sigma; None is the true median
 BARS = {"position": 0.1, "rotation": 0.01, "depth": 0.65, "gravity": 0.3, "scale": 0.5, "behind": 0.02}
 READ = ("position", "rotation", "depth", "gravity", "scale")
@@ -61,13 +61,13 @@ scanner sees nothing above 12 degrees and leaves gaps between its 64 lines."""
 
 
 def write(kind: str, room: HallRoom, folder: Path) -> list[Pose]:
-    """Write the walk in a format; where its images were taken."""
+    """Write the walk in a format; returns the poses of its images."""
     dense = hall_walk(FRAMES * PER_FRAME)
     shutil.rmtree(folder, ignore_errors=True)
     writer: Any = FORMATS[kind].write
     poses = dense if kind in (*FILMS, "euroc") else dense[::PER_FRAME]
     written = writer(folder, room, poses, CAMERA, **DENSITY.get(kind, {}))
-    if kind == "tum":  # its images lie between the poses
+    if kind == "tum":  # its images are between the poses
         return written.poses
     return dense if kind in FILMS else dense[::PER_FRAME]
 
@@ -81,13 +81,13 @@ def true_poses(capture: Capture, written: list[Pose]) -> dict[str, Pose]:
 
 
 def request(kind: str, out: Path, until: str, *scale: str) -> BuildRequest:
-    """As a user would ask for it."""
+    """The build request of a user."""
     settings = (*scale, *SETTINGS.get(kind, ()))
     return BuildRequest(out / "sources" / kind, name=kind, out=out, settings=settings, until=until)
 
 
 def folders(asked: BuildRequest) -> dict[str, Path]:
-    """Where each stage's result lies."""
+    """Result folder of each stage."""
     return {stage.name: stage.folder for stage in plan(asked).stages}
 
 
@@ -117,7 +117,7 @@ def height_row(out: Path, exact: dict[str, Pose], stated: float | None, sigma: f
 
 
 def cell(value: float | None, most: float | None = None, form: str = ".3g") -> str:
-    """A metric; bold where it misses its bar."""
+    """A metric; bold if it misses its target."""
     if value is None:
         return "-"
     if 0 <= value < 0.001:
@@ -157,7 +157,7 @@ def tables(measured: dict[str, Metrics], heights: list[str]) -> str:
 
 
 def main() -> None:
-    """Measure, print, and with --write fill docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("formats", nargs="*", choices=[[], *FORMATS], help="default: all")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and keep it")

@@ -1,4 +1,4 @@
-"""The sample hall's mesh from the phone's depth alone, from stereo alone, and from both, against the exact truth.
+"""The sample hall's mesh from only the phone's depth, only stereo, and both, against the exact truth.
 
     python benchmarks/fusion.py [--keep DIR] [--write]
 
@@ -118,7 +118,7 @@ def measure(out: Path, backend: str) -> FusionMetrics:
 
 
 def _finished(work: Path, backend: str) -> tuple[dict[str, Path], float]:
-    """The folders of the newest mesh that rests on this depth backend, and what the depth cost [CPU-s]."""
+    """The folders of the newest mesh built from this depth backend, and the cost of depth [CPU-s]."""
     for path in sorted((work / "mesh").glob(".*.run.json"), key=lambda path: -path.stat().st_mtime):
         mesh = json.loads(path.read_text())
         depth = json.loads((work / "depth" / f".{mesh['inputs']['depth']}.run.json").read_text())
@@ -129,7 +129,7 @@ def _finished(work: Path, backend: str) -> tuple[dict[str, Path], float]:
 
 
 def main() -> None:
-    """Measure, print, and with --write put the section into docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")

@@ -1,4 +1,4 @@
-"""The gallery as a visitor has it, in Chromium: how soon a scene shows, and how quick a page of 1 000 scenes is.
+"""The gallery in Chromium: time until a scene is visible, and speed of a page of 1 000 scenes.
 
     python benchmarks/gallery.py [BUNDLE]           measure and print
     python benchmarks/gallery.py [BUNDLE] --write   write the section of docs/benchmarks.md
@@ -43,7 +43,7 @@ SCENES = 1000
 REPEATS = 5
 FLAGS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 QUERIES = ("k", "ki", "kit", "kitchen 0", "kitchen 07", "stairs", "stairs cc", "", "1", "0777")
-"""What is typed, one after the other: what finds all, many, few and one."""
+"""Successive search texts, which find all, many, few and one."""
 PLACES = ("kitchen", "stairs", "hall", "garage", "office", "loft", "shop", "yard")
 SEARCH = """query => {
     const field = document.querySelector('[name=q]'), begun = performance.now();
@@ -88,7 +88,7 @@ def _cpu_seconds(work: Any) -> float:
 
 
 def _many(entry: dict[str, Any], image: Path, site: Path) -> None:
-    """A first page of many scenes, each with an image of its own."""
+    """A first page of many scenes, each with its own image."""
     site.mkdir()
     write_assets(site)
     pixels = np.asarray(Image.open(image).convert("RGB"))
@@ -105,7 +105,7 @@ def _many(entry: dict[str, Any], image: Path, site: Path) -> None:
 
 
 def _first_image(browser: Any, site: Path, page: str) -> tuple[float, float]:
-    """Seconds from asking for the page to a drawn splat, and from the button to all of it; a fresh cache each time."""
+    """Seconds from request to a rendered splat, and from the button to the full splat, with an empty cache."""
     taken, streamed = [], []
     with _served(site) as address:
         for _ in range(REPEATS):
@@ -126,7 +126,7 @@ def _first_image(browser: Any, site: Path, page: str) -> tuple[float, float]:
 
 
 def _painted(frame: Any) -> None:
-    """Wait until the next frame is drawn: what was there at the call is in it."""
+    """Wait for the next rendered frame."""
     frame.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
 
 
@@ -164,7 +164,7 @@ def _served(site: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the metrics, and write the page when asked to."""
+    """Print the metrics, and write the page if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", nargs="?", default=Path("bundles/hall/1.0.0"), type=Path, metavar="BUNDLE")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")

@@ -55,7 +55,7 @@ BARS = {"hall": (0.95, 0.985), "hall-photos": (0.93, 0.975)}
 
 
 def builds(out: Path) -> dict[str, Run]:
-    """The bundles to measure; captures that are not there are left out."""
+    """The bundles to measure, skipping missing captures."""
     photos = out / "hall-photos-source"
     if not photos.exists():
         shutil.copytree(HALL / "keyframes" / "images", photos)
@@ -88,7 +88,7 @@ def hall_rows(name: str, run: Run) -> list[Row]:
     fine, coarse = BARS[name]
     photos = name == "hall-photos"
     inner = max(structure.rises[:3].max(), structure.runs[1:].max())
-    sign = "<=" if photos else None  # the phone's depth is too coarse for a bar
+    sign = "<=" if photos else None  # the phone's depth is too coarse for a target
     return [
         Row(f"{name}: mesh F-score at 2 cm", truth.f_score[0.02], "", ">=", fine),
         Row(f"{name}: mesh F-score at 5 cm", truth.f_score[0.05], "", ">=", coarse),
@@ -154,7 +154,7 @@ def fox_rows(stages: dict[str, Path], run: Run) -> list[Row]:
 
 
 def peer_rows(name: str, stages: dict[str, Path]) -> list[Row]:
-    """The same depth maps and poses, fused by others."""
+    """The same depth maps and poses, fused by peers."""
     scene = load_world_scene(stages["poses"], stages["align"])
     truth_from_world = rigid_truth_from_poses({view.name: view.world_from_camera for view in scene.views})
     rows = []
@@ -175,7 +175,7 @@ def peer_rows(name: str, stages: dict[str, Path]) -> list[Row]:
 
 
 def write_fox_image(stages: dict[str, Path], run: Run, path: Path) -> None:
-    """Photos above, the mesh with its vertex colours from the same places below."""
+    """Photos above, the mesh with its vertex colours from the same poses below."""
     scene, mesh = load_world_scene(stages["poses"], stages["align"]), run.bundle.mesh()
     columns = []
     for index in FOX_VIEWS:
@@ -192,7 +192,7 @@ def _cm(errors: object, name: str) -> float:
 
 
 def main() -> None:
-    """Measure, print, and with --write fill docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="build into DIR and keep it")
     parser.add_argument("--write", action="store_true", help="write the sections of docs/benchmarks.md")

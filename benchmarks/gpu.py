@@ -1,4 +1,4 @@
-"""What a CUDA GPU brings: a whole build, splats by gsplat beside gsplat's own trainer, images for robots in a batch.
+"""CUDA GPU benchmarks: a whole build, splats by gsplat against gsplat's own trainer, batched images for robots.
 
     python benchmarks/gpu.py quick [--python PYTHON]     what never met a GPU here, in at most ten minutes: one table
     python benchmarks/gpu.py build                       redkitchen on the GPU and on the CPU
@@ -52,7 +52,7 @@ ON_CPU = ("poses.backend=refined", "depth.backend=sensor", "mesh.backend=tsdf", 
 
 
 def build(name: str, out: Path, *settings: str) -> float:
-    """Build a capture; gives the wall seconds."""
+    """Build a capture; returns wall seconds."""
     command = [str(Path(sys.executable).with_name("splatyard")), "build", str(SOURCES[name]), "--name", name]
     begun = time.perf_counter()
     for setting in settings:
@@ -79,7 +79,7 @@ def held_out_psnr(name: str, out: Path, long_side: int) -> float:
 
 
 def build_rows(folder: Path) -> list[Row]:
-    """A whole build of redkitchen, and its images beside those of the CPU's build."""
+    """A whole build of redkitchen, and its images against the CPU build's."""
     seconds = build("redkitchen", folder / "gpu")
     build("redkitchen", folder / "cpu", *ON_CPU)
     ours, theirs = (held_out_psnr("redkitchen", folder / kind, 320) for kind in ("gpu", "cpu"))
@@ -145,7 +145,7 @@ def train_rows(folder: Path, peer: Path, python: str) -> list[Row]:
 
 
 def room(seed: int) -> Gaussians:
-    """Discs on the walls of a room of 6 m, as many as the level of detail for simulators has."""
+    """Discs on the walls of a 6 m room, as many as in the `sim` level of detail."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(-3, 3, (GAUSSIANS, 3))
     axis = rng.integers(0, 3, GAUSSIANS)
@@ -161,7 +161,7 @@ def room(seed: int) -> Gaussians:
 
 
 def level_poses(count: int, rng: np.random.Generator) -> np.ndarray:
-    """World-from-camera (count, 4, 4) of level cameras near the origin that look anywhere, in a world whose z is up."""
+    """World-from-camera (count, 4, 4) of horizontal cameras near the origin with random headings, z up."""
     poses, angles, flat = np.tile(np.eye(4), (count, 1, 1)), rng.uniform(-math.pi, math.pi, count), np.zeros(count)
     poses[:, :3, 0] = np.stack([np.sin(angles), -np.cos(angles), flat], 1)  # x right, y down, z forward
     poses[:, :3, 1] = (0, 0, -1)
@@ -171,7 +171,7 @@ def level_poses(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def render_rows(bundle: Path | None) -> list[Row]:
-    """1024 cameras in 8 scenes, up to 512 images in a call, read back to the CPU as robots get them."""
+    """1024 cameras in 8 scenes, up to 512 images per call, copied to the CPU as for robots."""
     from sim.cameras.gsplat_renderer import GsplatRenderer
 
     scenes = [Bundle.open(bundle).splat("sim")] * SCENES if bundle else [room(seed) for seed in range(SCENES)]
@@ -193,11 +193,11 @@ def render_rows(bundle: Path | None) -> list[Row]:
 
 
 def quick_rows(folder: Path, python: str) -> tuple[list[Row], list[str]]:
-    """Rows, and a line for each measurement that failed: the others are still worth having."""
+    """Rows, and a line for each failed measurement, so that the others are kept."""
     rows, failed = list[Row](), list[str]()
     measurements: dict[str, Callable[[], Iterator[Row]]] = {
         "gsplat's kernels": partial(kernel_rows, folder),
-        "CUDA beside the CPU": likeness_rows,
+        "CUDA against the CPU": likeness_rows,
         "tests marked gpu": gpu_test_rows,
         "vggt": partial(network_rows, folder, "vggt", python),
         "depth_anything_3": partial(network_rows, folder, "depth_anything_3", python),
@@ -207,7 +207,7 @@ def quick_rows(folder: Path, python: str) -> tuple[list[Row], list[str]]:
     for name, measure in measurements.items():
         try:
             rows += measure()
-        except Exception as error:  # whatever a library that never ran here may raise
+        except Exception as error:  # libraries not yet run here may raise anything
             failed.append(f"- {name} failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     return rows, failed
 
@@ -221,7 +221,7 @@ def kernel_rows(folder: Path) -> Iterator[Row]:
 
 
 def likeness_rows() -> Iterator[Row]:
-    """The same Gaussians and cameras drawn by gsplat on CUDA and by the CPU's rasteriser, the tests' stand-in."""
+    """The same Gaussians and cameras rendered by gsplat on CUDA and by the CPU rasteriser, the tests' stand-in."""
     from sim.cameras.renderer import make_renderer
 
     scene, rng = room(0), np.random.default_rng(1)
@@ -248,7 +248,7 @@ def gpu_test_rows() -> Iterator[Row]:
 
 
 def network_rows(folder: Path, name: str, python: str) -> Iterator[Row]:
-    """A network on 2 and 10 images: time, and the memory that further ones take; its weights may be by chance."""
+    """A network on 2 and 10 images: time, and memory per further image; weights may be random."""
     import cv2
 
     from pipeline.gpu_backends.catalog import BACKENDS
@@ -268,13 +268,13 @@ def network_rows(folder: Path, name: str, python: str) -> Iterator[Row]:
             answer = session.ask({"images": [str(path) for path in paths[:count]]})
             seconds, pixels = time.perf_counter() - begun, answer["depth_0"].size
             peaks.append(session.ask({"size": [640, 480]})["peak"])
-    kind = "" if place else ", weights by chance"
+    kind = "" if place else ", random weights"
     yield Row(f"{name}, 10 images{kind}", seconds, "s")
     yield Row(f"{name}, memory of a pixel", (peaks[1] - peaks[0]) / (8 * pixels), "bytes")
 
 
 def physics_rows() -> Iterator[Row]:
-    """1 024 rovers that drive on one floor, on the GPU."""
+    """1 024 rovers driving on one floor, on the GPU."""
     from sim.physics.sapien_gpu_engine import SapienGpuEngine
     from sim.physics.state import RobotState
     from sim.robots.catalog import ROVER
@@ -312,7 +312,7 @@ def physics_rows() -> Iterator[Row]:
 
 
 def main() -> None:
-    """Measure what was asked for."""
+    """Run the requested measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["quick", "build", "train", "render"])
     parser.add_argument("--peer", type=Path, help="examples/simple_trainer.py of gsplat v1.5.3")

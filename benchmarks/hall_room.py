@@ -1,4 +1,4 @@
-"""The sample hall as the test writers want a room: exact depth and an image from any place, by ray casting.
+"""The sample hall with the test writers' room interface: exact depth and images from any pose, by ray casting.
 
 The surfaces carry the sample's own painted textures, evenly lit: lamps and shadows of the sample's photos are left out.
 """
@@ -19,8 +19,8 @@ from scene_cards.samples.hall_model import build_model
 from scene_cards.samples.hall_textures import paint
 
 SEED = 20  # of the sample's textures
-LAP = 33  # the photo at which the first of the walk's two laps ends
-SAMPLES = 2  # rays across a pixel, in both directions
+LAP = 33  # last photo of the walk's first lap
+SAMPLES = 2  # rays per pixel in each direction
 
 
 def hall_walk(count: int) -> list[Pose]:
@@ -33,7 +33,7 @@ def hall_walk(count: int) -> list[Pose]:
 
 
 class HallRoom:
-    """Renders like `tests.synthetic.Room`; an image that was asked for before comes from memory.
+    """Renders like `tests.synthetic.Room`; images are cached.
 
     Attributes:
         mesh: The exact surfaces.
@@ -64,7 +64,7 @@ class HallRoom:
         return points.reshape(camera.height, camera.width, 3), depth.reshape(camera.height, camera.width)
 
     def render(self, camera: Camera, world_from_camera: Pose, samples: int = SAMPLES) -> tuple[U8, F32]:
-        """Image (H, W, 3) and planar depth (H, W) [m]; always as many rays a pixel, so that all formats are alike."""
+        """Image (H, W, 3) and planar depth (H, W) [m]; with a fixed number of rays per pixel for all formats."""
         key = json.dumps(camera.to_json()).encode() + world_from_camera.matrix.tobytes()
         if key not in self._drawn:
             fine = camera.resized(camera.width * SAMPLES, camera.height * SAMPLES)

@@ -13,21 +13,21 @@ from pipeline.geometry.rays import RayCaster
 from pipeline.types import F64, Mask
 
 STEP = 0.01  # [m] between rays
-RIM = 0.02  # [m] beside an edge that says nothing about a tread's height or a riser's place
+RIM = 0.02  # [m] next to an edge, excluded from tread heights and riser positions
 EDGE = 0.015  # [m] on both sides of a step's front edge
-REACH = 0.10  # [m] from where a surface should be up to which it is looked for
+REACH = 0.10  # [m], search distance from a surface's true position
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """How flat and how sharp a mesh of the hall is; distances absolute [m].
+    """Flatness and edge sharpness of a mesh of the hall; absolute distances [m].
 
     Attributes:
         floor_p95: Measured floor from z = 0, 95 % of it.
         rises: (4,) errors of the height from one tread to the next, the platform last.
         runs: (4,) errors of the depth from one riser to the next.
         treads: (4,) errors of the treads' median heights.
-        risers: (5,) errors of the risers' median places, the lowest first.
+        risers: (5,) errors of the risers' median positions, lowest first.
         edge_p95: Distance of the mesh from the treads' and risers' last 1.5 cm before the front edges, 95 % of it.
         walls: Largest of the four walls' median errors.
         floor_hole: Diameter of the largest circle of open floor (furniture's footprints left out) without mesh.
@@ -44,7 +44,7 @@ class Structure:
 
 
 def measure_structure(mesh: Mesh) -> Structure:
-    """Measure a mesh that lies in the truth's frame."""
+    """Measure a mesh in the truth's frame."""
     truth = json.loads((TRUTH / "regions.json").read_text())
     measured = mesh.with_faces(np.asarray(~mesh.guessed[mesh.triangles].any(1)))
     caster, stairs, platform = RayCaster(measured), truth["stairs"], truth["platform"]
@@ -90,12 +90,12 @@ def _grid(first: tuple[float, float], second: tuple[float, float], step: float =
 
 
 def _heights(caster: RayCaster, xy: F64, z: float) -> F64:
-    """Signed errors of the level surfaces found above and below (N, 2) at height z."""
+    """Signed errors of horizontal surfaces above and below points (N, 2) at height z."""
     return _errors(caster, np.column_stack([xy, np.full(len(xy), z + REACH)]), np.array([0, 0, -1.0]))
 
 
 def _fronts(caster: RayCaster, x: float, y: tuple[float, float], z: tuple[float, float]) -> F64:
-    """The same of an upright surface at `x` that faces +x."""
+    """The same for a vertical surface at `x` that faces +x."""
     zy = _grid(z, y)
     return _errors(caster, np.column_stack([np.full(len(zy), x + REACH), zy[:, 1], zy[:, 0]]), np.array([-1.0, 0, 0]))
 
@@ -110,7 +110,7 @@ def _median(errors: F64) -> float:
 
 
 def _wall(caster: RayCaster, outline: F64, axis: int, side: int) -> float:
-    """Median error of a wall, looked for from inside above the furniture."""
+    """Median error of a wall, measured from inside above the furniture."""
     along = _grid((-2.0, 2.0), (1.7, 2.6))
     inward = 1.0 if side == 0 else -1.0
     place = outline[:, axis].min() if side == 0 else outline[:, axis].max()
@@ -121,7 +121,7 @@ def _wall(caster: RayCaster, outline: F64, axis: int, side: int) -> float:
 
 
 def _open_floor(truth: dict) -> tuple[Mask, F64]:
-    """Which nodes (X, Y) over the plan are floor with nothing standing on it, and their places (X, Y, 2)."""
+    """Mask (X, Y) of plan nodes with free floor, and their positions (X, Y, 2)."""
     outline = np.array(truth["floor"]["outline"])
     low, high = outline.min(0), outline.max(0)
     x, y = np.meshgrid(*(np.arange(a + STEP / 2, b, STEP) for a, b in zip(low, high, strict=True)), indexing="ij")
@@ -150,7 +150,7 @@ def _inside(outline: F64, places: F64) -> Mask:
 
 
 def _largest_hole(mesh: Mesh, open_floor: Mask, positions: F64) -> float:
-    """Diameter [m] of the largest circle of open floor through which a thing would fall."""
+    """Diameter [m] of the largest circle of open floor through which an object would fall."""
     places = positions[open_floor]
     hits = RayCaster(mesh).cast(np.column_stack([places, np.full(len(places), 0.05)]), np.array([0, 0, -1.0]))
     upward = hits.hit & (mesh.face_normals()[hits.triangle, 2] > 0.3)

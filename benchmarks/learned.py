@@ -1,4 +1,4 @@
-"""Stitching what a network such as VGGT says of a long capture: how far off the track is, and what memory it takes.
+"""Stitch the outputs of a network such as VGGT for a long capture: trajectory error and memory.
 
 python benchmarks/learned.py [--images 600] [--write]
 
@@ -32,17 +32,17 @@ from tests.fakes.long_walk import long_walk, path_length  # noqa: E402
 from tests.fakes.simulated_network import Simulated, Truth  # noqa: E402
 
 SIZE = 520, 392
-"""Of a network's depth map."""
+"""Size of a network's depth map."""
 CAPACITY = 40
-"""Images at once: 600 make 20 chunks."""
+"""Images per chunk: 600 images make 20 chunks."""
 MAX_ERROR, MAX_MEMORY = 0.03, 1.1
 
 
 class Enlarged(Sequence[np.ndarray]):
-    """Depth maps as large as a network's, each made when it is asked for."""
+    """Depth maps as large as a network's, each created on demand."""
 
     def __init__(self, maps: Sequence[np.ndarray]) -> None:
-        """Remember the small ones."""
+        """Keep the small maps."""
         self._maps = maps
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Enlarged(Sequence[np.ndarray]):
 
 
 def run(truth: Truth, links: Links, count: int) -> tuple[Chunks, int, int]:
-    """Chunks of the first images, the runs that made them, and the most memory allocated meanwhile [bytes]."""
+    """Chunks of the first images, the runs that made them, and the peak memory allocated [bytes]."""
     network = Simulated(truth, capacity=CAPACITY)
     runner = ChunkRunner(network, {i: Path(str(i)) for i in range(count)}, links, lambda *_: None)
     tracemalloc.start()
@@ -64,7 +64,7 @@ def run(truth: Truth, links: Links, count: int) -> tuple[Chunks, int, int]:
 
 
 def track_error(chunks: Sequence[Chunk], truth: Truth) -> tuple[float, int]:
-    """Root-mean-square error of the positions [m] after the best similarity, and how many there are."""
+    """Root-mean-square error of the positions [m] after the best similarity, and their number."""
     poses = stitch(chunks, {}, (0.03, 1.0), 0).poses
     found = np.array([pose.translation for pose in poses.values()])
     true = np.array([truth.poses[i].translation for i in poses])
@@ -81,7 +81,7 @@ def main() -> None:
     truth, links = long_walk(options.images)
     large = replace(truth, camera=truth.camera.resized(*SIZE), depths=Enlarged(truth.depths))
     first = {pair: number for pair, number in links.items() if pair[1] < CAPACITY}
-    run(large, first, CAPACITY)  # what is compiled and imported once
+    run(large, first, CAPACITY)  # warm-up: compilation and imports
     one = run(large, first, CAPACITY)[2]
     chunks, runs, peak = run(large, links, options.images)
     begin = time.process_time()

@@ -1,8 +1,8 @@
-"""Poses of a long walk from photos alone: 500 photos of two rooms, in the order of the walk and in none.
+"""Poses of a long walk from photos only: 500 photos of two rooms, in recorded and in shuffled order.
 
     python benchmarks/long_capture.py [--count N] [--keep DIR] [--write]
 
-The place is rendered here, so its truth is exact: two furnished rooms of 6 x 5 and 5 x 5.5 m with a door between them.
+The scene is rendered here, so its truth is exact: two furnished rooms of 6 x 5 and 5 x 5.5 m with a door between them.
 The walk goes round the first room looking outwards, through the door, twice round the second, back, and round the first
 room again looking inwards: 50 m. Both captures go through `splatyard build --until poses`.
 """
@@ -69,7 +69,7 @@ FURNITURE = (
     ((6.6, 4.9, 0.0), (8.3, 5.4, 1.4)),
 )
 LAPS = (((3.0, 2.5), (1.75, 1.45)), ((8.5, 2.75), (1.5, 1.6)))
-"""Middle and half axes of the laps [m]; both rooms' middles lie left of the walker."""
+"""Middle and half axes of the laps [m]; both room centres are on the walker's left."""
 
 
 class Place:
@@ -88,7 +88,7 @@ class Place:
         lengths = np.linalg.norm(self._sides, axis=2)
         self._axes = self._sides / lengths[..., None] / TEXEL
         sizes = np.ceil(lengths / TEXEL).astype(int) + 2
-        self._row = np.r_[0, np.cumsum(sizes[:, 1])]  # all textures stand below one another
+        self._row = np.r_[0, np.cumsum(sizes[:, 1])]  # all textures are stacked vertically
         self._texture = np.zeros((self._row[-1], sizes[:, 0].max(), 3), np.uint8)
         for row, (width, height) in zip(self._row[:-1], sizes, strict=True):
             self._texture[row : row + height, :width] = _texture(rng, width, height)
@@ -122,7 +122,7 @@ def _rectangles() -> tuple[F64, F64]:
 
 
 def _texture(rng: np.random.Generator, width: int, height: int) -> U8:
-    """Cells of a colour of their own, times coarse and fine noise; on a third of the area next to nothing."""
+    """Cells of random colour, times coarse and fine noise; a third of the area is almost textureless."""
     seeds = np.full((height, width), 255, np.uint8)
     count = max(3, round(width * height * TEXEL**2 / 0.02))
     seeds[rng.integers(0, height, count), rng.integers(0, width, count)] = 0
@@ -136,7 +136,7 @@ def _texture(rng: np.random.Generator, width: int, height: int) -> U8:
 
 
 def _noise(rng: np.random.Generator, width: int, height: int, size: int) -> F64:
-    """Smooth noise (height, width) of unit sigma, of spots so large [texels]."""
+    """Smooth noise (height, width) of unit sigma; `size` is the spot size [texels]."""
     coarse = rng.normal(0, 1, (height // size + 2, width // size + 2))
     return np.asarray(cv2.resize(coarse, (width, height)), np.float64)
 
@@ -145,7 +145,7 @@ def walk(count: int, rng: np.random.Generator) -> list[Pose]:
     """World-from-camera poses of a hand-held walk at equal steps, seven parts long."""
     door_1, door_2 = np.array([5.2, 2.5]), np.array([6.9, 2.5])
     first, second = (_lap(*lap) for lap in LAPS)
-    # Room 1 is left and entered at its east end, room 2 at its west end: start there.
+    # Room 1 is left and entered at its east end, room 2 at its west end, so laps start there.
     second = np.roll(second, len(second) // 2, axis=0)
     parts = [(first, -60), (np.array([door_1, door_2]), 0), (second, -60), (second, 55)]
     parts += [(np.array([door_2, door_1]), 0), (first, 55), (first[:20], 0)]
@@ -181,7 +181,7 @@ def _smoothed(values: F64, width: int) -> F64:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What one capture's poses cost, and how good they are.
+    """Cost and accuracy of one capture's poses.
 
     Attributes:
         wall: Of select and poses [s].
@@ -201,7 +201,7 @@ class Metrics:
 
 
 def render(folder: Path, count: int) -> dict[str, Pose]:
-    """Write the walk's photos, unless they are there; returns their true poses by name."""
+    """Write the walk's photos, unless they exist; returns their true poses by name."""
     poses = {f"{i:04d}.jpg": pose for i, pose in enumerate(walk(count, np.random.default_rng(1)))}
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in poses if not (folder / name).exists()]
@@ -214,7 +214,7 @@ def render(folder: Path, count: int) -> dict[str, Pose]:
 
 
 def shuffled(photos: Path, folder: Path, poses: dict[str, Pose]) -> dict[str, Pose]:
-    """The same photos under names that say nothing of the walk's order; returns their true poses by name."""
+    """The same photos with shuffled names; returns their true poses by name."""
     folder.mkdir(exist_ok=True)
     order = np.random.default_rng(2).permutation(len(poses))
     names = dict(zip(sorted(poses), (f"{i:04d}.jpg" for i in order), strict=True))
@@ -224,7 +224,7 @@ def shuffled(photos: Path, folder: Path, poses: dict[str, Pose]) -> dict[str, Po
 
 
 def measure(photos: Path, out: Path, truth: dict[str, Pose]) -> Metrics:
-    """Run the command a user would type, up to the poses."""
+    """Run the user's command up to the poses."""
     command = [str(Path(sys.executable).with_name("splatyard")), "build", str(photos), "--out", str(out)]
     command += ["--until", "poses", "--set", f"select.max_keyframes={len(truth)}"]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=False)
@@ -248,7 +248,7 @@ def measure(photos: Path, out: Path, truth: dict[str, Pose]) -> Metrics:
 
 
 def rows(name: str, metrics: Metrics) -> list[Row]:
-    """One capture's metrics; CPU-seconds are held against the cores' share of the minutes."""
+    """One capture's metrics; the limit of CPU-seconds is minutes times cores."""
     report = metrics.report
     return [
         Row(f"{name}: select and poses", metrics.cpu, "CPU-s", "<=", MINUTES * 60 * CORES),

@@ -1,4 +1,4 @@
-"""Meshes of one build by splatyard and by others, each in a fresh process that counts its CPU-seconds and memory."""
+"""Meshes of one build by splatyard and by peers, each in a fresh process that measures CPU-seconds and memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2  # noqa: F401  (before anything that brings its own libraries)
+import cv2  # noqa: F401  (before packages that bundle their own libraries)
 import numpy as np
 
 from pipeline.align.alignment import Alignment, load_world_scene
@@ -21,15 +21,15 @@ from pipeline.mesh.stage import build_mesh
 from pipeline.mesh.tsdf import automatic_voxel_size
 
 TRUNCATION = 4.0  # [voxels]
-BLOCK, BLOCKS = 16, 20_000  # voxels along a block's edge and blocks to begin with, as in its examples
+BLOCK, BLOCKS = 16, 20_000  # voxels per block edge and initial blocks, as in its examples
 FARTHEST = 100.0  # [m]
 SFM_DEPTH = 8  # of Poisson's octree, as in Open3D's tutorial
-SFM_TRIMMED = 0.1  # share of the vertices of least density that its tutorial removes
+SFM_TRIMMED = 0.1  # share of lowest-density vertices removed, as in its tutorial
 
 
 @dataclass(frozen=True, eq=False)
 class PeerMesh:
-    """A mesh in the world frame and what it cost.
+    """A mesh in the world frame and its cost.
 
     Attributes:
         mesh: [m].
@@ -55,7 +55,7 @@ def _run(maker: Callable[[dict[str, Path]], Mesh], stages: dict[str, Path]) -> P
 
 
 def splatyard_mesh(stages: dict[str, Path]) -> Mesh:
-    """The mesh stage: fused, cleaned, flattened, floor closed, collision mesh made and measured."""
+    """The mesh stage: fused, cleaned, flattened, floor closed, collision mesh built and measured."""
     alignment, scene = Alignment.load(stages["align"]), load_world_scene(stages["poses"], stages["align"])
     track = np.array([view.world_from_camera.translation for view in scene.training])
     cloud = PointCloud.load(stages["points"] / "cloud.npz")
@@ -82,7 +82,7 @@ def open3d_mesh(stages: dict[str, Path]) -> Mesh:
         pose = core.Tensor.from_numpy(depth_map.world_from_camera.inverse().matrix)
         blocks = grid.compute_unique_block_coordinates(depth, intrinsics, pose, 1.0, FARTHEST, TRUNCATION)
         grid.integrate(blocks, depth, intrinsics, pose, 1.0, FARTHEST, TRUNCATION)
-    surface = grid.extract_triangle_mesh(weight_threshold=0.5)  # as ours: one view is enough
+    surface = grid.extract_triangle_mesh(weight_threshold=0.5)  # one view is enough, as in ours
     return Mesh.from_arrays(surface.vertex.positions.numpy(), surface.triangle.indices.numpy())
 
 

@@ -16,7 +16,7 @@ from pipeline.types import U8
 def newton_images(
     gaussians: Gaussians, camera: Camera, world_from_cameras: Sequence[Pose], repeats: int
 ) -> tuple[U8, float]:
-    """Images (B, H, W, 3) and the least CPU-seconds that all of them took; colour and depth are rendered.
+    """Images (B, H, W, 3) and the fastest run's CPU-seconds for all of them; colour and depth are rendered.
 
     Args:
         gaussians: SH degree 0 is what the sensor shows.
@@ -64,7 +64,7 @@ def newton_images(
         poses = wp.array(np.array(transforms, np.float32), dtype=wp.transformf, device="cpu")
         worlds = wp.zeros(count, dtype=wp.int32, device="cpu")
         seconds = []
-        for _ in range(1 + repeats):  # the first compiles
+        for _ in range(1 + repeats):  # the first run compiles
             begun = time.process_time()
             sensor.update(state, poses, ray_array, color_image=color, forward_depth_image=depth, world_indices=worlds)
             seconds.append(time.process_time() - begun)

@@ -1,9 +1,9 @@
-"""How good the splat's images are where the phone never was: the hall at robot height, against the truth.
+"""Quality of the splat's images off the camera path: the hall at robot height, against the truth.
 
 python benchmarks/off_track.py BUNDLE              a bundle of the hall
 python benchmarks/off_track.py SPLAT.ply --poses DIR --align DIR [--coverage DIR]
-                                                   a splat beside the results of these stages
-python benchmarks/off_track.py ... --images DIR  truth beside image and difference, as PNG
+                                                   a splat and the results of these stages
+python benchmarks/off_track.py ... --images DIR  truth, image and difference, as PNG
 python benchmarks/off_track.py BUNDLE --write      write the section of docs/benchmarks.md
 """
 
@@ -46,7 +46,7 @@ class OffTrackImage:
         rendered: (H, W, 3) uint8, at the truth's size.
         psnr: Of the image with four samples a pixel [dB]: a camera's pixels average over their area.
         psnr_plain: The same with one sample a pixel [dB].
-        trust: 0..1 by the coverage map, from the place on the floor and the heading; None without a map.
+        trust: 0..1 by the coverage map, from floor position and heading; None without a map.
     """
 
     name: str
@@ -60,7 +60,7 @@ class OffTrackImage:
 
 @dataclass(frozen=True)
 class OffTrackMetrics:
-    """Metrics over all images, and over those that the coverage map trusts (None without a map or such images).
+    """Metrics over all images, and over those trusted by the coverage map (None without a map or such images).
 
     Attributes:
         mean: [dB].
@@ -84,7 +84,7 @@ class OffTrackMetrics:
 def off_track_images(
     splat: Gaussians, poses: Mapping[str, Pose], coverage: CoverageMap | None = None, truth: Truth | None = None
 ) -> list[OffTrackImage]:
-    """Render the splat beside every true image.
+    """Render the splat for every true image.
 
     Args:
         splat: In its world [m].
@@ -120,13 +120,13 @@ def off_track_images(
 
 
 def draw(splat: Gaussians, camera: Camera, world_from_camera: Pose) -> F32:
-    """Image (H, W, 3), 0..1, with four samples a pixel: a camera's pixels average over their area."""
+    """Image (H, W, 3), 0..1, with four samples per pixel: a camera's pixels average over their area."""
     large = render(splat, camera.resized(2 * camera.width, 2 * camera.height), world_from_camera).rgb.clip(0, 1)
     return large.reshape(camera.height, 2, camera.width, 2, 3).mean((1, 3)).astype(np.float32)
 
 
 def off_track_metrics(images: Sequence[OffTrackImage]) -> OffTrackMetrics:
-    """Sum the images up."""
+    """Aggregate over the images."""
     metrics = np.array([image.psnr for image in images])
     trust = np.array([np.nan if image.trust is None else image.trust for image in images])
     chosen = metrics[trust >= TRUSTED]
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--poses", type=Path, metavar="DIR", help="result of the poses stage")
     parser.add_argument("--align", type=Path, metavar="DIR", help="result of the align stage")
     parser.add_argument("--coverage", type=Path, metavar="DIR", help="result of the coverage stage")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="write truth beside rendering there")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="write truth next to rendering into DIR")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")
     options = parser.parse_args()
     sim = None

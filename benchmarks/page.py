@@ -14,7 +14,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 
 @dataclass(frozen=True)
 class Row:
-    """One metric and the bar it must reach; a metric without a bar is there to be compared with."""
+    """One metric and its target; a metric without a target is for comparison."""
 
     metric: str
     value: float
@@ -24,7 +24,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`reached`, `**not reached**` or nothing where there is no bar."""
+        """`reached`, `**not reached**` or nothing without a target."""
         if self.sign is None or self.target is None:
             return ""
         reached = self.value <= self.target if self.sign == "<=" else self.value >= self.target
@@ -43,7 +43,7 @@ def section(name: str, command: str, text: str, rows: list[Row], *after: str) ->
 
 
 def update_page(sections: dict[str, str], page: Path = PAGE) -> None:
-    """Replace the named sections of the page, append those it lacks, keep all others."""
+    """Replace the given sections of the page, append new ones, keep all others."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     note = f"Measured by the `make bench` targets on {machine}. "
     note += "Machines differ and timings are noisy: compare CPU-seconds."

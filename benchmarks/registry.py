@@ -1,4 +1,4 @@
-"""Registries: listing many versions, writers at once, one changed file of a large bundle, a simulator's part of one.
+"""Registries: listing many versions, concurrent writers, one changed file of a large bundle, the simulator's part.
 
 python benchmarks/registry.py [BUNDLE]           measure and print
 python benchmarks/registry.py [BUNDLE] --write   write the section of docs/benchmarks.md
@@ -32,7 +32,7 @@ SCENES, VERSIONS = 1000, 10
 WRITERS, PUBLISHES = 2, 200
 LARGE = 2**30
 PAGE, BULK = "quality.html", "points.ply"
-"""The files that are made anew: neither mesh nor splat."""
+"""Files rebuilt for a version: neither mesh nor splat."""
 OPENINGS = 5
 
 
@@ -63,7 +63,7 @@ def registry_rows(bundle: Path, work: Path) -> list[Row]:
 
 
 def _loss_rows(bundle: Path) -> list[Row]:
-    """What levels of detail cost, as the bundle's check measured it on held-out photos."""
+    """PSNR loss of the levels of detail, measured by the bundle's check on held-out photos."""
     levels = Bundle.open(bundle).quality.metrics["levels"]
     sim, web = levels["sim"], levels["web"]
     return [
@@ -75,15 +75,15 @@ def _loss_rows(bundle: Path) -> list[Row]:
 
 
 def _list_seconds(bundle: Path, root: Path) -> tuple[float, float]:
-    """Seconds of the whole command for people and with --json; the medians of five, after one that warms the cache."""
+    """Seconds of the whole command as a table and with --json; medians of five, after a warm-up."""
     root.mkdir(parents=True)
     manifest = json.loads((bundle / "bundle.json").read_text())
     for number in range(SCENES):
         folder = root / "scenes" / f"scene-{number:04d}"
         folder.mkdir(parents=True)
         for minor in range(VERSIONS):
-            told = {**manifest, "name": folder.name, "version": f"1.{minor}.0"}
-            (folder / f"1.{minor}.0.json").write_text(json.dumps(told))
+            changed = {**manifest, "name": folder.name, "version": f"1.{minor}.0"}
+            (folder / f"1.{minor}.0.json").write_text(json.dumps(changed))
     open_registry(str(root)).write_index()
     code = "import sys; from flows.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "list", str(root)]
@@ -100,7 +100,7 @@ def _list_seconds(bundle: Path, root: Path) -> tuple[float, float]:
 
 
 def _writers(bundle: Path, root: Path) -> tuple[float, float]:
-    """Versions that are not there at the end, and the median seconds of a publish."""
+    """Versions missing at the end, and the median seconds of a publish."""
     root.mkdir(parents=True)
     (root / "yard").mkdir()
     command = [sys.executable, str(ROOT / "benchmarks" / "registry.py"), "--writer", str(bundle), str(root)]
@@ -114,7 +114,7 @@ def _writers(bundle: Path, root: Path) -> tuple[float, float]:
 
 
 def writer(bundle: Path, root: Path, number: int) -> list[float]:
-    """Publish `PUBLISHES` versions of the same scene that the other writers publish; how long each took [s]."""
+    """Publish `PUBLISHES` versions of the scene that the other writers publish, too; returns the time of each [s]."""
     registry, taken = open_registry(str(root / "yard")), []
     copy = Path(shutil.copytree(bundle, root / f"bundle-{number}"))
     for patch in range(number, WRITERS * PUBLISHES, WRITERS):
@@ -127,7 +127,7 @@ def writer(bundle: Path, root: Path, number: int) -> list[float]:
 
 
 def _one_changed_file(bundle: Path, root: Path) -> tuple[int, float, float]:
-    """Bytes sent of the second version, and the seconds that both took."""
+    """Bytes sent for the second version, and the seconds of both."""
     root.mkdir(parents=True)
     (root / "yard").mkdir()
     copy = Path(shutil.copytree(bundle, root / "bundle"))
@@ -145,7 +145,7 @@ def _one_changed_file(bundle: Path, root: Path) -> tuple[int, float, float]:
 
 
 def _sim_part(bundle: Path, root: Path) -> tuple[int, float]:
-    """Bytes that come over when a simulator opens a scene of a bucket, and the seconds that takes, median of some."""
+    """Bytes fetched when a simulator opens a scene in a bucket, and the median seconds."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -159,7 +159,7 @@ def _sim_part(bundle: Path, root: Path) -> tuple[int, float]:
         fsspec.filesystem("s3").mkdir("yard")
         reference = publish(Bundle.open(bundle), open_registry("s3://yard/scenes"), allow_failed=True).reference
         taken, part = [], 0
-        for number in range(OPENINGS + 1):  # the first loads the libraries
+        for number in range(OPENINGS + 1):  # the first run imports the libraries
             os.environ[CACHE_VARIABLE] = str(root / str(number))
             begun = time.perf_counter()
             open_scene(reference, allow_failed=True)
@@ -171,7 +171,7 @@ def _sim_part(bundle: Path, root: Path) -> tuple[int, float]:
 
 
 def _as_version(folder: Path, version: str, *changed: str) -> None:
-    """Name a bundle another version, and take the new hashes of the files that changed."""
+    """Give a bundle another version, with new hashes of changed files."""
     path = folder / "bundle.json"
     manifest = json.loads(path.read_text())
     for name in changed:
@@ -181,7 +181,7 @@ def _as_version(folder: Path, version: str, *changed: str) -> None:
 
 
 def main() -> None:
-    """Print the metrics, and write the page when asked to."""
+    """Print the metrics, and write the page if requested."""
     if sys.argv[1:2] == ["--writer"]:
         print(json.dumps(writer(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))))
         return

@@ -1,4 +1,4 @@
-"""Captures of made-up rooms as a phone would record them, and the truth to compare with."""
+"""Captures of synthetic rooms as recorded by a phone, and their ground truth."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ ROBOT = Camera(160, 120, 96.0, 96.0, 80.0, 60.0)
 ROBOT_HEIGHT, ROBOT_VIEWS = 0.3, 24
 PHOTO_NOISE = 2.0  # [grey levels]
 QUALITY = 90
-ROBOT_SAMPLES = 6  # rays across a pixel
-OFF_WALK = 0.15  # [m] that robots stand off the walk
-MIN_VIEW = 1.0  # [m] to what a robot sees, in the median
+ROBOT_SAMPLES = 6  # rays per pixel in each direction
+OFF_WALK = 0.15  # [m], distance of robots from the walk
+MIN_VIEW = 1.0  # [m], median viewing distance of a robot
 
 
 def write_room(room: Room, folder: Path) -> Truth:
-    """Write the capture into a new folder, photos alone or a Polycam export; a finished one is left as it is."""
+    """Write the capture into a new folder, photos only or a Polycam export; a finished one is kept."""
     rng = np.random.default_rng([room.seed, 1])
     poses, drawn = walk(room, rng), RenderedRoom(room)
     stamps = [str(stamp) for stamp in timestamps(len(poses), rng)]
@@ -63,7 +63,7 @@ def write_room(room: Room, folder: Path) -> Truth:
 
 
 def walk(room: Room, rng: np.random.Generator) -> list[Pose]:
-    """World-from-camera poses of a hand-held walk, a lap for each of `room.asides`."""
+    """World-from-camera poses of a hand-held walk, one lap per entry of `room.asides`."""
     corners = np.array(room.walk, np.float64)
     lap = _rounded(np.concatenate([corners, corners[:1]]))
     along = np.r_[0, np.cumsum(np.linalg.norm(np.diff(lap, axis=0), axis=1))]
@@ -87,7 +87,7 @@ def walk(room: Room, rng: np.random.Generator) -> list[Pose]:
 
 
 def robot_views(room: Room, mesh: Mesh, track: list[Pose], rng: np.random.Generator) -> list[Pose]:
-    """Robots' poses off the walk: on open floor that the walk goes past, headings spread over the circle."""
+    """Robot poses off the walk: on free floor next to the walk, with headings spread over the circle."""
     caster = RayCaster(mesh)
     walked = np.array([pose.translation for pose in track])
     small = ROBOT.resized(40, 30)
@@ -117,7 +117,7 @@ def robot_views(room: Room, mesh: Mesh, track: list[Pose], rng: np.random.Genera
 
 
 def _rounded(corners: F64) -> F64:
-    """A closed way with its corners rounded, 2 cm steps (N, 3)."""
+    """A closed path with rounded corners in 2 cm steps (N, 3)."""
     length = np.r_[0, np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))]
     fine = np.linspace(0, length[-1], max(2, round(length[-1] / 0.02)))
     way = np.stack([np.interp(fine, length, corners[:, k]) for k in range(3)], 1)

@@ -1,4 +1,4 @@
-"""Images, depth and exact surfaces of made-up rooms by ray casting: soft direct light, mirrors, glass."""
+"""Images, depth and exact surfaces of synthetic rooms by ray casting: soft direct light, mirrors, glass."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pipeline.types import F32, F64, I64
 
 TEXEL = 0.004  # [m] of the paint
 LUXEL = 0.06  # [m] of the baked light
-LAMP_POINTS = 4  # across a lamp, in both directions
-AMBIENT_RAYS, AMBIENT_REACH = 24, 1.5  # what is nearer than so many metres keeps ambient light away
-OFF = 1e-3  # [m] in front of a surface that rays start
-GLASS_REFLECTION = 0.08  # of a pane, looked at from the front
+LAMP_POINTS = 4  # per lamp in each direction
+AMBIENT_RAYS, AMBIENT_REACH = 24, 1.5  # surfaces within this distance [m] block ambient light
+OFF = 1e-3  # [m], offset of ray origins from a surface
+GLASS_REFLECTION = 0.08  # of a pane at normal incidence
 GLASS_TINT = 0.92
 MIRROR_TINT = 0.9
 JOINT = 0.006  # [m] between rectangular patches
 
 
 class RenderedRoom:
-    """Renders a room; everything but the camera's noise follows from the room's seed.
+    """Renders a room; the room's seed determines everything but the camera noise.
 
     Attributes:
         mesh: The exact surfaces, mirrors included, glass left out.
@@ -45,7 +45,7 @@ class RenderedRoom:
         self._luxels, self._luxel_layout = self._bake(room, extent, rng)
 
     def image(self, camera: Camera, world_from_camera: Pose, samples: int = 2) -> F32:
-        """Linear light (H, W, 3), the mean of samples x samples a pixel."""
+        """Linear light (H, W, 3), the mean of samples x samples per pixel."""
         fine = camera.resized(camera.width * samples, camera.height * samples)
         rays = world_from_camera.rotate(fine.rays()).reshape(-1, 3)
         origins = np.broadcast_to(world_from_camera.translation, rays.shape)
@@ -53,7 +53,7 @@ class RenderedRoom:
         return light.reshape(camera.height, samples, camera.width, samples, 3).mean((1, 3)).astype(np.float32)
 
     def depth(self, camera: Camera, world_from_camera: Pose) -> tuple[F64, F64]:
-        """Planar depth (H, W) [m] as a time of flight tells it, 0 = nothing, and the cosine of ray and surface.
+        """Planar depth (H, W) [m] by time of flight, 0 = nothing, and the cosine of ray and surface.
 
         Light goes through glass, and comes back from what a mirror shows.
         """
@@ -73,7 +73,7 @@ class RenderedRoom:
         return distance.reshape(shape), cosine.reshape(shape)
 
     def _look(self, origins: F64, rays: F64, bounces: int) -> F32:
-        """Light (N, 3) that comes back along rays."""
+        """Light (N, 3) received along rays."""
         hits = self._caster.cast(origins, rays)
         distance = np.where(hits.hit, hits.distance, 1.0).astype(np.float64)
         face = np.where(hits.hit, hits.triangle // 2, 0)
@@ -98,7 +98,7 @@ class RenderedRoom:
         return self._look(points - np.sign(along) * OFF * normals, rays - 2 * along * normals, bounces - 1)
 
     def _through(self, pane: Face, origins: F64, rays: F64, distance: F64, light: F32, bounces: int) -> None:
-        """Tint what lies behind a pane, and add what it reflects."""
+        """Tint the light through a pane and add its reflection."""
         normal = pane.normal
         along = rays @ normal
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -118,7 +118,7 @@ class RenderedRoom:
         light[index] = (1 - share) * GLASS_TINT * light[index] + share * mirrored
 
     def _bake(self, room: Room, extent: F64, rng: np.random.Generator) -> tuple[F32, I64]:
-        """The light that falls on every face, at nodes so many metres apart."""
+        """The light on every face, at nodes on a regular grid."""
         shapes = [np.maximum(2, np.ceil(size / LUXEL).astype(int) + 1) for size in extent]
         places, normals = [], []
         for face, origin, axes, size, (columns, rows) in zip(
@@ -137,7 +137,7 @@ class RenderedRoom:
         return packed, layout
 
     def _open(self, where: F64, normal: F64, rng: np.random.Generator) -> F64:
-        """Share (N,) of the directions in front of a surface from which ambient light comes."""
+        """Share (N,) of unoccluded directions in front of a surface."""
         total = np.zeros(len(where))
         for _ in range(AMBIENT_RAYS):
             direction = normal * 1.001 + _unit(rng.standard_normal(where.shape))  # cosine-weighted
@@ -145,7 +145,7 @@ class RenderedRoom:
         return total / AMBIENT_RAYS
 
     def _from_lamp(self, lamp: Lamp, where: F64, normal: F64) -> F64:
-        """Light (N, 3) of a lamp, shadows taken off."""
+        """Light (N, 3) of a lamp, with shadows."""
         total = np.zeros(len(where))
         shares = (np.arange(LAMP_POINTS) + 0.5) / LAMP_POINTS
         for a in shares:
@@ -172,7 +172,7 @@ def _solid(room: Room) -> list[Face]:
 
 
 def to_srgb(light: F32) -> F32:
-    """Linear light as sRGB 0..255, bright parts rolled off as cameras do."""
+    """Linear light as sRGB 0..255, with highlights rolled off."""
     rolled = np.where(light > 0.7, 0.7 + 0.3 * np.tanh((light - 0.7) / 0.3), light)
     return (
         255 * np.where(rolled < 0.0031308, 12.92 * rolled, 1.055 * np.maximum(rolled, 1e-9) ** (1 / 2.4) - 0.055)
@@ -184,7 +184,7 @@ def _unit(vectors: F64) -> F64:
 
 
 def _frames(faces: list[Face]) -> tuple[F64, F64, F64]:
-    """Of every face: origin (N, 3), two unit axes in its plane (N, 2, 3), and its extent along them (N, 2) [m]."""
+    """For every face: origin (N, 3), two unit axes in its plane (N, 2, 3), and its extent along them (N, 2) [m]."""
     origins, axes, extents = [], [], []
     for face in faces:
         first = _unit(face.along)
@@ -199,7 +199,7 @@ def _frames(faces: list[Face]) -> tuple[F64, F64, F64]:
 
 
 def _packed(images: list[F32]) -> tuple[F32, I64]:
-    """All images' pixels (M, 3) behind one another, and start, columns and rows of each (N, 3)."""
+    """All images' pixels (M, 3), concatenated, and start, columns and rows of each (N, 3)."""
     sizes = np.array([[image.shape[1], image.shape[0]] for image in images])
     start = np.r_[0, np.cumsum(sizes.prod(1))[:-1]]
     return np.concatenate([image.reshape(-1, 3) for image in images]), np.column_stack([start, sizes])
@@ -225,7 +225,7 @@ def _paint(paint: Paint, size: F64, rng: np.random.Generator) -> F32:
         joint = np.where(near < JOINT, 0.65, 1.0)
     patches = int(np.max(label)) + 1
     color = rng.normal(0, paint.contrast, (patches, 3)) * 0.5
-    color += rng.normal(0, paint.contrast, (patches, 1)) * 0.85  # patches differ in brightness above all
+    color += rng.normal(0, paint.contrast, (patches, 1)) * 0.85  # patches differ mainly in brightness
     fine = np.sum([_noise(rng, columns, rows, spots) for spots in (2, 6, 18, 50)], 0) * paint.noise / 2
     busy = np.ones((rows, columns))
     if paint.quiet:
@@ -236,7 +236,7 @@ def _paint(paint: Paint, size: F64, rng: np.random.Generator) -> F32:
 
 
 def _noise(rng: np.random.Generator, width: int, height: int, size: int) -> F64:
-    """Smooth noise (height, width) of unit sigma, of spots so large [texels]."""
+    """Smooth noise (height, width) of unit sigma; `size` is the spot size [texels]."""
     coarse = rng.standard_normal((height // size + 2, width // size + 2)).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (width, height)), np.float64)
 

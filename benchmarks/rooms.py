@@ -1,4 +1,4 @@
-"""Rooms made up for benchmarks: textured parallelograms, lamps, and the walk of whoever captures them.
+"""Synthetic rooms for benchmarks: textured parallelograms, lamps, and the capture walk.
 
 Every room is of another shape, texture, light and scale. `SECOND_PLACE` is for headline metrics only: nothing is fitted
 to it.
@@ -20,7 +20,7 @@ Kind = Literal["opaque", "mirror", "glass"]
 
 @dataclass(frozen=True)
 class Paint:
-    """What a surface looks like: patches of a colour of their own, times noise of several sizes.
+    """Surface appearance: patches of random colour, times noise of several scales.
 
     Attributes:
         base: Mean colour, sRGB 0..255.
@@ -40,7 +40,7 @@ class Paint:
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A parallelogram; it is seen from the side that `along` x `across` points to.
+    """A parallelogram, visible from the side that `along` x `across` points to.
 
     Attributes:
         corner: (3,) [m].
@@ -65,7 +65,7 @@ class Face:
 
 @dataclass(frozen=True)
 class Lamp:
-    """A rectangle that shines, itself unseen.
+    """An invisible rectangular light.
 
     Attributes:
         corner: [m].
@@ -82,7 +82,7 @@ class Lamp:
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """A place to capture.
+    """A scene to capture.
 
     Attributes:
         name: Of the room.
@@ -95,7 +95,7 @@ class Room:
         levels: Heights of the floors that robots stand on [m].
         eye: Mean height of the phone over the floor [m].
         asides: Where the phone looks on each lap of the way, off the direction of the walk [degrees, left is positive].
-        seed: Of textures, walk, noise and robots' places.
+        seed: Of textures, walk, noise and robot poses.
         photos: How many.
         sensor: Whether the phone records depth and poses, too; else there are photos only.
     """
@@ -129,7 +129,7 @@ class Builder:
     def slab(
         self, corner: ArrayLike, along: ArrayLike, across: ArrayLike, height: float, paint: Paint, side: Paint
     ) -> None:
-        """A slanted or level slab, seen from outside; `along` x `across` points up, the corner lies on its top."""
+        """A slanted or horizontal slab, seen from outside; `along` x `across` points up, the corner is on its top."""
         c, a, b = (np.asarray(value, np.float64) for value in (corner, along, across))
         down = np.array([0, 0, -height])
         self.quad(c, a, b, paint)
@@ -138,7 +138,7 @@ class Builder:
             self.quad(start + down, edge, -down, side)
 
     def box(self, low: ArrayLike, high: ArrayLike, paint: Paint, side: Paint | None = None, yaw: float = 0.0) -> None:
-        """A box, turned about the vertical through its middle [degrees]."""
+        """A box, rotated about the vertical through its centre [degrees]."""
         low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
         c, s = np.cos(np.deg2rad(yaw)), np.sin(np.deg2rad(yaw))
         turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
@@ -156,7 +156,7 @@ class Builder:
         self.walls([(x, y), (u, y), (u, v), (x, v)], z, w, walls)
 
     def walls(self, outline: Sequence[tuple[float, float]], low: float, high: float, paint: Paint) -> None:
-        """Upright walls round an outline that goes anticlockwise, seen from inside."""
+        """Vertical walls along a counter-clockwise outline, seen from inside."""
         up = np.array([0, 0, high - low])
         for (ax, ay), (bx, by) in zip(outline, [*outline[1:], outline[0]], strict=True):
             self.quad((bx, by, low), (ax - bx, ay - by, 0), up, paint)
@@ -300,7 +300,7 @@ def _store() -> Room:
 
 
 def _attic() -> Room:
-    """An attic under a slope: bed, wardrobe and rug in warm light; photos alone."""
+    """An attic under a slope: bed, wardrobe and rug in warm light; photos only."""
     b = Builder()
     planks = Paint((160, 112, 70), (1.2, 0.12), 22, 0.10)
     plaster = Paint((206, 180, 150), (0.16, 0.16), 20, 0.06)
@@ -355,7 +355,7 @@ def _second_place() -> Room:
     b.quad((8.8, 1.0, 0), (-3.8, 0, 0), (0, 0, 2.2), dark)
     b.quad((5, 2.05, 0), (3.8, 0, 0), (0, 0, 2.2), Paint((150, 160, 180), (0.15, 0.15), 24, 0.06))
     b.quad((8.8, 2.05, 0), (0, -1.05, 0), (0, 0, 2.2), Paint((190, 150, 90), (0.2, 0.2), 40, 0.06))
-    b.quad((5.0, 2.05, 0), (0, -0.42, 0), (0, 0, 2.2), wall, "glass")  # the door's fixed wing; the other stands open
+    b.quad((5.0, 2.05, 0), (0, -0.42, 0), (0, 0, 2.2), wall, "glass")  # the door's fixed wing; the other is open
     frame = Paint((70, 72, 76), (0.4, 0.1), 12, 0.04)
     b.box((4.97, 1.60, 0), (5.03, 1.64, 2.2), frame)
     b.stairs((1.5, 4.5, 0), (-0.29, 0, 0), (0, -1.5, 0), 0.165, 4, Paint((140, 120, 100), (0.06, 0.06), 24, 0.09), dark)
@@ -386,5 +386,5 @@ ROOMS: dict[str, Callable[[], Room]] = {
     "store": _store,
     "attic": _attic,
 }
-"""What the coverage map is fitted to, beside the sample and real captures."""
+"""Scenes for fitting the coverage map, in addition to the sample and real captures."""
 SECOND_PLACE = _second_place

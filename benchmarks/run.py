@@ -50,7 +50,7 @@ class Run:
 
 
 def build(source: Path, out: Path, name: str, *options: str) -> Run:
-    """Run the command a user would type and collect what it cost."""
+    """Run the user's command and measure its cost."""
     command = [
         str(Path(sys.executable).with_name("splatyard")),
         "build",
@@ -82,7 +82,7 @@ def hall(out: Path) -> tuple[Run, list[Row]]:
 
 
 def headline_rows(bundle: Bundle, exact: Truth) -> list[Row]:
-    """What is measured alike, with the same bars, of every scene with exact ground truth."""
+    """Metrics with the same targets for every scene with exact ground truth."""
     truth, quality = compare_with_truth(bundle, truth=exact), bundle.quality
     return [
         Row("gravity error", truth.gravity_error_deg, "degrees", "<=", 0.3),
@@ -198,12 +198,12 @@ CASES: dict[str, Callable[[Path], tuple[Run, list[Row]]]] = {
 
 
 def training_seconds(log: Path) -> float:
-    """CPU-seconds of the training proper, without loading images and making the `sim` level."""
+    """CPU-seconds of training alone, without loading images and computing the `sim` level."""
     return float(re.findall(r"training took ([\d.]+) CPU-s", log.read_text())[0])
 
 
 def metric(quality: object, gate: str) -> float:
-    """A gate's metric; infinite where it could not be measured."""
+    """A gate's metric; infinite if it could not be measured."""
     value = quality.gate(gate).value  # pyright: ignore[reportAttributeAccessIssue]
     return float("inf") if value is None else value
 

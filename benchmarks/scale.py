@@ -1,4 +1,4 @@
-"""What 1 000 and 100 000 scenes cost, from the run records of builds that were made.
+"""Cost of 1 000 and 100 000 scenes, from the run records of real builds.
 
 Usage:
     python benchmarks/scale.py bundles/.work/hall bundles/.work/kitchen           print the tables of docs/scale.md
@@ -41,7 +41,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Prices:
-    """What machines cost, in the reader's currency.
+    """Machine prices, in any currency.
 
     Attributes:
         core_hour: One core for an hour.
@@ -55,7 +55,7 @@ class Prices:
 
 
 def read_scene(work: Path) -> SceneCost:
-    """What the build with this work folder took; its bundle lies beside the work folder's parent.
+    """Cost of the build with this work folder; its bundle is next to the work folder's parent.
 
     Raises:
         SystemExit: When a stage has no run record.
@@ -78,7 +78,7 @@ def written(scene: SceneCost, *, bundle: bool) -> int:
 
 
 def measured_table(scenes: Sequence[SceneCost]) -> list[str]:
-    """A row a stage: CPU time and bytes of every build."""
+    """One row per stage: CPU time and bytes of every build."""
     rows = []
     for runs in zip(*(scene.stages for scene in scenes), strict=True):
         read = statistics.mean(run.read for run in runs) / 1e6
@@ -90,7 +90,7 @@ def measured_table(scenes: Sequence[SceneCost]) -> list[str]:
 
 
 def cost_table(scenes: Sequence[SceneCost], prices: Prices) -> list[str]:
-    """A row a resource: for one scene, 1 000 and 100 000, with all machines always at work."""
+    """One row per resource: for one scene, 1 000 and 100 000, with all machines busy."""
     core_hours = statistics.mean(scene.cpu_seconds for scene in scenes) / 3600
     work = statistics.mean(written(scene, bundle=False) for scene in scenes) / 1e9
     bundle = statistics.mean(written(scene, bundle=True) for scene in scenes) / 1e9
@@ -110,7 +110,7 @@ def cost_table(scenes: Sequence[SceneCost], prices: Prices) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Three digits that count, no powers of ten."""
+    """Three significant digits without exponents."""
     return f"{float(f'{value:.3g}'):,g}" if value < 1e5 else f"{float(f'{value:.3g}'):,.0f}"
 
 
@@ -155,10 +155,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def write_part(name: str, lines: Sequence[str], page: Path = PAGE) -> None:
-    """Replace what stands between `<!-- name -->` and `<!-- end -->`.
+    """Replace the text between `<!-- name -->` and `<!-- end -->`.
 
     Raises:
-        SystemExit: When the page has no such place.
+        SystemExit: When the page lacks the markers.
     """
     text, places = re.subn(
         rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)",

@@ -1,4 +1,4 @@
-"""A simulation of many scenes on many workers, fed with what the stages of real builds took."""
+"""A simulation of many scenes on many workers, with the measured costs of real builds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import simpy
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage of a measured build took.
+    """Cost of one stage of a measured build.
 
     Attributes:
         name: The stage.
@@ -31,31 +31,31 @@ class StageCost:
 
 @dataclass(frozen=True)
 class SceneCost:
-    """What a measured build took, in the order of its stages."""
+    """Cost of a measured build, in stage order."""
 
     name: str
     stages: tuple[StageCost, ...]
 
     @property
     def cpu_seconds(self) -> float:
-        """Of all stages [s]."""
+        """Total over all stages [s]."""
         return sum(stage.cpu_seconds for stage in self.stages)
 
     @property
     def moved(self) -> int:
-        """What goes to and from the shared folder [bytes]."""
+        """Traffic to and from the shared folder [bytes]."""
         return sum(stage.written + stage.read for stage in self.stages)
 
 
 @dataclass(frozen=True)
 class Load:
-    """What there is to do.
+    """The work to do.
 
     Attributes:
         scenes: How many; each is like one of the measured ones, drawn at random.
         per_day: Mean number that arrives a day, at random times; None: all are there at once.
         spread: Standard deviation of the logarithm of a stage's time, beyond the difference of the measured scenes.
-        scenes_per_training: Each time so many scenes are built, a policy is trained; None: never.
+        scenes_per_training: A policy is trained each time this many scenes are built; None: never.
         training_seconds: What that takes on a GPU [s].
     """
 
@@ -68,7 +68,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Yard:
-    """Who does it.
+    """The machines.
 
     Attributes:
         cores: CPU workers; each takes one scene through its stages on one core.
@@ -77,7 +77,7 @@ class Yard:
         overhead: Of Prefect, each stage [s].
         failure_hours: Mean working time of a CPU worker until it is lost [h].
         notice_seconds: Until a lost worker's scene can be given to another [s].
-        repair_seconds: Until there is a worker in its place [s].
+        repair_seconds: Until a worker is replaced [s].
     """
 
     cores: int
@@ -91,7 +91,7 @@ class Yard:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went.
+    """The outcome.
 
     Attributes:
         hours: Until the last scene and the last policy were done [h].
@@ -111,7 +111,7 @@ class Outcome:
 
     @property
     def bottleneck(self) -> str:
-        """What was at work the most."""
+        """The busiest resource."""
         return max(self.busy, key=lambda name: self.busy[name])
 
 
@@ -130,14 +130,14 @@ class Queue:
         self.env = simpy.Environment()
         self.cores = simpy.Resource(self.env, yard.cores)
         self.gpus = simpy.Resource(self.env, max(1, yard.gpus))
-        self.folder = simpy.Resource(self.env, 1)  # one file after the other is as fast as all at once
+        self.folder = simpy.Resource(self.env, 1)  # sequential transfers are as fast as concurrent ones
         self.seconds = {"CPU": 0.0, "GPU": 0.0, "shared folder": 0.0}
         self.waited: list[float] = []
         self.took: list[float] = []
         self.failures, self.lost = 0, 0.0
 
     def run(self) -> Outcome:
-        """Let all scenes pass."""
+        """Process all scenes."""
         self.env.process(self._arrivals())
         self.env.run()
         end = self.env.now
@@ -161,7 +161,7 @@ class Queue:
             done = yield from self._stages(scene, done)
             if done == len(scene.stages):
                 self.cores.release(worker)
-            else:  # finished stages are kept, whoever goes on
+            else:  # finished stages are kept for the next worker
                 self.env.process(self._repair(worker))
                 yield self.env.timeout(self.yard.notice_seconds)
         self.waited.append((started or arrived) - arrived)
@@ -170,7 +170,7 @@ class Queue:
             yield from self._train()
 
     def _stages(self, scene: SceneCost, done: int) -> Generator[Any, Any, int]:
-        """Run stages on one worker; returns how many are done when it ends, or is lost."""
+        """Run stages on one worker; returns how many are done when it finishes or is lost."""
         for stage in scene.stages[done:]:
             with self.folder.request() as turn:
                 yield turn
@@ -200,7 +200,7 @@ class Queue:
             self.seconds["GPU"] += seconds
 
     def _factor(self) -> float:
-        """Mean 1."""
+        """Random factor with mean 1."""
         return math.exp(self.random.gauss(-(self.load.spread**2) / 2, self.load.spread))
 
 

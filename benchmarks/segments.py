@@ -1,4 +1,4 @@
-"""How good the splat's images are on stretches of the track that training never saw.
+"""Quality of the splat's images on segments of the camera path held out from training.
 
 python benchmarks/segments.py --poses DIR --depth DIR --align DIR --points DIR [--iterations N]
 
@@ -30,11 +30,11 @@ from pipeline.splat.train import train  # noqa: E402
 from pipeline.splat.views import TrainingView  # noqa: E402
 
 SHARE, STARTS = 0.1, (0.2, 0.65)
-"""Of the training views in one stretch, and where on the track the stretches begin."""
+"""Share of training views per segment, and where on the camera path the segments begin."""
 
 
 def left_out(count: int) -> list[range]:
-    """Indices of the stretches among so many training views."""
+    """Indices of the segments among the training views."""
     length = max(1, round(SHARE * count))
     return [range(start, start + length) for start in (int(share * count) for share in STARTS)]
 
@@ -52,7 +52,7 @@ def metrics(splat: Gaussians, views: Sequence[TrainingView]) -> tuple[float, flo
 
 
 def main() -> None:
-    """Train without the stretches, measure, and write the section."""
+    """Train without the segments, measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for stage in ("poses", "depth", "align", "points"):
         parser.add_argument(f"--{stage}", type=Path, required=True, metavar="DIR", help=f"result of the {stage} stage")

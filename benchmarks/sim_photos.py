@@ -1,4 +1,4 @@
-"""What a robot's camera shows beside the photos that the capture took from the same places."""
+"""Images of a robot's camera against the capture's photos from the same poses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sim.physics.state import RobotState
 from sim.robots.catalog import find_robot
 
 SHOWN = 6
-"""Pairs in the image."""
+"""Pairs shown in the image."""
 
 
 def photo_rows(bundle: Bundle, image: Path | None = None) -> list[Row]:

@@ -1,4 +1,4 @@
-"""How long a simulation takes to its first observation, and how much memory it holds: in a fresh process each."""
+"""Time to a simulation's first observation, and its memory, each in a fresh process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENVS, SCENES, STEPS = 64, 8, 5
 
 def start_rows(bundle: str) -> list[Row]:
     """Seconds from the command to the first observation, and the peak memory of many environments in many scenes."""
-    _child(bundle, 1, 16)  # compiles what this machine hasn't compiled yet
+    _child(bundle, 1, 16)  # warm-up: compilation
     return [
         Row("first observation, 16 environments, a fresh process", _child(bundle, 1, 16)[0], "s", "<=", 5.0),
         Row(f"{ENVS} environments over {SCENES} scenes, peak", _child(bundle, SCENES, ENVS)[1], "MiB", "<=", 4096.0),
@@ -36,7 +36,7 @@ def _child(bundle: str, scenes: int, envs: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """The child: say when the first observation is there, then the peak memory [MiB]."""
+    """In the child process: report the first observation, then the peak memory [MiB]."""
     import sim
 
     bundle, scenes, envs = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -1,4 +1,4 @@
-"""Measure bundles as simulators: images, physics and whole steps, beside Newton's camera sensor.
+"""Measure bundles as simulators: images, physics and whole steps, against Newton's camera sensor.
 
     python benchmarks/simulation.py BUNDLE           measure and print
     python benchmarks/simulation.py BUNDLE --write   write the section of docs/benchmarks.md
@@ -48,12 +48,12 @@ FINE_TRIANGLES = 80_000
 
 
 def wide(width: int, height: int) -> Camera:
-    """90 degrees across."""
+    """A camera with a 90 degree horizontal field of view."""
     return Camera(width, height, width / 2, width / 2, width / 2, height / 2)
 
 
 def starts(scene: SimScene, count: int, seed: int) -> tuple[F64, F64]:
-    """Places (count, 3) of rovers on the drivable floor [m], and their headings (count,) [rad]."""
+    """Positions (count, 3) of rovers on the drivable floor [m], and their headings (count,) [rad]."""
     robot, _ = find_robot("rover")
     rng, floors = np.random.default_rng(seed), Floors([scene], robot)
     cells = floors.draw(np.zeros(1, np.int64), count, rng)[0]
@@ -74,7 +74,7 @@ def robot_views(scene: SimScene, count: int) -> F64:
 
 
 def least(function: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Least seconds of several calls after a first one."""
+    """Minimum seconds of several calls after a warm-up."""
     function()
     seconds = []
     for _ in range(REPEATS):
@@ -85,7 +85,7 @@ def least(function: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 def image_rows(scene: SimScene) -> list[Row]:
-    """Images a CPU-second by size, the scaling over threads, and Newton beside it."""
+    """Images per CPU-second by size, scaling over threads, and Newton for comparison."""
     packed, poses, rows = pack(scene.gaussians), robot_views(scene, 64), []
     threads = numba.config.NUMBA_NUM_THREADS
     for width, height in SIZES:
@@ -115,7 +115,7 @@ def image_rows(scene: SimScene) -> list[Row]:
 
 
 def finer(mesh: Mesh, triangles: int) -> Mesh:
-    """The mesh with its largest triangles split until it has so many."""
+    """The mesh with its largest triangles split until it has this many."""
     while len(mesh.triangles) < triangles:
         area = mesh.face_areas()
         chosen = np.argsort(-area)[: -(-(triangles - len(mesh.triangles)) // 2)]
@@ -129,11 +129,11 @@ def finer(mesh: Mesh, triangles: int) -> Mesh:
 
 
 def physics_rows(scene: SimScene) -> list[Row]:
-    """CPU-milliseconds a robot and substep, driving at random, on the bundle's mesh and on one of 80 000 triangles."""
+    """CPU-milliseconds per robot and substep, driving randomly, on the bundle's mesh and on one of 80 000 triangles."""
     robot, drive = find_robot("rover")
     fine, rows = finer(scene.collision, FINE_TRIANGLES), []
     for mesh in (scene.collision, fine):
-        for name in ("sapien", "mujoco"):  # Isaac Gym works in another process
+        for name in ("sapien", "mujoco"):  # Isaac Gym runs in another process
             rng = np.random.default_rng(1)
             engine = ENGINES[name].make(robot, [mesh], ENVS)
             position, yaw = starts(scene, ENVS, 1)
@@ -181,7 +181,7 @@ def step_rows(scene: SimScene) -> list[Row]:
 
 
 def main() -> None:
-    """Measure, print, and write the page when asked to."""
+    """Measure, print, and write the page if requested."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", metavar="BUNDLE")
     parser.add_argument("--pairs", type=Path, metavar="PNG", help="write robot's images under photos")

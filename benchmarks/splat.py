@@ -58,7 +58,7 @@ SMOOTH = Cutoffs(alpha=8e-6, transmittance=0.0)
 
 
 def scene(bundle: Bundle, sh_coefficients: int) -> tuple[Gaussians, list[Camera], list[Pose]]:
-    """30 000 Gaussians of the splat and cameras of 264 x 472 (or 472 x 264) along the track."""
+    """30 000 Gaussians of the splat and cameras of 264 x 472 (or 472 x 264) along the camera path."""
     full = bundle.splat("full")
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.choice(len(full), min(COUNT, len(full)), replace=False))
@@ -71,7 +71,7 @@ def scene(bundle: Bundle, sh_coefficients: int) -> tuple[Gaussians, list[Camera]
 
 
 class Iteration:
-    """Training iterations on images of the Gaussians themselves, with noise; nothing moves, so all cost the same."""
+    """Training iterations on images of the Gaussians themselves, with noise; no Gaussian moves, so costs are equal."""
 
     def __init__(self, gaussians: Gaussians, cameras: Sequence[Camera], poses: Sequence[Pose]) -> None:
         rng = np.random.default_rng(1)
@@ -99,7 +99,7 @@ class Iteration:
 
 
 def least(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """CPU-seconds of the fastest run; the first, which compiles, doesn't count."""
+    """CPU-seconds of the fastest run after a warm-up."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -110,7 +110,7 @@ def least(work: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 def measure_here(bundle: Bundle) -> dict[str, float]:
-    """What depends on threads and vector width, measured in this process."""
+    """Metrics that depend on threads and vector width, measured in this process."""
     metrics = {}
     for coefficients in (1, 9):
         gaussians, cameras, poses = scene(bundle, coefficients)
@@ -124,7 +124,7 @@ def measure_here(bundle: Bundle) -> dict[str, float]:
 
 
 def measure_in_child(bundle: Path, threads: int, avx2: bool) -> dict[str, float]:
-    """`measure_here` in a process with so many threads, with this CPU's vectors or none wider than AVX2."""
+    """`measure_here` in a process with a given number of threads, with this CPU's vectors or at most AVX2."""
     environment = os.environ | {"NUMBA_NUM_THREADS": str(threads)}
     if avx2:
         from llvmlite import binding
@@ -138,7 +138,7 @@ def measure_in_child(bundle: Path, threads: int, avx2: bool) -> dict[str, float]
 
 
 def toy(count: int) -> tuple[Gaussians, Camera, Pose]:
-    """A random scene that PyTorch can hold whole, all inside the image and the view-dependent colours too."""
+    """A random scene small enough for PyTorch, entirely inside the image, with view-dependent colours."""
     rng = np.random.default_rng(5)
     depth = rng.uniform(2, 5, count)
     slope = rng.uniform(-0.45, 0.45, (count, 2))
@@ -156,7 +156,7 @@ def toy(count: int) -> tuple[Gaussians, Camera, Pose]:
 
 
 def against_torch() -> list[Row]:
-    """Values, gradients and time beside plain PyTorch, on a scene small enough for it."""
+    """Values, gradients and time against plain PyTorch, on a scene small enough for it."""
     import torch
 
     gaussians, camera, pose = toy(600)
@@ -208,12 +208,12 @@ def against_torch() -> list[Row]:
 
 
 def distance(values: NDArray[Any], exact: NDArray[Any]) -> float:
-    """Relative, by the Euclidean norm."""
+    """Relative distance by the Euclidean norm."""
     return float(np.linalg.norm(values - exact) / np.linalg.norm(exact))
 
 
 def finite_differences() -> float:
-    """Worst relative distance of a field's gradient from central differences in float64, 24 numbers a field."""
+    """Worst relative distance of a field's gradient from central differences in float64, 24 numbers per field."""
     import torch
 
     gaussians, camera, pose = toy(60)
@@ -239,7 +239,7 @@ def finite_differences() -> float:
 
 
 def against_newton(bundle: Bundle) -> list[Row]:
-    """Newton's CPU sensor, and how alike the images are at a size where its lack of a filter matters less."""
+    """Newton's CPU sensor, and the PSNR between the images at a size where its missing filter matters less."""
     gaussians, cameras, poses = scene(bundle, 1)
     small = cameras[0].resized(SMALL, SMALL)
     _, seconds = newton_images(gaussians, small, poses, 3)
@@ -352,7 +352,7 @@ def main() -> None:
 
 
 def built(out: Path) -> Bundle:
-    """The fox's bundle, or the sample's where there are no captures."""
+    """The fox's bundle, or the sample's if there are no captures."""
     from benchmarks.run import CAPTURES, HALL, build
 
     fox = CAPTURES / "fox" / "images"

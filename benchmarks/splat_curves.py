@@ -46,15 +46,15 @@ BUDGETS = {"fox": (60, 120, 300), "redkitchen": (120,)}
 BARS = {("fox", 60): 31.4, ("fox", 120): 32.3, ("fox", 300): 33.0, ("redkitchen", 120): 30.0}
 SSIM_BARS = {"redkitchen": 0.935}
 PROTOTYPE = {"fox": ((60, 31.4), (120, 32.1), (300, 32.4)), "redkitchen": ((120, 29.9),)}
-"""Of the throw-away prototype that this trainer goes back to: (CPU-s, dB), trained on images alone."""
+"""Results of the original prototype: (CPU-s, dB), trained on images only."""
 POINTS = 8
-"""On a curve."""
+"""Points on a curve."""
 IMAGE = ROOT / "docs" / "images" / "splat_curves.png"
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A capture up to the mesh; what training and evaluation read."""
+    """A capture built up to the mesh: the inputs of training and evaluation."""
 
     folders: dict[str, Path]
     mesh: RayCaster
@@ -64,7 +64,7 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One training: (CPU-s, dB) on the way, and how it ends."""
+    """One training: intermediate (CPU-s, dB), and the final result."""
 
     label: str
     points: list[tuple[float, float]]
@@ -73,12 +73,12 @@ class Curve:
 
     @property
     def psnr(self) -> float:
-        """Mean over the held-out views, in the exposure that their neighbours in time let expect [dB]."""
+        """Mean over the held-out views, in the exposure predicted from their neighbours in time [dB]."""
         return float(np.mean([check.psnr for check in self.checks]))
 
     @property
     def plain_psnr(self) -> float:
-        """The same without what the neighbours in time tell of a view's exposure [dB]."""
+        """The same without that exposure prediction [dB]."""
         return float(np.mean([check.plain_psnr for check in self.checks]))
 
     @property
@@ -93,7 +93,7 @@ class Curve:
 
 
 def prepare(name: str, out: Path) -> Prepared:
-    """Run the stages before training, those that are not there yet."""
+    """Run the missing stages before training."""
     command = [str(Path(sys.executable).with_name("splatyard")), "build", str(SOURCES[name])]
     command += ["--name", name, "--out", str(out)]
     for last in ("points", "mesh"):
@@ -111,12 +111,12 @@ def prepare(name: str, out: Path) -> Prepared:
 
 
 def measure(name: str, seconds: int, prepared: Prepared) -> Curve:
-    """Train with a budget and evaluate on the way."""
+    """Train with a budget, with intermediate evaluations."""
     params = SplatParams(seconds=seconds)
     folders = prepared.folders
     views = load_training_views(load_world_scene(folders["poses"], folders["align"]), folders, params)
     cloud = PointCloud.load(folders["points"] / "cloud.npz")
-    train(views[:3], cloud, SplatParams(gaussians=300, iterations=20), np.random.default_rng(0))  # compiles
+    train(views[:3], cloud, SplatParams(gaussians=300, iterations=20), np.random.default_rng(0))  # warm-up: compilation
     size = max(views[0].levels[0].camera.width, views[0].levels[0].camera.height)
     kept: list[tuple[float, Gaussians]] = []
     begun = time.process_time()
@@ -178,7 +178,7 @@ class Axes:
         self._x, self._y = np.log(seconds), decibels
         self.image = np.full((self.HEIGHT, self.WIDTH, 3), 255, np.uint8)
 
-    def place(self, seconds: float, decibels: float) -> tuple[int, int]:
+    def pixel(self, seconds: float, decibels: float) -> tuple[int, int]:
         """Pixel of a point."""
         right, bottom = self.WIDTH - self.RIGHT, self.HEIGHT - self.BOTTOM
         x = self.LEFT + (np.log(seconds) - self._x[0]) / (self._x[1] - self._x[0]) * (right - self.LEFT)
@@ -190,15 +190,15 @@ class Axes:
         cv2.putText(self.image, words, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, 1, cv2.LINE_AA)
 
     def frame(self) -> None:
-        """Grid, ticks and what the axes mean."""
+        """Grid, ticks and axis labels."""
         low, high = self._y
         for seconds in (10, 20, 30, 60, 120, 300):
             if self._x[0] <= np.log(seconds) <= self._x[1]:
-                a, b = self.place(seconds, low), self.place(seconds, high)
+                a, b = self.pixel(seconds, low), self.pixel(seconds, high)
                 cv2.line(self.image, a, b, (225, 225, 225), 1)
                 self.text(str(seconds), (a[0] - 10, a[1] + 22))
         for decibels in range(int(np.ceil(low)), int(high) + 1):
-            a = self.place(float(np.exp(self._x[0])), decibels)
+            a = self.pixel(float(np.exp(self._x[0])), decibels)
             cv2.line(self.image, a, (self.WIDTH - self.RIGHT, a[1]), (225, 225, 225), 1)
             self.text(str(decibels), (a[0] - 32, a[1] + 5))
         self.text("CPU-seconds of training (2 cores)", (self.LEFT + 200, self.HEIGHT - 18))
@@ -206,7 +206,7 @@ class Axes:
 
     def curve(self, points: list[tuple[float, float]], color: tuple[int, int, int]) -> None:
         """A line through points."""
-        pixels = np.array([self.place(*point) for point in points])
+        pixels = np.array([self.pixel(*point) for point in points])
         cv2.polylines(self.image, [pixels], False, color, 2, cv2.LINE_AA)
         for pixel in pixels[:-1]:
             cv2.circle(self.image, pixel.tolist(), 3, color, -1, cv2.LINE_AA)
@@ -214,7 +214,7 @@ class Axes:
 
     def cross(self, point: tuple[float, float], color: tuple[int, int, int]) -> None:
         """A point of the prototype."""
-        cv2.drawMarker(self.image, self.place(*point), color, cv2.MARKER_TILTED_CROSS, 14, 2, cv2.LINE_AA)
+        cv2.drawMarker(self.image, self.pixel(*point), color, cv2.MARKER_TILTED_CROSS, 14, 2, cv2.LINE_AA)
 
 
 def draw(curves: list[tuple[str, Curve]], path: Path) -> None:

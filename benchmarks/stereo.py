@@ -1,4 +1,4 @@
-"""Depth maps of the sample hall from its photos alone, against the exact truth.
+"""Depth maps of the sample hall from only its photos, against the exact truth.
 
     python benchmarks/stereo.py WORK [--write]   WORK = `<out>/.work/<name>` of a build of the hall's photos
 
@@ -41,7 +41,7 @@ SURFACES = ("floor", "walls", "treads", "risers", "other")
 
 @dataclass(frozen=True)
 class SurfaceMetrics:
-    """One kind of surface, or all of them; see the module for how it is counted.
+    """One kind of surface, or all of them; see the module for the definition.
 
     Attributes:
         share: Of the true pixels.
@@ -60,7 +60,7 @@ class SurfaceMetrics:
 
 @dataclass(frozen=True)
 class StereoMetrics:
-    """How good the depth maps of one build are.
+    """Accuracy of one build's depth maps.
 
     Attributes:
         views: Number of maps.
@@ -143,7 +143,7 @@ def surface_kinds(mesh: Mesh) -> I64:
 
 
 def rows(metrics: StereoMetrics) -> list[Row]:
-    """The metrics with their bars."""
+    """The metrics with their targets."""
     overall = metrics.overall
     found = [
         Row("depth stage per view", metrics.cpu_seconds_per_view, "CPU-s", "<=", 2.4),
@@ -181,7 +181,7 @@ def _newest(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Measure, print, and with --write put the section into docs/benchmarks.md."""
+    """Measure, print, and with --write update docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, help="work folder of a build of the hall's photos")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")

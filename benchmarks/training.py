@@ -1,4 +1,4 @@
-"""Measure training on a bundle: how well policies see after minutes on a CPU, against blind ones and shuffled images.
+"""Measure training on a bundle: policies after minutes on a CPU, against blind policies and shuffled images.
 
     python benchmarks/training.py BUNDLE                 train, evaluate and print; an hour on 2 cores
     python benchmarks/training.py BUNDLE --keep DIR      go on where an earlier call stopped
@@ -45,11 +45,11 @@ class Training:
     """A policy to train.
 
     Attributes:
-        name: Of its run.
-        preset: What it learns.
-        changes: Of the preset, KEY=VALUE.
-        seed: Of everything random.
-        shuffled: Whether it is tried with other robots' images too.
+        name: Name of its run.
+        preset: Preset name.
+        changes: Changes to the preset, KEY=VALUE.
+        seed: Random seed.
+        shuffled: Whether it is also evaluated with other robots' images.
     """
 
     name: str
@@ -78,7 +78,7 @@ ABLATION = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What became of a training.
+    """Result of a training.
 
     Attributes:
         minutes: Of training.
@@ -93,7 +93,7 @@ class Measured:
     curve: list[dict[str, float]]
 
     def share(self, name: str = "success", ablation: str = "none") -> float:
-        """Of the episodes [%]."""
+        """Share of the episodes [%]."""
         found = self.metrics[ablation][name]
         return 100 * found["successes"] / found["count"]
 
@@ -106,12 +106,12 @@ class Measured:
 def call(arguments: list[str], core: int) -> None:
     """Run a `splatyard` command on one core."""
     one = {**os.environ, "NUMBA_NUM_THREADS": "1"}
-    place = ["taskset", "--cpu-list", str(core)]
-    subprocess.run([*place, *PROGRAM, *arguments], check=True, cwd=ROOT, env=one, stdout=subprocess.DEVNULL)
+    pinned = ["taskset", "--cpu-list", str(core)]
+    subprocess.run([*pinned, *PROGRAM, *arguments], check=True, cwd=ROOT, env=one, stdout=subprocess.DEVNULL)
 
 
 def measure(training: Training, bundle: Path, folder: Path, core: int) -> Measured:
-    """Train and evaluate, or take what an earlier call did."""
+    """Train and evaluate, or reuse an earlier call's results."""
     run = folder / training.name
     result = run / "evaluation.json"
     if not result.is_file():
@@ -132,7 +132,7 @@ def measure(training: Training, bundle: Path, folder: Path, core: int) -> Measur
 
 
 def measure_all(trainings: list[Training], bundle: Path, folder: Path) -> dict[str, Measured]:
-    """All of them by name, one after the other on each core."""
+    """Results by name; each core runs its trainings in sequence."""
     free = queue.SimpleQueue[int]()
     for core in sorted(os.sched_getaffinity(0)):
         free.put(core)
@@ -151,7 +151,7 @@ def measure_all(trainings: list[Training], bundle: Path, folder: Path) -> dict[s
 
 
 def navigate_rows(found: dict[str, Measured]) -> list[Row]:
-    """The landmark by sight."""
+    """Metrics of `navigate`."""
     rows = [
         Row(
             f"navigate, seed {seed}: success after {found[one.name].steps:.0f} steps",
@@ -173,7 +173,7 @@ def navigate_rows(found: dict[str, Measured]) -> list[Row]:
 
 
 def avoid_rows(found: dict[str, Measured]) -> list[Row]:
-    """The yellow patch on the way."""
+    """Metrics of `avoid`."""
     rows = []
     for seed, one in zip(SEEDS, AVOID, strict=True):
         rows.append(Row(f"avoid, seed {seed}: enters", found[one.name].share("entered"), "%", "<=", 8))
@@ -185,7 +185,7 @@ def avoid_rows(found: dict[str, Measured]) -> list[Row]:
 
 
 def speed_rows(found: dict[str, Measured], bundle: Path) -> list[Row]:
-    """What training itself costs, and how fast it is on one core."""
+    """Training's own overhead, and its speed on one core."""
     curve = found[NAVIGATE[0].name].curve
     rest = [1 - (row["seconds/simulation"] + row["seconds/network"]) / row["seconds/all"] for row in curve]
     name = "share of an iteration that is neither simulation nor network"
@@ -207,7 +207,7 @@ def ablation(found: dict[str, Measured]) -> str:
 
 
 def main() -> None:
-    """Train, evaluate, print; write if asked to."""
+    """Train, evaluate, print; write if requested."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--keep", type=Path, help="folder of the runs; default: a temporary one")

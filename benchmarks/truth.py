@@ -1,4 +1,4 @@
-"""Bundles of places whose truth is exact, the sample hall first of all, against that truth."""
+"""Compare bundles of scenes with exact ground truth, such as the sample hall, with that truth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRUTH = Path(__file__).resolve().parents[1] / "tests" / "data" / "hall_truth"
 
 @dataclass(frozen=True, eq=False)
 class TrueView:
-    """What a robot sees where no photo was taken.
+    """A robot's view where no photo was taken.
 
     Attributes:
         name: Of the image.
@@ -40,7 +40,7 @@ class TrueView:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """What is exact of a capture; Z up, floor at z = 0 [m].
+    """Ground truth of a capture; Z up, floor at z = 0 [m].
 
     Attributes:
         mesh: The surfaces.
@@ -57,7 +57,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class TruthMetrics:
-    """How far a bundle is from the truth.
+    """Errors of a bundle against the truth.
 
     Attributes:
         registered: Photos in the bundle.
@@ -81,7 +81,7 @@ class TruthMetrics:
 
 
 def hall_truth() -> Truth:
-    """Of the sample."""
+    """Ground truth of the sample."""
     frames = json.loads((TRUTH / "off_track.json").read_text())["frames"]
     views = [
         TrueView(
@@ -133,7 +133,7 @@ def truth_from_poses(
 
 
 def rigid_truth_from_poses(poses: Mapping[str, Pose], exact: Mapping[str, Pose] | None = None) -> Similarity:
-    """The rigid motion that brings the camera positions to the true ones; a wrong scale is left in."""
+    """The rigid motion that aligns the camera positions with the true ones; scale errors remain."""
     fitted = truth_from_poses(poses, exact)[0]
     centres = np.array([pose.translation for pose in poses.values()])
     turned = Similarity(1.0, fitted.rotation, np.zeros(3))
@@ -146,7 +146,7 @@ def compare_with_truth(
     """Measure a bundle; its mesh is compared at the bundle's own scale, so scale errors show.
 
     Args:
-        bundle: Of the place.
+        bundle: Bundle of the scene.
         tolerances: Of the F-scores [m].
         truth: None is the hall's.
     """
@@ -176,7 +176,7 @@ def truth_maps() -> list[DepthMap]:
 
 
 def exact_maps(views: Mapping[str, tuple[Camera, Pose]], mesh: Mesh | None = None) -> list[DepthMap]:
-    """Exact depth of views, of the hall without a mesh, up to 5 m at a quarter of the photos' size: what they saw."""
+    """Exact depth of views, of the hall without a mesh, up to 5 m, at a quarter of the photos' size."""
     caster, maps = RayCaster(truth_mesh() if mesh is None else mesh), []
     for name, (full, pose) in views.items():
         camera = full.resized(full.width // 4, full.height // 4)
@@ -189,7 +189,7 @@ def exact_maps(views: Mapping[str, tuple[Camera, Pose]], mesh: Mesh | None = Non
 
 
 def known_length(truth: Truth) -> str:
-    """What a person would measure: two pixels of one photo 20 % in from its sides, and their true distance."""
+    """A hand measurement: two pixels of one photo, 20 % in from its sides, and their true distance."""
     caster = RayCaster(truth.mesh)
     stamp, pose = sorted(truth.poses.items())[3]
     camera = truth.cameras[stamp]
