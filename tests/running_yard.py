@@ -95,10 +95,7 @@ class Yard:
             try:
                 with urllib.request.urlopen(request, timeout=60) as reply:
                     return json.load(reply)
-            except (
-                urllib.error.URLError,
-                ConnectionError,
-            ) as error:  # it starts again, or its database is busy: clients ask again
+            except OSError as error:  # it starts again, or its database is busy: clients ask again
                 if getattr(error, "code", 503) != 503 or time.monotonic() > end:
                     raise
                 time.sleep(1)

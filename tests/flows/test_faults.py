@@ -169,7 +169,7 @@ def test_the_server_goes_away_and_comes_back(lab: Lab):
         lab.card(name, mesh="hang")
     run = lab.begin("batch", cards="away-*.yaml", out="away", workers=2)
     wait_for(lambda: lab.times("away-0")["mesh"] and lab.times("away-1")["mesh"])
-    (server,) = lab.programs("server")
+    (server,) = lab.programs("flows.server")
     assert lab.process is not None
     lab.process.send_signal(signal.SIGSTOP)  # or it would start the server again at once
     server.kill()
