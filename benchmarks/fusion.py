@@ -30,7 +30,6 @@ from benchmarks.f_score import f_scores  # noqa: E402
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from benchmarks.truth import rigid_truth_from_poses, truth_maps, truth_mesh  # noqa: E402
 from pipeline.align.alignment import Alignment, load_world_scene  # noqa: E402
-from pipeline.check.views import cast_depth  # noqa: E402
 from pipeline.depth.maps import load_depth_map, map_names  # noqa: E402
 from pipeline.geometry import Mesh  # noqa: E402
 from pipeline.geometry.rays import RayCaster  # noqa: E402
@@ -103,7 +102,7 @@ def measure(out: Path, backend: str) -> FusionMetrics:
     for name in map_names(folders["depth"]):
         depth_map = load_depth_map(folders["depth"], name, world_from_scene).transformed(truth_from_world)
         sparse = (slice(None, None, STRIDE),) * 2
-        exact = cast_depth(caster, depth_map.camera, depth_map.world_from_camera)[sparse]
+        exact = caster.depth(depth_map.camera, depth_map.world_from_camera)[sparse]
         good = (depth_map.depth[sparse] > 0) & ~depth_map.guessed[sparse] & (exact > 0) & (not depth_map.held_out)
         errors.append(np.abs(depth_map.depth[sparse] - exact)[good])
         sigmas.append(depth_map.sigma[sparse][good])

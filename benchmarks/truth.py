@@ -12,7 +12,6 @@ import numpy as np
 
 from benchmarks.f_score import f_scores
 from pipeline import Bundle
-from pipeline.check.views import cast_depth
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera, Mesh, Pose, Similarity, angle_deg, fit_similarity
 from pipeline.geometry.rays import RayCaster
@@ -180,7 +179,7 @@ def exact_maps(views: Mapping[str, tuple[Camera, Pose]], mesh: Mesh | None = Non
     caster, maps = RayCaster(truth_mesh() if mesh is None else mesh), []
     for name, (full, pose) in views.items():
         camera = full.resized(full.width // 4, full.height // 4)
-        depth = cast_depth(caster, camera, pose)
+        depth = caster.depth(camera, pose)
         depth[depth > 5] = 0
         shape = depth.shape
         nothing = np.zeros(shape, np.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
@@ -19,44 +17,34 @@ FLOOR_COLOR, FREE_COLOR = (196, 200, 204), (226, 228, 230)
 SPAWN_COLOR = (40, 60, 220)
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Trust over the walkable floor.
-
-    Attributes:
-        trusted: Share of the walkable floor's places and headings whose images can be trusted; None without floor.
-        reached: Share of the walkable floor with at least one trusted heading; None without floor.
-    """
-
-    trusted: float | None
-    reached: float | None
-
-
 def coverage_gates(scene: CheckedScene) -> dict[str, Measured]:
     """How far a robot can trust what it sees."""
     regions = scene.regions
     if scene.photos is None:
         return {}
-    coverage, walkable = measure_coverage(scene.photos.coverage, regions), regions.walkable_area > 0
+    (trusted, reached), walkable = measure_coverage(scene.photos.coverage, regions), regions.walkable_area > 0
     how = "share of the walkable floor's positions and headings, by the coverage map"
     detail = {
-        "floor_with_a_trusted_heading": rounded(coverage.reached),
+        "floor_with_a_trusted_heading": rounded(reached),
         "least_trust_of_a_spawn_pose": rounded(min((pose.trust for pose in regions.spawn_poses), default=None)),
     }
-    return {"coverage": Measured(coverage.trusted, how if walkable else "there is no walkable floor", walkable, detail)}
+    return {"coverage": Measured(trusted, how if walkable else "there is no walkable floor", walkable, detail)}
 
 
-def measure_coverage(coverage: CoverageMap, regions: Regions) -> Coverage:
-    """Ask the map at every walkable cell, for every heading that it knows."""
+def measure_coverage(coverage: CoverageMap, regions: Regions) -> tuple[float | None, float | None]:
+    """Shares of the walkable floor: of positions and headings that can be trusted, of positions with any such heading.
+
+    Both are None where there is no floor.
+    """
     if not regions.walkable.any():
-        return Coverage(None, None)
+        return None, None
     height = regions.height[regions.walkable]
     trust = coverage.heading_trust(np.column_stack([regions.centres()[regions.walkable], height]))
-    return Coverage(float((trust >= TRUSTED).mean()), float((trust.max(1) >= TRUSTED).mean()))
+    return float((trust >= TRUSTED).mean()), float((trust.max(1) >= TRUSTED).mean())
 
 
 def coverage_image(coverage: CoverageMap, regions: Regions) -> U8:
-    """The floor from above, +X to the right, a disc at every place of the map, spawn poses as arrows.
+    """The floor from above, +X to the right, a disc at every position of the map, spawn poses as arrows.
 
     Each sector of a disc shows the trust in its direction, from red over yellow to green.
 

@@ -13,7 +13,7 @@ def frame_gates(scene: CheckedScene) -> dict[str, Measured]:
     if alignment.scale_sigma is None:
         how = "scale: assumed - nothing in the capture gives it; add --known-length or --camera-height"
     elif alignment.scale_source == "priors":
-        how += " of usual sizes; add --known-length"
+        how += " of the usual sizes of rooms and objects; add --known-length"
     return {
         "gravity": Measured(
             alignment.gravity_sigma_deg,

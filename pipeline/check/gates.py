@@ -7,9 +7,9 @@ gate's name; one function may measure several gates.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -144,7 +144,7 @@ class Measured:
     value: float | None
     how: str
     applies: bool = True
-    detail: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, object] = field(default_factory=dict)
 
 
 def measure_gates(
@@ -159,21 +159,17 @@ def measure_gates(
     """
     measured = dict(given or {})
     with_photos = scene.photos is not None
-    wanted = [name for name, kind in GATES.items() if kind.scenes != ("imported" if with_photos else "with photos")]
-    for function in dict.fromkeys(GATES[name].measured_by for name in wanted if name not in measured):
-        measured = _load(function)(scene) | measured
+    needed = [name for name, kind in GATES.items() if kind.scenes != ("imported" if with_photos else "with photos")]
+    for function in dict.fromkeys(GATES[name].measured_by for name in needed if name not in measured):
+        module, _, name = function.partition(":")
+        measured = getattr(importlib.import_module(module), name)(scene) | measured
     gates = []
     for name, kind in GATES.items():
-        if name in wanted:
+        if name in needed:
             gates.append(judged(name, measured[name], thresholds))
         elif kind.scenes == "with photos":
             gates.append(judged(name, Measured(None, NO_PHOTOS, applies=False), thresholds))
     return tuple(gates)
-
-
-def _load(function: str) -> Callable[[CheckedScene], dict[str, Measured]]:
-    module, _, name = function.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def judged(name: str, measured: Measured, thresholds: Mapping[str, float]) -> Gate:

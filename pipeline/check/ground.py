@@ -141,7 +141,8 @@ def probe_floor(collision: Mesh, regions: Regions) -> ProbedFloor:
     if not region.any():
         empty = np.zeros(region.shape, bool)
         return ProbedFloor(empty, empty, np.zeros((*region.shape, 3)), regions.cell)
-    height = masks.lowest_around(_extended(regions.height.astype(np.float64)))  # next to a step the lower floor counts
+    nearest = masks.nearest_marked(np.isfinite(regions.height))
+    height = masks.lowest_around(regions.height[tuple(nearest)].astype(np.float64))  # next to a step the lower counts
     fine = max(1, round(regions.cell / FINE_CELL))
     step = regions.cell / fine
     expected = region.repeat(fine, 0).repeat(fine, 1)
@@ -164,12 +165,6 @@ def probe_floor(collision: Mesh, regions: Regions) -> ProbedFloor:
     return ProbedFloor(expected, holes & ~open_ended[numbers], positions, step)
 
 
-def _extended(height: F64) -> F64:
-    """Heights (X, Y) with NaN replaced by the nearest cell's."""
-    nearest = masks.nearest_marked(np.isfinite(height))
-    return height[nearest[0], nearest[1]]
-
-
 PATH_RADIUS = 0.15  # [m] round the camera's path
 SAMPLE_AREA = 1e-4  # [m^2] of mesh per sample
 OPAQUE = 0.5
@@ -184,41 +179,33 @@ class Floaters:
         triangles: Triangles that reach into it.
         area: Area of mesh inside it [m^2].
         gaussians: Number of centres of Gaussians of opacity over 0.5 inside it.
-        opacity: Sum of the opacities of all Gaussians inside it.
     """
 
     path_length: float
     triangles: int
     area: float
     gaussians: int
-    opacity: float
 
 
-def measure_floaters(
-    mesh: Mesh | None, gaussians: Gaussians | None, track: Floats, radius: float = PATH_RADIUS
-) -> Floaters:
-    """Count what is nearer than `radius` [m] to the path of the camera centres (N, 3) in capture order [m, world]."""
+def measure_floaters(mesh: Mesh, gaussians: Gaussians, track: Floats) -> Floaters:
+    """Count what lies within 15 cm of the path of the camera centres (N, 3) in capture order [m, world]."""
     path, length = camera_path(track)
     tree = KDTree(path)
     triangles, area = 0, 0.0
-    if mesh is not None and len(mesh.triangles):
-        low, high = path.min(0) - radius, path.max(0) + radius
+    if len(mesh.triangles):
+        low, high = path.min(0) - PATH_RADIUS, path.max(0) + PATH_RADIUS
         corners = mesh.corners()
         touching = ((corners.max(1) >= low) & (corners.min(1) <= high)).all(1)
         near = mesh.with_faces(touching)
         count = int(np.clip(near.face_areas().sum() / SAMPLE_AREA, 1000, 2_000_000)) if touching.any() else 0
         points, owner = sample_surface(near, count, np.random.default_rng(0))
-        inside = np.isfinite(tree.query(points, distance_upper_bound=radius)[0])
+        inside = np.isfinite(tree.query(points, distance_upper_bound=PATH_RADIUS)[0])
         centres = near.corners().mean(1)
-        centred = np.isfinite(tree.query(centres, distance_upper_bound=radius)[0])
+        centred = np.isfinite(tree.query(centres, distance_upper_bound=PATH_RADIUS)[0])
         triangles = len(np.union1d(owner[inside], np.flatnonzero(centred)))
         area = float(inside.sum() / max(count, 1) * near.face_areas().sum())
-    opaque, opacity = 0, 0.0
-    if gaussians is not None and len(gaussians):
-        inside = np.isfinite(tree.query(gaussians.means, distance_upper_bound=radius)[0])
-        alpha = gaussians.opacities[inside]
-        opaque, opacity = int((alpha > OPAQUE).sum()), float(alpha.sum())
-    return Floaters(length, triangles, area, opaque, opacity)
+    inside = np.isfinite(tree.query(gaussians.means, distance_upper_bound=PATH_RADIUS)[0])
+    return Floaters(length, triangles, area, int((gaussians.opacities[inside] > OPAQUE).sum()))
 
 
 SPHERE_RADIUS = 0.06  # [m] of the spheres
@@ -263,15 +250,6 @@ class DropTest:
     largest_error: float | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Fall:
-    """Centres (N, 3) [m] and rotations (N, 3, 3) at the end, and the highest energy on the way [m of height]."""
-
-    centres: F64
-    rotations: F64
-    energy: F64
-
-
 def drop_bodies(collision: Mesh, regions: Regions) -> DropTest:
     """Simulate 3 s of spheres of 6 cm radius and boxes of 10 cm edge over an even grid of walkable cells, in PhysX.
 
@@ -284,15 +262,18 @@ def drop_bodies(collision: Mesh, regions: Regions) -> DropTest:
         return DropTest(0, 0, 0, 0, 0, None, None)
     bottoms, is_box = np.concatenate([places, places]), np.arange(2 * len(places)) >= len(places)
     starts = bottoms + np.where(is_box, HALF_EDGE, SPHERE_RADIUS)[:, None] * [0, 0, 1]
-    fall = _simulate(collision, starts, is_box)
-    feet = _feet(fall, is_box)
+    centres, rotations, energy = _simulate(collision, starts, is_box)
+    # what a body may stand on (N, 8, 3): a box's corners, a sphere's lowest point
+    signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
+    corners = centres[:, None] + HALF_EDGE * np.einsum("nij,kj->nki", rotations, signs)
+    feet = np.where(is_box[:, None, None], corners, centres[:, None] - [0, 0, SPHERE_RADIUS])
     lowest = np.take_along_axis(feet, feet[:, :, 2].argmin(1)[:, None, None], 1)[:, 0]
     # a body on a step's edge may rest on either side's floor, with any of its lowest corners
     heights = _floor_below(feet.reshape(-1, 3), regions).reshape(*feet.shape[:2], -1)
     errors = np.abs(feet[:, :, 2, None] - heights).min(2, initial=np.inf)
     error = np.where(feet[:, :, 2] < lowest[:, 2, None] + CORNER_TOLERANCE, errors, np.inf).min(1)
-    rolled = np.linalg.norm((fall.centres - starts)[:, :2], axis=1) > ROLLED  # down a stair: it may lean on a front
-    gap = np.abs(RayCaster(collision).distances(np.where(is_box[:, None], lowest, fall.centres)))
+    rolled = np.linalg.norm((centres - starts)[:, :2], axis=1) > ROLLED  # down a stair: it may lean on a front
+    gap = np.abs(RayCaster(collision).distances(np.where(is_box[:, None], lowest, centres)))
     error[rolled] = np.minimum(error, np.abs(gap - np.where(is_box, 0, SPHERE_RADIUS)))[rolled]
     fell = ~(lowest[:, 2] > bottoms[:, 2] - DROP_HEIGHT - FALLEN)
     fell &= ~(error <= TOLERANCE)
@@ -300,7 +281,7 @@ def drop_bodies(collision: Mesh, regions: Regions) -> DropTest:
     return DropTest(
         dropped=len(starts),
         fell_through=int(fell.sum()),
-        thrown_out=int((fall.energy > starts[:, 2] + THROWN).sum()),
+        thrown_out=int((energy > starts[:, 2] + THROWN).sum()),
         off_height=int((error[~fell] > TOLERANCE).sum()),
         over_holes=2 * len(over_holes),
         median_error=float(np.median(resting)) if len(resting) else None,
@@ -327,8 +308,12 @@ def _hole_starts(collision: Mesh, regions: Regions) -> F64:
     return probed.positions[tuple(cells.T)] + np.array([0, 0, DROP_HEIGHT])
 
 
-def _simulate(collision: Mesh, starts: F64, is_box: Mask) -> _Fall:
-    """Let bodies fall from centres (N, 3) [m]; boxes start upright, each rotated about the vertical."""
+def _simulate(collision: Mesh, starts: F64, is_box: Mask) -> tuple[F64, F64, F64]:
+    """Let bodies fall from centres (N, 3) [m]; boxes start upright, each rotated about the vertical.
+
+    Returns:
+        Centres (N, 3) [m] and rotations (N, 3, 3) at the end, and the highest energy on the way (N,) [m of height].
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
         import sapien
@@ -372,14 +357,7 @@ def _simulate(collision: Mesh, starts: F64, is_box: Mask) -> _Fall:
             energy = np.maximum(energy, height + (speed**2).sum(1) / (2 * GRAVITY))
     centres = np.array([holder.pose.p for holder in holders], np.float64)
     rotations = np.array([holder.pose.to_transformation_matrix()[:3, :3] for holder in holders], np.float64)
-    return _Fall(centres, rotations, energy)
-
-
-def _feet(fall: _Fall, is_box: Mask) -> F64:
-    """Points (N, 8, 3) that a body may stand on: a box's corners, a sphere's lowest point."""
-    signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * 3, indexing="ij"), -1).reshape(-1, 3)
-    corners = fall.centres[:, None] + HALF_EDGE * np.einsum("nij,kj->nki", fall.rotations, signs)
-    return np.where(is_box[:, None, None], corners, fall.centres[:, None] - [0, 0, SPHERE_RADIUS])
+    return centres, rotations, energy
 
 
 def _floor_below(centres: F64, regions: Regions) -> F64:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -35,7 +35,7 @@ class Gate(BaseModel):
     comparison: Literal["<=", ">="]
     applies: bool = True
     how: str
-    detail: dict[str, Any] = {}
+    detail: dict[str, object] = {}
 
     @property
     def passed(self) -> bool | None:
@@ -58,7 +58,7 @@ class Quality(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     gates: tuple[Gate, ...]
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, object] = {}
 
     @property
     def passed(self) -> bool:

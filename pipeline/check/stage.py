@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -57,8 +56,13 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
     checked = CheckedScene(alignment, splat, mesh, collision, regions, track, photos)
     gates = measure_gates(checked, params.thresholds)
     levels = measure_levels(inputs["splat"], scene.held_out, inputs["poses"], max(size))
-    metrics = {"flatness": _flatness(mesh, regions, rng), "levels": levels}
-    quality = Quality(gates=gates, metrics=metrics)
+    floor, table = (flatness(mesh, regions.floor_height, rng) for flatness in (floor_flatness, table_flatness))
+    flat = {
+        "floor": asdict(floor) if floor else None,
+        "table": asdict(table) if table else None,
+        "floor_to_table_deg": floor.angle_to(table) if floor and table else None,
+    }
+    quality = Quality(gates=gates, metrics={"flatness": flat, "levels": levels})
     quality.save(out_dir)
     images = out_dir / "images"
     images.mkdir()
@@ -71,14 +75,3 @@ def run(inputs: Mapping[str, Path], params: CheckParams, out_dir: Path) -> None:
     page = quality_page(quality, "Quality of the bundle", captions, mesh_paths, f"images/{COVERAGE_IMAGE}", left_out)
     (out_dir / "quality.html").write_text(page)
     logger.info("gates that fail: %s", ", ".join(quality.failed) or "none")
-
-
-def _flatness(mesh: Mesh, regions: Regions, rng: np.random.Generator) -> dict[str, Any]:
-    """How flat floor and table are, and how parallel; null where there is none."""
-    floor = floor_flatness(mesh, regions.floor_height, rng)
-    table = table_flatness(mesh, regions.floor_height, rng)
-    return {
-        "floor": asdict(floor) if floor else None,
-        "table": asdict(table) if table else None,
-        "floor_to_table_deg": floor.angle_to(table) if floor and table else None,
-    }

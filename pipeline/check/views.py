@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.check.gates import Measured, rounded
 from pipeline.check.scene import CheckedScene, ViewCheck
-from pipeline.geometry import Camera, Gaussians, Pose
+from pipeline.geometry import Camera, Gaussians
 from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import View, read_image, read_mask
 from pipeline.progress import track
@@ -56,13 +55,16 @@ def check_views(
         if not counts.any():
             continue
         splat_depth = np.where(rendering.alpha >= MIN_ALPHA, rendering.depth, 0)
-        mesh_depth = cast_depth(mesh, camera, view.world_from_camera)
+        mesh_depth = mesh.depth(camera, view.world_from_camera)
         both = (splat_depth > 0) & (mesh_depth > 0)
+        # pixels that don't count are made equal; what windows at the border still see is charged to those that do
+        shown = np.where(counts[..., None], image, reference)
+        similarity = 1 - (1 - ssim(shown, reference)) / float(counts.mean())
         checks.append(
             ViewCheck(
                 view.name,
                 psnr(image[counts], reference[counts]),
-                _masked_ssim(image, reference, counts),
+                similarity,
                 psnr(plain[counts], reference[counts]),
                 psnr(_exposed_like(image[counts], reference[counts]), reference[counts]),
                 (splat_depth - mesh_depth)[both],
@@ -122,30 +124,12 @@ def counting_pixels(poses_folder: Path, view: View, camera: Camera) -> Mask:
     return np.ones((camera.height, camera.width), bool) if mask is None else mask
 
 
-def _masked_ssim(image: F32, reference: F32, counts: Mask) -> float:
-    """SSIM of images (H, W, 3) over the pixels (H, W) that count.
-
-    The others get the reference's colours and are equal then; what windows at the border still see is charged to those
-    that count.
-    """
-    shown = np.where(counts[..., None], image, reference)
-    return 1 - (1 - ssim(shown, reference)) / float(counts.mean())
-
-
 def _exposed_like(colors: F32, reference: F32) -> F32:
     """Colours (N, 3) with the gain and offset of each channel that bring them nearest to the reference's (N, 3)."""
     x, y = colors.astype(np.float64), reference.astype(np.float64)
     dx, dy = x - x.mean(0), y - y.mean(0)
     gain = (dx * dy).sum(0) / np.maximum((dx**2).sum(0), 1e-9)
     return np.clip(dx * gain + y.mean(0), 0, 1).astype(np.float32)
-
-
-def cast_depth(mesh: RayCaster, camera: Camera, world_from_camera: Pose) -> F32:
-    """The mesh's depth (H, W) float32 along the optical axis [m]; 0 where the camera sees no mesh."""
-    directions = world_from_camera.rotate(camera.rays()).reshape(-1, 3)  # z = 1: the distance is the depth
-    origins = np.broadcast_to(world_from_camera.translation, directions.shape)
-    distance = mesh.cast(origins, directions).distance
-    return np.where(np.isfinite(distance), distance, 0).reshape(camera.height, camera.width).astype(np.float32)
 
 
 LEVEL_FILES = {"full": "splat.ply", "sim": "sim.ply", "web": "web.sog"}
@@ -155,14 +139,8 @@ SMALL_SIDE = 128
 
 def measure_levels(
     folder: Path, views: Sequence[View], poses_folder: Path, long_side: int
-) -> dict[str, dict[str, Any]]:
-    """Metrics of every level by its name.
-
-    Args:
-        folder: Folder of the splat stage.
-        views: Held-out views in the world frame.
-        poses_folder: Where their images lie.
-        long_side: Long side of the training images [px].
+) -> dict[str, dict[str, float | None]]:
+    """Metrics of every level of the splat stage's `folder` by its name, from held-out views [world frame].
 
     Returns:
         Gaussians, bytes, and for the sizes "small" (128 px) and "training" the mean PSNR [dB] and how much lower than
@@ -178,14 +156,14 @@ def measure_levels(
     for view in track(views, "checking levels of detail"):
         for size, side in sizes.items():
             found[size] += _view_psnr(splats, view, gains.get(view.name), poses_folder, side)
-    metrics: dict[str, dict[str, Any]] = {}
+    metrics: dict[str, dict[str, float | None]] = {}
     for name, file in LEVEL_FILES.items():
         metrics[name] = {"gaussians": len(splats[name]), "bytes": (folder / file).stat().st_size}
         for size, measured in found.items():
-            mean = float(np.mean([psnrs[name] for psnrs in measured])) if measured else None
-            loss = float(np.mean([psnrs["full"] - psnrs[name] for psnrs in measured])) if measured else None
-            metrics[name][f"psnr_{size}"] = None if mean is None else round(mean, 3)
-            metrics[name][f"loss_{size}"] = None if loss is None else round(loss, 3)
+            quality = [psnrs[name] for psnrs in measured]
+            loss = [psnrs["full"] - psnrs[name] for psnrs in measured]
+            metrics[name][f"psnr_{size}"] = round(float(np.mean(quality)), 3) if measured else None
+            metrics[name][f"loss_{size}"] = round(float(np.mean(loss)), 3) if measured else None
     return metrics
 
 

@@ -98,14 +98,7 @@ class CoverageMap:
     def save(self, folder: Path) -> None:
         """Write `coverage.npz`."""
         with (folder / COVERAGE_FILE).open("wb") as file:
-            np.savez(
-                file,
-                positions=self.positions,
-                errors=self.errors,
-                cell=np.array(self.cell),
-                camera_height=np.array(self.camera_height),
-                field_of_view=np.array(self.field_of_view),
-            )
+            np.savez(file, **vars(self))
 
     @staticmethod
     def load(folder: Path) -> CoverageMap:

@@ -13,7 +13,6 @@ from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
-from pipeline.coverage.map import expected_psnr, trust_of
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import View, read_image, read_mask
@@ -76,7 +75,7 @@ class SurfaceColors:
 
     Attributes:
         rgb: (N, 3) float32, 0..1; meaningless where nothing was seen.
-        seen: (N,) bool, some photo sees the place that the ray hits.
+        seen: (N,) bool, some photo sees where the ray hits.
         surface: (N,) bool, the ray hits something at all.
     """
 
@@ -116,12 +115,14 @@ def load_photos(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Ga
         values = photo.reshape(-1, 3) / 255.0
         total, squares, pixels = total + values.sum(0), squares + float((values**2).sum()), pixels + len(values)
         small = camera.resized(round(camera.width * ratio), round(camera.height * ratio))
-        surface = _cast_depth(caster, small, view.world_from_camera)
+        surface = caster.depth(small, view.world_from_camera)
         counts = read_mask(poses_folder, view, (small.width, small.height))
         depth[index, : small.height, : small.width] = surface if counts is None else np.where(counts, surface, MASKED)
     mean, photos = total / pixels, [finest]
     while len(photos) < PYRAMID:
-        photos.append(_halved(photos[-1]))
+        width, height = width // 2, height // 2
+        halved = [cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA) for photo in photos[-1]]
+        photos.append(np.stack(halved).astype(np.uint8))
     matrices = [view.world_from_camera.inverse().matrix[:3] for view in views]
     return TrainingPhotos(
         caster,
@@ -136,11 +137,7 @@ def load_photos(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Ga
 
 
 def surface_colors(
-    evidence: TrainingPhotos,
-    origin: Floats,
-    directions: Floats,
-    pixel: float,
-    beyond: Floats,
+    evidence: TrainingPhotos, origin: Floats, directions: Floats, pixel: float, beyond: Floats
 ) -> SurfaceColors:
     """The colour of what rays hit, from the photos that show it best at that angle and resolution.
 
@@ -191,17 +188,6 @@ def _gain(photo: U8, splat: Gaussians, view: View) -> F64:
     opaque = shown.alpha > 0.5
     fitted = (shown.rgb * small)[opaque].sum(0) / np.maximum((small**2)[opaque].sum(0), 1e-6)
     return np.clip(fitted, 1 / MAX_GAIN, MAX_GAIN) if opaque.mean() > 0.5 else np.ones(3)
-
-
-def _cast_depth(caster: RayCaster, camera: Camera, world_from_camera: Pose) -> F32:
-    directions = world_from_camera.rotate(camera.rays()).reshape(-1, 3)  # z = 1: the distance is the depth
-    distance = caster.cast(np.broadcast_to(world_from_camera.translation, directions.shape), directions).distance
-    return np.where(np.isfinite(distance), distance, 0).reshape(camera.height, camera.width).astype(np.float32)
-
-
-def _halved(photos: U8) -> U8:
-    size = (photos.shape[2] // 2, photos.shape[1] // 2)
-    return np.stack([cv2.resize(photo, size, interpolation=cv2.INTER_AREA) for photo in photos]).astype(np.uint8)
 
 
 @njit(nogil=True, error_model="numpy", cache=True, parallel=True)
@@ -296,45 +282,9 @@ BLOCK, STRIDE = 2, 4
 shifted by the slightest errors of poses and mesh: its differences say nothing of the splat."""
 WEIGHTS = (1.06, 0.32, 0.60)
 """Of the three first terms of `image_terms`. Fitted by `python benchmarks/coverage.py` to images off the track of
-places whose truth is known."""
+scenes whose truth is known."""
 MIN_ALPHA = 0.5
 """Below it the splat says nothing about the pixel's depth."""
-
-
-@dataclass(frozen=True)
-class ImageError:
-    """What is expected of an image.
-
-    Attributes:
-        error: Mean squared difference from the true image, colours 0..1.
-        unseen: Share of the image that no photo shows.
-    """
-
-    error: float
-    unseen: float
-
-    @property
-    def psnr(self) -> float:
-        """The expected PSNR [dB]."""
-        return float(expected_psnr(np.array(self.error)))
-
-    @property
-    def trust(self) -> float:
-        """0..1, see `trust_of`."""
-        return float(trust_of(np.array(self.error)))
-
-
-def predict_error(evidence: TrainingPhotos, splat: Gaussians, camera: Camera, world_from_camera: Pose) -> ImageError:
-    """What is expected of an image of the splat; see `image_terms`.
-
-    Args:
-        evidence: Training photos and mesh.
-        splat: In the same world; C-contiguous float32.
-        camera: Pinhole, at the size at which the image will be used.
-        world_from_camera: Where it looks from; it need not be near any photo.
-    """
-    terms = image_terms(evidence, splat, camera, world_from_camera)
-    return ImageError(float(expected_error(terms)), float(terms[3]))
 
 
 def expected_error(terms: Floats, weights: ArrayLike = WEIGHTS) -> F64:

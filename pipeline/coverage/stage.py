@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.align.alignment import load_world_scene
 from pipeline.coverage.map import TRUSTED, CoverageMap
 from pipeline.coverage.params import CoverageParams
-from pipeline.coverage.prediction import TrainingPhotos, load_photos, predict_error
+from pipeline.coverage.prediction import TrainingPhotos, expected_error, image_terms, load_photos
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.mesh.params import WalkableParams
@@ -83,7 +83,7 @@ def look_around(evidence: TrainingPhotos, splat: Gaussians, positions: Floats, p
     for index, position in enumerate(track(positions, "coverage: looking around")):
         eye = position.astype(np.float64) + np.array([0, 0, params.camera_height])
         for heading, rotation in enumerate(rotations):
-            errors[index, heading] = predict_error(evidence, splat, camera, Pose(rotation, eye)).error
+            errors[index, heading] = expected_error(image_terms(evidence, splat, camera, Pose(rotation, eye)))
     return errors
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
@@ -93,20 +94,12 @@ class Camera:
         x, y = cv2.undistortPoints(point, self.matrix, np.array(self.distortion)).reshape(2)
         return np.array([x, y, 1.0])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The camera as plain JSON values."""
-        return {
-            "width": self.width,
-            "height": self.height,
-            "fx": self.fx,
-            "fy": self.fy,
-            "cx": self.cx,
-            "cy": self.cy,
-            "distortion": list(self.distortion),
-        }
+        return {**asdict(self), "distortion": list(self.distortion)}
 
     @staticmethod
-    def from_json(values: dict[str, Any]) -> Camera:
+    def from_json(values: Mapping[str, Any]) -> Camera:
         """The inverse of `to_json`."""
         k1, k2, p1, p2 = (float(v) for v in values.get("distortion", (0, 0, 0, 0)))
         fx, fy, cx, cy = (float(values[key]) for key in ("fx", "fy", "cx", "cy"))

@@ -38,14 +38,7 @@ class PointCloud:
 
     def __getitem__(self, index: Mask | NDArray[np.integer] | slice) -> PointCloud:
         """The cloud of the chosen points."""
-        return PointCloud(
-            self.points[index],
-            self.normals[index],
-            self.colors[index],
-            self.sigma[index],
-            self.views[index],
-            self.guessed[index],
-        )
+        return PointCloud(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
     @staticmethod
     def concatenate(parts: Sequence[PointCloud]) -> PointCloud:

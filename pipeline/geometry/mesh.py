@@ -13,6 +13,8 @@ from pipeline.geometry.ply import check_ply
 from pipeline.geometry.similarity import Similarity
 from pipeline.types import F32, F64, I32, U8, Floats, Mask
 
+COLORS = ("red", "green", "blue")
+
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
@@ -85,21 +87,12 @@ class Mesh:
 
     def save(self, path: Path) -> None:
         """Write a binary PLY with the vertex attributes red, green, blue and guessed."""
-        columns = [
-            ("x", "f4"),
-            ("y", "f4"),
-            ("z", "f4"),
-            ("red", "u1"),
-            ("green", "u1"),
-            ("blue", "u1"),
-            ("guessed", "u1"),
-        ]
-        vertex = np.empty(len(self.vertices), columns)
-        for axis, name in enumerate("xyz"):
-            vertex[name] = self.vertices[:, axis]
-        for channel, name in enumerate(("red", "green", "blue")):
-            vertex[name] = self.colors[:, channel]
-        vertex["guessed"] = self.guessed
+        columns = [*zip("xyz", self.vertices.T, strict=True), *zip(COLORS, self.colors.T, strict=True)]
+        columns.append(("guessed", self.guessed))
+        kinds = [(name, "f4" if name in "xyz" else "u1") for name, _ in columns]
+        vertex = np.empty(len(self.vertices), kinds)
+        for name, values in columns:
+            vertex[name] = values
         face = np.empty(len(self.triangles), [("vertex_indices", "i4", (3,))])
         face["vertex_indices"] = self.triangles
         PlyData([PlyElement.describe(vertex, "vertex"), PlyElement.describe(face, "face")]).write(str(path))
@@ -123,6 +116,6 @@ class Mesh:
             raise ValueError(f"{path}: a triangle names a vertex outside 0..{len(vertices) - 1}")
         mesh = Mesh.from_arrays(vertices, triangles)
         names = vertex.dtype.names
-        colors = np.stack([vertex[c] for c in ("red", "green", "blue")], 1) if "red" in names else mesh.colors
+        colors = np.stack([vertex[c] for c in COLORS], 1) if "red" in names else mesh.colors
         guessed = vertex["guessed"].astype(bool) if "guessed" in names else mesh.guessed
         return Mesh(mesh.vertices, mesh.triangles, colors.astype(np.uint8), guessed)

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from plyfile import PlyData, PlyListProperty, PlyProperty
+from plyfile import PlyData, PlyListProperty
 
 MAX_HEADER_BYTES = 65_536
 
@@ -25,16 +25,11 @@ def check_ply(path: Path) -> dict[str, int]:
         raise ValueError(f"its head can't be read: {error}") from error
     least, size = 0, path.stat().st_size - head.tell()
     for element in data.elements:
-        row = sum(_least_bytes(one, text=data.text) for one in element.properties)
+        kinds = (one.list_dtype()[0] if isinstance(one, PlyListProperty) else one.dtype() for one in element.properties)
+        # a list may be empty, and a number in text is a digit and a space
+        row = 2 * len(element.properties) if data.text else sum(np.dtype(kind).itemsize for kind in kinds)
         least += element.count * max(1, row)
     if least > size + 1:  # a text may end without its last line break
         promised = ", ".join(f"{element.count} of {element.name}" for element in data.elements)
         raise ValueError(f"its head promises {promised[:200]}: at least {least} bytes, and {size} follow")
     return {element.name: element.count for element in data.elements}
-
-
-def _least_bytes(one: PlyProperty, *, text: bool) -> int:
-    """Lower bound of a property's bytes in a row; a list may be empty, and a number in text is a digit and a space."""
-    if text:
-        return 2
-    return np.dtype(one.list_dtype()[0] if isinstance(one, PlyListProperty) else one.dtype()).itemsize

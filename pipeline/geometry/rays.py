@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.geometry import Mesh
+from pipeline.geometry import Camera, Mesh, Pose
 from pipeline.types import F32, I64, Floats, Mask
 
 NO_TRIANGLE = -1
@@ -54,6 +54,12 @@ class RayCaster:
         distance, triangle = answer["t_hit"].numpy(), answer["primitive_ids"].numpy().astype(np.int64)
         triangle[~np.isfinite(distance)] = NO_TRIANGLE
         return Hits(distance, triangle)
+
+    def depth(self, camera: Camera, world_from_camera: Pose) -> F32:
+        """The mesh's depth (H, W) along the camera's optical axis [m]; 0 where it sees no mesh."""
+        directions = world_from_camera.rotate(camera.rays()).reshape(-1, 3)  # z = 1: the distance is the depth
+        distance = self.cast(np.broadcast_to(world_from_camera.translation, directions.shape), directions).distance
+        return np.where(np.isfinite(distance), distance, 0).reshape(camera.height, camera.width).astype(np.float32)
 
     def all_hits(self, origins: Floats, directions: Floats) -> tuple[I64, F32, I64]:
         """Every crossing of every ray: (ray index, distance, triangle), each (M,), sorted by ray, then distance."""

@@ -13,7 +13,7 @@ from pipeline.check.gates import Measured, measure_gates
 from pipeline.check.quality import Quality
 from pipeline.check.report import colored_depth, write_jpeg
 from pipeline.check.scene import CheckedScene
-from pipeline.check.views import MIN_ALPHA, cast_depth
+from pipeline.check.views import MIN_ALPHA
 from pipeline.geometry import Camera, Gaussians, Mesh, Pose
 from pipeline.geometry.rays import RayCaster
 from pipeline.importing.registration import Registration
@@ -52,7 +52,7 @@ def look(splat: Gaussians, mesh: Mesh, poses: Sequence[Pose]) -> list[Lookout]:
         rendering = render(drawn, LENS, poses[index])
         depth = np.where(rendering.alpha >= MIN_ALPHA, rendering.depth, 0).astype(np.float32)
         image = (255 * np.clip(rendering.rgb, 0, 1)).round().astype(np.uint8)
-        found.append(Lookout(image, depth, cast_depth(caster, LENS, poses[index])))
+        found.append(Lookout(image, depth, caster.depth(LENS, poses[index])))
     return found
 
 

@@ -27,7 +27,7 @@ CAMERA_ROOM = 4.0  # [voxels] round the cameras' path that are free: they were t
 
 @dataclass(frozen=True)
 class CleanReport:
-    """What was removed or turned.
+    """What was removed or flipped.
 
     Attributes:
         carved_triangles: In free space: at least 3 maps, and twice as many as support them, see through them, or a
@@ -128,7 +128,7 @@ def observe(points: Floats, normals: Floats, maps: Sequence[DepthMap], margin: f
     """Compare points (N, 3) [m, world] with normals (N, 3) with every depth map.
 
     A map sees through a point when all 3x3 depths round its pixel lie `margin` [m] and three sigma behind the point;
-    the neighbourhood keeps an inaccurate pose from carving the rims of thin things. Guessed depth is no votes.
+    the neighbourhood keeps an inaccurate pose from carving the rims of thin objects. Guessed depth is no votes.
     """
     positions = np.ascontiguousarray(points, np.float64)
     directions = np.ascontiguousarray(normals, np.float64)

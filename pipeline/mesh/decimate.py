@@ -30,13 +30,7 @@ SINGULAR = 1e-3  # least determinant of a quadric, over its mean diagonal cubed,
 
 @dataclass(frozen=True)
 class SurfaceError:
-    """Distances from evenly spread samples of one surface to another.
-
-    Attributes:
-        median: [m].
-        p99: [m].
-        largest: [m].
-    """
+    """Distances from evenly spread samples of one surface to another [m]."""
 
     median: float
     p99: float

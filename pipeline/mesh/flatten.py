@@ -51,12 +51,7 @@ class FlatReport:
 
 
 def flatten(mesh: Mesh, voxel_size: float) -> tuple[Mesh, FlatReport]:
-    """The mesh with its planes flat and their seams sharp; same triangles, moved vertices.
-
-    Args:
-        mesh: Oriented, canonical [m].
-        voxel_size: That it was fused with [m]; nothing moves further than two of them.
-    """
+    """The oriented, canonical mesh [m] with flat planes and sharp seams; no vertex moves further than two voxels."""
     planes = find_planes(mesh, voxel_size)
     if not len(planes.offsets):
         return mesh, FlatReport(0, 0.0, 0.0, 0)
@@ -64,7 +59,9 @@ def flatten(mesh: Mesh, voxel_size: float) -> tuple[Mesh, FlatReport]:
     old = mesh.vertices.astype(np.float64)
     owner = _vertex_labels(mesh.triangles, planes.labels, len(old))
     drawn = _drawn(old, owner, planes, voxel_size)
-    moved = _seamed(drawn, _vertex_normals(old, mesh.triangles), owner, planes, mesh.triangles, voxel_size)
+    crosses, corners = np.repeat(_crosses(old[mesh.triangles]), 3, axis=0), mesh.triangles.reshape(-1)
+    normals = np.stack([np.bincount(corners, crosses[:, axis], len(old)) for axis in range(3)], 1).astype(np.float64)
+    moved = _seamed(drawn, normals, owner, planes, mesh.triangles, voxel_size)
     moved = _without_folds(moved, drawn, mesh.triangles)
     result = replace(mesh, vertices=moved.astype(np.float32))
     report = FlatReport(
@@ -100,12 +97,6 @@ def _drawn(points: F64, owner: I64, planes: Planes, voxel_size: float) -> F64:
     return result
 
 
-def _vertex_normals(points: F64, triangles: I32) -> F64:
-    """Normals (V, 3) of any length: sums of the triangles' normals by area."""
-    crosses, corners = np.repeat(_crosses(points[triangles]), 3, axis=0), triangles.reshape(-1)
-    return np.stack([np.bincount(corners, crosses[:, axis], len(points)) for axis in range(3)], 1).astype(np.float64)
-
-
 def _seamed(points: F64, facing: F64, owner: I64, planes: Planes, triangles: I32, voxel_size: float) -> F64:
     """Points (V, 3) between planes moved onto the planes that end at each other, and onto their edges."""
     graph = neighbours_of_vertices(triangles, len(points))
@@ -115,7 +106,7 @@ def _seamed(points: F64, facing: F64, owner: I64, planes: Planes, triangles: I32
     near, anchors = _near_planes(*links, owner, SEAM_RINGS)
     reach = np.full(len(points), ROUNDED * voxel_size)
     placed, on = points, owner
-    for _ in range(2):  # what stands alone among placed vertices is no thing: the second time it may move twice as far
+    for _ in range(2):  # what stands alone among placed vertices is no object: the second time it may move twice as far
         placed, on = _placed(points, facing, owner, near, anchors, planes, reach)
         alone = graph @ (on >= 0).astype(np.float64) >= ALONE * np.diff(graph.indptr)
         reach[alone] = 2 * ROUNDED * voxel_size

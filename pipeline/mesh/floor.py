@@ -90,7 +90,7 @@ def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator)
         mesh: Oriented, undecimated [m, world frame: floor near z = 0].
         track: Camera centres (N, 3) [m].
         gap: Openings up to this width between floor and walls count as closed [m].
-        rng: For the plane's RANSAC.
+        rng: Draws the samples of the plane's RANSAC.
     """
     areas, normals, centres = mesh.face_areas(), mesh.face_normals(), mesh.corners().mean(1)
     level = (normals[:, 2] > 0.8) & (np.abs(centres[:, 2]) < SEARCH)
@@ -99,13 +99,23 @@ def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator)
         found = 0.0 if plane is None else float(areas[level][plane.inliers].sum())
         logger.warning("no floor to close: %.2f m^2 of level surface near z = 0, %.1f needed", found, MIN_AREA)
         return mesh, FloorReport(found, 0.0, 0, 0.0, 0.0)
-    grid = _grid_over(centres[level][plane.inliers], track, plane)
+    seen = np.concatenate([centres[level][plane.inliers][:, :2], track[:, :2]]).astype(np.float64)
+    low, high = seen.min(0) - 0.5, seen.max(0) + 0.5
+    step = max(NODE, float(np.sqrt(np.prod(high - low) / MAX_NODES)))
+    low = np.floor(low / step) * step
+    shape = np.ceil((high - low) / step).astype(int) + 1
+    grid = _Grid(low, (int(shape[0]), int(shape[1])), step, plane)
     measured, height, lower = _probe(mesh, grid)
-    walker = _within(grid.mark(_standing(track, grid)), WALKER / grid.step)
+    walker = masks.distance_from(grid.mark(_standing(track, grid))) <= WALKER / step
     above = plane.distance(mesh.vertices)
     walls = grid.mark(mesh.vertices[(above > OBSTACLE[0]) & (above < OBSTACLE[1])])
-    enclosed = _enclosed(measured | walls | walker, measured | walker, gap / grid.step)
-    wanted = enclosed & ~measured & ~lower & _within(measured | walker, REACH / grid.step)
+    # the hole-free hull of floor, walls and walker, in parts that have floor or walker in them
+    parts, count = masks.parts(masks.without_holes(masks.closed(measured | walls | walker, gap / step)))
+    seeded = np.zeros(count + 1, bool)
+    seeded[parts[measured | walker]] = True
+    seeded[0] = False
+    near = masks.distance_from(measured | walker) <= REACH / step
+    wanted = seeded[parts] & ~measured & ~lower & near
     patch, area = _patch(mesh, grid, measured, wanted, height)
     middle = grid.lifted(np.median(centres[level][plane.inliers][:, :2], axis=0))
     report = FloorReport(
@@ -116,16 +126,6 @@ def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator)
         tilt_deg=float(np.rad2deg(np.arccos(np.clip(plane.normal[2], -1, 1)))),
     )
     return (canonical(mesh.joined(patch)) if len(patch.triangles) else mesh), report
-
-
-def _grid_over(floor: Floats, track: Floats, plane: Plane) -> _Grid:
-    """A grid of 3 cm over floor and track, coarser when that were too many nodes."""
-    seen = np.concatenate([floor[:, :2], track[:, :2]]).astype(np.float64)
-    low, high = seen.min(0) - 0.5, seen.max(0) + 0.5
-    step = max(NODE, float(np.sqrt(np.prod(high - low) / MAX_NODES)))
-    low = np.floor(low / step) * step
-    shape = np.ceil((high - low) / step).astype(int) + 1
-    return _Grid(low, (int(shape[0]), int(shape[1])), step, plane)
 
 
 def _probe(mesh: Mesh, grid: _Grid) -> tuple[Mask, F64, Mask]:
@@ -162,27 +162,7 @@ def _standing(track: Floats, grid: _Grid) -> F64:
     return np.concatenate(pieces)
 
 
-def _within(mask: Mask, nodes: float) -> Mask:
-    """Nodes at most `nodes` steps from the mask."""
-    return masks.distance_from(mask) <= nodes
-
-
-def _enclosed(bounded: Mask, seeds: Mask, gap: float) -> Mask:
-    """The hole-free hull of `bounded` with gaps up to `gap` steps closed, its parts without a seed left out."""
-    labels, count = masks.parts(masks.without_holes(masks.closed(bounded, gap)))
-    seeded = np.zeros(count + 1, bool)
-    seeded[labels[seeds]] = True
-    seeded[0] = False
-    return seeded[labels]
-
-
-def _patch(
-    mesh: Mesh,
-    grid: _Grid,
-    measured: Mask,
-    wanted: Mask,
-    height: F64,
-) -> tuple[Mesh, float]:
+def _patch(mesh: Mesh, grid: _Grid, measured: Mask, wanted: Mask, height: F64) -> tuple[Mesh, float]:
     """Triangles over the wanted nodes and one ring of measured ones, and the area of the wanted part [m^2]."""
     usable = measured | wanted
     corners = np.stack([usable[:-1, :-1], usable[1:, :-1], usable[1:, 1:], usable[:-1, 1:]])
@@ -207,10 +187,8 @@ def _patch(
     near_floor = np.abs(grid.plane.distance(mesh.vertices)) < BAND
     index = KDTree(mesh.vertices[near_floor]).query(patch.vertices, k=8)[1]
     colors = mesh.colors[near_floor][np.minimum(index, near_floor.sum() - 1)].astype(np.float64).mean(1)
-    guessed = np.ones(len(patch.vertices), bool)
-    return Mesh(patch.vertices, patch.triangles, colors.round().astype(np.uint8), guessed), float(
-        needed.sum() * grid.step**2
-    )
+    colors, guessed = colors.round().astype(np.uint8), np.ones(len(patch.vertices), bool)
+    return Mesh(patch.vertices, patch.triangles, colors, guessed), float(needed.sum() * grid.step**2)
 
 
 SLIT_WIDTH = 0.045  # [m] across; the feet of small legged robots and castors are about as wide
@@ -237,11 +215,7 @@ class SlitReport:
 
 
 def close_slits(mesh: Mesh) -> tuple[Mesh, SlitReport]:
-    """The mesh with strips over slits up to 4.5 cm wide between a floor's rim and what lies beyond.
-
-    Args:
-        mesh: Oriented, neighbours share vertices [m, Z up].
-    """
+    """The mesh [m, Z up, vertices shared] with strips over slits up to 4.5 cm wide between floors' rims and beyond."""
     edges, outward = _rims(mesh)
     if not len(edges):
         return mesh, SlitReport(0, 0.0)
@@ -292,13 +266,7 @@ def _across(mesh: Mesh, rims: F64, outward: F64) -> tuple[F64, F64]:
     return np.where(np.isnan(width), np.inf, width), height
 
 
-def _strips(
-    mesh: Mesh,
-    edges: I64,
-    outward: F64,
-    width: F64,
-    height: F64,
-) -> Mesh:
+def _strips(mesh: Mesh, edges: I64, outward: F64, width: F64, height: F64) -> Mesh:
     """A strip (two triangles an edge) from each edge outwards; neighbouring strips share their sides."""
     used, index = np.unique(edges, return_inverse=True)
     index = index.reshape(edges.shape)

@@ -43,17 +43,14 @@ LESS = "use larger voxels (--set mesh.voxel_size=...) or --set mesh.backend=tsdf
 
 @dataclass(frozen=True)
 class Chunks:
-    """How points are cut up.
-
-    Attributes:
-        edge: Edge of the cubes [voxels]; 0 is one chunk for all.
-        count: Cubes with points in them.
-        memory: GPU memory it should take [bytes].
-    """
+    """How points are cut up."""
 
     edge: int
+    """Edge of the cubes [voxels]; 0 is one chunk for all."""
     count: int
+    """Cubes with points in them."""
     memory: float
+    """GPU memory it should take [bytes]."""
 
 
 def reconstruct(_maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
@@ -121,10 +118,7 @@ def plan_chunks(voxels: I64, free: float, largest: int | None = None) -> Chunks:
         if needed <= USABLE * free:
             return Chunks(edge, len(counts), needed)
     found = f"{len(voxels)} voxels need about {needed / GIBI:.1f} GiB in the smallest chunks"
-    raise GpuMemoryError(
-        f"{found}, {USABLE * free / GIBI:.1f} GiB can be had",
-        LESS,
-    )
+    raise GpuMemoryError(f"{found}, {USABLE * free / GIBI:.1f} GiB can be had", LESS)
 
 
 def _reconstruct(

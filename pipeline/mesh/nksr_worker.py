@@ -27,11 +27,11 @@ NO_CHUNKS = "chunk expects `chunks` to be greater than 0"
 class Worker:
     """The loaded network."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Load it.
+    def __init__(self, settings: Mapping[str, object]) -> None:
+        """Load the network.
 
         Args:
-            settings: `device` if it is not cuda; `random_weights` to take the network as it is made, without weights.
+            settings: `device` if it is not cuda; `random_weights` to leave the network untrained.
 
         Raises:
             NoDeviceError: When torch can't compute there.
@@ -39,13 +39,16 @@ class Worker:
             WrongWeightsError: When they are damaged or another network's.
         """
         import torch
-        from nksr import Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
+        from nksr import NKSRNetwork, Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
         from nksr.configs import get_hparams  # pyright: ignore[reportMissingImports]
 
-        self._device = usable_device(settings.get("device", "cuda"))
+        self._device = usable_device(str(settings.get("device", "cuda")))
         configuration = get_hparams(CONFIG)
-        if settings.get("random_weights"):
-            self._reconstructor = _untrained(configuration, self._device)
+        if settings.get("random_weights"):  # made as its constructor makes it, but for the weights
+            self._reconstructor = made = Reconstructor.__new__(Reconstructor)
+            made.device = made.chunk_tmp_device = self._device
+            made.hparams = configuration
+            made.network = NKSRNetwork(configuration).to(self._device).eval().requires_grad_(False)
             return
         file = _weights(str(configuration.url))
         configuration.url = str(file)
@@ -58,7 +61,7 @@ class Worker:
             raise _wrong(file, str(error)) from error
         self._reconstructor.chunk_tmp_device = torch.device("cpu")
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         """Answer one of two requests.
 
         Args:
@@ -86,7 +89,9 @@ class Worker:
         torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(self._device)[0])
 
-    def _reconstruct(self, points: np.ndarray, normals: np.ndarray, chunk: float, overlap: float) -> dict[str, Any]:
+    def _reconstruct(
+        self, points: np.ndarray, normals: np.ndarray, chunk: float, overlap: float
+    ) -> dict[str, np.ndarray]:
         import torch
 
         what = f"{len(points)} points" + (f" in chunks of {chunk:g}" if chunk else "")
@@ -110,18 +115,7 @@ class Worker:
         return checked(vertices, triangles)
 
 
-def _untrained(configuration: Any, device: Any) -> Any:
-    """A `Reconstructor` as its constructor makes it, but for the weights."""
-    from nksr import NKSRNetwork, Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
-
-    made = Reconstructor.__new__(Reconstructor)
-    made.device = made.chunk_tmp_device = device
-    made.hparams = configuration
-    made.network = NKSRNetwork(configuration).to(device).eval().requires_grad_(False)
-    return made
-
-
-def checked(vertices: np.ndarray, triangles: np.ndarray) -> dict[str, Any]:
+def checked(vertices: np.ndarray, triangles: np.ndarray) -> dict[str, np.ndarray]:
     """The answer, after a look at it.
 
     Raises:

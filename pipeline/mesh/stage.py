@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -17,8 +16,8 @@ from pipeline.depth.maps import DepthMap, StoredMaps
 from pipeline.geometry import Mesh, PointCloud
 from pipeline.mesh.clean import camera_path, clean, observe
 from pipeline.mesh.decimate import decimate, surface_error
-from pipeline.mesh.flatten import FlatReport, flatten
-from pipeline.mesh.floor import FloorReport, SlitReport, close_floor, close_slits
+from pipeline.mesh.flatten import flatten
+from pipeline.mesh.floor import close_floor, close_slits
 from pipeline.mesh.params import BACKENDS, MeshParams
 from pipeline.mesh.topology import border_report
 from pipeline.types import Floats
@@ -27,21 +26,17 @@ logger = logging.getLogger(__name__)
 
 MESH_FILE, COLLISION_FILE, REPORT_FILE = "mesh.ply", "collision.ply", "mesh.json"
 SEED = 0
+NEIGHBOURS = 3
+"""Points of the cloud whose mean colour a vertex gets."""
 
 
 @dataclass(frozen=True, eq=False)
 class BuiltMesh:
-    """The meshes and how they came about.
-
-    Attributes:
-        mesh: The full surface [m, world frame].
-        collision: The decimated one for physics.
-        report: JSON values: voxel size, counts, areas, errors.
-    """
+    """The full surface [m, world frame], the decimated one for physics, and `mesh.json`."""
 
     mesh: Mesh
     collision: Mesh
-    report: dict[str, Any]
+    report: dict[str, object]
 
 
 def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path) -> None:
@@ -58,12 +53,7 @@ def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path) -> None:
 
 
 def build_mesh(
-    maps: Sequence[DepthMap],
-    cloud: PointCloud,
-    track: Floats,
-    params: MeshParams,
-    *,
-    floor_found: bool = True,
+    maps: Sequence[DepthMap], cloud: PointCloud, track: Floats, params: MeshParams, *, floor_found: bool = True
 ) -> BuiltMesh:
     """Fuse, clean, close the floor and decimate.
 
@@ -71,7 +61,7 @@ def build_mesh(
         maps: Training depth maps [m, world frame].
         cloud: The shared cloud, same frame; gives colours (and for poisson and nksr the surface).
         track: Camera centres (N, 3) [m].
-        params: Its backend is any but auto.
+        params: With any backend but auto.
         floor_found: Whether the world's z = 0 is a floor that was seen.
 
     Raises:
@@ -82,14 +72,12 @@ def build_mesh(
     raw, voxel_size = BACKENDS[params.backend].load()(maps, cloud, params)
     votes = observe(raw.corners().mean(1), raw.face_normals(), maps, params.carve_margin)
     mesh, cleaning = clean(raw, votes, camera_path(track)[0], voxel_size, params.island_volume)
-    flat: FlatReport | None = None
+    flat = floor = slits = None
     if params.flatten:
         mesh, flat = flatten(mesh, voxel_size)
     mesh = colored(mesh, cloud)
-    floor: FloorReport | None = None
     if params.close_floor and floor_found:
         mesh, floor = close_floor(mesh, track, params.floor_gap, rng)
-    slits: SlitReport | None = None
     if params.close_floor:
         mesh, slits = close_slits(mesh)
     collision = decimate(mesh, params.collision_triangles)
@@ -125,9 +113,6 @@ def build_mesh(
         "borders": border_report(mesh),
     }
     return BuiltMesh(mesh, collision, report)
-
-
-NEIGHBOURS = 3
 
 
 def colored(mesh: Mesh, cloud: PointCloud) -> Mesh:

@@ -5,8 +5,6 @@ Open3D's hash maps and threads number vertices differently from run to run; sort
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
@@ -27,28 +25,18 @@ def _edges(triangles: NDArray[np.integer]) -> tuple[I64, Mask, I64]:
     return keys[order], upward[order], owner[order]
 
 
-def _labels(first: I64, second: I64, count: int) -> I64:
-    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(count, count))
+def triangle_components(triangles: NDArray[np.integer], *, same_winding: bool = False) -> I64:
+    """The component (F,) of every triangle; neighbours share an edge, which `same_winding` wants run both ways."""
+    graph = neighbours_of_triangles(triangles, same_winding=same_winding)
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def triangle_components(triangles: NDArray[np.integer], *, same_winding: bool = False) -> I64:
-    """A component's number for every triangle (F,); triangles hang together that share an edge.
-
-    With `same_winding` only those that also run along the shared edge in opposite directions, as neighbours of one
-    orientation do.
-    """
+def neighbours_of_triangles(triangles: NDArray[np.integer], *, same_winding: bool = True) -> csr_array:
+    """Matrix (F, F) with a mark where two triangles share an edge (of one winding), rows sorted."""
     keys, upward, owner = _edges(triangles)
     joined = keys[1:] == keys[:-1]
     if same_winding:
         joined &= upward[1:] != upward[:-1]
-    return _labels(owner[1:][joined], owner[:-1][joined], len(triangles))
-
-
-def neighbours_of_triangles(triangles: NDArray[np.integer]) -> csr_array:
-    """Matrix (F, F) with a mark where two triangles share an edge of one winding, rows sorted."""
-    keys, upward, owner = _edges(triangles)
-    joined = (keys[1:] == keys[:-1]) & (upward[1:] != upward[:-1])
     return _symmetric(owner[1:][joined], owner[:-1][joined], len(triangles))
 
 
@@ -64,7 +52,7 @@ def _symmetric(first: NDArray[np.integer], second: NDArray[np.integer], count: i
     return matrix
 
 
-def border_report(mesh: Mesh) -> dict[str, Any]:
+def border_report(mesh: Mesh) -> dict[str, float]:
     """How far the mesh is from a closed surface: counts and length of borders, as JSON values."""
     keys, upward, _ = _edges(mesh.triangles)
     unique, first, count = np.unique(keys, return_index=True, return_counts=True)

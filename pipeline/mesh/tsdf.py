@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -39,9 +38,8 @@ class TooManyVoxelsError(ReconstructionError):
     """The scene is too large for its voxels."""
 
 
-@dataclass
 class BlockGrid:
-    """A sparse signed distance field of blocks of 8x8x8 voxels; voxel (i, j, k) lies at (i, j, k) * voxel_size.
+    """A sparse signed distance field of blocks of 8x8x8 voxels; voxel (i, j, k) lies at (i, j, k) * voxel_size [m].
 
     Attributes:
         voxel_size: [m].
@@ -52,49 +50,32 @@ class BlockGrid:
         count: (>= B, 8, 8, 8) uint16, how many maps observed the voxel.
     """
 
-    voxel_size: float
-    truncation: float
-    keys: I64
-    tsdf: F32
-    weight: F32
-    count: U16
-
-    @staticmethod
-    def empty(voxel_size: float, truncation: float) -> BlockGrid:
-        """A grid without blocks."""
+    def __init__(self, voxel_size: float, truncation: float) -> None:
+        self.voxel_size, self.truncation = voxel_size, truncation
+        self.keys = np.zeros(0, np.int64)
         shape = (0, RESOLUTION, RESOLUTION, RESOLUTION)
-        return BlockGrid(
-            voxel_size,
-            truncation,
-            np.zeros(0, np.int64),
-            np.zeros(shape, np.float32),
-            np.zeros(shape, np.float32),
-            np.zeros(shape, np.uint16),
-        )
+        self.tsdf, self.weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self.count = np.zeros(shape, np.uint16)
 
     def slots(self, keys: I64) -> I64:
         """Slots (K,) of the blocks with these unique keys (K,); missing ones are made."""
         new = np.setdiff1d(keys, self.keys)
         if len(new):
-            if len(self.keys) + len(new) > MAX_BLOCKS:
+            blocks, held = len(self.keys) + len(new), len(self.tsdf)
+            if blocks > MAX_BLOCKS:
                 raise TooManyVoxelsError(
                     f"the scene must fit into {MAX_BLOCKS} blocks of {RESOLUTION}^3 voxels",
                     found=f"more, at a voxel size of {self.voxel_size:g} m",
                     remedy="use larger voxels: --set mesh.voxel_size=0.05",
                 )
             self.keys = np.concatenate([self.keys, new])
-            self._reserve(len(self.keys))
+            if blocks > held:
+                added = (max(blocks, min(2 * held, MAX_BLOCKS)) - held, RESOLUTION, RESOLUTION, RESOLUTION)
+                self.tsdf = np.concatenate([self.tsdf, np.ones(added, np.float32)])
+                self.weight = np.concatenate([self.weight, np.zeros(added, np.float32)])
+                self.count = np.concatenate([self.count, np.zeros(added, np.uint16)])
         order = np.argsort(self.keys)
         return order[np.searchsorted(self.keys, keys, sorter=order)]
-
-    def _reserve(self, blocks: int) -> None:
-        held = len(self.tsdf)
-        if blocks <= held:
-            return
-        added = (max(blocks, min(2 * held, MAX_BLOCKS)) - held, RESOLUTION, RESOLUTION, RESOLUTION)
-        self.tsdf = np.concatenate([self.tsdf, np.ones(added, np.float32)])
-        self.weight = np.concatenate([self.weight, np.zeros(added, np.float32)])
-        self.count = np.concatenate([self.count, np.zeros(added, np.uint16)])
 
     def integrate(self, depth_map: DepthMap) -> None:
         """Average one map into the blocks around its surface."""
@@ -103,7 +84,9 @@ class BlockGrid:
             return
         slots = self.slots(keys)
         camera_from_world = depth_map.world_from_camera.inverse()
-        camera = depth_map.camera
+        camera, depth = depth_map.camera, depth_map.depth
+        # pixels next to a surface that lies more than the truncation behind them
+        rims = np.asarray(cv2.dilate(depth, np.ones((3, 3), np.uint8))) > depth + np.float32(self.truncation)
         _integrate_blocks(
             _unpacked(keys),
             slots,
@@ -115,10 +98,10 @@ class BlockGrid:
             camera_from_world.rotation,
             camera_from_world.translation,
             np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
-            depth_map.depth,
+            depth,
             depth_map.sigma,
             depth_map.normals,
-            _rims(depth_map.depth, self.truncation),
+            rims,
         )
 
     def surface(self, min_count: int) -> Mesh:
@@ -144,9 +127,21 @@ class BlockGrid:
         return canonical(Mesh.from_arrays(drawn.vertex.positions.numpy(), drawn.triangle.indices.numpy()))
 
 
-def reconstruct(maps: Sequence[DepthMap], _cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
-    """The surface that the maps agree on, and its voxel size [m]; see `fuse_in_memory`."""
-    return fuse_in_memory(maps, params.voxel_size, params.truncation_voxels, params.min_views)
+def reconstruct(maps: Sequence[DepthMap], _cloud: PointCloud | None, params: MeshParams) -> tuple[Mesh, float]:
+    """The surface that the maps agree on, and its voxel size [m]; an automatic one grows until the scene fits.
+
+    Raises:
+        ReconstructionError: When no surface comes out, or the voxels asked for are too many.
+    """
+    size = params.voxel_size or automatic_voxel_size(maps)
+    while True:
+        try:
+            return fuse(maps, size, params.truncation_voxels, params.min_views), size
+        except TooManyVoxelsError:
+            if params.voxel_size:
+                raise
+            logger.info("voxels of %.3f m need more than %d blocks: larger ones", size, MAX_BLOCKS)
+            size *= COARSER
 
 
 def fuse(maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, min_views: int) -> Mesh:
@@ -155,7 +150,7 @@ def fuse(maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, 
     Raises:
         ReconstructionError: When the scene needs too many voxels or no surface comes out.
     """
-    grid = BlockGrid.empty(voxel_size, voxel_size * truncation_voxels)
+    grid = BlockGrid(voxel_size, voxel_size * truncation_voxels)
     for depth_map in track(maps, "fuse depth maps", len(maps)):
         grid.integrate(depth_map)
     mesh = grid.surface(min(min_views, len(maps)))
@@ -167,31 +162,6 @@ def fuse(maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, 
             remedy="check poses and depth with `splatyard build --until depth`, or set mesh.min_views=1",
         )
     return mesh
-
-
-def fuse_in_memory(
-    maps: Sequence[DepthMap], voxel_size: float, truncation_voxels: float, min_views: int
-) -> tuple[Mesh, float]:
-    """`fuse` with voxels as large as memory asks for: also says how large [m].
-
-    Args:
-        maps: [m, world frame].
-        voxel_size: [m]; 0 = automatic, made 1.5 times larger until the scene fits.
-        truncation_voxels: See `fuse`.
-        min_views: See `fuse`.
-
-    Raises:
-        ReconstructionError: When no surface comes out, or the voxels asked for are too many.
-    """
-    size = voxel_size or automatic_voxel_size(maps)
-    while True:
-        try:
-            return fuse(maps, size, truncation_voxels, min_views), size
-        except TooManyVoxelsError:
-            if voxel_size:
-                raise
-            logger.info("voxels of %.3f m need more than %d blocks: larger ones", size, MAX_BLOCKS)
-            size *= COARSER
 
 
 def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:
@@ -214,11 +184,6 @@ def automatic_voxel_size(maps: Sequence[DepthMap]) -> float:
     return float(np.clip(max(by_size, np.median(np.concatenate(sigmas))), 0.004, 0.1))
 
 
-def _rims(depth: F32, step: float) -> Mask:
-    """Pixels (H, W) next to a surface that lies over `step` behind them."""
-    return np.asarray(cv2.dilate(depth, np.ones((3, 3), np.uint8))) > depth + np.float32(step)
-
-
 def _touched_blocks(depth_map: DepthMap, block_size: float, truncation: float) -> I64:
     """Sorted keys of the blocks that hold the truncation band round the map's points."""
     camera, pose = depth_map.camera, depth_map.world_from_camera
@@ -231,7 +196,8 @@ def _touched_blocks(depth_map: DepthMap, block_size: float, truncation: float) -
         block_size,
         truncation,
     )
-    return np.unique(_packed(coordinates))
+    x, y, z = (coordinates + KEY_OFFSET).T
+    return np.unique((x << (2 * KEY_BITS)) | (y << KEY_BITS) | z)
 
 
 @njit(cache=True, nogil=True)
@@ -275,12 +241,8 @@ def _band_blocks(
     return found[:count]
 
 
-def _packed(coordinates: I64) -> I64:
-    x, y, z = (coordinates + KEY_OFFSET).T
-    return (x << (2 * KEY_BITS)) | (y << KEY_BITS) | z
-
-
 def _unpacked(keys: I64) -> I32:
+    """Coordinates (N, 3) of blocks with these keys."""
     mask = (1 << KEY_BITS) - 1
     parts = [(keys >> (2 * KEY_BITS)) & mask, (keys >> KEY_BITS) & mask, keys & mask]
     return (np.stack(parts, 1) - KEY_OFFSET).astype(np.int32)
@@ -346,13 +308,7 @@ def _integrate_blocks(
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _smooth_depth(
-    depth: F32,
-    u: float,
-    v: float,
-    nearest: float,
-    truncation: float,
-) -> float:
+def _smooth_depth(depth: F32, u: float, v: float, nearest: float, truncation: float) -> float:
     """Bilinear depth at pixel-centre coordinates (u, v), or the nearest pixel's where the four lie on no one surface.
 
     Interpolation is of inverse depth, which is linear over a plane.

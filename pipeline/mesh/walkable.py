@@ -31,6 +31,7 @@ FENCE_REACH = 2  # cells from a step's front in which its floor begins
 STEP_EDGE = 0.05  # [m] by which a step's front may stand over its floor
 MAX_CAMERA_HEIGHT = 3.0  # [m] over the ground it was carried on
 TRACK_RADIUS = 0.3  # [m] round the track that the walker covered
+NEAR_TRACK = 1.0  # [m] from there at which a robot, which needs more room than the walker's feet, may start
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,9 @@ def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.ran
     """
     origin, shape = _extent(mesh, track, params.cell)
     layers, layer_guessed = _columns(mesh, origin, shape, params)
-    samples = _surface_samples(mesh, params.cell, rng)
+    # dense enough that no cell with surface goes without: vertical lines miss thin legs and upright sheets
+    count = np.clip(mesh.face_areas().sum() * OBSTACLE_SAMPLES_PER_CELL / params.cell**2, 1000, 4_000_000)
+    samples = np.concatenate([sample_surface(mesh, int(count), rng)[0], mesh.vertices])
     seeds = _ground_under(track, layers, origin, params)
     if not (seeds >= 0).any():
         raise ReconstructionError(
@@ -84,7 +87,7 @@ def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.ran
     open_layers[_blocked(samples, layers, origin, params, params.max_drive_step)] = np.nan
     level, _ = _grow(open_layers, seeds, params.max_drive_step)
     drive_clearance = _distance_to(~(np.abs(level - height) < 1e-6)) * params.cell
-    starts = _near_seeds(seeds, params.cell)
+    starts = masks.distance_from(seeds >= 0) * params.cell <= NEAR_TRACK
     walkable = _connected(clearance > params.radius, starts)
     drivable = _connected((drive_clearance > params.radius) & walkable, starts)
     if not walkable.any():
@@ -249,19 +252,7 @@ def _cliffs(height: F64, max_step: float) -> Mask:
     return cliff
 
 
-def _surface_samples(mesh: Mesh, cell: float, rng: np.random.Generator) -> F32:
-    """Points (N, 3) dense enough that no cell with surface goes without: lines miss thin legs and upright sheets."""
-    count = int(np.clip(mesh.face_areas().sum() * OBSTACLE_SAMPLES_PER_CELL / cell**2, 1000, 4_000_000))
-    return np.concatenate([sample_surface(mesh, count, rng)[0], mesh.vertices])
-
-
-def _blocked(
-    samples: F32,
-    layers: F64,
-    origin: F64,
-    params: WalkableParams,
-    step: float,
-) -> Mask:
+def _blocked(samples: F32, layers: F64, origin: F64, params: WalkableParams, step: float) -> Mask:
     """Floors (X, Y, LAYERS) with surface over them in their cell, higher than a step and lower than the robot."""
     index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
     inside = ((index >= 0) & (index < layers.shape[:2])).all(1)
@@ -302,11 +293,6 @@ def _distance_to(mask: Mask) -> F64:
     """Distance (X, Y) [cells] from each cell's centre to the nearest edge of a masked cell; the outside is masked."""
     padded = np.pad(mask, 1, constant_values=True)
     return np.maximum(masks.distance_from(padded)[1:-1, 1:-1] - 0.5, 0)
-
-
-def _near_seeds(seeds: I64, cell: float) -> Mask:
-    """Cells at most a metre from the ground under the track: a robot needs more room than the walker's feet."""
-    return masks.distance_from(seeds >= 0) * cell <= 1.0
 
 
 def _connected(clear: Mask, starts: Mask) -> Mask:

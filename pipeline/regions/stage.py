@@ -37,7 +37,12 @@ def run(inputs: Mapping[str, Path], params: RegionsParams, out_dir: Path) -> Non
         logger.warning("no walkable floor: %s", error.found)
         regions = Regions.without_floor(params.cell, f"{error.rule}; found: {error.found}")
     if params.areas and regions.walkable.any():
-        regions = _with_areas(regions, params, Mesh.load(inputs["mesh"] / "mesh.ply"))
+        mesh = Mesh.load(inputs["mesh"] / "mesh.ply")
+        painted = paint_areas(params.areas, regions.centres(), regions.height, regions.cell, mesh)
+        for number, area in enumerate(params.areas):
+            size = float((painted == number).sum() * regions.cell**2)
+            logger.log(logging.INFO if size else logging.WARNING, "area %r: %.2f m^2", area.name, size)
+        regions = replace(regions, areas=params.areas, area=painted)
     regions.save(out_dir)
 
 
@@ -63,15 +68,6 @@ def find_regions(collision: Mesh, track: Floats, coverage: CoverageMap, params: 
     )
     logger.info("walkable %.2f m^2, %d spawn poses, %d goals", regions.walkable_area, len(spawn_poses), len(goals))
     return regions
-
-
-def _with_areas(regions: Regions, params: RegionsParams, mesh: Mesh) -> Regions:
-    """The regions with the card's areas; `mesh` has the floor's colours [world frame]."""
-    painted = paint_areas(params.areas, regions.centres(), regions.height, regions.cell, mesh)
-    for number, area in enumerate(params.areas):
-        size = float((painted == number).sum() * regions.cell**2)
-        logger.log(logging.INFO if size else logging.WARNING, "area %r: %.2f m^2", area.name, size)
-    return replace(regions, areas=params.areas, area=painted)
 
 
 COLORS_AROUND = 4
@@ -162,8 +158,8 @@ def propose_poses(
 ) -> tuple[tuple[RobotPose, ...], tuple[RobotPose, ...]]:
     """Spawn poses and goals, heading towards open space, all on drivable floor (walkable where none is).
 
-    Only places with a heading whose images can be trusted, and with room to walk that way, are taken while there are
-    any, and guessed floor is left out when enough is measured. The first place is the roomiest measured cell.
+    Only positions with a heading whose images can be trusted, and with room to walk that way, are used while there are
+    any, and guessed floor is left out when enough is measured. The first position is the roomiest measured cell.
     """
     area = grid.drivable if grid.drivable.any() else grid.walkable
     measured = area & ~grid.guessed
@@ -189,9 +185,11 @@ def propose_poses(
     if goals > spawn_poses:
         is_goal[2 * spawn_poses :] = True
     positions = _positions(grid, cells, cell)
-    poses = [
-        _pose(positions[place], float(angles[heading[place]]), float(trust[place, heading[place]])) for place in order
-    ]
+    poses = []
+    for index in order:
+        x, y, z = (round(float(v), 4) for v in positions[index])
+        yaw, trusted = float(angles[heading[index]]), float(trust[index, heading[index]])
+        poses.append(RobotPose((x, y, z), round(yaw, 6), round(trusted, 3)))
     return (
         tuple(pose for pose, goal in zip(poses, is_goal, strict=True) if not goal),
         tuple(pose for pose, goal in zip(poses, is_goal, strict=True) if goal),
@@ -201,11 +199,6 @@ def propose_poses(
 def _positions(grid: WalkableGrid, cells: I64, cell: float) -> F64:
     """Centres (N, 3) of cells (N, 2) on the floor [m]."""
     return np.column_stack([grid.origin + (cells + 0.5) * cell, grid.height[tuple(cells.T)].astype(np.float64)])
-
-
-def _pose(position: F64, yaw: float, trust: float) -> RobotPose:
-    x, y, z = (round(float(v), 4) for v in position)
-    return RobotPose((x, y, z), round(yaw, 6), round(trust, 3))
 
 
 def _open_lengths(area: Mask, places: I64, cell: float, angles: F64) -> I64:

@@ -30,13 +30,7 @@ BLOCKS = 32
 
 
 def bound_extent(gaussians: Gaussians, views: Sequence[TrainingView], fixed: int = 0) -> Gaussians:
-    """Widen Gaussians that are thinner than the photos could show.
-
-    Args:
-        gaussians: Gaussians in the world frame.
-        views: The training views.
-        fixed: Number of Gaussians at the start that stay as they are.
-    """
+    """Widen Gaussians [world frame] that are thinner than the photos could show; the first `fixed` stay as they are."""
     cameras, poses = [view.levels[0].camera for view in views], [view.world_from_camera for view in views]
     smallest = np.log(np.maximum(MIN_PIXELS * finest_pixels(gaussians.means, cameras, poses), NOTHING))
     smallest[:fixed] = -np.inf
@@ -50,7 +44,7 @@ def for_classic_viewers(gaussians: Gaussians, cameras: Sequence[Camera], poses: 
     larger images than those the error is small, in smaller ones as large as that of any classic splat.
 
     Args:
-        gaussians: Gaussians in the world frame; classic ones come back as they are.
+        gaussians: In the world frame; classic ones are returned unchanged.
         cameras: The photos' cameras, in full size.
         poses: World-from-camera pose of each.
     """
@@ -66,29 +60,17 @@ def for_classic_viewers(gaussians: Gaussians, cameras: Sequence[Camera], poses: 
 
 
 def finest_pixels(means: F32, cameras: Sequence[Camera], poses: Sequence[Pose]) -> F32:
-    """Size of a pixel, at each point, of the image that shows the point largest [world units].
-
-    Args:
-        means: (N, 3) in the world frame.
-        cameras: Pinhole cameras.
-        poses: World-from-camera pose of each.
-
-    Returns:
-        (N,) float32; 0 where no image shows a point.
-    """
-    if not cameras:
-        return np.zeros(len(means), np.float32)
-    cameras_from_world = [pose.inverse().matrix[:3] for pose in poses]
-    lenses = [(c.fx, c.fy, c.cx, c.cy, c.width, c.height) for c in cameras]
-    found = np.empty(len(means), np.float32)
-    _finest_pixels(
-        np.ascontiguousarray(means, np.float32),
-        np.array(cameras_from_world, np.float32),
-        np.array(lenses, np.float32),
-        np.float32(Cutoffs.near),
-        found,
-    )
-    return found
+    """Size (N,) [world units] of a pixel at points (N, 3), in the image that shows each largest; 0 where none does."""
+    sizes = np.zeros(len(means), np.float32)
+    if cameras:
+        _finest_pixels(
+            np.ascontiguousarray(means, np.float32),
+            np.array([pose.inverse().matrix[:3] for pose in poses], np.float32),
+            np.array([(c.fx, c.fy, c.cx, c.cy, c.width, c.height) for c in cameras], np.float32),
+            np.float32(Cutoffs.near),
+            sizes,
+        )
+    return sizes
 
 
 @njit(parallel=True, nogil=True, cache=True, error_model="numpy")

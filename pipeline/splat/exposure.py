@@ -15,15 +15,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.types import F32, U8, Mask
-
-if TYPE_CHECKING:  # gsplat's interpreter, which estimates exposures too, need not have what `views` imports
-    from pipeline.splat.views import TrainingView
-
 
 MEMORY = 0.7
 """Share of the old estimate that a new one keeps."""
@@ -40,18 +35,9 @@ EXPOSURES_FILE = "exposures.json"
 
 @dataclass(eq=False)
 class Exposures:
-    """Gain of each channel of each view.
-
-    Attributes:
-        gains: (views, 3) float32, photo relative to the splat.
-    """
+    """Gain of each channel of each view: `gains` is (views, 3) float32, photo relative to the splat."""
 
     gains: F32
-
-    @classmethod
-    def start(cls, views: Sequence[TrainingView]) -> Exposures:
-        """The gains that the views have."""
-        return cls(np.stack([view.gain for view in views]).astype(np.float32))
 
     def observe(self, index: int, rendered: F32, photo: U8, mask: Mask | None = None) -> None:
         """Estimate a view's gain from what the splat shows of it.

@@ -14,10 +14,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.geometry import Camera, Gaussians, PointCloud
 from pipeline.gpu_backends.errors import GpuMemoryError
@@ -33,7 +31,7 @@ from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
 from pipeline.splat.priors import Priors
 from pipeline.splat.schedule import Budget, training_schedule
-from pipeline.splat.train import MAX_CALM_EXPOSURE, MAX_SCALE, REPORT_EVERY, Observer, Trained
+from pipeline.splat.train import MAX_CALM_EXPOSURE, MAX_SCALE, REPORT_EVERY, Observer, Trained, tuned
 from pipeline.splat.views import TrainingView
 
 logger = logging.getLogger(__name__)
@@ -66,16 +64,12 @@ MIN_GAUSSIANS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """The views and points to train on.
-
-    Attributes:
-        views: Training views at the CPU trainer's size, for initialization and priors.
-        images: The same views at the size that gsplat is trained at.
-        cloud: The shared cloud, in the world frame.
-    """
+    """The views and points [world frame] to train on."""
 
     views: Sequence[TrainingView]
+    """At the CPU trainer's size, for initialization and priors."""
     images: Sequence[TrainingView]
+    """The same views at the size that gsplat is trained at."""
     cloud: PointCloud
 
 
@@ -126,20 +120,7 @@ def train_by_gsplat(
 
 
 class _Run:
-    """A training with a bound on the number of Gaussians.
-
-    Args:
-        session: Session with the worker.
-        scene: What to train on.
-        params: The stage's parameters.
-        max_gaussians: Largest number of Gaussians.
-        rng: Draws starting points.
-        kept: Folder of the checkpoint.
-        observe: Observer of the run.
-
-    Attributes:
-        count: Number of Gaussians, as far as is known.
-    """
+    """A training with at most `max_gaussians`; `count` is their number, as far as is known."""
 
     def __init__(
         self,
@@ -154,8 +135,7 @@ class _Run:
         self._session, self._scene, self._params = session, scene, params
         self._max_gaussians = max_gaussians
         self._checkpoint, self._observe = kept / CHECKPOINT_FILE, observe
-        initial = initialize(scene.cloud, scene.views, max_gaussians, params, rng, START_SHARE)
-        self._initial = initial
+        self._initial = initial = initialize(scene.cloud, scene.views, max_gaussians, params, rng, START_SHARE)
         self.count = len(initial.gaussians)
         self._inpainted = initial.gaussians[: initial.fixed]
         self._extent, self._radius = scene_size(scene.views, initial.gaussians)
@@ -196,9 +176,31 @@ class _Run:
                 done = stop
                 if stop in rounds:
                     self._impose_priors(stop)
-        return self._result(self._session.ask({"do": "result"}), time.monotonic() - start)
+        seconds = round(time.monotonic() - start, 1)
+        found = self._session.ask({"do": "result"})
+        exposures = Exposures(found["gains"])
+        views = self._scene.views
+        poses = PoseTuning(np.array([view.world_from_camera.matrix for view in views]), self._radius)
+        poses.twists = found["twists"]
+        shown = self._scene.images[0].levels[0].camera
+        return Trained(
+            self._gaussians(),
+            tuned(views, exposures, poses),
+            iterations,
+            self._max_gaussians,
+            self._initial.fixed,
+            exposures,
+            poses,
+            self._initial.background,
+            {
+                "image_size": [shown.width, shown.height],
+                "strategy": self._params.strategy,
+                "seconds": seconds,
+                "gpu_memory_gib": round(found["memory"], 2),
+            },
+        )
 
-    def _request(self) -> dict[str, Any]:
+    def _request(self) -> dict[str, object]:
         """The request that begins the run, see `gsplat_worker.Training`."""
         params, gaussians = self._params, self._initial.gaussians
         return {
@@ -215,10 +217,9 @@ class _Run:
             "plain_color": PLAIN_COLOR_PIXELS,
             "calm_exposure": MAX_CALM_EXPOSURE,
             **{name: getattr(gaussians, name) for name in FIELDS},
-            **{
-                name: getattr(params, name)
-                for name in ("strategy", "antialiased", "depth_weight", "normal_weight", "ssim_weight", "seed")
-            },
+            **params.model_dump(
+                include={"strategy", "antialiased", "depth_weight", "normal_weight", "ssim_weight", "seed"}
+            ),
             **packed_views(self._scene.images),
         }
 
@@ -238,35 +239,10 @@ class _Run:
         taken = self._session.ask({"do": "take"})
         return Gaussians.concatenate([self._inpainted, Gaussians(*(taken[name] for name in FIELDS))])
 
-    def _result(self, reply: dict[str, Any], seconds: float) -> Trained:
-        views, shown = self._scene.views, self._scene.images[0].levels[0].camera
-        exposures = Exposures(reply["gains"])
-        poses = PoseTuning(np.array([view.world_from_camera.matrix for view in views]), self._radius)
-        poses.twists = reply["twists"]
-        return Trained(
-            self._gaussians(),
-            [
-                replace(view, gain=exposures.gains[index], world_from_camera=poses.world_from_camera(index))
-                for index, view in enumerate(views)
-            ],
-            self._schedule.iterations,
-            self._max_gaussians,
-            self._initial.fixed,
-            exposures,
-            poses,
-            self._initial.background,
-            {
-                "image_size": [shown.width, shown.height],
-                "strategy": self._params.strategy,
-                "seconds": round(seconds, 1),
-                "gpu_memory_gib": round(reply["memory"], 2),
-            },
-        )
 
-
-def packed_views(views: Sequence[TrainingView]) -> dict[str, NDArray[Any]]:
+def packed_views(views: Sequence[TrainingView]) -> dict[str, np.ndarray]:
     """The views' photos, depths, masks, intrinsics and poses as plain arrays by name."""
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, np.ndarray] = {
         "intrinsics": np.array([[level.camera.matrix for level in view.levels] for view in views], np.float32),
         "world_from_cameras": np.array([view.world_from_camera.matrix for view in views]),
         "gains": np.array([view.gain for view in views], np.float32),

@@ -8,13 +8,14 @@ Runs in gsplat's interpreter, too, so it imports no more than that has.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.splat.schedule import Schedule
 
 if TYPE_CHECKING:
+    import gsplat
     from torch import Tensor
 
 TOLERANCE = 0.05
@@ -114,37 +115,21 @@ def normal_loss(depth: Tensor, alpha: Tensor, measured: Tensor, intrinsics: Tens
     return torch.where(smooth, 1 - (of_splat * of_depth).sum(-1), 0.0).mean()
 
 
-def make_strategy(name: str, schedule: Schedule) -> Any:
-    """A strategy of gsplat.
-
-    Args:
-        name: "default" or "mcmc".
-        schedule: When Gaussians are added, and their largest number.
-    """
-    import gsplat
-
-    rounds = schedule.densify_iterations()
-    timing: dict[str, Any] = {
-        "refine_start_iter": rounds[0],
-        "refine_stop_iter": rounds[-1] + 1,
-        "refine_every": max(1, (rounds[-1] - rounds[0]) // max(1, len(rounds) - 1)),
-    }
-    if name == "mcmc":
-        noise = NOISE * NOISE_RATE / schedule.position_rate
-        return gsplat.MCMCStrategy(cap_max=schedule.gaussians, noise_lr=noise, **timing)
-    never = schedule.iterations + 1
-    return _bounded(schedule.gaussians)(grow_grad2d=PULL, reset_every=never, **timing)
-
-
-def _bounded(max_gaussians: int) -> type:
-    """The default strategy of gsplat with a bound on the number of Gaussians; a class made once gsplat is imported."""
+def make_strategy(name: str, schedule: Schedule) -> gsplat.DefaultStrategy | gsplat.MCMCStrategy:
+    """A strategy of gsplat, "default" or "mcmc", with a bound on the number of Gaussians."""
     import gsplat
     import torch
 
     class BoundedStrategy(gsplat.DefaultStrategy):
-        def _grow_gs(self, params: Any, optimizers: Any, state: dict[str, Any], step: int) -> tuple[int, int]:
+        def _grow_gs(
+            self,
+            params: dict[str, torch.nn.Parameter] | torch.nn.ParameterDict,
+            optimizers: dict[str, torch.optim.Optimizer],
+            state: dict[str, Tensor],
+            step: int,
+        ) -> tuple[int, int]:
             pull = state["grad2d"] / state["count"].clamp_min(1)
-            room = max_gaussians - len(pull)
+            room = schedule.gaussians - len(pull)
             if room <= 0:
                 return 0, 0
             usual = self.grow_grad2d
@@ -155,4 +140,12 @@ def _bounded(max_gaussians: int) -> type:
             finally:
                 self.grow_grad2d = usual
 
-    return BoundedStrategy
+    if name == "mcmc":
+        noise = NOISE * NOISE_RATE / schedule.position_rate
+        strategy = gsplat.MCMCStrategy(cap_max=schedule.gaussians, noise_lr=noise)
+    else:
+        strategy = BoundedStrategy(grow_grad2d=PULL, reset_every=schedule.iterations + 1)
+    rounds = schedule.densify_iterations()
+    strategy.refine_start_iter, strategy.refine_stop_iter = rounds[0], rounds[-1] + 1
+    strategy.refine_every = max(1, (rounds[-1] - rounds[0]) // max(1, len(rounds) - 1))
+    return strategy

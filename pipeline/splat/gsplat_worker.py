@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.files import open_whole
 from pipeline.gpu_backends.device import gpu_errors, usable_device
@@ -28,6 +27,7 @@ from pipeline.types import F32
 
 if TYPE_CHECKING:
     import torch
+    from gsplat.strategy.base import Strategy
     from torch import Tensor
 
 GIBI = 2**30
@@ -57,13 +57,13 @@ class Worker:
         NoDeviceError: When there is no GPU, torch or gsplat was not built for it, or gsplat can't be built.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, str]) -> None:
         self._device = usable_device(settings["device"])
         _check_kernels(self._device)
         self._training: Training | None = None
         self._run = ""
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         """Do what `request["do"]` asks for.
 
         begin: Start a run, or resume it from `checkpoint` where that belongs to the same `run`; gives `iteration`, and
@@ -74,38 +74,34 @@ class Worker:
         put: Replace their geometry.
         result: Give `gains` and `twists` of the views, and the GPU memory that was needed [GiB].
         """
+        import torch
+
         do = request["do"]
         if do == "begin":
+            self._training = None  # an earlier one gives its memory back before this one takes it
+            self._run = request["run"]
             with gpu_errors(f"{len(request['means'])} Gaussians and {len(request['gains'])} views"):
-                return self._begin(request)
+                self._training = training = Training(request, self._device)
+                saved, note = _load(Path(request["checkpoint"]), self._run)
+                if saved is not None:
+                    training.restore(saved)
+            return {"iteration": training.iteration, "note": note}
         training = self._training
         assert training is not None
         if do == "advance":
             with gpu_errors(f"{len(training)} Gaussians after {training.iteration} steps"):
                 metrics = training.advance(request["until"])
             if request["checkpoint"]:
-                _save({"run": self._run, **training.state()}, Path(request["checkpoint"]))
-            return metrics | {"gaussians": len(training)}
+                with open_whole(Path(request["checkpoint"]), sync=True, alone=True) as stream:
+                    torch.save({"run": self._run, **training.state()}, stream)
+            return {**metrics, "gaussians": len(training)}
         if do == "take":
-            return dict(training.gaussians())
+            return training.gaussians()
         if do == "put":
             training.replace_geometry(request)
             return {}
-        return {"gains": training.exposures.gains, "twists": training.poses.twists, "memory": self._memory()}
-
-    def _begin(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        self._training = None  # an earlier one gives its memory back before this one takes it
-        self._run = request["run"]
-        self._training = Training(request, self._device)
-        saved, note = _load(Path(request["checkpoint"]), self._run)
-        if saved is not None:
-            self._training.restore(saved)
-        return {"iteration": self._training.iteration, "note": note}
-
-    def _memory(self) -> float:
-        import torch
-
-        return torch.cuda.max_memory_allocated(self._device) / GIBI if self._device.type == "cuda" else 0.0
+        used = torch.cuda.max_memory_allocated(self._device) / GIBI if self._device.type == "cuda" else 0.0
+        return {"gains": training.exposures.gains, "twists": training.poses.twists, "memory": used}
 
 
 def _check_kernels(device: torch.device) -> None:
@@ -120,16 +116,8 @@ def _check_kernels(device: torch.device) -> None:
         raise NoDeviceError("gsplat's kernels can't be built without the CUDA toolkit (nvcc)", TOOLKIT)
 
 
-def _save(state: dict[str, Any], file: Path) -> None:
-    """Save atomically: a kill leaves either the old file or this one."""
-    import torch
-
-    with open_whole(file, sync=True, alone=True) as stream:
-        torch.save(state, stream)
-
-
 def _load(file: Path, run: str) -> tuple[dict[str, Any] | None, str]:
-    """The state that `_save` wrote for this run; or None, and why it can't be used."""
+    """The state of this run in a checkpoint; or None, and why it can't be used."""
     import torch
 
     if not file.exists():
@@ -145,15 +133,7 @@ def _load(file: Path, run: str) -> tuple[dict[str, Any] | None, str]:
 
 @dataclass(frozen=True, eq=False)
 class GpuLevel:
-    """A view at one size.
-
-    Attributes:
-        intrinsics: (3, 3) intrinsic matrix, on the device.
-        photo: (3, H, W) uint8.
-        depth: (H, W) measured depth, 0 where unknown; or None.
-        tolerance: (H, W) difference from it that doesn't matter; or None.
-        mask: (H, W), False where the photo is to be ignored; or None.
-    """
+    """A view at one size: a `PyramidLevel` as tensors; the intrinsic matrix (3, 3) is on the device."""
 
     intrinsics: Tensor
     photo: Tensor
@@ -162,7 +142,7 @@ class GpuLevel:
     mask: Tensor | None
 
 
-def unpacked_levels(arrays: Mapping[str, Any], device: torch.device) -> list[list[GpuLevel]]:
+def unpacked_levels(arrays: Mapping[str, np.ndarray], device: torch.device) -> list[list[GpuLevel]]:
     """All levels of the image pyramids of all views, on the device where they fit."""
     import torch
 
@@ -187,17 +167,12 @@ def unpacked_levels(arrays: Mapping[str, Any], device: torch.device) -> list[lis
 
 
 class Training:
-    """A run between two steps.
+    """A run after `iteration` steps.
 
     Args:
         run: Arrays of `packed_views`; arrays of Gaussians by the names of `Gaussians`, of which the first `fixed` stay
             as they are; and settings: see `pipeline.splat.gsplat`.
         device: Where to compute.
-
-    Attributes:
-        iteration: Number of steps made.
-        exposures: Exposures of the views.
-        poses: Changes of the views' poses.
     """
 
     def __init__(self, run: Mapping[str, Any], device: torch.device) -> None:
@@ -212,13 +187,16 @@ class Training:
         self._cameras_from_world = self._tensor(np.linalg.inv(run["world_from_cameras"]))
         self._packed = self.schedule.gaussians > SPARSE_FROM
         self._rng, self._order = np.random.default_rng(run["seed"]), list[int]()
-        fixed = run["fixed"]
-        self._fixed = {name: part[:fixed] for name, part in self._parameters(run).items()} if fixed else {}
-        self._params = {name: part[fixed:] for name, part in self._parameters(run).items()}
-        self._begin()
-        self._strategy = make_strategy(run["strategy"], self.schedule)
+        fixed, sh = run["fixed"], self._tensor(run["sh"])
+        parts = {name: self._tensor(run[ours]) for name, ours in GEOMETRY.items()} | {"sh0": sh[:, :1]}
+        if sh.shape[1] > 1:
+            parts["shN"] = sh[:, 1:]
+        self._fixed = {name: part[:fixed] for name, part in parts.items()} if fixed else {}
+        self._begin({name: part[fixed:] for name, part in parts.items()})
+        strategy = make_strategy(run["strategy"], self.schedule)
         mcmc = run["strategy"] == "mcmc"
-        self._strategy_state = self._strategy.initialize_state(**({} if mcmc else {"scene_scale": run["extent"]}))
+        self._strategy_state = strategy.initialize_state(**({} if mcmc else {"scene_scale": run["extent"]}))
+        self._strategy: Strategy = strategy
         self._strategy.check_sanity(self._params, self._optimizers)
         self._sums = torch.zeros(2, device=device)
         with torch.random.fork_rng(self._devices()):
@@ -229,11 +207,8 @@ class Training:
         """Number of Gaussians in training."""
         return len(self._params["means"])
 
-    def advance(self, until: int) -> dict[str, Any]:
-        """Make steps; gives their mean loss and PSNR [dB].
-
-        Args:
-            until: Number of steps made in all, afterwards.
+    def advance(self, until: int) -> dict[str, float]:
+        """Make steps until there were so many in all; gives their mean loss and PSNR [dB].
 
         Raises:
             BadOutputError: When a number is not finite any more.
@@ -273,7 +248,7 @@ class Training:
             for name, ours in GEOMETRY.items():
                 self._params[name].copy_(torch.from_numpy(arrays[ours]))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """All that changes: tensors, numbers and strings."""
         import torch
 
@@ -294,8 +269,7 @@ class Training:
         self.iteration, self._order = state["iteration"], list(state["order"])
         self._rng.bit_generator.state = json.loads(state["rng"])
         self._random = state["random"]
-        self._params = {name: part.to(self._device) for name, part in state["params"].items()}
-        self._begin()
+        self._begin({name: part.to(self._device) for name, part in state["params"].items()})
         for name, saved in state["optimizers"].items():
             self._optimizers[name].load_state_dict(saved)
         self._strategy_state = {
@@ -305,12 +279,12 @@ class Training:
         for name in POSES:
             setattr(self.poses, name, state["poses"][name].numpy())
 
-    def _begin(self) -> None:
-        """Make optimizers for the parameters as they are."""
+    def _begin(self, params: Mapping[str, Tensor]) -> None:
+        """Make parameters and their optimizers."""
         import torch
 
-        self._params = {name: torch.nn.Parameter(part.clone()) for name, part in self._params.items()}
-        self._optimizers: dict[str, Any] = {}
+        self._params = {name: torch.nn.Parameter(part.clone()) for name, part in params.items()}
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
         for name, part in self._params.items():
             groups = [{"params": part, "lr": 0.0}]
             if self._packed:
@@ -318,15 +292,13 @@ class Training:
             else:
                 self._optimizers[name] = torch.optim.Adam(groups, eps=1e-15, fused=self._device.type == "cuda")
 
-    def _parameters(self, run: Mapping[str, Any]) -> dict[str, Tensor]:
-        parts = {name: self._tensor(run[ours]) for name, ours in GEOMETRY.items()}
-        sh = self._tensor(run["sh"])
-        return parts | {"sh0": sh[:, :1]} | ({"shN": sh[:, 1:]} if sh.shape[1] > 1 else {})
-
     def _step(self) -> None:
         import torch
 
-        schedule, share, index = self.schedule, self.iteration / self.schedule.iterations, self._next_view()
+        schedule, share = self.schedule, self.iteration / self.schedule.iterations
+        if not self._order:
+            self._order = self._rng.permutation(len(self._views)).tolist()
+        index = self._order.pop()
         level = self._views[index][schedule.level_of(self.iteration)]
         tuned = schedule.poses_from is not None and share >= schedule.poses_from
         twist = torch.zeros(6, device=self._device, requires_grad=tuned)
@@ -339,7 +311,10 @@ class Training:
 
         round_ends = not self._order
         if schedule.exposure_from is not None and share >= schedule.exposure_from:
-            self._observe_exposure(index, image.detach(), level)
+            stride = max(1, math.isqrt(image[0].numel() // EXPOSURE_PIXELS))
+            rendered, photo = (planes[:, ::stride, ::stride].cpu().numpy() for planes in (image.detach(), level.photo))
+            mask = None if level.mask is None else level.mask[::stride, ::stride].cpu().numpy()
+            self.exposures.observe(index, rendered, photo, mask)
             if round_ends:
                 self.exposures.center()
         if tuned and twist.grad is not None:
@@ -350,7 +325,9 @@ class Training:
         self._move(meta, share, level)
         self.iteration += 1
 
-    def _draw(self, level: GpuLevel, camera_from_world: Tensor, share: float) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    def _draw(
+        self, level: GpuLevel, camera_from_world: Tensor, share: float
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Rendered planes (H, W, 3 or 4), the last the expected depth; alpha (H, W); gsplat's further results."""
         import gsplat
         import torch
@@ -396,7 +373,7 @@ class Training:
             loss = loss + MCMC_COST * self._params["scales"].exp().mean() / run["extent"]
         return loss, ((exposed - photo) ** 2).detach().mean()
 
-    def _move(self, meta: dict[str, Any], share: float, level: GpuLevel) -> None:
+    def _move(self, meta: dict[str, Tensor], share: float, level: GpuLevel) -> None:
         """Carry the gradients to the Gaussians, then add and remove some."""
         import torch
 
@@ -418,16 +395,14 @@ class Training:
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        how: dict[str, Any] = {"packed": self._packed}
-        if self._run["strategy"] == "mcmc":
-            how = {"lr": float(by_name["means"])}
+        how = {"lr": float(by_name["means"])} if self._run["strategy"] == "mcmc" else {"packed": self._packed}
         self._strategy.step_post_backward(
             self._params, self._optimizers, self._strategy_state, self.iteration, seen, **how
         )
         with torch.no_grad():
             self._params["scales"].clamp_(max=math.log(self._run["largest_scale"]))
 
-    def _of_training(self, meta: dict[str, Any]) -> dict[str, Any]:
+    def _of_training(self, meta: dict[str, Tensor]) -> dict[str, Any]:
         """Further results of gsplat, without the Gaussians that stay as they are: those are the last."""
         if not self._fixed:
             return meta
@@ -453,17 +428,6 @@ class Training:
         moved = torch.cat([torch.cat([-_cross(twist[:3]), -twist[3:, None]], 1), twist.new_zeros(1, 4)])
         return (torch.eye(4, device=self._device) + moved) @ camera_from_start @ self._cameras_from_world[index]
 
-    def _observe_exposure(self, index: int, image: Tensor, level: GpuLevel) -> None:
-        stride = max(1, math.isqrt(image[0].numel() // EXPOSURE_PIXELS))
-        rendered, photo = (planes[:, ::stride, ::stride].cpu().numpy() for planes in (image, level.photo))
-        mask = None if level.mask is None else level.mask[::stride, ::stride].cpu().numpy()
-        self.exposures.observe(index, rendered, photo, mask)
-
-    def _next_view(self) -> int:
-        if not self._order:
-            self._order = self._rng.permutation(len(self._views)).tolist()
-        return self._order.pop()
-
     def _devices(self) -> list[torch.device]:
         return [self._device] if self._device.type == "cuda" else []
 
@@ -472,7 +436,7 @@ class Training:
 
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices())]
 
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
+    def _tensor(self, array: np.ndarray) -> Tensor:
         import torch
 
         return torch.tensor(array, dtype=torch.float32, device=self._device)

@@ -12,7 +12,6 @@ gradients; but what is in front of them learns to hide them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -79,24 +78,6 @@ MAX_CONTINUED = 2.0
 """Largest factor between the depths of a rim and of the point where its plane is met."""
 
 
-@dataclass(frozen=True, eq=False)
-class Infill:
-    """Inpainted Gaussians.
-
-    Attributes:
-        backs: Discs behind thin surfaces.
-        fillings: Discs in holes.
-    """
-
-    backs: Gaussians
-    fillings: Gaussians
-
-    @property
-    def gaussians(self) -> Gaussians:
-        """Backs, then fillings."""
-        return Gaussians.concatenate([self.backs, self.fillings])
-
-
 def infill(
     gaussians: Gaussians,
     cloud: PointCloud,
@@ -104,7 +85,7 @@ def infill(
     views: Sequence[TrainingView],
     limit: int,
     rng: np.random.Generator,
-) -> Infill:
+) -> tuple[Gaussians, Gaussians]:
     """Inpaint backs and holes.
 
     Args:
@@ -114,14 +95,17 @@ def infill(
         views: The training views.
         limit: Largest number of each kind.
         rng: Draws the positions from which holes are looked for.
+
+    Returns:
+        Discs behind thin surfaces; discs in holes.
     """
     coefficients = gaussians.sh.shape[1]
     distance = free.typical_depth
     if not distance:
-        return Infill(_none(coefficients), _none(coefficients))
+        return _none(coefficients), _none(coefficients)
     backs = _unobtrusive(_backs(cloud, free, distance, coefficients), views, unknown=False)[:limit]
     fillings = _fillings(Gaussians.concatenate([gaussians, backs]), cloud, free, distance, rng)
-    return Infill(backs, _unobtrusive(fillings, views, unknown=True)[:limit])
+    return backs, _unobtrusive(fillings, views, unknown=True)[:limit]
 
 
 def _unobtrusive(inpainted: Gaussians, views: Sequence[TrainingView], *, unknown: bool) -> Gaussians:
@@ -170,7 +154,10 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, coefficients: in
     if not len(points):
         return _none(coefficients)
     tree = KDTree(all_points)
-    usable = _inside(grid, points, spacing) & ~_back_known(tree, all_normals, points, normals, behind, distance)
+    # a disc behind a rim is seen past it: points must have others all around
+    around = np.asarray(grid.data)[np.asarray(grid.query(points, RIM_POINTS)[1])]
+    inside = np.linalg.norm(around.mean(1) - points, axis=1) < RIM_OFFSET * spacing
+    usable = inside & ~_back_known(tree, all_normals, points, normals, behind, distance)
     points, normals, behind = points[usable], normals[usable], behind[usable]
     if not len(points):
         return _none(coefficients)
@@ -182,12 +169,6 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, coefficients: in
     shade = UPRIGHT_SHADE + (UNDER_SHADE - UPRIGHT_SHADE) * down
     scales = np.tile([0.6 * spacing, 0.6 * spacing, 0.1 * spacing], (len(points), 1))
     return _discs(middle, scales, quaternions_from_z(normals), colors * shade[:, None], coefficients)
-
-
-def _inside(grid: KDTree, points: F64, spacing: float) -> Mask:
-    """Which points (N,) of the evenly spaced `grid` have others all around: a disc behind a rim is seen past it."""
-    around = np.asarray(grid.data)[np.asarray(grid.query(points, RIM_POINTS)[1])]
-    return np.linalg.norm(around.mean(1) - points, axis=1) < RIM_OFFSET * spacing
 
 
 def _back_known(tree: KDTree, all_normals: F64, points: F64, normals: F64, behind: F64, distance: float) -> Mask:

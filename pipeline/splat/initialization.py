@@ -74,7 +74,7 @@ class Initialization:
         gaussians: All Gaussians, inpainted ones first.
         fixed: Number of inpainted Gaussians, which training leaves as they are.
         background: Number of Gaussians of the skybox.
-        cloud: The shared cloud in the world frame; None leaves the Gaussians free to ignore what depth proves.
+        cloud: The shared cloud in the world frame; None imposes no priors.
         free: Free space that the views prove.
     """
 
@@ -113,8 +113,8 @@ def initialize(
     gaussians = fill_gaps(gaussians, views, int(GAP_SHARE * max_gaussians))
     fixed, free = 0, FreeSpace(views)
     if params.infill:
-        inpainted = infill(gaussians, cloud, free, views, int(INFILL_SHARE * max_gaussians), rng).gaussians
-        gaussians, fixed = Gaussians.concatenate([inpainted, gaussians]), len(inpainted)
+        inpainted = infill(gaussians, cloud, free, views, int(INFILL_SHARE * max_gaussians), rng)
+        gaussians, fixed = Gaussians.concatenate([*inpainted, gaussians]), sum(map(len, inpainted))
     known = (cloud, free) if params.depth_priors else (None, None)
     return Initialization(replace(gaussians, antialiased=params.antialiased), fixed, background, *known)
 
@@ -132,17 +132,7 @@ def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[flo
 
 
 def on_cloud(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.Generator) -> Gaussians:
-    """Discs on points of the cloud, drawn without replacement.
-
-    Args:
-        cloud: The shared cloud in the world frame.
-        count: Largest number of discs, at least `MIN_START`.
-        params: `sh_degree` counts.
-        rng: Draws the points.
-
-    Raises:
-        ValueError: When the cloud has fewer points than a neighbourhood.
-    """
+    """`discs_on` at most `count` points of the shared cloud, but `MIN_START` where there are as many."""
     count = max(MIN_START, min(len(cloud), count))
     return discs_on(cloud, count, (params.sh_degree + 1) ** 2, rng, opacity=CLOUD_OPACITY, flatness=CLOUD_FLATNESS)
 
@@ -150,10 +140,10 @@ def on_cloud(cloud: PointCloud, count: int, params: SplatParams, rng: np.random.
 def discs_on(
     cloud: PointCloud, count: int, sh_coefficients: int, rng: np.random.Generator, *, opacity: float, flatness: float
 ) -> Gaussians:
-    """Discs on at most `count` points of a cloud, drawn without replacement.
+    """Discs on at most `count` points of a cloud [world frame], drawn without replacement.
 
     Args:
-        cloud: A cloud in the world frame.
+        cloud: The points.
         count: Largest number of discs.
         sh_coefficients: Number of SH coefficients per channel: 1, 4, 9 or 16.
         rng: Draws the points.
@@ -184,13 +174,9 @@ def discs_on(
 
 
 def skybox(gaussians: Gaussians, views: Sequence[TrainingView], radius: float, limit: int) -> Gaussians:
-    """Gaussians far off in the open directions, in the photos' mean colours; none where the images are full of objects.
+    """At most `limit` far Gaussians in open directions, in the photos' mean colours; none where few pixels are open.
 
-    Args:
-        gaussians: Gaussians on the cloud.
-        views: The training views.
-        radius: Radius of the scene [world units].
-        limit: Largest number of Gaussians, at least 1.
+    `gaussians` are those on the cloud, `radius` is the scene's [world units].
     """
     directions, colors, pixels = _open_pixels(gaussians, views)
     if len(directions) < MIN_OPEN_SHARE * pixels:
@@ -252,22 +238,15 @@ def _hit(candidates: F64, directions: F64, colors: F64) -> tuple[NDArray[np.intp
 
 
 def fill_gaps(gaussians: Gaussians, views: Sequence[TrainingView], limit: int) -> Gaussians:
-    """Add balls in the photos' colours where no Gaussian is seen, at the depth of the nearest covered pixel.
+    """Add at most `limit` balls in the photos' colours where no Gaussian is seen, at the nearest covered pixel's depth.
 
     Views are worked on one after another, so that a gap is filled once.
-
-    Args:
-        gaussians: Gaussians on the cloud.
-        views: The training views.
-        limit: Largest number of new Gaussians.
     """
+    most = len(gaussians) + limit
     for view in views:
-        if limit <= 0:
+        if len(gaussians) >= most:
             break
-        added = _in_gaps(gaussians, view)[:limit]
-        limit -= len(added)
-        if len(added):
-            gaussians = Gaussians.concatenate([gaussians, added])
+        gaussians = Gaussians.concatenate([gaussians, _in_gaps(gaussians, view)])[:most]
     return gaussians
 
 

@@ -36,9 +36,9 @@ def make_sim_lod(
     Args:
         gaussians: The trained splat.
         views: The training views.
-        params: `sim_gaussians`, `sim_iterations` and the weights of the losses.
+        params: The stage's parameters.
         rng: Draws the order of views.
-        fixed: Number of Gaussians at the start that are inpainted where no view looks: they stay, as they are.
+        fixed: Number of Gaussians at the start that are inpainted where no view looks; they stay unchanged.
     """
     importance = shown_weight(gaussians, views)
     importance[:fixed] = np.inf

@@ -199,15 +199,9 @@ def _inside(width: int, padded: int) -> F32:
 
 @njit(fastmath=True, error_model="numpy")
 def _blur_products(a: F32, b: F32, first: int, padded: int, rows: F32, length: int) -> None:
-    """Blur a, b, a^2 + b^2 and a b along the columns.
+    """Blur a, b, a^2 + b^2 and a b of `framed` planes along the columns, from the flat index `first` on.
 
-    Args:
-        a: Planes as `framed` gives them.
-        b: Like `a`.
-        first: Flat index of the row's first pixel in both.
-        padded: Pixels of a row.
-        rows: (4, length), flat, written from the 16th column on.
-        length: Floats of each of the four rows.
+    The four `rows` of `length` floats are written from the 16th column on.
     """
     for x in range(0, padded, WIDTH):
         at = first + x
@@ -242,13 +236,9 @@ def _similarity(a: Lanes, b: Lanes, squares: Lanes, product: Lanes) -> tuple[Lan
 
 @njit(parallel=True, fastmath=True, nogil=True, error_model="numpy", cache=True)
 def ssim_maps(a: F32, b: F32, width: int, derivatives: F32) -> F64:
-    """Sums of SSIM by channel and band.
+    """Sums by channel and band of the SSIM of `framed` planes (C, H + 10, P) of which `width` columns are the image.
 
-    Args:
-        a: (C, H + 10, P) as `framed` gives them.
-        b: Like `a`.
-        width: Columns of the image.
-        derivatives: (3 C, H + 10, P) of `empty_frame`, written: by the blurred a, a^2 and a b, C planes each.
+    The `derivatives` (3 C, H + 10, P) by the blurred a, a^2 and a b are written, C planes each.
     """
     channels, height, padded = a.shape[0], a.shape[1] - 2 * RADIUS, a.shape[2]
     bands = (height + BAND - 1) // BAND
@@ -283,15 +273,9 @@ def ssim_maps(a: F32, b: F32, width: int, derivatives: F32) -> F64:
 
 @njit(parallel=True, fastmath=True, nogil=True, error_model="numpy", cache=True)
 def photometric_gradient(a: F32, b: F32, width: int, derivatives: F32, ssim_weight: np.float32, by_planes: F32) -> F64:
-    """Sums of Huber's losses of a - b by channel and band; writes the derivative of the whole loss.
+    """Sums of Huber's losses of a - b by channel and band; writes the derivative of the whole loss to [:C, :H, :W].
 
-    Args:
-        a: (C, H + 10, P) as `framed` gives them, rendered.
-        b: Like `a`, the photo.
-        width: Columns of the image.
-        derivatives: As `ssim_maps` wrote them.
-        ssim_weight: Weight w of `photometric_loss`.
-        by_planes: (>= C, >= H, >= W), the derivative is written to [:C, :H, :W].
+    Arguments are those of `ssim_maps`, which wrote `derivatives`; `ssim_weight` is that of `photometric_loss`.
     """
     channels, height, padded = a.shape[0], a.shape[1] - 2 * RADIUS, a.shape[2]
     bands = (height + BAND - 1) // BAND

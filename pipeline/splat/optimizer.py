@@ -11,11 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
 from pipeline.geometry import Gaussians, logit, matrix_from_quaternion, sigmoid
 from pipeline.raster import Gradients
-from pipeline.types import F32, I32
+from pipeline.types import F32, I32, I64
 
 FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 BETA_1, BETA_2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-15)
@@ -53,12 +52,7 @@ class SparseAdam:
         self._second = {name: np.zeros_like(getattr(gaussians, name)) for name in FIELDS}
 
     def step(self, gradients: Gradients, rates: dict[str, F32]) -> None:
-        """One step of the visible Gaussians.
-
-        Args:
-            gradients: Gradients of the loss.
-            rates: For each field the learning rate of each of a Gaussian's numbers, flattened.
-        """
+        """One step of the visible Gaussians; `rates` are those of each of a Gaussian's numbers, by field."""
         self.steps += 1
         correction_1 = np.float32(1 / (1 - float(BETA_1) ** self.steps))
         correction_2 = np.float32(1 / (1 - float(BETA_2) ** self.steps))
@@ -74,9 +68,7 @@ class SparseAdam:
                 correction_2,
             )
 
-    def replace(
-        self, gaussians: Gaussians, kept: NDArray[np.intp], restarted: NDArray[np.intp], new: Gaussians
-    ) -> None:
+    def replace(self, gaussians: Gaussians, kept: I64, restarted: I64, new: Gaussians) -> None:
         """Continue with other Gaussians.
 
         Args:
@@ -139,7 +131,7 @@ class Densification:
         self._restart(len(optimizer.gaussians))
 
 
-def split(gaussians: Gaussians, chosen: NDArray[np.intp]) -> tuple[Gaussians, Gaussians]:
+def split(gaussians: Gaussians, chosen: I64) -> tuple[Gaussians, Gaussians]:
     """Cut the chosen Gaussians in two across their longest axis.
 
     Returns:

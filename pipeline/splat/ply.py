@@ -6,7 +6,6 @@ scale_0..2 (logarithms) rot_0..3 (wxyz). The normals are zero, as in the referen
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from plyfile import PlyData, PlyElement
 
 from pipeline.errors import BundleError
 from pipeline.geometry import Gaussians
-from pipeline.geometry.ply import MAX_HEADER_BYTES, check_ply
+from pipeline.geometry.ply import check_ply
 
 ANTIALIASING_COMMENT = "splatyard antialiasing="
 """The comment that says how the Gaussians are drawn, see `drawing_mode`; files without are classic."""
@@ -27,6 +26,7 @@ MAX_LOG_SCALE = 20.0
 """Largest absolute logarithm of a standard deviation."""
 MAX_COMMENT = 1000
 """Largest length of a comment; longer ones are cut."""
+REMEDY = "export the splat as a standard binary 3DGS PLY (x y z f_dc_* f_rest_* opacity scale_* rot_*)"
 
 
 def save_splat(gaussians: Gaussians, path: Path, about: Mapping[str, str] | None = None) -> None:
@@ -61,7 +61,8 @@ def save_splat(gaussians: Gaussians, path: Path, about: Mapping[str, str] | None
     names = _property_names(coefficients)
     vertex = np.ascontiguousarray(values).view([(name, "<f4") for name in names])[:, 0]
     mode = ANTIALIASING_COMMENT + drawing_mode(gaussians)
-    comments = [mode, *(_comment(name, text) for name, text in (about or {}).items())]
+    lines = (" ".join(f"{name}: {text}".split()) for name, text in (about or {}).items())
+    comments = [mode, *(line.encode("ascii", "backslashreplace").decode()[:MAX_COMMENT] for line in lines)]
     PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<", comments=comments).write(str(path))
 
 
@@ -70,72 +71,43 @@ def drawing_mode(gaussians: Gaussians) -> Literal["classic", "mip"]:
     return "mip" if gaussians.antialiased else "classic"
 
 
-def _comment(name: str, text: str) -> str:
-    line = " ".join(f"{name}: {text}".split())
-    return line.encode("ascii", "backslashreplace").decode()[:MAX_COMMENT]
-
-
 def load_splat(path: Path) -> Gaussians:
     """Read a 3DGS PLY of any SH degree 0-3.
 
     Raises:
         BundleError: When it is no such file, too large, cut short, or holds values that no splat can have.
     """
-    remedy = "export the splat as a standard binary 3DGS PLY (x y z f_dc_* f_rest_* opacity scale_* rot_*)"
-    _check_size(path, remedy)
     try:
-        check_ply(path)
+        count = check_ply(path).get("vertex", 0)
+        if count > MAX_GAUSSIANS:
+            raise ValueError(f"{count} Gaussians")
         content = PlyData.read(str(path))
+        if content.text or content.byte_order != "<":
+            raise ValueError("another encoding")
         vertex, antialiased = content["vertex"], f"{ANTIALIASING_COMMENT}mip" in content.comments
         data, present = vertex.data, {prop.name for prop in vertex.properties}
     except Exception as error:  # plyfile raises many kinds on damaged files
-        raise BundleError("a splat is a readable PLY", found=str(error), remedy=remedy, file=path) from error
+        rule = f"a splat is a readable binary little-endian PLY of at most {MAX_GAUSSIANS} Gaussians"
+        raise BundleError(rule, found=str(error), remedy=REMEDY, file=path) from error
     rest = sum(name.startswith("f_rest_") for name in present)
     coefficients = 1 + rest // 3
     if rest % 3 or coefficients not in (1, 4, 9, 16):
-        raise BundleError("a splat has 0, 9, 24 or 45 f_rest properties", found=str(rest), remedy=remedy, file=path)
+        raise BundleError("a splat has 0, 9, 24 or 45 f_rest properties", found=str(rest), remedy=REMEDY, file=path)
     required = [name for name in _property_names(coefficients) if name not in ("nx", "ny", "nz")]
-    missing = [name for name in required if name not in present]
-    if missing:
-        raise BundleError(
-            "a splat has all 3DGS properties", found=f"missing {', '.join(missing)}", remedy=remedy, file=path
-        )
+    if missing := [name for name in required if name not in present]:
+        found = f"missing {', '.join(missing)}"
+        raise BundleError("a splat has all 3DGS properties", found=found, remedy=REMEDY, file=path)
     return replace(_from_columns(data, coefficients, path), antialiased=antialiased)
-
-
-def _check_size(path: Path, remedy: str) -> None:
-    """Refuse a header that names more than the file holds, before anything is allocated for it."""
-    with path.open("rb") as file:
-        header, end, _ = file.read(MAX_HEADER_BYTES).partition(b"end_header")
-    lines = header.decode("ascii", errors="replace").splitlines()
-    counts = [int(line.split()[2]) for line in lines if re.fullmatch(r"element vertex \d{1,12}", line.strip())]
-    if not end or "format binary_little_endian 1.0" not in map(str.strip, lines) or len(counts) != 1:
-        raise BundleError(
-            "a splat is a binary little-endian PLY with one element vertex",
-            found="another header",
-            remedy=remedy,
-            file=path,
-        )
-    least_bytes = 4 * counts[0] * (len(_property_names(1)) - 3)
-    if counts[0] > MAX_GAUSSIANS or least_bytes > path.stat().st_size:
-        raise BundleError(
-            f"a splat's header names at most {MAX_GAUSSIANS} Gaussians, all of them in the file",
-            found=f"{counts[0]} in {path.stat().st_size} bytes",
-            remedy="fetch the file again; it is damaged",
-            file=path,
-        )
 
 
 def _from_columns(data: np.ndarray, coefficients: int, path: Path) -> Gaussians:
     def columns(*names: str) -> np.ndarray:
         stacked = np.stack([np.asarray(data[name], np.float32) for name in names], 1)
         if not np.isfinite(stacked).all():
-            raise BundleError(
-                "a splat's values are finite",
-                found=f"{names[0]}..{names[-1]} of {int((~np.isfinite(stacked)).any(1).sum())} Gaussians are not",
-                remedy="train it again, or drop these Gaussians",
-                file=path,
-            )
+            broken = int((~np.isfinite(stacked)).any(1).sum())
+            found = f"{names[0]}..{names[-1]} of {broken} Gaussians are not"
+            remedy = "train it again, or drop these Gaussians"
+            raise BundleError("a splat's values are finite", found=found, remedy=remedy, file=path)
         return stacked
 
     sh = np.empty((len(data), coefficients, 3), np.float32)

@@ -58,13 +58,7 @@ class PoseTuning:
         return start @ Pose(matrix_from_rotvec(twist[:3]), twist[3:])
 
     def step(self, index: int, gradient: F64, rate: float) -> None:
-        """One step of Adam.
-
-        Args:
-            index: Index of the view.
-            gradient: (6,) result of `pose_gradient`.
-            rate: Learning rate, relative to that at the start.
-        """
+        """One step of Adam on a view with the gradient (6,) of `pose_gradient`; the rate is relative to the start's."""
         scaled = gradient * self._unit
         self.steps[index] += 1
         first, second, steps = self.first[index], self.second[index], self.steps[index]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -145,13 +145,7 @@ class Schedule:
         return np.unique(iterations.astype(int)).tolist()
 
     def rates(self, share: float, extent: float, sh_count: int) -> dict[str, F32]:
-        """Learning rate of each number of a Gaussian.
-
-        Args:
-            share: Share of the iterations done.
-            extent: Extent of the cameras [world units].
-            sh_count: Number of SH coefficients of the Gaussians.
-        """
+        """Learning rate of each number of a Gaussian by field, for the cameras' extent [world units]."""
         decay = self.rate_decay ** max(0.0, 2 * share - 1)
         position = self.position_rate * extent * self.position_decay**share
         sh = np.full((sh_count, 3), RATES["sh"] * decay, np.float32)
@@ -166,7 +160,7 @@ def training_schedule(params: SplatParams, views: Sequence[TrainingView], budget
     return Schedule(
         budget.iterations,
         budget.gaussians,
-        small_every=_small_every(params),
+        small_every=SMALL_EVERY if params.antialiased else 0,
         sh_rest=min(1.0, max(MIN_SH_REST, len(views) / SH_VIEWS)),
         exposure_from=EXPOSURE_FROM,
         poses_from=poses_from(params),
@@ -178,26 +172,12 @@ def poses_from(params: SplatParams) -> float | None:
     return POSES_FROM if params.tune_poses else None
 
 
-def _small_every(params: SplatParams) -> int:
-    return SMALL_EVERY if params.antialiased else 0
-
-
 @dataclass(frozen=True)
 class Clock:
-    """CPU-seconds of this process that a training may take.
-
-    Attributes:
-        seconds: CPU-seconds of the whole training.
-        started_at: CPU-seconds of the process when the training began.
-    """
+    """CPU-seconds of this process that a training may take, from now on."""
 
     seconds: float
-    started_at: float
-
-    @classmethod
-    def start(cls, seconds: float) -> Clock:
-        """A clock that starts now."""
-        return cls(seconds, time.process_time())
+    started_at: float = field(default_factory=time.process_time)
 
     def share_left(self, reserved: float) -> float:
         """Share of the seconds that is left for steps when `reserved` of them are kept for something else."""
@@ -206,12 +186,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a training may use.
-
-    Attributes:
-        iterations: Number of steps, one view each.
-        gaussians: Largest number of Gaussians.
-    """
+    """Number of steps, one view each, and largest number of Gaussians."""
 
     iterations: int
     gaussians: int
@@ -219,7 +194,11 @@ class Budget:
 
 def planned_budget(params: SplatParams, views: Sequence[TrainingView]) -> Budget:
     """The requested iterations and Gaussians, or as many as the size and number of the images suggest."""
-    return _budget(params, views, params.iterations or _usual_iterations(views))
+    iterations = params.iterations or MIN_ITERATIONS
+    if views and not params.iterations:
+        suggested = max(PIXELS_IN_ALL / _pixels(views), VISITS * len(views))
+        iterations = int(np.clip(suggested, MIN_ITERATIONS, MAX_ITERATIONS))
+    return _budget(params, views, iterations)
 
 
 def budget_within(
@@ -228,15 +207,8 @@ def budget_within(
     views: Sequence[TrainingView],
     step_seconds: Callable[[float, int], float],
 ) -> Budget:
-    """The longest training that stays within a time.
-
-    Args:
-        seconds: CPU-seconds of this process.
-        params: The stage's parameters.
-        views: The training views.
-        step_seconds: Function from (share of the run, number of Gaussians) to the CPU-seconds of a step.
-    """
-    schedule = Schedule(1, small_every=_small_every(params))
+    """The longest training within CPU-seconds; `step_seconds(share of the run, Gaussians)` is what a step takes."""
+    schedule = Schedule(1, small_every=SMALL_EVERY if params.antialiased else 0)
     many = planned_budget(params, views).gaussians
     few = many // 2
     shares = (np.arange(SHARES) + 0.5) / SHARES
@@ -278,11 +250,6 @@ def _budget(params: SplatParams, views: Sequence[TrainingView], iterations: int)
     return Budget(iterations, int(np.clip(GAUSSIANS * work**GAUSSIANS_EXPONENT, MIN_GAUSSIANS, MAX_GAUSSIANS)))
 
 
-def _usual_iterations(views: Sequence[TrainingView]) -> int:
-    if not views:
-        return MIN_ITERATIONS
-    return int(np.clip(max(PIXELS_IN_ALL / _pixels(views), VISITS * len(views)), MIN_ITERATIONS, MAX_ITERATIONS))
-
-
 def _pixels(views: Sequence[TrainingView]) -> float:
+    """Mean number of pixels of a view."""
     return float(np.mean([view.levels[0].photo[0].size for view in views]))

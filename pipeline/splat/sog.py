@@ -11,9 +11,8 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -48,7 +47,7 @@ META_FILE = "meta.json"
 REMEDY = "fetch the file again, or take another level of detail"
 
 
-def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, Any] | None = None) -> None:
+def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, object] | None = None) -> None:
     """Write a bundled SOG. Lossy: positions to some tenths of a millimetre, colours to about two of 255 levels.
 
     Args:
@@ -71,7 +70,7 @@ def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, Any] | None =
     scale_codes, scales = codebook(gaussians.log_scales)
     color_codes, colors = codebook(gaussians.sh[:, 0])
     opacity = np.round(255 / (1 + np.exp(-gaussians.opacity_logits.astype(np.float64))))
-    meta: dict[str, Any] = {
+    meta: dict[str, object] = {
         "version": 2,
         "asset": {"generator": "splatyard"} | ({"copyright": about["licence"], "extras": about} if about else {}),
         "count": len(gaussians),
@@ -104,7 +103,9 @@ def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, Any] | None =
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(META_FILE, ZIP_DATE), json.dumps(meta, separators=(",", ":")))
         for name, pixels in images.items():
-            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), _webp(pixels))
+            stream = io.BytesIO()  # `exact` keeps colours where alpha is 0
+            Image.fromarray(pixels).save(stream, "WEBP", lossless=True, exact=True, quality=100, method=4)
+            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), stream.getvalue())
 
 
 def load_sog(path: Path) -> Gaussians:
@@ -221,10 +222,13 @@ def _decode(archive: zipfile.ZipFile, size: int) -> Gaussians:
     logs = low + (high - low) * steps / 65535
     base = pixels("sh0")
     opacity = np.clip(base[:, 3] / 255, MIN_OPACITY, 1 - MIN_OPACITY)
-    sh = _codes(meta, "sh0")[base[:, :3]][:, None]
+    sh = _codes(meta["sh0"]["codebook"])[base[:, :3]][:, None]
     if "shN" in meta:
-        sh = np.concatenate([sh, _view_dependence(archive, meta, pixels)], 1)
-    log_scales = _codes(meta, "scales")[pixels("scales")[:, :3]]
+        part = meta["shN"]
+        entries, codes = _pixels(_entry(archive, part["files"][0])), _codes(part["codebook"])
+        rest = _view_dependence(int(part["bands"]), int(part["count"]), pixels("shN", 1), entries, codes)
+        sh = np.concatenate([sh, rest], 1)
+    log_scales = _codes(meta["scales"]["codebook"])[pixels("scales")[:, :3]]
     means = np.sign(logs) * np.expm1(np.abs(logs))
     if not (np.isfinite(means).all() and np.isfinite(sh).all() and (np.abs(log_scales) <= MAX_LOG_SCALE).all()):
         raise ValueError("values that are not finite, or log scales beyond ±20")
@@ -238,24 +242,22 @@ def _decode(archive: zipfile.ZipFile, size: int) -> Gaussians:
     )
 
 
-def _view_dependence(archive: zipfile.ZipFile, meta: dict[str, Any], pixels: Callable[[str, int], U8]) -> F64:
-    """Coefficients (N, K - 1, 3) above degree 0."""
-    bands, count = int(meta["shN"]["bands"]), int(meta["shN"]["count"])
+def _view_dependence(bands: int, count: int, pixels: U8, entries: U8, codes: F64) -> F64:
+    """Coefficients (N, K - 1, 3) above degree 0, from the images of labels (N, 4) and of the palette."""
     coefficients = (bands + 1) ** 2 - 1
     if bands not in (1, 2, 3) or not 0 < count <= 2**16:
         raise ValueError(f"shN: {bands} bands, {count} entries")
-    labels = pixels("shN", 1)[:, :2] @ np.array([1, 256])
-    entries = _pixels(_entry(archive, meta["shN"]["files"][0]))
+    labels = pixels[:, :2] @ np.array([1, 256])
     if entries.shape[1] != PALETTE_COLUMNS * coefficients or labels.max() >= count:
         raise ValueError(f"shN: a palette {entries.shape[1]} pixels wide, labels up to {labels.max()} of {count}")
     centres = entries.reshape(-1, coefficients, 4)[:, :, :3]
-    return _codes(meta, "shN")[centres[labels]]
+    return codes[centres[labels]]
 
 
-def _codes(meta: dict[str, Any], part: str) -> F64:
-    values = np.array(meta[part]["codebook"], np.float64)
-    if values.shape != (256,):
-        raise ValueError(f"{part}: a codebook of shape {values.shape}")
+def _codes(codebook: Sequence[float]) -> F64:
+    values = np.array(codebook, np.float64)
+    if values.shape != (CODES,):
+        raise ValueError(f"a codebook of shape {values.shape}")
     return values
 
 
@@ -277,10 +279,3 @@ def _image(values: U8, width: int) -> U8:
     padded = np.zeros((height * width, values.shape[1]), np.uint8)
     padded[: len(values)] = values
     return padded.reshape(height, width, -1)
-
-
-def _webp(pixels: U8) -> bytes:
-    """Lossless, colours kept where alpha is 0."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "WEBP", lossless=True, exact=True, quality=100, method=4)
-    return stream.getvalue()

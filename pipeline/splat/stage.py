@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -49,80 +48,8 @@ PREVIEW_SECONDS = 10.0
 """Time between two previews during training."""
 
 
-@dataclass(frozen=True)
-class FitMetrics:
-    """How well a splat fits training views.
-
-    Attributes:
-        psnr: Mean PSNR [dB], with each photo's exposure.
-        depth_difference_median: Median absolute difference from the measured depth [m]; None without any.
-        depth_difference_mean: Its mean [m].
-    """
-
-    psnr: float
-    depth_difference_median: float | None
-    depth_difference_mean: float | None
-
-
-@dataclass(frozen=True)
-class SimReport:
-    """The `sim` level of detail: number of Gaussians, SH degree, fit to the training views."""
-
-    gaussians: int
-    sh_degree: int
-    train: FitMetrics
-
-
-@dataclass(frozen=True)
-class TrainingReport:
-    """The content of `training.json`, apart from what only the backend reports.
-
-    Attributes:
-        backend: The trainer.
-        iterations: Number of steps made.
-        largest_gaussians: Largest number of Gaussians that training could reach.
-        image_size: Width and height of the images trained on [px].
-        views: Number of training views.
-        views_with_depth: Number of them with measured depth.
-        views_with_mask: Number of them with a mask.
-        gaussians: Number of Gaussians of the splat.
-        guessed: Number of inpainted ones among them.
-        background: Number of Gaussians that the skybox started with.
-        sh_degree: Degree of the view-dependent colour.
-        depth_weight: Weight of the depth.
-        pose_tuning: Median and largest change of the views' poses.
-        exposure: Median and largest departure of the views' gains from 1.
-        antialiasing: How the splat must be drawn: "mip" or "classic".
-        train: Fit to the training views.
-        sim: The `sim` level of detail.
-    """
-
-    backend: str
-    iterations: int
-    largest_gaussians: int
-    image_size: list[int]
-    views: int
-    views_with_depth: int
-    views_with_mask: int
-    gaussians: int
-    guessed: int
-    background: int
-    sh_degree: int
-    depth_weight: float
-    pose_tuning: dict[str, float]
-    exposure: dict[str, float]
-    antialiasing: str
-    train: FitMetrics
-    sim: SimReport
-
-
 def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
-    """Train the splat, make its `sim` and `web` levels of detail; write them, `training.json` and `preview.png`.
-
-    Args:
-        inputs: Folders of poses, depth, align and points.
-        params: The stage's parameters.
-        out_dir: Where to write.
+    """Train the splat and its `sim` and `web` levels of detail from poses, depth, align and points; write and report.
 
     Raises:
         ReconstructionError: When there is no training view or hardly a point.
@@ -137,13 +64,15 @@ def run(inputs: Mapping[str, Path], params: SplatParams, out_dir: Path) -> None:
     save_splat(gaussians, out_dir / SPLAT_FILE)
     save_splat(sim, out_dir / SIM_FILE)
     save_sog(gaussians, out_dir / WEB_FILE)
-    _save_exposures(scene, views, out_dir)
+    trained_gains, gains = {view.name: view.gain for view in views}, {}
+    for _, of_camera in groupby(scene.views, lambda view: view.sensor):  # neighbours in time are one camera's
+        gains |= gains_of_all([view.name for view in of_camera], trained_gains)
+    save_gains(gains, out_dir)
     sample = views[:: max(1, len(views) // REPORT_VIEWS)]
     report = _report(trained, sim, params, sample)
-    content = asdict(report) | trained.backend_report
-    (out_dir / REPORT_FILE).write_text(json.dumps(content, indent=1))
+    (out_dir / REPORT_FILE).write_text(json.dumps(report, indent=1))
     write_preview(gaussians, sample, out_dir / PREVIEW_FILE)
-    logger.info("splat: %s Gaussians, %s", len(gaussians), report.train)
+    logger.info("splat: %s Gaussians, %s", len(gaussians), report["train"])
 
 
 def _train(
@@ -169,12 +98,9 @@ def _train(
 
 
 def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams) -> list[TrainingView]:
-    """The views that are not held out, with depth where the depth stage has any.
+    """The views of a scene [world frame] that are not held out, with depth where the depth stage has any.
 
-    Args:
-        scene: The posed scene in the world frame.
-        inputs: Folders of poses, depth and align.
-        params: `image_size` and `depth_weight` count.
+    Of the parameters `image_size` and `depth_weight` count.
     """
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     with_depth = set(map_names(inputs["depth"])) if params.depth_weight > 0 else set()
@@ -191,40 +117,36 @@ def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: S
     return views
 
 
-def _save_exposures(scene: PosedScene, views: Sequence[TrainingView], folder: Path) -> None:
-    """Write the gains of all views, those between training views interpolated for each camera of its own."""
-    trained = {view.name: view.gain for view in views}
-    gains = {}
-    for _, camera_views in groupby(scene.views, lambda view: view.sensor):
-        gains |= gains_of_all([view.name for view in camera_views], trained)
-    save_gains(gains, folder)
+def _report(trained: Trained, sim: Gaussians, params: SplatParams, sample: Sequence[TrainingView]) -> dict[str, object]:
+    """The content of `training.json`."""
+    gaussians, levels = trained.gaussians, [view.levels[0] for view in trained.views]
+    return {
+        "backend": params.backend if params.backend != "auto" else "cpu",
+        "iterations": trained.iterations,
+        "largest_gaussians": trained.max_gaussians,
+        "image_size": [levels[0].camera.width, levels[0].camera.height],
+        "views": len(levels),
+        "views_with_depth": sum(level.depth is not None for level in levels),
+        "views_with_mask": sum(level.mask is not None for level in levels),
+        "gaussians": len(gaussians),
+        "guessed": trained.fixed,  # inpainted
+        "background": trained.background,  # of the skybox, at the start
+        "sh_degree": params.sh_degree,
+        "depth_weight": params.depth_weight,
+        "pose_tuning": trained.poses.describe(),
+        "exposure": trained.exposures.describe(),
+        "antialiasing": drawing_mode(gaussians),
+        "train": measure_fit(gaussians, sample),
+        "sim": {"gaussians": len(sim), "sh_degree": 0, "train": measure_fit(sim, sample)},
+        **trained.backend_report,
+    }
 
 
-def _report(trained: Trained, sim: Gaussians, params: SplatParams, sample: Sequence[TrainingView]) -> TrainingReport:
-    gaussians, views = trained.gaussians, trained.views
-    return TrainingReport(
-        backend=params.backend if params.backend != "auto" else "cpu",
-        iterations=trained.iterations,
-        largest_gaussians=trained.max_gaussians,
-        image_size=[views[0].levels[0].camera.width, views[0].levels[0].camera.height],
-        views=len(views),
-        views_with_depth=sum(view.levels[0].depth is not None for view in views),
-        views_with_mask=sum(view.levels[0].mask is not None for view in views),
-        gaussians=len(gaussians),
-        guessed=trained.fixed,
-        background=trained.background,
-        sh_degree=params.sh_degree,
-        depth_weight=params.depth_weight,
-        pose_tuning=trained.poses.describe(),
-        exposure=trained.exposures.describe(),
-        antialiasing=drawing_mode(gaussians),
-        train=measure_fit(gaussians, sample),
-        sim=SimReport(len(sim), 0, measure_fit(sim, sample)),
-    )
+def measure_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> dict[str, float | None]:
+    """Mean PSNR [dB] with each photo's exposure, and median and mean difference from measured depth [m], None without.
 
-
-def measure_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> FitMetrics:
-    """PSNR and depth difference over views."""
+    The keys are `psnr`, `depth_difference_median` and `depth_difference_mean`.
+    """
     psnrs: list[float] = []
     differences: list[np.ndarray] = []
     for view in views:
@@ -238,17 +160,15 @@ def measure_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> FitMetri
             differences.append(np.abs(image.depth - level.depth.depth)[known])
     depth = np.concatenate(differences) if differences else np.zeros(0)
     median, mean = (round(float(f(depth)), 4) if len(depth) else None for f in (np.median, np.mean))
-    return FitMetrics(round(float(np.mean(psnrs)), 2), median, mean)
+    return {
+        "psnr": round(float(np.mean(psnrs)), 2),
+        "depth_difference_median": median,
+        "depth_difference_mean": mean,
+    }
 
 
 def preview_sheet(gaussians: Gaussians, views: Sequence[TrainingView], level: int = 0) -> U8:
-    """Some views next to each other: the splat's image above, the photo below, RGB (H, W, 3).
-
-    Args:
-        gaussians: The splat.
-        views: At least one view; three are shown.
-        level: Level of the views' image pyramid.
-    """
+    """Three views next to each other, at one level of their pyramids: the splat above, the photo below (H, W, 3)."""
     columns = []
     for view in views[:: max(1, len(views) // PREVIEW_COLUMNS)][:PREVIEW_COLUMNS]:
         shown = view.levels[level]
@@ -270,13 +190,7 @@ def write_preview(gaussians: Gaussians, views: Sequence[TrainingView], path: Pat
 
 
 class LivePreview:
-    """Writes a small preview at intervals while a splat trains; `observe` is the observer of `train`.
-
-    Args:
-        path: Path of the image.
-        views: The training views.
-        seconds: Time between two images.
-    """
+    """Writes a small preview at intervals [s] while a splat trains; `observe` is the observer of `train`."""
 
     def __init__(self, path: Path, views: Sequence[TrainingView], seconds: float = PREVIEW_SECONDS) -> None:
         self._path, self._views, self._seconds = path, views, seconds

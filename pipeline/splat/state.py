@@ -11,12 +11,10 @@ import logging
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.files import open_whole
 from pipeline.geometry import Gaussians
@@ -40,7 +38,6 @@ class TrainingState:
     """A training between two steps.
 
     Attributes:
-        iteration: Number of steps done.
         iterations: Number of steps in all; fixed once a budget of seconds was turned into steps.
         final_count: Number of Gaussians at the end, without the inpainted ones; fixed as well.
         start_count: Number of Gaussians at the start, without the inpainted ones.
@@ -52,10 +49,10 @@ class TrainingState:
         exposures: Gain of every view.
         poses: Correction of every view's pose.
         rng: Draws the order of views.
+        iteration: Number of steps done.
         order: Indices of the views still to come in this round, from its end.
     """
 
-    iteration: int
     iterations: int
     final_count: int
     start_count: int
@@ -67,7 +64,8 @@ class TrainingState:
     exposures: Exposures
     poses: PoseTuning
     rng: np.random.Generator
-    order: list[int]
+    iteration: int = 0
+    order: list[int] = field(default_factory=list)
 
     @classmethod
     def start(
@@ -82,10 +80,7 @@ class TrainingState:
     ) -> TrainingState:
         """The state before the first step; the Gaussians are copied."""
         own = contiguous(gaussians[np.arange(len(gaussians))])
-        exposures = Exposures.start(views)
-        poses = PoseTuning(np.array([view.world_from_camera.matrix for view in views]), radius)
         return cls(
-            iteration=0,
             iterations=schedule.iterations,
             final_count=schedule.gaussians,
             start_count=len(own) - fixed,
@@ -94,10 +89,9 @@ class TrainingState:
             fixed=fixed,
             optimizer=SparseAdam(own),
             densification=Densification(len(own)),
-            exposures=exposures,
-            poses=poses,
+            exposures=Exposures(np.stack([view.gain for view in views]).astype(np.float32)),
+            poses=PoseTuning(np.array([view.world_from_camera.matrix for view in views]), radius),
             rng=rng,
-            order=[],
         )
 
     @property
@@ -110,13 +104,6 @@ class TrainingState:
         if not self.order:
             self.order = self.rng.permutation(len(self.exposures.gains)).tolist()
         return self.order.pop()
-
-    def tuned_views(self, views: Sequence[TrainingView]) -> list[TrainingView]:
-        """The views with the exposures and poses that were found."""
-        return [
-            replace(view, gain=self.exposures.gains[index], world_from_camera=self.poses.world_from_camera(index))
-            for index, view in enumerate(views)
-        ]
 
 
 class Checkpoint:
@@ -146,7 +133,7 @@ class Checkpoint:
         if str(saved.pop(_RUN, "")) != self._run or saved.keys() != dict(_entries(state)).keys():
             logger.warning("the checkpoint belongs to another run, training starts again")
             return False
-        _restore(state, saved, "")
+        _restore(state, saved)
         logger.info("training resumes from the checkpoint after %d steps", state.iteration)
         return True
 
@@ -162,14 +149,14 @@ class Checkpoint:
         self._last = time.monotonic()
 
 
-def _parts(owner: Any) -> Iterator[tuple[str, Any]]:
-    """The names and values that an object or a dict holds."""
-    yield from (owner if isinstance(owner, dict) else vars(owner)).items()
+def _parts(owner: object) -> dict[str, object]:
+    """The names and values that an object or a dict holds; changing them changes the owner."""
+    return owner if isinstance(owner, dict) else vars(owner)
 
 
-def _entries(owner: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
+def _entries(owner: object, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Names and arrays of everything that hangs on an object."""
-    for name, value in _parts(owner):
+    for name, value in _parts(owner).items():
         if isinstance(value, np.random.Generator):
             yield prefix + name, np.array(json.dumps(value.bit_generator.state))
         elif isinstance(value, list):
@@ -180,24 +167,21 @@ def _entries(owner: Any, prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]
             yield from _entries(value, f"{prefix}{name}.")
 
 
-def _restore(owner: Any, saved: dict[str, NDArray[Any]], prefix: str) -> None:
-    """Give an object's attributes (or a dict's values) what was saved of them."""
-    for name, value in list(_parts(owner)):
-        restored: Any = saved.get(prefix + name)
+def _restore(owner: object, saved: dict[str, np.ndarray], prefix: str = "") -> None:
+    """Give everything that hangs on an object what `_entries` saved of it."""
+    parts = _parts(owner)
+    for name, value in list(parts.items()):
+        key = prefix + name
         if isinstance(value, np.random.Generator):  # in place: whoever passed it in keeps drawing from it
-            value.bit_generator.state = json.loads(str(restored))
-            continue
-        if isinstance(value, Gaussians):
-            arrays = [field for field, values in vars(value).items() if isinstance(values, np.ndarray)]
-            restored = replace(value, **{field: saved[f"{prefix}{name}.{field}"] for field in arrays})
+            value.bit_generator.state = json.loads(str(saved[key]))
+        elif isinstance(value, Gaussians):
+            arrays = [part for part, values in vars(value).items() if isinstance(values, np.ndarray)]
+            parts[name] = replace(value, **{part: saved[f"{key}.{part}"] for part in arrays})
         elif isinstance(value, list):
-            restored = restored.tolist()
+            parts[name] = saved[key].tolist()
         elif isinstance(value, (int, float)):
-            restored = type(value)(restored)
-        elif not isinstance(value, (np.ndarray, np.generic)):
-            _restore(value, saved, f"{prefix}{name}.")
-            continue
-        if isinstance(owner, dict):
-            owner[name] = restored
+            parts[name] = type(value)(saved[key])
+        elif isinstance(value, (np.ndarray, np.generic)):
+            parts[name] = saved[key]
         else:
-            setattr(owner, name, restored)
+            _restore(value, saved, f"{key}.")

@@ -18,7 +18,7 @@ from pipeline.raster import pose_gradient, rasterize, rasterize_backward
 from pipeline.splat.antialiasing import bound_extent
 from pipeline.splat.exposure import Exposures
 from pipeline.splat.initialization import Initialization, initialize, on_cloud, scene_size
-from pipeline.splat.loss import cut_masked, depth_loss, hide_masked, photometric_loss, pull_to_plain_color
+from pipeline.splat.loss import cut_masked, depth_loss, hide_masked, photometric_loss, psnr, pull_to_plain_color
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
 from pipeline.splat.priors import Priors
@@ -33,8 +33,7 @@ from pipeline.splat.schedule import (
     training_schedule,
 )
 from pipeline.splat.state import Checkpoint, TrainingState
-from pipeline.splat.views import PyramidLevel, TrainingView
-from pipeline.types import F32
+from pipeline.splat.views import TrainingView
 
 logger = logging.getLogger(__name__)
 
@@ -83,43 +82,22 @@ class Trained:
     backend_report: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class StepMetrics:
-    """Metrics of one step: the loss, and every `PSNR_EVERY` steps the PSNR [dB] of the view."""
-
-    loss: float
-    psnr: float | None
-
-
 class Trainer:
-    """The step of a training and what stays the same in all of them.
-
-    Args:
-        views: The views to fit to.
-        schedule: What changes when.
-        params: Weights of the losses.
-        extent: Extent of the cameras [world units].
-        radius: Radius of the scene [world units].
-        priors: Priors that are imposed on the Gaussians at intervals, or None.
-    """
+    """The step of a training and what stays the same in all of them; priors are imposed at intervals."""
 
     def __init__(
-        self,
-        views: Sequence[TrainingView],
-        schedule: Schedule,
-        params: SplatParams,
-        extent: float,
-        radius: float,
-        priors: Priors | None = None,
+        self, views: Sequence[TrainingView], schedule: Schedule, params: SplatParams, priors: Priors | None = None
     ) -> None:
-        self.views, self.schedule, self.params = views, schedule, params
-        self.extent, self.radius = extent, radius
-        self.priors = priors
+        self.views, self.schedule, self.params, self.priors = views, schedule, params, priors
         self._prior_rounds = set(schedule.prior_iterations())
         self._densify_rounds = {iteration: k for k, iteration in enumerate(schedule.densify_iterations(), 1)}
 
-    def step(self, state: TrainingState) -> StepMetrics:
-        """Train on one view: compare it with photo and depth, carry the difference back, move the Gaussians."""
+    def step(self, state: TrainingState) -> tuple[float, float | None]:
+        """Train on one view: compare it with photo and depth, carry the difference back, move the Gaussians.
+
+        Returns:
+            The loss, and every `PSNR_EVERY` steps the PSNR [dB] of the view.
+        """
         schedule, share = self.schedule, state.iteration / self.schedule.iterations
         index = state.next_view()
         level = self.views[index].levels[schedule.level_of(state.iteration)]
@@ -162,18 +140,21 @@ class Trainer:
             pull_to_plain_color(gradients.visible, state.gaussians.sh, gradients.sh, level.photo[0].size)
         if state.fixed:
             gradients = replace(gradients, visible=gradients.visible[gradients.visible >= state.fixed])
-        state.optimizer.step(gradients, schedule.rates(share, self.extent, sh_size))
+        state.optimizer.step(gradients, schedule.rates(share, state.extent, sh_size))
         if state.iteration in self._densify_rounds:
             done = self._densify_rounds[state.iteration] / len(self._densify_rounds)
             target = round(state.start_count + done * (schedule.gaussians - state.start_count))
-            state.densification.densify(state.optimizer, state.fixed + target, MAX_SCALE * self.radius, state.fixed)
+            state.densification.densify(state.optimizer, state.fixed + target, MAX_SCALE * state.radius, state.fixed)
         if state.iteration in self._prior_rounds:
             if self.priors is not None:
                 state.optimizer.gaussians = self.priors.apply(state.gaussians, state.fixed)
             if state.gaussians.antialiased:
                 state.optimizer.gaussians = bound_extent(state.gaussians, self.views, state.fixed)
         state.iteration += 1
-        return StepMetrics(loss, _psnr(exposed, level) if state.iteration % PSNR_EVERY == 0 else None)
+        if state.iteration % PSNR_EVERY:
+            return loss, None
+        height, width = level.photo.shape[1:]
+        return loss, psnr(exposed[:3, :height, :width], level.photo / np.float32(255))
 
 
 def train(
@@ -197,7 +178,7 @@ def train(
     Raises:
         ValueError: When there is no view or hardly a point.
     """
-    clock = Clock.start(params.seconds) if params.seconds else None
+    clock = Clock(params.seconds) if params.seconds else None
     budget = planned_budget(params, views)
     if params.seconds and views:
         budget = budget_within(params.seconds, params, views, _step_clock(views, cloud, params))
@@ -208,15 +189,14 @@ def train(
 
 
 def _step_clock(views: Sequence[TrainingView], cloud: PointCloud, params: SplatParams) -> Callable[[float, int], float]:
-    """Function from (share of the run, number of Gaussians) to the CPU-seconds of a step, on Gaussians of its own."""
+    """Function from (share of the run, number of Gaussians) to the CPU-seconds of a step."""
     schedule = Schedule(TRIAL_ITERATIONS, densify=None, exposure_from=EXPOSURE_FROM, poses_from=poses_from(params))
 
     def seconds(share: float, count: int) -> float:
         rng = np.random.default_rng(params.seed)
         gaussians = replace(on_cloud(cloud, count, params, rng), antialiased=params.antialiased)
-        extent, radius = scene_size(views, gaussians)
-        trainer = Trainer(views, schedule, params, extent, radius)
-        state = TrainingState.start(gaussians, views, schedule, extent, radius, rng)
+        trainer = Trainer(views, schedule, params)
+        state = TrainingState.start(gaussians, views, schedule, *scene_size(views, gaussians), rng)
         state.iteration = int(share * TRIAL_ITERATIONS)
         return LATER_COST * timed(lambda: trainer.step(state))
 
@@ -245,7 +225,7 @@ def fit(
         rng: Draws the order of views.
         description: Name in the progress bar.
         observe: Observer of the run.
-        checkpoint: Where an earlier run left off, if it did, and where this one saves itself.
+        checkpoint: See `train`.
         clock: What is left of a budget of seconds shortens the schedule.
 
     Raises:
@@ -253,23 +233,22 @@ def fit(
     """
     if not views:
         raise ValueError("training a splat needs at least one view that is not held out, got none")
-    extent, radius = scene_size(views, initial.gaussians)
-    state = TrainingState.start(initial.gaussians, views, schedule, extent, radius, rng, initial.fixed)
+    size = scene_size(views, initial.gaussians)
+    state = TrainingState.start(initial.gaussians, views, schedule, *size, rng, initial.fixed)
     restored = checkpoint is not None and checkpoint.restore(state)
-    extent, radius = state.extent, state.radius  # a restored run started with Gaussians of its own
     priors = None
     if initial.cloud is not None and initial.free is not None:
-        priors = Priors(initial.cloud, initial.free, radius, state.gaussians[np.arange(state.fixed)])
+        priors = Priors(initial.cloud, initial.free, state.radius, state.gaussians[np.arange(state.fixed)])
     if clock is not None and not restored:
         reserved = 0.0
         if priors is not None:
             reserved = schedule.prior_rounds * timed(lambda: priors.apply(state.gaussians, state.fixed))
         state.iterations = max(1, round(clock.share_left(reserved) * schedule.iterations))
     schedule = replace(schedule, iterations=state.iterations, gaussians=state.final_count)
-    _run(Trainer(views, schedule, params, extent, radius, priors), state, description, observe, checkpoint)
+    _run(Trainer(views, schedule, params, priors), state, description, observe, checkpoint)
     return Trained(
         state.gaussians,
-        state.tuned_views(views),
+        tuned(views, state.exposures, state.poses),
         state.iteration,
         state.final_count + state.fixed,
         state.fixed,
@@ -278,24 +257,26 @@ def fit(
     )
 
 
+def tuned(views: Sequence[TrainingView], exposures: Exposures, poses: PoseTuning) -> list[TrainingView]:
+    """The views with the exposures and poses that were found."""
+    return [
+        replace(view, gain=exposures.gains[index], world_from_camera=poses.world_from_camera(index))
+        for index, view in enumerate(views)
+    ]
+
+
 def _run(
-    trainer: Trainer,
-    state: TrainingState,
-    description: str,
-    observe: Observer | None,
-    checkpoint: Checkpoint | None,
+    trainer: Trainer, state: TrainingState, description: str, observe: Observer | None, checkpoint: Checkpoint | None
 ) -> None:
     """Make all steps that are left, and save the last state."""
     recent: list[float] = []
     with bar(state.iterations, description) as shown:
         shown.update(state.iteration)
         while state.iteration < state.iterations:
-            metrics = trainer.step(state)
-            recent += [] if metrics.psnr is None else [metrics.psnr]
+            loss, quality = trainer.step(state)
+            recent += [] if quality is None else [quality]
             if state.iteration % REPORT_EVERY == 0:
-                shown.set_postfix_str(
-                    f"{np.mean(recent):.1f} dB, {len(state.gaussians)} Gaussians, loss {metrics.loss:.3f}"
-                )
+                shown.set_postfix_str(f"{np.mean(recent):.1f} dB, {len(state.gaussians)} Gaussians, loss {loss:.3f}")
                 recent.clear()
                 if observe is not None:
                     observe(state.iteration, state.gaussians)
@@ -304,9 +285,3 @@ def _run(
                 checkpoint.save_when_due(state)
     if checkpoint is not None:
         checkpoint.save(state)
-
-
-def _psnr(planes: F32, level: PyramidLevel) -> float:
-    height, width = level.photo.shape[1:]
-    difference = planes[:3, :height, :width] - level.photo / np.float32(255)
-    return float(-10 * np.log10(max(float(np.mean(difference**2)), 1e-12)))

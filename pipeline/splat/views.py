@@ -108,7 +108,7 @@ def training_view(
     Args:
         name: The view's name.
         photo: (H, W, 3) uint8 at the camera's size, both sides multiples of 4.
-        camera: Camera as `training_camera` gives it.
+        camera: Result of `training_camera`.
         world_from_camera: Pose of the camera.
         depth: Depth at the same size, or None.
         mask: (H, W), False = ignore; None ignores nothing.
@@ -128,14 +128,9 @@ def training_view(
         levels.append(PyramidLevel(camera.resized(*size), planes, depth, mask))
         if level + 1 < LEVELS:
             depth = None if depth is None else depth.halved()
-            mask = None if mask is None else _halved_mask(mask)
+            if mask is not None:  # a pixel counts only where all four do
+                mask = np.asarray(mask.reshape(size[1] // 2, 2, size[0] // 2, 2).all((1, 3)))
     return TrainingView(name, world_from_camera, tuple(levels))
-
-
-def _halved_mask(mask: Mask) -> Mask:
-    """The mask at half the size (both sides even); a pixel counts only where all four do."""
-    height, width = mask.shape
-    return np.asarray(mask.reshape(height // 2, 2, width // 2, 2).all((1, 3)))
 
 
 def depth_in_view(depth_map: DepthMap, camera: Camera, world_from_camera: Pose) -> ViewDepth:
@@ -165,35 +160,21 @@ def depth_in_view(depth_map: DepthMap, camera: Camera, world_from_camera: Pose) 
         camera.width,
         camera.height,
     )
-    return ViewDepth(_without_edges(drawn), drawn_tolerance)
-
-
-def _without_edges(depth: F32) -> F32:
-    """Set pixels next to a jump of depth to unknown: which of both surfaces they show is a matter of a pixel."""
-    jump = np.zeros(depth.shape, bool)
-    for axis in (0, 1):
-        a = depth[:-1] if axis == 0 else depth[:, :-1]
-        b = depth[1:] if axis == 0 else depth[:, 1:]
+    # pixels next to a jump become unknown: which of both surfaces they show is a matter of a pixel
+    jump = np.zeros(drawn.shape, bool)
+    for before, after in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        a, b = drawn[before], drawn[after]
         steps = (a > 0) & (b > 0) & (np.abs(a - b) > JUMP * np.minimum(a, b))
-        if axis == 0:
-            jump[:-1] |= steps
-            jump[1:] |= steps
-        else:
-            jump[:, :-1] |= steps
-            jump[:, 1:] |= steps
-    return np.where(jump, np.float32(0), depth)
+        jump[before] |= steps
+        jump[after] |= steps
+    return ViewDepth(np.where(jump, np.float32(0), drawn), drawn_tolerance)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def _draw_surface(pixels: F32, depth: F32, tolerance: F32, width: int, height: int) -> tuple[F32, F32]:
-    """Depth buffer (height, width) of the mesh whose corners are a map's pixels, and the tolerance there.
+    """Depth buffer (height, width), and the tolerance there, of the mesh whose corners are a map's pixels (h, w).
 
-    Args:
-        pixels: (h, w, 2) where each corner lies in the image.
-        depth: (h, w) depth of each corner in the image's camera, 0 where unknown.
-        tolerance: (h, w) tolerance of each corner's depth.
-        width: Image width [px].
-        height: Image height [px].
+    `pixels` (h, w, 2) say where each corner lies in the image, `depth` how far, 0 where that is unknown.
     """
     drawn, drawn_tolerance = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     rows, columns = depth.shape

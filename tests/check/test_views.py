@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.check.gates import THRESHOLDS
-from pipeline.check.views import LEVEL_FILES, cast_depth, check_views, counting_pixels, measure_levels, view_gates
+from pipeline.check.views import LEVEL_FILES, check_views, counting_pixels, measure_levels, view_gates
 from pipeline.geometry import Gaussians
 from pipeline.geometry.rays import RayCaster
 from pipeline.poses.scene import PosedScene, View
@@ -52,7 +52,7 @@ def verdicts(splat: Gaussians, room: Room, scene: tuple[Path, PosedScene]) -> di
 def test_mesh_depth_is_the_rays_depth(room):
     """Depth cast from the mesh equals the truth of the image."""
     pose = walk(9)[4]
-    np.testing.assert_allclose(cast_depth(RayCaster(room.mesh), CAMERA, pose), room.cast(CAMERA, pose)[1], rtol=1e-4)
+    np.testing.assert_allclose(RayCaster(room.mesh).depth(CAMERA, pose), room.cast(CAMERA, pose)[1], rtol=1e-4)
 
 
 def test_splat_on_the_mesh_passes_and_a_shifted_one_fails(room, scene, splat):

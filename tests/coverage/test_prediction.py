@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.coverage.map import expected_psnr, trust_of
-from pipeline.coverage.prediction import (
-    TrainingPhotos,
-    expected_error,
-    image_terms,
-    load_photos,
-    predict_error,
-    surface_colors,
-)
+from pipeline.coverage.prediction import TrainingPhotos, expected_error, image_terms, load_photos, surface_colors
 from pipeline.geometry import Camera, Gaussians, Pose
 from pipeline.raster import render
 from pipeline.splat.loss import psnr
@@ -42,35 +35,35 @@ def test_expected_psnr_is_near_the_true_one(room, evidence):
     good = disc_splat(room)
     for splat in (good, replace(good, sh=-good.sh)):
         for pose in (walk(9)[0], walk(18)[5]):
-            expected = predict_error(evidence, splat, CAMERA, pose).psnr
+            expected = expected_psnr(expected_error(image_terms(evidence, splat, CAMERA, pose)))
             assert expected == pytest.approx(true_psnr(room, splat, pose), abs=2.5)
 
 
 def test_a_hole_in_the_splat_shows(room, evidence):
     """Without the Gaussians of the wall x = 4 the image of it is expected to be bad."""
     splat, pose = disc_splat(room), look_at(np.array([1.5, 1.2, 1.2]), np.array([4.0, 1.4, 1.2]))
-    whole = predict_error(evidence, splat, CAMERA, pose)
-    holed = predict_error(evidence, splat[splat.means[:, 0] < 3.9], CAMERA, pose)
-    assert holed.psnr < whole.psnr - 4
-    assert holed.trust < whole.trust
+    whole = expected_error(image_terms(evidence, splat, CAMERA, pose))
+    holed = expected_error(image_terms(evidence, splat[splat.means[:, 0] < 3.9], CAMERA, pose))
+    assert expected_psnr(holed) < expected_psnr(whole) - 4
+    assert trust_of(holed) < trust_of(whole)
 
 
 def test_what_nobody_saw_may_have_any_colour(room, evidence):
     """Under the table: no photo shows what is there, so the error is at least the colours' variance."""
     middle = np.array([*(TABLE_LOW + TABLE_HIGH) / 2, 0.3])
     narrow = Camera(20, 20, 60.0, 60.0, 10.0, 10.0)
-    below = predict_error(evidence, disc_splat(room), narrow, look_at(middle, middle + np.array([0.02, 0.0, 1.0])))
-    assert below.unseen == 1
-    assert below.error >= evidence.color_variance
-    assert below.trust < 0.01
+    below = image_terms(evidence, disc_splat(room), narrow, look_at(middle, middle + np.array([0.02, 0.0, 1.0])))
+    assert below[3] == 1  # unseen
+    assert expected_error(below) >= evidence.color_variance
+    assert trust_of(expected_error(below)) < 0.01
 
 
 def test_what_the_splat_continues_is_mostly_right(room, tmp_path):
     """With one photo half of an image is unseen; a splat that is right there must not be expected to be all wrong."""
     one, pose = posed_scene(tmp_path, room, walk(9)).training[:1], walk(9)[2]
-    expected = predict_error(load_photos(one, tmp_path, room.mesh, disc_splat(room)), disc_splat(room), CAMERA, pose)
-    assert 0.4 < expected.unseen < 0.6
-    assert expected.psnr == pytest.approx(true_psnr(room, disc_splat(room), pose), abs=3)
+    terms = image_terms(load_photos(one, tmp_path, room.mesh, disc_splat(room)), disc_splat(room), CAMERA, pose)
+    assert 0.4 < terms[3] < 0.6
+    assert expected_psnr(expected_error(terms)) == pytest.approx(true_psnr(room, disc_splat(room), pose), abs=3)
 
 
 def test_where_nothing_is_the_image_is_worse_than_where_a_surface_is_unseen(room, tmp_path):

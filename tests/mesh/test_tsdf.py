@@ -12,7 +12,8 @@ from pipeline.depth.maps import DepthMap
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose
 from pipeline.geometry.rays import RayCaster
-from pipeline.mesh.tsdf import COARSER, BlockGrid, automatic_voxel_size, fuse, fuse_in_memory
+from pipeline.mesh.params import MeshParams
+from pipeline.mesh.tsdf import COARSER, BlockGrid, automatic_voxel_size, fuse, reconstruct
 from tests.mesh.scenes import VOXEL, maps, room, same
 
 CAMERA = Camera(120, 90, 100.0, 98.0, 61.0, 43.0)
@@ -95,29 +96,29 @@ def test_too_many_voxels_name_the_remedy(monkeypatch):
     """A scene beyond the block limit says which option helps."""
     monkeypatch.setattr("pipeline.mesh.tsdf.MAX_BLOCKS", 10)
     with pytest.raises(ReconstructionError, match=r"mesh\.voxel_size"):
-        BlockGrid.empty(0.02, 0.08).integrate(wall_map(2.0))
+        BlockGrid(0.02, 0.08).integrate(wall_map(2.0))
 
 
 def test_automatic_voxels_grow_until_the_scene_fits(monkeypatch):
     """By steps; what was asked for is kept or refused."""
     views = [wall_map(2.0), wall_map(2.0, x=0.1)]
     monkeypatch.setattr("pipeline.mesh.tsdf.automatic_voxel_size", lambda _: 0.02)
-    needed = BlockGrid.empty(0.02, 0.08)
+    needed = BlockGrid(0.02, 0.08)
     for view in views:
         needed.integrate(view)
-    assert fuse_in_memory(views, 0.0, 4, 1)[1] == 0.02
+    assert reconstruct(views, None, MeshParams(min_views=1))[1] == 0.02
     monkeypatch.setattr("pipeline.mesh.tsdf.MAX_BLOCKS", len(needed.keys) // 3)
-    mesh, size = fuse_in_memory(views, 0.0, 4, 1)
+    mesh, size = reconstruct(views, None, MeshParams(min_views=1))
     assert np.log(size / 0.02) / np.log(COARSER) == pytest.approx(round(np.log(size / 0.02) / np.log(COARSER)))
     assert 0.02 < size < 0.1
     assert len(mesh.triangles)
     with pytest.raises(ReconstructionError, match=r"mesh\.voxel_size"):
-        fuse_in_memory(views, 0.02, 4, 1)
+        reconstruct(views, None, MeshParams(voxel_size=0.02, min_views=1))
 
 
 def test_memory_is_never_reserved_beyond_the_limit(monkeypatch):
     """Room for blocks doubles, but not past the limit."""
-    grid = BlockGrid.empty(0.02, 0.08)
+    grid = BlockGrid(0.02, 0.08)
     grid.integrate(wall_map(2.0))
     monkeypatch.setattr("pipeline.mesh.tsdf.MAX_BLOCKS", len(grid.tsdf) + 1)
     grid._reserve(len(grid.tsdf) + 1)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.geometry import SH_C0, Camera, Gaussians, PointCloud, Pose
 from pipeline.raster import render
-from pipeline.splat.infill import UNDER_SHADE, Infill, infill
+from pipeline.splat.infill import UNDER_SHADE, infill
 from pipeline.splat.initialization import discs_on
 from pipeline.splat.priors import FreeSpace
 from pipeline.splat.views import TrainingView, ViewDepth, training_view
@@ -79,15 +79,15 @@ def cloud() -> PointCloud:
 
 
 @pytest.fixture(scope="module")
-def inpainted(views, cloud) -> Infill:
-    """What is inpainted for the room."""
+def inpainted(views, cloud) -> tuple[Gaussians, Gaussians]:
+    """Backs and fillings of the room."""
     start = discs_on(cloud, 8000, 4, np.random.default_rng(1), opacity=0.8, flatness=0.1)
     return infill(start, cloud, FreeSpace(views), views, 4000, np.random.default_rng(2))
 
 
 def test_table_gets_a_darker_back(inpainted):
     """Discs under the table top only, all over its middle, in half of its red; none behind walls, floor and ceiling."""
-    backs = inpainted.backs
+    backs, _ = inpainted
     assert len(backs) > 100
     assert ((backs.means[:, :2] > TABLE[:, 0]) & (backs.means[:, :2] < TABLE[:, 1])).all()
     below = HEIGHT - backs.means[:, 2]
@@ -103,7 +103,7 @@ def test_table_gets_a_darker_back(inpainted):
 
 def test_hole_in_the_ceiling_is_continued(inpainted):
     """Discs in the plane of the ceiling and in its colour, in and round the hole."""
-    fillings = inpainted.fillings
+    _, fillings = inpainted
     in_hole = ((fillings.means[:, :2] > HOLE[:, 0] - 0.3) & (fillings.means[:, :2] < HOLE[:, 1] + 0.3)).all(1)
     assert in_hole.mean() > 0.9
     assert np.median(np.abs(fillings.means[in_hole, 2] - ROOM[2, 1])) < 0.02
@@ -114,7 +114,7 @@ def test_hole_in_the_ceiling_is_continued(inpainted):
 def test_robot_looks_up_at_something(inpainted, cloud):
     """From under the table, and from next to it up to the ceiling: no black, and the dark side of the table."""
     start = discs_on(cloud, 8000, 1, np.random.default_rng(1), opacity=0.9, flatness=0.1)
-    whole = Gaussians.concatenate([start, inpainted.gaussians])
+    whole = Gaussians.concatenate([start, *inpainted])
     up = look_at(np.array([0.05, 0.02, 0.3]), np.array([0.1, 0.05, 1.5]))
     without, with_infill = (render(splat, CAMERA, up).rgb[30:42, 40:56, 0].mean() for splat in (start, whole))
     assert with_infill < 0.65 * without
@@ -128,7 +128,7 @@ def test_coarse_fronts_get_no_back(views, cloud):
     """Where a front is known to a few centimetres only, its back would come out in front of it."""
     start = discs_on(cloud, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
     coarse = replace(cloud, sigma=np.full(len(cloud), 0.02, np.float32))
-    assert len(infill(start, coarse, FreeSpace(views), views, 4000, np.random.default_rng(2)).backs) == 0
+    assert len(infill(start, coarse, FreeSpace(views), views, 4000, np.random.default_rng(2))[0]) == 0
 
 
 def test_one_side_of_a_place_is_not_closed(views, cloud):
@@ -136,15 +136,15 @@ def test_one_side_of_a_place_is_not_closed(views, cloud):
     table, wall = cloud.points[:, 2] == np.float32(HEIGHT), cloud.points[:, 0] == np.float32(ROOM[0, 1])
     one_side = cloud[np.flatnonzero(table | wall)]
     start = discs_on(one_side, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
-    assert len(infill(start, one_side, FreeSpace(views), views, 4000, np.random.default_rng(2)).fillings) == 0
+    assert len(infill(start, one_side, FreeSpace(views), views, 4000, np.random.default_rng(2))[1]) == 0
 
 
 def test_limit_holds(views, cloud):
     """So many of each kind at most."""
     start = discs_on(cloud, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
-    few = infill(start, cloud, FreeSpace(views), views, 50, np.random.default_rng(2))
-    assert len(few.backs) == 50
-    assert 0 < len(few.fillings) <= 50
+    backs, fillings = infill(start, cloud, FreeSpace(views), views, 50, np.random.default_rng(2))
+    assert len(backs) == 50
+    assert 0 < len(fillings) <= 50
 
 
 def test_without_depth_nothing_is_inpainted(views, cloud):
@@ -153,7 +153,8 @@ def test_without_depth_nothing_is_inpainted(views, cloud):
     photo = np.moveaxis(level.photo, 0, -1)
     blind = [training_view("v", photo, CAMERA, view.world_from_camera, None) for view in views]
     start = discs_on(cloud, 2000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
-    assert len(infill(start, cloud, FreeSpace(blind), blind, 1000, np.random.default_rng(2)).gaussians) == 0
+    inpainted = infill(start, cloud, FreeSpace(blind), blind, 1000, np.random.default_rng(2))
+    assert sum(map(len, inpainted)) == 0
 
 
 def test_depth_without_a_pixel_guesses_nothing(views, cloud):
@@ -163,7 +164,7 @@ def test_depth_without_a_pixel_guesses_nothing(views, cloud):
     blind = [training_view("v", photo, CAMERA, view.world_from_camera, depth) for view in views]
     start = discs_on(cloud, 2000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
     inpainted = infill(start, cloud, FreeSpace(blind), blind, 1000, np.random.default_rng(2))
-    assert len(inpainted.gaussians) == 0
+    assert sum(map(len, inpainted)) == 0
 
 
 def test_guess_before_a_known_surface_is_dropped(views, cloud):
@@ -173,6 +174,6 @@ def test_guess_before_a_known_surface_is_dropped(views, cloud):
     photo = np.zeros((72, 96, 3), np.uint8)
     upward = training_view("up", photo, CAMERA, pose, ViewDepth(depth, np.full_like(depth, 0.01)))
     start = discs_on(cloud, 8000, 1, np.random.default_rng(1), opacity=0.8, flatness=0.1)
-    seen = infill(start, cloud, FreeSpace([*views, upward]), [*views, upward], 4000, np.random.default_rng(2))
-    inside = ((seen.fillings.means[:, :2] > 0.8 * HOLE[:, 0]) & (seen.fillings.means[:, :2] < 0.8 * HOLE[:, 1])).all(1)
+    _, seen = infill(start, cloud, FreeSpace([*views, upward]), [*views, upward], 4000, np.random.default_rng(2))
+    inside = ((seen.means[:, :2] > 0.8 * HOLE[:, 0]) & (seen.means[:, :2] < 0.8 * HOLE[:, 1])).all(1)
     assert not inside.any()

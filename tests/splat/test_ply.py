@@ -79,7 +79,7 @@ def test_not_finite_values_are_refused(rng, tmp_path):
     [
         (lambda data: data[:-9], "PLY"),
         (lambda data: b"not a ply" + data, "PLY"),
-        (lambda data: data.replace(b"vertex 5", b"vertex 999999999"), "names at most"),
+        (lambda data: data.replace(b"vertex 5", b"vertex 999999999"), "promises"),
         (lambda data: data.replace(b"rot_3", b"rot_x"), "missing rot_3"),
         (lambda data: data.replace(b"binary_little_endian", b"ascii"), "binary little-endian"),
     ],

@@ -24,6 +24,6 @@ def test_plain_colors_are_asked_for_under_a_fixed_exposure_only(gaussians, rng, 
     schedule = Schedule(10, densify=None)
     state = TrainingState.start(gaussians, views, schedule, 1.0, 3.0, rng)
     state.exposures.gains[:] = gain
-    Trainer(views, schedule, SplatParams(), 1.0, 3.0).step(state)
+    Trainer(views, schedule, SplatParams()).step(state)
     assert bool(calls) == asked
     assert state.iteration == 1
