@@ -39,12 +39,14 @@ class Worker:
             WrongWeightsError: When they are damaged or another network's.
         """
         import torch
-        from nksr import NKSRNetwork, Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
+        from nksr import Reconstructor  # pyright: ignore[reportAttributeAccessIssue] (it finds our nksr.py)
         from nksr.configs import get_hparams  # pyright: ignore[reportMissingImports]
 
         self._device = usable_device(str(settings.get("device", "cuda")))
         configuration = get_hparams(CONFIG)
         if settings.get("random_weights"):  # made as its constructor makes it, but for the weights
+            from nksr import NKSRNetwork  # pyright: ignore[reportAttributeAccessIssue]
+
             self._reconstructor = made = Reconstructor.__new__(Reconstructor)
             made.device = made.chunk_tmp_device = self._device
             made.hparams = configuration

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -22,6 +22,7 @@ from pipeline.raster.blocks import BLOCK, draw, list_tiles, order_by_depth
 from pipeline.raster.harmonics import C0, seen_color
 from pipeline.raster.lanes import (
     WIDTH,
+    Lanes,
     bits,
     floor,
     line_aligned_buffer,
@@ -55,8 +56,6 @@ from pipeline.raster.layout import (
 from pipeline.raster.projection import slope_limits
 from pipeline.types import F32, I32, Floats
 
-Lanes = Any
-
 FIELDS = 13
 """Rows of a packed table: mean x y z, covariance xx xy xz yy yz zz, -log(opacity), red green blue of
 SH degree 0."""
@@ -71,7 +70,7 @@ SHARES = 64
 
 
 class Images(NamedTuple):
-    """The arrays of a `Rendering` of B images as the kernel takes them."""
+    """The arrays of a `Rendering` of B images for the kernel."""
 
     rgb: F32
     depth: F32
@@ -103,11 +102,7 @@ class PackedGaussians:
 
 
 def pack(gaussians: Gaussians) -> PackedGaussians:
-    """Work out what no camera changes.
-
-    Args:
-        gaussians: In the world frame; those with numbers that are not finite are left out.
-    """
+    """Work out what no camera changes; Gaussians [world frame] with numbers that are not finite are left out."""
     names = ("means", "log_scales", "quaternions", "opacity_logits")
     numbers = np.concatenate([getattr(gaussians, name).reshape(len(gaussians), -1) for name in names], 1)
     gaussians = gaussians[np.flatnonzero(np.isfinite(numbers).all(1))]
@@ -255,15 +250,10 @@ def _in_sight(bounds: F32, view: ViewConstants, limit: np.float32, groups: I32) 
 
 @njit(fastmath=True, error_model="numpy")
 def _project(table: F32, groups: I32, view: ViewConstants, limit: np.float32, records: F32, visible: I32) -> int:
-    """Write the records of what the camera sees, one after the other, in the colours of degree 0; gives their number.
+    """Write the records (M + 1, 16), see `blocks`, of what the camera sees of some groups; gives their number.
 
-    Args:
-        table: (13, M), see `PackedGaussians`.
-        groups: (G,) of 16 Gaussians, those to look at.
-        view: The camera.
-        limit: -log of the least alpha that counts.
-        records: (M + 1, 16), written, see `blocks`.
-        visible: (M + 1,), written: the Gaussian of each record.
+    Colours are those of degree 0. `limit` is -log of the least alpha that counts; `visible` (M + 1,) is written: the
+    Gaussian of each record.
     """
     rotation, translation, near = view.rotation, view.translation, view.near
     fx, fy, cx, cy, width, height = view.fx, view.fy, view.cx, view.cy, view.width, view.height
@@ -371,23 +361,9 @@ def _draw_images(
     background: F32,
     images: Images,
 ) -> None:
-    """Draw B images.
+    """Draw B images of `PackedGaussians` by what `ViewConstants` say of the views, an array each.
 
-    Args:
-        table: See `PackedGaussians`.
-        bounds: See `PackedGaussians`.
-        sh: (N, K, 3) SH coefficients.
-        sh_count: Number of coefficients in use.
-        rotations: (B, 3, 3) camera from world.
-        translations: (B, 3) camera from world.
-        centers: (B, 3) camera positions [world units].
-        intrinsics: (B, 4) fx, fy, cx, cy [px].
-        limit: -log of the least alpha that counts.
-        cutoffs: `Cutoffs` as float32.
-        blur: See `ViewConstants`.
-        antialiased: See `ViewConstants`.
-        background: (3,) colour.
-        images: B images, written.
+    `limit` is -log of the least alpha that counts, `cutoffs` are those of `Cutoffs`.
     """
     count, height, width = images.depth.shape
     alpha, threshold, near = cutoffs

@@ -15,12 +15,10 @@ writes a slot of its own. Along a column dx is constant, so only three of the si
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit, prange
 
-from pipeline.raster.lanes import largest, line_aligned_buffer, load, prefetch, select, spread, store, sum_each
+from pipeline.raster.lanes import Lanes, largest, line_aligned_buffer, load, prefetch, select, spread, store, sum_each
 from pipeline.raster.layout import (
     ALPHA_MAX,
     BLUE,
@@ -45,8 +43,6 @@ from pipeline.raster.layout import (
 )
 from pipeline.raster.tiles import Tiles
 from pipeline.types import F32, I64
-
-Lanes = Any
 
 PLANES = 4
 """Accumulated channels: red, green, blue, depth."""
@@ -92,12 +88,7 @@ def row_columns() -> F32:
 def _first_power(dx: Lanes, dy: np.float32, record: F32) -> tuple[Lanes, Lanes]:
     """The exponent, opacity included, in a row of pixels, and what the next row adds to it.
 
-    It is a quadratic function: that step grows by the conic's yy from row to row.
-
-    Args:
-        dx: Offset of the pixels from the centre.
-        dy: Offset of the row from the centre.
-        record: Record of the Gaussian.
+    It is a quadratic function of the offset (dx, dy) from the centre: that step grows by the conic's yy with each row.
     """
     xy, half_yy = record[CONIC_XY], HALF * record[CONIC_YY]
     power = dx * (dx * (HALF * record[CONIC_XX]) + dy * xy) + (dy * dy * half_yy + record[FAINT])
@@ -122,16 +113,10 @@ def _values(record: F32) -> tuple[np.float32, np.float32, np.float32, np.float32
 def _blend(
     buffer: F32, columns: F32, rows: int | np.int64, left: np.float32, top: np.float32, record: F32, median: bool
 ) -> None:
-    """Blend one Gaussian into a tile.
+    """Blend one Gaussian into a tile's `buffer` (16 rows, BUFFER_ROW), flat.
 
-    Args:
-        buffer: (16 rows, BUFFER_ROW) of the tile, flat.
-        columns: Result of `row_columns`.
-        rows: First and last row of the tile that the ellipse touches, see `Tiles`.
-        left: Centre of the tile's first pixel.
-        top: See `left`.
-        record: Record of the Gaussian.
-        median: Whether to keep the depth at which the transmittance falls to one half.
+    `rows` are those that its ellipse touches, see `Tiles`; (`left`, `top`) is the centre of the tile's first pixel;
+    `median` keeps the depth at which the transmittance falls to one half.
     """
     first, last = rows >> 4, rows & 15
     dx = load(columns, 0) + (left - record[MEAN_X])
@@ -228,17 +213,7 @@ def draw_tile(
 ) -> int:
     """Blend the pairs start..end-1 into an empty tile; returns one past the last that was drawn.
 
-    Args:
-        buffer: (16 rows, BUFFER_ROW), flat, written.
-        columns: Result of `row_columns`.
-        left: Centre of the tile's first pixel.
-        top: See `left`.
-        start: First pair.
-        end: One past the last.
-        tiles: All pairs.
-        records: (N, 16) as `project` wrote them.
-        threshold: The tile is finished when no pixel's transmittance is above.
-        median: Whether to keep the median depth.
+    The tile is finished when no pixel's transmittance is above the threshold. For the other arguments see `_blend`.
     """
     for i in range(0, TILE * BUFFER_ROW, TILE):
         store(buffer, i, spread(ZERO))
@@ -265,7 +240,7 @@ def blend_tiles(
     median: F32,
     ends: I64,
 ) -> None:
-    """Draw all tiles.
+    """Draw all tiles, `across` by `down`.
 
     Args:
         across: Columns of tiles.
@@ -273,10 +248,9 @@ def blend_tiles(
         tiles: The pairs of Gaussians and tiles.
         records: (N, 16) as `project` wrote them.
         threshold: A tile is finished when no pixel's transmittance is above.
-        planes: (4, 16 down, 16 across), written: sums of weight times red, green, blue, depth.
-        transmittance: (16 down, 16 across), written: the light that passes all Gaussians.
-        median: (16 down, 16 across), written: depth at which the transmittance falls to one half, 0 where it never
-            does; or (0, 0), and nothing is.
+        planes: (4, 16 down, 16 across), written, see `Raster`, like `transmittance` and `median`, which may be (0, 0).
+        transmittance: See `planes`.
+        median: See `planes`.
         ends: (tiles,), written: one past the last pair that was drawn.
     """
     with_median = median.size > 0
@@ -312,19 +286,9 @@ def blend_tiles_backward(
     by_transmittance: F32,
     gradients: F32,
 ) -> None:
-    """Write the gradient of each pair to its slot.
+    """Write the gradient of each pair to its slot of `gradients` (S, 16), see `SLOT_COLUMNS`.
 
-    Args:
-        across: Columns of tiles.
-        down: Rows of tiles.
-        tiles: The pairs of Gaussians and tiles.
-        ends: (tiles,) as `blend_tiles` wrote them.
-        records: (N, 16) as `project` wrote them.
-        planes: (4, 16 down, 16 across) as `blend_tiles` wrote them.
-        transmittance: (16 down, 16 across) as `blend_tiles` wrote it.
-        by_planes: (4, 16 down, 16 across), the loss's derivative by `planes`.
-        by_transmittance: (16 down, 16 across), the loss's derivative by `transmittance`.
-        gradients: (S, 16), written, see `SLOT_COLUMNS`.
+    The other arrays are as `blend_tiles` wrote them, or the loss's derivatives by them.
     """
     for tile in prange(across * down):
         columns, buffer = row_columns(), line_aligned_buffer(TILE * BUFFER_ROW)

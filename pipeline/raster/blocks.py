@@ -10,13 +10,11 @@ Records have the columns of `layout`, but half of the conic's xx and yy, and `LE
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
 from pipeline.raster.blending import STRICT_MATH
-from pipeline.raster.lanes import MARKS, WIDTH, largest, load, lowest, marked, select, spread, store
+from pipeline.raster.lanes import MARKS, WIDTH, Lanes, largest, load, lowest, marked, select, spread, store
 from pipeline.raster.layout import (
     ALPHA_MAX,
     BLUE,
@@ -37,8 +35,6 @@ from pipeline.raster.layout import (
     ZERO,
 )
 from pipeline.types import F32, U16, U32
-
-Lanes = Any
 
 BLOCK = 4
 """Side of a block [px]."""
@@ -200,19 +196,10 @@ def _blend(
     limit: np.float32,
     threshold: np.float32,
 ) -> tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]:
-    """Blend a tile's Gaussians start..end-1 into one of its blocks.
+    """Blend the entries start..end-1 of `list_tiles` into the block with this bit, whose pixels' centres are (xs, ys).
 
-    Args:
-        xs: Centres of the block's pixels.
-        ys: See `xs`.
-        bit: Bit of the block.
-        start: First in the tile's list.
-        end: One past the last.
-        gaussians: (S,), see `list_tiles`.
-        blocks: (S + 64,), see `list_tiles`.
-        records: (N, 16), see above.
-        limit: -log of the least alpha that counts.
-        threshold: The block is finished when no pixel's transmittance is above.
+    `limit` is -log of the least alpha that counts; the block is finished when no pixel's transmittance is above the
+    threshold.
 
     Returns:
         Transmittance; red, green, blue and depth times weight; median depth, `FAR` where there is none.

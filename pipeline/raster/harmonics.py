@@ -61,16 +61,10 @@ def seen_color(
     n: int | np.int32,
     basis: F32,
 ) -> tuple[np.float32 | float, np.float32 | float, np.float32 | float]:
-    """Red, green and blue of a Gaussian, clipped below at 0.
+    """Red, green and blue of Gaussian n at (dx, dy, dz) from the camera [world axes], clipped below at 0.
 
-    Args:
-        count: Number of coefficients in use: 1, 4, 9 or 16.
-        dx: Offset of the Gaussian from the camera [world units], world axes.
-        dy: See `dx`.
-        dz: See `dx`.
-        sh: (N, K, 3) SH coefficients. Not a row of them: taking it would count references in the inner loop.
-        n: Index of the Gaussian.
-        basis: (16,) scratch.
+    Of its `sh` (N, K, 3) the first `count` (1, 4, 9, 16) are used; a row of them would count references in the inner
+    loop. `basis` (16,) is scratch.
     """
     inverse_distance = ONE / math.sqrt(dx * dx + dy * dy + dz * dz)
     evaluate_basis(count, dx * inverse_distance, dy * inverse_distance, dz * inverse_distance, basis)
@@ -131,18 +125,11 @@ def direction_gradient(
     color_gradient: F32,
     position_gradient: F32,
 ) -> None:
-    """Add to `position_gradient` (3,) what a Gaussian's view-dependent colour pulls at its position.
+    """Add to `position_gradient` (3,) [world] what a Gaussian's view-dependent colour pulls at its position.
 
-    Args:
-        count: Coefficients per channel in use.
-        x: Unit direction from the camera to the Gaussian.
-        y: See `x`.
-        z: See `x`.
-        inverse_distance: One over the distance between both [1 / world unit].
-        by_xyz: (16, 3) scratch.
-        coefficients: (K, 3) SH coefficients.
-        color_gradient: (3,) derivative of the loss by the colour, zero where the colour is clipped.
-        position_gradient: (3,) world frame.
+    The Gaussian lies in the unit direction (x, y, z) from the camera, `count` of its SH `coefficients` (K, 3) are in
+    use, and `color_gradient` (3,), the loss's derivative by the colour, is 0 where that is clipped. `by_xyz` (16, 3) is
+    scratch.
     """
     if count == 1:
         return

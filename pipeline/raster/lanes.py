@@ -9,9 +9,11 @@ Inside kernels `+ - * /`, `max`, `min` and `<=` take lanes and float32 scalars, 
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +21,7 @@ from llvmlite import ir
 from numba import extending, njit
 from numba.core import cgutils, imputils, types
 from numba.core.base import BaseContext
+from numba.core.datamodel.manager import DataModelManager
 from numba.core.errors import TypingError
 from numba.core.typeconv.castgraph import Conversion
 from numba.core.typing import templates
@@ -34,22 +37,32 @@ MARKS = 64
 FLAGS = ("reassoc", "contract", "arcp", "nsz")
 """Reductions may be reordered, but infinities keep their meaning (as in `blending.STRICT_MATH`)."""
 
-intrinsic = cast(Callable[[Callable[..., Any]], Callable[..., Any]], extending.intrinsic)
-lower_cast, infer_global = (cast(Callable[..., Any], f) for f in (imputils.lower_cast, templates.infer_global))
-"""As type checkers should see them: the typing context is no argument of the caller's."""
-
 Builder = Any
 """An `ir.IRBuilder`; llvmlite's decorators hide the signatures of its methods from type checkers."""
-Intrinsic = tuple[Signature, Callable[[BaseContext, Builder, Signature, Sequence[ir.Value]], ir.Value]]
-"""What numba's intrinsics return: their signature, and the function that builds their code."""
+Values = Sequence[ir.Value]
+Build = Callable[[BaseContext, Builder, Signature, Values], ir.Value]
 Binary = Callable[[Builder, ir.Value, ir.Value], ir.Value]
+
+lower_cast, infer_global = (
+    cast(Callable[..., Callable[..., object]], decorator) for decorator in (imputils.lower_cast, templates.infer_global)
+)
+"""As type checkers should see them."""
 
 LOG2_E, LN_2_HIGH, LN_2_LOW = 1 / math.log(2), 0.693359375, math.log(2) - 0.693359375
 HALF_ROOT_BITS = int(np.float32(math.sqrt(0.5)).view(np.int32))
 EXPONENTIAL_TERMS = 6
 """Terms of Taylor's series; what is left of the exponent is at most half of ln 2."""
 
-_VECTOR = ir.VectorType(ir.FloatType(), WIDTH)
+_VECTOR, _INTEGERS = (ir.VectorType(kind, WIDTH) for kind in (ir.FloatType(), ir.IntType(32)))
+
+
+class Lanes:
+    """16 float32 in a kernel, as type checkers see them; numba's type of them is `LanesType`."""
+
+    def _combined(self, other: Lanes | np.float32 | float) -> Lanes: ...
+
+    __add__ = __sub__ = __mul__ = __truediv__ = __le__ = __lt__ = _combined
+    __radd__ = __rsub__ = __rmul__ = __rtruediv__ = _combined
 
 
 class LanesType(types.Type):
@@ -73,22 +86,54 @@ class MaskType(types.Type):
 LANES, MASK = LanesType(), MaskType()
 
 
+def _intrinsic(typed: Callable[..., Signature]) -> Callable[[Build], Callable[..., Any]]:
+    """Let kernels call what a function builds; `typed` gives the signature for the types of a call's arguments."""
+
+    def decorated(build: Build) -> Callable[..., Any]:
+        def definition(_context: TypingContext, *kinds: types.Type) -> tuple[Signature, Build]:
+            return typed(*kinds), build
+
+        context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = inspect.signature(typed).parameters.values()
+        definition.__name__, definition.__doc__ = build.__name__, build.__doc__
+        vars(definition)["__signature__"] = inspect.Signature([context, *names])
+        return extending.intrinsic(definition)
+
+    return decorated
+
+
 @register_model(LanesType)
 class _LanesModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: types.Type) -> None:
+    def __init__(self, manager: DataModelManager, kind: types.Type) -> None:
         super().__init__(manager, kind, _VECTOR)
 
 
 @register_model(MaskType)
 class _MaskModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: types.Type) -> None:
+    def __init__(self, manager: DataModelManager, kind: types.Type) -> None:
         super().__init__(manager, kind, ir.VectorType(ir.IntType(1), WIDTH))
 
 
 def _spread(builder: Builder, scalar: ir.Value) -> ir.Value:
     one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+    zeros = ir.Constant(_INTEGERS, [0] * WIDTH)
     return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), zeros)
+
+
+def _constant(builder: Builder, number: float) -> ir.Value:
+    return _spread(builder, ir.Constant(ir.FloatType(), number))
+
+
+def _integer(number: int) -> ir.Value:
+    return ir.Constant(_INTEGERS, [number] * WIDTH)
+
+
+def _times(builder: Builder, a: ir.Value, b: ir.Value) -> ir.Value:
+    return builder.fmul(a, b, flags=FLAGS)
+
+
+def _plus(builder: Builder, a: ir.Value, b: ir.Value) -> ir.Value:
+    return builder.fadd(a, b, flags=FLAGS)
 
 
 @lower_cast(types.Float, LanesType)
@@ -96,18 +141,18 @@ def _cast(context: BaseContext, builder: Builder, source: types.Type, target: ty
     return _spread(builder, value)
 
 
-def _register(function: Callable[..., Any], result: types.Type, build: Binary) -> None:
+def _register(function: Callable[..., object], result: types.Type, build: Binary) -> None:
     """Let kernels apply an operator to two lanes, or to lanes and a float32."""
 
     @infer_global(function)
     class _Template(AbstractTemplate):
-        def generic(self, args: Sequence[types.Type], kws: Any) -> Any:
+        def generic(self, args: Sequence[types.Type], kws: Mapping[str, types.Type]) -> Signature | None:
             if LANES in args and all(kind in (LANES, types.float32) for kind in args):
                 return signature(result, LANES, LANES)
             return None
 
     @lower_builtin(function, LANES, LANES)
-    def _lower(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
+    def _lower(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
         return build(builder, *args)
 
 
@@ -117,33 +162,25 @@ def _smaller(builder: Builder, a: ir.Value, b: ir.Value) -> ir.Value:
     return builder.select(builder.fcmp_ordered("<=", a, b, flags=flags), a, b, flags=flags)
 
 
-_register(operator.add, LANES, lambda builder, a, b: builder.fadd(a, b, flags=FLAGS))
+_register(operator.add, LANES, _plus)
 _register(operator.sub, LANES, lambda builder, a, b: builder.fsub(a, b, flags=FLAGS))
-_register(operator.mul, LANES, lambda builder, a, b: builder.fmul(a, b, flags=FLAGS))
+_register(operator.mul, LANES, _times)
 _register(operator.truediv, LANES, lambda builder, a, b: builder.fdiv(a, b, flags=FLAGS))
 _register(max, LANES, lambda builder, a, b: builder.select(builder.fcmp_ordered(">=", a, b), a, b))
 _register(min, LANES, _smaller)
 _register(operator.le, MASK, lambda builder, a, b: builder.fcmp_ordered("<=", a, b))
 
 
-@intrinsic
-def select(typing_context: TypingContext, mask: types.Type, yes: types.Type, no: types.Type) -> Intrinsic:
+@_intrinsic(lambda mask, yes, no: signature(LANES, MASK, LANES, LANES))
+def select(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """`yes` where the mask holds, else `no`."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        return builder.select(*args)
-
-    return signature(LANES, MASK, LANES, LANES), build
+    return builder.select(*args)
 
 
-@intrinsic
-def spread(typing_context: TypingContext, scalar: types.Type) -> Intrinsic:
+@_intrinsic(lambda scalar: signature(LANES, types.float32))
+def spread(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """A float32 in all lanes."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        return _spread(builder, args[0])
-
-    return signature(LANES, types.float32), build
+    return _spread(builder, args[0])
 
 
 def _pointer(context: BaseContext, builder: Builder, kind: types.Array, array: ir.Value, index: ir.Value) -> ir.Value:
@@ -153,44 +190,31 @@ def _pointer(context: BaseContext, builder: Builder, kind: types.Array, array: i
     return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
 
 
-@intrinsic
-def load(typing_context: TypingContext, array: types.Type, index: types.Type) -> Intrinsic:
+@_intrinsic(lambda array, index: signature(LANES, array, types.intp))
+def load(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """The 16 elements of a contiguous float32 array from a flat index on."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        return builder.load(_pointer(context, builder, sig.args[0], *args), align=4)
-
-    return signature(LANES, array, types.intp), build
+    return builder.load(_pointer(context, builder, sig.args[0], *args), align=4)
 
 
-@intrinsic
-def store(typing_context: TypingContext, array: types.Type, index: types.Type, value: types.Type) -> Intrinsic:
+@_intrinsic(lambda array, index, value: signature(types.void, array, types.intp, LANES))
+def store(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """Write to the 16 elements of a contiguous float32 array from a flat index on."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        array, index, value = args
-        builder.store(value, _pointer(context, builder, sig.args[0], array, index), align=4)
-        return context.get_dummy_value()
-
-    return signature(types.void, array, types.intp, LANES), build
+    array, index, value = args
+    builder.store(value, _pointer(context, builder, sig.args[0], array, index), align=4)
+    return context.get_dummy_value()
 
 
-@intrinsic
-def largest(typing_context: TypingContext, value: types.Type) -> Intrinsic:
+@_intrinsic(lambda value: signature(types.float32, LANES))
+def largest(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """The largest of the lanes."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        name = f"llvm.vector.reduce.fmax.v{WIDTH}f32"
-        kind = ir.FunctionType(ir.FloatType(), [_VECTOR])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args, fastmath=("nnan",))
-
-    return signature(types.float32, LANES), build
+    name = f"llvm.vector.reduce.fmax.v{WIDTH}f32"
+    kind = ir.FunctionType(ir.FloatType(), [_VECTOR])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args, fastmath=("nnan",))
 
 
 def _halves(builder: Builder, a: ir.Value, b: ir.Value, first: Sequence[int], second: Sequence[int]) -> ir.Value:
     """Sum of two shuffles of a pair of vectors; both lists name lanes of `a` (0-15) and `b` (16-31)."""
-    indices = ir.VectorType(ir.IntType(32), WIDTH)
-    low, high = (builder.shuffle_vector(a, b, ir.Constant(indices, list(order))) for order in (first, second))
+    low, high = (builder.shuffle_vector(a, b, ir.Constant(_INTEGERS, list(order))) for order in (first, second))
     return builder.fadd(low, high, flags=FLAGS)
 
 
@@ -204,202 +228,136 @@ def _quarters(order: Sequence[int]) -> list[int]:
     return [4 * k % WIDTH + WIDTH * (k // 4) + lane for k in order for lane in range(4)]
 
 
-@intrinsic
-def sum_each(typing_context: TypingContext, values: types.Type) -> Intrinsic:
+@_intrinsic(lambda values: signature(LANES, values))
+def sum_each(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """Lanes of which each is the sum of one of up to 16 values; the lanes beyond their number hold anything."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        level = cgutils.unpack_tuple(builder, args[0])
-        for first, second in (
-            (_each_quarter((0, 4, 1, 5)), _each_quarter((2, 6, 3, 7))),
-            (_each_quarter((0, 1, 4, 5)), _each_quarter((2, 3, 6, 7))),
-            (_quarters((0, 2, 4, 6)), _quarters((1, 3, 5, 7))),
-            (_quarters((0, 2, 4, 6)), _quarters((1, 3, 5, 7))),
-        ):
-            level = level if len(level) % 2 == 0 else [*level, level[-1]]
-            pairs = zip(level[::2], level[1::2], strict=True)
-            level = [_halves(builder, a, b, first, second) for a, b in pairs]
-        return level[0]
-
-    return signature(LANES, values), build
+    level = cgutils.unpack_tuple(builder, args[0])
+    for first, second in (
+        (_each_quarter((0, 4, 1, 5)), _each_quarter((2, 6, 3, 7))),
+        (_each_quarter((0, 1, 4, 5)), _each_quarter((2, 3, 6, 7))),
+        (_quarters((0, 2, 4, 6)), _quarters((1, 3, 5, 7))),
+        (_quarters((0, 2, 4, 6)), _quarters((1, 3, 5, 7))),
+    ):
+        level = level if len(level) % 2 == 0 else [*level, level[-1]]
+        pairs = zip(level[::2], level[1::2], strict=True)
+        level = [_halves(builder, a, b, first, second) for a, b in pairs]
+    return level[0]
 
 
-@intrinsic
-def store_rows(
-    typing_context: TypingContext, array: types.Type, row: types.Type, chosen: types.Type, values: types.Type
-) -> Intrinsic:
-    """Write the chosen lanes of 16 values one behind the other, each as a row of 16; returns the row after the last.
+@_intrinsic(lambda array, row, chosen, values: signature(types.int64, array, types.int64, types.int64, values))
+def store_rows(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
+    """Write the chosen lanes of a tuple of 16 values, each as a row of 16; returns the row after the last.
 
-    Args:
-        typing_context: numba's typing context.
-        array: (rows, 16) contiguous float32; one row behind the last that is chosen is overwritten.
-        row: The first to write.
-        chosen: Bits, see `bits`.
-        values: A tuple of 16.
+    The array (rows, 16) is written from `row` on, and one row behind the last; what is chosen are `bits`.
     """
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        array, row, chosen, values = args
-        columns = cgutils.unpack_tuple(builder, values)
-        indices = ir.VectorType(ir.IntType(32), WIDTH)
-        for step in (8, 4, 2, 1):  # a transposition: the halves of pairs of blocks change places
-            low = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
-            high = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
-            for k in range(WIDTH):
-                if not k & step:
-                    a, b = columns[k], columns[k + step]
-                    columns[k] = builder.shuffle_vector(a, b, ir.Constant(indices, low))
-                    columns[k + step] = builder.shuffle_vector(a, b, ir.Constant(indices, high))
-        whole = ir.IntType(64)
-        for lane, value in enumerate(columns):
-            at = builder.mul(row, whole(WIDTH))
-            builder.store(value, _pointer(context, builder, sig.args[0], array, at), align=4)
-            row = builder.add(row, builder.and_(builder.lshr(chosen, whole(lane)), whole(1)))
-        return row
-
-    return signature(types.int64, array, types.int64, types.int64, values), build
+    array, row, chosen, values = args
+    columns = cgutils.unpack_tuple(builder, values)
+    for step in (8, 4, 2, 1):  # a transposition: the halves of pairs of blocks change places
+        low = [lane if not lane & step else lane - step + WIDTH for lane in range(WIDTH)]
+        high = [lane + step if not lane & step else lane + WIDTH for lane in range(WIDTH)]
+        for k in range(WIDTH):
+            if not k & step:
+                a, b = columns[k], columns[k + step]
+                columns[k] = builder.shuffle_vector(a, b, ir.Constant(_INTEGERS, low))
+                columns[k + step] = builder.shuffle_vector(a, b, ir.Constant(_INTEGERS, high))
+    whole = ir.IntType(64)
+    for lane, value in enumerate(columns):
+        at = builder.mul(row, whole(WIDTH))
+        builder.store(value, _pointer(context, builder, sig.args[0], array, at), align=4)
+        row = builder.add(row, builder.and_(builder.lshr(chosen, whole(lane)), whole(1)))
+    return row
 
 
-@intrinsic
-def marked(typing_context: TypingContext, masks: types.Type, index: types.Type, bit: types.Type) -> Intrinsic:
+@_intrinsic(lambda masks, index, bit: signature(types.int64, masks, types.intp, types.uint16))
+def marked(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """Which of 64 uint16 from an index on have a bit in common with `bit`; the truth values as bits, see `bits`."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        array, index, bit = args
-        if sig.args[0].layout != "C" or sig.args[0].dtype != types.uint16:
-            raise TypingError(f"masks are contiguous uint16 arrays, not {sig.args[0]}")
-        data = context.make_array(sig.args[0])(context, builder, array).data
-        kind = ir.VectorType(ir.IntType(16), MARKS)
-        values = builder.load(builder.bitcast(builder.gep(data, [index]), kind.as_pointer()), align=2)
-        one = builder.insert_element(ir.Constant(kind, ir.Undefined), bit, ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), MARKS), [0] * MARKS)
-        common = builder.and_(values, builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros))
-        found = builder.icmp_unsigned("!=", common, ir.Constant(kind, [0] * MARKS))
-        return builder.bitcast(found, ir.IntType(64))
-
-    return signature(types.int64, masks, types.intp, types.uint16), build
+    array, index, bit = args
+    if sig.args[0].layout != "C" or sig.args[0].dtype != types.uint16:
+        raise TypingError(f"masks are contiguous uint16 arrays, not {sig.args[0]}")
+    data = context.make_array(sig.args[0])(context, builder, array).data
+    kind = ir.VectorType(ir.IntType(16), MARKS)
+    values = builder.load(builder.bitcast(builder.gep(data, [index]), kind.as_pointer()), align=2)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), bit, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), MARKS), [0] * MARKS)
+    common = builder.and_(values, builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros))
+    found = builder.icmp_unsigned("!=", common, ir.Constant(kind, [0] * MARKS))
+    return builder.bitcast(found, ir.IntType(64))
 
 
-@intrinsic
-def lowest(typing_context: TypingContext, number: types.Type) -> Intrinsic:
+@_intrinsic(lambda number: signature(types.int64, types.int64))
+def lowest(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """The number of the lowest bit that is set, of an integer that isn't 0."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        return builder.cttz(args[0], ir.IntType(1)(1))
-
-    return signature(types.int64, types.int64), build
+    return builder.cttz(args[0], ir.IntType(1)(1))
 
 
-@intrinsic
-def prefetch(typing_context: TypingContext, array: types.Type, index: types.Type) -> Intrinsic:
+@_intrinsic(lambda array, index: signature(types.void, array, types.intp))
+def prefetch(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """Ask for the cache line of an element of a contiguous array that will be read soon."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        array, index = args
-        data = context.make_array(sig.args[0])(context, builder, array).data
-        byte = ir.IntType(8).as_pointer()
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        address = builder.bitcast(builder.gep(data, [index]), byte)
-        builder.call(function, [address, flag(0), flag(3), flag(1)])
-        return context.get_dummy_value()
-
-    return signature(types.void, array, types.intp), build
+    array, index = args
+    data = context.make_array(sig.args[0])(context, builder, array).data
+    byte = ir.IntType(8).as_pointer()
+    flag = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    address = builder.bitcast(builder.gep(data, [index]), byte)
+    builder.call(function, [address, flag(0), flag(3), flag(1)])
+    return context.get_dummy_value()
 
 
-@intrinsic
-def bits(typing_context: TypingContext, mask: types.Type) -> Intrinsic:
+@_intrinsic(lambda mask: signature(types.int64, mask))
+def bits(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """The truth values as the bits of an integer, the first lane lowest."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        return builder.zext(builder.bitcast(args[0], ir.IntType(WIDTH)), ir.IntType(64))
-
-    return signature(types.int64, mask), build
+    return builder.zext(builder.bitcast(args[0], ir.IntType(WIDTH)), ir.IntType(64))
 
 
-@intrinsic
-def root(typing_context: TypingContext, value: types.Type) -> Intrinsic:
+def _called(builder: Builder, name: str, value: ir.Value) -> ir.Value:
+    """LLVM's own function of each lane."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{WIDTH}f32"), [value])
+
+
+@_intrinsic(lambda value: signature(LANES, LANES))
+def root(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """Square roots."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{WIDTH}f32"), args)
-
-    return signature(LANES, LANES), build
+    return _called(builder, "sqrt", args[0])
 
 
-@intrinsic
-def floor(typing_context: TypingContext, value: types.Type) -> Intrinsic:
+@_intrinsic(lambda value: signature(LANES, LANES))
+def floor(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """Rounded down."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.floor.v{WIDTH}f32"), args)
-
-    return signature(LANES, LANES), build
+    return _called(builder, "floor", args[0])
 
 
-@intrinsic
-def exponential(typing_context: TypingContext, value: types.Type) -> Intrinsic:
+@_intrinsic(lambda value: signature(LANES, LANES))
+def exponential(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """The exponential of each lane, within 2e-7 of it; lanes must lie in [-87, 88]."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        def constant(number: float) -> ir.Value:
-            return _spread(builder, ir.Constant(ir.FloatType(), number))
-
-        def plus_product(a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-            return builder.fadd(builder.fmul(a, b, flags=FLAGS), c, flags=FLAGS)
-
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        rounded = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{WIDTH}f32")
-        twos = builder.call(rounded, [builder.fmul(args[0], constant(LOG2_E))])
-        # ln 2 in two parts, so that what is left of the exponent is exact
-        rest = plus_product(twos, constant(-LN_2_HIGH), args[0])
-        rest = plus_product(twos, constant(-LN_2_LOW), rest)
-        result = constant(1 / math.factorial(EXPONENTIAL_TERMS))
-        for term in range(EXPONENTIAL_TERMS - 1, -1, -1):
-            result = plus_product(result, rest, constant(1 / math.factorial(term)))
-        integers = ir.VectorType(ir.IntType(32), WIDTH)
-        exponent = builder.add(builder.fptosi(twos, integers), ir.Constant(integers, [127] * WIDTH))
-        power = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [23] * WIDTH)), _VECTOR)
-        return builder.fmul(result, power, flags=FLAGS)
-
-    return signature(LANES, LANES), build
+    constant, times, plus = (partial(build, builder) for build in (_constant, _times, _plus))
+    twos = _called(builder, "rint", builder.fmul(args[0], constant(LOG2_E)))
+    # ln 2 in two parts, so that what is left of the exponent is exact
+    rest = plus(times(twos, constant(-LN_2_HIGH)), args[0])
+    rest = plus(times(twos, constant(-LN_2_LOW)), rest)
+    result = constant(1 / math.factorial(EXPONENTIAL_TERMS))
+    for term in range(EXPONENTIAL_TERMS - 1, -1, -1):
+        result = plus(times(result, rest), constant(1 / math.factorial(term)))
+    exponent = builder.add(builder.fptosi(twos, _INTEGERS), _integer(127))
+    return times(result, builder.bitcast(builder.shl(exponent, _integer(23)), _VECTOR))
 
 
-@intrinsic
-def logarithm(typing_context: TypingContext, value: types.Type) -> Intrinsic:
+@_intrinsic(lambda value: signature(LANES, LANES))
+def logarithm(context: BaseContext, builder: Builder, sig: Signature, args: Values) -> ir.Value:
     """The natural logarithm of each lane, within 2e-7; of 0 it is about -88. Lanes must not be negative."""
-
-    def build(context: BaseContext, builder: Builder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
-        integers = ir.VectorType(ir.IntType(32), WIDTH)
-
-        def constant(number: float) -> ir.Value:
-            return _spread(builder, ir.Constant(ir.FloatType(), number))
-
-        def integer(number: int) -> ir.Value:
-            return ir.Constant(integers, [number] * WIDTH)
-
-        def times(a: ir.Value, b: ir.Value) -> ir.Value:
-            return builder.fmul(a, b, flags=FLAGS)
-
-        def plus(a: ir.Value, b: ir.Value) -> ir.Value:
-            return builder.fadd(a, b, flags=FLAGS)
-
-        # value = 2^exponent * mantissa, with a mantissa from sqrt(1/2) to sqrt(2)
-        bits_of = builder.bitcast(args[0], integers)
-        exponent = builder.ashr(builder.sub(bits_of, integer(HALF_ROOT_BITS)), integer(23))
-        mantissa = builder.bitcast(builder.sub(bits_of, builder.shl(exponent, integer(23))), _VECTOR)
-        # log m = 2 artanh((m - 1) / (m + 1))
-        part = builder.fdiv(plus(mantissa, constant(-1)), plus(mantissa, constant(1)), flags=FLAGS)
-        square = times(part, part)
-        series = constant(2 / 9)
-        for term in (7, 5, 3, 1):
-            series = plus(times(series, square), constant(2 / term))
-        return plus(times(builder.sitofp(exponent, _VECTOR), constant(math.log(2))), times(series, part))
-
-    return signature(LANES, LANES), build
+    constant, times, plus = (partial(build, builder) for build in (_constant, _times, _plus))
+    # value = 2^exponent * mantissa, with a mantissa from sqrt(1/2) to sqrt(2)
+    bits_of = builder.bitcast(args[0], _INTEGERS)
+    exponent = builder.ashr(builder.sub(bits_of, _integer(HALF_ROOT_BITS)), _integer(23))
+    mantissa = builder.bitcast(builder.sub(bits_of, builder.shl(exponent, _integer(23))), _VECTOR)
+    # log m = 2 artanh((m - 1) / (m + 1))
+    part = builder.fdiv(plus(mantissa, constant(-1)), plus(mantissa, constant(1)), flags=FLAGS)
+    square = times(part, part)
+    series = constant(2 / 9)
+    for term in (7, 5, 3, 1):
+        series = plus(times(series, square), constant(2 / term))
+    return plus(times(builder.sitofp(exponent, _VECTOR), constant(math.log(2))), times(series, part))
 
 
 @njit

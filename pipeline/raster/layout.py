@@ -103,7 +103,7 @@ class Rendering:
 
 
 class GaussianArrays(NamedTuple):
-    """The arrays of `Gaussians` as the kernels take them: C-contiguous float32."""
+    """The arrays of `Gaussians` for the kernels: C-contiguous float32."""
 
     means: F32
     log_scales: F32
@@ -118,21 +118,12 @@ class GaussianArrays(NamedTuple):
 
 
 class ViewConstants(NamedTuple):
-    """A camera as the kernels take it; all scalars are float32.
+    """A `Camera` with its pose and its `Cutoffs` for the kernels; all numbers are float32.
 
     Attributes:
-        rotation: (3, 3) float32, camera from world.
-        translation: (3,) float32, camera from world.
-        center: (3,) float32, the camera in the world.
-        fx: Focal length [px].
-        fy: Focal length [px].
-        cx: Principal point [px].
-        cy: Principal point [px].
-        width: Image width [px].
-        height: Image height [px].
-        alpha: `Cutoffs.alpha`.
-        transmittance: `Cutoffs.transmittance`.
-        near: `Cutoffs.near`.
+        rotation: (3, 3) camera from world.
+        translation: (3,) camera from world.
+        center: (3,) the camera in the world.
         blur: Added to the diagonal of a projected covariance [px^2].
         antialiased: Whether Gaussians get fainter as much as that makes them larger.
     """

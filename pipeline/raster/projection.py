@@ -179,13 +179,9 @@ def _project_range(
 
 @njit(parallel=True, fastmath=True, nogil=True, cache=True, error_model="numpy")
 def project(gaussians: GaussianArrays, sh_count: int, view: ViewConstants, records: F32) -> None:
-    """Write the record (see `layout`) of each Gaussian; a depth of 0 marks what the view does not show.
+    """Write the record (N, 16), see `layout`, of each Gaussian [world frame], with `sh_count` SH coefficients in use.
 
-    Args:
-        gaussians: N Gaussians in the world frame.
-        sh_count: Number of SH coefficients in use: 1, 4, 9 or 16.
-        view: The camera.
-        records: (N, 16), written.
+    A depth of 0 marks what the view does not show.
     """
     count = gaussians.means.shape[0]
     for block in prange(BLOCKS):

@@ -6,7 +6,6 @@ Source: B. Kerbl et al., 3D Gaussian Splatting, SIGGRAPH 2023, appendix A; the p
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit, prange
@@ -79,17 +78,9 @@ def _axis_gradient(
 def _quaternion_gradient(
     w: Scalar, x: Scalar, y: Scalar, z: Scalar, unit: Scalar, a: Vector, b: Vector, c: Vector
 ) -> tuple[Scalar, Scalar, Scalar, Scalar]:
-    """The derivative by a quaternion that is normalised before use.
+    """The derivative by a quaternion that is normalised before use to (w, x, y, z); `unit` is one over its length.
 
-    Args:
-        w: The normalised quaternion.
-        x: See `w`.
-        y: See `w`.
-        z: See `w`.
-        unit: One over the length that it had.
-        a: Derivative by the first column of its rotation matrix.
-        b: By the second column.
-        c: By the third column.
+    `a`, `b` and `c` are the derivatives by the columns of its rotation matrix.
     """
     by_w = TWO * (x * (b[2] - c[1]) + y * (c[0] - a[2]) + z * (a[1] - b[0]))
     by_x = TWO * (y * (b[0] + a[1]) - TWO * x * (b[1] + c[2]) + z * (c[0] + a[2]) + w * (b[2] - c[1]))
@@ -179,7 +170,8 @@ def _gather_backward(
 
 
 @njit(fastmath=True, error_model="numpy")
-def _row(scratch: F32, row: int) -> Any:
+def _row(scratch: F32, row: int) -> Scalar:
+    """A row of lanes; type checkers take it for the scalar that the functions of `projection` are written for."""
     return load(scratch, row * WIDTH)
 
 
@@ -187,9 +179,7 @@ def _row(scratch: F32, row: int) -> Any:
 def _geometry_backward(view: ViewConstants, scratch: F32) -> None:
     """From the sums over pixels to the derivatives by all parameters but colour, of 16 Gaussians.
 
-    Args:
-        view: The camera.
-        scratch: (BACKWARD_ROWS, 16), flat; the rows from `BY_MEAN` on are written.
+    The `scratch` rows (BACKWARD_ROWS, 16), flat, are written from `BY_MEAN` on.
     """
     low_x, high_x, low_y, high_y = slope_limits(view)
     world = rows_of(view.rotation)
@@ -284,9 +274,9 @@ def project_backward(
         offsets: (V + 1,) first slot of each.
         slots: (S, 16), see `SLOT_COLUMNS`.
         records: (N, 16) as `project` wrote them.
-        gaussians: The N Gaussians as given to `project`.
-        sh_count: As given to `project`.
-        view: The camera.
+        gaussians: As given to `project`, like `sh_count` and `view`.
+        sh_count: See `gaussians`.
+        view: See `gaussians`.
         gradients: Derivatives by the arrays of `gaussians`, written for visible Gaussians only; SH coefficients that
             are not in use get 0.
         by_screen: (N,), written like `gradients`: length of the gradient by the position on the screen [loss / px].

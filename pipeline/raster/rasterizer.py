@@ -147,14 +147,9 @@ def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: F32, by_
 
 
 def pose_gradient(raster: Raster, gaussians: Gaussians, gradients: Gradients) -> F64:
-    """Derivative of the loss by a small motion of the camera.
+    """Derivative of the loss by a small motion of the camera, from the `gradients` of `rasterize_backward`.
 
     The motion is a twist (w, t) in the camera's own axes: `world_from_camera @ Pose(matrix_from_rotvec(w), t)`.
-
-    Args:
-        raster: Result of `rasterize`.
-        gaussians: The same Gaussians.
-        gradients: Result of `rasterize_backward`.
 
     Returns:
         (6,) float64: by the rotation w [loss / rad], by the translation t [loss / world unit].
@@ -230,5 +225,5 @@ def render(
 
 def contiguous(gaussians: Gaussians) -> Gaussians:
     """The same Gaussians as C-contiguous float32 arrays, which the kernels are compiled for."""
-    names = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
-    return replace(gaussians, **{name: np.ascontiguousarray(getattr(gaussians, name), np.float32) for name in names})
+    arrays = GaussianArrays.of(gaussians)._asdict()
+    return replace(gaussians, **{name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()})

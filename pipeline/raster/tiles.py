@@ -55,27 +55,14 @@ class Tiles(NamedTuple):
 
 
 def bin_gaussians(records: F32, across: int, down: int) -> Tiles:
-    """Sort the visible Gaussians by depth and distribute them over the tiles whose pixels their ellipses touch.
-
-    Args:
-        records: (N, 16) as `project` wrote them.
-        across: Columns of tiles.
-        down: Rows of tiles.
-    """
+    """Sort what `records` (N, 16) of `project` show by depth and distribute it over the tiles that ellipses touch."""
     visible = np.flatnonzero(records[:, DEPTH] > 0).astype(np.int32)
     return Tiles(visible, *distribute(visible, order_by_depth(visible, records), records, across, down))
 
 
 @njit(nogil=True, cache=True)
 def order_by_depth(visible: I32, records: F32) -> I32:
-    """Indices into `visible` from near to far, stable: a radix sort of the depths' bits.
-
-    Positive floats sort as their bits do.
-
-    Args:
-        visible: (V,) visible Gaussians.
-        records: (N, 16) as `project` wrote them.
-    """
+    """Indices into `visible` (V,) from near to far, stable: a radix sort of the bits of positive depths."""
     count = visible.shape[0]
     depths = np.empty(count, np.float32)
     for rank in range(count):
@@ -139,13 +126,6 @@ def distribute(visible: I32, by_depth: I32, records: F32, across: int, down: int
     """`Tiles` without its first field: a counting sort of the pairs by tile, stable in depth.
 
     What is not finite becomes the lowest integer, so that such an ellipse touches no tile.
-
-    Args:
-        visible: (V,) visible Gaussians.
-        by_depth: (V,) indices into `visible`, near to far.
-        records: (N, 16) as `project` wrote them.
-        across: Columns of tiles.
-        down: Rows of tiles.
     """
     bound = 0
     for n in visible:

@@ -14,17 +14,13 @@ All kernels work on planes (channels first) and on fixed bands of rows, so that 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
-from pipeline.raster.lanes import WIDTH, line_aligned_buffer, load, spread, store
+from pipeline.raster.lanes import WIDTH, Lanes, line_aligned_buffer, load, spread, store
 from pipeline.raster.layout import line_aligned
 from pipeline.types import F32, F64, I32, U8, Floats, Mask
-
-Lanes = Any
 
 BAND = 64
 """Rows a task works on."""
@@ -153,7 +149,7 @@ def pull_to_plain_color(visible: I32, sh: F32, by_sh: F32, pixels_in_view: int) 
         _add_plain_color(visible, sh, by_sh, np.float32(PLAIN_COLOR_PIXELS / pixels_in_view))
 
 
-def framed(planes: NDArray[Any], factor: float = 1.0) -> F32:
+def framed(planes: np.ndarray, factor: float = 1.0) -> F32:
     """Planes (C, H, W) times a factor, with zeros around: (C, H + 10, W rounded up to 16) float32."""
     channels, height, width = planes.shape
     result = empty_frame(channels, height, width)
