@@ -46,13 +46,13 @@ class GateKind:
 
 GATES: dict[str, GateKind] = {
     "registration": GateKind(
-        "Splat and mesh are one place", "m", "<=", 0.03, "",
+        "Splat and mesh show the same scene", "m", "<=", 0.03, "",
         "How far the surface of an imported splat lies from the mesh that came with it, typically.",
         "imported",
     ),
     "overlap": GateKind(
         "Splat and mesh show the same surfaces", "", ">=", 0.7, "",
-        "The share of the surfaces that an imported splat and its mesh both show. A splat of another place has little.",
+        "The share of the surfaces that an imported splat and its mesh both show. A splat of another scene has little.",
         "imported",
     ),
     "held_out_psnr": GateKind(
@@ -155,7 +155,7 @@ def measure_gates(
     Args:
         scene: What is measured.
         thresholds: By name, those that replace the defaults.
-        given: Measurements made already; they take the place of the gates' own.
+        given: Measurements made already; they replace the gates' own.
     """
     measured = dict(given or {})
     with_photos = scene.photos is not None

@@ -257,10 +257,10 @@ def drop_bodies(collision: Mesh, regions: Regions) -> DropTest:
     fails as a robot would on it.
     """
     over_floor, over_holes = _starts(regions), _hole_starts(collision, regions)
-    places = np.concatenate([over_floor, over_holes])
-    if not len(places):
+    points = np.concatenate([over_floor, over_holes])
+    if not len(points):
         return DropTest(0, 0, 0, 0, 0, None, None)
-    bottoms, is_box = np.concatenate([places, places]), np.arange(2 * len(places)) >= len(places)
+    bottoms, is_box = np.concatenate([points, points]), np.arange(2 * len(points)) >= len(points)
     starts = bottoms + np.where(is_box, HALF_EDGE, SPHERE_RADIUS)[:, None] * [0, 0, 1]
     centres, rotations, energy = _simulate(collision, starts, is_box)
     # what a body may stand on (N, 8, 3): a box's corners, a sphere's lowest point
@@ -290,7 +290,7 @@ def drop_bodies(collision: Mesh, regions: Regions) -> DropTest:
 
 
 def _starts(regions: Regions) -> F64:
-    """500 places (N, 3) [m] from which to drop, evenly over the walkable cells; fewer where there are fewer cells."""
+    """Up to 500 positions (N, 3) [m] from which to drop, evenly over the walkable cells."""
     cells = np.argwhere(regions.walkable)
     stride = max(1, int(np.sqrt(len(cells) / DROPS)))
     while len(chosen := cells[(cells % stride == stride // 2).all(1)]) < DROPS and stride > 1:
@@ -301,7 +301,7 @@ def _starts(regions: Regions) -> F64:
 
 
 def _hole_starts(collision: Mesh, regions: Regions) -> F64:
-    """Places (N, 3) [m] over the widest parts of holes; the walkable region itself keeps off them."""
+    """Positions (N, 3) [m] over the widest parts of holes; the walkable region itself keeps off them."""
     probed = probe_floor(collision, regions)
     room = masks.distance_from(~probed.holes) * probed.step
     cells = np.argwhere(room > SPHERE_RADIUS)[::HOLE_STRIDE][:HOLE_DROPS]

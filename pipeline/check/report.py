@@ -128,7 +128,7 @@ def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> list[str]:
 
     Args:
         mesh: In the world frame.
-        track: Camera centres (N, 3): a place captured from one side only is shown from that side.
+        track: Camera centres (N, 3): a scene captured from one side only is shown from that side.
         folder: Where to write.
     """
     low, high = np.percentile(mesh.vertices, 1, axis=0), np.percentile(mesh.vertices, 99, axis=0)

@@ -1,1 +1,1 @@
-"""How much the splat's images can be trusted, by place and direction."""
+"""How much the splat's images can be trusted, by position and direction."""

@@ -32,15 +32,15 @@ TRUSTED = 0.5
 
 @dataclass(frozen=True, eq=False)
 class CoverageMap:
-    """Expected errors of the splat's images, from places on the floor, all round.
+    """Expected errors of the splat's images, from positions on the floor, all round.
 
     An image is known by the slices of the horizon that it spans; slice k is centred on the heading 2 pi k / headings
     and as wide as the distance to the next.
 
     Attributes:
-        positions: (P, 3) float32, places on the floor [m, world frame].
+        positions: (P, 3) float32, on the floor [m, world frame].
         errors: (P, headings) float32, expected mean squared difference from the truth, colours 0..1.
-        cell: Distance between places [m].
+        cell: Distance between positions [m].
         camera_height: Height of the camera over the floor [m].
         field_of_view: Horizontal field of view of the camera [rad].
     """
@@ -63,28 +63,28 @@ class CoverageMap:
             positions: (N, 3) or (3,), where they stand on the floor [m].
             headings: (N,) or one, where they look, about +Z [rad].
         """
-        places = np.asarray(positions, np.float64).reshape(-1, 3)
-        looks = np.broadcast_to(np.asarray(headings, np.float64).reshape(-1), len(places))
-        errors = (self._nearby(places) * slice_weights(looks, self.headings, self.field_of_view)).sum(1)
+        points = np.asarray(positions, np.float64).reshape(-1, 3)
+        looks = np.broadcast_to(np.asarray(headings, np.float64).reshape(-1), len(points))
+        errors = (self._nearby(points) * slice_weights(looks, self.headings, self.field_of_view)).sum(1)
         return trust_of(errors)
 
     def heading_trust(self, positions: ArrayLike) -> F64:
-        """Trust (N, headings) of places (N, 3) [m] for every heading of the map."""
+        """Trust (N, headings) of positions (N, 3) [m] for every heading of the map."""
         nearby = self._nearby(np.asarray(positions, np.float64).reshape(-1, 3))
         return trust_of(nearby @ slice_weights(self.headings, self.headings, self.field_of_view).T)
 
-    def _nearby(self, places: F64) -> F64:
-        """Errors (N, headings) at places, from the nearest of the map's, the nearer the more.
+    def _nearby(self, points: F64) -> F64:
+        """Errors (N, headings) at points, from the nearest of the map's, the nearer the more.
 
         Source of the weights: R. Franke, G. Nielson, Smooth interpolation of large sets of scattered data, IJNME 1980.
         """
-        errors = np.full((len(places), self.errors.shape[1]), EVERYTHING_WRONG)
-        if not len(self.positions) or not len(places):
+        errors = np.full((len(points), self.errors.shape[1]), EVERYTHING_WRONG)
+        if not len(self.positions) or not len(points):
             return errors
         squeeze = np.array([1, 1, REACH * self.cell / LEVEL])  # heights count by their own reach
         count = min(NEIGHBOURS, len(self.positions))
         distance, index = KDTree(self.positions * squeeze).query(
-            places * squeeze, count, distance_upper_bound=REACH * self.cell
+            points * squeeze, count, distance_upper_bound=REACH * self.cell
         )
         distance, index = distance.reshape(-1, count), index.reshape(-1, count)
         share = np.clip(distance / (REACH * self.cell), 1e-6, 1)  # of the reach; infinite where nothing is near

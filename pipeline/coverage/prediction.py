@@ -250,12 +250,12 @@ def _look_up(
             penalty = angle + RESOLUTION_WEIGHT * max(coarser, 0.0)
             if penalty >= best[BEST - 1, 0]:
                 continue
-            place = BEST - 1
-            while place > 0 and penalty < best[place - 1, 0]:
-                best[place], chosen[place] = best[place - 1], chosen[place - 1]
-                place -= 1
-            best[place, 0], best[place, 1], best[place, 2], best[place, 3] = penalty, u, v, pixel
-            chosen[place], count = view, min(count + 1, BEST)
+            rank = BEST - 1
+            while rank > 0 and penalty < best[rank - 1, 0]:
+                best[rank], chosen[rank] = best[rank - 1], chosen[rank - 1]
+                rank -= 1
+            best[rank, 0], best[rank, 1], best[rank, 2], best[rank, 3] = penalty, u, v, pixel
+            chosen[rank], count = view, min(count + 1, BEST)
         if count == 0:
             continue
         for k in range(count):
@@ -281,8 +281,8 @@ BLOCK, STRIDE = 2, 4
 """Blocks of BLOCK by BLOCK pixels are compared by their means, one every STRIDE pixels along each side. Finer detail is
 shifted by the slightest errors of poses and mesh: its differences say nothing of the splat."""
 WEIGHTS = (1.06, 0.32, 0.60)
-"""Of the three first terms of `image_terms`. Fitted by `python benchmarks/coverage.py` to images off the track of
-scenes whose truth is known."""
+"""Weights of the first three terms of `image_terms`, fitted by `python benchmarks/coverage.py` to images off the track
+of scenes whose truth is known."""
 MIN_ALPHA = 0.5
 """Below it the splat says nothing about the pixel's depth."""
 

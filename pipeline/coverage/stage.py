@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 SEED = 0
 IMAGE_WIDTH, IMAGE_HEIGHT = 160, 120
-"""Of the robot's images [px]."""
+"""Size of the robot's images [px]."""
 NOD = np.deg2rad(8)
 """A walking robot's camera nods by as much: what comes into the image from above and below counts too [rad]."""
 FREE = 0.1
-"""Room round a place [m]: a camera in a wall sees nothing."""
+"""Free room round a position [m]: a camera in a wall sees nothing."""
 
 
 def run(inputs: Mapping[str, Path], params: CoverageParams, out_dir: Path) -> None:
@@ -45,11 +45,11 @@ def run(inputs: Mapping[str, Path], params: CoverageParams, out_dir: Path) -> No
     coverage.save(out_dir)
     if len(positions):
         share = float((coverage.heading_trust(positions) >= TRUSTED).mean())
-        logger.info("coverage: %d places, %.0f %% of their images trusted", len(positions), 100 * share)
+        logger.info("coverage: %d positions, %.0f %% of their images trusted", len(positions), 100 * share)
 
 
 def find_positions(collision: Mesh, cameras: Floats, params: CoverageParams) -> tuple[F32, float]:
-    """Places (P, 3) spread over the floor that can be reached from under the cameras (N, 3), and their distance [m].
+    """Positions (P, 3) spread over the floor that can be reached from under the cameras (N, 3), and their distance [m].
 
     None where there is no floor.
     """
@@ -73,7 +73,7 @@ def find_positions(collision: Mesh, cameras: Floats, params: CoverageParams) -> 
 
 
 def look_around(evidence: TrainingPhotos, splat: Gaussians, positions: Floats, params: CoverageParams) -> F32:
-    """Expected errors (P, headings) of the slices of the horizon seen from places (P, 3) on the floor."""
+    """Expected errors (P, headings) of the slices of the horizon seen from positions (P, 3) on the floor."""
     focal = IMAGE_WIDTH / 2 / np.tan(np.deg2rad(params.field_of_view) / 2)
     width = max(1, round(2 * focal * np.tan(np.pi / params.headings)))
     height = round(2 * focal * np.tan(np.arctan(IMAGE_HEIGHT / 2 / focal) + NOD))

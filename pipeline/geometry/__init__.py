@@ -22,36 +22,3 @@ from pipeline.geometry.rotation import (
 )
 from pipeline.geometry.similarity import Similarity, fit_similarity
 from pipeline.geometry.spherical_harmonics import SH_C0, sh_basis, sh_rotation
-
-__all__ = [
-    "CV_FROM_GL",
-    "FARTHEST",
-    "SH_C0",
-    "Camera",
-    "Gaussians",
-    "Mesh",
-    "Plane",
-    "PointCloud",
-    "Pose",
-    "Similarity",
-    "angle_deg",
-    "fit_plane",
-    "fit_similarity",
-    "is_rotation",
-    "logit",
-    "matrix_from_quaternion",
-    "matrix_from_rotvec",
-    "morton_order",
-    "quaternion_from_matrix",
-    "quaternion_product",
-    "quaternions_between",
-    "quaternions_from_z",
-    "ransac_plane",
-    "rotation_between",
-    "rotvec_from_matrix",
-    "sh_basis",
-    "sh_rotation",
-    "sigmoid",
-    "wxyz_from_xyzw",
-    "xyzw_from_wxyz",
-]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ class Gaussians:
             pixel shows fainter (Mip-Splatting). False: each is widened by a share of a pixel, and stays as opaque
             (classic 3DGS), as most viewers draw all splats.
     """
+
+    ARRAYS: ClassVar = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 
     means: F32
     log_scales: F32
@@ -72,8 +75,7 @@ class Gaussians:
             shared = min(first.sh.shape[1], part.sh.shape[1])
             sh[start : start + len(part), :shared] = part.sh[:, :shared]
             start += len(part)
-        names = ("means", "log_scales", "quaternions", "opacity_logits")
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in first.ARRAYS[:-1]}
         return replace(first, **arrays, sh=sh)
 
     @property
@@ -86,14 +88,7 @@ class Gaussians:
 
     def __getitem__(self, index: Mask | NDArray[np.integer] | slice) -> Gaussians:
         """The chosen Gaussians."""
-        return Gaussians(
-            self.means[index],
-            self.log_scales[index],
-            self.quaternions[index],
-            self.opacity_logits[index],
-            self.sh[index],
-            self.antialiased,
-        )
+        return Gaussians(*(getattr(self, name)[index] for name in self.ARRAYS), antialiased=self.antialiased)
 
     def transformed(self, a_from_b: Similarity) -> Gaussians:
         """The Gaussians of frame b, in frame a; the SH coefficients rotate along."""

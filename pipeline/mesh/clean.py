@@ -34,7 +34,7 @@ class CleanReport:
             camera passed.
         islands: Components of less than the least volume.
         island_triangles: Their triangles.
-        flipped_triangles: Turned towards the cameras.
+        flipped_triangles: Flipped towards the cameras.
     """
 
     carved_triangles: int
@@ -55,10 +55,10 @@ def clean(
         voxel_size: [m].
         island_volume: Components of less volume are removed [m^3].
     """
-    turned, flipped = facing_cameras(mesh, votes.facing)
+    oriented, flipped = facing_cameras(mesh, votes.facing)
     room = KDTree(path).query(mesh.corners().mean(1), distance_upper_bound=CAMERA_ROOM * voxel_size, workers=-1)[0]
     carved = in_free_space(votes) | np.isfinite(room)
-    kept = turned.with_faces(~carved)
+    kept = oriented.with_faces(~carved)
     small, islands = small_islands(kept, island_volume, voxel_size)
     report = CleanReport(int(carved.sum()), islands, int(small.sum()), flipped)
     return canonical(kept.with_faces(~small)), report
@@ -97,7 +97,7 @@ def small_islands(mesh: Mesh, least_volume: float, voxel_size: float) -> tuple[M
 
 
 def facing_cameras(mesh: Mesh, facing: I32) -> tuple[Mesh, int]:
-    """Turn patches of one winding whose votes (F,) say that cameras saw their back; also says how many triangles.
+    """Flip patches of one winding whose votes (F,) say that cameras saw their back; also says how many triangles.
 
     Patches vote as a whole: single triangles of a noisy surface may look away from every camera.
     """

@@ -25,7 +25,7 @@ SAMPLES = 60_000
 BORDER_WEIGHT = 10.0  # borders of the floor must not creep in
 LENGTH_WEIGHT = 1e-5  # a metre of edge counts like this many square metres of squared distance: no fans over flat walls
 MIN_COSINE = 0.2  # between a triangle's normals before and after
-SINGULAR = 1e-3  # least determinant of a quadric, over its mean diagonal cubed, that has one best place
+SINGULAR = 1e-3  # least determinant of a quadric, over its mean diagonal cubed, that has one best position
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def _quadrics(points: F64, faces: I64, head: I64, following: I64) -> F64:
 
 
 @njit(cache=True, nogil=True)
-def _best_place(points: F64, quadrics: F64, u: int, v: int, q: F64, place: F64) -> float:
-    """Where the collapsed edge's vertex goes (into `place`), and what it costs; `q` (11,) is room to work in."""
+def _best_position(points: F64, quadrics: F64, u: int, v: int, q: F64, position: F64) -> float:
+    """Where the collapsed edge's vertex goes (into `position`), and what it costs; `q` (11,) is room to work in."""
     for k in range(11):
         q[k] = quadrics[u, k] + quadrics[v, k]
     p, r = points[u], points[v]
@@ -155,14 +155,14 @@ def _best_place(points: F64, quadrics: F64, u: int, v: int, q: F64, place: F64) 
         away = (x - (p[0] + r[0]) / 2) ** 2 + (y - (p[1] + r[1]) / 2) ** 2 + (z - (p[2] + r[2]) / 2) ** 2
         if away <= squared:
             best = _value(q, x, y, z)
-            place[0], place[1], place[2] = x, y, z
+            position[0], position[1], position[2] = x, y, z
     if best == np.inf:
         for share in (0.5, 0.0, 1.0):
             x, y, z = p[0] + share * (r[0] - p[0]), p[1] + share * (r[1] - p[1]), p[2] + share * (r[2] - p[2])
             value = _value(q, x, y, z)
             if value < best:
                 best = value
-                place[0], place[1], place[2] = x, y, z
+                position[0], position[1], position[2] = x, y, z
     return max(best, 0.0) + LENGTH_WEIGHT * q[10] * squared
 
 
@@ -214,7 +214,7 @@ def _may_collapse(
     following: I64,
     u: int,
     v: int,
-    place: F64,
+    position: F64,
     seen: I64,
     mark: int,
     room: F64,
@@ -234,7 +234,7 @@ def _may_collapse(
                 else:
                     _normal(points, a, b, c, before)
                     for k in range(3):
-                        kept[k], points[end, k] = points[end, k], place[k]
+                        kept[k], points[end, k] = points[end, k], position[k]
                     _normal(points, a, b, c, after)
                     for k in range(3):
                         points[end, k] = kept[k]
@@ -258,8 +258,8 @@ def _may_collapse(
 
 
 @njit(cache=True, nogil=True)
-def _collapsed(points: F64, faces: I64, wanted: int) -> tuple[F64, I64]:
-    """Collapse edges, cheapest first, until `wanted` triangles are left: points (V, 3) and triangles (F, 3)."""
+def _collapsed(points: F64, faces: I64, target: int) -> tuple[F64, I64]:
+    """Collapse edges, cheapest first, until `target` triangles are left: points (V, 3) and triangles (F, 3)."""
     points, faces = points.copy(), faces.copy()
     alive = np.ones(len(faces), np.bool_)
     head, tail = np.full(len(points), -1), np.full(len(points), -1)
@@ -273,26 +273,26 @@ def _collapsed(points: F64, faces: I64, wanted: int) -> tuple[F64, I64]:
             head[v] = 3 * f + k
     quadrics = _quadrics(points, faces, head, following)
     age, seen = np.zeros(len(points), np.int64), np.zeros(len(points), np.int64)
-    q, place, room = np.empty(11), np.empty(3), np.empty((3, 3))
+    q, position, room = np.empty(11), np.empty(3), np.empty((3, 3))
     costs, entries, count = np.empty(4 * len(faces)), np.empty((4 * len(faces), 4), np.int64), 0
     for f in range(len(faces)):
         for k in range(3):
             u, v = int(faces[f, k]), int(faces[f, (k + 1) % 3])
             if u < v or _is_border(faces, head, following, u, v):
-                _push(costs, entries, count, _best_place(points, quadrics, u, v, q, place), u, v, 0, 0)
+                _push(costs, entries, count, _best_position(points, quadrics, u, v, q, position), u, v, 0, 0)
                 count += 1
     left, mark = len(faces), 0
-    while count and left > wanted:
+    while count and left > target:
         u, v, age_u, age_v = entries[0, 0], entries[0, 1], entries[0, 2], entries[0, 3]
         _drop_first(costs, entries, count)
         count -= 1
         if age[u] != age_u or age[v] != age_v:
             continue
         mark += 1
-        _best_place(points, quadrics, u, v, q, place)
-        if not _may_collapse(points, faces, alive, head, following, u, v, place, seen, mark, room):
+        _best_position(points, quadrics, u, v, q, position)
+        if not _may_collapse(points, faces, alive, head, following, u, v, position, seen, mark, room):
             continue
-        points[u] = place
+        points[u] = position
         quadrics[u] = q
         age[u] += 1
         age[v] = -1
@@ -328,7 +328,7 @@ def _collapsed(points: F64, faces: I64, wanted: int) -> tuple[F64, I64]:
                     if count == len(costs):
                         costs = np.concatenate((costs, np.empty(len(costs))))
                         entries = np.concatenate((entries, np.empty((len(entries), 4), np.int64)))
-                    cost = _best_place(points, quadrics, u, w, q, place)
+                    cost = _best_position(points, quadrics, u, w, q, position)
                     _push(costs, entries, count, cost, u, w, int(age[u]), int(age[w]))
                     count += 1
             previous, corner = corner, after

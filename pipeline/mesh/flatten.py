@@ -2,7 +2,7 @@
 
 A fused surface is a few millimetres uneven where the world is flat, and rounded over a voxel or two where two planes
 meet. Planes draw vertices onto themselves, but only as far as their own scatter explains: what stands out further is an
-object and stays. Between planes, vertices go to the nearest place on the planes that end at each other, and of every
+object and stays. Between planes, vertices go to the nearest point on the planes that end at each other, and of every
 edge of the mesh from plane to plane one end goes onto their common line: no triangle cuts the corner.
 """
 
@@ -144,7 +144,7 @@ def _placed(
 
 
 def _snapped(placed: F64, points: F64, on: I64, planes: Planes, edges: I64, reach: float) -> F64:
-    """Of every mesh edge (E, 2) from plane to plane, the end nearer to their common line put onto it.
+    """The points with, for each mesh edge (E, 2) from plane to plane, the nearer end on the planes' common line.
 
     A vertex with two such lines goes to where three planes meet. Nothing moves further than `reach` from where it was.
     """
@@ -192,7 +192,7 @@ def _onto_edge(points: F64, a: I64, b: I64, planes: Planes) -> F64:
 
 
 def _without_folds(moved: F64, before: F64, triangles: I32) -> F64:
-    """The moved points (V, 3), back where they were wherever a triangle would have turned over.
+    """The moved points (V, 3), back where they were wherever a triangle would have flipped.
 
     Needles along a seam may: they have no area.
     """
@@ -201,10 +201,10 @@ def _without_folds(moved: F64, before: F64, triangles: I32) -> F64:
     old = _crosses(before[touched])
     least = -NEEDLE * np.einsum("nc,nc->n", old, old)
     for _ in range(4):
-        turned = np.einsum("nc,nc->n", old, _crosses(result[touched])) < least
-        if not turned.any():
+        flipped = np.einsum("nc,nc->n", old, _crosses(result[touched])) < least
+        if not flipped.any():
             break
-        back = np.unique(touched[turned])
+        back = np.unique(touched[flipped])
         result[back] = before[back]
     return result
 
@@ -228,10 +228,10 @@ def _near_planes(starts: I64, links: I64, owner: I64, rings: int) -> tuple[I64, 
                 for entry in range(3):
                     if ring[u, entry] != step - 1:
                         continue
-                    for place in range(3):
-                        if near[v, place] == near[u, entry]:
+                    for slot in range(3):
+                        if near[v, slot] == near[u, entry]:
                             break
-                        if near[v, place] < 0:
-                            near[v, place], anchors[v, place], ring[v, place] = near[u, entry], anchors[u, entry], step
+                        if near[v, slot] < 0:
+                            near[v, slot], anchors[v, slot], ring[v, slot] = near[u, entry], anchors[u, entry], step
                             break
     return near, anchors

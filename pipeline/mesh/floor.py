@@ -31,7 +31,7 @@ MIN_AREA = 0.3  # [m^2] of measured floor without which nothing is closed
 OBSTACLE = (0.10, 1.2)  # [m] above the floor: surfaces that bound it
 WALKER = 0.3  # [m] round the track that a walker stood on
 REACH = 1.5  # [m] from measured floor or track beyond which nothing is guessed
-LOWER_AREA = 0.25  # [m^2] of lower ground (stairs going down) that is a place and not a stray surface
+LOWER_AREA = 0.25  # [m^2] of lower ground (stairs going down) that counts as ground and not a stray surface
 SINK = 0.002  # [m] by which the rim of a closed hole lies under the measured floor
 
 
@@ -115,13 +115,13 @@ def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator)
     seeded[parts[measured | walker]] = True
     seeded[0] = False
     near = masks.distance_from(measured | walker) <= REACH / step
-    wanted = seeded[parts] & ~measured & ~lower & near
-    patch, area = _patch(mesh, grid, measured, wanted, height)
+    missing = seeded[parts] & ~measured & ~lower & near
+    patch, area = _patch(mesh, grid, measured, missing, height)
     middle = grid.lifted(np.median(centres[level][plane.inliers][:, :2], axis=0))
     report = FloorReport(
         measured_area=float(measured.sum() * grid.step**2),
         closed_area=area,
-        holes=masks.parts(wanted)[1],
+        holes=masks.parts(missing)[1],
         height=float(middle[2]),
         tilt_deg=float(np.rad2deg(np.arccos(np.clip(plane.normal[2], -1, 1)))),
     )
@@ -162,20 +162,20 @@ def _standing(track: Floats, grid: _Grid) -> F64:
     return np.concatenate(pieces)
 
 
-def _patch(mesh: Mesh, grid: _Grid, measured: Mask, wanted: Mask, height: F64) -> tuple[Mesh, float]:
-    """Triangles over the wanted nodes and one ring of measured ones, and the area of the wanted part [m^2]."""
-    usable = measured | wanted
+def _patch(mesh: Mesh, grid: _Grid, measured: Mask, missing: Mask, height: F64) -> tuple[Mesh, float]:
+    """Triangles over the missing nodes and one ring of measured ones, and the area of the missing part [m^2]."""
+    usable = measured | missing
     corners = np.stack([usable[:-1, :-1], usable[1:, :-1], usable[1:, 1:], usable[:-1, 1:]])
-    lacking = np.stack([wanted[:-1, :-1], wanted[1:, :-1], wanted[1:, 1:], wanted[:-1, 1:]])
+    lacking = np.stack([missing[:-1, :-1], missing[1:, :-1], missing[1:, 1:], missing[:-1, 1:]])
     needed = np.asarray(corners.all(0) & lacking.any(0))
     cells = masks.grown(needed) & corners.all(0)
-    over, wanted = height - SINK, wanted.copy()
+    over, missing = height - SINK, missing.copy()
     for sigma in (2.0, 8.0):  # continue the measured heights into the hole, then fade to the plane
         weight = masks.smoothed(measured.astype(np.float64), sigma)
         value = masks.smoothed(height * measured, sigma)
-        fill = wanted & (weight > 0.02)
+        fill = missing & (weight > 0.02)
         over = np.where(fill, value / np.maximum(weight, 1e-9) - SINK, over)
-        wanted &= ~fill
+        missing &= ~fill
     nodes = grid.positions() + over[..., None] * [0, 0, 1.0]
     number = np.arange(usable.size).reshape(usable.shape)
     i, j = np.nonzero(cells)
@@ -194,7 +194,7 @@ def _patch(mesh: Mesh, grid: _Grid, measured: Mask, wanted: Mask, height: F64) -
 SLIT_WIDTH = 0.045  # [m] across; the feet of small legged robots and castors are about as wide
 MIN_UPWARD = 0.7  # least z of a floor's normal
 RIM_OFFSET = 0.004  # [m] beyond the rim: a surface there leaves no slit
-STEP = 0.005  # [m] between the places beyond the rim that are looked at
+STEP = 0.005  # [m] between the points beyond the rim that are looked at
 OVERLAP = 0.008  # [m] by which a strip goes on below or into what it leads to
 RISE, FALL = 0.03, 0.05  # [m] that the other side may lie higher or lower
 HEIGHTS = (0.02, -0.005, -0.02, -0.04)  # [m] over the rim at which a wall or riser is looked for

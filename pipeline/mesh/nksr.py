@@ -163,7 +163,7 @@ def _occupied(points: F32, size: float) -> I64:
 
 
 def _distinct(cells: I64) -> tuple[I64, I64, I64]:
-    """Keys, first places and counts of the different rows of (N, 3); rows themselves sort far slower."""
+    """Keys, first indices and counts of the different rows of (N, 3); rows themselves sort far slower."""
     x, y, z = (cells - cells.min(0)).T
     return np.unique((x << 42) | (y << 21) | z, return_index=True, return_counts=True)
 
@@ -174,7 +174,7 @@ MIN_COSINE = 0.087
 
 
 def oriented_points(cloud: PointCloud) -> tuple[F32, F32]:
-    """Points and unit normals (N, 3): a local plane's (PCA), turned to the cameras that saw the point.
+    """Points and unit normals (N, 3): a local plane's (PCA), facing the cameras that saw the point.
 
     The cloud's own normals come from single depth maps and are noisier; they say the side. Points whose plane does not
     agree with them, on thin edges and in clutter, are left out.

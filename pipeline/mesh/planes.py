@@ -81,21 +81,15 @@ def find_planes(mesh: Mesh, voxel_size: float) -> Planes:
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """A plane of points (N, 3) with weights (N,).
-
-    Attributes:
-        points: [m].
-        weights: Areas [m^2].
-        normal: (3,) unit.
-        tilt: Angle by which that may be wrong [rad].
-        rough: Whether it bends or scatters more than a plane by itself should.
-    """
+    """A plane with a unit normal through points (N, 3) [m] with weights (N,) [m^2]."""
 
     points: F64
     weights: F64
     normal: F64
     tilt: float
+    """Angle by which the normal may be wrong [rad]."""
     rough: bool
+    """Whether it bends or scatters more than a plane by itself should."""
 
 
 def _regular(found: list[_Fitted]) -> tuple[F64, F64, F64, Mask]:
@@ -131,8 +125,8 @@ def _like(normal: F64, certain: F64, tilt: float) -> tuple[F64, bool]:
         return certain[nearest] * np.sign(cosine[nearest]), True
     upright = int(np.argmax(np.abs(cosine) < np.sin(tilt)))  # the first is the most certain
     if abs(cosine[upright]) < np.sin(tilt):
-        turned = normal - cosine[upright] * certain[upright]
-        return turned / np.linalg.norm(turned), False
+        tangent = normal - cosine[upright] * certain[upright]
+        return tangent / np.linalg.norm(tangent), False
     return normal, False
 
 
@@ -219,15 +213,15 @@ def _least_axis(total: float, first: F64, second: F64, near: F64) -> F64:
         for d in range(3):
             spread[c, d] = second[c, d] / total - first[c] * first[d] / total**2
         trace += spread[c, c]
-    normal, turned = near / np.sqrt((near**2).sum()), np.empty(3)
+    normal, product = near / np.sqrt((near**2).sum()), np.empty(3)
     for _ in range(8):
         for c in range(3):
-            turned[c] = trace * normal[c]
+            product[c] = trace * normal[c]
             for d in range(3):
-                turned[c] -= spread[c, d] * normal[d]
-        length = np.sqrt(turned[0] ** 2 + turned[1] ** 2 + turned[2] ** 2)
+                product[c] -= spread[c, d] * normal[d]
+        length = np.sqrt(product[0] ** 2 + product[1] ** 2 + product[2] ** 2)
         for c in range(3):
-            normal[c] = turned[c] / length
+            normal[c] = product[c] / length
     return normal
 
 

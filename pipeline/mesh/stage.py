@@ -85,7 +85,7 @@ def build_mesh(
     worst = max(error.p99 for error in errors.values())
     if worst > params.collision_error:
         logger.warning(
-            "1 %% of the collision mesh is over %.1f mm off, %.1f mm were wanted: raise mesh.collision_triangles (%d)",
+            "1 %% of the collision mesh is over %.1f mm off, limit %.1f mm: raise mesh.collision_triangles (%d)",
             worst * 1000,
             params.collision_error * 1000,
             params.collision_triangles,

@@ -117,9 +117,9 @@ class BlockGrid:
             ("tsdf", "weight"), (core.float32, core.float32), one, self.voxel_size, RESOLUTION, blocks
         )
         slots, _ = grid.hashmap().activate(core.Tensor.from_numpy(_unpacked(self.keys)))
-        place = slots.numpy().astype(np.int64)
-        grid.attribute("tsdf").numpy()[place, ..., 0] = self.tsdf[:blocks]
-        grid.attribute("weight").numpy()[place, ..., 0] = self.count[:blocks] >= min_count
+        rows = slots.numpy().astype(np.int64)
+        grid.attribute("tsdf").numpy()[rows, ..., 0] = self.tsdf[:blocks]
+        grid.attribute("weight").numpy()[rows, ..., 0] = self.count[:blocks] >= min_count
         try:
             drawn = grid.extract_triangle_mesh(weight_threshold=0.5)
         except RuntimeError:  # Open3D can't hand out a mesh without triangles

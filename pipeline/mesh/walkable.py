@@ -36,7 +36,7 @@ NEAR_TRACK = 1.0  # [m] from there at which a robot, which needs more room than 
 
 @dataclass(frozen=True, eq=False)
 class WalkableGrid:
-    """The grids of `Regions`, without places.
+    """The grids of `Regions`, without poses.
 
     Attributes:
         origin: (2,) low corner [m].
@@ -268,7 +268,7 @@ def _blocked(samples: F32, layers: F64, origin: F64, params: WalkableParams, ste
 def _fenced(samples: F32, layers: F64, origin: F64, params: WalkableParams) -> Mask:
     """Floors (X, Y, LAYERS) with surface over them that is low enough to climb but leads up to no floor.
 
-    Such are the fronts of low things whose tops nobody saw; the floor behind them is a guess, and triangles carry from
+    Such are the fronts of low objects whose tops nobody saw; the floor behind them is a guess, and triangles carry from
     their front only.
     """
     index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)

@@ -14,20 +14,3 @@ from pipeline.raster.rasterizer import (
     rasterize_backward,
     render,
 )
-
-__all__ = [
-    "Cutoffs",
-    "Gradients",
-    "PackedGaussians",
-    "Raster",
-    "Rendering",
-    "blending_weights",
-    "contiguous",
-    "grey",
-    "pack",
-    "pose_gradient",
-    "rasterize",
-    "rasterize_backward",
-    "render",
-    "render_batch",
-]

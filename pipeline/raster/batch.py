@@ -103,8 +103,9 @@ class PackedGaussians:
 
 def pack(gaussians: Gaussians) -> PackedGaussians:
     """Work out what no camera changes; Gaussians [world frame] with numbers that are not finite are left out."""
-    names = ("means", "log_scales", "quaternions", "opacity_logits")
-    numbers = np.concatenate([getattr(gaussians, name).reshape(len(gaussians), -1) for name in names], 1)
+    numbers = np.concatenate(
+        [getattr(gaussians, name).reshape(len(gaussians), -1) for name in Gaussians.ARRAYS[:-1]], 1
+    )
     gaussians = gaussians[np.flatnonzero(np.isfinite(numbers).all(1))]
     count = len(gaussians)
     if count:

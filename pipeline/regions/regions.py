@@ -22,7 +22,7 @@ GRIDS = {"height": "f", "walkable": "b", "drivable": "b", "guessed": "b"}
 
 @dataclass(frozen=True)
 class RobotPose:
-    """A place to start from or to go to.
+    """A pose to start from or to go to.
 
     Attributes:
         position: (x, y, z) [m, world frame], z is the floor's height there.

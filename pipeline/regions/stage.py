@@ -117,12 +117,12 @@ def _floor_lab(centres: Floats, height: Floats, cell: float, mesh: Mesh) -> F64:
     """The floor's colour in CIELAB (X, Y, 3), NaN where there is no floor or no vertex near."""
     lab = np.full((*height.shape, 3), np.nan)
     known = np.isfinite(height)
-    places = np.column_stack([centres[known], height[known]])
-    distance, nearest = KDTree(mesh.vertices).query(places, COLORS_AROUND, distance_upper_bound=COLOR_REACH * cell)
+    points = np.column_stack([centres[known], height[known]])
+    distance, nearest = KDTree(mesh.vertices).query(points, COLORS_AROUND, distance_upper_bound=COLOR_REACH * cell)
     near = np.isfinite(distance)[..., None]
     colors = _lab(mesh.colors)[np.minimum(nearest, len(mesh.vertices) - 1)]
     count = near.sum(1)
-    lab[known] = np.divide((colors * near).sum(1), count, out=np.full((len(places), 3), np.nan), where=count > 0)
+    lab[known] = np.divide((colors * near).sum(1), count, out=np.full((len(points), 3), np.nan), where=count > 0)
     return lab
 
 
@@ -201,13 +201,13 @@ def _positions(grid: WalkableGrid, cells: I64, cell: float) -> F64:
     return np.column_stack([grid.origin + (cells + 0.5) * cell, grid.height[tuple(cells.T)].astype(np.float64)])
 
 
-def _open_lengths(area: Mask, places: I64, cell: float, angles: F64) -> I64:
+def _open_lengths(area: Mask, start: I64, cell: float, angles: F64) -> I64:
     """How far floor goes on from cells (N, 2) along every angle (H,) [rad], in cells (N, H)."""
-    lengths = np.zeros((len(places), len(angles)), np.int64)
+    lengths = np.zeros((len(start), len(angles)), np.int64)
     going = np.ones(lengths.shape, bool)
     ahead = np.stack([np.cos(angles), np.sin(angles)], -1)
     for step in range(1, int(FARTHEST_LOOK / cell) + 1):
-        cells = np.round(places[:, None] + step * ahead).astype(int)
+        cells = np.round(start[:, None] + step * ahead).astype(int)
         inside = ((cells >= 0) & (cells < area.shape)).all(-1)
         clipped = np.clip(cells, 0, np.array(area.shape) - 1)
         going &= inside & area[clipped[..., 0], clipped[..., 1]]

@@ -26,7 +26,6 @@ from pipeline.raster.layout import screen_blur
 from pipeline.splat.exposure import Exposures
 from pipeline.splat.initialization import initialize, scene_size
 from pipeline.splat.loss import PLAIN_COLOR_PIXELS
-from pipeline.splat.optimizer import FIELDS
 from pipeline.splat.params import SplatParams
 from pipeline.splat.pose_tuning import PoseTuning
 from pipeline.splat.priors import Priors
@@ -216,7 +215,7 @@ class _Run:
             "blur": float(screen_blur(params.antialiased)),
             "plain_color": PLAIN_COLOR_PIXELS,
             "calm_exposure": MAX_CALM_EXPOSURE,
-            **{name: getattr(gaussians, name) for name in FIELDS},
+            **{name: getattr(gaussians, name) for name in Gaussians.ARRAYS},
             **params.model_dump(
                 include={"strategy", "antialiased", "depth_weight", "normal_weight", "ssim_weight", "seed"}
             ),
@@ -229,7 +228,7 @@ class _Run:
         if self._priors is not None:
             fixed = self._initial.fixed
             gaussians = self._priors.apply(gaussians, fixed)
-            arrays = {name: getattr(gaussians, name)[fixed:] for name in FIELDS[:-1]}
+            arrays = {name: getattr(gaussians, name)[fixed:] for name in Gaussians.ARRAYS[:-1]}
             self._session.ask({"do": "put", **arrays})
         if self._observe is not None:
             self._observe(iteration, gaussians)
@@ -237,7 +236,7 @@ class _Run:
     def _gaussians(self) -> Gaussians:
         """All Gaussians as they are now, the inpainted ones first."""
         taken = self._session.ask({"do": "take"})
-        return Gaussians.concatenate([self._inpainted, Gaussians(*(taken[name] for name in FIELDS))])
+        return Gaussians.concatenate([self._inpainted, Gaussians(*(taken[name] for name in Gaussians.ARRAYS))])
 
 
 def packed_views(views: Sequence[TrainingView]) -> dict[str, np.ndarray]:

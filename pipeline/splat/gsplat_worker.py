@@ -208,7 +208,7 @@ class Training:
         return len(self._params["means"])
 
     def advance(self, until: int) -> dict[str, float]:
-        """Make steps until there were so many in all; gives their mean loss and PSNR [dB].
+        """Make steps up to a number in all; gives their mean loss and PSNR [dB].
 
         Raises:
             BadOutputError: When a number is not finite any more.

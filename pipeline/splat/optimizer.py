@@ -16,7 +16,6 @@ from pipeline.geometry import Gaussians, logit, matrix_from_quaternion, sigmoid
 from pipeline.raster import Gradients
 from pipeline.types import F32, I32, I64
 
-FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 BETA_1, BETA_2, EPSILON = np.float32(0.9), np.float32(0.999), np.float32(1e-15)
 ONE = np.float32(1)
 BLOCKS = 32
@@ -48,15 +47,15 @@ class SparseAdam:
     def __init__(self, gaussians: Gaussians) -> None:
         self.gaussians = gaussians
         self.steps = 0
-        self._first = {name: np.zeros_like(getattr(gaussians, name)) for name in FIELDS}
-        self._second = {name: np.zeros_like(getattr(gaussians, name)) for name in FIELDS}
+        self._first = {name: np.zeros_like(getattr(gaussians, name)) for name in Gaussians.ARRAYS}
+        self._second = {name: np.zeros_like(getattr(gaussians, name)) for name in Gaussians.ARRAYS}
 
     def step(self, gradients: Gradients, rates: dict[str, F32]) -> None:
         """One step of the visible Gaussians; `rates` are those of each of a Gaussian's numbers, by field."""
         self.steps += 1
         correction_1 = np.float32(1 / (1 - float(BETA_1) ** self.steps))
         correction_2 = np.float32(1 / (1 - float(BETA_2) ** self.steps))
-        for name in FIELDS:
+        for name in Gaussians.ARRAYS:
             _adam(
                 gradients.visible,
                 _table(getattr(self.gaussians, name)),
@@ -78,7 +77,7 @@ class SparseAdam:
             new: New Gaussians, whose moments are zero.
         """
         for moments in (self._first, self._second):
-            for name in FIELDS:
+            for name in Gaussians.ARRAYS:
                 moments[name][restarted] = 0
                 moments[name] = np.concatenate([moments[name][kept], np.zeros_like(getattr(new, name))])
         self.gaussians = Gaussians.concatenate([gaussians[kept], new])

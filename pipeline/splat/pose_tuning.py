@@ -1,9 +1,9 @@
 """Fine-tuning of the views' poses while the splat is trained on them.
 
 Each view has a small motion of its own, found by gradient descent on the loss. A motion that cameras share would move
-the world under the mesh and under the held-out views. So two things are removed after every round: the rigid motion and
-the scaling that fit all cameras best, and what neighbours in time have in common, since a camera between them would
-have had it too.
+the world under the mesh and under the held-out views. Two motions are therefore removed after every round: the rigid
+motion and the scaling that fit all cameras best, and what neighbours in time have in common, since a camera between
+them would have had it too.
 
 Source of the idea: C.-H. Lin et al., BARF, ICCV 2021, section 3; the gauge is ours.
 """

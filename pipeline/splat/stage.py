@@ -100,7 +100,7 @@ def _train(
 def load_training_views(scene: PosedScene, inputs: Mapping[str, Path], params: SplatParams) -> list[TrainingView]:
     """The views of a scene [world frame] that are not held out, with depth where the depth stage has any.
 
-    Of the parameters `image_size` and `depth_weight` count.
+    Only `image_size` and `depth_weight` of the parameters are used.
     """
     world_from_scene = Alignment.load(inputs["align"]).world_from_scene
     with_depth = set(map_names(inputs["depth"])) if params.depth_weight > 0 else set()

@@ -70,7 +70,7 @@ def fit_of(trained: Trained, views: list[TrainingView]) -> tuple[float, float]:
 
 
 def fields(trained: Trained) -> dict[str, np.ndarray]:
-    return {name: getattr(trained.gaussians, name) for name in backend.FIELDS}
+    return {name: getattr(trained.gaussians, name) for name in Gaussians.ARRAYS}
 
 
 def assert_same(one: Trained, other: Trained) -> None:
@@ -380,7 +380,7 @@ def test_kernels_draw_and_derive_as_the_stand_in(scene):
     gaussians = train(scene.views, scene.cloud, SHORT.changed(backend="cpu"), np.random.default_rng(0)).gaussians
     found = []
     for draw, device in ((gsplat.rasterization, "cuda"), (kernels.rasterization, "cpu")):
-        parts = [torch.tensor(getattr(gaussians, name), device=device, requires_grad=True) for name in backend.FIELDS]
+        parts = [torch.tensor(getattr(gaussians, name), device=device, requires_grad=True) for name in Gaussians.ARRAYS]
         means, scales, quaternions, opacities, sh = parts
         view = torch.tensor(np.linalg.inv(scene.views[0].world_from_camera.matrix), dtype=torch.float32, device=device)
         lens = torch.tensor(TINY.matrix, dtype=torch.float32, device=device)

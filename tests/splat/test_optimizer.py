@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.geometry import Gaussians
 from pipeline.raster import Gradients
-from pipeline.splat.optimizer import FIELDS, SparseAdam
+from pipeline.splat.optimizer import SparseAdam
 from tests.raster.conftest import scatter
 
 RATES = {
@@ -19,19 +19,19 @@ RATES = {
 
 
 def _gradients(scene: Gaussians, visible: list[int], rng) -> Gradients:
-    values = {name: rng.normal(size=getattr(scene, name).shape).astype(np.float32) for name in FIELDS}
+    values = {name: rng.normal(size=getattr(scene, name).shape).astype(np.float32) for name in Gaussians.ARRAYS}
     return Gradients(np.array(visible, np.int32), **values, screen=np.zeros(len(scene), np.float32))
 
 
 def test_steps_match_the_textbook_and_spare_the_unseen(rng):
     """Two steps of Adam in float64 for the visible, nothing for the others."""
     scene = scatter(6, rng, 4)
-    before = {name: getattr(scene, name).astype(np.float64) for name in FIELDS}
+    before = {name: getattr(scene, name).astype(np.float64) for name in Gaussians.ARRAYS}
     optimizer = SparseAdam(scene)
     steps = [_gradients(scene, [0, 2, 5], rng), _gradients(scene, [0, 2, 5], rng)]
     for gradients in steps:
         optimizer.step(gradients, RATES)
-    for name in FIELDS:
+    for name in Gaussians.ARRAYS:
         rate = RATES[name].reshape(before[name].shape[1:])
         first = second = np.zeros_like(before[name])
         expected = before[name]
@@ -55,7 +55,7 @@ def test_replace_keeps_moments_of_the_kept(rng):
     assert len(changed.gaussians) == 3
     short = Gradients(
         np.array([0, 1], np.int32),
-        **{name: getattr(second, name)[:3].copy() for name in FIELDS},
+        **{name: getattr(second, name)[:3].copy() for name in Gaussians.ARRAYS},
         screen=np.zeros(3, np.float32),
     )
     undisturbed.step(second, RATES)

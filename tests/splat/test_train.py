@@ -6,12 +6,11 @@ import numba
 import numpy as np
 import pytest
 
-from pipeline.geometry import PointCloud
+from pipeline.geometry import Gaussians, PointCloud
 from pipeline.raster import render
 from pipeline.splat.initialization import scene_size
 from pipeline.splat.lod import make_sim_lod, shown_weight
 from pipeline.splat.loss import psnr
-from pipeline.splat.optimizer import FIELDS
 from pipeline.splat.params import SplatParams
 from pipeline.splat.schedule import Schedule
 from pipeline.splat.train import train
@@ -103,7 +102,7 @@ def test_same_seed_gives_the_same_bits_with_any_threads(views, cloud):
         numba.set_num_threads(threads)
     many = train(views, cloud, params, np.random.default_rng(3)).gaussians
     other = train(views, cloud, params, np.random.default_rng(4)).gaussians
-    for name in FIELDS:
+    for name in Gaussians.ARRAYS:
         np.testing.assert_array_equal(getattr(one, name), getattr(many, name))
     assert len(other) != len(one) or (other.means != one.means).any()
 
@@ -115,7 +114,7 @@ def test_budget_of_seconds_can_be_repeated(views, cloud):
     assert timed.iterations > 20
     params = SplatParams(gaussians=3000, iterations=timed.iterations)
     again = train(views, cloud, params, np.random.default_rng(0))
-    for name in FIELDS:
+    for name in Gaussians.ARRAYS:
         np.testing.assert_array_equal(getattr(timed.gaussians, name), getattr(again.gaussians, name))
 
 
