@@ -69,12 +69,7 @@ class Mesh:
         used = np.zeros(len(self.vertices), bool)
         used[triangles] = True
         renumbered = np.cumsum(used, dtype=np.int32) - 1
-        return Mesh(
-            self.vertices[used],
-            renumbered[triangles].astype(np.int32),
-            self.colors[used],
-            self.guessed[used],
-        )
+        return Mesh(self.vertices[used], renumbered[triangles].astype(np.int32), self.colors[used], self.guessed[used])
 
     def joined(self, other: Mesh) -> Mesh:
         """Both meshes in one, vertices not merged."""

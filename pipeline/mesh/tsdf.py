@@ -207,13 +207,7 @@ def _block(direction: float, distance: float, start: float, block_size: float) -
 
 @njit(cache=True, nogil=True)
 def _band_blocks(
-    depth: F32,
-    sigma: F32,
-    intrinsics: F64,
-    rotation: F64,
-    translation: F64,
-    block_size: float,
-    truncation: float,
+    depth: F32, sigma: F32, intrinsics: F64, rotation: F64, translation: F64, block_size: float, truncation: float
 ) -> I64:
     """Block coordinates (N, 3), many of them repeated, of five samples through the band at every few pixels."""
     height, width = depth.shape

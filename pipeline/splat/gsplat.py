@@ -80,11 +80,7 @@ def image_size(cameras: Sequence[Camera]) -> int:
 
 
 def train_by_gsplat(
-    scene: Scene,
-    params: SplatParams,
-    rng: np.random.Generator,
-    kept: Path,
-    observe: Observer | None = None,
+    scene: Scene, params: SplatParams, rng: np.random.Generator, kept: Path, observe: Observer | None = None
 ) -> Trained:
     """Train a splat; again with fewer Gaussians where they don't fit into the GPU's memory.
 

@@ -99,11 +99,10 @@ def infill(
     Returns:
         Discs behind thin surfaces; discs in holes.
     """
-    coefficients = gaussians.sh.shape[1]
-    distance = free.typical_depth
+    nothing, distance = gaussians[:0], free.typical_depth
     if not distance:
-        return _none(coefficients), _none(coefficients)
-    backs = _unobtrusive(_backs(cloud, free, distance, coefficients), views, unknown=False)[:limit]
+        return nothing, nothing
+    backs = _unobtrusive(_backs(cloud, free, distance, nothing), views, unknown=False)[:limit]
     fillings = _fillings(Gaussians.concatenate([gaussians, backs]), cloud, free, distance, rng)
     return backs, _unobtrusive(fillings, views, unknown=True)[:limit]
 
@@ -130,11 +129,11 @@ def _unobtrusive(inpainted: Gaussians, views: Sequence[TrainingView], *, unknown
     return inpainted[np.flatnonzero(wrong < OBTRUSIVE * len(views))]
 
 
-def _backs(cloud: PointCloud, free: FreeSpace, distance: float, coefficients: int) -> Gaussians:
+def _backs(cloud: PointCloud, free: FreeSpace, distance: float, nothing: Gaussians) -> Gaussians:
     """Discs just behind surfaces that have free space behind them, and no surface of their own there."""
     has_normal = np.flatnonzero(np.linalg.norm(cloud.normals, axis=1) > 0.5)
     if len(has_normal) < COLOR_POINTS:
-        return _none(coefficients)
+        return nothing
     all_points = cloud.points[has_normal].astype(np.float64)
     all_normals = cloud.normals[has_normal].astype(np.float64)
     spacing = BACK_SPACING * distance
@@ -152,7 +151,7 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, coefficients: in
     thin = np.flatnonzero(np.isfinite(behind))
     points, normals, behind = points[thin], normals[thin], behind[thin]
     if not len(points):
-        return _none(coefficients)
+        return nothing
     tree = KDTree(all_points)
     # a disc behind a rim is seen past it: points must have others all around
     around = np.asarray(grid.data)[np.asarray(grid.query(points, RIM_POINTS)[1])]
@@ -160,7 +159,7 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, coefficients: in
     usable = inside & ~_back_known(tree, all_normals, points, normals, behind, distance)
     points, normals, behind = points[usable], normals[usable], behind[usable]
     if not len(points):
-        return _none(coefficients)
+        return nothing
     middle = points - np.minimum(0.5 * behind, THICKNESS * distance)[:, None] * normals
 
     around = np.asarray(tree.query(points, COLOR_POINTS)[1])
@@ -168,7 +167,7 @@ def _backs(cloud: PointCloud, free: FreeSpace, distance: float, coefficients: in
     down = np.clip(normals[:, 2], 0, 1)  # the back of what faces up faces down
     shade = UPRIGHT_SHADE + (UNDER_SHADE - UPRIGHT_SHADE) * down
     scales = np.tile([0.6 * spacing, 0.6 * spacing, 0.1 * spacing], (len(points), 1))
-    return _discs(middle, scales, quaternions_from_z(normals), colors * shade[:, None], coefficients)
+    return _discs(middle, scales, quaternions_from_z(normals), colors * shade[:, None], nothing.sh.shape[1])
 
 
 def _back_known(tree: KDTree, all_normals: F64, points: F64, normals: F64, behind: F64, distance: float) -> Mask:
@@ -231,12 +230,11 @@ def _in_face(
     gaussians: Gaussians, cloud: PointCloud, tree: KDTree, free: FreeSpace, camera: Camera, pose: Pose
 ) -> tuple[Gaussians, F64]:
     """Discs for one image from a viewpoint, and the distance of each from the rim [px]."""
-    coefficients = gaussians.sh.shape[1]
     image = render(gaussians, camera, pose)
     hole = image.alpha < COVERED
     solid = image.alpha > SOLID
     if not 0 < hole.mean() <= MAX_HOLE or not solid.any():
-        return _none(coefficients), np.zeros(0)
+        return gaussians[:0], np.zeros(0)
     chosen = np.zeros_like(hole)
     chosen[1::HOLE_STEP, 1::HOLE_STEP] = hole[1::HOLE_STEP, 1::HOLE_STEP]
     rows, columns = np.nonzero(chosen)
@@ -258,7 +256,7 @@ def _in_face(
     width = 0.7 * HOLE_STEP * depth / camera.fx
     scales = np.stack([width, width, 0.1 * width], 1)
     kept = np.flatnonzero((depth > 0) & ~free.floating(means) & ~free.looked_at(means))
-    discs = _discs(means, scales, quaternions_from_z(normals), colors, coefficients)
+    discs = _discs(means, scales, quaternions_from_z(normals), colors, gaussians.sh.shape[1])
     return discs[kept], from_rim[rows, columns][kept]
 
 
@@ -275,8 +273,3 @@ def _continued(rim_depth: F64, points: F64, normals: F64, pose: Pose, rays: F64)
 def _discs(means: F64, scales: F64, quaternions: F64, colors: F64, coefficients: int) -> Gaussians:
     scales = np.maximum(scales, MIN_SCALE)
     return Gaussians.from_colors(means, scales, quaternions, colors, OPACITY, coefficients)
-
-
-def _none(coefficients: int) -> Gaussians:
-    empty = np.zeros((0, 3))
-    return _discs(empty, empty, np.zeros((0, 4)), empty, coefficients)

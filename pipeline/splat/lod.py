@@ -21,11 +21,7 @@ REFIT_POSITION_RATE = 3e-5
 
 
 def make_sim_lod(
-    gaussians: Gaussians,
-    views: Sequence[TrainingView],
-    params: SplatParams,
-    rng: np.random.Generator,
-    fixed: int = 0,
+    gaussians: Gaussians, views: Sequence[TrainingView], params: SplatParams, rng: np.random.Generator, fixed: int = 0
 ) -> Gaussians:
     """Keep the Gaussians that the training views show most of, drop SH above degree 0, and fit the rest again.
 

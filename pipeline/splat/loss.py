@@ -80,13 +80,7 @@ def photometric_loss(planes: F32, target: U8, ssim_weight: float, by_planes: F32
 
 
 def depth_loss(
-    planes: F32,
-    transmittance: F32,
-    target: F32,
-    tolerance: F32,
-    weight: float,
-    by_planes: F32,
-    by_transmittance: F32,
+    planes: F32, transmittance: F32, target: F32, tolerance: F32, weight: float, by_planes: F32, by_transmittance: F32
 ) -> float:
     """Robust difference of the expected depth from a measured one, relative to the depth, and its derivative.
 

@@ -9,7 +9,7 @@ that freedom away:
   2DGS (B. Huang et al., SIGGRAPH 2024, section 4) and PGSR (D. Chen et al., 2024, section 3.1): planar Gaussians;
 - free space (`FreeSpace`): a view that measures a surface behind a point has seen through the point. Gaussians there
   fade. Repeated during training that wins against gradients that have no good reason to bring them back;
-- hidden sides (`HiddenSide`): nobody saw what lies behind inpainted backs, so trained Gaussians there are cleared.
+- hidden sides: nobody saw what lies behind inpainted backs, so trained Gaussians there are cleared.
 
 Between two rounds the gradients do what they like.
 """
@@ -212,23 +212,34 @@ class SurfacePrior:
         return replace(gaussians, means=new_means, log_scales=new_scales, quaternions=new_quaternions)
 
 
-class HiddenSide:
-    """The space behind inpainted discs.
+class Priors:
+    """Surfaces are flat, free space is empty, nothing lies behind inpainted discs.
 
     Args:
-        inpainted: Discs whose third axis points to the side that photos show; at least one.
-        cloud: The shared cloud.
-        distance: Typical distance from a camera to what it sees [world units].
+        cloud: The shared cloud, in the world frame.
+        free: Free space that the training views prove.
+        radius: Radius of the scene [world units].
+        inpainted: Discs put where no view looks; their third axes point to the side that photos show.
     """
 
-    def __init__(self, inpainted: Gaussians, cloud: PointCloud, distance: float) -> None:
-        quaternions = inpainted.quaternions / np.linalg.norm(inpainted.quaternions, axis=1, keepdims=True)
-        self._normals = matrix_from_quaternion(quaternions)[:, :, 2]
-        self._centers, self._distance = inpainted.means.astype(np.float64), distance
-        self._discs, self._cloud = KDTree(self._centers), KDTree(cloud.points)
+    def __init__(self, cloud: PointCloud, free: FreeSpace, radius: float, inpainted: Gaussians) -> None:
+        self._surface, self._free = SurfacePrior(cloud, radius), free
+        self._distance = free.typical_depth
+        self._centers = inpainted.means.astype(np.float64)
+        if len(inpainted):
+            quaternions = inpainted.quaternions / np.linalg.norm(inpainted.quaternions, axis=1, keepdims=True)
+            self._normals = matrix_from_quaternion(quaternions)[:, :, 2]
+            self._discs, self._cloud = KDTree(self._centers), KDTree(cloud.points)
 
-    def cleared(self, gaussians: Gaussians, first: int = 0) -> Gaussians:
-        """The Gaussians, with those from index `first` on that lie there made transparent."""
+    def apply(self, gaussians: Gaussians, first: int) -> Gaussians:
+        """The Gaussians, with the priors imposed on those from index `first` on."""
+        gaussians = self._surface.flattened(gaussians, first)
+        if len(self._free):
+            gaussians = self._free.without_floaters(gaussians, first)
+        return self._cleared(gaussians, first) if len(self._centers) else gaussians
+
+    def _cleared(self, gaussians: Gaussians, first: int) -> Gaussians:
+        """The Gaussians, with those from index `first` on that lie behind inpainted discs made transparent."""
         means = gaussians.means[first:].astype(np.float64)
         reach = self._distance * float(np.hypot(HIDDEN_DEPTH, HIDDEN_WIDTH))
         near = np.flatnonzero(np.asarray(self._discs.query(means, distance_upper_bound=reach)[0]) < reach)
@@ -246,37 +257,9 @@ class HiddenSide:
         return replace(gaussians, opacity_logits=logits)
 
 
-class Priors:
-    """Surfaces are flat, free space is empty, nothing lies behind inpainted discs.
-
-    Args:
-        cloud: The shared cloud, in the world frame.
-        free: Free space that the training views prove.
-        radius: Radius of the scene [world units].
-        inpainted: Discs put where no view looks.
-    """
-
-    def __init__(self, cloud: PointCloud, free: FreeSpace, radius: float, inpainted: Gaussians) -> None:
-        self._surface, self._free = SurfacePrior(cloud, radius), free
-        self._hidden = HiddenSide(inpainted, cloud, free.typical_depth) if len(inpainted) else None
-
-    def apply(self, gaussians: Gaussians, first: int) -> Gaussians:
-        """The Gaussians, with the priors imposed on those from index `first` on."""
-        gaussians = self._surface.flattened(gaussians, first)
-        if len(self._free):
-            gaussians = self._free.without_floaters(gaussians, first)
-        return gaussians if self._hidden is None else self._hidden.cleared(gaussians, first)
-
-
 @njit(parallel=True, nogil=True, error_model="numpy", cache=True)
 def _vote(
-    points: F64,
-    camera_from_world: F64,
-    intrinsics: F64,
-    depth: F32,
-    nearest_around: F32,
-    tolerance: F32,
-    votes: I32,
+    points: F64, camera_from_world: F64, intrinsics: F64, depth: F32, nearest_around: F32, tolerance: F32, votes: I32
 ) -> None:
     """Add one view's votes: seen through, seen there. Scalars only: an array a point would cost more than all else."""
     height, width = depth.shape

@@ -202,10 +202,7 @@ def planned_budget(params: SplatParams, views: Sequence[TrainingView]) -> Budget
 
 
 def budget_within(
-    seconds: float,
-    params: SplatParams,
-    views: Sequence[TrainingView],
-    step_seconds: Callable[[float, int], float],
+    seconds: float, params: SplatParams, views: Sequence[TrainingView], step_seconds: Callable[[float, int], float]
 ) -> Budget:
     """The longest training within CPU-seconds; `step_seconds(share of the run, Gaussians)` is what a step takes."""
     schedule = Schedule(1, small_every=SMALL_EVERY if params.antialiased else 0)

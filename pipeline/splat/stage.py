@@ -160,11 +160,7 @@ def measure_fit(gaussians: Gaussians, views: Sequence[TrainingView]) -> dict[str
             differences.append(np.abs(image.depth - level.depth.depth)[known])
     depth = np.concatenate(differences) if differences else np.zeros(0)
     median, mean = (round(float(f(depth)), 4) if len(depth) else None for f in (np.median, np.mean))
-    return {
-        "psnr": round(float(np.mean(psnrs)), 2),
-        "depth_difference_median": median,
-        "depth_difference_mean": mean,
-    }
+    return {"psnr": round(float(np.mean(psnrs)), 2), "depth_difference_median": median, "depth_difference_mean": mean}
 
 
 def preview_sheet(gaussians: Gaussians, views: Sequence[TrainingView], level: int = 0) -> U8:

@@ -96,12 +96,7 @@ def training_camera(camera: Camera, image_size: int = 0) -> Camera:
 
 
 def training_view(
-    name: str,
-    photo: U8,
-    camera: Camera,
-    world_from_camera: Pose,
-    depth: ViewDepth | None,
-    mask: Mask | None = None,
+    name: str, photo: U8, camera: Camera, world_from_camera: Pose, depth: ViewDepth | None, mask: Mask | None = None
 ) -> TrainingView:
     """Build the pyramid of a view.
 
@@ -195,13 +190,7 @@ def _draw_surface(pixels: F32, depth: F32, tolerance: F32, width: int, height: i
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def _draw_triangle(
-    pixels: F32,
-    depth: F32,
-    tolerance: F32,
-    corner_row: I64,
-    corner_column: I64,
-    drawn: F32,
-    drawn_tolerance: F32,
+    pixels: F32, depth: F32, tolerance: F32, corner_row: I64, corner_column: I64, drawn: F32, drawn_tolerance: F32
 ) -> None:
     """Draw one triangle where it is nearer than what is there; 1 / depth is linear on the screen."""
     height, width = drawn.shape
