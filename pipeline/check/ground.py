@@ -256,7 +256,11 @@ def drop_bodies(collision: Mesh, regions: Regions) -> DropTest:
     The bodies do not touch each other. PhysX's triangles carry from their front only, so a wrongly oriented mesh
     fails as a robot would on it.
     """
-    over_floor, over_holes = _starts(regions), _hole_starts(collision, regions)
+    # over the floor, and over the widest parts of holes, which the walkable region itself keeps off
+    probed = probe_floor(collision, regions)
+    room = masks.distance_from(~probed.holes) * probed.step
+    cells = np.argwhere(room > SPHERE_RADIUS)[::HOLE_STRIDE][:HOLE_DROPS]
+    over_floor, over_holes = _starts(regions), probed.positions[tuple(cells.T)] + np.array([0, 0, DROP_HEIGHT])
     points = np.concatenate([over_floor, over_holes])
     if not len(points):
         return DropTest(0, 0, 0, 0, 0, None, None)
@@ -298,14 +302,6 @@ def _starts(regions: Regions) -> F64:
     chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, min(DROPS, len(chosen))).round().astype(int))]
     height = regions.height[tuple(chosen.T)].astype(np.float64)
     return np.column_stack([regions.centres()[tuple(chosen.T)], height + DROP_HEIGHT])
-
-
-def _hole_starts(collision: Mesh, regions: Regions) -> F64:
-    """Positions (N, 3) [m] over the widest parts of holes; the walkable region itself keeps off them."""
-    probed = probe_floor(collision, regions)
-    room = masks.distance_from(~probed.holes) * probed.step
-    cells = np.argwhere(room > SPHERE_RADIUS)[::HOLE_STRIDE][:HOLE_DROPS]
-    return probed.positions[tuple(cells.T)] + np.array([0, 0, DROP_HEIGHT])
 
 
 def _simulate(collision: Mesh, starts: F64, is_box: Mask) -> tuple[F64, F64, F64]:

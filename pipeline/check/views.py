@@ -57,8 +57,13 @@ def check_views(
         splat_depth = np.where(rendering.alpha >= MIN_ALPHA, rendering.depth, 0)
         mesh_depth = mesh.depth(camera, view.world_from_camera)
         both = (splat_depth > 0) & (mesh_depth > 0)
-        # pixels that don't count are made equal; what windows at the border still see is charged to those that do
+        # SSIM: pixels that don't count are made equal; what windows at the border still see is charged to those that do
         shown = np.where(counts[..., None], image, reference)
+        # the gain and offset of each channel that bring the image nearest to the photo
+        x, y = image[counts].astype(np.float64), reference[counts].astype(np.float64)
+        dx, dy = x - x.mean(0), y - y.mean(0)
+        gain = (dx * dy).sum(0) / np.maximum((dx**2).sum(0), 1e-9)
+        fitted = np.clip(dx * gain + y.mean(0), 0, 1).astype(np.float32)
         similarity = 1 - (1 - ssim(shown, reference)) / float(counts.mean())
         checks.append(
             ViewCheck(
@@ -66,7 +71,7 @@ def check_views(
                 psnr(image[counts], reference[counts]),
                 similarity,
                 psnr(plain[counts], reference[counts]),
-                psnr(_exposed_like(image[counts], reference[counts]), reference[counts]),
+                psnr(fitted, reference[counts]),
                 (splat_depth - mesh_depth)[both],
                 float(both.mean()),
                 photo,
@@ -122,14 +127,6 @@ def counting_pixels(poses_folder: Path, view: View, camera: Camera) -> Mask:
     """Which pixels (H, W) of the view's photo at the camera's size its mask lets count."""
     mask = read_mask(poses_folder, view, (camera.width, camera.height))
     return np.ones((camera.height, camera.width), bool) if mask is None else mask
-
-
-def _exposed_like(colors: F32, reference: F32) -> F32:
-    """Colours (N, 3) with the gain and offset of each channel that bring them nearest to the reference's (N, 3)."""
-    x, y = colors.astype(np.float64), reference.astype(np.float64)
-    dx, dy = x - x.mean(0), y - y.mean(0)
-    gain = (dx * dy).sum(0) / np.maximum((dx**2).sum(0), 1e-9)
-    return np.clip(dx * gain + y.mean(0), 0, 1).astype(np.float32)
 
 
 LEVEL_FILES = {"full": "splat.ply", "sim": "sim.ply", "web": "web.sog"}

@@ -79,17 +79,14 @@ class Worker:
             GpuMemoryError: When smaller chunks may fit.
             BadOutputError: When no finite surface comes out.
         """
-        if not request:
-            return {"free": self._free()}
-        return self._reconstruct(request["points"], request["normals"], request["chunk"], request["overlap"])
-
-    def _free(self) -> int | None:
         import torch
 
-        if self._device.type != "cuda":
-            return None
-        torch.cuda.empty_cache()
-        return int(torch.cuda.mem_get_info(self._device)[0])
+        if not request:
+            if self._device.type != "cuda":
+                return {"free": None}
+            torch.cuda.empty_cache()
+            return {"free": int(torch.cuda.mem_get_info(self._device)[0])}
+        return self._reconstruct(request["points"], request["normals"], request["chunk"], request["overlap"])
 
     def _reconstruct(
         self, points: np.ndarray, normals: np.ndarray, chunk: float, overlap: float

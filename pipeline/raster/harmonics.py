@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from pipeline.raster.layout import HALF, ONE, TWO, ZERO
+from pipeline.raster.layout import HALF, ONE, TWO, ZERO, Scalar
 from pipeline.types import F32
 
 C0 = np.float32(0.28209479177387814)
@@ -27,7 +27,7 @@ THREE, FOUR, SIX, EIGHT = np.float32(3), np.float32(4), np.float32(6), np.float3
 
 
 @njit(fastmath=True, error_model="numpy")
-def evaluate_basis(count: int, x: np.float32 | float, y: np.float32 | float, z: np.float32 | float, basis: F32) -> None:
+def evaluate_basis(count: int, x: Scalar, y: Scalar, z: Scalar, basis: F32) -> None:
     """Write the first `count` (1, 4, 9, 16) basis values at the unit direction (x, y, z) into `basis`."""
     basis[0] = C0
     if count > 1:
@@ -53,14 +53,8 @@ def evaluate_basis(count: int, x: np.float32 | float, y: np.float32 | float, z: 
 
 @njit(fastmath=True, error_model="numpy", forceinline=True)
 def seen_color(
-    count: int,
-    dx: np.float32 | float,
-    dy: np.float32 | float,
-    dz: np.float32 | float,
-    sh: F32,
-    n: int | np.int32,
-    basis: F32,
-) -> tuple[np.float32 | float, np.float32 | float, np.float32 | float]:
+    count: int, dx: Scalar, dy: Scalar, dz: Scalar, sh: F32, n: int | np.int32, basis: F32
+) -> tuple[Scalar, Scalar, Scalar]:
     """Red, green and blue of Gaussian n at (dx, dy, dz) from the camera [world axes], clipped below at 0.
 
     Of its `sh` (N, K, 3) the first `count` (1, 4, 9, 16) are used; a row of them would count references in the inner
@@ -77,9 +71,7 @@ def seen_color(
 
 
 @njit(fastmath=True, error_model="numpy")
-def differentiate_basis(
-    count: int, x: np.float32 | float, y: np.float32 | float, z: np.float32 | float, by_xyz: F32
-) -> None:
+def differentiate_basis(count: int, x: Scalar, y: Scalar, z: Scalar, by_xyz: F32) -> None:
     """Write the basis values' derivatives by x, y and z (as if independent) into `by_xyz` (count, 3).
 
     The direction is unit, so the caller projects the result onto the tangent plane.
@@ -116,10 +108,10 @@ def differentiate_basis(
 @njit(fastmath=True, error_model="numpy")
 def direction_gradient(
     count: int,
-    x: np.float32 | float,
-    y: np.float32 | float,
-    z: np.float32 | float,
-    inverse_distance: np.float32 | float,
+    x: Scalar,
+    y: Scalar,
+    z: Scalar,
+    inverse_distance: Scalar,
     by_xyz: F32,
     coefficients: F32,
     color_gradient: F32,

@@ -21,6 +21,8 @@ TILE = 16
 """Tile side [px]: a row is one AVX-512 register of float32."""
 TILE_PIXELS = TILE * TILE
 
+Scalar = np.float32 | float
+"""numba's scalar functions of float32 give float32; a type checker believes float."""
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 ALPHA_MAX = np.float32(0.99)
 """Upper bound of one Gaussian's alpha, as in the 3DGS reference code."""

@@ -36,12 +36,11 @@ from pipeline.raster.layout import (
     TWO,
     ZERO,
     GaussianArrays,
+    Scalar,
     ViewConstants,
 )
 from pipeline.types import F32
 
-Scalar = np.float32 | float
-"""numba's scalar functions of float32 give float32; a type checker believes float."""
 Vector = tuple[Scalar, Scalar, Scalar]
 Matrix = tuple[Vector, Vector, Vector]
 

@@ -23,9 +23,10 @@ from pipeline.raster.layout import (
     TWO,
     ZERO,
     GaussianArrays,
+    Scalar,
     ViewConstants,
 )
-from pipeline.raster.projection import BLOCKS, Matrix, Scalar, Vector, dot, own_axes, rows_of, slope_limits
+from pipeline.raster.projection import BLOCKS, Matrix, Vector, dot, own_axes, rows_of, slope_limits
 from pipeline.types import F32, F64, I32, I64
 
 MEAN, LOG_SCALE, QUATERNION, CONIC, OPAQUE, DISTANCE, SUMS = 0, 3, 6, 10, 13, 14, 15
