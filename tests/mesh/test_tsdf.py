@@ -121,8 +121,8 @@ def test_memory_is_never_reserved_beyond_the_limit(monkeypatch):
     grid = BlockGrid(0.02, 0.08)
     grid.integrate(wall_map(2.0))
     monkeypatch.setattr("pipeline.mesh.tsdf.MAX_BLOCKS", len(grid.tsdf) + 1)
-    grid._reserve(len(grid.tsdf) + 1)
-    assert len(grid.tsdf) == len(grid.weight) == len(grid.count) == len(grid.keys) + 1
+    grid.slots(grid.keys.max() + np.array([1]))
+    assert len(grid.tsdf) == len(grid.weight) == len(grid.count) == len(grid.keys)
 
 
 def test_voxels_grow_with_scene_and_noise():

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.geometry import matrix_from_quaternion
 from pipeline.raster import Gradients
-from pipeline.splat.optimizer import FIELDS, SPLIT_SHRINK, Densification, SparseAdam, split
+from pipeline.splat.optimizer import SPLIT_SHRINK, Densification, SparseAdam, split
 from tests.raster.conftest import scatter
 
 
@@ -30,7 +30,7 @@ def test_halves_lie_along_the_longest_axis(rng):
 
 def _observed(scene, pull: np.ndarray) -> Densification:
     densification = Densification(len(scene))
-    zeros = {name: np.zeros_like(getattr(scene, name)) for name in FIELDS}
+    zeros = {name: np.zeros_like(getattr(scene, name)) for name in scene.ARRAYS}
     visible = np.arange(len(scene), dtype=np.int32)
     densification.observe(Gradients(visible, **zeros, screen=pull.astype(np.float32)), 100)
     return densification
