@@ -44,15 +44,10 @@ def quality_page(
     coverage: str | None,
     left_out: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """HTML of the page.
+    """HTML of the page; images are named by paths relative to it, held-out views by (path, caption).
 
-    Args:
-        quality: The gates.
-        title: What the page is about.
-        views: (image path, caption) of held-out views, paths relative to the page.
-        meshes: Image paths of the mesh.
-        coverage: Image path of the coverage map; None for an imported scene, which has no photos either.
-        left_out: Which images of the capture were not used, and how many why.
+    An imported scene has no photos, and so no image of the coverage map. `left_out` says which images of the capture
+    were not used, and how many why.
     """
     failed = len(quality.failed)
     passed = "all gates pass" if coverage else "no gate fails, but without the photos not all can be measured"
@@ -124,12 +119,9 @@ def write_view_images(checks: Sequence[ViewCheck], folder: Path, count: int) -> 
 
 
 def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> list[str]:
-    """The mesh from four sides and from the top; surfaces seen from behind are left out, which opens a room.
+    """The mesh [world frame] from four sides and the top; surfaces seen from behind are left out, which opens a room.
 
-    Args:
-        mesh: In the world frame.
-        track: Camera centres (N, 3): a scene captured from one side only is shown from that side.
-        folder: Where to write.
+    By the camera centres (N, 3) a scene captured from one side only is shown from that side.
     """
     low, high = np.percentile(mesh.vertices, 1, axis=0), np.percentile(mesh.vertices, 99, axis=0)
     towards = np.mean(track, axis=0) - (low + high) / 2

@@ -33,15 +33,10 @@ def check_views(
     poses_folder: Path,
     long_side: int,
 ) -> list[ViewCheck]:
-    """Render every view and compare; views are in the world frame, one that its mask hides wholly is left out.
+    """Render held-out views [world frame] and compare; one that its mask hides wholly is left out.
 
-    Args:
-        splat: In the world frame.
-        mesh: In the world frame.
-        views: Held-out views.
-        gains: (3,) by view, the exposure that its neighbours in time let expect; a view without has the splat's.
-        poses_folder: Where their images lie.
-        long_side: Long side of the images that are compared [px]: that of training.
+    `gains` (3,) by view are the exposures that their neighbours in time let expect; a view without has the splat's.
+    `long_side` [px] is that of the training images.
     """
     checks = []
     for view in track(views, "checking held-out views"):

@@ -85,13 +85,7 @@ class SurfaceColors:
 
 
 def load_photos(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Gaussians) -> TrainingPhotos:
-    """Load the photos, bring them to the splat's exposure, and cast the mesh into each.
-
-    Args:
-        views: Training views in the world frame.
-        poses_folder: Where their images lie.
-        mesh: In the world frame.
-        splat: In the world frame; C-contiguous float32.
+    """Load the views' photos, bring them to the splat's exposure, and cast the mesh into each; all in the world frame.
 
     Raises:
         ValueError: Without a view.
@@ -309,11 +303,7 @@ def image_terms(evidence: TrainingPhotos, splat: Gaussians, camera: Camera, worl
     the third where neither mesh nor splat has anything, and the image is black. The fourth is the unseen share.
     Where the mesh ends, the splat's own depth says what the photos must show.
 
-    Args:
-        evidence: Training photos and mesh.
-        splat: In the same world; C-contiguous float32.
-        camera: Pinhole, at the size at which the image will be used.
-        world_from_camera: Where it looks from.
+    The pinhole camera has the size at which the image will be used; it need not be near any photo.
     """
     image = render(splat, camera, world_from_camera)
     rows, columns = (np.arange(0, side - BLOCK + 1, STRIDE) for side in (camera.height, camera.width))

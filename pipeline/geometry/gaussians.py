@@ -45,15 +45,9 @@ class Gaussians:
     def from_colors(
         means: Floats, scales: Floats, quaternions: Floats, colors: Floats, opacity: float, sh_coefficients: int
     ) -> Gaussians:
-        """Gaussians of one opacity whose colour is the same from everywhere.
+        """Gaussians of one opacity in (0, 1) whose colour (N, 3) in 0..1 is the same from everywhere.
 
-        Args:
-            means: (N, 3) [m, world frame].
-            scales: (N, 3) standard deviations [m] along the own axes, positive.
-            quaternions: (N, 4) wxyz, world from own axes.
-            colors: (N, 3) in 0..1.
-            opacity: Opacity of each, in 0..1, both excluded.
-            sh_coefficients: Number of SH coefficients per channel: 1, 4, 9 or 16.
+        The scales (N, 3) are positive standard deviations [m] along the own axes; 1, 4, 9 or 16 `sh_coefficients`.
         """
         sh = np.zeros((len(means), sh_coefficients, 3), np.float32)
         sh[:, 0] = (colors - 0.5) / SH_C0

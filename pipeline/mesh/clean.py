@@ -46,14 +46,10 @@ class CleanReport:
 def clean(
     mesh: Mesh, votes: SurfaceVotes, path: Floats, voxel_size: float, island_volume: float
 ) -> tuple[Mesh, CleanReport]:
-    """The cleaned mesh in canonical order.
+    """The cleaned mesh [m, world frame] in canonical order.
 
-    Args:
-        mesh: [m, world frame].
-        votes: What the maps say of each triangle's centre and normal.
-        path: Points (N, 3) where a camera was [m].
-        voxel_size: [m].
-        island_volume: Components of less volume are removed [m^3].
+    `votes` are what the maps say of each triangle's centre and normal, `path` (N, 3) is where a camera was [m], and
+    components below `island_volume` [m^3] are removed.
     """
     oriented, flipped = facing_cameras(mesh, votes.facing)
     room = KDTree(path).query(mesh.corners().mean(1), distance_upper_bound=CAMERA_ROOM * voxel_size, workers=-1)[0]

@@ -54,11 +54,9 @@ class Chunks:
 
 
 def reconstruct(_maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
-    """The surface and its voxel size [m]; oriented towards where the points were seen from; all grey.
+    """The surface through oriented points [m, world frame] and its voxel size [m].
 
-    Args:
-        cloud: Oriented points [m, world frame]; the maps are not used.
-        params: `voxel_size`, `nksr_detail` and `python` count here.
+    It is oriented towards where the points were seen from, and all grey.
 
     Raises:
         ReconstructionError: With too few points.
@@ -83,11 +81,9 @@ def reconstruct(_maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams
 
 
 def detail_voxel_size(points: F32, detail: float) -> float:
-    """Voxels [m] that hold as many of the points as the network is used to at a level of detail: NKSR's own rule.
+    """Voxels [m] that hold as many of the points (N, 3) [m] as the network is used to at a level of detail, 0 to 1.
 
-    Args:
-        points: (N, 3) [m].
-        detail: 0 is robust against noise, 1 is finest.
+    That is NKSR's own rule.
     """
     low, high = DENSITY
     density = len(points) / len(_occupied(points, UNIT_VOXEL))

@@ -33,10 +33,7 @@ def reconstruct(maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams)
 def poisson(cloud: PointCloud, voxel_size: float, depth: int = 0) -> Mesh:
     """The surface, trimmed to where there are points; oriented like the normals; all grey.
 
-    Args:
-        cloud: Oriented points [m, world frame].
-        voxel_size: Resolution [m].
-        depth: Depth of the octree; 0 makes its cells about as large as a voxel.
+    A `depth` of the octree of 0 makes its cells about as large as a voxel [m].
 
     Raises:
         ReconstructionError: With too few points, or when nothing is left of the surface.

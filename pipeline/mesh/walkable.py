@@ -56,13 +56,7 @@ class WalkableGrid:
 
 
 def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.random.Generator) -> WalkableGrid:
-    """Where the robot's centre may be.
-
-    Args:
-        mesh: The collision mesh, oriented [m, world frame].
-        track: Camera centres (N, 3) [m].
-        params: The robot and the grid.
-        rng: For the samples of the mesh that stand for obstacles.
+    """Where the robot's centre may be on an oriented collision mesh [m, world frame], by the camera centres (N, 3) [m].
 
     Raises:
         ReconstructionError: When no floor lies under the cameras, or none of it has room for the robot.

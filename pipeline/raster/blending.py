@@ -240,18 +240,10 @@ def blend_tiles(
     median: F32,
     ends: I64,
 ) -> None:
-    """Draw all tiles, `across` by `down`.
+    """Draw all tiles, `across` by `down`; each is finished when no pixel's transmittance is above the threshold.
 
-    Args:
-        across: Columns of tiles.
-        down: Rows of tiles.
-        tiles: The pairs of Gaussians and tiles.
-        records: (N, 16) as `project` wrote them.
-        threshold: A tile is finished when no pixel's transmittance is above.
-        planes: (4, 16 down, 16 across), written, see `Raster`, like `transmittance` and `median`, which may be (0, 0).
-        transmittance: See `planes`.
-        median: See `planes`.
-        ends: (tiles,), written: one past the last pair that was drawn.
+    Written are `planes` (4, 16 down, 16 across), `transmittance` and `median` (or that is (0, 0)), see `Raster`, and
+    `ends` (tiles,): one past the last pair that was drawn.
     """
     with_median = median.size > 0
     for tile in prange(across * down):

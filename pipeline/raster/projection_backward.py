@@ -268,19 +268,11 @@ def project_backward(
     gradients: GaussianArrays,
     by_screen: F32,
 ) -> None:
-    """Sum each visible Gaussian's slots and carry the gradient on to its parameters.
+    """Sum each visible Gaussian's slots (S, 16), see `SLOT_COLUMNS`, and carry the gradient on to its parameters.
 
-    Args:
-        visible: (V,) visible Gaussians, as in `Tiles`.
-        offsets: (V + 1,) first slot of each.
-        slots: (S, 16), see `SLOT_COLUMNS`.
-        records: (N, 16) as `project` wrote them.
-        gaussians: As given to `project`, like `sh_count` and `view`.
-        sh_count: See `gaussians`.
-        view: See `gaussians`.
-        gradients: Derivatives by the arrays of `gaussians`, written for visible Gaussians only; SH coefficients that
-            are not in use get 0.
-        by_screen: (N,), written like `gradients`: length of the gradient by the position on the screen [loss / px].
+    `visible` and `offsets` are those of `Tiles`; other arguments are those of `project`. Written, for visible Gaussians
+    only, are the `gradients`, with 0 for SH coefficients that are not in use, and `by_screen` (N,), the length of the
+    gradient by the position on the screen [loss / px].
     """
     count = visible.shape[0]
     for block in prange(BLOCKS):
@@ -300,12 +292,7 @@ def pose_gradient_blocks(
     own axes the other way about that centre, but the directions in which they are seen, and so their colours, stay:
     the part of a mean's gradient that comes through view-dependent colour does not enter the rotation's gradient.
 
-    Args:
-        visible: (V,) visible Gaussians.
-        gaussians: The N Gaussians as given to `project`.
-        sh_count: As given to `project`.
-        center: (3,) camera position [world units].
-        gradients: Those of `project_backward`.
+    `center` (3,) is the camera's position [world units], `gradients` are those of `project_backward`.
 
     Returns:
         (POSE_BLOCKS, 6) partial sums: by the camera's rotation about its centre, by its translation; world axes.

@@ -114,13 +114,9 @@ def rasterize(
 
 
 def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: F32, by_transmittance: F32) -> Gradients:
-    """Carry a loss's derivatives by the planes back to the Gaussians.
+    """Carry a loss's derivatives back to the Gaussians that were rasterized.
 
-    Args:
-        raster: Result of `rasterize` with the same Gaussians.
-        gaussians: Those Gaussians.
-        by_planes: (4, h, w) float32, derivative by `raster.planes`; 0 in the padding.
-        by_transmittance: (h, w) float32, derivative by `raster.transmittance`; 0 in the padding.
+    They are those by `raster.planes` (4, h, w) and by `raster.transmittance` (h, w), 0 in the padding.
     """
     across, down = raster.view.tiles
     tiles = raster.tiles
@@ -171,14 +167,10 @@ def grey(gaussians: Gaussians) -> Gaussians:
 
 
 def blending_weights(raster: Raster, gaussians: Gaussians, pixels: Mask) -> F32:
-    """Blending weight (N,) of each Gaussian, summed over pixels: how many of them it makes up.
+    """Blending weight (N,) of each Gaussian, summed over pixels (H, W) that count: how many of them it makes up.
 
-    It is the derivative of the pixels' summed red by the Gaussian's red.
-
-    Args:
-        raster: Result of `rasterize`.
-        gaussians: The same Gaussians, as `grey` gives them: clipped colours have no derivative.
-        pixels: (H, W), those that count.
+    It is the derivative of the pixels' summed red by the Gaussian's red. The Gaussians are those of the raster, made by
+    `grey`: clipped colours have no derivative.
     """
     height, width = pixels.shape
     by_planes = np.zeros_like(raster.planes)

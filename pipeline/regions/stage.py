@@ -80,14 +80,10 @@ LAB_WEIGHT = np.array([1 / 3, 1.0, 1.0])
 
 
 def paint_areas(areas: Sequence[Area], centres: Floats, height: Floats, cell: float, mesh: Mesh) -> NDArray[np.int16]:
-    """Which area each cell of the floor grid belongs to (X, Y), -1 none; of several the last.
+    """Which of the card's areas each cell of the floor grid belongs to (X, Y), -1 none; of several the last.
 
-    Args:
-        areas: What the card says.
-        centres: (X, Y, 2) of the cells [m, world frame].
-        height: (X, Y) of the floor [m], NaN where there is none.
-        cell: Edge of a cell [m].
-        mesh: With the colours of the floor.
+    The cells have `centres` (X, Y, 2) [m, world frame] and a floor `height` (X, Y) [m], NaN where there is none; its
+    colours are those of the mesh.
     """
     painted = np.full(height.shape, -1, np.int16)
     lab = _floor_lab(centres, height, cell, mesh) if any(area.color for area in areas) else None

@@ -41,12 +41,8 @@ def for_classic_viewers(gaussians: Gaussians, cameras: Sequence[Camera], poses: 
     """Take from each opacity what a classic viewer's blur adds to the area, at the distance of the nearest camera.
 
     That blur is a share of a pixel, and opacities can't know how large pixels will be: those of training are taken. In
-    larger images than those the error is small, in smaller ones as large as that of any classic splat.
-
-    Args:
-        gaussians: In the world frame; classic ones are returned unchanged.
-        cameras: The photos' cameras, in full size.
-        poses: World-from-camera pose of each.
+    larger images than those the error is small, in smaller ones as large as that of any classic splat. The photos'
+    cameras come in full size, with their world-from-camera poses; classic Gaussians are returned unchanged.
     """
     if not gaussians.antialiased:
         return gaussians

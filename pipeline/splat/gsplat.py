@@ -82,14 +82,9 @@ def image_size(cameras: Sequence[Camera]) -> int:
 def train_by_gsplat(
     scene: Scene, params: SplatParams, rng: np.random.Generator, kept: Path, observe: Observer | None = None
 ) -> Trained:
-    """Train a splat; again with fewer Gaussians where they don't fit into the GPU's memory.
+    """Train a splat on at least one view; again with fewer Gaussians where they don't fit into the GPU's memory.
 
-    Args:
-        scene: What to train on, at least one view.
-        params: The stage's parameters.
-        rng: Draws starting points.
-        kept: Folder of the checkpoint; an interrupted run resumes from there.
-        observe: Observer of the run.
+    An interrupted run resumes from the checkpoint in the folder `kept`.
 
     Raises:
         MachineError: When there is no GPU that torch and gsplat can use, a package lacks, or even few Gaussians need

@@ -86,15 +86,9 @@ def infill(
     limit: int,
     rng: np.random.Generator,
 ) -> tuple[Gaussians, Gaussians]:
-    """Inpaint backs and holes.
+    """Inpaint backs and holes of Gaussians on the shared cloud [world frame, Z up], at most `limit` of each kind.
 
-    Args:
-        gaussians: Gaussians on the cloud.
-        cloud: The shared cloud, world frame (Z up).
-        free: Free space; without depth in the views nothing is known to be free, and nothing is inpainted.
-        views: The training views.
-        limit: Largest number of each kind.
-        rng: Draws the positions from which holes are looked for.
+    Without depth in the views nothing is known to be free, and nothing is inpainted.
 
     Returns:
         Discs behind thin surfaces; discs in holes.

@@ -93,15 +93,9 @@ def initialize(
     rng: np.random.Generator,
     cloud_share: float = START_SHARE,
 ) -> Initialization:
-    """Gaussians on the cloud, for the sky, for gaps of the cloud and for what no view shows.
+    """Gaussians on the shared cloud [world frame], for the sky, for gaps of the cloud and for what no view shows.
 
-    Args:
-        cloud: The shared cloud in the world frame.
-        views: The training views.
-        max_gaussians: Number of Gaussians that training may reach.
-        params: The stage's parameters.
-        rng: Draws the points.
-        cloud_share: Share of `max_gaussians` that is drawn from the cloud.
+    `cloud_share` of the number that training may reach, `max_gaussians`, is drawn from the cloud.
     """
     gaussians = on_cloud(cloud, int(cloud_share * max_gaussians), params, rng)
     near = len(gaussians)
@@ -142,13 +136,8 @@ def discs_on(
 ) -> Gaussians:
     """Discs on at most `count` points of a cloud [world frame], drawn without replacement.
 
-    Args:
-        cloud: The points.
-        count: Largest number of discs.
-        sh_coefficients: Number of SH coefficients per channel: 1, 4, 9 or 16.
-        rng: Draws the points.
-        opacity: Opacity of each disc.
-        flatness: Standard deviation along the normal, relative to that across.
+    Each has `sh_coefficients` (1, 4, 9 or 16) per channel, and `flatness` times the standard deviation along its normal
+    that it has across.
 
     Raises:
         ValueError: When the cloud has fewer points than a neighbourhood.

@@ -29,12 +29,7 @@ def make_sim_lod(
     one: each is widened by the same share of a pixel. The refit therefore sees the photos at the training size and at
     half of it. Source of the problem: Z. Yu et al., Mip-Splatting, CVPR 2024, section 4.
 
-    Args:
-        gaussians: The trained splat.
-        views: The training views.
-        params: The stage's parameters.
-        rng: Draws the order of views.
-        fixed: Number of Gaussians at the start that are inpainted where no view looks; they stay unchanged.
+    The first `fixed` Gaussians are inpainted where no view looks, and stay unchanged.
     """
     importance = shown_weight(gaussians, views)
     importance[:fixed] = np.inf

@@ -106,11 +106,7 @@ def hide_masked(planes: F32, photo: U8, mask: Mask | None) -> None:
     """Give a rendered image the photo's colours where the mask ignores it.
 
     There is no difference there then, and windows of the structural similarity that reach in compare equal with equal.
-
-    Args:
-        planes: (>= 3, h, w) rendered red, green, blue, ...; changed.
-        photo: (3, H, W), H <= h and W <= w.
-        mask: (H, W), False = ignore; None ignores nothing.
+    The planes (>= 3, h, w) are changed; the photo (3, H, W) and the mask (H, W), False = ignore, may be smaller.
     """
     if mask is not None:
         height, width = mask.shape

@@ -68,13 +68,9 @@ class SparseAdam:
             )
 
     def replace(self, gaussians: Gaussians, kept: I64, restarted: I64, new: Gaussians) -> None:
-        """Continue with other Gaussians.
+        """Continue with those of as many other Gaussians that are `kept`, indices ascending, then with new ones.
 
-        Args:
-            gaussians: As many as the optimizer has, in the same order.
-            kept: Indices of those that stay, ascending; new ones follow.
-            restarted: Indices of those whose moments are reset.
-            new: New Gaussians, whose moments are zero.
+        The moments of new ones and of those at the indices `restarted` are zero.
         """
         for moments in (self._first, self._second):
             for name in Gaussians.ARRAYS:
@@ -110,11 +106,8 @@ class Densification:
     def densify(self, optimizer: SparseAdam, target: int, max_scale: float, fixed: int = 0) -> None:
         """Prune transparent and huge Gaussians, then split those with the largest mean pull; restart the collection.
 
-        Args:
-            optimizer: Owner of the Gaussians and their moments; both are replaced.
-            target: Number of Gaussians to approach.
-            max_scale: Gaussians with a larger standard deviation are pruned [world units].
-            fixed: Number of Gaussians at the start that stay as they are.
+        The optimizer's Gaussians, except the first `fixed`, and their moments are replaced; `target` is the number to
+        approach, and Gaussians with a standard deviation above `max_scale` [world units] are pruned.
         """
         gaussians = optimizer.gaussians
         keep = (sigmoid(gaussians.opacity_logits) > MIN_OPACITY) & (gaussians.log_scales.max(1) < np.log(max_scale))

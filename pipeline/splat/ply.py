@@ -30,12 +30,7 @@ REMEDY = "export the splat as a standard binary 3DGS PLY (x y z f_dc_* f_rest_* 
 
 
 def save_splat(gaussians: Gaussians, path: Path, about: Mapping[str, str] | None = None) -> None:
-    """Write a binary PLY.
-
-    Args:
-        gaussians: At least one.
-        path: The file.
-        about: Comments by name; in ASCII, a line each.
+    """Write a binary PLY of at least one Gaussian, with comments `about` it by name: in ASCII, a line each.
 
     Raises:
         ValueError: When a value is not finite.

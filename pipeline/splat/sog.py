@@ -50,10 +50,7 @@ REMEDY = "fetch the file again, or take another level of detail"
 def save_sog(gaussians: Gaussians, path: Path, about: Mapping[str, object] | None = None) -> None:
     """Write a bundled SOG. Lossy: positions to some tenths of a millimetre, colours to about two of 255 levels.
 
-    Args:
-        gaussians: At least one.
-        path: The file.
-        about: Goes into the file's `asset.extras`, as in glTF; its "licence" is the copyright.
+    What is said `about` it goes into the file's `asset.extras`, as in glTF; its "licence" is the copyright.
 
     Raises:
         ValueError: When there is no Gaussian or a value is not finite.

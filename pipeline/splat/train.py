@@ -165,15 +165,9 @@ def train(
     observe: Observer | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Train a splat.
+    """Train a splat on views in the order of time, with or without depth, from the shared cloud [world frame].
 
-    Args:
-        views: Photos with poses in the world frame, with or without depth, in the order of time.
-        cloud: The shared cloud in the world frame, where the Gaussians start.
-        params: The stage's parameters.
-        rng: Draws starting points and the order of views.
-        observe: Observer of the run.
-        checkpoint: Where an earlier run left off, if it did, and where this one saves itself.
+    The checkpoint is where an earlier run left off, if it did, and where this one saves itself.
 
     Raises:
         ValueError: When there is no view or hardly a point.
@@ -217,16 +211,8 @@ def fit(
 ) -> Trained:
     """Fit Gaussians to views by gradient descent.
 
-    Args:
-        initial: Where to start; its Gaussians are copied.
-        views: The views to fit to, in the order of time.
-        schedule: What changes when.
-        params: Weights of the losses.
-        rng: Draws the order of views.
-        description: Name in the progress bar.
-        observe: Observer of the run.
-        checkpoint: See `train`.
-        clock: What is left of a budget of seconds shortens the schedule.
+    The initial Gaussians are copied; views come in the order of time; `params` gives the weights of the losses, and
+    `description` the name in the progress bar. What the clock leaves of a budget of seconds shortens the schedule.
 
     Raises:
         ValueError: When there is no view.

@@ -100,13 +100,7 @@ def training_view(
 ) -> TrainingView:
     """Build the pyramid of a view.
 
-    Args:
-        name: The view's name.
-        photo: (H, W, 3) uint8 at the camera's size, both sides multiples of 4.
-        camera: Result of `training_camera`.
-        world_from_camera: Pose of the camera.
-        depth: Depth at the same size, or None.
-        mask: (H, W), False = ignore; None ignores nothing.
+    The photo (H, W, 3) uint8, the depth and the mask (False = ignore) have the size of a `training_camera`.
 
     Raises:
         ValueError: When sizes disagree.
@@ -133,12 +127,7 @@ def depth_in_view(depth_map: DepthMap, camera: Camera, world_from_camera: Pose) 
 
     The map's pixels are the corners of a mesh. Quads across a jump of depth are left out; the rest is drawn into the
     other camera with a depth buffer. Unlike splatted points that leaves no holes where the other image is finer, and
-    near surfaces cover far ones.
-
-    Args:
-        depth_map: Depth map in the world frame.
-        camera: Pinhole camera of the view at the requested size.
-        world_from_camera: Pose of the view.
+    near surfaces cover far ones. The map is in the world frame, the camera a pinhole.
     """
     view_from_map = world_from_camera.inverse() @ depth_map.world_from_camera
     points = view_from_map.apply(depth_map.camera.rays() * depth_map.depth[..., None].astype(np.float64))
