@@ -36,6 +36,6 @@ def test_turning_only_the_positions_changes_the_image(gaussians):
     before = render(gaussians, SMALL_CAMERA, SMALL_POSE)
     full = gaussians.transformed(a_from_b)
     for name in ("sh", "quaternions"):
-        parts = {k: getattr(full, k) for k in full.__dataclass_fields__} | {name: getattr(gaussians, name)}
+        parts = vars(full) | {name: getattr(gaussians, name)}
         after = render(type(full)(**parts), SMALL_CAMERA, a_from_b.apply_pose(SMALL_POSE))
         assert np.abs(after.rgb - before.rgb).max() > 0.05
