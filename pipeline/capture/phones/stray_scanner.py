@@ -29,8 +29,7 @@ from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS, ar
 from pipeline.capture.reader import Reader, Survey, numbered_files
 from pipeline.capture.source import CaptureSource, parse_table
 from pipeline.capture.trajectory import number_table, numbers, pose_of
-from pipeline.capture.videos.containers import check_container, format_of
-from pipeline.capture.videos.movie import images_of
+from pipeline.capture.videos.movie import images_of, opened
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Pose
 from pipeline.image_files import BadImageError
@@ -134,12 +133,10 @@ def read_camera_matrix(data: bytes, file: str) -> Intrinsics:
 
 def _stored(file: Path) -> list[tuple[float, bool]]:
     """Time [s] of every stored image, in order, and whether players hide it."""
-    import av
     from av.error import FFmpegError
 
-    check_container(file)
     try:
-        with av.open(f"file:{file.resolve()}", format=format_of(file), metadata_errors="replace") as container:
+        with opened(file) as container:
             stream = container.streams.best("video")
             packets = [] if stream is None else container.demux(stream)
             return sorted(

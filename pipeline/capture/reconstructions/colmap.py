@@ -47,18 +47,17 @@ _HEADS = {"cameras": b"# Camera list", "images": b"# Image list", "points3D": b"
 
 @dataclass(frozen=True)
 class ModelImage:
-    """A registered image: name, camera's id, wxyz and translation of camera-from-world, and where it is listed."""
+    """A registered image: name, camera's id, camera-from-world (wxyz and translation), and where it is listed."""
 
     name: str
     camera: int
-    wxyz: tuple[float, ...]
-    translation: tuple[float, ...]
+    numbers: Sequence[float]
     where: str
 
     def pose(self) -> Pose:
         """World from camera, in the model's unit."""
-        w, x, y, z = self.wxyz
-        return pose_of(np.array(self.translation), np.array([x, y, z, w]), self.where).inverse()
+        values = np.array(self.numbers)
+        return pose_of(values[4:], np.roll(values[:4], -1), self.where).inverse()
 
 
 def broken_model(
@@ -172,8 +171,7 @@ def _binary_images(source: CaptureSource, name: str) -> Iterator[ModelImage]:
             key, *numbers, camera = binary.take("I7dI")
             image = binary.text()
             binary.skip(24 * binary.take("Q")[0])  # the points it shows
-            where = f"{source.where(name)}, image {key}"
-            yield ModelImage(image, camera, tuple(numbers[:4]), tuple(numbers[4:]), where)
+            yield ModelImage(image, camera, numbers, f"{source.where(name)}, image {key}")
 
 
 def _text_images(source: CaptureSource, name: str) -> Iterator[ModelImage]:
@@ -183,10 +181,9 @@ def _text_images(source: CaptureSource, name: str) -> Iterator[ModelImage]:
         if not text or text.startswith("#"):
             continue
         try:
-            key, *numbers, camera, image = text.split(maxsplit=9)
-            values = [float(value) for value in numbers]
-            where = f"{source.where(name)}, image {key}"
-            yield ModelImage(image, int(camera), tuple(values[:4]), tuple(values[4:]), where)
+            key, qw, qx, qy, qz, x, y, z, camera, image = text.split(maxsplit=9)
+            values = [float(value) for value in (qw, qx, qy, qz, x, y, z)]
+            yield ModelImage(image, int(camera), values, f"{source.where(name)}, image {key}")
         except ValueError as error:
             raise broken_model(source, name, f"line {line}: {text[:80]!r}") from error
         points = next(lines, (0, ""))[1]

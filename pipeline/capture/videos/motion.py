@@ -225,13 +225,7 @@ def sharpest(frames: Sequence[Measured], window: float) -> list[Measured]:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Points of an image.
-
-    Attributes:
-        points: (N, 2) positions [px].
-        descriptors: (N, 128) root-SIFT, of unit length.
-        size: (width, height) of the image [px].
-    """
+    """Points (N, 2) [px] of an image of `size` (width, height), and their root-SIFT (N, 128) of unit length."""
 
     points: F32
     descriptors: F32
@@ -247,9 +241,8 @@ class Pair:
         end: Time of the later one [s].
         moved: Median movement of points found in both [share of the long side].
         still: Whether points that stand still are spread over the image.
-        homography_share: Share of the matches that fit any movement which fit a homography; 1 = no parallax.
-        depth_spread: Share of the cells with matches in which some fit a movement of the camera, but no homography.
-        stretch: Ratio of the homography's largest and smallest singular value in rays; 1 for a mere rotation.
+        parallax: Whether it shows depth, or an object that moves as if it were nearer than the rest.
+        widespread: Whether more than one object in one spot shows depth.
         rigid_share: Share of the matches that fit one movement of the camera.
     """
 
@@ -257,20 +250,9 @@ class Pair:
     end: float
     moved: float
     still: bool
-    homography_share: float
-    depth_spread: float
-    stretch: float
+    parallax: bool
+    widespread: bool
     rigid_share: float
-
-    @property
-    def parallax(self) -> bool:
-        """Whether the pair shows depth, or an object that moves as if it were nearer than the rest."""
-        return not self.still and self.homography_share < MAX_HOMOGRAPHY_SHARE
-
-    @property
-    def widespread(self) -> bool:
-        """Whether more than one object in one spot shows depth."""
-        return self.depth_spread >= MIN_DEPTH_SPREAD or self.stretch >= MIN_STRETCH
 
 
 @dataclass(frozen=True)
@@ -348,14 +330,16 @@ def compare(first: Features, second: Features, start: float, end: float) -> Pair
     _, rigid = _fit(lambda: cv2.findFundamentalMat(before, after, cv2.USAC_MAGSAC, tolerance, 0.999, 2000), len(before))
     explained = planar | rigid  # where nothing has depth the epipolar geometry may be any
     deep = cells[rigid & ~planar]
+    flat_share = float(planar.sum() / max(explained.sum(), 1))
+    depth_spread = len(np.unique(deep, axis=0)) / len(np.unique(cells, axis=0))
+    stretched = homography is not None and _stretch(homography, first) >= MIN_STRETCH
     return Pair(
         start,
         end,
         moved=float(np.median(steps)),
         still=still,
-        homography_share=float(planar.sum() / max(explained.sum(), 1)),
-        depth_spread=len(np.unique(deep, axis=0)) / len(np.unique(cells, axis=0)),
-        stretch=1.0 if homography is None else _stretch(homography, first),
+        parallax=not still and flat_share < MAX_HOMOGRAPHY_SHARE,
+        widespread=depth_spread >= MIN_DEPTH_SPREAD or stretched,
         rigid_share=float(max(planar.mean(), rigid.mean())),
     )
 

@@ -25,6 +25,7 @@ from pipeline.image_files import MAX_PIXELS
 from pipeline.types import F64, U8
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -242,19 +243,28 @@ class _Decoded(NamedTuple):
     duration: float
 
 
-def _decoded(file: Path) -> Iterator[_Decoded]:
-    """Frames of the first real video stream (cover images are none); single damaged packets are skipped."""
+def opened(file: Path) -> InputContainer:
+    """A video's container, of its format by content and a file: address: no play list or protocol is ever followed.
+
+    Raises:
+        CaptureError: When it is truncated, encrypted or no video.
+    """
     import av
     from av.error import FFmpegError
-    from av.stream import Disposition
 
     check_container(file)
     try:
-        # the format by content and a file: address, so that no play list or protocol is ever followed
-        container = av.open(f"file:{file.resolve()}", format=format_of(file), metadata_errors="replace")
+        return av.open(f"file:{file.resolve()}", format=format_of(file), metadata_errors="replace")
     except (FFmpegError, OSError, ValueError) as error:
         raise _damaged(file, str(error)) from error
-    with container:
+
+
+def _decoded(file: Path) -> Iterator[_Decoded]:
+    """Frames of the first real video stream (cover images are none); single damaged packets are skipped."""
+    from av.error import FFmpegError
+    from av.stream import Disposition
+
+    with opened(file) as container:
         videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         streams = [stream for stream in videos if stream.codec_context is not None]
         if not streams:

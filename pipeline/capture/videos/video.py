@@ -176,16 +176,14 @@ def _first_usable(takes: Sequence[Take], samples: Samples, where: str, *, genera
         raise CaptureError(
             "capture.start must lie within the video", found="no frame after it", remedy="lower it", file=where
         )
-    longest = None
+    judged: list[Judged] = []
     for take in takes:
         times, image = samples.between(take.start, take.end)
         segments = segments_of(image, times) if len(times) > 1 and take.seconds >= MIN_TAKE else []
-        judged = Judged(take, tuple(segments), generated)
-        if judged.usable:
-            return judged
-        longest = longest or judged
-    assert longest is not None
-    raise _refused(longest, len(takes), where)
+        judged.append(Judged(take, tuple(segments), generated))
+        if judged[-1].usable:
+            return judged[-1]
+    raise _refused(judged[0], len(takes), where)
 
 
 def _refused(judged: Judged, takes: int, where: str) -> CaptureError:
