@@ -100,11 +100,13 @@ def _list(source: CaptureSource) -> _Listing:
 
 def _recognise(source: CaptureSource) -> bool:
     """By names; metadata.json is a common one, so its content must be the app's."""
-    listing = _list(source)
-    found = bool(listing.images or listing.depth or listing.confidence)
+    found = False
+    if _ARCHIVE in source.names or _EXPORT in source.names:
+        listing = _list(source)
+        found = bool(listing.images or listing.depth or listing.confidence)
     if _ARCHIVE in source.names:
         return found
-    if _EXPORT in source.names and found:
+    if found:
         try:
             return not source.read_object(_EXPORT).keys().isdisjoint(("K", "poses"))
         except CaptureError:
