@@ -52,7 +52,7 @@ from pipeline.isolation import Limits, end_all
 from pipeline.progress import bar
 from pipeline.scenes.store import open_store, refuse_secrets
 from pipeline.shared import fetch_plan
-from pipeline.usage import spent
+from pipeline.usage import run_records
 
 logger = logging.getLogger(__name__)
 
@@ -410,9 +410,10 @@ def _thumbnails(bundle: Any) -> str:
 def _times(scene: Scene) -> str:
     assert scene.work is not None
     assert scene.bundle is not None
-    known = spent(scene.work, scene.bundle)
+    known = run_records(scene.work, scene.bundle)
     rows = [
-        f"| {name} | {one.seconds:.1f} | {one.cpu_seconds:.1f} | {readable(one.memory)} | {readable(one.writes)} |"
+        f"| {name} | {one.seconds:.1f} | {one.cpu_seconds:.1f} | "
+        f"{readable(one.peak_memory)} | {readable(one.result_bytes)} |"
         for name, one in ((name, known[name]) for name in scene.stages)
     ]
     head = ["| stage | seconds | CPU-s | peak memory | result |", "| --- | ---: | ---: | ---: | ---: |"]

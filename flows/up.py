@@ -16,8 +16,9 @@ from pathlib import Path
 
 from flows.server import BUSY, HOST, PASSWORD, SERVER_PASSWORD, answers, command, new_password
 from flows.yard import POOL, WORKER
-from pipeline.engine import locked, machine_errors
+from pipeline.engine import locked
 from pipeline.errors import BusyError, MachineError
+from pipeline.files import machine_errors
 
 logger = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from flows.ingest import Options, build_cards
 from flows.stage import Address
 from pipeline.batch import Scene, refuse_links_out
 from pipeline.card import name_from, write_card
-from pipeline.engine import locked, machine_errors
+from pipeline.engine import locked
 from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError, SplatyardError
-from pipeline.files import write_whole
+from pipeline.files import machine_errors, write_whole
 
 CARD = ".yaml"
 """The card of a scan is the file of its name with this suffix: kitchen.zip.yaml for kitchen.zip."""

@@ -1,4 +1,4 @@
-"""Many scene cards: each planned and built by itself, and a small file for each that says what became of it."""
+"""Many scene cards: each planned and built by itself, with a small record of its last attempt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,31 +23,23 @@ from pipeline import errors
 from pipeline.building import BuildRequest, BuildResult, Plan, build_lock, plan, read_card, run_plan
 from pipeline.card import name_from
 from pipeline.check.quality import QUALITY_FILE, Quality
-from pipeline.engine import PlannedStage, execute, is_locked, no_room
+from pipeline.engine import PlannedStage, execute, is_locked
 from pipeline.errors import BusyError, CardError, MachineError, SplatyardError
-from pipeline.files import folder_bytes, free_bytes, readable, write_whole
+from pipeline.files import folder_bytes, free_bytes, no_room, readable, write_whole
 
 logger = logging.getLogger(__name__)
 
 RECORDS = ".scenes"
-"""Folder of the scenes' files, in the folder of bundles."""
+"""Folder of the scenes' records, in the folder of bundles."""
 PROCESSES_FROM = 500
-"""From so many cards on they are planned in several processes; fewer are planned before those have started."""
+"""Number of cards from which on several processes plan them; fewer are planned before those have started."""
 CHUNK = 25
 
 State = Literal["waiting", "running", "built", "cached", "failed", "busy", "stopped", "lost"]
 
 
 class Reason(BaseModel):
-    """Why a scene failed, as its error says.
-
-    Attributes:
-        kind: The error's class.
-        rule: What must hold.
-        found: What was found instead.
-        remedy: What to do.
-        file: The file concerned, or "".
-    """
+    """Why a scene failed: the class of its error, and the error's texts (see `SplatyardError`)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,20 +51,16 @@ class Reason(BaseModel):
 
     @staticmethod
     def of(error: BaseException) -> Reason:
-        """The reason of any error; one that is not ours is a bug or trouble with files."""
-        kind = type(error).__name__
+        """The reason of any error; one that is not ours is a bug or a problem with files."""
         if isinstance(error, SplatyardError):
-            return Reason(kind=kind, rule=error.rule, found=error.found, remedy=error.remedy, file=error.file or "")
-        if isinstance(error, OSError):
-            return Reason(
-                kind=kind,
-                rule="files can be read and written",
-                found=error.strerror or str(error),
-                remedy="check the disk or the network folder, and run the batch again",
-                file=str(error.filename or ""),
-            )
-        remedy = "this is a bug in splatyard: report it with the scene's build.log"
-        return Reason(kind=kind, rule="a stage ends with a result or a clear error", found=str(error), remedy=remedy)
+            rule, found, remedy, file = error.rule, error.found, error.remedy, error.file
+        elif isinstance(error, OSError):
+            rule, found, file = "files can be read and written", error.strerror or str(error), error.filename
+            remedy = "check the disk or the network folder, and run the batch again"
+        else:
+            rule, found, file = "a stage ends with a result or a clear error", str(error), None
+            remedy = "this is a bug in splatyard: report it with the scene's build.log"
+        return Reason(kind=type(error).__name__, rule=rule, found=found, remedy=remedy, file=str(file or ""))
 
     def error(self) -> SplatyardError:
         """The error that this is the reason of; one that was not ours is a MachineError."""
@@ -86,7 +74,7 @@ class Reason(BaseModel):
 
 
 class Scene(BaseModel):
-    """One scene: what is planned, and what became of its last attempt.
+    """One scene: what is planned, and how its last attempt ended.
 
     Attributes:
         card: Its card; its capture where it has none.
@@ -103,7 +91,7 @@ class Scene(BaseModel):
         capture: Its source on disk.
         bundle: Folder of its bundle, existing or to come.
         work: Folder of its stages' results.
-        plan: Its pickled plan while it is waiting; not in its file.
+        plan: Its pickled plan while it is waiting; not in its record.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -123,16 +111,16 @@ class Scene(BaseModel):
     work: Path | None = None
     plan: bytes | None = Field(default=None, exclude=True, repr=False)
 
-    def become(self, state: State, **changes: Any) -> Scene:
+    def become(self, state: State, **changes: object) -> Scene:
         """The same scene in another state."""
         return self.model_copy(update={"state": state, "plan": None, **changes})
 
-    def failed(self, stage: str, error: BaseException, **changes: Any) -> Scene:
+    def failed(self, stage: str, error: BaseException, **changes: object) -> Scene:
         """The same scene after an error."""
         return self.become("failed", stage=stage, reason=Reason.of(error), **changes)
 
     def save(self, out: Path) -> Scene:
-        """Write its file in a folder of bundles; returns the scene. Where that fails, the work still counts."""
+        """Write its record in a folder of bundles; returns the scene. Where that fails, the work still counts."""
         digest = hashlib.sha256(os.fsencode(self.card)).hexdigest()[:8]
         file = out / RECORDS / f"{name_from(self.card.stem)}-{digest}.json"
         try:
@@ -154,13 +142,7 @@ class Scene(BaseModel):
 
 @dataclass(frozen=True)
 class Attempt:
-    """How an attempt at a scene ended.
-
-    Attributes:
-        scene: What became of it.
-        result: What was done, or None.
-        error: What ended it, or None.
-    """
+    """How an attempt at a scene ended: with a result or an error, if it wasn't another process that built it."""
 
     scene: Scene
     result: BuildResult | None = None
@@ -168,13 +150,13 @@ class Attempt:
 
 
 def load_scenes(out: Path) -> list[Scene]:
-    """The scenes of a folder of bundles as their last attempts left them, by name; damaged files are left out."""
+    """The scenes of a folder of bundles as their last attempts left them, by name; damaged records are left out."""
     scenes: list[Scene] = []
     for file in (out / RECORDS).glob("*.json"):
         try:
             scenes.append(Scene.model_validate_json(file.read_bytes()))
         except (OSError, ValueError) as error:
-            logger.warning("%s is no scene's file: %s", file, str(error).partition("\n")[0])
+            logger.warning("%s is no scene's record: %s", file, str(error).partition("\n")[0])
     # one scene may be built by its card and, under the same name, without
     newest = {scene.work or scene.card: scene for scene in sorted(scenes, key=lambda scene: scene.began)}
     return sorted((scene.as_it_is for scene in newest.values()), key=lambda scene: (scene.name, scene.card))
@@ -232,9 +214,9 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
             file=card,
         )
     allowed = [folder.expanduser().resolve() for folder in (card.parent, captures) if folder is not None]
-    places = [folder / path for folder in (card.parent, *allowed[1:])]
+    candidates = [folder / path for folder in (card.parent, *allowed[1:])]
     try:
-        source = next((place for place in places if place.exists()), places[0]).resolve()
+        source = next((candidate for candidate in candidates if candidate.exists()), candidates[0]).resolve()
     except (OSError, ValueError) as error:  # too long a name, or one with a zero byte
         rule, remedy = "a card says where its capture lies", "correct source.path"
         raise CardError(rule, found=str(error)[:200], remedy=remedy, file=card) from error
@@ -293,7 +275,7 @@ def plan_scene(card: Path, out: Path, captures: Path | None = None) -> Scene:
         planned = plan_card(card, out, captures)
         if not planned.pending:
             return scene_of(card, planned, "cached")
-        return scene_of(card, planned, "waiting").model_copy(update={"plan": pickle.dumps(planned)})
+        return scene_of(card, planned, "waiting").become("waiting", plan=pickle.dumps(planned))
     except Exception as error:
         return Scene(card=card, name=card.stem, state="failed", stage="plan", reason=Reason.of(error))
 
@@ -304,13 +286,13 @@ def build_scene(
     run: Callable[[PlannedStage], bool] = execute,
     prepare: Callable[[Plan], None] = lambda _: None,
 ) -> Scene:
-    """Build the bundle of a planned scene; whatever goes wrong is in what comes back.
+    """Build the bundle of a planned scene; errors are part of the result.
 
     Args:
-        scene: As `plan_scene` gave it; one that is not waiting comes back as it is.
+        scene: From `plan_scene`; one that is not waiting is returned unchanged.
         captures: Folder that captures may lie in besides the card's own.
         run: Runs one stage; see `pipeline.building.build`.
-        prepare: Called with the plan before anything runs; brings over what a store has.
+        prepare: Called with the plan before anything runs; fetches what a store has.
     """
     if scene.bundle is not None and scene.bundle.exists():  # made since then, with this content or with other
         scene = plan_scene(scene.card, scene.bundle.parents[1], captures)
@@ -327,13 +309,7 @@ def build_scene(
 
 
 def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Attempt:
-    """Run a plan, and keep on file what becomes of the scene; only what stops the process is raised.
-
-    Args:
-        card: The scene's card, or its capture where it has none.
-        planned: The build.
-        run: Runs one stage; see `pipeline.building.build`.
-    """
+    """Run the plan of a card (or capture) and record how it ended; raises only what stops the process."""
     scene, out = scene_of(card, planned, "running"), planned.bundle_folder.parents[1]
     started, stage = time.monotonic(), ""
 
@@ -354,7 +330,8 @@ def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = exe
             ended = scene.become("stopped", stage=stage, stages=stages, seconds=seconds())
         else:
             state = "built" if stages else "cached"
-            ended = scene_of(card, planned, state, stages=stages, seconds=seconds(), began=scene.began)
+            ended = scene_of(card, planned, state)
+            ended = ended.become(state, stages=stages, seconds=seconds(), began=scene.began)
         return Attempt(ended.save(out), result)
     except BusyError as error:
         return Attempt(scene.become("busy", reason=Reason.of(error), seconds=seconds()), error=error)
@@ -394,7 +371,7 @@ def _refuse_repeated(scenes: Iterable[Scene]) -> Iterator[Scene]:
         yield Scene(card=scene.card, name=scene.name, state="failed", stage="plan", reason=Reason.of(error))
 
 
-def scene_of(card: Path, planned: Plan, state: State, **known: Any) -> Scene:
+def scene_of(card: Path, planned: Plan, state: State) -> Scene:
     """A planned scene; with the verdict of its bundle where that exists."""
     quality = None
     if state != "waiting" and (planned.bundle_folder / QUALITY_FILE).exists():
@@ -408,5 +385,4 @@ def scene_of(card: Path, planned: Plan, state: State, **known: Any) -> Scene:
         capture=planned.stages[0].inputs["source"],
         bundle=planned.bundle_folder,
         work=planned.work,
-        **known,
     )

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.align.params import ScaleSources
-from pipeline.bundle.params import BundleParams
+from pipeline.bundle.params import BundleParams, version_for
+from pipeline.capture.params import CaptureParams
 from pipeline.card import Card, load_card, name_from
 from pipeline.check.gates import THRESHOLDS
-from pipeline.engine import LOG_FORMAT, PlannedStage, execute, locked, machine_errors, run_record, stage_key
+from pipeline.check.params import CheckParams
+from pipeline.engine import PlannedStage, execute, locked, logged, run_record, stage_key
 from pipeline.errors import CaptureError, CardError, MachineError, ReconstructionError
+from pipeline.files import machine_errors
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.machine import this_machine
 from pipeline.parameters import (
@@ -31,7 +32,7 @@ from pipeline.parameters import (
     variable,
     with_changes,
 )
-from pipeline.scenes.references import VERSION
+from pipeline.scenes.manifest import StageRecord
 from pipeline.stage import Traits
 from pipeline.stages import PARAMS, STAGES
 
@@ -101,8 +102,8 @@ class Plan:
     def summary(self) -> str:
         """Where poses, depth, gravity and scale come from, in one sentence."""
         backends = {stage.name: stage.backend for stage in self.stages}
-        align = next((stage.params for stage in self.stages if stage.name == "align"), None)
-        return summary(self.traits, backends, align)
+        align = (stage.params for stage in self.stages if isinstance(stage.params, ScaleSources))
+        return summary(self.traits, backends, next(align, None))
 
     @property
     def pending(self) -> tuple[PlannedStage, ...]:
@@ -172,11 +173,12 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     work = (request.work or request.out / ".work" / name).resolve()
     traits, digest = probe_and_digest(source)
     params = resolve_params(card, request.settings, request.card)
-    require_images(traits.frames, traits.missing, params["capture"], source)
-    if traits.kind == "video" and params["capture"].origin == "generated":
+    capture = params["capture"]
+    assert isinstance(capture, CaptureParams)
+    require_images(traits.frames, traits.missing, capture, source)
+    if traits.kind == "video" and capture.origin == "generated":
         traits = replace(traits, kind="generated")
-    keys = {"source": digest}
-    folders = {"source": source.resolve()}
+    keys, folders = {"source": digest}, {"source": source.resolve()}
     stages: list[PlannedStage] = []
     last = request.until or STAGES[-1].name
     names = [stage.name for stage in STAGES]
@@ -185,8 +187,8 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     bundle_folder = request.out.resolve() / name
     for stage in STAGES:
         if stage.name == "bundle":
-            chosen = _bundle_params(request, card, name, stages, source.resolve().name)
-            bundle_folder = bundle_folder / chosen.version
+            chosen = _bundle_params(card, bundle_folder, request.version, stages, source.resolve().name)
+            bundle_folder /= chosen.version
         else:
             chosen = params[stage.name]
         choice = stage.choose(traits, chosen, this_machine(getattr(chosen, "python", "")))
@@ -202,13 +204,7 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
 
 
 def summary(traits: Traits, backends: Mapping[str, str], align: ScaleSources | None) -> str:
-    """Where poses, depth, gravity and scale come from, in one sentence.
-
-    Args:
-        traits: What is known of the capture.
-        backends: Chosen backend by stage.
-        align: Sources of the scale; None where the build ends before the align stage.
-    """
+    """As `Plan.summary`, from the chosen backend by stage; `align` is None where the build ends before that stage."""
     missing = f" ({len(traits.missing)} more are listed, but not there)" if traits.missing else ""
     parts = [f"{traits.frames} images of a {traits.kind} capture{missing}"]
     parts += [
@@ -237,18 +233,17 @@ def _scale(traits: Traits, align: ScaleSources) -> str:
 
 
 def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
-    """Build a bundle; what is there from earlier runs is not made again.
+    """Build a bundle; results of earlier runs are not made again.
 
     Args:
         request: What to build.
-        run: Runs one stage and returns whether there was anything to do; the flow hands in its own.
+        run: Runs one stage and returns whether there was anything to do; the flow passes its own.
 
     Raises:
         SplatyardError: Its text says what to do.
         BusyError: When another process builds the same name.
     """
-    planned = plan(request)
-    return run_plan(planned, run)
+    return run_plan(plan(request), run)
 
 
 def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
@@ -260,8 +255,7 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
     check_machine(planned)
     with machine_errors(planned.work):
         planned.work.mkdir(parents=True, exist_ok=True)
-    lock = locked(build_lock(planned.work), f"the bundle {planned.name!r}")
-    with lock, _end_logged(planned.log), _naming_the_source(planned):
+    with locked(build_lock(planned.work), f"the bundle {planned.name!r}"), _errors_reported(planned):
         executed = [stage.name for stage in planned.pending if run(stage)]
     bundle = planned.bundle_folder if planned.stages[-1].name == "bundle" else None
     records = {stage.name: run_record(stage.folder) for stage in planned.stages}
@@ -270,14 +264,18 @@ def run_plan(planned: Plan, run: Callable[[PlannedStage], bool] = execute) -> Bu
 
 
 @contextmanager
-def _naming_the_source(planned: Plan) -> Iterator[None]:
-    """Errors in an earlier stage's result name the capture it comes from: nobody knows the work folder."""
+def _errors_reported(planned: Plan) -> Iterator[None]:
+    """Log what stops a build, with the traceback; an error in a stage's result names the capture instead of that."""
     try:
-        yield
-    except (CaptureError, ReconstructionError) as error:
-        source = next((stage.inputs["source"] for stage in planned.stages if "source" in stage.inputs), None)
-        if source and error.file in {str(stage.folder) for stage in planned.stages}:
-            raise error.at(source) from error
+        try:
+            yield
+        except (CaptureError, ReconstructionError) as error:
+            if error.file in {str(stage.folder) for stage in planned.stages}:
+                raise error.at(planned.stages[0].inputs["source"]) from error
+            raise
+    except BaseException:
+        with logged(planned.log):
+            logger.exception("the build stopped")
         raise
 
 
@@ -309,7 +307,7 @@ def build_lock(work: Path) -> Path:
     return work / ".build.lock"
 
 
-def resolve_params(card: Card, settings: Iterable[str] = (), file: Path | None = None) -> dict[str, Any]:
+def resolve_params(card: Card, settings: Iterable[str] = (), file: Path | None = None) -> dict[str, Settings]:
     """All stages' parameters: default < card < environment (programs and weights) < settings, the last of which wins.
 
     In a card the recipe wins over the sections `scale`, `areas`, `gates` and `source.origin`. Options of the command
@@ -338,10 +336,10 @@ def resolve_params(card: Card, settings: Iterable[str] = (), file: Path | None =
     given = with_changes(layered([card.sections(), card.recipe]), changes)
     for stage in given:
         _require_stage(stage, "--set", None)
-    params: dict[str, Any] = {
-        stage: checked(kind, given.get(stage, {}), stage, CardError, file) for stage, kind in PARAMS.items()
-    }
-    for gate in params["check"].thresholds:
+    params = {stage: checked(kind, given.get(stage, {}), stage, CardError, file) for stage, kind in PARAMS.items()}
+    check = params["check"]
+    assert isinstance(check, CheckParams)
+    for gate in check.thresholds:
         require_known(gate, THRESHOLDS, "gates", CardError, file)
     return params
 
@@ -358,73 +356,24 @@ def _require_stage(name: str, where: str, file: Path | None) -> None:
 
 
 def _bundle_params(
-    request: BuildRequest, card: Card, name: str, stages: list[PlannedStage], source: str
+    card: Card, folder: Path, version: str | None, stages: list[PlannedStage], source: str
 ) -> BundleParams:
-    """The bundle stage's parameters: what went into it, and the version that content has or gets."""
+    """The bundle stage's parameters: its provenance, and the version that this content has or gets."""
     records = tuple(
-        {"name": s.name, "key": s.key, "backend": s.backend, "reason": s.reason, "params": _published(s.params)}
-        for s in stages
+        StageRecord(
+            name=stage.name,
+            key=stage.key,
+            backend=stage.backend,
+            reason=stage.reason,
+            params=stage.params.model_dump(include=set(stage.params.content())),  # without this machine's paths
+        )
+        for stage in stages
     )
     about = {
-        "name": name,
+        "name": folder.name,
         "source": card.source.url or source,
         "licence": card.source.licence or "unknown",
         "description": card.description or "",
     }
-    build_key = hashlib.sha256(json.dumps([about, [s.key for s in stages]]).encode()).hexdigest()[:20]
-    version = version_for(request.out.resolve() / name, build_key, request.version)
-    return BundleParams(**about, version=version, build_key=build_key, stages=records)
-
-
-def _published(params: Settings) -> dict[str, Any]:
-    """Parameters without the interpreter that a backend runs in: that belongs to this machine."""
-    return params.model_dump(include=set(params.content()))
-
-
-def version_for(folder: Path, build_key: str, requested: str | None) -> str:
-    """The version of the bundle with this content, or the next free one: bundles never change.
-
-    Args:
-        folder: Folder of the scene's versions.
-        build_key: Hash of everything the content depends on.
-        requested: The version that the user asks for, or None.
-
-    Raises:
-        CardError: When it is no version, or exists with other content.
-    """
-    if requested is not None and not VERSION.fullmatch(requested):
-        raise CardError("a version is major.minor.patch", found=repr(requested), remedy="for example --version 1.2.0")
-    existing: dict[str, str] = {}
-    for manifest in folder.glob("*/bundle.json"):
-        if VERSION.fullmatch(manifest.parent.name):
-            provenance = json.loads(manifest.read_text()).get("provenance", {})
-            existing[manifest.parent.name] = provenance.get("build_key", "")
-    if requested is not None:
-        if existing.get(requested, build_key) != build_key:
-            raise CardError(
-                "a published version never changes",
-                found=f"version {requested} exists with other content",
-                remedy="choose a new --version, or leave it out to get the next one",
-                file=folder / requested,
-            )
-        return requested
-    by_number = sorted(existing, key=lambda text: tuple(map(int, text.split("."))))
-    for version in reversed(by_number):
-        if existing[version] == build_key:
-            return version
-    if not by_number:
-        return "1.0.0"
-    major, minor, _ = map(int, by_number[-1].split("."))
-    return f"{major}.{minor + 1}.0"
-
-
-@contextmanager
-def _end_logged(path: Path) -> Iterator[None]:
-    """Add what stops a build to its log, with the traceback; on the screen the caller says what went wrong."""
-    try:
-        yield
-    except BaseException:
-        record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, "the build stopped", (), sys.exc_info())
-        with path.open("a", encoding="utf-8") as file:
-            file.write(f"{LOG_FORMAT.format(record)}\n")
-        raise
+    build_key = hashlib.sha256(json.dumps([about, [stage.key for stage in stages]]).encode()).hexdigest()[:20]
+    return BundleParams(**about, version=version_for(folder, build_key, version), build_key=build_key, stages=records)

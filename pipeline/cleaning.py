@@ -1,8 +1,7 @@
-"""What lies in the work folders, and removing what is no longer wanted, never what is in use.
+"""What lies in the work folders, and removing what is no longer needed, never what is in use.
 
-Results are removed as the engine makes them: under their lock, and renamed first, so that a kill leaves no half result
-under a result's name. Run records and locks stay: what a stage takes is known from the ones, and a lock that is
-removed could be held twice.
+Results are removed under their lock and renamed first, so that a kill leaves no half result under a result's name. Run
+records and locks stay: a lock that is removed could be held twice.
 """
 
 from __future__ import annotations
@@ -17,10 +16,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from pipeline.building import VERSION, build_lock
-from pipeline.engine import is_locked, lock_file, locked, machine_errors, partial_folder
+from pipeline.building import build_lock
+from pipeline.engine import is_locked, lock_file, locked, partial_folder
 from pipeline.errors import BusyError
-from pipeline.files import folder_bytes
+from pipeline.files import folder_bytes, machine_errors
+from pipeline.scenes.manifest import MANIFEST_FILE, read_manifest
+from pipeline.scenes.references import VERSION
 from pipeline.stage import resume_folder
 
 logger = logging.getLogger(__name__)
@@ -37,12 +38,12 @@ class Piece:
     """One folder that a stage left in a work folder.
 
     Attributes:
-        scene: Whose it is.
-        stage: What made it.
-        kind: A complete result, what an ended run keeps to go on with, or half a result of a run that was killed.
+        scene: The scene's name.
+        stage: The stage's name.
+        kind: A complete result, what an ended run keeps to resume from, or half a result of a run that was killed.
         result: Where the complete result lies, or would lie; its name is the key.
         work: The scene's work folder.
-        bytes: Of all its files.
+        bytes: Size of all its files.
         made: When it was last written to [s since 1970].
     """
 
@@ -62,9 +63,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Rules:
-    """What is no longer wanted; each rule that is given narrows the choice.
-
-    Half results are never wanted; without any rule they are all that goes.
+    """What is no longer needed: always half results, and by each rule that is given fewer of the others.
 
     Attributes:
         older_than: Only what was made longer ago than this [s].
@@ -91,13 +90,7 @@ def pieces(out: Path) -> list[Piece]:
 
 
 def unwanted(found: Iterable[Piece], rules: Rules, out: Path, now: float) -> list[Piece]:
-    """Those of `pieces` that the rules give up, the oldest first.
-
-    Args:
-        found: The oldest first.
-        rules: What is no longer wanted.
-        out: The folder of bundles.
-        now: [s since 1970].
+    """Those of `pieces` in a folder of bundles that the rules give up at a time [s since 1970], the oldest first.
 
     Raises:
         BundleError: When `rules.unreachable` asks for what bundles need and one can't be read.
@@ -125,16 +118,12 @@ def needed_keys(out: Path) -> set[str]:
     Raises:
         BundleError: When one can't be read: what it needs isn't known.
     """
-    from pipeline.scenes.manifest import MANIFEST_FILE, read_manifest
-
     manifests = (read_manifest(path) for path in sorted(out.glob(f"[!.]*/[!.]*/{MANIFEST_FILE}")))
     return {stage.key for manifest in manifests for stage in manifest.provenance.stages}
 
 
 def remove(chosen: Iterable[Piece]) -> list[Piece]:
-    """Remove them; returns those that are gone. What got into use meanwhile stays.
-
-    A scene can't be built while its pieces are being removed.
+    """Remove them, which blocks builds of their scenes; returns those that were not in use.
 
     Raises:
         MachineError: When a folder can't be removed.
@@ -150,9 +139,8 @@ def remove(chosen: Iterable[Piece]) -> list[Piece]:
 
 
 def _remove(piece: Piece) -> None:
-    half = partial_folder(piece.result)
-    with locked(lock_file(piece.result), f"stage {piece.stage} ({piece.result.name})"), machine_errors(piece.folder):
-        folder = piece.folder
+    folder, half = piece.folder, partial_folder(piece.result)
+    with locked(lock_file(piece.result), f"stage {piece.stage} ({piece.result.name})"), machine_errors(folder):
         if piece.kind == "result":
             if half.exists():
                 shutil.rmtree(half)
@@ -180,7 +168,7 @@ def _places(result: Path) -> dict[Kind, Path]:
 
 
 def _folders(folder: Path, *, hidden: bool = False) -> list[Path]:
-    """Real folders in a folder that may not be there; links are nobody's to remove."""
+    """Folders in a folder that may not exist; links are not followed."""
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if hidden or not path.name.startswith("."))

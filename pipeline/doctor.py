@@ -12,17 +12,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
-from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend, Weights
+from pydantic import BaseModel
+
+from pipeline.gpu_backends.catalog import BACKENDS, GIBI, Backend
 from pipeline.gpu_backends.device import runs_on, wheel_for
 from pipeline.machine import IMPORT_SECONDS, Gpu, Machine, available_memory, foreign_environment, this_machine
 from pipeline.parallel import core_count
 from pipeline.stages import STAGES
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 State = Literal["ok", "warning", "missing"]
 GPU_GROUP = "GPU backends"
@@ -69,7 +74,7 @@ if "torch" in versions:
         torch = {"problem": str(error)}
 print(json.dumps({"versions": versions, "torch": torch}))
 """
-"""Prints the versions of modules, and what torch knows of CUDA, as JSON."""
+"""Prints the versions of modules, and what torch knows of CUDA, as JSON (see `Installed`)."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,21 @@ class Finding:
     remedy: str = ""
 
 
+def _needed(group: str, name: str, detail: str, remedy: str | None = None) -> Finding:
+    """A finding that the CPU pipeline depends on; without a remedy nothing is wrong."""
+    return Finding(group, name, "ok" if remedy is None else "missing", True, detail, remedy or "")
+
+
+def _on_gpu(name: str, detail: str, remedy: str | None = None) -> Finding:
+    """A finding about GPU backends, which nothing depends on; without a remedy nothing is wrong."""
+    return Finding(GPU_GROUP, name, "ok" if remedy is None else "missing", False, detail, remedy or "")
+
+
+def _judge(name: str, good: bool, detail: str, remedy: str) -> Finding:
+    """A finding about the machine that is good, or slow or tight but usable."""
+    return Finding("machine", name, "ok" if good else "warning", False, detail, "" if good else remedy)
+
+
 @dataclass(frozen=True)
 class Report:
     """All findings, in the order they are shown."""
@@ -104,7 +124,7 @@ class Report:
         """Whether everything that the CPU pipeline needs is present."""
         return all(finding.state != "missing" for finding in self.findings if finding.needed)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Plain JSON values."""
         return {"ready": self.ready, "findings": [asdict(finding) for finding in self.findings]}
 
@@ -121,56 +141,37 @@ def examine(work: Path, python: str = "") -> Report:
 
 
 def _machine(work: Path) -> Iterator[Finding]:
-    version = platform.python_version()
     right = (3, 11) <= sys.version_info[:2] < (3, 14)
-    remedy = "" if right else "install Python 3.11, 3.12 or 3.13"
-    yield Finding("machine", "Python", "ok" if right else "missing", True, version, remedy)
+    yield _needed(
+        "machine", "Python", platform.python_version(), None if right else "install Python 3.11, 3.12 or 3.13"
+    )
     cores = core_count()
     yield _judge("CPU cores", cores > 1, f"{cores}", "use a machine with 2 or more")
     features = cpu_features()
     wide = {"avx2", "fma"} <= features or platform.machine() in ("aarch64", "arm64")
     shown = ", ".join(name for name in ("sse4_2", "avx2", "fma", "avx512f") if name in features)
-    detail = f"{platform.machine()} {shown}".strip()
-    yield _judge("CPU features", wide, detail, "splats train slower without AVX2")
+    yield _judge("CPU features", wide, f"{platform.machine()} {shown}".strip(), "splats train slower without AVX2")
     memory = available_memory()
-    enough = memory is None or memory >= 4 * GIBI
     detail = "unknown" if memory is None else f"{memory / GIBI:.1f} GiB available"
+    enough = memory is None or memory >= 4 * GIBI
     yield _judge("memory", enough, detail, "4 GiB are needed; close other programs")
-    yield from _disk(work)
-    threads = os.environ.get("NUMBA_NUM_THREADS", str(cores))
-    yield Finding("machine", "numba threads", "ok", False, threads)
-    yield from _numba_cache()
-
-
-def _disk(work: Path) -> Iterator[Finding]:
     folder = next(parent for parent in (work.absolute(), *work.absolute().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free
-    yield _judge(
-        "disk",
-        free >= 4 * GIBI,
-        f"{free / GIBI:.1f} GiB free at {folder}",
-        "a build takes up to 4 GiB; choose another disk with --out",
-    )
+    remedy = "a build takes up to 4 GiB; choose another disk with --out"
+    yield _judge("disk", free >= 4 * GIBI, f"{free / GIBI:.1f} GiB free at {folder}", remedy)
     try:
         with tempfile.TemporaryFile(dir=folder):
-            yield Finding("machine", "work folder", "ok", True, f"{folder} is writable")
+            yield _needed("machine", "work folder", f"{folder} is writable")
     except OSError as error:
         remedy = "choose a folder you may write with --out"
-        yield Finding("machine", "work folder", "missing", True, f"{folder}: {error.strerror}", remedy)
-
-
-def _numba_cache() -> Iterator[Finding]:
+        yield _needed("machine", "work folder", f"{folder}: {error.strerror}", remedy)
+    threads = os.environ.get("NUMBA_NUM_THREADS", str(cores))
+    yield Finding("machine", "numba threads", "ok", False, threads)
     named = os.environ.get("NUMBA_CACHE_DIR")
     candidates = [Path(named)] if named else [Path(__file__).parent, Path.home() / ".cache"]
     usable = any(os.access(next(p for p in (c, *c.parents) if p.exists()), os.W_OK) for c in candidates)
     detail = f"{'writable' if usable else 'not writable'}: {' or '.join(map(str, candidates))}"
-    state: State = "ok" if usable else "missing"
-    yield Finding("machine", "numba cache", state, True, detail, "" if usable else "export NUMBA_CACHE_DIR=/tmp/numba")
-
-
-def _judge(name: str, good: bool, detail: str, remedy: str) -> Finding:
-    """A finding about the machine that is good, or slow or tight but usable."""
-    return Finding("machine", name, "ok" if good else "warning", False, detail, "" if good else remedy)
+    yield _needed("machine", "numba cache", detail, None if usable else "export NUMBA_CACHE_DIR=/tmp/numba")
 
 
 def cpu_features() -> frozenset[str]:
@@ -190,37 +191,30 @@ def _packages() -> Iterator[Finding]:
     try:
         texts = importlib.metadata.requires("splatyard") or []
     except importlib.metadata.PackageNotFoundError:
-        yield Finding("packages", "splatyard", "missing", True, "not installed", "pip install -e .")
+        yield _needed("packages", "splatyard", "not installed", "pip install -e .")
         return
     parsed = (Requirement(text) for text in texts)
     requirements = [need for need in parsed if need.marker is None or need.marker.evaluate({"extra": ""})]
     with ThreadPoolExecutor(core_count()) as pool:
-        yield from pool.map(lambda need: _package(need.name, str(need.specifier)), requirements)
+        yield from pool.map(_package, requirements)
 
 
-def _package(name: str, specifier: str) -> Finding:
-    from packaging.specifiers import SpecifierSet
-
-    command = f"pip install '{name}{specifier}'"
+def _package(need: Requirement) -> Finding:
+    name, command = need.name, f"pip install '{need.name}{need.specifier}'"
     try:
         version = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Finding("packages", name, "missing", True, "not installed", command)
-    if not SpecifierSet(specifier).contains(version, prereleases=True):
-        return Finding("packages", name, "missing", True, f"{version}, but {specifier} is needed", command)
+        return _needed("packages", name, "not installed", command)
+    if not need.specifier.contains(version, prereleases=True):
+        return _needed("packages", name, f"{version}, but {need.specifier} is needed", command)
     problem = import_problem(MODULES.get(name, name.replace("-", "_")))
     if problem is None:
-        return Finding("packages", name, "ok", True, version)
-    remedy = _library_remedy(problem) or f"pip install --force-reinstall '{name}'"
-    return Finding("packages", name, "missing", True, f"{version} does not import: {problem}", remedy)
-
-
-def _library_remedy(problem: str) -> str | None:
-    match = re.search(r"(lib\S+\.so[.\d]*): cannot open shared object", problem)
-    if match is None:
-        return None
-    package = APT_PACKAGES.get(match[1])
-    return f"apt-get install -y {package}" if package else f"install the system library {match[1]}"
+        return _needed("packages", name, version)
+    remedy = f"pip install --force-reinstall '{name}'"
+    if match := re.search(r"(lib\S+\.so[.\d]*): cannot open shared object", problem):
+        package = APT_PACKAGES.get(match[1])
+        remedy = f"apt-get install -y {package}" if package else f"install the system library {match[1]}"
+    return _needed("packages", name, f"{version} does not import: {problem}", remedy)
 
 
 def import_problem(module: str) -> str | None:
@@ -244,9 +238,9 @@ def _system_libraries() -> Iterator[Finding]:
             ctypes.CDLL(soname)
         except OSError as error:
             detail = str(error).partition(":")[2].strip() or str(error)
-            yield Finding("system libraries", soname, "missing", True, detail, f"apt-get install -y {package}")
+            yield _needed("system libraries", soname, detail, f"apt-get install -y {package}")
         else:
-            yield Finding("system libraries", soname, "ok", True, f"present ({package})")
+            yield _needed("system libraries", soname, f"present ({package})")
 
 
 BACKEND_PACKAGES = {
@@ -272,23 +266,32 @@ def _backends(findings: list[Finding]) -> Iterator[Finding]:
         known = [packages[need] for need in needs if need in packages]
         bad = next((finding for finding in known if finding.state == "missing"), None)
         if known and bad is None:
-            yield Finding("backends", name, "ok", True, f"{known[0].name} {known[0].detail}")
+            yield _needed("backends", name, f"{known[0].name} {known[0].detail}")
         else:
-            remedy = bad.remedy if bad else f"pip install {needs[0]}"
-            yield Finding("backends", name, "missing", True, f"needs {needs[0]}", remedy)
+            yield _needed("backends", name, f"needs {needs[0]}", bad.remedy if bad else f"pip install {needs[0]}")
 
 
-@dataclass(frozen=True)
-class Installed:
-    """GPU packages of an interpreter.
+class Torch(BaseModel):
+    """What torch knows of CUDA.
 
     Attributes:
-        versions: Versions by module.
-        torch: `cuda` and `built_for`, whether torch `sees` the GPU, or its `problem`; empty if it was not imported.
+        cuda: The CUDA version that it was built with, or None.
+        sees: Whether it sees the GPU.
+        built_for: Architectures that it was built for.
+        problem: Why it can't be imported.
     """
 
-    versions: Mapping[str, str] = field(default_factory=dict)
-    torch: Mapping[str, Any] = field(default_factory=dict)
+    cuda: str | None = None
+    sees: bool = False
+    built_for: list[str] = []
+    problem: str = ""
+
+
+class Installed(BaseModel):
+    """GPU packages of an interpreter: their versions by module, and torch's state if it was imported."""
+
+    versions: dict[str, str] = {}
+    torch: Torch = Torch()
 
 
 def gpu_findings(python: str = "") -> Iterator[Finding]:
@@ -298,30 +301,34 @@ def gpu_findings(python: str = "") -> Iterator[Finding]:
         python: The interpreter with their packages; "" is this one.
     """
     machine = this_machine(python)
-    installed = _installed(python or sys.executable, machine)
-    yield _gpu(machine.gpu)
+    gpu, installed = machine.gpu, _installed(python or sys.executable, machine)
+    if gpu is None:
+        detail = "no NVIDIA GPU, or no driver for it; everything runs on the CPU too"
+        yield _on_gpu("CUDA", detail, "apt-get install -y nvidia-driver")
+    else:
+        memory = f"{gpu.memory / GIBI:.0f} GiB ({gpu.free / GIBI:.0f} free)"
+        yield _on_gpu("CUDA", f"{gpu.name}, {memory}, compute capability {'.'.join(map(str, gpu.capability))}")
     if machine.problem:
-        yield Finding(GPU_GROUP, "interpreter", "missing", False, machine.problem, "give another --python")
+        yield _on_gpu("interpreter", machine.problem, "give another --python")
     unfit = ""
     if problem := machine.broken.get("torch"):
-        yield Finding(GPU_GROUP, "torch", "missing", False, f"torch does not import: {problem}", wheel_for(None))
-    elif machine.gpu is not None and "torch" in machine.modules:
-        finding = _torch(installed, machine.gpu)
+        yield _on_gpu("torch", f"torch does not import: {problem}", wheel_for(None))
+    elif gpu is not None and "torch" in machine.modules:
+        finding = _torch(installed, gpu)
         unfit = finding.detail if finding.state == "missing" else ""
         yield finding
     for name, backend in BACKENDS.items():
-        lacks = machine.lacks(name) or unfit
-        yield _backend(f"{name} ({', '.join(_stages_with(name))})", backend, machine, installed, lacks)
-        yield from (_weights(name, weights, backend.licence) for weights in backend.weights)
-    if machine.gpu is not None and "gsplat" in machine.modules and not shutil.which("nvcc"):
+        stages = [stage.name for stage in STAGES if name in get_args(get_type_hints(stage.params).get("backend"))]
+        yield _backend(f"{name} ({', '.join(stages)})", backend, machine, installed, machine.lacks(name) or unfit)
+        for weights in backend.weights:
+            title, path = f"{name} weights {weights.repository.rpartition('/')[2]}", weights.path
+            if path is not None:
+                yield _on_gpu(title, str(path))
+            else:
+                yield _on_gpu(title, f"not here; downloaded at first use ({backend.licence})", weights.command)
+    if gpu is not None and "gsplat" in machine.modules and not shutil.which("nvcc"):
         detail = "no nvcc on the path: gsplat builds its kernels at first use"
-        yield Finding(
-            GPU_GROUP, "gsplat compiler", "missing", False, detail, "install the CUDA toolkit of torch's version"
-        )
-
-
-def _stages_with(backend: str) -> list[str]:
-    return [stage.name for stage in STAGES if backend in get_args(get_type_hints(stage.params).get("backend"))]
+        yield _on_gpu("gsplat compiler", detail, "install the CUDA toolkit of torch's version")
 
 
 def _installed(python: str, machine: Machine) -> Installed:
@@ -337,53 +344,29 @@ def _installed(python: str, machine: Machine) -> Installed:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_SECONDS, env=environment)
     except subprocess.TimeoutExpired:
-        return Installed(torch={"problem": f"it took over {IMPORT_SECONDS:.0f} s"})
+        return Installed(torch=Torch(problem=f"it took over {IMPORT_SECONDS:.0f} s"))
     if done.returncode:
-        return Installed(torch={"problem": (done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]})
-    return Installed(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def _gpu(gpu: Gpu | None) -> Finding:
-    if gpu is None:
-        detail = "no NVIDIA GPU, or no driver for it; everything runs on the CPU too"
-        return Finding(GPU_GROUP, "CUDA", "missing", False, detail, "apt-get install -y nvidia-driver")
-    capability = ".".join(map(str, gpu.capability))
-    detail = f"{gpu.name}, {gpu.memory / GIBI:.0f} GiB ({gpu.free / GIBI:.0f} free), compute capability {capability}"
-    return Finding(GPU_GROUP, "CUDA", "ok", False, detail)
+        return Installed(torch=Torch(problem=(done.stderr.strip().splitlines() or [f"code {done.returncode}"])[-1]))
+    return Installed.model_validate_json(done.stdout.splitlines()[-1])
 
 
 def _torch(installed: Installed, gpu: Gpu) -> Finding:
-    torch, version = installed.torch, installed.versions.get("torch", "")
-    if problem := torch.get("problem"):
-        return Finding(
-            GPU_GROUP, "torch", "missing", False, f"torch does not import: {problem}", wheel_for(gpu.capability)
-        )
-    built = f"torch {version} for " + (f"CUDA {torch['cuda']}" if torch["cuda"] else "CPUs")
-    if not torch["sees"]:
-        return Finding(GPU_GROUP, "torch", "missing", False, f"{built} sees no GPU", wheel_for(gpu.capability))
-    if not runs_on(gpu.capability, torch["built_for"]):
-        detail = f"{built} was built for {', '.join(torch['built_for'])}, not for {gpu.name}"
-        return Finding(GPU_GROUP, "torch", "missing", False, detail, wheel_for(gpu.capability))
-    return Finding(GPU_GROUP, "torch", "ok", False, f"{built}, runs on {gpu.name}")
+    torch, remedy = installed.torch, wheel_for(gpu.capability)
+    if torch.problem:
+        return _on_gpu("torch", f"torch does not import: {torch.problem}", remedy)
+    built = f"torch {installed.versions.get('torch', '')} for " + (f"CUDA {torch.cuda}" if torch.cuda else "CPUs")
+    if not torch.sees:
+        return _on_gpu("torch", f"{built} sees no GPU", remedy)
+    if not runs_on(gpu.capability, torch.built_for):
+        return _on_gpu("torch", f"{built} was built for {', '.join(torch.built_for)}, not for {gpu.name}", remedy)
+    return _on_gpu("torch", f"{built}, runs on {gpu.name}")
 
 
 def _backend(name: str, backend: Backend, machine: Machine, installed: Installed, lacks: str) -> Finding:
-    is_installed = backend.module in machine.modules or backend.module in machine.broken
     has = f"{backend.distribution} {installed.versions.get(backend.module, '')}".strip()
-    if is_installed and not lacks:
-        return Finding(GPU_GROUP, name, "ok", False, has)
-    if is_installed:
-        remedy = "\n".join(backend.install) if backend.module in machine.broken else ""
-        return Finding(GPU_GROUP, name, "missing", False, f"{has}, but {lacks}", remedy)
+    install, broken = "\n".join(backend.install), backend.module in machine.broken
+    if broken or backend.module in machine.modules:
+        return _on_gpu(name, f"{has}, but {lacks}", install if broken else "") if lacks else _on_gpu(name, has)
     why = f"{lacks}; " if machine.gpu is None else ""
-    detail = f"{why}{backend.distribution} is not installed; from {backend.source}; in docker/{backend.dockerfile}"
-    return Finding(GPU_GROUP, name, "missing", False, detail, "\n".join(backend.install))
-
-
-def _weights(name: str, weights: Weights, licence: str) -> Finding:
-    title = f"{name} weights {weights.repository.rpartition('/')[2]}"
-    if (path := weights.path) is not None:
-        return Finding(GPU_GROUP, title, "ok", False, str(path))
-    return Finding(
-        GPU_GROUP, title, "missing", False, f"not here; downloaded at first use ({licence})", weights.command
-    )
+    source = f"from {backend.source}; in docker/{backend.dockerfile}"
+    return _on_gpu(name, f"{why}{backend.distribution} is not installed; {source}", install)

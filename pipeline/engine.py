@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -14,15 +12,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
-from operator import methodcaller
 from pathlib import Path
-from typing import Any
 
-from pipeline.errors import BusyError, MachineError
-from pipeline.files import folder_bytes, free_bytes, readable
+from pipeline.errors import BusyError
+from pipeline.files import folder_bytes, machine_errors
 from pipeline.gpu_backends.catalog import BACKENDS
-from pipeline.machine import gpu_lock
+from pipeline.machine import gpu_lock, package_versions
+from pipeline.parameters import Settings
 from pipeline.stage import Stage, resume_folder
 from pipeline.usage import PeakMemory
 
@@ -47,7 +43,7 @@ class PlannedStage:
     """
 
     stage: Stage
-    params: Any
+    params: Settings
     backend: str
     reason: str
     key: str
@@ -71,7 +67,7 @@ class PlannedStage:
         return self.backend in BACKENDS
 
 
-def stage_key(stage: Stage, params: Any, backend: str, input_keys: Mapping[str, str]) -> str:
+def stage_key(stage: Stage, params: Settings, backend: str, input_keys: Mapping[str, str]) -> str:
     """Hash of the stage's name, version, backend (and its version), parameters and inputs."""
     content = {
         "stage": stage.name,
@@ -80,30 +76,21 @@ def stage_key(stage: Stage, params: Any, backend: str, input_keys: Mapping[str, 
         "params": params,
         "inputs": input_keys,
     }
-    text = json.dumps(content, sort_keys=True, default=methodcaller("content"))
+    text = json.dumps(content, sort_keys=True, default=lambda v: v.content() if isinstance(v, Settings) else dict(v))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def library_version(stage: Stage, backend: str) -> str:
     """Version of the library that a backend's result depends on; "" for our own code, whose version is the stage's."""
     names = (BACKENDS[backend].distribution,) if backend in BACKENDS else stage.libraries.get(backend, ())
-    return next((version for name in names if (version := _version(name))), "")
-
-
-@cache
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    return next(iter(package_versions(names).values()), "")
 
 
 def execute(planned: PlannedStage) -> bool:
     """Run a stage unless its result is there; returns whether it ran.
 
-    The work happens in a hidden folder beside the result, which takes its final name only when everything is
-    written: after a kill the next run starts this stage anew, or goes on with what the stage kept in its
-    `resume_folder`, and finds all earlier ones.
+    The work happens in a hidden folder next to the result, which takes its final name when everything is written:
+    after a kill the next run starts the stage again, or resumes from its `resume_folder`.
 
     Raises:
         BusyError: When another process is at the same key.
@@ -120,12 +107,12 @@ def execute(planned: PlannedStage) -> bool:
             return False
         lock = gpu_lock() if planned.on_gpu else nullcontext()
         with lock, partial_result(folder) as partial:
-            started, cpu = time.monotonic(), cpu_seconds()
+            started, cpu = time.monotonic(), _cpu_seconds()
             logger.info("%s: %s, %s", planned.name, planned.backend, planned.reason)
             with PeakMemory() as memory:
                 planned.stage.load()(planned.inputs, planned.params, partial)
-            seconds, used = time.monotonic() - started, cpu_seconds() - cpu
-            run = {
+            seconds, used = time.monotonic() - started, _cpu_seconds() - cpu
+            record = {
                 "stage": planned.name,
                 "version": planned.stage.version,
                 "key": planned.key,
@@ -140,7 +127,7 @@ def execute(planned: PlannedStage) -> bool:
                 "input_bytes": sum(map(folder_bytes, planned.inputs.values())),
                 "result_bytes": folder_bytes(partial),
             }
-            run_record(folder).write_text(json.dumps(run, indent=1))
+            run_record(folder).write_text(json.dumps(record, indent=1))
         logger.info("%s: done in %.1f s (%.1f CPU-s), key %s", planned.name, seconds, used, planned.key)
     return True
 
@@ -169,7 +156,7 @@ def logged(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def partial_result(folder: Path) -> Iterator[Path]:
-    """A hidden folder that becomes the result's when all went well, and else is removed; the lock must be held.
+    """A hidden folder that becomes the result's when all went well and is removed otherwise; the lock must be held.
 
     Raises:
         MachineError: When the disk is full or a folder can't be written.
@@ -188,10 +175,7 @@ def partial_result(folder: Path) -> Iterator[Path]:
 
 
 def run_record(folder: Path) -> Path:
-    """The file beside a result that says what ran and what it took; results themselves hold no times.
-
-    Among others: `seconds`, `cpu_seconds` [s], `peak_memory` of process and children, `input_bytes`, `result_bytes`.
-    """
+    """The file next to a result that says what ran and what it took (`RunRecord`); results themselves hold no times."""
     return folder.parent / f".{folder.name}.run.json"
 
 
@@ -205,7 +189,7 @@ def partial_folder(folder: Path) -> Path:
     return folder.parent / f".{folder.name}.partial"
 
 
-def cpu_seconds() -> float:
+def _cpu_seconds() -> float:
     """CPU time of this process and its finished children [s]."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
@@ -249,40 +233,3 @@ def is_locked(path: Path) -> bool:
     except BlockingIOError:
         return True
     return False
-
-
-@contextmanager
-def machine_errors(path: Path) -> Iterator[None]:
-    """Turn "disk full" and "no permission" into errors that say what to do.
-
-    Raises:
-        MachineError: Instead of the OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise no_room(path, "no space left") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise MachineError(
-                "the folder for results must be writable",
-                found=f"{error.strerror} for {error.filename or path}",
-                remedy="choose a folder that you may write, or change its permissions",
-                file=path,
-            ) from error
-        raise
-
-
-def no_room(folder: Path, found: str) -> MachineError:
-    """The error of a disk that is too small for what shall go to a folder.
-
-    Args:
-        folder: Where to; it need not exist.
-        found: What came to light, such as "3 GiB needed"; the free space is added.
-    """
-    return MachineError(
-        "the disk must have room for the results",
-        found=f"{found}, {readable(free_bytes(folder))} free",
-        remedy="free some space (`splatyard gc` removes old results) or choose another disk, then run it again",
-        file=folder,
-    )

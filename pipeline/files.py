@@ -1,8 +1,9 @@
-"""Files: written whole or not at all, and how much room they take."""
+"""Files: written whole or not at all, how much room they take, and what a disk refuses."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
+
+from pipeline.errors import MachineError
 
 PARTIAL = ".partial"
 """How the names of files end that are being written, and of those that a kill left half."""
@@ -34,20 +37,15 @@ def open_whole(path: Path, *, sync: bool = False, alone: bool = False) -> Iterat
                 file.flush()
                 os.fsync(file.fileno())
         partial.replace(path)
-        if sync:
-            _sync_folder(path.parent)
+        if sync:  # the folder with the new name, too
+            number = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let new names in a folder survive a power cut."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def write_whole(path: Path, content: str | bytes | memoryview, *, sync: bool = False, alone: bool = False) -> None:
@@ -82,3 +80,40 @@ def readable(count: float) -> str:
         if count < 1000 or unit == "TiB":
             break
     return f"{count:.0f} {unit}" if count >= 100 else f"{count:.1f} {unit}"
+
+
+@contextmanager
+def machine_errors(path: Path) -> Iterator[None]:
+    """Turn "disk full" and "no permission" into errors that say what to do.
+
+    Raises:
+        MachineError: Instead of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise no_room(path, "no space left") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise MachineError(
+                "the folder for results must be writable",
+                found=f"{error.strerror} for {error.filename or path}",
+                remedy="choose a folder that you may write, or change its permissions",
+                file=path,
+            ) from error
+        raise
+
+
+def no_room(folder: Path, found: str) -> MachineError:
+    """The error of a disk that is too small for what shall go to a folder.
+
+    Args:
+        folder: Where to; it need not exist.
+        found: Such as "3 GiB needed"; the free space is added.
+    """
+    return MachineError(
+        "the disk must have room for the results",
+        found=f"{found}, {readable(free_bytes(folder))} free",
+        remedy="free some space (`splatyard gc` removes old results) or choose another disk, then run it again",
+        file=folder,
+    )

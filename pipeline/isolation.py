@@ -1,16 +1,13 @@
 """A stage in a process of its own: watched, killed past its limits, and gone when the process that asked for it is.
 
-The process that starts stages (a flow) has threads, so it can't be forked, and an interpreter that loads the pipeline
-takes seconds to start. So a supervisor, a process without threads, is started once for each stage that runs at the same
-time. It forks a worker, which runs one stage after the other with its libraries loaded and its kernels compiled; a lost
-worker is replaced. (multiprocessing's fork server loads the caller's main module in every child, Prefect's takes
-seconds, and refuses to work in Dask's workers.)
+A flow has threads, so it can't be forked, and an interpreter that loads the pipeline takes seconds to start. So a
+supervisor without threads forks a worker, which runs one stage after the other with libraries loaded and kernels
+compiled. (multiprocessing's fork server loads the caller's main module in every child and refuses Dask's workers.)
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import logging
 import os
@@ -23,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -41,7 +39,7 @@ END_SECONDS = 20.0
 """Time for a supervisor to kill its worker, remove the half result and exit."""
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = "500"
-"""Of -1000 to 1000: where memory runs out, the system kills the worker before the processes that wait for it."""
+"""-1000 to 1000: when memory runs out, the system kills the worker before the processes that wait for it."""
 START = "import sys; sys.path[:] = sys.argv[2:]; from pipeline.isolation import supervise; supervise(int(sys.argv[1]))"
 
 
@@ -51,7 +49,7 @@ class LostError(MachineError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run of a stage may use at most; None is without limit.
+    """What one run of a stage may use at most, or None.
 
     Attributes:
         seconds: Wall time [s].
@@ -68,8 +66,8 @@ NO_LIMITS = Limits()
 def execute_isolated(planned: PlannedStage, limits: Limits = NO_LIMITS) -> bool:
     """As `pipeline.engine.execute`, in a process of its own; returns whether the stage ran.
 
-    The stage logs to its build's log; its errors are raised here with its traceback as a note. However the caller
-    ends - by an exception, Ctrl-C or a kill - the stage's processes end too, and its half result is removed.
+    The stage's errors are raised here with its traceback as a note. However the caller ends - by an exception, Ctrl-C
+    or a kill - the stage's processes end too, and its half result is removed.
 
     Raises:
         LostError: When its process was killed or crashed.
@@ -97,7 +95,7 @@ def execute_isolated(planned: PlannedStage, limits: Limits = NO_LIMITS) -> bool:
 
 @atexit.register
 def end_all() -> None:
-    """End all supervisors and the stages that they run, and start no other: this process is about to end."""
+    """End all supervisors and their stages, and start no other: this process is about to end."""
     _ended.set()
     for supervisor in (*_busy, *_idle):
         supervisor.end()
@@ -136,7 +134,7 @@ class _Supervisor:
 
     def end(self) -> None:
         """Let it kill its worker, and wait until it has; a thread that waits for its outcome wakes up."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         try:
             self._process.wait(END_SECONDS)
@@ -161,7 +159,7 @@ def supervise(descriptor: int) -> None:
     try:
         while True:
             planned, limits, level = client.recv()
-            with contextlib.suppress(Exception):  # goes wrong in the worker again, which reports it
+            with suppress(Exception):  # goes wrong in the worker again, which reports it
                 planned.stage.load()  # once here instead of in each worker
             if worker is None or not worker.alive or limits.memory is not None:
                 if worker is not None:
@@ -207,14 +205,15 @@ class _Worker:
         except BrokenPipeError:
             pass
         finally:
-            if outcome is None or isinstance(outcome, _Breach):
+            if outcome is None or isinstance(outcome, MachineError):  # lost, or beyond a limit
                 self.kill()
-                _discard(planned)
-        if isinstance(outcome, _Breach):
-            return outcome.error
+                folder = planned.folder
+                # unless another process is making the same result
+                with suppress(BusyError, MachineError), locked(lock_file(folder), "what a stage left behind"):
+                    shutil.rmtree(partial_folder(folder), ignore_errors=True)
         return _lost(planned.name, self._code or 0) if outcome is None else outcome
 
-    def _watch(self, client: Connection, name: str, limits: Limits) -> bool | Exception | _Breach | None:
+    def _watch(self, client: Connection, name: str, limits: Limits) -> bool | Exception | None:
         """The outcome once it comes, None when the process ends without one."""
         started = time.monotonic()
         while True:
@@ -231,7 +230,7 @@ class _Worker:
             seconds = time.monotonic() - started
             late = limits.seconds is not None and seconds > limits.seconds
             if (late or limits.memory is not None) and (error := _breach(name, limits, seconds, self._process)):
-                return _Breach(error)
+                return error
 
     def kill(self) -> None:
         """Kill it, its descendants, and what they left behind in its session."""
@@ -239,18 +238,13 @@ class _Worker:
             return
         if self.alive:  # else nothing tells whose children they were
             for process in family(self._process):
-                with contextlib.suppress(psutil.Error):
+                with suppress(psutil.Error):
                     process.kill()
-        with contextlib.suppress(OSError):  # nobody there any more, or it never came as far as its own session
+        with suppress(OSError):  # nobody there any more, or it never came as far as its own session
             os.killpg(self._process.pid, signal.SIGKILL)
         self._code = int(self._process.wait() or 0)
         self._requests.close()
         self._outcomes.close()
-
-
-@dataclass(frozen=True)
-class _Breach:
-    error: MachineError
 
 
 def _breach(name: str, limits: Limits, seconds: float, process: psutil.Process) -> MachineError | None:
@@ -287,21 +281,12 @@ def _lost(name: str, code: int) -> MachineError:
     return MachineError(rule, found=found, remedy=remedy)
 
 
-def _discard(planned: PlannedStage) -> None:
-    """Remove the half result, unless another process is making the same one."""
-    folder = planned.folder
-    if planned.cached or not partial_folder(folder).exists():
-        return
-    with contextlib.suppress(BusyError, MachineError), locked(lock_file(folder), "what a stage left behind"):
-        shutil.rmtree(partial_folder(folder), ignore_errors=True)
-
-
 def _work(requests: Connection, outcomes: Connection) -> NoReturn:
     """The worker: run stages until the supervisor is gone, and leave without cleaning up for it."""
     os.setsid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # however the supervisor ends
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     code = 1
     try:

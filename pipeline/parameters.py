@@ -1,11 +1,8 @@
 """What users may set: how it is declared, what its texts may name, and how files and `--set` are read.
 
-Stage parameters, scene cards and training presets are `Settings`. Each field has its type, bounds, default and
-documentation in its class and nowhere else.
-
-Numbers and words from a list can do no harm. Any other text has one of the types `Interpreter` to `Label`, and a test
-walks all of them. Programs and weights belong to the machine: the command line or the environment names them, a file
-never does.
+Stage parameters, scene cards and training presets are `Settings`. A text that is no word from a list has one of the
+types `Interpreter` to `Label`, which a test checks. Programs and weights belong to the machine: the command line or the
+environment names them, a file never does.
 """
 
 from __future__ import annotations
@@ -17,7 +14,7 @@ import inspect
 import os
 import textwrap
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -42,13 +39,7 @@ MAX_FILE_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Means:
-    """What a text is for.
-
-    Attributes:
-        what: `interpreter` and `weights` belong to the machine; `inside` is a path that must lie in the card's folder,
-            or where the user says; `known` is looked up among existing names (of photos, cameras, topics or gates);
-            `label` is shown to people and nothing else is done with it.
-    """
+    """The purpose of a text; see `Interpreter` to `Label`."""
 
     what: Meaning
 
@@ -58,9 +49,9 @@ Interpreter = Annotated[str, Means("interpreter")]
 Weights = Annotated[str, Means("weights")]
 """A network's weights: a file, a folder, or a repository to fetch them from."""
 Inside = Annotated[str, Means("inside")]
-"""A path that stays in the folder of the card."""
+"""A path that stays in the folder of the card, or where the user says."""
 Known = Annotated[str, Means("known")]
-"""One of the existing names; never a path that is opened."""
+"""An existing name (of a photo, camera, topic or gate); never a path that is opened."""
 Label = Annotated[str, Means("label")]
 """Text for people."""
 
@@ -75,7 +66,7 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="wrap")
     @classmethod
-    def _also_from_text(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    def _also_from_text(cls, value: object, validate: ValidatorFunctionWrapHandler) -> object:
         try:
             result = validate(value)
         except ValidationError:
@@ -86,11 +77,11 @@ class Settings(BaseModel):
             raise ValueError("true and false are not numbers")
         return result
 
-    def changed(self, **values: Any) -> Self:
+    def changed(self, **values: object) -> Self:
         """A copy with other values, checked like all others."""
-        return type(self)(**{**dict(self), **values})
+        return type(self).model_validate({**dict(self), **values})
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         """What results depend on, by name: all but where a backend's interpreter lies."""
         means = meanings(type(self))
         return {name: value for name, value in self if means.get(name) != "interpreter"}
@@ -155,7 +146,9 @@ def machine_settings(params_by_stage: Mapping[str, type]) -> list[str]:
     return [f"{stage}.{name}={value}" for stage, name, value in given if value]
 
 
-def checked(kind: type[S], values: Any, where: str, error: type[SplatyardError], file: Path | str | None = None) -> S:
+def checked(
+    kind: type[S], values: object, where: str, error: type[SplatyardError], file: Path | str | None = None
+) -> S:
     """Validate values from outside.
 
     Args:
@@ -187,19 +180,24 @@ def checked(kind: type[S], values: Any, where: str, error: type[SplatyardError],
 
 
 def require_known(
-    key: Any, known: Collection[str], where: str, error: type[SplatyardError], file: Path | str | None = None
+    key: object,
+    known: Collection[str],
+    where: str,
+    error: type[SplatyardError],
+    file: Path | str | None = None,
+    *,
+    rule: str | None = None,
 ) -> None:
-    """Refuse a key that doesn't exist, and name the nearest one.
+    """Refuse a key that doesn't exist, and name the nearest one; `rule` replaces the message for what is no key.
 
     Raises:
         SplatyardError: When it is unknown.
     """
-    if key in known:
-        return
-    near = difflib.get_close_matches(str(key), list(known), 1, 0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    rule, remedy = f"{where} has no key {key!r}", f"{hint}known: {', '.join(known)}"
-    raise error(rule, found=f"{where}.{key}", remedy=remedy, file=file)
+    if key not in known:
+        near = difflib.get_close_matches(str(key), list(known), 1, 0.5)
+        remedy = (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
+        found = f"{where} {key}" if rule else f"{where}.{key}"
+        raise error(rule or f"{where} has no key {key!r}", found=found, remedy=remedy, file=file)
 
 
 def parse_settings(settings: Iterable[str], example: str, error: type[SplatyardError]) -> dict[str, str]:
@@ -222,7 +220,7 @@ def parse_settings(settings: Iterable[str], example: str, error: type[SplatyardE
     return parsed
 
 
-def with_changes(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def with_changes(values: Mapping[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:
     """Nested values, with others by dotted name on top."""
     merged = layered([values])
     for path, value in changes.items():
@@ -241,24 +239,22 @@ def layered(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            if isinstance(value, Mapping):
-                below = merged.get(key)
-                merged[key] = layered([below if isinstance(below, Mapping) else {}, value])
-            else:
-                merged[key] = value
+            below = merged.get(key)
+            layers_below = [below] if isinstance(below, Mapping) else []
+            merged[key] = layered([*layers_below, value]) if isinstance(value, Mapping) else value
     return merged
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader that also refuses aliases (a small file can stand for a huge one) and repeated keys."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
@@ -267,7 +263,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path, what: str, error: type[SplatyardError]) -> Any:
+def read_yaml(path: Path, what: str, error: type[SplatyardError]) -> object:
     """The content of a YAML file that may come from anybody.
 
     Args:
@@ -303,7 +299,7 @@ def _keys_at(kind: type[BaseModel], location: Iterable[int | str]) -> list[str]:
     return list(kind.model_fields)
 
 
-def _models(hint: Any) -> Iterator[type[BaseModel]]:
+def _models(hint: object) -> Iterator[type[BaseModel]]:
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         yield hint
     for part in typing.get_args(hint):

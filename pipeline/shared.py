@@ -3,11 +3,8 @@
     <store>/<stage>/<key>/<sha256>         the result's files, named by their content
     <store>/<stage>/<key>/complete.json    written last: path, size and hash of every file, and the run record
 
-A result counts only with its complete.json, and is taken only when every file is what that says. There is no lock
-between machines: two that are at the same stage both do the work and both put it there. As files are named by their
-content, neither spoils the other's, and the complete.json that stays is one whose files are all there.
-
-Hashes protect from damage, not from forgery: whoever can write to the store decides what your machines take.
+There is no lock between machines: two that run the same stage both write its result, under the same names. Hashes
+protect from damage, not from forgery: whoever can write to the store decides what your machines take.
 """
 
 from __future__ import annotations
@@ -18,11 +15,12 @@ import logging
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from pipeline.building import Plan
 from pipeline.engine import (
@@ -30,25 +28,25 @@ from pipeline.engine import (
     execute,
     lock_file,
     locked,
-    machine_errors,
-    no_room,
     partial_result,
     run_record,
 )
-from pipeline.files import readable
+from pipeline.files import machine_errors, no_room, readable
+from pipeline.scenes.files import CONNECTIONS
 from pipeline.scenes.manifest import FileEntry, file_sha256
+from pipeline.scenes.registry import CHUNK
 from pipeline.scenes.store import Store, open_store
+from pipeline.usage import RunRecord
 
 logger = logging.getLogger(__name__)
 
 COMPLETE = "complete.json"
-"""What a result in a store says of itself; checked when read, because others write there too."""
 MAX_COMPLETE_BYTES = 16 * 2**20
 MAX_RESULT_BYTES = 256 * 2**30
 
 
 class DamagedError(Exception):
-    """Raised when a store's copy of a result is not what it should be: it doesn't count."""
+    """Raised when a store's copy of a result is damaged or hostile."""
 
 
 def _check_inside(text: str) -> str:
@@ -63,19 +61,11 @@ def _check_inside(text: str) -> str:
 InsidePath = Annotated[str, AfterValidator(_check_inside)]
 
 
-class Run(BaseModel):
-    """The engine's run record; of what it says, what others read is checked."""
+class Run(RunRecord):
+    """The run record, with what must fit the stage."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-    stage: str
     key: str
     inputs: dict[str, str]
-    seconds: Annotated[float, Field(ge=0)]
-    cpu_seconds: Annotated[float, Field(ge=0)]
-    peak_memory: Annotated[int, Field(ge=0)]
-    input_bytes: Annotated[int, Field(ge=0)]
-    result_bytes: Annotated[int, Field(ge=0)]
 
 
 class Complete(BaseModel):
@@ -101,18 +91,8 @@ class Complete(BaseModel):
         return files
 
 
-CHUNK = 16 * 2**20
-"""Bytes of one request."""
-CONNECTIONS = 8
-
-
 def execute_shared(planned: PlannedStage, store: str, run: Callable[[PlannedStage], bool] = execute) -> bool:
-    """Take a stage's result from a store, or run the stage and put its result there; returns whether it ran.
-
-    Args:
-        planned: The stage.
-        store: The store's address.
-        run: Runs a stage; `engine.execute` or what does the same.
+    """Take a stage's result from the store at an address, or run the stage and put it there; returns whether it ran.
 
     Raises:
         BusyError: When another process of this machine is at the same key.
@@ -120,21 +100,20 @@ def execute_shared(planned: PlannedStage, store: str, run: Callable[[PlannedStag
     """
     if planned.cached:
         return False
-    there = open_store(store)
-    damaged = False
+    shared, damaged = open_store(store), False
     try:
-        if fetch(planned, there):
+        if fetch(planned, shared):
             return False
     except DamagedError as error:
-        logger.warning("%s: the store's result is damaged or hostile and is made anew: %s", planned.name, error)
+        logger.warning("%s: the store's result is damaged or hostile and is made again: %s", planned.name, error)
         damaged = True
     ran = run(planned)
-    put(planned, there, anew=damaged)
+    put(planned, shared, replace=damaged)
     return ran
 
 
 def fetch_plan(planned: Plan, store: str) -> None:
-    """Bring over what a plan lacks and a store has, last stage first: what a fetched stage was made from is left out.
+    """Fetch what a plan lacks and a store has, last stage first: what a fetched stage was made from is left out.
 
     Raises:
         BusyError: When another process of this machine is at the same key.
@@ -142,21 +121,19 @@ def fetch_plan(planned: Plan, store: str) -> None:
     """
     if not planned.pending:
         return
-    there = open_store(store)
-    wanted = {planned.stages[-1].name}
+    shared = open_store(store)
+    needed = {planned.stages[-1].name}
     for stage in reversed(planned.stages):
-        if stage.name not in wanted or stage.cached:
+        if stage.name not in needed or stage.cached:
             continue
-        try:
-            fetched = fetch(stage, there)
-        except DamagedError:  # told and repaired when the stage runs
-            fetched = False
-        if not fetched:
-            wanted.update(stage.stage.needs)
+        with suppress(DamagedError):  # reported and repaired when the stage runs
+            if fetch(stage, shared):
+                continue
+        needed.update(stage.stage.needs)
 
 
 def fetch(planned: PlannedStage, store: Store) -> bool:
-    """Bring a result over, whole or not at all; returns whether the store has it.
+    """Fetch a result, whole or not at all; returns whether the store has it.
 
     Raises:
         BusyError: When another process of this machine is at the same key.
@@ -189,24 +166,26 @@ def fetch(planned: PlannedStage, store: Store) -> bool:
     return True
 
 
-def put(planned: PlannedStage, store: Store, *, anew: bool = False) -> None:
-    """Copy a finished result into a store, unless another machine was first.
-
-    Args:
-        planned: The stage, finished.
-        store: Where to.
-        anew: Replace what is there.
+def put(planned: PlannedStage, store: Store, *, replace: bool = False) -> None:
+    """Copy a finished result into a store; one that is there already stays, unless it is to be replaced.
 
     Raises:
         MachineError: When the store can't be written.
     """
-    sizes = {} if anew else store.sizes(_at(planned))
+    sizes = {} if replace else store.sizes(_at(planned))
     if COMPLETE in sizes:
         return
     paths = sorted(planned.folder.rglob("*"))
     names = {path.relative_to(planned.folder).as_posix(): path for path in paths if path.is_file()}
+
+    def put_file(path: Path) -> FileEntry:
+        entry = FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
+        if sizes.get(entry.sha256) != entry.bytes:
+            store.write(f"{_at(planned)}/{entry.sha256}", path)
+        return entry
+
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        entries = list(pool.map(partial(_put_file, store, _at(planned), sizes), names.values()))
+        entries = list(pool.map(put_file, names.values()))
     complete = Complete(
         files=dict(zip(names, entries, strict=True)),
         folders=tuple(path.relative_to(planned.folder).as_posix() for path in paths if path.is_dir()),
@@ -252,10 +231,3 @@ def _fetch_file(store: Store, at: str, folder: Path, name: str, entry: FileEntry
             file.write(chunk)
     if digest.hexdigest() != entry.sha256:
         raise DamagedError(f"{name} differs from its hash")
-
-
-def _put_file(store: Store, at: str, sizes: dict[str, int], path: Path) -> FileEntry:
-    entry = FileEntry(bytes=path.stat().st_size, sha256=file_sha256(path))
-    if sizes.get(entry.sha256) != entry.bytes:
-        store.write(f"{at}/{entry.sha256}", path)
-    return entry

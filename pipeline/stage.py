@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,7 @@ class Backend:
 
     def load(self) -> Callable[..., Any]:
         """Import the function."""
-        return _load(self.function)
+        return pkgutil.resolve_name(self.function)
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ class Traits:
     missing: tuple[str, ...] = ()
 
 
-def _nothing(_params: Settings) -> dict[str, str]:
-    return {}
+def only_one(_traits: Traits, _params: Settings, _machine: Machine) -> Choice:
+    """The choice of a stage that has no backends."""
+    return Choice("cpu", "there is only one")
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,13 @@ class Stage:
     needs: tuple[str, ...]
     params: type[Settings]
     function: str
-    choose: Callable[[Traits, Any, Machine], Choice]
+    choose: Callable[[Traits, Any, Machine], Choice] = only_one
     libraries: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"cpu": ("numba",)})
-    depends_on: Callable[[Any], Mapping[str, str]] = _nothing
+    depends_on: Callable[[Any], Mapping[str, str]] = lambda _params: {}
 
     def load(self) -> RunStage:
         """Import the function that does the work."""
-        return _load(self.function)
-
-
-def _load(function: str) -> Callable[..., Any]:
-    module, _, name = function.partition(":")
-    return getattr(importlib.import_module(module), name)
+        return pkgutil.resolve_name(self.function)
 
 
 def resume_folder(out_dir: Path) -> Path:

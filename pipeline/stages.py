@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pipeline.align.params import AlignParams
 from pipeline.bundle.params import BundleParams
@@ -20,11 +19,7 @@ from pipeline.splat import params as splat
 from pipeline.stage import Backend, Choice, Stage, Traits
 
 
-def _only(_traits: Traits, _params: Any, _machine: Machine) -> Choice:
-    return Choice("cpu", "there is only one")
-
-
-def _reader(traits: Traits, _params: Any, _machine: Machine) -> Choice:
+def _reader(traits: Traits, _params: Settings, _machine: Machine) -> Choice:
     return Choice(traits.kind, "the files look like it")
 
 
@@ -43,7 +38,7 @@ def _libraries(backends: Mapping[str, Backend]) -> dict[str, tuple[str, ...]]:
 
 STAGES: tuple[Stage, ...] = (
     Stage("capture", 6, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader, depends_on=_blur_models),
-    Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select:run", _only),
+    Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select:run"),
     Stage(
         "poses", 4, ("capture", "select"), poses.PosesParams, "pipeline.poses.stage:run", poses.choose, poses.LIBRARIES
     ),
@@ -56,8 +51,8 @@ STAGES: tuple[Stage, ...] = (
         depth.choose,
         _libraries(depth.BACKENDS),
     ),
-    Stage("align", 3, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
-    Stage("points", 2, ("poses", "depth", "align"), depth.PointsParams, "pipeline.points.stage:run", _only),
+    Stage("align", 3, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run"),
+    Stage("points", 2, ("poses", "depth", "align"), depth.PointsParams, "pipeline.points.stage:run"),
     Stage(
         "mesh",
         3,
@@ -76,15 +71,14 @@ STAGES: tuple[Stage, ...] = (
         splat.choose,
         splat.LIBRARIES,
     ),
-    Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams, "pipeline.coverage.stage:run", _only),
-    Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams, "pipeline.regions.stage:run", _only),
+    Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams, "pipeline.coverage.stage:run"),
+    Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams, "pipeline.regions.stage:run"),
     Stage(
         "check",
         5,
         ("capture", "select", "poses", "depth", "align", "mesh", "splat", "coverage", "regions"),
         CheckParams,
         "pipeline.check.stage:run",
-        _only,
     ),
     Stage(
         "bundle",
@@ -92,7 +86,6 @@ STAGES: tuple[Stage, ...] = (
         ("capture", "select", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
         BundleParams,
         "pipeline.bundle.stage:run",
-        _only,
     ),
 )
 

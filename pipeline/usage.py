@@ -1,15 +1,14 @@
-"""What a stage uses of the machine: memory while it runs, bytes of its result, and what is written down of both."""
+"""What a stage uses of the machine: memory while it runs, and its run record."""
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 
 logger = logging.getLogger(__name__)
 
@@ -44,58 +43,53 @@ class PeakMemory:
             self.bytes = max(self.bytes, memory_of(self._process))
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a run of a stage took.
+class RunRecord(BaseModel):
+    """What the engine wrote down of a stage's run.
 
     Attributes:
+        stage: The stage's name.
         seconds: Wall time [s].
         cpu_seconds: CPU time of all its threads and processes [s].
-        memory: The most that was resident at once [bytes].
-        reads: Size of its inputs [bytes].
-        writes: Size of its result [bytes].
+        peak_memory: The most that was resident at once, in its process and children [bytes].
+        input_bytes: Size of its inputs.
+        result_bytes: Size of its result.
     """
 
-    seconds: float
-    cpu_seconds: float
-    memory: int
-    reads: int
-    writes: int
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    stage: str
+    seconds: NonNegativeFloat
+    cpu_seconds: NonNegativeFloat
+    peak_memory: NonNegativeInt
+    input_bytes: NonNegativeInt
+    result_bytes: NonNegativeInt
 
 
-def spent(work: Path, bundle: Path) -> dict[str, Spent]:
+def run_records(work: Path, bundle: Path) -> dict[str, RunRecord]:
     """What each stage of a scene took when it ran last, by name.
 
     Args:
         work: Folder of the scene's results.
-        bundle: Folder of its bundle, beside which that stage's record lies.
+        bundle: Folder of its bundle, next to which that stage's record lies.
     """
-    found: dict[str, Spent] = {}
+    found: dict[str, RunRecord] = {}
     paths = [*work.glob("*/.*.run.json"), *bundle.parent.glob(f".{bundle.name}.run.json")]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):
-        if record := read_record(path):
-            numbers = (record.get(name, 0) for name in ("cpu_seconds", "peak_memory", "input_bytes", "result_bytes"))
-            found[record["stage"]] = Spent(record["seconds"], *numbers)
+        try:
+            record = RunRecord.model_validate_json(path.read_bytes())
+        except (OSError, ValueError):  # half written at a kill
+            logger.warning("%s can't be read", path)
+        else:
+            found[record.stage] = record
     return found
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """What the engine wrote of a stage's run; empty when that can't be read."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):  # half written at a kill
-        logger.warning("%s can't be read", path)
-        return {}
 
 
 def memory_of(process: psutil.Process) -> int:
     """Resident memory of a process and all its descendants [bytes]; 0 when it is gone."""
     total = 0
     for one in family(process):
-        try:
+        with suppress(psutil.Error):  # it ended meanwhile
             total += one.memory_info().rss
-        except psutil.Error:  # it ended meanwhile
-            continue
     return total
 
 

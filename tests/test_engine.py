@@ -12,7 +12,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from pipeline.engine import execute, lock_file, locked, machine_errors, partial_folder, run_record
+from pipeline.engine import execute, lock_file, locked, partial_folder, run_record
 from pipeline.errors import BusyError, MachineError
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.stages import STAGES
@@ -106,12 +106,6 @@ def test_disk_full_says_what_to_do(tmp_path):
     with pytest.raises(MachineError, match=r"no space left.*\n.*free some space"):
         execute(stage)
     assert list(stage.folder.parent.iterdir()) == [lock_file(stage.folder)]
-
-
-def test_no_permission_says_what_to_do(tmp_path):
-    """A folder that can't be written is one clear error."""
-    with pytest.raises(MachineError, match="choose a folder that you may write"), machine_errors(tmp_path):
-        raise PermissionError(13, "Permission denied", str(tmp_path))
 
 
 def test_two_builders_of_one_key(tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import folder_bytes, free_bytes, readable, write_whole
+from pipeline.errors import MachineError
+from pipeline.files import folder_bytes, free_bytes, machine_errors, readable, write_whole
 
 
 def test_a_file_is_whole_at_any_time(tmp_path):
@@ -76,3 +77,9 @@ def test_readable():
     }
     sizes |= {2**42: "4.0 TiB", 2000 * 2**40: "2000 TiB"}
     assert {count: readable(count) for count in sizes} == sizes
+
+
+def test_no_permission_says_what_to_do(tmp_path):
+    """A folder that can't be written is one clear error."""
+    with pytest.raises(MachineError, match="choose a folder that you may write"), machine_errors(tmp_path):
+        raise PermissionError(13, "Permission denied", str(tmp_path))

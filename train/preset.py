@@ -146,12 +146,13 @@ def load_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
     if path.is_file():
         values = read_yaml(path, "a preset", TrainError)
     else:
-        require_known(name, sorted({*preset_names(), *TASKS}), "preset", TrainError)
+        known = sorted({*preset_names(), *TASKS})
+        require_known(name, known, "preset", TrainError, rule=f"there is no preset and no task {name!r}")
         values = {"task": name}
     if not isinstance(values, dict):
         found = type(values).__name__
         raise TrainError("a preset has keys and values", found=found, remedy="correct it", file=path)
-    return checked(Preset, with_changes(values, changes or {}), "preset", TrainError, path)
+    return checked(Preset, with_changes(values, changes or {}), "preset", TrainError, name)
 
 
 def change_preset(preset: Preset, changes: Mapping[str, Any], file: Path | str) -> Preset:

@@ -138,7 +138,7 @@ def card(
     from flows.cli import tables
     from pipeline.capture.detect import probe
     from pipeline.card import write_card
-    from pipeline.engine import machine_errors
+    from pipeline.files import machine_errors
 
     text = write_card(Path(os.path.relpath(path, output.parent if output else Path())), probe(path))
     file = output or Path(f"{yaml.safe_load(text)['name']}.yaml")

@@ -324,7 +324,7 @@ def export(
     from sim.export.catalog import FORMS
 
     assert to is not None  # one of the two is required
-    require_known(to, FORMS, "--to", BundleError)
+    require_known(to, FORMS, "--to", BundleError, rule=f"there is no export format {to!r}")
     bundle, form = Bundle.open(what), FORMS[to]
     folder = out or Path(f"{bundle.manifest.name}_{to}")
     export(bundle, form, folder)

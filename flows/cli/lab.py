@@ -190,11 +190,16 @@ def stages_table(scene: Scene) -> Table:
     from flows.cli import tables
     from pipeline.files import readable
     from pipeline.stages import STAGES
-    from pipeline.usage import spent
+    from pipeline.usage import run_records
 
-    known = spent(scene.work, scene.bundle) if scene.work and scene.bundle else {}
+    known = run_records(scene.work, scene.bundle) if scene.work and scene.bundle else {}
     rows = [
-        (stage, f"{one.seconds:.1f}", f"{one.cpu_seconds:.1f}", *map(readable, (one.memory, one.reads, one.writes)))
+        (
+            stage,
+            f"{one.seconds:.1f}",
+            f"{one.cpu_seconds:.1f}",
+            *map(readable, (one.peak_memory, one.input_bytes, one.result_bytes)),
+        )
         for stage, one in ((stage, known[stage]) for stage in (stage.name for stage in STAGES) if stage in known)
     ]
     columns = ["stage", ">seconds", ">CPU-s", ">peak memory", ">reads", ">writes"]
@@ -327,7 +332,7 @@ def up(
     from flows.cli import tables
     from flows.server import PASSWORD, SERVER_PASSWORD
     from flows.up import PASSWORD_FILE, up
-    from pipeline.engine import machine_errors
+    from pipeline.files import machine_errors
 
     if os.environ.get(SERVER_PASSWORD):
         secret, show = f"that of {SERVER_PASSWORD}", f'"${SERVER_PASSWORD}"'

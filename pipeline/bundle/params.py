@@ -1,10 +1,14 @@
-"""Parameters of the bundle stage; the plan fills them in."""
+"""Parameters of the bundle stage, which the plan makes, and the choice of a version."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
 
+from pipeline.errors import CardError
 from pipeline.parameters import Settings
+from pipeline.scenes.manifest import StageRecord
+from pipeline.scenes.references import VERSION, Version
 
 
 class BundleParams(Settings):
@@ -22,5 +26,37 @@ class BundleParams(Settings):
     """SPDX identifier or text; "unknown" when nobody states it."""
     description: str = ""
     """One line on the place."""
-    stages: tuple[dict[str, Any], ...] = ()
-    """One entry per stage: name, key, backend, reason, params."""
+    stages: tuple[StageRecord, ...] = ()
+    """How every stage was run."""
+
+
+def version_for(folder: Path, build_key: str, requested: str | None) -> str:
+    """The version of the bundle with this content, or the next free one: bundles never change.
+
+    Args:
+        folder: Folder of the scene's versions.
+        build_key: Hash of everything the content depends on.
+        requested: The version that the user asks for, or None.
+
+    Raises:
+        CardError: When it is no version, or exists with other content.
+    """
+    if requested is not None and not VERSION.fullmatch(requested):
+        raise CardError("a version is major.minor.patch", found=repr(requested), remedy="for example --version 1.2.0")
+    manifests = [path for path in folder.glob("*/bundle.json") if VERSION.fullmatch(path.parent.name)]
+    keys = {
+        Version.parse(path.parent.name): json.loads(path.read_text()).get("provenance", {}).get("build_key", "")
+        for path in manifests
+    }
+    if requested is not None:
+        if keys.get(Version.parse(requested), build_key) != build_key:
+            raise CardError(
+                "a published version never changes",
+                found=f"version {requested} exists with other content",
+                remedy="choose a new --version, or leave it out to get the next one",
+                file=folder / requested,
+            )
+        return requested
+    newest_first = sorted(keys, reverse=True)
+    same = [version for version in newest_first if keys[version] == build_key]
+    return str(same[0] if same else newest_first[0].next("minor") if keys else Version(1, 0, 0))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
 
@@ -27,7 +27,6 @@ from pipeline.scenes.manifest import (
     Measured,
     Provenance,
     Splats,
-    StageRecord,
     list_files,
     manifest_text,
 )
@@ -80,7 +79,7 @@ def run(inputs: Mapping[str, Path], params: BundleParams, out_dir: Path) -> None
         alignment,
         {"full": full, "sim": small, "web": full},
         origin=_origin(params, capture),
-        location=_location(capture),
+        location=capture.location and Location(**asdict(capture.location)),
         report=_report(inputs, capture, scene, alignment),
     )
 
@@ -107,7 +106,7 @@ def write_manifest(
     splats: Mapping[str, SplatInfo],
     *,
     origin: Literal["captured", "generated"],
-    report: dict[str, Any],
+    report: Mapping[str, object],
     location: Location | None = None,
     parents: tuple[str, ...] = (),
 ) -> None:
@@ -144,29 +143,25 @@ def write_manifest(
             description=params.description,
             origin=origin,
             location=location,
-            stages=tuple(StageRecord(**record) for record in params.stages),
-            packages=_packages(),
+            stages=params.stages,
+            packages=package_versions(PACKAGES),
             machine={
                 "system": platform.system(),
                 "machine": platform.machine(),
                 "python": platform.python_version(),
             },
         ),
-        report=report,
+        report=dict(report),
     )
     (folder / MANIFEST_FILE).write_text(manifest_text(manifest))
 
 
 def _origin(params: BundleParams, capture: Capture) -> Literal["captured", "generated"]:
     """By the reader that the capture stage used, by what the user says of it, and by what its images say."""
-    read = [record for record in params.stages if record["name"] == "capture"]
-    words = {word for record in read for word in (record["backend"], record["params"].get("origin"))}
+    read = [record for record in params.stages if record.name == "capture"]
+    words = {word for record in read for word in (record.backend, record.params.get("origin"))}
     signed = capture.credentials is not None and capture.credentials.generated > 0
     return "generated" if "generated" in words or signed else "captured"
-
-
-def _location(capture: Capture) -> Location | None:
-    return None if capture.location is None else Location(**asdict(capture.location))
 
 
 def _with_thumbnails(scene: PosedScene, poses_folder: Path, out_dir: Path) -> Iterator[BundleCamera]:
@@ -180,18 +175,11 @@ def _with_thumbnails(scene: PosedScene, poses_folder: Path, out_dir: Path) -> It
         yield BundleCamera(view.name, view.camera, view.world_from_camera, view.held_out, thumbnail)
 
 
-def _packages() -> dict[str, str]:
-    """Versions of the libraries that compute something."""
-    return package_versions(PACKAGES)
-
-
-def _report(inputs: Mapping[str, Path], capture: Capture, scene: PosedScene, alignment: Alignment) -> dict[str, Any]:
-    report: dict[str, Any] = {"poses": scene.report, "align": alignment.report}
+def _report(inputs: Mapping[str, Path], capture: Capture, scene: PosedScene, alignment: Alignment) -> dict[str, object]:
     optional = {"blurred": capture.blurred, "credentials": capture.credentials}
-    report["capture"] = image_report(capture, Selection.load(inputs["select"]))
-    report["capture"] |= {name: asdict(values) for name, values in optional.items() if values}
+    captured: dict[str, object] = {**image_report(capture, Selection.load(inputs["select"]))}
+    captured |= {name: asdict(values) for name, values in optional.items() if values}
     if capture.assumed:
-        report["capture"]["assumed"] = list(capture.assumed)
-    for stage, name in REPORTS.items():
-        report[stage] = json.loads((inputs[stage] / name).read_text())
-    return report
+        captured["assumed"] = list(capture.assumed)
+    reports = {stage: json.loads((inputs[stage] / name).read_text()) for stage, name in REPORTS.items()}
+    return {"poses": scene.report, "align": alignment.report, "capture": captured, **reports}

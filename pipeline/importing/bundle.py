@@ -15,15 +15,14 @@ import numpy as np
 
 from pipeline.align.alignment import Alignment
 from pipeline.align.gravity import UpEstimate
-from pipeline.building import version_for
-from pipeline.bundle.params import BundleParams
+from pipeline.bundle.params import BundleParams, version_for
 from pipeline.bundle.stage import SplatInfo, write_cameras, write_manifest
 from pipeline.card import name_from
 from pipeline.check.report import overview_pose, quality_page, write_mesh_images
 from pipeline.coverage.map import CoverageMap
 from pipeline.coverage.stage import horizontal_rotation
-from pipeline.engine import machine_errors
 from pipeline.errors import CardError, ReconstructionError
+from pipeline.files import machine_errors
 from pipeline.geometry import Gaussians, Mesh, PointCloud, Pose, sigmoid
 from pipeline.geometry.rays import sample_surface
 from pipeline.importing.frame import ROUGH_UP_DEG, Given, eyes_over_floor, facing, find_world
@@ -38,7 +37,7 @@ from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
 from pipeline.regions.stage import find_regions
 from pipeline.scenes.bundle import BundleCamera
-from pipeline.scenes.manifest import MANIFEST_FILE
+from pipeline.scenes.manifest import MANIFEST_FILE, StageRecord
 from pipeline.splat.params import SplatParams
 from pipeline.splat.ply import drawing_mode, save_splat
 from pipeline.splat.sog import save_sog
@@ -138,14 +137,16 @@ def import_bundle(request: ImportRequest) -> Path:
     up = _up(request, source)
     registration = register(source.gaussians, source.mesh, source.given, _scale(request, source).value)
     world = _into_world(source, registration, up, _scale(request, source, registration))
-    capture = {
-        "name": "capture",
-        "key": source.sha256[:20],
-        "backend": source.form,
-        "reason": "imported: splat and mesh are somebody else's",
-        "params": options,
-    }
-    regions = {"name": "regions", "key": build_key, "backend": "cpu", "reason": "the only one"}
+    capture = StageRecord(
+        name="capture",
+        key=source.sha256[:20],
+        backend=source.form,
+        reason="imported: splat and mesh are somebody else's",
+        params=options,
+    )
+    regions = StageRecord(
+        name="regions", key=build_key, backend="cpu", reason="the only one", params=RegionsParams().model_dump()
+    )
     params = BundleParams(
         name=name,
         version=folder.name,
@@ -153,7 +154,7 @@ def import_bundle(request: ImportRequest) -> Path:
         source=about["source"],
         licence=about["licence"],
         description=request.description,
-        stages=(capture, {**regions, "params": RegionsParams().model_dump()}),
+        stages=(capture, regions),
     )
     with machine_errors(scene):
         scene.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
-from pipeline.engine import machine_errors
 from pipeline.errors import BundleError, MachineError
-from pipeline.files import free_bytes
+from pipeline.files import free_bytes, machine_errors
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.files import CONNECTIONS, BundleFiles, FetchedFiles, link_or_copy
 from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, file_sha256

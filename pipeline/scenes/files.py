@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from pipeline.errors import BundleError
+from pipeline.files import PARTIAL, machine_errors
 from pipeline.scenes.manifest import MANIFEST_FILE, FileEntry, Manifest, file_sha256, read_manifest
 
 CACHE_VARIABLE = "SPLATYARD_CACHE"
@@ -150,8 +151,6 @@ def cached_files(
         fetch: Brings a file, by its path in the bundle, to a path on this disk.
         commit: Commit of the hub's repository that they come from; empty for a registry.
     """
-    from pipeline.engine import machine_errors
-
     root = cache_folder() / manifest.name / f"{manifest.version}-{hashlib.sha256(content).hexdigest()}"
     kept = root / MANIFEST_FILE
     with machine_errors(root):
@@ -169,9 +168,7 @@ def cache_folder() -> Path:
 
 def write_cached(target: Path, parts: Iterable[bytes] | Path) -> None:
     """Write a file, or link or copy one, so that it shows only when whole."""
-    from pipeline.engine import machine_errors
-
-    partial = cache_folder() / f"{uuid4().hex}.partial"
+    partial = cache_folder() / f"{uuid4().hex}{PARTIAL}"
     with machine_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

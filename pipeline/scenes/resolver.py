@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import BundleError, MissingBundleError
-from pipeline.files import write_whole
+from pipeline.files import machine_errors, write_whole
 from pipeline.scenes.files import BundleFiles
 from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
 from pipeline.scenes.references import (
@@ -216,8 +216,6 @@ def write_pin(reference: str, path: Path = LOCK_FILE) -> Pin:
         BundleError: When it means nothing, or the lock file is damaged.
         MachineError: When the registry can't be reached.
     """
-    from pipeline.engine import machine_errors
-
     before = read_lock(path)
     exact = resolve(reference)
     files = find_bundle(exact)
@@ -299,8 +297,6 @@ def _matching(pattern: str) -> list[str]:
 
 def _check_folder(folder: Path, *, create: bool) -> None:
     if create and not folder.exists() and folder.absolute().parent.is_dir():
-        from pipeline.engine import machine_errors
-
         with machine_errors(folder):
             folder.mkdir(exist_ok=True)
     names = _names(folder)

@@ -19,6 +19,7 @@ from pipeline.capture import stage
 from pipeline.capture.metadata import C2PA_BOX, Exif, credentials_of_image, exif_of, location_of, without_metadata
 from pipeline.capture.model import Capture, Credentialed
 from pipeline.capture.params import CaptureParams
+from pipeline.scenes.manifest import StageRecord
 from tests.capture.conftest import asymmetric
 from tests.capture.test_images import encoded, with_tags
 
@@ -240,12 +241,12 @@ def test_the_mark_follows_the_photos(word: bytes, origin: str, tmp_path: Path) -
     assert capture.credentials == (Credentialed(0, 2) if word == GENERATED else Credentialed(2, 0))
     assert not any(b"c2pa" in (out / frame.image).read_bytes() for frame in capture.frames)
     assert any("2 photos state that a model generated them" in note for note in capture.notes) == (word == GENERATED)
-    record = {"name": "capture", "backend": "photos", "params": {"origin": "auto"}}
+    record = StageRecord(name="capture", key="k", backend="photos", reason="r", params={"origin": "auto"})
     assert _origin(BundleParams(stages=(record,)), capture) == origin
 
 
 def test_the_card_says_that_photos_are_generated(tmp_path: Path) -> None:
     """A model's images need not say so themselves."""
-    record = {"name": "capture", "backend": "photos", "params": {"origin": "generated"}}
+    record = StageRecord(name="capture", key="k", backend="photos", reason="r", params={"origin": "generated"})
     capture = Capture(tmp_path, "photos", (), ordered=False)
     assert _origin(BundleParams(stages=(record,)), capture) == "generated"
