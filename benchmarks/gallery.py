@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
-from pipeline.gallery.scenes import scenes  # noqa: E402
+from pipeline.gallery.scenes import Entry, scenes  # noqa: E402
 from pipeline.gallery.site import (  # noqa: E402
     build_site,
     index_page,
@@ -65,7 +65,7 @@ def gallery_rows(bundle: Path, work: Path) -> list[Row]:
     page = f"scenes/{manifest.name}/{manifest.version}/index.html"
     listed = re.search('id="scenes">(.*?)</script>', (site / "index.html").read_text())
     assert listed is not None
-    _many(json.loads(listed[1])[0], (site / page).with_name("view.jpg"), many)
+    _many(Entry(**json.loads(listed[1])[0]), (site / page).with_name("view.jpg"), many)
     gaussians = manifest.splats["sim"].gaussians if "sim" in manifest.splats else manifest.splats["full"].gaussians
     with _chromium() as browser:
         first, streamed = _first_image(browser, site, page)
@@ -87,7 +87,7 @@ def _cpu_seconds(work: Any) -> float:
     return time.process_time() - begun
 
 
-def _many(entry: dict[str, Any], image: Path, site: Path) -> None:
+def _many(entry: Entry, image: Path, site: Path) -> None:
     """A first page of many scenes, each with its own image."""
     site.mkdir()
     write_assets(site)
@@ -97,8 +97,8 @@ def _many(entry: dict[str, Any], image: Path, site: Path) -> None:
         place = PLACES[number % len(PLACES)]
         licence, tags = ("CC-BY-4.0", ("wheels", place)) if number % 3 else ("CC0-1.0", ("steps", place))
         changed = {"name": f"{place}-{number:04d}", "licence": licence, "tags": tags, "area": float(number % 90)}
-        entries.append(entry | changed)
-        folder = site / "scenes" / changed["name"] / entry["version"]
+        entries.append(entry.model_copy(update=changed))
+        folder = site / "scenes" / changed["name"] / entry.version
         folder.mkdir(parents=True)
         Image.fromarray(np.roll(pixels, number % pixels.shape[1], 1)).save(folder / "view.jpg", quality=86)
     (site / "index.html").write_text(index_page(entries))

@@ -11,10 +11,9 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, ValueError)
 """Exceptions of zipfile on damaged files."""
@@ -26,7 +25,7 @@ class BadArrayError(ValueError):
     """Raised when a file holds anything but an array of numbers of the size that it declares."""
 
 
-def array_of_npy(data: bytes) -> NDArray[Any]:
+def array_of_npy(data: bytes) -> np.ndarray:
     """The array of a NumPy file of version 1 or 2, read-only and in the file's byte order.
 
     Raises:
@@ -37,7 +36,7 @@ def array_of_npy(data: bytes) -> NDArray[Any]:
 
 def arrays_of_npz(
     path: Path, needed: Sequence[str], optional: Sequence[str] = (), *, limit: int
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, np.ndarray]:
     """Arrays of an .npz file by name; its other content is not read.
 
     Args:
@@ -49,7 +48,7 @@ def arrays_of_npz(
     Raises:
         BadArrayError: When the file is damaged, lacks an array, or one is too large or holds anything but numbers.
     """
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, np.ndarray] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
@@ -75,7 +74,7 @@ def arrays_of_npz(
     return arrays
 
 
-def _read(file: IO[bytes], size: int) -> NDArray[Any]:
+def _read(file: IO[bytes], size: int) -> np.ndarray:
     """The array of a stream of `size` bytes; its header is compared with that before it is read."""
     try:
         with _parsing:

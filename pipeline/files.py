@@ -117,3 +117,8 @@ def no_room(folder: Path, found: str) -> MachineError:
         remedy="free some space (`splatyard gc` removes old results) or choose another disk, then run it again",
         file=folder,
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 scene`, `2,000 scenes`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -21,7 +21,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     from huggingface_hub.utils import _http
 
     from pipeline.publish import hub_writing
-    from pipeline.scenes import hub as ours
+    from pipeline.scenes import store
 
     with serving(Hub()) as served:
         for name, value in environment(served, tmp_path / "hf").items():
@@ -34,6 +34,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         point_at(served.port, monkeypatch)
         monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
-        monkeypatch.setattr(ours, "time", SimpleNamespace(sleep=served.slept.append))
+        monkeypatch.setattr(store, "time", SimpleNamespace(sleep=served.slept.append))
         monkeypatch.setattr(hub_writing, "LONGEST_NAP", 0.01)
         yield served

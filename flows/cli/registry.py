@@ -177,7 +177,7 @@ def _show(address: str, shown: Sequence[SceneSummary], counts: dict[str, int], *
     from rich.markup import escape
 
     from flows.cli import tables
-    from pipeline.gallery.words import counted
+    from pipeline.files import counted
 
     now = datetime.datetime.now(datetime.UTC)
     columns = ["bundle", *([] if all_versions else [">versions"]), "quality", ">Gaussians", ">size", "source"]
@@ -273,12 +273,11 @@ def verify(
     from rich.markup import escape
 
     from flows.cli import tables
-    from pipeline.gallery.words import counted
-    from pipeline.publish import upkeep
+    from pipeline.files import counted
     from pipeline.scenes.resolver import open_registry
 
     opened = open_registry(registry)
-    problems = upkeep.verify(opened)
+    problems = opened.problems()
     for problem in problems:
         tables.say(f"[red]{escape(problem)}[/]")
     if problems:
@@ -287,7 +286,7 @@ def verify(
     versions = counted(len(opened.summaries()), "version")
     tables.say(f"all is well in {escape(opened.address)}: {versions}, every file has its hash")
     if gc:
-        gone = upkeep.gc(opened, dry_run=dry_run)
+        gone = opened.clear_unused(dry_run=dry_run)
         freed = "would free" if dry_run else "freed"
         tables.say(f"{freed} {readable(gone.bytes)} in {gone.files} files that no version uses")
     return 0

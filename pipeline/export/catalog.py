@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from pipeline.export.datasets import export_colmap, export_nerfstudio
 from pipeline.export.form import Y_DOWN, Y_UP, Form
@@ -11,17 +10,15 @@ from pipeline.export.glb import export_glb
 from pipeline.export.usd import export_usd
 from pipeline.export.web import export_sog, export_spz
 
-FORMS: Mapping[str, Form] = MappingProxyType(
-    {
-        "usd": Form(export_usd, with_floor=True),
-        "glb": Form(export_glb, Y_UP),
-        "sog": Form(export_sog, Y_DOWN),
-        "spz": Form(export_spz, Y_UP),
-        "nerfstudio": Form(
-            export_nerfstudio, missing="photos: a bundle has none, images/ holds its thumbnails and their cameras"
-        ),
-        "colmap": Form(
-            export_colmap, missing="photos: a bundle has none; the cameras are of undistorted photos in full size"
-        ),
-    }
-)
+FORMS: Mapping[str, Form] = {
+    "usd": Form(export_usd, with_floor=True),
+    "glb": Form(export_glb, Y_UP),
+    "sog": Form(export_sog, Y_DOWN),
+    "spz": Form(export_spz, Y_UP),
+    "nerfstudio": Form(
+        export_nerfstudio, missing="photos: a bundle has none, images/ holds its thumbnails and their cameras"
+    ),
+    "colmap": Form(
+        export_colmap, missing="photos: a bundle has none; the cameras are of undistorted photos in full size"
+    ),
+}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from plyfile import PlyData
@@ -55,7 +54,7 @@ def export_nerfstudio(bundle: Bundle, folder: Path) -> None:
     (folder / "transforms.json").write_text(json.dumps(content, indent=1))
 
 
-def _frame(bundle: Bundle, view: BundleCamera, number: int, folder: Path) -> dict[str, Any]:
+def _frame(bundle: Bundle, view: BundleCamera, number: int, folder: Path) -> dict[str, object]:
     camera, name = view.camera, f"images/{view.name}"
     if view.thumbnail:
         name = f"images/{number:04d}.jpg"

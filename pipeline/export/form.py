@@ -1,4 +1,4 @@
-"""An export as a whole: a new folder with what the form asks for, and where it all comes from."""
+"""An export as a whole: a new folder with the format's files and their origin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -37,13 +37,13 @@ DIGITAL_SOURCE = {
 
 @dataclass(frozen=True)
 class Form:
-    """A form that bundles are exported in.
+    """A format that bundles are exported in.
 
     Attributes:
         write: Writes a bundle's files into an empty folder.
         axes: The files' frame from the bundle's.
-        with_floor: Whether `regions.json` and `walkable.npz` lie beside; they are in the bundle's frame.
-        missing: What people may expect of the form and don't get.
+        with_floor: Whether `regions.json` and `walkable.npz` are added, in the bundle's frame.
+        missing: What people may expect of the format and don't get.
     """
 
     write: Callable[[Bundle, Path], None]
@@ -53,15 +53,10 @@ class Form:
 
 
 def export(bundle: Bundle, form: Form, folder: Path) -> None:
-    """Write a bundle into a new folder in another form, all or nothing.
+    """Write a bundle into a folder in another format, all or nothing.
 
-    Beside what the form asks for lies `origin.json`: where it comes from, its licence, whether a model made it up,
-    frame, gravity and friction.
-
-    Args:
-        bundle: The bundle.
-        form: The format.
-        folder: Where; must not exist, or be empty.
+    The folder, which must not exist or be empty, also gets `origin.json`: source, licence, whether a model generated
+    the scene, frame, gravity and friction.
 
     Raises:
         SimError: When something is in the folder, or the bundle lacks what the form needs.
@@ -80,12 +75,33 @@ def export(bundle: Bundle, form: Form, folder: Path) -> None:
         if form.with_floor:
             for name in (REGIONS_FILE, GRID_FILE):
                 shutil.copyfile(bundle.path(name), made / name)
-        (made / ORIGIN_FILE).write_text(json.dumps(_in_axes(bundle, form), indent=1))
+        up = form.axes.rotate([0, 0, 1])
+        axis = int(abs(up).argmax())
+        frame = {
+            "up": "-" * bool(up[axis] < 0) + "xyz"[axis],
+            "gravity": (form.axes.rotate(bundle.manifest.frame.gravity) + 0.0).tolist(),  # no minus zeros
+            "friction": FRICTION,
+        }
+        missing = {"missing": form.missing} if form.missing else {}
+        (made / ORIGIN_FILE).write_text(json.dumps({**origin(bundle), **frame, **missing}, indent=1))
         made.rename(folder)
 
 
-def origin(bundle: Bundle) -> dict[str, Any]:
+class Origin(TypedDict):
     """Where a bundle comes from and what may be done with it, for people and for programs."""
+
+    bundle: str
+    manifest_sha256: str
+    source: str
+    origin: str
+    digital_source_type: str
+    licence: str
+    failed_gates: list[str]
+    unit: str
+
+
+def origin(bundle: Bundle) -> Origin:
+    """The origin of a bundle."""
     manifest = bundle.manifest
     return {
         "bundle": f"{manifest.name}@{manifest.version}",
@@ -101,17 +117,6 @@ def origin(bundle: Bundle) -> dict[str, Any]:
 
 def short_origin(bundle: Bundle) -> dict[str, str]:
     """The part of `origin` that must stand in every file that has room for text."""
-    about = origin(bundle)
     names = ("bundle", "source", "licence", "origin", "digital_source_type")
-    return {name: "".join(c if c.isprintable() else " " for c in about[name]) for name in names}
-
-
-def _in_axes(bundle: Bundle, form: Form) -> dict[str, Any]:
-    up = form.axes.rotate([0, 0, 1])
-    axis = int(abs(up).argmax())
-    about = {
-        "up": "-" * bool(up[axis] < 0) + "xyz"[axis],
-        "gravity": [float(part) + 0.0 for part in form.axes.rotate(bundle.manifest.frame.gravity)],  # no minus zeros
-        "friction": FRICTION,
-    }
-    return origin(bundle) | about | ({"missing": form.missing} if form.missing else {})
+    texts = {name: str(value) for name, value in origin(bundle).items()}
+    return {name: "".join(c if c.isprintable() else " " for c in texts[name]) for name in names}

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.export.form import Y_UP, origin
+from pipeline.export.form import Y_UP, Origin, origin
 from pipeline.geometry import Mesh
 from pipeline.scenes.bundle import Bundle
 from pipeline.types import F64, U8
@@ -26,19 +25,11 @@ VERTICES, INDICES = 34962, 34963
 
 def export_glb(bundle: Bundle, folder: Path) -> None:
     """Write `scene.glb`: the full mesh."""
-    about = origin(bundle)
-    write_glb(bundle.mesh().transformed(Y_UP), folder / "scene.glb", name=about["bundle"], about=about)
+    write_glb(bundle.mesh().transformed(Y_UP), folder / "scene.glb", origin(bundle))
 
 
-def write_glb(mesh: Mesh, path: Path, *, name: str, about: dict[str, Any]) -> None:
-    """Write a mesh in glTF's frame.
-
-    Args:
-        mesh: Y up [m].
-        path: The file.
-        name: Name of the mesh, for people.
-        about: Goes into the file's `asset.extras`; its "licence" is the copyright.
-    """
+def write_glb(mesh: Mesh, path: Path, about: Origin) -> None:
+    """Write a mesh in glTF's frame (Y up) [m]; its origin goes into `asset.extras`."""
     colors = np.full((len(mesh.vertices), 4), 65535, "<u2")
     colors[:, :3] = np.round(linear_from_srgb(mesh.colors) * 65535)
     indices = np.ascontiguousarray(mesh.triangles, "<u4").ravel()
@@ -53,10 +44,10 @@ def write_glb(mesh: Mesh, path: Path, *, name: str, about: dict[str, Any]) -> No
         "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": name}],
+        "nodes": [{"mesh": 0, "name": about["bundle"]}],
         "meshes": [
             {
-                "name": name,
+                "name": about["bundle"],
                 "primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 1}, "indices": 2, "material": 0}],
             }
         ],

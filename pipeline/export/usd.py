@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from pipeline.errors import MachineError
 from pipeline.export.form import FRICTION, origin
 from pipeline.geometry import Gaussians, Mesh, matrix_from_quaternion
 from pipeline.scenes.bundle import Bundle
+from pipeline.types import F32
 
 PARTS = ("Gf", "Tf", "Usd", "UsdGeom", "UsdMedia", "UsdPhysics", "UsdShade", "UsdVol", "Vt")
 """Modules of OpenUSD that are used here."""
@@ -39,17 +41,36 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     Raises:
         MachineError: When usd-core is not installed.
     """
-    pxr = _openusd()
+    try:
+        pxr = SimpleNamespace(**{name: importlib.import_module(f"pxr.{name}") for name in PARTS})
+    except ImportError as error:
+        raise MachineError(
+            "USD is written by usd-core", found=str(error), remedy="pip install 'splatyard[usd]'"
+        ) from error
     stage = pxr.Usd.Stage.CreateNew(str(folder / "scene.usdc"))
     pxr.UsdGeom.SetStageUpAxis(stage, pxr.UsdGeom.Tokens.z)
     pxr.UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     pxr.UsdPhysics.SetStageKilogramsPerUnit(stage, 1.0)
     root = f"/{pxr.Tf.MakeValidIdentifier(bundle.manifest.name)}"
-    scene = pxr.UsdGeom.Xform.Define(stage, root)
-    stage.SetDefaultPrim(scene.GetPrim())
-    _record(pxr, scene.GetPrim(), bundle)
-    _add_splat(pxr, stage, f"{root}/splat", bundle.classic_splat())
-    _add_collision(pxr, stage, root, bundle.mesh("collision"))
+    scene = pxr.UsdGeom.Xform.Define(stage, root).GetPrim()
+    stage.SetDefaultPrim(scene)
+    about = origin(bundle)
+    record = pxr.UsdMedia.AuthorshipAPI.Apply(scene, "splatyard")
+    record.CreateSoftwarePackageAttr("splatyard")
+    record.CreateSoftwareVersionAttr(version("splatyard"))
+    record.CreateDigitalSourceTypeAttr(about["digital_source_type"])
+    record.CreateUsageTermsAttr(about["licence"])
+    record.CreateDescriptionAttr(bundle.manifest.provenance.description)
+    texts = {**about, "failed_gates": ", ".join(about["failed_gates"])}
+    record.CreateInputsAttr([text for pair in texts.items() for text in pair])
+    _write_splat(pxr, pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, f"{root}/splat"), bundle.classic_splat())
+    collision = pxr.UsdGeom.Mesh.Define(stage, f"{root}/collision")
+    _write_collision(pxr, collision, bundle.mesh("collision"))
+    surface = pxr.UsdShade.Material.Define(stage, f"{root}/surface")
+    friction = pxr.UsdPhysics.MaterialAPI.Apply(surface.GetPrim())
+    friction.CreateStaticFrictionAttr(FRICTION)
+    friction.CreateDynamicFrictionAttr(FRICTION)
+    pxr.UsdShade.MaterialBindingAPI.Apply(collision.GetPrim()).Bind(surface, materialPurpose="physics")
     gravity = np.array(bundle.manifest.frame.gravity)
     size = float(np.linalg.norm(gravity))
     physics = pxr.UsdPhysics.Scene.Define(stage, "/physicsScene")
@@ -58,36 +79,12 @@ def export_usd(bundle: Bundle, folder: Path) -> None:
     stage.GetRootLayer().Save()
 
 
-def _openusd() -> Any:
-    """Its parts by name; what they hold is known at run time only."""
-    try:
-        return SimpleNamespace(**{name: importlib.import_module(f"pxr.{name}") for name in PARTS})
-    except ImportError as error:
-        raise MachineError(
-            "USD is written by usd-core", found=str(error), remedy="pip install 'splatyard[usd]'"
-        ) from error
-
-
-def _record(pxr: Any, prim: Any, bundle: Bundle) -> None:
-    """Licence, source and the mark of what a model made up, as USD wants them stated."""
-    about = origin(bundle)
-    record = pxr.UsdMedia.AuthorshipAPI.Apply(prim, "splatyard")
-    record.CreateSoftwarePackageAttr("splatyard")
-    record.CreateSoftwareVersionAttr(version("splatyard"))
-    record.CreateDigitalSourceTypeAttr(about["digital_source_type"])
-    record.CreateUsageTermsAttr(about["licence"])
-    record.CreateDescriptionAttr(bundle.manifest.provenance.description)
-    texts = {name: value if isinstance(value, str) else ", ".join(value) for name, value in about.items()}
-    record.CreateInputsAttr([text for pair in texts.items() for text in pair])
-
-
-def _add_splat(pxr: Any, stage: Any, path: str, gaussians: Gaussians) -> None:
+def _write_splat(pxr: SimpleNamespace, field: Any, gaussians: Gaussians) -> None:
     sh = gaussians.sh
     if 1 < sh.shape[1] < SH_WHOLE:
         sh = np.pad(sh, ((0, 0), (0, SH_WHOLE - sh.shape[1]), (0, 0)))
     unit = gaussians.quaternions / np.linalg.norm(gaussians.quaternions, axis=1, keepdims=True)
     scales, opacity = np.exp(gaussians.log_scales), gaussians.opacities
-    field = pxr.UsdVol.ParticleField3DGaussianSplat.Define(stage, path)
     field.CreatePositionsAttr(_vectors(pxr, gaussians.means))
     field.CreateScalesAttr(_vectors(pxr, scales))
     field.CreateOrientationsAttr(pxr.Vt.QuatfArray.FromNumpy(_floats(np.roll(unit, -1, 1))))  # xyzw in memory
@@ -100,8 +97,7 @@ def _add_splat(pxr: Any, stage: Any, path: str, gaussians: Gaussians) -> None:
     field.CreateProjectionModeHintAttr(pxr.UsdVol.Tokens.perspective)
 
 
-def _add_collision(pxr: Any, stage: Any, root: str, mesh: Mesh) -> None:
-    shape = pxr.UsdGeom.Mesh.Define(stage, f"{root}/collision")
+def _write_collision(pxr: SimpleNamespace, shape: Any, mesh: Mesh) -> None:
     shape.CreatePointsAttr(_vectors(pxr, mesh.vertices))
     triangles = np.ascontiguousarray(mesh.triangles, np.int32)
     shape.CreateFaceVertexIndicesAttr(pxr.Vt.IntArray.FromNumpy(triangles.ravel()))
@@ -109,23 +105,17 @@ def _add_collision(pxr: Any, stage: Any, root: str, mesh: Mesh) -> None:
     shape.CreateSubdivisionSchemeAttr(pxr.UsdGeom.Tokens.none)
     shape.CreateExtentAttr(_extent(pxr, mesh.vertices))
     shape.CreatePurposeAttr(pxr.UsdGeom.Tokens.guide)
-    prim = shape.GetPrim()
-    pxr.UsdPhysics.CollisionAPI.Apply(prim)
-    pxr.UsdPhysics.MeshCollisionAPI.Apply(prim).CreateApproximationAttr(pxr.UsdPhysics.Tokens.none)
-    surface = pxr.UsdShade.Material.Define(stage, f"{root}/surface")
-    friction = pxr.UsdPhysics.MaterialAPI.Apply(surface.GetPrim())
-    friction.CreateStaticFrictionAttr(FRICTION)
-    friction.CreateDynamicFrictionAttr(FRICTION)
-    pxr.UsdShade.MaterialBindingAPI.Apply(prim).Bind(surface, materialPurpose="physics")
+    pxr.UsdPhysics.CollisionAPI.Apply(shape.GetPrim())
+    pxr.UsdPhysics.MeshCollisionAPI.Apply(shape.GetPrim()).CreateApproximationAttr(pxr.UsdPhysics.Tokens.none)
 
 
-def _floats(values: Any) -> Any:
+def _floats(values: np.ndarray) -> F32:
     return np.ascontiguousarray(values, np.float32)
 
 
-def _vectors(pxr: Any, values: Any) -> Any:
+def _vectors(pxr: SimpleNamespace, values: np.ndarray) -> Sequence[object]:
     return pxr.Vt.Vec3fArray.FromNumpy(_floats(values))
 
 
-def _extent(pxr: Any, points: Any) -> Any:
-    return _vectors(pxr, [points.min(0), points.max(0)])
+def _extent(pxr: SimpleNamespace, points: np.ndarray) -> Sequence[object]:
+    return _vectors(pxr, np.stack([points.min(0), points.max(0)]))

@@ -1,9 +1,7 @@
 """Splats for pages: SOG for PlayCanvas's viewers, SPZ for the others.
 
-SPZ version 3 is a gzip of columns of bytes: positions as 24 bits of fixed point, opacities and colours as bytes, scales
-as bytes of their logarithm, rotations as their three smaller components in 10 bits each, view-dependent colour as
-bytes. Source: github.com/nianticlabs/spz, README.md and src/cc/load-spz.cc. Version 4 is newer, but fewer viewers read
-it.
+Source: github.com/nianticlabs/spz, README.md and src/cc/load-spz.cc, version 3: a gzip of columns of bytes. Version 4
+is newer, but fewer viewers read it.
 """
 
 from __future__ import annotations
@@ -55,11 +53,11 @@ def save_spz(gaussians: Gaussians, path: Path) -> None:
         raise ValueError("a splat needs at least one Gaussian, all of them finite")
     farthest = max(float(np.abs(gaussians.means).max()), 1.0)
     fraction = min(FRACTION_BITS, math.floor(math.log2(LARGEST / farthest)))
-    opacity = gaussians.opacities
     degree = math.isqrt(gaussians.sh.shape[1]) - 1
+    fixed = np.ascontiguousarray(np.round(gaussians.means.astype(np.float64) * 2**fraction).astype("<i4"))
     columns = [
-        _positions(gaussians.means, fraction),
-        _bytes(opacity * 255),
+        fixed[..., None].view(np.uint8)[..., :3],
+        _bytes(gaussians.opacities * 255),
         _bytes((gaussians.sh[:, 0] * COLOR_RANGE + 0.5) * 255),
         _bytes((gaussians.log_scales - MIN_LOG_SCALE) * SCALE_STEPS),
         _rotations(gaussians.quaternions),
@@ -72,12 +70,6 @@ def save_spz(gaussians: Gaussians, path: Path) -> None:
 
 def _bytes(values: Floats) -> U8:
     return np.round(values).clip(0, 255).astype(np.uint8)
-
-
-def _positions(means: F32, fraction: int) -> U8:
-    """Three bytes a coordinate, the lowest first."""
-    fixed = np.round(means.astype(np.float64) * 2**fraction).astype("<i4")
-    return np.ascontiguousarray(fixed)[..., None].view(np.uint8)[..., :3]
 
 
 def _rotations(quaternions: F32) -> U32:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
+
+from pydantic import BaseModel
 
 from pipeline.errors import BundleError
 from pipeline.gallery import images, layers
@@ -31,23 +31,55 @@ LIGHT = "sim"
 """The level of detail that the 3-D view begins with, where the bundle has it."""
 
 
+class Shown(BaseModel):
+    """What a version's page must know of its images and recordings; sizes are (width, height) [px] or bytes.
+
+    Attributes:
+        viewpoint: Where the 3-D view begins.
+        pairs: Size of each photo beside its rendering.
+        plan: Size of the floor plan, or None.
+        images: Sizes of the check's images, by name.
+        levels: Bytes of each level of detail of the 3-D view.
+    """
+
+    viewpoint: images.Viewpoint
+    pairs: list[tuple[int, int]]
+    plan: tuple[int, int] | None
+    images: dict[str, tuple[int, int]]
+    levels: dict[str, int]
+
+
+class SceneFile(BaseModel):
+    """The content of scene.json.
+
+    Attributes:
+        content: What card, images and recordings were made of.
+        page: Hash of what the page was made of.
+        summary: The version's summary.
+        card: Its card.
+        view: Its images and recordings.
+    """
+
+    content: str
+    page: str = ""
+    summary: SceneSummary
+    card: Card
+    view: Shown
+
+
 @dataclass(frozen=True)
 class Drawn:
-    """A version with its images and recordings; its page may be of before, or not there yet.
+    """A version with its images and recordings; its page may be outdated or missing.
 
     Attributes:
         version: The version.
-        card: Its card.
-        view: What the page must know of images and recordings.
-        state: What they and the page were made of.
+        about: What its page must know.
         folder: Where the page will be.
-        files: Where they are: there, or beside it until the page is there too.
+        files: Where images and recordings are: there, or next to it until the page is there too.
     """
 
     version: Listed
-    card: Card
-    view: dict[str, Any]
-    state: dict[str, str]
+    about: SceneFile
     folder: Path
     files: Path
 
@@ -76,9 +108,10 @@ def draw_all(versions: Sequence[Listed], out: Path, left_out: dict[str, str]) ->
 def _draw(version: Listed, folder: Path) -> Drawn:
     """A version's images and recordings: those that are there, if they are of the same bundle."""
     content = f"{FORMAT} {metadata.version('viser')} {version.summary.sha256}"
-    there = _read(folder)
-    if there and there["state"]["content"] == content:
-        return Drawn(version, Card.from_json(there["card"]), there["view"], there["state"], folder, folder)
+    with suppress(OSError, ValueError):
+        about = SceneFile.model_validate_json((folder / SCENE_FILE).read_bytes())
+        if about.content == content:
+            return Drawn(version, about, folder, folder)
     logger.info("drawing %s", version)
     files = folder.with_name(f".{folder.name}.{uuid4().hex}")
     files.mkdir(parents=True)
@@ -86,7 +119,7 @@ def _draw(version: Listed, folder: Path) -> Drawn:
         bundle = version.open()
         with _drawable(bundle):
             card, view = card_of(bundle, version.summary), _write_content(bundle, files)
-        return Drawn(version, card, view, {"content": content}, folder, files)
+        return Drawn(version, SceneFile(content=content, summary=version.summary, card=card, view=view), folder, files)
     except BaseException:
         shutil.rmtree(files, ignore_errors=True)
         raise
@@ -108,21 +141,13 @@ def _drawable(bundle: Bundle) -> Iterator[None]:
 
 
 def clear(drawn: Sequence[Drawn]) -> None:
-    """Forget what was drawn and isn't in its place."""
+    """Remove what was drawn and has not reached its folder."""
     for one in drawn:
         if one.files != one.folder:
             shutil.rmtree(one.files, ignore_errors=True)
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / SCENE_FILE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-def _write_content(bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """A version's images and recordings; what the page must know of them."""
+def _write_content(bundle: Bundle, folder: Path) -> Shown:
     image, viewpoint = images.view_of(bundle)
     images.write_jpeg(folder / "view.jpg", image)
     pairs = compared_views(bundle)
@@ -132,12 +157,12 @@ def _write_content(bundle: Bundle, folder: Path) -> dict[str, Any]:
     plan = images.floor_plan(bundle.regions)
     if plan:
         plan.save(folder / "plan.png", optimize=True)
-    shown = {}
+    shown: dict[str, tuple[int, int]] = {}
     for name in ("coverage", "mesh", "mesh_top"):
         found = image_of(bundle, f"{name}.jpg")
         if found is not None:
             images.write_jpeg(folder / f"{name}.jpg", found)
-            shown[name] = [found.shape[1], found.shape[0]]
+            shown[name] = (found.shape[1], found.shape[0])
     light = LIGHT if LIGHT in bundle.manifest.splats else "full"
     (folder / RECORDING).write_bytes(layers.record(bundle, light, viewpoint.position))
     levels = {light: _size(folder, RECORDING)}
@@ -145,13 +170,13 @@ def _write_content(bundle: Bundle, folder: Path) -> dict[str, Any]:
         (folder / FULL_SPLAT).write_bytes(layers.full_splat(bundle))
         (folder / FULL_MESH).write_bytes(layers.full_mesh(bundle))
         levels["full"] = _size(folder, FULL_SPLAT, FULL_MESH)
-    return {
-        "viewpoint": asdict(viewpoint),
-        "pairs": [list(photo.shape[1::-1]) for _, photo, _ in pairs],
-        "plan": list(plan.size) if plan else None,
-        "images": shown,
-        "levels": levels,
-    }
+    return Shown(
+        viewpoint=viewpoint,
+        pairs=[(photo.shape[1], photo.shape[0]) for _, photo, _ in pairs],
+        plan=plan.size if plan else None,
+        images=shown,
+        levels=levels,
+    )
 
 
 def _size(folder: Path, *names: str) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import BundleError
 from pipeline.files import readable
@@ -41,8 +42,7 @@ class Listed:
         return self.summary.reference
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(BaseModel):
     """What the pages show of a version besides its summary.
 
     Attributes:
@@ -54,6 +54,8 @@ class Card:
         unmeasured: Number of gates that could not be measured, such as those that need photos.
     """
 
+    model_config = ConfigDict(frozen=True)
+
     tags: tuple[str, ...]
     area: float
     size: str
@@ -61,32 +63,38 @@ class Card:
     failed: tuple[str, ...]
     unmeasured: int
 
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> Card:
-        """The inverse of `asdict`, after JSON."""
-        return Card(**{**content, "tags": tuple(content["tags"]), "failed": tuple(content["failed"])})
+    def entry(self, summary: SceneSummary) -> Entry:
+        """The entry of the version with this card."""
+        return Entry(
+            **self.model_dump(),
+            name=summary.name,
+            version=summary.version,
+            description=summary.description,
+            licence=summary.licence,
+            source=summary.kind or "unknown",
+            generated=summary.origin == "generated",
+            gaussians=summary.gaussians,
+            bytes=readable(summary.bytes),
+        )
 
-    def entry(self, summary: SceneSummary) -> dict[str, Any]:
-        """The version as the first page holds it for its search."""
-        return {
-            "name": summary.name,
-            "version": summary.version,
-            "description": summary.description,
-            "licence": summary.licence,
-            "source": summary.kind or "unknown",
-            "generated": summary.origin == "generated",
-            "gaussians": summary.gaussians,
-            "bytes": readable(summary.bytes),
-            **asdict(self),
-        }
+
+class Entry(Card):
+    """A version as the first page holds it for its search."""
+
+    name: str
+    version: str
+    description: str
+    licence: str
+    source: str
+    generated: bool
+    gaussians: int
+    bytes: str
 
 
 def scenes(address: str) -> dict[str, list[Listed]]:
     """The versions of every scene, oldest first, by the scene's name.
 
-    Args:
-        address: Address of a registry, or a folder of bundles (`name/version/bundle.json`). What can't be opened in a
-            folder is left out with a warning.
+    The address is that of a registry, or a folder of bundles, where what can't be opened is left out with a warning.
 
     Raises:
         BundleError: When there is no scene.
@@ -98,7 +106,7 @@ def scenes(address: str) -> dict[str, list[Listed]]:
     found: dict[str, list[Listed]] = {}
     for summary in registry.summaries():
         reference = Reference(registry.address, summary.name, summary.version)
-        opened = functools.cache(functools.partial(_opened, registry, reference))
+        opened = functools.cache(lambda reference=reference: Bundle(registry.open(reference)))
         found.setdefault(summary.name, []).append(Listed(summary, public + summary.reference, opened))
     if not found:
         raise BundleError(
@@ -132,7 +140,3 @@ def card_of(bundle: Bundle, summary: SceneSummary) -> Card:
         failed=tuple(one_line(gate.title) for gate in gates if gate.passed is False),
         unmeasured=sum(gate.passed is None for gate in gates),
     )
-
-
-def _opened(registry: Registry, reference: Reference) -> Bundle:
-    return Bundle(registry.open(reference))

@@ -8,21 +8,22 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from socket import socket
 from uuid import uuid4
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from pipeline.check.gates import GATES
 from pipeline.errors import BundleError, MachineError
-from pipeline.files import readable, write_whole
-from pipeline.gallery import layers, words
+from pipeline.files import counted, readable, write_whole
+from pipeline.gallery import layers
 from pipeline.gallery.drawing import SCENE_FILE, Drawn, clear, draw_all
-from pipeline.gallery.scenes import Listed
-from pipeline.gallery.versions import changes
+from pipeline.gallery.scenes import Entry, Listed
+from pipeline.gallery.versions import changes, metric, must_be
 
 MARK = "gallery.json"
 VIEWER_POLICY = (
@@ -64,12 +65,12 @@ def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path) -> Built:
     _check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _write(out / MARK, json.dumps({"format": "splatyard.gallery"}))
+        write_whole(out / MARK, json.dumps({"format": "splatyard.gallery"}))
         write_assets(out)
         made: list[str] = []
         kept: list[str] = []
         left_out: dict[str, str] = {}
-        entries: list[dict[str, Any]] = []
+        entries: list[Entry] = []
         for versions in scenes.values():
             drawn = draw_all(versions, out, left_out)
             for index, one in enumerate(drawn):
@@ -82,8 +83,8 @@ def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path) -> Built:
                     clear(drawn[index:])
                     raise
             shown = [one for one in drawn if str(one.version) not in left_out]
-            entries += [one.card.entry(one.summary) for one in shown if one.summary.yanked is None][-1:]
-        _write(out / "index.html", index_page(entries))
+            entries += [one.about.card.entry(one.summary) for one in shown if one.summary.yanked is None][-1:]
+        write_whole(out / "index.html", index_page(entries))
         _remove_gone(out, {*made, *kept})
     except OSError as error:
         raise MachineError(
@@ -109,11 +110,11 @@ def _check_folder(out: Path) -> None:
 def write_assets(out: Path) -> None:
     """Write the files that all pages share: styles, the search, viser's client."""
     for asset in (resources.files("pipeline.gallery") / "assets").iterdir():
-        _write(out / asset.name, asset.read_text("utf-8"))
+        write_whole(out / asset.name, asset.read_text("utf-8"))
     page = layers.client().read_text("utf-8")
     policy = f'<meta http-equiv="Content-Security-Policy" content="{VIEWER_POLICY}">'
     (out / "viewer").mkdir(exist_ok=True)
-    _write(out / "viewer" / "index.html", page.replace("<head>", f"<head>{policy}", 1))
+    write_whole(out / "viewer" / "index.html", page.replace("<head>", f"<head>{policy}", 1))
 
 
 def _finish(drawn: Sequence[Drawn], index: int) -> bool:
@@ -121,13 +122,18 @@ def _finish(drawn: Sequence[Drawn], index: int) -> bool:
     one = drawn[index]
     around = [(other.summary.version, other.summary.sha256, other.summary.yanked) for other in drawn]
     page = hashlib.sha256(repr((around, one.version.loaded_by, _templates_hash())).encode()).hexdigest()
-    if one.state.get("page") == page:
+    if one.about.page == page:
         return False
-    state = {**one.state, "page": page}
-    _write(one.files / "index.html", _page(drawn, index))
-    _write(one.files / SCENE_FILE, json.dumps({"state": state, "card": asdict(one.card), "view": one.view}))
-    if one.files != one.folder:
-        _swap(one.files, one.folder)
+    write_whole(one.files / "index.html", _page(drawn, index))
+    write_whole(
+        one.files / SCENE_FILE, one.about.model_copy(update={"page": page, "summary": one.summary}).model_dump_json()
+    )
+    if one.files != one.folder:  # in place of an old one
+        old = one.folder.with_name(f".{one.folder.name}.{uuid4().hex}")
+        if one.folder.exists():
+            one.folder.rename(old)
+        one.files.rename(one.folder)
+        shutil.rmtree(old, ignore_errors=True)
     return True
 
 
@@ -140,49 +146,43 @@ def _templates_hash() -> str:
 def _page(drawn: Sequence[Drawn], index: int) -> str:
     """HTML of a version's page."""
     one, before = drawn[index], drawn[index - 1] if index else None
-    bundle, viewpoint = one.version.open(), one.view["viewpoint"]
-    camera = "&".join(
-        (
-            f"initialCameraPosition={','.join(map(str, viewpoint['position']))}",
-            f"initialCameraLookAt={','.join(map(str, viewpoint['look_at']))}",
-            "initialCameraUp=0,0,1",
-            f"initialCameraFov={viewpoint['field_of_view']:.4f}",
-        )
+    bundle, viewpoint = one.version.open(), one.about.view.viewpoint
+    camera = (
+        f"initialCameraPosition={','.join(map(str, viewpoint.position))}"
+        f"&initialCameraLookAt={','.join(map(str, viewpoint.look_at))}"
+        f"&initialCameraUp=0,0,1&initialCameraFov={viewpoint.field_of_view:.4f}"
     )
     return _template("scene.html").render(
-        card=one.card,
+        card=one.about.card,
         summary=one.summary,
         loaded_by=one.version.loaded_by,
         manifest=bundle.manifest,
         gates=bundle.quality.gates,
         regions=bundle.regions,
-        view=one.view,
+        view=one.about.view,
         camera=camera,
         layers=layers.LAYERS,
-        versions=[(other.summary, other.card.failed) for other in reversed(drawn)],
+        versions=[(other.summary, other.about.card.failed) for other in reversed(drawn)],
         before=before and before.summary,
         changes=changes(before.version.open(), bundle) if before else None,
         root="../../../",
-        readable=readable,
-        words=words,
     )
 
 
-def index_page(entries: Sequence[dict[str, Any]]) -> str:
+def index_page(entries: Sequence[Entry]) -> str:
     """HTML of the first page."""
     return _template("index.html").render(
-        cards=sorted(entries, key=lambda entry: entry["name"]),
-        tags=sorted({tag for entry in entries for tag in entry["tags"]}),
-        licences=sorted({entry["licence"] for entry in entries}),
-        sources=sorted({entry["source"] for entry in entries}),
-        passing=sum(not entry["failed"] for entry in entries),
-        area=sum(entry["area"] for entry in entries),
+        cards=[entry.model_dump() for entry in sorted(entries, key=lambda entry: entry.name)],
+        tags=sorted({tag for entry in entries for tag in entry.tags}),
+        licences=sorted({entry.licence for entry in entries}),
+        sources=sorted({entry.source for entry in entries}),
+        passing=sum(not entry.failed for entry in entries),
+        area=sum(entry.area for entry in entries),
         root="",
-        words=words,
     )
 
 
-def _template(name: str) -> Any:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=PackageLoader("pipeline.gallery"),
         autoescape=True,
@@ -190,6 +190,8 @@ def _template(name: str) -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    meaning = {name: kind.meaning for name, kind in GATES.items()}
+    environment.globals.update(counted=counted, meaning=meaning, metric=metric, must_be=must_be, readable=readable)
     return environment.get_template(name)
 
 
@@ -203,29 +205,15 @@ def _remove_gone(out: Path, references: set[str]) -> None:
             folder.rmdir()
 
 
-def _swap(made: Path, folder: Path) -> None:
-    """Put a finished folder where an old one may be."""
-    old = folder.with_name(f".{folder.name}.{uuid4().hex}")
-    if folder.exists():
-        folder.rename(old)
-    made.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    write_whole(path, text)
-
-
 class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of every request."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Log no request."""
 
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128  # a browser asks for many images at once; those that wait beyond are refused
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: socket | tuple[bytes, socket], client_address: object) -> None:
         """A visitor who leaves before all has come over is no error."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)

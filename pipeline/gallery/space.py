@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import yaml
 
 from pipeline.errors import BundleError, MachineError
-from pipeline.gallery.drawing import SCENE_FILE
+from pipeline.gallery.drawing import SCENE_FILE, SceneFile
 from pipeline.gallery.site import MARK
 from pipeline.publish.checks import may_be_public
 from pipeline.scenes.hub import client, hub_errors, repository_name, require_token, retried
@@ -27,11 +26,11 @@ def push(site: Path, address: str, *, public: bool = False) -> str:
 
     Args:
         site: Folder of the gallery.
-        address: hf://owner/name of the Space; it is made where there is none.
-        public: Whether everybody may see one that is made.
+        address: hf://owner/name of the Space; it is created where there is none.
+        public: Whether everybody may see one that is created.
 
     Returns:
-        Where it is to be seen.
+        Its URL.
 
     Raises:
         BundleError: When a scene's licence doesn't allow to show it to everybody; then nothing was sent.
@@ -75,10 +74,10 @@ def push(site: Path, address: str, *, public: bool = False) -> str:
 
 def _check_licences(site: Path) -> None:
     for path in sorted(site.glob(f"scenes/*/*/{SCENE_FILE}")):
-        card = json.loads(path.read_text("utf-8"))["card"]
-        if not may_be_public(card["licence"]):
+        scene = SceneFile.model_validate_json(path.read_bytes()).summary
+        if not may_be_public(scene.licence):
             raise BundleError(
                 "what everybody may see has a licence that allows it",
-                found=f"{card['name']}@{card['version']}, licence {card['licence']!r:.120}",
+                found=f"{scene.reference}, licence {scene.licence!r:.120}",
                 remedy="leave it out of the gallery, or push to a private Space",
             )

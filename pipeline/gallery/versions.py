@@ -1,30 +1,22 @@
-"""What changed from one version of a scene to the next, in words."""
+"""Metrics and gates in words, and what changed from one version of a scene to the next."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.check.quality import Gate
 from pipeline.files import readable
-from pipeline.gallery.words import metric
 from pipeline.publish.diff import difference, made_change
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import Version
 
+UNITS = {"m2": "m²", "degrees": "°"}
 MESHES = {"mesh.ply": "Mesh", "collision.ply": "Collision mesh"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of two versions.
-
-    Attributes:
-        title: What it is.
-        before: In the version before.
-        now: In this version.
-        failed: Whether it fails its gate now.
-    """
+    """One metric before and now, and whether it fails its gate now."""
 
     title: str
     before: str
@@ -42,9 +34,9 @@ class Changes:
     """What changed.
 
     Attributes:
-        kind: major, minor or patch: what the version says that it is.
-        why: What makes it so, by the registry's rules.
-        files: How many differ.
+        kind: major, minor or patch, as the version says.
+        why: The reason by the registry's rules.
+        files: Number of files that differ.
         rows: Metrics of both.
     """
 
@@ -61,7 +53,8 @@ def changes(before: Bundle, now: Bundle) -> Changes:
         BundleError: When one is damaged.
     """
     found = difference(before, now)
-    rows = [Row("Size", _bytes(before), _bytes(now))]
+    was, is_now = (sum(entry.bytes for entry in bundle.manifest.files.values()) for bundle in (before, now))
+    rows = [Row("Size", readable(was), readable(is_now))]
     rows += [Row(f"Gaussians, {level}", _count(a), _count(b)) for level, (a, b) in found.gaussians.items()]
     rows += [Row(MESHES[name], *_meshes(*pair)) for name, pair in found.meshes.items()]
     rows += [Row(f"Frame: {name.replace('_', ' ')}", _frame(a), _frame(b)) for name, (a, b) in found.frame.items()]
@@ -74,8 +67,18 @@ def changes(before: Bundle, now: Bundle) -> Changes:
     return Changes(made, found.why, len(found.files), tuple(rows))
 
 
-def _bytes(bundle: Bundle) -> str:
-    return readable(sum(entry.bytes for entry in bundle.manifest.files.values()))
+def metric(value: float | None, unit: str) -> str:
+    """A metric with its unit and as many digits as matter."""
+    if value is None:
+        return "unknown"
+    digits = 4 if abs(value) < 0.01 else 3 if abs(value) < 0.1 else 2
+    number = f"{value:.{digits}f}".rstrip("0").rstrip(".")
+    return f"{number} {UNITS.get(unit, unit)}".strip().replace(" °", "°")
+
+
+def must_be(gate: Gate) -> str:
+    """The threshold in words."""
+    return f"at {'most' if gate.comparison == '<=' else 'least'} {metric(gate.threshold, gate.unit)}"
 
 
 def _count(gaussians: int | None) -> str:
@@ -92,7 +95,7 @@ def _meshes(before: tuple[int, int] | None, now: tuple[int, int] | None) -> tupl
     return was, f"{is_now}, elsewhere" if was == is_now else is_now
 
 
-def _frame(value: Any) -> str:
+def _frame(value: object) -> str:
     """A field of the frame; where gravity and scale come from is a source with its sigma."""
     if not isinstance(value, dict):
         return str(value)

@@ -1,4 +1,4 @@
-"""From others' files to a bundle: one frame, a floor, measured gates, and what it is not known."""
+"""From others' files to a bundle: one frame, a floor, and measured gates."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -48,6 +46,8 @@ logger = logging.getLogger(__name__)
 IMPORT_VERSION = 1
 """Raised when the same files give another bundle."""
 CLOUD_POINTS = 100_000
+NO_COVERAGE = CoverageMap(np.zeros((0, 3), np.float32), np.zeros((0, 8), np.float32), 1.0, 0.3, np.pi / 2)
+"""Without photos nothing says which images can be trusted."""
 LOOKOUT_HEIGHT = 0.5
 """Height of the lookouts over the floor [m]."""
 AXES = {sign + name: (-1.0 if sign else 1.0) * np.eye(3)[axis] for axis, name in enumerate("xyz") for sign in ("", "-")}
@@ -64,8 +64,8 @@ class ImportRequest:
         out: Folder of bundles.
         licence: Licence of the scene; "unknown" when nobody states it.
         about: Where it comes from, for people; the source's name when not given.
-        description: One line on the place.
-        generated: Whether a model made it up.
+        description: One line about the scene.
+        generated: Whether a model generated it.
         up: The axis of the mesh's file that points up: x, y, z, -x, -y or -z; None for the form's own.
         up_sigma: One sigma of it [deg], or None.
         scale: Metres per unit of the mesh, or None for what the form says.
@@ -177,7 +177,7 @@ def import_bundle(request: ImportRequest) -> Path:
 
 
 def _about(request: ImportRequest, source: ImportSource) -> dict[str, str]:
-    """Where it comes from: what an export of ours says of it holds; what it doesn't say, the user may."""
+    """Where it comes from: what an export of ours says counts; the user may state the rest."""
     kept = source.origin
     licence = kept.get("licence", "unknown")
     if request.licence and licence != "unknown" and request.licence != licence:
@@ -197,21 +197,20 @@ def _about(request: ImportRequest, source: ImportSource) -> dict[str, str]:
 
 
 def _up(request: ImportRequest, source: ImportSource) -> UpEstimate:
-    if request.up is None and source.up is None:
-        raise CardError(
-            "somebody must say roughly which axis of the mesh points up",
-            found=f"{request.source.name} doesn't",
-            remedy="--up z, or y, -y ...; floor and walls then tell it exactly",
-        )
     sigma = request.up_sigma or ROUGH_UP_DEG
     if request.up is not None:
         return UpEstimate(("given",), AXES[request.up], sigma)
-    assert source.up is not None
-    return UpEstimate((source.form,), source.up, sigma)
+    if source.up is not None:
+        return UpEstimate((source.form,), source.up, sigma)
+    raise CardError(
+        "somebody must say roughly which axis of the mesh points up",
+        found=f"{request.source.name} doesn't",
+        remedy="--up z, or y, -y ...; floor and walls then tell it exactly",
+    )
 
 
 def _scale(request: ImportRequest, source: ImportSource, registration: Registration | None = None) -> Given:
-    """Metres per unit of the mesh; which frame nerfstudio's mesh is in, the registration knows."""
+    """Metres per unit of the mesh; only the registration knows which frame nerfstudio's mesh is in."""
     in_capture = registration is not None and registration.source == MESH_OF_CAPTURE
     by_form = 1.0 if in_capture else source.metres_per_unit
     if request.scale is None:
@@ -233,38 +232,27 @@ def _into_world(source: ImportSource, registration: Registration, up: UpEstimate
         for c in source.cameras
     )
     collision = decimate(mesh, MeshParams().collision_triangles)
-    splat = source.gaussians.transformed(world_from_mesh @ registration.mesh_from_splat)
-    return _World(alignment, splat, mesh, collision, track, cameras, _regions(collision, eyes), turned)
-
-
-def _regions(collision: Mesh, eyes: F64) -> Regions:
-    params = RegionsParams()
     try:
-        return find_regions(collision, eyes, _nothing_known(), params)
+        regions = find_regions(collision, eyes, NO_COVERAGE, RegionsParams())
     except ReconstructionError as error:
         logger.warning("no walkable floor: %s", error.found)
-        return Regions.without_floor(params.cell, f"{error.rule}; found: {error.found}")
-
-
-def _nothing_known() -> CoverageMap:
-    """Without photos nothing says which images can be trusted."""
-    return CoverageMap(np.zeros((0, 3), np.float32), np.zeros((0, 8), np.float32), 1.0, 0.3, np.pi / 2)
-
-
-def _lookouts(world: _World) -> list[Pose]:
-    """Poses over spawn poses and goals, four ways each; from above where nobody can stand."""
-    places = [pose.position for pose in (*world.regions.spawn_poses, *world.regions.goals)]
-    raised = np.array([0, 0, LOOKOUT_HEIGHT])
-    poses = [Pose(horizontal_rotation(k * np.pi / 2), np.array(place) + raised) for place in places for k in range(4)]
-    return poses or [overview_pose(world.mesh, LENS, 40.0, 35.0)]
+        regions = Regions.without_floor(RegionsParams().cell, f"{error.rule}; found: {error.found}")
+    splat = source.gaussians.transformed(world_from_mesh @ registration.mesh_from_splat)
+    return _World(alignment, splat, mesh, collision, track, cameras, regions, turned)
 
 
 def _write_parts(
     folder: Path, world: _World, registration: Registration
-) -> tuple[dict[str, SplatInfo], dict[str, Any]]:
+) -> tuple[dict[str, SplatInfo], dict[str, object]]:
     """Write all files but the manifest; returns the levels of detail, and the report."""
     alignment, splat, regions = world.alignment, world.splat, world.regions
-    lookouts = _lookouts(world)
+    # over spawn poses and goals, in four directions each; from above where nobody can stand
+    feet = [np.array(pose.position) for pose in (*regions.spawn_poses, *regions.goals)]
+    lookouts = [
+        Pose(horizontal_rotation(quarter * np.pi / 2), position + np.array([0, 0, LOOKOUT_HEIGHT]))
+        for position in feet
+        for quarter in range(4)
+    ] or [overview_pose(world.mesh, LENS, 40.0, 35.0)]
     world.mesh.save(folder / "mesh.ply")
     world.collision.save(folder / "collision.ply")
     write_points_ply(folder / "points.ply", _cloud(world.mesh))
@@ -273,8 +261,11 @@ def _write_parts(
     save_splat(small, folder / "sim.ply")
     save_sog(splat, folder / "web.sog")
     regions.save(folder)
-    _nothing_known().save(folder)
-    cameras = world.cameras or _virtual(lookouts)
+    NO_COVERAGE.save(folder)
+    cameras = world.cameras or [
+        BundleCamera(f"lookout_{number:02d}", LENS, pose, held_out=True, thumbnail=None)
+        for number, pose in enumerate(lookouts)
+    ]
     write_cameras(cameras, folder)
     views = look(splat, world.mesh, [camera.world_from_camera for camera in cameras])
     quality = measure(
@@ -296,12 +287,8 @@ def _write_parts(
     (folder / "quality.html").write_text(page)
     full = SplatInfo(len(splat), round(np.sqrt(splat.sh.shape[1])) - 1, drawing_mode(splat))
     levels = {"full": full, "sim": SplatInfo(len(small), 0, drawing_mode(small)), "web": full}
-    return levels, _report(world, registration, cameras)
-
-
-def _report(world: _World, registration: Registration, cameras: Sequence[BundleCamera]) -> dict[str, Any]:
     pose = registration.mesh_from_splat
-    return {
+    return levels, {
         "registration": {
             "source": registration.source,
             "ambiguous": registration.ambiguous,
@@ -321,14 +308,6 @@ def _strongest(splat: Gaussians) -> Gaussians:
     shown = opacity * np.exp(np.sort(splat.log_scales, 1)[:, 1:].sum(1))
     chosen = splat[np.sort(np.argsort(-shown, kind="stable")[: SplatParams().sim_gaussians])]
     return replace(chosen, sh=chosen.sh[:, :1])
-
-
-def _virtual(poses: Sequence[Pose]) -> tuple[BundleCamera, ...]:
-    """Where to look from, for viewers of a scene whose own cameras nobody knows."""
-    return tuple(
-        BundleCamera(f"lookout_{number:02d}", LENS, pose, held_out=True, thumbnail=None)
-        for number, pose in enumerate(poses)
-    )
 
 
 def _cloud(mesh: Mesh) -> PointCloud:

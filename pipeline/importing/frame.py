@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.align.alignment import Alignment
 from pipeline.align.gravity import UpEstimate, fuse, log_up_contradictions, up_from_surfaces
-from pipeline.align.surfaces import Floor, Surfaces, find_floor
+from pipeline.align.surfaces import Surfaces, find_floor
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Mesh, Similarity, rotation_between
 from pipeline.geometry.rays import RayCaster, sample_surface
@@ -31,13 +31,7 @@ ON_FLOOR = 0.06
 
 @dataclass(frozen=True)
 class Given:
-    """A number that somebody states.
-
-    Attributes:
-        value: The number.
-        sigma: One sigma; None where nobody states one.
-        source: Who states it.
-    """
+    """A number that `source` states, with its sigma if that is stated, too."""
 
     value: float
     sigma: float | None
@@ -45,13 +39,13 @@ class Given:
 
 
 def find_world(mesh: Mesh, up: UpEstimate, scale: Given, track: F64) -> Alignment:
-    """Turn and scale a mesh's frame as little as its up and its floor ask for; x and y stay where they are.
+    """Turn and scale a mesh's frame as little as its up and its floor require; x and y stay where they are.
 
     Args:
         mesh: As its file has it.
-        up: What somebody says of up, in the mesh's frame.
+        up: The stated direction of up, in the mesh's frame.
         scale: Metres per unit of the mesh.
-        track: Places (N, 3) of cameras, or none.
+        track: Positions (N, 3) of cameras, or none.
 
     Raises:
         ReconstructionError: When no floor is found.
@@ -78,12 +72,17 @@ def find_world(mesh: Mesh, up: UpEstimate, scale: Given, track: F64) -> Alignmen
         scale.source,
         scale.sigma,
         floor_found=True,
-        report=_report(estimates, gravity, floor, scale),
+        report={
+            "gravity": [estimate.report(gravity) for estimate in estimates],
+            "scale": [{"source": scale.source, "sigma": scale.sigma, "off_the_result": 0.0}],
+            "floor": {"rms_m": round(floor.rms * scale.value, 5), "share_of_level_area": round(floor.share, 4)},
+            "metres_per_scene_unit": scale.value,
+        },
     )
 
 
 def surfaces_of(mesh: Mesh, up: F64, *, oriented: bool) -> Surfaces:
-    """Points over the mesh; where its faces' sides aren't known yet, level ones count as facing up."""
+    """Points over the mesh; unless its faces are oriented, level ones count as facing up."""
     rng = np.random.default_rng(SEED)
     points, faces = sample_surface(mesh, SAMPLES, rng)
     normals = mesh.face_normals()[faces]
@@ -95,11 +94,7 @@ def surfaces_of(mesh: Mesh, up: F64, *, oriented: bool) -> Surfaces:
 
 
 def eyes_over_floor(mesh: Mesh) -> F64:
-    """Places (N, 3) where a small robot's eyes have room over the floor z = 0, in whatever sense faces are oriented.
-
-    Args:
-        mesh: World frame [m].
-    """
+    """Positions (N, 3) where a small robot's eyes have room over the floor z = 0 of a mesh in the world frame [m]."""
     rng = np.random.default_rng(SEED)
     points, faces = sample_surface(mesh, SAMPLES, rng)
     level = np.abs(mesh.face_normals()[faces, 2]) > np.cos(np.deg2rad(12))
@@ -109,15 +104,6 @@ def eyes_over_floor(mesh: Mesh) -> F64:
     eyes = floor[above > MIN_FREE] * [1, 1, 0] + np.array([0, 0, EYE_HEIGHT])
     eyes = eyes[caster.distances(eyes) > EYE_ROOM]
     return eyes[rng.permutation(len(eyes))[:MAX_EYES]]
-
-
-def _report(estimates: list[UpEstimate], gravity: UpEstimate, floor: Floor, scale: Given) -> dict[str, object]:
-    return {
-        "gravity": [estimate.report(gravity) for estimate in estimates],
-        "scale": [{"source": scale.source, "sigma": scale.sigma, "off_the_result": 0.0}],
-        "floor": {"rms_m": round(floor.rms * scale.value, 5), "share_of_level_area": round(floor.share, 4)},
-        "metres_per_scene_unit": scale.value,
-    }
 
 
 EYES, RAYS = 60, 3000

@@ -22,10 +22,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.arrays import BadArrayError, arrays_of_npz
 from pipeline.errors import BundleError, SimError
@@ -58,7 +56,7 @@ class GaussGymScene:
     Attributes:
         collision: All slices [m].
         gaussians: The splat [m].
-        track: (N, 3) places along the slices' ways [m].
+        track: (N, 3) positions along the slices' ways [m].
         sha256: Hash of the names and hashes of the files that were read.
     """
 
@@ -150,7 +148,13 @@ def write_gaussgym(
 
 
 def _read_slice(path: Path) -> _Slice:
-    arrays = _arrays(path, ("vertices", "triangles", "cam_trans", "offset"), ("from_ig_rotation",))
+    names = ("vertices", "triangles", "cam_trans", "offset")
+    try:
+        arrays = arrays_of_npz(_there(path), names, ("from_ig_rotation",), limit=MAX_ARRAY_BYTES)
+    except (BadArrayError, OSError) as error:
+        raise BundleError(
+            "a slice is an npz file of plain arrays", found=str(error), remedy=REMEDY, file=path
+        ) from error
     vertices, triangles, track = arrays["vertices"], arrays["triangles"], arrays["cam_trans"]
     shapes = {name: array.shape for name, array in arrays.items()}
     rotation, offset = np.asarray(arrays.get("from_ig_rotation", np.eye(3)), np.float64), arrays["offset"]
@@ -170,16 +174,6 @@ def _read_slice(path: Path) -> _Slice:
         )
     capture_from_slice = Similarity(1.0, rotation, offset.reshape(3))
     return _Slice(Mesh.from_arrays(vertices, triangles), np.asarray(track, np.float64), capture_from_slice)
-
-
-def _arrays(path: Path, needed: tuple[str, ...], optional: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Arrays of an npz by name; nothing is unpacked that is larger than allowed, and nothing but numbers."""
-    try:
-        return arrays_of_npz(_there(path), needed, optional, limit=MAX_ARRAY_BYTES)
-    except (BadArrayError, OSError) as error:
-        raise BundleError(
-            "a slice is an npz file of plain arrays", found=str(error), remedy=REMEDY, file=path
-        ) from error
 
 
 def _check_up(world_from_slice: Similarity, path: Path, first: Path) -> None:

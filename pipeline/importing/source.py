@@ -1,14 +1,15 @@
-"""What others' scenes hold, whatever form they have: one mesh, one splat, and what their files say of the frames."""
+"""Others' scenes in any form: one mesh, one splat, and what their files say of the frames."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,6 @@ from pipeline.export.form import ORIGIN_FILE
 from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
 from pipeline.geometry.ply import MAX_HEADER_BYTES
 from pipeline.importing.gaussgym import is_gaussgym, read_gaussgym, splat_from_capture
-from pipeline.importing.mesh_files import MESH_SUFFIXES, read_mesh
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import file_sha256
 from pipeline.splat.ply import load_splat
@@ -34,14 +34,14 @@ FORMS = "a GaussGym scene folder; a nerfstudio export with a mesh; or a folder w
 
 @dataclass(frozen=True, eq=False)
 class ImportSource:
-    """A scene of somebody else's, as its files have it.
+    """Somebody else's scene, as its files have it.
 
     Attributes:
         form: gaussgym, nerfstudio or pair.
         mesh: In the frame of its file.
         gaussians: In the frame of theirs.
         given: mesh_from_splat by who says so.
-        track: (N, 3) places of cameras, mesh frame; none where the files don't say.
+        track: (N, 3) positions of cameras, mesh frame; none where the files don't say.
         cameras: Those with intrinsics, mesh frame.
         up: The axis (3,) of the mesh's frame that the form calls up, or None.
         metres_per_unit: Metres per unit of the mesh, as the form has it.
@@ -60,7 +60,7 @@ class ImportSource:
     metres_per_unit: float
     scale_source: str
     sha256: str
-    origin: Mapping[str, Any] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
@@ -105,7 +105,7 @@ def _gaussgym(folder: Path) -> ImportSource:
     scene = read_gaussgym(folder)
     return ImportSource(
         "gaussgym",
-        _finite(scene.collision, folder),
+        scene.collision,
         scene.gaussians,
         {"dataparser_transforms.json": Similarity.identity()},
         scene.track,
@@ -152,9 +152,9 @@ def _nerfstudio(folder: Path, gaussians: Gaussians, mesh: Mesh, files: list[Path
 def _pair(path: Path, mesh: Path | None) -> tuple[Path, Path]:
     """The splat's file and the mesh's."""
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-    splats = [file for file in files if file.suffix.lower() == ".ply" and _is_splat(file)]
+    splats = [file for file in files if file.suffix.lower() == ".ply" and b" f_dc_0" in _header(file)]
     meshes = [mesh] if mesh else [f for f in files if f.suffix.lower() in MESH_SUFFIXES and f not in splats]
-    meshes = [file for file in meshes if file.suffix.lower() != ".ply" or _has_faces(file)]
+    meshes = [f for f in meshes if f.suffix.lower() != ".ply" or not f.is_file() or b"element face" in _header(f)]
     if len(splats) != 1 or len(meshes) != 1:
         raise BundleError(
             f"import reads {FORMS}",
@@ -175,26 +175,12 @@ def _header(file: Path) -> bytes:
         return opened.read(MAX_HEADER_BYTES).partition(b"end_header")[0]
 
 
-def _is_splat(file: Path) -> bool:
-    return b" f_dc_0" in _header(file)
-
-
-def _has_faces(file: Path) -> bool:
-    return not file.is_file() or b"element face" in _header(file)
-
-
-def _finite(mesh: Mesh, file: Path) -> Mesh:
-    if not np.isfinite(mesh.vertices).all():
-        raise BundleError("a mesh's vertices are finite", found="NaN or inf", remedy="export it again", file=file)
-    return mesh
-
-
 def _digest(files: list[Path]) -> str:
     return hashlib.sha256("".join(f"{file.name} {file_sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
-def _origin(folder: Path) -> Mapping[str, Any]:
-    """What an export of ours says of where it comes from; nothing where there is no such file."""
+def _origin(folder: Path) -> dict[str, str]:
+    """What an export of ours says of its origin; empty where there is no such file."""
     file = folder / ORIGIN_FILE
     if not file.is_file():
         return {}
@@ -202,9 +188,10 @@ def _origin(folder: Path) -> Mapping[str, Any]:
         if file.stat().st_size > MAX_ORIGIN_BYTES:
             raise ValueError(f"{file.stat().st_size} bytes")
         content = json.loads(file.read_text())
-        told = {key: content[key] for key in ("bundle", "source", "origin", "licence")}
-        if told["origin"] not in ("captured", "generated") or not all(isinstance(v, str) for v in told.values()):
-            raise ValueError(f"{told}"[:200])
+        stated = {key: content[key] for key in ("bundle", "source", "origin", "licence")}
+        if stated["origin"] not in ("captured", "generated") or not all(isinstance(v, str) for v in stated.values()):
+            raise ValueError(f"{stated}"[:200])
+        return stated
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BundleError(
             "origin.json says bundle, source, origin (captured or generated) and licence",
@@ -212,7 +199,6 @@ def _origin(folder: Path) -> Mapping[str, Any]:
             remedy="export the bundle again, or remove the file when the scene isn't from there",
             file=file,
         ) from error
-    return told
 
 
 logger = logging.getLogger(__name__)
@@ -230,7 +216,7 @@ def cameras_of(folder: Path, normalised: Similarity, mesh: Mesh) -> tuple[Bundle
     Args:
         folder: With `transforms.json`.
         normalised: nerfstudio's frame from the capture's.
-        mesh: In one of the two frames; which one, the cameras' places tell.
+        mesh: In one of the two frames; the cameras' positions tell in which one.
 
     Raises:
         BundleError: When the file is damaged.
@@ -246,25 +232,20 @@ def cameras_of(folder: Path, normalised: Similarity, mesh: Mesh) -> tuple[Bundle
         raise BundleError(
             "transforms.json lists cameras", found=error.found, remedy=error.remedy, file=folder / MAIN
         ) from error
+    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    wider = (high - low) / 3
     for frame in (normalised, Similarity.identity()):
         placed = [frame.apply_pose(pose) for pose in poses]
-        if placed and _inside(np.array([pose.translation for pose in placed]), mesh) >= MIN_INSIDE:
+        centres = np.array([pose.translation for pose in placed]).reshape(-1, 3)
+        inside = ((centres >= low - wider) & (centres <= high + wider)).all(1)
+        if placed and inside.mean() >= MIN_INSIDE:
+            names = [entry.listed.rpartition("/")[2][:80] for entry in entries]
             return tuple(
-                BundleCamera(f"{number:05d}_{_name(entry)}", lens, pose, held_out=False, thumbnail=None)
-                for number, (entry, lens, pose) in enumerate(zip(entries, lenses, placed, strict=True))
+                BundleCamera(f"{number:05d}_{name}", lens, pose, held_out=False, thumbnail=None)
+                for number, (name, lens, pose) in enumerate(zip(names, lenses, placed, strict=True))
             )
     logger.warning("the cameras of %s don't lie about the mesh: they are left out", folder / MAIN)
     return ()
-
-
-def _inside(centres: np.ndarray, mesh: Mesh) -> float:
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    wider = (high - low) / 3
-    return float(((centres >= low - wider) & (centres <= high + wider)).all(1).mean())
-
-
-def _name(entry: Entry) -> str:
-    return entry.listed.rpartition("/")[2][:80]
 
 
 def _camera(entry: Entry) -> Camera:
@@ -277,3 +258,72 @@ def _camera(entry: Entry) -> Camera:
     focal = DEFAULT_FOCAL * max(width, height) if entry.fl_x is None else entry.fl_x
     middle = (width / 2 if entry.cx is None else entry.cx, height / 2 if entry.cy is None else entry.cy)
     return Camera(width, height, focal, focal if entry.fl_y is None else entry.fl_y, *middle)
+
+
+MESH_SUFFIXES = (".ply", ".obj", ".stl", ".off", ".glb")
+MAX_MESH_BYTES = 2**30
+MAX_TRIANGLES = 10_000_000
+MAX_GLTF_BYTES = 16 * 2**20
+"""Size of the JSON part of a GLB."""
+GLTF_AXES = Similarity(1.0, np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]), np.zeros(3))
+"""Z up from glTF, which is Y up."""
+
+
+def read_mesh(path: Path) -> Mesh:
+    """Triangles and colours of a mesh; GLB, whose up is y by its specification, is turned to z up.
+
+    Raises:
+        BundleError: When there is no such file, it is too large, damaged, empty or holds numbers that aren't finite.
+    """
+    suffix = path.suffix.lower()
+    remedy = "export the mesh as PLY, OBJ, STL, OFF or GLB, triangles only"
+    if suffix not in MESH_SUFFIXES or not path.is_file():
+        raise BundleError(f"a mesh is a {', '.join(MESH_SUFFIXES)} file", found="none", remedy=remedy, file=path)
+    if path.stat().st_size > MAX_MESH_BYTES:
+        found = f"{path.stat().st_size} bytes"
+        raise BundleError(f"a mesh has at most {MAX_MESH_BYTES} bytes", found=found, remedy="simplify it", file=path)
+    try:
+        mesh = Mesh.load(path) if suffix == ".ply" else _by_trimesh(path)
+    except Exception as error:  # its parsers raise many kinds on damaged files
+        found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise BundleError("a mesh is a readable file of triangles", found=found, remedy=remedy, file=path) from error
+    if not 0 < len(mesh.triangles) <= MAX_TRIANGLES:
+        found = f"{len(mesh.triangles)} triangles"
+        raise BundleError(f"a mesh has 1 to {MAX_TRIANGLES} triangles", found=found, remedy="simplify it", file=path)
+    if not np.isfinite(mesh.vertices).all():
+        broken = int((~np.isfinite(mesh.vertices)).any(1).sum())
+        raise BundleError(
+            "a mesh's vertices are finite", found=f"{broken} that aren't", remedy="export it again", file=path
+        )
+    return mesh.transformed(GLTF_AXES) if suffix == ".glb" else mesh
+
+
+def _by_trimesh(path: Path) -> Mesh:
+    import trimesh
+
+    # from memory and without a resolver: a file may name others, anywhere
+    content, kind = path.read_bytes(), path.suffix[1:].lower()
+    if kind == "glb":
+        _check_glb(content)
+    loaded = trimesh.load_scene(io.BytesIO(content), file_type=kind, skip_materials=True, process=False)
+    placed = [loaded.geometry[loaded.graph[node][1]] for node in loaded.graph.nodes_geometry]
+    shown = sum(len(getattr(one, "faces", ())) for one in placed)
+    if shown > MAX_TRIANGLES:  # a small file can place one mesh many times
+        raise ValueError(f"{shown} triangles, {MAX_TRIANGLES} are allowed")
+    merged = loaded.to_mesh()
+    mesh = Mesh.from_arrays(merged.vertices, merged.faces)
+    if getattr(merged.visual, "kind", None) != "vertex":
+        return mesh
+    colors = np.ascontiguousarray(np.asarray(merged.visual.vertex_colors)[:, :3], np.uint8)
+    return Mesh(mesh.vertices, mesh.triangles, colors, mesh.guessed)
+
+
+def _check_glb(content: bytes) -> None:
+    """Check that it holds as many values as it says, for which readers allocate memory."""
+    length, kind = struct.unpack_from("<I4s", content, 12)
+    if kind != b"JSON" or length > MAX_GLTF_BYTES:
+        raise ValueError(f"its first part is {kind!r} of {length} bytes, and not JSON of at most {MAX_GLTF_BYTES}")
+    header = json.loads(content[20 : 20 + length])
+    values = sum(int(accessor["count"]) for accessor in header.get("accessors", ()))
+    if values > len(content):
+        raise ValueError(f"it says that it holds {values} values, and has {len(content)} bytes")

@@ -27,7 +27,7 @@ def check_content(bundle: Bundle) -> None:
         BundleError: When one of them isn't so; it names the first ones.
     """
     files = bundle.manifest.files
-    problems = bundle.verify() or [f"{name}: holds a pickle" for name in files if _pickled(bundle, name)]
+    problems = bundle.verify() or [f"{name}: holds a pickle" for name in files if _pickled(bundle.path(name))]
     if not problems:
         stated, measured = bundle.manifest.failed_gates, bundle.quality.failed
         if set(stated) != set(measured) or bundle.manifest.quality_passed != (not measured):
@@ -98,24 +98,17 @@ def check_licence(text: str, *, public: bool) -> None:
         )
 
 
-def _pickled(bundle: Bundle, name: str) -> bool:
-    path = bundle.path(name)
+def _pickled(path: Path) -> bool:
     with path.open("rb") as file:
         if _is_pickle(file.read(HEAD)):
             return True
-    return zipfile.is_zipfile(path) and _member_pickled(path)
-
-
-def _member_pickled(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                with archive.open(member) as file:
-                    if _is_pickle(file.read(HEAD)):
-                        return True
+            return any(_is_pickle(archive.open(member).read(HEAD)) for member in archive.infolist())
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError):
         return True  # what can't be looked into isn't passed on
-    return False
 
 
 def _is_pickle(head: bytes) -> bool:

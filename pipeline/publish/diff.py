@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from pipeline.check.quality import Gate
 from pipeline.errors import BundleError
@@ -15,6 +15,8 @@ from pipeline.scenes.references import Change, Version
 GEOMETRY = ("mesh.ply", "collision.ply")
 CHANGES: tuple[Change, ...] = ("major", "minor", "patch")
 MAX_HEADER_BYTES = 2**20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Difference:
     files: dict[str, tuple[FileEntry | None, FileEntry | None]]
     gaussians: dict[str, tuple[int | None, int | None]]
     meshes: dict[str, tuple[tuple[int, int] | None, tuple[int, int] | None]]
-    frame: dict[str, tuple[Any, Any]]
+    frame: dict[str, tuple[object, object]]
     gates: dict[str, tuple[Gate | None, Gate | None]]
 
 
@@ -62,7 +64,7 @@ def difference(before: Bundle, after: Bundle) -> Difference:
     )
 
 
-def _pairs(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _pairs(before: dict[str, T], after: dict[str, T]) -> dict[str, tuple[T | None, T | None]]:
     return {name: (before.get(name), after.get(name)) for name in [*before, *(after.keys() - before.keys())]}
 
 
@@ -82,7 +84,8 @@ def needed_change(before: Manifest, after: Manifest) -> tuple[Change, str]:
     A robot's path through a scene depends on mesh and frame: another one is a major change. Another splat is a minor
     one: what cameras see. Anything else is a patch.
     """
-    if _axes(before) != _axes(after):
+    axes = [(frame.up, frame.unit, frame.camera_axes, frame.gravity) for frame in (before.frame, after.frame)]
+    if axes[0] != axes[1]:
         return "major", "the frame changed"
     moved = [name for name in GEOMETRY if before.files.get(name) != after.files.get(name)]
     if moved:
@@ -117,11 +120,6 @@ def check_change(before: Manifest, after: Manifest) -> Change:
             remedy=f"build it as --version {older.next(needed)} or later",
         )
     return made
-
-
-def _axes(manifest: Manifest) -> tuple[object, ...]:
-    frame = manifest.frame
-    return (frame.up, frame.unit, frame.camera_axes, frame.gravity)
 
 
 def _level(manifest: Manifest, level: str) -> object:

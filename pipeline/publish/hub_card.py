@@ -1,4 +1,4 @@
-"""What a repository on the hub shows: a table with a row a scene for its dataset viewer, and the dataset card."""
+"""What a repository on the hub shows: a table for its dataset viewer, with a row per scene, and the dataset card."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import io
 import json
 import logging
 import re
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Annotated, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import MachineError
+from pipeline.files import counted
 from pipeline.publish.checks import plain_licence
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import HUB
@@ -47,12 +49,7 @@ METRICS = {
 
 
 class Thumbnail(BaseModel):
-    """An image as the hub's `datasets` takes it.
-
-    Attributes:
-        bytes: A small JPEG.
-        path: Where the whole image lies in the repository.
-    """
+    """A small JPEG as the hub's `datasets` takes it, and the path of the whole image in the repository."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,27 +58,7 @@ class Thumbnail(BaseModel):
 
 
 class Row(BaseModel):
-    """A scene's newest version, as the dataset viewer shows it; metrics are None where they were not measured.
-
-    Attributes:
-        image: The place as the splat draws it; None where the bundle has none.
-        scene: Its name.
-        version: major.minor.patch.
-        description: One line on the place.
-        origin: Whether cameras saw the place, or a video model made it up.
-        source: The reader that took the capture.
-        licence: Licence of the capture and so of the bundle.
-        passed: Whether all gates pass.
-        failed_gates: Names of those that don't.
-        psnr_db: Mean PSNR of held-out views.
-        splat_to_mesh_m: Median distance.
-        scale_error: One sigma, relative.
-        floor_m2: That a robot can stand on.
-        coverage: Share of places and headings whose images can be trusted.
-        gaussians: Number of Gaussians of the full splat.
-        bytes: Size of all files.
-        sha256: Hash of the manifest.
-    """
+    """The row of a scene's newest version: of its `SceneSummary`, an image of the splat, and `METRICS` where known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -159,7 +136,8 @@ def table(rows: list[Row]) -> bytes:
         bool: ("bool", arrow.bool_()),
     }
     kinds |= {str: ("string", arrow.string()), int: ("int64", arrow.int64()), float: ("float64", arrow.float64())}
-    columns = {name: kinds[_kind(field.annotation)] for name, field in Row.model_fields.items()}
+    hints = {name: get_args(field.annotation) or (field.annotation,) for name, field in Row.model_fields.items()}
+    columns = {name: kinds[hint[0]] for name, hint in hints.items()}  # the other one is None
     features = {
         name: {"_type": "Image"} if kind == "Image" else {"dtype": kind, "_type": "Value"}
         for name, (kind, _) in columns.items()
@@ -174,7 +152,7 @@ def table(rows: list[Row]) -> bytes:
 
 
 def read_table(content: bytes) -> list[Row]:
-    """The rows of a table; none, with a warning, where it is none of ours or unpacks to far more than it has."""
+    """The rows of a table; none, with a warning, where it isn't ours or unpacks to far more than its size."""
     arrow = require_arrow()
     rows: list[Row] = []
     unpacked = 0
@@ -190,11 +168,7 @@ def read_table(content: bytes) -> list[Row]:
         return []
 
 
-def _kind(annotation: Any) -> type:
-    return next((kind for kind in getattr(annotation, "__args__", ()) if kind is not type(None)), annotation)
-
-
-def require_arrow() -> Any:
+def require_arrow() -> ModuleType:
     """The module pyarrow.
 
     Raises:
@@ -218,7 +192,7 @@ def card(repository: str, rows: list[Row], *, versions: int) -> str:
     Args:
         repository: owner/repository.
         rows: The rows of all scenes.
-        versions: How many there are of all of them, yanked ones too.
+        versions: Number of all their versions, yanked ones too.
     """
     shown = rows[:SHOWN_ROWS]
     more = ["", f"... and {len(rows) - len(shown)} more: see the dataset viewer."] if len(shown) < len(rows) else []
@@ -237,7 +211,7 @@ def card(repository: str, rows: list[Row], *, versions: int) -> str:
         "",
         f"# {repository.partition('/')[2]}",
         "",
-        f"{_count(len(rows), 'scene')} for simulation, {_count(versions, 'version')}: one metric, "
+        f"{counted(len(rows), 'scene')} for simulation, {counted(versions, 'version')}: one metric, "
         "gravity-aligned frame with mesh, collision mesh, 3-D Gaussian splat, walkable floor and measured quality.",
         "",
         "| " + " | ".join(head) + " |",
@@ -268,7 +242,7 @@ def card(repository: str, rows: list[Row], *, versions: int) -> str:
     return "\n".join(lines)
 
 
-def _front_matter(repository: str, rows: list[Row]) -> dict[str, Any]:
+def _front_matter(repository: str, rows: list[Row]) -> dict[str, object]:
     licences = {LICENCES.get(plain_licence(row.licence)) for row in rows}
     (licence,) = licences if len(licences) == 1 else (None,)
     stated = {"license": licence} if licence else {"license": "other", "license_name": "see-each-scene"}
@@ -304,7 +278,3 @@ def _page(repository: str, row: Row) -> str:
 def _text(text: str) -> str:
     """As it stands, and neither Markdown nor HTML."""
     return re.sub(r"([\\`*_{}\[\]()#+.!|~:-])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

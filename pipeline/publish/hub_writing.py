@@ -1,29 +1,31 @@
 """Writing to a registry on the hub: what anybody sees changes by one commit, or not at all.
 
-Large files go up before that, and the hub keeps them by their hash: one that is begun again sends what is missing.
-A commit is made upon the one that was looked at. Where somebody else was faster, everything is checked again.
+Large files go up before that, and the hub keeps them by their hash: a repeated publish sends what is missing. Where
+somebody else's commit was faster, everything is checked again.
 """
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import logging
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import BundleError, MachineError, SplatyardError
 from pipeline.publish.hub_card import CARD, MAX_TABLE_BYTES, TABLE, Row, card, read_table, require_arrow, row_of, table
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.hub import KIND, client, hub_errors, require_token, retried
 from pipeline.scenes.hub_registry import HubRegistry, open_hub, tag_of
-from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest
+from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES
 from pipeline.scenes.references import Reference, Version
 from pipeline.scenes.registry import INDEX
 from pipeline.scenes.summary import Index, SceneSummary
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ MOVED = {409, 412}
 TRIES = 100
 """Each that fails is a success of another publisher."""
 LONGEST_NAP = 0.5
-"""Seconds before the next of them, at most: so that publishers fall out of step."""
+"""Most seconds to wait before the next, at random: so that publishers fall out of step."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Change:
     """
 
     message: str
-    operations: list[Any]
+    operations: list[CommitOperationAdd]
     entries: list[SceneSummary]
     bundles: dict[str, Bundle]
 
@@ -55,34 +57,33 @@ class Change:
 def put(
     bundle: Bundle, registry: HubRegistry, content: bytes, *, check: Callable[[HubRegistry], object], public: bool
 ) -> bool:
-    """Put a checked bundle into a repository, which is made where there is none.
+    """Put a checked bundle into a repository, which is created where there is none; returns whether it is new there.
 
     Args:
         bundle: The bundle.
         registry: Where to.
         content: The bytes of its manifest.
         check: Raises BundleError where the version may not be published to a registry as it is now.
-        public: Whether everybody may read a repository that is made.
-
-    Returns:
-        Whether the version is new.
+        public: Whether everybody may read a repository that is created.
 
     Raises:
-        BundleError: When it may not be published; then nothing is to be seen of it.
+        BundleError: When it may not be published; then nothing of it is visible.
         MachineError: When there is no token, or the hub can't be reached; what was sent is not sent again.
     """
     require_arrow()
     require_token(registry.address)
     manifest, hub = bundle.manifest, client()
+    name, reference = registry.repository.name, f"{manifest.name}@{manifest.version}"
     if not registry.repository.commit:
-        registry = _make_repository(registry, public=public)
+        with hub_errors(registry.address):
+            retried(hub.HfApi().create_repo, name, repo_type=KIND, private=not public, exist_ok=True)
+        registry = open_hub(registry.address)
     elif public and not registry.public:
         raise BundleError(
             "--public publishes to a repository that everybody may read",
             found=f"{registry.address} is private",
             remedy="publish without --public; or make it public on its page, and then publish with it",
         )
-    name, reference = registry.repository.name, f"{manifest.name}@{manifest.version}"
     new = Version.parse(manifest.version) not in registry.versions(manifest.name)
     folder = f"{manifest.name}/{manifest.version}"
     files = [hub.CommitOperationAdd(f"{folder}/{path}", bundle.path(path)) for path in manifest.files]
@@ -103,12 +104,8 @@ def put(
                 remedy="build it as a later --version, or move that folder away",
                 file=now.address,
             )
-        return Change(
-            f"Publish {reference}",
-            files,
-            list((there | {reference: there.get(reference) or _entry(manifest, content)}).values()),
-            {reference: bundle},
-        )
+        entry = there.get(reference) or SceneSummary.of(manifest, hashlib.sha256(content).hexdigest(), time.time())
+        return Change(f"Publish {reference}", files, list((there | {reference: entry}).values()), {reference: bundle})
 
     done = _commit(registry, step)
     with hub_errors(registry.address):
@@ -178,7 +175,7 @@ def _commit(registry: HubRegistry, step: Callable[[HubRegistry], Change | None])
     )
 
 
-def _index_files(registry: HubRegistry, change: Change) -> list[Any]:
+def _index_files(registry: HubRegistry, change: Change) -> list[CommitOperationAdd]:
     """Index, table and card that go with a change."""
     entries = sorted(change.entries, key=lambda entry: entry.order)
     newest = {entry.name: entry for entry in entries if entry.yanked is None}
@@ -194,22 +191,9 @@ def _index_files(registry: HubRegistry, change: Change) -> list[Any]:
 
 
 def _row(registry: HubRegistry, entry: SceneSummary, change: Change) -> Row:
-    """The row of a version; without image and metrics where it can't be opened."""
     try:
         reference = Reference(registry.address, entry.name, entry.version)
         return row_of(entry, change.bundles.get(entry.reference) or Bundle(registry.open(reference)))
     except SplatyardError as error:
         logger.warning("%s is shown without image and metrics: %s", entry.reference, error)
         return row_of(entry, None)
-
-
-def _entry(manifest: Manifest, content: bytes) -> SceneSummary:
-    now = datetime.datetime.now(datetime.UTC).timestamp()
-    return SceneSummary.of(manifest, hashlib.sha256(content).hexdigest(), now)
-
-
-def _make_repository(registry: HubRegistry, *, public: bool) -> HubRegistry:
-    with hub_errors(registry.address):
-        api = client().HfApi()
-        retried(api.create_repo, registry.repository.name, repo_type=KIND, private=not public, exist_ok=True)
-    return open_hub(registry.address)

@@ -5,27 +5,31 @@ from __future__ import annotations
 import datetime
 import hashlib
 import logging
+import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from pipeline.errors import BundleError, SplatyardError
 from pipeline.publish import hub_writing
 from pipeline.publish.checks import check_content, check_gates, check_licence
 from pipeline.publish.diff import check_change
-from pipeline.publish.upkeep import GRACE, blob_problem, store_now
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.files import CONNECTIONS
 from pipeline.scenes.hub_registry import HubRegistry
 from pipeline.scenes.manifest import MANIFEST_FILE, FileEntry, Manifest, parse_manifest
 from pipeline.scenes.references import Change, Reference, Version
-from pipeline.scenes.registry import BLOBS, SCENES, Registry, StoreRegistry, Yank, require_store, resolve
+from pipeline.scenes.registry import BLOBS, GRACE, SCENES, Registry, StoreRegistry, Yank, resolve
 from pipeline.scenes.summary import MAX_LINE
 
 logger = logging.getLogger(__name__)
 
 Entries: TypeAlias = dict[str, tuple[str, FileEntry]]
 """Path and size of a bundle's files by hash."""
+Writable: TypeAlias = StoreRegistry | HubRegistry
+"""Registries that bundles are published to."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,14 @@ class Published:
     shared_bytes: int
 
 
-def publish(bundle: Bundle, registry: Registry, *, allow_failed: bool = False, public: bool = False) -> Published:
+def publish(bundle: Bundle, registry: Writable, *, allow_failed: bool = False, public: bool = False) -> Published:
     """Put a bundle into a registry; files that other versions have already are not sent again.
 
     Of a version that is published already every file is read, and what is missing or damaged is sent again.
 
     Args:
         bundle: The bundle.
-        registry: The registry.
+        registry: Where to.
         allow_failed: Publish it even if gates fail.
         public: Whether anybody can read the registry: then the licence must allow that. On the hub a repository that
             is made is private without it.
@@ -79,14 +83,11 @@ def publish(bundle: Bundle, registry: Registry, *, allow_failed: bool = False, p
     entries = {entry.sha256: (name, entry) for name, entry in manifest.files.items()}
     used = {entry.sha256 for neighbour in neighbours for entry in neighbour.files.values()}
     if isinstance(registry, HubRegistry):
-
-        def check(now: HubRegistry) -> None:
-            _check_version(now, manifest, version, content)
-
+        check = partial(_check_version, manifest=manifest, version=version, content=content)
         new = hub_writing.put(bundle, registry, content, check=check, public=public)
-        sent = {digest: entry for digest, (_, entry) in entries.items() if digest not in used}
+        sent = entries.keys() - used
     else:
-        new, sent = _put(bundle, require_store(registry), content, entries, used, damaged=manifest in neighbours)
+        new, sent = _put(bundle, registry, content, entries, used, damaged=manifest in neighbours)
     sizes = {digest: entry.bytes for digest, (_, entry) in entries.items()}
     sent_bytes = sum(sizes[digest] for digest in sent)
     return Published(
@@ -101,7 +102,7 @@ def publish(bundle: Bundle, registry: Registry, *, allow_failed: bool = False, p
     )
 
 
-def yank(registry: Registry, reference: Reference, why: str) -> None:
+def yank(registry: Writable, reference: Reference, why: str) -> None:
     """Hide a version from lists, `latest` and ranges; by its exact version it still opens, with a warning.
 
     Raises:
@@ -116,42 +117,33 @@ def yank(registry: Registry, reference: Reference, why: str) -> None:
     if isinstance(registry, HubRegistry):
         hub_writing.yank(registry, reference, why)
         return
-    target = require_store(registry)
-    version = resolve(target, reference)
+    version = resolve(registry, reference)
     content = Yank(why=" ".join(why.split()), when=datetime.datetime.now(datetime.UTC)).model_dump_json().encode()
-    if not target.store.create(f"{SCENES}/{reference.name}/{version}.yanked.json", content):
+    if not registry.store.create(f"{SCENES}/{reference.name}/{version}.yanked.json", content):
         raise BundleError(
             "a version is yanked once",
-            found=f"{reference.name}@{version} was yanked: {target.yanked(reference.name, version)}",
+            found=f"{reference.name}@{version} was yanked: {registry.yanked(reference.name, version)}",
             remedy="nothing is left to do",
         )
-    target.write_index()
+    registry.write_index()
 
 
 def _put(
     bundle: Bundle, registry: StoreRegistry, content: bytes, entries: Entries, used: set[str], *, damaged: bool
-) -> tuple[bool, dict[str, FileEntry]]:
-    """Send what is missing, and then make the version visible.
+) -> tuple[bool, set[str]]:
+    """Send what is missing, and then make the version visible; whether it is new, and hashes of what was sent.
 
-    Args:
-        bundle: The bundle.
-        registry: The registry.
-        content: The bytes of its manifest.
-        entries: Its files.
-        used: Hashes of the files that published versions use.
-        damaged: Look for damaged blobs, too.
-
-    Returns:
-        Whether the version is new, and the files that were sent.
+    `used` are the hashes of files that published versions use; `damaged` asks to look for damaged blobs, too.
     """
     manifest = bundle.manifest
-    bad = _damaged(registry, entries) if damaged else set[str]()
+    sizes = {digest: entry.bytes for digest, (_, entry) in entries.items()}
+    bad = registry.blob_problems(sizes).keys() if damaged else set[str]()
     sent = _send(bundle, registry, entries, used, bad)
     new = registry.store.create(f"{SCENES}/{manifest.name}/{manifest.version}.json", content)
     _, published = registry.manifest(manifest.name, Version.parse(manifest.version))
     if published != content:  # somebody was first, or wrote over it where a bucket has no condition
         raise _exists(registry, manifest)
-    _send(bundle, registry, entries, used, set())  # what was cleared away between looking and now
+    _send(bundle, registry, entries, used, ())  # what was cleared away meanwhile
     try:
         registry.write_index()
     except SplatyardError as error:  # the version is published with or without it
@@ -188,26 +180,14 @@ def _check_version(
     return found + [one for one in (older, newer) if one], change
 
 
-def _damaged(registry: StoreRegistry, entries: Entries) -> set[str]:
-    """Hashes of the blobs that are missing or hold something else."""
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        problems = pool.map(lambda digest: blob_problem(registry, digest, entries[digest][1].bytes), entries)
-        return {digest for digest, problem in zip(entries, problems, strict=True) if problem}
-
-
 def _send(
-    bundle: Bundle, registry: StoreRegistry, entries: Entries, used: set[str], damaged: set[str]
-) -> dict[str, FileEntry]:
-    """Send the blobs that are missing, or that might be cleared away before the version shows; returns them.
+    bundle: Bundle, registry: StoreRegistry, entries: Entries, used: set[str], damaged: Collection[str]
+) -> set[str]:
+    """Send the blobs that are damaged or missing, or might be cleared away before the version shows; their hashes.
 
-    Args:
-        bundle: The bundle.
-        registry: The registry.
-        entries: Its files.
-        used: Hashes of the files that published versions use: these are never cleared away.
-        damaged: Hashes of the files that are sent in any case.
+    What published versions use is never cleared away.
     """
-    now = store_now()
+    now = time.time()
 
     def send(digest: str) -> bool:
         name, entry = entries[digest]
@@ -220,8 +200,8 @@ def _send(
         return True
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        done = list(pool.map(send, entries))
-    return {digest: entry for (digest, (_, entry)), was_sent in zip(entries.items(), done, strict=True) if was_sent}
+        done = zip(entries, pool.map(send, entries), strict=True)
+        return {digest for digest, was_sent in done if was_sent}
 
 
 def _exists(registry: Registry, manifest: Manifest) -> BundleError:

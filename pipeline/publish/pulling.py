@@ -1,4 +1,4 @@
-"""Bringing a published bundle over, whole, into a folder of bundles."""
+"""Fetching a published bundle, whole, into a folder of bundles."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from pipeline.errors import BundleError, MachineError
-from pipeline.files import free_bytes, machine_errors
+from pipeline.files import PARTIAL, free_bytes, machine_errors
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.files import CONNECTIONS, BundleFiles, FetchedFiles, link_or_copy
-from pipeline.scenes.manifest import MANIFEST_FILE, Manifest, file_sha256
+from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
 
-PARTIAL = ".partial"
 SIMULATED = ("collision.ply", "regions.json", "walkable.npz")
-"""What a simulation reads beside the small splat."""
+"""What a simulation reads in addition to the small splat."""
 
 
 def pull(bundle: Bundle, out: Path) -> Path:
@@ -33,7 +32,14 @@ def pull(bundle: Bundle, out: Path) -> Path:
     folder = out / manifest.name / manifest.version
     if folder.exists():
         return _same(bundle, folder)
-    _check_room(sum(entry.bytes for entry in manifest.files.values()), folder)
+    needed, free = sum(entry.bytes for entry in manifest.files.values()), free_bytes(folder.absolute())
+    if free < needed:
+        raise MachineError(
+            "the disk must have room for a bundle",
+            found=f"{needed / 2**20:.0f} MiB to bring over, {free / 2**20:.0f} MiB free",
+            remedy="free some space, or choose another disk for bundles",
+            file=folder,
+        )
     hidden = folder.parent / f".{manifest.version}.{uuid4().hex}{PARTIAL}"
     in_use: int | None = None
     keeps = isinstance(bundle.files, FetchedFiles)
@@ -72,7 +78,7 @@ def pull(bundle: Bundle, out: Path) -> Path:
 
 
 def _remove_left(scene: Path) -> None:
-    """Half bundles that killed pulls left in a scene's folder; what another process is bringing over stays."""
+    """Remove half bundles of killed pulls from a scene's folder; what another process is fetching stays."""
     for left in scene.glob(f".*{PARTIAL}"):
         in_use = None if left.is_symlink() or not left.is_dir() else _lock(left)
         if in_use is not None:
@@ -81,7 +87,7 @@ def _remove_left(scene: Path) -> None:
 
 
 def _lock(folder: Path) -> int | None:
-    """A lock on the folder that goes with this process; None where another one has it."""
+    """A lock on the folder that ends with this process; None where another one has it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,22 +98,17 @@ def _lock(folder: Path) -> int | None:
 
 
 def pull_for_training(bundle: Bundle) -> list[Path]:
-    """Bring only what training reads - small splat, collision mesh and floor - to where it is kept; these files.
-
-    No folder is made of it: a bundle in one is whole. By its reference it opens from there.
+    """Fetch only what training reads - small splat, collision mesh and floor - into the cache; these files.
 
     Raises:
         BundleError: When a file isn't as the manifest says.
         MachineError: When there is no room, or the registry can't be reached.
     """
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        return list(pool.map(bundle.path, _simulated(bundle.manifest)))
-
-
-def _simulated(manifest: Manifest) -> list[str]:
+    manifest = bundle.manifest
     splat = manifest.splats.get("sim") or manifest.splats.get("full")
-    wanted = (*SIMULATED, splat.file) if splat else SIMULATED
-    return [name for name in wanted if name in manifest.files]
+    needed = (*SIMULATED, splat.file) if splat else SIMULATED
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return list(pool.map(bundle.path, (name for name in needed if name in manifest.files)))
 
 
 def _same(bundle: Bundle, folder: Path) -> Path:
@@ -120,14 +121,3 @@ def _same(bundle: Bundle, folder: Path) -> Path:
             file=folder,
         )
     return folder
-
-
-def _check_room(needed: int, folder: Path) -> None:
-    free = free_bytes(folder.absolute())
-    if free < needed:
-        raise MachineError(
-            "the disk must have room for a bundle",
-            found=f"{needed / 2**20:.0f} MiB to bring over, {free / 2**20:.0f} MiB free",
-            remedy="free some space, or choose another disk for bundles",
-            file=folder,
-        )

@@ -1,37 +1,43 @@
-"""Dataset repositories on the Hugging Face Hub at one commit, and what its client meets there in our words.
+"""Dataset repositories on the Hugging Face Hub at one commit, and its client's errors as ours.
 
-The client keeps what it brought below HF_HOME, for all programs of this machine; what it keeps is looked at again.
-Its token is that of `hf auth login` or HF_TOKEN: only the client reads it.
+The client caches files below HF_HOME, for all programs of this machine. Only the client reads the token.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pipeline.errors import BundleError, MachineError, MissingBundleError, SplatyardError
+from pipeline.scenes import store
 from pipeline.scenes.manifest import FileEntry, file_sha256
 from pipeline.scenes.references import HUB
-from pipeline.scenes.store import WAITS
+from pipeline.scenes.store import first_line
+
+if TYPE_CHECKING:
+    import httpx
 
 logger = logging.getLogger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REPOSITORY = re.compile(r"(?!.*(--|\.\.|\.git$))[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 KIND = "dataset"
-PASSING = {408, 429, 500, 502, 503, 504}
-"""What the hub answers when another try may do."""
+TOO_MANY_REQUESTS = 429
+PASSING = {408, TOO_MANY_REQUESTS, 500, 502, 503, 504}
+"""What the hub answers when another try may succeed."""
 LONGEST_WAIT = 300.0
-"""Seconds: the hub counts requests over so long, and tells how much is left of it."""
+"""Seconds over which the hub counts requests; it says how many are left."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Repository:
     commit: str
 
     def read(self, path: str, limit: int) -> bytes | None:
-        """What a small file holds, or None where there is none.
+        """The content of a small file, or None where there is none.
 
         Raises:
             BundleError: When it has more than `limit` bytes, or there is no such repository.
@@ -69,7 +75,7 @@ class Repository:
             return self._download(path).read_bytes()
 
     def fetch(self, path: str, entry: FileEntry) -> Path:
-        """Bring a file over; where it is kept. Whether it has its hash is for the caller to see.
+        """Download a file; returns its path. The caller checks its hash.
 
         Raises:
             BundleError: When there is no such file, or it is of another size.
@@ -86,8 +92,8 @@ class Repository:
                 )
             logger.info("fetching %s (%.1f MB)", path, entry.bytes / 1e6)
             kept = self._download(path)
-            if file_sha256(kept) != entry.sha256:  # what is kept may have been spoilt since
-                kept = self._download(path, force_download=True)
+            if file_sha256(kept) != entry.sha256:  # the client's copy may be damaged
+                kept = self._download(path, again=True)
         return kept
 
     def _size(self, path: str) -> int | None:
@@ -95,9 +101,9 @@ class Repository:
         url = client().hf_hub_url(self.name, path, repo_type=KIND, revision=self.commit)
         return retried(client().get_hf_file_metadata, url).size
 
-    def _download(self, path: str, **options: Any) -> Path:
-        kept = retried(client().hf_hub_download, self.name, path, repo_type=KIND, revision=self.commit, **options)
-        return Path(kept).resolve()
+    def _download(self, path: str, *, again: bool = False) -> Path:
+        download = partial(client().hf_hub_download, self.name, path, force_download=again)
+        return Path(retried(download, repo_type=KIND, revision=self.commit)).resolve()
 
     def _where(self, path: str) -> str:
         return f"{HUB}{self.name}/{path}"
@@ -120,38 +126,28 @@ def repository_name(address: str) -> str:
     return name
 
 
-def retried(request: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """Send a request; after trouble that passes once more, again and again, ever later."""
-    errors = client().errors
-    for wait in (*WAITS, None):
-        try:
-            return request(*arguments, **options)
-        except (errors.HTTPError, JSONDecodeError) as error:  # the client decodes before it looks whether all went well
-            response = getattr(error, "response", None)
-            if wait is None or (response is not None and response.status_code not in PASSING):
-                raise
-            seconds = min(max(wait, _told_wait(response)), LONGEST_WAIT)
-            logger.warning("the hub: %s; again in %.0f s", first_line(error), seconds)
-            time.sleep(seconds)
-    raise AssertionError("the last round returns or raises")
+def retried(request: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Send a request to the hub, again after an error that passes."""
 
+    def pause(error: Exception) -> float | None:
+        # the client decodes an answer before it checks its status
+        if not isinstance(error, client().errors.HTTPError | JSONDecodeError):
+            return None
+        response: httpx.Response | None = getattr(error, "response", None)
+        if response is not None and response.status_code not in PASSING:
+            return None
+        if response is None or response.status_code != TOO_MANY_REQUESTS:
+            return 0.0
+        text = response.headers.get("retry-after") or response.headers.get("ratelimit") or ""
+        seconds = re.search(r"^(\d{1,6})$|\bt=(\d{1,6})", text)
+        return min(float(seconds[1] or seconds[2]), LONGEST_WAIT) if seconds else 0.0
 
-def _told_wait(response: Any) -> float:
-    """Seconds to wait, as an answer to too many requests says; 0 where it says nothing."""
-    if response is None or response.status_code != 429:
-        return 0.0
-    text = response.headers.get("retry-after") or response.headers.get("ratelimit") or ""
-    seconds = re.search(r"^(\d{1,6})$|\bt=(\d{1,6})", text)
-    return float(seconds[1] or seconds[2]) if seconds else 0.0
+    return store.retried("the hub", pause, partial(request, *arguments, **options))
 
 
 @contextmanager
 def hub_errors(where: str) -> Iterator[None]:
-    """Turns the client's errors into ours: what isn't there, what one may not, and what can't be reached.
-
-    Args:
-        where: What is asked for, for messages.
-    """
+    """Turn the client's errors about an address into ours."""
     errors = client().errors
     try:
         yield
@@ -239,12 +235,7 @@ def require_token(where: str) -> None:
         )
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
-
-
-def client() -> Any:
+def client() -> ModuleType:
     """The module huggingface_hub.
 
     Raises:

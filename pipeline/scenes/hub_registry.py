@@ -25,7 +25,7 @@ from pipeline.scenes.files import CONNECTIONS, BundleFiles, cached_files, write_
 from pipeline.scenes.hub import COMMIT, KIND, Repository, client, hub_errors, repository_name, retried
 from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
 from pipeline.scenes.references import Reference, Version
-from pipeline.scenes.registry import INDEX, missing, resolve, warn_of_yank
+from pipeline.scenes.registry import INDEX, Cleared, missing, resolve, warn_of_yank
 from pipeline.scenes.summary import Index, SceneSummary
 
 logger = logging.getLogger(__name__)
@@ -133,6 +133,10 @@ class HubRegistry:
         listed = {f"{name}/{version}/{MANIFEST_FILE}" for name, version in self._index}
         found = [path for path in files if path.endswith(f"/{MANIFEST_FILE}") and path.count("/") == 2]
         return problems + [f"{path}: is not in {INDEX}" for path in sorted(set(found) - listed)]
+
+    def clear_unused(self, *, dry_run: bool = False) -> Cleared:
+        """Nothing: the hub itself clears away what no commit has."""
+        return Cleared()
 
     def _file_problem(self, there: object, entry: FileEntry) -> str | None:
         """What is wrong with a file of a version; None when it has its hash."""

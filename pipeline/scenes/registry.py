@@ -5,9 +5,8 @@
     <registry>/scenes/<name>/<version>.yanked.json  why that version was yanked
     <registry>/index.json                           summaries for lists, which then needn't read every bundle.json
 
-A version exists once its bundle.json does; that is written last, and never replaced. So a publish that is killed leaves
-blobs that nobody sees, and of several at once each version is whole. The index is made from the others and never the
-truth: what it lacks is read again, whoever wrote it last.
+A version exists once its bundle.json does; that is written last, and never replaced. The index is made from the others:
+what it lacks is read again.
 """
 
 from __future__ import annotations
@@ -17,6 +16,9 @@ import difflib
 import hashlib
 import logging
 import re
+import time
+from collections import defaultdict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import BundleError, MissingBundleError
+from pipeline.files import PARTIAL
 from pipeline.scenes.files import CONNECTIONS, BundleFiles, cached_files, write_cached
 from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, NAME, FileEntry, Manifest, parse_manifest
 from pipeline.scenes.references import VERSION, Reference, Version
@@ -39,13 +42,13 @@ MAX_INDEX_BYTES = 512 * 2**20
 MAX_YANK_BYTES = 64 * 2**10
 CHUNK = 16 * 2**20
 """Bytes of one request."""
+GRACE = 86400.0
+"""Seconds that a blob which no version uses is left alone: a publish that is running may need it. It relies on blobs
+that are younger than half of that, and so has the other half to end."""
 
 
 class Registry(Protocol):
-    """Published versions at an address.
-
-    Methods raise MachineError when it can't be reached, and BundleError when it may not be read.
-    """
+    """Versions at an address; methods raise MachineError if it can't be reached, BundleError if it may not be read."""
 
     @property
     def address(self) -> str:
@@ -82,7 +85,7 @@ class Registry(Protocol):
         ...
 
     def open(self, reference: Reference) -> BundleFiles:
-        """The files of a published version; they come when they are asked for, and are kept in the cache.
+        """The files of a published version; they are fetched when they are asked for, and kept in the cache.
 
         Raises:
             BundleError: When there is none, or its bundle.json is damaged.
@@ -90,13 +93,16 @@ class Registry(Protocol):
         ...
 
 
-class Yank(BaseModel):
-    """The content of a `.yanked.json`.
+@dataclass(frozen=True)
+class Cleared:
+    """Number and size of the files that were cleared away."""
 
-    Attributes:
-        why: The reason, for people.
-        when: When it was yanked.
-    """
+    files: int = 0
+    bytes: int = 0
+
+
+class Yank(BaseModel):
+    """The content of a `.yanked.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -106,12 +112,7 @@ class Yank(BaseModel):
 
 @dataclass(frozen=True)
 class StoreRegistry:
-    """A registry in a folder or bucket.
-
-    Attributes:
-        address: The first part of references to its versions.
-        store: Its files.
-    """
+    """A registry in a folder or bucket; `address` is the first part of references to its versions."""
 
     address: str
     store: Store
@@ -221,6 +222,93 @@ class StoreRegistry:
             logger.warning("%s/%s is damaged and is made again: %s", self.store.address, INDEX, first)
             return ()
 
+    def problems(self) -> list[str]:
+        """What is wrong with the registry, reading every file in it; empty when all is well."""
+        problems, users, sizes = [], defaultdict[str, list[str]](list), dict[str, int]()
+        well = set[tuple[str, str]]()
+        for path in sorted(self.store.names(SCENES)):
+            match = SCENE_FILE.fullmatch(path)
+            if not match:
+                if not path.endswith(PARTIAL):
+                    problems.append(f"{SCENES}/{path}: belongs to nothing")
+                continue
+            if match["yanked"]:
+                continue
+            try:
+                manifest, _ = self.manifest(match["name"], Version.parse(match["version"]))
+            except BundleError as error:
+                problems.append(f"{SCENES}/{path}: {error.found}")
+                continue
+            well.add((manifest.name, manifest.version))
+            for entry in manifest.files.values():
+                users[entry.sha256].append(f"{manifest.name}@{manifest.version}")
+                if sizes.setdefault(entry.sha256, entry.bytes) != entry.bytes:
+                    problems.append(f"{SCENES}/{path}: another size of {entry.sha256} than others say")
+        for digest, problem in self.blob_problems(sizes).items():
+            named = list(dict.fromkeys(users[digest]))
+            more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+            problems.append(f"{BLOBS}/{digest}: {problem}; used by {', '.join(named[:3])}{more}")
+        for entry in self.indexed():  # that the index lacks some is no problem
+            if (entry.name, entry.version) not in well:
+                problems.append(f"{INDEX}: names a version that isn't there: {entry.reference!r:.80}")
+                continue
+            truth = self.summary(entry.name, Version.parse(entry.version))
+            if entry.model_copy(update={"published": truth.published, "yanked": truth.yanked}) != truth:
+                problems.append(f"{INDEX}: {entry.reference} is another than its bundle.json says")
+        return problems
+
+    def blob_problems(self, sizes: Mapping[str, int]) -> dict[str, str]:
+        """What is wrong with blobs of these sizes [bytes], read whole, by hash; those that are well are left out."""
+
+        def problem(digest: str) -> str:
+            size, stat = sizes[digest], self.store.stat(f"{BLOBS}/{digest}")
+            if stat is None:
+                return "missing"
+            if stat.bytes != size:
+                return f"{stat.bytes} bytes instead of {size}"
+            found = hashlib.sha256()
+            for start in range(0, size, CHUNK):
+                found.update(self.store.read(f"{BLOBS}/{digest}", start, min(start + CHUNK, size)))
+            return "" if found.hexdigest() == digest else "content differs from its hash"
+
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            found = zip(sizes, pool.map(problem, sizes), strict=True)
+            return {digest: what for digest, what in found if what}
+
+    def clear_unused(self, *, dry_run: bool = False) -> Cleared:
+        """Clear away what no version uses and nobody wrote since `GRACE` seconds.
+
+        Raises:
+            BundleError: When a version can't be read, or one of the index isn't there: what it uses isn't known, and
+                nothing is cleared away.
+        """
+        long_ago = time.time() - GRACE
+        blobs = {f"{BLOBS}/{name}" for name in self.store.names(BLOBS)}
+        scenes = self.store.names(SCENES)
+        torn = {f"{SCENES}/{name}" for name in scenes if name.endswith(PARTIAL)}
+        used = set[str]()
+        for match in filter(None, map(SCENE_FILE.fullmatch, scenes)):
+            if not match["yanked"]:
+                manifest, _ = self.manifest(match["name"], Version.parse(match["version"]))
+                used |= {f"{BLOBS}/{entry.sha256}" for entry in manifest.files.values()}
+        listed = set(scenes)
+        gone = [one.reference for one in self.indexed() if f"{one.name}/{one.version}.json" not in listed]
+        if gone:
+            raise BundleError(
+                "every version that was published is there",
+                found=f"{gone[0]!r:.80} and {len(gone) - 1} others are only in {INDEX}",
+                remedy="bring them back; or, if nobody needs them, delete the index, which is made again",
+                file=self.store.address,
+            )
+        files = size = 0
+        for path in sorted((blobs - used) | torn):
+            stat = self.store.stat(path)  # as late as can be: somebody may just have written it
+            if stat and stat.modified < long_ago:
+                if not dry_run:
+                    self.store.remove(path)
+                files, size = files + 1, size + stat.bytes
+        return Cleared(files, size)
+
     def _summary_if_readable(self, name: str, version: str) -> SceneSummary | None:
         try:
             return self.summary(name, Version.parse(version))
@@ -244,11 +332,7 @@ class StoreRegistry:
 
 @dataclass(frozen=True)
 class BundlesFolder:
-    """The bundles in a local folder, `name/version/bundle.json`; names with a dot are half bundles of killed runs.
-
-    Attributes:
-        folder: The folder.
-    """
+    """The bundles in a local folder, `name/version/bundle.json`; names with a dot are half bundles of killed runs."""
 
     folder: Path
     address = ""
@@ -326,10 +410,3 @@ def warn_of_yank(registry: Registry, name: str, version: Version) -> None:
     why = registry.yanked(name, version)
     if why is not None:
         logger.warning("%s@%s was yanked: %s", name, version, why)
-
-
-def require_store(registry: Registry) -> StoreRegistry:
-    """The registry, which must be one in a folder or bucket."""
-    if not isinstance(registry, StoreRegistry):
-        raise TypeError(f"{type(registry).__name__} has no store")
-    return registry

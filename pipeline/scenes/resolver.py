@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,9 +29,12 @@ from pipeline.scenes.references import (
     Version,
     is_address,
 )
-from pipeline.scenes.registry import BLOBS, INDEX, SCENES, BundlesFolder, Registry, StoreRegistry
+from pipeline.scenes.registry import BLOBS, INDEX, SCENES, BundlesFolder, StoreRegistry
 from pipeline.scenes.registry import resolve as newest_version
 from pipeline.scenes.store import open_store
+
+if TYPE_CHECKING:
+    from pipeline.scenes.hub_registry import HubRegistry
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +95,7 @@ def is_registry(address: str) -> bool:
     return "://" in path or bool(_names(Path(path).expanduser()) & {BLOBS, SCENES, INDEX})
 
 
-def open_registry(address: str = "", *, create: bool = False, commit: str = "") -> Registry:
+def open_registry(address: str = "", *, create: bool = False, commit: str = "") -> StoreRegistry | HubRegistry:
     """The registry at an address.
 
     Args:

@@ -9,20 +9,25 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from uuid import uuid4
 
 from pipeline.errors import MachineError
+from pipeline.files import PARTIAL
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 logger = logging.getLogger(__name__)
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a request that met a network fault is sent again."""
 SECRET = re.compile(r"://[^@]*:[^@]*@")
-"""Of an address: user and password; a lone user, or a container before the @, is none."""
+"""User and password in an address; a lone user, or a container before the @, is none."""
 FAULT_NUMBERS = {errno.EBUSY, errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.EHOSTUNREACH, errno.ENETUNREACH}
 FAULT_NAMES = {"ConnectionError", "HTTPClientError", "ClientConnectionError", "ClientPayloadError"}
 """Network faults of botocore and aiohttp, which are no OSError."""
@@ -30,9 +35,7 @@ FAULT_NAMES = {"ConnectionError", "HTTPClientError", "ClientConnectionError", "C
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 """What a disk answers that has no hard links."""
-PARTIAL = ".partial"
-"""How the names of files end that are being written on a disk, and of those that a kill left half."""
-
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -51,18 +54,18 @@ class Stat:
 
 @dataclass(frozen=True)
 class Store:
-    """A place for files that can be reached; see `open_store`. Its methods raise MachineError when it no longer can.
+    """A folder or bucket; see `open_store`. Its methods raise MachineError when it can't be reached.
 
     Attributes:
         address: Its address, without credentials.
         files: fsspec's file system.
-        root: Its path in there.
+        root: Its path there.
         in_place: Whether a file shows while it is being written, as on a disk and not in a bucket.
-        kept: What a command that met an error doesn't do again, for messages.
+        kept: What a command that is run again after an error doesn't repeat, for messages.
     """
 
     address: str
-    files: Any
+    files: AbstractFileSystem
     root: str
     in_place: bool
     kept: str = "finished stages are kept"
@@ -70,24 +73,34 @@ class Store:
     def sizes(self, folder: str) -> dict[str, int]:
         """Size of every file in a folder [bytes], by name; empty when there is no such folder."""
         found = self._ask(self.files.find, f"{self.root}/{folder}", detail=True)
+        assert isinstance(found, dict)
         return {path.rpartition("/")[2]: info["size"] for path, info in found.items()}
 
     def names(self, folder: str) -> list[str]:
         """Paths of all files below a folder, relative to it; empty when there is no such folder."""
         top = f"{self.root}/{folder}"
         # on a disk fsspec asks for the size of each, which takes ten times as long
-        found = self._ask(_walk if self.in_place else self.files.find, top)
+        found = self._ask(_walk, top) if self.in_place else self._ask(self.files.find, top)
         return [path[len(top) + 1 :] for path in found]
 
     def stat(self, name: str) -> Stat | None:
         """Size and time of a file, or None where there is none."""
-        with contextlib.suppress(FileNotFoundError):
-            return self._ask(lambda: _stat(self.files.info(f"{self.root}/{name}")), passed=FileNotFoundError)
-        return None
+        info = self._ask(_if_there, self.files.info, f"{self.root}/{name}")
+        if info is None:
+            return None
+        keys = ("mtime", "LastModified", "last_modified", "updated", "created")  # of fsspec's file systems
+        modified = next((info[key] for key in keys if key in info), 0)
+        if isinstance(modified, str):
+            modified = datetime.datetime.fromisoformat(modified)
+        if isinstance(modified, datetime.datetime):
+            modified = modified.timestamp()
+        return Stat(info["size"] or 0, float(modified))
 
     def read(self, name: str, start: int, end: int) -> bytes:
         """The bytes [start, end) of a file."""
-        return self._ask(self.files.cat_file, f"{self.root}/{name}", start=start, end=end)
+        content = self._ask(self.files.cat_file, f"{self.root}/{name}", start=start, end=end)
+        assert isinstance(content, bytes)
+        return content
 
     def write(self, name: str, content: bytes | Path) -> None:
         """Write a file, or copy one; under its name there is always a whole one, or none."""
@@ -95,9 +108,9 @@ class Store:
         if not self.in_place:
             self._fill(path, content)
             return
-        with self._beside(path) as partial:
-            self._fill(partial, content)
-            self._ask(self.files.mv, partial, path)
+        with self._hidden(path) as hidden:
+            self._fill(hidden, content)
+            self._ask(self.files.mv, hidden, path)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file that isn't there; returns False, and changes nothing, where one is.
@@ -109,14 +122,13 @@ class Store:
         path = f"{self.root}/{name}"
         if not self.in_place:
             return self._ask(_pipe_new, self.files, path, content)
-        with self._beside(path) as partial:
-            self._fill(partial, content)
-            return self._ask(_link, partial, path)
+        with self._hidden(path) as hidden:
+            self._fill(hidden, content)
+            return self._ask(_link, hidden, path)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self._ask(self.files.rm_file, f"{self.root}/{name}", passed=FileNotFoundError)
+        self._ask(_if_there, self.files.rm_file, f"{self.root}/{name}")
 
     def _fill(self, path: str, content: bytes | Path) -> None:
         if isinstance(content, bytes):
@@ -125,39 +137,56 @@ class Store:
             self._ask(self.files.put_file, str(content), path)
 
     @contextlib.contextmanager
-    def _beside(self, path: str) -> Iterator[str]:
+    def _hidden(self, path: str) -> Iterator[str]:
         """A name for a file until it is whole; afterwards nothing is there."""
-        partial = f"{path}.{uuid4().hex}{PARTIAL}"
+        hidden = f"{path}.{uuid4().hex}{PARTIAL}"
         self._ask(self.files.makedirs, path.rpartition("/")[0], exist_ok=True)
         try:
-            yield partial
+            yield hidden
         finally:
             with contextlib.suppress(OSError):
-                Path(partial).unlink()
+                Path(hidden).unlink()
 
-    def _ask(
-        self, request: Callable[..., T], *args: Any, passed: type[Exception] | tuple[()] = (), **options: Any
-    ) -> T:
-        """Send a request; after a network fault once more, again and again, ever later. `passed` errors go through."""
-        for wait in (*WAITS, None):
-            try:
-                return request(*args, **options)
-            except passed:
+    def _ask(self, request: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """Send a request, again after a network fault; other errors are a MachineError."""
+        try:
+            return retried(self.address, _pause, partial(request, *args, **options))
+        except Exception as error:  # clients have errors of their own, which are no OSError
+            raise _unusable(self.address, error, self.kept) from error
+
+
+def retried(address: str, pause: Callable[[Exception], float | None], request: Callable[[], T]) -> T:
+    """Send a request; after an error that passes once more, again and again, ever later.
+
+    Args:
+        address: For messages.
+        pause: Least time to wait after an error [s]; None where another try is of no use.
+        request: Sends it.
+    """
+    for wait in WAITS:
+        try:
+            return request()
+        except Exception as error:
+            least = pause(error)
+            if least is None:
                 raise
-            except Exception as error:  # clients have errors of their own, which are no OSError
-                if wait is None or not _network_fault(error):
-                    raise _unusable(self.address, error, self.kept) from error
-                logger.warning("%s: %s; again in %.0f s", self.address, error, wait)
-                time.sleep(wait)
-        raise AssertionError("the last round returns or raises")
+            seconds = max(wait, least)
+            logger.warning("%s: %s; again in %.0f s", address, first_line(error), seconds)
+            time.sleep(seconds)
+    return request()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 def open_store(address: str, kept: str = Store.kept) -> Store:
     """The store at an address: a folder, s3://bucket/path, or whatever else fsspec knows.
 
     Args:
-        address: Where.
-        kept: What a command that met an error doesn't do again, for messages.
+        address: The address.
+        kept: See `Store`.
 
     Raises:
         MachineError: When its folder or bucket is not there or can't be reached, or the client is not installed.
@@ -177,7 +206,7 @@ def open_store(address: str, kept: str = Store.kept) -> Store:
 
 
 def refuse_secrets(address: str) -> None:
-    """Let no address pass that holds a password: addresses are shown, in logs and on a run's page.
+    """Refuse an address with a password: addresses are shown in logs and on a run's page.
 
     Raises:
         MachineError: When it holds one.
@@ -200,17 +229,13 @@ def _walk(top: str) -> list[str]:
     return [f"{place}/{name}" for place, _, names in os.walk(top, onerror=fail) for name in names]
 
 
-def _stat(info: Mapping[str, Any]) -> Stat:
-    """Of what fsspec's file systems say, each in its own words."""
-    told = next(
-        (info[key] for key in ("mtime", "LastModified", "last_modified", "updated", "created") if key in info), 0
-    )
-    if isinstance(told, str):
-        told = datetime.datetime.fromisoformat(told)
-    return Stat(info["size"] or 0, told.timestamp() if isinstance(told, datetime.datetime) else float(told))
+def _if_there(request: Callable[[str], T], path: str) -> T | None:
+    with contextlib.suppress(FileNotFoundError):
+        return request(path)
+    return None
 
 
-def _pipe_new(files: Any, path: str, content: bytes) -> bool:
+def _pipe_new(files: AbstractFileSystem, path: str, content: bytes) -> bool:
     try:
         files.pipe_file(path, content, mode="create")
     except FileExistsError:
@@ -240,11 +265,11 @@ def _link(partial: str, path: str) -> bool:
     return True
 
 
-def _network_fault(error: Exception) -> bool:
-    if isinstance(error, ConnectionError | TimeoutError):
-        return True
+def _pause(error: Exception) -> float | None:
+    """0 after a network fault."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    return getattr(error, "errno", None) in FAULT_NUMBERS or bool(names & FAULT_NAMES)
+    is_fault = getattr(error, "errno", None) in FAULT_NUMBERS or names & FAULT_NAMES
+    return 0.0 if is_fault or isinstance(error, ConnectionError | TimeoutError) else None
 
 
 def _unusable(address: str, error: Exception, kept: str) -> MachineError:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.gallery.scenes import Entry
 from pipeline.gallery.site import index_page, server_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install 'splatyard[dev]'")
@@ -275,7 +276,7 @@ def test_a_thousand_scenes_are_shown_by_and_by(visit, tmp_path, site):
     cards = [{**first, "name": f"room-{number:04d}"} for number in range(1000)]
     for asset in ("gallery.css", "gallery.js", "icon.svg"):
         shutil.copy(site / asset, tmp_path)
-    (tmp_path / "index.html").write_text(index_page(cards))
+    (tmp_path / "index.html").write_text(index_page([Entry(**card) for card in cards]))
     for card in cards:
         folder = tmp_path / "scenes" / card["name"] / card["version"]
         folder.mkdir(parents=True)

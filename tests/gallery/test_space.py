@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-import json
+import datetime
 from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline.errors import BundleError, MachineError
+from pipeline.gallery.drawing import SceneFile, Shown
+from pipeline.gallery.images import Viewpoint
+from pipeline.gallery.scenes import Card
 from pipeline.gallery.space import push
+from pipeline.scenes.summary import SceneSummary
 from tests.fake_hub import Fault, Hub
 
 ADDRESS = "hf://owner/gallery"
 SPACE = ("owner/gallery", "space")
+
+
+def scene_file(licence: str) -> str:
+    """A scene.json."""
+    summary = SceneSummary(
+        name="hall",
+        version="1.0.0",
+        published=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        sha256="0" * 64,
+        licence=licence,
+        description="",
+        kind="photos",
+        origin="captured",
+        tags=(),
+        bytes=1,
+        gaussians=1,
+        failed_gates=(),
+    )
+    card = Card(tags=(), area=1.0, size="small", psnr=None, failed=(), unmeasured=0)
+    viewpoint = Viewpoint((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), 1.0)
+    view = Shown(viewpoint=viewpoint, pairs=[], plan=None, images={}, levels={})
+    return SceneFile(content="c", summary=summary, card=card, view=view).model_dump_json()
 
 
 @pytest.fixture
@@ -25,8 +51,7 @@ def small_site(tmp_path: Path) -> Path:
     (site / "gallery.json").write_text("{}")
     (site / "index.html").write_text("<!doctype html>")
     (page / "sim.viser").write_bytes(bytes(range(256)) * 100)
-    card = {"name": "hall", "version": "1.0.0", "licence": "CC-BY-4.0"}
-    (page / "scene.json").write_text(json.dumps({"card": card}))
+    (page / "scene.json").write_text(scene_file("CC-BY-4.0"))
     return site
 
 

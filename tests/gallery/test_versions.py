@@ -1,9 +1,12 @@
-"""What changed from one version to the next, as the page says it."""
+"""Metrics and gates in words, and what changed from one version to the next."""
 
 from __future__ import annotations
 
+import pytest
+
 from pipeline import Bundle
-from pipeline.gallery.versions import changes
+from pipeline.check.quality import Gate
+from pipeline.gallery.versions import changes, metric, must_be
 from tests.bundles import make_bundle
 from tests.publish.variants import variant
 
@@ -34,3 +37,28 @@ def test_the_frame_is_told_in_words(room, tmp_path):
     sized = variant(first, tmp_path, "1.0.1", frame={**frame, "scale_from": {"source": "tags", "sigma": None}})
     row = next(row for row in changes(Bundle.open(first), Bundle.open(sized)).rows if row.title == "Frame: scale from")
     assert (row.before, row.now) == ("sensor, sigma 0.01", "tags, a guess")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (34.98, "dB", "34.98 dB"),
+        (24.0, "dB", "24 dB"),
+        (0.0, "m2", "0 m²"),
+        (0.00853, "m", "0.0085 m"),
+        (0.0301, "m", "0.03 m"),
+        (1.0, "degrees", "1°"),
+        (1200.0, "", "1200"),
+        (None, "m", "unknown"),
+    ],
+)
+def test_metrics_are_short_and_honest(value, unit, text):
+    """As many digits as matter, none that say nothing."""
+    assert metric(value, unit) == text
+
+
+def test_threshold_says_its_direction():
+    """At least, or at most."""
+    gate = Gate(name="a", title="a", value=1, unit="m2", threshold=1, comparison=">=", how="")
+    assert must_be(gate) == "at least 1 m²"
+    assert must_be(gate.model_copy(update={"comparison": "<="})) == "at most 1 m²"

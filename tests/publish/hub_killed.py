@@ -23,7 +23,6 @@ def main(folders: list[str]) -> dict[str, object]:
 
     from pipeline import Bundle
     from pipeline.publish.publishing import publish
-    from pipeline.publish.upkeep import verify
     from pipeline.scenes.resolver import open_registry
     from tests.publish.writers import child, ended
 
@@ -48,7 +47,7 @@ def main(folders: list[str]) -> dict[str, object]:
             break
         seen.append([entry.reference for entry in open_registry(ADDRESS).summaries()])
         put(second)
-        problems += verify(open_registry(ADDRESS))
+        problems += open_registry(ADDRESS).problems()
     return {"seen": seen, "problems": problems}
 
 

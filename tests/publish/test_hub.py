@@ -17,7 +17,6 @@ from pipeline.errors import BundleError, MachineError
 from pipeline.publish.hub_card import TABLE, read_table
 from pipeline.publish.publishing import publish, yank
 from pipeline.publish.pulling import pull, pull_for_training
-from pipeline.publish.upkeep import gc, verify
 from pipeline.scenes.references import Reference
 from pipeline.scenes.resolver import find_locked, open_registry, write_pin
 from tests.fake_hub import EXPIRED, READER, SECRETS, STRANGER, Fault, Hub, point_at
@@ -53,8 +52,8 @@ def test_from_nothing_to_versions_that_open(hub: Hub, room_bundles):
     assert bundle.verify() == []
     assert bundle.path(PAGE).read_bytes() == b"another page"
     assert Bundle.open(f"{ADDRESS}/room@1.0.0").splat("sim").means.shape == (200, 3)
-    assert verify(open_registry(ADDRESS)) == []
-    assert gc(open_registry(ADDRESS)).files == 0
+    assert open_registry(ADDRESS).problems() == []
+    assert open_registry(ADDRESS).clear_unused().files == 0
 
 
 def test_what_is_there_is_not_sent_again(hub: Hub, room_bundles):
@@ -82,14 +81,14 @@ def test_what_is_damaged_comes_back(hub: Hub, room_bundles):
     hub.change("owner/scenes", "room/1.0.0/regions.json", None)
     hub.change("owner/scenes", "hall/1.0.0/bundle.json", b"{}")
     hub.repository().tags.clear()
-    problems = verify(open_registry(ADDRESS))
+    problems = open_registry(ADDRESS).problems()
     for told in ("mesh.ply: content", f"{PAGE}: content", "regions.json: missing", "hall/1.0.0", "has no tag"):
         assert any(told in problem for problem in problems), (told, problems)
     assert len(problems) == 5
     put(room_bundles["1.0.0"])
-    assert verify(open_registry(ADDRESS)) == ["hall/1.0.0/bundle.json: is not in index.json"]
+    assert open_registry(ADDRESS).problems() == ["hall/1.0.0/bundle.json: is not in index.json"]
     hub.change("owner/scenes", "room/1.0.0/bundle.json", (room_bundles["1.0.0"] / "bundle.json").read_bytes() + b" ")
-    assert "another than when it was published" in verify(open_registry(ADDRESS))[0]
+    assert "another than when it was published" in open_registry(ADDRESS).problems()[0]
     with pytest.raises(BundleError, match="another than when it was published"):
         Bundle.open(f"{ADDRESS}/room")
 
@@ -116,7 +115,7 @@ def test_trouble_that_passes_is_outlasted(hub: Hub, room_bundles, status):
     assert [commit.message for commit in hub.repository().commits] == ["initial commit", "Publish room@1.0.0"]
     assert hub.repository().tags.keys() == {"room-1.0.0"}
     assert Bundle.open(f"{ADDRESS}/room").verify() == []
-    assert verify(open_registry(ADDRESS)) == []
+    assert open_registry(ADDRESS).problems() == []
     assert [fault.match for fault in hub.faults if fault.times] == []
     assert hub.slept[0] == (55 if status == 429 else 1)
 
@@ -135,7 +134,7 @@ def test_trouble_that_stays_leaves_nothing(hub: Hub, room_bundles, kind, status)
     there = set(hub.blobs)
     put(room_bundles["1.0.0"])
     assert not {request.split("/")[2] for request in hub.asked("^PUT /lfs")} & there
-    assert verify(open_registry(ADDRESS)) == []
+    assert open_registry(ADDRESS).problems() == []
 
 
 def test_a_kill_leaves_all_or_nothing(room_bundles, tmp_path):
@@ -159,7 +158,7 @@ def test_another_publisher_in_between(hub: Hub, room_bundles, tmp_path):
     put(room_bundles["1.0.1"])
     assert versions() == ["hall@1.0.0", "room@1.0.0", "room@1.0.1"]
     assert len(hub.asked("/commit/")) == 4
-    assert verify(open_registry(ADDRESS)) == []
+    assert open_registry(ADDRESS).problems() == []
     assert [row.reference for row in read_table(hub.read(TABLE))] == ["hall@1.0.0", "room@1.0.1"]
 
 
@@ -177,7 +176,7 @@ def test_the_same_version_at_the_same_moment(hub: Hub, room_bundles, tmp_path):
     hub.faults = [Fault("/commit/", None, call=lambda: put(room_bundles["1.1.0"]))]
     with pytest.raises(BundleError, match=r"room@1\.1\.1 is"):
         put(newer)
-    assert verify(open_registry(ADDRESS)) == []
+    assert open_registry(ADDRESS).problems() == []
 
 
 def test_two_publishers_lose_nothing(hub: Hub, room_bundles, tmp_path):
@@ -187,7 +186,7 @@ def test_two_publishers_lose_nothing(hub: Hub, room_bundles, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(put, folders))
     assert versions() == [*(f"hall_{number}@1.0.0" for number in range(8)), "room@1.0.0"]
-    assert verify(open_registry(ADDRESS)) == []
+    assert open_registry(ADDRESS).problems() == []
 
 
 @pytest.mark.parametrize(
@@ -261,7 +260,7 @@ def test_yanked_is_hidden_and_still_opens(hub: Hub, room_bundles, caplog):
             yank(open_registry(ADDRESS), Reference.parse(wrong), "again")
     with pytest.raises(BundleError, match="stays yanked"):
         put(room_bundles["1.0.1"])
-    assert verify(open_registry(ADDRESS)) == []
+    assert open_registry(ADDRESS).problems() == []
 
 
 def test_the_clients_bars_share_the_lock_of_ours():

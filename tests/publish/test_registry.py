@@ -18,13 +18,11 @@ import pytest
 
 from pipeline import Bundle
 from pipeline.errors import BundleError, MachineError
-from pipeline.publish import upkeep
 from pipeline.publish.publishing import publish, yank
 from pipeline.publish.pulling import pull
-from pipeline.publish.upkeep import gc, verify
 from pipeline.scenes.manifest import file_sha256
 from pipeline.scenes.references import Reference
-from pipeline.scenes.registry import StoreRegistry
+from pipeline.scenes.registry import GRACE, StoreRegistry
 from pipeline.scenes.resolver import ADDRESS_VARIABLE, open_registry
 from tests.publish.variants import PAGE, variant
 
@@ -70,7 +68,7 @@ def test_versions_share_their_files(registry, room_bundles):
     assert len(registry.store.names("blobs")) == first.sent + 1
     again = publish(Bundle.open(room_bundles["1.0.1"]), registry)
     assert (again.new, again.sent) == (False, 0)
-    assert verify(registry) == []
+    assert registry.problems() == []
 
 
 def test_latest_and_ranges(registry, room_bundles):
@@ -244,10 +242,10 @@ def test_hostile_manifests_in_a_registry(yard, room_bundles, tmp_path, caplog, c
         Bundle.open(f"{yard.address}/room@1.0.1")
     assert names(yard) == ["room@1.0.0"]
     assert "room@1.0.1 is left out" in caplog.text
-    assert [problem for problem in verify(yard) if "room/1.0.1.json" in problem]
+    assert [problem for problem in yard.problems() if "room/1.0.1.json" in problem]
     assert not list(tmp_path.rglob("outside"))
     with pytest.raises(BundleError):
-        gc(yard)
+        yard.clear_unused()
 
 
 @pytest.mark.parametrize("how", ["byte", "size", "gone"])
@@ -263,11 +261,11 @@ def test_damaged_blobs_are_never_taken(registry, room_bundles, how):
         registry.store.write(f"blobs/{entry.sha256}", bad)
     with pytest.raises(BundleError, match=r"differs from its hash|not \d+|missing"):
         Bundle.open(f"{registry.address}/room").path("sim.ply")
-    (problem,) = verify(registry)
+    (problem,) = registry.problems()
     assert entry.sha256 in problem
     assert "used by room@1.0.0" in problem
     assert publish(Bundle.open(room_bundles["1.0.0"]), registry).sent == 1
-    assert verify(registry) == []
+    assert registry.problems() == []
     assert Bundle.open(f"{registry.address}/room").path("sim.ply").read_bytes() == content
 
 
@@ -292,7 +290,7 @@ def test_an_index_that_lies_is_found(yard, room_bundles):
     told["entries"].append({**told["entries"][0], "version": "7.0.0"})
     path.write_text(json.dumps(told))
     assert names(yard) == ["room@1.0.0"]
-    problems = verify(yard)
+    problems = yard.problems()
     assert any("another than its bundle.json says" in problem for problem in problems)
     assert any("room@7.0.0" in problem for problem in problems)
 
@@ -309,23 +307,23 @@ def test_gc_takes_only_what_is_old_and_unused(yard, room_bundles):
     old, torn = f"blobs/{'0' * 64}", f"blobs/{'1' * 64}.abc.partial"
     for name in (old, torn):
         yard.store.write(name, b"left behind")
-    age(yard, 2 * upkeep.GRACE)
+    age(yard, 2 * GRACE)
     yard.store.write(f"blobs/{'2' * 64}", b"just written")
-    assert gc(yard, dry_run=True).files == 2
-    assert gc(yard).bytes == 2 * len(b"left behind")
-    assert verify(yard) == []
+    assert yard.clear_unused(dry_run=True).files == 2
+    assert yard.clear_unused().bytes == 2 * len(b"left behind")
+    assert yard.problems() == []
     assert len(yard.store.names("blobs")) == len(set(map(file_sha256, room_bundles["1.0.0"].rglob("*.*")))) - 1 + 1
 
 
 def test_gc_removes_nothing_when_versions_are_missing(yard, room_bundles):
     """A folder of scenes that was lost, or isn't mounted, must not cost the blobs too."""
     put(yard, room_bundles["1.0.0"])
-    age(yard, 2 * upkeep.GRACE)
+    age(yard, 2 * GRACE)
     (root_of(yard) / "scenes").rename(root_of(yard) / "lost")
     with pytest.raises(BundleError, match=r"room@1\.0\.0"):
-        gc(yard)
+        yard.clear_unused()
     (root_of(yard) / "lost").rename(root_of(yard) / "scenes")
-    assert verify(yard) == []
+    assert yard.problems() == []
 
 
 def test_gc_while_somebody_publishes(yard, room_bundles, monkeypatch):
@@ -334,16 +332,16 @@ def test_gc_while_somebody_publishes(yard, room_bundles, monkeypatch):
         cut.setattr(type(yard.store), "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             put(yard, room_bundles["1.0.0"])
-    age(yard, 2 * upkeep.GRACE)
+    age(yard, 2 * GRACE)
     create = type(yard.store).create
 
     def cleared_before(store, name, content):
-        gc(yard)
+        yard.clear_unused()
         return create(store, name, content)
 
     monkeypatch.setattr(type(yard.store), "create", cleared_before)
     put(yard, room_bundles["1.0.0"])
-    assert verify(yard) == []
+    assert yard.problems() == []
 
 
 def test_gc_that_looked_before_the_version_showed(yard, room_bundles, monkeypatch):
@@ -352,7 +350,7 @@ def test_gc_that_looked_before_the_version_showed(yard, room_bundles, monkeypatc
         cut.setattr(type(yard.store), "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             put(yard, room_bundles["1.0.0"])
-    age(yard, 2 * upkeep.GRACE)
+    age(yard, 2 * GRACE)
     names_in = type(yard.store).names
 
     def clears(registry):
@@ -360,11 +358,11 @@ def test_gc_that_looked_before_the_version_showed(yard, room_bundles, monkeypatc
             before.setattr(
                 type(yard.store), "names", lambda store, top: [] if top == "scenes" else names_in(store, top)
             )
-            gc(registry)
+            registry.clear_unused()
 
     monkeypatch.setattr(type(yard), "write_index", clears)
     put(yard, room_bundles["1.0.0"])
-    assert verify(yard) == []
+    assert yard.problems() == []
 
 
 def test_a_full_disk_publishes_nothing(yard, room_bundles, monkeypatch):
@@ -383,7 +381,7 @@ def test_a_full_disk_publishes_nothing(yard, room_bundles, monkeypatch):
             put(yard, room_bundles["1.0.1"])
     assert sorted(path for path in root_of(yard).rglob("*")) == before
     put(yard, room_bundles["1.0.1"])
-    assert verify(yard) == []
+    assert yard.problems() == []
 
 
 def test_no_room_to_pull(yard, room_bundles, tmp_path, monkeypatch):
@@ -470,7 +468,7 @@ def test_a_disk_without_hard_links(yard, room_bundles, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", no_links)
     put(yard, room_bundles["1.0.0"])
     assert not yard.store.create("scenes/room/1.0.0.json", b"other")
-    assert verify(yard) == []
+    assert yard.problems() == []
     with contextlib.suppress(FileNotFoundError):
         assert not list(root_of(yard).rglob("*.partial"))
     assert Bundle.open(pull(Bundle.open(f"{yard.address}/room"), tmp_path / "out")).verify() == []

@@ -15,7 +15,6 @@ from pathlib import Path
 from pipeline import Bundle
 from pipeline.errors import BundleError
 from pipeline.publish.publishing import publish
-from pipeline.publish.upkeep import verify
 from pipeline.scenes import store
 from pipeline.scenes.resolver import open_registry
 
@@ -54,10 +53,10 @@ def killed(address: str, folders: list[str]) -> dict[str, object]:
             time.sleep(number)
             os.kill(process, signal.SIGKILL)
         kills += ended(process) == -signal.SIGKILL
-        problems += verify(registry)
+        problems += registry.problems()
         seen.append(len(registry.summaries()))
         publish(bundle, registry)
-        problems += verify(registry)
+        problems += registry.problems()
         for path in Path(registry.store.root).iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return {"kills": kills, "seen": seen, "problems": problems}
@@ -95,7 +94,7 @@ def together(address: str, folders: list[str]) -> dict[str, object]:
     return {
         "codes": sorted(codes),
         "versions": [entry.version for entry in registry.summaries()],
-        "problems": verify(registry),
+        "problems": registry.problems(),
     }
 
 
