@@ -195,9 +195,9 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
     A card beside its capture, `kitchen.zip.yaml` beside `kitchen.zip`, needs neither its path nor a name.
 
     Args:
-        card: Its file.
+        card: The card's file.
         out: Folder of bundles.
-        captures: Folder that captures may lie in besides the card's own; relative paths are looked for there, too.
+        captures: A second folder that captures may lie in, in addition to the card's own.
 
     Raises:
         CardError: When it can't be read or planned, names no capture, or one outside the folders it may read.
@@ -233,12 +233,7 @@ def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
 
 
 def refuse_links_out(source: Path, allowed: Iterable[Path], card: Path) -> None:
-    """Refuse a capture with a symbolic link to what lies outside: a bundle would show it.
-
-    Args:
-        source: The capture's folder or file.
-        allowed: Folders that links may lead into, resolved.
-        card: For messages.
+    """Refuse a capture with a symbolic link that leads out of the allowed (resolved) folders: a bundle would show it.
 
     Raises:
         CardError: At the first such link.
@@ -344,10 +339,10 @@ def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = exe
 
 
 def check_room(scenes: Iterable[Scene], out: Path) -> None:
-    """Refuse what the disk has no room for: results take at least as much as their captures.
+    """Check that the disk has room for results: at least as much as their captures have.
 
     Raises:
-        MachineError: When there is less.
+        MachineError: When it hasn't.
     """
     needed = sum(folder_bytes(scene.capture) for scene in scenes if scene.capture)
     if needed > free_bytes(out):

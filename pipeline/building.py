@@ -77,15 +77,7 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages of one build, and where their results are or will be.
-
-    Attributes:
-        name: The bundle's name.
-        traits: What is known of the capture.
-        stages: In order, up to the last requested one.
-        work: Folder of the stages' results.
-        bundle_folder: Folder of the bundle, existing or not.
-    """
+    """The stages of one build up to the last requested one, and the folders of their results and of the bundle."""
 
     name: str
     traits: Traits

@@ -40,7 +40,7 @@ class Card(Settings):
     """Name of the scene and its bundles: lower-case letters, digits, dot, dash, underscore."""
     source: CardSource = CardSource()
     description: Label = ""
-    """One line on the place."""
+    """One line about the scene."""
     recipe: Annotated[dict[str, dict[str, Any]], Means("known")] = Field(default_factory=dict)
     """Stage parameters that differ from their defaults."""
     scale: ScaleSources = ScaleSources()
@@ -77,12 +77,7 @@ def name_from(text: str) -> str:
 
 
 def write_card(path: Path, probe: Traits) -> str:
-    """A filled-in, commented card for the capture at `path`, as YAML text.
-
-    Args:
-        path: The capture, as written into the card.
-        probe: Traits of the capture.
-    """
+    """A filled-in, commented card for the capture at a path, as YAML text."""
     name = name_from(path.resolve().stem)
     quoted = yaml.safe_dump(str(path), allow_unicode=True, width=10_000).splitlines()[0]
     has = ", ".join(
@@ -105,11 +100,10 @@ def write_card(path: Path, probe: Traits) -> str:
         f"#    max_keyframes: {min(240, max(3, probe.frames))}",
         "",
     ]
-    if probe.has_poses:
-        lines += ["# The capture's poses are metric. To overrule them with something measured:"]
-    else:
-        lines += ["# Photos have no scale: without one of these the scale is hinted or assumed, and its gate fails."]
     lines += [
+        "# The capture's poses are metric. To overrule them with something measured:"
+        if probe.has_poses
+        else "# Photos have no scale: without one of these the scale is hinted or assumed, and its gate fails.",
         "# scale:",
         "#   known_length: {metres: 0.30, image: 0001.jpg, a: [412, 900], b: [655, 910]}  # ends in pixels (u, v)",
         "#   sheet: A4  # sheets of paper of this format lie in the images",

@@ -49,14 +49,7 @@ for name in sys.argv[1:]:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A CUDA GPU, as its driver describes it.
-
-    Attributes:
-        name: Its name, such as "NVIDIA GeForce RTX 4090".
-        memory: Total memory [bytes].
-        free: Memory that was free at the time of the query [bytes].
-        capability: Compute capability, (major, minor).
-    """
+    """A CUDA GPU, as its driver describes it: total and free memory [bytes], compute capability (major, minor)."""
 
     name: str
     memory: int
@@ -111,7 +104,7 @@ def this_machine(python: str = "") -> Machine:
     """
     gpu = _gpu()
     try:
-        modules = _installed(python) if python else [name for name in PACKAGES if _is_installed(name)]
+        modules = _installed(python)
         broken = _broken(python or sys.executable, modules) if gpu is not None else {}
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
@@ -179,14 +172,10 @@ def parse_gpu(text: str) -> Gpu | None:
         return None
 
 
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ValueError:  # a loaded module without a spec
-        return name in sys.modules
-
-
 def _installed(python: str) -> list[str]:
+    """Keys of `PACKAGES` that an interpreter has."""
+    if not python:
+        return [name for name in PACKAGES if sys.modules.get(name) or importlib.util.find_spec(name)]
     done = subprocess.run(
         [python, "-c", FIND, *PACKAGES],
         capture_output=True,

@@ -141,22 +141,25 @@ def variable(stage: str, name: str) -> str:
 
 def machine_settings(params_by_stage: Mapping[str, type]) -> list[str]:
     """The machine's parameters that the environment gives, as "stage.parameter=value"."""
-    named = [(stage, name) for stage, params in params_by_stage.items() for name in of_this_machine(params)]
-    given = [(stage, name, os.environ.get(variable(stage, name), "")) for stage, name in named]
-    return [f"{stage}.{name}={value}" for stage, name, value in given if value]
+    return [
+        f"{stage}.{name}={value}"
+        for stage, params in params_by_stage.items()
+        for name in of_this_machine(params)
+        if (value := os.environ.get(variable(stage, name)))
+    ]
 
 
 def checked(
     kind: type[S], values: object, where: str, error: type[SplatyardError], file: Path | str | None = None
 ) -> S:
-    """Validate values from outside.
+    """Validate values from outside, usually a mapping from field to value.
 
     Args:
-        kind: What they must be.
-        values: Usually a mapping from field to value.
+        kind: Class of the result.
+        values: The values.
         where: Prefix of keys in messages, such as "splat".
-        error: What is raised.
-        file: Where the values come from.
+        error: Class of the error.
+        file: Where the values come from, for messages.
 
     Raises:
         SplatyardError: The first problem: unknown keys, with the nearest known one, before wrong values.
@@ -171,12 +174,9 @@ def checked(
             *outer, key = first["loc"]
             require_known(key, _keys_at(kind, outer), path.rpartition(".")[0], error, file)
         text = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
-        raise error(
-            f"{path} is missing" if first["type"] == "missing" else f"{path} {text}",
-            found=f"{first['input']!r:.80}",
-            remedy=f"add {path}" if first["type"] == "missing" else f"correct {path}",
-            file=file,
-        ) from invalid
+        absent = first["type"] == "missing"
+        rule, remedy = (f"{path} is missing", f"add {path}") if absent else (f"{path} {text}", f"correct {path}")
+        raise error(rule, found=f"{first['input']!r:.80}", remedy=remedy, file=file) from invalid
 
 
 def require_known(
@@ -202,11 +202,6 @@ def require_known(
 
 def parse_settings(settings: Iterable[str], example: str, error: type[SplatyardError]) -> dict[str, str]:
     """Texts by dotted name of "section.name=value", as `--set` gives them; the last one wins.
-
-    Args:
-        settings: The texts; `checked` converts the values.
-        example: A right one, for messages.
-        error: What is raised.
 
     Raises:
         SplatyardError: When a text has another form.
@@ -264,12 +259,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path, what: str, error: type[SplatyardError]) -> object:
-    """The content of a YAML file that may come from anybody.
-
-    Args:
-        path: The file, of at most `MAX_FILE_BYTES`.
-        what: "a card" or "a preset", for messages.
-        error: What is raised.
+    """The content of a YAML file that may come from anybody; `what`, such as "a card", is for messages.
 
     Raises:
         SplatyardError: When it can't be read, is too large or no YAML without aliases and repeated keys.

@@ -25,7 +25,7 @@ class BundleParams(Settings):
     licence: str = "unknown"
     """SPDX identifier or text; "unknown" when nobody states it."""
     description: str = ""
-    """One line on the place."""
+    """One line about the scene."""
     stages: tuple[StageRecord, ...] = ()
     """How every stage was run."""
 

@@ -66,13 +66,6 @@ class GaussGymScene:
     sha256: str
 
 
-@dataclass(frozen=True, eq=False)
-class _Slice:
-    mesh: Mesh
-    track: F64
-    capture_from_slice: Similarity
-
-
 def is_gaussgym(folder: Path) -> bool:
     """Whether GaussGym would take the folder for a scene (GaussGymData.find_valid_scene_directories)."""
     return (folder / MESHES).is_dir() and (folder / SPLAT).is_dir()
@@ -91,15 +84,23 @@ def read_gaussgym(folder: Path) -> GaussGymScene:
             f"a GaussGym scene has 1 to {MAX_SLICES} slices", found=str(len(paths)), remedy=REMEDY, file=folder / MESHES
         )
     slices = [_read_slice(path) for path in paths]
-    world_from_capture = Similarity(1.0, slices[0].capture_from_slice.rotation.T, np.zeros(3))
+    world_from_capture = Similarity(1.0, slices[0][2].rotation.T, np.zeros(3))
     pieces: dict[bytes, Mesh] = {}  # of slices that hold the same mesh, as those of `write_gaussgym`, one is enough
     tracks = []
-    for path, one in zip(paths, slices, strict=True):
-        world_from_slice = world_from_capture @ one.capture_from_slice
-        _check_up(world_from_slice, path, paths[0])
-        mesh = one.mesh.transformed(world_from_slice)
+    for path, (mesh, track, capture_from_slice) in zip(paths, slices, strict=True):
+        world_from_slice = world_from_capture @ capture_from_slice
+        up = world_from_slice.rotate([0.0, 0.0, 1.0])  # z in each slice's own frame
+        angle = np.rad2deg(np.arctan2(np.linalg.norm(up[:2]), up[2]))
+        if angle > MAX_UP_ANGLE:
+            raise SimError(
+                "a scene has one direction of gravity",
+                found=f"up in {path.name} is {angle:.1f} degrees off up in {paths[0].name} (from_ig_rotation)",
+                remedy=f"move {path.name} into a folder of its own, or generate its slices again with one rotation",
+                file=path,
+            )
+        mesh = mesh.transformed(world_from_slice)
         pieces[hashlib.sha256(mesh.vertices.tobytes() + mesh.triangles.tobytes()).digest()] = mesh
-        tracks.append(world_from_slice.apply(one.track))
+        tracks.append(world_from_slice.apply(track))
     collision, *others = pieces.values()
     for other in others:
         collision = collision.joined(other)
@@ -147,7 +148,8 @@ def write_gaussgym(
     (folder / SPLAT / "dataparser_transforms.json").write_text(json.dumps(transforms, indent=1))
 
 
-def _read_slice(path: Path) -> _Slice:
+def _read_slice(path: Path) -> tuple[Mesh, F64, Similarity]:
+    """Mesh, track and capture_from_slice."""
     names = ("vertices", "triangles", "cam_trans", "offset")
     try:
         arrays = arrays_of_npz(_there(path), names, ("from_ig_rotation",), limit=MAX_ARRAY_BYTES)
@@ -173,20 +175,7 @@ def _read_slice(path: Path) -> _Slice:
             file=path,
         )
     capture_from_slice = Similarity(1.0, rotation, offset.reshape(3))
-    return _Slice(Mesh.from_arrays(vertices, triangles), np.asarray(track, np.float64), capture_from_slice)
-
-
-def _check_up(world_from_slice: Similarity, path: Path, first: Path) -> None:
-    """Each slice is Z up in its own frame, so all must be so in the frame of the first."""
-    up = world_from_slice.rotate([0.0, 0.0, 1.0])
-    angle = np.rad2deg(np.arctan2(np.linalg.norm(up[:2]), up[2]))
-    if angle > MAX_UP_ANGLE:
-        raise SimError(
-            "a scene has one direction of gravity",
-            found=f"up in {path.name} is {angle:.1f} degrees off up in {first.name} (from_ig_rotation)",
-            remedy=f"move {path.name} into a folder of its own, or generate its slices again with one rotation",
-            file=path,
-        )
+    return Mesh.from_arrays(vertices, triangles), np.asarray(track, np.float64), capture_from_slice
 
 
 def splat_from_capture(path: Path) -> Similarity:

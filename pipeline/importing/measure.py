@@ -30,13 +30,7 @@ NO_CAMERAS = "the imported files don't say where cameras looked, and elsewhere s
 
 @dataclass(frozen=True, eq=False)
 class Lookout:
-    """A view of splat and mesh from where a robot or a camera is.
-
-    Attributes:
-        image: (H, W, 3) uint8 of the splat.
-        splat_depth: (H, W) float32 [m], 0 = nothing.
-        mesh_depth: (H, W) float32 [m], 0 = nothing.
-    """
+    """The splat's image (H, W, 3), and depths (H, W) of splat and mesh [m], 0 = nothing, from one pose."""
 
     image: U8
     splat_depth: F32
@@ -71,14 +65,14 @@ def measure(
     """All gates.
 
     Args:
-        registration: Registration of splat and mesh, in units of the imported mesh.
+        registration: In units of the imported mesh.
         alignment: From there into the world.
         splat: World frame [m], as the next ones.
-        mesh: The full one.
-        collision: For physics.
+        mesh: The full mesh.
+        collision: The collision mesh.
         regions: The walkable floor.
-        track: Places (N, 3) where cameras went; none where nobody knows.
-        views: What `look` gave.
+        track: Positions (N, 3) of cameras; none where they are unknown.
+        views: Result of `look`.
         from_cameras: Whether `views` are those of the capture's cameras.
     """
     scene = CheckedScene(alignment, splat, mesh, collision, regions, track)
@@ -94,12 +88,8 @@ def measure(
 
 
 def _registration_gates(registration: Registration, metres: float) -> dict[str, Measured]:
-    how = "median distance of the splat's surface to the mesh; "
-    how += (
-        "the pose of the splat was estimated"
-        if registration.source == "estimated"
-        else f"the pose of the splat is given: {registration.source}"
-    )
+    pose = "was estimated" if registration.source == "estimated" else f"is given: {registration.source}"
+    how = f"median distance of the splat's surface to the mesh; the pose of the splat {pose}"
     if registration.ambiguous:
         how = "not known: the splat fits the mesh in two ways that are nearly as good"
     return {

@@ -1,8 +1,7 @@
-"""How a splat lies on a mesh: as their files say, or estimated, and how well it fits.
+"""The pose of a splat on a mesh: as their files say, or estimated, and how well it fits.
 
-The estimate begins at many poses - the main directions of both surfaces on top of each other in every way, and between
-them - and refines the best ones by point-to-plane ICP with scale, from the splat to the mesh and back. Both ways are
-needed: one alone is content with a splat that has shrunk into a wall.
+The estimate starts at many poses, with the main directions of both surfaces aligned in every way, and refines the best
+by point-to-plane ICP with scale, from the splat to the mesh and back: one way alone accepts a splat shrunk into a wall.
 """
 
 from __future__ import annotations
@@ -139,15 +138,15 @@ class Registration:
 def register(
     gaussians: Gaussians, mesh: Mesh, given: Mapping[str, Similarity], metres_per_unit: float = 1.0
 ) -> Registration:
-    """Where the splat lies on the mesh.
+    """The pose of the splat on the mesh, each in a frame of its own.
 
-    A frame that the files give is taken as it is where it fits, and where none fits much better: Gaussians that lie
-    loosely about a surface draw an estimate off. Else the pose is estimated.
+    A frame that the files give is kept where it fits and none fits much better: Gaussians that lie loosely about a
+    surface bias an estimate. Otherwise the pose is estimated.
 
     Args:
-        gaussians: In a frame of its own.
-        mesh: In another, or the same.
-        given: mesh_from_splat by who says so; the best of those that fit is taken.
+        gaussians: The splat.
+        mesh: The mesh.
+        given: mesh_from_splat by its source; the best of those that fit is taken.
         metres_per_unit: Metres per unit of the mesh, as far as known: for what counts as near.
     """
     rng = np.random.default_rng(SEED)
@@ -155,9 +154,9 @@ def register(
     mesh_points = SurfacePoints.of_mesh(mesh, POINTS, rng)
     size = extent_of(mesh_points.points)
     judge = partial(_judged, splat_points, mesh, mesh_points, size, metres_per_unit)
-    told = [judge(pose, source, ambiguous=False) for source, pose in given.items()]
+    stated = [judge(pose, source, ambiguous=False) for source, pose in given.items()]
     limit = min(FITTING / metres_per_unit, FITTING_SIZE * size)
-    fitting = [one for one in told if one.residual <= limit and one.overlap >= MIN_OVERLAP]
+    fitting = [one for one in stated if one.residual <= limit and one.overlap >= MIN_OVERLAP]
     if fitting:
         return min(fitting, key=lambda one: one.residual)
     logger.warning("splat and mesh don't lie on each other as their files say (%s): searching", ", ".join(given))
@@ -165,11 +164,13 @@ def register(
     poses = _search(*few, list(given.values()), size, rng)
     best, ambiguous = poses[0], False
     nearly = MARGIN * _score(*few, best, size)
-    kept = min(told, key=lambda one: _score(*few, one.mesh_from_splat, size), default=None)
+    kept = min(stated, key=lambda one: _score(*few, one.mesh_from_splat, size), default=None)
     if kept and _score(*few, kept.mesh_from_splat, size) < nearly:
         logger.warning("nothing fits much better than %s, which is kept", kept.source)
         return kept
-    elsewhere = [pose for pose in poses[1:] if _apart(few[0].points, pose, best) > SAME * size]
+    placed = best.apply(few[0].points)
+    apart = [np.median(np.linalg.norm(pose.apply(few[0].points) - placed, axis=1)) for pose in poses[1:]]
+    elsewhere = [pose for pose, distance in zip(poses[1:], apart, strict=True) if distance > SAME * size]
     if elsewhere:
         caster = RayCaster(mesh)
         least = MARGIN * _off(caster, few[0].points, best, size)
@@ -226,10 +227,6 @@ def _off(caster: RayCaster, points: F64, pose: Similarity, size: float) -> float
     return float(np.minimum(caster.distances(pose.apply(points)), CAP * size).mean())
 
 
-def _apart(points: F64, a: Similarity, b: Similarity) -> float:
-    return float(np.median(np.linalg.norm(a.apply(points) - b.apply(points), axis=1)))
-
-
 def _search(
     splat: SurfacePoints, mesh: SurfacePoints, given: Sequence[Similarity], size: float, rng: np.random.Generator
 ) -> list[Similarity]:
@@ -250,7 +247,12 @@ def _starts(splat: SurfacePoints, mesh: SurfacePoints, rng: np.random.Generator)
     of_splat, of_mesh = main_axes(splat.normals, rng), main_axes(mesh.normals, rng)
     low, high = np.percentile(mesh.points @ of_mesh, [3, 97], axis=0)
     starts = []
-    for turn in _quarter_turns():
+    signed_permutations = [
+        np.eye(3)[list(order)] * np.array(signs)[:, None]
+        for order in permutations(range(3))
+        for signs in product((1.0, -1.0), repeat=3)
+    ]
+    for turn in [matrix for matrix in signed_permutations if np.linalg.det(matrix) > 0]:
         for between in BETWEEN:
             axes = matrix_from_rotvec(between) @ turn  # mesh axes from splat axes
             there = splat.points @ of_splat @ axes.T
@@ -261,16 +263,6 @@ def _starts(splat: SurfacePoints, mesh: SurfacePoints, rng: np.random.Generator)
                 shift = (low + high) / 2 - scale * (least + most) / 2
                 starts.append(Similarity(scale, of_mesh @ axes @ of_splat.T, of_mesh @ shift))
     return starts
-
-
-def _quarter_turns() -> list[F64]:
-    """The 24 rotations of a cube."""
-    turns = [
-        np.eye(3)[list(order)] * np.array(signs)[:, None]
-        for order in permutations(range(3))
-        for signs in product((1.0, -1.0), repeat=3)
-    ]
-    return [turn for turn in turns if np.linalg.det(turn) > 0]
 
 
 def main_axes(normals: F64, rng: np.random.Generator) -> F64:
@@ -328,10 +320,5 @@ def _refine(
         turn = matrix_from_rotvec(step[:3])
         delta = Similarity(growth, turn, middle + step[4:] - growth * turn @ middle)
         pose = delta @ pose
-    return _with_rotation(pose)
-
-
-def _with_rotation(pose: Similarity) -> Similarity:
-    """The same with its rotation orthonormal to the last digit: products drift."""
-    u, _, vt = np.linalg.svd(pose.rotation)
+    u, _, vt = np.linalg.svd(pose.rotation)  # products drift from an orthonormal matrix
     return Similarity(pose.scale, u @ vt, pose.translation)

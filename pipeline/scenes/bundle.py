@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import BundleError
 from pipeline.scenes.files import BundleFiles
-from pipeline.scenes.manifest import Manifest
-from pipeline.scenes.migrations import IMAGE_FOLDERS, read
+from pipeline.scenes.manifest import Manifest, damaged
+from pipeline.scenes.migrations import IMAGE_FOLDERS, Json, read
 
 if TYPE_CHECKING:
     from pipeline.check.quality import Quality
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 32 * 2**20
 MAX_SIDE = 2**16
 """Longest side of a camera's image [px]."""
-HOSTILE = "the bundle is damaged or hostile: get it again from its source"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class BundleCamera:
         name: The photo's name.
         camera: Pinhole intrinsics.
         world_from_camera: Its pose [m].
-        held_out: Whether the splat never saw it.
+        held_out: Whether the splat was trained without it.
         thumbnail: The photo as a small JPEG, a path in the bundle, or None where it isn't shown.
     """
 
@@ -184,30 +183,22 @@ class Bundle:
         return tuple(pose.world_from_base for pose in self.regions.spawn_poses)
 
     def _text_file(self, name: str) -> Path:
-        """The path of a file that is read whole, as many times its size of Python's objects."""
+        """The path of a file that is read whole, into Python objects of many times its size."""
         entry = self.manifest.files.get(name)
         if entry is not None and entry.bytes > MAX_JSON_BYTES:
-            raise BundleError(
-                f"a bundle's {name} has at most {MAX_JSON_BYTES} bytes",
-                found=f"{entry.bytes}",
-                remedy=HOSTILE,
-                file=self.root / name,
-            )
+            rule = f"a bundle's {name} has at most {MAX_JSON_BYTES} bytes"
+            raise damaged(rule, f"{entry.bytes}", self.root / name)
         return self.path(name)
 
 
 @contextmanager
 def _following_the_format(path: Path) -> Iterator[Path]:
-    """Reading a file of the bundle; what doesn't follow the format is a `BundleError`."""
+    """Reading a file of the bundle: what breaks the format is a `BundleError`."""
     try:
         yield path
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
-        raise BundleError(
-            f"{path.name} follows the format in docs/bundle.md",
-            found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
-            remedy=HOSTILE,
-            file=path,
-        ) from error
+        found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise damaged(f"{path.name} follows the format in docs/bundle.md", found, path) from error
 
 
 def _check_near(points: Floats, what: str) -> None:
@@ -220,7 +211,7 @@ def _check_near(points: Floats, what: str) -> None:
         raise ValueError(f"{what} farther than {FARTHEST:.0f} m, or nowhere")
 
 
-def _camera(entry: dict[str, Any]) -> BundleCamera:
+def _camera(entry: Json) -> BundleCamera:
     from pipeline.geometry import Camera, Pose
 
     camera, pose = Camera.from_json(entry["camera"]), Pose.from_matrix(entry["world_from_camera"])

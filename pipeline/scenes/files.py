@@ -68,8 +68,7 @@ class BundleFiles:
                 remedy=f"there are {', '.join(sorted(self.manifest.files))}",
                 file=self.root,
             )
-        problem = self.problem(name, entry, with_hash=False)
-        if problem:
+        if problem := self.problem(name, entry, with_hash=False):
             raise BundleError(
                 "a bundle's files are as its manifest says",
                 found=problem,
@@ -122,8 +121,7 @@ class FetchedFiles(BundleFiles):
         if entry is not None and name not in self._checked:
             if self.problem(name, entry, with_hash=True):
                 self.fetch(name, entry, self.root / name)
-            problem = self.problem(name, entry, with_hash=True)
-            if problem:
+            if problem := self.problem(name, entry, with_hash=True):
                 raise BundleError(
                     "a bundle's files are as its manifest says",
                     found=problem,
@@ -146,10 +144,10 @@ def cached_files(
     """A published bundle's files, in the cache's folder for that manifest.
 
     Args:
-        manifest: The version's.
+        manifest: The version's manifest.
         content: The bytes of its bundle.json.
-        fetch: Brings a file, by its path in the bundle, to a path on this disk.
-        commit: Commit of the hub's repository that they come from; empty for a registry.
+        fetch: See `FetchedFiles`.
+        commit: See `BundleFiles`.
     """
     root = cache_folder() / manifest.name / f"{manifest.version}-{hashlib.sha256(content).hexdigest()}"
     kept = root / MANIFEST_FILE

@@ -5,8 +5,8 @@
     <repository>/index.parquet          a row a scene, for the hub's dataset viewer
     <repository>/README.md              the dataset card
 
-A publish and a yank are one commit each, made only upon the commit that was looked at: so at every commit all of these
-belong together, and index.json is the truth. A tag <name>-<version> is on a commit that has the version.
+A publish and a yank are one commit each, made only upon the commit that was looked at: so all of these belong together,
+and index.json is the truth. A tag <name>-<version> is on a commit that has the version.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -28,6 +29,9 @@ from pipeline.scenes.references import Reference, Version
 from pipeline.scenes.registry import INDEX, Cleared, missing, resolve, warn_of_yank
 from pipeline.scenes.summary import Index, SceneSummary
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
+
 logger = logging.getLogger(__name__)
 
 MAX_INDEX_BYTES = 64 * 2**20
@@ -37,15 +41,7 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class HubRegistry:
-    """Published versions in a repository, as they were at its commit; see `open_registry`.
-
-    Its methods raise MachineError when the hub can't be reached, and BundleError when the repository may not be read.
-
-    Attributes:
-        address: As references to its versions begin.
-        repository: Where; its commit is empty where there is no repository yet.
-        public: Whether anybody may read it.
-    """
+    """Published versions in a repository at its commit, which is empty where there is no repository yet."""
 
     address: str
     repository: Repository
@@ -121,13 +117,10 @@ class HubRegistry:
                 problems.append(f"{entry.reference}: {error.found}")
                 continue
             folder = "/".join(key)
+            paths = [f"{folder}/{path}" for path in manifest.files]
             with ThreadPoolExecutor(CONNECTIONS) as pool:
-                found = pool.map(
-                    lambda item, folder=folder: self._file_problem(files.get(f"{folder}/{item[0]}"), item[1]),
-                    manifest.files.items(),
-                )
-                for path, problem in zip(manifest.files, found, strict=True):
-                    problems += [f"{folder}/{path}: {problem}"] if problem else []
+                found = list(pool.map(self._file_problem, map(files.get, paths), manifest.files.values()))
+            problems += [f"{path}: {problem}" for path, problem in zip(paths, found, strict=True) if problem]
             if tag_of(entry.name, entry.version) not in tags:
                 problems.append(f"{entry.reference}: has no tag; publishing it again makes it")
         listed = {f"{name}/{version}/{MANIFEST_FILE}" for name, version in self._index}
@@ -138,18 +131,14 @@ class HubRegistry:
         """Nothing: the hub itself clears away what no commit has."""
         return Cleared()
 
-    def _file_problem(self, there: object, entry: FileEntry) -> str | None:
+    def _file_problem(self, there: RepoFile | None, entry: FileEntry) -> str | None:
         """What is wrong with a file of a version; None when it has its hash."""
-        path, size, lfs = (getattr(there, name, None) for name in ("path", "size", "lfs"))
-        if path is None:
+        if there is None:
             return "missing"
-        if size != entry.bytes:
-            return f"{size} bytes instead of {entry.bytes}"
-        if lfs is not None:
-            digest = lfs.sha256
-        else:
-            content = self.repository.read(path, entry.bytes)
-            digest = hashlib.sha256(content or b"").hexdigest()
+        if there.size != entry.bytes:
+            return f"{there.size} bytes instead of {entry.bytes}"
+        content = b"" if there.lfs else self.repository.read(there.path, entry.bytes) or b""
+        digest = there.lfs.sha256 if there.lfs else hashlib.sha256(content).hexdigest()
         return None if digest == entry.sha256 else "content differs from its hash"
 
     @cached_property
@@ -175,8 +164,8 @@ def open_hub(address: str, *, create: bool = False, commit: str = "") -> HubRegi
 
     Args:
         address: hf://owner/repository.
-        create: There needn't be one yet.
-        commit: Which; the newest of the default branch if empty.
+        create: Accept that there is none yet.
+        commit: Its commit; the newest of the default branch if empty.
 
     Raises:
         BundleError: When there is none that may be read.

@@ -23,23 +23,20 @@ MAX_NAME = 64
 _SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Base of what is read from others: frozen, no unknown keys, finite numbers."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class FileEntry(_Strict):
-    """Size and hash of one file.
-
-    Attributes:
-        bytes: Its exact size.
-        sha256: Its hash, lower-case hex.
-    """
+class FileEntry(Strict):
+    """Exact size and hash (lower-case hex) of one file."""
 
     bytes: Annotated[int, Field(ge=0, le=MAX_FILE_BYTES)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Measured(_Strict):
+class Measured(Strict):
     """Something estimated: where it comes from and how sure it is.
 
     Attributes:
@@ -51,13 +48,11 @@ class Measured(_Strict):
     sigma: float | None
 
 
-class Frame(_Strict):
+class Frame(Strict):
     """The frame of everything in the bundle.
 
     Attributes:
-        up: Always "z".
-        unit: Always "metre".
-        camera_axes: Always "opencv" (x right, y down, z forward).
+        camera_axes: x right, y down, z forward.
         gravity: Acceleration in that frame [m/s^2].
         gravity_from: Source and sigma [deg].
         scale_from: Source and relative sigma.
@@ -73,16 +68,8 @@ class Frame(_Strict):
     floor_found: bool
 
 
-class StageRecord(_Strict):
-    """How one stage was run.
-
-    Attributes:
-        name: The stage.
-        key: Its content key.
-        backend: The backend that ran.
-        reason: Why that backend was chosen.
-        params: Its parameters, as named by the splatyard that built the bundle.
-    """
+class StageRecord(Strict):
+    """How one stage was run, with its parameters as named by the splatyard that built the bundle."""
 
     name: str
     key: str
@@ -91,7 +78,7 @@ class StageRecord(_Strict):
     params: dict[str, Any]
 
 
-class Location(_Strict):
+class Location(Strict):
     """Where the capture was made (WGS 84): the median of its images.
 
     Attributes:
@@ -109,7 +96,7 @@ class Location(_Strict):
     images: int
 
 
-class Provenance(_Strict):
+class Provenance(Strict):
     """Where a bundle comes from.
 
     Attributes:
@@ -135,13 +122,10 @@ class Provenance(_Strict):
     machine: dict[str, str]
 
 
-class Splats(_Strict):
-    """The levels of detail: file and number of Gaussians of each.
+class Splats(Strict):
+    """A level of detail: its file, number of Gaussians and degree of the spherical harmonics.
 
     Attributes:
-        file: Path in the bundle.
-        gaussians: Number of Gaussians.
-        sh_degree: Degree of the spherical harmonics.
         antialiasing: How to draw them, see `Gaussians.antialiased`. "classic": as the 3DGS reference renders; "mip":
             pixels are areas.
     """
@@ -152,22 +136,16 @@ class Splats(_Strict):
     antialiasing: Literal["classic", "mip"]
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """The whole of bundle.json.
 
     Attributes:
-        format: Always "splatyard.bundle".
-        format_version: Major version of the format.
-        format_minor: Minor version of the format.
-        name: The scene's name.
         version: major.minor.patch; a version never changes.
         parents: Bundles this one was made from, "name@version".
-        frame: Its frame.
         splats: Levels of detail by name: full, sim, web.
         files: Every file but this one.
         quality_passed: Whether all gates pass; the metrics are in quality.json.
         failed_gates: Names of those that don't.
-        provenance: Where it comes from.
         report: Reports of the stages: poses, align, capture, points, mesh, splat.
     """
 
@@ -211,23 +189,20 @@ def check_relative_path(text: str) -> str:
     return text
 
 
-def parse_manifest(content: bytes, file: Path | str) -> Manifest:
-    """The content of a bundle.json, checked and migrated to today's format.
+def damaged(rule: str, found: str, file: Path | str) -> BundleError:
+    """The error of a bundle that breaks a rule."""
+    remedy = "the bundle is damaged or hostile: get it again from its source"
+    return BundleError(rule, found=found, remedy=remedy, file=file)
 
-    Args:
-        content: The file's bytes.
-        file: Its path, for messages.
+
+def parse_manifest(content: bytes, file: Path | str) -> Manifest:
+    """The content of a bundle.json, checked and migrated to today's format; the file's path is for messages.
 
     Raises:
         BundleError: When it is damaged, too large, too new or names unsafe paths.
     """
     if len(content) > MAX_MANIFEST_BYTES:
-        raise BundleError(
-            "bundle.json is small",
-            found=f"{len(content)} bytes",
-            remedy="the bundle is damaged or hostile: get it again from its source",
-            file=file,
-        )
+        raise damaged("bundle.json is small", f"{len(content)} bytes", file)
     try:
         parsed = json.loads(content)
         version = FormatVersion.parse(parsed)
@@ -240,12 +215,8 @@ def parse_manifest(content: bytes, file: Path | str) -> Manifest:
             )
         manifest = read(Manifest, parsed, MANIFEST_FILE, version)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise BundleError(
-            "bundle.json follows the format in docs/bundle.md",
-            found=str(error).splitlines()[0] + " ...",
-            remedy="the bundle is damaged or hostile: get it again from its source",
-            file=file,
-        ) from error
+        rule = "bundle.json follows the format in docs/bundle.md"
+        raise damaged(rule, str(error).splitlines()[0] + " ...", file) from error
     manifest._written_in = version
     return manifest
 

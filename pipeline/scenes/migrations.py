@@ -1,8 +1,7 @@
 """Versions of the bundle format: what older ones wrote is migrated as it is read, what newer ones added is ignored.
 
-A major version may change or remove keys. `MIGRATIONS` brings the JSON of each older one to the next one, in memory:
-the files on disk, and so their hashes, stay as they are. A minor version only adds keys. Readers of an older minor
-version ignore them, with a note in the log; in a bundle of their own version unknown keys are refused.
+A major version may change or remove keys: `MIGRATIONS` brings the JSON of each older one to the next one, in memory. A
+minor version only adds keys; readers of an older one ignore them, with a note in the log.
 """
 
 from __future__ import annotations
@@ -27,32 +26,25 @@ IMAGE_FOLDERS = ("images", "pictures")
 
 
 def _manifest_from_1(content: Json) -> Json:
-    """`pictures` became `images`, of the location and of what the capture stage reports."""
+    """`pictures` became `images` in the location and the capture stage's report."""
     for holder in (content["provenance"].get("location"), content["report"].get("capture")):
         if holder and "pictures" in holder:
             holder["images"] = holder.pop("pictures")
     return content | {"format_version": 2}
 
 
-def _quality_from_1(content: Json) -> Json:
-    """`figures` became `metrics`."""
-    return {{"figures": "metrics"}.get(key, key): value for key, value in content.items()}
-
-
 MIGRATIONS: Mapping[int, Mapping[str, Callable[[Json], Json]]] = {
-    1: {"bundle.json": _manifest_from_1, "quality.json": _quality_from_1}
+    1: {
+        "bundle.json": _manifest_from_1,
+        "quality.json": lambda content: {{"figures": "metrics"}.get(key, key): content[key] for key in content},
+    }
 }
 """By the major version that they start from and by file name; a file without a migration stays as it is."""
 
 
 @dataclass(frozen=True, order=True)
 class FormatVersion:
-    """The version that a bundle was written in.
-
-    Attributes:
-        major: Raised when keys change.
-        minor: Raised when keys are added.
-    """
+    """The version that a bundle was written in."""
 
     major: int = MAJOR
     minor: int = MINOR
@@ -83,7 +75,8 @@ def read(model: type[Model], content: Json, file: str, version: FormatVersion) -
         ValueError: When the content doesn't follow the format.
     """
     for major in range(version.major, MAJOR):
-        content = MIGRATIONS[major].get(file, _unchanged)(content)
+        if migrate := MIGRATIONS[major].get(file):
+            content = migrate(content)
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -98,7 +91,3 @@ def read(model: type[Model], content: Json, file: str, version: FormatVersion) -
     names = ", ".join(sorted({".".join(map(str, loc)) for loc in unknown}))
     logger.info("%s has keys of a newer splatyard, which are ignored: %.300s", file, names)
     return model.model_validate(content)
-
-
-def _unchanged(content: Json) -> Json:
-    return content

@@ -62,8 +62,8 @@ class Reference:
     """Which bundle somebody means: `[address/]name[@range]`.
 
     Attributes:
-        address: Address of the registry; empty if none is named.
-        name: Name of the scene.
+        address: The registry's; empty if none is named.
+        name: The scene's name.
         range: "latest", a version, or a range: "1" and "1.2" are the newest that begin so, "^1.2" is the newest from
             1.2.0 on with the same major number.
     """

@@ -24,12 +24,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from pipeline.errors import BundleError, MissingBundleError
 from pipeline.files import PARTIAL
 from pipeline.scenes.files import CONNECTIONS, BundleFiles, cached_files, write_cached
-from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, NAME, FileEntry, Manifest, parse_manifest
+from pipeline.scenes.manifest import (
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    NAME,
+    FileEntry,
+    Manifest,
+    Strict,
+    parse_manifest,
+)
 from pipeline.scenes.references import VERSION, Reference, Version
 from pipeline.scenes.store import Stat, Store
 from pipeline.scenes.summary import MAX_LINE, Index, SceneSummary
@@ -101,10 +109,8 @@ class Cleared:
     bytes: int = 0
 
 
-class Yank(BaseModel):
+class Yank(Strict):
     """The content of a `.yanked.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     why: str
     when: datetime.datetime

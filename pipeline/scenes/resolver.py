@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.errors import BundleError, MissingBundleError
 from pipeline.files import machine_errors, write_whole
 from pipeline.scenes.files import BundleFiles
-from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
+from pipeline.scenes.manifest import MANIFEST_FILE, Strict, file_sha256
 from pipeline.scenes.references import (
     HUB,
     LATEST,
@@ -26,7 +26,6 @@ from pipeline.scenes.references import (
     RANGE,
     REFERENCE,
     Reference,
-    Version,
     is_address,
 )
 from pipeline.scenes.registry import BLOBS, INDEX, SCENES, BundlesFolder, StoreRegistry
@@ -46,11 +45,7 @@ MAX_LOCK_BYTES = 4 * 2**20
 MAX_SCENES = 1000
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Pin(_Strict):
+class Pin(Strict):
     """What a reference stands for.
 
     Attributes:
@@ -66,7 +61,7 @@ class Pin(_Strict):
     commit: str = ""
 
 
-class Lock(_Strict):
+class Lock(Strict):
     """The content of scenes.lock."""
 
     format: Literal["splatyard.lock"] = "splatyard.lock"
@@ -101,8 +96,7 @@ def open_registry(address: str = "", *, create: bool = False, commit: str = "") 
     Args:
         address: A folder, registry:FOLDER, s3://bucket/path, or whatever else fsspec knows; hf://owner/repository on
             the hub; the default one if empty.
-        create: Make the folder if it doesn't exist but the one above it does; on the hub, publishing makes the
-            repository.
+        create: Make the folder if its parent exists; on the hub, publishing makes the repository.
         commit: Commit of the hub's repository; its newest if empty.
 
     Raises:
@@ -231,7 +225,7 @@ def write_pin(reference: str, path: Path = LOCK_FILE) -> Pin:
 
 
 def find_locked(reference: Path | str, path: Path = LOCK_FILE) -> BundleFiles:
-    """As `find_bundle`, but what the lock file names is that version, with those bytes, wherever they lie.
+    """As `find_bundle`, but a reference in the lock file is that version, with those bytes, wherever they lie.
 
     Raises:
         BundleError: Also when the bytes are others.
@@ -240,7 +234,11 @@ def find_locked(reference: Path | str, path: Path = LOCK_FILE) -> BundleFiles:
     if pin is None:
         return find_bundle(reference)
     exact = Reference.parse(pin.bundle)
-    files = _in_bundles_folder(exact, pin.sha256) or open_registry(exact.address, commit=pin.commit).open(exact)
+    local = bundles_folder() / exact.name / exact.range
+    if (local / MANIFEST_FILE).is_file() and file_sha256(local / MANIFEST_FILE) == pin.sha256:
+        files = BundleFiles.open(local)
+    else:
+        files = open_registry(exact.address, commit=pin.commit).open(exact)
     if files.sha256 != pin.sha256:
         raise BundleError(
             "a locked scene has the bytes that it was locked with",
@@ -251,13 +249,6 @@ def find_locked(reference: Path | str, path: Path = LOCK_FILE) -> BundleFiles:
         )
     logger.info("%s: %s is %s", path, reference, pin.bundle)
     return files
-
-
-def _in_bundles_folder(exact: Reference, sha256: str) -> BundleFiles | None:
-    """The same bytes in the local bundles folder, if they are there."""
-    folder = bundles_folder() / exact.name / exact.range
-    manifest = folder / MANIFEST_FILE
-    return BundleFiles.open(folder) if manifest.is_file() and file_sha256(manifest) == sha256 else None
 
 
 def _with_range(reference: str) -> str:
@@ -275,13 +266,11 @@ def _matching(pattern: str) -> list[str]:
     existing = {scene: list(local.versions(scene)) for scene in sorted(local.names())}
     found: list[str] = []
     for scene in fnmatch.filter(existing, name):
-        versions = existing[scene]
         if version == "" or RANGE.fullmatch(version):
-            newest = Reference("", scene, version or LATEST).newest(versions)
-            chosen = [newest] if newest else list[Version]()
+            newest = Reference("", scene, version or LATEST).newest(existing[scene])
+            found += [f"{scene}@{newest}"] if newest else []
         else:
-            chosen = [one for one in versions if fnmatch.fnmatch(str(one), version)]
-        found += [f"{scene}@{one}" for one in chosen]
+            found += [f"{scene}@{one}" for one in existing[scene] if fnmatch.fnmatch(str(one), version)]
     if not found and is_registry(default_address()) and REFERENCE.fullmatch(pattern):
         found = [resolve(pattern)]
     if not found:
@@ -309,14 +298,12 @@ def _check_folder(folder: Path, *, create: bool) -> None:
         found, remedy = f"a folder of other things: {', '.join(sorted(names)[:3])}", "name another folder"
     elif folder.exists():
         found, remedy = "a file", "name a folder"
-    elif create:  # the one above it is missing, too: a disk that isn't mounted, or a slip of the pen
+    elif create:  # its parent is missing, too: a disk that isn't mounted, or a typing error
         parent = folder.absolute().parent
         found, remedy = f"no folder {parent}", f"check the address; if it is right, make that folder: mkdir -p {parent}"
     else:
         found = "no such folder"
-        remedy = (
-            f"check the address; `splatyard publish hall@1.0.0 --to {PREFIX}{folder}` makes it with the first bundle"
-        )
+        remedy = f"check the address; `splatyard publish hall@1.0.0 --to {PREFIX}{folder}` makes it"
     raise (BundleError if folder.exists() else MissingBundleError)(
         "a registry is a folder made by `splatyard publish`, or an address such as s3://bucket/path",
         found=found,

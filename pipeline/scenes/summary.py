@@ -5,20 +5,16 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pipeline.scenes.manifest import Manifest
+from pipeline.scenes.manifest import Manifest, Strict
 from pipeline.scenes.references import Version
 
 MAX_LINE = 200
 """Characters of a text that is shown in a list."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SceneSummary(_Strict):
+class SceneSummary(Strict):
     """One published version.
 
     Attributes:
@@ -63,14 +59,7 @@ class SceneSummary(_Strict):
 
     @staticmethod
     def of(manifest: Manifest, sha256: str, published: float, yanked: str | None = None) -> SceneSummary:
-        """The summary of a manifest.
-
-        Args:
-            manifest: The version's manifest.
-            sha256: Hash of the manifest's file.
-            published: When it was published [s since 1970].
-            yanked: Why it was yanked, or None.
-        """
+        """The summary of a manifest with the hash of its file, published at a time [s since 1970]."""
         provenance, full = manifest.provenance, manifest.splats.get("full")
         kind = one_line(next((stage.backend for stage in provenance.stages if stage.name == "capture"), ""))
         generated = "generated" if provenance.origin == "generated" else ""
@@ -92,7 +81,7 @@ class SceneSummary(_Strict):
         )
 
 
-class Index(_Strict):
+class Index(Strict):
     """The content of index.json."""
 
     format: Literal["splatyard.index"] = "splatyard.index"
