@@ -79,16 +79,11 @@ class Scene(BaseModel):
     Attributes:
         card: Its card; its capture where it has none.
         name: Name of the scene and its bundle; the card's file name while the card can't be read.
-        state: `waiting` or `running`; `built` or `cached` (its bundle existed); `failed`; `busy` (another process
-            builds it); `stopped` (by hand, or before it began); `lost` (its process was killed).
-        began: When its last attempt began.
-        seconds: Wall time of that attempt [s].
-        stages: Wall time of each stage that ran [s].
-        stage: The stage that failed, stopped or is at work, or "".
-        reason: Why it failed.
-        gates: Number of gates in its bundle.
-        failed_gates: Names of those that fail.
-        capture: Its source on disk.
+        state: `cached` where its bundle existed; `busy` where another process builds it; `stopped` by hand, or before
+            it began; `lost` where its process was killed.
+        seconds: Wall time of the attempt, that began at `began`; in `stages` that of each stage that ran [s].
+        stage: The stage that failed, stopped or is running, or "".
+        gates: Number of gates in its bundle, of which `failed_gates` fail.
         bundle: Folder of its bundle, existing or to come.
         work: Folder of its stages' results.
         plan: Its pickled plan while it is waiting; not in its record.

@@ -38,8 +38,6 @@ class Piece:
     """One folder that a stage left in a work folder.
 
     Attributes:
-        scene: The scene's name.
-        stage: The stage's name.
         kind: A complete result, what an ended run keeps to resume from, or half a result of a run that was killed.
         result: Where the complete result lies, or would lie; its name is the key.
         work: The scene's work folder.

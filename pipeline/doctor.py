@@ -87,7 +87,7 @@ class Finding:
         state: "warning" works, but slowly or barely.
         needed: Whether the CPU pipeline can't run without it.
         detail: What was found.
-        remedy: The commands or the step that repair it, one per line; empty when nothing is wrong.
+        remedy: Commands or a step that repair it, one per line; empty when nothing is wrong.
     """
 
     group: str
@@ -272,14 +272,7 @@ def _backends(findings: list[Finding]) -> Iterator[Finding]:
 
 
 class Torch(BaseModel):
-    """What torch knows of CUDA.
-
-    Attributes:
-        cuda: The CUDA version that it was built with, or None.
-        sees: Whether it sees the GPU.
-        built_for: Architectures that it was built for.
-        problem: Why it can't be imported.
-    """
+    """CUDA version and architectures that torch was built for, whether it sees the GPU, or why it can't be imported."""
 
     cuda: str | None = None
     sees: bool = False

@@ -32,14 +32,12 @@ class PlannedStage:
     """One stage of one build, before it runs.
 
     Attributes:
-        stage: What runs.
-        params: Its parameters, an instance of `stage.params`, backend resolved.
-        backend: The chosen backend.
-        reason: Why it was chosen.
+        params: An instance of `stage.params`, backend resolved.
+        reason: Why the backend was chosen.
         key: Hash of everything the result depends on.
         folder: Where the result lies once complete.
         inputs: Folders of the stages it needs, by name.
-        log: The build's log file, which it adds to while it runs.
+        log: The build's log file.
     """
 
     stage: Stage

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 
 class SplatyardError(Exception):
@@ -24,15 +24,12 @@ class SplatyardError(Exception):
 
     def at(self, file: Path) -> SplatyardError:
         """The same error, of another file."""
-        return _again(type(self), self.rule, self.found, self.remedy, str(file))
+        return type(self)(self.rule, found=self.found, remedy=self.remedy, file=file)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """How it travels between processes; an exception's own way knows no keywords."""
-        return _again, (type(self), self.rule, self.found, self.remedy, self.file), self.__dict__
-
-
-def _again(kind: type[SplatyardError], rule: str, found: str, remedy: str, file: str | None) -> SplatyardError:
-    return kind(rule, found=found, remedy=remedy, file=file)
+    def __reduce__(self) -> tuple[object, ...]:
+        """How it is pickled: an exception by itself passes no keywords."""
+        make = partial(type(self), self.rule, found=self.found, remedy=self.remedy, file=self.file)
+        return make, (), self.__dict__
 
 
 class CaptureError(SplatyardError):

@@ -249,21 +249,19 @@ class _Worker:
 
 def _breach(name: str, limits: Limits, seconds: float, process: psutil.Process) -> MachineError | None:
     memory = memory_of(process)
-    used = f"{name} was ended after {seconds:.1f} s with {readable(memory)} of memory"
     if limits.memory is not None and memory > limits.memory:
-        return MachineError(
-            f"the stage {name} may use {readable(limits.memory)} of memory",
-            found=used,
-            remedy="allow it more with --stage-memory, run fewer stages at once, or lower its parameters with --set",
+        rule = f"the stage {name} may use {readable(limits.memory)} of memory"
+        remedy = "allow it more with --stage-memory, run fewer stages at once, or lower its parameters with --set"
+    elif limits.seconds is not None and seconds > limits.seconds:
+        rule = f"the stage {name} may take {limits.seconds:g} s"
+        remedy = (
+            "allow it more with --stage-seconds if it was at work, or look into the build's log for what it waited "
+            "for; what it kept to resume from is still there"
         )
-    if limits.seconds is not None and seconds > limits.seconds:
-        return MachineError(
-            f"the stage {name} may take {limits.seconds:g} s",
-            found=used,
-            remedy="allow it more with --stage-seconds if it was at work, or look into the build's log for what it "
-            "waited for; what it kept to go on with is still there",
-        )
-    return None
+    else:
+        return None
+    found = f"{name} was ended after {seconds:.1f} s with {readable(memory)} of memory"
+    return MachineError(rule, found=found, remedy=remedy)
 
 
 def _lost(name: str, code: int) -> MachineError:

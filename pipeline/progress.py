@@ -24,11 +24,9 @@ class Progress(Protocol):
 
     def update(self, n: float = 1) -> object:
         """So many more are done."""
-        ...
 
     def set_postfix_str(self, s: str) -> object:
         """What else is shown."""
-        ...
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

@@ -90,25 +90,26 @@ class Stage:
         version: Raised whenever the same inputs give another result; part of the key.
         needs: Names of the stages whose folders it reads ("source" is the capture on disk).
         params: Class of its parameters; every field has a default.
-        function: "module:function" of its `run(inputs, params, out_dir)`, imported when it runs.
         choose: Picks the backend from the capture's traits, the parameters and the machine.
         libraries: Of each backend that needs no GPU, distributions of which the first that is installed counts: its
             version is part of the key.
         depends_on: What else the result depends on, by name; part of the key.
+        function: "module:function" of its `run(inputs, params, out_dir)`, imported when it runs; by default
+            "pipeline.<name>.stage:run".
     """
 
     name: str
     version: int
     needs: tuple[str, ...]
     params: type[Settings]
-    function: str
     choose: Callable[[Traits, Any, Machine], Choice] = only_one
     libraries: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"cpu": ("numba",)})
     depends_on: Callable[[Any], Mapping[str, str]] = lambda _params: {}
+    function: str = ""
 
     def load(self) -> RunStage:
         """Import the function that does the work."""
-        return pkgutil.resolve_name(self.function)
+        return pkgutil.resolve_name(self.function or f"pipeline.{self.name}.stage:run")
 
 
 def resume_folder(out_dir: Path) -> Path:

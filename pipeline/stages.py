@@ -37,55 +37,27 @@ def _libraries(backends: Mapping[str, Backend]) -> dict[str, tuple[str, ...]]:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("capture", 6, ("source",), CaptureParams, "pipeline.capture.stage:run", _reader, depends_on=_blur_models),
-    Stage("select", 1, ("capture",), SelectParams, "pipeline.capture.select:run"),
-    Stage(
-        "poses", 4, ("capture", "select"), poses.PosesParams, "pipeline.poses.stage:run", poses.choose, poses.LIBRARIES
-    ),
-    Stage(
-        "depth",
-        4,
-        ("capture", "poses"),
-        depth.DepthParams,
-        "pipeline.depth.stage:run",
-        depth.choose,
-        _libraries(depth.BACKENDS),
-    ),
-    Stage("align", 3, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run"),
-    Stage("points", 2, ("poses", "depth", "align"), depth.PointsParams, "pipeline.points.stage:run"),
-    Stage(
-        "mesh",
-        3,
-        ("poses", "depth", "align", "points"),
-        mesh.MeshParams,
-        "pipeline.mesh.stage:run",
-        mesh.choose,
-        _libraries(mesh.BACKENDS),
-    ),
-    Stage(
-        "splat",
-        4,
-        ("poses", "depth", "align", "points"),
-        splat.SplatParams,
-        "pipeline.splat.stage:run",
-        splat.choose,
-        splat.LIBRARIES,
-    ),
-    Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams, "pipeline.coverage.stage:run"),
-    Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams, "pipeline.regions.stage:run"),
+    Stage("capture", 6, ("source",), CaptureParams, _reader, depends_on=_blur_models),
+    Stage("select", 1, ("capture",), SelectParams, function="pipeline.capture.select:run"),
+    Stage("poses", 4, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
+    Stage("depth", 4, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
+    Stage("align", 3, ("capture", "poses", "depth"), AlignParams),
+    Stage("points", 2, ("poses", "depth", "align"), depth.PointsParams),
+    Stage("mesh", 3, ("poses", "depth", "align", "points"), mesh.MeshParams, mesh.choose, _libraries(mesh.BACKENDS)),
+    Stage("splat", 4, ("poses", "depth", "align", "points"), splat.SplatParams, splat.choose, splat.LIBRARIES),
+    Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams),
+    Stage("regions", 2, ("poses", "align", "mesh", "coverage"), RegionsParams),
     Stage(
         "check",
         5,
         ("capture", "select", "poses", "depth", "align", "mesh", "splat", "coverage", "regions"),
         CheckParams,
-        "pipeline.check.stage:run",
     ),
     Stage(
         "bundle",
         4,
         ("capture", "select", "poses", "align", "points", "mesh", "splat", "coverage", "regions", "check"),
         BundleParams,
-        "pipeline.bundle.stage:run",
     ),
 )
 

@@ -44,15 +44,12 @@ class PeakMemory:
 
 
 class RunRecord(BaseModel):
-    """What the engine wrote down of a stage's run.
+    """What a stage's run took.
 
     Attributes:
-        stage: The stage's name.
         seconds: Wall time [s].
         cpu_seconds: CPU time of all its threads and processes [s].
-        peak_memory: The most that was resident at once, in its process and children [bytes].
-        input_bytes: Size of its inputs.
-        result_bytes: Size of its result.
+        peak_memory: Most resident memory of its process and children together [bytes].
     """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)

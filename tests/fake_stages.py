@@ -117,7 +117,7 @@ def plan_chain(work: Path, params: list[FakeParams], versions: list[int] | None 
     for i, (name, chosen) in enumerate(zip(names, params, strict=True)):
         needs = ("source",) if i == 0 else (names[i - 1],)
         version = versions[i] if versions else 1
-        stage = Stage(name, version, needs, FakeParams, "tests.fake_stages:run", _choose)
+        stage = Stage(name, version, needs, FakeParams, _choose, function="tests.fake_stages:run")
         key = stage_key(stage, chosen, "cpu", {need: keys[need] for need in needs})
         folder = work / name / key
         inputs = {need: folders[need] for need in needs}

@@ -48,13 +48,7 @@ PACKAGES = ("numpy", "scipy", "numba", "opencv-python", "pycolmap", "open3d", "o
 
 @dataclass(frozen=True)
 class SplatInfo:
-    """A level of detail, without its file.
-
-    Attributes:
-        gaussians: Number of Gaussians.
-        sh_degree: Degree of the spherical harmonics.
-        antialiasing: How to draw them, see `Splats`.
-    """
+    """A level of detail as in `Splats`, without its file."""
 
     gaussians: int
     sh_degree: int
@@ -117,9 +111,9 @@ def write_manifest(
         params: Name, version and provenance.
         alignment: Sources and sigmas of gravity and scale.
         splats: The levels of detail by name, of those in `LEVEL_FILES`.
-        origin: Whether cameras captured the scene, or a video model generated it.
+        origin: See `Provenance`, as `location`.
         report: Reports of the stages.
-        location: Where the scene is, if the build was asked to keep it.
+        location: Where the scene is.
         parents: Bundles that it was made from.
     """
     quality = Quality.load(folder)
@@ -157,7 +151,7 @@ def write_manifest(
 
 
 def _origin(params: BundleParams, capture: Capture) -> Literal["captured", "generated"]:
-    """By the reader that the capture stage used, by what the user says of it, and by what its images say."""
+    """By the capture's reader, by what the user says, and by what its images say."""
     read = [record for record in params.stages if record.name == "capture"]
     words = {word for record in read for word in (record.backend, record.params.get("origin"))}
     signed = capture.credentials is not None and capture.credentials.generated > 0
@@ -165,7 +159,6 @@ def _origin(params: BundleParams, capture: Capture) -> Literal["captured", "gene
 
 
 def _with_thumbnails(scene: PosedScene, poses_folder: Path, out_dir: Path) -> Iterator[BundleCamera]:
-    """The cameras of all views; writes their thumbnails."""
     (out_dir / "thumbnails").mkdir()
     for index, view in enumerate(scene.views):
         thumbnail = f"thumbnails/{index:04d}.jpg"

@@ -32,13 +32,11 @@ LIGHT = "sim"
 
 
 class Shown(BaseModel):
-    """What a version's page must know of its images and recordings; sizes are (width, height) [px] or bytes.
+    """What a version's page must know of its images and recordings.
 
     Attributes:
         viewpoint: Where the 3-D view begins.
-        pairs: Size of each photo beside its rendering.
-        plan: Size of the floor plan, or None.
-        images: Sizes of the check's images, by name.
+        pairs: (width, height) of each photo and its rendering [px]; as those of the floor plan and the check's images.
         levels: Bytes of each level of detail of the 3-D view.
     """
 
@@ -50,15 +48,7 @@ class Shown(BaseModel):
 
 
 class SceneFile(BaseModel):
-    """The content of scene.json.
-
-    Attributes:
-        content: What card, images and recordings were made of.
-        page: Hash of what the page was made of.
-        summary: The version's summary.
-        card: Its card.
-        view: Its images and recordings.
-    """
+    """The content of scene.json: what a page shows, and what its drawing (`content`) and the page itself depend on."""
 
     content: str
     page: str = ""
@@ -72,8 +62,6 @@ class Drawn:
     """A version with its images and recordings; its page may be outdated or missing.
 
     Attributes:
-        version: The version.
-        about: What its page must know.
         folder: Where the page will be.
         files: Where images and recordings are: there, or next to it until the page is there too.
     """

@@ -27,13 +27,7 @@ SPAWN, GOAL, INK = (214, 51, 190, 255), (47, 110, 235, 255), (110, 116, 125, 255
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """Where the 3-D view begins, and what the thumbnail shows.
-
-    Attributes:
-        position: Position of the camera [m].
-        look_at: The middle of what it sees [m].
-        field_of_view: From the upper to the lower edge [rad].
-    """
+    """Where the 3-D view begins, and what the thumbnail shows: positions [m] and vertical field of view [rad]."""
 
     position: tuple[float, float, float]
     look_at: tuple[float, float, float]
@@ -41,7 +35,7 @@ class Viewpoint:
 
 
 def view_of(bundle: Bundle) -> tuple[U8, Viewpoint]:
-    """A rendering (480, 640, 3) of the splat, from where a photo was taken that shows much of the place."""
+    """A rendering (480, 640, 3) of the splat, from where a photo was taken that shows much of the scene."""
     from pipeline.raster import render
 
     small, splat = bundle.splat("sim" if "sim" in bundle.manifest.splats else "full"), bundle.splat()
@@ -52,10 +46,8 @@ def view_of(bundle: Bundle) -> tuple[U8, Viewpoint]:
     drawn = render(splat, camera, pose)
     seen = drawn.depth[drawn.depth > 0]
     ahead = float(np.median(seen)) if len(seen) else 2.0
-    place = pose.translation
-    viewpoint = Viewpoint(
-        _three(place), _three(place + ahead * pose.rotation[:, 2]), float(2 * np.arctan2(camera.height / 2, camera.fy))
-    )
+    eye, field_of_view = pose.translation, float(2 * np.arctan2(camera.height / 2, camera.fy))
+    viewpoint = Viewpoint(_three(eye), _three(eye + ahead * pose.rotation[:, 2]), field_of_view)
     return (255 * np.clip(drawn.rgb, 0, 1)).round().astype(np.uint8), viewpoint
 
 
@@ -116,8 +108,10 @@ def floor_plan(regions: Regions) -> Image.Image | None:
     for pose in regions.goals:
         x, y = _on_plan(pose, origin, per_metre, image.height)
         draw.ellipse((x - 9, y - 9, x + 9, y + 9), outline=GOAL, width=5)
-    for pose in regions.spawn_poses:
-        _draw_arrow(draw, _on_plan(pose, origin, per_metre, image.height), pose.yaw)
+    for pose in regions.spawn_poses:  # a slim triangle that points where a robot would look
+        x, y = _on_plan(pose, origin, per_metre, image.height)
+        corners = [(r, pose.yaw + angle) for r, angle in ((22, 0), (14, 2.5), (14, -2.5))]
+        draw.polygon([(x + r * np.cos(yaw), y - r * np.sin(yaw)) for r, yaw in corners], fill=SPAWN)
     draw.line((10, image.height - 8, 10 + per_metre, image.height - 8), fill=INK, width=6)  # one metre
     return image
 
@@ -125,12 +119,6 @@ def floor_plan(regions: Regions) -> Image.Image | None:
 def _on_plan(pose: RobotPose, origin: F64, per_metre: float, height: int) -> tuple[float, float]:
     x, y = (np.array(pose.position[:2]) - origin) * per_metre
     return float(x), float(height - y)
-
-
-def _draw_arrow(draw: ImageDraw.ImageDraw, at: tuple[float, float], yaw: float) -> None:
-    """A slim triangle that points where a robot would look."""
-    turned = [(at[0] + r * np.cos(yaw + a), at[1] - r * np.sin(yaw + a)) for r, a in ((22, 0), (14, 2.5), (14, -2.5))]
-    draw.polygon(turned, fill=SPAWN)
 
 
 def write_jpeg(path: Path, image: U8) -> None:

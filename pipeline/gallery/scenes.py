@@ -26,13 +26,7 @@ DRIVABLE = 1.0
 
 @dataclass(frozen=True)
 class Listed:
-    """A version that the gallery shows.
-
-    Attributes:
-        summary: Its summary.
-        loaded_by: The reference that opens it, for a visitor.
-        open: Opens it; BundleError or MachineError when that fails.
-    """
+    """A version that the gallery shows, and the reference that opens it for a visitor."""
 
     summary: SceneSummary
     loaded_by: str

@@ -36,13 +36,7 @@ VIEWER_POLICY = (
 
 @dataclass(frozen=True)
 class Built:
-    """What `build_site` did.
-
-    Attributes:
-        made: Pages of versions that were made, or made again.
-        kept: Pages that were up to date.
-        left_out: name@version of what could not be shown, and why.
-    """
+    """Versions whose pages were made (again), those that were up to date, and what could not be shown and why."""
 
     made: tuple[str, ...]
     kept: tuple[str, ...]
@@ -52,11 +46,7 @@ class Built:
 def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path) -> Built:
     """Write the site, or bring it up to date: only new or changed versions are made, gone ones go.
 
-    Every page appears whole or not at all, and the first page, which leads to them, comes last.
-
-    Args:
-        scenes: The versions of every scene, oldest first.
-        out: The site's folder; made when it isn't there.
+    Every page appears whole or not at all; the first page, which links to them, comes last. Versions come oldest first.
 
     Raises:
         MachineError: When the folder holds something else than a gallery, or can't be written; or the scenes' registry
@@ -85,7 +75,12 @@ def build_site(scenes: Mapping[str, Sequence[Listed]], out: Path) -> Built:
             shown = [one for one in drawn if str(one.version) not in left_out]
             entries += [one.about.card.entry(one.summary) for one in shown if one.summary.yanked is None][-1:]
         write_whole(out / "index.html", index_page(entries))
-        _remove_gone(out, {*made, *kept})
+        for folder in (out / "scenes").glob("*/*"):  # of versions that are gone, and left by killed runs
+            if f"{folder.parent.name}@{folder.name}" not in {*made, *kept}:
+                shutil.rmtree(folder)
+        for folder in (out / "scenes").glob("*"):
+            if not any(folder.iterdir()):
+                folder.rmdir()
     except OSError as error:
         raise MachineError(
             "the gallery's folder can be written",
@@ -193,16 +188,6 @@ def _template(name: str) -> Template:
     meaning = {name: kind.meaning for name, kind in GATES.items()}
     environment.globals.update(counted=counted, meaning=meaning, metric=metric, must_be=must_be, readable=readable)
     return environment.get_template(name)
-
-
-def _remove_gone(out: Path, references: set[str]) -> None:
-    """Pages of versions that are no more, and what a killed run left."""
-    for folder in (out / "scenes").glob("*/*"):
-        if f"{folder.parent.name}@{folder.name}" not in references:
-            shutil.rmtree(folder)
-    for folder in (out / "scenes").glob("*"):
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -62,14 +62,12 @@ class ImportRequest:
         mesh: The mesh's file, where it lies elsewhere.
         name: Name of the scene; from the source's name when not given.
         out: Folder of bundles.
-        licence: Licence of the scene; "unknown" when nobody states it.
         about: Where it comes from, for people; the source's name when not given.
-        description: One line about the scene.
         generated: Whether a model generated it.
         up: The axis of the mesh's file that points up: x, y, z, -x, -y or -z; None for the form's own.
-        up_sigma: One sigma of it [deg], or None.
+        up_sigma: One sigma of it [deg].
         scale: Metres per unit of the mesh, or None for what the form says.
-        scale_sigma: Relative one sigma, or None.
+        scale_sigma: Relative one sigma.
         version: Version of the bundle; the next free one when not given.
     """
 

@@ -38,9 +38,8 @@ class ImportSource:
 
     Attributes:
         form: gaussgym, nerfstudio or pair.
-        mesh: In the frame of its file.
-        gaussians: In the frame of theirs.
-        given: mesh_from_splat by who says so.
+        mesh: In the frame of its file, as the Gaussians.
+        given: mesh_from_splat by its source.
         track: (N, 3) positions of cameras, mesh frame; none where the files don't say.
         cameras: Those with intrinsics, mesh frame.
         up: The axis (3,) of the mesh's frame that the form calls up, or None.

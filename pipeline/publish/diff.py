@@ -21,16 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs between two bundles; each pair is before and after, None where there is none.
+    """What differs between two bundles, and the `change` that a version number must show because of it.
 
-    Attributes:
-        change: What a version must be that has this difference.
-        why: What makes it so.
-        files: Those that differ, by path.
-        gaussians: By level of detail.
-        meshes: Vertices and triangles, by file.
-        frame: Fields that differ.
-        gates: All, by name.
+    Pairs are before and after, None where there is none: files that differ by path, numbers of Gaussians by level of
+    detail, vertices and triangles of meshes by file, fields of the frame that differ, all gates by name.
     """
 
     change: Change
@@ -79,10 +73,10 @@ def _size(bundle: Bundle, name: str) -> tuple[int, int] | None:
 
 
 def needed_change(before: Manifest, after: Manifest) -> tuple[Change, str]:
-    """What a new version must be, and what makes it so.
+    """The change that a new version must be, and why.
 
-    A robot's path through a scene depends on mesh and frame: another one is a major change. Another splat is a minor
-    one: what cameras see. Anything else is a patch.
+    A robot's path depends on mesh and frame: another one is a major change. Another splat changes what cameras see: a
+    minor one. Anything else is a patch.
     """
     axes = [(frame.up, frame.unit, frame.camera_axes, frame.gravity) for frame in (before.frame, after.frame)]
     if axes[0] != axes[1]:

@@ -39,14 +39,7 @@ LONGEST_NAP = 0.5
 
 @dataclass(frozen=True)
 class Change:
-    """One commit.
-
-    Attributes:
-        message: Its title.
-        operations: Files to add, as the client takes them.
-        entries: What the index says after it.
-        bundles: Opened versions, by name@version, that needn't be opened again.
-    """
+    """A commit: its title, files to add, the index after it, and opened bundles by name@version."""
 
     message: str
     operations: list[CommitOperationAdd]

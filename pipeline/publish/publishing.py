@@ -39,12 +39,10 @@ class Published:
     Attributes:
         reference: The reference that opens it now.
         sha256: Hash of its manifest.
-        change: What it is to the version before it; None for the first.
+        change: The change from the version before it; None for the first.
         new: Whether it wasn't published before.
-        files: Number of its files.
-        sent: Number of files that were sent.
-        sent_bytes: Size of these.
-        shared_bytes: Size of those that the registry had already.
+        files: Number of its files, of which `sent` were sent.
+        shared_bytes: Size of files that the registry had already.
     """
 
     reference: str
@@ -154,9 +152,9 @@ def _put(
 def _check_version(
     registry: Registry, manifest: Manifest, version: Version, content: bytes
 ) -> tuple[list[Manifest], Change | None]:
-    """The versions next to it, and itself if it is published, and what it is to the one before it.
+    """The neighbouring versions (and itself if it is published), and the change from the one before it.
 
-    Two that are published in the same moment don't see each other here.
+    Two that are published at the same moment don't see each other here.
     """
     versions = registry.versions(manifest.name)
     found = []

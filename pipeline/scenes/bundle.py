@@ -33,7 +33,6 @@ class BundleCamera:
 
     Attributes:
         name: The photo's name.
-        camera: Pinhole intrinsics.
         world_from_camera: Its pose [m].
         held_out: Whether the splat was trained without it.
         thumbnail: The photo as a small JPEG, a path in the bundle, or None where it isn't shown.
@@ -50,8 +49,7 @@ class Bundle:
     """An immutable scene: mesh, splat, cameras, coverage, regions and measured quality in one frame.
 
     Attributes:
-        files: Its files, in a folder or in a registry.
-        root: Folder of the files.
+        root: Folder of its files.
         manifest: The content of bundle.json.
         commit: Commit of the hub's repository that it comes from; empty for all others.
     """

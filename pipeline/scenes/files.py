@@ -23,13 +23,7 @@ CONNECTIONS = 8
 
 @dataclass(frozen=True, eq=False)
 class BundleFiles:
-    """The files of a bundle in a folder.
-
-    Attributes:
-        root: The folder.
-        manifest: The content of its bundle.json.
-        commit: Commit of the hub's repository that they come from; empty for all others.
-    """
+    """The files of a bundle in a folder; `commit` is that of the hub's repository that they come from, if any."""
 
     root: Path
     manifest: Manifest

@@ -171,53 +171,38 @@ def _ours(error: BaseException, where: str) -> SplatyardError:
     errors, response = hub.errors, getattr(error, "response", None)
     status = response.status_code if response is not None else None
     found = getattr(error, "server_message", None) or first_line(error)
+    absent = errors.RepositoryNotFoundError | errors.EntryNotFoundError | errors.RevisionNotFoundError
+    offline = isinstance(error, errors.LocalEntryNotFoundError)
     if isinstance(error, errors.GatedRepoError):
-        return BundleError(
-            "a gated repository is read by those who were let in",
-            found=found,
-            remedy=f"ask for access on its page, {hub.constants.ENDPOINT}/datasets/..., then `hf auth login`",
-            file=where,
-        )
-    if status == 401 and hub.get_token() is not None:
-        return MachineError(
-            "the hub takes your token",
-            found=found,
-            remedy="it may have expired or been revoked: `hf auth login` with a new one, or set HF_TOKEN",
-            file=where,
-        )
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return _unreachable(first_line(error), where)
-    if status == 401 or isinstance(
-        error, errors.RepositoryNotFoundError | errors.EntryNotFoundError | errors.RevisionNotFoundError
+        kind, rule = BundleError, "a gated repository is read by those who were let in"
+        remedy = f"ask for access on its page, {hub.constants.ENDPOINT}/datasets/..., then `hf auth login`"
+    elif status == 401 and hub.get_token() is not None:
+        kind, rule = MachineError, "the hub takes your token"
+        remedy = "it may have expired or been revoked: `hf auth login` with a new one, or set HF_TOKEN"
+    elif status == 401 or (isinstance(error, absent) and not offline):
+        kind = MissingBundleError
+        rule = "a bundle on the hub is a folder name/version of a dataset repository that you may read"
+        remedy = "check owner, repository, name and version; a private one needs `hf auth login`"
+    elif status == 403:
+        kind, rule = MachineError, "your token may do this on the hub"
+        remedy = "make one that may write to that owner's repositories, and `hf auth login` with it"
+    elif (
+        not offline
+        and not isinstance(error, JSONDecodeError | KeyError)
+        and (status not in PASSING if status else isinstance(error, ValueError))
     ):
-        return MissingBundleError(
-            "a bundle on the hub is a folder name/version of a dataset repository that you may read",
-            found=found,
-            remedy="check owner, repository, name and version; a private one needs `hf auth login`",
-            file=where,
+        kind, rule, remedy = MachineError, "the hub takes what is sent", "see what it says"
+    else:
+        kind, rule = MachineError, "a bundle on the hub needs the network"
+        remedy = (
+            "connect, unset HF_HUB_OFFLINE, or wait a while; then run the same command again: what was brought or sent "
+            "is kept. Without the hub, name a local folder"
         )
-    if status == 403:
-        return MachineError(
-            "your token may do this on the hub",
-            found=found,
-            remedy="make one that may write to that owner's repositories, and `hf auth login` with it",
-            file=where,
-        )
-    if isinstance(error, JSONDecodeError | KeyError):
-        return _unreachable("an answer that isn't the hub's: check HF_ENDPOINT", where)
-    if status not in PASSING if status else isinstance(error, ValueError):
-        return MachineError("the hub takes what is sent", found=found, remedy="see what it says", file=where)
-    return _unreachable(found, where)
-
-
-def _unreachable(found: str, where: str) -> MachineError:
-    return MachineError(
-        "a bundle on the hub needs the network",
-        found=found,
-        remedy="connect, unset HF_HUB_OFFLINE, or wait a while; then run the same command again: what was brought or "
-        "sent is kept. Without the hub, name a local folder",
-        file=where,
-    )
+        if offline:
+            found = first_line(error)
+        elif isinstance(error, JSONDecodeError | KeyError):
+            found = "an answer that isn't the hub's: check HF_ENDPOINT"
+    return kind(rule, found=found, remedy=remedy, file=where)
 
 
 def require_token(where: str) -> None:

@@ -82,9 +82,7 @@ class Location(Strict):
     """Where the capture was made (WGS 84): the median of its images.
 
     Attributes:
-        latitude_deg: North is positive.
-        longitude_deg: East is positive.
-        altitude_m: Above sea level, or None.
+        altitude_m: Above sea level.
         spread_m: Median horizontal distance of the images from it.
         images: Number of images with a location.
     """
@@ -101,14 +99,11 @@ class Provenance(Strict):
 
     Attributes:
         build_key: Hash of everything the content depends on.
-        source: The capture, for people.
-        licence: Licence of the capture and so of the bundle.
-        description: One line about the scene.
+        source: The capture, for people; `licence` is that of the capture and so of the bundle.
         origin: Whether cameras captured the scene, or a video model generated it.
         location: Where the scene is, if the build was asked to keep it.
-        stages: How every stage was run.
         packages: Versions of the libraries that computed something.
-        machine: Platform it was built on.
+        machine: The platform it was built on.
     """
 
     build_key: str

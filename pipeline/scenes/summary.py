@@ -18,18 +18,13 @@ class SceneSummary(Strict):
     """One published version.
 
     Attributes:
-        name: Name of the scene.
-        version: major.minor.patch.
-        published: When it was published.
         sha256: Hash of its manifest, which holds the hash of every other file.
-        licence: Licence of the capture, at most 200 characters.
-        description: One line about the scene, at most 200 characters.
+        licence: Licence of the capture; one line of at most 200 characters, as `description`.
         kind: Reader of the capture, such as "record3d"; empty where no stage says it.
         origin: Whether cameras captured the scene, or a video model generated it.
         tags: Words to search by.
         bytes: Size of all files.
         gaussians: Number of Gaussians of the full splat.
-        failed_gates: Names of the gates that fail.
         yanked: Why the version was yanked, or None.
     """
 
