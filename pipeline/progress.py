@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -17,16 +17,6 @@ T = TypeVar("T")
 SHOW_AFTER_SECONDS = 2.0
 LINE_SECONDS = 30.0
 """Between two lines where output is no terminal: often enough to see that it lives, and a log stays readable."""
-
-
-class Progress(Protocol):
-    """What work tells of itself."""
-
-    def update(self, n: float = 1) -> object:
-        """So many more are done."""
-
-    def set_postfix_str(self, s: str) -> object:
-        """What else is shown."""
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -40,16 +30,16 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 
 @contextmanager
-def bar(total: int | None, description: str) -> Iterator[Progress]:
+def bar(total: int | None, description: str) -> Iterator[tqdm | LogLines]:
     """Give progress to `update(n)` and `set_postfix_str(text)` by hand."""
     if not sys.stderr.isatty():
-        yield _Lines(total, description)
+        yield LogLines(total, description)
         return
     with tqdm(total=total, desc=description, delay=SHOW_AFTER_SECONDS, leave=False, dynamic_ncols=True) as shown:
         yield shown
 
 
-class _Lines:
+class LogLines:
     """Progress in the log. Not tqdm's: it holds a lock while it writes, which the log's own writer wants."""
 
     def __init__(self, total: int | None, description: str) -> None:

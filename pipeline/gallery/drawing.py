@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from pipeline.gallery import images, layers
 from pipeline.gallery.scenes import Card, Listed, card_of
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.images import compared_views, image_of
+from pipeline.scenes.manifest import reading
 from pipeline.scenes.summary import SceneSummary
 
 logger = logging.getLogger(__name__)
@@ -105,27 +106,13 @@ def _draw(version: Listed, folder: Path) -> Drawn:
     files.mkdir(parents=True)
     try:
         bundle = version.open()
-        with _drawable(bundle):
+        # numbers that every reader accepts can still be beyond what can be drawn
+        with reading("a bundle of the gallery can be drawn", bundle.root, "`splatyard check` and `splatyard view` it"):
             card, view = card_of(bundle, version.summary), _write_content(bundle, files)
         return Drawn(version, SceneFile(content=content, summary=version.summary, card=card, view=view), folder, files)
     except BaseException:
         shutil.rmtree(files, ignore_errors=True)
         raise
-
-
-@contextmanager
-def _drawable(bundle: Bundle) -> Iterator[None]:
-    """Drawing what others made: numbers that every reader took can still be beyond what can be drawn."""
-    try:
-        yield
-    except (ValueError, TypeError, LookupError, ArithmeticError, MemoryError) as error:
-        logger.debug("can't be drawn", exc_info=True)
-        raise BundleError(
-            "a bundle of the gallery can be drawn",
-            found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
-            remedy="`splatyard check` it, and look at it with `splatyard view`",
-            file=bundle.root,
-        ) from error
 
 
 def clear(drawn: Sequence[Drawn]) -> None:

@@ -36,7 +36,7 @@ from pipeline.geometry import (
     quaternion_from_matrix,
     xyzw_from_wxyz,
 )
-from pipeline.scenes.manifest import file_sha256
+from pipeline.scenes.manifest import file_sha256, reading
 from pipeline.splat.ply import load_splat, save_splat
 from pipeline.types import F64
 
@@ -80,9 +80,8 @@ def read_gaussgym(folder: Path) -> GaussGymScene:
     """
     paths = sorted((folder / MESHES).glob("*.npz"))
     if not 0 < len(paths) <= MAX_SLICES:
-        raise BundleError(
-            f"a GaussGym scene has 1 to {MAX_SLICES} slices", found=str(len(paths)), remedy=REMEDY, file=folder / MESHES
-        )
+        rule = f"a GaussGym scene has 1 to {MAX_SLICES} slices"
+        raise BundleError(rule, found=str(len(paths)), remedy=REMEDY, file=folder / MESHES)
     slices = [_read_slice(path) for path in paths]
     world_from_capture = Similarity(1.0, slices[0][2].rotation.T, np.zeros(3))
     pieces: dict[bytes, Mesh] = {}  # of slices that hold the same mesh, as those of `write_gaussgym`, one is enough
@@ -184,19 +183,13 @@ def splat_from_capture(path: Path) -> Similarity:
     Raises:
         BundleError: When there is no such file, or it is damaged.
     """
-    try:
+    rule = "dataparser_transforms.json has a scale and a transform (3, 4), a rotation and a translation"
+    with reading(rule, path, REMEDY):
         if _there(path).stat().st_size > MAX_TRANSFORMS_BYTES:
             raise ValueError(f"{path.stat().st_size} bytes")
         content = json.loads(path.read_text())
         transform, scale = np.array(content["transform"], np.float64), float(content["scale"])
         return Similarity(scale, transform[:3, :3], scale * transform[:3, 3])
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-        raise BundleError(
-            "dataparser_transforms.json has a scale and a transform (3, 4), a rotation and a translation",
-            found=str(error).splitlines()[0],
-            remedy=REMEDY,
-            file=path,
-        ) from error
 
 
 def _there(path: Path) -> Path:

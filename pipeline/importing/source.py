@@ -22,7 +22,7 @@ from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
 from pipeline.geometry.ply import MAX_HEADER_BYTES
 from pipeline.importing.gaussgym import is_gaussgym, read_gaussgym, splat_from_capture
 from pipeline.scenes.bundle import BundleCamera
-from pipeline.scenes.manifest import file_sha256
+from pipeline.scenes.manifest import file_sha256, reading
 from pipeline.splat.ply import load_splat
 from pipeline.types import F64
 
@@ -183,21 +183,15 @@ def _origin(folder: Path) -> dict[str, str]:
     file = folder / ORIGIN_FILE
     if not file.is_file():
         return {}
-    try:
+    rule = "origin.json says bundle, source, origin (captured or generated) and licence"
+    with reading(rule, file, "export the bundle again, or remove the file when the scene isn't from there"):
         if file.stat().st_size > MAX_ORIGIN_BYTES:
             raise ValueError(f"{file.stat().st_size} bytes")
         content = json.loads(file.read_text())
         stated = {key: content[key] for key in ("bundle", "source", "origin", "licence")}
         if stated["origin"] not in ("captured", "generated") or not all(isinstance(v, str) for v in stated.values()):
             raise ValueError(f"{stated}"[:200])
-        return stated
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise BundleError(
-            "origin.json says bundle, source, origin (captured or generated) and licence",
-            found=f"{type(error).__name__}: {error}".splitlines()[0][:200],
-            remedy="export the bundle again, or remove the file when the scene isn't from there",
-            file=file,
-        ) from error
+    return stated
 
 
 logger = logging.getLogger(__name__)

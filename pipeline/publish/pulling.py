@@ -13,7 +13,7 @@ from pipeline.errors import BundleError, MachineError
 from pipeline.files import PARTIAL, free_bytes, machine_errors
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.files import CONNECTIONS, BundleFiles, FetchedFiles, link_or_copy
-from pipeline.scenes.manifest import MANIFEST_FILE, file_sha256
+from pipeline.scenes.manifest import MANIFEST_FILE, damaged, file_sha256
 
 SIMULATED = ("collision.ply", "regions.json", "walkable.npz")
 """What a simulation reads in addition to the small splat."""
@@ -59,12 +59,8 @@ def pull(bundle: Bundle, out: Path) -> Path:
             shutil.copyfile(bundle.root / MANIFEST_FILE, hidden / MANIFEST_FILE)
             problems = [] if keeps else BundleFiles(hidden, manifest).verify()
             if problems:
-                raise BundleError(
-                    "a bundle's files are as its manifest says",
-                    found=problems[0],
-                    remedy="get it from elsewhere",
-                    file=bundle.root,
-                )
+                rule = "a bundle's files are as its manifest says"
+                raise damaged(rule, problems[0], bundle.root, "get it from elsewhere")
             try:
                 hidden.rename(folder)
             except OSError:

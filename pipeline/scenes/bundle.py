@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import BundleError
 from pipeline.scenes.files import BundleFiles
-from pipeline.scenes.manifest import Manifest, damaged
+from pipeline.scenes.manifest import Manifest, damaged, reading
 from pipeline.scenes.migrations import IMAGE_FOLDERS, Json, read
 
 if TYPE_CHECKING:
@@ -97,7 +96,8 @@ class Bundle:
         """
         from pipeline.geometry import Mesh
 
-        with _following_the_format(self.path("mesh.ply" if kind == "full" else "collision.ply")) as path:
+        path = self.path("mesh.ply" if kind == "full" else "collision.ply")
+        with _following_the_format(path):
             mesh = Mesh.load(path)
             _check_near(mesh.vertices, "vertices")
             return mesh
@@ -120,7 +120,8 @@ class Bundle:
                 file=self.root,
             )
         level = self.manifest.splats[lod]
-        with _following_the_format(self.path(level.file)) as path:
+        path = self.path(level.file)
+        with _following_the_format(path):
             splat = load_sog(path) if path.suffix == ".sog" else load_splat(path)
             if len(splat) != level.gaussians:
                 raise ValueError(f"{len(splat)} Gaussians, and the manifest says {level.gaussians}")
@@ -141,7 +142,8 @@ class Bundle:
     @cached_property
     def cameras(self) -> tuple[BundleCamera, ...]:
         """The capture's cameras in the world frame."""
-        with _following_the_format(self._text_file("cameras.json")) as path:
+        path = self._text_file("cameras.json")
+        with _following_the_format(path):
             return tuple(map(_camera, json.loads(path.read_text())["cameras"]))
 
     @cached_property
@@ -149,7 +151,8 @@ class Bundle:
         """The gates and further metrics."""
         from pipeline.check.quality import Quality
 
-        with _following_the_format(self._text_file("quality.json")) as path:
+        path = self._text_file("quality.json")
+        with _following_the_format(path):
             return read(Quality, json.loads(path.read_text()), path.name, self.manifest.written_in)
 
     @cached_property
@@ -158,7 +161,8 @@ class Bundle:
         from pipeline.regions.regions import Regions
 
         self.path("walkable.npz")
-        with _following_the_format(self._text_file("regions.json")) as path:
+        path = self._text_file("regions.json")
+        with _following_the_format(path):
             return Regions.load(path.parent)
 
     @cached_property
@@ -166,7 +170,8 @@ class Bundle:
         """How much the splat's images can be trusted, by where a robot stands and where it looks."""
         from pipeline.coverage.map import CoverageMap
 
-        with _following_the_format(self.path("coverage.npz")) as path:
+        path = self.path("coverage.npz")
+        with _following_the_format(path):
             return CoverageMap.load(path.parent)
 
     @property
@@ -189,14 +194,8 @@ class Bundle:
         return self.path(name)
 
 
-@contextmanager
-def _following_the_format(path: Path) -> Iterator[Path]:
-    """Reading a file of the bundle: what breaks the format is a `BundleError`."""
-    try:
-        yield path
-    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
-        found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise damaged(f"{path.name} follows the format in docs/bundle.md", found, path) from error
+def _following_the_format(path: Path) -> AbstractContextManager[None]:
+    return reading(f"{path.name} follows the format in docs/bundle.md", path)
 
 
 def _check_near(points: Floats, what: str) -> None:

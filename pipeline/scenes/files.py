@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
-from pipeline.errors import BundleError
 from pipeline.files import PARTIAL, machine_errors
-from pipeline.scenes.manifest import MANIFEST_FILE, FileEntry, Manifest, file_sha256, read_manifest
+from pipeline.scenes.manifest import MANIFEST_FILE, FileEntry, Manifest, damaged, file_sha256, read_manifest
 
 CACHE_VARIABLE = "SPLATYARD_CACHE"
 CONNECTIONS = 8
@@ -56,19 +55,11 @@ class BundleFiles:
         """
         entry = self.manifest.files.get(name)
         if entry is None:
-            raise BundleError(
-                "a bundle holds what its manifest lists",
-                found=f"{name} is not listed",
-                remedy=f"there are {', '.join(sorted(self.manifest.files))}",
-                file=self.root,
-            )
+            remedy = f"there are {', '.join(sorted(self.manifest.files))}"
+            raise damaged("a bundle holds what its manifest lists", f"{name} is not listed", self.root, remedy)
         if problem := self.problem(name, entry, with_hash=False):
-            raise BundleError(
-                "a bundle's files are as its manifest says",
-                found=problem,
-                remedy="run `splatyard check`, and get the bundle again from its source",
-                file=self.root / name,
-            )
+            remedy = "run `splatyard check`, and get the bundle again from its source"
+            raise damaged("a bundle's files are as its manifest says", problem, self.root / name, remedy)
         return self.root / name
 
     def verify(self) -> list[str]:
@@ -116,12 +107,8 @@ class FetchedFiles(BundleFiles):
             if self.problem(name, entry, with_hash=True):
                 self.fetch(name, entry, self.root / name)
             if problem := self.problem(name, entry, with_hash=True):
-                raise BundleError(
-                    "a bundle's files are as its manifest says",
-                    found=problem,
-                    remedy="what was published is damaged or was changed: tell who published it",
-                    file=self.root / name,
-                )
+                remedy = "what was published is damaged or was changed: tell who published it"
+                raise damaged("a bundle's files are as its manifest says", problem, self.root / name, remedy)
             self._checked.add(name)
         return super().path(name)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from pipeline.errors import BundleError, MachineError, MissingBundleError, SplatyardError
 from pipeline.scenes import store
-from pipeline.scenes.manifest import FileEntry, file_sha256
+from pipeline.scenes.manifest import FileEntry, damaged, file_sha256
 from pipeline.scenes.references import HUB
 from pipeline.scenes.store import first_line
 
@@ -66,12 +66,8 @@ class Repository:
             except hub.errors.RemoteEntryNotFoundError:
                 return None
             if size is None or size > limit:
-                raise BundleError(
-                    f"{path.rpartition('/')[2]} is small",
-                    found=f"{size} bytes",
-                    remedy="the repository is damaged or hostile: get the bundle from elsewhere",
-                    file=self._where(path),
-                )
+                remedy = "the repository is damaged or hostile: get the bundle from elsewhere"
+                raise damaged(f"{path.rpartition('/')[2]} is small", f"{size} bytes", self._where(path), remedy)
             return self._download(path).read_bytes()
 
     def fetch(self, path: str, entry: FileEntry) -> Path:
@@ -84,12 +80,9 @@ class Repository:
         with hub_errors(self._where(path)):
             size = self._size(path)
             if size != entry.bytes:
-                raise BundleError(
-                    "a bundle's files are as its manifest says",
-                    found=f"{size} bytes on the hub instead of {entry.bytes}",
-                    remedy="the bundle on the hub is damaged or was changed: tell who published it",
-                    file=self._where(path),
-                )
+                found = f"{size} bytes on the hub instead of {entry.bytes}"
+                remedy = "the bundle on the hub is damaged or was changed: tell who published it"
+                raise damaged("a bundle's files are as its manifest says", found, self._where(path), remedy)
             logger.info("fetching %s (%.1f MB)", path, entry.bytes / 1e6)
             kept = self._download(path)
             if file_sha256(kept) != entry.sha256:  # the client's copy may be damaged

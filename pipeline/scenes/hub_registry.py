@@ -24,9 +24,9 @@ from pydantic import ValidationError
 from pipeline.errors import BundleError, MachineError
 from pipeline.scenes.files import CONNECTIONS, BundleFiles, cached_files, write_cached
 from pipeline.scenes.hub import COMMIT, KIND, Repository, client, hub_errors, repository_name, retried
-from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileEntry, Manifest, parse_manifest
+from pipeline.scenes.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileEntry, Manifest
 from pipeline.scenes.references import Reference, Version
-from pipeline.scenes.registry import INDEX, Cleared, missing, resolve, warn_of_yank
+from pipeline.scenes.registry import INDEX, Cleared, missing, parse_published, resolve, warn_of_yank
 from pipeline.scenes.summary import Index, SceneSummary
 
 if TYPE_CHECKING:
@@ -66,14 +66,7 @@ class HubRegistry:
         content = self.repository.read(path, MAX_MANIFEST_BYTES)
         if content is None:
             raise missing(self, Reference(self.address, name, str(version)))
-        manifest = parse_manifest(content, f"{self.address}/{path}")
-        if (manifest.name, manifest.version) != (name, str(version)):
-            raise BundleError(
-                "a bundle on the hub lies in the folder of its name and version",
-                found=f"{manifest.name}@{manifest.version} in {path}",
-                remedy="the bundle is damaged or hostile: get it from elsewhere",
-                file=self.address,
-            )
+        manifest = parse_published(content, name, version, f"{self.address}/{path}")
         summary = self._index.get((name, str(version)))
         if summary and summary.sha256 != hashlib.sha256(content).hexdigest():
             raise BundleError(

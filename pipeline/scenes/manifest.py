@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -184,10 +186,21 @@ def check_relative_path(text: str) -> str:
     return text
 
 
-def damaged(rule: str, found: str, file: Path | str) -> BundleError:
-    """The error of a bundle that breaks a rule."""
-    remedy = "the bundle is damaged or hostile: get it again from its source"
+HOSTILE = "the bundle is damaged or hostile: get it again from its source"
+
+
+def damaged(rule: str, found: str, file: Path | str, remedy: str = HOSTILE) -> BundleError:
+    """The error of a file that breaks a rule."""
     return BundleError(rule, found=found, remedy=remedy, file=file)
+
+
+@contextmanager
+def reading(rule: str, file: Path, remedy: str = HOSTILE) -> Iterator[None]:
+    """Turn what is raised while a file of others is read into the error that it breaks a rule."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError) as error:
+        raise damaged(rule, f"{type(error).__name__}: {error}".splitlines()[0][:200], file, remedy) from error
 
 
 def parse_manifest(content: bytes, file: Path | str) -> Manifest:
@@ -202,12 +215,8 @@ def parse_manifest(content: bytes, file: Path | str) -> Manifest:
         parsed = json.loads(content)
         version = FormatVersion.parse(parsed)
         if version.major > MAJOR:
-            raise BundleError(
-                f"this splatyard reads bundles up to format version {MAJOR}",
-                found=f"format version {version.major}",
-                remedy="upgrade splatyard",
-                file=file,
-            )
+            rule = f"this splatyard reads bundles up to format version {MAJOR}"
+            raise damaged(rule, f"format version {version.major}", file, "upgrade splatyard")
         manifest = read(Manifest, parsed, MANIFEST_FILE, version)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         rule = "bundle.json follows the format in docs/bundle.md"
@@ -223,12 +232,8 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: When there is none, or it is damaged, too new or names unsafe paths.
     """
     if path.is_symlink() or not path.is_file():
-        raise BundleError(
-            "a bundle is a folder with a bundle.json",
-            found="no such file",
-            remedy="check the path; `splatyard build` makes bundles",
-            file=path,
-        )
+        remedy = "check the path; `splatyard build` makes bundles"
+        raise damaged("a bundle is a folder with a bundle.json", "no such file", path, remedy)
     with path.open("rb") as file:
         return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), path)
 

@@ -36,6 +36,7 @@ from pipeline.scenes.manifest import (
     FileEntry,
     Manifest,
     Strict,
+    damaged,
     parse_manifest,
 )
 from pipeline.scenes.references import VERSION, Reference, Version
@@ -158,15 +159,7 @@ class StoreRegistry:
         content = self._read(path, MAX_MANIFEST_BYTES)
         if content is None:
             raise missing(self, Reference(self.address, name, str(version)))
-        manifest = parse_manifest(content, f"{self.store.address}/{path}")
-        if (manifest.name, manifest.version) != (name, str(version)):
-            raise BundleError(
-                "a version in a registry lies under its name and version",
-                found=f"{manifest.name}@{manifest.version} in {path}",
-                remedy="the registry is damaged or hostile: `splatyard verify` says more",
-                file=self.store.address,
-            )
-        return manifest, content
+        return parse_published(content, name, version, f"{self.store.address}/{path}"), content
 
     def yanked(self, name: str, version: Version) -> str | None:
         """Why a version was yanked, or None."""
@@ -327,12 +320,8 @@ class StoreRegistry:
         if stat is None:
             return None
         if stat.bytes > limit:
-            raise BundleError(
-                f"a registry's {path.rpartition('/')[2]} is small",
-                found=f"{stat.bytes} bytes",
-                remedy="the registry is damaged or hostile",
-                file=f"{self.store.address}/{path}",
-            )
+            rule, file = f"a registry's {path.rpartition('/')[2]} is small", f"{self.store.address}/{path}"
+            raise damaged(rule, f"{stat.bytes} bytes", file, "the registry is damaged or hostile")
         return self.store.read(path, 0, stat.bytes) if stat.bytes else b""
 
 
@@ -380,6 +369,20 @@ class BundlesFolder:
             BundleError: When there is none, or its bundle.json is damaged.
         """
         return BundleFiles.open(self.folder / reference.name / str(resolve(self, reference)))
+
+
+def parse_published(content: bytes, name: str, version: Version, file: str) -> Manifest:
+    """The manifest of a published version; `file` is where it lies, for messages.
+
+    Raises:
+        BundleError: When it is damaged, hostile or another version's.
+    """
+    manifest = parse_manifest(content, file)
+    if (manifest.name, manifest.version) != (name, str(version)):
+        rule = "a published version lies under its name and version"
+        remedy = "the registry is damaged or hostile: `splatyard verify` says more"
+        raise damaged(rule, f"{manifest.name}@{manifest.version}", file, remedy)
+    return manifest
 
 
 def resolve(registry: Registry, reference: Reference) -> Version:
