@@ -37,13 +37,7 @@ def array_of_npy(data: bytes) -> np.ndarray:
 def arrays_of_npz(
     path: Path, needed: Sequence[str], optional: Sequence[str] = (), *, limit: int
 ) -> dict[str, np.ndarray]:
-    """Arrays of an .npz file by name; its other content is not read.
-
-    Args:
-        path: The file.
-        needed: Names of required arrays.
-        optional: Names of optional arrays.
-        limit: Largest size of all of them together, unpacked [bytes].
+    """Named arrays of an .npz file, of at most `limit` bytes together when unpacked; its other content is not read.
 
     Raises:
         BadArrayError: When the file is damaged, lacks an array, or one is too large or holds anything but numbers.

@@ -138,11 +138,7 @@ def read_card(file: Path) -> Card:
 
 
 def plan(request: BuildRequest, card: Card | None = None) -> Plan:
-    """Read the request and the capture's traits, choose backends and compute every key.
-
-    Args:
-        request: What to build.
-        card: Content of the request's card, if it has been read already.
+    """Read the request (and its card, unless that is given), choose backends and compute every key.
 
     Raises:
         CaptureError: When the source is missing or its format is unknown.
@@ -227,9 +223,7 @@ def _scale(traits: Traits, align: ScaleSources) -> str:
 def build(request: BuildRequest, run: Callable[[PlannedStage], bool] = execute) -> BuildResult:
     """Build a bundle; results of earlier runs are not made again.
 
-    Args:
-        request: What to build.
-        run: Runs one stage and returns whether there was anything to do; the flow passes its own.
+    `run` runs one stage and returns whether there was anything to do; the flow passes its own.
 
     Raises:
         SplatyardError: Its text says what to do.
@@ -302,13 +296,8 @@ def build_lock(work: Path) -> Path:
 def resolve_params(card: Card, settings: Iterable[str] = (), file: Path | None = None) -> dict[str, Settings]:
     """All stages' parameters: default < card < environment (programs and weights) < settings, the last of which wins.
 
-    In a card the recipe wins over the sections `scale`, `areas`, `gates` and `source.origin`. Options of the command
-    line such as --tag-size are settings that stand before those of --set.
-
-    Args:
-        card: The scene's card.
-        settings: "stage.parameter=value" texts.
-        file: The card's file, for messages.
+    In a card the recipe wins over the sections `scale`, `areas`, `gates` and `source.origin`. Settings are
+    "stage.parameter=value"; options of the command line such as --tag-size stand before those of --set.
 
     Raises:
         CardError: On an unknown stage, parameter or gate, a value that its parameter does not take, or one in the

@@ -130,11 +130,9 @@ class Report:
 
 
 def examine(work: Path, python: str = "") -> Report:
-    """Check this machine; imports run in separate processes, so that a crash is a finding too.
+    """Check this machine, and the interpreter with the GPU backends' packages ("" is this one).
 
-    Args:
-        work: The folder for results; it need not exist.
-        python: The interpreter with the GPU backends' packages; "" is this one.
+    Imports run in separate processes, so that a crash is a finding too.
     """
     findings = [*_machine(work), *_packages(), *_system_libraries()]
     return Report((*findings, *_backends(findings), *gpu_findings(python)))
@@ -288,11 +286,7 @@ class Installed(BaseModel):
 
 
 def gpu_findings(python: str = "") -> Iterator[Finding]:
-    """The GPU, torch, and each GPU backend with its weights; none of them is needed.
-
-    Args:
-        python: The interpreter with their packages; "" is this one.
-    """
+    """The GPU, torch, and each GPU backend with its weights; none of them is needed."""
     machine = this_machine(python)
     gpu, installed = machine.gpu, _installed(python or sys.executable, machine)
     if gpu is None:

@@ -22,10 +22,7 @@ PARTIAL = ".partial"
 def open_whole(path: Path, *, sync: bool = False, alone: bool = False) -> Iterator[IO[bytes]]:
     """Open a file to write so that under its name there is always a whole one, or none; its folder is made.
 
-    Args:
-        path: Its name once it is whole.
-        sync: Whether it must survive a power cut.
-        alone: Whether nobody else writes it at the same time: then what a kill left half is written over.
+    With `sync` it survives a power cut. With `alone` nobody else writes it, and what a kill left half is overwritten.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}{'' if alone else f'.{uuid4().hex[:8]}'}{PARTIAL}")
@@ -105,12 +102,7 @@ def machine_errors(path: Path) -> Iterator[None]:
 
 
 def no_room(folder: Path, found: str) -> MachineError:
-    """The error of a disk that is too small for what shall go to a folder.
-
-    Args:
-        folder: Where to; it need not exist.
-        found: Such as "3 GiB needed"; the free space is added.
-    """
+    """The error of a disk that is too small; `found`, such as "3 GiB needed", is followed by the free space."""
     return MachineError(
         "the disk must have room for the results",
         found=f"{found}, {readable(free_bytes(folder))} free",

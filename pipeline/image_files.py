@@ -34,12 +34,9 @@ class BadImageError(Exception):
 def open_image(
     file: bytes | Path, formats: Sequence[Format] = PHOTOS, *, max_pixels: int | None = None
 ) -> Iterator[Image.Image]:
-    """An image whose size is known and bounded; its pixels are decoded within.
+    """An image of a file or its content, of bounded size; its pixels are decoded within.
 
-    Args:
-        file: Content of the file, or its path.
-        formats: Allowed formats.
-        max_pixels: Largest number of pixels; by default `MAX_PIXELS`, for JPEG `MAX_JPEG_PIXELS`.
+    At most `max_pixels`; by default `MAX_PIXELS`, for JPEG `MAX_JPEG_PIXELS`.
 
     Raises:
         BadImageError: When it is truncated, too large, or of no such format, here or within.

@@ -94,13 +94,10 @@ class Machine:
 
 @cache
 def this_machine(python: str = "") -> Machine:
-    """This machine; queried once.
+    """This machine with the packages of an interpreter ("" is this one); queried once.
 
     With a GPU, installed packages are imported in a separate process: a broken package would otherwise end a build an
     hour later. Without a GPU they are never used, and nothing is imported.
-
-    Args:
-        python: The interpreter with the packages; "" is this one.
     """
     gpu = _gpu()
     try:

@@ -154,12 +154,7 @@ def checked(
 ) -> S:
     """Validate values from outside, usually a mapping from field to value.
 
-    Args:
-        kind: Class of the result.
-        values: The values.
-        where: Prefix of keys in messages, such as "splat".
-        error: Class of the error.
-        file: Where the values come from, for messages.
+    `where` is the prefix of keys in messages, such as "splat".
 
     Raises:
         SplatyardError: The first problem: unknown keys, with the nearest known one, before wrong values.

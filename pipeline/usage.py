@@ -63,12 +63,7 @@ class RunRecord(BaseModel):
 
 
 def run_records(work: Path, bundle: Path) -> dict[str, RunRecord]:
-    """What each stage of a scene took when it ran last, by name.
-
-    Args:
-        work: Folder of the scene's results.
-        bundle: Folder of its bundle, next to which that stage's record lies.
-    """
+    """What each stage of a scene took when it ran last, by name, from its folder of results and next to its bundle."""
     found: dict[str, RunRecord] = {}
     paths = [*work.glob("*/.*.run.json"), *bundle.parent.glob(f".{bundle.name}.run.json")]
     for path in sorted(paths, key=lambda path: path.stat().st_mtime):

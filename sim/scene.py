@@ -13,8 +13,8 @@ from pipeline.errors import BundleError, ReconstructionError, SimError
 from pipeline.geometry import Gaussians, Mesh
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
-from pipeline.scenes.bundle import HOSTILE, Bundle
-from pipeline.scenes.manifest import Manifest
+from pipeline.scenes.bundle import Bundle
+from pipeline.scenes.manifest import HOSTILE, Manifest
 from pipeline.scenes.resolver import find_locked
 
 logger = logging.getLogger(__name__)

@@ -31,12 +31,7 @@ class BundleParams(Settings):
 
 
 def version_for(folder: Path, build_key: str, requested: str | None) -> str:
-    """The version of the bundle with this content, or the next free one: bundles never change.
-
-    Args:
-        folder: Folder of the scene's versions.
-        build_key: Hash of everything the content depends on.
-        requested: The version that the user asks for, or None.
+    """The version of the bundle with this build key in a scene's folder, or the next free one: bundles never change.
 
     Raises:
         CardError: When it is no version, or exists with other content.

@@ -45,12 +45,8 @@ FRUSTUM_DEPTH = 0.12
 def record(bundle: Bundle, lod: str, start: tuple[float, float, float]) -> bytes:
     """The scene as a file that viser's static client plays: all layers, with the collision mesh as the mesh.
 
-    Splat and mesh have a node `light` each; the page puts what `full_splat` and `full_mesh` give beside it as `full`.
-
-    Args:
-        bundle: The scene.
-        lod: Level of detail of the splat.
-        start: Where the view begins [m]: no camera is drawn round the one who looks.
+    Splat (at a level of detail) and mesh have a node `light` each; the page adds the results of `full_splat` and
+    `full_mesh` as `full`. No camera is drawn at `start`, where the view begins [m].
     """
     with _server() as server:
         server.scene.set_up_direction("+z")

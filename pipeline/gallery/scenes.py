@@ -37,7 +37,7 @@ class Listed:
 
 
 class Card(BaseModel):
-    """What the pages show of a version besides its summary.
+    """What the pages show of a version in addition to its summary.
 
     Attributes:
         tags: Words to search by: those of the summary, for which robots the floor is, and its named parts.

@@ -24,13 +24,7 @@ FRONT = {"title": "", "emoji": "🧭", "colorFrom": "indigo", "colorTo": "green"
 def push(site: Path, address: str, *, public: bool = False) -> str:
     """Make a Space show a gallery, and nothing else; files that it has already are not sent again.
 
-    Args:
-        site: Folder of the gallery.
-        address: hf://owner/name of the Space; it is created where there is none.
-        public: Whether everybody may see one that is created.
-
-    Returns:
-        Its URL.
+    The Space at hf://owner/name is created where there is none, if need be `public`. Returns its URL.
 
     Raises:
         BundleError: When a scene's licence doesn't allow to show it to everybody; then nothing was sent.

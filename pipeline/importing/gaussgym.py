@@ -8,11 +8,9 @@ Every slice lies in a frame of its own, Z up, in metres, centred on its vertices
 offset. `cam_trans` is a way along which robots start and walk, in the slice's frame; `cam_quat` (xyzw, OpenGL cameras)
 is written but not read, here as there. Slices of one scene overlap and share the splat.
 
-Source: github.com/escontra/gauss_gym, commit f356bc7: scene_generation/generate_mesh_slices.py writes slices
-(get_mesh_at_frac_from_mesh), gauss_gym/utils/scene_ingest.py reads them (GaussGymData), batch_gs_renderer.py the splat
-(BatchPLYRenderer). Its sensors.py turns cameras' places by the transpose of from_ig_rotation, viser_visualizer.py by
-its inverse as here; the two agree for the half turns of all released scenes, and for the identity that is written here.
-Its splats were trained with antialiasing (iphone/polycam_scenes.sh) and are drawn without, there as here.
+Source: github.com/escontra/gauss_gym, commit f356bc7: scene_generation/generate_mesh_slices.py writes slices,
+gauss_gym/utils/scene_ingest.py reads them, batch_gs_renderer.py the splat. Its sensors.py rotates cameras' positions by
+the transpose of from_ig_rotation, viser_visualizer.py by its inverse as here; they agree for all released scenes.
 """
 
 from __future__ import annotations

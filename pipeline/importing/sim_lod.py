@@ -31,14 +31,10 @@ WORLD_FROM_UPRIGHT_CAMERA = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 def sim_lod_from_renders(
     gaussians: Gaussians, regions: Regions, max_gaussians: int = SplatParams().sim_gaussians
 ) -> Gaussians:
-    """Make the level of detail that the splat stage makes from photos, from images of the splat itself.
+    """Make the level of detail that the splat stage makes from photos, from images of the splat (world frame) itself.
 
-    The images are taken where robots are, all round: over the spawn poses, the goals and positions between.
-
-    Args:
-        gaussians: The whole splat, world frame.
-        regions: Walkable regions with at least one spawn pose.
-        max_gaussians: Largest number of Gaussians.
+    The images are taken where robots are, all round: over the spawn poses (at least one), the goals and positions
+    between.
     """
     params = SplatParams(sim_gaussians=max_gaussians, depth_weight=0)  # the images have no depth
     if len(gaussians) <= max_gaussians and gaussians.sh.shape[1] == 1:

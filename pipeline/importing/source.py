@@ -63,11 +63,7 @@ class ImportSource:
 
 
 def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
-    """Read a scene.
-
-    Args:
-        path: A folder, or a splat's PLY.
-        mesh: The mesh's file, where it lies elsewhere.
+    """Read a scene from a folder, or from a splat's PLY and the mesh's file.
 
     Raises:
         BundleError: When it is of no form that can be read, or a file is missing, too large or damaged.
@@ -206,10 +202,7 @@ DEFAULT_SIZE, DEFAULT_FOCAL = (640, 480), 0.85
 def cameras_of(folder: Path, normalised: Similarity, mesh: Mesh) -> tuple[BundleCamera, ...]:
     """The cameras of `transforms.json`, without lens distortion; none where they don't lie about the mesh.
 
-    Args:
-        folder: With `transforms.json`.
-        normalised: nerfstudio's frame from the capture's.
-        mesh: In one of the two frames; the cameras' positions tell in which one.
+    The mesh is in the capture's frame or in nerfstudio's (normalised @ capture): the cameras' positions tell which.
 
     Raises:
         BundleError: When the file is damaged.

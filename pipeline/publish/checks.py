@@ -21,7 +21,7 @@ NO_DERIVATIVES = re.compile(r"cc-by(-nc)?-nd\b.*|.*no[ -]?deriv.*")
 
 
 def check_content(bundle: Bundle) -> None:
-    """That every file is what the manifest says, holds no pickle, and that the verdict follows from the metrics.
+    """Check that every file is as in the manifest, without pickles, and that the verdict follows from the metrics.
 
     Raises:
         BundleError: When one of them isn't so; it names the first ones.
@@ -44,7 +44,7 @@ def check_content(bundle: Bundle) -> None:
 
 
 def check_gates(bundle: Bundle, *, allow_failed: bool) -> None:
-    """That all gates pass, or that the user knows.
+    """Check that all gates pass, or that the user accepts it.
 
     Raises:
         BundleError: Otherwise.
@@ -70,11 +70,7 @@ def may_be_public(text: str) -> bool:
 
 
 def check_licence(text: str, *, public: bool) -> None:
-    """That a bundle may be published.
-
-    Args:
-        text: The licence of its capture: an SPDX id, or a sentence.
-        public: Whether anybody will be able to get it.
+    """Check that a bundle may be published under the licence of its capture, an SPDX id or a sentence.
 
     Raises:
         BundleError: When it may not, and why.

@@ -187,13 +187,7 @@ def require_arrow() -> ModuleType:
 
 
 def card(repository: str, rows: list[Row], *, versions: int) -> str:
-    """The dataset card: README.md with its YAML.
-
-    Args:
-        repository: owner/repository.
-        rows: The rows of all scenes.
-        versions: Number of all their versions, yanked ones too.
-    """
+    """The dataset card of owner/repository: README.md with its YAML; `versions` counts yanked ones, too."""
     shown = rows[:SHOWN_ROWS]
     more = ["", f"... and {len(rows) - len(shown)} more: see the dataset viewer."] if len(shown) < len(rows) else []
     example = f"{HUB}{repository}/{rows[0].reference}" if rows else f"{HUB}{repository}/name@1.0.0"

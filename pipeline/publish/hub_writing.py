@@ -52,12 +52,8 @@ def put(
 ) -> bool:
     """Put a checked bundle into a repository, which is created where there is none; returns whether it is new there.
 
-    Args:
-        bundle: The bundle.
-        registry: Where to.
-        content: The bytes of its manifest.
-        check: Raises BundleError where the version may not be published to a registry as it is now.
-        public: Whether everybody may read a repository that is created.
+    `content` is its manifest's; `check` raises BundleError where it may not be published to a registry as it is now;
+    everybody may read a `public` repository.
 
     Raises:
         BundleError: When it may not be published; then nothing of it is visible.

@@ -122,14 +122,7 @@ class FetchedFiles(BundleFiles):
 def cached_files(
     manifest: Manifest, content: bytes, fetch: Callable[[str, FileEntry, Path], None], commit: str = ""
 ) -> FetchedFiles:
-    """A published bundle's files, in the cache's folder for that manifest.
-
-    Args:
-        manifest: The version's manifest.
-        content: The bytes of its bundle.json.
-        fetch: See `FetchedFiles`.
-        commit: See `BundleFiles`.
-    """
+    """A published bundle's files, in the cache's folder for the bytes of its bundle.json."""
     root = cache_folder() / manifest.name / f"{manifest.version}-{hashlib.sha256(content).hexdigest()}"
     kept = root / MANIFEST_FILE
     with machine_errors(root):

@@ -63,13 +63,7 @@ class FormatVersion:
 
 
 def read(model: type[Model], content: Json, file: str, version: FormatVersion) -> Model:
-    """The content of one of a bundle's JSON files, migrated and validated.
-
-    Args:
-        model: What it becomes.
-        content: The parsed JSON.
-        file: Its name in the bundle.
-        version: The version that the bundle was written in; its major one is known.
+    """The content of one of a bundle's JSON files, migrated from the version it was written in and validated.
 
     Raises:
         ValueError: When the content doesn't follow the format.

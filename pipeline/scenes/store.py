@@ -156,12 +156,9 @@ class Store:
 
 
 def retried(address: str, pause: Callable[[Exception], float | None], request: Callable[[], T]) -> T:
-    """Send a request; after an error that passes once more, again and again, ever later.
+    """Send a request to an address, up to four times more after errors that pass.
 
-    Args:
-        address: For messages.
-        pause: Least time to wait after an error [s]; None where another try is of no use.
-        request: Sends it.
+    `pause` says how long to wait after an error at least [s]; None where another try is useless.
     """
     for wait in WAITS:
         try:
@@ -183,10 +180,6 @@ def first_line(error: BaseException) -> str:
 
 def open_store(address: str, kept: str = Store.kept) -> Store:
     """The store at an address: a folder, s3://bucket/path, or whatever else fsspec knows.
-
-    Args:
-        address: The address.
-        kept: See `Store`.
 
     Raises:
         MachineError: When its folder or bucket is not there or can't be reached, or the client is not installed.
