@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline.bundle.params import BundleParams
 from pipeline.check.quality import Gate, Quality
 from pipeline.errors import ReconstructionError
-from pipeline.scenes.manifest import Frame, Manifest, Measured, Provenance, Splats, StageRecord, list_files
+from pipeline.scenes.manifest import Frame, Manifest, Measured, Provenance, Splats, list_files
 
 IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
@@ -94,7 +94,7 @@ def _write_bundle(check: Path, params: BundleParams, out_dir: Path) -> None:
             source=params.source,
             licence=params.licence,
             description=params.description,
-            stages=tuple(StageRecord(**record) for record in params.stages),
+            stages=params.stages,
             packages={},
             machine={},
         ),
