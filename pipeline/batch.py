@@ -151,7 +151,7 @@ def load_scenes(out: Path) -> list[Scene]:
         try:
             scenes.append(Scene.model_validate_json(file.read_bytes()))
         except (OSError, ValueError) as error:
-            logger.warning("%s is no scene's record: %s", file, str(error).partition("\n")[0])
+            logger.warning("%s is no scene's file: %s", file, str(error).partition("\n")[0])
     # one scene may be built by its card and, under the same name, without
     newest = {scene.work or scene.card: scene for scene in sorted(scenes, key=lambda scene: scene.began)}
     return sorted((scene.as_it_is for scene in newest.values()), key=lambda scene: (scene.name, scene.card))
