@@ -381,7 +381,7 @@ def parse_published(content: bytes, name: str, version: Version, file: str) -> M
     if (manifest.name, manifest.version) != (name, str(version)):
         rule = "a published version lies under its name and version"
         remedy = "the registry is damaged or hostile: `splatyard verify` says more"
-        raise damaged(rule, f"{manifest.name}@{manifest.version}", file, remedy)
+        raise damaged(rule, f"{manifest.name}@{manifest.version} in {name}/{version}", file, remedy)
     return manifest
 
 
