@@ -117,7 +117,6 @@ class BuildResult:
         bundle: The bundle's folder, or None when the build ended before it.
         executed: Names of the stages that ran; the others were cached.
         seconds: Wall time of every stage when it ran [s].
-        log: The log file.
     """
 
     bundle: Path | None

@@ -42,12 +42,7 @@ LONGEST_WAIT = 300.0
 
 @dataclass(frozen=True)
 class Repository:
-    """A dataset repository at one commit.
-
-    Attributes:
-        name: owner/repository.
-        commit: Its full hash.
-    """
+    """A dataset repository, owner/repository, at one commit, given by its full hash."""
 
     name: str
     commit: str

@@ -41,12 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Stat:
-    """What a store says of a file.
-
-    Attributes:
-        bytes: Its size.
-        modified: When it was written [s since 1970], by the store's clock.
-    """
+    """Size of a file, and when it was written by the store's clock [s since 1970]."""
 
     bytes: int
     modified: float
