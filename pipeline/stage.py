@@ -76,6 +76,11 @@ class Traits:
     missing: tuple[str, ...] = ()
 
 
+def nothing_else(_params: Settings) -> Mapping[str, str]:
+    """What most stages depend on besides inputs and parameters (a lambda could not be pickled)."""
+    return {}
+
+
 def only_one(_traits: Traits, _params: Settings, _machine: Machine) -> Choice:
     """The choice of a stage that has no backends."""
     return Choice("cpu", "there is only one")
@@ -104,7 +109,7 @@ class Stage:
     params: type[Settings]
     choose: Callable[[Traits, Any, Machine], Choice] = only_one
     libraries: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"cpu": ("numba",)})
-    depends_on: Callable[[Any], Mapping[str, str]] = lambda _params: {}
+    depends_on: Callable[[Any], Mapping[str, str]] = nothing_else
     function: str = ""
 
     def load(self) -> RunStage:
