@@ -188,7 +188,7 @@ def _packages() -> dict[str, str]:
 def _report(inputs: Mapping[str, Path], capture: Capture, scene: PosedScene, alignment: Alignment) -> dict[str, Any]:
     report: dict[str, Any] = {"poses": scene.report, "align": alignment.report}
     optional = {"blurred": capture.blurred, "credentials": capture.credentials}
-    report["capture"] = image_report(capture, Selection.load(inputs["select"]))
+    report["capture"] = asdict(image_report(capture, Selection.load(inputs["select"])))
     report["capture"] |= {name: asdict(values) for name, values in optional.items() if values}
     if capture.assumed:
         report["capture"]["assumed"] = list(capture.assumed)
