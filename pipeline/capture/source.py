@@ -10,12 +10,12 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -49,16 +49,7 @@ class CaptureSource:
     path: Path
     prefix: str
     names: tuple[str, ...]
-    _open: Callable[[str], BinaryIO]
-    _close: Callable[[], None]
-
-    def __enter__(self) -> CaptureSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
+    _open: Callable[[str], IO[bytes]]
 
     def read(self, name: str) -> bytes:
         """Content of one file.
@@ -66,7 +57,7 @@ class CaptureSource:
         Raises:
             CaptureError: When it may not be read, is damaged or too large.
         """
-        with _readable(self.where(name)), self._open(self._inside(name)) as file:
+        with self._opened(name) as file:
             try:
                 size = os.fstat(file.fileno()).st_size
             except OSError:  # in an archive
@@ -112,11 +103,8 @@ class CaptureSource:
         Raises:
             CaptureError: When it may not be read or is damaged.
         """
-        with _readable(self.where(name)), self._open(self._inside(name)) as file:
-            total = hashlib.sha256()
-            while content := file.read(COPY_BYTES):
-                total.update(content)
-            return total.digest()
+        with self._opened(name) as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
@@ -126,18 +114,19 @@ class CaptureSource:
             CaptureError: When it may not be read or is damaged.
         """
         if self.path.is_dir():
-            with _readable(self.where(name)), self._open(self._inside(name)):
+            with self._opened(name):
                 pass  # it may be read
-            yield self.path / self._inside(name)
+            yield self.folder / name
             return
         with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:
             copy = Path(folder) / PurePosixPath(name).name
-            with _readable(self.where(name)), self._open(self.prefix + name) as packed, copy.open("wb") as unpacked:
+            with self._opened(name) as packed, copy.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked, COPY_BYTES)
             yield copy
 
-    def _inside(self, name: str) -> str:
-        """The name relative to `path`; readers check the names that files hold, and this is for what they miss."""
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        """Turns what opening, reading and unpacking a file may raise into one clear error."""
         if name.startswith("/") or ".." in name.split("/"):
             raise CaptureError(
                 "a capture's files lie in its folder",
@@ -145,7 +134,18 @@ class CaptureSource:
                 remedy="copy them there, and write their names from there",
                 file=self.path,
             )
-        return self.prefix + name
+        try:
+            with self._open(self.prefix + name) as file:
+                yield file
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+            raise CaptureError(
+                "a file in the archive must be readable",
+                found=str(error),
+                remedy="export it again, without a password",
+                file=self.where(name),
+            ) from error
+        except OSError as error:
+            raise _not_readable(Path(self.where(name)), error) from error
 
     @property
     def folder(self) -> Path:
@@ -159,7 +159,7 @@ class CaptureSource:
     def below(self, folder: str) -> CaptureSource:
         """The same source seen from one of its folders."""
         inside = tuple(name[len(folder) + 1 :] for name in self.names if name.startswith(folder + "/"))
-        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._open, self._close)
+        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._open)
 
     def folders(self) -> list[str]:
         """Names of the folders directly below, sorted."""
@@ -169,38 +169,37 @@ class CaptureSource:
         """Number of files of each kind, for messages: "50 *.jpg, 1 *.md"."""
         if not self.names:
             return "no files"
-        counts: dict[str, int] = {}
-        for name in self.names:
-            suffix = PurePosixPath(name).suffix.lower()
-            kind = f"*{suffix}" if suffix else "files without suffix"
-            counts[kind] = counts.get(kind, 0) + 1
+        suffixes = [PurePosixPath(name).suffix.lower() for name in self.names]
+        counts = Counter(f"*{suffix}" if suffix else "files without suffix" for suffix in suffixes)
         most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         text = ", ".join(f"{count} {kind}" for kind, count in most[:6])
         return text if len(most) <= 6 else f"{text} and {len(most) - 6} more kinds"
 
 
-def open_source(path: Path) -> CaptureSource:
+@contextmanager
+def open_source(path: Path) -> Iterator[CaptureSource]:
     """List a capture folder or zip archive.
+
+    A file that is no archive counts as a folder that holds it alone: readers of single files recognise it.
 
     Raises:
         CaptureError: When it does not exist, may not be read or is an unsafe archive.
     """
-    try:
-        if not path.exists():
-            raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
-        if path.is_dir():
-            return _open_folder(path)
-        _is_plain(path)
-        with path.open("rb") as file:
-            is_zip = file.read(4) == b"PK\x03\x04"
-        return _open_zip(path) if is_zip else _open_single(path)
-    except PermissionError as error:
-        raise _not_readable(path, error) from error
-
-
-def _open_single(path: Path) -> CaptureSource:
-    """One file that is no archive: readers of single files recognise it by name and content."""
-    return CaptureSource(path.parent, "", (path.name,), lambda name: (path.parent / name).open("rb"), lambda: None)
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                source = _open_folder(path)
+            elif path.exists():
+                _is_plain(path)
+                with path.open("rb") as file:
+                    is_zip = file.read(4) == b"PK\x03\x04"
+                single = CaptureSource(path.parent, "", (path.name,), lambda name: (path.parent / name).open("rb"))
+                source = _open_zip(path, stack) if is_zip else single
+            else:
+                raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
+        except PermissionError as error:
+            raise _not_readable(path, error) from error
+        yield source
 
 
 def _open_folder(path: Path) -> CaptureSource:
@@ -218,7 +217,7 @@ def _open_folder(path: Path) -> CaptureSource:
             raise CaptureError(
                 f"a capture has at most {MAX_FILES} files", found="more", remedy="name the capture's folder", file=path
             )
-    return CaptureSource(path, "", tuple(sorted(names)), lambda name: (path / name).open("rb"), lambda: None)
+    return CaptureSource(path, "", tuple(sorted(names)), lambda name: (path / name).open("rb"))
 
 
 def _is_plain(path: Path) -> bool:
@@ -270,11 +269,7 @@ def parse_table(data: bytes, file: str, separator: str | None = None) -> list[li
 
 
 def check_text(data: bytes, file: str) -> None:
-    """Check that text isn't too large to be taken apart.
-
-    Raises:
-        CaptureError: When it is.
-    """
+    """Refuse text that is too large to be parsed."""
     if len(data) > MAX_TEXT_BYTES:
         raise CaptureError(
             f"a table or JSON file has at most {MAX_TEXT_BYTES >> 20} MiB",
@@ -284,42 +279,18 @@ def check_text(data: bytes, file: str) -> None:
         )
 
 
-@contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Turns what opening and unpacking a file may raise into one clear error."""
+def _open_zip(path: Path, stack: ExitStack) -> CaptureSource:
     try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        raise CaptureError(
-            "a file in the archive must be readable",
-            found=str(error),
-            remedy="export it again, without a password",
-            file=where,
-        ) from error
-    except OSError as error:
-        raise _not_readable(Path(where), error) from error
-
-
-def _open_zip(path: Path) -> CaptureSource:
-    try:
-        archive = zipfile.ZipFile(path)
-        infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-        files = sum(not info.is_dir() for info in archive.infolist())
+        archive = stack.enter_context(zipfile.ZipFile(path))
     except (zipfile.BadZipFile, OSError) as error:
         raise CaptureError(
             "a zip archive must be complete", found=str(error), remedy="export or download it again", file=path
         ) from error
-    try:
-        _check_archive(path, infos, files)
-    except CaptureError:
-        archive.close()
-        raise
-
-    def opened(name: str) -> BinaryIO:
-        return cast(BinaryIO, archive.open(infos[name]))
-
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    infos = {info.filename: info for info in members}
+    _check_archive(path, infos, len(members))
     visible = sorted(name for name in infos if all(map(_visible, name.split("/"))))
-    return CaptureSource(path, "", tuple(visible), opened, archive.close)
+    return CaptureSource(path, "", tuple(visible), lambda name: archive.open(infos[name]))
 
 
 def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int) -> None:
