@@ -103,8 +103,11 @@ class CaptureSource:
         Raises:
             CaptureError: When it may not be read or is damaged.
         """
+        total = hashlib.sha256()
         with self._opened(name) as file:
-            return hashlib.file_digest(file, "sha256").digest()
+            while content := file.read(COPY_BYTES):
+                total.update(content)
+        return total.digest()
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
