@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import CaptureError
 from pipeline.parameters import checked
@@ -257,6 +257,21 @@ def parse_object(data: bytes, file: str) -> dict[str, Any]:
         found = f"{content}" if isinstance(content, Exception) else type(content).__name__
         raise CaptureError("the file must hold a JSON object", found=found, remedy="export it again", file=file)
     return content
+
+
+def validated(kind: type[Model], content: object, rule: str, remedy: str, file: str) -> Model:
+    """Content of a JSON or YAML file as a pydantic model.
+
+    Raises:
+        CaptureError: With the rule and remedy, naming the first value that is missing or wrong.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "it"
+        found = f"{name} = {first['input']!r:.100}: {first['msg']}" if first["type"] != "missing" else f"no {name}"
+        raise CaptureError(rule, found=found, remedy=remedy, file=file) from error
 
 
 def parse_table(data: bytes, file: str, separator: str | None = None) -> list[list[str]]:

@@ -6,20 +6,21 @@ Source: leggedrobotics/grand_tour_dataset, its README and examples; arXiv 2602.1
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.bags.depth import seen_by
 from pipeline.capture.bags.files import bag_names
-from pipeline.capture.bags.messages import lens_of
+from pipeline.capture.bags.messages import calibrated_lens
 from pipeline.capture.bags.rosbag import bag_survey, read_bags
 from pipeline.capture.bags.transforms import TransformTree
-from pipeline.capture.bags.zarr import ZarrArray, attributes, open_array
+from pipeline.capture.bags.zarr import ZarrArray, open_array, read_description
 from pipeline.capture.checks import chosen_cameras, unread_cameras
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
 from pipeline.capture.images import MASK_FOLDER, find_masks
@@ -29,7 +30,7 @@ from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, without_distortion
-from pipeline.capture.source import CaptureSource
+from pipeline.capture.source import CaptureSource, validated
 from pipeline.capture.time_offset import PosesAt, find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, ordered_trajectory, pose_of
 from pipeline.errors import CaptureError
@@ -54,19 +55,37 @@ _MISSION = re.compile(
 )
 
 
+class _Position(BaseModel):
+    x: float
+    y: float
+    z: float
+
+
+class _Quaternion(_Position):
+    w: float
+
+
+class _Transform(BaseModel):
+    """Maps points of the base frame to the child's: the inverse of what ROS writes."""
+
+    base_frame_id: str
+    translation: _Position
+    rotation: _Quaternion
+
+
+class _CameraInfo(BaseModel):
+    K: Annotated[list[float], Field(min_length=9, max_length=9)]
+    D: list[float]
+    width: int
+    height: int
+    distortion_model: str
+
+
 @dataclass(frozen=True, eq=False)
 class MissionCamera:
-    """One of a mission's cameras.
+    """One of a mission's cameras: its images by index in the arrays, and how it is mounted.
 
-    Attributes:
-        name: Name of its group and its folder of images.
-        images: File names by index in the arrays.
-        lens: Lens of the images as they are stored.
-        file: The camera's `.zattrs`, for messages.
-        times: (N,) [s].
-        body_from_camera: Pose on the body that the poses follow; None without poses.
-        camera_from_lidar: Pose of the LiDAR; None without one.
-        camera_from_imu: Pose of the IMU; None without one.
+    `body_from_camera` is its pose on the body that the poses follow. What the mission lacks is None.
     """
 
     name: str
@@ -81,15 +100,13 @@ class MissionCamera:
 
 @dataclass(frozen=True, eq=False)
 class Mission:
-    """A mission's cameras, poses, LiDAR and IMU.
+    """A mission's cameras that are read, and the arrays of its sensors as far as the first camera has them.
 
     Attributes:
-        cameras: Cameras that are read; poses, LiDAR and IMU are those of the first one.
-        poses: Times, positions and quaternions xyzw of a body in the world; empty without.
-        scans: Times, points and how many of them are valid, by scan; empty without LiDAR.
-        imu: Times, specific force and rotation rate; empty without IMU.
+        poses: Times, positions and quaternions xyzw of a body in the world.
+        scans: Times, points and how many of them are valid, by scan.
+        imu: Times, specific force and rotation rate.
         described: Groups whose attributes were read.
-        notes: Groups that are used, for people.
     """
 
     cameras: tuple[MissionCamera, ...]
@@ -129,8 +146,18 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
     lidar = next((group for group in LIDARS if group in groups), None)
     imu = min((group for group in groups if group.endswith("_imu")), default=None)
     tree = TransformTree()
-    frames = {group: _take_frame(source, group, tree) for group in (*cameras, lidar, imu) if group}
-    described = [*frames, *(["tf"] if _take_tf(source, tree) else [])]
+    frames: dict[str, str] = {}
+    for group in filter(None, (*cameras, lidar, imu)):
+        values = read_description(source, f"data/{group}/.zattrs")
+        frames[group] = str(values.get("frame_id") or group)
+        if "transform" in values:
+            _add_transform(values["transform"], frames[group], tree, source.where(f"data/{group}/.zattrs"))
+    described, entries = [*frames], None
+    with suppress(CaptureError):  # the group tf has attributes only; it may not have been downloaded
+        entries = read_description(source, "data/tf/.zattrs").get("tf")
+        described.append("tf")
+    for frame, entry in entries.items() if isinstance(entries, dict) else ():
+        _add_transform(entry, frame, tree, source.where("data/tf/.zattrs"))
 
     def between(target: str | None, of: str | None) -> Pose | None:
         chain = tree.chain(target, of) if target and of else None
@@ -143,7 +170,7 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
         MissionCamera(
             camera,
             images[camera],
-            _lens(attributes(source, f"data/{camera}"), source.where(f"data/{camera}/.zattrs")),
+            _lens(source, f"data/{camera}/.zattrs"),
             source.where(f"data/{camera}/.zattrs"),
             array(camera, "timestamp"),
             body_from_camera=between(POSES[poses] if poses else None, frames[camera]),
@@ -172,64 +199,23 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
     )
 
 
-def _take_frame(source: CaptureSource, group: str, tree: TransformTree) -> str:
-    """The frame of a sensor; its pose goes into the tree."""
-    values = attributes(source, f"data/{group}")
-    frame = str(values.get("frame_id") or group)
-    if "transform" in values:
-        _take_transform(values["transform"], frame, tree, source.where(f"data/{group}/.zattrs"))
-    return frame
-
-
-def _take_tf(source: CaptureSource, tree: TransformTree) -> bool:
-    """The frames of the group tf, which has attributes only; False where it wasn't downloaded."""
-    try:
-        entries = attributes(source, "data/tf").get("tf")
-    except CaptureError:
-        return False
-    for frame, entry in entries.items() if isinstance(entries, dict) else ():
-        _take_transform(entry, frame, tree, source.where("data/tf/.zattrs"))
-    return True
-
-
-def _take_transform(entry: Any, frame: str, tree: TransformTree, file: str) -> None:
-    """Add a transform, which maps points of the base frame to the child's: the inverse of what ROS writes."""
-    try:
-        base = entry["base_frame_id"]
-        position = np.array([float(entry["translation"][axis]) for axis in "xyz"])
-        rotation = np.array([float(entry["rotation"][axis]) for axis in "xyzw"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CaptureError(
-            "a transform must have base_frame_id, translation (x, y, z) and rotation (w, x, y, z)",
-            found=f"{error!r} in {frame}",
-            remedy="download this file again",
-            file=file,
-        ) from error
-    base_from_child = pose_of(position, rotation, file).inverse()
+def _add_transform(entry: object, frame: str, tree: TransformTree, file: str) -> None:
+    rule = "a transform must have base_frame_id, translation (x, y, z) and rotation (w, x, y, z)"
+    transform = validated(_Transform, entry, rule, "download this file again", file)
+    at, rotation = transform.translation, transform.rotation
+    quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w])
+    base_from_child = pose_of(np.array([at.x, at.y, at.z]), quaternion, file).inverse()
     x, y, z = base_from_child.translation
     qx, qy, qz, qw = Rotation.from_matrix(base_from_child.rotation).as_quat()
-    tree.add(base, frame, 0.0, (x, y, z), (qx, qy, qz, qw), static=True)
+    tree.add(transform.base_frame_id, frame, 0.0, (x, y, z), (qx, qy, qz, qw), static=True)
 
 
-def _lens(values: dict[str, Any], file: str) -> Lens:
-    info = values.get("camera_info")
-    try:
-        assert isinstance(info, dict)
-        none = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
-        message = SimpleNamespace(
-            **{key: info[key] for key in ("K", "D", "width", "height", "distortion_model")},
-            roi=none,
-            binning_x=0,
-            binning_y=0,
-        )
-    except (AssertionError, KeyError) as error:
-        raise CaptureError(
-            "a camera's attributes must have camera_info with K, D, width, height and distortion_model",
-            found=f"{error!r}",
-            remedy="download this file again",
-            file=file,
-        ) from error
-    return lens_of(message, file)
+def _lens(source: CaptureSource, attributes: str) -> Lens:
+    file, values = source.where(attributes), read_description(source, attributes)
+    rule = "a camera's attributes must have camera_info with K, D, width, height and distortion_model"
+    info = validated(_CameraInfo, values.get("camera_info"), rule, "download this file again", file)
+    matrix, size = np.reshape(info.K, (3, 3)), (info.width, info.height)
+    return calibrated_lens(matrix, size, info.distortion_model or "plumb_bob", np.array(info.D), file)
 
 
 def _is_bags(source: CaptureSource) -> bool:

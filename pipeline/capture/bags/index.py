@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.capture.bags.files import Bag
-from pipeline.capture.bags.messages import stamp_of
+from pipeline.capture.bags.messages import WithHeader, stamp_of
 from pipeline.capture.bags.topics import TRANSFORMS, Topic, TopicChoice, odometry_rank, tf_rank
 from pipeline.capture.bags.transforms import Chain, PoseSamples, TransformTree
 from pipeline.capture.imu_gravity import ImuReadings, imu_readings
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
+
+if TYPE_CHECKING:
+    from rosbags.typesys.stores.ros2_humble import sensor_msgs__msg__CameraInfo as CameraInfo
+    from rosbags.typesys.stores.ros2_humble import tf2_msgs__msg__TFMessage as TFMessage
 
 MAX_GAP = 0.5
 """Largest distance of the two poses that an image's is interpolated from [s]."""
@@ -41,12 +45,12 @@ class BagIndex:
 
     tree: TransformTree = field(default_factory=TransformTree)
     poses: dict[str, PoseSamples] = field(default_factory=dict)
-    infos: dict[str, Any] = field(default_factory=dict)
+    infos: dict[str, CameraInfo] = field(default_factory=dict)
     imu: array[float] = field(default_factory=lambda: array("d"))
     delays: dict[str, array[float]] = field(default_factory=dict)
     unstamped: set[str] = field(default_factory=set)
 
-    def time_of(self, topic: str, received: float, message: Any) -> float:
+    def time_of(self, topic: str, received: float, message: WithHeader) -> float:
         """Time at which a message's content was measured [s]."""
         stamp = stamp_of(message)
         if stamp is None:
@@ -91,7 +95,7 @@ def index_bag(bag: Bag, topics: list[Topic], choices: list[TopicChoice]) -> BagI
     return index
 
 
-def _take_transforms(index: BagIndex, name: str, received: float, message: Any) -> None:
+def _take_transforms(index: BagIndex, name: str, received: float, message: TFMessage) -> None:
     static = name.endswith("tf_static")
     for i, item in enumerate(message.transforms):
         time = stamp_of(item) or received

@@ -25,11 +25,11 @@ from pipeline.capture.imu_gravity import (
     imu_readings,
     up_while_moving,
 )
-from pipeline.capture.lens import Lens, camera_of
+from pipeline.capture.lens import Lens, camera_of, opencv_lens
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey
-from pipeline.capture.slam.calibration import lens_with, matrix, read_yaml
+from pipeline.capture.slam.calibration import matrix, read_yaml
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, numbers, ordered_trajectory, pose_of
@@ -161,7 +161,7 @@ def _lens(source: CaptureSource, camera: str) -> Lens:
     width, height = matrix(values, "resolution", ((1, 2),), file)[0]
     coefficients = matrix(values, "distortion_coefficients", ((1, 4), (1, 5)), file)
     model = str(values.get("distortion_model", ""))
-    return lens_with((fx, fy, cx, cy), (round(width), round(height)), model, coefficients, file)
+    return opencv_lens((fx, fy, cx, cy), (round(width), round(height)), model, coefficients, file)
 
 
 def _up_in_world(

@@ -20,11 +20,11 @@ from scipy.spatial.transform import Rotation
 from pipeline.capture.checks import checked_pose
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
 from pipeline.capture.images import IMAGE_SUFFIXES, find_masks
-from pipeline.capture.lens import Lens, camera_of
+from pipeline.capture.lens import Lens, camera_of, opencv_lens
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey, natural, suffix_of
-from pipeline.capture.slam.calibration import lens_with, matrix, read_yaml
+from pipeline.capture.slam.calibration import matrix, read_yaml
 from pipeline.capture.slam.clouds import CLOUD_SUFFIXES, read_fields, read_points
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera_for, point_spacing, project_cloud
 from pipeline.capture.slam.registration import check_registration
@@ -285,7 +285,7 @@ def _lens(values: dict[str, Any], file: str) -> Lens:
         shapes = ((1, 4), (1, 5), (1, 8))
         coefficients = matrix(values, "distortion_coefficients", shapes, file)
         model = str(values.get("distortion_model", "plumb_bob"))
-    return lens_with((k[0, 0], k[1, 1], k[0, 2], k[1, 2]), (size[0], size[1]), model, coefficients, file)
+    return opencv_lens((k[0, 0], k[1, 1], k[0, 2], k[1, 2]), (size[0], size[1]), model, coefficients, file)
 
 
 def _body_from_camera(values: dict[str, Any], file: str) -> Pose:
