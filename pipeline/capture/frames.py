@@ -92,6 +92,11 @@ class FrameFiles:
     def __init__(self, source: CaptureSource, masks: Mapping[str, str]) -> None:
         self._source, self._masks = source, masks
 
+    def frame(self, key: str, image: str, time: float | None = None) -> ListedFrame:
+        """An image with its mask as they are stored; `time` [s] is by the source's clock."""
+        decoded, mask = self.image(image), self.mask(image)
+        return ListedFrame(key, image, decoded, time=time, source_time=time, mask=mask)
+
     def image(self, name: str) -> Callable[[], DecodedImage]:
         """An image as it is stored: intrinsics that come with an image belong to its stored pixels."""
         return lambda: load_image(self._source.read(name), upright=False)

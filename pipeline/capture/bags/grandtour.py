@@ -334,18 +334,7 @@ def _frames(source: CaptureSource, camera: MissionCamera) -> list[ListedFrame]:
         )
     files = FrameFiles(source, find_masks(source, camera.images.values(), camera.name))
     return [
-        through_lens(
-            ListedFrame(
-                key=f"{number:06d}",
-                name=name,
-                image=files.image(name),
-                time=float(times[number]),
-                source_time=float(times[number]),
-                mask=files.mask(name),
-            ),
-            camera.lens,
-            camera.file,
-        )
+        through_lens(files.frame(f"{number:06d}", name, float(times[number])), camera.lens, camera.file)
         for number, name in sorted(camera.images.items())
     ]
 

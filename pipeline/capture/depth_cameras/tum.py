@@ -249,17 +249,12 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         return checked_camera(known, size, source.where(INTRINSICS))
 
     def listed(index: int, time: float, image: str, depth: str) -> ListedFrame:
-        frame = ListedFrame(
-            key=f"{index:06d}",
-            name=image,
-            image=files.image(image),
+        frame = replace(
+            files.frame(f"{index:06d}", image, time),
             camera=own_camera,
-            time=time,
-            source_time=time,
             depth=files.depth(depth, UNITS_PER_METRE),
             depth_name=depth,
             depth_camera=own_camera,
-            mask=files.mask(image),
         )
         if recorder is None:
             return frame

@@ -197,14 +197,7 @@ def _listed(source: CaptureSource, camera: str, start: int) -> list[ListedFrame]
     files = FrameFiles(source, find_masks(source, [image for _, image in images], camera))
     return [
         through_lens(
-            ListedFrame(
-                key=str(stamp),
-                name=image,
-                image=files.image(image),
-                mask=files.mask(image),
-                time=(stamp - start) * 1e-9,
-                source_time=float(stamp),
-            ),
+            replace(files.frame(str(stamp), image, (stamp - start) * 1e-9), source_time=float(stamp)),
             lens,
             source.where(image),
         )

@@ -251,18 +251,13 @@ def _frames(
         scan = listing.scans.get(number)
         left = checked_pose(poses[number].reshape(3, 4), f"{source.where(listing.poses)} line {number + 1}")
         yield (
-            ListedFrame(
-                key=f"{number:06d}",
-                name=image,
-                image=files.image(image),
+            replace(
+                files.frame(f"{number:06d}", image, float(times[number])),
                 camera=declared_camera(camera, source.where(image)),
-                time=float(times[number]),
-                source_time=float(times[number]),
                 world_from_camera=left @ camera_from_left.inverse(),
                 depth=partial(depth_of, scan) if scan else None,
                 depth_name=scan or "",
                 depth_camera=lambda _: depth_camera,
-                mask=files.mask(image),
             ),
             number,
         )

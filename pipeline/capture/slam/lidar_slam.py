@@ -364,14 +364,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     files = FrameFiles(source, find_masks(source, listing.images))
     frames = [
         through_lens(
-            ListedFrame(
-                key=PurePosixPath(image).stem,
-                name=image,
-                image=files.image(image),
-                time=time,
-                source_time=time,
-                mask=files.mask(image),
-            ),
+            files.frame(PurePosixPath(image).stem, image, time),
             lenses[listing.calibrations[image]],
             source.where(image),
         )
