@@ -10,7 +10,6 @@ import numpy as np
 from pipeline.capture.model import Capture, Frame, Size
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
-from pipeline.types import F64
 
 ROTATION_TOLERANCE = 1e-3
 MAX_DISTANCE = 1e8
@@ -42,12 +41,9 @@ def checked_array(values: object, what: str, file: str) -> F64:
 
 
 def checked_pose(matrix: object, file: str, *, axes: str = "CV") -> Pose:
-    """A camera-to-world pose in CV axes from a (3, 4) or (4, 4) matrix; the rotation exactly orthonormal after that.
+    """A camera-to-world pose in CV axes from a (3, 4) or (4, 4) matrix [m] in "CV" or "GL" camera axes.
 
-    Args:
-        matrix: The numbers as the source has them [m].
-        file: For messages.
-        axes: The source's camera axes, "CV" or "GL".
+    The rotation is exactly orthonormal after that.
 
     Raises:
         CaptureError: When it isn't finite, mirrored or not rigid.
@@ -150,12 +146,7 @@ def check_increasing(times: Sequence[float], files: Sequence[str]) -> None:
 
 
 def chosen_cameras(cameras: Sequence[str], requested: str, file: str) -> list[str]:
-    """Names of those cameras of a rig that are read.
-
-    Args:
-        cameras: All names, the best first.
-        requested: Value of `CaptureParams.cameras`.
-        file: For messages.
+    """Names of those cameras of a rig (the best first) that `CaptureParams.cameras` requests.
 
     Raises:
         CaptureError: When a named camera does not exist.
@@ -185,12 +176,9 @@ def check_plausible(capture: Capture, source: Path) -> None:
     Raises:
         CaptureError: When poses, lenses, times, depths or gravity are beyond those of any capture.
     """
-    problem = next(_problems(capture), None)
-    if problem is not None:
-        rule, found = problem
-        raise CaptureError(
-            rule, found=found, remedy="export the capture again, or remove the frames that say so", file=source
-        )
+    for rule, found in _problems(capture):
+        remedy = "export the capture again, or remove the frames that say so"
+        raise CaptureError(rule, found=found, remedy=remedy, file=source)
 
 
 def _problems(capture: Capture) -> Iterator[tuple[str, str]]:
@@ -223,9 +211,6 @@ def _frame_problems(frame: Frame) -> Iterator[tuple[str, str]]:
             yield f"focal lengths of {side} pixels are {FOCAL[0] * side:.0f} to {FOCAL[1] * side:.0f} px", found
     if frame.time is not None and not abs(frame.time) <= MAX_TIME:
         yield "a capture takes less than three years", f"{frame.name} {frame.time:.4g} s after the first frame"
-    if frame.gravity is not None and not _is_unit(frame.gravity):
-        yield "the direction of gravity is of length 1", f"{frame.name}: {frame.gravity.tolist()}"
-
-
-def _is_unit(vector: F64) -> bool:
-    return bool((np.abs(vector) < 2).all()) and abs(float(np.linalg.norm(vector)) - 1) < 1e-3
+    g = frame.gravity
+    if g is not None and not ((np.abs(g) < 2).all() and abs(float(np.linalg.norm(g)) - 1) < 1e-3):
+        yield "the direction of gravity is of length 1", f"{frame.name}: {g.tolist()}"

@@ -54,14 +54,12 @@ ALONE_SIGMA_DEG = 0.8
 
 @dataclass(frozen=True, eq=False)
 class ImuReadings:
-    """Readings of an IMU, by `imu_readings`.
+    """Readings of an IMU, by `imu_readings`; `usable` if they have gravity's magnitude at all.
 
     Attributes:
         times: (N,) increasing [s].
         force: (N, 3) specific force in the IMU's axes [m/s^2]: points up at rest.
         rotation_rate: (N, 3) [rad/s].
-        note: What is special about the readings, or None.
-        usable: Whether they have gravity's magnitude at all.
     """
 
     times: F64
@@ -98,13 +96,7 @@ def imu_readings(times: F64, force: F64, rotation_rate: F64) -> ImuReadings:
 
 @dataclass(frozen=True, eq=False)
 class Up:
-    """Up direction of a world, measured by an IMU.
-
-    Attributes:
-        direction: (3,) unit, in the world.
-        sigma_deg: One sigma of it on each axis [deg].
-        note: The result in words.
-    """
+    """Up direction (3,) of a world, measured by an IMU, with one sigma of it on each axis."""
 
     direction: F64
     sigma_deg: float
@@ -126,7 +118,7 @@ def up_while_moving(
         readings: Readings of the IMU.
         times: (M,) increasing, of the poses, by the IMU's clock [s].
         world_from_imu: M rotations.
-        positions: (M, 3) of the IMU in the world [m].
+        positions: (M, 3) [m].
         bias_sigma: One sigma of the accelerometer's bias on each axis [m/s^2].
     """
     if not readings.usable:

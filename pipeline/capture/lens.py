@@ -52,12 +52,9 @@ _ZOOMS = np.geomspace(4.0, 0.7, 60)  # focal lengths of the pinhole tried, by th
 
 @dataclass(frozen=True)
 class Lens:
-    """A lens for images of one size.
+    """A lens for images of one size, of a model in `LAYOUTS`.
 
     Attributes:
-        model: A key of `LAYOUTS`.
-        width: Width of its images [px].
-        height: Height of its images [px].
         params: Parameters in the order of `LAYOUTS`, pixels with centres at +0.5.
         radius: Pixels farther from the image's middle show nothing [px]; None where all show something.
     """

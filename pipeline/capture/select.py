@@ -41,13 +41,9 @@ _BLACK, _FLAT = 16, 2.0  # 99th percentile of the grey values; their standard de
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """What one image shows of itself.
+    """Sharpness of an image: variance of the Laplacian at 640 px, `blur_of` (0 sharp, 1 blurred), fault in words.
 
-    Attributes:
-        laplacian: Variance of the Laplacian of the grey image at 640 px.
-        blur: 0 (sharp) to 1 (blurred), see `blur_of`.
-        fault: "black" or "without any contrast", or None.
-        small: The grey image at 320 px, to follow movement; None for unordered captures.
+    `small` is the grey image at 320 px, to follow movement; None for unordered captures.
     """
 
     laplacian: float

@@ -78,12 +78,7 @@ class _Tracks:
 
 
 def find_time_offset(frames: Sequence[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:
-    """The offset between images and poses where it is sure and worth correcting, else None.
-
-    Args:
-        frames: With times, of one camera, in the order of time.
-        poses_at: The trajectory of that camera.
-    """
+    """The offset between images (one camera's, in the order of time) and its poses, where it is sure, else None."""
     times = np.array([frame.time for frame in frames if frame.time is not None])
     stretch = lively_stretch(times[0], times[-1], poses_at) if len(times) > MIN_PAIRS else None
     if stretch is None:
@@ -119,9 +114,7 @@ def _rotation(one: Pose | None, other: Pose | None) -> F64:
 def measure_time_offset(frames: Iterable[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:
     """The offset and its sigma, sure or not; None where images or poses don't tell it.
 
-    Args:
-        frames: Some seconds of one camera's frames in the order of time; taken one by one.
-        poses_at: The trajectory of that camera.
+    The frames are some seconds of one camera's, in the order of time; taken one by one.
     """
     tracks = list(_followed(frames))
     if len(tracks) < MIN_PAIRS:

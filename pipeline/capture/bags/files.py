@@ -343,7 +343,7 @@ def _check_magic(path: Path, where: str) -> None:
         )
 
 
-def _check_one_recording(parts: Sequence[Any], where: str) -> None:
+def _check_one_recording(parts: Sequence[Reader1 | Reader2], where: str) -> None:
     spans = sorted((part.start_time * 1e-9, part.end_time * 1e-9) for part in parts if part.message_count)
     end = spans[0][1] if spans else 0.0
     for start, later_end in spans[1:]:

@@ -32,14 +32,13 @@ _CV_LINKS = ("rgb_camera_link", "depth_camera_link", "ir_camera_link")
 
 @dataclass(eq=False)
 class BagIndex:
-    """Content of the small topics of a bag.
+    """Content of the small topics of a bag, by topic.
 
     Attributes:
         tree: tf and tf_static of the whole bag.
-        poses: Samples by odometry topic.
-        infos: The first CameraInfo by topic.
+        infos: The first CameraInfo of each topic.
         imu: Times, specific force and rotation rate, 7 numbers a reading.
-        delays: Time of reception minus stamp [s] by topic.
+        delays: Times of reception minus stamps [s].
         unstamped: Topics whose stamps are zero: the time of reception counts.
     """
 
@@ -108,17 +107,9 @@ def _take_transforms(index: BagIndex, name: str, received: float, message: TFMes
 
 @dataclass(frozen=True, eq=False)
 class CameraPoses:
-    """Poses of a camera.
-
-    Attributes:
-        topic: Topic of the odometry, or of tf.
-        world: Name of the world's frame.
-        chain: World from camera.
-        note: Their origin, for people.
-    """
+    """Poses of a camera (`chain` is world from camera) by the topic of the odometry, or of tf."""
 
     topic: str
-    world: str
     chain: Chain
     note: str
 
@@ -151,24 +142,18 @@ def find_poses(index: BagIndex, choice: TopicChoice, topics: list[Topic], frame:
         if to_camera is None or not len(samples):
             continue
         samples.table(in_order=True)
-        chain = Chain(((samples, False), *to_camera.steps))
+        chain = Chain(((samples, False),)).then(to_camera)
         note = f"poses: {topic.name} ({topic.frame} from {topic.child}), {len(samples)} of them"
-        candidates.append((odometry_rank(topic), CameraPoses(topic.name, topic.frame, chain, note)))
+        candidates.append((odometry_rank(topic), CameraPoses(topic.name, chain, note)))
     if choice.use_tf:
         root = index.tree.root(frame)
         chain = index.tree.chain(root, frame)
         if chain is not None and chain.moves:
             names = [topic.name for topic in topics if topic.type in TRANSFORMS]
             moving = next((name for name in names if not name.endswith("tf_static")), "tf")
-            poses = CameraPoses(moving, root, chain, f"poses: tf, {root} from {frame}")
+            poses = CameraPoses(moving, chain, f"poses: tf, {root} from {frame}")
             candidates.append((tf_rank(root), poses))
     return max(candidates, key=lambda candidate: candidate[0], default=(0, None))[1]
-
-
-def same_world(index: BagIndex, poses: CameraPoses, camera: str, other: str) -> Chain | None:
-    """The world from another sensor's frame by the same poses, or None where tf doesn't connect the two."""
-    between = index.tree.chain(camera, other)
-    return None if between is None else Chain((*poses.chain.steps, *between.steps))
 
 
 def check_clocks(bag: Bag, index: BagIndex, camera: Topic, poses: CameraPoses) -> None:

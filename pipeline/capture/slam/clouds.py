@@ -5,6 +5,7 @@ Sources: G. Turk, The PLY Polygon File Format; the PCL documentation's "The PCD 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,9 +15,11 @@ from typing import BinaryIO
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from plyfile import PlyData
 
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
+from pipeline.geometry.ply import MAX_HEADER_BYTES
 from pipeline.types import F64, U8
 
 CLOUD_SUFFIXES = (".ply", ".pcd", ".las", ".laz")
@@ -26,33 +29,13 @@ MAX_DECLARED = 2_000_000_000
 """A header that claims more points is not believed."""
 MAX_UNPACKED = 2**30
 """Most bytes of a compressed PCD, which is unpacked as a whole; uncompressed ones aren't read at once."""
-MAX_HEADER = 200
-"""Lines of a PLY or PCD header."""
 _CHUNK = 1_000_000
-_PLY_TYPES = {
-    "char": "i1",
-    "uchar": "u1",
-    "short": "i2",
-    "ushort": "u2",
-    "int": "i4",
-    "uint": "u4",
-    "float": "f4",
-    "double": "f8",
-} | {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
-_PLY_TYPES |= {"float32": "f4", "float64": "f8"}
 _PCD_KINDS = {"F": "f", "I": "i", "U": "u"}
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How points lie in a file.
-
-    Attributes:
-        encoding: "ascii", "binary" or "binary_compressed".
-        count: Number of points.
-        offset: Byte at which they begin.
-        dtype: Type of one point; its fields are named as in the file.
-    """
+    """How the points lie in a file from the byte `offset` on; "ascii", "binary" or "binary_compressed"."""
 
     encoding: str
     count: int
@@ -88,8 +71,8 @@ def read_fields(source: CaptureSource, name: str, fields: Sequence[str]) -> F64:
 
 def _fields(path: Path, where: str, fields: Sequence[str], most: int) -> F64:
     with path.open("rb") as file:
-        magic = file.readline(MAX_HEADER).strip()
-        layout = _ply_layout(file, where) if magic == b"ply" else _pcd_layout(file, where, magic)
+        head = file.read(MAX_HEADER_BYTES)
+        layout = _ply_layout(head, where) if head.startswith(b"ply") else _pcd_layout(head, where)
         missing = [field for field in fields if field not in (layout.dtype.names or ())]
         if missing:
             raise _broken(where, f"no field {', '.join(missing)}: there are {', '.join(layout.dtype.names or ())}")
@@ -97,6 +80,7 @@ def _fields(path: Path, where: str, fields: Sequence[str], most: int) -> F64:
             raise _broken(where, f"{layout.count} points declared, more than {MAX_DECLARED}")
         step = max(1, -(-layout.count // most))
         if layout.encoding == "ascii":
+            file.seek(layout.offset)
             return _ascii(file, layout, where, fields, step)
     if layout.encoding == "binary_compressed":
         table = _compressed(path, layout, where)
@@ -122,39 +106,26 @@ def _ascii(file: BinaryIO, layout: _Layout, where: str, fields: Sequence[str], s
     return table
 
 
-def _header(file: BinaryIO, where: str, last: str) -> list[list[str]]:
-    """Lines of a header cut into words, up to and with the one that begins with `last`."""
-    lines: list[list[str]] = []
-    while len(lines) < MAX_HEADER:
-        words = file.readline(4096).decode("ascii", "replace").split()
-        lines.append(words)
-        if words and words[0] == last:
-            return lines
-    raise _broken(where, f"no line {last} in the first {MAX_HEADER}")
-
-
-def _ply_layout(file: BinaryIO, where: str) -> _Layout:
-    words = [line for line in _header(file, where, "end_header") if line and line[0] not in ("comment", "obj_info")]
+def _ply_layout(head: bytes, where: str) -> _Layout:
+    file = io.BytesIO(head)
     try:
-        encoding = next(line[1] for line in words if line[0] == "format")
-        elements = [i for i, line in enumerate(words) if line[0] == "element"]
-        first, after = elements[0], (elements[1:] or [len(words) - 1])[0]
-        if words[first][1] != "vertex":
-            raise _broken(where, f"the first element is {words[first][1]}, expected vertex")
-        order = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}[encoding]
-        properties = [(line[2], order + _PLY_TYPES[line[1]]) for line in words[first + 1 : after]]
-        count = int(words[first][2])
-        if count < 0:
-            raise ValueError(f"{count} points")
-        return _Layout(encoding.partition("_")[0], count, file.tell(), np.dtype(properties))
-    except (StopIteration, IndexError, KeyError, ValueError, TypeError) as error:
+        data = PlyData._parse_header(file)
+        vertex = data.elements[0]
+        dtype = np.dtype(vertex.dtype(data.byte_order))
+        if vertex.name != "vertex" or vertex.count < 0 or dtype.hasobject:
+            raise ValueError(f"{vertex.count} of {vertex.name} first, expected vertex with plain numbers")
+    except Exception as error:  # plyfile raises many kinds on damaged files
         raise _broken(where, f"a header that is no PLY cloud's ({error!r})") from error
+    return _Layout("ascii" if data.text else "binary", vertex.count, file.tell(), dtype)
 
 
-def _pcd_layout(file: BinaryIO, where: str, magic: bytes) -> _Layout:
-    if not magic.startswith((b"# .PCD", b"VERSION")):
-        raise _broken(where, f"a file that begins with {magic[:16]!r}, neither ply nor # .PCD")
-    values = {line[0]: line[1:] for line in _header(file, where, "DATA") if line}
+def _pcd_layout(head: bytes, where: str) -> _Layout:
+    if not head.startswith((b"# .PCD", b"VERSION")):
+        raise _broken(where, f"a file that begins with {head[:16]!r}, neither ply nor # .PCD")
+    file, values = io.BytesIO(head), dict[str, list[str]]()
+    while "DATA" not in values and (line := file.readline()):
+        name, *words = line.decode("ascii", "replace").split() or [""]
+        values[name] = words
     try:
         names, sizes, kinds = values["FIELDS"], values["SIZE"], values["TYPE"]
         counts = [int(count) for count in values.get("COUNT", ["1"] * len(names))]

@@ -6,7 +6,7 @@ Source: M. Burri et al., The EuRoC micro aerial vehicle datasets, IJRR 2016, and
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +49,6 @@ def _base(source: CaptureSource) -> str | None:
         if {f"{base}cam0/data.csv", f"{base}cam0/sensor.yaml"} & set(source.names):
             return base
     return None
-
-
-def _recognise(source: CaptureSource) -> bool:
-    return _base(source) is not None
 
 
 def _file(source: CaptureSource, name: str) -> str:
@@ -125,16 +121,14 @@ def _table(source: CaptureSource, name: str, columns: int, start: int) -> tuple[
 
 def _body_poses(source: CaptureSource, name: str, start: int) -> Trajectory:
     """World from body. The file's columns: p_RS_R x y z [m], q_RS w x y z, then velocity and biases."""
-    times, values = _table(source, name, 7, start)
-    file = source.where(name)
+    (times, values), file = _table(source, name, 7, start), source.where(name)
     poses = [pose_of(row[:3], np.roll(row[3:7], -1), file) for row in values]
     return ordered_trajectory(times, poses, file)
 
 
 def _read_imu(source: CaptureSource, name: str, start: int) -> ImuReadings:
     """In the body's axes. The file's columns: w_RS_S x y z [rad/s], a_RS_S x y z [m/s^2], in the sensor's axes."""
-    times, values = _table(source, name, 6, start)
-    file = source.where(name)
+    (times, values), file = _table(source, name, 6, start), source.where(name)
     strength = float(np.median(np.linalg.norm(values[:, 3:], axis=1))) if len(values) else np.nan
     if not abs(strength - GRAVITY) < 2 or np.any(np.diff(times) <= 0):
         raise CaptureError(
@@ -205,36 +199,14 @@ def _listed(source: CaptureSource, camera: str, start: int) -> list[ListedFrame]
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class _Body:
-    """What is known of the body that carries the cameras: its poses, or gravity by the IMU alone.
-
-    Attributes:
-        poses: Name of the pose file, and world from body over time.
-        up: Up direction of the poses' world, or why the IMU is not used; None without poses or IMU.
-        imu: Readings in the body's axes; None where poses carry gravity, or without IMU.
-    """
-
-    poses: tuple[str, Trajectory] | None
-    up: Up | str | None
-    imu: ImuReadings | None
-
-
-def _read_body(source: CaptureSource, start: int) -> _Body:
-    imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
-    imu = _read_imu(source, imu_name, start) if imu_name else None
-    if pose_name is None:
-        return _Body(None, None, imu)
-    trajectory = _body_poses(source, pose_name, start)
-    up = _up_in_world(imu, trajectory, source, pose_name, start) if imu else None
-    return _Body((source.where(pose_name), trajectory), up, None)
-
-
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     present = _cameras(source)
     cameras = chosen_cameras(present, params.cameras, source.where(f"{_base(source)}cam0"))
     start = min(_images(source, camera)[0][0] for camera in cameras)
-    body = _read_body(source, start)
+    imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
+    imu = _read_imu(source, imu_name, start) if imu_name else None
+    trajectory = _body_poses(source, pose_name, start) if pose_name else None
+    up = _up_in_world(imu, trajectory, source, pose_name, start) if imu and trajectory and pose_name else None
     skipped: list[Skipped] = []
     listed: list[ListedFrame] = []
     notes = [f"images of {', '.join(cameras)}", *unread_cameras(present, cameras)]
@@ -243,32 +215,30 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         frames = _listed(source, camera, start)
         times = np.array([frame.time for frame in frames])
         body_from_camera = _body_from_sensor(source, _file(source, f"{camera}/sensor.yaml"))
-        if body.poses:
-            file, trajectory = body.poses
-            check_clocks(times, trajectory, file)
+        if trajectory and pose_name:
+            check_clocks(times, trajectory, source.where(pose_name))
             camera_at = trajectory.of_camera(body_from_camera, MAX_GAP)
             if not listed and (offset := find_time_offset(frames, camera_at)):
                 late = offset.seconds
                 notes.append(offset.note)
             frames, missing = with_poses(frames, camera_at(times + late), f"no pose within {1000 * MAX_GAP:g} ms")
             skipped += missing
-        elif body.imu:
-            gravity = FrameGravity(body.imu.rotated(body_from_camera.rotation.T), None)
+        elif imu:
+            gravity = FrameGravity(imu.rotated(body_from_camera.rotation.T), None)
             frames = [replace(frame, gravity=gravity.at(frame.time or 0.0, None)) for frame in frames]
         listed += [replace(frame, sensor=camera if len(cameras) > 1 else None) for frame in frames]
-    up = body.up if isinstance(body.up, Up) else None
-    if body.up is not None:
-        notes.append(up.note if up else str(body.up))
+    if up is not None:
+        notes.append(up.note if isinstance(up, Up) else up)
     return sensor_capture(
         READER,
         thinned(listed, params),
         source,
         out_dir,
         params,
-        metric=body.poses is not None,
-        up_in_world=up.direction if up else None,
-        up_sigma_deg=up.sigma_deg if up else None,
-        gravity_sigma_deg=ALONE_SIGMA_DEG if body.imu else None,
+        metric=trajectory is not None,
+        up_in_world=up.direction if isinstance(up, Up) else None,
+        up_sigma_deg=up.sigma_deg if isinstance(up, Up) else None,
+        gravity_sigma_deg=ALONE_SIGMA_DEG if imu and not trajectory else None,
         skipped=skipped,
         notes=notes,
     )
@@ -278,7 +248,7 @@ READER = Reader(
     kind="euroc",
     form="a EuRoC (ASL) recording (folder or zip): mav0/{cam0, imu0, state_groundtruth_estimate0}",
     yields="several cameras, poses, gravity from the accelerometer, lens distortion, times, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: _base(source) is not None,
     survey=_survey,
     read=_read,
     sensors=Sensors(scale_sigma=0.002, on_machine=True),  # motion capture or a laser tracker: millimetres over a room

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, PositiveInt
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_pose
@@ -28,14 +28,9 @@ from pipeline.capture.slam.calibration import matrix, read_yaml
 from pipeline.capture.slam.clouds import CLOUD_SUFFIXES, read_fields, read_points
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera_for, point_spacing, project_cloud
 from pipeline.capture.slam.registration import check_registration
-from pipeline.capture.source import CaptureSource, parse_table
+from pipeline.capture.source import CaptureSource, parse_table, validated
 from pipeline.capture.time_offset import find_time_offset
-from pipeline.capture.trajectory import (
-    Trajectory,
-    check_clocks,
-    ordered_trajectory,
-    tum_trajectory,
-)
+from pipeline.capture.trajectory import Trajectory, check_clocks, ordered_trajectory, tum_trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64
@@ -67,12 +62,10 @@ _FORM = (
 
 @dataclass(frozen=True)
 class Export:
-    """What an export holds.
+    """Names of an export's files.
 
     Attributes:
-        cloud: Name of the map.
-        trajectory: Name of the trajectory.
-        of_camera: Whether it is the camera's, not the body's.
+        of_camera: Whether the trajectory is the camera's, not the body's.
         images: Names of the images and their times [s].
         calibrations: Name of each image's calibration.
         times: Name of the list of the images' times, or None where their names are times.
@@ -96,18 +89,8 @@ def _clouds(source: CaptureSource) -> list[str]:
 
 def _trajectory(source: CaptureSource) -> str | None:
     at_root = [name for name in source.names if "/" not in name]
-    patterns = (
-        r"trajectory\.txt",
-        r".*_camera_poses\.txt",
-        r".*\.tum",
-        r".*(?<!_scan)_poses\.txt",
-        re.escape(KEYFRAMES),
-    )
-    for pattern in patterns:
-        for name in at_root:
-            if re.fullmatch(pattern, name):
-                return name
-    return None
+    patterns = r"trajectory\.txt", r".*_camera_poses\.txt", r".*\.tum", r".*(?<!_scan)_poses\.txt", re.escape(KEYFRAMES)
+    return next((name for pattern in patterns for name in at_root if re.fullmatch(pattern, name)), None)
 
 
 def is_export(source: CaptureSource) -> bool:
@@ -264,19 +247,15 @@ def _poses(
     return [body and body @ mount for body, mount in zip(bodies, mounts, strict=True)]
 
 
-def _lens(values: dict[str, Any], file: str) -> Lens:
+class _ImageSize(BaseModel):
+    image_width: PositiveInt
+    image_height: PositiveInt
+
+
+def _lens(values: dict[str, object], file: str) -> Lens:
     """The lens by ROS's calibration keys. Exports of RTAB-Map hold rectified images: their projection matrix counts."""
-    size = []
-    for key in ("image_width", "image_height"):
-        value = values.get(key)
-        if not isinstance(value, int) or value <= 0:
-            raise CaptureError(
-                "a calibration must hold image_width and image_height [px]",
-                found=f"{key} = {value!r}",
-                remedy=CALIBRATION_REMEDY,
-                file=file,
-            )
-        size.append(value)
+    rule = "a calibration must hold image_width and image_height [px]"
+    size = validated(_ImageSize, values, rule, CALIBRATION_REMEDY, file)
     rectified = "local_transform" in values and "projection_matrix" in values
     key, shape = ("projection_matrix", (3, 4)) if rectified else ("camera_matrix", (3, 3))
     k = matrix(values, key, (shape,), file)
@@ -285,10 +264,11 @@ def _lens(values: dict[str, Any], file: str) -> Lens:
         shapes = ((1, 4), (1, 5), (1, 8))
         coefficients = matrix(values, "distortion_coefficients", shapes, file)
         model = str(values.get("distortion_model", "plumb_bob"))
-    return opencv_lens((k[0, 0], k[1, 1], k[0, 2], k[1, 2]), (size[0], size[1]), model, coefficients, file)
+    intrinsics = (k[0, 0], k[1, 1], k[0, 2], k[1, 2])
+    return opencv_lens(intrinsics, (size.image_width, size.image_height), model, coefficients, file)
 
 
-def _body_from_camera(values: dict[str, Any], file: str) -> Pose:
+def _body_from_camera(values: dict[str, object], file: str) -> Pose:
     """Pose of the camera on the body, by a key that names the direction of its matrix."""
     known = [key for key in values if isinstance(key, str) and (_TO_BODY.fullmatch(key) or _TO_CAMERA.fullmatch(key))]
     if len(known) != 1:
@@ -305,7 +285,7 @@ def _body_from_camera(values: dict[str, Any], file: str) -> Pose:
     return pose if _TO_BODY.fullmatch(known[0]) else pose.inverse()
 
 
-def _up(values: dict[str, Any], file: str) -> F64 | None:
+def _up(values: dict[str, object], file: str) -> F64 | None:
     """The map's up direction where the calibration states it."""
     if "up_in_world" not in values:
         return None
@@ -331,7 +311,7 @@ def _survey(source: CaptureSource) -> Survey:
     )
 
 
-def _content(source: CaptureSource, listing: Export) -> dict[str, dict[str, Any]]:
+def _content(source: CaptureSource, listing: Export) -> dict[str, dict[str, object]]:
     """Content of the calibrations by their names, with the extrinsics that all of them share."""
     shared = read_yaml(source.read(listing.extrinsics), source.where(listing.extrinsics)) if listing.extrinsics else {}
     names = dict.fromkeys(listing.calibrations.values())

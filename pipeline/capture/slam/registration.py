@@ -40,7 +40,7 @@ class Registration:
     """Agreement of depth images with depth triangulated from pairs of images, at corners.
 
     Attributes:
-        points: Number of corners with depth that were looked for in another image.
+        points: Number of corners with depth that were searched for in another image.
         fitting: Share of them found there, with the depth image's distance within 10 %.
         error_px: Median distance of those found from where depth and poses predict them [px].
         error_depth: Median relative difference of depth.
@@ -67,10 +67,9 @@ class Registration:
 
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Corners of one image that were found in another: M of `points` looked for.
+    """Corners of one image that were found in another: M of `points`.
 
     Attributes:
-        points: Number of corners that were looked for.
         offset: (M,) distances from the prediction [px].
         triangulated: (M,) depths [m].
         measured: (M, 2 _SHIFTS + 1, 2 _SHIFTS + 1) depth image around the corners [m], 0 = unknown.
@@ -90,7 +89,9 @@ def check_registration(capture: Capture, source: Path, remedy: str) -> str:
     Raises:
         CaptureError: When depth and images contradict each other, with the given remedy.
     """
-    filled = _filled(capture)
+    names = [frame.depth for frame in capture.frames if frame.depth]
+    some = [_depth(capture.root / name) for name in names[:: max(1, len(names) // _PAIRS)]]
+    filled = float(np.median([(depth != 0).mean() for depth in some]))
     if filled < MIN_FILLED:
         raise CaptureError(
             "the points must lie in view of the images",
@@ -142,10 +143,9 @@ def measure_registration(capture: Capture) -> Registration:
     )
 
 
-def _filled(capture: Capture) -> float:
-    names = [frame.depth for frame in capture.frames if frame.depth]
-    some = names[:: max(1, len(names) // _PAIRS)]
-    return float(np.median([(load_written(capture.root / name, cv2.IMREAD_UNCHANGED) != 0).mean() for name in some]))
+def _depth(path: Path) -> F64:
+    """A depth image (H, W) [mm]."""
+    return np.asarray(load_written(path, cv2.IMREAD_UNCHANGED), np.float64)
 
 
 def _pairs(root: Path, frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
@@ -153,7 +153,8 @@ def _pairs(root: Path, frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
     usable = [frame for frame in frames if frame.depth and frame.depth_camera and frame.world_from_camera]
     pairs = []
     for i in np.unique(np.linspace(0, max(len(usable) - 2, 0), _PAIRS).astype(int)):
-        distance = _median_depth(root, usable[i])
+        depth = _depth(root / str(usable[i].depth))
+        distance = float(np.median(depth[depth > 0])) / 1000 if (depth > 0).any() else 0.0
         best = None
         for j in range(i + 1, min(i + 60, len(usable))):
             one, other = usable[i].world_from_camera, usable[j].world_from_camera
@@ -168,16 +169,11 @@ def _pairs(root: Path, frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
     return pairs
 
 
-def _median_depth(root: Path, frame: Frame) -> float:
-    depth = np.asarray(load_written(root / str(frame.depth), cv2.IMREAD_UNCHANGED), np.float64)
-    return float(np.median(depth[depth > 0])) / 1000 if (depth > 0).any() else 0.0
-
-
 def _compare(root: Path, one: Frame, other: Frame) -> _Matches | None:
     assert one.world_from_camera and other.world_from_camera and one.depth_camera
     images = (load_written(root / frame.image, cv2.IMREAD_GRAYSCALE) for frame in (one, other))
     first, second = (np.asarray(image, np.uint8) for image in images)
-    depth = np.asarray(load_written(root / str(one.depth), cv2.IMREAD_UNCHANGED), np.float64) / 1000
+    depth = _depth(root / str(one.depth)) / 1000
     corners = cv2.goodFeaturesToTrack(first, 4 * _POINTS, 0.02, 2 * _PATCH)
     if corners is None:
         return None
