@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.capture.images import fitting
+from pipeline.capture.images import DecodedImage, fitting
 from pipeline.capture.model import Blurred, Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.errors import MachineError
@@ -51,7 +51,6 @@ MARGIN = 0.25
 """Enlargement of a box on each side, relative to its size: detectors leave chin and hair out."""
 CELLS = 5
 """Number of pixels that are left of a face along its shorter side."""
-QUALITY = 97
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,7 @@ def blur(capture: Capture, detectors: Sequence[Detector]) -> Blurred:
             images += 1
             for box in boxes:
                 hide(image, box)
-            options = {"compress_level": 3} if path.suffix == ".png" else {"quality": QUALITY, "subsampling": 0}
-            Image.fromarray(image).save(path, **options)
+            DecodedImage(Image.fromarray(image), suffix=path.suffix).save(path.with_suffix(""))
     done = Blurred(counts.get("face"), counts.get("plate"), images, tuple(detector.name for detector in detectors))
     known = (("faces", done.faces), ("number plates", done.plates))
     counted = " and ".join(f"{count} {what}" for what, count in known if count is not None)

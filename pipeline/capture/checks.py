@@ -48,27 +48,29 @@ def checked_pose(matrix: object, file: str, *, axes: str = "CV") -> Pose:
     Raises:
         CaptureError: When it isn't finite, mirrored or not rigid.
     """
+
+    def broken(found: str, remedy: str = "remove this frame's files, or export the poses again") -> CaptureError:
+        rule = "a camera pose must be a rigid camera-to-world transform"
+        return CaptureError(rule, found=found, remedy=remedy, file=file)
+
     values = checked_array(matrix, "a camera pose", file)
-    rule = "a camera pose must be a rigid camera-to-world transform"
-    remedy = "remove this frame's files, or export the poses again"
     if values.shape not in ((3, 4), (4, 4)):
-        raise CaptureError(rule, found=f"numbers of shape {values.shape}", remedy=remedy, file=file)
+        raise broken(f"numbers of shape {values.shape}")
     if not np.isfinite(values).all():
-        raise CaptureError(rule, found="NaN or infinity: tracking was lost here", remedy=remedy, file=file)
+        raise broken("NaN or infinity: tracking was lost here")
     if np.abs(values).max() > MAX_DISTANCE:
-        raise CaptureError(rule, found=f"a number of {np.abs(values).max():.3g}", remedy=remedy, file=file)
+        raise broken(f"a number of {np.abs(values).max():.3g}")
     if values.shape == (4, 4) and np.abs(values[3] - [0, 0, 0, 1]).max() > 1e-6:
-        found = f"the last row {values[3].tolist()} instead of 0 0 0 1"
-        raise CaptureError(rule, found=found, remedy="write matrices row by row", file=file)
+        raise broken(f"the last row {values[3].tolist()} instead of 0 0 0 1", "write matrices row by row")
     rotation = values[:3, :3]
     determinant = float(np.linalg.det(rotation))
     if determinant < 0:
         found = f"a mirrored (left-handed) rotation, determinant {determinant:.3f}"
-        raise CaptureError(rule, found=found, remedy="export in a right-handed frame", file=file)
+        raise broken(found, "export in a right-handed frame")
     error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
     if error > ROTATION_TOLERANCE or abs(determinant - 1) > 3 * ROTATION_TOLERANCE:
         found = f"scale or shear: determinant {determinant:.4f}, off orthonormal by {error:.2g}"
-        raise CaptureError(rule, found=found, remedy="export rotations without scale, positions in metres", file=file)
+        raise broken(found, "export rotations without scale, positions in metres")
     u, _, vt = np.linalg.svd(rotation)
     nearest = u @ vt
     return Pose(nearest @ CV_FROM_GL if axes == "GL" else nearest, values[:3, 3])
@@ -82,15 +84,20 @@ def checked_camera(intrinsics: tuple[float, float, float, float], size: Size, fi
     """
     width, height = size
     fx, fy, cx, cy = intrinsics
-    rule = f"intrinsics must belong to the image's size, {width} x {height}"
-    remedy = "give the intrinsics of these images (all four numbers scale with the size)"
+    found = ""
     if min(size) < 1 or not np.isfinite(intrinsics).all() or fx <= 0 or fy <= 0:
-        raise CaptureError(rule, found=f"fx, fy, cx, cy = {fx}, {fy}, {cx}, {cy}", remedy=remedy, file=file)
-    if max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
+        found = f"fx, fy, cx, cy = {fx}, {fy}, {cx}, {cy}"
+    elif max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
         found = f"a principal point of {cx:g}, {cy:g}: that fits {2 * cx:.0f} x {2 * cy:.0f}"
-        raise CaptureError(rule, found=found, remedy=remedy, file=file)
-    if not 0.25 < fx / max(size) < 10 or not 0.6 < fx / fy < 1.7:
-        raise CaptureError(rule, found=f"focal lengths of {fx:g}, {fy:g}", remedy=remedy, file=file)
+    elif not 0.25 < fx / max(size) < 10 or not 0.6 < fx / fy < 1.7:
+        found = f"focal lengths of {fx:g}, {fy:g}"
+    if found:
+        raise CaptureError(
+            f"intrinsics must belong to the image's size, {width} x {height}",
+            found=found,
+            remedy="give the intrinsics of these images (all four numbers scale with the size)",
+            file=file,
+        )
     return Camera(width, height, fx, fy, cx, cy)
 
 

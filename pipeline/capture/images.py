@@ -170,17 +170,6 @@ def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
     return DecodedImage(image, copy, suffix, exif, alpha, rotation, whole, credentials_of_image(data))
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decode an image completely, as it is stored.
-
-    Raises:
-        BadImageError: When it is truncated, too large or no image.
-    """
-    with open_image(data) as image:
-        image.load()
-    return image
-
-
 def guessed_camera(size: Size) -> Camera:
     """A pinhole camera of usual focal length with centred principal point."""
     focal = GUESSED_FOCAL * max(size)
@@ -245,7 +234,7 @@ def image_mask(decoded: DecodedImage, data: bytes | None) -> Mask | None:
     """
     mask = decoded.alpha
     if data is not None:
-        from_file = _load(data, decoded)
+        from_file = _load_mask(data, decoded)
         mask = from_file if mask is None else mask & from_file
     if mask is None or mask.all():
         return None
@@ -263,9 +252,10 @@ def save_mask(mask: Mask, folder: Path, name: str) -> str:
     return relative
 
 
-def _load(data: bytes, decoded: DecodedImage) -> Mask:
+def _load_mask(data: bytes, decoded: DecodedImage) -> Mask:
     try:
-        image = ImageOps.exif_transpose(decode(data))
+        with open_image(data) as stored:
+            image = ImageOps.exif_transpose(stored)
     except BadImageError as error:
         raise BadImageError(f"its mask: {error}") from error
     if image.size != decoded.size and decoded.rotation is not None:  # a mask of the stored image

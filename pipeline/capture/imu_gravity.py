@@ -74,13 +74,7 @@ class ImuReadings:
 
 
 def imu_readings(times: F64, force: F64, rotation_rate: F64) -> ImuReadings:
-    """Readings in order, without those that aren't finite or repeat a time; those in g (Livox, phones) are scaled.
-
-    Args:
-        times: (N,) [s], in any order.
-        force: (N, 3) [m/s^2] or [g]: points up at rest.
-        rotation_rate: (N, 3) [rad/s].
-    """
+    """Readings of times (N,) in any order, without those that aren't finite or repeat a time; [g] becomes [m/s^2]."""
     finite = np.isfinite(times) & np.isfinite(force).all(1) & np.isfinite(rotation_rate).all(1)
     at, first = np.unique(times[finite], return_index=True)
     force, rotation_rate = force[finite][first], rotation_rate[finite][first]
@@ -277,13 +271,8 @@ class FrameGravity:
     Without a trajectory the gyroscope holds an average of the specific force together while the camera rotates. The
     change of the velocity in that time remains: a degree or two a frame, less together.
 
-    Args:
-        readings: Readings of the IMU, in the camera's axes.
-        up: Result of `up_while_moving` for the world of the frames' poses.
-
-    Attributes:
-        sigma_deg: One sigma that all frames share [deg]; None where there is no gravity.
-        note: Method, for people.
+    The readings are in the camera's axes, `up` is `up_while_moving` of the world of the frames' poses. All frames share
+    one sigma `sigma_deg`; it is None where there is no gravity.
     """
 
     def __init__(self, readings: ImuReadings, up: Up | str | None) -> None:

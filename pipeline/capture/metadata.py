@@ -52,15 +52,9 @@ GpsPosition = tuple[float, float, float]
 
 
 def without_metadata(data: bytes) -> bytes | None:
-    """The file's bytes that make up the image itself, its colour profile included; the pixels stay as coded.
+    """The bytes of a JPEG or PNG file that make up the image itself, its colour profile included; None if unknown.
 
     What follows the image (the second one of an MPO, the film of a motion photo) is left out as well.
-
-    Args:
-        data: A JPEG or PNG file that can be decoded.
-
-    Returns:
-        The same image's file, or None where its structure isn't understood.
     """
     parts = _png_parts(data) if data.startswith(_PNG) else _jpeg_parts(data)
     return None if parts is None else b"".join(parts)
@@ -160,10 +154,9 @@ class Exif:
 
     Attributes:
         orientation: Operation that makes the stored image upright, 1 to 8.
-        focal: Focal length [px of the stored image], or None.
-        camera: Make, model, lens and digital zoom, for people; "" where none is stated.
-        taken: Time of the shutter by the camera's own clock [s], or None.
-        position: Position of the camera, or None.
+        focal: Focal length [px of the stored image].
+        camera: Make, model, lens and digital zoom, for people.
+        taken: Time of the shutter by the camera's own clock [s].
     """
 
     orientation: int = 1

@@ -98,11 +98,7 @@ def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
 def measure_quality(image: Path, *, keep_small: bool) -> Quality:
     """Measure one image of the canonical capture."""
     grey = shrunk_grey(load_written(image, cv2.IMREAD_GRAYSCALE), MEASURE_SIZE)
-    fault = None
-    if np.percentile(grey, 99) < _BLACK:
-        fault = "black"
-    elif grey.std() < _FLAT:
-        fault = "without any contrast"
+    fault = "black" if np.percentile(grey, 99) < _BLACK else "without any contrast" if grey.std() < _FLAT else None
     laplacian = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     small = shrunk_grey(grey, MEASURE_SIZE // 2) if keep_small else None
     return Quality(laplacian, blur_of(grey), fault, small)

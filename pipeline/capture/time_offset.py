@@ -1,8 +1,7 @@
 """Offset between the clocks of images and poses, from the motion that both recorded.
 
 Points are followed from image to image. Poses of the same times, shifted by a trial offset, give the line on which
-each point must reappear; where the camera's rotation changes, a wrong offset misses it. The offset at which the points
-lie best is taken where it is sure, and poses are asked for at the corrected times.
+each point must reappear; where the camera's rotation changes, a wrong offset misses it.
 Sources: J.-Y. Bouguet, Pyramidal Implementation of the Lucas Kanade Feature Tracker, 2000; R. Hartley and A. Zisserman,
 Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
 """
@@ -11,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -95,20 +95,15 @@ def lively_stretch(start: float, end: float, poses_at: PosesAt) -> tuple[float, 
     step = max(0.1, (end - start) / _PROBES)
     times = np.arange(start, end, step)
     poses = poses_at(times)
-    known = [i for i in range(len(times) - 1) if poses[i] is not None and poses[i + 1] is not None]
-    if len(known) < 2:
+    between = {i: one.rotation.T @ other.rotation for i, (one, other) in enumerate(pairwise(poses)) if one and other}
+    if len(between) < 2:
         return None
     rotations = np.zeros((len(times), 3))
-    rotations[known] = [_rotation(poses[i], poses[i + 1]) for i in known]
+    rotations[[*between]] = [Rotation.from_matrix(rotation).as_rotvec() for rotation in between.values()]
     change = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(rotations, axis=0), axis=1))])
     width = min(len(change) - 1, max(1, round(STRETCH / step)))
     first = int(np.argmax(change[width:] - change[:-width]))
     return float(times[first]), float(min(times[first] + STRETCH, end))
-
-
-def _rotation(one: Pose | None, other: Pose | None) -> F64:
-    assert one is not None and other is not None
-    return np.asarray(Rotation.from_matrix(one.rotation.T @ other.rotation).as_rotvec(), np.float64)
 
 
 def measure_time_offset(frames: Iterable[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:

@@ -166,12 +166,7 @@ class Bag:
     def messages(
         self, names: Sequence[str], start: float | None = None, stop: float | None = None
     ) -> Iterator[tuple[str, float, Any]]:
-        """Topic, time of reception [s] and message, in the order of reception; one at a time.
-
-        Args:
-            names: Names of the topics.
-            start: First time of reception to read [s]; None for the beginning.
-            stop: Last time of reception to read [s]; None for the end.
+        """Topic, time of reception [s] and message, in the order of reception; one at a time, from `start` to `stop`.
 
         Raises:
             CaptureError: When the bag is damaged there.

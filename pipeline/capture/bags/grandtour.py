@@ -6,8 +6,10 @@ Source: leggedrobotics/grand_tour_dataset, its README and examples; arXiv 2602.1
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -222,10 +224,6 @@ def _is_bags(source: CaptureSource) -> bool:
     return any(_MISSION.fullmatch(name) for name in bag_names(source))
 
 
-def _recognise(source: CaptureSource) -> bool:
-    return _is_bags(source) or bool(set(cameras_of(source)) & groups_of(source))
-
-
 def _survey(source: CaptureSource) -> Survey:
     if _is_bags(source):
         return bag_survey(source, {})
@@ -261,7 +259,6 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         if gravity := _gravity(readings, camera, trajectory) if readings else None:
             notes += [gravity.note] if gravity.note not in notes else []
             sigmas.append(gravity.sigma_deg or 0.0)
-        camera_at = None
         if trajectory:
             check_clocks(times, trajectory, source.where(mission.poses[0].path))
         if trajectory and camera.body_from_camera:
@@ -270,19 +267,15 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
                 offset = find_time_offset(frames, camera_at)
                 late = offset.seconds if offset else 0.0
                 notes += [offset.note] if offset else []
-            poses = camera_at(times + late)
-            frames, missing = with_poses(frames, poses, f"no poses within {MAX_GAP:g} s around it")
+            frames, missing = with_poses(frames, camera_at(times + late), f"no poses within {MAX_GAP:g} s around it")
             skipped += missing
-        scans = _Scans(mission, camera, camera_at)
+            if mission.scans:
+                frames, missing = _with_scans(mission, camera, camera_at, frames, late)
+                skipped += missing
+        sensor = camera.name if len(mission.cameras) > 1 else None
         for frame in frames:
-            time, pose = (frame.time or 0.0) + (late or 0.0), frame.world_from_camera
-            scan = scans.near(time)
-            if len(scans.times) and scan is None:
-                skipped.append(Skipped(frame.name, f"no scan within {1000 * MAX_APART:g} ms"))
-                continue
-            frame = frame if scan is None or pose is None else scans.onto(frame, pose, scan)
-            sensor = camera.name if len(mission.cameras) > 1 else None
-            listed.append(replace(frame, gravity=gravity.at(time, pose) if gravity else None, sensor=sensor))
+            down = gravity.at((frame.time or 0.0) + (late or 0.0), frame.world_from_camera) if gravity else None
+            listed.append(replace(frame, gravity=down, sensor=sensor))
     return sensor_capture(
         READER,
         thinned(listed, params),
@@ -339,44 +332,40 @@ def _frames(source: CaptureSource, camera: MissionCamera) -> list[ListedFrame]:
     ]
 
 
-class _Scans:
-    """LiDAR scans as a camera sees them.
+def _with_scans(
+    mission: Mission, camera: MissionCamera, camera_at: PosesAt, frames: Sequence[ListedFrame], late: float
+) -> tuple[list[ListedFrame], list[Skipped]]:
+    """Posed frames with the scan nearest in time as their depth, moved by the poses to the image's time [s]."""
+    stamps, stored, valid = mission.scans
+    times, camera_from_lidar = _numbers(stamps), camera.camera_from_lidar
+    poses = camera_at(times)
+    if not len(times) or camera_from_lidar is None:
+        return [*frames], []
+    pinhole = without_distortion(camera_of(camera.lens, camera.file))
+    listed: list[ListedFrame] = []
+    skipped: list[Skipped] = []
 
-    Attributes:
-        times: (N,) [s]; none where the mission has no scans or no poses.
-    """
+    def points(scan: int) -> F32:
+        count = int(valid.rows(scan, scan + 1).ravel()[0])
+        return np.asarray(stored.rows(scan, scan + 1)[0, :count], np.float32)
 
-    def __init__(self, mission: Mission, camera: MissionCamera, camera_at: PosesAt | None) -> None:
-        known = bool(mission.scans) and camera_at is not None and camera.camera_from_lidar is not None
-        self.times = _numbers(mission.scans[0]) if known else np.zeros(0)
-        self._poses = camera_at(self.times) if camera_at else ()
-        self._mission, self._camera = mission, camera
-
-    def near(self, time: float) -> int | None:
-        """The scan of about that time [s], or None."""
-        scan = int(np.abs(self.times - time).argmin()) if len(self.times) else -1
-        near = scan >= 0 and abs(self.times[scan] - time) <= MAX_APART and self._poses[scan] is not None
-        return scan if near else None
-
-    def onto(self, frame: ListedFrame, pose: Pose, scan: int) -> ListedFrame:
-        """The frame with the scan's points as its depth, moved by the poses to the image's time."""
-        at_scan, camera_from_lidar = self._poses[scan], self._camera.camera_from_lidar
-        assert at_scan and camera_from_lidar
-
-        def points() -> F32:
-            _, stored, valid = self._mission.scans
-            return np.asarray(stored.rows(scan, scan + 1)[0, : int(valid.rows(scan, scan + 1).ravel()[0])], np.float32)
-
-        pinhole = without_distortion(camera_of(self._camera.lens, self._camera.file))
-        depth, depth_camera = seen_by(pinhole, pose.inverse() @ at_scan @ camera_from_lidar, points)
-        return replace(frame, depth=depth, depth_name=f"scan {scan} for {frame.name}", depth_camera=depth_camera)
+    for frame in frames:
+        time, pose = (frame.time or 0.0) + late, frame.world_from_camera
+        scan = int(np.abs(times - time).argmin())
+        at_scan = poses[scan]
+        if pose is None or at_scan is None or abs(times[scan] - time) > MAX_APART:
+            skipped.append(Skipped(frame.name, f"no scan within {1000 * MAX_APART:g} ms"))
+            continue
+        depth, size = seen_by(pinhole, pose.inverse() @ at_scan @ camera_from_lidar, partial(points, scan))
+        listed.append(replace(frame, depth=depth, depth_name=f"scan {scan} for {frame.name}", depth_camera=size))
+    return listed, skipped
 
 
 READER = Reader(
     kind="grandtour",
     form="a GrandTour mission (folder or zip): its *.bag files, or data/ (zarr groups) and images/ unpacked",
     yields="several cameras, poses, depth from LiDAR, gravity from an IMU, lens distortion, times, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: _is_bags(source) or bool(set(cameras_of(source)) & groups_of(source)),
     survey=_survey,
     read=_read,
     # the LiDAR that the poses come from

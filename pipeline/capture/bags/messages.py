@@ -29,25 +29,26 @@ if TYPE_CHECKING:
     from rosbags.typesys.stores.ros2_humble import std_msgs__msg__Header as Header
 
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
-_CHANNELS = {"mono8": 1, "8UC1": 1, "rgb8": 3, "bgr8": 3, "8UC3": 3, "rgba8": 4, "bgra8": 4, "8UC4": 4}
-_TO_RGB = {
-    "mono8": cv2.COLOR_GRAY2RGB,
-    "8UC1": cv2.COLOR_GRAY2RGB,
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "8UC3": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "8UC4": cv2.COLOR_BGRA2RGB,
+_ENCODINGS = {
+    "rgb8": (3, None),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, cv2.COLOR_GRAY2RGB),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "8UC3": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "8UC4": (4, cv2.COLOR_BGRA2RGB),
     # OpenCV names a Bayer pattern by its second row's second and third pixel, ROS by the first row's first two
-    "bayer_rggb8": cv2.COLOR_BayerBG2RGB,
-    "bayer_bggr8": cv2.COLOR_BayerRG2RGB,
-    "bayer_gbrg8": cv2.COLOR_BayerGR2RGB,
-    "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
-    "yuv422": cv2.COLOR_YUV2RGB_UYVY,
-    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
-    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
-    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
+    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
+    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
 }
+"""Channels and OpenCV's conversion into RGB of each encoding of visible images."""
 _PNG = b"\x89PNG"
 _DEPTH_HEADER = 12
 _POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
@@ -55,7 +56,7 @@ _POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8
 
 def is_image(encoding: str) -> bool:
     """Whether an encoding is that of a visible image."""
-    return encoding in _TO_RGB or encoding == "rgb8"
+    return encoding in _ENCODINGS
 
 
 class WithHeader(Protocol):
@@ -78,14 +79,11 @@ def image_of(message: Any) -> DecodedImage:
     """
     if not hasattr(message, "encoding"):
         return load_image(bytes(message.data), upright=False)
-    encoding = message.encoding
-    if encoding == "rgb8":
-        rgb = _pixels(message, np.dtype(np.uint8), 3)
-    elif encoding in _TO_RGB:
-        channels = _CHANNELS.get(encoding, 1 if encoding.startswith("bayer") else 2)
-        rgb = cv2.cvtColor(np.ascontiguousarray(_pixels(message, np.dtype(np.uint8), channels)), _TO_RGB[encoding])
-    else:
-        raise BadImageError(f"the encoding {encoding!r}; understood are rgb8, {', '.join(_TO_RGB)} and JPEG or PNG")
+    if message.encoding not in _ENCODINGS:
+        raise BadImageError(f"the encoding {message.encoding!r}; known are {', '.join(_ENCODINGS)} and JPEG or PNG")
+    channels, conversion = _ENCODINGS[message.encoding]
+    pixels = np.ascontiguousarray(_pixels(message, np.dtype(np.uint8), channels))
+    rgb = pixels if conversion is None else cv2.cvtColor(pixels, conversion)
     return DecodedImage(Image.fromarray(np.ascontiguousarray(rgb)))
 
 

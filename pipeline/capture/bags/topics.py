@@ -105,12 +105,8 @@ def choose_topics(
 ) -> list[TopicChoice]:
     """Topics for all roles, for each camera that is read.
 
-    Args:
-        topics: Topics of the bag that have messages.
-        given: Topics' names by role (`ROLES`); roles that are not given are guessed from types, names and encodings.
-            "camera" may list several with commas between them, the roles of a camera then as many.
-        file: Name of the bag, for messages.
-        cameras: As in `CaptureParams`, where "camera" isn't given.
+    Roles (`ROLES`) that are not given are guessed from types, names and encodings. The given "camera" may list several
+    with commas between them, the roles of a camera then as many; without it `CaptureParams.cameras` counts.
 
     Raises:
         CaptureError: When a given topic does not exist or has another type, or no topic holds images.

@@ -158,9 +158,8 @@ def _described(source: CaptureSource) -> tuple[list[str], list[str]]:
 
 def _recognise(source: CaptureSource) -> bool:
     """Images and depth in folders, and a file of Open3D's next to them."""
-    if not all(any(map(part.fullmatch, source.names)) for part in (_IMAGE, _DEPTH)):
-        return False
-    return any(_described(source))
+    has_frames = all(any(map(part.fullmatch, source.names)) for part in (_IMAGE, _DEPTH))
+    return has_frames and any(_described(source))
 
 
 def _by_number(source: CaptureSource, part: re.Pattern[str]) -> dict[str, str]:

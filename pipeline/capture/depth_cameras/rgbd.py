@@ -51,9 +51,6 @@ class _Listing:
     pose: dict[str, str]
     intrinsics: IntrinsicsFiles
 
-    def ids(self) -> list[str]:
-        return sorted(self.color, key=number_of)
-
     @property
     def assumed(self) -> tuple[str, ...]:
         return () if self.intrinsics.color else (ASSUMED,)
@@ -70,10 +67,6 @@ def _folder(source: CaptureSource) -> str | None:
 def _has_frames(names: tuple[str, ...]) -> bool:
     parts = [match["part"].partition(".")[0].lower() for name in names if (match := _PART.fullmatch(name))]
     return "color" in parts and ("depth" in parts or "pose" in parts)
-
-
-def _recognise(source: CaptureSource) -> bool:
-    return _folder(source) is not None
 
 
 def _complete(source: CaptureSource) -> _Listing:
@@ -144,7 +137,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             depth_camera=depth_camera,
         )
 
-    frames = thinned([listed(key) for key in listing.ids()], params)
+    frames = thinned([listed(key) for key in sorted(listing.color, key=number_of)], params)
     notes = [f"intrinsics of {', '.join(given.names)}"] if given.color else []
     if depth_camera is None or given.color is None:
         notes.append("the same intrinsics serve colour and depth until calibrated")
@@ -157,7 +150,7 @@ READER = Reader(
     form="a sequence of 7-Scenes, or RGB-D frames like it (folder or zip): *.color.jpg|png, *.depth.png, *.pose.txt, "
     f"{INTRINSICS}",
     yields="poses, depth, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: _folder(source) is not None,
     survey=_survey,
     read=_read,
     sensors=DEPTH_CAMERA,

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numba import njit
@@ -50,9 +49,11 @@ def read_points(source: CaptureSource, name: str) -> F64:
         CaptureError: When the file is no cloud, is damaged, or has no points.
     """
     where = source.where(name)
-    with source.local(name) as path:
-        is_las = name.lower().endswith((".las", ".laz"))
-        points = _las_points(path, where) if is_las else _fields(path, where, ("x", "y", "z"), MAX_POINTS)
+    if name.lower().endswith((".las", ".laz")):
+        with source.local(name) as path:
+            points = _las_points(path, where)
+    else:
+        points = read_fields(source, name, ("x", "y", "z"))
     points = points[np.isfinite(points).all(1)]
     if not len(points):
         raise CaptureError("a cloud must have points", found="none", remedy="export the map again", file=where)
@@ -65,45 +66,36 @@ def read_fields(source: CaptureSource, name: str, fields: Sequence[str]) -> F64:
     Raises:
         CaptureError: As `read_points`, and when a field is missing.
     """
-    with source.local(name) as path:
-        return _fields(path, source.where(name), fields, MAX_POINTS)
-
-
-def _fields(path: Path, where: str, fields: Sequence[str], most: int) -> F64:
-    with path.open("rb") as file:
+    where = source.where(name)
+    with source.local(name) as path, path.open("rb") as file:
         head = file.read(MAX_HEADER_BYTES)
         layout = _ply_layout(head, where) if head.startswith(b"ply") else _pcd_layout(head, where)
-        missing = [field for field in fields if field not in (layout.dtype.names or ())]
-        if missing:
-            raise _broken(where, f"no field {', '.join(missing)}: there are {', '.join(layout.dtype.names or ())}")
-        if layout.count > MAX_DECLARED:
-            raise _broken(where, f"{layout.count} points declared, more than {MAX_DECLARED}")
-        step = max(1, -(-layout.count // most))
+        names, count = layout.dtype.names or (), layout.count
+        if missing := [field for field in fields if field not in names]:
+            raise _broken(where, f"no field {', '.join(missing)}: there are {', '.join(names)}")
+        if count > MAX_DECLARED:
+            raise _broken(where, f"{count} points declared, more than {MAX_DECLARED}")
+        if not count:
+            return np.zeros((0, len(fields)))
+        step = max(1, -(-count // MAX_POINTS))
         if layout.encoding == "ascii":
             file.seek(layout.offset)
-            return _ascii(file, layout, where, fields, step)
-    if layout.encoding == "binary_compressed":
-        table = _compressed(path, layout, where)
-    else:
-        size = path.stat().st_size - layout.offset
-        if size < layout.count * layout.dtype.itemsize:
-            raise _broken(where, f"{layout.count} points declared, bytes for {size // layout.dtype.itemsize}")
-        if not layout.count:
-            return np.zeros((0, len(fields)))
-        table = np.memmap(path, layout.dtype, "r", layout.offset, (layout.count,))
-    return np.stack([np.asarray(table[field][::step], np.float64) for field in fields], 1)
-
-
-def _ascii(file: BinaryIO, layout: _Layout, where: str, fields: Sequence[str], step: int) -> F64:
-    columns = [(layout.dtype.names or ()).index(field) for field in fields]
-    lines = islice(file, 0, layout.count, step)
-    try:
-        table = np.loadtxt(lines, np.float64, usecols=columns, ndmin=2) if layout.count else np.zeros((0, len(fields)))
-    except ValueError as error:
-        raise _broken(where, str(error)) from error
-    if len(table) != -(-layout.count // step):
-        raise _broken(where, f"{layout.count} points declared, about {len(table) * step} lines")
-    return table
+            try:
+                lines, columns = islice(file, 0, count, step), [names.index(field) for field in fields]
+                table = np.loadtxt(lines, np.float64, usecols=columns, ndmin=2)
+            except ValueError as error:
+                raise _broken(where, str(error)) from error
+            if len(table) != -(-count // step):
+                raise _broken(where, f"{count} points declared, about {len(table) * step} lines")
+            return table
+        if layout.encoding == "binary_compressed":
+            table = _compressed(path, layout, where)
+        else:
+            size = path.stat().st_size - layout.offset
+            if size < count * layout.dtype.itemsize:
+                raise _broken(where, f"{count} points declared, bytes for {size // layout.dtype.itemsize}")
+            table = np.memmap(path, layout.dtype, "r", layout.offset, (count,))
+        return np.stack([np.asarray(table[field][::step], np.float64) for field in fields], 1)
 
 
 def _ply_layout(head: bytes, where: str) -> _Layout:

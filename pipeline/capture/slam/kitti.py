@@ -199,8 +199,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     if not listing.scans:
         return capture
     remedy = "take images, scans, poses and calib.txt of the same sequence"
-    note = check_registration(capture, source.folder, remedy)
-    return replace(capture, notes=(*capture.notes, note))
+    return check_registration(capture, source.folder, remedy)
 
 
 def _frames(

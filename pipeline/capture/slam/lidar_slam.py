@@ -372,8 +372,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         "check body_from_camera (from the camera's optical axes, z forward, to the trajectory's body), the images' "
         "times, and that the cloud is of this trajectory"
     )
-    note = check_registration(capture, source.folder, remedy)
-    return replace(capture, notes=(*capture.notes, note))
+    return check_registration(capture, source.folder, remedy)
 
 
 READER = Reader(

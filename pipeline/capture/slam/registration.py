@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -83,8 +83,8 @@ class _Matches:
     pixel_deg: float
 
 
-def check_registration(capture: Capture, source: Path, remedy: str) -> str:
-    """Measure and judge; returns a note.
+def check_registration(capture: Capture, source: Path, remedy: str) -> Capture:
+    """The capture with a note on how well its depth fits its images.
 
     Raises:
         CaptureError: When depth and images contradict each other, with the given remedy.
@@ -109,7 +109,7 @@ def check_registration(capture: Capture, source: Path, remedy: str) -> str:
         )
     if measured.points >= _MIN_JUDGED and (measured.fitting < GOOD_FITTING or measured.rotation_deg):
         logger.warning("%s; %s", measured.note, remedy)
-    return measured.note
+    return replace(capture, notes=(*capture.notes, measured.note))
 
 
 def measure_registration(capture: Capture) -> Registration:
