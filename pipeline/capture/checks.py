@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.capture.model import Capture, Frame, Size
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Camera, Pose
+from pipeline.types import F64
 
 ROTATION_TOLERANCE = 1e-3
 MAX_DISTANCE = 1e8
@@ -74,6 +75,30 @@ def checked_pose(matrix: object, file: str, *, axes: str = "CV") -> Pose:
     u, _, vt = np.linalg.svd(rotation)
     nearest = u @ vt
     return Pose(nearest @ CV_FROM_GL if axes == "GL" else nearest, values[:3, 3])
+
+
+def checked_matrix(values: dict[str, object], key: str, shapes: tuple[tuple[int, int], ...], file: str) -> F64:
+    """A matrix of one of the shapes: a list of numbers row by row, of rows, or {rows, cols, data}.
+
+    Raises:
+        CaptureError: When it is missing or of another size.
+    """
+    value = values.get(key)
+    content = value.get("data") if isinstance(value, dict) else value
+    try:
+        flat = np.asarray(content, np.float64).ravel()
+    except (TypeError, ValueError):
+        flat = np.zeros(0)
+    for shape in shapes:
+        if flat.size == shape[0] * shape[1]:
+            return flat.reshape(shape)
+    expected = " or ".join(f"{rows} x {columns}" for rows, columns in shapes)
+    raise CaptureError(
+        f"{key} must hold {expected} numbers, row by row",
+        found="nothing" if value is None else f"{str(content)[:80]!r}",
+        remedy=f"write {key}: {{rows: {shapes[0][0]}, cols: {shapes[0][1]}, data: [...]}}",
+        file=file,
+    )
 
 
 def checked_camera(intrinsics: tuple[float, float, float, float], size: Size, file: str) -> Camera:
@@ -189,7 +214,6 @@ def check_plausible(capture: Capture, source: Path) -> None:
 
 
 def _problems(capture: Capture) -> Iterator[tuple[str, str]]:
-    """Rules that are broken, and what was found."""
     posed = [(frame.name, frame.world_from_camera) for frame in capture.frames if frame.world_from_camera]
     positions = np.array([pose.translation for _, pose in posed])
     if len(positions):

@@ -163,6 +163,9 @@ def depth_of_exr(data: bytes, file: str, max_pixels: int) -> U16:
     """
     import OpenEXR
 
+    def refused(rule: str, found: str) -> CaptureError:
+        return CaptureError(rule, found=found, remedy="export raw depth, not an image of it", file=file)
+
     try:
         with OpenEXR.File(io.BytesIO(data), header_only=True) as image:
             header = image.header()  # emptied when the image is closed
@@ -170,22 +173,14 @@ def depth_of_exr(data: bytes, file: str, max_pixels: int) -> U16:
             channels = len(header["channels"])
         width, height = (int(size) for size in high - low + 1)
         if width * height > max_pixels or channels != 1:
-            raise CaptureError(
-                f"an EXR depth image must have one channel and at most {max_pixels} pixels",
-                found=f"{channels} channel(s), {width} x {height}",
-                remedy="export raw depth, not an image of it",
-                file=file,
-            )
+            rule = f"an EXR depth image must have one channel and at most {max_pixels} pixels"
+            raise refused(rule, f"{channels} channel(s), {width} x {height}")
         with OpenEXR.File(io.BytesIO(data), separate_channels=True) as image:
             (channel,) = image.channels().values()
             metres = np.array(channel.pixels)
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
         raise BadImageError(f"no readable EXR image: {error}") from error
     if metres.shape != (height, width) or metres.dtype.kind != "f":
-        raise CaptureError(
-            "an EXR depth image must hold one floating-point number a pixel",
-            found=f"{metres.dtype} of shape {metres.shape} for {width} x {height} pixels",
-            remedy="export raw depth, not an image of it",
-            file=file,
-        )
+        found = f"{metres.dtype} of shape {metres.shape} for {width} x {height} pixels"
+        raise refused("an EXR depth image must hold one floating-point number a pixel", found)
     return millimetres(metres)

@@ -130,7 +130,11 @@ def up_while_moving(
     if inside.sum() < MIN_READINGS:
         return None
     at, force, rate = readings.times[inside] + late, readings.force[inside], readings.rotation_rate[inside]
-    rotations = _between(at, rate, times, world_from_imu, gyroscope=compared is not None)
+    rotations = Slerp(times, world_from_imu)(at)
+    if compared is not None:  # between two poses the gyroscope gives the rotation, to first order and without its bias
+        integral = _integral(at, rate)
+        uneven = integral - _interpolated(at, times, _interpolated(times, at, integral))
+        rotations = rotations * Rotation.from_rotvec(uneven)
     length = float(np.clip((at[-1] - at[0]) / 4, MIN_WINDOW, WINDOW))
     sums, means = _averages(at, force, rotations, times, positions, length)
     if not (np.abs(sums) < MAX_FORCE).all():  # NaN is no number of that size either
@@ -177,18 +181,6 @@ def _compare_rotations(readings: ImuReadings, times: F64, rotations: Rotation) -
     product = own.T @ own
     unlike = np.linalg.solve(product + 1e-3 * np.trace(product) * np.eye(3), own.T @ (other - own))
     return late, float(np.sqrt(np.mean(np.sum((own @ unlike) ** 2, 1)))) / size
-
-
-def _between(at: F64, rate: F64, times: F64, rotations: Rotation, *, gyroscope: bool) -> Rotation:
-    """World from IMU at the readings' times: between two poses the gyroscope gives the rotation from one to the other.
-
-    To first order in what differs from an even rotation; so the gyroscope's bias has no effect.
-    """
-    even = Slerp(times, rotations)(at)
-    if not gyroscope:
-        return even
-    integral = _integral(at, rate)
-    return even * Rotation.from_rotvec(integral - _interpolated(at, times, _interpolated(times, at, integral)))
 
 
 def _averages(at: F64, force: F64, rotations: Rotation, times: F64, positions: F64, length: float) -> tuple[F64, F64]:

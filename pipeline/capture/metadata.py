@@ -92,7 +92,6 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _png_parts(data: bytes) -> list[bytes] | None:
-    """Chunks that pixels and colours need."""
     parts = [_PNG]
     for kind, at, end in _chunks(data):
         if kind in _KEPT_CHUNKS:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import CaptureError
@@ -28,6 +29,7 @@ MAX_FILES = 200_000
 MAX_FILE_BYTES = 512 * 2**20
 MAX_TEXT_BYTES = 64 * 2**20
 """Largest table or JSON file: parsed, they take up to thirty times as much memory."""
+MAX_YAML_BYTES = 2**20
 MAX_ARCHIVE_BYTES = 64 * 2**30
 MAX_FOLDER_DEPTH = 5
 MAX_RATIO, BOMB_BYTES = 100, 2**30
@@ -253,9 +255,36 @@ def parse_object(data: bytes, file: str) -> dict[str, Any]:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         content = error
+    return _mapping(content, "a JSON object", file)
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Knows OpenCV's matrices, which are plain mappings under a tag."""
+
+
+_YamlLoader.add_constructor("tag:yaml.org,2002:opencv-matrix", yaml.SafeLoader.construct_yaml_map)
+
+
+def parse_yaml(data: bytes, file: str) -> dict[str, object]:
+    """A YAML mapping; OpenCV's first line %YAML:1.0, which no YAML parser takes, is left out.
+
+    Raises:
+        CaptureError: When it is none or too large.
+    """
+    try:
+        if len(data) > MAX_YAML_BYTES:
+            raise ValueError(f"{len(data)} bytes")
+        lines = data.decode("utf-8-sig").splitlines()
+        content = yaml.load("\n".join(line for line in lines if not line.startswith("%")), _YamlLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = error
+    return _mapping(content, "a YAML mapping", file)
+
+
+def _mapping(content: object, form: str, file: str) -> dict[str, Any]:
     if not isinstance(content, dict):
-        found = f"{content}" if isinstance(content, Exception) else type(content).__name__
-        raise CaptureError("the file must hold a JSON object", found=found, remedy="export it again", file=file)
+        found = str(content)[:200] if isinstance(content, Exception) else type(content).__name__
+        raise CaptureError(f"the file must hold {form}", found=found, remedy="export it again", file=file)
     return content
 
 
@@ -313,38 +342,31 @@ def _open_zip(path: Path, stack: ExitStack) -> CaptureSource:
 
 def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int) -> None:
     """Refuse names that leave the archive, links, duplicates and more than can be meant."""
+
+    def unsafe(rule: str, found: str, remedy: str) -> CaptureError:
+        return CaptureError(rule, found=found, remedy=remedy, file=path)
+
     for name, info in infos.items():
         parts = name.replace("\\", "/").split("/")
         link = stat.S_ISLNK(info.external_attr >> 16)
         if ".." in parts or parts[0] == "" or ":" in parts[0] or "\\" in name or "\0" in name or link:
-            raise CaptureError(
+            raise unsafe(
                 "an archive's members must be plain files with relative names inside it",
-                found=f"{'a link' if link else 'the name'} {name!r}",
-                remedy="don't use this archive; unpack and inspect it by hand if you trust its origin",
-                file=path,
+                f"{'a link' if link else 'the name'} {name!r}",
+                "don't use this archive; unpack and inspect it by hand if you trust its origin",
             )
     if files != len(infos):
-        raise CaptureError(
-            "an archive must hold each name once",
-            found=f"{files - len(infos)} repeated",
-            remedy="export it again",
-            file=path,
-        )
+        raise unsafe("an archive must hold each name once", f"{files - len(infos)} repeated", "export it again")
     total, packed = (sum(getattr(info, size) for info in infos.values()) for size in ("file_size", "compress_size"))
     if total > BOMB_BYTES and total > MAX_RATIO * packed:
-        raise CaptureError(
+        raise unsafe(
             f"an archive may unpack to at most {MAX_RATIO} times its size",
-            found=f"{packed / 2**20:.0f} MiB that claim to be {total / 2**30:.1f} GiB",
-            remedy="don't use this archive; captures hardly shrink when they are packed",
-            file=path,
+            f"{packed / 2**20:.0f} MiB that claim to be {total / 2**30:.1f} GiB",
+            "don't use this archive; captures hardly shrink when they are packed",
         )
     if total > MAX_ARCHIVE_BYTES or files > MAX_FILES:
-        raise CaptureError(
-            f"an archive holds at most {MAX_ARCHIVE_BYTES >> 30} GiB in {MAX_FILES} files",
-            found=f"{total / 2**30:.1f} GiB in {files} files",
-            remedy="unpack it and name the folder",
-            file=path,
-        )
+        rule = f"an archive holds at most {MAX_ARCHIVE_BYTES >> 30} GiB in {MAX_FILES} files"
+        raise unsafe(rule, f"{total / 2**30:.1f} GiB in {files} files", "unpack it and name the folder")
 
 
 def _visible(name: str) -> bool:

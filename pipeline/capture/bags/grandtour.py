@@ -294,7 +294,6 @@ def _numbers(array: ZarrArray) -> F64:
 
 
 def _trajectory(mission: Mission, source: CaptureSource) -> Trajectory | None:
-    """World from the body that the poses describe, over time."""
     if not mission.poses:
         return None
     times, positions, quaternions = (_numbers(array) for array in mission.poses)

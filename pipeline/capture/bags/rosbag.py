@@ -99,7 +99,6 @@ def prepare(source: CaptureSource, bag: Bag, given: Mapping[str, str], cameras: 
 def _connect(
     source: CaptureSource, bag: Bag, topics: list[Topic], choice: TopicChoice, index: BagIndex, readings: ImuReadings
 ) -> CameraRecording:
-    """A camera's lens, its poses, depth and gravity."""
     info = choice.camera_info
     notes = [choice.note]
     lens = camera = None

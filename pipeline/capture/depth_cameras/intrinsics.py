@@ -20,8 +20,7 @@ from pipeline.capture.checks import checked_camera
 from pipeline.capture.frames import declared_camera
 from pipeline.capture.model import Size
 from pipeline.capture.reader import Sensors
-from pipeline.capture.slam.calibration import MAX_BYTES, read_yaml
-from pipeline.capture.source import CaptureSource, parse_object, validated
+from pipeline.capture.source import MAX_YAML_BYTES, CaptureSource, parse_object, parse_yaml, validated
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
 from pipeline.types import F64
@@ -152,12 +151,12 @@ def _parts(source: CaptureSource, name: str) -> dict[str | None, Intrinsics]:
     """Intrinsics in a file: under None its own, under "depth" those of the depth where it has both."""
     file, data = source.where(name), source.read(name)
     suffix = PurePosixPath(name).suffix.lower()
-    if len(data) > MAX_BYTES:
+    if len(data) > MAX_YAML_BYTES:
         raise _unknown("a file of intrinsics is small", f"{len(data)} bytes", file)
     if suffix == ".json":
         return _of_mapping(parse_object(data, file), file)
     if suffix in (".yaml", ".yml"):
-        return _of_mapping(read_yaml(data, file), file)
+        return _of_mapping(parse_yaml(data, file), file)
     lines = [line.partition("#")[0].strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
     if any("=" in line for line in lines):
         entries = dict(line.split("=", 1) for line in lines if "=" in line)

@@ -202,16 +202,6 @@ def _list(source: CaptureSource) -> _Listing:
     )
 
 
-def _poses(source: CaptureSource, listing: _Listing) -> list[Pose | None]:
-    """World from camera for each frame; None where the trajectory has none."""
-    count, name = len(listing.images), listing.trajectory
-    if name is None:
-        return [None] * count
-    if name.endswith(".log"):
-        return log_poses(source.read(name), count, source.where(name))
-    return json_poses(source.read_object(name), count, source.where(name))
-
-
 def _cameras(source: CaptureSource, listing: _Listing) -> list[Camera]:
     """Intrinsics of each frame, by the intrinsics file, else by a .json trajectory.
 
@@ -245,7 +235,7 @@ def _survey(source: CaptureSource) -> Survey:
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _list(source)
-    poses, cameras = _poses(source, listing), _cameras(source, listing)
+    cameras = _cameras(source, listing)
     files = FrameFiles(source, find_masks(source, listing.images))
     listed = [
         replace(
@@ -259,9 +249,13 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         for index, (image, depth, camera) in enumerate(zip(listing.images, listing.depths, cameras, strict=True))
     ]
     skipped: list[Skipped] = []
-    if listing.trajectory:
-        listed, skipped = with_poses(listed, poses, f"{listing.trajectory} has no pose for it")
-    notes = [f"poses of {listing.trajectory}" if listing.trajectory else "there is no trajectory"]
+    if name := listing.trajectory:
+        if name.endswith(".log"):
+            poses = log_poses(source.read(name), len(listed), source.where(name))
+        else:
+            poses = json_poses(source.read_object(name), len(listed), source.where(name))
+        listed, skipped = with_poses(listed, poses, f"{name} has no pose for it")
+    notes = [f"poses of {name}" if name else "there is no trajectory"]
     frames = thinned(listed, params)
     return sensor_capture(READER, frames, source, out_dir, params, skipped=skipped, notes=notes)
 

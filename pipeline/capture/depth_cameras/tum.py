@@ -110,7 +110,6 @@ def recorder_of(bag: str, first: float) -> Recorder | None:
 
 
 def _list(source: CaptureSource, name: str) -> tuple[F64, list[str]]:
-    """Times and file names of a list."""
     file = source.where(name)
     if name not in source.names:
         raise CaptureError(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pipeline.capture.checks import checked_pose, chosen_cameras, unread_cameras
+from pipeline.capture.checks import checked_matrix, checked_pose, chosen_cameras, unread_cameras
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
 from pipeline.capture.images import find_masks
 from pipeline.capture.imu_gravity import (
@@ -29,8 +29,7 @@ from pipeline.capture.lens import Lens, camera_of, opencv_lens
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey
-from pipeline.capture.slam.calibration import matrix, read_yaml
-from pipeline.capture.source import CaptureSource
+from pipeline.capture.source import CaptureSource, parse_yaml
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, numbers, ordered_trajectory, pose_of
 from pipeline.errors import CaptureError
@@ -144,16 +143,16 @@ def _read_imu(source: CaptureSource, name: str, start: int) -> ImuReadings:
 
 def _body_from_sensor(source: CaptureSource, name: str) -> Pose:
     file = source.where(name)
-    return checked_pose(matrix(read_yaml(source.read(name), file), "T_BS", ((4, 4),), file), file)
+    return checked_pose(checked_matrix(parse_yaml(source.read(name), file), "T_BS", ((4, 4),), file), file)
 
 
 def _lens(source: CaptureSource, camera: str) -> Lens:
     name = _file(source, f"{camera}/sensor.yaml")
     file = source.where(name)
-    values = read_yaml(source.read(name), file)
-    fx, fy, cx, cy = matrix(values, "intrinsics", ((1, 4),), file)[0]
-    width, height = matrix(values, "resolution", ((1, 2),), file)[0]
-    coefficients = matrix(values, "distortion_coefficients", ((1, 4), (1, 5)), file)
+    values = parse_yaml(source.read(name), file)
+    fx, fy, cx, cy = checked_matrix(values, "intrinsics", ((1, 4),), file)[0]
+    width, height = checked_matrix(values, "resolution", ((1, 2),), file)[0]
+    coefficients = checked_matrix(values, "distortion_coefficients", ((1, 4), (1, 5)), file)
     model = str(values.get("distortion_model", ""))
     return opencv_lens((fx, fy, cx, cy), (round(width), round(height)), model, coefficients, file)
 

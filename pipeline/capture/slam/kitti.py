@@ -52,7 +52,6 @@ class _Listing:
 
 
 def _sequences(source: CaptureSource) -> list[tuple[str, str]]:
-    """Folder and pose file of each sequence."""
     if _recognise_in(source, ""):
         return [("", "poses.txt")]
     found = {match[0]: match for name in source.names if (match := _SEQUENCE.match(name))}

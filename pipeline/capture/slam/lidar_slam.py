@@ -17,18 +17,17 @@ import numpy as np
 from pydantic import BaseModel, PositiveInt
 from scipy.spatial.transform import Rotation
 
-from pipeline.capture.checks import checked_pose
+from pipeline.capture.checks import checked_matrix, checked_pose
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
 from pipeline.capture.images import IMAGE_SUFFIXES, find_masks
 from pipeline.capture.lens import Lens, camera_of, opencv_lens
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey, natural, suffix_of
-from pipeline.capture.slam.calibration import matrix, read_yaml
 from pipeline.capture.slam.clouds import CLOUD_SUFFIXES, read_fields, read_points
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera_for, point_spacing, project_cloud
 from pipeline.capture.slam.registration import check_registration
-from pipeline.capture.source import CaptureSource, parse_table, validated
+from pipeline.capture.source import CaptureSource, parse_table, parse_yaml, validated
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, ordered_trajectory, tum_trajectory
 from pipeline.errors import CaptureError
@@ -258,11 +257,11 @@ def _lens(values: dict[str, object], file: str) -> Lens:
     size = validated(_ImageSize, values, rule, CALIBRATION_REMEDY, file)
     rectified = "local_transform" in values and "projection_matrix" in values
     key, shape = ("projection_matrix", (3, 4)) if rectified else ("camera_matrix", (3, 3))
-    k = matrix(values, key, (shape,), file)
+    k = checked_matrix(values, key, (shape,), file)
     coefficients, model = np.zeros(4), ""
     if not rectified and "distortion_coefficients" in values:
         shapes = ((1, 4), (1, 5), (1, 8))
-        coefficients = matrix(values, "distortion_coefficients", shapes, file)
+        coefficients = checked_matrix(values, "distortion_coefficients", shapes, file)
         model = str(values.get("distortion_model", "plumb_bob"))
     intrinsics = (k[0, 0], k[1, 1], k[0, 2], k[1, 2])
     return opencv_lens(intrinsics, (size.image_width, size.image_height), model, coefficients, file)
@@ -281,7 +280,7 @@ def _body_from_camera(values: dict[str, object], file: str) -> Pose:
             "understood: T_lidar_camera, T_imu_camera (the same), T_camera_lidar, T_cam_imu (the inverse)",
             file=file,
         )
-    pose = checked_pose(matrix(values, known[0], ((4, 4), (3, 4)), file), file)
+    pose = checked_pose(checked_matrix(values, known[0], ((4, 4), (3, 4)), file), file)
     return pose if _TO_BODY.fullmatch(known[0]) else pose.inverse()
 
 
@@ -289,7 +288,7 @@ def _up(values: dict[str, object], file: str) -> F64 | None:
     """The map's up direction where the calibration states it."""
     if "up_in_world" not in values:
         return None
-    up = matrix(values, "up_in_world", ((1, 3),), file)[0]
+    up = checked_matrix(values, "up_in_world", ((1, 3),), file)[0]
     if not abs(np.linalg.norm(up) - 1) < 1e-2:
         raise CaptureError(
             "up_in_world must be a unit direction", found=str(up.tolist()), remedy="write [0, 0, 1]", file=file
@@ -313,9 +312,9 @@ def _survey(source: CaptureSource) -> Survey:
 
 def _content(source: CaptureSource, listing: Export) -> dict[str, dict[str, object]]:
     """Content of the calibrations by their names, with the extrinsics that all of them share."""
-    shared = read_yaml(source.read(listing.extrinsics), source.where(listing.extrinsics)) if listing.extrinsics else {}
+    shared = parse_yaml(source.read(listing.extrinsics), source.where(listing.extrinsics)) if listing.extrinsics else {}
     names = dict.fromkeys(listing.calibrations.values())
-    return {name: read_yaml(source.read(name), source.where(name)) | shared for name in names}
+    return {name: parse_yaml(source.read(name), source.where(name)) | shared for name in names}
 
 
 def _with_depth(
