@@ -155,7 +155,9 @@ def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
         drafted = image.draft(None, size) if size != stored else None  # a JPEG at a half, a quarter ...
         image.load()
         suffix = ".png" if image.format == "PNG" else ".jpg"
-        as_stored = rotation is None and size == stored and _is_plain(image, data)
+        is_coded = image.format in ("JPEG", "MPO") or (image.format == "PNG" and data[24] == 8)
+        is_plain = is_coded and image.mode == "RGB" and "transparency" not in image.info  # opaque, 8-bit
+        as_stored = rotation is None and size == stored and is_plain
         alpha = _opaque(image)
         image = _to_rgb(image)
         if size != stored:
@@ -183,12 +185,6 @@ def exif_camera(image: DecodedImage) -> tuple[Camera, FocalSource]:
         return camera, "guessed"
     focal = image.exif.focal * max(image.image.size) / max(image.size)
     return replace(camera, fx=focal, fy=focal), "exif"
-
-
-def _is_plain(image: Image.Image, data: bytes) -> bool:
-    """Whether the file is an opaque 8-bit RGB JPEG or PNG."""
-    known = image.format in ("JPEG", "MPO") or (image.format == "PNG" and data[24] == 8)
-    return known and image.mode == "RGB" and "transparency" not in image.info
 
 
 def _opaque(image: Image.Image) -> Mask | None:

@@ -26,15 +26,10 @@ Key = TypeVar("Key", int, float, str)
 
 @dataclass(frozen=True)
 class Sensors:
-    """What is known of the sensors of a format, whatever the capture.
+    """What is known of the sensors of a format, whatever the capture; the names are those of `Capture`.
 
-    Attributes:
-        scale_sigma: Relative one sigma of the scale of its poses or depth; None where they are not metric.
-        up_sigma_deg: One sigma of the up direction that a capture states [deg].
-        depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
-        fine_depth: Whether its depth is as fine as the image (depth cameras); phones smooth a few hundred points, and
-            LiDARs leave gaps.
-        on_machine: Whether robots, drones or cars carry its cameras, at any height.
+    `fine_depth` says that depth is as fine as the image (depth cameras); phones smooth a few hundred points, and LiDARs
+    leave gaps.
     """
 
     scale_sigma: float | None = None

@@ -21,7 +21,7 @@ from pipeline.capture.lens import Lens, pinhole_of, undistorted_depth
 from pipeline.capture.model import Size
 from pipeline.capture.slam.lidar_depth import Spacing, point_spacing, project_cloud, without_distortion
 from pipeline.geometry import Camera, Pose
-from pipeline.types import F32, F64, U16
+from pipeline.types import F32, U16
 
 MAX_APART = 0.05
 """Largest difference of an image and its depth [s]; never more than half the time between two depth images."""
@@ -54,10 +54,8 @@ class DepthSource:
         lens: Lens of depth images; None for scans, and for registered depth without a camera_info.
         camera: Camera of the images, None where their focal length is guessed.
         apart: Largest difference in time to an image [s].
-        frame_from_camera: The image's frame from its camera's CV axes.
-        frame_from_sensor: The image's frame from the sensor's.
+        frame_from_camera: From its camera's CV axes, as `frame_from_sensor` the frame that the images name.
         sensor_from_points: The sensor's frame from the axes of its images (CV) or scans.
-        poses: World from the image's frame, or None.
     """
 
     topic: Topic
@@ -122,7 +120,11 @@ def seen_by(
 
     def image() -> U16:
         sensor = points().astype(np.float64)
-        angle = _angle_between(sensor) if spacing is None else spacing
+        angle = spacing
+        if angle is None:
+            distance = np.linalg.norm(sensor, axis=1)
+            directions = sensor[distance > 0.1] / distance[distance > 0.1, None]
+            angle = max(point_spacing(directions).metres, 1e-4) if len(directions) > 10 else 0.02
         least = _MIN_SIDE / max(camera.width, camera.height)
         share = float(np.clip(_FILLED / angle / camera.fx, least, 1.0))
         sized = camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
@@ -203,10 +205,3 @@ def paired(messages: Iterable[Stamped], depth: DepthSource) -> Iterator[tuple[St
             depths.popleft()
     for image in images:
         yield image, nearest(image.time)
-
-
-def _angle_between(points: F64) -> float:
-    """Between neighbouring rays of a scan [rad]."""
-    distance = np.linalg.norm(points, axis=1)
-    directions = points[distance > 0.1] / distance[distance > 0.1, None]
-    return max(point_spacing(directions).metres, 1e-4) if len(directions) > 10 else 0.02

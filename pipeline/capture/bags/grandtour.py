@@ -247,7 +247,12 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     if _is_bags(source):
         return read_bags(READER, source, out_dir, params)
     mission = open_mission(source, params.cameras)
-    trajectory = _trajectory(mission, source)
+    trajectory = None
+    if mission.poses:
+        times, positions, quaternions = (_numbers(array) for array in mission.poses)
+        file = source.where(mission.poses[1].path)
+        poses = [pose_of(p, q, file) for p, q in zip(positions, quaternions, strict=True)]
+        trajectory = ordered_trajectory(times, poses, file)
     readings = imu_readings(*(_numbers(array) for array in mission.imu)) if mission.imu else None
     notes, sigmas = [*mission.notes], [0.0]
     listed: list[ListedFrame] = []
@@ -291,15 +296,6 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 
 def _numbers(array: ZarrArray) -> F64:
     return np.asarray(array.all(), np.float64)
-
-
-def _trajectory(mission: Mission, source: CaptureSource) -> Trajectory | None:
-    if not mission.poses:
-        return None
-    times, positions, quaternions = (_numbers(array) for array in mission.poses)
-    file = source.where(mission.poses[1].path)
-    poses = [pose_of(p, q, file) for p, q in zip(positions, quaternions, strict=True)]
-    return ordered_trajectory(times, poses, file)
 
 
 def _gravity(readings: ImuReadings, camera: MissionCamera, poses: Trajectory | None) -> FrameGravity | None:

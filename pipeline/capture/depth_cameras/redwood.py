@@ -156,12 +156,6 @@ def _described(source: CaptureSource) -> tuple[list[str], list[str]]:
     return intrinsics, trajectories
 
 
-def _recognise(source: CaptureSource) -> bool:
-    """Images and depth in folders, and a file of Open3D's next to them."""
-    has_frames = all(any(map(part.fullmatch, source.names)) for part in (_IMAGE, _DEPTH))
-    return has_frames and any(_described(source))
-
-
 def _by_number(source: CaptureSource, part: re.Pattern[str]) -> dict[str, str]:
     """File names by the first number in their stem, the frame's; a time may follow it."""
     result: dict[str, str] = {}
@@ -264,7 +258,9 @@ READER = Reader(
     kind="redwood",
     form="an RGB-D sequence of Open3D (folder or zip): color/, depth/, camera_intrinsic.json, trajectory.log",
     yields="poses where there is a trajectory, depth, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: (
+        all(any(map(part.fullmatch, source.names)) for part in (_IMAGE, _DEPTH)) and any(_described(source))
+    ),
     survey=_survey,
     read=_read,
     sensors=DEPTH_CAMERA,

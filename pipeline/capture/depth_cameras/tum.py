@@ -10,7 +10,6 @@ point of the camera lies at T_ros T_gt T_ros T_m p, with the T_m (a rotation tim
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -201,18 +200,6 @@ def _no_camera(found: str, file: str) -> CaptureError:
     )
 
 
-def _poses(
-    source: CaptureSource, frames: Sequence[ListedFrame], body_from_camera: Pose, notes: list[str]
-) -> Sequence[Pose | None]:
-    times = np.array([frame.time for frame in frames], np.float64)
-    trajectory = tum_trajectory(source.read(POSES), source.where(POSES))
-    check_clocks(times, trajectory, source.where(POSES))
-    camera_at = trajectory.of_camera(body_from_camera, MAX_GAP)
-    offset = find_time_offset(frames, camera_at)
-    notes += [offset.note] if offset else []
-    return camera_at(times + (offset.seconds if offset else 0.0))
-
-
 def _survey(source: CaptureSource) -> Survey:
     _intrinsics(source)
     pairs, _ = _pairs(source)
@@ -251,7 +238,13 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     notes = [f"lens and depth as published for {bag_named(source.read(COLOR))}", recorder.note] if recorder else []
     notes = [note for note in notes if note]
     if POSES in source.names:
-        poses = _poses(source, frames, recorder.body_from_camera if recorder else Pose.identity(), notes)
+        times = np.array([frame.time for frame in frames], np.float64)
+        trajectory = tum_trajectory(source.read(POSES), source.where(POSES))
+        check_clocks(times, trajectory, source.where(POSES))
+        camera_at = trajectory.of_camera(recorder.body_from_camera if recorder else Pose.identity(), MAX_GAP)
+        offset = find_time_offset(frames, camera_at)
+        notes += [offset.note] if offset else []
+        poses = camera_at(times + (offset.seconds if offset else 0.0))
         frames, missing = with_poses(frames, poses, f"no two poses around it within {1000 * MAX_GAP:g} ms")
         skipped += missing
     else:

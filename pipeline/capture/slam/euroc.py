@@ -118,13 +118,6 @@ def _table(source: CaptureSource, name: str, columns: int, start: int) -> tuple[
     return np.array(times), np.array(values).reshape(-1, columns)
 
 
-def _body_poses(source: CaptureSource, name: str, start: int) -> Trajectory:
-    """World from body. The file's columns: p_RS_R x y z [m], q_RS w x y z, then velocity and biases."""
-    (times, values), file = _table(source, name, 7, start), source.where(name)
-    poses = [pose_of(row[:3], np.roll(row[3:7], -1), file) for row in values]
-    return ordered_trajectory(times, poses, file)
-
-
 def _read_imu(source: CaptureSource, name: str, start: int) -> ImuReadings:
     """In the body's axes. The file's columns: w_RS_S x y z [rad/s], a_RS_S x y z [m/s^2], in the sensor's axes."""
     (times, values), file = _table(source, name, 6, start), source.where(name)
@@ -204,7 +197,11 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     start = min(_images(source, camera)[0][0] for camera in cameras)
     imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
     imu = _read_imu(source, imu_name, start) if imu_name else None
-    trajectory = _body_poses(source, pose_name, start) if pose_name else None
+    trajectory = None
+    if pose_name:  # columns: p_RS_R x y z [m], q_RS w x y z (world from body), then velocity and biases
+        (times, values), file = _table(source, pose_name, 7, start), source.where(pose_name)
+        poses = [pose_of(row[:3], np.roll(row[3:], -1), file) for row in values]
+        trajectory = ordered_trajectory(times, poses, file)
     up = _up_in_world(imu, trajectory, source, pose_name, start) if imu and trajectory and pose_name else None
     skipped: list[Skipped] = []
     listed: list[ListedFrame] = []

@@ -29,7 +29,7 @@ from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera
 from pipeline.capture.slam.registration import check_registration
 from pipeline.capture.source import CaptureSource, parse_table, parse_yaml, validated
 from pipeline.capture.time_offset import find_time_offset
-from pipeline.capture.trajectory import Trajectory, check_clocks, ordered_trajectory, tum_trajectory
+from pipeline.capture.trajectory import check_clocks, ordered_trajectory, tum_trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64
@@ -217,23 +217,19 @@ def list_export(source: CaptureSource) -> Export:
     return Export(clouds[0], trajectory, of_camera, images, calibrations, times, extrinsics)
 
 
-def _keyframes(source: CaptureSource, name: str) -> Trajectory:
-    """LIO-SAM's keyframes: PointXYZIRPYT, with R = Rz(yaw) Ry(pitch) Rx(roll)."""
-    rows = read_fields(source, name, ("x", "y", "z", "roll", "pitch", "yaw", "time"))
-    file = source.where(name)
-    if not np.isfinite(rows).all():
-        raise CaptureError("keyframes must be finite", found="NaN or infinity", remedy="save the map again", file=file)
-    poses = [Pose(Rotation.from_euler("ZYX", row[[5, 4, 3]]).as_matrix(), row[:3]) for row in rows]
-    return ordered_trajectory(rows[:, 6], poses, file)
-
-
 def _poses(
     source: CaptureSource, listing: Export, frames: Sequence[ListedFrame], mounts: Sequence[Pose], notes: list[str]
 ) -> list[Pose | None]:
     """World from camera of each image. The clocks are compared where the trajectory has times of its own."""
     file = source.where(listing.trajectory)
     if listing.trajectory == KEYFRAMES:
-        trajectory, gap = _keyframes(source, listing.trajectory), KEYFRAME_GAP
+        rows = read_fields(source, listing.trajectory, ("x", "y", "z", "roll", "pitch", "yaw", "time"))
+        if not np.isfinite(rows).all():
+            remedy = "save the map again"
+            raise CaptureError("keyframes must be finite", found="NaN or infinity", remedy=remedy, file=file)
+        # LIO-SAM's PointXYZIRPYT: R = Rz(yaw) Ry(pitch) Rx(roll)
+        keyframes = [Pose(Rotation.from_euler("ZYX", row[[5, 4, 3]]).as_matrix(), row[:3]) for row in rows]
+        trajectory, gap = ordered_trajectory(rows[:, 6], keyframes, file), KEYFRAME_GAP
     else:
         trajectory, gap = tum_trajectory(source.read(listing.trajectory), file), MAX_GAP
     times = np.array(list(listing.images.values()))

@@ -42,8 +42,7 @@ class Registration:
     Attributes:
         points: Number of corners with depth that were searched for in another image.
         fitting: Share of them found there, with the depth image's distance within 10 %.
-        error_px: Median distance of those found from where depth and poses predict them [px].
-        error_depth: Median relative difference of depth.
+        error_px: Median distance of those found from where depth and poses predict them [px], `error_depth` relative.
         rotation_deg: Rotation of the depth images that fits best [deg], 0 where it isn't clearly better.
     """
 
