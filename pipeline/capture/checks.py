@@ -85,10 +85,7 @@ def checked_matrix(values: dict[str, object], key: str, shapes: tuple[tuple[int,
     """
     value = values.get(key)
     content = value.get("data") if isinstance(value, dict) else value
-    try:
-        flat = np.asarray(content, np.float64).ravel()
-    except (TypeError, ValueError):
-        flat = np.zeros(0)
+    flat = checked_array(content, key, file).ravel()
     for shape in shapes:
         if flat.size == shape[0] * shape[1]:
             return flat.reshape(shape)

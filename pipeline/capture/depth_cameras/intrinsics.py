@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import BaseModel, Field
 
-from pipeline.capture.checks import checked_camera
+from pipeline.capture.checks import checked_array, checked_camera
 from pipeline.capture.frames import declared_camera
 from pipeline.capture.model import Size
 from pipeline.capture.reader import Sensors
@@ -174,10 +174,7 @@ def _parts(source: CaptureSource, name: str) -> dict[str | None, Intrinsics]:
 
 def _of_matrix(flat: object, file: str) -> tuple[float, float, float, float]:
     """fx, fy, cx, cy of 4 numbers, or of a matrix 3x3, 3x4 or 4x4, row by row."""
-    try:
-        values = np.asarray(flat, np.float64).ravel()
-    except (TypeError, ValueError):
-        values = np.zeros(0)
+    values = checked_array(flat, "intrinsics", file).ravel()
     if len(values) not in _SHAPES:
         raise _no_matrix(repr(flat)[:80], file)
     if len(values) == 4:
