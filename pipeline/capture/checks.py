@@ -223,22 +223,16 @@ def _problems(capture: Capture) -> Iterator[tuple[str, str]]:
             size = f"{limit / 1000:.0f} km" if capture.scale_sigma else f"{limit:.0f} units"
             yield f"the cameras of a capture lie within {size}", where
     for frame in capture.frames:
-        yield from _frame_problems(frame)
+        for camera in filter(None, (frame.camera, frame.depth_camera)):
+            side = max(camera.width, camera.height)
+            if not (FOCAL[0] * side < min(camera.fx, camera.fy) and max(camera.fx, camera.fy) < FOCAL[1] * side):
+                found = f"{frame.name}: {camera.fx:.4g} and {camera.fy:.4g} px"
+                yield f"focal lengths of {side} pixels are {FOCAL[0] * side:.0f} to {FOCAL[1] * side:.0f} px", found
+        if frame.time is not None and not abs(frame.time) <= MAX_TIME:
+            yield "a capture takes less than three years", f"{frame.name} {frame.time:.4g} s after the first frame"
+        g = frame.gravity
+        if g is not None and not ((np.abs(g) < 2).all() and abs(float(np.linalg.norm(g)) - 1) < 1e-3):
+            yield "the direction of gravity is of length 1", f"{frame.name}: {g.tolist()}"
     known = (capture.scale_sigma, capture.up_sigma_deg, capture.depth_range)
     if not all(value is None or 0 <= value <= MAX_DEPTH for value in known):
         yield "sigmas and the depth's range are positive numbers", ", ".join(map(str, known))
-
-
-def _frame_problems(frame: Frame) -> Iterator[tuple[str, str]]:
-    for camera in (frame.camera, frame.depth_camera):
-        if camera is None:
-            continue
-        side = max(camera.width, camera.height)
-        if not (FOCAL[0] * side < min(camera.fx, camera.fy) and max(camera.fx, camera.fy) < FOCAL[1] * side):
-            found = f"{frame.name}: {camera.fx:.4g} and {camera.fy:.4g} px"
-            yield f"focal lengths of {side} pixels are {FOCAL[0] * side:.0f} to {FOCAL[1] * side:.0f} px", found
-    if frame.time is not None and not abs(frame.time) <= MAX_TIME:
-        yield "a capture takes less than three years", f"{frame.name} {frame.time:.4g} s after the first frame"
-    g = frame.gravity
-    if g is not None and not ((np.abs(g) < 2).all() and abs(float(np.linalg.norm(g)) - 1) < 1e-3):
-        yield "the direction of gravity is of length 1", f"{frame.name}: {g.tolist()}"

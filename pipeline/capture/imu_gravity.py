@@ -108,12 +108,8 @@ def up_while_moving(
     counter-force and the rotated bias. All windows together give both by robust least squares; sigma is from what they
     leave, from what the bias may be, and from how well the axes are known.
 
-    Args:
-        readings: Readings of the IMU.
-        times: (M,) increasing, of the poses, by the IMU's clock [s].
-        world_from_imu: M rotations.
-        positions: (M, 3) [m].
-        bias_sigma: One sigma of the accelerometer's bias on each axis [m/s^2].
+    Times (M,) of the poses are increasing, by the IMU's clock [s]; positions (M, 3) are in [m], one sigma of the
+    accelerometer's bias on each axis in [m/s^2].
     """
     if not readings.usable:
         return readings.note or "IMU not used"

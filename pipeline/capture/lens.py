@@ -122,12 +122,7 @@ def opencv_lens(
 ) -> Lens:
     """A lens from intrinsics whose integers are pixel centres, and OpenCV's distortion coefficients.
 
-    Args:
-        intrinsics: fx, fy, cx, cy [px].
-        size: (width, height) [px].
-        model: Name of the distortion model, by Kalibr or ROS.
-        coefficients: k1, k2, p1, p2 [, k3 [, k4, k5, k6]]; of a fisheye lens k1, k2, k3, k4.
-        file: Where it stands, for messages.
+    These are k1, k2, p1, p2 [, k3 [, k4, k5, k6]], of a fisheye lens k1, k2, k3, k4; the model is Kalibr's or ROS's.
 
     Raises:
         CaptureError: When the model is another, or the numbers can't belong to images of that size.

@@ -116,9 +116,18 @@ def credentials_of_image(data: bytes) -> Credentials | None:
     Cameras sign as well: only a digital source type of trained algorithms means generated.
     """
     if data.startswith(b"\xff\xd8"):
-        signed, stated = _jpeg(data)
+        store, others = [], []
+        for marker, at, end in takewhile(lambda segment: segment[0] != _SCAN, _segments(data)):
+            if marker == 0xEB and data.startswith(b"JP", at + 4):
+                store.append(data[at + 20 : end])  # after identifier, box number, packet number, and the repeated head
+            elif 0xE0 <= marker <= 0xEF:
+                others.append(data[at + 4 : end])
+        joined = b"".join(store)
+        signed, stated = _LABEL in joined, joined + b"\0".join(others)
     elif data.startswith(_PNG):
-        signed, stated = _png(data)
+        spans = [(kind, at + 8, min(end - 4, at + 8 + _MAX_BYTES)) for kind, at, end in _chunks(data) if kind in _TEXTS]
+        signed = any(kind == b"caBX" and _LABEL in data[at:end] for kind, at, end in spans)
+        stated = b"\0".join(data[at:end] for _, at, end in spans)
     elif data[4:8] == b"ftyp":
         signed, stated = C2PA_BOX in data[:_MAX_BYTES], data[:_MAX_BYTES]
     else:
@@ -126,25 +135,6 @@ def credentials_of_image(data: bytes) -> Credentials | None:
     if any(kind in stated for kind in GENERATED_TYPES):
         return "generated"
     return "signed" if signed else None
-
-
-def _jpeg(data: bytes) -> tuple[bool, bytes]:
-    """Whether there is a C2PA store, and content of the application segments before the image, split ones joined."""
-    store, others = [], []
-    for marker, at, end in takewhile(lambda segment: segment[0] != _SCAN, _segments(data)):
-        if marker == 0xEB and data.startswith(b"JP", at + 4):
-            store.append(data[at + 20 : end])  # after identifier, box number, packet number, and the repeated head
-        elif 0xE0 <= marker <= 0xEF:
-            others.append(data[at + 4 : end])
-    joined = b"".join(store)
-    return _LABEL in joined, joined + b"\0".join(others)
-
-
-def _png(data: bytes) -> tuple[bool, bytes]:
-    texts = [(kind, at + 8, end - 4) for kind, at, end in _chunks(data) if kind in _TEXTS]
-    stated = [(kind, data[at : min(end, at + _MAX_BYTES)]) for kind, at, end in texts]
-    signed = any(kind == b"caBX" and _LABEL in content for kind, content in stated)
-    return signed, b"\0".join(content for _, content in stated)
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,16 @@ def open_bag(source: CaptureSource, names: Sequence[str]) -> Iterator[Bag]:
         folder = stack.enter_context(_on_disk(source, names, where))
         names = [name.removesuffix(".zstd") for name in names]
         for name in names:
-            _check_magic(folder / name, source.where(name))
+            expected = _MAGIC.get(Path(name).suffix, b"")
+            with (folder / name).open("rb") as file:
+                found = file.read(len(expected))
+            if found != expected:
+                raise CaptureError(
+                    f"a file named *{Path(name).suffix} must begin with {expected!r}",
+                    found=repr(found) if found else "an empty file",
+                    remedy="copy the recording again; rosbags of version 1.2 go through `rosbag fix` first",
+                    file=source.where(name),
+                )
         paths = [folder] if METADATA in names else [folder / name for name in names]
         if len({path.suffix == ".bag" for path in paths}) > 1:
             raise CaptureError(
@@ -321,21 +330,6 @@ def _explained(error: Exception) -> tuple[str, str, str]:
         return "a bag must be complete and closed", found or type(error).__name__, remedy
     remedy = f"where `rosbag info`, `ros2 bag info` or `mcap doctor` find nothing wrong, {convert}; else copy it again"
     return "a bag must be readable by the package rosbags", f"{type(error).__name__}: {found}", remedy
-
-
-def _check_magic(path: Path, where: str) -> None:
-    expected = _MAGIC.get(path.suffix)
-    if expected is None:
-        return
-    with path.open("rb") as file:
-        found = file.read(len(expected))
-    if found != expected:
-        raise CaptureError(
-            f"a file named *{path.suffix} must begin with {expected!r}",
-            found=repr(found) if found else "an empty file",
-            remedy="copy the recording again; rosbags of version 1.2 go through `rosbag fix` first",
-            file=where,
-        )
 
 
 def _check_one_recording(parts: Sequence[Reader1 | Reader2], where: str) -> None:

@@ -18,7 +18,6 @@ from pipeline.geometry import Pose
 
 if TYPE_CHECKING:
     from rosbags.typesys.stores.ros2_humble import sensor_msgs__msg__CameraInfo as CameraInfo
-    from rosbags.typesys.stores.ros2_humble import tf2_msgs__msg__TFMessage as TFMessage
 
 MAX_GAP = 0.5
 """Largest distance of the two poses that an image's is interpolated from [s]."""
@@ -80,7 +79,14 @@ def index_bag(bag: Bag, topics: list[Topic], choices: list[TopicChoice]) -> BagI
         index.infos[name] = next(bag.messages([name]))[2]
     for name, received, message in bag.messages(sorted(transforms | candidates | ({imu} if imu else set()))):
         if name in transforms:
-            _take_transforms(index, name, received, message)
+            static = name.endswith("tf_static")
+            for i, item in enumerate(message.transforms):
+                time = stamp_of(item) or received
+                if i == 0 and not static and time != received:
+                    index.delays.setdefault(name, array("d")).append(received - time)
+                at, rotation = item.transform.translation, item.transform.rotation
+                position, quaternion = (at.x, at.y, at.z), (rotation.x, rotation.y, rotation.z, rotation.w)
+                index.tree.add(item.header.frame_id, item.child_frame_id, time, position, quaternion, static=static)
             continue
         time = index.time_of(name, received, message)
         if name == imu:
@@ -92,17 +98,6 @@ def index_bag(bag: Bag, topics: list[Topic], choices: list[TopicChoice]) -> BagI
         rotation = pose.rotation if hasattr(pose, "rotation") else pose.orientation
         index.poses[name].add(time, (at.x, at.y, at.z), (rotation.x, rotation.y, rotation.z, rotation.w))
     return index
-
-
-def _take_transforms(index: BagIndex, name: str, received: float, message: TFMessage) -> None:
-    static = name.endswith("tf_static")
-    for i, item in enumerate(message.transforms):
-        time = stamp_of(item) or received
-        if i == 0 and not static and time != received:
-            index.delays.setdefault(name, array("d")).append(received - time)
-        at, rotation = item.transform.translation, item.transform.rotation
-        position, quaternion = (at.x, at.y, at.z), (rotation.x, rotation.y, rotation.z, rotation.w)
-        index.tree.add(item.header.frame_id, item.child_frame_id, time, position, quaternion, static=static)
 
 
 @dataclass(frozen=True, eq=False)

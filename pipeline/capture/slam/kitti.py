@@ -209,7 +209,15 @@ def _frames(
     projection = calibration[name]
     # P = K [1 | t]: all cameras are rectified to one orientation, t is where the left grey one lies
     intrinsics = (projection[0, 0], projection[1, 1], projection[0, 2] + 0.5, projection[1, 2] + 0.5)
-    size = _size(source, list(images.values()))
+    size = None
+    for image in images.values():  # the first that can be decoded; all are rectified to one size
+        with suppress(BadImageError):
+            size = load_image(source.read(image), upright=False).size
+            break
+    if size is None:
+        where = source.where(next(iter(images.values())))
+        remedy = "unpack the archive again"
+        raise CaptureError("a sequence needs readable images", found="none", remedy=remedy, file=where)
     camera = checked_camera(intrinsics, size, file)
     shift = np.linalg.solve(projection[:, :3], projection[:, 3])
     camera_from_left = checked_pose(np.column_stack([np.eye(3), shift]), file)
@@ -240,19 +248,6 @@ def _frames(
             ),
             number,
         )
-
-
-def _size(source: CaptureSource, images: list[str]) -> tuple[int, int]:
-    """Width and height of the first image that can be decoded; all are rectified to one size."""
-    for image in images:
-        with suppress(BadImageError):
-            return load_image(source.read(image), upright=False).size
-    raise CaptureError(
-        "a sequence needs readable images",
-        found="none",
-        remedy="unpack the archive again",
-        file=source.where(images[0]),
-    )
 
 
 READER = Reader(

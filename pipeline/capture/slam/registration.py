@@ -35,35 +35,6 @@ _SHIFTS = 6  # px of the depth image, how far it is moved to find out where it f
 _CLEARLY = 0.75  # a shift counts where the disagreement falls below this share of what it is unshifted
 
 
-@dataclass(frozen=True)
-class Registration:
-    """Agreement of depth images with depth triangulated from pairs of images, at corners.
-
-    Attributes:
-        points: Number of corners with depth that were searched for in another image.
-        fitting: Share of them found there, with the depth image's distance within 10 %.
-        error_px: Median distance of those found from where depth and poses predict them [px], `error_depth` relative.
-        rotation_deg: Rotation of the depth images that fits best [deg], 0 where it isn't clearly better.
-    """
-
-    points: int
-    fitting: float
-    error_px: float
-    error_depth: float
-    rotation_deg: float
-
-    @property
-    def note(self) -> str:
-        """For the capture's notes."""
-        if self.points < _MIN_JUDGED:
-            return "registration of depth and images not measured: too little texture with depth in pairs of views"
-        better = f"; rotated by {self.rotation_deg:.1f} degrees it would fit better" if self.rotation_deg else ""
-        return (
-            f"depth fits the images: {self.fitting:.0%} of {self.points} corners, {self.error_px:.1f} px and "
-            f"{self.error_depth:.1%} of the distance off in the median{better}"
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class _Matches:
     """Corners of one image that were found in another: M of `points`.
@@ -85,6 +56,10 @@ class _Matches:
 def check_registration(capture: Capture, source: Path, remedy: str) -> Capture:
     """The capture with a note on how well its depth fits its images.
 
+    Depth of corners is triangulated from pairs of images and compared with the depth image. An error of pose, time or
+    mounting makes corners land elsewhere than predicted; depth of another part of the image is off where surfaces are
+    slanted or end. What all views share (a wrong scale of poses and depth) stays hidden.
+
     Raises:
         CaptureError: When depth and images contradict each other, with the given remedy.
     """
@@ -98,48 +73,39 @@ def check_registration(capture: Capture, source: Path, remedy: str) -> Capture:
             remedy=remedy,
             file=source,
         )
-    measured = measure_registration(capture)
-    if measured.points >= _MIN_JUDGED and measured.fitting < MIN_FITTING:
-        raise CaptureError(
-            "depth, poses and images must fit together",
-            found=f"only {measured.fitting:.0%} of {measured.points} corners are where depth and poses predict them",
-            remedy=remedy,
-            file=source,
-        )
-    if measured.points >= _MIN_JUDGED and (measured.fitting < GOOD_FITTING or measured.rotation_deg):
-        logger.warning("%s; %s", measured.note, remedy)
-    return replace(capture, notes=(*capture.notes, measured.note))
-
-
-def measure_registration(capture: Capture) -> Registration:
-    """Triangulate corners of images from two poses, and compare with the depth image.
-
-    An error of pose, time or mounting makes corners land elsewhere than predicted; depth of another part of the
-    image is off where surfaces are slanted or end. What all views share (a wrong scale of poses and depth) stays
-    hidden.
-    """
     pairs = _pairs(capture.root, capture.frames)
     matches = [found for one, other in pairs if (found := _compare(capture.root, one, other))]
     points = sum(found.points for found in matches)
-    if not any(len(found.offset) for found in matches):
-        return Registration(points, 0.0, 0.0, 0.0, 0.0)
+    if points < _MIN_JUDGED:
+        note = "registration of depth and images not measured: too little texture with depth in pairs of views"
+        return replace(capture, notes=(*capture.notes, note))
     triangulated = np.concatenate([found.triangulated for found in matches])
     measured = np.concatenate([found.measured for found in matches])
     with np.errstate(divide="ignore"):
         off = np.abs(np.log(np.where(measured > 0, measured, np.nan) / triangulated[:, None, None]))
     here = off[:, _SHIFTS, _SHIFTS]
-    fits = here < _ALIKE_DEPTH
+    fitting = float((here < _ALIKE_DEPTH).sum() / points)
+    if fitting < MIN_FITTING:
+        raise CaptureError(
+            "depth, poses and images must fit together",
+            found=f"only {fitting:.0%} of {points} corners are where depth and poses predict them",
+            remedy=remedy,
+            file=source,
+        )
+    error_px, error_depth = np.median(np.concatenate([found.offset for found in matches])), np.median(here)
+    note = (
+        f"depth fits the images: {fitting:.0%} of {points} corners, {error_px:.1f} px and {error_depth:.1%} of the "
+        "distance off in the median"
+    )
     cost = np.nanmean(np.minimum(off, _ALIKE_DEPTH), axis=0)
     row, column = np.unravel_index(np.nanargmin(cost), cost.shape)
-    moved = float(np.hypot(row - _SHIFTS, column - _SHIFTS)) * max(found.pixel_deg for found in matches)
-    better = cost[row, column] < _CLEARLY * cost[_SHIFTS, _SHIFTS]
-    return Registration(
-        points,
-        float(fits.sum() / points),
-        float(np.median(np.concatenate([found.offset for found in matches]))),
-        float(np.median(here)),
-        moved if better else 0.0,
-    )
+    rotation_deg = float(np.hypot(row - _SHIFTS, column - _SHIFTS)) * max(found.pixel_deg for found in matches)
+    rotated = rotation_deg > 0 and cost[row, column] < _CLEARLY * cost[_SHIFTS, _SHIFTS]
+    if rotated:
+        note += f"; rotated by {rotation_deg:.1f} degrees it would fit better"
+    if fitting < GOOD_FITTING or rotated:
+        logger.warning("%s; %s", note, remedy)
+    return replace(capture, notes=(*capture.notes, note))
 
 
 def _depth(path: Path) -> F64:
