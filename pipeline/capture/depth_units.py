@@ -38,7 +38,7 @@ _NOTHING_FITS = (
 )
 _UNCHECKED = "depth unit not checked: too few overlapping views"
 _FAR_AWAY = 1e9  # depth so large that positions don't matter: smooth depth agrees with itself then, too
-_FITS = 0.5  # least share of agreeing points: poses that are none reach 0.05 to 0.15, in bare small rooms 0.4
+_FITS = 0.5  # least share of agreeing points: wrong poses reach 0.05 to 0.15, in bare small rooms 0.4
 _NAMED = 0.6  # share from which another unit, convention or delay is named as the right one
 _CONVINCES = 0.8  # share that needs no comparison with other units
 _COMPARABLE = 0.1  # share of what both views see that must not be hidden in one, or nothing is known

@@ -79,7 +79,7 @@ class CaptureSource:
         """The JSON object in one file.
 
         Raises:
-            CaptureError: As `read`, and when it is none or too large.
+            CaptureError: As `read`, and when it is not one or too large.
         """
         return parse_object(self.read(name), self.where(name))
 
@@ -226,7 +226,7 @@ def _open_folder(path: Path) -> CaptureSource:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether it is there, and no link to nowhere.
+    """Whether it exists and is no dangling link.
 
     Raises:
         CaptureError: When it is a pipe, a socket or a device, which reading would wait for or never end.
@@ -269,7 +269,7 @@ def parse_yaml(data: bytes, file: str) -> dict[str, object]:
     """A YAML mapping; OpenCV's first line %YAML:1.0, which no YAML parser takes, is left out.
 
     Raises:
-        CaptureError: When it is none or too large.
+        CaptureError: When it is not one or too large.
     """
     try:
         if len(data) > MAX_YAML_BYTES:

@@ -32,13 +32,13 @@ REACH, STEP = 0.5, 0.01
 MIN, SURE = 0.01, 5.0
 """Smallest offset that is applied [s], also in its sigmas."""
 STRETCH, APART, MAX_APART = 16.0, 0.08, 0.35
-"""Length of the stretch that is looked at; smallest and largest time between its images [s]."""
+"""Length of the stretch that is used; smallest and largest time between its images [s]."""
 MIN_PAIRS, MIN_TRACKS, TRACKS = 24, 15, 120
 FITS, CLEARLY = 2.0, 0.6
 """Median distance of the points from their lines at the best offset [px], and its cost by that of a usual one: beyond,
 poses and images don't agree, or the motion is too even to tell."""
-_SIDE = 480  # px, longer side of the images that are looked at
-_PROBES = 2000  # poses that are looked at to find where the camera rotates most unevenly
+_SIDE = 480  # px, longer side of the images that are compared
+_PROBES = 2000  # poses that are sampled to find where the camera rotates most unevenly
 _GROUPS = 10  # number of groups of pairs that are left out one after the other, which gives sigma
 _SMOOTH = 11  # steps over which poses are averaged: between two noisy poses there is less noise than at one
 _BACK = 0.5  # px, between a point and where it is followed back to

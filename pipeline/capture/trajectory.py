@@ -1,4 +1,4 @@
-"""Trajectories: poses at times of their own, asked at the times of images."""
+"""Trajectories: poses at times of their own, interpolated at the times of images."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def tum_trajectory(data: bytes, file: str) -> Trajectory:
     """A trajectory of lines "time x y z qx qy qz qw", separated by blanks [s, m].
 
     Raises:
-        CaptureError: When a line is malformed, a pose is none or time runs backwards.
+        CaptureError: When a line is malformed, a pose is invalid or time runs backwards.
     """
     times, poses = [], []
     for line, fields in enumerate(parse_table(data, file), 1):

@@ -145,7 +145,7 @@ class Bag:
         return {id(part) for part, _ in self._connections.get(name, [])}
 
     def topics(self) -> list[Topic]:
-        """All topics that have messages; of images and poses the first message is looked at."""
+        """All topics that have messages; of images and poses the first message is read."""
         result = []
         for name, pairs in sorted(self._connections.items()):
             kind = pairs[0][1].msgtype.rpartition("/")[2]

@@ -47,7 +47,7 @@ class PoseSamples:
         """Rows (N, 8) of time, position and quaternion xyzw by increasing time.
 
         Raises:
-            CaptureError: When a pose is none, or they were not added in that order though they must be.
+            CaptureError: When a pose is invalid, or they were not added in that order though they must be.
         """
         if self._table is None:
             rows = np.array(self._rows).reshape(-1, 8)

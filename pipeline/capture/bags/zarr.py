@@ -134,7 +134,7 @@ def open_array(source: CaptureSource, path: str) -> ZarrArray:
     """The array in a folder of the source.
 
     Raises:
-        CaptureError: When it does not exist, or is none of plain numbers.
+        CaptureError: When it does not exist, or holds anything but plain numbers.
     """
     rule = "an array must be of zarr version 2 and hold plain numbers, compressed by a common codec or not at all"
     content = read_description(source, f"{path}/.zarray")

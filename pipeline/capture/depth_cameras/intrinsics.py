@@ -239,7 +239,7 @@ def _of_camera(values: Mapping[str, object], file: str) -> Intrinsics:
 
 
 def _first(values: Mapping[str, object], keys: tuple[str, ...]) -> object:
-    """The value of the first key that is there; of {rows, cols, data} the data."""
+    """The value of the first key that is present; of {rows, cols, data} the data."""
     value = next((values[key] for key in keys if key in values), None)
     return value.get("data") if isinstance(value, dict) else value
 

@@ -54,7 +54,7 @@ def log_poses(data: bytes, count: int, file: str) -> list[Pose | None]:
     The third number of an item is the frame's, from 1. Where tools write something else, items and frames are in step.
 
     Raises:
-        CaptureError: When the file is not made of items of five lines, a pose is none, or it is of other frames.
+        CaptureError: When the file is not made of items of five lines, a pose is invalid, or it is of other frames.
     """
     rows = parse_table(data, file)
     if len(rows) % 5 or not rows:
@@ -90,7 +90,7 @@ def json_poses(content: dict[str, object], count: int, file: str) -> list[Pose |
     """World from camera of `count` frames by a PinholeCameraTrajectory; its "extrinsic" is camera from world.
 
     Raises:
-        CaptureError: When a pose is none, or it is of other frames.
+        CaptureError: When a pose is invalid, or it is of other frames.
     """
     poses: list[Pose | None] = []
     for i, entry in enumerate(_entries(content, count, file)):
@@ -106,7 +106,7 @@ def json_cameras(content: dict[str, object], count: int, file: str) -> list[Came
     """Intrinsics of `count` frames by a PinholeCameraTrajectory.
 
     Raises:
-        CaptureError: When one is none, or it is of other frames.
+        CaptureError: When one is invalid, or it is of other frames.
     """
     entries = _entries(content, count, file)
     return [open3d_camera(entry.get("intrinsic"), f"{file}: parameters[{i}]") for i, entry in enumerate(entries)]

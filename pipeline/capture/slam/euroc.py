@@ -51,7 +51,7 @@ def _base(source: CaptureSource) -> str | None:
 
 
 def _file(source: CaptureSource, name: str) -> str:
-    """The full name in the source, of a file that must be there."""
+    """The full name in the source, of a required file."""
     full = f"{_base(source)}{name}"
     if full not in source.names:
         raise CaptureError(
@@ -81,7 +81,7 @@ def _stamp(field: str, file: str, line: int) -> int:
 
 
 def _cameras(source: CaptureSource) -> list[str]:
-    """Names of all cameras, cam0 first; others only where calibration and images are there."""
+    """Names of all cameras, cam0 first; others only where calibration and images exist."""
     pattern = re.compile(rf"{_base(source)}(cam\d+)/data/.+")
     cameras = {match[1] for name in source.names if (match := pattern.fullmatch(name))}
     needed = ("data.csv", "sensor.yaml")
@@ -100,7 +100,7 @@ def _images(source: CaptureSource, camera: str) -> list[tuple[int, str]]:
     missing = [image for _, image in images if image not in source.names]
     if missing or not images:
         raise CaptureError(
-            "all images that data.csv lists must be there",
+            "all images that data.csv lists must exist",
             found=f"{len(missing)} of {len(images)} missing{f', first {missing[0]}' if missing else ''}",
             remedy="unpack the whole ASL archive",
             file=source.where(name),

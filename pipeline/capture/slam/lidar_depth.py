@@ -45,7 +45,7 @@ class Spacing:
 def point_spacing(points: F64) -> Spacing:
     """Spacing of a map (N, 3) as though its samples lay on a square grid, from the distance of the fourth neighbour.
 
-    Samples strewn at random with density d have it at sqrt(4 / (pi d)), those of a grid at sqrt(1 / d).
+    Samples scattered at random with density d have it at sqrt(4 / (pi d)), those of a grid at sqrt(1 / d).
     """
     probes = points[:: max(1, len(points) // 2000)]
     tree = KDTree(points, balanced_tree=False, compact_nodes=False)

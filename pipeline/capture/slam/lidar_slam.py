@@ -81,7 +81,7 @@ class Export:
 
 
 def _clouds(source: CaptureSource) -> list[str]:
-    """Map clouds at the root; LIO-SAM's parts of its map don't count where the whole is there."""
+    """Map clouds at the root; LIO-SAM's parts of its map don't count where the whole exists."""
     found = [name for name in source.names if "/" not in name and suffix_of(name) in CLOUD_SUFFIXES]
     return [name for name in found if name not in _AUXILIARY]
 
