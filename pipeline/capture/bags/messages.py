@@ -156,13 +156,6 @@ def lens_of(info: CameraInfo, file: str, *, rectified: bool = False) -> Lens:
     if rectified:
         projection = _numbers(info, "P").reshape(3, 4)[:, :3]
         matrix = projection if projection[0, 0] > 0 else matrix
-    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise CaptureError(
-            "a CameraInfo must hold the camera's calibration",
-            found=f"fx, fy = {matrix[0, 0]:g}, {matrix[1, 1]:g}: the camera is not calibrated",
-            remedy="calibrate it (camera_calibration) or leave its camera_info topic out of the bag",
-            file=file,
-        )
     width, height = int(info.width), int(info.height)
     roi, binning = info.roi, np.maximum([info.binning_x, info.binning_y], 1).astype(np.float64)
     if roi.width and roi.height and (roi.width, roi.height) != (width, height):
@@ -180,8 +173,15 @@ def calibrated_lens(matrix: F64, size: Size, model: str, coefficients: F64, file
     """A lens by its matrix (3, 3), pixel centres at integers, without distortion where all coefficients are zero.
 
     Raises:
-        CaptureError: When the model isn't known, or the numbers can't belong to images of that size.
+        CaptureError: When the camera isn't calibrated, its model isn't known, or the numbers don't fit the size.
     """
+    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise CaptureError(
+            "a CameraInfo must hold the camera's calibration",
+            found=f"fx, fy = {matrix[0, 0]:g}, {matrix[1, 1]:g}: the camera is not calibrated",
+            remedy="calibrate it (camera_calibration) or leave its camera_info topic out of the bag",
+            file=file,
+        )
     intrinsics = (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2])
     if not coefficients.any():
         return checked_lens("PINHOLE", size, [*intrinsics[:2], *(matrix[:2, 2] + 0.5)], file)
