@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
+from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, Runs, Scenes, command, count
 
 if TYPE_CHECKING:
@@ -132,11 +133,11 @@ class Train:
         sources = find_scenes(self.scenes) if self.scenes else run.sources
         return run, _opened(sources, allow_failed=allowed)
 
-    def _changes(self) -> dict[str, Any]:
-        """Of the preset's values."""
+    def _changes(self) -> dict[str, object]:
+        """Changed values of the preset."""
         from train.preset import parse_changes
 
-        changes: dict[str, Any] = {}
+        changes: dict[str, object] = {}
         if self.preset and self.what:
             changes["task"] = self.what
         if self.robot:
@@ -156,7 +157,6 @@ class Train:
         return arguments + ["--allow-failed"] * self.allow_failed
 
     def _train(self, run: Run, scenes: Sequence[SimScene]) -> int:
-        from flows.cli import tables
         from train.distributed import first, processes_of_this_run
         from train.session import train_run
 
@@ -194,7 +194,6 @@ def _opened(sources: Sequence[str], *, allow_failed: bool) -> list[SimScene]:
 
 def _evaluate(run: Run, episodes: int) -> None:
     """Success from held-out starts, of the untrained policy and of the trained one."""
-    from flows.cli import tables
     from train import checkpoint
     from train.evaluation import evaluate_run
 
@@ -206,15 +205,13 @@ def _evaluate(run: Run, episodes: int) -> None:
 
 def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     """Where everything is, and what to do next."""
-    from flows.cli import tables
-
     rows = run.curve.read()
     success = rows[-1].get("success") if rows else None
     ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
     tables.say(f"trained    {done} iterations; {ending}, by the policy that explores: `eval` measures it")
     ending = run.ending
     if ending and ending.early:
-        tables.say(f"[yellow]stopped early[/]  {ending.early}; what it reached is not what it was planned to")
+        tables.say(("stopped early", "yellow"), f"  {ending.early}; what it reached is not what it was planned to")
     more = f" --iterations {2 * iterations}" if done >= iterations else ""
     for name, line in (
         ("go on", f"splatyard train --resume {folder}{more}"),
