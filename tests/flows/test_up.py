@@ -331,14 +331,12 @@ def test_the_worker_waits_for_the_server(tmp_path: Path):
 
 def test_a_grandchild_is_known_after_its_parent_is_killed(tmp_path: Path):
     """By the environment that it inherited: a killed worker leaves such processes."""
-    grandchild = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True); sys.stdin.read()"
-    environment = {**os.environ, module.STARTED_BY: str(tmp_path)}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", grandchild], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    pid = int(parent.stdout.readline())
+    environment, file = {**os.environ, module.STARTED_BY: str(tmp_path)}, tmp_path / "pid"
+    parent = subprocess.Popen(["sh", "-c", f"sleep 600 & echo $! > {file}; wait"], env=environment)
+    wait_for(lambda: file.exists() and file.read_text())
+    pid = int(file.read_text())
     parent.kill()
-    parent.communicate()
+    parent.wait()
     found = [process for process, value in module.processes_with(module.STARTED_BY) if value == str(tmp_path)]
     assert [process.pid for process in found] == [pid]
     found[0].kill()
