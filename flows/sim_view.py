@@ -82,7 +82,7 @@ class SimPage:
         vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32)
         return self._server.scene.add_mesh_simple(name, vertices, faces, color=color, wxyz=wxyz, position=position)
 
-    def update(self, seen: Mapping[str, object], ended: Mapping[int, EpisodeResult]) -> None:
+    def update(self, seen: dict[str, np.ndarray], ended: Mapping[int, EpisodeResult]) -> None:
         """Move the robots and show the images, no faster than real time."""
         if time.monotonic() >= self._drawn + REFRESH:
             self._drawn = time.monotonic()
