@@ -71,21 +71,7 @@ THUMBNAILS = 4
 
 @dataclass(frozen=True)
 class Options:
-    """How scenes are built.
-
-    Attributes:
-        runner: Where their stages run.
-        workers: Number of scenes at the same time; None for what fits this machine.
-        address: Of a running Dask scheduler or Ray cluster; the deployment of the runner `pool`.
-        max_failures: No further scene begins after so many have failed.
-        captures: Folder that captures may lie in besides their cards' own.
-        stage_seconds: Most wall time of a stage [s].
-        stage_memory: Most memory of a stage [bytes].
-        store: Address of a store that results are shared through.
-
-    Raises:
-        MachineError: When the store's address holds a password.
-    """
+    """Parameters of `ingest_batch`; a MachineError when the store's address contains a password."""
 
     runner: RunnerName = "processes"
     workers: int | None = None
@@ -163,7 +149,7 @@ def ingest_batch(
         workers: Number of scenes at the same time; by default what fits this machine.
         address: Of a running Dask scheduler or Ray cluster, without it one is started on this machine; for the runner
             pool the deployment, by default run-stage/stage.
-        max_failures: No further scene begins after so many have failed.
+        max_failures: No further scene is started after this number of failures.
         stage_seconds: Most wall time of a stage in seconds.
         stage_memory: Most memory of a stage in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
@@ -173,11 +159,7 @@ def ingest_batch(
 
 
 def run(scenes: Sequence[Scene], out: Path, options: Options) -> list[Scene]:
-    """Build planned scenes through Prefect; when nothing is left to do, no flow is started.
-
-    Raises:
-        SplatyardError: When no scene can be built at all; what to do is in its text.
-    """
+    """Build planned scenes through Prefect; without any to build no flow is started. Raises a SplatyardError if it can't."""
     if not _ready(scenes, out, options):
         return [*scenes]
 
@@ -192,11 +174,7 @@ def run(scenes: Sequence[Scene], out: Path, options: Options) -> list[Scene]:
 
 
 def build_cards(patterns: Sequence[str], out: Path, options: Options) -> list[Scene]:
-    """Plan cards and build their bundles, within a flow's run.
-
-    Raises:
-        SplatyardError: When no scene can be built at all; what to do is in its text.
-    """
+    """Plan cards and build their bundles, within a flow's run; a SplatyardError when none can be built."""
     scenes = plan_batch(patterns, out, options.captures)
     if _ready(scenes, out, options):
         scenes = build_all(scenes, options, get_run_logger().info)
@@ -204,7 +182,7 @@ def build_cards(patterns: Sequence[str], out: Path, options: Options) -> list[Sc
 
 
 def _ready(scenes: Sequence[Scene], out: Path, options: Options) -> bool:
-    """Whether there is anything to do; a batch that can't be done ends here, before anything is started.
+    """Whether there is anything to do; an impossible batch is refused here, before anything is started.
 
     Raises:
         MachineError: When the disk has no room for it, or the store can't be reached.

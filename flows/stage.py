@@ -60,7 +60,7 @@ class Job:
     """How a stage is run, wherever its task runs.
 
     Attributes:
-        limits: What it may use.
+        limits: Limits of time and memory.
         isolated: Whether in a process of its own, even without limits.
         store: Address of a store that results are shared through.
         deployment: Runs it as a job of this deployment's work pool; None runs it here.
@@ -129,12 +129,7 @@ def default_workers() -> int:
 def open_runner(runner: RunnerName, workers: int, address: str | None, job: Job) -> Iterator[RunStage]:
     """A function that runs stages, from any thread; what was started for it ends with the context.
 
-    Args:
-        runner: Where stages run.
-        workers: Number of stages at the same time.
-        address: Of a running Dask scheduler or Ray cluster, None starts one on this machine; of the runner `pool`, the
-            deployment.
-        job: How each is run there.
+    For runner, workers and address see `flows.ingest.ingest_batch`.
 
     Raises:
         MachineError: When the runner isn't installed, or its cluster doesn't start or answer.

@@ -29,11 +29,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def wait_for_bundle(scene: str, minutes: float) -> list[str]:
-    """Wait until there is such a bundle; a build publishes it when it is whole.
-
-    Args:
-        scene: As `splatyard train --scene` takes it.
-        minutes: Time limit.
+    """Wait until there is a bundle for `splatyard train --scene`; a build publishes it when it is whole.
 
     Raises:
         TrainError: When there is none by then.
@@ -164,7 +160,7 @@ def train_policy(
         scene: A bundle: a folder, name@version, name for its newest, a pattern, or hf://owner/repository/name@version.
         preset: What is trained and how: a preset's name or its YAML file.
         iterations: Iterations of training; the preset's by default.
-        minutes: A limit: training stops early after so many, and says so.
+        minutes: Time limit: training stops early then, and says so.
         seed: Seed of everything random.
         episodes: To measure the policy in, in each scene and under each ablation.
         device: Device of networks and images: cpu, cuda, or cuda:1 and so on.

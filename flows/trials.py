@@ -98,13 +98,9 @@ def trials(python: str = "") -> dict[str, str]:
 
 
 def run_trial(name: str, folder: Path, python: str = "", limit: float = SECONDS) -> Result:
-    """One trial in a process of its own, with a time limit.
+    """One of `trials` in a process of its own, with a time limit [s].
 
-    Args:
-        name: A key of `trials`.
-        folder: Holds the capture `tiny`; trials of stages share a work folder in it.
-        python: See `try_all`.
-        limit: Time limit [s].
+    The folder holds the capture `tiny`; trials of stages share a work folder in it.
     """
     started, log = time.monotonic(), folder / "trial.log"
     with log.open("wb") as output:

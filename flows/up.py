@@ -148,14 +148,7 @@ def kept_password(home: Path) -> str:
 
 
 class Service:
-    """A running program.
-
-    Args:
-        name: Name in messages.
-        program: Program and arguments.
-        environment: Its environment.
-        log: File of its output.
-    """
+    """A running program, whose output is added to a log file."""
 
     def __init__(self, name: str, program: list[str], environment: dict[str, str], log: Path) -> None:
         self.name, self.program, self.environment, self.log = name, program, environment, log
@@ -208,11 +201,7 @@ class Service:
 
 
 def keep_both(server: Service, worker: Service, url: str) -> None:
-    """Start again what has ended; the worker once the server answers, for without it a worker ends at once.
-
-    Raises:
-        MachineError: When one of them ended by itself right after its start.
-    """
+    """Start again what has ended; the worker once the server answers, for without it a worker ends at once."""
     server.keep()
     if not worker.running() and answers(f"{url}/api/health"):
         worker.keep()

@@ -50,11 +50,11 @@ def watch_folder(
     Args:
         folder: The folder; it is made when it is not there.
         out: Folder of bundles.
-        settle_seconds: A scan that changes within so many seconds is still being copied, and left for the next run.
+        settle_seconds: A scan that changes within this time is still being copied, and left for the next run.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
 
     Returns:
-        Names of the scans that were ingested.
+        Names of the ingested scans.
     """
     logger = get_run_logger()
     watched = Inbox(folder, out)

@@ -62,14 +62,8 @@ def prepare() -> None:
             time.sleep(0.2)
         template = job_template(ProcessWorker.get_default_base_job_template())
         try:
-            client.create_work_pool(
-                WorkPoolCreate(
-                    name=POOL,
-                    description="Processes on this machine.",
-                    type=ProcessWorker.type,
-                    base_job_template=template,
-                )
-            )
+            pool = WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template)
+            client.create_work_pool(pool)
         except ObjectAlreadyExists:
             client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
         # a limit of 0 would refuse such stages for ever, instead of letting them say what is missing

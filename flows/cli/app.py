@@ -79,15 +79,7 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None, ending: Ending) -> int:
-    """Run one command; returns the exit code.
-
-    Args:
-        arguments: Those of the program if None.
-        ending: Says whether a signal came: errors are its doing then, and raised.
-
-    Raises:
-        SystemExit: From argparse, for --help (0) and for a command line that doesn't parse (2).
-    """
+    """Run one command as `flows.cli.main`; returns the exit code. After a signal, errors are raised."""
     options = parser().parse(arguments)
     _configure_logging(detailed=options.debug)
     try:
@@ -112,7 +104,7 @@ class _ShowVersion(argparse.Action):
     """Looks the version up only when asked: importing importlib.metadata takes longer than all of --help."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print and leave."""
+        """Print the version and exit."""
         import importlib.metadata
 
         print(f"splatyard {importlib.metadata.version('splatyard')}")

@@ -57,18 +57,14 @@ def doctor(
         for result in try_all(python):
             results.append(result)
             if not as_json:
-                _show_result(result)
+                style = {"works": "green", "fails": "bold red", "not here": "dim"}[result.state]
+                cost = f"{result.seconds:6.1f} s {result.memory / 2**20:6.0f} MiB" if result.seconds else " " * 19
+                tables.say(f"{result.name:24} ", (f"{result.state:8}", style), f" {cost}  {result.detail}")
     if as_json:
         tried = {"trials": [asdict(result) for result in results]} if trials else {}
         print(json.dumps(report.to_json() | tried, indent=1))
     failed = any(result.state == "fails" for result in results)
     return 0 if report.ready and not failed else 1
-
-
-def _show_result(result: Result) -> None:
-    style = {"works": "green", "fails": "bold red", "not here": "dim"}[result.state]
-    cost = f"{result.seconds:6.1f} s {result.memory / 2**20:6.0f} MiB" if result.seconds else " " * 19
-    tables.say(f"{result.name:24} ", (f"{result.state:8}", style), f" {cost}  {result.detail}")
 
 
 def _show(report: Report) -> None:

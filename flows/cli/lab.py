@@ -8,7 +8,7 @@ import os
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -97,17 +97,8 @@ class Batch:
             return [scene.save(self.out) for scene in scenes]
         from flows import ingest
 
-        options = ingest.Options(
-            runner=self.runner,
-            workers=self.workers,
-            address=self.address,
-            max_failures=self.max_failures,
-            captures=self.captures,
-            stage_seconds=self.stage_seconds,
-            stage_memory=self.stage_memory,
-            store=self.store,
-        )
-        return ingest.run(scenes, self.out, options)
+        options = {field.name: getattr(self, field.name) for field in fields(ingest.Options)}
+        return ingest.run(scenes, self.out, ingest.Options(**options))
 
     def _show_plan(self, scenes: list[Scene]) -> int:
         from pipeline.batch import counts
@@ -213,20 +204,20 @@ def gc(
     out: Bundles = Path("bundles"),
     dry_run: Annotated[bool, Arg("show what would go, and remove nothing")] = False,
     older_than: Annotated[
-        float | None, Arg("made longer ago than that", "DAYS", _days, group="what is no longer wanted")
+        float | None, Arg("made longer ago than that", "DAYS", _days, group="what is no longer needed")
     ] = None,
     keep_below: Annotated[
         int | None,
-        Arg("the oldest, until the rest has 200G, 500M ...", "SIZE", size, group="what is no longer wanted"),
+        Arg("the oldest, until the rest has 200G, 500M ...", "SIZE", size, group="what is no longer needed"),
     ] = None,
     unreachable: Annotated[
-        bool, Arg("what no bundle in the same folder was made from", group="what is no longer wanted")
+        bool, Arg("what no bundle in the same folder was made from", group="what is no longer needed")
     ] = False,
 ) -> int:
-    """Remove stage results that are no longer wanted.
+    """Remove stage results that are no longer needed.
 
     Shows and removes what earlier builds left in the work folders: results of stages, and what interrupted runs kept to
-    go on with. Each rule that is given narrows the choice; without one, only the half results of killed runs go.
+    resume. Each rule that is given narrows the choice; without one, only the half results of killed runs go.
     Bundles and what is being built are never touched, and a build whose results were removed makes them again.
 
     Examples:

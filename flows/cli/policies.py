@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -107,7 +107,8 @@ class Evaluate:
 
         blind = Run.open(self.blind, self.runs) if self.blind else None
         file = checkpoint_file(run, self.checkpoint)
-        results = self._evaluate(run, find_scenes(self.scenes), self.ablations, blind, file)
+        scenes = find_scenes(self.scenes)
+        results = self._evaluation()(run, scenes, ablations=self.ablations, blind=blind, file=file)
         written = write_results(results, run.folder), write_report(run, results)
         lines = results.lines()
         rows = [
@@ -130,7 +131,7 @@ class Evaluate:
         from train.run import write_atomically
 
         scenes = find_scenes(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
-        matrix = Matrix.of([self._evaluate(run, scenes, ["none"]) for run in runs])
+        matrix = Matrix.of([self._evaluation()(run, scenes, ablations=["none"]) for run in runs])
         tables.table(f"{matrix.task}: success (* trained there)", ["run", *matrix.scenes], matrix.texts())
         self.out.mkdir(parents=True, exist_ok=True)
         for name, text in (("matrix.json", matrix.json()), ("matrix.md", matrix.markdown())):
@@ -138,27 +139,11 @@ class Evaluate:
             tables.say(f"written    {tables.quoted(self.out / name)}")
         return 0
 
-    def _evaluate(
-        self,
-        run: Run,
-        scenes: Sequence[str],
-        ablations: Sequence[Ablation],
-        blind: Run | None = None,
-        file: Path | None = None,
-    ) -> Results:
+    def _evaluation(self) -> partial[Results]:
         from train.evaluation import evaluate_run
 
-        return evaluate_run(
-            run,
-            scenes,
-            ablations=ablations,
-            blind=blind,
-            file=file,
-            episodes=self.episodes,
-            seed=self.seed,
-            device=self.device,
-            allow_failed=self.allow_failed,
-        )
+        common = {"episodes": self.episodes, "seed": self.seed, "device": self.device}
+        return partial(evaluate_run, allow_failed=self.allow_failed, **common)
 
 
 @command()

@@ -102,12 +102,7 @@ def show_gates(gates: Iterable[Gate]) -> None:
 
 
 def show_quality(bundle: Bundle, not_measured: str = "") -> None:
-    """A new bundle's gates, where it lies, and how to look at it.
-
-    Args:
-        bundle: The bundle that was built or imported.
-        not_measured: What follows "no gate fails".
-    """
+    """A new bundle's gates, where it lies, and how to view it; `not_measured` follows "no gate fails"."""
     show_gates(bundle.quality.gates)
     if bundle.quality.passed:
         say(("no gate fails", "bold green"), not_measured)

@@ -124,9 +124,9 @@ class Train:
         ):
             if given not in (None, then):
                 raise TrainError(
-                    "a run goes on as it began",
+                    "a run is resumed as it began",
                     found=f"{option} {given} instead of {then}",
-                    remedy=f"leave {option} away, or train anew without --resume",
+                    remedy=f"leave {option} away, or start a new training without --resume",
                     file=run.folder,
                 )
         allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
@@ -243,13 +243,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 
 class TrainingLine:
-    """Follows a training.
-
-    Args:
-        iterations: At which it ends.
-        minutes: Time limit, if there is one [min].
-        shows: False for nothing at all.
-    """
+    """Progress of a training until `iterations` or the time limit [min]; `shows=False` prints nothing."""
 
     def __init__(self, iterations: int, minutes: float | None, *, shows: bool = True) -> None:
         self._iterations, self._minutes, self._shows = iterations, minutes, shows
@@ -273,27 +267,20 @@ class TrainingLine:
         done = int(row["iteration"])
         if self._first < 0:
             self._first = done - 1
-        text = described(row, self._left(done))
+        spent = time.monotonic() - self._start
+        left = spent / (done - self._first) * (self._iterations - done)
+        if self._minutes is not None:
+            left = min(left, max(0.0, 60 * self._minutes - spent))
+        text = described(row, left)
         self._bar.n = done
         self._bar.set_description_str(text)
         every = max(1, self._iterations // MAX_LINES)
         if self._shows and not self._changes and (done % every == 0 or done == self._iterations):
             print(f"{done}/{self._iterations}: {text}", flush=True)
 
-    def _left(self, done: int) -> float:
-        """Until the end [s]."""
-        spent = time.monotonic() - self._start
-        left = spent / (done - self._first) * (self._iterations - done)
-        return left if self._minutes is None else min(left, max(0.0, 60 * self._minutes - spent))
-
 
 def described(row: dict[str, float], left: float) -> str:
-    """A row of the curve for people: success, ends and other outcomes of the last episodes, reward, speed.
-
-    Args:
-        row: Of the curve.
-        left: Until the end of training [s].
-    """
+    """A row of the curve as text: success, ends and outcomes of the last episodes, reward, speed, time left [s]."""
     from tqdm import tqdm
 
     parts = []
