@@ -159,7 +159,7 @@ def ingest_batch(
 
 
 def run(scenes: Sequence[Scene], out: Path, options: Options) -> list[Scene]:
-    """Build planned scenes through Prefect; without any to build no flow is started. Raises a SplatyardError if it can't."""
+    """Build planned scenes through Prefect; a SplatyardError if it can't. Without any to build no flow is started."""
     if not _ready(scenes, out, options):
         return [*scenes]
 
