@@ -142,8 +142,13 @@ class Evaluate:
     def _evaluation(self) -> partial[Results]:
         from train.evaluation import evaluate_run
 
-        common = {"episodes": self.episodes, "seed": self.seed, "device": self.device}
-        return partial(evaluate_run, allow_failed=self.allow_failed, **common)
+        return partial(
+            evaluate_run,
+            episodes=self.episodes,
+            seed=self.seed,
+            device=self.device,
+            allow_failed=self.allow_failed,
+        )
 
 
 @command()
