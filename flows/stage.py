@@ -306,7 +306,7 @@ def run_stage_job(
         reason: Why it was chosen.
         params: Its parameters.
         key: Hash of all that the result depends on.
-        folder: Of the result.
+        folder: Folder of the result.
         inputs: Folders of the stages that it needs, by name.
         log: The build's log file.
         stage_seconds: Most wall time in seconds.

@@ -78,7 +78,7 @@ def train(
     train_run(run, scenes, iterations=settings.iterations, minutes=minutes, watch=report)
     if (ending := run.ending) and ending.early:
         logger.warning(
-            "training stopped early, after %s; splatyard train --resume %s goes on", ending.early, run.folder
+            "training stopped early, after %s; splatyard train --resume %s continues it", ending.early, run.folder
         )
     return run.folder.resolve()
 
@@ -154,7 +154,7 @@ def train_policy(
 ) -> Path:
     """Wait for a bundle, train a policy in it, measure it, and attach metrics, report and film.
 
-    Nothing is tried again: what fails would fail again, and a run's folder says how to go on with it.
+    Nothing is retried: it would fail again; training can be resumed from the run's folder.
 
     Args:
         scene: A bundle: a folder, name@version, name for its newest, a pattern, or hf://owner/repository/name@version.

@@ -31,7 +31,7 @@ from flows.up import POOL, WORKER, processes_with
 WORKER_LABEL = "prefect.worker.name"
 """Label of runs that names their worker: runs of other machines' workers are not ended here."""
 RUN_CANNOT_CHOOSE = ("command", "env", "working_dir")
-"""Of what Prefect's process worker lets a deployment or a run set in `job_variables`; each can run any program."""
+"""Job variables of Prefect's process worker that a deployment or run must not set: each can run any program."""
 START_SECONDS = 300
 """A server that makes its database on a busy machine takes its time."""
 LOST_SECONDS = 300
@@ -133,8 +133,8 @@ def _automations(client: SyncPrefectClient) -> list[AutomationCore]:
 def _crash_left_runs(client: SyncPrefectClient) -> None:
     """Crash the runs that an earlier worker of this machine has left, or they would hold their slots for ever.
 
-    Our worker doesn't run yet. What outlived the earlier one goes on, and so do the runs of other machines' workers; if
-    these are lost after all, the server sees it by their heartbeats.
+    Our worker doesn't run yet. Runs that outlived the earlier one continue, and so do those of other machines' workers;
+    if these are lost after all, the server detects it by their heartbeats.
     """
     states = {"type": {"any_": [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]}}
     pool = WorkPoolFilter.model_validate({"name": {"any_": [POOL]}})

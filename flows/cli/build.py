@@ -170,8 +170,8 @@ def formats(
 ) -> int:
     """Which captures can be read, and what each one yields.
 
-    Lists the forms of captures that `splatyard build` takes as they lie on disk, what they look like, and what they
-    yield besides images. With a path: which form lies there, and what it holds.
+    Lists the formats of captures that `splatyard build` reads, their files on disk, and what they
+    yield besides images. With a path: which format it is, and what it holds.
 
     Examples:
         splatyard formats

@@ -365,7 +365,7 @@ def import_(
     without the photos.
 
     Where the files' frames don't fit each other, the splat is registered to the mesh; a gate says how well. Up is
-    refined by floor and walls. A scale that nobody vouches for fails its gate: state it with its sigma.
+    refined by floor and walls. A scale without a sigma fails its gate: state it with its sigma.
 
     Examples:
         splatyard import gauss_gym_data/home_night --licence CC-BY-4.0 --scale 1+-0.02

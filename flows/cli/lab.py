@@ -222,7 +222,7 @@ def gc(
 
     Examples:
         splatyard gc --dry-run                            half results of killed runs, and how much is there in all
-        splatyard gc --unreachable --older-than 7         what no bundle was made from and nobody made this week
+        splatyard gc --unreachable --older-than 7         results that no bundle was made from, older than a week
         splatyard gc --keep-below 200G                    the oldest results, until the rest has 200 GiB
         splatyard gc --older-than 30 --out elsewhere/bundles
     """
@@ -297,7 +297,7 @@ def up(
         tables.say(f"           export {PASSWORD}={show}")
         tables.say("           prefect deployment run 'ingest-scene/scene' --param card=scene_cards/hall.yaml")
         tables.say(f"logs       {tables.quoted(home)}")
-        tables.say("stop       Ctrl-C here; runs end too, and go on from their last finished stage when run again")
+        tables.say("stop       Ctrl-C here; runs end too, and resume after their last finished stage when run again")
 
     inbox = Path("inbox")
     with machine_errors(inbox):

@@ -120,7 +120,7 @@ class Evaluate:
         tables.table(title, columns, rows)
         if results.stopped_early:
             resume = f"splatyard train --resume {tables.quoted(tables.shown(run.folder))}"
-            tables.say(f"stopped early: {results.stopped_early}; {resume} goes on")
+            tables.say(f"stopped early: {results.stopped_early}; {resume} continues it")
         for path in written:
             tables.say(f"written    {tables.quoted(tables.shown(path))}")
         return 0

@@ -1,4 +1,4 @@
-"""Registries of bundles: what is in them, put there, fetched from them, and shown of them."""
+"""Registries of bundles: publish, pull, list, yank, verify, and the gallery."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.scenes.summary import SceneSummary
 
 MAX_ROWS = 250
-"""Rows of a table; nobody reads longer ones."""
+"""Rows of a table."""
 
 
 @command()
@@ -202,13 +202,13 @@ def yank(
 ) -> int:
     """Hide a published version: lists and ranges pass it over.
 
-    Says of a published version that nobody should begin with it any more, and why. Lists, "latest" and ranges pass
-    it over from then on; who names it exactly, or has it in scenes.lock, still gets it, with a warning. Nothing is
+    Marks a published version as not to be used any more, with the reason. Lists, "latest" and ranges skip
+    it from then on; who names it exactly, or has it in scenes.lock, still gets it, with a warning. Nothing is
     removed.
 
     Examples:
         splatyard yank hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
-        splatyard yank s3://bucket/yard/hall@1.0.0 --why 'somebody is to be seen in it'
+        splatyard yank s3://bucket/yard/hall@1.0.0 --why 'a person is visible in it'
         splatyard yank hf://owner/scenes/hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
     """
     from pipeline.publish import publishing
@@ -240,7 +240,7 @@ def verify(
     Reads a registry: every bundle.json, and every file against its hash; ends with 1 when anything is wrong. What
     is missing or damaged comes back when the version is published again from its bundle.
 
-    With --gc, files that no version uses - interrupted publishes leave them - and that nobody wrote for a day are
+    With --gc, files that no version uses - interrupted publishes leave them - and that are older than a day are
     removed. Published versions are never touched.
 
     Of a repository on the Hugging Face Hub, which keeps large files by their hash, that hash is compared; it clears

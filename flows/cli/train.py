@@ -31,7 +31,7 @@ class Train:
 
     Trains a policy that sees by PPO, in one bundle or many, and keeps all of it in a folder below runs/: what was
     trained, how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C ends it with a
-    checkpoint; --resume goes on as if it had never stopped.
+    checkpoint; --resume continues as if it had never stopped.
 
     Examples:
         splatyard train navigate --scene hall@1.0.0 --robot rover
@@ -58,7 +58,7 @@ class Train:
     num_gpus: Annotated[int | None, Arg("train in N processes, each with a device", "N", count)] = None
     name: Annotated[str | None, Arg("of the run; default: <task>-<scene>-<number>")] = None
     runs: Runs = Path("runs")
-    resume: Annotated[str | None, Arg("go on with a run: its name or its folder", "RUN")] = None
+    resume: Annotated[str | None, Arg("resume a run: its name or its folder", "RUN")] = None
     log: Annotated[tuple[str, ...], Arg("besides TensorBoard: wandb, mlflow; may be repeated", "NAME")] = ()
     evaluate: Annotated[int | None, Arg("episodes to show success by, before and after", "N", count)] = None
     allow_failed: AllowFailed = False
@@ -179,7 +179,7 @@ class Train:
                 )
         except KeyboardInterrupt:
             resume = f"splatyard train --resume {folder}"
-            print(f"\ninterrupted; go on from its last checkpoint with {resume}", file=sys.stderr)
+            print(f"\ninterrupted; resume from its last checkpoint with {resume}", file=sys.stderr)
             return INTERRUPTED
         if writes:
             _report(run, folder, done, iterations)
@@ -214,7 +214,7 @@ def _report(run: Run, folder: str, done: int, iterations: int) -> None:
         tables.say(("stopped early", "yellow"), f"  {ending.early}; what it reached is not what it was planned to")
     more = f" --iterations {2 * iterations}" if done >= iterations else ""
     for name, line in (
-        ("go on", f"splatyard train --resume {folder}{more}"),
+        ("resume", f"splatyard train --resume {folder}{more}"),
         ("measure", f"splatyard eval {folder}"),
         ("look", f"splatyard play {folder} --view"),
         ("export", f"splatyard export {folder} --onnx policy.onnx"),
