@@ -193,7 +193,7 @@ def fit(places: Sequence[Measured]) -> F64:
 def line(name: str, place: Measured, weights: ArrayLike) -> str:
     """One row of the table, in Markdown."""
     error = place.expected(weights)
-    apart, rank = expected_psnr(error) - place.psnr, float(spearmanr(-error, place.psnr)[0])
+    apart, rank = expected_psnr(error) - place.psnr, float(np.asarray(spearmanr(-error, place.psnr))[0])
     trusted = place.psnr[trust_of(error) >= TRUSTED]
     worst = trusted.min() if len(trusted) else np.inf
     reached = abs(apart.mean()) <= 2 and rank >= 0.75 and worst >= 18

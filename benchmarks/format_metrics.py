@@ -130,7 +130,7 @@ def depth_errors(capture: Capture, exact: Mapping[str, Pose], room: HallRoom) ->
     errors, distances, caster = [], [], RayCaster(room.mesh)
     for frame in capture.frames[::4]:
         assert frame.depth and frame.depth_camera
-        depth = cv2.imread(str(capture.root / frame.depth), cv2.IMREAD_UNCHANGED) / 1000
+        depth = np.asarray(cv2.imread(str(capture.root / frame.depth), cv2.IMREAD_UNCHANGED)) / 1000
         known, pose = depth > 0, exact[frame.name]
         errors.append(np.abs(depth - room.cast(frame.depth_camera, pose)[1])[known])
         distances.append(caster.distances(pose.apply((frame.depth_camera.rays() * depth[..., None])[known])))

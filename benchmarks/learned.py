@@ -38,7 +38,7 @@ CAPACITY = 40
 MAX_ERROR, MAX_MEMORY = 0.03, 1.1
 
 
-class Enlarged(Sequence[np.ndarray]):
+class Enlarged:
     """Depth maps as large as a network's, each created on demand."""
 
     def __init__(self, maps: Sequence[np.ndarray]) -> None:
@@ -93,7 +93,7 @@ def main() -> None:
         Row("registered images", placed, ""),
         Row("chunks along the path", runs - chunks.loops, ""),
         Row("chunks that close loops", chunks.loops, ""),
-        Row("path length", path_length(truth.poses), "m"),
+        Row("path length", path_length([*truth.poses]), "m"),
         Row("trajectory error", error, "m", "<=", MAX_ERROR),
         Row("trajectory error without loop closure", track_error(chain, truth)[0], "m"),
         Row("peak memory relative to one chunk", peak / one, "", "<=", MAX_MEMORY),

@@ -84,7 +84,8 @@ class Place:
         triangles = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]], 1).reshape(-1, 3)
         vertices = (self._corner[:, None] + ends).reshape(-1, 3)
         self._scene = o3d.t.geometry.RaycastingScene()
-        self._scene.add_triangles(vertices.astype(np.float32), triangles.astype(np.uint32))
+        tensors = (o3d.core.Tensor.from_numpy(a) for a in (vertices.astype(np.float32), triangles.astype(np.uint32)))
+        self._scene.add_triangles(*tensors)
         lengths = np.linalg.norm(self._sides, axis=2)
         self._axes = self._sides / lengths[..., None] / TEXEL
         sizes = np.ceil(lengths / TEXEL).astype(int) + 2
@@ -99,7 +100,8 @@ class Place:
 
         directions = pose.rotate(CAMERA.rays())
         origin = np.broadcast_to(pose.translation, directions.shape)
-        hit = self._scene.cast_rays(o3d.core.Tensor(np.concatenate([origin, directions], -1).astype(np.float32)))
+        rays = np.concatenate([origin, directions], -1).astype(np.float32)
+        hit = self._scene.cast_rays(o3d.core.Tensor.from_numpy(rays))
         part = np.minimum(hit["primitive_ids"].numpy() // 2, len(self._corner) - 1).astype(np.intp)
         away = origin + directions * hit["t_hit"].numpy()[..., None] - self._corner[part]
         column, row = (np.einsum("hwc,hwc->hw", away, self._axes[part, k]) for k in (0, 1))

@@ -25,6 +25,7 @@ from pipeline.publish.publishing import publish  # noqa: E402
 from pipeline.scenes.bundle import Bundle  # noqa: E402
 from pipeline.scenes.files import CACHE_VARIABLE  # noqa: E402
 from pipeline.scenes.manifest import file_sha256  # noqa: E402
+from pipeline.scenes.registry import StoreRegistry  # noqa: E402
 from pipeline.scenes.resolver import open_registry  # noqa: E402
 from sim.scene import open_scene  # noqa: E402
 
@@ -84,7 +85,9 @@ def _list_seconds(bundle: Path, root: Path) -> tuple[float, float]:
         for minor in range(VERSIONS):
             changed = {**manifest, "name": folder.name, "version": f"1.{minor}.0"}
             (folder / f"1.{minor}.0.json").write_text(json.dumps(changed))
-    open_registry(str(root)).write_index()
+    registry = open_registry(str(root))
+    assert isinstance(registry, StoreRegistry)
+    registry.write_index()
     code = "import sys; from flows.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "list", str(root)]
 

@@ -87,7 +87,7 @@ def least(function: Callable[[], object], clock: Callable[[], float]) -> float:
 def image_rows(scene: SimScene) -> list[Row]:
     """Images per CPU-second by size, scaling over threads, and Newton for comparison."""
     packed, poses, rows = pack(scene.gaussians), robot_views(scene, 64), []
-    threads = numba.config.NUMBA_NUM_THREADS
+    threads = numba.get_num_threads()
     for width, height in SIZES:
         camera = wide(width, height)
         for count in (1, 16, 64):

@@ -145,14 +145,15 @@ def toy(count: int) -> tuple[Gaussians, Camera, Pose]:
     pose = Pose.from_quaternion(np.array([0.9, 0.2, -0.3, 0.1]) / np.sqrt(0.95), np.array([0.3, -0.2, 0.5]))
     sh = rng.normal(size=(count, 9, 3)) * 0.12
     sh[:, 0] = rng.uniform(-0.8, 1.5, (count, 3))
-    values = (
+    values = [
         pose.apply(np.concatenate([slope * depth[:, None], depth[:, None]], 1)),
         np.log(0.15 * rng.uniform(0.3, 1.5, (count, 3))),
         rng.normal(size=(count, 4)),
         rng.normal(-0.5, 1.2, count),
         sh,
-    )
-    return Gaussians(*(value.astype(np.float32) for value in values)), Camera(96, 88, 100.0, 104.0, 46.2, 42.3), pose
+    ]
+    means, log_scales, quaternions, opacity_logits, sh = (value.astype(np.float32) for value in values)
+    return Gaussians(means, log_scales, quaternions, opacity_logits, sh), Camera(96, 88, 100.0, 104.0, 46.2, 42.3), pose
 
 
 def against_torch() -> list[Row]:

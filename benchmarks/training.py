@@ -208,7 +208,7 @@ def ablation(found: dict[str, Measured]) -> str:
 
 def main() -> None:
     """Train, evaluate, print; write if requested."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--keep", type=Path, help="folder of the runs; default: a temporary one")
     parser.add_argument("--write", action="store_true", help="write the section of docs/benchmarks.md")

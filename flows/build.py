@@ -16,7 +16,7 @@ from pipeline.building import BuildRequest, BuildResult, check_machine, run_plan
 from pipeline.building import plan as make_plan
 from pipeline.engine import PlannedStage
 
-run_one = run_stage.with_options(retries=1, retry_delay_seconds=2)  # somebody waits for it
+run_one = run_stage.with_options(retries=1, retry_delay_seconds=2)  # the user waits for it
 
 
 def run(request: BuildRequest) -> BuildResult:

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx
 from prefect import flow, get_run_logger
@@ -32,6 +32,7 @@ from prefect.tasks import Task
 
 from flows.server import require_api
 from flows.stage import (
+    CPU_STAGE,
     Address,
     Bytes,
     Count,
@@ -43,24 +44,25 @@ from flows.stage import (
     open_runner,
     result_of,
 )
-from flows.yard import CPU_STAGE
+from flows.view import markdown_table, quality_markdown
 from pipeline.batch import Scene, build_scene, check_room, counts, plan_batch
+from pipeline.building import run_records
 from pipeline.engine import PlannedStage
 from pipeline.errors import MachineError
 from pipeline.files import readable
 from pipeline.isolation import Limits, end_all
 from pipeline.progress import bar
+from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.store import open_store, refuse_secrets
 from pipeline.shared import fetch_plan
-from pipeline.usage import run_records
 
 logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 5.0
-"""Between two looks whether another process is done with a scene."""
+"""Between two checks whether another process is done with a scene."""
 LOOK_SECONDS = 1.0
 MAX_ROWS = 200
-"""Of a batch's table in Prefect."""
+"""Rows of a batch's table in Prefect."""
 _run_stage: ContextVar[RunStage] = ContextVar("run_stage")
 """Runs the stages of the scene that a thread builds; a parameter of its task would have to travel to clusters."""
 THUMBNAILS = 4
@@ -69,21 +71,7 @@ THUMBNAILS = 4
 
 @dataclass(frozen=True)
 class Options:
-    """How scenes are built.
-
-    Attributes:
-        runner: Where their stages run.
-        workers: Number of scenes at the same time; None for what fits this machine.
-        address: Of a running Dask scheduler or Ray cluster; the deployment of the runner `pool`.
-        max_failures: No further scene begins after so many have failed.
-        captures: Folder that captures may lie in besides their cards' own.
-        stage_seconds: Most wall time of a stage [s].
-        stage_memory: Most memory of a stage [bytes].
-        store: Address of a store that results are shared through.
-
-    Raises:
-        MachineError: When the store's address holds a password.
-    """
+    """Parameters of `ingest_batch`; a MachineError when the store's address contains a password."""
 
     runner: RunnerName = "processes"
     workers: int | None = None
@@ -100,11 +88,7 @@ class Options:
 
 
 class SceneFailedError(Exception):
-    """Raised to mark a scene's run as failed.
-
-    Args:
-        scene: What became of it.
-    """
+    """Raised to mark a scene's run as failed."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
@@ -122,7 +106,7 @@ def ingest_scene(
     stage_seconds: Seconds | None = None,
     stage_memory: Bytes | None = None,
     store: Address | None = None,
-) -> State[Any]:
+) -> State[None]:
     """Build the bundle of one scene card, and attach its quality.
 
     Args:
@@ -154,7 +138,7 @@ def ingest_batch(
     stage_seconds: Seconds | None = None,
     stage_memory: Bytes | None = None,
     store: Address | None = None,
-) -> State[Any]:
+) -> State[None]:
     """Build the bundles of many scene cards; existing ones are not built again, and a bad one stops no other.
 
     Args:
@@ -165,7 +149,7 @@ def ingest_batch(
         workers: Number of scenes at the same time; by default what fits this machine.
         address: Of a running Dask scheduler or Ray cluster, without it one is started on this machine; for the runner
             pool the deployment, by default run-stage/stage.
-        max_failures: No further scene begins after so many have failed.
+        max_failures: No further scene is started after this number of failures.
         stage_seconds: Most wall time of a stage in seconds.
         stage_memory: Most memory of a stage in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
@@ -175,17 +159,13 @@ def ingest_batch(
 
 
 def run(scenes: Sequence[Scene], out: Path, options: Options) -> list[Scene]:
-    """Build planned scenes through Prefect; when nothing is left to do, no flow is started.
-
-    Raises:
-        SplatyardError: When no scene can be built at all; what to do is in its text.
-    """
+    """Build planned scenes through Prefect; a SplatyardError if it can't. Without any to build no flow is started."""
     if not _ready(scenes, out, options):
         return [*scenes]
 
-    # without parameters: a plan is nothing that Prefect could send to its server
+    # without parameters: Prefect would send them to its server as JSON
     @flow(name="ingest-batch", flow_run_name=f"batch-{time.strftime('%Y%m%d-%H%M%S')}", persist_result=False)
-    def ingest_planned() -> State[Any]:
+    def ingest_planned() -> State[list[Scene]]:
         built = build_all(scenes, options, logger.info)
         return Completed(message=counts(built), data=built)
 
@@ -194,11 +174,7 @@ def run(scenes: Sequence[Scene], out: Path, options: Options) -> list[Scene]:
 
 
 def build_cards(patterns: Sequence[str], out: Path, options: Options) -> list[Scene]:
-    """Plan cards and build their bundles, within a flow's run.
-
-    Raises:
-        SplatyardError: When no scene can be built at all; what to do is in its text.
-    """
+    """Plan cards and build their bundles, within a flow's run; a SplatyardError when none can be built."""
     scenes = plan_batch(patterns, out, options.captures)
     if _ready(scenes, out, options):
         scenes = build_all(scenes, options, get_run_logger().info)
@@ -206,7 +182,7 @@ def build_cards(patterns: Sequence[str], out: Path, options: Options) -> list[Sc
 
 
 def _ready(scenes: Sequence[Scene], out: Path, options: Options) -> bool:
-    """Whether there is anything to do; a batch that can't be done ends here, before anything is started.
+    """Whether there is anything to do; an impossible batch is refused here, before anything is started.
 
     Raises:
         MachineError: When the disk has no room for it, or the store can't be reached.
@@ -222,8 +198,8 @@ def _ready(scenes: Sequence[Scene], out: Path, options: Options) -> bool:
     return bool(waiting)
 
 
-def build_all(scenes: Sequence[Scene], options: Options, tell: Callable[..., None]) -> list[Scene]:
-    """Build the waiting scenes, each in a thread that takes it from stage to stage; returns what became of all.
+def build_all(scenes: Sequence[Scene], options: Options, report: Callable[..., None]) -> list[Scene]:
+    """Build the waiting scenes, each in a thread that takes it from stage to stage; returns all in their last state.
 
     A scene that another process builds is tried again when all others are done: then its bundle exists, or it can be
     taken over.
@@ -264,7 +240,7 @@ def build_all(scenes: Sequence[Scene], options: Options, tell: Callable[..., Non
                         finished += 1
                         shown.update()
                         left = (time.monotonic() - started) / finished * (total - finished)
-                        tell("%d/%d %s; %.0f min to go", finished, total, in_a_line(outcome), left / 60)
+                        report("%d/%d %s; %.0f min to go", finished, total, one_line(outcome), left / 60)
         except BaseException:
             ending.set()
             end_all()
@@ -273,7 +249,7 @@ def build_all(scenes: Sequence[Scene], options: Options, tell: Callable[..., Non
 
 
 def _run_unless(ending: threading.Event, run: RunStage, planned: PlannedStage) -> bool:
-    """Run a stage; once all is to end, its scene ends as by Ctrl-C."""
+    """Run a stage; once everything is to end, its scene ends as by Ctrl-C."""
     try:
         if not ending.is_set():
             return run(planned)
@@ -284,7 +260,7 @@ def _run_unless(ending: threading.Event, run: RunStage, planned: PlannedStage) -
 
 
 def _one(scene: Scene, options: Options, run: RunStage) -> Scene:
-    """Build a scene as a task of its own; whatever goes wrong is in what comes back."""
+    """Build a scene as a task of its own; returns it failed where anything goes wrong."""
     started = time.monotonic()
     try:
         _run_stage.set(run)
@@ -298,12 +274,12 @@ def _one(scene: Scene, options: Options, run: RunStage) -> Scene:
             remedy="see that the server runs and has room on its disk, then run the same again",
         )
         return scene.failed("", refused, seconds=time.monotonic() - started)
-    except Exception as error:  # not of the scene: others go on
+    except Exception as error:  # others go on
         return scene.failed("", error, seconds=time.monotonic() - started)
 
 
 def _runner() -> RunStage:
-    """A function of its own: clusters get a copy of the task `ingest`, and with it of what it names."""
+    """A function of its own: clusters get a copy of the task `ingest` and of the globals that it uses."""
     return _run_stage.get()
 
 
@@ -326,8 +302,8 @@ def ingest(scene: Scene, captures: Path | None, store: str | None) -> State[Scen
     return Completed(name="Cached", message=where, data=scene)
 
 
-def named_for(scene: Scene) -> Task[Any, State[Scene]]:
-    """The task `ingest` under the scene's name, as what makes its bundle of its capture."""
+def named_for(scene: Scene) -> Task[..., State[Scene]]:
+    """The task `ingest` under the scene's name, with its capture and bundle as assets."""
     assert scene.capture is not None
     assert scene.bundle is not None
     return ingest.with_options(
@@ -342,7 +318,7 @@ def asset_key(path: Path) -> str:
     return "file://" + re.sub(r"[^\w./@+=~,:-]", "_", path.as_posix(), flags=re.ASCII)[-500:]
 
 
-def in_a_line(scene: Scene) -> str:
+def one_line(scene: Scene) -> str:
     """What became of a scene, on one line."""
     text = f"{scene.name}: {scene.state} in {scene.seconds:.0f} s"
     if scene.reason:
@@ -350,19 +326,15 @@ def in_a_line(scene: Scene) -> str:
     return f"{text}; failed gates: {', '.join(scene.failed_gates)}" if scene.failed_gates else text
 
 
-def final(scenes: Sequence[Scene]) -> State[Any]:
+def final(scenes: Sequence[Scene]) -> State[None]:
     """The state of a flow's run, with the table of its scenes attached."""
-    attach(_table(scenes), f"batch-{flow_run.name}", "what became of each scene")
+    order = ("failed", "stopped", "built", "cached")
+    shown = sorted(scenes, key=lambda scene: order.index(scene.state))[:MAX_ROWS]
+    table = markdown_table(["scene", "", ""], ((scene.name, scene.state, _why(scene)) for scene in shown))
+    more = f"\n\nand {len(scenes) - MAX_ROWS} more" if len(scenes) > MAX_ROWS else ""
+    attach(f"# {counts(scenes)}\n\n{table}{more}", f"batch-{flow_run.name}", "what became of each scene")
     bad = any(scene.state in ("failed", "stopped") for scene in scenes)
     return Failed(message=counts(scenes)) if bad else Completed(message=counts(scenes))
-
-
-def _table(scenes: Sequence[Scene]) -> str:
-    order = ("failed", "stopped", "built", "cached")
-    scenes = sorted(scenes, key=lambda scene: order.index(scene.state))
-    rows = [f"| {scene.name} | {scene.state} | {_why(scene)} |" for scene in scenes[:MAX_ROWS]]
-    more = [f"and {len(scenes) - MAX_ROWS} more"] if len(scenes) > MAX_ROWS else []
-    return "\n".join([f"# {counts(scenes)}", "", "| scene | | |", "| --- | --- | --- |", *rows, "", *more])
 
 
 def _why(scene: Scene) -> str:
@@ -374,47 +346,37 @@ def _why(scene: Scene) -> str:
 
 
 def show(scene: Scene) -> None:
-    """Attach the quality table, some photos and the way to the report to the run."""
-    from flows.view import quality_markdown
-    from pipeline import Bundle
-
+    """Attach the quality table, some photos and a link to the report to the run."""
     assert scene.bundle is not None
+    assert scene.work is not None
     bundle = Bundle.open(scene.bundle)
     report = scene.bundle / "quality.html"
-    title = f"# {scene.name} {scene.bundle.name}"
     verdict = f"**failed gates: {', '.join(scene.failed_gates)}**" if scene.failed_gates else "no gate fails"
-    link = f"[report]({report.as_uri()}) `{report}`"
-    parts = [title, f"{verdict}; {link}", _thumbnails(bundle), quality_markdown(bundle.quality.gates), _times(scene)]
+    photos = [shot.thumbnail for shot in bundle.cameras if shot.thumbnail]
+    images = (
+        f"![{Path(name).stem}](data:image/jpeg;base64,{base64.b64encode(bundle.path(name).read_bytes()).decode()})"
+        for name in photos[:: max(1, len(photos) // THUMBNAILS)][:THUMBNAILS]
+    )
+    known = run_records(scene.work, scene.bundle)
+    times = [
+        (name, f"{one.seconds:.1f}", f"{one.cpu_seconds:.1f}", readable(one.peak_memory), readable(one.result_bytes))
+        for name, one in ((name, known[name]) for name in scene.stages)
+    ]
+    total = ("all", f"{scene.seconds:.1f}", "", "", "")
+    parts = (
+        f"# {scene.name} {scene.bundle.name}",
+        f"{verdict}; [report]({report.as_uri()}) `{report}`",
+        " ".join(images),
+        quality_markdown(bundle.quality.gates),
+        markdown_table(["stage", ">seconds", ">CPU-s", ">peak memory", ">result"], [*times, total]),
+    )
     attach("\n\n".join(parts), f"scene-{scene.name}", f"quality of {scene.name}")
 
 
 def attach(markdown: str, key: str, description: str) -> None:
-    """Attach a text to the run; a server that is away costs the text, not the work."""
+    """Attach a text to the run; without a server only the text is lost."""
     key = re.sub("[^a-z0-9]+", "-", key.lower()).strip("-")
     try:
         create_markdown_artifact(markdown, key=key, description=description)
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         logger.warning("%s is not shown in Prefect: %s", key, error)
-
-
-def _thumbnails(bundle: Any) -> str:
-    """Some photos from all over the capture, as images within the text."""
-    shown = [shot.thumbnail for shot in bundle.cameras if shot.thumbnail]
-    chosen = shown[:: max(1, len(shown) // THUMBNAILS)][:THUMBNAILS]
-    packed = [base64.b64encode(bundle.path(name).read_bytes()).decode() for name in chosen]
-    return " ".join(
-        f"![{Path(name).stem}](data:image/jpeg;base64,{data})" for name, data in zip(chosen, packed, strict=True)
-    )
-
-
-def _times(scene: Scene) -> str:
-    assert scene.work is not None
-    assert scene.bundle is not None
-    known = run_records(scene.work, scene.bundle)
-    rows = [
-        f"| {name} | {one.seconds:.1f} | {one.cpu_seconds:.1f} | "
-        f"{readable(one.peak_memory)} | {readable(one.result_bytes)} |"
-        for name, one in ((name, known[name]) for name in scene.stages)
-    ]
-    head = ["| stage | seconds | CPU-s | peak memory | result |", "| --- | ---: | ---: | ---: | ---: |"]
-    return "\n".join([*head, *rows, f"| all | {scene.seconds:.1f} | | | |"])

@@ -1,7 +1,7 @@
-"""Prefect's API for the flows of this process, in a process of its own.
+"""Prefect's API for the flows of this process, in a process of its own; and which web pages a local server answers.
 
-Prefect can start one by itself, but that one dies of the user's Ctrl-C before the flow has said goodbye to it, and
-outlives a killed flow. This one does neither.
+Prefect can start a server by itself, but a Ctrl-C ends that one before the flow has reported its end, and it outlives
+a killed flow.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import os
+import re
 import secrets
 import signal
 import socket
@@ -20,35 +21,40 @@ import time
 import urllib.error
 import urllib.request
 from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from flows.guard import App, OwnPagesOnly, own_origins
 from pipeline.errors import MachineError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 START_SECONDS = 180
 """Prefect's own limit of 20 s is too short on a busy laptop."""
 LOOK_SECONDS = 0.5
-FAREWELL_SECONDS = 10.0
-"""Time to write down the last events: Prefect keeps them in memory for some seconds."""
+SHUTDOWN_SECONDS = 10.0
+"""Time to write the last events: Prefect keeps them in memory for some seconds."""
 BUSY = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
-"""A server writes down what becomes of tasks many at a time; one by one takes two thirds of its work in a batch."""
+"""A server writes the states of tasks in batches; one by one they take two thirds of its time."""
 SETTINGS = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", **BUSY}
 """As Prefect sets them for its temporary server: no user interface, no waiting for other servers."""
 HOST = "127.0.0.1"
+LOOPBACK = (HOST, "localhost")
 PASSWORD, SERVER_PASSWORD = "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"
 """What clients send, and what a server asks for; in the environment only, which no other user of the machine sees."""
 
 
 def new_password() -> str:
-    """A user and a secret, as Prefect wants them."""
+    """A user and a secret, in Prefect's form."""
     return f"splatyard:{secrets.token_urlsafe(24)}"
 
 
 @functools.cache
 def own_password() -> str:
-    """That of this process's own server."""
+    """The password of this process's own server."""
     return new_password()
 
 
@@ -59,7 +65,7 @@ def api_url() -> str:
     Raises:
         MachineError: When it ends or stays silent instead.
     """
-    port = _free_port()
+    port = free_port()
     url = f"http://{HOST}:{port}/api"
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -77,25 +83,30 @@ def api_url() -> str:
             process.kill()
             process.wait()
             errors.seek(0)
-            lines = errors.read().decode(errors="replace").strip().splitlines()
             raise MachineError(
                 f"Prefect's server must answer within {START_SECONDS} s",
-                found=lines[-1] if lines else "silence",
+                found=last_line(errors.read()),
                 remedy="run again; if it stays so, name a running Prefect server in PREFECT_API_URL",
             )
     return url
 
 
+def last_line(output: bytes) -> str:
+    """The last line of what a program printed."""
+    lines = output.decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "no output"
+
+
 def command(port: int) -> list[str]:
-    """What serves Prefect's API on a port of this machine until the calling process ends."""
+    """The command that serves Prefect's API on a port of this machine until the calling process ends."""
     return [sys.executable, "-m", "flows.server", str(port), str(os.getpid())]
 
 
 def require_api() -> None:
-    """Have Prefect talk to the server that its settings name, or else to one of our own, from now on.
+    """Have Prefect use the server that its settings name, or else one of our own, from now on.
 
     For the whole process: Prefect's `temporary_settings` are those of a context, which its own threads don't have. The
-    one that passes on what worker processes tell would start a server for itself, which nobody asks and nobody ends.
+    thread that forwards events of worker processes would start a server for itself, which nothing ends.
 
     Raises:
         MachineError: As `api_url`; when the server that the settings name asks for another password.
@@ -126,14 +137,16 @@ def _require_password(url: str, password: str | None) -> None:
         pass  # Prefect's client waits for a server that is away
 
 
-def _free_port() -> int:
+def free_port(port: int = 0) -> int:
+    """A port of this machine: the given one, or any; an OSError when it is taken."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, port))
         return probe.getsockname()[1]
 
 
 def answers(url: str) -> bool:
-    """Whether something at the address says that all is well."""
+    """Whether a GET of the address succeeds."""
     try:
         with urllib.request.urlopen(url, timeout=10) as reply:
             return reply.status == 200
@@ -141,21 +154,65 @@ def answers(url: str) -> bool:
         return False
 
 
+def own_origins(port: int, *more: str) -> frozenset[str]:
+    """The origins under which a browser of this machine shows the server's pages.
+
+    Args:
+        port: Port of the server, on loopback.
+        more: Addresses under which a reverse proxy shows them too; their paths are ignored.
+    """
+    addresses = [*(f"http://{name}:{port}" for name in LOOPBACK), *more]
+    return frozenset(f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, addresses))
+
+
+def refused(host: str | None, origin: str | None, origins: frozenset[str] | None) -> str | None:
+    """Why a request is refused, or None.
+
+    A page of another site can send requests to a server of this machine; its browser adds the page's origin. A name
+    that its owner points at 127.0.0.1 makes the page look like one of this server; it shows in the Host header.
+
+    Args:
+        host: The request's Host header.
+        origin: Its Origin header; programs other than browsers send none.
+        origins: The server's own; None for a server that is open to the network, under names that it doesn't know.
+    """
+    if origins is not None:
+        names = {urlsplit(one).hostname for one in origins}
+        name = re.fullmatch(r"([\w.-]+)(:\d+)?", host or "")
+        if name is None or name[1].lower() not in names:
+            return "this server has another name"
+    if origin is not None and origin not in {*(origins or ()), f"http://{host}"}:
+        return "pages of another origin are not answered"
+    return None
+
+
+def own_pages_only(app: ASGIApp, origins: frozenset[str]) -> ASGIApp:
+    """The application, answering pages of these origins only, over HTTP and websockets."""
+    from starlette.datastructures import Headers
+    from starlette.responses import PlainTextResponse
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        why = None
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            why = refused(headers.get("host"), headers.get("origin"), origins)
+        answer = app if why is None else PlainTextResponse(why, HTTPStatus.FORBIDDEN)
+        await answer(scope, receive, send)
+
+    return guarded
+
+
 def _end_with(parent: int) -> None:
-    """End this process as soon as its parent is another one: the flow is gone, however it went."""
+    """End this process as soon as its parent has ended, in whatever way."""
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(FAREWELL_SECONDS)
+    time.sleep(SHUTDOWN_SECONDS)
     os._exit(0)
 
 
-def app(port: int) -> App:
-    """Prefect's application; it answers its own pages only, and changes nothing without a token of each client.
-
-    Args:
-        port: On which it is served.
-    """
+def app(port: int) -> ASGIApp:
+    """Prefect's application on a port; it answers its own pages only, and changes need a token of each client."""
     from prefect.context import refresh_global_settings_context
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_UI_API_URL
@@ -165,7 +222,7 @@ def app(port: int) -> App:
     os.environ["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] = ",".join(sorted(origins))
     os.environ["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] = "true"
     refresh_global_settings_context()
-    return OwnPagesOnly(create_app(final=True), origins)
+    return own_pages_only(create_app(final=True), origins)
 
 
 def main() -> None:
@@ -174,13 +231,8 @@ def main() -> None:
 
     port, parent = map(int, sys.argv[1:])
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    uvicorn.run(
-        app(port),
-        host=HOST,
-        port=port,
-        log_level="error",
-        timeout_graceful_shutdown=int(FAREWELL_SECONDS / 2),
-    )
+    graceful = int(SHUTDOWN_SECONDS / 2)
+    uvicorn.run(app(port), host=HOST, port=port, log_level="error", timeout_graceful_shutdown=graceful)
 
 
 if __name__ == "__main__":

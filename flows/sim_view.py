@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,13 +21,17 @@ from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot, Shape
 from sim.video import ENLARGED, SHOWN, images_of, tiled
 
+if TYPE_CHECKING:
+    import trimesh
+    import viser
+
 logger = logging.getLogger(__name__)
 
 Color = tuple[int, int, int]
 
 ROBOT_COLOR, FIRST_COLOR = (240, 120, 30), (60, 120, 240)
 REFRESH = 0.05
-"""Least time between two updates of the page [s]; some tasks step more often."""
+"""Minimum time between two updates of the page [s]; some tasks step more often."""
 UPRIGHT = np.array([1.0, 0, 0, 0])
 EYE_HEIGHT = 1.7  # [m]
 PAINT = 0.01
@@ -35,11 +39,11 @@ PAINT = 0.01
 
 
 class SimPage:
-    """Shows the robots of the first scene, in real time, and what the first of them, in blue, finds in its way.
+    """Shows the robots of the first scene, in real time, and the props of the first of them, which is blue.
 
     Args:
-        env: What is shown.
-        port: Of the page; the next free one is taken.
+        env: The simulation.
+        port: Port of the page; the next free one is taken.
     """
 
     def __init__(self, env: SceneEnv, port: int) -> None:
@@ -52,8 +56,8 @@ class SimPage:
         self._robots = [
             self._add_robot(env.robot, f"/robot_{n}", color) for n, color in zip(self._shown, colors, strict=True)
         ]
-        self._props: list[Any] = []
-        self._where: list[tuple[float, ...]] = []
+        self._props: list[viser.MeshHandle] = []
+        self._prop_positions: list[tuple[float, ...]] = []
         self._drawn = -REFRESH
         self._images = self._server.gui.add_image(np.zeros((8, 8, 3), np.uint8), label="cameras")
         eye = env.scenes[0].regions.spawn_poses[0].world_from_base  # heads towards open space
@@ -62,7 +66,7 @@ class SimPage:
         self._server.initial_camera.up = (0.0, 0.0, 1.0)
         logger.info("http://127.0.0.1:%d shows the robots; Ctrl-C ends it", self._server.get_port())
 
-    def _add_robot(self, robot: Robot, root: str, color: Color) -> list[Any]:
+    def _add_robot(self, robot: Robot, root: str, color: Color) -> list[viser.FrameHandle]:
         """A frame for each of its links, with the link's shapes."""
         frames = []
         for number, link in enumerate(robot.links):
@@ -72,21 +76,23 @@ class SimPage:
                 self._add_mesh(f"{root}/{number}/{index}", shape_mesh(shape), color, pose.translation, pose.quaternion)
         return frames
 
-    def _add_mesh(self, name: str, mesh: Any, color: Color, position: Floats, wxyz: Floats = UPRIGHT) -> Any:
+    def _add_mesh(
+        self, name: str, mesh: trimesh.Trimesh, color: Color, position: Floats, wxyz: Floats = UPRIGHT
+    ) -> viser.MeshHandle:
         vertices, faces = np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.uint32)
         return self._server.scene.add_mesh_simple(name, vertices, faces, color=color, wxyz=wxyz, position=position)
 
-    def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
+    def update(self, seen: dict[str, np.ndarray], ended: Mapping[int, EpisodeResult]) -> None:
         """Move the robots and show the images, no faster than real time."""
         if time.monotonic() >= self._drawn + REFRESH:
             self._drawn = time.monotonic()
             poses = link_poses(self._env.robot, self._env.engine.read()[self._shown])
-            wxyz, there = quaternion_from_matrix(poses[..., :3, :3]), self._env.scene_of[self._shown] == 0
+            wxyz, visible = quaternion_from_matrix(poses[..., :3, :3]), self._env.scene_of[self._shown] == 0
             for row, frames in enumerate(self._robots):
                 for link, frame in enumerate(frames):
                     frame.position, frame.wxyz = poses[row, link, :3, 3], wxyz[row, link]
-                    frame.visible = bool(there[row])
-            self._show_props(self._env.scenario.props()[self._shown[: int(there[0])]])
+                    frame.visible = bool(visible[row])
+            self._show_props(self._env.scenario.props()[self._shown[: int(visible[0])]])
             images = images_of(seen)
             if images is not None:
                 self._images.image = tiled(images[self._shown]).repeat(ENLARGED // 2, 0).repeat(ENLARGED // 2, 1)
@@ -95,16 +101,16 @@ class SimPage:
         self._next = max(self._next, time.monotonic() - 1)
 
     def _show_props(self, props: Props) -> None:
-        """Those of one robot, where they are others than before."""
+        """Replace the props where they have moved."""
         solids = solids_of(props)
-        where = [tuple(np.round(center, 4)) for _, _, center in solids]
-        if where == self._where:
+        positions = [tuple(np.round(center, 4)) for _, _, center in solids]
+        if positions == self._prop_positions:
             return
-        self._where = where
+        self._prop_positions = positions
         for handle in self._props:
             handle.remove()
         self._props = [
-            self._add_mesh(f"/thing_{number}", mesh, color, center)
+            self._add_mesh(f"/prop_{number}", mesh, color, center)
             for number, (mesh, color, center) in enumerate(solids)
         ]
 
@@ -113,8 +119,8 @@ class SimPage:
         self._server.stop()
 
 
-def solids_of(props: Props) -> list[tuple[Any, Color, Floats]]:
-    """A robot's props: each as a trimesh around its own centre [m], its colour and that centre; none for no robot."""
+def solids_of(props: Props) -> list[tuple[trimesh.Trimesh, Color, Floats]]:
+    """A robot's props: each as a mesh around its own centre [m], its colour and that centre; none for no robot."""
     import trimesh
 
     balls, posts, patches = props.balls, props.posts, props.patches
@@ -136,8 +142,8 @@ def solids_of(props: Props) -> list[tuple[Any, Color, Floats]]:
     return solids
 
 
-def shape_mesh(shape: Shape) -> Any:
-    """A shape's surface as a trimesh, in its own axes [m]."""
+def shape_mesh(shape: Shape) -> trimesh.Trimesh:
+    """A shape's surface, in its own axes [m]."""
     import trimesh
 
     size = shape.size

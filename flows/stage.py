@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -20,14 +20,20 @@ from pydantic import Field
 
 from pipeline.batch import Reason
 from pipeline.engine import PlannedStage, execute
-from pipeline.errors import MachineError, SplatyardError
+from pipeline.errors import MachineError
 from pipeline.isolation import NO_LIMITS, Limits, LostError, execute_isolated
 from pipeline.parallel import core_count
-from pipeline.parameters import meanings, variable
+from pipeline.parameters import Settings, meanings, variable
 from pipeline.scenes.store import SECRET
 from pipeline.shared import execute_shared
+from pipeline.stage import Stage
 from pipeline.stages import STAGES
 
+if TYPE_CHECKING:
+    from prefect_dask.task_runners import DaskTaskRunner
+    from prefect_ray import RayTaskRunner
+
+R = TypeVar("R")
 RunnerName = Literal["processes", "dask", "ray", "pool"]
 RunStage = Callable[[PlannedStage], bool]
 """Runs a stage wherever it runs; returns whether there was anything to do."""
@@ -37,6 +43,8 @@ MEMORY_PER_STAGE = 4 * 2**30
 photos."""
 DEPLOYMENT = "run-stage/stage"
 """Runs a stage as a job of its work pool."""
+CPU_STAGE, GPU_STAGE = "cpu-stage", "gpu-stage"
+"""Tags of scenes that are built and of trainings on CUDA; each has a concurrency limit in the whole yard."""
 LOOK_SECONDS = 2.0
 THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -52,7 +60,7 @@ class Job:
     """How a stage is run, wherever its task runs.
 
     Attributes:
-        limits: What it may use.
+        limits: Limits of time and memory.
         isolated: Whether in a process of its own, even without limits.
         store: Address of a store that results are shared through.
         deployment: Runs it as a job of this deployment's work pool; None runs it here.
@@ -76,13 +84,11 @@ class Job:
 HERE = Job()
 
 
-def worth_a_retry(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
-    """A stage repeats exactly: only trouble from outside (a network folder, a killed process) deserves another try."""
+def worth_a_retry(_task: Task[..., object], _run: TaskRun, state: State[object]) -> bool:
+    """A stage repeats exactly: only failures from outside (a network folder, a killed process) deserve another try."""
     try:
         state.result()
-    except SplatyardError as error:
-        return isinstance(error, LostError)
-    except OSError:
+    except (LostError, OSError):
         return True
     except Exception:
         return False
@@ -104,8 +110,8 @@ def run_stage(name: str, planned: PlannedStage, job: Job = HERE) -> State[bool]:
     return Completed(name="Cached", message=f"{name} was there: {planned.folder}", data=False)
 
 
-def result_of(returned: State[Any]) -> Any:
-    """What a task of ours gives: called here, Prefect hands back the state that it returned."""
+def result_of(returned: State[R]) -> R:
+    """The result of a task of ours: called here, Prefect hands back the state that it returned."""
     return returned.result()
 
 
@@ -121,14 +127,9 @@ def default_workers() -> int:
 
 @contextmanager
 def open_runner(runner: RunnerName, workers: int, address: str | None, job: Job) -> Iterator[RunStage]:
-    """Give what runs stages, from any thread; what was started for it ends with the context.
+    """A function that runs stages, from any thread; what was started for it ends with the context.
 
-    Args:
-        runner: Where stages run.
-        workers: Number of stages at the same time.
-        address: Of a running Dask scheduler or Ray cluster, None starts one on this machine; of the runner `pool`, the
-            deployment.
-        job: How each is run there.
+    For runner, workers and address see `flows.ingest.ingest_batch`.
 
     Raises:
         MachineError: When the runner isn't installed, or its cluster doesn't start or answer.
@@ -160,14 +161,13 @@ def open_runner(runner: RunnerName, workers: int, address: str | None, job: Job)
 
 
 @contextmanager
-def _cluster(runner: str, workers: int, address: str | None) -> Iterator[Any]:
-    """A Prefect task runner of a cluster."""
+def _cluster(runner: str, workers: int, address: str | None) -> Iterator[DaskTaskRunner | RayTaskRunner]:
+    """Prefect's task runner of a cluster."""
     cluster = _new_cluster(runner, workers, address)
     with ExitStack() as stack:
         try:
             stack.enter_context(cluster)
-            if runner == "dask":
-                _ = cluster.client  # which would be made, and may fail, with the first stage
+            getattr(cluster, "client", None)  # Dask's would be made, and may fail, with the first stage
         except Exception as error:
             raise MachineError(
                 f"the {runner} cluster at {address} answers" if address else f"a {runner} cluster starts here",
@@ -177,7 +177,7 @@ def _cluster(runner: str, workers: int, address: str | None) -> Iterator[Any]:
         yield cluster
 
 
-def _new_cluster(runner: str, workers: int, address: str | None) -> Any:
+def _new_cluster(runner: str, workers: int, address: str | None) -> DaskTaskRunner | RayTaskRunner:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # Ray's own minute is too short on a busy machine
     try:
@@ -205,8 +205,10 @@ def _new_cluster(runner: str, workers: int, address: str | None) -> Any:
     return module.DaskTaskRunner(cluster_kwargs={**kwargs, "host": "127.0.0.1"})
 
 
-def _resources(runner: str, cluster: Any, planned: PlannedStage, limits: Limits) -> AbstractContextManager[Any]:
-    """While a stage is submitted: what it needs of a cluster's machines."""
+def _resources(
+    runner: str, cluster: DaskTaskRunner | RayTaskRunner, planned: PlannedStage, limits: Limits
+) -> AbstractContextManager[object]:
+    """While a stage is submitted: the resources that it needs of a cluster's machines."""
     if runner == "ray":
         from prefect_ray.context import remote_options
 
@@ -218,7 +220,7 @@ def _resources(runner: str, cluster: Any, planned: PlannedStage, limits: Limits)
     from dask.base import annotate
 
     # a resource that no worker has would be waited for without end
-    workers = cluster.client.scheduler_info(n_workers=-1)["workers"].values()
+    workers = cast("DaskTaskRunner", cluster).client.scheduler_info(n_workers=-1)["workers"].values()
     offered = {name for worker in workers for name in worker["resources"]}
     return annotate(resources={name: need for name, need in needs.items() if name in offered})
 
@@ -259,25 +261,21 @@ def _run_in_pool(planned: PlannedStage, job: Job) -> bool:
     assert job.deployment is not None
     memory = job.limits.memory
     needs = {"gpus": int(planned.on_gpu) or None, "memory": f"{memory // 2**20}Mi" if memory else None}
-    started: Any = run_deployment(  # here, in a thread without a loop, a run and no coroutine
+    limits = {"stage_seconds": job.limits.seconds, "stage_memory": memory, "store": job.store}
+    started = run_deployment(
         job.deployment,
-        parameters={
-            **_to_json(planned),
-            "stage_seconds": job.limits.seconds,
-            "stage_memory": memory,
-            "store": job.store,
-        },
+        parameters={**_to_json(planned), **limits},
         job_variables={name: need for name, need in needs.items() if need and name in job.variables},
         poll_interval=LOOK_SECONDS,
     )
-    run: FlowRun = started
+    run = cast("FlowRun", started)  # no coroutine: this thread has no event loop
     state = run.state
     if state is not None and state.is_completed():
         return state.name != "Cached"
     if state is not None and state.is_failed():
         try:
             raise Reason.model_validate_json(state.message or "").error()
-        except ValueError:  # not of the stage
+        except ValueError:  # the job failed, not the stage
             pass
     raise LostError(
         "a stage's job must live until the stage is done",
@@ -291,7 +289,7 @@ def run_stage_job(
     stage: str,
     backend: str,
     reason: str,
-    params: dict[str, Any],
+    params: dict[str, object],
     key: str,
     folder: Path,
     inputs: dict[str, Path],
@@ -308,14 +306,15 @@ def run_stage_job(
         reason: Why it was chosen.
         params: Its parameters.
         key: Hash of all that the result depends on.
-        folder: Of the result.
+        folder: Folder of the result.
         inputs: Folders of the stages that it needs, by name.
         log: The build's log file.
         stage_seconds: Most wall time in seconds.
         stage_memory: Most memory in bytes.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
     """
-    planned = _from_json(stage, backend, reason, params, key, folder, inputs, log)
+    found = next(one for one in STAGES if one.name == stage)
+    planned = PlannedStage(found, _own_params(found, params), backend, reason, key, folder, inputs, log)
     try:
         ran = Job(Limits(stage_seconds, stage_memory), store=store).run(planned)
     except Exception as error:
@@ -324,8 +323,8 @@ def run_stage_job(
     return Completed(message=where, data=True) if ran else Completed(name="Cached", message=where, data=False)
 
 
-def _to_json(planned: PlannedStage) -> dict[str, Any]:
-    """A planned stage as parameters of a flow; interpreters stay out: they are each machine's own."""
+def _to_json(planned: PlannedStage) -> dict[str, object]:
+    """A planned stage as parameters of `run_stage_job`, without interpreters: each machine has its own."""
     return {
         "stage": planned.name,
         "backend": planned.backend,
@@ -338,20 +337,10 @@ def _to_json(planned: PlannedStage) -> dict[str, Any]:
     }
 
 
-def _from_json(
-    name: str,
-    backend: str,
-    reason: str,
-    params: Mapping[str, Any],
-    key: str,
-    folder: Path,
-    inputs: Mapping[str, Path],
-    log: Path | None,
-) -> PlannedStage:
-    stage = next(stage for stage in STAGES if stage.name == name)
-    means = meanings(stage.params)
-    values = {field: value for field, value in params.items() if means.get(field) != "interpreter"}
-    for field, what in means.items():
-        if what == "interpreter" and (program := os.environ.get(variable(name, field))):
-            values[field] = program
-    return PlannedStage(stage, stage.params(**values), backend, reason, key, folder, inputs, log)
+def _own_params(stage: Stage, params: Mapping[str, object]) -> Settings:
+    """A stage's parameters from JSON, with this machine's interpreters and no others."""
+    own = {
+        field: variable(stage.name, field) for field, means in meanings(stage.params).items() if means == "interpreter"
+    }
+    programs = {field: os.environ[name] for field, name in own.items() if os.environ.get(name)}
+    return stage.params.model_validate({name: value for name, value in params.items() if name not in own} | programs)

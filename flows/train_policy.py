@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
@@ -14,26 +14,22 @@ from prefect.tasks import Task
 from pydantic import Field
 
 from flows.ingest import asset_key
-from flows.yard import GPU_STAGE
+from flows.stage import GPU_STAGE, Count
+from flows.view import markdown_table
 from pipeline.errors import MissingBundleError, TrainError
 from pipeline.scenes.bundle import Bundle
 from pipeline.scenes.references import HUB, Reference, may_be_published
 
 LOOK_SECONDS = 5.0
-"""Between two looks for a bundle."""
+"""Between two checks for a bundle."""
 FILM = "film.mp4"
 
-Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def wait_for_bundle(scene: str, minutes: float) -> list[str]:
-    """Wait until there is such a bundle; a build publishes it when it is whole.
-
-    Args:
-        scene: As `splatyard train --scene` takes it.
-        minutes: How long.
+    """Wait until there is a bundle for `splatyard train --scene`; a build publishes it when it is whole.
 
     Raises:
         TrainError: When there is none by then.
@@ -62,7 +58,7 @@ def wait_for_bundle(scene: str, minutes: float) -> list[str]:
 def train(
     sources: list[str], preset: str, iterations: int | None, minutes: float | None, seed: int, device: str, runs: Path
 ) -> Path:
-    """Train a policy; gives the folder of its run."""
+    """Train a policy; returns the folder of its run."""
     from sim.scene import open_scene
     from train.preset import load_preset
     from train.run import Run
@@ -74,15 +70,15 @@ def train(
     run = Run.create(runs, settings, [scene.lock for scene in scenes], sources, seed, device=device)
     logger.info("run %s", run.folder)
 
-    def tell(row: dict[str, float]) -> None:
+    def report(row: dict[str, float]) -> None:
         if row["iteration"] % settings.save_interval == 0:
             share = f"{row['success']:.0%}" if "success" in row else "no episode has ended yet"
             logger.info("iteration %d of %d: success %s", row["iteration"], settings.iterations, share)
 
-    train_run(run, scenes, iterations=settings.iterations, minutes=minutes, watch=tell)
+    train_run(run, scenes, iterations=settings.iterations, minutes=minutes, watch=report)
     if (ending := run.ending) and ending.early:
         logger.warning(
-            "training stopped early, after %s; splatyard train --resume %s goes on", ending.early, run.folder
+            "training stopped early, after %s; splatyard train --resume %s continues it", ending.early, run.folder
         )
     return run.folder.resolve()
 
@@ -99,7 +95,7 @@ def film(folder: Path) -> Path:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def evaluate(folder: Path, episodes: int, device: str) -> Path:
-    """Measure the policy; gives its report."""
+    """Measure the policy; returns its report."""
     from train.evaluation import evaluate_run
     from train.report import write_report
     from train.results import write_results
@@ -113,31 +109,31 @@ def evaluate(folder: Path, episodes: int, device: str) -> Path:
 
 @materialize("splatyard://policy", cache_policy=NO_CACHE, persist_result=False)
 def attach(folder: Path, report: Path, film: Path) -> None:
-    """Show the metrics, the report and the film with the flow's run; `made_of` says what the policy is made of."""
+    """Show the metrics, the report and the film with the flow's run; `made_of` gives it the policy's assets."""
     from train.results import FILE, read_results
 
     results = read_results(folder / FILE)
     lines = results.lines()
-    head = ["ablation", "scene", *(f"{name}, 95 % interval" for name in lines[0].shares), "episodes"]
+    columns = ["ablation", "scene", *(f"{name}, 95 % interval" for name in lines[0].shares), "episodes"]
     rows = [[line.ablation, line.scene, *map(str, line.shares.values()), str(line.episodes)] for line in lines]
-    table = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
-    files = [f"[report]({report.as_uri()}), [film]({film.as_uri()}), run {folder}"]
-    title = f"# {results.run}: {results.task}"
-    early = [f"Training stopped early, after {results.stopped_early}.", ""] if results.stopped_early else []
-    create_markdown_artifact(
-        "\n".join([title, "", *early, *table, "", *files]), key="policy", description="how good it is"
-    )
+    parts = [
+        f"# {results.run}: {results.task}",
+        *([f"Training stopped early, after {results.stopped_early}."] if results.stopped_early else []),
+        markdown_table(columns, rows),
+        f"[report]({report.as_uri()}), [film]({film.as_uri()}), run {folder}",
+    ]
+    create_markdown_artifact("\n\n".join(parts), key="policy", description="metrics of the policy")
     create_link_artifact(report.as_uri(), "report", key="policy-report")
     create_link_artifact(film.as_uri(), "film", key="policy-film")
 
 
-def made_of(sources: list[str], folder: Path) -> Task[Any, None]:
-    """The task `attach` as what completes the policy of a run, made of its bundles."""
+def made_of(sources: list[str], folder: Path) -> Task[..., None]:
+    """The task `attach` with the policy of a run as its asset, made of its bundles."""
     return attach.with_options(assets=[asset_key(folder)], asset_deps=[bundle_key(source) for source in sources])
 
 
 def bundle_key(source: str) -> str:
-    """A bundle as Prefect's asset, the same that its build made; of the hub's, its reference."""
+    """Prefect's asset of a bundle, the one that its build made; for a bundle on the hub its reference."""
     if source.startswith(HUB):
         return source
     folder = Path(source).expanduser()
@@ -158,13 +154,13 @@ def train_policy(
 ) -> Path:
     """Wait for a bundle, train a policy in it, measure it, and attach metrics, report and film.
 
-    Nothing is tried again: what fails would fail again, and a run's folder says how to go on with it.
+    Nothing is retried: it would fail again; training can be resumed from the run's folder.
 
     Args:
         scene: A bundle: a folder, name@version, name for its newest, a pattern, or hf://owner/repository/name@version.
         preset: What is trained and how: a preset's name or its YAML file.
         iterations: Iterations of training; the preset's by default.
-        minutes: A limit: training stops early after so many, and says so.
+        minutes: Time limit: training stops early then, and says so.
         seed: Seed of everything random.
         episodes: To measure the policy in, in each scene and under each ablation.
         device: Device of networks and images: cpu, cuda, or cuda:1 and so on.

@@ -7,31 +7,34 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
 import cv2
 import numpy as np
 
+from flows.server import last_line
 from pipeline.building import BuildRequest, build
 from pipeline.errors import SplatyardError
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.gpu_backends.errors import BadOutputError, GpuBackendError
 from pipeline.machine import this_machine
 from pipeline.stages import STAGES
-from pipeline.types import F64, U8
+from pipeline.types import F32, F64, U8
+from sim.video import look_at
 
 SECONDS = 600.0
-"""Until a trial is ended: at first use gsplat builds its kernels and numba compiles ours, for minutes."""
+"""Time limit of a trial: at first use gsplat builds its kernels and numba compiles ours, for minutes."""
 NETWORKS = ("vggt", "depth_anything_3", "nksr")
-"""Backends that are asked by themselves, with weights by chance where there are none: no scene comes out of those."""
+"""Backends that are run alone, with random weights where there are none: those give no scene."""
 SMALL = (
     "splat.gaussians=1500",
     "splat.iterations=40",
@@ -41,9 +44,9 @@ SMALL = (
 )
 WIDTH, HEIGHT, FOCAL, VIEWS = 240, 180, 220.0, 12
 ROOM = np.array([3.0, 2.5, 2.2])
-"""Of the tiny capture: edges of a room with one corner at the origin, z up [m]."""
+"""Size of the tiny capture's room, one corner of which is the origin, z up [m]."""
 TEXELS = 160
-"""A metre of its walls."""
+"""Resolution of its walls [1/m]."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,11 @@ class Result:
     """How a trial ended.
 
     Attributes:
-        name: Of what was tried, such as "depth mvs".
-        state: Whether it works, fails, or is not there to be tried.
+        name: What was tried, such as "depth mvs".
+        state: Whether it works, fails, or is not installed.
         detail: Why not, in one line; "" where it works.
-        seconds: By the wall clock, the start of its process included.
-        memory: The most that its process, or one that it started, had of main memory [bytes].
+        seconds: Wall time, the start of its process included [s].
+        memory: Peak memory of its process, or of one that it started [bytes].
     """
 
     name: str
@@ -69,7 +72,7 @@ def try_all(python: str = "") -> Iterator[Result]:
     """Run every trial, one after the other.
 
     Args:
-        python: The interpreter that has the GPU backends' packages; "" is this one.
+        python: The interpreter that has the GPU backends' packages; "" for this one.
     """
     with tempfile.TemporaryDirectory(prefix="splatyard-try-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -79,93 +82,74 @@ def try_all(python: str = "") -> Iterator[Result]:
 
 
 def trials(python: str = "") -> dict[str, str]:
-    """What can be tried, and why it can't be here; "" where it can."""
+    """All trials, and why one can't run here; "" where it can."""
     from sim.physics.catalog import engine_findings
 
     machine, found = this_machine(python), dict[str, str]()
     for stage in STAGES:
-        words = get_args(get_type_hints(stage.params).get("backend"))
-        for backend in [word for word in words if word not in ("auto", *NETWORKS)]:
-            found[f"{stage.name} {backend}"] = (machine.lacks(backend) or "") if backend in BACKENDS else ""
-    found["whole build"] = ""
-    found["flow prefect"] = ""
+        for backend in get_args(get_type_hints(stage.params).get("backend")):
+            if backend not in ("auto", *NETWORKS):
+                found[f"{stage.name} {backend}"] = (machine.lacks(backend) or "") if backend in BACKENDS else ""
+    found |= {"whole build": "", "flow prefect": ""}
     found |= {f"network {name}": machine.lacks(name) or "" for name in NETWORKS}
     for finding in engine_findings():
         found[f"physics {finding.name}"] = "" if finding.state == "ok" else finding.detail
-    found["cameras gsplat"] = this_machine().lacks("gsplat") or ""
-    return found
+    return found | {"cameras gsplat": this_machine().lacks("gsplat") or ""}
 
 
 def run_trial(name: str, folder: Path, python: str = "", limit: float = SECONDS) -> Result:
-    """One trial in a process of its own, with a time limit.
+    """One of `trials` in a process of its own, with a time limit [s].
 
-    Args:
-        name: A key of `trials`.
-        folder: With the capture `tiny`; trials of stages share a work folder in it.
-        python: See `try_all`.
-        limit: After which it is ended [s].
+    The folder holds the capture `tiny`; trials of stages share a work folder in it.
     """
-    said = folder / "said.txt"
-    begun = time.monotonic()
-    with said.open("wb") as words:
+    started, log = time.monotonic(), folder / "trial.log"
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.trials", name, str(folder), python],
             stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
+            stdout=output,
+            stderr=output,
             cwd=folder,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             start_new_session=True,
         )
-    ended, status, usage = 0, 0, None
-    while not ended and time.monotonic() - begun < limit:
-        time.sleep(0.05)
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-    if not ended:
-        os.killpg(process.pid, 9)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds, memory = time.monotonic() - begun, usage.ru_maxrss * 1024 if usage else 0
-    if not ended:
-        return Result(name, "fails", f"took over {limit:.0f} s", seconds, memory)
-    if process.returncode == 0:
+    end = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
+    end.start()
+    _, status, usage = os.wait4(process.pid, 0)  # with what it used, which `Popen` doesn't tell
+    end.cancel()
+    code = process.returncode = os.waitstatus_to_exitcode(status)
+    seconds, memory = time.monotonic() - started, usage.ru_maxrss * 1024
+    if code == 0:
         return Result(name, "works", "", seconds, memory)
-    lines = said.read_bytes()[-4096:].decode(errors="replace").strip().splitlines()
-    how = f"signal {-process.returncode}" if process.returncode < 0 else lines[-1] if lines else "says nothing"
-    return Result(name, "fails", how, seconds, memory)
+    if seconds >= limit:
+        detail = f"took over {limit:.0f} s"
+    else:
+        detail = f"signal {-code}" if code < 0 else last_line(log.read_bytes()[-4096:])
+    return Result(name, "fails", detail, seconds, memory)
 
 
 def write_capture(folder: Path) -> None:
-    """RGB-D frames of a room with painted walls, exact: the camera walks along them and looks at a corner."""
+    """Exact RGB-D frames of a room with textured walls: the camera moves along them and looks at a corner."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     texels = int(ROOM.max() * TEXELS)
     coarse = rng.integers(0, 256, (6, texels // 20, texels // 20, 3)).astype(np.float32)
     fine = rng.integers(-60, 60, (6, texels // 3, texels // 3, 3)).astype(np.float32)
-    walls = [sum(cv2.resize(a, (texels, texels)) for a in pair) for pair in zip(coarse, fine, strict=True)]
+    walls = [
+        cv2.resize(a, (texels, texels)) + cv2.resize(b, (texels, texels)) for a, b in zip(coarse, fine, strict=True)
+    ]
     matrix = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]])
     np.savetxt(folder / "camera-intrinsics.txt", matrix)
     for view, share in enumerate(np.linspace(0, 1, VIEWS)):
-        world_from_camera = _look(
-            np.array([0.5 + share, 0.5 + 0.2 * share, 1.1]), np.array([1.9, 2.3, 0.6 + 0.2 * share])
-        )
-        image, depth = _draw(walls, world_from_camera)
+        eye, target = np.array([0.5 + share, 0.5 + 0.2 * share, 1.1]), np.array([1.9, 2.3, 0.6 + 0.2 * share])
+        world_from_camera = look_at(eye, target)
+        image, depth = _render(walls, world_from_camera)
         cv2.imwrite(str(folder / f"frame-{view:06d}.color.png"), image)
         cv2.imwrite(str(folder / f"frame-{view:06d}.depth.png"), np.round(1000 * depth).astype(np.uint16))
         np.savetxt(folder / f"frame-{view:06d}.pose.txt", world_from_camera)
 
 
-def _look(eye: F64, target: F64) -> F64:
-    """World-from-camera (4, 4) of an OpenCV camera in a world whose z is up."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0, 0, 1.0])
-    right /= np.linalg.norm(right)
-    matrix = np.eye(4)
-    matrix[:3] = np.column_stack([right, np.cross(forward, right), forward, eye])
-    return matrix
-
-
-def _draw(walls: list[Any], world_from_camera: F64) -> tuple[U8, F64]:
+def _render(walls: list[F32], world_from_camera: F64) -> tuple[U8, F64]:
     """Image (H, W, 3) and depth (H, W) [m] of the room from inside: each ray's nearest wall ahead."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     rays = np.stack([(columns - WIDTH / 2) / FOCAL, (rows - HEIGHT / 2) / FOCAL, np.ones_like(rows)], -1)
@@ -185,29 +169,32 @@ def _draw(walls: list[Any], world_from_camera: F64) -> tuple[U8, F64]:
     return image.clip(0, 255).astype(np.uint8), depth
 
 
-def _try_stage(folder: Path, python: str, stage: str, backend: str) -> None:
-    settings = (*SMALL, f"{stage}.backend={backend}")
-    if python and backend in BACKENDS:
-        settings += (f"{stage}.python={python}",)
-    build(BuildRequest(folder / "tiny", out=folder / "out", settings=settings, until=stage))
+def _try(name: str, folder: Path, python: str) -> None:
+    kind, _, backend = name.partition(" ")
+    capture, out = folder / "tiny", folder / "out"
+    if kind == "whole":
+        on_cpu = ("poses.backend=refined", "depth.backend=sensor", "mesh.backend=tsdf", "splat.backend=cpu")
+        build(BuildRequest(capture, out=out, settings=(*SMALL, *on_cpu)))
+    elif kind == "flow":
+        from flows.build import run
+
+        run(BuildRequest(capture, out=folder / "flow", until="select"))
+    elif kind == "network":
+        _try_network(backend, capture, python)
+    elif kind == "physics":
+        _try_engine(backend)
+    elif kind == "cameras":
+        _try_cameras()
+    else:
+        interpreter = (f"{kind}.python={python}",) if python and backend in BACKENDS else ()
+        build(BuildRequest(capture, out=out, settings=(*SMALL, f"{kind}.backend={backend}", *interpreter), until=kind))
 
 
-def _try_build(folder: Path, python: str) -> None:
-    on_cpu = ("poses.backend=refined", "depth.backend=sensor", "mesh.backend=tsdf", "splat.backend=cpu")
-    build(BuildRequest(folder / "tiny", out=folder / "out", settings=(*SMALL, *on_cpu)))
-
-
-def _try_flow(folder: Path, python: str) -> None:
-    from flows.build import run
-
-    run(BuildRequest(folder / "tiny", out=folder / "flow", until="select"))
-
-
-def _try_network(folder: Path, python: str, name: str) -> None:
+def _try_network(name: str, capture: Path, python: str) -> None:
     from pipeline.gpu_backends.session import open_session
     from pipeline.poses.network import WORKERS
 
-    place = BACKENDS[name].weights[0].path
+    weights = BACKENDS[name].weights[0].path
     if name == "nksr":
         points = np.random.default_rng(0).normal(size=(20000, 3))
         normals = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
@@ -215,16 +202,17 @@ def _try_network(folder: Path, python: str, name: str) -> None:
         request = {"points": normals * np.float32(2), "normals": normals, "chunk": 0.0, "overlap": 0.0}
     else:
         worker = WORKERS[name]
-        request = {"images": [str(file) for file in sorted((folder / "tiny").glob("*.color.png"))[:3]]}
+        request = {"images": [str(file) for file in sorted(capture.glob("*.color.png"))[:3]]}
+    options = {"weights": str(weights or ""), "random_weights": weights is None}
     try:
-        with open_session(worker, {"weights": str(place or ""), "random_weights": place is None}, python) as session:
+        with open_session(worker, options, python) as session:
             session.ask(request)
     except SplatyardError as error:
-        if place is not None or not isinstance(error.__cause__, BadOutputError):
-            raise  # no surface, or nothing finite, may come of weights by chance
+        if weights is not None or not isinstance(error.__cause__, BadOutputError):
+            raise  # random weights may give no surface, or nothing finite
 
 
-def _try_engine(folder: Path, python: str, name: str) -> None:
+def _try_engine(name: str) -> None:
     from pipeline.geometry import Mesh
     from sim.physics.catalog import ENGINES, find_engine
     from sim.physics.state import RobotState
@@ -236,20 +224,19 @@ def _try_engine(folder: Path, python: str, name: str) -> None:
     floor = Mesh.from_arrays(corners, np.array([[0, 1, 2], [0, 2, 3]]))
     engine = find_engine(name, "cuda" if ENGINES[name].on_gpu else "cpu")(robot, [floor], 2, 0.004)
     try:
-        places = np.array([[1.0, 0.5, robot.base_height], [-1.0, 0.2, robot.base_height]])
+        positions = np.array([[1.0, 0.5, robot.base_height], [-1.0, 0.2, robot.base_height]])
         joints = np.zeros((2, len(robot.joint_names)), np.float32)
-        engine.reset(
-            np.arange(2), RobotState.at_rest(places, np.tile([1.0, 0, 0, 0], (2, 1)), joints), np.zeros(2, int)
-        )
+        state = RobotState.at_rest(positions, np.tile([1.0, 0, 0, 0], (2, 1)), joints)
+        engine.reset(np.arange(2), state, np.zeros(2, int))
         engine.step(100)
-        moved = float(np.abs(engine.read().position - places).max())
+        moved = float(np.abs(engine.read().position - positions).max())
     finally:
         engine.close()
     if not moved < 0.05:
         raise RuntimeError(f"a rover at rest on a floor moved by {moved:.3f} m in 0.4 s")
 
 
-def _try_cameras(folder: Path, python: str) -> None:
+def _try_cameras() -> None:
     from pipeline.geometry import Camera, Gaussians
     from sim.cameras.renderer import check_device, make_renderer
 
@@ -263,31 +250,19 @@ def _try_cameras(folder: Path, python: str) -> None:
         opacity_logits=np.ones(count, np.float32),
         sh=rng.normal(size=(count, 1, 3)).astype(np.float32),
     )
-    pose = np.tile(_look(np.array([4.0, 0.3, 0.2]), np.zeros(3)), (4, 1, 1))
+    pose = np.tile(look_at(np.array([4.0, 0.3, 0.2]), np.zeros(3)), (4, 1, 1))
     make_renderer([scene], "cuda").render(Camera(64, 48, 60, 60, 32, 24), pose, np.zeros(4, int))
 
 
-def _trial(name: str) -> Callable[[Path, str], None]:
-    kind, _, what = name.partition(" ")
-    others: dict[str, Callable[[Path, str], None]] = {
-        "whole": _try_build,
-        "flow": _try_flow,
-        "network": partial(_try_network, name=what),
-        "physics": partial(_try_engine, name=what),
-        "cameras": _try_cameras,
-    }
-    return others.get(kind) or partial(_try_stage, stage=kind, backend=what)
-
-
 def main() -> int:
-    """Run one trial; what is wrong is the last line of stderr."""
+    """Run one trial; a failure is the last line of stderr."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", help="of those that `trials` lists")
+    parser.add_argument("name", help="one that `trials` lists")
     parser.add_argument("folder", type=Path)
     parser.add_argument("python", nargs="?", default="")
     options = parser.parse_args()
     try:
-        _trial(options.name)(options.folder, options.python)
+        _try(options.name, options.folder, options.python)
     except (SplatyardError, GpuBackendError) as error:
         sys.stderr.write(" ".join(f"{error.found or error.rule}; {error.remedy}".split()) + "\n")
         return 2

@@ -10,41 +10,46 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from flows.server import BUSY, HOST, PASSWORD, SERVER_PASSWORD, answers, command, new_password
-from flows.yard import POOL, WORKER
+import psutil
+
+from flows.server import BUSY, HOST, PASSWORD, SERVER_PASSWORD, answers, command, free_port, last_line, new_password
 from pipeline.engine import locked
 from pipeline.errors import BusyError, MachineError
 from pipeline.files import machine_errors
 
 logger = logging.getLogger(__name__)
 
+POOL, WORKER = "yard", socket.gethostname()
+"""Names of the work pool and of this machine's worker in it."""
 PASSWORD_FILE = "password"
 """In the server's folder; who knows it can start runs on this machine, and so programs."""
 LOOK_SECONDS = 0.5
-CALM_SECONDS = 30.0
-"""A program that ends so soon after its start would not do better a second time."""
+STABLE_SECONDS = 30.0
+"""A program that ends sooner after its start would fail again."""
 END_SECONDS = 30.0
-"""Time to say goodbye; a flow's run tells the server that it was stopped."""
+"""Time to end; a flow's run tells the server that it was stopped."""
 SETTINGS = {
-    "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "2",  # a stage that must wait looks again so soon
-    # in files: one that knows places only by heart loses them, taken, when it is started again
+    "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "2",  # how often a waiting stage asks again
+    # in files: a server that keeps slots in memory never frees those that are taken when it is restarted
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     **BUSY,
 }
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from <sys/prctl.h>
+STARTED_BY = "SPLATYARD_UP"
+"""Environment variable by which everything that the worker starts is known, even when the worker is killed."""
+PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 
-def up(home: Path, port: int, tell: Callable[[str], None]) -> None:
+def up(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
     """Run server and worker until Ctrl-C, SIGTERM or the terminal's end; then end them and all that they started.
 
     Args:
         home: Folder of the server's database, its password and the logs.
-        port: Of the server, on this machine only.
-        tell: Called with the server's address once everything runs.
+        port: Port of the server, on this machine only.
+        on_ready: Called with the server's address once everything runs.
 
     Raises:
         BusyError: When another one runs in the same folder.
@@ -53,54 +58,70 @@ def up(home: Path, port: int, tell: Callable[[str], None]) -> None:
     home = home.resolve()
     with machine_errors(home):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(home / "up.lock", "the server"))
-        except BusyError as error:
-            raise BusyError(
-                "one `splatyard up` runs in a folder",
-                found=error.found.replace("is being built by", "runs as"),
-                remedy="use that one, stop it by Ctrl-C, or give this one another --home and --port",
-                file=home,
-            ) from None
-        _require_free(port)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what outlives a worker becomes our child, and is ended with us
-        _run(home, port, tell)
-
-
-def _run(home: Path, port: int, tell: Callable[[str], None]) -> None:
-    url = f"http://{HOST}:{port}"
-    environment = {**os.environ, **SETTINGS, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"{url}/api"}
-    secret = environment.pop(SERVER_PASSWORD, None) or kept_password(home)
-
-    def service(name: str, program: list[str], setting: str) -> Service:
-        return Service(name, program, {**environment, setting: secret}, home / f"{name}.log")
-
-    server = service("server", command(port), SERVER_PASSWORD)
-    deployments = service("deployments", [sys.executable, "-m", "flows.yard"], PASSWORD)
-    start_worker = ("prefect", "worker", "start", "--pool", POOL, "--name", WORKER, "--type", "process")
-    worker = service("worker", [sys.executable, "-m", *start_worker], PASSWORD)
     try:
-        server.start()
-        deployments.start()
+        with locked(home / "up.lock", "the server"):
+            _run(home, port, on_ready)
+    except BusyError as error:
+        raise BusyError(
+            "one `splatyard up` runs in a folder",
+            found=error.found.replace("is being built by", "runs as"),
+            remedy="use that one, stop it by Ctrl-C, or give this one another --home and --port",
+            file=home,
+        ) from None
+
+
+def _run(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
+    try:
+        free_port(port)
+    except OSError as error:
+        found = f"{HOST}:{port}: {error.strerror}"
+        raise MachineError("the server needs a free port", found=found, remedy="choose one with --port") from error
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    url = f"http://{HOST}:{port}"
+    mark = {STARTED_BY: str(os.getpid())}
+    environment = {**os.environ, **SETTINGS, **mark, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"{url}/api"}
+    secret = environment.pop(SERVER_PASSWORD, None) or kept_password(home)
+    services: list[Service] = []
+
+    def start(name: str, program: list[str], setting: str = PASSWORD) -> Service:
+        services.append(Service(name, program, {**environment, setting: secret}, home / f"{name}.log"))
+        return services[-1]
+
+    try:
+        server = start("server", command(port), SERVER_PASSWORD)
+        deployments = start("deployments", [sys.executable, "-m", "flows.yard"])
         while deployments.running():
             server.keep()
             time.sleep(LOOK_SECONDS)
-        deployments.require_success()
-        worker.start()
-        tell(url)
+        if deployments.process.returncode:
+            raise deployments.error()
+        options = ("--pool", POOL, "--name", WORKER, "--type", "process")
+        worker = start("worker", [sys.executable, "-m", "prefect", "worker", "start", *options])
+        on_ready(url)
         while True:
-            look_after(server, worker, url)
-            bury({one.process.pid for one in (server, worker) if one.process})
+            keep_both(server, worker, url)
             time.sleep(LOOK_SECONDS)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        for one in (worker, deployments, server):
-            one.stop()
-        _end_the_rest()
+        for service in reversed(services):
+            service.stop()
+        left = [process for process, starter in processes_with(STARTED_BY) if starter == mark[STARTED_BY]]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(left, timeout=END_SECONDS)[1]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def processes_with(variable: str) -> Iterator[tuple[psutil.Process, str]]:
+    """This user's processes that have an environment variable, and its value."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if value := process.environ().get(variable):
+                yield process, value
 
 
 def kept_password(home: Path) -> str:
@@ -128,25 +149,17 @@ def kept_password(home: Path) -> str:
 
 
 class Service:
-    """A program of the yard.
+    """A running program, whose output is added to a log file."""
 
-    Args:
-        name: For messages.
-        command: Program and arguments.
-        environment: Its environment.
-        log: File that takes what it says.
-    """
+    def __init__(self, name: str, program: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name, self.program, self.environment, self.log = name, program, environment, log
+        self.process, self.started = self._start(), time.monotonic()
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
-        self.name, self.command, self.environment, self.log = name, command, environment, log
-        self.process: subprocess.Popen[bytes] | None = None
-        self.started = 0.0
-
-    def start(self) -> None:
-        """Start it, out of reach of the terminal's Ctrl-C: what ends first is decided here."""
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Start it, out of reach of the terminal's Ctrl-C: `up` decides what ends first."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
+            return subprocess.Popen(
+                self.program,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -154,11 +167,10 @@ class Service:
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        self.started = time.monotonic()
 
     def running(self) -> bool:
         """Whether it runs."""
-        return self.process is not None and self.process.poll() is None
+        return self.process.poll() is None
 
     def keep(self) -> None:
         """Start it again if it has ended.
@@ -166,23 +178,16 @@ class Service:
         Raises:
             MachineError: When it ended by itself right after its start.
         """
-        if self.process is None or self.running():
+        if self.running():
             return
-        killed = self.process.returncode < 0  # by the system or by hand: not its own fault
-        if not killed and time.monotonic() - self.started < CALM_SECONDS:
-            raise self._error()
+        killed = self.process.returncode < 0  # by the system or by hand
+        if not killed and time.monotonic() - self.started < STABLE_SECONDS:
+            raise self.error()
         logger.warning("the %s has ended and is started again; %s", self.name, self.log)
-        self.start()
-
-    def require_success(self) -> None:
-        """Raise a MachineError when it has ended with an error."""
-        if self.process is None or self.process.returncode:
-            raise self._error()
+        self.process, self.started = self._start(), time.monotonic()
 
     def stop(self) -> None:
-        """Ask it to end, and end it when it doesn't."""
-        if self.process is None or not self.running():
-            return
+        """Ask it to end, and kill it when it doesn't."""
         self.process.terminate()
         try:
             self.process.wait(END_SECONDS)
@@ -190,57 +195,19 @@ class Service:
             self.process.kill()
             self.process.wait()
 
-    def _error(self) -> MachineError:
-        lines = [line for line in self.log.read_text(errors="replace")[-4000:].splitlines() if line.strip()]
-        found = lines[-1].strip() if lines else "silence"
+    def error(self) -> MachineError:
+        """The error for its end, with the last line of its log."""
+        found = last_line(self.log.read_bytes()[-4000:])
         return MachineError(f"the {self.name} must run", found=found, remedy="see its log", file=self.log)
 
 
-def look_after(server: Service, worker: Service, url: str) -> None:
-    """Start again what has ended; the worker once the server answers, for without it a worker ends at once.
-
-    Raises:
-        MachineError: When one of them ended by itself right after its start.
-    """
+def keep_both(server: Service, worker: Service, url: str) -> None:
+    """Start again what has ended; the worker once the server answers, for without it a worker ends at once."""
     server.keep()
     if not worker.running() and answers(f"{url}/api/health"):
         worker.keep()
 
 
-def bury(besides: set[int]) -> None:
-    """Take leave of ended processes that their parents have left to us, as nobody else can, besides our own."""
-    if sys.platform != "linux":  # elsewhere nobody leaves us any
-        return
-    with suppress(ChildProcessError):
-        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in besides:
-            os.waitpid(ended.si_pid, 0)
-
-
-def _require_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            found = f"{HOST}:{port}: {error.strerror}"
-            raise MachineError("the server needs a free port", found=found, remedy="choose one with --port") from error
-
-
-def _end_the_rest() -> None:
-    """End what the worker had started and left."""
-    import psutil
-
-    rest = psutil.Process().children(recursive=True)
-    for process in rest:
-        process.terminate()
-    for process in psutil.wait_procs(rest, timeout=END_SECONDS)[1]:
-        process.kill()
-
-
 def _end_with_parent() -> None:
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 
-from flows.guard import LOOPBACK, own_origins, refused
+from flows.server import LOOPBACK, own_origins, refused
 from pipeline.check.quality import Gate
 from pipeline.gallery.layers import SPAWN_COLOR, WIRE_COLOR, colored, show_floor, show_splat, spawn_arrows
 from pipeline.geometry.rotation import quaternion_from_matrix
@@ -68,26 +68,32 @@ def show(server: viser.ViserServer, bundle: Bundle) -> None:
     """Fill the page; returns at once."""
     server.scene.set_up_direction("+z")
     server.gui.add_markdown(f"### {_title(bundle)}\n{bundle.manifest.provenance.description}")
-    layers: tuple[tuple[str, bool, Callable[[viser.ViserServer, Bundle, str], None]], ...] = (
-        ("splat", True, _add_splat),
-        ("mesh", False, _add_mesh),
-        ("collision mesh", False, _add_collision),
-        ("walkable floor", False, _add_floor),
-        ("spawn points", True, _add_spawn_points),
-        ("cameras", True, _add_cameras),
-    )
     with server.gui.add_folder("Show"):
-        for label, visible, add in layers:
-            root = f"/{label.replace(' ', '_')}"
-            _add_switch(server, label, root, visible=visible)
-            add(server, bundle, root)
+        show_splat(server, bundle.classic_splat(), f"{_add_switch(server, 'splat', visible=True)}/gaussians")
+        root = _add_switch(server, "mesh", visible=False)
+        server.scene.add_mesh_trimesh(f"{root}/surface", colored(bundle.mesh()))
+        root, mesh = _add_switch(server, "collision mesh", visible=False), bundle.mesh("collision")
+        server.scene.add_mesh_simple(
+            f"{root}/wires", mesh.vertices, mesh.triangles, color=WIRE_COLOR, wireframe=True, side="double"
+        )
+        show_floor(server, bundle.regions, _add_switch(server, "walkable floor", visible=False))
+        root = _add_switch(server, "spawn points", visible=True)
+        if bundle.spawn_poses:
+            server.scene.add_arrows(f"{root}/arrows", spawn_arrows(bundle.spawn_poses), SPAWN_COLOR)
+        _add_cameras(server, bundle, _add_switch(server, "cameras", visible=True))
     with server.gui.add_folder("Quality"):
         server.gui.add_markdown(quality_markdown(bundle.quality.gates))
-    _stand_at_first_camera(server, bundle)
+    # behind and above the first photo's camera, with its heading
+    pose = bundle.cameras[0].world_from_camera
+    forward = pose.rotation[:, 2]
+    server.initial_camera.position = tuple(pose.translation - 0.6 * forward + np.array([0, 0, 0.4]))
+    server.initial_camera.look_at = tuple(pose.translation + 1.5 * forward)
+    server.initial_camera.up = (0.0, 0.0, 1.0)
 
 
-def _add_switch(server: viser.ViserServer, label: str, root: str, *, visible: bool) -> None:
-    """A checkbox for everything below `root`: children vanish with their parent."""
+def _add_switch(server: viser.ViserServer, label: str, *, visible: bool) -> str:
+    """A checkbox; returns the scene node whose children it shows and hides."""
+    root = f"/{label.replace(' ', '_')}"
     parent = server.scene.add_frame(root, show_axes=False, visible=visible)
     box = server.gui.add_checkbox(label, visible)
 
@@ -95,31 +101,7 @@ def _add_switch(server: viser.ViserServer, label: str, root: str, *, visible: bo
     def _(_event: object) -> None:
         parent.visible = box.value
 
-
-def _add_splat(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
-    show_splat(server, bundle.classic_splat(), f"{root}/gaussians")
-
-
-def _add_mesh(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
-    mesh = bundle.mesh()
-    server.scene.add_mesh_trimesh(f"{root}/surface", colored(mesh))
-
-
-def _add_collision(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
-    mesh = bundle.mesh("collision")
-    server.scene.add_mesh_simple(
-        f"{root}/wires", mesh.vertices, mesh.triangles, color=WIRE_COLOR, wireframe=True, side="double"
-    )
-
-
-def _add_floor(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
-    show_floor(server, bundle.regions, root)
-
-
-def _add_spawn_points(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
-    poses = bundle.spawn_poses
-    if poses:
-        server.scene.add_arrows(f"{root}/arrows", spawn_arrows(poses), SPAWN_COLOR)
+    return root
 
 
 def _add_cameras(server: viser.ViserServer, bundle: Bundle, root: str) -> None:
@@ -146,26 +128,24 @@ def _image(file: Path) -> U8 | None:
         return None
 
 
-def _stand_at_first_camera(server: viser.ViserServer, bundle: Bundle) -> None:
-    """Visitors start behind and above the first photo's place, looking over it the same way."""
-    pose = bundle.cameras[0].world_from_camera
-    forward = pose.rotation[:, 2]
-    server.initial_camera.position = tuple(pose.translation - 0.6 * forward + np.array([0, 0, 0.4]))
-    server.initial_camera.look_at = tuple(pose.translation + 1.5 * forward)
-    server.initial_camera.up = (0.0, 0.0, 1.0)
-
-
 def quality_markdown(gates: tuple[Gate, ...]) -> str:
     """The gates as a Markdown table."""
     verdicts = {True: "ok", False: "**FAILED**", None: "n/a"}
-    rows = ["| gate | metric | must be | |", "| --- | ---: | ---: | --- |"]
+    rows: list[tuple[str, str, str, str]] = []
     for gate in gates:
-        title, unit = gate.title.replace("|", "/"), gate.unit.replace("degrees", "°")
+        unit = gate.unit.replace("degrees", "°")
         value = "-" if gate.value is None else f"{gate.value:.3g} {unit}"
         limit = f"{'≤' if gate.comparison == '<=' else '≥'} {gate.threshold:.3g} {unit}"
-        cells = [text.strip().replace(" ", "\N{NO-BREAK SPACE}") for text in (value, limit)]
-        rows.append(f"| {title} | {cells[0]} | {cells[1]} | {verdicts[gate.passed]} |")
-    return "\n".join(rows)
+        value, limit = (text.strip().replace(" ", "\N{NO-BREAK SPACE}") for text in (value, limit))
+        rows.append((gate.title.replace("|", "/"), value, limit, verdicts[gate.passed]))
+    return markdown_table(["gate", ">metric", ">must be", ""], rows)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown; columns that start with ">" are right-aligned."""
+    names = [column.removeprefix(">") for column in columns]
+    rules = ["---:" if column.startswith(">") else "---" for column in columns]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (names, rules, *rows))
 
 
 def _title(bundle: Bundle) -> str:

@@ -6,8 +6,7 @@ import glob
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from flows.ingest import Options, build_cards
 from flows.stage import Address
-from pipeline.batch import Scene, refuse_links_out
+from pipeline.batch import refuse_links_out
 from pipeline.card import name_from, write_card
 from pipeline.engine import locked
 from pipeline.errors import BusyError, CaptureError, CardError, MachineError, ReconstructionError, SplatyardError
@@ -28,9 +27,9 @@ from pipeline.files import machine_errors, write_whole
 CARD = ".yaml"
 """The card of a scan is the file of its name with this suffix: kitchen.zip.yaml for kitchen.zip."""
 MAX_TRIES = 3
-"""Of what the machine was to blame for, and of what took its process along."""
+"""Attempts at a scan that failed for a fault of the machine, or killed its process."""
 BAD_INPUT = {error.__name__ for error in (CaptureError, CardError, ReconstructionError)}
-"""Trying again would fail again, until the scan or its card changes."""
+"""Errors that come again until the scan or its card changes."""
 
 ScanState = Literal["begun", "ingested", "failed", "trouble"]
 
@@ -44,18 +43,18 @@ def watch_folder(
 ) -> State[list[str]]:
     """Ingest each scan that was dropped in a folder, once.
 
-    A scan is a file or a folder; it is taken as it is when it has not changed for a while, under the name that it has
-    there. Its card is the file of that name with .yaml behind it; one with defaults is written where there is none.
-    What can't be used is left alone until it or its card changes; what the machine failed at is tried again.
+    A scan is a file or a folder; it is ingested when it has not changed for a while, under the name that it has there.
+    Its card is the file of that name with the suffix .yaml; one with defaults is written where there is none. A scan
+    that can't be used is left alone until it or its card changes; after a fault of the machine it is tried again.
 
     Args:
-        folder: The folder to look at; it is made when it is not there.
+        folder: The folder; it is made when it is not there.
         out: Folder of bundles.
-        settle_seconds: A scan that changes within so many seconds is still being copied, and left for the next look.
+        settle_seconds: A scan that changes within this time is still being copied, and left for the next run.
         store: Folder or bucket (s3://bucket/path) that machines share results through; without any password.
 
     Returns:
-        Names of the scans that were ingested.
+        Names of the ingested scans.
     """
     logger = get_run_logger()
     watched = Inbox(folder, out)
@@ -64,12 +63,12 @@ def watch_folder(
             fresh = watched.fresh()
             if not fresh:
                 return Completed(message="nothing new", data=[])
-            logger.info("new: %s; looking again in %g s", ", ".join(fresh), settle_seconds)
+            logger.info("new: %s; checked for changes in %g s", ", ".join(fresh), settle_seconds)
             time.sleep(settle_seconds)
             settled = [name for name, stamp in fresh.items() if watched.stamp(name) == stamp]
             _ingest(watched, settled, out, store)
     except BusyError:
-        return Completed(message="another look at this folder is not done yet", data=[])
+        return Completed(message="another run for this folder is not done yet", data=[])
     if settled:
         rows = [{"scan": name} | watched.record.scans[name].model_dump(exclude={"stamp"}) for name in settled]
         create_table_artifact(rows, key="inbox", description=f"what became of the scans in {watched.folder}")
@@ -79,7 +78,7 @@ def watch_folder(
 
 
 def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> None:
-    """Build the bundles of scans as one batch, and note what became of each."""
+    """Build the bundles of scans as one batch, and record what became of each."""
     cards: dict[str, Path] = {}
     for name in names:
         try:
@@ -92,38 +91,44 @@ def _ingest(watched: Inbox, names: list[str], out: Path, store: str | None) -> N
         patterns = [glob.escape(str(card)) for card in cards.values()]
         built = {scene.card: scene for scene in build_cards(patterns, out, Options(store=store))}
     except Exception as error:
-        get_run_logger().exception("the batch broke")
+        get_run_logger().exception("the batch failed")
         for name in cards:
             watched.end(name, "trouble", str(error))
         return
     for name, card in cards.items():
-        watched.end(name, *_noted(built[card]))
-
-
-def _noted(scene: Scene) -> tuple[ScanState, str]:
-    if scene.state in ("built", "cached"):
-        return "ingested", ""
-    if scene.reason is None:
-        return "trouble", scene.state
-    return _verdict(scene.reason.kind), f"{scene.stage}: {scene.reason}"
+        scene = built[card]
+        if scene.state in ("built", "cached"):
+            watched.end(name, "ingested")
+        elif scene.reason is None:
+            watched.end(name, "trouble", scene.state)
+        else:
+            watched.end(name, _verdict(scene.reason.kind), f"{scene.stage}: {scene.reason}")
 
 
 def _verdict(kind: str) -> ScanState:
     return "failed" if kind in BAD_INPUT else "trouble"
 
 
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")
+
+
 class Seen(BaseModel):
-    """What became of a scan."""
+    """What became of a scan.
+
+    Attributes:
+        stamp: See `Inbox.stamp`.
+        state: `failed` is the scan's fault, `trouble` the machine's.
+        tries: Attempts at this content.
+        why: Why there is no bundle of it.
+        when: Local time of the last change.
+    """
 
     stamp: str
-    """Of its content when it was looked at."""
     state: ScanState
-    """`failed` is the scan's fault, `trouble` the machine's."""
     tries: int
     why: str = ""
-    """Why there is no bundle of it."""
-    when: str
-    """Local time of the last change."""
+    when: str = Field(default_factory=_now)
 
 
 class Record(BaseModel):
@@ -136,7 +141,7 @@ class Inbox:
     """The folder, and the record of what became of its scans.
 
     Args:
-        folder: Where scans are dropped; made when it is not there.
+        folder: The folder for scans; made when it is not there.
         out: Folder of bundles; the record lies in `out/.inbox`, where those who drop scans don't write.
 
     Raises:
@@ -147,8 +152,8 @@ class Inbox:
         self.folder = folder.expanduser().resolve()
         with machine_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        place = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:8]
-        self.file = out.expanduser().resolve() / ".inbox" / f"{name_from(self.folder.name)}-{place}.json"
+        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:8]
+        self.file = out.expanduser().resolve() / ".inbox" / f"{name_from(self.folder.name)}-{digest}.json"
         try:
             self.record = Record.model_validate_json(self.file.read_bytes())
         except FileNotFoundError:
@@ -157,43 +162,48 @@ class Inbox:
             raise MachineError(
                 "the record of an inbox must be as it was written",
                 found=f"{error.error_count()} wrong values",
-                remedy="remove the file; all scans are looked at again, and those with a bundle are not built again",
+                remedy="remove the file; all scans are checked again, and those with a bundle are not built again",
                 file=self.file,
             ) from error
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Nobody else looks at the folder meanwhile.
-
-        Raises:
-            BusyError: When somebody does.
-        """
-        with locked(self.file.with_suffix(".lock"), f"what lies in {self.folder}"):
-            yield
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from the folder; a BusyError where one has it."""
+        return locked(self.file.with_suffix(".lock"), f"what lies in {self.folder}")
 
     def fresh(self) -> dict[str, str]:
-        """Names and stamps of the scans that are to be ingested."""
-        stamps = {name: self.stamp(name) for name in self._names()}
-        return {name: stamp for name, stamp in stamps.items() if self._wanted(name, stamp)}
+        """Names and stamps of the scans that are to be ingested.
+
+        Hidden files, links, cards and names that can't be printed are no scans.
+        """
+        names = sorted(
+            path.name
+            for path in self.folder.iterdir()
+            if path.name.isprintable() and not path.name.startswith(".") and path.suffix != CARD
+            if not path.is_symlink()
+        )
+        found: dict[str, str] = {}
+        for name in names:
+            stamp, seen = self.stamp(name), self.record.scans.get(name)
+            again = seen is not None and seen.state in ("begun", "trouble") and seen.tries < MAX_TRIES
+            if seen is None or seen.stamp != stamp or again:
+                found[name] = stamp
+        return found
 
     def stamp(self, name: str) -> str:
-        """Changes with every name, size and time of change in the scan and of its card."""
+        """A digest of all names, sizes and times of change in the scan and of its card; links are not followed."""
         total = hashlib.sha256()
-        for path in (self.folder / name, self.card_of(name)):
-            for found in (path, *_below(path)):
-                try:
+        for path in (self.folder / name, self._card_of(name)):
+            for found in (path, *sorted(path.rglob("*"), key=lambda below: (below.parent, below.name))):
+                with suppress(FileNotFoundError):
                     about = found.lstat()
-                except FileNotFoundError:
-                    continue
-                total.update(os.fsencode(found) + b"\0%d %d\0" % (about.st_size, about.st_mtime_ns))
+                    total.update(os.fsencode(found) + b"\0%d %d\0" % (about.st_size, about.st_mtime_ns))
         return total.hexdigest()
 
-    def card_of(self, name: str) -> Path:
-        """Where the scan's card lies, if it has one."""
+    def _card_of(self, name: str) -> Path:
         return self.folder / f"{name}{CARD}"
 
     def begin(self, name: str) -> Path:
-        """Note that the scan is being ingested, which counts as a try; gives its card.
+        """Record that the scan is being ingested, which counts as an attempt; returns its card.
 
         Where there is no card, one with the scan's name and else with defaults is written.
 
@@ -204,7 +214,7 @@ class Inbox:
         """
         from pipeline.capture.detect import probe
 
-        card = self.card_of(name)
+        card = self._card_of(name)
         try:
             if card.is_symlink():
                 rule, remedy = "a card in the inbox is a file of its own", "put the file itself there"
@@ -217,44 +227,15 @@ class Inbox:
         finally:
             stamp, before = self.stamp(name), self.record.scans.get(name)
             tries = before.tries if before and before.stamp == stamp else 0
-            self._note(name, Seen(stamp=stamp, state="begun", tries=tries + 1, when=_now()))
+            self._write(name, Seen(stamp=stamp, state="begun", tries=tries + 1))
         return card
 
     def end(self, name: str, state: ScanState, why: str = "") -> None:
-        """Note what became of a scan that was begun."""
-        self._note(name, self.record.scans[name].model_copy(update={"state": state, "why": why, "when": _now()}))
+        """Record what became of a scan that was begun."""
+        begun = self.record.scans[name]
+        self._write(name, Seen(stamp=begun.stamp, state=state, tries=begun.tries, why=why))
 
-    def _note(self, name: str, seen: Seen) -> None:
+    def _write(self, name: str, seen: Seen) -> None:
         self.record.scans[name] = seen
         with machine_errors(self.file):
             write_whole(self.file, self.record.model_dump_json(indent=1))
-
-    def _names(self) -> list[str]:
-        """Of what may be scans: not hidden, no link out of the folder, no card, and nothing that can't be shown."""
-        with os.scandir(self.folder) as entries:
-            return sorted(
-                entry.name
-                for entry in entries
-                if entry.name.isprintable()
-                and not entry.name.startswith(".")
-                and not entry.name.endswith(CARD)
-                and not entry.is_symlink()
-            )
-
-    def _wanted(self, name: str, stamp: str) -> bool:
-        seen = self.record.scans.get(name)
-        if seen is None or seen.stamp != stamp:
-            return True
-        return seen.state in ("begun", "trouble") and seen.tries < MAX_TRIES
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """All that lies in a folder, in order; links are not followed."""
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted([*folders, *files]):
-            yield Path(root, name)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
+
 from pipeline.align.params import ScaleSources
 from pipeline.bundle.params import BundleParams, version_for
 from pipeline.capture.params import CaptureParams
@@ -357,3 +359,36 @@ def _bundle_params(
     }
     build_key = hashlib.sha256(json.dumps([about, [stage.key for stage in stages]]).encode()).hexdigest()[:20]
     return BundleParams(**about, version=version_for(folder, build_key, version), build_key=build_key, stages=records)
+
+
+class RunRecord(BaseModel):
+    """What a stage's run took.
+
+    Attributes:
+        seconds: Wall time [s].
+        cpu_seconds: CPU time of all its threads and processes [s].
+        peak_memory: Most resident memory of its process and children together [bytes].
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    stage: str
+    seconds: NonNegativeFloat
+    cpu_seconds: NonNegativeFloat
+    peak_memory: NonNegativeInt
+    input_bytes: NonNegativeInt
+    result_bytes: NonNegativeInt
+
+
+def run_records(work: Path, bundle: Path) -> dict[str, RunRecord]:
+    """What each stage of a scene took when it ran last, by name, from its folder of results and next to its bundle."""
+    found: dict[str, RunRecord] = {}
+    paths = [*work.glob("*/.*.run.json"), *bundle.parent.glob(f".{bundle.name}.run.json")]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
+        try:
+            record = RunRecord.model_validate_json(path.read_bytes())
+        except (OSError, ValueError):  # half written at a kill
+            logger.warning("%s can't be read", path)
+        else:
+            found[record.stage] = record
+    return found

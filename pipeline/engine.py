@@ -13,14 +13,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import BusyError
 from pipeline.files import folder_bytes, machine_errors
 from pipeline.gpu_backends.catalog import BACKENDS
 from pipeline.machine import gpu_lock, package_versions
-from pipeline.parameters import Settings
 from pipeline.stage import Stage, resume_folder
 from pipeline.usage import PeakMemory
+
+if TYPE_CHECKING:
+    from pipeline.parameters import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ def stage_key(stage: Stage, params: Settings, backend: str, input_keys: Mapping[
         "params": params,
         "inputs": input_keys,
     }
-    text = json.dumps(content, sort_keys=True, default=lambda v: v.content() if isinstance(v, Settings) else dict(v))
+    text = json.dumps(content, sort_keys=True, default=lambda v: v.content() if hasattr(v, "content") else dict(v))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

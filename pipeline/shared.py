@@ -22,7 +22,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
-from pipeline.building import Plan
+from pipeline.building import Plan, RunRecord
 from pipeline.engine import (
     PlannedStage,
     execute,
@@ -36,7 +36,6 @@ from pipeline.scenes.files import CONNECTIONS
 from pipeline.scenes.manifest import FileEntry, file_sha256
 from pipeline.scenes.registry import CHUNK
 from pipeline.scenes.store import Store, open_store
-from pipeline.usage import RunRecord
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 
 logger = logging.getLogger(__name__)
 
@@ -41,39 +39,6 @@ class PeakMemory:
     def _watch(self) -> None:
         while not self._end.wait(LOOK_SECONDS):
             self.bytes = max(self.bytes, memory_of(self._process))
-
-
-class RunRecord(BaseModel):
-    """What a stage's run took.
-
-    Attributes:
-        seconds: Wall time [s].
-        cpu_seconds: CPU time of all its threads and processes [s].
-        peak_memory: Most resident memory of its process and children together [bytes].
-    """
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-    stage: str
-    seconds: NonNegativeFloat
-    cpu_seconds: NonNegativeFloat
-    peak_memory: NonNegativeInt
-    input_bytes: NonNegativeInt
-    result_bytes: NonNegativeInt
-
-
-def run_records(work: Path, bundle: Path) -> dict[str, RunRecord]:
-    """What each stage of a scene took when it ran last, by name, from its folder of results and next to its bundle."""
-    found: dict[str, RunRecord] = {}
-    paths = [*work.glob("*/.*.run.json"), *bundle.parent.glob(f".{bundle.name}.run.json")]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime):
-        try:
-            record = RunRecord.model_validate_json(path.read_bytes())
-        except (OSError, ValueError):  # half written at a kill
-            logger.warning("%s can't be read", path)
-        else:
-            found[record.stage] = record
-    return found
 
 
 def memory_of(process: psutil.Process) -> int:

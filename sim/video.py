@@ -302,7 +302,7 @@ class ChaseCamera:
         room = float(self._free(middle, [away], scene)[0])
         self._arm = room if first else min(room, self._arm + share * (room - self._arm))
         ahead = np.array([np.cos(yaw), np.sin(yaw), 0.0])
-        return _looking(middle + self._arm * away, middle + AHEAD * ahead)
+        return look_at(middle + self._arm * away, middle + AHEAD * ahead)
 
     def _free(self, middle: F64, away: list[F64], scene: int) -> F64:
         """Longest arm in each direction (E,) [m]."""
@@ -336,7 +336,7 @@ def _away(yaw: float, elevation: float) -> F64:
     return np.array([-np.cos(yaw) * horizontal, -np.sin(yaw) * horizontal, np.sin(elevation)])
 
 
-def _looking(eye: F64, at: F64) -> F64:
+def look_at(eye: F64, at: F64) -> F64:
     """World from a horizontal OpenCV camera (4, 4) that looks at a point, which isn't straight below."""
     forward = (at - eye) / np.linalg.norm(at - eye)
     right = np.cross(forward, [0, 0, 1.0])

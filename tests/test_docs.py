@@ -45,7 +45,7 @@ def parses(words: list[str]) -> bool:
     if not words or words[0] == "COMMAND" or (len(words) == 1 and words[0] in names):
         return True
     try:
-        parser().parse_args(words)
+        parser().parse(words)
     except SystemExit as end:
         return end.code == 0
     return True

@@ -23,11 +23,11 @@ WITH_PREFECT = [
     for name in (
         "build",
         "ingest",
-        "make_gallery",
-        "publish_scene",
+        "publish",
         "stage",
         "train_policy",
         "watch_folder",
+        "yard",
     )
 ]
 

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     listening = _import_listening()
     with listening(last=arguments is None) as ending:
-        from flows.cli import app  # only now: a Ctrl-C while it is imported is told as any other
+        from flows.cli import app  # only now: a Ctrl-C during this import is handled as any other
 
         return app.main(arguments, ending)
     return ending.code

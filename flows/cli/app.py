@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.cli import build, bundles, doctor, lab, policies, registry, simulate, train
+from flows.cli import build, bundles, doctor, lab, policies, registry, simulate, tables, train
 from flows.cli.command import Command, Parser, plain
 from flows.cli.signals import Ending
 from pipeline.errors import SplatyardError
@@ -51,7 +51,7 @@ first steps:
 `splatyard COMMAND --help` shows a command's options with examples."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The whole command line."""
     listed = [
         f"{group}:\n" + "\n".join(f"    {command.name:<10} {command.help}" for command in commands)
@@ -79,23 +79,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None, ending: Ending) -> int:
-    """Run one command; returns the exit code.
-
-    Args:
-        arguments: Those of the program if None.
-        ending: Says whether a signal came: errors are its doing then, and raised.
-
-    Raises:
-        SystemExit: From argparse, for --help (0) and for a command line that doesn't parse (2).
-    """
-    options = parser().parse_args(arguments)
+    """Run one command as `flows.cli.main`; returns the exit code. After a signal, errors are raised."""
+    options = parser().parse(arguments)
     _configure_logging(detailed=options.debug)
     try:
         return options.run(vars(options))
     except SplatyardError as error:
         if ending.number:
             raise
-        _show_error(error)
+        tables.say(("error: ", "bold red"), (str(error), "red"), stderr=True)
         if options.debug:
             traceback.print_exc()
         return WRONG_INPUT
@@ -112,7 +104,7 @@ class _ShowVersion(argparse.Action):
     """Looks the version up only when asked: importing importlib.metadata takes longer than all of --help."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        """Print and leave."""
+        """Print the version and exit."""
         import importlib.metadata
 
         print(f"splatyard {importlib.metadata.version('splatyard')}")
@@ -139,14 +131,6 @@ class _ScreenHandler(logging.Handler):
             tqdm.write(text, file=sys.stderr)
         except RuntimeError:  # a library's thread began a bar just then, under a lock of its own
             sys.stderr.write(f"{text}\n")
-
-
-def _show_error(error: SplatyardError) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    message = Text("error: ", "bold red").append(plain(str(error)), "red")
-    Console(stderr=True, soft_wrap=True).print(message)
 
 
 def _crash(command: str, error: Exception, *, show: bool) -> int:

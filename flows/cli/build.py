@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import pipeline
+from flows.cli import tables
 from flows.cli.command import Arg, AsJson, Bundles, Version, command, with_sigma
 from pipeline.errors import CardError
-
-if TYPE_CHECKING:
-    from pipeline import BuildRequest
 
 SCALE = "scale: what gives the size; several are compared, and the one with the smallest sigma is taken"
 Capture = Annotated[Path, Arg("the capture: a folder or a zip of it", "PATH")]
@@ -74,8 +73,6 @@ def build(
         splatyard build scan/ --dry-run                   what would run, what is cached, with which backend and why
         splatyard build scan/ --until mesh                stop after the mesh stage
     """
-    from flows.cli import tables
-    from pipeline import BuildRequest, plan
     from pipeline.align.params import scale_settings
 
     height, sigma = camera_height or (None, None)
@@ -85,31 +82,36 @@ def build(
         *(("capture.blur_plates=true",) if blur_plates else ()),
         *settings,
     )
-    request = BuildRequest(path, name, out, card=card, settings=chosen, until=until, version=version)
+    request = pipeline.BuildRequest(path, name, out, card=card, settings=chosen, until=until, version=version)
     if not dry_run:
         return _build(request)
-    planned = plan(request)
+    planned = pipeline.plan(request)
     tables.say(planned.summary)
-    tables.show(tables.plan_table(planned))
+    rows = [
+        (stage.name, stage.backend, stage.reason, ("cached", "dim") if stage.cached else ("runs", "bold"), stage.key)
+        for stage in planned.stages
+    ]
+    tables.table(f"plan of {planned.name}", ["stage", "backend", "why", "state", "key"], rows)
     tables.say(f"bundle: {tables.quoted(tables.shown(planned.bundle_folder))}")
     return 0
 
 
-def _build(request: BuildRequest) -> int:
-    from flows.build import run as run_flow
-    from flows.cli import tables
-    from pipeline import Bundle
+def _build(request: pipeline.BuildRequest) -> int:
+    from flows.build import run
 
-    result = run_flow(request)
+    result = run(request)
     if result.executed:
-        tables.show(tables.times_table(result.executed, result.seconds))
+        seconds = {name: result.seconds[name] for name in result.executed}
+        rows: list[Sequence[tables.Part]] = [(name, f"{spent:.1f}") for name, spent in seconds.items()]
+        rows.append((("all", "bold"), (f"{sum(seconds.values()):.1f}", "bold")))
+        tables.table("stages that ran", ["stage", ">seconds"], rows)
     else:
         tables.say("nothing to do: every stage was finished before")
     log = tables.quoted(tables.shown(result.log))
     if result.bundle is None:
         tables.say(f"stopped after {request.until}; log: {log}")
         return 0
-    bundle = Bundle.open(result.bundle)
+    bundle = pipeline.Bundle.open(result.bundle)
     tables.show_quality(bundle)
     root = tables.shown(bundle.root)
     tables.say(f"images     {tables.quoted(root / 'images')}")
@@ -135,7 +137,6 @@ def card(
     """
     import yaml
 
-    from flows.cli import tables
     from pipeline.capture.detect import probe
     from pipeline.card import write_card
     from pipeline.files import machine_errors
@@ -169,8 +170,8 @@ def formats(
 ) -> int:
     """Which captures can be read, and what each one yields.
 
-    Lists the forms of captures that `splatyard build` takes as they lie on disk, what they look like, and what they
-    yield besides images. With a path: which form lies there, and what it holds.
+    Lists the formats of captures that `splatyard build` reads, their files on disk, and what they
+    yield besides images. With a path: which format it is, and what it holds.
 
     Examples:
         splatyard formats
@@ -178,9 +179,6 @@ def formats(
     """
     from dataclasses import asdict
 
-    from rich.markup import escape
-
-    from flows.cli import tables
     from pipeline.capture.detect import READERS, probe
 
     if capture is not None:
@@ -194,7 +192,7 @@ def formats(
     if as_json:
         print(json.dumps(content, indent=1))
     else:
-        tables.show(tables.plain_table("captures", columns, [tuple(map(escape, row)) for row in rows]))
+        tables.table("captures", columns, rows)
     return 0
 
 
@@ -211,9 +209,6 @@ def params(
         splatyard params splat mesh
         splatyard params preset                           for splatyard train
     """
-    from rich.markup import escape
-
-    from flows.cli import tables
     from pipeline.parameters import Settings, documentation, require_known
     from pipeline.stages import PARAMS
     from train.preset import Preset
@@ -228,9 +223,9 @@ def params(
                 yield from rows(type(default), f"{prefix}{name}.")
             else:
                 shown = "" if field.is_required() else json.dumps(default)
-                yield prefix + name, escape(shown), escape(texts.get(name, ""))
+                yield prefix + name, shown, texts.get(name, "")
 
     for section in sections or PARAMS:
         require_known(section, known, "params", CardError)
-        tables.show(tables.plain_table(section, ["parameter", "default", "what it does"], rows(known[section])))
+        tables.table(section, ["parameter", "default", "what it does"], rows(known[section]))
     return 0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import pipeline
+from flows.cli import tables
 from flows.cli.command import (
     AllowFailed,
     Arg,
@@ -25,7 +27,8 @@ from pipeline.files import readable
 if TYPE_CHECKING:
     from pipeline import Bundle
     from pipeline.check.quality import Gate
-    from pipeline.publish.diff import Difference
+
+T = TypeVar("T")
 
 
 @command()
@@ -44,9 +47,8 @@ def view(
         splatyard view hall@1.0.0 --port 9000 --host 0.0.0.0       open to the network
     """
     from flows.view import serve
-    from pipeline import Bundle
 
-    serve(Bundle.open(bundle), host=host, port=port)
+    serve(pipeline.Bundle.open(bundle), host=host, port=port)
     return 0
 
 
@@ -60,9 +62,7 @@ def inspect(bundle: BundleName, *, as_json: AsJson = False) -> int:
         splatyard inspect bundles/hall/1.0.0
         splatyard inspect hall@1.0.0 --json
     """
-    from pipeline import Bundle
-
-    opened = Bundle.open(bundle)
+    opened = pipeline.Bundle.open(bundle)
     if as_json:
         print(json.dumps(to_json(opened), indent=1))
     else:
@@ -70,7 +70,7 @@ def inspect(bundle: BundleName, *, as_json: AsJson = False) -> int:
     return 0
 
 
-def to_json(bundle: Bundle) -> dict[str, Any]:
+def to_json(bundle: Bundle) -> dict[str, object]:
     """The manifest and the quality with its verdicts, as plain JSON values."""
     gates = [{**gate.model_dump(mode="json"), "passed": gate.passed} for gate in bundle.quality.gates]
     quality = {**bundle.quality.model_dump(mode="json"), "gates": gates, "passed": bundle.quality.passed}
@@ -78,24 +78,18 @@ def to_json(bundle: Bundle) -> dict[str, Any]:
 
 
 def _show(bundle: Bundle) -> None:
-    from rich.markup import escape
-
-    from flows.cli import tables
-
     manifest = bundle.manifest
-    title = f"{manifest.name}@{manifest.version}"
-    tables.show(tables.plain_table(title, ["what", "is"], ((name, escape(text)) for name, text in facts(bundle))))
-    tables.show(tables.gates_table(bundle.quality.gates))
-    metrics = ((escape(name), escape(text)) for name, text in flat(bundle.quality.metrics))
-    tables.show(tables.plain_table("further metrics", ["metric", "value"], metrics))
-    stages = ((s.name, s.backend, escape(s.reason), s.key) for s in manifest.provenance.stages)
-    tables.show(tables.plain_table("stages", ["stage", "backend", "why", "key"], stages))
-    files = ((escape(name), readable(entry.bytes), entry.sha256[:12]) for name, entry in manifest.files.items())
-    tables.show(tables.plain_table("files", ["file", ">size", "sha256"], files))
+    tables.table(f"{manifest.name}@{manifest.version}", ["what", "is"], facts(bundle))
+    tables.show_gates(bundle.quality.gates)
+    tables.table("further metrics", ["metric", "value"], flat(bundle.quality.metrics))
+    stages = ((stage.name, stage.backend, stage.reason, stage.key) for stage in manifest.provenance.stages)
+    tables.table("stages", ["stage", "backend", "why", "key"], stages)
+    files = ((name, readable(entry.bytes), entry.sha256[:12]) for name, entry in manifest.files.items())
+    tables.table("files", ["file", ">size", "sha256"], files)
 
 
 def facts(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    """Name and text of what can be said in a line."""
+    """Name and text of everything that fits on one line."""
     manifest, frame, provenance = bundle.manifest, bundle.manifest.frame, bundle.manifest.provenance
     yield "folder", str(bundle.root)
     yield "description", provenance.description or "-"
@@ -123,13 +117,19 @@ def _measured(source: str, sigma: float | None, unit: str, factor: float) -> str
 
 
 def reported(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the stages say of themselves; a report of another form, as a stranger's bundle may hold, is named so."""
+    """What the stages report; a report of an unknown form, as a stranger's bundle may hold, is one line."""
     from pipeline.capture.model import left_out_lines
+
+    def compared(what: str, key: str, unit: str, factor: float) -> Iterator[tuple[str, str]]:
+        """How far each source of gravity or scale is off the result, where there are several."""
+        sources = report.get("align", {}).get(what, [])
+        if len(sources) > 1:
+            yield f"{what} compared", ", ".join(f"{s['source']} {s[key] * factor:.2g} {unit} off" for s in sources)
 
     try:
         return [
-            *compared(report, "gravity", "off_the_result_deg", "degrees", 1),
-            *compared(report, "scale", "off_the_result", "%", 100),
+            *compared("gravity", "off_the_result_deg", "degrees", 1),
+            *compared("scale", "off_the_result", "%", 100),
             *left_out_lines(report.get("capture", {})),
             *(("ASSUMED", str(note)) for note in report.get("capture", {}).get("assumed", ())),
             *(("poses", str(note)) for note in report.get("poses", {}).get("notes", ())),
@@ -138,14 +138,7 @@ def reported(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("report", "of a form that can't be read")]
 
 
-def compared(report: Mapping[str, Any], what: str, key: str, unit: str, factor: float) -> Iterator[tuple[str, str]]:
-    """How far each source of gravity or scale is off the result, where there are several."""
-    sources = report.get("align", {}).get(what, [])
-    if len(sources) > 1:
-        yield f"{what} compared", ", ".join(f"{s['source']} {s[key] * factor:.2g} {unit} off" for s in sources)
-
-
-def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(metrics: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Dotted name and text of every value of nested metrics."""
     for name, value in metrics.items():
         if isinstance(value, Mapping):
@@ -154,7 +147,7 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{name}", _text(value)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
@@ -174,29 +167,25 @@ def check(bundle: BundleName) -> int:
         splatyard check bundles/hall/1.0.0
         splatyard check hall@1.0.0 && echo usable
     """
-    from rich.markup import escape
-
-    from flows.cli import tables
-    from pipeline import Bundle
     from pipeline.capture.model import left_out_lines
 
-    opened = Bundle.open(bundle)
+    opened = pipeline.Bundle.open(bundle)
     problems = opened.verify()
     if not problems:  # metrics of damaged files would mean nothing
         problems = gate_problems(opened)
-        tables.show(tables.gates_table(opened.quality.gates))
+        tables.show_gates(opened.quality.gates)
     for name, text in left_out_lines(opened.manifest.report.get("capture", {})):
-        tables.say(f"{name}: {escape(text)}")
+        tables.say(f"{name}: {text}")
     for problem in problems:
-        tables.say(f"[bold red]failed:[/] {escape(problem)}")
+        tables.say(("failed:", "bold red"), f" {problem}")
     if not problems:
         count = len(opened.manifest.files)
-        tables.say(f"[bold green]all {count} files are as the manifest says, and no gate fails[/]")
+        tables.say((f"all {count} files are as the manifest says, and no gate fails", "bold green"))
     return 1 if problems else 0
 
 
 def gate_problems(bundle: Bundle) -> list[str]:
-    """Gates that fail, and a manifest that says otherwise than its gates."""
+    """Gates that fail, and a manifest that contradicts its gates."""
     quality, manifest = bundle.quality, bundle.manifest
     problems = [f"gate {name}" for name in quality.failed]
     if (manifest.quality_passed, set(manifest.failed_gates)) != (quality.passed, set(quality.failed)):
@@ -220,68 +209,44 @@ def diff(
         splatyard diff bundles/hall/1.0.0 registry:./yard/hall@latest
         splatyard diff hf://owner/scenes/hall@1.0.0 hf://owner/scenes/hall@1.1.0
     """
-    from flows.cli import tables
-    from pipeline import Bundle
     from pipeline.publish.diff import difference
 
-    bundles = Bundle.open(before), Bundle.open(after)
+    bundles = pipeline.Bundle.open(before), pipeline.Bundle.open(after)
     names = [f"{bundle.manifest.name}@{bundle.manifest.version}" for bundle in bundles]
     found = difference(*bundles)
     if not found.files:
         tables.say(f"{names[0]} and {names[1]} have the same files")
-    _show_difference(found, names)
+    gaussians = {level: pair for level, pair in found.gaussians.items() if pair[0] != pair[1]}
+    rows = [
+        *_changes("", found.files, lambda entry: readable(entry.bytes)),
+        *_changes("splat ", gaussians, lambda count: f"{count:,} Gaussians"),
+        *_changes("size of ", found.meshes, lambda size: f"{size[0]:,} vertices, {size[1]:,} triangles"),
+        *_changes("frame ", found.frame, str),
+    ]
+    columns = [f">{name}" for name in names]
+    tables.table("what differs", ["what", *columns, ""], rows)
+    tables.table("quality", ["gate", *columns, ""], [_gate_change(*pair) for pair in found.gates.values()])
     tables.say(f"{names[1]} is at least a {found.change} version after {names[0]}: {found.why}")
     return 0
 
 
-def _show_difference(found: Difference, names: list[str]) -> None:
-    from rich.markup import escape
-
-    from flows.cli import tables
-
-    rows = [(escape(name), *map(_bytes, pair), _verb(pair)) for name, pair in found.files.items()]
-    counts = {level: pair for level, pair in found.gaussians.items() if pair[0] != pair[1]}
-    rows += [(f"splat {level}", *map(_gaussians, pair), _verb(pair)) for level, pair in counts.items()]
-    rows += [(f"size of {name}", *map(_mesh, pair), _verb(pair)) for name, pair in found.meshes.items()]
-    rows += [
-        (f"frame {name}", escape(str(pair[0])), escape(str(pair[1])), _verb(pair)) for name, pair in found.frame.items()
-    ]
-    tables.show(tables.plain_table("what differs", ["what", f">{names[0]}", f">{names[1]}", ""], rows))
-    gates = [_gate_difference(*pair) for pair in found.gates.values()]
-    tables.show(tables.plain_table("quality", ["gate", f">{names[0]}", f">{names[1]}", ""], gates))
+def _changes(
+    prefix: str, pairs: Mapping[str, tuple[T | None, T | None]], text: Callable[[T], str]
+) -> Iterator[tuple[str, str, str, str]]:
+    for name, (before, after) in pairs.items():
+        verb = "" if before == after else "added" if before is None else "removed" if after is None else "changed"
+        old, new = ("-" if one is None else text(one) for one in (before, after))
+        yield prefix + name, old, new, verb
 
 
-def _verb(pair: tuple[Any, Any]) -> str:
-    if pair[0] == pair[1]:
-        return ""
-    return "added" if pair[0] is None else "removed" if pair[1] is None else "changed"
-
-
-def _bytes(entry: Any) -> str:
-
-    return "-" if entry is None else readable(entry.bytes)
-
-
-def _gaussians(count: int | None) -> str:
-    return "-" if count is None else f"{count:,} Gaussians"
-
-
-def _mesh(size: tuple[int, int] | None) -> str:
-    return "-" if size is None else f"{size[0]:,} vertices, {size[1]:,} triangles"
-
-
-def _gate_difference(before: Gate | None, after: Gate | None) -> tuple[str, str, str, str]:
-    from rich.markup import escape
-
-    from flows.cli import tables
-
+def _gate_change(before: Gate | None, after: Gate | None) -> tuple[str, str, str, tables.Part]:
     gate = after or before
     assert gate is not None
-    metrics = ["-" if one is None else tables.metric(one.value, one.unit) for one in (before, after)]
-    verdict = {True: "[green]passes[/]", False: "[bold red]FAILS[/]", None: "[dim]not measured[/]"}[gate.passed]
-    if before and after and before.passed != after.passed:
-        verdict += ", unlike before"
-    return escape(gate.title), metrics[0], metrics[1], verdict
+    old, new = ("-" if one is None else tables.metric(one.value, one.unit) for one in (before, after))
+    verdicts = {True: ("passes", "green"), False: ("FAILS", "bold red"), None: ("not measured", "dim")}
+    verdict, style = verdicts[gate.passed]
+    unlike = ", unlike before" if before and after and before.passed != after.passed else ""
+    return gate.title, old, new, (verdict + unlike, style)
 
 
 @command()
@@ -317,7 +282,6 @@ def export(
     """
     if onnx:
         return _export_policy(what, onnx, runs, checkpoint, allow_failed=allow_failed)
-    from pipeline import Bundle
     from pipeline.errors import BundleError
     from pipeline.export.form import export
     from pipeline.parameters import require_known
@@ -325,7 +289,7 @@ def export(
 
     assert to is not None  # one of the two is required
     require_known(to, FORMS, "--to", BundleError, rule=f"there is no export format {to!r}")
-    bundle, form = Bundle.open(what), FORMS[to]
+    bundle, form = pipeline.Bundle.open(what), FORMS[to]
     folder = out or Path(f"{bundle.manifest.name}_{to}")
     export(bundle, form, folder)
     for path in sorted(folder.rglob("*")):
@@ -337,7 +301,6 @@ def export(
 
 
 def _export_policy(run: str, onnx: Path, runs: Path, checkpoint: str | None, *, allow_failed: bool) -> int:
-    from flows.cli import tables
     from flows.cli.policies import checkpoint_file
     from train.distributed import use_one_thread
     from train.onnx_export import export_run
@@ -346,9 +309,9 @@ def _export_policy(run: str, onnx: Path, runs: Path, checkpoint: str | None, *, 
     use_one_thread()
     opened = Run.open(run, runs)
     done = export_run(opened, onnx, file=checkpoint_file(opened, checkpoint), allow_failed=allow_failed)
-    shapes = [("in", done.inputs), ("out", done.outputs)]
-    rows = [(name, way, " x ".join(map(str, shape))) for way, ends in shapes for name, shape in ends.items()]
-    tables.show(tables.plain_table(f"{opened.name}: {onnx.name}", ["name", "", "shape"], rows))
+    tensors = [("in", done.inputs), ("out", done.outputs)]
+    rows = [(name, side, " x ".join(map(str, shape))) for side, shapes in tensors for name, shape in shapes.items()]
+    tables.table(f"{opened.name}: {onnx.name}", ["name", "", "shape"], rows)
     tables.say(
         f"checked    {done.steps} steps, {done.episodes} new episodes: within {done.difference:.1e} of the policy"
     )
@@ -374,8 +337,8 @@ def import_(
     name: Annotated[str | None, Arg("name of the scene; default: made from the source's name")] = None,
     licence: Annotated[str | None, Arg("who may use it and for what, such as CC-BY-4.0; default: unknown")] = None,
     about: Annotated[str | None, Arg("where it comes from, such as an address", "TEXT")] = None,
-    description: Annotated[str, Arg("one line on the place", "TEXT")] = "",
-    generated: Annotated[bool, Arg("a model made the place up")] = False,
+    description: Annotated[str, Arg("one line on the scene", "TEXT")] = "",
+    generated: Annotated[bool, Arg("a model generated the scene")] = False,
     up: Annotated[
         tuple[str, float | None] | None,
         Arg(
@@ -402,17 +365,13 @@ def import_(
     without the photos.
 
     Where the files' frames don't fit each other, the splat is registered to the mesh; a gate says how well. Up is
-    refined by floor and walls. A scale that nobody vouches for fails its gate: state it with its sigma.
+    refined by floor and walls. A scale without a sigma fails its gate: state it with its sigma.
 
     Examples:
         splatyard import gauss_gym_data/home_night --licence CC-BY-4.0 --scale 1+-0.02
         splatyard import room.ply --mesh room.obj --up y --scale 1+-0.01 --name room
         splatyard import exports/kitchen --scale 1+-0.02          splat.ply, mesh.ply, transforms.json of nerfstudio
     """
-    from rich.markup import escape
-
-    from flows.cli import tables
-    from pipeline import Bundle
     from pipeline.errors import CardError
     from pipeline.importing.bundle import ImportRequest, import_bundle
 
@@ -436,7 +395,7 @@ def import_(
         )
     except ValueError as error:
         raise CardError("up and scale must be possible", found=str(error), remedy="see --up and --scale") from error
-    bundle = Bundle.open(import_bundle(request))
+    bundle = pipeline.Bundle.open(import_bundle(request))
     tables.show_quality(bundle, "; what needs the capture's photos was not measured")
-    tables.say(f"licence    {escape(bundle.manifest.provenance.licence)}")
+    tables.say(f"licence    {bundle.manifest.provenance.licence}")
     return 0

@@ -1,6 +1,6 @@
 """How a command is declared: a function, whose parameters are the arguments and options.
 
-Parameters before the `*` are positional, those behind it are options; one without a default must be given. Annotations
+Parameters before the `*` are positional, those after it are options; one without a default must be given. Annotations
 say type and help. Nothing outside the standard library is imported here, so that `--help` is quick.
 """
 
@@ -13,13 +13,12 @@ import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, Protocol
 
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-KEPT = "\n\t"
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,22 @@ class Arg:
     Attributes:
         help: One clause; a default is added to it.
         metavar: Name of the value in the help.
-        parse: Makes the value of one text, and raises ValueError; by the parameter's type if None.
+        parse: Converts one text, or raises ValueError; the parameter's type if None.
         flag: The option, where it isn't the parameter's name.
         group: Heading under which the help shows it, "title: description".
-        one_of: Exactly one of the options that have this in common must be given.
+        one_of: Exactly one of the options with the same value must be given.
     """
 
     help: str = ""
     metavar: str | None = None
-    parse: Callable[[str], Any] | None = None
+    parse: Callable[[str], object] | None = None
     flag: str = ""
     group: str = ""
     one_of: str = ""
+
+
+class _Runnable(Protocol):
+    def run(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,12 @@ class Command:
 
     Attributes:
         name: What is typed.
-        made_of: A function that returns the exit code, or a dataclass with a method `run` that does. Its parameters are
-            the command's; its docstring is the help: a line for the list of commands, a description and "Examples:".
+        function: Returns the exit code, or is a dataclass with a method `run` that does. Its parameters are the
+            command's; its docstring is the help: a line for the list of commands, a description and "Examples:".
     """
 
     name: str
-    made_of: Callable[..., Any]
+    function: Callable[..., int | _Runnable]
 
     @property
     def help(self) -> str:
@@ -74,40 +77,40 @@ class Command:
 
     @property
     def _text(self) -> tuple[str, str, str]:
-        return inspect.cleandoc(self.made_of.__doc__ or "").partition("\n\nExamples:\n")
+        return inspect.cleandoc(self.function.__doc__ or "").partition("\n\nExamples:\n")
 
-    def run(self, values: Mapping[str, Any]) -> int:
+    def run(self, values: Mapping[str, object]) -> int:
         """Run it with the values of its parameters; returns the exit code."""
-        made = self.made_of(**{name: values[name] for name in inspect.signature(self.made_of).parameters})
-        return made if isinstance(made, int) else made.run()
+        done = self.function(**{name: values[name] for name in inspect.signature(self.function).parameters})
+        return done if isinstance(done, int) else done.run()
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare its arguments and options."""
-        hints = typing.get_type_hints(self.made_of, include_extras=True)
-        groups: dict[str, Any] = {}
-        for name, parameter in inspect.signature(self.made_of).parameters.items():
-            arg = next((extra for extra in getattr(hints[name], "__metadata__", ()) if isinstance(extra, Arg)), Arg())
-            target = groups.get(arg.group or arg.one_of, parser)
-            if arg.one_of and target is parser:
-                target = groups[arg.one_of] = parser.add_mutually_exclusive_group(required=True)
-            elif arg.group and target is parser:
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        groups: dict[str, argparse._ActionsContainer] = {"": parser}
+        for name, parameter in inspect.signature(self.function).parameters.items():
+            kind, arg = hints[name], Arg()
+            if typing.get_origin(kind) is Annotated:
+                kind, arg = typing.get_args(kind)
+            if arg.one_of not in groups:
+                groups[arg.one_of] = parser.add_mutually_exclusive_group(required=True)
+            if arg.group not in groups:
                 title, _, description = arg.group.partition(": ")
-                target = groups[arg.group] = parser.add_argument_group(title, description or None)
-            keywords = _keywords(name, parameter, hints[name], arg)
+                groups[arg.group] = parser.add_argument_group(title, description or None)
             positional = parameter.kind is not parameter.KEYWORD_ONLY
-            target.add_argument(name if positional else arg.flag or f"--{name.replace('_', '-')}", **keywords)
+            flag = name if positional else arg.flag or f"--{name.replace('_', '-')}"
+            groups[arg.group or arg.one_of].add_argument(flag, **_keywords(name, parameter, kind, arg))
 
 
-def command(name: str = "") -> Callable[[Callable[..., Any]], Command]:
+def command(name: str = "") -> Callable[[Callable[..., int | _Runnable]], Command]:
     """Make a command of the function or dataclass below; it is named like the function unless `name` is given."""
-    return lambda made_of: Command(name or made_of.__name__, made_of)
+    return lambda function: Command(name or function.__name__, function)
 
 
-def _keywords(name: str, parameter: inspect.Parameter, hint: Any, arg: Arg) -> dict[str, Any]:
+def _keywords(name: str, parameter: inspect.Parameter, kind: object, arg: Arg) -> dict[str, Any]:
     """The keywords of argparse's `add_argument`."""
     given, default = parameter.default is not parameter.empty, parameter.default
     positional = parameter.kind is not parameter.KEYWORD_ONLY
-    kind = hint.__origin__ if typing.get_origin(hint) is Annotated else hint
     if typing.get_origin(kind) in (types.UnionType, typing.Union):  # X | None
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
     keywords: dict[str, Any] = {"help": arg.help.replace("%", "%%")}
@@ -133,19 +136,19 @@ def _keywords(name: str, parameter: inspect.Parameter, hint: Any, arg: Arg) -> d
 
 
 class Parser(argparse.ArgumentParser):
-    """Names what is nearest to a word that it doesn't know."""
+    """Suggests the nearest known word for one that it doesn't know."""
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  its overloads
-        """As argparse does."""
-        known, unknown = self.parse_known_args(args, namespace)
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """As `parse_args`."""
+        known, unknown = self.parse_known_args(arguments)
         if unknown:
-            chosen = self._commands.get(getattr(known, "command", ""), self)
-            chosen.error(
-                f"unrecognized arguments: {' '.join(unknown)}{_nearest(unknown[0], chosen._option_string_actions)}"
-            )
+            subparsers = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+            chosen = subparsers.choices.get(known.command, self)
+            hint = _nearest(unknown[0], chosen._option_string_actions)
+            chosen.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return known
 
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
+    def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             listed = ", ".join(map(str, action.choices))
             hint = _nearest(str(value), map(str, action.choices))
@@ -154,11 +157,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """As argparse does, whatever was typed or pasted."""
         super().error(plain(message))
-
-    @property
-    def _commands(self) -> dict[str, argparse.ArgumentParser]:
-        subparsers = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
-        return {name: parser for action in subparsers for name, parser in action.choices.items()}
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -171,23 +169,19 @@ def plain(text: str) -> str:
 
     What isn't printable, line breaks and tabs apart, is written as Python writes it.
     """
-    return text if text.isprintable() else "".join(map(_plain, text))
 
+    def printable(letter: str) -> str:
+        if letter.isprintable() or letter in "\n\t":
+            return letter
+        if letter.isspace() and letter > "\x7f":
+            return " "
+        return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
 
-def _plain(letter: str) -> str:
-    if letter.isprintable() or letter in KEPT:
-        return letter
-    if letter.isspace() and letter > "\x7f":
-        return " "
-    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return text if text.isprintable() else "".join(map(printable, text))
 
 
 def count(text: str) -> int:
-    """A whole number from 1 on.
-
-    Raises:
-        ValueError: When it is none.
-    """
+    """A whole number from 1 on; a ValueError for any other, as below."""
     number = int(text)
     if number < 1:
         raise ValueError(text)
@@ -195,11 +189,7 @@ def count(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Seconds above 0.
-
-    Raises:
-        ValueError: When it is no such number.
-    """
+    """Seconds above 0."""
     number = float(text)
     if not 0 < number < float("inf"):
         raise ValueError(text)
@@ -207,11 +197,7 @@ def seconds(text: str) -> float:
 
 
 def size(text: str) -> int:
-    """Bytes of "4G", "500M" or "1000000".
-
-    Raises:
-        ValueError: When it is no size.
-    """
+    """Bytes of "4G", "500M" or "1000000"."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if not match or not float(match[1]):
         raise ValueError(text)
@@ -219,11 +205,7 @@ def size(text: str) -> int:
 
 
 def with_sigma(text: str) -> tuple[float, float | None]:
-    """A number and its sigma of "1.5", "1.5+-0.15" or "1.5 ± 0.15".
-
-    Raises:
-        ValueError: When one is no number.
-    """
+    """A number and its sigma of "1.5", "1.5+-0.15" or "1.5 ± 0.15"."""
     number, _, sigma = text.replace("±", "+-").partition("+-")
     return float(number), float(sigma) if sigma else None
 

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from flows.cli import tables
 from flows.cli.command import Arg, AsJson, command
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def doctor(
         for result in try_all(python):
             results.append(result)
             if not as_json:
-                _show_result(result)
+                style = {"works": "green", "fails": "bold red", "not here": "dim"}[result.state]
+                cost = f"{result.seconds:6.1f} s {result.memory / 2**20:6.0f} MiB" if result.seconds else " " * 19
+                tables.say(f"{result.name:24} ", (f"{result.state:8}", style), f" {cost}  {result.detail}")
     if as_json:
         tried = {"trials": [asdict(result) for result in results]} if trials else {}
         print(json.dumps(report.to_json() | tried, indent=1))
@@ -64,46 +67,29 @@ def doctor(
     return 0 if report.ready and not failed else 1
 
 
-def _show_result(result: Result) -> None:
-    from rich.markup import escape
-
-    from flows.cli import tables
-
-    color = {"works": "green", "fails": "bold red", "not here": "dim"}[result.state]
-    cost = f"{result.seconds:6.1f} s {result.memory / 2**20:6.0f} MiB" if result.seconds else " " * 19
-    tables.say(f"{escape(result.name):24} [{color}]{result.state:8}[/] {cost}  {escape(result.detail)}")
-
-
 def _show(report: Report) -> None:
-    from rich.markup import escape
-
-    from flows.cli import tables
-
+    states = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "missing": ("MISSING", "bold red")}
     for group, findings in groupby(report.findings, key=lambda finding: finding.group):
         findings = list(findings)
-        rows = [(escape(f.name), _state(f), escape(f.detail), _remedy(f)) for f in findings]
-        tables.show(tables.plain_table(group, ["name", "state", "found", "command or step"], rows))
+        rows = [
+            (
+                finding.name,
+                ("missing", "dim") if finding.state == "missing" and not finding.needed else states[finding.state],
+                finding.detail,
+                "the commands below" if "\n" in finding.remedy else finding.remedy,
+            )
+            for finding in findings
+        ]
+        tables.table(group, ["name", "state", "found", "command or step"], rows)
         several = dict.fromkeys(line for f in findings if "\n" in f.remedy for line in f.remedy.splitlines())
         for line in several:  # whole lines, to be copied
-            tables.say(f"  {escape(line)}")
+            tables.say(f"  {line}")
     if report.ready:
-        tables.say("[bold green]the CPU pipeline runs here[/]")
+        tables.say(("the CPU pipeline runs here", "bold green"))
         return
-    tables.say("[bold red]the CPU pipeline lacks something here. In this order:[/]")
+    tables.say(("the CPU pipeline lacks something here. In this order:", "bold red"))
     for line in commands(finding for finding in report.findings if finding.needed):
-        tables.say(f"  {escape(line)}")
-
-
-def _remedy(finding: Finding) -> str:
-    from rich.markup import escape
-
-    return "the commands below" if "\n" in finding.remedy else escape(finding.remedy)
-
-
-def _state(finding: Finding) -> str:
-    if finding.state == "missing" and not finding.needed:
-        return "[dim]missing[/]"
-    return {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "missing": "[bold red]MISSING[/]"}[finding.state]
+        tables.say(f"  {line}")
 
 
 def commands(findings: Iterable[Finding]) -> list[str]:

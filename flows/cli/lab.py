@@ -8,16 +8,16 @@ import os
 import textwrap
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from flows.cli import tables
 from flows.cli.command import Arg, Bundles, command, count, seconds, size
+from pipeline.errors import CardError
 from pipeline.files import readable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from pipeline.batch import Scene
     from pipeline.cleaning import Piece
 
@@ -25,7 +25,7 @@ WHERE = "where stages run"
 LIMITS = "limits of a stage: a stage that exceeds one is ended, and its scene has failed"
 WHY_LENGTH = 400
 """Characters shown of a reason; the scene's file has all of it."""
-STYLES = {"failed": "[bold red]failed[/]", "lost": "[bold red]lost[/]", "built": "[green]built[/]"}
+STYLES = {"failed": "bold red", "lost": "bold red", "built": "green"}
 
 
 @command("batch")
@@ -77,7 +77,6 @@ class Batch:
 
     def run(self) -> int:
         """Plan, build, report."""
-        from flows.cli import tables
         from pipeline.batch import counts, plan_batch
 
         scenes = plan_batch(self.cards, self.out, self.captures)
@@ -87,10 +86,10 @@ class Batch:
         logging.getLogger("flows").propagate = False  # Prefect hangs a console on the root logger
         tables.say(f"{len(scenes)} scenes: {counts(scenes)}; splatyard status --out {tables.quoted(self.out)}")
         scenes = self._build(scenes)
-        tables.say(f"[bold]{counts(scenes)}[/]")
+        tables.say((counts(scenes), "bold"))
         bad = [scene for scene in scenes if scene.state in ("failed", "stopped")]
         if bad:
-            tables.show(outcomes_table("not built", bad))
+            _show_outcomes("not built", bad)
         return 1 if bad else 0
 
     def _build(self, scenes: list[Scene]) -> list[Scene]:
@@ -98,34 +97,22 @@ class Batch:
             return [scene.save(self.out) for scene in scenes]
         from flows import ingest
 
-        options = ingest.Options(
-            runner=self.runner,
-            workers=self.workers,
-            address=self.address,
-            max_failures=self.max_failures,
-            captures=self.captures,
-            stage_seconds=self.stage_seconds,
-            stage_memory=self.stage_memory,
-            store=self.store,
-        )
-        return ingest.run(scenes, self.out, options)
+        options = {field.name: getattr(self, field.name) for field in fields(ingest.Options)}
+        return ingest.run(scenes, self.out, ingest.Options(**options))
 
     def _show_plan(self, scenes: list[Scene]) -> int:
-        from rich.markup import escape
-
-        from flows.cli import tables
         from pipeline.batch import counts
-        from pipeline.files import folder_bytes, free_bytes, readable
+        from pipeline.files import folder_bytes, free_bytes
 
         rows = [
-            (escape(scene.name), "cached" if scene.state == "cached" else "[bold]runs[/]", tables.quoted(scene.card))
+            (scene.name, "cached" if scene.state == "cached" else ("runs", "bold"), tables.quoted(scene.card))
             for scene in scenes
             if scene.state != "failed"
         ]
         if rows:
-            tables.show(tables.plain_table("plan", ["scene", "state", "card"], rows))
+            tables.table("plan", ["scene", "state", "card"], rows)
         if bad := [scene for scene in scenes if scene.state == "failed"]:
-            tables.show(outcomes_table("cards that can't be built", bad))
+            _show_outcomes("cards that can't be built", bad)
         tables.say(f"{len(scenes)} scenes: {counts(scenes)}")
         captures = [folder_bytes(scene.capture) for scene in scenes if scene.state == "waiting" and scene.capture]
         if captures:
@@ -151,7 +138,6 @@ def status(
         splatyard status hall
         splatyard status --out elsewhere/bundles --days 30
     """
-    from flows.cli import tables
     from pipeline.batch import load_scenes
 
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
@@ -159,38 +145,24 @@ def status(
     if not recent:
         tables.say(f"no builds in {tables.quoted(out)}; splatyard build or splatyard batch makes them")
     elif scenes:
-        for scene in _named(recent, scenes):
-            tables.show(stages_table(scene))
+        if unknown := set(scenes) - {scene.name for scene in recent}:
+            raise CardError(
+                "a scene that is asked for was built, or tried, in the last days",
+                found=f"no {', '.join(sorted(unknown))}",
+                remedy="`splatyard status` shows their names; look further back with --days",
+            )
+        for scene in recent:
+            if scene.name in scenes:
+                _show_stages(scene)
     else:
-        tables.show(outcomes_table(f"scenes in {tables.quoted(out)}", recent))
+        _show_outcomes(f"scenes in {tables.quoted(out)}", recent)
     return 0
 
 
-def _named(scenes: Sequence[Scene], names: Sequence[str]) -> list[Scene]:
-    """The scenes of these names.
-
-    Raises:
-        CardError: When there is none of a name.
-    """
-    from pipeline.errors import CardError
-
-    if unknown := set(names) - {scene.name for scene in scenes}:
-        raise CardError(
-            "a scene that is asked for was built, or tried, in the last days",
-            found=f"no {', '.join(sorted(unknown))}",
-            remedy="`splatyard status` shows their names; look further back with --days",
-        )
-    return [scene for scene in scenes if scene.name in names]
-
-
-def stages_table(scene: Scene) -> Table:
+def _show_stages(scene: Scene) -> None:
     """What each stage of a scene took when it ran last, in the order of the stages."""
-    from rich.markup import escape
-
-    from flows.cli import tables
-    from pipeline.files import readable
+    from pipeline.building import run_records
     from pipeline.stages import STAGES
-    from pipeline.usage import run_records
 
     known = run_records(scene.work, scene.bundle) if scene.work and scene.bundle else {}
     rows = [
@@ -200,35 +172,28 @@ def stages_table(scene: Scene) -> Table:
             f"{one.cpu_seconds:.1f}",
             *map(readable, (one.peak_memory, one.input_bytes, one.result_bytes)),
         )
-        for stage, one in ((stage, known[stage]) for stage in (stage.name for stage in STAGES) if stage in known)
+        for stage, one in ((stage.name, known[stage.name]) for stage in STAGES if stage.name in known)
     ]
     columns = ["stage", ">seconds", ">CPU-s", ">peak memory", ">reads", ">writes"]
-    return tables.plain_table(f"stages of {escape(scene.name)}", columns, rows)
+    tables.table(f"stages of {scene.name}", columns, rows)
 
 
-def outcomes_table(title: str, scenes: Iterable[Scene]) -> Table:
+def _show_outcomes(title: str, scenes: Iterable[Scene]) -> None:
     """State, stage, time, failed gates, and why or where."""
-    from flows.cli import tables
-
     columns = ["scene", "state", "stage", ">time", "gates", "why, or its report"]
-    return tables.plain_table(title, columns, map(_row, scenes))
+    tables.table(title, columns, map(_outcome, scenes))
 
 
-def _row(scene: Scene) -> tuple[str, ...]:
-    from rich.markup import escape
-
-    from flows.cli import tables
-
-    gates = ""
-    if scene.gates:
-        gates = f"[red]{escape(', '.join(scene.failed_gates))}[/]" if scene.failed_gates else "[green]passed[/]"
+def _outcome(scene: Scene) -> tuple[tables.Part, ...]:
+    failed = ", ".join(scene.failed_gates)
+    gates = (failed, "red") if failed else ("passed" if scene.gates else "", "green")
     link = ""
     if scene.reason:
-        link = escape(textwrap.shorten(str(scene.reason), WHY_LENGTH, placeholder=" ..."))
+        link = textwrap.shorten(str(scene.reason), WHY_LENGTH, placeholder=" ...")
     elif scene.bundle and scene.state in ("built", "cached"):
         link = tables.quoted(tables.shown(scene.bundle / "quality.html"))
     spent = f"{datetime.timedelta(seconds=round(scene.seconds))}" if scene.seconds else ""
-    return escape(scene.name), STYLES.get(scene.state, scene.state), scene.stage, spent, gates, link
+    return scene.name, (scene.state, STYLES.get(scene.state, "")), scene.stage, spent, gates, link
 
 
 def _days(text: str) -> float:
@@ -244,29 +209,28 @@ def gc(
     out: Bundles = Path("bundles"),
     dry_run: Annotated[bool, Arg("show what would go, and remove nothing")] = False,
     older_than: Annotated[
-        float | None, Arg("made longer ago than that", "DAYS", _days, group="what is no longer wanted")
+        float | None, Arg("made longer ago than that", "DAYS", _days, group="what is no longer needed")
     ] = None,
     keep_below: Annotated[
         int | None,
-        Arg("the oldest, until the rest has 200G, 500M ...", "SIZE", size, group="what is no longer wanted"),
+        Arg("the oldest, until the rest has 200G, 500M ...", "SIZE", size, group="what is no longer needed"),
     ] = None,
     unreachable: Annotated[
-        bool, Arg("what no bundle in the same folder was made from", group="what is no longer wanted")
+        bool, Arg("what no bundle in the same folder was made from", group="what is no longer needed")
     ] = False,
 ) -> int:
-    """Remove stage results that are no longer wanted.
+    """Remove stage results that are no longer needed.
 
     Shows and removes what earlier builds left in the work folders: results of stages, and what interrupted runs kept to
-    go on with. Each rule that is given narrows the choice; without one, only the half results of killed runs go.
+    resume. Each rule that is given narrows the choice; without one, only the half results of killed runs go.
     Bundles and what is being built are never touched, and a build whose results were removed makes them again.
 
     Examples:
         splatyard gc --dry-run                            half results of killed runs, and how much is there in all
-        splatyard gc --unreachable --older-than 7         what no bundle was made from and nobody made this week
+        splatyard gc --unreachable --older-than 7         results that no bundle was made from, older than a week
         splatyard gc --keep-below 200G                    the oldest results, until the rest has 200 GiB
         splatyard gc --older-than 30 --out elsewhere/bundles
     """
-    from flows.cli import tables
     from pipeline.cleaning import DAY, Rules, pieces, remove, unwanted
 
     rules = Rules(None if older_than is None else older_than * DAY, keep_below, unreachable)
@@ -276,7 +240,19 @@ def gc(
     if not chosen:
         tables.say(f"nothing to remove; {total} in the work folders of {tables.quoted(out)}")
         return 0
-    _show_pieces(chosen, now)
+    kinds = {"result": "result", "resume": "kept to resume", "partial": "half result"}
+    rows = [
+        (
+            piece.scene,
+            piece.stage,
+            kinds[piece.kind],
+            piece.result.name,
+            readable(piece.bytes),
+            tables.age(datetime.timedelta(seconds=now - piece.made)),
+        )
+        for piece in chosen
+    ]
+    tables.table("no longer needed", ["scene", "stage", "what", "key", ">size", ">age"], rows)
     if dry_run:
         tables.say(f"would free {readable(_bytes(chosen))} of {total}")
         return 0
@@ -285,27 +261,6 @@ def gc(
     if len(gone) < len(chosen):
         tables.say(f"{len(chosen) - len(gone)} of them got into use meanwhile and stay")
     return 0
-
-
-def _show_pieces(chosen: Sequence[Piece], now: float) -> None:
-    from rich.markup import escape
-
-    from flows.cli import tables
-
-    kinds = {"result": "result", "resume": "kept to go on with", "partial": "half result"}
-    columns = ["scene", "stage", "what", "key", ">size", ">age"]
-    rows = [
-        (
-            escape(piece.scene),
-            escape(piece.stage),
-            kinds[piece.kind],
-            piece.result.name,
-            readable(piece.bytes),
-            tables.age(datetime.timedelta(seconds=now - piece.made)),
-        )
-        for piece in chosen
-    ]
-    tables.show(tables.plain_table("no longer wanted", columns, rows))
 
 
 def _bytes(pieces: Sequence[Piece]) -> int:
@@ -329,7 +284,6 @@ def up(
         splatyard up                                     in the lab's folder: bundles/, scene_cards/ and inbox/ lie here
         splatyard up --port 4300 --home /srv/yard        another port, and another place for database and logs
     """
-    from flows.cli import tables
     from flows.server import PASSWORD, SERVER_PASSWORD
     from flows.up import PASSWORD_FILE, up
     from pipeline.files import machine_errors
@@ -348,7 +302,7 @@ def up(
         tables.say(f"           export {PASSWORD}={show}")
         tables.say("           prefect deployment run 'ingest-scene/scene' --param card=scene_cards/hall.yaml")
         tables.say(f"logs       {tables.quoted(home)}")
-        tables.say("stop       Ctrl-C here; runs end too, and go on from their last finished stage when run again")
+        tables.say("stop       Ctrl-C here; runs end too, and resume after their last finished stage when run again")
 
     inbox = Path("inbox")
     with machine_errors(inbox):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
+from flows.cli import tables
 from flows.cli.command import (
     AllowFailed,
     Arg,
@@ -39,12 +41,11 @@ def checkpoint_file(run: Run, name: str | None) -> Path | None:
     return run.checkpoints / f"{name.removesuffix('.pt')}.pt" if name else None
 
 
-def _ablations(text: str) -> tuple[Ablation, ...]:
-    known: dict[str, Ablation] = {name: name for name in get_args(Ablation)}
-    names = dict.fromkeys(["none", *text.split(",")])
-    if not names.keys() <= known.keys():
+def _ablations(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(["none", *text.split(",")]))
+    if not set(names) <= set(get_args(Ablation)):
         raise ValueError(text)
-    return tuple(known[name] for name in names)
+    return names
 
 
 @command("eval")
@@ -99,9 +100,7 @@ class Evaluate:
         return self._one(runs[0])
 
     def _one(self, run: Run) -> int:
-        from flows.cli import tables
         from pipeline.scenes.resolver import find_scenes
-        from train.evaluation import evaluate_run
         from train.report import write_report
         from train.results import write_results
         from train.run import Run
@@ -109,50 +108,47 @@ class Evaluate:
         blind = Run.open(self.blind, self.runs) if self.blind else None
         file = checkpoint_file(run, self.checkpoint)
         scenes = find_scenes(self.scenes)
-        results = evaluate_run(run, scenes, ablations=self.ablations, blind=blind, file=file, **self._common())
+        results = self._evaluation()(run, scenes, ablations=self.ablations, blind=blind, file=file)
         written = write_results(results, run.folder), write_report(run, results)
-        tables.show(_results_table(results))
+        lines = results.lines()
+        rows = [
+            (line.ablation, line.scene, *map(str, line.shares.values()), str(line.episodes), line.ended)
+            for line in lines
+        ]
+        columns = ["ablation", "scene", *(f">{name}" for name in lines[0].shares), ">episodes", "ended by"]
+        title = f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals"
+        tables.table(title, columns, rows)
         if results.stopped_early:
             resume = f"splatyard train --resume {tables.quoted(tables.shown(run.folder))}"
-            tables.say(f"stopped early: {results.stopped_early}; {resume} goes on")
+            tables.say(f"stopped early: {results.stopped_early}; {resume} continues it")
         for path in written:
             tables.say(f"written    {tables.quoted(tables.shown(path))}")
         return 0
 
     def _matrix(self, runs: list[Run]) -> int:
-        from flows.cli import tables
         from pipeline.scenes.resolver import find_scenes
         from train.compare import Matrix
-        from train.evaluation import evaluate_run
         from train.run import write_atomically
 
         scenes = find_scenes(self.scenes) or list(dict.fromkeys(source for run in runs for source in run.sources))
-        matrix = Matrix.of([evaluate_run(run, scenes, ablations=["none"], **self._common()) for run in runs])
-        title = f"{matrix.task}: success (* trained there)"
-        tables.show(tables.plain_table(title, ["run", *matrix.scenes], matrix.texts()))
+        matrix = Matrix.of([self._evaluation()(run, scenes, ablations=["none"]) for run in runs])
+        tables.table(f"{matrix.task}: success (* trained there)", ["run", *matrix.scenes], matrix.texts())
         self.out.mkdir(parents=True, exist_ok=True)
         for name, text in (("matrix.json", matrix.json()), ("matrix.md", matrix.markdown())):
             write_atomically(self.out / name, text.encode())
             tables.say(f"written    {tables.quoted(self.out / name)}")
         return 0
 
-    def _common(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("episodes", "seed", "device", "allow_failed")}
+    def _evaluation(self) -> partial[Results]:
+        from train.evaluation import evaluate_run
 
-
-def _results_table(results: Results) -> Any:
-    from rich.markup import escape
-
-    from flows.cli import tables
-
-    lines = results.lines()
-    rows = [
-        (line.ablation, escape(line.scene), *map(str, line.shares.values()), str(line.episodes), escape(line.ended))
-        for line in lines
-    ]
-    columns = ["ablation", "scene", *(f">{name}" for name in lines[0].shares), ">episodes", "ended by"]
-    title = f"{results.run}, {results.task}, checkpoint {results.checkpoint}; 95 % intervals"
-    return tables.plain_table(escape(title), columns, rows)
+        return partial(
+            evaluate_run,
+            episodes=self.episodes,
+            seed=self.seed,
+            device=self.device,
+            allow_failed=self.allow_failed,
+        )
 
 
 @command()
@@ -183,7 +179,6 @@ def play(
         splatyard play navigate-hall-1 --video out.mp4 --episodes 3
         splatyard play navigate-hall-1 --video out.mp4 --scene kitchen@2.1.0 --starts all --seed 7
     """
-    from flows.cli import tables
     from train.distributed import use_one_thread
     from train.play import open_play, play, write_video
     from train.run import Run
@@ -191,13 +186,15 @@ def play(
     use_one_thread()
     run = Run.open(run_name, runs)
     file = checkpoint_file(run, checkpoint)
-    choice: dict[str, Any] = {"seed": seed, "starts": starts, "allow_failed": allow_failed, "file": file}
     if video:
-        ended = write_video(run, video, scene, episodes=episodes or VIDEO_EPISODES, **choice)
+        count = episodes or VIDEO_EPISODES
+        ended = write_video(
+            run, video, scene, episodes=count, seed=seed, starts=starts, allow_failed=allow_failed, file=file
+        )
     else:
         from flows.sim_view import SimPage
 
-        env, policy = open_play(run, scene, **choice)
+        env, policy = open_play(run, scene, seed=seed, starts=starts, allow_failed=allow_failed, file=file)
         page = SimPage(env.env, port)
         try:
             ended = play(env, policy, [page], episodes)
@@ -222,7 +219,6 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
         splatyard runs
         splatyard runs --runs elsewhere/runs
     """
-    from flows.cli import tables
     from train.run import list_runs
 
     listed = list_runs(runs)
@@ -232,13 +228,11 @@ def list_runs(*, runs: Runs = Path("runs")) -> int:
     now = datetime.datetime.now(datetime.UTC)
     columns = ["run", "task", "robot", "scenes", ">iterations", ">success", "evaluated", ">age"]
     rows = [_run_row(run, tables.age(now - run.record.started)) for run in listed]
-    tables.show(tables.plain_table(f"runs in {tables.quoted(runs)}", columns, rows))
+    tables.table(f"runs in {tables.quoted(runs)}", columns, rows)
     return 0
 
 
-def _run_row(run: Run, old: str) -> tuple[str, ...]:
-    from rich.markup import escape
-
+def _run_row(run: Run, age: str) -> tuple[tables.Part, ...]:
     from pipeline.errors import TrainError
     from train.compare import evaluated
 
@@ -251,11 +245,11 @@ def _run_row(run: Run, old: str) -> tuple[str, ...]:
         done = f"{last['iteration']:.0f}/{ending.planned if ending and early else run.preset.iterations}"
         done += f" ({'time limit' if ending and ending.by == 'minutes' else 'interrupted'})" if early else ""
         success = f"{last['success']:.0%}" if "success" in last else "-"
-        measured = "-" if share is None else str(share)
+        measured: tables.Part = "-" if share is None else str(share)
     except TrainError as error:
-        done, success, measured = "-", "-", f"[red]{escape(error.found)}[/]"
+        done, success, measured = "-", "-", (error.found, "red")
     scenes = ", ".join(lock.reference for lock in run.locks[:3]) + (", …" if len(run.locks) > 3 else "")
-    return (escape(run.name), run.preset.task, escape(run.preset.robot), escape(scenes), done, success, measured, old)
+    return run.name, run.preset.task, run.preset.robot, scenes, done, success, measured, age
 
 
 @command()
@@ -274,24 +268,19 @@ def compare(
         splatyard compare navigate-hall-1 blind
         splatyard compare navigate-hall-1 navigate-hall-2 navigate-hall-3 --image seeds.svg
     """
-    from rich.markup import escape
-
-    from flows.cli import tables
     from train import compare
     from train.run import Run, write_atomically
 
     opened = [Run.open(name, runs) for name in names]
-    titles = [escape(run.name) for run in opened]
-    other = compare.differences(opened)
-    if other:
-        rows = [(escape(name), *map(escape, values)) for name, values in other.items()]
-        tables.show(tables.plain_table("what differs", ["", *titles], rows))
+    names = tuple(run.name for run in opened)
+    if other := compare.differences(opened):
+        tables.table("what differs", ["", *names], [(name, *values) for name, values in other.items()])
     else:
-        tables.say("they differ in nothing that their records know")
+        tables.say("their records show no difference")
     metrics = [compare.metrics(run) for run in opened]
     known = dict.fromkeys(name for run in metrics for name in run)
     rows = [(name, *(run.get(name, "-") for run in metrics)) for name in known]
-    tables.show(tables.plain_table("how they went", ["", *(f">{title}" for title in titles)], rows))
+    tables.table("metrics", ["", *(f">{name}" for name in names)], rows)
     if image:
         write_atomically(image, compare.image(opened).encode())
         tables.say(f"image      {tables.quoted(image)}")
@@ -332,7 +321,6 @@ class Record:
         """Record."""
         from tqdm import tqdm
 
-        from flows.cli import tables
         from pipeline.errors import TrainError
         from train.imitation import record
 

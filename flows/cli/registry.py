@@ -1,14 +1,17 @@
-"""Registries of bundles: what is in them, put there, fetched from them, and shown of them."""
+"""Registries of bundles: publish, pull, list, yank, verify, and the gallery."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import pipeline
+from flows.cli import tables
 from flows.cli.command import Arg, BundleName, Registry, command
 from pipeline.files import readable
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.scenes.summary import SceneSummary
 
 MAX_ROWS = 250
-"""Rows of a table; nobody reads longer ones."""
+"""Rows of a table."""
 
 
 @command()
@@ -46,14 +49,10 @@ def publish(
         splatyard publish hall@1.0.0 --to hf://owner/scenes       on the Hugging Face Hub, for who may read it there
         splatyard publish hall@1.0.0 --allow-failed               in spite of gates that fail, shown red
     """
-    from rich.markup import escape
-
-    from flows.cli import tables
-    from pipeline import Bundle
     from pipeline.publish.publishing import publish
     from pipeline.scenes.resolver import open_registry
 
-    opened = Bundle.open(bundle)
+    opened = pipeline.Bundle.open(bundle)
     registry = open_registry(to, create=True)
     done = publish(opened, registry, allow_failed=allow_failed, public=public)
     name = f"{opened.manifest.name}@{opened.manifest.version}"
@@ -68,7 +67,7 @@ def publish(
         ("use", f"splatyard sim {done.reference}"),
         ("pin", f"splatyard pull {registry.address}/{opened.manifest.name} --lock"),
     ):
-        tables.say(f"{title:<10} {escape(line)}")
+        tables.say(f"{title:<10} {line}")
     return 0
 
 
@@ -101,21 +100,17 @@ def pull(
         splatyard pull hf://owner/scenes/hall@1.0.0 --out bundles
         splatyard pull hf://owner/scenes/hall --only sim     small splat, collision mesh and floor: to train on
     """
-    from rich.markup import escape
-
-    from flows.cli import tables
-    from pipeline import Bundle
     from pipeline.publish.pulling import pull, pull_for_training
     from pipeline.scenes.resolver import BUNDLES_VARIABLE, LOCK_FILE, resolve, write_pin
 
     folder_of_all = out or Path(os.environ.get(BUNDLES_VARIABLE, "bundles"))
     for reference in bundles:
         exact = resolve(reference)
-        bundle = Bundle.open(exact)
+        bundle = pipeline.Bundle.open(exact)
         if only:
             brought = pull_for_training(bundle)
             size = readable(sum(path.stat().st_size for path in brought))
-            tables.say(f"kept       {escape(exact)}  {len(brought)} files to train on, {size}")
+            tables.say(f"kept       {exact}  {len(brought)} files to train on, {size}")
         else:
             folder = pull(bundle, folder_of_all)
             size = readable(sum(entry.bytes for entry in bundle.manifest.files.values()))
@@ -123,7 +118,7 @@ def pull(
         tables.say_failed(bundle.manifest.failed_gates)
         if lock:
             pin = write_pin(reference)
-            tables.say(f"{LOCK_FILE} {escape(reference)} is {escape(pin.bundle)}, {pin.sha256[:12]}")
+            tables.say(f"{LOCK_FILE} {reference} is {pin.bundle}, {pin.sha256[:12]}")
     return 0
 
 
@@ -149,9 +144,6 @@ def list_scenes(
     """
     import fnmatch
 
-    from rich.markup import escape
-
-    from flows.cli import tables
     from pipeline.scenes.resolver import open_registry
 
     opened = open_registry(registry)
@@ -159,13 +151,11 @@ def list_scenes(
     if as_json:
         print(json.dumps([entry.model_dump(mode="json") for entry in entries], indent=1))
         return 0
-    counts: dict[str, int] = {}
-    for entry in entries:
-        counts[entry.name] = counts.get(entry.name, 0) + 1
+    counts = Counter(entry.name for entry in entries)
     shown = entries if every else list({entry.name: entry for entry in entries if entry.yanked is None}.values())
     if not shown:
-        like = f" like {escape(scene)}" if scene else ""
-        tables.say(f"no scenes{like} in {escape(opened.address)}; splatyard publish puts them there")
+        like = f" like {scene}" if scene else ""
+        tables.say(f"no scenes{like} in {opened.address}; splatyard publish puts them there")
         return 0
     _show(opened.address, shown[:MAX_ROWS], counts, all_versions=every)
     if len(shown) > MAX_ROWS:
@@ -173,40 +163,35 @@ def list_scenes(
     return 0
 
 
-def _show(address: str, shown: Sequence[SceneSummary], counts: dict[str, int], *, all_versions: bool) -> None:
-    from rich.markup import escape
-
-    from flows.cli import tables
+def _show(address: str, shown: Sequence[SceneSummary], counts: Counter[str], *, all_versions: bool) -> None:
     from pipeline.files import counted
 
     now = datetime.datetime.now(datetime.UTC)
     columns = ["bundle", *([] if all_versions else [">versions"]), "quality", ">Gaussians", ">size", "source"]
     rows = [
         (
-            f"[dim strike]{entry.reference}[/]" if entry.yanked else f"[bold]{entry.reference}[/]",
+            (str(entry.reference), "dim strike" if entry.yanked else "bold"),
             *([] if all_versions else [str(counts[entry.name])]),
             _quality(entry),
             f"{entry.gaussians:,}",
             readable(entry.bytes),
-            escape(entry.kind if entry.origin == "captured" else f"{entry.kind} (generated)"),
-            escape(entry.licence),
-            escape(entry.description),
+            entry.kind if entry.origin == "captured" else f"{entry.kind} (generated)",
+            entry.licence,
+            entry.description,
             tables.age(now - entry.published),
         )
         for entry in shown
     ]
-    title = f"{escape(address)}: {counted(len(counts), 'scene')}, {counted(sum(counts.values()), 'version')}"
-    tables.show(tables.plain_table(title, [*columns, "licence", "what it is", ">age"], rows))
+    title = f"{address}: {counted(len(counts), 'scene')}, {counted(counts.total(), 'version')}"
+    tables.table(title, [*columns, "licence", "what it is", ">age"], rows)
 
 
-def _quality(entry: SceneSummary) -> str:
-    from rich.markup import escape
-
+def _quality(entry: SceneSummary) -> tables.Part:
     if entry.yanked is not None:
-        return f"[dim]yanked: {escape(entry.yanked)}[/]"
+        return f"yanked: {entry.yanked}", "dim"
     if entry.failed_gates:
-        return f"[bold red]FAILED: {escape(', '.join(entry.failed_gates))}[/]"
-    return "[green]passed[/]"
+        return f"FAILED: {', '.join(entry.failed_gates)}", "bold red"
+    return "passed", "green"
 
 
 @command()
@@ -217,18 +202,15 @@ def yank(
 ) -> int:
     """Hide a published version: lists and ranges pass it over.
 
-    Says of a published version that nobody should begin with it any more, and why. Lists, "latest" and ranges pass
-    it over from then on; who names it exactly, or has it in scenes.lock, still gets it, with a warning. Nothing is
+    Marks a published version as not to be used any more, with the reason. Lists, "latest" and ranges skip
+    it from then on; who names it exactly, or has it in scenes.lock, still gets it, with a warning. Nothing is
     removed.
 
     Examples:
         splatyard yank hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
-        splatyard yank s3://bucket/yard/hall@1.0.0 --why 'somebody is to be seen in it'
+        splatyard yank s3://bucket/yard/hall@1.0.0 --why 'a person is visible in it'
         splatyard yank hf://owner/scenes/hall@1.0.0 --why 'its scale is 4 % off, see 1.0.1'
     """
-    from rich.markup import escape
-
-    from flows.cli import tables
     from pipeline.publish import publishing
     from pipeline.scenes.references import Reference
     from pipeline.scenes.resolver import open_registry
@@ -236,7 +218,7 @@ def yank(
     reference = Reference.parse(bundle)
     registry = open_registry(reference.address)
     publishing.yank(registry, reference, why)
-    tables.say(f"yanked     {reference.name}@{reference.range} in {escape(registry.address)}: {escape(why)}")
+    tables.say(f"yanked     {reference.name}@{reference.range} in {registry.address}: {why}")
     registry = open_registry(reference.address)  # as it is now
     left = [version for version, well in registry.versions(reference.name).items() if well]
     if left:
@@ -258,7 +240,7 @@ def verify(
     Reads a registry: every bundle.json, and every file against its hash; ends with 1 when anything is wrong. What
     is missing or damaged comes back when the version is published again from its bundle.
 
-    With --gc, files that no version uses - interrupted publishes leave them - and that nobody wrote for a day are
+    With --gc, files that no version uses - interrupted publishes leave them - and that are older than a day are
     removed. Published versions are never touched.
 
     Of a repository on the Hugging Face Hub, which keeps large files by their hash, that hash is compared; it clears
@@ -270,21 +252,18 @@ def verify(
         splatyard verify hf://owner/scenes
         splatyard verify yard/ --gc --dry-run
     """
-    from rich.markup import escape
-
-    from flows.cli import tables
     from pipeline.files import counted
     from pipeline.scenes.resolver import open_registry
 
     opened = open_registry(registry)
     problems = opened.problems()
     for problem in problems:
-        tables.say(f"[red]{escape(problem)}[/]")
+        tables.say((problem, "red"))
     if problems:
-        tables.say(f"[bold red]{len(problems)} problems[/] in {escape(opened.address)}")
+        tables.say((f"{len(problems)} problems", "bold red"), f" in {opened.address}")
         return 1
     versions = counted(len(opened.summaries()), "version")
-    tables.say(f"all is well in {escape(opened.address)}: {versions}, every file has its hash")
+    tables.say(f"all is well in {opened.address}: {versions}, every file has its hash")
     if gc:
         gone = opened.clear_unused(dry_run=dry_run)
         freed = "would free" if dry_run else "freed"
@@ -321,31 +300,23 @@ def gallery(
         splatyard gallery --registry bundles --out site --serve       and show it on this machine, until Ctrl-C
         splatyard gallery --registry hf://owner/scenes --out site --push hf://owner/gallery
     """
-    from flows.cli import tables
     from pipeline.gallery.scenes import scenes
-    from pipeline.gallery.site import build_site
+    from pipeline.gallery.site import build_site, server_of
     from pipeline.scenes.resolver import default_address
 
     built = build_site(scenes(registry or default_address()), out)
     tables.say(f"written    {tables.quoted(out)}: {len(built.made)} made, {len(built.kept)} were up to date")
     if built.left_out:
-        tables.say(f"left out   [bold red]{', '.join(built.left_out)}[/]")
+        tables.say("left out   ", (", ".join(built.left_out), "bold red"))
     if push:
         from pipeline.gallery import space
 
         tables.say(f"pushed     {space.push(out, push, public=public)}")
     if serve:
-        _serve(out, port)
+        with server_of(out, port) as server:
+            tables.say(f"gallery    http://127.0.0.1:{server.server_port}/ until Ctrl-C")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                tables.say("stopped")
     return 1 if built.left_out else 0
-
-
-def _serve(site: Path, port: int) -> None:
-    from flows.cli import tables
-    from pipeline.gallery.site import server_of
-
-    with server_of(site, port) as server:
-        tables.say(f"gallery    http://127.0.0.1:{server.server_port}/ until Ctrl-C")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            tables.say("stopped")

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM: wherever they hit, one line says so, and the exit code tells which it was.
+"""Ctrl-C and SIGTERM: wherever they arrive, one line says so, and the exit code tells which it was.
 
-Python raises KeyboardInterrupt between any two steps, in the middle of an import, too. Libraries then raise errors of
-their own, or print what they can't raise. After a signal all of that is the signal's doing and no bug.
+Python raises KeyboardInterrupt between any two instructions, also during an import. Libraries then raise errors of
+their own, or print what they can't raise. After a signal none of these is a bug.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 AGAIN_SECONDS = 0.05
 BASE = 128
-"""Exit codes of signals begin here, as a shell's do."""
+"""Offset of the exit codes of signals, as in a shell."""
 TAKER = "pycolmap"
-"""Its log library takes SIGTERM, from its import on, to print the native stack of a crash."""
+"""Its log library handles SIGTERM, from its import on, to print the native stack."""
 SIGACTION_BYTES = 512
 """More than any system's `struct sigaction` has."""
 
@@ -52,27 +52,22 @@ def listening(*, last: bool) -> Iterator[Ending]:
     """Run a command; a signal ends it with one line and without an exception.
 
     Args:
-        last: Nothing follows in this process, and nothing is to be said after that line.
+        last: Nothing follows in this process, and nothing is printed after that line.
     """
     ending = Ending()
     with _handling(ending):
         try:
             yield ending
-        except Exception:
-            if ending.number is None:
-                raise
-            _say(ending, last=last)
-        except KeyboardInterrupt:
-            _say(ending, last=last)
-        except BaseException as error:  # Prefect has one of its own for SIGTERM
-            if ending.number is None or isinstance(error, SystemExit):
+        except BaseException as error:  # after a signal libraries raise others; Prefect has one of its own for SIGTERM
+            caused = ending.number is not None and not isinstance(error, SystemExit)
+            if not caused and not isinstance(error, KeyboardInterrupt):
                 raise
             _say(ending, last=last)
 
 
 @contextmanager
 def _handling(ending: Ending) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's matter
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
         return
     unraisable, of_thread, raises = sys.unraisablehook, threading.excepthook, logging.raiseExceptions
@@ -85,7 +80,7 @@ def _handling(ending: Ending) -> Iterator[None]:
     def not_raised(hit: sys.UnraisableHookArgs) -> None:
         if ending.number is None:
             unraisable(hit)
-        elif isinstance(hit.exc_value, KeyboardInterrupt):  # it came while an object went: once more, after this
+        elif isinstance(hit.exc_value, KeyboardInterrupt):  # it came in a destructor: raise it again, after this
             again = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, (ending.number,))
             again.daemon = True
             again.start()
@@ -106,7 +101,7 @@ def _handling(ending: Ending) -> Iterator[None]:
 
 
 def _say(ending: Ending, *, last: bool) -> None:
-    """The line; if nothing follows, what threads and libraries say on their way out goes nowhere."""
+    """Print the line; if nothing follows, discard what threads and libraries print at exit."""
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
     sys.stdout.flush()
@@ -119,7 +114,7 @@ def _say(ending: Ending, *, last: bool) -> None:
 
 
 def keep_sigterm() -> None:
-    """From now on importing pycolmap changes nothing in what SIGTERM does in this process."""
+    """From now on importing pycolmap doesn't change the handling of SIGTERM."""
     if not any(isinstance(finder, _Keeper) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Keeper())
 
@@ -128,7 +123,7 @@ class _Keeper(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As Python finds it, with the signal put back after its import."""
+        """As Python finds it, with the signal's handler restored after its import."""
         if fullname != TAKER:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, BundleNames, Device, Port, Robot, Seed, command
 
 Task = Annotated[str, Arg("the task")]
@@ -44,7 +45,6 @@ def sim(
         splatyard sim hall --task climb --robot go2 --view
         splatyard sim hall --robot my_robot.urdf --driver random
     """
-    from flows.cli import tables
     from sim import make
     from sim.drivers import run_episodes
 
@@ -103,7 +103,6 @@ def bench(
         splatyard bench sim hall --engine mujoco
         splatyard bench sim hall --device cuda --envs 4096
     """
-    from flows.cli import tables
     from sim import make
     from sim.bench import measure
 
@@ -116,5 +115,5 @@ def bench(
         rows.append((str(count), *(f"{value:.0f}" for value in rates), *(f"{value:.3f}" for value in parts)))
     columns = ["environments", "steps/s", "images/s", "physics [CPU-ms]", "cameras [CPU-ms]", "rest [CPU-ms]"]
     title = f"{task}, {robot}, {engine}, images on {device}; CPU-ms a step"
-    tables.show(tables.plain_table(title, columns, rows))
+    tables.table(title, columns, rows)
     return 0

@@ -1,4 +1,4 @@
-"""The tables that commands print."""
+"""What commands print: lines and tables of texts, which may come from others, some of them in colour."""
 
 from __future__ import annotations
 
@@ -6,107 +6,69 @@ import datetime
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console, RenderableType
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from flows.cli.command import plain
 
 if TYPE_CHECKING:
-    from pipeline import Bundle, Plan
+    from rich.console import Console
+    from rich.text import Text
+
+    from pipeline import Bundle
     from pipeline.check.quality import Gate
 
 WIDTH_WITHOUT_TERMINAL = 160
 """Columns when the output goes to a file or pipe, so that metrics are not cut there."""
 
-
-class PlainConsole(Console):
-    """A console to which texts of others are nothing but text: all that commands print goes through here."""
-
-    def render_str(self, text: str, *arguments: Any, **options: Any) -> Text:
-        """As rich does, without what a terminal obeys."""
-        return super().render_str(plain(text), *arguments, **options)
+Part = str | tuple[str, str]
+"""A text, or a text and its style such as "bold red"; neither is markup."""
 
 
-def console() -> Console:
-    """A console on the present standard output."""
-    probe = PlainConsole()
-    return probe if probe.is_terminal else PlainConsole(width=WIDTH_WITHOUT_TERMINAL)
+def say(*parts: Part, stderr: bool = False) -> None:
+    """Print one line, never wrapped."""
+    _console(stderr=stderr).print(_text(*parts), soft_wrap=True, highlight=False)
 
 
-def show(table: RenderableType) -> None:
-    """Print a table."""
-    console().print(table)
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Part]]) -> None:
+    """Print a table; columns that start with ">" are right-aligned."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    made = Table(title=escape(plain(title)), title_justify="left", title_style="bold")
+    for column in columns:
+        justify = "right" if column.startswith(">") else "left"
+        made.add_column(_text(column.removeprefix(">")), justify=justify, overflow="fold")
+    for row in rows:
+        made.add_row(*map(_text, row))
+    _console().print(made)
 
 
-def say(text: str) -> None:
-    """Print one line, never wrapped; rich markup is understood."""
-    console().print(text, soft_wrap=True, highlight=False)
+def _text(*parts: Part) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(*(plain(part) if isinstance(part, str) else (plain(part[0]), part[1]) for part in parts))
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDTH_WITHOUT_TERMINAL)
 
 
 def quoted(path: Path) -> str:
-    """The path as one word of a shell and of rich markup."""
-    return escape(shlex.quote(str(path)))
-
-
-def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of texts; columns that start with ">" are right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        name = column.removeprefix(">")
-        table.add_column(name, justify="right" if column.startswith(">") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def plan_table(plan: Plan) -> Table:
-    """What would run, what is cached, with which backend and why."""
-    rows = [
-        (
-            stage.name,
-            stage.backend,
-            escape(stage.reason),
-            "[dim]cached[/]" if stage.cached else "[bold]runs[/]",
-            stage.key,
-        )
-        for stage in plan.stages
-    ]
-    return plain_table(f"plan of {escape(plan.name)}", ["stage", "backend", "why", "state", "key"], rows)
-
-
-def times_table(executed: Sequence[str], seconds: Mapping[str, float]) -> Table:
-    """How long the stages that ran took."""
-    rows = [(name, f"{seconds[name]:.1f}") for name in executed]
-    rows.append(("[bold]all[/]", f"[bold]{sum(seconds[name] for name in executed):.1f}[/]"))
-    return plain_table("stages that ran", ["stage", ">seconds"], rows)
-
-
-def gates_table(gates: Iterable[Gate]) -> Table:
-    """Every gate's metric, threshold, verdict and how it was measured."""
-    return plain_table("quality", ["gate", ">metric", ">threshold", "verdict", "how"], map(_gate_row, gates))
-
-
-def _gate_row(gate: Gate) -> tuple[str, str, str, str, str]:
-    sign = {"<=": "≤", ">=": "≥"}[gate.comparison]
-    verdict = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: "[dim]not measured[/]"}[gate.passed]
-    threshold = f"{sign} {metric(gate.threshold, gate.unit)}"
-    return escape(gate.title), metric(gate.value, gate.unit), threshold, verdict, escape(gate.how)
-
-
-def metric(value: float | None, unit: str) -> str:
-    """A metric with three or four digits and its unit."""
-    if value is None:
-        return "-"
-    return f"{value:.4g} {unit}".strip()
+    """The path as one word of a shell."""
+    return shlex.quote(str(path))
 
 
 def shown(path: Path) -> Path:
     """The path as a user would type it: relative where it lies below the present folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def metric(value: float | None, unit: str) -> str:
+    """A metric with three or four digits and its unit."""
+    return "-" if value is None else f"{value:.4g} {unit}".strip()
 
 
 def age(passed: datetime.timedelta) -> str:
@@ -118,19 +80,35 @@ def age(passed: datetime.timedelta) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
-def show_quality(bundle: Bundle, not_measured: str = "") -> None:
-    """A new bundle's gates, where it lies, and how to look at it.
+def show_gates(gates: Iterable[Gate]) -> None:
+    """Every gate's metric, threshold, verdict and how it was measured."""
+    signs = {"<=": "≤", ">=": "≥"}
+    verdicts: dict[bool | None, Part] = {
+        True: ("passed", "green"),
+        False: ("FAILED", "bold red"),
+        None: ("not measured", "dim"),
+    }
+    rows = [
+        (
+            gate.title,
+            metric(gate.value, gate.unit),
+            f"{signs[gate.comparison]} {metric(gate.threshold, gate.unit)}",
+            verdicts[gate.passed],
+            gate.how,
+        )
+        for gate in gates
+    ]
+    table("quality", ["gate", ">metric", ">threshold", "verdict", "how"], rows)
 
-    Args:
-        bundle: What was built or imported.
-        not_measured: What follows "no gate fails".
-    """
-    show(gates_table(bundle.quality.gates))
+
+def show_quality(bundle: Bundle, not_measured: str = "") -> None:
+    """A new bundle's gates, where it lies, and how to view it; `not_measured` follows "no gate fails"."""
+    show_gates(bundle.quality.gates)
     if bundle.quality.passed:
-        say(f"[bold green]no gate fails[/]{not_measured}")
+        say(("no gate fails", "bold green"), not_measured)
     else:
         failed = ", ".join(bundle.quality.failed)
-        say(f"[bold red]failed gates: {failed}.[/] The bundle is made, and marked as failed.")
+        say((f"failed gates: {failed}.", "bold red"), " The bundle is made, and marked as failed.")
     root = shown(bundle.root)
     say(f"bundle     {quoted(root)}")
     say(f"quality    {quoted(root / 'quality.html')}")
@@ -140,10 +118,10 @@ def show_quality(bundle: Bundle, not_measured: str = "") -> None:
 def say_failed(gates: Sequence[str]) -> None:
     """A line on the gates that a bundle failed; none where there are none."""
     if gates:
-        say(f"quality    [bold red]FAILED: {escape(', '.join(gates))}[/]")
+        say("quality    ", (f"FAILED: {', '.join(gates)}", "bold red"))
 
 
 def show_endings(task: str, ended: Mapping[str, int]) -> None:
     """How many episodes ended by what."""
     rows = [(name, str(count)) for name, count in sorted(ended.items())]
-    show(plain_table(f"{task}: how episodes ended", ["by", "episodes"], rows))
+    table(f"{task}: how episodes ended", ["by", "episodes"], rows)

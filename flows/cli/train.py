@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
+from flows.cli import tables
 from flows.cli.command import AllowFailed, Arg, Runs, Scenes, command, count
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Train:
 
     Trains a policy that sees by PPO, in one bundle or many, and keeps all of it in a folder below runs/: what was
     trained, how and where (run.json), the curve, TensorBoard's files and checkpoints. Ctrl-C ends it with a
-    checkpoint; --resume goes on as if it had never stopped.
+    checkpoint; --resume continues as if it had never stopped.
 
     Examples:
         splatyard train navigate --scene hall@1.0.0 --robot rover
@@ -57,7 +58,7 @@ class Train:
     num_gpus: Annotated[int | None, Arg("train in N processes, each with a device", "N", count)] = None
     name: Annotated[str | None, Arg("of the run; default: <task>-<scene>-<number>")] = None
     runs: Runs = Path("runs")
-    resume: Annotated[str | None, Arg("go on with a run: its name or its folder", "RUN")] = None
+    resume: Annotated[str | None, Arg("resume a run: its name or its folder", "RUN")] = None
     log: Annotated[tuple[str, ...], Arg("besides TensorBoard: wandb, mlflow; may be repeated", "NAME")] = ()
     evaluate: Annotated[int | None, Arg("episodes to show success by, before and after", "N", count)] = None
     allow_failed: AllowFailed = False
@@ -123,20 +124,20 @@ class Train:
         ):
             if given not in (None, then):
                 raise TrainError(
-                    "a run goes on as it began",
+                    "a run is resumed as it began",
                     found=f"{option} {given} instead of {then}",
-                    remedy=f"leave {option} away, or train anew without --resume",
+                    remedy=f"leave {option} away, or start a new training without --resume",
                     file=run.folder,
                 )
         allowed = self.allow_failed or any(lock.failed_gates for lock in run.locks)
         sources = find_scenes(self.scenes) if self.scenes else run.sources
         return run, _opened(sources, allow_failed=allowed)
 
-    def _changes(self) -> dict[str, Any]:
-        """Of the preset's values."""
+    def _changes(self) -> dict[str, object]:
+        """Changed values of the preset."""
         from train.preset import parse_changes
 
-        changes: dict[str, Any] = {}
+        changes: dict[str, object] = {}
         if self.preset and self.what:
             changes["task"] = self.what
         if self.robot:
@@ -156,7 +157,6 @@ class Train:
         return arguments + ["--allow-failed"] * self.allow_failed
 
     def _train(self, run: Run, scenes: Sequence[SimScene]) -> int:
-        from flows.cli import tables
         from train.distributed import first, processes_of_this_run
         from train.session import train_run
 
@@ -179,7 +179,7 @@ class Train:
                 )
         except KeyboardInterrupt:
             resume = f"splatyard train --resume {folder}"
-            print(f"\ninterrupted; go on from its last checkpoint with {resume}", file=sys.stderr)
+            print(f"\ninterrupted; resume from its last checkpoint with {resume}", file=sys.stderr)
             return INTERRUPTED
         if writes:
             _report(run, folder, done, iterations)
@@ -194,7 +194,6 @@ def _opened(sources: Sequence[str], *, allow_failed: bool) -> list[SimScene]:
 
 def _evaluate(run: Run, episodes: int) -> None:
     """Success from held-out starts, of the untrained policy and of the trained one."""
-    from flows.cli import tables
     from train import checkpoint
     from train.evaluation import evaluate_run
 
@@ -206,18 +205,16 @@ def _evaluate(run: Run, episodes: int) -> None:
 
 def _report(run: Run, folder: str, done: int, iterations: int) -> None:
     """Where everything is, and what to do next."""
-    from flows.cli import tables
-
     rows = run.curve.read()
     success = rows[-1].get("success") if rows else None
     ending = "no episode has ended yet" if success is None else f"{success:.0%} of its last episodes were successes"
     tables.say(f"trained    {done} iterations; {ending}, by the policy that explores: `eval` measures it")
     ending = run.ending
     if ending and ending.early:
-        tables.say(f"[yellow]stopped early[/]  {ending.early}; what it reached is not what it was planned to")
+        tables.say(("stopped early", "yellow"), f"  {ending.early}; what it reached is not what it was planned to")
     more = f" --iterations {2 * iterations}" if done >= iterations else ""
     for name, line in (
-        ("go on", f"splatyard train --resume {folder}{more}"),
+        ("resume", f"splatyard train --resume {folder}{more}"),
         ("measure", f"splatyard eval {folder}"),
         ("look", f"splatyard play {folder} --view"),
         ("export", f"splatyard export {folder} --onnx policy.onnx"),
@@ -246,13 +243,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
 
 class TrainingLine:
-    """Follows a training.
-
-    Args:
-        iterations: At which it ends.
-        minutes: Time limit, if there is one [min].
-        shows: False for nothing at all.
-    """
+    """Progress of a training until `iterations` or the time limit [min]; `shows=False` prints nothing."""
 
     def __init__(self, iterations: int, minutes: float | None, *, shows: bool = True) -> None:
         self._iterations, self._minutes, self._shows = iterations, minutes, shows
@@ -276,27 +267,20 @@ class TrainingLine:
         done = int(row["iteration"])
         if self._first < 0:
             self._first = done - 1
-        text = described(row, self._left(done))
+        spent = time.monotonic() - self._start
+        left = spent / (done - self._first) * (self._iterations - done)
+        if self._minutes is not None:
+            left = min(left, max(0.0, 60 * self._minutes - spent))
+        text = described(row, left)
         self._bar.n = done
         self._bar.set_description_str(text)
         every = max(1, self._iterations // MAX_LINES)
         if self._shows and not self._changes and (done % every == 0 or done == self._iterations):
             print(f"{done}/{self._iterations}: {text}", flush=True)
 
-    def _left(self, done: int) -> float:
-        """Until the end [s]."""
-        spent = time.monotonic() - self._start
-        left = spent / (done - self._first) * (self._iterations - done)
-        return left if self._minutes is None else min(left, max(0.0, 60 * self._minutes - spent))
-
 
 def described(row: dict[str, float], left: float) -> str:
-    """A row of the curve for people: success, ends and other outcomes of the last episodes, reward, speed.
-
-    Args:
-        row: Of the curve.
-        left: Until the end of training [s].
-    """
+    """A row of the curve as text: success, ends and outcomes of the last episodes, reward, speed, time left [s]."""
     from tqdm import tqdm
 
     parts = []

@@ -170,7 +170,7 @@ def _with_thumbnails(scene: PosedScene, poses_folder: Path, out_dir: Path) -> It
 
 def _report(inputs: Mapping[str, Path], capture: Capture, scene: PosedScene, alignment: Alignment) -> dict[str, object]:
     optional = {"blurred": capture.blurred, "credentials": capture.credentials}
-    captured: dict[str, object] = {**image_report(capture, Selection.load(inputs["select"]))}
+    captured: dict[str, object] = asdict(image_report(capture, Selection.load(inputs["select"])))
     captured |= {name: asdict(values) for name, values in optional.items() if values}
     if capture.assumed:
         captured["assumed"] = list(capture.assumed)

@@ -15,14 +15,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.capture.images import fitting
+from pipeline.capture.images import DecodedImage, fitting
 from pipeline.capture.model import Blurred, Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.errors import MachineError
@@ -52,17 +51,13 @@ MARGIN = 0.25
 """Enlargement of a box on each side, relative to its size: detectors leave chin and hair out."""
 CELLS = 5
 """Number of pixels that are left of a face along its shorter side."""
-QUALITY = 97
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Looks for faces or number plates.
+    """Detects faces or number plates: boxes (N, 4) left, top, right, bottom [px] in an RGB image (H, W, 3).
 
-    Attributes:
-        what: face or plate.
-        name: Method and model, with the beginning of the model's SHA-256: what a result depends on.
-        find: Boxes (N, 4) left, top, right, bottom [px] in an image (H, W, 3) RGB.
+    Its name holds the beginning of the model's SHA-256: a result depends on it.
     """
 
     what: Subject
@@ -137,7 +132,7 @@ def _cascade(path: Path) -> Callable[[U8], F64]:
     return find
 
 
-def _corners(boxes: NDArray[Any]) -> F64:
+def _corners(boxes: np.ndarray) -> F64:
     """Left, top, right, bottom of left, top, width, height."""
     values = boxes.astype(np.float64)
     return np.concatenate([values[:, :2], values[:, :2] + values[:, 2:]], 1)
@@ -164,9 +159,11 @@ def blur(capture: Capture, detectors: Sequence[Detector]) -> Blurred:
             images += 1
             for box in boxes:
                 hide(image, box)
-            _save(image, path)
+            DecodedImage(Image.fromarray(image), suffix=path.suffix).save(path.with_suffix(""))
     done = Blurred(counts.get("face"), counts.get("plate"), images, tuple(detector.name for detector in detectors))
-    logger.info("blurred %s in %d of %d images", _counted(done), images, len(capture.frames))
+    known = (("faces", done.faces), ("number plates", done.plates))
+    counted = " and ".join(f"{count} {what}" for what, count in known if count is not None)
+    logger.info("blurred %s in %d of %d images", counted, images, len(capture.frames))
     return done
 
 
@@ -220,15 +217,3 @@ def hide(image: U8, box: F64) -> None:
     few = (max(1, round((right - left) / cell)), max(1, round((bottom - top) / cell)))
     coarse = cv2.resize(inside, few, interpolation=cv2.INTER_AREA)
     image[top:bottom, left:right] = cv2.resize(coarse, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
-
-
-def _save(image: U8, path: Path) -> None:
-    if path.suffix == ".png":
-        Image.fromarray(image).save(path, compress_level=3)
-    else:
-        Image.fromarray(image).save(path, quality=QUALITY, subsampling=0)
-
-
-def _counted(done: Blurred) -> str:
-    known = (("faces", done.faces), ("number plates", done.plates))
-    return " and ".join(f"{count} {what}" for what, count in known if count is not None)

@@ -42,40 +42,60 @@ def checked_array(values: object, what: str, file: str) -> F64:
 
 
 def checked_pose(matrix: object, file: str, *, axes: str = "CV") -> Pose:
-    """A camera-to-world pose in CV axes from a (3, 4) or (4, 4) matrix; the rotation exactly orthonormal after that.
+    """A camera-to-world pose in CV axes from a (3, 4) or (4, 4) matrix [m] in "CV" or "GL" camera axes.
 
-    Args:
-        matrix: The numbers as the source has them [m].
-        file: For messages.
-        axes: The source's camera axes, "CV" or "GL".
+    The rotation is exactly orthonormal after that.
 
     Raises:
         CaptureError: When it isn't finite, mirrored or not rigid.
     """
+
+    def broken(found: str, remedy: str = "remove this frame's files, or export the poses again") -> CaptureError:
+        rule = "a camera pose must be a rigid camera-to-world transform"
+        return CaptureError(rule, found=found, remedy=remedy, file=file)
+
     values = checked_array(matrix, "a camera pose", file)
-    rule = "a camera pose must be a rigid camera-to-world transform"
-    remedy = "remove this frame's files, or export the poses again"
     if values.shape not in ((3, 4), (4, 4)):
-        raise CaptureError(rule, found=f"numbers of shape {values.shape}", remedy=remedy, file=file)
+        raise broken(f"numbers of shape {values.shape}")
     if not np.isfinite(values).all():
-        raise CaptureError(rule, found="NaN or infinity: tracking was lost here", remedy=remedy, file=file)
+        raise broken("NaN or infinity: tracking was lost here")
     if np.abs(values).max() > MAX_DISTANCE:
-        raise CaptureError(rule, found=f"a number of {np.abs(values).max():.3g}", remedy=remedy, file=file)
+        raise broken(f"a number of {np.abs(values).max():.3g}")
     if values.shape == (4, 4) and np.abs(values[3] - [0, 0, 0, 1]).max() > 1e-6:
-        found = f"the last row {values[3].tolist()} instead of 0 0 0 1"
-        raise CaptureError(rule, found=found, remedy="write matrices row by row", file=file)
+        raise broken(f"the last row {values[3].tolist()} instead of 0 0 0 1", "write matrices row by row")
     rotation = values[:3, :3]
     determinant = float(np.linalg.det(rotation))
     if determinant < 0:
         found = f"a mirrored (left-handed) rotation, determinant {determinant:.3f}"
-        raise CaptureError(rule, found=found, remedy="export in a right-handed frame", file=file)
+        raise broken(found, "export in a right-handed frame")
     error = float(np.abs(rotation @ rotation.T - np.eye(3)).max())
     if error > ROTATION_TOLERANCE or abs(determinant - 1) > 3 * ROTATION_TOLERANCE:
         found = f"scale or shear: determinant {determinant:.4f}, off orthonormal by {error:.2g}"
-        raise CaptureError(rule, found=found, remedy="export rotations without scale, positions in metres", file=file)
+        raise broken(found, "export rotations without scale, positions in metres")
     u, _, vt = np.linalg.svd(rotation)
     nearest = u @ vt
     return Pose(nearest @ CV_FROM_GL if axes == "GL" else nearest, values[:3, 3])
+
+
+def checked_matrix(values: dict[str, object], key: str, shapes: tuple[tuple[int, int], ...], file: str) -> F64:
+    """A matrix of one of the shapes: a list of numbers row by row, of rows, or {rows, cols, data}.
+
+    Raises:
+        CaptureError: When it is missing or of another size.
+    """
+    value = values.get(key)
+    content = value.get("data") if isinstance(value, dict) else value
+    flat = checked_array(content, key, file).ravel()
+    for shape in shapes:
+        if flat.size == shape[0] * shape[1]:
+            return flat.reshape(shape)
+    expected = " or ".join(f"{rows} x {columns}" for rows, columns in shapes)
+    raise CaptureError(
+        f"{key} must hold {expected} numbers, row by row",
+        found="nothing" if value is None else f"{str(content)[:80]!r}",
+        remedy=f"write {key}: {{rows: {shapes[0][0]}, cols: {shapes[0][1]}, data: [...]}}",
+        file=file,
+    )
 
 
 def checked_camera(intrinsics: tuple[float, float, float, float], size: Size, file: str) -> Camera:
@@ -86,15 +106,20 @@ def checked_camera(intrinsics: tuple[float, float, float, float], size: Size, fi
     """
     width, height = size
     fx, fy, cx, cy = intrinsics
-    rule = f"intrinsics must belong to the image's size, {width} x {height}"
-    remedy = "give the intrinsics of these images (all four numbers scale with the size)"
+    found = ""
     if min(size) < 1 or not np.isfinite(intrinsics).all() or fx <= 0 or fy <= 0:
-        raise CaptureError(rule, found=f"fx, fy, cx, cy = {fx}, {fy}, {cx}, {cy}", remedy=remedy, file=file)
-    if max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
+        found = f"fx, fy, cx, cy = {fx}, {fy}, {cx}, {cy}"
+    elif max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > 0.2:
         found = f"a principal point of {cx:g}, {cy:g}: that fits {2 * cx:.0f} x {2 * cy:.0f}"
-        raise CaptureError(rule, found=found, remedy=remedy, file=file)
-    if not 0.25 < fx / max(size) < 10 or not 0.6 < fx / fy < 1.7:
-        raise CaptureError(rule, found=f"focal lengths of {fx:g}, {fy:g}", remedy=remedy, file=file)
+    elif not 0.25 < fx / max(size) < 10 or not 0.6 < fx / fy < 1.7:
+        found = f"focal lengths of {fx:g}, {fy:g}"
+    if found:
+        raise CaptureError(
+            f"intrinsics must belong to the image's size, {width} x {height}",
+            found=found,
+            remedy="give the intrinsics of these images (all four numbers scale with the size)",
+            file=file,
+        )
     return Camera(width, height, fx, fy, cx, cy)
 
 
@@ -150,12 +175,7 @@ def check_increasing(times: Sequence[float], files: Sequence[str]) -> None:
 
 
 def chosen_cameras(cameras: Sequence[str], requested: str, file: str) -> list[str]:
-    """Names of those cameras of a rig that are read.
-
-    Args:
-        cameras: All names, the best first.
-        requested: Value of `CaptureParams.cameras`.
-        file: For messages.
+    """Names of those cameras of a rig (the best first) that `CaptureParams.cameras` requests.
 
     Raises:
         CaptureError: When a named camera does not exist.
@@ -185,16 +205,12 @@ def check_plausible(capture: Capture, source: Path) -> None:
     Raises:
         CaptureError: When poses, lenses, times, depths or gravity are beyond those of any capture.
     """
-    problem = next(_problems(capture), None)
-    if problem is not None:
-        rule, found = problem
-        raise CaptureError(
-            rule, found=found, remedy="export the capture again, or remove the frames that say so", file=source
-        )
+    for rule, found in _problems(capture):
+        remedy = "export the capture again, or remove the frames that say so"
+        raise CaptureError(rule, found=found, remedy=remedy, file=source)
 
 
 def _problems(capture: Capture) -> Iterator[tuple[str, str]]:
-    """Rules that are broken, and what was found."""
     posed = [(frame.name, frame.world_from_camera) for frame in capture.frames if frame.world_from_camera]
     positions = np.array([pose.translation for _, pose in posed])
     if len(positions):
@@ -207,25 +223,16 @@ def _problems(capture: Capture) -> Iterator[tuple[str, str]]:
             size = f"{limit / 1000:.0f} km" if capture.scale_sigma else f"{limit:.0f} units"
             yield f"the cameras of a capture lie within {size}", where
     for frame in capture.frames:
-        yield from _frame_problems(frame)
+        for camera in filter(None, (frame.camera, frame.depth_camera)):
+            side = max(camera.width, camera.height)
+            if not (FOCAL[0] * side < min(camera.fx, camera.fy) and max(camera.fx, camera.fy) < FOCAL[1] * side):
+                found = f"{frame.name}: {camera.fx:.4g} and {camera.fy:.4g} px"
+                yield f"focal lengths of {side} pixels are {FOCAL[0] * side:.0f} to {FOCAL[1] * side:.0f} px", found
+        if frame.time is not None and not abs(frame.time) <= MAX_TIME:
+            yield "a capture takes less than three years", f"{frame.name} {frame.time:.4g} s after the first frame"
+        g = frame.gravity
+        if g is not None and not ((np.abs(g) < 2).all() and abs(float(np.linalg.norm(g)) - 1) < 1e-3):
+            yield "the direction of gravity is of length 1", f"{frame.name}: {g.tolist()}"
     known = (capture.scale_sigma, capture.up_sigma_deg, capture.depth_range)
     if not all(value is None or 0 <= value <= MAX_DEPTH for value in known):
         yield "sigmas and the depth's range are positive numbers", ", ".join(map(str, known))
-
-
-def _frame_problems(frame: Frame) -> Iterator[tuple[str, str]]:
-    for camera in (frame.camera, frame.depth_camera):
-        if camera is None:
-            continue
-        side = max(camera.width, camera.height)
-        if not (FOCAL[0] * side < min(camera.fx, camera.fy) and max(camera.fx, camera.fy) < FOCAL[1] * side):
-            found = f"{frame.name}: {camera.fx:.4g} and {camera.fy:.4g} px"
-            yield f"focal lengths of {side} pixels are {FOCAL[0] * side:.0f} to {FOCAL[1] * side:.0f} px", found
-    if frame.time is not None and not abs(frame.time) <= MAX_TIME:
-        yield "a capture takes less than three years", f"{frame.name} {frame.time:.4g} s after the first frame"
-    if frame.gravity is not None and not _is_unit(frame.gravity):
-        yield "the direction of gravity is of length 1", f"{frame.name}: {frame.gravity.tolist()}"
-
-
-def _is_unit(vector: F64) -> bool:
-    return bool((np.abs(vector) < 2).all()) and abs(float(np.linalg.norm(vector)) - 1) < 1e-3

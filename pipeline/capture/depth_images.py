@@ -48,12 +48,7 @@ def millimetres(metres: Floats) -> U16:
 
 
 def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> U8:
-    """Confidence (H, W) of an 8-bit PNG, 0 worst, 255 best.
-
-    Args:
-        data: The file's content.
-        file: For messages.
-        levels: Values of the source from worst to best, spread over 0..255; without them they are taken as they are.
+    """Confidence (H, W) of an 8-bit PNG, 0 worst, 255 best; the source's levels, if there are any, spread over 0..255.
 
     Raises:
         BadImageError: When it can't be decoded.
@@ -67,7 +62,8 @@ def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> U
             remedy="export the capture again",
             file=file,
         )
-    return spread_levels(np.asarray(confidence, np.uint8), file, levels) if levels else np.asarray(confidence, np.uint8)
+    values = np.asarray(confidence, np.uint8)
+    return spread_levels(values, file, levels) if levels else values
 
 
 def spread_levels(confidence: U8, file: str, levels: tuple[int, ...]) -> U8:
@@ -89,11 +85,6 @@ def spread_levels(confidence: U8, file: str, levels: tuple[int, ...]) -> U8:
     return spread.astype(np.uint8)
 
 
-def save_depth(depth: U16, path: Path) -> None:
-    """Write depth (H, W) [mm] as 16-bit PNG."""
-    _save(depth, path)
-
-
 def save_confidence(confidence: U8, shape: tuple[int, ...], file: str, path: Path) -> None:
     """Write confidence (H, W) as 8-bit PNG.
 
@@ -107,10 +98,11 @@ def save_confidence(confidence: U8, shape: tuple[int, ...], file: str, path: Pat
             remedy="export the capture again",
             file=file,
         )
-    _save(confidence, path)
+    save_depth(confidence, path)
 
 
-def _save(values: U16 | U8, path: Path) -> None:
+def save_depth(values: U16 | U8, path: Path) -> None:
+    """Write depth (H, W) [mm], or its confidence, as 16- or 8-bit PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), values, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
         raise OSError(f"{path} could not be written")
@@ -171,6 +163,9 @@ def depth_of_exr(data: bytes, file: str, max_pixels: int) -> U16:
     """
     import OpenEXR
 
+    def refused(rule: str, found: str) -> CaptureError:
+        return CaptureError(rule, found=found, remedy="export raw depth, not an image of it", file=file)
+
     try:
         with OpenEXR.File(io.BytesIO(data), header_only=True) as image:
             header = image.header()  # emptied when the image is closed
@@ -178,22 +173,14 @@ def depth_of_exr(data: bytes, file: str, max_pixels: int) -> U16:
             channels = len(header["channels"])
         width, height = (int(size) for size in high - low + 1)
         if width * height > max_pixels or channels != 1:
-            raise CaptureError(
-                f"an EXR depth image must have one channel and at most {max_pixels} pixels",
-                found=f"{channels} channel(s), {width} x {height}",
-                remedy="export raw depth, not an image of it",
-                file=file,
-            )
+            rule = f"an EXR depth image must have one channel and at most {max_pixels} pixels"
+            raise refused(rule, f"{channels} channel(s), {width} x {height}")
         with OpenEXR.File(io.BytesIO(data), separate_channels=True) as image:
             (channel,) = image.channels().values()
             metres = np.array(channel.pixels)
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
         raise BadImageError(f"no readable EXR image: {error}") from error
     if metres.shape != (height, width) or metres.dtype.kind != "f":
-        raise CaptureError(
-            "an EXR depth image must hold one floating-point number a pixel",
-            found=f"{metres.dtype} of shape {metres.shape} for {width} x {height} pixels",
-            remedy="export raw depth, not an image of it",
-            file=file,
-        )
+        found = f"{metres.dtype} of shape {metres.shape} for {width} x {height} pixels"
+        raise refused("an EXR depth image must hold one floating-point number a pixel", found)
     return millimetres(metres)

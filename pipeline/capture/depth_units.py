@@ -38,7 +38,7 @@ _NOTHING_FITS = (
 )
 _UNCHECKED = "depth unit not checked: too few overlapping views"
 _FAR_AWAY = 1e9  # depth so large that positions don't matter: smooth depth agrees with itself then, too
-_FITS = 0.5  # least share of agreeing points: poses that are none reach 0.05 to 0.15, in bare small rooms 0.4
+_FITS = 0.5  # least share of agreeing points: wrong poses reach 0.05 to 0.15, in bare small rooms 0.4
 _NAMED = 0.6  # share from which another unit, convention or delay is named as the right one
 _CONVINCES = 0.8  # share that needs no comparison with other units
 _COMPARABLE = 0.1  # share of what both views see that must not be hidden in one, or nothing is known
@@ -76,7 +76,9 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
         CaptureError: Naming the unit, convention or delay that fits.
     """
     most = _WELL if capture.depth_range is None else 1000 * capture.depth_range
-    samples = [_sample(capture.root, frame, most) for frame in _spread(capture.frames, 48)]
+    usable = [frame for frame in capture.frames if frame.depth and frame.depth_camera and frame.world_from_camera]
+    spread = np.linspace(0, len(usable) - 1, min(len(usable), 48)).round().astype(int)
+    samples = [_sample(capture.root, usable[i], most) for i in spread]
     stored = np.concatenate([sample.points[:, 2] for sample in samples]) if samples else np.zeros(0)
     if not len(stored):
         raise CaptureError(
@@ -121,13 +123,6 @@ def check_depth_unit(capture: Capture, source: Path, pairs: int = 16) -> str:
 
 def _note(share: float) -> str:
     return f"depth and poses agree within {_AGREE:.0%} in {share:.0%} of the compared points"
-
-
-def _spread(frames: Sequence[Frame], count: int) -> list[Frame]:
-    with_depth = [frame for frame in frames if frame.depth and frame.depth_camera and frame.world_from_camera]
-    if len(with_depth) <= count:
-        return with_depth
-    return [with_depth[i] for i in np.linspace(0, len(with_depth) - 1, count).round().astype(int)]
 
 
 def _sample(root: Path, frame: Frame, most: float) -> _DepthSample:

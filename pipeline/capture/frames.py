@@ -15,14 +15,7 @@ from PIL import Image
 from pipeline.capture.checks import check_increasing, check_one_camera, check_track
 from pipeline.capture.depth_images import confidence_of_png, depth_of_npy, depth_of_png, save_confidence, save_depth
 from pipeline.capture.depth_units import check_depth_unit
-from pipeline.capture.images import (
-    DecodedImage,
-    guessed_camera,
-    image_mask,
-    load_image,
-    note_on_shrinking,
-    save_mask,
-)
+from pipeline.capture.images import DecodedImage, guessed_camera, image_mask, load_image, note_on_shrinking, save_mask
 from pipeline.capture.lens import Lens, camera_of, pinhole_of, source_pixels, undistorted_depth
 from pipeline.capture.model import Capture, FocalSource, Frame, Size, Skipped
 from pipeline.capture.params import CaptureParams
@@ -47,11 +40,10 @@ class ListedFrame:
         key: Stem of its files in the canonical capture, unique.
         name: Name of the image at the source, unique.
         image: Decodes the image; raises `BadImageError`.
-        camera: Intrinsics of an image of some (width, height); raises `CaptureError` where they do not fit. By default
-            they are guessed.
-        time: Time [s], increasing from frame to frame, or None.
-        source_time: Time by the source's own clock.
-        world_from_camera: Pose in CV axes [m], or None.
+        camera: Intrinsics of an image of some (width, height), guessed by default; raises `CaptureError` where they do
+            not fit.
+        time: Time [s], increasing from frame to frame; `source_time` is by the source's own clock.
+        world_from_camera: Pose in CV axes [m].
         depth: Decodes depth (H, W) uint16 [mm], 0 = unknown; raises `BadImageError`.
         depth_name: Name of the depth image at the source, for messages.
         depth_camera: Intrinsics of a depth image of some (width, height); None where it shows what the image shows.
@@ -59,7 +51,6 @@ class ListedFrame:
         gravity: (3,) unit direction in CV camera axes.
         mask: Reads the content of the mask file.
         border: Width of a border without content that is cut off image and mask [px]; `camera` is that of the whole.
-        focal_source: Where the intrinsics come from.
         sensor: Name of the rig's camera; None where one camera is read. Keys and names are unique for each.
     """
 
@@ -82,15 +73,15 @@ class ListedFrame:
 
 
 class FrameFiles:
-    """Images of a source with their masks, and its depth images; the methods give functions that decode them.
-
-    Args:
-        source: Source that holds the files.
-        masks: Names of the mask files by image, for the images that have one.
-    """
+    """Images of a source, with masks by image for those that have one, and its depth images, decoded when called."""
 
     def __init__(self, source: CaptureSource, masks: Mapping[str, str]) -> None:
         self._source, self._masks = source, masks
+
+    def frame(self, key: str, image: str, time: float | None = None) -> ListedFrame:
+        """An image with its mask as they are stored; `time` [s] is by the source's clock."""
+        decoded, mask = self.image(image), self.mask(image)
+        return ListedFrame(key, image, decoded, time=time, source_time=time, mask=mask)
 
     def image(self, name: str) -> Callable[[], DecodedImage]:
         """An image as it is stored: intrinsics that come with an image belong to its stored pixels."""
@@ -153,13 +144,8 @@ def scaled_camera(camera: Camera, file: str, what: str = "image") -> Callable[[S
 def through_lens(frame: ListedFrame, lens: Lens, file: str) -> ListedFrame:
     """A frame that was taken through a lens, undistorted where it has to be; `frame.camera` is replaced.
 
-    An image is resampled only where the canonical camera can't hold the lens; depth wherever the lens has distortion,
-    for depth images have none.
-
-    Args:
-        frame: Frame as it is stored; its depth shows what the image shows.
-        lens: Lens of the image.
-        file: Where the lens or the image stands, for messages.
+    An image is resampled only where the canonical camera can't hold the lens; depth, which shows what the image shows,
+    wherever the lens has distortion, for depth images have none.
 
     Raises:
         CaptureError: When the lens has to be undistorted and can't be.
@@ -220,13 +206,12 @@ def thinned(frames: Sequence[ListedFrame], params: CaptureParams) -> list[Listed
     """
     chosen = list(frames)
     if params.start > 0 or params.end is not None:
-        times = [frame.time for frame in chosen]
-        if None in times:
+        timed = [(frame.time, frame) for frame in chosen if frame.time is not None]
+        if len(timed) < len(chosen):
             raise ValueError("capture.start and capture.end need a capture with times; this one has none")
-        first = min((time for time in times if time is not None), default=0.0)
+        first = min((time for time, _ in timed), default=0.0)
         end = np.inf if params.end is None else params.end
-        seconds = [(time or 0.0) - first for time in times]
-        chosen = [frame for frame, at in zip(chosen, seconds, strict=True) if params.start <= at <= end]
+        chosen = [frame for time, frame in timed if params.start <= time - first <= end]
     sensors = dict.fromkeys(frame.sensor for frame in chosen)
     return [frame for key in sensors for frame in [f for f in chosen if f.sensor == key][:: params.stride]]
 
@@ -249,21 +234,10 @@ def sensor_capture(
 ) -> Capture:
     """Read the frames of a recording and check them together.
 
-    Args:
-        reader: Reader of the format.
-        listed: Frames, each camera's in the order of time, already thinned. Taken a few at a time, so that a video is
-            decoded as it goes.
-        source: Source of the frames, for messages.
-        out_dir: Root of the canonical capture.
-        params: Parameters of the stage.
-        sensors: What is known of the sensors of this capture; None for what is known of the format's.
-        metric: Whether poses or depth of this capture have their scale.
-        up_in_world: As in `Capture`.
-        up_sigma_deg: One sigma of it [deg]; None for the sensors'.
-        gravity_sigma_deg: As in `Capture` [deg].
-        skipped: What the reader left out itself.
-        notes: What a person should know.
-        one_camera: Whether each sensor is one camera, or any mix of them.
+    Frames come in the order of time, camera by camera and already thinned; they are taken a few at a time, so that a
+    video is decoded as it goes. `sensors` replaces what is known of the format's, `metric` says whether this capture's
+    poses or depth have their scale, `one_camera` whether each sensor is one camera or any mix of them; what is named as
+    in `Capture` goes there.
 
     Raises:
         CaptureError: When too much is unreadable, time runs backwards, devices are mixed, the camera does not move, or
@@ -274,10 +248,12 @@ def sensor_capture(
     cameras = list(dict.fromkeys(frame.sensor for frame in frames))
     frames = tuple(sorted(frames, key=lambda frame: cameras.index(frame.sensor)))
     for camera in cameras:
-        clocked = [(at, f.name) for f in frames if f.sensor == camera and (at := _clock(f)) is not None]
-        check_increasing([at for at, _ in clocked], [f"{source.folder} ({name})" for _, name in clocked])
+        own = [frame for frame in frames if frame.sensor == camera]
+        clocks = [(frame.source_time if frame.time is None else frame.time, frame.name) for frame in own]
+        clocked = [(at, f"{source.folder} ({name})") for at, name in clocks if at is not None]
+        check_increasing([at for at, _ in clocked], [file for _, file in clocked])
         if one_camera:
-            check_one_camera([frame for frame in frames if frame.sensor == camera], source.folder)
+            check_one_camera(own, source.folder)
     first = min((frame.time for frame in frames if frame.time is not None), default=0.0)
     frames = tuple(frame if frame.time is None else replace(frame, time=frame.time - first) for frame in frames)
     if any(frame.world_from_camera for frame in frames):
@@ -300,10 +276,6 @@ def sensor_capture(
     return replace(capture, notes=(*notes, *unit, *note_on_shrinking(frames)))
 
 
-def _clock(frame: Frame) -> float | None:
-    return frame.source_time if frame.time is None else frame.time
-
-
 def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame | Skipped:
     prefix = f"{frame.sensor}_" if frame.sensor else ""
     key = prefix + frame.key
@@ -323,8 +295,13 @@ def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame 
         except BadImageError as error:
             return Skipped(frame.depth_name, str(error))
         size = (depth.shape[1], depth.shape[0])
-        if frame.depth_camera is None:
-            _check_shape(size, image.size, source.where(frame.depth_name))
+        if frame.depth_camera is None and abs(size[0] * image.size[1] / (size[1] * image.size[0]) - 1) > SAME_SHAPE:
+            raise CaptureError(
+                "depth without intrinsics of its own must have its image's shape",
+                found=f"depth of {size[0]} x {size[1]}, an image of {image.size[0]} x {image.size[1]}",
+                remedy="export depth that is registered to the images, or give the depth camera's intrinsics",
+                file=source.where(frame.depth_name),
+            )
         depth_camera = frame.depth_camera(size) if frame.depth_camera else whole.resized(*size)
         save_depth(depth, out_dir / "depth" / f"{key}.png")
         if confidence is not None:
@@ -347,17 +324,6 @@ def _written(frame: ListedFrame, source: CaptureSource, out_dir: Path) -> Frame 
         source_size=image.whole and (whole.width - 2 * frame.border, whole.height - 2 * frame.border),
         sensor=frame.sensor,
     )
-
-
-def _check_shape(depth: Size, image: Size, file: str) -> None:
-    """Check that depth can show what the image shows; otherwise it needs intrinsics of its own."""
-    if abs(depth[0] * image[1] / (depth[1] * image[0]) - 1) > SAME_SHAPE:
-        raise CaptureError(
-            "depth without intrinsics of its own must have its image's shape",
-            found=f"depth of {depth[0]} x {depth[1]}, an image of {image[0]} x {image[1]}",
-            remedy="export depth that is registered to the images, or give the depth camera's intrinsics",
-            file=file,
-        )
 
 
 def _without_border(

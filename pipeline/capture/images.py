@@ -12,11 +12,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.capture.metadata import Exif, credentials_of_image, exif_of, without_metadata
@@ -64,11 +62,9 @@ class DecodedImage:
         image: RGB image, upright unless the orientation was ignored, at most `MAX_SIDE` long once it is shrunk.
         copy: The source's encoded pixels if they already are an upright 8-bit RGB JPEG or PNG, else None.
         suffix: Suffix of the file to write: ".jpg" or ".png".
-        exif: EXIF tags of the file.
         alpha: (H, W), False where the image is transparent; None where all is opaque.
         rotation: How the stored image was rotated upright, or None.
         whole: Width and height before it was shrunk; None if it wasn't.
-        credentials: Statement of the file on who made it.
     """
 
     image: Image.Image
@@ -124,7 +120,7 @@ def shrunk_grey(grey: U8, long_side: int) -> U8:
     return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def load_written(path: Path, mode: int) -> NDArray[Any]:
+def load_written(path: Path, mode: int) -> np.ndarray:
     """An image of the canonical capture by an IMREAD mode of OpenCV.
 
     Raises:
@@ -147,10 +143,8 @@ def note_on_shrinking(frames: Iterable[Frame]) -> tuple[str, ...]:
 def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
     """Decode a JPEG, PNG or HEIC image completely; above `MAX_SIDE` it is shrunk to that.
 
-    Args:
-        data: The file's content.
-        upright: Whether to apply the EXIF orientation. Intrinsics that come with an image belong to its stored pixels:
-            then it is ignored.
+    The EXIF orientation is applied unless `upright` is False: intrinsics that come with an image belong to its stored
+    pixels.
 
     Raises:
         BadImageError: When it is truncated, too large or no image.
@@ -161,7 +155,9 @@ def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
         drafted = image.draft(None, size) if size != stored else None  # a JPEG at a half, a quarter ...
         image.load()
         suffix = ".png" if image.format == "PNG" else ".jpg"
-        as_stored = rotation is None and size == stored and _is_plain(image, data)
+        is_coded = image.format in ("JPEG", "MPO") or (image.format == "PNG" and data[24] == 8)
+        is_plain = is_coded and image.mode == "RGB" and "transparency" not in image.info  # opaque, 8-bit
+        as_stored = rotation is None and size == stored and is_plain
         alpha = _opaque(image)
         image = _to_rgb(image)
         if size != stored:
@@ -174,17 +170,6 @@ def load_image(data: bytes, *, upright: bool = True) -> DecodedImage:
     image.info.clear()  # what is encoded again has no metadata
     copy = without_metadata(data) if as_stored else None
     return DecodedImage(image, copy, suffix, exif, alpha, rotation, whole, credentials_of_image(data))
-
-
-def decode(data: bytes) -> Image.Image:
-    """Decode an image completely, as it is stored.
-
-    Raises:
-        BadImageError: When it is truncated, too large or no image.
-    """
-    with open_image(data) as image:
-        image.load()
-    return image
 
 
 def guessed_camera(size: Size) -> Camera:
@@ -200,12 +185,6 @@ def exif_camera(image: DecodedImage) -> tuple[Camera, FocalSource]:
         return camera, "guessed"
     focal = image.exif.focal * max(image.image.size) / max(image.size)
     return replace(camera, fx=focal, fy=focal), "exif"
-
-
-def _is_plain(image: Image.Image, data: bytes) -> bool:
-    """Whether the file is an opaque 8-bit RGB JPEG or PNG."""
-    known = image.format in ("JPEG", "MPO") or (image.format == "PNG" and data[24] == 8)
-    return known and image.mode == "RGB" and "transparency" not in image.info
 
 
 def _opaque(image: Image.Image) -> Mask | None:
@@ -243,20 +222,15 @@ def find_masks(source: CaptureSource, images: Iterable[str], camera: str = "") -
 def image_mask(decoded: DecodedImage, data: bytes | None) -> Mask | None:
     """Which pixels of an image count, by its mask file and its alpha.
 
-    Args:
-        decoded: The decoded image.
-        data: The mask file's content, or None. It may have the upright or the stored image's size; it is shrunk with
-            the image.
-
-    Returns:
-        (H, W) of the decoded image, False = ignore; None where all pixels count.
+    The mask file's content, if there is one, may have the upright or the stored image's size; it is shrunk with the
+    image. The result (H, W) is False where a pixel is to be ignored; None where all pixels count.
 
     Raises:
         BadImageError: When the mask can't be decoded, has another size or leaves hardly any pixel.
     """
     mask = decoded.alpha
     if data is not None:
-        from_file = _load(data, decoded)
+        from_file = _load_mask(data, decoded)
         mask = from_file if mask is None else mask & from_file
     if mask is None or mask.all():
         return None
@@ -274,9 +248,10 @@ def save_mask(mask: Mask, folder: Path, name: str) -> str:
     return relative
 
 
-def _load(data: bytes, decoded: DecodedImage) -> Mask:
+def _load_mask(data: bytes, decoded: DecodedImage) -> Mask:
     try:
-        image = ImageOps.exif_transpose(decode(data))
+        with open_image(data) as stored:
+            image = ImageOps.exif_transpose(stored)
     except BadImageError as error:
         raise BadImageError(f"its mask: {error}") from error
     if image.size != decoded.size and decoded.rotation is not None:  # a mask of the stored image

@@ -54,14 +54,12 @@ ALONE_SIGMA_DEG = 0.8
 
 @dataclass(frozen=True, eq=False)
 class ImuReadings:
-    """Readings of an IMU, by `imu_readings`.
+    """Readings of an IMU, by `imu_readings`; `usable` if they have gravity's magnitude at all.
 
     Attributes:
         times: (N,) increasing [s].
         force: (N, 3) specific force in the IMU's axes [m/s^2]: points up at rest.
         rotation_rate: (N, 3) [rad/s].
-        note: What is special about the readings, or None.
-        usable: Whether they have gravity's magnitude at all.
     """
 
     times: F64
@@ -76,13 +74,7 @@ class ImuReadings:
 
 
 def imu_readings(times: F64, force: F64, rotation_rate: F64) -> ImuReadings:
-    """Readings in order, without those that aren't finite or repeat a time; those in g (Livox, phones) are scaled.
-
-    Args:
-        times: (N,) [s], in any order.
-        force: (N, 3) [m/s^2] or [g]: points up at rest.
-        rotation_rate: (N, 3) [rad/s].
-    """
+    """Readings of times (N,) in any order, without those that aren't finite or repeat a time; [g] becomes [m/s^2]."""
     finite = np.isfinite(times) & np.isfinite(force).all(1) & np.isfinite(rotation_rate).all(1)
     at, first = np.unique(times[finite], return_index=True)
     force, rotation_rate = force[finite][first], rotation_rate[finite][first]
@@ -98,13 +90,7 @@ def imu_readings(times: F64, force: F64, rotation_rate: F64) -> ImuReadings:
 
 @dataclass(frozen=True, eq=False)
 class Up:
-    """Up direction of a world, measured by an IMU.
-
-    Attributes:
-        direction: (3,) unit, in the world.
-        sigma_deg: One sigma of it on each axis [deg].
-        note: The result in words.
-    """
+    """Up direction (3,) of a world, measured by an IMU, with one sigma of it on each axis."""
 
     direction: F64
     sigma_deg: float
@@ -122,12 +108,8 @@ def up_while_moving(
     counter-force and the rotated bias. All windows together give both by robust least squares; sigma is from what they
     leave, from what the bias may be, and from how well the axes are known.
 
-    Args:
-        readings: Readings of the IMU.
-        times: (M,) increasing, of the poses, by the IMU's clock [s].
-        world_from_imu: M rotations.
-        positions: (M, 3) of the IMU in the world [m].
-        bias_sigma: One sigma of the accelerometer's bias on each axis [m/s^2].
+    Times (M,) of the poses are increasing, by the IMU's clock [s]; positions (M, 3) are in [m], one sigma of the
+    accelerometer's bias on each axis in [m/s^2].
     """
     if not readings.usable:
         return readings.note or "IMU not used"
@@ -144,7 +126,11 @@ def up_while_moving(
     if inside.sum() < MIN_READINGS:
         return None
     at, force, rate = readings.times[inside] + late, readings.force[inside], readings.rotation_rate[inside]
-    rotations = _between(at, rate, times, world_from_imu, gyroscope=compared is not None)
+    rotations = Slerp(times, world_from_imu)(at)
+    if compared is not None:  # between two poses the gyroscope gives the rotation, to first order and without its bias
+        integral = _integral(at, rate)
+        uneven = integral - _interpolated(at, times, _interpolated(times, at, integral))
+        rotations = rotations * Rotation.from_rotvec(uneven)
     length = float(np.clip((at[-1] - at[0]) / 4, MIN_WINDOW, WINDOW))
     sums, means = _averages(at, force, rotations, times, positions, length)
     if not (np.abs(sums) < MAX_FORCE).all():  # NaN is no number of that size either
@@ -191,18 +177,6 @@ def _compare_rotations(readings: ImuReadings, times: F64, rotations: Rotation) -
     product = own.T @ own
     unlike = np.linalg.solve(product + 1e-3 * np.trace(product) * np.eye(3), own.T @ (other - own))
     return late, float(np.sqrt(np.mean(np.sum((own @ unlike) ** 2, 1)))) / size
-
-
-def _between(at: F64, rate: F64, times: F64, rotations: Rotation, *, gyroscope: bool) -> Rotation:
-    """World from IMU at the readings' times: between two poses the gyroscope gives the rotation from one to the other.
-
-    To first order in what differs from an even rotation; so the gyroscope's bias has no effect.
-    """
-    even = Slerp(times, rotations)(at)
-    if not gyroscope:
-        return even
-    integral = _integral(at, rate)
-    return even * Rotation.from_rotvec(integral - _interpolated(at, times, _interpolated(times, at, integral)))
 
 
 def _averages(at: F64, force: F64, rotations: Rotation, times: F64, positions: F64, length: float) -> tuple[F64, F64]:
@@ -285,13 +259,8 @@ class FrameGravity:
     Without a trajectory the gyroscope holds an average of the specific force together while the camera rotates. The
     change of the velocity in that time remains: a degree or two a frame, less together.
 
-    Args:
-        readings: Readings of the IMU, in the camera's axes.
-        up: Result of `up_while_moving` for the world of the frames' poses.
-
-    Attributes:
-        sigma_deg: One sigma that all frames share [deg]; None where there is no gravity.
-        note: Method, for people.
+    The readings are in the camera's axes, `up` is `up_while_moving` of the world of the frames' poses. All frames share
+    one sigma `sigma_deg`; it is None where there is no gravity.
     """
 
     def __init__(self, readings: ImuReadings, up: Up | str | None) -> None:

@@ -41,6 +41,10 @@ LAYOUTS: dict[str, tuple[int, tuple[str, ...]]] = {
     "EUCM": (16, ("fx", "fy", "cx", "cy", "alpha", "beta")),
 }
 """Number in binary files and names of the parameters by model; panoramas (EQUIRECTANGULAR) show no straight image."""
+_OPENCV = ("radial-tangential", "radtan", "plumb_bob", "rational_polynomial", "none", "")
+"""Names of OpenCV's k1, k2, p1, p2 [, k3 [, k4, k5, k6]] (Kalibr: radtan; ROS: plumb_bob)."""
+_FISHEYE = ("equidistant", "fisheye", "kannala_brandt", "kannala_brandt4")
+"""Names of OpenCV's fisheye model, k1 to k4."""
 CANONICAL = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV")
 """Models that the canonical `Camera` can describe: their images are passed on untouched."""
 _ZOOMS = np.geomspace(4.0, 0.7, 60)  # focal lengths of the pinhole tried, by the lens's own, narrowest first
@@ -48,12 +52,9 @@ _ZOOMS = np.geomspace(4.0, 0.7, 60)  # focal lengths of the pinhole tried, by th
 
 @dataclass(frozen=True)
 class Lens:
-    """A lens for images of one size.
+    """A lens for images of one size, of a model in `LAYOUTS`.
 
     Attributes:
-        model: A key of `LAYOUTS`.
-        width: Width of its images [px].
-        height: Height of its images [px].
         params: Parameters in the order of `LAYOUTS`, pixels with centres at +0.5.
         radius: Pixels farther from the image's middle show nothing [px]; None where all show something.
     """
@@ -117,24 +118,26 @@ def checked_lens(model: str, size: Size, params: Sequence[float], file: str, rad
 
 
 def opencv_lens(
-    intrinsics: Sequence[float], size: Size, coefficients: Sequence[float], file: str, *, fisheye: bool
+    intrinsics: tuple[float, float, float, float], size: Size, model: str, coefficients: F64, file: str
 ) -> Lens:
-    """A lens with OpenCV's distortion coefficients.
+    """A lens from intrinsics whose integers are pixel centres, and OpenCV's distortion coefficients.
 
-    Args:
-        intrinsics: fx, fy, cx, cy [px], pixels with centres at integers.
-        size: (width, height) [px].
-        coefficients: k1, k2, p1, p2 [, k3 [, k4, k5, k6]]; k1, k2, k3, k4 of a fisheye lens.
-        file: Where they stand, for messages.
-        fisheye: Whether they are of OpenCV's fisheye model.
+    These are k1, k2, p1, p2 [, k3 [, k4, k5, k6]], of a fisheye lens k1, k2, k3, k4; the model is Kalibr's or ROS's.
 
     Raises:
-        CaptureError: When they can't belong to images of that size.
+        CaptureError: When the model is another, or the numbers can't belong to images of that size.
     """
     fx, fy, cx, cy = intrinsics
-    values = [float(value) for value in coefficients]
-    if fisheye:
+    values = [float(value) for value in np.ravel(coefficients)]
+    if model.lower() in _FISHEYE and len(values) == 4:
         model = "OPENCV_FISHEYE"
+    elif model.lower() not in _OPENCV or len(values) not in (4, 5, 8):
+        raise CaptureError(
+            "lens distortion must be radial-tangential (plumb_bob; 4, 5 or 8 coefficients) or equidistant (4)",
+            found=f"{model} {values}",
+            remedy="rectify the images (ROS: image_proc) and give the rectified camera",
+            file=file,
+        )
     elif any(values[4:]):
         model, values = "FULL_OPENCV", values + [0.0] * (8 - len(values))
     else:

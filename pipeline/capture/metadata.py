@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from itertools import takewhile
+from typing import SupportsFloat
 
 import numpy as np
 from PIL import Image
@@ -25,14 +26,13 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _START, _END, _SCAN, _COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
 _KEPT_SEGMENTS = {0xE0: b"JFIF\0", 0xE2: b"ICC_PROFILE\0", 0xEE: b"Adobe"}
 """Application segments that define the pixels' meaning, by their beginning."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG = b"\x89PNG\r\n\x1a\n"
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"cHRM", b"gAMA", b"iCCP", b"sBIT", b"sRGB", b"cICP")
 
 C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 """Identifier of the C2PA box in MP4 and HEIF files."""
 GENERATED_TYPES = (b"digitalsourcetype/trainedAlgorithmicMedia", b"compositeWithTrainedAlgorithmicMedia")
 _LABEL = b"c2pa"
-_PNG = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"caBX", b"iTXt", b"tEXt", b"eXIf")
 _MAX_BYTES = 32 * 2**20
 FULL_FRAME_DIAGONAL = 43.267
@@ -52,57 +52,62 @@ GpsPosition = tuple[float, float, float]
 
 
 def without_metadata(data: bytes) -> bytes | None:
-    """The file's bytes that make up the image itself, its colour profile included; the pixels stay as coded.
+    """The bytes of a JPEG or PNG file that make up the image itself, its colour profile included; None if unknown.
 
     What follows the image (the second one of an MPO, the film of a motion photo) is left out as well.
-
-    Args:
-        data: A JPEG or PNG file that can be decoded.
-
-    Returns:
-        The same image's file, or None where its structure isn't understood.
     """
-    parts = _png_parts(data) if data.startswith(_PNG_SIGNATURE) else _jpeg_parts(data)
+    parts = _png_parts(data) if data.startswith(_PNG) else _jpeg_parts(data)
     return None if parts is None else b"".join(parts)
 
 
 def _jpeg_parts(data: bytes) -> list[bytes] | None:
-    """Marker segments (ITU-T T.81, annex B) but for application data and comments, with the scans between them."""
-    parts, at = [data[:2]], 2
-    if data[:2] != bytes((0xFF, _START)):
-        return None
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    """All parts but for application data and comments."""
+    parts = [data[:2]]
+    for marker, at, end in _segments(data):
+        kept, is_metadata = _KEPT_SEGMENTS.get(marker), 0xE0 <= marker <= 0xEF or marker == _COMMENT
+        if not is_metadata or (kept and data.startswith(kept, at + 4)):
+            parts.append(data[at:end])
+        if marker == _END:
+            return parts
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of a JPEG's segments (ITU-T T.81, annex B); entropy-coded data have the marker 0."""
+    at = 2 if data[:2] == bytes((0xFF, _START)) else len(data)
+    while at + 2 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # fill bytes
             at += 1
             continue
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        kept, is_metadata = _KEPT_SEGMENTS.get(marker), 0xE0 <= marker <= 0xEF or marker == _COMMENT
-        if not is_metadata or (kept and data.startswith(kept, at + 4)):
-            parts.append(data[at:end])
+        end = at + 2 + (0 if marker == _END else int.from_bytes(data[at + 2 : at + 4], "big"))
+        yield marker, at, end
         at = end
         if marker == _SCAN:
             ended = _MARKER.search(data, at)
             if ended is None:
-                return None
-            parts.append(data[at : ended.start()])
+                return
+            yield 0, at, ended.start()
             at = ended.start()
-        if data[at : at + 2] == bytes((0xFF, _END)):
-            return [*parts, data[at : at + 2]]
-    return None
 
 
 def _png_parts(data: bytes) -> list[bytes] | None:
-    """Chunks that pixels and colours need."""
-    parts, at = [_PNG_SIGNATURE], len(_PNG_SIGNATURE)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
+    parts = [_PNG]
+    for kind, at, end in _chunks(data):
         if kind in _KEPT_CHUNKS:
-            parts.append(data[at : at + 12 + length])
-        at += 12 + length
+            parts.append(data[at:end])
         if kind == b"IEND":
             return parts
     return None
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Type, start and end of a PNG's chunks."""
+    at = len(_PNG)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, at, at + 12 + length
+        at += 12 + length
 
 
 def credentials_of_image(data: bytes) -> Credentials | None:
@@ -111,9 +116,18 @@ def credentials_of_image(data: bytes) -> Credentials | None:
     Cameras sign as well: only a digital source type of trained algorithms means generated.
     """
     if data.startswith(b"\xff\xd8"):
-        signed, stated = _jpeg(data)
+        store, others = [], []
+        for marker, at, end in takewhile(lambda segment: segment[0] != _SCAN, _segments(data)):
+            if marker == 0xEB and data.startswith(b"JP", at + 4):
+                store.append(data[at + 20 : end])  # after identifier, box number, packet number, and the repeated head
+            elif 0xE0 <= marker <= 0xEF:
+                others.append(data[at + 4 : end])
+        joined = b"".join(store)
+        signed, stated = _LABEL in joined, joined + b"\0".join(others)
     elif data.startswith(_PNG):
-        signed, stated = _png(data)
+        spans = [(kind, at + 8, min(end - 4, at + 8 + _MAX_BYTES)) for kind, at, end in _chunks(data) if kind in _TEXTS]
+        signed = any(kind == b"caBX" and _LABEL in data[at:end] for kind, at, end in spans)
+        stated = b"\0".join(data[at:end] for _, at, end in spans)
     elif data[4:8] == b"ftyp":
         signed, stated = C2PA_BOX in data[:_MAX_BYTES], data[:_MAX_BYTES]
     else:
@@ -123,53 +137,15 @@ def credentials_of_image(data: bytes) -> Credentials | None:
     return "signed" if signed else None
 
 
-def _jpeg(data: bytes) -> tuple[bool, bytes]:
-    """Whether there is a C2PA store, and content of all application segments, split ones joined."""
-    store, others = [], []
-    for marker, content in _segments(data):
-        if marker == 0xEB and content[:2] == b"JP":
-            store.append(content[16:])  # after identifier, box number, packet number, and the box's repeated head
-        else:
-            others.append(content)
-    joined = b"".join(store)
-    return _LABEL in joined, joined + b"\0".join(others)
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Application segments before the first scan."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
-        if data[at + 1] == 0xFF:
-            at += 1
-            continue
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if 0xE0 <= data[at + 1] <= 0xEF:
-            yield data[at + 1], data[at + 4 : at + 2 + length]
-        at += 2 + length
-
-
-def _png(data: bytes) -> tuple[bool, bytes]:
-    signed, stated, at = False, [], len(_PNG)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if kind in _TEXTS:
-            content = data[at + 8 : at + 8 + min(length, _MAX_BYTES)]
-            stated.append(content)
-            signed |= kind == b"caBX" and _LABEL in content
-        at += 12 + length
-    return signed, b"\0".join(stated)
-
-
 @dataclass(frozen=True)
 class Exif:
     """EXIF tags of a photo; damaged tags count as missing.
 
     Attributes:
         orientation: Operation that makes the stored image upright, 1 to 8.
-        focal: Focal length [px of the stored image], or None.
-        camera: Make, model, lens and digital zoom, for people; "" where none is stated.
-        taken: Time of the shutter by the camera's own clock [s], or None.
-        position: Position of the camera, or None.
+        focal: Focal length [px of the stored image].
+        camera: Make, model, lens and digital zoom, for people.
+        taken: Time of the shutter by the camera's own clock [s].
     """
 
     orientation: int = 1
@@ -183,8 +159,7 @@ def exif_of(image: Image.Image) -> Exif:
     """Read the tags of an image's first frame, before or after its pixels are decoded."""
     try:
         block = image.getexif()
-        tags = {**dict(block), **block.get_ifd(_EXIF_IFD)}
-        gps = dict(block.get_ifd(_GPS_IFD))
+        tags, gps = {**block, **block.get_ifd(_EXIF_IFD)}, block.get_ifd(_GPS_IFD)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError):
         return Exif()
     focal = focal_from_exif(tags, image.width, image.height)
@@ -216,7 +191,7 @@ def location_of(positions: Sequence[GpsPosition]) -> Location | None:
     )
 
 
-def focal_from_exif(exif: dict[int, Any], width: int, height: int) -> float | None:
+def focal_from_exif(exif: Mapping[int, object], width: int, height: int) -> float | None:
     """Focal length [px] of a stored image of that size, or None.
 
     The 35 mm equivalent is by the diagonal (CIPA DCG-001). Without it: focal length and sensor resolution, scaled if
@@ -236,7 +211,7 @@ def focal_from_exif(exif: dict[int, Any], width: int, height: int) -> float | No
     return result
 
 
-def _camera(tags: dict[int, Any], *, focal_known: bool) -> str:
+def _camera(tags: Mapping[int, object], *, focal_known: bool) -> str:
     """Which camera and lens it was; the lens's focal length tells lenses apart that have no name, and zooms."""
     make, model, lens = (_text(tags.get(tag)) for tag in (_MAKE, _MODEL, _LENS))
     parts = [model if model.lower().startswith(make.lower()) else make + " " + model, lens]
@@ -248,7 +223,7 @@ def _camera(tags: dict[int, Any], *, focal_known: bool) -> str:
     return " ".join(" ".join(parts).split())
 
 
-def _taken(tags: dict[int, Any]) -> float | None:
+def _taken(tags: Mapping[int, object]) -> float | None:
     text, fraction = _text(tags.get(_TAKEN)), _text(tags.get(_FRACTION))
     try:
         whole = datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
@@ -257,7 +232,7 @@ def _taken(tags: dict[int, Any]) -> float | None:
         return None
 
 
-def _position(gps: dict[int, Any]) -> GpsPosition | None:
+def _position(gps: Mapping[int, object]) -> GpsPosition | None:
     latitude = _degrees(gps.get(_LATITUDE), negative=gps.get(_LATITUDE_REF) == "S")
     longitude = _degrees(gps.get(_LONGITUDE), negative=gps.get(_LONGITUDE_REF) == "W")
     if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
@@ -267,24 +242,27 @@ def _position(gps: dict[int, Any]) -> GpsPosition | None:
     return latitude, longitude, float("nan") if altitude is None else -altitude if below else altitude
 
 
-def _degrees(value: Any, *, negative: bool) -> float | None:
+def _degrees(value: object, *, negative: bool) -> float | None:
     """Angle [deg] of degrees, minutes and seconds; None where they are none."""
     try:
-        angle = sum(float(part) / unit for part, unit in zip(value, (1, 60, 3600), strict=True))
+        parts = np.asarray(value, np.float64)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return None if not np.isfinite(angle) else -angle if negative else angle
+    if parts.shape != (3,) or not np.isfinite(parts).all():
+        return None
+    angle = float((parts / (1, 60, 3600)).sum())
+    return -angle if negative else angle
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     try:
-        number = float(value)
+        number = float(value) if isinstance(value, SupportsFloat | str) else 0.0
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return number if np.isfinite(number) and number > 0 else None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Printable text of a tag, blanks and length kept in bounds."""
     plain = "".join(letter if letter.isprintable() else " " for letter in value) if isinstance(value, str) else ""
     return " ".join(plain.split())[:_MAX_NAME]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64
@@ -24,6 +26,10 @@ FocalSource = Literal["given", "exif", "guessed"]
 Credentials = Literal["generated", "signed"]
 Size = tuple[int, int]
 """Width and height [px]."""
+_Vector = Annotated[
+    F64, PlainValidator(lambda values: np.asarray(values, np.float64)), PlainSerializer(np.ndarray.tolist)
+]
+_Pose = Annotated[Pose, PlainValidator(Pose.from_matrix), PlainSerializer(lambda pose: pose.matrix.tolist())]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +40,6 @@ class Frame:
         name: Unique within the capture; the image's file name at the source.
         image: Path of the RGB image, EXIF orientation already applied.
         camera: Intrinsics of that image, lens distortion included.
-        focal_source: Whether the focal length was given, read from EXIF or guessed.
         time: Seconds since the capture's first frame, or None for unordered photos.
         source_time: The source's own clock, in its own unit, or None.
         world_from_camera: Camera-to-world pose in the capture's own world [m], or None.
@@ -53,11 +58,11 @@ class Frame:
     focal_source: FocalSource
     time: float | None = None
     source_time: float | None = None
-    world_from_camera: Pose | None = None
+    world_from_camera: _Pose | None = None
     depth: str | None = None
     depth_camera: Camera | None = None
     confidence: str | None = None
-    gravity: F64 | None = None
+    gravity: _Vector | None = None
     mask: str | None = None
     source_size: Size | None = None
     sensor: str | None = None
@@ -65,14 +70,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Location:
-    """Where a capture was made (WGS 84): the median of its images.
+    """Where a capture was made (WGS 84): the median over the `images` that state their position.
 
-    Attributes:
-        latitude_deg: Latitude, north positive.
-        longitude_deg: Longitude, east positive.
-        altitude_m: Height above sea level, or None.
-        spread_m: Median horizontal distance of the images from it.
-        images: Number of images that state where they were taken.
+    `spread_m` is their median horizontal distance from it.
     """
 
     latitude_deg: float
@@ -84,14 +84,7 @@ class Location:
 
 @dataclass(frozen=True)
 class Blurred:
-    """What was made unrecognisable in a capture's images.
-
-    Attributes:
-        faces: Number of faces; None where they weren't looked for.
-        plates: Number of number plates, likewise.
-        images: Number of images with any.
-        detectors: Names of the detectors, with the beginning of their models' SHA-256.
-    """
+    """Number of blurred faces and number plates (None: not searched for) and of images with any, by which detectors."""
 
     faces: int | None
     plates: int | None
@@ -103,9 +96,7 @@ class Blurred:
 class Credentialed:
     """Number of the source's files that state who made them, by content credentials (C2PA) or IPTC's terms.
 
-    Attributes:
-        signed: Files with credentials that don't call them generated.
-        generated: Files that a model generated, by their own account.
+    Those that state that a model generated them are not counted as signed, too.
     """
 
     signed: int
@@ -142,10 +133,7 @@ class Capture:
         depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
         on_machine: Whether a robot, drone or car carried the cameras, at any height.
         location: Where it was made, when `CaptureParams.keep_gps` is set and the source states it, or None.
-        skipped: Source files left out.
         notes: What a person should know of how it was read.
-        blurred: What was made unrecognisable, or None where nothing was looked for.
-        credentials: What its files state of who made them, or None.
         assumed: What the reader assumed and couldn't check, a clause each; the bundle's report repeats it.
     """
 
@@ -153,7 +141,7 @@ class Capture:
     kind: str
     frames: tuple[Frame, ...]
     ordered: bool
-    up_in_world: F64 | None = None
+    up_in_world: _Vector | None = None
     up_sigma_deg: float | None = None
     gravity_sigma_deg: float | None = None
     scale_sigma: float | None = None
@@ -176,89 +164,29 @@ class Capture:
         """Whether every frame has a pose."""
         return bool(self.frames) and all(frame.world_from_camera for frame in self.frames)
 
-    def frame(self, name: str) -> Frame:
-        """The frame of that name.
-
-        Raises:
-            KeyError: When there is none.
-        """
-        for candidate in self.frames:
-            if candidate.name == name:
-                return candidate
-        raise KeyError(f"no frame {name!r}; there are {[f.name for f in self.frames[:5]]} ...")
-
     def save(self) -> None:
         """Write `capture.json` into the root: every field under its name."""
-        flat = {name: value for name, value in vars(self).items() if name != "root"}
-        content = {
-            "format": "splatyard.capture",
-            "version": FORMAT_VERSION,
-            **flat,
-            "up_in_world": _list(self.up_in_world),
-            "location": self.location and asdict(self.location),
-            "blurred": self.blurred and asdict(self.blurred),
-            "credentials": self.credentials and asdict(self.credentials),
-            "skipped": [asdict(skipped) for skipped in self.skipped],
-            "frames": [_frame_to_json(frame) for frame in self.frames],
-        }
-        (self.root / CAPTURE_FILE).write_text(json.dumps(content, indent=1))
+        content = _capture_adapter().dump_python(self, mode="json", exclude={"root"})
+        header = {"format": "splatyard.capture", "version": FORMAT_VERSION}
+        (self.root / CAPTURE_FILE).write_text(json.dumps(header | content, indent=1))
 
     @staticmethod
     def load(root: Path) -> Capture:
         """Read the canonical capture folder `root`."""
         content = json.loads((root / CAPTURE_FILE).read_text())
-        location, blurred, credentials = (content.get(name) for name in ("location", "blurred", "credentials"))
-        content |= {
-            "up_in_world": _array(content["up_in_world"]),
-            "location": location and Location(**location),
-            "blurred": blurred and Blurred(**{**blurred, "detectors": tuple(blurred["detectors"])}),
-            "credentials": credentials and Credentialed(**credentials),
-            "skipped": tuple(Skipped(**values) for values in content["skipped"]),
-            "notes": tuple(content["notes"]),
-            "assumed": tuple(content.get("assumed", ())),
-            "frames": tuple(_frame_from_json(values) for values in content["frames"]),
-        }
-        return Capture(root, **{name: value for name, value in content.items() if name not in ("format", "version")})
+        return _capture_adapter().validate_python({**content, "root": root})
 
 
-def _list(values: F64 | None) -> list[float] | None:
-    return None if values is None else [float(v) for v in values]
-
-
-def _array(values: Sequence[float] | None) -> F64 | None:
-    return None if values is None else np.asarray(values, np.float64)
-
-
-def _frame_to_json(frame: Frame) -> dict[str, Any]:
-    return {
-        **vars(frame),
-        "camera": frame.camera.to_json(),
-        "world_from_camera": frame.world_from_camera and frame.world_from_camera.matrix.tolist(),
-        "depth_camera": frame.depth_camera and frame.depth_camera.to_json(),
-        "gravity": _list(frame.gravity),
-    }
-
-
-def _frame_from_json(values: dict[str, Any]) -> Frame:
-    pose, depth_camera, size = (values.get(name) for name in ("world_from_camera", "depth_camera", "source_size"))
-    objects = {
-        "camera": Camera.from_json(values["camera"]),
-        "world_from_camera": pose and Pose.from_matrix(pose),
-        "depth_camera": depth_camera and Camera.from_json(depth_camera),
-        "gravity": _array(values["gravity"]),
-        "source_size": size and tuple(size),
-    }
-    return Frame(**{**values, **objects})
+@cache
+def _capture_adapter() -> TypeAdapter[Capture]:
+    return TypeAdapter(Capture)
 
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A frame that is used.
+    """A frame that is used; held out, by the check only.
 
-    Attributes:
-        name: Name of the capture's frame.
-        held_out: Whether it is kept from map and training; only the check uses it then.
-        sharpness: Variance of the Laplacian of the grey image at 640 px, relative to the neighbours' median.
+    `sharpness` is the variance of the Laplacian of the grey image at 640 px, relative to the neighbours' median.
     """
 
     name: str
@@ -298,22 +226,20 @@ class Selection:
     @staticmethod
     def load(folder: Path) -> Selection:
         """Read what `save` wrote."""
-        content = json.loads((folder / SELECTION_FILE).read_text())
-        return Selection(
-            tuple(Keyframe(**values) for values in content["keyframes"]),
-            tuple(Dropped(**values) for values in content["dropped"]),
-        )
+        return TypeAdapter(Selection).validate_json((folder / SELECTION_FILE).read_bytes())
 
 
-class LeftOut(TypedDict):
+@dataclass(frozen=True)
+class LeftOut:
     """Images that were left out for one reason; of the files at most `MAX_LISTED` are listed."""
 
     reason: str
     count: int
-    files: list[str]
+    files: Annotated[list[str], Field(min_length=1)]
 
 
-class ImageReport(TypedDict):
+@dataclass(frozen=True)
+class ImageReport:
     """Number of images of a capture, and which of them the capture and the select stage left out."""
 
     images: int
@@ -331,36 +257,29 @@ def left_out_by_reason(left_out: Iterable[Skipped | Dropped]) -> list[LeftOut]:
         file = item.file if isinstance(item, Skipped) else item.name
         files.setdefault(re.split(r": | \(", item.reason)[0], []).append(file)
     ranked = sorted(files.items(), key=lambda item: -len(item[1]))
-    return [{"reason": reason, "count": len(names), "files": names[:MAX_LISTED]} for reason, names in ranked]
+    return [LeftOut(reason, len(names), names[:MAX_LISTED]) for reason, names in ranked]
 
 
 def image_report(capture: Capture, selection: Selection) -> ImageReport:
     """Number of images, and those that the two stages left out."""
-    return {
-        "images": len(capture.frames) + len(capture.skipped),
-        "left_out": left_out_by_reason(capture.skipped),
-        "not_used": left_out_by_reason(selection.dropped),
-    }
+    images = len(capture.frames) + len(capture.skipped)
+    return ImageReport(images, left_out_by_reason(capture.skipped), left_out_by_reason(selection.dropped))
 
 
-def left_out_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+def left_out_lines(report: object) -> list[tuple[str, str]]:
     """An `ImageReport` for people: which images, and `left_out_line` of them; nothing where all are used.
 
     A report of another form, as a stranger's bundle may hold, gives nothing either.
     """
-    names = (("left_out", "images left out"), ("not_used", "images not used"))
     try:
-        return [(name, left_out_line(report[key], report["images"])) for key, name in names if report.get(key)]
-    except (AttributeError, IndexError, KeyError, TypeError):
+        known = TypeAdapter(ImageReport).validate_python(report)
+    except ValidationError:
         return []
+    named = (("images left out", known.left_out), ("images not used", known.not_used))
+    return [(name, left_out_line(reasons, known.images)) for name, reasons in named if reasons]
 
 
 def left_out_line(reasons: Sequence[LeftOut], images: int) -> str:
-    """One line: "4 of 24: no depth for it (3), image file is truncated (IMG_7.jpg)".
-
-    Args:
-        reasons: Images that were left out.
-        images: Number of images of the capture.
-    """
-    counts = [f"{item['reason']} ({item['count'] if item['count'] > 1 else item['files'][0]})" for item in reasons]
-    return f"{sum(item['count'] for item in reasons)} of {images}: {', '.join(counts)}"
+    """One line about a capture of that many images: "4 of 24: no depth (3), image file is truncated (IMG_7.jpg)"."""
+    counts = [f"{item.reason} ({item.count if item.count > 1 else item.files[0]})" for item in reasons]
+    return f"{sum(item.count for item in reasons)} of {images}: {', '.join(counts)}"

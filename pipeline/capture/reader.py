@@ -26,15 +26,10 @@ Key = TypeVar("Key", int, float, str)
 
 @dataclass(frozen=True)
 class Sensors:
-    """What is known of the sensors of a format, whatever the capture.
+    """What is known of the sensors of a format, whatever the capture; the names are those of `Capture`.
 
-    Attributes:
-        scale_sigma: Relative one sigma of the scale of its poses or depth; None where they are not metric.
-        up_sigma_deg: One sigma of the up direction that a capture states [deg].
-        depth_range: Farthest depth that its sensor measures well [m], or None for what is usual indoors.
-        fine_depth: Whether its depth is as fine as the image (depth cameras); phones smooth a few hundred points, and
-            LiDARs leave gaps.
-        on_machine: Whether robots, drones or cars carry its cameras, at any height.
+    `fine_depth` says that depth is as fine as the image (depth cameras); phones smooth a few hundred points, and LiDARs
+    leave gaps.
     """
 
     scale_sigma: float | None = None
@@ -46,13 +41,7 @@ class Sensors:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a source holds, found without decoding its images.
-
-    Attributes:
-        files: Names of all files that `Reader.read` looks at.
-        frames: Number of images.
-        has_poses: As in `Traits`, and so are all others.
-    """
+    """What a source holds, found without decoding its images: as in `Traits`, and all files that are read."""
 
     files: Sequence[str]
     frames: int
@@ -74,9 +63,7 @@ class Reader:
         form: What it looks like on disk, one line for people.
         yields: What it has besides images, one line for people.
         recognise: Whether a source is of this format, by names and contents of its files.
-        survey: What a source of this format holds.
         read: Writes the canonical capture's files into a folder and returns the capture, not saved yet.
-        sensors: What is known of its sensors.
     """
 
     kind: str
@@ -128,14 +115,8 @@ def split_results(
 def require_images(frames: int, missing: Sequence[str], params: CaptureParams, file: Path) -> None:
     """Check that there are at least `params.min_frames` images.
 
-    Args:
-        frames: Number of images.
-        missing: Names of images that are listed, but do not exist.
-        params: Parameters of the stage.
-        file: The capture's path, for messages.
-
     Raises:
-        CaptureError: When there are fewer.
+        CaptureError: When there are fewer, naming the first of those that are listed, but missing.
     """
     if frames < params.min_frames:
         raise CaptureError(
@@ -150,7 +131,7 @@ def require_images(frames: int, missing: Sequence[str], params: CaptureParams, f
 
 
 def require_pairs(parts: Mapping[str, set[str]], source: CaptureSource) -> None:
-    """Check that all parts (ids by what they are) have the same ids.
+    """Check that all parts of frames (ids by name of the part) have the same ids.
 
     Raises:
         CaptureError: Naming the parts, their counts and the first ids without a partner.

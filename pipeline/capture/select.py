@@ -41,13 +41,9 @@ _BLACK, _FLAT = 16, 2.0  # 99th percentile of the grey values; their standard de
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """What one image shows of itself.
+    """Sharpness of an image: variance of the Laplacian at 640 px, `blur_of` (0 sharp, 1 blurred), fault in words.
 
-    Attributes:
-        laplacian: Variance of the Laplacian of the grey image at 640 px.
-        blur: 0 (sharp) to 1 (blurred), see `blur_of`.
-        fault: "black" or "without any contrast", or None.
-        small: The grey image at 320 px, to follow movement; None for unordered captures.
+    `small` is the grey image at 320 px, to follow movement; None for unordered captures.
     """
 
     laplacian: float
@@ -102,11 +98,7 @@ def select_keyframes(capture: Capture, params: SelectParams) -> Selection:
 def measure_quality(image: Path, *, keep_small: bool) -> Quality:
     """Measure one image of the canonical capture."""
     grey = shrunk_grey(load_written(image, cv2.IMREAD_GRAYSCALE), MEASURE_SIZE)
-    fault = None
-    if np.percentile(grey, 99) < _BLACK:
-        fault = "black"
-    elif grey.std() < _FLAT:
-        fault = "without any contrast"
+    fault = "black" if np.percentile(grey, 99) < _BLACK else "without any contrast" if grey.std() < _FLAT else None
     laplacian = float(cv2.Laplacian(grey, cv2.CV_32F).var())
     small = shrunk_grey(grey, MEASURE_SIZE // 2) if keep_small else None
     return Quality(laplacian, blur_of(grey), fault, small)

@@ -10,14 +10,15 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, TypeVar
 
-from pydantic import BaseModel
+import yaml
+from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import CaptureError
 from pipeline.parameters import checked
@@ -28,6 +29,7 @@ MAX_FILES = 200_000
 MAX_FILE_BYTES = 512 * 2**20
 MAX_TEXT_BYTES = 64 * 2**20
 """Largest table or JSON file: parsed, they take up to thirty times as much memory."""
+MAX_YAML_BYTES = 2**20
 MAX_ARCHIVE_BYTES = 64 * 2**30
 MAX_FOLDER_DEPTH = 5
 MAX_RATIO, BOMB_BYTES = 100, 2**30
@@ -49,16 +51,7 @@ class CaptureSource:
     path: Path
     prefix: str
     names: tuple[str, ...]
-    _open: Callable[[str], BinaryIO]
-    _close: Callable[[], None]
-
-    def __enter__(self) -> CaptureSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
+    _open: Callable[[str], IO[bytes]]
 
     def read(self, name: str) -> bytes:
         """Content of one file.
@@ -66,7 +59,7 @@ class CaptureSource:
         Raises:
             CaptureError: When it may not be read, is damaged or too large.
         """
-        with _readable(self.where(name)), self._open(self._inside(name)) as file:
+        with self._opened(name) as file:
             try:
                 size = os.fstat(file.fileno()).st_size
             except OSError:  # in an archive
@@ -86,7 +79,7 @@ class CaptureSource:
         """The JSON object in one file.
 
         Raises:
-            CaptureError: As `read`, and when it is none or too large.
+            CaptureError: As `read`, and when it is not one or too large.
         """
         return parse_object(self.read(name), self.where(name))
 
@@ -112,11 +105,11 @@ class CaptureSource:
         Raises:
             CaptureError: When it may not be read or is damaged.
         """
-        with _readable(self.where(name)), self._open(self._inside(name)) as file:
-            total = hashlib.sha256()
+        total = hashlib.sha256()
+        with self._opened(name) as file:
             while content := file.read(COPY_BYTES):
                 total.update(content)
-            return total.digest()
+        return total.digest()
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
@@ -126,18 +119,19 @@ class CaptureSource:
             CaptureError: When it may not be read or is damaged.
         """
         if self.path.is_dir():
-            with _readable(self.where(name)), self._open(self._inside(name)):
+            with self._opened(name):
                 pass  # it may be read
-            yield self.path / self._inside(name)
+            yield self.folder / name
             return
         with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:
             copy = Path(folder) / PurePosixPath(name).name
-            with _readable(self.where(name)), self._open(self.prefix + name) as packed, copy.open("wb") as unpacked:
+            with self._opened(name) as packed, copy.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked, COPY_BYTES)
             yield copy
 
-    def _inside(self, name: str) -> str:
-        """The name relative to `path`; readers check the names that files hold, and this is for what they miss."""
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        """Turns what opening, reading and unpacking a file may raise into one clear error."""
         if name.startswith("/") or ".." in name.split("/"):
             raise CaptureError(
                 "a capture's files lie in its folder",
@@ -145,7 +139,18 @@ class CaptureSource:
                 remedy="copy them there, and write their names from there",
                 file=self.path,
             )
-        return self.prefix + name
+        try:
+            with self._open(self.prefix + name) as file:
+                yield file
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+            raise CaptureError(
+                "a file in the archive must be readable",
+                found=str(error),
+                remedy="export it again, without a password",
+                file=self.where(name),
+            ) from error
+        except OSError as error:
+            raise _not_readable(Path(self.where(name)), error) from error
 
     @property
     def folder(self) -> Path:
@@ -159,7 +164,7 @@ class CaptureSource:
     def below(self, folder: str) -> CaptureSource:
         """The same source seen from one of its folders."""
         inside = tuple(name[len(folder) + 1 :] for name in self.names if name.startswith(folder + "/"))
-        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._open, self._close)
+        return CaptureSource(self.path, f"{self.prefix}{folder}/", inside, self._open)
 
     def folders(self) -> list[str]:
         """Names of the folders directly below, sorted."""
@@ -169,38 +174,37 @@ class CaptureSource:
         """Number of files of each kind, for messages: "50 *.jpg, 1 *.md"."""
         if not self.names:
             return "no files"
-        counts: dict[str, int] = {}
-        for name in self.names:
-            suffix = PurePosixPath(name).suffix.lower()
-            kind = f"*{suffix}" if suffix else "files without suffix"
-            counts[kind] = counts.get(kind, 0) + 1
+        suffixes = [PurePosixPath(name).suffix.lower() for name in self.names]
+        counts = Counter(f"*{suffix}" if suffix else "files without suffix" for suffix in suffixes)
         most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         text = ", ".join(f"{count} {kind}" for kind, count in most[:6])
         return text if len(most) <= 6 else f"{text} and {len(most) - 6} more kinds"
 
 
-def open_source(path: Path) -> CaptureSource:
+@contextmanager
+def open_source(path: Path) -> Iterator[CaptureSource]:
     """List a capture folder or zip archive.
+
+    A file that is no archive counts as a folder that holds it alone: readers of single files recognise it.
 
     Raises:
         CaptureError: When it does not exist, may not be read or is an unsafe archive.
     """
-    try:
-        if not path.exists():
-            raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
-        if path.is_dir():
-            return _open_folder(path)
-        _is_plain(path)
-        with path.open("rb") as file:
-            is_zip = file.read(4) == b"PK\x03\x04"
-        return _open_zip(path) if is_zip else _open_single(path)
-    except PermissionError as error:
-        raise _not_readable(path, error) from error
-
-
-def _open_single(path: Path) -> CaptureSource:
-    """One file that is no archive: readers of single files recognise it by name and content."""
-    return CaptureSource(path.parent, "", (path.name,), lambda name: (path.parent / name).open("rb"), lambda: None)
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                source = _open_folder(path)
+            elif path.exists():
+                _is_plain(path)
+                with path.open("rb") as file:
+                    is_zip = file.read(4) == b"PK\x03\x04"
+                single = CaptureSource(path.parent, "", (path.name,), lambda name: (path.parent / name).open("rb"))
+                source = _open_zip(path, stack) if is_zip else single
+            else:
+                raise CaptureError("a capture must exist", found="nothing there", remedy="check the path", file=path)
+        except PermissionError as error:
+            raise _not_readable(path, error) from error
+        yield source
 
 
 def _open_folder(path: Path) -> CaptureSource:
@@ -218,11 +222,11 @@ def _open_folder(path: Path) -> CaptureSource:
             raise CaptureError(
                 f"a capture has at most {MAX_FILES} files", found="more", remedy="name the capture's folder", file=path
             )
-    return CaptureSource(path, "", tuple(sorted(names)), lambda name: (path / name).open("rb"), lambda: None)
+    return CaptureSource(path, "", tuple(sorted(names)), lambda name: (path / name).open("rb"))
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether it is there, and no link to nowhere.
+    """Whether it exists and is no dangling link.
 
     Raises:
         CaptureError: When it is a pipe, a socket or a device, which reading would wait for or never end.
@@ -251,10 +255,52 @@ def parse_object(data: bytes, file: str) -> dict[str, Any]:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
         content = error
+    return _mapping(content, "a JSON object", file)
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Knows OpenCV's matrices, which are plain mappings under a tag."""
+
+
+_YamlLoader.add_constructor("tag:yaml.org,2002:opencv-matrix", yaml.SafeLoader.construct_yaml_map)
+
+
+def parse_yaml(data: bytes, file: str) -> dict[str, object]:
+    """A YAML mapping; OpenCV's first line %YAML:1.0, which no YAML parser takes, is left out.
+
+    Raises:
+        CaptureError: When it is not one or too large.
+    """
+    try:
+        if len(data) > MAX_YAML_BYTES:
+            raise ValueError(f"{len(data)} bytes")
+        lines = data.decode("utf-8-sig").splitlines()
+        content = yaml.load("\n".join(line for line in lines if not line.startswith("%")), _YamlLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = error
+    return _mapping(content, "a YAML mapping", file)
+
+
+def _mapping(content: object, form: str, file: str) -> dict[str, Any]:
     if not isinstance(content, dict):
-        found = f"{content}" if isinstance(content, Exception) else type(content).__name__
-        raise CaptureError("the file must hold a JSON object", found=found, remedy="export it again", file=file)
+        found = str(content)[:200] if isinstance(content, Exception) else type(content).__name__
+        raise CaptureError(f"the file must hold {form}", found=found, remedy="export it again", file=file)
     return content
+
+
+def validated(kind: type[Model], content: object, rule: str, remedy: str, file: str) -> Model:
+    """Content of a JSON or YAML file as a pydantic model.
+
+    Raises:
+        CaptureError: With the rule and remedy, naming the first value that is missing or wrong.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "it"
+        found = f"{name} = {first['input']!r:.100}: {first['msg']}" if first["type"] != "missing" else f"no {name}"
+        raise CaptureError(rule, found=found, remedy=remedy, file=file) from error
 
 
 def parse_table(data: bytes, file: str, separator: str | None = None) -> list[list[str]]:
@@ -270,11 +316,7 @@ def parse_table(data: bytes, file: str, separator: str | None = None) -> list[li
 
 
 def check_text(data: bytes, file: str) -> None:
-    """Check that text isn't too large to be taken apart.
-
-    Raises:
-        CaptureError: When it is.
-    """
+    """Refuse text that is too large to be parsed."""
     if len(data) > MAX_TEXT_BYTES:
         raise CaptureError(
             f"a table or JSON file has at most {MAX_TEXT_BYTES >> 20} MiB",
@@ -284,78 +326,47 @@ def check_text(data: bytes, file: str) -> None:
         )
 
 
-@contextmanager
-def _readable(where: str) -> Iterator[None]:
-    """Turns what opening and unpacking a file may raise into one clear error."""
+def _open_zip(path: Path, stack: ExitStack) -> CaptureSource:
     try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        raise CaptureError(
-            "a file in the archive must be readable",
-            found=str(error),
-            remedy="export it again, without a password",
-            file=where,
-        ) from error
-    except OSError as error:
-        raise _not_readable(Path(where), error) from error
-
-
-def _open_zip(path: Path) -> CaptureSource:
-    try:
-        archive = zipfile.ZipFile(path)
-        infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-        files = sum(not info.is_dir() for info in archive.infolist())
+        archive = stack.enter_context(zipfile.ZipFile(path))
     except (zipfile.BadZipFile, OSError) as error:
         raise CaptureError(
             "a zip archive must be complete", found=str(error), remedy="export or download it again", file=path
         ) from error
-    try:
-        _check_archive(path, infos, files)
-    except CaptureError:
-        archive.close()
-        raise
-
-    def opened(name: str) -> BinaryIO:
-        return cast(BinaryIO, archive.open(infos[name]))
-
+    members = [info for info in archive.infolist() if not info.is_dir()]
+    infos = {info.filename: info for info in members}
+    _check_archive(path, infos, len(members))
     visible = sorted(name for name in infos if all(map(_visible, name.split("/"))))
-    return CaptureSource(path, "", tuple(visible), opened, archive.close)
+    return CaptureSource(path, "", tuple(visible), lambda name: archive.open(infos[name]))
 
 
 def _check_archive(path: Path, infos: Mapping[str, zipfile.ZipInfo], files: int) -> None:
     """Refuse names that leave the archive, links, duplicates and more than can be meant."""
+
+    def unsafe(rule: str, found: str, remedy: str) -> CaptureError:
+        return CaptureError(rule, found=found, remedy=remedy, file=path)
+
     for name, info in infos.items():
         parts = name.replace("\\", "/").split("/")
         link = stat.S_ISLNK(info.external_attr >> 16)
         if ".." in parts or parts[0] == "" or ":" in parts[0] or "\\" in name or "\0" in name or link:
-            raise CaptureError(
+            raise unsafe(
                 "an archive's members must be plain files with relative names inside it",
-                found=f"{'a link' if link else 'the name'} {name!r}",
-                remedy="don't use this archive; unpack and inspect it by hand if you trust its origin",
-                file=path,
+                f"{'a link' if link else 'the name'} {name!r}",
+                "don't use this archive; unpack and inspect it by hand if you trust its origin",
             )
     if files != len(infos):
-        raise CaptureError(
-            "an archive must hold each name once",
-            found=f"{files - len(infos)} repeated",
-            remedy="export it again",
-            file=path,
-        )
+        raise unsafe("an archive must hold each name once", f"{files - len(infos)} repeated", "export it again")
     total, packed = (sum(getattr(info, size) for info in infos.values()) for size in ("file_size", "compress_size"))
     if total > BOMB_BYTES and total > MAX_RATIO * packed:
-        raise CaptureError(
+        raise unsafe(
             f"an archive may unpack to at most {MAX_RATIO} times its size",
-            found=f"{packed / 2**20:.0f} MiB that claim to be {total / 2**30:.1f} GiB",
-            remedy="don't use this archive; captures hardly shrink when they are packed",
-            file=path,
+            f"{packed / 2**20:.0f} MiB that claim to be {total / 2**30:.1f} GiB",
+            "don't use this archive; captures hardly shrink when they are packed",
         )
     if total > MAX_ARCHIVE_BYTES or files > MAX_FILES:
-        raise CaptureError(
-            f"an archive holds at most {MAX_ARCHIVE_BYTES >> 30} GiB in {MAX_FILES} files",
-            found=f"{total / 2**30:.1f} GiB in {files} files",
-            remedy="unpack it and name the folder",
-            file=path,
-        )
+        rule = f"an archive holds at most {MAX_ARCHIVE_BYTES >> 30} GiB in {MAX_FILES} files"
+        raise unsafe(rule, f"{total / 2**30:.1f} GiB in {files} files", "unpack it and name the folder")
 
 
 def _visible(name: str) -> bool:

@@ -1,8 +1,7 @@
 """Offset between the clocks of images and poses, from the motion that both recorded.
 
 Points are followed from image to image. Poses of the same times, shifted by a trial offset, give the line on which
-each point must reappear; where the camera's rotation changes, a wrong offset misses it. The offset at which the points
-lie best is taken where it is sure, and poses are asked for at the corrected times.
+each point must reappear; where the camera's rotation changes, a wrong offset misses it.
 Sources: J.-Y. Bouguet, Pyramidal Implementation of the Lucas Kanade Feature Tracker, 2000; R. Hartley and A. Zisserman,
 Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
 """
@@ -11,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -32,13 +32,13 @@ REACH, STEP = 0.5, 0.01
 MIN, SURE = 0.01, 5.0
 """Smallest offset that is applied [s], also in its sigmas."""
 STRETCH, APART, MAX_APART = 16.0, 0.08, 0.35
-"""Length of the stretch that is looked at; smallest and largest time between its images [s]."""
+"""Length of the stretch that is used; smallest and largest time between its images [s]."""
 MIN_PAIRS, MIN_TRACKS, TRACKS = 24, 15, 120
 FITS, CLEARLY = 2.0, 0.6
 """Median distance of the points from their lines at the best offset [px], and its cost by that of a usual one: beyond,
 poses and images don't agree, or the motion is too even to tell."""
-_SIDE = 480  # px, longer side of the images that are looked at
-_PROBES = 2000  # poses that are looked at to find where the camera rotates most unevenly
+_SIDE = 480  # px, longer side of the images that are compared
+_PROBES = 2000  # poses that are sampled to find where the camera rotates most unevenly
 _GROUPS = 10  # number of groups of pairs that are left out one after the other, which gives sigma
 _SMOOTH = 11  # steps over which poses are averaged: between two noisy poses there is less noise than at one
 _BACK = 0.5  # px, between a point and where it is followed back to
@@ -78,12 +78,7 @@ class _Tracks:
 
 
 def find_time_offset(frames: Sequence[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:
-    """The offset between images and poses where it is sure and worth correcting, else None.
-
-    Args:
-        frames: With times, of one camera, in the order of time.
-        poses_at: The trajectory of that camera.
-    """
+    """The offset between images (one camera's, in the order of time) and its poses, where it is sure, else None."""
     times = np.array([frame.time for frame in frames if frame.time is not None])
     stretch = lively_stretch(times[0], times[-1], poses_at) if len(times) > MIN_PAIRS else None
     if stretch is None:
@@ -100,28 +95,21 @@ def lively_stretch(start: float, end: float, poses_at: PosesAt) -> tuple[float, 
     step = max(0.1, (end - start) / _PROBES)
     times = np.arange(start, end, step)
     poses = poses_at(times)
-    known = [i for i in range(len(times) - 1) if poses[i] is not None and poses[i + 1] is not None]
-    if len(known) < 2:
+    between = {i: one.rotation.T @ other.rotation for i, (one, other) in enumerate(pairwise(poses)) if one and other}
+    if len(between) < 2:
         return None
     rotations = np.zeros((len(times), 3))
-    rotations[known] = [_rotation(poses[i], poses[i + 1]) for i in known]
+    rotations[[*between]] = [Rotation.from_matrix(rotation).as_rotvec() for rotation in between.values()]
     change = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(rotations, axis=0), axis=1))])
     width = min(len(change) - 1, max(1, round(STRETCH / step)))
     first = int(np.argmax(change[width:] - change[:-width]))
     return float(times[first]), float(min(times[first] + STRETCH, end))
 
 
-def _rotation(one: Pose | None, other: Pose | None) -> F64:
-    assert one is not None and other is not None
-    return np.asarray(Rotation.from_matrix(one.rotation.T @ other.rotation).as_rotvec(), np.float64)
-
-
 def measure_time_offset(frames: Iterable[ListedFrame], poses_at: PosesAt) -> TimeOffset | None:
     """The offset and its sigma, sure or not; None where images or poses don't tell it.
 
-    Args:
-        frames: Some seconds of one camera's frames in the order of time; taken one by one.
-        poses_at: The trajectory of that camera.
+    The frames are some seconds of one camera's, in the order of time; taken one by one.
     """
     tracks = list(_followed(frames))
     if len(tracks) < MIN_PAIRS:

@@ -1,4 +1,4 @@
-"""Trajectories: poses at times of their own, asked at the times of images."""
+"""Trajectories: poses at times of their own, interpolated at the times of images."""
 
 from __future__ import annotations
 
@@ -23,23 +23,15 @@ MIN_INSIDE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Poses over time.
-
-    Attributes:
-        times: (N,) float64, increasing [s].
-        poses: World from body (or camera), one for each time.
-    """
+    """Poses (world from body or camera) at increasing times (N,) [s]."""
 
     times: F64
     poses: tuple[Pose, ...]
 
     def at(self, times: F64, max_gap: float, snap: float = 0.0) -> list[Pose | None]:
-        """Poses at other times, between the two around each; None before the first, after the last and in gaps.
+        """Poses at other times (M,), between the two around each; None before the first, after the last and in gaps.
 
-        Args:
-            times: (M,) [s].
-            max_gap: Largest distance of the two poses around a time [s]; a pose at that very time needs no other.
-            snap: A pose this near in time is taken as it is [s]: exports round times.
+        Gaps are longer than `max_gap`; a pose nearer than `snap` is taken as it is, since exports round times [s].
         """
         at = np.asarray(times, np.float64)
         if snap:
@@ -77,12 +69,7 @@ def nearest(times: F64, at: F64) -> NDArray[np.intp]:
 
 
 def check_clocks(times: F64, trajectory: Trajectory, file: str) -> None:
-    """Check that images and poses were recorded at the same time by the same clock.
-
-    Args:
-        times: (N,) of the images [s].
-        trajectory: Their poses.
-        file: The trajectory's, for messages.
+    """Check that images (of times (N,) [s]) and poses were recorded at the same time by the same clock.
 
     Raises:
         CaptureError: When most images were taken before the first or after the last pose.
@@ -150,7 +137,7 @@ def tum_trajectory(data: bytes, file: str) -> Trajectory:
     """A trajectory of lines "time x y z qx qy qz qw", separated by blanks [s, m].
 
     Raises:
-        CaptureError: When a line is malformed, a pose is none or time runs backwards.
+        CaptureError: When a line is malformed, a pose is invalid or time runs backwards.
     """
     times, poses = [], []
     for line, fields in enumerate(parse_table(data, file), 1):

@@ -195,7 +195,7 @@ def test_guessed_focal_is_shared_by_images_of_one_size() -> None:
 
 def source_of(*names: str) -> CaptureSource:
     """A source of files that nobody reads."""
-    return CaptureSource(Path("x"), "", names, lambda name: b"", lambda: None)
+    return CaptureSource(Path("x"), "", names, lambda name: io.BytesIO())
 
 
 def left_mask(width: int, height: int) -> np.ndarray:

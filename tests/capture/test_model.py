@@ -30,7 +30,7 @@ DROPPED = (Dropped("e.jpg", "shows the same as another: d.jpg"), Dropped("f.jpg"
 
 def files_of(left_out: Sequence[Skipped | Dropped]) -> dict[str, list[str]]:
     """Files by reason."""
-    return {item["reason"]: item["files"] for item in left_out_by_reason(left_out)}
+    return {item.reason: item.files for item in left_out_by_reason(left_out)}
 
 
 def test_files_are_counted_by_reason() -> None:
@@ -55,7 +55,7 @@ def test_report_and_lines(tmp_path: Path) -> None:
 def test_names_are_bounded() -> None:
     """The count is whole, the list is not."""
     (one,) = left_out_by_reason(Dropped(f"{i}.jpg", "thinned out to 240 keyframes") for i in range(MAX_LISTED + 5))
-    assert (one["count"], len(one["files"])) == (MAX_LISTED + 5, MAX_LISTED)
+    assert (one.count, len(one.files)) == (MAX_LISTED + 5, MAX_LISTED)
 
 
 @pytest.mark.parametrize("report", [{}, [], {"left_out": 3, "images": 1}, {"left_out": [{}]}, {"left_out": [1]}, None])

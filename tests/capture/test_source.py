@@ -46,8 +46,8 @@ def test_names_that_leave_the_archive_are_refused(name: str, tmp_path: Path) -> 
     """No member is read and nothing is written."""
     archive = zipped(tmp_path / "a.zip", {"a.jpg": b"1", name: b"2"})
     before = sorted(tmp_path.parent.rglob("*"))
-    with pytest.raises(CaptureError, match="relative names") as error:
-        open_source(archive)
+    with pytest.raises(CaptureError, match="relative names") as error, open_source(archive):
+        pass
     assert "evil" in error.value.found
     assert sorted(tmp_path.parent.rglob("*")) == before
 
@@ -58,8 +58,8 @@ def test_links_in_archives_are_refused(tmp_path: Path) -> None:
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
-    with pytest.raises(CaptureError, match="a link"):
-        open_source(tmp_path / "a.zip")
+    with pytest.raises(CaptureError, match="a link"), open_source(tmp_path / "a.zip"):
+        pass
 
 
 @pytest.mark.parametrize("name", ["../secret.txt", "photos/../../secret.txt", "/etc/hostname"])
@@ -80,8 +80,8 @@ def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with open_source(archive) as opened, pytest.raises(CaptureError, match="at most"):
         opened.read("a")
     monkeypatch.setattr(source_module, "MAX_ARCHIVE_BYTES", 1000)
-    with pytest.raises(CaptureError, match="GiB"):
-        open_source(archive)
+    with pytest.raises(CaptureError, match="GiB"), open_source(archive):
+        pass
 
 
 def test_archive_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,8 +92,8 @@ def test_archive_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with open_source(archive) as opened:
         assert len(opened.read("a")) == 200_000
     monkeypatch.setattr(source_module, "BOMB_BYTES", 100_000)
-    with pytest.raises(CaptureError, match="times its size"):
-        open_source(archive)
+    with pytest.raises(CaptureError, match="times its size"), open_source(archive):
+        pass
 
 
 def test_a_file_on_disk_of_a_member(tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_damaged_archives_say_so(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", {"a": b"x" * 1000})
     data = archive.read_bytes()
     (tmp_path / "cut.zip").write_bytes(data[: len(data) // 2])
-    with pytest.raises(CaptureError, match="complete"):
-        open_source(tmp_path / "cut.zip")
+    with pytest.raises(CaptureError, match="complete"), open_source(tmp_path / "cut.zip"):
+        pass
     (tmp_path / "bad.zip").write_bytes(data.replace(b"x" * 1000, b"y" * 1000))
     with open_source(tmp_path / "bad.zip") as opened, pytest.raises(CaptureError, match="CRC"):
         opened.read("a")
@@ -127,8 +127,8 @@ def test_damaged_archives_say_so(tmp_path: Path) -> None:
 
 def test_missing_and_forbidden_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both name the file; no permission names the command that helps."""
-    with pytest.raises(CaptureError, match="must exist"):
-        open_source(tmp_path / "nothing")
+    with pytest.raises(CaptureError, match="must exist"), open_source(tmp_path / "nothing"):
+        pass
     (tmp_path / "a.jpg").write_bytes(b"1")
 
     def forbidden(self: Path, mode: str) -> bytes:
@@ -152,8 +152,8 @@ def test_forbidden_folders_are_not_taken_for_empty(tmp_path: Path, monkeypatch: 
         return real(path)
 
     monkeypatch.setattr(source_module.os, "scandir", scandir)
-    with pytest.raises(CaptureError, match=r"images.*readable"):
-        open_source(tmp_path)
+    with pytest.raises(CaptureError, match=r"images.*readable"), open_source(tmp_path):
+        pass
 
 
 def test_summary_counts_kinds(tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_pipes_and_devices_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "inside/2.jpg")
     (tmp_path / "3.jpg").symlink_to("/dev/zero")
     for path, found in ((tmp_path / "inside", "a pipe"), (tmp_path / "inside/2.jpg", "a pipe"), (tmp_path, "a device")):
-        with pytest.raises(CaptureError, match=found):
-            open_source(path)
+        with pytest.raises(CaptureError, match=found), open_source(path):
+            pass
 
 
 def test_links_to_nowhere_are_no_files(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ import psutil
 import pytest
 import yaml
 
-from flows.yard import CPU_STAGE, LOST
+from flows.stage import CPU_STAGE
+from flows.yard import LOST
 from pipeline.batch import Scene, load_scenes
 from pipeline.engine import locked
 from pipeline.stages import STAGES

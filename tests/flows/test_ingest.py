@@ -21,8 +21,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from prefect.utilities.schema_tools import validate
 
 from flows.ingest import asset_key, ingest_batch, ingest_scene, named_for
-from flows.stage import run_stage, worth_a_retry
-from flows.yard import CPU_STAGE
+from flows.stage import CPU_STAGE, run_stage, worth_a_retry
 from pipeline.batch import Scene, load_scenes
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.isolation import LostError

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from flows.cli.bundles import compared, reported
+from flows.cli.bundles import reported
 
 SCALE = [{"source": "sensor", "off_the_result": 0.0123}, {"source": "fiducials", "off_the_result": 0.0}]
 
 
 def test_compared_sources_are_listed():
     """Each with how far it is off the result."""
-    rows = list(compared({"align": {"scale": SCALE}}, "scale", "off_the_result", "%", 100))
-    assert rows == [("scale compared", "sensor 1.2 % off, fiducials 0 % off")]
+    assert reported({"align": {"scale": SCALE}}) == [("scale compared", "sensor 1.2 % off, fiducials 0 % off")]
 
 
 def test_a_single_source_is_compared_with_nothing():
     """The line above says it already; older bundles have no report."""
-    assert list(compared({"align": {"scale": SCALE[:1]}}, "scale", "off_the_result", "%", 100)) == []
-    assert list(compared({}, "gravity", "off_the_result_deg", "degrees", 1)) == []
+    assert reported({"align": {"scale": SCALE[:1]}}) == reported({}) == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.server import _free_port, answers
+from flows.server import answers, free_port
 
 SECONDS = 300
 
@@ -102,7 +102,7 @@ def postgres() -> Iterator[Postgres]:
     with tempfile.TemporaryDirectory(prefix="splatyard-postgres-") as text:
         if user:
             os.chown(text, pwd.getpwnam(user).pw_uid, -1)
-        database = Postgres(Path(text), Path(found).resolve().parent, user, _free_port())
+        database = Postgres(Path(text), Path(found).resolve().parent, user, free_port())
         database.run("initdb", "-U", "splatyard", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
         database.start()
         try:
@@ -126,7 +126,7 @@ def environment(postgres, tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def server(environment, tmp_path_factory) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A real Prefect server on the database, and the URL of its API."""
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as file:

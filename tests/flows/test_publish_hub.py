@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flows import make_gallery, publish_scene
+from flows import publish as module
 from flows.cli import main
 from pipeline import Bundle
 from pipeline.errors import BundleError, MachineError
@@ -96,19 +96,18 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     shown: list[str] = []
     told: list[str] = []
     logger = SimpleNamespace(info=lambda *words: told.append(repr(words)))
-    for module, tasks in ((publish_scene, ("publish",)), (make_gallery, ("build", "push"))):
-        monkeypatch.setattr(module, "get_run_logger", lambda: logger)
-        for task in tasks:
-            monkeypatch.setattr(module, task, getattr(module, task).fn)
-    monkeypatch.setattr(publish_scene, "create_markdown_artifact", lambda text, **_: shown.append(text))
-    monkeypatch.setattr(make_gallery, "create_link_artifact", lambda link, *_, **__: shown.append(link))
+    monkeypatch.setattr(module, "get_run_logger", lambda: logger)
+    for task in ("publish", "build", "push"):
+        monkeypatch.setattr(module, task, getattr(module, task).fn)
+    monkeypatch.setattr(module, "create_markdown_artifact", lambda text, **_: shown.append(text))
+    monkeypatch.setattr(module, "create_link_artifact", lambda link, *_, **__: shown.append(link))
     yield shown
     assert not any(secret in "".join(shown + told) for secret in SECRETS)
 
 
 def test_the_flow_publishes(hub: Hub, made, artifacts, monkeypatch):
     """To what it is told, or to what the worker's environment names; the token is no parameter."""
-    flow = publish_scene.publish_scene
+    flow = module.publish_scene
     assert set(flow.parameters.properties) == {"bundle", "to", "public", "allow_failed"}
     assert flow.fn(str(made["1.0.0"]), ADDRESS) == f"{ADDRESS}/room@1.0.0"
     assert f"`{ADDRESS}/room@1.0.0`" in artifacts[0]
@@ -134,7 +133,7 @@ def test_the_flow_makes_and_pushes_the_gallery(hub: Hub, artifacts, monkeypatch,
 
     monkeypatch.setattr("pipeline.gallery.site.build_site", build_site)
     monkeypatch.setattr("pipeline.gallery.scenes.scenes", lambda address: {"of": address})
-    flow = make_gallery.make_gallery
+    flow = module.make_gallery
     assert flow.fn("yard", out) == (out / "index.html").as_uri()
     assert flow.fn("yard", out, "hf://owner/gallery") == f"{hub.url}/spaces/owner/gallery" == artifacts[-1]
     built.left_out["hall@1.0.0"] = "it is damaged\n  found: x"

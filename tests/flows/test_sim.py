@@ -78,7 +78,7 @@ def test_the_page_shows_robots_where_they_are(page: tuple[SceneEnv, SimPage]):
         shown.update(seen, {})
 
 
-def test_the_page_shows_the_first_robots_things(page: tuple[SceneEnv, SimPage]):
+def test_the_page_shows_the_first_robots_props(page: tuple[SceneEnv, SimPage]):
     """The ball at its goal, and those of the next episode instead of the old ones."""
     env, shown = page
     first = [tuple(handle.position) for handle in shown._props]
@@ -93,7 +93,7 @@ def test_the_page_shows_the_first_robots_things(page: tuple[SceneEnv, SimPage]):
     seen, *_ = env.step(np.full((2, 2), np.nan, np.float32))
     shown.update(seen, {})
     assert shown._props != handles
-    names = [name for name in shown._server.scene._handle_from_node_name if name.startswith("/thing")]
+    names = [name for name in shown._server.scene._handle_from_node_name if name.startswith("/prop")]
     assert len(names) == len(shown._props)
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from dask.base import get_annotations
 from prefect.states import Completed, Crashed, Failed
 
 from flows import stage as module
-from flows.stage import Job, _from_json, _resources, _run_in_pool, _to_json, open_runner, run_stage_job
+from flows.stage import Job, _own_params, _resources, _run_in_pool, _to_json, open_runner, run_stage_job
 from pipeline.batch import Reason
 from pipeline.building import BuildRequest, Plan, plan
 from pipeline.engine import PlannedStage
@@ -37,9 +38,11 @@ def planned(tmp_path: Path, room: Room) -> Plan:
 def sent(stage: PlannedStage) -> PlannedStage:
     """A planned stage as it arrives where it runs."""
     text = json.loads(json.dumps(_to_json(stage)))
-    inputs = {name: Path(folder) for name, folder in text["inputs"].items()}
-    folder, log = Path(text["folder"]), Path(text["log"])
-    return _from_json(text["stage"], text["backend"], text["reason"], text["params"], text["key"], folder, inputs, log)
+    text["inputs"] = {name: Path(folder) for name, folder in text["inputs"].items()}
+    text["folder"], text["log"] = Path(text["folder"]), Path(text["log"])
+    with mock.patch.object(Job, "run", return_value=True) as run:
+        run_stage_job.fn(**text)
+    return run.call_args.args[0]
 
 
 def test_a_plan_travels_as_json(planned: Plan, monkeypatch: pytest.MonkeyPatch):
@@ -58,10 +61,7 @@ def test_a_plan_travels_as_json(planned: Plan, monkeypatch: pytest.MonkeyPatch):
 def test_no_run_chooses_an_interpreter(planned: Plan):
     """Even if its parameters name one."""
     mesh = next(stage for stage in planned.stages if stage.name == "mesh")
-    text = _to_json(mesh)
-    text["params"]["python"] = "/bin/evil"
-    there = _from_json("mesh", mesh.backend, "", text["params"], mesh.key, mesh.folder, {}, None)
-    assert there.params.python == ""
+    assert _own_params(mesh.stage, {**_to_json(mesh)["params"], "python": "/bin/evil"}).python == ""
 
 
 @pytest.fixture

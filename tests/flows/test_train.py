@@ -130,7 +130,7 @@ def test_a_time_limit_says_that_it_ended_the_training(capsys: pytest.CaptureFixt
     assert "1/9 (time limit)" in " ".join(capsys.readouterr().out.split())
     assert main(["eval", "navigate-room-1", "--episodes", "2", "--ablations", "none"]) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert f"stopped early: {why}; splatyard train --resume runs/navigate-room-1 goes on" in told
+    assert f"stopped early: {why}; splatyard train --resume runs/navigate-room-1 continues it" in told
     assert why in Path("runs/navigate-room-1/report.html").read_text()
     assert command("train", "--resume", "navigate-room-1", "--iterations", "2") == 0
     assert "stopped early" not in capsys.readouterr().out
@@ -237,7 +237,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_tells_how_to_go_on(
     assert "splatyard train --resume runs/navigate-room-1" in told.out
     assert main(["train", "navigate", "--scene", "room"]) == 130
     assert (
-        "go on from its last checkpoint with splatyard train --resume runs/navigate-room-2" in capsys.readouterr().err
+        "resume from its last checkpoint with splatyard train --resume runs/navigate-room-2" in capsys.readouterr().err
     )
     assert signal.getsignal(signal.SIGINT) is before
 

@@ -196,7 +196,7 @@ def test_a_deployment_that_is_wrong_ends_it(lab: Yard):
     done = subprocess.run(lab.command(), cwd=lab.folder, env=lab.environment(), capture_output=True, text=True)
     assert done.returncode == 2
     assert "deployments.log" in done.stderr
-    module._require_free(lab.port)
+    module.free_port(lab.port)
 
 
 def test_one_a_folder(tmp_path: Path):
@@ -261,7 +261,7 @@ def test_what_an_earlier_worker_left_crashes_and_what_lives_goes_on():
     environment = {**os.environ, "PREFECT__FLOW_RUN_ID": str(alive)}
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env=environment)
     try:
-        yard._end_left_runs(cast("SyncPrefectClient", server))
+        yard._crash_left_runs(cast("SyncPrefectClient", server))
     finally:
         process.kill()
         process.wait()
@@ -280,14 +280,13 @@ def test_a_run_cannot_choose_its_program():
 
 
 def service(tmp_path: Path, code: str) -> module.Service:
-    """A program of Python."""
+    """A running program of Python."""
     return module.Service("worker", [sys.executable, "-c", code], dict(os.environ), tmp_path / "worker.log")
 
 
 def test_what_ends_at_once_is_not_started_again(tmp_path: Path):
     """The error shows what it said last."""
     worker = service(tmp_path, "print('no such pool')")
-    worker.start()
     worker.process.wait()
     with pytest.raises(MachineError, match="no such pool"):
         worker.keep()
@@ -296,7 +295,6 @@ def test_what_ends_at_once_is_not_started_again(tmp_path: Path):
 def test_what_is_killed_is_started_again(tmp_path: Path):
     """However soon, and what runs is left alone."""
     worker = service(tmp_path, "import time; time.sleep(600)")
-    worker.start()
     first = worker.process
     worker.keep()
     assert worker.process is first
@@ -314,17 +312,16 @@ def test_the_worker_waits_for_the_server(tmp_path: Path):
     port = free_port()
     try:
         for one in (server, worker):
-            one.start()
             one.process.kill()
             one.process.wait()
-        module.look_after(server, worker, f"http://127.0.0.1:{port}")
+        module.keep_both(server, worker, f"http://127.0.0.1:{port}")
         assert server.running()
         assert not worker.running()
         (tmp_path / "api" / "health").mkdir(parents=True)
         handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
         with ThreadingHTTPServer(("127.0.0.1", port), handler) as answering:
             threading.Thread(target=answering.serve_forever, daemon=True).start()
-            module.look_after(server, worker, f"http://127.0.0.1:{port}")
+            module.keep_both(server, worker, f"http://127.0.0.1:{port}")
             answering.shutdown()
         assert worker.running()
     finally:
@@ -332,23 +329,23 @@ def test_the_worker_waits_for_the_server(tmp_path: Path):
         worker.stop()
 
 
-def test_what_was_left_to_it_is_buried():
-    """But not its own programs, whose end it must hear of."""
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    wait_for(lambda: psutil.Process(process.pid).status() == "zombie")
-    module.bury({process.pid})
-    assert psutil.Process(process.pid).status() == "zombie"
-    module.bury(set())
-    assert not psutil.pid_exists(process.pid)
-    module.bury(set())
-    process.wait()
+def test_a_grandchild_is_known_after_its_parent_is_killed(tmp_path: Path):
+    """By the environment that it inherited: a killed worker leaves such processes."""
+    environment, file = {**os.environ, module.STARTED_BY: str(tmp_path)}, tmp_path / "pid"
+    parent = subprocess.Popen(["sh", "-c", f"sleep 600 & echo $! > {file}; wait"], env=environment)
+    wait_for(lambda: file.exists() and file.read_text())
+    pid = int(file.read_text())
+    parent.kill()
+    parent.wait()
+    found = [process for process, value in module.processes_with(module.STARTED_BY) if value == str(tmp_path)]
+    assert [process.pid for process in found] == [pid]
+    found[0].kill()
 
 
 def test_what_ends_later_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Even when it ended by itself."""
-    monkeypatch.setattr(module, "CALM_SECONDS", 0.0)
+    monkeypatch.setattr(module, "STABLE_SECONDS", 0.0)
     worker = service(tmp_path, "raise SystemExit(1)")
-    worker.start()
     first = worker.process
     first.wait()
     worker.keep()
@@ -361,7 +358,6 @@ def test_what_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "END_SECONDS", 0.5)
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
     worker = service(tmp_path, code)
-    worker.start()
     wait_for(lambda: worker.log.read_text())
     worker.stop()
     assert worker.process.returncode == -signal.SIGKILL

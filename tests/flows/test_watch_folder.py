@@ -195,7 +195,7 @@ def test_two_looks_at_once_do_not_ingest_twice(yard: Yard):
     """The second one says so and goes."""
     yard.drop("hall")
     with Inbox(yard.folder, yard.out).locked():
-        assert yard.look() == ("another look at this folder is not done yet", [])
+        assert yard.look() == ("another run for this folder is not done yet", [])
     assert not yard.cards
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.capture.bags.files import Bag
-from pipeline.capture.bags.index import MAX_GAP, BagIndex, CameraPoses, camera_frame, same_world
+from pipeline.capture.bags.index import MAX_GAP, BagIndex, CameraPoses, camera_frame
 from pipeline.capture.bags.messages import depth_of, lens_of, points_of
 from pipeline.capture.bags.topics import Topic, TopicChoice, is_registered
 from pipeline.capture.bags.transforms import Chain
@@ -21,7 +21,7 @@ from pipeline.capture.lens import Lens, pinhole_of, undistorted_depth
 from pipeline.capture.model import Size
 from pipeline.capture.slam.lidar_depth import Spacing, point_spacing, project_cloud, without_distortion
 from pipeline.geometry import Camera, Pose
-from pipeline.types import F32, F64, U16
+from pipeline.types import F32, U16
 
 MAX_APART = 0.05
 """Largest difference of an image and its depth [s]; never more than half the time between two depth images."""
@@ -36,15 +36,7 @@ _MIN_SIDE = 64
 
 
 class Stamped(NamedTuple):
-    """A message with an image or scan.
-
-    Attributes:
-        topic: Name of its topic.
-        received: Time of reception [s].
-        time: Time of measurement [s].
-        number: Index of an image in its topic.
-        message: The deserialised message.
-    """
+    """A message with an image or scan: times of reception and measurement [s], and an image's index in its topic."""
 
     topic: str
     received: float
@@ -55,19 +47,15 @@ class Stamped(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DepthSource:
-    """Depth images or scans, and where they are measured.
+    """Depth images or scans of a topic, and where they are measured.
 
     Attributes:
-        topic: Topic of the depth images or scans.
         where: Name of the bag, for messages.
         lens: Lens of depth images; None for scans, and for registered depth without a camera_info.
         camera: Camera of the images, None where their focal length is guessed.
         apart: Largest difference in time to an image [s].
-        frame_from_camera: The image's frame from its camera's CV axes.
-        frame_from_sensor: The image's frame from the sensor's.
+        frame_from_camera: From its camera's CV axes, as `frame_from_sensor` the frame that the images name.
         sensor_from_points: The sensor's frame from the axes of its images (CV) or scans.
-        poses: World from the image's frame, or None.
-        world_from_sensor: World from the sensor's frame, or None.
     """
 
     topic: Topic
@@ -79,7 +67,6 @@ class DepthSource:
     frame_from_sensor: Chain
     sensor_from_points: Pose
     poses: CameraPoses | None
-    world_from_sensor: Chain | None
 
     def read(self, time: float, depth: Stamped) -> tuple[Callable[[], U16], Callable[[Size], Camera]]:
         """Decoder of the depth image for an image of some time [s], and the depth image's camera by its size."""
@@ -114,8 +101,9 @@ class DepthSource:
     def _camera_from_sensor(self, time: float, depth_time: float) -> Pose:
         """Pose through the world, since image and depth may be of different times."""
         camera_from_frame = self.frame_from_camera.inverse()
-        if self.poses is not None and self.world_from_sensor is not None:
-            frame, sensor = self.poses.at(time), self.world_from_sensor.at(depth_time, MAX_GAP)
+        if self.poses is not None:
+            frame = self.poses.at(time)
+            sensor = self.poses.chain.then(self.frame_from_sensor).at(depth_time, MAX_GAP)
             if frame is not None and sensor is not None:
                 return camera_from_frame @ frame.inverse() @ sensor @ self.sensor_from_points
         still = self.frame_from_sensor.at(depth_time, MAX_GAP)
@@ -123,24 +111,23 @@ class DepthSource:
 
 
 def seen_by(
-    camera: Camera,
-    camera_from_sensor: Pose,
-    points: Callable[[], F32],
-    spacing: float | None = None,
+    camera: Camera, camera_from_sensor: Pose, points: Callable[[], F32], spacing: float | None = None
 ) -> tuple[Callable[[], U16], Callable[[Size], Camera]]:
-    """What gives the depth image of a sensor's points for a pinhole camera, and that image's camera by its size.
+    """What gives the depth image of a sensor's points (N, 3) [m] for a pinhole camera, and its camera by its size.
 
-    Args:
-        camera: Of the image; the depth image is at most as fine as the points lie apart.
-        camera_from_sensor: Frame of the points to camera axes.
-        points: Gives (N, 3) [m].
-        spacing: Angle between neighbouring points [rad]; None where it has to be found.
+    The depth image is at most as fine as the points lie apart: by `spacing` [rad], None where it has to be estimated.
     """
 
     def image() -> U16:
         sensor = points().astype(np.float64)
-        angle = _angle_between(sensor) if spacing is None else spacing
-        sized = _sized(camera, _FILLED / angle)
+        angle = spacing
+        if angle is None:
+            distance = np.linalg.norm(sensor, axis=1)
+            directions = sensor[distance > 0.1] / distance[distance > 0.1, None]
+            angle = max(point_spacing(directions).metres, 1e-4) if len(directions) > 10 else 0.02
+        least = _MIN_SIDE / max(camera.width, camera.height)
+        share = float(np.clip(_FILLED / angle / camera.fx, least, 1.0))
+        sized = camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))
         return project_cloud(sensor, camera_from_sensor, sized, Spacing(radians=angle))
 
     return image, lambda size: camera.resized(*size)
@@ -189,7 +176,6 @@ def find_depth(
         frame_from_sensor,
         sensor_from_points,
         poses,
-        same_world(index, poses, frame, sensor) if poses else None,
     )
 
 
@@ -197,10 +183,7 @@ def paired(messages: Iterable[Stamped], depth: DepthSource) -> Iterator[tuple[St
     """Images, each with the depth nearest in time, or None where none is near enough.
 
     An image waits until depth later than itself came, or nothing for `LOOK_AHEAD`; so few messages are in memory.
-
-    Args:
-        messages: Images and depth in the order of reception.
-        depth: Whose topic tells them apart.
+    `messages` are images and depth in the order of reception.
     """
     images: deque[Stamped] = deque()
     depths: deque[Stamped] = deque(maxlen=MAX_WAITING)
@@ -222,16 +205,3 @@ def paired(messages: Iterable[Stamped], depth: DepthSource) -> Iterator[tuple[St
             depths.popleft()
     for image in images:
         yield image, nearest(image.time)
-
-
-def _angle_between(points: F64) -> float:
-    """Between neighbouring rays of a scan [rad]."""
-    distance = np.linalg.norm(points, axis=1)
-    directions = points[distance > 0.1] / distance[distance > 0.1, None]
-    return max(point_spacing(directions).metres, 1e-4) if len(directions) > 10 else 0.02
-
-
-def _sized(camera: Camera, focal: float) -> Camera:
-    """The camera with about that focal length [px], no larger than it is."""
-    share = float(np.clip(focal / camera.fx, _MIN_SIDE / max(camera.width, camera.height), 1.0))
-    return camera.resized(max(1, round(camera.width * share)), max(1, round(camera.height * share)))

@@ -7,21 +7,31 @@ Sources: ROS wiki, Bags/Format/2.0; mcap.dev/spec; rosbag2's metadata.yaml.
 
 from __future__ import annotations
 
+import bz2
 import errno
 import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from heapq import merge
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.capture.bags.topics import PACKAGES, READ, TRANSFORMS, Topic
 from pipeline.capture.source import BOMB_BYTES, COPY_BYTES, MAX_ARCHIVE_BYTES, MAX_RATIO, CaptureSource
 from pipeline.errors import CaptureError, SplatyardError
+
+if TYPE_CHECKING:
+    from backports.zstd import ZstdDecompressor
+    from lz4.frame import LZ4FrameDecompressor
+    from rosbags.interfaces import Connection
+    from rosbags.interfaces.typing import Typesdict
+    from rosbags.rosbag1 import Reader as Reader1
+    from rosbags.rosbag2 import Reader as Reader2
+    from rosbags.typesys.store import Typestore
 
 MAX_UNPACKED = 2**30
 """Largest unpacked size of a chunk or message [bytes]."""
@@ -53,7 +63,9 @@ def unpack_message(data: bytes) -> bytes:
         TooLargeError: When it unpacks to more than `MAX_UNPACKED`.
         Exception: The decompressor's, when it is damaged.
     """
-    return _zstd(data) if data[:4] == ZSTD_MAGIC else data
+    from backports import zstd
+
+    return _limited(zstd.ZstdDecompressor(), data) if data[:4] == ZSTD_MAGIC else data
 
 
 def unpack_file(packed: Path, unpacked: Path) -> None:
@@ -82,34 +94,20 @@ def without_compression(metadata: str) -> str:
 
 def bound_decompressors() -> None:
     """Give `rosbags` decompressors of chunks that stop; of ROS 1 and of MCAP."""
+    from backports import zstd
+    from lz4.frame import LZ4FrameDecompressor
     from rosbags.rosbag1 import reader
     from rosbags.rosbag2 import storage_mcap
 
-    reader.decompressors.update(bz2=_bz2, lz4=_lz4)
-    storage_mcap.DECOMPRESSORS.update(lz4=lambda data, _: _lz4(data), zstd=lambda data, _: _zstd(data))
+    def lz4(data: bytes, _: int = 0) -> bytes:
+        return _limited(LZ4FrameDecompressor(), data)
+
+    reader.decompressors.update(bz2=lambda data: _limited(bz2.BZ2Decompressor(), data), lz4=lz4)
+    storage_mcap.DECOMPRESSORS.update(lz4=lz4, zstd=lambda data, _: _limited(zstd.ZstdDecompressor(), data))
 
 
-def _zstd(data: bytes) -> bytes:
-    from backports import zstd
-
-    return _limited(zstd.ZstdDecompressor(), data)
-
-
-def _bz2(data: bytes) -> bytes:
-    import bz2
-
-    return _limited(bz2.BZ2Decompressor(), data)
-
-
-def _lz4(data: bytes) -> bytes:
-    from lz4.frame import LZ4FrameDecompressor
-
-    return _limited(LZ4FrameDecompressor(), data)
-
-
-def _limited(decompressor: Any, data: bytes) -> bytes:
-    decompress: Callable[..., bytes] = decompressor.decompress
-    content = decompress(data, max_length=MAX_UNPACKED + 1)
+def _limited(decompressor: bz2.BZ2Decompressor | LZ4FrameDecompressor | ZstdDecompressor, data: bytes) -> bytes:
+    content = decompressor.decompress(data, max_length=MAX_UNPACKED + 1)
     if len(content) > MAX_UNPACKED:
         raise TooLargeError("a bag's chunk or message", MAX_UNPACKED)
     if not decompressor.eof:
@@ -127,10 +125,9 @@ def bag_names(source: CaptureSource) -> list[str]:
 class Bag:
     """An open recording: one or several files, read as one."""
 
-    def __init__(self, parts: Sequence[Any], where: str) -> None:
+    def __init__(self, parts: Sequence[Reader1 | Reader2], where: str) -> None:
         self.where = where
-        self._parts = parts
-        self._connections: dict[str, list[tuple[Any, Any]]] = {}
+        self._connections: dict[str, list[tuple[Reader1 | Reader2, Connection]]] = {}
         for part in parts:
             for connection in part.connections:
                 package, _, kind = connection.msgtype.rpartition("/")
@@ -148,7 +145,7 @@ class Bag:
         return {id(part) for part, _ in self._connections.get(name, [])}
 
     def topics(self) -> list[Topic]:
-        """All topics that have messages; of images and poses the first message is looked at."""
+        """All topics that have messages; of images and poses the first message is read."""
         result = []
         for name, pairs in sorted(self._connections.items()):
             kind = pairs[0][1].msgtype.rpartition("/")[2]
@@ -169,23 +166,17 @@ class Bag:
     def messages(
         self, names: Sequence[str], start: float | None = None, stop: float | None = None
     ) -> Iterator[tuple[str, float, Any]]:
-        """Topic, time of reception [s] and message, in the order of reception; one at a time.
-
-        Args:
-            names: Names of the topics.
-            start: First time of reception to read [s]; None for the beginning.
-            stop: Last time of reception to read [s]; None for the end.
+        """Topic, time of reception [s] and message, in the order of reception; one at a time, from `start` to `stop`.
 
         Raises:
             CaptureError: When the bag is damaged there.
         """
-        connections: dict[int, tuple[Any, list[Any]]] = {}
+        connections: dict[Reader1 | Reader2, list[Connection]] = {}
         for name in names:
             for part, connection in self._connections.get(name, []):
-                connections.setdefault(id(part), (part, []))[1].append(connection)
-        span = {name: round(at * 1e9) for name, at in (("start", start), ("stop", stop)) if at is not None}
-        parts = (part.messages(connections=several, **span) for part, several in connections.values())
-        stored = merge(*parts, key=itemgetter(1))
+                connections.setdefault(part, []).append(connection)
+        span = [None if at is None else round(at * 1e9) for at in (start, stop)]
+        stored = merge(*(part.messages(several, *span) for part, several in connections.items()), key=itemgetter(1))
         while True:
             with _clear_errors(self.where):
                 item = next(stored, None)
@@ -213,12 +204,19 @@ def open_bag(source: CaptureSource, names: Sequence[str]) -> Iterator[Bag]:
     where = source.where(names[0]) if len(names) == 1 else str(source.folder)
     bound_decompressors()
     with ExitStack() as stack:
-        folder = stack.enter_context(_on_disk(source, names))
-        if any(name.endswith(".zstd") for name in names):
-            folder = stack.enter_context(_unpacked(folder, names, where))
-            names = [name.removesuffix(".zstd") for name in names]
+        folder = stack.enter_context(_on_disk(source, names, where))
+        names = [name.removesuffix(".zstd") for name in names]
         for name in names:
-            _check_magic(folder / name, source.where(name))
+            expected = _MAGIC.get(Path(name).suffix, b"")
+            with (folder / name).open("rb") as file:
+                found = file.read(len(expected))
+            if found != expected:
+                raise CaptureError(
+                    f"a file named *{Path(name).suffix} must begin with {expected!r}",
+                    found=repr(found) if found else "an empty file",
+                    remedy="copy the recording again; rosbags of version 1.2 go through `rosbag fix` first",
+                    file=source.where(name),
+                )
         paths = [folder] if METADATA in names else [folder / name for name in names]
         if len({path.suffix == ".bag" for path in paths}) > 1:
             raise CaptureError(
@@ -228,10 +226,10 @@ def open_bag(source: CaptureSource, names: Sequence[str]) -> Iterator[Bag]:
                 file=where,
             )
         with _clear_errors(where):
-            parts: list[Any] = [Reader1(path) if path.suffix == ".bag" else Reader2(path) for path in paths]
+            parts = [Reader1(path) if path.suffix == ".bag" else Reader2(path) for path in paths]
             for part in parts:
                 stack.enter_context(part)
-                if hasattr(part, "storage"):  # else it unpacks messages itself, without bounds
+                if isinstance(part, Reader2):  # else it unpacks messages itself, without bounds
                     part.storage.metadata = part.storage.metadata._replace(compression_mode=None)
         _check_one_recording(parts, where)
         with _clear_errors(where):
@@ -239,7 +237,7 @@ def open_bag(source: CaptureSource, names: Sequence[str]) -> Iterator[Bag]:
         yield bag
 
 
-def _types(connections: Sequence[Any]) -> Any:
+def _types(connections: Sequence[Connection]) -> Typestore:
     """Types of the messages that are read, by the bag's own definitions.
 
     Other types are left alone: a robot's bag has dozens, and one odd definition must not stop the build. Recordings of
@@ -248,7 +246,7 @@ def _types(connections: Sequence[Any]) -> Any:
     from rosbags.interfaces import MessageDefinitionFormat
     from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
-    types: dict[Any, Any] = {}
+    types: Typesdict = {}
     for connection in connections:
         definition = connection.msgdef
         if definition.format == MessageDefinitionFormat.MSG:
@@ -265,30 +263,25 @@ def _types(connections: Sequence[Any]) -> Any:
 
 
 @contextmanager
-def _on_disk(source: CaptureSource, names: Sequence[str]) -> Iterator[Path]:
-    if source.path.is_dir():
+def _on_disk(source: CaptureSource, names: Sequence[str], where: str) -> Iterator[Path]:
+    """A folder that holds the files, unpacked if they are in an archive or compressed."""
+    compressed = any(name.endswith(".zstd") for name in names)
+    if source.path.is_dir() and not compressed:
         yield source.folder
         return
     with tempfile.TemporaryDirectory(prefix="splatyard-") as folder:
         for name in names:
-            with source.local(name) as copy:
-                shutil.move(copy, Path(folder) / name)
-        yield Path(folder)
-
-
-@contextmanager
-def _unpacked(folder: Path, names: Sequence[str], where: str) -> Iterator[Path]:
-    """A folder with a recording whose files are compressed, unpacked."""
-    with tempfile.TemporaryDirectory(prefix="splatyard-") as other:
-        with _clear_errors(where):
-            for name in names:
+            target = Path(folder) / name.removesuffix(".zstd")
+            with source.local(name) as file, _clear_errors(where):
                 if name.endswith(".zstd"):
-                    unpack_file(folder / name, Path(other) / name.removesuffix(".zstd"))
-                elif name == METADATA:
-                    (Path(other) / name).write_text(without_compression((folder / name).read_text()))
+                    unpack_file(file, target)
+                elif name == METADATA and compressed:
+                    target.write_text(without_compression(file.read_text()))
+                elif source.path.is_dir():
+                    target.symlink_to(file.absolute())
                 else:
-                    (Path(other) / name).symlink_to((folder / name).absolute())
-        yield Path(other)
+                    shutil.move(file, target)
+        yield Path(folder)
 
 
 def _full_name(kind: str) -> str:
@@ -339,22 +332,7 @@ def _explained(error: Exception) -> tuple[str, str, str]:
     return "a bag must be readable by the package rosbags", f"{type(error).__name__}: {found}", remedy
 
 
-def _check_magic(path: Path, where: str) -> None:
-    expected = _MAGIC.get(path.suffix)
-    if expected is None:
-        return
-    with path.open("rb") as file:
-        found = file.read(len(expected))
-    if found != expected:
-        raise CaptureError(
-            f"a file named *{path.suffix} must begin with {expected!r}",
-            found=repr(found) if found else "an empty file",
-            remedy="copy the recording again; rosbags of version 1.2 go through `rosbag fix` first",
-            file=where,
-        )
-
-
-def _check_one_recording(parts: Sequence[Any], where: str) -> None:
+def _check_one_recording(parts: Sequence[Reader1 | Reader2], where: str) -> None:
     spans = sorted((part.start_time * 1e-9, part.end_time * 1e-9) for part in parts if part.message_count)
     end = spans[0][1] if spans else 0.0
     for start, later_end in spans[1:]:

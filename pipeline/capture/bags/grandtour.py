@@ -6,20 +6,23 @@ Source: leggedrobotics/grand_tour_dataset, its README and examples; arXiv 2602.1
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.bags.depth import seen_by
 from pipeline.capture.bags.files import bag_names
-from pipeline.capture.bags.messages import lens_of
+from pipeline.capture.bags.messages import calibrated_lens
 from pipeline.capture.bags.rosbag import bag_survey, read_bags
 from pipeline.capture.bags.transforms import TransformTree
-from pipeline.capture.bags.zarr import ZarrArray, attributes, open_array
+from pipeline.capture.bags.zarr import ZarrArray, open_array, read_description
 from pipeline.capture.checks import chosen_cameras, unread_cameras
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
 from pipeline.capture.images import MASK_FOLDER, find_masks
@@ -29,7 +32,7 @@ from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, without_distortion
-from pipeline.capture.source import CaptureSource
+from pipeline.capture.source import CaptureSource, validated
 from pipeline.capture.time_offset import PosesAt, find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, ordered_trajectory, pose_of
 from pipeline.errors import CaptureError
@@ -54,19 +57,37 @@ _MISSION = re.compile(
 )
 
 
+class _Position(BaseModel):
+    x: float
+    y: float
+    z: float
+
+
+class _Quaternion(_Position):
+    w: float
+
+
+class _Transform(BaseModel):
+    """Maps points of the base frame to the child's: the inverse of what ROS writes."""
+
+    base_frame_id: str
+    translation: _Position
+    rotation: _Quaternion
+
+
+class _CameraInfo(BaseModel):
+    K: Annotated[list[float], Field(min_length=9, max_length=9)]
+    D: list[float]
+    width: int
+    height: int
+    distortion_model: str
+
+
 @dataclass(frozen=True, eq=False)
 class MissionCamera:
-    """One of a mission's cameras.
+    """One of a mission's cameras: its images by index in the arrays, and how it is mounted.
 
-    Attributes:
-        name: Name of its group and its folder of images.
-        images: File names by index in the arrays.
-        lens: Lens of the images as they are stored.
-        file: The camera's `.zattrs`, for messages.
-        times: (N,) [s].
-        body_from_camera: Pose on the body that the poses follow; None without poses.
-        camera_from_lidar: Pose of the LiDAR; None without one.
-        camera_from_imu: Pose of the IMU; None without one.
+    `body_from_camera` is its pose on the body that the poses follow. What the mission lacks is None.
     """
 
     name: str
@@ -81,15 +102,13 @@ class MissionCamera:
 
 @dataclass(frozen=True, eq=False)
 class Mission:
-    """A mission's cameras, poses, LiDAR and IMU.
+    """A mission's cameras that are read, and the arrays of its sensors as far as the first camera has them.
 
     Attributes:
-        cameras: Cameras that are read; poses, LiDAR and IMU are those of the first one.
-        poses: Times, positions and quaternions xyzw of a body in the world; empty without.
-        scans: Times, points and how many of them are valid, by scan; empty without LiDAR.
-        imu: Times, specific force and rotation rate; empty without IMU.
+        poses: Times, positions and quaternions xyzw of a body in the world.
+        scans: Times, points and how many of them are valid, by scan.
+        imu: Times, specific force and rotation rate.
         described: Groups whose attributes were read.
-        notes: Groups that are used, for people.
     """
 
     cameras: tuple[MissionCamera, ...]
@@ -129,8 +148,18 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
     lidar = next((group for group in LIDARS if group in groups), None)
     imu = min((group for group in groups if group.endswith("_imu")), default=None)
     tree = TransformTree()
-    frames = {group: _take_frame(source, group, tree) for group in (*cameras, lidar, imu) if group}
-    described = [*frames, *(["tf"] if _take_tf(source, tree) else [])]
+    frames: dict[str, str] = {}
+    for group in filter(None, (*cameras, lidar, imu)):
+        values = read_description(source, f"data/{group}/.zattrs")
+        frames[group] = str(values.get("frame_id") or group)
+        if "transform" in values:
+            _add_transform(values["transform"], frames[group], tree, source.where(f"data/{group}/.zattrs"))
+    described, entries = [*frames], None
+    with suppress(CaptureError):  # the group tf has attributes only; it may not have been downloaded
+        entries = read_description(source, "data/tf/.zattrs").get("tf")
+        described.append("tf")
+    for frame, entry in entries.items() if isinstance(entries, dict) else ():
+        _add_transform(entry, frame, tree, source.where("data/tf/.zattrs"))
 
     def between(target: str | None, of: str | None) -> Pose | None:
         chain = tree.chain(target, of) if target and of else None
@@ -143,7 +172,7 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
         MissionCamera(
             camera,
             images[camera],
-            _lens(attributes(source, f"data/{camera}"), source.where(f"data/{camera}/.zattrs")),
+            _lens(source, f"data/{camera}/.zattrs"),
             source.where(f"data/{camera}/.zattrs"),
             array(camera, "timestamp"),
             body_from_camera=between(POSES[poses] if poses else None, frames[camera]),
@@ -172,72 +201,27 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
     )
 
 
-def _take_frame(source: CaptureSource, group: str, tree: TransformTree) -> str:
-    """The frame of a sensor; its pose goes into the tree."""
-    values = attributes(source, f"data/{group}")
-    frame = str(values.get("frame_id") or group)
-    if "transform" in values:
-        _take_transform(values["transform"], frame, tree, source.where(f"data/{group}/.zattrs"))
-    return frame
-
-
-def _take_tf(source: CaptureSource, tree: TransformTree) -> bool:
-    """The frames of the group tf, which has attributes only; False where it wasn't downloaded."""
-    try:
-        entries = attributes(source, "data/tf").get("tf")
-    except CaptureError:
-        return False
-    for frame, entry in entries.items() if isinstance(entries, dict) else ():
-        _take_transform(entry, frame, tree, source.where("data/tf/.zattrs"))
-    return True
-
-
-def _take_transform(entry: Any, frame: str, tree: TransformTree, file: str) -> None:
-    """Add a transform, which maps points of the base frame to the child's: the inverse of what ROS writes."""
-    try:
-        base = entry["base_frame_id"]
-        position = np.array([float(entry["translation"][axis]) for axis in "xyz"])
-        rotation = np.array([float(entry["rotation"][axis]) for axis in "xyzw"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CaptureError(
-            "a transform must have base_frame_id, translation (x, y, z) and rotation (w, x, y, z)",
-            found=f"{error!r} in {frame}",
-            remedy="download this file again",
-            file=file,
-        ) from error
-    base_from_child = pose_of(position, rotation, file).inverse()
+def _add_transform(entry: object, frame: str, tree: TransformTree, file: str) -> None:
+    rule = "a transform must have base_frame_id, translation (x, y, z) and rotation (w, x, y, z)"
+    transform = validated(_Transform, entry, rule, "download this file again", file)
+    at, rotation = transform.translation, transform.rotation
+    quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w])
+    base_from_child = pose_of(np.array([at.x, at.y, at.z]), quaternion, file).inverse()
     x, y, z = base_from_child.translation
     qx, qy, qz, qw = Rotation.from_matrix(base_from_child.rotation).as_quat()
-    tree.add(base, frame, 0.0, (x, y, z), (qx, qy, qz, qw), static=True)
+    tree.add(transform.base_frame_id, frame, 0.0, (x, y, z), (qx, qy, qz, qw), static=True)
 
 
-def _lens(values: dict[str, Any], file: str) -> Lens:
-    info = values.get("camera_info")
-    try:
-        assert isinstance(info, dict)
-        none = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
-        message = SimpleNamespace(
-            **{key: info[key] for key in ("K", "D", "width", "height", "distortion_model")},
-            roi=none,
-            binning_x=0,
-            binning_y=0,
-        )
-    except (AssertionError, KeyError) as error:
-        raise CaptureError(
-            "a camera's attributes must have camera_info with K, D, width, height and distortion_model",
-            found=f"{error!r}",
-            remedy="download this file again",
-            file=file,
-        ) from error
-    return lens_of(message, file)
+def _lens(source: CaptureSource, attributes: str) -> Lens:
+    file, values = source.where(attributes), read_description(source, attributes)
+    rule = "a camera's attributes must have camera_info with K, D, width, height and distortion_model"
+    info = validated(_CameraInfo, values.get("camera_info"), rule, "download this file again", file)
+    matrix, size = np.reshape(info.K, (3, 3)), (info.width, info.height)
+    return calibrated_lens(matrix, size, info.distortion_model or "plumb_bob", np.array(info.D), file)
 
 
 def _is_bags(source: CaptureSource) -> bool:
     return any(_MISSION.fullmatch(name) for name in bag_names(source))
-
-
-def _recognise(source: CaptureSource) -> bool:
-    return _is_bags(source) or bool(set(cameras_of(source)) & groups_of(source))
 
 
 def _survey(source: CaptureSource) -> Survey:
@@ -263,7 +247,12 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     if _is_bags(source):
         return read_bags(READER, source, out_dir, params)
     mission = open_mission(source, params.cameras)
-    trajectory = _trajectory(mission, source)
+    trajectory = None
+    if mission.poses:
+        times, positions, quaternions = (_numbers(array) for array in mission.poses)
+        file = source.where(mission.poses[1].path)
+        poses = [pose_of(p, q, file) for p, q in zip(positions, quaternions, strict=True)]
+        trajectory = ordered_trajectory(times, poses, file)
     readings = imu_readings(*(_numbers(array) for array in mission.imu)) if mission.imu else None
     notes, sigmas = [*mission.notes], [0.0]
     listed: list[ListedFrame] = []
@@ -275,7 +264,6 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         if gravity := _gravity(readings, camera, trajectory) if readings else None:
             notes += [gravity.note] if gravity.note not in notes else []
             sigmas.append(gravity.sigma_deg or 0.0)
-        camera_at = None
         if trajectory:
             check_clocks(times, trajectory, source.where(mission.poses[0].path))
         if trajectory and camera.body_from_camera:
@@ -284,19 +272,15 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
                 offset = find_time_offset(frames, camera_at)
                 late = offset.seconds if offset else 0.0
                 notes += [offset.note] if offset else []
-            poses = camera_at(times + late)
-            frames, missing = with_poses(frames, poses, f"no poses within {MAX_GAP:g} s around it")
+            frames, missing = with_poses(frames, camera_at(times + late), f"no poses within {MAX_GAP:g} s around it")
             skipped += missing
-        scans = _Scans(mission, camera, camera_at)
+            if mission.scans:
+                frames, missing = _with_scans(mission, camera, camera_at, frames, late)
+                skipped += missing
+        sensor = camera.name if len(mission.cameras) > 1 else None
         for frame in frames:
-            time, pose = (frame.time or 0.0) + (late or 0.0), frame.world_from_camera
-            scan = scans.near(time)
-            if len(scans.times) and scan is None:
-                skipped.append(Skipped(frame.name, f"no scan within {1000 * MAX_APART:g} ms"))
-                continue
-            frame = frame if scan is None or pose is None else scans.onto(frame, pose, scan)
-            sensor = camera.name if len(mission.cameras) > 1 else None
-            listed.append(replace(frame, gravity=gravity.at(time, pose) if gravity else None, sensor=sensor))
+            down = gravity.at((frame.time or 0.0) + (late or 0.0), frame.world_from_camera) if gravity else None
+            listed.append(replace(frame, gravity=down, sensor=sensor))
     return sensor_capture(
         READER,
         thinned(listed, params),
@@ -312,16 +296,6 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 
 def _numbers(array: ZarrArray) -> F64:
     return np.asarray(array.all(), np.float64)
-
-
-def _trajectory(mission: Mission, source: CaptureSource) -> Trajectory | None:
-    """World from the body that the poses describe, over time."""
-    if not mission.poses:
-        return None
-    times, positions, quaternions = (_numbers(array) for array in mission.poses)
-    file = source.where(mission.poses[1].path)
-    poses = [pose_of(p, q, file) for p, q in zip(positions, quaternions, strict=True)]
-    return ordered_trajectory(times, poses, file)
 
 
 def _gravity(readings: ImuReadings, camera: MissionCamera, poses: Trajectory | None) -> FrameGravity | None:
@@ -348,60 +322,45 @@ def _frames(source: CaptureSource, camera: MissionCamera) -> list[ListedFrame]:
         )
     files = FrameFiles(source, find_masks(source, camera.images.values(), camera.name))
     return [
-        through_lens(
-            ListedFrame(
-                key=f"{number:06d}",
-                name=name,
-                image=files.image(name),
-                time=float(times[number]),
-                source_time=float(times[number]),
-                mask=files.mask(name),
-            ),
-            camera.lens,
-            camera.file,
-        )
+        through_lens(files.frame(f"{number:06d}", name, float(times[number])), camera.lens, camera.file)
         for number, name in sorted(camera.images.items())
     ]
 
 
-class _Scans:
-    """LiDAR scans as a camera sees them.
+def _with_scans(
+    mission: Mission, camera: MissionCamera, camera_at: PosesAt, frames: Sequence[ListedFrame], late: float
+) -> tuple[list[ListedFrame], list[Skipped]]:
+    """Posed frames with the scan nearest in time as their depth, moved by the poses to the image's time [s]."""
+    stamps, stored, valid = mission.scans
+    times, camera_from_lidar = _numbers(stamps), camera.camera_from_lidar
+    poses = camera_at(times)
+    if not len(times) or camera_from_lidar is None:
+        return [*frames], []
+    pinhole = without_distortion(camera_of(camera.lens, camera.file))
+    listed: list[ListedFrame] = []
+    skipped: list[Skipped] = []
 
-    Attributes:
-        times: (N,) [s]; none where the mission has no scans or no poses.
-    """
+    def points(scan: int) -> F32:
+        count = int(valid.rows(scan, scan + 1).ravel()[0])
+        return np.asarray(stored.rows(scan, scan + 1)[0, :count], np.float32)
 
-    def __init__(self, mission: Mission, camera: MissionCamera, camera_at: PosesAt | None) -> None:
-        known = bool(mission.scans) and camera_at is not None and camera.camera_from_lidar is not None
-        self.times = _numbers(mission.scans[0]) if known else np.zeros(0)
-        self._poses = camera_at(self.times) if camera_at else ()
-        self._mission, self._camera = mission, camera
-
-    def near(self, time: float) -> int | None:
-        """The scan of about that time [s], or None."""
-        scan = int(np.abs(self.times - time).argmin()) if len(self.times) else -1
-        near = scan >= 0 and abs(self.times[scan] - time) <= MAX_APART and self._poses[scan] is not None
-        return scan if near else None
-
-    def onto(self, frame: ListedFrame, pose: Pose, scan: int) -> ListedFrame:
-        """The frame with the scan's points as its depth, moved by the poses to the image's time."""
-        at_scan, camera_from_lidar = self._poses[scan], self._camera.camera_from_lidar
-        assert at_scan and camera_from_lidar
-
-        def points() -> F32:
-            _, stored, valid = self._mission.scans
-            return np.asarray(stored.rows(scan, scan + 1)[0, : int(valid.rows(scan, scan + 1).ravel()[0])], np.float32)
-
-        pinhole = without_distortion(camera_of(self._camera.lens, self._camera.file))
-        depth, depth_camera = seen_by(pinhole, pose.inverse() @ at_scan @ camera_from_lidar, points)
-        return replace(frame, depth=depth, depth_name=f"scan {scan} for {frame.name}", depth_camera=depth_camera)
+    for frame in frames:
+        time, pose = (frame.time or 0.0) + late, frame.world_from_camera
+        scan = int(np.abs(times - time).argmin())
+        at_scan = poses[scan]
+        if pose is None or at_scan is None or abs(times[scan] - time) > MAX_APART:
+            skipped.append(Skipped(frame.name, f"no scan within {1000 * MAX_APART:g} ms"))
+            continue
+        depth, size = seen_by(pinhole, pose.inverse() @ at_scan @ camera_from_lidar, partial(points, scan))
+        listed.append(replace(frame, depth=depth, depth_name=f"scan {scan} for {frame.name}", depth_camera=size))
+    return listed, skipped
 
 
 READER = Reader(
     kind="grandtour",
     form="a GrandTour mission (folder or zip): its *.bag files, or data/ (zarr groups) and images/ unpacked",
     yields="several cameras, poses, depth from LiDAR, gravity from an IMU, lens distortion, times, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: _is_bags(source) or bool(set(cameras_of(source)) & groups_of(source)),
     survey=_survey,
     read=_read,
     # the LiDAR that the poses come from

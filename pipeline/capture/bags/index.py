@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.capture.bags.files import Bag
-from pipeline.capture.bags.messages import stamp_of
+from pipeline.capture.bags.messages import WithHeader, stamp_of
 from pipeline.capture.bags.topics import TRANSFORMS, Topic, TopicChoice, odometry_rank, tf_rank
 from pipeline.capture.bags.transforms import Chain, PoseSamples, TransformTree
 from pipeline.capture.imu_gravity import ImuReadings, imu_readings
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
+
+if TYPE_CHECKING:
+    from rosbags.typesys.stores.ros2_humble import sensor_msgs__msg__CameraInfo as CameraInfo
 
 MAX_GAP = 0.5
 """Largest distance of the two poses that an image's is interpolated from [s]."""
@@ -28,25 +31,24 @@ _CV_LINKS = ("rgb_camera_link", "depth_camera_link", "ir_camera_link")
 
 @dataclass(eq=False)
 class BagIndex:
-    """Content of the small topics of a bag.
+    """Content of the small topics of a bag, by topic.
 
     Attributes:
         tree: tf and tf_static of the whole bag.
-        poses: Samples by odometry topic.
-        infos: The first CameraInfo by topic.
+        infos: The first CameraInfo of each topic.
         imu: Times, specific force and rotation rate, 7 numbers a reading.
-        delays: Time of reception minus stamp [s] by topic.
+        delays: Times of reception minus stamps [s].
         unstamped: Topics whose stamps are zero: the time of reception counts.
     """
 
     tree: TransformTree = field(default_factory=TransformTree)
     poses: dict[str, PoseSamples] = field(default_factory=dict)
-    infos: dict[str, Any] = field(default_factory=dict)
+    infos: dict[str, CameraInfo] = field(default_factory=dict)
     imu: array[float] = field(default_factory=lambda: array("d"))
     delays: dict[str, array[float]] = field(default_factory=dict)
     unstamped: set[str] = field(default_factory=set)
 
-    def time_of(self, topic: str, received: float, message: Any) -> float:
+    def time_of(self, topic: str, received: float, message: WithHeader) -> float:
         """Time at which a message's content was measured [s]."""
         stamp = stamp_of(message)
         if stamp is None:
@@ -77,7 +79,14 @@ def index_bag(bag: Bag, topics: list[Topic], choices: list[TopicChoice]) -> BagI
         index.infos[name] = next(bag.messages([name]))[2]
     for name, received, message in bag.messages(sorted(transforms | candidates | ({imu} if imu else set()))):
         if name in transforms:
-            _take_transforms(index, name, received, message)
+            static = name.endswith("tf_static")
+            for i, item in enumerate(message.transforms):
+                time = stamp_of(item) or received
+                if i == 0 and not static and time != received:
+                    index.delays.setdefault(name, array("d")).append(received - time)
+                at, rotation = item.transform.translation, item.transform.rotation
+                position, quaternion = (at.x, at.y, at.z), (rotation.x, rotation.y, rotation.z, rotation.w)
+                index.tree.add(item.header.frame_id, item.child_frame_id, time, position, quaternion, static=static)
             continue
         time = index.time_of(name, received, message)
         if name == imu:
@@ -91,30 +100,11 @@ def index_bag(bag: Bag, topics: list[Topic], choices: list[TopicChoice]) -> BagI
     return index
 
 
-def _take_transforms(index: BagIndex, name: str, received: float, message: Any) -> None:
-    static = name.endswith("tf_static")
-    for i, item in enumerate(message.transforms):
-        time = stamp_of(item) or received
-        if i == 0 and not static and time != received:
-            index.delays.setdefault(name, array("d")).append(received - time)
-        at, rotation = item.transform.translation, item.transform.rotation
-        position, quaternion = (at.x, at.y, at.z), (rotation.x, rotation.y, rotation.z, rotation.w)
-        index.tree.add(item.header.frame_id, item.child_frame_id, time, position, quaternion, static=static)
-
-
 @dataclass(frozen=True, eq=False)
 class CameraPoses:
-    """Poses of a camera.
-
-    Attributes:
-        topic: Topic of the odometry, or of tf.
-        world: Name of the world's frame.
-        chain: World from camera.
-        note: Their origin, for people.
-    """
+    """Poses of a camera (`chain` is world from camera) by the topic of the odometry, or of tf."""
 
     topic: str
-    world: str
     chain: Chain
     note: str
 
@@ -147,24 +137,18 @@ def find_poses(index: BagIndex, choice: TopicChoice, topics: list[Topic], frame:
         if to_camera is None or not len(samples):
             continue
         samples.table(in_order=True)
-        chain = Chain(((samples, False), *to_camera.steps))
+        chain = Chain(((samples, False),)).then(to_camera)
         note = f"poses: {topic.name} ({topic.frame} from {topic.child}), {len(samples)} of them"
-        candidates.append((odometry_rank(topic), CameraPoses(topic.name, topic.frame, chain, note)))
+        candidates.append((odometry_rank(topic), CameraPoses(topic.name, chain, note)))
     if choice.use_tf:
         root = index.tree.root(frame)
         chain = index.tree.chain(root, frame)
         if chain is not None and chain.moves:
             names = [topic.name for topic in topics if topic.type in TRANSFORMS]
             moving = next((name for name in names if not name.endswith("tf_static")), "tf")
-            poses = CameraPoses(moving, root, chain, f"poses: tf, {root} from {frame}")
+            poses = CameraPoses(moving, chain, f"poses: tf, {root} from {frame}")
             candidates.append((tf_rank(root), poses))
     return max(candidates, key=lambda candidate: candidate[0], default=(0, None))[1]
-
-
-def same_world(index: BagIndex, poses: CameraPoses, camera: str, other: str) -> Chain | None:
-    """The world from another sensor's frame by the same poses, or None where tf doesn't connect the two."""
-    between = index.tree.chain(camera, other)
-    return None if between is None else Chain((*poses.chain.steps, *between.steps))
 
 
 def check_clocks(bag: Bag, index: BagIndex, camera: Topic, poses: CameraPoses) -> None:

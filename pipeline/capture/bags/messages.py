@@ -8,40 +8,47 @@ names, which are D, K, P in ROS 1 and d, k, p in ROS 2.
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.capture.depth_images import decode_png, depth_of_png, millimetres
 from pipeline.capture.images import DecodedImage, load_image
 from pipeline.capture.lens import Lens, checked_lens, opencv_lens
+from pipeline.capture.model import Size
 from pipeline.errors import CaptureError
 from pipeline.image_files import MAX_PIXELS, BadImageError
 from pipeline.types import F32, F64, U16
 
+if TYPE_CHECKING:
+    from rosbags.typesys.stores.ros2_humble import sensor_msgs__msg__CameraInfo as CameraInfo
+    from rosbags.typesys.stores.ros2_humble import sensor_msgs__msg__Image as RawImage
+    from rosbags.typesys.stores.ros2_humble import sensor_msgs__msg__PointCloud2 as PointCloud2
+    from rosbags.typesys.stores.ros2_humble import std_msgs__msg__Header as Header
+
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
-_CHANNELS = {"mono8": 1, "8UC1": 1, "rgb8": 3, "bgr8": 3, "8UC3": 3, "rgba8": 4, "bgra8": 4, "8UC4": 4}
-_TO_RGB = {
-    "mono8": cv2.COLOR_GRAY2RGB,
-    "8UC1": cv2.COLOR_GRAY2RGB,
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "8UC3": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "8UC4": cv2.COLOR_BGRA2RGB,
+_ENCODINGS = {
+    "rgb8": (3, None),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, cv2.COLOR_GRAY2RGB),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "8UC3": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "8UC4": (4, cv2.COLOR_BGRA2RGB),
     # OpenCV names a Bayer pattern by its second row's second and third pixel, ROS by the first row's first two
-    "bayer_rggb8": cv2.COLOR_BayerBG2RGB,
-    "bayer_bggr8": cv2.COLOR_BayerRG2RGB,
-    "bayer_gbrg8": cv2.COLOR_BayerGR2RGB,
-    "bayer_grbg8": cv2.COLOR_BayerGB2RGB,
-    "yuv422": cv2.COLOR_YUV2RGB_UYVY,
-    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
-    "yuv422_yuy2": cv2.COLOR_YUV2RGB_YUY2,
-    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
+    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
+    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
 }
+"""Channels and OpenCV's conversion into RGB of each encoding of visible images."""
 _PNG = b"\x89PNG"
 _DEPTH_HEADER = 12
 _POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
@@ -49,10 +56,16 @@ _POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8
 
 def is_image(encoding: str) -> bool:
     """Whether an encoding is that of a visible image."""
-    return encoding in _TO_RGB or encoding == "rgb8"
+    return encoding in _ENCODINGS
 
 
-def stamp_of(message: Any) -> float | None:
+class WithHeader(Protocol):
+    """A message, or a part of one, with a header."""
+
+    header: Header
+
+
+def stamp_of(message: WithHeader) -> float | None:
     """The header's time [s], or None where it is zero."""
     stamp = message.header.stamp
     return stamp.sec + 1e-9 * stamp.nanosec or None
@@ -66,14 +79,11 @@ def image_of(message: Any) -> DecodedImage:
     """
     if not hasattr(message, "encoding"):
         return load_image(bytes(message.data), upright=False)
-    encoding = message.encoding
-    if encoding == "rgb8":
-        rgb = _pixels(message, np.dtype(np.uint8), 3)
-    elif encoding in _TO_RGB:
-        channels = _CHANNELS.get(encoding, 1 if encoding.startswith("bayer") else 2)
-        rgb = cv2.cvtColor(np.ascontiguousarray(_pixels(message, np.dtype(np.uint8), channels)), _TO_RGB[encoding])
-    else:
-        raise BadImageError(f"the encoding {encoding!r}; understood are rgb8, {', '.join(_TO_RGB)} and JPEG or PNG")
+    if message.encoding not in _ENCODINGS:
+        raise BadImageError(f"the encoding {message.encoding!r}; known are {', '.join(_ENCODINGS)} and JPEG or PNG")
+    channels, conversion = _ENCODINGS[message.encoding]
+    pixels = np.ascontiguousarray(_pixels(message, np.dtype(np.uint8), channels))
+    rgb = pixels if conversion is None else cv2.cvtColor(pixels, conversion)
     return DecodedImage(Image.fromarray(np.ascontiguousarray(rgb)))
 
 
@@ -120,7 +130,7 @@ def _compressed_depth(data: bytes, form: str, file: str) -> U16:
     return millimetres(np.where(inverse > 0, metres, 0))
 
 
-def _pixels(message: Any, dtype: np.dtype, channels: int) -> NDArray[Any]:
+def _pixels(message: RawImage, dtype: np.dtype, channels: int) -> np.ndarray:
     """(H, W) or (H, W, channels); rows may be padded."""
     width, height, step = int(message.width), int(message.height), int(message.step)
     if not 0 < width * height <= MAX_PIXELS:
@@ -134,21 +144,37 @@ def _pixels(message: Any, dtype: np.dtype, channels: int) -> NDArray[Any]:
     return values.reshape((height, width) if channels == 1 else (height, width, channels)).astype(dtype, copy=False)
 
 
-def lens_of(info: Any, file: str, *, rectified: bool = False) -> Lens:
-    """The lens of a CameraInfo, at its binning and region; pixel centres move from integers to +0.5.
+def lens_of(info: CameraInfo, file: str, *, rectified: bool = False) -> Lens:
+    """The lens of a CameraInfo for the images that the driver sends: a region of the sensor, binned.
 
-    Args:
-        info: The CameraInfo.
-        file: Name of the topic, for messages.
-        rectified: Whether its images are rectified already: then P counts instead of K, and no distortion.
+    Pixel centres move from integers to +0.5. Of rectified images P counts instead of K, and no distortion.
 
     Raises:
         CaptureError: When the camera isn't calibrated, or its model isn't known.
     """
-    matrix = np.asarray(info.K if hasattr(info, "K") else info.k, np.float64).reshape(3, 3)
+    matrix = _numbers(info, "K").reshape(3, 3)
     if rectified:
-        projection = np.asarray(info.P if hasattr(info, "P") else info.p, np.float64).reshape(3, 4)[:, :3]
+        projection = _numbers(info, "P").reshape(3, 4)[:, :3]
         matrix = projection if projection[0, 0] > 0 else matrix
+    width, height = int(info.width), int(info.height)
+    roi, binning = info.roi, np.maximum([info.binning_x, info.binning_y], 1).astype(np.float64)
+    if roi.width and roi.height and (roi.width, roi.height) != (width, height):
+        matrix[:2, 2] -= roi.x_offset, roi.y_offset
+        width, height = int(roi.width), int(roi.height)
+    if (binning > 1).any():
+        matrix[:2, 2] = (matrix[:2, 2] + 0.5) / binning - 0.5
+        matrix[[0, 1], [0, 1]] /= binning
+    coefficients = np.zeros(0) if rectified else _numbers(info, "D")
+    size = int(width // binning[0]), int(height // binning[1])
+    return calibrated_lens(matrix, size, info.distortion_model or "plumb_bob", coefficients, file)
+
+
+def calibrated_lens(matrix: F64, size: Size, model: str, coefficients: F64, file: str) -> Lens:
+    """A lens by its matrix (3, 3), pixel centres at integers, without distortion where all coefficients are zero.
+
+    Raises:
+        CaptureError: When the camera isn't calibrated, its model isn't known, or the numbers don't fit the size.
+    """
     if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
         raise CaptureError(
             "a CameraInfo must hold the camera's calibration",
@@ -156,39 +182,18 @@ def lens_of(info: Any, file: str, *, rectified: bool = False) -> Lens:
             remedy="calibrate it (camera_calibration) or leave its camera_info topic out of the bag",
             file=file,
         )
-    coefficients = np.asarray(info.D if hasattr(info, "D") else info.d, np.float64).ravel()
-    matrix, size = _read_out(info, matrix)
     intrinsics = (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2])
-    if rectified or not coefficients.any():
+    if not coefficients.any():
         return checked_lens("PINHOLE", size, [*intrinsics[:2], *(matrix[:2, 2] + 0.5)], file)
-    model = info.distortion_model or "plumb_bob"
-    if model in ("plumb_bob", "radtan", "rational_polynomial") and len(coefficients) in (4, 5, 8):
-        return opencv_lens(intrinsics, size, coefficients.tolist(), file, fisheye=False)
-    if model in ("equidistant", "fisheye") and len(coefficients) == 4:
-        return opencv_lens(intrinsics, size, coefficients.tolist(), file, fisheye=True)
-    raise CaptureError(
-        "a lens must be plumb_bob, rational_polynomial or equidistant",
-        found=f"{model!r} with {len(coefficients)} coefficients",
-        remedy="rectify the images (image_proc) and give the rectified topic",
-        file=file,
-    )
+    return opencv_lens(intrinsics, size, model, coefficients, file)
 
 
-def _read_out(info: Any, matrix: F64) -> tuple[F64, tuple[int, int]]:
-    """Intrinsics and size of the images that the driver sends: a region of the sensor, binned."""
-    width, height = int(info.width), int(info.height)
-    roi, binning = info.roi, np.maximum([info.binning_x, info.binning_y], 1).astype(np.float64)
-    matrix = matrix.copy()
-    if roi.width and roi.height and (roi.width, roi.height) != (width, height):
-        matrix[:2, 2] -= roi.x_offset, roi.y_offset
-        width, height = int(roi.width), int(roi.height)
-    if (binning > 1).any():
-        matrix[:2, 2] = (matrix[:2, 2] + 0.5) / binning - 0.5
-        matrix[[0, 1], [0, 1]] /= binning
-    return matrix, (int(width // binning[0]), int(height // binning[1]))
+def _numbers(info: CameraInfo, name: str) -> F64:
+    """A copy of one of its arrays, by the name in ROS 1."""
+    return np.array(getattr(info, name if hasattr(info, name) else name.lower()), np.float64)
 
 
-def points_of(cloud: Any, file: str) -> F32:
+def points_of(cloud: PointCloud2, file: str) -> F32:
     """Finite points (N, 3) [m] of a PointCloud2, in its own frame.
 
     Raises:

@@ -6,6 +6,7 @@ camera. Sources: sensor_msgs, nav_msgs, tf2_msgs; REP 103, 105, 118.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,15 +17,7 @@ import numpy as np
 
 from pipeline.capture.bags.depth import DepthSource, Stamped, find_depth, paired
 from pipeline.capture.bags.files import SUFFIXES, Bag, bag_names, open_bag
-from pipeline.capture.bags.index import (
-    BagIndex,
-    CameraPoses,
-    camera_frame,
-    check_clocks,
-    find_poses,
-    index_bag,
-    same_world,
-)
+from pipeline.capture.bags.index import BagIndex, CameraPoses, camera_frame, check_clocks, find_poses, index_bag
 from pipeline.capture.bags.messages import image_of, lens_of
 from pipeline.capture.bags.topics import CLOUD, Topic, TopicChoice, cameras_of, choose_topics
 from pipeline.capture.checks import unread_cameras
@@ -106,7 +99,6 @@ def prepare(source: CaptureSource, bag: Bag, given: Mapping[str, str], cameras: 
 def _connect(
     source: CaptureSource, bag: Bag, topics: list[Topic], choice: TopicChoice, index: BagIndex, readings: ImuReadings
 ) -> CameraRecording:
-    """A camera's lens, its poses, depth and gravity."""
     info = choice.camera_info
     notes = [choice.note]
     lens = camera = None
@@ -154,18 +146,14 @@ def _gravity(
     frame_from_camera: Pose,
     time: float,
 ) -> FrameGravity | None:
-    """Gravity in the camera's axes; None where nothing connects the IMU with its frame.
-
-    The readings have the poses' clock.
-    """
+    """Gravity in the camera's axes, by the poses' clock; None where nothing connects the IMU with its frame."""
     between = index.tree.chain(frame, imu.frame)
-    frame_from_imu = between.at(time, np.inf) if between is not None else None
-    if frame_from_imu is None:
+    frame_from_imu = between and between.at(time, np.inf)
+    if between is None or frame_from_imu is None:
         return None
     up = None
-    world = same_world(index, poses, frame, imu.frame) if poses is not None else None
-    if world is not None:
-        times, rotations, positions = world.samples()
+    if poses is not None:
+        times, rotations, positions = poses.chain.then(between).samples()
         if len(times) > 1:
             up = up_while_moving(readings, times, rotations, positions)
     camera_from_imu = frame_from_camera.inverse() @ frame_from_imu
@@ -206,10 +194,6 @@ def bag_survey(source: CaptureSource, given: Mapping[str, str]) -> Survey:
         )
 
 
-def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
-    return read_bags(READER, source, out_dir, params)
-
-
 def read_bags(reader: Reader, source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     """Read a recording for `reader` with the topics that are given; those that aren't are guessed.
 
@@ -240,7 +224,7 @@ def read_bags(reader: Reader, source: CaptureSource, out_dir: Path, params: Capt
 
 def _frames(recording: CameraRecording, params: CaptureParams, notes: list[str]) -> Iterator[ListedFrame]:
     """A camera's frames, as the images come; at the end the notes say how many were left out and why."""
-    total, left = 0, dict[str, int]()
+    total, left = 0, Counter[str]()
     of = f" of {recording.choice.camera.name}" if recording.sensor else ""
     messages = _messages(recording, params)
     pairs = paired(messages, recording.depth) if recording.depth else ((stamped, None) for stamped in messages)
@@ -248,9 +232,9 @@ def _frames(recording: CameraRecording, params: CaptureParams, notes: list[str])
         total += 1
         pose = recording.poses.at(image.time) if recording.poses else None
         if recording.poses is not None and pose is None:
-            left["no pose near enough in time"] = left.get("no pose near enough in time", 0) + 1
+            left["no pose near enough in time"] += 1
         elif recording.depth is not None and depth is None:
-            left["no depth near enough in time"] = left.get("no depth near enough in time", 0) + 1
+            left["no depth near enough in time"] += 1
         else:
             yield _listed(recording, image, pose, depth)
     notes += [f"{count} of {total} images{of} left out: {reason}" for reason, count in left.items()]
@@ -284,8 +268,8 @@ def _messages(recording: CameraRecording, params: CaptureParams) -> Iterator[Sta
 
 
 def _listed(recording: CameraRecording, stamped: Stamped, pose: Pose | None, depth: Stamped | None) -> ListedFrame:
-    topic, number, time, mask = recording.choice.camera, stamped.number, stamped.time, recording.mask
-    name = f"{number:06d}" if recording.sensor else f"{file_name(topic)}-{number:06d}"
+    number, time, mask = stamped.number, stamped.time, recording.mask
+    name = f"{number:06d}" if recording.sensor else f"{file_name(recording.choice.camera)}-{number:06d}"
     world_from_camera = None if pose is None else pose @ recording.frame_from_camera
     frame = ListedFrame(
         key=f"{number:06d}",
@@ -300,7 +284,7 @@ def _listed(recording: CameraRecording, stamped: Stamped, pose: Pose | None, dep
         sensor=recording.sensor,
     )
     if recording.lens is not None:
-        where = f"{recording.bag.where}: topic {topic.name}, message {number}"
+        where = f"{recording.bag.where}: topic {recording.choice.camera.name}, message {number}"
         frame = through_lens(frame, recording.lens, where)
     if recording.depth is None or depth is None:
         return frame
@@ -315,6 +299,6 @@ READER = Reader(
     yields="several cameras, poses (odometry or tf), depth (images or LiDAR), gravity, lenses, times, metric scale",
     recognise=lambda source: bool(bag_names(source)),
     survey=lambda source: bag_survey(source, {}),
-    read=_read,
+    read=lambda source, out_dir, params: read_bags(READER, source, out_dir, params),
     sensors=SENSORS,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from pipeline.capture.bags.messages import DEPTH_ENCODINGS, is_image
@@ -41,7 +42,6 @@ class Topic:
     """A topic, as its first message shows it.
 
     Attributes:
-        name: Name with its slashes.
         type: Type of its messages without the package: Image, CameraInfo, Odometry.
         count: Number of messages.
         frame: The header's frame, or "".
@@ -105,22 +105,17 @@ def choose_topics(
 ) -> list[TopicChoice]:
     """Topics for all roles, for each camera that is read.
 
-    Args:
-        topics: Topics of the bag that have messages.
-        given: Topics' names by role (`ROLES`); roles that are not given are guessed from types, names and encodings.
-            "camera" may list several with commas between them, the roles of a camera then as many.
-        file: Name of the bag, for messages.
-        cameras: As in `CaptureParams`, where "camera" isn't given.
+    Roles (`ROLES`) that are not given are guessed from types, names and encodings. The given "camera" may list several
+    with commas between them, the roles of a camera then as many; without it `CaptureParams.cameras` counts.
 
     Raises:
         CaptureError: When a given topic does not exist or has another type, or no topic holds images.
     """
     if "camera" in given:
         chosen = [name.strip() for name in given["camera"].split(",")]
-    elif cameras == "first" or cameras == "all":
-        chosen = chosen_cameras([topic.name for topic in cameras_of(topics, file)], cameras, file)
     else:
-        chosen = chosen_cameras([topic.name for topic in _ranked_cameras(topics, file)], cameras, file)
+        known = cameras_of(topics, file) if cameras in ("first", "all") else _ranked_cameras(topics, file)
+        chosen = chosen_cameras([topic.name for topic in known], cameras, file)
     choices = []
     for i, camera in enumerate(chosen):
         own = {role: _one_of(names, role, i, len(chosen), file) for role, names in given.items()}
@@ -147,9 +142,7 @@ def _choose(topics: Sequence[Topic], given: Mapping[str, str], cameras: Sequence
     camera = fixed["camera"]
     assert camera is not None
     others = [topic for topic in topics if topic.name not in cameras]
-    info = fixed["camera_info"] if "camera_info" in fixed else _info_of(camera, others)
     depth = fixed["depth"] if "depth" in fixed else _depth_of(camera, others)
-    depth_info = fixed["depth_info"] if "depth_info" in fixed else _info_of(depth, others)
     clouds = [topic for topic in others if topic.type == CLOUD and not _NO_SCAN.search(topic.name.lower())]
     imus = [topic for topic in others if topic.type == IMU]
     poses = [topic for topic in others if topic.type in POSES and topic.child]
@@ -157,9 +150,9 @@ def _choose(topics: Sequence[Topic], given: Mapping[str, str], cameras: Sequence
         poses = [fixed["odometry"]] if fixed["odometry"] else []
     return TopicChoice(
         camera,
-        info,
+        fixed["camera_info"] if "camera_info" in fixed else _info_of(camera, others),
         depth,
-        depth_info,
+        fixed["depth_info"] if "depth_info" in fixed else _info_of(depth, others),
         fixed["cloud"] if "cloud" in fixed else _first(clouds, r"undist|deskew"),
         fixed["imu"] if "imu" in fixed else _first(imus, r"/imu(/data)?$|camera|imu"),
         tuple(sorted(poses, key=lambda topic: (-odometry_rank(topic), -topic.count, topic.name))),
@@ -192,13 +185,12 @@ def _given(topics: Sequence[Topic], role: str, name: str, file: str) -> Topic | 
         )
     if (name == NONE and role != "camera") or (role == "odometry" and name == TF):
         return None
-    fitting = [topic for topic in topics if topic.type in _TYPES[role]]
-    for topic in fitting:
-        if topic.name == name:
-            return topic
+    fitting = {topic.name: topic for topic in topics if topic.type in _TYPES[role]}
+    if name in fitting:
+        return fitting[name]
     raise CaptureError(
         f"the topic given for {role} must be in the bag, of type {' or '.join(_TYPES[role])}",
-        found=f"no such topic {name!r}; there are {', '.join(sorted(t.name for t in fitting)) or 'none of that type'}",
+        found=f"no such topic {name!r}; there are {', '.join(sorted(fitting)) or 'none of that type'}",
         remedy="correct capture.topics in the card",
         file=file,
     )
@@ -246,9 +238,8 @@ def _info_of(image: Topic | None, topics: Sequence[Topic]) -> Topic | None:
         return None
     infos = [topic for topic in topics if topic.type == INFO]
     neighbour = str(PurePosixPath(image.base).parent / "camera_info")
-    for topic in infos:
-        if topic.name == neighbour:
-            return topic
+    if beside := [topic for topic in infos if topic.name == neighbour]:
+        return beside[0]
     same = [topic for topic in infos if image.frame and topic.frame == image.frame and _shared(topic, image) > 1]
     return max(same, key=lambda topic: (_shared(topic, image), topic.name), default=None)
 
@@ -257,16 +248,11 @@ def _depth_of(camera: Topic, topics: Sequence[Topic]) -> Topic | None:
     """Depth of the camera: registered to it (its frame), else of the same device (its namespace)."""
     depths = [topic for topic in topics if topic.type in IMAGES and _holds_depth(topic)]
     near = [topic for topic in depths if topic.frame == camera.frame or _shared(topic, camera) > 1]
-    return min(
-        near,
-        key=lambda topic: (
-            not is_registered(topic, camera),
-            -_shared(topic, camera),
-            topic.type != "Image",
-            topic.name,
-        ),
-        default=None,
-    )
+
+    def rank(topic: Topic) -> tuple[bool, int, bool, str]:
+        return not is_registered(topic, camera), -_shared(topic, camera), topic.type != "Image", topic.name
+
+    return min(near, key=rank, default=None)
 
 
 def is_registered(depth: Topic, camera: Topic) -> bool:
@@ -287,12 +273,8 @@ def _holds_depth(topic: Topic) -> bool:
 
 def _shared(topic: Topic, other: Topic) -> int:
     """Number of leading parts that two names share, the root counted."""
-    count = 0
-    for one, two in zip(topic.name.split("/"), other.name.split("/"), strict=False):
-        if one != two:
-            break
-        count += 1
-    return count
+    pairs = zip(topic.name.split("/"), other.name.split("/"), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _first(topics: Sequence[Topic], preferred: str) -> Topic | None:

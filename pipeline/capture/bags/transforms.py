@@ -24,12 +24,7 @@ Quaternion = tuple[float, float, float, float]
 
 
 class PoseSamples:
-    """Poses of one frame in another over time, 64 bytes each.
-
-    Attributes:
-        name: Name of the transform, for messages.
-        static: Whether it is the same at all times.
-    """
+    """Poses of one frame in another over time, 64 bytes each; a static one is the same at all times."""
 
     def __init__(self, name: str, *, static: bool = False) -> None:
         self.name, self.static = name, static
@@ -51,11 +46,8 @@ class PoseSamples:
     def table(self, *, in_order: bool = False) -> F64:
         """Rows (N, 8) of time, position and quaternion xyzw by increasing time.
 
-        Args:
-            in_order: Whether poses must have been taken in that order.
-
         Raises:
-            CaptureError: When a pose is none, or the order is wrong.
+            CaptureError: When a pose is invalid, or they were not added in that order though they must be.
         """
         if self._table is None:
             rows = np.array(self._rows).reshape(-1, 8)
@@ -98,13 +90,13 @@ def _pose(row: F64) -> Pose:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Steps from one frame to another; `inverted` where a step goes from a parent to its child.
-
-    Attributes:
-        steps: Samples of parent from child, and whether to invert them, outermost first.
-    """
+    """Steps from one frame to another: samples of parent from child, and whether to invert them, outermost first."""
 
     steps: tuple[tuple[PoseSamples, bool], ...]
+
+    def then(self, inner: Chain) -> Chain:
+        """The chain from the outermost frame to the innermost of another chain that begins where this one ends."""
+        return Chain((*self.steps, *inner.steps))
 
     @property
     def moves(self) -> bool:
@@ -150,16 +142,16 @@ class TransformTree:
         self._edges: dict[tuple[str, str], PoseSamples] = {}
 
     def add(
-        self, parent: str, child: str, time: float, position: Vector, quaternion: Quaternion, *, static: bool
+        self, parent: str, child: str, time: float, position: Vector, quaternion_xyzw: Quaternion, *, static: bool
     ) -> None:
-        """Add the pose of `child` in `parent`; for a pair in both, tf_static wins over tf."""
-        parent, child = frame_name(parent), frame_name(child)
+        """Add the pose of `child` in `parent` [s, m]; for a pair in both, tf_static wins over tf."""
+        parent, child = parent.lstrip("/"), child.lstrip("/")
         samples = self._edges.get((parent, child))
         if samples is None or (static and not samples.static):
             samples = PoseSamples(f"transform {parent} from {child}", static=static)
             self._edges[parent, child] = samples
         if samples.static == static:
-            samples.add(time, position, quaternion)
+            samples.add(time, position, quaternion_xyzw)
 
     def chain(self, target: str, source: str) -> Chain | None:
         """`target_from_source` by the fewest steps, or None where nothing connects the two frames."""
@@ -167,7 +159,7 @@ class TransformTree:
         for (parent, child), samples in self._edges.items():
             neighbours.setdefault(parent, []).append((child, samples, False))
             neighbours.setdefault(child, []).append((parent, samples, True))
-        target, source = frame_name(target), frame_name(source)
+        target, source = target.lstrip("/"), source.lstrip("/")
         reached: dict[str, tuple[tuple[PoseSamples, bool], ...]] = {target: ()}
         waiting = deque([target])
         while waiting:
@@ -183,7 +175,7 @@ class TransformTree:
     def root(self, frame: str) -> str:
         """The outermost frame above `frame`: the world, where the robot's motion is published."""
         parents = {child: parent for parent, child in self._edges}
-        frame, seen = frame_name(frame), set()
+        frame, seen = frame.lstrip("/"), set()
         while frame in parents and frame not in seen:
             seen.add(frame)
             frame = parents[frame]
@@ -191,9 +183,4 @@ class TransformTree:
 
     def children(self, frame: str) -> list[str]:
         """Frames directly below."""
-        return sorted(child for parent, child in self._edges if parent == frame_name(frame))
-
-
-def frame_name(name: str) -> str:
-    """A frame's name without the leading "/" of tf 1."""
-    return name.lstrip("/")
+        return sorted(child for parent, child in self._edges if parent == frame.lstrip("/"))

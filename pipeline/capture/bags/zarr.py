@@ -6,107 +6,113 @@ plain numbers are let through, since the format also knows pickled objects.
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 
-from pipeline.capture.source import CaptureSource
+from pipeline.capture.source import CaptureSource, validated
 from pipeline.errors import CaptureError
 
 MAX_BYTES = 2**30
 """Largest size of what is read at once, and of a chunk."""
 MAX_CHUNKS = 1_000_000
-CODECS = ("blosc", "zlib", "gzip", "zstd", "lz4", "bz2")
-_NUMBERS = re.compile(r"[<>|][biuf][1248]")
+
+
+class _Compressor(BaseModel, extra="allow"):
+    id: Literal["blosc", "zlib", "gzip", "zstd", "lz4", "bz2"]
+
+
+class _Meta(BaseModel):
+    """What `.zarray` holds."""
+
+    zarr_format: Literal[2]
+    shape: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    chunks: tuple[PositiveInt, ...]
+    dtype: Annotated[str, Field(pattern="^[<>|][biuf][1248]$")]
+    compressor: _Compressor | None = None
+    filters: Annotated[list[object], Field(max_length=0)] | None = None
+    fill_value: int | float | Literal["NaN", "Infinity", "-Infinity"] | None = None
+    order: Literal["C", "F"] = "C"
+    dimension_separator: Literal[".", "/"] = "."
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if prod(-(-size // chunk) for size, chunk in zip(self.shape, self.chunks, strict=True)) > MAX_CHUNKS:
+            raise ValueError(f"more than {MAX_CHUNKS} chunks")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
 class ZarrArray:
-    """An array on disk.
-
-    Attributes:
-        source: Source that holds it.
-        path: Folder of the array in the source.
-        shape: Shape of the whole array.
-        chunks: Shape of one chunk.
-        dtype: Type of the numbers.
-        fill: Value of missing chunks.
-        present: Names of the existing chunks.
-        meta: Content of its `.zarray`.
-    """
+    """An array in a folder of a source; chunks that aren't `present` hold its fill value."""
 
     source: CaptureSource
     path: str
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    dtype: np.dtype
-    fill: Any
+    meta: _Meta
     present: frozenset[str]
-    meta: Mapping[str, Any]
 
-    def rows(self, first: int, last: int) -> NDArray[Any]:
+    def rows(self, first: int, last: int) -> np.ndarray:
         """Rows `first` to `last` - 1, whole along the other axes.
 
         Raises:
             CaptureError: When a chunk is damaged or the rows are too large.
         """
-        first, last = max(0, first), min(last, self.shape[0])
-        shape = (max(0, last - first), *self.shape[1:])
-        self._bounded(prod(shape) * self.dtype.itemsize)
-        result = np.full(shape, self.fill, self.dtype)
-        along = range(first // self.chunks[0], -(-last // self.chunks[0]))
-        others = [range(-(-size // chunk)) for size, chunk in zip(self.shape[1:], self.chunks[1:], strict=True)]
+        whole, chunks = self.meta.shape, self.meta.chunks
+        first, last = max(0, first), min(last, whole[0])
+        shape = (max(0, last - first), *whole[1:])
+        self._nbytes(shape)
+        result = np.full(shape, np.array(self.meta.fill_value or 0).astype(self.meta.dtype))
+        along = range(first // chunks[0], -(-last // chunks[0]))
+        others = [range(-(-size // chunk)) for size, chunk in zip(whole[1:], chunks[1:], strict=True)]
         for index in product(along, *others):
-            content = self._chunk(index)
-            if content is None:
+            name = f"{self.path}/{self.meta.dimension_separator.join(map(str, index))}"
+            if name not in self.present:
                 continue
-            low = [i * chunk for i, chunk in zip(index, self.chunks, strict=True)]
+            low = [i * chunk for i, chunk in zip(index, chunks, strict=True)]
             low[0] -= first
             to = tuple(
-                slice(max(a, 0), min(a + chunk, size)) for a, chunk, size in zip(low, self.chunks, shape, strict=True)
+                slice(max(a, 0), min(a + chunk, size)) for a, chunk, size in zip(low, chunks, shape, strict=True)
             )
-            result[to] = content[tuple(slice(s.start - a, s.stop - a) for s, a in zip(to, low, strict=True))]
+            inside = tuple(slice(s.start - a, s.stop - a) for s, a in zip(to, low, strict=True))
+            result[to] = self._chunk(name)[inside]
         return result
 
-    def all(self) -> NDArray[Any]:
+    def all(self) -> np.ndarray:
         """The whole array."""
-        return self.rows(0, self.shape[0])
+        return self.rows(0, self.meta.shape[0])
 
     def files(self) -> list[str]:
         """Names of all its files."""
-        return [f"{self.path}/.zarray", *sorted(self.present)]
+        return [f"{self.path}/.zarray", *self.present]
 
-    def _chunk(self, index: tuple[int, ...]) -> NDArray[Any] | None:
-        separator = self.meta.get("dimension_separator", ".")
-        name = f"{self.path}/{separator.join(map(str, index))}"
-        if name not in self.present:
-            return None
-        self._bounded(prod(self.chunks) * self.dtype.itemsize)
-        data: Any = self.source.read(name)
+    def _chunk(self, name: str) -> np.ndarray:
+        meta, nbytes = self.meta, self._nbytes(self.meta.chunks)
+        data = self.source.read(name)
         try:
-            if self.meta.get("compressor"):
+            if meta.compressor:
                 from numcodecs.registry import get_codec
 
-                if self.meta["compressor"]["id"] == "blosc":
-                    _check_blosc(data, prod(self.chunks) * self.dtype.itemsize)
-                data = get_codec(dict(self.meta["compressor"])).decode(data)
-            return np.frombuffer(data, self.dtype).reshape(self.chunks, order=self.meta.get("order", "C"))
+                if meta.compressor.id == "blosc":
+                    _check_blosc(data, nbytes)
+                data = get_codec(meta.compressor.model_dump()).decode(data)
+                assert data is not None
+            return np.frombuffer(data, meta.dtype).reshape(meta.chunks, order=meta.order)
         except Exception as error:  # whatever the decompressors meet in damaged files
             raise CaptureError(
-                f"a chunk of an array must hold {' x '.join(map(str, self.chunks))} numbers",
+                f"a chunk of an array must hold {' x '.join(map(str, meta.chunks))} numbers",
                 found=str(error)[:200],
                 remedy="download this file again",
                 file=self.source.where(name),
             ) from error
 
-    def _bounded(self, size: int) -> None:
+    def _nbytes(self, shape: tuple[int, ...]) -> int:
+        """Size of a part of the array, which must be small enough to be read at once."""
+        size = prod(shape) * np.dtype(self.meta.dtype).itemsize
         if size > MAX_BYTES:
             raise CaptureError(
                 f"an array's part has at most {MAX_BYTES >> 20} MiB",
@@ -114,6 +120,7 @@ class ZarrArray:
                 remedy="download the array again",
                 file=self.source.where(f"{self.path}/.zarray"),
             )
+        return size
 
 
 def _check_blosc(data: bytes, size: int) -> None:
@@ -127,38 +134,21 @@ def open_array(source: CaptureSource, path: str) -> ZarrArray:
     """The array in a folder of the source.
 
     Raises:
-        CaptureError: When it does not exist, or is none of plain numbers.
+        CaptureError: When it does not exist, or holds anything but plain numbers.
     """
-    file = source.where(f"{path}/.zarray")
-    meta = _read(source, f"{path}/.zarray")
-    rule = f"an array must be of zarr version 2, plain numbers, packed by {', '.join(CODECS)} or not at all"
-    try:
-        shape, chunks = (tuple(int(size) for size in meta[key]) for key in ("shape", "chunks"))
-        codec = (meta.get("compressor") or {"id": None})["id"]
-        plain = bool(_NUMBERS.fullmatch(str(meta["dtype"]))) and codec in (None, *CODECS) and not meta.get("filters")
-        dtype = np.dtype(meta["dtype"]) if plain else np.dtype(np.void)
-        fits = len(shape) == len(chunks) >= 1 and min(shape) >= 0 and min(chunks) >= 1
-        fits = fits and prod(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)) <= MAX_CHUNKS
-        fill = np.array(meta.get("fill_value") or 0).astype(dtype) if plain else None
-    except (KeyError, TypeError, ValueError) as error:
-        raise CaptureError(rule, found=f"{error!r}", remedy="download it again", file=file) from error
-    if meta.get("zarr_format") != 2 or not plain or not fits:
-        found = {key: meta.get(key) for key in ("zarr_format", "shape", "chunks", "dtype", "compressor", "filters")}
-        raise CaptureError(rule, found=str(found)[:300], remedy="download it again", file=file)
+    rule = "an array must be of zarr version 2 and hold plain numbers, compressed by a common codec or not at all"
+    content = read_description(source, f"{path}/.zarray")
+    meta = validated(_Meta, content, rule, "download it again", source.where(f"{path}/.zarray"))
     present = frozenset(name for name in source.names if name.startswith(path + "/"))
-    return ZarrArray(source, path, shape, chunks, dtype, fill, present, meta)
+    return ZarrArray(source, path, meta, present)
 
 
-def attributes(source: CaptureSource, path: str) -> dict[str, Any]:
-    """Attributes of a group.
+def read_description(source: CaptureSource, name: str) -> dict[str, object]:
+    """The JSON object that describes an array (.zarray) or holds a group's attributes (.zattrs).
 
     Raises:
-        CaptureError: When they are missing or no JSON object.
+        CaptureError: When it is missing or no JSON object.
     """
-    return _read(source, f"{path}/.zattrs")
-
-
-def _read(source: CaptureSource, name: str) -> dict[str, Any]:
     try:
         return source.read_object(name)
     except KeyError as error:  # of an archive, which doesn't list names that begin with a dot

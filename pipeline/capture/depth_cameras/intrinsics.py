@@ -11,16 +11,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field
 
-from pipeline.capture.checks import checked_camera
+from pipeline.capture.checks import checked_array, checked_camera
 from pipeline.capture.frames import declared_camera
 from pipeline.capture.model import Size
 from pipeline.capture.reader import Sensors
-from pipeline.capture.slam.calibration import MAX_BYTES, read_yaml
-from pipeline.capture.source import CaptureSource, parse_object
+from pipeline.capture.source import MAX_YAML_BYTES, CaptureSource, parse_object, parse_yaml, validated
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
 from pipeline.types import F64
@@ -49,43 +49,29 @@ _CAMERA_KEYS = ("K", "k", "camera_matrix", "intrinsics", "intrinsic", "matrix")
 _DISTORTION_KEYS = ("D", "d", "coeffs", "distortion", "dist_coeffs", "distortion_coefficients")
 
 
-def open3d_camera(values: Any, file: str) -> Camera:
+class _Open3d(BaseModel):
+    width: Annotated[int, Field(gt=0, lt=MAX_SIDE)]
+    height: Annotated[int, Field(gt=0, lt=MAX_SIDE)]
+    intrinsic_matrix: Annotated[list[float], Field(min_length=9, max_length=9)]
+
+
+def open3d_camera(content: object, file: str) -> Camera:
     """Intrinsics {"width", "height", "intrinsic_matrix"}; a pixel's centre is an integer there, +0.5 here.
 
     Raises:
         CaptureError: When something is missing or can't be.
     """
-    values = values if isinstance(values, dict) else {}
-    matrix = square_matrix(values.get("intrinsic_matrix"), 3, file, "intrinsic_matrix")
+    values = validated(_Open3d, content, "intrinsics must name width, height and intrinsic_matrix", OPEN3D_REMEDY, file)
+    matrix = np.reshape(values.intrinsic_matrix, (3, 3)).T
     zeros = [*matrix[2], matrix[0, 1], matrix[1, 0]]
     if np.abs(np.subtract(zeros, [0, 0, 1, 0, 0])).max() > 1e-9:
-        found = f"{matrix.T.ravel().tolist()}{': that is row by row' if matrix[2, 0] else ''}"
+        found = f"{values.intrinsic_matrix}{': that is row by row' if matrix[2, 0] else ''}"
         raise CaptureError(
             "intrinsic_matrix must be fx 0 0 0 fy 0 cx cy 1", found=found, remedy=OPEN3D_REMEDY, file=file
         )
-    width, height = values.get("width"), values.get("height")
-    if not all(isinstance(side, int) and 0 < side < MAX_SIDE for side in (width, height)):
-        found = f"{width!r} and {height!r}"
-        raise CaptureError("intrinsics must name width and height", found=found, remedy=OPEN3D_REMEDY, file=file)
     fx, fy, cx, cy = (float(value) for value in (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]))
-    camera = checked_camera((fx, fy, cx, cy), (width, height), file)
+    camera = checked_camera((fx, fy, cx, cy), (values.width, values.height), file)
     return replace(camera, cx=camera.cx + 0.5, cy=camera.cy + 0.5)
-
-
-def square_matrix(values: Any, size: int, file: str, what: str) -> F64:
-    """A square matrix that is written column by column."""
-    try:
-        matrix = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        matrix = np.zeros(0)
-    if matrix.shape != (size * size,):
-        raise CaptureError(
-            f"{what} must be {size * size} numbers, column by column",
-            found=repr(values)[:80],
-            remedy="write it as Open3D does",
-            file=file,
-        )
-    return matrix.reshape(size, size).T
 
 
 @dataclass(frozen=True)
@@ -108,13 +94,7 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class IntrinsicsFiles:
-    """Intrinsics in the files next to the frames.
-
-    Attributes:
-        names: The files, as the source names them.
-        color: Intrinsics of the images; None where no file gives them.
-        depth: Intrinsics of the depth images, where they have their own.
-    """
+    """Intrinsics of the images and, where they have their own, of the depth images, in the named files."""
 
     names: tuple[str, ...]
     color: Intrinsics | None
@@ -171,12 +151,12 @@ def _parts(source: CaptureSource, name: str) -> dict[str | None, Intrinsics]:
     """Intrinsics in a file: under None its own, under "depth" those of the depth where it has both."""
     file, data = source.where(name), source.read(name)
     suffix = PurePosixPath(name).suffix.lower()
-    if len(data) > MAX_BYTES:
+    if len(data) > MAX_YAML_BYTES:
         raise _unknown("a file of intrinsics is small", f"{len(data)} bytes", file)
     if suffix == ".json":
         return _of_mapping(parse_object(data, file), file)
     if suffix in (".yaml", ".yml"):
-        return _of_mapping(read_yaml(data, file), file)
+        return _of_mapping(parse_yaml(data, file), file)
     lines = [line.partition("#")[0].strip() for line in data.decode("utf-8-sig", "replace").splitlines()]
     if any("=" in line for line in lines):
         entries = dict(line.split("=", 1) for line in lines if "=" in line)
@@ -192,12 +172,9 @@ def _parts(source: CaptureSource, name: str) -> dict[str | None, Intrinsics]:
     return {None: Intrinsics(file, _of_matrix(flat, file))}
 
 
-def _of_matrix(flat: Any, file: str) -> tuple[float, float, float, float]:
+def _of_matrix(flat: object, file: str) -> tuple[float, float, float, float]:
     """fx, fy, cx, cy of 4 numbers, or of a matrix 3x3, 3x4 or 4x4, row by row."""
-    try:
-        values = np.asarray(flat, np.float64).ravel()
-    except (TypeError, ValueError):
-        values = np.zeros(0)
+    values = checked_array(flat, "intrinsics", file).ravel()
     if len(values) not in _SHAPES:
         raise _no_matrix(repr(flat)[:80], file)
     if len(values) == 4:
@@ -220,32 +197,31 @@ def _of_entries(entries: Mapping[str, list[str]], file: str) -> dict[str | None,
     shift = numbers.get("m_depthShift", [1000.0])
     if shift != [1000.0]:
         raise _unknown("depth must be in millimetres (m_depthShift = 1000)", f"m_depthShift = {shift}", file)
+    single = {key: values[0] if len(values) == 1 else None for key, values in numbers.items()}
     found: dict[str | None, Intrinsics] = {}
     for part, key in ((None, "Color"), ("depth", "Depth")):
         if f"m_calibration{key}Intrinsic" in numbers:
             lower = key.lower()
-            size = _size(_single(numbers, f"m_{lower}Width"), _single(numbers, f"m_{lower}Height"), file)
+            size = _size(single.get(f"m_{lower}Width"), single.get(f"m_{lower}Height"), file)
             found[part] = Intrinsics(file, _of_matrix(numbers[f"m_calibration{key}Intrinsic"], file), size)
-    return found or _of_mapping({key: _single(numbers, key) for key in numbers}, file)
+    return found or _of_mapping(single, file)
 
 
-def _single(numbers: Mapping[str, list[float]], key: str) -> float | None:
-    return numbers[key][0] if len(numbers.get(key, ())) == 1 else None
-
-
-def _of_mapping(values: Mapping[str, Any], file: str) -> dict[str | None, Intrinsics]:
+def _of_mapping(values: Mapping[str, object], file: str) -> dict[str | None, Intrinsics]:
     """Intrinsics in JSON or YAML (Open3D, RealSense, ROS, OpenCV), also of colour and depth in one file."""
-    parts: dict[str | None, Any] = {"depth": values.get("depth")} if isinstance(values.get("depth"), dict) else {}
-    inner = next((values[key] for key in ("color", "rgb") if isinstance(values.get(key), dict)), values)
-    return {key: _of_camera(part, file) for key, part in {None: inner, **parts}.items()}
+    inner = {key: part for key, part in values.items() if isinstance(part, dict)}
+    parts: dict[str | None, Mapping[str, object]] = {None: inner.get("color", inner.get("rgb", values))}
+    if "depth" in inner:
+        parts["depth"] = inner["depth"]
+    return {key: _of_camera(part, file) for key, part in parts.items()}
 
 
-def _of_camera(values: Mapping[str, Any], file: str) -> Intrinsics:
+def _of_camera(values: Mapping[str, object], file: str) -> Intrinsics:
     if "intrinsic_matrix" in values:
         camera = open3d_camera(values, file)
         return Intrinsics(file, (camera.fx, camera.fy, camera.cx, camera.cy), (camera.width, camera.height))
-    distortion = next((_content(values[key]) for key in _DISTORTION_KEYS if key in values), [])
-    if np.any(np.ravel(np.array(distortion, dtype=object)) != 0):
+    distortion = _first(values, _DISTORTION_KEYS)
+    if distortion is not None and np.any(np.ravel(np.array(distortion, dtype=object)) != 0):
         raise _unknown(
             "colour and depth with one file of intrinsics must be free of lens distortion",
             f"distortion {distortion}",
@@ -255,22 +231,20 @@ def _of_camera(values: Mapping[str, Any], file: str) -> Intrinsics:
     width, height = _first(values, ("width", "w", "image_width")), _first(values, ("height", "h", "image_height"))
     size = _size(width, height, file)
     pinhole = [_first(values, keys) for keys in (("fx",), ("fy",), ("cx", "ppx"), ("cy", "ppy"))]
-    matrix = next((_content(values[key]) for key in _CAMERA_KEYS if key in values), pinhole)
-    if matrix is pinhole and None in pinhole:
+    matrix = _first(values, _CAMERA_KEYS)
+    if matrix is None and None in pinhole:
         raise _no_matrix(f"none, only {', '.join(map(str, values))}"[:120], file)
-    fx, fy, cx, cy = _of_matrix(matrix, file)
+    fx, fy, cx, cy = _of_matrix(pinhole if matrix is None else matrix, file)
     return Intrinsics(file, (fx, fy, cx + 0.5, cy + 0.5), size)
 
 
-def _content(value: Any) -> Any:
+def _first(values: Mapping[str, object], keys: tuple[str, ...]) -> object:
+    """The value of the first key that is present; of {rows, cols, data} the data."""
+    value = next((values[key] for key in keys if key in values), None)
     return value.get("data") if isinstance(value, dict) else value
 
 
-def _first(values: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((values[key] for key in keys if key in values), None)
-
-
-def _size(width: Any, height: Any, file: str) -> Size | None:
+def _size(width: object, height: object, file: str) -> Size | None:
     if width is None and height is None:
         return None
     sides = [side for side in (width, height) if isinstance(side, int | float) and 0 < side < 1e5 and side % 1 == 0]

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, Field
 
 from pipeline.capture.checks import checked_pose
-from pipeline.capture.depth_cameras.intrinsics import DEPTH_CAMERA, OPEN3D_REMEDY, open3d_camera, square_matrix
+from pipeline.capture.depth_cameras.intrinsics import DEPTH_CAMERA, OPEN3D_REMEDY, open3d_camera
 from pipeline.capture.frames import (
     FrameFiles,
-    ListedFrame,
     declared_camera,
     scaled_camera,
     sensor_capture,
@@ -28,7 +30,7 @@ from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Survey, put_once, require_pairs
-from pipeline.capture.source import CaptureSource, parse_table
+from pipeline.capture.source import CaptureSource, parse_table, validated
 from pipeline.capture.trajectory import numbers
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
@@ -52,7 +54,7 @@ def log_poses(data: bytes, count: int, file: str) -> list[Pose | None]:
     The third number of an item is the frame's, from 1. Where tools write something else, items and frames are in step.
 
     Raises:
-        CaptureError: When the file is not made of items of five lines, a pose is none, or it is of other frames.
+        CaptureError: When the file is not made of items of five lines, a pose is invalid, or it is of other frames.
     """
     rows = parse_table(data, file)
     if len(rows) % 5 or not rows:
@@ -78,28 +80,39 @@ def log_poses(data: bytes, count: int, file: str) -> list[Pose | None]:
     return list(found)
 
 
-def json_poses(content: dict[str, Any], count: int, file: str) -> list[Pose | None]:
+class _Extrinsic(BaseModel):
+    """A matrix (4, 4), column by column."""
+
+    extrinsic: Annotated[list[float], Field(min_length=16, max_length=16)]
+
+
+def json_poses(content: dict[str, object], count: int, file: str) -> list[Pose | None]:
     """World from camera of `count` frames by a PinholeCameraTrajectory; its "extrinsic" is camera from world.
 
     Raises:
-        CaptureError: When a pose is none, or it is of other frames.
+        CaptureError: When a pose is invalid, or it is of other frames.
     """
-    entries = _entries(content, count, file)
-    matrices = [square_matrix(entry.get("extrinsic"), 4, file, "extrinsic") for entry in entries]
-    return [checked_pose(matrix, f"{file}: parameters[{i}]").inverse() for i, matrix in enumerate(matrices)]
+    poses: list[Pose | None] = []
+    for i, entry in enumerate(_entries(content, count, file)):
+        camera_from_world = validated(
+            _Extrinsic, entry, "extrinsic must be 16 numbers", "write it as Open3D does", file
+        )
+        matrix = np.reshape(camera_from_world.extrinsic, (4, 4)).T
+        poses.append(checked_pose(matrix, f"{file}: parameters[{i}]").inverse())
+    return poses
 
 
-def json_cameras(content: dict[str, Any], count: int, file: str) -> list[Camera]:
+def json_cameras(content: dict[str, object], count: int, file: str) -> list[Camera]:
     """Intrinsics of `count` frames by a PinholeCameraTrajectory.
 
     Raises:
-        CaptureError: When one is none, or it is of other frames.
+        CaptureError: When one is invalid, or it is of other frames.
     """
     entries = _entries(content, count, file)
     return [open3d_camera(entry.get("intrinsic"), f"{file}: parameters[{i}]") for i, entry in enumerate(entries)]
 
 
-def _entries(content: dict[str, Any], count: int, file: str) -> Sequence[dict[str, Any]]:
+def _entries(content: dict[str, object], count: int, file: str) -> Sequence[dict[str, object]]:
     entries = content.get("parameters")
     if not isinstance(entries, list) or len(entries) != count or not all(isinstance(e, dict) for e in entries):
         found = f"{len(entries)} poses" if isinstance(entries, list) else f"parameters = {entries!r:.40}"
@@ -143,13 +156,6 @@ def _described(source: CaptureSource) -> tuple[list[str], list[str]]:
     return intrinsics, trajectories
 
 
-def _recognise(source: CaptureSource) -> bool:
-    """Images and depth in folders, and a file of Open3D's next to them."""
-    if not all(any(map(part.fullmatch, source.names)) for part in (_IMAGE, _DEPTH)):
-        return False
-    return any(_described(source))
-
-
 def _by_number(source: CaptureSource, part: re.Pattern[str]) -> dict[str, str]:
     """File names by the first number in their stem, the frame's; a time may follow it."""
     result: dict[str, str] = {}
@@ -190,16 +196,6 @@ def _list(source: CaptureSource) -> _Listing:
     )
 
 
-def _poses(source: CaptureSource, listing: _Listing) -> list[Pose | None]:
-    """World from camera for each frame; None where the trajectory has none."""
-    count, name = len(listing.images), listing.trajectory
-    if name is None:
-        return [None] * count
-    if name.endswith(".log"):
-        return log_poses(source.read(name), count, source.where(name))
-    return json_poses(source.read_object(name), count, source.where(name))
-
-
 def _cameras(source: CaptureSource, listing: _Listing) -> list[Camera]:
     """Intrinsics of each frame, by the intrinsics file, else by a .json trajectory.
 
@@ -233,42 +229,38 @@ def _survey(source: CaptureSource) -> Survey:
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     listing = _list(source)
-    poses, cameras = _poses(source, listing), _cameras(source, listing)
+    cameras = _cameras(source, listing)
     files = FrameFiles(source, find_masks(source, listing.images))
     listed = [
-        ListedFrame(
-            key=f"{index:06d}",
-            name=image,
-            image=files.image(image),
+        replace(
+            files.frame(f"{index:06d}", image),
             camera=declared_camera(camera, source.where(image)),
             source_time=float(index),
             depth=files.depth(depth),
             depth_name=depth,
             depth_camera=scaled_camera(camera, source.where(depth), "depth image"),
-            mask=files.mask(image),
         )
         for index, (image, depth, camera) in enumerate(zip(listing.images, listing.depths, cameras, strict=True))
     ]
     skipped: list[Skipped] = []
-    if listing.trajectory:
-        listed, skipped = with_poses(listed, poses, f"{listing.trajectory} has no pose for it")
-    notes = [f"poses of {listing.trajectory}" if listing.trajectory else "there is no trajectory"]
-    return sensor_capture(
-        READER,
-        thinned(listed, params),
-        source,
-        out_dir,
-        params,
-        skipped=skipped,
-        notes=notes,
-    )
+    if name := listing.trajectory:
+        if name.endswith(".log"):
+            poses = log_poses(source.read(name), len(listed), source.where(name))
+        else:
+            poses = json_poses(source.read_object(name), len(listed), source.where(name))
+        listed, skipped = with_poses(listed, poses, f"{name} has no pose for it")
+    notes = [f"poses of {name}" if name else "there is no trajectory"]
+    frames = thinned(listed, params)
+    return sensor_capture(READER, frames, source, out_dir, params, skipped=skipped, notes=notes)
 
 
 READER = Reader(
     kind="redwood",
     form="an RGB-D sequence of Open3D (folder or zip): color/, depth/, camera_intrinsic.json, trajectory.log",
     yields="poses where there is a trajectory, depth, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: (
+        all(any(map(part.fullmatch, source.names)) for part in (_IMAGE, _DEPTH)) and any(_described(source))
+    ),
     survey=_survey,
     read=_read,
     sensors=DEPTH_CAMERA,

@@ -27,6 +27,7 @@ from pipeline.capture.model import Capture, Size
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Survey, number_of, put_once, require_pairs
 from pipeline.capture.source import CaptureSource
+from pipeline.capture.trajectory import numbers
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
 
@@ -50,9 +51,6 @@ class _Listing:
     pose: dict[str, str]
     intrinsics: IntrinsicsFiles
 
-    def ids(self) -> list[str]:
-        return sorted(self.color, key=number_of)
-
     @property
     def assumed(self) -> tuple[str, ...]:
         return () if self.intrinsics.color else (ASSUMED,)
@@ -69,10 +67,6 @@ def _folder(source: CaptureSource) -> str | None:
 def _has_frames(names: tuple[str, ...]) -> bool:
     parts = [match["part"].partition(".")[0].lower() for name in names if (match := _PART.fullmatch(name))]
     return "color" in parts and ("depth" in parts or "pose" in parts)
-
-
-def _recognise(source: CaptureSource) -> bool:
-    return _folder(source) is not None
 
 
 def _complete(source: CaptureSource) -> _Listing:
@@ -114,21 +108,6 @@ def _survey(source: CaptureSource) -> Survey:
     )
 
 
-def _numbers(data: bytes, file: str, shape: tuple[int, int]) -> np.ndarray:
-    try:
-        values = np.array([line.split() for line in data.decode().splitlines() if line.strip()], np.float64)
-    except ValueError as error:
-        values = np.array(str(error))
-    if values.shape != shape:
-        raise CaptureError(
-            f"the file must hold {shape[0]} x {shape[1]} numbers",
-            found=str(values) if not values.shape else f"shape {values.shape}",
-            remedy="write them row by row, separated by blanks",
-            file=file,
-        )
-    return values
-
-
 def _seven_scenes(source: CaptureSource, what: str, size: Size) -> Camera:
     """The intrinsics of 7-Scenes' readme, for images and depth of its one size only."""
     if size != (SEVEN_SCENES.width, SEVEN_SCENES.height):
@@ -146,21 +125,19 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
 
     def listed(key: str) -> ListedFrame:
         color, depth, pose = listing.color[key], listing.depth[key], listing.pose[key]
-        number = number_of(key)[0]
-        return ListedFrame(
-            key=key,
-            name=color,
-            image=files.image(color),
+        number, file = number_of(key)[0], source.where(pose)
+        matrix = np.array([numbers(row, 4, file, line) for line, row in enumerate(source.read_table(pose), 1)])
+        return replace(
+            files.frame(key, color),
             camera=camera,
             source_time=float(number) if number >= 0 else None,
-            world_from_camera=checked_pose(_numbers(source.read(pose), source.where(pose), (4, 4)), source.where(pose)),
+            world_from_camera=checked_pose(matrix, file),
             depth=files.depth(depth),
             depth_name=depth,
             depth_camera=depth_camera,
-            mask=files.mask(color),
         )
 
-    frames = thinned([listed(key) for key in listing.ids()], params)
+    frames = thinned([listed(key) for key in sorted(listing.color, key=number_of)], params)
     notes = [f"intrinsics of {', '.join(given.names)}"] if given.color else []
     if depth_camera is None or given.color is None:
         notes.append("the same intrinsics serve colour and depth until calibrated")
@@ -173,7 +150,7 @@ READER = Reader(
     form="a sequence of 7-Scenes, or RGB-D frames like it (folder or zip): *.color.jpg|png, *.depth.png, *.pose.txt, "
     f"{INTRINSICS}",
     yields="poses, depth, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: _folder(source) is not None,
     survey=_survey,
     read=_read,
     sensors=DEPTH_CAMERA,

@@ -2,37 +2,32 @@
 
 Source: J. Sturm et al., A Benchmark for the Evaluation of RGB-D SLAM Systems, IROS 2012, and its "File Formats" page.
 
-The cameras of the TUM and Bonn benchmarks have published calibrations. TUM: the page "Intrinsic Camera Calibration of
-the Kinect". Bonn: the page of the RGB-D Dynamic Dataset (E. Palazzolo et al., ReFusion, IROS 2019), whose ground truth
-follows the markers on the camera: a point of the camera lies at T_ros T_gt T_ros T_m p, with the T_m and T_ros below.
-T_m is a rotation times 1.059. Which camera recorded follows from the bag that rgb.txt names
-("# file: 'rgbd_dataset_freiburg1_desk.bag'"). Folders are renamed, and tools that write this layout copy that line: it
-counts only for the benchmark's years.
+The calibrations of the TUM and Bonn benchmarks are on the pages "Intrinsic Camera Calibration of the Kinect" and of the
+RGB-D Dynamic Dataset (E. Palazzolo et al., ReFusion, IROS 2019). Bonn's ground truth follows markers on the camera: a
+point of the camera lies at T_ros T_gt T_ros T_m p, with the T_m (a rotation times 1.059) and T_ros below.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.capture.checks import checked_camera
-from pipeline.capture.depth_cameras.intrinsics import DEPTH_CAMERA
+from pipeline.capture.depth_cameras.intrinsics import DEPTH_CAMERA, INTRINSICS, Intrinsics
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
-from pipeline.capture.images import find_masks
+from pipeline.capture.images import find_masks, guessed_camera
 from pipeline.capture.lens import Lens
-from pipeline.capture.model import Capture, Size, Skipped
+from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Survey
 from pipeline.capture.source import CaptureSource
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import check_clocks, nearest, numbers, tum_trajectory
 from pipeline.errors import CaptureError
-from pipeline.geometry import Camera, Pose
+from pipeline.geometry import Pose
 from pipeline.types import F64
 
 _BONN_MARKER = np.array([[1.0157, 0.1828, -0.2389], [0.0009, -0.8431, -0.6413], [-0.3009, 0.6147, -0.8085]])
@@ -40,7 +35,7 @@ _BONN_SCALE = float(np.cbrt(np.linalg.det(_BONN_MARKER)))
 _BONN_AXES = Pose(np.array([[-1.0, 0, 0], [0, 0, 1], [0, 1, 0]]), np.zeros(3))
 _U, _, _VT = np.linalg.svd(_BONN_MARKER)
 _BAG = re.compile(rb"#\s*file:\s*(?P<bag>[^\r\n]*)", re.IGNORECASE)
-COLOR, DEPTH, POSES, INTRINSICS = "rgb.txt", "depth.txt", "groundtruth.txt", "camera-intrinsics.txt"
+COLOR, DEPTH, POSES = "rgb.txt", "depth.txt", "groundtruth.txt"
 UNITS_PER_METRE = 5000.0
 MAX_APART = 0.02
 """Largest difference of an image and its depth [s], as in the benchmark's own tool."""
@@ -56,8 +51,6 @@ class Recorder:
         lens: Lens of images and of depth, which is registered to them; published for centres at integers, here at +0.5.
         year: Year in which it recorded; the lists' times are of the system's clock.
         scale_sigma: Relative one sigma of depth's scale; the poses are motion capture's and better.
-        body_from_camera: Pose of the camera on the body that the poses follow.
-        note: Note for people.
     """
 
     lens: Lens
@@ -106,7 +99,7 @@ def bag_named(data: bytes) -> str:
 def recorder_of(bag: str, first: float) -> Recorder | None:
     """The benchmark's camera that recorded a bag of that name, whose first image is of that time [s since 1970].
 
-    None where the name is none of theirs or the time is of another year.
+    None where the name is none of theirs or the time is of another year: tools that write this layout copy the line.
     """
     name = bag.replace("\\", "/").rpartition("/")[2]
     known = next((key for key in RECORDERS if re.match(rf"rgbd_(dataset_)?{key.removeprefix('rgbd_')}", name)), None)
@@ -115,12 +108,7 @@ def recorder_of(bag: str, first: float) -> Recorder | None:
     return RECORDERS[known] if datetime.fromtimestamp(first, UTC).year == RECORDERS[known].year else None
 
 
-def _recognise(source: CaptureSource) -> bool:
-    return COLOR in source.names and (DEPTH in source.names or POSES in source.names)
-
-
 def _list(source: CaptureSource, name: str) -> tuple[F64, list[str]]:
-    """Times and file names of a list."""
     file = source.where(name)
     if name not in source.names:
         raise CaptureError(
@@ -184,15 +172,15 @@ def _pairs(source: CaptureSource) -> tuple[list[tuple[float, str, str]], list[Sk
     return pairs, skipped
 
 
-def _intrinsics(source: CaptureSource) -> tuple[float, float, float, float] | Recorder:
-    """fx, fy, cx, cy of the file that the user wrote, else the benchmark's calibration if it is the benchmark's."""
+def _intrinsics(source: CaptureSource) -> Intrinsics | Recorder:
+    """Those of the file that the user wrote, else the benchmark's calibration if it is the benchmark's."""
     file = source.where(INTRINSICS)
     if INTRINSICS in source.names:
         rows = source.read_table(INTRINSICS)
         if len(rows) < 2:
             raise _no_camera(f"{len(rows)} lines", file)
         (fx, _, cx), (_, fy, cy) = (numbers(row, 3, file, line) for line, row in enumerate(rows[:2], 1))
-        return float(fx), float(fy), float(cx), float(cy)
+        return Intrinsics(file, (float(fx), float(fy), float(cx), float(cy)))
     bag, first = bag_named(source.read(COLOR)), float(_list(source, COLOR)[0][0])
     recorder = recorder_of(bag, first)
     if recorder is None:
@@ -210,18 +198,6 @@ def _no_camera(found: str, file: str) -> CaptureError:
         f"{COLOR} (# file: 'rgbd_dataset_freiburg1_desk.bag')",
         file=file,
     )
-
-
-def _poses(
-    source: CaptureSource, frames: Sequence[ListedFrame], body_from_camera: Pose, notes: list[str]
-) -> Sequence[Pose | None]:
-    times = np.array([frame.time for frame in frames], np.float64)
-    trajectory = tum_trajectory(source.read(POSES), source.where(POSES))
-    check_clocks(times, trajectory, source.where(POSES))
-    camera_at = trajectory.of_camera(body_from_camera, MAX_GAP)
-    offset = find_time_offset(frames, camera_at)
-    notes += [offset.note] if offset else []
-    return camera_at(times + (offset.seconds if offset else 0.0))
 
 
 def _survey(source: CaptureSource) -> Survey:
@@ -242,24 +218,16 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     pairs, skipped = _pairs(source)
     known = _intrinsics(source)
     recorder = known if isinstance(known, Recorder) else None
+    own_camera = guessed_camera if isinstance(known, Recorder) else known.camera
     files = FrameFiles(source, find_masks(source, [image for _, image, _ in pairs]))
 
-    def own_camera(size: Size) -> Camera:
-        assert isinstance(known, tuple)
-        return checked_camera(known, size, source.where(INTRINSICS))
-
     def listed(index: int, time: float, image: str, depth: str) -> ListedFrame:
-        frame = ListedFrame(
-            key=f"{index:06d}",
-            name=image,
-            image=files.image(image),
+        frame = replace(
+            files.frame(f"{index:06d}", image, time),
             camera=own_camera,
-            time=time,
-            source_time=time,
             depth=files.depth(depth, UNITS_PER_METRE),
             depth_name=depth,
             depth_camera=own_camera,
-            mask=files.mask(image),
         )
         if recorder is None:
             return frame
@@ -270,7 +238,13 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     notes = [f"lens and depth as published for {bag_named(source.read(COLOR))}", recorder.note] if recorder else []
     notes = [note for note in notes if note]
     if POSES in source.names:
-        poses = _poses(source, frames, recorder.body_from_camera if recorder else Pose.identity(), notes)
+        times = np.array([frame.time for frame in frames], np.float64)
+        trajectory = tum_trajectory(source.read(POSES), source.where(POSES))
+        check_clocks(times, trajectory, source.where(POSES))
+        camera_at = trajectory.of_camera(recorder.body_from_camera if recorder else Pose.identity(), MAX_GAP)
+        offset = find_time_offset(frames, camera_at)
+        notes += [offset.note] if offset else []
+        poses = camera_at(times + (offset.seconds if offset else 0.0))
         frames, missing = with_poses(frames, poses, f"no two poses around it within {1000 * MAX_GAP:g} ms")
         skipped += missing
     else:
@@ -284,7 +258,7 @@ READER = Reader(
     kind="tum",
     form=f"a TUM RGB-D recording (folder or zip): {COLOR}, {DEPTH}, {POSES}, rgb/, depth/",
     yields="poses, depth, times, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: COLOR in source.names and (DEPTH in source.names or POSES in source.names),
     survey=_survey,
     read=_read,
     sensors=DEPTH_CAMERA,

@@ -5,18 +5,20 @@ Sources: G. Turk, The PLY Polygon File Format; the PCL documentation's "The PCD 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from plyfile import PlyData
 
 from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
+from pipeline.geometry.ply import MAX_HEADER_BYTES
 from pipeline.types import F64, U8
 
 CLOUD_SUFFIXES = (".ply", ".pcd", ".las", ".laz")
@@ -26,33 +28,13 @@ MAX_DECLARED = 2_000_000_000
 """A header that claims more points is not believed."""
 MAX_UNPACKED = 2**30
 """Most bytes of a compressed PCD, which is unpacked as a whole; uncompressed ones aren't read at once."""
-MAX_HEADER = 200
-"""Lines of a PLY or PCD header."""
 _CHUNK = 1_000_000
-_PLY_TYPES = {
-    "char": "i1",
-    "uchar": "u1",
-    "short": "i2",
-    "ushort": "u2",
-    "int": "i4",
-    "uint": "u4",
-    "float": "f4",
-    "double": "f8",
-} | {"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"}
-_PLY_TYPES |= {"float32": "f4", "float64": "f8"}
 _PCD_KINDS = {"F": "f", "I": "i", "U": "u"}
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """How points lie in a file.
-
-    Attributes:
-        encoding: "ascii", "binary" or "binary_compressed".
-        count: Number of points.
-        offset: Byte at which they begin.
-        dtype: Type of one point; its fields are named as in the file.
-    """
+    """How the points lie in a file from the byte `offset` on; "ascii", "binary" or "binary_compressed"."""
 
     encoding: str
     count: int
@@ -67,9 +49,11 @@ def read_points(source: CaptureSource, name: str) -> F64:
         CaptureError: When the file is no cloud, is damaged, or has no points.
     """
     where = source.where(name)
-    with source.local(name) as path:
-        is_las = name.lower().endswith((".las", ".laz"))
-        points = _las_points(path, where) if is_las else _fields(path, where, ("x", "y", "z"), MAX_POINTS)
+    if name.lower().endswith((".las", ".laz")):
+        with source.local(name) as path:
+            points = _las_points(path, where)
+    else:
+        points = read_fields(source, name, ("x", "y", "z"))
     points = points[np.isfinite(points).all(1)]
     if not len(points):
         raise CaptureError("a cloud must have points", found="none", remedy="export the map again", file=where)
@@ -82,79 +66,58 @@ def read_fields(source: CaptureSource, name: str, fields: Sequence[str]) -> F64:
     Raises:
         CaptureError: As `read_points`, and when a field is missing.
     """
-    with source.local(name) as path:
-        return _fields(path, source.where(name), fields, MAX_POINTS)
-
-
-def _fields(path: Path, where: str, fields: Sequence[str], most: int) -> F64:
-    with path.open("rb") as file:
-        magic = file.readline(MAX_HEADER).strip()
-        layout = _ply_layout(file, where) if magic == b"ply" else _pcd_layout(file, where, magic)
-        missing = [field for field in fields if field not in (layout.dtype.names or ())]
-        if missing:
-            raise _broken(where, f"no field {', '.join(missing)}: there are {', '.join(layout.dtype.names or ())}")
-        if layout.count > MAX_DECLARED:
-            raise _broken(where, f"{layout.count} points declared, more than {MAX_DECLARED}")
-        step = max(1, -(-layout.count // most))
-        if layout.encoding == "ascii":
-            return _ascii(file, layout, where, fields, step)
-    if layout.encoding == "binary_compressed":
-        table = _compressed(path, layout, where)
-    else:
-        size = path.stat().st_size - layout.offset
-        if size < layout.count * layout.dtype.itemsize:
-            raise _broken(where, f"{layout.count} points declared, bytes for {size // layout.dtype.itemsize}")
-        if not layout.count:
+    where = source.where(name)
+    with source.local(name) as path, path.open("rb") as file:
+        head = file.read(MAX_HEADER_BYTES)
+        layout = _ply_layout(head, where) if head.startswith(b"ply") else _pcd_layout(head, where)
+        names, count = layout.dtype.names or (), layout.count
+        if missing := [field for field in fields if field not in names]:
+            raise _broken(where, f"no field {', '.join(missing)}: there are {', '.join(names)}")
+        if count > MAX_DECLARED:
+            raise _broken(where, f"{count} points declared, more than {MAX_DECLARED}")
+        if not count:
             return np.zeros((0, len(fields)))
-        table = np.memmap(path, layout.dtype, "r", layout.offset, (layout.count,))
-    return np.stack([np.asarray(table[field][::step], np.float64) for field in fields], 1)
+        step = max(1, -(-count // MAX_POINTS))
+        if layout.encoding == "ascii":
+            file.seek(layout.offset)
+            try:
+                lines, columns = islice(file, 0, count, step), [names.index(field) for field in fields]
+                table = np.loadtxt(lines, np.float64, usecols=columns, ndmin=2)
+            except ValueError as error:
+                raise _broken(where, str(error)) from error
+            if len(table) != -(-count // step):
+                raise _broken(where, f"{count} points declared, about {len(table) * step} lines")
+            return table
+        if layout.encoding == "binary_compressed":
+            table = _compressed(path, layout, where)
+        else:
+            size = path.stat().st_size - layout.offset
+            if size < count * layout.dtype.itemsize:
+                raise _broken(where, f"{count} points declared, bytes for {size // layout.dtype.itemsize}")
+            table = np.memmap(path, layout.dtype, "r", layout.offset, (count,))
+        return np.stack([np.asarray(table[field][::step], np.float64) for field in fields], 1)
 
 
-def _ascii(file: BinaryIO, layout: _Layout, where: str, fields: Sequence[str], step: int) -> F64:
-    columns = [(layout.dtype.names or ()).index(field) for field in fields]
-    lines = islice(file, 0, layout.count, step)
+def _ply_layout(head: bytes, where: str) -> _Layout:
+    file = io.BytesIO(head)
     try:
-        table = np.loadtxt(lines, np.float64, usecols=columns, ndmin=2) if layout.count else np.zeros((0, len(fields)))
-    except ValueError as error:
-        raise _broken(where, str(error)) from error
-    if len(table) != -(-layout.count // step):
-        raise _broken(where, f"{layout.count} points declared, about {len(table) * step} lines")
-    return table
-
-
-def _header(file: BinaryIO, where: str, last: str) -> list[list[str]]:
-    """Lines of a header cut into words, up to and with the one that begins with `last`."""
-    lines: list[list[str]] = []
-    while len(lines) < MAX_HEADER:
-        words = file.readline(4096).decode("ascii", "replace").split()
-        lines.append(words)
-        if words and words[0] == last:
-            return lines
-    raise _broken(where, f"no line {last} in the first {MAX_HEADER}")
-
-
-def _ply_layout(file: BinaryIO, where: str) -> _Layout:
-    words = [line for line in _header(file, where, "end_header") if line and line[0] not in ("comment", "obj_info")]
-    try:
-        encoding = next(line[1] for line in words if line[0] == "format")
-        elements = [i for i, line in enumerate(words) if line[0] == "element"]
-        first, after = elements[0], (elements[1:] or [len(words) - 1])[0]
-        if words[first][1] != "vertex":
-            raise _broken(where, f"the first element is {words[first][1]}, expected vertex")
-        order = {"ascii": "=", "binary_little_endian": "<", "binary_big_endian": ">"}[encoding]
-        properties = [(line[2], order + _PLY_TYPES[line[1]]) for line in words[first + 1 : after]]
-        count = int(words[first][2])
-        if count < 0:
-            raise ValueError(f"{count} points")
-        return _Layout(encoding.partition("_")[0], count, file.tell(), np.dtype(properties))
-    except (StopIteration, IndexError, KeyError, ValueError, TypeError) as error:
+        data = PlyData._parse_header(file)
+        vertex = data.elements[0]
+        dtype = np.dtype(vertex.dtype(data.byte_order))
+        if vertex.name != "vertex" or vertex.count < 0 or dtype.hasobject:
+            raise ValueError(f"{vertex.count} of {vertex.name} first, expected vertex with plain numbers")
+    except Exception as error:  # plyfile raises many kinds on damaged files
         raise _broken(where, f"a header that is no PLY cloud's ({error!r})") from error
+    return _Layout("ascii" if data.text else "binary", vertex.count, file.tell(), dtype)
 
 
-def _pcd_layout(file: BinaryIO, where: str, magic: bytes) -> _Layout:
-    if not magic.startswith((b"# .PCD", b"VERSION")):
-        raise _broken(where, f"a file that begins with {magic[:16]!r}, neither ply nor # .PCD")
-    values = {line[0]: line[1:] for line in _header(file, where, "DATA") if line}
+def _pcd_layout(head: bytes, where: str) -> _Layout:
+    if not head.startswith((b"# .PCD", b"VERSION")):
+        raise _broken(where, f"a file that begins with {head[:16]!r}, neither ply nor # .PCD")
+    file, values = io.BytesIO(head), dict[str, list[str]]()
+    while "DATA" not in values and (line := file.readline()):
+        name, *words = line.decode("ascii", "replace").split() or [""]
+        values[name] = words
     try:
         names, sizes, kinds = values["FIELDS"], values["SIZE"], values["TYPE"]
         counts = [int(count) for count in values.get("COUNT", ["1"] * len(names))]

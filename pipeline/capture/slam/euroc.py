@@ -6,13 +6,13 @@ Source: M. Burri et al., The EuRoC micro aerial vehicle datasets, IJRR 2016, and
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pipeline.capture.checks import checked_pose, chosen_cameras, unread_cameras
+from pipeline.capture.checks import checked_matrix, checked_pose, chosen_cameras, unread_cameras
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
 from pipeline.capture.images import find_masks
 from pipeline.capture.imu_gravity import (
@@ -25,12 +25,11 @@ from pipeline.capture.imu_gravity import (
     imu_readings,
     up_while_moving,
 )
-from pipeline.capture.lens import Lens, camera_of
+from pipeline.capture.lens import Lens, camera_of, opencv_lens
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey
-from pipeline.capture.slam.calibration import lens_with, matrix, read_yaml
-from pipeline.capture.source import CaptureSource
+from pipeline.capture.source import CaptureSource, parse_yaml
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, nearest, numbers, ordered_trajectory, pose_of
 from pipeline.errors import CaptureError
@@ -51,12 +50,8 @@ def _base(source: CaptureSource) -> str | None:
     return None
 
 
-def _recognise(source: CaptureSource) -> bool:
-    return _base(source) is not None
-
-
 def _file(source: CaptureSource, name: str) -> str:
-    """The full name in the source, of a file that must be there."""
+    """The full name in the source, of a required file."""
     full = f"{_base(source)}{name}"
     if full not in source.names:
         raise CaptureError(
@@ -86,7 +81,7 @@ def _stamp(field: str, file: str, line: int) -> int:
 
 
 def _cameras(source: CaptureSource) -> list[str]:
-    """Names of all cameras, cam0 first; others only where calibration and images are there."""
+    """Names of all cameras, cam0 first; others only where calibration and images exist."""
     pattern = re.compile(rf"{_base(source)}(cam\d+)/data/.+")
     cameras = {match[1] for name in source.names if (match := pattern.fullmatch(name))}
     needed = ("data.csv", "sensor.yaml")
@@ -105,7 +100,7 @@ def _images(source: CaptureSource, camera: str) -> list[tuple[int, str]]:
     missing = [image for _, image in images if image not in source.names]
     if missing or not images:
         raise CaptureError(
-            "all images that data.csv lists must be there",
+            "all images that data.csv lists must exist",
             found=f"{len(missing)} of {len(images)} missing{f', first {missing[0]}' if missing else ''}",
             remedy="unpack the whole ASL archive",
             file=source.where(name),
@@ -123,18 +118,9 @@ def _table(source: CaptureSource, name: str, columns: int, start: int) -> tuple[
     return np.array(times), np.array(values).reshape(-1, columns)
 
 
-def _body_poses(source: CaptureSource, name: str, start: int) -> Trajectory:
-    """World from body. The file's columns: p_RS_R x y z [m], q_RS w x y z, then velocity and biases."""
-    times, values = _table(source, name, 7, start)
-    file = source.where(name)
-    poses = [pose_of(row[:3], np.roll(row[3:7], -1), file) for row in values]
-    return ordered_trajectory(times, poses, file)
-
-
 def _read_imu(source: CaptureSource, name: str, start: int) -> ImuReadings:
     """In the body's axes. The file's columns: w_RS_S x y z [rad/s], a_RS_S x y z [m/s^2], in the sensor's axes."""
-    times, values = _table(source, name, 6, start)
-    file = source.where(name)
+    (times, values), file = _table(source, name, 6, start), source.where(name)
     strength = float(np.median(np.linalg.norm(values[:, 3:], axis=1))) if len(values) else np.nan
     if not abs(strength - GRAVITY) < 2 or np.any(np.diff(times) <= 0):
         raise CaptureError(
@@ -150,18 +136,18 @@ def _read_imu(source: CaptureSource, name: str, start: int) -> ImuReadings:
 
 def _body_from_sensor(source: CaptureSource, name: str) -> Pose:
     file = source.where(name)
-    return checked_pose(matrix(read_yaml(source.read(name), file), "T_BS", ((4, 4),), file), file)
+    return checked_pose(checked_matrix(parse_yaml(source.read(name), file), "T_BS", ((4, 4),), file), file)
 
 
 def _lens(source: CaptureSource, camera: str) -> Lens:
     name = _file(source, f"{camera}/sensor.yaml")
     file = source.where(name)
-    values = read_yaml(source.read(name), file)
-    fx, fy, cx, cy = matrix(values, "intrinsics", ((1, 4),), file)[0]
-    width, height = matrix(values, "resolution", ((1, 2),), file)[0]
-    coefficients = matrix(values, "distortion_coefficients", ((1, 4), (1, 5)), file)
+    values = parse_yaml(source.read(name), file)
+    fx, fy, cx, cy = checked_matrix(values, "intrinsics", ((1, 4),), file)[0]
+    width, height = checked_matrix(values, "resolution", ((1, 2),), file)[0]
+    coefficients = checked_matrix(values, "distortion_coefficients", ((1, 4), (1, 5)), file)
     model = str(values.get("distortion_model", ""))
-    return lens_with((fx, fy, cx, cy), (round(width), round(height)), model, coefficients, file)
+    return opencv_lens((fx, fy, cx, cy), (round(width), round(height)), model, coefficients, file)
 
 
 def _up_in_world(
@@ -197,14 +183,7 @@ def _listed(source: CaptureSource, camera: str, start: int) -> list[ListedFrame]
     files = FrameFiles(source, find_masks(source, [image for _, image in images], camera))
     return [
         through_lens(
-            ListedFrame(
-                key=str(stamp),
-                name=image,
-                image=files.image(image),
-                mask=files.mask(image),
-                time=(stamp - start) * 1e-9,
-                source_time=float(stamp),
-            ),
+            replace(files.frame(str(stamp), image, (stamp - start) * 1e-9), source_time=float(stamp)),
             lens,
             source.where(image),
         )
@@ -212,36 +191,18 @@ def _listed(source: CaptureSource, camera: str, start: int) -> list[ListedFrame]
     ]
 
 
-@dataclass(frozen=True, eq=False)
-class _Body:
-    """What is known of the body that carries the cameras: its poses, or gravity by the IMU alone.
-
-    Attributes:
-        poses: Name of the pose file, and world from body over time.
-        up: Up direction of the poses' world, or why the IMU is not used; None without poses or IMU.
-        imu: Readings in the body's axes; None where poses carry gravity, or without IMU.
-    """
-
-    poses: tuple[str, Trajectory] | None
-    up: Up | str | None
-    imu: ImuReadings | None
-
-
-def _read_body(source: CaptureSource, start: int) -> _Body:
-    imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
-    imu = _read_imu(source, imu_name, start) if imu_name else None
-    if pose_name is None:
-        return _Body(None, None, imu)
-    trajectory = _body_poses(source, pose_name, start)
-    up = _up_in_world(imu, trajectory, source, pose_name, start) if imu else None
-    return _Body((source.where(pose_name), trajectory), up, None)
-
-
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     present = _cameras(source)
     cameras = chosen_cameras(present, params.cameras, source.where(f"{_base(source)}cam0"))
     start = min(_images(source, camera)[0][0] for camera in cameras)
-    body = _read_body(source, start)
+    imu_name, pose_name = (_optional(source, sensor) for sensor in ("imu0", "state_groundtruth_estimate0"))
+    imu = _read_imu(source, imu_name, start) if imu_name else None
+    trajectory = None
+    if pose_name:  # columns: p_RS_R x y z [m], q_RS w x y z (world from body), then velocity and biases
+        (times, values), file = _table(source, pose_name, 7, start), source.where(pose_name)
+        poses = [pose_of(row[:3], np.roll(row[3:], -1), file) for row in values]
+        trajectory = ordered_trajectory(times, poses, file)
+    up = _up_in_world(imu, trajectory, source, pose_name, start) if imu and trajectory and pose_name else None
     skipped: list[Skipped] = []
     listed: list[ListedFrame] = []
     notes = [f"images of {', '.join(cameras)}", *unread_cameras(present, cameras)]
@@ -250,32 +211,30 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         frames = _listed(source, camera, start)
         times = np.array([frame.time for frame in frames])
         body_from_camera = _body_from_sensor(source, _file(source, f"{camera}/sensor.yaml"))
-        if body.poses:
-            file, trajectory = body.poses
-            check_clocks(times, trajectory, file)
+        if trajectory and pose_name:
+            check_clocks(times, trajectory, source.where(pose_name))
             camera_at = trajectory.of_camera(body_from_camera, MAX_GAP)
             if not listed and (offset := find_time_offset(frames, camera_at)):
                 late = offset.seconds
                 notes.append(offset.note)
             frames, missing = with_poses(frames, camera_at(times + late), f"no pose within {1000 * MAX_GAP:g} ms")
             skipped += missing
-        elif body.imu:
-            gravity = FrameGravity(body.imu.rotated(body_from_camera.rotation.T), None)
+        elif imu:
+            gravity = FrameGravity(imu.rotated(body_from_camera.rotation.T), None)
             frames = [replace(frame, gravity=gravity.at(frame.time or 0.0, None)) for frame in frames]
         listed += [replace(frame, sensor=camera if len(cameras) > 1 else None) for frame in frames]
-    up = body.up if isinstance(body.up, Up) else None
-    if body.up is not None:
-        notes.append(up.note if up else str(body.up))
+    if up is not None:
+        notes.append(up.note if isinstance(up, Up) else up)
     return sensor_capture(
         READER,
         thinned(listed, params),
         source,
         out_dir,
         params,
-        metric=body.poses is not None,
-        up_in_world=up.direction if up else None,
-        up_sigma_deg=up.sigma_deg if up else None,
-        gravity_sigma_deg=ALONE_SIGMA_DEG if body.imu else None,
+        metric=trajectory is not None,
+        up_in_world=up.direction if isinstance(up, Up) else None,
+        up_sigma_deg=up.sigma_deg if isinstance(up, Up) else None,
+        gravity_sigma_deg=ALONE_SIGMA_DEG if imu and not trajectory else None,
         skipped=skipped,
         notes=notes,
     )
@@ -285,7 +244,7 @@ READER = Reader(
     kind="euroc",
     form="a EuRoC (ASL) recording (folder or zip): mav0/{cam0, imu0, state_groundtruth_estimate0}",
     yields="several cameras, poses, gravity from the accelerometer, lens distortion, times, metric scale",
-    recognise=_recognise,
+    recognise=lambda source: _base(source) is not None,
     survey=_survey,
     read=_read,
     sensors=Sensors(scale_sigma=0.002, on_machine=True),  # motion capture or a laser tracker: millimetres over a room

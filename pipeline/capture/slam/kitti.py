@@ -44,26 +44,14 @@ class _Listing:
     """Where a sequence's files lie; images (by camera, the best first) and scans by their number."""
 
     folder: str
+    calibration: str
+    times: str
     poses: str
     images: dict[str, dict[int, str]]
     scans: dict[int, str]
 
-    @property
-    def calibration(self) -> str:
-        return f"{self.folder}calib.txt"
-
-    @property
-    def times(self) -> str:
-        return f"{self.folder}times.txt"
-
-    @property
-    def first(self) -> dict[int, str]:
-        """The best camera's images."""
-        return next(iter(self.images.values()))
-
 
 def _sequences(source: CaptureSource) -> list[tuple[str, str]]:
-    """Folder and pose file of each sequence."""
     if _recognise_in(source, ""):
         return [("", "poses.txt")]
     found = {match[0]: match for name in source.names if (match := _SEQUENCE.match(name))}
@@ -101,7 +89,8 @@ def _list(source: CaptureSource) -> _Listing:
         renamed += [folder + name for name in _image_folders(source, folder) if name not in CAMERAS]
         of_camera = {camera: _numbered(source, f"{folder}{camera}/", "png|jpg") for camera in CAMERAS}
         if images := {camera: numbered for camera, numbered in of_camera.items() if numbered}:
-            found.append(_Listing(folder, poses, images, _numbered(source, f"{folder}velodyne/", "bin")))
+            scans = _numbered(source, f"{folder}velodyne/", "bin")
+            found.append(_Listing(folder, f"{folder}calib.txt", f"{folder}times.txt", poses, images, scans))
     if not found and renamed:
         raise CaptureError(
             "a KITTI sequence keeps its images in image_0 and image_1 (grey, left and right), image_2 and image_3 "
@@ -159,7 +148,7 @@ def _survey(source: CaptureSource) -> Survey:
     lists = [listing.calibration, listing.times, listing.poses]
     return Survey(
         sorted([*lists, *images, *listing.scans.values(), *masks]),
-        len(listing.first),
+        len(next(iter(listing.images.values()))),
         has_poses=True,
         has_depth=bool(listing.scans),
         has_scale=True,
@@ -178,15 +167,6 @@ def _rows(source: CaptureSource, name: str, columns: int, least: int) -> F64:
             file=file,
         )
     return np.array(rows)
-
-
-def _scan(source: CaptureSource, name: str) -> F64:
-    """Points (N, 3) [m] in the scanner's axes: x forward, y left, z up."""
-    data = source.read(name)
-    if not data or len(data) % 16 or len(data) > 16 * MAX_SCAN_POINTS:
-        raise BadImageError(f"a scan of {len(data)} bytes, expected 16 for each point")
-    points = np.frombuffer(data, "<f4").reshape(-1, 4)[:, :3].astype(np.float64)
-    return points[np.isfinite(points).all(1)]
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
@@ -218,24 +198,26 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     if not listing.scans:
         return capture
     remedy = "take images, scans, poses and calib.txt of the same sequence"
-    note = check_registration(capture, source.folder, remedy)
-    return replace(capture, notes=(*capture.notes, note))
+    return check_registration(capture, source.folder, remedy)
 
 
 def _frames(
-    source: CaptureSource,
-    listing: _Listing,
-    name: str,
-    calibration: dict[str, F64],
-    poses: F64,
-    times: F64,
+    source: CaptureSource, listing: _Listing, name: str, calibration: dict[str, F64], poses: F64, times: F64
 ) -> Iterator[tuple[ListedFrame, int]]:
     """A camera's images and their numbers."""
     images, file = listing.images[name], source.where(listing.calibration)
     projection = calibration[name]
     # P = K [1 | t]: all cameras are rectified to one orientation, t is where the left grey one lies
     intrinsics = (projection[0, 0], projection[1, 1], projection[0, 2] + 0.5, projection[1, 2] + 0.5)
-    size = _size(source, list(images.values()))
+    size = None
+    for image in images.values():  # the first that can be decoded; all are rectified to one size
+        with suppress(BadImageError):
+            size = load_image(source.read(image), upright=False).size
+            break
+    if size is None:
+        where = source.where(next(iter(images.values())))
+        remedy = "unpack the archive again"
+        raise CaptureError("a sequence needs readable images", found="none", remedy=remedy, file=where)
     camera = checked_camera(intrinsics, size, file)
     shift = np.linalg.solve(projection[:, :3], projection[:, 3])
     camera_from_left = checked_pose(np.column_stack([np.eye(3), shift]), file)
@@ -245,40 +227,27 @@ def _frames(
 
     def depth_of(scan: str) -> U16:
         assert camera_from_scan
-        return project_cloud(_scan(source, scan), camera_from_scan, depth_camera, SCAN_SPACING)
+        data = source.read(scan)
+        if not data or len(data) % 16 or len(data) > 16 * MAX_SCAN_POINTS:
+            raise BadImageError(f"a scan of {len(data)} bytes, expected 16 for each point")
+        points = np.frombuffer(data, "<f4").reshape(-1, 4)[:, :3].astype(np.float64)
+        points = points[np.isfinite(points).all(1)]
+        return project_cloud(points, camera_from_scan, depth_camera, SCAN_SPACING)
 
     for number, image in sorted(images.items()):
         scan = listing.scans.get(number)
         left = checked_pose(poses[number].reshape(3, 4), f"{source.where(listing.poses)} line {number + 1}")
         yield (
-            ListedFrame(
-                key=f"{number:06d}",
-                name=image,
-                image=files.image(image),
+            replace(
+                files.frame(f"{number:06d}", image, float(times[number])),
                 camera=declared_camera(camera, source.where(image)),
-                time=float(times[number]),
-                source_time=float(times[number]),
                 world_from_camera=left @ camera_from_left.inverse(),
                 depth=partial(depth_of, scan) if scan else None,
                 depth_name=scan or "",
                 depth_camera=lambda _: depth_camera,
-                mask=files.mask(image),
             ),
             number,
         )
-
-
-def _size(source: CaptureSource, images: list[str]) -> tuple[int, int]:
-    """Width and height of the first image that can be decoded; all are rectified to one size."""
-    for image in images:
-        with suppress(BadImageError):
-            return load_image(source.read(image), upright=False).size
-    raise CaptureError(
-        "a sequence needs readable images",
-        found="none",
-        remedy="unpack the archive again",
-        file=source.where(images[0]),
-    )
 
 
 READER = Reader(

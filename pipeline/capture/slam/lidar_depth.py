@@ -10,6 +10,7 @@ from numba import njit
 from scipy.spatial import KDTree
 
 from pipeline.capture.depth_images import millimetres
+from pipeline.capture.images import fitting
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64, U16
 
@@ -44,7 +45,7 @@ class Spacing:
 def point_spacing(points: F64) -> Spacing:
     """Spacing of a map (N, 3) as though its samples lay on a square grid, from the distance of the fourth neighbour.
 
-    Samples strewn at random with density d have it at sqrt(4 / (pi d)), those of a grid at sqrt(1 / d).
+    Samples scattered at random with density d have it at sqrt(4 / (pi d)), those of a grid at sqrt(1 / d).
     """
     probes = points[:: max(1, len(points) // 2000)]
     tree = KDTree(points, balanced_tree=False, compact_nodes=False)
@@ -55,13 +56,7 @@ def point_spacing(points: F64) -> Spacing:
 def depth_camera_for(camera: Camera, points: F64, views: Sequence[Pose], spacing: Spacing) -> Camera:
     """The pinhole camera whose pixels are about as far apart as a map's samples, seen from typical views.
 
-    Finer depth images would have more gaps, coarser ones lose detail.
-
-    Args:
-        camera: Camera of the image.
-        points: (N, 3) [m].
-        views: Some `camera_from_points`.
-        spacing: Spacing of the points.
+    Finer depth images would have more gaps, coarser ones lose detail. `views` are some `camera_from_points`.
     """
     coarse = shrunk_pinhole(camera, _MIN_SIDE)
     seen = [depth[depth > 0] for view in views if (depth := _samples(points, view, coarse)[..., 0]).any()]
@@ -74,9 +69,7 @@ def depth_camera_for(camera: Camera, points: F64, views: Sequence[Pose], spacing
 
 def shrunk_pinhole(camera: Camera, longer: int) -> Camera:
     """The camera without its distortion, at most as large, its longer side `longer` pixels."""
-    share = min(1.0, longer / max(camera.width, camera.height))
-    size = max(1, round(camera.width * share)), max(1, round(camera.height * share))
-    return without_distortion(camera).resized(*size)
+    return without_distortion(camera).resized(*fitting(camera.width, camera.height, longer))
 
 
 def without_distortion(camera: Camera) -> Camera:
@@ -85,17 +78,13 @@ def without_distortion(camera: Camera) -> Camera:
 
 
 def project_cloud(points: F64, camera_from_points: Pose, camera: Camera, spacing: Spacing) -> U16:
-    """Depth (H, W) [mm] at pixel centres, 0 where no point is seen; gaps of a pixel or two in surfaces are filled.
+    """Depth (H, W) [mm] of points (N, 3) [m] at a pinhole camera's pixel centres, 0 where none is seen.
+
+    Gaps of a pixel or two in surfaces are filled.
 
     Each sample stands for a patch of surface as wide as the distance to its neighbours; a point clearly behind such
     patches is hidden. Without that, far walls shine through the gaps between samples of near surfaces. Planes through
     neighbouring samples then give the depth at pixel centres: the sample itself lies anywhere in its pixel.
-
-    Args:
-        points: (N, 3) [m].
-        camera_from_points: Frame of the points to camera axes.
-        camera: A pinhole camera.
-        spacing: Spacing of the points.
     """
     wide = replace(  # samples next to the image hide what is in it, too
         camera,
@@ -117,13 +106,7 @@ def _samples(points: F64, camera_from_points: Pose, camera: Camera) -> F64:
 
 
 @njit(cache=True, nogil=True)
-def _z_buffer(
-    points: F64,
-    rotation: F64,
-    translation: F64,
-    intrinsics: F64,
-    shape: tuple[int, int],
-) -> F64:
+def _z_buffer(points: F64, rotation: F64, translation: F64, intrinsics: F64, shape: tuple[int, int]) -> F64:
     height, width = shape
     samples = np.zeros((height, width, 3))
     for i in range(len(points)):

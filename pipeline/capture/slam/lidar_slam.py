@@ -12,30 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, PositiveInt
 from scipy.spatial.transform import Rotation
 
-from pipeline.capture.checks import checked_pose
+from pipeline.capture.checks import checked_matrix, checked_pose
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
 from pipeline.capture.images import IMAGE_SUFFIXES, find_masks
-from pipeline.capture.lens import Lens, camera_of
+from pipeline.capture.lens import Lens, camera_of, opencv_lens
 from pipeline.capture.model import Capture
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey, natural, suffix_of
-from pipeline.capture.slam.calibration import lens_with, matrix, read_yaml
 from pipeline.capture.slam.clouds import CLOUD_SUFFIXES, read_fields, read_points
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera_for, point_spacing, project_cloud
 from pipeline.capture.slam.registration import check_registration
-from pipeline.capture.source import CaptureSource, parse_table
+from pipeline.capture.source import CaptureSource, parse_table, parse_yaml, validated
 from pipeline.capture.time_offset import find_time_offset
-from pipeline.capture.trajectory import (
-    Trajectory,
-    check_clocks,
-    ordered_trajectory,
-    tum_trajectory,
-)
+from pipeline.capture.trajectory import check_clocks, ordered_trajectory, tum_trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64
@@ -67,12 +61,10 @@ _FORM = (
 
 @dataclass(frozen=True)
 class Export:
-    """What an export holds.
+    """Names of an export's files.
 
     Attributes:
-        cloud: Name of the map.
-        trajectory: Name of the trajectory.
-        of_camera: Whether it is the camera's, not the body's.
+        of_camera: Whether the trajectory is the camera's, not the body's.
         images: Names of the images and their times [s].
         calibrations: Name of each image's calibration.
         times: Name of the list of the images' times, or None where their names are times.
@@ -89,25 +81,15 @@ class Export:
 
 
 def _clouds(source: CaptureSource) -> list[str]:
-    """Map clouds at the root; LIO-SAM's parts of its map don't count where the whole is there."""
+    """Map clouds at the root; LIO-SAM's parts of its map don't count where the whole exists."""
     found = [name for name in source.names if "/" not in name and suffix_of(name) in CLOUD_SUFFIXES]
     return [name for name in found if name not in _AUXILIARY]
 
 
 def _trajectory(source: CaptureSource) -> str | None:
     at_root = [name for name in source.names if "/" not in name]
-    patterns = (
-        r"trajectory\.txt",
-        r".*_camera_poses\.txt",
-        r".*\.tum",
-        r".*(?<!_scan)_poses\.txt",
-        re.escape(KEYFRAMES),
-    )
-    for pattern in patterns:
-        for name in at_root:
-            if re.fullmatch(pattern, name):
-                return name
-    return None
+    patterns = r"trajectory\.txt", r".*_camera_poses\.txt", r".*\.tum", r".*(?<!_scan)_poses\.txt", re.escape(KEYFRAMES)
+    return next((name for pattern in patterns for name in at_root if re.fullmatch(pattern, name)), None)
 
 
 def is_export(source: CaptureSource) -> bool:
@@ -235,23 +217,19 @@ def list_export(source: CaptureSource) -> Export:
     return Export(clouds[0], trajectory, of_camera, images, calibrations, times, extrinsics)
 
 
-def _keyframes(source: CaptureSource, name: str) -> Trajectory:
-    """LIO-SAM's keyframes: PointXYZIRPYT, with R = Rz(yaw) Ry(pitch) Rx(roll)."""
-    rows = read_fields(source, name, ("x", "y", "z", "roll", "pitch", "yaw", "time"))
-    file = source.where(name)
-    if not np.isfinite(rows).all():
-        raise CaptureError("keyframes must be finite", found="NaN or infinity", remedy="save the map again", file=file)
-    poses = [Pose(Rotation.from_euler("ZYX", row[[5, 4, 3]]).as_matrix(), row[:3]) for row in rows]
-    return ordered_trajectory(rows[:, 6], poses, file)
-
-
 def _poses(
     source: CaptureSource, listing: Export, frames: Sequence[ListedFrame], mounts: Sequence[Pose], notes: list[str]
 ) -> list[Pose | None]:
     """World from camera of each image. The clocks are compared where the trajectory has times of its own."""
     file = source.where(listing.trajectory)
     if listing.trajectory == KEYFRAMES:
-        trajectory, gap = _keyframes(source, listing.trajectory), KEYFRAME_GAP
+        rows = read_fields(source, listing.trajectory, ("x", "y", "z", "roll", "pitch", "yaw", "time"))
+        if not np.isfinite(rows).all():
+            remedy = "save the map again"
+            raise CaptureError("keyframes must be finite", found="NaN or infinity", remedy=remedy, file=file)
+        # LIO-SAM's PointXYZIRPYT: R = Rz(yaw) Ry(pitch) Rx(roll)
+        keyframes = [Pose(Rotation.from_euler("ZYX", row[[5, 4, 3]]).as_matrix(), row[:3]) for row in rows]
+        trajectory, gap = ordered_trajectory(rows[:, 6], keyframes, file), KEYFRAME_GAP
     else:
         trajectory, gap = tum_trajectory(source.read(listing.trajectory), file), MAX_GAP
     times = np.array(list(listing.images.values()))
@@ -264,31 +242,28 @@ def _poses(
     return [body and body @ mount for body, mount in zip(bodies, mounts, strict=True)]
 
 
-def _lens(values: dict[str, Any], file: str) -> Lens:
+class _ImageSize(BaseModel):
+    image_width: PositiveInt
+    image_height: PositiveInt
+
+
+def _lens(values: dict[str, object], file: str) -> Lens:
     """The lens by ROS's calibration keys. Exports of RTAB-Map hold rectified images: their projection matrix counts."""
-    size = []
-    for key in ("image_width", "image_height"):
-        value = values.get(key)
-        if not isinstance(value, int) or value <= 0:
-            raise CaptureError(
-                "a calibration must hold image_width and image_height [px]",
-                found=f"{key} = {value!r}",
-                remedy=CALIBRATION_REMEDY,
-                file=file,
-            )
-        size.append(value)
+    rule = "a calibration must hold image_width and image_height [px]"
+    size = validated(_ImageSize, values, rule, CALIBRATION_REMEDY, file)
     rectified = "local_transform" in values and "projection_matrix" in values
     key, shape = ("projection_matrix", (3, 4)) if rectified else ("camera_matrix", (3, 3))
-    k = matrix(values, key, (shape,), file)
+    k = checked_matrix(values, key, (shape,), file)
     coefficients, model = np.zeros(4), ""
     if not rectified and "distortion_coefficients" in values:
         shapes = ((1, 4), (1, 5), (1, 8))
-        coefficients = matrix(values, "distortion_coefficients", shapes, file)
+        coefficients = checked_matrix(values, "distortion_coefficients", shapes, file)
         model = str(values.get("distortion_model", "plumb_bob"))
-    return lens_with((k[0, 0], k[1, 1], k[0, 2], k[1, 2]), (size[0], size[1]), model, coefficients, file)
+    intrinsics = (k[0, 0], k[1, 1], k[0, 2], k[1, 2])
+    return opencv_lens(intrinsics, (size.image_width, size.image_height), model, coefficients, file)
 
 
-def _body_from_camera(values: dict[str, Any], file: str) -> Pose:
+def _body_from_camera(values: dict[str, object], file: str) -> Pose:
     """Pose of the camera on the body, by a key that names the direction of its matrix."""
     known = [key for key in values if isinstance(key, str) and (_TO_BODY.fullmatch(key) or _TO_CAMERA.fullmatch(key))]
     if len(known) != 1:
@@ -301,15 +276,15 @@ def _body_from_camera(values: dict[str, Any], file: str) -> Pose:
             "understood: T_lidar_camera, T_imu_camera (the same), T_camera_lidar, T_cam_imu (the inverse)",
             file=file,
         )
-    pose = checked_pose(matrix(values, known[0], ((4, 4), (3, 4)), file), file)
+    pose = checked_pose(checked_matrix(values, known[0], ((4, 4), (3, 4)), file), file)
     return pose if _TO_BODY.fullmatch(known[0]) else pose.inverse()
 
 
-def _up(values: dict[str, Any], file: str) -> F64 | None:
+def _up(values: dict[str, object], file: str) -> F64 | None:
     """The map's up direction where the calibration states it."""
     if "up_in_world" not in values:
         return None
-    up = matrix(values, "up_in_world", ((1, 3),), file)[0]
+    up = checked_matrix(values, "up_in_world", ((1, 3),), file)[0]
     if not abs(np.linalg.norm(up) - 1) < 1e-2:
         raise CaptureError(
             "up_in_world must be a unit direction", found=str(up.tolist()), remedy="write [0, 0, 1]", file=file
@@ -331,11 +306,11 @@ def _survey(source: CaptureSource) -> Survey:
     )
 
 
-def _content(source: CaptureSource, listing: Export) -> dict[str, dict[str, Any]]:
+def _content(source: CaptureSource, listing: Export) -> dict[str, dict[str, object]]:
     """Content of the calibrations by their names, with the extrinsics that all of them share."""
-    shared = read_yaml(source.read(listing.extrinsics), source.where(listing.extrinsics)) if listing.extrinsics else {}
+    shared = parse_yaml(source.read(listing.extrinsics), source.where(listing.extrinsics)) if listing.extrinsics else {}
     names = dict.fromkeys(listing.calibrations.values())
-    return {name: read_yaml(source.read(name), source.where(name)) | shared for name in names}
+    return {name: parse_yaml(source.read(name), source.where(name)) | shared for name in names}
 
 
 def _with_depth(
@@ -364,14 +339,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     files = FrameFiles(source, find_masks(source, listing.images))
     frames = [
         through_lens(
-            ListedFrame(
-                key=PurePosixPath(image).stem,
-                name=image,
-                image=files.image(image),
-                time=time,
-                source_time=time,
-                mask=files.mask(image),
-            ),
+            files.frame(PurePosixPath(image).stem, image, time),
             lenses[listing.calibrations[image]],
             source.where(image),
         )
@@ -399,8 +367,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         "check body_from_camera (from the camera's optical axes, z forward, to the trajectory's body), the images' "
         "times, and that the cloud is of this trajectory"
     )
-    note = check_registration(capture, source.folder, remedy)
-    return replace(capture, notes=(*capture.notes, note))
+    return check_registration(capture, source.folder, remedy)
 
 
 READER = Reader(

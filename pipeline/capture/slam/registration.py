@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -35,42 +35,11 @@ _SHIFTS = 6  # px of the depth image, how far it is moved to find out where it f
 _CLEARLY = 0.75  # a shift counts where the disagreement falls below this share of what it is unshifted
 
 
-@dataclass(frozen=True)
-class Registration:
-    """Agreement of depth images with depth triangulated from pairs of images, at corners.
-
-    Attributes:
-        points: Number of corners with depth that were looked for in another image.
-        fitting: Share of them found there, with the depth image's distance within 10 %.
-        error_px: Median distance of those found from where depth and poses predict them [px].
-        error_depth: Median relative difference of depth.
-        rotation_deg: Rotation of the depth images that fits best [deg], 0 where it isn't clearly better.
-    """
-
-    points: int
-    fitting: float
-    error_px: float
-    error_depth: float
-    rotation_deg: float
-
-    @property
-    def note(self) -> str:
-        """For the capture's notes."""
-        if self.points < _MIN_JUDGED:
-            return "registration of depth and images not measured: too little texture with depth in pairs of views"
-        better = f"; rotated by {self.rotation_deg:.1f} degrees it would fit better" if self.rotation_deg else ""
-        return (
-            f"depth fits the images: {self.fitting:.0%} of {self.points} corners, {self.error_px:.1f} px and "
-            f"{self.error_depth:.1%} of the distance off in the median{better}"
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class _Matches:
-    """Corners of one image that were found in another: M of `points` looked for.
+    """Corners of one image that were found in another: M of `points`.
 
     Attributes:
-        points: Number of corners that were looked for.
         offset: (M,) distances from the prediction [px].
         triangulated: (M,) depths [m].
         measured: (M, 2 _SHIFTS + 1, 2 _SHIFTS + 1) depth image around the corners [m], 0 = unknown.
@@ -84,13 +53,19 @@ class _Matches:
     pixel_deg: float
 
 
-def check_registration(capture: Capture, source: Path, remedy: str) -> str:
-    """Measure and judge; returns a note.
+def check_registration(capture: Capture, source: Path, remedy: str) -> Capture:
+    """The capture with a note on how well its depth fits its images.
+
+    Depth of corners is triangulated from pairs of images and compared with the depth image. An error of pose, time or
+    mounting makes corners land elsewhere than predicted; depth of another part of the image is off where surfaces are
+    slanted or end. What all views share (a wrong scale of poses and depth) stays hidden.
 
     Raises:
         CaptureError: When depth and images contradict each other, with the given remedy.
     """
-    filled = _filled(capture)
+    names = [frame.depth for frame in capture.frames if frame.depth]
+    some = [_depth(capture.root / name) for name in names[:: max(1, len(names) // _PAIRS)]]
+    filled = float(np.median([(depth != 0).mean() for depth in some]))
     if filled < MIN_FILLED:
         raise CaptureError(
             "the points must lie in view of the images",
@@ -98,54 +73,44 @@ def check_registration(capture: Capture, source: Path, remedy: str) -> str:
             remedy=remedy,
             file=source,
         )
-    measured = measure_registration(capture)
-    if measured.points >= _MIN_JUDGED and measured.fitting < MIN_FITTING:
-        raise CaptureError(
-            "depth, poses and images must fit together",
-            found=f"only {measured.fitting:.0%} of {measured.points} corners are where depth and poses predict them",
-            remedy=remedy,
-            file=source,
-        )
-    if measured.points >= _MIN_JUDGED and (measured.fitting < GOOD_FITTING or measured.rotation_deg):
-        logger.warning("%s; %s", measured.note, remedy)
-    return measured.note
-
-
-def measure_registration(capture: Capture) -> Registration:
-    """Triangulate corners of images from two poses, and compare with the depth image.
-
-    An error of pose, time or mounting makes corners land elsewhere than predicted; depth of another part of the
-    image is off where surfaces are slanted or end. What all views share (a wrong scale of poses and depth) stays
-    hidden.
-    """
     pairs = _pairs(capture.root, capture.frames)
     matches = [found for one, other in pairs if (found := _compare(capture.root, one, other))]
     points = sum(found.points for found in matches)
-    if not any(len(found.offset) for found in matches):
-        return Registration(points, 0.0, 0.0, 0.0, 0.0)
+    if points < _MIN_JUDGED:
+        note = "registration of depth and images not measured: too little texture with depth in pairs of views"
+        return replace(capture, notes=(*capture.notes, note))
     triangulated = np.concatenate([found.triangulated for found in matches])
     measured = np.concatenate([found.measured for found in matches])
     with np.errstate(divide="ignore"):
         off = np.abs(np.log(np.where(measured > 0, measured, np.nan) / triangulated[:, None, None]))
     here = off[:, _SHIFTS, _SHIFTS]
-    fits = here < _ALIKE_DEPTH
+    fitting = float((here < _ALIKE_DEPTH).sum() / points)
+    if fitting < MIN_FITTING:
+        raise CaptureError(
+            "depth, poses and images must fit together",
+            found=f"only {fitting:.0%} of {points} corners are where depth and poses predict them",
+            remedy=remedy,
+            file=source,
+        )
+    error_px, error_depth = np.median(np.concatenate([found.offset for found in matches])), np.median(here)
+    note = (
+        f"depth fits the images: {fitting:.0%} of {points} corners, {error_px:.1f} px and {error_depth:.1%} of the "
+        "distance off in the median"
+    )
     cost = np.nanmean(np.minimum(off, _ALIKE_DEPTH), axis=0)
     row, column = np.unravel_index(np.nanargmin(cost), cost.shape)
-    moved = float(np.hypot(row - _SHIFTS, column - _SHIFTS)) * max(found.pixel_deg for found in matches)
-    better = cost[row, column] < _CLEARLY * cost[_SHIFTS, _SHIFTS]
-    return Registration(
-        points,
-        float(fits.sum() / points),
-        float(np.median(np.concatenate([found.offset for found in matches]))),
-        float(np.median(here)),
-        moved if better else 0.0,
-    )
+    rotation_deg = float(np.hypot(row - _SHIFTS, column - _SHIFTS)) * max(found.pixel_deg for found in matches)
+    rotated = rotation_deg > 0 and cost[row, column] < _CLEARLY * cost[_SHIFTS, _SHIFTS]
+    if rotated:
+        note += f"; rotated by {rotation_deg:.1f} degrees it would fit better"
+    if fitting < GOOD_FITTING or rotated:
+        logger.warning("%s; %s", note, remedy)
+    return replace(capture, notes=(*capture.notes, note))
 
 
-def _filled(capture: Capture) -> float:
-    names = [frame.depth for frame in capture.frames if frame.depth]
-    some = names[:: max(1, len(names) // _PAIRS)]
-    return float(np.median([(load_written(capture.root / name, cv2.IMREAD_UNCHANGED) != 0).mean() for name in some]))
+def _depth(path: Path) -> F64:
+    """A depth image (H, W) [mm]."""
+    return np.asarray(load_written(path, cv2.IMREAD_UNCHANGED), np.float64)
 
 
 def _pairs(root: Path, frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
@@ -153,7 +118,8 @@ def _pairs(root: Path, frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
     usable = [frame for frame in frames if frame.depth and frame.depth_camera and frame.world_from_camera]
     pairs = []
     for i in np.unique(np.linspace(0, max(len(usable) - 2, 0), _PAIRS).astype(int)):
-        distance = _median_depth(root, usable[i])
+        depth = _depth(root / str(usable[i].depth))
+        distance = float(np.median(depth[depth > 0])) / 1000 if (depth > 0).any() else 0.0
         best = None
         for j in range(i + 1, min(i + 60, len(usable))):
             one, other = usable[i].world_from_camera, usable[j].world_from_camera
@@ -168,16 +134,11 @@ def _pairs(root: Path, frames: Sequence[Frame]) -> list[tuple[Frame, Frame]]:
     return pairs
 
 
-def _median_depth(root: Path, frame: Frame) -> float:
-    depth = np.asarray(load_written(root / str(frame.depth), cv2.IMREAD_UNCHANGED), np.float64)
-    return float(np.median(depth[depth > 0])) / 1000 if (depth > 0).any() else 0.0
-
-
 def _compare(root: Path, one: Frame, other: Frame) -> _Matches | None:
     assert one.world_from_camera and other.world_from_camera and one.depth_camera
     images = (load_written(root / frame.image, cv2.IMREAD_GRAYSCALE) for frame in (one, other))
     first, second = (np.asarray(image, np.uint8) for image in images)
-    depth = np.asarray(load_written(root / str(one.depth), cv2.IMREAD_UNCHANGED), np.float64) / 1000
+    depth = _depth(root / str(one.depth)) / 1000
     corners = cv2.goodFeaturesToTrack(first, 4 * _POINTS, 0.02, 2 * _PATCH)
     if corners is None:
         return None

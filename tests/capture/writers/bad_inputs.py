@@ -178,7 +178,7 @@ REFUSED: dict[str, dict[str, tuple[Spoil, str, str]]] = {
     },
     "containers and tables are something else": {
         "polycam": (content("keyframes/cameras/*.json"), "keyframes/cameras/", JSON),
-        "rgbd": (content("frame-000003.pose.txt", PNG), "frame-000003.pose.txt", "must hold 4 x 4 numbers"),
+        "rgbd": (content("frame-000003.pose.txt", PNG), "frame-000003.pose.txt", "must be text"),
         "record3d": (content("metadata"), "metadata", JSON),
         "stray_scanner": (content("odometry.csv", PNG), "odometry.csv", "must be text"),
         "arkitscenes": (content(f"{ARKIT}/lowres_wide.traj", PNG), "lowres_wide.traj", "must be text"),
