@@ -169,7 +169,11 @@ def _fitting(scene: SimScene, robot: Robot) -> tuple[Mask, Mask]:
     radius, height = scene.measured_for
     walkable, drivable = regions.walkable, regions.drivable
     if robot.height > height:
-        clear = masks.distance_from(_low_ceilings(scene, height, robot.height)) * regions.cell > robot.radius
+        floor = np.isfinite(regions.height)
+        origins = np.column_stack([regions.centres()[floor], regions.height[floor] + height])
+        above, low = RayCaster(scene.collision).cast(origins, np.array([0, 0, 1.0])), np.zeros(floor.shape, bool)
+        low[floor] = above.distance < robot.height - height
+        clear = masks.distance_from(low) * regions.cell > robot.radius
         walkable, drivable = walkable & clear, drivable & clear
     if robot.radius > radius:
         walkable, drivable = (_shrunk(grid, (robot.radius - radius) / regions.cell) for grid in (walkable, drivable))
@@ -189,16 +193,6 @@ def _shrunk(grid: Mask, cells: float) -> Mask:
     left = _edge_distance(grid) > cells
     labels, count = masks.parts(left)
     return labels == np.bincount(labels[labels > 0]).argmax() if count else left
-
-
-def _low_ceilings(scene: SimScene, known: float, needed: float) -> Mask:
-    """Cells (X, Y) with an obstacle above the known and below the needed height over the floor [m]."""
-    regions = scene.regions
-    floor = np.isfinite(regions.height)
-    origins = np.column_stack([regions.centres()[floor], regions.height[floor] + known])
-    low = np.zeros(floor.shape, bool)
-    low[floor] = RayCaster(scene.collision).cast(origins, np.array([0, 0, 1.0])).distance < needed - known
-    return low
 
 
 def _stacked(grids: Sequence[NDArray], fill: np.generic) -> NDArray:

@@ -6,7 +6,7 @@ projection were linear around its centre (M. Zwicker et al., EWA Splatting, TVCG
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from pipeline.capture.lens import Lens
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, matrix_from_rotvec
 from pipeline.types import F32, F64, Mask
+
+if TYPE_CHECKING:
+    import pycolmap
 
 MAX_ANGLE = 85.0
 """Largest angle of a ray to the axis [deg]: a depth along the axis needs all rays to point forwards."""
@@ -118,7 +121,7 @@ class Bend:
         return found
 
 
-def _straight_way(camera: Any, slopes: F64, pixels: F64) -> Mask:
+def _straight_way(camera: pycolmap.Camera, slopes: F64, pixels: F64) -> Mask:
     """Whether rays (P, 2) project to pixels (P, 2), moving outwards all the way from the axis.
 
     Beyond the angle where a lens folds back there is no ray, or one on the far side of the fold.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Self
 
 import numpy as np
 from numba import njit, prange
@@ -11,11 +11,22 @@ from numba import njit, prange
 from pipeline.geometry import Camera
 from pipeline.types import F32, I64, Floats, Mask
 
-Rows = I64 | Mask | slice
+
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    @classmethod
+    def none(cls, count: int) -> Self:
+        """No props for N robots."""
+        numbers = ("radius", "height")
+        return cls(*(np.zeros((count, 0) if field.name in numbers else (count, 0, 3)) for field in fields(cls)))
+
+    def __getitem__(self, robots: I64 | Mask | slice) -> Self:
+        """Props of the chosen robots."""
+        return type(self)(*(values[robots] for values in vars(self).values()))
 
 
 @dataclass(frozen=True, eq=False)
-class Balls:
+class Balls(_Kind):
     """K balls for each of N robots.
 
     Attributes:
@@ -28,14 +39,9 @@ class Balls:
     radius: Floats
     color: Floats
 
-    @staticmethod
-    def none(count: int) -> Balls:
-        """No props for N robots."""
-        return Balls(*_nothing(count))
-
 
 @dataclass(frozen=True, eq=False)
-class Posts:
+class Posts(_Kind):
     """K upright cylinders for each of N robots.
 
     Attributes:
@@ -50,66 +56,28 @@ class Posts:
     height: Floats
     color: Floats
 
-    @staticmethod
-    def none(count: int) -> Posts:
-        """No props for N robots."""
-        foot, radius, color = _nothing(count)
-        return Posts(foot, radius, radius, color)
-
 
 @dataclass(frozen=True, eq=False)
-class Patches:
-    """K round patches of paint on the floor for each of N robots.
-
-    Attributes:
-        center: (N, K, 3), world frame; z is the height of the floor [m].
-        radius: (N, K) [m]; 0 draws nothing.
-        color: (N, K, 3), 0..1.
-    """
-
-    center: Floats
-    radius: Floats
-    color: Floats
-
-    @staticmethod
-    def none(count: int) -> Patches:
-        """No props for N robots."""
-        return Patches(*_nothing(count))
-
-
-Kind = TypeVar("Kind", Balls, Posts, Patches)
+class Patches(Balls):
+    """K round patches of paint on the floor for each of N robots, with their centres at the floor's height."""
 
 
 @dataclass(frozen=True, eq=False)
 class Props:
-    """Props of a task for each of N robots; each robot sees its own.
-
-    Attributes:
-        balls: Balls.
-        posts: Upright cylinders.
-        patches: Paint on the floor.
-    """
+    """Props of a task for each of N robots; each robot sees its own."""
 
     balls: Balls
     posts: Posts
     patches: Patches
 
-    def __getitem__(self, robots: Rows) -> Props:
+    def __getitem__(self, robots: I64 | Mask | slice) -> Props:
         """Props of the chosen robots."""
-        return Props(_chosen(self.balls, robots), _chosen(self.posts, robots), _chosen(self.patches, robots))
+        return Props(self.balls[robots], self.posts[robots], self.patches[robots])
 
     @staticmethod
     def none(count: int) -> Props:
         """No props for N robots."""
         return Props(Balls.none(count), Posts.none(count), Patches.none(count))
-
-
-def _chosen(kind: Kind, robots: Rows) -> Kind:
-    return type(kind)(*(getattr(kind, field.name)[robots] for field in fields(kind)))
-
-
-def _nothing(count: int) -> tuple[Floats, Floats, Floats]:
-    return np.zeros((count, 0, 3)), np.zeros((count, 0)), np.zeros((count, 0, 3))
 
 
 FLOOR_BAND = np.float32(0.05)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +76,7 @@ def _descend(field: F32, start: NDArray[np.integer], regions: Regions) -> F64:
     while field[tuple(cells[-1])] > 0 and first - field[tuple(cells[-1])] < LENGTH:
         near = cells[-1] + around
         cells.append(near[padded[tuple((near + 1).T)].argmin()])
-    path: Any = tuple(np.array(cells).T)
+    path = tuple(np.array(cells).T)
     return np.column_stack([regions.centres()[path], regions.height[path].astype(np.float64)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass
 
@@ -73,9 +74,18 @@ class CommandScenario:
     def __init__(self, floors: Floors, num_envs: int, period: float, *, ahead: float, steps: bool = False) -> None:
         self.floors, self._period, self._ahead = floors, period, ahead
         starts = [_starts_by_level(floors, scene, ahead) for scene in range(len(floors.scenes))]
-        if steps:
-            _check_steps(floors, starts)
-        self._starts = [_filled(levels) for levels in starts]
+        if steps and not any(len(cells) for levels in starts for cells in levels[1:]):
+            names = ", ".join(scene.lock.reference for scene in floors.scenes)
+            raise SimError(
+                "climbing needs a scene with steps, and horizontal floor in front of them",
+                found=f"0 starts in front of a rise of {RISES[1]:g} m or more in {names}, "
+                f"{sum(len(levels[0]) for levels in starts)} on horizontal floor",
+                remedy="use a scene with stairs, captured with the floor at their foot",
+            )
+        self._starts = [
+            list(itertools.accumulate(levels, lambda easier, level: level if len(level) else easier))
+            for levels in starts
+        ]
         self._scene_of = np.zeros(num_envs, np.int64)
         self._command, self._velocity = np.zeros((num_envs, 2), np.float32), np.zeros((num_envs, 2), np.float32)
         self._hold, self._sum, self._steps = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
@@ -171,25 +181,6 @@ def _starts_by_level(floors: Floors, scene: int, ahead: float) -> list[I64]:
     for low, high, starts in zip(RISES, MAX_RISES, result, strict=True):
         if not len(starts):
             logger.info("%s has no rise of %.2f to %.2f m", floors.scenes[scene].lock.reference, low, high)
-    return result
-
-
-def _check_steps(floors: Floors, starts: list[list[I64]]) -> None:
-    if not any(len(cells) for levels in starts for cells in levels[1:]):
-        names = ", ".join(scene.lock.reference for scene in floors.scenes)
-        raise SimError(
-            "climbing needs a scene with steps, and horizontal floor in front of them",
-            found=f"0 starts in front of a rise of {RISES[1]:g} m or more in {names}, "
-            f"{sum(len(levels[0]) for levels in starts)} on horizontal floor",
-            remedy="use a scene with stairs, captured with the floor at their foot",
-        )
-
-
-def _filled(levels: list[I64]) -> list[I64]:
-    """The same, with empty levels replaced by the next easier one."""
-    result = levels[:1]
-    for starts in levels[1:]:
-        result.append(starts if len(starts) else result[-1])
     return result
 
 

@@ -149,7 +149,7 @@ class GoalScenario:
 
 
 class _Goals:
-    """All goals of all scenes, and the cells from which each can be reached.
+    """All goals of all scenes, or the nearest cells to them that the robot can drive to, and usable starts for each.
 
     Attributes:
         cells: (G, 2).
@@ -157,7 +157,11 @@ class _Goals:
     """
 
     def __init__(self, floors: Floors, min_length: float, limit: int | None) -> None:
-        cells = [_goal_cells(floors, scene, limit) for scene in range(len(floors.scenes))]
+        cells = list[I64]()
+        for number, scene in enumerate(floors.scenes):
+            poses = (scene.regions.goals or scene.regions.spawn_poses)[:limit]
+            xy = np.array([pose.position[:2] for pose in poses])
+            cells.append(np.unique(floors.nearest(number, floors.drivable[number], xy), axis=0))
         self._scene = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
         self.cells = np.concatenate(cells)
         sources = np.zeros((len(self.cells), *floors.height.shape[1:]), bool)
@@ -183,10 +187,3 @@ class _Goals:
         share = rng.random(len(scenes))
         goals = np.array([row[int(u * len(row))] for row, u in zip(options, share, strict=True)], np.int64)
         return goals, self._starts.draw(goals, 1, rng)[:, 0]
-
-
-def _goal_cells(floors: Floors, scene: int, limit: int | None) -> I64:
-    """Cells (G, 2) of the scene's first goals, or the nearest ones that the robot can drive to."""
-    regions = floors.scenes[scene].regions
-    xy = np.array([pose.position[:2] for pose in regions.goals or regions.spawn_poses])[:limit]
-    return np.unique(floors.nearest(scene, floors.drivable[scene], xy), axis=0)

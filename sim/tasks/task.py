@@ -63,6 +63,11 @@ class ResetPoses:
     yaw: Floats
 
 
+Value = TypeVar("Value")
+Term = Callable[[StepState[Any]], Value]
+"""A value for each of N environments; a task pairs its terms with the scenario whose state they read."""
+
+
 class Scenario(Protocol[ScenarioState]):
     """What the episodes of N environments are about: where they begin, where they lead, and their props."""
 
@@ -93,7 +98,7 @@ class Observation:
         privileged: Whether only a critic may observe it, since a real robot couldn't.
     """
 
-    function: Callable[[StepState[Any]], F32]
+    function: Term[F32]
     size: int | Literal["action", "joints"]
     privileged: bool = False
 
@@ -107,7 +112,7 @@ class Reward:
         weight: Factor of the term.
     """
 
-    function: Callable[[StepState[Any]], F32 | Mask]
+    function: Term[F32 | Mask]
     weight: float
 
 
@@ -150,12 +155,12 @@ class Task:
     control_period: float
     time_step: float
     seconds: float
-    scenario: Callable[[Floors, int, float], Scenario[Any]]
-    success: Callable[[StepState[Any]], Mask]
+    scenario: Callable[[Floors, int, float], Scenario[object]]
+    success: Term[Mask]
     observations: Mapping[str, Observation] = field(default_factory=dict)
     rewards: Mapping[str, Reward] = field(default_factory=dict)
-    terminations: Mapping[str, Callable[[StepState[Any]], Mask]] = field(default_factory=dict)
-    outcomes: Mapping[str, Callable[[StepState[Any]], Mask]] = field(default_factory=dict)
+    terminations: Mapping[str, Term[Mask]] = field(default_factory=dict)
+    outcomes: Mapping[str, Term[Mask]] = field(default_factory=dict)
     curriculum: Curriculum | None = None
     height_scan: ScanGrid | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)

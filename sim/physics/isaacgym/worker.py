@@ -16,7 +16,6 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -104,11 +103,11 @@ class World:
         rows = (base.inertia.x, base.inertia.y, base.inertia.z)
         self.mass, self.inertia = base.mass, np.array([(row.x, row.y, row.z) for row in rows])
         self.masses = np.ones(self.robots)
-        self.change(range(self.robots))
+        self.change(list(range(self.robots)))
         ensure(self.gym.prepare_sim(self.sim), "prepare_sim")
         self.acquire()
 
-    def make_sim(self) -> Any:
+    def make_sim(self) -> object:
         """PhysX with z up."""
         on_gpu = self.device.startswith("cuda")
         params = self.gymapi.SimParams()
@@ -130,7 +129,7 @@ class World:
         ensure(sim is not None, "create_sim")
         return sim
 
-    def asset_options(self) -> Any:
+    def asset_options(self) -> object:
         """What the URDF says, and nothing besides: no damping, no fused links, no guessed inertia."""
         options = self.gymapi.AssetOptions()
         options.fix_base_link = False
@@ -171,7 +170,7 @@ class World:
         actor = self.gym.create_actor(env, self.asset, pose, "robot", number, NO_SELF)
         return env, actor
 
-    def change(self, robots: Any) -> None:
+    def change(self, robots: list) -> None:
         """Friction, mass and strength of robots as the memory says."""
         for robot in robots:
             friction, mass, strength = self.memory["dynamics"][:, robot].tolist()
@@ -188,7 +187,7 @@ class World:
                 props = self.driven(self.gym.get_actor_dof_properties(env, actor), strength)
                 ensure(self.gym.set_actor_dof_properties(env, actor, props), "set_actor_dof_properties")
 
-    def change_mass(self, env: Any, actor: int, factor: float) -> None:
+    def change_mass(self, env: object, actor: int, factor: float) -> None:
         """The base's mass and inertia."""
         bodies = self.gym.get_actor_rigid_body_properties(env, actor)
         base = bodies[0]
@@ -199,7 +198,7 @@ class World:
         done = self.gym.set_actor_rigid_body_properties(env, actor, bodies, recomputeInertia=False)
         ensure(done, "set_actor_rigid_body_properties")
 
-    def driven(self, props: Any, strength: float) -> Any:
+    def driven(self, props: "np.ndarray", strength: float) -> "np.ndarray":
         """Properties of one robot's DOFs with its motors' strength."""
         modes = {
             "position": int(self.gymapi.DOF_MODE_POS),
@@ -282,7 +281,7 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # Isaac Gym writes to stdout, from C++ too
 
-    def answer(**values: Any) -> None:
+    def answer(**values: object) -> None:
         answers.write(json.dumps(values) + "\n")
         answers.flush()
 
