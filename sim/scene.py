@@ -9,14 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.coverage.map import CoverageMap
 from pipeline.errors import BundleError, ReconstructionError, SimError
 from pipeline.geometry import Gaussians, Mesh
-from pipeline.importing.gaussgym import is_gaussgym, read_gaussgym
-from pipeline.importing.sim_lod import sim_lod_from_renders
 from pipeline.regions.params import RegionsParams
 from pipeline.regions.regions import Regions
-from pipeline.regions.stage import find_regions
 from pipeline.scenes.bundle import HOSTILE, Bundle
 from pipeline.scenes.manifest import Manifest
 from pipeline.scenes.resolver import find_locked
@@ -82,6 +78,8 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
         BundleError: When there is no such scene or it is damaged.
         SimError: When it failed gates, its gravity isn't along -Z, or it has no floor.
     """
+    from pipeline.importing.gaussgym import is_gaussgym
+
     folder = Path(reference).expanduser()
     if is_gaussgym(folder):
         return _from_gaussgym(folder)
@@ -107,6 +105,8 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
     if LEVEL in manifest.splats:
         gaussians = bundle.splat(LEVEL)
     else:
+        from pipeline.importing.sim_lod import sim_lod_from_renders
+
         logger.warning("%s has no level of detail %r: it is made in memory, which takes a while", name, LEVEL)
         gaussians = sim_lod_from_renders(bundle.splat("full"), regions)
     lock = SceneLock(
@@ -138,6 +138,11 @@ def _measured_for(manifest: Manifest) -> tuple[float, float]:
 
 
 def _from_gaussgym(folder: Path) -> SimScene:
+    from pipeline.coverage.map import CoverageMap
+    from pipeline.importing.gaussgym import read_gaussgym
+    from pipeline.importing.sim_lod import sim_lod_from_renders
+    from pipeline.regions.stage import find_regions
+
     read = read_gaussgym(folder)
     name = folder.resolve().name
     logger.warning("%s is a scene of GaussGym: its quality was never measured, gates are unknown", name)

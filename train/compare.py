@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
 
 from train.preset import flat_values
 from train.report import ticks
@@ -168,8 +167,7 @@ class Matrix:
 
     def json(self) -> str:
         """For programs."""
-        values: dict[str, Any] = {"schema_version": 1, **asdict(self)}
-        return json.dumps(values, indent=1)
+        return json.dumps({"schema_version": 1, **asdict(self)}, indent=1)
 
     def markdown(self) -> str:
         """A table; a star where a policy was trained."""

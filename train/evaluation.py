@@ -34,47 +34,35 @@ SHOWN = 9
 """Number of images of a scene that are kept."""
 
 
-class ObservationAblation:
-    """Ablates the observations of a policy, in one episode of each robot.
+def ablation_of(kind: Ablation, seed: int) -> Callable[[TensorDict], TensorDict]:
+    """An ablation of the observations of N robots in one episode of each: acts on all groups except vectors.
 
-    An ablation acts on all observation groups except vectors.
-
-    Args:
-        ablation: Kind of the ablation.
-        seed: Seed of the shuffling.
+    It leaves the originals as they are; a seed determines the shuffling. It raises TrainError when there is nothing to
+    ablate: the policy is blind, or there is one robot to shuffle.
     """
+    rng, first = np.random.default_rng(seed), dict[str, torch.Tensor]()
 
-    def __init__(self, ablation: Ablation, seed: int) -> None:
-        self._ablation, self._rng = ablation, np.random.default_rng(seed)
-        self._first: dict[str, torch.Tensor] = {}
-
-    def apply(self, observations: TensorDict) -> TensorDict:
-        """Ablated observations of N robots; the originals stay as they are.
-
-        Raises:
-            TrainError: When there is nothing to ablate: the policy is blind, or there is one robot to shuffle.
-        """
-        if self._ablation == "none":
-            return observations
+    def ablated(observations: TensorDict) -> TensorDict:
         groups = [str(name) for name in observations.keys() if name not in (VECTOR, STATE)]  # noqa: SIM118 - no dict
         if not groups:
             raise TrainError(
                 "an ablation acts on what a policy sees",
-                found=f"ablation {self._ablation!r}, and a policy that sees nothing",
+                found=f"ablation {kind!r}, and a policy that sees nothing",
                 remedy="evaluate a blind policy without ablations",
             )
-        order = torch.from_numpy(others(len(observations), self._rng)) if self._ablation == "shuffled" else None
-        ablated = observations.copy()
+        order = torch.from_numpy(others(len(observations), rng)) if kind == "shuffled" else None
+        result = observations.copy()
         for name in groups:
-            ablated[name] = self._ablated(name, observations[name], order)
-        return ablated
+            images = observations[name]
+            if order is not None:
+                result[name] = images[order.to(images.device)]
+            elif kind == "black":
+                result[name] = torch.zeros_like(images)
+            else:
+                result[name] = first.setdefault(name, images.clone())
+        return result
 
-    def _ablated(self, name: str, images: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
-        if order is not None:
-            return images[order.to(images.device)]
-        if self._ablation == "black":
-            return torch.zeros_like(images)
-        return self._first.setdefault(name, images.clone())
+    return ablated if kind != "none" else lambda observations: observations
 
 
 def others(count: int, rng: np.random.Generator) -> I64:
@@ -120,7 +108,7 @@ def evaluate(
         with torch.inference_mode(), bar(episodes, f"episodes, ablation {ablation}") as progress:
             for number in range(math.ceil(episodes / env.num_envs)):
                 count = min(env.num_envs, episodes - len(done))
-                ablate = ObservationAblation(ablation, seed + number).apply
+                ablate = ablation_of(ablation, seed + number)
                 done += _round(actor, env, count, ablate, seed + number, progress.update)
     finally:
         actor.reset(hidden_state=memory)

@@ -49,7 +49,7 @@ class DrivenActor:
 
     def __call__(self, seen: TensorDict, /) -> torch.Tensor:
         """Actions (N, A) for the robots' poses."""
-        return torch.from_numpy(self._driver.act())
+        return torch.from_numpy(self._driver())
 
     def reset(self, dones: torch.Tensor | None = None, /) -> None:
         """Do nothing: it has no state."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, model_validator
@@ -145,17 +145,19 @@ class Evaluation(_Record):
 
     @computed_field
     @property
-    def metrics(self) -> dict[str, dict[str, Any]]:
+    def metrics(self) -> dict[str, dict[str, object]]:
         """Metrics for readers of the file without this code."""
-        return {scene or "all": self._metrics(scene) for scene in self.rows()}
+        return {
+            scene or "all": {
+                **{name: asdict(share) for name, share in self.shares(scene).items()},
+                "ended_by": self.endings(scene),
+            }
+            for scene in self.rows()
+        }
 
     def shares(self, scene: str | None = None) -> dict[str, Interval]:
         """Success rate, then the outcomes."""
         return {"success": self.success(scene), **self.outcomes(scene)}
-
-    def _metrics(self, scene: str | None) -> dict[str, Any]:
-        shares = {name: asdict(share) for name, share in self.shares(scene).items()}
-        return shares | {"ended_by": self.endings(scene)}
 
 
 class TestScene(_Record):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import TrainError
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
 REPOSITORY, FILE = f"timm/{MODEL}", "model.safetensors"
@@ -82,7 +82,7 @@ class DinoFeatures:
         self.module = Dinov2(image, pretrained=pretrained).to(device)
         self._device = device
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Features of the last images."""
         images = torch.from_numpy(seen["rgb"]).to(self._device).permute(0, 3, 1, 2)
         with torch.no_grad():

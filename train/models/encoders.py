@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.errors import TrainError
 from sim.cameras.settings import Output
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from train.models.dinov2 import DinoFeatures, FeatureNetwork
 from train.models.gaussians import GaussianTokens, SetTransformer
 from train.models.images import ImageCNN, ImageResNet
@@ -29,7 +29,7 @@ class ObservationGroup(Protocol):
         """Name of the group."""
         ...
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Read the current observations of all N robots (N, ...).
 
         Args:
@@ -40,33 +40,16 @@ class ObservationGroup(Protocol):
 
 
 @dataclass(frozen=True)
-class RgbImages:
-    """Colour images (N, 3, H, W) uint8.
+class Images:
+    """Colour images (N, 3, H, W) uint8, or depth images (N, 1, H, W) float32 [m], 0 unknown."""
 
-    Attributes:
-        name: Name of the observation group.
-    """
+    name: Modality
 
-    name: str = "rgb"
-
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Channels first."""
+        if self.name == "depth":
+            return torch.tensor(seen[self.name][:, None])
         return torch.from_numpy(np.ascontiguousarray(seen[self.name].transpose(0, 3, 1, 2)))
-
-
-@dataclass(frozen=True)
-class DepthImages:
-    """Depth images (N, 1, H, W) float32 [m]; 0 unknown.
-
-    Attributes:
-        name: Name of the observation group.
-    """
-
-    name: str = "depth"
-
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
-        """One channel."""
-        return torch.tensor(seen[self.name][:, None])
 
 
 NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module] | None] = {
@@ -129,7 +112,7 @@ def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
         return Encoder(
             ("rgb",), lambda env, device: DinoFeatures((env.task.camera.height, env.task.camera.width), device)
         )
-    return Encoder((modality,), lambda *_: RgbImages() if modality == "rgb" else DepthImages())
+    return Encoder((modality,), lambda *_: Images(modality))
 
 
 def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:

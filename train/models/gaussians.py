@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from pipeline.geometry import SH_C0, Camera, Gaussians, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, I64, Floats, Mask
 from sim.cameras.props import Props
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from sim.physics.state import RobotState
 from sim.robots.model import Robot
 from sim.scene import SimScene
@@ -55,7 +54,7 @@ class Tokens:
     color: Floats
     opacity: Floats
 
-    def __getitem__(self, index: Any) -> Tokens:
+    def __getitem__(self, index: I64 | Mask) -> Tokens:
         """The chosen tokens."""
         return Tokens(*(getattr(self, field.name)[index] for field in fields(self)))
 
@@ -101,7 +100,7 @@ class GaussianTokens:
         self._casters = [RayCaster(scene.collision) for scene in scenes]
         self._base_from_camera, self._camera, self._count = robot.base_from_camera, camera, count
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Read the current tokens of all N robots."""
         return torch.from_numpy(self.tokens(env.engine.read(), env.scene_of, env.scenario.props()))
 

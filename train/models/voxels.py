@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from pipeline.errors import TrainError
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, U8, Floats
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from sim.height_scan import HEADROOM
 
 VOXELS = "voxels"
@@ -116,7 +115,7 @@ class Voxels:
     def __init__(self, env: SceneEnv) -> None:
         self._map = VoxelMap([scene.collision for scene in env.scenes])
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Read the current voxels of all robots."""
         state = env.engine.read()
         place = state.position, state.quaternion, env.scene_of
