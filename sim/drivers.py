@@ -101,15 +101,7 @@ class Viewer(Protocol):
 def run_episodes(
     env: SceneEnv, steps: int | None, seed: int, driver: DriverName, viewers: Sequence[Viewer] = ()
 ) -> Counter[str]:
-    """Reset an environment and step until the end or Ctrl-C; returns how many episodes each condition ended.
-
-    Args:
-        env: The environment.
-        steps: Number of control steps; None for no end.
-        seed: Seed of the environment and of random actions.
-        driver: Name of the driver, see `find_driver`.
-        viewers: Viewers to update.
-    """
+    """Reset an environment and step until the end or Ctrl-C; returns how many episodes each condition ended."""
     counts = Counter(dict.fromkeys([*env.task.terminations, TIME], 0))
     act = find_driver(driver, env, seed)
     seen, _ = env.reset(seed=seed)

@@ -72,14 +72,6 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     where no episode ended. `info["scene"]` (N,) is the scene of this step's episodes. An action with NaN ends the
     episode of its environment; `info["invalid_action"]` says where.
 
-    Args:
-        task: Task to do.
-        scenes: Scenes to do it in.
-        robot: Model of every robot.
-        drive: Maps actions to actuators.
-        num_envs: N.
-        config: How the simulation runs.
-
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
     """
@@ -137,11 +129,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         return self._observe(self._step_state(self.engine.read(), self._action, self._contact_force())), {}
 
     def step(self, actions: F32) -> tuple[Observations, F32, Mask, Mask, dict[str, Any]]:
-        """Act for one control period.
-
-        Args:
-            actions: (N, A); clipped to [-1, 1].
-        """
+        """Act for one control period."""
         raw = np.asarray(actions, np.float32).reshape(self.num_envs, self.drive.size)
         invalid = np.asarray(~np.isfinite(raw).all(1))
         action = np.clip(np.where(invalid[:, None], 0, raw), -1, 1)

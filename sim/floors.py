@@ -31,10 +31,7 @@ SPOKES = 8
 class Floors:
     """The floors of S scenes, as far as a robot has room on them, in grids padded to one shape.
 
-    Args:
-        scenes: Scenes.
-        robot: The robot; it has less floor if it is wider or higher than the scene's regions were computed for.
-        split: Where episodes may begin.
+    A robot has less floor if it is wider or higher than a scene's regions were computed for.
 
     Raises:
         SimError: When a scene has no room for the robot, or too little floor to be split.
@@ -129,9 +126,6 @@ class Floors:
 
 class Cells:
     """Marked cells of R grids, to draw from.
-
-    Args:
-        marked: (R, X, Y).
 
     Attributes:
         count: (R,) number of marked cells in each grid.

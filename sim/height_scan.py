@@ -53,12 +53,7 @@ class ScanGrid:
 
 
 class HeightScanner:
-    """Measures the ground's height in the collision meshes of several scenes.
-
-    Args:
-        scenes: Collision meshes, world frames.
-        grid: Points of the scan.
-    """
+    """Measures the ground's height in the collision meshes of several scenes."""
 
     def __init__(self, scenes: Sequence[Mesh], grid: ScanGrid) -> None:
         self.grid = grid
@@ -73,12 +68,8 @@ class HeightScanner:
         The ground is the first surface below a plane 0.3 m above the base. If that surface is inpainted, faces down or
         is missing, and the next surface above is hit from behind, the plane lies within a stair or a box, whose top is
         the ground. Scans show tables from above only, so a back face alone doesn't tell them from boxes; the floor
-        below does.
-
-        Args:
-            position: (N, 3) positions of the bases [m], world frame.
-            quaternion: (N, 4) wxyz, world from base.
-            scene_of: (N,) scene of each robot.
+        below does. Bases are at positions (N, 3) [m], world frame, with quaternions (N, 4) wxyz, world from base, in
+        scenes (N,).
         """
         forward = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
         forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-9)

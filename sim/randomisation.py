@@ -71,13 +71,6 @@ class Randomiser:
 
     A robot's friction is multiplied by that of the area (`Regions.areas`) under the origin of its base, looked up at
     control steps: the wheels or feet of a robot share one ground.
-
-    Args:
-        settings: Ranges to draw from.
-        engine: Engine with N robots.
-        robot: Model of every robot.
-        regions: Regions of the scenes.
-        substeps: Physics steps between two actions.
     """
 
     def __init__(
@@ -130,9 +123,7 @@ class Randomiser:
     def step(self, targets: F32, rng: np.random.Generator) -> None:
         """Push the robots that are due, and advance the engine by one control period.
 
-        Args:
-            targets: (N, A) of the actuators; they arrive after the latency.
-            rng: Random generator of the pushes.
+        Targets (N, A) of the actuators arrive after the latency.
         """
         if self._settings.push_speed:
             self._push(rng)

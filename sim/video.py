@@ -47,9 +47,7 @@ WHITE, GREEN, RED = (235, 235, 235), (90, 210, 110), (240, 90, 70)
 class VideoWriter:
     """Writes an MP4 (H.264) image by image; it is complete once closed.
 
-    Args:
-        path: The file; its folder is made.
-        rate: Frame rate [Hz].
+    Its folder is made; the rate is in Hz.
 
     Raises:
         SimError: When its name doesn't end in .mp4.
@@ -100,13 +98,8 @@ class ChaseVideo(VideoWriter):
     """Video of the first robot from behind and above, next to its camera image and the results of its episodes.
 
     Between two steps the robot's pose is interpolated; its camera image stays the same. The last step of an episode is
-    missing: after it, the robot is already at the start of the next.
-
-    Args:
-        env: The simulation.
-        path: The file.
-        title: First line of the caption, such as the driver's name.
-        splats: Splats of the scenes in the view from behind; those of the robots' cameras by default.
+    missing: after it, the robot is already at the start of the next. The title is the first line of the caption, such
+    as the driver's name; the view from behind shows `splats`, by default those of the robots' cameras.
     """
 
     def __init__(self, env: SceneEnv, path: Path, title: str, splats: Sequence[Gaussians] | None = None) -> None:
@@ -221,13 +214,8 @@ LAG = 0.6
 class ChaseCamera:
     """A camera that follows a robot, with the task's props and the robot's collision shapes in its images.
 
-    Walls of the collision mesh shorten the arm between the robot and the camera. Drawn on the CPU.
-
-    Args:
-        robot: Robot to follow.
-        scenes: Scenes of the robot.
-        splats: Splats of the scenes; those of the robots' cameras by default.
-        lens: Pinhole.
+    Walls of the collision mesh shorten the arm between the robot and the camera. Drawn on the CPU. It shows `splats`,
+    by default those of the robots' cameras, through a pinhole.
     """
 
     def __init__(

@@ -167,11 +167,8 @@ def check_finite(metrics: Mapping[str, float], agent: PPO) -> None:
 def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str = "cpu") -> PPO:
     """Load the policy of a run for use: its hidden state is empty, and it acts without exploration.
 
-    Args:
-        run: Run of the policy.
-        env: Environment like the one it was trained in, with any number of robots.
-        path: Checkpoint; the newest by default.
-        device: Device of the networks.
+    The environment is like the one it was trained in, with any number of robots; the checkpoint is the newest by
+    default.
 
     Raises:
         TrainError: When there is no checkpoint, or it doesn't fit the network.

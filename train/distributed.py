@@ -130,12 +130,7 @@ def processes_of_this_run() -> Processes | None:
 
 @contextmanager
 def together(device: str, processes: Processes | None) -> Iterator[str]:
-    """Join the processes, so that they can average; yields the device of this one.
-
-    Args:
-        device: "cuda" or "cpu".
-        processes: From `processes_of_this_run`; None does nothing.
-    """
+    """Join the processes, so that they can average; yields the device of this one."""
     if processes is None:
         yield device
         return

@@ -64,11 +64,7 @@ class EnvironmentState(TypedDict):
 class TrainEnv(VecEnv):
     """A `SceneEnv` for rsl-rl.
 
-    Args:
-        env: The simulation.
-        groups: Observation groups in addition to the vectors.
-        device: Device of the tensors.
-        seed: Seed of the episodes.
+    Its observation groups are vectors and `groups`.
 
     Attributes:
         done_info: Episodes that ended in the last step.
@@ -165,15 +161,8 @@ def make_env(
 ) -> TrainEnv:
     """Make a preset's simulation, for training or, with starts "held_out", for evaluation.
 
-    Cameras are randomised in training only. Evaluation of a task with a curriculum is at its hardest level.
-
-    Args:
-        preset: Task, robot and network.
-        scenes: Scenes to simulate.
-        num_envs: Number of robots; the preset's by default.
-        seed: Seed of the episodes.
-        starts: Where episodes begin.
-        device: Device of images and tensors.
+    Cameras are randomised in training only. Evaluation of a task with a curriculum is at its hardest level. The number
+    of robots is the preset's by default.
 
     Raises:
         SimError: When there is no such task or robot, or the scenes have no room for them.

@@ -36,13 +36,7 @@ class Actor(Protocol):
 
 
 class DrivenActor:
-    """A scripted driver, which knows the scene.
-
-    Args:
-        name: Name of the driver.
-        env: Environment of the robots.
-        seed: Seed of random actions.
-    """
+    """A scripted driver, which knows the scene."""
 
     def __init__(self, name: DriverName, env: TrainEnv, seed: int = 0) -> None:
         self._driver = find_driver(name, env.env, seed)

@@ -229,10 +229,6 @@ class DatasetWriter:
 def new_dataset(folder: Path, **about: Unpack[About]) -> Iterator[DatasetWriter]:
     """A writer of a dataset whose folder appears only when it is complete.
 
-    Args:
-        folder: Folder of the dataset; must not exist.
-        about: What its demonstrations have in common.
-
     Raises:
         TrainError: When the folder exists or can't be written, or the disk is full.
         MachineError: When pyarrow is not installed.

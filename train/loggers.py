@@ -78,11 +78,6 @@ LOGGERS: dict[str, Callable[[Run, int], AbstractContextManager[Log]]] = {"wandb"
 def open_loggers(run: Run, names: Sequence[str], steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
     """Open TensorBoard's logger, and those that are requested; yields what logs a row of the curve.
 
-    Args:
-        run: Run.
-        names: Keys of `LOGGERS`.
-        steps: Number of steps done.
-
     Raises:
         TrainError: When a logger is unknown, or its package isn't installed.
     """

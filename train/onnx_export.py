@@ -152,11 +152,7 @@ class Exported:
 def export_run(run: Run, path: Path, *, file: Path | None = None, allow_failed: bool = False) -> Exported:
     """Export a run's policy.
 
-    Args:
-        run: Run of the policy.
-        path: The ONNX file.
-        file: The run's checkpoint; the newest by default.
-        allow_failed: Accept a scene that failed gates.
+    The checkpoint is the newest by default.
 
     Raises:
         TrainError: When there is no checkpoint, or the file would act differently: then none is written.
@@ -177,12 +173,7 @@ def export_policy(
 ) -> Exported:
     """Export a policy, if the file acts like the policy for more than an episode.
 
-    Args:
-        policy: Policy with empty hidden states.
-        env: Environment with one robot, for the check.
-        preset: Preset of the policy.
-        path: The ONNX file.
-        about: Further metadata.
+    The policy has empty hidden states, the environment one robot; `about` is further metadata.
 
     Raises:
         TrainError: When ONNX isn't installed, or the file would act differently: then none is written.

@@ -36,13 +36,7 @@ def open_play(
 ) -> tuple[TrainEnv, MLPModel]:
     """Make one robot in one scene, and load the policy that drives it.
 
-    Args:
-        run: Run of the policy.
-        scene: Scene; the run's first by default.
-        seed: Seed of the episodes.
-        starts: Where episodes begin.
-        file: The run's checkpoint; the newest by default.
-        allow_failed: Accept a scene that failed gates.
+    The scene is the run's first by default, the checkpoint its newest.
 
     Raises:
         TrainError: When there is no checkpoint, or one that doesn't fit.
@@ -58,11 +52,7 @@ def open_play(
 def play(env: TrainEnv, policy: MLPModel, viewers: Sequence[Viewer] = (), episodes: int | None = None) -> Counter[str]:
     """Let a policy act by its mean for N episodes, or until Ctrl-C; returns how many episodes each condition ended.
 
-    Args:
-        env: Environment at the beginning of its episodes.
-        policy: Policy with an empty hidden state.
-        viewers: Viewers to update.
-        episodes: Number of episodes of all environments together; None for no end.
+    The environment is at the beginning of its episodes, the policy's hidden state empty.
     """
     counts = Counter(dict.fromkeys([*env.env.task.terminations, TIME], 0))
     ended: dict[int, EpisodeResult] = {}
@@ -98,15 +88,7 @@ def write_video(
 ) -> Counter[str]:
     """Write a video of a policy at work, from behind and above and through the robot's camera.
 
-    Args:
-        run: Run of the policy.
-        path: The MP4 file.
-        scene: Scene; the run's first by default.
-        episodes: Number of episodes.
-        seed: Seed of the episodes.
-        starts: Where episodes begin.
-        file: The run's checkpoint; the newest by default.
-        allow_failed: Take a scene that failed gates too.
+    The scene is the run's first by default, the checkpoint its newest.
 
     Returns:
         How many episodes each condition ended.

@@ -33,12 +33,8 @@ def line_chart(
 ) -> str:
     """Draw a curve (SVG).
 
-    Args:
-        title: Title of the chart.
-        points: (x, y), at least one.
-        across: Label of the x axis.
-        bounds: Range of y; that of the points by default.
-        mark: x and a rate with its interval, shown next to the curve.
+    It has at least one point (x, y), a label `across` its x axis, and bounds of y, those of the points by default;
+    `mark` is x and a rate with its interval, shown next to the curve.
     """
     xs, ys = [x for x, _ in points] + ([mark[0]] if mark else []), [y for _, y in points]
     x_ticks = ticks(min(xs), max(xs))
@@ -125,14 +121,8 @@ def episode_map(
 ) -> str:
     """Draw a map (SVG), x to the right and y up: floor, held-out blocks on request, goals, and a path per episode.
 
-    Paths have the class "ended-<number>", the index of what ended the episode, for the page's style.
-
-    Args:
-        plan: The floor.
-        episodes: Episodes in that scene.
-        endings: All that ends episodes.
-        label: Alternative text.
-        held_out: Whether to draw the held-out floor.
+    Paths have the class "ended-<number>", the index of what ended the episode, for the page's style. `endings` is all
+    that ends episodes, `label` the alternative text.
     """
     walkable = plan.marked(plan.walkable)
     cells = np.argwhere(walkable)
@@ -161,12 +151,7 @@ def episode_map(
 
 
 class _Sheet:
-    """Maps positions in the world to the drawing, whose y points down.
-
-    Args:
-        low: Corner (x, y) of what is drawn [m].
-        high: The opposite one.
-    """
+    """Maps positions in the world to the drawing, whose y points down."""
 
     def __init__(self, low: Floats, high: Floats) -> None:
         self._low, self._high = low, high
@@ -289,11 +274,7 @@ def write_report(run: Run, results: Results) -> Path:
 def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], videos: Sequence[str]) -> str:
     """HTML of the page.
 
-    Args:
-        run: The run.
-        results: Results of its evaluation.
-        curve: A row for each iteration.
-        videos: Paths relative to the page.
+    The curve has a row for each iteration; videos are paths relative to the page.
     """
     evaluations = results.labelled()
     endings = _endings(evaluation for _, evaluation in evaluations)

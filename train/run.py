@@ -166,15 +166,7 @@ class Run:
     ) -> Run:
         """Make a new folder with its run.json; nothing that exists is overwritten.
 
-        Args:
-            root: Folder of all runs; made if it doesn't exist.
-            preset: Preset of the training.
-            scenes: Scenes.
-            sources: How each scene was opened.
-            seed: Seed of everything random.
-            device: Device of networks and images.
-            processes: Number of processes that train together.
-            name: Name of the folder; <task>-<scene>-<number> by default.
+        `sources` say how each scene was opened; the name is <task>-<scene>-<number> by default.
 
         Raises:
             TrainError: When the name is taken or invalid, or the folder can't be written.
@@ -324,11 +316,7 @@ class Run:
 
 
 class Curve:
-    """Learning curve: a row of numbers for each iteration.
-
-    Args:
-        path: JSON Lines.
-    """
+    """Learning curve: a row of numbers for each iteration."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -72,10 +72,6 @@ class SceneCurriculum:
     Learning progress is the difference between a fast and a slow moving average of success: scenes that are being
     learned or forgotten are drawn more often. Source: Matiisen et al., Teacher-Student Curriculum Learning, 2017,
     section 3.
-
-    Args:
-        count: Number of scenes, S.
-        by_progress: Whether to draw by learning progress; otherwise uniformly.
     """
 
     def __init__(self, count: int, *, by_progress: bool) -> None:
@@ -112,13 +108,6 @@ Metrics = dict[str, float]
 
 class Trainer:
     """A policy in training.
-
-    Args:
-        preset: What is trained, and how.
-        scenes: Scenes to train in.
-        seed: Seed of networks, actions and episodes.
-        device: Device of networks and images.
-        processes: Rank of this process among several; None for a single one.
 
     Raises:
         SimError: When the scenes don't suit the task or the robot.

@@ -38,10 +38,6 @@ IMAGES = 512
 class GsplatRenderer:
     """See `SceneRenderer`; Gaussians with numbers that are not finite are left out.
 
-    Args:
-        scenes: The Gaussians of each, in its world frame.
-        device: As torch names it, like cuda or cuda:1.
-
     Raises:
         SimError: When torch or gsplat is not installed.
     """

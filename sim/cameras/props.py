@@ -142,13 +142,8 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
 def _bounds(turn: F32, middle: F32, half: F32, intrinsics: F32, height: int, width: int) -> tuple[int, int, int, int]:
     """Rows and columns, from first to after the last, that may show a box (all if it is partly behind the camera).
 
-    Args:
-        turn: (3, 3) world from camera.
-        middle: (3,) centre of the box from the camera, world axes [m].
-        half: (3,) half edges along the world's axes [m].
-        intrinsics: (4,) fx, fy, cx, cy.
-        height: Height of the image [px].
-        width: Width of the image [px].
+    The box has a middle (3,) from the camera and half edges (3,) along the world's axes [m]; `turn` is world from
+    camera (3, 3).
     """
     fx, fy, cx, cy = intrinsics
     left, top = np.float32(np.inf), np.float32(np.inf)

@@ -26,14 +26,6 @@ Observed = U8 | F32
 class CameraRig:
     """One camera per robot, of the same lens, each with its own mount.
 
-    Args:
-        camera: The camera.
-        robot: Robot that carries it.
-        renderer: Renderer of the scenes.
-        num_robots: N.
-        settings: Behaviour of the cameras.
-        control_period: Time between two control steps [s].
-
     Attributes:
         camera: The camera.
         images_taken: Number of images of all robots so far.
@@ -95,12 +87,7 @@ class CameraRig:
     ) -> dict[str, Observed]:
         """Last observations of each robot's camera, by the names of `spaces`, each with N rows.
 
-        Args:
-            state: State of all N robots.
-            scene_of: (N,) scene of each robot.
-            props: Props of each robot.
-            seconds: (N,) time since its episode began [s].
-            rng: Random generator.
+        Seconds (N,) are those since the episodes began.
         """
         robots = self._clock.due(seconds, rng)
         if len(robots):
@@ -190,11 +177,7 @@ def normals_of(depth: F32, lens: Camera) -> F32:
     """Unit normals (B, H, W, 3) in camera axes, towards the camera; 0 at edges, at borders and where nothing is known.
 
     They are normals of planes fitted to the inverse depths of 5x5 pixels, which are linear along the rows and columns
-    of a plane, however steep it is.
-
-    Args:
-        depth: (B, H, W) along the camera's z [m], 0 = unknown.
-        lens: Pinhole.
+    of a plane, however steep it is. Depths (B, H, W) are along the axis of a pinhole camera [m], 0 = unknown.
     """
     normals = np.zeros((*depth.shape, 3), np.float32)
     intrinsics = np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32)

@@ -59,10 +59,7 @@ class RobotState:
     def at_rest(position: Floats, quaternion: Floats, joints: F32) -> RobotState:
         """Robots that don't move.
 
-        Args:
-            position: (N, 3).
-            quaternion: (N, 4).
-            joints: (N, J).
+        Positions (N, 3), quaternions (N, 4) and joint positions (N, J).
         """
         count = len(position)
         still = np.zeros((count, 3), np.float32)
@@ -99,11 +96,7 @@ class Dynamics:
 class PhysicsEngine:
     """N robots of one kind, each alone in one of several scenes of one world; robots never touch each other.
 
-    Args:
-        robot: Model of every robot.
-        scenes: Collision meshes, world frames.
-        num_robots: N.
-        time_step: Time step of a substep [s].
+    Scenes are collision meshes in their world frames; the time step is that of a substep [s].
 
     Attributes:
         joint_names: Order of the joints in every array.

@@ -59,9 +59,7 @@ class DifferentialDrive:
 class JointOffsets:
     """Joint positions relative to the pose at rest; for legs.
 
-    Args:
-        robot: Robot whose actuators are all position actuators.
-        scale: Offset of an action of 1 [rad].
+    All actuators are position actuators; an action of 1 is an offset of `scale` [rad].
     """
 
     def __init__(self, robot: Robot, scale: float = 0.25) -> None:

@@ -190,10 +190,7 @@ def read_spec(path: Path) -> MjSpec:
 def load_robot(path: Path, name: str | None = None, servos: Servos | None = None) -> Robot:
     """Load a URDF or MJCF file with one robot; a keyframe named `home`, if any, is its pose at rest.
 
-    Args:
-        path: The file; meshes are searched relative to it, as the format specifies.
-        name: Name of the robot; the file's stem by default.
-        servos: Actuators of every joint, since a URDF has none.
+    Meshes are searched relative to the file; servos are for files without actuators, such as URDFs.
 
     Raises:
         SimError: When the file can't be read, a mesh is missing, or it isn't one robot with hinges and slides.

@@ -58,14 +58,8 @@ class CommandScenario:
     """Starts in front of rises, the higher the level the higher; commands that stay on the walkable floor.
 
     The first command leads straight up; later ones lead along arcs. If no tried command stays on the floor, the robot
-    turns on the spot.
-
-    Args:
-        floors: Floors to walk on. Levels that a scene lacks are replaced by the next easier one.
-        num_envs: N.
-        period: Time between two steps [s].
-        ahead: Length of the free path ahead of a start [m].
-        steps: Whether some scene must have a start in front of a rise.
+    turns on the spot. Levels that a scene lacks are replaced by the next easier one; with `steps`, some scene must have
+    a start in front of a rise. `ahead` is the length of the free path ahead of a start [m].
 
     Raises:
         SimError: When a scene has no start with a path ahead, or no scene has the steps that are needed.
@@ -188,11 +182,7 @@ def _starts_by_level(floors: Floors, scene: int, ahead: float) -> list[I64]:
 def _rises(height: F32, walkable: Mask, radius: float, ahead: float) -> F32:
     """Rise of straight paths (X, Y, HEADINGS) [m]; NaN where one leaves the floor, leads down or starts uneven.
 
-    Args:
-        height: (X, Y) [m].
-        walkable: (X, Y).
-        radius: Radius of the robot [cells]; the floor is horizontal within it, before and behind a start.
-        ahead: Length of the paths [cells].
+    The floor is horizontal within the radius [cells] before and behind a start; paths have the length `ahead` [cells].
     """
     rise = np.full((*height.shape, HEADINGS), np.float32(np.nan), np.float32)
     for i in prange(height.shape[0]):

@@ -40,11 +40,6 @@ class PathState:
 class PathTracker:
     """Remaining path lengths of N robots.
 
-    Args:
-        floors: Floors that the robots are on.
-        num_envs: N.
-        fields: Distances to goals; each robot follows one field.
-
     Attributes:
         scene_of: (N,) scene of each robot.
         goal: (N, 3) position of the goal on the floor [m], world frame of its scene.
@@ -88,13 +83,8 @@ class PathTracker:
 class GoalScenario:
     """Goals marked by a ball, each with starts from which a path leads there.
 
-    Args:
-        floors: Floors to drive on.
-        num_envs: N.
-        period: Time between two steps [s].
-        min_length: Shortest path from start to goal [m].
-        ball_color: Colour of the balls, 0..1.
-        goals: How many goals of a scene to use, the first ones; all by default.
+    Paths from start to goal have at least `min_length` [m]; of each scene the first `goals` goals are used, all by
+    default.
 
     Raises:
         SimError: When a scene has no such path, or no start that may be used.

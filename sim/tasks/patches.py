@@ -62,15 +62,9 @@ class PatchScenario:
 
     A scene's patches are its own areas with a cost; in a scene without any, a patch is painted at another position in
     each episode. In some episodes the straight path is free except for a patch that it crosses. There is always a path
-    that avoids the patches.
-
-    Args:
-        floors: Floors to drive on.
-        num_envs: N.
-        period: Time between two steps [s].
-        min_length: Shortest straight distance from start to goal [m].
-        max_length: Longest path from start to goal around the patches [m].
-        crossing: Fraction of the episodes whose straight path crosses a patch; 1 for held-out starts.
+    that avoids the patches. From start to goal the straight distance is at least `min_length` and the path around the
+    patches at most `max_length` [m]. `crossing` is the fraction of the episodes whose straight path crosses a patch; it
+    is 1 for held-out starts.
 
     Raises:
         SimError: When a scene has no room for that.
@@ -237,10 +231,6 @@ MAX_DISTANCE = 4.0
 
 class DeadReckoning:
     """Poses of N robots estimated from the rotation of wheels, which drift; exact at the beginning of their episodes.
-
-    Args:
-        num_envs: N.
-        period: Time between two steps [s].
 
     Attributes:
         xy: (N, 2) estimated positions [m], world frame.

@@ -23,9 +23,7 @@ ACROSS = 8
 class Dinov2(nn.Module):
     """The network itself (Oquab et al., 2023, ViT-S/14): a grid of features of an image. It is never trained.
 
-    Args:
-        image: Height and width of the images.
-        pretrained: Whether to load the weights from the user's cache; otherwise they are random.
+    The weights come from the user's cache; unless `pretrained`, they are random.
 
     Attributes:
         features: Shape (384, h, w) of an image's features.
@@ -66,11 +64,6 @@ class DinoFeatures:
     Updates pass over each image many times, but not through the frozen network, which is part of neither the policy nor
     its checkpoints. Features are eight times as large as images: 74 kB each.
 
-    Args:
-        image: Height and width of the images.
-        device: Device of the network.
-        pretrained: See `Dinov2`.
-
     Attributes:
         name: Name of the observation group.
         module: The network: of colours (N, 3, H, W) uint8, for an export that begins with images.
@@ -91,9 +84,6 @@ class DinoFeatures:
 
 class FeatureNetwork(nn.Module):
     """The trained layer on features: a 1x1 convolution to 16 channels.
-
-    Args:
-        shape: Shape of the features (C, h, w).
 
     Attributes:
         size: Number of outputs.

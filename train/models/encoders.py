@@ -30,12 +30,7 @@ class ObservationGroup(Protocol):
         ...
 
     def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
-        """Read the current observations of all N robots (N, ...).
-
-        Args:
-            env: The simulation.
-            seen: Its last observations.
-        """
+        """Read the current observations of all N robots (N, ...)."""
         ...
 
 
@@ -90,10 +85,6 @@ def encoder_names() -> list[str]:
 def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
     """Find an encoder by its name.
 
-    Args:
-        name: Name of the encoder.
-        modality: Output of its camera, if it has one.
-
     Raises:
         TrainError: When there is no such encoder, or it doesn't support the modality.
     """
@@ -118,9 +109,7 @@ def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
 def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:
     """Make the network of an encoder, with an attribute `size`, the number of its outputs.
 
-    Args:
-        name: Name of the encoder.
-        shape: Shape of one robot's observation.
+    The shape is that of one robot's observation.
 
     Raises:
         TrainError: When there is no such encoder.

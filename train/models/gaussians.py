@@ -61,10 +61,7 @@ class Tokens:
     def seen_from(self, position: Floats, rotation: Floats, visible: Mask) -> F32:
         """Tokens (N, T) as (N, T, 13) in the robots' base frames, 0 where they aren't visible (N, T).
 
-        Args:
-            position: (N, 3) positions of the robots' bases [m], world frame.
-            rotation: (N, 3, 3), world from base.
-            visible: (N, T).
+        Bases are at positions (N, 3) [m], world frame, with rotations (N, 3, 3), world from base.
         """
         spread = rotation.transpose(0, 2, 1)[:, None] @ self.spread @ rotation[:, None]
         numbers = np.empty((*self.opacity.shape, FEATURES), np.float32)
@@ -82,12 +79,7 @@ class GaussianTokens:
     First come the task's props (balls, posts, paint), then the nearest of the scene's smoothed Gaussians. A robot gets
     those whose centres lie in its camera's image and that the collision mesh doesn't occlude: a ray to the centre is
     free, or ends within a cell of it. Props occlude nothing. There are no clocks, latencies or noise as in cameras.
-
-    Args:
-        scenes: Scenes of the robots.
-        robot: Model of the robots.
-        camera: Pinhole.
-        count: Number of the scene's tokens, in addition to the props.
+    `count` is the number of the scene's tokens, in addition to the props.
 
     Attributes:
         name: Name of the observation group.
@@ -105,13 +97,7 @@ class GaussianTokens:
         return torch.from_numpy(self.tokens(env.engine.read(), env.scene_of, env.scenario.props()))
 
     def tokens(self, state: RobotState, scene_of: I64, props: Props) -> F32:
-        """Tokens (N, T, 13) for robots.
-
-        Args:
-            state: State of N robots.
-            scene_of: (N,) scene of each robot.
-            props: Props of each robot.
-        """
+        """Tokens (N, T, 13) for robots."""
         rotation, position = state.world_from_base, state.position
         eye = position + rotation @ self._base_from_camera.translation
         view = rotation @ self._base_from_camera.rotation
@@ -163,10 +149,6 @@ def smoothed(gaussians: Gaussians, cell: float = CELL) -> Tokens:
     Each is weighted by its opacity times the area of its footprint. A grid takes every Gaussian once, unlike means over
     nearest neighbours, which count dense regions twice. A token's opacity is the fraction of the cube's face that its
     Gaussians would cover.
-
-    Args:
-        gaussians: Gaussians of a scene, world frame.
-        cell: Side of the cubes [m].
     """
     scales = np.exp(gaussians.log_scales.astype(np.float64))
     axes = matrix_from_quaternion(gaussians.quaternions.astype(np.float64)) * scales[:, None]
@@ -232,9 +214,6 @@ class SetTransformer(nn.Module):
     """Tokens attend to each other, then a few learned queries to all of them (Lee et al., 2019: SAB and PMA).
 
     The output depends neither on the tokens' order nor on empty ones among them.
-
-    Args:
-        shape: Shape of a set (T, 13).
 
     Attributes:
         size: Number of outputs.

@@ -13,8 +13,7 @@ FAR = 5.0
 class ImageCNN(nn.Module):
     """Three convolutions, as in RL from small images since Mnih et al., 2015.
 
-    Args:
-        shape: Shape of an image (C, H, W): colours uint8, or depth [m] with one channel.
+    Images (C, H, W) are colours uint8, or depth [m] with one channel.
 
     Attributes:
         size: Number of outputs.
@@ -44,10 +43,7 @@ class ImageResNet(nn.Module):
     A ResNet-18 is made for images of 224 pixels: it would leave 2 x 2 of 64 x 48 and has 11 million weights. This one
     leaves 8 x 6, which keeps positions apart. It begins as ResNets do (He et al., 2016), with a stride and a pool;
     IMPALA's first blocks have four times as many pixels. It has no batch normalisation, since robots that act are
-    another batch than those in the update.
-
-    Args:
-        shape: Shape of an image (C, H, W): colours uint8, or depth [m] with one channel.
+    another batch than those in the update. Images (C, H, W) are colours uint8, or depth [m] with one channel.
 
     Attributes:
         size: Number of outputs.

@@ -61,9 +61,6 @@ class _Hits:
 class VoxelMap:
     """Looks up voxels and heights on a horizontal grid around each robot, rotated with its heading.
 
-    Args:
-        scenes: Collision meshes, world frames.
-
     Raises:
         TrainError: When a mesh is too large.
     """
@@ -82,10 +79,7 @@ class VoxelMap:
     def occupied(self, position: Floats, quaternion: Floats, scene_of: I64) -> U8:
         """Occupied voxels (N, *SHAPE) uint8.
 
-        Args:
-            position: (N, 3) positions of the bases [m], world frame.
-            quaternion: (N, 4) wxyz, world from base.
-            scene_of: (N,) scene of each robot.
+        Bases are at positions (N, 3) [m], world frame, with quaternions (N, 4) wxyz, world from base, in scenes (N,).
         """
         voxels = np.zeros((len(position), *SHAPE), np.uint8)
         table = (self._corner, self._shape, self._first, self._start, self._place)
@@ -104,11 +98,7 @@ class VoxelMap:
 
 
 class Voxels:
-    """Observation group (N, X, Y, Z + 1) float16: 1 where a voxel is occupied, and last the ground's height [m].
-
-    Args:
-        env: The simulation.
-    """
+    """Observation group (N, X, Y, Z + 1) float16: 1 where a voxel is occupied, and last the ground's height [m]."""
 
     name = VOXELS
 
@@ -252,9 +242,7 @@ NEAR = 0.1
 class VoxelHead(nn.Module):
     """3-D transposed convolutions, each doubling the grid; 50 000 parameters for a small memory.
 
-    Args:
-        latent: Size of the policy's latent.
-        shape: Shape of the grid (X, Y, Z), multiples of 8.
+    The grid's sides are multiples of 8.
     """
 
     def __init__(self, latent: int, shape: tuple[int, int, int]) -> None:

@@ -33,8 +33,7 @@ STDERR_LINES = 12
 class WorkerProcess:
     """A running worker; it ends with this object, or when this process does.
 
-    Args:
-        folder: What the worker reads; only needed until the worker has started.
+    It reads a folder, which is only needed until it has started.
 
     Raises:
         SimError: When there is no Isaac Gym, or the worker can't build its world.

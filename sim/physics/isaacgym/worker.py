@@ -32,13 +32,6 @@ NO_SELF = 1
 def map_memory(path: str, robots: int, dofs: int, bodies: int, create: bool = False) -> dict:
     """The arrays that both sides see, by name.
 
-    Args:
-        path: Of the file.
-        robots: N.
-        dofs: D of each.
-        bodies: B of each.
-        create: Make the file, zeroed.
-
     Returns:
         root (N, 13): position, quaternion xyzw, linear and angular velocity; dof (N, D, 2): position, velocity;
         contact (N, B, 3) [N]; body (N, B, 13) as root; target (2, N, D): positions, velocities; dynamics (3, N):
@@ -76,9 +69,6 @@ class World:
 
     Robots begin spread out, and with their masses: on a GPU, pairs that overlap at the beginning count against PhysX's
     buffers, and a mass that is changed later is not that of the simulation.
-
-    Args:
-        folder: What the parent wrote.
     """
 
     def __init__(self, folder: Path) -> None:
