@@ -10,7 +10,6 @@ import torch
 from rsl_rl.models import MLPModel
 
 from pipeline import Bundle
-from pipeline.geometry import Gaussians
 from pipeline.importing.gaussgym import is_gaussgym
 from pipeline.scenes.resolver import find_scenes
 from sim.drivers import TIME, EpisodeResult, Viewer
@@ -98,7 +97,10 @@ def write_video(
     """
     env, policy = open_play(run, scene, seed=seed, starts=starts, file=file, allow_failed=allow_failed)
     try:
-        video = ChaseVideo(env.env, path, run.name, _splats(_source(run, scene)))
+        source, splats = _source(run, scene), None
+        if not is_gaussgym(Path(source).expanduser()) and SHOWN in (bundle := Bundle.open(source)).manifest.splats:
+            splats = [bundle.splat(SHOWN)]  # it has more than the level of detail of the robots' cameras
+        video = ChaseVideo(env.env, path, run.name, splats)
         try:
             return play(env, policy, [video], episodes)
         finally:
@@ -109,11 +111,3 @@ def write_video(
 
 def _source(run: Run, scene: str | None) -> str:
     return find_scenes([scene])[0] if scene else run.sources[0]
-
-
-def _splats(source: str) -> list[Gaussians] | None:
-    """Full splat of a scene, if it has more than the level of detail of the robots' cameras."""
-    if is_gaussgym(Path(source).expanduser()):
-        return None
-    bundle = Bundle.open(source)
-    return [bundle.splat(SHOWN)] if SHOWN in bundle.manifest.splats else None

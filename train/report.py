@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.check.report import STYLE
 from pipeline.types import I32, Floats, Mask
 from train.preset import flat_values
-from train.results import WINDOW, Episode, Evaluation, FloorPlan, Interval, Results
+from train.results import WINDOW, Episode, FloorPlan, Interval, Results
 from train.run import Run, write_atomically
 
 WIDTH, HEIGHT = 340, 200
@@ -277,7 +277,8 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], v
     The curve has a row for each iteration; videos are paths relative to the page.
     """
     evaluations = results.labelled()
-    endings = _endings(evaluation for _, evaluation in evaluations)
+    found = {one.ended_by: one.success for _, evaluation in evaluations for one in evaluation.episodes}
+    endings = dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))  # success first
     best = evaluations[0][1].success()
     title = f"{results.run}: {results.task}"
     return f"""<!doctype html>
@@ -314,20 +315,18 @@ def _summary(results: Results) -> str:
 
 def _metrics_table(results: Results) -> str:
     lines = results.lines()
-    rows = [
-        f"<tr><td>{LABELS[line.ablation]}</td><td>{escape(line.scene)}</td>{''.join(map(_share, line.shares.values()))}"
-        f"<td class='figure'>{line.episodes}</td><td>{escape(line.ended)}</td></tr>"
-        for line in lines
-    ]
+    rows = []
+    for line in lines:
+        shares = (f"<td class='figure'>{escape(str(rate))}{share_bar(rate)}</td>" for rate in line.shares.values())
+        rows.append(
+            f"<tr><td>{LABELS[line.ablation]}</td><td>{escape(line.scene)}</td>{''.join(shares)}"
+            f"<td class='figure'>{line.episodes}</td><td>{escape(line.ended)}</td></tr>"
+        )
     head = "".join(f"<th class='figure'>{escape(name)}</th>" for name in (*lines[0].shares, "episodes"))
     return (
         f"<table class='figures'><thead><tr><th>Ablation</th><th>Scene</th>{head}<th>Ended by</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-
-
-def _share(share: Interval) -> str:
-    return f"<td class='figure'>{escape(str(share))}{share_bar(share)}</td>"
 
 
 def _curves(results: Results, curve: Sequence[dict[str, float]]) -> str:
@@ -347,12 +346,6 @@ def _curves(results: Results, curve: Sequence[dict[str, float]]) -> str:
             )
     note = "<p class='how'>In red next to the success in training: the result of the evaluation.</p>"
     return f"{note}<div class='charts'>{''.join(charts)}</div>"
-
-
-def _endings(evaluations: Iterable[Evaluation]) -> dict[str, bool]:
-    """All that ended episodes, and whether that is success; success first."""
-    found = {one.ended_by: one.success for evaluation in evaluations for one in evaluation.episodes}
-    return dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))
 
 
 def _ending_style(endings: dict[str, bool]) -> str:

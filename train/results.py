@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 from scipy.stats import binomtest
 
-from pipeline.errors import TrainError
 from pipeline.types import Mask
 from sim.floors import Floors, Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
-from train.run import write_atomically
+from train.run import read_model, write_atomically
 
 CONFIDENCE = 0.95
 WINDOW = 200
@@ -102,19 +101,10 @@ class Episode(_Record):
 
 
 class Evaluation(_Record):
-    """Episodes of a policy under one ablation.
-
-    Attributes:
-        ablation: Ablation of the observations.
-        episodes: At least one.
-    """
+    """Episodes of a policy, at least one, under one ablation."""
 
     ablation: Ablation
     episodes: tuple[Episode, ...]
-
-    def scenes(self) -> list[str]:
-        """Scenes of the episodes, in their order."""
-        return list(dict.fromkeys(episode.scene for episode in self.episodes))
 
     def of(self, scene: str | None) -> list[Episode]:
         """Episodes of a scene; all for None."""
@@ -122,16 +112,15 @@ class Evaluation(_Record):
 
     def success(self, scene: str | None = None) -> Interval:
         """Success rate."""
-        return _share(self.of(scene), lambda episode: episode.success)
+        return _rate(episode.success for episode in self.of(scene))
 
     def outcomes(self, scene: str | None = None) -> dict[str, Interval]:
         """Rates of the task's further outcomes, and of success without each."""
         episodes, shares = self.of(scene), dict[str, Interval]()
         for name in episodes[0].outcomes:
-            shares[name] = _share(episodes, lambda episode, name=name: episode.outcomes[name])
-            shares[f"success, not {name}"] = _share(
-                episodes, lambda episode, name=name: episode.success and not episode.outcomes[name]
-            )
+            shares[name] = _rate(episode.outcomes[name] for episode in episodes)
+            successes = (episode.success and not episode.outcomes[name] for episode in episodes)
+            shares[f"success, not {name}"] = _rate(successes)
         return shares
 
     def endings(self, scene: str | None = None) -> dict[str, int]:
@@ -140,7 +129,7 @@ class Evaluation(_Record):
 
     def rows(self) -> list[str | None]:
         """Scenes to show metrics of, after None for all if there are several."""
-        scenes = self.scenes()
+        scenes = dict.fromkeys(episode.scene for episode in self.episodes)
         return [*scenes] if len(scenes) == 1 else [None, *scenes]
 
     @computed_field
@@ -185,15 +174,11 @@ class Results(_Record):
 
     Attributes:
         schema_version: Version of the file's layout.
-        run: Name of the run.
-        task: Task of the run.
-        encoder: Encoder of the policy.
         checkpoint: File in the run's folder.
         checkpoint_sha256: Hash of that file.
         iteration: Training iteration of the checkpoint.
         stopped_early: How much less the run was trained than planned, and why; empty if it was not.
         seed: Seed of the first round's episodes and of the ablations.
-        scenes: Scenes of the test.
         evaluations: One for each ablation.
         blind: Results of a policy trained without vision, in the same episodes.
     """
@@ -268,28 +253,16 @@ def read_results(file: Path) -> Results:
     Raises:
         TrainError: When there is no such file, or it is not an evaluation.
     """
-    if not file.is_file():
-        raise _wrong(file, "no such file")
-    if file.stat().st_size > MAX_BYTES:
-        raise _wrong(file, f"{file.stat().st_size} bytes")
-    try:
-        return Results.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _wrong(file, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    rule, remedy = "an evaluation is a file of splatyard eval", "splatyard eval RUN writes it again"
+    return read_model(Results, file, rule, remedy, MAX_BYTES)
 
 
-def _wrong(file: Path, found: str) -> TrainError:
-    remedy = "splatyard eval RUN writes it again"
-    return TrainError("an evaluation is a file of splatyard eval", found=found, remedy=remedy, file=file)
+def _rate(cases: Iterable[bool]) -> Interval:
+    counted = list(cases)
+    return wilson(sum(counted), len(counted))
 
 
-def _share(episodes: Iterable[Episode], holds: Callable[[Episode], bool]) -> Interval:
-    held = [holds(episode) for episode in episodes]
-    return wilson(sum(held), len(held))
-
-
-class FloorPlan(BaseModel):
+class FloorPlan(_Record):
     """Floor of a scene as grids; marked cells row by row as bits in base64.
 
     Attributes:
@@ -300,8 +273,6 @@ class FloorPlan(BaseModel):
         drivable: Where the robot's centre may be if it doesn't.
         held_out: Held-out floor, where no training episode begins.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     origin: tuple[float, float]
     cell: float

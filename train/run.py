@@ -18,9 +18,9 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.engine import locked
 from pipeline.errors import BusyError, TrainError
@@ -60,10 +60,32 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_model(kind: type[M], path: Path, rule: str, remedy: str, max_bytes: int = 2**20) -> M:
+    """Read a JSON file of a run's folder.
+
+    Raises:
+        TrainError: When it is missing, too large or invalid, with this rule and remedy.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise ValueError(f"{path.stat().st_size} bytes")
+        return kind.model_validate_json(path.read_bytes())
+    except (ValueError, OSError) as error:
+        found = error.strerror or "" if isinstance(error, OSError) else str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise TrainError(rule, found=found[:300], remedy=remedy, file=path) from error
+
+
 logger = logging.getLogger(__name__)
 
 RUN_FILE, CURVE_FILE, ENDING_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "ending.json", "checkpoints"
-MAX_RECORD_BYTES, MAX_CURVE_BYTES = 2**20, 2**28
+MAX_CURVE_BYTES = 2**28
+ROW = TypeAdapter(dict[str, int | float])
 PACKAGES = ("splatyard", "torch", "rsl-rl-lib", "tensordict", "numpy", "numba", "sapien", "mujoco", "gsplat", "timm")
 EndedBy = Literal["iterations", "minutes", "request"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -74,12 +96,7 @@ class _Strict(BaseModel):
 
 
 class SceneRecord(_Strict):
-    """A scene that a run trains in.
-
-    Attributes:
-        lock: Identity of the scene.
-        source: How to open it again: a folder, name@version or hf://owner/repository/name@version.
-    """
+    """A scene that a run trains in; `source`: a folder, name@version or hf://owner/repository/name@version."""
 
     lock: SceneLock
     source: str
@@ -89,16 +106,12 @@ class Record(_Strict):
     """The whole of run.json, written once, before training begins.
 
     Attributes:
-        format: Always "splatyard.run".
-        format_version: Version of the file's layout.
         started: Start time, UTC, ISO 8601.
-        preset: Preset of the training.
         scenes: Scenes, in the order of the simulation's scenes.
         seed: Seed of everything random.
         device: Device of networks and images.
         processes: Number of processes that train together.
         packages: Versions of the installed packages, by name.
-        machine: Machine that it was started on.
         commit: Commit of splatyard's own checkout, with "-dirty" if files differ from it; empty outside of one.
     """
 
@@ -140,13 +153,7 @@ class Ending(_Strict):
 
 
 class Run:
-    """The folder of a training.
-
-    Attributes:
-        folder: The folder.
-        record: Contents of run.json.
-        curve: Learning curve.
-    """
+    """The folder of a training, with the record in its run.json and its learning curve."""
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder, self.record = folder, record
@@ -175,7 +182,9 @@ class Run:
             started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
             preset=preset,
             scenes=tuple(
-                SceneRecord(lock=lock, source=_lasting(source)) for lock, source in zip(scenes, sources, strict=True)
+                SceneRecord(lock=lock, source=str(folder.resolve() if folder.is_dir() else source))
+                for lock, source in zip(scenes, sources, strict=True)
+                for folder in [Path(source).expanduser()]
             ),
             seed=seed,
             device=device,
@@ -238,14 +247,8 @@ class Run:
             TrainError: When the file is damaged.
         """
         path = self.folder / ENDING_FILE
-        try:
-            with path.open("rb") as file:
-                return Ending.model_validate_json(file.read(MAX_RECORD_BYTES))
-        except FileNotFoundError:
-            return None
-        except (ValueError, OSError) as error:
-            rule, remedy = f"an {ENDING_FILE} is as splatyard writes it", "delete it; training doesn't need it"
-            raise TrainError(rule, found=str(error)[:300], remedy=remedy, file=path) from error
+        rule, remedy = f"an {ENDING_FILE} is as splatyard writes it", "delete it; training doesn't need it"
+        return read_model(Ending, path, rule, remedy) if path.exists() else None
 
     def end(self, ending: Ending | None) -> None:
         """Record how training ended, or with None that it continues.
@@ -347,11 +350,9 @@ class Curve:
         rows = []
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise self._damaged(f"line {number}: {error}") from error
-            if not isinstance(row, dict) or not all(isinstance(value, (int, float)) for value in row.values()):
-                raise self._damaged(f"line {number} is no row of numbers")
+                row = ROW.validate_json(line, strict=True)
+            except ValidationError as error:
+                raise self._damaged(f"line {number}: {error.errors()[0]['msg']}") from error
             if "iteration" not in row:
                 raise self._damaged(f"line {number} has no iteration")
             rows.append(row)
@@ -401,19 +402,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _read_record(path: Path) -> Record:
-    try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        return Record.model_validate_json(path.read_bytes())
-    except (ValidationError, ValueError, OSError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
-        raise TrainError(
-            f"a {RUN_FILE} is as this version of splatyard writes it",
-            found=found[:300],
-            remedy="use the version of splatyard that wrote it, or train again",
-            file=path,
-        ) from error
+    rule = f"a {RUN_FILE} is as this version of splatyard writes it"
+    return read_model(Record, path, rule, "use the version of splatyard that wrote it, or train again")
 
 
 def _new_folder(root: Path, name: str) -> Path:
@@ -433,9 +423,8 @@ def _new_folder(root: Path, name: str) -> Path:
 
 
 def _numbered_folder(root: Path, task: str, scenes: Sequence[SceneLock]) -> Path:
-    names = sorted({scene.reference.partition("@")[0] for scene in scenes})
-    place = names[0] if len(names) == 1 else f"{len(names)}-scenes"
-    prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{task}-{place}")
+    names = {scene.reference.partition("@")[0] for scene in scenes}
+    prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{task}-{min(names) if len(names) == 1 else f'{len(names)}-scenes'}")
     for number in itertools.count(1):
         try:
             (root / f"{prefix}-{number}").mkdir()
@@ -443,12 +432,6 @@ def _numbered_folder(root: Path, task: str, scenes: Sequence[SceneLock]) -> Path
             continue
         return root / f"{prefix}-{number}"
     raise AssertionError
-
-
-def _lasting(source: Path | str) -> str:
-    """The source, valid in any working directory."""
-    folder = Path(source).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else str(source)
 
 
 def _described(scene: SceneLock | None) -> str:
