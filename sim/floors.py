@@ -37,9 +37,6 @@ class Floors:
         SimError: When a scene has no room for the robot, or too little floor to be split.
 
     Attributes:
-        scenes: Scenes.
-        robot: The robot.
-        split: Where episodes may begin.
         origin: (S, 2) low corner of each grid [m], world frame.
         cell: (S,) edge of a cell [m].
         height: (S, X, Y) float32 [m], NaN where there is no floor.

@@ -53,10 +53,6 @@ class SimScene:
     """What a simulation needs of a scene; everything in its world frame [m], Z up.
 
     Attributes:
-        lock: Identity of the scene.
-        collision: Mesh that robots stand on.
-        gaussians: Splat of the robots' cameras.
-        regions: Floor, spawn poses and goals.
         measured_for: Radius and height of the robot that the regions have room for [m].
     """
 

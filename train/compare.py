@@ -130,9 +130,6 @@ class Matrix:
     """Success by run and scene.
 
     Attributes:
-        task: Task of all runs.
-        runs: Their names.
-        scenes: name@version of each.
         cells: A row for each run, a column for each scene.
     """
 

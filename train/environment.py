@@ -34,9 +34,6 @@ class DoneInfo:
     """Episodes (M,) that ended in a step.
 
     Attributes:
-        env: Environment of each.
-        scene: Scene of each.
-        success: Whether the task was solved.
         ended_by: What ended each: a termination's name, "time" or, for an action with NaN, "invalid action".
         reward: Sum of the rewards of each.
         steps: Length of each.

@@ -53,7 +53,6 @@ class Demonstration:
         state: (T, S) float32 vectors before each action.
         action: (T, A) float32.
         reward: (T,) float32 for each action.
-        success: Whether the task was solved.
     """
 
     images: Mapping[str, U8]
@@ -68,8 +67,6 @@ class About(TypedDict):
 
     Attributes:
         rate: Steps per second.
-        robot: Name of the robot.
-        task: The task in words.
         state: Name of each element of the state.
         action: Name of each element of an action.
         cameras: Height and width of each camera's images [px].

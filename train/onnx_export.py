@@ -47,9 +47,6 @@ class Controller(nn.Module):
         frozen: A network between colours (1, 3, H, W) and the policy.
         drive: From actions to targets.
 
-    Attributes:
-        states: Names of the hidden states.
-
     Raises:
         TrainError: When the drive is not affine.
     """
@@ -131,10 +128,7 @@ class Exported:
     """Properties of an exported file.
 
     Attributes:
-        inputs: Shapes by name.
-        outputs: Shapes by name.
-        steps: Steps of the check.
-        episodes: Episodes that ended in them.
+        episodes: Episodes that ended in the steps of the check.
         difference: Largest difference, see `TOLERANCE`.
         median: Median time of a step on one thread [s].
         slow: 95th percentile of the time of a step [s].

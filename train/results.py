@@ -33,14 +33,7 @@ episode stays; images are zeros."""
 
 @dataclass(frozen=True)
 class Interval:
-    """A rate with its confidence interval.
-
-    Attributes:
-        successes: Number of successes.
-        count: Number of cases.
-        low: Lower bound of the confidence interval, 0..1.
-        high: Upper bound, 0..1.
-    """
+    """A rate with its confidence interval."""
 
     successes: int
     count: int
@@ -74,16 +67,10 @@ class Episode(_Record):
     """One episode; positions in the world frame of its scene.
 
     Attributes:
-        scene: name@version.
         seed: Seed of its round; with `env` it determines the episode.
-        env: Its environment.
         start: x, y [m] and heading [rad].
         goal: Position (x, y) of the goal [m], if the task has one.
-        success: Whether the task was solved.
         ended_by: A termination's name, or time.
-        steps: Number of actions.
-        reward: Sum of the rewards.
-        outcomes: Further outcomes of the task.
         path: Positions of the robot before each action (steps, 2) [m].
     """
 
@@ -153,10 +140,8 @@ class TestScene(_Record):
     """A scene that a policy was tested in.
 
     Attributes:
-        reference: name@version.
         sha256: Hash of the bundle's manifest.
         starts: Held-out floor in training scenes, all in others.
-        plan: Floor plan.
         images: What some robots see at their starts, a PNG in base64; empty if they see no images.
     """
 
@@ -173,13 +158,11 @@ class Results(_Record):
     """Results of one checkpoint of one run.
 
     Attributes:
-        schema_version: Version of the file's layout.
         checkpoint: File in the run's folder.
         checkpoint_sha256: Hash of that file.
         iteration: Training iteration of the checkpoint.
         stopped_early: How much less the run was trained than planned, and why; empty if it was not.
         seed: Seed of the first round's episodes and of the ablations.
-        evaluations: One for each ablation.
         blind: Results of a policy trained without vision, in the same episodes.
     """
 
@@ -215,8 +198,6 @@ class Line:
     """Metrics of some episodes.
 
     Attributes:
-        ablation: Ablation, or "blind".
-        scene: Scene, or "all".
         shares: Rates by name, success first; the same names in every line.
         endings: Number of episodes by what ended them, the most frequent first.
     """
@@ -267,8 +248,6 @@ class FloorPlan(_Record):
 
     Attributes:
         origin: Low corner (x, y) of cell (0, 0) [m], world frame.
-        cell: Edge of a cell [m].
-        shape: Cells along x and y.
         walkable: Where the robot's centre may be if it climbs steps.
         drivable: Where the robot's centre may be if it doesn't.
         held_out: Held-out floor, where no training episode begins.

@@ -108,8 +108,6 @@ class Record(_Strict):
     Attributes:
         started: Start time, UTC, ISO 8601.
         scenes: Scenes, in the order of the simulation's scenes.
-        seed: Seed of everything random.
-        device: Device of networks and images.
         processes: Number of processes that train together.
         packages: Versions of the installed packages, by name.
         commit: Commit of splatyard's own checkout, with "-dirty" if files differ from it; empty outside of one.
@@ -132,8 +130,6 @@ class Ending(_Strict):
     """How training ended; the whole of ending.json, which a run in training or killed does not have.
 
     Attributes:
-        reached: Number of iterations done.
-        planned: Number of iterations planned.
         by: What ended it; a request is Ctrl-C or a signal.
         minutes: Time limit, if any.
     """

@@ -111,11 +111,6 @@ class Trainer:
 
     Raises:
         SimError: When the scenes don't suit the task or the robot.
-
-    Attributes:
-        iteration: Number of iterations done.
-        env: The simulation.
-        agent: Networks and optimiser.
     """
 
     def __init__(

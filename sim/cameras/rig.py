@@ -26,10 +26,6 @@ Observed = U8 | F32
 class CameraRig:
     """One camera per robot, of the same lens, each with its own mount.
 
-    Attributes:
-        camera: The camera.
-        images_taken: Number of images of all robots so far.
-
     Raises:
         SimError: When the robot has no such link, or the lens is too wide.
     """

@@ -31,7 +31,6 @@ class SapienBody:
 
     Attributes:
         links: SAPIEN's links, in the robot's order.
-        articulation: SAPIEN's articulation.
         ours_from_engine: (J,) indices of the robot's joints in the articulation.
         drives: Drives of the actuators.
     """

@@ -26,14 +26,11 @@ class Drive(Protocol):
 
 @dataclass(frozen=True)
 class DifferentialDrive:
-    """Two wheels; an action is (forward speed, yaw rate).
+    """Two wheels, with their radius and distance [m]; an action is (forward speed, yaw rate).
 
     Attributes:
-        wheel_radius: Radius of the wheels [m].
-        track_width: Distance between the wheels [m].
         speed: Forward speed [m/s] for -1 and for 1.
         yaw_rate: Yaw rate [rad/s] for 1, to the left.
-        size: Number of elements of an action.
     """
 
     wheel_radius: float

@@ -133,8 +133,6 @@ class Robot:
     """A robot with a free base.
 
     Attributes:
-        name: Name of the robot.
-        file: File it was read from.
         links: The base first.
         actuators: In the order of the joints they drive.
         default_position: (J,) joint positions at rest, in the order of `joint_names`.

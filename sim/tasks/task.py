@@ -26,8 +26,6 @@ class StepState(Generic[ScenarioState]):
     """The state of N environments after a step; terms read nothing else.
 
     Attributes:
-        robot: Model of every robot.
-        state: State of the robots.
         action: (N, A) action of this step, -1..1.
         last_action: (N, A) action of the step before.
         contact_force: (N,) horizontal contact force on the robot's base, as a fraction of the robot's weight.
@@ -105,12 +103,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Reward:
-    """A term of the reward.
-
-    Attributes:
-        function: Returns (N,).
-        weight: Factor of the term.
-    """
+    """A term of the reward."""
 
     function: Term[F32 | Mask]
     weight: float
@@ -122,7 +115,6 @@ class Curriculum:
 
     Attributes:
         function: Maps the last state and a mask of failures (N,) to level changes (N,): 1, -1 or 0.
-        levels: Number of levels.
     """
 
     function: Callable[[StepState[Any], Mask], I64]
@@ -134,15 +126,11 @@ class Task:
     """A task as data.
 
     Attributes:
-        name: Name of the task.
-        camera: Pinhole camera of the robot.
         control_period: Time between two actions [s].
         time_step: Time step of the physics [s]; divides the control period.
         seconds: Time limit of an episode [s].
         scenario: Makes the scenario from floors, number of environments and control period.
         success: Whether an episode that ends solved the task: (N,) bool.
-        observations: Vectors by name, in addition to the cameras' outputs.
-        rewards: Reward terms by name.
         terminations: Conditions that end an episode, by name: (N,) bool.
         outcomes: What else is counted when an episode ends, by name: (N,) bool.
         curriculum: How the difficulty changes; None for a fixed one.

@@ -65,7 +65,6 @@ class DinoFeatures:
     its checkpoints. Features are eight times as large as images: 74 kB each.
 
     Attributes:
-        name: Name of the observation group.
         module: The network: of colours (N, 3, H, W) uint8, for an export that begins with images.
     """
 
@@ -83,11 +82,7 @@ class DinoFeatures:
 
 
 class FeatureNetwork(nn.Module):
-    """The trained layer on features: a 1x1 convolution to 16 channels.
-
-    Attributes:
-        size: Number of outputs.
-    """
+    """The trained layer on features: a 1x1 convolution to 16 channels."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -55,9 +55,6 @@ class ImageCNN(nn.Module):
     """Three convolutions, as in RL from small images since Mnih et al., 2015.
 
     Images (C, H, W) are colours uint8, or depth [m] with one channel.
-
-    Attributes:
-        size: Number of outputs.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -85,9 +82,6 @@ class ImageResNet(nn.Module):
     leaves 8 x 6, which keeps positions apart. It begins as ResNets do (He et al., 2016), with a stride and a pool;
     IMPALA's first blocks have four times as many pixels. It has no batch normalisation, since robots that act are
     another batch than those in the update. Images (C, H, W) are colours uint8, or depth [m] with one channel.
-
-    Attributes:
-        size: Number of outputs.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:

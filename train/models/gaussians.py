@@ -80,9 +80,6 @@ class GaussianTokens:
     those whose centres lie in its camera's image and that the collision mesh doesn't occlude: a ray to the centre is
     free, or ends within a cell of it. Props occlude nothing. There are no clocks, latencies or noise as in cameras.
     `count` is the number of the scene's tokens, in addition to the props.
-
-    Attributes:
-        name: Name of the observation group.
     """
 
     name = "gaussians"
@@ -214,9 +211,6 @@ class SetTransformer(nn.Module):
     """Tokens attend to each other, then a few learned queries to all of them (Lee et al., 2019: SAB and PMA).
 
     The output depends neither on the tokens' order nor on empty ones among them.
-
-    Attributes:
-        size: Number of outputs.
     """
 
     shift: torch.Tensor
