@@ -102,11 +102,18 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
             CameraRig(camera, robot, renderer, num_envs, settings, task.control_period)
             for camera in ((RobotCamera(task.camera),) if config.cameras is None else config.cameras)
         )
-        if len({key for rig in self.cameras for key in rig.spaces()}) < sum(len(rig.spaces()) for rig in self.cameras):
-            raise ValueError("a robot's cameras need different names")
+        spaces: dict[str, gymnasium.Space] = {}
+        for rig in self.cameras:
+            if spaces.keys() & rig.spaces():
+                raise ValueError("a robot's cameras need different names")
+            spaces |= rig.spaces()
+        sizes = {"action": drive.size, "joints": len(robot.joint_names)}
+        for name, term in task.observations.items():
+            size = sizes[term.size] if isinstance(term.size, str) else term.size
+            spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self._scanner = HeightScanner(meshes, task.height_scan) if task.height_scan else None
         self._no_heights = np.zeros((num_envs, 0), np.float32)
-        self.single_observation_space = self._observation_space()
+        self.single_observation_space = gymnasium.spaces.Dict(spaces)
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (drive.size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -298,16 +305,6 @@ class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
         for rig in self.cameras:
             observations |= rig.observe(step.state, self.scene_of, props, self._seconds, self.np_random)
         return observations | {name: term.function(step) for name, term in self.task.observations.items()}
-
-    def _observation_space(self) -> gymnasium.spaces.Dict:
-        sizes = {"action": self.drive.size, "joints": len(self.robot.joint_names)}
-        spaces: dict[str, gymnasium.Space] = {}
-        for rig in self.cameras:
-            spaces |= rig.spaces()
-        for name, term in self.task.observations.items():
-            size = sizes[term.size] if isinstance(term.size, str) else term.size
-            spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        return gymnasium.spaces.Dict(spaces)
 
     def _final(self, done: I64, step: StepState[object]) -> dict[str, object]:
         """Last observations of episodes that ended, in gymnasium's form, and their outcomes."""

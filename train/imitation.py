@@ -84,15 +84,22 @@ def record(
         TrainError: When the folder exists or can't be written, or the steps per second aren't a whole number.
         MachineError: When pyarrow is not installed.
     """
-    task, robot = env.env.task, env.env.robot
+    task, spaces = env.env.task, cast(Dict, env.env.single_observation_space)
+    rate = round(1 / task.control_period)
+    if abs(rate * task.control_period - 1) > 1e-6:
+        raise TrainError(
+            "a LeRobot dataset has a whole number of frames per second",
+            found=f"a step every {task.control_period} s",
+            remedy="record a task whose control period divides a second",
+        )
     seen = env.reset(seed)
     with (
         new_dataset(
             folder,
-            rate=_rate(task.control_period),
-            robot=robot.name,
+            rate=rate,
+            robot=env.env.robot.name,
             task=task.name,
-            state=_state_names(env),
+            state=[f"{name}_{number}" for name in env.vectors for number in range(math.prod(spaces[name].shape or ()))],
             action=[f"action_{number}" for number in range(env.num_actions)],
             cameras={name: (of.shape[1], of.shape[2]) for name, of in _images(seen).items()},
         ) as writer,
@@ -122,7 +129,10 @@ def _rollout(
         past.append(_Step(images, state, action.cpu().numpy().copy(), reward.cpu().numpy()))
         for row, success in zip(env.done_info.env, env.done_info.success, strict=True):
             if missing[row]:
-                writer.add(_demonstration(past[start[row] - dropped :], row, bool(success)))
+                steps = past[start[row] - dropped :]
+                columns = ([getattr(step, name)[row] for step in steps] for name in ("state", "action", "reward"))
+                images = {name: np.stack([step.images[name][row] for step in steps]) for name in steps[0].images}
+                writer.add(Demonstration(images, *map(np.stack, columns), bool(success)))
                 missing[row] -= 1
                 written, successful = written + 1, successful + int(success)
                 if watch:
@@ -133,16 +143,6 @@ def _rollout(
     return successful
 
 
-def _demonstration(steps: list[_Step], env: int, success: bool) -> Demonstration:
-    return Demonstration(
-        {name: np.stack([step.images[name][env] for step in steps]) for name in steps[0].images},
-        np.stack([step.state[env] for step in steps]),
-        np.stack([step.action[env] for step in steps]),
-        np.array([step.reward[env] for step in steps]),
-        success,
-    )
-
-
 def _images(seen: TensorDict) -> dict[str, U8]:
     """Images of all N robots, by camera (N, H, W, 3)."""
     groups = {name: seen[name] for name in map(str, seen.keys()) if name.endswith("rgb")}
@@ -150,20 +150,3 @@ def _images(seen: TensorDict) -> dict[str, U8]:
         name.removesuffix("rgb").rstrip("_") or FRONT: of.permute(0, 2, 3, 1).cpu().numpy().copy()
         for name, of in groups.items()
     }
-
-
-def _state_names(env: TrainEnv) -> list[str]:
-    """Name of each element of the group VECTOR."""
-    spaces = cast(Dict, env.env.single_observation_space)
-    return [f"{name}_{number}" for name in env.vectors for number in range(math.prod(spaces[name].shape or ()))]
-
-
-def _rate(period: float) -> int:
-    rate = round(1 / period)
-    if abs(rate * period - 1) > 1e-6:
-        raise TrainError(
-            "a LeRobot dataset has a whole number of frames per second",
-            found=f"a step every {period} s",
-            remedy="record a task whose control period divides a second",
-        )
-    return rate

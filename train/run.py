@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -191,7 +191,7 @@ class Run:
         )
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
-            folder = _new_folder(root, name) if name is not None else _numbered_folder(root, preset.task, scenes)
+            folder = _new_folder(root, preset.task, scenes, name)
             (folder / CHECKPOINTS).mkdir()
         write_atomically(folder / RUN_FILE, (record.model_dump_json(indent=1) + "\n").encode())
         return Run(folder, record)
@@ -402,32 +402,28 @@ def _read_record(path: Path) -> Record:
     return read_model(Record, path, rule, "use the version of splatyard that wrote it, or train again")
 
 
-def _new_folder(root: Path, name: str) -> Path:
-    if not NAME.fullmatch(name):
+def _new_folder(root: Path, task: str, scenes: Sequence[SceneLock], name: str | None) -> Path:
+    """Make a folder of that name; by default <task>-<scene>-<number>."""
+    if name is None:
+        references = {scene.reference.partition("@")[0] for scene in scenes}
+        where = min(references) if len(references) == 1 else f"{len(references)}-scenes"
+        prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{task}-{where}")
+        names = (f"{prefix}-{number}" for number in itertools.count(1))
+    elif NAME.fullmatch(name):
+        names = [name]
+    else:
         rule = "a run's name consists of letters, digits, dots, dashes and underscores"
         raise TrainError(rule, found=repr(name), remedy="give another --name")
-    try:
-        (root / name).mkdir()
-    except FileExistsError as error:
-        raise TrainError(
-            "a run overwrites nothing",
-            found="one exists with that name",
-            remedy="give another --name, continue with --resume, or delete it",
-            file=root / name,
-        ) from error
-    return root / name
-
-
-def _numbered_folder(root: Path, task: str, scenes: Sequence[SceneLock]) -> Path:
-    names = {scene.reference.partition("@")[0] for scene in scenes}
-    prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{task}-{min(names) if len(names) == 1 else f'{len(names)}-scenes'}")
-    for number in itertools.count(1):
-        try:
-            (root / f"{prefix}-{number}").mkdir()
-        except FileExistsError:
-            continue
-        return root / f"{prefix}-{number}"
-    raise AssertionError
+    for folder in (root / one for one in names):
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise TrainError(
+        "a run overwrites nothing",
+        found="one exists with that name",
+        remedy="give another --name, continue with --resume, or delete it",
+        file=root / str(name),
+    )
 
 
 def _described(scene: SceneLock | None) -> str:

@@ -54,10 +54,7 @@ class EpisodeStats:
 
     def restore(self, state: list[EpisodeRow]) -> None:
         """Continue from a checkpoint."""
-        self._episodes.clear()
-        self._episodes.extend(
-            (bool(success), by, reward, steps, others) for success, by, reward, steps, others in state
-        )
+        self._episodes = deque(state, maxlen=WINDOW)
 
 
 FAST, SLOW = 0.1, 0.02

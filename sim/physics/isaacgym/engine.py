@@ -19,7 +19,7 @@ from sim.physics.isaacgym.process import WorkerProcess, interpreter
 from sim.physics.isaacgym.worker import map_memory
 from sim.physics.state import Dynamics, PhysicsEngine, RobotState, parking_positions
 from sim.robots.kinematics import link_poses
-from sim.robots.model import Robot
+from sim.robots.model import Actuator, Robot
 from sim.robots.urdf import urdf_frictions, write_urdf
 
 DEVICE = "SPLATYARD_ISAACGYM_DEVICE"
@@ -77,12 +77,12 @@ class IsaacGymEngine(PhysicsEngine):
         motors = {actuator.joint: actuator for actuator in self._robot.actuators}
         drives = {}
         for joint in (link.joint for link in self._robot.links if link.joint):
-            motor = motors.get(joint.name)
+            motor = motors.get(joint.name, Actuator(joint.name, "velocity", 0.0, 0.0, 1e9))
             drives[joint.name] = {
-                "mode": motor.mode if motor else "velocity",
-                "stiffness": motor.stiffness if motor else 0.0,
-                "damping": motor.damping if motor else 0.0,
-                "max_force": min(motor.max_force, 1e9) if motor else 1e9,
+                "mode": motor.mode,
+                "stiffness": motor.stiffness,
+                "damping": motor.damping,
+                "max_force": min(motor.max_force, 1e9),
                 "own_damping": joint.damping,
                 "armature": joint.armature,
             }
