@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -157,13 +158,11 @@ def evaluate_run(
         starts: Split = "held_out" if trained_in(run, scene.lock) else "all"
         num_envs = min(episodes, MAX_ENVS)
         env = make_env(run.preset, [scene], num_envs=num_envs, seed=seed, starts=starts, device=device)
-        try:
+        with closing(env.env):
             actor = checkpoint.load_policy(run, env, path, device).get_policy()
             tested.append(_test_scene(scene, starts, env))
             for ablation, so_far in episodes_by.items():
                 so_far += evaluate(actor, env, episodes, ablation=ablation, seed=seed).episodes
-        finally:
-            env.env.close()
     blind_results = None
     if blind:
         blind_results = evaluate_run(

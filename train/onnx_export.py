@@ -7,6 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -155,11 +156,9 @@ def export_run(run: Run, path: Path, *, file: Path | None = None, allow_failed: 
     """
     env, policy = open_play(run, starts="all", file=file, allow_failed=allow_failed)
     about = {"run": run.name, "scenes": json.dumps([asdict(lock) for lock in run.locks])}
-    try:
+    with closing(env.env):
         assert isinstance(policy, VisionPolicy)  # as every preset's
         return export_policy(policy, env, run.preset, path, about)
-    finally:
-        env.env.close()
 
 
 def export_policy(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -96,17 +97,12 @@ def write_video(
         SplatyardError: As `open_play`, and when the video can't be written.
     """
     env, policy = open_play(run, scene, seed=seed, starts=starts, file=file, allow_failed=allow_failed)
-    try:
+    with closing(env.env):
         source, splats = _source(run, scene), None
         if not is_gaussgym(Path(source).expanduser()) and SHOWN in (bundle := Bundle.open(source)).manifest.splats:
             splats = [bundle.splat(SHOWN)]  # it has more than the level of detail of the robots' cameras
-        video = ChaseVideo(env.env, path, run.name, splats)
-        try:
+        with closing(ChaseVideo(env.env, path, run.name, splats)) as video:
             return play(env, policy, [video], episodes)
-        finally:
-            video.close()
-    finally:
-        env.env.close()
 
 
 def _source(run: Run, scene: str | None) -> str:
