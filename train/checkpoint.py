@@ -129,13 +129,13 @@ def fit(state: Checkpoint, agent: PPO) -> None:
         TrainError: When it is of another network; names the first tensor that differs.
     """
     saved, expected = dict(_networks(state.get("agent"))), dict(_networks(agent.save()))
-    for place in [*expected, *saved]:
-        tensors = saved.get(place), expected.get(place)
+    for key in [*expected, *saved]:
+        tensors = saved.get(key), expected.get(key)
         actual, shape = ("missing" if t is None else "x".join(map(str, t.shape)) or "a number" for t in tensors)
         if actual != shape:
             raise TrainError(
                 "a checkpoint goes into the network that it comes from",
-                found=f"{place} is {actual} in the checkpoint, {shape} in the network",
+                found=f"{key} is {actual} in the checkpoint, {shape} in the network",
                 remedy="use the preset of its run.json: the same policy, robot and task",
             )
     try:
@@ -155,7 +155,7 @@ def check_finite(metrics: Mapping[str, float], agent: PPO) -> None:
         TrainError: When a number or a weight is not finite.
     """
     wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
-    wrong += [place for place, tensor in _networks(agent.save()) if not torch.isfinite(tensor).all()]
+    wrong += [key for key, tensor in _networks(agent.save()) if not torch.isfinite(tensor).all()]
     if wrong:
         raise TrainError(
             "numbers stay finite while training",
@@ -217,16 +217,16 @@ def unreadable(path: Path, error: Exception) -> TrainError:
     )
 
 
-def _leaves(value: object, place: str = "state") -> Iterator[tuple[str, object]]:
+def _leaves(value: object, key: str = "state") -> Iterator[tuple[str, object]]:
     """Values that are not collections, with their paths."""
     if isinstance(value, dict):
         for name, part in value.items():
-            yield from _leaves(part, f"{place}.{name}")
+            yield from _leaves(part, f"{key}.{name}")
     elif isinstance(value, (list, tuple)):
         for number, part in enumerate(value):
-            yield from _leaves(part, f"{place}.{number}")
+            yield from _leaves(part, f"{key}.{number}")
     else:
-        yield place, value
+        yield key, value
 
 
 def _networks(agent: object) -> Iterator[tuple[str, torch.Tensor]]:
@@ -234,4 +234,4 @@ def _networks(agent: object) -> Iterator[tuple[str, torch.Tensor]]:
     for name, part in (agent if isinstance(agent, dict) else {}).items():
         if not name.startswith("optimizer") and not name.endswith("optimizer_state_dict"):
             leaves = _leaves(part, name.removesuffix("_state_dict"))
-            yield from ((place, value) for place, value in leaves if isinstance(value, torch.Tensor))
+            yield from ((key, value) for key, value in leaves if isinstance(value, torch.Tensor))

@@ -142,11 +142,11 @@ class DatasetWriter:
             histogram = _histogram(images)
             self._histogram[camera] += histogram
             statistics[feature(camera)] = _image_statistics(histogram, steps)
-            place = f"videos/{feature(camera)}"
-            row |= {f"{place}/chunk_index": 0, f"{place}/file_index": 0}
+            prefix = f"videos/{feature(camera)}"
+            row |= {f"{prefix}/chunk_index": 0, f"{prefix}/file_index": 0}
             row |= {
-                f"{place}/from_timestamp": first / self._rate,
-                f"{place}/to_timestamp": (first + steps) / self._rate,
+                f"{prefix}/from_timestamp": first / self._rate,
+                f"{prefix}/to_timestamp": (first + steps) / self._rate,
             }
         row |= {f"stats/{name}/{what}": value for name, of in statistics.items() for what, value in of.items()}
         self._episodes.append(row)
@@ -204,7 +204,7 @@ class DatasetWriter:
             features[name] = {"dtype": "float32", "shape": [len(names)], "names": names}
         for name, kind in NUMBERS.items():
             features[name] = {"dtype": kind, "shape": [1], "names": None}
-        place = "chunk-{chunk_index:03d}/file-{file_index:03d}"
+        file = "chunk-{chunk_index:03d}/file-{file_index:03d}"
         return {
             "codebase_version": "v3.0",
             "robot_type": self._robot,
@@ -216,8 +216,8 @@ class DatasetWriter:
             "video_files_size_in_mb": 200,
             "fps": self._rate,
             "splits": {"train": f"0:{len(self._episodes)}"},
-            "data_path": f"data/{place}.parquet",
-            "video_path": f"videos/{{video_key}}/{place}.mp4" if self._videos else None,
+            "data_path": f"data/{file}.parquet",
+            "video_path": f"videos/{{video_key}}/{file}.mp4" if self._videos else None,
             "features": features,
         }
 

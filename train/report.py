@@ -42,7 +42,7 @@ def line_chart(
 
     x_step, y_step = x_ticks[1] - x_ticks[0], y_ticks[1] - y_ticks[0]
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def pixel(x: float, y: float) -> tuple[float, float]:
         right = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
         up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
         return (
@@ -52,22 +52,22 @@ def line_chart(
 
     parts = [f'<text class="title" x="{LEFT}" y="14">{escape(title)}</text>']
     for y in y_ticks:
-        left, down = place(x_ticks[0], y)
+        left, down = pixel(x_ticks[0], y)
         parts.append(f'<path class="grid" d="M{left} {down}H{WIDTH - RIGHT}"/>')
         parts.append(
             f'<text class="tick" x="{left - 6}" y="{down + 4}" text-anchor="end">{number_text(y, y_step)}</text>'
         )
     for x in x_ticks:
-        right, down = place(x, y_ticks[0])
+        right, down = pixel(x, y_ticks[0])
         parts.append(
             f'<text class="tick" x="{right}" y="{down + 14}" text-anchor="middle">{number_text(x, x_step)}</text>'
         )
     parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(across)}</text>')
-    line = "L".join(f"{x} {y}" for x, y in (place(x, y) for x, y in points))
+    line = "L".join(f"{x} {y}" for x, y in (pixel(x, y) for x, y in points))
     parts.append(f'<path class="line" d="M{line}"/>')
     if mark:
-        x, middle = place(mark[0], mark[1].value)
-        low, high = place(mark[0], mark[1].low)[1], place(mark[0], mark[1].high)[1]
+        x, middle = pixel(mark[0], mark[1].value)
+        low, high = pixel(mark[0], mark[1].low)[1], pixel(mark[0], mark[1].high)[1]
         about = escape(f"evaluated: {mark[1]}")
         parts.append(
             f'<g class="mark"><title>{about}</title><path d="M{x} {low}V{high}m-4 0h8M{x - 4} {low}h8"/>'
@@ -189,9 +189,9 @@ class _Sheet:
             f'<path d="M{line}"/><circle cx="{x0}" cy="{y0}" r="3"/>{end}</g>'
         )
 
-    def goal(self, place: tuple[float, float]) -> str:
+    def goal(self, xy: tuple[float, float]) -> str:
         """A diamond at a goal."""
-        x, y = self.points(np.array([place]))[0].tolist()
+        x, y = self.points(np.array([xy]))[0].tolist()
         return f'<path class="goal" d="M{x} {y - 10}l10 10l-10 10l-10 -10z"><title>goal</title></path>'
 
     def scale(self) -> str:
@@ -302,13 +302,13 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], v
 
 
 def _summary(results: Results) -> str:
-    places = ", ".join(
+    scenes = ", ".join(
         f"{scene.reference} ({'starts held out from training' if scene.starts == 'held_out' else 'never trained in'})"
         for scene in results.scenes
     )
     return (
         f"Encoder {results.encoder}, checkpoint {results.checkpoint} after {results.iteration} iterations, "
-        f"evaluated in {places}; seed {results.seed}."
+        f"evaluated in {scenes}; seed {results.seed}."
         + (f" Its training stopped early, after {results.stopped_early}." if results.stopped_early else "")
     )
 

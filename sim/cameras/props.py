@@ -118,7 +118,7 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
     for b in prange(count):
         if radii[b].max() <= 0:
             continue
-        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        rotation, eye = poses[b, :3, :3], poses[b, :3, 3]
         for row in range(height):
             v = (row + np.float32(0.5) - cy) / fy
             for column in range(width):
@@ -126,12 +126,12 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
                 if far <= 0:
                     continue
                 u = (column + np.float32(0.5) - cx) / fx
-                z = eye[2] + far * (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2])
+                z = eye[2] + far * (rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2])
                 for k in range(radii.shape[1]):
                     if abs(z - centers[b, k, 2]) > FLOOR_BAND:
                         continue
-                    x = eye[0] + far * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) - centers[b, k, 0]
-                    y = eye[1] + far * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) - centers[b, k, 1]
+                    x = eye[0] + far * (rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2]) - centers[b, k, 0]
+                    y = eye[1] + far * (rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2]) - centers[b, k, 1]
                     if x * x + y * y < radii[b, k] * radii[b, k]:
                         for channel in range(3):
                             old = rgb[b, row, column, channel]
@@ -139,10 +139,12 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _bounds(turn: F32, middle: F32, half: F32, intrinsics: F32, height: int, width: int) -> tuple[int, int, int, int]:
+def _bounds(
+    rotation: F32, middle: F32, half: F32, intrinsics: F32, height: int, width: int
+) -> tuple[int, int, int, int]:
     """Rows and columns, from first to after the last, that may show a box (all if it is partly behind the camera).
 
-    The box has a middle (3,) from the camera and half edges (3,) along the world's axes [m]; `turn` is world from
+    The box has a middle (3,) from the camera and half edges (3,) along the world's axes [m]; `rotation` is world from
     camera (3, 3).
     """
     fx, fy, cx, cy = intrinsics
@@ -153,12 +155,12 @@ def _bounds(turn: F32, middle: F32, half: F32, intrinsics: F32, height: int, wid
         x = middle[0] + (half[0] if corner & 1 else -half[0])
         y = middle[1] + (half[1] if corner & 2 else -half[1])
         z = middle[2] + (half[2] if corner & 4 else -half[2])
-        ahead = turn[0, 2] * x + turn[1, 2] * y + turn[2, 2] * z
+        ahead = rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z
         if ahead <= 1e-3:
             continue
         before += 1
-        column = (turn[0, 0] * x + turn[1, 0] * y + turn[2, 0] * z) / ahead * fx + cx
-        row = (turn[0, 1] * x + turn[1, 1] * y + turn[2, 1] * z) / ahead * fy + cy
+        column = (rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z) / ahead * fx + cx
+        row = (rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z) / ahead * fy + cy
         left, right, top, bottom = min(left, column), max(right, column), min(top, row), max(bottom, row)
     if before == 0:
         return 0, 0, 0, 0
@@ -173,18 +175,18 @@ def _draw_balls(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32,
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     for b in prange(count):
-        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        rotation, eye = poses[b, :3, :3], poses[b, :3, 3]
         for k in range(radii.shape[1]):
             radius = radii[b, k]
             if radius <= 0:
                 continue
             offset = centers[b, k] - eye
-            x = turn[0, 0] * offset[0] + turn[1, 0] * offset[1] + turn[2, 0] * offset[2]
-            y = turn[0, 1] * offset[0] + turn[1, 1] * offset[1] + turn[2, 1] * offset[2]
-            z = turn[0, 2] * offset[0] + turn[1, 2] * offset[1] + turn[2, 2] * offset[2]
+            x = rotation[0, 0] * offset[0] + rotation[1, 0] * offset[1] + rotation[2, 0] * offset[2]
+            y = rotation[0, 1] * offset[0] + rotation[1, 1] * offset[1] + rotation[2, 1] * offset[2]
+            z = rotation[0, 2] * offset[0] + rotation[1, 2] * offset[1] + rotation[2, 2] * offset[2]
             whole = x * x + y * y + z * z - radius * radius
             half = np.full(3, radius, np.float32)
-            top, bottom, left, right = _bounds(turn, offset, half, intrinsics, height, width)
+            top, bottom, left, right = _bounds(rotation, offset, half, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + np.float32(0.5) - cy) / fy
                 for column in range(left, right):
@@ -198,7 +200,9 @@ def _draw_balls(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32,
                     if near <= 0 or 0 < behind < near:
                         continue
                     depth[b, row, column] = near
-                    out = turn[2, 0] * (u * near - x) + turn[2, 1] * (v * near - y) + turn[2, 2] * (near - z)
+                    out = (
+                        rotation[2, 0] * (u * near - x) + rotation[2, 1] * (v * near - y) + rotation[2, 2] * (near - z)
+                    )
                     bright = light(out / radius, root / (radius * np.sqrt(square)))
                     for channel in range(3):
                         rgb[b, row, column, channel] = colors[b, k, channel] * bright
@@ -218,7 +222,7 @@ def _draw_posts(
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     for b in prange(count):
-        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        rotation, eye = poses[b, :3, :3], poses[b, :3, 3]
         for k in range(radii.shape[1]):
             radius, tall = radii[b, k], heights[b, k]
             if radius <= 0:
@@ -227,14 +231,14 @@ def _draw_posts(
             inside = x * x + y * y - radius * radius
             half = np.array([radius, radius, tall / 2], np.float32)
             middle = np.array([-x, -y, tall / 2 - z], np.float32)
-            top, bottom, left, right = _bounds(turn, middle, half, intrinsics, height, width)
+            top, bottom, left, right = _bounds(rotation, middle, half, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + np.float32(0.5) - cy) / fy
                 for column in range(left, right):
                     u = (column + np.float32(0.5) - cx) / fx
-                    dx = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]
-                    dy = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]
-                    dz = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
+                    dx = rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2]
+                    dy = rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2]
+                    dz = rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2]
                     flat = dx * dx + dy * dy
                     length = np.sqrt(flat + dz * dz)
                     near, up, facing = (tall - z) / dz, np.float32(1), -dz / length

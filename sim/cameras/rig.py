@@ -141,8 +141,8 @@ class CameraRig:
             faces = self._bend.camera_from_faces
             rows = np.repeat(np.arange(len(poses)), len(faces))
             poses = (poses[:, None] @ faces).reshape(-1, 4, 4)
-            turned = np.linalg.inv(faces)[:, None] @ camera_from_links[:, None]
-            camera_from_links = turned.reshape(-1, *camera_from_links.shape[1:])
+            rotated = np.linalg.inv(faces)[:, None] @ camera_from_links[:, None]
+            camera_from_links = rotated.reshape(-1, *camera_from_links.shape[1:])
             scene_of, props = scene_of[rows], props[rows]
         rgb, depth = self._renderer.render(lens, poses, scene_of)
         draw_props(rgb, depth, props, poses, lens)

@@ -23,7 +23,7 @@ LENGTH, MIN_LENGTH = 5.5, 1.0
 CAMERA_HEIGHT = 0.3
 """Height of the camera over the floor [m]."""
 HEADROOM, CLEARANCE = 2.0, 0.4
-"""GaussGym drops places with anything less than 2 m above the camera, within 0.25 m of it (scene_ingest.py); its
+"""GaussGym drops positions with anything less than 2 m above the camera, within 0.25 m of it (scene_ingest.py); its
 smoothing shifts them by up to 0.1 m [m]."""
 SPACING = 0.005
 """Between poses [m]: GaussGym's smoothing may be off by a metre, squared and summed over all poses (math_utils.py)."""

@@ -42,7 +42,7 @@ class ObstacleState(PathState):
 
 
 class ObstacleScenario(GoalScenario):
-    """Goals with posts that leave a path to them, and yellow patches that cost; drawn anew for each episode.
+    """Goals with posts that leave a path to them, and yellow patches that cost; drawn for each episode.
 
     Posts are visual, and contact with them is geometric; they are not in the physics. The costs of a bundle's own areas
     count, too. There are at most `posts` posts: those that would stand at the start or the goal are left out.

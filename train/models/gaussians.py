@@ -125,19 +125,19 @@ class GaussianTokens:
             chosen = np.tile(np.arange(away.shape[1]), (len(away), 1))
         return tokens[chosen], np.isfinite(np.take_along_axis(away, chosen, 1))
 
-    def _framed(self, places: Floats, eye: Floats, view: Floats) -> Mask:
+    def _framed(self, positions: Floats, eye: Floats, view: Floats) -> Mask:
         """Positions (N, T, 3) in the images of cameras at (N, 3) with rotations (N, 3, 3), world from camera."""
-        x, y, z = np.moveaxis((places - eye[:, None]) @ view, 2, 0)
+        x, y, z = np.moveaxis((positions - eye[:, None]) @ view, 2, 0)
         lens = self._camera
         u, v = lens.fx * x + lens.cx * z, lens.fy * y + lens.cy * z  # times z: behind a camera nothing fits between
         return (u >= 0) & (u <= lens.width * z) & (v >= 0) & (v <= lens.height * z)
 
-    def _occluded(self, caster: RayCaster, places: Floats, eye: Floats) -> Mask:
+    def _occluded(self, caster: RayCaster, positions: Floats, eye: Floats) -> Mask:
         """Which positions (N, T, 3) the mesh occludes from (N, 3)."""
-        ways = places - eye[:, None]
-        starts = np.broadcast_to(eye[:, None], ways.shape)
-        free = caster.cast(starts.reshape(-1, 3), ways.reshape(-1, 3)).distance.reshape(ways.shape[:2])
-        return np.asarray((1 - free) * np.linalg.norm(ways, axis=2) > CELL)
+        rays = positions - eye[:, None]
+        starts = np.broadcast_to(eye[:, None], rays.shape)
+        free = caster.cast(starts.reshape(-1, 3), rays.reshape(-1, 3)).distance.reshape(rays.shape[:2])
+        return np.asarray((1 - free) * np.linalg.norm(rays, axis=2) > CELL)
 
 
 def smoothed(gaussians: Gaussians, cell: float = CELL) -> Tokens:

@@ -128,8 +128,8 @@ class IsaacGymEngine(PhysicsEngine):
     def _require_same_links(self, state: RobotState) -> None:
         ours = link_poses(self._robot, state[:1])[0]
         anchors = [link.joint.anchor if link.joint else np.zeros(3) for link in self._robot.links]
-        places = np.einsum("lij,lj->li", ours[:, :3, :3], anchors) + ours[:, :3, 3]
-        apart = np.linalg.norm(self._memory["body"][0, self._body_of, :3] - self._offsets[0] - places, axis=1)
+        positions = np.einsum("lij,lj->li", ours[:, :3, :3], anchors) + ours[:, :3, 3]
+        apart = np.linalg.norm(self._memory["body"][0, self._body_of, :3] - self._offsets[0] - positions, axis=1)
         if not apart.max() <= AGREEMENT:  # NaN is no agreement
             worst = int(apart.argmax())
             self.close()

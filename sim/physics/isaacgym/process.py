@@ -114,7 +114,7 @@ def interpreter() -> str:
     """The Python that has Isaac Gym.
 
     Raises:
-        SimError: When nobody said which.
+        SimError: When the environment variable is not set.
     """
     found = os.environ.get(PYTHON, "")
     if not found:

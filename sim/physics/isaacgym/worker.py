@@ -88,8 +88,8 @@ class World:
         self.bodies = list(self.gym.get_asset_rigid_body_names(self.asset))
         self.memory = map_memory(str(folder / "memory"), self.robots, len(self.dofs), len(self.bodies))
         self.frictions = self.shape_frictions()
-        self.places = [self.add_robot(number) for number in range(self.robots)]
-        base = self.gym.get_actor_rigid_body_properties(*self.places[0])[0]
+        self.actors = [self.add_robot(number) for number in range(self.robots)]
+        base = self.gym.get_actor_rigid_body_properties(*self.actors[0])[0]
         rows = (base.inertia.x, base.inertia.y, base.inertia.z)
         self.mass, self.inertia = base.mass, np.array([(row.x, row.y, row.z) for row in rows])
         self.masses = np.ones(self.robots)
@@ -134,7 +134,7 @@ class World:
         return options
 
     def add_ground(self, folder: Path, number: int) -> None:
-        """A scene's mesh, already at its place; without friction of its own, for PhysX takes the mean of both."""
+        """A scene's mesh, already translated; without friction, since PhysX takes the mean of both."""
         vertices = np.load(str(folder / f"vertices_{number}.npy"), allow_pickle=False)
         triangles = np.load(str(folder / f"triangles_{number}.npy"), allow_pickle=False)
         params = self.gymapi.TriangleMeshParams()
@@ -164,7 +164,7 @@ class World:
         """Friction, mass and strength of robots as the memory says."""
         for robot in robots:
             friction, mass, strength = self.memory["dynamics"][:, robot].tolist()
-            env, actor = self.places[robot]
+            env, actor = self.actors[robot]
             shapes = self.gym.get_actor_rigid_shape_properties(env, actor)
             for shape, nominal in zip(shapes, self.frictions):
                 shape.friction = 2 * nominal * friction  # the ground has none, PhysX takes the mean
