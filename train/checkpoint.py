@@ -52,7 +52,7 @@ class Checkpoint(ProcessState):
     format: NotRequired[str]
     iteration: int
     agent: dict[str, object]
-    seconds: float
+    seconds: NotRequired[float]
     processes: NotRequired[list[ProcessState]]
 
 

@@ -119,7 +119,7 @@ def _resume(run: Run, trainer: Trainer, processes: Processes | None) -> float:
     if first(processes):
         run.curve.cut(trainer.iteration)
     logger.info("training continues after iteration %d, from %s", trainer.iteration, path)
-    return float(state["seconds"])
+    return float(state.get("seconds", 0.0))
 
 
 def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:
@@ -137,7 +137,7 @@ def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:
 
 def _keep(run: Run, trainer: Trainer, seconds: float, processes: Processes | None) -> None:
     """Save a checkpoint; the networks of all processes are equal, their simulations differ."""
-    state: Mapping[str, object] = trainer.state(seconds)
+    state: Mapping[str, object] = {**trainer.state(), "seconds": seconds}
     if processes:
         own = {name: state[name] for name in checkpoint.ProcessState.__annotations__}
         parts: list[object] = [None] * processes["world_size"]

@@ -167,11 +167,10 @@ class Trainer:
         check_finite(metrics, agent)
         return metrics | clock.seconds
 
-    def state(self, seconds: float = 0.0) -> Checkpoint:
-        """All that training depends on, for a checkpoint after seconds of training."""
+    def state(self) -> Checkpoint:
+        """All that training depends on, for a checkpoint."""
         return {
             "iteration": self.iteration,
-            "seconds": seconds,
             "agent": self.agent.save(),
             "memories": self.agent.memories,
             "random": [
