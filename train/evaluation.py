@@ -90,14 +90,9 @@ def evaluate(
     """Evaluate a policy, acting by its mean, in N episodes.
 
     In each round every environment counts until its first episode ends, however long that takes: if all episodes that
-    end within some time counted, short ones would be too many. Each round's seed is one more than the last.
-
-    Args:
-        actor: The policy; its memory and mode are restored afterwards.
-        env: Environment; its episodes are reset, so it must not be the one in training.
-        episodes: Number of episodes; the last round uses only as many environments as are still missing.
-        ablation: Ablation of the observations.
-        seed: Seed of the first round's episodes and of the ablation.
+    end within some time counted, short ones would be too many. Each round's seed is one more than the last. The actor's
+    memory and mode are restored afterwards; the environment's episodes are reset, so it must not be the one in
+    training. The last round uses only as many environments as are still missing.
 
     Raises:
         TrainError: When the ablation can't act here.
@@ -131,16 +126,8 @@ def evaluate_run(
 ) -> Results:
     """Evaluate a checkpoint, scene by scene: a scene's metrics don't depend on the other scenes.
 
-    Args:
-        run: Run of the policy.
-        scenes: Scenes; the run's own by default. In those it starts on the held-out floor, in others anywhere.
-        episodes: Number of episodes in each scene, under each ablation.
-        ablations: Ablations of the observations; a blind policy is evaluated without any.
-        blind: Run without vision, whose newest checkpoint gets the same episodes.
-        seed: Seed of the first round's episodes and of the ablations.
-        file: Checkpoint; the newest by default.
-        device: Device of networks and images.
-        allow_failed: Accept scenes that failed gates.
+    In its own scenes, the default, a run starts on the held-out floor, in others anywhere. A blind policy is evaluated
+    without ablations. The newest checkpoint of `blind`, a run without vision, gets the same episodes.
 
     Raises:
         TrainError: When a run has no checkpoint, or one that doesn't fit, or the blind run isn't comparable.

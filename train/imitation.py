@@ -70,15 +70,8 @@ def record(
 ) -> int:
     """Write whole episodes as a LeRobot dataset; returns the number of successes.
 
-    Each robot does equally many, however long that takes: otherwise short episodes would be too many.
-
-    Args:
-        env: Environment; its episodes are reset.
-        actor: Acts for the robots.
-        episodes: Number of episodes.
-        folder: Folder of the dataset; must not exist.
-        seed: Seed of the episodes.
-        watch: Called with the number of episodes written.
+    Each robot does equally many, however long that takes: otherwise short episodes would be too many. `watch` is called
+    with the number of episodes written.
 
     Raises:
         TrainError: When the folder exists or can't be written, or the steps per second aren't a whole number.

@@ -19,7 +19,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 
 from pipeline.errors import MachineError, TrainError
-from pipeline.types import F32, I64, U8
+from pipeline.types import F32, F64, I64, U8
 
 STATE, ACTION = "observation.state", "action"
 CHUNK = "chunk-000/file-000"
@@ -297,13 +297,14 @@ def _pixels(size: tuple[int, int]) -> str:
 def _statistics(values: np.ndarray) -> Statistics:
     """Statistics of each column of values (T, K) or (T,)."""
     columns = values.reshape(len(values), -1).astype(np.float64)
-    found = {
-        "min": columns.min(0),
-        "max": columns.max(0),
-        "mean": columns.mean(0),
-        "std": columns.std(0),
-    } | {_quantile_name(q): np.quantile(columns, q, axis=0) for q in QUANTILES}
-    return {name: value.tolist() for name, value in found.items()} | {"count": [len(values)]}
+    moments = columns.min(0), columns.max(0), columns.mean(0), columns.std(0)
+    return _named(len(values), *moments, *(np.quantile(columns, q, axis=0) for q in QUANTILES))
+
+
+def _named(count: int, *values: F64) -> Statistics:
+    """Least, largest, mean, standard deviation and quantiles by name, with the number of cases."""
+    names = ("min", "max", "mean", "std", *(f"q{round(100 * q):02d}" for q in QUANTILES))
+    return {name: of.tolist() for name, of in zip(names, values, strict=True)} | {"count": [count]}
 
 
 def _histogram(images: U8) -> I64:
@@ -316,19 +317,15 @@ def _image_statistics(histogram: I64, frames: int) -> Statistics:
     """Statistics of each channel (3, 1, 1), colours from 0 to 1."""
     levels, count = np.arange(256) / 255, histogram.sum(1)
     mean = histogram @ levels / count
-    found = {
-        "min": levels[(histogram > 0).argmax(1)],
-        "max": levels[255 - (histogram[:, ::-1] > 0).argmax(1)],
-        "mean": mean,
-        "std": np.sqrt((histogram * (levels - mean[:, None]) ** 2).sum(1) / count),
-    }
     below = histogram.cumsum(1) / count[:, None]
-    found |= {_quantile_name(q): levels[(below >= q).argmax(1)] for q in QUANTILES}
-    return {name: value.reshape(3, 1, 1).tolist() for name, value in found.items()} | {"count": [frames]}
-
-
-def _quantile_name(quantile: float) -> str:
-    return f"q{round(100 * quantile):02d}"
+    values = (
+        levels[(histogram > 0).argmax(1)],
+        levels[255 - (histogram[:, ::-1] > 0).argmax(1)],
+        mean,
+        np.sqrt((histogram * (levels - mean[:, None]) ** 2).sum(1) / count),
+        *(levels[(below >= q).argmax(1)] for q in QUANTILES),
+    )
+    return _named(frames, *(value.reshape(3, 1, 1) for value in values))
 
 
 def _made(path: Path) -> Path:

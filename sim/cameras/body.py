@@ -77,15 +77,9 @@ def draw_body(
 ) -> None:
     """Draw the robot into each image where it is nearer than its depth; changes both in place.
 
-    Only front faces are drawn: a shape around the camera is invisible.
-
-    Args:
-        rgb: (B, H, W, 3), 0..1.
-        depth: (B, H, W) along the camera's z [m], 0 = unknown.
-        body: The robot's shapes.
-        camera_from_links: (B, L, 4, 4).
-        world_from_cameras: (B, 4, 4), for the light.
-        lens: Pinhole.
+    Only front faces are drawn: a shape around the camera is invisible. Images (B, H, W, 3) are 0..1, depths (B, H, W)
+    along the camera's z [m], 0 = unknown; `camera_from_links` is (B, L, 4, 4), `world_from_cameras` (B, 4, 4) is for
+    the light.
     """
     if not len(body.link):
         return

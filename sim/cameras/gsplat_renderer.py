@@ -1,13 +1,8 @@
-"""The scenes' Gaussians rendered by `gsplat` on a CUDA device, many cameras and scenes in a call.
+"""The scenes' Gaussians rendered by `gsplat` (Ye et al., JMLR 2025) on a CUDA device, many cameras in a call.
 
-The images equal those of the pipeline's own rasteriser: the same projection, blur on the screen, least
-alpha of 1/255 and near plane. What is left: gsplat lets one Gaussian hide up to 0.999 instead of 0.99, and stops at a
-transmittance of 1e-4 instead of 1e-3.
-
-gsplat gives no median depth. It is the expected one here, where more than half is hidden: the same within a surface;
-at its edges, and behind what is half transparent, it lies between what is before and what is behind.
-
-Source: V. Ye et al., gsplat: An Open-Source Library for Gaussian Splatting, JMLR 2025; `gsplat.rasterization` of 1.5.3.
+The images equal those of the pipeline's own rasteriser, except that gsplat lets one Gaussian hide up to 0.999 instead
+of 0.99 and stops at a transmittance of 1e-4 instead of 1e-3. Its depth is the expected one, where more than half is
+hidden, not the median: they differ at edges and behind what is half transparent.
 """
 
 from __future__ import annotations

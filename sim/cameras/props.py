@@ -89,12 +89,7 @@ OPACITY = np.float32(0.75)
 def draw_props(rgb: F32, depth: F32, props: Props, world_from_cameras: Floats, lens: Camera) -> None:
     """Draw the props of each image where they are nearer than its depth; changes both in place.
 
-    Args:
-        rgb: (B, H, W, 3), 0..1.
-        depth: (B, H, W) along the camera's z [m], 0 = nothing there.
-        props: Props of B images.
-        world_from_cameras: (B, 4, 4).
-        lens: Pinhole.
+    Images (B, H, W, 3) are 0..1, depths (B, H, W) along the camera's z [m], 0 = nothing there.
     """
     balls, posts, patches = props.balls, props.posts, props.patches
     poses = np.ascontiguousarray(world_from_cameras, np.float32)

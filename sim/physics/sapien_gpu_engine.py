@@ -1,20 +1,9 @@
-"""SAPIEN 3 on a CUDA device: the robots and meshes of `sapien_engine`, all in one PhysX world that lives on the GPU.
+"""SAPIEN 3 on a CUDA device: all robots and meshes in one PhysX world that lives on the GPU. NOT yet run on a GPU.
 
-It has NOT yet been run on a GPU: it is tested against SAPIEN's signatures, and on the CPU against a stand-in for the
-GPU's buffers that was written after SAPIEN's source. Where to look first if it misbehaves: the buffers' sizes below,
-and whether friction, mass and drives that are changed later reach the GPU: they go through PhysX's setters for the CPU,
-which refuse only while a step runs (`NpRigidBodyTemplate::setMass`, `setDriveParams`), as Isaac Lab does where it
-randomises.
-
-`gpu_init` simulates a step, so robots are spread out, and have their friction, mass and drives, before it.
-
+It is tested against SAPIEN's signatures and a stand-in for the GPU's buffers. If it misbehaves, look first at the
+buffers' sizes, and at whether friction, mass and drives reach the GPU: they go through PhysX's setters for the CPU.
 `gpu_apply_articulation_qpos` and its like with an index buffer change the first robots instead of the chosen ones (seen
-in the source of 3.0.3), so all robots are fetched, changed and applied. Repeatability to the bit is not promised.
-
-PhysX's GPU library is not in SAPIEN's package: SAPIEN downloads it into ~/.sapien/physx/VERSION at first use; without
-network, put libPhysXGpu_64.so of the releases of sapien-sim/physx-precompiled there.
-
-Source: `PhysxSystemGpu` in SAPIEN's src/physx/physx_system.cpp.
+in the source of 3.0.3), so all robots are fetched, changed and applied. Source: SAPIEN's src/physx/physx_system.cpp.
 """
 
 from __future__ import annotations
@@ -94,7 +83,7 @@ class SapienGpuEngine(SapienBase):
             body.articulation.set_root_pose(self._sapien.Pose(position.tolist()))
             body.change(*dynamics)
         self._read_shares(np.arange(self.num_robots))
-        self._system.gpu_init()
+        self._system.gpu_init()  # simulates a step: robots must be apart, with their dynamics, before it
         self._find_buffers()
 
     def _find_buffers(self) -> None:

@@ -269,10 +269,7 @@ class VoxelHead(nn.Module):
 def voxel_loss(logits: torch.Tensor, heights: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross entropy, balanced between occupied and free voxels, and smooth L1 of the heights.
 
-    Args:
-        logits: (B, X, Y, Z) of occupancy.
-        heights: (B, X, Y) [m].
-        truth: (B, X, Y, Z + 1) target, from `Voxels`.
+    Logits are (B, X, Y, Z), heights (B, X, Y) [m]; truth (B, X, Y, Z + 1) is the target from `Voxels`.
 
     Returns:
         The loss, and the IoU of predicted and occupied voxels.
