@@ -123,9 +123,12 @@ def _rollout(
         for row, success in zip(env.done_info.env, env.done_info.success, strict=True):
             if missing[row]:
                 steps = past[start[row] - dropped :]
-                columns = ([getattr(step, name)[row] for step in steps] for name in ("state", "action", "reward"))
                 images = {name: np.stack([step.images[name][row] for step in steps]) for name in steps[0].images}
-                writer.add(Demonstration(images, *map(np.stack, columns), bool(success)))
+                columns = {
+                    name: np.stack([getattr(step, name)[row] for step in steps])
+                    for name in ("state", "action", "reward")
+                }
+                writer.add(Demonstration(images=images, **columns, success=bool(success)))
                 missing[row] -= 1
                 written, successful = written + 1, successful + int(success)
                 if watch:
