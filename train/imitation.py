@@ -123,12 +123,14 @@ def _rollout(
         for row, success in zip(env.done_info.env, env.done_info.success, strict=True):
             if missing[row]:
                 steps = past[start[row] - dropped :]
-                images = {name: np.stack([step.images[name][row] for step in steps]) for name in steps[0].images}
-                columns = {
-                    name: np.stack([getattr(step, name)[row] for step in steps])
-                    for name in ("state", "action", "reward")
-                }
-                writer.add(Demonstration(images=images, **columns, success=bool(success)))
+                demonstration = Demonstration(
+                    {name: np.stack([step.images[name][row] for step in steps]) for name in steps[0].images},
+                    np.stack([step.state[row] for step in steps]),
+                    np.stack([step.action[row] for step in steps]),
+                    np.array([step.reward[row] for step in steps]),
+                    bool(success),
+                )
+                writer.add(demonstration)
                 missing[row] -= 1
                 written, successful = written + 1, successful + int(success)
                 if watch:
