@@ -14,6 +14,7 @@ from pipeline.depth import params as depth
 from pipeline.machine import Machine
 from pipeline.mesh import params as mesh
 from pipeline.parameters import Settings
+from pipeline.points.params import PointsParams
 from pipeline.poses import params as poses
 from pipeline.regions.params import RegionsParams
 from pipeline.splat import params as splat
@@ -57,7 +58,7 @@ STAGES: tuple[Stage, ...] = (
         _libraries(depth.BACKENDS),
     ),
     Stage("align", 3, ("capture", "poses", "depth"), AlignParams, "pipeline.align.stage:run", _only),
-    Stage("points", 2, ("poses", "depth", "align"), depth.PointsParams, "pipeline.points.stage:run", _only),
+    Stage("points", 2, ("poses", "depth", "align"), PointsParams, "pipeline.points.stage:run", _only),
     Stage(
         "mesh",
         3,

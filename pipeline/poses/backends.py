@@ -204,7 +204,7 @@ def _from_network(inputs: Inputs) -> Result:
     with tempfile.TemporaryDirectory(dir=inputs.out_dir) as scratch:
         files = {k.image_id: _write_undistorted(k, inputs.capture.root, Path(scratch)) for k in training}
         size = training[0].camera.width, training[0].camera.height
-        with network_session(params) as (session, about):
+        with network_session(params.backend, params) as (session, about):
             chunks = ChunkRunner(session, files, links, depth.keep).run(order, size, in_time=in_time)
     known = given_poses(training) if inputs.metric else {}
     stitched = stitch(chunks.chunks, known, inputs.sensor_sigma, params.seed)
