@@ -24,8 +24,8 @@ from pipeline.align.params import AlignParams
 from pipeline.align.planar_targets import scale_from_sheets, scale_from_tags
 from pipeline.align.priors import find_priors, scale_from_priors
 from pipeline.align.scale import (
+    ASSUMED_DEPTH,
     Scale,
-    assumed_scale,
     log_scale_contradictions,
     lowest_sigma,
     scale_from_camera_height,
@@ -44,7 +44,7 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     """Read capture, poses and depth; write `alignment.json`.
 
     Raises:
-        ReconstructionError: When a scale that the user gave can't be applied.
+        ReconstructionError: When a given scale can't be applied.
     """
     capture, scene = Capture.load(inputs["capture"]), PosedScene.load(inputs["poses"])
     surfaces = sample_surfaces(inputs["depth"])
@@ -64,7 +64,11 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     height = float(np.median(centres @ gravity.up) - floor.height) if floor else None
     priors = find_priors(surfaces, views, gravity.up, floor, on_machine=capture.on_machine)
     scales = _scales(params, scene, inputs, height, priors)
-    scale = lowest_sigma(scales) if scales else scale_from_priors(priors) or _assumed(scene, surfaces.points, centres)
+    scale = lowest_sigma(scales) if scales else scale_from_priors(priors)
+    if scale is None:  # approximately life-size; the gate fails
+        points = surfaces.points if len(surfaces.points) else scene.points.xyz
+        depth = float(np.median(np.linalg.norm(points - np.median(centres, 0), axis=1)))
+        scale = Scale(ASSUMED_DEPTH / depth, None, "assumed")
     log_scale_contradictions([*scales, *priors], scale)
     x_axis = dominant_wall_direction(surfaces, gravity.up, views)
     alignment = Alignment(
@@ -103,11 +107,6 @@ def _scales(
     if params.sheet is not None:
         scales.append(scale_from_sheets(params.sheet, scene, inputs["poses"], scales or priors))
     return scales
-
-
-def _assumed(scene: PosedScene, points: F64, centres: F64) -> Scale:
-    around = points if len(points) else scene.points.xyz
-    return assumed_scale(float(np.median(np.linalg.norm(around - np.median(centres, 0), axis=1))))
 
 
 def _world_from_scene(

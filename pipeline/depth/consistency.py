@@ -13,7 +13,7 @@ from pipeline.geometry import Camera
 from pipeline.geometry.overlap import MAX_RELATIVE, overlaps
 from pipeline.types import F32, F64, I64, U8
 
-_COMPILE: dict[str, bool | str] = {"nogil": True, "error_model": "numpy", "cache": True}
+_compile = njit(nogil=True, error_model="numpy", cache=True)
 _f4 = np.float32
 
 SEE_THROUGH = np.float32(0.03)
@@ -117,7 +117,7 @@ class Comparison:
     disagreement: F32
 
 
-@njit(**_COMPILE)
+@_compile
 def _nearest_of_four(depth, start, width, height, u, v):
     """The smallest depth of the 2x2 pixels around (u, v); 0 when one of them is unknown."""
     left, top = max(int(u - 0.5), 0), max(int(v - 0.5), 0)
@@ -131,7 +131,7 @@ def _nearest_of_four(depth, start, width, height, u, v):
     return nearest
 
 
-@njit(**_COMPILE)
+@_compile
 def sees_through(depth, start, width, height, u, v, near, sigma, other_sigma, max_deviation):
     """Whether all of a map's depths around its pixel (u, v) exceed `near`, that of a point projected there."""
     slack = max(max_deviation * np.sqrt(sigma * sigma + other_sigma * other_sigma), SEE_THROUGH * near)
@@ -140,7 +140,7 @@ def sees_through(depth, start, width, height, u, v, near, sigma, other_sigma, ma
     return _nearest_of_four(depth, start, width, height, u, v) - near > slack
 
 
-@njit(**_COMPILE)
+@_compile
 def _compare(depth, sigma, normals, camera, all_depth, all_sigma, layout, intrinsics, relative, max_deviation):
     height, width = depth.shape
     averaged = np.zeros((height, width), np.float32)

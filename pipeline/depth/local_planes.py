@@ -8,9 +8,9 @@ from numba import njit
 from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera
 from pipeline.poses.scene import View
-from pipeline.types import F32, Mask
+from pipeline.types import F32, Floats, Mask
 
-_COMPILE: dict[str, bool | str] = {"nogil": True, "error_model": "numpy", "cache": True, "fastmath": True}
+_compile = njit(nogil=True, error_model="numpy", cache=True, fastmath=True)
 
 STEEPEST = np.float32(5.0)
 """Tangent of the steepest slant of a surface against the viewing ray (79 degrees)."""
@@ -28,7 +28,7 @@ def window_step(focal: float) -> int:
     return max(1, round(focal / _PIXELS_PER_STEP))
 
 
-@njit(**_COMPILE)
+@_compile
 def drop_flying_pixels(depth: F32, sigma: F32, focal: float) -> F32:
     """The depth (H, W) without pixels between two surfaces.
 
@@ -54,7 +54,7 @@ def drop_flying_pixels(depth: F32, sigma: F32, focal: float) -> F32:
     return clean
 
 
-@njit(**_COMPILE)
+@_compile
 def fit_local_planes(depth: F32, sigma: F32, focal: float, step: int) -> tuple[F32, F32, F32]:
     """Smooth by a robust plane fit in the 7x7 window (every `step`-th pixel) around each pixel.
 
@@ -146,7 +146,7 @@ def depth_of(inverse_depth: F32) -> F32:
 
 
 def map_from_planes(
-    view: View, camera: Camera, planes: tuple[F32, F32, F32], sigma: F32, guessed: Mask | None = None
+    view: View, camera: Camera, planes: tuple[F32, F32, F32], sigma: Floats, guessed: Mask | None = None
 ) -> DepthMap:
     """A view's depth map from `planes` as of `fit_local_planes` and the depth's one sigma (H, W) [scene units]."""
     known = planes[0] > 0

@@ -26,8 +26,8 @@ COST_CAP = np.float32(0.5)
 """The cost of a source without information: little correlation, outside of the image, or no texture. Otherwise chance
 matches in views that don't show the surface would outweigh the one that does."""
 
-_COMPILE: dict[str, bool | str] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
-_INLINE: dict[str, bool | str] = {**_COMPILE, "forceinline": True}
+_compile = njit(fastmath=True, nogil=True, error_model="numpy", cache=True)
+_inline = njit(fastmath=True, nogil=True, error_model="numpy", cache=True, forceinline=True)
 
 _SAMPLES = 32
 """A whole number of vector registers."""
@@ -59,7 +59,7 @@ _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _SHIFT_8, _SHIFT_16, _SHIFT_24, _BYTE = np.uint32(8), np.uint32(16), np.uint32(24), np.uint32(255)
 
 
-@njit(**_COMPILE)
+@_compile
 def pack_texels(gray: U8) -> U32:
     """Each pixel (H, W) with its right, lower and diagonal neighbours in one word (H*W,).
 
@@ -80,7 +80,7 @@ def pack_texels(gray: U8) -> U32:
     return packed
 
 
-@njit(**_INLINE)
+@_inline
 def _random(pixel, stream, draw):
     """A uniform number in [0, 1) that depends on its arguments only: no state, any order of threads."""
     mask = _u8(0xFFFFFFFF)
@@ -93,7 +93,7 @@ def _random(pixel, stream, draw):
     return _f4(_i4(h >> _u8(8))) * _f4(1 / 16777216.0)
 
 
-@njit(**_INLINE)
+@_inline
 def _faces_camera(x, y, w, gx, gy, camera, limit):
     """Whether the plane's normal is within acos(1 / limit) of the viewing ray. `camera` is fx, fy, cx, cy."""
     ray_x = (_f4(x) + _HALF - camera[2]) / camera[0]
@@ -105,7 +105,7 @@ def _faces_camera(x, y, w, gx, gy, camera, limit):
     return squared < limit * limit * w * w
 
 
-@njit(**_COMPILE)
+@_compile
 def random_planes(height: int, width: int, camera: F32, nearest: F32, seed: int) -> F32:
     """Random hypotheses (4, H, W), with inverse depth uniform between the two values of `nearest`."""
     planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
@@ -125,7 +125,7 @@ def random_planes(height: int, width: int, camera: F32, nearest: F32, seed: int)
     return planes
 
 
-@njit(**_COMPILE)
+@_compile
 def upsample_planes(coarse: F32, height: int, width: int) -> F32:
     """Hypotheses (4, h, w) extrapolated to a finer grid (4, H, W); costs are left at 0."""
     planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
@@ -143,7 +143,7 @@ def upsample_planes(coarse: F32, height: int, width: int) -> F32:
     return planes
 
 
-@njit(**_INLINE)
+@_inline
 def _reference_patch(gray, x, y, window, patch):
     """Centre the window's grey values into `patch` (32,) and return their variance."""
     height, width = gray.shape
@@ -162,7 +162,7 @@ def _reference_patch(gray, x, y, window, patch):
     return squares / _f4(_SAMPLES)
 
 
-@njit(**_INLINE)
+@_inline
 def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_x, v_y):
     """Variance of the warped window in the source, and its covariance with `patch`.
 
@@ -199,7 +199,7 @@ def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_
     return squares / _f4(_SAMPLES) - mean * mean, product / _f4(_SAMPLES)
 
 
-@njit(**_INLINE)
+@_inline
 def _plane_cost(
     x, y, w, gx, gy, texels, sources, warps, back_warps, source_inverse_depth,
     geometric_weight, chosen, best_views, window, patch, variance, costs, ranked, limit,
@@ -274,7 +274,7 @@ def _plane_cost(
     return total / _f4(used)
 
 
-@njit(**_INLINE)
+@_inline
 def _cheapest(planes, offsets, turn, x, y):
     """The cheapest pixel of `offsets`, rotated by `turn` * 90 degrees about (x, y); column -1 when all are outside."""
     height, width = planes.shape[1:]
@@ -297,7 +297,7 @@ def _cheapest(planes, offsets, turn, x, y):
     return best_x, best_y
 
 
-@njit(**_INLINE)
+@_inline
 def _gather(planes, x, y, nearest, limit, candidates):
     """Extrapolate the neighbours' hypotheses to (x, y); the `limit` cheapest come first in `candidates` (8, 4)."""
     count = 0
@@ -327,7 +327,7 @@ def _gather(planes, x, y, nearest, limit, candidates):
     return limit
 
 
-@njit(**_INLINE)
+@_inline
 def _best_of(costs, count):
     """Bit set of the `count` cheapest sources."""
     chosen = 0
@@ -340,7 +340,7 @@ def _best_of(costs, count):
     return chosen
 
 
-@njit(**_COMPILE)
+@_compile
 def sweep_planes(
     planes: F32,
     gray: U8,

@@ -221,7 +221,7 @@ class Observations:
     def design(self) -> F64:
         """(M, 12) derivatives of the corrected inverse depth by the coefficients."""
         terms = _terms(self.rays)
-        return np.concatenate([terms, terms / self.measured[..., None]], -1)
+        return np.concatenate([terms, terms * (1 / self.measured)[..., None]], -1)
 
     @property
     def target(self) -> F64:

@@ -140,7 +140,7 @@ def _smooth(depth: F32, relative_sigma: F32, focal: float) -> tuple[F32, F32, F3
     return w, slope_x, slope_y, np.where(use, relative_sigma, LOOSE_SIGMA * relative_sigma)
 
 
-_COMPILE: dict[str, bool | str] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
+_compile = njit(fastmath=True, nogil=True, error_model="numpy", cache=True)
 _f4, _i8 = np.float32, np.int64
 _HALF = np.float32(0.5)
 
@@ -152,7 +152,7 @@ RIM, RIM_STEP = 3, np.float32(0.015)
 _UNSEEN, _DIFFERENT, _AGREES = 0, 1, 2
 
 
-@njit(**_COMPILE)
+@_compile
 def _sample(inverse_depth, start, width, u, v):
     """Inverse depth at (u, v): bilinear on one surface, else that of the pixel; 0 where unknown."""
     column, row = _i8(u - _HALF), _i8(v - _HALF)
@@ -166,7 +166,7 @@ def _sample(inverse_depth, start, width, u, v):
     return inverse_depth[start + _i8(v) * width + _i8(u)]
 
 
-@njit(**_COMPILE)
+@_compile
 def _compare(px, py, w, inverse_depth, sources, warps, back_warps, s):
     """Comparison of one pixel with a neighbour: verdict, difference of the inverse depths, squared parallax."""
     start, width, height = sources[s, 0], sources[s, 1], sources[s, 2]
@@ -190,7 +190,7 @@ def _compare(px, py, w, inverse_depth, sources, warps, back_warps, s):
     return _DIFFERENT, difference, _f4(0)
 
 
-@njit(**_COMPILE)
+@_compile
 def count_agreement(own: F32, step: int, inverse_depth: F32, sources: I64, warps: F32, back_warps: F32) -> I64:
     """(S, 2): number of pixels, of every `step`-th one, that each neighbour shows, and that it agrees with.
 
@@ -214,7 +214,7 @@ def count_agreement(own: F32, step: int, inverse_depth: F32, sources: I64, warps
     return counts
 
 
-@njit(**_COMPILE)
+@_compile
 def average_agreeing(
     own: F32, inverse_depth: F32, sources: I64, warps: F32, back_warps: F32
 ) -> tuple[F32, U8, F32, F32]:
@@ -263,7 +263,7 @@ def average_agreeing(
     return averaged, agreeing, variance, parallax
 
 
-@njit(**_COMPILE)
+@_compile
 def drop_rims(inverse_depth: F32, slope_x: F32, slope_y: F32) -> F32:
     """The inverse depth (H, W) without the outermost pixels of foreground surfaces, which matching windows widen.
 

@@ -193,7 +193,7 @@ def _coarser(cloud: PointCloud, voxel: float) -> PointCloud:
     return PointCloud.concatenate(parts)
 
 
-_COMPILE: dict[str, bool | str] = {"nogil": True, "cache": True}
+_compile = njit(nogil=True, cache=True)
 
 _OFFSET = 1 << 20
 """Cells are numbered from minus this: 10 km in each direction at 1 cm."""
@@ -297,7 +297,7 @@ def _unpack(keys: I64) -> F64:
     return np.stack([keys >> 42, (keys >> 21) & mask, keys & mask], 1).astype(np.float64) - _OFFSET
 
 
-@njit(**_COMPILE)
+@_compile
 def _slot(key, keys):
     """Index of the key, or of the slot where it belongs. Source: S. Vigna, splitmix64, for the mixing."""
     h = np.uint64(key)
@@ -310,7 +310,7 @@ def _slot(key, keys):
     return slot
 
 
-@njit(**_COMPILE)
+@_compile
 def _insert(new_keys, samples, agreeing, view, keys, sums, views, most_agreeing, last_view):
     """Add samples to their cells; returns the number of new cells."""
     created = 0
@@ -333,7 +333,7 @@ def _insert(new_keys, samples, agreeing, view, keys, sums, views, most_agreeing,
     return created
 
 
-@njit(**_COMPILE)
+@_compile
 def _rehash(keys, sums, views, agreeing, last_view, new_keys, new_sums, new_views, new_agreeing, new_last):
     for i in range(len(keys)):
         if keys[i] != _EMPTY:
@@ -345,7 +345,7 @@ def _rehash(keys, sums, views, agreeing, last_view, new_keys, new_sums, new_view
             new_last[slot] = last_view[i]
 
 
-@njit(**_COMPILE)
+@_compile
 def _touches(cells, keys):
     result = np.zeros(len(cells), np.bool_)
     for i in range(len(cells)):

@@ -1,11 +1,10 @@
-"""What the epipolar errors of verified matches show, before anything is triangulated or after the poses are known.
+"""Checks by the epipolar errors of verified matches.
 
-Given poses: do they fit the images? Recorders often give the depth camera's poses and intrinsics for both cameras
-(7-Scenes does). Eight numbers (focal length, radial distortion, a rigid offset) correct that: those that minimise the
-distance of matches to their epipolar lines under the given relative poses.
+Given poses: recorders often give the depth camera's poses and intrinsics for both cameras (7-Scenes does). So focal
+length, radial distortion and a rigid offset are fitted to the distances of matches from their epipolar lines.
 
-Generated videos: which seconds show a place that is consistent? A place that drifts slowly satisfies some epipolar
-geometry between any two images, but not that of the poses that explain all the others.
+Generated videos: a scene that drifts slowly satisfies some epipolar geometry between any two images, but not that of
+poses that explain all images.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,23 +28,23 @@ from pipeline.types import F32, F64
 logger = logging.getLogger(__name__)
 
 MIN_BASELINE = 0.05
-"""Smallest distance between the views of a pair [m]: nearer, their direction of motion is noise."""
+"""Smallest distance between the views of a pair [m]: with less, their direction of motion is noise."""
 MAX_PAIRS, MIN_MATCHES, MATCHES_PER_PAIR = 800, 30, 15
-"""Pairs that are used; matches that each must have; matches that are used of each."""
+"""Largest number of pairs; least number of matches of each; number of its matches that are used."""
 FOCAL_STARTS = (0.75, 0.87, 1.0, 1.15, 1.33)
 """Factors of the focal length from which the fit starts."""
 PRIOR = np.array([0.2, 0.05, *np.deg2rad([3.0, 3.0, 3.0]), 0.05, 0.05, 0.05])
-"""One sigma of log focal, k1, rotation [rad] and translation [m]; holds what the pairs leave open."""
+"""One sigma of log focal, k1, rotation [rad] and translation [m], for what the pairs don't determine."""
 MIN_GAIN = 0.25
-"""Share by which the median error must fall, else nothing is changed."""
+"""Least relative reduction of the median error, else nothing is changed."""
 LOSS_SCALE = 2.0
-"""Errors beyond this [px] lose weight: wrong matches and drift."""
+"""Error above which matches have less weight [px]: wrong matches and drift."""
 MAX_OFF_SHARE, MAX_OFF = 0.004, 2.0
-"""A match violates its epipolar line from this share of the image's long side, and this many pixels, on."""
+"""Largest distance from the epipolar line [share of the image's longer side, px]."""
 MAX_VIOLATIONS = 0.2
-"""Share of violating matches from which a second is inconsistent; rigid places have 0.00, flowing ones a third."""
+"""Largest share of violating matches of a consistent second; rigid scenes have 0.00, flowing ones a third."""
 MIN_CONSISTENT = 0.5
-"""Share of the seconds that must be consistent."""
+"""Least share of consistent seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +81,8 @@ def fit_sensor_offset(
 ) -> SensorOffset:
     """Robust least squares on Sampson errors, started from several focal lengths.
 
-    Nothing is changed unless the median error falls by `MIN_GAIN`: eight numbers fit some of the noise of a few poses,
-    and on a path that looks inwards a forward offset is the same as another scale.
+    Nothing is changed unless the median error falls by `MIN_GAIN`: eight parameters fit some of the noise of a few
+    poses, and with cameras that look inwards a forward offset is equivalent to another scale.
 
     Args:
         keyframes: All keyframes.
@@ -105,7 +103,7 @@ def fit_sensor_offset(
     before = float(np.median(np.abs(data.errors(start))))
     candidates = [np.r_[np.log(factor), start[1:]] for factor in FOCAL_STARTS]
     best = min(candidates, key=lambda p: float(np.median(np.abs(data.errors(p)))))
-    # The prior enters the robust sum as rows of its own; a weight makes it count like a handful of pairs.
+    # The prior adds rows to the robust sum, with the weight of a few pairs.
     fit = least_squares(
         lambda p: np.r_[data.errors(p), p / PRIOR * LOSS_SCALE], best, loss="soft_l1", f_scale=LOSS_SCALE, x_scale=PRIOR
     )
@@ -188,10 +186,10 @@ def _bearing(distorted: F64, k1: F64) -> F64:
 
 @dataclass(frozen=True)
 class TemporalConsistency:
-    """Which seconds of a video show one rigid place.
+    """Which seconds of a video show one rigid scene.
 
     Attributes:
-        consistent: Parts of the video [s], as (start, end), that are consistent.
+        consistent: Consistent parts of the video (start, end) [s].
         inconsistent: The other parts [s].
         frames: Image ids of all keyframes in inconsistent seconds.
         violations: Share of matches that violate their epipolar lines, by second.
@@ -202,7 +200,7 @@ class TemporalConsistency:
     frames: frozenset[int]
     violations: dict[int, float]
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, object]:
         """Plain JSON values."""
         return {
             "consistent_seconds": [list(part) for part in self.consistent],
@@ -213,11 +211,6 @@ class TemporalConsistency:
 
 def temporal_consistency(images: MatchedImages, sparse_map: SparseMap, root: Path) -> TemporalConsistency:
     """Compare the verified matches of a video's training keyframes with the map's poses, second by second.
-
-    Args:
-        images: All keyframes with their matches.
-        sparse_map: The map.
-        root: The capture's folder, named in errors.
 
     Raises:
         ReconstructionError: When less than `MIN_CONSISTENT` of the seconds are consistent.
@@ -241,15 +234,15 @@ def temporal_consistency(images: MatchedImages, sparse_map: SparseMap, root: Pat
     result = TemporalConsistency(_joined(good), _joined(bad), frames, share)
     if len(good) < MIN_CONSISTENT * len(share):
         raise ReconstructionError(
-            "a generated video must show one consistent place",
-            found=f"the place drifts in {len(bad)} of {len(share)} seconds: {_text(result.inconsistent)} s"
+            "a generated video must show one consistent scene",
+            found=f"the scene drifts in {len(bad)} of {len(share)} seconds: {_text(result.inconsistent)} s"
             + (f"; usable: {_text(result.consistent)} s" if good else ""),
             remedy="choose the usable ones (--set capture.start=... --set capture.end=...), or generate it again",
             file=root,
         )
     if bad:
         logger.warning(
-            "the place drifts at %s s of the video, which is left out; usable: %s s",
+            "the scene drifts at %s s of the video, which is left out; usable: %s s",
             _text(result.inconsistent),
             _text(result.consistent),
         )

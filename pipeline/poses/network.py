@@ -343,7 +343,7 @@ class KeptDepth:
 
 
 class NetworkDepth:
-    """Writes depth maps to `network/` in a stage's folder: for each image that of the run with the highest confidence."""
+    """Writes depth maps to `network/` in a stage's folder: of several runs the one with the highest confidence."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / FOLDER

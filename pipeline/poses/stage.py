@@ -9,9 +9,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from pipeline.capture.images import save_mask
 from pipeline.capture.model import Capture, Selection
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity
@@ -23,10 +23,9 @@ from pipeline.poses.keyframes import (
     Keyframe,
     load_keyframes,
     pinhole_for,
-    read_keyframe,
     read_keyframe_mask,
-    undistort,
     undistort_mask,
+    write_undistorted,
 )
 from pipeline.poses.mapping import require_motion
 from pipeline.poses.matching import (
@@ -52,18 +51,15 @@ from pipeline.progress import track
 logger = logging.getLogger(__name__)
 
 SENSOR_SCALE_SIGMA = 0.01
-"""Relative one sigma of a map's scale by the sensor's path, before the depth images decide."""
+"""Relative one sigma of a map's scale by the sensor's path, before it is fitted to the depth images."""
 RATIO_SCALE_SIGMA = 0.05
-"""The same of a scale by the median ratio to the depth images."""
+"""Relative one sigma of a scale by the median ratio to the depth images."""
 
 
 def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
-    """Find poses, intrinsics and calibration of the selected keyframes.
+    """Estimate poses, intrinsics and calibration of the selected keyframes.
 
-    Args:
-        inputs: Folders "capture" and "select".
-        params: With a concrete backend.
-        out_dir: Gets scene.json, points.npz and images/; with a network's poses its depth in network/.
+    Writes scene.json, points.npz, images/ and masks/; with a network's poses also its depth in network/.
 
     Raises:
         ReconstructionError: When the images don't determine the poses.
@@ -90,13 +86,17 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         consistency = None
         if capture.kind == "generated":
             consistency = temporal_consistency(data.images, result.sparse_map, capture.root)
-            if consistency.frames:
-                result = reconstruct(replace(data, images=_without_frames(data.images, consistency.frames)))
+            if drop := consistency.frames:
+                held_out = [replace(k, held_out=k.held_out or k.image_id in drop) for k in keyframes]
+                result = reconstruct(replace(data, images=replace(data.images, keyframes=held_out)))
     sparse_map, scale_sigma, calibration = _metric(data, result)
     poses = _register(data, result, sparse_map, consistency)
     registered = [k for k in keyframes if k.image_id in poses.poses]
-    _write_images(capture.root, out_dir, registered, sparse_map)
-    views = [_view(k, poses, sparse_map.cameras[k.camera_id], calibration) for k in registered]
+    (out_dir / "images").mkdir(parents=True, exist_ok=True)
+    views = [
+        _write_view(k, data, poses, sparse_map.cameras[k.camera_id], calibration)
+        for k in track(registered, "undistorted images")
+    ]
     masked: DynamicMasks | None = None
     if params.mask_dynamic:
         camera_ids, depth_folder = [k.camera_id for k in registered], None if scale_sigma is None else capture.root
@@ -113,7 +113,7 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         points=_points(data.images, sparse_map, [k.image_id for k in registered]),
         scale_sigma=scale_sigma,
         depth_scale=1.0,
-        report={**report},
+        report=report,
         depth_range=capture.depth_range,
     ).save(out_dir)
 
@@ -125,13 +125,6 @@ def _pairs(keyframes: Sequence[Keyframe], features: Sequence[Features], params: 
     if len(keyframes) > EXHAUSTIVE:
         likeness = similarity(features, np.random.default_rng(params.seed))
     return image_pairs(len(keyframes), likeness)
-
-
-def _without_frames(images: MatchedImages, frames: AbstractSet[int]) -> MatchedImages:
-    """The images with more keyframes held out of the map."""
-    return replace(
-        images, keyframes=[replace(k, held_out=k.held_out or k.image_id in frames) for k in images.keyframes]
-    )
 
 
 def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Calibration | None]:
@@ -163,7 +156,7 @@ def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Cali
 
 @dataclass(frozen=True, eq=False)
 class _Registration:
-    """Poses of all registered keyframes by image id, their sigmas, and which of them come from what."""
+    """Poses of all registered keyframes by image id, their sigmas, and the sources of those not in the map."""
 
     poses: Mapping[int, Pose]
     sigmas: Mapping[int, PoseSigma]
@@ -174,7 +167,7 @@ class _Registration:
 def _register(
     data: Inputs, result: Result, sparse_map: SparseMap, consistency: TemporalConsistency | None
 ) -> _Registration:
-    """The map's poses, held-out views localized against it, and the sensor's poses where the images show nothing."""
+    """The map's poses, held-out views localised against it, and the sensor's poses of images without features."""
     keyframes, params = data.images.keyframes, data.params
     sensor_sigma = PoseSigma(params.sensor_sigma_rotation_deg, params.sensor_sigma_position)
     if params.backend == "sensor":
@@ -190,17 +183,22 @@ def _register(
     return _Registration(poses | kept, sigmas | dict.fromkeys(kept, sensor_sigma), localised, frozenset(kept))
 
 
-def _view(keyframe: Keyframe, poses: _Registration, camera: Camera, calibration: Calibration | None) -> View:
-    """The view of a keyframe whose group of images has the estimated `camera`."""
+def _write_view(
+    keyframe: Keyframe, data: Inputs, poses: _Registration, camera: Camera, calibration: Calibration | None
+) -> View:
+    """Write a keyframe's undistorted image and mask; `camera` is the estimate for its group of images."""
     frame, lens, sigma = keyframe.frame, keyframe.lens(camera), poses.sigmas.get(keyframe.image_id)
+    pinhole, image = pinhole_for(lens), f"images/{keyframe.image_id:06d}.png"
+    write_undistorted(data.capture.root, keyframe, lens, data.out_dir / image)
+    mask = read_keyframe_mask(data.capture.root, keyframe)
     declared = (frame.depth_camera or frame.camera) if frame.depth else None
     relative = Pose.identity() if frame.depth else None
     if declared is not None and calibration is not None:
         declared, relative = calibration.depth_camera(declared), calibration.camera_from_depth
     return View(
         name=keyframe.name,
-        image=_image_path(keyframe),
-        camera=pinhole_for(lens),
+        image=image,
+        camera=pinhole,
         world_from_camera=poses.poses[keyframe.image_id],
         held_out=keyframe.held_out,
         sigma_rotation_deg=None if sigma is None else sigma.rotation_deg,
@@ -211,33 +209,9 @@ def _view(keyframe: Keyframe, poses: _Registration, camera: Camera, calibration:
         camera_from_depth=relative,
         gravity=frame.gravity,
         source_camera=lens.resized(*(frame.source_size or (frame.camera.width, frame.camera.height))),
-        mask=None if frame.mask is None else _mask_path(keyframe),
+        mask=None if mask is None else save_mask(undistort_mask(mask, lens, pinhole), data.out_dir, Path(image).stem),
         sensor=frame.sensor,
     )
-
-
-def _image_path(keyframe: Keyframe) -> str:
-    return f"images/{keyframe.image_id:06d}.png"
-
-
-def _mask_path(keyframe: Keyframe) -> str:
-    return f"masks/{keyframe.image_id:06d}.png"
-
-
-def _write_images(root: Path, out_dir: Path, keyframes: Sequence[Keyframe], sparse_map: SparseMap) -> None:
-    (out_dir / "images").mkdir(parents=True, exist_ok=True)
-    for keyframe in track(keyframes, "undistorted images"):
-        lens = keyframe.lens(sparse_map.cameras[keyframe.camera_id])
-        pinhole = pinhole_for(lens)
-        image = undistort(read_keyframe(root, keyframe), lens, pinhole)
-        _, data = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        data.tofile(out_dir / _image_path(keyframe))
-        mask = read_keyframe_mask(root, keyframe)
-        if mask is not None:
-            path = out_dir / _mask_path(keyframe)
-            path.parent.mkdir(exist_ok=True)
-            _, data = cv2.imencode(".png", np.where(undistort_mask(mask, lens, pinhole), np.uint8(255), np.uint8(0)))
-            data.tofile(path)
 
 
 def _points(images: MatchedImages, sparse_map: SparseMap, ids: Sequence[int]) -> SparsePoints:
