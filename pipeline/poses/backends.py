@@ -136,7 +136,7 @@ def _refined(inputs: Inputs) -> Result:
     images = inputs.images
     given = given_poses(images.training)
     rng = np.random.default_rng(inputs.params.seed)
-    offset = fit_sensor_offset(images.keyframes, images.features, images.matches, given, rng)
+    offset = fit_sensor_offset(images, given, rng)
     logger.info("epipolar error under the given poses: %.2f px", offset.error_before)
     sensor = {i: pose @ offset.sensor_from_camera for i, pose in given_poses(images.keyframes).items()}
     cameras = {k.camera_id: offset.camera(k.camera) for k in images.keyframes}

@@ -18,7 +18,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec, rotvec_from_matrix
 from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.matching import Features
+from pipeline.poses.matching import MatchedImages
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.progress import track
 from pipeline.types import F32, F64, Mask
@@ -71,8 +71,7 @@ class Calibration:
 
 def calibrate(
     root: Path,
-    keyframes: Sequence[Keyframe],
-    features: Sequence[Features],
+    images: MatchedImages,
     sparse_map: SparseMap,
     starts: Sequence[Pose],
     scale_prior: float,
@@ -82,8 +81,7 @@ def calibrate(
 
     Args:
         root: The capture's folder.
-        keyframes: All keyframes; those in the map must have depth.
-        features: Features of every keyframe.
+        images: All keyframes; those in the map must have depth.
         sparse_map: The map, its scale accurate within a few `scale_prior`.
         starts: Candidates of `camera_from_depth`, the declared one first; the best is refined.
         scale_prior: Relative one sigma of the map's scale before the fit.
@@ -92,7 +90,7 @@ def calibrate(
     Returns:
         The calibration, or None when too few points have valid depth.
     """
-    data = _Data.collect(root, keyframes, features, sparse_map, rng)
+    data = _collect(root, images, sparse_map, rng)
     declared = _parameters(starts[0])
     if np.isfinite(data.metres(declared)).sum() < MIN_OBSERVATIONS:
         return None
@@ -129,18 +127,12 @@ def calibrate(
     return Calibration(pose, float(np.exp(chosen[6])), float(np.exp(chosen[7])), float(sigma[7]), report)
 
 
-def depth_ratio(
-    root: Path,
-    keyframes: Sequence[Keyframe],
-    features: Sequence[Features],
-    sparse_map: SparseMap,
-    rng: np.random.Generator,
-) -> float | None:
+def depth_ratio(root: Path, images: MatchedImages, sparse_map: SparseMap, rng: np.random.Generator) -> float | None:
     """Approximate factor of a map of unknown scale that makes it agree with the depth images; None with too few points.
 
     The depth images are taken as aligned with the colour images.
     """
-    data = _Data.collect(root, keyframes, features, sparse_map, rng, all_points=True)
+    data = _collect(root, images, sparse_map, rng, all_points=True)
     if len(data.points) < MIN_OBSERVATIONS:
         return None
     read, _ = data.read(np.floor(data.pixels_in_depth(data.points)) + 0.5)
@@ -186,38 +178,6 @@ class _Data:
     centre: F64
     noise: float = 1.0
 
-    @staticmethod
-    def collect(
-        root: Path,
-        keyframes: Sequence[Keyframe],
-        features: Sequence[Features],
-        sparse_map: SparseMap,
-        rng: np.random.Generator,
-        *,
-        all_points: bool = False,
-    ) -> _Data:
-        ids = [i for i in sorted(sparse_map.poses) if keyframes[i - 1].frame.depth]
-        ids = [ids[k] for k in np.unique(np.linspace(0, len(ids) - 1, min(len(ids), FRAMES)).astype(int))]
-        views = np.bincount(sparse_map.point, minlength=len(sparse_map.xyz))[sparse_map.point]
-        error = sparse_map.reprojection(keyframes, [f.pixels for f in features])
-        good = (error < GOOD_ERROR) & (views >= (2 if all_points else MIN_VIEWS)) & np.isin(sparse_map.image, ids)
-        rows = np.flatnonzero(good)
-        if len(rows) > OBSERVATIONS:
-            rows = np.sort(rng.choice(rows, OBSERVATIONS, replace=False))
-        size = (1, 1)
-        if ids:
-            first = keyframes[ids[0] - 1].frame
-            size = (first.depth_camera or first.camera).height, (first.depth_camera or first.camera).width
-        depth, usable = np.zeros((len(ids), *size), np.float32), np.zeros((len(ids), *size), bool)
-        focal, centre = np.zeros((len(ids), 2)), np.zeros((len(ids), 2))
-        for n, i in enumerate(track(ids, "depth images")):
-            frame = keyframes[i - 1].frame
-            camera = (frame.depth_camera or frame.camera).resized(size[1], size[0])
-            focal[n], centre[n] = (camera.fx, camera.fy), (camera.cx, camera.cy)
-            depth[n], usable[n] = _read_depth(root, keyframes[i - 1], size)
-        points, frames = sparse_map.in_camera()[rows], np.searchsorted(ids, sparse_map.image[rows])
-        return _Data(points, frames, depth, usable, focal, centre)
-
     @property
     def weight(self) -> float:
         """Weight of one observation, lower where many share a depth image."""
@@ -243,6 +203,32 @@ class _Data:
         """`metres` in sigmas of a depth sensor, whose noise grows with the square of the depth."""
         sigma = 0.01 + 0.004 * (self.points[:, 2] * np.exp(parameters[7])) ** 2
         return self.metres(parameters) / (sigma * self.noise)
+
+
+def _collect(
+    root: Path, images: MatchedImages, sparse_map: SparseMap, rng: np.random.Generator, *, all_points: bool = False
+) -> _Data:
+    ids = [i for i in sorted(sparse_map.poses) if images.keyframes[i - 1].frame.depth]
+    ids = [ids[k] for k in np.unique(np.linspace(0, len(ids) - 1, min(len(ids), FRAMES)).astype(int))]
+    views = np.bincount(sparse_map.point, minlength=len(sparse_map.xyz))[sparse_map.point]
+    error = sparse_map.reprojection(images)
+    good = (error < GOOD_ERROR) & (views >= (2 if all_points else MIN_VIEWS)) & np.isin(sparse_map.image, ids)
+    rows = np.flatnonzero(good)
+    if len(rows) > OBSERVATIONS:
+        rows = np.sort(rng.choice(rows, OBSERVATIONS, replace=False))
+    size = (1, 1)
+    if ids:
+        first = images.keyframes[ids[0] - 1].frame
+        size = (first.depth_camera or first.camera).height, (first.depth_camera or first.camera).width
+    depth, usable = np.zeros((len(ids), *size), np.float32), np.zeros((len(ids), *size), bool)
+    focal, centre = np.zeros((len(ids), 2)), np.zeros((len(ids), 2))
+    for n, i in enumerate(track(ids, "depth images")):
+        frame = images.keyframes[i - 1].frame
+        camera = (frame.depth_camera or frame.camera).resized(size[1], size[0])
+        focal[n], centre[n] = (camera.fx, camera.fy), (camera.cx, camera.cy)
+        depth[n], usable[n] = _read_depth(root, images.keyframes[i - 1], size)
+    points, frames = sparse_map.in_camera()[rows], np.searchsorted(ids, sparse_map.image[rows])
+    return _Data(points, frames, depth, usable, focal, centre)
 
 
 def _fit(

@@ -10,18 +10,17 @@ poses that explain all images.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from pipeline.poses.keyframes import Keyframe, bearing_rays
-from pipeline.poses.matching import Features, MatchedImages, Matches
+from pipeline.poses.matching import MatchedImages
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.types import F32, F64
 
@@ -72,22 +71,14 @@ class SensorOffset:
         return Camera(declared.width, declared.height, fx, fy, declared.cx, declared.cy, (k1 + self.k1, k2, p1, p2))
 
 
-def fit_sensor_offset(
-    keyframes: Sequence[Keyframe],
-    features: Sequence[Features],
-    matches: Sequence[Matches],
-    poses: Mapping[int, Pose],
-    rng: np.random.Generator,
-) -> SensorOffset:
+def fit_sensor_offset(images: MatchedImages, poses: Mapping[int, Pose], rng: np.random.Generator) -> SensorOffset:
     """Robust least squares on Sampson errors, started from several focal lengths.
 
     Nothing is changed unless the median error falls by `MIN_GAIN`: eight parameters fit some of the noise of a few
     poses, and with cameras that look inwards a forward offset is equivalent to another scale.
 
     Args:
-        keyframes: All keyframes.
-        features: Features of every keyframe.
-        matches: Verified matches.
+        images: All keyframes with their matches.
         poses: Given world_from_sensor of the images to use, by image id.
         rng: Chooses the pairs and matches.
 
@@ -96,85 +87,72 @@ def fit_sensor_offset(
 
     Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
     """
-    data = _Sample.draw(keyframes, features, matches, poses, rng)
-    if data is None:
+    errors = _sampson_errors(images, poses, rng)
+    if errors is None:
         return SensorOffset(1.0, 0.0, Pose.identity(), np.inf, np.inf)
     start = np.zeros(len(PRIOR))
-    before = float(np.median(np.abs(data.errors(start))))
+    before = float(np.median(np.abs(errors(start))))
     candidates = [np.r_[np.log(factor), start[1:]] for factor in FOCAL_STARTS]
-    best = min(candidates, key=lambda p: float(np.median(np.abs(data.errors(p)))))
+    best = min(candidates, key=lambda p: float(np.median(np.abs(errors(p)))))
     # The prior adds rows to the robust sum, with the weight of a few pairs.
     fit = least_squares(
-        lambda p: np.r_[data.errors(p), p / PRIOR * LOSS_SCALE], best, loss="soft_l1", f_scale=LOSS_SCALE, x_scale=PRIOR
+        lambda p: np.r_[errors(p), p / PRIOR * LOSS_SCALE], best, loss="soft_l1", f_scale=LOSS_SCALE, x_scale=PRIOR
     )
-    after = float(np.median(np.abs(data.errors(fit.x))))
+    after = float(np.median(np.abs(errors(fit.x))))
     if after > (1 - MIN_GAIN) * before:
         return SensorOffset(1.0, 0.0, Pose.identity(), before, before)
     offset = Pose(matrix_from_rotvec(fit.x[2:5]), fit.x[5:8])
     return SensorOffset(float(np.exp(fit.x[0])), float(fit.x[1]), offset, before, after)
 
 
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """Matches (M) of pairs (P): declared intrinsics, pixels and the sensor's relative motion."""
+def _sampson_errors(
+    images: MatchedImages, poses: Mapping[int, Pose], rng: np.random.Generator
+) -> Callable[[F64], F64] | None:
+    """Signed Sampson distances [px] (M,) of random matches as a function of the fit's parameters; None with few pairs.
 
-    focal: F64
-    focal_j: F64
-    centred: F64
-    centred_j: F64
-    k1: F64
-    pair: NDArray[np.intp]
-    j_from_i: F64
+    The parameters are log focal factor, k1 change, rotation vector and translation of the offset.
+    """
+    usable = []
+    for m in images.matches:
+        a, b = poses.get(m.i + 1), poses.get(m.j + 1)
+        if a is None or b is None or len(m.features) < MIN_MATCHES:
+            continue
+        if np.linalg.norm(a.translation - b.translation) > MIN_BASELINE:
+            usable.append(m)
+    if len(usable) < 3:
+        return None
+    chosen = [usable[k] for k in np.sort(rng.permutation(len(usable))[:MAX_PAIRS])]
+    rows = [m.features[rng.permutation(len(m.features))[:MATCHES_PER_PAIR]] for m in chosen]
+    pair = np.repeat(np.arange(len(chosen)), [len(r) for r in rows])
 
-    @staticmethod
-    def draw(
-        keyframes: Sequence[Keyframe],
-        features: Sequence[Features],
-        matches: Sequence[Matches],
-        poses: Mapping[int, Pose],
-        rng: np.random.Generator,
-    ) -> _Sample | None:
-        usable = []
-        for m in matches:
-            a, b = poses.get(m.i + 1), poses.get(m.j + 1)
-            if a is None or b is None or len(m.features) < MIN_MATCHES:
-                continue
-            if np.linalg.norm(a.translation - b.translation) > MIN_BASELINE:
-                usable.append(m)
-        if len(usable) < 3:
-            return None
-        chosen = [usable[k] for k in np.sort(rng.permutation(len(usable))[:MAX_PAIRS])]
-        rows = [m.features[rng.permutation(len(m.features))[:MATCHES_PER_PAIR]] for m in chosen]
-        pair = np.repeat(np.arange(len(chosen)), [len(r) for r in rows])
+    def centred_and_focal(side: int) -> tuple[F64, F64]:
+        owners = [m.j if side else m.i for m in chosen]
+        cameras = [images.keyframes[k].camera for k in owners]
+        centred = [
+            images.features[k].pixels[r[:, side]] - (c.cx, c.cy) for k, r, c in zip(owners, rows, cameras, strict=True)
+        ]
+        return np.concatenate(centred).astype(np.float64), np.array([(c.fx, c.fy) for c in cameras])[pair]
 
-        def side(which: int) -> tuple[F64, F64]:
-            owners = [m.i if which == 0 else m.j for m in chosen]
-            cameras = [keyframes[k].camera for k in owners]
-            centred = [
-                features[k].pixels[r[:, which]] - (c.cx, c.cy) for k, r, c in zip(owners, rows, cameras, strict=True)
-            ]
-            return np.concatenate(centred).astype(np.float64), np.array([(c.fx, c.fy) for c in cameras])[pair]
+    centred_i, focal_i = centred_and_focal(0)
+    centred_j, focal_j = centred_and_focal(1)
+    k1_declared = np.array([images.keyframes[m.i].camera.distortion[0] for m in chosen])[pair]
+    j_from_i = np.array([(poses[m.j + 1].inverse() @ poses[m.i + 1]).matrix for m in chosen])
 
-        centred, focal = side(0)
-        centred_j, focal_j = side(1)
-        k1 = np.array([keyframes[m.i].camera.distortion[0] for m in chosen])[pair]
-        relative = np.array([(poses[m.j + 1].inverse() @ poses[m.i + 1]).matrix for m in chosen])
-        return _Sample(focal, focal_j, centred, centred_j, k1, pair, relative)
-
-    def errors(self, parameters: F64) -> F64:
-        """Signed Sampson distances [px] (M,) under log focal factor, k1 change, rotation vector, translation."""
-        factor, k1 = np.exp(parameters[0]), self.k1 + parameters[1]
+    def errors(parameters: F64) -> F64:
+        factor, k1 = np.exp(parameters[0]), k1_declared + parameters[1]
         offset = np.eye(4)
         offset[:3, :3], offset[:3, 3] = matrix_from_rotvec(parameters[2:5]), parameters[5:8]
-        motion = np.linalg.inv(offset) @ self.j_from_i @ offset
+        motion = np.linalg.inv(offset) @ j_from_i @ offset
         direction = motion[:, :3, 3] / np.maximum(np.linalg.norm(motion[:, :3, 3], axis=1, keepdims=True), 1e-12)
         essential = np.cross(direction[:, None], np.swapaxes(motion[:, :3, :3], 1, 2))  # rows: t x (column of R)
-        essential = np.swapaxes(essential, 1, 2)[self.pair]
-        a, b = _bearing(self.centred / self.focal / factor, k1), _bearing(self.centred_j / self.focal_j / factor, k1)
+        essential = np.swapaxes(essential, 1, 2)[pair]
+        a, b = _bearing(centred_i / focal_i / factor, k1), _bearing(centred_j / focal_j / factor, k1)
         line_b = np.einsum("mij,mj->mi", essential, a)
         line_a = np.einsum("mji,mj->mi", essential, b)
         norm = np.sqrt((line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1))
-        return self.focal[:, 0] * factor * (b * line_b).sum(1) / np.maximum(norm, 1e-12)
+        return focal_i[:, 0] * factor * (b * line_b).sum(1) / np.maximum(norm, 1e-12)
+
+    return errors
 
 
 def _bearing(distorted: F64, k1: F64) -> F64:

@@ -247,11 +247,6 @@ class MatchedImages:
         """Keyframes that are not held out."""
         return tuple(k for k in self.keyframes if not k.held_out)
 
-    @property
-    def pixels(self) -> list[F32]:
-        """Pixels (N, 2) of every keyframe's features."""
-        return [f.pixels for f in self.features]
-
     def without(self, pairs: Collection[tuple[int, int]]) -> MatchedImages:
         """Without the matches of pairs of image ids; also removes them from the database."""
         import pycolmap

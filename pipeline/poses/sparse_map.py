@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses import colmap_io
 from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.matching import Features, Matches
+from pipeline.poses.matching import Features, MatchedImages
 from pipeline.progress import track
-from pipeline.types import F32, F64, Floats
+from pipeline.types import F64, Floats
 
 if TYPE_CHECKING:
     import pycolmap
@@ -183,14 +183,15 @@ class SparseMap:
         rotations, row = np.array([self.poses[i].rotation for i in ids]), np.searchsorted(ids, self.image)
         return np.einsum("mji,mj->mi", rotations[row], self.xyz[self.point] - self.centres()[row])
 
-    def reprojection(self, keyframes: Sequence[Keyframe], pixels: Sequence[F32]) -> F64:
+    def reprojection(self, images: MatchedImages) -> F64:
         """Every observation's reprojection error [px], (M,)."""
         local = self.in_camera()
         error = np.full(len(local), np.inf)
         for image_id in np.unique(self.image):
             rows = np.flatnonzero(self.image == image_id)
-            camera = self.cameras[keyframes[image_id - 1].camera_id]
-            error[rows] = reprojection_errors(local[rows], camera, pixels[image_id - 1][self.feature[rows]])
+            camera = self.cameras[images.keyframes[image_id - 1].camera_id]
+            pixels = images.features[image_id - 1].pixels[self.feature[rows]]
+            error[rows] = reprojection_errors(local[rows], camera, pixels)
         return error
 
     def points_of(self, image_id: int, features: int) -> Index:
@@ -215,30 +216,14 @@ class Localised:
     error: float
 
 
-def localise(
-    image_ids: Sequence[int],
-    keyframes: Sequence[Keyframe],
-    features: Sequence[Features],
-    matches: Sequence[Matches],
-    sparse_map: SparseMap,
-    seed: int,
-) -> dict[int, Localised]:
-    """PnP with RANSAC on 2D-3D matches through the registered images, then refinement; intrinsics fixed.
+def localise(image_ids: Sequence[int], images: MatchedImages, sparse_map: SparseMap, seed: int) -> dict[int, Localised]:
+    """Localise images outside the map, by PnP with RANSAC on 2D-3D matches through the registered images.
 
-    Args:
-        image_ids: Images to localise; none of them part of the map.
-        keyframes: All keyframes.
-        features: Features of every keyframe.
-        matches: Verified matches of all pairs.
-        sparse_map: The map.
-        seed: Seed of the RANSAC.
-
-    Returns:
-        The localised images by image id.
+    The poses are refined, intrinsics are fixed. `seed` is the RANSAC's.
     """
-    points_of = {i: sparse_map.points_of(i, len(features[i - 1])) for i in sparse_map.poses}
+    points_of = {i: sparse_map.points_of(i, len(images.features[i - 1])) for i in sparse_map.poses}
     pairs: dict[int, list[Index]] = {i: [np.zeros((0, 2), np.intp)] for i in image_ids}  # of features and points
-    for m in matches:
+    for m in images.matches:
         for own, other, matched in ((m.i + 1, m.j + 1, m.features), (m.j + 1, m.i + 1, m.features[:, ::-1])):
             if own in pairs and other in points_of:
                 points = points_of[other][matched[:, 1]]
@@ -246,7 +231,7 @@ def localise(
     result = {}
     for i in track(sorted(pairs), "held-out views"):
         distinct = np.unique(np.concatenate(pairs[i]), axis=0)
-        localised = localise_one(keyframes[i - 1], features[i - 1], distinct, sparse_map, seed)
+        localised = localise_one(images.keyframes[i - 1], images.features[i - 1], distinct, sparse_map, seed)
         if localised is not None:
             result[i] = localised
     return result

@@ -15,6 +15,7 @@ from pipeline.capture.images import save_mask
 from pipeline.capture.model import Capture, Selection
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity
+from pipeline.poses import matching
 from pipeline.poses.backends import Inputs, Result, given_poses, reconstruct
 from pipeline.poses.depth_calibration import Calibration, calibrate, depth_ratio
 from pipeline.poses.dynamic_masks import mask_dynamic
@@ -28,19 +29,7 @@ from pipeline.poses.keyframes import (
     write_undistorted,
 )
 from pipeline.poses.mapping import require_motion
-from pipeline.poses.matching import (
-    EXHAUSTIVE,
-    Features,
-    MatchedImages,
-    Pairs,
-    extract,
-    image_pairs,
-    match,
-    posed_pairs,
-    read_matches,
-    similarity,
-    write_database,
-)
+from pipeline.poses.matching import MatchedImages
 from pipeline.poses.params import PosesParams
 from pipeline.poses.report import DynamicMasks, PosesReport, notes, why_unregistered
 from pipeline.poses.scene import PosedScene, SparsePoints, View
@@ -74,14 +63,16 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
             remedy="use the images alone: --set poses.backend=colmap",
             file=capture.root,
         )
-    features = extract(capture.root, keyframes, params.features)
+    features = matching.extract(capture.root, keyframes, params.features)
     with tempfile.TemporaryDirectory() as scratch:
         database = Path(scratch) / "features.db"
-        write_database(database, keyframes, features)
+        matching.write_database(database, keyframes, features)
         pairs = _pairs(keyframes, features, params, posed=posed)
-        match(database, keyframes, pairs, seed=params.seed, threads=params.threads)
+        matching.match(database, keyframes, pairs, seed=params.seed, threads=params.threads)
         require_motion(database, capture.root)
-        data = Inputs(capture, MatchedImages(database, keyframes, features, read_matches(database)), params, out_dir)
+        data = Inputs(
+            capture, MatchedImages(database, keyframes, features, matching.read_matches(database)), params, out_dir
+        )
         result = reconstruct(data)
         consistency = None
         if capture.kind == "generated":
@@ -118,13 +109,15 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
     ).save(out_dir)
 
 
-def _pairs(keyframes: Sequence[Keyframe], features: Sequence[Features], params: PosesParams, *, posed: bool) -> Pairs:
+def _pairs(
+    keyframes: Sequence[Keyframe], features: Sequence[matching.Features], params: PosesParams, *, posed: bool
+) -> matching.Pairs:
     if posed:
-        return posed_pairs(list(given_poses(keyframes).values()), [k.camera for k in keyframes])
+        return matching.posed_pairs(list(given_poses(keyframes).values()), [k.camera for k in keyframes])
     likeness = None
-    if len(keyframes) > EXHAUSTIVE:
-        likeness = similarity(features, np.random.default_rng(params.seed))
-    return image_pairs(len(keyframes), likeness)
+    if len(keyframes) > matching.EXHAUSTIVE:
+        likeness = matching.similarity(features, np.random.default_rng(params.seed))
+    return matching.image_pairs(len(keyframes), likeness)
 
 
 def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Calibration | None]:
@@ -136,7 +129,7 @@ def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Cali
     if not all_depth or data.params.backend == "sensor":
         return sparse_map, known, None
     rng = np.random.default_rng(data.params.seed)
-    args = capture.root, images.keyframes, images.features
+    args = capture.root, images
     scale_prior = RATIO_SCALE_SIGMA if known is None else float(np.hypot(known, SENSOR_SCALE_SIGMA))
     if known is None:
         ratio = depth_ratio(*args, sparse_map, rng)
@@ -176,7 +169,7 @@ def _register(
     mapped = {k.camera_id for k in keyframes if k.image_id in sparse_map.poses}  # other lenses are unknown
     left_out = frozenset() if consistency is None else consistency.frames
     held_out = [k.image_id for k in keyframes if k.held_out and k.camera_id in mapped and k.image_id not in left_out]
-    localised = localise(held_out, keyframes, data.images.features, result.matches, sparse_map, params.seed)
+    localised = localise(held_out, replace(data.images, matches=result.matches), sparse_map, params.seed)
     poses = {**sparse_map.poses, **{i: view.pose for i, view in localised.items()}}
     sigmas = {**sparse_map.sigma, **{i: view.sigma for i, view in localised.items()}}
     kept = {} if result.path is None else keep_sensor_poses(result.path, result.matches, poses)
@@ -215,7 +208,7 @@ def _write_view(
 
 
 def _points(images: MatchedImages, sparse_map: SparseMap, ids: Sequence[int]) -> SparsePoints:
-    error = sparse_map.reprojection(images.keyframes, images.pixels)
+    error = sparse_map.reprojection(images)
     views = np.maximum(np.bincount(sparse_map.point, minlength=len(sparse_map.xyz)), 1)
     mean_error = np.bincount(sparse_map.point, error, minlength=len(sparse_map.xyz)) / views
     colors = np.zeros((len(sparse_map.xyz), 3))
@@ -233,7 +226,7 @@ def _points(images: MatchedImages, sparse_map: SparseMap, ids: Sequence[int]) ->
 
 def _report(data: Inputs, result: Result, sparse_map: SparseMap, poses: _Registration, pairs: int) -> PosesReport:
     images = data.images
-    error = sparse_map.reprojection(images.keyframes, images.pixels)
+    error = sparse_map.reprojection(images)
     held_out = {k.image_id for k in images.keyframes if k.held_out}
     unregistered = why_unregistered(
         images.keyframes, result.matches, poses.poses.keys(), result.report.get("left_out", [])
