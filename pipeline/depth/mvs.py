@@ -30,7 +30,7 @@ from pipeline.depth.patchmatch import (
     sweep_planes,
     upsample_planes,
 )
-from pipeline.depth.stereo_map import Neighbourhood, StereoDepth, count_agreement, empty_map, finish_map, flat_pixels
+from pipeline.depth.stereo_map import Neighbours, StereoDepth, count_agreement, empty_map, finish_map, flat_pixels
 from pipeline.depth.view_selection import MIN_PARALLAX_DEG, MatchingViews, select_views
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.geometry import Camera, Pose
@@ -280,7 +280,7 @@ class _Stereo:
             return empty_map(view, camera)
         others = self._agreeing(index)
         inverse_depth, cost = self._load(_REFINED, index)
-        around = self._neighbourhood(index, others, [self._load(_REFINED, i)[0] for i in others])
+        around = self._neighbours(index, others, [self._load(_REFINED, i)[0] for i in others])
         image = self._load(_IMAGE, index)
         result = finish_map(view, camera, image, inverse_depth, cost, around, self._params)
         return replace(result, consistency=self._consistency.get(index), suspicious=index in self._suspicious)
@@ -301,10 +301,8 @@ class _Stereo:
         if not len(others):
             return None
         w = np.where(flat_pixels(self._load(_IMAGE, index)), 0, self._load(_MATCHED, index))
-        around = self._neighbourhood(index, others, [self._load(_MATCHED, i) for i in others])
-        counts = count_agreement(
-            w, AGREEMENT_STEP, around.inverse_depth, around.layout, around.warps, around.back_warps
-        )
+        around = self._neighbours(index, others, [self._load(_MATCHED, i) for i in others])
+        counts = count_agreement(w, AGREEMENT_STEP, *around)
         counts = counts[counts[:, 0] >= MIN_COMPARED]
         return float(np.median(counts[:, 1] / counts[:, 0])) if len(counts) else None
 
@@ -341,9 +339,9 @@ class _Stereo:
             stream,
         )
 
-    def _neighbourhood(self, index: int, others: I64, inverse_depths: list[F32]) -> Neighbourhood:
+    def _neighbours(self, index: int, others: I64, inverse_depths: list[F32]) -> Neighbours:
         flat = np.concatenate([np.zeros(0, np.float32), *(w.ravel() for w in inverse_depths)])
-        return Neighbourhood(flat, *self._pairs(index, others, 0))
+        return flat, *self._pairs(index, others, 0)
 
     def _pairs(self, index: int, others: I64, level: int) -> tuple[I64, F32, F32]:
         """Layout (S, 3) of the others in a flat array, and the warps (S, 12) to them and back."""

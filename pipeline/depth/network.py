@@ -21,16 +21,8 @@ from pipeline.depth.local_planes import depth_of, drop_flying_pixels, fit_local_
 from pipeline.depth.maps import DepthMap, load_depth_map, pixels_of, save_depth_map
 from pipeline.depth.params import DepthParams
 from pipeline.errors import ReconstructionError
-from pipeline.poses.network import (
-    FOLDER,
-    INDEX,
-    ChunkRunner,
-    KeptDepth,
-    KeptMaps,
-    NetworkDepth,
-    network_session,
-    order_by_matches,
-)
+from pipeline.poses import network
+from pipeline.poses.network import KeptDepth, KeptMaps
 from pipeline.poses.scene import PosedScene, View, read_mask
 from pipeline.progress import track
 from pipeline.types import F64, Mask
@@ -89,15 +81,15 @@ def _network_maps(
     scene: PosedScene, poses_folder: Path, params: DepthParams, scratch: Path
 ) -> tuple[KeptMaps, dict[str, object]]:
     """The poses stage's maps if they are the same network's, else new ones in `scratch`; and the report on them."""
-    if (poses_folder / FOLDER / INDEX).is_file():
+    if (poses_folder / network.FOLDER / network.INDEX).is_file():
         stored = KeptMaps(poses_folder)
         if stored.backend == params.backend:
             return stored, {"source": "the poses stage"}
     images = {n + 1: poses_folder / view.image for n, view in enumerate(scene.views) if not view.held_out}
-    links, depth, camera = _links(scene), NetworkDepth(scratch), scene.training[0].camera
-    with network_session(params.backend, params) as (session, about):
-        runner = ChunkRunner(session, images, links, depth.keep)
-        order, size = order_by_matches(list(images), links), (camera.width, camera.height)
+    links, depth, camera = _links(scene), network.NetworkDepth(scratch), scene.training[0].camera
+    with network.network_session(params.backend, params) as (session, about):
+        runner = network.ChunkRunner(session, images, links, depth.keep)
+        order, size = network.order_by_matches(list(images), links), (camera.width, camera.height)
         chunks = runner.run(order, size, in_time=False, close_loops=False)
     scales = {(chunk.run, i): 1.0 for chunk in chunks.chunks for i in chunk.views}
     depth.finish(params.backend, scales, {i: (scene.views[i - 1].name, None) for i in images})

@@ -55,21 +55,8 @@ class StereoDepth:
     suspicious: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Neighbourhood:
-    """The views that one view is compared with.
-
-    Attributes:
-        inverse_depth: Their inverse depths, flat.
-        layout: (S, 3) first element in `inverse_depth`, width and height.
-        warps: (S, 12) to them, see patchmatch.
-        back_warps: (S, 12) from them.
-    """
-
-    inverse_depth: F32
-    layout: I64
-    warps: F32
-    back_warps: F32
+Neighbours = tuple[F32, I64, F32, F32]
+"""The views that one view is compared with; see `average_agreeing` for their inverse depth, layout and warps."""
 
 
 def finish_map(
@@ -78,7 +65,7 @@ def finish_map(
     gray: U8,
     inverse_depth: F32,
     cost: F32,
-    others: Neighbourhood,
+    others: Neighbours,
     params: DepthParams,
 ) -> StereoDepth:
     """The depth map of the pixels that other views agree with.
@@ -92,9 +79,7 @@ def finish_map(
         others: The views that must agree.
         params: Parameters of the stage.
     """
-    w, agreeing, variance, parallax = average_agreeing(
-        inverse_depth, others.inverse_depth, others.layout, others.warps, others.back_warps
-    )
+    w, agreeing, variance, parallax = average_agreeing(inverse_depth, *others)
     match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
     mean_square_parallax = np.maximum(parallax / np.maximum(agreeing, 1), 1e-12)
     squared = match_sigma**2 / mean_square_parallax + SPREAD_SHARE * variance / (agreeing + np.float32(1))
@@ -106,12 +91,7 @@ def finish_map(
     kept = w > 0
     guessed = np.zeros(kept.shape, bool)
     if params.fill:
-        filling = fill_flat_patches(gray, w)
-        guessed = filling.mask
-        w = np.where(guessed, filling.inverse_depth, w)
-        relative_sigma = np.where(guessed, filling.relative_sigma, relative_sigma)
-        slope_x = np.where(guessed, filling.slope_x, slope_x)
-        slope_y = np.where(guessed, filling.slope_y, slope_y)
+        guessed = fill_flat_patches(gray, w, slope_x, slope_y, relative_sigma)
     depth = depth_of(w)
     return StereoDepth(
         depth_map=map_from_planes(view, camera, (w, slope_x, slope_y), relative_sigma * depth, guessed),
@@ -301,32 +281,25 @@ GUESS_SIGMA = 0.005
 _ROUNDS = 6
 
 
-@dataclass(frozen=True, eq=False)
-class Filling:
-    """Guessed pixels `mask`, their inverse depth, its slopes per pixel, and its relative one sigma, all (H, W)."""
-
-    mask: Mask
-    inverse_depth: F32
-    slope_x: F32
-    slope_y: F32
-    relative_sigma: F32
-
-
 def flat_pixels(gray: U8) -> Mask:
     """Which pixels (H, W) have no contrast in the window around them."""
     window = np.ones((WINDOW, WINDOW), np.uint8)
     return (cv2.dilate(gray, window).astype(np.int16) - cv2.erode(gray, window)) <= FLAT_CONTRAST
 
 
-def fill_flat_patches(gray: U8, inverse_depth: F32) -> Filling:
+def fill_flat_patches(gray: U8, inverse_depth: F32, slope_x: F32, slope_y: F32, relative_sigma: F32) -> Mask:
     """Guess the unknown pixels of flat patches in an image (H, W) whose known inverse depth (H, W) is on one plane.
 
     A patch is a connected set of pixels without contrast, widened by half a window. Its plane (inverse depth linear in
-    the pixel) is a least-squares fit with Cauchy weights to the known pixels.
+    the pixel) is a least-squares fit with Cauchy weights to the known pixels. The inverse depth, its slopes per pixel
+    and its relative one sigma, all (H, W), are filled in place.
+
+    Returns:
+        Which pixels (H, W) were guessed.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(flat_pixels(gray).astype(np.uint8), connectivity=4)
     patches = cv2.dilate(labels.astype(np.float32), np.ones((WINDOW, WINDOW), np.uint8)).astype(np.int32)
-    filling = Filling(np.zeros(gray.shape, bool), *(np.zeros(gray.shape, np.float32) for _ in range(4)))
+    guessed = np.zeros(gray.shape, bool)
     margin = WINDOW // 2
     for patch in range(1, count):
         left, top, width, height, area = stats[patch]
@@ -334,38 +307,34 @@ def fill_flat_patches(gray: U8, inverse_depth: F32) -> Filling:
             continue
         rows = slice(max(top - margin, 0), top + height + margin)
         columns = slice(max(left - margin, 0), left + width + margin)
-        box = rows, columns
-        _fill_patch(filling, box, patches[box] == patch, inverse_depth[box])
-    return filling
-
-
-def _fill_patch(filling: Filling, box: tuple[slice, slice], inside: Mask, inverse_depth: F32) -> None:
-    known = inside & (inverse_depth > 0)
-    unknown = inside & ~known
-    if known.sum() < MIN_KNOWN or not unknown.any():
-        return
-    y, x = np.nonzero(known)
-    positions = np.stack([x, y], 1).astype(np.float64)
-    middle = positions.mean(0)
-    spread = np.cov((positions - middle).T) + np.eye(2)
-    design = np.column_stack([np.ones(len(x)), positions - middle])
-    target = inverse_depth[known].astype(np.float64)
-    typical = np.median(target)
-    plane = np.array([typical, 0.0, 0.0])
-    for _ in range(_ROUNDS):
-        residual = (target - design @ plane) / (INLIER * typical)
-        weight = 1 / (1 + residual**2)
-        plane = np.linalg.solve((design * weight[:, None]).T @ design, (design * weight[:, None]).T @ target)
-    inliers = np.abs(target - design @ plane) < INLIER * np.abs(design @ plane)
-    if inliers.mean() < MIN_INLIERS:
-        return
-    y, x = np.nonzero(unknown)
-    offsets = np.stack([x, y], 1) - middle
-    reach = np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(spread), offsets)
-    guess = plane[0] + offsets @ plane[1:]
-    plausible = (reach < MAX_REACH**2) & (guess > 0.5 * target.min()) & (guess < 2 * target.max())
-    y, x = y[plausible] + box[0].start, x[plausible] + box[1].start
-    filling.mask[y, x] = True
-    filling.inverse_depth[y, x] = guess[plausible]
-    filling.slope_x[y, x], filling.slope_y[y, x] = plane[1], plane[2]
-    filling.relative_sigma[y, x] = GUESS_SIGMA * (1 + reach[plausible])
+        inside = patches[rows, columns] == patch
+        known = inside & (inverse_depth[rows, columns] > 0)
+        unknown = inside & ~known
+        if known.sum() < MIN_KNOWN or not unknown.any():
+            continue
+        y, x = np.nonzero(known)
+        positions = np.stack([x, y], 1).astype(np.float64)
+        middle = positions.mean(0)
+        spread = np.cov((positions - middle).T) + np.eye(2)
+        design = np.column_stack([np.ones(len(x)), positions - middle])
+        target = inverse_depth[rows, columns][known].astype(np.float64)
+        typical = np.median(target)
+        plane = np.array([typical, 0.0, 0.0])
+        for _ in range(_ROUNDS):
+            residual = (target - design @ plane) / (INLIER * typical)
+            weight = 1 / (1 + residual**2)
+            plane = np.linalg.solve((design * weight[:, None]).T @ design, (design * weight[:, None]).T @ target)
+        inliers = np.abs(target - design @ plane) < INLIER * np.abs(design @ plane)
+        if inliers.mean() < MIN_INLIERS:
+            continue
+        y, x = np.nonzero(unknown)
+        offsets = np.stack([x, y], 1) - middle
+        reach = np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(spread), offsets)
+        guess = plane[0] + offsets @ plane[1:]
+        plausible = (reach < MAX_REACH**2) & (guess > 0.5 * target.min()) & (guess < 2 * target.max())
+        y, x = y[plausible] + rows.start, x[plausible] + columns.start
+        guessed[y, x] = True
+        inverse_depth[y, x] = guess[plausible]
+        slope_x[y, x], slope_y[y, x] = plane[1], plane[2]
+        relative_sigma[y, x] = GUESS_SIGMA * (1 + reach[plausible])
+    return guessed

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,19 +61,14 @@ def open_session(module: str, settings: Mapping[str, object], python: str = "") 
         MachineError: For any `GpuBackendError` that leaves the context, including one raised while the worker starts.
     """
     try:
-        if python:
-            with tempfile.TemporaryDirectory(prefix="splatyard-", ignore_cleanup_errors=True) as folder:
-                remote = _OtherInterpreter(module, settings, python, Path(folder))
-                try:
-                    yield remote
-                finally:
-                    remote.close()
-        else:
-            local = _ThisProcess(module, settings)
-            try:
-                yield local
-            finally:
-                local.close()
+        with ExitStack() as stack:
+            if python:
+                scratch = tempfile.TemporaryDirectory(prefix="splatyard-", ignore_cleanup_errors=True)
+                session = _OtherInterpreter(module, settings, python, Path(stack.enter_context(scratch)))
+            else:
+                session = _ThisProcess(module, settings)
+            stack.callback(session.close)
+            yield session
     except GpuBackendError as error:
         raise MachineError(error.rule, found=error.found, remedy=error.remedy) from error
 

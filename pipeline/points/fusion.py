@@ -77,17 +77,18 @@ def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, 
     pixels, kept, confirmed = 0, 0, 0
     disagreements = []
 
-    def compare(index: int) -> _Samples:
+    def compare(index: int) -> tuple[PointCloud, F32, Mask, F32]:
         comparison = packed.compare(maps[index], neighbours[index], params.max_deviation)
-        return _samples(maps[index], comparison, *color_source(maps[index].name))
+        return _consistent_points(maps[index], comparison, *color_source(maps[index].name))
 
-    for index, samples in enumerate(track(map_in_order(compare, range(len(maps)), threads), "points", len(maps))):
-        for grid, chosen in ((measured, ~samples.cloud.guessed), (guessed, samples.cloud.guessed)):
-            grid.add(samples.cloud[chosen], samples.weights[chosen], samples.has_color[chosen], index)
-        pixels += samples.pixels
-        kept += len(samples.cloud)
-        confirmed += int((samples.cloud.views > 1).sum())
-        disagreements.append(samples.disagreement)
+    results = track(map_in_order(compare, range(len(maps)), threads), "points", len(maps))
+    for index, (cloud, weights, has_color, disagreement) in enumerate(results):
+        for grid, chosen in ((measured, ~cloud.guessed), (guessed, cloud.guessed)):
+            grid.add(cloud[chosen], weights[chosen], has_color[chosen], index)
+        pixels += int((maps[index].depth > 0).sum())
+        kept += len(cloud)
+        confirmed += int((cloud.views > 1).sum())
+        disagreements.append(disagreement)
     cloud, voxel = measured.cloud(), params.voxel
     filling = guessed.cloud()
     cloud = PointCloud.concatenate([cloud, filling[~measured.touches(filling.points)]])
@@ -100,22 +101,11 @@ def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, 
     return Fused(cloud, voxel, pixels, kept, confirmed, disagreement)
 
 
-@dataclass(frozen=True, eq=False)
-class _Samples:
-    """One map's points; `disagreement` holds the distances of a sample of them."""
-
-    cloud: PointCloud
-    weights: F32
-    has_color: Mask
-    pixels: int
-    disagreement: F32
-
-
-def _samples(
+def _consistent_points(
     depth_map: DepthMap, comparison: Comparison, image: U8, camera: Camera, world_from_camera: Pose
-) -> _Samples:
-    known = depth_map.depth > 0
-    good = known & (2 * comparison.violations.astype(np.int32) <= comparison.agreeing)
+) -> tuple[PointCloud, F32, Mask, F32]:
+    """A map's points, their weights, whether they have a colour, and a sample of the distances to agreeing maps."""
+    good = (depth_map.depth > 0) & (2 * comparison.violations.astype(np.int32) <= comparison.agreeing)
     image_from_map = world_from_camera.inverse() @ depth_map.world_from_camera
     points, normals, colors, has_color, facing = _unproject(
         good,
@@ -131,7 +121,7 @@ def _samples(
     agreeing = comparison.agreeing[good].astype(np.int32) + 1
     cloud = PointCloud(points, normals, colors, sigma, agreeing, depth_map.guessed[good])
     confirmed = comparison.disagreement[good & (comparison.agreeing > 0)]
-    return _Samples(cloud, facing / sigma**2, has_color, int(known.sum()), confirmed[::16])
+    return cloud, facing / sigma**2, has_color, confirmed[::16]
 
 
 def _intrinsics(camera: Camera) -> F64:
