@@ -102,8 +102,8 @@ def find_segments(image: U8) -> F64:
     Source: R. Grompone von Gioi et al., LSD: a fast line segment detector with a false detection control, TPAMI 2010.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    found = cv2.createLineSegmentDetector().detect(grey)[0]
-    segments = np.zeros((0, 4)) if found is None else np.asarray(found, np.float64).reshape(-1, 4) + 0.5
+    lines = cv2.createLineSegmentDetector().detect(grey)[0]
+    segments = np.zeros((0, 4)) if lines is None else np.asarray(lines, np.float64).reshape(-1, 4) + 0.5
     length = np.linalg.norm(segments[:, :2] - segments[:, 2:], axis=1)
     return segments[length > MIN_LENGTH * max(grey.shape)]
 

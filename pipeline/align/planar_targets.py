@@ -123,12 +123,12 @@ def measure(sightings: list[Sighting], expected: F64, max_unevenness: float) -> 
             return None
         errors.append(np.linalg.norm(sighting.view.camera.project(local) - sighting.corners, axis=1))
         pixel.append(local[:, 2].mean() / sighting.view.camera.fx)
-    found = distances(corners)
-    uneven = float(unevenness(found, expected))
+    measured = distances(corners)
+    uneven = float(unevenness(measured, expected))
     if np.median(errors) > MAX_ERROR_PX or uneven > max_unevenness:
         return None
-    own = CORNER_SIGMA_PX * float(np.mean(pixel)) / np.sqrt(len(sightings)) / float(found.mean())
-    return Measured(corners, 1 / float((found / expected).mean()), float(np.hypot(own, uneven / 2)))
+    own = CORNER_SIGMA_PX * float(np.mean(pixel)) / np.sqrt(len(sightings)) / float(measured.mean())
+    return Measured(corners, 1 / float((measured / expected).mean()), float(np.hypot(own, uneven / 2)))
 
 
 def combined(measured: list[Measured]) -> tuple[float, float]:

@@ -157,7 +157,7 @@ def _compare(depth, sigma, normals, camera, all_depth, all_sigma, layout, intrin
             ray_x = (_f4(x) + _f4(0.5) - camera[2]) / camera[0]
             a, b, c = normals[y, x, 0], normals[y, x, 1], normals[y, x, 2]
             along = a * ray_x + b * ray_y + c
-            if along > _f4(-0.05):  # grazing or no normal: the plane says nothing about the depth
+            if along > _f4(-0.05):  # grazing or no normal: the plane does not determine the depth
                 along = _f4(-0.05)
             own_sigma = sigma[y, x]
             information = _f4(1) / (own_sigma * own_sigma)

@@ -143,7 +143,7 @@ def estimate_depth(
 
     Raises:
         MachineError: When there is not enough memory for one view.
-        ReconstructionError: When the views don't share enough sparse points, or were taken from one place.
+        ReconstructionError: When the views don't share enough sparse points, or were taken from one position.
     """
     view_ids = [i for i, view in enumerate(scene.views) if not view.held_out]
     views = [scene.views[i] for i in view_ids]
@@ -347,11 +347,11 @@ class _Stereo:
         """Layout (S, 3) of the others in a flat array, and the warps (S, 12) to them and back."""
         own = _at_level(self._cameras[index], level), self._views[index].world_from_camera
         theirs = [(_at_level(self._cameras[j], level), self._views[j].world_from_camera) for j in others]
-        there = np.array([pair_warp(*own, *other) for other in theirs], np.float32).reshape(-1, 12)
-        back = np.array([pair_warp(*other, *own) for other in theirs], np.float32).reshape(-1, 12)
+        warps = np.array([pair_warp(*own, *other) for other in theirs], np.float32).reshape(-1, 12)
+        back_warps = np.array([pair_warp(*other, *own) for other in theirs], np.float32).reshape(-1, 12)
         sizes = np.array([(camera.width, camera.height) for camera, _ in theirs], np.int64).reshape(-1, 2)
         starts = np.cumsum(sizes.prod(1)) - sizes.prod(1)
-        return np.column_stack([starts, sizes]), there, back
+        return np.column_stack([starts, sizes]), warps, back_warps
 
     def _pyramid(self, index: int) -> list[U8]:
         """The image at all levels of the pyramid."""

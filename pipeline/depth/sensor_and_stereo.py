@@ -147,12 +147,12 @@ def candidates(sensor: DepthMap, stereo: DepthMap) -> Candidates:
     return Candidates(sensor, seen, agree, both & ~agree)
 
 
-def uncontested(found: Candidates) -> DepthMap:
+def uncontested(pair: Candidates) -> DepthMap:
     """The map of all pixels that are not in conflict, by which conflicts in other views are decided."""
-    return _merged(found, found.agree, (found.sensor.depth > 0) & ~found.conflict, found.alone)
+    return _merged(pair, pair.agree, (pair.sensor.depth > 0) & ~pair.conflict, pair.alone)
 
 
-def fuse(found: Candidates, views: DepthMapSet, neighbours: I64) -> FusedMap:
+def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> FusedMap:
     """Average depths that agree, weighted with 1 / sigma^2; of others choose the one that more neighbours support.
 
     A neighbour that sees the same surface counts for it, one that sees through it against it. The sensor is chosen
@@ -161,22 +161,22 @@ def fuse(found: Candidates, views: DepthMapSet, neighbours: I64) -> FusedMap:
     agree with it and none may see through it.
 
     Args:
-        found: Both maps of the view.
+        pair: Both maps of the view.
         views: The `uncontested` maps of all views.
         neighbours: Indices of the view's neighbours in `views`.
     """
-    sensor, stereo = found.sensor, found.stereo
-    for_stereo, against_stereo = _support(stereo, found.conflict | found.alone, views, neighbours)
-    for_sensor, against_sensor = _support(sensor, found.conflict, views, neighbours)
+    sensor, stereo = pair.sensor, pair.stereo
+    for_stereo, against_stereo = _support(stereo, pair.conflict | pair.alone, views, neighbours)
+    for_sensor, against_sensor = _support(sensor, pair.conflict, views, neighbours)
     more = for_stereo - against_stereo > for_sensor - against_sensor
     near = np.abs(stereo.depth - sensor.depth) <= MAX_RELATIVE * sensor.depth
-    stereo_wins = found.conflict & more & (near | (against_sensor > for_sensor))
-    alone = found.alone & (for_stereo >= MIN_SUPPORT) & (against_stereo == 0)
-    depth_map = _merged(found, found.agree, (sensor.depth > 0) & ~stereo_wins, alone | stereo_wins)
+    stereo_wins = pair.conflict & more & (near | (against_sensor > for_sensor))
+    alone = pair.alone & (for_stereo >= MIN_SUPPORT) & (against_stereo == 0)
+    depth_map = _merged(pair, pair.agree, (sensor.depth > 0) & ~stereo_wins, alone | stereo_wins)
     return FusedMap(
         depth_map,
-        float(found.agree.mean()),
-        float(found.conflict.mean()),
+        float(pair.agree.mean()),
+        float(pair.conflict.mean()),
         float(stereo_wins.mean()),
         float(alone.mean()),
     )
@@ -212,9 +212,9 @@ def _support(depth_map: DepthMap, where: Mask, views: DepthMapSet, neighbours: I
     return comparison.agreeing.astype(np.int32), comparison.violations.astype(np.int32)
 
 
-def _merged(found: Candidates, both: Mask, from_sensor: Mask, from_stereo: Mask) -> DepthMap:
+def _merged(pair: Candidates, both: Mask, from_sensor: Mask, from_stereo: Mask) -> DepthMap:
     """The map of pixels from both, from the sensor and from stereo; where masks overlap the first counts."""
-    sensor, stereo = found.sensor, found.stereo
+    sensor, stereo = pair.sensor, pair.stereo
     only_sensor, only_stereo = from_sensor & ~both, from_stereo & ~both
     weight_sensor = np.where(both | only_sensor, 1 / np.maximum(sensor.sigma, 1e-9) ** 2, 0)
     weight_stereo = np.where(both | only_stereo, 1 / np.maximum(stereo.sigma, 1e-9) ** 2, 0)

@@ -133,7 +133,7 @@ def _unproject(chosen, depth, normals, lens, world_from_map, image, image_lens, 
     """World points, world normals, bilinear colours, whether they lie in the image, cosines of incidence."""
     count = chosen.sum()
     points = np.zeros((count, 3), np.float32)
-    turned = np.zeros((count, 3), np.float32)
+    world_normals = np.zeros((count, 3), np.float32)
     colors = np.zeros((count, 3), np.uint8)
     has_color = np.zeros(count, np.bool_)
     facing = np.zeros(count, np.float32)
@@ -152,7 +152,7 @@ def _unproject(chosen, depth, normals, lens, world_from_map, image, image_lens, 
             for axis in range(3):
                 point = world[axis, 0] * ray_x + world[axis, 1] * ray_y + world[axis, 2]
                 points[k, axis] = z * point + world[axis, 3]
-                turned[k, axis] = world[axis, 0] * nx + world[axis, 1] * ny + world[axis, 2] * nz
+                world_normals[k, axis] = world[axis, 0] * nx + world[axis, 1] * ny + world[axis, 2] * nz
             ahead = z * (local[2, 0] * ray_x + local[2, 1] * ray_y + local[2, 2]) + local[2, 3]
             if ahead > 0:
                 right = z * (local[0, 0] * ray_x + local[0, 1] * ray_y + local[0, 2]) + local[0, 3]
@@ -169,7 +169,7 @@ def _unproject(chosen, depth, normals, lens, world_from_map, image, image_lens, 
                         lower = image[row + 1, column, channel] * (1 - du) + image[row + 1, column + 1, channel] * du
                         colors[k, channel] = int(upper * (1 - dv) + lower * dv + 0.5)
             k += 1
-    return points, turned, colors, has_color, facing
+    return points, world_normals, colors, has_color, facing
 
 
 def _coarser(cloud: PointCloud, voxel: float) -> PointCloud:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -248,13 +249,9 @@ def _epipolar_error(sparse_map: SparseMap, pair: tuple[Keyframe, Keyframe], pixe
 
 def _joined(seconds: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Consecutive seconds joined to parts (start, end)."""
-    joined: list[tuple[int, int]] = []
-    for second in seconds:
-        if joined and joined[-1][1] == second:
-            joined[-1] = joined[-1][0], second + 1
-        else:
-            joined.append((second, second + 1))
-    return tuple(joined)
+    groups = groupby(enumerate(seconds), key=lambda item: item[1] - item[0])
+    parts = [[second for _, second in group] for _, group in groups]
+    return tuple((part[0], part[-1] + 1) for part in parts)
 
 
 def _text(parts: Sequence[tuple[int, int]]) -> str:

@@ -164,7 +164,7 @@ def _require_most(submodels: Sequence[Sequence[int]], keyframes: Sequence[Keyfra
     raise ReconstructionError(
         f"at least {MIN_SHARE:.0%} of the images must fit together",
         found=f"{largest} of {training}" + (f" ({_names(submodels[0], keyframes)})" if submodels else ""),
-        remedy="take more images from places in between, each overlapping the next by two thirds",
+        remedy="take more images from positions in between, each overlapping the next by two thirds",
         file=root,
     )
 

@@ -155,11 +155,8 @@ def image_pairs(count: int, likeness: F64 | None) -> Pairs:
     """Pairs of images without poses: all of a few, otherwise the sequence's neighbours and similar images.
 
     Photos in a folder are usually a sequence too, numbered by their names. If neighbours are no more similar than other
-    images, the order has no meaning, and only similar images are matched.
-
-    Args:
-        count: Number of images.
-        likeness: (N, N), from `similarity`; None for few images.
+    images, the order has no meaning, and only similar images are matched. `likeness` (N, N) is from `similarity`, None
+    for few images.
     """
     if likeness is None or count <= EXHAUSTIVE:
         return all_pairs(count)

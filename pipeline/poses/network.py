@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -307,30 +308,26 @@ def _licence(weights: str) -> str:
 
 
 def order_by_matches(ids: Sequence[int], links: Links) -> list[int]:
-    """An order of images in which each has many matches with those before it."""
+    """An order of images in which each has many matches with those before it, preferably the last ones."""
     neighbours: dict[int, dict[int, int]] = {i: {} for i in ids}
     for (i, j), count in links.items():
         if i in neighbours and j in neighbours:
             neighbours[i][j] = neighbours[j][i] = count
     left = dict.fromkeys(sorted(ids, key=lambda i: -sum(neighbours[i].values())))
+
+    def votes(previous: Sequence[int]) -> Counter[int]:
+        counts: Counter[int] = Counter()
+        for i in previous:
+            counts.update({j: count for j, count in neighbours[i].items() if j in left})
+        return counts
+
     order: list[int] = []
     while left:
-        best = _most_matched(order[-RECENT_IMAGES:], neighbours, left) or _most_matched(order, neighbours, left)
-        chosen = next(iter(left)) if best is None else best
+        counts = votes(order[-RECENT_IMAGES:]) or votes(order)
+        chosen = max(counts, key=lambda j: (counts[j], -j)) if counts else next(iter(left))
         del left[chosen]
         order.append(chosen)
     return order
-
-
-def _most_matched(
-    order: Sequence[int], neighbours: Mapping[int, Mapping[int, int]], left: Mapping[int, None]
-) -> int | None:
-    votes: dict[int, int] = {}
-    for i in order:
-        for j, count in neighbours[i].items():
-            if j in left:
-                votes[j] = votes.get(j, 0) + count
-    return max(votes, key=lambda j: (votes[j], -j)) if votes else None
 
 
 @dataclass(frozen=True, eq=False)
