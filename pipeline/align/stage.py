@@ -104,14 +104,7 @@ def _scales(
     return scales
 
 
-def _world_from_scene(
-    up: F64,
-    x_axis: F64,
-    scale: Scale,
-    centres: F64,
-    floor: Floor | None,
-    points: F64,
-) -> Similarity:
+def _world_from_scene(up: F64, x_axis: F64, scale: Scale, centres: F64, floor: Floor | None, points: F64) -> Similarity:
     """Z up, X along the walls, origin on the floor below the median camera position."""
     rotation = np.stack([x_axis, np.cross(up, x_axis), up])
     middle = scale.value * rotation @ np.median(centres, 0)

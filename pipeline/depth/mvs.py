@@ -12,12 +12,11 @@ import json
 import logging
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.depth.consistency import intrinsics
 from pipeline.depth.maps import save_depth_map, unmasked
@@ -199,109 +198,105 @@ def stereo_report(results: Iterable[StereoDepth]) -> tuple[list[str], dict[str, 
     }
 
 
+@dataclass(eq=False)
 class _Stereo:
     """The steps for one view; views are indices into the training views."""
 
-    def __init__(
-        self,
-        views: list[View],
-        cameras: list[Camera],
-        around: list[MatchingViews | None],
-        poses_folder: Path,
-        params: DepthParams,
-        store: StereoStore,
-    ) -> None:
-        self._views, self._cameras, self._around = views, cameras, around
-        self._poses_folder, self._params, self._store = poses_folder, params, store
-        self._partners: list[int] = []
-        self._consistency: dict[int, float] = {}
-        self._suspicious: set[int] = set()
+    views: list[View]
+    cameras: list[Camera]
+    around: list[MatchingViews | None]
+    poses_folder: Path
+    params: DepthParams
+    store: StereoStore
+    partners: list[int] = field(default_factory=list)
+    consistency: dict[int, float] = field(default_factory=dict)
+    suspicious: set[int] = field(default_factory=set)
 
     def sources(self, index: int) -> I64:
         """The views with which view `index` is matched."""
-        return self._matching(index).neighbours[: self._params.source_views]
+        return self._matching(index).neighbours[: self.params.source_views]
 
     def prepare(self, index: int) -> None:
         """Store a view's grey image at working size."""
-        camera = self._cameras[index]
-        image = read_image(self._poses_folder, self._views[index], (camera.width, camera.height))
-        self._store.keep(_IMAGE, index, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        camera = self.cameras[index]
+        image = read_image(self.poses_folder, self.views[index], (camera.width, camera.height))
+        self.store.keep(_IMAGE, index, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
     def match(self, index: int) -> None:
         """Match a view from coarse to fine."""
         sources = self.sources(index)
         pyramids = [self._pyramid(i) for i in (index, *sources)]
         depth_range = self._matching(index).inverse_depth
-        camera = _at_level(self._cameras[index], PASSES[0].level)
+        camera = _at_level(self.cameras[index], PASSES[0].level)
         planes = random_planes(camera.height, camera.width, intrinsics(camera), depth_range, index)
         for number, stage in enumerate(PASSES):
-            camera = _at_level(self._cameras[index], stage.level)
+            camera = _at_level(self.cameras[index], stage.level)
             if number:
                 planes = upsample_planes(planes, camera.height, camera.width)
             images = [pyramid[stage.level] for pyramid in pyramids]
             self._sweep(index, sources, stage, planes, images, stream=16 * (number + 1))
-        self._store.keep(_SLOPES, index, planes[1:3])
-        self._store.keep(_MATCHED, index, planes[0])
+        self.store.keep(_SLOPES, index, planes[1:3])
+        self.store.keep(_MATCHED, index, planes[0])
 
     def measure_consistency(self, matched: list[int], threads: int) -> None:
         """Compare all matched views with their neighbours and find those whose pose must be wrong."""
-        self._partners = matched
+        self.partners = matched
         for index, consistency in zip(matched, map_in_order(self._measure_consistency, matched, threads), strict=True):
             if consistency is not None:
-                self._consistency[index] = consistency
-        for index, consistency in self._consistency.items():
-            others = [self._consistency[j] for j in self._agreeing(index) if j in self._consistency]
+                self.consistency[index] = consistency
+        for index, consistency in self.consistency.items():
+            others = [self.consistency[j] for j in self._agreeing(index) if j in self.consistency]
             usual = float(np.median(others)) if len(others) > 1 else 0.0
             if usual > USUAL_CONSISTENCY and consistency < SUSPICIOUS_SHARE * usual:
-                self._suspicious.add(index)
+                self.suspicious.add(index)
                 logger.warning(
                     "view %s agrees with its neighbours in %.0f %% of its pixels, they with each other in %.0f %%: its "
                     "pose must be wrong, other views' depth does not use it",
-                    self._views[index].name,
+                    self.views[index].name,
                     100 * consistency,
                     100 * usual,
                 )
 
     def refine(self, index: int) -> None:
         """One more sweep with a geometric term: agreement with the source views' hypotheses."""
-        sources = self._agreeing(index)[: self._params.source_views]
-        w = self._load(_MATCHED, index)
-        planes = np.concatenate([w[None], self._load(_SLOPES, index), np.zeros_like(w)[None]])
+        sources = self._agreeing(index)[: self.params.source_views]
+        w = self.store.load(_MATCHED, index)
+        planes = np.concatenate([w[None], self.store.load(_SLOPES, index), np.zeros_like(w)[None]])
         if len(sources):
-            images = [self._load(_IMAGE, i) for i in (index, *sources)]
-            inverse_depth = np.concatenate([self._load(_MATCHED, i).ravel() for i in sources])
+            images = [self.store.load(_IMAGE, i) for i in (index, *sources)]
+            inverse_depth = np.concatenate([self.store.load(_MATCHED, i).ravel() for i in sources])
             self._sweep(index, sources, GEOMETRIC_PASS, planes, images, 16 * (len(PASSES) + 1), inverse_depth)
-        self._store.keep(_REFINED, index, planes[[0, 3]])
+        self.store.keep(_REFINED, index, planes[[0, 3]])
 
     def finish(self, index: int) -> StereoDepth:
         """The depth map of the pixels that other views agree with."""
-        view, camera = self._views[index], self._cameras[index]
-        if self._around[index] is None:
+        view, camera = self.views[index], self.cameras[index]
+        if self.around[index] is None:
             return empty_map(view, camera)
         others = self._agreeing(index)
-        inverse_depth, cost = self._load(_REFINED, index)
-        around = self._neighbours(index, others, [self._load(_REFINED, i)[0] for i in others])
-        image = self._load(_IMAGE, index)
-        result = finish_map(view, camera, image, inverse_depth, cost, around, self._params)
-        return replace(result, consistency=self._consistency.get(index), suspicious=index in self._suspicious)
+        inverse_depth, cost = self.store.load(_REFINED, index)
+        around = self._neighbours(index, others, [self.store.load(_REFINED, i)[0] for i in others])
+        image = self.store.load(_IMAGE, index)
+        result = finish_map(view, camera, image, inverse_depth, cost, around, self.params)
+        return replace(result, consistency=self.consistency.get(index), suspicious=index in self.suspicious)
 
     def _matching(self, index: int) -> MatchingViews:
-        matching = self._around[index]
+        matching = self.around[index]
         assert matching is not None, "only views with neighbours are matched"
         return matching
 
     def _agreeing(self, index: int) -> I64:
         """The views with which the depth of view `index` must agree."""
         neighbours = self._matching(index).neighbours
-        usable = [i for i in self._partners if i not in self._suspicious]
-        return neighbours[np.isin(neighbours, usable)][: self._params.source_views + EXTRA_NEIGHBOURS]
+        usable = [i for i in self.partners if i not in self.suspicious]
+        return neighbours[np.isin(neighbours, usable)][: self.params.source_views + EXTRA_NEIGHBOURS]
 
     def _measure_consistency(self, index: int) -> float | None:
         others = self._agreeing(index)
         if not len(others):
             return None
-        w = np.where(flat_pixels(self._load(_IMAGE, index)), 0, self._load(_MATCHED, index))
-        around = self._neighbours(index, others, [self._load(_MATCHED, i) for i in others])
+        w = np.where(flat_pixels(self.store.load(_IMAGE, index)), 0, self.store.load(_MATCHED, index))
+        around = self._neighbours(index, others, [self.store.load(_MATCHED, i) for i in others])
         counts = count_agreement(w, AGREEMENT_STEP, *around)
         counts = counts[counts[:, 0] >= MIN_COMPARED]
         return float(np.median(counts[:, 1] / counts[:, 0])) if len(counts) else None
@@ -327,7 +322,7 @@ class _Stereo:
             back_warps,
             np.zeros(1, np.float32) if inverse_depth is None else inverse_depth,
             np.float32(stage.geometric_weight),
-            intrinsics(_at_level(self._cameras[index], stage.level)),
+            intrinsics(_at_level(self.cameras[index], stage.level)),
             self._matching(index).inverse_depth,
             stage.window,
             np.float32(stage.amplitude),
@@ -345,8 +340,8 @@ class _Stereo:
 
     def _pairs(self, index: int, others: I64, level: int) -> tuple[I64, F32, F32]:
         """Layout (S, 3) of the others in a flat array, and the warps (S, 12) to them and back."""
-        own = _at_level(self._cameras[index], level), self._views[index].world_from_camera
-        theirs = [(_at_level(self._cameras[j], level), self._views[j].world_from_camera) for j in others]
+        own = _at_level(self.cameras[index], level), self.views[index].world_from_camera
+        theirs = [(_at_level(self.cameras[j], level), self.views[j].world_from_camera) for j in others]
         warps = np.array([pair_warp(*own, *other) for other in theirs], np.float32).reshape(-1, 12)
         back_warps = np.array([pair_warp(*other, *own) for other in theirs], np.float32).reshape(-1, 12)
         sizes = np.array([(camera.width, camera.height) for camera, _ in theirs], np.int64).reshape(-1, 2)
@@ -355,15 +350,12 @@ class _Stereo:
 
     def _pyramid(self, index: int) -> list[U8]:
         """The image at all levels of the pyramid."""
-        levels = [self._load(_IMAGE, index)]
+        levels = [self.store.load(_IMAGE, index)]
         for _ in range(max(stage.level for stage in PASSES)):
             height, width = levels[-1].shape
             halved = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
             levels.append(np.ascontiguousarray(halved, np.uint8))
         return levels
-
-    def _load(self, kind: str, index: int) -> np.ndarray:
-        return self._store.load(kind, index)
 
 
 def _select_views(
@@ -461,7 +453,7 @@ class StereoStore:
         """Whether the array is stored."""
         return self._path(kind, view).is_file()
 
-    def keep(self, kind: str, view: int, values: NDArray[np.generic]) -> None:
+    def keep(self, kind: str, view: int, values: np.ndarray) -> None:
         """Write an array."""
         path = self._path(kind, view)
         unfinished = path.with_suffix(".part")
@@ -469,7 +461,7 @@ class StereoStore:
             np.save(file, values)
         unfinished.replace(path)
 
-    def load(self, kind: str, view: int) -> NDArray[np.generic]:
+    def load(self, kind: str, view: int) -> np.ndarray:
         """Read an array."""
         return np.load(self._path(kind, view), allow_pickle=False)
 

@@ -60,13 +60,7 @@ Neighbours = tuple[F32, I64, F32, F32]
 
 
 def finish_map(
-    view: View,
-    camera: Camera,
-    gray: U8,
-    inverse_depth: F32,
-    cost: F32,
-    others: Neighbours,
-    params: DepthParams,
+    view: View, camera: Camera, gray: U8, inverse_depth: F32, cost: F32, others: Neighbours, params: DepthParams
 ) -> StereoDepth:
     """The depth map of the pixels that other views agree with.
 

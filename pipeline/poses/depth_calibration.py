@@ -232,12 +232,7 @@ def _collect(
 
 
 def _fit(
-    data: _Data,
-    declared: F64,
-    scale_prior: float,
-    *,
-    start: F64 | None = None,
-    free: NDArray[np.intp] | None = None,
+    data: _Data, declared: F64, scale_prior: float, *, start: F64 | None = None, free: NDArray[np.intp] | None = None
 ) -> tuple[F64, float]:
     """Solution (8,) and cost by Levenberg-Marquardt with Cauchy weights over the free parameters, prior at `declared`.
 

@@ -79,12 +79,7 @@ MIN_VOTES, MIN_STAY_SHARE = 8, 0.6
 
 
 def mask_dynamic(
-    folder: Path,
-    views: Sequence[View],
-    cameras: Sequence[int],
-    xyz: F64,
-    depth_folder: Path | None,
-    threads: int,
+    folder: Path, views: Sequence[View], cameras: Sequence[int], xyz: F64, depth_folder: Path | None, threads: int
 ) -> tuple[list[View], DynamicMasks]:
     """Mask in every view what moves or is carried along, in addition to existing masks.
 

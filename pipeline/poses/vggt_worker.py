@@ -133,9 +133,7 @@ def image_sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def finite_answer(
-    cam_from_world: np.ndarray,
-    intrinsics: np.ndarray,
-    maps: Iterable[tuple[np.ndarray, np.ndarray, tuple[int, int]]],
+    cam_from_world: np.ndarray, intrinsics: np.ndarray, maps: Iterable[tuple[np.ndarray, np.ndarray, tuple[int, int]]]
 ) -> Answer:
     """The answer on images, with NaN poses wherever the output for an image is not finite.
 
