@@ -103,12 +103,7 @@ def read_keyframe(root: Path, keyframe: Keyframe) -> U8:
     Raises:
         ReconstructionError: When it can't be read.
     """
-    path = root / keyframe.frame.image
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise ReconstructionError(
-            "a keyframe's image must be readable", found="no image", remedy="build again", file=path
-        )
+    image = _decode(root / keyframe.frame.image, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, "image")
     size = keyframe.camera.width, keyframe.camera.height
     if size != (image.shape[1], image.shape[0]):
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -123,13 +118,16 @@ def read_keyframe_mask(root: Path, keyframe: Keyframe) -> Mask | None:
     """
     if keyframe.frame.mask is None:
         return None
-    path = root / keyframe.frame.mask
-    mask = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise ReconstructionError(
-            "a keyframe's mask must be readable", found="no image", remedy="build again", file=path
-        )
-    return shrunk_mask(np.asarray(mask) > 0, (keyframe.camera.width, keyframe.camera.height))
+    mask = _decode(root / keyframe.frame.mask, cv2.IMREAD_GRAYSCALE, "mask")
+    return shrunk_mask(mask > 0, (keyframe.camera.width, keyframe.camera.height))
+
+
+def _decode(path: Path, mode: int, what: str) -> np.ndarray:
+    image = cv2.imdecode(np.fromfile(path, np.uint8), mode)
+    if image is None:
+        rule = f"a keyframe's {what} must be readable"
+        raise ReconstructionError(rule, found="no image", remedy="build again", file=path)
+    return np.asarray(image)
 
 
 def _group(cameras: list[Camera], sensors: list[str | None]) -> list[int]:
