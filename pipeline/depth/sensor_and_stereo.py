@@ -70,25 +70,6 @@ class Candidates:
         return (self.stereo.depth > 0) & (self.sensor.depth <= 0)
 
 
-@dataclass(frozen=True, eq=False)
-class FusedMap:
-    """One view's combined map with `origin`, and shares of all pixels by their source.
-
-    Attributes:
-        depth_map: The map.
-        both: Sensor and stereo agree.
-        conflict: They do not.
-        stereo_won: They do not, and other views support stereo.
-        stereo_only: Only stereo has a depth.
-    """
-
-    depth_map: DepthMap
-    both: float
-    conflict: float
-    stereo_won: float
-    stereo_only: float
-
-
 def write_maps(
     scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
 ) -> tuple[list[str], dict[str, object]]:
@@ -128,14 +109,12 @@ def _add_stereo(
             [small(uncontested(both(name)) if name in matched else load_depth_map(out_dir, name)) for name in training]
         )
         neighbours = views.neighbours(count)
-        shares: dict[str, list[float]] = {"both": [], "conflict": [], "stereo_won": [], "stereo_only": []}
+        shares: dict[str, dict[str, float]] = {}
         for name, near in track(zip(training, neighbours, strict=True), "combine depth", len(training)):
             if name in matched:
-                result = fuse(both(name), views, near)
-                save_depth_map(out_dir, result.depth_map)
-                for kind, values in shares.items():
-                    values.append(getattr(result, kind))
-    return {**report, **{kind: float(np.mean(values)) for kind, values in shares.items()}}
+                depth_map, shares[name] = fuse(both(name), views, near)
+                save_depth_map(out_dir, depth_map)
+    return report | {key: float(np.mean([s[key] for s in shares.values()])) for key in next(iter(shares.values()))}
 
 
 def candidates(sensor: DepthMap, stereo: DepthMap) -> Candidates:
@@ -152,7 +131,7 @@ def uncontested(pair: Candidates) -> DepthMap:
     return _merged(pair, pair.agree, (pair.sensor.depth > 0) & ~pair.conflict, pair.alone)
 
 
-def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> FusedMap:
+def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> tuple[DepthMap, dict[str, float]]:
     """Average depths that agree, weighted with 1 / sigma^2; of others choose the one that more neighbours support.
 
     A neighbour that sees the same surface counts for it, one that sees through it against it. The sensor is chosen
@@ -164,6 +143,10 @@ def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> FusedMap:
         pair: Both maps of the view.
         views: The `uncontested` maps of all views.
         neighbours: Indices of the view's neighbours in `views`.
+
+    Returns:
+        The map with `origin`; and the shares of its pixels where both agree, where they are in conflict, where stereo
+        won that, and where only stereo has a depth.
     """
     sensor, stereo = pair.sensor, pair.stereo
     for_stereo, against_stereo = _support(stereo, pair.conflict | pair.alone, views, neighbours)
@@ -173,13 +156,8 @@ def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> FusedMap:
     stereo_wins = pair.conflict & more & (near | (against_sensor > for_sensor))
     alone = pair.alone & (for_stereo >= MIN_SUPPORT) & (against_stereo == 0)
     depth_map = _merged(pair, pair.agree, (sensor.depth > 0) & ~stereo_wins, alone | stereo_wins)
-    return FusedMap(
-        depth_map,
-        float(pair.agree.mean()),
-        float(pair.conflict.mean()),
-        float(stereo_wins.mean()),
-        float(alone.mean()),
-    )
+    shares = {"both": pair.agree, "conflict": pair.conflict, "stereo_won": stereo_wins, "stereo_only": alone}
+    return depth_map, {name: float(pixels.mean()) for name, pixels in shares.items()}
 
 
 def seen_from(depth_map: DepthMap, target: DepthMap) -> DepthMap:
