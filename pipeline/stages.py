@@ -13,6 +13,7 @@ from pipeline.depth import params as depth
 from pipeline.machine import Machine
 from pipeline.mesh import params as mesh
 from pipeline.parameters import Settings
+from pipeline.points.params import PointsParams
 from pipeline.poses import params as poses
 from pipeline.regions.params import RegionsParams
 from pipeline.splat import params as splat
@@ -42,7 +43,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("poses", 4, ("capture", "select"), poses.PosesParams, poses.choose, poses.LIBRARIES),
     Stage("depth", 4, ("capture", "poses"), depth.DepthParams, depth.choose, _libraries(depth.BACKENDS)),
     Stage("align", 3, ("capture", "poses", "depth"), AlignParams),
-    Stage("points", 2, ("poses", "depth", "align"), depth.PointsParams),
+    Stage("points", 2, ("poses", "depth", "align"), PointsParams),
     Stage("mesh", 3, ("poses", "depth", "align", "points"), mesh.MeshParams, mesh.choose, _libraries(mesh.BACKENDS)),
     Stage("splat", 4, ("poses", "depth", "align", "points"), splat.SplatParams, splat.choose, splat.LIBRARIES),
     Stage("coverage", 2, ("poses", "align", "mesh", "splat"), CoverageParams),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -19,13 +18,8 @@ WARM_UP = 3
 class Speed:
     """Speed of a simulation with random actions.
 
-    Attributes:
-        envs: Number of environments.
-        steps_per_second: Environment steps per second, of all environments together, by the wall clock.
-        images_per_second: Likewise.
-        physics: CPU-milliseconds an environment step.
-        cameras: CPU-milliseconds an environment step.
-        rest: CPU-milliseconds an environment step.
+    Rates are of all environments together, by the wall clock; physics, cameras and rest are CPU-milliseconds per
+    environment step.
     """
 
     envs: int
@@ -39,10 +33,10 @@ class Speed:
 class _Clock:
     """Sums the CPU time of a function."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self._function, self.seconds = function, 0.0
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> object:
         start = time.process_time()
         result = self._function(*arguments)
         self.seconds += time.process_time() - start
@@ -50,13 +44,7 @@ class _Clock:
 
 
 def measure(env: SceneEnv, steps: int, seed: int = 0) -> Speed:
-    """Measure N control steps with random actions; the engine and the cameras are timed inside.
-
-    Args:
-        env: Environment; it is reset first.
-        steps: Number of control steps, each of all environments.
-        seed: Seed of the actions and the environment.
-    """
+    """Reset an environment and measure control steps with random actions; the engine and cameras are timed inside."""
     rng = np.random.default_rng(seed)
     shape = (env.num_envs, env.drive.size)
     env.reset(seed=seed)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +13,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
+from pipeline.errors import SimError
 from pipeline.types import F32, F64, I64, Floats, Mask
 from sim.cameras.renderer import CPU, check_device, make_renderer
 from sim.cameras.rig import CameraRig
@@ -19,16 +22,21 @@ from sim.cameras.settings import CameraSettings, RobotCamera
 from sim.floors import Floors, Split
 from sim.height_scan import HeightScanner
 from sim.physics.catalog import find_engine
-from sim.physics.state import RobotState
+from sim.physics.state import RobotState, packed
 from sim.randomisation import Randomisation, Randomiser
 from sim.robots.drive import Drive
 from sim.robots.model import Robot
 from sim.scene import GRAVITY, SimScene
-from sim.snapshot import pack, unpack
 from sim.tasks.task import StepState, Task
 
 DROP = 0.01
 """Height of robots above the floor at reset [m]: the mesh is uneven by millimetres."""
+STATE_FORMAT = "splatyard.sim_state"
+ENGINE, ABOUT = "engine", "about"
+"""Names in a saved state, in addition to those of the arrays, which contain a dot."""
+
+Observations = dict[str, np.ndarray]
+"""Observations of all N environments, by name."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +64,13 @@ class EnvConfig:
     level: int = 0
 
 
-class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
+class SceneEnv(gymnasium.vector.VectorEnv[Observations, F32, np.ndarray]):
     """N robots, each in one of the scenes; environments draw a new scene at reset, according to `scene_weights`.
 
     An episode that ended is reset in the same step: its last observation is in `info["final_obs"]`, whether it solved
     the task in `info["final_success"]` (N,), and further outcomes in `info["final_outcomes"]`, (N,) by name; false
     where no episode ended. `info["scene"]` (N,) is the scene of this step's episodes. An action with NaN ends the
     episode of its environment; `info["invalid_action"]` says where.
-
-    Args:
-        task: Task to do.
-        scenes: Scenes to do it in.
-        robot: Model of every robot.
-        drive: Maps actions to actuators.
-        num_envs: N.
-        config: How the simulation runs.
 
     Raises:
         SimError: When there is no such device or engine here, or a scene doesn't suit the task.
@@ -102,11 +102,18 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
             CameraRig(camera, robot, renderer, num_envs, settings, task.control_period)
             for camera in ((RobotCamera(task.camera),) if config.cameras is None else config.cameras)
         )
-        if len({key for rig in self.cameras for key in rig.spaces()}) < sum(len(rig.spaces()) for rig in self.cameras):
-            raise ValueError("a robot's cameras need different names")
+        spaces: dict[str, gymnasium.Space] = {}
+        for rig in self.cameras:
+            if spaces.keys() & rig.spaces():
+                raise ValueError("a robot's cameras need different names")
+            spaces |= rig.spaces()
+        sizes = {"action": drive.size, "joints": len(robot.joint_names)}
+        for name, term in task.observations.items():
+            size = sizes[term.size] if isinstance(term.size, str) else term.size
+            spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         self._scanner = HeightScanner(meshes, task.height_scan) if task.height_scan else None
         self._no_heights = np.zeros((num_envs, 0), np.float32)
-        self.single_observation_space = self._observation_space()
+        self.single_observation_space = gymnasium.spaces.Dict(spaces)
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (drive.size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -118,8 +125,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
         self._action, self._seconds = np.zeros((num_envs, drive.size), np.float32), np.zeros(num_envs, np.float32)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
+    ) -> tuple[Observations, dict[str, object]]:
         """Begin all episodes; `seed` makes everything after it repeatable."""
         super().reset(seed=seed)
         if seed is not None:
@@ -128,12 +135,8 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
         self._reset_envs(np.arange(self.num_envs))
         return self._observe(self._step_state(self.engine.read(), self._action, self._contact_force())), {}
 
-    def step(self, actions: F32) -> tuple[dict[str, Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Act for one control period.
-
-        Args:
-            actions: (N, A); clipped to [-1, 1].
-        """
+    def step(self, actions: F32) -> tuple[Observations, F32, Mask, Mask, dict[str, Any]]:
+        """Act for one control period."""
         raw = np.asarray(actions, np.float32).reshape(self.num_envs, self.drive.size)
         invalid = np.asarray(~np.isfinite(raw).all(1))
         action = np.clip(np.where(invalid[:, None], 0, raw), -1, 1)
@@ -152,7 +155,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
         for values in ended.values():
             terminated |= values
         truncated = ~terminated & (self._seconds >= self.task.seconds - 1e-4)
-        info: dict[str, Any] = {f"ended_by_{name}": values for name, values in ended.items()}
+        info: dict[str, object] = {f"ended_by_{name}": values for name, values in ended.items()}
         info["invalid_action"], info["scene"] = invalid, self.scene_of.copy()
         if self.task.curriculum:
             info["level"] = self.level.copy()
@@ -160,7 +163,9 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
         done = np.flatnonzero(terminated | truncated)
         if len(done):
             info.update(self._final(done, step))
-            self._change_levels(done, step, terminated)
+            if self.task.curriculum:
+                change = self.task.curriculum.function(step, terminated)[done]
+                self.level[done] = np.clip(self.level[done] + change, 0, self.task.curriculum.levels - 1)
             self._reset_envs(done)
             step = self._step_state(self.engine.read(), self._action, contact_force)
         return self._observe(step), reward, terminated, truncated, info
@@ -178,8 +183,15 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
         self._scene_weights = np.tile(weights, (self.num_envs, 1))
 
     def save(self) -> bytes:
-        """All that the future depends on: after `restore`, the same actions give the same future bit for bit."""
-        return pack(self, self.num_envs, self.engine, self.np_random, self._about())
+        """All that the future depends on: after `restore`, the same actions give the same future bit for bit.
+
+        What changes during episodes is an array with a row per environment, held by this object or by one of this
+        package that it holds; the engine saves itself, and all randomness comes from one generator.
+        """
+        world = np.frombuffer(self.engine.save(), np.uint8)  # first: it may change what the engine does next
+        text = json.dumps({**self._about(), "rng": self.np_random.bit_generator.state})
+        arrays = {path: holder[name] for path, holder, name in self._rows()}
+        return packed({ENGINE: world, ABOUT: np.frombuffer(text.encode(), np.uint8), **arrays})
 
     def restore(self, state: bytes) -> None:
         """Go back to what `save` returned; of this environment, or of one made with the same arguments.
@@ -187,23 +199,65 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
         Raises:
             SimError: When it is no such state.
         """
-        unpack(state, self, self.num_envs, self.engine, self.np_random, self._about())
+        try:
+            with np.load(io.BytesIO(state), allow_pickle=False) as file:
+                saved = {name: file[name] for name in file.files}
+            found = json.loads(saved.pop(ABOUT).tobytes())
+            world, generator = saved.pop(ENGINE).tobytes(), found.pop("rng")
+        except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise SimError("a state is what `save` returned", found=found, remedy="save it again") from error
+        expected = self._about()
+        holders = {path: (holder, name) for path, holder, name in self._rows()}
+        shapes = {path: holder[name].shape for path, (holder, name) in holders.items()}
+        if found != expected or {path: array.shape for path, array in saved.items()} != shapes:
+            other = [name for name in expected if found.get(name) != expected[name]] or ["its settings"]
+            raise SimError(
+                "a state goes back into an environment like the one it comes from",
+                found=f"it differs in {', '.join(other)}",
+                remedy="make the environment with the same arguments",
+            )
+        self.engine.restore(world)
+        self.np_random.bit_generator.state = generator
+        # new arrays, not new contents: callers may hold the old ones as observations. Two holders of one array keep one
+        replaced: dict[int, np.ndarray] = {}
+        for path, (holder, name) in holders.items():
+            holder[name] = replaced.setdefault(id(holder[name]), saved[path])
 
-    def _about(self) -> dict[str, Any]:
-        scenes = [scene.lock.sha256 for scene in self.scenes]
-        names = {"task": self.task.name, "robot": self.robot.name, "engine": type(self.engine).__name__}
-        names["starts"] = self.config.starts
-        return {**names, "environments": self.num_envs, "scenes": scenes}
+    def _about(self) -> dict[str, object]:
+        """Identity of the environment."""
+        return {
+            "format": STATE_FORMAT,
+            "task": self.task.name,
+            "robot": self.robot.name,
+            "engine": type(self.engine).__name__,
+            "starts": self.config.starts,
+            "environments": self.num_envs,
+            "scenes": [scene.lock.sha256 for scene in self.scenes],
+        }
 
-    def close_extras(self, **kwargs: Any) -> None:
+    def _rows(self) -> Iterator[tuple[str, dict[str, Any], str]]:
+        """Path, holder and name of every array with N rows, the same order for the same kind of environment."""
+        known, waiting = {id(self.engine)}, [("env", vars(self))]
+        while waiting:
+            path, parts = waiting.pop()
+            for name, value in parts.items():
+                below = f"{path}.{name}"
+                if isinstance(value, np.ndarray):
+                    if value.shape[:1] == (self.num_envs,) and value.dtype != object:
+                        yield below, parts, name
+                elif id(value) not in known:
+                    known.add(id(value))
+                    if isinstance(value, dict):
+                        waiting.append((below, value))
+                    elif isinstance(value, tuple):
+                        waiting.append((below, {str(number): part for number, part in enumerate(value)}))
+                    elif type(value).__module__.startswith("sim.") and hasattr(value, "__dict__"):
+                        waiting.append((below, vars(value)))
+
+    def close_extras(self, **kwargs: object) -> None:
         """Free the engine."""
         self.engine.close()
-
-    def _change_levels(self, done: I64, step: StepState[Any], failed: Mask) -> None:
-        """Change the levels of environments (M,) whose episodes ended; `step` and `failed` are of all N."""
-        if self.task.curriculum:
-            change = self.task.curriculum.function(step, failed)[done]
-            self.level[done] = np.clip(self.level[done] + change, 0, self.task.curriculum.levels - 1)
 
     def _reset_envs(self, envs: I64) -> None:
         """Begin new episodes in environments (M,)."""
@@ -229,7 +283,7 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
         force = self.engine.contact_forces()[:, 0, :2]
         return (np.linalg.norm(force, axis=1) / self._weight).astype(np.float32)
 
-    def _step_state(self, state: RobotState, action: F32, contact_force: F32) -> StepState[Any]:
+    def _step_state(self, state: RobotState, action: F32, contact_force: F32) -> StepState[object]:
         upright = state.world_from_base[:, 2, 2]
         return StepState(
             robot=self.robot,
@@ -246,23 +300,13 @@ class SceneEnv(gymnasium.vector.VectorEnv[dict[str, Any], F32, NDArray[Any]]):
             scenario=self.scenario.state(),
         )
 
-    def _observe(self, step: StepState[Any]) -> dict[str, Any]:
-        props, observations = self.scenario.props(), dict[str, Any]()
+    def _observe(self, step: StepState[object]) -> Observations:
+        props, observations = self.scenario.props(), Observations()
         for rig in self.cameras:
             observations |= rig.observe(step.state, self.scene_of, props, self._seconds, self.np_random)
         return observations | {name: term.function(step) for name, term in self.task.observations.items()}
 
-    def _observation_space(self) -> gymnasium.spaces.Dict:
-        sizes = {"action": self.drive.size, "joints": len(self.robot.joint_names)}
-        spaces: dict[str, gymnasium.Space[Any]] = {}
-        for rig in self.cameras:
-            spaces |= rig.spaces()
-        for name, term in self.task.observations.items():
-            size = sizes[term.size] if isinstance(term.size, str) else term.size
-            spaces[name] = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        return gymnasium.spaces.Dict(spaces)
-
-    def _final(self, done: I64, step: StepState[Any]) -> dict[str, Any]:
+    def _final(self, done: I64, step: StepState[object]) -> dict[str, object]:
         """Last observations of episodes that ended, in gymnasium's form, and their outcomes."""
         observations = self._observe(step)
         final, ended = np.full(self.num_envs, None, object), np.zeros(self.num_envs, bool)

@@ -31,18 +31,12 @@ SPOKES = 8
 class Floors:
     """The floors of S scenes, as far as a robot has room on them, in grids padded to one shape.
 
-    Args:
-        scenes: Scenes.
-        robot: The robot; it has less floor if it is wider or higher than the scene's regions were computed for.
-        split: Where episodes may begin.
+    A robot has less floor if it is wider or higher than a scene's regions were computed for.
 
     Raises:
         SimError: When a scene has no room for the robot, or too little floor to be split.
 
     Attributes:
-        scenes: Scenes.
-        robot: The robot.
-        split: Where episodes may begin.
         origin: (S, 2) low corner of each grid [m], world frame.
         cell: (S,) edge of a cell [m].
         height: (S, X, Y) float32 [m], NaN where there is no floor.
@@ -130,9 +124,6 @@ class Floors:
 class Cells:
     """Marked cells of R grids, to draw from.
 
-    Args:
-        marked: (R, X, Y).
-
     Attributes:
         count: (R,) number of marked cells in each grid.
     """
@@ -169,7 +160,11 @@ def _fitting(scene: SimScene, robot: Robot) -> tuple[Mask, Mask]:
     radius, height = scene.measured_for
     walkable, drivable = regions.walkable, regions.drivable
     if robot.height > height:
-        clear = masks.distance_from(_low_ceilings(scene, height, robot.height)) * regions.cell > robot.radius
+        floor = np.isfinite(regions.height)
+        origins = np.column_stack([regions.centres()[floor], regions.height[floor] + height])
+        above, low = RayCaster(scene.collision).cast(origins, np.array([0, 0, 1.0])), np.zeros(floor.shape, bool)
+        low[floor] = above.distance < robot.height - height
+        clear = masks.distance_from(low) * regions.cell > robot.radius
         walkable, drivable = walkable & clear, drivable & clear
     if robot.radius > radius:
         walkable, drivable = (_shrunk(grid, (robot.radius - radius) / regions.cell) for grid in (walkable, drivable))
@@ -189,16 +184,6 @@ def _shrunk(grid: Mask, cells: float) -> Mask:
     left = _edge_distance(grid) > cells
     labels, count = masks.parts(left)
     return labels == np.bincount(labels[labels > 0]).argmax() if count else left
-
-
-def _low_ceilings(scene: SimScene, known: float, needed: float) -> Mask:
-    """Cells (X, Y) with an obstacle above the known and below the needed height over the floor [m]."""
-    regions = scene.regions
-    floor = np.isfinite(regions.height)
-    origins = np.column_stack([regions.centres()[floor], regions.height[floor] + known])
-    low = np.zeros(floor.shape, bool)
-    low[floor] = RayCaster(scene.collision).cast(origins, np.array([0, 0, 1.0])).distance < needed - known
-    return low
 
 
 def _stacked(grids: Sequence[NDArray], fill: np.generic) -> NDArray:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
@@ -15,7 +17,7 @@ HEADROOM = 0.3
 """Height of the rays' start above the base [m]: table tops and ceilings above it are not ground."""
 DOWN = np.array([0, 0, -1.0])
 
-Range = tuple[float, float]
+Offset = Annotated[float, Field(ge=-5, le=5)]
 
 
 @dataclass(frozen=True)
@@ -29,18 +31,14 @@ class ScanGrid:
         clip: Largest height above or below the base [m].
     """
 
-    ahead: Range = (-0.8, 0.8)
-    aside: Range = (-0.5, 0.5)
-    spacing: float = 0.1
-    clip: float = 1.0
+    ahead: tuple[Offset, Offset] = (-0.8, 0.8)
+    aside: tuple[Offset, Offset] = (-0.5, 0.5)
+    spacing: Annotated[float, Field(ge=0.02, le=1)] = 0.1
+    clip: Annotated[float, Field(gt=0)] = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("ahead", "aside"):
-            low, high = getattr(self, name)
-            if not -5 <= low <= high <= 5:
-                raise ValueError(f"{name} must be a range within 5 m, got {low} to {high}")
-        if not 0.02 <= self.spacing <= 1 or not self.clip > 0:
-            raise ValueError(f"a scan needs a spacing of 0.02 to 1 m and a positive clip, got {self}")
+        if self.ahead[0] > self.ahead[1] or self.aside[0] > self.aside[1]:
+            raise ValueError(f"ahead and aside must be ranges, got {self.ahead} and {self.aside}")
 
     @property
     def points(self) -> F64:
@@ -55,12 +53,7 @@ class ScanGrid:
 
 
 class HeightScanner:
-    """Measures the ground's height in the collision meshes of several scenes.
-
-    Args:
-        scenes: Collision meshes, world frames.
-        grid: Points of the scan.
-    """
+    """Measures the ground's height in the collision meshes of several scenes."""
 
     def __init__(self, scenes: Sequence[Mesh], grid: ScanGrid) -> None:
         self.grid = grid
@@ -75,12 +68,8 @@ class HeightScanner:
         The ground is the first surface below a plane 0.3 m above the base. If that surface is inpainted, faces down or
         is missing, and the next surface above is hit from behind, the plane lies within a stair or a box, whose top is
         the ground. Scans show tables from above only, so a back face alone doesn't tell them from boxes; the floor
-        below does.
-
-        Args:
-            position: (N, 3) positions of the bases [m], world frame.
-            quaternion: (N, 4) wxyz, world from base.
-            scene_of: (N,) scene of each robot.
+        below does. Bases are at positions (N, 3) [m], world frame, with quaternions (N, 4) wxyz, world from base, in
+        scenes (N,).
         """
         forward = matrix_from_quaternion(np.asarray(quaternion, np.float64))[:, :2, 0]
         forward /= np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-9)

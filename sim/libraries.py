@@ -4,50 +4,34 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from typing import Any
+from types import ModuleType
 
 from pipeline.errors import MachineError, SimError
 
 
-def mujoco() -> Any:
-    """MuJoCo.
-
-    Raises:
-        MachineError: When it is not installed.
-    """
+def mujoco() -> ModuleType:
+    """MuJoCo; raises MachineError when it is not installed."""
     return _load("mujoco")
 
 
-def sapien() -> Any:
-    """SAPIEN.
-
-    Raises:
-        MachineError: When it is not installed.
-    """
+def sapien() -> ModuleType:
+    """SAPIEN; raises MachineError when it is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
         return _load("sapien")
 
 
-def torch() -> Any:
-    """PyTorch.
-
-    Raises:
-        SimError: When it is not installed.
-    """
+def torch() -> ModuleType:
+    """PyTorch; raises SimError when it is not installed."""
     return _load_for_gpu("torch")
 
 
-def gsplat() -> Any:
-    """The CUDA rasteriser of Gaussians.
-
-    Raises:
-        SimError: When it is not installed.
-    """
+def gsplat() -> ModuleType:
+    """The CUDA rasteriser of Gaussians; raises SimError when it is not installed."""
     return _load_for_gpu("gsplat")
 
 
-def _load_for_gpu(name: str) -> Any:
+def _load_for_gpu(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -58,7 +42,7 @@ def _load_for_gpu(name: str) -> Any:
         ) from error
 
 
-def _load(name: str) -> Any:
+def _load(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:

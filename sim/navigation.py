@@ -37,24 +37,16 @@ class DistanceFields:
         distance grows without a jump when a robot leaves the floor's middle for its rim.
         """
         cell = self.cell[field, None]
-        place = (np.asarray(xy) - self.origin[field]) / cell - 0.5
+        position = (np.asarray(xy) - self.origin[field]) / cell - 0.5
         shape = np.array(self.distance.shape[1:])
-        low = np.clip(np.floor(place).astype(np.int64), 0, np.maximum(shape - 2, 0))
-        share = np.clip(place - low, 0, 1)
+        low = np.clip(np.floor(position).astype(np.int64), 0, np.maximum(shape - 2, 0))
+        share = np.clip(position - low, 0, 1)
         corners = np.minimum(low[:, None] + CORNERS, shape - 1)
         values = self.distance[np.asarray(field)[:, None], corners[..., 0], corners[..., 1]]
         beyond = (values[:, None] + BETWEEN * cell[..., None]).min(2)
         values = np.where(np.isfinite(values), values, beyond)
-        weight = np.stack(
-            [
-                (1 - share[:, 0]) * (1 - share[:, 1]),
-                share[:, 0] * (1 - share[:, 1]),
-                (1 - share[:, 0]) * share[:, 1],
-                share[:, 0] * share[:, 1],
-            ],
-            1,
-        )
-        known = np.asarray(np.isfinite(values).all(1) & ((place >= -1) & (place <= shape)).all(1))
+        weight = np.where(CORNERS, share[:, None], 1 - share[:, None]).prod(2)
+        known = np.asarray(np.isfinite(values).all(1) & ((position >= -1) & (position <= shape)).all(1))
         return np.where(known, (np.where(known[:, None], values, 0) * weight).sum(1), np.inf).astype(np.float32)
 
 

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
 
 from pipeline.regions.regions import Regions
 from pipeline.types import F32, F64, I64, Floats
 from sim.physics.state import Dynamics, PhysicsEngine
 from sim.robots.model import Robot
 
-Range = tuple[float, float]
 FRICTION, MASS, STRENGTH = range(3)
 """Columns of the array of factors."""
+MAX_LATENCY = 2.0
+
+
+def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"must be a range, got {bounds[0]} to {bounds[1]}")
+    return bounds
+
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Range = Annotated[tuple[NotNegative, NotNegative], AfterValidator(_ascending)]
+"""A range to draw from uniformly."""
+
+
+def draw(of: Range, rng: np.random.Generator, count: int) -> F64:
+    """Numbers (count,) from a range; nothing is drawn from an empty one."""
+    return rng.uniform(*of, count) if of[0] < of[1] else np.full(count, of[0])
 
 
 @dataclass(frozen=True)
 class Randomisation:
-    """Ranges to draw from uniformly, for each environment at the beginning of each episode; all off by default.
+    """Ranges to draw from, for each environment at the beginning of each episode; all off by default.
 
     Attributes:
         friction: Factor of all the robot's friction coefficients.
-        mass: Factor of the base's mass and inertia; drawn once only if the engine would have to rebuild its world
-            (`PhysicsEngine.mass_requires_rebuild`).
+        mass: Factor of the base's mass and inertia, above 0; drawn once only if the engine would have to rebuild its
+            world (`PhysicsEngine.mass_requires_rebuild`).
         strength: Factor of the actuators' stiffness, damping and largest force.
         latency: Delay between an action and the actuators [s], rounded to a physics step; until the first action
             arrives, the robot holds its pose.
@@ -37,24 +55,15 @@ class Randomisation:
     strength: Range = (1.0, 1.0)
     latency: Range = (0.0, 0.0)
     push_interval: Range = (0.0, 0.0)
-    push_speed: float = 0.0
+    push_speed: NotNegative = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("friction", "mass", "strength", "latency", "push_interval"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high < np.inf:
-                raise ValueError(f"{name} must be a range of numbers from 0 on, got {low} to {high}")
         if not self.mass[0] > 0:
             raise ValueError(f"mass must be greater than 0, got {self.mass[0]}")
         if not self.latency[1] <= MAX_LATENCY:
             raise ValueError(f"latency must be at most {MAX_LATENCY} s, got {self.latency[1]}")
-        if not 0 <= self.push_speed < np.inf:
-            raise ValueError(f"push_speed must not be negative, got {self.push_speed}")
         if (self.push_speed > 0) != (self.push_interval[0] > 0):
             raise ValueError(f"push_speed and push_interval go together, got {self.push_speed}, {self.push_interval}")
-
-
-MAX_LATENCY = 2.0
 
 
 class Randomiser:
@@ -62,22 +71,10 @@ class Randomiser:
 
     A robot's friction is multiplied by that of the area (`Regions.areas`) under the origin of its base, looked up at
     control steps: the wheels or feet of a robot share one ground.
-
-    Args:
-        settings: Ranges to draw from.
-        engine: Engine with N robots.
-        robot: Model of every robot.
-        regions: Regions of the scenes.
-        substeps: Physics steps between two actions.
     """
 
     def __init__(
-        self,
-        settings: Randomisation,
-        engine: PhysicsEngine,
-        robot: Robot,
-        regions: Sequence[Regions],
-        substeps: int,
+        self, settings: Randomisation, engine: PhysicsEngine, robot: Robot, regions: Sequence[Regions], substeps: int
     ) -> None:
         count = engine.num_robots
         self._settings, self._engine, self._regions, self._substeps = settings, engine, regions, substeps
@@ -96,32 +93,26 @@ class Randomiser:
     def reset(self, envs: I64, scenes: I64, position: Floats, rng: np.random.Generator) -> None:
         """Begin episodes in environments (M,), in scenes (M,), at positions (M, 3) [m]."""
         settings, count = self._settings, len(envs)
-        self._factors[envs, FRICTION] = _draw(settings.friction, rng, count)
-        masses = _draw(settings.mass, rng, count)
+        self._factors[envs, FRICTION] = draw(settings.friction, rng, count)
+        masses = draw(settings.mass, rng, count)
         keeps = self._engine.mass_requires_rebuild & (self._in_engine[envs, MASS] != 1)  # nobody draws a factor of 1
         self._factors[envs, MASS] = np.where(keeps, self._factors[envs, MASS], masses)
-        self._factors[envs, STRENGTH] = _draw(settings.strength, rng, count)
-        self._delay[envs] = self._in_substeps(_draw(settings.latency, rng, count))
+        self._factors[envs, STRENGTH] = draw(settings.strength, rng, count)
+        self._delay[envs] = self._in_substeps(draw(settings.latency, rng, count))
         self._targets[envs] = self._at_rest
-        self._until_push[envs] = _draw(settings.push_interval, rng, count)
-        self._look_down(envs, scenes, position)
-        self._apply(envs)
+        self._until_push[envs] = draw(settings.push_interval, rng, count)
+        self._apply(envs, scenes, position)
 
     def moved(self, scene_of: I64, position: Floats) -> None:
-        """All environments are in scenes (N,) at places (N, 3) [m] now: friction changes where the area does."""
+        """Robots in scenes (N,) are at positions (N, 3) [m] now: friction changes where the area does."""
         if self._patchy:
-            envs = np.arange(len(scene_of))
-            self._look_down(envs, scene_of, position)
-            self._apply(envs)
+            self._apply(np.arange(len(scene_of)), scene_of, position)
 
-    def _look_down(self, envs: I64, scenes: I64, position: Floats) -> None:
-        """What environments (M,) stand on."""
+    def _apply(self, envs: I64, scenes: I64, position: Floats) -> None:
+        """Pass the dynamics of environments (M,) that differ from the engine's, with the ground's friction, to it."""
         for scene in np.unique(scenes):
             rows = scenes == scene
             self._ground[envs[rows]] = self._regions[scene].surface(position[rows])[0]
-
-    def _apply(self, envs: I64) -> None:
-        """Tell the engine of the dynamics of environments (M,) that differ from what it has."""
         factors = self._factors[envs]
         factors[:, FRICTION] *= self._ground[envs]
         changed = (factors != self._in_engine[envs]).any(1)
@@ -132,9 +123,7 @@ class Randomiser:
     def step(self, targets: F32, rng: np.random.Generator) -> None:
         """Push the robots that are due, and advance the engine by one control period.
 
-        Args:
-            targets: (N, A) of the actuators; they arrive after the latency.
-            rng: Random generator of the pushes.
+        Targets (N, A) of the actuators arrive after the latency.
         """
         if self._settings.push_speed:
             self._push(rng)
@@ -153,12 +142,8 @@ class Randomiser:
             heading, speed = rng.uniform(-np.pi, np.pi, len(due)), rng.uniform(0, self._settings.push_speed, len(due))
             change = np.column_stack([speed * np.cos(heading), speed * np.sin(heading), np.zeros(len(due))])
             self._engine.push(due, change.astype(np.float32))
-            self._until_push[due] += _draw(self._settings.push_interval, rng, len(due))
+            self._until_push[due] += draw(self._settings.push_interval, rng, len(due))
         self._until_push -= self._engine.time_step * self._substeps
 
     def _in_substeps(self, seconds: F64 | float) -> I64:
         return np.round(np.asarray(seconds) / self._engine.time_step).astype(np.int64)
-
-
-def _draw(of: Range, rng: np.random.Generator, count: int) -> F64:
-    return rng.uniform(*of, count) if of[0] < of[1] else np.full(count, of[0])

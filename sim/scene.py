@@ -53,10 +53,6 @@ class SimScene:
     """What a simulation needs of a scene; everything in its world frame [m], Z up.
 
     Attributes:
-        lock: Identity of the scene.
-        collision: Mesh that robots stand on.
-        gaussians: Splat of the robots' cameras.
-        regions: Floor, spawn poses and goals.
         measured_for: Radius and height of the robot that the regions have room for [m].
     """
 
@@ -83,10 +79,7 @@ def open_scene(reference: Path | str, *, allow_failed: bool = False) -> SimScene
     folder = Path(reference).expanduser()
     if is_gaussgym(folder):
         return _from_gaussgym(folder)
-    return _from_bundle(Bundle(find_locked(reference)), allow_failed=allow_failed)
-
-
-def _from_bundle(bundle: Bundle, *, allow_failed: bool) -> SimScene:
+    bundle = Bundle(find_locked(reference))
     manifest = bundle.manifest
     name = f"{manifest.name}@{manifest.version}"
     if manifest.failed_gates and not allow_failed:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from pipeline.types import F64, U8, Floats
 from sim.cameras.body import body_of, draw_body
 from sim.cameras.props import Props, draw_props
 from sim.drivers import EpisodeResult
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from sim.physics.state import RobotState
 from sim.robots.kinematics import link_poses
 from sim.robots.model import Robot
@@ -48,9 +47,7 @@ WHITE, GREEN, RED = (235, 235, 235), (90, 210, 110), (240, 90, 70)
 class VideoWriter:
     """Writes an MP4 (H.264) image by image; it is complete once closed.
 
-    Args:
-        path: The file; its folder is made.
-        rate: Frame rate [Hz].
+    Its folder is made; the rate is in Hz.
 
     Raises:
         SimError: When its name doesn't end in .mp4.
@@ -62,22 +59,23 @@ class VideoWriter:
 
         if path.suffix.lower() != ".mp4":
             raise SimError("a video is an MP4 file", found=str(path), remedy=f"name it {path.with_suffix('.mp4')}")
-        self._av: Any = av
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._container = av.open(str(path), "w")
         except OSError as error:
             raise MachineError("a video's folder must be writable", found=str(error), remedy="name another") from error
-        self._stream: Any = self._container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+        self._stream = self._container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
         self._stream.pix_fmt = "yuv420p"
         self._started = False
 
     def add(self, image: U8) -> None:
         """Add an image (H, W, 3); all have one size, with even sides."""
+        from av import VideoFrame
+
         if not self._started:
             self._stream.height, self._stream.width = image.shape[:2]
             self._started = True
-        for packet in self._stream.encode(self._av.VideoFrame.from_ndarray(image, "rgb24")):
+        for packet in self._stream.encode(VideoFrame.from_ndarray(image, "rgb24")):
             self._container.mux(packet)
 
     def close(self) -> None:
@@ -88,37 +86,20 @@ class VideoWriter:
         self._container.close()
 
 
-class CameraVideo:
-    """Video of all cameras, side by side.
+class CameraVideo(VideoWriter):
+    """Video of all cameras, side by side."""
 
-    Args:
-        path: The file.
-        rate: Frame rate [Hz].
-    """
-
-    def __init__(self, path: Path, rate: float) -> None:
-        self._movie = VideoWriter(path, rate)
-
-    def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
+    def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> None:
         """Add an image of all cameras."""
-        self._movie.add(tiled(seen["rgb"][:SHOWN]).repeat(ENLARGED, 0).repeat(ENLARGED, 1))
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._movie.close()
+        self.add(tiled(seen["rgb"][:SHOWN]).repeat(ENLARGED, 0).repeat(ENLARGED, 1))
 
 
-class ChaseVideo:
+class ChaseVideo(VideoWriter):
     """Video of the first robot from behind and above, next to its camera image and the results of its episodes.
 
     Between two steps the robot's pose is interpolated; its camera image stays the same. The last step of an episode is
-    missing: after it, the robot is already at the start of the next.
-
-    Args:
-        env: The simulation.
-        path: The file.
-        title: First line of the caption, such as the driver's name.
-        splats: Splats of the scenes in the view from behind; those of the robots' cameras by default.
+    missing: after it, the robot is already at the start of the next. The title is the first line of the caption, such
+    as the driver's name; the view from behind shows `splats`, by default those of the robots' cameras.
     """
 
     def __init__(self, env: SceneEnv, path: Path, title: str, splats: Sequence[Gaussians] | None = None) -> None:
@@ -126,13 +107,13 @@ class ChaseVideo:
         self._every = max(1, round(1 / (RATE * step)))  # steps from one look that is filmed to the next
         self._moments = max(1, round(RATE * step * self._every))
         self._period = step * self._every / self._moments
-        self._movie = VideoWriter(path, 1 / self._period)
+        super().__init__(path, 1 / self._period)
         self._env, self._title = env, title
         self._chase = ChaseCamera(env.robot, env.scenes, splats)
         self._robot: RobotState | None = None
         self._steps, self._over, self._done = 0, 0, 0
 
-    def update(self, seen: dict[str, Any], ended: Mapping[int, EpisodeResult]) -> None:
+    def update(self, seen: Observations, ended: Mapping[int, EpisodeResult]) -> None:
         """Add the motion since the last update, or the result of an episode."""
         robot = self._env.engine.read()[FIRST]
         if self._robot is not None and 0 in ended:
@@ -144,14 +125,10 @@ class ChaseVideo:
             shares = np.arange(1, self._moments + 1) / self._moments
             panel = self._panel("", WHITE)
             for view in self._views(between(self._robot, robot, shares)):
-                self._movie.add(np.concatenate([view, panel], 1))
+                self.add(np.concatenate([view, panel], 1))
         images = images_of(seen)
         self._robot, self._scene = robot, int(self._env.scene_of[0])
         self._props, self._image = self._env.scenario.props()[FIRST], None if images is None else images[0]
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._movie.close()
 
     def _end(self, robot: RobotState, ending: EpisodeResult) -> None:
         """Add where the episode ended, and how."""
@@ -161,7 +138,7 @@ class ChaseVideo:
             [self._views(robot)[0], self._panel(ending.ended_by, GREEN if ending.success else RED)], 1
         )
         for _ in range(round(HOLD / self._period)):
-            self._movie.add(page)
+            self.add(page)
         self._chase.cut()
         self._steps = 0
 
@@ -195,7 +172,7 @@ class ChaseVideo:
         return np.asarray(page)
 
 
-def images_of(seen: dict[str, Any]) -> U8 | None:
+def images_of(seen: Observations) -> U8 | None:
     """Visible images of a camera (N, H, W, 3): its colours, else its depths, near ones bright; None without either."""
     for values in seen.values():
         if values.dtype == np.uint8 and values.ndim == 4:
@@ -237,13 +214,8 @@ LAG = 0.6
 class ChaseCamera:
     """A camera that follows a robot, with the task's props and the robot's collision shapes in its images.
 
-    Walls of the collision mesh shorten the arm between the robot and the camera. Drawn on the CPU.
-
-    Args:
-        robot: Robot to follow.
-        scenes: Scenes of the robot.
-        splats: Splats of the scenes; those of the robots' cameras by default.
-        lens: Pinhole.
+    Walls of the collision mesh shorten the arm between the robot and the camera. Drawn on the CPU. It shows `splats`,
+    by default those of the robots' cameras, through a pinhole.
     """
 
     def __init__(
@@ -267,14 +239,7 @@ class ChaseCamera:
         self._elevation, self._arm = 0.0, 0.0
 
     def shoot(self, moments: RobotState, scene: int, props: Props, period: float) -> U8:
-        """Images (B, H, W, 3) of one robot at B moments in their order.
-
-        Args:
-            moments: The robot at each.
-            scene: In which one it is.
-            props: What stands there at each moment, B rows.
-            period: Between two moments [s].
-        """
+        """Images (B, H, W, 3) of one robot in a scene at B moments, a period [s] apart, with the props at each."""
         poses = np.stack([self.follow(moments[row : row + 1], scene, period) for row in range(len(moments))])
         splat, middle = self._splats[scene], moments.position + np.array([0, 0, self._up])
         clear = HAZE * np.linalg.norm(middle - poses[:, :3, 3], axis=1)
@@ -311,13 +276,7 @@ class ChaseCamera:
 
 
 def between(before: RobotState, after: RobotState, shares: Floats) -> RobotState:
-    """Interpolate one robot's state at B times between two, 0 for the first and 1 for the second.
-
-    Args:
-        before: State of one robot.
-        after: State of the same robot, after less than half a rotation.
-        shares: (B,).
-    """
+    """Interpolate one robot's state at shares (B,): 0 is `before`, 1 is `after`, less than half a rotation later."""
     opposite = (before.quaternion * after.quaternion).sum(1, keepdims=True) < 0
     flip = np.where(opposite, np.float32(-1), np.float32(1))  # the nearer of two equal rotations
     weight = shares[:, None].astype(np.float32)

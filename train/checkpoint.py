@@ -10,13 +10,14 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import torch
 from rsl_rl.algorithms import PPO
+from rsl_rl.modules import HiddenState
 
 from pipeline.errors import TrainError
-from train.environment import TrainEnv
+from train.environment import EnvironmentState, TrainEnv
 from train.ppo import make_agent
 from train.run import Run, write_atomically
 
@@ -35,12 +36,28 @@ UNREADABLE = (
 PLAIN = (torch.Tensor, bool, int, float, str, type(None))
 
 
-def save(folder: Path, state: dict[str, Any]) -> Path:
-    """Write a state next to earlier ones, and delete those that are too old.
+class ProcessState(TypedDict):
+    """What differs between the processes of a distributed training."""
 
-    Args:
-        folder: Folder of a run's checkpoints.
-        state: State with its `iteration`; nested dicts, lists and tuples of tensors, numbers, texts and None.
+    memories: tuple[HiddenState, HiddenState]
+    random: list[torch.Tensor]
+    environment: EnvironmentState
+    curriculum: list[list[float]]
+    episode_stats: list[tuple[bool, str, float, int, dict[str, bool]]]
+
+
+class Checkpoint(ProcessState):
+    """What training continues from: `agent` is what `PPO.save` returned, `seconds` the time of training so far."""
+
+    format: NotRequired[str]
+    iteration: int
+    agent: dict[str, object]
+    seconds: NotRequired[float]
+    processes: NotRequired[list[ProcessState]]
+
+
+def save(folder: Path, state: Mapping[str, object]) -> Path:
+    """Write a `Checkpoint` next to earlier ones in a run's folder of checkpoints, and delete those that are too old.
 
     Returns:
         The file.
@@ -49,9 +66,9 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
         TrainError: When there is no room or no permission; the earlier ones are still there.
         TypeError: When the state holds something that `load` wouldn't read.
     """
-    for place, value in _leaves(state):
+    for path, value in _leaves(state):
         if type(value) not in PLAIN and not isinstance(value, torch.Tensor):
-            raise TypeError(f"{place} is a {type(value).__name__}, which a checkpoint can't hold")
+            raise TypeError(f"{path} is a {type(value).__name__}, which a checkpoint can't hold")
     content = io.BytesIO()
     torch.save({"format": FORMAT, **state}, content)
     path = folder / f"{state['iteration']:06d}.pt"
@@ -61,15 +78,19 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
     return path
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> Checkpoint:
     """Read what `save` wrote, onto the CPU.
 
     Raises:
         TrainError: When it isn't that, be it damaged, hostile or something else.
     """
     try:
-        _check_size(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes are more than any checkpoint has")
+        with zipfile.ZipFile(path) as archive:  # torch's own files are not compressed, so they need no more memory
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("it is compressed")
+        state: Checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
             raise ValueError(f"it is not marked as {FORMAT}")
         if type(state.get("iteration")) is not int:
@@ -79,7 +100,7 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+def newest(folder: Path) -> tuple[Path, Checkpoint] | None:
     """The newest checkpoint that can be read; None when there is none at all.
 
     Raises:
@@ -101,23 +122,20 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def fit(state: dict[str, Any], agent: PPO) -> None:
-    """Load networks, optimiser and learning rate from a checkpoint.
-
-    Args:
-        state: Checkpoint, with what `PPO.save` returned as its `agent`.
-        agent: Agent to load into; unchanged if the checkpoint doesn't fit.
+def fit(state: Checkpoint, agent: PPO) -> None:
+    """Load networks, optimiser and learning rate from a checkpoint; the agent is unchanged if it doesn't fit.
 
     Raises:
         TrainError: When it is of another network; names the first tensor that differs.
     """
     saved, expected = dict(_networks(state.get("agent"))), dict(_networks(agent.save()))
-    for place in [*expected, *saved]:
-        actual, shape = (_shape(tensors.get(place)) for tensors in (saved, expected))
+    for key in [*expected, *saved]:
+        tensors = saved.get(key), expected.get(key)
+        actual, shape = ("missing" if t is None else "x".join(map(str, t.shape)) or "a number" for t in tensors)
         if actual != shape:
             raise TrainError(
                 "a checkpoint goes into the network that it comes from",
-                found=f"{place} is {actual} in the checkpoint, {shape} in the network",
+                found=f"{key} is {actual} in the checkpoint, {shape} in the network",
                 remedy="use the preset of its run.json: the same policy, robot and task",
             )
     try:
@@ -131,17 +149,13 @@ def fit(state: dict[str, Any], agent: PPO) -> None:
 
 
 def check_finite(metrics: Mapping[str, float], agent: PPO) -> None:
-    """Check that training hasn't diverged, after each iteration and before anything is saved.
-
-    Args:
-        metrics: Losses and the like.
-        agent: Agent whose networks are checked, normalisers included.
+    """Check metrics and networks, normalisers included, after each iteration and before anything is saved.
 
     Raises:
         TrainError: When a number or a weight is not finite.
     """
     wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
-    wrong += [place for place, tensor in _networks(agent.save()) if not torch.isfinite(tensor).all()]
+    wrong += [key for key, tensor in _networks(agent.save()) if not torch.isfinite(tensor).all()]
     if wrong:
         raise TrainError(
             "numbers stay finite while training",
@@ -153,11 +167,8 @@ def check_finite(metrics: Mapping[str, float], agent: PPO) -> None:
 def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str = "cpu") -> PPO:
     """Load the policy of a run for use: its hidden state is empty, and it acts without exploration.
 
-    Args:
-        run: Run of the policy.
-        env: Environment like the one it was trained in, with any number of robots.
-        path: Checkpoint; the newest by default.
-        device: Device of the networks.
+    The environment is like the one it was trained in, with any number of robots; the checkpoint is the newest by
+    default.
 
     Raises:
         TrainError: When there is no checkpoint, or it doesn't fit the network.
@@ -173,7 +184,7 @@ def load_policy(run: Run, env: TrainEnv, path: Path | None = None, device: str =
     return agent
 
 
-def chosen(run: Run, path: Path | None = None) -> tuple[Path, dict[str, Any]]:
+def chosen(run: Run, path: Path | None = None) -> tuple[Path, Checkpoint]:
     """Read one of a run's checkpoints, the newest by default; returns its file and state.
 
     Raises:
@@ -196,15 +207,6 @@ def files(folder: Path) -> list[Path]:
     return sorted(names, key=lambda path: int(path.stem))
 
 
-def _check_size(path: Path) -> None:
-    """Check that reading needs no more memory than the file's size: torch's own files are not compressed."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path.stat().st_size} bytes are more than any checkpoint has")
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("it is compressed")
-
-
 def unreadable(path: Path, error: Exception) -> TrainError:
     """Error for a file that isn't what `save` wrote."""
     return TrainError(
@@ -215,25 +217,21 @@ def unreadable(path: Path, error: Exception) -> TrainError:
     )
 
 
-def _leaves(value: Any, place: str = "state") -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, key: str = "state") -> Iterator[tuple[str, object]]:
     """Values that are not collections, with their paths."""
     if isinstance(value, dict):
         for name, part in value.items():
-            yield from _leaves(part, f"{place}.{name}")
+            yield from _leaves(part, f"{key}.{name}")
     elif isinstance(value, (list, tuple)):
         for number, part in enumerate(value):
-            yield from _leaves(part, f"{place}.{number}")
+            yield from _leaves(part, f"{key}.{number}")
     else:
-        yield place, value
+        yield key, value
 
 
-def _networks(agent: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def _networks(agent: object) -> Iterator[tuple[str, torch.Tensor]]:
     """Tensors of all networks, by name, in what `PPO.save` returned."""
     for name, part in (agent if isinstance(agent, dict) else {}).items():
         if not name.startswith("optimizer") and not name.endswith("optimizer_state_dict"):
             leaves = _leaves(part, name.removesuffix("_state_dict"))
-            yield from ((place, value) for place, value in leaves if isinstance(value, torch.Tensor))
-
-
-def _shape(tensor: torch.Tensor | None) -> str:
-    return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
+            yield from ((key, value) for key, value in leaves if isinstance(value, torch.Tensor))

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
 
 from train.preset import flat_values
 from train.report import ticks
@@ -85,24 +84,24 @@ def image(runs: Sequence[Run]) -> str:
     across = ticks(0, max((x for curve in curves for x, _ in curve), default=1), 6)
     up = ticks(0, 1, 5)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def pixel(x: float, y: float) -> tuple[float, float]:
         width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
         return round(LEFT + x / across[-1] * width, 1), round(TOP + (1 - y) * height, 1)
 
     parts = [f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
     for y in up:
-        left, down = place(0, y)
+        left, down = pixel(0, y)
         parts.append(f'<path d="M{left} {down}H{WIDTH - RIGHT}" stroke="#dddddd"/>')
         parts.append(f'<text x="{left - 8}" y="{down + 4}" text-anchor="end">{y:.0%}</text>')
     for x in across:
-        right, down = place(x, 0)
+        right, down = pixel(x, 0)
         parts.append(f'<text x="{right}" y="{down + 18}" text-anchor="middle">{x:,.0f}</text>')
     parts.append(f'<text x="{LEFT}" y="{TOP - 6}">success of the last {WINDOW} episodes, against steps</text>')
     width = (WIDTH - LEFT) / len(runs)
     for number, (run, curve) in enumerate(zip(runs, curves, strict=True)):
         color = COLORS[number % len(COLORS)]
         if curve:
-            line = "L".join(f"{x} {y}" for x, y in itertools.starmap(place, curve))
+            line = "L".join(f"{x} {y}" for x, y in itertools.starmap(pixel, curve))
             parts.append(f'<path d="M{line}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts.append(
             f'<text x="{LEFT + number * width:.0f}" y="{HEIGHT - 10}" fill="{color}">{escape(run.name)}</text>'
@@ -131,9 +130,6 @@ class Matrix:
     """Success by run and scene.
 
     Attributes:
-        task: Task of all runs.
-        runs: Their names.
-        scenes: name@version of each.
         cells: A row for each run, a column for each scene.
     """
 
@@ -168,8 +164,7 @@ class Matrix:
 
     def json(self) -> str:
         """For programs."""
-        values: dict[str, Any] = {"schema_version": 1, **asdict(self)}
-        return json.dumps(values, indent=1)
+        return json.dumps({"schema_version": 1, **asdict(self)}, indent=1)
 
     def markdown(self) -> str:
         """A table; a star where a policy was trained."""

@@ -61,7 +61,12 @@ def launch(program: str, arguments: Sequence[str], processes: int, device: str) 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    _check_devices(processes, device)
+    if device.startswith("cuda") and torch.cuda.device_count() < processes:
+        raise TrainError(
+            "each process of a training has a CUDA device of its own",
+            found=f"{torch.cuda.device_count()} for {processes} processes",
+            remedy=f"use --num-gpus {torch.cuda.device_count()}" if torch.cuda.is_available() else "use --device cpu",
+        )
     for name in list(logging.root.manager.loggerDict):
         if name.startswith(("torch.distributed.elastic", "torch.multiprocessing")):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell of each failure with tracebacks of their own
@@ -111,15 +116,6 @@ def _run(program: str, arguments: Sequence[str], threads: int) -> None:
         sys.exit(code)  # the launcher would wait for the others after a return
 
 
-def _check_devices(processes: int, device: str) -> None:
-    if device.startswith("cuda") and torch.cuda.device_count() < processes:
-        raise TrainError(
-            "each process of a training has a CUDA device of its own",
-            found=f"{torch.cuda.device_count()} for {processes} processes",
-            remedy=f"use --num-gpus {torch.cuda.device_count()}" if torch.cuda.is_available() else "use --device cpu",
-        )
-
-
 def processes_of_this_run() -> Processes | None:
     """Rank of this process among those that `launch` (or torchrun) started; None for a single one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -130,12 +126,7 @@ def processes_of_this_run() -> Processes | None:
 
 @contextmanager
 def together(device: str, processes: Processes | None) -> Iterator[str]:
-    """Join the processes, so that they can average; yields the device of this one.
-
-    Args:
-        device: "cuda" or "cpu".
-        processes: From `processes_of_this_run`; None does nothing.
-    """
+    """Join the processes, so that they can average; yields the device of this one."""
     if processes is None:
         yield device
         return

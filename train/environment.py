@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import sim
 from pipeline.types import F32, I64, Mask
 from sim.cameras.settings import RobotCamera
 from sim.drivers import TIME
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from sim.floors import Split
 from sim.scene import SimScene
 from sim.tasks.catalog import find_task
@@ -34,9 +34,6 @@ class DoneInfo:
     """Episodes (M,) that ended in a step.
 
     Attributes:
-        env: Environment of each.
-        scene: Scene of each.
-        success: Whether the task was solved.
         ended_by: What ended each: a termination's name, "time" or, for an action with NaN, "invalid action".
         reward: Sum of the rewards of each.
         steps: Length of each.
@@ -52,14 +49,19 @@ class DoneInfo:
     outcomes: dict[str, Mask]
 
 
+class EnvironmentState(TypedDict):
+    """A simulation, its observations and its running episodes, for a checkpoint."""
+
+    simulation: torch.Tensor
+    observations: dict[str, torch.Tensor]
+    reward: torch.Tensor
+    steps: torch.Tensor
+
+
 class TrainEnv(VecEnv):
     """A `SceneEnv` for rsl-rl.
 
-    Args:
-        env: The simulation.
-        groups: Observation groups in addition to the vectors.
-        device: Device of the tensors.
-        seed: Seed of the episodes.
+    Its observation groups are vectors and `groups`.
 
     Attributes:
         done_info: Episodes that ended in the last step.
@@ -70,7 +72,7 @@ class TrainEnv(VecEnv):
         self.env, self._groups, self.device = env, list(groups), device
         self.num_envs, self.num_actions = env.num_envs, env.drive.size
         self.max_episode_length = round(env.task.seconds / env.task.control_period)
-        self.cfg: dict[str, Any] | object = {}
+        self.cfg = {}
         self.vectors = [name for name, term in env.task.observations.items() if not term.privileged]
         self.episode_length_buf = torch.zeros(self.num_envs, dtype=torch.long)
         self._reward = np.zeros(self.num_envs, np.float32)
@@ -88,14 +90,25 @@ class TrainEnv(VecEnv):
         """Current observations."""
         return self._observations
 
-    def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict[str, Any]]:
+    def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Act; actions (N, A)."""
         scene = self.env.scene_of.copy()
         observations, reward, terminated, truncated, info = self.env.step(actions.cpu().numpy())
         self._reward += reward
         self.episode_length_buf += 1
         done = terminated | truncated
-        self.done_info = self._done_info(np.flatnonzero(done), scene, info)
+        rows = np.flatnonzero(done)
+        reasons = {name: info[f"ended_by_{name}"] for name in self.env.task.terminations}
+        reasons |= {INVALID: info["invalid_action"]}
+        self.done_info = DoneInfo(
+            rows,
+            scene[rows],
+            np.asarray(info.get("final_success", done))[rows],
+            [next((name for name, ended in reasons.items() if ended[row]), TIME) for row in rows],
+            self._reward[rows].copy(),
+            self.episode_length_buf.numpy()[rows].copy(),
+            {name: np.asarray(values)[rows] for name, values in info.get("final_outcomes", {}).items()},
+        )
         self._reward[done] = 0
         self.episode_length_buf[torch.from_numpy(done)] = 0
         self._observations = self._grouped(observations)
@@ -103,25 +116,16 @@ class TrainEnv(VecEnv):
         dones = torch.from_numpy(done.astype(np.int64)).to(self.device)
         return self._observations, torch.from_numpy(reward).to(self.device), dones, extras
 
-    def _done_info(self, done: I64, scene: I64, info: dict[str, Any]) -> DoneInfo:
-        reasons = {name: info[f"ended_by_{name}"] for name in self.env.task.terminations}
-        reasons |= {INVALID: info["invalid_action"]}
-        ended_by = [next((name for name, rows in reasons.items() if rows[row]), TIME) for row in done]
-        success = np.asarray(info.get("final_success", np.zeros(self.num_envs, bool)))[done]
-        steps = self.episode_length_buf.numpy()[done].copy()
-        outcomes = {name: np.asarray(values)[done] for name, values in info.get("final_outcomes", {}).items()}
-        return DoneInfo(done, scene[done], success, ended_by, self._reward[done].copy(), steps, outcomes)
-
-    def state(self) -> dict[str, Any]:
-        """State for a checkpoint: the simulation, the observations, and the running episodes."""
+    def state(self) -> EnvironmentState:
+        """State for a checkpoint."""
         return {
             "simulation": torch.frombuffer(bytearray(self.env.save()), dtype=torch.uint8),
-            "observations": {name: group.clone() for name, group in self._observations.items()},
+            "observations": {str(name): torch.as_tensor(group).clone() for name, group in self._observations.items()},
             "reward": torch.from_numpy(self._reward.copy()),
             "steps": self.episode_length_buf.clone(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: EnvironmentState) -> None:
         """Continue from a checkpoint.
 
         Raises:
@@ -132,7 +136,7 @@ class TrainEnv(VecEnv):
         self._reward = state["reward"].cpu().numpy().copy()
         self.episode_length_buf = state["steps"].cpu().clone()
 
-    def _grouped(self, seen: dict[str, Any]) -> TensorDict:
+    def _grouped(self, seen: Observations) -> TensorDict:
         self.seen = seen
         groups = {
             # copied into torch's own memory, which is aligned: products differ in the last bits by alignment
@@ -154,15 +158,8 @@ def make_env(
 ) -> TrainEnv:
     """Make a preset's simulation, for training or, with starts "held_out", for evaluation.
 
-    Cameras are randomised in training only. Evaluation of a task with a curriculum is at its hardest level.
-
-    Args:
-        preset: Task, robot and network.
-        scenes: Scenes to simulate.
-        num_envs: Number of robots; the preset's by default.
-        seed: Seed of the episodes.
-        starts: Where episodes begin.
-        device: Device of images and tensors.
+    Cameras are randomised in training only. Evaluation of a task with a curriculum is at its hardest level. The number
+    of robots is the preset's by default.
 
     Raises:
         SimError: When there is no such task or robot, or the scenes have no room for them.

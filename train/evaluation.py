@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -34,47 +35,35 @@ SHOWN = 9
 """Number of images of a scene that are kept."""
 
 
-class ObservationAblation:
-    """Ablates the observations of a policy, in one episode of each robot.
+def ablation_of(kind: Ablation, seed: int) -> Callable[[TensorDict], TensorDict]:
+    """An ablation of the observations of N robots in one episode of each: acts on all groups except vectors.
 
-    An ablation acts on all observation groups except vectors.
-
-    Args:
-        ablation: Kind of the ablation.
-        seed: Seed of the shuffling.
+    It leaves the originals as they are; a seed determines the shuffling. It raises TrainError when there is nothing to
+    ablate: the policy is blind, or there is one robot to shuffle.
     """
+    rng, first = np.random.default_rng(seed), dict[str, torch.Tensor]()
 
-    def __init__(self, ablation: Ablation, seed: int) -> None:
-        self._ablation, self._rng = ablation, np.random.default_rng(seed)
-        self._first: dict[str, torch.Tensor] = {}
-
-    def apply(self, observations: TensorDict) -> TensorDict:
-        """Ablated observations of N robots; the originals stay as they are.
-
-        Raises:
-            TrainError: When there is nothing to ablate: the policy is blind, or there is one robot to shuffle.
-        """
-        if self._ablation == "none":
-            return observations
+    def ablated(observations: TensorDict) -> TensorDict:
         groups = [str(name) for name in observations.keys() if name not in (VECTOR, STATE)]  # noqa: SIM118 - no dict
         if not groups:
             raise TrainError(
                 "an ablation acts on what a policy sees",
-                found=f"ablation {self._ablation!r}, and a policy that sees nothing",
+                found=f"ablation {kind!r}, and a policy that sees nothing",
                 remedy="evaluate a blind policy without ablations",
             )
-        order = torch.from_numpy(others(len(observations), self._rng)) if self._ablation == "shuffled" else None
-        ablated = observations.copy()
+        order = torch.from_numpy(others(len(observations), rng)) if kind == "shuffled" else None
+        result = observations.copy()
         for name in groups:
-            ablated[name] = self._ablated(name, observations[name], order)
-        return ablated
+            images = observations[name]
+            if order is not None:
+                result[name] = images[order.to(images.device)]
+            elif kind == "black":
+                result[name] = torch.zeros_like(images)
+            else:
+                result[name] = first.setdefault(name, images.clone())
+        return result
 
-    def _ablated(self, name: str, images: torch.Tensor, order: torch.Tensor | None) -> torch.Tensor:
-        if order is not None:
-            return images[order.to(images.device)]
-        if self._ablation == "black":
-            return torch.zeros_like(images)
-        return self._first.setdefault(name, images.clone())
+    return ablated if kind != "none" else lambda observations: observations
 
 
 def others(count: int, rng: np.random.Generator) -> I64:
@@ -101,14 +90,9 @@ def evaluate(
     """Evaluate a policy, acting by its mean, in N episodes.
 
     In each round every environment counts until its first episode ends, however long that takes: if all episodes that
-    end within some time counted, short ones would be too many. Each round's seed is one more than the last.
-
-    Args:
-        actor: The policy; its memory and mode are restored afterwards.
-        env: Environment; its episodes are reset, so it must not be the one in training.
-        episodes: Number of episodes; the last round uses only as many environments as are still missing.
-        ablation: Ablation of the observations.
-        seed: Seed of the first round's episodes and of the ablation.
+    end within some time counted, short ones would be too many. Each round's seed is one more than the last. The actor's
+    memory and mode are restored afterwards; the environment's episodes are reset, so it must not be the one in
+    training. The last round uses only as many environments as are still missing.
 
     Raises:
         TrainError: When the ablation can't act here.
@@ -120,7 +104,7 @@ def evaluate(
         with torch.inference_mode(), bar(episodes, f"episodes, ablation {ablation}") as progress:
             for number in range(math.ceil(episodes / env.num_envs)):
                 count = min(env.num_envs, episodes - len(done))
-                ablate = ObservationAblation(ablation, seed + number).apply
+                ablate = ablation_of(ablation, seed + number)
                 done += _round(actor, env, count, ablate, seed + number, progress.update)
     finally:
         actor.reset(hidden_state=memory)
@@ -142,16 +126,8 @@ def evaluate_run(
 ) -> Results:
     """Evaluate a checkpoint, scene by scene: a scene's metrics don't depend on the other scenes.
 
-    Args:
-        run: Run of the policy.
-        scenes: Scenes; the run's own by default. In those it starts on the held-out floor, in others anywhere.
-        episodes: Number of episodes in each scene, under each ablation.
-        ablations: Ablations of the observations; a blind policy is evaluated without any.
-        blind: Run without vision, whose newest checkpoint gets the same episodes.
-        seed: Seed of the first round's episodes and of the ablations.
-        file: Checkpoint; the newest by default.
-        device: Device of networks and images.
-        allow_failed: Accept scenes that failed gates.
+    In its own scenes, the default, a run starts on the held-out floor, in others anywhere. A blind policy is evaluated
+    without ablations. The newest checkpoint of `blind`, a run without vision, gets the same episodes.
 
     Raises:
         TrainError: When a run has no checkpoint, or one that doesn't fit, or the blind run isn't comparable.
@@ -169,13 +145,11 @@ def evaluate_run(
         starts: Split = "held_out" if trained_in(run, scene.lock) else "all"
         num_envs = min(episodes, MAX_ENVS)
         env = make_env(run.preset, [scene], num_envs=num_envs, seed=seed, starts=starts, device=device)
-        try:
+        with closing(env.env):
             actor = checkpoint.load_policy(run, env, path, device).get_policy()
             tested.append(_test_scene(scene, starts, env))
             for ablation, so_far in episodes_by.items():
                 so_far += evaluate(actor, env, episodes, ablation=ablation, seed=seed).episodes
-        finally:
-            env.env.close()
     blind_results = None
     if blind:
         blind_results = evaluate_run(

@@ -36,20 +36,14 @@ class Actor(Protocol):
 
 
 class DrivenActor:
-    """A scripted driver, which knows the scene.
-
-    Args:
-        name: Name of the driver.
-        env: Environment of the robots.
-        seed: Seed of random actions.
-    """
+    """A scripted driver, which knows the scene."""
 
     def __init__(self, name: DriverName, env: TrainEnv, seed: int = 0) -> None:
         self._driver = find_driver(name, env.env, seed)
 
     def __call__(self, seen: TensorDict, /) -> torch.Tensor:
         """Actions (N, A) for the robots' poses."""
-        return torch.from_numpy(self._driver.act())
+        return torch.from_numpy(self._driver())
 
     def reset(self, dones: torch.Tensor | None = None, /) -> None:
         """Do nothing: it has no state."""
@@ -76,29 +70,29 @@ def record(
 ) -> int:
     """Write whole episodes as a LeRobot dataset; returns the number of successes.
 
-    Each robot does equally many, however long that takes: otherwise short episodes would be too many.
-
-    Args:
-        env: Environment; its episodes are reset.
-        actor: Acts for the robots.
-        episodes: Number of episodes.
-        folder: Folder of the dataset; must not exist.
-        seed: Seed of the episodes.
-        watch: Called with the number of episodes written.
+    Each robot does equally many, however long that takes: otherwise short episodes would be too many. `watch` is called
+    with the number of episodes written.
 
     Raises:
         TrainError: When the folder exists or can't be written, or the steps per second aren't a whole number.
         MachineError: When pyarrow is not installed.
     """
-    task, robot = env.env.task, env.env.robot
+    task, spaces = env.env.task, cast(Dict, env.env.single_observation_space)
+    rate = round(1 / task.control_period)
+    if abs(rate * task.control_period - 1) > 1e-6:
+        raise TrainError(
+            "a LeRobot dataset has a whole number of frames per second",
+            found=f"a step every {task.control_period} s",
+            remedy="record a task whose control period divides a second",
+        )
     seen = env.reset(seed)
     with (
         new_dataset(
             folder,
-            rate=_rate(task.control_period),
-            robot=robot.name,
+            rate=rate,
+            robot=env.env.robot.name,
             task=task.name,
-            state=_state_names(env),
+            state=[f"{name}_{number}" for name in env.vectors for number in range(math.prod(spaces[name].shape or ()))],
             action=[f"action_{number}" for number in range(env.num_actions)],
             cameras={name: (of.shape[1], of.shape[2]) for name, of in _images(seen).items()},
         ) as writer,
@@ -128,7 +122,15 @@ def _rollout(
         past.append(_Step(images, state, action.cpu().numpy().copy(), reward.cpu().numpy()))
         for row, success in zip(env.done_info.env, env.done_info.success, strict=True):
             if missing[row]:
-                writer.add(_demonstration(past[start[row] - dropped :], row, bool(success)))
+                steps = past[start[row] - dropped :]
+                demonstration = Demonstration(
+                    {name: np.stack([step.images[name][row] for step in steps]) for name in steps[0].images},
+                    np.stack([step.state[row] for step in steps]),
+                    np.stack([step.action[row] for step in steps]),
+                    np.array([step.reward[row] for step in steps]),
+                    bool(success),
+                )
+                writer.add(demonstration)
                 missing[row] -= 1
                 written, successful = written + 1, successful + int(success)
                 if watch:
@@ -139,16 +141,6 @@ def _rollout(
     return successful
 
 
-def _demonstration(steps: list[_Step], env: int, success: bool) -> Demonstration:
-    return Demonstration(
-        {name: np.stack([step.images[name][env] for step in steps]) for name in steps[0].images},
-        np.stack([step.state[env] for step in steps]),
-        np.stack([step.action[env] for step in steps]),
-        np.array([step.reward[env] for step in steps]),
-        success,
-    )
-
-
 def _images(seen: TensorDict) -> dict[str, U8]:
     """Images of all N robots, by camera (N, H, W, 3)."""
     groups = {name: seen[name] for name in map(str, seen.keys()) if name.endswith("rgb")}
@@ -156,20 +148,3 @@ def _images(seen: TensorDict) -> dict[str, U8]:
         name.removesuffix("rgb").rstrip("_") or FRONT: of.permute(0, 2, 3, 1).cpu().numpy().copy()
         for name, of in groups.items()
     }
-
-
-def _state_names(env: TrainEnv) -> list[str]:
-    """Name of each element of the group VECTOR."""
-    spaces = cast(Dict, env.env.single_observation_space)
-    return [f"{name}_{number}" for name in env.vectors for number in range(math.prod(spaces[name].shape or ()))]
-
-
-def _rate(period: float) -> int:
-    rate = round(1 / period)
-    if abs(rate * period - 1) > 1e-6:
-        raise TrainError(
-            "a LeRobot dataset has a whole number of frames per second",
-            found=f"a step every {period} s",
-            remedy="record a task whose control period divides a second",
-        )
-    return rate

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import MachineError, TrainError
-from pipeline.types import F32, I64, U8
+from pipeline.types import F32, F64, I64, U8
 
 STATE, ACTION = "observation.state", "action"
 CHUNK = "chunk-000/file-000"
@@ -41,7 +41,7 @@ NUMBERS = {
 }
 """Type of each scalar feature."""
 
-Statistics = dict[str, Any]
+Statistics = dict[str, list]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,6 @@ class Demonstration:
         state: (T, S) float32 vectors before each action.
         action: (T, A) float32.
         reward: (T,) float32 for each action.
-        success: Whether the task was solved.
     """
 
     images: Mapping[str, U8]
@@ -63,44 +62,42 @@ class Demonstration:
     success: bool
 
 
-class DatasetWriter:
-    """Writes demonstrations into a folder one by one; the dataset is complete once closed.
+class About(TypedDict):
+    """What all demonstrations of a dataset have in common.
 
-    Args:
-        folder: An empty folder.
+    Attributes:
         rate: Steps per second.
-        robot: Name of the robot.
-        task: The task in words.
         state: Name of each element of the state.
         action: Name of each element of an action.
         cameras: Height and width of each camera's images [px].
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        rate: int,
-        robot: str,
-        task: str,
-        state: Sequence[str],
-        action: Sequence[str],
-        cameras: Mapping[str, tuple[int, int]],
-    ) -> None:
+    rate: int
+    robot: str
+    task: str
+    state: Sequence[str]
+    action: Sequence[str]
+    cameras: Mapping[str, tuple[int, int]]
+
+
+class DatasetWriter:
+    """Writes demonstrations into an empty folder one by one; the dataset is complete once closed."""
+
+    def __init__(self, folder: Path, **about: Unpack[About]) -> None:
         self._arrow, self._parquet = _pyarrow()
-        self._folder, self._rate, self._robot, self._task = folder, rate, robot, task
-        self._names = {STATE: list(state), ACTION: list(action)}
-        self._sizes = dict(cameras)
+        self._folder, self._rate, self._robot, self._task = folder, about["rate"], about["robot"], about["task"]
+        self._names = {STATE: list(about["state"]), ACTION: list(about["action"])}
+        cameras = self._sizes = dict(about["cameras"])
         self._videos = {
-            camera: _Video(_made(folder / "videos" / feature(camera) / f"{CHUNK}.mp4"), rate, size)
+            camera: _Video(_made(folder / "videos" / feature(camera) / f"{CHUNK}.mp4"), self._rate, size)
             for camera, size in cameras.items()
         }
         vectors = [(name, self._arrow.list_(self._arrow.float32(), len(of))) for name, of in self._names.items()]
         numbers = [(name, self._arrow.type_for_alias(kind)) for name, kind in NUMBERS.items()]
         self._schema = self._arrow.schema([*vectors, *numbers])
         self._data = self._parquet.ParquetWriter(_made(folder / "data" / f"{CHUNK}.parquet"), self._schema)
-        self._episodes: list[dict[str, Any]] = []
-        self._columns: dict[str, list[NDArray[Any]]] = {name: [] for name in self._schema.names}
+        self._episodes: list[dict[str, object]] = []
+        self._columns: dict[str, list[np.ndarray]] = {name: [] for name in self._schema.names}
         self._histogram = {camera: np.zeros((3, 256), np.int64) for camera in cameras}
         self._frames = 0
 
@@ -109,7 +106,7 @@ class DatasetWriter:
         steps, first = len(episode.action), self._frames
         here = np.arange(steps)
         last = here == steps - 1
-        columns: dict[str, NDArray[Any]] = {
+        columns: dict[str, np.ndarray] = {
             STATE: episode.state,
             ACTION: episode.action,
             "next.reward": episode.reward,
@@ -129,7 +126,7 @@ class DatasetWriter:
         statistics = {name: _statistics(values) for name, values in columns.items()}
         for name, values in columns.items():
             self._columns[name].append(values)
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "episode_index": len(self._episodes),
             "tasks": [self._task],
             "length": steps,
@@ -145,11 +142,11 @@ class DatasetWriter:
             histogram = _histogram(images)
             self._histogram[camera] += histogram
             statistics[feature(camera)] = _image_statistics(histogram, steps)
-            place = f"videos/{feature(camera)}"
-            row |= {f"{place}/chunk_index": 0, f"{place}/file_index": 0}
+            prefix = f"videos/{feature(camera)}"
+            row |= {f"{prefix}/chunk_index": 0, f"{prefix}/file_index": 0}
             row |= {
-                f"{place}/from_timestamp": first / self._rate,
-                f"{place}/to_timestamp": (first + steps) / self._rate,
+                f"{prefix}/from_timestamp": first / self._rate,
+                f"{prefix}/to_timestamp": (first + steps) / self._rate,
             }
         row |= {f"stats/{name}/{what}": value for name, of in statistics.items() for what, value in of.items()}
         self._episodes.append(row)
@@ -161,7 +158,7 @@ class DatasetWriter:
         meta = self._folder / "meta"
         table = self._arrow.Table.from_pylist(self._episodes)
         self._parquet.write_table(table, _made(meta / "episodes" / f"{CHUNK}.parquet"))
-        self._parquet.write_table(self._tasks(), meta / "tasks.parquet")
+        self._write_tasks(meta / "tasks.parquet")
         statistics = {name: _statistics(np.concatenate(values)) for name, values in self._columns.items()}
         for camera, histogram in self._histogram.items():
             statistics[feature(camera)] = _image_statistics(histogram, self._frames)
@@ -174,18 +171,18 @@ class DatasetWriter:
         for video in self._videos.values():
             video.close()
 
-    def _tasks(self) -> Any:
-        """Tasks and their numbers; the text is pandas' index, as LeRobot expects it."""
+    def _write_tasks(self, file: Path) -> None:
+        """Write tasks and their numbers; the text is pandas' index, as LeRobot expects it."""
         columns = [
             {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": of, "metadata": None}
             for name, kind, of in (("task_index", "int64", "int64"), ("task", "unicode", "object"))
         ]
         about = {"index_columns": ["task"], "column_indexes": [], "columns": columns, "pandas_version": "2.2.0"}
         table = self._arrow.table({"task_index": [0], "task": [self._task]})
-        return table.replace_schema_metadata({"pandas": json.dumps(about)})
+        self._parquet.write_table(table.replace_schema_metadata({"pandas": json.dumps(about)}), file)
 
-    def _info(self) -> dict[str, Any]:
-        features: dict[str, Any] = {
+    def _info(self) -> dict[str, object]:
+        features: dict[str, dict[str, object]] = {
             feature(camera): {
                 "dtype": "video",
                 "shape": [height, width, 3],
@@ -207,7 +204,7 @@ class DatasetWriter:
             features[name] = {"dtype": "float32", "shape": [len(names)], "names": names}
         for name, kind in NUMBERS.items():
             features[name] = {"dtype": kind, "shape": [1], "names": None}
-        place = "chunk-{chunk_index:03d}/file-{file_index:03d}"
+        file = "chunk-{chunk_index:03d}/file-{file_index:03d}"
         return {
             "codebase_version": "v3.0",
             "robot_type": self._robot,
@@ -219,19 +216,15 @@ class DatasetWriter:
             "video_files_size_in_mb": 200,
             "fps": self._rate,
             "splits": {"train": f"0:{len(self._episodes)}"},
-            "data_path": f"data/{place}.parquet",
-            "video_path": f"videos/{{video_key}}/{place}.mp4" if self._videos else None,
+            "data_path": f"data/{file}.parquet",
+            "video_path": f"videos/{{video_key}}/{file}.mp4" if self._videos else None,
             "features": features,
         }
 
 
 @contextmanager
-def new_dataset(folder: Path, **about: Any) -> Iterator[DatasetWriter]:
+def new_dataset(folder: Path, **about: Unpack[About]) -> Iterator[DatasetWriter]:
     """A writer of a dataset whose folder appears only when it is complete.
-
-    Args:
-        folder: Folder of the dataset; must not exist.
-        about: Arguments of `DatasetWriter`.
 
     Raises:
         TrainError: When the folder exists or can't be written, or the disk is full.
@@ -273,17 +266,18 @@ class _Video:
     def __init__(self, path: Path, rate: int, size: tuple[int, int]) -> None:
         import av
 
-        self._av: Any = av
         self._container = av.open(str(path), "w")
-        self._stream: Any = self._container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
+        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = _pixels(size)
         self._stream.gop_size = KEYFRAME_INTERVAL
         self._period, self._count = Fraction(1, rate), 0
 
     def add(self, images: U8) -> None:
+        from av import VideoFrame
+
         for image in images:
-            frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+            frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
             frame.pts, frame.time_base = self._count, self._period
             self._container.mux(self._stream.encode(frame))
             self._count += 1
@@ -300,16 +294,17 @@ def _pixels(size: tuple[int, int]) -> str:
     return "yuv420p" if size[0] % 2 == size[1] % 2 == 0 else "yuv444p"
 
 
-def _statistics(values: NDArray[Any]) -> Statistics:
+def _statistics(values: np.ndarray) -> Statistics:
     """Statistics of each column of values (T, K) or (T,)."""
     columns = values.reshape(len(values), -1).astype(np.float64)
-    found = {
-        "min": columns.min(0),
-        "max": columns.max(0),
-        "mean": columns.mean(0),
-        "std": columns.std(0),
-    } | {_quantile_name(q): np.quantile(columns, q, axis=0) for q in QUANTILES}
-    return {name: value.tolist() for name, value in found.items()} | {"count": [len(values)]}
+    moments = columns.min(0), columns.max(0), columns.mean(0), columns.std(0)
+    return _named(len(values), *moments, *(np.quantile(columns, q, axis=0) for q in QUANTILES))
+
+
+def _named(count: int, *values: F64) -> Statistics:
+    """Least, largest, mean, standard deviation and quantiles by name, with the number of cases."""
+    names = ("min", "max", "mean", "std", *(f"q{round(100 * q):02d}" for q in QUANTILES))
+    return {name: of.tolist() for name, of in zip(names, values, strict=True)} | {"count": [count]}
 
 
 def _histogram(images: U8) -> I64:
@@ -322,19 +317,15 @@ def _image_statistics(histogram: I64, frames: int) -> Statistics:
     """Statistics of each channel (3, 1, 1), colours from 0 to 1."""
     levels, count = np.arange(256) / 255, histogram.sum(1)
     mean = histogram @ levels / count
-    found = {
-        "min": levels[(histogram > 0).argmax(1)],
-        "max": levels[255 - (histogram[:, ::-1] > 0).argmax(1)],
-        "mean": mean,
-        "std": np.sqrt((histogram * (levels - mean[:, None]) ** 2).sum(1) / count),
-    }
     below = histogram.cumsum(1) / count[:, None]
-    found |= {_quantile_name(q): levels[(below >= q).argmax(1)] for q in QUANTILES}
-    return {name: value.reshape(3, 1, 1).tolist() for name, value in found.items()} | {"count": [frames]}
-
-
-def _quantile_name(quantile: float) -> str:
-    return f"q{round(100 * quantile):02d}"
+    values = (
+        levels[(histogram > 0).argmax(1)],
+        levels[255 - (histogram[:, ::-1] > 0).argmax(1)],
+        mean,
+        np.sqrt((histogram * (levels - mean[:, None]) ** 2).sum(1) / count),
+        *(levels[(below >= q).argmax(1)] for q in QUANTILES),
+    )
+    return _named(frames, *(value.reshape(3, 1, 1) for value in values))
 
 
 def _made(path: Path) -> Path:
@@ -343,7 +334,7 @@ def _made(path: Path) -> Path:
     return path
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def _pyarrow() -> tuple[ModuleType, ModuleType]:
     try:
         import pyarrow
         import pyarrow.parquet

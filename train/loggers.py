@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import uuid
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import ModuleType
 
 from pipeline.errors import TrainError
 from train.preset import flat_values
@@ -17,111 +17,66 @@ PROJECT = "splatyard"
 AXES = ("iteration", "steps", "seconds")
 """Entries of a row that are no metrics."""
 
-
-class Logger(Protocol):
-    """Logs the rows of a curve."""
-
-    def log(self, row: dict[str, float]) -> None:
-        """Log an iteration's metrics over its "steps"."""
-        ...
-
-    def close(self) -> None:
-        """Flush."""
-        ...
+Log = Callable[[dict[str, float], int], None]
+"""Logs metrics by name after a number of steps."""
 
 
-class TensorBoard:
-    """Event files in the run's folder.
+@contextmanager
+def _tensorboard(run: Run, steps: int) -> Iterator[Log]:
+    """Event files in the run's folder; what earlier files have of later steps is hidden."""
+    _load("tensorboard", "pip install 'splatyard[train]'")
+    from torch.utils.tensorboard import SummaryWriter
 
-    Args:
-        run: Run.
-        steps: Number of steps done; what earlier files have of later steps is hidden.
-    """
+    def log(metrics: dict[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, step)
 
-    def __init__(self, run: Run, steps: int) -> None:
-        _load("tensorboard", "pip install 'splatyard[train]'")
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=steps + 1 if steps else None)
-
-    def log(self, row: dict[str, float]) -> None:
-        """Log a scalar for each metric."""
-        for name, value in _metrics(row).items():
-            self._writer.add_scalar(name, value, int(row["steps"]))
-
-    def close(self) -> None:
-        """Flush."""
-        self._writer.close()
+    with SummaryWriter(str(run.folder / "tensorboard"), purge_step=steps + 1 if steps else None) as writer:
+        yield log
 
 
-class WandB:
-    """A run of Weights & Biases; a resumed one continues the same run.
-
-    Args:
-        run: Run.
-        steps: Number of steps done.
-    """
-
-    def __init__(self, run: Run, steps: int) -> None:
-        wandb = _load("wandb", "pip install wandb")
-        del steps  # it leaves out steps that it has
-        self._run = wandb.init(
-            project=PROJECT,
-            name=run.name,
-            id=_remembered(run.folder / "wandb.id", lambda: uuid.uuid4().hex),
-            resume="allow",
-            dir=str(run.folder),
-            config=_settings(run),
-        )
-
-    def log(self, row: dict[str, float]) -> None:
-        """Log all metrics at once."""
-        self._run.log(_metrics(row), step=int(row["steps"]))
-
-    def close(self) -> None:
-        """Upload what isn't uploaded yet."""
-        self._run.finish()
+@contextmanager
+def _wandb(run: Run, steps: int) -> Iterator[Log]:
+    """A run of Weights & Biases; a resumed one continues the same run, and leaves out steps that it has."""
+    wandb, path = _load("wandb", "pip install wandb"), run.folder / "wandb.id"
+    if not path.exists():
+        write_atomically(path, uuid.uuid4().hex.encode())
+    begun = wandb.init(
+        project=PROJECT,
+        name=run.name,
+        id=path.read_text(encoding="utf-8"),
+        resume="allow",
+        dir=str(run.folder),
+        config=_settings(run),
+    )
+    try:
+        yield lambda metrics, step: begun.log(metrics, step=step)
+    finally:
+        begun.finish()
 
 
-class MLflow:
-    """A run of MLflow at MLFLOW_TRACKING_URI; a resumed one continues the same run.
-
-    Args:
-        run: Run.
-        steps: Number of steps done.
-    """
-
-    def __init__(self, run: Run, steps: int) -> None:
-        self._mlflow = _load("mlflow", "pip install mlflow")
-        self._mlflow.set_experiment(PROJECT)
-        del steps
-        path = run.folder / "mlflow.id"
-        if path.exists():
-            self._mlflow.start_run(run_id=path.read_text(encoding="utf-8"))
-        else:
-            started = self._mlflow.start_run(run_name=run.name)
-            _remembered(path, lambda: started.info.run_id)
-            self._mlflow.log_params(_settings(run))
-
-    def log(self, row: dict[str, float]) -> None:
-        """Log all metrics at once."""
-        self._mlflow.log_metrics(_metrics(row), step=int(row["steps"]))
-
-    def close(self) -> None:
-        """Mark it as finished."""
-        self._mlflow.end_run()
+@contextmanager
+def _mlflow(run: Run, steps: int) -> Iterator[Log]:
+    """A run of MLflow at MLFLOW_TRACKING_URI; a resumed one continues the same run."""
+    mlflow, path = _load("mlflow", "pip install mlflow"), run.folder / "mlflow.id"
+    mlflow.set_experiment(PROJECT)
+    if path.exists():
+        mlflow.start_run(run_id=path.read_text(encoding="utf-8"))
+    else:
+        write_atomically(path, mlflow.start_run(run_name=run.name).info.run_id.encode())
+        mlflow.log_params(_settings(run))
+    try:
+        yield lambda metrics, step: mlflow.log_metrics(metrics, step=step)
+    finally:
+        mlflow.end_run()
 
 
-LOGGERS: dict[str, Callable[[Run, int], Logger]] = {"wandb": WandB, "mlflow": MLflow}
+LOGGERS: dict[str, Callable[[Run, int], AbstractContextManager[Log]]] = {"wandb": _wandb, "mlflow": _mlflow}
 
 
-def make_loggers(run: Run, names: Sequence[str], steps: int) -> list[Logger]:
-    """Make TensorBoard's logger, and those that are requested.
-
-    Args:
-        run: Run.
-        names: Keys of `LOGGERS`.
-        steps: Number of steps done.
+@contextmanager
+def open_loggers(run: Run, names: Sequence[str], steps: int) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Open TensorBoard's logger, and those that are requested; yields what logs a row of the curve.
 
     Raises:
         TrainError: When a logger is unknown, or its package isn't installed.
@@ -129,27 +84,24 @@ def make_loggers(run: Run, names: Sequence[str], steps: int) -> list[Logger]:
     unknown = [name for name in names if name not in LOGGERS]
     if unknown:
         raise TrainError("a logger has a name", found=repr(unknown[0]), remedy=f"one of {', '.join(LOGGERS)}")
-    return [make(run, steps) for make in (TensorBoard, *(LOGGERS[name] for name in dict.fromkeys(names)))]
+    with ExitStack() as stack:
+        kinds = (_tensorboard, *(LOGGERS[name] for name in dict.fromkeys(names)))
+        logs = [stack.enter_context(kind(run, steps)) for kind in kinds]
+
+        def log(row: dict[str, float]) -> None:
+            for one in logs:
+                one({name: value for name, value in row.items() if name not in AXES}, int(row["steps"]))
+
+        yield log
 
 
-def _metrics(row: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in row.items() if name not in AXES}
-
-
-def _settings(run: Run) -> dict[str, Any]:
+def _settings(run: Run) -> dict[str, object]:
     """Settings shown next to the curves: preset, seed and scenes."""
     scenes = " ".join(lock.reference for lock in run.locks)[:500]
     return {**flat_values(run.preset), "seed": run.record.seed, "scenes": scenes, "commit": run.record.commit}
 
 
-def _remembered(path: Path, make: Callable[[], str]) -> str:
-    """The file's text, written the first time."""
-    if not path.exists():
-        write_atomically(path, make().encode())
-    return path.read_text(encoding="utf-8")
-
-
-def _load(name: str, remedy: str) -> Any:
+def _load(name: str, remedy: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:

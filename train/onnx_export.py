@@ -6,18 +6,18 @@ import inspect
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import TrainError
-from pipeline.geometry import Camera
 from sim.env import SceneEnv
 from sim.robots.drive import Drive
 from train.environment import TrainEnv
@@ -26,6 +26,9 @@ from train.models.policy import VisionPolicy
 from train.play import open_play
 from train.preset import Preset
 from train.run import Run, write_atomically
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 STATES = {"GRU": ("h",), "LSTM": ("h", "c")}
 """Hidden states of each kind of RNN."""
@@ -44,9 +47,6 @@ class Controller(nn.Module):
             policy's observations; or None for a blind one.
         frozen: A network between colours (1, 3, H, W) and the policy.
         drive: From actions to targets.
-
-    Attributes:
-        states: Names of the hidden states.
 
     Raises:
         TrainError: When the drive is not affine.
@@ -121,7 +121,7 @@ FORMAT, FORMAT_VERSION = "splatyard.policy", "1"
 UNITS = {("velocity", "hinge"): "rad/s", ("velocity", "slide"): "m/s", ("position", "hinge"): "rad"}
 """Unit of a target by mode and kind of joint; otherwise m."""
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,7 @@ class Exported:
     """Properties of an exported file.
 
     Attributes:
-        inputs: Shapes by name.
-        outputs: Shapes by name.
-        steps: Steps of the check.
-        episodes: Episodes that ended in them.
+        episodes: Episodes that ended in the steps of the check.
         difference: Largest difference, see `TOLERANCE`.
         median: Median time of a step on one thread [s].
         slow: 95th percentile of the time of a step [s].
@@ -150,11 +147,7 @@ class Exported:
 def export_run(run: Run, path: Path, *, file: Path | None = None, allow_failed: bool = False) -> Exported:
     """Export a run's policy.
 
-    Args:
-        run: Run of the policy.
-        path: The ONNX file.
-        file: The run's checkpoint; the newest by default.
-        allow_failed: Accept a scene that failed gates.
+    The checkpoint is the newest by default.
 
     Raises:
         TrainError: When there is no checkpoint, or the file would act differently: then none is written.
@@ -163,11 +156,9 @@ def export_run(run: Run, path: Path, *, file: Path | None = None, allow_failed: 
     """
     env, policy = open_play(run, starts="all", file=file, allow_failed=allow_failed)
     about = {"run": run.name, "scenes": json.dumps([asdict(lock) for lock in run.locks])}
-    try:
+    with closing(env.env):
         assert isinstance(policy, VisionPolicy)  # as every preset's
         return export_policy(policy, env, run.preset, path, about)
-    finally:
-        env.env.close()
 
 
 def export_policy(
@@ -175,12 +166,7 @@ def export_policy(
 ) -> Exported:
     """Export a policy, if the file acts like the policy for more than an episode.
 
-    Args:
-        policy: Policy with empty hidden states.
-        env: Environment with one robot, for the check.
-        preset: Preset of the policy.
-        path: The ONNX file.
-        about: Further metadata.
+    The policy has empty hidden states, the environment one robot; `about` is further metadata.
 
     Raises:
         TrainError: When ONNX isn't installed, or the file would act differently: then none is written.
@@ -217,11 +203,17 @@ def export_policy(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
     return Exported(
-        _shapes(session.get_inputs()), _shapes(session.get_outputs()), steps, episodes, difference, median, slow
+        {value.name: tuple(value.shape) for value in session.get_inputs()},
+        {value.name: tuple(value.shape) for value in session.get_outputs()},
+        steps,
+        episodes,
+        difference,
+        median,
+        slow,
     )
 
 
-def _libraries() -> tuple[Any, Any]:
+def _libraries() -> tuple[ModuleType, ModuleType]:
     try:
         import onnx
         import onnxruntime
@@ -244,7 +236,7 @@ def _measured(env: TrainEnv, image: str | None) -> Arrays:
 
 
 def _compare(
-    session: Any, controller: Controller, policy: VisionPolicy, env: TrainEnv, image: str | None
+    session: InferenceSession, controller: Controller, policy: VisionPolicy, env: TrainEnv, image: str | None
 ) -> tuple[int, int, float]:
     """Steps, ended episodes and the largest difference while the policy drives, each with its own hidden state."""
     steps, episodes, difference = int(env.max_episode_length) + EXTRA_STEPS, 0, 0.0
@@ -254,7 +246,8 @@ def _compare(
         for _ in range(steps):
             given = _measured(env, image)
             names = (f"{state}_in" for state in controller.states)
-            action, targets, *memory = session.run(None, given | dict(zip(names, memory, strict=True)))
+            outputs = session.run(None, given | dict(zip(names, memory, strict=True)))
+            action, targets, *memory = (np.asarray(output, np.float32) for output in outputs)
             expected = policy(env.get_observations())
             true = expected.clamp(-1, 1).cpu().numpy()
             aims = (targets - env.env.drive.targets(true)) / span
@@ -268,7 +261,7 @@ def _compare(
     return steps, episodes, difference
 
 
-def _latency(session: Any, given: Arrays) -> tuple[float, float]:
+def _latency(session: InferenceSession, given: Arrays) -> tuple[float, float]:
     """Median and 95th percentile of the time of a step [s]."""
     times = np.empty(RUNS)
     for run in range(-WARM_UP, RUNS):
@@ -276,10 +269,6 @@ def _latency(session: Any, given: Arrays) -> tuple[float, float]:
         session.run(None, given)
         times[run] = time.perf_counter() - start
     return float(np.median(times)), float(np.quantile(times, 0.95))
-
-
-def _shapes(values: list[Any]) -> dict[str, tuple[int, ...]]:
-    return {value.name: tuple(value.shape) for value in values}
 
 
 def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]:
@@ -290,7 +279,9 @@ def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]
         for one in env.robot.actuators
     ]
     observations = {
-        name: _first_line(term.function) for name, term in env.task.observations.items() if name in measured
+        name: (inspect.getdoc(term.function) or "").partition("\n")[0]  # with its units
+        for name, term in env.task.observations.items()
+        if name in measured
     }
     found = {
         "format": FORMAT,
@@ -303,16 +294,6 @@ def _about(env: SceneEnv, image: str | None, measured: Arrays) -> dict[str, str]
         "memory": "zeros at the beginning of an episode, then the outputs *_out as the next inputs *_in",
     }
     if image in ("rgb", "depth"):
-        found["camera"] = json.dumps(_camera(env))
+        mount = {"base_from_camera": env.robot.base_from_camera.matrix.tolist()}  # [m]
+        found["camera"] = json.dumps({**env.task.camera.to_json(), **mount})
     return found
-
-
-def _camera(env: SceneEnv) -> dict[str, Any]:
-    """The pinhole camera and its mount on the base [m]."""
-    lens: Camera = env.task.camera
-    return {**lens.to_json(), "base_from_camera": env.robot.base_from_camera.matrix.tolist()}
-
-
-def _first_line(function: Callable[..., Any]) -> str:
-    """First line of a term's documentation, with its units."""
-    return (inspect.getdoc(function) or "").partition("\n")[0]

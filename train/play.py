@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
 from rsl_rl.models import MLPModel
 
 from pipeline import Bundle
-from pipeline.geometry import Gaussians
 from pipeline.importing.gaussgym import is_gaussgym
 from pipeline.scenes.resolver import find_scenes
 from sim.drivers import TIME, EpisodeResult, Viewer
@@ -36,13 +36,7 @@ def open_play(
 ) -> tuple[TrainEnv, MLPModel]:
     """Make one robot in one scene, and load the policy that drives it.
 
-    Args:
-        run: Run of the policy.
-        scene: Scene; the run's first by default.
-        seed: Seed of the episodes.
-        starts: Where episodes begin.
-        file: The run's checkpoint; the newest by default.
-        allow_failed: Accept a scene that failed gates.
+    The scene is the run's first by default, the checkpoint its newest.
 
     Raises:
         TrainError: When there is no checkpoint, or one that doesn't fit.
@@ -58,11 +52,7 @@ def open_play(
 def play(env: TrainEnv, policy: MLPModel, viewers: Sequence[Viewer] = (), episodes: int | None = None) -> Counter[str]:
     """Let a policy act by its mean for N episodes, or until Ctrl-C; returns how many episodes each condition ended.
 
-    Args:
-        env: Environment at the beginning of its episodes.
-        policy: Policy with an empty hidden state.
-        viewers: Viewers to update.
-        episodes: Number of episodes of all environments together; None for no end.
+    The environment is at the beginning of its episodes, the policy's hidden state empty.
     """
     counts = Counter(dict.fromkeys([*env.env.task.terminations, TIME], 0))
     ended: dict[int, EpisodeResult] = {}
@@ -98,15 +88,7 @@ def write_video(
 ) -> Counter[str]:
     """Write a video of a policy at work, from behind and above and through the robot's camera.
 
-    Args:
-        run: Run of the policy.
-        path: The MP4 file.
-        scene: Scene; the run's first by default.
-        episodes: Number of episodes.
-        seed: Seed of the episodes.
-        starts: Where episodes begin.
-        file: The run's checkpoint; the newest by default.
-        allow_failed: Take a scene that failed gates too.
+    The scene is the run's first by default, the checkpoint its newest.
 
     Returns:
         How many episodes each condition ended.
@@ -115,23 +97,13 @@ def write_video(
         SplatyardError: As `open_play`, and when the video can't be written.
     """
     env, policy = open_play(run, scene, seed=seed, starts=starts, file=file, allow_failed=allow_failed)
-    try:
-        video = ChaseVideo(env.env, path, run.name, _splats(_source(run, scene)))
-        try:
+    with closing(env.env):
+        source, splats = _source(run, scene), None
+        if not is_gaussgym(Path(source).expanduser()) and SHOWN in (bundle := Bundle.open(source)).manifest.splats:
+            splats = [bundle.splat(SHOWN)]  # it has more than the level of detail of the robots' cameras
+        with closing(ChaseVideo(env.env, path, run.name, splats)) as video:
             return play(env, policy, [video], episodes)
-        finally:
-            video.close()
-    finally:
-        env.env.close()
 
 
 def _source(run: Run, scene: str | None) -> str:
     return find_scenes([scene])[0] if scene else run.sources[0]
-
-
-def _splats(source: str) -> list[Gaussians] | None:
-    """Full splat of a scene, if it has more than the level of detail of the robots' cameras."""
-    if is_gaussgym(Path(source).expanduser()):
-        return None
-    bundle = Bundle.open(source)
-    return [bundle.splat(SHOWN)] if SHOWN in bundle.manifest.splats else None

@@ -77,10 +77,7 @@ class Mirror:
 def make_mirror(env: SceneEnv, groups: Sequence[str], device: str = "cpu") -> Mirror:
     """Make the mirror of an environment's task and robot.
 
-    Args:
-        env: Environment.
-        groups: Observation groups of the policy in addition to the vector.
-        device: Device of the tensors.
+    The policy has observation groups in addition to the vector.
 
     Raises:
         TrainError: When the robot, one of its cameras or an observation has no known mirror image.
@@ -161,12 +158,8 @@ class VisionPPO(PPO):
     rollout, which equals that of the actions only if that policy was already symmetric.
 
     A recurrent policy needs a hidden state of the mirrored past for that: its RNN runs a second time during the
-    rollout, on mirrored observations, and that state is stored where rsl-rl would store a critic's.
-
-    Args:
-        settings: Arguments of `PPO`.
-        voxels: Settings of the voxel loss; None for none.
-        mirror: Mirror of the task and the robot, for the mirror loss; None for none.
+    rollout, on mirrored observations, and that state is stored where rsl-rl would store a critic's. `voxels` and
+    `mirror` are None for no such loss.
     """
 
     actor: VisionPolicy  # type: ignore[assignment]
@@ -278,12 +271,6 @@ class VisionPPO(PPO):
 
 def make_agent(preset: Preset, env: TrainEnv, device: str = "cpu", processes: Processes | None = None) -> VisionPPO:
     """Make networks, optimiser and storage.
-
-    Args:
-        preset: Their settings.
-        env: Environment with the shapes of observations.
-        device: Device of the networks.
-        processes: Rank in distributed training, in rsl-rl's form; None for a single process.
 
     Raises:
         TrainError: When the preset asks for mirror images of something that has none.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -132,7 +132,7 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
+def load_preset(name: str, changes: Mapping[str, object] | None = None) -> Preset:
     """Load a preset.
 
     Args:
@@ -155,7 +155,7 @@ def load_preset(name: str, changes: Mapping[str, Any] | None = None) -> Preset:
     return checked(Preset, with_changes(values, changes or {}), "preset", TrainError, name)
 
 
-def change_preset(preset: Preset, changes: Mapping[str, Any], file: Path | str) -> Preset:
+def change_preset(preset: Preset, changes: Mapping[str, object], file: Path | str) -> Preset:
     """A preset with other values by dotted name.
 
     Raises:
@@ -173,7 +173,7 @@ def parse_changes(texts: Sequence[str]) -> dict[str, str]:
     return parse_settings(texts, "ppo.learning_rate=3e-4", TrainError)
 
 
-def flat_values(preset: Preset) -> dict[str, Any]:
+def flat_values(preset: Preset) -> dict[str, object]:
     """All values by dotted name."""
     flat, waiting = {}, [("", preset.model_dump(mode="json"))]
     while waiting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.check.report import STYLE
 from pipeline.types import I32, Floats, Mask
 from train.preset import flat_values
-from train.results import WINDOW, Episode, Evaluation, FloorPlan, Interval, Results
+from train.results import WINDOW, Episode, FloorPlan, Interval, Results
 from train.run import Run, write_atomically
 
 WIDTH, HEIGHT = 340, 200
@@ -33,12 +33,8 @@ def line_chart(
 ) -> str:
     """Draw a curve (SVG).
 
-    Args:
-        title: Title of the chart.
-        points: (x, y), at least one.
-        across: Label of the x axis.
-        bounds: Range of y; that of the points by default.
-        mark: x and a rate with its interval, shown next to the curve.
+    It has at least one point (x, y), a label `across` its x axis, and bounds of y, those of the points by default;
+    `mark` is x and a rate with its interval, shown next to the curve.
     """
     xs, ys = [x for x, _ in points] + ([mark[0]] if mark else []), [y for _, y in points]
     x_ticks = ticks(min(xs), max(xs))
@@ -46,7 +42,7 @@ def line_chart(
 
     x_step, y_step = x_ticks[1] - x_ticks[0], y_ticks[1] - y_ticks[0]
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def pixel(x: float, y: float) -> tuple[float, float]:
         right = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
         up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
         return (
@@ -56,22 +52,22 @@ def line_chart(
 
     parts = [f'<text class="title" x="{LEFT}" y="14">{escape(title)}</text>']
     for y in y_ticks:
-        left, down = place(x_ticks[0], y)
+        left, down = pixel(x_ticks[0], y)
         parts.append(f'<path class="grid" d="M{left} {down}H{WIDTH - RIGHT}"/>')
         parts.append(
             f'<text class="tick" x="{left - 6}" y="{down + 4}" text-anchor="end">{number_text(y, y_step)}</text>'
         )
     for x in x_ticks:
-        right, down = place(x, y_ticks[0])
+        right, down = pixel(x, y_ticks[0])
         parts.append(
             f'<text class="tick" x="{right}" y="{down + 14}" text-anchor="middle">{number_text(x, x_step)}</text>'
         )
     parts.append(f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(across)}</text>')
-    line = "L".join(f"{x} {y}" for x, y in (place(x, y) for x, y in points))
+    line = "L".join(f"{x} {y}" for x, y in (pixel(x, y) for x, y in points))
     parts.append(f'<path class="line" d="M{line}"/>')
     if mark:
-        x, middle = place(mark[0], mark[1].value)
-        low, high = place(mark[0], mark[1].low)[1], place(mark[0], mark[1].high)[1]
+        x, middle = pixel(mark[0], mark[1].value)
+        low, high = pixel(mark[0], mark[1].low)[1], pixel(mark[0], mark[1].high)[1]
         about = escape(f"evaluated: {mark[1]}")
         parts.append(
             f'<g class="mark"><title>{about}</title><path d="M{x} {low}V{high}m-4 0h8M{x - 4} {low}h8"/>'
@@ -125,14 +121,8 @@ def episode_map(
 ) -> str:
     """Draw a map (SVG), x to the right and y up: floor, held-out blocks on request, goals, and a path per episode.
 
-    Paths have the class "ended-<number>", the index of what ended the episode, for the page's style.
-
-    Args:
-        plan: The floor.
-        episodes: Episodes in that scene.
-        endings: All that ends episodes.
-        label: Alternative text.
-        held_out: Whether to draw the held-out floor.
+    Paths have the class "ended-<number>", the index of what ended the episode, for the page's style. `endings` is all
+    that ends episodes, `label` the alternative text.
     """
     walkable = plan.marked(plan.walkable)
     cells = np.argwhere(walkable)
@@ -161,12 +151,7 @@ def episode_map(
 
 
 class _Sheet:
-    """Maps positions in the world to the drawing, whose y points down.
-
-    Args:
-        low: Corner (x, y) of what is drawn [m].
-        high: The opposite one.
-    """
+    """Maps positions in the world to the drawing, whose y points down."""
 
     def __init__(self, low: Floats, high: Floats) -> None:
         self._low, self._high = low, high
@@ -204,9 +189,9 @@ class _Sheet:
             f'<path d="M{line}"/><circle cx="{x0}" cy="{y0}" r="3"/>{end}</g>'
         )
 
-    def goal(self, place: tuple[float, float]) -> str:
+    def goal(self, xy: tuple[float, float]) -> str:
         """A diamond at a goal."""
-        x, y = self.points(np.array([place]))[0].tolist()
+        x, y = self.points(np.array([xy]))[0].tolist()
         return f'<path class="goal" d="M{x} {y - 10}l10 10l-10 10l-10 -10z"><title>goal</title></path>'
 
     def scale(self) -> str:
@@ -289,14 +274,11 @@ def write_report(run: Run, results: Results) -> Path:
 def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], videos: Sequence[str]) -> str:
     """HTML of the page.
 
-    Args:
-        run: The run.
-        results: Results of its evaluation.
-        curve: A row for each iteration.
-        videos: Paths relative to the page.
+    The curve has a row for each iteration; videos are paths relative to the page.
     """
     evaluations = results.labelled()
-    endings = _endings(evaluation for _, evaluation in evaluations)
+    found = {one.ended_by: one.success for _, evaluation in evaluations for one in evaluation.episodes}
+    endings = dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))  # success first
     best = evaluations[0][1].success()
     title = f"{results.run}: {results.task}"
     return f"""<!doctype html>
@@ -320,33 +302,31 @@ def report_page(run: Run, results: Results, curve: Sequence[dict[str, float]], v
 
 
 def _summary(results: Results) -> str:
-    places = ", ".join(
+    scenes = ", ".join(
         f"{scene.reference} ({'starts held out from training' if scene.starts == 'held_out' else 'never trained in'})"
         for scene in results.scenes
     )
     return (
         f"Encoder {results.encoder}, checkpoint {results.checkpoint} after {results.iteration} iterations, "
-        f"evaluated in {places}; seed {results.seed}."
+        f"evaluated in {scenes}; seed {results.seed}."
         + (f" Its training stopped early, after {results.stopped_early}." if results.stopped_early else "")
     )
 
 
 def _metrics_table(results: Results) -> str:
     lines = results.lines()
-    rows = [
-        f"<tr><td>{LABELS[line.ablation]}</td><td>{escape(line.scene)}</td>{''.join(map(_share, line.shares.values()))}"
-        f"<td class='figure'>{line.episodes}</td><td>{escape(line.ended)}</td></tr>"
-        for line in lines
-    ]
+    rows = []
+    for line in lines:
+        shares = (f"<td class='figure'>{escape(str(rate))}{share_bar(rate)}</td>" for rate in line.shares.values())
+        rows.append(
+            f"<tr><td>{LABELS[line.ablation]}</td><td>{escape(line.scene)}</td>{''.join(shares)}"
+            f"<td class='figure'>{line.episodes}</td><td>{escape(line.ended)}</td></tr>"
+        )
     head = "".join(f"<th class='figure'>{escape(name)}</th>" for name in (*lines[0].shares, "episodes"))
     return (
         f"<table class='figures'><thead><tr><th>Ablation</th><th>Scene</th>{head}<th>Ended by</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-
-
-def _share(share: Interval) -> str:
-    return f"<td class='figure'>{escape(str(share))}{share_bar(share)}</td>"
 
 
 def _curves(results: Results, curve: Sequence[dict[str, float]]) -> str:
@@ -366,12 +346,6 @@ def _curves(results: Results, curve: Sequence[dict[str, float]]) -> str:
             )
     note = "<p class='how'>In red next to the success in training: the result of the evaluation.</p>"
     return f"{note}<div class='charts'>{''.join(charts)}</div>"
-
-
-def _endings(evaluations: Iterable[Evaluation]) -> dict[str, bool]:
-    """All that ended episodes, and whether that is success; success first."""
-    found = {one.ended_by: one.success for evaluation in evaluations for one in evaluation.episodes}
-    return dict(sorted(found.items(), key=lambda item: (not item[1], item[0])))
 
 
 def _ending_style(endings: dict[str, bool]) -> str:

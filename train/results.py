@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, model_validator
+from pydantic import BaseModel, ConfigDict, computed_field, model_validator
 from scipy.stats import binomtest
 
-from pipeline.errors import TrainError
 from pipeline.types import Mask
 from sim.floors import Floors, Split
 from sim.robots.model import Robot
 from sim.scene import SimScene
-from train.run import write_atomically
+from train.run import read_model, write_atomically
 
 CONFIDENCE = 0.95
 WINDOW = 200
@@ -34,14 +33,7 @@ episode stays; images are zeros."""
 
 @dataclass(frozen=True)
 class Interval:
-    """A rate with its confidence interval.
-
-    Attributes:
-        successes: Number of successes.
-        count: Number of cases.
-        low: Lower bound of the confidence interval, 0..1.
-        high: Upper bound, 0..1.
-    """
+    """A rate with its confidence interval."""
 
     successes: int
     count: int
@@ -75,16 +67,10 @@ class Episode(_Record):
     """One episode; positions in the world frame of its scene.
 
     Attributes:
-        scene: name@version.
         seed: Seed of its round; with `env` it determines the episode.
-        env: Its environment.
         start: x, y [m] and heading [rad].
         goal: Position (x, y) of the goal [m], if the task has one.
-        success: Whether the task was solved.
         ended_by: A termination's name, or time.
-        steps: Number of actions.
-        reward: Sum of the rewards.
-        outcomes: Further outcomes of the task.
         path: Positions of the robot before each action (steps, 2) [m].
     """
 
@@ -102,19 +88,10 @@ class Episode(_Record):
 
 
 class Evaluation(_Record):
-    """Episodes of a policy under one ablation.
-
-    Attributes:
-        ablation: Ablation of the observations.
-        episodes: At least one.
-    """
+    """Episodes of a policy, at least one, under one ablation."""
 
     ablation: Ablation
     episodes: tuple[Episode, ...]
-
-    def scenes(self) -> list[str]:
-        """Scenes of the episodes, in their order."""
-        return list(dict.fromkeys(episode.scene for episode in self.episodes))
 
     def of(self, scene: str | None) -> list[Episode]:
         """Episodes of a scene; all for None."""
@@ -122,16 +99,15 @@ class Evaluation(_Record):
 
     def success(self, scene: str | None = None) -> Interval:
         """Success rate."""
-        return _share(self.of(scene), lambda episode: episode.success)
+        return _rate(episode.success for episode in self.of(scene))
 
     def outcomes(self, scene: str | None = None) -> dict[str, Interval]:
         """Rates of the task's further outcomes, and of success without each."""
         episodes, shares = self.of(scene), dict[str, Interval]()
         for name in episodes[0].outcomes:
-            shares[name] = _share(episodes, lambda episode, name=name: episode.outcomes[name])
-            shares[f"success, not {name}"] = _share(
-                episodes, lambda episode, name=name: episode.success and not episode.outcomes[name]
-            )
+            shares[name] = _rate(episode.outcomes[name] for episode in episodes)
+            successes = (episode.success and not episode.outcomes[name] for episode in episodes)
+            shares[f"success, not {name}"] = _rate(successes)
         return shares
 
     def endings(self, scene: str | None = None) -> dict[str, int]:
@@ -140,32 +116,32 @@ class Evaluation(_Record):
 
     def rows(self) -> list[str | None]:
         """Scenes to show metrics of, after None for all if there are several."""
-        scenes = self.scenes()
+        scenes = dict.fromkeys(episode.scene for episode in self.episodes)
         return [*scenes] if len(scenes) == 1 else [None, *scenes]
 
     @computed_field
     @property
-    def metrics(self) -> dict[str, dict[str, Any]]:
+    def metrics(self) -> dict[str, dict[str, object]]:
         """Metrics for readers of the file without this code."""
-        return {scene or "all": self._metrics(scene) for scene in self.rows()}
+        return {
+            scene or "all": {
+                **{name: asdict(share) for name, share in self.shares(scene).items()},
+                "ended_by": self.endings(scene),
+            }
+            for scene in self.rows()
+        }
 
     def shares(self, scene: str | None = None) -> dict[str, Interval]:
         """Success rate, then the outcomes."""
         return {"success": self.success(scene), **self.outcomes(scene)}
-
-    def _metrics(self, scene: str | None) -> dict[str, Any]:
-        shares = {name: asdict(share) for name, share in self.shares(scene).items()}
-        return shares | {"ended_by": self.endings(scene)}
 
 
 class TestScene(_Record):
     """A scene that a policy was tested in.
 
     Attributes:
-        reference: name@version.
         sha256: Hash of the bundle's manifest.
         starts: Held-out floor in training scenes, all in others.
-        plan: Floor plan.
         images: What some robots see at their starts, a PNG in base64; empty if they see no images.
     """
 
@@ -182,17 +158,11 @@ class Results(_Record):
     """Results of one checkpoint of one run.
 
     Attributes:
-        schema_version: Version of the file's layout.
-        run: Name of the run.
-        task: Task of the run.
-        encoder: Encoder of the policy.
         checkpoint: File in the run's folder.
         checkpoint_sha256: Hash of that file.
         iteration: Training iteration of the checkpoint.
         stopped_early: How much less the run was trained than planned, and why; empty if it was not.
         seed: Seed of the first round's episodes and of the ablations.
-        scenes: Scenes of the test.
-        evaluations: One for each ablation.
         blind: Results of a policy trained without vision, in the same episodes.
     """
 
@@ -228,8 +198,6 @@ class Line:
     """Metrics of some episodes.
 
     Attributes:
-        ablation: Ablation, or "blind".
-        scene: Scene, or "all".
         shares: Rates by name, success first; the same names in every line.
         endings: Number of episodes by what ended them, the most frequent first.
     """
@@ -266,40 +234,24 @@ def read_results(file: Path) -> Results:
     Raises:
         TrainError: When there is no such file, or it is not an evaluation.
     """
-    if not file.is_file():
-        raise _wrong(file, "no such file")
-    if file.stat().st_size > MAX_BYTES:
-        raise _wrong(file, f"{file.stat().st_size} bytes")
-    try:
-        return Results.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _wrong(file, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    rule, remedy = "an evaluation is a file of splatyard eval", "splatyard eval RUN writes it again"
+    return read_model(Results, file, rule, remedy, MAX_BYTES)
 
 
-def _wrong(file: Path, found: str) -> TrainError:
-    remedy = "splatyard eval RUN writes it again"
-    return TrainError("an evaluation is a file of splatyard eval", found=found, remedy=remedy, file=file)
+def _rate(cases: Iterable[bool]) -> Interval:
+    counted = list(cases)
+    return wilson(sum(counted), len(counted))
 
 
-def _share(episodes: Iterable[Episode], holds: Callable[[Episode], bool]) -> Interval:
-    held = [holds(episode) for episode in episodes]
-    return wilson(sum(held), len(held))
-
-
-class FloorPlan(BaseModel):
+class FloorPlan(_Record):
     """Floor of a scene as grids; marked cells row by row as bits in base64.
 
     Attributes:
         origin: Low corner (x, y) of cell (0, 0) [m], world frame.
-        cell: Edge of a cell [m].
-        shape: Cells along x and y.
         walkable: Where the robot's centre may be if it climbs steps.
         drivable: Where the robot's centre may be if it doesn't.
         held_out: Held-out floor, where no training episode begins.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     origin: tuple[float, float]
     cell: float

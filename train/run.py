@@ -16,11 +16,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.engine import locked
 from pipeline.errors import BusyError, TrainError
@@ -60,10 +60,32 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_model(kind: type[M], path: Path, rule: str, remedy: str, max_bytes: int = 2**20) -> M:
+    """Read a JSON file of a run's folder.
+
+    Raises:
+        TrainError: When it is missing, too large or invalid, with this rule and remedy.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise ValueError(f"{path.stat().st_size} bytes")
+        return kind.model_validate_json(path.read_bytes())
+    except (ValueError, OSError) as error:
+        found = error.strerror or "" if isinstance(error, OSError) else str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise TrainError(rule, found=found[:300], remedy=remedy, file=path) from error
+
+
 logger = logging.getLogger(__name__)
 
 RUN_FILE, CURVE_FILE, ENDING_FILE, CHECKPOINTS = "run.json", "curve.jsonl", "ending.json", "checkpoints"
-MAX_RECORD_BYTES, MAX_CURVE_BYTES = 2**20, 2**28
+MAX_CURVE_BYTES = 2**28
+ROW = TypeAdapter(dict[str, int | float])
 PACKAGES = ("splatyard", "torch", "rsl-rl-lib", "tensordict", "numpy", "numba", "sapien", "mujoco", "gsplat", "timm")
 EndedBy = Literal["iterations", "minutes", "request"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -74,12 +96,7 @@ class _Strict(BaseModel):
 
 
 class SceneRecord(_Strict):
-    """A scene that a run trains in.
-
-    Attributes:
-        lock: Identity of the scene.
-        source: How to open it again: a folder, name@version or hf://owner/repository/name@version.
-    """
+    """A scene that a run trains in; `source`: a folder, name@version or hf://owner/repository/name@version."""
 
     lock: SceneLock
     source: str
@@ -89,16 +106,10 @@ class Record(_Strict):
     """The whole of run.json, written once, before training begins.
 
     Attributes:
-        format: Always "splatyard.run".
-        format_version: Version of the file's layout.
         started: Start time, UTC, ISO 8601.
-        preset: Preset of the training.
         scenes: Scenes, in the order of the simulation's scenes.
-        seed: Seed of everything random.
-        device: Device of networks and images.
         processes: Number of processes that train together.
         packages: Versions of the installed packages, by name.
-        machine: Machine that it was started on.
         commit: Commit of splatyard's own checkout, with "-dirty" if files differ from it; empty outside of one.
     """
 
@@ -119,8 +130,6 @@ class Ending(_Strict):
     """How training ended; the whole of ending.json, which a run in training or killed does not have.
 
     Attributes:
-        reached: Number of iterations done.
-        planned: Number of iterations planned.
         by: What ended it; a request is Ctrl-C or a signal.
         minutes: Time limit, if any.
     """
@@ -140,13 +149,7 @@ class Ending(_Strict):
 
 
 class Run:
-    """The folder of a training.
-
-    Attributes:
-        folder: The folder.
-        record: Contents of run.json.
-        curve: Learning curve.
-    """
+    """The folder of a training, with the record in its run.json and its learning curve."""
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder, self.record = folder, record
@@ -166,15 +169,7 @@ class Run:
     ) -> Run:
         """Make a new folder with its run.json; nothing that exists is overwritten.
 
-        Args:
-            root: Folder of all runs; made if it doesn't exist.
-            preset: Preset of the training.
-            scenes: Scenes.
-            sources: How each scene was opened.
-            seed: Seed of everything random.
-            device: Device of networks and images.
-            processes: Number of processes that train together.
-            name: Name of the folder; <task>-<scene>-<number> by default.
+        `sources` say how each scene was opened; the name is <task>-<scene>-<number> by default.
 
         Raises:
             TrainError: When the name is taken or invalid, or the folder can't be written.
@@ -183,7 +178,9 @@ class Run:
             started=datetime.datetime.now(datetime.UTC).replace(microsecond=0),
             preset=preset,
             scenes=tuple(
-                SceneRecord(lock=lock, source=_lasting(source)) for lock, source in zip(scenes, sources, strict=True)
+                SceneRecord(lock=lock, source=str(folder.resolve() if folder.is_dir() else source))
+                for lock, source in zip(scenes, sources, strict=True)
+                for folder in [Path(source).expanduser()]
             ),
             seed=seed,
             device=device,
@@ -194,7 +191,7 @@ class Run:
         )
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
-            folder = _new_folder(root, name) if name is not None else _numbered_folder(root, preset.task, scenes)
+            folder = _new_folder(root, preset.task, scenes, name)
             (folder / CHECKPOINTS).mkdir()
         write_atomically(folder / RUN_FILE, (record.model_dump_json(indent=1) + "\n").encode())
         return Run(folder, record)
@@ -246,14 +243,8 @@ class Run:
             TrainError: When the file is damaged.
         """
         path = self.folder / ENDING_FILE
-        try:
-            with path.open("rb") as file:
-                return Ending.model_validate_json(file.read(MAX_RECORD_BYTES))
-        except FileNotFoundError:
-            return None
-        except (ValueError, OSError) as error:
-            rule, remedy = f"an {ENDING_FILE} is as splatyard writes it", "delete it; training doesn't need it"
-            raise TrainError(rule, found=str(error)[:300], remedy=remedy, file=path) from error
+        rule, remedy = f"an {ENDING_FILE} is as splatyard writes it", "delete it; training doesn't need it"
+        return read_model(Ending, path, rule, remedy) if path.exists() else None
 
     def end(self, ending: Ending | None) -> None:
         """Record how training ended, or with None that it continues.
@@ -324,11 +315,7 @@ class Run:
 
 
 class Curve:
-    """Learning curve: a row of numbers for each iteration.
-
-    Args:
-        path: JSON Lines.
-    """
+    """Learning curve: a row of numbers for each iteration."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -359,11 +346,9 @@ class Curve:
         rows = []
         for number, line in enumerate(lines, 1):
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise self._damaged(f"line {number}: {error}") from error
-            if not isinstance(row, dict) or not all(isinstance(value, (int, float)) for value in row.values()):
-                raise self._damaged(f"line {number} is no row of numbers")
+                row = ROW.validate_json(line, strict=True)
+            except ValidationError as error:
+                raise self._damaged(f"line {number}: {error.errors()[0]['msg']}") from error
             if "iteration" not in row:
                 raise self._damaged(f"line {number} has no iteration")
             rows.append(row)
@@ -413,54 +398,32 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _read_record(path: Path) -> Record:
-    try:
-        if path.stat().st_size > MAX_RECORD_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        return Record.model_validate_json(path.read_bytes())
-    except (ValidationError, ValueError, OSError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
-        raise TrainError(
-            f"a {RUN_FILE} is as this version of splatyard writes it",
-            found=found[:300],
-            remedy="use the version of splatyard that wrote it, or train again",
-            file=path,
-        ) from error
+    rule = f"a {RUN_FILE} is as this version of splatyard writes it"
+    return read_model(Record, path, rule, "use the version of splatyard that wrote it, or train again")
 
 
-def _new_folder(root: Path, name: str) -> Path:
-    if not NAME.fullmatch(name):
+def _new_folder(root: Path, task: str, scenes: Sequence[SceneLock], name: str | None) -> Path:
+    """Make a folder of that name; by default <task>-<scene>-<number>."""
+    if name is None:
+        references = {scene.reference.partition("@")[0] for scene in scenes}
+        where = min(references) if len(references) == 1 else f"{len(references)}-scenes"
+        prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{task}-{where}")
+        names = (f"{prefix}-{number}" for number in itertools.count(1))
+    elif NAME.fullmatch(name):
+        names = [name]
+    else:
         rule = "a run's name consists of letters, digits, dots, dashes and underscores"
         raise TrainError(rule, found=repr(name), remedy="give another --name")
-    try:
-        (root / name).mkdir()
-    except FileExistsError as error:
-        raise TrainError(
-            "a run overwrites nothing",
-            found="one exists with that name",
-            remedy="give another --name, continue with --resume, or delete it",
-            file=root / name,
-        ) from error
-    return root / name
-
-
-def _numbered_folder(root: Path, task: str, scenes: Sequence[SceneLock]) -> Path:
-    names = sorted({scene.reference.partition("@")[0] for scene in scenes})
-    place = names[0] if len(names) == 1 else f"{len(names)}-scenes"
-    prefix = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{task}-{place}")
-    for number in itertools.count(1):
-        try:
-            (root / f"{prefix}-{number}").mkdir()
-        except FileExistsError:
-            continue
-        return root / f"{prefix}-{number}"
-    raise AssertionError
-
-
-def _lasting(source: Path | str) -> str:
-    """The source, valid in any working directory."""
-    folder = Path(source).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else str(source)
+    for folder in (root / one for one in names):
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise TrainError(
+        "a run overwrites nothing",
+        found="one exists with that name",
+        remedy="give another --name, continue with --resume, or delete it",
+        file=root / str(name),
+    )
 
 
 def _described(scene: SceneLock | None) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import distributed
 
@@ -14,7 +13,7 @@ from pipeline.errors import TrainError
 from sim.scene import SimScene
 from train import checkpoint
 from train.distributed import Processes, agreed, first, processes_of_this_run, together, use_one_thread
-from train.loggers import make_loggers
+from train.loggers import open_loggers
 from train.run import EndedBy, Ending, Run
 from train.trainer import Trainer
 
@@ -57,42 +56,41 @@ def train_run(
     use_one_thread()
     processes = processes_of_this_run()
     writes = first(processes)
-    with together(run.record.device, processes) as device, run.busy() if writes else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(together(run.record.device, processes))
+        if writes:
+            stack.enter_context(run.busy())
         trainer = Trainer(run.preset, scenes, seed=run.record.seed, device=device, processes=processes)
+        stack.callback(trainer.env.env.close)
         seconds = _resume(run, trainer, processes)
         by: EndedBy = "iterations"
+        log: Callable[[dict[str, float]], None] | None = None
         if writes:
             run.end(None)
-        log = make_loggers(run, loggers, trainer.steps) if writes else []
+            log = stack.enter_context(open_loggers(run, loggers, trainer.steps))
         start = time.monotonic()
-        try:
-            while trainer.iteration < iterations:
-                before, steps = time.monotonic(), trainer.steps
-                row = _iterate(run, trainer)
-                spent = time.monotonic() - start
-                row["seconds"] = seconds + spent
-                row["steps_per_second"] = (trainer.steps - steps) / (time.monotonic() - before)
-                if writes:
-                    run.curve.append(row)
-                    for one in log:
-                        one.log(row)
-                    if watch:
-                        watch(row)
-                asked, late = stop(), minutes is not None and spent >= 60 * minutes
-                done = trainer.iteration >= iterations
-                if agreed(late or asked, processes) and not done:
-                    by = "request" if asked or minutes is None else "minutes"
-                ends = done or by != "iterations"
-                if ends or trainer.iteration % run.preset.save_interval == 0:
-                    _keep(run, trainer, row["seconds"], processes)
-                if ends:
-                    break
-            if writes:
-                run.end(Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
-        finally:
-            for one in log:
-                one.close()
-            trainer.env.env.close()
+        while trainer.iteration < iterations:
+            before, steps = time.monotonic(), trainer.steps
+            row = _iterate(run, trainer)
+            spent = time.monotonic() - start
+            row["seconds"] = seconds + spent
+            row["steps_per_second"] = (trainer.steps - steps) / (time.monotonic() - before)
+            if log:
+                run.curve.append(row)
+                log(row)
+                if watch:
+                    watch(row)
+            asked, late = stop(), minutes is not None and spent >= 60 * minutes
+            done = trainer.iteration >= iterations
+            if agreed(late or asked, processes) and not done:
+                by = "request" if asked or minutes is None else "minutes"
+            ends = done or by != "iterations"
+            if ends or trainer.iteration % run.preset.save_interval == 0:
+                _keep(run, trainer, row["seconds"], processes)
+            if ends:
+                break
+        if writes:
+            run.end(Ending(reached=trainer.iteration, planned=iterations, by=by, minutes=minutes))
         return trainer.iteration
 
 
@@ -103,16 +101,17 @@ def _resume(run: Run, trainer: Trainer, processes: Processes | None) -> float:
         _keep(run, trainer, 0.0, processes)
         return 0.0
     path, state = found
-    others = state.get("processes", [])
-    if len(others) != (processes["world_size"] if processes else 0):
+    others, count = state.get("processes", []), processes["world_size"] if processes else 1
+    if (len(others) or 1) != count:
         raise TrainError(
             "a run continues with as many processes as it began with",
-            found=f"{processes['world_size'] if processes else 1} instead of {len(others) or 1}",
+            found=f"{count} instead of {len(others) or 1}",
             remedy=f"give --num-gpus {len(others) or 1}",
             file=path,
         )
     try:
-        trainer.restore(state | (others[processes["global_rank"]] if processes else {}))
+        own: checkpoint.Checkpoint = {**state, **others[processes["global_rank"]]} if processes else state
+        trainer.restore(own)
     except TrainError as error:
         raise TrainError(error.rule, found=error.found, remedy=error.remedy, file=path) from error
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -120,7 +119,7 @@ def _resume(run: Run, trainer: Trainer, processes: Processes | None) -> float:
     if first(processes):
         run.curve.cut(trainer.iteration)
     logger.info("training continues after iteration %d, from %s", trainer.iteration, path)
-    return float(state["seconds"])
+    return float(state.get("seconds", 0.0))
 
 
 def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:
@@ -138,10 +137,10 @@ def _iterate(run: Run, trainer: Trainer) -> dict[str, float]:
 
 def _keep(run: Run, trainer: Trainer, seconds: float, processes: Processes | None) -> None:
     """Save a checkpoint; the networks of all processes are equal, their simulations differ."""
-    state = trainer.state() | {"seconds": seconds}
+    state: Mapping[str, object] = {**trainer.state(), "seconds": seconds}
     if processes:
-        own = {name: value for name, value in state.items() if name not in ("agent", "iteration", "seconds")}
-        parts: list[Any] = [None] * processes["world_size"]
+        own = {name: state[name] for name in checkpoint.ProcessState.__annotations__}
+        parts: list[object] = [None] * processes["world_size"]
         distributed.gather_object(own, parts if first(processes) else None)
         state = {name: value for name, value in state.items() if name not in own} | {"processes": parts}
     if first(processes):

@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from rsl_rl.modules import HiddenState
 
 from pipeline.types import F64
 from sim.scene import SimScene
-from train.checkpoint import check_finite, fit
+from train.checkpoint import Checkpoint, check_finite, fit
 from train.distributed import Processes, own_seed
 from train.environment import DoneInfo, make_env
 from train.ppo import make_agent
@@ -55,10 +54,7 @@ class EpisodeStats:
 
     def restore(self, state: list[EpisodeRow]) -> None:
         """Continue from a checkpoint."""
-        self._episodes.clear()
-        self._episodes.extend(
-            (bool(success), by, reward, steps, others) for success, by, reward, steps, others in state
-        )
+        self._episodes = deque(state, maxlen=WINDOW)
 
 
 FAST, SLOW = 0.1, 0.02
@@ -73,10 +69,6 @@ class SceneCurriculum:
     Learning progress is the difference between a fast and a slow moving average of success: scenes that are being
     learned or forgotten are drawn more often. Source: Matiisen et al., Teacher-Student Curriculum Learning, 2017,
     section 3.
-
-    Args:
-        count: Number of scenes, S.
-        by_progress: Whether to draw by learning progress; otherwise uniformly.
     """
 
     def __init__(self, count: int, *, by_progress: bool) -> None:
@@ -114,20 +106,8 @@ Metrics = dict[str, float]
 class Trainer:
     """A policy in training.
 
-    Args:
-        preset: What is trained, and how.
-        scenes: Scenes to train in.
-        seed: Seed of networks, actions and episodes.
-        device: Device of networks and images.
-        processes: Rank of this process among several; None for a single one.
-
     Raises:
         SimError: When the scenes don't suit the task or the robot.
-
-    Attributes:
-        iteration: Number of iterations done.
-        env: The simulation.
-        agent: Networks and optimiser.
     """
 
     def __init__(
@@ -187,19 +167,22 @@ class Trainer:
         check_finite(metrics, agent)
         return metrics | clock.seconds
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> Checkpoint:
         """All that training depends on, for a checkpoint."""
         return {
             "iteration": self.iteration,
             "agent": self.agent.save(),
             "memories": self.agent.memories,
-            "random": _random_state(self.agent.device),
+            "random": [
+                torch.get_rng_state(),
+                *([torch.cuda.get_rng_state(self.agent.device)] if self.agent.device.startswith("cuda") else []),
+            ],
             "environment": self.env.state(),
             "curriculum": self._curriculum.state(),
             "episode_stats": self._stats.state(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Checkpoint) -> None:
         """Continue from a checkpoint as if there had been no break.
 
         Raises:
@@ -213,24 +196,15 @@ class Trainer:
         self.env.restore(state["environment"])
         self._curriculum.restore(state["curriculum"])
         self._stats.restore(state["episode_stats"])
-        _set_random_state(state["random"], self.agent.device)
+        torch.set_rng_state(state["random"][0])
+        if self.agent.device.startswith("cuda"):
+            torch.cuda.set_rng_state(state["random"][1], self.agent.device)
 
 
 def _moved(memory: HiddenState, device: str) -> HiddenState:
     if isinstance(memory, tuple):
         return memory[0].to(device), memory[1].to(device)
     return None if memory is None else memory.to(device)
-
-
-def _random_state(device: str) -> list[torch.Tensor]:
-    """States of the random generators of the CPU and of a CUDA device."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.startswith("cuda") else [])]
-
-
-def _set_random_state(state: list[torch.Tensor], device: str) -> None:
-    torch.set_rng_state(state[0])
-    if device.startswith("cuda"):
-        torch.cuda.set_rng_state(state[1], device)
 
 
 class _Clock:

@@ -366,7 +366,7 @@ class Record:
         from pipeline.scenes.resolver import find_scenes
         from train.environment import TrainEnv
         from train.imitation import DrivenActor
-        from train.models.encoders import RgbImages
+        from train.models.encoders import Images
 
         if not self.scenes:
             raise TrainError("a driver has a scene to drive in", found="none", remedy="--scene BUNDLE")
@@ -380,5 +380,5 @@ class Record:
             allow_failed=self.allow_failed,
             starts="train",
         )
-        env = TrainEnv(robots, [RgbImages()], seed=self.seed)
+        env = TrainEnv(robots, [Images("rgb")], seed=self.seed)
         return env, DrivenActor(name, env, self.seed)

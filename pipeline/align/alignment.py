@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class Alignment:
     scale_source: str
     scale_sigma: float | None
     floor_found: bool
-    report: dict[str, Any]
+    report: dict[str, object]
 
     @property
     def gravity_source(self) -> str:

@@ -1,14 +1,12 @@
-"""Gravity: estimates of the up direction from sensors, cameras and surfaces, fused with their sigmas."""
+"""Gravity: estimates of the up direction from sensors, cameras and surfaces, fused by their sigmas."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.align.scale import MAX_DISAGREEMENT
 from pipeline.align.surfaces import Surfaces, horizontal_axes
@@ -19,9 +17,9 @@ from pipeline.types import F64
 logger = logging.getLogger(__name__)
 
 ACCELEROMETER_BIAS_DEG = 0.15
-"""Error that averaging over frames can't remove, if the capture doesn't state it: the sensor's misalignment."""
+"""One sigma of the sensor's misalignment if the capture doesn't state it; averaging doesn't reduce it."""
 PARTS = 6
-"""Parts of a capture whose mean readings are compared: errors of neighbours in time are correlated."""
+"""Number of parts of a capture whose mean readings are compared: errors of neighbours in time are correlated."""
 SURFACES_SIGMA_DEG = 0.15
 """How horizontal floors and how vertical walls are built."""
 ONE_WALL_SIGMA_DEG = 1.0
@@ -36,7 +34,7 @@ class UpEstimate:
         sources: accelerometer, the capture's kind, surfaces, lines, cameras, or several of them.
         up: (3,) unit, scene frame.
         sigma_deg: One sigma [deg].
-        normal: (3,) unit, of an estimate that only states that up is perpendicular to it (a single wall's normal).
+        normal: (3,) unit, if up is only known to be perpendicular to it (a single wall's normal).
     """
 
     sources: tuple[str, ...]
@@ -69,11 +67,9 @@ class UpEstimate:
 
 
 def up_from_accelerometer(views: Sequence[View], shared_sigma_deg: float | None = None) -> UpEstimate | None:
-    """Robust mean of the frames' gravity readings, rotated into the scene's frame.
+    """Robust mean of the frames' gravity readings, in the order of time, rotated into the scene's frame.
 
-    Args:
-        views: Views in the order of time.
-        shared_sigma_deg: One sigma of the error that all readings share [deg]; None if the capture doesn't state it.
+    `shared_sigma_deg` is one sigma of the error that all readings share; None if the capture doesn't state it.
     """
     readings = [view.world_from_camera.rotate(-view.gravity) for view in views if view.gravity is not None]
     if len(readings) < 3:
@@ -94,16 +90,16 @@ def up_from_capture_world(capture: Capture, views: Sequence[View]) -> UpEstimate
     if capture.up_in_world is None or capture.up_sigma_deg is None:
         return None
     given = {frame.name: frame.world_from_camera for frame in capture.frames}
-    ups = []
-    for view in views:
-        pose = given.get(view.name)
-        if pose is not None:
-            ups.append(view.world_from_camera.rotation @ pose.rotation.T @ capture.up_in_world)
+    ups = [
+        view.world_from_camera.rotation @ pose.rotation.T @ capture.up_in_world
+        for view in views
+        if (pose := given.get(view.name)) is not None
+    ]
     return UpEstimate((capture.kind,), _unit(np.median(ups, axis=0)), capture.up_sigma_deg) if ups else None
 
 
 def up_from_cameras(views: Sequence[View]) -> UpEstimate:
-    """People hold cameras upright: the images' x axes lie in one horizontal plane, their y axes point down.
+    """Up by the way people hold cameras: the images' x axes lie in one horizontal plane, their y axes point down.
 
     Source: R. Szeliski, Image alignment and stitching, 2006, section 2.4 (up vector of a panorama).
     """
@@ -119,12 +115,12 @@ def up_from_cameras(views: Sequence[View]) -> UpEstimate:
 
 
 def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None:
-    """Refine a rough up: floors, tables and ceilings are horizontal, walls are vertical.
+    """Refine a rough up by horizontal surfaces (floors, tables, ceilings) and walls.
 
     Minimises the area-weighted squared sine between horizontal surfaces' normals and up, and cosine between walls'
     normals and up (the smallest eigenvector of one 3x3 matrix), with decreasing tolerance. The sigma is the
-    disagreement of horizontal and vertical surfaces, at least the accuracy of buildings. A single wall only states
-    that up is perpendicular to its normal.
+    disagreement of horizontal and vertical surfaces, at least the accuracy of buildings. A single wall only determines
+    the direction perpendicular to it.
     """
     if len(surfaces.points) < 500:
         return None
@@ -138,7 +134,7 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
             matrix = _scatter(normals, vertical) - _scatter(normals, horizontal)
             if horizontal.sum() + vertical.sum() < 0.05 * area.sum():
                 return None
-            # a small weight of the rough up, for what a single wall leaves open
+            # a small weight of the rough up, for the direction along a single wall
             matrix -= 1e-3 * (horizontal.sum() + vertical.sum()) * np.outer(rough.up, rough.up)
             up = _towards(np.linalg.eigh(matrix)[1][:, 0], up)
     horizontal, vertical = _weights(normals, area, up, 3.0)
@@ -160,11 +156,7 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
 
 
 def fuse(estimates: Sequence[UpEstimate]) -> UpEstimate:
-    """Information-weighted mean; where estimates differ by more than their sigmas allow, the sigma grows.
-
-    Args:
-        estimates: At least one of them without `normal`.
-    """
+    """Information-weighted mean of estimates, at least one without `normal`; contradictions increase its sigma."""
     information = np.sum([estimate.information for estimate in estimates], axis=0)
     up = _unit(np.linalg.solve(information, np.sum([e.information @ e.up for e in estimates], axis=0)))
     chi2 = sum((estimate.off_deg(up) / estimate.sigma_deg) ** 2 for estimate in estimates)
@@ -235,7 +227,7 @@ def _towards(direction: F64, like: F64) -> F64:
     return direction if direction @ like >= 0 else -direction
 
 
-def _unit(vector: NDArray[Any]) -> F64:
+def _unit(vector: np.ndarray) -> F64:
     return np.asarray(vector / np.linalg.norm(vector), np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Gravity by lines: edges of doors, shelves, frames and corners are vertical, and their images meet in one point."""
+"""Gravity by vertical lines: edges of doors, shelves, frames and corners."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from pipeline.progress import track
 from pipeline.types import F64, U8
 
 MAX_VIEWS = 60
-"""Views in which lines are searched, spread over the capture."""
+"""Largest number of views in which lines are detected, spread over the capture."""
 LONGEST_SIDE_PX = 960
-"""Longer side of the images in which lines are searched."""
+"""Longer side of the images in which lines are detected."""
 MIN_LENGTH = 0.05
 """Shortest segment, as a share of the image's longer side."""
 TOLERANCE_DEG = 1.5
 """Largest angle between a segment and the vertical through it."""
 VOTE_STEP_DEG = 0.5
-"""Angle between the directions that are tried."""
+"""Angle between candidate directions."""
 RIVAL_DEG, MAX_RIVAL = 4.0, 0.8
 """A direction this far from the best one must have less than this share of its votes."""
 MIN_OBJECTS = 2
-"""Objects that must agree: a single line near the vertical may be anything."""
+"""Least number of objects that agree: a single line near the vertical may be anything."""
 MIN_VIEWS = 3
-"""Views in which an object must look vertical: in one or two, any line may."""
+"""Least number of views in which an object looks vertical: in one or two, any line may."""
 MIN_SPREAD = 0.02
-"""Smallest spread of the planes' normals along their second axis: nearly parallel planes constrain one axis only."""
+"""Least spread of the planes' normals along their second axis: nearly parallel planes constrain one axis only."""
 OBJECT_SIGMA_DEG = 1.5
 """How vertical one object is: doors are accurate, a picture on a cord leans by two degrees or more."""
 OBJECT_SIZE = 0.1
@@ -52,7 +52,7 @@ class Segments:
         normals: (N, 3) unit normal of the plane through the camera and the line, scene frame.
         lengths: (N,) in longer sides of the image.
         views: (N,) number of the view.
-        positions: (N, 3) position of the midpoint, scene frame; NaN without depth.
+        positions: (N, 3) midpoint, scene frame; NaN without depth.
         distance: Median distance from the camera [scene units].
     """
 
@@ -66,11 +66,11 @@ class Segments:
 def up_from_lines(
     views: Sequence[View], poses_folder: Path, depth_folder: Path, rough: UpEstimate
 ) -> UpEstimate | None:
-    """The direction near a rough up that most segments' lines can have; None where no direction stands out.
+    """The direction near a rough up that most segments' lines can have; None without a distinct one.
 
     A segment and the camera's centre span a plane that contains the line, so up is perpendicular to the plane's normal.
-    All directions around the rough up are tried, then the best one is fitted (reweighted smallest eigenvector). The
-    accuracy is limited by how vertical objects are, so the sigma depends on the number of different objects.
+    Of all directions around the rough up the best one is refined (reweighted smallest eigenvector). The sigma depends
+    on the number of different objects, because objects are not exactly vertical.
 
     Source: the Gaussian sphere of S. Barnard, Interpreting perspective images, Artificial Intelligence 21, 1983.
     """
@@ -102,8 +102,8 @@ def find_segments(image: U8) -> F64:
     Source: R. Grompone von Gioi et al., LSD: a fast line segment detector with a false detection control, TPAMI 2010.
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    found = cv2.createLineSegmentDetector().detect(grey)[0]
-    segments = np.zeros((0, 4)) if found is None else np.asarray(found, np.float64).reshape(-1, 4) + 0.5
+    lines = cv2.createLineSegmentDetector().detect(grey)[0]
+    segments = np.zeros((0, 4)) if lines is None else np.asarray(lines, np.float64).reshape(-1, 4) + 0.5
     length = np.linalg.norm(segments[:, :2] - segments[:, 2:], axis=1)
     return segments[length > MIN_LENGTH * max(grey.shape)]
 
@@ -125,9 +125,8 @@ def _all_segments(views: Sequence[View], poses_folder: Path, depth_folder: Path)
         distances.append(depth)
     distance = np.concatenate(distances)
     known = distance[np.isfinite(distance)]
-    typical = float(np.median(known)) if len(known) else 0.0
-    joined = [np.concatenate(column) for column in (normals, lengths, numbers, positions)]
-    return Segments(joined[0], joined[1], joined[2], joined[3], typical)
+    distance = float(np.median(known)) if len(known) else 0.0
+    return Segments(*map(np.concatenate, (normals, lengths, numbers, positions)), distance=distance)
 
 
 def _depth(depth_folder: Path, view: View, rays: F64) -> F64:
@@ -157,7 +156,7 @@ def _weights(segments: Segments, up: F64) -> F64:
 
 
 def _object_weights(segments: Segments, weights: F64, up: F64) -> F64:
-    """Weight (T,) of the lines of each object that looks vertical in several views."""
+    """Sum of the lines' weights (T,) of each object that looks vertical in several views."""
     used = (weights > 0) & np.isfinite(segments.positions).all(1)
     middle = np.median(segments.positions[used], 0) if used.any() else np.zeros(3)
     used &= np.linalg.norm(segments.positions - middle, axis=1) < REACH * segments.distance

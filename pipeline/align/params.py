@@ -1,9 +1,9 @@
-"""Parameters of the align stage, and what gives a scene its scale."""
+"""Parameters of the align stage: the sources of a scene's scale."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -37,7 +37,7 @@ class KnownLength(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_text(cls, value: Any) -> Any:
+    def _from_text(cls, value: object) -> object:
         if isinstance(value, dict | KnownLength):
             return value
         number = r"[-+]?[\d.]+(?:[eE][-+]?\d+)?"
@@ -56,7 +56,7 @@ class KnownLength(Settings):
 
 
 class ScaleSources(Settings):
-    """What gives a capture its scale; several are compared, and the one with the smallest sigma is taken."""
+    """Sources of a capture's scale; several are compared, and the one with the smallest sigma is used."""
 
     known_length: KnownLength | None = None
     """A length measured on site and visible in one image."""
@@ -71,12 +71,13 @@ class ScaleSources(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _sheet_from_text(cls, values: Any) -> Any:
+    def _sheet_from_text(cls, values: object) -> object:
         """`known_length: A4 sheet` means `sheet: A4`."""
-        text = values.get("known_length") if isinstance(values, dict) else None
-        match = re.fullmatch(r"\s*(\w+)[ -](sheet|paper)\s*", text, re.IGNORECASE) if isinstance(text, str) else None
-        sheet = next((name for name in SHEETS if match and match[1].lower() == name.lower()), None)
-        return {**values, "known_length": None, "sheet": sheet} if sheet else values
+        if isinstance(values, dict) and isinstance(text := values.get("known_length"), str):
+            for sheet in SHEETS:
+                if re.fullmatch(rf"\s*{sheet}[ -](sheet|paper)\s*", text, re.IGNORECASE):
+                    return {**values, "known_length": None, "sheet": sheet}
+        return values
 
     @model_validator(mode="after")
     def _height_is_certain(self) -> Self:
@@ -89,17 +90,13 @@ class ScaleSources(Settings):
 
 
 def scale_settings(**sources: str | float | None) -> tuple[str, ...]:
-    """Settings by which sources of the scale replace all that a card says of it.
-
-    Args:
-        **sources: Fields of `ScaleSources`, also as text; None where nothing is given.
-    """
+    """Settings by which these fields of `ScaleSources` (values, texts or None) replace all that a card gives."""
     given = [f"align.{name}={value}" for name, value in sources.items() if value is not None]
     return (*(f"align.{name}=null" for name in ScaleSources.model_fields), *given) if given else ()
 
 
 class AlignParams(ScaleSources):
-    """How gravity and scale are found."""
+    """How gravity and scale are estimated."""
 
     seed: int = 0
     """Seed of the plane search."""

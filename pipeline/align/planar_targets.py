@@ -39,7 +39,7 @@ FAMILIES = {
 }
 """Dictionaries by family; of one tag size, smaller ones are part of larger ones: 50 of 4x4 are the first 50 of 1000."""
 MAX_TAG_UNEVENNESS = 0.05
-"""Largest relative scatter of a tag's sides and diagonals: above it, too few directions saw it."""
+"""Largest relative scatter of a tag's sides and diagonals: above it the views' directions are too similar."""
 
 
 Tag = tuple[str, int]
@@ -50,9 +50,9 @@ GREY_THRESHOLDS = range(245, 69, -16)
 MIN_SIDE_PX = 24
 """Shortest side of a quad: the corners of smaller ones are too uncertain."""
 MAX_QUADS = 15
-"""Quads per image, the largest ones: tiles and bricks would take hours."""
+"""Largest number of quads per image: tiles and bricks would take hours."""
 MARGIN_PX = 4
-"""Margin at the image's border: a quad that touches it is cut off."""
+"""Margin at the image's border, where quads are cropped."""
 STRAIGHT = 0.01
 """Largest deviation of a region's outline from its four sides, as a share of its length."""
 MAX_SHEET_UNEVENNESS = 0.01
@@ -69,12 +69,7 @@ MAX_OFF = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """A quad in a view.
-
-    Attributes:
-        view: The view.
-        corners: (4, 2) pixels of the view's undistorted image, around the quad in the object's own order.
-    """
+    """The corners (4, 2) of a quad in the object's order, in pixels of a view's undistorted image."""
 
     view: View
     corners: F64
@@ -87,7 +82,7 @@ class Measured:
     Attributes:
         corners: (4, 3), scene frame [scene units].
         metres_per_unit: Scale by all six distances between corners.
-        sigma: Relative one sigma of it: from the corners' noise and from how far the distances disagree.
+        sigma: Relative one sigma of it, by the corners' noise and the disagreement of the distances.
     """
 
     corners: F64
@@ -113,7 +108,7 @@ def unevenness(measured: F64, expected: F64) -> F64:
 
 
 def measure(sightings: list[Sighting], expected: F64, max_unevenness: float) -> Measured | None:
-    """Triangulate a quad and compare it with the object's distances, (6,) [m]; None if it is not reliable."""
+    """Triangulate a quad and compare it with the object's distances (6,) [m]; None if it is not reliable."""
     if len(sightings) < 2:
         return None
     origins = np.array([sighting.view.world_from_camera.translation for sighting in sightings])
@@ -128,12 +123,12 @@ def measure(sightings: list[Sighting], expected: F64, max_unevenness: float) -> 
             return None
         errors.append(np.linalg.norm(sighting.view.camera.project(local) - sighting.corners, axis=1))
         pixel.append(local[:, 2].mean() / sighting.view.camera.fx)
-    found = distances(corners)
-    uneven = float(unevenness(found, expected))
+    measured = distances(corners)
+    uneven = float(unevenness(measured, expected))
     if np.median(errors) > MAX_ERROR_PX or uneven > max_unevenness:
         return None
-    own = CORNER_SIGMA_PX * float(np.mean(pixel)) / np.sqrt(len(sightings)) / float(found.mean())
-    return Measured(corners, 1 / float((found / expected).mean()), float(np.hypot(own, uneven / 2)))
+    own = CORNER_SIGMA_PX * float(np.mean(pixel)) / np.sqrt(len(sightings)) / float(measured.mean())
+    return Measured(corners, 1 / float((measured / expected).mean()), float(np.hypot(own, uneven / 2)))
 
 
 def combined(measured: list[Measured]) -> tuple[float, float]:
@@ -146,7 +141,7 @@ def combined(measured: list[Measured]) -> tuple[float, float]:
 
 
 def nearest_point(origins: F64, rays: F64) -> F64:
-    """The point (3,) nearest to all lines through origins (N, 3) along rays (N, 3); NaN where they are parallel."""
+    """The point (3,) nearest to all lines through origins (N, 3) along rays (N, 3); NaN if they are parallel."""
     directions = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     across = np.eye(3) - directions[:, :, None] * directions[:, None, :]
     matrix = across.sum(0)
@@ -156,12 +151,7 @@ def nearest_point(origins: F64, rays: F64) -> F64:
 
 
 def scale_from_tags(size: float, scene: PosedScene, poses_folder: Path) -> Scale:
-    """Scale by all tags that at least two views show.
-
-    Args:
-        size: Side of the black square [m].
-        scene: Poses in scene units.
-        poses_folder: The folder with the images.
+    """Scale by all tags, with black squares of this size [m], that at least two views show.
 
     Raises:
         ReconstructionError: When no tag can be measured.
@@ -201,12 +191,7 @@ def find_tags(view: View, image: U8) -> Iterator[tuple[Tag, Sighting]]:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """A sheet of paper.
-
-    Attributes:
-        measured: Its corners and scale.
-        sightings: Its quads in the views.
-    """
+    """A sheet of paper, and its quads in the views."""
 
     measured: Measured
     sightings: list[Sighting]
@@ -217,12 +202,6 @@ def scale_from_sheets(kind: SheetFormat, scene: PosedScene, poses_folder: Path, 
 
     Rectangles of the same shape but several sizes (an A3 poster next to an A4 sheet) contradict each other; then only
     those are used that agree with the other scales.
-
-    Args:
-        kind: One of SHEETS.
-        scene: Poses in scene units.
-        poses_folder: The folder with the images.
-        others: Scales from other sources; priors are enough.
 
     Raises:
         ReconstructionError: When there is none, or several sizes remain.
@@ -279,12 +258,8 @@ def find_quads(image: U8) -> list[F64]:
 def match_sheets(seen: Sequence[Sighting], expected: F64) -> list[Sheet]:
     """Quads of several views that are one rectangle of the sheet's shape, those in most views first.
 
-    Each quad is matched with all quads of other views, in four rotations; partners that agree on its position are a
-    group, and the largest group is used first.
-
-    Args:
-        seen: Quads of all views.
-        expected: The sheet's six distances [m], see `rectangle`.
+    Each quad is matched with all quads of other views, in four rotations; those that agree on its position are a group,
+    and the largest group is used first. `expected` are the sheet's six distances [m], see `rectangle`.
     """
     if not seen:
         return []
@@ -318,18 +293,18 @@ def _group(
     others = np.flatnonzero(views != views[anchor])
     if len(others) == 0:
         return {anchor: turn}
-    here = np.roll(rays[anchor], -turn, 0)
-    there = np.stack([np.roll(rays[others], -shift, 1) for shift in range(4)], 1)  # (N, 4 turns, 4 corners, 3)
+    own = np.roll(rays[anchor], -turn, 0)
+    theirs = np.stack([np.roll(rays[others], -shift, 1) for shift in range(4)], 1)  # (N, 4 turns, 4 corners, 3)
     between = (origins[anchor] - origins[others])[:, None, None]
     # the nearest points of two lines
-    along = (here * there).sum(-1)
-    a, b = (here * between).sum(-1), (there * between).sum(-1)
+    along = (own * theirs).sum(-1)
+    a, b = (own * between).sum(-1), (theirs * between).sum(-1)
     across = np.maximum(1 - along**2, 1e-12)
     s, t = (along * b - a) / across, (b - along * a) / across
-    mine = origins[anchor] + s[..., None] * here
-    corners = (mine + origins[others][:, None, None] + t[..., None] * there) / 2
+    nearest = origins[anchor] + s[..., None] * own
+    corners = (nearest + origins[others][:, None, None] + t[..., None] * theirs) / 2
     pixel = np.maximum(s, 1e-12) * np.hypot(pixels[anchor], pixels[others])[:, None, None]
-    gap = 2 * np.linalg.norm(mine - corners, axis=-1) / pixel
+    gap = 2 * np.linalg.norm(nearest - corners, axis=-1) / pixel
     good = (s > 0) & (t > 0) & (gap < MAX_GAP_PX) & (across > MIN_PARALLAX**2)
     fits = good.all(-1) & (unevenness(distances(corners), expected) < 2 * MAX_SHEET_UNEVENNESS)
     rows, turns = np.nonzero(fits)
@@ -371,8 +346,7 @@ def _of_one_size(kind: SheetFormat, sheets: list[Sheet], others: Sequence[Scale]
 
 
 def _is_near(scale: Scale, other: Scale) -> bool:
-    off = abs(float(np.log(scale.value / other.value)))
-    return off < MAX_OFF or scale.off(other) <= MAX_DISAGREEMENT
+    return abs(np.log(scale.value / other.value)) < MAX_OFF or scale.off(other) <= MAX_DISAGREEMENT
 
 
 def _scale(sheet: Sheet) -> Scale:

@@ -1,9 +1,8 @@
-"""Scale priors by objects of typical size (steps, rooms, hand-held cameras): a wide sigma, where nothing else helps."""
+"""Scale priors by objects of typical size (steps, rooms, hand-held cameras), for captures without other scales."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -21,8 +20,8 @@ RISE = (0.17, 0.02)
 CAMERA_HEIGHT = (1.4, 0.3)
 """Height at which people hold phones when they film a room, and its sigma [m]."""
 INWARD_DEG = 10.0
-"""Views that look at one point within this angle go around an object. It may stand on a table, so the horizontal
-surface below it need not be the floor."""
+"""Views that look at one point within this angle go around an object. It may be on a table, so the horizontal surface
+below it need not be the floor."""
 
 HEIGHT_BINS = 150
 """Number of bins between floor and cameras."""
@@ -36,9 +35,9 @@ RISE_TOLERANCE = 0.08
 MIN_STEP_COSINE = 0.5
 """Cosine of the angle from step to step: stairs may wind, and often only a part of a tread is visible."""
 REACH = 10.0
-"""Distance from the median of all points within which steps are searched [camera heights]."""
+"""Largest distance of steps from the median of all points [camera heights]."""
 MIN_TREAD_SHARE = 0.002
-"""Share of the horizontal area above the floor that a tread must have."""
+"""Least area of a tread [share of the horizontal area above the floor]."""
 
 
 def find_priors(
@@ -51,7 +50,7 @@ def find_priors(
         views: The training views.
         up: (3,) unit.
         floor: The floor, or None.
-        on_machine: Whether a robot, drone or car carried the cameras, at any height.
+        on_machine: Whether the cameras were on a robot, drone or car, at any height.
     """
     if floor is None:
         return []
@@ -96,41 +95,23 @@ def _look_inward(views: Sequence[View], centres: F64) -> bool:
     return float(np.median(cosine)) > np.cos(np.deg2rad(INWARD_DEG))
 
 
-@dataclass(frozen=True, eq=False)
-class Treads:
-    """Horizontal patches above the floor.
-
-    Attributes:
-        height: (P,) height above the floor [scene units].
-        centre: (P, 2) in the horizontal plane [scene units].
-    """
-
-    height: F64
-    centre: F64
-
-
 def find_rise(surfaces: Surfaces, up: F64, floor: Floor, camera_height: float) -> float | None:
     """Height of a step [scene units] by the longest flight of three steps or more; None without one.
 
     A flight is a sequence of horizontal patches above the floor, each one step higher and ahead of the one before.
-
-    Args:
-        surfaces: Oriented points, scene frame.
-        up: (3,) unit.
-        floor: The floor, where the flight starts.
-        camera_height: Height above the floor [scene units]; steps above it aren't visible.
+    Steps above the camera [height in scene units] aren't visible.
     """
-    treads = _find_treads(surfaces, up, floor, camera_height)
+    heights, centres = _find_treads(surfaces, up, floor, camera_height)
     longest, rise = MIN_STEPS - 1, None
-    for first, second in product(range(len(treads.height)), repeat=2):
-        step, ahead = treads.height[second] - treads.height[first], treads.centre[second] - treads.centre[first]
-        starts = abs(treads.height[first] - step) < RISE_TOLERANCE * step  # one step above the floor
+    for first, second in product(range(len(heights)), repeat=2):
+        step, ahead = heights[second] - heights[first], centres[second] - centres[first]
+        starts = abs(heights[first] - step) < RISE_TOLERANCE * step  # one step above the floor
         if not starts or not _walkable(step, ahead):
             continue
         flight = [first, second]
         while True:
-            up_by = np.abs(treads.height - treads.height[flight[-1]] - step) < RISE_TOLERANCE * step
-            onward = treads.centre - treads.centre[flight[-1]]
+            up_by = np.abs(heights - heights[flight[-1]] - step) < RISE_TOLERANCE * step
+            onward = centres - centres[flight[-1]]
             cosine = (onward @ ahead) / np.maximum(np.linalg.norm(onward, axis=1) * np.linalg.norm(ahead), 1e-12)
             cosine = np.where(up_by & _walkable(step, onward), cosine, -1)
             if cosine.max() < MIN_STEP_COSINE:
@@ -138,7 +119,7 @@ def find_rise(surfaces: Surfaces, up: F64, floor: Floor, camera_height: float) -
             flight.append(int(np.argmax(cosine)))
             ahead = onward[flight[-1]]
         if len(flight) > longest:
-            longest, rise = len(flight), float(treads.height[flight[-1]] / len(flight))
+            longest, rise = len(flight), float(heights[flight[-1]] / len(flight))
     return rise
 
 
@@ -148,8 +129,8 @@ def _walkable(step: float, ahead: F64) -> Mask:
     return (step / run > SLOPE[0]) & (step / run < SLOPE[1])
 
 
-def _find_treads(surfaces: Surfaces, up: F64, floor: Floor, camera_height: float) -> Treads:
-    """Connected horizontal patches at the heights with much horizontal area."""
+def _find_treads(surfaces: Surfaces, up: F64, floor: Floor, camera_height: float) -> tuple[F64, F64]:
+    """Heights above the floor (P,) and centres (P, 2) of connected horizontal patches, at heights with much area."""
     heights = surfaces.points @ up - floor.height
     width = camera_height / HEIGHT_BINS
     horizontal = (surfaces.normals @ up > np.cos(np.deg2rad(12))) & (heights > 3 * width) & (heights < camera_height)
@@ -167,4 +148,4 @@ def _find_treads(surfaces: Surfaces, up: F64, floor: Floor, camera_height: float
         sums = [np.bincount(part, area[at] * values) for values in (heights[at], *plan[at].T)]
         treads.append((np.array(sums) / np.maximum(weights, 1e-12)).T[weights > MIN_TREAD_SHARE * area.sum()])
     rows = np.concatenate(treads) if treads else np.zeros((0, 3))
-    return Treads(rows[:, 0], rows[:, 1:])
+    return rows[:, 0], rows[:, 1:]

@@ -19,13 +19,13 @@ from pipeline.types import F64
 logger = logging.getLogger(__name__)
 
 MAX_DISAGREEMENT = 3.0
-"""Sigmas between two estimates above which one of them must be wrong."""
+"""Largest difference of two estimates in sigmas; above it one of them is wrong."""
 CLICK_SIGMA_PX = 1.0
 """One sigma of a pixel that a person picks in the photo."""
 CAMERA_HEIGHT_SIGMA = 0.1
 """Relative one sigma of a person's estimate of the camera height."""
 MIN_SAMPLES = 8
-"""Depths that each end of a known length needs around its pixel."""
+"""Least number of depths around each end of a known length."""
 ASSUMED_DEPTH = 2.0
 """Assumed median depth [m] if nothing gives the scale."""
 
@@ -47,13 +47,7 @@ ScaleSource = Literal[
 
 @dataclass(frozen=True)
 class Scale:
-    """Metres per scene unit.
-
-    Attributes:
-        value: Metres per scene unit.
-        sigma: Relative one sigma; None when assumed.
-        source: Its source.
-    """
+    """A scale `value` [metres per scene unit] with its relative one sigma; None when assumed."""
 
     value: float
     sigma: float | None
@@ -85,8 +79,7 @@ def log_scale_contradictions(scales: Sequence[Scale], chosen: Scale) -> None:
 def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder: Path) -> Scale:
     """Scale by two points with a known distance, given as pixels of one photo.
 
-    The point of a pixel lies on the front surface in the neighbouring views' depth maps, so this also works for a photo
-    that is held out.
+    The points are on the front surface in the other views' depth maps, so the photo may be held out.
 
     Raises:
         ReconstructionError: When the photo isn't registered, a pixel lies outside, or has no depth.
@@ -100,8 +93,7 @@ def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder:
         )
     rays = [_ray(view, pixel) for pixel in (known.a, known.b)]
     depths = _front_depths(view, np.array(rays), scene, depth_folder)
-    ends: list[F64] = []
-    sigmas: list[float] = []
+    ends, sigmas = [], []
     for ray, estimate, pixel in zip(rays, depths, (known.a, known.b), strict=True):
         if estimate is None:
             raise ReconstructionError(
@@ -124,7 +116,7 @@ def scale_from_camera_height(metres: float, sigma: float | None, height: float |
     """Scale by the median camera height above the floor.
 
     Args:
-        metres: Height given by the user [m].
+        metres: Given height [m].
         sigma: One sigma of it [m]; None is a tenth of it.
         height: Reconstructed height [scene units]; None without a floor.
 
@@ -139,11 +131,6 @@ def scale_from_camera_height(metres: float, sigma: float | None, height: float |
         )
     relative = CAMERA_HEIGHT_SIGMA if sigma is None else sigma / metres
     return Scale(metres / height, relative, "camera_height")
-
-
-def assumed_scale(median_depth: float) -> Scale:
-    """A guess that makes the scene approximately life-size; its gate fails."""
-    return Scale(ASSUMED_DEPTH / median_depth, None, "assumed")
 
 
 def _ray(view: View, pixel: tuple[float, float]) -> F64:
@@ -175,23 +162,18 @@ def _front_depths(view: View, rays: F64, scene: PosedScene, depth_folder: Path) 
             offset = pixels - target
             near = (np.abs(offset) < radius).all(1)
             samples.append(np.column_stack([offset[near], local[near, 2]]))
-    return [_front(np.concatenate(samples)) if samples else None for samples in seen]
+    return [_front_depth(np.concatenate([np.zeros((0, 3)), *samples])) for samples in seen]
 
 
-def _front(samples: F64) -> tuple[float, float] | None:
-    """Depth at offset (0, 0) of the nearest surface among samples (N, 3): pixel offsets and depth."""
+def _front_depth(samples: F64) -> tuple[float, float] | None:
+    """Depth and its sigma at offset (0, 0) of the nearest surface among samples (N, 3): pixel offsets and depth.
+
+    On a plane, inverse depth is linear in the pixel.
+    """
     if len(samples) < MIN_SAMPLES:
         return None
     front = np.percentile(samples[:, 2], 10)
-    return _depth_at_centre(samples[np.abs(samples[:, 2] / front - 1) < 0.05])
-
-
-def _depth_at_centre(samples: F64) -> tuple[float, float]:
-    """Depth at offset (0, 0) and its sigma: on a plane, inverse depth is linear in the pixel.
-
-    Args:
-        samples: (N, 3), pixel offsets and depth; refitted without outliers.
-    """
+    samples = samples[np.abs(samples[:, 2] / front - 1) < 0.05]
     design = np.column_stack([np.ones(len(samples)), samples[:, :2]])
     inverse = 1 / samples[:, 2]
     keep = np.ones(len(samples), bool)
@@ -202,5 +184,5 @@ def _depth_at_centre(samples: F64) -> tuple[float, float]:
         spread = float(np.median(residual[keep])) * 1.4826
         keep = residual <= 3 * spread + 1e-12
     depth = 1 / float(solution[0])
-    # errors of a map are correlated over a few pixels, so many samples count as only a few
+    # errors of a map are correlated over a few pixels, so the effective number of samples is small
     return depth, spread * depth**2 / np.sqrt(min(int(keep.sum()), 9))

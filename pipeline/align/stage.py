@@ -8,24 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.align import gravity
 from pipeline.align.alignment import Alignment
-from pipeline.align.gravity import (
-    UpEstimate,
-    dominant_wall_direction,
-    fuse,
-    log_up_contradictions,
-    up_from_accelerometer,
-    up_from_cameras,
-    up_from_capture_world,
-    up_from_surfaces,
-)
+from pipeline.align.gravity import UpEstimate
 from pipeline.align.lines import up_from_lines
 from pipeline.align.params import AlignParams
 from pipeline.align.planar_targets import scale_from_sheets, scale_from_tags
 from pipeline.align.priors import find_priors, scale_from_priors
 from pipeline.align.scale import (
+    ASSUMED_DEPTH,
     Scale,
-    assumed_scale,
     log_scale_contradictions,
     lowest_sigma,
     scale_from_camera_height,
@@ -44,43 +36,50 @@ def run(inputs: Mapping[str, Path], params: AlignParams, out_dir: Path) -> None:
     """Read capture, poses and depth; write `alignment.json`.
 
     Raises:
-        ReconstructionError: When a scale that the user gave can't be applied.
+        ReconstructionError: When a given scale can't be applied.
     """
     capture, scene = Capture.load(inputs["capture"]), PosedScene.load(inputs["poses"])
     surfaces = sample_surfaces(inputs["depth"])
     views = scene.training
-    sensors = [up_from_accelerometer(views, capture.gravity_sigma_deg), up_from_capture_world(capture, views)]
-    estimates = [estimate for estimate in sensors if estimate is not None] or [up_from_cameras(views)]
-    rough = fuse(estimates)
-    others = [up_from_surfaces(surfaces, rough), up_from_lines(views, inputs["poses"], inputs["depth"], rough)]
+    sensors = [
+        gravity.up_from_accelerometer(views, capture.gravity_sigma_deg),
+        gravity.up_from_capture_world(capture, views),
+    ]
+    estimates = [estimate for estimate in sensors if estimate is not None] or [gravity.up_from_cameras(views)]
+    rough = gravity.fuse(estimates)
+    others = [gravity.up_from_surfaces(surfaces, rough), up_from_lines(views, inputs["poses"], inputs["depth"], rough)]
     estimates += [estimate for estimate in others if estimate is not None]
-    gravity = fuse(estimates)
-    log_up_contradictions(estimates)
-    if gravity.sources == ("cameras",):
+    fused = gravity.fuse(estimates)
+    gravity.log_up_contradictions(estimates)
+    if fused.sources == ("cameras",):
         logger.warning("no source of gravity; up is estimated from how the camera was held")
 
     centres = np.array([view.world_from_camera.translation for view in views])
-    floor = find_floor(surfaces, gravity.up, centres)
-    height = float(np.median(centres @ gravity.up) - floor.height) if floor else None
-    priors = find_priors(surfaces, views, gravity.up, floor, on_machine=capture.on_machine)
+    floor = find_floor(surfaces, fused.up, centres)
+    height = float(np.median(centres @ fused.up) - floor.height) if floor else None
+    priors = find_priors(surfaces, views, fused.up, floor, on_machine=capture.on_machine)
     scales = _scales(params, scene, inputs, height, priors)
-    scale = lowest_sigma(scales) if scales else scale_from_priors(priors) or _assumed(scene, surfaces.points, centres)
+    scale = lowest_sigma(scales) if scales else scale_from_priors(priors)
+    if scale is None:  # approximately life-size; the gate fails
+        points = surfaces.points if len(surfaces.points) else scene.points.xyz
+        depth = float(np.median(np.linalg.norm(points - np.median(centres, 0), axis=1)))
+        scale = Scale(ASSUMED_DEPTH / depth, None, "assumed")
     log_scale_contradictions([*scales, *priors], scale)
-    x_axis = dominant_wall_direction(surfaces, gravity.up, views)
+    x_axis = gravity.dominant_wall_direction(surfaces, fused.up, views)
     alignment = Alignment(
-        world_from_scene=_world_from_scene(gravity.up, x_axis, scale, centres, floor, surfaces.points),
-        gravity_sources=gravity.sources,
-        gravity_sigma_deg=gravity.sigma_deg,
+        world_from_scene=_world_from_scene(fused.up, x_axis, scale, centres, floor, surfaces.points),
+        gravity_sources=fused.sources,
+        gravity_sigma_deg=fused.sigma_deg,
         scale_source=scale.source,
         scale_sigma=scale.sigma,
         floor_found=floor is not None,
-        report=_report(estimates, gravity, floor, [*scales, *priors], scale, height),
+        report=_report(estimates, fused, floor, [*scales, *priors], scale, height),
     )
     alignment.save(out_dir)
     logger.info(
         "gravity from %s +- %.2f deg, of %s; scale from %s, of %s",
-        gravity.source,
-        gravity.sigma_deg,
+        fused.source,
+        fused.sigma_deg,
         ", ".join(estimate.source for estimate in estimates),
         scale.source if scale.sigma is None else f"{scale.source} +- {100 * scale.sigma:.2g} %",
         ", ".join(s.source for s in [*scales, *priors]) or "nothing",
@@ -105,19 +104,7 @@ def _scales(
     return scales
 
 
-def _assumed(scene: PosedScene, points: F64, centres: F64) -> Scale:
-    around = points if len(points) else scene.points.xyz
-    return assumed_scale(float(np.median(np.linalg.norm(around - np.median(centres, 0), axis=1))))
-
-
-def _world_from_scene(
-    up: F64,
-    x_axis: F64,
-    scale: Scale,
-    centres: F64,
-    floor: Floor | None,
-    points: F64,
-) -> Similarity:
+def _world_from_scene(up: F64, x_axis: F64, scale: Scale, centres: F64, floor: Floor | None, points: F64) -> Similarity:
     """Z up, X along the walls, origin on the floor below the median camera position."""
     rotation = np.stack([x_axis, np.cross(up, x_axis), up])
     middle = scale.value * rotation @ np.median(centres, 0)
@@ -132,14 +119,14 @@ def _world_from_scene(
 
 def _report(
     estimates: list[UpEstimate],
-    gravity: UpEstimate,
+    fused: UpEstimate,
     floor: Floor | None,
     scales: list[Scale],
     scale: Scale,
     height: float | None,
 ) -> dict[str, object]:
     return {
-        "gravity": [estimate.report(gravity) for estimate in estimates],
+        "gravity": [estimate.report(fused) for estimate in estimates],
         "scale": [
             {
                 "source": other.source,

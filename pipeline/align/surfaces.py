@@ -1,4 +1,4 @@
-"""Oriented surface points sampled from all depth maps, and the floor: what gravity and scale are fitted to."""
+"""Oriented surface points sampled from all depth maps, and the floor."""
 
 from __future__ import annotations
 
@@ -15,18 +15,12 @@ SAMPLE = 240_000
 """Approximate number of sampled points."""
 
 MIN_FLOOR_SHARE = 0.04
-"""Share of the horizontal area; less is a shelf seen from above, not a floor."""
+"""Least share of the horizontal area; less is a shelf seen from above, not a floor."""
 
 
 @dataclass(frozen=True, eq=False)
 class Surfaces:
-    """Points with normals in the scene's frame.
-
-    Attributes:
-        points: (N, 3) float64 [scene units].
-        normals: (N, 3) float64, unit, towards the camera.
-        area: (N,) float64, surface area that the point represents [scene units^2].
-    """
+    """Points (N, 3) in the scene's frame, normals (N, 3) towards the camera, and area (N,) [scene units^2] of each."""
 
     points: F64
     normals: F64
@@ -78,7 +72,7 @@ class Floor:
     """A horizontal plane.
 
     Attributes:
-        height: Height along up, scene frame [scene units].
+        height: Height along up [scene units].
         rms: RMS distance of its points [scene units].
         share: Share of all horizontal, upward-facing area.
     """
@@ -89,13 +83,7 @@ class Floor:
 
 
 def find_floor(surfaces: Surfaces, up: F64, camera_centres: F64) -> Floor | None:
-    """The lowest large horizontal surface below the cameras: a peak of the heights of upward-facing points; or None.
-
-    Args:
-        surfaces: Oriented points, scene frame.
-        up: (3,) unit.
-        camera_centres: (N, 3), scene frame.
-    """
+    """The lowest large horizontal surface below cameras (N, 3): a peak of the heights of upward-facing points."""
     horizontal = surfaces.normals @ up > np.cos(np.deg2rad(12))
     heights, area = surfaces.points[horizontal] @ up, surfaces.area[horizontal]
     camera_height = float(np.median(camera_centres @ up))

@@ -1,22 +1,23 @@
-"""How a depth map stands to its neighbours: what they confirm, what they look through, where the surface really is."""
+# ruff: noqa: ANN001, ANN201, ANN202 - numba infers the types of compiled functions
+"""Consistency of a depth map with its neighbours: which pixels they confirm or see through, and the averaged depth."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 
 from pipeline.depth.maps import DepthMap
+from pipeline.geometry import Camera
 from pipeline.geometry.overlap import MAX_RELATIVE, overlaps
 from pipeline.types import F32, F64, I64, U8
 
-_COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
+_compile = njit(nogil=True, error_model="numpy", cache=True)
 _f4 = np.float32
 
 SEE_THROUGH = np.float32(0.03)
-"""A neighbour looks through a point when it sees something farther by this share of the depth, and by the noise."""
+"""A neighbour sees through a point when its depth is greater by this share of the depth, and by the noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +26,10 @@ class DepthMapSet:
 
     Attributes:
         depth: All maps' depths, flat [scene units].
-        sigma: All maps' sigmas, flat.
-        layout: (N, 3) int64 start in `depth`, width and height of each map.
-        intrinsics: (N, 4) float32 fx, fy, cx, cy.
-        poses: (N, 4, 4) float64 world_from_camera.
+        sigma: Their sigmas, flat [scene units].
+        layout: (N, 3) start in `depth`, width and height of each map.
+        intrinsics: (N, 4) fx, fy, cx, cy.
+        poses: (N, 4, 4) world_from_camera.
     """
 
     depth: F32
@@ -40,27 +41,24 @@ class DepthMapSet:
     @staticmethod
     def pack(maps: list[DepthMap]) -> DepthMapSet:
         """Pack the maps; guessed pixels count as unknown, they are no evidence."""
-        sizes = [m.depth.size for m in maps]
-        layout = [
-            (start, m.camera.width, m.camera.height) for start, m in zip(np.cumsum([0, *sizes[:-1]]), maps, strict=True)
-        ]
-        cameras = [m.camera for m in maps]
+        starts = np.cumsum([0, *(m.depth.size for m in maps[:-1])])
+        layout = [(start, m.camera.width, m.camera.height) for start, m in zip(starts, maps, strict=True)]
         return DepthMapSet(
             np.concatenate([np.where(m.guessed, 0, m.depth).ravel() for m in maps]).astype(np.float32),
             np.concatenate([m.sigma.ravel() for m in maps]),
             np.array(layout, np.int64).reshape(-1, 3),
-            np.array([(c.fx, c.fy, c.cx, c.cy) for c in cameras], np.float32),
+            np.array([intrinsics(m.camera) for m in maps]),
             np.array([m.world_from_camera.matrix for m in maps]),
         )
 
     def overlaps(self) -> F64:
-        """(N, N) share of map i's depths, probed on a grid, that map j sees as well (not farther than 10 % apart)."""
+        """(N, N) share of map i's depths, probed on a grid, that map j shows too (within 10 %)."""
         return overlaps(self.depth, self.layout, self.intrinsics, self.poses)
 
     def neighbours(self, count: int, min_overlap: float = 0.15) -> list[I64]:
         """For each map `count` overlapping ones, spread evenly from the most to the least overlapping.
 
-        The nearest alone would share their errors and never look from the other side.
+        The nearest alone would share their errors and never see the surface from the other side.
         """
         shares = self.overlaps()
         np.fill_diagonal(shares, 0)
@@ -68,40 +66,48 @@ class DepthMapSet:
         for row in shares:
             ranked = np.argsort(-row, kind="stable")
             ranked = ranked[row[ranked] >= min_overlap]
-            places = np.unique(np.linspace(0, len(ranked) - 1, count).astype(int)) if len(ranked) else []
-            chosen.append(ranked[places] if len(ranked) else ranked)
+            spread = np.unique(np.linspace(0, len(ranked) - 1, count).astype(int))
+            chosen.append(ranked[spread] if len(ranked) else ranked)
         return chosen
 
     def compare(self, own: DepthMap, neighbours: I64, max_deviation: float) -> Comparison:
-        """Compare a map, of any size, with `neighbours` of the set; to the guessed pixels they say something too."""
-        relative = np.linalg.inv(self.poses[neighbours]) @ own.world_from_camera.matrix
-        camera = own.camera
+        """Compare all pixels of a map of any size, guessed ones included, with `neighbours` of the set."""
         return Comparison(
             *_compare(
                 own.depth,
                 own.sigma,
                 own.normals,
-                np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32),
+                intrinsics(own.camera),
                 self.depth,
                 self.sigma,
                 self.layout[neighbours],
                 self.intrinsics[neighbours],
-                relative[:, :3].astype(np.float32),
+                self.from_map(own, neighbours),
                 np.float32(max_deviation),
             )
         )
 
+    def from_map(self, own: DepthMap, neighbours: I64) -> F32:
+        """(N, 3, 4) neighbour_from_map of some of the set."""
+        relative = np.linalg.inv(self.poses[neighbours]) @ own.world_from_camera.matrix
+        return relative[:, :3].astype(np.float32)
+
+
+def intrinsics(camera: Camera) -> F32:
+    """(4,) fx, fy, cx, cy for the kernels."""
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What a map's neighbours say of its pixels.
+    """A map compared with its neighbours.
 
     Attributes:
-        depth: (H, W) float32, averaged along the pixel's ray with the neighbours that agree.
-        sigma: (H, W) float32 of it, taking the maps' errors as independent.
-        agreeing: (H, W) uint8, neighbours that see the same surface.
-        violations: (H, W) uint8, neighbours that look through it.
-        disagreement: (H, W) float32, mean distance to the agreeing neighbours' surface; 0 without any.
+        depth: (H, W) averaged along the pixel's ray with the neighbours that agree.
+        sigma: (H, W) of it, if the maps' errors are independent.
+        agreeing: (H, W) number of neighbours that see the same surface.
+        violations: (H, W) number of neighbours that see through it.
+        disagreement: (H, W) mean distance to the agreeing neighbours' surface; 0 without any.
     """
 
     depth: F32
@@ -111,9 +117,9 @@ class Comparison:
     disagreement: F32
 
 
-@njit(**_COMPILE)
-def _nearest_of_four(depth, start, width, height, u, v):  # noqa: ANN001, ANN202
-    """The smallest depth of the 2x2 pixels round (u, v); 0 when one of them is unknown."""
+@_compile
+def _nearest_of_four(depth, start, width, height, u, v):
+    """The smallest depth of the 2x2 pixels around (u, v); 0 when one of them is unknown."""
     left, top = max(int(u - 0.5), 0), max(int(v - 0.5), 0)
     nearest = _f4(1e30)
     for row in range(top, min(top + 2, height)):
@@ -125,28 +131,17 @@ def _nearest_of_four(depth, start, width, height, u, v):  # noqa: ANN001, ANN202
     return nearest
 
 
-@njit(**_COMPILE)
-def looked_through(depth, start, width, height, u, v, near, sigma, other_sigma, max_deviation):  # noqa: ANN001, ANN201
-    """Whether a map sees something farther all round its pixel (u, v) than a point in depth `near` that falls there."""
+@_compile
+def sees_through(depth, start, width, height, u, v, near, sigma, other_sigma, max_deviation):
+    """Whether all of a map's depths around its pixel (u, v) exceed `near`, that of a point projected there."""
     slack = max(max_deviation * np.sqrt(sigma * sigma + other_sigma * other_sigma), SEE_THROUGH * near)
     if depth[start + int(v) * width + int(u)] - near <= slack:
         return False
     return _nearest_of_four(depth, start, width, height, u, v) - near > slack
 
 
-@njit(**_COMPILE)
-def _compare(  # noqa: ANN202
-    depth,  # noqa: ANN001
-    sigma,  # noqa: ANN001
-    normals,  # noqa: ANN001
-    camera,  # noqa: ANN001
-    all_depth,  # noqa: ANN001
-    all_sigma,  # noqa: ANN001
-    layout,  # noqa: ANN001
-    intrinsics,  # noqa: ANN001
-    relative,  # noqa: ANN001
-    max_deviation,  # noqa: ANN001
-):
+@_compile
+def _compare(depth, sigma, normals, camera, all_depth, all_sigma, layout, intrinsics, relative, max_deviation):
     height, width = depth.shape
     averaged = np.zeros((height, width), np.float32)
     new_sigma = np.zeros((height, width), np.float32)
@@ -162,7 +157,7 @@ def _compare(  # noqa: ANN202
             ray_x = (_f4(x) + _f4(0.5) - camera[2]) / camera[0]
             a, b, c = normals[y, x, 0], normals[y, x, 1], normals[y, x, 2]
             along = a * ray_x + b * ray_y + c
-            if along > _f4(-0.05):  # grazing or no normal: the plane says nothing about the depth
+            if along > _f4(-0.05):  # grazing or no normal: the plane does not determine the depth
                 along = _f4(-0.05)
             own_sigma = sigma[y, x]
             information = _f4(1) / (own_sigma * own_sigma)
@@ -204,7 +199,7 @@ def _compare(  # noqa: ANN202
                     change += weight * distance / along
                     distances += abs(distance)
                     continue
-                if looked_through(
+                if sees_through(
                     all_depth, start, other_width, other_height, u, v, pz, own_sigma, other_sigma, max_deviation
                 ):
                     violations[y, x] += 1

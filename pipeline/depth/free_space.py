@@ -1,26 +1,25 @@
-"""Free-space violations: where views contradict each other: things that moved, mirrors, windows.
+# ruff: noqa: ANN001, ANN202 - numba infers the types of compiled functions
+"""Free-space violations: regions where views contradict each other because of motion, mirrors or windows.
 
-A map that sees something farther looks through what another map has measured in between; one of the two is wrong. The
-surface falls when more maps look through it than see it as well (somebody walked by, a reflection on glass), else the
-depth behind it does (a mirror's room, the view through a window). Only whole regions are judged here: single pixels at
-edges are left to the fusion.
+Where a map sees through a surface that another map measured, one of the two is wrong. The surface is dropped when more
+maps see through it than see it (somebody walked by, a reflection on glass), else the depth behind it (a mirror's room,
+the view through a window). Only connected regions are handled: single pixels at edges are left to the fusion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal, TypedDict
 
 import cv2
 import numpy as np
 from numba import njit
 
-from pipeline.depth.consistency import DepthMapSet, looked_through
-from pipeline.depth.maps import DepthMap
+from pipeline.depth.consistency import DepthMapSet, sees_through
+from pipeline.depth.maps import DepthMap, subsampled
 from pipeline.geometry import Similarity
-from pipeline.points.fusion import subsampled
-from pipeline.types import I32, I64, Mask
+from pipeline.types import Mask
 
 Kind = Literal["looked through", "behind a surface"]
 
@@ -37,15 +36,14 @@ _CLOSED = 5
 """Gaps in a region up to this many pixels are part of it."""
 
 
-@dataclass(frozen=True)
-class ViolatedRegion:
+class ViolatedRegion(TypedDict):
     """A connected part of one view that other views contradict.
 
     Attributes:
         view: Its name.
-        kind: Whether others look through it, or it lies behind a surface that others confirm.
+        kind: Whether others see through it, or it lies behind a surface that others confirm.
         share: Share of the map's pixels.
-        centre: Median of its points (x, y, z) in the scene's frame.
+        centre: Median (x, y, z) of its points, scene frame.
     """
 
     view: str
@@ -54,13 +52,22 @@ class ViolatedRegion:
     centre: tuple[float, float, float]
 
 
+class SuspiciousRegion(TypedDict):
+    """Regions of several views at one position [m, world frame]; `share` is the largest of one view."""
+
+    kind: Kind
+    centre: list[float]
+    views: list[str]
+    share: float
+
+
 @dataclass(frozen=True, eq=False)
 class FreeSpaceViolations:
     """All contradictions between the views.
 
     Attributes:
         regions: In the views' order, large ones first.
-        pixel_share: By view, the share of known pixels in conflict, of any size.
+        pixel_share: By view, the share of known pixels in conflict, in regions of any size.
         masks: By view, which pixels of the small map belong to a region.
     """
 
@@ -68,12 +75,12 @@ class FreeSpaceViolations:
     pixel_share: dict[str, float]
     masks: dict[str, Mask]
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, object]:
         """Plain JSON values."""
         return {
             "pixel_share": float(np.mean([*self.pixel_share.values()])) if self.pixel_share else 0.0,
             "views": self.pixel_share,
-            "suspicious": [asdict(region) for region in self.regions],
+            "suspicious": list(self.regions),
         }
 
     def remove_from(self, depth_map: DepthMap) -> DepthMap:
@@ -82,32 +89,28 @@ class FreeSpaceViolations:
         if mask is None:
             return depth_map
         height, width = depth_map.depth.shape
-        gone = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
-        return depth_map.without(gone)
+        removed = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        return depth_map.without(removed)
 
 
-def suspicious_regions(regions: Sequence[dict[str, Any]], world_from_scene: Similarity) -> list[dict[str, Any]]:
-    """Regions of many views (as JSON values) clustered by kind and position, those that most views show first.
-
-    Returns:
-        JSON values: kind, centre [m, world frame], the views that show it, and the largest share of one of them.
-    """
-    places: list[dict[str, Any]] = []
+def suspicious_regions(regions: Sequence[ViolatedRegion], world_from_scene: Similarity) -> list[SuspiciousRegion]:
+    """Regions of all views clustered by kind and position, those that most views show first."""
+    clusters: list[SuspiciousRegion] = []
     for region in sorted(regions, key=lambda region: -float(region["share"])):
         centre = world_from_scene.apply(np.array(region["centre"]))
-        for place in places:
-            near = float(np.linalg.norm(centre - np.array(place["centre"]))) < CLUSTER_SIZE
-            if near and place["kind"] == region["kind"]:
-                place["views"] += [region["view"]] * (region["view"] not in place["views"])
+        for cluster in clusters:
+            near = float(np.linalg.norm(centre - np.array(cluster["centre"]))) < CLUSTER_SIZE
+            if near and cluster["kind"] == region["kind"]:
+                cluster["views"] += [region["view"]] * (region["view"] not in cluster["views"])
                 break
         else:
-            place = {"kind": region["kind"], "centre": centre.tolist(), "views": [region["view"]]}
-            places.append(place | {"share": region["share"]})
-    return sorted(places, key=lambda place: -len(place["views"]))
+            kind, share = region["kind"], region["share"]
+            clusters.append({"kind": kind, "centre": centre.tolist(), "views": [region["view"]], "share": share})
+    return sorted(clusters, key=lambda cluster: -len(cluster["views"]))
 
 
 def small(depth_map: DepthMap) -> DepthMap:
-    """The map at the size that is compared."""
+    """The map at the size of the comparison."""
     return subsampled(depth_map, max(1, round(max(depth_map.depth.shape) / LONG_SIDE)))
 
 
@@ -117,37 +120,46 @@ def find_violations(maps: Sequence[DepthMap]) -> FreeSpaceViolations:
     if not maps:
         return FreeSpaceViolations((), {}, {})
     packed = DepthMapSet.pack(maps)
-    neighbours = packed.neighbours(NEIGHBOURS)
     behind, last = np.zeros(len(packed.depth), np.int32), np.full(len(packed.depth), -1, np.int32)
     through = []
-    for index, (depth_map, near) in enumerate(zip(maps, neighbours, strict=True)):
-        found = packed.compare(depth_map, near, MAX_DEVIATION)
-        agreeing, violations = found.agreeing.astype(np.int32), found.violations.astype(np.int32)
-        falls = violations > agreeing + 1  # itself
-        through.append(falls & (violations >= MIN_WITNESSES))
-        stands = (violations > 0) & ~falls & (agreeing >= MIN_WITNESSES)
-        _mark_behind(packed, near, depth_map, stands, index, behind, last)
+    for index, (depth_map, near) in enumerate(zip(maps, packed.neighbours(NEIGHBOURS), strict=True)):
+        comparison = packed.compare(depth_map, near, MAX_DEVIATION)
+        agreeing, violations = comparison.agreeing.astype(np.int32), comparison.violations.astype(np.int32)
+        dropped = violations > agreeing + 1  # itself
+        through.append(dropped & (violations >= MIN_WITNESSES))
+        confirmed = (violations > 0) & ~dropped & (agreeing >= MIN_WITNESSES)
+        if confirmed.any() and len(near):
+            points = depth_map.camera.rays()[confirmed] * depth_map.depth[confirmed][:, None]
+            _mark_behind(
+                np.concatenate([points, depth_map.sigma[confirmed][:, None]], 1).astype(np.float32),
+                packed.depth,
+                packed.sigma,
+                packed.layout[near],
+                packed.intrinsics[near],
+                packed.from_map(depth_map, near),
+                np.float32(MAX_DEVIATION),
+                index,
+                behind,
+                last,
+            )
     regions, shares, masks = [], {}, {}
-    for depth_map, falling, (start, width, height) in zip(maps, through, packed.layout, strict=True):
+    for depth_map, seen_through, (start, width, height) in zip(maps, through, packed.layout, strict=True):
         hidden = behind[start : start + width * height].reshape(height, width) >= MIN_WITNESSES
         known = depth_map.depth > 0
-        shares[depth_map.name] = float((falling | hidden).sum() / max(known.sum(), 1))
+        shares[depth_map.name] = float((seen_through | hidden).sum() / max(known.sum(), 1))
         mask = np.zeros(known.shape, bool)
-        found = []
-        kinds: dict[Kind, Mask] = {"looked through": falling, "behind a surface": hidden & ~falling}
+        own_regions: list[ViolatedRegion] = []
+        kinds: dict[Kind, Mask] = {"looked through": seen_through, "behind a surface": hidden & ~seen_through}
         for kind, pixels in kinds.items():
             for part in _parts(pixels, known):
                 mask |= part
-                found.append(_region(depth_map, kind, part))
-        if found:
-            regions += sorted(found, key=lambda region: -region.share)
+                x, y, z = (float(v) for v in np.median(depth_map.points()[part], axis=0))
+                share = float(part.mean())
+                own_regions.append({"view": depth_map.name, "kind": kind, "share": share, "centre": (x, y, z)})
+        if own_regions:
+            regions += sorted(own_regions, key=lambda region: -region["share"])
             masks[depth_map.name] = mask
     return FreeSpaceViolations(tuple(regions), shares, masks)
-
-
-def _region(depth_map: DepthMap, kind: Kind, part: Mask) -> ViolatedRegion:
-    x, y, z = (float(v) for v in np.median(depth_map.points()[part], axis=0))
-    return ViolatedRegion(depth_map.name, kind, float(part.mean()), (x, y, z))
 
 
 def _parts(pixels: Mask, known: Mask) -> list[Mask]:
@@ -161,38 +173,12 @@ def _parts(pixels: Mask, known: Mask) -> list[Mask]:
     return [(labels == i) & known for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= least]
 
 
-def _mark_behind(
-    packed: DepthMapSet,
-    neighbours: I64,
-    own: DepthMap,
-    stands: Mask,
-    number: int,
-    behind: I32,
-    last: I32,
-) -> None:
-    """Add one to `behind` at the neighbours' pixels that look through the pixels `stands` of map `number`."""
-    if not stands.any() or not len(neighbours):
-        return
-    relative = np.linalg.inv(packed.poses[neighbours]) @ own.world_from_camera.matrix
-    _mark(
-        np.concatenate([own.camera.rays()[stands] * own.depth[stands][:, None], own.sigma[stands][:, None]], 1).astype(
-            np.float32
-        ),
-        packed.depth,
-        packed.sigma,
-        packed.layout[neighbours],
-        packed.intrinsics[neighbours],
-        relative[:, :3].astype(np.float32),
-        np.float32(MAX_DEVIATION),
-        number,
-        behind,
-        last,
-    )
-
-
 @njit(nogil=True, error_model="numpy", cache=True)
-def _mark(points, depth, sigma, layout, intrinsics, relative, max_deviation, number, behind, last):  # noqa: ANN001, ANN202
-    """`points` holds x, y, z, sigma; `last` remembers which map marked a pixel, so that each counts once."""
+def _mark_behind(points, depth, sigma, layout, intrinsics, relative, max_deviation, number, behind, last):
+    """Add one to `behind` at the neighbours' pixels that see through points (x, y, z, sigma) of map `number`.
+
+    `last` holds the map that last marked a pixel, so that each counts once.
+    """
     for s in range(len(layout)):
         m = relative[s]
         start, width, height = layout[s]
@@ -205,9 +191,9 @@ def _mark(points, depth, sigma, layout, intrinsics, relative, max_deviation, num
             v = (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / far * intrinsics[s, 1] + intrinsics[s, 3]
             if not (u >= 0 and v >= 0 and u < width and v < height):
                 continue
-            place = start + int(v) * width + int(u)
-            if last[place] == number:
+            pixel = start + int(v) * width + int(u)
+            if last[pixel] == number:
                 continue
-            if looked_through(depth, start, width, height, u, v, far, points[i, 3], sigma[place], max_deviation):
-                last[place] = number
-                behind[place] += 1
+            if sees_through(depth, start, width, height, u, v, far, points[i, 3], sigma[pixel], max_deviation):
+                last[pixel] = number
+                behind[pixel] += 1

@@ -1,19 +1,19 @@
-"""Cleaning of depth by local planes: flying pixels out, noise down, normals, edges kept."""
+"""Cleaning of depth by local planes: no flying pixels, less noise, normals; edges are preserved."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numba import njit
 
+from pipeline.depth.maps import DepthMap
 from pipeline.geometry import Camera
-from pipeline.types import F32
+from pipeline.poses.scene import View
+from pipeline.types import F32, Floats, Mask
 
-_COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True, "fastmath": True}
+_compile = njit(nogil=True, error_model="numpy", cache=True, fastmath=True)
 
 STEEPEST = np.float32(5.0)
-"""Tangent of the steepest slant against the viewing ray (79 degrees) that a surface is believed to have."""
+"""Tangent of the steepest slant of a surface against the viewing ray (79 degrees)."""
 _JUMP_SIGMAS = np.float32(4.0)
 _REACH = 3
 """The window is 7x7 samples."""
@@ -28,12 +28,12 @@ def window_step(focal: float) -> int:
     return max(1, round(focal / _PIXELS_PER_STEP))
 
 
-@njit(**_COMPILE)
+@_compile
 def drop_flying_pixels(depth: F32, sigma: F32, focal: float) -> F32:
-    """The depth (H, W) without pixels that hang between two surfaces.
+    """The depth (H, W) without pixels between two surfaces.
 
-    Such a pixel differs by more than noise and a steep surface explain from both its neighbours of a row or of a
-    column; a missing neighbour counts as a different one.
+    Such a pixel differs by more than noise and a steep surface explain from both neighbours in its row or column; a
+    missing neighbour counts as different.
     """
     height, width = depth.shape
     clean = depth.copy()
@@ -54,12 +54,12 @@ def drop_flying_pixels(depth: F32, sigma: F32, focal: float) -> F32:
     return clean
 
 
-@njit(**_COMPILE)
+@_compile
 def fit_local_planes(depth: F32, sigma: F32, focal: float, step: int) -> tuple[F32, F32, F32]:
-    """Smooth by a robust plane fit in the 7x7 window (every `step`-th pixel) round each pixel.
+    """Smooth by a robust plane fit in the 7x7 window (every `step`-th pixel) around each pixel.
 
     The fit is of inverse depth, which is linear in the pixel on a plane. Weights fall off with the residual (Cauchy,
-    as a bilateral filter's do), so that edges and creases stay. Pixels that the fit does not support are dropped.
+    as in a bilateral filter), which preserves edges and creases. Pixels that the fit does not support are dropped.
 
     Args:
         depth: (H, W) [m], 0 = unknown.
@@ -68,7 +68,7 @@ def fit_local_planes(depth: F32, sigma: F32, focal: float, step: int) -> tuple[F
         step: Distance between the window's samples [px].
 
     Returns:
-        inverse depth (H, W), 0 = unknown; its slopes along x and along y (H, W) per pixel.
+        Inverse depth (H, W), 0 = unknown; its slopes along x and along y (H, W) per pixel.
     """
     height, width = depth.shape
     smooth = np.zeros((height, width), np.float32)
@@ -100,7 +100,7 @@ def fit_local_planes(depth: F32, sigma: F32, focal: float, step: int) -> tuple[F
                         xs[count] = _f4(i * step)
                         ys[count] = _f4(j * step)
                         count += 1
-            # In units of the window, so that one ridge fits all cameras; first round: any believable slope passes.
+            # In units of the window, so that one ridge suits all cameras; the first round allows all slopes.
             a, b, c = _f4(0), _f4(0), _f4(0)
             support = _f4(0)
             slack = centre * _f4(0.7) / _f4(focal)
@@ -140,16 +140,32 @@ def fit_local_planes(depth: F32, sigma: F32, focal: float, step: int) -> tuple[F
     return smooth, slope_x, slope_y
 
 
+def depth_of(inverse_depth: F32) -> F32:
+    """Depth (H, W) of inverse depth (H, W); 0 = unknown in both."""
+    return np.where(inverse_depth > 0, 1 / np.maximum(inverse_depth, 1e-12), 0).astype(np.float32)
+
+
+def map_from_planes(
+    view: View, camera: Camera, planes: tuple[F32, F32, F32], sigma: Floats, guessed: Mask | None = None
+) -> DepthMap:
+    """A view's depth map from `planes` as of `fit_local_planes` and the depth's one sigma (H, W) [scene units]."""
+    known = planes[0] > 0
+    return DepthMap(
+        name=view.name,
+        held_out=view.held_out,
+        camera=camera,
+        world_from_camera=view.world_from_camera,
+        depth=depth_of(planes[0]),
+        sigma=np.where(known, sigma, 0).astype(np.float32),
+        normals=np.where(known[..., None], plane_normals(camera, *planes), 0).astype(np.float32),
+        guessed=np.zeros(known.shape, bool) if guessed is None else guessed,
+    )
+
+
 def plane_normals(camera: Camera, inverse_depth: F32, slope_x: F32, slope_y: F32) -> F32:
-    """Normals (H, W, 3), camera axes, unit, facing the camera, of local planes.
+    """Normals (H, W, 3), camera axes, unit, facing the camera, of local planes; undefined where `inverse_depth` is 0.
 
     A plane n . X = 1 has inverse depth n . ray(pixel), so its slopes are n_x / fx and n_y / fy.
-
-    Args:
-        camera: Pinhole camera.
-        inverse_depth: (H, W) at the pixel centres; where it is 0 the result means nothing.
-        slope_x: (H, W) its change per pixel along x.
-        slope_y: (H, W) its change per pixel along y.
     """
     rays = camera.rays().astype(np.float32)
     normal_x = slope_x * np.float32(camera.fx)

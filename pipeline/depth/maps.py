@@ -1,4 +1,4 @@
-"""Depth maps: one for each keyframe, whatever made it."""
+"""Depth maps, one for each keyframe, and their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses.scene import PosedScene, read_mask
-from pipeline.types import F32, F64, U8, Mask
+from pipeline.types import F32, F64, I64, U8, Mask
 
 INDEX_FILE = "depth.json"
 FROM_SENSOR, FROM_STEREO = 1, 2
@@ -26,7 +26,7 @@ class DepthMap:
 
     Attributes:
         name: The view's name.
-        held_out: Whether its view is held out: such maps only check, they never build.
+        held_out: Whether its view is held out: such maps are only used for checks.
         camera: Pinhole intrinsics of the map.
         world_from_camera: Pose of the camera that the map belongs to (the depth sensor's own for sensor depth).
         depth: (H, W) float32 [scene units], 0 = unknown.
@@ -68,29 +68,53 @@ class DepthMap:
             origin=None if self.origin is None else np.where(gone, 0, self.origin).astype(np.uint8),
         )
 
-    def without_masked(self, mask: Mask, camera: Camera, world_from_camera: Pose) -> DepthMap:
-        """The map without points that an image with a mask (False = ignore) shows at pixels to be ignored."""
-        known = self.depth > 0
-        local = world_from_camera.inverse().apply(self.points()[known])
-        ahead = local[:, 2] > 1e-6
-        pixel = camera.project(np.where(ahead[:, None], local, 1.0))
-        column, row = np.floor(np.clip(pixel, -1, 1e6)).astype(np.int64).T
-        inside = ahead & (column >= 0) & (row >= 0) & (column < camera.width) & (row < camera.height)
-        inside[inside] = ~mask[row[inside], column[inside]]
-        gone = np.zeros(known.shape, bool)
-        gone[known] = inside
-        return self.without(gone)
-
     def points(self) -> F64:
         """World points (H, W, 3) of all pixels; meaningless where the depth is 0."""
         return self.world_from_camera.apply(self.camera.rays() * self.depth[..., None].astype(np.float64))
 
 
+def pixels_of(points: F64, camera: Camera) -> tuple[I64, I64, Mask]:
+    """Row and column (N,) of the pixels that show camera-frame points (N, 3), and whether they lie in the image."""
+    ahead = points[:, 2] > 1e-6
+    pixel = camera.project(np.where(ahead[:, None], points, 1.0))
+    column, row = np.floor(np.clip(pixel, -1, 1e6)).astype(np.int64).T
+    return row, column, ahead & (column >= 0) & (row >= 0) & (column < camera.width) & (row < camera.height)
+
+
 def unmasked(depth_map: DepthMap, scene: PosedScene, poses_folder: Path) -> DepthMap:
-    """The map without what the mask of its view's image hides."""
+    """The map without points that its view's image shows at masked pixels."""
     view = next(view for view in scene.views if view.name == depth_map.name)
     mask = read_mask(poses_folder, view)
-    return depth_map if mask is None else depth_map.without_masked(mask, view.camera, view.world_from_camera)
+    if mask is None:
+        return depth_map
+    masked = depth_map.depth > 0
+    local = view.world_from_camera.inverse().apply(depth_map.points()[masked])
+    row, column, inside = pixels_of(local, view.camera)
+    inside[inside] = ~mask[row[inside], column[inside]]
+    masked[masked] = inside
+    return depth_map.without(masked)
+
+
+def subsampled(depth_map: DepthMap, stride: int) -> DepthMap:
+    """Every `stride`-th pixel of a map, with the camera that sees just these."""
+    camera, first = depth_map.camera, stride // 2
+    chosen = (slice(first, None, stride), slice(first, None, stride))
+    depth = np.ascontiguousarray(depth_map.depth[chosen])
+    height, width = depth.shape
+    # Pixel centre first + 0.5 + stride * k of the map becomes k + 0.5.
+    shift = (first + 0.5) / stride - 0.5
+    smaller = Camera(
+        width, height, camera.fx / stride, camera.fy / stride, camera.cx / stride - shift, camera.cy / stride - shift
+    )
+    return replace(
+        depth_map,
+        camera=smaller,
+        depth=depth,
+        sigma=np.ascontiguousarray(depth_map.sigma[chosen]),
+        normals=np.ascontiguousarray(depth_map.normals[chosen]),
+        guessed=np.ascontiguousarray(depth_map.guessed[chosen]),
+        origin=None if depth_map.origin is None else np.ascontiguousarray(depth_map.origin[chosen]),
+    )
 
 
 def save_depth_map(folder: Path, depth_map: DepthMap) -> None:
@@ -110,7 +134,7 @@ def save_depth_map(folder: Path, depth_map: DepthMap) -> None:
 
 
 def write_index(folder: Path, names: list[str], backend: str, report: dict[str, object]) -> None:
-    """Write `depth.json`: which maps there are, in order, and how they were made."""
+    """Write `depth.json`: the names of the maps in order, their backend and its report."""
     content = {"backend": backend, "names": names, "report": report}
     (folder / INDEX_FILE).write_text(json.dumps(content, indent=1))
 
@@ -121,12 +145,12 @@ def map_names(folder: Path) -> list[str]:
 
 
 def load_report(folder: Path) -> dict[str, Any]:
-    """What `depth.json` says of how the maps were made."""
+    """The report in `depth.json`."""
     return dict(json.loads((folder / INDEX_FILE).read_text())["report"])
 
 
 def load_depth_map(folder: Path, name: str, world_from_scene: Similarity | None = None) -> DepthMap:
-    """Read one map; with `world_from_scene` (of the align stage) it comes out in the world frame [m]."""
+    """Read one map; with `world_from_scene` (of the align stage) in the world frame [m]."""
     with np.load(folder / f"{name}.npz", allow_pickle=False) as data:
         origin = data.get("origin", _NO_ORIGIN)
         depth = data["depth"]
@@ -147,17 +171,15 @@ def load_depth_map(folder: Path, name: str, world_from_scene: Similarity | None 
 
 
 class StoredMaps(Sequence[DepthMap]):
-    """Depth maps of a folder, in the world frame, loaded when asked for: 200 of them would fill memory.
-
-    Args:
-        folder: The depth stage's folder.
-        world_from_scene: The align stage's similarity.
-        held_out: Which maps: False = those that may build, True = those that only check.
-    """
+    """The training (or held-out) depth maps of a folder, in the world frame; loaded on access to save memory."""
 
     def __init__(self, folder: Path, world_from_scene: Similarity, *, held_out: bool = False) -> None:
         self._folder, self._world_from_scene = folder, world_from_scene
-        self.names = [name for name in map_names(folder) if _is_held_out(folder, name) == held_out]
+        self.names = []
+        for name in map_names(folder):
+            with np.load(folder / f"{name}.npz", allow_pickle=False) as data:
+                if bool(data["held_out"]) == held_out:
+                    self.names.append(name)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -171,8 +193,3 @@ class StoredMaps(Sequence[DepthMap]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return load_depth_map(self._folder, self.names[index], self._world_from_scene)
-
-
-def _is_held_out(folder: Path, name: str) -> bool:
-    with np.load(folder / f"{name}.npz", allow_pickle=False) as data:
-        return bool(data["held_out"])

@@ -1,9 +1,8 @@
-"""Multi-view stereo on the CPU: one depth map a training view, from the images alone.
+"""Multi-view stereo on the CPU: one depth map per training view, from the images alone.
 
 Pyramid of slanted-plane PatchMatch (patchmatch.py), a pass with a geometric term, then agreement between views
-(stereo_map.py). Every random number is a hash of the pixel and every view is worked on by one thread, so the result
-does not depend on the number of threads. Images and hypotheses lie on disk (stereo_store.py): memory holds, for each
-thread, one view and those that it is compared with.
+(stereo_map.py). Random numbers are hashes of the pixel and each view is processed by one thread, so the result does not
+depend on the number of threads. Images and hypotheses are on disk: a thread holds one view and its neighbours.
 """
 
 from __future__ import annotations
@@ -12,15 +11,14 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.depth.consistency import intrinsics
 from pipeline.depth.maps import save_depth_map, unmasked
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import (
@@ -31,7 +29,7 @@ from pipeline.depth.patchmatch import (
     sweep_planes,
     upsample_planes,
 )
-from pipeline.depth.stereo_map import Neighbourhood, StereoDepth, count_agreement, empty_map, finish_map, flat_pixels
+from pipeline.depth.stereo_map import Neighbours, StereoDepth, count_agreement, empty_map, finish_map, flat_pixels
 from pipeline.depth.view_selection import MIN_PARALLAX_DEG, MatchingViews, select_views
 from pipeline.errors import MachineError, ReconstructionError
 from pipeline.geometry import Camera, Pose
@@ -50,13 +48,13 @@ class Pass:
     """One round of PatchMatch.
 
     Attributes:
-        level: Pyramid level; the image is halved that often.
+        level: Pyramid level: number of times that the image is halved.
         sweeps: Propagation and refinement sweeps.
         amplitude: Relative size of the first random changes.
         propagated: Neighbours' hypotheses tried per pixel and sweep.
         perturbed: Random hypotheses tried per pixel and sweep.
-        kept_sources: Source views looked at per pixel after the first cost.
-        window: (2, 32) offsets of the samples that are compared.
+        kept_sources: Source views used per pixel after the first cost.
+        window: (2, 32) offsets of the samples.
         geometric_weight: Cost per pixel of disagreement with the source views' depth.
     """
 
@@ -81,28 +79,27 @@ GEOMETRIC_PASS = Pass(
 )
 BEST_VIEWS = 3
 POSE_ERROR = 0.0003
-"""One sigma of what errors of poses and scale add to a stereo depth, as a share of it (refined poses of the sample
-hall, 1 mm and 0.01 degrees off: 68 % of the errors lie within 1.03 sigmas instead of 1.41)."""
+"""One sigma of the error that poses and scale add to a stereo depth, as a share of it (with refined poses of the sample
+hall, 1 mm and 0.01 degrees off, 68 % of the errors lie within 1.03 sigmas instead of 1.41)."""
 MAX_NEIGHBOURS, EXTRA_NEIGHBOURS = 64, 4
-"""How many are ranked; how many are looked at for agreement beyond those that were matched."""
+"""Number of ranked neighbours; number that must agree in addition to those that were matched."""
 
 AGREEMENT_STEP, MIN_COMPARED = 6, 50
-"""Consistency of a view is measured on every AGREEMENT_STEP-th pixel; a neighbour that shares fewer says nothing."""
+"""Consistency of a view is measured on every AGREEMENT_STEP-th pixel, with neighbours that share enough of them."""
 SUSPICIOUS_SHARE, USUAL_CONSISTENCY = 0.3, 0.2
-"""A view whose consistency is less than the first times its neighbours' has a wrong pose, if theirs is at least the
-second."""
+"""A view's pose is wrong if its consistency is less than this share of its neighbours', and theirs at least this."""
 LITTLE_MEASURED = 0.2
-"""A view with a smaller share of measured pixels is reported: it sees too little texture, or moves too little."""
+"""A view with a smaller share of measured pixels is reported: too little texture, or too little motion."""
 
 BYTES_PER_PIXEL, BYTES_PER_SOURCE_PIXEL, BYTES_PER_NATIVE_PIXEL = 230, 10, 8
-"""What one thread needs at once: for its own view, for each view it is compared with, for the image as it is read."""
+"""Memory of a thread: for its own view, for each view it is compared with, for the image as it is read."""
 SCRATCH_BYTES_PER_PIXEL = 21
 _MATCHED, _SLOPES, _REFINED, _IMAGE = "matched", "slopes", "refined", "image"
 
 
 def write_maps(
     scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
-) -> tuple[list[str], dict[str, Any]]:
+) -> tuple[list[str], dict[str, object]]:
     """Write the stereo map of every training view; returns names and report.
 
     Raises:
@@ -110,18 +107,17 @@ def write_maps(
         ReconstructionError: When the views share too little to be matched.
     """
     maps = estimate_depth(scene, inputs["poses"], params, resume_folder(out_dir))
-    report = stereo_report(saved_maps(maps, scene, inputs["poses"], out_dir))
-    return list(report["views"]), report
+    return stereo_report(saved_maps(maps, scene, inputs["poses"], out_dir))
 
 
 def saved_maps(
     maps: Iterable[StereoDepth], scene: PosedScene, poses_folder: Path, folder: Path
 ) -> Iterator[StereoDepth]:
-    """Hand the maps on after saving them in `folder`, without masked pixels and with the error of poses in sigma."""
+    """Save the maps in `folder`, without masked pixels and with the error of poses in sigma, and yield them."""
     for result in maps:
-        found = result.depth_map
-        sigma = np.hypot(found.sigma, np.float32(POSE_ERROR) * found.depth)
-        save_depth_map(folder, unmasked(replace(found, sigma=sigma), scene, poses_folder))
+        depth_map = result.depth_map
+        sigma = np.hypot(depth_map.sigma, np.float32(POSE_ERROR) * depth_map.depth)
+        save_depth_map(folder, unmasked(replace(depth_map, sigma=sigma), scene, poses_folder))
         yield result
 
 
@@ -137,16 +133,16 @@ def estimate_depth(
 
     Args:
         scene: Undistorted pinhole views and the sparse points they share.
-        poses_folder: Where the images are.
+        poses_folder: Folder of the images.
         params: Parameters of the stage.
-        scratch: Folder for temporary files, about 21 bytes a pixel and view. They are removed when all maps were
-            handed out; after a kill the next run with the same arguments goes on with what is there.
-        threads: How many at most; None = all cores. The result does not depend on it.
-        names: Only these views get maps; they are matched with all, and have to agree among themselves.
+        scratch: Folder for temporary files, about 21 bytes per pixel and view. They are removed after the last map;
+            after a kill the next run with the same arguments continues with them.
+        threads: Largest number of threads; None = all cores. The result does not depend on it.
+        names: Views that get maps; they are matched with all views, and must agree with each other.
 
     Raises:
         MachineError: When there is not enough memory for one view.
-        ReconstructionError: When the views don't share enough sparse points, or were taken from one place.
+        ReconstructionError: When the views don't share enough sparse points, or were taken from one position.
     """
     view_ids = [i for i, view in enumerate(scene.views) if not view.held_out]
     views = [scene.views[i] for i in view_ids]
@@ -159,22 +155,25 @@ def estimate_depth(
     matched = [i for i in requested if around[i] is not None]
     read = sorted({int(j) for i in matched for j in [i, *stereo.sources(i)]})
     with bar(2 * len(matched), "stereo") as shown:
-        _do(stereo.prepare, [i for i in read if not store.has(_IMAGE, i)], threads)
-        _do(stereo.match, [i for i in matched if not store.has(_MATCHED, i)], threads, shown.update)
-        stereo.judge(matched, threads)
-        _do(stereo.refine, [i for i in matched if not store.has(_REFINED, i)], threads, shown.update)
+        for _ in map_in_order(stereo.prepare, [i for i in read if not store.has(_IMAGE, i)], threads):
+            pass
+        for _ in map_in_order(stereo.match, [i for i in matched if not store.has(_MATCHED, i)], threads):
+            shown.update(1)
+        stereo.measure_consistency(matched, threads)
+        for _ in map_in_order(stereo.refine, [i for i in matched if not store.has(_REFINED, i)], threads):
+            shown.update(1)
     yield from map_in_order(stereo.finish, requested, threads)
     store.remove()
 
 
-_WHY = {
-    "empty_views": "share too little with others, or were taken from one place, and have no depth",
+_PROBLEMS = {
+    "empty_views": "share too little with others, or were taken from one position, and have no depth",
     "little_measured_views": "have little measured depth, for lack of texture or of movement",
 }
 
 
-def stereo_report(results: Iterable[StereoDepth]) -> dict[str, Any]:
-    """What `depth.json` says of stereo; names the views that are worth a look. Maps are not held on to."""
+def stereo_report(results: Iterable[StereoDepth]) -> tuple[list[str], dict[str, object]]:
+    """Names of all maps, of which only one is in memory at a time, and the report: shares, views with problems."""
     per_view, lists = {}, {"suspicious_views": [], "empty_views": [], "little_measured_views": []}
     for result in results:
         name = result.depth_map.name
@@ -186,10 +185,11 @@ def stereo_report(results: Iterable[StereoDepth]) -> dict[str, Any]:
             lists["empty_views"].append(name)
         elif result.kept < LITTLE_MEASURED:
             lists["little_measured_views"].append(name)
-    for kind, why in _WHY.items():
-        if lists[kind]:
-            logger.warning("stereo: %d of %d views %s: %s", len(lists[kind]), len(per_view), why, _some(lists[kind]))
-    return {
+    for kind, problem in _PROBLEMS.items():
+        if names := lists[kind]:
+            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            logger.warning("stereo: %d of %d views %s: %s", len(names), len(per_view), problem, listed)
+    return list(per_view), {
         "kept_share": float(np.mean([values["kept"] for values in per_view.values()])),
         "guessed_share": float(np.mean([values["guessed"] for values in per_view.values()])),
         "relative_disagreement": float(np.median([values["disagreement"] for values in per_view.values()])),
@@ -198,113 +198,106 @@ def stereo_report(results: Iterable[StereoDepth]) -> dict[str, Any]:
     }
 
 
+@dataclass(eq=False)
 class _Stereo:
-    """What is done to one view at a time; views are indices into the training views."""
+    """The steps for one view; views are indices into the training views."""
 
-    def __init__(
-        self,
-        views: list[View],
-        cameras: list[Camera],
-        around: list[MatchingViews | None],
-        poses_folder: Path,
-        params: DepthParams,
-        store: StereoStore,
-    ) -> None:
-        self._views, self._cameras, self._around = views, cameras, around
-        self._poses_folder, self._params, self._store = poses_folder, params, store
-        self._partners: list[int] = []
-        self._consistency: dict[int, float] = {}
-        self._suspicious: set[int] = set()
+    views: list[View]
+    cameras: list[Camera]
+    around: list[MatchingViews | None]
+    poses_folder: Path
+    params: DepthParams
+    store: StereoStore
+    partners: list[int] = field(default_factory=list)
+    consistency: dict[int, float] = field(default_factory=dict)
+    suspicious: set[int] = field(default_factory=set)
 
     def sources(self, index: int) -> I64:
-        """The views that view `index` is matched with."""
-        return self._matching(index).neighbours[: self._params.source_views]
+        """The views with which view `index` is matched."""
+        return self._matching(index).neighbours[: self.params.source_views]
 
     def prepare(self, index: int) -> None:
-        """Read a view's image and keep it, grey and as large as it is matched."""
-        camera = self._cameras[index]
-        image = read_image(self._poses_folder, self._views[index], (camera.width, camera.height))
-        self._store.keep(_IMAGE, index, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        """Store a view's grey image at working size."""
+        camera = self.cameras[index]
+        image = read_image(self.poses_folder, self.views[index], (camera.width, camera.height))
+        self.store.keep(_IMAGE, index, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
 
     def match(self, index: int) -> None:
         """Match a view from coarse to fine."""
         sources = self.sources(index)
         pyramids = [self._pyramid(i) for i in (index, *sources)]
-        found, planes = self._matching(index), None
+        depth_range = self._matching(index).inverse_depth
+        camera = _at_level(self.cameras[index], PASSES[0].level)
+        planes = random_planes(camera.height, camera.width, intrinsics(camera), depth_range, index)
         for number, stage in enumerate(PASSES):
-            camera = _at_level(self._cameras[index], stage.level)
-            if planes is None:
-                planes = random_planes(camera.height, camera.width, _intrinsics(camera), found.inverse_depth, index)
-            else:
+            camera = _at_level(self.cameras[index], stage.level)
+            if number:
                 planes = upsample_planes(planes, camera.height, camera.width)
             images = [pyramid[stage.level] for pyramid in pyramids]
             self._sweep(index, sources, stage, planes, images, stream=16 * (number + 1))
-        if planes is not None:
-            self._store.keep(_SLOPES, index, planes[1:3])
-            self._store.keep(_MATCHED, index, planes[0])
+        self.store.keep(_SLOPES, index, planes[1:3])
+        self.store.keep(_MATCHED, index, planes[0])
 
-    def judge(self, matched: list[int], threads: int) -> None:
+    def measure_consistency(self, matched: list[int], threads: int) -> None:
         """Compare all matched views with their neighbours and find those whose pose must be wrong."""
-        self._partners = matched
+        self.partners = matched
         for index, consistency in zip(matched, map_in_order(self._measure_consistency, matched, threads), strict=True):
             if consistency is not None:
-                self._consistency[index] = consistency
-        for index, consistency in self._consistency.items():
-            others = [self._consistency[j] for j in self._agreeing(index) if j in self._consistency]
+                self.consistency[index] = consistency
+        for index, consistency in self.consistency.items():
+            others = [self.consistency[j] for j in self._agreeing(index) if j in self.consistency]
             usual = float(np.median(others)) if len(others) > 1 else 0.0
             if usual > USUAL_CONSISTENCY and consistency < SUSPICIOUS_SHARE * usual:
-                self._suspicious.add(index)
+                self.suspicious.add(index)
                 logger.warning(
-                    "view %s agrees with its neighbours in %.0f %% of what they see, they among each other in %.0f %%: "
-                    "its pose must be wrong, other views' depth does not use it",
-                    self._views[index].name, 100 * consistency, 100 * usual,
-                )  # fmt: skip
+                    "view %s agrees with its neighbours in %.0f %% of its pixels, they with each other in %.0f %%: its "
+                    "pose must be wrong, other views' depth does not use it",
+                    self.views[index].name,
+                    100 * consistency,
+                    100 * usual,
+                )
 
     def refine(self, index: int) -> None:
-        """One more sweep in which agreement with the source views' hypotheses counts as well."""
-        sources = self._agreeing(index)[: self._params.source_views]
-        w = self._load(_MATCHED, index)
-        planes = np.concatenate([w[None], self._load(_SLOPES, index), np.zeros_like(w)[None]])
+        """One more sweep with a geometric term: agreement with the source views' hypotheses."""
+        sources = self._agreeing(index)[: self.params.source_views]
+        w = self.store.load(_MATCHED, index)
+        planes = np.concatenate([w[None], self.store.load(_SLOPES, index), np.zeros_like(w)[None]])
         if len(sources):
-            images = [self._load(_IMAGE, i) for i in (index, *sources)]
-            inverse_depth = np.concatenate([self._load(_MATCHED, i).ravel() for i in sources])
+            images = [self.store.load(_IMAGE, i) for i in (index, *sources)]
+            inverse_depth = np.concatenate([self.store.load(_MATCHED, i).ravel() for i in sources])
             self._sweep(index, sources, GEOMETRIC_PASS, planes, images, 16 * (len(PASSES) + 1), inverse_depth)
-        self._store.keep(_REFINED, index, planes[[0, 3]])
+        self.store.keep(_REFINED, index, planes[[0, 3]])
 
     def finish(self, index: int) -> StereoDepth:
-        """The depth map of what other views agree with."""
-        view, camera = self._views[index], self._cameras[index]
-        if self._around[index] is None:
+        """The depth map of the pixels that other views agree with."""
+        view, camera = self.views[index], self.cameras[index]
+        if self.around[index] is None:
             return empty_map(view, camera)
         others = self._agreeing(index)
-        inverse_depth, cost = self._load(_REFINED, index)
-        result = finish_map(
-            view, camera, self._load(_IMAGE, index), inverse_depth, cost,
-            self._neighbourhood(index, others, [self._load(_REFINED, i)[0] for i in others]), self._params,
-        )  # fmt: skip
-        return replace(result, consistency=self._consistency.get(index), suspicious=index in self._suspicious)
+        inverse_depth, cost = self.store.load(_REFINED, index)
+        around = self._neighbours(index, others, [self.store.load(_REFINED, i)[0] for i in others])
+        image = self.store.load(_IMAGE, index)
+        result = finish_map(view, camera, image, inverse_depth, cost, around, self.params)
+        return replace(result, consistency=self.consistency.get(index), suspicious=index in self.suspicious)
 
     def _matching(self, index: int) -> MatchingViews:
-        found = self._around[index]
-        if found is None:
-            raise ValueError(f"view {self._views[index].name} shares no points with others and can't be matched")
-        return found
+        matching = self.around[index]
+        assert matching is not None, "only views with neighbours are matched"
+        return matching
 
     def _agreeing(self, index: int) -> I64:
-        """The views that have a say in the depth of view `index`."""
+        """The views with which the depth of view `index` must agree."""
         neighbours = self._matching(index).neighbours
-        usable = [i for i in self._partners if i not in self._suspicious]
-        return neighbours[np.isin(neighbours, usable)][: self._params.source_views + EXTRA_NEIGHBOURS]
+        usable = [i for i in self.partners if i not in self.suspicious]
+        return neighbours[np.isin(neighbours, usable)][: self.params.source_views + EXTRA_NEIGHBOURS]
 
     def _measure_consistency(self, index: int) -> float | None:
         others = self._agreeing(index)
         if not len(others):
             return None
-        w = np.where(flat_pixels(self._load(_IMAGE, index)), 0, self._load(_MATCHED, index))
-        found = self._neighbourhood(index, others, [self._load(_MATCHED, i) for i in others])
-        counts = count_agreement(
-            w, AGREEMENT_STEP, found.inverse_depth, found.layout, found.warps, found.back_warps
-        )  # fmt: skip
+        w = np.where(flat_pixels(self.store.load(_IMAGE, index)), 0, self.store.load(_MATCHED, index))
+        around = self._neighbours(index, others, [self.store.load(_MATCHED, i) for i in others])
+        counts = count_agreement(w, AGREEMENT_STEP, *around)
         counts = counts[counts[:, 0] >= MIN_COMPARED]
         return float(np.median(counts[:, 1] / counts[:, 0])) if len(counts) else None
 
@@ -318,7 +311,7 @@ class _Stereo:
         stream: int,
         inverse_depth: F32 | None = None,
     ) -> None:
-        """Improve `planes` in place; `images` are the view's own and the sources', at the pass's level."""
+        """Improve `planes` in place by the view's image and the sources', all at the pass's level."""
         layout, warps, back_warps = self._pairs(index, sources, stage.level)
         sweep_planes(
             planes,
@@ -329,7 +322,7 @@ class _Stereo:
             back_warps,
             np.zeros(1, np.float32) if inverse_depth is None else inverse_depth,
             np.float32(stage.geometric_weight),
-            _intrinsics(_at_level(self._cameras[index], stage.level)),
+            intrinsics(_at_level(self.cameras[index], stage.level)),
             self._matching(index).inverse_depth,
             stage.window,
             np.float32(stage.amplitude),
@@ -341,43 +334,40 @@ class _Stereo:
             stream,
         )
 
-    def _neighbourhood(self, index: int, others: I64, inverse_depths: list[F32]) -> Neighbourhood:
+    def _neighbours(self, index: int, others: I64, inverse_depths: list[F32]) -> Neighbours:
         flat = np.concatenate([np.zeros(0, np.float32), *(w.ravel() for w in inverse_depths)])
-        return Neighbourhood(flat, *self._pairs(index, others, 0))
+        return flat, *self._pairs(index, others, 0)
 
     def _pairs(self, index: int, others: I64, level: int) -> tuple[I64, F32, F32]:
-        """Layout (S, 3) of the others, one after the other, and the warps (S, 12) there and back."""
-        own = _at_level(self._cameras[index], level), self._views[index].world_from_camera
-        theirs = [(_at_level(self._cameras[j], level), self._views[j].world_from_camera) for j in others]
-        there = np.array([pair_warp(*own, *other) for other in theirs], np.float32).reshape(-1, 12)
-        back = np.array([pair_warp(*other, *own) for other in theirs], np.float32).reshape(-1, 12)
+        """Layout (S, 3) of the others in a flat array, and the warps (S, 12) to them and back."""
+        own = _at_level(self.cameras[index], level), self.views[index].world_from_camera
+        theirs = [(_at_level(self.cameras[j], level), self.views[j].world_from_camera) for j in others]
+        warps = np.array([pair_warp(*own, *other) for other in theirs], np.float32).reshape(-1, 12)
+        back_warps = np.array([pair_warp(*other, *own) for other in theirs], np.float32).reshape(-1, 12)
         sizes = np.array([(camera.width, camera.height) for camera, _ in theirs], np.int64).reshape(-1, 2)
         starts = np.cumsum(sizes.prod(1)) - sizes.prod(1)
-        return np.column_stack([starts, sizes]), there, back
+        return np.column_stack([starts, sizes]), warps, back_warps
 
     def _pyramid(self, index: int) -> list[U8]:
-        """The image, and halved, and halved again."""
-        levels = [self._load(_IMAGE, index)]
+        """The image at all levels of the pyramid."""
+        levels = [self.store.load(_IMAGE, index)]
         for _ in range(max(stage.level for stage in PASSES)):
             height, width = levels[-1].shape
             halved = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
             levels.append(np.ascontiguousarray(halved, np.uint8))
         return levels
 
-    def _load(self, kind: str, index: int) -> NDArray[Any]:
-        return self._store.load(kind, index)
-
 
 def _select_views(
     scene: PosedScene, views: list[View], view_ids: list[int], requested: list[int]
 ) -> list[MatchingViews | None]:
-    """The select_views of all views, None for those without depth; an error when nothing can be matched."""
+    """The neighbours of all views, None for views without depth; an error when nothing can be matched."""
     poses, cameras = [view.world_from_camera for view in views], [view.camera for view in views]
-    found = select_views(cameras, poses, scene.points, view_ids, MAX_NEIGHBOURS)
-    alone = [i for i in requested if found[i] is None]
-    still = [i for i in requested if (f := found[i]) is not None and f.parallax_deg < MIN_PARALLAX_DEG]
+    selected = select_views(cameras, poses, scene.points, view_ids, MAX_NEIGHBOURS)
+    alone = [i for i in requested if selected[i] is None]
+    still = [i for i in requested if (s := selected[i]) is not None and s.parallax_deg < MIN_PARALLAX_DEG]
     if len(requested) - len(alone) - len(still) >= 2:
-        return [None if i in still else around for i, around in enumerate(found)]
+        return [None if i in still else around for i, around in enumerate(selected)]
     if len(still) > len(alone):
         raise ReconstructionError(
             "multi-view stereo needs images from different places",
@@ -392,10 +382,6 @@ def _select_views(
     )
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
 def _working_camera(camera: Camera, image_size: int) -> Camera:
     """The camera of the images that are matched: sides are multiples of 4, so that all levels halve exactly."""
     scale = min(1.0, image_size / max(camera.width, camera.height))
@@ -406,10 +392,8 @@ def _at_level(camera: Camera, level: int) -> Camera:
     return camera.resized(camera.width >> level, camera.height >> level)
 
 
-def _affordable_threads(
-    views: list[View], cameras: list[Camera], params: DepthParams, threads: int, count: int
-) -> int:  # fmt: skip
-    """As many threads as there is memory for; says in the log what they will need.
+def _affordable_threads(views: list[View], cameras: list[Camera], params: DepthParams, threads: int, count: int) -> int:
+    """The number of threads that fit into memory; logs the resources that they need.
 
     Raises:
         MachineError: When there is not enough for one.
@@ -430,14 +414,19 @@ def _affordable_threads(
     logger.info(
         "stereo: %d views of %.1f MP, read from %.1f MP, with %d others each; %d threads need %.0f MiB of memory, "
         "all views %.0f MiB of disk",
-        count, pixels / 1e6, native / 1e6, others, threads, threads * each / 2**20,
+        count,
+        pixels / 1e6,
+        native / 1e6,
+        others,
+        threads,
+        threads * each / 2**20,
         len(views) * pixels * SCRATCH_BYTES_PER_PIXEL / 2**20,
-    )  # fmt: skip
+    )
     return threads
 
 
 def _digest(scene: PosedScene, params: DepthParams, names: Collection[str] | None) -> str:
-    """A name for what a run keeps: other views, poses or parameters never find it."""
+    """A name for a run's stored arrays that is unique to its views, poses and parameters."""
     views = [
         [view.name, view.image, view.held_out, view.camera.to_json(), view.world_from_camera.matrix.tolist()]
         for view in scene.views
@@ -446,37 +435,25 @@ def _digest(scene: PosedScene, params: DepthParams, names: Collection[str] | Non
     return hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
 
 
-def _do(
-    work: Callable[[int], None], items: list[int], threads: int, done: Callable[[int], Any] | None = None
-) -> None:  # fmt: skip
-    for _ in map_in_order(work, items, threads):
-        if done is not None:
-            done(1)
-
-
 def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose) -> F64:
-    """The 12 numbers (A row by row, then b) that take pixels of `camera` to those of `other_camera`."""
+    """The warp (12,) from pixels of `camera` to those of `other_camera`: A row by row, then b (see patchmatch)."""
     other_from_own = other_pose.inverse() @ pose
     homography = other_camera.matrix @ other_from_own.rotation @ np.linalg.inv(camera.matrix)
     return np.concatenate([homography.ravel(), other_camera.matrix @ other_from_own.translation])
 
 
-def _intrinsics(camera: Camera) -> F32:
-    return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
-
-
 class StereoStore:
-    """Arrays by kind and view. One that is there is complete: it gets its name when all is written."""
+    """Arrays on disk by kind and view, written atomically."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
 
     def has(self, kind: str, view: int) -> bool:
-        """Whether the array was kept."""
+        """Whether the array is stored."""
         return self._path(kind, view).is_file()
 
-    def keep(self, kind: str, view: int, values: NDArray[np.generic]) -> None:
+    def keep(self, kind: str, view: int, values: np.ndarray) -> None:
         """Write an array."""
         path = self._path(kind, view)
         unfinished = path.with_suffix(".part")
@@ -484,7 +461,7 @@ class StereoStore:
             np.save(file, values)
         unfinished.replace(path)
 
-    def load(self, kind: str, view: int) -> NDArray[np.generic]:
+    def load(self, kind: str, view: int) -> np.ndarray:
         """Read an array."""
         return np.load(self._path(kind, view), allow_pickle=False)
 

@@ -1,4 +1,4 @@
-"""Parameters of the depth and points stages."""
+"""Parameters of the depth stage and the choice of its backend."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.machine import Machine
-from pipeline.parameters import Interpreter, Settings, Weights
+from pipeline.poses.params import NetworkParams
 from pipeline.stage import Backend, Choice, Traits
 
 INDOORS = 5.0
 """Range of depth sensors that don't state theirs [m]."""
 
 
-class DepthParams(Settings):
+class DepthParams(NetworkParams):
     """How depth maps are made."""
 
     backend: Literal["auto", "sensor", "mvs", "combined", "vggt", "depth_anything_3"] = "auto"
@@ -38,10 +38,6 @@ class DepthParams(Settings):
     else 5 m, beyond which phones and structured light are noisy."""
     min_confidence: Annotated[int, Field(ge=0, le=255)] = 1
     """sensor, combined: pixels below it are dropped (0 = worst, 255 = best)."""
-    weights: Weights = ""
-    """vggt, depth_anything_3: as poses.weights; depth that the poses stage found is taken as it is."""
-    python: Interpreter = ""
-    """vggt, depth_anything_3: as poses.python."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -55,23 +51,8 @@ class DepthParams(Settings):
 
     @property
     def farthest(self) -> float:
-        """`max_range`, that of rooms where it is 0 [m]."""
+        """`max_range`, or that of rooms where it is 0 [m]."""
         return self.max_range or INDOORS
-
-
-class PointsParams(Settings):
-    """How depth maps are fused into one cloud."""
-
-    voxel: Annotated[float, Field(gt=0)] = 0.01
-    """Points are merged within cells of this size [m]."""
-    stride: Annotated[int, Field(ge=1, le=16)] = 2
-    """Every stride-th pixel of the maps is used, in both directions."""
-    max_points: Annotated[int, Field(ge=1)] = 2_000_000
-    """The cells grow until no more points than this are left."""
-    neighbours: Annotated[int, Field(ge=1, le=64)] = 8
-    """Other maps that each map is compared with."""
-    max_deviation: Annotated[float, Field(gt=0)] = 3.0
-    """Two maps agree within this many standard deviations."""
 
 
 BACKENDS = {
@@ -91,7 +72,7 @@ def choose(traits: Traits, params: DepthParams, machine: Machine) -> Choice:
     if traits.has_depth and traits.fine_depth:
         return Choice("sensor", "every frame has a depth image")
     if traits.has_depth:
-        return Choice("combined", "every frame has a depth image, coarser than the image")
+        return Choice("combined", "every frame has a depth image, coarser than the colour image")
     if machine.lacks("vggt") is None and not (traits.has_poses and traits.has_scale):
         return Choice("vggt", "the capture has no depth images, and the machine has a GPU and vggt")
     return Choice("mvs", "the capture has no depth images")

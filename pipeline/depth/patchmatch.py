@@ -1,3 +1,4 @@
+# ruff: noqa: ANN001, ANN202 - numba infers the types of compiled functions
 """Slanted-plane PatchMatch stereo: the compiled kernels.
 
 A hypothesis is a local plane, as inverse depth linear in the pixel: (w, gx, gy) says that pixel (x + dx, y + dy) has
@@ -13,7 +14,6 @@ pyramid, geometric term).
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -23,11 +23,11 @@ from pipeline.types import F32, I64, U8, U32
 PLANE_CHANNELS = 4
 """Inverse depth, its slope along x, its slope along y, matching cost."""
 COST_CAP = np.float32(0.5)
-"""The cost of a source that says nothing: hardly any correlation, out of the image, or nothing to correlate. Chance
-matches in views that do not see the place would else outweigh the one view that does."""
+"""The cost of a source without information: little correlation, outside of the image, or no texture. Otherwise chance
+matches in views that don't show the surface would outweigh the one that does."""
 
-_COMPILE: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
-_INLINE: dict[str, Any] = {**_COMPILE, "forceinline": True}
+_compile = njit(fastmath=True, nogil=True, error_model="numpy", cache=True)
+_inline = njit(fastmath=True, nogil=True, error_model="numpy", cache=True, forceinline=True)
 
 _SAMPLES = 32
 """A whole number of vector registers."""
@@ -38,13 +38,13 @@ def _window(offsets: list[tuple[int, int]]) -> F32:
 
 
 WIDE_WINDOW = _window([(x, y) for y in range(-5, 6, 2) for x in range(-5, 6, 2) if not (abs(x) == 5 and abs(y) == 5)])
-"""(2, 32) offsets x and y: 6x6 samples at every second pixel, without the corners. Sure, but widens what is near."""
+"""(2, 32) offsets x and y: 6x6 samples at every second pixel, without the corners. Robust, but widens foreground."""
 NARROW_WINDOW = _window(
     sorted(((x, y) for y in range(-3, 4) for x in range(-3, 4)), key=lambda o: o[0] ** 2 + o[1] ** 2)
 )
-"""(2, 32) offsets: the 32 pixels nearest to the centre. Keeps edges, once the depth is nearly right."""
+"""(2, 32) offsets: the 32 pixels nearest to the centre. Preserves edges, once the depth is nearly right."""
 
-# Upward; turned by quarter turns for the other three directions.
+# Upwards; rotated by 90 degrees for the other three directions.
 _NEAR = np.array([(0, -1), (-1, -2), (1, -2), (-2, -3), (2, -3), (-3, -4), (3, -4)], np.int64)
 _FAR = np.array([(0, -3 - 2 * k) for k in range(6)], np.int64)
 _CANDIDATES = 8
@@ -59,11 +59,11 @@ _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _SHIFT_8, _SHIFT_16, _SHIFT_24, _BYTE = np.uint32(8), np.uint32(16), np.uint32(24), np.uint32(255)
 
 
-@njit(**_COMPILE)
+@_compile
 def pack_texels(gray: U8) -> U32:
     """Each pixel (H, W) with its right, lower and diagonal neighbours in one word (H*W,).
 
-    A bilinear sample then costs one load, which is what the matching cost spends its time on.
+    A bilinear sample is then a single load, which dominates the time of the matching cost.
     """
     height, width = gray.shape
     packed = np.zeros(height * width, np.uint32)
@@ -80,9 +80,9 @@ def pack_texels(gray: U8) -> U32:
     return packed
 
 
-@njit(**_INLINE)
-def _random(pixel, stream, draw):  # noqa: ANN001, ANN202
-    """A uniform number in [0, 1) that depends on nothing but its arguments: no state, any thread order."""
+@_inline
+def _random(pixel, stream, draw):
+    """A uniform number in [0, 1) that depends on its arguments only: no state, any order of threads."""
     mask = _u8(0xFFFFFFFF)
     h = (_u8(pixel) * _u8(0x9E3779B1) ^ _u8(stream) * _u8(0x85EBCA77) ^ _u8(draw) * _u8(0xC2B2AE3D)) & mask
     h ^= h >> _u8(15)
@@ -93,8 +93,8 @@ def _random(pixel, stream, draw):  # noqa: ANN001, ANN202
     return _f4(_i4(h >> _u8(8))) * _f4(1 / 16777216.0)
 
 
-@njit(**_INLINE)
-def _faces_camera(x, y, w, gx, gy, camera, limit):  # noqa: ANN001, ANN202
+@_inline
+def _faces_camera(x, y, w, gx, gy, camera, limit):
     """Whether the plane's normal is within acos(1 / limit) of the viewing ray. `camera` is fx, fy, cx, cy."""
     ray_x = (_f4(x) + _HALF - camera[2]) / camera[0]
     ray_y = (_f4(y) + _HALF - camera[3]) / camera[1]
@@ -105,7 +105,7 @@ def _faces_camera(x, y, w, gx, gy, camera, limit):  # noqa: ANN001, ANN202
     return squared < limit * limit * w * w
 
 
-@njit(**_COMPILE)
+@_compile
 def random_planes(height: int, width: int, camera: F32, nearest: F32, seed: int) -> F32:
     """Random hypotheses (4, H, W), with inverse depth uniform between the two values of `nearest`."""
     planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
@@ -125,7 +125,7 @@ def random_planes(height: int, width: int, camera: F32, nearest: F32, seed: int)
     return planes
 
 
-@njit(**_COMPILE)
+@_compile
 def upsample_planes(coarse: F32, height: int, width: int) -> F32:
     """Hypotheses (4, h, w) extrapolated to a finer grid (4, H, W); costs are left at 0."""
     planes = np.zeros((PLANE_CHANNELS, height, width), np.float32)
@@ -143,8 +143,8 @@ def upsample_planes(coarse: F32, height: int, width: int) -> F32:
     return planes
 
 
-@njit(**_INLINE)
-def _reference_patch(gray, x, y, window, patch):  # noqa: ANN001, ANN202
+@_inline
+def _reference_patch(gray, x, y, window, patch):
     """Centre the window's grey values into `patch` (32,) and return their variance."""
     height, width = gray.shape
     total = _ZERO
@@ -162,12 +162,12 @@ def _reference_patch(gray, x, y, window, patch):  # noqa: ANN001, ANN202
     return squares / _f4(_SAMPLES)
 
 
-@njit(**_INLINE)
-def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_x, v_y):  # noqa: ANN001, ANN202
-    """Mean and variance of the warped window in the source, and its covariance with `patch`.
+@_inline
+def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_x, v_y):
+    """Variance of the warped window in the source, and its covariance with `patch`.
 
-    The warp is taken as affine inside the window, so that a sample costs no division; no stores inside the loop, or
-    it is not vectorised.
+    The warp is affine inside the window, so that a sample needs no division; stores would keep the loop from being
+    vectorised.
     """
     u_max, v_max = _f4(width - 1) - _f4(0.01), _f4(height - 1) - _f4(0.01)
     stride = _i4(width)
@@ -199,37 +199,20 @@ def _correlate(texels, start, width, height, window, patch, u0, v0, u_x, u_y, v_
     return squares / _f4(_SAMPLES) - mean * mean, product / _f4(_SAMPLES)
 
 
-@njit(**_INLINE)
-def _plane_cost(  # noqa: ANN202
-    x,  # noqa: ANN001
-    y,  # noqa: ANN001
-    w,  # noqa: ANN001
-    gx,  # noqa: ANN001
-    gy,  # noqa: ANN001
-    texels,  # noqa: ANN001
-    sources,  # noqa: ANN001
-    warps,  # noqa: ANN001
-    back_warps,  # noqa: ANN001
-    source_inverse_depth,  # noqa: ANN001
-    geometric_weight,  # noqa: ANN001
-    chosen,  # noqa: ANN001
-    best_views,  # noqa: ANN001
-    window,  # noqa: ANN001
-    patch,  # noqa: ANN001
-    variance,  # noqa: ANN001
-    costs,  # noqa: ANN001
-    ranked,  # noqa: ANN001
-    limit,  # noqa: ANN001
-):
+@_inline
+def _plane_cost(
+    x, y, w, gx, gy, texels, sources, warps, back_warps, source_inverse_depth,
+    geometric_weight, chosen, best_views, window, patch, variance, costs, ranked, limit,
+):  # fmt: skip
     """Mean cost over the best of the chosen source views; every source's own cost goes into `costs`.
 
-    The views after which the mean can't stay below `limit` any more are left out, and `limit` is returned.
+    Stops and returns `limit` as soon as the mean can't be less.
     """
     px, py = _f4(x) + _HALF, _f4(y) + _HALF
-    count, wanted = 0, 0
+    count, total_count = 0, 0
     for s in range(len(sources)):
-        wanted += (chosen >> s) & 1
-    used = min(best_views, wanted)
+        total_count += (chosen >> s) & 1
+    used = min(best_views, total_count)
     limit_sum = limit * _f4(used)
     for s in range(len(sources)):
         if (chosen >> s) & 1 == 0:
@@ -273,15 +256,15 @@ def _plane_cost(  # noqa: ANN202
                         error = min(_MAX_REPROJECTION, math.sqrt(du * du + dv * dv))
                     cost += geometric_weight * error
         costs[s] = cost
-        place = count
+        rank = count
         count += 1
-        while place > 0 and ranked[place - 1] > cost:
-            ranked[place] = ranked[place - 1]
-            place -= 1
-        ranked[place] = cost
+        while rank > 0 and ranked[rank - 1] > cost:
+            ranked[rank] = ranked[rank - 1]
+            rank -= 1
+        ranked[rank] = cost
         # Whatever the remaining views cost, this many of those ranked so far count.
         certain = _ZERO
-        for k in range(used - (wanted - count)):
+        for k in range(used - (total_count - count)):
             certain += ranked[k]
         if certain >= limit_sum:
             return limit
@@ -291,9 +274,9 @@ def _plane_cost(  # noqa: ANN202
     return total / _f4(used)
 
 
-@njit(**_INLINE)
-def _cheapest(planes, offsets, turn, x, y):  # noqa: ANN001, ANN202
-    """The cheapest pixel of `offsets`, turned by `turn` quarter turns about (x, y); column -1 when all lie outside."""
+@_inline
+def _cheapest(planes, offsets, turn, x, y):
+    """The cheapest pixel of `offsets`, rotated by `turn` * 90 degrees about (x, y); column -1 when all are outside."""
     height, width = planes.shape[1:]
     best = _f4(1e9)
     best_x, best_y = -1, -1
@@ -314,9 +297,9 @@ def _cheapest(planes, offsets, turn, x, y):  # noqa: ANN001, ANN202
     return best_x, best_y
 
 
-@njit(**_INLINE)
-def _gather(planes, x, y, nearest, wanted, candidates):  # noqa: ANN001, ANN202
-    """Extrapolate the neighbours' hypotheses to (x, y); the `wanted` cheapest come first in `candidates` (8, 4)."""
+@_inline
+def _gather(planes, x, y, nearest, limit, candidates):
+    """Extrapolate the neighbours' hypotheses to (x, y); the `limit` cheapest come first in `candidates` (8, 4)."""
     count = 0
     for turn in range(4):
         for reach in range(2):
@@ -331,8 +314,8 @@ def _gather(planes, x, y, nearest, wanted, candidates):  # noqa: ANN001, ANN202
                 candidates[count, 2] = planes[2, row, column]
                 candidates[count, 3] = planes[3, row, column]
                 count += 1
-    wanted = min(wanted, count)
-    for k in range(wanted):
+    limit = min(limit, count)
+    for k in range(limit):
         cheapest = k
         for other in range(k + 1, count):
             if candidates[other, 3] < candidates[cheapest, 3]:
@@ -341,14 +324,14 @@ def _gather(planes, x, y, nearest, wanted, candidates):  # noqa: ANN001, ANN202
             kept = candidates[cheapest, channel]
             candidates[cheapest, channel] = candidates[k, channel]
             candidates[k, channel] = kept
-    return wanted
+    return limit
 
 
-@njit(**_INLINE)
-def _best_of(costs, wanted):  # noqa: ANN001, ANN202
-    """Bit set of the `wanted` cheapest sources."""
+@_inline
+def _best_of(costs, count):
+    """Bit set of the `count` cheapest sources."""
     chosen = 0
-    for _ in range(wanted):
+    for _ in range(count):
         best = -1
         for s in range(len(costs)):
             if (chosen >> s) & 1 == 0 and (best < 0 or costs[s] < costs[best]):
@@ -357,7 +340,7 @@ def _best_of(costs, wanted):  # noqa: ANN001, ANN202
     return chosen
 
 
-@njit(**_COMPILE)
+@_compile
 def sweep_planes(
     planes: F32,
     gray: U8,
@@ -387,23 +370,23 @@ def sweep_planes(
         sources: (S, 3) first texel, width and height of each source view; at most 32.
         warps: (S, 12) from this view to the source.
         back_warps: (S, 12) from the source to this view; read with a geometric weight only.
-        source_inverse_depth: What the sources found, laid out as `texels`; read with a geometric weight only.
+        source_inverse_depth: The sources' inverse depth, laid out as `texels`; read with a geometric weight only.
         geometric_weight: Cost per pixel of forward-backward error; 0 switches the geometric term off.
         camera: fx, fy, cx, cy [px].
         nearest: Lowest and highest inverse depth allowed.
         window: (2, 32) offsets x and y of the samples that are compared [px].
         amplitude: Relative size of the first sweep's random changes; halves with every sweep.
-        sweeps: How many.
-        propagated: Hypotheses taken over per pixel and sweep, at most 8.
+        sweeps: Number of sweeps.
+        propagated: Neighbours' hypotheses tried per pixel and sweep, at most 8.
         perturbed: Random hypotheses tried per pixel and sweep.
-        kept_sources: Only this many sources, chosen per pixel by the first cost, are looked at.
+        kept_sources: Number of sources used, chosen per pixel by the first cost.
         best_views: The cost is the mean of this many best sources (the others may be occluded).
         stream: Number of the random stream.
     """
     height, width = gray.shape
     count = len(sources)
-    everyone = (1 << count) - 1
-    chosen = np.full((height, width), everyone, np.uint32)
+    all_sources = (1 << count) - 1
+    chosen = np.full((height, width), all_sources, np.uint32)
     patch = np.zeros(_SAMPLES, np.float32)
     costs = np.zeros(count, np.float32)
     ranked = np.zeros(count, np.float32)
@@ -416,7 +399,7 @@ def sweep_planes(
                 continue
             planes[3, y, x] = _plane_cost(
                 x, y, planes[0, y, x], planes[1, y, x], planes[2, y, x], texels, sources, warps, back_warps,
-                source_inverse_depth, geometric_weight, everyone, best_views, window, patch, variance, costs, ranked,
+                source_inverse_depth, geometric_weight, all_sources, best_views, window, patch, variance, costs, ranked,
                 _NO_LIMIT,
             )  # fmt: skip
             if kept_sources < count:
@@ -436,7 +419,7 @@ def sweep_planes(
                             if abs(new_w - w) < _f4(1e-5) * w and new_gx == gx and new_gy == gy:
                                 continue
                         else:
-                            # In turn: depth alone, slope alone (widely), both, and depth anywhere.
+                            # In turn: depth alone, slope alone (a wide range), both, and depth anywhere.
                             kind = k - taken
                             pixel, draw = y * width + x, 10 + 3 * kind
                             depth_change = _random(pixel, stream + sweep, draw) * _f4(2) - _ONE

@@ -1,4 +1,5 @@
-"""Fusion of sensor and stereo depth: what agrees is averaged, what conflicts other views decide."""
+# ruff: noqa: ANN001, ANN202 - numba infers the types of compiled functions
+"""Fusion of sensor and stereo depth: where they agree the average, where they conflict the one that other views see."""
 
 from __future__ import annotations
 
@@ -7,13 +8,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numba import njit
 
 from pipeline.depth import sensor as sensor_backend
-from pipeline.depth.consistency import MAX_RELATIVE, DepthMapSet
+from pipeline.depth.consistency import MAX_RELATIVE, DepthMapSet, intrinsics
 from pipeline.depth.free_space import small
 from pipeline.depth.maps import FROM_SENSOR, FROM_STEREO, DepthMap, load_depth_map, save_depth_map
 from pipeline.depth.mvs import estimate_depth, saved_maps, stereo_report
@@ -27,37 +27,36 @@ from pipeline.types import I32, I64, Mask
 
 logger = logging.getLogger(__name__)
 
-_COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
 _f4 = np.float32
 
 STEREO_EVERY = 2
-"""One of this many training views is matched; the others' sensor depth meets stereo in the points stage."""
+"""Every so many training views are matched; the others' sensor depth is fused with stereo in the points stage."""
 WHOLE_IMAGE = 0.95
-"""Least mean share of pixels with depth for that; a scanner of few lines leaves whole parts of the images to stereo,
-and then all views are matched and fused in the finer one's pixels."""
+"""Least mean share of pixels with depth for that; a scanner of few lines leaves large parts of the images without, so
+that all views are matched, and fused at the finer resolution."""
 NEIGHBOURS, NEIGHBOURS_WITH_GAPS = 8, 12
-"""Views that are asked about a conflict; where a scanner leaves gaps also about what only stereo knows, and fewer
-hardly ever see what lies at an image's border."""
+"""Views that decide a conflict; with a scanner's gaps also about stereo alone, where fewer would hardly show the
+image's border."""
 MAX_DEVIATION = np.float32(3.0)
 """Sensor and stereo see one surface when their depths differ by at most this many standard deviations."""
 MIN_SUPPORT = 2
 """Neighbours that must agree where only stereo has a depth."""
 _STEPS = 4
 _MAX_SHIFT = np.float32(0.7)
-"""Looking up the other camera's depth along a ray has ended when the pixel moves by less [px]."""
+"""Iterations along a ray converge when the pixel moves by less [px]."""
 _MIN_ALONG = np.float32(-0.05)
-"""A plane seen at a more grazing angle says nothing about the depth."""
+"""A plane at a more grazing angle does not determine the depth."""
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """What both say of one view's pixels, in the geometry of `sensor`.
+    """One view's sensor and stereo depth in the geometry of `sensor`.
 
     Attributes:
-        sensor: The sensor's map, as it is or as another camera sees it.
-        stereo: The stereo map seen by that camera; its `guessed` marks filled patches.
-        agree: (H, W) bool, both know the pixel and see one surface.
-        conflict: (H, W) bool, both know it and see different ones.
+        sensor: The sensor's map, as it is or seen from another camera.
+        stereo: The stereo map seen from that camera; its `guessed` marks filled patches.
+        agree: (H, W) both have a depth, of one surface.
+        conflict: (H, W) both have a depth, of different surfaces.
     """
 
     sensor: DepthMap
@@ -71,33 +70,10 @@ class Candidates:
         return (self.stereo.depth > 0) & (self.sensor.depth <= 0)
 
 
-@dataclass(frozen=True, eq=False)
-class FusedMap:
-    """One view's combined map and how it came about, in shares of all pixels.
-
-    Attributes:
-        depth_map: With `origin`.
-        both: Where both agree.
-        conflict: Where they did not.
-        stereo_won: Where they did not, and other views supported stereo.
-        stereo_only: Where only stereo knows a depth.
-    """
-
-    depth_map: DepthMap
-    both: float
-    conflict: float
-    stereo_won: float
-    stereo_only: float
-
-    def shares(self) -> dict[str, float]:
-        """Plain JSON values."""
-        return {name: getattr(self, name) for name in ("both", "conflict", "stereo_won", "stereo_only")}
-
-
 def write_maps(
     scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
-) -> tuple[list[str], dict[str, Any]]:
-    """Write the sensor's maps, then fuse some of them, all where a scanner leaves gaps, with stereo.
+) -> tuple[list[str], dict[str, object]]:
+    """Write the sensor's maps, then fuse some of them (all of a scanner with gaps) with stereo.
 
     Raises:
         CaptureError: When there is no depth image, or one is damaged.
@@ -111,19 +87,18 @@ def write_maps(
 
 def _add_stereo(
     scene: PosedScene, poses_folder: Path, params: DepthParams, out_dir: Path, *, with_gaps: bool
-) -> dict[str, Any]:
-    """Match some views, all where a scanner leaves gaps; fuse their sensor maps in `out_dir` with the stereo maps."""
-    every, asked = (1, NEIGHBOURS_WITH_GAPS) if with_gaps else (STEREO_EVERY, NEIGHBOURS)
+) -> dict[str, object]:
+    """Match some views and fuse their sensor maps in `out_dir` with the stereo maps; returns the report."""
+    every, count = (1, NEIGHBOURS_WITH_GAPS) if with_gaps else (STEREO_EVERY, NEIGHBOURS)
     training = [view.name for view in scene.training if view.sensor_depth]
     with tempfile.TemporaryDirectory(dir=out_dir) as scratch:
         folder = Path(scratch)
         maps = estimate_depth(scene, poses_folder, params, resume_folder(out_dir), names=training[::every])
         try:
-            report = stereo_report(saved_maps(maps, scene, poses_folder, folder))
+            matched, report = stereo_report(saved_maps(maps, scene, poses_folder, folder))
         except ReconstructionError as error:
             logger.warning("sensor depth alone is used: %s", error)
             return {"reason": f"the images could not be matched: {error}"}
-        matched = set(report["views"])
 
         def both(name: str) -> Candidates:
             own, stereo = load_depth_map(out_dir, name), load_depth_map(folder, name)
@@ -133,23 +108,17 @@ def _add_stereo(
         views = DepthMapSet.pack(
             [small(uncontested(both(name)) if name in matched else load_depth_map(out_dir, name)) for name in training]
         )
-        neighbours = views.neighbours(asked)
+        neighbours = views.neighbours(count)
         shares: dict[str, dict[str, float]] = {}
         for name, near in track(zip(training, neighbours, strict=True), "combine depth", len(training)):
             if name in matched:
-                result = fuse(both(name), views, near)
-                save_depth_map(out_dir, result.depth_map)
-                shares[name] = result.shares()
-    return report | {key: float(np.mean([v[key] for v in shares.values()])) for key in next(iter(shares.values()))}
+                depth_map, shares[name] = fuse(both(name), views, near)
+                save_depth_map(out_dir, depth_map)
+    return report | {key: float(np.mean([s[key] for s in shares.values()])) for key in next(iter(shares.values()))}
 
 
 def candidates(sensor: DepthMap, stereo: DepthMap) -> Candidates:
-    """Bring both maps of a view together and test each pixel for agreement.
-
-    Args:
-        sensor: Its map, same frame.
-        stereo: Its map, in the colour camera's geometry at any size.
-    """
+    """Test each pixel of a view's sensor map for agreement with its stereo map, of the colour camera at any size."""
     seen = seen_from(stereo, sensor)
     both = (sensor.depth > 0) & (seen.depth > 0) & ~seen.guessed
     tolerance = MAX_DEVIATION * np.sqrt(sensor.sigma**2 + seen.sigma**2)
@@ -157,58 +126,56 @@ def candidates(sensor: DepthMap, stereo: DepthMap) -> Candidates:
     return Candidates(sensor, seen, agree, both & ~agree)
 
 
-def uncontested(found: Candidates) -> DepthMap:
-    """The map of all pixels that are not in conflict: what other views' conflicts are decided by."""
-    return _merged(found, found.agree, (found.sensor.depth > 0) & ~found.conflict, found.alone)
+def uncontested(pair: Candidates) -> DepthMap:
+    """The map of all pixels that are not in conflict, by which conflicts in other views are decided."""
+    return _merged(pair, pair.agree, (pair.sensor.depth > 0) & ~pair.conflict, pair.alone)
 
 
-def fuse(found: Candidates, views: DepthMapSet, neighbours: I64) -> FusedMap:
-    """Average what agrees, weighted with 1 / sigma^2; of what conflicts take what more of the neighbours support.
+def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> tuple[DepthMap, dict[str, float]]:
+    """Average depths that agree, weighted with 1 / sigma^2; of others choose the one that more neighbours support.
 
-    A neighbour that sees the same surface supports it, one that looks through it speaks against it. With equal support
-    the sensor is believed. So it is when stereo is far off and no neighbour refutes the sensor: stereo errs far, by
-    taking one texture for another, and does so alike in all views; a sensor's errors at edges are small. Where only
-    stereo has a depth, it needs neighbours that agree and none that looks through.
+    A neighbour that sees the same surface counts for it, one that sees through it against it. The sensor is chosen
+    with equal support, and where stereo is far off and no neighbour contradicts the sensor: stereo confuses textures,
+    in all views alike, while a sensor's errors at edges are small. Where only stereo has a depth, neighbours must
+    agree with it and none may see through it.
 
     Args:
-        found: Both maps of the view.
-        views: The `uncontested` of all views.
-        neighbours: Which of them to ask.
+        pair: Both maps of the view.
+        views: The `uncontested` maps of all views.
+        neighbours: Indices of the view's neighbours in `views`.
+
+    Returns:
+        The map with `origin`; and the shares of its pixels where both agree, where they are in conflict, where stereo
+        won that, and where only stereo has a depth.
     """
-    sensor, stereo = found.sensor, found.stereo
-    for_stereo, against_stereo = _ask(stereo, found.conflict | found.alone, views, neighbours)
-    for_sensor, against_sensor = _ask(sensor, found.conflict, views, neighbours)
+    sensor, stereo = pair.sensor, pair.stereo
+    for_stereo, against_stereo = _support(stereo, pair.conflict | pair.alone, views, neighbours)
+    for_sensor, against_sensor = _support(sensor, pair.conflict, views, neighbours)
     more = for_stereo - against_stereo > for_sensor - against_sensor
     near = np.abs(stereo.depth - sensor.depth) <= MAX_RELATIVE * sensor.depth
-    stereo_wins = found.conflict & more & (near | (against_sensor > for_sensor))
-    alone = found.alone & (for_stereo >= MIN_SUPPORT) & (against_stereo == 0)
-    depth_map = _merged(found, found.agree, (sensor.depth > 0) & ~stereo_wins, alone | stereo_wins)
-    return FusedMap(
-        depth_map,
-        float(found.agree.mean()),
-        float(found.conflict.mean()),
-        float(stereo_wins.mean()),
-        float(alone.mean()),
-    )
+    stereo_wins = pair.conflict & more & (near | (against_sensor > for_sensor))
+    alone = pair.alone & (for_stereo >= MIN_SUPPORT) & (against_stereo == 0)
+    depth_map = _merged(pair, pair.agree, (sensor.depth > 0) & ~stereo_wins, alone | stereo_wins)
+    shares = {"both": pair.agree, "conflict": pair.conflict, "stereo_won": stereo_wins, "stereo_only": alone}
+    return depth_map, {name: float(pixels.mean()) for name, pixels in shares.items()}
 
 
 def seen_from(depth_map: DepthMap, target: DepthMap) -> DepthMap:
-    """A map as the camera of `target` would see it, in that camera's geometry (its pixels may be smaller or larger).
+    """A map seen from the camera of `target`, in that camera's geometry, at any resolution.
 
-    Each target pixel's ray is followed to the map's surface by fixed-point iteration, the surface being the plane of
-    the map's pixel there; rays that do not settle (behind an edge) stay unknown.
+    Each target pixel's ray is intersected with the map's surface by fixed-point iteration, the surface being the plane
+    of the map's pixel there; rays that do not converge (behind an edge) stay unknown.
     """
     source_from_target = depth_map.world_from_camera.inverse() @ target.world_from_camera
     known = depth_map.depth[depth_map.depth > 0]
     start = float(np.median(known)) if len(known) else 1.0
-    camera, other = target.camera, depth_map.camera
     depth, sigma, normals, guessed = _look_up(
         depth_map.depth,
         depth_map.sigma,
         depth_map.normals,
         depth_map.guessed,
-        np.array([other.fx, other.fy, other.cx, other.cy], np.float32),
-        np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32),
+        intrinsics(depth_map.camera),
+        intrinsics(target.camera),
         source_from_target.matrix[:3].astype(np.float32),
         np.zeros(target.depth.shape, np.float32),
         _f4(1 / start),
@@ -216,16 +183,16 @@ def seen_from(depth_map: DepthMap, target: DepthMap) -> DepthMap:
     return replace(target, depth=depth, sigma=sigma, normals=normals, guessed=guessed)
 
 
-def _ask(depth_map: DepthMap, where: Mask, views: DepthMapSet, neighbours: I64) -> tuple[I32, I32]:
-    """How many neighbours see the map's surface, and how many look through it (H, W), at the pixels `where`."""
-    asked = replace(depth_map, depth=np.where(where, depth_map.depth, 0).astype(np.float32))
-    comparison = views.compare(asked, neighbours, float(MAX_DEVIATION))
+def _support(depth_map: DepthMap, where: Mask, views: DepthMapSet, neighbours: I64) -> tuple[I32, I32]:
+    """Number of neighbours (H, W) that see the map's surface, and that see through it, at the pixels `where`."""
+    chosen = replace(depth_map, depth=np.where(where, depth_map.depth, 0).astype(np.float32))
+    comparison = views.compare(chosen, neighbours, float(MAX_DEVIATION))
     return comparison.agreeing.astype(np.int32), comparison.violations.astype(np.int32)
 
 
-def _merged(found: Candidates, both: Mask, from_sensor: Mask, from_stereo: Mask) -> DepthMap:
-    """The map of what comes from both, from the sensor and from stereo; where masks overlap the first counts."""
-    sensor, stereo = found.sensor, found.stereo
+def _merged(pair: Candidates, both: Mask, from_sensor: Mask, from_stereo: Mask) -> DepthMap:
+    """The map of pixels from both, from the sensor and from stereo; where masks overlap the first counts."""
+    sensor, stereo = pair.sensor, pair.stereo
     only_sensor, only_stereo = from_sensor & ~both, from_stereo & ~both
     weight_sensor = np.where(both | only_sensor, 1 / np.maximum(sensor.sigma, 1e-9) ** 2, 0)
     weight_stereo = np.where(both | only_stereo, 1 / np.maximum(stereo.sigma, 1e-9) ** 2, 0)
@@ -245,8 +212,8 @@ def _merged(found: Candidates, both: Mask, from_sensor: Mask, from_stereo: Mask)
     )
 
 
-@njit(**_COMPILE)
-def _look_up(depth, sigma, normals, guessed, camera, target, m, shape, start):  # noqa: ANN001, ANN202
+@njit(nogil=True, error_model="numpy", cache=True)
+def _look_up(depth, sigma, normals, guessed, camera, target, m, shape, start):
     """Depth, sigma, normals and guessed of a map at the target's pixels; m is source_from_target (3, 4)."""
     height, width = shape.shape
     rows, columns = depth.shape

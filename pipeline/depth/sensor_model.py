@@ -1,14 +1,14 @@
-"""How noisy a depth sensor is, and how it distorts depth.
+# ruff: noqa: ANN001, ANN202 - numba infers the types of compiled functions
+"""Noise and distortion of a depth sensor.
 
-The noise is fitted to how far overlapping maps disagree. The distortion is a smooth correction over pixel and depth,
-fitted to multi-view points: structured light and stereo sensors measure disparity, and what is wrong with their lenses
-changes it by a little that varies slowly over the image. A. Teichman et al. (Unsupervised Intrinsic Calibration of
-Depth Sensors via SLAM, RSS 2013) multiply the depth by a factor for each pixel block and depth; C. Herrera et al.
-(Joint Depth and Color Camera Calibration with Distortion Correction, PAMI 2012, section 3.2) add a disparity for each
-pixel that fades with depth. Here both are polynomials of second degree in the ray, few enough numbers for the sparse
-points of one capture:
+The noise is fitted to the disagreement of overlapping maps. The distortion is a smooth correction of the disparity that
+structured light and stereo sensors measure, fitted to multi-view points:
 
     1 / corrected = 1 / measured + offset(x, y) + factor(x, y) / measured
+
+Both are polynomials of second degree in the ray, few enough coefficients for the sparse points of one capture. Factors
+by pixel block are due to A. Teichman et al. (Unsupervised Intrinsic Calibration of Depth Sensors via SLAM, RSS 2013),
+offsets by pixel to C. Herrera et al. (Joint Depth and Color Camera Calibration with Distortion Correction, PAMI 2012).
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ import logging
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.optimize import nnls
 
+from pipeline.depth.consistency import intrinsics
 from pipeline.depth.maps import DepthMap
 from pipeline.depth.params import DepthParams
 from pipeline.geometry import Pose
+from pipeline.poses.depth_calibration import bilinear, off_edges
 from pipeline.poses.scene import PosedScene, read_sensor_depth
 from pipeline.progress import track
 from pipeline.types import F32, F64, Mask
 
+logger = logging.getLogger(__name__)
+
 MIN_PAIRS = 500
-"""Fewer comparisons than this don't say anything about a depth range."""
+"""Comparisons that a range of depths needs."""
 MAX_RELATIVE = 0.1
-"""Depths that differ by more are of two surfaces, not of one with noise."""
+"""Relative difference of two depths above which they are of different surfaces."""
 _BINS = np.array([0.0, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 7.0, 10.0, 20.0, 30.0, 65.0])
 
 
@@ -73,26 +75,31 @@ class NoiseModel:
 
 
 def fit_noise(pairs: list[tuple[DepthMap, DepthMap]], scale: float) -> tuple[NoiseModel, int]:
-    """The noise that explains how far maps of overlapping views disagree, pose errors included.
+    """The noise that explains the disagreement of overlapping views' maps, pose errors included.
 
-    Every second pixel's point is compared with the other map along its normal; the spread (median absolute deviation)
-    per range of depth gives the model's three numbers by least squares that can't go below zero.
+    Every second pixel's point is compared with the other map along its normal; the median absolute deviation per range
+    of depth determines the model by non-negative least squares.
 
     Args:
         pairs: Cleaned maps of overlapping views.
         scale: Scene units per metre.
 
     Returns:
-        The model, and how many comparisons it rests on. Without enough of them it is the default.
+        The model (the default without enough comparisons), and the number of comparisons.
     """
     residuals, depths = [], []
     for first, second in pairs:
-        other_from_own = second.world_from_camera.inverse() @ first.world_from_camera
-        found = _residuals(
-            first.depth, first.normals, _numbers(first), second.depth, _numbers(second), _matrix(other_from_own)
+        other_from_own = (second.world_from_camera.inverse() @ first.world_from_camera).matrix[:3]
+        off, depth = _residuals(
+            first.depth,
+            first.normals,
+            intrinsics(first.camera),
+            second.depth,
+            intrinsics(second.camera),
+            np.ascontiguousarray(other_from_own, np.float32),
         )
-        residuals.append(found[0] / scale)
-        depths.append(found[1] / scale)
+        residuals.append(off / scale)
+        depths.append(depth / scale)
     residual = np.concatenate(residuals) if residuals else np.zeros(0)
     depth = np.concatenate(depths) if depths else np.zeros(0)
     rows, targets = [], []
@@ -110,20 +117,8 @@ def fit_noise(pairs: list[tuple[DepthMap, DepthMap]], scale: float) -> tuple[Noi
     return NoiseModel(max(constant, 1e-3), quadratic, linear), len(residual)
 
 
-def _numbers(depth_map: DepthMap) -> F32:
-    camera = depth_map.camera
-    return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
-
-
-def _matrix(pose: Pose) -> F32:
-    return np.ascontiguousarray(pose.matrix[:3], np.float32)
-
-
-_COMPILE: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
-
-
-@njit(**_COMPILE)
-def _residuals(depth, normals, camera, other_depth, other_camera, other_from_own):  # noqa: ANN001, ANN202
+@njit(nogil=True, error_model="numpy", cache=True)
+def _residuals(depth, normals, camera, other_depth, other_camera, other_from_own):
     """Depth differences, scaled to one map's noise, and the depths they were found at."""
     height, width = depth.shape
     other_height, other_width = other_depth.shape
@@ -166,20 +161,15 @@ def _residuals(depth, normals, camera, other_depth, other_camera, other_from_own
     return residuals[:count], depths[:count]
 
 
-logger = logging.getLogger(__name__)
-
-
 TERMS = 6
 """1, x, y, x^2, x y, y^2 of the ray (x, y, 1)."""
 PRIOR = np.r_[np.full(TERMS, 0.003), np.full(TERMS, 0.01)]
 """One sigma of the offsets [1/m], an eighth of a Kinect's disparity step, and of the factors."""
 POINT_SIGMA = 0.005
-"""Of the depth: what a multi-view point's own error adds."""
-EDGE = 0.05
-"""Depth pixels whose 3x3 neighbourhood spreads more than this share are on an edge and not used."""
+"""One sigma of a multi-view point [share of the depth]."""
 MIN_OBSERVATIONS = 2000
 BLOCKS, FOLDS = 20, 5
-"""Number of blocks in time that the views are cut into; each fold leaves out every FOLDS-th of them."""
+"""Number of blocks in time of the views; each fold leaves out every FOLDS-th of them."""
 MIN_GAIN, CERTAINTY = 0.01, 2.0
 """The model is used when it lowers the held-out residuals by this share and by this many of its standard errors."""
 MIN_IN_BLOCK = 30
@@ -193,8 +183,8 @@ class Distortion:
 
     Attributes:
         coefficients: (12,) of the offset's terms [1/m], then of the factor's, in the order of `TERMS`.
-        nearest: Where the points it was fitted to begin [m]; nearer depths are shifted like those there, in disparity.
-        farthest: Where they end [m].
+        nearest: Least depth of the points it was fitted to [m]; nearer depths are shifted like that, in disparity.
+        farthest: Largest depth of these points [m].
     """
 
     coefficients: F64
@@ -217,9 +207,9 @@ class Observations:
 
     Attributes:
         rays: (M, 3) in the depth camera, z = 1.
-        measured: (M,) what the depth image reads there [m].
-        expected: (M,) the point's depth [m].
-        block: (M,) in which block of views.
+        measured: (M,) depth by the image [m].
+        expected: (M,) depth by the point [m].
+        block: (M,) number of the block of views.
     """
 
     rays: F64
@@ -230,11 +220,12 @@ class Observations:
     @property
     def design(self) -> F64:
         """(M, 12) derivatives of the corrected inverse depth by the coefficients."""
-        return _design(1 / self.measured, self.rays)
+        terms = _terms(self.rays)
+        return np.concatenate([terms, terms * (1 / self.measured)[..., None]], -1)
 
     @property
     def target(self) -> F64:
-        """(M,) what the correction of the inverse depth should be."""
+        """(M,) ideal correction of the inverse depth [1/m]."""
         return 1 / self.expected - 1 / self.measured
 
     @property
@@ -246,20 +237,15 @@ class Observations:
 
 def fit_distortion(
     scene: PosedScene, capture_folder: Path, params: DepthParams
-) -> tuple[Distortion | None, dict[str, Any]]:
-    """Fit the sensor's distortion to the scene's sparse points.
-
-    Args:
-        scene: Posed views with calibrated depth cameras.
-        capture_folder: What the views' depth paths are relative to.
-        params: The range that is used.
+) -> tuple[Distortion | None, dict[str, object]]:
+    """Fit the sensor's distortion to the scene's sparse points, within the range of the parameters.
 
     Returns:
-        The correction, or None where it is not worth it; and plain JSON values: observations, held-out residuals before
+        The correction, or None where it does not help; and plain JSON values: observations, held-out residuals before
         and after [m], whether it is applied, coefficients.
     """
     data = observe(scene, capture_folder, params)
-    report: dict[str, Any] = {"observations": len(data.measured), "applied": False}
+    report: dict[str, object] = {"observations": len(data.measured), "applied": False}
     counts = np.bincount(data.block)
     if len(data.measured) < MIN_OBSERVATIONS or (counts >= MIN_IN_BLOCK).sum() < 2 * FOLDS:
         return None, report | {"reason": "too few multi-view points meet the depth images"}
@@ -267,7 +253,7 @@ def fit_distortion(
     blocks = [data.block == number for number in np.flatnonzero(counts >= MIN_IN_BLOCK)]
     gains = np.array([1 - np.median(after[block]) / np.median(before[block]) for block in blocks])
     gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
-    # The gain is in sigmas, where near and far count alike; what people can image is the median in metres.
+    # The gain is in sigmas, where near and far depths weigh the same; the median in metres is for people.
     metres = data.sigma * data.measured**2
     report |= {
         "held_out_residual_before_m": float(np.median(before * metres)),
@@ -301,10 +287,9 @@ def observe(scene: PosedScene, capture_folder: Path, params: DepthParams) -> Obs
         local = world_from_depth.inverse().apply(seen) / scale
         local = local[local[:, 2] > params.min_range]
         depth, confidence, camera = read_sensor_depth(capture_folder, view)
-        flat = maximum_filter(depth, 3) - minimum_filter(depth, 3) < EDGE * depth
-        usable = flat & (confidence >= params.min_confidence) & (depth >= params.min_range) & (depth <= params.farthest)
-        read = _bilinear(depth, usable, camera.project(local))
-        good = read > 0
+        usable = off_edges(depth) & (confidence >= params.min_confidence)
+        usable &= (depth >= params.min_range) & (depth <= params.farthest)
+        read, good = bilinear(depth[None], usable[None], np.zeros(len(local), np.intp), camera.project(local))
         directions = local[good] / local[good, 2:]
         rays.append(directions)
         measured.append(read[good])
@@ -316,11 +301,6 @@ def observe(scene: PosedScene, capture_folder: Path, params: DepthParams) -> Obs
 def _terms(rays: F64) -> F64:
     x, y = rays[..., 0], rays[..., 1]
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
-
-
-def _design(inverse_depth: F64, rays: F64) -> F64:
-    terms = _terms(rays)
-    return np.concatenate([terms, terms * inverse_depth[..., None]], -1)
 
 
 def _fit(data: Observations, chosen: Mask) -> F64:
@@ -346,18 +326,3 @@ def _cross_validated(data: Observations) -> tuple[F64, F64]:
         before[test] = np.abs(target[test]) / sigma[test]
         after[test] = np.abs(target[test] - design[test] @ coefficients) / sigma[test]
     return before, after
-
-
-def _bilinear(depth: F32, usable: Mask, pixels: F64) -> F64:
-    """Depth (M,) at pixels (M, 2); 0 where one of the four around is not usable."""
-    height, width = depth.shape
-    left, top = np.floor(pixels - 0.5).T
-    valid = (left >= 0) & (top >= 0) & (left < width - 1) & (top < height - 1)
-    c, r = np.where(valid, left, 0).astype(np.intp), np.where(valid, top, 0).astype(np.intp)
-    for dr in (0, 1):
-        for dc in (0, 1):
-            valid &= usable[r + dr, c + dc]
-    fx, fy = pixels[:, 0] - 0.5 - left, pixels[:, 1] - 0.5 - top
-    upper = depth[r, c] * (1 - fx) + depth[r, c + 1] * fx
-    lower = depth[r + 1, c] * (1 - fx) + depth[r + 1, c + 1] * fx
-    return np.where(valid, upper * (1 - fy) + lower * fy, 0.0)

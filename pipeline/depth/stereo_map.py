@@ -1,15 +1,15 @@
-"""From the hypotheses of one view and its neighbours' to a depth map: agreement, smoothing, sigma, filling."""
+# ruff: noqa: ANN001, ANN202 - numba infers the types of compiled functions
+"""A depth map from the hypotheses of one view and its neighbours: agreement, smoothing, sigma, filling."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numba import njit
 
-from pipeline.depth.local_planes import fit_local_planes, plane_normals, window_step
+from pipeline.depth.local_planes import depth_of, fit_local_planes, map_from_planes, window_step
 from pipeline.depth.maps import DepthMap
 from pipeline.depth.params import DepthParams
 from pipeline.depth.patchmatch import COST_CAP
@@ -18,32 +18,32 @@ from pipeline.poses.scene import View
 from pipeline.types import F32, I64, U8, Mask
 
 SURE_SIGMA = np.float32(0.002)
-"""A match that is surer than this share of its depth needs one other view only that found it."""
+"""A match with a smaller sigma [share of the depth] needs only one other view that agrees."""
 TOLERANCE, LOOSE_TOLERANCE, LOOSE_SIGMA = np.float32(0.0005), np.float32(0.003), np.float32(2)
-"""Smoothing takes depths as one surface within twice their sigma, at least twice this share of the depth. Rough
-surfaces (fur, leaves) only pass the loose one, and are less sure by the factor."""
+"""Depths within twice their sigma, at least twice this share of the depth, are smoothed as one surface. Rough surfaces
+(fur, leaves) only fit the loose tolerance, and their sigma is larger by the factor."""
 MATCH_SIGMA, MATCH_SIGMA_PER_COST, WORST_COST = 0.045, 0.3, 0.15
 """One sigma of a smoothed match is the first plus the second times the cost, up to the third [px]. It does not fall
 with the number of agreeing views: they share images, so errors are not independent."""
 SPREAD_SHARE = np.float32(1.2)
-"""Factor of the agreeing depths' variance over their number, for the same reason. All are fitted to rooms with
-exact depth."""
+"""Factor of the agreeing depths' variance over their number, for the same reason. All were fitted to rooms with exact
+depth."""
 
 
 @dataclass(frozen=True, eq=False)
 class StereoDepth:
-    """What stereo found for one view.
+    """One view's depth by stereo.
 
     Attributes:
-        depth_map: The map, pixels that no other view confirms dropped.
+        depth_map: The map, without pixels that no other view confirms.
         matched: Share of all pixels that had a match of any quality.
         kept: Share of all pixels that enough other views agree on.
         guessed: Share of all pixels that were filled in.
         disagreement: Median relative spread of the agreeing depths.
         consistency: Median over its neighbours of the share of textured pixels whose first estimate the neighbour
-            found too; None where too few pixels could be compared.
-        suspicious: Whether that is so much less than in other views that its pose must be wrong: it then has no say
-            in other views' maps.
+            confirms; None where too few pixels could be compared.
+        suspicious: Whether that is so much less than in other views that its pose must be wrong; other views' maps
+            then don't depend on it.
     """
 
     depth_map: DepthMap
@@ -55,47 +55,29 @@ class StereoDepth:
     suspicious: bool = False
 
 
-@dataclass(frozen=True, eq=False)
-class Neighbourhood:
-    """The other views that one view is compared with.
-
-    Attributes:
-        inverse_depth: Theirs, flat, one after the other.
-        layout: (S, 3) first element in `inverse_depth`, width and height.
-        warps: (S, 12) to them, see patchmatch.
-        back_warps: (S, 12) from them.
-    """
-
-    inverse_depth: F32
-    layout: I64
-    warps: F32
-    back_warps: F32
+Neighbours = tuple[F32, I64, F32, F32]
+"""The views that one view is compared with; see `average_agreeing` for their inverse depth, layout and warps."""
 
 
 def finish_map(
-    view: View,
-    camera: Camera,
-    gray: U8,
-    inverse_depth: F32,
-    cost: F32,
-    others: Neighbourhood,
-    params: DepthParams,
+    view: View, camera: Camera, gray: U8, inverse_depth: F32, cost: F32, others: Neighbours, params: DepthParams
 ) -> StereoDepth:
-    """Keep what other views agree with and turn it into a depth map.
+    """The depth map of the pixels that other views agree with.
 
     Args:
-        view: Whose map it is.
-        camera: Camera of the images that were matched.
-        gray: (H, W) such an image.
-        inverse_depth: (H, W) what matching found.
+        view: The view.
+        camera: Camera of its matched image.
+        gray: (H, W) that image.
+        inverse_depth: (H, W) result of matching.
         cost: (H, W) its matching cost.
-        others: What it must agree with.
+        others: The views that must agree.
         params: Parameters of the stage.
     """
-    w, agreeing, variance, parallax = average_agreeing(
-        inverse_depth, others.inverse_depth, others.layout, others.warps, others.back_warps
-    )
-    relative_sigma = _relative_sigma(w, cost, agreeing, variance, parallax)
+    w, agreeing, variance, parallax = average_agreeing(inverse_depth, *others)
+    match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
+    mean_square_parallax = np.maximum(parallax / np.maximum(agreeing, 1), 1e-12)
+    squared = match_sigma**2 / mean_square_parallax + SPREAD_SHARE * variance / (agreeing + np.float32(1))
+    relative_sigma = (np.sqrt(squared) / np.maximum(w, 1e-12)).astype(np.float32)
     confirmed = (agreeing >= params.min_agreeing) | ((agreeing >= 1) & (relative_sigma < SURE_SIGMA))
     confirmed_depth = np.where(confirmed, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
     w, slope_x, slope_y, relative_sigma = _smooth(confirmed_depth, relative_sigma, camera.fx)
@@ -103,26 +85,10 @@ def finish_map(
     kept = w > 0
     guessed = np.zeros(kept.shape, bool)
     if params.fill:
-        filling = fill_flat_patches(gray, w)
-        guessed = filling.mask
-        w = np.where(guessed, filling.inverse_depth, w)
-        relative_sigma = np.where(guessed, filling.relative_sigma, relative_sigma)
-        slope_x = np.where(guessed, filling.slope_x, slope_x)
-        slope_y = np.where(guessed, filling.slope_y, slope_y)
-    known = w > 0
-    depth = np.where(known, 1 / np.maximum(w, 1e-12), 0).astype(np.float32)
-    depth_map = DepthMap(
-        name=view.name,
-        held_out=False,
-        camera=camera,
-        world_from_camera=view.world_from_camera,
-        depth=depth,
-        sigma=np.where(known, relative_sigma * depth, 0).astype(np.float32),
-        normals=np.where(known[..., None], plane_normals(camera, w, slope_x, slope_y), 0).astype(np.float32),
-        guessed=guessed,
-    )
+        guessed = fill_flat_patches(gray, w, slope_x, slope_y, relative_sigma)
+    depth = depth_of(w)
     return StereoDepth(
-        depth_map=depth_map,
+        depth_map=map_from_planes(view, camera, (w, slope_x, slope_y), relative_sigma * depth, guessed),
         matched=float((cost < COST_CAP).mean()),
         kept=float(kept.mean()),
         guessed=float(guessed.mean()),
@@ -132,29 +98,12 @@ def finish_map(
 
 def empty_map(view: View, camera: Camera) -> StereoDepth:
     """The map of a view that can't be matched."""
-    shape = (camera.height, camera.width)
-    zeros = np.zeros(shape, np.float32)
-    normals = np.zeros((*shape, 3), np.float32)
-    nothing = DepthMap(view.name, False, camera, view.world_from_camera, zeros, zeros, normals, np.zeros(shape, bool))
-    return StereoDepth(nothing)
-
-
-def _relative_sigma(
-    w: F32,
-    cost: F32,
-    agreeing: U8,
-    variance: F32,
-    parallax: F32,
-) -> F32:
-    """One sigma (H, W) as a share of the depth, after smoothing, from what `average_agreeing` gives."""
-    match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)
-    mean_square_parallax = np.maximum(parallax / np.maximum(agreeing, 1), 1e-12)
-    squared = match_sigma**2 / mean_square_parallax + SPREAD_SHARE * variance / (agreeing + np.float32(1))
-    return (np.sqrt(squared) / np.maximum(w, 1e-12)).astype(np.float32)
+    zeros = np.zeros((camera.height, camera.width), np.float32)
+    return StereoDepth(map_from_planes(view, camera, (zeros, zeros, zeros), zeros))
 
 
 def _smooth(depth: F32, relative_sigma: F32, focal: float) -> tuple[F32, F32, F32, F32]:
-    """Inverse depth, its slopes and its relative sigma after a strict plane fit; a loose one where that finds none."""
+    """Inverse depth, its slopes and its relative sigma by a strict plane fit, or a loose one where that fails."""
     tolerance = np.maximum(relative_sigma, TOLERANCE) * depth
     loose_tolerance = np.maximum(relative_sigma, LOOSE_TOLERANCE) * depth
     step = window_step(focal)
@@ -165,20 +114,20 @@ def _smooth(depth: F32, relative_sigma: F32, focal: float) -> tuple[F32, F32, F3
     return w, slope_x, slope_y, np.where(use, relative_sigma, LOOSE_SIGMA * relative_sigma)
 
 
-_COMPILE: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy", "cache": True}
+_compile = njit(fastmath=True, nogil=True, error_model="numpy", cache=True)
 _f4, _i8 = np.float32, np.int64
 _HALF = np.float32(0.5)
 
 MAX_REPROJECTION, MAX_RELATIVE = np.float32(1.0), np.float32(0.01)
-"""Two views agree when going there and back ends within this many pixels and this share of the inverse depth."""
+"""Largest forward-backward error [px] and relative difference of the inverse depths of two views that agree."""
 _SMOOTH = np.float32(1.03)
 RIM, RIM_STEP = 3, np.float32(0.015)
-"""So many pixels are dropped where a surface ends before one that lies behind its plane by more than this share."""
+"""Width of the rim [px] that is dropped in front of surfaces behind a pixel's plane by more than this share."""
 _UNSEEN, _DIFFERENT, _AGREES = 0, 1, 2
 
 
-@njit(**_COMPILE)
-def _sample(inverse_depth, start, width, u, v):  # noqa: ANN001, ANN202
+@_compile
+def _sample(inverse_depth, start, width, u, v):
     """Inverse depth at (u, v): bilinear on one surface, else that of the pixel; 0 where unknown."""
     column, row = _i8(u - _HALF), _i8(v - _HALF)
     right, below = u - _HALF - _f4(column), v - _HALF - _f4(row)
@@ -191,9 +140,9 @@ def _sample(inverse_depth, start, width, u, v):  # noqa: ANN001, ANN202
     return inverse_depth[start + _i8(v) * width + _i8(u)]
 
 
-@njit(**_COMPILE)
-def _compare(px, py, w, inverse_depth, sources, warps, back_warps, s):  # noqa: ANN001, ANN202
-    """What a neighbour says of one pixel: verdict, difference of the inverse depths, squared parallax."""
+@_compile
+def _compare(px, py, w, inverse_depth, sources, warps, back_warps, s):
+    """Comparison of one pixel with a neighbour: verdict, difference of the inverse depths, squared parallax."""
     start, width, height = sources[s, 0], sources[s, 1], sources[s, 2]
     z = warps[s, 6] * px + warps[s, 7] * py + warps[s, 8] + warps[s, 11] * w
     if z < _f4(1e-4):
@@ -215,16 +164,9 @@ def _compare(px, py, w, inverse_depth, sources, warps, back_warps, s):  # noqa: 
     return _DIFFERENT, difference, _f4(0)
 
 
-@njit(**_COMPILE)
-def count_agreement(
-    own: F32,
-    step: int,
-    inverse_depth: F32,
-    sources: I64,
-    warps: F32,
-    back_warps: F32,
-) -> I64:
-    """(S, 2): how many of every `step`-th pixel each neighbour has in its image, and with how many it agrees.
+@_compile
+def count_agreement(own: F32, step: int, inverse_depth: F32, sources: I64, warps: F32, back_warps: F32) -> I64:
+    """(S, 2): number of pixels, of every `step`-th one, that each neighbour shows, and that it agrees with.
 
     The other arguments are those of `average_agreeing`.
     """
@@ -246,15 +188,11 @@ def count_agreement(
     return counts
 
 
-@njit(**_COMPILE)
+@_compile
 def average_agreeing(
-    own: F32,
-    inverse_depth: F32,
-    sources: I64,
-    warps: F32,
-    back_warps: F32,
+    own: F32, inverse_depth: F32, sources: I64, warps: F32, back_warps: F32
 ) -> tuple[F32, U8, F32, F32]:
-    """Compare one view's inverse depth with its neighbours' and average what agrees.
+    """Compare one view's inverse depth with its neighbours' and average those that agree.
 
     Source: J. Schoenberger et al., Pixelwise View Selection for Unstructured Multi-View Stereo, ECCV 2016, section 4.
 
@@ -266,8 +204,8 @@ def average_agreeing(
         back_warps: (S, 12) from it.
 
     Returns:
-        averaged inverse depth (H, W); number of agreeing neighbours (H, W); variance of the agreeing inverse depths
-        (H, W); sum over them of the squared parallax (H, W), the pixels moved per unit of inverse depth.
+        Averaged inverse depth (H, W); number of agreeing neighbours (H, W); variance of the agreeing inverse depths
+        (H, W); their sum of squared parallaxes (H, W), in pixels per unit of inverse depth.
     """
     height, width = own.shape
     averaged = np.zeros((height, width), np.float32)
@@ -299,14 +237,11 @@ def average_agreeing(
     return averaged, agreeing, variance, parallax
 
 
-@njit(**_COMPILE)
+@_compile
 def drop_rims(inverse_depth: F32, slope_x: F32, slope_y: F32) -> F32:
-    """The inverse depth (H, W) without the outermost pixels of what is near: matching windows widen it.
+    """The inverse depth (H, W) without the outermost pixels of foreground surfaces, which matching windows widen.
 
-    Args:
-        inverse_depth: (H, W), 0 = unknown.
-        slope_x: (H, W) its change per pixel along x, which tells a slanted surface from one behind it.
-        slope_y: (H, W) the same along y.
+    Its slopes (H, W) per pixel distinguish slanted surfaces from those behind them.
     """
     height, width = inverse_depth.shape
     clean = inverse_depth.copy()
@@ -327,98 +262,73 @@ def drop_rims(inverse_depth: F32, slope_x: F32, slope_y: F32) -> F32:
 
 
 FLAT_CONTRAST = 10
-"""A pixel is flat when grey values differ by no more than this in the window round it: matching finds nothing there."""
+"""Largest contrast of grey values in the window around a flat pixel, which can't be matched."""
 WINDOW = 7
 MIN_AREA, MIN_KNOWN = 200, 64
-"""Smaller patches [px] are left alone, and patches with fewer known pixels."""
+"""Least size of a patch that is filled, and least number of its known pixels [px]."""
 INLIER, MIN_INLIERS = 0.01, 0.7
-"""A patch is a plane when this share of its known inverse depths is this close to it."""
+"""Largest relative residual of an inlier, and least share of inliers of a planar patch."""
 MAX_REACH = 3.0
-"""How far beyond the known pixels the plane is believed, in their own standard deviations."""
+"""Largest extrapolation of the plane beyond the known pixels, in their standard deviations."""
 GUESS_SIGMA = 0.005
-"""Relative one sigma of a guess amid known pixels; grows with the square of the reach."""
+"""Relative one sigma of a guess among known pixels; grows with the square of the extrapolation."""
 _ROUNDS = 6
 
 
-@dataclass(frozen=True, eq=False)
-class Filling:
-    """Guessed pixels.
-
-    Attributes:
-        mask: (H, W) bool, which pixels.
-        inverse_depth: (H, W) float32 there.
-        slope_x: (H, W) float32, its change per pixel along x.
-        slope_y: (H, W) float32, its change per pixel along y.
-        relative_sigma: (H, W) float32, one sigma as a share of the depth.
-    """
-
-    mask: Mask
-    inverse_depth: F32
-    slope_x: F32
-    slope_y: F32
-    relative_sigma: F32
-
-
 def flat_pixels(gray: U8) -> Mask:
-    """Which pixels (H, W) have no contrast in the window round them."""
+    """Which pixels (H, W) have no contrast in the window around them."""
     window = np.ones((WINDOW, WINDOW), np.uint8)
     return (cv2.dilate(gray, window).astype(np.int16) - cv2.erode(gray, window)) <= FLAT_CONTRAST
 
 
-def fill_flat_patches(gray: U8, inverse_depth: F32) -> Filling:
-    """Guess the unknown pixels of flat patches that lie on one plane as far as they are known.
+def fill_flat_patches(gray: U8, inverse_depth: F32, slope_x: F32, slope_y: F32, relative_sigma: F32) -> Mask:
+    """Guess the unknown pixels of flat patches in an image (H, W) whose known inverse depth (H, W) is on one plane.
 
     A patch is a connected set of pixels without contrast, widened by half a window. Its plane (inverse depth linear in
-    the pixel) is a least-squares fit with Cauchy weights to the pixels known; a patch that is not a plane, or nearly
-    unknown, stays as it is.
+    the pixel) is a least-squares fit with Cauchy weights to the known pixels. The inverse depth, its slopes per pixel
+    and its relative one sigma, all (H, W), are filled in place.
 
-    Args:
-        gray: (H, W) image.
-        inverse_depth: (H, W), 0 = unknown.
+    Returns:
+        Which pixels (H, W) were guessed.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(flat_pixels(gray).astype(np.uint8), connectivity=4)
     patches = cv2.dilate(labels.astype(np.float32), np.ones((WINDOW, WINDOW), np.uint8)).astype(np.int32)
-    filling = Filling(np.zeros(gray.shape, bool), *(np.zeros(gray.shape, np.float32) for _ in range(4)))
+    guessed = np.zeros(gray.shape, bool)
     margin = WINDOW // 2
     for patch in range(1, count):
         left, top, width, height, area = stats[patch]
         if area < MIN_AREA:
             continue
-        box = (
-            slice(max(top - margin, 0), top + height + margin),
-            slice(max(left - margin, 0), left + width + margin),
-        )
-        _fill_patch(filling, box, patches[box] == patch, inverse_depth[box])
-    return filling
-
-
-def _fill_patch(filling: Filling, box: tuple[slice, slice], inside: Mask, inverse_depth: F32) -> None:
-    known = inside & (inverse_depth > 0)
-    unknown = inside & ~known
-    if known.sum() < MIN_KNOWN or not unknown.any():
-        return
-    y, x = np.nonzero(known)
-    positions = np.stack([x, y], 1).astype(np.float64)
-    middle = positions.mean(0)
-    spread = np.cov((positions - middle).T) + np.eye(2)
-    design = np.column_stack([np.ones(len(x)), positions - middle])
-    target = inverse_depth[known].astype(np.float64)
-    typical = np.median(target)
-    plane = np.array([typical, 0.0, 0.0])
-    for _ in range(_ROUNDS):
-        residual = (target - design @ plane) / (INLIER * typical)
-        weight = 1 / (1 + residual**2)
-        plane = np.linalg.solve((design * weight[:, None]).T @ design, (design * weight[:, None]).T @ target)
-    inliers = np.abs(target - design @ plane) < INLIER * np.abs(design @ plane)
-    if inliers.mean() < MIN_INLIERS:
-        return
-    y, x = np.nonzero(unknown)
-    offsets = np.stack([x, y], 1) - middle
-    reach = np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(spread), offsets)
-    guess = plane[0] + offsets @ plane[1:]
-    believed = (reach < MAX_REACH**2) & (guess > 0.5 * target.min()) & (guess < 2 * target.max())
-    y, x = y[believed] + box[0].start, x[believed] + box[1].start
-    filling.mask[y, x] = True
-    filling.inverse_depth[y, x] = guess[believed]
-    filling.slope_x[y, x], filling.slope_y[y, x] = plane[1], plane[2]
-    filling.relative_sigma[y, x] = GUESS_SIGMA * (1 + reach[believed])
+        rows = slice(max(top - margin, 0), top + height + margin)
+        columns = slice(max(left - margin, 0), left + width + margin)
+        inside = patches[rows, columns] == patch
+        known = inside & (inverse_depth[rows, columns] > 0)
+        unknown = inside & ~known
+        if known.sum() < MIN_KNOWN or not unknown.any():
+            continue
+        y, x = np.nonzero(known)
+        positions = np.stack([x, y], 1).astype(np.float64)
+        middle = positions.mean(0)
+        spread = np.cov((positions - middle).T) + np.eye(2)
+        design = np.column_stack([np.ones(len(x)), positions - middle])
+        target = inverse_depth[rows, columns][known].astype(np.float64)
+        typical = np.median(target)
+        plane = np.array([typical, 0.0, 0.0])
+        for _ in range(_ROUNDS):
+            residual = (target - design @ plane) / (INLIER * typical)
+            weight = 1 / (1 + residual**2)
+            plane = np.linalg.solve((design * weight[:, None]).T @ design, (design * weight[:, None]).T @ target)
+        inliers = np.abs(target - design @ plane) < INLIER * np.abs(design @ plane)
+        if inliers.mean() < MIN_INLIERS:
+            continue
+        y, x = np.nonzero(unknown)
+        offsets = np.stack([x, y], 1) - middle
+        reach = np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(spread), offsets)
+        guess = plane[0] + offsets @ plane[1:]
+        plausible = (reach < MAX_REACH**2) & (guess > 0.5 * target.min()) & (guess < 2 * target.max())
+        y, x = y[plausible] + rows.start, x[plausible] + columns.start
+        guessed[y, x] = True
+        inverse_depth[y, x] = guess[plausible]
+        slope_x[y, x], slope_y[y, x] = plane[1], plane[2]
+        relative_sigma[y, x] = GUESS_SIGMA * (1 + reach[plausible])
+    return guessed

@@ -1,4 +1,4 @@
-"""Which views to match with each other, and how near and far to look: from the sparse points they share."""
+"""Views to match with each other, and their depth ranges, by the sparse points that they share."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pipeline.poses.scene import SparsePoints
 from pipeline.types import F32, F64, I64
 
 BEST_ANGLE_DEG, SIGMA_BELOW_DEG, SIGMA_ABOVE_DEG = 12.0, 7.0, 16.0
-"""Triangulation angle wanted between two views: smaller is unsure, larger looks too different."""
+"""Best triangulation angle of two views: smaller is inaccurate, larger changes the appearance."""
 MIN_POINTS = 10
-"""With fewer shared points two views are not neighbours, and a view's depth range is not known."""
+"""Least number of points that neighbours share, and that determine a view's depth range."""
 MIN_PARALLAX_DEG = 0.3
-"""A view whose points no neighbour sees from another side by more than this has no depth."""
+"""Least parallax of a view with depth."""
 RANGE_NEAR, RANGE_FAR, FAR_PERCENTILE = 0.6, 1.4, 99.5
 
 _CELLS = 20
 """Number of cells of the coarse depth along an image's longer side."""
 _HIDDEN = 1.5
-"""A point is hidden from a view that sees something nearer by this factor there."""
+"""A point is hidden from a view whose surface there is nearer by this factor."""
 
 
 @dataclass(frozen=True, eq=False)
 class MatchingViews:
-    """What multi-view stereo must know of a view before it starts.
+    """A view's neighbours and depth range for multi-view stereo.
 
     Attributes:
-        neighbours: Indices of the other views; every prefix sees as much of this view, as well, as its length allows.
-        inverse_depth: (2,) float32, lowest and highest inverse depth to look at [1 / scene units].
-        parallax_deg: Median over the image of the widest angle between this view and a neighbour that sees the place.
+        neighbours: Indices of the other views, in the order of what each adds to those before.
+        inverse_depth: (2,) float32, lowest and highest inverse depth [1 / scene units].
+        parallax_deg: Median over the image of the largest angle between this view and a neighbour [deg].
     """
 
     neighbours: I64
@@ -43,12 +43,7 @@ class MatchingViews:
 
 @dataclass(frozen=True, eq=False)
 class _Coarse:
-    """A view's surface, known roughly: the depth of the nearest sparse points in each cell of a grid.
-
-    Attributes:
-        points: (rows * columns, 3) points of the world, one a cell.
-        inverse_depth: (rows, columns).
-    """
+    """A view's approximate surface: one world point (rows * columns, 3) and inverse depth (rows, columns) per cell."""
 
     points: F64
     inverse_depth: F64
@@ -59,18 +54,17 @@ def select_views(
 ) -> list[MatchingViews | None]:
     """For each view its best `count` neighbours and its depth range; None for a view that shares too few points.
 
-    Neighbours are picked one after the other, each for what it adds: how many points of the view it sees (as far as
-    sparse points tell), under which angle, at which size, and how well those already picked see them. That keeps the
-    corners of an image, and what only few views see, from being left out. Sources: Y. Yao et al., MVSNet, ECCV 2018,
-    section 4.1 (weight of the angle); M. Goesele et al., Multi-View Stereo for Community Photo Collections, ICCV 2007,
-    section 4 (greedy choice by coverage).
+    Neighbours are picked greedily by what they add: how many of the view's cells they show, under which angle and at
+    which scale, and how well those already picked show them. So an image's corners, and what few views show, are
+    covered as well. Sources: Y. Yao et al., MVSNet, ECCV 2018, section 4.1 (weight of the angle); M. Goesele et al.,
+    Multi-View Stereo for Community Photo Collections, ICCV 2007, section 4 (greedy choice by coverage).
 
     Args:
         cameras: Pinhole cameras of the views that may be used.
         poses: Their world_from_camera.
         points: The scene's sparse points.
-        view_ids: The views' indices as `points.view_index` counts them.
-        count: How many neighbours at most.
+        view_ids: The views' indices in `points.view_index`.
+        count: Largest number of neighbours.
     """
     number = np.full(max([*view_ids, int(points.view_index.max(initial=0))]) + 1, -1, np.int64)
     number[view_ids] = np.arange(len(view_ids))
@@ -83,20 +77,20 @@ def select_views(
     np.fill_diagonal(shared, 0)
     own_points = [points.xyz[observed.indices[observed.indptr[i] : observed.indptr[i + 1]]] for i in range(len(poses))]
     coarse = [_coarse_depth(c, p, xyz) for c, p, xyz in zip(cameras, poses, own_points, strict=True)]
-    found: list[MatchingViews | None] = []
+    selected: list[MatchingViews | None] = []
     for index in range(len(poses)):
         others = np.flatnonzero(shared[index] >= MIN_POINTS)
         others = others[[coarse[j] is not None for j in others]]
         own = coarse[index]
         if own is None or len(others) == 0:
-            found.append(None)
+            selected.append(None)
             continue
         weights, angles = _overlap(index, others, own, coarse, cameras, poses)
         picked = _pick(weights, count)
         parallax = float(np.median(angles[:, picked].max(1))) if len(picked) else 0.0
-        reach = _depth_range(cameras[index], poses[index], points.xyz, own)
-        found.append(MatchingViews(others[picked], reach, parallax))
-    return found
+        depth_range = _depth_range(cameras[index], poses[index], points.xyz, own)
+        selected.append(MatchingViews(others[picked], depth_range, parallax))
+    return selected
 
 
 def _coarse_depth(camera: Camera, world_from_camera: Pose, xyz: F64) -> _Coarse | None:
@@ -118,10 +112,9 @@ def _coarse_depth(camera: Camera, world_from_camera: Pose, xyz: F64) -> _Coarse 
 
 
 def _overlap(
-    index: int, others: I64, own: _Coarse, coarse: list[_Coarse | None], cameras: list[Camera],
-    poses: list[Pose],
-) -> tuple[F64, F64]:  # fmt: skip
-    """How well each other view sees each place of view `index`, 0..1, and under which angle [deg]: (cells, others)."""
+    index: int, others: I64, own: _Coarse, coarse: list[_Coarse | None], cameras: list[Camera], poses: list[Pose]
+) -> tuple[F64, F64]:
+    """How well other views show each cell of view `index`, 0..1, and under which angle [deg]: (cells, others)."""
     weights = np.zeros((len(own.points), len(others)))
     angles = np.zeros_like(weights)
     to_own = own.points - poses[index].translation
@@ -152,25 +145,25 @@ def _overlap(
 
 
 def _pick(weights: F64, count: int) -> I64:
-    """Columns in the order of what each adds; a place that is well seen already gains little by one more view."""
-    unmet = np.ones(len(weights))
+    """Columns in the order of what each adds; a cell that is well covered gains little by one more view."""
+    uncovered = np.ones(len(weights))
     gains = 1 - np.exp(-weights)
     left = list(range(weights.shape[1]))
     picked: list[int] = []
     while left and len(picked) < count:
-        added = unmet @ gains[:, left]
+        added = uncovered @ gains[:, left]
         best = int(np.argmax(added))
         if added[best] <= 0:
             break
         picked.append(left.pop(best))
-        unmet *= 1 - gains[:, picked[-1]]
+        uncovered *= 1 - gains[:, picked[-1]]
     return np.array(picked, np.int64)
 
 
 def _depth_range(camera: Camera, world_from_camera: Pose, xyz: F64, own: _Coarse) -> F32:
-    """Lowest and highest inverse depth: of all sparse points in front of the view, whoever saw them.
+    """Lowest and highest inverse depth of all sparse points in front of the view.
 
-    What stands close to the camera, blurred, has often no point of its own in this view.
+    Points of other views count too: objects close to the camera are blurred and often have none of this view.
     """
     local = world_from_camera.inverse().apply(xyz)
     nearest_own = own.inverse_depth.max()

@@ -1,4 +1,4 @@
-"""The backends that need a GPU: their packages, where to get them, and their weights."""
+"""The backends that need a GPU: their packages, how to install them, and their weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Weights:
 
     @property
     def path(self) -> Path | None:
-        """Its path on this machine, or None."""
+        """Its path on this machine; None if it has not been downloaded."""
         if self.in_torch_cache:
             return self._torch_path if self._torch_path.is_file() else None
         from huggingface_hub import try_to_load_from_cache

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 from pipeline.gpu_backends.errors import GpuMemoryError, MissingWeightsError, NoDeviceError, WrongWeightsError
 
@@ -18,6 +18,14 @@ FIXED_BYTES = 1.5e9
 """GPU memory that they need in addition to that of the images."""
 MAX_MISSING = 0.01
 """Largest share of a network's parameters that its weights may lack."""
+
+
+class WorkerSettings(TypedDict, total=False):
+    """A network's weights and device; see `load_network` and `usable_device`."""
+
+    weights: Required[str]
+    random_weights: bool
+    device: str
 
 
 def usable_device(name: str = "cuda") -> torch.device:
@@ -68,12 +76,7 @@ def wheel_for(capability: tuple[int, int] | None) -> str:
 
 
 def images_that_fit(device: torch.device, each: float) -> int | None:
-    """How many images a network can take at once; None where memory does not limit them.
-
-    Args:
-        device: The device, with the network already on it.
-        each: Memory per image [bytes].
-    """
+    """How many images of `each` bytes a network that is on the device can take at once; None if memory is no limit."""
     import torch
 
     if device.type != "cuda":
@@ -121,7 +124,7 @@ def gpu_errors(what: str) -> Iterator[None]:
         raise GpuMemoryError(f"{what}: {message.partition('.')[0]}") from error
 
 
-def load_network(network: type[Any], weights: str, random_weights: bool = False) -> torch.nn.Module:
+def load_network(network: type[Any], weights: str, random_weights: bool = False) -> Any:
     """The network with its weights, on the CPU and ready to infer.
 
     Args:
@@ -163,7 +166,9 @@ def _checked_class(network: type[Any]) -> type[Any]:
     """A subclass that raises when parameters are missing; the network's own class ignores that silently."""
 
     class Checked(network):
-        def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        def load_state_dict(
+            self, state_dict: Mapping[str, object], strict: bool = True, assign: bool = False
+        ) -> object:
             result = super().load_state_dict(state_dict, strict=False, assign=assign)
             own, missing = self.state_dict(), set(result.missing_keys)
             loaded = {values.data_ptr() for name, values in own.items() if name not in missing}
@@ -175,7 +180,7 @@ def _checked_class(network: type[Any]) -> type[Any]:
     return Checked
 
 
-def _state(file: Path) -> dict[str, Any]:
+def _state(file: Path) -> dict[str, torch.Tensor]:
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 

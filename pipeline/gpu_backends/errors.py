@@ -1,18 +1,10 @@
-"""Errors of GPU backends, the same whether they are raised in this process or in another interpreter.
-
-If they are not caught, `pipeline.gpu_backends.session.open_session` turns them into a `MachineError`.
-"""
+"""Errors of GPU backends in any interpreter; `session.open_session` turns uncaught ones into a `MachineError`."""
 
 from __future__ import annotations
 
 
 class GpuBackendError(Exception):
-    """Base class.
-
-    Args:
-        found: What was found.
-        remedy: What to do, ideally a command; the default is the class's own remedy.
-    """
+    """Base class; `found` is the observation, `remedy` what to do about it if not what the class says."""
 
     rule = "a network must run"
     remedy = "see `splatyard doctor`"
@@ -23,7 +15,7 @@ class GpuBackendError(Exception):
         self.remedy = remedy or self.remedy
 
     def __str__(self) -> str:
-        """What was found."""
+        """The observation."""
         return self.found
 
 
@@ -61,8 +53,5 @@ class BadOutputError(GpuBackendError):
     remedy = "try the CPU backend; if it happens with other captures too, install the tested revision again"
 
 
-KINDS: dict[str, type[GpuBackendError]] = {
-    kind.__name__: kind
-    for kind in (GpuMemoryError, MissingWeightsError, WrongWeightsError, NoDeviceError, BadOutputError)
-}
+KINDS = {kind.__name__: kind for kind in GpuBackendError.__subclasses__()}
 """Error classes by the name that is sent between processes."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,11 +35,8 @@ MAX_STDERR = 2000
 class Session(Protocol):
     """A running worker."""
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The worker's answer.
-
-        Args:
-            request: Arrays and JSON values, by name.
+    def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """The worker's answer; both are arrays and JSON values by name.
 
         Raises:
             GpuBackendError: Of the class that the worker raised.
@@ -49,11 +46,11 @@ class Session(Protocol):
 
 
 @contextmanager
-def open_session(module: str, settings: Mapping[str, Any], python: str = "") -> Iterator[Session]:
+def open_session(module: str, settings: Mapping[str, object], python: str = "") -> Iterator[Session]:
     """A worker for as long as the context lasts.
 
-    A worker module has a class `Worker` with `__init__(settings)` and `ask(request) -> answer`, both mappings of arrays
-    and JSON values. It imports numpy, its own library and modules of ours that need no more than that.
+    A worker module has a class `Worker` with `__init__(settings)` and `ask(request) -> answer`. It imports numpy, its
+    own library and modules of ours that need no more than that.
 
     Args:
         module: The worker's module, such as "pipeline.mesh.nksr_worker".
@@ -64,30 +61,25 @@ def open_session(module: str, settings: Mapping[str, Any], python: str = "") -> 
         MachineError: For any `GpuBackendError` that leaves the context, including one raised while the worker starts.
     """
     try:
-        if python:
-            with tempfile.TemporaryDirectory(prefix="splatyard-", ignore_cleanup_errors=True) as folder:
-                remote = _OtherInterpreter(module, settings, python, Path(folder))
-                try:
-                    yield remote
-                finally:
-                    remote.close()
-        else:
-            local = _ThisProcess(module, settings)
-            try:
-                yield local
-            finally:
-                local.close()
+        with ExitStack() as stack:
+            if python:
+                scratch = tempfile.TemporaryDirectory(prefix="splatyard-", ignore_cleanup_errors=True)
+                session = _OtherInterpreter(module, settings, python, Path(stack.enter_context(scratch)))
+            else:
+                session = _ThisProcess(module, settings)
+            stack.callback(session.close)
+            yield session
     except GpuBackendError as error:
         raise MachineError(error.rule, found=error.found, remedy=error.remedy) from error
 
 
 class _ThisProcess:
-    def __init__(self, module: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, module: str, settings: Mapping[str, object]) -> None:
         with _import_errors(module):
             self._worker = importlib.import_module(module).Worker(plain(settings))
         self._module = module
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, object]) -> dict[str, object]:
         with _import_errors(self._module):
             return plain(self._worker.ask(plain(request)))
 
@@ -100,19 +92,15 @@ class _ThisProcess:
 
 
 class _OtherInterpreter:
-    def __init__(self, module: str, settings: Mapping[str, Any], python: str, folder: Path) -> None:
+    def __init__(self, module: str, settings: Mapping[str, object], python: str, folder: Path) -> None:
         self._module, self._python, self._folder = module, python, folder
         self._stderr = folder / "stderr"
         command = [python, "-c", START, str(Path(pipeline.__file__).parent)]
+        pipe, environment = subprocess.PIPE, foreign_environment()
         with self._stderr.open("wb") as stderr:
             try:
                 self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                    env=foreign_environment(),
-                    text=True,
+                    command, stdin=pipe, stdout=pipe, stderr=stderr, env=environment, text=True
                 )
             except OSError as error:
                 raise _interpreter_error(python, error.strerror or str(error)) from error
@@ -122,7 +110,7 @@ class _OtherInterpreter:
             self.close()
             raise
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, object]) -> dict[str, object]:
         return self._send(pack(request, self._folder / "request"))
 
     def close(self) -> None:
@@ -130,7 +118,7 @@ class _OtherInterpreter:
         self._process.kill()
         self._process.communicate()
 
-    def _send(self, line: str) -> dict[str, Any]:
+    def _send(self, line: str) -> dict[str, object]:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             print(line, file=self._process.stdin, flush=True)

@@ -1,38 +1,38 @@
-"""Fusion of depth maps into one oriented, coloured cloud: the shared intermediate of mesh and splat."""
+# ruff: noqa: ANN001, ANN202 - numba infers the types of compiled functions
+"""Fusion of depth maps into one oriented, coloured cloud: the shared input of mesh and splat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 
 from pipeline.depth.consistency import Comparison, DepthMapSet
 from pipeline.depth.maps import DepthMap
-from pipeline.depth.params import PointsParams
 from pipeline.geometry import Camera, PointCloud, Pose
 from pipeline.parallel import map_in_order
+from pipeline.points.params import PointsParams
 from pipeline.progress import track
 from pipeline.types import F32, F64, I64, U8, Mask
 
 ColorSource = Callable[[str], tuple[U8, Camera, Pose]]
 """From a view's name its RGB image, that image's camera and world_from_camera."""
 _MIN_COSINE = 0.05
-"""A pixel seen at a grazing angle, or without a normal, counts this much at least."""
+"""Least weight of a pixel at a grazing angle, or without a normal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """The cloud and how it came about.
+    """The merged cloud and its statistics.
 
     Attributes:
-        cloud: Merged points, world frame.
-        voxel: Edge of the cells they were merged in [m].
-        pixels: Depths that went in.
-        kept: Number of these that no neighbour contradicted.
-        confirmed: Number of the kept that another map agrees with.
+        cloud: World frame.
+        voxel: Edge of the cells in which points were merged [m].
+        pixels: Number of depths.
+        kept: Number of depths that no neighbour contradicts.
+        confirmed: Number of the kept ones that another map agrees with.
         disagreement: Median distance between agreeing maps' surfaces [m].
     """
 
@@ -43,7 +43,7 @@ class Fused:
     confirmed: int
     disagreement: float
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, object]:
         """Plain JSON values for the manifest."""
         return {
             "points": len(self.cloud),
@@ -58,40 +58,18 @@ class Fused:
         }
 
 
-def subsampled(depth_map: DepthMap, stride: int) -> DepthMap:
-    """Every `stride`-th pixel of a map, with the camera that sees just these."""
-    camera, first = depth_map.camera, stride // 2
-    chosen = (slice(first, None, stride), slice(first, None, stride))
-    depth = np.ascontiguousarray(depth_map.depth[chosen])
-    height, width = depth.shape
-    # Pixel centre first + 0.5 + stride * k of the map becomes k + 0.5.
-    shift = (first + 0.5) / stride - 0.5
-    smaller = Camera(
-        width, height, camera.fx / stride, camera.fy / stride, camera.cx / stride - shift, camera.cy / stride - shift
-    )
-    return replace(
-        depth_map,
-        camera=smaller,
-        depth=depth,
-        sigma=np.ascontiguousarray(depth_map.sigma[chosen]),
-        normals=np.ascontiguousarray(depth_map.normals[chosen]),
-        guessed=np.ascontiguousarray(depth_map.guessed[chosen]),
-        origin=None if depth_map.origin is None else np.ascontiguousarray(depth_map.origin[chosen]),
-    )
-
-
 def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, threads: int | None = None) -> Fused:
     """Merge the maps, already subsampled, into one cloud.
 
-    A pixel stays unless the neighbours that look through it outnumber half of those that confirm it; what agrees is
-    averaged along the pixel's ray before points are merged by cells, weighted with cos(incidence) / sigma^2.
-    Guessed pixels only fill cells that no measured point is in or next to.
+    A pixel is kept unless the neighbours that see through it outnumber half of those that confirm it; agreeing depths
+    are averaged along the pixel's ray before points are merged by cells, weighted with cos(incidence) / sigma^2.
+    Guessed pixels only fill cells without measured points in or next to them.
 
     Args:
         maps: World frame.
-        color_source: Where to get the images.
+        color_source: Source of the images.
         params: Parameters of the stage.
-        threads: How many; None = all cores. The result does not depend on it.
+        threads: Number of threads; None = all cores. The result does not depend on it.
     """
     packed = DepthMapSet.pack(maps)
     neighbours = packed.neighbours(params.neighbours)
@@ -99,17 +77,18 @@ def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, 
     pixels, kept, confirmed = 0, 0, 0
     disagreements = []
 
-    def compare(index: int) -> _Samples:
+    def compare(index: int) -> tuple[PointCloud, F32, Mask, F32]:
         comparison = packed.compare(maps[index], neighbours[index], params.max_deviation)
-        return _samples(maps[index], comparison, *color_source(maps[index].name))
+        return _consistent_points(maps[index], comparison, *color_source(maps[index].name))
 
-    for index, samples in enumerate(track(map_in_order(compare, range(len(maps)), threads), "points", len(maps))):
-        for grid, chosen in ((measured, ~samples.cloud.guessed), (guessed, samples.cloud.guessed)):
-            grid.add(samples.cloud[chosen], samples.weights[chosen], samples.has_color[chosen], index)
-        pixels += samples.pixels
-        kept += len(samples.cloud)
-        confirmed += int((samples.cloud.views > 1).sum())
-        disagreements.append(samples.disagreement)
+    results = track(map_in_order(compare, range(len(maps)), threads), "points", len(maps))
+    for index, (cloud, weights, has_color, disagreement) in enumerate(results):
+        for grid, chosen in ((measured, ~cloud.guessed), (guessed, cloud.guessed)):
+            grid.add(cloud[chosen], weights[chosen], has_color[chosen], index)
+        pixels += int((maps[index].depth > 0).sum())
+        kept += len(cloud)
+        confirmed += int((cloud.views > 1).sum())
+        disagreements.append(disagreement)
     cloud, voxel = measured.cloud(), params.voxel
     filling = guessed.cloud()
     cloud = PointCloud.concatenate([cloud, filling[~measured.touches(filling.points)]])
@@ -122,24 +101,13 @@ def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, 
     return Fused(cloud, voxel, pixels, kept, confirmed, disagreement)
 
 
-@dataclass(frozen=True, eq=False)
-class _Samples:
-    """One map's points; `disagreement` holds the distances of a sample of them."""
-
-    cloud: PointCloud
-    weights: F32
-    has_color: Mask
-    pixels: int
-    disagreement: F32
-
-
-def _samples(
+def _consistent_points(
     depth_map: DepthMap, comparison: Comparison, image: U8, camera: Camera, world_from_camera: Pose
-) -> _Samples:
-    known = depth_map.depth > 0
-    good = known & (2 * comparison.violations.astype(np.int32) <= comparison.agreeing)
+) -> tuple[PointCloud, F32, Mask, F32]:
+    """A map's points, their weights, whether they have a colour, and a sample of the distances to agreeing maps."""
+    good = (depth_map.depth > 0) & (2 * comparison.violations.astype(np.int32) <= comparison.agreeing)
     image_from_map = world_from_camera.inverse() @ depth_map.world_from_camera
-    points, normals, colors, has_color, facing = _place_pixels(
+    points, normals, colors, has_color, facing = _unproject(
         good,
         comparison.depth,
         depth_map.normals,
@@ -153,7 +121,7 @@ def _samples(
     agreeing = comparison.agreeing[good].astype(np.int32) + 1
     cloud = PointCloud(points, normals, colors, sigma, agreeing, depth_map.guessed[good])
     confirmed = comparison.disagreement[good & (comparison.agreeing > 0)]
-    return _Samples(cloud, facing / sigma**2, has_color, int(known.sum()), confirmed[::16])
+    return cloud, facing / sigma**2, has_color, confirmed[::16]
 
 
 def _intrinsics(camera: Camera) -> F64:
@@ -161,11 +129,11 @@ def _intrinsics(camera: Camera) -> F64:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _place_pixels(chosen, depth, normals, lens, world_from_map, image, image_lens, image_from_map):  # noqa: ANN001, ANN202
+def _unproject(chosen, depth, normals, lens, world_from_map, image, image_lens, image_from_map):
     """World points, world normals, bilinear colours, whether they lie in the image, cosines of incidence."""
     count = chosen.sum()
     points = np.zeros((count, 3), np.float32)
-    turned = np.zeros((count, 3), np.float32)
+    world_normals = np.zeros((count, 3), np.float32)
     colors = np.zeros((count, 3), np.uint8)
     has_color = np.zeros(count, np.bool_)
     facing = np.zeros(count, np.float32)
@@ -184,7 +152,7 @@ def _place_pixels(chosen, depth, normals, lens, world_from_map, image, image_len
             for axis in range(3):
                 point = world[axis, 0] * ray_x + world[axis, 1] * ray_y + world[axis, 2]
                 points[k, axis] = z * point + world[axis, 3]
-                turned[k, axis] = world[axis, 0] * nx + world[axis, 1] * ny + world[axis, 2] * nz
+                world_normals[k, axis] = world[axis, 0] * nx + world[axis, 1] * ny + world[axis, 2] * nz
             ahead = z * (local[2, 0] * ray_x + local[2, 1] * ray_y + local[2, 2]) + local[2, 3]
             if ahead > 0:
                 right = z * (local[0, 0] * ray_x + local[0, 1] * ray_y + local[0, 2]) + local[0, 3]
@@ -201,11 +169,11 @@ def _place_pixels(chosen, depth, normals, lens, world_from_map, image, image_len
                         lower = image[row + 1, column, channel] * (1 - du) + image[row + 1, column + 1, channel] * du
                         colors[k, channel] = int(upper * (1 - dv) + lower * dv + 0.5)
             k += 1
-    return points, turned, colors, has_color, facing
+    return points, world_normals, colors, has_color, facing
 
 
 def _coarser(cloud: PointCloud, voxel: float) -> PointCloud:
-    """The cloud merged in larger cells, measured points and guessed ones apart."""
+    """The cloud merged in larger cells, measured and guessed points separately."""
     parts = []
     for guessed in (False, True):
         part = cloud[cloud.guessed == guessed]
@@ -215,10 +183,10 @@ def _coarser(cloud: PointCloud, voxel: float) -> PointCloud:
     return PointCloud.concatenate(parts)
 
 
-_COMPILE: dict[str, Any] = {"nogil": True, "cache": True}
+_compile = njit(nogil=True, cache=True)
 
 _OFFSET = 1 << 20
-"""Cells are numbered from minus this: 10 km each way at 1 cm."""
+"""Cells are numbered from minus this: 10 km in each direction at 1 cm."""
 _EMPTY = -1
 _MAX_LOAD = 0.6
 _FIRST_CAPACITY = 1 << 16
@@ -254,12 +222,12 @@ class VoxelGrid:
 
         Args:
             cloud: The points; `views` says how many keyframes agree on each.
-            weights: (N,) how much each counts.
+            weights: (N,).
             has_color: (N,) whether its colour is known.
-            view: Number of the view, to count how many views see a cell.
+            view: Number of the view, to count the views of a cell.
         """
         if self._count + len(cloud) > _MAX_LOAD * len(self._keys):
-            self._grow(self._count + len(cloud))
+            self._grow(self._count + len(cloud))  # as if every point had a cell of its own
         cells = np.floor(cloud.points / np.float32(self._size)).astype(np.int64)
         local = cloud.points / np.float32(self._size) - cells.astype(np.float32)
         if len(cells) and np.abs(cells).max() >= _OFFSET:
@@ -276,18 +244,13 @@ class VoxelGrid:
             self._keys, self._sums, self._views, self._agreeing, self._last_view,
         )  # fmt: skip
 
-    def _grow(self, wanted: int) -> None:
-        # Points of one view mostly fall into few cells; the map is only as large as the cells need in the worst case.
+    def _grow(self, count: int) -> None:
         capacity = len(self._keys)
-        while wanted > _MAX_LOAD * capacity:
+        while count > _MAX_LOAD * capacity:
             capacity *= 2
-        keys, sums, views = self._keys, self._sums, self._views
-        agreeing, last_view = self._agreeing, self._last_view
+        old = self._keys, self._sums, self._views, self._agreeing, self._last_view
         self._allocate(capacity)
-        _rehash(
-            keys, sums, views, agreeing, last_view,
-            self._keys, self._sums, self._views, self._agreeing, self._last_view,
-        )  # fmt: skip
+        _rehash(*old, self._keys, self._sums, self._views, self._agreeing, self._last_view)
 
     def cloud(self) -> PointCloud:
         """The merged points, sorted by cell."""
@@ -309,7 +272,7 @@ class VoxelGrid:
         )
 
     def touches(self, points: F32) -> Mask:
-        """Whether the cell of each point (N, 3), or one of the 26 round it, holds something."""
+        """Whether the cell of each point (N, 3), or one of the 26 around it, is occupied."""
         cells = np.floor(points / np.float32(self._size)).astype(np.int64)
         return _touches(cells, self._keys)
 
@@ -324,56 +287,56 @@ def _unpack(keys: I64) -> F64:
     return np.stack([keys >> 42, (keys >> 21) & mask, keys & mask], 1).astype(np.float64) - _OFFSET
 
 
-@njit(**_COMPILE)
-def _place(key, keys):  # noqa: ANN001, ANN202
-    """Where the key is, or where it would go. Source: S. Vigna, splitmix64, for the mixing."""
+@_compile
+def _slot(key, keys):
+    """Index of the key, or of the slot where it belongs. Source: S. Vigna, splitmix64, for the mixing."""
     h = np.uint64(key)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mask = np.uint64(len(keys) - 1)
-    place = (h ^ (h >> np.uint64(31))) & mask
-    while keys[place] != _EMPTY and keys[place] != key:
-        place = (place + np.uint64(1)) & mask
-    return place
+    slot = (h ^ (h >> np.uint64(31))) & mask
+    while keys[slot] != _EMPTY and keys[slot] != key:
+        slot = (slot + np.uint64(1)) & mask
+    return slot
 
 
-@njit(**_COMPILE)
-def _insert(new_keys, samples, agreeing, view, keys, sums, views, most_agreeing, last_view):  # noqa: ANN001, ANN202
-    """Add samples to their cells; returns how many cells are new."""
+@_compile
+def _insert(new_keys, samples, agreeing, view, keys, sums, views, most_agreeing, last_view):
+    """Add samples to their cells; returns the number of new cells."""
     created = 0
     for i in range(len(new_keys)):
-        place = _place(new_keys[i], keys)
-        if keys[place] == _EMPTY:
-            keys[place] = new_keys[i]
+        slot = _slot(new_keys[i], keys)
+        if keys[slot] == _EMPTY:
+            keys[slot] = new_keys[i]
             created += 1
         weight = samples[i, 0]
-        sums[place, 0] += weight
+        sums[slot, 0] += weight
         for column in range(1, samples.shape[1]):
             if column < 7 or column >= 10:
-                sums[place, column] += weight * samples[i, column]
+                sums[slot, column] += weight * samples[i, column]
             else:
-                sums[place, column] += weight * samples[i, column] * samples[i, 10]
-        if last_view[place] != view:
-            last_view[place] = view
-            views[place] += 1
-        most_agreeing[place] = max(most_agreeing[place], agreeing[i])
+                sums[slot, column] += weight * samples[i, column] * samples[i, 10]
+        if last_view[slot] != view:
+            last_view[slot] = view
+            views[slot] += 1
+        most_agreeing[slot] = max(most_agreeing[slot], agreeing[i])
     return created
 
 
-@njit(**_COMPILE)
-def _rehash(keys, sums, views, agreeing, last_view, new_keys, new_sums, new_views, new_agreeing, new_last):  # noqa: ANN001, ANN202
+@_compile
+def _rehash(keys, sums, views, agreeing, last_view, new_keys, new_sums, new_views, new_agreeing, new_last):
     for i in range(len(keys)):
         if keys[i] != _EMPTY:
-            place = _place(keys[i], new_keys)
-            new_keys[place] = keys[i]
-            new_sums[place] = sums[i]
-            new_views[place] = views[i]
-            new_agreeing[place] = agreeing[i]
-            new_last[place] = last_view[i]
+            slot = _slot(keys[i], new_keys)
+            new_keys[slot] = keys[i]
+            new_sums[slot] = sums[i]
+            new_views[slot] = views[i]
+            new_agreeing[slot] = agreeing[i]
+            new_last[slot] = last_view[i]
 
 
-@njit(**_COMPILE)
-def _touches(cells, keys):  # noqa: ANN001, ANN202
+@_compile
+def _touches(cells, keys):
     result = np.zeros(len(cells), np.bool_)
     for i in range(len(cells)):
         for step in range(27):
@@ -381,7 +344,7 @@ def _touches(cells, keys):  # noqa: ANN001, ANN202
             y = cells[i, 1] + step // 3 % 3 - 1 + _OFFSET
             z = cells[i, 2] + step % 3 - 1 + _OFFSET
             key = (x << 42) | (y << 21) | z
-            if keys[_place(key, keys)] == key:
+            if keys[_slot(key, keys)] == key:
                 result[i] = True
                 break
     return result

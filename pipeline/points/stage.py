@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from plyfile import PlyData, PlyElement
 
 from pipeline.align.alignment import Alignment, load_world_scene
 from pipeline.depth.free_space import suspicious_regions
-from pipeline.depth.maps import load_depth_map, load_report, map_names
-from pipeline.depth.params import PointsParams
+from pipeline.depth.maps import load_depth_map, load_report, map_names, subsampled
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, PointCloud, Pose
-from pipeline.points.fusion import fuse, subsampled
+from pipeline.points.fusion import fuse
+from pipeline.points.params import PointsParams
 from pipeline.poses.scene import read_image
 from pipeline.progress import track
 from pipeline.types import U8
@@ -26,11 +25,6 @@ CLOUD_FILE, PLY_FILE, REPORT_FILE = "cloud.npz", "points.ply", "points.json"
 
 def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None:
     """Write `cloud.npz` and `points.ply` (the same points, world frame) and `points.json`.
-
-    Args:
-        inputs: Folders of the stages poses, depth and align.
-        params: Parameters of the stage.
-        out_dir: Existing folder to write to.
 
     Raises:
         ReconstructionError: When no map has a depth that others don't contradict.
@@ -64,8 +58,8 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
     (out_dir / REPORT_FILE).write_text(json.dumps(report, indent=1))
 
 
-def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
-    """What a report says of all views together."""
+def _summary(report: Mapping[str, object]) -> dict[str, object]:
+    """A report without its values by view."""
     return {
         name: _summary(value) if isinstance(value, Mapping) else value
         for name, value in report.items()

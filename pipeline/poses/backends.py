@@ -1,7 +1,6 @@
 """The backends: from matched keyframes to the sparse map of the training views, and their reports.
 
-A network's stitched poses are used like a sensor's: matches are triangulated under them and everything is adjusted at
-once. The network's depth is kept for the depth stage.
+A network's stitched poses are used like a sensor's: matches are triangulated under them, then all is adjusted together.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from pipeline.capture.model import Capture
@@ -23,18 +21,17 @@ from pipeline.geometry import (
     Similarity,
     angle_deg,
     fit_similarity,
-    matrix_from_rotvec,
-    rotvec_from_matrix,
 )
 from pipeline.poses.bundle_adjustment import ROUNDS, Adjuster, Prior
 from pipeline.poses.colmap_io import robust_similarity
 from pipeline.poses.epipolar import SensorOffset, fit_sensor_offset
-from pipeline.poses.keyframes import Keyframe, pinhole_for, read_keyframe, undistort
+from pipeline.poses.keyframes import Keyframe, write_undistorted
 from pipeline.poses.mapping import ImageMap, map_images
 from pipeline.poses.matching import MatchedImages, Matches
-from pipeline.poses.network import Chunk, ChunkRunner, Chunks, NetworkDepth, network_session, order_by_matches
+from pipeline.poses.network import Chunk, ChunkRunner, NetworkDepth, network_session, order_by_matches
 from pipeline.poses.params import PosesParams
-from pipeline.poses.report import BackendReport, Change, ChunkRuns, Loops
+from pipeline.poses.pose_graph import median_rotation
+from pipeline.poses.report import BackendReport, Change, Loops
 from pipeline.poses.sensor_path import CheckedPath, SensorPath, check_path, keep_sensor_poses
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.poses.stitching import Stitched, stitch
@@ -43,25 +40,18 @@ from pipeline.types import F64
 logger = logging.getLogger(__name__)
 
 MIN_EXPLAINED = 0.7
-"""Share of the verified matches that the given poses must explain, or the images are mapped alone."""
+"""Least share of the verified matches that the given poses explain; below it the images are mapped alone."""
 MIN_REGISTERED = 0.95
-"""Share of the views that must be registered from the given poses, or the images are mapped alone."""
+"""Least share of the views registered from the given poses; below it the images are mapped alone."""
 SENSOR_PATH_ERROR = 0.25
 """Outlier threshold [m] when a map from images is aligned with the sensor's path."""
 MIN_NETWORK_VIEWS = 3
-"""Views that must have poses of a network that fit together."""
+"""Least number of views whose poses of a network are consistent."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What all backends work on.
-
-    Attributes:
-        capture: The capture.
-        images: All keyframes with features and matches.
-        params: The stage's parameters.
-        out_dir: The stage's folder; a network's depth goes there.
-    """
+    """The input of all backends; a network's depth is written to the stage's folder `out_dir`."""
 
     capture: Capture
     images: MatchedImages
@@ -93,11 +83,11 @@ class Result:
 
     Attributes:
         sparse_map: The map; metric if the sensor gave poses.
-        scale_sigma: Relative one sigma of its scale from the fit to the sensor's path; None without one.
+        scale_sigma: Relative one sigma of its scale by the sensor's path; None without one.
         sensor_from_camera: Fixed offset of the colour camera in the given poses' frame.
         report: The backend's part of the report.
         matches: The matches that were used.
-        path: The sensor's path that the map started from; None if it is not used or is the result.
+        path: The sensor's path that the map started from; None if it is unused or the result.
     """
 
     sparse_map: SparseMap
@@ -121,11 +111,10 @@ def given_poses(keyframes: Sequence[Keyframe]) -> dict[int, Pose]:
 
 def _from_images(inputs: Inputs) -> Result:
     """Poses from the images alone, in an arbitrary frame and scale."""
-    images = inputs.images
-    rough = _mapped(inputs)
-    adjuster = Adjuster(images.database, rough.poses, rough.cameras, inputs.params.seed)
-    sparse_map = adjuster.refine(None, ROUNDS if rough.joined > 1 else ROUNDS[-1:])
-    return Result(sparse_map, None, Pose.identity(), _submodel_report(images, rough), images.matches)
+    images, mapped = inputs.images, _mapped(inputs)
+    adjuster = Adjuster(images.database, mapped.poses, mapped.cameras, inputs.params.seed)
+    sparse_map = adjuster.refine(None, ROUNDS if mapped.joined > 1 else ROUNDS[-1:])
+    return Result(sparse_map, None, Pose.identity(), _submodel_report(images, mapped), images.matches)
 
 
 def _as_given(inputs: Inputs) -> Result:
@@ -139,15 +128,15 @@ def _as_given(inputs: Inputs) -> Result:
 def _refined(inputs: Inputs) -> Result:
     """Given poses refined on the images, with the sensor's path as a prior and its metric scale.
 
-    The epipolar errors of the matches show how far poses and focal length are off. After correcting that, matches that
-    contradict the sensor are dropped and its path is corrected until its loops close; usually the capture is then
-    triangulated and adjusted at once. If the given poses are too far off (tracking lost), the images are mapped alone,
-    aligned with the sensor's path and adjusted with the same prior.
+    Poses and focal length are corrected by the epipolar errors of the matches. Then matches that contradict the sensor
+    are dropped and its path is corrected until its loops close; usually the capture is then triangulated and adjusted
+    together. If the given poses are too inaccurate (tracking lost), the images are mapped alone, aligned with the
+    sensor's path and adjusted with the same prior.
     """
     images = inputs.images
     given = given_poses(images.training)
     rng = np.random.default_rng(inputs.params.seed)
-    offset = fit_sensor_offset(images.keyframes, images.features, images.matches, given, rng)
+    offset = fit_sensor_offset(images, given, rng)
     logger.info("epipolar error under the given poses: %.2f px", offset.error_before)
     sensor = {i: pose @ offset.sensor_from_camera for i, pose in given_poses(images.keyframes).items()}
     cameras = {k.camera_id: offset.camera(k.camera) for k in images.keyframes}
@@ -167,18 +156,17 @@ def _refined(inputs: Inputs) -> Result:
             len(sparse_map.poses),
             len(given),
         )
-        rough = _mapped(inputs)
-        from_images = _adjusted_with_prior(inputs, _over_path(inputs, rough.poses, start), rough.cameras, start)
-        if _explained_share(images, from_images) > explained:
-            source, mapped, sparse_map = "images", rough, from_images
-            explained = _explained_share(images, sparse_map)
+        alone = _mapped(inputs)
+        from_images = _adjusted_with_prior(inputs, _aligned(inputs, alone.poses, start), alone.cameras, start)
+        if (share := _explained_share(images, from_images)) > explained:
+            source, mapped, sparse_map, explained = "images", alone, from_images, share
     scale = _scale_onto(sparse_map.poses, start)
     sparse_map = sparse_map.transformed(_onto_path(sparse_map.poses, start, scale))
     report: BackendReport = {
         "path": source,
         "matches_explained": explained,
-        "epipolar_error_given_px": _finite(offset.error_before),
-        "epipolar_error_offset_px": _finite(offset.error_after),
+        "epipolar_error_given_px": offset.error_before if np.isfinite(offset.error_before) else None,
+        "epipolar_error_offset_px": offset.error_after if np.isfinite(offset.error_after) else None,
         **_moved(sparse_map, given, sensor, offset),
         "loops": _loops(sparse_map, sensor, checked),
     }
@@ -189,12 +177,7 @@ def _refined(inputs: Inputs) -> Result:
 
 
 def _from_network(inputs: Inputs) -> Result:
-    """Poses of the training images by a network; in metres and in the source's frame if the capture has metric poses.
-
-    Raises:
-        MachineError: When the network can't run.
-        ReconstructionError: When too few images fit together.
-    """
+    """Poses of the training images by a network; metric and in the source's frame if the capture has metric poses."""
     params, images, training = inputs.params, inputs.images, inputs.images.training
     links = {(m.i + 1, m.j + 1): len(m.features) for m in images.matches}
     times = {k.image_id: k.frame.time for k in training}
@@ -202,9 +185,11 @@ def _from_network(inputs: Inputs) -> Result:
     order = sorted(times, key=lambda i: times[i] or 0.0) if in_time else order_by_matches(list(times), links)
     depth = NetworkDepth(inputs.out_dir)
     with tempfile.TemporaryDirectory(dir=inputs.out_dir) as scratch:
-        files = {k.image_id: _write_undistorted(k, inputs.capture.root, Path(scratch)) for k in training}
+        files = {k.image_id: Path(scratch) / f"{k.image_id:06d}.png" for k in training}
+        for k in training:
+            write_undistorted(inputs.capture.root, k, k.lens(k.camera), files[k.image_id])
         size = training[0].camera.width, training[0].camera.height
-        with network_session(params) as (session, about):
+        with network_session(params.backend, params) as (session, about):
             chunks = ChunkRunner(session, files, links, depth.keep).run(order, size, in_time=in_time)
     known = given_poses(training) if inputs.metric else {}
     stitched = stitch(chunks.chunks, known, inputs.sensor_sigma, params.seed)
@@ -223,7 +208,15 @@ def _from_network(inputs: Inputs) -> Result:
     report: BackendReport = {
         "weights": about["weights"],
         "licence": about["licence"],
-        "chunks": _chunk_runs(chunks, stitched),
+        "chunks": {
+            "runs": 1 + max(chunk.run for chunk in chunks.chunks),
+            "images_at_once": chunks.capacity,
+            "memory_halved": chunks.halved,
+            "loops": chunks.loops,
+            "joints": stitched.joints,
+            "joints_dropped": len(stitched.dropped),
+            "anchored": stitched.anchored,
+        },
         "not_finite": _names(images, chunks.failed),
         "left_out": [_names(images, ids) for ids in stitched.apart],
         "matches_explained": _explained_share(images, sparse_map),
@@ -238,9 +231,9 @@ def _points_only(inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int
     """A map whose poses and intrinsics are as given."""
     adjuster = Adjuster(inputs.images.database, poses, cameras, inputs.params.seed)
     first = ROUNDS[0]
-    adjuster.triangulate(first.reach)
+    adjuster.triangulate(first.track_error)
     adjuster.adjust(first.loss, first.steps, None, "points")
-    adjuster.filter(first.keep)
+    adjuster.filter(first.kept_error)
     return SparseMap.from_colmap(adjuster.reconstruction)
 
 
@@ -286,16 +279,6 @@ def _checked(inputs: Inputs, sensor: Mapping[int, Pose], cameras: Mapping[int, C
     return replace(inputs, images=inputs.images.without(checked.wrong)), checked
 
 
-def _write_undistorted(keyframe: Keyframe, root: Path, folder: Path) -> Path:
-    """Write the image for the network, without the lens's declared distortion."""
-    lens = keyframe.lens(keyframe.camera)
-    image = undistort(read_keyframe(root, keyframe), lens, pinhole_for(lens))
-    path = folder / f"{keyframe.image_id:06d}.png"
-    _, data = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    data.tofile(path)
-    return path
-
-
 def _network_cameras(keyframes: Sequence[Keyframe], chunks: Sequence[Chunk]) -> dict[int, Camera]:
     """Intrinsics by camera id: as declared, with the network's focal length where that was guessed."""
     cameras = {k.camera_id: k.camera for k in keyframes}
@@ -323,7 +306,7 @@ def _explained_share(images: MatchedImages, sparse_map: SparseMap) -> float:
     return same / max(total, 1)
 
 
-def _over_path(inputs: Inputs, poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> dict[int, Pose]:
+def _aligned(inputs: Inputs, poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> dict[int, Pose]:
     """Poses of an arbitrary frame, aligned with the sensor's path by a robust similarity."""
     ids = sorted(poses)
     source, target = _positions(ids, poses, start)
@@ -354,22 +337,19 @@ def _onto_path(poses: Mapping[int, Pose], path: Mapping[int, Pose], scale: float
     """The similarity of that scale onto a path's poses: its rotation from the rotations, its shift by the median.
 
     The adjustment converges slowly along these seven directions, because the images don't constrain them. Positions
-    alone leave the rotation about a straight path open; the source's up direction stays true through its rotations.
+    alone don't determine the rotation about a straight path; rotations preserve the source's up direction.
     """
     ids = sorted(poses)
     source, target = _positions(ids, poses, path)
-    rotation = np.eye(3)
-    for _ in range(5):
-        rest = rotvec_from_matrix(np.array([path[i].rotation @ poses[i].rotation.T @ rotation.T for i in ids]))
-        rotation = matrix_from_rotvec(np.median(rest, axis=0)) @ rotation
-    shift = np.median(target - scale * source @ rotation.T, axis=0)
-    return Similarity(scale, rotation, shift)
+    relative = np.array([path[i].rotation @ poses[i].rotation.T for i in ids])
+    rotation = median_rotation(relative, np.eye(3), rounds=5)
+    return Similarity(scale, rotation, np.median(target - scale * source @ rotation.T, axis=0))
 
 
 def _path_scale_sigma(poses: Mapping[int, Pose], start: Mapping[int, Pose]) -> float:
-    """Relative one sigma of the scale from the sensor's path: its robust residual over the path's extent.
+    """Relative one sigma of the scale by the sensor's path: its robust residual over the path's extent.
 
-    Errors of a path drift, so only every tenth residual counts as independent.
+    The errors drift along the path, so only every tenth residual is independent.
     """
     ids = sorted(poses)
     a, b = _positions(ids, poses, start)
@@ -390,7 +370,7 @@ def _common(poses: Mapping[int, Pose], others: Mapping[int, Pose]) -> dict[int, 
 def _moved(
     sparse_map: SparseMap, given: Mapping[int, Pose], sensor: Mapping[int, Pose], offset: SensorOffset
 ) -> BackendReport:
-    """How far poses moved from the given ones, without a common motion, and the cameras' fixed offset."""
+    """Distance of the poses from the given ones after alignment, and the cameras' fixed offset."""
     ids = sorted(sparse_map.poses)
 
     def change(reference: Mapping[int, Pose]) -> Change:
@@ -399,12 +379,12 @@ def _moved(
         shift = np.linalg.norm(
             [p.translation - reference[i].translation for p, i in zip(poses, ids, strict=True)], axis=1
         )
-        turned = angle_deg(np.array([p.rotation for p in poses]), np.array([reference[i].rotation for i in ids]))
+        angle = angle_deg(np.array([p.rotation for p in poses]), np.array([reference[i].rotation for i in ids]))
         return {
             "position_median_m": float(np.median(shift)),
             "position_max_m": float(shift.max()),
-            "rotation_median_deg": float(np.median(turned)),
-            "rotation_max_deg": float(turned.max()),
+            "rotation_median_deg": float(np.median(angle)),
+            "rotation_max_deg": float(angle.max()),
         }
 
     return {
@@ -418,7 +398,7 @@ def _moved(
 
 
 def _loops(sparse_map: SparseMap, sensor: Mapping[int, Pose], checked: CheckedPath) -> Loops:
-    """The sensor's drift between visits of one place: its relative poses compared with the map's."""
+    """The sensor's drift between the ends of loops: its relative poses compared with the map's."""
     poses = sparse_map.poses
     pairs = [(r.i, r.j) for r in checked.loops if r.i in poses and r.j in poses]
     drift = [(poses[i].inverse() @ poses[j]).inverse() @ (sensor[i].inverse() @ sensor[j]) for i, j in pairs]
@@ -436,38 +416,14 @@ def _loops(sparse_map: SparseMap, sensor: Mapping[int, Pose], checked: CheckedPa
     }
 
 
-def _chunk_runs(chunks: Chunks, stitched: Stitched) -> ChunkRuns:
-    return {
-        "runs": 1 + max(chunk.run for chunk in chunks.chunks),
-        "images_at_once": chunks.capacity,
-        "memory_halved": chunks.halved,
-        "loops": chunks.loops,
-        "joints": stitched.joints,
-        "joints_dropped": len(stitched.dropped),
-        "anchored": stitched.anchored,
-    }
-
-
 def _mapped(inputs: Inputs) -> ImageMap:
-    images, params = inputs.images, inputs.params
-    return map_images(
-        images.database,
-        images.keyframes,
-        images.matches,
-        mapper=params.mapper,
-        seed=params.seed,
-        root=inputs.capture.root,
-    )
+    return map_images(inputs.images, mapper=inputs.params.mapper, seed=inputs.params.seed, root=inputs.capture.root)
 
 
-def _submodel_report(images: MatchedImages, rough: ImageMap) -> BackendReport:
-    names = [_names(images, ids) for ids in rough.submodels]
-    return {"submodels": [len(ids) for ids in rough.submodels], "joined": rough.joined, "left_out": names[1:]}
+def _submodel_report(images: MatchedImages, mapped: ImageMap) -> BackendReport:
+    names = [_names(images, ids) for ids in mapped.submodels]
+    return {"submodels": [len(ids) for ids in mapped.submodels], "joined": mapped.joined, "left_out": names[1:]}
 
 
 def _names(images: MatchedImages, ids: Sequence[int]) -> list[str]:
     return [images.keyframes[i - 1].name for i in ids]
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -27,31 +27,31 @@ class Round:
     """One round of triangulating, adjusting and filtering.
 
     Attributes:
-        reach: Largest reprojection error at which feature tracks are created and merged [px].
+        track_error: Largest reprojection error at which feature tracks are created and merged [px].
         loss: Scale of the Cauchy loss [px].
-        keep: Largest reprojection error kept afterwards [px].
+        kept_error: Largest reprojection error kept afterwards [px].
         steps: Largest number of solver steps.
     """
 
-    reach: float
+    track_error: float
     loss: float
-    keep: float
+    kept_error: float
     steps: int
 
 
 ROUNDS = (Round(12, 2.0, 6, 10), Round(6, 1.5, 4, 8), Round(4, 1.0, 4, 30))
 """Rounds from poses with errors of some pixels to convergence."""
 MIN_OBSERVATIONS = 20
-"""Map points that a registered view needs: with fewer, its pose would be the sensor's alone."""
+"""Least number of map points of a registered view: with fewer, its pose would be the sensor's alone."""
 MIN_VIEWS_CENTRE, LARGEST_SHIFT = 12, 0.05
-"""Views of a camera that determine its principal point; its largest plausible shift [share of the width]."""
+"""Least number of views that determine a principal point; its largest plausible shift [share of the width]."""
 ALIGN_ERROR = 0.25
 """Outlier threshold of the alignment to the sensor's path [m]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Camera positions by the sensor: centres by image id [m], of some or all, and their one sigma [m]."""
+    """The sensor's positions of some or all cameras by image id [m], and their one sigma [m]."""
 
     centres: Mapping[int, F64]
     sigma: float
@@ -83,14 +83,14 @@ class Adjuster:
             self.reconstruction.register_frame(i)
         self._seed = seed
 
-    def triangulate(self, reach: float, *, again: bool = False) -> None:
-        """Create feature tracks from the matches under the current poses, with errors up to `reach` [px]."""
+    def triangulate(self, max_error: float, *, again: bool = False) -> None:
+        """Create feature tracks from the matches under the current poses, with errors up to `max_error` [px]."""
         import pycolmap
 
         focal = float(np.median([c.mean_focal_length() for c in self.reconstruction.cameras.values()]))
-        angle = float(np.rad2deg(np.arctan(reach / focal)))
+        angle = float(np.rad2deg(np.arctan(max_error / focal)))
         options = pycolmap.IncrementalTriangulatorOptions(random_seed=self._seed)
-        options.complete_max_reproj_error = options.merge_max_reproj_error = reach
+        options.complete_max_reproj_error = options.merge_max_reproj_error = max_error
         options.create_max_angle_error = options.continue_max_angle_error = max(angle, 0.5)
         for i in self._ids:
             self._mapper.triangulate_image(options, i)
@@ -112,7 +112,7 @@ class Adjuster:
             loss: Scale of the Cauchy loss [px].
             steps: Largest number of solver steps; 0 only sets up the problem.
             prior: The sensor's positions, or None for a free map.
-            free: The points only; also poses, focal lengths and distortion; or principal points too.
+            free: The points only; also poses, focal lengths and distortion; or also principal points.
             held: Cameras with fixed intrinsics.
         """
         import pycolmap
@@ -132,25 +132,29 @@ class Adjuster:
             options.refine_rig_from_world = options.refine_focal_length = options.refine_extra_params = False
         options.refine_principal_point = free == "centres"
         if prior is None and free != "points":
-            # Two cameras hold the frame without bending the map. Where only a covariance is wanted three points
-            # do, for then every camera has one.
+            # Two cameras fix the frame without bending the map. For a covariance three points do, so that every
+            # camera has one.
             gauge = pycolmap.BundleAdjustmentGauge
             config.fix_gauge(gauge.TWO_CAMS_FROM_WORLD if steps else gauge.THREE_POINTS)
         if prior is None or free == "points":
             adjuster = pycolmap.create_default_ceres_bundle_adjuster(options, config, self.reconstruction)
         else:
+            prior_options = pycolmap.PosePriorBundleAdjustmentOptions(prior_position_fallback_stddev=prior.sigma)
+            prior_options.alignment_ransac.random_seed = self._seed
+            prior_options.alignment_ransac.max_error = ALIGN_ERROR
+            prior_options.ceres.prior_position_loss_function_type = pycolmap.LossFunctionType.CAUCHY
             adjuster = pycolmap.create_pose_prior_ceres_bundle_adjuster(
-                options, self._prior_options(prior), config, self._priors(prior), self.reconstruction
+                options, prior_options, config, self._priors(prior), self.reconstruction
             )
         summary = adjuster.solve()
         logger.debug("bundle adjustment: %s", summary.brief_report())
         return adjuster
 
     def _adjust_centres(self, last: Round, prior: Prior | None) -> pycolmap.CeresBundleAdjuster:
-        """The last adjustment, principal points included of the cameras of which enough views determine them.
+        """The last adjustment, including principal points that enough views determine.
 
-        A principal point 1.6 px off cost a rendered hall 7 mm of its 8 mm track error. One that runs away was not
-        determined (flat scene, straight track) and is put back.
+        A principal point 1.6 px off caused 7 mm of a rendered hall's 8 mm track error. One that diverges was not
+        determined (flat scene, straight track) and is restored.
         """
         cameras = self.reconstruction.cameras
         views = np.bincount([self.reconstruction.image(i).camera_id for i in self._ids], minlength=max(cameras) + 1)
@@ -167,34 +171,40 @@ class Adjuster:
             for k in cameras[i].principal_point_idxs()
         ]
         if max(moved) <= LARGEST_SHIFT:
-            return self.adjust(last.loss, last.steps, prior) if few else adjuster  # then those that were held follow
+            return self.adjust(last.loss, last.steps, prior) if few else adjuster  # now with the held cameras
         for i in cameras:
             cameras[i].params = before[i]
         return self.adjust(last.loss, last.steps, prior)
 
-    def filter(self, keep: float) -> None:
-        """Drop observations with a larger error than `keep` [px], and points seen under too small an angle."""
+    def filter(self, max_error: float) -> None:
+        """Drop observations with a larger error than `max_error` [px], and points with too little parallax."""
         import pycolmap
 
-        self._mapper.filter_points(pycolmap.IncrementalMapperOptions(filter_max_reproj_error=keep))
+        self._mapper.filter_points(pycolmap.IncrementalMapperOptions(filter_max_reproj_error=max_error))
 
     def refine(self, prior: Prior | None, rounds: Sequence[Round] = ROUNDS) -> SparseMap:
-        """All rounds, a last adjustment of what they kept, and the pose sigmas of that."""
-        with bar(len(rounds) + 1, "bundle adjustment") as shown:
+        """All rounds, a last adjustment, and the sigmas of its poses."""
+        with bar(len(rounds) + 1, "bundle adjustment") as progress:
             for number, stage in enumerate(rounds):
-                self.triangulate(stage.reach, again=number > 0)
+                self.triangulate(stage.track_error, again=number > 0)
                 self.adjust(stage.loss, stage.steps, prior)
-                self.filter(stage.keep)
-                shown.update(1)
+                self.filter(stage.kept_error)
+                progress.update(1)
             self._adjust_centres(rounds[-1], prior)
-            self.filter(rounds[-1].keep)
-        result = self._drop_unseen(SparseMap.from_colmap(self.reconstruction))
-        return replace(result, sigma=self._sigmas(result))
+            self.filter(rounds[-1].kept_error)
+        result = SparseMap.from_colmap(self.reconstruction)
+        ids, counts = np.unique(result.image, return_counts=True)
+        kept = {int(i) for i, count in zip(ids, counts, strict=True) if count >= MIN_OBSERVATIONS}
+        rows = np.isin(result.image, sorted(kept))
+        poses = {i: pose for i, pose in result.poses.items() if i in kept}
+        sigma = self._sigmas(poses)
+        image, feature, point = result.image[rows], result.feature[rows], result.point[rows]
+        return replace(result, poses=poses, image=image, feature=feature, point=point, sigma=sigma)
 
-    def _sigmas(self, found: SparseMap) -> dict[int, PoseSigma]:
-        """One sigma of the poses from the images' covariance; empty if that can't be computed.
+    def _sigmas(self, poses: Mapping[int, Pose]) -> dict[int, PoseSigma]:
+        """One sigma of the poses by the images' covariance; empty if that can't be computed.
 
-        Without the sensor's prior: it holds the frame, which is removed again, so weakly that the result would be
+        Without the sensor's prior: it fixes the frame, which is removed again, so weakly that the result would be
         rounding errors.
         """
         import pycolmap
@@ -207,25 +217,7 @@ class Adjuster:
             return {}
         self.reconstruction.update_point_3d_errors()
         errors = [point.error for point in self.reconstruction.points3D.values()]
-        return pose_sigmas(covariance, found.poses, float(np.median(errors)) / RADIUS_MEDIAN)
-
-    def _drop_unseen(self, found: SparseMap) -> SparseMap:
-        ids, counts = np.unique(found.image, return_counts=True)
-        kept = {int(i) for i, count in zip(ids, counts, strict=True) if count >= MIN_OBSERVATIONS}
-        rows = np.isin(found.image, sorted(kept))
-        poses = {i: pose for i, pose in found.poses.items() if i in kept}
-        return replace(
-            found, poses=poses, image=found.image[rows], feature=found.feature[rows], point=found.point[rows]
-        )
-
-    def _prior_options(self, prior: Prior) -> pycolmap.PosePriorBundleAdjustmentOptions:
-        import pycolmap
-
-        options = pycolmap.PosePriorBundleAdjustmentOptions(prior_position_fallback_stddev=prior.sigma)
-        options.alignment_ransac.random_seed = self._seed
-        options.alignment_ransac.max_error = ALIGN_ERROR
-        options.ceres.prior_position_loss_function_type = pycolmap.LossFunctionType.CAUCHY
-        return options
+        return pose_sigmas(covariance, poses, float(np.median(errors)) / RADIUS_MEDIAN)
 
     def _priors(self, prior: Prior) -> list[pycolmap.PosePrior]:
         import pycolmap

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,10 +26,7 @@ def silence() -> None:
 def to_colmap(camera: Camera, camera_id: int, *, trusted: bool) -> pycolmap.Camera:
     """COLMAP's camera of the simplest model for the intrinsics, because every free parameter must be determined.
 
-    Args:
-        camera: Intrinsics of the working images.
-        camera_id: Its id in the database, from 1.
-        trusted: Whether the focal length is known and not guessed.
+    `trusted` says that the focal length is known and not guessed.
     """
     import pycolmap
 
@@ -89,9 +86,8 @@ def robust_similarity(source: F64, target: F64, max_error: float, seed: int) -> 
     import pycolmap
 
     options = pycolmap.RANSACOptions(max_error=max_error, random_seed=seed)
-    # The stubs say Sim3d; it is a dictionary with the inliers.
-    rough: Any = pycolmap.estimate_sim3d_robust(source, target, options)
-    if rough is None or rough["num_inliers"] < 3:
+    result: object = pycolmap.estimate_sim3d_robust(source, target, options)  # the stubs say Sim3d
+    if not isinstance(result, dict) or result["num_inliers"] < 3:
         return None
-    near = np.asarray(rough["inlier_mask"], bool)
+    near = np.asarray(result["inlier_mask"], bool)
     return fit_similarity(source[near], target[near]), near

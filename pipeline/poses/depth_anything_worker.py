@@ -6,61 +6,68 @@ Source: H. Lin et al., Depth Anything 3: Recovering the Visual Space from Any Vi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.gpu_backends.device import gpu_errors, images_that_fit, load_network, peak_memory, usable_device
+from pipeline.gpu_backends.device import (
+    WorkerSettings,
+    gpu_errors,
+    images_that_fit,
+    load_network,
+    peak_memory,
+    usable_device,
+)
 from pipeline.gpu_backends.errors import WrongWeightsError
-from pipeline.poses.vggt_worker import only_finite
+from pipeline.poses.vggt_worker import Answer, Request, finite_answer, image_sizes
 
 SIDE, PATCH = 504, 14
 BYTES_PER_PIXEL = 1400
-"""GPU memory that an image's pixels take; between the large and the giant model."""
+"""GPU memory per pixel of an image; between the large and the giant model."""
 
 
 class Worker:
-    """The loaded network; see `pipeline.poses.vggt_worker.Worker` for what it takes, gives and raises."""
+    """The loaded network; see `pipeline.poses.vggt_worker.Worker`."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         """Load it."""
         os.environ.setdefault("DA3_LOG_LEVEL", "WARN")
         from depth_anything_3.api import DepthAnything3  # pyright: ignore[reportMissingImports]
 
         self._device = usable_device(settings.get("device", "cuda"))
         with gpu_errors("the network"):
-            self._model: Any = load_network(
-                DepthAnything3, settings["weights"], settings.get("random_weights", False)
-            ).to(self._device)
+            model = load_network(DepthAnything3, settings["weights"], settings.get("random_weights", False))
+            self._model = model.to(self._device)
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer one of two requests, `room` or `images`."""
+    def ask(self, request: Request) -> Answer:
+        """Answer a request."""
         if "size" in request:
             each = BYTES_PER_PIXEL * float(np.prod(resized(*request["size"])))
             return {"capacity": images_that_fit(self._device, each), "peak": peak_memory(self._device)}
-        return self._infer(request["images"])
+        return self._infer(request.get("images", ()))
 
-    def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
-        from pipeline.image_files import open_image
-
-        sizes = []
-        for path in paths:
-            with open_image(Path(path)) as image:
-                sizes.append(image.size)
+    def _infer(self, paths: Sequence[str]) -> Answer:
+        sizes = image_sizes(paths)
         with gpu_errors(f"{len(paths)} images of up to {SIDE} px"):
-            found = self._model.inference(list(paths), process_res=SIDE, process_res_method="upper_bound_resize")
-        if found.extrinsics is None or found.intrinsics is None or found.conf is None:
+            output = self._model.inference(list(paths), process_res=SIDE, process_res_method="upper_bound_resize")
+        if output.extrinsics is None or output.intrinsics is None or output.conf is None:
             raise WrongWeightsError(
                 "these weights give depth without cameras",
                 "take an any-view model, such as depth-anything/DA3-LARGE-1.1",
             )
-        return _answer(sizes, found.extrinsics[:, :3], found.intrinsics, found.depth, found.conf)
+        maps = []
+        for size, depth, confidence in zip(sizes, output.depth, output.conf, strict=True):
+            # The loader crops images of several sizes to the smallest.
+            width, height = resized(*size)
+            left, top = round((width - depth.shape[1]) / 2), round((height - depth.shape[0]) / 2)
+            whole = np.zeros((2, height, width), np.float32)
+            whole[:, top : top + depth.shape[0], left : left + depth.shape[1]] = depth, confidence
+            maps.append((*whole, (left, top)))
+        return finite_answer(output.extrinsics[:, :3], output.intrinsics, maps)
 
 
 def resized(width: int, height: int) -> tuple[int, int]:
-    """Width and height of an image as its loader makes it: the longer side 504, both multiples of 14."""
+    """Width and height of an image as its loader resizes it: the longer side 504, both multiples of 14."""
     zoom = SIDE / max(width, height)
     return _multiple(max(round(width * zoom), 1)), _multiple(max(round(height * zoom), 1))
 
@@ -68,27 +75,3 @@ def resized(width: int, height: int) -> tuple[int, int]:
 def _multiple(length: int) -> int:
     below = length // PATCH * PATCH
     return max(below + PATCH if below + PATCH - length <= length - below else below, 1)
-
-
-def _answer(
-    sizes: Sequence[tuple[int, int]],
-    cam_from_world: np.ndarray,
-    intrinsics: np.ndarray,
-    depth: np.ndarray,
-    confidence: np.ndarray,
-) -> dict[str, Any]:
-    """The answer for what was found; the loader cuts images of several sizes down to the smallest."""
-    count, height, width = depth.shape
-    result: dict[str, Any] = {
-        "cam_from_world": np.array(cam_from_world, float),
-        "intrinsics": np.array(intrinsics, float),
-    }
-    for n in range(count):
-        full_width, full_height = resized(*sizes[n])
-        left, top = round((full_width - width) / 2), round((full_height - height) / 2)
-        result["intrinsics"][n, :2, 2] += left, top
-        for name, values in (("depth", depth[n]), ("confidence", confidence[n])):
-            whole = np.zeros((full_height, full_width), np.float32)
-            whole[top : top + height, left : left + width] = values
-            result[f"{name}_{n}"] = whole
-    return only_finite(result, count)

@@ -1,12 +1,12 @@
-"""Masks of what is not part of the place: objects that move, and what the camera carries along (operator, robot).
+"""Masks of moving objects, and of what the camera carries along (operator, robot: the ego mask).
 
-Objects that move: pixels whose optical flow no static point could have. Neighbouring images are rotated by the poses,
-so that only parallax is left. A static point then moves along its epipolar line, by a step that its inverse depth gives
-for all neighbours at once; one inverse depth is fitted to the flows, and neighbours that it doesn't explain are
-evidence of motion. The flow of blank walls counts only where the image itself contradicts a static point.
+Moving objects are pixels whose optical flow no static point could have. Neighbouring images are rotated by the poses,
+so that only parallax remains: a static point moves along its epipolar line by a step that depends on its inverse depth
+only. One inverse depth is fitted to the flows to all neighbours, and those that it doesn't explain are evidence of
+motion. On blank walls flow counts only where the image itself contradicts a static point.
 
-What the camera carries along (ego mask): its edges stay where they are in the image while the poses rotate. Pairs of
-images vote on a pixel's edge if their rotation would have moved it across its own direction.
+The ego mask: edges that are fixed in the image while the poses rotate. Pairs of images vote on the edges that their
+rotation would have moved across their direction.
 
 Sources: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 9.5 (parallax after a rotation);
 T. Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016 (OpenCV's DISOpticalFlow).
@@ -18,13 +18,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.capture.images import save_mask
+from pipeline.capture.images import fitting, save_mask
 from pipeline.geometry import Camera, Pose
 from pipeline.parallel import map_in_order
 from pipeline.poses.report import DynamicMasks
@@ -35,63 +33,58 @@ from pipeline.types import F32, F64, U8, Mask
 logger = logging.getLogger(__name__)
 
 LONG_SIDE = 320
-"""Longer side of the images when they are compared [px]."""
+"""Longer side of the images that are compared [px]."""
 NEIGHBOURS = 2
-"""Images before and after one, in the capture's order, that it is compared with."""
+"""Number of images before and after one, in the capture's order, that it is compared with."""
 MIN_POINTS = 10
-"""Sparse points that must lie in front of a view: otherwise the depth of the place is unknown."""
+"""Least number of sparse points in a view, for the range of its depth."""
 NEARER = 4.0
-"""How many times nearer than a view's nearest points an object may be."""
+"""Factor by which an object may be nearer than a view's nearest points."""
 DEPTH_ERROR = 0.08
 """Relative error of a sensor's depth, including its registration."""
 MIN_AREA = 0.004
 """Smallest region, as a share of the image."""
 MIN_CERTAIN = 0.2
-"""Share of a region's pixels that must certainly move."""
+"""Least share of a region's pixels that certainly move."""
 GAP, MARGIN = 0.03, 0.008
 """Gaps that are closed and the margin that is added [share of the longer side]."""
 WARN_SHARE = 0.05
 """Masked share of the images above which there is a warning."""
 
 ROUND_TRIP, ROUND_TRIP_SHARE = 1.0, 0.05
-"""Largest distance between a pixel and its image after the flow forth and back [px], and as a share of the flow."""
+"""Largest forward-backward error of the flow [px], and as a share of the flow."""
 MIN_ERROR, DEVIATION, FLOW_SHARE = 1.5, 5.0, 0.03
 """Errors of a flow that contradict a static point: [px], in sigmas of the pair's noise, as a share of the flow."""
 MAX_NOISE = 1.5
-"""One sigma of a pair's noise above which its flow or poses are not usable [px]."""
+"""Largest usable noise of a pair's flow and poses, one sigma [px]."""
 PATCH = 7
 """Side of the compared patches [px]."""
 MIN_CONTRAST = 5.0
 """Difference by which an image contradicts a prediction [grey levels of 255]."""
 MIN_WITNESSES = 2
-"""Neighbours that must agree that a pixel moves."""
+"""Least number of neighbours that agree that a pixel moves."""
 MIN_OVERLAP = 0.4
-"""Share of the image that a neighbour must show too."""
+"""Least share of the image that a neighbour shows too."""
 
 PARTNERS = 4
-"""Images that each one is compared with, spread over the whole capture."""
+"""Number of images, spread over the whole capture, that each one is compared with for the ego mask."""
 MIN_SLOPE = 3.0
 """Smallest gradient of an edge [grey levels of 255 per pixel]."""
 MIN_SHIFT = 4.0
-"""Shift by the rotation from which on a pair votes [px]."""
+"""Least shift by the rotation of a pair that votes [px]."""
 MAX_CHANGE = 0.5
-"""Relative change of the gradient of an edge that stays."""
+"""Largest relative change of the gradient of a fixed edge."""
 MIN_VOTES, MIN_STAY_SHARE = 8, 0.6
-"""Votes that a pixel of the ego mask needs, and the share of them that must say that it stays."""
+"""Least number of votes on a pixel of the ego mask, and least share of them for a fixed edge."""
 
 
 def mask_dynamic(
-    folder: Path,
-    views: Sequence[View],
-    cameras: Sequence[int],
-    xyz: F64,
-    depth_folder: Path | None,
-    threads: int,
+    folder: Path, views: Sequence[View], cameras: Sequence[int], xyz: F64, depth_folder: Path | None, threads: int
 ) -> tuple[list[View], DynamicMasks]:
-    """Mask in every view what moves or is carried along, in addition to the masks that views have already.
+    """Mask in every view what moves or is carried along, in addition to existing masks.
 
     Args:
-        folder: The poses folder with the views' images and masks; gets the new masks.
+        folder: The poses folder with the views' images and masks; new masks are written there.
         views: All registered views in the capture's order, held-out ones included.
         cameras: Camera id of each view; only views of one camera are compared.
         xyz: (N, 3) sparse points.
@@ -112,7 +105,8 @@ def mask_dynamic(
             if not training:
                 continue
             stills = list(map_in_order(lambda i: _still(folder, views[i], depth_folder), own, threads or None))
-            ego = _ego_mask([stills[k] for k in training])
+            edges = static_edges([stills[k] for k in training])
+            ego = regions(edges, edges)
             for i, mask in zip(own, _moving(stills, training, xyz, threads or None), strict=True):
                 moving_shares.append(float(mask.mean()))
                 ego_shares.append(float(ego.mean()))
@@ -135,33 +129,23 @@ def mask_dynamic(
 
 
 def _moving(stills: Sequence[Still], training: Sequence[int], xyz: F64, threads: int | None) -> Iterator[Mask]:
-    """Masks (H, W) of what moves in each of the images, compared with training views only."""
+    """Masks (H, W) of moving objects in each of the images, compared with training views only."""
 
-    def judge(index: int) -> Mask:
+    def mask(index: int) -> Mask:
         limits = _limits(stills[index], xyz)
         if limits is None:
             return np.zeros(stills[index].grey.shape, bool)
-        before, after = (
-            [k for k in training if k < index][-NEIGHBOURS:],
-            [k for k in training if k > index][:NEIGHBOURS],
-        )
+        before = [k for k in training if k < index][-NEIGHBOURS:]
+        after = [k for k in training if k > index][:NEIGHBOURS]
         return regions(*moving(stills[index], [stills[k] for k in before + after], limits))
 
-    yield from track(map_in_order(judge, range(len(stills)), threads), "moving objects", len(stills))
-
-
-def _ego_mask(stills: Sequence[Still]) -> Mask:
-    """Mask (H, W) of what the camera carries along, from its edges."""
-    edges = static_edges(stills)
-    return regions(edges, edges)
+    return track(map_in_order(mask, range(len(stills)), threads), "moving objects", len(stills))
 
 
 def regions(moves: Mask, certain: Mask) -> Mask:
     """Whole objects (H, W) from single pixels that move: specks are removed, gaps closed, a margin added.
 
-    Args:
-        moves: (H, W), pixels that move.
-        certain: (H, W), those that certainly do; flow alone is arbitrary where an image is smooth.
+    Pixels that `certain`ly move decide: flow alone is arbitrary where an image is smooth.
     """
     long_side = max(moves.shape)
     opened = cv2.morphologyEx(moves.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -185,16 +169,15 @@ def _disc(diameter: float) -> U8:
 
 def _still(folder: Path, view: View, depth_folder: Path | None) -> Still:
     """The view at the size of the comparison, with the sensor's depth projected into it."""
-    factor = min(1.0, LONG_SIDE / max(view.camera.width, view.camera.height))
-    camera = view.camera.resized(round(view.camera.width * factor), round(view.camera.height * factor))
-    size = camera.width, camera.height
+    size = fitting(view.camera.width, view.camera.height, LONG_SIDE)
+    camera = view.camera.resized(*size)
     grey = np.asarray(cv2.cvtColor(read_image(folder, view, size), cv2.COLOR_RGB2GRAY), np.uint8)
     depth = _inverse_depth(view, depth_folder, camera) if depth_folder and view.sensor_depth else None
     return Still(grey, camera, view.world_from_camera, read_mask(folder, view, size), depth)
 
 
 def _inverse_depth(view: View, capture_folder: Path, camera: Camera) -> tuple[F32, F32]:
-    """Lowest and highest inverse depth (H, W) that the sensor allows around every pixel; any without depth."""
+    """Lowest and highest inverse depth (H, W) that the sensor's depth allows around every pixel; any without depth."""
     depth, _, lens = read_sensor_depth(capture_folder, view)
     points = lens.rays()[depth > 0] * depth[depth > 0][:, None]
     if view.camera_from_depth is not None:
@@ -205,10 +188,8 @@ def _inverse_depth(view: View, capture_folder: Path, camera: Camera) -> tuple[F3
     column, row = np.floor(small.project(points)).astype(int).T
     inside = (column >= 0) & (row >= 0) & (column < small.width) & (row < small.height)
     index, inverse = row[inside] * small.width + column[inside], (1 / points[inside, 2]).astype(np.float32)
-    low, high = (
-        np.full(small.width * small.height, np.inf, np.float32),
-        np.zeros(small.width * small.height, np.float32),
-    )
+    low = np.full(small.width * small.height, np.inf, np.float32)
+    high = np.zeros_like(low)
     np.minimum.at(low, index, inverse)
     np.maximum.at(high, index, inverse)
     shape = small.height, small.width
@@ -223,7 +204,7 @@ def _inverse_depth(view: View, capture_folder: Path, camera: Camera) -> tuple[F3
 
 
 def _limits(still: Still, xyz: F64) -> tuple[float, float] | None:
-    """Lowest and highest possible inverse depth in the view; None with too few points in front of it."""
+    """Lowest and highest possible inverse depth in the view; None with too few points in it."""
     local = still.world_from_camera.inverse().apply(xyz)
     local = local[local[:, 2] > 0]
     pixel = still.camera.project(local)
@@ -233,24 +214,20 @@ def _limits(still: Still, xyz: F64) -> tuple[float, float] | None:
     return 0.0, NEARER / float(np.percentile(local[inside, 2], 2))
 
 
-def _save(folder: Path, view: View, hidden: Mask) -> str:
-    """Write the view's mask at the image's size; returns its path."""
+def _save(folder: Path, view: View, ignored: Mask) -> str:
+    """Add pixels to the view's mask and write it at the image's size; returns its path."""
     size = view.camera.width, view.camera.height
-    large = cv2.resize(hidden.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    large = cv2.resize(ignored.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     own = read_mask(folder, view)
     return save_mask(~large if own is None else own & ~large, folder, Path(view.image).stem)
 
 
 @dataclass(frozen=True, eq=False)
 class Still:
-    """A small image for the comparison.
+    """A small grey image (H, W) for the comparison.
 
-    Attributes:
-        grey: (H, W) uint8.
-        camera: Its pinhole camera.
-        world_from_camera: Its pose.
-        mask: (H, W), False = ignore; None ignores nothing.
-        inverse_depth: Lowest and highest (H, W) that a sensor allows [1 / scene unit]; None without one.
+    Its `mask` (H, W), False = ignore, is None where all pixels count; `inverse_depth` are the lowest and highest (H, W)
+    that a sensor's depth allows [1 / scene unit].
     """
 
     grey: U8
@@ -288,7 +265,7 @@ class _Flow:
         return np.asarray(self.line * step[..., None], np.float32)
 
     def inverse_depth(self) -> F32:
-        """Inverse depth (H, W) that explains the flow best; negative where the flow points the wrong way."""
+        """Inverse depth (H, W) that explains the flow best; negative where the flow has the wrong direction."""
         step = _dot(self.flow, self.line) / np.maximum(_dot(self.line, self.line), 1e-12)
         return np.asarray(step / np.maximum(1 + step * self.depth, 0.1), np.float32)
 
@@ -297,38 +274,32 @@ class _Flow:
         return _length(self.flow - self.predicted(inverse))
 
     def tolerance(self) -> F32:
-        """Largest error (H, W) [px] that noise explains."""
+        """Largest error (H, W) [px] of static points."""
         return np.float32(max(MIN_ERROR, DEVIATION * self.noise)) + np.float32(FLOW_SHARE) * _length(self.flow)
 
 
 def moving(still: Still, neighbours: Sequence[Still], limits: tuple[float, float]) -> tuple[Mask, Mask]:
-    """Pixels of an image that show moving objects, before any cleaning.
+    """Pixels (H, W) of an image that move according to the flow to neighbours, and those where the images confirm it.
 
-    Args:
-        still: The image.
-        neighbours: Images of the same place, near in time.
-        limits: Lowest and highest inverse depth of the place [1 / scene unit].
-
-    Returns:
-        Which pixels (H, W) move by their flow, and where of those the images themselves say so.
+    `limits` are the lowest and highest inverse depth of the scene [1 / scene unit].
     """
     flows = [flow for flow in (_measure(still, other, limits) for other in neighbours) if flow is not None]
     shape = still.grey.shape
     if len(flows) < MIN_WITNESSES:
         return np.zeros(shape, bool), np.zeros(shape, bool)
     inverse = _fitted(flows, still, limits)
-    known, off, seen = (np.zeros(shape, np.int32) for _ in range(3))
+    known, off, confirmed = (np.zeros(shape, np.int32) for _ in range(3))
     for flow in flows:
         against = flow.known & (flow.error(inverse) > flow.tolerance())
         known += flow.known
         off += against
-        seen += against & _contradicted(still.grey, flow, inverse)
-    may = (off >= MIN_WITNESSES) & (2 * off >= known)
-    return may, may & (seen >= MIN_WITNESSES)
+        confirmed += against & _contradicted(still.grey, flow, inverse)
+    moves = (off >= MIN_WITNESSES) & (2 * off >= known)
+    return moves, moves & (confirmed >= MIN_WITNESSES)
 
 
 def _measure(still: Still, other: Still, limits: tuple[float, float]) -> _Flow | None:
-    """Flow towards a neighbour; None if it shows too little of the image, or the flow is not usable."""
+    """Flow to a neighbour; None with too little overlap or too much noise."""
     camera, size = still.camera, (still.camera.width, still.camera.height)
     own_from_other = still.world_from_camera.inverse() @ other.world_from_camera
     homography = camera.matrix @ own_from_other.rotation @ np.linalg.inv(other.camera.matrix)
@@ -361,7 +332,7 @@ def _measure(still: Still, other: Still, limits: tuple[float, float]) -> _Flow |
 
 
 def _fitted(flows: Sequence[_Flow], still: Still, limits: tuple[float, float]) -> F32:
-    """The inverse depth (H, W) that explains most neighbours: the best of those that each neighbour gives."""
+    """The inverse depth (H, W) that explains most neighbours: the best of the neighbours' estimates."""
     low, high = still.inverse_depth or (np.float32(limits[0]), np.float32(limits[1]))
     best = np.zeros(still.grey.shape, np.float32)
     least = np.full(still.grey.shape, np.inf, np.float32)
@@ -377,7 +348,7 @@ def _fitted(flows: Sequence[_Flow], still: Still, limits: tuple[float, float]) -
 
 
 def _contradicted(grey: U8, flow: _Flow, inverse: F32) -> Mask:
-    """Where (H, W) the neighbour differs from this image at the predicted position, but not where the flow leads."""
+    """Where (H, W) the neighbour differs from this image at the predicted position, but not at that by the flow."""
     grid = pixel_grid(grey.shape)
     at_rest, moved = (
         cv2.blur(cv2.absdiff(grey, _sampled(flow.other, grid + shift)).astype(np.float32), (PATCH, PATCH))
@@ -389,8 +360,8 @@ def _contradicted(grey: U8, flow: _Flow, inverse: F32) -> Mask:
 
 
 def _optical_flow(first: U8, second: U8) -> F32:
-    dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return np.asarray(dis.calc(first, second, None), np.float32)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return np.asarray(dis.calc(first, second, None), np.float32)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def pixel_grid(shape: tuple[int, ...]) -> F32:
@@ -398,7 +369,7 @@ def pixel_grid(shape: tuple[int, ...]) -> F32:
     return np.stack(np.meshgrid(np.arange(shape[1]), np.arange(shape[0])), -1).astype(np.float32)
 
 
-def _sampled(image: NDArray[Any], position: F32, border: int = cv2.BORDER_REPLICATE) -> NDArray[Any]:
+def _sampled(image: np.ndarray, position: F32, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
     """The image at positions (H, W, 2)."""
     return np.asarray(cv2.remap(image, position[..., 0], position[..., 1], cv2.INTER_LINEAR, borderMode=border))
 
@@ -414,14 +385,7 @@ def _length(vectors: F32) -> F32:
 
 
 def static_edges(stills: Sequence[Still]) -> Mask:
-    """Edges that stay in the image.
-
-    Args:
-        stills: Images of one size and one camera, in the capture's order.
-
-    Returns:
-        (H, W), True on edges that the camera carries along; pixels between them are not decided here.
-    """
+    """Which pixels (H, W) are on edges that the camera carries along, by images of it in the capture's order."""
     count, shape = len(stills), stills[0].grey.shape
     gradients = [_gradient(still) for still in stills]
     votes, stays = np.zeros(shape, np.int32), np.zeros(shape, np.int32)

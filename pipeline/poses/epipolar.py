@@ -1,52 +1,50 @@
-"""What the epipolar errors of verified matches show, before anything is triangulated or after the poses are known.
+"""Checks by the epipolar errors of verified matches.
 
-Given poses: do they fit the images? Recorders often give the depth camera's poses and intrinsics for both cameras
-(7-Scenes does). Eight numbers (focal length, radial distortion, a rigid offset) correct that: those that minimise the
-distance of matches to their epipolar lines under the given relative poses.
+Given poses: recorders often give the depth camera's poses and intrinsics for both cameras (7-Scenes does). So focal
+length, radial distortion and a rigid offset are fitted to the distances of matches from their epipolar lines.
 
-Generated videos: which seconds show a place that is consistent? A place that drifts slowly satisfies some epipolar
-geometry between any two images, but not that of the poses that explain all the others.
+Generated videos: a scene that drifts slowly satisfies some epipolar geometry between any two images, but not that of
+poses that explain all images.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, matrix_from_rotvec
 from pipeline.poses.keyframes import Keyframe, bearing_rays
-from pipeline.poses.matching import Features, MatchedImages, Matches
+from pipeline.poses.matching import MatchedImages
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.types import F32, F64
 
 logger = logging.getLogger(__name__)
 
 MIN_BASELINE = 0.05
-"""Smallest distance between the views of a pair [m]: nearer, their direction of motion is noise."""
+"""Smallest distance between the views of a pair [m]: with less, their direction of motion is noise."""
 MAX_PAIRS, MIN_MATCHES, MATCHES_PER_PAIR = 800, 30, 15
-"""Pairs that are used; matches that each must have; matches that are used of each."""
+"""Largest number of pairs; least number of matches of each; number of its matches that are used."""
 FOCAL_STARTS = (0.75, 0.87, 1.0, 1.15, 1.33)
 """Factors of the focal length from which the fit starts."""
 PRIOR = np.array([0.2, 0.05, *np.deg2rad([3.0, 3.0, 3.0]), 0.05, 0.05, 0.05])
-"""One sigma of log focal, k1, rotation [rad] and translation [m]; holds what the pairs leave open."""
+"""One sigma of log focal, k1, rotation [rad] and translation [m], for what the pairs don't determine."""
 MIN_GAIN = 0.25
-"""Share by which the median error must fall, else nothing is changed."""
+"""Least relative reduction of the median error, else nothing is changed."""
 LOSS_SCALE = 2.0
-"""Errors beyond this [px] lose weight: wrong matches and drift."""
+"""Error above which matches have less weight [px]: wrong matches and drift."""
 MAX_OFF_SHARE, MAX_OFF = 0.004, 2.0
-"""A match violates its epipolar line from this share of the image's long side, and this many pixels, on."""
+"""Largest distance from the epipolar line [share of the image's longer side, px]."""
 MAX_VIOLATIONS = 0.2
-"""Share of violating matches from which a second is inconsistent; rigid places have 0.00, flowing ones a third."""
+"""Largest share of violating matches of a consistent second; rigid scenes have 0.00, flowing ones a third."""
 MIN_CONSISTENT = 0.5
-"""Share of the seconds that must be consistent."""
+"""Least share of consistent seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,22 +72,14 @@ class SensorOffset:
         return Camera(declared.width, declared.height, fx, fy, declared.cx, declared.cy, (k1 + self.k1, k2, p1, p2))
 
 
-def fit_sensor_offset(
-    keyframes: Sequence[Keyframe],
-    features: Sequence[Features],
-    matches: Sequence[Matches],
-    poses: Mapping[int, Pose],
-    rng: np.random.Generator,
-) -> SensorOffset:
+def fit_sensor_offset(images: MatchedImages, poses: Mapping[int, Pose], rng: np.random.Generator) -> SensorOffset:
     """Robust least squares on Sampson errors, started from several focal lengths.
 
-    Nothing is changed unless the median error falls by `MIN_GAIN`: eight numbers fit some of the noise of a few poses,
-    and on a path that looks inwards a forward offset is the same as another scale.
+    Nothing is changed unless the median error falls by `MIN_GAIN`: eight parameters fit some of the noise of a few
+    poses, and with cameras that look inwards a forward offset is equivalent to another scale.
 
     Args:
-        keyframes: All keyframes.
-        features: Features of every keyframe.
-        matches: Verified matches.
+        images: All keyframes with their matches.
         poses: Given world_from_sensor of the images to use, by image id.
         rng: Chooses the pairs and matches.
 
@@ -98,85 +88,72 @@ def fit_sensor_offset(
 
     Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
     """
-    data = _Sample.draw(keyframes, features, matches, poses, rng)
-    if data is None:
+    errors = _sampson_errors(images, poses, rng)
+    if errors is None:
         return SensorOffset(1.0, 0.0, Pose.identity(), np.inf, np.inf)
     start = np.zeros(len(PRIOR))
-    before = float(np.median(np.abs(data.errors(start))))
+    before = float(np.median(np.abs(errors(start))))
     candidates = [np.r_[np.log(factor), start[1:]] for factor in FOCAL_STARTS]
-    best = min(candidates, key=lambda p: float(np.median(np.abs(data.errors(p)))))
-    # The prior enters the robust sum as rows of its own; a weight makes it count like a handful of pairs.
+    best = min(candidates, key=lambda p: float(np.median(np.abs(errors(p)))))
+    # The prior adds rows to the robust sum, with the weight of a few pairs.
     fit = least_squares(
-        lambda p: np.r_[data.errors(p), p / PRIOR * LOSS_SCALE], best, loss="soft_l1", f_scale=LOSS_SCALE, x_scale=PRIOR
+        lambda p: np.r_[errors(p), p / PRIOR * LOSS_SCALE], best, loss="soft_l1", f_scale=LOSS_SCALE, x_scale=PRIOR
     )
-    after = float(np.median(np.abs(data.errors(fit.x))))
+    after = float(np.median(np.abs(errors(fit.x))))
     if after > (1 - MIN_GAIN) * before:
         return SensorOffset(1.0, 0.0, Pose.identity(), before, before)
     offset = Pose(matrix_from_rotvec(fit.x[2:5]), fit.x[5:8])
     return SensorOffset(float(np.exp(fit.x[0])), float(fit.x[1]), offset, before, after)
 
 
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """Matches (M) of pairs (P): declared intrinsics, pixels and the sensor's relative motion."""
+def _sampson_errors(
+    images: MatchedImages, poses: Mapping[int, Pose], rng: np.random.Generator
+) -> Callable[[F64], F64] | None:
+    """Signed Sampson distances [px] (M,) of random matches as a function of the fit's parameters; None with few pairs.
 
-    focal: F64
-    focal_j: F64
-    centred: F64
-    centred_j: F64
-    k1: F64
-    pair: NDArray[np.intp]
-    j_from_i: F64
+    The parameters are log focal factor, k1 change, rotation vector and translation of the offset.
+    """
+    usable = []
+    for m in images.matches:
+        a, b = poses.get(m.i + 1), poses.get(m.j + 1)
+        if a is None or b is None or len(m.features) < MIN_MATCHES:
+            continue
+        if np.linalg.norm(a.translation - b.translation) > MIN_BASELINE:
+            usable.append(m)
+    if len(usable) < 3:
+        return None
+    chosen = [usable[k] for k in np.sort(rng.permutation(len(usable))[:MAX_PAIRS])]
+    rows = [m.features[rng.permutation(len(m.features))[:MATCHES_PER_PAIR]] for m in chosen]
+    pair = np.repeat(np.arange(len(chosen)), [len(r) for r in rows])
 
-    @staticmethod
-    def draw(
-        keyframes: Sequence[Keyframe],
-        features: Sequence[Features],
-        matches: Sequence[Matches],
-        poses: Mapping[int, Pose],
-        rng: np.random.Generator,
-    ) -> _Sample | None:
-        usable = []
-        for m in matches:
-            a, b = poses.get(m.i + 1), poses.get(m.j + 1)
-            if a is None or b is None or len(m.features) < MIN_MATCHES:
-                continue
-            if np.linalg.norm(a.translation - b.translation) > MIN_BASELINE:
-                usable.append(m)
-        if len(usable) < 3:
-            return None
-        chosen = [usable[k] for k in np.sort(rng.permutation(len(usable))[:MAX_PAIRS])]
-        rows = [m.features[rng.permutation(len(m.features))[:MATCHES_PER_PAIR]] for m in chosen]
-        pair = np.repeat(np.arange(len(chosen)), [len(r) for r in rows])
+    def centred_and_focal(side: int) -> tuple[F64, F64]:
+        owners = [m.j if side else m.i for m in chosen]
+        cameras = [images.keyframes[k].camera for k in owners]
+        centred = [
+            images.features[k].pixels[r[:, side]] - (c.cx, c.cy) for k, r, c in zip(owners, rows, cameras, strict=True)
+        ]
+        return np.concatenate(centred).astype(np.float64), np.array([(c.fx, c.fy) for c in cameras])[pair]
 
-        def side(which: int) -> tuple[F64, F64]:
-            owners = [m.i if which == 0 else m.j for m in chosen]
-            cameras = [keyframes[k].camera for k in owners]
-            centred = [
-                features[k].pixels[r[:, which]] - (c.cx, c.cy) for k, r, c in zip(owners, rows, cameras, strict=True)
-            ]
-            return np.concatenate(centred).astype(np.float64), np.array([(c.fx, c.fy) for c in cameras])[pair]
+    centred_i, focal_i = centred_and_focal(0)
+    centred_j, focal_j = centred_and_focal(1)
+    k1_declared = np.array([images.keyframes[m.i].camera.distortion[0] for m in chosen])[pair]
+    j_from_i = np.array([(poses[m.j + 1].inverse() @ poses[m.i + 1]).matrix for m in chosen])
 
-        centred, focal = side(0)
-        centred_j, focal_j = side(1)
-        k1 = np.array([keyframes[m.i].camera.distortion[0] for m in chosen])[pair]
-        relative = np.array([(poses[m.j + 1].inverse() @ poses[m.i + 1]).matrix for m in chosen])
-        return _Sample(focal, focal_j, centred, centred_j, k1, pair, relative)
-
-    def errors(self, parameters: F64) -> F64:
-        """Signed Sampson distances [px] (M,) under log focal factor, k1 change, rotation vector, translation."""
-        factor, k1 = np.exp(parameters[0]), self.k1 + parameters[1]
+    def errors(parameters: F64) -> F64:
+        factor, k1 = np.exp(parameters[0]), k1_declared + parameters[1]
         offset = np.eye(4)
         offset[:3, :3], offset[:3, 3] = matrix_from_rotvec(parameters[2:5]), parameters[5:8]
-        motion = np.linalg.inv(offset) @ self.j_from_i @ offset
+        motion = np.linalg.inv(offset) @ j_from_i @ offset
         direction = motion[:, :3, 3] / np.maximum(np.linalg.norm(motion[:, :3, 3], axis=1, keepdims=True), 1e-12)
         essential = np.cross(direction[:, None], np.swapaxes(motion[:, :3, :3], 1, 2))  # rows: t x (column of R)
-        essential = np.swapaxes(essential, 1, 2)[self.pair]
-        a, b = _bearing(self.centred / self.focal / factor, k1), _bearing(self.centred_j / self.focal_j / factor, k1)
+        essential = np.swapaxes(essential, 1, 2)[pair]
+        a, b = _bearing(centred_i / focal_i / factor, k1), _bearing(centred_j / focal_j / factor, k1)
         line_b = np.einsum("mij,mj->mi", essential, a)
         line_a = np.einsum("mji,mj->mi", essential, b)
         norm = np.sqrt((line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1))
-        return self.focal[:, 0] * factor * (b * line_b).sum(1) / np.maximum(norm, 1e-12)
+        return focal_i[:, 0] * factor * (b * line_b).sum(1) / np.maximum(norm, 1e-12)
+
+    return errors
 
 
 def _bearing(distorted: F64, k1: F64) -> F64:
@@ -188,10 +165,10 @@ def _bearing(distorted: F64, k1: F64) -> F64:
 
 @dataclass(frozen=True)
 class TemporalConsistency:
-    """Which seconds of a video show one rigid place.
+    """Which seconds of a video show one rigid scene.
 
     Attributes:
-        consistent: Parts of the video [s], as (start, end), that are consistent.
+        consistent: Consistent parts of the video (start, end) [s].
         inconsistent: The other parts [s].
         frames: Image ids of all keyframes in inconsistent seconds.
         violations: Share of matches that violate their epipolar lines, by second.
@@ -202,7 +179,7 @@ class TemporalConsistency:
     frames: frozenset[int]
     violations: dict[int, float]
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, object]:
         """Plain JSON values."""
         return {
             "consistent_seconds": [list(part) for part in self.consistent],
@@ -213,11 +190,6 @@ class TemporalConsistency:
 
 def temporal_consistency(images: MatchedImages, sparse_map: SparseMap, root: Path) -> TemporalConsistency:
     """Compare the verified matches of a video's training keyframes with the map's poses, second by second.
-
-    Args:
-        images: All keyframes with their matches.
-        sparse_map: The map.
-        root: The capture's folder, named in errors.
 
     Raises:
         ReconstructionError: When less than `MIN_CONSISTENT` of the seconds are consistent.
@@ -241,15 +213,15 @@ def temporal_consistency(images: MatchedImages, sparse_map: SparseMap, root: Pat
     result = TemporalConsistency(_joined(good), _joined(bad), frames, share)
     if len(good) < MIN_CONSISTENT * len(share):
         raise ReconstructionError(
-            "a generated video must show one consistent place",
-            found=f"the place drifts in {len(bad)} of {len(share)} seconds: {_text(result.inconsistent)} s"
+            "a generated video must show one consistent scene",
+            found=f"the scene drifts in {len(bad)} of {len(share)} seconds: {_text(result.inconsistent)} s"
             + (f"; usable: {_text(result.consistent)} s" if good else ""),
             remedy="choose the usable ones (--set capture.start=... --set capture.end=...), or generate it again",
             file=root,
         )
     if bad:
         logger.warning(
-            "the place drifts at %s s of the video, which is left out; usable: %s s",
+            "the scene drifts at %s s of the video, which is left out; usable: %s s",
             _text(result.inconsistent),
             _text(result.consistent),
         )
@@ -277,13 +249,9 @@ def _epipolar_error(sparse_map: SparseMap, pair: tuple[Keyframe, Keyframe], pixe
 
 def _joined(seconds: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Consecutive seconds joined to parts (start, end)."""
-    joined: list[tuple[int, int]] = []
-    for second in seconds:
-        if joined and joined[-1][1] == second:
-            joined[-1] = joined[-1][0], second + 1
-        else:
-            joined.append((second, second + 1))
-    return tuple(joined)
+    groups = groupby(enumerate(seconds), key=lambda item: item[1] - item[0])
+    parts = [[second for _, second in group] for _, group in groups]
+    return tuple((part[0], part[-1] + 1) for part in parts)
 
 
 def _text(parts: Sequence[tuple[int, int]]) -> str:

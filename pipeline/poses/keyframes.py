@@ -8,20 +8,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.capture.images import shrunk_mask
+from pipeline.capture.images import fitting, shrunk_mask
 from pipeline.capture.model import Capture, Frame, Selection
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera
 from pipeline.types import F32, F64, U8, Mask
 
 SAME_FOCAL = 0.02
-"""Images of one size whose focal lengths differ less share a camera: a phone's autofocus moves it by < 1 %."""
+"""Largest relative difference of focal lengths within a camera: a phone's autofocus changes them by < 1 %."""
 MAX_CENTRE_NOISE = 1.0
-"""Largest distance of an image's declared principal point from its camera's median [px at working size] that is noise;
-beyond it a stabiliser moved the lens, and every image keeps its own intrinsics."""
+"""Largest distance of declared principal points from their camera's median [px at working size] that is noise; beyond
+it a stabiliser moved the lens, and every image keeps its own intrinsics."""
 
 NEGLIGIBLE = 0.1
-"""Distortion that moves no pixel by more is ignored [px]: resampling would blur more than it corrects."""
+"""Largest distortion that is ignored [px]: resampling would blur more than it corrects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Keyframe:
     Attributes:
         image_id: 1, 2, ... in capture order; also COLMAP's image id.
         frame: The capture's frame.
-        held_out: Never part of the map.
+        held_out: Whether it is never part of the map.
         camera: Declared intrinsics at working size, median of its camera group.
         camera_id: The group, 1, 2, ...; also COLMAP's camera id.
         own: Declared intrinsics of this image at working size; None where `camera` holds for the whole group.
@@ -50,7 +50,7 @@ class Keyframe:
         return self.frame.name
 
     def to_camera(self, pixels: F32) -> F32:
-        """Pixels (N, 2) of the image in an image of `camera`."""
+        """Pixels (N, 2) of the image as pixels of `camera`."""
         if self.own is None:
             return pixels
         zoom = [self.camera.fx / self.own.fx, self.camera.fy / self.own.fy]
@@ -58,7 +58,7 @@ class Keyframe:
         return moved.astype(np.float32)
 
     def lens(self, estimated: Camera) -> Camera:
-        """This image's own lens, distortion included, if `camera` is estimated as `estimated`."""
+        """This image's own lens, distortion included, given the estimate of `camera`."""
         if self.own is None:
             return estimated
         zoom_x, zoom_y = self.own.fx / self.camera.fx, self.own.fy / self.camera.fy
@@ -80,13 +80,17 @@ def load_keyframes(capture: Capture, selection: Selection, image_size: int) -> t
         raise ReconstructionError(
             "a reconstruction needs at least 3 images that are not held out",
             found=f"{training} of {len(frames)} keyframes",
-            remedy="take more images of the place, each overlapping the next by two thirds",
+            remedy="take more images of the scene, each overlapping the next by two thirds",
             file=capture.root,
         )
-    cameras = [_working_camera(frame.camera, image_size) for frame in frames]
+    cameras = [f.camera.resized(*fitting(f.camera.width, f.camera.height, image_size)) for f in frames]
     groups = _group(cameras, [frame.sensor for frame in frames])
     shared = {group: _median([c for c, g in zip(cameras, groups, strict=True) if g == group]) for group in set(groups)}
-    moving = {g for camera, g in zip(cameras, groups, strict=True) if _off_centre(camera, shared[g]) > MAX_CENTRE_NOISE}
+    moving = {
+        group
+        for camera, group in zip(cameras, groups, strict=True)
+        if max(abs(camera.cx - shared[group].cx), abs(camera.cy - shared[group].cy)) > MAX_CENTRE_NOISE
+    }
     return tuple(
         Keyframe(n, frame, held_out[frame.name], shared[group], group, own if group in moving else None)
         for n, (frame, group, own) in enumerate(zip(frames, groups, cameras, strict=True), 1)
@@ -99,12 +103,7 @@ def read_keyframe(root: Path, keyframe: Keyframe) -> U8:
     Raises:
         ReconstructionError: When it can't be read.
     """
-    path = root / keyframe.frame.image
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise ReconstructionError(
-            "a keyframe's image must be readable", found="no image", remedy="build again", file=path
-        )
+    image = _decode(root / keyframe.frame.image, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, "image")
     size = keyframe.camera.width, keyframe.camera.height
     if size != (image.shape[1], image.shape[0]):
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -119,32 +118,28 @@ def read_keyframe_mask(root: Path, keyframe: Keyframe) -> Mask | None:
     """
     if keyframe.frame.mask is None:
         return None
-    path = root / keyframe.frame.mask
-    mask = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise ReconstructionError(
-            "a keyframe's mask must be readable", found="no image", remedy="build again", file=path
-        )
-    return shrunk_mask(np.asarray(mask) > 0, (keyframe.camera.width, keyframe.camera.height))
+    mask = _decode(root / keyframe.frame.mask, cv2.IMREAD_GRAYSCALE, "mask")
+    return shrunk_mask(mask > 0, (keyframe.camera.width, keyframe.camera.height))
 
 
-def _working_camera(camera: Camera, image_size: int) -> Camera:
-    factor = min(1.0, image_size / max(camera.width, camera.height))
-    return camera.resized(round(camera.width * factor), round(camera.height * factor))
+def _decode(path: Path, mode: int, what: str) -> np.ndarray:
+    image = cv2.imdecode(np.fromfile(path, np.uint8), mode)
+    if image is None:
+        rule = f"a keyframe's {what} must be readable"
+        raise ReconstructionError(rule, found="no image", remedy="build again", file=path)
+    return np.asarray(image)
 
 
 def _group(cameras: list[Camera], sensors: list[str | None]) -> list[int]:
     """Group numbers from 1; a camera joins the first group whose first camera, of the same sensor, is similar."""
     firsts: list[tuple[Camera, str | None]] = []
     groups = []
-    for camera, sensor in zip(cameras, sensors, strict=True):
-        for number, (first, first_sensor) in enumerate(firsts, 1):
-            if sensor == first_sensor and _similar(camera, first):
-                groups.append(number)
-                break
-        else:
-            firsts.append((camera, sensor))
-            groups.append(len(firsts))
+    for own in zip(cameras, sensors, strict=True):
+        similar = (n for n, first in enumerate(firsts) if own[1] == first[1] and _similar(own[0], first[0]))
+        group = next(similar, len(firsts))
+        if group == len(firsts):
+            firsts.append(own)
+        groups.append(group + 1)
     return groups
 
 
@@ -155,24 +150,22 @@ def _similar(a: Camera, b: Camera) -> bool:
     return same_size and same_focal and same_centre and np.allclose(a.distortion, b.distortion, atol=0.01)
 
 
-def _off_centre(a: Camera, b: Camera) -> float:
-    return max(abs(a.cx - b.cx), abs(a.cy - b.cy))
-
-
 def _median(cameras: list[Camera]) -> Camera:
-    values = np.median([[c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in cameras], axis=0).tolist()
-    fx, fy, cx, cy, k1, k2, p1, p2 = values
+    columns = [[c.fx, c.fy, c.cx, c.cy, *c.distortion] for c in cameras]
+    fx, fy, cx, cy, k1, k2, p1, p2 = np.median(columns, axis=0).tolist()
     return Camera(cameras[0].width, cameras[0].height, fx, fy, cx, cy, (k1, k2, p1, p2))
 
 
 def pinhole_for(camera: Camera) -> Camera:
     """The pinhole camera of the same size with the widest view in which every pixel has a source."""
-    if camera.is_pinhole or _largest_shift(camera) < NEGLIGIBLE:
+    if _is_nearly_pinhole(camera):
         return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
     low, high = 0.7, 2.0
     for _ in range(30):
         middle = (low + high) / 2
-        if _covered(_zoomed(camera, middle), camera):
+        pinhole = _zoomed(camera, middle)
+        source = camera.project(pinhole.rays(_border(pinhole)))
+        if ((source >= 0) & (source <= np.array([camera.width, camera.height]))).all():
             high = middle
         else:
             low = middle
@@ -181,7 +174,7 @@ def pinhole_for(camera: Camera) -> Camera:
 
 def undistort(image: U8, camera: Camera, pinhole: Camera) -> U8:
     """The image (H, W, 3) of the pinhole camera."""
-    if camera.is_pinhole or _largest_shift(camera) < NEGLIGIBLE:
+    if _is_nearly_pinhole(camera):
         return image
     source = _source(camera, pinhole)
     result = cv2.remap(image, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
@@ -190,12 +183,19 @@ def undistort(image: U8, camera: Camera, pinhole: Camera) -> U8:
 
 def undistort_mask(mask: Mask, camera: Camera, pinhole: Camera) -> Mask:
     """Pixels (H, W) of the pinhole camera's image that show only valid pixels of the image."""
-    if camera.is_pinhole or _largest_shift(camera) < NEGLIGIBLE:
+    if _is_nearly_pinhole(camera):
         return mask
     source = _source(camera, pinhole)
     near = cv2.erode(mask.astype(np.float32), np.ones((3, 3), np.uint8))  # the cubic kernel spans two pixels each way
     result = cv2.remap(near, source[..., 0], source[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(result, np.float32) > 1 - 1e-3
+
+
+def write_undistorted(root: Path, keyframe: Keyframe, lens: Camera, path: Path) -> None:
+    """Write a keyframe's image without the distortion of its lens, as PNG."""
+    image = undistort(read_keyframe(root, keyframe), lens, pinhole_for(lens))
+    _, data = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    data.tofile(path)
 
 
 def bearing_rays(camera: Camera, pixels: F32) -> F64:
@@ -222,13 +222,6 @@ def _border(camera: Camera) -> F64:
     return np.concatenate(sides)
 
 
-def _covered(pinhole: Camera, camera: Camera) -> bool:
-    source = camera.project(pinhole.rays(_border(pinhole)))
-    inside = (source >= 0) & (source <= np.array([camera.width, camera.height]))
-    return bool(inside.all())
-
-
-def _largest_shift(camera: Camera) -> float:
-    ideal = _zoomed(camera, 1.0)
+def _is_nearly_pinhole(camera: Camera) -> bool:
     border = _border(camera)
-    return float(np.abs(camera.project(ideal.rays(border)) - border).max())
+    return camera.is_pinhole or np.abs(camera.project(_zoomed(camera, 1.0).rays(border)) - border).max() < NEGLIGIBLE

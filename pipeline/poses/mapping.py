@@ -17,38 +17,38 @@ from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses import colmap_io
 from pipeline.poses.colmap_io import robust_similarity
 from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.matching import Matches, image_name
+from pipeline.poses.matching import MatchedImages, Matches, image_name
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.progress import bar
 
 logger = logging.getLogger(__name__)
 
 MIN_SHARE = 0.6
-"""The largest sub-model must hold so much of the training keyframes; less means another place or a broken walk."""
+"""Least share of the training keyframes in the largest sub-model; less means other scenes or a broken track."""
 GROWTH, REFINEMENTS, TOLERANCE = 1.3, 2, 1e-6
-"""The map grows by this factor between global adjustments, their number each time, and where their solver stops.
+"""Growth of the map between global adjustments, their number each time, and their solver's tolerance.
 
-COLMAP's own 1.1, 5 and 0 take twice as long over 100 photos of a rendered walk for the same track error, and more over
-more photos: the last adjustment is ours anyway."""
+COLMAP's own 1.1, 5 and 0 take twice as long for 100 photos of a rendered walk, with the same track error: the last
+adjustment is ours anyway."""
 STILL = 0.02
-"""How far the eigenvalues of a rotation's homography may be from modulus 1."""
+"""Largest difference of the moduli of the eigenvalues of a rotation's homography from 1."""
 STILL_SHARE = 0.9
 
 MIN_SHARED, MIN_SHARED_RATIO = 15, 0.3
-"""Points that two sub-models must share, and their least share of those that matches say are the same."""
+"""Least number of points that two sub-models share, and its least share of the points that should be the same."""
 SAME = 0.03
-"""How far apart shared points may lie after joining [share of their usual distance from the cameras]."""
+"""Largest distance of shared points after joining [share of their median depth]."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageMap:
-    """What mapping from images alone gave.
+    """A map from images alone.
 
     Attributes:
         poses: world_from_camera of the largest sub-model by image id; arbitrary frame and scale.
         cameras: Refined intrinsics by camera id.
-        submodels: Image ids of every sub-model that is left, the largest first.
-        joined: How many of the mapper's sub-models the largest was joined from.
+        submodels: Image ids of every sub-model after joining, the largest first.
+        joined: Number of the mapper's sub-models in the largest.
     """
 
     poses: Mapping[int, Pose]
@@ -57,24 +57,10 @@ class ImageMap:
     joined: int
 
 
-def map_images(
-    database: Path,
-    keyframes: Sequence[Keyframe],
-    matches: Sequence[Matches],
-    *,
-    mapper: Literal["incremental", "global"],
-    seed: int,
-    root: Path,
-) -> ImageMap:
-    """Map the training keyframes, join sub-models and take the largest; one thread, so that results repeat.
+def map_images(images: MatchedImages, *, mapper: Literal["incremental", "global"], seed: int, root: Path) -> ImageMap:
+    """Map the training keyframes by COLMAP's incremental or global mapper, and join sub-models.
 
-    Args:
-        database: With verified matches.
-        keyframes: All keyframes; held-out ones are left out.
-        matches: The database's.
-        mapper: COLMAP's incremental or global (GLOMAP) mapper.
-        seed: Of every random choice.
-        root: The capture, named in errors.
+    One thread, so that results are reproducible. `root` is the capture, named in errors.
 
     Raises:
         ReconstructionError: When nothing or only a minor part of the keyframes fits together.
@@ -82,13 +68,12 @@ def map_images(
     import pycolmap
 
     colmap_io.silence()
-    training = [k for k in keyframes if not k.held_out]
-    names = [image_name(k) for k in training]
-    logger.info("mapping %d images (%s)", len(training), mapper)
-    with tempfile.TemporaryDirectory() as scratch, bar(len(training), "mapping") as shown:
+    names = [image_name(k) for k in images.training]
+    logger.info("mapping %d images (%s)", len(names), mapper)
+    with tempfile.TemporaryDirectory() as scratch, bar(len(names), "mapping") as progress:
         if mapper == "global":
             options = pycolmap.GlobalPipelineOptions(num_threads=1, random_seed=seed, image_names=names)
-            models = pycolmap.global_mapping(database, scratch, scratch, options)
+            models = pycolmap.global_mapping(images.database, scratch, scratch, options)
         else:
             options = pycolmap.IncrementalPipelineOptions(
                 num_threads=1, random_seed=seed, image_names=names, extract_colors=False, min_model_size=3
@@ -97,38 +82,32 @@ def map_images(
             options.ba_global_max_refinements = REFINEMENTS
             options.ba_global_function_tolerance = options.ba_local_function_tolerance = TOLERANCE
             models = pycolmap.incremental_mapping(
-                database,
+                images.database,
                 scratch,
                 scratch,
                 options,
-                initial_image_pair_callback=lambda: shown.update(2),  # pyright: ignore[reportArgumentType]
-                next_image_callback=lambda: shown.update(1),  # pyright: ignore[reportArgumentType]
+                initial_image_pair_callback=lambda: progress.update(2),  # pyright: ignore[reportArgumentType]
+                next_image_callback=lambda: progress.update(1),  # pyright: ignore[reportArgumentType]
             )
-    maps = join([SparseMap.from_colmap(m) for m in models.values()], matches, seed)
+    maps = join([SparseMap.from_colmap(m) for m in models.values()], images.matches, seed)
     if len(models) > 1:
-        logger.info("the mapper made %d sub-models; %d are left after joining", len(models), len(maps))
-    submodels = _disjoint([found for found, _ in maps])
-    _require_most(submodels, keyframes, len(training), root)
+        logger.info("the mapper made %d sub-models, %d after joining", len(models), len(maps))
+    mapped: set[int] = set()
+    submodels = []  # without images of larger ones
+    for sparse_map, _ in maps:
+        if own := tuple(sorted(sparse_map.poses.keys() - mapped)):
+            submodels.append(own)
+        mapped |= sparse_map.poses.keys()
+    _require_most(submodels, images.keyframes, len(names), root)
     largest, joined = maps[0]
-    return ImageMap(largest.poses, largest.cameras, submodels, joined)
-
-
-def _disjoint(maps: Sequence[SparseMap]) -> tuple[tuple[int, ...], ...]:
-    """Image ids of every map that no larger one has, without empty ones."""
-    taken: set[int] = set()
-    result = []
-    for found in maps:
-        result.append(tuple(sorted(set(found.poses) - taken)))
-        taken |= set(found.poses)
-    return tuple(ids for ids in result if ids)
+    return ImageMap(largest.poses, largest.cameras, tuple(submodels), joined)
 
 
 def require_motion(database: Path, root: Path) -> None:
-    """Stop when the camera only stood or turned: then nothing can be triangulated.
+    """Stop when the camera only stood or rotated: then nothing can be triangulated.
 
-    A rotation's homography K R K^-1 has eigenvalues of modulus 1 (scaled to determinant 1) whatever K is; that of
-    a plane seen from two places has not. When nearly all pairs are explained by such homographies, no pair has a
-    baseline.
+    A rotation's homography K R K^-1 has eigenvalues of modulus 1 (scaled to determinant 1) whatever K is; that of a
+    plane seen from two positions has not. When such homographies explain nearly all pairs, no pair has a baseline.
 
     Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 13.2 and appendix A7.
 
@@ -144,25 +123,20 @@ def require_motion(database: Path, root: Path) -> None:
     if not matched:
         raise ReconstructionError(
             "the images must overlap",
-            found="no two images show the same place, or they are too blurred, dark or plain to tell",
+            found="no two images match; they show different places, or are too blurred, dark or plain",
             remedy="take sharp, well-lit images, each overlapping the next by two thirds",
             file=root,
         )
-    still = [_is_rotation(g.H) for g in matched if g.config in _homography_kinds()]
+    kind = pycolmap.TwoViewGeometryConfiguration
+    homographies = kind.PLANAR, kind.PANORAMIC, kind.PLANAR_OR_PANORAMIC
+    still = [_is_rotation(g.H) for g in matched if g.config in homographies]
     if sum(still) >= STILL_SHARE * len(matched):
         raise ReconstructionError(
-            "the camera must move: images from one spot hold no depth",
-            found=f"{sum(still)} of {len(matched)} matched pairs differ by a turn of the camera at most",
+            "the camera must move: images from one position don't determine depth",
+            found=f"{sum(still)} of {len(matched)} matched pairs differ by a rotation of the camera at most",
             remedy="walk while taking images; turning on the spot is not enough",
             file=root,
         )
-
-
-def _homography_kinds() -> set[object]:
-    import pycolmap
-
-    kind = pycolmap.TwoViewGeometryConfiguration
-    return {kind.PLANAR, kind.PANORAMIC, kind.PLANAR_OR_PANORAMIC}
 
 
 def _is_rotation(homography: object) -> bool:
@@ -182,15 +156,15 @@ def _require_most(submodels: Sequence[Sequence[int]], keyframes: Sequence[Keyfra
     if len(submodels) > 1:
         parts = "; ".join(f"{len(ids)} images ({_names(ids, keyframes)})" for ids in submodels)
         raise ReconstructionError(
-            "all images must show one connected place",
-            found=f"{len(submodels)} places that don't fit together: {parts}",
-            remedy="build each place on its own, or add images that lead from one to the other",
+            "all images must show one connected scene",
+            found=f"{len(submodels)} scenes that don't fit together: {parts}",
+            remedy="build each scene on its own, or add images that connect them",
             file=root,
         )
     raise ReconstructionError(
         f"at least {MIN_SHARE:.0%} of the images must fit together",
         found=f"{largest} of {training}" + (f" ({_names(submodels[0], keyframes)})" if submodels else ""),
-        remedy="take more images from places in between, each overlapping the next by two thirds",
+        remedy="take more images from positions in between, each overlapping the next by two thirds",
         file=root,
     )
 
@@ -201,42 +175,37 @@ def _names(ids: Sequence[int], keyframes: Sequence[Keyframe], most: int = 6) -> 
 
 
 def join(maps: Sequence[SparseMap], matches: Sequence[Matches], seed: int) -> list[tuple[SparseMap, int]]:
-    """Join what can be joined, the largest first.
+    """Join sub-models, each in its own frame and scale, that share enough points.
 
-    A point of one sub-model is one of another where they hold the same feature of an image that both have, or
-    features of two images that match. The robust similarity between such pairs lays one sub-model over the other.
-
-    Args:
-        maps: Sub-models, each in a frame and scale of its own.
-        matches: Verified matches.
-        seed: Of the RANSAC.
+    Points of two sub-models are the same where they observe the same feature of an image in both, or features of two
+    images that match. A robust similarity is fitted to such pairs.
 
     Returns:
-        Maps with the number of sub-models that each was made of, the largest first. Points of joined maps are doubled
-        where they shared them; cameras are those of the largest.
+        Maps with the number of their sub-models, the largest first. Points that joined maps share are doubled; cameras
+        are those of the largest.
     """
     left = sorted(maps, key=_rank)
     result: list[tuple[SparseMap, int]] = []
     while left:
-        base, made_of = left.pop(0), 1
+        base, count = left.pop(0), 1
         tried = 0
         while tried < len(left):
-            fit = _fit(base, left[tried], matches, seed)
+            fit = _base_from_other(base, left[tried], matches, seed)
             if fit is None:
                 tried += 1
                 continue
-            base = _both(base, left.pop(tried).transformed(fit))
-            made_of, tried = made_of + 1, 0  # what did not fit the smaller map may fit the larger one
-        result.append((base, made_of))
+            base = _union(base, left.pop(tried).transformed(fit))
+            count, tried = count + 1, 0  # maps that did not fit the smaller one may fit the larger one
+        result.append((base, count))
     return sorted(result, key=lambda r: _rank(r[0]))
 
 
-def _rank(found: SparseMap) -> tuple[int, int]:
-    return -len(found.poses), min(found.poses)
+def _rank(sparse_map: SparseMap) -> tuple[int, int]:
+    return -len(sparse_map.poses), min(sparse_map.poses)
 
 
-def _fit(base: SparseMap, other: SparseMap, matches: Sequence[Matches], seed: int) -> Similarity | None:
-    """The similarity base_from_other, or None where too few points agree on one."""
+def _base_from_other(base: SparseMap, other: SparseMap, matches: Sequence[Matches], seed: int) -> Similarity | None:
+    """The similarity, or None where too few points agree on one."""
     shared = _shared_points(base, other, matches)
     if len(shared) < MIN_SHARED:
         return None
@@ -250,28 +219,28 @@ def _fit(base: SparseMap, other: SparseMap, matches: Sequence[Matches], seed: in
 
 def _shared_points(base: SparseMap, other: SparseMap, matches: Sequence[Matches]) -> NDArray[np.intp]:
     """Distinct pairs (K, 2) of points of both maps that should be the same."""
-    here, there = _points(base), _points(other)
+    firsts, seconds = _points(base), _points(other)
     rows = [np.zeros((0, 2), np.intp)]
-    for image in here.keys() & there.keys():
-        count = min(len(here[image]), len(there[image]))
-        rows.append(np.stack([here[image][:count], there[image][:count]], 1))
+    for image in firsts.keys() & seconds.keys():
+        count = min(len(firsts[image]), len(seconds[image]))
+        rows.append(np.stack([firsts[image][:count], seconds[image][:count]], 1))
     for m in matches:
         for a, b, pair in ((m.i + 1, m.j + 1, m.features), (m.j + 1, m.i + 1, m.features[:, ::-1])):
-            if a in here and b in there:
-                known = (pair[:, 0] < len(here[a])) & (pair[:, 1] < len(there[b]))
-                rows.append(np.stack([here[a][pair[known, 0]], there[b][pair[known, 1]]], 1))
+            if a in firsts and b in seconds:
+                known = (pair[:, 0] < len(firsts[a])) & (pair[:, 1] < len(seconds[b]))
+                rows.append(np.stack([firsts[a][pair[known, 0]], seconds[b][pair[known, 1]]], 1))
     both = np.concatenate(rows)
     return np.unique(both[(both >= 0).all(1)], axis=0)
 
 
-def _points(found: SparseMap) -> dict[int, NDArray[np.intp]]:
-    """The point of every feature of every image up to the last one that has any, -1 where there is none."""
-    last = {int(i): int(found.feature[found.image == i].max()) for i in np.unique(found.image)}
-    return {i: found.points_of(i, count + 1) for i, count in last.items()}
+def _points(sparse_map: SparseMap) -> dict[int, NDArray[np.intp]]:
+    """The point of every feature of every image up to the last feature with a point; -1 without one."""
+    last = {int(i): int(sparse_map.feature[sparse_map.image == i].max()) for i in np.unique(sparse_map.image)}
+    return {i: sparse_map.points_of(i, count + 1) for i, count in last.items()}
 
 
-def _both(base: SparseMap, other: SparseMap) -> SparseMap:
-    """One map of two in the same frame; images that both have stay where the first has them."""
+def _union(base: SparseMap, other: SparseMap) -> SparseMap:
+    """One map of two in the same frame; images in both have the poses of the first."""
     new = ~np.isin(other.image, sorted(base.poses))
     return replace(
         base,

@@ -1,4 +1,4 @@
-"""SIFT features, the pairs of images that are worth matching, and their verified matches in a COLMAP database."""
+"""SIFT features, pairs of images to match, and their verified matches in a COLMAP database."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pipeline.types import F32, F64, U8, Mask
 
 CONTRAST = 0.02
 """Contrast threshold of SIFT: half of OpenCV's default, which gives no features on plain walls."""
-WORDS, WORD_SAMPLES, WORD_ROUNDS = 2048, 256, 1
-"""Visual words, features per image that are used (the largest), and rounds of k-means."""
+WORDS, WORD_SAMPLES = 2048, 256
+"""Number of visual words, and of features per image that are used (the largest)."""
 
 Pairs = list[tuple[int, int]]
 
 EXHAUSTIVE = 25
-"""Number of images up to which every pair is tried."""
+"""Number of images up to which every pair is matched."""
 NEIGHBOURS = 5
-"""Sequence neighbours tried on each side; then those at distances 8, 16, 32 (quadratic overlap)."""
+"""Neighbours matched on each side in a sequence; then those at distances 8, 16, 32 (quadratic overlap)."""
 SIMILAR = 6
-"""Similar images tried in addition to the sequence's neighbours."""
+"""Similar images matched in addition to the sequence's neighbours."""
 SIMILAR_ONLY = 20
-"""Similar images tried if there is no sequence."""
+"""Similar images matched if there is no sequence."""
 SEQUENCE = 0.3
 """Minimum similarity of neighbours in a sequence: 0 is that of any two images, 1 that of the most similar ones."""
 MIN_OVERLAP = 0.25
@@ -49,11 +49,11 @@ class Features:
     """Features of one image.
 
     Attributes:
-        pixels: (N, 2) float32 in the keyframe's camera, the upper-left pixel's centre is 0.5.
-        sizes: (N,) float32, feature scale [px].
-        angles: (N,) float32 [rad].
-        descriptors: (N, 128) uint8, RootSIFT.
-        colors: (N, 3) uint8.
+        pixels: (N, 2) in the keyframe's camera.
+        sizes: (N,) feature scale [px].
+        angles: (N,) [rad].
+        descriptors: (N, 128) RootSIFT.
+        colors: (N, 3).
     """
 
     pixels: F32
@@ -80,15 +80,8 @@ def _extract(sift: cv2.SIFT, image: U8, mask: Mask | None) -> Features:
     """Features of one image, none where `mask` (H, W) is False."""
     valid = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
     keypoints, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)
-    if not keypoints:
-        return Features(
-            np.zeros((0, 2), np.float32),
-            np.zeros(0, np.float32),
-            np.zeros(0, np.float32),
-            np.zeros((0, 128), np.uint8),
-            np.zeros((0, 3), np.uint8),
-        )
-    values = np.array([(*k.pt, k.size, k.angle) for k in keypoints], np.float32)
+    raw = np.zeros((0, 128)) if raw is None else raw
+    values = np.array([(*k.pt, k.size, k.angle) for k in keypoints], np.float32).reshape(-1, 4)
     pixels = values[:, :2] + np.float32(0.5)
     column = np.clip(pixels[:, 0].astype(int), 0, image.shape[1] - 1)
     row = np.clip(pixels[:, 1].astype(int), 0, image.shape[0] - 1)
@@ -125,13 +118,13 @@ def similarity(features: Sequence[Features], rng: np.random.Generator) -> F64:
         return np.ones((len(features), len(features)))
     words = everything[rng.choice(len(everything), count, replace=False)]
     assigned = _nearest(everything, words)
-    for _ in range(WORD_ROUNDS):
-        order = np.argsort(assigned, kind="stable")
-        filled = np.bincount(assigned, minlength=count)
-        used = filled > 0
-        starts = np.searchsorted(assigned[order], np.flatnonzero(used))
-        words[used] = np.add.reduceat(everything[order], starts, axis=0) / filled[used, None]
-        assigned = _nearest(everything, words)
+    # One round of k-means.
+    order = np.argsort(assigned, kind="stable")
+    filled = np.bincount(assigned, minlength=count)
+    used = filled > 0
+    starts = np.searchsorted(assigned[order], np.flatnonzero(used))
+    words[used] = np.add.reduceat(everything[order], starts, axis=0) / filled[used, None]
+    assigned = _nearest(everything, words)
     owner = np.repeat(np.arange(len(samples)), [len(s) for s in samples])
     histogram = np.bincount(owner * count + assigned, minlength=len(samples) * count).reshape(-1, count)
     weight = np.log(len(samples) / np.maximum((histogram > 0).sum(0), 1))
@@ -159,20 +152,19 @@ def sequence_pairs(count: int) -> Pairs:
 
 
 def image_pairs(count: int, likeness: F64 | None) -> Pairs:
-    """Pairs for images without poses: all of a few, otherwise the sequence's neighbours and similar images.
+    """Pairs of images without poses: all of a few, otherwise the sequence's neighbours and similar images.
 
     Photos in a folder are usually a sequence too, numbered by their names. If neighbours are no more similar than other
-    images, the order means nothing, and only similar images are tried.
-
-    Args:
-        count: Number of images.
-        likeness: (N, N), from `similarity`; None for few images.
+    images, the order has no meaning, and only similar images are matched. `likeness` (N, N) is from `similarity`, None
+    for few images.
     """
     if likeness is None or count <= EXHAUSTIVE:
         return all_pairs(count)
-    if not is_sequence(likeness):
-        return _most_alike(likeness)
-    return sorted({*sequence_pairs(count), *_best(likeness)})
+    if is_sequence(likeness):
+        return sorted({*sequence_pairs(count), *_best(likeness)})
+    others = np.where(np.eye(len(likeness), dtype=bool), -np.inf, likeness)
+    best = np.argsort(-others, axis=1, kind="stable")[:, :SIMILAR_ONLY]
+    return sorted({(min(i, j), max(i, j)) for i, row in enumerate(best.tolist()) for j in row})
 
 
 def is_sequence(likeness: F64) -> bool:
@@ -183,19 +175,14 @@ def is_sequence(likeness: F64) -> bool:
 
 
 def posed_pairs(poses: Sequence[Pose], cameras: Sequence[Camera]) -> Pairs:
-    """Pairs for images with approximate poses: the sequence's neighbours, and views whose frusta overlap.
-
-    Args:
-        poses: world_from_camera [m].
-        cameras: Their intrinsics; distortion is ignored.
-    """
+    """Pairs of images with approximate world_from_camera [m]: the sequence's neighbours, and overlapping views."""
     share = view_overlap(poses, cameras)
     share = np.where(np.minimum(share, share.T) < MIN_OVERLAP, 0.0, (share + share.T) / 2)
     return sorted({*sequence_pairs(len(poses)), *_best(share)})
 
 
 def view_overlap(poses: Sequence[Pose], cameras: Sequence[Camera]) -> F64:
-    """Share (N, N) of view i's probe points that view j shows too, from a similar direction."""
+    """Share (N, N) of view i's probe points that view j shows too, from a similar direction; without distortion."""
     count, grid = len(poses), (np.arange(6) + 0.5) / 6
     share = np.zeros((count, count))
     rotations = np.array([p.rotation for p in poses])
@@ -218,18 +205,8 @@ def view_overlap(poses: Sequence[Pose], cameras: Sequence[Camera]) -> F64:
     return share
 
 
-def _most_alike(likeness: F64) -> Pairs:
-    """Each image with the `SIMILAR_ONLY` most similar ones."""
-    others = np.where(np.eye(len(likeness), dtype=bool), -np.inf, likeness)
-    best = np.argsort(-others, axis=1, kind="stable")[:, :SIMILAR_ONLY]
-    return sorted({(min(i, j), max(i, j)) for i, row in enumerate(best.tolist()) for j in row})
-
-
 def _best(score: F64) -> Pairs:
-    """For each image its `SIMILAR` best partners outside its own part of the sequence.
-
-    Neighbours of a partner are similar as well; every second one is enough to connect the parts.
-    """
+    """For each image the `SIMILAR` best ones outside its own part of the sequence, without their neighbours."""
     count = len(score)
     index = np.arange(count)
     chosen: set[tuple[int, int]] = set()
@@ -246,13 +223,7 @@ def _best(score: F64) -> Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Verified matches of one pair of keyframes, i < j by index (image id - 1).
-
-    Attributes:
-        i: Index of the first keyframe.
-        j: Index of the second.
-        features: (M, 2) int, indices of features in i and j.
-    """
+    """Verified matches (M, 2) of the features of two keyframes, i < j by index (image id - 1)."""
 
     i: int
     j: int
@@ -261,14 +232,7 @@ class Matches:
 
 @dataclass(frozen=True, eq=False)
 class MatchedImages:
-    """The keyframes with their features and verified matches.
-
-    Attributes:
-        database: COLMAP database with the same features and matches.
-        keyframes: All keyframes.
-        features: Features of every keyframe.
-        matches: Verified matches of all pairs.
-    """
+    """All keyframes with their features and verified matches, and a COLMAP database with the same content."""
 
     database: Path
     keyframes: Sequence[Keyframe]
@@ -277,13 +241,8 @@ class MatchedImages:
 
     @property
     def training(self) -> tuple[Keyframe, ...]:
-        """Keyframes that the map may use."""
+        """Keyframes that are not held out."""
         return tuple(k for k in self.keyframes if not k.held_out)
-
-    @property
-    def pixels(self) -> list[F32]:
-        """Pixels (N, 2) of every keyframe's features."""
-        return [f.pixels for f in self.features]
 
     def without(self, pairs: Collection[tuple[int, int]]) -> MatchedImages:
         """Without the matches of pairs of image ids; also removes them from the database."""
@@ -298,7 +257,7 @@ class MatchedImages:
 
 
 def image_name(keyframe: Keyframe) -> str:
-    """Its name in the database; file names may contain spaces, COLMAP's lists of pairs can't."""
+    """Its name in the database, without spaces as COLMAP's lists of pairs require."""
     return f"{keyframe.image_id:06d}"
 
 
@@ -342,7 +301,7 @@ def match(path: Path, keyframes: Sequence[Keyframe], pairs: Pairs, *, seed: int,
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = seed
     matched = [(i, j) for i, j in pairs if not (keyframes[i].held_out and keyframes[j].held_out)]
-    with bar(len(matched), "matching") as shown, tempfile.TemporaryDirectory() as scratch:
+    with bar(len(matched), "matching") as progress, tempfile.TemporaryDirectory() as scratch:
         list_file = Path(scratch) / "pairs.txt"
         for start in range(0, len(matched), CHUNK):
             chunk = matched[start : start + CHUNK]
@@ -350,7 +309,7 @@ def match(path: Path, keyframes: Sequence[Keyframe], pairs: Pairs, *, seed: int,
             list_file.write_text("".join(lines))
             pairing = pycolmap.ImportedPairingOptions(match_list_path=list_file)
             pycolmap.match_image_pairs(path, matching, pairing, verification, device=pycolmap.Device.cpu)
-            shown.update(len(chunk))
+            progress.update(len(chunk))
 
 
 def read_matches(path: Path) -> list[Matches]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ from pipeline.geometry.overlap import overlaps
 from pipeline.gpu_backends.errors import BadOutputError, GpuMemoryError
 from pipeline.gpu_backends.session import Session, open_session
 from pipeline.poses.keyframes import pinhole_for
+from pipeline.poses.params import NetworkParams
 from pipeline.poses.scene import View
 from pipeline.progress import bar
 from pipeline.types import F32, F64
@@ -29,7 +31,7 @@ from pipeline.types import F32, F64
 logger = logging.getLogger(__name__)
 
 Links = Mapping[tuple[int, int], int]
-"""Verified matches of pairs of images (i < j, image ids)."""
+"""Number of verified matches by pair of image ids (i < j)."""
 Keep = Callable[[int, int, F32, F32], None]
 
 MAX_CHUNK = 60
@@ -37,15 +39,15 @@ MAX_CHUNK = 60
 OVERLAP = 0.25
 """Share of a chunk's images that earlier chunks contain too."""
 GRID = 24
-"""Rows and columns of the depths that are kept for stitching."""
-SAME_PLACE_MATCHES = 20
-"""Matches of two images that show the same place."""
-SAME_PLACE_OVERLAP = 0.5
-"""Share of each image's surface that the other shows too, if they show the same place."""
-SAME_PLACE_OVERLAP_UNMATCHED = 0.25
-"""The same where one of them has no matches at all."""
+"""Rows and columns of the depths that are used for stitching."""
+SAME_SCENE_MATCHES = 20
+"""Least number of matches of two images of the same scene."""
+SAME_SCENE_OVERLAP = 0.5
+"""Least share of each image's surface that another image of the same scene shows."""
+SAME_SCENE_OVERLAP_UNMATCHED = 0.25
+"""The same where neither has any matches."""
 LOOP_MATCHES = 30
-"""Matches of two images of distant chunks that justify another chunk with both."""
+"""Least number of matches of two images of distant chunks that are joined by another chunk."""
 
 WORKERS = {"vggt": "pipeline.poses.vggt_worker", "depth_anything_3": "pipeline.poses.depth_anything_worker"}
 """Worker modules by backend."""
@@ -63,6 +65,15 @@ RECENT_IMAGES = 10
 """Number of preceding images that the next of unordered images should match."""
 
 FOLDER, INDEX = "network", "network.json"
+
+
+class _StoredView(TypedDict):
+    """A view's map: its file, run, scene units per unit, and the lens as declared (None: undistorted already)."""
+
+    file: str
+    run: int
+    scale: float
+    lens: dict[str, object] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +101,9 @@ class ChunkView:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Images of one place that one run of the network put into one frame.
+    """Views of one scene in the frame of one run of the network, by image id in the run's order.
 
-    Attributes:
-        run: Number of the run; a run on images of two places gives two chunks.
-        views: The views by image id, in the run's order.
+    A run on images of two scenes gives two chunks.
     """
 
     run: int
@@ -108,7 +117,7 @@ class Chunks:
     Attributes:
         chunks: The chunks in the order of the runs, those that close loops last.
         capacity: Images per run at the end.
-        halved: How often the memory was too small.
+        halved: Number of times that the memory was too small.
         loops: Number of runs that close loops.
         failed: Image ids without finite output.
     """
@@ -124,13 +133,9 @@ class ChunkRunner:
     """Runs the network on chunks; keeps only one chunk's full maps in memory."""
 
     def __init__(self, session: Session, images: Mapping[int, Path], links: Links, keep: Keep) -> None:
-        """Prepare the runs.
+        """Prepare the runs of a worker such as `vggt_worker` on image files by image id.
 
-        Args:
-            session: A worker such as `vggt_worker`.
-            images: Image files by image id.
-            links: Numbers of matches.
-            keep: Called with image id, run, depth (h, w) [chunk's units] and confidence (h, w) of every image and run.
+        `keep` is called with image id, run, depth (h, w) [chunk's units] and confidence (h, w) of every image and run.
         """
         self._session, self._images, self._links, self._keep = session, images, links, keep
         self._capacity, self._halved, self._runs = 0, 0, 0
@@ -143,7 +148,7 @@ class ChunkRunner:
             order: Image ids.
             size: Width and height of a typical image.
             in_time: Whether neighbours in `order` are neighbours in time; otherwise chunks share the images that match.
-            close_loops: Whether distant chunks of the same place get another chunk with images of both.
+            close_loops: Whether distant chunks of the same scene get another chunk with images of both.
 
         Raises:
             GpuMemoryError: When not even two images fit.
@@ -153,12 +158,12 @@ class ChunkRunner:
         logger.info("%d images, up to %d at once", len(order), self._capacity)
         chunks: list[Chunk] = []
         done = 0
-        with bar(len(order), "network") as shown:
+        with bar(len(order), "network") as progress:
             while done < len(order):
                 images, new_chunks = self._run_fitting(partial(self._next, order, done, in_time=in_time))
                 chunks += new_chunks
                 new = len(set(images) - set(order[:done]))
-                shown.update(new)
+                progress.update(new)
                 done += new
         loops = self._loops(order, chunks) if close_loops else []
         for i, j in loops:
@@ -192,7 +197,7 @@ class ChunkRunner:
         return [*before[-shared:], *new]
 
     def _infer(self, images: Sequence[int]) -> list[Chunk]:
-        """One run of the network, as one chunk per place that its images show."""
+        """One run of the network, as one chunk per scene that its images show."""
         try:
             answer = self._session.ask({"images": [str(self._images[i]) for i in images]})
         except BadOutputError as error:
@@ -208,7 +213,7 @@ class ChunkRunner:
                 continue
             views[i] = view
             self._keep(i, self._runs, answer[f"depth_{n}"], answer[f"confidence_{n}"])
-        groups = split_places(views, self._links)
+        groups = split_scenes(views, self._links)
         chunks = [Chunk(self._runs, {i: views[i] for i in group}) for group in groups]
         self._runs += 1
         return chunks
@@ -258,112 +263,76 @@ def _cells(shape: tuple[int, int]) -> list[NDArray[np.intp]]:
     return [((np.arange(n) + 0.5) * size / n).astype(int) for size in shape for n in [min(size, GRID)]]
 
 
-def split_places(views: Mapping[int, ChunkView], links: Links) -> list[list[int]]:
-    """The images of one run, grouped by place: a network puts images of two places into one frame without notice.
+def split_scenes(views: Mapping[int, ChunkView], links: Links) -> list[list[int]]:
+    """The images of one run, grouped by scene: a network puts images of two scenes into one frame without notice.
 
-    Images of one place match, or share much of their surfaces; by chance they never share much.
+    Images of one scene match, or share much of their surfaces; by chance they never share much.
     """
-    ids = list(views)
-    if not ids:
+    if not views:
         return []
-    matched = np.array([[links.get((min(i, j), max(i, j)), 0) >= SAME_PLACE_MATCHES for j in ids] for i in ids])
-    shares = _shared_surface([views[i] for i in ids])
+    ids = list(views)
+    matched = np.array([[links.get((min(i, j), max(i, j)), 0) >= SAME_SCENE_MATCHES for j in ids] for i in ids])
+    cameras = [view.camera.resized(view.depth.shape[1], view.depth.shape[0]) for view in views.values()]
+    starts = np.cumsum([0, *(view.depth.size for view in views.values())])[:-1]
+    shares = overlaps(
+        np.concatenate([view.depth.ravel() for view in views.values()]),
+        np.array([(start, c.width, c.height) for start, c in zip(starts, cameras, strict=True)], np.int64),
+        np.array([(c.fx, c.fy, c.cx, c.cy) for c in cameras], np.float32),
+        np.array([view.chunk_from_camera.matrix for view in views.values()]),
+    )
     unmatched = ~np.any(matched, axis=1)
     shared = np.minimum(shares, shares.T)
-    linked = matched | (shared >= SAME_PLACE_OVERLAP)
-    linked |= np.logical_or.outer(unmatched, unmatched) & (shared >= SAME_PLACE_OVERLAP_UNMATCHED)
+    linked = matched | (shared >= SAME_SCENE_OVERLAP)
+    linked |= np.logical_or.outer(unmatched, unmatched) & (shared >= SAME_SCENE_OVERLAP_UNMATCHED)
     _, group = connected_components(coo_array(linked), directed=False)
     return [[i for i, g in zip(ids, group, strict=True) if g == k] for k in dict.fromkeys(group.tolist())]
 
 
-def _shared_surface(seen: Sequence[ChunkView]) -> F64:
-    """Share (N, N) of each image's surface that each other image shows, by the sampled depths."""
-    cameras = [s.camera.resized(s.depth.shape[1], s.depth.shape[0]) for s in seen]
-    depth = np.concatenate([s.depth.ravel() for s in seen])
-    starts = np.cumsum([0, *(s.depth.size for s in seen[:-1])])
-    return overlaps(
-        depth,
-        np.array([(start, c.width, c.height) for start, c in zip(starts, cameras, strict=True)], np.int64),
-        np.array([(c.fx, c.fy, c.cx, c.cy) for c in cameras], np.float32),
-        np.array([s.chunk_from_camera.matrix for s in seen]),
-    )
-
-
-class Settings(Protocol):
-    """The parameters of a stage that describe a network."""
-
-    @property
-    def backend(self) -> str:
-        """A key of `WORKERS`."""
-        ...
-
-    @property
-    def weights(self) -> str:
-        """See `gpu_backends.device.load_network`; "" is the default."""
-        ...
-
-    @property
-    def python(self) -> str:
-        """The interpreter with the network's packages; "" is this one."""
-        ...
-
-
 @contextmanager
-def network_session(settings: Settings) -> Iterator[tuple[Session, dict[str, str]]]:
+def network_session(backend: str, params: NetworkParams) -> Iterator[tuple[Session, dict[str, str]]]:
     """A running network, and its `weights` and their `licence` for the report.
 
     Raises:
         MachineError: When it can't be loaded, or not even two images fit into memory.
     """
-    weights = settings.weights or WEIGHTS[settings.backend]
-    with open_session(WORKERS[settings.backend], {"weights": weights}, settings.python) as session:
+    weights = params.weights or WEIGHTS[backend]
+    with open_session(WORKERS[backend], {"weights": weights}, params.python) as session:
         yield session, {"weights": weights, "licence": _licence(weights)}
 
 
-@cache
+@cache  # to log it once
 def _licence(weights: str) -> str:
-    """Permitted use of the weights; logged once."""
     text = LICENCES.get(weights, "see their source")
     logger.warning("licence of the weights %s: %s", weights, text)
     return text
 
 
 def order_by_matches(ids: Sequence[int], links: Links) -> list[int]:
-    """An order of images in which each has many matches with those before it."""
+    """An order of images in which each has many matches with those before it, preferably the last ones."""
     neighbours: dict[int, dict[int, int]] = {i: {} for i in ids}
     for (i, j), count in links.items():
         if i in neighbours and j in neighbours:
             neighbours[i][j] = neighbours[j][i] = count
     left = dict.fromkeys(sorted(ids, key=lambda i: -sum(neighbours[i].values())))
+
+    def votes(previous: Sequence[int]) -> Counter[int]:
+        counts: Counter[int] = Counter()
+        for i in previous:
+            counts.update({j: count for j, count in neighbours[i].items() if j in left})
+        return counts
+
     order: list[int] = []
     while left:
-        best = _most_matched(order[-RECENT_IMAGES:], neighbours, left) or _most_matched(order, neighbours, left)
-        chosen = next(iter(left)) if best is None else best
+        counts = votes(order[-RECENT_IMAGES:]) or votes(order)
+        chosen = max(counts, key=lambda j: (counts[j], -j)) if counts else next(iter(left))
         del left[chosen]
         order.append(chosen)
     return order
 
 
-def _most_matched(
-    order: Sequence[int], neighbours: Mapping[int, Mapping[int, int]], left: Mapping[int, None]
-) -> int | None:
-    votes: dict[int, int] = {}
-    for i in order:
-        for j, count in neighbours[i].items():
-            if j in left:
-                votes[j] = votes.get(j, 0) + count
-    return max(votes, key=lambda j: (votes[j], -j)) if votes else None
-
-
 @dataclass(frozen=True, eq=False)
 class KeptDepth:
-    """A view's depth from the network.
-
-    Attributes:
-        depth: (h, w) float32 of the whole image; 0 = unknown. Images of one run share their unit.
-        confidence: (h, w) float32, higher is better.
-        run: Number of the network's run.
-    """
+    """A view's depth (h, w), 0 = unknown, and confidence (h, w) by one run of the network; higher is better."""
 
     depth: F32
     confidence: F32
@@ -371,16 +340,15 @@ class KeptDepth:
 
 
 class NetworkDepth:
-    """Writes depth maps to `network/`, one per image: of several runs the one with the highest confidence."""
+    """Writes depth maps to `network/` in a stage's folder: of several runs the one with the highest confidence."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep them in a stage's folder."""
         self._folder = folder / FOLDER
         self._folder.mkdir(exist_ok=True)
         self._best: dict[int, tuple[float, int]] = {}
 
     def keep(self, image: int, run: int, depth: F32, confidence: F32) -> None:
-        """Keep an image's depth unless one with a higher confidence is kept already."""
+        """Write an image's depth unless one with a higher confidence was written before."""
         mean = float(confidence.mean())
         if image in self._best and self._best[image][0] >= mean:
             return
@@ -396,32 +364,28 @@ class NetworkDepth:
         Args:
             backend: The network's name.
             scales: Scene units per unit of the network's depth, by run and image id.
-            views: Name and declared lens at working size by image id; no lens where the image is the scene's own.
+            views: Name and declared lens at working size by image id; no lens where the image was undistorted before.
         """
-        content: dict[str, Any] = {"backend": backend, "views": {}}
+        stored: dict[str, _StoredView] = {}
         for image, (_, run) in sorted(self._best.items()):
             if (run, image) not in scales or image not in views:
                 (self._folder / _file(image)).unlink()
                 continue
             name, lens = views[image]
-            entry = {"file": _file(image), "run": run, "scale": scales[run, image]}
-            content["views"][name] = entry | {"lens": None if lens is None else lens.to_json()}
-        (self._folder / INDEX).write_text(json.dumps(content))
+            values = None if lens is None else lens.to_json()
+            stored[name] = {"file": _file(image), "run": run, "scale": scales[run, image], "lens": values}
+        (self._folder / INDEX).write_text(json.dumps({"backend": backend, "views": stored}))
 
 
 class KeptMaps:
     """Reads the depth maps that `NetworkDepth` wrote."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the maps in a stage's folder.
-
-        Raises:
-            FileNotFoundError: When there are none.
-        """
+        """Open the maps in a stage's folder; raises FileNotFoundError when there are none."""
         self._folder = folder / FOLDER
         content = json.loads((self._folder / INDEX).read_text())
         self.backend: str = content["backend"]
-        self._views: dict[str, dict[str, Any]] = content["views"]
+        self._views: dict[str, _StoredView] = content["views"]
 
     def __contains__(self, name: str) -> bool:
         """Whether the view of that name has a map."""
@@ -452,9 +416,9 @@ def _resampled(pinhole: Camera, lens: Camera, declared: Camera, depth: F32, conf
     pixels = lens.project(pinhole.resized(width, height).rays())  # pixels of the original image
     flat = pixels.reshape(-1, 1, 2)
     rays = cv2.undistortPoints(flat, declared.matrix, np.array(declared.distortion)).reshape(height, width, 2)
-    shown = pinhole_for(declared).resized(width, height)
-    x = (rays[..., 0] * shown.fx + shown.cx - 0.5).astype(np.float32)
-    y = (rays[..., 1] * shown.fy + shown.cy - 0.5).astype(np.float32)
+    undistorted = pinhole_for(declared).resized(width, height)
+    x = (rays[..., 0] * undistorted.fx + undistorted.cx - 0.5).astype(np.float32)
+    y = (rays[..., 1] * undistorted.fy + undistorted.cy - 0.5).astype(np.float32)
     both = cv2.remap(np.dstack([depth, confidence]), x, y, cv2.INTER_NEAREST, borderValue=0)
     return np.asarray(both[..., 0], np.float32), np.asarray(both[..., 1], np.float32)
 

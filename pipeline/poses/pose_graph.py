@@ -1,4 +1,4 @@
-"""A sensor's track with its loops closed: steps as the sensor says, relative poses from the images, and gravity."""
+"""Optimisation of a graph of relative poses, such as a sensor's track with loop closures from the images."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Function = Callable[[F64, F64], F64]
 
 STEPS, MIN_STEP = 40, 1e-5
 ROBUST = 3.0
-"""Residuals beyond so many sigmas lose weight in the end."""
+"""Residuals beyond so many sigmas have less weight at the end."""
 ANCHOR = 1e-3
-"""One sigma that holds the first pose [m, rad]; nothing else depends on it."""
-H = 1e-6
+"""One sigma of the first pose, which fixes the frame [m, rad]."""
+DIFFERENCE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,17 +35,24 @@ class Edge:
     rotation: float
 
 
-def optimise(poses: Mapping[int, Pose], edges: Sequence[Edge], up: Floats | None, up_sigma: float) -> dict[int, Pose]:
-    """Poses that agree best with the edges and keep each camera's angle to gravity.
+def median_rotation(rotations: F64, start: F64, rounds: int) -> F64:
+    """Robust mean (3, 3) of rotations (N, 3, 3) by the median of their rotation vectors relative to the last mean."""
+    mean = start
+    for _ in range(rounds):
+        mean = matrix_from_rotvec(np.median(rotvec_from_matrix(rotations @ mean.T), axis=0)) @ mean
+    return mean
 
-    Gauss-Newton; edges that disagree lose weight step by step (graduated non-convexity with the Geman-McClure loss).
-    Source: H. Yang, P. Antonante, V. Tzoumas and L. Carlone, Graduated non-convexity for robust spatial perception,
-    RA-L 2020.
+
+def optimise(poses: Mapping[int, Pose], edges: Sequence[Edge], up: Floats | None, up_sigma: float) -> dict[int, Pose]:
+    """Poses that agree best with the edges and preserve each camera's angle to gravity.
+
+    Gauss-Newton with the Geman-McClure loss; the weight of outliers decreases gradually. Source: H. Yang, P. Antonante,
+    V. Tzoumas and L. Carlone, Graduated non-convexity for robust spatial perception, RA-L 2020.
 
     Args:
-        poses: world_from_camera to start from, by image id [m].
+        poses: Initial world_from_camera by image id [m].
         edges: Relative poses; they must connect all poses.
-        up: (3,) unit up direction in the world that the poses' own tilt is right about, or None.
+        up: (3,) unit up direction in the world, in which the poses' tilt is right, or None.
         up_sigma: One sigma of the tilt [rad].
     """
     ids = sorted(poses)
@@ -53,7 +60,7 @@ def optimise(poses: Mapping[int, Pose], edges: Sequence[Edge], up: Floats | None
     rotations = np.array([poses[i].rotation for i in ids])
     centres = np.array([poses[i].translation for i in ids])
     first, second = (np.array([row[i] for i in side]) for side in zip(*((e.a, e.b) for e in edges), strict=True))
-    turn = np.array([e.a_from_b.rotation for e in edges])
+    measured = np.array([e.a_from_b.rotation for e in edges])
     shift = np.array([e.a_from_b.translation for e in edges])
     sigma = np.array([[e.position] * 3 + [e.rotation] * 3 for e in edges])
     upward = np.zeros(3) if up is None else np.asarray(up, np.float64)
@@ -61,7 +68,7 @@ def optimise(poses: Mapping[int, Pose], edges: Sequence[Edge], up: Floats | None
 
     def residual(ra: F64, ca: F64, rb: F64, cb: F64) -> F64:
         offset = np.einsum("nji,nj->ni", ra, cb - ca) - shift
-        relative = np.swapaxes(turn, 1, 2) @ np.swapaxes(ra, 1, 2) @ rb
+        relative = np.swapaxes(measured, 1, 2) @ np.swapaxes(ra, 1, 2) @ rb
         return np.c_[offset, rotvec_from_matrix(relative)] / sigma
 
     def tilt(rotations: F64, _: F64) -> F64:
@@ -74,7 +81,10 @@ def optimise(poses: Mapping[int, Pose], edges: Sequence[Edge], up: Floats | None
         squared = (value**2).sum(1)
         spread = max(float(squared.max()), ROBUST**2) if np.isinf(spread) else max(spread / 1.4, ROBUST**2)
         weight = (spread / (spread + squared)) ** 2
-        blocks = [_jacobian(_with_second(residual, *b), *a, value), _jacobian(partial(residual, *a), *b, value)]
+        blocks = [
+            _jacobian(lambda r, c, b=b: residual(r, c, *b), *a, value),
+            _jacobian(partial(residual, *a), *b, value),
+        ]
         normal, right = _normal(blocks, [first, second], value, weight, len(ids))
         if up is not None:
             angle = tilt(rotations, centres) - given
@@ -92,18 +102,14 @@ def optimise(poses: Mapping[int, Pose], edges: Sequence[Edge], up: Floats | None
     return {i: Pose(rotations[n], centres[n]) for i, n in row.items()}
 
 
-def _with_second(residual: Callable[[F64, F64, F64, F64], F64], rotation: F64, centre: F64) -> Function:
-    return lambda r, c: residual(r, c, rotation, centre)
-
-
 def _jacobian(function: Function, rotations: F64, centres: F64, value: F64) -> F64:
-    """Derivatives (N, K, 6) of a function's rows (N, K) by shift in the world and turn in the camera."""
+    """Derivatives (N, K, 6) of a function's rows (N, K) by shift in the world and rotation in the camera."""
     columns = []
     for k in range(6):
         change = np.zeros(3)
-        change[k % 3] = H
+        change[k % 3] = DIFFERENCE
         moved = (rotations, centres + change) if k < 3 else (rotations @ matrix_from_rotvec(change), centres)
-        columns.append((function(*moved) - value) / H)
+        columns.append((function(*moved) - value) / DIFFERENCE)
     return np.stack(columns, -1)
 
 
@@ -115,11 +121,11 @@ def _normal(
     rows, columns, entries = [], [], []
     for block, owner in zip(blocks, owners, strict=True):
         np.add.at(right, owner, -np.einsum("n,nk,nkc->nc", weight, value, block))
-        for other, there in zip(blocks, owners, strict=True):
+        for other, other_owner in zip(blocks, owners, strict=True):
             entries.append(np.einsum("n,nkc,nkd->ncd", weight, block, other).ravel())
             index = np.arange(6)
             shape = (len(owner), 6, 6)
             rows.append(np.broadcast_to(6 * owner[:, None, None] + index[:, None], shape).ravel())
-            columns.append(np.broadcast_to(6 * there[:, None, None] + index, shape).ravel())
+            columns.append(np.broadcast_to(6 * other_owner[:, None, None] + index, shape).ravel())
     stacked = np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))
     return sparse.csc_array(sparse.coo_array(stacked, (6 * count, 6 * count))), right.ravel()

@@ -1,16 +1,16 @@
-"""The report of the poses stage: its form, why keyframes have no pose, and the main facts in sentences."""
+"""The report of the poses stage: its structure, reasons for missing poses, and the main facts in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from pipeline.poses.keyframes import Keyframe
 from pipeline.poses.matching import Matches
 
 
 class Change(TypedDict):
-    """How far poses are from the given ones, after the best common motion."""
+    """Distance of poses from the given ones after alignment."""
 
     position_median_m: float
     position_max_m: float
@@ -32,7 +32,7 @@ class Loops(TypedDict):
 
 
 class ChunkRuns(TypedDict):
-    """Runs of a network on chunks of the images, and how the chunks were joined."""
+    """Runs of a network on chunks of the images, and the similarities between chunks."""
 
     runs: int
     images_at_once: int
@@ -43,8 +43,15 @@ class ChunkRuns(TypedDict):
     anchored: bool
 
 
+class SensorFromCamera(TypedDict):
+    """Offset of the colour camera in the given poses' frame."""
+
+    rotation_deg: float
+    translation_m: list[float]
+
+
 class BackendReport(TypedDict, total=False):
-    """What a backend adds; every backend gives some of the keys."""
+    """The backend's part; every backend gives some of the keys."""
 
     path: str
     matches_explained: float
@@ -52,7 +59,7 @@ class BackendReport(TypedDict, total=False):
     epipolar_error_offset_px: float | None
     moved: Change
     moved_beyond_offset: Change
-    sensor_from_camera: dict[str, Any]
+    sensor_from_camera: SensorFromCamera
     loops: Loops
     submodels: list[int]
     joined: int
@@ -89,10 +96,10 @@ class PosesReport(BackendReport):
     observations: int
     reprojection_error_px: float | None
     held_out_reprojection_error_px: float | None
-    cameras: dict[str, dict[str, Any]]
-    calibration: dict[str, Any] | None
+    cameras: dict[str, dict[str, object]]
+    calibration: dict[str, object] | None
     dynamic_masks: DynamicMasks | None
-    temporal_consistency: dict[str, Any] | None
+    temporal_consistency: dict[str, object] | None
     notes: list[str]
 
 
@@ -104,11 +111,7 @@ def why_unregistered(
 ) -> dict[str, str]:
     """The reason, by name, for every keyframe that is not among the `registered` image ids.
 
-    Args:
-        keyframes: All keyframes.
-        matches: Verified matches.
-        registered: Image ids with a pose.
-        left_out: Names of the images in each sub-model that was left out.
+    `left_out` are the names of the images in each sub-model that was left out.
     """
     groups = {name: len(names) for names in left_out for name in names}
     max_matches = {k.image_id: 0 for k in keyframes}
@@ -117,9 +120,7 @@ def why_unregistered(
             if j in registered:
                 max_matches[i] = max(max_matches[i], len(m.features))
     result = {}
-    for k in keyframes:
-        if k.image_id in registered:
-            continue
+    for k in (k for k in keyframes if k.image_id not in registered):
         if k.name in groups:
             result[k.name] = f"one of {groups[k.name]} images that fit together, but not with the rest"
         elif count := max_matches[k.image_id]:

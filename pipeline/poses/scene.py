@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from pipeline.capture.images import shrunk_mask
+from pipeline.capture.images import load_written, shrunk_mask
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.types import F32, F64, I32, U8, Mask
 
+if TYPE_CHECKING:
+    from pipeline.poses.report import PosesReport
+
 SCENE_FILE, POINTS_FILE = "scene.json", "points.npz"
 INVALID_DEPTH = 65535
-"""Pixel value of some sensors' depth images for "nothing measured", as well as 0."""
+"""Unknown depth in some sensors' images, in addition to 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class View:
         image: Path of the undistorted RGB image, relative to the poses folder.
         camera: Pinhole intrinsics of that image.
         world_from_camera: Pose in the scene's frame.
-        held_out: Never part of the map or of training; localised against the finished map.
+        held_out: Never part of the map or of training; localised against the map.
         sigma_rotation_deg: One sigma of the rotation [deg], or None where unknown.
         sigma_position: One sigma of the position [scene units], or None where unknown.
         sensor_depth: Path of the sensor's 16-bit depth PNG [mm], relative to the capture folder, or None.
@@ -41,7 +44,7 @@ class View:
             undistorted image is the capture's own.
         mask: Path of an 8-bit PNG of the image's size, relative to the poses folder, 0 = ignore, 255 = use; None
             where all pixels count.
-        sensor: Which camera of a rig took it, or None where there is only one.
+        sensor: The camera of a rig, or None where there is only one.
     """
 
     name: str
@@ -63,14 +66,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class SparsePoints:
-    """Triangulated points and which views saw them.
+    """Triangulated points and their observations.
 
     Attributes:
-        xyz: (N, 3) float64, scene frame.
-        rgb: (N, 3) uint8.
-        error: (N,) float64, mean reprojection error [px].
-        view_index: (M,) int32, index into the scene's views; one row per observation.
-        point_index: (M,) int32, index into `xyz`; one row per observation.
+        xyz: (N, 3) scene frame.
+        rgb: (N, 3).
+        error: (N,) mean reprojection error [px].
+        view_index: (M,) index into the scene's views, one per observation.
+        point_index: (M,) index into `xyz`, one per observation.
     """
 
     xyz: F64
@@ -82,24 +85,22 @@ class SparsePoints:
 
 @dataclass(frozen=True, eq=False)
 class PosedScene:
-    """What the poses stage hands on.
+    """The result of the poses stage.
 
     Attributes:
         views: Registered keyframes in capture order (a rig's camera by camera), held-out ones included.
         points: Sparse points from the views that are not held out.
         scale_sigma: Relative one sigma of the metric scale, or None while the scale is arbitrary.
-        depth_scale: What sensor depth must be multiplied with to agree with the poses.
-        depth_range: Farthest depth that its sensor measures well [m], or None where the capture doesn't say.
-        report: Plain JSON values for the manifest: mapper, registered and lost keyframes with reasons, sub-models,
-            reprojection error, how far poses and intrinsics moved, loops and the drift between their ends, keyframes
-            that keep the sensor's poses, the colour-from-depth calibration, and `notes`: the gist in sentences.
+        depth_scale: Factor of sensor depth that makes it agree with the poses.
+        report: For the manifest.
+        depth_range: Largest depth that the sensor measures well [m], or None where the capture doesn't state it.
     """
 
     views: tuple[View, ...]
     points: SparsePoints
     scale_sigma: float | None
     depth_scale: float
-    report: dict[str, Any]
+    report: PosesReport
     depth_range: float | None = None
 
     @property
@@ -138,7 +139,7 @@ class PosedScene:
             "depth_scale": self.depth_scale,
             "depth_range": self.depth_range,
             "report": self.report,
-            "views": [_view_to_json(view) for view in self.views],
+            "views": [{f.name: _to_json(getattr(view, f.name)) for f in fields(View)} for view in self.views],
         }
         (folder / SCENE_FILE).write_text(json.dumps(content, indent=1))
 
@@ -146,10 +147,16 @@ class PosedScene:
     def load(folder: Path) -> PosedScene:
         """Read what `save` wrote."""
         content = json.loads((folder / SCENE_FILE).read_text())
+        views = []
+        for values in content["views"]:
+            for name, decode in _DECODERS.items():
+                if values[name] is not None:
+                    values[name] = decode(values[name])
+            views.append(View(**values))
         with np.load(folder / POINTS_FILE, allow_pickle=False) as data:
             points = SparsePoints(**{name: data[name] for name in SparsePoints.__dataclass_fields__})
         return PosedScene(
-            views=tuple(_view_from_json(values) for values in content["views"]),
+            views=tuple(views),
             points=points,
             scale_sigma=content["scale_sigma"],
             depth_scale=content["depth_scale"],
@@ -160,30 +167,22 @@ class PosedScene:
 
 def read_image(poses_folder: Path, view: View, size: tuple[int, int] | None = None) -> U8:
     """The view's undistorted RGB image (H, W, 3) uint8, area-averaged down to `size` = (width, height)."""
-    image = cv2.imread(str(poses_folder / view.image), cv2.IMREAD_COLOR)
-    if image is None:
-        raise FileNotFoundError(f"{poses_folder / view.image} is missing or no image")
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(load_written(poses_folder / view.image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     if size is not None and size != (image.shape[1], image.shape[0]):
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(image, np.uint8)
 
 
 def read_mask(poses_folder: Path, view: View, size: tuple[int, int] | None = None) -> Mask | None:
-    """Which pixels (H, W) of the view's image at `size` = (width, height) count; None where all do.
-
-    A pixel counts only where all that it averages counts.
-    """
+    """Which pixels (H, W) of the view's image at `size` = (width, height) count, see `shrunk_mask`; None if all do."""
     if view.mask is None:
         return None
-    mask = cv2.imread(str(poses_folder / view.mask), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise FileNotFoundError(f"{poses_folder / view.mask} is missing or no image")
+    mask = load_written(poses_folder / view.mask, cv2.IMREAD_GRAYSCALE)
     return shrunk_mask(mask == 255, size or (mask.shape[1], mask.shape[0]))
 
 
 def read_sensor_depth(capture_folder: Path, view: View) -> tuple[F32, U8, Camera]:
-    """The sensor's depth (H, W) [m] with 0 = unknown, its confidence (H, W) of 255 where there is none, its camera.
+    """The sensor's depth (H, W) [m], 0 = unknown, its confidence (H, W), 255 where none is given, and its camera.
 
     Raises:
         CaptureError: When the image is missing, not 16-bit, or not of its camera's size.
@@ -219,43 +218,19 @@ def read_sensor_depth(capture_folder: Path, view: View) -> tuple[F32, U8, Camera
     return metres, confidence, camera
 
 
-def _view_to_json(view: View) -> dict[str, Any]:
-    return {
-        "name": view.name,
-        "image": view.image,
-        "camera": view.camera.to_json(),
-        "world_from_camera": view.world_from_camera.matrix.tolist(),
-        "held_out": view.held_out,
-        "sigma_rotation_deg": view.sigma_rotation_deg,
-        "sigma_position": view.sigma_position,
-        "sensor_depth": view.sensor_depth,
-        "sensor_confidence": view.sensor_confidence,
-        "depth_camera": None if view.depth_camera is None else view.depth_camera.to_json(),
-        "camera_from_depth": None if view.camera_from_depth is None else view.camera_from_depth.matrix.tolist(),
-        "gravity": None if view.gravity is None else [float(v) for v in view.gravity],
-        "source_camera": None if view.source_camera is None else view.source_camera.to_json(),
-        "mask": view.mask,
-        "sensor": view.sensor,
-    }
+_DECODERS = {
+    "camera": Camera.from_json,
+    "depth_camera": Camera.from_json,
+    "source_camera": Camera.from_json,
+    "world_from_camera": Pose.from_matrix,
+    "camera_from_depth": Pose.from_matrix,
+    "gravity": lambda values: np.asarray(values, np.float64),
+}
+"""Decoders of the fields of a view that are not plain JSON values."""
 
 
-def _view_from_json(values: dict[str, Any]) -> View:
-    depth_camera, relative, gravity = values["depth_camera"], values["camera_from_depth"], values["gravity"]
-    source_camera = values["source_camera"]
-    return View(
-        name=values["name"],
-        image=values["image"],
-        camera=Camera.from_json(values["camera"]),
-        world_from_camera=Pose.from_matrix(values["world_from_camera"]),
-        held_out=values["held_out"],
-        sigma_rotation_deg=values["sigma_rotation_deg"],
-        sigma_position=values["sigma_position"],
-        sensor_depth=values["sensor_depth"],
-        sensor_confidence=values["sensor_confidence"],
-        depth_camera=None if depth_camera is None else Camera.from_json(depth_camera),
-        camera_from_depth=None if relative is None else Pose.from_matrix(relative),
-        gravity=None if gravity is None else np.asarray(gravity, np.float64),
-        source_camera=None if source_camera is None else Camera.from_json(source_camera),
-        mask=values.get("mask"),
-        sensor=values.get("sensor"),
-    )
+def _to_json(value: object) -> object:
+    if isinstance(value, Camera):
+        return value.to_json()
+    array = value.matrix if isinstance(value, Pose) else value
+    return array.tolist() if isinstance(array, np.ndarray) else array

@@ -1,8 +1,8 @@
-"""Check of a sensor's path by the images: drift, jumps, loops to close, and matches that can't be true.
+"""Check of a sensor's path by the images: drift, jumps, open loops, and wrong matches.
 
-For a pair of matched views, the features of the first get depths from views near it on the path, where the sensor is
-most accurate; the second is localized against these points. That gives a relative pose in metres from the images and
-the sensor's steps alone, which is compared with the sensor's own.
+For a pair of matched views, features of the first are triangulated with views near it on the path, where the sensor is
+most accurate, and the second is localised against these points. The resulting metric relative pose depends only on the
+images and the sensor's steps, and is compared with the sensor's own.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pipeline.geometry import Camera, Pose, angle_deg, matrix_from_rotvec, rotve
 from pipeline.poses.keyframes import Keyframe, bearing_rays
 from pipeline.poses.matching import MatchedImages, Matches
 from pipeline.poses.pose_graph import Edge, optimise
-from pipeline.poses.sparse_map import SparseMap, locate
+from pipeline.poses.sparse_map import SparseMap, localise_one, reprojection_errors
 from pipeline.progress import track
-from pipeline.types import F32, F64
+from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
 LOOP_LENGTH = 2.0
-"""Minimum length of the path between two views that make a loop [m]."""
+"""Minimum length of the path between the ends of a loop [m]."""
 LOOP_DETOUR = 3.0
 """Minimum ratio of that length to the distance between the two views."""
 MAX_ERROR = 6.0
@@ -43,34 +43,36 @@ LOCATED_SIGMA_DEG = 2.0
 MAX_SIGMAS = 3.0
 """Sigmas beyond which matches and sensor contradict each other."""
 JUMP = 100.0
-"""Length that a jump of the sensor adds to the path [m]: nothing is certain across it."""
+"""Length that a jump of the sensor adds to the path [m], for its uncertainty."""
 NEAR = 2.0
-"""Largest distance along the path between views that give each other's features a depth [m]."""
+"""Largest distance along the path between views whose features are triangulated [m]."""
 NEAR_DEG = 45.0
 """Largest rotation between them [deg]."""
 MIN_PARALLAX = 1.5
-"""Smallest angle under which two views see a feature that gets a depth [deg]."""
+"""Smallest parallax of a triangulated feature [deg]."""
+MIN_DEPTH = 0.05
+"""Smallest depth of a feature [m]."""
 MIN_POINTS = 20
-"""Features with depth that a pair needs."""
+"""Least number of features with depth of a pair."""
 MIN_OPEN_LOOPS = 0.25
-"""Share of the loops that must disagree with the sensor before its path is corrected."""
+"""Least share of the loops that disagree with the sensor if its path is corrected."""
 MIN_DRIFT_RATIO = 2.0
-"""Smallest ratio of the loops' error to that of near pairs that means drift; noisy poses are off alike everywhere."""
+"""Smallest ratio of the loops' error to that of near pairs that means drift; that of noisy poses is 1."""
 MIN_EDGE_SIGMA = 1e-3
 """Smallest one sigma of a step [m, rad]."""
 MIN_FEATURES = 50
-"""A view with fewer matched features can't contradict the sensor."""
+"""Least number of matched features of a view that can contradict the sensor."""
 
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """Relative pose of two matched views.
+    """Two matched views by image id.
 
     Attributes:
-        i: Image id of the first view.
-        j: Image id of the second view.
+        i: First view.
+        j: Second view.
         error: Median reprojection error of the matches under the given poses [px].
-        i_from_j: Relative pose from the images [m]; None where it was not needed or can't be determined.
+        i_from_j: Relative pose by the images [m]; None where it was not needed or can't be determined.
     """
 
     i: int
@@ -79,7 +81,7 @@ class Relation:
     i_from_j: Pose | None
 
     def difference(self, poses: Mapping[int, Pose]) -> tuple[float, float]:
-        """Difference [m, deg] between the relative pose from the images and that of `poses`; zero without one."""
+        """Difference [m, deg] between the relative poses by the images and by `poses`; zero without one."""
         if self.i_from_j is None:
             return 0.0, 0.0
         given = poses[self.i].inverse() @ poses[self.j]
@@ -91,13 +93,7 @@ class SensorPath:
     """Poses of a sensor, and the length of the path up to each."""
 
     def __init__(self, keyframes: Sequence[Keyframe], poses: Mapping[int, Pose], sigma: tuple[float, float]) -> None:
-        """Start from given poses.
-
-        Args:
-            keyframes: All keyframes.
-            poses: Given world_from_camera [m] by image id.
-            sigma: One sigma of a single pose [m, deg].
-        """
+        """Start from given world_from_camera [m] by image id, with one sigma [m, deg]."""
         self.poses, self._sigma = poses, sigma
         chains: dict[str | None, list[int]] = {}
         for i in sorted(poses):
@@ -114,12 +110,12 @@ class SensorPath:
         return abs(self.length[i] - self.length[j])
 
     def is_loop(self, i: int, j: int) -> bool:
-        """Whether the path between two views is a detour."""
+        """Whether two views are the ends of a loop."""
         straight = float(np.linalg.norm(self.poses[i].translation - self.poses[j].translation))
         return self.distance(i, j) >= max(LOOP_LENGTH, LOOP_DETOUR * straight)
 
     def sigma(self, i: int, j: int) -> tuple[float, float]:
-        """One sigma of the sensor's relative pose [m, deg]: of both poses, and the drift between them."""
+        """One sigma of the sensor's relative pose [m, deg], by those of both poses and the drift between them."""
         distance = self.distance(i, j)
         return (
             float(np.hypot(np.sqrt(2) * self._sigma[0], DRIFT * distance)),
@@ -127,13 +123,11 @@ class SensorPath:
         )
 
     def contradicts(self, relation: Relation) -> bool:
-        """Whether the relative pose from the images can't be the sensor's."""
+        """Whether the relative poses by the images and the sensor are inconsistent."""
         shift, rotation = relation.difference(self.poses)
         sigma_shift, sigma_rotation = self.sigma(relation.i, relation.j)
-        return (
-            shift > MAX_SIGMAS * np.hypot(sigma_shift, LOCATED_SIGMA)
-            or rotation > MAX_SIGMAS * np.hypot(sigma_rotation, LOCATED_SIGMA_DEG)
-        )  # fmt: skip
+        max_shift = MAX_SIGMAS * np.hypot(sigma_shift, LOCATED_SIGMA)
+        return bool(shift > max_shift or rotation > MAX_SIGMAS * np.hypot(sigma_rotation, LOCATED_SIGMA_DEG))
 
     def steps(self) -> list[tuple[int, int]]:
         """Neighbours on the path; the cameras of a rig are connected where they are nearest in time."""
@@ -164,8 +158,8 @@ class CheckedPath:
     """A sensor's path after the check.
 
     Attributes:
-        poses: world_from_camera of all keyframes by image id, with loops closed if they were open [m].
-        loops: Pairs far apart on the path that see the same place; with `i_from_j`.
+        poses: world_from_camera of all keyframes by image id, with closed loops [m].
+        loops: Pairs at the ends of loops; with `i_from_j`.
         wrong: Pairs of image ids whose matches contradict the sensor.
         jumps: Number of jumps.
         corrected: Whether the path was corrected to close its loops.
@@ -187,21 +181,29 @@ def check_path(
         path: The path of all keyframes.
         images: All keyframes with their matches.
         cameras: Intrinsics by camera id.
-        up: (3,) unit up direction in the sensor's world and its one sigma [rad], kept by the correction; or None.
+        up: (3,) unit up direction in the sensor's world and its one sigma [rad], preserved by the correction; or None.
         seed: Seed of all random choices.
     """
     training = {k.image_id for k in images.training}
     relations = relative_poses(images, path, cameras, seed)
     jumps = path.mark_jumps(relations, training)
     wrong = [r for r in relations if path.contradicts(r)]
-    believed = [r for r in relations if r not in wrong and {r.i, r.j} <= training]
-    loops = [r for r in believed if r.i_from_j is not None and path.is_loop(r.i, r.j)]
-    near = [r.error for r in believed if not path.is_loop(r.i, r.j)]
-    poses, corrected = path.poses, _is_open([r.error for r in loops], near)
+    consistent = [r for r in relations if r not in wrong and {r.i, r.j} <= training]
+    loops = [r for r in consistent if r.i_from_j is not None and path.is_loop(r.i, r.j)]
+    near = [r.error for r in consistent if not path.is_loop(r.i, r.j)]
+    errors = np.array([r.error for r in loops])
+    poses = path.poses
+    corrected = bool(
+        loops
+        and np.mean(errors > MAX_ERROR) > MIN_OPEN_LOOPS
+        and np.median(errors) > MIN_DRIFT_RATIO * np.median(near or [0])
+    )
     if corrected:
         poses = _close_loops(path, loops, up)
-        unclosed = [r for r in loops if not _fits(r, poses)]
-        wrong, loops = wrong + unclosed, [r for r in loops if r not in unclosed]
+        off = [r.difference(poses) for r in loops]
+        closed = [s <= MAX_SIGMAS * LOCATED_SIGMA and a <= MAX_SIGMAS * LOCATED_SIGMA_DEG for s, a in off]
+        wrong += [r for r, fits in zip(loops, closed, strict=True) if not fits]
+        loops = [r for r, fits in zip(loops, closed, strict=True) if fits]
     logger.info(
         "the sensor's path: %d loops%s, %d pairs contradict it, %d jumps",
         len(loops),
@@ -212,16 +214,8 @@ def check_path(
     return CheckedPath(poses, loops, [(r.i, r.j) for r in wrong], jumps, corrected)
 
 
-def _is_open(loops: Sequence[float], near: Sequence[float]) -> bool:
-    """Whether the errors [px] of loops and near pairs show that the sensor drifted."""
-    if not loops:
-        return False
-    open_share = np.mean(np.array(loops) > MAX_ERROR)
-    return bool(open_share > MIN_OPEN_LOOPS and np.median(loops) > MIN_DRIFT_RATIO * np.median(near or [0]))
-
-
 def keep_sensor_poses(path: SensorPath, matches: Sequence[Matches], known: Mapping[int, Pose]) -> dict[int, Pose]:
-    """Poses of views that show almost nothing: the sensor's, moved along with the nearest known views on the path.
+    """Poses of views with few features: the sensor's, relative to the nearest known views on the path.
 
     Args:
         path: The sensor's path of all keyframes.
@@ -248,14 +242,16 @@ def keep_sensor_poses(path: SensorPath, matches: Sequence[Matches], known: Mappi
             moved = [known[k] @ path.poses[k].inverse() @ path.poses[i] for k in around]
             distances = [path.distance(k, i) for k in around]
             share = distances[0] / max(sum(distances), 1e-9) if len(around) == 2 else 0.0
-            kept[i] = _interpolated(moved[0], moved[-1], share)
+            a, b = moved[0], moved[-1]
+            rotation = matrix_from_rotvec(share * rotvec_from_matrix(a.rotation.T @ b.rotation))
+            kept[i] = Pose(a.rotation @ rotation, (1 - share) * a.translation + share * b.translation)
     return kept
 
 
 def relative_poses(images: MatchedImages, path: SensorPath, cameras: Mapping[int, Camera], seed: int) -> list[Relation]:
     """A relation for every matched pair whose first view's features have depths.
 
-    Only pairs that disagree with the sensor, and loops, are localized. Held-out views give no depths.
+    Only pairs that disagree with the sensor, and loops, are localised. Held-out views are not used for depths.
     """
     poses, keyframes, features = path.poses, images.keyframes, images.features
     rays = {i: bearing_rays(cameras[keyframes[i - 1].camera_id], features[i - 1].pixels) for i in poses}
@@ -281,16 +277,16 @@ def relative_poses(images: MatchedImages, path: SensorPath, cameras: Mapping[int
                 continue
             points = rays[i][known[:, 0]] * depth[known[:, 0], None]
             camera = cameras[keyframes[m.j].camera_id]
-            seen = features[m.j].pixels[known[:, 1]]
-            error = float(np.median(_errors((poses[j].inverse() @ poses[i]).apply(points), camera, seen)))
+            pixels, local = features[m.j].pixels[known[:, 1]], (poses[j].inverse() @ poses[i]).apply(points)
+            error = float(np.median(reprojection_errors(local, camera, pixels, MIN_DEPTH)))
             i_from_j = None
             if error > MAX_ERROR or path.is_loop(i, j):
-                rows = np.stack([known[:, 1], np.arange(len(known))], 1)
-                nothing = np.zeros(0, np.intp)
-                local_map = SparseMap({}, cameras, points, nothing, nothing, nothing)
-                located = locate(keyframes[m.j], features[m.j], rows, local_map, seed)
-                if located is not None and located.inliers >= len(known) / 2:
-                    i_from_j = located.pose
+                pairs = np.stack([known[:, 1], np.arange(len(known))], 1)
+                empty = np.zeros(0, np.intp)
+                local_map = SparseMap({}, cameras, points, empty, empty, empty)
+                localised = localise_one(keyframes[m.j], features[m.j], pairs, local_map, seed)
+                if localised is not None and localised.inliers >= len(known) / 2:
+                    i_from_j = localised.pose
             result.append(Relation(i, j, error, i_from_j))
     return result
 
@@ -303,7 +299,7 @@ def _depths(
     images: MatchedImages,
     cameras: Mapping[int, Camera],
 ) -> F64:
-    """Depth [m] of every feature of view i from the near view with the largest parallax; NaN where there is none."""
+    """Depth [m] of every feature of view i by the near view with the largest parallax; NaN without one."""
     depth = np.full(len(rays[i]), np.nan)
     best = np.full(len(rays[i]), np.sin(np.deg2rad(MIN_PARALLAX)) ** 2)
     for n, pair in near:
@@ -312,21 +308,13 @@ def _depths(
         aa, bb, ab = (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)
         parallax = 1 - ab**2 / (aa * bb)
         z = ((a @ t) * bb - (b @ t) * ab) / np.maximum(aa * bb - ab**2, 1e-12)
-        good = (z > 0.05) & (parallax > best[pair[:, 0]])
+        good = (z > MIN_DEPTH) & (parallax > best[pair[:, 0]])
         pair, z, parallax = pair[good], z[good], parallax[good]
         local = i_from_n.inverse().apply(a[good] * z[:, None])
-        seen = images.features[n - 1].pixels[pair[:, 1]]
-        good = _errors(local, cameras[images.keyframes[n - 1].camera_id], seen) < MAX_ERROR
+        pixels, camera = images.features[n - 1].pixels[pair[:, 1]], cameras[images.keyframes[n - 1].camera_id]
+        good = reprojection_errors(local, camera, pixels, MIN_DEPTH) < MAX_ERROR
         depth[pair[good, 0]], best[pair[good, 0]] = z[good], parallax[good]
     return depth
-
-
-def _errors(local: F64, camera: Camera, seen: F32) -> F64:
-    """Reprojection errors [px] (N,); infinite behind the camera."""
-    ahead = local[:, 2] > 0.05
-    error = np.full(len(local), np.inf)
-    error[ahead] = np.linalg.norm(camera.project(local[ahead]) - seen[ahead], axis=1)
-    return error
 
 
 def _close_loops(path: SensorPath, loops: Sequence[Relation], up: tuple[F64, float] | None) -> dict[int, Pose]:
@@ -342,14 +330,3 @@ def _close_loops(path: SensorPath, loops: Sequence[Relation], up: tuple[F64, flo
     rotation = float(np.deg2rad(LOCATED_SIGMA_DEG))
     edges += [Edge(r.i, r.j, r.i_from_j, LOCATED_SIGMA, rotation) for r in loops if r.i_from_j is not None]
     return optimise(path.poses, edges, *(up or (None, 1.0)))
-
-
-def _fits(relation: Relation, poses: Mapping[int, Pose]) -> bool:
-    shift, rotation = relation.difference(poses)
-    return shift <= MAX_SIGMAS * LOCATED_SIGMA and rotation <= MAX_SIGMAS * LOCATED_SIGMA_DEG
-
-
-def _interpolated(a: Pose, b: Pose, share: float) -> Pose:
-    """The pose at a share of the way from a to b."""
-    rotation = matrix_from_rotvec(share * rotvec_from_matrix(a.rotation.T @ b.rotation))
-    return Pose(a.rotation @ rotation, (1 - share) * a.translation + share * b.translation)

@@ -1,4 +1,4 @@
-"""The sparse map, the sigmas of its poses, and the localization of further images against it."""
+"""The sparse map, the sigmas of its poses, and the localisation of further images against it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from pipeline.geometry import Camera, Pose, Similarity
 from pipeline.poses import colmap_io
 from pipeline.poses.keyframes import Keyframe
-from pipeline.poses.matching import Features, Matches
+from pipeline.poses.matching import Features, MatchedImages
 from pipeline.progress import track
-from pipeline.types import F32, F64
+from pipeline.types import F64, Floats
 
 if TYPE_CHECKING:
     import pycolmap
 
 HALF_ANGLE = 2.0
-"""Ceres perturbs a quaternion by half the rotation vector, so rotation entries of the covariance are doubled."""
+"""Ceres perturbs a quaternion by half the rotation vector, so the rotation is twice the perturbation."""
 RADIUS_MEDIAN = 1.1774
 """Median length of a 2D Gaussian vector of unit sigma per axis."""
 
 Index = NDArray[np.intp]
 
 MIN_INLIERS = 20
-"""Map points that a localized image must agree with."""
+"""Least number of map points that a localised image agrees with."""
 RANSAC_ERROR = 8.0
 """Outlier threshold of the RANSAC [px]."""
 INLIER_ERROR = 4.0
@@ -48,7 +48,7 @@ def pose_sigmas(
     """Sigmas of all poses against their common frame.
 
     Args:
-        covariance: Covariance of an adjustment with unit pixel sigma; images that it held fixed get no sigma.
+        covariance: Covariance of an adjustment with unit pixel sigma; its fixed images get no sigma.
         poses: world_from_camera by image id.
         pixel_sigma: One sigma of the residuals per axis [px].
     """
@@ -67,23 +67,24 @@ def pose_sigmas(
     for n in range(len(ids)):
         joint[:, 6 * n : 6 * n + 6] = joint[:, 6 * n : 6 * n + 6] @ jacobian[n].T
     variance = np.maximum(np.diagonal(without_gauge(joint, chosen)).reshape(-1, 2, 3).mean(2), 0) * pixel_sigma**2
-    return {
-        i: PoseSigma(float(np.rad2deg(np.sqrt(turn))), float(np.sqrt(shift)))
-        for i, (turn, shift) in zip(ids, variance, strict=True)
-    }
+    return {i: _pose_sigma(of_pose) for i, of_pose in zip(ids, variance, strict=True)}
 
 
 def tangent_sigma(covariance: F64, pose: Pose, pixel_sigma: float) -> PoseSigma:
-    """Sigma of one pose from its (6, 6) covariance in COLMAP's tangent space, everything else taken as exact."""
+    """Sigma of one pose from its (6, 6) covariance in COLMAP's tangent space, everything else being exact."""
     jacobian = _world_from_tangent(pose)
-    turn, shift = np.diagonal(jacobian @ covariance @ jacobian.T).reshape(2, 3).mean(1) * pixel_sigma**2
-    return PoseSigma(float(np.rad2deg(np.sqrt(turn))), float(np.sqrt(shift)))
+    return _pose_sigma(np.diagonal(jacobian @ covariance @ jacobian.T).reshape(2, 3).mean(1) * pixel_sigma**2)
+
+
+def _pose_sigma(variance: F64) -> PoseSigma:
+    rotation, position = np.sqrt(variance)
+    return PoseSigma(float(np.rad2deg(rotation)), float(position))
 
 
 def without_gauge(joint: F64, poses: Sequence[Pose]) -> F64:
-    """The joint covariance (6N, 6N) of world rotations [rad] and centres, without a common similarity.
+    """The joint covariance (6N, 6N) of world rotations [rad] and centres, without that of a common similarity.
 
-    Frame and scale of a reconstruction are a convention; their uncertainty would hide that of the relative poses.
+    Frame and scale of a reconstruction are a convention; their uncertainty would dominate that of the relative poses.
 
     Source: W. Baarda, S-transformations and criterion matrices, Netherlands Geodetic Commission 1973.
     """
@@ -134,16 +135,16 @@ def _cross(vectors: F64) -> F64:
 
 @dataclass(frozen=True, eq=False)
 class SparseMap:
-    """A map; image ids are keyframes' ids, features are indices into their features.
+    """Registered images and the points that they observe.
 
     Attributes:
-        poses: world_from_camera of every registered image.
-        cameras: Intrinsics of every camera id, at working size.
+        poses: world_from_camera by image id.
+        cameras: Intrinsics at working size by camera id.
         xyz: (N, 3) points, map frame.
-        image: (M,) image id, one row per observation.
-        feature: (M,) feature in that image.
-        point: (M,) index into `xyz`.
-        sigma: One sigma of the poses, if known.
+        image: (M,) image id of every observation.
+        feature: (M,) its index into the image's features.
+        point: (M,) its index into `xyz`.
+        sigma: One sigma of the poses by image id, where known.
     """
 
     poses: Mapping[int, Pose]
@@ -156,7 +157,7 @@ class SparseMap:
 
     @staticmethod
     def from_colmap(reconstruction: pycolmap.Reconstruction) -> SparseMap:
-        """The map of a reconstruction, in an order that depends on image and feature numbers only."""
+        """The map of a reconstruction, sorted by image and feature numbers."""
         ids = sorted(reconstruction.reg_image_ids())
         poses = {i: colmap_io.from_rigid(reconstruction.image(i).cam_from_world()) for i in ids}
         cameras = {i: colmap_io.from_colmap(reconstruction.camera(i)) for i in sorted(reconstruction.cameras)}
@@ -178,18 +179,19 @@ class SparseMap:
 
     def in_camera(self) -> F64:
         """Every observation's point in its camera's axes (M, 3)."""
-        rotations, centres, row = self._stacked()
-        return np.einsum("mji,mj->mi", rotations[row], self.xyz[self.point] - centres[row])
+        ids = sorted(self.poses)
+        rotations, row = np.array([self.poses[i].rotation for i in ids]), np.searchsorted(ids, self.image)
+        return np.einsum("mji,mj->mi", rotations[row], self.xyz[self.point] - self.centres()[row])
 
-    def reprojection(self, keyframes: Sequence[Keyframe], pixels: Sequence[F32]) -> F64:
+    def reprojection(self, images: MatchedImages) -> F64:
         """Every observation's reprojection error [px], (M,)."""
         local = self.in_camera()
         error = np.full(len(local), np.inf)
         for image_id in np.unique(self.image):
-            rows = np.flatnonzero((self.image == image_id) & (local[:, 2] > 1e-9))
-            keyframe = keyframes[image_id - 1]
-            seen = pixels[image_id - 1][self.feature[rows]]
-            error[rows] = np.linalg.norm(self.cameras[keyframe.camera_id].project(local[rows]) - seen, axis=1)
+            rows = np.flatnonzero(self.image == image_id)
+            camera = self.cameras[images.keyframes[image_id - 1].camera_id]
+            pixels = images.features[image_id - 1].pixels[self.feature[rows]]
+            error[rows] = reprojection_errors(local[rows], camera, pixels)
         return error
 
     def points_of(self, image_id: int, features: int) -> Index:
@@ -203,22 +205,10 @@ class SparseMap:
         """Camera centres (I, 3) in order of image id."""
         return np.array([self.poses[i].translation for i in sorted(self.poses)])
 
-    def _stacked(self) -> tuple[F64, F64, Index]:
-        ids = sorted(self.poses)
-        rotations = np.array([self.poses[i].rotation for i in ids])
-        return rotations, self.centres(), np.searchsorted(ids, self.image)
-
 
 @dataclass(frozen=True, eq=False)
 class Localised:
-    """A localized image.
-
-    Attributes:
-        pose: world_from_camera in the map's frame.
-        sigma: One sigma, the map taken as exact.
-        inliers: Number of map points that it agrees with.
-        error: Mean reprojection error of the inliers [px].
-    """
+    """world_from_camera of a localised image, its sigma against an exact map, and its inliers' mean error [px]."""
 
     pose: Pose
     sigma: PoseSigma
@@ -226,76 +216,46 @@ class Localised:
     error: float
 
 
-def localise(
-    image_ids: Sequence[int],
-    keyframes: Sequence[Keyframe],
-    features: Sequence[Features],
-    matches: Sequence[Matches],
-    sparse_map: SparseMap,
-    seed: int,
-) -> dict[int, Localised]:
-    """PnP with RANSAC on 2D-3D matches through the registered images, then refinement; intrinsics fixed.
+def localise(image_ids: Sequence[int], images: MatchedImages, sparse_map: SparseMap, seed: int) -> dict[int, Localised]:
+    """Localise images outside the map, by PnP with RANSAC on 2D-3D matches through the registered images.
 
-    Args:
-        image_ids: Images to localize; none of them part of the map.
-        keyframes: All keyframes.
-        features: Features of every keyframe.
-        matches: Verified matches of all pairs.
-        sparse_map: The map.
-        seed: Seed of the RANSAC.
-
-    Returns:
-        The localized images by image id; the map is unchanged.
+    The poses are refined, intrinsics are fixed. `seed` is the RANSAC's.
     """
-    points_of = {i: sparse_map.points_of(i, len(features[i - 1])) for i in sparse_map.poses}
-    partners: dict[int, list[tuple[int, NDArray[np.intp]]]] = {i: [] for i in image_ids}
-    for m in matches:
-        if m.i + 1 in partners and m.j + 1 in points_of:
-            partners[m.i + 1].append((m.j + 1, m.features))
-        if m.j + 1 in partners and m.i + 1 in points_of:
-            partners[m.j + 1].append((m.i + 1, m.features[:, ::-1]))
+    points_of = {i: sparse_map.points_of(i, len(images.features[i - 1])) for i in sparse_map.poses}
+    pairs: dict[int, list[Index]] = {i: [np.zeros((0, 2), np.intp)] for i in image_ids}  # of features and points
+    for m in images.matches:
+        for own, other, matched in ((m.i + 1, m.j + 1, m.features), (m.j + 1, m.i + 1, m.features[:, ::-1])):
+            if own in pairs and other in points_of:
+                points = points_of[other][matched[:, 1]]
+                pairs[own].append(np.stack([matched[:, 0], points], 1)[points >= 0])
     result = {}
-    for image_id in track(sorted(partners), "held-out views"):
-        seen = _correspondences(partners[image_id], points_of)
-        located = locate(keyframes[image_id - 1], features[image_id - 1], seen, sparse_map, seed)
-        if located is not None:
-            result[image_id] = located
+    for i in track(sorted(pairs), "held-out views"):
+        distinct = np.unique(np.concatenate(pairs[i]), axis=0)
+        localised = localise_one(images.keyframes[i - 1], images.features[i - 1], distinct, sparse_map, seed)
+        if localised is not None:
+            result[i] = localised
     return result
 
 
-def _correspondences(
-    partners: Sequence[tuple[int, NDArray[np.intp]]], points_of: Mapping[int, NDArray[np.intp]]
-) -> NDArray[np.intp]:
-    """Distinct (feature, point) pairs (K, 2)."""
-    rows = [np.zeros((0, 2), np.intp)]
-    for other, pair in partners:
-        points = points_of[other][pair[:, 1]]
-        rows.append(np.stack([pair[:, 0], points], 1)[points >= 0])
-    return np.unique(np.concatenate(rows), axis=0)
-
-
-def locate(
-    keyframe: Keyframe, features: Features, seen: NDArray[np.intp], sparse_map: SparseMap, seed: int
+def localise_one(
+    keyframe: Keyframe, features: Features, pairs: Index, sparse_map: SparseMap, seed: int
 ) -> Localised | None:
-    """PnP with RANSAC of one image on (feature, point) pairs `seen` (K, 2), then refinement; intrinsics fixed.
-
-    Returns:
-        Its pose in the map's frame, or None with fewer than `MIN_INLIERS` inliers.
-    """
+    """As `localise` for one image, by (feature, point) pairs (K, 2); None with fewer than `MIN_INLIERS` inliers."""
     import pycolmap
 
-    if len(seen) < MIN_INLIERS:
+    if len(pairs) < MIN_INLIERS:
         return None
     camera = sparse_map.cameras[keyframe.camera_id]
     options = pycolmap.AbsolutePoseEstimationOptions()
     options.ransac.random_seed, options.ransac.max_error = seed, RANSAC_ERROR
-    pixels, points = features.pixels[seen[:, 0]].astype(np.float64), sparse_map.xyz[seen[:, 1]]
+    pixels, points = features.pixels[pairs[:, 0]].astype(np.float64), sparse_map.xyz[pairs[:, 1]]
     colmap_camera = colmap_io.to_colmap(camera, keyframe.camera_id, trusted=True)
     answer = pycolmap.estimate_and_refine_absolute_pose(pixels, points, colmap_camera, options)
     if answer is None:
         return None
     refinement = pycolmap.AbsolutePoseRefinementOptions(gradient_tolerance=1e-3)
-    mask = _errors(keyframe, sparse_map, colmap_io.from_rigid(answer["cam_from_world"]), pixels, points) < INLIER_ERROR
+    pose = colmap_io.from_rigid(answer["cam_from_world"])
+    mask = reprojection_errors(pose.inverse().apply(points), camera, pixels) < INLIER_ERROR
     if mask.sum() < MIN_INLIERS:
         return None
     answer = pycolmap.refine_absolute_pose(
@@ -304,7 +264,7 @@ def locate(
     if answer is None:
         return None
     pose = colmap_io.from_rigid(answer["cam_from_world"])
-    error = _errors(keyframe, sparse_map, pose, pixels, points)
+    error = reprojection_errors(pose.inverse().apply(points), camera, pixels)
     good = error < INLIER_ERROR
     if good.sum() < MIN_INLIERS:
         return None
@@ -312,11 +272,9 @@ def locate(
     return Localised(pose, sigma, int(good.sum()), float(error[good].mean()))
 
 
-def _errors(keyframe: Keyframe, sparse_map: SparseMap, pose: Pose, pixels: F64, points: F64) -> F64:
-    """Reprojection errors [px]; infinite behind the camera."""
-    local = pose.inverse().apply(points)
-    ahead = local[:, 2] > 1e-9
+def reprojection_errors(local: F64, camera: Camera, pixels: Floats, nearest: float = 1e-9) -> F64:
+    """Distances (N,) [px] of camera-frame points (N, 3) from pixels (N, 2); infinite up to the depth `nearest`."""
+    ahead = local[:, 2] > nearest
     error = np.full(len(local), np.inf)
-    projected = sparse_map.cameras[keyframe.camera_id].project(local[ahead])
-    error[ahead] = np.linalg.norm(projected - pixels[ahead], axis=1)
+    error[ahead] = np.linalg.norm(camera.project(local[ahead]) - pixels[ahead], axis=1)
     return error

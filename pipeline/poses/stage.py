@@ -9,12 +9,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from pipeline.capture.images import save_mask
 from pipeline.capture.model import Capture, Selection
 from pipeline.errors import ReconstructionError
 from pipeline.geometry import Camera, Pose, Similarity
+from pipeline.poses import matching
 from pipeline.poses.backends import Inputs, Result, given_poses, reconstruct
 from pipeline.poses.depth_calibration import Calibration, calibrate, depth_ratio
 from pipeline.poses.dynamic_masks import mask_dynamic
@@ -23,25 +24,12 @@ from pipeline.poses.keyframes import (
     Keyframe,
     load_keyframes,
     pinhole_for,
-    read_keyframe,
     read_keyframe_mask,
-    undistort,
     undistort_mask,
+    write_undistorted,
 )
 from pipeline.poses.mapping import require_motion
-from pipeline.poses.matching import (
-    EXHAUSTIVE,
-    Features,
-    MatchedImages,
-    Pairs,
-    extract,
-    image_pairs,
-    match,
-    posed_pairs,
-    read_matches,
-    similarity,
-    write_database,
-)
+from pipeline.poses.matching import MatchedImages
 from pipeline.poses.params import PosesParams
 from pipeline.poses.report import DynamicMasks, PosesReport, notes, why_unregistered
 from pipeline.poses.scene import PosedScene, SparsePoints, View
@@ -52,18 +40,15 @@ from pipeline.progress import track
 logger = logging.getLogger(__name__)
 
 SENSOR_SCALE_SIGMA = 0.01
-"""Relative one sigma of a map's scale by the sensor's path, before the depth images decide."""
+"""Relative one sigma of a map's scale by the sensor's path, before it is fitted to the depth images."""
 RATIO_SCALE_SIGMA = 0.05
-"""The same of a scale by the median ratio to the depth images."""
+"""Relative one sigma of a scale by the median ratio to the depth images."""
 
 
 def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
-    """Find poses, intrinsics and calibration of the selected keyframes.
+    """Estimate poses, intrinsics and calibration of the selected keyframes.
 
-    Args:
-        inputs: Folders "capture" and "select".
-        params: With a concrete backend.
-        out_dir: Gets scene.json, points.npz and images/; with a network's poses its depth in network/.
+    Writes scene.json, points.npz, images/ and masks/; with a network's poses also its depth in network/.
 
     Raises:
         ReconstructionError: When the images don't determine the poses.
@@ -78,25 +63,31 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
             remedy="use the images alone: --set poses.backend=colmap",
             file=capture.root,
         )
-    features = extract(capture.root, keyframes, params.features)
+    features = matching.extract(capture.root, keyframes, params.features)
     with tempfile.TemporaryDirectory() as scratch:
         database = Path(scratch) / "features.db"
-        write_database(database, keyframes, features)
+        matching.write_database(database, keyframes, features)
         pairs = _pairs(keyframes, features, params, posed=posed)
-        match(database, keyframes, pairs, seed=params.seed, threads=params.threads)
+        matching.match(database, keyframes, pairs, seed=params.seed, threads=params.threads)
         require_motion(database, capture.root)
-        data = Inputs(capture, MatchedImages(database, keyframes, features, read_matches(database)), params, out_dir)
+        data = Inputs(
+            capture, MatchedImages(database, keyframes, features, matching.read_matches(database)), params, out_dir
+        )
         result = reconstruct(data)
         consistency = None
         if capture.kind == "generated":
             consistency = temporal_consistency(data.images, result.sparse_map, capture.root)
-            if consistency.frames:
-                result = reconstruct(replace(data, images=_without_frames(data.images, consistency.frames)))
+            if drop := consistency.frames:
+                held_out = [replace(k, held_out=k.held_out or k.image_id in drop) for k in keyframes]
+                result = reconstruct(replace(data, images=replace(data.images, keyframes=held_out)))
     sparse_map, scale_sigma, calibration = _metric(data, result)
     poses = _register(data, result, sparse_map, consistency)
     registered = [k for k in keyframes if k.image_id in poses.poses]
-    _write_images(capture.root, out_dir, registered, sparse_map)
-    views = [_view(k, poses, sparse_map.cameras[k.camera_id], calibration) for k in registered]
+    (out_dir / "images").mkdir(parents=True, exist_ok=True)
+    views = [
+        _write_view(k, data, poses, sparse_map.cameras[k.camera_id], calibration)
+        for k in track(registered, "undistorted images")
+    ]
     masked: DynamicMasks | None = None
     if params.mask_dynamic:
         camera_ids, depth_folder = [k.camera_id for k in registered], None if scale_sigma is None else capture.root
@@ -113,25 +104,20 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
         points=_points(data.images, sparse_map, [k.image_id for k in registered]),
         scale_sigma=scale_sigma,
         depth_scale=1.0,
-        report={**report},
+        report=report,
         depth_range=capture.depth_range,
     ).save(out_dir)
 
 
-def _pairs(keyframes: Sequence[Keyframe], features: Sequence[Features], params: PosesParams, *, posed: bool) -> Pairs:
+def _pairs(
+    keyframes: Sequence[Keyframe], features: Sequence[matching.Features], params: PosesParams, *, posed: bool
+) -> matching.Pairs:
     if posed:
-        return posed_pairs(list(given_poses(keyframes).values()), [k.camera for k in keyframes])
+        return matching.posed_pairs(list(given_poses(keyframes).values()), [k.camera for k in keyframes])
     likeness = None
-    if len(keyframes) > EXHAUSTIVE:
-        likeness = similarity(features, np.random.default_rng(params.seed))
-    return image_pairs(len(keyframes), likeness)
-
-
-def _without_frames(images: MatchedImages, frames: AbstractSet[int]) -> MatchedImages:
-    """The images with more keyframes held out of the map."""
-    return replace(
-        images, keyframes=[replace(k, held_out=k.held_out or k.image_id in frames) for k in images.keyframes]
-    )
+    if len(keyframes) > matching.EXHAUSTIVE:
+        likeness = matching.similarity(features, np.random.default_rng(params.seed))
+    return matching.image_pairs(len(keyframes), likeness)
 
 
 def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Calibration | None]:
@@ -143,7 +129,7 @@ def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Cali
     if not all_depth or data.params.backend == "sensor":
         return sparse_map, known, None
     rng = np.random.default_rng(data.params.seed)
-    args = capture.root, images.keyframes, images.features
+    args = capture.root, images
     scale_prior = RATIO_SCALE_SIGMA if known is None else float(np.hypot(known, SENSOR_SCALE_SIGMA))
     if known is None:
         ratio = depth_ratio(*args, sparse_map, rng)
@@ -163,7 +149,7 @@ def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Cali
 
 @dataclass(frozen=True, eq=False)
 class _Registration:
-    """Poses of all registered keyframes by image id, their sigmas, and which of them come from what."""
+    """Poses of all registered keyframes by image id, their sigmas, and the sources of those not in the map."""
 
     poses: Mapping[int, Pose]
     sigmas: Mapping[int, PoseSigma]
@@ -174,7 +160,7 @@ class _Registration:
 def _register(
     data: Inputs, result: Result, sparse_map: SparseMap, consistency: TemporalConsistency | None
 ) -> _Registration:
-    """The map's poses, held-out views localized against it, and the sensor's poses where the images show nothing."""
+    """The map's poses, held-out views localised against it, and the sensor's poses of images without features."""
     keyframes, params = data.images.keyframes, data.params
     sensor_sigma = PoseSigma(params.sensor_sigma_rotation_deg, params.sensor_sigma_position)
     if params.backend == "sensor":
@@ -183,24 +169,29 @@ def _register(
     mapped = {k.camera_id for k in keyframes if k.image_id in sparse_map.poses}  # other lenses are unknown
     left_out = frozenset() if consistency is None else consistency.frames
     held_out = [k.image_id for k in keyframes if k.held_out and k.camera_id in mapped and k.image_id not in left_out]
-    localised = localise(held_out, keyframes, data.images.features, result.matches, sparse_map, params.seed)
+    localised = localise(held_out, replace(data.images, matches=result.matches), sparse_map, params.seed)
     poses = {**sparse_map.poses, **{i: view.pose for i, view in localised.items()}}
     sigmas = {**sparse_map.sigma, **{i: view.sigma for i, view in localised.items()}}
     kept = {} if result.path is None else keep_sensor_poses(result.path, result.matches, poses)
     return _Registration(poses | kept, sigmas | dict.fromkeys(kept, sensor_sigma), localised, frozenset(kept))
 
 
-def _view(keyframe: Keyframe, poses: _Registration, camera: Camera, calibration: Calibration | None) -> View:
-    """The view of a keyframe whose group of images has the estimated `camera`."""
+def _write_view(
+    keyframe: Keyframe, data: Inputs, poses: _Registration, camera: Camera, calibration: Calibration | None
+) -> View:
+    """Write a keyframe's undistorted image and mask; `camera` is the estimate for its group of images."""
     frame, lens, sigma = keyframe.frame, keyframe.lens(camera), poses.sigmas.get(keyframe.image_id)
+    pinhole, image = pinhole_for(lens), f"images/{keyframe.image_id:06d}.png"
+    write_undistorted(data.capture.root, keyframe, lens, data.out_dir / image)
+    mask = read_keyframe_mask(data.capture.root, keyframe)
     declared = (frame.depth_camera or frame.camera) if frame.depth else None
     relative = Pose.identity() if frame.depth else None
     if declared is not None and calibration is not None:
         declared, relative = calibration.depth_camera(declared), calibration.camera_from_depth
     return View(
         name=keyframe.name,
-        image=_image_path(keyframe),
-        camera=pinhole_for(lens),
+        image=image,
+        camera=pinhole,
         world_from_camera=poses.poses[keyframe.image_id],
         held_out=keyframe.held_out,
         sigma_rotation_deg=None if sigma is None else sigma.rotation_deg,
@@ -211,37 +202,13 @@ def _view(keyframe: Keyframe, poses: _Registration, camera: Camera, calibration:
         camera_from_depth=relative,
         gravity=frame.gravity,
         source_camera=lens.resized(*(frame.source_size or (frame.camera.width, frame.camera.height))),
-        mask=None if frame.mask is None else _mask_path(keyframe),
+        mask=None if mask is None else save_mask(undistort_mask(mask, lens, pinhole), data.out_dir, Path(image).stem),
         sensor=frame.sensor,
     )
 
 
-def _image_path(keyframe: Keyframe) -> str:
-    return f"images/{keyframe.image_id:06d}.png"
-
-
-def _mask_path(keyframe: Keyframe) -> str:
-    return f"masks/{keyframe.image_id:06d}.png"
-
-
-def _write_images(root: Path, out_dir: Path, keyframes: Sequence[Keyframe], sparse_map: SparseMap) -> None:
-    (out_dir / "images").mkdir(parents=True, exist_ok=True)
-    for keyframe in track(keyframes, "undistorted images"):
-        lens = keyframe.lens(sparse_map.cameras[keyframe.camera_id])
-        pinhole = pinhole_for(lens)
-        image = undistort(read_keyframe(root, keyframe), lens, pinhole)
-        _, data = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-        data.tofile(out_dir / _image_path(keyframe))
-        mask = read_keyframe_mask(root, keyframe)
-        if mask is not None:
-            path = out_dir / _mask_path(keyframe)
-            path.parent.mkdir(exist_ok=True)
-            _, data = cv2.imencode(".png", np.where(undistort_mask(mask, lens, pinhole), np.uint8(255), np.uint8(0)))
-            data.tofile(path)
-
-
 def _points(images: MatchedImages, sparse_map: SparseMap, ids: Sequence[int]) -> SparsePoints:
-    error = sparse_map.reprojection(images.keyframes, images.pixels)
+    error = sparse_map.reprojection(images)
     views = np.maximum(np.bincount(sparse_map.point, minlength=len(sparse_map.xyz)), 1)
     mean_error = np.bincount(sparse_map.point, error, minlength=len(sparse_map.xyz)) / views
     colors = np.zeros((len(sparse_map.xyz), 3))
@@ -259,7 +226,7 @@ def _points(images: MatchedImages, sparse_map: SparseMap, ids: Sequence[int]) ->
 
 def _report(data: Inputs, result: Result, sparse_map: SparseMap, poses: _Registration, pairs: int) -> PosesReport:
     images = data.images
-    error = sparse_map.reprojection(images.keyframes, images.pixels)
+    error = sparse_map.reprojection(images)
     held_out = {k.image_id for k in images.keyframes if k.held_out}
     unregistered = why_unregistered(
         images.keyframes, result.matches, poses.poses.keys(), result.report.get("left_out", [])

@@ -5,28 +5,41 @@ Source: J. Wang et al., VGGT: Visual Geometry Grounded Transformer, CVPR 2025, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from pipeline.gpu_backends.device import gpu_errors, images_that_fit, load_network, peak_memory, usable_device
+from pipeline.gpu_backends.device import (
+    WorkerSettings,
+    gpu_errors,
+    images_that_fit,
+    load_network,
+    peak_memory,
+    usable_device,
+)
 from pipeline.gpu_backends.errors import BadOutputError
 
 SIDE, PATCH = 518, 14
 BYTES_PER_PIXEL = 1800
-"""GPU memory that an image's pixels take: 50 to 60 images of 518x392 are what 24 GB hold beside the weights."""
+"""GPU memory per pixel of an image: 24 GB hold 50 to 60 images of 518x392 in addition to the weights."""
+
+Answer = dict[str, np.ndarray | int | None]
+
+
+class Request(TypedDict, total=False):
+    """`size`: (width, height) of images, to learn how many fit at once; or `images`: paths."""
+
+    size: tuple[int, int]
+    images: Sequence[str]
 
 
 class Worker:
     """The loaded network."""
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         """Load it.
-
-        Args:
-            settings: `weights` and `random_weights`, see `load_network`; `device` if it is not cuda.
 
         Raises:
             NoDeviceError: When torch can't compute there.
@@ -36,70 +49,58 @@ class Worker:
         from vggt.models.vggt import VGGT  # pyright: ignore[reportMissingImports]
 
         self._device = usable_device(settings.get("device", "cuda"))
-        model: Any = load_network(VGGT, settings["weights"], settings.get("random_weights", False))
+        model = load_network(VGGT, settings["weights"], settings.get("random_weights", False))
         model.point_head = model.track_head = None  # unprojected depth is more exact, and both take memory
         with gpu_errors("the network"):
             self._model = model.to(self._device)
         fine = self._device.type == "cuda" and torch.cuda.get_device_capability(self._device) >= (8, 0)
         self._type = torch.bfloat16 if fine else torch.float16
 
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Answer one of two requests.
-
-        Args:
-            request: `room`: (width, height) of images, to learn how many fit at once; or `images`: paths.
+    def ask(self, request: Request) -> Answer:
+        """Answer a request.
 
         Returns:
-            `frames`, None where memory does not limit them, and `peak`, the GPU memory taken since that was last asked
-            [bytes]; or for image n `depth_n` and `confidence_n` (h, w), the
-            whole image at a smaller size, `cam_from_world` (N, 3, 4) in a frame and scale of the answer's own, NaN
-            where the network found nothing, and `intrinsics` (N, 3, 3) in pixels of the depth map.
+            For `size`: `capacity`, the number of images, None where memory does not limit it, and `peak`, the GPU
+            memory used since the last such request [bytes]. For `images`: of image n `depth_n` and `confidence_n`
+            (h, w), the whole image at a smaller size, `cam_from_world` (N, 3, 4) in an arbitrary frame and scale, NaN
+            where the output was not finite, and `intrinsics` (N, 3, 3) in pixels of the depth map.
 
         Raises:
             GpuMemoryError: When fewer images may fit.
-            BadOutputError: When nothing that came out is finite.
+            BadOutputError: When no image has finite output.
         """
         if "size" in request:
-            fitted = fit([tuple(request["size"])])
+            fitted = fit([request["size"]])
             fits = images_that_fit(self._device, BYTES_PER_PIXEL * fitted.width * fitted.height)
             return {"capacity": fits, "peak": peak_memory(self._device)}
-        return self._infer(request["images"])
+        return self._infer(request.get("images", ()))
 
-    def _infer(self, paths: Sequence[str]) -> dict[str, Any]:
+    def _infer(self, paths: Sequence[str]) -> Answer:
         import torch
         from vggt.utils.load_fn import load_and_preprocess_images  # pyright: ignore[reportMissingImports]
         from vggt.utils.pose_enc import pose_encoding_to_extri_intri  # pyright: ignore[reportMissingImports]
 
-        from pipeline.image_files import open_image
-
-        sizes = []
-        for path in paths:
-            with open_image(Path(path)) as image:
-                sizes.append(image.size)
-        fitted = fit(sizes)
+        fitted = fit(image_sizes(paths))
         what = f"{len(paths)} images of {fitted.width}x{fitted.height}"
         kind = self._device.type
         with gpu_errors(what), torch.inference_mode():
             images = load_and_preprocess_images(list(paths), mode=fitted.mode).to(self._device)
             with torch.autocast(kind, self._type, enabled=kind == "cuda"):
-                found = self._model(images)
-            cam_from_world, intrinsics = pose_encoding_to_extri_intri(found["pose_enc"].float(), images.shape[-2:])
+                output = self._model(images)
+            cam_from_world, intrinsics = pose_encoding_to_extri_intri(output["pose_enc"].float(), images.shape[-2:])
             cameras = cam_from_world[0].cpu().numpy(), intrinsics[0].cpu().numpy()
-            depth = found["depth"][0, ..., 0].float().cpu().numpy()
-            confidence = found["depth_conf"][0].float().cpu().numpy()
-        return answer(*cameras, depth, confidence, fitted)
+            depth = output["depth"][0, ..., 0].float().cpu().numpy()
+            confidence = output["depth_conf"][0].float().cpu().numpy()
+        crops = [fitted.inside(n) for n in range(len(paths))]
+        maps = [(depth[n][box], confidence[n][box], (-box[1].start, -box[0].start)) for n, box in enumerate(crops)]
+        return finite_answer(*cameras, maps)
 
 
 class Fitted:
-    """How images were made fit for the network: resized, then padded round the middle to one size."""
+    """How images are preprocessed for the network: resized, then padded evenly on all sides to one size."""
 
     def __init__(self, mode: str, sizes: Sequence[tuple[int, int]]) -> None:
-        """Remember it.
-
-        Args:
-            mode: What `load_and_preprocess_images` is asked for.
-            sizes: Width and height of the resized images, before padding.
-        """
+        """Keep the mode for `load_and_preprocess_images`, and widths and heights after resizing, before padding."""
         self.mode, self._sizes = mode, sizes
         self.width = SIDE if mode == "pad" else max(width for width, _ in sizes)
         self.height = SIDE if mode == "pad" else max(height for _, height in sizes)
@@ -112,7 +113,7 @@ class Fitted:
 
 
 def fit(sizes: Sequence[tuple[int, int]]) -> Fitted:
-    """How VGGT's own loader treats images of these (width, height), in the mode that cuts nothing off."""
+    """How VGGT's own loader preprocesses images of these (width, height), in the mode that crops nothing."""
     wide = [(SIDE, round(height * (SIDE / width) / PATCH) * PATCH) for width, height in sizes]
     if max(height for _, height in wide) <= SIDE:
         return Fitted("crop", wide)
@@ -120,36 +121,38 @@ def fit(sizes: Sequence[tuple[int, int]]) -> Fitted:
     return Fitted("pad", [w if w[1] <= SIDE else h for w, h in zip(wide, high, strict=True)])
 
 
-def answer(
-    cam_from_world: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray, confidence: np.ndarray, fitted: Fitted
-) -> dict[str, Any]:
-    """The answer for what the network said of its padded images.
+def image_sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
+    """Width and height of image files."""
+    from pipeline.image_files import open_image
 
-    Raises:
-        BadOutputError: When no image has finite numbers.
-    """
-    result: dict[str, Any] = {
-        "cam_from_world": np.array(cam_from_world, float),
-        "intrinsics": np.array(intrinsics, float),
-    }
-    for n in range(len(depth)):
-        rows, columns = fitted.inside(n)
-        result["intrinsics"][n, :2, 2] -= columns.start, rows.start
-        result[f"depth_{n}"] = np.ascontiguousarray(depth[n, rows, columns], np.float32)
-        result[f"confidence_{n}"] = np.ascontiguousarray(confidence[n, rows, columns], np.float32)
-    return only_finite(result, len(depth))
+    sizes = []
+    for path in paths:
+        with open_image(Path(path)) as image:
+            sizes.append(image.size)
+    return sizes
 
 
-def only_finite(result: dict[str, Any], count: int) -> dict[str, Any]:
-    """An answer with NaN poses wherever anything of an image is not finite.
+def finite_answer(
+    cam_from_world: np.ndarray, intrinsics: np.ndarray, maps: Iterable[tuple[np.ndarray, np.ndarray, tuple[int, int]]]
+) -> Answer:
+    """The answer on images, with NaN poses wherever the output for an image is not finite.
+
+    Args:
+        cam_from_world: (N, 3, 4).
+        intrinsics: (N, 3, 3).
+        maps: Depth and confidence (h, w) of each image, and the shift of its principal point (x, y) [px].
 
     Raises:
         BadOutputError: When no image is left.
     """
-    for n in range(count):
-        of_image = result["intrinsics"][n], result[f"depth_{n}"], result[f"confidence_{n}"]
-        if not all(np.isfinite(values).all() for values in of_image):
-            result["cam_from_world"][n] = np.nan
-    if not np.isfinite(result["cam_from_world"]).all((1, 2)).any():
-        raise BadOutputError(f"NaN in every one of {count} images")
-    return result
+    poses, matrices = np.array(cam_from_world, float), np.array(intrinsics, float)
+    answer: Answer = {"cam_from_world": poses, "intrinsics": matrices}
+    for n, (depth, confidence, shift) in enumerate(maps):
+        matrices[n, :2, 2] += shift
+        answer[f"depth_{n}"] = np.ascontiguousarray(depth, np.float32)
+        answer[f"confidence_{n}"] = np.ascontiguousarray(confidence, np.float32)
+        if not all(np.isfinite(values).all() for values in (matrices[n], depth, confidence)):
+            poses[n] = np.nan
+    if not np.isfinite(poses).all((1, 2)).any():
+        raise BadOutputError(f"NaN in every one of {len(poses)} images")
+    return answer

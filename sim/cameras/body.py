@@ -77,15 +77,9 @@ def draw_body(
 ) -> None:
     """Draw the robot into each image where it is nearer than its depth; changes both in place.
 
-    Only front faces are drawn: a shape around the camera is invisible.
-
-    Args:
-        rgb: (B, H, W, 3), 0..1.
-        depth: (B, H, W) along the camera's z [m], 0 = unknown.
-        body: The robot's shapes.
-        camera_from_links: (B, L, 4, 4).
-        world_from_cameras: (B, 4, 4), for the light.
-        lens: Pinhole.
+    Only front faces are drawn: a shape around the camera is invisible. Images (B, H, W, 3) are 0..1, depths (B, H, W)
+    along the camera's z [m], 0 = unknown; `camera_from_links` is (B, L, 4, 4), `world_from_cameras` (B, 4, 4) is for
+    the light.
     """
     if not len(body.link):
         return
@@ -170,28 +164,28 @@ def _draw(
         triangle, polygon = np.empty((3, 3), np.float32), np.empty((4, 3), np.float32)
         for s in range(len(links)):
             pose = camera_from_links[b, links[s]]
-            middle = _moved(pose, spheres[s])
+            middle = _transformed(pose, spheres[s])
             if _outside(middle, spheres[s, 3], sides):
                 continue
-            eye = _moved_back(pose)
+            eye = _camera_position(pose)
             away = np.sqrt(middle[0] * middle[0] + middle[1] * middle[1] + middle[2] * middle[2])
             for t in range(first[s], first[s + 1]):
                 distance = planes[t, 0] * eye[0] + planes[t, 1] * eye[1] + planes[t, 2] * eye[2] - planes[t, 3]
                 if distance <= 0:  # it faces away
                     continue
                 for corner in range(3):
-                    x, y, z = _moved(pose, corners[t, corner])
+                    x, y, z = _transformed(pose, corners[t, corner])
                     triangle[corner, 0], triangle[corner, 1], triangle[corner, 2] = x, y, z
                 number = _cut(triangle, polygon, intrinsics)
                 if number >= 3:
-                    normal = _turned(pose, planes[t])
+                    normal = _rotated(pose, planes[t])
                     up = vertical[b, 0] * normal[0] + vertical[b, 1] * normal[1] + vertical[b, 2] * normal[2]
                     bright = light(up, distance / away)  # the same for all triangles of a side
                     _fill(rgb[b], depth[b], polygon, number, normal, distance, intrinsics, color, bright)
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _turned(pose: F32, direction: F32) -> Vector:
+def _rotated(pose: F32, direction: F32) -> Vector:
     x, y, z = direction[0], direction[1], direction[2]
     return (
         pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z,
@@ -201,13 +195,13 @@ def _turned(pose: F32, direction: F32) -> Vector:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _moved(pose: F32, point: F32) -> Vector:
-    x, y, z = _turned(pose, point)
+def _transformed(pose: F32, point: F32) -> Vector:
+    x, y, z = _rotated(pose, point)
     return x + pose[0, 3], y + pose[1, 3], z + pose[2, 3]
 
 
 @njit(cache=True, nogil=True)
-def _moved_back(pose: F32) -> Vector:
+def _camera_position(pose: F32) -> Vector:
     """Position of the camera in the link's axes."""
     x, y, z = pose[0, 3], pose[1, 3], pose[2, 3]
     return (

@@ -1,20 +1,15 @@
-"""The scenes' Gaussians rendered by `gsplat` on a CUDA device, many cameras and scenes in a call.
+"""The scenes' Gaussians rendered by `gsplat` (Ye et al., JMLR 2025) on a CUDA device, many cameras in a call.
 
-The images equal those of the pipeline's own rasteriser: the same projection, blur on the screen, least
-alpha of 1/255 and near plane. What is left: gsplat lets one Gaussian hide up to 0.999 instead of 0.99, and stops at a
-transmittance of 1e-4 instead of 1e-3.
-
-gsplat gives no median depth. It is the expected one here, where more than half is hidden: the same within a surface;
-at its edges, and behind what is half transparent, it lies between what is before and what is behind.
-
-Source: V. Ye et al., gsplat: An Open-Source Library for Gaussian Splatting, JMLR 2025; `gsplat.rasterization` of 1.5.3.
+The images equal those of the pipeline's own rasteriser, except that gsplat lets one Gaussian hide up to 0.999 instead
+of 0.99 and stops at a transmittance of 1e-4 instead of 1e-3. Its depth is the expected one, where more than half is
+hidden, not the median: they differ at edges and behind what is half transparent.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +20,9 @@ from pipeline.raster.layout import screen_blur
 from pipeline.types import F32, Floats
 from sim import libraries
 
+if TYPE_CHECKING:
+    import torch
+
 HIDES = 0.5
 """Smallest alpha of a pixel with a depth."""
 FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
@@ -33,11 +31,7 @@ IMAGES = 512
 
 
 class GsplatRenderer:
-    """See `SceneRenderer`.
-
-    Args:
-        scenes: The Gaussians of each, in its world frame; those with numbers that are not finite are left out.
-        device: As torch names it, like cuda or cuda:1.
+    """See `SceneRenderer`; Gaussians with numbers that are not finite are left out.
 
     Raises:
         SimError: When torch or gsplat is not installed.
@@ -45,7 +39,11 @@ class GsplatRenderer:
 
     def __init__(self, scenes: Sequence[Gaussians], device: str) -> None:
         self._torch, self._gsplat, self._device = libraries.torch(), libraries.gsplat(), device
-        seen = [gaussians[_finite(gaussians)] for gaussians in scenes]
+        numbers = [
+            np.concatenate([getattr(each, name).reshape(len(each), -1) for name in FIELDS], 1) for each in scenes
+        ]
+        finite = [np.flatnonzero(np.isfinite(rows).all(1)) for rows in numbers]
+        seen = [gaussians[rows] for gaussians, rows in zip(scenes, finite, strict=True)]
         most = max(map(len, seen)), max(gaussians.sh.shape[1] for gaussians in seen)
         # scenes of a call have equally many: the others' last ones are transparent
         self._means, log_scales, self._quaternions, logits, self._sh = (
@@ -94,13 +92,8 @@ class GsplatRenderer:
             depth = torch.where(alpha[..., 0] >= HIDES, drawn[..., 3], 0.0)
             return drawn[..., :3].cpu().numpy(), depth.cpu().numpy()
 
-    def _tensor(self, array: NDArray[Any]) -> Any:
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return self._torch.tensor(array, dtype=self._torch.float32, device=self._device)
-
-
-def _finite(gaussians: Gaussians) -> NDArray[np.intp]:
-    numbers = np.concatenate([getattr(gaussians, name).reshape(len(gaussians), -1) for name in FIELDS], 1)
-    return np.flatnonzero(np.isfinite(numbers).all(1))
 
 
 def _padded(values: F32, most: tuple[int, int], rest: float) -> F32:

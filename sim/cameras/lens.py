@@ -6,7 +6,7 @@ projection were linear around its centre (M. Zwicker et al., EWA Splatting, TVCG
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from pipeline.capture.lens import Lens
 from pipeline.errors import SimError
 from pipeline.geometry import Camera, matrix_from_rotvec
 from pipeline.types import F32, F64, Mask
+
+if TYPE_CHECKING:
+    import pycolmap
 
 MAX_ANGLE = 85.0
 """Largest angle of a ray to the axis [deg]: a depth along the axis needs all rays to point forwards."""
@@ -70,26 +73,26 @@ class Bend:
         focal, middle = (np.array([lens.named[f"{name}{axis}"] for axis in "xy"]) for name in "fc")
         rays = np.column_stack([slopes, np.ones(len(slopes))])
         if np.abs(slopes).max() <= FLAT:
-            turns, face = CUBE[:1], np.zeros(len(rays), np.int64)
-            place = slopes * focal + middle
-            middle += np.ceil(1 - place.min(0))  # by whole pixels: where nothing is bent, nothing is mixed
-            width, height = (np.ceil(place.max(0) + np.ceil(1 - place.min(0))).astype(int) + 1).tolist()
+            rotations, face = CUBE[:1], np.zeros(len(rays), np.int64)
+            pixel = slopes * focal + middle
+            middle += np.ceil(1 - pixel.min(0))  # by whole pixels: where nothing is bent, nothing is mixed
+            width, height = (np.ceil(pixel.max(0) + np.ceil(1 - pixel.min(0))).astype(int) + 1).tolist()
         else:
             used, face = np.unique((rays @ CUBE[..., 2].T).argmax(1), return_inverse=True)
-            turns, focal = CUBE[used], np.full(2, focal.max())
+            rotations, focal = CUBE[used], np.full(2, focal.max())
             width = height = 2 * (int(np.ceil(focal[0])) + MARGIN)
             middle = np.array([width / 2, height / 2])
         self.pinhole = Camera(width, height, *focal.tolist(), *middle.tolist())
-        self.camera_from_faces = np.tile(np.eye(4), (len(turns), 1, 1))
-        self.camera_from_faces[:, :3, :3] = turns
-        self._turns = turns[face].astype(np.float32)
-        seen = np.einsum("pji,pj->pi", turns[face], rays)
+        self.camera_from_faces = np.tile(np.eye(4), (len(rotations), 1, 1))
+        self.camera_from_faces[:, :3, :3] = rotations
+        self._rotations = rotations[face].astype(np.float32)
+        seen = np.einsum("pji,pj->pi", rotations[face], rays)
         self._ahead = (1 / seen[:, 2]).astype(np.float32)
-        place = seen[:, :2] / seen[:, 2:] * focal + middle
+        pixel = seen[:, :2] / seen[:, 2:] * focal + middle
         first = face * (width * height)
-        self._nearest = first + np.floor(place).astype(np.int64) @ [1, width]
-        corner = np.floor(place - 0.5)
-        right, below = (place - 0.5 - corner).T.astype(np.float32)
+        self._nearest = first + np.floor(pixel).astype(np.int64) @ [1, width]
+        corner = np.floor(pixel - 0.5)
+        right, below = (pixel - 0.5 - corner).T.astype(np.float32)
         self._four = (first + corner.astype(np.int64) @ [1, width])[:, None] + np.array([0, 1, width, width + 1])
         weights = [(1 - right) * (1 - below), right * (1 - below), (1 - right) * below, right * below]
         self._weights = np.stack(weights, 1) * self._shown[:, None].astype(np.float32)
@@ -108,8 +111,8 @@ class Bend:
 
     def normals(self, normals: F32) -> F32:
         """Normals (B * F, h, w, 3) in the pinholes' axes as (B, H, W, 3) in the lens's, nothing mixed."""
-        turned = np.einsum("pij,bpj->bpi", self._turns, self._looked_up(normals))
-        return turned.reshape(-1, *self._shape, 3)
+        rotated = np.einsum("pij,bpj->bpi", self._rotations, self._looked_up(normals))
+        return rotated.reshape(-1, *self._shape, 3)
 
     def _looked_up(self, values: F32) -> F32:
         size = len(self.camera_from_faces) * self.pinhole.width * self.pinhole.height
@@ -118,7 +121,7 @@ class Bend:
         return found
 
 
-def _straight_way(camera: Any, slopes: F64, pixels: F64) -> Mask:
+def _straight_way(camera: pycolmap.Camera, slopes: F64, pixels: F64) -> Mask:
     """Whether rays (P, 2) project to pixels (P, 2), moving outwards all the way from the axis.
 
     Beyond the angle where a lens folds back there is no ray, or one on the far side of the fold.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Self
 
 import numpy as np
 from numba import njit, prange
@@ -11,11 +11,22 @@ from numba import njit, prange
 from pipeline.geometry import Camera
 from pipeline.types import F32, I64, Floats, Mask
 
-Rows = I64 | Mask | slice
+
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    @classmethod
+    def none(cls, count: int) -> Self:
+        """No props for N robots."""
+        numbers = ("radius", "height")
+        return cls(*(np.zeros((count, 0) if field.name in numbers else (count, 0, 3)) for field in fields(cls)))
+
+    def __getitem__(self, robots: I64 | Mask | slice) -> Self:
+        """Props of the chosen robots."""
+        return type(self)(*(values[robots] for values in vars(self).values()))
 
 
 @dataclass(frozen=True, eq=False)
-class Balls:
+class Balls(_Kind):
     """K balls for each of N robots.
 
     Attributes:
@@ -28,14 +39,9 @@ class Balls:
     radius: Floats
     color: Floats
 
-    @staticmethod
-    def none(count: int) -> Balls:
-        """No props for N robots."""
-        return Balls(*_nothing(count))
-
 
 @dataclass(frozen=True, eq=False)
-class Posts:
+class Posts(_Kind):
     """K upright cylinders for each of N robots.
 
     Attributes:
@@ -50,66 +56,28 @@ class Posts:
     height: Floats
     color: Floats
 
-    @staticmethod
-    def none(count: int) -> Posts:
-        """No props for N robots."""
-        foot, radius, color = _nothing(count)
-        return Posts(foot, radius, radius, color)
-
 
 @dataclass(frozen=True, eq=False)
-class Patches:
-    """K round patches of paint on the floor for each of N robots.
-
-    Attributes:
-        center: (N, K, 3), world frame; z is the height of the floor [m].
-        radius: (N, K) [m]; 0 draws nothing.
-        color: (N, K, 3), 0..1.
-    """
-
-    center: Floats
-    radius: Floats
-    color: Floats
-
-    @staticmethod
-    def none(count: int) -> Patches:
-        """No props for N robots."""
-        return Patches(*_nothing(count))
-
-
-Kind = TypeVar("Kind", Balls, Posts, Patches)
+class Patches(Balls):
+    """K round patches of paint on the floor for each of N robots, with their centres at the floor's height."""
 
 
 @dataclass(frozen=True, eq=False)
 class Props:
-    """Props of a task for each of N robots; each robot sees its own.
-
-    Attributes:
-        balls: Balls.
-        posts: Upright cylinders.
-        patches: Paint on the floor.
-    """
+    """Props of a task for each of N robots; each robot sees its own."""
 
     balls: Balls
     posts: Posts
     patches: Patches
 
-    def __getitem__(self, robots: Rows) -> Props:
+    def __getitem__(self, robots: I64 | Mask | slice) -> Props:
         """Props of the chosen robots."""
-        return Props(_chosen(self.balls, robots), _chosen(self.posts, robots), _chosen(self.patches, robots))
+        return Props(self.balls[robots], self.posts[robots], self.patches[robots])
 
     @staticmethod
     def none(count: int) -> Props:
         """No props for N robots."""
         return Props(Balls.none(count), Posts.none(count), Patches.none(count))
-
-
-def _chosen(kind: Kind, robots: Rows) -> Kind:
-    return type(kind)(*(getattr(kind, field.name)[robots] for field in fields(kind)))
-
-
-def _nothing(count: int) -> tuple[Floats, Floats, Floats]:
-    return np.zeros((count, 0, 3)), np.zeros((count, 0)), np.zeros((count, 0, 3))
 
 
 FLOOR_BAND = np.float32(0.05)
@@ -121,12 +89,7 @@ OPACITY = np.float32(0.75)
 def draw_props(rgb: F32, depth: F32, props: Props, world_from_cameras: Floats, lens: Camera) -> None:
     """Draw the props of each image where they are nearer than its depth; changes both in place.
 
-    Args:
-        rgb: (B, H, W, 3), 0..1.
-        depth: (B, H, W) along the camera's z [m], 0 = nothing there.
-        props: Props of B images.
-        world_from_cameras: (B, 4, 4).
-        lens: Pinhole.
+    Images (B, H, W, 3) are 0..1, depths (B, H, W) along the camera's z [m], 0 = nothing there.
     """
     balls, posts, patches = props.balls, props.posts, props.patches
     poses = np.ascontiguousarray(world_from_cameras, np.float32)
@@ -150,7 +113,7 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
     for b in prange(count):
         if radii[b].max() <= 0:
             continue
-        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        rotation, eye = poses[b, :3, :3], poses[b, :3, 3]
         for row in range(height):
             v = (row + np.float32(0.5) - cy) / fy
             for column in range(width):
@@ -158,12 +121,12 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
                 if far <= 0:
                     continue
                 u = (column + np.float32(0.5) - cx) / fx
-                z = eye[2] + far * (turn[2, 0] * u + turn[2, 1] * v + turn[2, 2])
+                z = eye[2] + far * (rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2])
                 for k in range(radii.shape[1]):
                     if abs(z - centers[b, k, 2]) > FLOOR_BAND:
                         continue
-                    x = eye[0] + far * (turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]) - centers[b, k, 0]
-                    y = eye[1] + far * (turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]) - centers[b, k, 1]
+                    x = eye[0] + far * (rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2]) - centers[b, k, 0]
+                    y = eye[1] + far * (rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2]) - centers[b, k, 1]
                     if x * x + y * y < radii[b, k] * radii[b, k]:
                         for channel in range(3):
                             old = rgb[b, row, column, channel]
@@ -171,16 +134,13 @@ def _paint(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32, radi
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _bounds(turn: F32, middle: F32, half: F32, intrinsics: F32, height: int, width: int) -> tuple[int, int, int, int]:
+def _bounds(
+    rotation: F32, middle: F32, half: F32, intrinsics: F32, height: int, width: int
+) -> tuple[int, int, int, int]:
     """Rows and columns, from first to after the last, that may show a box (all if it is partly behind the camera).
 
-    Args:
-        turn: (3, 3) world from camera.
-        middle: (3,) centre of the box from the camera, world axes [m].
-        half: (3,) half edges along the world's axes [m].
-        intrinsics: (4,) fx, fy, cx, cy.
-        height: Height of the image [px].
-        width: Width of the image [px].
+    The box has a middle (3,) from the camera and half edges (3,) along the world's axes [m]; `rotation` is world from
+    camera (3, 3).
     """
     fx, fy, cx, cy = intrinsics
     left, top = np.float32(np.inf), np.float32(np.inf)
@@ -190,12 +150,12 @@ def _bounds(turn: F32, middle: F32, half: F32, intrinsics: F32, height: int, wid
         x = middle[0] + (half[0] if corner & 1 else -half[0])
         y = middle[1] + (half[1] if corner & 2 else -half[1])
         z = middle[2] + (half[2] if corner & 4 else -half[2])
-        ahead = turn[0, 2] * x + turn[1, 2] * y + turn[2, 2] * z
+        ahead = rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z
         if ahead <= 1e-3:
             continue
         before += 1
-        column = (turn[0, 0] * x + turn[1, 0] * y + turn[2, 0] * z) / ahead * fx + cx
-        row = (turn[0, 1] * x + turn[1, 1] * y + turn[2, 1] * z) / ahead * fy + cy
+        column = (rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z) / ahead * fx + cx
+        row = (rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z) / ahead * fy + cy
         left, right, top, bottom = min(left, column), max(right, column), min(top, row), max(bottom, row)
     if before == 0:
         return 0, 0, 0, 0
@@ -210,18 +170,18 @@ def _draw_balls(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32,
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     for b in prange(count):
-        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        rotation, eye = poses[b, :3, :3], poses[b, :3, 3]
         for k in range(radii.shape[1]):
             radius = radii[b, k]
             if radius <= 0:
                 continue
             offset = centers[b, k] - eye
-            x = turn[0, 0] * offset[0] + turn[1, 0] * offset[1] + turn[2, 0] * offset[2]
-            y = turn[0, 1] * offset[0] + turn[1, 1] * offset[1] + turn[2, 1] * offset[2]
-            z = turn[0, 2] * offset[0] + turn[1, 2] * offset[1] + turn[2, 2] * offset[2]
+            x = rotation[0, 0] * offset[0] + rotation[1, 0] * offset[1] + rotation[2, 0] * offset[2]
+            y = rotation[0, 1] * offset[0] + rotation[1, 1] * offset[1] + rotation[2, 1] * offset[2]
+            z = rotation[0, 2] * offset[0] + rotation[1, 2] * offset[1] + rotation[2, 2] * offset[2]
             whole = x * x + y * y + z * z - radius * radius
             half = np.full(3, radius, np.float32)
-            top, bottom, left, right = _bounds(turn, offset, half, intrinsics, height, width)
+            top, bottom, left, right = _bounds(rotation, offset, half, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + np.float32(0.5) - cy) / fy
                 for column in range(left, right):
@@ -235,7 +195,9 @@ def _draw_balls(rgb: F32, depth: F32, poses: F32, intrinsics: F32, centers: F32,
                     if near <= 0 or 0 < behind < near:
                         continue
                     depth[b, row, column] = near
-                    out = turn[2, 0] * (u * near - x) + turn[2, 1] * (v * near - y) + turn[2, 2] * (near - z)
+                    out = (
+                        rotation[2, 0] * (u * near - x) + rotation[2, 1] * (v * near - y) + rotation[2, 2] * (near - z)
+                    )
                     bright = light(out / radius, root / (radius * np.sqrt(square)))
                     for channel in range(3):
                         rgb[b, row, column, channel] = colors[b, k, channel] * bright
@@ -255,7 +217,7 @@ def _draw_posts(
     count, height, width = depth.shape
     fx, fy, cx, cy = intrinsics
     for b in prange(count):
-        turn, eye = poses[b, :3, :3], poses[b, :3, 3]
+        rotation, eye = poses[b, :3, :3], poses[b, :3, 3]
         for k in range(radii.shape[1]):
             radius, tall = radii[b, k], heights[b, k]
             if radius <= 0:
@@ -264,14 +226,14 @@ def _draw_posts(
             inside = x * x + y * y - radius * radius
             half = np.array([radius, radius, tall / 2], np.float32)
             middle = np.array([-x, -y, tall / 2 - z], np.float32)
-            top, bottom, left, right = _bounds(turn, middle, half, intrinsics, height, width)
+            top, bottom, left, right = _bounds(rotation, middle, half, intrinsics, height, width)
             for row in range(top, bottom):
                 v = (row + np.float32(0.5) - cy) / fy
                 for column in range(left, right):
                     u = (column + np.float32(0.5) - cx) / fx
-                    dx = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]
-                    dy = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]
-                    dz = turn[2, 0] * u + turn[2, 1] * v + turn[2, 2]
+                    dx = rotation[0, 0] * u + rotation[0, 1] * v + rotation[0, 2]
+                    dy = rotation[1, 0] * u + rotation[1, 1] * v + rotation[1, 2]
+                    dz = rotation[2, 0] * u + rotation[2, 1] * v + rotation[2, 2]
                     flat = dx * dx + dy * dy
                     length = np.sqrt(flat + dz * dz)
                     near, up, facing = (tall - z) / dz, np.float32(1), -dz / length

@@ -36,11 +36,7 @@ class SceneRenderer(Protocol):
 
 
 class CpuRenderer:
-    """The pipeline's own batch rasteriser; the same bits for any number of threads.
-
-    Args:
-        scenes: The Gaussians of each, in its world frame.
-    """
+    """The pipeline's own batch rasteriser; the same bits for any number of threads."""
 
     def __init__(self, scenes: Sequence[Gaussians]) -> None:
         self._packed = [pack(gaussians) for gaussians in scenes]
@@ -64,8 +60,7 @@ TOOLKIT = "install the CUDA toolkit of torch's version, ninja and a compiler"
 def check_device(device: str) -> None:
     """Check that a device can render. Builds gsplat's kernels at the first use, for minutes.
 
-    Args:
-        device: cpu, cuda for the first CUDA device, or cuda:1 and so on.
+    Devices are cpu, cuda for the first CUDA device, cuda:1 and so on.
 
     Raises:
         SimError: When there is no such device, or a library that it needs is missing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gymnasium
 import numpy as np
+from numba import njit, prange
 
 from pipeline.capture.lens import Lens
 from pipeline.errors import SimError
@@ -11,7 +12,6 @@ from pipeline.geometry import Camera, matrix_from_rotvec
 from pipeline.types import F32, F64, I64, U8, Floats
 from sim.cameras.body import body_of, draw_body
 from sim.cameras.lens import Bend, lens_of
-from sim.cameras.normals import normals_of
 from sim.cameras.props import Props, draw_props
 from sim.cameras.renderer import SceneRenderer
 from sim.cameras.sensor import CameraClock, SensorEffects
@@ -25,18 +25,6 @@ Observed = U8 | F32
 
 class CameraRig:
     """One camera per robot, of the same lens, each with its own mount.
-
-    Args:
-        camera: The camera.
-        robot: Robot that carries it.
-        renderer: Renderer of the scenes.
-        num_robots: N.
-        settings: Behaviour of the cameras.
-        control_period: Time between two control steps [s].
-
-    Attributes:
-        camera: The camera.
-        images_taken: Number of images of all robots so far.
 
     Raises:
         SimError: When the robot has no such link, or the lens is too wide.
@@ -58,7 +46,11 @@ class CameraRig:
         self._nominal = (camera.link_from_camera or robot.base_from_camera).matrix
         self._link_from_camera = np.tile(self._nominal, (num_robots, 1, 1))
         self._body = body_of(robot)
-        self._bend, self._pinhole = _straightened(camera.lens)
+        if isinstance(camera.lens, Camera) and camera.lens.is_pinhole:
+            self._bend, self._pinhole = None, camera.lens
+        else:
+            self._bend = Bend(camera.lens if isinstance(camera.lens, Lens) else lens_of(camera.lens))
+            self._pinhole = self._bend.pinhole
         self._clock = CameraClock(settings, self._shapes(), num_robots, control_period)
         self._effects = SensorEffects(settings, num_robots)
 
@@ -91,12 +83,7 @@ class CameraRig:
     ) -> dict[str, Observed]:
         """Last observations of each robot's camera, by the names of `spaces`, each with N rows.
 
-        Args:
-            state: State of all N robots.
-            scene_of: (N,) scene of each robot.
-            props: Props of each robot.
-            seconds: (N,) time since its episode began [s].
-            rng: Random generator.
+        Seconds (N,) are those since the episodes began.
         """
         robots = self._clock.due(seconds, rng)
         if len(robots):
@@ -154,21 +141,13 @@ class CameraRig:
             faces = self._bend.camera_from_faces
             rows = np.repeat(np.arange(len(poses)), len(faces))
             poses = (poses[:, None] @ faces).reshape(-1, 4, 4)
-            turned = np.linalg.inv(faces)[:, None] @ camera_from_links[:, None]
-            camera_from_links = turned.reshape(-1, *camera_from_links.shape[1:])
+            rotated = np.linalg.inv(faces)[:, None] @ camera_from_links[:, None]
+            camera_from_links = rotated.reshape(-1, *camera_from_links.shape[1:])
             scene_of, props = scene_of[rows], props[rows]
         rgb, depth = self._renderer.render(lens, poses, scene_of)
         draw_props(rgb, depth, props, poses, lens)
         draw_body(rgb, depth, self._body, camera_from_links, poses, lens)
         return rgb, depth
-
-
-def _straightened(lens: Camera | Lens) -> tuple[Bend | None, Camera]:
-    """How to distort images for a lens, if at all, and of which pinhole."""
-    if isinstance(lens, Camera) and lens.is_pinhole:
-        return None, lens
-    bend = Bend(lens if isinstance(lens, Lens) else lens_of(lens))
-    return bend, bend.pinhole
 
 
 def _link_index(camera: RobotCamera, robot: Robot) -> int:
@@ -182,3 +161,54 @@ def _link_index(camera: RobotCamera, robot: Robot) -> int:
             remedy=f"one of {', '.join(names)}",
         )
     return names.index(camera.link)
+
+
+REACH = 2
+"""Pixels to each side of a plane fit: a splat's depth has steps, which smaller windows would show."""
+EDGE = np.float32(0.06)
+"""Largest RMS residual of a plane fit, relative to the inverse depth; beyond is an edge between surfaces."""
+
+
+def normals_of(depth: F32, lens: Camera) -> F32:
+    """Unit normals (B, H, W, 3) in camera axes, towards the camera; 0 at edges, at borders and where nothing is known.
+
+    They are normals of planes fitted to the inverse depths of 5x5 pixels, which are linear along the rows and columns
+    of a plane, however steep it is. Depths (B, H, W) are along the axis of a pinhole camera [m], 0 = unknown.
+    """
+    normals = np.zeros((*depth.shape, 3), np.float32)
+    intrinsics = np.array([lens.fx, lens.fy, lens.cx, lens.cy], np.float32)
+    _fit(np.ascontiguousarray(depth, np.float32), intrinsics, normals)
+    return normals
+
+
+@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+def _fit(depth: F32, intrinsics: F32, normals: F32) -> None:
+    count, height, width = depth.shape
+    fx, fy, cx, cy = intrinsics
+    across = 2 * REACH + 1
+    spread = np.float32(across * REACH * (REACH + 1) * across / 3)  # sum of the squared steps in the window
+    for b in prange(count):
+        near = 1 / depth[b]  # unknown is infinite
+        for row in range(REACH, height - REACH):
+            for column in range(REACH, width - REACH):
+                mean, right, down = np.float32(0), np.float32(0), np.float32(0)
+                for y in range(-REACH, REACH + 1):
+                    for x in range(-REACH, REACH + 1):
+                        value = near[row + y, column + x]
+                        mean, right, down = mean + value, right + x * value, down + y * value
+                mean, right, down = mean / (across * across), right / spread, down / spread
+                if not np.isfinite(mean):
+                    continue
+                off = np.float32(0)
+                for y in range(-REACH, REACH + 1):
+                    for x in range(-REACH, REACH + 1):
+                        off += (near[row + y, column + x] - mean - x * right - y * down) ** 2
+                if off > across * across * (EDGE * mean) ** 2:
+                    continue
+                # points of a plane: normal . ray = constant / depth, for every ray
+                a, c = right * fx, down * fy
+                z = mean - a * (column + np.float32(0.5) - cx) / fx - c * (row + np.float32(0.5) - cy) / fy
+                length = np.sqrt(a * a + c * c + z * z)
+                normals[b, row, column, 0] = -a / length
+                normals[b, row, column, 1] = -c / length
+                normals[b, row, column, 2] = -z / length

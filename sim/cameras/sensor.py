@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.types import F32, F64, I64, U8, Floats
-from sim.cameras.settings import CameraSettings, Output, Range
+from pipeline.types import F32, I64, U8, Floats
+from sim.cameras.settings import CameraSettings, Output
+from sim.randomisation import draw
 
-Frames = Mapping[Output, NDArray[Any]]
+Frames = Mapping[Output, np.ndarray]
 SLACK = 1e-6
 """[s], so that a period of two control steps is not three by rounding."""
 
 
 class CameraClock:
-    """Clocks of the environments' cameras, each with its own period, phase and latency, and the images in transit.
-
-    Args:
-        settings: Ranges to draw from.
-        shapes: Shape and type of each output.
-        num_envs: N.
-        control_period: Time between two control steps [s].
-    """
+    """Clocks of N environments' cameras, each with its own period, phase and latency, and the images in transit."""
 
     def __init__(
         self,
@@ -36,7 +28,7 @@ class CameraClock:
     ) -> None:
         self._settings = settings
         in_transit = int(np.ceil(settings.latency[1] / max(control_period, settings.period[0]))) + 2
-        self._frames: dict[Output, NDArray[Any]] = {
+        self._frames: dict[Output, np.ndarray] = {
             output: np.zeros((num_envs, in_transit, *shape), kind) for output, (shape, kind) in shapes.items()
         }
         self._stamps = np.full((num_envs, in_transit), -np.inf)
@@ -47,8 +39,8 @@ class CameraClock:
     def reset(self, envs: I64, rng: np.random.Generator) -> None:
         """Begin episodes in environments (M,): new clocks, nothing in transit, an image at once."""
         count = len(envs)
-        self._period[envs] = _draw(self._settings.period, rng, count)
-        self._latency[envs] = _draw(self._settings.latency, rng, count)
+        self._period[envs] = draw(self._settings.period, rng, count)
+        self._latency[envs] = draw(self._settings.latency, rng, count)
         self._stamps[envs], self._due[envs] = -np.inf, 0
 
     def due(self, seconds: Floats, rng: np.random.Generator) -> I64:
@@ -73,7 +65,7 @@ class CameraClock:
         self._stamps[envs, slot] = seconds[envs]
         self._next[envs] = (slot + 1) % self._stamps.shape[1]
 
-    def arrived(self, seconds: Floats) -> tuple[dict[Output, NDArray[Any]], F32]:
+    def arrived(self, seconds: Floats) -> tuple[dict[Output, np.ndarray], F32]:
         """Newest image (N, ...) that has arrived by times (N,), and its age (N,) [s].
 
         Until the first image arrives, it is returned all the same: a robot waits for its camera before it sets off.
@@ -88,17 +80,8 @@ class CameraClock:
         return {output: frames[rows, chosen] for output, frames in self._frames.items()}, age
 
 
-def _draw(of: Range, rng: np.random.Generator, count: int) -> F64:
-    return rng.uniform(*of, count) if of[0] < of[1] else np.full(count, of[0])
-
-
 class SensorEffects:
-    """Gain, white balance, noise and compression of the environments' sensors.
-
-    Args:
-        settings: Ranges to draw from.
-        num_envs: N.
-    """
+    """Gain, white balance, noise and compression of N environments' sensors."""
 
     def __init__(self, settings: CameraSettings, num_envs: int) -> None:
         self._settings = settings
@@ -122,10 +105,7 @@ class SensorEffects:
         rgb += np.float32(0.5)
         images = rgb.astype(np.uint8)
         if self._settings.jpeg_quality is not None:
-            images = np.stack([_compressed(image, self._settings.jpeg_quality) for image in images])
+            quality = [cv2.IMWRITE_JPEG_QUALITY, self._settings.jpeg_quality]
+            files = [cv2.imencode(".jpg", image[..., ::-1], quality)[1] for image in images]
+            images = np.stack([np.asarray(cv2.imdecode(f, cv2.IMREAD_COLOR), np.uint8)[..., ::-1] for f in files])
         return images
-
-
-def _compressed(rgb: U8, quality: int) -> U8:
-    _, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]

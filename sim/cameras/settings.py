@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from pipeline.capture.lens import Lens
 from pipeline.geometry import Camera, Pose
+from sim.randomisation import NotNegative, Range
 
 Output = Literal["rgb", "depth", "normals"]
 
@@ -44,12 +48,9 @@ class RobotCamera:
         return f"{self.name}_{output}" if self.name else output
 
 
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True)
 class CameraSettings:
-    """Ranges to draw from uniformly, for each environment at the beginning of each episode.
+    """Ranges to draw from, for each environment at the beginning of each episode.
 
     Attributes:
         period: Time between two images [s]; 0 takes one at every control step.
@@ -67,27 +68,12 @@ class CameraSettings:
 
     period: Range = (0.0, 0.0)
     latency: Range = (0.0, 0.0)
-    dropped: float = 0.0
-    exposure: float = 0.0
-    blur_samples: int = 5
-    mount_translation: float = 0.0
-    mount_rotation: float = 0.0
+    dropped: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    exposure: NotNegative = 0.0
+    blur_samples: Annotated[int, Field(ge=2)] = 5
+    mount_translation: NotNegative = 0.0
+    mount_rotation: NotNegative = 0.0
     gain: Range = (1.0, 1.0)
     white_balance: Range = (1.0, 1.0)
-    noise: float = 0.0
-    jpeg_quality: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("period", "latency", "gain", "white_balance"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high:
-                raise ValueError(f"{name} must be a range of numbers from 0 on, got {low} to {high}")
-        for name in ("exposure", "mount_translation", "mount_rotation", "noise"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.dropped < 1:
-            raise ValueError(f"dropped must lie in [0, 1), got {self.dropped}")
-        if self.blur_samples < 2:
-            raise ValueError(f"blur_samples must be at least 2, got {self.blur_samples}")
-        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 100:
-            raise ValueError(f"jpeg_quality must be 1 to 100, got {self.jpeg_quality}")
+    noise: NotNegative = 0.0
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ LENGTH, MIN_LENGTH = 5.5, 1.0
 CAMERA_HEIGHT = 0.3
 """Height of the camera over the floor [m]."""
 HEADROOM, CLEARANCE = 2.0, 0.4
-"""GaussGym drops places with anything less than 2 m above the camera, within 0.25 m of it (scene_ingest.py); its
+"""GaussGym drops positions with anything less than 2 m above the camera, within 0.25 m of it (scene_ingest.py); its
 smoothing shifts them by up to 0.1 m [m]."""
 SPACING = 0.005
 """Between poses [m]: GaussGym's smoothing may be off by a metre, squared and summed over all poses (math_utils.py)."""
@@ -77,7 +76,7 @@ def _descend(field: F32, start: NDArray[np.integer], regions: Regions) -> F64:
     while field[tuple(cells[-1])] > 0 and first - field[tuple(cells[-1])] < LENGTH:
         near = cells[-1] + around
         cells.append(near[padded[tuple((near + 1).T)].argmin()])
-    path: Any = tuple(np.array(cells).T)
+    path = tuple(np.array(cells).T)
     return np.column_stack([regions.centres()[path], regions.height[path].astype(np.float64)])
 
 

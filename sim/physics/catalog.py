@@ -41,10 +41,6 @@ class EngineEntry:
 def find_engine(name: str, device: str = "cpu") -> Callable[..., PhysicsEngine]:
     """Find an engine by its name: called with robot, the scenes' meshes, number of robots and time step.
 
-    Args:
-        name: A key of `ENGINES`.
-        device: Device of a GPU engine; the others run on the CPU.
-
     Raises:
         SimError: When there is no such engine, or it needs another device.
     """

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.types import F32, I64
 from sim import libraries
-from sim.physics.state import Dynamics, RobotState, scene_offsets
-from sim.robots.model import Actuator, Robot, read_spec
+from sim.physics.state import Dynamics, PhysicsEngine, RobotState
+from sim.robots.model import Robot, read_spec
+
+if TYPE_CHECKING:
+    from mujoco._structs import MjModel
 
 SKIN = 0.005
 """Radius of the mesh's triangles [m]: without, thin bodies slip through."""
@@ -23,41 +25,27 @@ MAX_STEP = STIFF[0] / 2
 """Longest step [s]: MuJoCo's contacts soften with two steps' length, and robots jitter on them."""
 
 
-class MujocoEngine:
-    """N robots in one MuJoCo world that holds all scenes side by side; see `PhysicsEngine` for the methods.
-
-    Args:
-        robot: Model of every robot.
-        scenes: Collision meshes, world frames.
-        num_robots: N.
-        time_step: Time step of a substep [s]; split into shorter ones if it is longer than `MAX_STEP`.
-    """
+class MujocoEngine(PhysicsEngine):
+    """One MuJoCo world that holds all scenes side by side; time steps longer than `MAX_STEP` are split."""
 
     def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
+        super().__init__(robot, scenes, num_robots, time_step)
         self._mujoco = libraries.mujoco()
-        self.num_robots, self.time_step = num_robots, time_step
-        self.mass_requires_rebuild = False
         self._inner = math.ceil(time_step / MAX_STEP - 1e-6)
-        self.joint_names = robot.joint_names
-        self.link_names = tuple(link.name for link in robot.links)
-        self._robot = robot
-        self._offsets = scene_offsets(scenes)
-        self._scene_of = np.zeros(num_robots, np.int64)
-        self._dynamics = np.ones((3, num_robots), np.float32)
         self._forces = np.zeros((num_robots, len(robot.links), 3), np.float32)
-        self._model = self._compile(robot, scenes)
+        self._model = self._compile()
         self._data = self._mujoco.MjData(self._model)
         self._find_columns()
         nominal = ("geom_friction", "body_mass", "body_inertia", "actuator_gainprm", "actuator_biasprm")
         self._nominal = {name: getattr(self._model, name).copy() for name in (*nominal, "actuator_forcerange")}
 
-    def _compile(self, robot: Robot, scenes: Sequence[Mesh]) -> Any:
-        mujoco = self._mujoco
+    def _compile(self) -> MjModel:
+        mujoco, robot = self._mujoco, self._robot
         world = mujoco.MjSpec()
         world.option.timestep = self.time_step / self._inner
         world.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         world.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        for mesh, offset in zip(scenes, self._offsets, strict=True):
+        for mesh, offset in zip(self._scenes, self._offsets, strict=True):
             ground = world.add_flex()
             ground.dim, ground.vertbody, ground.radius = 2, ["world"], SKIN
             ground.vert = (mesh.vertices + offset - [0, 0, SKIN]).ravel().tolist()  # so that floors keep their height
@@ -71,9 +59,12 @@ class MujocoEngine:
                 solid = bool(geom.contype or geom.conaffinity)
                 geom.contype, geom.conaffinity = 0, int(solid)
                 geom.priority, geom.solref = 1, [*STIFF]
-            if not len(spec.actuators):
-                for actuator in robot.actuators:
-                    _add_servo(mujoco, spec, actuator)
+            for actuator in robot.actuators if not len(spec.actuators) else ():
+                servo = spec.add_actuator()
+                servo.name = servo.target = actuator.joint
+                servo.trntype = mujoco.mjtTrn.mjTRN_JOINT
+                servo.set_to_position(kp=actuator.stiffness, kv=actuator.damping)
+                servo.forcelimited, servo.forcerange = True, [-actuator.max_force, actuator.max_force]
             frame = world.worldbody.add_frame()
             world.attach(spec, prefix=f"{number}/", frame=frame)
         return world.compile()
@@ -90,11 +81,8 @@ class MujocoEngine:
         self._twist_at = model.jnt_dofadr[root][:, None] + np.arange(6)
         self._position_at, self._rate_at = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
         driven = {int(model.actuator_trnid[a, 0]): a for a in range(model.nu)}
-        columns = [self.joint_names.index(actuator.joint) for actuator in self._robot.actuators]
-        self._driven = np.array(columns, np.int64)
         self._control_at = np.array([[driven[int(j)] for j in joints[n, self._driven]] for n in robots], np.int64)
-        self._control_at = self._control_at.reshape(self.num_robots, len(columns))
-        self._at_rest = np.array([actuator.mode == "position" for actuator in self._robot.actuators], np.float64)
+        self._control_at = self._control_at.reshape(self.num_robots, len(self._driven))
         self._robot_of_body, self._link_of_body = np.full(model.nbody, -1), np.full(model.nbody, -1)
         self._robot_of_body[bodies] = np.arange(self.num_robots)[:, None]
         self._link_of_body[bodies] = np.arange(len(self.link_names))
@@ -116,7 +104,7 @@ class MujocoEngine:
         data.qvel[self._twist_at[robots, 3:]] = np.einsum("nji,nj->ni", rotations, state.angular_velocity)
         data.qpos[self._position_at[robots]] = state.joint_position
         data.qvel[self._rate_at[robots]] = state.joint_velocity
-        data.ctrl[self._control_at[robots]] = state.joint_position[:, self._driven] * self._at_rest
+        data.ctrl[self._control_at[robots]] = state.joint_position[:, self._driven] * self._is_position
         data.qacc_warmstart[self._twist_at[robots]] = 0
         data.qacc_warmstart[self._rate_at[robots]] = 0
 
@@ -186,31 +174,13 @@ class MujocoEngine:
             columns = self._control_at[robots]
             getattr(model, name)[columns] = nominal[name][columns] * self._dynamics[2, robots, None, None]
 
-    def save(self) -> bytes:
-        """The whole state."""
-        mujoco = self._mujoco
-        state = np.empty(mujoco.mj_stateSize(self._model, mujoco.mjtState.mjSTATE_INTEGRATION))
-        mujoco.mj_getState(self._model, self._data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
-        file = io.BytesIO()
-        np.savez(file, world=state, scenes=self._scene_of, dynamics=self._dynamics)
-        return file.getvalue()
+    def _arrays(self) -> dict[str, np.ndarray]:
+        state = np.empty(self._mujoco.mj_stateSize(self._model, self._mujoco.mjtState.mjSTATE_INTEGRATION))
+        self._mujoco.mj_getState(self._model, self._data, state, self._mujoco.mjtState.mjSTATE_INTEGRATION)
+        return {"world": state, "scenes": self._scene_of, "dynamics": self._dynamics}
 
-    def restore(self, state: bytes) -> None:
-        """Go back to what `save` returned."""
-        mujoco = self._mujoco
-        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
-            self._scene_of[:] = saved["scenes"]
-            self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
-            mujoco.mj_setState(self._model, self._data, saved["world"], mujoco.mjtState.mjSTATE_INTEGRATION)
-
-    def close(self) -> None:
-        """Nothing is held beyond the object."""
-
-
-def _add_servo(mujoco: Any, spec: Any, actuator: Actuator) -> None:
-    """Add an actuator of `Servos` to a joint whose file has none."""
-    made = spec.add_actuator()
-    made.name = made.target = actuator.joint
-    made.trntype = mujoco.mjtTrn.mjTRN_JOINT
-    made.set_to_position(kp=actuator.stiffness, kv=actuator.damping)
-    made.forcelimited, made.forcerange = True, [-actuator.max_force, actuator.max_force]
+    def _set_arrays(self, saved: Mapping[str, np.ndarray]) -> None:
+        self._scene_of[:] = saved["scenes"]
+        self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
+        whole = self._mujoco.mjtState.mjSTATE_INTEGRATION
+        self._mujoco.mj_setState(self._model, self._data, saved["world"], whole)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.geometry import Mesh, Pose, matrix_from_quaternion, rotation_between
 from pipeline.types import F32, F64, I64
 from sim import libraries
-from sim.physics.state import Dynamics, RobotState, scene_offsets
+from sim.physics.state import Dynamics, PhysicsEngine, RobotState
 from sim.robots.model import Actuator, Link, Robot, Shape
+
+if TYPE_CHECKING:
+    import sapien
+    from sapien import physx
 
 GROUND, ROBOT = [1, 2, 0, 0], [2, 1, 0, 0]
 """Collision groups: own group, and what it collides with. Robots touch the ground only, so all share one world."""
@@ -22,43 +26,18 @@ X_AXIS = (1.0, 0.0, 0.0)
 """Axis of PhysX's joints in their frame."""
 
 
-def add_ground(sapien: Any, world: Any, mesh: Mesh, offset: F64) -> None:
-    """Add a scene's mesh, translated by its offset (3,) [m]."""
-    physx = sapien.physx
-    shape = physx.PhysxCollisionShapeTriangleMesh(
-        mesh.vertices.astype(np.float32),
-        mesh.triangles.astype(np.uint32),
-        [1, 1, 1],
-        physx.PhysxMaterial(0, 0, 0),
-    )
-    shape.set_collision_groups(GROUND)
-    ground = physx.PhysxRigidStaticComponent()
-    ground.attach(shape)
-    entity = sapien.Entity()
-    entity.add_component(ground)
-    entity.set_pose(sapien.Pose(offset.tolist()))
-    world.add_entity(entity)
-
-
 class SapienBody:
     """One articulation, with its joints in the robot's order.
 
-    Args:
-        sapien: The library.
-        world: SAPIEN's scene.
-        robot: Robot to build.
-
     Attributes:
         links: SAPIEN's links, in the robot's order.
-        articulation: SAPIEN's articulation.
         ours_from_engine: (J,) indices of the robot's joints in the articulation.
-        mass_centre: Centre of mass of the base, in its frame [m].
         drives: Drives of the actuators.
     """
 
-    def __init__(self, sapien: Any, world: Any, robot: Robot) -> None:
+    def __init__(self, sapien: ModuleType, world: sapien.Scene, robot: Robot) -> None:
         self._sapien = sapien
-        self.links: list[Any] = []
+        self.links: list[Any] = []  # SAPIEN's annotations of links take no arrays
         for link in robot.links:
             part = sapien.physx.PhysxArticulationLinkComponent(self.links[link.parent] if link.parent >= 0 else None)
             part.set_name(link.name)
@@ -75,21 +54,15 @@ class SapienBody:
             entity.add_component(part)
             world.add_entity(entity)
         self.articulation = self.links[0].articulation
-        self._joints = [part.joint for part, link in zip(self.links, robot.links, strict=True) if link.joint]
         order = [joint.name for joint in self.articulation.active_joints]
         self.ours_from_engine = np.array([order.index(name) for name in robot.joint_names], np.int64)
         self._engine_from_ours = np.argsort(self.ours_from_engine)
-        self.mass_centre = robot.links[0].link_from_inertia.translation
-        own = {link.joint.name: link.joint.damping for link in robot.links if link.joint}
-        self.drives = [
-            SapienDrive(self._joints[robot.joint_names.index(a.joint)], a, own[a.joint]) for a in robot.actuators
-        ]
+        self._mass_centre = robot.links[0].link_from_inertia.translation
+        joints = zip(self.links, robot.links, strict=True)
+        driven = {link.joint.name: (part.joint, link.joint.damping) for part, link in joints if link.joint}
+        self.drives = [SapienDrive(actuator, *driven[actuator.joint]) for actuator in robot.actuators]
         self._frictions = [[PHYSX_FRICTION * shape.friction for shape in link.shapes] for link in robot.links]
         self._mass, self._inertia = robot.links[0].mass, robot.links[0].inertia
-
-    def park(self, position: F64) -> None:
-        """Put its base at a position (3,) of the world, upright and at rest."""
-        self.articulation.set_root_pose(self._sapien.Pose(position.tolist()))
 
     def place(self, position: F64, state: RobotState, row: int) -> None:
         """Put it at a position (3,) of the world, in the state of that row."""
@@ -97,7 +70,7 @@ class SapienBody:
         angular = state.angular_velocity[row]
         body.set_root_pose(self._sapien.Pose(position.tolist(), state.quaternion[row].tolist()))
         body.set_root_angular_velocity(angular)
-        body.set_root_linear_velocity(state.linear_velocity[row] + np.cross(angular, rotation @ self.mass_centre))
+        body.set_root_linear_velocity(state.linear_velocity[row] + np.cross(angular, rotation @ self._mass_centre))
         body.set_qpos(state.joint_position[row][self._engine_from_ours])
         body.set_qvel(state.joint_velocity[row][self._engine_from_ours])
 
@@ -106,7 +79,7 @@ class SapienBody:
         for drive, target in zip(self.drives, targets, strict=True):
             drive.aim(target)
 
-    def read(self) -> tuple[Any, ...]:
+    def read(self) -> tuple[F32, ...]:
         """Base position, quaternion, velocity of its centre of mass, angular velocity; joint positions, velocities."""
         body, pose = self.articulation, self.articulation.root_pose
         return (
@@ -133,42 +106,34 @@ class SapienBody:
 class SapienDrive:
     """An actuator at its joint. PhysX has one damping for both, so the joint's own slows the target as well.
 
-    Args:
-        joint: SAPIEN's joint.
-        actuator: The robot's actuator.
-        own_damping: Damping of the joint itself.
-
     Attributes:
-        actuator: The robot's actuator.
         share: Fraction of the damping that is the drive's own; target velocities are multiplied by it.
     """
 
-    def __init__(self, joint: Any, actuator: Actuator, own_damping: float) -> None:
-        self.actuator = actuator
-        self._joint, self._own = joint, own_damping
-        self.share = 1.0
+    def __init__(self, actuator: Actuator, joint: physx.PhysxArticulationJoint, own_damping: float) -> None:
+        self._joint, self._actuator, self._own = joint, actuator, own_damping
         self.set_strength(1.0)
 
     def set_strength(self, factor: float) -> None:
         """Set the factor of stiffness, damping and largest force."""
-        damping = self.actuator.damping * factor
-        limit = min(self.actuator.max_force * factor, float(np.finfo(np.float32).max))
-        self._joint.set_drive_properties(self.actuator.stiffness * factor, damping + self._own, limit, "force")
+        damping = self._actuator.damping * factor
+        limit = min(self._actuator.max_force * factor, float(np.finfo(np.float32).max))
+        self._joint.set_drive_properties(self._actuator.stiffness * factor, damping + self._own, limit, "force")
         self.share = damping / (damping + self._own) if damping else 1.0
 
     def aim(self, target: float) -> None:
         """Set the target."""
-        if self.actuator.mode == "velocity":
+        if self._actuator.mode == "velocity":
             self._joint.set_drive_velocity_target(target * self.share)
         else:
             self._joint.set_drive_target(target)
 
 
-def _pose(sapien: Any, pose: Pose) -> Any:
+def _pose(sapien: ModuleType, pose: Pose) -> sapien.Pose:
     return sapien.Pose(pose.translation.tolist(), pose.quaternion.tolist())
 
 
-def _collision_shape(sapien: Any, shape: Shape) -> Any:
+def _collision_shape(sapien: ModuleType, shape: Shape) -> physx.PhysxCollisionShape:
     physx, size, at = sapien.physx, shape.size.tolist(), shape.link_from_shape
     friction = PHYSX_FRICTION * shape.friction
     material = physx.PhysxMaterial(friction, friction, 0)
@@ -187,7 +152,7 @@ def _collision_shape(sapien: Any, shape: Shape) -> Any:
     return made
 
 
-def _set_joint(sapien: Any, made: Any, link: Link) -> None:
+def _set_joint(sapien: ModuleType, made: Any, link: Link) -> None:
     joint = link.joint
     if joint is None:
         made.set_type("fixed")
@@ -203,43 +168,34 @@ def _set_joint(sapien: Any, made: Any, link: Link) -> None:
     made.set_drive_properties(0.0, joint.damping)
 
 
-class SapienBase:
-    """N robots in one PhysX world that holds all scenes side by side.
-
-    Args:
-        robot: Model of every robot.
-        scenes: Collision meshes, world frames.
-        num_robots: N.
-        time_step: Time step of a substep [s].
-    """
-
-    mass_requires_rebuild = False
+class SapienBase(PhysicsEngine):
+    """One PhysX world that holds all scenes side by side."""
 
     def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
+        super().__init__(robot, scenes, num_robots, time_step)
         self._sapien = libraries.sapien()
-        self.num_robots, self.time_step = num_robots, time_step
-        self.joint_names = robot.joint_names
-        self.link_names = tuple(link.name for link in robot.links)
-        self._robot, self._scenes = robot, list(scenes)
-        self._offsets = scene_offsets(scenes)
-        self._scene_of = np.zeros(num_robots, np.int64)
-        self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
-        self._dynamics = np.ones((3, num_robots), np.float32)
-        self._driven = np.array([robot.joint_names.index(actuator.joint) for actuator in robot.actuators], np.int64)
-        self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators], bool)
-        self._mass_centre = robot.links[0].link_from_inertia.translation
         self._build()
 
     def _build(self) -> None:
         """Make a world without a past."""
         raise NotImplementedError
 
-    def _make_world(self, system: Any) -> None:
-        self._world = self._sapien.Scene([system])
+    def _make_world(self, system: physx.PhysxSystem) -> None:
+        sapien, physx = self._sapien, self._sapien.physx
+        self._world = sapien.Scene([system])
         self._world.set_timestep(self.time_step)
         for mesh, offset in zip(self._scenes, self._offsets, strict=True):
-            add_ground(self._sapien, self._world, mesh, offset)
-        self._bodies = [SapienBody(self._sapien, self._world, self._robot) for _ in range(self.num_robots)]
+            vertices, triangles = mesh.vertices.astype(np.float32), mesh.triangles.astype(np.uint32)
+            material = physx.PhysxMaterial(0, 0, 0)
+            shape = physx.PhysxCollisionShapeTriangleMesh(vertices, triangles, [1, 1, 1], material)
+            shape.set_collision_groups(GROUND)
+            ground = physx.PhysxRigidStaticComponent()
+            ground.attach(shape)
+            entity = sapien.Entity()
+            entity.add_component(ground)
+            entity.set_pose(sapien.Pose(offset.tolist()))
+            self._world.add_entity(entity)
+        self._bodies = [SapienBody(sapien, self._world, self._robot) for _ in range(self.num_robots)]
 
     def _state(
         self, position: F32, quaternion: F32, velocity: F32, angular: F32, joints: F32, rates: F32
@@ -255,11 +211,21 @@ class SapienBase:
             rates,
         )
 
-    def _change_bodies(self, robots: I64, dynamics: Dynamics) -> None:
+    def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
+        """Set friction, mass and motor strength of robots (M,)."""
         self._dynamics[:, robots] = dynamics.friction, dynamics.mass, dynamics.strength
         for robot in robots:
             self._bodies[robot].change(*self._dynamics[:, robot].tolist())
             self._bodies[robot].aim(self._targets[robot].tolist())  # a drive's target depends on its strength
+
+    def save(self) -> bytes:
+        """The whole state. The engine continues in a new world, which takes as long as making an engine.
+
+        PhysX remembers old contacts and the order in which pairs met; that can't be saved, and contacts depend on it.
+        """
+        state = super().save()
+        self.restore(state)
+        return state
 
     def close(self) -> None:
         """Free the world."""
@@ -268,7 +234,7 @@ class SapienBase:
 
 
 class SapienEngine(SapienBase):
-    """SAPIEN on the CPU; see `PhysicsEngine` for the methods and `SapienBase` for the arguments."""
+    """SAPIEN on the CPU."""
 
     def _build(self) -> None:
         self._make_world(self._sapien.physx.PhysxCpuSystem())
@@ -324,26 +290,13 @@ class SapienEngine(SapienBase):
             body = self._bodies[robot].articulation
             body.set_root_linear_velocity(body.root_linear_velocity + change)
 
-    def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
-        """Set friction, mass and motor strength of robots (M,)."""
-        self._change_bodies(robots, dynamics)
-
-    def save(self) -> bytes:
-        """The whole state. The engine continues in a new world, which takes as long as making an engine.
-
-        PhysX remembers old contacts and the order in which pairs met; that can't be saved, and contacts depend on it.
-        """
-        file = io.BytesIO()
+    def _arrays(self) -> dict[str, np.ndarray]:
         world = np.frombuffer(self._world.physx_system.pack(), np.uint8)
-        np.savez(file, world=world, scenes=self._scene_of, targets=self._targets, dynamics=self._dynamics)
-        self.restore(file.getvalue())
-        return file.getvalue()
+        return {"world": world, "scenes": self._scene_of, "targets": self._targets, "dynamics": self._dynamics}
 
-    def restore(self, state: bytes) -> None:
-        """Go back to what `save` returned."""
-        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
-            self.close()
-            self._build()
-            self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
-            self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
-            self._world.physx_system.unpack(saved["world"].tobytes())
+    def _set_arrays(self, saved: Mapping[str, np.ndarray]) -> None:
+        self.close()
+        self._build()
+        self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
+        self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
+        self._world.physx_system.unpack(saved["world"].tobytes())

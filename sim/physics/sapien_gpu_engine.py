@@ -1,31 +1,18 @@
-"""SAPIEN 3 on a CUDA device: the robots and meshes of `sapien_engine`, all in one PhysX world that lives on the GPU.
+"""SAPIEN 3 on a CUDA device: all robots and meshes in one PhysX world that lives on the GPU. NOT yet run on a GPU.
 
-It has NOT yet been run on a GPU: it is tested against SAPIEN's signatures, and on the CPU against a stand-in for the
-GPU's buffers that was written after SAPIEN's source. Where to look first if it misbehaves: the buffers' sizes below,
-and whether friction, mass and drives that are changed later reach the GPU: they go through PhysX's setters for the CPU,
-which refuse only while a step runs (`NpRigidBodyTemplate::setMass`, `setDriveParams`), as Isaac Lab does where it
-randomises.
-
-`gpu_init` simulates a step, so robots are spread out, and have their friction, mass and drives, before it.
-
+It is tested against SAPIEN's signatures and a stand-in for the GPU's buffers. If it misbehaves, look first at the
+buffers' sizes, and at whether friction, mass and drives reach the GPU: they go through PhysX's setters for the CPU.
 `gpu_apply_articulation_qpos` and its like with an index buffer change the first robots instead of the chosen ones (seen
-in the source of 3.0.3), so all robots are fetched, changed and applied. Repeatability to the bit is not promised.
-
-PhysX's GPU library is not in SAPIEN's package: SAPIEN downloads it into ~/.sapien/physx/VERSION at first use; without
-network, put libPhysXGpu_64.so of the releases of sapien-sim/physx-precompiled there.
-
-Source: `PhysxSystemGpu` in SAPIEN's src/physx/physx_system.cpp.
+in the source of 3.0.3), so all robots are fetched, changed and applied. Source: SAPIEN's src/physx/physx_system.cpp.
 """
 
 from __future__ import annotations
 
-import io
 import zipfile
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import SimError
 from pipeline.geometry import Mesh
@@ -34,6 +21,10 @@ from sim import libraries
 from sim.physics.sapien_engine import SapienBase
 from sim.physics.state import Dynamics, RobotState, parking_positions
 from sim.robots.model import Robot
+
+if TYPE_CHECKING:
+    import torch
+    from sapien.physx import PhysxGpuSystem
 
 MEMORY = {
     "max_rigid_contact_count": 2**22,
@@ -48,8 +39,8 @@ POSITION, QUATERNION, LINEAR, ANGULAR = slice(0, 3), slice(3, 7), slice(7, 10), 
 """Columns of a body's row: wxyz, and the velocity of its centre of mass."""
 
 
-def gpu_system(device: str) -> Any:
-    """A `sapien.physx.PhysxGpuSystem`.
+def gpu_system(device: str) -> PhysxGpuSystem:
+    """PhysX's world on a CUDA device.
 
     Raises:
         SimError: When PhysX doesn't run on that device.
@@ -70,14 +61,7 @@ def gpu_system(device: str) -> Any:
 
 
 class SapienGpuEngine(SapienBase):
-    """SAPIEN on a CUDA device; see `PhysicsEngine` for the methods.
-
-    Args:
-        robot: Model of every robot.
-        scenes: Collision meshes, world frames.
-        num_robots: N.
-        time_step: Time step of a substep [s].
-        device: cuda, or cuda:1 and so on.
+    """SAPIEN on a CUDA device: cuda, or cuda:1 and so on.
 
     Raises:
         SimError: When PhysX doesn't run there, or PyTorch is missing.
@@ -96,10 +80,10 @@ class SapienGpuEngine(SapienBase):
         self._system = gpu_system(self._device)
         self._make_world(self._system)
         for body, position, dynamics in zip(self._bodies, self._parking, self._dynamics.T.tolist(), strict=True):
-            body.park(position)
+            body.articulation.set_root_pose(self._sapien.Pose(position.tolist()))
             body.change(*dynamics)
         self._read_shares(np.arange(self.num_robots))
-        self._system.gpu_init()
+        self._system.gpu_init()  # simulates a step: robots must be apart, with their dynamics, before it
         self._find_buffers()
 
     def _find_buffers(self) -> None:
@@ -134,7 +118,7 @@ class SapienGpuEngine(SapienBase):
         self._targets[robots] = state.joint_position[:, self._driven] * self._is_position
         self.set_targets(self._targets)
 
-    def _write(self, robots: I64, base: NDArray[Any], position: NDArray[Any], velocity: NDArray[Any]) -> None:
+    def _write(self, robots: I64, base: np.ndarray, position: np.ndarray, velocity: np.ndarray) -> None:
         """Bases (M, 13) as PhysX has them, joints (M, J) in our order; the other robots keep what they have."""
         system, chosen = self._system, self._index(robots)
         self._fetch()
@@ -185,7 +169,8 @@ class SapienGpuEngine(SapienBase):
     def contact_forces(self) -> F32:
         """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
         self._system.gpu_query_contact_body_impulses(self._contacts)
-        return (self._impulses.cpu().numpy() / np.float32(self.time_step)).reshape(self.num_robots, -1, 3)
+        impulses: F32 = self._impulses.cpu().numpy()
+        return (impulses / np.float32(self.time_step)).reshape(self.num_robots, -1, 3)
 
     def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
@@ -195,7 +180,7 @@ class SapienGpuEngine(SapienBase):
 
     def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
         """Set friction, mass and motor strength of robots (M,)."""
-        self._change_bodies(robots, dynamics)  # PhysX may copy the CPU's target with the drive
+        super().set_dynamics(robots, dynamics)  # PhysX may copy the CPU's target with the drive
         self._read_shares(robots)
         self.set_targets(self._targets)
 
@@ -203,27 +188,21 @@ class SapienGpuEngine(SapienBase):
         for robot in robots:
             self._shares[robot] = [drive.share for drive in self._bodies[robot].drives]
 
-    def save(self) -> bytes:
-        """The whole state. The engine continues in a new world, as `SapienEngine` does."""
+    def _arrays(self) -> dict[str, np.ndarray]:
         base, position, velocity = self._raw()
-        file = io.BytesIO()
         joints = {"position": position, "velocity": velocity, "targets": self._targets}
-        np.savez(file, base=base, scenes=self._scene_of, dynamics=self._dynamics, **joints)
-        self.restore(file.getvalue())
-        return file.getvalue()
+        return {"base": base, "scenes": self._scene_of, "dynamics": self._dynamics, **joints}
 
-    def restore(self, state: bytes) -> None:
-        """Go back to what `save` returned."""
-        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
-            self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
-            self._dynamics[:] = saved["dynamics"]
-            self.close()
-            self._build()
-            self.set_targets(self._targets)
-            self._write(np.arange(self.num_robots), saved["base"], saved["position"], saved["velocity"])
+    def _set_arrays(self, saved: Mapping[str, np.ndarray]) -> None:
+        self._scene_of[:], self._targets[:] = saved["scenes"], saved["targets"]
+        self._dynamics[:] = saved["dynamics"]
+        self.close()
+        self._build()
+        self.set_targets(self._targets)
+        self._write(np.arange(self.num_robots), saved["base"], saved["position"], saved["velocity"])
 
-    def _tensor(self, array: NDArray[Any]) -> Any:
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return self._torch.tensor(array, dtype=self._torch.float32, device=self._body_data.device)
 
-    def _index(self, numbers: Sequence[int] | I64) -> Any:
+    def _index(self, numbers: Sequence[int] | I64) -> torch.Tensor:
         return self._torch.tensor(np.asarray(numbers), dtype=self._torch.int64, device=self._body_data.device)

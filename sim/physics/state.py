@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
@@ -58,10 +59,7 @@ class RobotState:
     def at_rest(position: Floats, quaternion: Floats, joints: F32) -> RobotState:
         """Robots that don't move.
 
-        Args:
-            position: (N, 3).
-            quaternion: (N, 4).
-            joints: (N, J).
+        Positions (N, 3), quaternions (N, 4) and joint positions (N, J).
         """
         count = len(position)
         still = np.zeros((count, 3), np.float32)
@@ -95,58 +93,85 @@ class Dynamics:
         return Dynamics(*(np.ones(count, np.float32) for _ in range(3)))
 
 
-class PhysicsEngine(Protocol):
-    """N robots of one kind, each alone in one of several scenes; robots never touch each other."""
+class PhysicsEngine:
+    """N robots of one kind, each alone in one of several scenes of one world; robots never touch each other.
 
-    num_robots: int
-    joint_names: tuple[str, ...]
-    """Order of the joints in every array."""
-    link_names: tuple[str, ...]
-    """Order of the links, the base first."""
-    time_step: float
-    """Time step of a substep [s]."""
-    mass_requires_rebuild: bool
-    """Whether changing a robot's mass rebuilds the world."""
+    Scenes are collision meshes in their world frames; the time step is that of a substep [s].
+
+    Attributes:
+        joint_names: Order of the joints in every array.
+        link_names: Order of the links, the base first.
+        mass_requires_rebuild: Whether changing a robot's mass rebuilds the world.
+    """
+
+    mass_requires_rebuild = False
+
+    def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
+        self.num_robots, self.time_step = num_robots, time_step
+        self.joint_names = robot.joint_names
+        self.link_names = tuple(link.name for link in robot.links)
+        self._robot, self._scenes = robot, list(scenes)
+        self._offsets = scene_offsets(scenes)
+        self._scene_of = np.zeros(num_robots, np.int64)
+        self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
+        self._dynamics = np.ones((3, num_robots), np.float32)
+        self._driven = np.array([robot.joint_names.index(actuator.joint) for actuator in robot.actuators], np.int64)
+        self._is_position = np.array([actuator.mode == "position" for actuator in robot.actuators], bool)
+        self._mass_centre = robot.links[0].link_from_inertia.translation
 
     def reset(self, robots: I64, state: RobotState, scenes: I64) -> None:
         """Put robots (M,) into states of length M, in scenes (M,); their targets become the joints' positions."""
-        ...
+        raise NotImplementedError
 
     def set_targets(self, targets: F32) -> None:
         """Set the actuators' targets (N, A), positions or velocities by actuator; held until changed."""
-        ...
+        raise NotImplementedError
 
     def step(self, substeps: int) -> None:
         """Advance all robots."""
-        ...
+        raise NotImplementedError
 
     def read(self) -> RobotState:
         """Current state of all robots."""
-        ...
+        raise NotImplementedError
 
     def contact_forces(self) -> F32:
         """Mean force of the scene on each link in the last substep (N, L, 3), world axes [N]."""
-        ...
+        raise NotImplementedError
 
     def push(self, robots: I64, velocity: F32) -> None:
         """Change the base's linear velocity of robots (M,) by (M, 3) [m/s]."""
-        ...
+        raise NotImplementedError
 
     def set_dynamics(self, robots: I64, dynamics: Dynamics) -> None:
         """Set friction, mass and motor strength of robots (M,)."""
-        ...
+        raise NotImplementedError
 
     def save(self) -> bytes:
         """The whole state: `restore` of it gives the same future."""
-        ...
+        return packed(self._arrays())
 
     def restore(self, state: bytes) -> None:
         """Go back to what `save` returned."""
-        ...
+        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
+            self._set_arrays(saved)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The whole state, by name."""
+        raise NotImplementedError
+
+    def _set_arrays(self, saved: Mapping[str, np.ndarray]) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         """Free the engine's resources."""
-        ...
+
+
+def packed(arrays: Mapping[str, Any]) -> bytes:
+    """Arrays as an npz file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
 
 
 def scene_offsets(meshes: Sequence[Mesh]) -> F64:

@@ -22,8 +22,6 @@ class RobotEntry:
     """A robot of the catalog.
 
     Attributes:
-        file: Its URDF or MJCF file.
-        drive: Makes its drive.
         servos: Actuators of its joints, if the file has none.
     """
 

@@ -26,14 +26,11 @@ class Drive(Protocol):
 
 @dataclass(frozen=True)
 class DifferentialDrive:
-    """Two wheels; an action is (forward speed, yaw rate).
+    """Two wheels, with their radius and distance [m]; an action is (forward speed, yaw rate).
 
     Attributes:
-        wheel_radius: Radius of the wheels [m].
-        track_width: Distance between the wheels [m].
         speed: Forward speed [m/s] for -1 and for 1.
         yaw_rate: Yaw rate [rad/s] for 1, to the left.
-        size: Number of elements of an action.
     """
 
     wheel_radius: float
@@ -59,9 +56,7 @@ class DifferentialDrive:
 class JointOffsets:
     """Joint positions relative to the pose at rest; for legs.
 
-    Args:
-        robot: Robot whose actuators are all position actuators.
-        scale: Offset of an action of 1 [rad].
+    All actuators are position actuators; an action of 1 is an offset of `scale` [rad].
     """
 
     def __init__(self, robot: Robot, scale: float = 0.25) -> None:

@@ -30,10 +30,7 @@ def link_poses(robot: Robot, state: RobotState) -> F64:
 def link_velocities(robot: Robot, state: RobotState, poses: F64) -> tuple[F64, F64]:
     """Angular [rad/s] and linear [m/s] velocities (N, L, 3) of the links' origins, in world axes.
 
-    Args:
-        robot: Model of the robots.
-        state: State of N robots.
-        poses: The result of `link_poses`.
+    `poses` is the result of `link_poses`.
     """
     angular, linear = np.zeros((2, *poses.shape[:2], 3))
     angular[:, 0], linear[:, 0] = state.angular_velocity, state.linear_velocity

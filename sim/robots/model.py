@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from pipeline.errors import SimError
 from pipeline.geometry import Pose
 from pipeline.types import F64, Mask
 from sim import libraries
+
+if TYPE_CHECKING:
+    from mujoco._specs import MjSpec
+    from mujoco._structs import MjData, MjModel
 
 ShapeKind = Literal["box", "sphere", "capsule", "cylinder", "mesh"]
 
@@ -129,8 +133,6 @@ class Robot:
     """A robot with a free base.
 
     Attributes:
-        name: Name of the robot.
-        file: File it was read from.
         links: The base first.
         actuators: In the order of the joints they drive.
         default_position: (J,) joint positions at rest, in the order of `joint_names`.
@@ -161,7 +163,7 @@ class Robot:
         return sum(link.mass for link in self.links)
 
 
-def read_spec(path: Path) -> Any:
+def read_spec(path: Path) -> MjSpec:
     """Read a file as MuJoCo's editable model, with a free base.
 
     Raises:
@@ -173,29 +175,20 @@ def read_spec(path: Path) -> Any:
     except (ValueError, OSError, RuntimeError) as error:
         raise _unreadable(error, path) from error
     for mesh in spec.meshes:
-        mesh.file = _in_package(mesh.file, path)
+        if mesh.file.startswith(PACKAGE):  # of ROS: a folder of that name above the URDF
+            inside = Path(mesh.file.removeprefix(PACKAGE).lstrip("/"))
+            above = [folder / inside for folder in path.resolve().parents]
+            mesh.file = str(next((file for file in above if file.is_file()), inside))
     roots = list(spec.worldbody.bodies)
     if len(roots) == 1 and not any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in spec.joints):
         roots[0].add_freejoint()  # a URDF has none
     return spec
 
 
-def _in_package(file: str, urdf: Path) -> str:
-    """Path of a mesh in a URDF's ROS package: a folder of that name above the URDF."""
-    if not file.startswith(PACKAGE):
-        return file
-    inside = Path(file[len(PACKAGE) :].lstrip("/"))
-    above = [folder / inside for folder in urdf.resolve().parents]
-    return str(next((path for path in above if path.is_file()), inside))
-
-
 def load_robot(path: Path, name: str | None = None, servos: Servos | None = None) -> Robot:
     """Load a URDF or MJCF file with one robot; a keyframe named `home`, if any, is its pose at rest.
 
-    Args:
-        path: The file; meshes are searched relative to it, as the format specifies.
-        name: Name of the robot; the file's stem by default.
-        servos: Actuators of every joint, since a URDF has none.
+    Meshes are searched relative to the file; servos are for files without actuators, such as URDFs.
 
     Raises:
         SimError: When the file can't be read, a mesh is missing, or it isn't one robot with hinges and slides.
@@ -218,9 +211,19 @@ def _unreadable(error: Exception, path: Path) -> SimError:
     )
 
 
-def _robot_of(model: Any, path: Path, name: str, servos: Servos | None) -> Robot:
+def _robot_of(model: MjModel, path: Path, name: str, servos: Servos | None) -> Robot:
     mujoco = libraries.mujoco()
-    _require_one_robot(model, path)
+    kinds = mujoco.mjtJoint
+    roots = int((model.body_parentid[1:] == 0).sum())
+    per_body = model.body_jntnum[1:]
+    ball = int((model.jnt_type == kinds.mjJNT_BALL).sum())
+    if roots != 1 or model.jnt_type[0] != kinds.mjJNT_FREE or ball or (per_body > 1).any():
+        raise SimError(
+            "a robot has one free base and one hinge or slide at most between a link and its parent",
+            found=f"{roots} bodies in the world, {ball} ball joints, up to {int(per_body.max())} joints at a link",
+            remedy="split joints by links of little mass, and keep scenery out of the robot's file",
+            file=path,
+        )
     data = mujoco.MjData(model)
     home = next((i for i in range(model.nkey) if model.key(i).name == "home"), None)
     if home is not None:
@@ -228,15 +231,12 @@ def _robot_of(model: Any, path: Path, name: str, servos: Servos | None) -> Robot
     for joint in range(1, model.njnt) if servos else ():
         angles = [angle for part, angle in servos.rest.items() if part in model.joint(joint).name] if servos else []
         data.qpos[model.jnt_qposadr[joint]] = angles[0] if angles else 0.0
-    links, rest = [], []
-    for body in range(1, model.nbody):
-        link = _link(model, body, path)
-        links.append(link)
-        if link.joint:
-            rest.append(float(data.qpos[model.jnt_qposadr[model.body_jntadr[body]]]))
+    links = [_link(model, body, path) for body in range(1, model.nbody)]
+    rest = [data.qpos[model.jnt_qposadr[model.body_jntadr[body]]] for body, link in enumerate(links, 1) if link.joint]
     data.qpos[:7] = [0, 0, 0, 1, 0, 0, 0]
     mujoco.mj_forward(model, data)
-    low, high, radius = _extent(model, data)
+    corners = _corners(model, data, np.ones(model.ngeom, bool))
+    low, high = float(corners[:, 2].min()), float(corners[:, 2].max())
     front = _corners(model, data, model.geom_bodyid == 1)
     camera = next((i for i in range(model.nsite) if model.site(i).name == CAMERA_SITE), None)
     # looks ahead from the upper front edge of the base's own shapes, so that they don't hide the view
@@ -248,34 +248,23 @@ def _robot_of(model: Any, path: Path, name: str, servos: Servos | None) -> Robot
         name=name,
         file=path,
         links=tuple(links),
-        actuators=_servos(links, servos) if servos else _actuators(model, path),
+        actuators=tuple(
+            Actuator(link.joint.name, "position", servos.stiffness, servos.damping, servos.max_force)
+            for link in links
+            if link.joint
+        )
+        if servos
+        else _actuators(model, path),
         default_position=np.array(rest, np.float64),
         base_height=-low,
-        radius=radius,
+        radius=float(np.linalg.norm(corners[:, :2], axis=1).max()),
         height=high - low,
         base_from_camera=base_from_camera,
     )
 
 
-def _require_one_robot(model: Any, path: Path) -> None:
-    mujoco = libraries.mujoco()
-    kinds = mujoco.mjtJoint
-    joints = model.jnt_type
-    roots = int((model.body_parentid[1:] == 0).sum())
-    per_body = model.body_jntnum[1:]
-    ball = int((joints == kinds.mjJNT_BALL).sum())
-    if roots != 1 or joints[0] != kinds.mjJNT_FREE or ball or (per_body > 1).any():
-        raise SimError(
-            "a robot has one free base and one hinge or slide at most between a link and its parent",
-            found=f"{roots} bodies in the world, {ball} ball joints, up to {int(per_body.max())} joints at a link",
-            remedy="split joints by links of little mass, and keep scenery out of the robot's file",
-            file=path,
-        )
-
-
-def _link(model: Any, body: int, path: Path) -> Link:
-    mujoco = libraries.mujoco()
-    kinds = {int(mujoco.mjtJoint.mjJNT_HINGE): "hinge", int(mujoco.mjtJoint.mjJNT_SLIDE): "slide"}
+def _link(model: MjModel, body: int, path: Path) -> Link:
+    slide = libraries.mujoco().mjtJoint.mjJNT_SLIDE
     joint = None
     if model.body_jntnum[body] and body > 1:
         index = int(model.body_jntadr[body])
@@ -283,7 +272,7 @@ def _link(model: Any, body: int, path: Path) -> Link:
         limited = bool(model.jnt_limited[index])
         joint = Joint(
             name=model.joint(index).name,
-            kind=kinds[int(model.jnt_type[index])],  # type: ignore[arg-type]
+            kind="slide" if model.jnt_type[index] == slide else "hinge",
             axis=model.jnt_axis[index].copy(),
             anchor=model.jnt_pos[index].copy(),
             limits=(float(model.jnt_range[index, 0]), float(model.jnt_range[index, 1])) if limited else None,
@@ -304,15 +293,9 @@ def _link(model: Any, body: int, path: Path) -> Link:
     )
 
 
-def _shape(model: Any, geom: int, path: Path) -> Shape:
-    mujoco = libraries.mujoco()
-    names: dict[int, ShapeKind] = {
-        int(mujoco.mjtGeom.mjGEOM_BOX): "box",
-        int(mujoco.mjtGeom.mjGEOM_SPHERE): "sphere",
-        int(mujoco.mjtGeom.mjGEOM_CAPSULE): "capsule",
-        int(mujoco.mjtGeom.mjGEOM_CYLINDER): "cylinder",
-        int(mujoco.mjtGeom.mjGEOM_MESH): "mesh",
-    }
+def _shape(model: MjModel, geom: int, path: Path) -> Shape:
+    kinds = libraries.mujoco().mjtGeom
+    names: dict[int, ShapeKind] = {int(getattr(kinds, f"mjGEOM_{name.upper()}")): name for name in get_args(ShapeKind)}
     kind = names.get(int(model.geom_type[geom]))
     if kind is None:
         raise SimError(
@@ -335,12 +318,7 @@ def _shape(model: Any, geom: int, path: Path) -> Shape:
     )
 
 
-def _servos(links: Sequence[Link], servos: Servos) -> tuple[Actuator, ...]:
-    names = [link.joint.name for link in links if link.joint]
-    return tuple(Actuator(n, "position", servos.stiffness, servos.damping, servos.max_force) for n in names)
-
-
-def _actuators(model: Any, path: Path) -> tuple[Actuator, ...]:
+def _actuators(model: MjModel, path: Path) -> tuple[Actuator, ...]:
     found: dict[int, Actuator] = {}
     for index in range(model.nu):
         joint = int(model.actuator_trnid[index, 0])
@@ -361,13 +339,7 @@ def _actuators(model: Any, path: Path) -> tuple[Actuator, ...]:
     return tuple(found[joint] for joint in sorted(found))
 
 
-def _extent(model: Any, data: Any) -> tuple[float, float, float]:
-    """Lowest and highest z of the solid shapes' boxes, and their largest distance from the vertical axis [m]."""
-    points = _corners(model, data, np.ones(model.ngeom, bool))
-    return float(points[:, 2].min()), float(points[:, 2].max()), float(np.linalg.norm(points[:, :2], axis=1).max())
-
-
-def _corners(model: Any, data: Any, chosen: Mask) -> F64:
+def _corners(model: MjModel, data: MjData, chosen: Mask) -> F64:
     """Corners (P, 3) of the boxes around the chosen geoms that are solid, base axes [m]."""
     solid = chosen & ((model.geom_contype != 0) | (model.geom_conaffinity != 0))
     boxes = model.geom_aabb[solid]  # centre and half size, in the geom's axes

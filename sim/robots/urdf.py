@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 
 from pipeline.errors import SimError
 from pipeline.geometry import Pose
-from pipeline.types import F64
-from sim.robots.model import Joint, Link, Robot, Shape
+from sim.robots.model import Link, Robot, Shape
 
 UNLIMITED = 1e9
 """Force, speed or slide [SI units] where URDF wants a number and there is no limit."""
@@ -22,13 +21,6 @@ def write_urdf(robot: Robot, folder: Path) -> Path:
 
     URDF puts a joint's axis through the origin of its child, so a link's frame moves to its joint's anchor; a capsule
     becomes a cylinder and two spheres. Friction, armature and motors are left out: URDF has no elements for them.
-
-    Args:
-        robot: A robot whose links have unique names.
-        folder: Existing folder for the files.
-
-    Returns:
-        The URDF's path.
 
     Raises:
         SimError: When two links have the same name or one has none.
@@ -65,6 +57,8 @@ def _link_from_urdf(link: Link) -> Pose:
 
 
 def _add_link(root: ElementTree.Element, link: Link, folder: Path) -> None:
+    from trimesh import PointCloud
+
     made = ElementTree.SubElement(root, "link", name=link.name)
     urdf_from_link = _link_from_urdf(link).inverse()
     urdf_from_inertia = urdf_from_link @ link.link_from_inertia
@@ -80,7 +74,7 @@ def _add_link(root: ElementTree.Element, link: Link, folder: Path) -> None:
         pose = urdf_from_link @ shape.link_from_shape
         if shape.kind == "mesh":
             file = folder / f"hull_{len(root)}_{number}.stl"
-            _write_hull(shape.vertices, file)
+            PointCloud(shape.vertices).convex_hull.export(file)
             _add_collision(made, pose, "mesh", filename=file.name)
         else:
             _add_primitive(made, pose, shape)
@@ -107,9 +101,10 @@ def _add_collision(link: ElementTree.Element, pose: Pose, kind: str, **size: str
 
 def _add_joint(root: ElementTree.Element, link: Link, parent: Link, efforts: dict[str, float]) -> None:
     joint = link.joint
-    made = ElementTree.SubElement(
-        root, "joint", name=joint.name if joint else f"{link.name}_fixed", type=_joint_type(joint)
-    )
+    kind = "fixed" if joint is None else "prismatic" if joint.kind == "slide" else "continuous"
+    if joint and joint.kind == "hinge" and joint.limits:
+        kind = "revolute"
+    made = ElementTree.SubElement(root, "joint", name=joint.name if joint else f"{link.name}_fixed", type=kind)
     ElementTree.SubElement(made, "parent", link=parent.name)
     ElementTree.SubElement(made, "child", link=link.name)
     _add_origin(made, _link_from_urdf(parent).inverse() @ link.parent_from_link @ _link_from_urdf(link))
@@ -124,27 +119,12 @@ def _add_joint(root: ElementTree.Element, link: Link, parent: Link, efforts: dic
     ElementTree.SubElement(made, "limit", limit)
 
 
-def _joint_type(joint: Joint | None) -> str:
-    if joint is None:
-        return "fixed"
-    if joint.kind == "slide":
-        return "prismatic"
-    return "revolute" if joint.limits else "continuous"
-
-
 def _add_origin(element: ElementTree.Element, pose: Pose) -> None:
     """URDF's rpy are rotations about the fixed axes x, y, z in this order."""
     from scipy.spatial.transform import Rotation
 
     rpy = Rotation.from_matrix(pose.rotation).as_euler("xyz")
     ElementTree.SubElement(element, "origin", xyz=_numbers(pose.translation), rpy=_numbers(rpy))
-
-
-def _write_hull(vertices: F64, file: Path) -> None:
-    """The convex hull of vertices (V, 3) as binary STL."""
-    from trimesh import PointCloud
-
-    PointCloud(vertices).convex_hull.export(file)
 
 
 def _number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass
 
@@ -57,14 +58,8 @@ class CommandScenario:
     """Starts in front of rises, the higher the level the higher; commands that stay on the walkable floor.
 
     The first command leads straight up; later ones lead along arcs. If no tried command stays on the floor, the robot
-    turns on the spot.
-
-    Args:
-        floors: Floors to walk on. Levels that a scene lacks are replaced by the next easier one.
-        num_envs: N.
-        period: Time between two steps [s].
-        ahead: Length of the free path ahead of a start [m].
-        steps: Whether some scene must have a start in front of a rise.
+    turns on the spot. Levels that a scene lacks are replaced by the next easier one; with `steps`, some scene must have
+    a start in front of a rise. `ahead` is the length of the free path ahead of a start [m].
 
     Raises:
         SimError: When a scene has no start with a path ahead, or no scene has the steps that are needed.
@@ -73,9 +68,18 @@ class CommandScenario:
     def __init__(self, floors: Floors, num_envs: int, period: float, *, ahead: float, steps: bool = False) -> None:
         self.floors, self._period, self._ahead = floors, period, ahead
         starts = [_starts_by_level(floors, scene, ahead) for scene in range(len(floors.scenes))]
-        if steps:
-            _check_steps(floors, starts)
-        self._starts = [_filled(levels) for levels in starts]
+        if steps and not any(len(cells) for levels in starts for cells in levels[1:]):
+            names = ", ".join(scene.lock.reference for scene in floors.scenes)
+            raise SimError(
+                "climbing needs a scene with steps, and horizontal floor in front of them",
+                found=f"0 starts in front of a rise of {RISES[1]:g} m or more in {names}, "
+                f"{sum(len(levels[0]) for levels in starts)} on horizontal floor",
+                remedy="use a scene with stairs, captured with the floor at their foot",
+            )
+        self._starts = [
+            list(itertools.accumulate(levels, lambda easier, level: level if len(level) else easier))
+            for levels in starts
+        ]
         self._scene_of = np.zeros(num_envs, np.int64)
         self._command, self._velocity = np.zeros((num_envs, 2), np.float32), np.zeros((num_envs, 2), np.float32)
         self._hold, self._sum, self._steps = np.zeros(num_envs), np.zeros(num_envs), np.zeros(num_envs)
@@ -174,34 +178,11 @@ def _starts_by_level(floors: Floors, scene: int, ahead: float) -> list[I64]:
     return result
 
 
-def _check_steps(floors: Floors, starts: list[list[I64]]) -> None:
-    if not any(len(cells) for levels in starts for cells in levels[1:]):
-        names = ", ".join(scene.lock.reference for scene in floors.scenes)
-        raise SimError(
-            "climbing needs a scene with steps, and horizontal floor in front of them",
-            found=f"0 starts in front of a rise of {RISES[1]:g} m or more in {names}, "
-            f"{sum(len(levels[0]) for levels in starts)} on horizontal floor",
-            remedy="use a scene with stairs, captured with the floor at their foot",
-        )
-
-
-def _filled(levels: list[I64]) -> list[I64]:
-    """The same, with empty levels replaced by the next easier one."""
-    result = levels[:1]
-    for starts in levels[1:]:
-        result.append(starts if len(starts) else result[-1])
-    return result
-
-
 @njit(parallel=True, cache=True, nogil=True)
 def _rises(height: F32, walkable: Mask, radius: float, ahead: float) -> F32:
     """Rise of straight paths (X, Y, HEADINGS) [m]; NaN where one leaves the floor, leads down or starts uneven.
 
-    Args:
-        height: (X, Y) [m].
-        walkable: (X, Y).
-        radius: Radius of the robot [cells]; the floor is horizontal within it, before and behind a start.
-        ahead: Length of the paths [cells].
+    The floor is horizontal within the radius [cells] before and behind a start; paths have the length `ahead` [cells].
     """
     rise = np.full((*height.shape, HEADINGS), np.float32(np.nan), np.float32)
     for i in prange(height.shape[0]):

@@ -42,12 +42,7 @@ class ExplorationState:
 class ExplorationScenario:
     """Starts anywhere on the drivable floor; floor is seen once it lies ahead of the robot, in reach and not occluded.
 
-    Args:
-        floors: Floors to explore.
-        num_envs: N.
-        period: Time between two steps [s].
-        reach: How far the robot sees [m].
-        half_angle: Half of its field of view [rad].
+    A robot sees as far as `reach` [m], within `half_angle` to each side [rad].
     """
 
     def __init__(self, floors: Floors, num_envs: int, period: float, *, reach: float, half_angle: float) -> None:

@@ -40,11 +40,6 @@ class PathState:
 class PathTracker:
     """Remaining path lengths of N robots.
 
-    Args:
-        floors: Floors that the robots are on.
-        num_envs: N.
-        fields: Distances to goals; each robot follows one field.
-
     Attributes:
         scene_of: (N,) scene of each robot.
         goal: (N, 3) position of the goal on the floor [m], world frame of its scene.
@@ -88,13 +83,8 @@ class PathTracker:
 class GoalScenario:
     """Goals marked by a ball, each with starts from which a path leads there.
 
-    Args:
-        floors: Floors to drive on.
-        num_envs: N.
-        period: Time between two steps [s].
-        min_length: Shortest path from start to goal [m].
-        ball_color: Colour of the balls, 0..1.
-        goals: How many goals of a scene to use, the first ones; all by default.
+    Paths from start to goal have at least `min_length` [m]; of each scene the first `goals` goals are used, all by
+    default.
 
     Raises:
         SimError: When a scene has no such path, or no start that may be used.
@@ -149,7 +139,7 @@ class GoalScenario:
 
 
 class _Goals:
-    """All goals of all scenes, and the cells from which each can be reached.
+    """All goals of all scenes, or the nearest cells to them that the robot can drive to, and usable starts for each.
 
     Attributes:
         cells: (G, 2).
@@ -157,7 +147,11 @@ class _Goals:
     """
 
     def __init__(self, floors: Floors, min_length: float, limit: int | None) -> None:
-        cells = [_goal_cells(floors, scene, limit) for scene in range(len(floors.scenes))]
+        cells = list[I64]()
+        for number, scene in enumerate(floors.scenes):
+            poses = (scene.regions.goals or scene.regions.spawn_poses)[:limit]
+            xy = np.array([pose.position[:2] for pose in poses])
+            cells.append(np.unique(floors.nearest(number, floors.drivable[number], xy), axis=0))
         self._scene = np.repeat(np.arange(len(cells)), [len(in_scene) for in_scene in cells])
         self.cells = np.concatenate(cells)
         sources = np.zeros((len(self.cells), *floors.height.shape[1:]), bool)
@@ -183,10 +177,3 @@ class _Goals:
         share = rng.random(len(scenes))
         goals = np.array([row[int(u * len(row))] for row, u in zip(options, share, strict=True)], np.int64)
         return goals, self._starts.draw(goals, 1, rng)[:, 0]
-
-
-def _goal_cells(floors: Floors, scene: int, limit: int | None) -> I64:
-    """Cells (G, 2) of the scene's first goals, or the nearest ones that the robot can drive to."""
-    regions = floors.scenes[scene].regions
-    xy = np.array([pose.position[:2] for pose in regions.goals or regions.spawn_poses])[:limit]
-    return np.unique(floors.nearest(scene, floors.drivable[scene], xy), axis=0)

@@ -42,19 +42,10 @@ class ObstacleState(PathState):
 
 
 class ObstacleScenario(GoalScenario):
-    """Goals with posts that leave a path to them, and yellow patches that cost; drawn anew for each episode.
+    """Goals with posts that leave a path to them, and yellow patches that cost; drawn for each episode.
 
     Posts are visual, and contact with them is geometric; they are not in the physics. The costs of a bundle's own areas
-    count, too.
-
-    Args:
-        floors: Floors to drive on.
-        num_envs: N.
-        period: Time between two steps [s].
-        min_length: Shortest path from start to goal [m].
-        ball_color: Colour of the balls, 0..1.
-        posts: Largest number of posts; those that would stand at the start or the goal are left out.
-        patches: Number of patches.
+    count, too. There are at most `posts` posts: those that would stand at the start or the goal are left out.
 
     Raises:
         SimError: When a scene has no such path, or no start that may be used.

@@ -16,7 +16,6 @@ from sim.navigation import DistanceFields, spread
 from sim.physics.state import RobotState
 from sim.tasks.goals import PathState, PathTracker
 from sim.tasks.obstacles import PATCH_COLOR, area_costs
-from sim.tasks.odometry import DeadReckoning
 from sim.tasks.task import ResetPoses
 
 RADIUS = (0.25, 0.45)
@@ -63,15 +62,9 @@ class PatchScenario:
 
     A scene's patches are its own areas with a cost; in a scene without any, a patch is painted at another position in
     each episode. In some episodes the straight path is free except for a patch that it crosses. There is always a path
-    that avoids the patches.
-
-    Args:
-        floors: Floors to drive on.
-        num_envs: N.
-        period: Time between two steps [s].
-        min_length: Shortest straight distance from start to goal [m].
-        max_length: Longest path from start to goal around the patches [m].
-        crossing: Fraction of the episodes whose straight path crosses a patch; 1 for held-out starts.
+    that avoids the patches. From start to goal the straight distance is at least `min_length` and the path around the
+    patches at most `max_length` [m]. `crossing` is the fraction of the episodes whose straight path crosses a patch; it
+    is 1 for held-out starts.
 
     Raises:
         SimError: When a scene has no room for that.
@@ -92,7 +85,11 @@ class PatchScenario:
         self._crossing = 1.0 if floors.split == "held_out" else crossing
         own = area_costs(floors) > 0
         distance = np.stack([masks.distance_from(grid) * cell for grid, cell in zip(own, floors.cell, strict=True)])
-        self._own, self._nearest_own, self._near_own = own, self._nearest(own), distance <= GAP
+        self._own, self._near_own = own, distance <= GAP
+        self._nearest_own = np.full((*own.shape, 2), np.inf)  # nearest position on a scene's own patches, by cell [m]
+        for scene in np.flatnonzero(own.any((1, 2))):
+            cells = masks.nearest_marked(own[scene]).transpose(1, 2, 0)
+            self._nearest_own[scene] = floors.origin[scene] + (cells + 0.5) * floors.cell[scene]
         room = floors.drivable & (distance > self._free)
         self._goals = room & (floors.edge > ROOM)
         self._ends = Cells(room & floors.eligible), Cells(self._goals)
@@ -134,7 +131,9 @@ class PatchScenario:
         self._odometry.update(xy, pose[:, 2], rng)
         self._believed = self._odometry.towards(self._paths.goal[:, :2])
         self._to_patch = self._vector_to_patch(np.arange(len(xy)), xy)
-        self._inside = self._over_patch(xy)
+        scenes = self._paths.scene_of
+        painted = np.linalg.norm(self._patch[:, :2] - xy, axis=1) < self._radius
+        self._inside = painted | self._own[(scenes, *self.floors.cells(scenes, xy))]
         self._entering = self._inside & ~self._entered
         self._entered = self._entered | self._inside
 
@@ -159,12 +158,6 @@ class PatchScenario:
         """Path length to the goals of environments (M,) from positions (M, 2) [m]; inf off the floor."""
         return self._paths.length(xy, envs)
 
-    def _over_patch(self, xy: Floats) -> Mask:
-        """Which of all robots at positions (N, 2) are over a patch (N,)."""
-        scenes = self._paths.scene_of
-        painted = np.linalg.norm(self._patch[:, :2] - xy, axis=1) < self._radius
-        return painted | self._own[(scenes, *self.floors.cells(scenes, xy))]
-
     def _vector_to_patch(self, envs: I64, xy: Floats) -> Floats:
         """Vectors (M, 2) [m] from positions (M, 2) to the nearest point of a patch."""
         scenes = self._paths.scene_of[envs]
@@ -175,14 +168,6 @@ class PatchScenario:
         to_paint = to_middle * (outside / distance)[:, None]
         nearer = (radius > 0) & (outside < np.linalg.norm(to_own, axis=1))
         return np.where(nearer[:, None], to_paint, to_own)
-
-    def _nearest(self, own: Mask) -> F64:
-        """For each cell the nearest position (S, X, Y, 2) on a scene's own patches (S, X, Y) [m]; inf without any."""
-        result = np.full((*own.shape, 2), np.inf)
-        for scene in np.flatnonzero(own.any((1, 2))):
-            cells = masks.nearest_marked(own[scene]).transpose(1, 2, 0)
-            result[scene] = self.floors.origin[scene] + (cells + 0.5) * self.floors.cell[scene]
-        return result
 
     def _draw(self, scenes: I64, crossing: Mask, tries: int, rng: np.random.Generator) -> Floats:
         """Draw candidate layouts (M, tries, 7) in scenes (M,).
@@ -234,6 +219,52 @@ class PatchScenario:
             f"from usable starts, in {ROUNDS * BATCH * TRIES} tries",
             remedy="use a larger scene, or another task",
         )
+
+
+SCALE = 0.03
+"""Standard deviation of the scale factors of measured distances and rotations; constant in an episode."""
+YAW_NOISE = 0.01 / np.sqrt(0.2)
+"""Random walk of the heading [rad / sqrt(s)]: 0.01 rad per 0.2 s."""
+MAX_DISTANCE = 4.0
+"""Largest distance of a goal that is distinguished [m]."""
+
+
+class DeadReckoning:
+    """Poses of N robots estimated from the rotation of wheels, which drift; exact at the beginning of their episodes.
+
+    Attributes:
+        xy: (N, 2) estimated positions [m], world frame.
+        yaw: (N,) estimated headings [rad].
+    """
+
+    def __init__(self, num_envs: int, period: float) -> None:
+        self.xy, self.yaw = np.zeros((num_envs, 2)), np.zeros(num_envs)
+        self._true_xy, self._true_yaw = np.zeros((num_envs, 2)), np.zeros(num_envs)
+        self._scale, self._noise = np.ones((num_envs, 2)), YAW_NOISE * np.sqrt(period)
+
+    def reset(self, envs: I64, xy: Floats, yaw: Floats, rng: np.random.Generator) -> None:
+        """Reset robots (M,) to known positions (M, 2) and headings (M,), with new scale factors."""
+        self.xy[envs] = self._true_xy[envs] = xy
+        self.yaw[envs] = self._true_yaw[envs] = yaw
+        self._scale[envs] = rng.normal(1, SCALE, (len(envs), 2))
+
+    def update(self, xy: Floats, yaw: Floats, rng: np.random.Generator) -> None:
+        """Move all robots to positions (N, 2) and headings (N,), with half of the rotation before the translation."""
+        rotation = (yaw - self._true_yaw + np.pi) % (2 * np.pi) - np.pi
+        estimated = rotation * self._scale[:, 1] + rng.normal(0, self._noise, len(yaw))
+        error = self.yaw + estimated / 2 - (self._true_yaw + rotation / 2)
+        moved = (xy - self._true_xy) * self._scale[:, :1]
+        cos, sin = np.cos(error), np.sin(error)
+        self.xy = self.xy + np.stack([cos * moved[:, 0] - sin * moved[:, 1], sin * moved[:, 0] + cos * moved[:, 1]], 1)
+        self.yaw = self.yaw + estimated
+        self._true_xy, self._true_yaw = np.array(xy, float), np.array(yaw, float)
+
+    def towards(self, goal: Floats) -> F32:
+        """Estimated distance [m], at most `MAX_DISTANCE`, cosine and sine of the bearing (N, 3) of goals (N, 2)."""
+        offset = goal - self.xy
+        bearing = np.arctan2(offset[:, 1], offset[:, 0]) - self.yaw
+        distance = np.minimum(np.linalg.norm(offset, axis=1), MAX_DISTANCE)
+        return np.column_stack([distance, np.cos(bearing), np.sin(bearing)]).astype(np.float32)
 
 
 @njit(parallel=True, cache=True, nogil=True)

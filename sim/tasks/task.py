@@ -26,8 +26,6 @@ class StepState(Generic[ScenarioState]):
     """The state of N environments after a step; terms read nothing else.
 
     Attributes:
-        robot: Model of every robot.
-        state: State of the robots.
         action: (N, A) action of this step, -1..1.
         last_action: (N, A) action of the step before.
         contact_force: (N,) horizontal contact force on the robot's base, as a fraction of the robot's weight.
@@ -63,6 +61,11 @@ class ResetPoses:
     yaw: Floats
 
 
+Value = TypeVar("Value")
+Term = Callable[[StepState[Any]], Value]
+"""A value for each of N environments; a task pairs its terms with the scenario whose state they read."""
+
+
 class Scenario(Protocol[ScenarioState]):
     """What the episodes of N environments are about: where they begin, where they lead, and their props."""
 
@@ -93,21 +96,16 @@ class Observation:
         privileged: Whether only a critic may observe it, since a real robot couldn't.
     """
 
-    function: Callable[[StepState[Any]], F32]
+    function: Term[F32]
     size: int | Literal["action", "joints"]
     privileged: bool = False
 
 
 @dataclass(frozen=True)
 class Reward:
-    """A term of the reward.
+    """A term of the reward."""
 
-    Attributes:
-        function: Returns (N,).
-        weight: Factor of the term.
-    """
-
-    function: Callable[[StepState[Any]], F32 | Mask]
+    function: Term[F32 | Mask]
     weight: float
 
 
@@ -117,7 +115,6 @@ class Curriculum:
 
     Attributes:
         function: Maps the last state and a mask of failures (N,) to level changes (N,): 1, -1 or 0.
-        levels: Number of levels.
     """
 
     function: Callable[[StepState[Any], Mask], I64]
@@ -129,15 +126,11 @@ class Task:
     """A task as data.
 
     Attributes:
-        name: Name of the task.
-        camera: Pinhole camera of the robot.
         control_period: Time between two actions [s].
         time_step: Time step of the physics [s]; divides the control period.
         seconds: Time limit of an episode [s].
         scenario: Makes the scenario from floors, number of environments and control period.
         success: Whether an episode that ends solved the task: (N,) bool.
-        observations: Vectors by name, in addition to the cameras' outputs.
-        rewards: Reward terms by name.
         terminations: Conditions that end an episode, by name: (N,) bool.
         outcomes: What else is counted when an episode ends, by name: (N,) bool.
         curriculum: How the difficulty changes; None for a fixed one.
@@ -150,12 +143,12 @@ class Task:
     control_period: float
     time_step: float
     seconds: float
-    scenario: Callable[[Floors, int, float], Scenario[Any]]
-    success: Callable[[StepState[Any]], Mask]
+    scenario: Callable[[Floors, int, float], Scenario[object]]
+    success: Term[Mask]
     observations: Mapping[str, Observation] = field(default_factory=dict)
     rewards: Mapping[str, Reward] = field(default_factory=dict)
-    terminations: Mapping[str, Callable[[StepState[Any]], Mask]] = field(default_factory=dict)
-    outcomes: Mapping[str, Callable[[StepState[Any]], Mask]] = field(default_factory=dict)
+    terminations: Mapping[str, Term[Mask]] = field(default_factory=dict)
+    outcomes: Mapping[str, Term[Mask]] = field(default_factory=dict)
     curriculum: Curriculum | None = None
     height_scan: ScanGrid | None = None
     camera_settings: CameraSettings = field(default_factory=CameraSettings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -14,59 +13,59 @@ from sim.tasks.exploration import ExplorationState
 from sim.tasks.goals import PathState
 from sim.tasks.obstacles import ObstacleState
 from sim.tasks.patches import PatchState
-from sim.tasks.task import StepState
+from sim.tasks.task import StepState, Term
 
 TIPPED = np.deg2rad(60)
 FALLEN_MARGIN = 0.05
 """A base has fallen if it is lower than half its height at rest minus this [m]; that of wheels rests on the floor."""
 FAR = np.float32(2)
-"""Largest distance that is told apart [m]."""
+"""Largest distance that is distinguished [m]."""
 COLLISION_FORCE = 0.15
 """Horizontal contact force of a collision, as a fraction of the robot's weight."""
 
 
-def in_base(step: StepState[Any], vectors: Floats) -> F32:
+def in_base(step: StepState[object], vectors: Floats) -> F32:
     """World vectors (N, 3) in each robot's base axes."""
     return np.einsum("nij,ni->nj", step.state.world_from_base, vectors).astype(np.float32)
 
 
-def planar_velocity(step: StepState[Any]) -> F32:
+def planar_velocity(step: StepState[object]) -> F32:
     """Forward and lateral velocity [m/s] and yaw rate [rad/s] (N, 3), as odometry measures them."""
     linear = in_base(step, step.state.linear_velocity)
     return np.concatenate([linear[:, :2], step.state.angular_velocity[:, 2:]], 1)
 
 
-def angular_velocity(step: StepState[Any]) -> F32:
+def angular_velocity(step: StepState[object]) -> F32:
     """Angular velocity in the base's axes (N, 3) [rad/s], as a gyroscope measures it."""
     return in_base(step, step.state.angular_velocity)
 
 
-def projected_gravity(step: StepState[Any]) -> F32:
+def projected_gravity(step: StepState[object]) -> F32:
     """Direction of gravity in the base's axes (N, 3), unit."""
     return in_base(step, np.tile([0, 0, -1.0], (len(step.state), 1)))
 
 
-def joint_offsets(step: StepState[Any]) -> F32:
+def joint_offsets(step: StepState[object]) -> F32:
     """Joint positions relative to those at rest (N, J) [rad, m]."""
     return step.state.joint_position - step.robot.default_position.astype(np.float32)
 
 
-def joint_velocities(step: StepState[Any]) -> F32:
+def joint_velocities(step: StepState[object]) -> F32:
     """Joint velocities (N, J) [rad/s, m/s]."""
     return step.state.joint_velocity
 
 
-def heights(step: StepState[Any]) -> F32:
+def heights(step: StepState[object]) -> F32:
     """Height of the ground around the robot relative to its base (N, K) [m]."""
     return step.heights
 
 
-def last_action(step: StepState[Any]) -> F32:
+def last_action(step: StepState[object]) -> F32:
     """The last action (N, A)."""
     return step.action
 
 
-def pose_in_scene(step: StepState[Any]) -> F32:
+def pose_in_scene(step: StepState[object]) -> F32:
     """Position (x, y) [m] in the scene's world frame, cosine and sine of the heading (N, 4)."""
     x, y, yaw = step.state.planar.T
     return np.column_stack([x, y, np.cos(yaw), np.sin(yaw)]).astype(np.float32)
@@ -82,7 +81,7 @@ def detours(step: StepState[PathState]) -> F32:
     return np.clip(step.scenario.detours, -FAR, FAR)
 
 
-def elapsed(step: StepState[Any]) -> F32:
+def elapsed(step: StepState[object]) -> F32:
     """Elapsed fraction of the episode's time limit, 0..1 (N, 1)."""
     return step.elapsed[:, None]
 
@@ -99,27 +98,27 @@ def progress(step: StepState[PathState]) -> F32:
     return step.scenario.previous_length - step.scenario.length
 
 
-def per_step(step: StepState[Any]) -> F32:
+def per_step(step: StepState[object]) -> F32:
     """1 in every step."""
     return np.ones(len(step.state), np.float32)
 
 
-def action_rate(step: StepState[Any]) -> F32:
+def action_rate(step: StepState[object]) -> F32:
     """Change of the action since the last step, summed over its elements."""
     return np.abs(step.action - step.last_action).sum(1)
 
 
-def collided(step: StepState[Any]) -> Mask:
+def collided(step: StepState[object]) -> Mask:
     """Whether the robot's body touches something: wheels and casters push it up only."""
     return step.contact_force > COLLISION_FORCE
 
 
-def flat_orientation(step: StepState[Any]) -> F32:
+def flat_orientation(step: StepState[object]) -> F32:
     """Squared sine of the tilt."""
     return np.sin(step.tilt) ** 2
 
 
-def tipped(step: StepState[Any]) -> Mask:
+def tipped(step: StepState[object]) -> Mask:
     """Whether the robot lies on its side."""
     return step.tilt > TIPPED
 
@@ -149,13 +148,9 @@ def floor_cost(step: StepState[ObstacleState]) -> F32:
     return step.scenario.cost
 
 
-def either(*terms: Callable[[StepState[Any]], Mask]) -> Callable[[StepState[Any]], Mask]:
+def either(*terms: Term[Mask]) -> Term[Mask]:
     """A term: whether any of the terms holds."""
-
-    def any_term(step: StepState[Any]) -> Mask:
-        return np.any([term(step) for term in terms], axis=0)
-
-    return any_term
+    return lambda step: np.any([term(step) for term in terms], axis=0)
 
 
 def goal_by_odometry(step: StepState[PatchState]) -> F32:
@@ -176,12 +171,12 @@ def inside_patch(step: StepState[PatchState]) -> Mask:
 
 
 def entering_patch(step: StepState[PatchState]) -> Mask:
-    """Whether it is so for the first time in the episode."""
+    """Whether the robot's centre is over a patch for the first time in the episode."""
     return step.scenario.entering
 
 
 def entered_patch(step: StepState[PatchState]) -> Mask:
-    """Whether it is or was so in the episode."""
+    """Whether the robot's centre is or was over a patch in the episode."""
     return step.scenario.entered
 
 
@@ -202,11 +197,7 @@ def map_around(step: StepState[ExplorationState]) -> F32:
 
 def explored(share: float) -> Callable[[StepState[ExplorationState]], Mask]:
     """A term: whether that fraction of the floor was seen."""
-
-    def seen_enough(step: StepState[ExplorationState]) -> Mask:
-        return step.scenario.share >= share
-
-    return seen_enough
+    return lambda step: step.scenario.share >= share
 
 
 def command(step: StepState[CommandState]) -> F32:

@@ -22,7 +22,7 @@ def test_exact_maps_agree(maps):
     np.testing.assert_allclose(comparison.depth, maps[1].depth, atol=3e-3)
 
 
-def test_a_floater_is_looked_through(maps):
+def test_neighbours_see_through_a_floater(maps):
     """A patch that hangs half way to the wall is contradicted by all who see past it."""
     depth = maps[1].depth.copy()
     depth[100:120, 100:120] *= 0.5

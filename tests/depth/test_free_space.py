@@ -38,9 +38,9 @@ def test_somebody_who_walks_by_is_dropped(maps):
     """What stands in one view and is looked through in the others is named and taken out of that view alone."""
     maps[3] = changed(maps[3], 0.5)
     found = conflicts(maps)
-    assert [(r.view, r.kind) for r in found.regions] == [("0003", "looked through")]
-    assert found.regions[0].share == pytest.approx(60 * 60 / (320 * 240), rel=0.1)
-    np.testing.assert_allclose(found.regions[0].centre, np.median(maps[3].points()[PATCH], axis=(0, 1)), atol=0.05)
+    assert [(r["view"], r["kind"]) for r in found.regions] == [("0003", "looked through")]
+    assert found.regions[0]["share"] == pytest.approx(60 * 60 / (320 * 240), rel=0.1)
+    np.testing.assert_allclose(found.regions[0]["centre"], np.median(maps[3].points()[PATCH], axis=(0, 1)), atol=0.05)
     clean = found.remove_from(maps[3])
     assert not clean.depth[CENTRE].any()
     assert not clean.sigma[CENTRE].any()
@@ -75,8 +75,8 @@ def test_a_mirror_s_room_is_dropped(views, maps):
     for i in (3, 4):
         maps[i] = with_mirror(views.room, maps[i])
     found = conflicts(maps)
-    assert {(r.view, r.kind) for r in found.regions} == {(f"000{i}", "behind a surface") for i in (3, 4)}
-    assert all(region.centre[1] > 3.2 for region in found.regions)
+    assert {(r["view"], r["kind"]) for r in found.regions} == {(f"000{i}", "behind a surface") for i in (3, 4)}
+    assert all(region["centre"][1] > 3.2 for region in found.regions)
     for i in (3, 4):
         inside = mirror_pixels(views.truth[f"000{i}"])
         assert (found.remove_from(maps[i]).depth[inside] > 0).mean() < 0.1
@@ -88,7 +88,7 @@ def test_a_reflection_that_most_views_look_through_falls(maps):
     """A window: two views see the pane, all others what is behind; the pane falls, not the view through it."""
     maps[3], maps[4] = changed(maps[3], 0.7), changed(maps[4], 0.75)
     found = conflicts(maps)
-    assert {(r.view, r.kind) for r in found.regions} == {(f"000{i}", "looked through") for i in (3, 4)}
+    assert {(r["view"], r["kind"]) for r in found.regions} == {(f"000{i}", "looked through") for i in (3, 4)}
 
 
 def test_noise_is_no_conflict(maps):

@@ -143,7 +143,7 @@ def test_a_view_with_a_wrong_pose_is_named_and_spoils_no_other(views, found, tmp
         for v in views.scene.views
     ]
     results = list(estimate_depth(replace(views.scene, views=tuple(turned)), views.folder, PARAMS, tmp_path))
-    report = stereo_report(iter(results))
+    _, report = stereo_report(iter(results))
     assert report["suspicious_views"] == ["0003"]
     right, usual = ([r for r in rs if r.depth_map.name != "0003"] for rs in (results, found))
     relative, _, _ = errors(views, right)
@@ -167,7 +167,7 @@ def test_images_without_texture_are_reported(views, tmp_path, caplog):
         gray = np.full((view.camera.height, view.camera.width), 150, np.uint8)
         gray[100:140, 140:180] = read_image(views.folder, view)[100:140, 140:180, 0]
         cv2.imwrite(str(tmp_path / view.image), gray)
-    report = stereo_report(estimate_depth(views.scene, tmp_path, PARAMS, tmp_path / "scratch"))
+    _, report = stereo_report(estimate_depth(views.scene, tmp_path, PARAMS, tmp_path / "scratch"))
     assert report["little_measured_views"] == [view.name for view in views.scene.training]
     assert report["kept_share"] < 0.1
     assert "6 of 6 views have little measured depth" in caplog.text

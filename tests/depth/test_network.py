@@ -124,7 +124,7 @@ def test_no_sparse_points_is_an_error(network, views, tmp_path):
     posed = PosedScene.load(folder)
     few = replace(posed.points, view_index=posed.points.view_index[:9], point_index=posed.points.point_index[:9])
     replace(posed, points=few).save(folder)
-    with pytest.raises(ReconstructionError, match="how large a network's depth is"):
+    with pytest.raises(ReconstructionError, match="determine the scale of a network"):
         run({"capture": tmp_path, "poses": folder}, params(tmp_path), tmp_path)
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.depth.params import DepthParams, PointsParams, choose
+from pipeline.depth.params import DepthParams, choose
 from pipeline.machine import Gpu, Machine
 from pipeline.stage import Traits
 
@@ -60,13 +60,3 @@ def test_wrong_depth_parameters_name_rule_and_value(wrong):
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"(?s){name}.*{value}"):
         DepthParams(**wrong)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"voxel": 0.0}, {"stride": 0}, {"max_points": 0}, {"neighbours": 0}, {"max_deviation": 0.0}]
-)
-def test_wrong_points_parameters_name_rule_and_value(wrong):
-    """The message names the parameter and what it was."""
-    name, value = next(iter(wrong.items()))
-    with pytest.raises(ValueError, match=f"(?s){name}.*{value}"):
-        PointsParams(**wrong)

@@ -1,6 +1,7 @@
 """Sensor and stereo depth into one map."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -52,7 +53,8 @@ def combined(pairs, index: int, others=(2, 3, 4, 5)):
     """View `index` combined with the uncontested of all views."""
     found = [candidates(*pair) for pair in pairs]
     neighbours = np.array([i for i in others if i != index])
-    return fuse(found[index], DepthMapSet.pack([uncontested(f) for f in found]), neighbours)
+    depth_map, shares = fuse(found[index], DepthMapSet.pack([uncontested(f) for f in found]), neighbours)
+    return SimpleNamespace(depth_map=depth_map, **shares)
 
 
 def origin(result) -> np.ndarray:

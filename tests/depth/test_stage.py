@@ -11,10 +11,11 @@ from plyfile import PlyData
 from pipeline.align.alignment import Alignment
 from pipeline.depth import stage
 from pipeline.depth.maps import FROM_SENSOR, FROM_STEREO, load_depth_map, map_names
-from pipeline.depth.params import DepthParams, PointsParams
+from pipeline.depth.params import DepthParams
 from pipeline.errors import CaptureError, ReconstructionError
 from pipeline.geometry import PointCloud, Similarity, matrix_from_rotvec
 from pipeline.points import stage as points_stage
+from pipeline.points.params import PointsParams
 from pipeline.poses.scene import PosedScene
 from tests.depth.conftest import distance_to_room
 

@@ -1,5 +1,7 @@
 """Agreement of stereo depths between views."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -107,13 +109,20 @@ def wall():
     return gray, true, known
 
 
+def fill(gray, known) -> SimpleNamespace:
+    """The known inverse depth after filling, its slope along x, its sigma, and which pixels were guessed."""
+    inverse_depth, slope_x, slope_y, relative_sigma = known.copy(), *np.zeros((3, *known.shape), np.float32)
+    mask = fill_flat_patches(gray, inverse_depth, slope_x, slope_y, relative_sigma)
+    return SimpleNamespace(mask=mask, inverse_depth=inverse_depth, slope_x=slope_x, relative_sigma=relative_sigma)
+
+
 def test_a_flat_patch_is_filled_by_its_plane(wall):
     """The hole is filled with the plane round it, although a fifth of the known pixels are wrong."""
     gray, true, known = wall
     rng = np.random.default_rng(1)
     outliers = (rng.random(known.shape) < 0.2) & (known > 0)
     known[outliers] *= 1.3
-    filling = fill_flat_patches(gray, known)
+    filling = fill(gray, known)
     assert filling.mask[25:55, 35:65].all()
     np.testing.assert_allclose(filling.inverse_depth[filling.mask], true[filling.mask], rtol=0.005)
     np.testing.assert_allclose(filling.slope_x[40, 50], 0.001, rtol=0.2)
@@ -124,7 +133,7 @@ def test_guesses_grow_unsure_with_the_distance(wall):
     """Sigma is a share of the depth and larger far from what is known."""
     gray, _, known = wall
     known[:, 45:] = 0
-    filling = fill_flat_patches(gray, known)
+    filling = fill(gray, known)
     assert 0.0045 < filling.relative_sigma[40, 45] < filling.relative_sigma[40, 48]
 
 
@@ -132,7 +141,7 @@ def test_textured_pixels_are_never_guessed(wall):
     """An unknown pixel amid texture stays unknown."""
     gray, _, known = wall
     known[:10] = 0
-    assert not fill_flat_patches(gray, known).mask[:10].any()
+    assert not fill(gray, known).mask[:10].any()
 
 
 def test_what_is_no_plane_stays_unknown(wall):
@@ -140,4 +149,4 @@ def test_what_is_no_plane_stays_unknown(wall):
     gray, _, known = wall
     rng = np.random.default_rng(2)
     known[known > 0] *= rng.uniform(0.8, 1.2, (known > 0).sum()).astype(np.float32)
-    assert not fill_flat_patches(gray, known).mask.any()
+    assert not fill(gray, known).mask.any()

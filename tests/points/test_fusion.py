@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.depth.params import PointsParams
+from pipeline.depth.maps import subsampled
 from pipeline.geometry import PointCloud
-from pipeline.points.fusion import VoxelGrid, fuse, subsampled
+from pipeline.points.fusion import VoxelGrid, fuse
+from pipeline.points.params import PointsParams
 from pipeline.poses.scene import read_image
 from tests.depth.conftest import distance_to_room
 

@@ -42,9 +42,7 @@ def scaled(exact: ExactMap, factor: float) -> ExactMap:
 def test_an_asymmetric_offset_is_found(exact_map: ExactMap, room: Room, tmp_path: Path):
     """Rotation, position and scale of a depth camera 3.3 cm and 2 degrees off come out, with 5 mm of noise."""
     data = scaled(with_depth(exact_map, room, tmp_path, OFFSET, 0.005), 1 / 1.012)
-    found = calibrate(
-        tmp_path, data.keyframes, data.features, data.found, [Pose.identity()], 0.02, np.random.default_rng(0)
-    )
+    found = calibrate(tmp_path, data, data.found, [Pose.identity()], 0.02, np.random.default_rng(0))
     assert found is not None
     assert not found.report["declared_kept"]
     assert angle_deg(found.camera_from_depth.rotation, OFFSET.rotation) < 0.15
@@ -57,9 +55,7 @@ def test_an_asymmetric_offset_is_found(exact_map: ExactMap, room: Room, tmp_path
 def test_the_sigma_covers_the_error(exact_map: ExactMap, room: Room, tmp_path: Path):
     """The error of every number stays within four of its reported sigmas."""
     data = with_depth(exact_map, room, tmp_path, OFFSET, 0.01)
-    found = calibrate(
-        tmp_path, data.keyframes, data.features, data.found, [Pose.identity()], 0.02, np.random.default_rng(0)
-    )
+    found = calibrate(tmp_path, data, data.found, [Pose.identity()], 0.02, np.random.default_rng(0))
     assert found is not None
     sigma = found.report["sigma"]
     error = np.abs(found.camera_from_depth.translation - OFFSET.translation)
@@ -70,9 +66,7 @@ def test_the_sigma_covers_the_error(exact_map: ExactMap, room: Room, tmp_path: P
 def test_an_aligned_camera_stays_as_declared(exact_map: ExactMap, room: Room, tmp_path: Path):
     """Depth that is aligned with the colour image, noise or not, leaves the declared calibration alone."""
     data = with_depth(exact_map, room, tmp_path, Pose.identity(), 0.01)
-    found = calibrate(
-        tmp_path, data.keyframes, data.features, data.found, [Pose.identity()], 0.02, np.random.default_rng(0)
-    )
+    found = calibrate(tmp_path, data, data.found, [Pose.identity()], 0.02, np.random.default_rng(0))
     assert found is not None
     assert found.report["declared_kept"]
     assert np.array_equal(found.camera_from_depth.matrix, np.eye(4))
@@ -83,7 +77,7 @@ def test_an_aligned_camera_stays_as_declared(exact_map: ExactMap, room: Room, tm
 def test_a_map_of_unknown_scale_gets_the_depth_images_metre(exact_map: ExactMap, room: Room, tmp_path: Path):
     """The ratio of measured to mapped depth recovers an arbitrary scale."""
     data = scaled(with_depth(exact_map, room, tmp_path, Pose.identity(), 0.01), 1 / 3.7)
-    ratio = depth_ratio(tmp_path, data.keyframes, data.features, data.found, np.random.default_rng(0))
+    ratio = depth_ratio(tmp_path, data, data.found, np.random.default_rng(0))
     assert ratio == pytest.approx(3.7, rel=0.01)
 
 
@@ -92,10 +86,5 @@ def test_empty_depth_images_calibrate_nothing(exact_map: ExactMap, room: Room, t
     data = with_depth(exact_map, room, tmp_path, Pose.identity(), 0.0)
     for keyframe in data.keyframes:
         cv2.imwrite(str(tmp_path / str(keyframe.frame.depth)), np.zeros((120, 160), np.uint16))
-    assert (
-        calibrate(
-            tmp_path, data.keyframes, data.features, data.found, [Pose.identity()], 0.02, np.random.default_rng(0)
-        )
-        is None
-    )
-    assert depth_ratio(tmp_path, data.keyframes, data.features, data.found, np.random.default_rng(0)) is None
+    assert calibrate(tmp_path, data, data.found, [Pose.identity()], 0.02, np.random.default_rng(0)) is None
+    assert depth_ratio(tmp_path, data, data.found, np.random.default_rng(0)) is None

@@ -34,7 +34,7 @@ def test_a_image_is_localised_despite_wrong_matches(exact_map: ExactMap):
         wrong = rng.random(len(rows)) < 0.2
         rows[wrong, 0] = rng.permutation(rows[wrong, 0])
         matches.append(replace(m, features=rows))
-    found = localise([image_id], data.keyframes, data.features, matches, data.found, seed=0)[image_id]
+    found = localise([image_id], replace(data, matches=matches), data.found, seed=0)[image_id]
     truth = exact_map.found.poses[image_id]
     assert np.linalg.norm(found.pose.translation - truth.translation) < 1e-3
     assert angle_deg(found.pose.rotation, truth.rotation) < 0.02
@@ -46,4 +46,4 @@ def test_a_image_without_matches_is_not_localised(exact_map: ExactMap):
     """No correspondence, no pose: nothing is made up."""
     data = without(exact_map, 4)
     matches = [m for m in data.matches if 3 not in (m.i, m.j)]
-    assert localise([4], data.keyframes, data.features, matches, data.found, seed=0) == {}
+    assert localise([4], replace(data, matches=matches), data.found, seed=0) == {}

@@ -14,7 +14,7 @@ from pipeline.capture.model import Capture, Selection
 from pipeline.geometry import Similarity, angle_deg, matrix_from_rotvec
 from pipeline.poses.keyframes import load_keyframes
 from pipeline.poses.mapping import join, map_images
-from pipeline.poses.matching import Matches, all_pairs, extract, match, read_matches, write_database
+from pipeline.poses.matching import MatchedImages, Matches, all_pairs, extract, match, read_matches, write_database
 from pipeline.poses.params import PosesParams
 from pipeline.poses.scene import PosedScene
 from pipeline.poses.sparse_map import SparseMap
@@ -95,10 +95,12 @@ def test_a_thin_thread_of_matches_joins_what_the_mapper_could_not(rendered: Rend
     capture = Capture.load(inputs["capture"])
     keyframes = load_keyframes(capture, Selection.load(inputs["select"]), 960)
     database = tmp_path / "features.db"
-    write_database(database, keyframes, extract(capture.root, keyframes, 2048))
+    features = extract(capture.root, keyframes, 2048)
+    write_database(database, keyframes, features)
     match(database, keyframes, all_pairs(18), seed=0, threads=1)
     cut_all_but(database, range(1, 10), range(10, 19), keep=2, matches=25)
-    result = map_images(database, keyframes, read_matches(database), mapper="incremental", seed=0, root=tmp_path)
+    images = MatchedImages(database, keyframes, features, read_matches(database))
+    result = map_images(images, mapper="incremental", seed=0, root=tmp_path)
     assert result.joined == 2
     assert result.submodels == (tuple(range(1, 19)),)
     poses = [result.poses[i] for i in range(1, 19)]

@@ -20,7 +20,7 @@ def test_focal_length_and_offset_are_found_together(exact_map: ExactMap):
         replace(k, camera=replace(k.camera, fx=k.camera.fx * 1.12, fy=k.camera.fy * 1.12)) for k in exact_map.keyframes
     )
     given = {i: pose @ CAMERA_FROM_SENSOR for i, pose in exact_map.found.poses.items()}
-    found = fit_sensor_offset(keyframes, exact_map.features, exact_map.matches, given, np.random.default_rng(0))
+    found = fit_sensor_offset(replace(exact_map, keyframes=keyframes), given, np.random.default_rng(0))
     assert found.error_before > 5
     assert found.error_after < 0.3
     assert found.focal_factor == pytest.approx(1 / 1.12, rel=0.01)
@@ -31,9 +31,7 @@ def test_focal_length_and_offset_are_found_together(exact_map: ExactMap):
 
 def test_exact_poses_are_left_alone(exact_map: ExactMap):
     """Where nothing is wrong nothing is changed."""
-    found = fit_sensor_offset(
-        exact_map.keyframes, exact_map.features, exact_map.matches, exact_map.found.poses, np.random.default_rng(0)
-    )
+    found = fit_sensor_offset(exact_map, exact_map.found.poses, np.random.default_rng(0))
     assert found.error_before < 0.01
     assert found.focal_factor == 1.0 or found.focal_factor == pytest.approx(1, abs=1e-3)
     assert angle_deg(found.sensor_from_camera.rotation, np.eye(3)) < 0.02
@@ -45,9 +43,7 @@ def test_noise_is_not_taken_for_an_offset(exact_map: ExactMap):
     given = dict(
         zip(ids, noisy([exact_map.found.poses[i] for i in ids], np.random.default_rng(2), 0.01, 0.3), strict=True)
     )
-    found = fit_sensor_offset(
-        exact_map.keyframes, exact_map.features, exact_map.matches, given, np.random.default_rng(0)
-    )
+    found = fit_sensor_offset(exact_map, given, np.random.default_rng(0))
     assert found.focal_factor == pytest.approx(1, abs=0.03)
     assert np.linalg.norm(found.sensor_from_camera.translation) < 0.05
 
@@ -55,8 +51,6 @@ def test_noise_is_not_taken_for_an_offset(exact_map: ExactMap):
 def test_a_camera_without_baseline_says_nothing(exact_map: ExactMap):
     """When no pair has a baseline the identity comes back, marked by infinite errors."""
     given = {i: Pose(pose.rotation, np.zeros(3)) for i, pose in exact_map.found.poses.items()}
-    found = fit_sensor_offset(
-        exact_map.keyframes, exact_map.features, exact_map.matches, given, np.random.default_rng(0)
-    )
+    found = fit_sensor_offset(exact_map, given, np.random.default_rng(0))
     assert found.error_before == np.inf
     assert np.array_equal(found.sensor_from_camera.matrix, np.eye(4))

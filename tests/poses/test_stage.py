@@ -189,7 +189,7 @@ def test_sensor_backend_keeps_poses_and_makes_points(rendered: Rendered, tmp_pat
 
 
 def test_a_camera_that_only_turns_is_refused(room: Room, rendered: Rendered, tmp_path: Path):
-    """Images from one spot give an error that says so."""
+    """Images from one position give an error that says so."""
     eye = np.array([2.0, 1.2, 1.3])
     targets = [np.array([0.5 + 0.25 * i, 3.0, 0.8]) for i in range(8)]
     images = [room.render(rendered.camera, look_at(eye, target))[0] for target in targets]
@@ -216,7 +216,7 @@ def test_two_places_are_named(rendered: Rendered, tmp_path: Path):
     other = Room.make(seed=9)
     images = rendered.images[:9] + [other.render(rendered.camera, pose)[0] for pose in rendered.poses[9:]]
     inputs = write_capture(tmp_path, images, rendered.camera)
-    with pytest.raises(ReconstructionError, match="one connected place") as caught:
+    with pytest.raises(ReconstructionError, match="one connected scene") as caught:
         run(inputs, PosesParams(backend="colmap"), tmp_path)
     assert "0000.png" in str(caught.value)
     assert "0009.png" in str(caught.value) or "0010.png" in str(caught.value)

@@ -83,10 +83,10 @@ def test_a_place_that_holds_together(room: Room, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_place_that_drifts_most_of_the_time_is_refused(room: Room, tmp_path: Path):
+def test_a_scene_that_drifts_most_of_the_time_is_refused(room: Room, tmp_path: Path):
     """The error says which seconds drift and what to do."""
     images = flowing(room, [max(0, i - 6) * 0.03 for i in range(COUNT)])
-    with pytest.raises(ReconstructionError, match="one consistent place") as caught:
+    with pytest.raises(ReconstructionError, match="one consistent scene") as caught:
         run(write_video_capture(tmp_path, images, "generated"), PARAMS, tmp_path)
     assert "of 6 seconds" in str(caught.value)
     assert "capture.start" in str(caught.value)

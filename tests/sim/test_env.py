@@ -108,7 +108,7 @@ def test_driving_to_the_goal_is_rewarded(make: Make):
     env.reset(seed=3)
     driver, total, reached = find_driver("auto", env, 0), np.zeros(6), 0
     for _ in range(200):
-        _, reward, _, _, info = env.step(driver.act())
+        _, reward, _, _, info = env.step(driver())
         total += reward
         reached += int(info["ended_by_goal"].sum())
         assert np.isfinite(reward).all()

@@ -127,7 +127,7 @@ def test_where_nothing_is_known_it_is_as_deep_as_can_be():
 @pytest.mark.parametrize("values", [{"ahead": (1.0, 0.5)}, {"aside": (-9.0, 1.0)}, {"spacing": 0.0}, {"clip": -1.0}])
 def test_refuses_impossible_grids(values: dict):
     """With the value."""
-    with pytest.raises(ValueError, match=r"spacing|range"):
+    with pytest.raises(ValueError, match=next(iter(values))):
         ScanGrid(**values)
 
 

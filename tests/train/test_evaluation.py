@@ -9,7 +9,7 @@ from tensordict import TensorDict
 
 from pipeline.errors import TrainError
 from tests.train.scripted import Scripted
-from train.evaluation import ObservationAblation, evaluate, others
+from train.evaluation import ablation_of, evaluate, others
 from train.models.policy import VisionPolicy
 
 LENGTHS, SUCCESSES = [2, 2, 2, 9, 9, 9], [True, True, True, False, False, False]
@@ -177,10 +177,10 @@ def test_others_alone():
 @pytest.mark.parametrize("ablation", ["shuffled", "frozen", "black"])
 def test_spoil_leaves_vectors_and_what_it_got(ablation):
     """What isn't seen stays, and so do the simulation's own observations."""
-    sight = ObservationAblation(ablation, 3)
-    sight.apply(seen(0))
+    sight = ablation_of(ablation, 3)
+    sight(seen(0))
     observations, copy = seen(1), seen(1)
-    spoilt = sight.apply(observations)
+    spoilt = sight(observations)
     for name in ("vector", "state"):
         assert torch.equal(spoilt[name], copy[name])
     for name in ("rgb", "depth"):
@@ -191,34 +191,34 @@ def test_spoil_leaves_vectors_and_what_it_got(ablation):
 def test_shuffled_images_of_others_anew_each_step_from_the_seed():
     """Every group is shuffled alike; the order changes from step to step and is the same for the same seed."""
     first, again, other = (
-        ObservationAblation("shuffled", 3),
-        ObservationAblation("shuffled", 3),
-        ObservationAblation("shuffled", 4),
+        ablation_of("shuffled", 3),
+        ablation_of("shuffled", 3),
+        ablation_of("shuffled", 4),
     )
     orders = []
     for step in range(5):
-        spoilt = first.apply(seen(step))
+        spoilt = first(seen(step))
         assert sorted(whose(spoilt)) == whose(seen(step))
         assert not set(zip(whose(spoilt), whose(seen(step)), strict=True)) & {(one, one) for one in range(99)}
         assert (spoilt["depth"][:, 0, 0, 0] - 100 * step).tolist() == [one - 10 * step for one in whose(spoilt)]
         orders.append(whose(spoilt))
-        assert whose(again.apply(seen(step))) == orders[-1]
+        assert whose(again(seen(step))) == orders[-1]
     assert len({tuple(one - 10 * step for one in order) for step, order in enumerate(orders)}) > 1
-    assert [whose(other.apply(seen(step))) for step in range(5)] != orders
+    assert [whose(other(seen(step))) for step in range(5)] != orders
 
 
 def test_frozen_keeps_the_first_images():
     """Whatever is seen later."""
-    sight = ObservationAblation("frozen", 0)
+    sight = ablation_of("frozen", 0)
     for step in range(3):
-        spoilt = sight.apply(seen(step))
+        spoilt = sight(seen(step))
         assert torch.equal(spoilt["rgb"], seen(0)["rgb"])
         assert torch.equal(spoilt["depth"], seen(0)["depth"])
 
 
 def test_black_is_nothing():
     """All images are zeros of the same kind."""
-    spoilt = ObservationAblation("black", 0).apply(seen(1))
+    spoilt = ablation_of("black", 0)(seen(1))
     assert spoilt["rgb"].dtype == torch.uint8
     assert not spoilt["rgb"].any()
     assert not spoilt["depth"].any()
@@ -227,4 +227,4 @@ def test_black_is_nothing():
 def test_controls_of_a_blind_policy():
     """There is nothing to spoil, and an evaluation that says otherwise would be wrong."""
     with pytest.raises(TrainError, match="sees nothing"):
-        ObservationAblation("frozen", 0).apply(seen(0).select("vector", "state"))
+        ablation_of("frozen", 0)(seen(0).select("vector", "state"))

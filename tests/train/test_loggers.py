@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import TrainError
 from sim.scene import SceneLock
-from train.loggers import make_loggers
+from train.loggers import open_loggers
 from train.preset import load_preset
 from train.run import Run
 
@@ -31,10 +31,9 @@ def run(tmp_path: Path) -> Run:
 
 def log(run: Run, names: list[str], rows: list[dict[str, float]], steps: int = 0) -> None:
     """From opening to closing."""
-    for logger in make_loggers(run, names, steps):
+    with open_loggers(run, names, steps) as write:
         for row in rows:
-            logger.log(row)
-        logger.close()
+            write(row)
 
 
 def test_tensorboard_reads_one_curve_of_a_resumed_run(run: Run):
@@ -154,15 +153,14 @@ def test_a_package_that_is_missing_is_an_error_with_the_command_that_brings_it(
     """Only of the logger that was asked for."""
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(TrainError, match=f"pip install {name}"):
-        make_loggers(run, [name], 0)
-    for logger in make_loggers(run, [], 0):
-        logger.close()
+        log(run, [name], [])
+    log(run, [], [])
 
 
 def test_an_unknown_logger_is_an_error_that_names_those_that_there_are(run: Run):
     """Before anything is written."""
     with pytest.raises(TrainError, match="wandb, mlflow"):
-        make_loggers(run, ["wandbee"], 0)
+        log(run, ["wandbee"], [])
     assert not (run.folder / "tensorboard").exists()
 
 

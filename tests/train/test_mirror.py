@@ -21,7 +21,7 @@ from sim.robots.drive import JointOffsets
 from sim.tasks import terms
 from sim.tasks.catalog import AVOID, CLIMB, EXPLORE, NAVIGATE
 from sim.tasks.exploration import MAP_SIDE
-from sim.tasks.odometry import DeadReckoning
+from sim.tasks.patches import DeadReckoning
 from sim.tasks.task import Observation, Task
 from train.ppo import SIGNS, make_mirror
 

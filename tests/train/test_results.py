@@ -71,7 +71,7 @@ def test_read_results_of_something_else(tmp_path, content):
 
 def test_read_results_of_nothing(tmp_path):
     """A run that wasn't evaluated."""
-    with pytest.raises(TrainError, match="no such file"):
+    with pytest.raises(TrainError, match="No such file"):
         read_results(tmp_path / "evaluation.json")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import TrainError
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 
 MODEL = "vit_small_patch14_dinov2.lvd142m"
 REPOSITORY, FILE = f"timm/{MODEL}", "model.safetensors"
@@ -23,9 +23,7 @@ ACROSS = 8
 class Dinov2(nn.Module):
     """The network itself (Oquab et al., 2023, ViT-S/14): a grid of features of an image. It is never trained.
 
-    Args:
-        image: Height and width of the images.
-        pretrained: Whether to load the weights from the user's cache; otherwise they are random.
+    The weights come from the user's cache; unless `pretrained`, they are random.
 
     Attributes:
         features: Shape (384, h, w) of an image's features.
@@ -66,13 +64,7 @@ class DinoFeatures:
     Updates pass over each image many times, but not through the frozen network, which is part of neither the policy nor
     its checkpoints. Features are eight times as large as images: 74 kB each.
 
-    Args:
-        image: Height and width of the images.
-        device: Device of the network.
-        pretrained: See `Dinov2`.
-
     Attributes:
-        name: Name of the observation group.
         module: The network: of colours (N, 3, H, W) uint8, for an export that begins with images.
     """
 
@@ -82,7 +74,7 @@ class DinoFeatures:
         self.module = Dinov2(image, pretrained=pretrained).to(device)
         self._device = device
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Features of the last images."""
         images = torch.from_numpy(seen["rgb"]).to(self._device).permute(0, 3, 1, 2)
         with torch.no_grad():
@@ -90,14 +82,7 @@ class DinoFeatures:
 
 
 class FeatureNetwork(nn.Module):
-    """The trained layer on features: a 1x1 convolution to 16 channels.
-
-    Args:
-        shape: Shape of the features (C, h, w).
-
-    Attributes:
-        size: Number of outputs.
-    """
+    """The trained layer on features: a 1x1 convolution to 16 channels."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()

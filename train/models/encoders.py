@@ -5,18 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from rsl_rl.modules import CNN
 from torch import nn
 
 from pipeline.errors import TrainError
 from sim.cameras.settings import Output
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from train.models.dinov2 import DinoFeatures, FeatureNetwork
 from train.models.gaussians import GaussianTokens, SetTransformer
-from train.models.images import ImageCNN, ImageResNet
 
 Modality = Literal["rgb", "depth"]
 
@@ -29,44 +29,103 @@ class ObservationGroup(Protocol):
         """Name of the group."""
         ...
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
-        """Read the current observations of all N robots (N, ...).
-
-        Args:
-            env: The simulation.
-            seen: Its last observations.
-        """
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
+        """Read the current observations of all N robots (N, ...)."""
         ...
 
 
 @dataclass(frozen=True)
-class RgbImages:
-    """Colour images (N, 3, H, W) uint8.
+class Images:
+    """Colour images (N, 3, H, W) uint8, or depth images (N, 1, H, W) float32 [m], 0 unknown."""
 
-    Attributes:
-        name: Name of the observation group.
-    """
+    name: Modality
 
-    name: str = "rgb"
-
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Channels first."""
+        if self.name == "depth":
+            return torch.tensor(seen[self.name][:, None])
         return torch.from_numpy(np.ascontiguousarray(seen[self.name].transpose(0, 3, 1, 2)))
 
 
-@dataclass(frozen=True)
-class DepthImages:
-    """Depth images (N, 1, H, W) float32 [m]; 0 unknown.
+FAR = 5.0
+"""Largest depth that is distinguished [m]."""
 
-    Attributes:
-        name: Name of the observation group.
+
+class ImageCNN(nn.Module):
+    """Three convolutions, as in RL from small images since Mnih et al., 2015.
+
+    Images (C, H, W) are colours uint8, or depth [m] with one channel.
     """
 
-    name: str = "depth"
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.cnn = CNN(
+            input_dim=(height, width),
+            input_channels=channels,
+            output_channels=[16, 32, 32],
+            kernel_size=[4, 3, 3],
+            stride=[4, 2, 1],
+            activation="elu",
+        )
+        self.size = int(self.cnn.output_dim)  # type: ignore[arg-type] - flat
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
-        """One channel."""
-        return torch.tensor(seen[self.name][:, None])
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode images (B, C, H, W) as (B, size)."""
+        return self.cnn(centred(images))
+
+
+class ImageResNet(nn.Module):
+    """A residual network of the size of IMPALA's (Espeholt et al., 2018): four blocks of 16 and 32 channels.
+
+    A ResNet-18 is made for images of 224 pixels: it would leave 2 x 2 of 64 x 48 and has 11 million weights. This one
+    leaves 8 x 6, which keeps positions apart. It begins as ResNets do (He et al., 2016), with a stride and a pool;
+    IMPALA's first blocks have four times as many pixels. It has no batch normalisation, since robots that act are
+    another batch than those in the update. Images (C, H, W) are colours uint8, or depth [m] with one channel.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.maps = nn.Sequential(
+            nn.Conv2d(channels, 16, 5, stride=2, padding=2),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            _Residual(16),
+            _Residual(16),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            _Residual(32),
+            _Residual(32),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        self.size = 256
+        self.out = nn.Sequential(nn.Linear(32 * -(-height // 8) * -(-width // 8), self.size), nn.ReLU())
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode images (B, C, H, W) as (B, size)."""
+        return self.out(self.maps(centred(images)))
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.change = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps + self.change(maps)
+
+
+def centred(images: torch.Tensor) -> torch.Tensor:
+    """Colours 0..255 or depths [m], centred at 0."""
+    if images.shape[1] == 1:
+        return images.clamp(max=FAR) / FAR - 0.5
+    return images.to(torch.float32, copy=True).mul_(1 / 255).sub_(0.5)
 
 
 NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module] | None] = {
@@ -107,10 +166,6 @@ def encoder_names() -> list[str]:
 def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
     """Find an encoder by its name.
 
-    Args:
-        name: Name of the encoder.
-        modality: Output of its camera, if it has one.
-
     Raises:
         TrainError: When there is no such encoder, or it doesn't support the modality.
     """
@@ -129,15 +184,13 @@ def find_encoder(name: str, modality: Modality = "rgb") -> Encoder:
         return Encoder(
             ("rgb",), lambda env, device: DinoFeatures((env.task.camera.height, env.task.camera.width), device)
         )
-    return Encoder((modality,), lambda *_: RgbImages() if modality == "rgb" else DepthImages())
+    return Encoder((modality,), lambda *_: Images(modality))
 
 
 def make_encoder(name: str, shape: tuple[int, ...]) -> nn.Module:
     """Make the network of an encoder, with an attribute `size`, the number of its outputs.
 
-    Args:
-        name: Name of the encoder.
-        shape: Shape of one robot's observation.
+    The shape is that of one robot's observation.
 
     Raises:
         TrainError: When there is no such encoder.

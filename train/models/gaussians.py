@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from pipeline.geometry import SH_C0, Camera, Gaussians, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, I64, Floats, Mask
 from sim.cameras.props import Props
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from sim.physics.state import RobotState
 from sim.robots.model import Robot
 from sim.scene import SimScene
@@ -55,17 +54,14 @@ class Tokens:
     color: Floats
     opacity: Floats
 
-    def __getitem__(self, index: Any) -> Tokens:
+    def __getitem__(self, index: I64 | Mask) -> Tokens:
         """The chosen tokens."""
         return Tokens(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def seen_from(self, position: Floats, rotation: Floats, visible: Mask) -> F32:
         """Tokens (N, T) as (N, T, 13) in the robots' base frames, 0 where they aren't visible (N, T).
 
-        Args:
-            position: (N, 3) positions of the robots' bases [m], world frame.
-            rotation: (N, 3, 3), world from base.
-            visible: (N, T).
+        Bases are at positions (N, 3) [m], world frame, with rotations (N, 3, 3), world from base.
         """
         spread = rotation.transpose(0, 2, 1)[:, None] @ self.spread @ rotation[:, None]
         numbers = np.empty((*self.opacity.shape, FEATURES), np.float32)
@@ -83,15 +79,7 @@ class GaussianTokens:
     First come the task's props (balls, posts, paint), then the nearest of the scene's smoothed Gaussians. A robot gets
     those whose centres lie in its camera's image and that the collision mesh doesn't occlude: a ray to the centre is
     free, or ends within a cell of it. Props occlude nothing. There are no clocks, latencies or noise as in cameras.
-
-    Args:
-        scenes: Scenes of the robots.
-        robot: Model of the robots.
-        camera: Pinhole.
-        count: Number of the scene's tokens, in addition to the props.
-
-    Attributes:
-        name: Name of the observation group.
+    `count` is the number of the scene's tokens, in addition to the props.
     """
 
     name = "gaussians"
@@ -101,18 +89,12 @@ class GaussianTokens:
         self._casters = [RayCaster(scene.collision) for scene in scenes]
         self._base_from_camera, self._camera, self._count = robot.base_from_camera, camera, count
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Read the current tokens of all N robots."""
         return torch.from_numpy(self.tokens(env.engine.read(), env.scene_of, env.scenario.props()))
 
     def tokens(self, state: RobotState, scene_of: I64, props: Props) -> F32:
-        """Tokens (N, T, 13) for robots.
-
-        Args:
-            state: State of N robots.
-            scene_of: (N,) scene of each robot.
-            props: Props of each robot.
-        """
+        """Tokens (N, T, 13) for robots."""
         rotation, position = state.world_from_base, state.position
         eye = position + rotation @ self._base_from_camera.translation
         view = rotation @ self._base_from_camera.rotation
@@ -143,19 +125,19 @@ class GaussianTokens:
             chosen = np.tile(np.arange(away.shape[1]), (len(away), 1))
         return tokens[chosen], np.isfinite(np.take_along_axis(away, chosen, 1))
 
-    def _framed(self, places: Floats, eye: Floats, view: Floats) -> Mask:
+    def _framed(self, positions: Floats, eye: Floats, view: Floats) -> Mask:
         """Positions (N, T, 3) in the images of cameras at (N, 3) with rotations (N, 3, 3), world from camera."""
-        x, y, z = np.moveaxis((places - eye[:, None]) @ view, 2, 0)
+        x, y, z = np.moveaxis((positions - eye[:, None]) @ view, 2, 0)
         lens = self._camera
         u, v = lens.fx * x + lens.cx * z, lens.fy * y + lens.cy * z  # times z: behind a camera nothing fits between
         return (u >= 0) & (u <= lens.width * z) & (v >= 0) & (v <= lens.height * z)
 
-    def _occluded(self, caster: RayCaster, places: Floats, eye: Floats) -> Mask:
+    def _occluded(self, caster: RayCaster, positions: Floats, eye: Floats) -> Mask:
         """Which positions (N, T, 3) the mesh occludes from (N, 3)."""
-        ways = places - eye[:, None]
-        starts = np.broadcast_to(eye[:, None], ways.shape)
-        free = caster.cast(starts.reshape(-1, 3), ways.reshape(-1, 3)).distance.reshape(ways.shape[:2])
-        return np.asarray((1 - free) * np.linalg.norm(ways, axis=2) > CELL)
+        rays = positions - eye[:, None]
+        starts = np.broadcast_to(eye[:, None], rays.shape)
+        free = caster.cast(starts.reshape(-1, 3), rays.reshape(-1, 3)).distance.reshape(rays.shape[:2])
+        return np.asarray((1 - free) * np.linalg.norm(rays, axis=2) > CELL)
 
 
 def smoothed(gaussians: Gaussians, cell: float = CELL) -> Tokens:
@@ -164,10 +146,6 @@ def smoothed(gaussians: Gaussians, cell: float = CELL) -> Tokens:
     Each is weighted by its opacity times the area of its footprint. A grid takes every Gaussian once, unlike means over
     nearest neighbours, which count dense regions twice. A token's opacity is the fraction of the cube's face that its
     Gaussians would cover.
-
-    Args:
-        gaussians: Gaussians of a scene, world frame.
-        cell: Side of the cubes [m].
     """
     scales = np.exp(gaussians.log_scales.astype(np.float64))
     axes = matrix_from_quaternion(gaussians.quaternions.astype(np.float64)) * scales[:, None]
@@ -233,12 +211,6 @@ class SetTransformer(nn.Module):
     """Tokens attend to each other, then a few learned queries to all of them (Lee et al., 2019: SAB and PMA).
 
     The output depends neither on the tokens' order nor on empty ones among them.
-
-    Args:
-        shape: Shape of a set (T, 13).
-
-    Attributes:
-        size: Number of outputs.
     """
 
     shift: torch.Tensor

@@ -17,18 +17,8 @@ from train.models.voxels import SHAPE, VoxelHead
 class VisionPolicy(MLPModel):
     """Image encoder next to the vectors, RNN, MLP, actions; for rsl-rl's "module:Class".
 
-    Observation groups with two dimensions are vectors; one more may be the encoder's input.
-
-    Args:
-        obs: Example of the observations.
-        obs_groups: Groups of each set of observations.
-        obs_set: Set of this model.
-        output_dim: Size of an action, A.
-        encoder: Name of the encoder, see `make_encoder`; none for a blind policy.
-        rnn_type: none, gru or lstm.
-        rnn_hidden_dim: Size of the RNN's hidden state.
-        voxels: Whether it has a head that predicts voxels.
-        settings: Arguments of `MLPModel`.
+    Observation groups with two dimensions are vectors; one more may be the encoder's input. Without an encoder it is
+    blind; `settings` are arguments of `MLPModel`.
     """
 
     def __init__(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from pipeline.errors import TrainError
 from pipeline.geometry import Mesh, matrix_from_quaternion
 from pipeline.geometry.rays import RayCaster
 from pipeline.types import F32, F64, I64, U8, Floats
-from sim.env import SceneEnv
+from sim.env import Observations, SceneEnv
 from sim.height_scan import HEADROOM
 
 VOXELS = "voxels"
@@ -47,23 +46,20 @@ class _Hits:
     Attributes:
         corner: (2,) low corner of the squares [m].
         shape: (2,) number of squares.
-        place: (M, 3) float32 positions [m].
+        points: (M, 3) float32 positions [m].
         kind: (M,) uint8 flags: _VERTICAL for rays along z, _UPWARD and _GUESSED for what they hit.
         square: (M,) square of each, counted along x, then y.
     """
 
     corner: F64
     shape: I64
-    place: F32
+    points: F32
     kind: U8
     square: I64
 
 
 class VoxelMap:
     """Looks up voxels and heights on a horizontal grid around each robot, rotated with its heading.
-
-    Args:
-        scenes: Collision meshes, world frames.
 
     Raises:
         TrainError: When a mesh is too large.
@@ -77,19 +73,16 @@ class VoxelMap:
         self._first = np.concatenate([[0], np.cumsum(squares)])
         counts = [np.bincount(hits.square, minlength=size) for hits, size in zip(found, squares, strict=True)]
         self._start = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-        self._place = np.concatenate([hits.place for hits in found])
+        self._points = np.concatenate([hits.points for hits in found])
         self._kind = np.concatenate([hits.kind for hits in found])
 
     def occupied(self, position: Floats, quaternion: Floats, scene_of: I64) -> U8:
         """Occupied voxels (N, *SHAPE) uint8.
 
-        Args:
-            position: (N, 3) positions of the bases [m], world frame.
-            quaternion: (N, 4) wxyz, world from base.
-            scene_of: (N,) scene of each robot.
+        Bases are at positions (N, 3) [m], world frame, with quaternions (N, 4) wxyz, world from base, in scenes (N,).
         """
         voxels = np.zeros((len(position), *SHAPE), np.uint8)
-        table = (self._corner, self._shape, self._first, self._start, self._place)
+        table = (self._corner, self._shape, self._first, self._start, self._points)
         _mark(voxels, np.asarray(position, np.float64), _forward(quaternion), np.asarray(scene_of), *table)
         return voxels
 
@@ -99,28 +92,24 @@ class VoxelMap:
         The ground is defined as in `sim.height_scan.HeightScanner`; arguments as for `occupied`.
         """
         ground = np.empty((len(position), *SHAPE[:2]), np.float32)
-        table = (self._corner, self._shape, self._first, self._start, self._place, self._kind)
+        table = (self._corner, self._shape, self._first, self._start, self._points, self._kind)
         _measure(ground, np.asarray(position, np.float64), _forward(quaternion), np.asarray(scene_of), *table)
         return ground
 
 
 class Voxels:
-    """Observation group (N, X, Y, Z + 1) float16: 1 where a voxel is occupied, and last the ground's height [m].
-
-    Args:
-        env: The simulation.
-    """
+    """Observation group (N, X, Y, Z + 1) float16: 1 where a voxel is occupied, and last the ground's height [m]."""
 
     name = VOXELS
 
     def __init__(self, env: SceneEnv) -> None:
         self._map = VoxelMap([scene.collision for scene in env.scenes])
 
-    def read(self, env: SceneEnv, seen: dict[str, Any]) -> torch.Tensor:
+    def read(self, env: SceneEnv, seen: Observations) -> torch.Tensor:
         """Read the current voxels of all robots."""
         state = env.engine.read()
-        place = state.position, state.quaternion, env.scene_of
-        occupied, heights = self._map.occupied(*place), self._map.heights(*place)
+        bases = state.position, state.quaternion, env.scene_of
+        occupied, heights = self._map.occupied(*bases), self._map.heights(*bases)
         return torch.from_numpy(np.concatenate([occupied.astype(np.float16), heights[..., None].astype(np.float16)], 3))
 
 
@@ -145,20 +134,20 @@ def _cast(mesh: Mesh) -> _Hits:
         )
     caster, upward = RayCaster(mesh), np.asarray(mesh.face_normals()[:, 2] > 0)
     guessed = np.asarray(mesh.guessed[mesh.triangles].any(1))
-    places, kinds = list[F32](), list[I64]()
+    parts, kinds = list[F32](), list[I64]()
     for axis in range(3):
         sides = [low[k] + (np.arange(shape[k]) + 0.5) * PITCH for k in range(3)]
         sides[axis] = low[axis : axis + 1] - 1
         starts = np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 3).astype(np.float32)
         ray, distance, triangle = caster.all_hits(starts, np.eye(3)[axis])
-        place = starts[ray]
-        place[:, axis] += distance
-        places.append(place)
+        points = starts[ray]
+        points[:, axis] += distance
+        parts.append(points)
         kinds.append((_VERTICAL + _UPWARD * upward[triangle] + _GUESSED * guessed[triangle]) * (axis == 2))
-    place, kind = np.concatenate(places), np.concatenate(kinds).astype(np.uint8)
-    square = ((place[:, :2] - low[:2]) / PITCH).astype(np.int64) @ [shape[1], 1]
-    order = np.lexsort((place[:, 2], square))
-    return _Hits(low[:2].astype(np.float64), shape[:2], place[order], kind[order], square[order])
+    points, kind = np.concatenate(parts), np.concatenate(kinds).astype(np.uint8)
+    square = ((points[:, :2] - low[:2]) / PITCH).astype(np.int64) @ [shape[1], 1]
+    order = np.lexsort((points[:, 2], square))
+    return _Hits(low[:2].astype(np.float64), shape[:2], points[order], kind[order], square[order])
 
 
 @njit(cache=True, nogil=True)
@@ -171,7 +160,7 @@ def _mark(
     shape: I64,
     first: I64,
     start: I64,
-    place: F32,
+    points: F32,
 ) -> None:
     """Set voxels (N, X, Y, Z) in which a hit lies; the table as `VoxelMap` has it."""
     ahead_low, left_low, up_low = LOW
@@ -191,10 +180,10 @@ def _mark(
         for i in range(i_low, i_high + 1):
             row = first[scene] + i * shape[scene, 1]
             for hit in range(start[row + j_low], start[row + j_high + 1]):
-                east, north = place[hit, 0] - x, place[hit, 1] - y
+                east, north = points[hit, 0] - x, points[hit, 1] - y
                 ahead = (cos * east + sin * north - ahead_low) / EDGE
                 left = (cos * north - sin * east - left_low) / EDGE
-                up = (place[hit, 2] - z - up_low) / EDGE
+                up = (points[hit, 2] - z - up_low) / EDGE
                 if 0 <= ahead < columns and 0 <= left < rows and 0 <= up < layers:
                     voxels[robot, int(ahead), int(left), int(up)] = 1
 
@@ -209,7 +198,7 @@ def _measure(
     shape: I64,
     first: I64,
     start: I64,
-    place: F32,
+    points: F32,
     kind: U8,
 ) -> None:
     """Fill in heights (N, X, Y) over the base [m]; the table as `VoxelMap` has it."""
@@ -227,21 +216,21 @@ def _measure(
                 height = -np.inf
                 if 0 <= i < shape[scene, 0] and 0 <= j < shape[scene, 1]:
                     square = first[scene] + i * shape[scene, 1] + j
-                    height = _ground(place, kind, start[square], start[square + 1], z + HEADROOM) - z
+                    height = _ground(points, kind, start[square], start[square + 1], z + HEADROOM) - z
                 ground[robot, column, row] = min(max(height, -CLIP), CLIP)
 
 
 @njit(cache=True, nogil=True)
-def _ground(place: F32, kind: U8, begin: I64, end: I64, plane: float) -> float:
+def _ground(points: F32, kind: U8, begin: I64, end: I64, plane: float) -> float:
     """The ground's z [m] among hits of one square: below the plane, or above it where the plane is in something."""
     height, sure = -np.inf, False
     for hit in range(begin, end):
         if not kind[hit] & _VERTICAL:
             continue
         upward = kind[hit] & _UPWARD
-        if place[hit, 2] > plane:
-            return place[hit, 2] if upward and not sure else height
-        height = place[hit, 2] if upward else -np.inf
+        if points[hit, 2] > plane:
+            return points[hit, 2] if upward and not sure else height
+        height = points[hit, 2] if upward else -np.inf
         sure = upward and not kind[hit] & _GUESSED
     return height
 
@@ -253,9 +242,7 @@ NEAR = 0.1
 class VoxelHead(nn.Module):
     """3-D transposed convolutions, each doubling the grid; 50 000 parameters for a small memory.
 
-    Args:
-        latent: Size of the policy's latent.
-        shape: Shape of the grid (X, Y, Z), multiples of 8.
+    The grid's sides are multiples of 8.
     """
 
     def __init__(self, latent: int, shape: tuple[int, int, int]) -> None:
@@ -282,10 +269,7 @@ class VoxelHead(nn.Module):
 def voxel_loss(logits: torch.Tensor, heights: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross entropy, balanced between occupied and free voxels, and smooth L1 of the heights.
 
-    Args:
-        logits: (B, X, Y, Z) of occupancy.
-        heights: (B, X, Y) [m].
-        truth: (B, X, Y, Z + 1) target, from `Voxels`.
+    Logits are (B, X, Y, Z), heights (B, X, Y) [m]; truth (B, X, Y, Z + 1) is the target from `Voxels`.
 
     Returns:
         The loss, and the IoU of predicted and occupied voxels.

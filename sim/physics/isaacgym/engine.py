@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +17,9 @@ from pipeline.geometry import Mesh, matrix_from_quaternion, wxyz_from_xyzw, xyzw
 from pipeline.types import F32, F64, I64
 from sim.physics.isaacgym.process import WorkerProcess, interpreter
 from sim.physics.isaacgym.worker import map_memory
-from sim.physics.state import Dynamics, RobotState, parking_positions, scene_offsets
+from sim.physics.state import Dynamics, PhysicsEngine, RobotState, parking_positions
 from sim.robots.kinematics import link_poses
-from sim.robots.model import Robot
+from sim.robots.model import Actuator, Robot
 from sim.robots.urdf import urdf_frictions, write_urdf
 
 DEVICE = "SPLATYARD_ISAACGYM_DEVICE"
@@ -32,14 +30,8 @@ AGREEMENT = 2e-3
 """Largest distance between Isaac Gym's links and our kinematics [m]."""
 
 
-class IsaacGymEngine:
-    """N robots in one Isaac Gym world that holds all scenes side by side; see `PhysicsEngine` for the methods.
-
-    Args:
-        robot: Model of every robot.
-        scenes: Collision meshes, world frames.
-        num_robots: N.
-        time_step: Time step of a substep [s].
+class IsaacGymEngine(PhysicsEngine):
+    """One Isaac Gym world that holds all scenes side by side.
 
     Raises:
         SimError: When there is no Isaac Gym, its worker fails, or it understands the robot differently.
@@ -47,17 +39,9 @@ class IsaacGymEngine:
 
     def __init__(self, robot: Robot, scenes: Sequence[Mesh], num_robots: int, time_step: float = 0.004) -> None:
         interpreter()
-        self.num_robots, self.time_step = num_robots, time_step
-        self.joint_names = robot.joint_names
-        self.link_names = tuple(link.name for link in robot.links)
-        self._robot, self._scenes = robot, list(scenes)
-        self._offsets = scene_offsets(scenes)
+        super().__init__(robot, scenes, num_robots, time_step)
         self._device = _device()
         self.mass_requires_rebuild = self._device.startswith("cuda")
-        self._scene_of = np.zeros(num_robots, np.int64)
-        self._targets = np.zeros((num_robots, len(robot.actuators)), np.float32)
-        self._driven = np.array([self.joint_names.index(a.joint) for a in robot.actuators], np.int64)
-        self._mass_centre = robot.links[0].link_from_inertia.translation
         self._parking = parking_positions(robot, scenes, num_robots)
         self._start(Dynamics.nominal(num_robots))
         self._dof_of = self._rows(self.joint_names, self._worker.dofs)
@@ -69,40 +53,36 @@ class IsaacGymEngine:
         """A worker whose robots wait above the scenes, with these dynamics."""
         with tempfile.TemporaryDirectory(prefix="splatyard-isaacgym-") as name:
             folder = Path(name)
-            self._write_folder(folder)
+            write_urdf(self._robot, folder)
+            for number, (mesh, offset) in enumerate(zip(self._scenes, self._offsets, strict=True)):
+                np.save(folder / f"vertices_{number}.npy", (mesh.vertices + offset).astype(np.float32))
+                np.save(folder / f"triangles_{number}.npy", mesh.triangles.astype(np.uint32))
+            setup = {
+                "robots": self.num_robots,
+                "scenes": len(self._scenes),
+                "time_step": self.time_step,
+                "device": self._device,
+                "start": self._parking.tolist(),
+                "frictions": {link.name: urdf_frictions(link) for link in self._robot.links},
+                "drives": self._drives(),
+            }
+            (folder / "setup.json").write_text(json.dumps(setup))
             layout = self.num_robots, len(self.joint_names), len(self.link_names)
             self._memory = map_memory(str(folder / "memory"), *layout, create=True)
             self._memory["dynamics"][:] = dynamics.friction, dynamics.mass, dynamics.strength
             self._worker = WorkerProcess(folder)
 
-    def _write_folder(self, folder: Path) -> None:
-        """All that the worker reads."""
-        write_urdf(self._robot, folder)
-        for number, (mesh, offset) in enumerate(zip(self._scenes, self._offsets, strict=True)):
-            np.save(folder / f"vertices_{number}.npy", (mesh.vertices + offset).astype(np.float32))
-            np.save(folder / f"triangles_{number}.npy", mesh.triangles.astype(np.uint32))
-        setup = {
-            "robots": self.num_robots,
-            "scenes": len(self._scenes),
-            "time_step": self.time_step,
-            "device": self._device,
-            "start": self._parking.tolist(),
-            "frictions": {link.name: urdf_frictions(link) for link in self._robot.links},
-            "drives": self._drives(),
-        }
-        (folder / "setup.json").write_text(json.dumps(setup))
-
-    def _drives(self) -> dict[str, dict[str, Any]]:
+    def _drives(self) -> dict[str, dict[str, str | float]]:
         """What drives each joint; one without an actuator has its own damping only, as a motor that aims at rest."""
         motors = {actuator.joint: actuator for actuator in self._robot.actuators}
         drives = {}
         for joint in (link.joint for link in self._robot.links if link.joint):
-            motor = motors.get(joint.name)
+            motor = motors.get(joint.name, Actuator(joint.name, "velocity", 0.0, 0.0, 1e9))
             drives[joint.name] = {
-                "mode": motor.mode if motor else "velocity",
-                "stiffness": motor.stiffness if motor else 0.0,
-                "damping": motor.damping if motor else 0.0,
-                "max_force": min(motor.max_force, 1e9) if motor else 1e9,
+                "mode": motor.mode,
+                "stiffness": motor.stiffness,
+                "damping": motor.damping,
+                "max_force": min(motor.max_force, 1e9),
                 "own_damping": joint.damping,
                 "armature": joint.armature,
             }
@@ -148,8 +128,8 @@ class IsaacGymEngine:
     def _require_same_links(self, state: RobotState) -> None:
         ours = link_poses(self._robot, state[:1])[0]
         anchors = [link.joint.anchor if link.joint else np.zeros(3) for link in self._robot.links]
-        places = np.einsum("lij,lj->li", ours[:, :3, :3], anchors) + ours[:, :3, 3]
-        apart = np.linalg.norm(self._memory["body"][0, self._body_of, :3] - self._offsets[0] - places, axis=1)
+        positions = np.einsum("lij,lj->li", ours[:, :3, :3], anchors) + ours[:, :3, 3]
+        apart = np.linalg.norm(self._memory["body"][0, self._body_of, :3] - self._offsets[0] - positions, axis=1)
         if not apart.max() <= AGREEMENT:  # NaN is no agreement
             worst = int(apart.argmax())
             self.close()
@@ -169,8 +149,7 @@ class IsaacGymEngine:
         root[robots, 7:10] = state.linear_velocity + self._arm_velocity(state.quaternion, state.angular_velocity)
         root[robots, 10:13] = state.angular_velocity
         dof[np.ix_(robots, self._dof_of)] = np.stack([state.joint_position, state.joint_velocity], -1)
-        at_rest = np.array([actuator.mode == "position" for actuator in self._robot.actuators], bool)
-        self._targets[robots] = state.joint_position[:, self._driven] * at_rest
+        self._targets[robots] = state.joint_position[:, self._driven] * self._is_position
         self._memory["moved"][robots] = 1
         self._write_targets()
 
@@ -249,19 +228,18 @@ class IsaacGymEngine:
     def save(self) -> bytes:
         """The state. The engine continues from it, without what PhysX remembers of contacts."""
         self._memory["moved"][:] = 1
-        file = io.BytesIO()
-        kept = {name: self._memory[name] for name in ("root", "dof", "contact", "dynamics")}
-        np.savez(file, scenes=self._scene_of, targets=self._targets, **kept)
-        return file.getvalue()
+        return super().save()
 
-    def restore(self, state: bytes) -> None:
-        """Go back to what `save` returned."""
-        with np.load(io.BytesIO(state), allow_pickle=False) as saved:
-            self._scene_of[:] = saved["scenes"]
-            self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
-            for name in ("root", "dof", "contact"):
-                self._memory[name][:] = saved[name]
-            self.set_targets(saved["targets"])
+    def _arrays(self) -> dict[str, np.ndarray]:
+        kept = {name: self._memory[name] for name in ("root", "dof", "contact", "dynamics")}
+        return {"scenes": self._scene_of, "targets": self._targets, **kept}
+
+    def _set_arrays(self, saved: Mapping[str, np.ndarray]) -> None:
+        self._scene_of[:] = saved["scenes"]
+        self.set_dynamics(np.arange(self.num_robots), Dynamics(*saved["dynamics"]))
+        for name in ("root", "dof", "contact"):
+            self._memory[name][:] = saved[name]
+        self.set_targets(saved["targets"])
         self._memory["moved"][:] = 1
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import tempfile
 import time
 import weakref
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pipeline.errors import SimError
 from sim.physics.isaacgym import worker
@@ -33,8 +33,7 @@ STDERR_LINES = 12
 class WorkerProcess:
     """A running worker; it ends with this object, or when this process does.
 
-    Args:
-        folder: With all that the worker reads; it is not needed any more when the worker has started.
+    It reads a folder, which is only needed until it has started.
 
     Raises:
         SimError: When there is no Isaac Gym, or the worker can't build its world.
@@ -55,11 +54,10 @@ class WorkerProcess:
             started = self._answer(START_SECONDS)
         except OSError as error:
             raise not_installed(str(error)) from error
-        self.dofs: list[str] = started["dofs"]
-        self.bodies: list[str] = started["bodies"]
+        self.dofs, self.bodies = started["dofs"], started["bodies"]
 
-    def ask(self, do: str, **arguments: Any) -> None:
-        """Have a command done.
+    def ask(self, do: str, **arguments: int | list[int]) -> None:
+        """Run a command.
 
         Raises:
             SimError: When the worker failed, died or doesn't answer in time.
@@ -74,7 +72,8 @@ class WorkerProcess:
         """End the worker."""
         self._stop()
 
-    def _answer(self, seconds: float) -> dict[str, Any]:
+    def _answer(self, seconds: float) -> dict[str, list[str]]:
+        """After its start the names of DOFs and bodies; else nothing."""
         line, deadline = b"", time.monotonic() + seconds
         pipe = _pipe(self._process.stdout).fileno()
         while not line.endswith(b"\n"):
@@ -91,7 +90,7 @@ class WorkerProcess:
             answer = json.loads(line)
         except ValueError as error:
             raise self._failed(f"it answered {line[:200]!r}", "name a Python interpreter") from error
-        if "error" in answer and answer.get("missing"):
+        if answer.get("missing"):
             self.close()
             raise not_installed(answer["error"])
         if "error" in answer:
@@ -115,7 +114,7 @@ def interpreter() -> str:
     """The Python that has Isaac Gym.
 
     Raises:
-        SimError: When nobody said which.
+        SimError: When the environment variable is not set.
     """
     found = os.environ.get(PYTHON, "")
     if not found:

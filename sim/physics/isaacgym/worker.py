@@ -16,7 +16,6 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,13 +31,6 @@ NO_SELF = 1
 
 def map_memory(path: str, robots: int, dofs: int, bodies: int, create: bool = False) -> dict:
     """The arrays that both sides see, by name.
-
-    Args:
-        path: Of the file.
-        robots: N.
-        dofs: D of each.
-        bodies: B of each.
-        create: Make the file, zeroed.
 
     Returns:
         root (N, 13): position, quaternion xyzw, linear and angular velocity; dof (N, D, 2): position, velocity;
@@ -77,9 +69,6 @@ class World:
 
     Robots begin spread out, and with their masses: on a GPU, pairs that overlap at the beginning count against PhysX's
     buffers, and a mass that is changed later is not that of the simulation.
-
-    Args:
-        folder: What the parent wrote.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -99,16 +88,16 @@ class World:
         self.bodies = list(self.gym.get_asset_rigid_body_names(self.asset))
         self.memory = map_memory(str(folder / "memory"), self.robots, len(self.dofs), len(self.bodies))
         self.frictions = self.shape_frictions()
-        self.places = [self.add_robot(number) for number in range(self.robots)]
-        base = self.gym.get_actor_rigid_body_properties(*self.places[0])[0]
+        self.actors = [self.add_robot(number) for number in range(self.robots)]
+        base = self.gym.get_actor_rigid_body_properties(*self.actors[0])[0]
         rows = (base.inertia.x, base.inertia.y, base.inertia.z)
         self.mass, self.inertia = base.mass, np.array([(row.x, row.y, row.z) for row in rows])
         self.masses = np.ones(self.robots)
-        self.change(range(self.robots))
+        self.change(list(range(self.robots)))
         ensure(self.gym.prepare_sim(self.sim), "prepare_sim")
         self.acquire()
 
-    def make_sim(self) -> Any:
+    def make_sim(self) -> object:
         """PhysX with z up."""
         on_gpu = self.device.startswith("cuda")
         params = self.gymapi.SimParams()
@@ -130,7 +119,7 @@ class World:
         ensure(sim is not None, "create_sim")
         return sim
 
-    def asset_options(self) -> Any:
+    def asset_options(self) -> object:
         """What the URDF says, and nothing besides: no damping, no fused links, no guessed inertia."""
         options = self.gymapi.AssetOptions()
         options.fix_base_link = False
@@ -145,7 +134,7 @@ class World:
         return options
 
     def add_ground(self, folder: Path, number: int) -> None:
-        """A scene's mesh, already at its place; without friction of its own, for PhysX takes the mean of both."""
+        """A scene's mesh, already translated; without friction, since PhysX takes the mean of both."""
         vertices = np.load(str(folder / f"vertices_{number}.npy"), allow_pickle=False)
         triangles = np.load(str(folder / f"triangles_{number}.npy"), allow_pickle=False)
         params = self.gymapi.TriangleMeshParams()
@@ -171,11 +160,11 @@ class World:
         actor = self.gym.create_actor(env, self.asset, pose, "robot", number, NO_SELF)
         return env, actor
 
-    def change(self, robots: Any) -> None:
+    def change(self, robots: list) -> None:
         """Friction, mass and strength of robots as the memory says."""
         for robot in robots:
             friction, mass, strength = self.memory["dynamics"][:, robot].tolist()
-            env, actor = self.places[robot]
+            env, actor = self.actors[robot]
             shapes = self.gym.get_actor_rigid_shape_properties(env, actor)
             for shape, nominal in zip(shapes, self.frictions):
                 shape.friction = 2 * nominal * friction  # the ground has none, PhysX takes the mean
@@ -188,7 +177,7 @@ class World:
                 props = self.driven(self.gym.get_actor_dof_properties(env, actor), strength)
                 ensure(self.gym.set_actor_dof_properties(env, actor, props), "set_actor_dof_properties")
 
-    def change_mass(self, env: Any, actor: int, factor: float) -> None:
+    def change_mass(self, env: object, actor: int, factor: float) -> None:
         """The base's mass and inertia."""
         bodies = self.gym.get_actor_rigid_body_properties(env, actor)
         base = bodies[0]
@@ -199,7 +188,7 @@ class World:
         done = self.gym.set_actor_rigid_body_properties(env, actor, bodies, recomputeInertia=False)
         ensure(done, "set_actor_rigid_body_properties")
 
-    def driven(self, props: Any, strength: float) -> Any:
+    def driven(self, props: "np.ndarray", strength: float) -> "np.ndarray":
         """Properties of one robot's DOFs with its motors' strength."""
         modes = {
             "position": int(self.gymapi.DOF_MODE_POS),
@@ -282,7 +271,7 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # Isaac Gym writes to stdout, from C++ too
 
-    def answer(**values: Any) -> None:
+    def answer(**values: object) -> None:
         answers.write(json.dumps(values) + "\n")
         answers.flush()
 

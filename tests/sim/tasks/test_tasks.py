@@ -107,7 +107,7 @@ def test_nan_ends_one_episode_with_a_reason(make: Make, task: str):
     """The others go on; what was last seen is in the info, and the new episode stands at rest."""
     env = make(task, 3)
     env.reset(seed=2)
-    action = find_driver("still", env, 0).act().copy()
+    action = find_driver("still", env, 0)().copy()
     env.step(action)
     action[1, 0] = np.nan
     before = env.engine.read().position[1]
@@ -150,7 +150,7 @@ def test_who_knows_the_way_can_do_it(make: Make, task: str, reason: str, seconds
         env.reset(seed=3)
         driver, total, done, failed = find_driver(name, env, 0), 0.0, 0, 0  # type: ignore[arg-type]
         for _ in range(round(seconds / env.task.control_period)):
-            _, reward, terminated, _, info = env.step(driver.act())
+            _, reward, terminated, _, info = env.step(driver())
             total += float(reward.sum())
             done += int(info[f"ended_by_{reason}"].sum())
             failed += int((terminated & ~info[f"ended_by_{reason}"]).sum())
@@ -174,7 +174,7 @@ def test_a_post_ends_the_episode(make: Make):
     """By geometry alone, as a crash that is paid for."""
     env = make("weave", 2)
     env.reset(seed=1)
-    still = find_driver("still", env, 0).act()
+    still = find_driver("still", env, 0)()
     env.step(still)
     env.scenario._post[1, 0, :2] = env.engine.read().position[1, :2] + [0.2, 0.1]  # type: ignore[attr-defined]
     env.scenario._post_radius[1, 0] = 0.05  # type: ignore[attr-defined]
@@ -188,7 +188,7 @@ def test_costly_floor_costs_by_the_second(make: Make):
     env = make("weave", 2)
     env.reset(seed=1)
     env.scenario._patch_radius[:] = 0  # type: ignore[attr-defined]
-    still = find_driver("still", env, 0).act()
+    still = find_driver("still", env, 0)()
     without = env.step(still)[1]
     env.scenario._patch[1, 0, :2] = env.engine.read().position[1, :2]  # type: ignore[attr-defined]
     env.scenario._patch_radius[1, 0] = 0.3  # type: ignore[attr-defined]
@@ -202,7 +202,7 @@ def test_a_patch_costs_and_is_remembered(make: Make):
     env = make("avoid", 3, cameras=())
     env.reset(seed=1)
     env.scenario._radius[:] = 0  # type: ignore[attr-defined]
-    still = find_driver("still", env, 0).act()
+    still = find_driver("still", env, 0)()
     env.step(still)  # robots come to rest
     without = env.step(still)[1]
     xy = env.engine.read().position[:, :2]
@@ -257,10 +257,10 @@ def test_climbing_gets_harder_for_those_who_can(make: Make):
     env.reset(seed=5)
     env.level[:] = [0, 2, 0]
     driver = find_driver("auto", env, 0)
-    still = find_driver("still", env, 0).act()
+    still = find_driver("still", env, 0)()
     levels = env.level.copy()
     for _ in range(round(env.task.seconds / env.task.control_period)):
-        action = driver.act()
+        action = driver()
         action[1:] = still[1:]
         levels = env.level.copy()
         _, _, terminated, truncated, info = env.step(action)
@@ -292,7 +292,7 @@ def test_legs_can_climb_too(make: Make):
     np.testing.assert_allclose(seen["projected_gravity"], np.tile([0, 0, -1], (2, 1)), atol=1e-6)
     still, fallen = find_driver("auto", env, 0), np.zeros(2, bool)
     for _ in range(150):
-        _, reward, _, _, info = env.step(still.act())
+        _, reward, _, _, info = env.step(still())
         fallen |= info["ended_by_fall"]
         assert (reward[info["ended_by_fall"]] < -1.5).all()
     assert fallen.all()

@@ -25,7 +25,7 @@ def test_annotations_are_evaluated_there():
     tree = ast.parse(SOURCE)
     imports = {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     imports |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imports == {"importlib", "json", "os", "sys", "traceback", "pathlib", "typing", "numpy"}
+    assert imports == {"importlib", "json", "os", "sys", "traceback", "pathlib", "numpy"}
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     annotations = [a.annotation for f in functions for a in f.args.args if a.annotation]
     annotations += [function.returns for function in functions if function.returns]
