@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -129,9 +130,10 @@ def bundle_rows(name: str, run: Run, stages: dict[str, Path]) -> list[Row]:
     ]
     drop = run.bundle.quality.gate("drop_test")
     if drop.applies:
+        fell: Any = drop.detail
         rows += [
-            Row(f"{name}: of 500 spheres and 500 boxes, fell through", drop.detail["fell_through"], "", "<=", 0),
-            Row(f"{name}: of 500 spheres and 500 boxes, ejected", drop.detail["thrown_out"], "", "<=", 0),
+            Row(f"{name}: of 500 spheres and 500 boxes, fell through", fell["fell_through"], "", "<=", 0),
+            Row(f"{name}: of 500 spheres and 500 boxes, ejected", fell["thrown_out"], "", "<=", 0),
         ]
     return rows
 

@@ -18,7 +18,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.page import Row, section, update_page  # noqa: E402
 from pipeline.geometry import Camera, Pose, angle_deg, fit_similarity  # noqa: E402
+from pipeline.poses.report import PosesReport  # noqa: E402
 from pipeline.poses.scene import PosedScene  # noqa: E402
 from tests.synthetic import look_at  # noqa: E402
 
@@ -199,7 +199,7 @@ class Metrics:
     peak_mib: float
     ate: float
     rotation_deg: float
-    report: dict[str, Any]
+    report: PosesReport
 
 
 def render(folder: Path, count: int) -> dict[str, Pose]:
@@ -258,7 +258,7 @@ def rows(name: str, metrics: Metrics) -> list[Row]:
         Row(f"{name}: pairs matched", report["pairs_matched"], ""),
         Row(f"{name}: ATE after Sim(3)", 100 * metrics.ate, "cm", "<=", 2),
         Row(f"{name}: rotation error, median", metrics.rotation_deg, "degrees"),
-        Row(f"{name}: reprojection error", report["reprojection_error_px"], "px"),
+        Row(f"{name}: reprojection error", report["reprojection_error_px"] or float("nan"), "px"),
         Row(f"{name}: peak memory", metrics.peak_mib, "MiB"),
     ]
 
