@@ -119,6 +119,7 @@ def test_second_run_executes_nothing(whole, scan):
     assert "nothing to do" in done.stdout
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage(whole, scan, tmp_path):
     """Each run after a kill -9 redoes at most the killed stage; the bundle equals one built without interruption."""
     request = BuildRequest(scan, name="room", out=tmp_path, settings=TINY)

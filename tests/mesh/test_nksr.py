@@ -85,6 +85,7 @@ def score(mesh: Mesh) -> float:
     return f_scores(mesh, room().mesh, maps(), (0.05,), np.random.default_rng(0))[0].f
 
 
+@pytest.mark.slow
 def test_room_through_the_same_steps(params, tmp_path):
     """In metres and in place, cleaned, coloured and decimated as every mesh; nothing was cut up."""
     built = build_mesh(maps(), cloud(), track(), params)

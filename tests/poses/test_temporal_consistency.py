@@ -66,12 +66,14 @@ def test_seconds_that_drift_are_left_out(late: list[np.ndarray], tmp_path: Path,
     assert np.abs(fit_similarity(found, exact).apply(found) - exact).max() < 0.02
 
 
+@pytest.mark.slow
 def test_a_filmed_video_is_not_asked(late: list[np.ndarray], tmp_path: Path):
     """Places that somebody filmed hold together."""
     run(write_video_capture(tmp_path, late, "video"), PARAMS, tmp_path)
     assert PosedScene.load(tmp_path).report["temporal_consistency"] is None
 
 
+@pytest.mark.slow
 def test_a_place_that_holds_together(room: Room, tmp_path: Path):
     """All seconds are usable, hardly a match is off."""
     run(write_video_capture(tmp_path, flowing(room, [0.0] * COUNT), "generated"), PARAMS, tmp_path)

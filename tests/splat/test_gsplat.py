@@ -240,6 +240,7 @@ def test_exposure_of_each_view_is_found(scene, tmp_path):
     assert 0.65 < gains[3] / np.median(gains) < 0.88
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gsplat_on_cpu")
 def test_poses_are_pulled_as_on_the_cpu(scene, tmp_path):
     """The derivative by a small twist of a camera that was moved before is the CPU rasteriser's."""
