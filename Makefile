@@ -53,10 +53,10 @@ demo: $(TRAIN_STAMP) ## build the sample capture into a bundle, show its quality
 	$(BIN)/splatyard build scene_cards/samples/hall --card scene_cards/hall.yaml --out $(OUT)
 	SPLATYARD_BUNDLES=$(OUT) $(BIN)/splatyard train navigate --scene hall --evaluate 100
 
-test: $(DEV_STAMP) ## run the test suite without slow and soak tests: a quarter of an hour on two cores
+test: $(DEV_STAMP) ## run the test suite without slow and soak tests: ten minutes on two cores
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow and not soak'
 
-test-slow: $(NETWORKS_STAMP) ## test every format from files to bundle, clusters, servers, long trainings: ten minutes
+test-slow: $(NETWORKS_STAMP) ## test every format from files to bundle, clusters, servers, long trainings: a quarter of an hour
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'slow and not soak'
 
 test-soak: $(DEV_STAMP) ## fuzz each format with 500 captures; kill servers and processes, fill disks, shift clocks: an hour or two
