@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from pipeline.parameters import (
     with_changes,
 )
 from pipeline.scenes.manifest import StageRecord
-from pipeline.stage import Traits
+from pipeline.stage import Stage, Traits
 from pipeline.stages import PARAMS, STAGES
 
 logger = logging.getLogger(__name__)
@@ -167,29 +167,62 @@ def plan(request: BuildRequest, card: Card | None = None) -> Plan:
     require_images(traits.frames, traits.missing, capture, source)
     if traits.kind == "video" and capture.origin == "generated":
         traits = replace(traits, kind="generated")
-    keys, folders = {"source": digest}, {"source": source.resolve()}
-    stages: list[PlannedStage] = []
-    last = request.until or STAGES[-1].name
-    names = [stage.name for stage in STAGES]
+    last, names = request.until or STAGES[-1].name, [stage.name for stage in STAGES]
     if last not in names:
         raise CardError("--until names a stage", found=repr(last), remedy=f"one of {', '.join(names)}")
-    bundle_folder = request.out.resolve() / name
-    for stage in STAGES:
-        if stage.name == "bundle":
-            chosen = _bundle_params(card, bundle_folder, request.version, stages, source.resolve().name)
+    about = {
+        "name": name,
+        "source": card.source.url or source.resolve().name,
+        "licence": card.source.licence or "unknown",
+        "description": card.description or "",
+    }
+    given = {"source": (digest, source.resolve())}
+    whole = plan_stages(STAGES, traits, given, params, about, work, request.out, request.version)
+    return replace(whole, stages=whole.stages[: names.index(last) + 1])
+
+
+def plan_stages(
+    stages: Iterable[Stage],
+    traits: Traits,
+    given: Mapping[str, tuple[str, Path]],
+    params: Mapping[str, Settings],
+    about: Mapping[str, str],
+    work: Path,
+    out: Path,
+    version: str | None,
+) -> Plan:
+    """Choose the backend of each stage of a list that ends in a bundle, and compute all keys.
+
+    Args:
+        stages: In the order in which they run.
+        traits: What backends are chosen by.
+        given: Hash and path of what no stage makes, by name.
+        params: All stages' but the bundle's.
+        about: Name, source, licence and description of the bundle.
+        work: Folder of the stages' results.
+        out: Folder of bundles.
+        version: The bundle's; None for the next free one.
+
+    Raises:
+        CardError: As `version_for`.
+    """
+    results, planned, bundle_folder = dict(given), list[PlannedStage](), out.resolve() / about["name"]
+    for stage in stages:
+        if stage.params is BundleParams:
+            chosen = _bundle_params(about, bundle_folder, version, planned)
             bundle_folder /= chosen.version
         else:
             chosen = params[stage.name]
         choice = stage.choose(traits, chosen, this_machine(getattr(chosen, "python", "")))
         if hasattr(chosen, "backend"):
             chosen = chosen.changed(backend=choice.backend)
-        needed = {**{need: keys[need] for need in stage.needs}, **stage.depends_on(chosen)}
-        key = stage_key(stage, chosen, choice.backend, needed)
-        folder = bundle_folder if stage.name == "bundle" else work / stage.name / key
-        inputs = {need: folders[need] for need in stage.needs}
-        stages.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log_file(work)))
-        keys[stage.name], folders[stage.name] = key, folder
-    return Plan(name, traits, tuple(stages[: names.index(last) + 1]), work, bundle_folder)
+        needed = {need: results[need][0] for need in stage.needs}
+        key = stage_key(stage, chosen, choice.backend, {**needed, **stage.depends_on(chosen)})
+        folder = bundle_folder if stage.params is BundleParams else work / stage.name / key
+        inputs = {need: results[need][1] for need in stage.needs}
+        planned.append(PlannedStage(stage, chosen, choice.backend, choice.reason, key, folder, inputs, log_file(work)))
+        results[stage.name] = key, folder
+    return Plan(about["name"], traits, tuple(planned), work, bundle_folder)
 
 
 def summary(traits: Traits, backends: Mapping[str, str], align: ScaleSources | None) -> str:
@@ -338,7 +371,7 @@ def _require_stage(name: str, where: str, file: Path | None) -> None:
 
 
 def _bundle_params(
-    card: Card, folder: Path, version: str | None, stages: list[PlannedStage], source: str
+    about: Mapping[str, str], folder: Path, version: str | None, stages: Sequence[PlannedStage]
 ) -> BundleParams:
     """The bundle stage's parameters: its provenance, and the version that this content has or gets."""
     records = tuple(
@@ -351,12 +384,6 @@ def _bundle_params(
         )
         for stage in stages
     )
-    about = {
-        "name": folder.name,
-        "source": card.source.url or source,
-        "licence": card.source.licence or "unknown",
-        "description": card.description or "",
-    }
     build_key = hashlib.sha256(json.dumps([about, [stage.key for stage in stages]]).encode()).hexdigest()[:20]
     return BundleParams(**about, version=version_for(folder, build_key, version), build_key=build_key, stages=records)
 

@@ -372,29 +372,25 @@ def import_(
         splatyard import room.ply --mesh room.obj --up y --scale 1+-0.01 --name room
         splatyard import exports/kitchen --scale 1+-0.02          splat.ply, mesh.ply, transforms.json of nerfstudio
     """
-    from pipeline.errors import CardError
     from pipeline.importing.bundle import ImportRequest, import_bundle
 
     axis, up_sigma = up or (None, None)
     metres, scale_sigma = scale or (None, None)
-    try:
-        request = ImportRequest(
-            source=source,
-            mesh=mesh,
-            name=name,
-            out=out,
-            licence=licence,
-            about=about,
-            description=description,
-            generated=generated,
-            up=axis,
-            up_sigma=up_sigma,
-            scale=metres,
-            scale_sigma=scale_sigma,
-            version=version,
-        )
-    except ValueError as error:
-        raise CardError("up and scale must be possible", found=str(error), remedy="see --up and --scale") from error
+    request = ImportRequest(
+        source=source,
+        mesh=mesh,
+        name=name,
+        out=out,
+        licence=licence,
+        about=about,
+        description=description,
+        generated=generated,
+        up=axis,
+        up_sigma=up_sigma,
+        scale=metres,
+        scale_sigma=scale_sigma,
+        version=version,
+    )
     bundle = pipeline.Bundle.open(import_bundle(request))
     tables.show_quality(bundle, "; what needs the capture's photos was not measured")
     tables.say(f"licence    {bundle.manifest.provenance.licence}")

@@ -69,6 +69,20 @@ def is_gaussgym(folder: Path) -> bool:
     return (folder / MESHES).is_dir() and (folder / SPLAT).is_dir()
 
 
+def gaussgym_files(folder: Path) -> tuple[Path, ...]:
+    """The files of a scene that are read: its slices, the splat and its frame.
+
+    Raises:
+        BundleError: When it has no slices, or too many.
+    """
+    slices = sorted((folder / MESHES).glob("*.npz"))
+    if not 0 < len(slices) <= MAX_SLICES:
+        rule = f"a GaussGym scene has 1 to {MAX_SLICES} slices"
+        raise BundleError(rule, found=str(len(slices)), remedy=REMEDY, file=folder / MESHES)
+    rest = (folder / SPLAT / "splat.ply", folder / SPLAT / "dataparser_transforms.json")
+    return *slices, *map(_there, rest)
+
+
 def read_gaussgym(folder: Path) -> GaussGymScene:
     """Read a scene.
 
@@ -76,10 +90,7 @@ def read_gaussgym(folder: Path) -> GaussGymScene:
         BundleError: When a file is missing or damaged.
         SimError: When its slices disagree about where up is.
     """
-    paths = sorted((folder / MESHES).glob("*.npz"))
-    if not 0 < len(paths) <= MAX_SLICES:
-        rule = f"a GaussGym scene has 1 to {MAX_SLICES} slices"
-        raise BundleError(rule, found=str(len(paths)), remedy=REMEDY, file=folder / MESHES)
+    *paths, splat, transforms = gaussgym_files(folder)
     slices = [_read_slice(path) for path in paths]
     world_from_capture = Similarity(1.0, slices[0][2].rotation.T, np.zeros(3))
     pieces: dict[bytes, Mesh] = {}  # of slices that hold the same mesh, as those of `write_gaussgym`, one is enough
@@ -101,9 +112,8 @@ def read_gaussgym(folder: Path) -> GaussGymScene:
     collision, *others = pieces.values()
     for other in others:
         collision = collision.joined(other)
-    splat, transforms = folder / SPLAT / "splat.ply", folder / SPLAT / "dataparser_transforms.json"
     world_from_splat = world_from_capture @ splat_from_capture(transforms).inverse()
-    gaussians = load_splat(_there(splat)).transformed(world_from_splat)
+    gaussians = load_splat(splat).transformed(world_from_splat)
     read = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in (*paths, splat, transforms)]
     digest = hashlib.sha256("".join(read).encode()).hexdigest()
     return GaussGymScene(collision, gaussians, np.concatenate(tracks), digest)

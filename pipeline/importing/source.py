@@ -20,7 +20,7 @@ from pipeline.errors import BundleError, CaptureError
 from pipeline.export.form import ORIGIN_FILE
 from pipeline.geometry import Camera, Gaussians, Mesh, Similarity
 from pipeline.geometry.ply import MAX_HEADER_BYTES
-from pipeline.importing.gaussgym import is_gaussgym, read_gaussgym, splat_from_capture
+from pipeline.importing.gaussgym import gaussgym_files, is_gaussgym, read_gaussgym, splat_from_capture
 from pipeline.scenes.bundle import BundleCamera
 from pipeline.scenes.manifest import file_sha256, reading
 from pipeline.splat.ply import load_splat
@@ -45,7 +45,6 @@ class ImportSource:
         up: The axis (3,) of the mesh's frame that the form calls up, or None.
         metres_per_unit: Metres per unit of the mesh, as the form has it.
         scale_source: What says so.
-        sha256: Hash of all files that were read.
         origin: What `origin.json` says beside an export of ours.
     """
 
@@ -58,8 +57,46 @@ class ImportSource:
     up: F64 | None
     metres_per_unit: float
     scale_source: str
-    sha256: str
     origin: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """Files of a scene that an import reads.
+
+    Attributes:
+        form: gaussgym, nerfstudio or pair.
+        mesh: The mesh's file; GaussGym's folder.
+        files: All that are read, the splat's first where there is one file of it.
+        origin: What `origin.json` says beside an export of ours.
+    """
+
+    form: str
+    mesh: Path
+    files: tuple[Path, ...]
+    origin: Mapping[str, str]
+
+    def sha256(self) -> str:
+        """Hash of the names and contents of all files."""
+        digests = [[file.name, file_sha256(file)] for file in self.files]
+        return hashlib.sha256(json.dumps([self.form, digests, self.origin]).encode()).hexdigest()
+
+
+def find_source(path: Path, mesh: Path | None = None) -> SourceFiles:
+    """Recognise a scene in a folder, or of a splat's PLY and the mesh's file.
+
+    Raises:
+        BundleError: When it is of no form that can be read.
+    """
+    if path.is_dir() and is_gaussgym(path):
+        return SourceFiles("gaussgym", path, gaussgym_files(path), _origin(path))
+    if not path.exists():
+        raise BundleError(f"import reads {FORMS}", found="nothing there", remedy="check the path", file=path)
+    splat, surface = _pair(path, mesh)
+    if not path.is_dir():
+        return SourceFiles("pair", surface, (splat, surface), {})
+    frames = [path / name for name in (DATAPARSER, TRANSFORMS) if (path / name).is_file()]
+    return SourceFiles("nerfstudio" if frames else "pair", surface, (splat, surface, *frames), _origin(path))
 
 
 def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
@@ -69,79 +106,30 @@ def read_source(path: Path, mesh: Path | None = None) -> ImportSource:
         BundleError: When it is of no form that can be read, or a file is missing, too large or damaged.
         SimError: When a GaussGym scene has no direction of gravity.
     """
-    if path.is_dir() and is_gaussgym(path):
-        return _gaussgym(path)
-    if not path.exists():
-        raise BundleError(f"import reads {FORMS}", found="nothing there", remedy="check the path", file=path)
-    folder = path if path.is_dir() else path.parent
-    splat_file, mesh_file = _pair(path, mesh)
-    gaussians, surface = load_splat(splat_file), read_mesh(mesh_file)
+    found = find_source(path, mesh)
+    if found.form == "gaussgym":
+        scene = read_gaussgym(path)
+        given = {"dataparser_transforms.json": Similarity.identity()}
+        up = np.array([0, 0, 1.0])
+        return ImportSource(
+            "gaussgym", scene.collision, scene.gaussians, given, scene.track, (), up, 1.0, "gaussgym", found.origin
+        )
+    gaussians, surface = load_splat(found.files[0]), read_mesh(found.mesh)
     if not len(gaussians):
-        raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=splat_file)
-    files = [splat_file, mesh_file]
-    if path.is_dir() and ((folder / TRANSFORMS).is_file() or (folder / DATAPARSER).is_file()):
-        return _nerfstudio(folder, gaussians, surface, files)
-    return ImportSource(
-        "pair",
-        surface,
-        gaussians,
-        {"both files have one frame": Similarity.identity()},
-        np.zeros((0, 3)),
-        (),
-        None,
-        1.0,
-        "assumed",
-        _digest(files),
-        _origin(folder) if path.is_dir() else {},
-    )
-
-
-def _gaussgym(folder: Path) -> ImportSource:
-    scene = read_gaussgym(folder)
-    return ImportSource(
-        "gaussgym",
-        scene.collision,
-        scene.gaussians,
-        {"dataparser_transforms.json": Similarity.identity()},
-        scene.track,
-        (),
-        np.array([0, 0, 1.0]),
-        1.0,
-        "gaussgym",
-        scene.sha256,
-        _origin(folder),
-    )
-
-
-def _nerfstudio(folder: Path, gaussians: Gaussians, mesh: Mesh, files: list[Path]) -> ImportSource:
-    """Splats are exported in nerfstudio's normalised frame, meshes in it or in the capture's."""
+        raise BundleError("a splat has Gaussians", found="none", remedy="export it again", file=found.files[0])
     given = {"both files have one frame": Similarity.identity()}
+    if found.form == "pair":
+        no_track = np.zeros((0, 3))
+        return ImportSource("pair", surface, gaussians, given, no_track, (), None, 1.0, "assumed", found.origin)
+    # splats are exported in nerfstudio's normalised frame, meshes in it or in the capture's
     normalised = Similarity.identity()
-    if (folder / DATAPARSER).is_file():
-        files.append(folder / DATAPARSER)
-        normalised = splat_from_capture(folder / DATAPARSER)
-        given |= {
-            MESH_OF_CAPTURE: normalised.inverse(),
-            "the splat is in the capture's frame": normalised,
-        }
-    cameras: tuple[BundleCamera, ...] = ()
-    if (folder / TRANSFORMS).is_file():
-        files.append(folder / TRANSFORMS)
-        cameras = cameras_of(folder, normalised, mesh)
+    if path / DATAPARSER in found.files:
+        normalised = splat_from_capture(path / DATAPARSER)
+        given |= {MESH_OF_CAPTURE: normalised.inverse(), "the splat is in the capture's frame": normalised}
+    cameras = cameras_of(path, normalised, surface) if path / TRANSFORMS in found.files else ()
     track = np.array([camera.world_from_camera.translation for camera in cameras]).reshape(-1, 3)
-    return ImportSource(
-        "nerfstudio",
-        mesh,
-        gaussians,
-        given,
-        track,
-        cameras,
-        np.array([0, 0, 1.0]),
-        1 / normalised.scale,
-        "nerfstudio",
-        _digest(files),
-        _origin(folder),
-    )
+    up, metres = np.array([0, 0, 1.0]), 1 / normalised.scale
+    return ImportSource("nerfstudio", surface, gaussians, given, track, cameras, up, metres, "nerfstudio", found.origin)
 
 
 def _pair(path: Path, mesh: Path | None) -> tuple[Path, Path]:
@@ -168,10 +156,6 @@ def _named(files: list[Path], what: str) -> str:
 def _header(file: Path) -> bytes:
     with file.open("rb") as opened:
         return opened.read(MAX_HEADER_BYTES).partition(b"end_header")[0]
-
-
-def _digest(files: list[Path]) -> str:
-    return hashlib.sha256("".join(f"{file.name} {file_sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
 def _origin(folder: Path) -> dict[str, str]:

@@ -144,7 +144,7 @@ class Bundle:
         """The capture's cameras in the world frame."""
         path = self._text_file("cameras.json")
         with _following_the_format(path):
-            return tuple(map(_camera, json.loads(path.read_text())["cameras"]))
+            return load_cameras(path)
 
     @cached_property
     def quality(self) -> Quality:
@@ -206,6 +206,11 @@ def _check_near(points: Floats, what: str) -> None:
 
     if not (np.abs(points) <= FARTHEST).all():  # NaN isn't, either
         raise ValueError(f"{what} farther than {FARTHEST:.0f} m, or nowhere")
+
+
+def load_cameras(path: Path) -> tuple[BundleCamera, ...]:
+    """Read `cameras.json`."""
+    return tuple(map(_camera, json.loads(path.read_text())["cameras"]))
 
 
 def _camera(entry: Json) -> BundleCamera:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import pytest
 
 from flows.cli import main
 from pipeline import Bundle
+from pipeline.building import run_plan
 from pipeline.check.gates import GATES
 from pipeline.errors import BundleError, CardError, ReconstructionError
 from pipeline.export.form import export
 from pipeline.geometry import Gaussians, Mesh, Similarity, matrix_from_rotvec
 from pipeline.geometry.rays import RayCaster, sample_surface
-from pipeline.importing.bundle import ImportRequest, import_bundle
+from pipeline.importing.bundle import ImportRequest, import_bundle, plan_import
 from pipeline.splat.ply import save_splat
 from sim.export.catalog import FORMS
 from sim.scene import open_scene
@@ -133,6 +135,23 @@ def test_without_a_floor(pair: Path, tmp_path: Path):
     with pytest.raises(ReconstructionError, match="has a floor"):
         import_bundle(ImportRequest(pair, out=tmp_path / "out", up="z"))
     assert not list((tmp_path / "out").rglob("*.json"))
+
+
+def test_only_what_depends_on_a_change_runs_again(pair: Path, tmp_path: Path):
+    """A stage's result is kept: a new description costs no registration, and a lost level of detail is made again."""
+    request = ImportRequest(pair, out=tmp_path / "out", name="room", up="z", **SURE)
+    first = run_plan(plan_import(request))
+    assert first.executed == ("capture", "mesh", "regions", "splat", "bundle")
+    assert run_plan(plan_import(request)).executed == ()
+    described = run_plan(plan_import(replace(request, description="a room")))
+    assert described.executed == ("bundle",)
+    assert (first.bundle, described.bundle) == tuple(
+        tmp_path / "out" / "room" / version for version in ("1.0.0", "1.1.0")
+    )
+    shutil.rmtree(tmp_path / "out" / ".work" / "room" / "splat")
+    assert run_plan(plan_import(replace(request, description="a hall"))).executed == ("splat", "bundle")
+    (pair / "mesh.ply").write_bytes((pair / "mesh.ply").read_bytes() + b"\n")
+    assert len(plan_import(request).pending) == 5
 
 
 def test_up_must_be_said(pair: Path, tmp_path: Path):
