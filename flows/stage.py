@@ -60,11 +60,9 @@ class Job:
     """How a stage is run, wherever its task runs.
 
     Attributes:
-        limits: Limits of time and memory.
         isolated: Whether in a process of its own, even without limits.
         store: Address of a store that results are shared through.
-        deployment: Runs it as a job of this deployment's work pool; None runs it here.
-        variables: Job variables that the work pool has.
+        deployment: Runs it as a job of this deployment's work pool, which has `variables`; None runs it here.
     """
 
     limits: Limits = NO_LIMITS
@@ -226,11 +224,7 @@ def _resources(
 
 
 def _job_variables(deployment: str) -> frozenset[str]:
-    """The job variables of a deployment's work pool.
-
-    Raises:
-        MachineError: When Prefect's server doesn't know the deployment.
-    """
+    """The job variables of a deployment's work pool."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -248,12 +242,7 @@ def _job_variables(deployment: str) -> frozenset[str]:
 
 
 def _run_in_pool(planned: PlannedStage, job: Job) -> bool:
-    """Run a stage as a job of a work pool, and wait for it.
-
-    Raises:
-        LostError: When the job was lost.
-        SplatyardError: The stage's own.
-    """
+    """Run a stage as a job of a work pool, and wait for it."""
     from prefect.deployments import run_deployment
 
     if planned.cached:

@@ -114,15 +114,7 @@ def _now() -> str:
 
 
 class Seen(BaseModel):
-    """What became of a scan.
-
-    Attributes:
-        stamp: See `Inbox.stamp`.
-        state: `failed` is the scan's fault, `trouble` the machine's.
-        tries: Attempts at this content.
-        why: Why there is no bundle of it.
-        when: Local time of the last change.
-    """
+    """What became of a scan: `failed` by its own fault, `trouble` by the machine's, after attempts at this content."""
 
     stamp: str
     state: ScanState
@@ -138,11 +130,9 @@ class Record(BaseModel):
 
 
 class Inbox:
-    """The folder, and the record of what became of its scans.
+    """The folder, made when it is not there, and the record of what became of its scans.
 
-    Args:
-        folder: The folder for scans; made when it is not there.
-        out: Folder of bundles; the record lies in `out/.inbox`, where those who drop scans don't write.
+    The record lies in `.inbox` of the folder of bundles, where those who drop scans don't write.
 
     Raises:
         MachineError: When the folder can't be made, or the record is damaged.

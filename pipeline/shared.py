@@ -23,14 +23,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from pipeline.building import Plan, RunRecord
-from pipeline.engine import (
-    PlannedStage,
-    execute,
-    lock_file,
-    locked,
-    partial_result,
-    run_record,
-)
+from pipeline.engine import PlannedStage, execute, lock_file, locked, partial_result, run_record
 from pipeline.files import machine_errors, no_room, readable
 from pipeline.scenes.files import CONNECTIONS
 from pipeline.scenes.manifest import FileEntry, file_sha256
@@ -68,13 +61,7 @@ class Run(RunRecord):
 
 
 class Complete(BaseModel):
-    """The whole of complete.json.
-
-    Attributes:
-        files: Size and hash of every file, by its path in the result.
-        folders: Every folder in the result.
-        run: The run record.
-    """
+    """The content of complete.json: files by path in the result, its folders, and the run record."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -33,11 +33,7 @@ SIGACTION_BYTES = 512
 
 @dataclass
 class Ending:
-    """What ended a command.
-
-    Attributes:
-        number: The first signal that came, or None.
-    """
+    """What ended a command: the first signal that came, or None."""
 
     number: signal.Signals | None = None
 
@@ -49,11 +45,7 @@ class Ending:
 
 @contextmanager
 def listening(*, last: bool) -> Iterator[Ending]:
-    """Run a command; a signal ends it with one line and without an exception.
-
-    Args:
-        last: Nothing follows in this process, and nothing is printed after that line.
-    """
+    """Run a command; a signal ends it with one line, the `last` of the process, and without an exception."""
     ending = Ending()
     with _handling(ending):
         try:

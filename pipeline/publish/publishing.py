@@ -41,7 +41,6 @@ class Published:
         sha256: Hash of its manifest.
         change: The change from the version before it; None for the first.
         new: Whether it wasn't published before.
-        files: Number of its files, of which `sent` were sent.
         shared_bytes: Size of files that the registry had already.
     """
 
@@ -60,12 +59,8 @@ def publish(bundle: Bundle, registry: Writable, *, allow_failed: bool = False, p
 
     Of a version that is published already every file is read, and what is missing or damaged is sent again.
 
-    Args:
-        bundle: The bundle.
-        registry: Where to.
-        allow_failed: Publish it even if gates fail.
-        public: Whether anybody can read the registry: then the licence must allow that. On the hub a repository that
-            is made is private without it.
+    With `allow_failed` also if gates fail. With `public` anybody can read the registry, which the licence must allow;
+    without, a repository that is made on the hub is private.
 
     Raises:
         BundleError: When the bundle may not be published as it is; then nothing was.
@@ -129,10 +124,7 @@ def yank(registry: Writable, reference: Reference, why: str) -> None:
 def _put(
     bundle: Bundle, registry: StoreRegistry, content: bytes, entries: Entries, used: set[str], *, damaged: bool
 ) -> tuple[bool, set[str]]:
-    """Send what is missing, and then make the version visible; whether it is new, and hashes of what was sent.
-
-    `used` are the hashes of files that published versions use; `damaged` asks to look for damaged blobs, too.
-    """
+    """Send what is missing, and then make the version visible; whether it is new, and hashes of what was sent."""
     manifest = bundle.manifest
     sizes = {digest: entry.bytes for digest, (_, entry) in entries.items()}
     bad = registry.blob_problems(sizes).keys() if damaged else set[str]()
@@ -152,10 +144,7 @@ def _put(
 def _check_version(
     registry: Registry, manifest: Manifest, version: Version, content: bytes
 ) -> tuple[list[Manifest], Change | None]:
-    """The neighbouring versions (and itself if it is published), and the change from the one before it.
-
-    Two that are published at the same moment don't see each other here.
-    """
+    """The neighbouring versions (and itself if it is published), and the change from the one before it."""
     versions = registry.versions(manifest.name)
     found = []
     if version in versions:
@@ -181,10 +170,7 @@ def _check_version(
 def _send(
     bundle: Bundle, registry: StoreRegistry, entries: Entries, used: set[str], damaged: Collection[str]
 ) -> set[str]:
-    """Send the blobs that are damaged or missing, or might be cleared away before the version shows; their hashes.
-
-    What published versions use is never cleared away.
-    """
+    """Send blobs that are damaged, missing, or might be cleared away before the version shows; returns their hashes."""
     now = time.time()
 
     def send(digest: str) -> bool:

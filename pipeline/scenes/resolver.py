@@ -19,15 +19,7 @@ from pipeline.errors import BundleError, MissingBundleError
 from pipeline.files import machine_errors, write_whole
 from pipeline.scenes.files import BundleFiles
 from pipeline.scenes.manifest import MANIFEST_FILE, Strict, file_sha256
-from pipeline.scenes.references import (
-    HUB,
-    LATEST,
-    PREFIX,
-    RANGE,
-    REFERENCE,
-    Reference,
-    is_address,
-)
+from pipeline.scenes.references import HUB, LATEST, PREFIX, RANGE, REFERENCE, Reference, is_address
 from pipeline.scenes.registry import BLOBS, INDEX, SCENES, BundlesFolder, StoreRegistry
 from pipeline.scenes.registry import resolve as newest_version
 from pipeline.scenes.store import open_store
@@ -46,14 +38,7 @@ MAX_SCENES = 1000
 
 
 class Pin(Strict):
-    """What a reference stands for.
-
-    Attributes:
-        reference: As it is written in commands, such as "hall@^1.2" or "s3://bucket/yard/hall@latest".
-        bundle: The exact version, with its registry's address.
-        sha256: Hash of its manifest, which holds the hash of every other file.
-        commit: Commit of the hub's repository; empty for a registry.
-    """
+    """The exact bundle, with its address, that a reference stands for; its manifest's hash, and the hub's commit."""
 
     reference: str
     bundle: str
