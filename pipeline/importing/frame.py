@@ -41,11 +41,7 @@ class Given:
 def find_world(mesh: Mesh, up: UpEstimate, scale: Given, track: F64) -> Alignment:
     """Turn and scale a mesh's frame as little as its up and its floor require; x and y stay where they are.
 
-    Args:
-        mesh: As its file has it.
-        up: The stated direction of up, in the mesh's frame.
-        scale: Metres per unit of the mesh.
-        track: Positions (N, 3) of cameras, or none.
+    Up and track (camera positions (N, 3), or none) are in the mesh's frame; scale is metres per unit of the mesh.
 
     Raises:
         ReconstructionError: When no floor is found.

@@ -51,11 +51,7 @@ REMEDY = "get the scene again from its source; docs/interop.md tells what lies w
 class GaussGymScene:
     """A scene of GaussGym in one metric frame, Z up: the capture's, turned as its first slice is.
 
-    Attributes:
-        collision: All slices [m].
-        gaussians: The splat [m].
-        track: (N, 3) positions along the slices' ways [m].
-        sha256: Hash of the names and hashes of the files that were read.
+    All slices are in `collision` [m]; `track` (N, 3) are positions on their ways [m]; `sha256` covers all files read.
     """
 
     collision: Mesh
@@ -130,12 +126,8 @@ def write_gaussgym(
 
     The world frame becomes slice, capture and splat frame at once, so that no number changes.
 
-    Args:
-        folder: Must exist.
-        collision: World frame [m].
-        gaussians: World frame [m].
-        ways: At least one; each (N, 4, 4) world_from_camera of OpenCV cameras that look along the way.
-        about: Comments of the splat's file, by name.
+    Each of the ways, at least one, is (N, 4, 4) world_from_camera of OpenCV cameras that look along it [m]; `about` are
+    comments of the splat's file, by name.
     """
     (folder / MESHES).mkdir()
     for number, way in enumerate(ways):

@@ -62,18 +62,10 @@ def measure(
     *,
     from_cameras: bool,
 ) -> Quality:
-    """All gates.
+    """All gates; splat, meshes, regions and the cameras' track (N, 3) in the world frame [m].
 
-    Args:
-        registration: In units of the imported mesh.
-        alignment: From there into the world.
-        splat: World frame [m], as the next ones.
-        mesh: The full mesh.
-        collision: The collision mesh.
-        regions: The walkable floor.
-        track: Positions (N, 3) of cameras; none where they are unknown.
-        views: Result of `look`.
-        from_cameras: Whether `views` are those of the capture's cameras.
+    The registration is in units of the imported mesh, the alignment from there into the world. `from_cameras` says that
+    the views, results of `look`, are those of the capture's cameras.
     """
     scene = CheckedScene(alignment, splat, mesh, collision, regions, track)
     given = {

@@ -31,13 +31,7 @@ FLAT = 0.35
 
 @dataclass(frozen=True, eq=False)
 class SurfacePoints:
-    """Points spread over a surface.
-
-    Attributes:
-        points: (N, 3).
-        normals: (N, 3) unit, of either sign; zero where there is none.
-        tree: Search tree of the points.
-    """
+    """Points (N, 3) over a surface, their unit normals of either sign (zero where unknown), and a search tree."""
 
     points: F64
     normals: F64
@@ -114,7 +108,6 @@ class Registration:
     """How a splat lies on a mesh.
 
     Attributes:
-        mesh_from_splat: The similarity.
         source: What gave it: a file's own frame, or "estimated".
         residual: Median distance of the splat's surface to the mesh [units of the mesh].
         overlap_of_splat: Share of the splat's surface, where the mesh is about, that lies near the mesh.
