@@ -246,7 +246,7 @@ def against_newton(bundle: Bundle) -> list[Row]:
     _, seconds = newton_images(gaussians, small, poses, 3)
     large, large_seconds = newton_images(gaussians, cameras[0], poses[:1], 2)
     ours = render(gaussians, cameras[0], poses[0])
-    own = least(lambda: render(gaussians, cameras[0], poses[0], median=True))
+    own = least(lambda: render(gaussians, cameras[0], poses[0]))
     return [
         Row("Newton 1.8's CPU sensor, 64x64", len(poses) / seconds, "images/CPU-s"),
         Row("one image at 264x472, splatyard", 1e3 * own, "CPU-ms"),

@@ -25,22 +25,15 @@ NO_PHOTOS = "the scene was imported without the photos that it was made from"
 class GateKind:
     """What is promised of every bundle.
 
-    Attributes:
-        title: What it says, for people.
-        unit: Unit of the metric.
-        comparison: Whether the metric must be at most or at least the threshold.
-        threshold: Default threshold; a card may overrule it, and the bundle says so.
-        measured_by: "module:function" that measures it; empty where the import hands the measurement in.
-        meaning: What it means, for people who have not read the documentation.
-        scenes: Where it has a meaning: scenes "with photos" were built from a capture, "imported" ones were not.
+    `scenes` are those that it has a meaning for: some "with photos" were built from a capture, "imported" ones not.
     """
 
-    title: str
+    title: str  # what it says, for people
     unit: str
-    comparison: Literal["<=", ">="]
-    threshold: float
-    measured_by: str
-    meaning: str
+    comparison: Literal["<=", ">="]  # whether the metric must be at most or at least the threshold
+    threshold: float  # the default; a card may overrule it, and the bundle says so
+    measured_by: str  # "module:function" that measures it; empty where the import hands the measurement in
+    meaning: str  # what it means, for people who have not read the documentation
     scenes: Literal["all", "with photos", "imported"] = "all"
 
 
@@ -132,19 +125,12 @@ THRESHOLDS: dict[str, float] = {name: kind.threshold for name, kind in GATES.ite
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured for one gate.
+    """What was measured for one gate."""
 
-    Attributes:
-        value: The metric; one that is None or not finite counts as unknown, which fails.
-        how: How it was measured, or why it could not be.
-        applies: Whether it has a meaning for the scene.
-        detail: Further metrics, plain JSON values.
-    """
-
-    value: float | None
-    how: str
-    applies: bool = True
-    detail: Mapping[str, object] = field(default_factory=dict)
+    value: float | None  # the metric; one that is None or not finite counts as unknown, which fails
+    how: str  # how it was measured, or why it could not be
+    applies: bool = True  # whether it has a meaning for the scene
+    detail: Mapping[str, object] = field(default_factory=dict)  # further metrics, plain JSON values
 
 
 def measure_gates(

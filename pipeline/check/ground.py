@@ -77,36 +77,22 @@ def _floater_gate(scene: CheckedScene) -> Measured:
 
 @dataclass(frozen=True)
 class FloorHoles:
-    """How whole the floor is that a robot may walk on.
+    """How whole the floor is that a robot may walk on."""
 
-    Attributes:
-        expected_area: Floor under a robot on the walkable region, with what it encloses [m^2].
-        hole_area: Part of it without any surface to stand on [m^2].
-        largest_diameter: Diameter of the largest circle in a hole [m]: what could fall through.
-        guessed_area: Part of the expected area that was closed by a guess [m^2].
-    """
-
-    expected_area: float
-    hole_area: float
-    largest_diameter: float
-    guessed_area: float
+    expected_area: float  # floor under a robot on the walkable region, with what it encloses [m^2]
+    hole_area: float  # part of it without any surface to stand on [m^2]
+    largest_diameter: float  # diameter of the largest circle in a hole [m]: what could fall through
+    guessed_area: float  # part of the expected area that was closed by a guess [m^2]
 
 
 @dataclass(frozen=True, eq=False)
 class ProbedFloor:
-    """The floor that a robot expects, on a fine grid, and where it is missing.
+    """The floor that a robot expects, on a fine grid, and where it is missing."""
 
-    Attributes:
-        expected: (X, Y) bool, walkable region and what it encloses.
-        holes: (X, Y) bool, expected cells without a surface to stand on.
-        positions: (X, Y, 3) the cells' centres at the expected floor's height [m].
-        step: Edge of a cell [m].
-    """
-
-    expected: Mask
-    holes: Mask
-    positions: F64
-    step: float
+    expected: Mask  # (X, Y) bool, walkable region and what it encloses
+    holes: Mask  # (X, Y) bool, expected cells without a surface to stand on
+    positions: F64  # (X, Y, 3) the cells' centres at the expected floor's height [m]
+    step: float  # edge of a cell [m]
 
 
 def measure_floor_holes(collision: Mesh, regions: Regions) -> FloorHoles:
@@ -172,19 +158,12 @@ OPAQUE = 0.5
 
 @dataclass(frozen=True)
 class Floaters:
-    """What lies in the tube round the camera's path.
+    """What lies in the tube round the camera's path."""
 
-    Attributes:
-        path_length: Length of the tube [m].
-        triangles: Triangles that reach into it.
-        area: Area of mesh inside it [m^2].
-        gaussians: Number of centres of Gaussians of opacity over 0.5 inside it.
-    """
-
-    path_length: float
-    triangles: int
-    area: float
-    gaussians: int
+    path_length: float  # length of the tube [m]
+    triangles: int  # triangles that reach into it
+    area: float  # area of mesh inside it [m^2]
+    gaussians: int  # number of centres of Gaussians of opacity over 0.5 inside it
 
 
 def measure_floaters(mesh: Mesh, gaussians: Gaussians, track: Floats) -> Floaters:
@@ -228,26 +207,15 @@ ANGULAR_DAMPING = 20.0  # spheres roll on the least slope; this stands in for ro
 
 @dataclass(frozen=True)
 class DropTest:
-    """What became of the bodies.
+    """What became of the bodies; errors are None when all fell through."""
 
-    Attributes:
-        dropped: Number of bodies; half of them are boxes.
-        fell_through: Number that end below the floor, or left the scene.
-        thrown_out: Number that had more energy at some moment than at the start: the contact with the mesh pushed them
-            away.
-        off_height: Number that rest more than 2 cm off the height map.
-        over_holes: Number dropped over holes that the walkable region encloses.
-        median_error: Median absolute error of the resting heights [m]; None when all fell through.
-        largest_error: Largest one of those that didn't fall through [m]; None when all did.
-    """
-
-    dropped: int
-    fell_through: int
-    thrown_out: int
-    off_height: int
-    over_holes: int
-    median_error: float | None
-    largest_error: float | None
+    dropped: int  # number of bodies; half of them are boxes
+    fell_through: int  # number that end below the floor, or left the scene
+    thrown_out: int  # number that gained energy at some moment: the contact with the mesh pushed them away
+    off_height: int  # number that rest more than 2 cm off the height map
+    over_holes: int  # number dropped over holes that the walkable region encloses
+    median_error: float | None  # median absolute error of the resting heights [m]
+    largest_error: float | None  # largest one of those that didn't fall through [m]
 
 
 def drop_bodies(collision: Mesh, regions: Regions) -> DropTest:

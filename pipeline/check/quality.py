@@ -11,31 +11,19 @@ QUALITY_FILE = "quality.json"
 
 
 class Gate(BaseModel):
-    """One measured promise.
-
-    Attributes:
-        name: Identifier, as cards name it.
-        title: What it says, for people.
-        value: The measured metric; None where it could not be measured.
-        unit: Unit of the metric.
-        threshold: What the metric is compared with.
-        comparison: Whether the metric must be at most or at least the threshold.
-        applies: Whether it could be measured on such a capture; where it can't, `how` says why.
-        how: How it was measured.
-        detail: Further metrics.
-    """
+    """One measured promise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str
-    title: str
-    value: float | None
+    name: str  # identifier, as cards name it
+    title: str  # what it says, for people
+    value: float | None  # the measured metric; None where it could not be measured
     unit: str
-    threshold: float
-    comparison: Literal["<=", ">="]
-    applies: bool = True
+    threshold: float  # what the metric is compared with
+    comparison: Literal["<=", ">="]  # whether the metric must be at most or at least the threshold
+    applies: bool = True  # whether it could be measured on such a capture; where it can't, `how` says why
     how: str
-    detail: dict[str, object] = {}
+    detail: dict[str, object] = {}  # further metrics
 
     @property
     def passed(self) -> bool | None:
@@ -48,17 +36,12 @@ class Gate(BaseModel):
 
 
 class Quality(BaseModel):
-    """All gates of a bundle.
-
-    Attributes:
-        gates: In the order in which people want to read them.
-        metrics: Further measurements without a threshold.
-    """
+    """All gates of a bundle."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    gates: tuple[Gate, ...]
-    metrics: dict[str, object] = {}
+    gates: tuple[Gate, ...]  # in the order in which people want to read them
+    metrics: dict[str, object] = {}  # further measurements without a threshold
 
     @property
     def passed(self) -> bool:

@@ -16,74 +16,41 @@ from pipeline.types import F32, F64, U8
 
 @dataclass(frozen=True, eq=False)
 class ViewCheck:
-    """One held-out view; pixels that its mask ignores count in no comparison with the photo.
-
-    Attributes:
-        name: The view's name.
-        psnr: PSNR of the splat in the view's exposure [dB].
-        ssim: Structural similarity, 1 = equal; also in the view's exposure.
-        plain_psnr: PSNR of the splat as it is, in the mean exposure of the training views [dB].
-        fitted_psnr: As `psnr`, after the best gain and offset of each channel: without the photo's exposure [dB].
-        depth_difference: (K,) float32 [m], splat depth minus mesh depth where both see something.
-        compared: Share of pixels where both see something.
-        photo: (H, W, 3) uint8.
-        rendered: (H, W, 3) uint8.
-        splat_depth: (H, W) float32 [m], 0 = nothing.
-        mesh_depth: (H, W) float32 [m], 0 = nothing.
-    """
+    """One held-out view; pixels that its mask ignores count in no comparison with the photo."""
 
     name: str
-    psnr: float
-    ssim: float
-    plain_psnr: float
-    fitted_psnr: float
-    depth_difference: F32
-    compared: float
-    photo: U8
-    rendered: U8
-    splat_depth: F32
-    mesh_depth: F32
+    psnr: float  # PSNR of the splat in the view's exposure [dB]
+    ssim: float  # structural similarity, 1 = equal; also in the view's exposure
+    plain_psnr: float  # PSNR of the splat as it is, in the mean exposure of the training views [dB]
+    fitted_psnr: float  # as `psnr`, after the best gain and offset of each channel: without the photo's exposure [dB]
+    depth_difference: F32  # (K,) float32 [m], splat depth minus mesh depth where both see something
+    compared: float  # share of pixels where both see something
+    photo: U8  # (H, W, 3) uint8
+    rendered: U8  # (H, W, 3) uint8
+    splat_depth: F32  # (H, W) float32 [m], 0 = nothing
+    mesh_depth: F32  # (H, W) float32 [m], 0 = nothing
 
 
 @dataclass(frozen=True, eq=False)
 class Photos:
-    """What only a scene has that was built from a capture.
+    """What only a scene has that was built from a capture."""
 
-    Attributes:
-        scene: All posed views, world frame.
-        views: The held-out views, compared with splat and mesh.
-        image_size: Width and height of the training images [px].
-        held_out_depth: The sensor's depth maps of held-out views, world frame.
-        keyframes: Number of keyframes, with a pose or without.
-        coverage: How far the splat's images can be trusted.
-    """
-
-    scene: PosedScene
-    views: Sequence[ViewCheck]
-    image_size: tuple[int, int]
-    held_out_depth: Sequence[DepthMap]
-    keyframes: int
-    coverage: CoverageMap
+    scene: PosedScene  # all posed views, world frame
+    views: Sequence[ViewCheck]  # the held-out views, compared with splat and mesh
+    image_size: tuple[int, int]  # width and height of the training images [px]
+    held_out_depth: Sequence[DepthMap]  # the sensor's depth maps of held-out views, world frame
+    keyframes: int  # number of keyframes, with a pose or without
+    coverage: CoverageMap  # how far the splat's images can be trusted
 
 
 @dataclass(frozen=True, eq=False)
 class CheckedScene:
-    """What gates are measured on; all in the world frame [m].
+    """What gates are measured on; all in the world frame [m]."""
 
-    Attributes:
-        alignment: Gravity and scale with their sigmas.
-        splat: The full splat.
-        mesh: The full mesh.
-        collision: The mesh for physics.
-        regions: The walkable floor.
-        track: (N, 3) camera centres in capture order; none where nobody knows them.
-        photos: None for an imported scene.
-    """
-
-    alignment: Alignment
+    alignment: Alignment  # gravity and scale with their sigmas
     splat: Gaussians
-    mesh: Mesh
-    collision: Mesh
-    regions: Regions
-    track: F64
-    photos: Photos | None = None
+    mesh: Mesh  # the full one
+    collision: Mesh  # the mesh for physics
+    regions: Regions  # the walkable floor
+    track: F64  # (N, 3) camera centres in capture order; none where nobody knows them
+    photos: Photos | None = None  # None for an imported scene

@@ -21,40 +21,24 @@ PLANE_TOLERANCE = 0.03  # [m]
 
 @dataclass(frozen=True)
 class DepthDifference:
-    """Mesh depth against depth maps, at pixels that have both.
+    """Mesh depth against depth maps, at pixels that have both."""
 
-    Attributes:
-        pixels: Number of such pixels.
-        covered: Share of the maps' known pixels at which the mesh is hit.
-        median: Median of the absolute difference [m]; None without pixels.
-        p90: 90th percentile of the absolute difference [m]; None without pixels.
-        bias: Median of the signed difference, mesh minus map [m]; None without pixels.
-    """
-
-    pixels: int
-    covered: float
-    median: float | None
-    p90: float | None
-    bias: float | None
+    pixels: int  # number of such pixels
+    covered: float  # share of the maps' known pixels at which the mesh is hit
+    median: float | None  # median of the absolute difference [m]; None without pixels
+    p90: float | None  # 90th percentile of the absolute difference [m]; None without pixels
+    bias: float | None  # median of the signed difference, mesh minus map [m]; None without pixels
 
 
 @dataclass(frozen=True)
 class Flatness:
-    """A horizontal plane in the mesh.
+    """A horizontal plane in the mesh."""
 
-    Attributes:
-        height: z of the plane below the middle of its points [m].
-        rms: Root mean square of its points' distances [m].
-        tilt_deg: Angle between its normal and Z [deg].
-        area: Area of the triangles on it [m^2].
-        normal: Unit, z > 0.
-    """
-
-    height: float
-    rms: float
-    tilt_deg: float
-    area: float
-    normal: tuple[float, float, float]
+    height: float  # z of the plane below the middle of its points [m]
+    rms: float  # root mean square of its points' distances [m]
+    tilt_deg: float  # angle between its normal and Z [deg]
+    area: float  # area of the triangles on it [m^2]
+    normal: tuple[float, float, float]  # unit, z > 0
 
     def angle_to(self, other: Flatness) -> float:
         """Angle between the two planes [deg]."""

@@ -36,20 +36,13 @@ class CoverageMap:
 
     An image is known by the slices of the horizon that it spans; slice k is centred on the heading 2 pi k / headings
     and as wide as the distance to the next.
-
-    Attributes:
-        positions: (P, 3) float32, on the floor [m, world frame].
-        errors: (P, headings) float32, expected mean squared difference from the truth, colours 0..1.
-        cell: Distance between positions [m].
-        camera_height: Height of the camera over the floor [m].
-        field_of_view: Horizontal field of view of the camera [rad].
     """
 
-    positions: F32
-    errors: F32
-    cell: float
-    camera_height: float
-    field_of_view: float
+    positions: F32  # (P, 3) float32, on the floor [m, world frame]
+    errors: F32  # (P, headings) float32, expected mean squared difference from the truth, colours 0..1
+    cell: float  # distance between positions [m]
+    camera_height: float  # height of the camera over the floor [m]
+    field_of_view: float  # horizontal field of view of the camera [rad]
 
     @property
     def headings(self) -> F64:

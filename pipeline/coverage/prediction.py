@@ -47,41 +47,27 @@ PYRAMID = 5
 class TrainingPhotos:
     """The training photos, and the mesh that tells which of them sees what.
 
-    Attributes:
-        caster: The mesh in the world frame.
-        normals: (F, 3) float32, of its triangles.
-        camera_from_world: (V, 3, 4) float32.
-        intrinsics: (V, 6) float32: fx, fy, cx, cy [px], width, height of the photos' finest level.
-        photos: Image pyramid from the finest level to the coarsest, (V, H, W, 3) uint8 each; padded where sizes differ.
-        depth: (V, h, w) float32, the mesh's depth in every photo at a fixed fraction of the finest level; 0 = nothing,
-            below 0 where the photo is masked.
-        mean_color: (3,) float64, mean colour of all photos, 0..1.
-        color_variance: Variance of all photos' pixels, mean over the channels.
+    The photos are an image pyramid from the finest level to the coarsest, each padded where sizes differ; the mesh's
+    depth in them is at a fixed fraction of the finest level, 0 = nothing, below 0 where the photo is masked.
     """
 
-    caster: RayCaster
-    normals: F32
-    camera_from_world: F32
-    intrinsics: F32
-    photos: tuple[U8, ...]
-    depth: F32
-    mean_color: F64
-    color_variance: float
+    caster: RayCaster  # the mesh in the world frame
+    normals: F32  # (F, 3) float32, of its triangles
+    camera_from_world: F32  # (V, 3, 4) float32
+    intrinsics: F32  # (V, 6) float32: fx, fy, cx, cy [px], width, height of the photos' finest level
+    photos: tuple[U8, ...]  # (V, H, W, 3) uint8 each
+    depth: F32  # (V, h, w) float32
+    mean_color: F64  # (3,) float64, mean colour of all photos, 0..1
+    color_variance: float  # variance of all photos' pixels, mean over the channels
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceColors:
-    """What the photos say of rays.
+    """What the photos say of rays."""
 
-    Attributes:
-        rgb: (N, 3) float32, 0..1; meaningless where nothing was seen.
-        seen: (N,) bool, some photo sees where the ray hits.
-        surface: (N,) bool, the ray hits something at all.
-    """
-
-    rgb: F32
-    seen: Mask
-    surface: Mask
+    rgb: F32  # (N, 3) float32, 0..1; meaningless where nothing was seen
+    seen: Mask  # (N,) bool, some photo sees where the ray hits
+    surface: Mask  # (N,) bool, the ray hits something at all
 
 
 def load_photos(views: Sequence[View], poses_folder: Path, mesh: Mesh, splat: Gaussians) -> TrainingPhotos:

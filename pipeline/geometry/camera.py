@@ -17,14 +17,7 @@ from pipeline.types import F64
 class Camera:
     """Intrinsics of one image size.
 
-    Attributes:
-        width: Image width [px].
-        height: Image height [px].
-        fx: Focal length along x [px].
-        fy: Focal length along y [px].
-        cx: Principal point [px]; the centre of the upper-left pixel is 0.5.
-        cy: Principal point [px].
-        distortion: OpenCV's (k1, k2, p1, p2); all zero for a pinhole camera.
+    Sizes, focal lengths and the principal point are in pixels; the centre of the upper-left pixel is (0.5, 0.5).
 
     Raises:
         ValueError: When a size or focal length is not positive, or the principal point far outside.
@@ -36,7 +29,7 @@ class Camera:
     fy: float
     cx: float
     cy: float
-    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    distortion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # OpenCV's (k1, k2, p1, p2); 0 = pinhole
 
     def __post_init__(self) -> None:
         values = np.array([self.fx, self.fy, self.cx, self.cy, *self.distortion])

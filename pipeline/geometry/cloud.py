@@ -15,23 +15,14 @@ from pipeline.types import F32, I32, I64, U8, Floats, Mask
 
 @dataclass(frozen=True, eq=False)
 class PointCloud:
-    """Points with what is known of each; all arrays have the same length N.
+    """Points with what is known of each; all arrays have the same length N."""
 
-    Attributes:
-        points: (N, 3) float32 [m, world frame].
-        normals: (N, 3) float32, unit, towards the cameras that saw the point.
-        colors: (N, 3) uint8, sRGB.
-        sigma: (N,) float32 [m], standard deviation along the viewing ray.
-        views: (N,) int32, number of keyframes that agree on the point.
-        guessed: (N,) bool, filled in rather than measured.
-    """
-
-    points: F32
-    normals: F32
-    colors: U8
-    sigma: F32
-    views: I32
-    guessed: Mask
+    points: F32  # (N, 3) float32 [m, world frame]
+    normals: F32  # (N, 3) float32, unit, towards the cameras that saw the point
+    colors: U8  # (N, 3) uint8, sRGB
+    sigma: F32  # (N,) float32 [m], standard deviation along the viewing ray
+    views: I32  # (N,) int32, number of keyframes that agree on the point
+    guessed: Mask  # (N,) bool, filled in rather than measured
 
     def __len__(self) -> int:
         return len(self.points)

@@ -20,25 +20,18 @@ class Gaussians:
     """N Gaussians; colour = 0.5 + SH(direction from camera to Gaussian), clipped below at 0.
 
     A trainer may change the arrays of Gaussians that it made itself; everybody else makes new ones.
-
-    Attributes:
-        means: (N, 3) float32 [m, world frame].
-        log_scales: (N, 3) float32, log of the standard deviations [m] along the own axes.
-        quaternions: (N, 4) float32 wxyz, world from own axes; need not be unit.
-        opacity_logits: (N,) float32.
-        sh: (N, K, 3) float32, K = 1, 4, 9 or 16 coefficients per colour channel.
-        antialiased: How they were trained, and so must be drawn. True: pixels are areas, and a Gaussian smaller than a
-            pixel shows fainter (Mip-Splatting). False: each is widened by a share of a pixel, and stays as opaque
-            (classic 3DGS), as most viewers draw all splats.
+    `antialiased` says how they were trained, and so must be drawn. True: pixels are areas, and a Gaussian smaller than a
+    pixel shows fainter (Mip-Splatting). False: each is widened by a share of a pixel, and stays as opaque (classic
+    3DGS), as most viewers draw all splats.
     """
 
     ARRAYS: ClassVar = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 
-    means: F32
-    log_scales: F32
-    quaternions: F32
-    opacity_logits: F32
-    sh: F32
+    means: F32  # (N, 3) float32 [m, world frame]
+    log_scales: F32  # (N, 3) float32, log of the standard deviations [m] along the own axes
+    quaternions: F32  # (N, 4) float32 wxyz, world from own axes; need not be unit
+    opacity_logits: F32  # (N,) float32
+    sh: F32  # (N, K, 3) float32, K = 1, 4, 9 or 16 coefficients per colour channel
     antialiased: bool = False
 
     @staticmethod

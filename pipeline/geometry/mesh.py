@@ -18,19 +18,12 @@ COLORS = ("red", "green", "blue")
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles, consistently oriented: counter-clockwise seen from the free side.
+    """Triangles, consistently oriented: counter-clockwise seen from the free side."""
 
-    Attributes:
-        vertices: (V, 3) float32 [m, world frame].
-        triangles: (F, 3) int32, indices of vertices.
-        colors: (V, 3) uint8, sRGB.
-        guessed: (V,) bool, filled in (a closed hole) rather than measured.
-    """
-
-    vertices: F32
-    triangles: I32
-    colors: U8
-    guessed: Mask
+    vertices: F32  # (V, 3) float32 [m, world frame]
+    triangles: I32  # (F, 3) int32, indices of vertices
+    colors: U8  # (V, 3) uint8, sRGB
+    guessed: Mask  # (V,) bool, filled in (a closed hole) rather than measured
 
     @staticmethod
     def from_arrays(vertices: Floats, triangles: NDArray[np.integer]) -> Mesh:

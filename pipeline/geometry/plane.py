@@ -11,19 +11,12 @@ from pipeline.types import F64, Floats, Mask
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """The points x with normal @ x = offset.
+    """The points x with normal @ x = offset."""
 
-    Attributes:
-        normal: (3,) float64, unit.
-        offset: [same unit as the points].
-        inliers: (N,) bool, the points that it was fitted to.
-        rms: Root mean square distance of the inliers.
-    """
-
-    normal: F64
-    offset: float
-    inliers: Mask
-    rms: float
+    normal: F64  # (3,) float64, unit
+    offset: float  # [same unit as the points]
+    inliers: Mask  # (N,) bool, the points that it was fitted to
+    rms: float  # root mean square distance of the inliers
 
     def distance(self, points: Floats) -> F64:
         """Signed distances (N,) of points (N, 3)."""

@@ -20,16 +20,12 @@ FARTHEST = 1e5
 class Pose:
     """A rigid transform: x_a = rotation @ x_b + translation.
 
-    Attributes:
-        rotation: (3, 3) float64, orthonormal, right-handed.
-        translation: (3,) float64, in frame a [m, or scene units before alignment].
-
     Raises:
         ValueError: When the rotation is not a rotation or something is not finite.
     """
 
-    rotation: F64
-    translation: F64
+    rotation: F64  # (3, 3) float64, orthonormal, right-handed
+    translation: F64  # (3,) float64, in frame a [m, or scene units before alignment]
 
     def __post_init__(self) -> None:
         rotation = np.array(self.rotation, np.float64)

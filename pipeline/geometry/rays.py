@@ -14,15 +14,10 @@ NO_TRIANGLE = -1
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """First hits of rays.
+    """First hits of rays."""
 
-    Attributes:
-        distance: (N,) float32, in lengths of the direction; inf where nothing was hit.
-        triangle: (N,) int64, -1 where nothing was hit.
-    """
-
-    distance: F32
-    triangle: I64
+    distance: F32  # (N,) float32, in lengths of the direction; inf where nothing was hit
+    triangle: I64  # (N,) int64, -1 where nothing was hit
 
     @property
     def hit(self) -> Mask:

@@ -18,18 +18,13 @@ class Similarity:
 
     Clouds, meshes, depth maps and Gaussians take one in their `transformed(a_from_b)`.
 
-    Attributes:
-        scale: Positive; units of a per unit of b.
-        rotation: (3, 3) float64, right-handed.
-        translation: (3,) float64, in frame a.
-
     Raises:
         ValueError: When the scale is not positive or the rotation not a rotation.
     """
 
-    scale: float
-    rotation: F64
-    translation: F64
+    scale: float  # positive; units of a per unit of b
+    rotation: F64  # (3, 3) float64, right-handed
+    translation: F64  # (3,) float64, in frame a
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.scale) and self.scale > 0):

@@ -27,20 +27,12 @@ CAMERA_ROOM = 4.0  # [voxels] round the cameras' path that are free: they were t
 
 @dataclass(frozen=True)
 class CleanReport:
-    """What was removed or flipped.
+    """What was removed or flipped."""
 
-    Attributes:
-        carved_triangles: In free space: at least 3 maps, and twice as many as support them, see through them, or a
-            camera passed.
-        islands: Components of less than the least volume.
-        island_triangles: Their triangles.
-        flipped_triangles: Flipped towards the cameras.
-    """
-
-    carved_triangles: int
-    islands: int
+    carved_triangles: int  # in free space: `in_free_space`, or where a camera passed
+    islands: int  # components of less than the least volume
     island_triangles: int
-    flipped_triangles: int
+    flipped_triangles: int  # towards the cameras
 
 
 def clean(
@@ -61,7 +53,7 @@ def clean(
 
 
 def in_free_space(votes: SurfaceVotes) -> Mask:
-    """Triangles (F,) that the cameras looked through."""
+    """Triangles (F,) that at least 3 maps, and twice as many as support them, see through."""
     through = votes.seen_through
     return (through >= MIN_SEEN_THROUGH) & (through > SEEN_THROUGH_RATIO * votes.seen)
 
@@ -107,17 +99,11 @@ def facing_cameras(mesh: Mesh, facing: I32) -> tuple[Mesh, int]:
 
 @dataclass(frozen=True, eq=False)
 class SurfaceVotes:
-    """Votes of all maps for N points.
+    """Votes of all maps for N points."""
 
-    Attributes:
-        seen: (N,) int32, maps whose depth lies at the point.
-        seen_through: (N,) int32, maps that see a surface clearly behind the point.
-        facing: (N,) int32, of the maps that see it: in front of the given normal, minus behind it.
-    """
-
-    seen: I32
-    seen_through: I32
-    facing: I32
+    seen: I32  # (N,) int32, maps whose depth lies at the point
+    seen_through: I32  # (N,) int32, maps that see a surface clearly behind the point
+    facing: I32  # (N,) int32, of the maps that see it: in front of the given normal, minus behind it
 
 
 def observe(points: Floats, normals: Floats, maps: Sequence[DepthMap], margin: float) -> SurfaceVotes:

@@ -35,19 +35,12 @@ SEAM_COSINE = float(np.cos(np.deg2rad(30)))  # planes that meet at less than 30 
 
 @dataclass(frozen=True)
 class FlatReport:
-    """What was found and moved.
-
-    Attributes:
-        planes: Number of planes.
-        area: Share of the surface that lies on them.
-        drawn: Median distance by which vertices moved onto planes [m].
-        seam_vertices: Vertices put between or onto the edges of two planes.
-    """
+    """What was found and moved."""
 
     planes: int
-    area: float
-    drawn: float
-    seam_vertices: int
+    area: float  # share of the surface that lies on them
+    drawn: float  # median distance by which vertices moved onto planes [m]
+    seam_vertices: int  # vertices put between or onto the edges of two planes
 
 
 def flatten(mesh: Mesh, voxel_size: float) -> tuple[Mesh, FlatReport]:

@@ -37,21 +37,13 @@ SINK = 0.002  # [m] by which the rim of a closed hole lies under the measured fl
 
 @dataclass(frozen=True)
 class FloorReport:
-    """What was found and closed.
+    """What was found and closed."""
 
-    Attributes:
-        measured_area: Floor that cameras saw [m^2]; below 0.3 nothing is closed.
-        closed_area: Guessed floor [m^2], what lies under furniture included.
-        holes: How many separate holes were closed.
-        height: The floor plane's z below the middle of the measured floor [m].
-        tilt_deg: Angle between its normal and the world's Z [deg].
-    """
-
-    measured_area: float
-    closed_area: float
-    holes: int
-    height: float
-    tilt_deg: float
+    measured_area: float  # floor that cameras saw [m^2]; below 0.3 nothing is closed
+    closed_area: float  # guessed floor [m^2], what lies under furniture included
+    holes: int  # how many separate holes were closed
+    height: float  # the floor plane's z below the middle of the measured floor [m]
+    tilt_deg: float  # angle between its normal and the world's Z [deg]
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,15 +195,10 @@ STRIP_SINK = 0.001  # [m] by which a strip ends under what it leads to
 
 @dataclass(frozen=True)
 class SlitReport:
-    """What was closed.
+    """What was closed."""
 
-    Attributes:
-        edges: Number of edges of floors' rims along slits.
-        area: Area of the strips [m^2].
-    """
-
-    edges: int
-    area: float
+    edges: int  # number of edges of floors' rims along slits
+    area: float  # area of the strips [m^2]
 
 
 def close_slits(mesh: Mesh) -> tuple[Mesh, SlitReport]:

@@ -31,19 +31,12 @@ RIMS = 1.3  # [voxels] by which a plane's rims may be off
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Planes normal @ x = offset and the triangles on them.
+    """Planes normal @ x = offset and the triangles on them."""
 
-    Attributes:
-        normals: (P, 3) unit, towards the free side.
-        offsets: (P,) [m].
-        scatter: (P,) one sigma of the surface about its plane, robust [m].
-        labels: (F,) each triangle's plane, -1 = none.
-    """
-
-    normals: F64
-    offsets: F64
-    scatter: F64
-    labels: I64
+    normals: F64  # (P, 3) unit, towards the free side
+    offsets: F64  # (P,) [m]
+    scatter: F64  # (P,) one sigma of the surface about its plane, robust [m]
+    labels: I64  # (F,) each triangle's plane, -1 = none
 
 
 def find_planes(mesh: Mesh, voxel_size: float) -> Planes:

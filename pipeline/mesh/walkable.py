@@ -36,23 +36,14 @@ NEAR_TRACK = 1.0  # [m] from there at which a robot, which needs more room than 
 
 @dataclass(frozen=True, eq=False)
 class WalkableGrid:
-    """The grids of `Regions`, without poses.
+    """The grids of `Regions`, without poses."""
 
-    Attributes:
-        origin: (2,) low corner [m].
-        height: (X, Y) float32 [m], NaN where no floor is in reach.
-        walkable: (X, Y) bool.
-        drivable: (X, Y) bool.
-        guessed: (X, Y) bool.
-        clearance: (X, Y) float64, distance from the cell to what blocks a robot or ends the floor [m].
-    """
-
-    origin: F64
-    height: F32
-    walkable: Mask
-    drivable: Mask
-    guessed: Mask
-    clearance: F64
+    origin: F64  # (2,) low corner [m]
+    height: F32  # (X, Y) float32 [m], NaN where no floor is in reach
+    walkable: Mask  # (X, Y) bool
+    drivable: Mask  # (X, Y) bool
+    guessed: Mask  # (X, Y) bool
+    clearance: F64  # (X, Y) float64, distance from the cell to what blocks a robot or ends the floor [m]
 
 
 def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.random.Generator) -> WalkableGrid:

@@ -83,18 +83,12 @@ class PackedGaussians:
     """Gaussians as the batch renderer wants them; pack once, render often.
 
     They are in Morton order: 16 that follow each other lie close together, so that most are out of sight at once.
-
-    Attributes:
-        table: (13, M) float32, see `FIELDS`; M is N rounded up to 256, with Gaussians that nothing sees.
-        bounds: (5, M / 16) float32, of 16 Gaussians each: a sphere around their centres (x y z, radius) and the largest
-            standard deviation [world units].
-        sh: (N, K, 3) float32.
-        antialiased: See `Gaussians.antialiased`.
+    Each 16 have bounds: a sphere around their centres (x y z, radius), the largest standard deviation [world units].
     """
 
-    table: F32
-    bounds: F32
-    sh: F32
+    table: F32  # (13, M) float32, see `FIELDS`; M is N rounded up to 256, with Gaussians that nothing sees
+    bounds: F32  # (5, M / 16) float32
+    sh: F32  # (N, K, 3) float32
     antialiased: bool
 
     def __len__(self) -> int:

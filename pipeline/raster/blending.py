@@ -55,7 +55,7 @@ STRICT_MATH = {"reassoc", "contract", "arcp", "nsz"}
 before the cutoff discards it."""
 
 BUFFER_ROW = (2 + PLANES) * TILE
-"""Floats of a row of the buffer: transmittance; median depth (forward) or R (backward); four planes."""
+"""Floats of a row of the buffer: transmittance; R, of the backward pass alone; four planes."""
 SECOND, FIRST_PLANE = TILE, 2 * TILE
 """Offsets in a row of the second of these, and of the first plane."""
 
@@ -110,13 +110,10 @@ def _values(record: F32) -> tuple[np.float32, np.float32, np.float32, np.float32
 
 
 @njit(fastmath=STRICT_MATH, error_model="numpy")
-def _blend(
-    buffer: F32, columns: F32, rows: int | np.int64, left: np.float32, top: np.float32, record: F32, median: bool
-) -> None:
+def _blend(buffer: F32, columns: F32, rows: int | np.int64, left: np.float32, top: np.float32, record: F32) -> None:
     """Blend one Gaussian into a tile's `buffer` (16 rows, BUFFER_ROW), flat.
 
-    `rows` are those that its ellipse touches, see `Tiles`; (`left`, `top`) is the centre of the tile's first pixel;
-    `median` keeps the depth at which the transmittance falls to one half.
+    `rows` are those that its ellipse touches, see `Tiles`; (`left`, `top`) is the centre of the tile's first pixel.
     """
     first, last = rows >> 4, rows & 15
     dx = load(columns, 0) + (left - record[MEAN_X])
@@ -127,12 +124,7 @@ def _blend(
         alpha, _ = _alpha(power, limit)
         transmittance = load(buffer, i)
         weight = alpha * transmittance
-        rest = transmittance - weight
-        store(buffer, i, rest)
-        if median:
-            known = load(buffer, i + SECOND)
-            reached = select(rest <= HALF, spread(values[3]), spread(ZERO))
-            store(buffer, i + SECOND, select(known <= ZERO, reached, known))
+        store(buffer, i, transmittance - weight)
         for plane in range(PLANES):
             at = i + FIRST_PLANE + plane * TILE
             store(buffer, at, load(buffer, at) + weight * values[plane])
@@ -209,7 +201,6 @@ def draw_tile(
     tiles: Tiles,
     records: F32,
     threshold: np.float32,
-    median: bool,
 ) -> int:
     """Blend the pairs start..end-1 into an empty tile; returns one past the last that was drawn.
 
@@ -222,7 +213,7 @@ def draw_tile(
     gaussians, rows = tiles.gaussians, tiles.rows
     for pair in range(start, end):
         prefetch(records, np.int64(gaussians[min(pair + AHEAD, end - 1)]) * RECORD_COLUMNS)
-        _blend(buffer, columns, np.int64(rows[pair]), left, top, records[gaussians[pair]], median)
+        _blend(buffer, columns, np.int64(rows[pair]), left, top, records[gaussians[pair]])
         if (pair - start) % CHECK_EVERY == CHECK_EVERY - 1 and _is_finished(buffer, threshold):
             return pair + 1
     return end
@@ -237,29 +228,22 @@ def blend_tiles(
     threshold: np.float32,
     planes: F32,
     transmittance: F32,
-    median: F32,
     ends: I64,
 ) -> None:
     """Draw all tiles, `across` by `down`; each is finished when no pixel's transmittance is above the threshold.
 
-    Written are `planes` (4, 16 down, 16 across), `transmittance` and `median` (or that is (0, 0)), see `Raster`, and
-    `ends` (tiles,): one past the last pair that was drawn.
+    Written are `planes` (4, 16 down, 16 across) and `transmittance`, see `Raster`, and `ends` (tiles,): one past the
+    last pair that was drawn.
     """
-    with_median = median.size > 0
     for tile in prange(across * down):
         columns, buffer = row_columns(), line_aligned_buffer(TILE * BUFFER_ROW)
         x, y = tile % across * TILE, tile // across * TILE
         left, top = np.float32(x) + HALF, np.float32(y) + HALF
         start, end = tiles.starts[tile], tiles.starts[tile + 1]
-        if with_median:
-            ends[tile] = draw_tile(buffer, columns, left, top, start, end, tiles, records, threshold, True)
-        else:
-            ends[tile] = draw_tile(buffer, columns, left, top, start, end, tiles, records, threshold, False)
+        ends[tile] = draw_tile(buffer, columns, left, top, start, end, tiles, records, threshold)
         for row in range(TILE):
             to, at = (y + row) * across * TILE + x, row * BUFFER_ROW
             store(transmittance, to, load(buffer, at))
-            if with_median:
-                store(median, to, load(buffer, at + SECOND))
             for plane in range(PLANES):
                 value = load(buffer, at + FIRST_PLANE + plane * TILE)
                 store(planes, to + plane * across * down * TILE_PIXELS, value)

@@ -70,17 +70,11 @@ MAX_HEAP_BLOCK_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """Thresholds below which the rasteriser drops contributions; finite differences need smaller ones than images.
+    """Thresholds below which the rasteriser drops contributions; finite differences need smaller ones than images."""
 
-    Attributes:
-        alpha: Contributions below are dropped.
-        transmittance: A tile is finished when no pixel lets more light through.
-        near: Gaussians whose centre is closer to the camera plane are dropped [world units].
-    """
-
-    alpha: float = 1 / 255
-    transmittance: float = 1e-3
-    near: float = 0.02
+    alpha: float = 1 / 255  # contributions below are dropped
+    transmittance: float = 1e-3  # a tile is finished when no pixel lets more light through
+    near: float = 0.02  # Gaussians whose centre is closer to the camera plane are dropped [world units]
 
 
 DEFAULT_CUTOFFS = Cutoffs()
@@ -88,20 +82,12 @@ DEFAULT_CUTOFFS = Cutoffs()
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """An image of Gaussians, or a batch of them with B in front of each shape.
+    """An image of Gaussians, or a batch of them with B in front of each shape."""
 
-    Attributes:
-        rgb: (H, W, 3) float32, background included, not clipped above.
-        depth: (H, W) float32, expected depth along the optical axis [world units]; 0 where alpha < 0.05.
-        alpha: (H, W) float32.
-        median_depth: (H, W) float32, depth at which the transmittance falls to one half, 0 where it never does; None
-            unless asked for.
-    """
-
-    rgb: F32
-    depth: F32
-    alpha: F32
-    median_depth: F32 | None = None
+    rgb: F32  # (H, W, 3) float32, background included, not clipped above
+    depth: F32  # (H, W) float32, expected depth along the optical axis [world units]; 0 where alpha < 0.05
+    alpha: F32  # (H, W) float32
+    median_depth: F32 | None = None  # (H, W) float32, see `render_batch`; None unless it was computed
 
 
 class GaussianArrays(NamedTuple):
@@ -120,19 +106,11 @@ class GaussianArrays(NamedTuple):
 
 
 class ViewConstants(NamedTuple):
-    """A `Camera` with its pose and its `Cutoffs` for the kernels; all numbers are float32.
+    """A `Camera` with its pose and its `Cutoffs` for the kernels; all numbers are float32."""
 
-    Attributes:
-        rotation: (3, 3) camera from world.
-        translation: (3,) camera from world.
-        center: (3,) the camera in the world.
-        blur: Added to the diagonal of a projected covariance [px^2].
-        antialiased: Whether Gaussians get fainter as much as that makes them larger.
-    """
-
-    rotation: F32
-    translation: F32
-    center: F32
+    rotation: F32  # (3, 3) camera from world
+    translation: F32  # (3,) camera from world
+    center: F32  # (3,) the camera in the world
     fx: np.float32
     fy: np.float32
     cx: np.float32
@@ -142,8 +120,8 @@ class ViewConstants(NamedTuple):
     alpha: np.float32
     transmittance: np.float32
     near: np.float32
-    blur: np.float32
-    antialiased: bool
+    blur: np.float32  # added to the diagonal of a projected covariance [px^2]
+    antialiased: bool  # whether Gaussians get fainter as much as that makes them larger
 
     @property
     def tiles(self) -> tuple[int, int]:

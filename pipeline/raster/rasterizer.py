@@ -30,51 +30,28 @@ from pipeline.types import F32, F64, I32, I64, Mask
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """A forward pass and what its backward pass needs. Planes are padded to whole tiles: h and w are multiples of 16.
-
-    Attributes:
-        view: The camera.
-        sh_count: SH coefficients in use.
-        records: (N, 16) float32, see `layout`.
-        tiles: The pairs of Gaussians and tiles.
-        ends: (tiles,) int64, one past the last pair drawn.
-        planes: (4, h, w) float32, sums of weight times red, green, blue, depth, without background.
-        transmittance: (h, w) float32.
-        median_depth: (h, w) float32, depth at which the transmittance falls to one half, 0 where it never does; (0, 0)
-            unless asked for.
-    """
+    """A forward pass and what its backward pass needs. Planes are padded to whole tiles: h and w are multiples of 16."""
 
     view: ViewConstants
-    sh_count: int
-    records: F32
+    sh_count: int  # SH coefficients in use
+    records: F32  # (N, 16) float32, see `layout`
     tiles: Tiles
-    ends: I64
-    planes: F32
-    transmittance: F32
-    median_depth: F32
+    ends: I64  # (tiles,) int64, one past the last pair drawn
+    planes: F32  # (4, h, w) float32, sums of weight times red, green, blue, depth, without background
+    transmittance: F32  # (h, w) float32
 
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Derivatives of a loss by the parameters of `Gaussians`; rows of unseen Gaussians are not defined.
+    """Derivatives of a loss by the parameters of `Gaussians`; rows of unseen Gaussians are not defined."""
 
-    Attributes:
-        visible: (V,) int32, the rows that are.
-        means: (N, 3) float32.
-        log_scales: (N, 3) float32.
-        quaternions: (N, 4) float32.
-        opacity_logits: (N,) float32.
-        sh: (N, K, 3) float32.
-        screen: (N,) float32, length of the derivative by the centre's pixel [loss / px].
-    """
-
-    visible: I32
-    means: F32
-    log_scales: F32
-    quaternions: F32
-    opacity_logits: F32
-    sh: F32
-    screen: F32
+    visible: I32  # (V,) int32, the rows that are
+    means: F32  # (N, 3) float32
+    log_scales: F32  # (N, 3) float32
+    quaternions: F32  # (N, 4) float32
+    opacity_logits: F32  # (N,) float32
+    sh: F32  # (N, K, 3) float32
+    screen: F32  # (N,) float32, length of the derivative by the centre's pixel [loss / px]
 
 
 def rasterize(
@@ -83,7 +60,6 @@ def rasterize(
     world_from_camera: Pose,
     *,
     sh_count: int | None = None,
-    median: bool = False,
     cutoffs: Cutoffs = DEFAULT_CUTOFFS,
 ) -> Raster:
     """Draw Gaussians into planes.
@@ -95,7 +71,6 @@ def rasterize(
         camera: Pinhole.
         world_from_camera: Its pose.
         sh_count: Number of SH coefficients to use (1, 4, 9, 16); all by default.
-        median: Whether to compute the median depth too.
         cutoffs: Where to stop.
     """
     keep_freed_memory()
@@ -107,10 +82,9 @@ def rasterize(
     tiles = bin_gaussians(records, across, down)
     size = down * TILE, across * TILE
     planes, transmittance = line_aligned(PLANES, *size), line_aligned(*size)
-    median_depth = line_aligned(*(size if median else (0, 0)))
     ends = np.empty(across * down, np.int64)
-    blend_tiles(across, down, tiles, records, view.transmittance, planes, transmittance, median_depth, ends)
-    return Raster(view, count, records, tiles, ends, planes, transmittance, median_depth)
+    blend_tiles(across, down, tiles, records, view.transmittance, planes, transmittance, ends)
+    return Raster(view, count, records, tiles, ends, planes, transmittance)
 
 
 def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: F32, by_transmittance: F32) -> Gradients:
@@ -187,7 +161,6 @@ def render(
     world_from_camera: Pose,
     background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     *,
-    median: bool = False,
     cutoffs: Cutoffs = DEFAULT_CUTOFFS,
 ) -> Rendering:
     """The image that a camera takes of Gaussians.
@@ -197,13 +170,12 @@ def render(
         camera: Pinhole.
         world_from_camera: Its pose.
         background: Colour behind everything, 0..1.
-        median: Whether to compute the median depth too.
         cutoffs: Where to stop.
 
     Raises:
         ValueError: When the camera has lens distortion.
     """
-    raster = rasterize(contiguous(gaussians), camera, world_from_camera, median=median, cutoffs=cutoffs)
+    raster = rasterize(contiguous(gaussians), camera, world_from_camera, cutoffs=cutoffs)
     inside = np.s_[: camera.height, : camera.width]
     transmittance = raster.transmittance[inside]
     rgb = np.moveaxis(raster.planes[:3][:, *inside], 0, -1)
@@ -211,8 +183,7 @@ def render(
     alpha = 1 - transmittance
     depth = np.zeros_like(alpha)
     np.divide(raster.planes[3][inside], alpha, out=depth, where=alpha >= OPAQUE_ENOUGH)
-    median_depth = np.ascontiguousarray(raster.median_depth[inside]) if median else None
-    return Rendering(np.ascontiguousarray(rgb, np.float32), depth, alpha, median_depth)
+    return Rendering(np.ascontiguousarray(rgb, np.float32), depth, alpha)
 
 
 def contiguous(gaussians: Gaussians) -> Gaussians:

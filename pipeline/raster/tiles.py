@@ -35,23 +35,14 @@ DIGIT_MASK = np.uint32(RADIX - 1)
 
 
 class Tiles(NamedTuple):
-    """The pairs of Gaussians and tiles; a pair's slot is its number in the order of `visible`.
+    """The pairs of Gaussians and tiles; a pair's slot is its number in the order of `visible`."""
 
-    Attributes:
-        visible: (V,) int32, visible Gaussians, ascending: what goes through their parameters then runs through memory.
-        offsets: (V + 1,) int64, the first slot of each of `visible`.
-        starts: (tiles + 1,) int64, the first pair of each tile, tiles in row-major order.
-        gaussians: (S,) int32, the Gaussian of each pair; tile by tile, near to far inside.
-        slots: (S,) int32, the slot of each pair.
-        rows: (S,) uint8, 16 times the first plus the last of the tile's rows that the ellipse touches.
-    """
-
-    visible: I32
-    offsets: I64
-    starts: I64
-    gaussians: I32
-    slots: I32
-    rows: U8
+    visible: I32  # (V,) int32, visible Gaussians, ascending: their parameters are then read in memory order
+    offsets: I64  # (V + 1,) int64, the first slot of each of `visible`
+    starts: I64  # (tiles + 1,) int64, the first pair of each tile, tiles in row-major order
+    gaussians: I32  # (S,) int32, the Gaussian of each pair; tile by tile, near to far inside
+    slots: I32  # (S,) int32, the slot of each pair
+    rows: U8  # (S,) uint8, 16 times the first plus the last of the tile's rows that the ellipse touches
 
 
 def bin_gaussians(records: F32, across: int, down: int) -> Tiles:

@@ -22,17 +22,11 @@ GRIDS = {"height": "f", "walkable": "b", "drivable": "b", "guessed": "b"}
 
 @dataclass(frozen=True)
 class RobotPose:
-    """A pose to start from or to go to.
+    """A pose to start from or to go to."""
 
-    Attributes:
-        position: (x, y, z) [m, world frame], z is the floor's height there.
-        yaw: Heading about +Z, 0 along +X [rad].
-        trust: 0..1, how much the splat's images from there can be trusted (`CoverageMap.trust`).
-    """
-
-    position: tuple[float, float, float]
-    yaw: float
-    trust: float
+    position: tuple[float, float, float]  # (x, y, z) [m, world frame], z is the floor's height there
+    yaw: float  # heading about +Z, 0 along +X [rad]
+    trust: float  # 0..1, how much the splat's images from there can be trusted (`CoverageMap.trust`)
 
     @property
     def world_from_base(self) -> Pose:
@@ -45,32 +39,20 @@ class RobotPose:
 class Regions:
     """The walkable floor as a grid; cell (i, j) spans origin + [i, i + 1) x [j, j + 1) cells along x and y.
 
-    Attributes:
-        origin: (x, y) of the grid's low corner [m, world frame].
-        cell: Edge of a cell [m].
-        height: (X, Y) float32, the floor's z at the cell's centre [m]; NaN where there is no floor in reach.
-        walkable: (X, Y) bool, a legged robot's centre may be there: footprint clear, steps low enough.
-        drivable: (X, Y) bool, part of walkable that a wheeled robot reaches without climbing.
-        guessed: (X, Y) bool, the floor there was closed, not measured.
-        floor_height: Median z of the drivable floor [m].
-        spawn_poses: Spread over the drivable floor, heading towards open space that the images show well.
-        goals: Spread likewise, away from the spawn poses.
-        note: Why there is no walkable floor; empty where there is one.
-        areas: Parts of the floor with a friction and a cost of their own.
-        area: (X, Y) int16, which of `areas` a cell belongs to, -1 none; empty where there are no areas.
+    `area` (X, Y) int16 says which of `areas` a cell belongs to, -1 = none; it is empty where there are no areas.
     """
 
-    origin: tuple[float, float]
-    cell: float
-    height: F32
-    walkable: Mask
-    drivable: Mask
-    guessed: Mask
-    floor_height: float
-    spawn_poses: tuple[RobotPose, ...]
-    goals: tuple[RobotPose, ...]
-    note: str = ""
-    areas: tuple[Area, ...] = ()
+    origin: tuple[float, float]  # (x, y) of the grid's low corner [m, world frame]
+    cell: float  # edge of a cell [m]
+    height: F32  # (X, Y) float32, the floor's z at the cell's centre [m]; NaN where there is no floor in reach
+    walkable: Mask  # (X, Y) bool, a legged robot's centre may be there: footprint clear, steps low enough
+    drivable: Mask  # (X, Y) bool, part of walkable that a wheeled robot reaches without climbing
+    guessed: Mask  # (X, Y) bool, the floor there was closed, not measured
+    floor_height: float  # median z of the drivable floor [m]
+    spawn_poses: tuple[RobotPose, ...]  # spread over the drivable floor, heading towards open, well-captured space
+    goals: tuple[RobotPose, ...]  # spread likewise, away from the spawn poses
+    note: str = ""  # why there is no walkable floor; empty where there is one
+    areas: tuple[Area, ...] = ()  # parts of the floor with a friction and a cost of their own
     area: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0), np.int16))
 
     @staticmethod

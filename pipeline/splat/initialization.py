@@ -68,21 +68,13 @@ GAP_SIZE = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Initialization:
-    """What a training starts from.
+    """What a training starts from."""
 
-    Attributes:
-        gaussians: All Gaussians, inpainted ones first.
-        fixed: Number of inpainted Gaussians, which training leaves as they are.
-        background: Number of Gaussians of the skybox.
-        cloud: The shared cloud in the world frame; None imposes no priors.
-        free: Free space that the views prove.
-    """
-
-    gaussians: Gaussians
-    fixed: int = 0
-    background: int = 0
-    cloud: PointCloud | None = None
-    free: FreeSpace | None = None
+    gaussians: Gaussians  # all Gaussians, inpainted ones first
+    fixed: int = 0  # number of inpainted Gaussians, which training leaves as they are
+    background: int = 0  # number of Gaussians of the skybox
+    cloud: PointCloud | None = None  # the shared cloud in the world frame; None imposes no priors
+    free: FreeSpace | None = None  # free space that the views prove
 
 
 def initialize(

@@ -66,41 +66,25 @@ TRIAL_STEPS = 4
 class Schedule:
     """What changes over a run; shares are of its iterations.
 
-    Attributes:
-        iterations: Number of steps, one view each.
-        gaussians: Largest number of Gaussians, where densification ends.
-        half_from: Share from which images of half the size are used; quarter size before.
-        whole_from: Share from which whole images are used.
-        small_every: From then on, one step in N is made at half the size or, in turn, at a quarter, so that small
-            images stay as good as they were; 0 makes none. For anti-aliased Gaussians: classic ones can't suit several
-            sizes.
-        sh_from: Shares from which the SH degrees 1, 2, 3 are used.
-        sh_rest: Learning rate of the SH coefficients above degree 0, relative to that of degree 0.
-        densify: First and last share in which Gaussians are added; None keeps the number.
-        densify_rounds: Number of rounds of densification.
-        prior_rounds: Number of parts into which rounds of the priors cut the run.
-        exposure_from: Share from which each view's exposure is estimated; None leaves them as they are.
-        poses_from: Share from which the views' poses are tuned; None leaves them as they are.
-        position_rate: Learning rate of positions at the start, relative to the extent of the cameras.
-        position_decay: Factor of that rate over the whole run.
-        rate_decay: Factor of the other rates over the second half.
+    Once images are whole, one step in `small_every` is made at half the size or, in turn, at a quarter, so that small
+    images stay as good as they were. That is for anti-aliased Gaussians: classic ones can't suit several sizes.
     """
 
-    iterations: int
-    gaussians: int = 0
-    half_from: float = 0.2
-    whole_from: float = 0.6
-    small_every: int = 0
-    sh_from: tuple[float, float, float] = (0.1, 0.2, 0.4)
-    sh_rest: float = 0.2
-    densify: tuple[float, float] | None = (0.04, 0.75)
+    iterations: int  # number of steps, one view each
+    gaussians: int = 0  # largest number of Gaussians, where densification ends
+    half_from: float = 0.2  # share from which images of half the size are used; quarter size before
+    whole_from: float = 0.6  # share from which whole images are used
+    small_every: int = 0  # 0 makes no small steps
+    sh_from: tuple[float, float, float] = (0.1, 0.2, 0.4)  # shares from which the SH degrees 1, 2, 3 are used
+    sh_rest: float = 0.2  # learning rate of the SH coefficients above degree 0, relative to that of degree 0
+    densify: tuple[float, float] | None = (0.04, 0.75)  # first and last share of growth; None keeps the number
     densify_rounds: int = 50
-    prior_rounds: int = 20
-    exposure_from: float | None = None
-    poses_from: float | None = None
-    position_rate: float = 1.3e-3
-    position_decay: float = 0.02
-    rate_decay: float = 0.1
+    prior_rounds: int = 20  # number of parts into which rounds of the priors cut the run
+    exposure_from: float | None = None  # share from which views' exposures are estimated; None leaves them
+    poses_from: float | None = None  # share from which the views' poses are tuned; None leaves them as they are
+    position_rate: float = 1.3e-3  # learning rate of positions at the start, relative to the extent of the cameras
+    position_decay: float = 0.02  # factor of that rate over the whole run
+    rate_decay: float = 0.1  # factor of the other rates over the second half
 
     def level(self, share: float) -> int:
         """Level of the image pyramid: 0 is the full size, 2 a quarter."""

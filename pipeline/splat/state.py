@@ -35,37 +35,21 @@ _RUN = "run"
 
 @dataclass(eq=False)
 class TrainingState:
-    """A training between two steps.
+    """A training between two steps."""
 
-    Attributes:
-        iterations: Number of steps in all; fixed once a budget of seconds was turned into steps.
-        final_count: Number of Gaussians at the end, without the inpainted ones; fixed as well.
-        start_count: Number of Gaussians at the start, without the inpainted ones.
-        extent: Extent of the cameras [world units], from which positions get their learning rate.
-        radius: Radius of the scene [world units].
-        fixed: Number of Gaussians at the start of the arrays that are inpainted, and left as they are.
-        optimizer: The Gaussians with their moments.
-        densification: The loss's pull on the Gaussians since the last round.
-        exposures: Gain of every view.
-        poses: Correction of every view's pose.
-        rng: Draws the order of views.
-        iteration: Number of steps done.
-        order: Indices of the views still to come in this round, from its end.
-    """
-
-    iterations: int
-    final_count: int
-    start_count: int
-    extent: float
-    radius: float
-    fixed: int
-    optimizer: SparseAdam
-    densification: Densification
-    exposures: Exposures
-    poses: PoseTuning
-    rng: np.random.Generator
-    iteration: int = 0
-    order: list[int] = field(default_factory=list)
+    iterations: int  # number of steps in all; fixed once a budget of seconds was turned into steps
+    final_count: int  # number of Gaussians at the end, without the inpainted ones; fixed as well
+    start_count: int  # number of Gaussians at the start, without the inpainted ones
+    extent: float  # extent of the cameras [world units], from which positions get their learning rate
+    radius: float  # radius of the scene [world units]
+    fixed: int  # number of Gaussians at the start of the arrays that are inpainted, and left as they are
+    optimizer: SparseAdam  # the Gaussians with their moments
+    densification: Densification  # the loss's pull on the Gaussians since the last round
+    exposures: Exposures  # gain of every view
+    poses: PoseTuning  # correction of every view's pose
+    rng: np.random.Generator  # draws the order of views
+    iteration: int = 0  # number of steps done
+    order: list[int] = field(default_factory=list)  # indices of the views still to come in this round, from its end
 
     @classmethod
     def start(

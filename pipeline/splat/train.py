@@ -57,29 +57,17 @@ LATER_COST = 1.08
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The result of a training.
+    """The result of a training."""
 
-    Attributes:
-        gaussians: The splat, inpainted Gaussians first.
-        views: The views with the exposures and poses that were found.
-        iterations: Number of steps made.
-        max_gaussians: Largest number of Gaussians, the inpainted ones included.
-        fixed: Number of inpainted Gaussians, which training left as they are.
-        exposures: Exposures of the views.
-        poses: Changes of the views' poses.
-        background: Number of Gaussians that the skybox started with.
-        backend_report: What only the backend reports.
-    """
-
-    gaussians: Gaussians
-    views: list[TrainingView]
-    iterations: int
-    max_gaussians: int
-    fixed: int
-    exposures: Exposures
-    poses: PoseTuning
-    background: int = 0
-    backend_report: dict[str, object] = field(default_factory=dict)
+    gaussians: Gaussians  # the splat, inpainted Gaussians first
+    views: list[TrainingView]  # the views with the exposures and poses that were found
+    iterations: int  # number of steps made
+    max_gaussians: int  # largest number of Gaussians, the inpainted ones included
+    fixed: int  # number of inpainted Gaussians, which training left as they are
+    exposures: Exposures  # exposures of the views
+    poses: PoseTuning  # changes of the views' poses
+    background: int = 0  # number of Gaussians that the skybox started with
+    backend_report: dict[str, object] = field(default_factory=dict)  # what only the backend reports
 
 
 class Trainer:

@@ -27,15 +27,10 @@ GUESSED_TOLERANCE = 4.0
 
 @dataclass(frozen=True, eq=False)
 class ViewDepth:
-    """Depth in a colour view.
+    """Depth in a colour view."""
 
-    Attributes:
-        depth: (H, W) float32 along the optical axis [world units], 0 where unknown.
-        tolerance: (H, W) float32 [world units], the difference that doesn't matter.
-    """
-
-    depth: F32
-    tolerance: F32
+    depth: F32  # (H, W) float32 along the optical axis [world units], 0 where unknown
+    tolerance: F32  # (H, W) float32 [world units], the difference that doesn't matter
 
     def halved(self) -> ViewDepth:
         """Half the size (both sides must be even); blocks with a jump or an unknown pixel become unknown."""
@@ -49,35 +44,21 @@ class ViewDepth:
 
 @dataclass(frozen=True, eq=False)
 class PyramidLevel:
-    """A view at one size.
+    """A view at one size."""
 
-    Attributes:
-        camera: Pinhole camera at this size.
-        photo: (3, H, W) uint8.
-        depth: Measured depth in the view, or None.
-        mask: (H, W), False where the photo is to be ignored; None where all of it counts.
-    """
-
-    camera: Camera
-    photo: U8
-    depth: ViewDepth | None
-    mask: Mask | None = None
+    camera: Camera  # pinhole camera at this size
+    photo: U8  # (3, H, W) uint8
+    depth: ViewDepth | None  # measured depth in the view, or None
+    mask: Mask | None = None  # (H, W), False where the photo is to be ignored; None where all of it counts
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingView:
-    """A photo that training may use.
-
-    Attributes:
-        name: The view's name.
-        world_from_camera: Pose of its camera.
-        levels: Image pyramid: the full training size, half, quarter.
-        gain: (3,) float32, factor from the splat's brightness to the photo's, per channel.
-    """
+    """A photo that training may use; `gain` (3,) is the factor from the splat's brightness to its own, per channel."""
 
     name: str
     world_from_camera: Pose
-    levels: tuple[PyramidLevel, ...]
+    levels: tuple[PyramidLevel, ...]  # the full training size, half, quarter
     gain: F32 = field(default_factory=lambda: np.ones(3, np.float32))
 
 

@@ -21,18 +21,19 @@ FIELDS = ("means", "log_scales", "quaternions", "opacity_logits", "sh")
 @pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize(("count", "scale"), [(60, 0.25), (400, 0.08), (30, 1.0), (2000, 0.02)])
 def test_image_matches_reference(rng, count, scale, antialiased):
-    """Colour and alpha within 2e-3, depth within 2e-3 of the scene's depth."""
+    """Colour and alpha within 2e-3, depth within 2e-3 of the scene's depth; the median depth is the batch's."""
     scene = replace(scatter(count, rng, scale=scale), antialiased=antialiased)
-    image = render(scene, SMALL_CAMERA, SMALL_POSE, median=True)
+    image = render(scene, SMALL_CAMERA, SMALL_POSE)
     expected = render_reference(scene, SMALL_CAMERA, SMALL_POSE)
     alpha = 1 - expected.transmittance
     assert np.abs(image.rgb - expected.rgb).max() < 2e-3
     assert np.abs(image.alpha - alpha).max() < 2e-3
     solid = alpha > 0.1
     assert np.abs(image.depth - expected.depth_sum / np.maximum(alpha, 1e-9))[solid].max() < 1e-2
-    assert image.median_depth is not None
+    median = render_batch(scene, SMALL_CAMERA, [SMALL_POSE]).median_depth
+    assert median is not None
     # where the transmittance passes close to one half, rounding decides which of two Gaussians it is
-    assert (np.abs(image.median_depth - expected.median) < 1e-3).mean() > 0.995
+    assert (np.abs(median[0] - expected.median) < 1e-3).mean() > 0.995
 
 
 @pytest.mark.parametrize("smaller", [2, 4])
@@ -61,13 +62,14 @@ def test_background_shines_through(gaussians):
 def test_depth_is_zero_where_nothing_is(rng):
     """Empty pixels have no depth, no alpha and no colour."""
     scene = scatter(2, rng, scale=0.05)
-    image = render(scene, SMALL_CAMERA, SMALL_POSE, median=True)
+    image = render(scene, SMALL_CAMERA, SMALL_POSE)
     empty = image.alpha < 0.05
     assert empty.any()
     assert not empty.all()
     assert (image.depth[empty] == 0).all()
-    assert image.median_depth is not None
-    assert (image.median_depth[empty] == 0).all()
+    batch = render_batch(scene, SMALL_CAMERA, [SMALL_POSE])
+    assert batch.median_depth is not None
+    assert (batch.median_depth[0][empty] == 0).all()
 
 
 def test_nothing_in_view_gives_the_background(gaussians):
