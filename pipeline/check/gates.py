@@ -138,10 +138,7 @@ def measure_gates(
 ) -> tuple[Gate, ...]:
     """All gates that have a meaning for a scene of this kind, in the order of `GATES`.
 
-    Args:
-        scene: What is measured.
-        thresholds: By name, those that replace the defaults.
-        given: Measurements made already; they replace the gates' own.
+    `thresholds` replace the defaults, measurements `given` the gates' own.
     """
     measured = dict(given or {})
     with_photos = scene.photos is not None

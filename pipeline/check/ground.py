@@ -118,10 +118,8 @@ def probe_floor(collision: Mesh, regions: Regions) -> ProbedFloor:
     """Look for the floor by vertical lines on a 2 cm grid over the walkable region and everything that it encloses.
 
     A cell is whole when an upward surface lies at most 5 cm below the expected floor and at most half a metre above
-    it, or when it lies inside an object: the next surface over that range faces up. Floor is expected even where the
-    region has none, at the height of the nearest cell with one: a hole keeps its own cells out of the region.
-    Holes that reach the region's outer edge are where the floor ends and don't count. Triangles count from their front
-    only, as in physics.
+    it, or when it lies inside an object: the next surface over that range faces up. Where the region has no floor, it
+    is expected at the height of the nearest cell with one. Holes that reach the region's outer edge don't count.
     """
     region = enclosed_region(regions)
     if not region.any():
@@ -273,11 +271,7 @@ def _starts(regions: Regions) -> F64:
 
 
 def _simulate(collision: Mesh, starts: F64, is_box: Mask) -> tuple[F64, F64, F64]:
-    """Let bodies fall from centres (N, 3) [m]; boxes start upright, each rotated about the vertical.
-
-    Returns:
-        Centres (N, 3) [m] and rotations (N, 3, 3) at the end, and the highest energy on the way (N,) [m of height].
-    """
+    """Let bodies fall from centres (N, 3) [m]: their last centres, rotations, and highest energy (N,) [m of height]."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a graphics driver, which physics doesn't need
         import sapien

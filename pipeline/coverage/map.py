@@ -50,11 +50,9 @@ class CoverageMap:
         return np.arange(self.errors.shape[1]) * 2 * np.pi / self.errors.shape[1]
 
     def trust(self, positions: ArrayLike, headings: ArrayLike) -> F64:
-        """How much the images of robots can be trusted, 0..1; 0 where the map says nothing.
+        """How much the images of robots can be trusted (N,), 0..1; 0 where the map says nothing.
 
-        Args:
-            positions: (N, 3) or (3,), where they stand on the floor [m].
-            headings: (N,) or one, where they look, about +Z [rad].
+        They stand on the floor at (N, 3) or (3,) [m] and look along (N,) headings, or one, about +Z [rad].
         """
         points = np.asarray(positions, np.float64).reshape(-1, 3)
         looks = np.broadcast_to(np.asarray(headings, np.float64).reshape(-1), len(points))

@@ -184,10 +184,7 @@ def _look_up(
     rgb: F32,
     seen: Mask,
 ) -> None:
-    """Colour of every point (N) from its best photos; see `surface_colors`.
-
-    Footprints (N) are the widths of the rays [m], 0 where there is no point.
-    """
+    """`surface_colors` of points (N, 3) of rays with widths `footprints` (N,) [m], 0 where there is no point."""
     ratio = depth.shape[2] / photos[0].shape[2]
     for n in prange(points.shape[0]):
         if footprints[n] <= 0:

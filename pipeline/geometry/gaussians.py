@@ -20,7 +20,7 @@ class Gaussians:
     """N Gaussians; colour = 0.5 + SH(direction from camera to Gaussian), clipped below at 0.
 
     A trainer may change the arrays of Gaussians that it made itself; everybody else makes new ones.
-    `antialiased` says how they were trained, and so must be drawn. True: pixels are areas, and a Gaussian smaller than a
+    `antialiased` says how they were trained and must be drawn. True: pixels are areas, and a Gaussian smaller than a
     pixel shows fainter (Mip-Splatting). False: each is widened by a share of a pixel, and stays as opaque (classic
     3DGS), as most viewers draw all splats.
     """

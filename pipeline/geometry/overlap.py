@@ -16,11 +16,8 @@ _f4 = np.float32
 def overlaps(depth: F32, layout: I64, intrinsics: F32, poses: F64) -> F64:
     """Share (N, N) of map i's depths, probed on a grid, that map j shows too.
 
-    Args:
-        depth: Depths of all maps, flat; 0 = unknown.
-        layout: (N, 3) start in `depth`, width and height of each map.
-        intrinsics: (N, 4) fx, fy, cx, cy.
-        poses: (N, 4, 4) world_from_camera.
+    `depth` has all maps, flat, 0 = unknown; `layout` (N, 3) the start in it, width and height of each; `intrinsics`
+    (N, 4) fx, fy, cx, cy; `poses` (N, 4, 4) are world from camera.
     """
     relative = np.linalg.inv(poses)[None, :] @ poses[:, None]
     return _overlaps(depth, layout, intrinsics, relative[:, :, :3].astype(np.float32))

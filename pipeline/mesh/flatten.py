@@ -1,7 +1,6 @@
 """Flat floors, stairs and walls with sharp edges.
 
-A fused surface is a few millimetres uneven where the world is flat, and rounded over a voxel or two where two planes
-meet. Planes draw vertices onto themselves, but only as far as their own scatter explains: what stands out further is an
+Planes draw vertices onto themselves, but only as far as their own scatter explains: what stands out further is an
 object and stays. Between planes, vertices go to the nearest point on the planes that end at each other, and of every
 edge of the mesh from plane to plane one end goes onto their common line: no triangle cuts the corner.
 """
@@ -139,7 +138,7 @@ def _placed(
 def _snapped(placed: F64, points: F64, on: I64, planes: Planes, edges: I64, reach: float) -> F64:
     """The points with, for each mesh edge (E, 2) from plane to plane, the nearer end on the planes' common line.
 
-    A vertex with two such lines goes to where three planes meet. Nothing moves further than `reach` from where it was.
+    A vertex with two such lines goes to where three planes meet; nothing moves further than `reach`.
     """
     a, b = on[edges].T
     crossing = (a >= 0) & (b >= 0) & (a != b) & _meet(a, b, planes)
@@ -185,10 +184,7 @@ def _onto_edge(points: F64, a: I64, b: I64, planes: Planes) -> F64:
 
 
 def _without_folds(moved: F64, before: F64, triangles: I32) -> F64:
-    """The moved points (V, 3), back where they were wherever a triangle would have flipped.
-
-    Needles along a seam may: they have no area.
-    """
+    """The moved points (V, 3), back where they were wherever a triangle, other than a needle, would have flipped."""
     result = moved.copy()
     touched = triangles[(moved != before).any(1)[triangles].any(1)]
     old = _crosses(before[touched])

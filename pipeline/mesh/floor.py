@@ -1,11 +1,9 @@
 """Closing holes in the walkable floor and narrow slits in every horizontal surface; closed parts are marked as guessed.
 
-What no camera saw (the ground under the walker, behind a box, under a table) must still carry a robot. A grid of nodes
-on the floor plane is probed by rays; nodes without a measured floor that floor, walls and the camera track enclose get
-one. Only the floor's height is ever filled, so nothing grows up into furniture.
-
-Depth of stairs and of what stands on a floor ends a little before their edges, and leaves slits of some centimetres
-along them. A hole that a foot may fall into stays: what decides is how wide it is across its rim.
+What no camera saw (the ground under the walker, behind a box, under a table) must still carry a robot: nodes on the
+floor plane without a measured floor that floor, walls and the camera track enclose get one. Only the floor's height is
+filled, so nothing grows up into furniture. Depth also ends a little before the edges of stairs and of what stands on a
+floor, and leaves slits. A hole that a foot may fall into stays: what decides is how wide it is across its rim.
 """
 
 from __future__ import annotations
@@ -76,13 +74,10 @@ class _Grid:
 
 
 def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator) -> tuple[Mesh, FloorReport]:
-    """The mesh with guessed floor where floor, walls and track enclose none.
+    """The mesh with guessed floor where floor, walls and camera centres (N, 3) [m] enclose none.
 
-    Args:
-        mesh: Oriented, undecimated [m, world frame: floor near z = 0].
-        track: Camera centres (N, 3) [m].
-        gap: Openings up to this width between floor and walls count as closed [m].
-        rng: Draws the samples of the plane's RANSAC.
+    It is oriented and undecimated [m, world frame: floor near z = 0]; openings between floor and walls up to the width
+    `gap` [m] count as closed.
     """
     areas, normals, centres = mesh.face_areas(), mesh.face_normals(), mesh.corners().mean(1)
     level = (normals[:, 2] > 0.8) & (np.abs(centres[:, 2]) < SEARCH)
@@ -121,10 +116,7 @@ def close_floor(mesh: Mesh, track: Floats, gap: float, rng: np.random.Generator)
 
 
 def _probe(mesh: Mesh, grid: _Grid) -> tuple[Mask, F64, Mask]:
-    """Which nodes have a measured floor, its height over the plane (X, Y) [m], and which show real lower ground.
-
-    Nine rays from above the plane, a third of a step apart, must all find the floor: no crack passes unseen.
-    """
+    """Which nodes have a floor that all of nine rays find, its height (X, Y) [m], and which show real lower ground."""
     caster, normals = RayCaster(mesh), mesh.face_normals()
     nodes = grid.positions().reshape(-1, 3) + np.array([0, 0, BAND])
     measured, lower = np.ones(len(nodes), bool), np.zeros(len(nodes), bool)

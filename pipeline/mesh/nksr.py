@@ -45,12 +45,9 @@ LESS = "use larger voxels (--set mesh.voxel_size=...) or --set mesh.backend=tsdf
 class Chunks:
     """How points are cut up."""
 
-    edge: int
-    """Edge of the cubes [voxels]; 0 is one chunk for all."""
-    count: int
-    """Cubes with points in them."""
-    memory: float
-    """GPU memory it should take [bytes]."""
+    edge: int  # edge of the cubes [voxels]; 0 is one chunk for all
+    count: int  # cubes with points in them
+    memory: float  # GPU memory it should take [bytes]
 
 
 def reconstruct(_maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams) -> tuple[Mesh, float]:
@@ -81,22 +78,14 @@ def reconstruct(_maps: Sequence[DepthMap], cloud: PointCloud, params: MeshParams
 
 
 def detail_voxel_size(points: F32, detail: float) -> float:
-    """Voxels [m] that hold as many of the points (N, 3) [m] as the network is used to at a level of detail, 0 to 1.
-
-    That is NKSR's own rule.
-    """
+    """NKSR's own rule: voxels [m] with as many of the points (N, 3) [m] as it is used to at a level of detail, 0..1."""
     low, high = DENSITY
     density = len(points) / len(_occupied(points, UNIT_VOXEL))
     return UNIT_VOXEL * math.sqrt((low + (high - low) * (1 - detail)) / density)
 
 
 def plan_chunks(voxels: I64, free: float, largest: int | None = None) -> Chunks:
-    """The largest chunks whose memory should do.
-
-    Args:
-        voxels: (V, 3) those with points in them.
-        free: GPU memory [bytes].
-        largest: Chunks must be smaller than this [voxels]; None allows one chunk for all.
+    """The largest chunks, smaller than `largest` [voxels], of the occupied voxels (V, 3) that fit into `free` bytes.
 
     Raises:
         GpuMemoryError: When not even the smallest chunks should fit.
@@ -174,9 +163,6 @@ def oriented_points(cloud: PointCloud) -> tuple[F32, F32]:
 
     The cloud's own normals come from single depth maps and are noisier; they say the side. Points whose plane does not
     agree with them, on thin edges and in clutter, are left out.
-
-    Args:
-        cloud: At least three points [m].
     """
     import open3d as o3d
 

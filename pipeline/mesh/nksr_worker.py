@@ -28,10 +28,7 @@ class Worker:
     """The loaded network."""
 
     def __init__(self, settings: Mapping[str, object]) -> None:
-        """Load the network.
-
-        Args:
-            settings: `device` if it is not cuda; `random_weights` to leave the network untrained.
+        """Load the network to the `device` of the settings (cuda); `random_weights` leaves it untrained.
 
         Raises:
             NoDeviceError: When torch can't compute there.
@@ -66,14 +63,9 @@ class Worker:
     def ask(self, request: Mapping[str, Any]) -> Mapping[str, object]:
         """Answer one of two requests.
 
-        Args:
-            request: Empty, to learn how much memory is free; or `points` and `normals` (N, 3) in the network's scale,
-                `chunk`, the edge of the cubes that are reconstructed one by one (0: all at once), and `overlap`, the
-                share of it that neighbours have in common.
-
-        Returns:
-            `free` [bytes], None where memory does not limit it; or `vertices` (V, 3) in the points' scale and frame
-            and `triangles` (F, 3).
+        Empty: `free` memory [bytes], None where it is no limit. `points` and `normals` (N, 3) in the network's scale,
+        `chunk`, the edge of the cubes that are reconstructed one by one (0: all at once), and `overlap`, the share of
+        it that neighbours have in common: `vertices` (V, 3) in the points' scale and frame, `triangles` (F, 3).
 
         Raises:
             GpuMemoryError: When smaller chunks may fit.

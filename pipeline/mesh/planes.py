@@ -79,18 +79,15 @@ class _Fitted:
     points: F64
     weights: F64
     normal: F64
-    tilt: float
-    """Angle by which the normal may be wrong [rad]."""
-    rough: bool
-    """Whether it bends or scatters more than a plane by itself should."""
+    tilt: float  # angle by which the normal may be wrong [rad]
+    rough: bool  # whether it bends or scatters more than a plane by itself should
 
 
 def _regular(found: list[_Fitted]) -> tuple[F64, F64, F64, Mask]:
     """Normals (P, 3), offsets (P,) and scatters (P,), narrow planes made parallel or upright to wide ones, and which.
 
-    A voxel more or less at its rims turns a riser by 15 degrees and a wall not at all: planes take over the direction
-    of a more certain one, or get perpendicular to it, when they nearly are. A rough one that is parallel to none is
-    left out (P,): the cheek of an animal is like that, the riser of a stair isn't.
+    A voxel more or less at its rims turns a riser by 15 degrees and a wall not at all. A rough plane that is parallel
+    to none is left out (P,): the cheek of an animal is like that, the riser of a stair isn't.
     """
     normals, offsets, scatters = np.zeros((len(found), 3)), np.zeros(len(found)), np.zeros(len(found))
     kept = np.array([not plane.rough for plane in found], bool)

@@ -55,14 +55,10 @@ def run(inputs: Mapping[str, Path], params: MeshParams, out_dir: Path) -> None:
 def build_mesh(
     maps: Sequence[DepthMap], cloud: PointCloud, track: Floats, params: MeshParams, *, floor_found: bool = True
 ) -> BuiltMesh:
-    """Fuse, clean, close the floor and decimate.
+    """Fuse, clean, close the floor and decimate, by any backend but auto; all in the world frame [m].
 
-    Args:
-        maps: Training depth maps [m, world frame].
-        cloud: The shared cloud, same frame; gives colours (and for poisson and nksr the surface).
-        track: Camera centres (N, 3) [m].
-        params: With any backend but auto.
-        floor_found: Whether the world's z = 0 is a floor that was seen.
+    The cloud gives colours (and for poisson and nksr the surface), `track` (N, 3) has the camera centres, and
+    `floor_found` says whether z = 0 is a floor that was seen.
 
     Raises:
         ReconstructionError: When no surface comes out.

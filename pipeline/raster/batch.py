@@ -1,9 +1,8 @@
 """Many images of the same Gaussians: what a simulator renders with.
 
-One task draws a whole image, so that threads need no more than to share out the images. What no camera changes -
-covariances in the world, logarithms of opacities, bounds of neighbours - is worked out once per set of Gaussians, and
-16 Gaussians are projected at a time. Images are those of the single one but for rounding; how they are blended is
-made for small ones, see `blocks`.
+One task draws a whole image. What no camera changes - covariances in the world, logarithms of opacities, bounds of
+neighbours - is worked out once per set of Gaussians, and 16 Gaussians are projected at a time. Images are those of the
+single one but for rounding; how they are blended is made for small ones, see `blocks`.
 
 Source of the projection as in `projection`: M. Zwicker et al., EWA Splatting, TVCG 2002, section 6.
 """
@@ -212,8 +211,7 @@ def _in_sight(bounds: F32, view: ViewConstants, limit: np.float32, groups: I32) 
 
     An ellipse reaches sqrt(2 reach (|u|^2 spread^2 + blur)) pixels from its centre, with u as in `_project`; that is at
     most share * (f * slope * spread / z + sqrt(blur)) with share = sqrt(2 limit) and slope = |(1, slope's bound)|.
-    Times z this is linear in the centre's position, so that a sphere's outermost point tells. Arguments are as for
-    `_project`; groups (M / 16,) is written.
+    Times z this is linear in the centre's position, so that a sphere's outermost point tells.
     """
     rotation, translation = view.rotation, view.translation
     size = bounds.shape[1]
@@ -356,10 +354,7 @@ def _draw_images(
     background: F32,
     images: Images,
 ) -> None:
-    """Draw B images of `PackedGaussians` by what `ViewConstants` say of the views, an array each.
-
-    `limit` is -log of the least alpha that counts, `cutoffs` are those of `Cutoffs`.
-    """
+    """Draw B images by what `ViewConstants` say of the views; `limit` is -log of the least alpha that counts."""
     count, height, width = images.depth.shape
     alpha, threshold, near = cutoffs
     across, down = -(-width // TILE), -(-height // TILE)

@@ -1,11 +1,8 @@
 """Front-to-back blending of a tile's Gaussians, forward and backward.
 
-Each Gaussian visits the rows of the tile that its ellipse touches; a row of 16 pixels is one `Lanes`. What changes from
-pixel to pixel lies in a buffer of the tile, row by row with a row's planes side by side: planes 4096 bytes apart would
-make stores wait for loads.
-
-The opacity is folded into the exponent: alpha = exp(-(power + faint)) with faint = -log(opacity), so the cutoff is the
-same exponent for every Gaussian.
+Each Gaussian visits the rows of the tile that its ellipse touches; a row of 16 pixels is one `Lanes`. A tile's buffer
+has a row's planes side by side: planes 4096 bytes apart would make stores wait for loads. The opacity is folded into
+the exponent: alpha = exp(-(power + faint)) with faint = -log(opacity), so the cutoff is the same for every Gaussian.
 
 The backward pass also runs front to back. With q = dL/dC · c of a Gaussian, the light that everything behind it adds,
 R = sum of w q behind (plus the share of the transmittance), gives dL/dalpha = T q - R / (1 - alpha); R starts as the
@@ -86,10 +83,7 @@ def row_columns() -> F32:
 
 @njit(fastmath=STRICT_MATH, error_model="numpy")
 def _first_power(dx: Lanes, dy: np.float32, record: F32) -> tuple[Lanes, Lanes]:
-    """The exponent, opacity included, in a row of pixels, and what the next row adds to it.
-
-    It is a quadratic function of the offset (dx, dy) from the centre: that step grows by the conic's yy with each row.
-    """
+    """The exponent, opacity included, in a row of pixels, and what the next row adds: more by the conic's yy each."""
     xy, half_yy = record[CONIC_XY], HALF * record[CONIC_YY]
     power = dx * (dx * (HALF * record[CONIC_XX]) + dy * xy) + (dy * dy * half_yy + record[FAINT])
     return power, dx * xy + half_yy * (TWO * dy + ONE)

@@ -1,9 +1,8 @@
 """Blending for small images of many small Gaussians: blocks of 4x4 pixels, each drawn at one go.
 
-A block's 16 pixels are one `Lanes` a plane, which stay in registers while all of the block's Gaussians go by. Which
-those are is found in two steps: each tile of 16x16 pixels has a list of its Gaussians, near to far, with a bit for each
-of the tile's 16 blocks that the Gaussian's bounding box touches; a block looks at 64 of them at once. Where 30 000 fill
-an image of 64x48, most Gaussians are a few pixels wide and touch fewer blocks than rows of a tile.
+A block's 16 pixels are one `Lanes` a plane, which stay in registers while all of the block's Gaussians go by. Each tile
+of 16x16 pixels has a list of its Gaussians, near to far, with a bit for each of the tile's 16 blocks that the
+Gaussian's bounding box touches; a block looks at 64 of them at once. Small Gaussians touch fewer blocks than rows.
 
 Records have the columns of `layout`, but half of the conic's xx and yy, and `LEFT` to `BOTTOM`.
 """
@@ -107,11 +106,7 @@ def _put(tile: int | np.int64, row: np.uint32, bits: int | np.int64, ends: U32, 
 def list_tiles(records: F32, order: U32, across: int, down: int) -> tuple[U32, U32, U32, U16]:
     """Which Gaussians touch which tile, tile by tile, near to far, and which of its blocks.
 
-    Args:
-        records: (N, 16), see above.
-        order: (V,) result of `order_by_depth`; all of them touch a block of the image.
-        across: Columns of tiles.
-        down: Rows of tiles.
+    All Gaussians of `order` (V,), the result of `order_by_depth`, must touch a block of the image.
 
     Returns:
         Where the list of each tile begins and where it ends, for one column and row of tiles more than there are; (S,)

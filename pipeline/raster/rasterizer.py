@@ -30,7 +30,7 @@ from pipeline.types import F32, F64, I32, I64, Mask
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """A forward pass and what its backward pass needs. Planes are padded to whole tiles: h and w are multiples of 16."""
+    """A forward pass and what its backward pass needs; planes are padded to whole tiles, of 16 pixels."""
 
     view: ViewConstants
     sh_count: int  # SH coefficients in use
@@ -62,16 +62,10 @@ def rasterize(
     sh_count: int | None = None,
     cutoffs: Cutoffs = DEFAULT_CUTOFFS,
 ) -> Raster:
-    """Draw Gaussians into planes.
+    """Draw Gaussians [world frame; C-contiguous float32] by a pinhole camera into planes.
 
+    `sh_count` is the number of SH coefficients to use (1, 4, 9, 16), all by default.
     Source: B. Kerbl et al., 3D Gaussian Splatting, SIGGRAPH 2023, section 6.
-
-    Args:
-        gaussians: In the world frame; C-contiguous float32.
-        camera: Pinhole.
-        world_from_camera: Its pose.
-        sh_count: Number of SH coefficients to use (1, 4, 9, 16); all by default.
-        cutoffs: Where to stop.
     """
     keep_freed_memory()
     view = view_constants(camera, world_from_camera, cutoffs, gaussians.antialiased)
@@ -163,14 +157,7 @@ def render(
     *,
     cutoffs: Cutoffs = DEFAULT_CUTOFFS,
 ) -> Rendering:
-    """The image that a camera takes of Gaussians.
-
-    Args:
-        gaussians: In the world frame.
-        camera: Pinhole.
-        world_from_camera: Its pose.
-        background: Colour behind everything, 0..1.
-        cutoffs: Where to stop.
+    """The image that a pinhole camera takes of Gaussians [world frame] in front of a background, 0..1.
 
     Raises:
         ValueError: When the camera has lens distortion.

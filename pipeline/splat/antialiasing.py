@@ -1,9 +1,8 @@
 """Anti-aliasing: a lower bound on a Gaussian's extent, and opacities for viewers without anti-aliasing.
 
 Source: Z. Yu et al., Mip-Splatting, CVPR 2024, section 4.1. Its 3D smoothing filter convolves each Gaussian with one of
-sqrt(0.2) of the smallest pixel that shows it; here the standard deviations themselves are kept above that, so that a
-file holds all there is, and every viewer shows it. Without such a bound Gaussians become needles and sheets that look
-right at the photos' distance only.
+sqrt(0.2) of the smallest pixel that shows it; here the standard deviations themselves are kept above that. Without such
+a bound Gaussians become needles and sheets that look right at the photos' distance only.
 """
 
 from __future__ import annotations

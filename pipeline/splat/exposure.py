@@ -1,12 +1,8 @@
 """Exposure and white balance of every view: how much brighter than the splat each channel of its photo is.
 
-A camera that adapts its exposure shows the same wall in different brightness. Without a gain for each view the
-Gaussians imitate that with view-dependent colour and with mist in front of the lens. The gain is the least-squares
-factor between the rendered image and the photo, estimated again whenever the view is trained on; no learning rate, no
-gradient.
-
-The splat itself gets the capture's mean exposure: walls whose brightness doesn't change with the viewing direction. The
-gain of a camera between two training views is interpolated from theirs.
+Without a gain for each view, Gaussians imitate a camera that adapts its exposure by view-dependent colour and by mist
+in front of the lens. The gain is the least-squares factor between the rendered image and the photo, estimated again
+whenever the view is trained on. The splat itself gets the capture's mean exposure.
 """
 
 from __future__ import annotations
@@ -40,13 +36,9 @@ class Exposures:
     gains: F32
 
     def observe(self, index: int, rendered: F32, photo: U8, mask: Mask | None = None) -> None:
-        """Estimate a view's gain from what the splat shows of it.
+        """Estimate a view's gain from its photo (3, H, W) and the splat's image (3, H, W) in 0..1, without gain.
 
-        Args:
-            index: Index of the view.
-            rendered: (3, H, W) image of the splat in 0..1, without gain.
-            photo: (3, H, W) photo in 0..255.
-            mask: (H, W), False where the photo is to be ignored.
+        The mask (H, W) is False where the photo is to be ignored.
         """
         target = photo[:, ::STRIDE, ::STRIDE].astype(np.float32)
         weight = (target < SATURATED).astype(np.float32)
@@ -81,11 +73,8 @@ def gains_of_all(names: Sequence[str], gains: Mapping[str, F32]) -> dict[str, F3
     """Gains of all views: those of training views, and between them what their neighbours in time predict.
 
     Predictions are interpolated, and pulled towards 1 as far as the training views themselves differ from what their
-    neighbours predict: photos with independent exposures say nothing about each other.
-
-    Args:
-        names: All views in the order of time.
-        gains: (3,) gain of each training view by name.
+    neighbours predict: photos with independent exposures say nothing about each other. `names` are all views in the
+    order of time, `gains` (3,) those of the training views.
     """
     trained = {name: np.asarray(gains[name], np.float32) for name in names if name in gains}
     if not trained:

@@ -65,10 +65,8 @@ MIN_GAUSSIANS = 20_000
 class Scene:
     """The views and points [world frame] to train on."""
 
-    views: Sequence[TrainingView]
-    """At the CPU trainer's size, for initialization and priors."""
-    images: Sequence[TrainingView]
-    """The same views at the size that gsplat is trained at."""
+    views: Sequence[TrainingView]  # at the CPU trainer's size, for initialization and priors
+    images: Sequence[TrainingView]  # the same views at the size that gsplat is trained at
     cloud: PointCloud
 
 

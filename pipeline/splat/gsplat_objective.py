@@ -63,14 +63,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
 
 
 def depth_loss(depth: Tensor, alpha: Tensor, measured: Tensor, tolerance: Tensor) -> Tensor:
-    """Robust relative difference of depths (H, W); see `pipeline.splat.loss.depth_loss`.
-
-    Args:
-        depth: Expected depth.
-        alpha: Alpha of the rendered image.
-        measured: Measured depth, 0 where unknown.
-        tolerance: Difference that doesn't matter, in the unit of the depths.
-    """
+    """Robust relative difference of depths (H, W), 0 where not measured; see `pipeline.splat.loss.depth_loss`."""
     import torch
 
     known = (measured > 0) & (alpha > MIN_ALPHA)
@@ -80,14 +73,7 @@ def depth_loss(depth: Tensor, alpha: Tensor, measured: Tensor, tolerance: Tensor
 
 
 def normal_loss(depth: Tensor, alpha: Tensor, measured: Tensor, intrinsics: Tensor) -> Tensor:
-    """One minus the cosine between the normals of two depth maps (H, W), the mean over the image.
-
-    Args:
-        depth: Expected depth.
-        alpha: Alpha of the rendered image.
-        measured: Measured depth, 0 where unknown.
-        intrinsics: (3, 3) intrinsic matrix of both.
-    """
+    """One minus the cosine between the normals of two depth maps (H, W), measured ones 0 where unknown: the mean."""
     import torch
     from gsplat.utils import depth_to_normal
     from torch.nn.functional import avg_pool2d

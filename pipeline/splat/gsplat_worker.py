@@ -48,10 +48,7 @@ GEOMETRY = {"means": "means", "scales": "log_scales", "quats": "quaternions", "o
 
 
 class Worker:
-    """A training on a device; see `pipeline.gpu_backends.session`.
-
-    Args:
-        settings: `device`: cuda, or cpu where something stands in for gsplat's rasteriser.
+    """A training on the `device` of the settings; see `pipeline.gpu_backends.session`.
 
     Raises:
         NoDeviceError: When there is no GPU, torch or gsplat was not built for it, or gsplat can't be built.
@@ -169,10 +166,8 @@ def unpacked_levels(arrays: Mapping[str, np.ndarray], device: torch.device) -> l
 class Training:
     """A run after `iteration` steps.
 
-    Args:
-        run: Arrays of `packed_views`; arrays of Gaussians by the names of `Gaussians`, of which the first `fixed` stay
-            as they are; and settings: see `pipeline.splat.gsplat`.
-        device: Where to compute.
+    `run` has the arrays of `packed_views`; arrays of Gaussians by the names of `Gaussians`, of which the first `fixed`
+    stay as they are; and settings: see `pipeline.splat.gsplat`.
     """
 
     def __init__(self, run: Mapping[str, Any], device: torch.device) -> None:

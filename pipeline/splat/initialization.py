@@ -1,9 +1,8 @@
 """Initialization: the Gaussians that training starts from.
 
-Flat discs on the shared point cloud; a skybox, where a good part of the images shows nothing near; discs in the photos'
-colours where the cloud lacks what they show (windows, lamps, glossy or far surfaces): densification only splits what is
-there, so a part of an image in which nothing starts would stay black. Without a skybox the sky is built from mist at
-the depth of the nearest roof, and hides the scene from every other camera.
+Flat discs on the shared point cloud; a skybox, where a good part of the images shows nothing near, or the sky would be
+built from mist in front of other cameras; balls in the photos' colours where the cloud lacks what they show (windows,
+lamps, far surfaces): densification only splits what is there, so a part in which nothing starts would stay black.
 """
 
 from __future__ import annotations

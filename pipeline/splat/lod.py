@@ -25,11 +25,8 @@ def make_sim_lod(
 ) -> Gaussians:
     """Keep the Gaussians that the training views show most of, drop SH above degree 0, and fit the rest again.
 
-    A robot's images are smaller than the photos, and Gaussians trained at one size come out too bold at a smaller
-    one: each is widened by the same share of a pixel. The refit therefore sees the photos at the training size and at
-    half of it. Source of the problem: Z. Yu et al., Mip-Splatting, CVPR 2024, section 4.
-
-    The first `fixed` Gaussians are inpainted where no view looks, and stay unchanged.
+    Gaussians trained at one size come out too bold at a smaller one (Z. Yu et al., Mip-Splatting, CVPR 2024, section
+    4), so the refit sees the photos at half the training size too. The first `fixed`, inpainted ones, stay unchanged.
     """
     importance = shown_weight(gaussians, views)
     importance[:fixed] = np.inf

@@ -36,12 +36,7 @@ SPLIT_OPACITY = 0.8
 class SparseAdam:
     """Moments of every parameter of a set of Gaussians, and the step that uses them.
 
-    Args:
-        gaussians: The parameters; their arrays belong to the optimizer, and `step` changes them.
-
-    Attributes:
-        gaussians: The parameters as they are now; may be set to as many others.
-        steps: Number of steps made.
+    The arrays of `gaussians` belong to the optimizer, and `step` changes them; they may be set to as many others.
     """
 
     def __init__(self, gaussians: Gaussians) -> None:
@@ -85,9 +80,6 @@ class Densification:
     Source of the criterion: B. Kerbl et al., 3DGS, SIGGRAPH 2023, section 5.2; of top-k growth towards a budget:
     S. Mallick et al., Taming 3DGS, SIGGRAPH Asia 2024, section 3; of the split along the longest axis: Z. Deng et al.,
     Efficient Density Control for 3DGS, 2024.
-
-    Args:
-        count: Number of Gaussians.
     """
 
     def __init__(self, count: int) -> None:

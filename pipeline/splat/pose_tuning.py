@@ -30,12 +30,10 @@ TREND = 2.0
 
 
 class PoseTuning:
-    """Motion of every view: a twist (w, t) in the camera's own axes.
+    """Motion of every view, in the order of time: a twist (w, t) in the camera's own axes.
 
-    Args:
-        world_from_cameras: (V, 4, 4) poses that are tuned, in the order of time.
-        distance: Typical distance from the cameras to what they see [world units]; a rotation by an angle and a
-            translation by that share of the distance move the image equally.
+    A rotation by an angle and a translation by that share of `distance`, typical of what the cameras see [world units],
+    move the image equally.
     """
 
     def __init__(self, world_from_cameras: F64, distance: float) -> None:

@@ -1,17 +1,13 @@
 """What depth and cloud prove of a scene, imposed on the Gaussians at intervals while they train.
 
-The photos leave a freedom that a splat abuses: seen from the camera path alone, a floor of sticks along the viewing
-rays looks like a floor of tiles, and floaters in the air look right from the cameras that made them. Three priors take
+Seen from the camera path alone, a floor of sticks along the viewing rays looks like a floor of tiles. Three priors take
 that freedom away:
 
 - surfaces (`SurfacePrior`): where the cloud is locally flat, Gaussians are flattened onto the surface. This is a
   projection, not a loss: no weight to balance against images, no gradient through a sorted depth. The aim is that of
   2DGS (B. Huang et al., SIGGRAPH 2024, section 4) and PGSR (D. Chen et al., 2024, section 3.1): planar Gaussians;
-- free space (`FreeSpace`): a view that measures a surface behind a point has seen through the point. Gaussians there
-  fade. Repeated during training that wins against gradients that have no good reason to bring them back;
+- free space (`FreeSpace`): a view that measures a surface behind a point has seen through it. Gaussians there fade;
 - hidden sides: nobody saw what lies behind inpainted backs, so trained Gaussians there are cleared.
-
-Between two rounds the gradients do what they like.
 """
 
 from __future__ import annotations
@@ -84,11 +80,7 @@ CLEARED = -9.0
 
 
 class FreeSpace:
-    """The free space that the depth of all training views proves.
-
-    Args:
-        views: The training views; those without depth prove nothing.
-    """
+    """The free space that the depth of all training views proves."""
 
     def __init__(self, views: Sequence[TrainingView]) -> None:
         known = [(view, view.levels[FREE_SPACE_LEVEL].depth) for view in views]
@@ -152,12 +144,7 @@ class FreeSpace:
 
 
 class SurfacePrior:
-    """Flat parts of the shared cloud.
-
-    Args:
-        cloud: Cloud in the world frame, with normals.
-        radius: Radius of the scene [world units].
-    """
+    """Flat parts of the shared cloud [world frame, with normals] of a scene of this radius [world units]."""
 
     def __init__(self, cloud: PointCloud, radius: float) -> None:
         cells = np.floor(cloud.points.astype(np.float64) / (CELL * radius)).astype(np.int64)
@@ -215,11 +202,7 @@ class SurfacePrior:
 class Priors:
     """Surfaces are flat, free space is empty, nothing lies behind inpainted discs.
 
-    Args:
-        cloud: The shared cloud, in the world frame.
-        free: Free space that the training views prove.
-        radius: Radius of the scene [world units].
-        inpainted: Discs put where no view looks; their third axes point to the side that photos show.
+    The third axes of `inpainted` discs point to the side that photos show; for the others see `SurfacePrior`.
     """
 
     def __init__(self, cloud: PointCloud, free: FreeSpace, radius: float, inpainted: Gaussians) -> None:

@@ -186,7 +186,7 @@ def write_preview(gaussians: Gaussians, views: Sequence[TrainingView], path: Pat
 
 
 class LivePreview:
-    """Writes a small preview at intervals [s] while a splat trains; `observe` is the observer of `train`."""
+    """Writes a small preview at intervals [s] while a splat trains."""
 
     def __init__(self, path: Path, views: Sequence[TrainingView], seconds: float = PREVIEW_SECONDS) -> None:
         self._path, self._views, self._seconds = path, views, seconds

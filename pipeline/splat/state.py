@@ -91,12 +91,9 @@ class TrainingState:
 
 
 class Checkpoint:
-    """The file in which a training is saved as it goes.
+    """The file in which a training is saved every few seconds.
 
-    Args:
-        folder: Folder of the file; made when there is something to save.
-        run: Describes everything the training depends on; a checkpoint of another run is not used.
-        seconds: Seconds between two of them; None takes `CHECKPOINT_SECONDS`.
+    `run` describes everything the training depends on; a checkpoint of another run is not used.
     """
 
     def __init__(self, folder: Path, run: str, seconds: float | None = None) -> None:

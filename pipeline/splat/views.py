@@ -63,12 +63,10 @@ class TrainingView:
 
 
 def training_camera(camera: Camera, image_size: int = 0) -> Camera:
-    """The camera at the size that training and evaluation render.
+    """The camera of an undistorted image at the size that training and evaluation render.
 
-    Args:
-        camera: Camera of the undistorted image.
-        image_size: Long side [px]; 0 takes half the image's, at most 480. Never more than the image has. Both sides
-            are rounded to a multiple of 4, so that the pyramid's pixels nest.
+    Its long side is `image_size` [px], or with 0 half the image's, at most 480, and never more than the image has. Both
+    sides are rounded to a multiple of 4, so that the pyramid's pixels nest.
     """
     long_side = max(camera.width, camera.height)
     requested = min(image_size or min(long_side // 2, AUTO_LONG_SIDE), long_side)
@@ -137,10 +135,7 @@ def depth_in_view(depth_map: DepthMap, camera: Camera, world_from_camera: Pose) 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 def _draw_surface(pixels: F32, depth: F32, tolerance: F32, width: int, height: int) -> tuple[F32, F32]:
-    """Depth buffer (height, width), and the tolerance there, of the mesh whose corners are a map's pixels (h, w).
-
-    `pixels` (h, w, 2) say where each corner lies in the image, `depth` how far, 0 where that is unknown.
-    """
+    """Depth buffer and its tolerance of the mesh with corners at `pixels` (h, w, 2) of depth (h, w), 0 = unknown."""
     drawn, drawn_tolerance = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
     rows, columns = depth.shape
     corner_row, corner_column = np.empty(3, np.int64), np.empty(3, np.int64)
