@@ -44,12 +44,9 @@ def measure_coverage(coverage: CoverageMap, regions: Regions) -> tuple[float | N
 
 
 def coverage_image(coverage: CoverageMap, regions: Regions) -> U8:
-    """The floor from above, +X to the right, a disc at every position of the map, spawn poses as arrows.
+    """The floor from above (H, W, 3), +X to the right, a disc at every position of the map, spawn poses as arrows.
 
     Each sector of a disc shows the trust in its direction, from red over yellow to green.
-
-    Returns:
-        (H, W, 3) uint8.
     """
     size = np.array(regions.height.shape) * regions.cell
     scale = PIXELS / float(size.max())

@@ -101,11 +101,7 @@ def _figure(path: str, caption: str) -> str:
 
 
 def write_view_images(checks: Sequence[ViewCheck], folder: Path, count: int) -> list[tuple[str, str]]:
-    """Photo, rendering, splat depth and mesh depth side by side, for `count` views spread over the capture.
-
-    Returns:
-        (file name, caption) of each.
-    """
+    """Photo, rendering and both depths side by side, of `count` views over the capture; their names and captions."""
     names = []
     for index in np.unique(np.linspace(0, len(checks) - 1, min(count, len(checks))).round().astype(int)):
         check = checks[index]

@@ -134,9 +134,8 @@ def measure_levels(
 ) -> dict[str, dict[str, float | None]]:
     """Metrics of every level of the splat stage's `folder` by its name, from held-out views [world frame].
 
-    Returns:
-        Gaussians, bytes, and for the sizes "small" (128 px) and "training" the mean PSNR [dB] and how much lower than
-        that of the full level it is, over the pixels that masks let count; None without held-out views.
+    They are Gaussians, bytes, and for the sizes "small" (128 px) and "training" the mean PSNR [dB] and how much lower
+    than that of the full level it is, over the pixels that masks let count; None without held-out views.
     """
     splats = {
         name: contiguous(load_sog(folder / file) if file.endswith(".sog") else load_splat(folder / file))

@@ -106,11 +106,9 @@ def _put(tile: int | np.int64, row: np.uint32, bits: int | np.int64, ends: U32, 
 def list_tiles(records: F32, order: U32, across: int, down: int) -> tuple[U32, U32, U32, U16]:
     """Which Gaussians touch which tile, tile by tile, near to far, and which of its blocks.
 
-    All Gaussians of `order` (V,), the result of `order_by_depth`, must touch a block of the image.
-
-    Returns:
-        Where the list of each tile begins and where it ends, for one column and row of tiles more than there are; (S,)
-        rows of records; (S + 64,) the tile's blocks that each touches, as bits.
+    All Gaussians of `order` (V,), the result of `order_by_depth`, must touch a block of the image. Given are where the
+    list of each tile begins and where it ends, for one column and row of tiles more than there are; (S,) rows of
+    records; (S + 64,) the tile's blocks that each touches, as bits.
     """
     stride = across + 1
     change = np.zeros(stride * (down + 1), np.int32)  # of the number of Gaussians, against the tiles above and left
@@ -194,10 +192,7 @@ def _blend(
     """Blend the entries start..end-1 of `list_tiles` into the block with this bit, whose pixels' centres are (xs, ys).
 
     `limit` is -log of the least alpha that counts; the block is finished when no pixel's transmittance is above the
-    threshold.
-
-    Returns:
-        Transmittance; red, green, blue and depth times weight; median depth, `FAR` where there is none.
+    threshold. Given are the transmittance; red, green, blue and depth times weight; median depth, `FAR` without one.
     """
     light, median = spread(ONE), spread(FAR)
     red = green = blue = whole = spread(ZERO)

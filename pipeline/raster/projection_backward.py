@@ -59,11 +59,7 @@ def _axis_gradient(
     by_u: Scalar,
     by_v: Scalar,
 ) -> tuple[Vector, Scalar, Scalar, Scalar, Scalar, Scalar]:
-    """Derivatives of the loss through one own axis, given those by its projection (u, v) = (jx, jy) * offsets.
-
-    Returns:
-        By the unit axis (in the world), by log(scale), by jx, by jy, by slope_x, by slope_y.
-    """
+    """Derivatives by the unit axis [world], log(scale), jx, jy, slope_x, slope_y, from those by (jx, jy) * offsets."""
     offset_x, offset_y, z = offsets
     by_x, by_y = by_u * jx, by_v * jy
     by_z = ZERO - by_x * slope_x - by_y * slope_y
@@ -292,10 +288,8 @@ def pose_gradient_blocks(
     own axes the other way about that centre, but the directions in which they are seen, and so their colours, stay:
     the part of a mean's gradient that comes through view-dependent colour does not enter the rotation's gradient.
 
-    `center` (3,) is the camera's position [world units], `gradients` are those of `project_backward`.
-
-    Returns:
-        (POSE_BLOCKS, 6) partial sums: by the camera's rotation about its centre, by its translation; world axes.
+    `center` (3,) is the camera's position [world units], `gradients` are those of `project_backward`. Partial sums
+    (POSE_BLOCKS, 6) are by the camera's rotation about its centre and by its translation; world axes.
     """
     means, quaternions = gaussians.means, gaussians.quaternions
     by_means, by_quaternions = gradients.means, gradients.quaternions

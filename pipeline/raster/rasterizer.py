@@ -113,10 +113,8 @@ def rasterize_backward(raster: Raster, gaussians: Gaussians, by_planes: F32, by_
 def pose_gradient(raster: Raster, gaussians: Gaussians, gradients: Gradients) -> F64:
     """Derivative of the loss by a small motion of the camera, from the `gradients` of `rasterize_backward`.
 
-    The motion is a twist (w, t) in the camera's own axes: `world_from_camera @ Pose(matrix_from_rotvec(w), t)`.
-
-    Returns:
-        (6,) float64: by the rotation w [loss / rad], by the translation t [loss / world unit].
+    The motion is a twist (w, t) in the camera's own axes: `world_from_camera @ Pose(matrix_from_rotvec(w), t)`. (6,)
+    values are by w [loss / rad] and by t [loss / world unit].
     """
     blocks = pose_gradient_blocks(
         gradients.visible,

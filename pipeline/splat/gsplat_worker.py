@@ -67,8 +67,7 @@ class Worker:
             `note` where a checkpoint couldn't be used.
         advance: Make steps up to `until`, then a checkpoint where `checkpoint` names a file; gives `loss`, `psnr` and
             the number of `gaussians`.
-        take: Give the Gaussians in training.
-        put: Replace their geometry.
+        take, put: Give the Gaussians in training; replace their geometry.
         result: Give `gains` and `twists` of the views, and the GPU memory that was needed [GiB].
         """
         import torch

@@ -83,12 +83,9 @@ def infill(
     limit: int,
     rng: np.random.Generator,
 ) -> tuple[Gaussians, Gaussians]:
-    """Inpaint backs and holes of Gaussians on the shared cloud [world frame, Z up], at most `limit` of each kind.
+    """Discs behind thin surfaces and discs in holes, at most `limit` of each [world frame, Z up].
 
     Without depth in the views nothing is known to be free, and nothing is inpainted.
-
-    Returns:
-        Discs behind thin surfaces; discs in holes.
     """
     nothing, distance = gaussians[:0], free.typical_depth
     if not distance:

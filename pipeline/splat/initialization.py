@@ -105,11 +105,7 @@ def initialize(
 
 
 def scene_size(views: Sequence[TrainingView], gaussians: Gaussians) -> tuple[float, float]:
-    """Sizes of the camera path and of the scene, seen from the cameras' centre [world units].
-
-    Returns:
-        Radius of the cameras, from which positions get their learning rate; radius of nearly all Gaussians.
-    """
+    """Radius [world units] of the cameras about their centre, for learning rates, and of nearly all Gaussians."""
     centers = np.array([view.world_from_camera.translation for view in views])
     middle = centers.mean(0)
     radius = float(np.percentile(np.linalg.norm(gaussians.means - middle, axis=1), 95))

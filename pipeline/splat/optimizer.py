@@ -116,11 +116,7 @@ class Densification:
 
 
 def split(gaussians: Gaussians, chosen: I64) -> tuple[Gaussians, Gaussians]:
-    """Cut the chosen Gaussians in two across their longest axis.
-
-    Returns:
-        All Gaussians, with one half in place of each that was cut; the other halves.
-    """
+    """All Gaussians, with one half in place of each chosen one, cut across its longest axis; and the other halves."""
     scales = np.exp(gaussians.log_scales[chosen])
     longest, rows = scales.argmax(1), np.arange(len(chosen))
     axes = matrix_from_quaternion(gaussians.quaternions[chosen])[rows, :, longest] if len(chosen) else np.zeros((0, 3))

@@ -81,11 +81,7 @@ class Trainer:
         self._densify_rounds = {iteration: k for k, iteration in enumerate(schedule.densify_iterations(), 1)}
 
     def step(self, state: TrainingState) -> tuple[float, float | None]:
-        """Train on one view: compare it with photo and depth, carry the difference back, move the Gaussians.
-
-        Returns:
-            The loss, and every `PSNR_EVERY` steps the PSNR [dB] of the view.
-        """
+        """Train on one view; gives the loss, and every `PSNR_EVERY` steps the view's PSNR [dB]."""
         schedule, share = self.schedule, state.iteration / self.schedule.iterations
         index = state.next_view()
         level = self.views[index].levels[schedule.level_of(state.iteration)]
