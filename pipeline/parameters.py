@@ -150,11 +150,17 @@ def machine_settings(params_by_stage: Mapping[str, type]) -> list[str]:
 
 
 def checked(
-    kind: type[S], values: object, where: str, error: type[SplatyardError], file: Path | str | None = None
+    kind: type[S],
+    values: object,
+    where: str,
+    error: type[SplatyardError],
+    file: Path | str | None = None,
+    *,
+    remedy: str | None = None,
 ) -> S:
     """Validate values from outside, usually a mapping from field to value.
 
-    `where` is the prefix of keys in messages, such as "splat".
+    `where` is the prefix of keys in messages, such as "splat"; `remedy` replaces the general one.
 
     Raises:
         SplatyardError: The first problem: unknown keys, with the nearest known one, before wrong values.
@@ -170,8 +176,8 @@ def checked(
             require_known(key, _keys_at(kind, outer), path.rpartition(".")[0], error, file)
         text = first["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
         absent = first["type"] == "missing"
-        rule, remedy = (f"{path} is missing", f"add {path}") if absent else (f"{path} {text}", f"correct {path}")
-        raise error(rule, found=f"{first['input']!r:.80}", remedy=remedy, file=file) from invalid
+        rule, usual = (f"{path} is missing", f"add {path}") if absent else (f"{path} {text}", f"correct {path}")
+        raise error(rule, found=f"{first['input']!r:.80}", remedy=remedy or usual, file=file) from invalid
 
 
 def require_known(

@@ -56,12 +56,8 @@ def confidence_of_png(data: bytes, file: str, levels: tuple[int, ...] = ()) -> U
     """
     confidence = decode_png(data)
     if confidence.dtype != np.uint8 or confidence.ndim != 2:
-        raise CaptureError(
-            "a confidence image must be 8-bit with one channel",
-            found=f"{confidence.dtype} of shape {confidence.shape}",
-            remedy="export the capture again",
-            file=file,
-        )
+        found = f"{confidence.dtype} of shape {confidence.shape}"
+        raise _bad_confidence("a confidence image must be 8-bit with one channel", found, file)
     values = np.asarray(confidence, np.uint8)
     return spread_levels(values, file, levels) if levels else values
 
@@ -76,13 +72,13 @@ def spread_levels(confidence: U8, file: str, levels: tuple[int, ...]) -> U8:
     table[list(levels)] = np.linspace(0, 255, len(levels)).round()
     spread = table[confidence]
     if spread.min(initial=0) < 0:
-        raise CaptureError(
-            f"confidence must have the values {', '.join(map(str, levels))}",
-            found=f"also {sorted(set(np.unique(confidence).tolist()) - set(levels))[:5]}",
-            remedy="export the capture again",
-            file=file,
-        )
+        found = f"also {sorted(set(np.unique(confidence).tolist()) - set(levels))[:5]}"
+        raise _bad_confidence(f"confidence must have the values {', '.join(map(str, levels))}", found, file)
     return spread.astype(np.uint8)
+
+
+def _bad_confidence(rule: str, found: str, file: str) -> CaptureError:
+    return CaptureError(rule, found=found, remedy="export the capture again", file=file)
 
 
 def save_confidence(confidence: U8, shape: tuple[int, ...], file: str, path: Path) -> None:
@@ -92,12 +88,8 @@ def save_confidence(confidence: U8, shape: tuple[int, ...], file: str, path: Pat
         CaptureError: When it hasn't the `shape` of the depth image `file`.
     """
     if confidence.shape != shape:
-        raise CaptureError(
-            "a confidence image must be of the depth image's size",
-            found=f"{confidence.shape[1]} x {confidence.shape[0]} for depth of {shape[1]} x {shape[0]}",
-            remedy="export the capture again",
-            file=file,
-        )
+        found = f"{confidence.shape[1]} x {confidence.shape[0]} for depth of {shape[1]} x {shape[0]}"
+        raise _bad_confidence("a confidence image must be of the depth image's size", found, file)
     save_depth(confidence, path)
 
 

@@ -73,34 +73,41 @@ class ListedFrame:
 
 
 class FrameFiles:
-    """Images of a source, with masks by image for those that have one, and its depth images, decoded when called."""
+    """Images of a source, with masks by image for those that have one, and its depth images, decoded when called.
 
-    def __init__(self, source: CaptureSource, masks: Mapping[str, str]) -> None:
-        self._source, self._masks = source, masks
+    Depth is in `units_per_metre`, by default in millimetres.
+    """
 
-    def frame(self, key: str, image: str, time: float | None = None) -> ListedFrame:
-        """An image with its mask as they are stored; `time` [s] is by the source's clock."""
-        decoded, mask = self.image(image), self.mask(image)
-        return ListedFrame(key, image, decoded, time=time, source_time=time, mask=mask)
+    def __init__(self, source: CaptureSource, masks: Mapping[str, str], units_per_metre: float | None = None) -> None:
+        self._source, self._masks, self._units_per_metre = source, masks, units_per_metre
 
-    def image(self, name: str) -> Callable[[], DecodedImage]:
-        """An image as it is stored: intrinsics that come with an image belong to its stored pixels."""
-        return lambda: load_image(self._source.read(name), upright=False)
+    def frame(self, key: str, image: str, time: float | None = None, depth: str | None = None) -> ListedFrame:
+        """An image as it is stored, with its mask and, if it is named, its depth; `time` [s] is the source's."""
+        return ListedFrame(
+            key,
+            image,
+            image=lambda: load_image(self._source.read(image), upright=False),  # intrinsics are of the stored pixels
+            time=time,
+            source_time=time,
+            depth=self.depth(depth) if depth else None,
+            depth_name=depth or "",
+            mask=self.mask(image),
+        )
 
     def mask(self, image: str) -> Callable[[], bytes] | None:
         """The mask file of an image, None where it has none."""
         return partial(self._source.read, self._masks[image]) if image in self._masks else None
 
-    def depth(self, name: str | None, units_per_metre: float | None = None) -> Callable[[], U16]:
-        """A depth image in a 16-bit PNG or a NumPy file, in millimetres by default; a frame without one is skipped."""
+    def depth(self, name: str | None) -> Callable[[], U16]:
+        """A depth image in a 16-bit PNG or a NumPy file; a frame without one is skipped."""
 
         def read() -> U16:
             if name is None:
                 raise BadImageError("no depth for it")
             data, file = self._source.read(name), self._source.where(name)
             if suffix_of(name) == ".npy":
-                return depth_of_npy(data, file, units_per_metre)
-            return depth_of_png(data, file, units_per_metre or 1000.0)
+                return depth_of_npy(data, file, self._units_per_metre)
+            return depth_of_png(data, file, self._units_per_metre or 1000.0)
 
         return read
 

@@ -89,28 +89,20 @@ def checked_lens(model: str, size: Size, params: Sequence[float], file: str, rad
     Raises:
         CaptureError: When the model is unknown, has another number of parameters, or they make no sense.
     """
+
+    def refused(rule: str, found: str, remedy: str = "export the cameras again") -> CaptureError:
+        return CaptureError(rule, found=found, remedy=remedy, file=file)
+
     if model not in LAYOUTS:
-        raise CaptureError(
-            f"a camera model must be one of {', '.join(LAYOUTS)}",
-            found=repr(model)[:80],
-            remedy="undistort the images with the tool that wrote the capture, and export that",
-            file=file,
-        )
+        remedy = "undistort the images with the tool that wrote the capture, and export that"
+        raise refused(f"a camera model must be one of {', '.join(LAYOUTS)}", repr(model)[:80], remedy)
     names, (width, height) = LAYOUTS[model][1], size
     if len(params) != len(names) or not np.isfinite(params).all():
-        raise CaptureError(
-            f"a camera {model} has the {len(names)} parameters {', '.join(names)}",
-            found=" ".join(f"{value:g}" for value in params) or "none",
-            remedy="export the cameras again",
-            file=file,
-        )
+        found = " ".join(f"{value:g}" for value in params) or "none"
+        raise refused(f"a camera {model} has the {len(names)} parameters {', '.join(names)}", found)
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise CaptureError(
-            f"a camera's images must have a size of at most {MAX_PIXELS // 10**6} million pixels",
-            found=f"{width} x {height}",
-            remedy="export the cameras again",
-            file=file,
-        )
+        rule = f"a camera's images must have a size of at most {MAX_PIXELS // 10**6} million pixels"
+        raise refused(rule, f"{width} x {height}")
     lens = Lens(model, width, height, tuple(float(value) for value in params), radius)
     values = lens.named
     checked_camera((values["fx"], values["fy"], values["cx"], values["cy"]), size, file)

@@ -60,13 +60,9 @@ class Shot:
     Attributes:
         file: Name at the source.
         image: The image as it was written.
-        camera: Which camera took it.
-        taken: Time by that camera's clock [s], or None.
-        pixels: Number of pixels.
+        taken: Time by its camera's clock [s], or None.
         digest: Digest of the pixels.
         thumbnail: (1024,) float32, of zero mean and unit length; zero where the image has no contrast.
-        position: Position by EXIF, or None.
-        credentials: Statement of the file on who made it, or None.
     """
 
     file: str

@@ -58,12 +58,9 @@ class Survey:
 class Reader:
     """A capture format. All that is particular to it stands in its module.
 
-    Attributes:
-        kind: Name of the format: photos, video, polycam ...
-        form: What it looks like on disk, one line for people.
-        yields: What it has besides images, one line for people.
-        recognise: Whether a source is of this format, by names and contents of its files.
-        read: Writes the canonical capture's files into a folder and returns the capture, not saved yet.
+    `form` (what it looks like on disk) and `yields` (what it has besides images) are one line for people each.
+    `recognise` looks at names and contents of files. `read` writes the canonical capture's files into a folder and
+    returns the capture, not saved yet.
     """
 
     kind: str
@@ -130,17 +127,18 @@ def require_images(frames: int, missing: Sequence[str], params: CaptureParams, f
         )
 
 
-def require_pairs(parts: Mapping[str, set[str]], source: CaptureSource) -> None:
+def require_pairs(parts: Mapping[str, Iterable[int | str]], source: CaptureSource) -> None:
     """Check that all parts of frames (ids by name of the part) have the same ids.
 
     Raises:
         CaptureError: Naming the parts, their counts and the first ids without a partner.
     """
-    all_ids = set().union(*parts.values())
-    missing = {name: sorted(all_ids - ids, key=number_of) for name, ids in parts.items()}
+    ids_of = {name: set(map(str, ids)) for name, ids in parts.items()}
+    all_ids = set().union(*ids_of.values())
+    missing = {name: sorted(all_ids - ids, key=number_of) for name, ids in ids_of.items()}
     if any(missing.values()):
         *others, last = parts
-        counts = ", ".join(f"{len(ids)} {name}" for name, ids in parts.items())
+        counts = ", ".join(f"{len(ids)} {name}" for name, ids in ids_of.items())
         gaps = "; ".join(f"no {name} for {', '.join(ids[:3])}" for name, ids in missing.items() if ids)
         raise CaptureError(
             f"every frame needs {', '.join(others)} and {last}",

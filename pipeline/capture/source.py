@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from pipeline.errors import CaptureError
 from pipeline.parameters import checked
@@ -40,12 +40,10 @@ COPY_BYTES = 2**20
 
 @dataclass(frozen=True, eq=False)
 class CaptureSource:
-    """Relative names and their contents, opened by `open_source`; reading is safe from several threads.
+    """Files of the folder or archive `path`, opened by `open_source`; reading is safe from several threads.
 
-    Attributes:
-        path: The folder or archive that the user named.
-        prefix: Inner folder that `names` are relative to, "" or ending in "/".
-        names: Sorted names of the files, with "/"; hidden files and archive litter are left out.
+    `names` are sorted, with "/", relative to the inner folder `prefix` ("" or ending in "/"); hidden files and archive
+    litter are left out.
     """
 
     path: Path
@@ -67,12 +65,8 @@ class CaptureSource:
             # a read takes all the memory that it may fill at once
             content = file.read(size + 1) if size <= MAX_FILE_BYTES else None
         if content is None or len(content) > MAX_FILE_BYTES:
-            raise CaptureError(
-                f"a capture's file has at most {MAX_FILE_BYTES >> 20} MiB",
-                found="more",
-                remedy="remove it from the capture",
-                file=self.where(name),
-            )
+            rule, remedy = f"a capture's file has at most {MAX_FILE_BYTES >> 20} MiB", "remove it from the capture"
+            raise CaptureError(rule, found="more", remedy=remedy, file=self.where(name))
         return content
 
     def read_object(self, name: str) -> dict[str, Any]:
@@ -226,11 +220,7 @@ def _open_folder(path: Path) -> CaptureSource:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether it exists and is no dangling link.
-
-    Raises:
-        CaptureError: When it is a pipe, a socket or a device, which reading would wait for or never end.
-    """
+    """Whether it exists; pipes, sockets and devices, which reading would wait for or never end, are refused."""
     try:
         mode = path.stat().st_mode
     except PermissionError:
@@ -286,21 +276,6 @@ def _mapping(content: object, form: str, file: str) -> dict[str, Any]:
         found = str(content)[:200] if isinstance(content, Exception) else type(content).__name__
         raise CaptureError(f"the file must hold {form}", found=found, remedy="export it again", file=file)
     return content
-
-
-def validated(kind: type[Model], content: object, rule: str, remedy: str, file: str) -> Model:
-    """Content of a JSON or YAML file as a pydantic model.
-
-    Raises:
-        CaptureError: With the rule and remedy, naming the first value that is missing or wrong.
-    """
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or "it"
-        found = f"{name} = {first['input']!r:.100}: {first['msg']}" if first["type"] != "missing" else f"no {name}"
-        raise CaptureError(rule, found=found, remedy=remedy, file=file) from error
 
 
 def parse_table(data: bytes, file: str, separator: str | None = None) -> list[list[str]]:

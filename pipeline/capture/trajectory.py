@@ -28,6 +28,11 @@ class Trajectory:
     times: F64
     poses: tuple[Pose, ...]
 
+    def samples(self) -> tuple[F64, Rotation, F64]:
+        """Times (N,) [s], rotations, and positions (N, 3) [m]."""
+        rotations = Rotation.from_matrix(np.stack([pose.rotation for pose in self.poses]))
+        return self.times, rotations, np.stack([pose.translation for pose in self.poses])
+
     def at(self, times: F64, max_gap: float, snap: float = 0.0) -> list[Pose | None]:
         """Poses at other times (M,), between the two around each; None before the first, after the last and in gaps.
 
@@ -45,12 +50,11 @@ class Trajectory:
         between = ~exact & (self.times[before] < at) & (at < self.times[after]) & (gap <= max_gap)
         poses = [self.poses[index] if same else None for index, same in zip(after, exact, strict=True)]
         if between.any():
-            slerp = Slerp(self.times, Rotation.from_matrix(np.stack([pose.rotation for pose in self.poses])))
-            positions = np.stack([pose.translation for pose in self.poses])
+            _, rotations, positions = self.samples()
             share = ((at - self.times[before])[between] / gap[between])[:, None]
             positions = (1 - share) * positions[before[between]] + share * positions[after[between]]
-            rotations = slerp(at[between]).as_matrix()
-            for index, rotation, position in zip(np.flatnonzero(between), rotations, positions, strict=True):
+            matrices = Slerp(self.times, rotations)(at[between]).as_matrix()
+            for index, rotation, position in zip(np.flatnonzero(between), matrices, positions, strict=True):
                 poses[index] = Pose(rotation, position)
         return poses
 
@@ -139,12 +143,9 @@ def tum_trajectory(data: bytes, file: str) -> Trajectory:
     Raises:
         CaptureError: When a line is malformed, a pose is invalid or time runs backwards.
     """
-    times, poses = [], []
-    for line, fields in enumerate(parse_table(data, file), 1):
-        values = numbers(fields, 8, file, line)
-        times.append(values[0])
-        poses.append(pose_of(values[1:4], values[4:], file))
-    return ordered_trajectory(np.array(times), poses, file)
+    rows = [numbers(fields, 8, file, line) for line, fields in enumerate(parse_table(data, file), 1)]
+    poses = [pose_of(row[1:4], row[4:], file) for row in rows]
+    return ordered_trajectory(np.array([row[0] for row in rows]), poses, file)
 
 
 def ordered_trajectory(times: F64, poses: list[Pose], file: str) -> Trajectory:

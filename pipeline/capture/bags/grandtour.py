@@ -32,11 +32,12 @@ from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
 from pipeline.capture.reader import Reader, Sensors, Survey
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, without_distortion
-from pipeline.capture.source import CaptureSource, validated
+from pipeline.capture.source import CaptureSource
 from pipeline.capture.time_offset import PosesAt, find_time_offset
 from pipeline.capture.trajectory import Trajectory, check_clocks, ordered_trajectory, pose_of
 from pipeline.errors import CaptureError
 from pipeline.geometry import Pose
+from pipeline.parameters import checked
 from pipeline.types import F32, F64
 
 CAMERAS = ("hdr_front", "hdr_left", "hdr_right", "alphasense_front_center", "zed2i_left_images", "zed2i_right_images")
@@ -202,8 +203,7 @@ def open_mission(source: CaptureSource, requested: str) -> Mission:
 
 
 def _add_transform(entry: object, frame: str, tree: TransformTree, file: str) -> None:
-    rule = "a transform must have base_frame_id, translation (x, y, z) and rotation (w, x, y, z)"
-    transform = validated(_Transform, entry, rule, "download this file again", file)
+    transform = checked(_Transform, entry, "transform", CaptureError, file)
     at, rotation = transform.translation, transform.rotation
     quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w])
     base_from_child = pose_of(np.array([at.x, at.y, at.z]), quaternion, file).inverse()
@@ -214,8 +214,7 @@ def _add_transform(entry: object, frame: str, tree: TransformTree, file: str) ->
 
 def _lens(source: CaptureSource, attributes: str) -> Lens:
     file, values = source.where(attributes), read_description(source, attributes)
-    rule = "a camera's attributes must have camera_info with K, D, width, height and distortion_model"
-    info = validated(_CameraInfo, values.get("camera_info"), rule, "download this file again", file)
+    info = checked(_CameraInfo, values.get("camera_info"), "camera_info", CaptureError, file)
     matrix, size = np.reshape(info.K, (3, 3)), (info.width, info.height)
     return calibrated_lens(matrix, size, info.distortion_model or "plumb_bob", np.array(info.D), file)
 
@@ -304,9 +303,8 @@ def _gravity(readings: ImuReadings, camera: MissionCamera, poses: Trajectory | N
         return None
     rotated, up = readings.rotated(camera.camera_from_imu.rotation), None
     if poses is not None and camera.body_from_camera is not None:
-        imu = [pose @ camera.body_from_camera @ camera.camera_from_imu for pose in poses.poses]
-        rotations = Rotation.from_matrix(np.stack([pose.rotation for pose in imu]))
-        up = up_while_moving(readings, poses.times, rotations, np.stack([pose.translation for pose in imu]))
+        imu = tuple(pose @ camera.body_from_camera @ camera.camera_from_imu for pose in poses.poses)
+        up = up_while_moving(readings, *Trajectory(poses.times, imu).samples())
     return FrameGravity(rotated, up)
 
 

@@ -43,7 +43,6 @@ class Topic:
 
     Attributes:
         type: Type of its messages without the package: Image, CameraInfo, Odometry.
-        count: Number of messages.
         frame: The header's frame, or "".
         encoding: Encoding of images; the format of compressed ones.
         child: Frame that moves, of poses.
@@ -128,13 +127,13 @@ def _one_of(names: str, role: str, number: int, count: int, file: str) -> str:
     if role not in OF_CAMERA or count == 1:
         return names
     if len(parts) != count:
-        raise CaptureError(
-            f"with {count} cameras the topics for {role} must be {count}, with commas between them",
-            found=names,
-            remedy=f"correct capture.topics in the card; {NONE} leaves a camera's out",
-            file=file,
-        )
+        rule = f"with {count} cameras the topics for {role} must be {count}, with commas between them"
+        raise _wrong_topic(f"{rule}, {NONE} where a camera has none", names, file)
     return parts[number]
+
+
+def _wrong_topic(rule: str, found: str, file: str) -> CaptureError:
+    return CaptureError(rule, found=found, remedy="correct capture.topics in the card", file=file)
 
 
 def _choose(topics: Sequence[Topic], given: Mapping[str, str], cameras: Sequence[str], file: str) -> TopicChoice:
@@ -177,23 +176,15 @@ def tf_rank(root: str) -> int:
 
 def _given(topics: Sequence[Topic], role: str, name: str, file: str) -> Topic | None:
     if role not in ROLES:
-        raise CaptureError(
-            f"topics are given for {', '.join(ROLES)}",
-            found=f"{role!r}",
-            remedy="correct capture.topics in the card",
-            file=file,
-        )
+        raise _wrong_topic(f"topics are given for {', '.join(ROLES)}", f"{role!r}", file)
     if (name == NONE and role != "camera") or (role == "odometry" and name == TF):
         return None
     fitting = {topic.name: topic for topic in topics if topic.type in _TYPES[role]}
     if name in fitting:
         return fitting[name]
-    raise CaptureError(
-        f"the topic given for {role} must be in the bag, of type {' or '.join(_TYPES[role])}",
-        found=f"no such topic {name!r}; there are {', '.join(sorted(fitting)) or 'none of that type'}",
-        remedy="correct capture.topics in the card",
-        file=file,
-    )
+    rule = f"the topic given for {role} must be in the bag, of type {' or '.join(_TYPES[role])}"
+    found = f"no such topic {name!r}; there are {', '.join(sorted(fitting)) or 'none of that type'}"
+    raise _wrong_topic(rule, found, file)
 
 
 def _shows(topic: Topic) -> bool:

@@ -15,8 +15,9 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 
-from pipeline.capture.source import CaptureSource, validated
+from pipeline.capture.source import CaptureSource
 from pipeline.errors import CaptureError
+from pipeline.parameters import checked
 
 MAX_BYTES = 2**30
 """Largest size of what is read at once, and of a chunk."""
@@ -136,9 +137,8 @@ def open_array(source: CaptureSource, path: str) -> ZarrArray:
     Raises:
         CaptureError: When it does not exist, or holds anything but plain numbers.
     """
-    rule = "an array must be of zarr version 2 and hold plain numbers, compressed by a common codec or not at all"
-    content = read_description(source, f"{path}/.zarray")
-    meta = validated(_Meta, content, rule, "download it again", source.where(f"{path}/.zarray"))
+    name = f"{path}/.zarray"
+    meta = checked(_Meta, read_description(source, name), "array", CaptureError, source.where(name))
     present = frozenset(name for name in source.names if name.startswith(path + "/"))
     return ZarrArray(source, path, meta, present)
 

@@ -20,9 +20,10 @@ from pipeline.capture.checks import checked_array, checked_camera
 from pipeline.capture.frames import declared_camera
 from pipeline.capture.model import Size
 from pipeline.capture.reader import Sensors
-from pipeline.capture.source import MAX_YAML_BYTES, CaptureSource, parse_object, parse_yaml, validated
+from pipeline.capture.source import MAX_YAML_BYTES, CaptureSource, parse_object, parse_yaml
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera
+from pipeline.parameters import checked
 from pipeline.types import F64
 
 INTRINSICS = "camera-intrinsics.txt"
@@ -61,7 +62,7 @@ def open3d_camera(content: object, file: str) -> Camera:
     Raises:
         CaptureError: When something is missing or can't be.
     """
-    values = validated(_Open3d, content, "intrinsics must name width, height and intrinsic_matrix", OPEN3D_REMEDY, file)
+    values = checked(_Open3d, content, "intrinsics", CaptureError, file, remedy=OPEN3D_REMEDY)
     matrix = np.reshape(values.intrinsic_matrix, (3, 3)).T
     zeros = [*matrix[2], matrix[0, 1], matrix[1, 0]]
     if np.abs(np.subtract(zeros, [0, 0, 1, 0, 0])).max() > 1e-9:

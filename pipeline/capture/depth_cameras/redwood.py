@@ -18,22 +18,16 @@ from pydantic import BaseModel, Field
 
 from pipeline.capture.checks import checked_pose
 from pipeline.capture.depth_cameras.intrinsics import DEPTH_CAMERA, OPEN3D_REMEDY, open3d_camera
-from pipeline.capture.frames import (
-    FrameFiles,
-    declared_camera,
-    scaled_camera,
-    sensor_capture,
-    thinned,
-    with_poses,
-)
+from pipeline.capture.frames import FrameFiles, declared_camera, scaled_camera, sensor_capture, thinned, with_poses
 from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Survey, put_once, require_pairs
-from pipeline.capture.source import CaptureSource, parse_table, validated
+from pipeline.capture.reader import Reader, Survey, numbered_files, require_pairs
+from pipeline.capture.source import CaptureSource, parse_table
 from pipeline.capture.trajectory import numbers
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
+from pipeline.parameters import checked
 
 LOG_HEAD = re.compile(rb"\s*(?:#[^\n]*\n\s*)*-?\d+[ \t]+-?\d+[ \t]+-?\d+[ \t\r]*\n")
 """How a .log trajectory begins: three whole numbers on a line."""
@@ -43,8 +37,9 @@ MAX_CANDIDATES = 16
 TRAJECTORIES = ("trajectory.log", "scene/trajectory.log", "trajectory.json")
 """Usual names of trajectories."""
 _HEAD_BYTES = 4096
-_IMAGE = re.compile(r"(?:colors?|images?|rgb)/(?P<stem>[^/]*)\.(?:jpg|jpeg|png)", re.IGNORECASE)
-_DEPTH = re.compile(r"depth/(?P<stem>[^/]*)\.png", re.IGNORECASE)
+_IMAGE = r"(?:colors?|images?|rgb)/[^/\d]*(\d+)[^/]*\.(?:jpg|jpeg|png)"
+_DEPTH = r"depth/[^/\d]*(\d+)[^/]*\.png"
+"""The first number is the frame's; a time may follow it."""
 _LOG = re.compile(r"(?:scene/)?[^/]+\.log")
 
 
@@ -94,9 +89,7 @@ def json_poses(content: dict[str, object], count: int, file: str) -> list[Pose |
     """
     poses: list[Pose | None] = []
     for i, entry in enumerate(_entries(content, count, file)):
-        camera_from_world = validated(
-            _Extrinsic, entry, "extrinsic must be 16 numbers", "write it as Open3D does", file
-        )
+        camera_from_world = checked(_Extrinsic, entry, f"parameters.{i}", CaptureError, file)
         matrix = np.reshape(camera_from_world.extrinsic, (4, 4)).T
         poses.append(checked_pose(matrix, f"{file}: parameters[{i}]").inverse())
     return poses
@@ -156,22 +149,8 @@ def _described(source: CaptureSource) -> tuple[list[str], list[str]]:
     return intrinsics, trajectories
 
 
-def _by_number(source: CaptureSource, part: re.Pattern[str]) -> dict[str, str]:
-    """File names by the first number in their stem, the frame's; a time may follow it."""
-    result: dict[str, str] = {}
-    for name in source.names:
-        if match := part.fullmatch(name):
-            digits = re.search(r"\d+", match["stem"])
-            put_once(result, str(int(digits[0])) if digits else match["stem"], name, source)
-    return result
-
-
 def _only(candidates: Sequence[str], usual: Sequence[str], what: str, source: CaptureSource) -> str | None:
-    """The one with a usual name, else the only one.
-
-    Raises:
-        CaptureError: When there are several.
-    """
+    """The one with a usual name, else the only one."""
     known = [name for name in usual if name in candidates]
     if not known and len(candidates) > 1:
         raise CaptureError(
@@ -184,9 +163,9 @@ def _only(candidates: Sequence[str], usual: Sequence[str], what: str, source: Ca
 
 
 def _list(source: CaptureSource) -> _Listing:
-    images, depths = _by_number(source, _IMAGE), _by_number(source, _DEPTH)
-    require_pairs({"image": set(images), "depth": set(depths)}, source)
-    numbers = sorted(images, key=lambda number: (len(number), number))
+    images, depths = numbered_files(source, _IMAGE), numbered_files(source, _DEPTH)
+    require_pairs({"image": images, "depth": depths}, source)
+    numbers = sorted(images)
     intrinsics, trajectories = _described(source)
     return _Listing(
         [images[number] for number in numbers],
@@ -233,11 +212,9 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     files = FrameFiles(source, find_masks(source, listing.images))
     listed = [
         replace(
-            files.frame(f"{index:06d}", image),
+            files.frame(f"{index:06d}", image, depth=depth),
             camera=declared_camera(camera, source.where(image)),
             source_time=float(index),
-            depth=files.depth(depth),
-            depth_name=depth,
             depth_camera=scaled_camera(camera, source.where(depth), "depth image"),
         )
         for index, (image, depth, camera) in enumerate(zip(listing.images, listing.depths, cameras, strict=True))
@@ -259,7 +236,8 @@ READER = Reader(
     form="an RGB-D sequence of Open3D (folder or zip): color/, depth/, camera_intrinsic.json, trajectory.log",
     yields="poses where there is a trajectory, depth, metric scale",
     recognise=lambda source: (
-        all(any(map(part.fullmatch, source.names)) for part in (_IMAGE, _DEPTH)) and any(_described(source))
+        all(any(re.fullmatch(part, name, re.IGNORECASE) for name in source.names) for part in (_IMAGE, _DEPTH))
+        and any(_described(source))
     ),
     survey=_survey,
     read=_read,

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.capture.checks import checked_pose
 from pipeline.capture.depth_cameras.intrinsics import (
     DEPTH_CAMERA,
@@ -76,8 +74,7 @@ def _complete(source: CaptureSource) -> _Listing:
     for name in source.names:
         if name.startswith(folder) and (match := _PART.fullmatch(name[len(folder) :])):
             put_once(getattr(listing, match["part"].partition(".")[0].lower()), match["id"], name, source)
-    parts = {"colour": set(listing.color), "depth": set(listing.depth), "pose": set(listing.pose)}
-    require_pairs(parts, source)
+    require_pairs({"colour": listing.color, "depth": listing.depth, "pose": listing.pose}, source)
     if listing.intrinsics.color is None:
         if listing.intrinsics.depth is not None:
             raise _no_intrinsics(f"intrinsics of the depth only, in {listing.intrinsics.depth.file}", source)
@@ -126,14 +123,12 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     def listed(key: str) -> ListedFrame:
         color, depth, pose = listing.color[key], listing.depth[key], listing.pose[key]
         number, file = number_of(key)[0], source.where(pose)
-        matrix = np.array([numbers(row, 4, file, line) for line, row in enumerate(source.read_table(pose), 1)])
+        matrix = [numbers(row, 4, file, line) for line, row in enumerate(source.read_table(pose), 1)]
         return replace(
-            files.frame(key, color),
+            files.frame(key, color, depth=depth),
             camera=camera,
             source_time=float(number) if number >= 0 else None,
             world_from_camera=checked_pose(matrix, file),
-            depth=files.depth(depth),
-            depth_name=depth,
             depth_camera=depth_camera,
         )
 

@@ -219,16 +219,10 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     known = _intrinsics(source)
     recorder = known if isinstance(known, Recorder) else None
     own_camera = guessed_camera if isinstance(known, Recorder) else known.camera
-    files = FrameFiles(source, find_masks(source, [image for _, image, _ in pairs]))
+    files = FrameFiles(source, find_masks(source, [image for _, image, _ in pairs]), UNITS_PER_METRE)
 
     def listed(index: int, time: float, image: str, depth: str) -> ListedFrame:
-        frame = replace(
-            files.frame(f"{index:06d}", image, time),
-            camera=own_camera,
-            depth=files.depth(depth, UNITS_PER_METRE),
-            depth_name=depth,
-            depth_camera=own_camera,
-        )
+        frame = replace(files.frame(f"{index:06d}", image, time, depth), camera=own_camera, depth_camera=own_camera)
         if recorder is None:
             return frame
         frame = through_lens(frame, recorder.lens, source.where(COLOR))

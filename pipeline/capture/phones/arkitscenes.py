@@ -10,22 +10,15 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_camera
-from pipeline.capture.frames import (
-    FrameFiles,
-    ListedFrame,
-    declared_camera,
-    scaled_camera,
-    sensor_capture,
-    thinned,
-)
+from pipeline.capture.frames import FrameFiles, declared_camera, scaled_camera, sensor_capture, thinned
 from pipeline.capture.images import find_masks
 from pipeline.capture.model import Capture, Size
 from pipeline.capture.params import CaptureParams
@@ -262,19 +255,12 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         return scaled_camera(lens, root.where(shot.depth or shot.image), "depth image")(size)
 
     listed = [
-        ListedFrame(
-            key=shot.image.rpartition("/")[2].rpartition(".")[0],
-            name=shot.image,
-            image=files.image(shot.image),
+        replace(
+            files.frame(PurePosixPath(shot.image).stem, shot.image, shot.time, shot.depth),
             camera=partial(camera, shot),
-            time=shot.time,
-            source_time=shot.time,
             world_from_camera=shot.pose,
-            depth=files.depth(shot.depth) if shot.depth else None,
-            depth_name=shot.depth or "",
             depth_camera=partial(depth_camera, shot),
             confidence=files.confidence(shot.confidence, CONFIDENCE_LEVELS) if shot.confidence else None,
-            mask=files.mask(shot.image),
         )
         for shot in shots
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ def _list(source: CaptureSource) -> _Listing:
     depth = (files("corrected_depth") if corrected else {}) or files("depth")
     confidence = files("confidence")
     parts = {"camera": cameras, "image": images, "depth": depth, "confidence": confidence}
-    require_pairs({what: set(map(str, placed(part))) for what, part in parts.items() if part}, source)
+    require_pairs({what: placed(part) for what, part in parts.items() if part}, source)
     return _Listing(
         corrected,
         cameras,
@@ -139,20 +139,14 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         fx, fy, cx, cy, width, height = (_number(values, name, file) for name in _CAMERA_KEYS)
         columns, rows = (round(pixels) if 0 < pixels < MAX_PIXELS else 0 for pixels in (width, height))
         camera = from_arkit(checked_camera((fx, fy, cx, cy), (columns, rows), file))
-        depth, confidence = listing.depth.get(key), listing.confidence.get(key)
-        return ListedFrame(
-            key=str(key),
-            name=image,
-            image=files.image(image),
+        confidence = listing.confidence.get(key)
+        return replace(
+            files.frame(str(key), image, key * 1e-6, listing.depth.get(key)),
             camera=declared_camera(camera, source.where(image)),
-            time=key * 1e-6,
             source_time=float(key),
             world_from_camera=checked_pose(matrix, file, axes="GL"),
-            depth=files.depth(depth) if depth else None,
-            depth_name=depth or "",
             confidence=files.confidence(confidence) if confidence else None,
             gravity=_gravity(values, file),
-            mask=files.mask(image),
             border=int(np.ceil(BORDER * camera.width)) if listing.corrected else 0,
         )
 

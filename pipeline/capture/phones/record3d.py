@@ -14,7 +14,7 @@ import math
 import struct
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -139,13 +139,13 @@ def _complete(source: CaptureSource) -> _Listing:
             file=source.where(video),
         )
     if not listing.images:
-        raise CaptureError(
-            "a Record3D recording must hold images (rgbd/0.jpg or rgb/0.jpg ...)",
-            found=source.summary(),
-            remedy=AS_EXPORTED,
-            file=source.folder,
-        )
+        rule = "a Record3D recording must hold images (rgbd/0.jpg or rgb/0.jpg ...)"
+        raise _changed(rule, source.summary(), str(source.folder))
     return listing
+
+
+def _changed(rule: str, found: str, file: str) -> CaptureError:
+    return CaptureError(rule, found=found, remedy=AS_EXPORTED, file=file)
 
 
 def _intrinsics(metadata: Metadata, frames: int, file: str) -> F64:
@@ -156,12 +156,8 @@ def _intrinsics(metadata: Metadata, frames: int, file: str) -> F64:
         return np.repeat(metadata.coefficients, frames, axis=0)
     matrix = np.array(metadata.matrix or ())
     if matrix.shape != (9,) or np.abs(matrix[[1, 2, 3, 5]]).max() > 1e-6 or abs(matrix[8] - 1) > 1e-6:
-        raise CaptureError(
-            "K must be nine numbers, column by column: fx 0 0 0 fy 0 cx cy 1",
-            found=repr(metadata.matrix)[:80],
-            remedy=AS_EXPORTED,
-            file=file,
-        )
+        rule = "K must be nine numbers, column by column: fx 0 0 0 fy 0 cx cy 1"
+        raise _changed(rule, repr(metadata.matrix)[:80], file)
     return np.repeat(matrix[None, [0, 4, 6, 7]], frames, axis=0)
 
 
@@ -177,14 +173,10 @@ def _poses(metadata: Metadata, file: str) -> tuple[list[Pose], F64 | None]:
             file=file,
         )
     if abs(abs(table[0, 0]) - 1) < 1e-3 and np.abs(table[0, 1:4]).max() < 0.05:
-        raise CaptureError(
-            "poses must be qx, qy, qz, qw, x, y, z",
-            found=f"first {table[0, :4].tolist()}: a camera upside down, or a quaternion with its scalar first",
-            remedy=AS_EXPORTED,
-            file=file,
-        )
-    found = [pose_of(row[4:], row[:4], f"{file} (poses, frame {number})") for number, row in enumerate(table)]
-    poses = [Pose(pose.rotation @ CV_FROM_GL, pose.translation) for pose in found]
+        found = f"first {table[0, :4].tolist()}: a camera upside down, or a quaternion with its scalar first"
+        raise _changed("poses must be qx, qy, qz, qw, x, y, z", found, file)
+    in_gl = [pose_of(row[4:], row[:4], f"{file} (poses, frame {number})") for number, row in enumerate(table)]
+    poses = [Pose(pose.rotation @ CV_FROM_GL, pose.translation) for pose in in_gl]
     return poses, None if angle_deg(poses[0].rotation, CV_FROM_GL) < SAME_ROTATION_DEG else ARKIT_UP
 
 
@@ -198,12 +190,8 @@ def _check_counts(metadata: Metadata, images: Mapping[int, str], file: str) -> N
     for key, count in ((key, len(values)) for key, values in entries.items() if values):
         # where numbers are left out someone removed images, and the numbers still tell which pose is whose
         if image_count > count + 1 or (image_count < count - 1 and not gaps) or abs(count - poses) > 1:
-            raise CaptureError(
-                f"{key} must have one entry for each image",
-                found=f"{count} entries, {poses} poses, images up to number {image_count - 1}",
-                remedy=AS_EXPORTED,
-                file=file,
-            )
+            found = f"{count} entries, {poses} poses, images up to number {image_count - 1}"
+            raise _changed(f"{key} must have one entry for each image", found, file)
 
 
 def _depth_size(source: CaptureSource, listing: _Listing, metadata: Metadata, image: Size) -> Size | None:
@@ -212,12 +200,8 @@ def _depth_size(source: CaptureSource, listing: _Listing, metadata: Metadata, im
     if size is None and listing.metadata == _ARCHIVE and listing.depth:
         size = _guessed_depth_size(source, listing.depth, image)
     if size is not None and size[0] * size[1] > MAX_DEPTH_PIXELS:
-        raise CaptureError(
-            f"dw x dh must be at most {MAX_DEPTH_PIXELS}",
-            found=f"{size[0]} x {size[1]}",
-            remedy=AS_EXPORTED,
-            file=source.where(listing.metadata),
-        )
+        file = source.where(listing.metadata)
+        raise _changed(f"dw x dh must be at most {MAX_DEPTH_PIXELS}", f"{size[0]} x {size[1]}", file)
     return size
 
 
@@ -249,12 +233,8 @@ def unpacked(data: bytes, size: int, file: str) -> bytes:
             raise BadImageError(f"damaged LZFSE data {error}".rstrip()) from error
         found = len(content)
     if content is None or found != size:
-        raise CaptureError(
-            f"the file must unpack to {size} bytes, by the size that the recording declares for its depth",
-            found=f"{found} bytes",
-            remedy="use the recording as the app exported it",
-            file=file,
-        )
+        rule = f"the file must unpack to {size} bytes, by the size that the recording declares for its depth"
+        raise _changed(rule, f"{found} bytes", file)
     return content
 
 
@@ -291,12 +271,8 @@ def _image_size(source: CaptureSource, images: Mapping[int, str]) -> Size:
     try:
         return load_image(source.read(first), upright=False).size
     except BadImageError as error:
-        raise CaptureError(
-            "the first image must be readable where the metadata have no w and h",
-            found=str(error),
-            remedy=AS_EXPORTED,
-            file=source.where(first),
-        ) from error
+        rule = "the first image must be readable where the metadata have no w and h"
+        raise _changed(rule, str(error), source.where(first)) from error
 
 
 def _guessed_depth_size(source: CaptureSource, depth: Mapping[int, str], size: Size) -> Size:
@@ -364,19 +340,15 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         image, depth, confidence = listing.images[number], listing.depth.get(number), listing.confidence.get(number)
         fx, fy, cx, cy = intrinsics[number].tolist()
         camera = from_arkit(checked_camera((fx, fy, cx, cy), size, f"{file} (intrinsics, frame {number})"))
-        return ListedFrame(
-            key=str(number),
-            name=image,
-            image=files.image(image),
+        return replace(
+            files.frame(str(number), image, times[number] if times else None),
             camera=scaled_camera(camera, source.where(image)),
-            time=times[number] if times else None,
             source_time=times[number] if times else float(number),
             world_from_camera=poses[number],
             depth=(lambda: _depth(source, depth, depth_size)) if listing.depth else None,
             depth_name=depth or image,
             depth_camera=scaled_camera(camera, source.where(depth or image), "depth image"),
             confidence=partial(_confidence, source, confidence, depth_size) if confidence and depth_size else None,
-            mask=files.mask(image),
         )
 
     frames = min(len(poses), len(intrinsics), len(times or poses))

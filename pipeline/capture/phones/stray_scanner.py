@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import check_increasing, checked_camera
 from pipeline.capture.frames import FrameFiles, ListedFrame, scaled_camera, sensor_capture, thinned
@@ -28,11 +27,10 @@ from pipeline.capture.params import CaptureParams
 from pipeline.capture.phones.arkit import ARKIT, ARKIT_UP, CONFIDENCE_LEVELS, arkit_survey
 from pipeline.capture.reader import Reader, Survey, numbered_files
 from pipeline.capture.source import CaptureSource, parse_table
-from pipeline.capture.trajectory import number_table, numbers, pose_of
+from pipeline.capture.trajectory import Trajectory, number_table, numbers, pose_of
 from pipeline.capture.videos.movie import images_of, opened
 from pipeline.errors import CaptureError
 from pipeline.geometry import CV_FROM_GL, Pose
-from pipeline.image_files import BadImageError
 from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
@@ -194,7 +192,7 @@ def _gravity(source: CaptureSource, rows: Sequence[Row]) -> tuple[FrameGravity |
     Apple's accelerometers give -1 g along the axis that points up, the opposite of what others call specific force.
     """
     data = source.read(IMU) if IMU in source.names else b""
-    timed = [(row, row.time) for row in rows if row.time is not None]
+    timed = [row for row in rows if row.time is not None]
     if not data.partition(b"\n")[2].strip() or not timed:
         return None, "no accelerometer: up is ARKit's alone"
     try:
@@ -207,13 +205,8 @@ def _gravity(source: CaptureSource, rows: Sequence[Row]) -> tuple[FrameGravity |
             file=source.where(IMU),
         ) from error
     readings = imu_readings(table[:, 0], -table[:, 1:4], table[:, 4:7]).rotated(CAMERA_FROM_DEVICE)
-    up = up_while_moving(
-        readings,
-        np.array([time for _, time in timed]),
-        Rotation.from_matrix(np.stack([row.pose.rotation for row, _ in timed])),
-        np.stack([row.pose.translation for row, _ in timed]),
-        PHONE_BIAS_SIGMA,
-    )
+    trajectory = Trajectory(np.array([row.time for row in timed]), tuple(row.pose for row in timed))
+    up = up_while_moving(readings, *trajectory.samples(), PHONE_BIAS_SIGMA)
     if not isinstance(up, Up):
         return None, up or "accelerometer not used: too few readings, or another clock"
     tilt = float(np.degrees(np.arccos(np.clip(up.direction[1], -1, 1))))
@@ -261,10 +254,6 @@ def _with_images(
         )
 
 
-def _not_shown() -> DecodedImage:
-    raise BadImageError(NOT_SHOWN)
-
-
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:
     rows, depths, confidences = _complete(source)
     shared = None
@@ -279,19 +268,16 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
         name, file = _image_name(row.number), source.where(ODOMETRY if row.intrinsics else INTRINSICS)
         intrinsics = row.intrinsics or shared
         assert intrinsics is not None
-        return ListedFrame(
-            key=f"{row.number:06d}",
+        return replace(  # its image is set as the video is decoded
+            files.frame(f"{row.number:06d}", name, row.time),
             name=f"{VIDEO}/{name}",
-            image=_not_shown,
             camera=lambda size: checked_camera(intrinsics, size, file),
-            time=row.time,
             source_time=float(row.number) if row.time is None else row.time,
             world_from_camera=row.pose,
             depth=files.depth(depth) if depths else None,
             depth_name=depth or f"depth/{row.number:06d}.png",
             confidence=files.confidence(confidence, CONFIDENCE_LEVELS) if confidence else None,
             gravity=gravity.at(row.time, row.pose) if gravity and row.time is not None else None,
-            mask=files.mask(name),
         )
 
     lost: list[Skipped] = []

@@ -11,7 +11,7 @@ import io
 import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens
+from pipeline.capture.frames import FrameFiles, sensor_capture, thinned, through_lens
 from pipeline.capture.images import IMAGE_SUFFIXES, MASK_FOLDER
 from pipeline.capture.lens import LAYOUTS, Lens, checked_lens
 from pipeline.capture.model import Capture, Skipped
@@ -214,16 +214,7 @@ def _fragments(source: CaptureSource) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Listing:
-    """The model that is read.
-
-    Attributes:
-        files: Names of its two files.
-        cameras: Lenses by id.
-        images: Registered images with their names in the capture.
-        missing: Names of those that aren't there.
-        masks: Names of the mask files by image.
-        notes: Notes on other models and on images outside the model.
-    """
+    """The model that is read: its two files, lenses by id, images with their names in the capture, and what is missing."""
 
     files: tuple[str, str]
     cameras: Mapping[int, Lens]
@@ -335,8 +326,7 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
     names = [name for of_camera in of_cameras for name in keys_and_names(of_camera)]
     frames = []
     for (_, file), (key, name), lens, pose, sensor in zip(pairs, names, lenses, poses, sensors, strict=True):
-        image, mask = stored.image(file), stored.mask(file)
-        frame = ListedFrame(key, name, image, world_from_camera=pose, mask=mask, sensor=sensor)
+        frame = replace(stored.frame(key, file), name=name, world_from_camera=pose, sensor=sensor)
         frames.append(through_lens(frame, lens, source.where(file)))
     skipped = [Skipped(name, NO_FILE) for name in listing.missing]
     notes = (*about_scale, *listing.notes, *notes_on(lenses, depth=False))

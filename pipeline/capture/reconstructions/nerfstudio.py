@@ -155,22 +155,13 @@ def _up(entry: Entry) -> F64 | None:
 def _frames(source: CaptureSource, entries: Sequence[Entry], depth: Depth, poses: Sequence[Pose]) -> list[ListedFrame]:
     """Frames of entries that have an image, through their lenses."""
     images = [entry.image for entry in entries if entry.image]
-    files = FrameFiles(source, masks_of(source, entries))
+    files = FrameFiles(source, masks_of(source, entries), depth.units_per_metre)
     timed = all(entry.timestamp is not None for entry in entries)
     frames = []
     for entry, image, (key, name), pose in zip(entries, images, keys_and_names(images), poses, strict=True):
         optics, time = _optics(entry), entry.timestamp if timed else None
-        frame = ListedFrame(
-            key,
-            name,
-            image=files.image(image),
-            time=time,
-            source_time=time,
-            world_from_camera=pose,
-            depth=files.depth(depth.files[entry.listed], depth.units_per_metre) if depth.files else None,
-            depth_name=depth.files.get(entry.listed, ""),
-            mask=files.mask(image),
-        )
+        frame = files.frame(key, image, time, depth.files.get(entry.listed))
+        frame = replace(frame, name=name, world_from_camera=pose)
         through = isinstance(optics, Lens)
         frames.append(through_lens(frame, optics, source.where(image)) if through else replace(frame, camera=optics))
     return frames

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from pipeline.capture.checks import checked_matrix, checked_pose, chosen_cameras, unread_cameras
 from pipeline.capture.frames import FrameFiles, ListedFrame, sensor_capture, thinned, through_lens, with_poses
@@ -54,13 +53,13 @@ def _file(source: CaptureSource, name: str) -> str:
     """The full name in the source, of a required file."""
     full = f"{_base(source)}{name}"
     if full not in source.names:
-        raise CaptureError(
-            "a EuRoC recording needs data.csv, sensor.yaml and data/*.png of each camera, such as mav0/cam0/",
-            found=f"no {name}",
-            remedy="unpack the whole ASL archive",
-            file=source.where(full),
-        )
+        rule = "a EuRoC recording needs data.csv, sensor.yaml and data/*.png of each camera, such as mav0/cam0/"
+        raise _broken(rule, f"no {name}", source.where(full))
     return full
+
+
+def _broken(rule: str, found: str, file: str) -> CaptureError:
+    return CaptureError(rule, found=found, remedy="download the whole ASL archive again and unpack it", file=file)
 
 
 def _optional(source: CaptureSource, sensor: str) -> str | None:
@@ -71,12 +70,7 @@ def _optional(source: CaptureSource, sensor: str) -> str | None:
 def _stamp(field: str, file: str, line: int) -> int:
     """Nanoseconds; as integers, since floating point is too coarse for them."""
     if not field.isdecimal():
-        raise CaptureError(
-            "each line must begin with nanoseconds",
-            found=f"line {line}: {field[:40]!r}",
-            remedy="download the recording again",
-            file=file,
-        )
+        raise _broken("each line must begin with nanoseconds", f"line {line}: {field[:40]!r}", file)
     return int(field)
 
 
@@ -99,12 +93,8 @@ def _images(source: CaptureSource, camera: str) -> list[tuple[int, str]]:
         images.append((_stamp(fields[0], source.where(name), line), image))
     missing = [image for _, image in images if image not in source.names]
     if missing or not images:
-        raise CaptureError(
-            "all images that data.csv lists must exist",
-            found=f"{len(missing)} of {len(images)} missing{f', first {missing[0]}' if missing else ''}",
-            remedy="unpack the whole ASL archive",
-            file=source.where(name),
-        )
+        found = f"{len(missing)} of {len(images)} missing{f', first {missing[0]}' if missing else ''}"
+        raise _broken("all images that data.csv lists must exist", found, source.where(name))
     return images
 
 
@@ -123,12 +113,8 @@ def _read_imu(source: CaptureSource, name: str, start: int) -> ImuReadings:
     (times, values), file = _table(source, name, 6, start), source.where(name)
     strength = float(np.median(np.linalg.norm(values[:, 3:], axis=1))) if len(values) else np.nan
     if not abs(strength - GRAVITY) < 2 or np.any(np.diff(times) <= 0):
-        raise CaptureError(
-            "an IMU must give increasing times and specific force in m/s^2",
-            found=f"a median of {strength:.3g} m/s^2, {int(np.sum(np.diff(times) <= 0))} times that don't increase",
-            remedy="download the recording again",
-            file=file,
-        )
+        found = f"a median of {strength:.3g} m/s^2, {int(np.sum(np.diff(times) <= 0))} times that don't increase"
+        raise _broken("an IMU must give increasing times and specific force in m/s^2", found, file)
     readings = imu_readings(times, values[:, 3:], values[:, :3])
     sensor = name.removesuffix("data.csv") + "sensor.yaml"
     return readings.rotated(_body_from_sensor(source, sensor).rotation) if sensor in source.names else readings
@@ -160,9 +146,7 @@ def _up_in_world(
         times, values = _table(source, name, 16, start)
         readings = replace(readings, force=readings.force - values[nearest(times, readings.times), 13:16])
         bias_sigma = KNOWN_BIAS_SIGMA
-    rotations = Rotation.from_matrix(np.stack([pose.rotation for pose in trajectory.poses]))
-    positions = np.stack([pose.translation for pose in trajectory.poses])
-    return up_while_moving(readings, trajectory.times, rotations, positions, bias_sigma)
+    return up_while_moving(readings, *trajectory.samples(), bias_sigma)
 
 
 def _survey(source: CaptureSource) -> Survey:

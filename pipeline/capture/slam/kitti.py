@@ -19,11 +19,11 @@ from pipeline.capture.frames import FrameFiles, ListedFrame, declared_camera, se
 from pipeline.capture.images import find_masks, load_image
 from pipeline.capture.model import Capture, Skipped
 from pipeline.capture.params import CaptureParams
-from pipeline.capture.reader import Reader, Sensors, Survey
+from pipeline.capture.reader import Reader, Sensors, Survey, numbered_files
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, project_cloud, shrunk_pinhole
 from pipeline.capture.slam.registration import check_registration
 from pipeline.capture.source import CaptureSource
-from pipeline.capture.trajectory import numbers
+from pipeline.capture.trajectory import number_table, numbers
 from pipeline.errors import CaptureError
 from pipeline.image_files import BadImageError
 from pipeline.types import F64, U16
@@ -78,18 +78,13 @@ def _image_folders(source: CaptureSource, folder: str) -> list[str]:
     return list(dict.fromkeys(match[1] for name in inside if (match := _IMAGES.fullmatch(name))))
 
 
-def _numbered(source: CaptureSource, folder: str, suffixes: str) -> dict[int, str]:
-    pattern = re.compile(re.escape(folder) + rf"(\d+)\.(?:{suffixes})")
-    return {int(match[1]): name for name in source.names if (match := pattern.fullmatch(name))}
-
-
 def _list(source: CaptureSource) -> _Listing:
     found, renamed = [], []
     for folder, poses in _sequences(source):
         renamed += [folder + name for name in _image_folders(source, folder) if name not in CAMERAS]
-        of_camera = {camera: _numbered(source, f"{folder}{camera}/", "png|jpg") for camera in CAMERAS}
+        of_camera = {camera: numbered_files(source, rf"{folder}{camera}/(\d+)\.(?:png|jpg)") for camera in CAMERAS}
         if images := {camera: numbered for camera, numbered in of_camera.items() if numbered}:
-            scans = _numbered(source, f"{folder}velodyne/", "bin")
+            scans = numbered_files(source, rf"{folder}velodyne/(\d+)\.bin")
             found.append(_Listing(folder, f"{folder}calib.txt", f"{folder}times.txt", poses, images, scans))
     if not found and renamed:
         raise CaptureError(
@@ -158,7 +153,7 @@ def _survey(source: CaptureSource) -> Survey:
 def _rows(source: CaptureSource, name: str, columns: int, least: int) -> F64:
     """A table with a line for each frame."""
     file = source.where(name)
-    rows = [numbers(fields, columns, file, i) for i, fields in enumerate(source.read_table(name), 1)]
+    rows = number_table(source.read(name), columns, file)
     if len(rows) <= least:
         raise CaptureError(
             "poses and times need a line for each image",
@@ -166,7 +161,7 @@ def _rows(source: CaptureSource, name: str, columns: int, least: int) -> F64:
             remedy="take poses, times and images of the same sequence",
             file=file,
         )
-    return np.array(rows)
+    return rows
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:

@@ -31,12 +31,7 @@ _MIN_SIDE, _MAX_SIDE = 64, 640  # px
 
 @dataclass(frozen=True)
 class Spacing:
-    """Distance of a cloud's neighbouring samples of one surface: the larger of both.
-
-    Attributes:
-        metres: Spacing of a map, whose samples lie evenly in space.
-        radians: Spacing of a scan, whose samples lie evenly over directions.
-    """
+    """Distance of neighbouring samples of one surface: evenly in space (maps), over directions (scans); the larger."""
 
     metres: float = 0.0
     radians: float = 0.0

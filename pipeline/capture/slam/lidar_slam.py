@@ -27,11 +27,12 @@ from pipeline.capture.reader import Reader, Sensors, Survey, natural, suffix_of
 from pipeline.capture.slam.clouds import CLOUD_SUFFIXES, read_fields, read_points
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera_for, point_spacing, project_cloud
 from pipeline.capture.slam.registration import check_registration
-from pipeline.capture.source import CaptureSource, parse_table, parse_yaml, validated
+from pipeline.capture.source import CaptureSource, parse_table, parse_yaml
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import check_clocks, ordered_trajectory, tum_trajectory
 from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
+from pipeline.parameters import checked
 from pipeline.types import F64
 
 CAMERA, TIMES, KEYFRAMES = "camera.yaml", "images.txt", "transformations.pcd"
@@ -249,8 +250,7 @@ class _ImageSize(BaseModel):
 
 def _lens(values: dict[str, object], file: str) -> Lens:
     """The lens by ROS's calibration keys. Exports of RTAB-Map hold rectified images: their projection matrix counts."""
-    rule = "a calibration must hold image_width and image_height [px]"
-    size = validated(_ImageSize, values, rule, CALIBRATION_REMEDY, file)
+    size = checked(_ImageSize, values, "calibration", CaptureError, file, remedy=CALIBRATION_REMEDY)
     rectified = "local_transform" in values and "projection_matrix" in values
     key, shape = ("projection_matrix", (3, 4)) if rectified else ("camera_matrix", (3, 3))
     k = checked_matrix(values, key, (shape,), file)

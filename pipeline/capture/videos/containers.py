@@ -27,14 +27,7 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class Box:
-    """A box of an MP4 file.
-
-    Attributes:
-        kind: Four letters that name it.
-        path: The kinds from the outermost box to this one.
-        start: Start of its content in the file.
-        end: Declared end.
-    """
+    """A box of an MP4 file: its kind, the kinds from the outermost box to it, and its content's start and declared end."""
 
     kind: bytes
     path: tuple[bytes, ...]
@@ -132,10 +125,8 @@ def boxes_of(file: Path) -> Iterator[Box]:
 def credentials_of(file: Path) -> Credentials | None:
     """Origin by an MP4 file's content credentials (C2PA), taken on trust: the signature isn't checked.
 
-    Cameras sign what they film as well: only a digital source type of trained algorithms means generated.
-
-    Returns:
-        "generated", "signed" for any other origin, None without credentials: any re-encoding loses them.
+    Cameras sign what they film as well: only a digital source type of trained algorithms means generated. Any
+    re-encoding loses the credentials.
     """
     if format_of(file) != "mov":
         return None

@@ -80,8 +80,6 @@ class Measured:
     """A frame compared with its neighbours.
 
     Attributes:
-        index: Index in the video.
-        time: Time [s].
         sharpness: Variance of the Laplacian.
         change: Mean difference to the frame before [grey levels of 255]; 0 for the first.
         linked: Share of corners of the frame before that are found again; 1 where the change is too small for a cut.
@@ -96,14 +94,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Take:
-    """Frames between two cuts; repeated frames are left out.
-
-    Attributes:
-        frames: In order of time, at least one.
-        repeated: Number of frames that repeat the one before.
-        start: Time of its first frame [s].
-        end: Time of its last frame, a repeated one too [s].
-    """
+    """Frames between two cuts, from `start` to `end` [s]; those that repeat the one before are only counted."""
 
     frames: tuple[Measured, ...]
     repeated: int
@@ -150,12 +141,7 @@ class Samples:
 
 
 def measure(frames: Iterable[GreyFrame], samples: Samples) -> list[Measured]:
-    """Measure frames that follow each other; a frame whose time does not increase is left out.
-
-    Args:
-        frames: In the order of the video.
-        samples: Receives the same frames.
-    """
+    """Measure a video's frames in order and add them to `samples`; one whose time does not increase is left out."""
     measured: list[Measured] = []
     before: U8 | None = None
     small_before = np.zeros((1, 1), np.float32)
@@ -234,11 +220,9 @@ class Features:
 
 @dataclass(frozen=True)
 class Pair:
-    """How two images of one video are related.
+    """How two images of one video, of the times `start` and `end` [s], are related.
 
     Attributes:
-        start: Time of the earlier one [s].
-        end: Time of the later one [s].
         moved: Median movement of points found in both [share of the long side].
         still: Whether points that stand still are spread over the image.
         parallax: Whether it shows depth, or an object that moves as if it were nearer than the rest.
@@ -257,13 +241,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Segment:
-    """An image of the video compared with others, mostly later ones.
-
-    Attributes:
-        start: Start of the stretch that it stands for [s].
-        end: End of that stretch [s].
-        pairs: The image against others, where there are enough matches.
-    """
+    """An image, for the stretch of the video from `start` to `end` [s], compared with others, mostly later ones."""
 
     start: float
     end: float
@@ -288,12 +266,7 @@ class Segment:
 
 
 def segments_of(greys: Callable[[int], U8], times: Sequence[float]) -> list[Segment]:
-    """Compare images of a video with later ones.
-
-    Args:
-        greys: Images by their number, in the order of time, each (H, W) with a long side of `SIZE`.
-        times: [s]
-    """
+    """Compare images of a video, (H, W) with a long side of `SIZE` by their number, with later ones; `times` in [s]."""
     features = lru_cache(maxsize=64)(lambda number: features_of(greys(number)))
     last = len(times) - 1
     step = max(1, round(STEP * last / max(times[-1] - times[0], 1e-9)))

@@ -70,15 +70,7 @@ _SIDEWAYS = {transpose for matrix, transpose in _ROTATIONS.items() if matrix[0] 
 
 
 def sdr_of(signal: F64, transfer: HdrTransfer) -> F64:
-    """The exact curve: sRGB signal of an HDR signal.
-
-    Args:
-        signal: (..., 3) R'G'B' in BT.2020 primaries, 0..1.
-        transfer: The signal's curve.
-
-    Returns:
-        (..., 3) sRGB, 0..1.
-    """
+    """The exact curve: sRGB signal (..., 3), 0..1, of an HDR signal (..., 3), R'G'B' in BT.2020 primaries, 0..1."""
     light = _hlg_light(signal) if transfer == "hlg" else _pq_light(signal)
     linear = np.maximum(light / WHITE @ _REC709_FROM_2020.T, 0)
     brightest = np.maximum(linear.max(-1, keepdims=True), 1e-9)  # one factor for all three keeps the hue
@@ -141,13 +133,7 @@ class MovieFrame:
 
 @dataclass(frozen=True, eq=False)
 class GreyFrame:
-    """A small grey image of a video, upright.
-
-    Attributes:
-        index: As in `MovieFrame`.
-        time: As in `MovieFrame` [s].
-        grey: (H, W) uint8; the signal's luma, tone-mapped nowhere.
-    """
+    """As `MovieFrame`, with a small grey image (H, W): the signal's luma, not tone-mapped."""
 
     index: int
     time: float
@@ -160,12 +146,10 @@ class Movie:
 
     Attributes:
         width: Width of the upright images that `images_of` gives [px].
-        height: Height of these [px].
         stored_size: Width and height as they are stored [px].
         frames: Number of frames, estimated from the header; 0 where it has none.
         duration: Duration [s]; 0 where the header has none.
         codec: FFmpeg's name of it: h264, hevc, vp9, av1.
-        transfer: "sdr", or the HDR curve.
     """
 
     width: int
@@ -199,11 +183,7 @@ def describe(file: Path) -> Movie:
 
 
 def images_of(file: Path, chosen: Callable[[int], bool] | None = None) -> Iterator[MovieFrame]:
-    """Decode a video's images in order of display, a few in memory at a time.
-
-    Args:
-        file: The video.
-        chosen: Whether the image of some index is converted; all are where it is None.
+    """Decode a video's images in order of display, a few in memory at a time: those of the `chosen` indices, or all.
 
     Raises:
         CaptureError: When it is truncated, encrypted, damaged or no video.
@@ -214,11 +194,7 @@ def images_of(file: Path, chosen: Callable[[int], bool] | None = None) -> Iterat
 
 
 def greys_of(file: Path, long_side: int) -> Iterator[GreyFrame]:
-    """Decode a video's images as small grey ones, to measure them.
-
-    Args:
-        file: The video.
-        long_side: Longer side of the grey images [px].
+    """Decode a video's images as grey ones with a longer side of `long_side` [px], to measure them.
 
     Raises:
         CaptureError: As `images_of`.

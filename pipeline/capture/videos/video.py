@@ -47,13 +47,7 @@ MAX_SKEW = 0.01
 
 @dataclass(frozen=True)
 class Judged:
-    """A take and its movement.
-
-    Attributes:
-        take: The take.
-        segments: In the order of time; empty where it is too short.
-        generated: Whether the scene must also be consistent.
-    """
+    """A take and its movement: no segments where it is too short; if `generated`, the scene must be consistent."""
 
     take: Take
     segments: tuple[Segment, ...]

@@ -230,9 +230,9 @@ def test_without_intrinsics_the_remedy_shows_them(sequence: Sequence, tmp_path: 
         ({"intrinsic_matrix": [0, 0, 0, 0, 0, 0, 78.75, 60.25, 1]}, "0.0, 0.0"),
         ({"intrinsic_matrix": ["f", 0, 0, 0, 1, 0, 1, 1, 1]}, "'f'"),
         ({"width": 320, "height": 240}, "principal point"),
-        ({"width": 0}, "width = 0"),
+        ({"width": 0}, "intrinsics.width must be greater than 0"),
         ({"width": 10**400}, "000"),
-        ({"width": None}, "width = None"),
+        ({"width": None}, "intrinsics.width"),
     ],
 )
 def test_wrong_intrinsics_are_refused(change: dict[str, Any], found: str, sequence: Sequence, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_wrong_intrinsics_are_refused(change: dict[str, Any], found: str, sequen
     (sequence.folder / "camera_intrinsic.json").write_text(json.dumps(intrinsics() | change))
     with pytest.raises(CaptureError, match=r"camera_intrinsic\.json") as error:
         read_with(READER, sequence.folder, tmp_path)
-    assert found in error.value.found
+    assert found in str(error.value)
 
 
 def test_depth_may_be_smaller_but_not_cropped(sequence: Sequence, tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_broken_logs_are_refused(
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"parameters": []}, "0 poses"), ({"parameters": {}}, "parameters"), ({"parameters": [7] * 12}, "12 poses"),
-    ({"parameters": [{"extrinsic": [1, 2]}] * 12}, "extrinsic must be 16 numbers"),
+    ({"parameters": [{"extrinsic": [1, 2]}] * 12}, r"parameters\.0\.extrinsic"),
 ])  # fmt: skip
 def test_broken_json_trajectories_are_refused(
     change: dict[str, Any], message: str, sequence: Sequence, tmp_path: Path
