@@ -50,8 +50,7 @@ _ROTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """Operation for each EXIF orientation (CIPA DC-008, section 4.6.5)."""
-_OPAQUE = 250
-"""Smallest alpha of an opaque pixel."""
+_OPAQUE = 250  # smallest alpha of an opaque pixel
 
 
 @dataclass(frozen=True, eq=False)

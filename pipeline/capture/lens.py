@@ -18,29 +18,27 @@ from pipeline.geometry import Camera
 from pipeline.image_files import MAX_PIXELS
 from pipeline.types import F32, F64, U16
 
-LAYOUTS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "SIMPLE_PINHOLE": (0, ("f", "cx", "cy")),
-    "PINHOLE": (1, ("fx", "fy", "cx", "cy")),
-    "SIMPLE_RADIAL": (2, ("f", "cx", "cy", "k1")),
-    "RADIAL": (3, ("f", "cx", "cy", "k1", "k2")),
-    "OPENCV": (4, ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2")),
-    "OPENCV_FISHEYE": (5, ("fx", "fy", "cx", "cy", "k1", "k2", "k3", "k4")),
-    "FULL_OPENCV": (6, ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")),
-    "FOV": (7, ("fx", "fy", "cx", "cy", "omega")),
-    "SIMPLE_RADIAL_FISHEYE": (8, ("f", "cx", "cy", "k1")),
-    "RADIAL_FISHEYE": (9, ("f", "cx", "cy", "k1", "k2")),
-    "THIN_PRISM_FISHEYE": (10, ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1")),
-    "RAD_TAN_THIN_PRISM_FISHEYE": (
-        11,
-        ("fx", "fy", "cx", "cy", "k0", "k1", "k2", "k3", "k4", "k5", "p0", "p1", "s0", "s1", "s2", "s3"),
-    ),
-    "SIMPLE_DIVISION": (12, ("f", "cx", "cy", "k")),
-    "DIVISION": (13, ("fx", "fy", "cx", "cy", "k")),
-    "SIMPLE_FISHEYE": (14, ("f", "cx", "cy")),
-    "FISHEYE": (15, ("fx", "fy", "cx", "cy")),
-    "EUCM": (16, ("fx", "fy", "cx", "cy", "alpha", "beta")),
+_INTRINSICS = ("fx", "fy", "cx", "cy")
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "SIMPLE_PINHOLE": ("f", "cx", "cy"),
+    "PINHOLE": _INTRINSICS,
+    "SIMPLE_RADIAL": ("f", "cx", "cy", "k1"),
+    "RADIAL": ("f", "cx", "cy", "k1", "k2"),
+    "OPENCV": (*_INTRINSICS, "k1", "k2", "p1", "p2"),
+    "OPENCV_FISHEYE": (*_INTRINSICS, "k1", "k2", "k3", "k4"),
+    "FULL_OPENCV": (*_INTRINSICS, "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    "FOV": (*_INTRINSICS, "omega"),
+    "SIMPLE_RADIAL_FISHEYE": ("f", "cx", "cy", "k1"),
+    "RADIAL_FISHEYE": ("f", "cx", "cy", "k1", "k2"),
+    "THIN_PRISM_FISHEYE": (*_INTRINSICS, "k1", "k2", "p1", "p2", "k3", "k4", "sx1", "sy1"),
+    "RAD_TAN_THIN_PRISM_FISHEYE": (*_INTRINSICS, *(f"k{i}" for i in range(6)), "p0", "p1", "s0", "s1", "s2", "s3"),
+    "SIMPLE_DIVISION": ("f", "cx", "cy", "k"),
+    "DIVISION": (*_INTRINSICS, "k"),
+    "SIMPLE_FISHEYE": ("f", "cx", "cy"),
+    "FISHEYE": _INTRINSICS,
+    "EUCM": (*_INTRINSICS, "alpha", "beta"),
 }
-"""Number in binary files and names of the parameters by model; panoramas (EQUIRECTANGULAR) show no straight image."""
+"""Parameters by model, in the order of the models' numbers; panoramas (EQUIRECTANGULAR) show no straight image."""
 _OPENCV = ("radial-tangential", "radtan", "plumb_bob", "rational_polynomial", "none", "")
 """Names of OpenCV's k1, k2, p1, p2 [, k3 [, k4, k5, k6]] (Kalibr: radtan; ROS: plumb_bob)."""
 _FISHEYE = ("equidistant", "fisheye", "kannala_brandt", "kannala_brandt4")
@@ -68,7 +66,7 @@ class Lens:
     @property
     def named(self) -> dict[str, float]:
         """Parameters by name; "fx" and "fy" for models with one focal length, too."""
-        values = dict(zip(LAYOUTS[self.model][1], self.params, strict=True))
+        values = dict(zip(LAYOUTS[self.model], self.params, strict=True))
         focal = values.get("f")
         return values if focal is None else {**values, "fx": focal, "fy": focal}
 
@@ -96,7 +94,7 @@ def checked_lens(model: str, size: Size, params: Sequence[float], file: str, rad
     if model not in LAYOUTS:
         remedy = "undistort the images with the tool that wrote the capture, and export that"
         raise refused(f"a camera model must be one of {', '.join(LAYOUTS)}", repr(model)[:80], remedy)
-    names, (width, height) = LAYOUTS[model][1], size
+    names, (width, height) = LAYOUTS[model], size
     if len(params) != len(names) or not np.isfinite(params).all():
         found = " ".join(f"{value:g}" for value in params) or "none"
         raise refused(f"a camera {model} has the {len(names)} parameters {', '.join(names)}", found)

@@ -56,19 +56,17 @@ def without_metadata(data: bytes) -> bytes | None:
 
     What follows the image (the second one of an MPO, the film of a motion photo) is left out as well.
     """
-    parts = _png_parts(data) if data.startswith(_PNG) else _jpeg_parts(data)
-    return None if parts is None else b"".join(parts)
-
-
-def _jpeg_parts(data: bytes) -> list[bytes] | None:
-    """All parts but for application data and comments."""
-    parts = [data[:2]]
-    for marker, at, end in _segments(data):
-        kept, is_metadata = _KEPT_SEGMENTS.get(marker), 0xE0 <= marker <= 0xEF or marker == _COMMENT
-        if not is_metadata or (kept and data.startswith(kept, at + 4)):
-            parts.append(data[at:end])
-        if marker == _END:
-            return parts
+    is_png = data.startswith(_PNG)
+    parts = [_PNG if is_png else data[:2]]
+    for kind, at, end in _chunks(data) if is_png else _segments(data):
+        if isinstance(kind, bytes):
+            kept = kind in _KEPT_CHUNKS
+        else:
+            is_metadata, meant = 0xE0 <= kind <= 0xEF or kind == _COMMENT, _KEPT_SEGMENTS.get(kind)
+            kept = not is_metadata or (meant is not None and data.startswith(meant, at + 4))
+        parts += [data[at:end]] if kept else []
+        if kind in (b"IEND", _END):
+            return b"".join(parts)
     return None
 
 
@@ -89,16 +87,6 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
                 return
             yield 0, at, ended.start()
             at = ended.start()
-
-
-def _png_parts(data: bytes) -> list[bytes] | None:
-    parts = [_PNG]
-    for kind, at, end in _chunks(data):
-        if kind in _KEPT_CHUNKS:
-            parts.append(data[at:end])
-        if kind == b"IEND":
-            return parts
-    return None
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -30,8 +30,7 @@ LOOK_AHEAD = 1.0
 MAX_WAITING = 64
 SAME_POSITION, SAME_DIRECTION = 0.002, 0.002
 """Depth whose camera is this near to the image's [m, rad] counts as registered; other depth is projected into it."""
-_FILLED = 0.8
-"""Pixels of projected depth by samples in each direction: fewer pixels hold fewer gaps."""
+_FILLED = 0.8  # pixels of projected depth by samples in each direction: fewer pixels hold fewer gaps
 _MIN_SIDE = 64
 
 

@@ -44,7 +44,7 @@ class _Meta(BaseModel):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if prod(-(-size // chunk) for size, chunk in zip(self.shape, self.chunks, strict=True)) > MAX_CHUNKS:
-            raise ValueError(f"more than {MAX_CHUNKS} chunks")
+            raise ValueError(f"has more than {MAX_CHUNKS} chunks")
         return self
 
 
@@ -138,7 +138,11 @@ def open_array(source: CaptureSource, path: str) -> ZarrArray:
         CaptureError: When it does not exist, or holds anything but plain numbers.
     """
     name = f"{path}/.zarray"
-    meta = checked(_Meta, read_description(source, name), "array", CaptureError, source.where(name))
+    content, remedy = (
+        read_description(source, name),
+        "use zarr version 2 with plain numbers and a common codec, or none",
+    )
+    meta = checked(_Meta, content, "array", CaptureError, source.where(name), remedy=remedy)
     present = frozenset(name for name in source.names if name.startswith(path + "/"))
     return ZarrArray(source, path, meta, present)
 

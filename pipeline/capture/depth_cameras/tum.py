@@ -110,42 +110,34 @@ def recorder_of(bag: str, first: float) -> Recorder | None:
 
 def _list(source: CaptureSource, name: str) -> tuple[F64, list[str]]:
     file = source.where(name)
+
+    def refused(rule: str, found: str, remedy: str) -> CaptureError:
+        return CaptureError(rule, found=found, remedy=remedy, file=file)
+
     if name not in source.names:
-        raise CaptureError(
-            f"a TUM recording must have {COLOR} and {DEPTH}",
-            found=f"no {name}",
-            remedy="copy the whole recording; without depth use the images alone, in a folder of their own",
-            file=file,
-        )
+        remedy = "copy the whole recording; without depth use the images alone, in a folder of their own"
+        raise refused(f"a TUM recording must have {COLOR} and {DEPTH}", f"no {name}", remedy)
     rows = source.read_table(name)
     times = np.array([numbers(row, 1, file, line)[0] for line, row in enumerate(rows, 1)])
     bare = next((" ".join(row) for row in rows if len(row) < 2), None)
     if bare is not None or not rows:
-        raise CaptureError(
-            "each line must hold a time and a file's name",
-            found="no line" if bare is None else repr(bare[:80]),
-            remedy="download the recording again",
-            file=file,
-        )
+        found = "no line" if bare is None else repr(bare[:80])
+        raise refused("each line must hold a time and a file's name", found, "download the recording again")
     wrong = np.flatnonzero(~(np.diff(times, prepend=-np.inf) > 0) | ~np.isfinite(times))
     if len(wrong):
         at = int(wrong[0])
-        raise CaptureError(
-            "times must increase from line to line",
-            found=f"{times[at]} after {times[at - 1] if at else 'nothing'}",
-            remedy="sort the lines and remove repeated ones",
-            file=file,
+        found, remedy = (
+            f"{times[at]} after {times[at - 1] if at else 'nothing'}",
+            "sort the lines, remove repeated ones",
         )
+        raise refused("times must increase from line to line", found, remedy)
     files = [row[1].removeprefix("./") for row in rows]
     present = set(source.names)
     missing = [name for name in files if name not in present]
     if missing or len(set(files)) < len(files):
-        raise CaptureError(
-            "all files that are listed must exist, each listed once",
-            found=f"{len(missing)} of {len(files)} missing, first {missing[0]}" if missing else "a file listed twice",
-            remedy="copy the whole recording, or remove the lines of what is missing",
-            file=file,
-        )
+        found = f"{len(missing)} of {len(files)} missing, first {missing[0]}" if missing else "a file listed twice"
+        remedy = "copy the whole recording, or remove the lines of what is missing"
+        raise refused("all files that are listed must exist, each listed once", found, remedy)
     return times, files
 
 

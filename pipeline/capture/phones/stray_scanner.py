@@ -73,12 +73,8 @@ def read_odometry(data: bytes, file: str) -> list[Row]:
     """
     header, *lines = parse_table(data, file, ",") or [[]]
     if missing := [name for name in _POSE if name not in header]:
-        raise CaptureError(
-            "odometry.csv must begin with the names of its columns: timestamp, frame, x, y, z, qx, qy, qz, qw",
-            found=f"no {', '.join(missing)} in {', '.join(header)[:80]!r}",
-            remedy="export the recording again",
-            file=file,
-        )
+        rule = "odometry.csv must begin with the names of its columns: timestamp, frame, x, y, z, qx, qy, qz, qw"
+        raise _damaged(rule, f"no {', '.join(missing)} in {', '.join(header)[:80]!r}", file)
     needed = [name for name in ("timestamp", "frame", *_POSE) if name in header]
     rows: list[Row] = []
     for line, fields in enumerate(lines, 2):
@@ -87,12 +83,8 @@ def read_odometry(data: bytes, file: str) -> list[Row]:
         named = dict(zip(needed, values.tolist(), strict=True))
         number, last = named.get("frame", line - 2), rows[-1].number if rows else -1
         if not last < number < 1e9 or number != int(number):
-            raise CaptureError(
-                "frames must be numbered from 0 on and in order, each once",
-                found=f"line {line}: frame {number:g} after {last}",
-                remedy="export the recording again",
-                file=file,
-            )
+            found = f"line {line}: frame {number:g} after {last}"
+            raise _damaged("frames must be numbered from 0 on and in order, each once", found, file)
         intrinsics = None
         if all(name in given for name in _COEFFICIENTS):
             coefficients = numbers([given[name] for name in _COEFFICIENTS], 4, file, line, finite=True)
@@ -100,10 +92,15 @@ def read_odometry(data: bytes, file: str) -> list[Row]:
         pose = pose_of(values[-7:-4], values[-4:], f"{file} (line {line})")
         rows.append(Row(int(number), named.get("timestamp"), pose, intrinsics))
     if not rows:
-        raise CaptureError("odometry.csv must hold poses", found="none", remedy="record again", file=file)
+        raise _damaged("odometry.csv must hold poses", "none", file)
     stamps = [(row.time, f"{file} (frame {row.number})") for row in rows if row.time is not None]
     check_increasing([time for time, _ in stamps], [where for _, where in stamps])
     return rows
+
+
+def _damaged(rule: str, found: str, file: str) -> CaptureError:
+    remedy = "copy the whole folder of the recording from the phone again, as the app wrote it"
+    return CaptureError(rule, found=found, remedy=remedy, file=file)
 
 
 def _intrinsics(values: F64) -> Intrinsics:
@@ -120,12 +117,8 @@ def read_camera_matrix(data: bytes, file: str) -> Intrinsics:
     """
     matrix = number_table(data, 3, file, ",")
     if matrix.shape != (3, 3) or np.abs(matrix[[0, 1, 2, 2], [1, 0, 0, 1]]).max() > 1e-6 or matrix[2, 2] != 1:
-        raise CaptureError(
-            "camera_matrix.csv must hold three rows: fx, 0, cx / 0, fy, cy / 0, 0, 1",
-            found=str(matrix.tolist()) if matrix.size else "no such matrix",
-            remedy="copy the whole folder of the recording from the phone",
-            file=file,
-        )
+        found = str(matrix.tolist()) if matrix.size else "no such matrix"
+        raise _damaged("camera_matrix.csv must hold three rows: fx, 0, cx / 0, fy, cy / 0, 0, 1", found, file)
     return _intrinsics(matrix[[0, 1, 0, 1], [0, 1, 2, 2]])
 
 
@@ -143,9 +136,7 @@ def _stored(file: Path) -> list[tuple[float, bool]]:
                 if packet.size and packet.pts is not None and packet.time_base is not None
             )
     except FFmpegError as error:
-        raise CaptureError(
-            "rgb.mp4 must be a complete video", found=str(error), remedy="copy it from the phone again", file=file
-        ) from error
+        raise _damaged("rgb.mp4 must be a complete video", str(error), str(file)) from error
 
 
 def _recognise(source: CaptureSource) -> bool:
@@ -160,12 +151,8 @@ def _recognise(source: CaptureSource) -> bool:
 def _complete(source: CaptureSource) -> tuple[list[Row], dict[int, str], dict[int, str]]:
     """The lines of odometry.csv, and the names of depth and of confidence images by frame number."""
     if VIDEO not in source.names:
-        raise CaptureError(
-            f"a Stray Scanner recording must hold {VIDEO}, {ODOMETRY} and {INTRINSICS}",
-            found=f"no {VIDEO}",
-            remedy="copy the whole folder of the recording from the phone",
-            file=source.where(VIDEO),
-        )
+        rule = f"a Stray Scanner recording must hold {VIDEO}, {ODOMETRY} and {INTRINSICS}"
+        raise _damaged(rule, f"no {VIDEO}", source.where(VIDEO))
     rows = read_odometry(source.read(ODOMETRY), source.where(ODOMETRY))
     depths, confidences = (
         numbered_files(source, rf"{part}/(\d{{1,9}})\.(?:png|npy)") for part in ("depth", "confidence")
@@ -227,12 +214,8 @@ def _with_images(
     with source.local(VIDEO) as path:
         stored = _stored(path)
         if abs(len(stored) - frames) > 1:
-            raise CaptureError(
-                "rgb.mp4 must have one image for each line of odometry.csv",
-                found=f"{len(stored)} images, {frames} poses",
-                remedy="use the video as the app wrote it; edited ones have other frames",
-                file=source.where(VIDEO),
-            )
+            rule = "rgb.mp4 must have one image for each line of odometry.csv: edited videos have other frames"
+            raise _damaged(rule, f"{len(stored)} images, {frames} poses", source.where(VIDEO))
         number_of = {round(time * 1e6): number for number, (time, _) in enumerate(stored)}
         shown = [number for number, (_, hidden) in enumerate(stored) if not hidden]
         for frame in images_of(path, lambda index: index >= len(shown) or shown[index] in chosen):
@@ -246,12 +229,8 @@ def _with_images(
                 break
     lost += [Skipped(listed.name, NOT_SHOWN) for listed in left.values()]
     if len(left) > max(1, max_lost * len(chosen)):
-        raise CaptureError(
-            "rgb.mp4 must show the images of odometry.csv",
-            found=f"{len(left)} of {len(chosen)} can't be decoded, first {next(iter(left.values())).name}",
-            remedy="copy it from the phone again",
-            file=source.where(VIDEO),
-        )
+        found = f"{len(left)} of {len(chosen)} can't be decoded, first {next(iter(left.values())).name}"
+        raise _damaged("rgb.mp4 must show the images of odometry.csv", found, source.where(VIDEO))
 
 
 def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Capture:

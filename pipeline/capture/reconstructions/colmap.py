@@ -33,7 +33,7 @@ from pipeline.geometry import Pose
 from pipeline.image_files import BadImageError, open_image
 
 _MAX_NAME = 4096
-_MODELS = {number: (model, len(names)) for model, (number, names) in LAYOUTS.items()} | {17: ("EQUIRECTANGULAR", 2)}
+_MODELS = [*((model, len(names)) for model, names in LAYOUTS.items()), ("EQUIRECTANGULAR", 2)]
 """Name and number of parameters by the number in binary files; panoramas are named, to be refused by name."""
 
 _MODEL = re.compile(
@@ -136,7 +136,7 @@ def read_cameras(source: CaptureSource, folder: str, form: str) -> dict[int, Len
             binary = _Binary(file, source, name)
             for _ in range(binary.count(24)):
                 key, number, width, height = binary.take("IiQQ")
-                model, count = _MODELS.get(number, (f"number {number}", 0))
+                model, count = _MODELS[number] if 0 <= number < len(_MODELS) else (f"number {number}", 0)
                 result[key] = checked_lens(model, (width, height), binary.take(f"{count}d"), f"{where}, camera {key}")
         return result
     for line, text in _lines(source, name):
@@ -214,7 +214,7 @@ def _fragments(source: CaptureSource) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Listing:
-    """The model that is read: its two files, lenses by id, images with their names in the capture, and what is missing."""
+    """The model that is read: its two files, lenses by id, images and their names in the capture, what is missing."""
 
     files: tuple[str, str]
     cameras: Mapping[int, Lens]

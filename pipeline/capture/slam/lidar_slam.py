@@ -38,8 +38,7 @@ from pipeline.types import F64
 CAMERA, TIMES, KEYFRAMES = "camera.yaml", "images.txt", "transformations.pcd"
 TIME_LISTS = (TIMES, "timestamps.txt")
 EXTRINSICS = "extrinsics.yaml"
-_CLOCK = re.compile(r"\d{10,}|\d+\.\d+")
-"""Names that are times, not numbers of images."""
+_CLOCK = re.compile(r"\d{10,}|\d+\.\d+")  # names that are times, not numbers of images
 _AUXILIARY = ("trajectory.pcd", KEYFRAMES, "CornerMap.pcd", "SurfMap.pcd", "cloudCorner.pcd", "cloudSurf.pcd")
 """What LIO-SAM saves next to GlobalMap.pcd (cloudGlobal.pcd in older versions)."""
 CALIBRATION_REMEDY = "write it as docs/captures/lidar_slam.md shows"

@@ -27,7 +27,7 @@ _MAX_DEPTH = 8
 
 @dataclass(frozen=True)
 class Box:
-    """A box of an MP4 file: its kind, the kinds from the outermost box to it, and its content's start and declared end."""
+    """A box of an MP4 file: its kind, the kinds from the outermost box to it, its content's start and declared end."""
 
     kind: bytes
     path: tuple[bytes, ...]

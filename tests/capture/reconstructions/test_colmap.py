@@ -128,7 +128,7 @@ def test_every_lens_has_a_pinhole_or_is_held(model: str) -> None:
     import pycolmap
 
     camera = pycolmap.Camera.create_from_model_name(1, model, 150.0, 160, 120)
-    number, names = LAYOUTS[model]
+    number, names = [*LAYOUTS].index(model), LAYOUTS[model]
     assert (number, len(names)) == (int(getattr(pycolmap.CameraModelId, model)), len(camera.params))
     focal = [index for index, name in enumerate(names) if name in ("f", "fx", "fy")]
     assert sorted(camera.focal_length_idxs()) == focal
