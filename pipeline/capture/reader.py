@@ -140,12 +140,8 @@ def require_pairs(parts: Mapping[str, Iterable[int | str]], source: CaptureSourc
         *others, last = parts
         counts = ", ".join(f"{len(ids)} {name}" for name, ids in ids_of.items())
         gaps = "; ".join(f"no {name} for {', '.join(ids[:3])}" for name, ids in missing.items() if ids)
-        raise CaptureError(
-            f"every frame needs {', '.join(others)} and {last}",
-            found=f"{counts}: {gaps}",
-            remedy="copy the missing files, or remove the other files of those frames",
-            file=source.folder,
-        )
+        remedy = "copy the missing files, or remove the other files of those frames"
+        raise source.broken("", f"every frame needs {', '.join(others)} and {last}", f"{counts}: {gaps}", remedy)
 
 
 def put_once(files: dict[Key, str], key: Key, name: str, source: CaptureSource) -> None:
@@ -155,12 +151,7 @@ def put_once(files: dict[Key, str], key: Key, name: str, source: CaptureSource) 
         CaptureError: When the frame has one already.
     """
     if key in files:
-        raise CaptureError(
-            "each frame must exist once",
-            found=f"{files[key]} and {name}",
-            remedy="remove one of them",
-            file=source.where(name),
-        )
+        raise source.broken(name, "each frame must exist once", f"{files[key]} and {name}", "remove one of them")
     files[key] = name
 
 

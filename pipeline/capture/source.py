@@ -155,6 +155,10 @@ class CaptureSource:
         """The file's full name, for messages."""
         return str(self.path / (self.prefix + name))
 
+    def broken(self, name: str, rule: str, found: str, remedy: str) -> CaptureError:
+        """The error of one file, or of the capture's folder where its name is empty."""
+        return CaptureError(rule, found=found, remedy=remedy, file=self.where(name))
+
     def below(self, folder: str) -> CaptureSource:
         """The same source seen from one of its folders."""
         inside = tuple(name[len(folder) + 1 :] for name in self.names if name.startswith(folder + "/"))

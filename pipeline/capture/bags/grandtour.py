@@ -312,12 +312,9 @@ def _frames(source: CaptureSource, camera: MissionCamera) -> list[ListedFrame]:
     """A camera's images, without poses and depth."""
     times = _numbers(camera.times)
     if max(camera.images) >= len(times):
-        raise CaptureError(
-            "images must be named by their index in the array of times",
-            found=f"image {max(camera.images)}, {len(times)} times",
-            remedy="download the camera's data/ and images/ of one release",
-            file=source.where(camera.times.path),
-        )
+        rule, found = "images must be named by their index", f"image {max(camera.images)}, {len(times)} times"
+        remedy = "download the camera's data/ and images/ of one release"
+        raise source.broken(camera.times.path, rule, found, remedy)
     files = FrameFiles(source, find_masks(source, camera.images.values(), camera.name))
     return [
         through_lens(files.frame(f"{number:06d}", name, float(times[number])), camera.lens, camera.file)

@@ -104,23 +104,15 @@ class ZarrArray:
                 assert data is not None
             return np.frombuffer(data, meta.dtype).reshape(meta.chunks, order=meta.order)
         except Exception as error:  # whatever the decompressors meet in damaged files
-            raise CaptureError(
-                f"a chunk of an array must hold {' x '.join(map(str, meta.chunks))} numbers",
-                found=str(error)[:200],
-                remedy="download this file again",
-                file=self.source.where(name),
-            ) from error
+            rule = f"a chunk of an array must hold {' x '.join(map(str, meta.chunks))} numbers"
+            raise self.source.broken(name, rule, str(error)[:200], "download this file again") from error
 
     def _nbytes(self, shape: tuple[int, ...]) -> int:
         """Size of a part of the array, which must be small enough to be read at once."""
         size = prod(shape) * np.dtype(self.meta.dtype).itemsize
         if size > MAX_BYTES:
-            raise CaptureError(
-                f"an array's part has at most {MAX_BYTES >> 20} MiB",
-                found=f"{size >> 20} MiB",
-                remedy="download the array again",
-                file=self.source.where(f"{self.path}/.zarray"),
-            )
+            rule, found = f"an array's part has at most {MAX_BYTES >> 20} MiB", f"{size >> 20} MiB"
+            raise self.source.broken(f"{self.path}/.zarray", rule, found, "download the array again")
         return size
 
 
@@ -156,9 +148,5 @@ def read_description(source: CaptureSource, name: str) -> dict[str, object]:
     try:
         return source.read_object(name)
     except KeyError as error:  # of an archive, which doesn't list names that begin with a dot
-        raise CaptureError(
-            "a zarr array or group must have its description",
-            found="no such file",
-            remedy="download and pack it with the files whose names begin with a dot",
-            file=source.where(name),
-        ) from error
+        rule, remedy = "a zarr array or group must have its description", "download and pack it with all hidden files"
+        raise source.broken(name, rule, "no such file", f"{remedy}, whose names begin with a dot") from error

@@ -153,12 +153,7 @@ def _only(candidates: Sequence[str], usual: Sequence[str], what: str, source: Ca
     """The one with a usual name, else the only one."""
     known = [name for name in usual if name in candidates]
     if not known and len(candidates) > 1:
-        raise CaptureError(
-            f"a sequence needs one {what}",
-            found=", ".join(candidates[:4]),
-            remedy=f"name the right one {usual[0]}",
-            file=source.folder,
-        )
+        raise source.broken("", f"a sequence needs one {what}", ", ".join(candidates[:4]), f"name one {usual[0]}")
     return next(iter([*known, *candidates]), None)
 
 
@@ -184,12 +179,8 @@ def _cameras(source: CaptureSource, listing: _Listing) -> list[Camera]:
     if listing.intrinsics:
         return [open3d_camera(source.read_object(listing.intrinsics), source.where(listing.intrinsics))] * count
     if name is None or name.endswith(".log"):
-        raise CaptureError(
-            "an RGB-D sequence needs the camera's intrinsics",
-            found="no .json file with intrinsic_matrix",
-            remedy=OPEN3D_REMEDY,
-            file=source.folder,
-        )
+        rule = "an RGB-D sequence needs the camera's intrinsics"
+        raise source.broken("", rule, "no .json file with intrinsic_matrix", OPEN3D_REMEDY)
     return json_cameras(source.read_object(name), count, source.where(name))
 
 

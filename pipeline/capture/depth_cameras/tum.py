@@ -110,19 +110,15 @@ def recorder_of(bag: str, first: float) -> Recorder | None:
 
 def _list(source: CaptureSource, name: str) -> tuple[F64, list[str]]:
     file = source.where(name)
-
-    def refused(rule: str, found: str, remedy: str) -> CaptureError:
-        return CaptureError(rule, found=found, remedy=remedy, file=file)
-
     if name not in source.names:
         remedy = "copy the whole recording; without depth use the images alone, in a folder of their own"
-        raise refused(f"a TUM recording must have {COLOR} and {DEPTH}", f"no {name}", remedy)
+        raise source.broken(name, f"a TUM recording must have {COLOR} and {DEPTH}", f"no {name}", remedy)
     rows = source.read_table(name)
     times = np.array([numbers(row, 1, file, line)[0] for line, row in enumerate(rows, 1)])
     bare = next((" ".join(row) for row in rows if len(row) < 2), None)
     if bare is not None or not rows:
         found = "no line" if bare is None else repr(bare[:80])
-        raise refused("each line must hold a time and a file's name", found, "download the recording again")
+        raise source.broken(name, "each line must hold a time and a file's name", found, "download the recording again")
     wrong = np.flatnonzero(~(np.diff(times, prepend=-np.inf) > 0) | ~np.isfinite(times))
     if len(wrong):
         at = int(wrong[0])
@@ -130,14 +126,14 @@ def _list(source: CaptureSource, name: str) -> tuple[F64, list[str]]:
             f"{times[at]} after {times[at - 1] if at else 'nothing'}",
             "sort the lines, remove repeated ones",
         )
-        raise refused("times must increase from line to line", found, remedy)
+        raise source.broken(name, "times must increase from line to line", found, remedy)
     files = [row[1].removeprefix("./") for row in rows]
     present = set(source.names)
     missing = [name for name in files if name not in present]
     if missing or len(set(files)) < len(files):
         found = f"{len(missing)} of {len(files)} missing, first {missing[0]}" if missing else "a file listed twice"
         remedy = "copy the whole recording, or remove the lines of what is missing"
-        raise refused("all files that are listed must exist, each listed once", found, remedy)
+        raise source.broken(name, "all files that are listed must exist, each listed once", found, remedy)
     return times, files
 
 
@@ -154,13 +150,9 @@ def _pairs(source: CaptureSource) -> tuple[list[tuple[float, str, str]], list[Sk
         else:
             skipped.append(Skipped(image, f"no depth of its own within {1000 * MAX_APART:g} ms"))
     if not pairs:
-        raise CaptureError(
-            f"images and depth must have times of one clock, in seconds, {1000 * MAX_APART:g} ms apart at most",
-            found=f"images from {times[0]:.3f} to {times[-1]:.3f}, depth from {depth_times[0]:.3f} "
-            f"to {depth_times[-1]:.3f}",
-            remedy="export both with the same clock",
-            file=source.where(DEPTH),
-        )
+        rule = f"images and depth must have times of one clock, in seconds, {1000 * MAX_APART:g} ms apart at most"
+        spans = [f"from {each[0]:.3f} to {each[-1]:.3f}" for each in (times, depth_times)]
+        raise source.broken(DEPTH, rule, f"images {spans[0]}, depth {spans[1]}", "export both with the same clock")
     return pairs, skipped
 
 

@@ -101,12 +101,11 @@ def files_by_folder(source: CaptureSource) -> dict[str, dict[float, str]]:
             put_once(folders.setdefault(match["folder"], {}), float(match["seconds"]), name, source)
             videos.setdefault(match["video"] or "", name)
     if len(videos) > 1:
-        raise CaptureError(
-            "a capture holds the files of one video, <video>_<seconds>.png",
-            found=f"files of {len(videos)}: {', '.join(sorted(videos.values())[:3])}",
-            remedy="keep each video in a folder of its own",
-            file=source.folder,
+        found, remedy = (
+            f"files of {len(videos)}: {', '.join(sorted(videos.values())[:3])}",
+            "keep each in its own folder",
         )
+        raise source.broken("", "a capture holds the files of one video, <video>_<seconds>.png", found, remedy)
     return {folder: dict(sorted(files.items())) for folder, files in folders.items()}
 
 
@@ -123,12 +122,8 @@ def _of_times(files: Mapping[float, str], times: F64) -> list[str | None]:
 def read_trajectory(source: CaptureSource) -> Trajectory:
     """World from camera of the wide camera; the file has camera from world as time, angle-axis [rad], metres."""
     if TRAJECTORY not in source.names:
-        raise CaptureError(
-            f"an ARKitScenes video must have {TRAJECTORY}",
-            found="no such file",
-            remedy="download that asset; some videos have none: copy the images alone into a folder and name that",
-            file=source.where(TRAJECTORY),
-        )
+        remedy = "download that asset; some videos have none: copy the images alone into a folder and name that"
+        raise source.broken(TRAJECTORY, f"an ARKitScenes video must have {TRAJECTORY}", "no such file", remedy)
     file = source.where(TRAJECTORY)
     values = number_table(_text(source, TRAJECTORY), 7, file)
     rotations = Rotation.from_rotvec(values[:, 1:4]).as_matrix()
@@ -176,22 +171,14 @@ def _plan(source: CaptureSource) -> tuple[CaptureSource, list[Shot], list[str]]:
     trajectory, folders = read_trajectory(root), files_by_folder(root)
     streams = {stream: shots_of(stream, folders, trajectory) for stream in STREAMS if stream in folders}
     if not streams:
-        raise CaptureError(
-            f"an ARKitScenes video must have images in one of {', '.join(STREAMS)}",
-            found=root.summary(),
-            remedy="download that asset too and unpack its archive",
-            file=root.folder,
-        )
+        rule = f"an ARKitScenes video must have images in one of {', '.join(STREAMS)}"
+        raise root.broken("", rule, root.summary(), "download that asset too and unpack its archive")
     check_clocks(np.array([time for stream in streams for time in folders[stream]]), trajectory, root.where(TRAJECTORY))
     seconds = {stream: len({int(m.time) for m in shots}) for stream, (shots, _) in streams.items()}
     if not any(seconds.values()):
         lists = [f"{stream}: {len(folders[stream])} images, {_listed(of[1])}" for stream, of in streams.items()]
-        raise CaptureError(
-            "images must have intrinsics, a pose and depth of their time",
-            found="; ".join(lists),
-            remedy="download all assets of one stream: images, its intrinsics, lowres_depth and the trajectory",
-            file=root.folder,
-        )
+        remedy = "download all assets of one stream: images, its intrinsics, lowres_depth and the trajectory"
+        raise root.broken("", "images must have intrinsics, a pose and depth of their time", "; ".join(lists), remedy)
     chosen = next(stream for stream in streams if seconds[stream] >= MIN_COVERAGE * max(seconds.values()))
     shots, lacking = streams[chosen]
     notes = [f"images of {chosen}"]

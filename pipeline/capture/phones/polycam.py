@@ -60,12 +60,9 @@ def _list(source: CaptureSource) -> _Listing:
     if not corrected:
         images, cameras = files("images"), sensor_cameras
     if not cameras or not images:
-        raise CaptureError(
-            "a Polycam export must hold keyframes/cameras and keyframes/images (or both corrected_)",
-            found=f"{len(images)} images and {len(cameras)} cameras",
-            remedy="switch on developer mode before the capture, scan with LiDAR or Space mode and export raw data",
-            file=source.folder,
-        )
+        rule = "a Polycam export must hold keyframes/cameras and keyframes/images (or both corrected_)"
+        remedy = "switch on developer mode before the capture, scan with LiDAR or Space mode and export raw data"
+        raise source.broken("", rule, f"{len(images)} images and {len(cameras)} cameras", remedy)
     depth = (files("corrected_depth") if corrected else {}) or files("depth")
     confidence = files("confidence")
     parts = {"camera": cameras, "image": images, "depth": depth, "confidence": confidence}

@@ -64,13 +64,8 @@ def broken_model(
     source: CaptureSource, name: str, found: str, rule: str = "a COLMAP model must be complete"
 ) -> CaptureError:
     """The error for a model's file of that name."""
-    return CaptureError(
-        rule,
-        found=found,
-        remedy="copy it again, or export it again: colmap model_converter --output_type TXT; for the images alone, "
-        "copy them into a folder of their own",
-        file=source.where(name),
-    )
+    remedy = "copy it again, or export it again: colmap model_converter --output_type TXT"
+    return source.broken(name, rule, found, f"{remedy}; for the images alone, copy them into a folder of their own")
 
 
 class _Binary:

@@ -29,7 +29,6 @@ from pipeline.capture.reconstructions.transforms_json import (
     masks_of,
 )
 from pipeline.capture.source import CaptureSource
-from pipeline.errors import CaptureError
 from pipeline.geometry import Camera, Pose
 from pipeline.types import F64
 
@@ -71,12 +70,8 @@ def _intrinsics(entry: Entry, size: Size) -> tuple[float, float, float, float]:
     fy = _focal(entry.fl_y, entry.y_fov, entry.camera_angle_y, size[1])
     fx, fy = (fy if fx is None else fx), (fx if fy is None else fy)
     if fx is None or fy is None:
-        raise CaptureError(
-            "a frame needs a focal length: fl_x, x_fov or camera_angle_x, of its own or at the top of the file",
-            found="none of them",
-            remedy="write the cameras again with the tool that made the file",
-            file=entry.where,
-        )
+        rule = "a frame needs a focal length: fl_x, x_fov or camera_angle_x, of its own or at the top of the file"
+        raise entry.broken(rule, "none of them", "write the cameras again with the tool that made the file")
     half = 0.5 if entry.is_nerfcapture else 0.0  # ARKit counts from the middle of the first pixel
     cx, cy = (0.5 * side if at is None else at + half for at, side in zip((entry.cx, entry.cy), size, strict=True))
     return fx, fy, cx, cy
@@ -89,20 +84,14 @@ def _optics(entry: Entry) -> Lens | Callable[[Size], Camera]:
     panorama = [key for key in _NO_IMAGE if getattr(entry, key)]
     fisheye = model == "OPENCV_FISHEYE" or (entry.is_fisheye and distorted)
     if panorama or not (fisheye or model in _PERSPECTIVE):
-        raise CaptureError(
-            f"camera_model must be one of {', '.join(_PERSPECTIVE)} or OPENCV_FISHEYE",
-            found=f"{model!r}"[:80] if not panorama else f"a panorama or f-theta lens ({panorama[0]})",
-            remedy="render straight images from it, or undistort the images, and write their cameras",
-            file=entry.where,
-        )
+        rule = f"camera_model must be one of {', '.join(_PERSPECTIVE)} or OPENCV_FISHEYE"
+        found = f"{model!r}"[:80] if not panorama else f"a panorama or f-theta lens ({panorama[0]})"
+        remedy = "render straight images from it, or undistort the images, and write their cameras"
+        raise entry.broken(rule, found, remedy)
     if entry.w is None or entry.h is None:
         if fisheye or distorted:
-            raise CaptureError(
-                "a lens with distortion needs the size of its images",
-                found="no w and h",
-                remedy="write w and h [px] into the file",
-                file=entry.where,
-            )
+            rule = "a lens with distortion needs the size of its images"
+            raise entry.broken(rule, "no w and h", "write w and h [px] into the file")
         return lambda any_size: checked_camera(_intrinsics(entry, any_size), any_size, entry.where)
     size = round(entry.w), round(entry.h)
     middle = _intrinsics(entry, size)
@@ -110,12 +99,9 @@ def _optics(entry: Entry) -> Lens | Callable[[Size], Camera]:
         radius = entry.fisheye_crop_radius or None
         return checked_lens("OPENCV_FISHEYE", size, [*middle, *ks], entry.where, radius)
     if entry.k4:
-        raise CaptureError(
-            "a perspective camera may have the distortion k1, k2, k3, p1 and p2",
-            found=f"k4 = {entry.k4:g}",
-            remedy="a fisheye has camera_model OPENCV_FISHEYE; else undistort the images",
-            file=entry.where,
-        )
+        rule = "a perspective camera may have the distortion k1, k2, k3, p1 and p2"
+        remedy = "a fisheye has camera_model OPENCV_FISHEYE; else undistort the images"
+        raise entry.broken(rule, f"k4 = {entry.k4:g}", remedy)
     params = [*middle, entry.k1, entry.k2, entry.p1, entry.p2]
     if entry.k3:
         return checked_lens("FULL_OPENCV", size, [*params, entry.k3, 0, 0, 0], entry.where)
@@ -130,12 +116,8 @@ def _applied_transform(entry: Entry) -> Pose:
 def original_pose(entry: Entry) -> Pose:
     """World from camera, in CV axes and the world before `applied_transform` and `applied_scale`."""
     if entry.transform_matrix is None:
-        raise CaptureError(
-            "a frame needs transform_matrix: 4x4 numbers, camera-to-world",
-            found="no such key",
-            remedy="remove the frame, or write it again",
-            file=entry.where,
-        )
+        rule = "a frame needs transform_matrix: 4x4 numbers, camera-to-world"
+        raise entry.broken(rule, "no such key", "remove the frame, or write it again")
     saved = checked_pose(entry.transform_matrix, f"{entry.where}, transform_matrix", axes="GL")
     return _applied_transform(entry).inverse() @ Pose(saved.rotation, saved.translation / entry.applied_scale)
 
@@ -146,9 +128,7 @@ def _up(entry: Entry) -> F64 | None:
         return None
     up = np.array(entry.up)
     if up.shape != (3,) or not np.isfinite(up).all() or not np.linalg.norm(up) > 0:
-        raise CaptureError(
-            "up must be a direction of three numbers", found=f"{up.tolist()}", remedy="remove it", file=entry.where
-        )
+        raise entry.broken("up must be a direction of three numbers", f"{up.tolist()}", "remove it")
     return _applied_transform(entry).inverse().rotate(up / np.linalg.norm(up))
 
 

@@ -83,6 +83,10 @@ class Entry(BaseModel):
     colmap_im_id: object = None
     mask_path: str | None = None
 
+    def broken(self, rule: str, found: str, remedy: str) -> CaptureError:
+        """The error of this frame."""
+        return CaptureError(rule, found=found, remedy=remedy, file=self.where)
+
     @property
     def is_in_place(self) -> bool:
         """Whether the image lies where it is listed."""
@@ -161,9 +165,7 @@ def list_frames(source: CaptureSource) -> list[Entry]:
         file, shared = source.where(name), source.read_object(name)
         frames = shared.pop("frames", None)
         if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
-            raise CaptureError(
-                'the file must hold a list of "frames"', found=f"{frames!r}"[:80], remedy="export it again", file=file
-            )
+            raise source.broken(name, 'the file must hold a list of "frames"', f"{frames!r}"[:80], "export it again")
         contents.append((file, shared, frames))
     elsewhere = _elsewhere(names, [frame for _, _, frames in contents for frame in frames])
     entries: list[Entry] = []
@@ -182,12 +184,8 @@ def list_frames(source: CaptureSource) -> list[Entry]:
     for entry in entries:
         first = seen.setdefault(entry.image or entry.listed, entry.where)
         if first != entry.where:
-            raise CaptureError(
-                "each image must be listed once",
-                found=f"{entry.listed!r} again, first in {first.rpartition('/')[2]}",
-                remedy="remove one of the two frames",
-                file=entry.where,
-            )
+            found = f"{entry.listed!r} again, first in {first.rpartition('/')[2]}"
+            raise entry.broken("each image must be listed once", found, "remove one of the two frames")
     timed = all(entry.timestamp is not None for entry in entries)
     return sorted(entries, key=lambda entry: entry.timestamp or 0.0) if timed else entries
 
@@ -233,14 +231,11 @@ def depth_of(source: CaptureSource, entries: Sequence[Entry]) -> Depth:
             files |= {entry.listed: name} if name else {}
             missing += [] if name else [listed]
     if without or missing:
-        raise CaptureError(
-            "all frames must have depth, or none",
-            found=f"{len(without)} of {len(entries)} frames without {key}"
-            + (f", first {without[0].listed!r}" if without else "")
-            + (f"; {len(missing)} files missing, first {missing[0]!r}" if missing else ""),
-            remedy=f"copy the missing files, or remove {key} from all frames",
-            file=(without or entries)[0].where,
-        )
+        found = f"{len(without)} of {len(entries)} frames without {key}"
+        found += f", first {without[0].listed!r}" if without else ""
+        found += f"; {len(missing)} files missing, first {missing[0]!r}" if missing else ""
+        remedy = f"copy the missing files, or remove {key} from all frames"
+        raise (without or entries)[0].broken("all frames must have depth, or none", found, remedy)
     return Depth(files, units)
 
 
@@ -251,11 +246,7 @@ def masks_of(source: CaptureSource, entries: Sequence[Entry]) -> dict[str, str]:
         if entry.mask_path and entry.image:
             listed, name = _resolved(entry.mask_path, names, entry.where)
             if name is None:
-                raise CaptureError(
-                    "a mask that a frame names must exist",
-                    found=f"no {listed!r}",
-                    remedy="copy the masks, or remove mask_path",
-                    file=entry.where,
-                )
+                rule, remedy = "a mask that a frame names must exist", "copy the masks, or remove mask_path"
+                raise entry.broken(rule, f"no {listed!r}", remedy)
             result[entry.image] = name
     return result

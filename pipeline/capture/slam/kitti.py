@@ -96,12 +96,9 @@ def _list(source: CaptureSource) -> _Listing:
             file=source.folder,
         )
     if len(found) != 1:
-        raise CaptureError(
-            "one capture at a time",
-            found=f"{len(found)} sequences with images: {', '.join(listing.folder for listing in found[:5])}",
-            remedy="copy one sequence's folder and its poses/NN.txt as poses.txt into it, and name that",
-            file=source.folder,
-        )
+        several = f"{len(found)} sequences with images: {', '.join(listing.folder for listing in found[:5])}"
+        remedy = "copy one sequence's folder and its poses/NN.txt as poses.txt into it, and name that"
+        raise source.broken("", "one capture at a time", several, remedy)
     listing = found[0]
     for name, what, remedy in (
         (listing.calibration, "calibration", "unpack data_odometry_calib.zip over the sequence"),
@@ -109,12 +106,8 @@ def _list(source: CaptureSource) -> _Listing:
         (listing.times, "times", "unpack data_odometry_calib.zip over the sequence"),
     ):
         if name not in source.names:
-            raise CaptureError(
-                "a KITTI sequence needs calib.txt, times.txt and poses",
-                found=f"no {what} ({name})",
-                remedy=remedy,
-                file=source.where(name),
-            )
+            rule = "a KITTI sequence needs calib.txt, times.txt and poses"
+            raise source.broken(name, rule, f"no {what} ({name})", remedy)
     return listing
 
 
@@ -152,15 +145,10 @@ def _survey(source: CaptureSource) -> Survey:
 
 def _rows(source: CaptureSource, name: str, columns: int, least: int) -> F64:
     """A table with a line for each frame."""
-    file = source.where(name)
-    rows = number_table(source.read(name), columns, file)
+    rows = number_table(source.read(name), columns, source.where(name))
     if len(rows) <= least:
-        raise CaptureError(
-            "poses and times need a line for each image",
-            found=f"{len(rows)} lines, images up to number {least}",
-            remedy="take poses, times and images of the same sequence",
-            file=file,
-        )
+        rule, remedy = "poses and times need a line for each image", "take poses, times and images of the same sequence"
+        raise source.broken(name, rule, f"{len(rows)} lines, images up to number {least}", remedy)
     return rows
 
 
@@ -210,9 +198,8 @@ def _frames(
             size = load_image(source.read(image), upright=False).size
             break
     if size is None:
-        where = source.where(next(iter(images.values())))
-        remedy = "unpack the archive again"
-        raise CaptureError("a sequence needs readable images", found="none", remedy=remedy, file=where)
+        name = next(iter(images.values()))
+        raise source.broken(name, "a sequence needs readable images", "none", "unpack the archive again")
     camera = checked_camera(intrinsics, size, file)
     shift = np.linalg.solve(projection[:, :3], projection[:, 3])
     camera_from_left = checked_pose(np.column_stack([np.eye(3), shift]), file)

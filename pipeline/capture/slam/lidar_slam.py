@@ -27,7 +27,7 @@ from pipeline.capture.reader import Reader, Sensors, Survey, natural, suffix_of
 from pipeline.capture.slam.clouds import CLOUD_SUFFIXES, read_fields, read_points
 from pipeline.capture.slam.lidar_depth import LIDAR_RANGE, Spacing, depth_camera_for, point_spacing, project_cloud
 from pipeline.capture.slam.registration import check_registration
-from pipeline.capture.source import CaptureSource, parse_table, parse_yaml
+from pipeline.capture.source import CaptureSource, parse_yaml
 from pipeline.capture.time_offset import find_time_offset
 from pipeline.capture.trajectory import check_clocks, ordered_trajectory, tum_trajectory
 from pipeline.errors import CaptureError
@@ -41,6 +41,7 @@ EXTRINSICS = "extrinsics.yaml"
 _CLOCK = re.compile(r"\d{10,}|\d+\.\d+")  # names that are times, not numbers of images
 _AUXILIARY = ("trajectory.pcd", KEYFRAMES, "CornerMap.pcd", "SurfMap.pcd", "cloudCorner.pcd", "cloudSurf.pcd")
 """What LIO-SAM saves next to GlobalMap.pcd (cloudGlobal.pcd in older versions)."""
+_LINE = "1700000000.125 images/0001.jpg"
 CALIBRATION_REMEDY = "write it as docs/captures/lidar_slam.md shows"
 
 
@@ -119,8 +120,7 @@ def _images(source: CaptureSource) -> list[str]:
 
 def _listed_times(source: CaptureSource, file: str) -> dict[str, float]:
     """Images and their times [s] from a list: time and name a line, in either order, or a time for each image."""
-    where, data = source.where(file), source.read(file)
-    rows = parse_table(data, where, "," if b"," in data else None)
+    rows = source.read_table(file, "," if b"," in source.read(file) else None)
     if rows and not re.search(r"\d", "".join(rows[0])):  # names of the columns
         rows = rows[1:]
     available = sorted(_images(source), key=natural)
@@ -128,33 +128,27 @@ def _listed_times(source: CaptureSource, file: str) -> dict[str, float]:
     if alone and len(rows) != len(available):
         if available and all(_CLOCK.match(PurePosixPath(name).stem) for name in available):  # the list is the scans'
             return _times_in_names(source)
-        raise CaptureError(
+        rule, found = (
             "a list of times alone must have one for each image",
-            found=f"{len(rows)} times, {len(available)} images",
-            remedy="write the image's name behind each time: 1700000000.125 images/0001.jpg",
-            file=where,
+            f"{len(rows)} times, {len(available)} images",
         )
+        raise source.broken(file, rule, found, f"write the image's name behind each time: {_LINE}")
     images: dict[str, float] = {}
     for number, row in enumerate(rows):
         first, name = (row[0], available[number]) if alone else (row[0], row[-1])
         if (time := _seconds(first)) is None:
             time, name = _seconds(name), first
         if time is None:
-            raise CaptureError(
+            rule, found = (
                 "each line must hold an image's time and its name",
-                found=f"line {number + 1}: {' '.join(row)[:80]!r}",
-                remedy="write lines such as: 1700000000.125 images/0001.jpg",
-                file=where,
+                f"line {number + 1}: {' '.join(row)[:80]!r}",
             )
+            raise source.broken(file, rule, found, f"write lines such as: {_LINE}")
         images[name if name in source.names else f"images/{name}"] = time
     missing = [name for name in images if name not in source.names]
     if missing:
-        raise CaptureError(
-            f"all images that {file} lists must exist",
-            found=f"{len(missing)} of {len(images)} missing, first {missing[0]}",
-            remedy="copy the whole export",
-            file=where,
-        )
+        found = f"{len(missing)} of {len(images)} missing, first {missing[0]}"
+        raise source.broken(file, f"all images that {file} lists must exist", found, "copy the whole export")
     return images
 
 
@@ -180,12 +174,8 @@ def list_export(source: CaptureSource) -> Export:
     """
     clouds = _clouds(source)
     if len(clouds) != 1:
-        raise CaptureError(
-            "one map cloud",
-            found=", ".join(clouds[:5]),
-            remedy="keep only the one that belongs to the trajectory",
-            file=source.folder,
-        )
+        remedy = "keep only the one that belongs to the trajectory"
+        raise source.broken("", "one map cloud", ", ".join(clouds[:5]), remedy)
     trajectory = _trajectory(source)
     assert trajectory is not None
     times = next((name for name in TIME_LISTS if name in source.names), None)
@@ -193,12 +183,11 @@ def list_export(source: CaptureSource) -> Export:
     images = dict(sorted(found.items(), key=lambda item: item[1]))
     stems = {PurePosixPath(name).stem for name in images}
     if len(stems) < len(images):
-        raise CaptureError(
+        rule, found = (
             "images must have different names: one camera's are read",
-            found=f"{len(images)} images with {len(stems)} names",
-            remedy=f"keep one camera's images in {times or TIMES}",
-            file=source.where(times or TIMES),
+            f"{len(images)} with {len(stems)} names",
         )
+        raise source.broken(times or TIMES, rule, found, f"keep one camera's images in {times or TIMES}")
     calibrations = dict.fromkeys(images, CAMERA)
     if CAMERA not in source.names:  # RTAB-Map gives each image its own
         calibrations = {
@@ -206,12 +195,9 @@ def list_export(source: CaptureSource) -> Export:
         }
     missing = sorted({name for name in calibrations.values() if name not in source.names})
     if missing:
-        raise CaptureError(
-            f"a map with images needs {CAMERA}, the camera's calibration and pose on the body",
-            found=f"no {CAMERA}" if len(missing) == len(images) else f"no {missing[0]} and {len(missing) - 1} more",
-            remedy=CALIBRATION_REMEDY,
-            file=source.where(missing[0] if len(missing) < len(images) else CAMERA),
-        )
+        name, more = (missing[0], f" and {len(missing) - 1} more") if len(missing) < len(images) else (CAMERA, "")
+        rule = f"a map with images needs {CAMERA}, the camera's calibration and pose on the body"
+        raise source.broken(name, rule, f"no {name}{more}", CALIBRATION_REMEDY)
     of_camera = trajectory.endswith("_camera_poses.txt")
     extrinsics = EXTRINSICS if EXTRINSICS in source.names and not of_camera else None
     return Export(clouds[0], trajectory, of_camera, images, calibrations, times, extrinsics)
@@ -225,8 +211,7 @@ def _poses(
     if listing.trajectory == KEYFRAMES:
         rows = read_fields(source, listing.trajectory, ("x", "y", "z", "roll", "pitch", "yaw", "time"))
         if not np.isfinite(rows).all():
-            remedy = "save the map again"
-            raise CaptureError("keyframes must be finite", found="NaN or infinity", remedy=remedy, file=file)
+            raise source.broken(listing.trajectory, "keyframes must be finite", "NaN or infinity", "save the map again")
         # LIO-SAM's PointXYZIRPYT: R = Rz(yaw) Ry(pitch) Rx(roll)
         keyframes = [Pose(Rotation.from_euler("ZYX", row[[5, 4, 3]]).as_matrix(), row[:3]) for row in rows]
         trajectory, gap = ordered_trajectory(rows[:, 6], keyframes, file), KEYFRAME_GAP

@@ -85,12 +85,8 @@ def read_video(source: CaptureSource, out_dir: Path, params: CaptureParams, *, g
         take = judged.take
         chosen = sharpest(take.frames, window_of(take.seconds))[:: params.stride]
         if len(chosen) < params.min_frames:
-            raise CaptureError(
-                f"a video must give at least {params.min_frames} different frames",
-                found=f"{len(chosen)}",
-                remedy="use a longer one, or a smaller capture.stride",
-                file=source.where(name),
-            )
+            rule = f"a video must give at least {params.min_frames} different frames"
+            raise source.broken(name, rule, f"{len(chosen)}", "use a longer one, or a smaller capture.stride")
         used = f"{take.start:.1f}-{take.end:.1f} s (there is a cut between them)"
         skipped = [
             Skipped(f"{name}, {other.start:.1f}-{other.end:.1f} s", f"another take than the one that is used: {used}")
@@ -119,12 +115,9 @@ def _video(source: CaptureSource) -> str:
     """The name of the only video."""
     videos = _videos(source)
     if len(videos) > 1:
-        raise CaptureError(
-            "one video at a time",
-            found=f"{len(videos)}: {', '.join(videos[:4])}{', ...' if len(videos) > 4 else ''}",
-            remedy="name one of the files; takes of one scene are joined by filming it in one go",
-            file=source.folder,
-        )
+        found = f"{len(videos)}: {', '.join(videos[:4])}{', ...' if len(videos) > 4 else ''}"
+        remedy = "name one of the files; takes of one scene are joined by filming it in one go"
+        raise source.broken("", "one video at a time", found, remedy)
     return videos[0]
 
 
