@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import yaml
 from pydantic import BaseModel
@@ -69,7 +69,7 @@ class CaptureSource:
             raise CaptureError(rule, found="more", remedy=remedy, file=self.where(name))
         return content
 
-    def read_object(self, name: str) -> dict[str, Any]:
+    def read_object(self, name: str) -> dict[str, object]:
         """The JSON object in one file.
 
         Raises:
@@ -242,7 +242,7 @@ def _is_plain(path: Path) -> bool:
     return True
 
 
-def parse_object(data: bytes, file: str) -> dict[str, Any]:
+def parse_object(data: bytes, file: str) -> dict[str, object]:
     """As `CaptureSource.read_object`, of a file's content."""
     check_text(data, file)
     try:
@@ -275,7 +275,7 @@ def parse_yaml(data: bytes, file: str) -> dict[str, object]:
     return _mapping(content, "a YAML mapping", file)
 
 
-def _mapping(content: object, form: str, file: str) -> dict[str, Any]:
+def _mapping(content: object, form: str, file: str) -> dict[str, object]:
     if not isinstance(content, dict):
         found = str(content)[:200] if isinstance(content, Exception) else type(content).__name__
         raise CaptureError(f"the file must hold {form}", found=found, remedy="export it again", file=file)

@@ -84,12 +84,8 @@ def _complete(source: CaptureSource) -> _Listing:
 
 
 def _no_intrinsics(found: str, source: CaptureSource) -> CaptureError:
-    return CaptureError(
-        f"RGB-D frames need {INTRINSICS}, a 3x3 matrix for images of their size; only those of 7-Scenes don't",
-        found=found,
-        remedy=REMEDY,
-        file=source.where(INTRINSICS),
-    )
+    rule = f"RGB-D frames need {INTRINSICS}, a 3x3 matrix for images of their size; only those of 7-Scenes don't"
+    return source.broken(INTRINSICS, rule, found, REMEDY)
 
 
 def _survey(source: CaptureSource) -> Survey:

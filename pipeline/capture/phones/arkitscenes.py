@@ -79,12 +79,9 @@ def _is_sign(name: str) -> bool:
 def _text(source: CaptureSource, name: str) -> bytes:
     data = source.read(name)
     if data.lstrip()[:5] == b"<?xml":
-        raise CaptureError(
-            "the file must be the data set's, not the download server's answer",
-            found="an XML error page",
-            remedy="download it again; some videos have no trajectory: copy the images alone and name their folder",
-            file=source.where(name),
-        )
+        rule = "the file must be the data set's, not the download server's answer"
+        remedy = "download it again; some videos have no trajectory: copy the images alone and name their folder"
+        raise source.broken(name, rule, "an XML error page", remedy)
     return data
 
 

@@ -157,12 +157,11 @@ def _times_in_names(source: CaptureSource) -> dict[str, float]:
     times = {name: _seconds(PurePosixPath(name).stem) for name in names}
     untimed = [name for name, time in times.items() if time is None]
     if untimed or not times:
-        raise CaptureError(
-            f"images must be named by their time in seconds, or listed in {' or '.join(TIME_LISTS)}",
-            found=f"{len(untimed)} of {len(times)} without a time{f', first {untimed[0]}' if untimed else ''}",
-            remedy=f"name them images/<seconds>.jpg, or write {TIMES} with lines: <seconds> images/<name>",
-            file=source.where(untimed[0] if untimed else "images"),
-        )
+        first, *_ = [*untimed, "images"]
+        rule = f"images must be named by their time in seconds, or listed in {' or '.join(TIME_LISTS)}"
+        found = f"{len(untimed)} of {len(times)} without a time{f', first {first}' if untimed else ''}"
+        remedy = f"name them images/<seconds>.jpg, or write {TIMES} with lines: <seconds> images/<name>"
+        raise source.broken(first, rule, found, remedy)
     return {name: time for name, time in times.items() if time is not None}
 
 

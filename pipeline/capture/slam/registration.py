@@ -63,16 +63,16 @@ def check_registration(capture: Capture, source: Path, remedy: str) -> Capture:
     Raises:
         CaptureError: When depth and images contradict each other, with the given remedy.
     """
+
+    def refused(rule: str, found: str) -> CaptureError:
+        return CaptureError(rule, found=found, remedy=remedy, file=source)
+
     names = [frame.depth for frame in capture.frames if frame.depth]
     some = [_depth(capture.root / name) for name in names[:: max(1, len(names) // _PAIRS)]]
     filled = float(np.median([(depth != 0).mean() for depth in some]))
     if filled < MIN_FILLED:
-        raise CaptureError(
-            "the points must lie in view of the images",
-            found=f"depth images of which {filled:.1%} is known, in the median",
-            remedy=remedy,
-            file=source,
-        )
+        found = f"depth images of which {filled:.1%} is known, in the median"
+        raise refused("the points must lie in view of the images", found)
     pairs = _pairs(capture.root, capture.frames)
     matches = [found for one, other in pairs if (found := _compare(capture.root, one, other))]
     points = sum(found.points for found in matches)
@@ -86,12 +86,8 @@ def check_registration(capture: Capture, source: Path, remedy: str) -> Capture:
     here = off[:, _SHIFTS, _SHIFTS]
     fitting = float((here < _ALIKE_DEPTH).sum() / points)
     if fitting < MIN_FITTING:
-        raise CaptureError(
-            "depth, poses and images must fit together",
-            found=f"only {fitting:.0%} of {points} corners are where depth and poses predict them",
-            remedy=remedy,
-            file=source,
-        )
+        found = f"only {fitting:.0%} of {points} corners are where depth and poses predict them"
+        raise refused("depth, poses and images must fit together", found)
     error_px, error_depth = np.median(np.concatenate([found.offset for found in matches])), np.median(here)
     note = (
         f"depth fits the images: {fitting:.0%} of {points} corners, {error_px:.1f} px and {error_depth:.1%} of the "

@@ -63,6 +63,10 @@ def check_container(file: Path) -> None:
     Raises:
         CaptureError: Naming the part that is cut off, or the encryption.
     """
+
+    def refused(rule: str, found: str, remedy: str) -> CaptureError:
+        return CaptureError(rule, found=found, remedy=remedy, file=file)
+
     kind, size, boxes = format_of(file), file.stat().st_size, []
     if kind == "mov":
         boxes = list(boxes_of(file))
@@ -72,26 +76,15 @@ def check_container(file: Path) -> None:
             declared = 8 + struct.unpack("<4xI", opened.read(8))[0]  # end of AVI's first list; 8 where it isn't known
             needed = _segment_end(opened) if kind == "matroska" else declared
     if needed > size:
-        raise CaptureError(
-            "a video must be complete",
-            found=f"{size} of {needed} bytes: it is cut off",
-            remedy="copy or download it again",
-            file=file,
-        )
+        found = f"{size} of {needed} bytes: it is cut off"
+        raise refused("a video must be complete", found, "copy or download it again")
     if protected := next((box.kind for box in boxes if box.kind in (b"encv", b"drmi")), None):
-        raise CaptureError(
-            "a video must not be encrypted",
-            found=f"a protected track ({protected.decode()})",
-            remedy="use the camera's own recording, without copy protection",
-            file=file,
-        )
+        found = f"a protected track ({protected.decode()})"
+        raise refused("a video must not be encrypted", found, "use the camera's own recording, without copy protection")
     if kind == "mov" and all(box.kind != b"moov" for box in boxes):
-        raise CaptureError(
-            "a video must be complete",
-            found="no index of its frames (moov box): the recording or copying was interrupted",
-            remedy="copy it again; a recording that ended in a crash can only be repaired by its app",
-            file=file,
-        )
+        found = "no index of its frames (moov box): the recording or copying was interrupted"
+        remedy = "copy it again; a recording that ended in a crash can only be repaired by its app"
+        raise refused("a video must be complete", found, remedy)
 
 
 def boxes_of(file: Path) -> Iterator[Box]:
