@@ -195,7 +195,7 @@ def _rotated_back(boxes: F64, quarters: int, size: tuple[int, int]) -> F64:
 
 
 def _merged(boxes: F64) -> F64:
-    """Boxes, those that lie with their middle in a larger one left out: they show the same."""
+    """Boxes without those whose centre lies in a larger one: they show the same."""
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     kept: list[F64] = []
     for box in boxes[np.argsort(-area, kind="stable")]:

@@ -269,7 +269,7 @@ def image_report(capture: Capture, selection: Selection) -> ImageReport:
 def left_out_lines(report: object) -> list[tuple[str, str]]:
     """An `ImageReport` for people: which images, and `left_out_line` of them; nothing where all are used.
 
-    A report of another form, as a stranger's bundle may hold, gives nothing either.
+    A report of another form, as bundles from elsewhere may hold, gives nothing either.
     """
     try:
         known = TypeAdapter(ImageReport).validate_python(report)

@@ -237,26 +237,22 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             remedy="walk round the scene and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
             file=source.path,
         )
+    cameras = list(dict.fromkeys(frame.sensor for frame in kept))
+    kept = sorted(kept, key=lambda frame: cameras.index(frame.sensor))
+    if len(cameras) == 1:  # a single camera needs no name
+        kept = [replace(frame, sensor=None) for frame in kept]
     credentials = Credentialed.of([shots[frame.name].credentials for frame in kept])
     positions = [shots[frame.name].position for frame in kept] if params.keep_gps else []
     return Capture(
         out_dir,
         "photos",
-        _by_camera(kept),
+        tuple(kept),
         ordered=False,
         location=location_of([position for position in positions if position]),
         skipped=tuple(skipped),
         notes=tuple(_notes(kept, credentials)),
         credentials=credentials,
     )
-
-
-def _by_camera(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Frames camera by camera where there are several; a single camera gets no name."""
-    cameras = list(dict.fromkeys(frame.sensor for frame in frames))
-    if len(cameras) == 1:
-        return tuple(replace(frame, sensor=None) for frame in frames)
-    return tuple(sorted(frames, key=lambda frame: cameras.index(frame.sensor)))
 
 
 def _notes(frames: Sequence[Frame], credentials: Credentialed | None) -> Iterator[str]:

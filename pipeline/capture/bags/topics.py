@@ -229,8 +229,8 @@ def _info_of(image: Topic | None, topics: Sequence[Topic]) -> Topic | None:
         return None
     infos = [topic for topic in topics if topic.type == INFO]
     neighbour = str(PurePosixPath(image.base).parent / "camera_info")
-    if beside := [topic for topic in infos if topic.name == neighbour]:
-        return beside[0]
+    if adjacent := [topic for topic in infos if topic.name == neighbour]:
+        return adjacent[0]
     same = [topic for topic in infos if image.frame and topic.frame == image.frame and _shared(topic, image) > 1]
     return max(same, key=lambda topic: (_shared(topic, image), topic.name), default=None)
 

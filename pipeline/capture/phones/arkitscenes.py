@@ -203,7 +203,7 @@ def _upright(source: CaptureSource, root: CaptureSource, shots: Sequence[Shot]) 
 
 
 def _sky_direction(source: CaptureSource, root: CaptureSource) -> str | None:
-    """Direction of up by metadata.csv, if it lies with the video."""
+    """Direction of up by metadata.csv, if it is next to the video."""
     folder = next((folder for folder in (source, root) if "metadata.csv" in folder.names), None)
     match = next((match for name in root.names if (match := FILE.fullmatch(name))), None)
     if folder is None or match is None:

@@ -155,7 +155,7 @@ def read_images(source: CaptureSource, folder: str, form: str) -> list[ModelImag
     name = f"{folder}images.{form}"
     result = list(_binary_images(source, name) if form == "bin" else _text_images(source, name))
     if len({image.name for image in result}) != len(result):
-        raise broken_model(source, name, "an image that is there twice")
+        raise broken_model(source, name, "an image that is listed twice")
     return sorted(result, key=lambda image: natural(image.name))
 
 

@@ -99,7 +99,7 @@ class Entry(BaseModel):
 
 
 def json_files(source: CaptureSource) -> list[str]:
-    """The one file of all frames, else those of the splits that there are."""
+    """The one file of all frames, else the existing files of the splits."""
     return [MAIN] if MAIN in source.names else [name for name in SPLITS if name in source.names]
 
 
