@@ -237,12 +237,12 @@ def _read(source: CaptureSource, out_dir: Path, params: CaptureParams) -> Captur
             remedy="walk round the scene and take 40 or more that overlap by two thirds (docs/capture-guide.md)",
             file=source.path,
         )
+    credentials = Credentialed.of([shots[frame.name].credentials for frame in kept])
+    positions = [shots[frame.name].position for frame in kept] if params.keep_gps else []
     cameras = list(dict.fromkeys(frame.sensor for frame in kept))
     kept = sorted(kept, key=lambda frame: cameras.index(frame.sensor))
     if len(cameras) == 1:  # a single camera needs no name
         kept = [replace(frame, sensor=None) for frame in kept]
-    credentials = Credentialed.of([shots[frame.name].credentials for frame in kept])
-    positions = [shots[frame.name].position for frame in kept] if params.keep_gps else []
     return Capture(
         out_dir,
         "photos",

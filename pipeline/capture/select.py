@@ -200,7 +200,7 @@ def _without_repeats(
 
 
 def _thinned(usable: Sequence[int], moves: F64, sharpness: F64, count: int) -> list[int]:
-    """The sharpest frame of each of `count` stretches of equal movement; an empty stretch is replaced by the next sharpest."""
+    """The sharpest frame of each of `count` stretches of equal movement; for empty ones the sharpest of the others."""
     path = np.cumsum(moves)
     stretch = np.minimum((path - path[0]) / max(path[-1] - path[0], 1e-9) * count, count - 1).astype(int)
     best: dict[int, int] = {}

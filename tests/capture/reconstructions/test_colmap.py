@@ -268,7 +268,7 @@ BAD_TEXT = [
     ("cameras.txt", "1 PINHOLE", "2 PINHOLE", "of camera 1"),
     ("images.txt", "\n3 -0.", "\n3 -9.", "length"),
     ("images.txt", "\n3 ", "\n3 nan", "finite numbers|line"),
-    ("images.txt", "0002.png", "0001.png", "there twice"),
+    ("images.txt", "0002.png", "0001.png", "listed twice"),
 ]
 
 
