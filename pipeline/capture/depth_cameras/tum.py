@@ -122,10 +122,8 @@ def _list(source: CaptureSource, name: str) -> tuple[F64, list[str]]:
     wrong = np.flatnonzero(~(np.diff(times, prepend=-np.inf) > 0) | ~np.isfinite(times))
     if len(wrong):
         at = int(wrong[0])
-        found, remedy = (
-            f"{times[at]} after {times[at - 1] if at else 'nothing'}",
-            "sort the lines, remove repeated ones",
-        )
+        found = f"{times[at]} after {times[at - 1] if at else 'nothing'}"
+        remedy = "sort the lines, remove repeated ones"
         raise source.broken(name, "times must increase from line to line", found, remedy)
     files = [row[1].removeprefix("./") for row in rows]
     present = set(source.names)

@@ -98,10 +98,8 @@ def files_by_folder(source: CaptureSource) -> dict[str, dict[float, str]]:
             put_once(folders.setdefault(match["folder"], {}), float(match["seconds"]), name, source)
             videos.setdefault(match["video"] or "", name)
     if len(videos) > 1:
-        found, remedy = (
-            f"files of {len(videos)}: {', '.join(sorted(videos.values())[:3])}",
-            "keep each in its own folder",
-        )
+        found = f"files of {len(videos)}: {', '.join(sorted(videos.values())[:3])}"
+        remedy = "keep each in its own folder"
         raise source.broken("", "a capture holds the files of one video, <video>_<seconds>.png", found, remedy)
     return {folder: dict(sorted(files.items())) for folder, files in folders.items()}
 

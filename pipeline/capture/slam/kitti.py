@@ -120,9 +120,9 @@ def _calibration(source: CaptureSource, listing: _Listing, cameras: list[str]) -
         matrices[name] = numbers(fields[1:], 12, file, line).reshape(3, 4)
     needed = [*cameras, *(["Tr"] if listing.scans else [])]
     if missing := [name for name in needed if name not in matrices]:
-        rule, found = f"calib.txt must hold {' and '.join(needed)}", f"no {', '.join(missing)}"
+        rule = f"calib.txt must hold {' and '.join(needed)}".replace("image_", "P")
+        found = f"no {', '.join(missing)}".replace("image_", "P")
         remedy = "unpack data_odometry_calib.zip over the sequence: the files in the image archives lack Tr"
-        rule, found = (text.replace("image_", "P") for text in (rule, found))
         raise source.broken(listing.calibration, rule, found, remedy)
     return matrices
 

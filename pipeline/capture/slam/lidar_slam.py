@@ -128,10 +128,8 @@ def _listed_times(source: CaptureSource, file: str) -> dict[str, float]:
     if alone and len(rows) != len(available):
         if available and all(_CLOCK.match(PurePosixPath(name).stem) for name in available):  # the list is the scans'
             return _times_in_names(source)
-        rule, found = (
-            "a list of times alone must have one for each image",
-            f"{len(rows)} times, {len(available)} images",
-        )
+        rule = "a list of times alone must have one for each image"
+        found = f"{len(rows)} times, {len(available)} images"
         raise source.broken(file, rule, found, f"write the image's name behind each time: {_LINE}")
     images: dict[str, float] = {}
     for number, row in enumerate(rows):
@@ -139,10 +137,8 @@ def _listed_times(source: CaptureSource, file: str) -> dict[str, float]:
         if (time := _seconds(first)) is None:
             time, name = _seconds(name), first
         if time is None:
-            rule, found = (
-                "each line must hold an image's time and its name",
-                f"line {number + 1}: {' '.join(row)[:80]!r}",
-            )
+            rule = "each line must hold an image's time and its name"
+            found = f"line {number + 1}: {' '.join(row)[:80]!r}"
             raise source.broken(file, rule, found, f"write lines such as: {_LINE}")
         images[name if name in source.names else f"images/{name}"] = time
     missing = [name for name in images if name not in source.names]
@@ -182,10 +178,8 @@ def list_export(source: CaptureSource) -> Export:
     images = dict(sorted(found.items(), key=lambda item: item[1]))
     stems = {PurePosixPath(name).stem for name in images}
     if len(stems) < len(images):
-        rule, found = (
-            "images must have different names: one camera's are read",
-            f"{len(images)} with {len(stems)} names",
-        )
+        rule = "images must have different names: one camera's are read"
+        found = f"{len(images)} with {len(stems)} names"
         raise source.broken(times or TIMES, rule, found, f"keep one camera's images in {times or TIMES}")
     calibrations = dict.fromkeys(images, CAMERA)
     if CAMERA not in source.names:  # RTAB-Map gives each image its own
