@@ -130,10 +130,8 @@ def open_array(source: CaptureSource, path: str) -> ZarrArray:
         CaptureError: When it does not exist, or holds anything but plain numbers.
     """
     name = f"{path}/.zarray"
-    content, remedy = (
-        read_description(source, name),
-        "use zarr version 2 with plain numbers and a common codec, or none",
-    )
+    content = read_description(source, name)
+    remedy = "use zarr version 2 with plain numbers and a common codec, or none"
     meta = checked(_Meta, content, "array", CaptureError, source.where(name), remedy=remedy)
     present = frozenset(name for name in source.names if name.startswith(path + "/"))
     return ZarrArray(source, path, meta, present)
