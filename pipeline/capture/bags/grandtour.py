@@ -312,7 +312,8 @@ def _frames(source: CaptureSource, camera: MissionCamera) -> list[ListedFrame]:
     """A camera's images, without poses and depth."""
     times = _numbers(camera.times)
     if max(camera.images) >= len(times):
-        rule, found = "images must be named by their index", f"image {max(camera.images)}, {len(times)} times"
+        rule = "images must be named by their index in the array of times"
+        found = f"image {max(camera.images)}, {len(times)} times"
         remedy = "download the camera's data/ and images/ of one release"
         raise source.broken(camera.times.path, rule, found, remedy)
     files = FrameFiles(source, find_masks(source, camera.images.values(), camera.name))
