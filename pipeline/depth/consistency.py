@@ -118,26 +118,17 @@ class Comparison:
 
 
 @_compile
-def _nearest_of_four(depth, start, width, height, u, v):
-    """The smallest depth of the 2x2 pixels around (u, v); 0 when one of them is unknown."""
-    left, top = max(int(u - 0.5), 0), max(int(v - 0.5), 0)
-    nearest = _f4(1e30)
-    for row in range(top, min(top + 2, height)):
-        for column in range(left, min(left + 2, width)):
-            z = depth[start + row * width + column]
-            if not z > 0:
-                return _f4(0)
-            nearest = min(nearest, z)
-    return nearest
-
-
-@_compile
 def sees_through(depth, start, width, height, u, v, near, sigma, other_sigma, max_deviation):
-    """Whether all of a map's depths around its pixel (u, v) exceed `near`, that of a point projected there."""
+    """Whether all 2x2 depths around a map's pixel (u, v) are known and exceed `near`, a point's depth there."""
     slack = max(max_deviation * np.sqrt(sigma * sigma + other_sigma * other_sigma), SEE_THROUGH * near)
     if depth[start + int(v) * width + int(u)] - near <= slack:
         return False
-    return _nearest_of_four(depth, start, width, height, u, v) - near > slack
+    left, top = max(int(u - 0.5), 0), max(int(v - 0.5), 0)
+    for row in range(top, min(top + 2, height)):
+        for column in range(left, min(left + 2, width)):
+            if not depth[start + row * width + column] - near > slack:
+                return False
+    return True
 
 
 @_compile

@@ -45,18 +45,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """One round of PatchMatch.
-
-    Attributes:
-        level: Pyramid level: number of times that the image is halved.
-        sweeps: Propagation and refinement sweeps.
-        amplitude: Relative size of the first random changes.
-        propagated: Neighbours' hypotheses tried per pixel and sweep.
-        perturbed: Random hypotheses tried per pixel and sweep.
-        kept_sources: Source views used per pixel after the first cost.
-        window: (2, 32) offsets of the samples.
-        geometric_weight: Cost per pixel of disagreement with the source views' depth.
-    """
+    """One round of PatchMatch on images halved `level` times; see `patchmatch.sweep_planes` for the others."""
 
     level: int
     sweeps: int
@@ -148,9 +137,18 @@ def estimate_depth(
     views = [scene.views[i] for i in view_ids]
     requested = [i for i, view in enumerate(views) if names is None or view.name in names]
     around = _select_views(scene, views, view_ids, requested)
-    cameras = [_working_camera(view.camera, params.image_size) for view in views]
+    cameras = []
+    for camera in (view.camera for view in views):  # sides are multiples of 4, so that all levels halve exactly
+        scale = min(1.0, params.image_size / max(camera.width, camera.height))
+        cameras.append(camera.resized(*(max(4, 4 * round(side * scale / 4)) for side in (camera.width, camera.height))))
     threads = _affordable_threads(views, cameras, params, threads or core_count(), len(requested))
-    store = StereoStore(scratch / f"stereo-{_digest(scene, params, names)}")
+    identity = [
+        [view.name, view.image, view.held_out, view.camera.to_json(), view.world_from_camera.matrix.tolist()]
+        for view in scene.views
+    ]
+    text = json.dumps([identity, params.model_dump(), sorted(names) if names is not None else None])
+    digest = hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
+    store = StereoStore(scratch / f"stereo-{digest}")
     stereo = _Stereo(views, cameras, around, poses_folder, params, store)
     matched = [i for i in requested if around[i] is not None]
     read = sorted({int(j) for i in matched for j in [i, *stereo.sources(i)]})
@@ -225,7 +223,11 @@ class _Stereo:
     def match(self, index: int) -> None:
         """Match a view from coarse to fine."""
         sources = self.sources(index)
-        pyramids = [self._pyramid(i) for i in (index, *sources)]
+        images = [self.store.load(_IMAGE, i) for i in (index, *sources)]
+        pyramid = [images]  # by level
+        for _ in range(max(stage.level for stage in PASSES)):
+            images = [cv2.resize(i, (i.shape[1] // 2, i.shape[0] // 2), interpolation=cv2.INTER_AREA) for i in images]
+            pyramid.append(images)
         depth_range = self._matching(index).inverse_depth
         camera = _at_level(self.cameras[index], PASSES[0].level)
         planes = random_planes(camera.height, camera.width, intrinsics(camera), depth_range, index)
@@ -233,8 +235,7 @@ class _Stereo:
             camera = _at_level(self.cameras[index], stage.level)
             if number:
                 planes = upsample_planes(planes, camera.height, camera.width)
-            images = [pyramid[stage.level] for pyramid in pyramids]
-            self._sweep(index, sources, stage, planes, images, stream=16 * (number + 1))
+            self._sweep(index, sources, stage, planes, pyramid[stage.level], stream=16 * (number + 1))
         self.store.keep(_SLOPES, index, planes[1:3])
         self.store.keep(_MATCHED, index, planes[0])
 
@@ -348,15 +349,6 @@ class _Stereo:
         starts = np.cumsum(sizes.prod(1)) - sizes.prod(1)
         return np.column_stack([starts, sizes]), warps, back_warps
 
-    def _pyramid(self, index: int) -> list[U8]:
-        """The image at all levels of the pyramid."""
-        levels = [self.store.load(_IMAGE, index)]
-        for _ in range(max(stage.level for stage in PASSES)):
-            height, width = levels[-1].shape
-            halved = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-            levels.append(np.ascontiguousarray(halved, np.uint8))
-        return levels
-
 
 def _select_views(
     scene: PosedScene, views: list[View], view_ids: list[int], requested: list[int]
@@ -380,12 +372,6 @@ def _select_views(
         found=f"{len(requested) - len(alone)} of {len(requested)} training views share enough of them with another one",
         remedy="take more images with more overlap, or use a capture with depth",
     )
-
-
-def _working_camera(camera: Camera, image_size: int) -> Camera:
-    """The camera of the images that are matched: sides are multiples of 4, so that all levels halve exactly."""
-    scale = min(1.0, image_size / max(camera.width, camera.height))
-    return camera.resized(*(max(4, 4 * round(side * scale / 4)) for side in (camera.width, camera.height)))
 
 
 def _at_level(camera: Camera, level: int) -> Camera:
@@ -423,16 +409,6 @@ def _affordable_threads(views: list[View], cameras: list[Camera], params: DepthP
         len(views) * pixels * SCRATCH_BYTES_PER_PIXEL / 2**20,
     )
     return threads
-
-
-def _digest(scene: PosedScene, params: DepthParams, names: Collection[str] | None) -> str:
-    """A name for a run's stored arrays that is unique to its views, poses and parameters."""
-    views = [
-        [view.name, view.image, view.held_out, view.camera.to_json(), view.world_from_camera.matrix.tolist()]
-        for view in scene.views
-    ]
-    text = json.dumps([views, params.model_dump(), sorted(names) if names is not None else None])
-    return hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
 
 
 def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose) -> F64:

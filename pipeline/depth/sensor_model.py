@@ -249,12 +249,16 @@ def fit_distortion(
     counts = np.bincount(data.block)
     if len(data.measured) < MIN_OBSERVATIONS or (counts >= MIN_IN_BLOCK).sum() < 2 * FOLDS:
         return None, report | {"reason": "too few multi-view points meet the depth images"}
-    before, after = _cross_validated(data)
+    design, target, sigma = data.design, data.target, data.sigma
+    before, after = np.abs(target) / sigma, np.zeros(len(target))
+    for fold in range(FOLDS):
+        test = data.block % FOLDS == fold
+        after[test] = np.abs(target[test] - design[test] @ _fit(data, ~test)) / sigma[test]
     blocks = [data.block == number for number in np.flatnonzero(counts >= MIN_IN_BLOCK)]
     gains = np.array([1 - np.median(after[block]) / np.median(before[block]) for block in blocks])
     gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
     # The gain is in sigmas, where near and far depths weigh the same; the median in metres is for people.
-    metres = data.sigma * data.measured**2
+    metres = sigma * data.measured**2
     report |= {
         "held_out_residual_before_m": float(np.median(before * metres)),
         "held_out_residual_after_m": float(np.median(after * metres)),
@@ -314,15 +318,3 @@ def _fit(data: Observations, chosen: Mask) -> F64:
         hessian = (design * weight[:, None]).T @ design + np.diag(1 / PRIOR**2)
         coefficients = np.linalg.solve(hessian, (design * weight[:, None]).T @ target)
     return np.asarray(coefficients, np.float64)
-
-
-def _cross_validated(data: Observations) -> tuple[F64, F64]:
-    """Absolute residuals in sigmas (M,) without the model, and with one fitted to other blocks."""
-    before, after = np.zeros(len(data.measured)), np.zeros(len(data.measured))
-    design, target, sigma = data.design, data.target, data.sigma
-    for fold in range(FOLDS):
-        test = data.block % FOLDS == fold
-        coefficients = _fit(data, ~test)
-        before[test] = np.abs(target[test]) / sigma[test]
-        after[test] = np.abs(target[test] - design[test] @ coefficients) / sigma[test]
-    return before, after

@@ -62,16 +62,9 @@ Neighbours = tuple[F32, I64, F32, F32]
 def finish_map(
     view: View, camera: Camera, gray: U8, inverse_depth: F32, cost: F32, others: Neighbours, params: DepthParams
 ) -> StereoDepth:
-    """The depth map of the pixels that other views agree with.
+    """The depth map of the pixels that `others` agree with, by the result of matching (H, W) and its cost (H, W).
 
-    Args:
-        view: The view.
-        camera: Camera of its matched image.
-        gray: (H, W) that image.
-        inverse_depth: (H, W) result of matching.
-        cost: (H, W) its matching cost.
-        others: The views that must agree.
-        params: Parameters of the stage.
+    `camera` is that of the matched image `gray` (H, W).
     """
     w, agreeing, variance, parallax = average_agreeing(inverse_depth, *others)
     match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)

@@ -133,9 +133,7 @@ def depth_ratio(root: Path, images: MatchedImages, sparse_map: SparseMap, rng: n
     The depth images are taken as aligned with the colour images.
     """
     data = _collect(root, images, sparse_map, rng, all_points=True)
-    if len(data.points) < MIN_OBSERVATIONS:
-        return None
-    read, _ = data.read(np.floor(data.pixels_in_depth(data.points)) + 0.5)
+    read, _ = bilinear(data.depth, data.usable, data.frame, np.floor(data.pixels_in_depth(data.points)) + 0.5)
     good = read > 0
     if good.sum() < MIN_OBSERVATIONS:
         return None
@@ -188,15 +186,12 @@ class _Data:
         flat = local[:, :2] / np.maximum(local[:, 2:], 1e-6)
         return flat * self.focal[self.frame] * focal_factor + self.centre[self.frame]
 
-    def read(self, pixels: F64) -> tuple[F64, Mask]:
-        """Depth (M,) [m] at pixels (M, 2), 0 and False where it is unknown or on an edge."""
-        return bilinear(self.depth, self.usable, self.frame, pixels)
-
     def metres(self, parameters: F64) -> F64:
         """Read minus predicted depth (M,) [m]; NaN without a reading."""
         rotation, scale = matrix_from_rotvec(parameters[:3]), np.exp(parameters[7])
         local = (self.points * scale - parameters[3:6]) @ rotation
-        read, valid = self.read(self.pixels_in_depth(local, float(np.exp(parameters[6]))))
+        pixels = self.pixels_in_depth(local, float(np.exp(parameters[6])))
+        read, valid = bilinear(self.depth, self.usable, self.frame, pixels)
         return np.where(valid & (local[:, 2] > 0.05), read - local[:, 2], np.nan)
 
     def residuals(self, parameters: F64) -> F64:

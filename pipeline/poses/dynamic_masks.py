@@ -25,7 +25,6 @@ import numpy as np
 from pipeline.capture.images import fitting, save_mask
 from pipeline.geometry import Camera, Pose
 from pipeline.parallel import map_in_order
-from pipeline.poses.report import DynamicMasks
 from pipeline.poses.scene import View, read_image, read_mask, read_sensor_depth
 from pipeline.progress import track
 from pipeline.types import F32, F64, U8, Mask
@@ -80,7 +79,7 @@ MIN_VOTES, MIN_STAY_SHARE = 8, 0.6
 
 def mask_dynamic(
     folder: Path, views: Sequence[View], cameras: Sequence[int], xyz: F64, depth_folder: Path | None, threads: int
-) -> tuple[list[View], DynamicMasks]:
+) -> tuple[list[View], dict[str, object]]:
     """Mask in every view what moves or is carried along, in addition to existing masks.
 
     Args:
@@ -111,21 +110,18 @@ def mask_dynamic(
                 moving_shares.append(float(mask.mean()))
                 ego_shares.append(float(ego.mean()))
                 if (mask | ego).any():
-                    result[i] = replace(views[i], mask=_save(folder, views[i], mask | ego))
+                    result[i] = _with_mask(folder, views[i], mask | ego)
     finally:
         cv2.setNumThreads(before)
-    report: DynamicMasks = {
-        "moving_share": float(np.mean(moving_shares or [0.0])),
-        "ego_share": float(np.mean(ego_shares or [0.0])),
-        "views": [view.name for view, old in zip(result, views, strict=True) if view is not old],
-    }
-    if report["moving_share"] + report["ego_share"] > WARN_SHARE:
+    moving_share, ego_share = (float(np.mean(shares or [0.0])) for shares in (moving_shares, ego_shares))
+    if moving_share + ego_share > WARN_SHARE:
         logger.warning(
             "masked: %.0f %% of the images shows moving objects, %.0f %% is carried along with the camera",
-            100 * report["moving_share"],
-            100 * report["ego_share"],
+            100 * moving_share,
+            100 * ego_share,
         )
-    return result, report
+    names = [view.name for view, old in zip(result, views, strict=True) if view is not old]
+    return result, {"moving_share": moving_share, "ego_share": ego_share, "views": names}
 
 
 def _moving(stills: Sequence[Still], training: Sequence[int], xyz: F64, threads: int | None) -> Iterator[Mask]:
@@ -214,12 +210,12 @@ def _limits(still: Still, xyz: F64) -> tuple[float, float] | None:
     return 0.0, NEARER / float(np.percentile(local[inside, 2], 2))
 
 
-def _save(folder: Path, view: View, ignored: Mask) -> str:
-    """Add pixels to the view's mask and write it at the image's size; returns its path."""
+def _with_mask(folder: Path, view: View, ignored: Mask) -> View:
+    """The view with pixels added to its mask, written at the image's size."""
     size = view.camera.width, view.camera.height
     large = cv2.resize(ignored.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     own = read_mask(folder, view)
-    return save_mask(~large if own is None else own & ~large, folder, Path(view.image).stem)
+    return replace(view, mask=save_mask(~large if own is None else own & ~large, folder, Path(view.image).stem))
 
 
 @dataclass(frozen=True, eq=False)
@@ -387,7 +383,12 @@ def _length(vectors: F32) -> F32:
 def static_edges(stills: Sequence[Still]) -> Mask:
     """Which pixels (H, W) are on edges that the camera carries along, by images of it in the capture's order."""
     count, shape = len(stills), stills[0].grey.shape
-    gradients = [_gradient(still) for still in stills]
+    gradients = []  # (H, W, 2) of the smoothed images [grey levels per pixel]; 0 where their mask ignores them
+    for still in stills:
+        smooth = cv2.GaussianBlur(still.grey.astype(np.float32), (0, 0), 1.5)
+        slopes = [cv2.Sobel(smooth, cv2.CV_32F, x, 1 - x, scale=1 / 8) for x in (1, 0)]
+        valid = np.float32(1) if still.mask is None else still.mask[..., None]
+        gradients.append(np.asarray(np.stack(slopes, -1) * valid, np.float32))
     votes, stays = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for i, still in enumerate(stills):
         own = gradients[i]
@@ -398,15 +399,6 @@ def static_edges(stills: Sequence[Still]) -> Mask:
             votes += counts
             stays += counts & (np.linalg.norm(own - gradients[j], axis=-1) < MAX_CHANGE * steep)
     return (votes >= MIN_VOTES) & (stays >= MIN_STAY_SHARE * votes)
-
-
-def _gradient(still: Still) -> F32:
-    """The smoothed image's gradient (H, W, 2) [grey levels per pixel]; 0 where its mask ignores it."""
-    smooth = cv2.GaussianBlur(still.grey.astype(np.float32), (0, 0), 1.5)
-    gradient = np.stack(
-        [cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)], -1
-    )
-    return np.asarray(gradient if still.mask is None else gradient * still.mask[..., None], np.float32)
 
 
 def _rotation_shift(still: Still, other: Still) -> F32:

@@ -227,8 +227,7 @@ def _spanning_tree(nodes: Sequence[int], edges: Sequence[Joint], origin: int) ->
 
 def _scales(edges: Sequence[Joint], row: Mapping[int, int]) -> F64:
     """World units per unit of each node (N,), 1 for the first: robust least squares of logarithms over the graph."""
-    ratio = np.array([np.log(e.a_from_b.scale) for e in edges])
-    sigma = np.array([e.scale for e in edges])
+    ratio, sigma = np.array([(np.log(e.a_from_b.scale), e.scale) for e in edges]).T
     matrix = np.zeros((len(edges), len(row)))
     for k, e in enumerate(edges):
         matrix[k, row[e.b]], matrix[k, row[e.a]] = 1.0, -1.0
@@ -249,12 +248,11 @@ def _poses(chunks: Sequence[Chunk], world_from_chunk: Mapping[int, Similarity]) 
         for k, (i, view) in enumerate(chunks[n].views.items()):
             distance = float(min(k + 1, count - k))
             weighted.setdefault(i, []).append((distance, similarity.apply_pose(view.chunk_from_camera)))
-    return {i: _mean(weighted[i]) for i in sorted(weighted)}
-
-
-def _mean(weighted: Sequence[tuple[float, Pose]]) -> Pose:
-    weight = np.array([w for w, _ in weighted]) / sum(w for w, _ in weighted)
-    reference = weighted[0][1].rotation
-    rotvec = rotvec_from_matrix(np.array([reference.T @ pose.rotation for _, pose in weighted]))
-    centre = weight @ np.array([pose.translation for _, pose in weighted])
-    return Pose(reference @ matrix_from_rotvec(weight @ rotvec), centre)
+    result = {}
+    for i, own in sorted(weighted.items()):
+        weight = np.array([w for w, _ in own]) / sum(w for w, _ in own)
+        reference = own[0][1].rotation
+        rotvec = rotvec_from_matrix(np.array([reference.T @ pose.rotation for _, pose in own]))
+        centre = weight @ np.array([pose.translation for _, pose in own])
+        result[i] = Pose(reference @ matrix_from_rotvec(weight @ rotvec), centre)
+    return result
