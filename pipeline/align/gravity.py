@@ -150,7 +150,7 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
     if not ups:
         return None
     if len(ups) == 2:
-        disagreement = float(_angles_deg(ups[0][None], ups[1])[0]) / 2
+        disagreement = tilt_deg(*ups) / 2
         return UpEstimate(("surfaces",), up, float(np.hypot(SURFACES_SIGMA_DEG, disagreement)))
     return UpEstimate(("surfaces",), up, 0.5)
 

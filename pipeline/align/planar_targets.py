@@ -77,12 +77,9 @@ class Sighting:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A quad measured from several views.
+    """A quad measured from several views: corners (4, 3) in the scene's frame, and the scale by their six distances.
 
-    Attributes:
-        corners: (4, 3), scene frame [scene units].
-        metres_per_unit: Scale by all six distances between corners.
-        sigma: Relative one sigma of it, by the corners' noise and the disagreement of the distances.
+    `sigma` is the scale's relative one sigma by the corners' noise and the disagreement of the distances.
     """
 
     corners: F64

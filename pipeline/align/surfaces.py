@@ -69,13 +69,7 @@ def connected_parts(plan: F64, cell: float) -> I32:
 
 @dataclass(frozen=True)
 class Floor:
-    """A horizontal plane.
-
-    Attributes:
-        height: Height along up [scene units].
-        rms: RMS distance of its points [scene units].
-        share: Share of all horizontal, upward-facing area.
-    """
+    """A horizontal plane: height along up, RMS distance of its points, and share of all upward-facing area."""
 
     height: float
     rms: float

@@ -161,8 +161,10 @@ def clean_sensor_depth(
     planes = _smooth(depth, tolerance, camera.fx)
     smooth = depth_of(planes[0])
     sigma = noise.sigma(smooth) * (2 - confidence.astype(np.float32) / 255)
-    if with_gaps:
-        sigma = np.hypot(sigma, _bias(depth, smooth))
+    if with_gaps:  # noise averages out over 3x3 pixels, a crease that smoothing rounds off in all views alike doesn't
+        known = (smooth > 0).astype(np.float32)
+        shift = cv2.blur((smooth - depth) * known, (3, 3))
+        sigma = np.hypot(sigma, np.abs(shift / np.maximum(cv2.blur(known, (3, 3)), np.float32(1e-6))))
     depth_map = map_from_planes(view, camera, planes, sigma)
     depth_map = replace(
         depth_map,
@@ -171,16 +173,6 @@ def clean_sensor_depth(
         sigma=depth_map.sigma * np.float32(depth_scale),
     )
     return SensorDepth(depth_map, float(measured.mean()), float((smooth > 0).mean()))
-
-
-def _bias(depth: F32, smooth: F32) -> F32:
-    """Shift of the surface (H, W) [m] by smoothing: noise averages out over 3x3 pixels, a rounded crease does not.
-
-    A plane fitted across the seam of floor and wall is wrong in all views alike, so comparing them doesn't show it.
-    """
-    known = (smooth > 0).astype(np.float32)
-    moved = cv2.blur((smooth - depth) * known, (3, 3))
-    return np.abs(moved / np.maximum(cv2.blur(known, (3, 3)), np.float32(1e-6)))
 
 
 def _smooth(depth: F32, tolerance: F32, focal: float) -> tuple[F32, F32, F32]:

@@ -50,13 +50,9 @@ _MIN_ALONG = np.float32(-0.05)
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """One view's sensor and stereo depth in the geometry of `sensor`.
+    """One view's sensor and stereo depth seen from one camera; `guessed` of the stereo map marks filled patches.
 
-    Attributes:
-        sensor: The sensor's map, as it is or seen from another camera.
-        stereo: The stereo map seen from that camera; its `guessed` marks filled patches.
-        agree: (H, W) both have a depth, of one surface.
-        conflict: (H, W) both have a depth, of different surfaces.
+    Where both have a depth, they `agree` on a surface or are in `conflict` (H, W).
     """
 
     sensor: DepthMap

@@ -48,11 +48,6 @@ class NoiseModel:
     Triangulating sensors grow with z^2 (K. Khoshelham and S. Elberink, Accuracy and Resolution of Kinect Depth Data,
     Sensors 2012, equation 9: 1.4 mm/m^2); a phone's time of flight is about 1 cm at any range (G. Luetzenburg et al.,
     Scientific Reports 2021) or, once filtered with the image, a share of the range. The defaults cover all.
-
-    Attributes:
-        constant: [m].
-        quadratic: [1/m].
-        linear: [1].
     """
 
     constant: float = 0.008
@@ -179,12 +174,9 @@ ROUNDS = 12
 
 @dataclass(frozen=True, eq=False)
 class Distortion:
-    """A correction of depth images.
+    """A correction of depth images: coefficients (12,) of the offset's `TERMS` [1/m], then of the factor's.
 
-    Attributes:
-        coefficients: (12,) of the offset's terms [1/m], then of the factor's, in the order of `TERMS`.
-        nearest: Least depth of the points it was fitted to [m]; nearer depths are shifted like that, in disparity.
-        farthest: Largest depth of these points [m].
+    It was fitted to points from `nearest` to `farthest` [m]; other depths are shifted like these, in disparity.
     """
 
     coefficients: F64
@@ -203,14 +195,7 @@ class Distortion:
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Multi-view points in depth images (M).
-
-    Attributes:
-        rays: (M, 3) in the depth camera, z = 1.
-        measured: (M,) depth by the image [m].
-        expected: (M,) depth by the point [m].
-        block: (M,) number of the block of views.
-    """
+    """Multi-view points in depth images: rays (M, 3), z = 1, depths (M,) by image and point [m], blocks of views."""
 
     rays: F64
     measured: F64

@@ -32,10 +32,9 @@ depth."""
 
 @dataclass(frozen=True, eq=False)
 class StereoDepth:
-    """One view's depth by stereo.
+    """One view's depth by stereo, without pixels that no other view confirms.
 
     Attributes:
-        depth_map: The map, without pixels that no other view confirms.
         matched: Share of all pixels that had a match of any quality.
         kept: Share of all pixels that enough other views agree on.
         guessed: Share of all pixels that were filled in.

@@ -28,12 +28,9 @@ _HIDDEN = 1.5
 
 @dataclass(frozen=True, eq=False)
 class MatchingViews:
-    """A view's neighbours and depth range for multi-view stereo.
+    """A view's neighbours, in the order of what each adds, and its range (2,) of inverse depth [1 / scene units].
 
-    Attributes:
-        neighbours: Indices of the other views, in the order of what each adds to those before.
-        inverse_depth: (2,) float32, lowest and highest inverse depth [1 / scene units].
-        parallax_deg: Median over the image of the largest angle between this view and a neighbour [deg].
+    `parallax_deg` is the median over the image of the largest angle between this view and a neighbour.
     """
 
     neighbours: I64

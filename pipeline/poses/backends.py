@@ -65,14 +65,11 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A backend's result.
+    """A backend's map, metric if the sensor gave poses, and the matches that were used.
 
     Attributes:
-        sparse_map: The map; metric if the sensor gave poses.
-        scale_sigma: Relative one sigma of its scale by the sensor's path; None without one.
+        scale_sigma: Relative one sigma of the map's scale by the sensor's path; None without one.
         sensor_from_camera: Fixed offset of the colour camera in the given poses' frame.
-        report: The backend's part of the report.
-        matches: The matches that were used.
         path: The sensor's path that the map started from; None if it is unused or the result.
     """
 

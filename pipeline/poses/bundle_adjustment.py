@@ -24,13 +24,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Round:
-    """One round of triangulating, adjusting and filtering.
+    """One round of at most `steps` solver steps: the errors up to which tracks are created, then kept [px].
 
-    Attributes:
-        track_error: Largest reprojection error at which feature tracks are created and merged [px].
-        loss: Scale of the Cauchy loss [px].
-        kept_error: Largest reprojection error kept afterwards [px].
-        steps: Largest number of solver steps.
+    `loss` is the scale of the Cauchy loss [px].
     """
 
     track_error: float

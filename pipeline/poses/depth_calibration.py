@@ -47,14 +47,9 @@ INDEPENDENT = 10
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The fitted calibration.
+    """The depth camera in the colour camera [m], with a factor of its declared focal lengths.
 
-    Attributes:
-        camera_from_depth: The depth camera in the colour camera [m].
-        focal_factor: Factor of the depth camera's declared focal lengths.
-        map_scale: Factor of the map that makes it agree with the depth images.
-        scale_sigma: Relative one sigma of it.
-        report: Plain JSON values: residuals before and after, sigmas, whether the declared calibration was kept.
+    `map_scale`, of relative sigma `scale_sigma`, is the factor of the map that makes it agree with the depth images.
     """
 
     camera_from_depth: Pose

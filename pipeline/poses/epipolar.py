@@ -50,14 +50,9 @@ MIN_CONSISTENT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SensorOffset:
-    """Correction of the given poses and intrinsics.
+    """Correction of the declared focal lengths (a factor), radial distortion (a change) and the camera's pose.
 
-    Attributes:
-        focal_factor: Factor of the declared focal lengths.
-        k1: Change of the declared radial distortion.
-        sensor_from_camera: Pose of the colour camera in the frame of the given poses' camera.
-        error_before: Median epipolar error [px] with everything as declared.
-        error_after: The same after the correction.
+    The errors are median epipolar errors [px] with everything as declared, and after the correction.
     """
 
     focal_factor: float

@@ -26,15 +26,10 @@ NEGLIGIBLE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """A selected frame at working size.
+    """A selected frame at working size; ids are 1, 2, ... in capture order and COLMAP's too.
 
-    Attributes:
-        image_id: 1, 2, ... in capture order; also COLMAP's image id.
-        frame: The capture's frame.
-        held_out: Whether it is never part of the map.
-        camera: Declared intrinsics at working size, median of its camera group.
-        camera_id: The group, 1, 2, ...; also COLMAP's camera id.
-        own: Declared intrinsics of this image at working size; None where `camera` holds for the whole group.
+    `camera` are the declared intrinsics, median of the group `camera_id`; `own` are those of this image, None where
+    `camera` holds for the whole group.
     """
 
     image_id: int
@@ -159,7 +154,7 @@ def _median(cameras: list[Camera]) -> Camera:
 def pinhole_for(camera: Camera) -> Camera:
     """The pinhole camera of the same size with the widest view in which every pixel has a source."""
     if _is_nearly_pinhole(camera):
-        return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+        return _zoomed(camera, 1.0)
     low, high = 0.7, 2.0
     for _ in range(30):
         middle = (low + high) / 2

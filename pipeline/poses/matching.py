@@ -46,15 +46,7 @@ CHUNK = 256
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of one image.
-
-    Attributes:
-        pixels: (N, 2) in the keyframe's camera.
-        sizes: (N,) feature scale [px].
-        angles: (N,) [rad].
-        descriptors: (N, 128) RootSIFT.
-        colors: (N, 3).
-    """
+    """An image's features: pixels (N, 2) in the keyframe's camera, sizes [px], angles [rad], RootSIFT, colours."""
 
     pixels: F32
     sizes: F32
@@ -76,7 +68,7 @@ def extract(root: Path, keyframes: Sequence[Keyframe], count: int) -> list[Featu
         keypoints, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)
         descriptors = root_sift(np.asarray(np.zeros((0, 128)) if raw is None else raw, np.float32))
         values = np.array([(*k.pt, k.size, k.angle) for k in keypoints], np.float32).reshape(-1, 4)
-        pixels, sizes, angles = values[:, :2] + np.float32(0.5), values[:, 2] / 2, np.deg2rad(values[:, 3])
+        pixels, sizes, angles = values[:, :2] + np.float32(0.5), values[:, 2] / np.float32(2), np.deg2rad(values[:, 3])
         column = np.clip(pixels[:, 0].astype(int), 0, image.shape[1] - 1)
         row = np.clip(pixels[:, 1].astype(int), 0, image.shape[0] - 1)
         result.append(Features(keyframe.to_camera(pixels), sizes, angles, descriptors, image[row, column]))

@@ -78,13 +78,9 @@ class _StoredView(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class ChunkView:
-    """An image in one chunk.
+    """An image in one chunk, with the network's pinhole camera at the size of its depth map.
 
-    Attributes:
-        chunk_from_camera: Its pose in the chunk's frame and scale.
-        camera: The network's pinhole camera, at the size of its depth map.
-        depth: (R, C) float32, the depth map at the centres of R x C cells [chunk's units], 0 = unknown.
-        confidence: (R, C) float32, higher is better.
+    Depth [chunk's units], 0 = unknown, and confidence, higher is better, are sampled at the centres of R x C cells.
     """
 
     chunk_from_camera: Pose
@@ -112,14 +108,9 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """All chunks of the images.
+    """All chunks in the order of the runs, of which the last `loops` close loops; `failed` images gave nothing finite.
 
-    Attributes:
-        chunks: The chunks in the order of the runs, those that close loops last.
-        capacity: Images per run at the end.
-        halved: Number of times that the memory was too small.
-        loops: Number of runs that close loops.
-        failed: Image ids without finite output.
+    `capacity` is the number of images per run, after it was `halved` so often because the memory was too small.
     """
 
     chunks: tuple[Chunk, ...]

@@ -66,14 +66,9 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class SparsePoints:
-    """Triangulated points and their observations.
+    """Triangulated points (N, 3) in the scene's frame with colours and mean reprojection errors (N,) [px].
 
-    Attributes:
-        xyz: (N, 3) scene frame.
-        rgb: (N, 3).
-        error: (N,) mean reprojection error [px].
-        view_index: (M,) index into the scene's views, one per observation.
-        point_index: (M,) index into `xyz`, one per observation.
+    Of each of M observations `view_index` is the scene's view, and `point_index` the point.
     """
 
     xyz: F64

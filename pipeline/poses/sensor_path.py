@@ -66,13 +66,9 @@ MIN_FEATURES = 50
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """Two matched views by image id.
+    """Two matched views by image id, and their matches' median reprojection error under the given poses [px].
 
-    Attributes:
-        i: First view.
-        j: Second view.
-        error: Median reprojection error of the matches under the given poses [px].
-        i_from_j: Relative pose by the images [m]; None where it was not needed or can't be determined.
+    `i_from_j` is the relative pose by the images [m], None where it was not needed or can't be determined.
     """
 
     i: int
@@ -155,14 +151,9 @@ class SensorPath:
 
 @dataclass(frozen=True, eq=False)
 class CheckedPath:
-    """A sensor's path after the check.
+    """A sensor's path after the check: world_from_camera of all keyframes by image id [m], `corrected` to close loops.
 
-    Attributes:
-        poses: world_from_camera of all keyframes by image id, with closed loops [m].
-        loops: Pairs at the ends of loops; with `i_from_j`.
-        wrong: Pairs of image ids whose matches contradict the sensor.
-        jumps: Number of jumps.
-        corrected: Whether the path was corrected to close its loops.
+    `loops` are pairs with `i_from_j` at the ends of loops, `wrong` pairs whose matches contradict the sensor.
     """
 
     poses: Mapping[int, Pose]
@@ -177,12 +168,7 @@ def check_path(
 ) -> CheckedPath:
     """Compare all matches with the sensor, and close its loops where those of the training views are open.
 
-    Args:
-        path: The path of all keyframes.
-        images: All keyframes with their matches.
-        cameras: Intrinsics by camera id.
-        up: (3,) unit up direction in the sensor's world and its one sigma [rad], preserved by the correction; or None.
-        seed: Seed of all random choices.
+    The correction preserves `up`, the unit up direction (3,) in the sensor's world, with its one sigma [rad].
     """
     training = {k.image_id for k in images.training}
     relations = relative_poses(images, path, cameras, seed)
@@ -217,13 +203,8 @@ def check_path(
 def keep_sensor_poses(path: SensorPath, matches: Sequence[Matches], known: Mapping[int, Pose]) -> dict[int, Pose]:
     """Poses of views with few features: the sensor's, relative to the nearest known views on the path.
 
-    Args:
-        path: The sensor's path of all keyframes.
-        matches: Verified matches.
-        known: world_from_camera of the views that the images determine, by image id.
-
-    Returns:
-        world_from_camera of the others with fewer than `MIN_FEATURES` matched features; more would contradict the path.
+    Returns world_from_camera by image id of those views, not among the `known` ones that the images determine, with
+    fewer than `MIN_FEATURES` matched features; more would contradict the path.
     """
     seen: dict[int, list[NDArray[np.intp]]] = defaultdict(list)
     for m in matches:

@@ -46,15 +46,13 @@ class Joint:
 
 @dataclass(frozen=True, eq=False)
 class Stitched:
-    """The images in one frame.
+    """world_from_camera by image id, in the frame and unit of the known poses if these are `anchored`.
 
     Attributes:
-        poses: world_from_camera by image id; in the frame and unit of the known poses if `anchored`.
         scales: World units per unit of a chunk, by index of the chunks that fit.
         joints: Number of similarities between the chunks.
         dropped: Pairs of chunks that share images and don't fit.
         apart: Image ids of every group of chunks that doesn't overlap the rest, the largest first.
-        anchored: Whether known poses determine frame and scale.
     """
 
     poses: Mapping[int, Pose]
