@@ -29,19 +29,14 @@ VOTE_STEP_DEG = 0.5
 """Angle between candidate directions."""
 RIVAL_DEG, MAX_RIVAL = 4.0, 0.8
 """A direction this far from the best one must have less than this share of its votes."""
-MIN_OBJECTS = 2
-"""Least number of objects that agree: a single line near the vertical may be anything."""
-MIN_VIEWS = 3
-"""Least number of views in which an object looks vertical: in one or two, any line may."""
+MIN_OBJECTS, MIN_VIEWS = 2, 3
+"""Least number of objects that agree, and of views in which each looks vertical: in one or two, any line may."""
 MIN_SPREAD = 0.02
 """Least spread of the planes' normals along their second axis: nearly parallel planes constrain one axis only."""
 OBJECT_SIGMA_DEG = 1.5
 """How vertical one object is: doors are accurate, a picture on a cord leans by two degrees or more."""
-OBJECT_SIZE = 0.1
-"""Largest distance between lines of one object [median distances from the camera]."""
-
-REACH = 20.0
-"""Largest distance of a line from the median of all [median distances from the camera]."""
+OBJECT_SIZE, REACH = 0.1, 20.0
+"""Largest distance between lines of one object, and from the median of all [median distances from the camera]."""
 
 
 @dataclass(frozen=True, eq=False)

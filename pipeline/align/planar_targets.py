@@ -328,7 +328,11 @@ def _of_one_size(kind: SheetFormat, sheets: list[Sheet], others: Sequence[Scale]
     Raises:
         ReconstructionError: When none does, or sheets of several sizes remain.
     """
-    fitting = [sheet for sheet in sheets if all(_is_near(_scale(sheet), other) for other in others)]
+
+    def fits(scale: Scale) -> bool:
+        return all(abs(np.log(scale.value / o.value)) < MAX_OFF or scale.off(o) <= MAX_DISAGREEMENT for o in others)
+
+    fitting = [sheet for sheet in sheets if fits(_scale(sheet))]
     if fitting and all(_scale(sheet).off(_scale(fitting[0])) <= MAX_DISAGREEMENT for sheet in fitting[1:]):
         return fitting
     doubtful = fitting or sheets
@@ -340,10 +344,6 @@ def _of_one_size(kind: SheetFormat, sheets: list[Sheet], others: Sequence[Scale]
         found=f"{len(doubtful)} rectangles of that shape: {listed}",
         remedy="name the right one: --known-length METRES@PHOTO:U,V:U,V with two of these pixels",
     )
-
-
-def _is_near(scale: Scale, other: Scale) -> bool:
-    return abs(np.log(scale.value / other.value)) < MAX_OFF or scale.off(other) <= MAX_DISAGREEMENT
 
 
 def _scale(sheet: Sheet) -> Scale:

@@ -120,14 +120,10 @@ def estimate_depth(
 ) -> Iterator[StereoDepth]:
     """Depth maps of the training views, in order.
 
-    Args:
-        scene: Undistorted pinhole views and the sparse points they share.
-        poses_folder: Folder of the images.
-        params: Parameters of the stage.
-        scratch: Folder for temporary files, about 21 bytes per pixel and view. They are removed after the last map;
-            after a kill the next run with the same arguments continues with them.
-        threads: Largest number of threads; None = all cores. The result does not depend on it.
-        names: Views that get maps; they are matched with all views, and must agree with each other.
+    Temporary files in `scratch`, about 21 bytes per pixel and view, are removed after the last map; after a kill the
+    next run with the same arguments continues with them. None threads are all cores; the result does not depend on
+    them. Only views with these names, if given, get maps; they are matched with all views, and must agree with each
+    other.
 
     Raises:
         MachineError: When there is not enough memory for one view.
@@ -150,7 +146,7 @@ def estimate_depth(
     digest = hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
     store = StereoStore(scratch / f"stereo-{digest}")
     stereo = _Stereo(views, cameras, around, poses_folder, params, store)
-    matched = [i for i in requested if around[i] is not None]
+    matched = [i for i in requested if i in around]
     read = sorted({int(j) for i in matched for j in [i, *stereo.sources(i)]})
     with bar(2 * len(matched), "stereo") as shown:
         for _ in map_in_order(stereo.prepare, [i for i in read if not store.has(_IMAGE, i)], threads):
@@ -202,7 +198,7 @@ class _Stereo:
 
     views: list[View]
     cameras: list[Camera]
-    around: list[MatchingViews | None]
+    around: dict[int, MatchingViews]
     poses_folder: Path
     params: DepthParams
     store: StereoStore
@@ -212,7 +208,7 @@ class _Stereo:
 
     def sources(self, index: int) -> I64:
         """The views with which view `index` is matched."""
-        return self._matching(index).neighbours[: self.params.source_views]
+        return self.around[index].neighbours[: self.params.source_views]
 
     def prepare(self, index: int) -> None:
         """Store a view's grey image at working size."""
@@ -228,8 +224,8 @@ class _Stereo:
         for _ in range(max(stage.level for stage in PASSES)):
             images = [cv2.resize(i, (i.shape[1] // 2, i.shape[0] // 2), interpolation=cv2.INTER_AREA) for i in images]
             pyramid.append(images)
-        depth_range = self._matching(index).inverse_depth
         camera = _at_level(self.cameras[index], PASSES[0].level)
+        depth_range = self.around[index].inverse_depth
         planes = random_planes(camera.height, camera.width, intrinsics(camera), depth_range, index)
         for number, stage in enumerate(PASSES):
             camera = _at_level(self.cameras[index], stage.level)
@@ -272,7 +268,7 @@ class _Stereo:
     def finish(self, index: int) -> StereoDepth:
         """The depth map of the pixels that other views agree with."""
         view, camera = self.views[index], self.cameras[index]
-        if self.around[index] is None:
+        if index not in self.around:
             return empty_map(view, camera)
         others = self._agreeing(index)
         inverse_depth, cost = self.store.load(_REFINED, index)
@@ -281,14 +277,9 @@ class _Stereo:
         result = finish_map(view, camera, image, inverse_depth, cost, around, self.params)
         return replace(result, consistency=self.consistency.get(index), suspicious=index in self.suspicious)
 
-    def _matching(self, index: int) -> MatchingViews:
-        matching = self.around[index]
-        assert matching is not None, "only views with neighbours are matched"
-        return matching
-
     def _agreeing(self, index: int) -> I64:
         """The views with which the depth of view `index` must agree."""
-        neighbours = self._matching(index).neighbours
+        neighbours = self.around[index].neighbours
         usable = [i for i in self.partners if i not in self.suspicious]
         return neighbours[np.isin(neighbours, usable)][: self.params.source_views + EXTRA_NEIGHBOURS]
 
@@ -324,7 +315,7 @@ class _Stereo:
             np.zeros(1, np.float32) if inverse_depth is None else inverse_depth,
             np.float32(stage.geometric_weight),
             intrinsics(_at_level(self.cameras[index], stage.level)),
-            self._matching(index).inverse_depth,
+            self.around[index].inverse_depth,
             stage.window,
             np.float32(stage.amplitude),
             stage.sweeps,
@@ -352,14 +343,14 @@ class _Stereo:
 
 def _select_views(
     scene: PosedScene, views: list[View], view_ids: list[int], requested: list[int]
-) -> list[MatchingViews | None]:
-    """The neighbours of all views, None for views without depth; an error when nothing can be matched."""
+) -> dict[int, MatchingViews]:
+    """The neighbours of all views that can have depth; an error when nothing can be matched."""
     poses, cameras = [view.world_from_camera for view in views], [view.camera for view in views]
     selected = select_views(cameras, poses, scene.points, view_ids, MAX_NEIGHBOURS)
     alone = [i for i in requested if selected[i] is None]
     still = [i for i in requested if (s := selected[i]) is not None and s.parallax_deg < MIN_PARALLAX_DEG]
     if len(requested) - len(alone) - len(still) >= 2:
-        return [None if i in still else around for i, around in enumerate(selected)]
+        return {i: around for i, around in enumerate(selected) if around is not None and i not in still}
     if len(still) > len(alone):
         raise ReconstructionError(
             "multi-view stereo needs images from different places",

@@ -109,9 +109,8 @@ def _links(scene: PosedScene) -> dict[tuple[int, int], int]:
 def _scales(scene: PosedScene, stored: KeptMaps) -> tuple[dict[str, float], float]:
     """Scale of each view's depth by the sparse points: its run's median ratio, weighted with its own by its points.
 
-    Returns:
-        The scales by name, without views whose run shows too few points; and one sigma of a pixel's depth [share of
-        it] times its confidence.
+    Views whose run shows too few points have none. Also returns one sigma of a pixel's depth [share of it] times its
+    confidence.
     """
     ratios: dict[str, F64] = {}  # logarithms
     confidence: dict[str, F64] = {}

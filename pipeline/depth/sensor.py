@@ -131,18 +131,11 @@ def clean_sensor_depth(
     *,
     with_gaps: bool = False,
 ) -> SensorDepth:
-    """Read and clean one view's depth image.
+    """Read and clean the depth image of a view that has one; `depth_scale` is scene units per metre of the sensor.
 
-    Args:
-        view: With `sensor_depth`.
-        depth_scale: Scene units per metre of the sensor.
-        capture_folder: The view's paths are relative to it.
-        params: Range and least confidence.
-        noise: The sensor's noise.
-        distortion: Its correction, if any.
-        with_gaps: Whether it is a scanner's that leaves parts of the images empty. Smoothing then bridges creases, so
-            its shift of the surface is part of sigma. In a dense image that shift is noise at edges; larger sigmas
-            there would let free space remove thin objects.
+    If it is a scanner's that leaves parts of the images empty (`with_gaps`), smoothing bridges creases, so its shift of
+    the surface is part of sigma. In a dense image that shift is noise at edges; larger sigmas there would let free
+    space remove thin objects.
 
     Raises:
         CaptureError: When the depth image is missing, not 16-bit, or not of its camera's size.

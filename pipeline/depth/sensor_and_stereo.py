@@ -135,14 +135,9 @@ def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> tuple[DepthMa
     in all views alike, while a sensor's errors at edges are small. Where only stereo has a depth, neighbours must
     agree with it and none may see through it.
 
-    Args:
-        pair: Both maps of the view.
-        views: The `uncontested` maps of all views.
-        neighbours: Indices of the view's neighbours in `views`.
-
-    Returns:
-        The map with `origin`; and the shares of its pixels where both agree, where they are in conflict, where stereo
-        won that, and where only stereo has a depth.
+    `views` are the `uncontested` maps of all views, with the indices of this one's neighbours. Returned are the map
+    with `origin`, and the shares of its pixels where both agree, where they are in conflict, where stereo won that,
+    and where only stereo has a depth.
     """
     sensor, stereo = pair.sensor, pair.stereo
     for_stereo, against_stereo = _support(stereo, pair.conflict | pair.alone, views, neighbours)

@@ -73,11 +73,7 @@ def fit_noise(pairs: list[tuple[DepthMap, DepthMap]], scale: float) -> tuple[Noi
     """The noise that explains the disagreement of overlapping views' maps, pose errors included.
 
     Every second pixel's point is compared with the other map along its normal; the median absolute deviation per range
-    of depth determines the model by non-negative least squares.
-
-    Args:
-        pairs: Cleaned maps of overlapping views.
-        scale: Scene units per metre.
+    of depth determines the model by non-negative least squares. `scale` is scene units per metre.
 
     Returns:
         The model (the default without enough comparisons), and the number of comparisons.

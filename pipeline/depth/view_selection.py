@@ -56,12 +56,7 @@ def select_views(
     covered as well. Sources: Y. Yao et al., MVSNet, ECCV 2018, section 4.1 (weight of the angle); M. Goesele et al.,
     Multi-View Stereo for Community Photo Collections, ICCV 2007, section 4 (greedy choice by coverage).
 
-    Args:
-        cameras: Pinhole cameras of the views that may be used.
-        poses: Their world_from_camera.
-        points: The scene's sparse points.
-        view_ids: The views' indices in `points.view_index`.
-        count: Largest number of neighbours.
+    The views have pinhole cameras, world_from_camera poses and indices in `points.view_index`.
     """
     number = np.full(max([*view_ids, int(points.view_index.max(initial=0))]) + 1, -1, np.int64)
     number[view_ids] = np.arange(len(view_ids))

@@ -29,16 +29,11 @@ def fuse(
 
     A pixel is kept unless the neighbours that see through it outnumber half of those that confirm it; agreeing depths
     are averaged along the pixel's ray before points are merged by cells, weighted with cos(incidence) / sigma^2.
-    Guessed pixels only fill cells without measured points in or next to them.
-
-    Args:
-        maps: World frame.
-        color_source: Source of the images.
-        params: Parameters of the stage.
-        threads: Number of threads; None = all cores. The result does not depend on it.
+    Guessed pixels only fill cells without measured points in or next to them. Maps and cloud are in the world frame;
+    None threads are all cores, and the result does not depend on them.
 
     Returns:
-        The cloud in the world frame, and its statistics.
+        The cloud and its statistics.
     """
     packed = DepthMapSet.pack(maps)
     neighbours = packed.neighbours(params.neighbours)
@@ -173,14 +168,10 @@ _COLUMNS = 12
 
 
 class VoxelGrid:
-    """A hash map from cells to weighted sums; equal points in equal order give an equal cloud.
-
-    Args:
-        size: Edge of a cell [m].
-        guessed: What the cloud's points are marked as.
-    """
+    """A hash map from cells to weighted sums; equal points in equal order give an equal cloud."""
 
     def __init__(self, size: float, *, guessed: bool = False) -> None:
+        """Set the edge of a cell [m], and whether the cloud's points are marked as guessed."""
         self._size, self._guessed = size, guessed
         self._allocate(_FIRST_CAPACITY)
         self._count = 0
@@ -196,14 +187,7 @@ class VoxelGrid:
         self._last_view = np.full(capacity, -1, np.int32)
 
     def add(self, cloud: PointCloud, weights: F32, has_color: Mask, view: int) -> None:
-        """Add one view's points.
-
-        Args:
-            cloud: The points; `views` says how many keyframes agree on each.
-            weights: (N,).
-            has_color: (N,) whether its colour is known.
-            view: Number of the view, to count the views of a cell.
-        """
+        """Add the points of view number `view`, on each of which `cloud.views` keyframes agree, with weights (N,)."""
         capacity = len(self._keys)
         while self._count + len(cloud) > _MAX_LOAD * capacity:  # as if every point had a cell of its own
             capacity *= 2

@@ -33,10 +33,9 @@ from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
-MIN_EXPLAINED = 0.7
-"""Least share of the verified matches that the given poses explain; below it the images are mapped alone."""
-MIN_REGISTERED = 0.95
-"""Least share of the views registered from the given poses; below it the images are mapped alone."""
+MIN_EXPLAINED, MIN_REGISTERED = 0.7, 0.95
+"""Least share of the verified matches that the given poses explain, and of the views registered from them; below either
+the images are mapped alone."""
 SENSOR_PATH_ERROR = 0.25
 """Outlier threshold [m] when a map from images is aligned with the sensor's path."""
 MIN_NETWORK_VIEWS = 3
@@ -123,7 +122,7 @@ def _refined(inputs: Inputs) -> Result:
     path = SensorPath(images.keyframes, checked.poses, inputs.sensor_sigma)
     start = {i: checked.poses[i] for i in given}
     source, mapped = "sensor", None
-    sparse_map = _adjusted_with_prior(inputs, start, cameras, start)
+    sparse_map = _adjusted(inputs, start, cameras, start)
     explained = _explained_share(images, sparse_map)
     blank = keep_sensor_poses(path, images.matches, sparse_map.poses)
     registered = len(sparse_map.poses) + len(blank.keys() & given)
@@ -135,7 +134,7 @@ def _refined(inputs: Inputs) -> Result:
             len(given),
         )
         alone = _mapped(inputs)
-        from_images = _adjusted_with_prior(inputs, _aligned(inputs, alone.poses, start), alone.cameras, start)
+        from_images = _adjusted(inputs, _aligned(inputs, alone.poses, start), alone.cameras, start)
         if (share := _explained_share(images, from_images)) > explained:
             source, mapped, sparse_map, explained = "images", alone, from_images, share
     scale = _scale_onto(sparse_map.poses, start)
@@ -215,10 +214,12 @@ def _points_only(inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int
     return SparseMap.from_colmap(adjuster.reconstruction)
 
 
-def _adjusted_with_prior(
-    inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int, Camera], start: Mapping[int, Pose]
+def _adjusted(
+    inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int, Camera], known: Mapping[int, Pose]
 ) -> SparseMap:
-    prior = Prior({i: start[i].translation for i in poses}, inputs.params.sensor_sigma_position)
+    """The map adjusted from `poses`, with the positions of the known ones, if any, as a prior."""
+    centres = {i: pose.translation for i, pose in known.items()}
+    prior = Prior(centres, inputs.params.sensor_sigma_position) if known else None
     return Adjuster(inputs.images.database, poses, cameras, inputs.params.seed).refine(prior)
 
 
@@ -227,10 +228,7 @@ def _adjusted_network(
 ) -> SparseMap:
     """The map under the stitched poses, adjusted if requested; its frame and scale agree with all known poses."""
     if inputs.params.adjust:
-        prior = None
-        if stitched.anchored:
-            prior = Prior({i: pose.translation for i, pose in known.items()}, inputs.params.sensor_sigma_position)
-        sparse_map = Adjuster(inputs.images.database, stitched.poses, cameras, inputs.params.seed).refine(prior)
+        sparse_map = _adjusted(inputs, stitched.poses, cameras, known if stitched.anchored else {})
     else:
         sparse_map = _points_only(inputs, stitched.poses, cameras)
     frame = known if stitched.anchored else stitched.poses

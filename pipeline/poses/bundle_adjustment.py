@@ -102,14 +102,10 @@ class Adjuster:
         free: Literal["points", "poses", "centres"] = "poses",
         held: Sequence[int] = (),
     ) -> pycolmap.CeresBundleAdjuster:
-        """Bundle adjustment of points, poses and intrinsics.
+        """Bundle adjustment with a Cauchy loss of this scale [px]; 0 steps only set up the problem.
 
-        Args:
-            loss: Scale of the Cauchy loss [px].
-            steps: Largest number of solver steps; 0 only sets up the problem.
-            prior: The sensor's positions, or None for a free map.
-            free: The points only; also poses, focal lengths and distortion; or also principal points.
-            held: Cameras with fixed intrinsics.
+        `free` are the points only; also poses, focal lengths and distortion, except those of the cameras `held`; or
+        also principal points.
         """
         import pycolmap
 

@@ -72,18 +72,11 @@ def calibrate(
     scale_prior: float,
     rng: np.random.Generator,
 ) -> Calibration | None:
-    """Fit the colour-from-depth calibration and the map's scale.
+    """Fit the colour-from-depth calibration and the map's scale; None when too few points have valid depth.
 
-    Args:
-        root: The capture's folder.
-        images: All keyframes; those in the map must have depth.
-        sparse_map: The map, its scale accurate within a few `scale_prior`.
-        starts: Candidates of `camera_from_depth`, the declared one first; the best is refined.
-        scale_prior: Relative one sigma of the map's scale before the fit.
-        rng: Chooses observations when there are very many.
-
-    Returns:
-        The calibration, or None when too few points have valid depth.
+    All keyframes in the map must have depth in the capture's folder `root`. `starts` are candidates of
+    `camera_from_depth`, the declared one first, of which the best is refined; `scale_prior` is the relative one sigma
+    of the map's scale before the fit.
     """
     data = _collect(root, images, sparse_map, rng)
     declared = _parameters(starts[0])

@@ -41,10 +41,8 @@ NEARER = 4.0
 """Factor by which an object may be nearer than a view's nearest points."""
 DEPTH_ERROR = 0.08
 """Relative error of a sensor's depth, including its registration."""
-MIN_AREA = 0.004
-"""Smallest region, as a share of the image."""
-MIN_CERTAIN = 0.2
-"""Least share of a region's pixels that certainly move."""
+MIN_AREA, MIN_CERTAIN = 0.004, 0.2
+"""Smallest region, as a share of the image, and least share of its pixels that certainly move."""
 GAP, MARGIN = 0.03, 0.008
 """Gaps that are closed and the margin that is added [share of the longer side]."""
 WARN_SHARE = 0.05
@@ -80,18 +78,11 @@ MIN_VOTES, MIN_STAY_SHARE = 8, 0.6
 def mask_dynamic(
     folder: Path, views: Sequence[View], cameras: Sequence[int], xyz: F64, depth_folder: Path | None, threads: int
 ) -> tuple[list[View], dict[str, object]]:
-    """Mask in every view what moves or is carried along, in addition to existing masks.
+    """Mask in every view what moves or is carried along, in addition to existing masks; returns views and report.
 
-    Args:
-        folder: The poses folder with the views' images and masks; new masks are written there.
-        views: All registered views in the capture's order, held-out ones included.
-        cameras: Camera id of each view; only views of one camera are compared.
-        xyz: (N, 3) sparse points.
-        depth_folder: The capture with the depth images; None where their scale isn't known.
-        threads: Number of threads; 0 is all cores. Results don't depend on it.
-
-    Returns:
-        The views with their masks, and the report.
+    The views are all registered ones in the capture's order, held-out ones included; those with one camera id are
+    compared. Images and masks are in the poses `folder`, depth images in that of the capture, which is None where
+    their scale isn't known. The sparse points are (N, 3). 0 threads are all cores; results don't depend on them.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)  # OpenCV's flow depends on it

@@ -42,10 +42,9 @@ LOSS_SCALE = 2.0
 """Error above which matches have less weight [px]: wrong matches and drift."""
 MAX_OFF_SHARE, MAX_OFF = 0.004, 2.0
 """Largest distance from the epipolar line [share of the image's longer side, px]."""
-MAX_VIOLATIONS = 0.2
-"""Largest share of violating matches of a consistent second; rigid scenes have 0.00, flowing ones a third."""
-MIN_CONSISTENT = 0.5
-"""Least share of consistent seconds."""
+MAX_VIOLATIONS, MIN_CONSISTENT = 0.2, 0.5
+"""Largest share of violating matches of a consistent second (rigid scenes have 0.00, flowing ones a third), and least
+share of consistent seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +73,8 @@ def fit_sensor_offset(images: MatchedImages, poses: Mapping[int, Pose], rng: np.
     Nothing is changed unless the median error falls by `MIN_GAIN`: eight parameters fit some of the noise of a few
     poses, and with cameras that look inwards a forward offset is equivalent to another scale.
 
-    Args:
-        images: All keyframes with their matches.
-        poses: Given world_from_sensor of the images to use, by image id.
-        rng: Chooses the pairs and matches.
-
-    Returns:
-        The offset; the identity with infinite errors when no pair has a baseline.
+    `poses` are the given world_from_sensor of the images to use, by image id. When no pair has a baseline, the result
+    is the identity with infinite errors.
 
     Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
     """

@@ -29,10 +29,8 @@ EXHAUSTIVE = 25
 """Number of images up to which every pair is matched."""
 NEIGHBOURS = 5
 """Neighbours matched on each side in a sequence; then those at distances 8, 16, 32 (quadratic overlap)."""
-SIMILAR = 6
-"""Similar images matched in addition to the sequence's neighbours."""
-SIMILAR_ONLY = 20
-"""Similar images matched if there is no sequence."""
+SIMILAR, SIMILAR_ONLY = 6, 20
+"""Similar images matched in addition to the sequence's neighbours, and if there is no sequence."""
 SEQUENCE = 0.3
 """Minimum similarity of neighbours in a sequence: 0 is that of any two images, 1 that of the most similar ones."""
 MIN_OVERLAP = 0.25

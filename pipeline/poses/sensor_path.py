@@ -26,32 +26,22 @@ from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
-LOOP_LENGTH = 2.0
-"""Minimum length of the path between the ends of a loop [m]."""
-LOOP_DETOUR = 3.0
-"""Minimum ratio of that length to the distance between the two views."""
+LOOP_LENGTH, LOOP_DETOUR = 2.0, 3.0
+"""Minimum length of the path between the ends of a loop [m], and its ratio to the distance between the two views."""
 MAX_ERROR = 6.0
 """Largest median reprojection error of a pair that agrees with the sensor [px]; the first adjustment allows twice."""
-DRIFT = 0.02
-"""One sigma of a sensor's drift, as a share of the path length."""
-ROTATION_DRIFT = 0.2
-"""One sigma of a sensor's drift in rotation [deg/m]."""
-LOCATED_SIGMA = 0.05
-"""One sigma of a relative position from the images [m]."""
-LOCATED_SIGMA_DEG = 2.0
-"""One sigma of a relative rotation from the images [deg]."""
+DRIFT, ROTATION_DRIFT = 0.02, 0.2
+"""One sigma of a sensor's drift in position [share of the path length] and in rotation [deg/m]."""
+LOCATED_SIGMA, LOCATED_SIGMA_DEG = 0.05, 2.0
+"""One sigma of a relative position [m] and rotation [deg] from the images."""
 MAX_SIGMAS = 3.0
 """Sigmas beyond which matches and sensor contradict each other."""
 JUMP = 100.0
 """Length that a jump of the sensor adds to the path [m], for its uncertainty."""
-NEAR = 2.0
-"""Largest distance along the path between views whose features are triangulated [m]."""
-NEAR_DEG = 45.0
-"""Largest rotation between them [deg]."""
-MIN_PARALLAX = 1.5
-"""Smallest parallax of a triangulated feature [deg]."""
-MIN_DEPTH = 0.05
-"""Smallest depth of a feature [m]."""
+NEAR, NEAR_DEG = 2.0, 45.0
+"""Largest distance along the path [m] and rotation [deg] between views whose features are triangulated."""
+MIN_PARALLAX, MIN_DEPTH = 1.5, 0.05
+"""Smallest parallax [deg] and depth [m] of a triangulated feature."""
 MIN_POINTS = 20
 """Least number of features with depth of a pair."""
 MIN_OPEN_LOOPS = 0.25

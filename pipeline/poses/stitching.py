@@ -64,13 +64,9 @@ class Stitched:
 
 
 def stitch(chunks: Sequence[Chunk], known: Mapping[int, Pose], sigma: tuple[float, float], seed: int) -> Stitched:
-    """All chunks in one frame.
+    """All chunks in one frame, that of the known world_from_camera by image id where chunks fit them.
 
-    Args:
-        chunks: See `network.ChunkRunner`.
-        known: Given world_from_camera by image id; may be empty.
-        sigma: One sigma of a given position and rotation [unit of `known`, deg].
-        seed: Seed of the RANSAC that aligns chunks with known poses.
+    `sigma` is that of a known position and rotation [unit of `known`, deg].
     """
     if not chunks:
         return Stitched({}, {}, 0, (), (), anchored=False)
