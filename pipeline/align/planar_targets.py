@@ -323,11 +323,7 @@ def _same(a: F64, b: F64) -> bool:
 
 
 def _of_one_size(kind: SheetFormat, sheets: list[Sheet], others: Sequence[Scale]) -> list[Sheet]:
-    """The sheets if they agree, otherwise those that agree with the other scales.
-
-    Raises:
-        ReconstructionError: When none does, or sheets of several sizes remain.
-    """
+    """The sheets if they agree, otherwise those that agree with the other scales, if these are of one size."""
 
     def fits(scale: Scale) -> bool:
         return all(abs(np.log(scale.value / o.value)) < MAX_OFF or scale.off(o) <= MAX_DISAGREEMENT for o in others)

@@ -370,11 +370,7 @@ def _at_level(camera: Camera, level: int) -> Camera:
 
 
 def _affordable_threads(views: list[View], cameras: list[Camera], params: DepthParams, threads: int, count: int) -> int:
-    """The number of threads that fit into memory; logs the resources that they need.
-
-    Raises:
-        MachineError: When there is not enough for one.
-    """
+    """The number of threads that fit into memory; logs the resources that they need."""
     pixels = max(camera.width * camera.height for camera in cameras)
     native = max(view.camera.width * view.camera.height for view in views)
     others = min(params.source_views + EXTRA_NEIGHBOURS, len(views))

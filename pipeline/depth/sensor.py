@@ -93,11 +93,7 @@ def measure_noise(
 
 
 def measured_share(scene: PosedScene, capture_folder: Path) -> float:
-    """Mean share of pixels with depth in the depth images.
-
-    Raises:
-        CaptureError: As `clean_sensor_depth`.
-    """
+    """Mean share of pixels with depth in the depth images."""
     shares = [(read_sensor_depth(capture_folder, view)[0] > 0).mean() for view in scene.views if view.sensor_depth]
     return float(np.mean(shares)) if shares else 0.0
 

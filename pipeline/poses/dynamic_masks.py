@@ -226,16 +226,11 @@ class Still:
 
 @dataclass(frozen=True, eq=False)
 class _Flow:
-    """Parallax of an image's pixels towards one neighbour.
+    """Parallax of an image's pixels towards one neighbour: its flow (H, W, 2) [px] where known (H, W).
 
-    Attributes:
-        flow: (H, W, 2) measured flow [px].
-        known: (H, W) where it was measured.
-        line: (H, W, 2) direction of static points: they move by `line * s`, s = w / (1 - w * depth), w inverse depth.
-        depth: Depth of the neighbour's centre in this camera's axes.
-        other: (H, W) the neighbour's image, rotated.
-        shown: (H, W) where that is valid.
-        noise: One sigma of the flow across the line [px].
+    Static points of inverse depth w move by `line * s`, s = w / (1 - w * depth), `depth` being that of the neighbour's
+    centre in this camera's axes; `noise` is one sigma of the flow across the line [px]. `other` (H, W) is the
+    neighbour's image, rotated, and valid where `shown`.
     """
 
     flow: F32

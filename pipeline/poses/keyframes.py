@@ -93,11 +93,7 @@ def load_keyframes(capture: Capture, selection: Selection, image_size: int) -> t
 
 
 def read_keyframe(root: Path, keyframe: Keyframe) -> U8:
-    """The image at working size, RGB (H, W, 3).
-
-    Raises:
-        ReconstructionError: When it can't be read.
-    """
+    """The image at working size, RGB (H, W, 3); a ReconstructionError when it can't be read."""
     image = _decode(root / keyframe.frame.image, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, "image")
     size = keyframe.camera.width, keyframe.camera.height
     if size != (image.shape[1], image.shape[0]):
@@ -106,11 +102,7 @@ def read_keyframe(root: Path, keyframe: Keyframe) -> U8:
 
 
 def read_keyframe_mask(root: Path, keyframe: Keyframe) -> Mask | None:
-    """Valid pixels (H, W) of the image at working size; None if all are.
-
-    Raises:
-        ReconstructionError: When the mask can't be read.
-    """
+    """Valid pixels (H, W) of the image at working size, None if all are; a ReconstructionError as above."""
     if keyframe.frame.mask is None:
         return None
     mask = _decode(root / keyframe.frame.mask, cv2.IMREAD_GRAYSCALE, "mask")

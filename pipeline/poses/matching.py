@@ -240,10 +240,10 @@ def write_database(path: Path, keyframes: Sequence[Keyframe], features: Sequence
     import pycolmap
 
     database = pycolmap.Database.open(path)
-    trusted = {k.camera_id: k.frame.focal_source != "guessed" for k in keyframes}
-    cameras = {k.camera_id: k.camera for k in keyframes}
-    for camera_id in sorted(cameras):
-        camera = colmap_io.to_colmap(cameras[camera_id], camera_id, trusted=trusted[camera_id])
+    last = {k.camera_id: k for k in keyframes}
+    for camera_id in sorted(last):
+        trusted = last[camera_id].frame.focal_source != "guessed"
+        camera = colmap_io.to_colmap(last[camera_id].camera, camera_id, trusted=trusted)
         database.write_camera(camera, use_camera_id=True)
         rig = pycolmap.Rig(rig_id=camera_id)
         rig.add_ref_sensor(camera.sensor_id)

@@ -80,14 +80,11 @@ class SparsePoints:
 
 @dataclass(frozen=True, eq=False)
 class PosedScene:
-    """The result of the poses stage.
+    """The registered keyframes in capture order (a rig's camera by camera), and points from those not held out.
 
     Attributes:
-        views: Registered keyframes in capture order (a rig's camera by camera), held-out ones included.
-        points: Sparse points from the views that are not held out.
         scale_sigma: Relative one sigma of the metric scale, or None while the scale is arbitrary.
         depth_scale: Factor of sensor depth that makes it agree with the poses.
-        report: For the manifest.
         depth_range: Largest depth that the sensor measures well [m], or None where the capture doesn't state it.
     """
 

@@ -130,16 +130,10 @@ def _cross(vectors: F64) -> F64:
 
 @dataclass(frozen=True, eq=False)
 class SparseMap:
-    """Registered images and the points that they observe.
+    """Registered images and the points (N, 3) that they observe, in the map's frame.
 
-    Attributes:
-        poses: world_from_camera by image id.
-        cameras: Intrinsics at working size by camera id.
-        xyz: (N, 3) points, map frame.
-        image: (M,) image id of every observation.
-        feature: (M,) its index into the image's features.
-        point: (M,) its index into `xyz`.
-        sigma: One sigma of the poses by image id, where known.
+    Poses, world_from_camera, and their sigmas, where known, are by image id, intrinsics at working size by camera id.
+    Of each of M observations there are the image id and the indices into its features and into the points.
     """
 
     poses: Mapping[int, Pose]
