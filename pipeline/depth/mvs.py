@@ -121,9 +121,9 @@ def estimate_depth(
     """Depth maps of the training views, in order.
 
     Temporary files in `scratch`, about 21 bytes per pixel and view, are removed after the last map; after a kill the
-    next run with the same arguments continues with them. None threads are all cores; the result does not depend on
-    them. Only views with these names, if given, get maps; they are matched with all views, and must agree with each
-    other.
+    next run with the same arguments continues with them. By default all cores are used; the result does not depend on
+    the number of threads. Only views with these names, if given, get maps; they are matched with all views, and must
+    agree with each other.
 
     Raises:
         MachineError: When there is not enough memory for one view.

@@ -56,7 +56,7 @@ def select_views(
     covered as well. Sources: Y. Yao et al., MVSNet, ECCV 2018, section 4.1 (weight of the angle); M. Goesele et al.,
     Multi-View Stereo for Community Photo Collections, ICCV 2007, section 4 (greedy choice by coverage).
 
-    The views have pinhole cameras, world_from_camera poses and indices in `points.view_index`.
+    Of each view a pinhole camera, its world_from_camera and its index in `points.view_index` are given.
     """
     number = np.full(max([*view_ids, int(points.view_index.max(initial=0))]) + 1, -1, np.int64)
     number[view_ids] = np.arange(len(view_ids))

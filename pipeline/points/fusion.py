@@ -29,8 +29,8 @@ def fuse(
 
     A pixel is kept unless the neighbours that see through it outnumber half of those that confirm it; agreeing depths
     are averaged along the pixel's ray before points are merged by cells, weighted with cos(incidence) / sigma^2.
-    Guessed pixels only fill cells without measured points in or next to them. Maps and cloud are in the world frame;
-    None threads are all cores, and the result does not depend on them.
+    Guessed pixels only fill cells without measured points in or next to them. Maps and cloud are in the world frame.
+    By default all cores are used; the result does not depend on the number of threads.
 
     Returns:
         The cloud and its statistics.

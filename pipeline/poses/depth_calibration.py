@@ -47,9 +47,9 @@ INDEPENDENT = 10
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The depth camera in the colour camera [m], with a factor of its declared focal lengths.
+    """Pose of the depth camera in the colour camera [m], and the factor of its declared focal lengths.
 
-    `map_scale`, of relative sigma `scale_sigma`, is the factor of the map that makes it agree with the depth images.
+    The map must be multiplied by `map_scale`, of relative sigma `scale_sigma`, to agree with the depth images.
     """
 
     camera_from_depth: Pose

@@ -82,7 +82,8 @@ def mask_dynamic(
 
     The views are all registered ones in the capture's order, held-out ones included; those with one camera id are
     compared. Images and masks are in the poses `folder`, depth images in that of the capture, which is None where
-    their scale isn't known. The sparse points are (N, 3). 0 threads are all cores; results don't depend on them.
+    their scale isn't known. The sparse points are (N, 3). The result does not depend on the number of threads, of
+    which 0 stands for all cores.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)  # OpenCV's flow depends on it

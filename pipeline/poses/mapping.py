@@ -44,7 +44,7 @@ SAME = 0.03
 class ImageMap:
     """A map from images alone: poses and refined intrinsics of the largest sub-model, in an arbitrary frame and scale.
 
-    `submodels` are the image ids of all after joining, the largest first, into which `joined` of the mapper's went.
+    `submodels` are the image ids of all sub-models, the largest first, which was joined from `joined` of the mapper's.
     """
 
     poses: Mapping[int, Pose]

@@ -108,7 +108,7 @@ class Chunk:
 class Chunks:
     """All chunks in the order of the runs, of which the last `loops` close loops; `failed` images gave nothing finite.
 
-    `capacity` is the number of images per run, after it was `halved` so often because the memory was too small.
+    `capacity` is the final number of images per run, after being `halved` as many times as the memory was too small.
     """
 
     chunks: tuple[Chunk, ...]

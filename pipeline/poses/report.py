@@ -10,7 +10,7 @@ from pipeline.poses.matching import Matches
 
 
 class BackendReport(TypedDict, total=False):
-    """The backend's part; every backend gives some of the keys. See `backends` for the nested values."""
+    """The backend's part; every backend gives some of the keys. See `backends` for nested values."""
 
     path: str
     matches_explained: float
