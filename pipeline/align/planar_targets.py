@@ -334,22 +334,19 @@ def _of_one_size(kind: SheetFormat, sheets: list[Sheet], others: Sequence[Scale]
     doubtful = fitting or sheets
     known = lowest_sigma(others) if others else _scale(doubtful[0])
     reference = known.source if others else "the first"
-    listed = "; ".join(_described(sheet, known, reference) for sheet in doubtful)
+    listed = []  # the size by another scale, and the ends of the longer side in the photo that shows it largest
+    for sheet in doubtful:
+        times = known.value / sheet.measured.metres_per_unit
+        best = max(sheet.sightings, key=lambda sighting: cv2.contourArea(sighting.corners.astype(np.float32)))
+        rays = best.view.camera.rays(best.corners[1:3])  # expected distances go from the shorter side to the longer one
+        ends = ":".join(f"{u:.0f},{v:.0f}" for u, v in (best.view.source_camera or best.view.camera).project(rays))
+        listed.append(f"{times:.2f} times the sheet's size by {reference}, {best.view.name}:{ends}")
     raise ReconstructionError(
         f"--known-length '{kind} sheet' needs sheets of one size that fits what else is known of the scale",
-        found=f"{len(doubtful)} rectangles of that shape: {listed}",
+        found=f"{len(doubtful)} rectangles of that shape: {'; '.join(listed)}",
         remedy="name the right one: --known-length METRES@PHOTO:U,V:U,V with two of these pixels",
     )
 
 
 def _scale(sheet: Sheet) -> Scale:
     return Scale(sheet.measured.metres_per_unit, max(sheet.measured.sigma, MIN_SHEET_SIGMA), "sheet")
-
-
-def _described(sheet: Sheet, known: Scale, reference: str) -> str:
-    """Its size by another scale, and the ends of its longer side in the photo that shows it largest."""
-    times = known.value / sheet.measured.metres_per_unit
-    best = max(sheet.sightings, key=lambda sighting: cv2.contourArea(sighting.corners.astype(np.float32)))
-    rays = best.view.camera.rays(best.corners[1:3])  # expected distances go from the shorter side to the longer one
-    ends = ":".join(f"{u:.0f},{v:.0f}" for u, v in (best.view.source_camera or best.view.camera).project(rays))
-    return f"{times:.2f} times the sheet's size by {reference}, {best.view.name}:{ends}"

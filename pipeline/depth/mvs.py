@@ -89,12 +89,7 @@ _MATCHED, _SLOPES, _REFINED, _IMAGE = "matched", "slopes", "refined", "image"
 def write_maps(
     scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
 ) -> tuple[list[str], dict[str, object]]:
-    """Write the stereo map of every training view; returns names and report.
-
-    Raises:
-        MachineError: When there is not enough memory for one view.
-        ReconstructionError: When the views share too little to be matched.
-    """
+    """Write the stereo map of every training view; returns names and report. For errors see `estimate_depth`."""
     maps = estimate_depth(scene, inputs["poses"], params, resume_folder(out_dir))
     return stereo_report(saved_maps(maps, scene, inputs["poses"], out_dir))
 

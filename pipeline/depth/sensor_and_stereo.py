@@ -71,9 +71,7 @@ def write_maps(
 ) -> tuple[list[str], dict[str, object]]:
     """Write the sensor's maps, then fuse some of them (all of a scanner with gaps) with stereo.
 
-    Raises:
-        CaptureError: When there is no depth image, or one is damaged.
-        MachineError: When there is not enough memory for one view.
+    For errors see `sensor.write_maps` and `mvs.estimate_depth`.
     """
     with_gaps = measured_share(scene, inputs["capture"]) <= WHOLE_IMAGE
     names, report = sensor_backend.write_maps(scene, inputs, params, out_dir, with_gaps=with_gaps)

@@ -51,11 +51,7 @@ def parameters(camera: Camera, model: str) -> list[float]:
 
 
 def from_colmap(camera: pycolmap.Camera) -> Camera:
-    """Our camera of a COLMAP camera that `to_colmap` created.
-
-    Raises:
-        ValueError: For any other camera model.
-    """
+    """Our camera of a COLMAP camera that `to_colmap` created; a ValueError for any other model."""
     values = [float(v) for v in camera.params]
     if camera.model_name == "SIMPLE_RADIAL":
         values = [values[0], *values]

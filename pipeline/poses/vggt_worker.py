@@ -39,12 +39,7 @@ class Worker:
     """The loaded network."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        """Load it.
-
-        Raises:
-            NoDeviceError: When torch can't compute there.
-            MissingWeightsError, WrongWeightsError: See `load_network`.
-        """
+        """Load it; for errors see `usable_device` and `load_network`."""
         import torch
         from vggt.models.vggt import VGGT  # pyright: ignore[reportMissingImports]
 
