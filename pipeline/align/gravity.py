@@ -28,13 +28,9 @@ ONE_WALL_SIGMA_DEG = 1.0
 
 @dataclass(frozen=True, eq=False)
 class UpEstimate:
-    """An estimate of the up direction.
+    """An estimate of the unit up direction (3,) in the scene's frame, by one or several sources such as surfaces.
 
-    Attributes:
-        sources: accelerometer, the capture's kind, surfaces, lines, cameras, or several of them.
-        up: (3,) unit, scene frame.
-        sigma_deg: One sigma [deg].
-        normal: (3,) unit, if up is only known to be perpendicular to it (a single wall's normal).
+    With `normal` (3,), that of a single wall, up is only known to be perpendicular to it.
     """
 
     sources: tuple[str, ...]
@@ -74,8 +70,7 @@ def up_from_accelerometer(views: Sequence[View], shared_sigma_deg: float | None 
     readings = [view.world_from_camera.rotate(-view.gravity) for view in views if view.gravity is not None]
     if len(readings) < 3:
         return None
-    up = np.median(readings, axis=0)
-    up /= np.linalg.norm(up)
+    up = _unit(np.median(readings, axis=0))
     off = _angles_deg(np.array(readings), up)
     kept = np.array(readings)[off <= max(3 * float(np.median(off)), 0.05)]
     up = _unit(kept.mean(0))
@@ -150,7 +145,7 @@ def up_from_surfaces(surfaces: Surfaces, rough: UpEstimate) -> UpEstimate | None
     if not ups:
         return None
     if len(ups) == 2:
-        disagreement = float(_angles_deg(ups[0][None], ups[1])[0]) / 2
+        disagreement = tilt_deg(*ups) / 2
         return UpEstimate(("surfaces",), up, float(np.hypot(SURFACES_SIGMA_DEG, disagreement)))
     return UpEstimate(("surfaces",), up, 0.5)
 

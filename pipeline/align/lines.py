@@ -29,31 +29,22 @@ VOTE_STEP_DEG = 0.5
 """Angle between candidate directions."""
 RIVAL_DEG, MAX_RIVAL = 4.0, 0.8
 """A direction this far from the best one must have less than this share of its votes."""
-MIN_OBJECTS = 2
-"""Least number of objects that agree: a single line near the vertical may be anything."""
-MIN_VIEWS = 3
-"""Least number of views in which an object looks vertical: in one or two, any line may."""
+MIN_OBJECTS, MIN_VIEWS = 2, 3
+"""Least number of objects that agree, and of views in which each looks vertical: in one or two, any line may."""
 MIN_SPREAD = 0.02
 """Least spread of the planes' normals along their second axis: nearly parallel planes constrain one axis only."""
 OBJECT_SIGMA_DEG = 1.5
 """How vertical one object is: doors are accurate, a picture on a cord leans by two degrees or more."""
-OBJECT_SIZE = 0.1
-"""Largest distance between lines of one object [median distances from the camera]."""
-
-REACH = 20.0
-"""Largest distance of a line from the median of all [median distances from the camera]."""
+OBJECT_SIZE, REACH = 0.1, 20.0
+"""Largest distance between lines of one object, and from the median of all [median distances from the camera]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Straight segments of all views.
+    """Straight segments of all views, with lengths (N,) in longer sides of the image and their views' numbers (N,).
 
-    Attributes:
-        normals: (N, 3) unit normal of the plane through the camera and the line, scene frame.
-        lengths: (N,) in longer sides of the image.
-        views: (N,) number of the view.
-        positions: (N, 3) midpoint, scene frame; NaN without depth.
-        distance: Median distance from the camera [scene units].
+    In the scene's frame: unit normals (N, 3) of the planes through camera and line, midpoints (N, 3), NaN without
+    depth, and the median distance from the camera.
     """
 
     normals: F64
@@ -77,7 +68,12 @@ def up_from_lines(
     segments = _all_segments(views[:: max(1, -(-len(views) // MAX_VIEWS))], poses_folder, depth_folder)
     if len(segments.lengths) == 0:
         return None
-    candidates = _cone(rough.up, float(np.clip(3 * rough.sigma_deg, 5, 25)))
+    radius = float(np.clip(3 * rough.sigma_deg, 5, 25))
+    steps = np.arange(-radius, radius + VOTE_STEP_DEG / 2, VOTE_STEP_DEG)
+    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+    grid = grid[np.linalg.norm(grid, axis=1) <= radius]
+    candidates = rough.up + np.tan(np.deg2rad(grid)) @ horizontal_axes(rough.up).T
+    candidates /= np.linalg.norm(candidates, axis=1, keepdims=True)
     votes = np.array([_weights(segments, up).sum() for up in candidates])
     up = candidates[np.argmax(votes)]
     far = candidates @ up < np.cos(np.deg2rad(RIVAL_DEG))
@@ -96,7 +92,7 @@ def up_from_lines(
     return UpEstimate(("lines",), up, OBJECT_SIGMA_DEG / float(np.sqrt(effective * min(1.0, 2 * spread))))
 
 
-def find_segments(image: U8) -> F64:
+def _find_segments(image: U8) -> F64:
     """Straight segments (N, 4) as u1, v1, u2, v2 [px] in an image (H, W, 3).
 
     Source: R. Grompone von Gioi et al., LSD: a fast line segment detector with a false detection control, TPAMI 2010.
@@ -114,7 +110,7 @@ def _all_segments(views: Sequence[View], poses_folder: Path, depth_folder: Path)
         longer = max(view.camera.width, view.camera.height)
         share = min(1.0, LONGEST_SIDE_PX / longer)
         camera = view.camera.resized(round(view.camera.width * share), round(view.camera.height * share))
-        segments = find_segments(read_image(poses_folder, view, (camera.width, camera.height)))
+        segments = _find_segments(read_image(poses_folder, view, (camera.width, camera.height)))
         across = np.cross(camera.rays(segments[:, :2]), camera.rays(segments[:, 2:]))
         normals.append(view.world_from_camera.rotate(across / np.linalg.norm(across, axis=1, keepdims=True)))
         lengths.append(np.linalg.norm(segments[:, :2] - segments[:, 2:], axis=1) / longer / share)
@@ -138,15 +134,6 @@ def _depth(depth_folder: Path, view: View, rays: F64) -> F64:
     height, width = depth_map.depth.shape
     depth = depth_map.depth[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)].astype(np.float64)
     return np.where(depth > 0, depth, np.nan)
-
-
-def _cone(axis: F64, half_angle_deg: float) -> F64:
-    """Unit directions (N, 3) around an axis."""
-    steps = np.arange(-half_angle_deg, half_angle_deg + VOTE_STEP_DEG / 2, VOTE_STEP_DEG)
-    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-    grid = grid[np.linalg.norm(grid, axis=1) <= half_angle_deg]
-    directions = axis + np.tan(np.deg2rad(grid)) @ horizontal_axes(axis).T
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
 
 
 def _weights(segments: Segments, up: F64) -> F64:

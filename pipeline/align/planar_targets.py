@@ -77,12 +77,9 @@ class Sighting:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """A quad measured from several views.
+    """A quad measured from several views: corners (4, 3) in the scene's frame, and the scale by their six distances.
 
-    Attributes:
-        corners: (4, 3), scene frame [scene units].
-        metres_per_unit: Scale by all six distances between corners.
-        sigma: Relative one sigma of it, by the corners' noise and the disagreement of the distances.
+    `sigma` is the scale's relative one sigma by the corners' noise and the disagreement of the distances.
     """
 
     corners: F64
@@ -326,37 +323,30 @@ def _same(a: F64, b: F64) -> bool:
 
 
 def _of_one_size(kind: SheetFormat, sheets: list[Sheet], others: Sequence[Scale]) -> list[Sheet]:
-    """The sheets if they agree, otherwise those that agree with the other scales.
+    """The sheets if they agree, otherwise those that agree with the other scales, if these are of one size."""
 
-    Raises:
-        ReconstructionError: When none does, or sheets of several sizes remain.
-    """
-    fitting = [sheet for sheet in sheets if all(_is_near(_scale(sheet), other) for other in others)]
+    def fits(scale: Scale) -> bool:
+        return all(abs(np.log(scale.value / o.value)) < MAX_OFF or scale.off(o) <= MAX_DISAGREEMENT for o in others)
+
+    fitting = [sheet for sheet in sheets if fits(_scale(sheet))]
     if fitting and all(_scale(sheet).off(_scale(fitting[0])) <= MAX_DISAGREEMENT for sheet in fitting[1:]):
         return fitting
     doubtful = fitting or sheets
     known = lowest_sigma(others) if others else _scale(doubtful[0])
     reference = known.source if others else "the first"
-    listed = "; ".join(_described(sheet, known, reference) for sheet in doubtful)
+    listed = []  # the size by another scale, and the ends of the longer side in the photo that shows it largest
+    for sheet in doubtful:
+        times = known.value / sheet.measured.metres_per_unit
+        best = max(sheet.sightings, key=lambda sighting: cv2.contourArea(sighting.corners.astype(np.float32)))
+        rays = best.view.camera.rays(best.corners[1:3])  # expected distances go from the shorter side to the longer one
+        ends = ":".join(f"{u:.0f},{v:.0f}" for u, v in (best.view.source_camera or best.view.camera).project(rays))
+        listed.append(f"{times:.2f} times the sheet's size by {reference}, {best.view.name}:{ends}")
     raise ReconstructionError(
         f"--known-length '{kind} sheet' needs sheets of one size that fits what else is known of the scale",
-        found=f"{len(doubtful)} rectangles of that shape: {listed}",
+        found=f"{len(doubtful)} rectangles of that shape: {'; '.join(listed)}",
         remedy="name the right one: --known-length METRES@PHOTO:U,V:U,V with two of these pixels",
     )
 
 
-def _is_near(scale: Scale, other: Scale) -> bool:
-    return abs(np.log(scale.value / other.value)) < MAX_OFF or scale.off(other) <= MAX_DISAGREEMENT
-
-
 def _scale(sheet: Sheet) -> Scale:
     return Scale(sheet.measured.metres_per_unit, max(sheet.measured.sigma, MIN_SHEET_SIGMA), "sheet")
-
-
-def _described(sheet: Sheet, known: Scale, reference: str) -> str:
-    """Its size by another scale, and the ends of its longer side in the photo that shows it largest."""
-    times = known.value / sheet.measured.metres_per_unit
-    best = max(sheet.sightings, key=lambda sighting: cv2.contourArea(sighting.corners.astype(np.float32)))
-    rays = best.view.camera.rays(best.corners[1:3])  # expected distances go from the shorter side to the longer one
-    ends = ":".join(f"{u:.0f},{v:.0f}" for u, v in (best.view.source_camera or best.view.camera).project(rays))
-    return f"{times:.2f} times the sheet's size by {reference}, {best.view.name}:{ends}"

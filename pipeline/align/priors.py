@@ -43,25 +43,18 @@ MIN_TREAD_SHARE = 0.002
 def find_priors(
     surfaces: Surfaces, views: Sequence[View], up: F64, floor: Floor | None, *, on_machine: bool = False
 ) -> list[Scale]:
-    """Scales by objects of typical size; none without a floor.
+    """Scales by objects of typical size in the scene's frame; none without a floor.
 
-    Args:
-        surfaces: Oriented points, scene frame.
-        views: The training views.
-        up: (3,) unit.
-        floor: The floor, or None.
-        on_machine: Whether the cameras were on a robot, drone or car, at any height.
+    `on_machine` says that the cameras were on a robot, drone or car, at any height.
     """
     if floor is None:
         return []
     centres = np.array([view.world_from_camera.translation for view in views])
     height = float(np.median(centres @ up)) - floor.height
     priors = []
-    rise = find_rise(surfaces, up, floor, height)
-    if rise is not None:
+    if (rise := find_rise(surfaces, up, floor, height)) is not None:
         priors.append(_prior(RISE, rise, "prior of steps"))
-    ceiling = find_floor(surfaces, -up, centres)
-    if ceiling is not None:
+    if (ceiling := find_floor(surfaces, -up, centres)) is not None:
         priors.append(_prior(ROOM_HEIGHT, -ceiling.height - floor.height, "prior of room height"))
     if not on_machine and (priors or not _look_inward(views, centres)):
         priors.append(_prior(CAMERA_HEIGHT, height, "prior of camera height"))

@@ -113,12 +113,7 @@ def scale_from_known_length(known: KnownLength, scene: PosedScene, depth_folder:
 
 
 def scale_from_camera_height(metres: float, sigma: float | None, height: float | None) -> Scale:
-    """Scale by the median camera height above the floor.
-
-    Args:
-        metres: Given height [m].
-        sigma: One sigma of it [m]; None is a tenth of it.
-        height: Reconstructed height [scene units]; None without a floor.
+    """Scale by the camera's median height [m] above the floor, its sigma and the reconstructed height [scene units].
 
     Raises:
         ReconstructionError: When no floor was found.

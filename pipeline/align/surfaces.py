@@ -30,7 +30,7 @@ class Surfaces:
 def sample_surfaces(depth_folder: Path, count: int = SAMPLE) -> Surfaces:
     """Sample about `count` measured points evenly from the maps that aren't held out."""
     names = map_names(depth_folder)
-    points, normals, area = [], [], []
+    points, normals, area = [np.zeros((0, 3))], [np.zeros((0, 3))], [np.zeros(0)]
     for name in names:
         depth_map = load_depth_map(depth_folder, name)
         if depth_map.held_out:
@@ -47,8 +47,6 @@ def sample_surfaces(depth_folder: Path, count: int = SAMPLE) -> Surfaces:
         points.append(pose.apply(rays * depth[:, None]))
         normals.append(pose.rotate(normal))
         area.append(step * depth**2 / (camera.fx * camera.fy) / np.clip(facing, 0.2, 1.0))
-    if not points:
-        return Surfaces(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))
     return Surfaces(np.concatenate(points), np.concatenate(normals), np.concatenate(area))
 
 
@@ -69,13 +67,7 @@ def connected_parts(plan: F64, cell: float) -> I32:
 
 @dataclass(frozen=True)
 class Floor:
-    """A horizontal plane.
-
-    Attributes:
-        height: Height along up [scene units].
-        rms: RMS distance of its points [scene units].
-        share: Share of all horizontal, upward-facing area.
-    """
+    """A horizontal plane: height along up, RMS distance of its points, and share of all upward-facing area."""
 
     height: float
     rms: float

@@ -22,14 +22,10 @@ SEE_THROUGH = np.float32(0.03)
 
 @dataclass(frozen=True, eq=False)
 class DepthMapSet:
-    """Depth maps that can be compared with each other, packed for the kernels.
+    """Depth maps that can be compared with each other, packed for the kernels; depths and sigmas are flat.
 
-    Attributes:
-        depth: All maps' depths, flat [scene units].
-        sigma: Their sigmas, flat [scene units].
-        layout: (N, 3) start in `depth`, width and height of each map.
-        intrinsics: (N, 4) fx, fy, cx, cy.
-        poses: (N, 4, 4) world_from_camera.
+    `layout` (N, 3) is the start, width and height of each map, `intrinsics` (N, 4) fx, fy, cx, cy, and `poses`
+    (N, 4, 4) world_from_camera.
     """
 
     depth: F32
@@ -100,14 +96,10 @@ def intrinsics(camera: Camera) -> F32:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A map compared with its neighbours.
+    """A map compared with its neighbours, all (H, W): how many see the same surface, and how many see through it.
 
-    Attributes:
-        depth: (H, W) averaged along the pixel's ray with the neighbours that agree.
-        sigma: (H, W) of it, if the maps' errors are independent.
-        agreeing: (H, W) number of neighbours that see the same surface.
-        violations: (H, W) number of neighbours that see through it.
-        disagreement: (H, W) mean distance to the agreeing neighbours' surface; 0 without any.
+    The depth is averaged along the pixel's ray with those that agree, its sigma that of independent errors, and the
+    disagreement the mean distance to their surface; 0 without any.
     """
 
     depth: F32
@@ -118,26 +110,17 @@ class Comparison:
 
 
 @_compile
-def _nearest_of_four(depth, start, width, height, u, v):
-    """The smallest depth of the 2x2 pixels around (u, v); 0 when one of them is unknown."""
-    left, top = max(int(u - 0.5), 0), max(int(v - 0.5), 0)
-    nearest = _f4(1e30)
-    for row in range(top, min(top + 2, height)):
-        for column in range(left, min(left + 2, width)):
-            z = depth[start + row * width + column]
-            if not z > 0:
-                return _f4(0)
-            nearest = min(nearest, z)
-    return nearest
-
-
-@_compile
 def sees_through(depth, start, width, height, u, v, near, sigma, other_sigma, max_deviation):
-    """Whether all of a map's depths around its pixel (u, v) exceed `near`, that of a point projected there."""
+    """Whether all 2x2 depths around a map's pixel (u, v) are known and exceed `near`, a point's depth there."""
     slack = max(max_deviation * np.sqrt(sigma * sigma + other_sigma * other_sigma), SEE_THROUGH * near)
     if depth[start + int(v) * width + int(u)] - near <= slack:
         return False
-    return _nearest_of_four(depth, start, width, height, u, v) - near > slack
+    left, top = max(int(u - 0.5), 0), max(int(v - 0.5), 0)
+    for row in range(top, min(top + 2, height)):
+        for column in range(left, min(left + 2, width)):
+            if not depth[start + row * width + column] - near > slack:
+                return False
+    return True
 
 
 @_compile

@@ -37,13 +37,9 @@ _CLOSED = 5
 
 
 class ViolatedRegion(TypedDict):
-    """A connected part of one view that other views contradict.
+    """A connected part of one view that others look through, or that lies behind a surface that others confirm.
 
-    Attributes:
-        view: Its name.
-        kind: Whether others see through it, or it lies behind a surface that others confirm.
-        share: Share of the map's pixels.
-        centre: Median (x, y, z) of its points, scene frame.
+    `share` is that of the map's pixels, `centre` the median (x, y, z) of its points in the scene's frame.
     """
 
     view: str
@@ -63,12 +59,9 @@ class SuspiciousRegion(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class FreeSpaceViolations:
-    """All contradictions between the views.
+    """All contradictions: regions in the views' order, large ones first, and their masks in the small maps.
 
-    Attributes:
-        regions: In the views' order, large ones first.
-        pixel_share: By view, the share of known pixels in conflict, in regions of any size.
-        masks: By view, which pixels of the small map belong to a region.
+    `pixel_share` is the share of a view's known pixels in conflict, in regions of any size.
     """
 
     regions: tuple[ViolatedRegion, ...]

@@ -60,12 +60,7 @@ def fit_local_planes(depth: F32, sigma: F32, focal: float, step: int) -> tuple[F
 
     The fit is of inverse depth, which is linear in the pixel on a plane. Weights fall off with the residual (Cauchy,
     as in a bilateral filter), which preserves edges and creases. Pixels that the fit does not support are dropped.
-
-    Args:
-        depth: (H, W) [m], 0 = unknown.
-        sigma: (H, W) [m], one sigma of the depth.
-        focal: Focal length [px].
-        step: Distance between the window's samples [px].
+    Depth and its one sigma are (H, W) [m], 0 = unknown.
 
     Returns:
         Inverse depth (H, W), 0 = unknown; its slopes along x and along y (H, W) per pixel.

@@ -45,18 +45,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """One round of PatchMatch.
-
-    Attributes:
-        level: Pyramid level: number of times that the image is halved.
-        sweeps: Propagation and refinement sweeps.
-        amplitude: Relative size of the first random changes.
-        propagated: Neighbours' hypotheses tried per pixel and sweep.
-        perturbed: Random hypotheses tried per pixel and sweep.
-        kept_sources: Source views used per pixel after the first cost.
-        window: (2, 32) offsets of the samples.
-        geometric_weight: Cost per pixel of disagreement with the source views' depth.
-    """
+    """One round of PatchMatch on images halved `level` times; see `patchmatch.sweep_planes` for the others."""
 
     level: int
     sweeps: int
@@ -100,12 +89,7 @@ _MATCHED, _SLOPES, _REFINED, _IMAGE = "matched", "slopes", "refined", "image"
 def write_maps(
     scene: PosedScene, inputs: Mapping[str, Path], params: DepthParams, out_dir: Path
 ) -> tuple[list[str], dict[str, object]]:
-    """Write the stereo map of every training view; returns names and report.
-
-    Raises:
-        MachineError: When there is not enough memory for one view.
-        ReconstructionError: When the views share too little to be matched.
-    """
+    """Write the stereo map of every training view; returns names and report. For errors see `estimate_depth`."""
     maps = estimate_depth(scene, inputs["poses"], params, resume_folder(out_dir))
     return stereo_report(saved_maps(maps, scene, inputs["poses"], out_dir))
 
@@ -131,14 +115,10 @@ def estimate_depth(
 ) -> Iterator[StereoDepth]:
     """Depth maps of the training views, in order.
 
-    Args:
-        scene: Undistorted pinhole views and the sparse points they share.
-        poses_folder: Folder of the images.
-        params: Parameters of the stage.
-        scratch: Folder for temporary files, about 21 bytes per pixel and view. They are removed after the last map;
-            after a kill the next run with the same arguments continues with them.
-        threads: Largest number of threads; None = all cores. The result does not depend on it.
-        names: Views that get maps; they are matched with all views, and must agree with each other.
+    Temporary files in `scratch`, about 21 bytes per pixel and view, are removed after the last map; after a kill the
+    next run with the same arguments continues with them. By default all cores are used; the result does not depend on
+    the number of threads. Only views with these names, if given, get maps; they are matched with all views, and must
+    agree with each other.
 
     Raises:
         MachineError: When there is not enough memory for one view.
@@ -148,11 +128,20 @@ def estimate_depth(
     views = [scene.views[i] for i in view_ids]
     requested = [i for i, view in enumerate(views) if names is None or view.name in names]
     around = _select_views(scene, views, view_ids, requested)
-    cameras = [_working_camera(view.camera, params.image_size) for view in views]
+    cameras = []
+    for camera in (view.camera for view in views):  # sides are multiples of 4, so that all levels halve exactly
+        scale = min(1.0, params.image_size / max(camera.width, camera.height))
+        cameras.append(camera.resized(*(max(4, 4 * round(side * scale / 4)) for side in (camera.width, camera.height))))
     threads = _affordable_threads(views, cameras, params, threads or core_count(), len(requested))
-    store = StereoStore(scratch / f"stereo-{_digest(scene, params, names)}")
+    identity = [
+        [view.name, view.image, view.held_out, view.camera.to_json(), view.world_from_camera.matrix.tolist()]
+        for view in scene.views
+    ]
+    text = json.dumps([identity, params.model_dump(), sorted(names) if names is not None else None])
+    digest = hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
+    store = StereoStore(scratch / f"stereo-{digest}")
     stereo = _Stereo(views, cameras, around, poses_folder, params, store)
-    matched = [i for i in requested if around[i] is not None]
+    matched = [i for i in requested if i in around]
     read = sorted({int(j) for i in matched for j in [i, *stereo.sources(i)]})
     with bar(2 * len(matched), "stereo") as shown:
         for _ in map_in_order(stereo.prepare, [i for i in read if not store.has(_IMAGE, i)], threads):
@@ -204,7 +193,7 @@ class _Stereo:
 
     views: list[View]
     cameras: list[Camera]
-    around: list[MatchingViews | None]
+    around: dict[int, MatchingViews]
     poses_folder: Path
     params: DepthParams
     store: StereoStore
@@ -214,7 +203,7 @@ class _Stereo:
 
     def sources(self, index: int) -> I64:
         """The views with which view `index` is matched."""
-        return self._matching(index).neighbours[: self.params.source_views]
+        return self.around[index].neighbours[: self.params.source_views]
 
     def prepare(self, index: int) -> None:
         """Store a view's grey image at working size."""
@@ -225,16 +214,19 @@ class _Stereo:
     def match(self, index: int) -> None:
         """Match a view from coarse to fine."""
         sources = self.sources(index)
-        pyramids = [self._pyramid(i) for i in (index, *sources)]
-        depth_range = self._matching(index).inverse_depth
+        images = [self.store.load(_IMAGE, i) for i in (index, *sources)]
+        pyramid = [images]  # by level
+        for _ in range(max(stage.level for stage in PASSES)):
+            images = [cv2.resize(i, (i.shape[1] // 2, i.shape[0] // 2), interpolation=cv2.INTER_AREA) for i in images]
+            pyramid.append(images)
         camera = _at_level(self.cameras[index], PASSES[0].level)
+        depth_range = self.around[index].inverse_depth
         planes = random_planes(camera.height, camera.width, intrinsics(camera), depth_range, index)
         for number, stage in enumerate(PASSES):
             camera = _at_level(self.cameras[index], stage.level)
             if number:
                 planes = upsample_planes(planes, camera.height, camera.width)
-            images = [pyramid[stage.level] for pyramid in pyramids]
-            self._sweep(index, sources, stage, planes, images, stream=16 * (number + 1))
+            self._sweep(index, sources, stage, planes, pyramid[stage.level], stream=16 * (number + 1))
         self.store.keep(_SLOPES, index, planes[1:3])
         self.store.keep(_MATCHED, index, planes[0])
 
@@ -271,7 +263,7 @@ class _Stereo:
     def finish(self, index: int) -> StereoDepth:
         """The depth map of the pixels that other views agree with."""
         view, camera = self.views[index], self.cameras[index]
-        if self.around[index] is None:
+        if index not in self.around:
             return empty_map(view, camera)
         others = self._agreeing(index)
         inverse_depth, cost = self.store.load(_REFINED, index)
@@ -280,14 +272,9 @@ class _Stereo:
         result = finish_map(view, camera, image, inverse_depth, cost, around, self.params)
         return replace(result, consistency=self.consistency.get(index), suspicious=index in self.suspicious)
 
-    def _matching(self, index: int) -> MatchingViews:
-        matching = self.around[index]
-        assert matching is not None, "only views with neighbours are matched"
-        return matching
-
     def _agreeing(self, index: int) -> I64:
         """The views with which the depth of view `index` must agree."""
-        neighbours = self._matching(index).neighbours
+        neighbours = self.around[index].neighbours
         usable = [i for i in self.partners if i not in self.suspicious]
         return neighbours[np.isin(neighbours, usable)][: self.params.source_views + EXTRA_NEIGHBOURS]
 
@@ -323,7 +310,7 @@ class _Stereo:
             np.zeros(1, np.float32) if inverse_depth is None else inverse_depth,
             np.float32(stage.geometric_weight),
             intrinsics(_at_level(self.cameras[index], stage.level)),
-            self._matching(index).inverse_depth,
+            self.around[index].inverse_depth,
             stage.window,
             np.float32(stage.amplitude),
             stage.sweeps,
@@ -348,26 +335,17 @@ class _Stereo:
         starts = np.cumsum(sizes.prod(1)) - sizes.prod(1)
         return np.column_stack([starts, sizes]), warps, back_warps
 
-    def _pyramid(self, index: int) -> list[U8]:
-        """The image at all levels of the pyramid."""
-        levels = [self.store.load(_IMAGE, index)]
-        for _ in range(max(stage.level for stage in PASSES)):
-            height, width = levels[-1].shape
-            halved = cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-            levels.append(np.ascontiguousarray(halved, np.uint8))
-        return levels
-
 
 def _select_views(
     scene: PosedScene, views: list[View], view_ids: list[int], requested: list[int]
-) -> list[MatchingViews | None]:
-    """The neighbours of all views, None for views without depth; an error when nothing can be matched."""
+) -> dict[int, MatchingViews]:
+    """The neighbours of all views that can have depth; an error when nothing can be matched."""
     poses, cameras = [view.world_from_camera for view in views], [view.camera for view in views]
     selected = select_views(cameras, poses, scene.points, view_ids, MAX_NEIGHBOURS)
     alone = [i for i in requested if selected[i] is None]
     still = [i for i in requested if (s := selected[i]) is not None and s.parallax_deg < MIN_PARALLAX_DEG]
     if len(requested) - len(alone) - len(still) >= 2:
-        return [None if i in still else around for i, around in enumerate(selected)]
+        return {i: around for i, around in enumerate(selected) if around is not None and i not in still}
     if len(still) > len(alone):
         raise ReconstructionError(
             "multi-view stereo needs images from different places",
@@ -382,22 +360,12 @@ def _select_views(
     )
 
 
-def _working_camera(camera: Camera, image_size: int) -> Camera:
-    """The camera of the images that are matched: sides are multiples of 4, so that all levels halve exactly."""
-    scale = min(1.0, image_size / max(camera.width, camera.height))
-    return camera.resized(*(max(4, 4 * round(side * scale / 4)) for side in (camera.width, camera.height)))
-
-
 def _at_level(camera: Camera, level: int) -> Camera:
     return camera.resized(camera.width >> level, camera.height >> level)
 
 
 def _affordable_threads(views: list[View], cameras: list[Camera], params: DepthParams, threads: int, count: int) -> int:
-    """The number of threads that fit into memory; logs the resources that they need.
-
-    Raises:
-        MachineError: When there is not enough for one.
-    """
+    """The number of threads that fit into memory; logs the resources that they need."""
     pixels = max(camera.width * camera.height for camera in cameras)
     native = max(view.camera.width * view.camera.height for view in views)
     others = min(params.source_views + EXTRA_NEIGHBOURS, len(views))
@@ -423,16 +391,6 @@ def _affordable_threads(views: list[View], cameras: list[Camera], params: DepthP
         len(views) * pixels * SCRATCH_BYTES_PER_PIXEL / 2**20,
     )
     return threads
-
-
-def _digest(scene: PosedScene, params: DepthParams, names: Collection[str] | None) -> str:
-    """A name for a run's stored arrays that is unique to its views, poses and parameters."""
-    views = [
-        [view.name, view.image, view.held_out, view.camera.to_json(), view.world_from_camera.matrix.tolist()]
-        for view in scene.views
-    ]
-    text = json.dumps([views, params.model_dump(), sorted(names) if names is not None else None])
-    return hashlib.sha256(text.encode() + scene.points.xyz.tobytes()).hexdigest()[:16]
 
 
 def pair_warp(camera: Camera, pose: Pose, other_camera: Camera, other_pose: Pose) -> F64:

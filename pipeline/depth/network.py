@@ -109,19 +109,24 @@ def _links(scene: PosedScene) -> dict[tuple[int, int], int]:
 def _scales(scene: PosedScene, stored: KeptMaps) -> tuple[dict[str, float], float]:
     """Scale of each view's depth by the sparse points: its run's median ratio, weighted with its own by its points.
 
-    Returns:
-        The scales by name, without views whose run shows too few points; and one sigma of a pixel's depth [share of
-        it] times its confidence.
+    Views whose run shows too few points have none. Also returns one sigma of a pixel's depth [share of it] times its
+    confidence.
     """
-    ratios: dict[str, F64] = {}
+    ratios: dict[str, F64] = {}  # logarithms
     confidence: dict[str, F64] = {}
     runs: dict[str, int] = {}
     for n, view in enumerate(scene.views):
         if view.name in stored and not view.held_out:
-            depth = stored.load(view)
-            runs[view.name] = depth.run
+            kept = stored.load(view)
+            runs[view.name] = kept.run
             own = scene.points.point_index[scene.points.view_index == n]
-            ratios[view.name], confidence[view.name] = _log_ratios(view, depth, scene.points.xyz[own])
+            local = view.world_from_camera.inverse().apply(scene.points.xyz[own])
+            height, width = kept.depth.shape
+            row, column, inside = pixels_of(local, view.camera.resized(width, height))
+            inside[inside] = kept.depth[row[inside], column[inside]] > 0
+            cells = row[inside], column[inside]
+            ratios[view.name] = np.log(local[inside, 2] / kept.depth[cells])
+            confidence[view.name] = kept.confidence[cells].astype(np.float64)
     logs: dict[str, float] = {}
     for run in set(runs.values()):
         names = [name for name in ratios if runs[name] == run]
@@ -136,16 +141,6 @@ def _scales(scene: PosedScene, stored: KeptMaps) -> tuple[dict[str, float], floa
     )
     sigma = NORMAL * float(np.median(errors)) if len(errors) else SIGMAS[1]
     return {name: float(np.exp(log)) for name, log in logs.items()}, sigma
-
-
-def _log_ratios(view: View, stored: KeptDepth, points: F64) -> tuple[F64, F64]:
-    """Logarithms of the points' depth over the network's, where both are known, and the confidence there."""
-    local = view.world_from_camera.inverse().apply(points)
-    height, width = stored.depth.shape
-    row, column, inside = pixels_of(local, view.camera.resized(width, height))
-    inside[inside] = stored.depth[row[inside], column[inside]] > 0
-    cells = row[inside], column[inside]
-    return np.log(local[inside, 2] / stored.depth[cells]), stored.confidence[cells].astype(np.float64)
 
 
 def _depth_map(view: View, stored: KeptDepth, mask: Mask | None, scale: float, sigma: float) -> DepthMap:

@@ -93,11 +93,7 @@ def measure_noise(
 
 
 def measured_share(scene: PosedScene, capture_folder: Path) -> float:
-    """Mean share of pixels with depth in the depth images.
-
-    Raises:
-        CaptureError: As `clean_sensor_depth`.
-    """
+    """Mean share of pixels with depth in the depth images."""
     shares = [(read_sensor_depth(capture_folder, view)[0] > 0).mean() for view in scene.views if view.sensor_depth]
     return float(np.mean(shares)) if shares else 0.0
 
@@ -131,18 +127,11 @@ def clean_sensor_depth(
     *,
     with_gaps: bool = False,
 ) -> SensorDepth:
-    """Read and clean one view's depth image.
+    """Read and clean the depth image of a view that has one; `depth_scale` is scene units per metre of the sensor.
 
-    Args:
-        view: With `sensor_depth`.
-        depth_scale: Scene units per metre of the sensor.
-        capture_folder: The view's paths are relative to it.
-        params: Range and least confidence.
-        noise: The sensor's noise.
-        distortion: Its correction, if any.
-        with_gaps: Whether it is a scanner's that leaves parts of the images empty. Smoothing then bridges creases, so
-            its shift of the surface is part of sigma. In a dense image that shift is noise at edges; larger sigmas
-            there would let free space remove thin objects.
+    If it is a scanner's that leaves parts of the images empty (`with_gaps`), smoothing bridges creases, so its shift of
+    the surface is part of sigma. In a dense image that shift is noise at edges; larger sigmas there would let free
+    space remove thin objects.
 
     Raises:
         CaptureError: When the depth image is missing, not 16-bit, or not of its camera's size.
@@ -161,8 +150,10 @@ def clean_sensor_depth(
     planes = _smooth(depth, tolerance, camera.fx)
     smooth = depth_of(planes[0])
     sigma = noise.sigma(smooth) * (2 - confidence.astype(np.float32) / 255)
-    if with_gaps:
-        sigma = np.hypot(sigma, _bias(depth, smooth))
+    if with_gaps:  # noise averages out over 3x3 pixels, a crease that smoothing rounds off in all views alike doesn't
+        known = (smooth > 0).astype(np.float32)
+        shift = cv2.blur((smooth - depth) * known, (3, 3))
+        sigma = np.hypot(sigma, np.abs(shift / np.maximum(cv2.blur(known, (3, 3)), np.float32(1e-6))))
     depth_map = map_from_planes(view, camera, planes, sigma)
     depth_map = replace(
         depth_map,
@@ -171,16 +162,6 @@ def clean_sensor_depth(
         sigma=depth_map.sigma * np.float32(depth_scale),
     )
     return SensorDepth(depth_map, float(measured.mean()), float((smooth > 0).mean()))
-
-
-def _bias(depth: F32, smooth: F32) -> F32:
-    """Shift of the surface (H, W) [m] by smoothing: noise averages out over 3x3 pixels, a rounded crease does not.
-
-    A plane fitted across the seam of floor and wall is wrong in all views alike, so comparing them doesn't show it.
-    """
-    known = (smooth > 0).astype(np.float32)
-    moved = cv2.blur((smooth - depth) * known, (3, 3))
-    return np.abs(moved / np.maximum(cv2.blur(known, (3, 3)), np.float32(1e-6)))
 
 
 def _smooth(depth: F32, tolerance: F32, focal: float) -> tuple[F32, F32, F32]:

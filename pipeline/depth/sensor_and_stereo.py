@@ -50,13 +50,9 @@ _MIN_ALONG = np.float32(-0.05)
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """One view's sensor and stereo depth in the geometry of `sensor`.
+    """One view's sensor and stereo depth seen from one camera; `guessed` of the stereo map marks filled patches.
 
-    Attributes:
-        sensor: The sensor's map, as it is or seen from another camera.
-        stereo: The stereo map seen from that camera; its `guessed` marks filled patches.
-        agree: (H, W) both have a depth, of one surface.
-        conflict: (H, W) both have a depth, of different surfaces.
+    Where both have a depth, they `agree` on a surface or are in `conflict` (H, W).
     """
 
     sensor: DepthMap
@@ -75,9 +71,7 @@ def write_maps(
 ) -> tuple[list[str], dict[str, object]]:
     """Write the sensor's maps, then fuse some of them (all of a scanner with gaps) with stereo.
 
-    Raises:
-        CaptureError: When there is no depth image, or one is damaged.
-        MachineError: When there is not enough memory for one view.
+    For errors see `sensor.write_maps` and `mvs.estimate_depth`.
     """
     with_gaps = measured_share(scene, inputs["capture"]) <= WHOLE_IMAGE
     names, report = sensor_backend.write_maps(scene, inputs, params, out_dir, with_gaps=with_gaps)
@@ -139,14 +133,9 @@ def fuse(pair: Candidates, views: DepthMapSet, neighbours: I64) -> tuple[DepthMa
     in all views alike, while a sensor's errors at edges are small. Where only stereo has a depth, neighbours must
     agree with it and none may see through it.
 
-    Args:
-        pair: Both maps of the view.
-        views: The `uncontested` maps of all views.
-        neighbours: Indices of the view's neighbours in `views`.
-
-    Returns:
-        The map with `origin`; and the shares of its pixels where both agree, where they are in conflict, where stereo
-        won that, and where only stereo has a depth.
+    `views` are the `uncontested` maps of all views, with the indices of this one's neighbours. Returned are the map
+    with `origin`, and the shares of its pixels where both agree, where they are in conflict, where stereo won that,
+    and where only stereo has a depth.
     """
     sensor, stereo = pair.sensor, pair.stereo
     for_stereo, against_stereo = _support(stereo, pair.conflict | pair.alone, views, neighbours)

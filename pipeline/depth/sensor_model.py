@@ -48,11 +48,6 @@ class NoiseModel:
     Triangulating sensors grow with z^2 (K. Khoshelham and S. Elberink, Accuracy and Resolution of Kinect Depth Data,
     Sensors 2012, equation 9: 1.4 mm/m^2); a phone's time of flight is about 1 cm at any range (G. Luetzenburg et al.,
     Scientific Reports 2021) or, once filtered with the image, a share of the range. The defaults cover all.
-
-    Attributes:
-        constant: [m].
-        quadratic: [1/m].
-        linear: [1].
     """
 
     constant: float = 0.008
@@ -78,11 +73,7 @@ def fit_noise(pairs: list[tuple[DepthMap, DepthMap]], scale: float) -> tuple[Noi
     """The noise that explains the disagreement of overlapping views' maps, pose errors included.
 
     Every second pixel's point is compared with the other map along its normal; the median absolute deviation per range
-    of depth determines the model by non-negative least squares.
-
-    Args:
-        pairs: Cleaned maps of overlapping views.
-        scale: Scene units per metre.
+    of depth determines the model by non-negative least squares. `scale` is scene units per metre.
 
     Returns:
         The model (the default without enough comparisons), and the number of comparisons.
@@ -179,12 +170,9 @@ ROUNDS = 12
 
 @dataclass(frozen=True, eq=False)
 class Distortion:
-    """A correction of depth images.
+    """A correction of depth images: coefficients (12,) of the offset's `TERMS` [1/m], then of the factor's.
 
-    Attributes:
-        coefficients: (12,) of the offset's terms [1/m], then of the factor's, in the order of `TERMS`.
-        nearest: Least depth of the points it was fitted to [m]; nearer depths are shifted like that, in disparity.
-        farthest: Largest depth of these points [m].
+    It was fitted to points from `nearest` to `farthest` [m]; other depths are shifted like these, in disparity.
     """
 
     coefficients: F64
@@ -203,14 +191,7 @@ class Distortion:
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Multi-view points in depth images (M).
-
-    Attributes:
-        rays: (M, 3) in the depth camera, z = 1.
-        measured: (M,) depth by the image [m].
-        expected: (M,) depth by the point [m].
-        block: (M,) number of the block of views.
-    """
+    """Multi-view points in depth images: rays (M, 3), z = 1, depths (M,) by image and point [m], blocks of views."""
 
     rays: F64
     measured: F64
@@ -249,12 +230,16 @@ def fit_distortion(
     counts = np.bincount(data.block)
     if len(data.measured) < MIN_OBSERVATIONS or (counts >= MIN_IN_BLOCK).sum() < 2 * FOLDS:
         return None, report | {"reason": "too few multi-view points meet the depth images"}
-    before, after = _cross_validated(data)
+    design, target, sigma = data.design, data.target, data.sigma
+    before, after = np.abs(target) / sigma, np.zeros(len(target))
+    for fold in range(FOLDS):
+        test = data.block % FOLDS == fold
+        after[test] = np.abs(target[test] - design[test] @ _fit(data, ~test)) / sigma[test]
     blocks = [data.block == number for number in np.flatnonzero(counts >= MIN_IN_BLOCK)]
     gains = np.array([1 - np.median(after[block]) / np.median(before[block]) for block in blocks])
     gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
     # The gain is in sigmas, where near and far depths weigh the same; the median in metres is for people.
-    metres = data.sigma * data.measured**2
+    metres = sigma * data.measured**2
     report |= {
         "held_out_residual_before_m": float(np.median(before * metres)),
         "held_out_residual_after_m": float(np.median(after * metres)),
@@ -314,15 +299,3 @@ def _fit(data: Observations, chosen: Mask) -> F64:
         hessian = (design * weight[:, None]).T @ design + np.diag(1 / PRIOR**2)
         coefficients = np.linalg.solve(hessian, (design * weight[:, None]).T @ target)
     return np.asarray(coefficients, np.float64)
-
-
-def _cross_validated(data: Observations) -> tuple[F64, F64]:
-    """Absolute residuals in sigmas (M,) without the model, and with one fitted to other blocks."""
-    before, after = np.zeros(len(data.measured)), np.zeros(len(data.measured))
-    design, target, sigma = data.design, data.target, data.sigma
-    for fold in range(FOLDS):
-        test = data.block % FOLDS == fold
-        coefficients = _fit(data, ~test)
-        before[test] = np.abs(target[test]) / sigma[test]
-        after[test] = np.abs(target[test] - design[test] @ coefficients) / sigma[test]
-    return before, after

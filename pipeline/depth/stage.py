@@ -15,12 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(inputs: Mapping[str, Path], params: DepthParams, out_dir: Path) -> None:
-    """Write one .npz for each view, and `depth.json`.
-
-    Args:
-        inputs: Folders of the stages capture and poses.
-        params: With a concrete backend.
-        out_dir: Existing folder to write to.
+    """Read capture and poses; write one .npz for each view, and `depth.json`.
 
     Raises:
         CaptureError: When the backend needs sensor depth that is missing or damaged.

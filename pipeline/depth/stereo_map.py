@@ -32,10 +32,9 @@ depth."""
 
 @dataclass(frozen=True, eq=False)
 class StereoDepth:
-    """One view's depth by stereo.
+    """One view's depth by stereo, without pixels that no other view confirms.
 
     Attributes:
-        depth_map: The map, without pixels that no other view confirms.
         matched: Share of all pixels that had a match of any quality.
         kept: Share of all pixels that enough other views agree on.
         guessed: Share of all pixels that were filled in.
@@ -62,16 +61,9 @@ Neighbours = tuple[F32, I64, F32, F32]
 def finish_map(
     view: View, camera: Camera, gray: U8, inverse_depth: F32, cost: F32, others: Neighbours, params: DepthParams
 ) -> StereoDepth:
-    """The depth map of the pixels that other views agree with.
+    """The depth map of the pixels that `others` agree with, by the result of matching (H, W) and its cost (H, W).
 
-    Args:
-        view: The view.
-        camera: Camera of its matched image.
-        gray: (H, W) that image.
-        inverse_depth: (H, W) result of matching.
-        cost: (H, W) its matching cost.
-        others: The views that must agree.
-        params: Parameters of the stage.
+    `camera` is that of the matched image `gray` (H, W).
     """
     w, agreeing, variance, parallax = average_agreeing(inverse_depth, *others)
     match_sigma = MATCH_SIGMA + MATCH_SIGMA_PER_COST * np.minimum(cost, WORST_COST)

@@ -28,12 +28,9 @@ _HIDDEN = 1.5
 
 @dataclass(frozen=True, eq=False)
 class MatchingViews:
-    """A view's neighbours and depth range for multi-view stereo.
+    """A view's neighbours, in the order of what each adds, and its range (2,) of inverse depth [1 / scene units].
 
-    Attributes:
-        neighbours: Indices of the other views, in the order of what each adds to those before.
-        inverse_depth: (2,) float32, lowest and highest inverse depth [1 / scene units].
-        parallax_deg: Median over the image of the largest angle between this view and a neighbour [deg].
+    `parallax_deg` is the median over the image of the largest angle between this view and a neighbour.
     """
 
     neighbours: I64
@@ -59,12 +56,7 @@ def select_views(
     covered as well. Sources: Y. Yao et al., MVSNet, ECCV 2018, section 4.1 (weight of the angle); M. Goesele et al.,
     Multi-View Stereo for Community Photo Collections, ICCV 2007, section 4 (greedy choice by coverage).
 
-    Args:
-        cameras: Pinhole cameras of the views that may be used.
-        poses: Their world_from_camera.
-        points: The scene's sparse points.
-        view_ids: The views' indices in `points.view_index`.
-        count: Largest number of neighbours.
+    Of each view a pinhole camera, its world_from_camera and its index in `points.view_index` are given.
     """
     number = np.full(max([*view_ids, int(points.view_index.max(initial=0))]) + 1, -1, np.int64)
     number[view_ids] = np.arange(len(view_ids))

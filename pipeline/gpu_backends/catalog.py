@@ -16,13 +16,7 @@ ENVIRONMENT = (
 
 @dataclass(frozen=True)
 class Weights:
-    """A file with a network's weights.
-
-    Attributes:
-        repository: Repository on Hugging Face.
-        file: Path in the repository.
-        in_torch_cache: Whether its package keeps it in torch's cache instead of Hugging Face's.
-    """
+    """A file in a repository on Hugging Face, which its package keeps in that cache or in torch's."""
 
     repository: str
     file: str

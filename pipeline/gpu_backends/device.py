@@ -29,10 +29,7 @@ class WorkerSettings(TypedDict, total=False):
 
 
 def usable_device(name: str = "cuda") -> torch.device:
-    """The device, after a check that torch can compute on it.
-
-    Args:
-        name: cuda, or cpu for small inputs.
+    """The device (cuda, or cpu for small inputs), after a check that torch can compute on it.
 
     Raises:
         NoDeviceError: When torch sees no GPU or was not built for it; names the right wheel.
@@ -99,10 +96,7 @@ def peak_memory(device: torch.device) -> int:
 
 @contextmanager
 def gpu_errors(what: str) -> Iterator[None]:
-    """Turn GPU errors of torch and libraries on top of it into ours.
-
-    Args:
-        what: The work, such as "24 images of 518x392".
+    """Turn GPU errors of torch and libraries on top of it into ours; `what` is the work, "24 images of 518x392".
 
     Raises:
         GpuMemoryError: When the GPU's memory is too small.
@@ -139,7 +133,9 @@ def load_network(network: type[Any], weights: str, random_weights: bool = False)
     """
     import pickle
 
+    import torch
     from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     if random_weights:
         return network().eval()
@@ -147,7 +143,9 @@ def load_network(network: type[Any], weights: str, random_weights: bool = False)
     try:
         if Path(weights).is_file():
             model = checked()
-            model.load_state_dict(_state(Path(weights)))
+            tensors = Path(weights).suffix == ".safetensors"
+            state = load_file(weights) if tensors else torch.load(weights, map_location="cpu", weights_only=True)
+            model.load_state_dict(state)
         else:
             model = checked.from_pretrained(weights)
     except (RuntimeError, KeyError, TypeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
@@ -178,16 +176,6 @@ def _checked_class(network: type[Any]) -> type[Any]:
             return result
 
     return Checked
-
-
-def _state(file: Path) -> dict[str, torch.Tensor]:
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    import torch
-
-    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _missing(weights: str, error: OSError) -> MissingWeightsError:

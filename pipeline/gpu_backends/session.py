@@ -126,7 +126,10 @@ class _OtherInterpreter:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise self._exit_error()
+            code = self._process.wait()
+            lines = self._stderr.read_bytes()[-MAX_STDERR:].decode(errors="replace").strip().splitlines()
+            found = f"it ended with {f'signal {-code}' if code < 0 else f'code {code}'}"
+            raise _interpreter_error(self._python, found + (f": {lines[-1]}" if lines else ""))
         message = json.loads(answer)
         if "error" not in message:
             return unpack(answer)
@@ -135,12 +138,6 @@ class _OtherInterpreter:
         if message["error"] == "ImportError":
             raise _package_error(self._module, self._python, message["found"])
         raise RuntimeError(message["trace"])
-
-    def _exit_error(self) -> MachineError:
-        code = self._process.wait()
-        status = f"signal {-code}" if code < 0 else f"code {code}"
-        lines = self._stderr.read_bytes()[-MAX_STDERR:].decode(errors="replace").strip().splitlines()
-        return _interpreter_error(self._python, f"it ended with {status}" + (f": {lines[-1]}" if lines else ""))
 
 
 @contextmanager

@@ -34,11 +34,7 @@ def plain(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def pack(values: Mapping[str, object], file: Path) -> str:
-    """One line of JSON; all arrays are written one after another to `file`, if there are any.
-
-    Raises:
-        TypeError: See `plain`.
-    """
+    """One line of JSON; all arrays are written one after another to `file`, if there are any."""
     values = plain(values)
     arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     if arrays:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -15,7 +14,7 @@ from pipeline.geometry import Camera, PointCloud, Pose
 from pipeline.parallel import map_in_order
 from pipeline.points.params import PointsParams
 from pipeline.progress import track
-from pipeline.types import F32, F64, I64, U8, Mask
+from pipeline.types import F32, F64, U8, Mask
 
 ColorSource = Callable[[str], tuple[U8, Camera, Pose]]
 """From a view's name its RGB image, that image's camera and world_from_camera."""
@@ -23,53 +22,18 @@ _MIN_COSINE = 0.05
 """Least weight of a pixel at a grazing angle, or without a normal."""
 
 
-@dataclass(frozen=True, eq=False)
-class Fused:
-    """The merged cloud and its statistics.
-
-    Attributes:
-        cloud: World frame.
-        voxel: Edge of the cells in which points were merged [m].
-        pixels: Number of depths.
-        kept: Number of depths that no neighbour contradicts.
-        confirmed: Number of the kept ones that another map agrees with.
-        disagreement: Median distance between agreeing maps' surfaces [m].
-    """
-
-    cloud: PointCloud
-    voxel: float
-    pixels: int
-    kept: int
-    confirmed: int
-    disagreement: float
-
-    def report(self) -> dict[str, object]:
-        """Plain JSON values for the manifest."""
-        return {
-            "points": len(self.cloud),
-            "guessed": int(self.cloud.guessed.sum()),
-            "voxel": self.voxel,
-            "pixels": self.pixels,
-            "kept_share": self.kept / max(self.pixels, 1),
-            "confirmed_share": self.confirmed / max(self.kept, 1),
-            "disagreement": self.disagreement,
-            "median_sigma": float(np.median(self.cloud.sigma)) if len(self.cloud) else 0.0,
-            "median_views": float(np.median(self.cloud.views)) if len(self.cloud) else 0.0,
-        }
-
-
-def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, threads: int | None = None) -> Fused:
+def fuse(
+    maps: list[DepthMap], color_source: ColorSource, params: PointsParams, threads: int | None = None
+) -> tuple[PointCloud, dict[str, object]]:
     """Merge the maps, already subsampled, into one cloud.
 
     A pixel is kept unless the neighbours that see through it outnumber half of those that confirm it; agreeing depths
     are averaged along the pixel's ray before points are merged by cells, weighted with cos(incidence) / sigma^2.
-    Guessed pixels only fill cells without measured points in or next to them.
+    Guessed pixels only fill cells without measured points in or next to them. Maps and cloud are in the world frame.
+    By default all cores are used; the result does not depend on the number of threads.
 
-    Args:
-        maps: World frame.
-        color_source: Source of the images.
-        params: Parameters of the stage.
-        threads: Number of threads; None = all cores. The result does not depend on it.
+    Returns:
+        The cloud and its statistics.
     """
     packed = DepthMapSet.pack(maps)
     neighbours = packed.neighbours(params.neighbours)
@@ -97,8 +61,17 @@ def fuse(maps: list[DepthMap], color_source: ColorSource, params: PointsParams, 
         voxel *= 1.05 * float(np.sqrt(len(cloud) / params.max_points))
         cloud = _coarser(cloud, voxel)
     distances = np.concatenate([np.zeros(0, np.float32), *disagreements])
-    disagreement = float(np.median(distances)) if len(distances) else 0.0
-    return Fused(cloud, voxel, pixels, kept, confirmed, disagreement)
+    return cloud, {
+        "points": len(cloud),
+        "guessed": int(cloud.guessed.sum()),
+        "voxel": voxel,
+        "pixels": pixels,
+        "kept_share": kept / max(pixels, 1),
+        "confirmed_share": confirmed / max(kept, 1),
+        "disagreement": float(np.median(distances)) if len(distances) else 0.0,
+        "median_sigma": float(np.median(cloud.sigma)) if len(cloud) else 0.0,
+        "median_views": float(np.median(cloud.views)) if len(cloud) else 0.0,
+    }
 
 
 def _consistent_points(
@@ -195,14 +168,10 @@ _COLUMNS = 12
 
 
 class VoxelGrid:
-    """A hash map from cells to weighted sums; equal points in equal order give an equal cloud.
-
-    Args:
-        size: Edge of a cell [m].
-        guessed: What the cloud's points are marked as.
-    """
+    """A hash map from cells to weighted sums; equal points in equal order give an equal cloud."""
 
     def __init__(self, size: float, *, guessed: bool = False) -> None:
+        """Set the edge of a cell [m], and whether the cloud's points are marked as guessed."""
         self._size, self._guessed = size, guessed
         self._allocate(_FIRST_CAPACITY)
         self._count = 0
@@ -218,20 +187,20 @@ class VoxelGrid:
         self._last_view = np.full(capacity, -1, np.int32)
 
     def add(self, cloud: PointCloud, weights: F32, has_color: Mask, view: int) -> None:
-        """Add one view's points.
-
-        Args:
-            cloud: The points; `views` says how many keyframes agree on each.
-            weights: (N,).
-            has_color: (N,) whether its colour is known.
-            view: Number of the view, to count the views of a cell.
-        """
-        if self._count + len(cloud) > _MAX_LOAD * len(self._keys):
-            self._grow(self._count + len(cloud))  # as if every point had a cell of its own
+        """Add the points of view number `view`, on each of which `cloud.views` keyframes agree, with weights (N,)."""
+        capacity = len(self._keys)
+        while self._count + len(cloud) > _MAX_LOAD * capacity:  # as if every point had a cell of its own
+            capacity *= 2
+        if capacity > len(self._keys):
+            old = self._keys, self._sums, self._views, self._agreeing, self._last_view
+            self._allocate(capacity)
+            _rehash(*old, self._keys, self._sums, self._views, self._agreeing, self._last_view)
         cells = np.floor(cloud.points / np.float32(self._size)).astype(np.int64)
         local = cloud.points / np.float32(self._size) - cells.astype(np.float32)
         if len(cells) and np.abs(cells).max() >= _OFFSET:
             raise ValueError(f"points must lie within {_OFFSET * self._size:.0f} m, got {np.abs(cloud.points).max()} m")
+        x, y, z = (cells + _OFFSET).T
+        keys = (x << 42) | (y << 21) | z
         samples = np.empty((len(cloud), _COLUMNS), np.float32)
         samples[:, 0] = weights
         samples[:, 1:4] = local
@@ -240,17 +209,9 @@ class VoxelGrid:
         samples[:, 10] = has_color
         samples[:, 11] = cloud.sigma
         self._count += _insert(
-            _pack(cells), samples, cloud.views, view,
+            keys, samples, cloud.views, view,
             self._keys, self._sums, self._views, self._agreeing, self._last_view,
         )  # fmt: skip
-
-    def _grow(self, count: int) -> None:
-        capacity = len(self._keys)
-        while count > _MAX_LOAD * capacity:
-            capacity *= 2
-        old = self._keys, self._sums, self._views, self._agreeing, self._last_view
-        self._allocate(capacity)
-        _rehash(*old, self._keys, self._sums, self._views, self._agreeing, self._last_view)
 
     def cloud(self) -> PointCloud:
         """The merged points, sorted by cell."""
@@ -261,7 +222,8 @@ class VoxelGrid:
         normals = mean[:, 3:6] / np.maximum(np.linalg.norm(mean[:, 3:6], axis=1, keepdims=True), 1e-6)
         colors = mean[:, 6:9] / np.maximum(mean[:, 9:10], 1e-6)
         colors[sums[:, 10] == 0] = 128
-        cells = _unpack(self._keys[order])
+        keys, mask = self._keys[order], (1 << 21) - 1
+        cells = np.stack([keys >> 42, (keys >> 21) & mask, keys & mask], 1).astype(np.float64) - _OFFSET
         return PointCloud(
             ((cells + mean[:, :3].astype(np.float64)) * self._size).astype(np.float32),
             normals.astype(np.float32),
@@ -275,16 +237,6 @@ class VoxelGrid:
         """Whether the cell of each point (N, 3), or one of the 26 around it, is occupied."""
         cells = np.floor(points / np.float32(self._size)).astype(np.int64)
         return _touches(cells, self._keys)
-
-
-def _pack(cells: I64) -> I64:
-    shifted = cells + _OFFSET
-    return (shifted[:, 0] << 42) | (shifted[:, 1] << 21) | shifted[:, 2]
-
-
-def _unpack(keys: I64) -> F64:
-    mask = (1 << 21) - 1
-    return np.stack([keys >> 42, (keys >> 21) & mask, keys & mask], 1).astype(np.float64) - _OFFSET
 
 
 @_compile

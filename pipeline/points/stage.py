@@ -44,13 +44,13 @@ def run(inputs: Mapping[str, Path], params: PointsParams, out_dir: Path) -> None
 
     if not maps:
         raise _nothing_to_fuse("no depth map of a training view")
-    fused = fuse(maps, color_source, params)
-    if not len(fused.cloud):
-        raise _nothing_to_fuse(f"{fused.pixels} depths in {len(maps)} maps, none of them consistent")
-    fused.cloud.save(out_dir / CLOUD_FILE)
-    write_points_ply(out_dir / PLY_FILE, fused.cloud)
+    cloud, report = fuse(maps, color_source, params)
+    if not len(cloud):
+        raise _nothing_to_fuse(f"{report['pixels']} depths in {len(maps)} maps, none of them consistent")
+    cloud.save(out_dir / CLOUD_FILE)
+    write_points_ply(out_dir / PLY_FILE, cloud)
     depth_report = load_report(inputs["depth"])
-    report = fused.report() | {
+    report |= {
         "maps": len(maps),
         "suspicious": suspicious_regions(depth_report["conflicts"]["suspicious"], world_from_scene),
         "depth": _summary(depth_report),

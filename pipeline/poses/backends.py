@@ -15,13 +15,7 @@ import numpy as np
 
 from pipeline.capture.model import Capture
 from pipeline.errors import ReconstructionError
-from pipeline.geometry import (
-    Camera,
-    Pose,
-    Similarity,
-    angle_deg,
-    fit_similarity,
-)
+from pipeline.geometry import Camera, Pose, Similarity, angle_deg, fit_similarity
 from pipeline.poses.bundle_adjustment import ROUNDS, Adjuster, Prior
 from pipeline.poses.colmap_io import robust_similarity
 from pipeline.poses.epipolar import SensorOffset, fit_sensor_offset
@@ -31,7 +25,7 @@ from pipeline.poses.matching import MatchedImages, Matches
 from pipeline.poses.network import Chunk, ChunkRunner, NetworkDepth, network_session, order_by_matches
 from pipeline.poses.params import PosesParams
 from pipeline.poses.pose_graph import median_rotation
-from pipeline.poses.report import BackendReport, Change, Loops
+from pipeline.poses.report import BackendReport
 from pipeline.poses.sensor_path import CheckedPath, SensorPath, check_path, keep_sensor_poses
 from pipeline.poses.sparse_map import SparseMap
 from pipeline.poses.stitching import Stitched, stitch
@@ -39,10 +33,9 @@ from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
-MIN_EXPLAINED = 0.7
-"""Least share of the verified matches that the given poses explain; below it the images are mapped alone."""
-MIN_REGISTERED = 0.95
-"""Least share of the views registered from the given poses; below it the images are mapped alone."""
+MIN_EXPLAINED, MIN_REGISTERED = 0.7, 0.95
+"""Least share of the verified matches that the given poses explain, and of the views registered from them; below either
+the images are mapped alone."""
 SENSOR_PATH_ERROR = 0.25
 """Outlier threshold [m] when a map from images is aligned with the sensor's path."""
 MIN_NETWORK_VIEWS = 3
@@ -64,14 +57,6 @@ class Inputs:
         return self.capture.scale_sigma is not None
 
     @property
-    def up(self) -> tuple[F64, float] | None:
-        """(3,) unit up direction in the given poses' world and its one sigma [rad], or None."""
-        if self.capture.up_in_world is None:
-            return None
-        sigma_deg = self.capture.up_sigma_deg or self.params.sensor_sigma_rotation_deg
-        return self.capture.up_in_world, np.deg2rad(sigma_deg)
-
-    @property
     def sensor_sigma(self) -> tuple[float, float]:
         """One sigma of a given pose [m, deg]."""
         return self.params.sensor_sigma_position, self.params.sensor_sigma_rotation_deg
@@ -79,14 +64,11 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A backend's result.
+    """A backend's map, metric if the sensor gave poses, and the matches that were used.
 
     Attributes:
-        sparse_map: The map; metric if the sensor gave poses.
-        scale_sigma: Relative one sigma of its scale by the sensor's path; None without one.
+        scale_sigma: Relative one sigma of the map's scale by the sensor's path; None without one.
         sensor_from_camera: Fixed offset of the colour camera in the given poses' frame.
-        report: The backend's part of the report.
-        matches: The matches that were used.
         path: The sensor's path that the map started from; None if it is unused or the result.
     """
 
@@ -100,29 +82,24 @@ class Result:
 
 def reconstruct(inputs: Inputs) -> Result:
     """The result of the backend that the parameters name."""
-    backends = {"sensor": _as_given, "refined": _refined, "colmap": _from_images}
-    return backends.get(inputs.params.backend, _from_network)(inputs)
+    images = inputs.images
+    if inputs.params.backend == "refined":
+        return _refined(inputs)
+    if inputs.params.backend == "sensor":  # poses and intrinsics as given; only points are computed
+        cameras = {k.camera_id: k.camera for k in images.keyframes}
+        sparse_map = _points_only(inputs, given_poses(images.training), cameras)
+        return Result(sparse_map, 0.0, Pose.identity(), {}, images.matches)
+    if inputs.params.backend == "colmap":  # poses from the images alone, in an arbitrary frame and scale
+        mapped = _mapped(inputs)
+        adjuster = Adjuster(images.database, mapped.poses, mapped.cameras, inputs.params.seed)
+        sparse_map = adjuster.refine(None, ROUNDS if mapped.joined > 1 else ROUNDS[-1:])
+        return Result(sparse_map, None, Pose.identity(), _submodel_report(images, mapped), images.matches)
+    return _from_network(inputs)
 
 
 def given_poses(keyframes: Sequence[Keyframe]) -> dict[int, Pose]:
     """Poses of the capture by image id."""
     return {k.image_id: k.frame.world_from_camera for k in keyframes if k.frame.world_from_camera}
-
-
-def _from_images(inputs: Inputs) -> Result:
-    """Poses from the images alone, in an arbitrary frame and scale."""
-    images, mapped = inputs.images, _mapped(inputs)
-    adjuster = Adjuster(images.database, mapped.poses, mapped.cameras, inputs.params.seed)
-    sparse_map = adjuster.refine(None, ROUNDS if mapped.joined > 1 else ROUNDS[-1:])
-    return Result(sparse_map, None, Pose.identity(), _submodel_report(images, mapped), images.matches)
-
-
-def _as_given(inputs: Inputs) -> Result:
-    """Poses and intrinsics as given; only points are computed."""
-    images = inputs.images
-    cameras = {k.camera_id: k.camera for k in images.keyframes}
-    sparse_map = _points_only(inputs, given_poses(images.training), cameras)
-    return Result(sparse_map, 0.0, Pose.identity(), {}, images.matches)
 
 
 def _refined(inputs: Inputs) -> Result:
@@ -145,7 +122,7 @@ def _refined(inputs: Inputs) -> Result:
     path = SensorPath(images.keyframes, checked.poses, inputs.sensor_sigma)
     start = {i: checked.poses[i] for i in given}
     source, mapped = "sensor", None
-    sparse_map = _adjusted_with_prior(inputs, start, cameras, start)
+    sparse_map = _adjusted(inputs, start, cameras, start)
     explained = _explained_share(images, sparse_map)
     blank = keep_sensor_poses(path, images.matches, sparse_map.poses)
     registered = len(sparse_map.poses) + len(blank.keys() & given)
@@ -157,7 +134,7 @@ def _refined(inputs: Inputs) -> Result:
             len(given),
         )
         alone = _mapped(inputs)
-        from_images = _adjusted_with_prior(inputs, _aligned(inputs, alone.poses, start), alone.cameras, start)
+        from_images = _adjusted(inputs, _aligned(inputs, alone.poses, start), alone.cameras, start)
         if (share := _explained_share(images, from_images)) > explained:
             source, mapped, sparse_map, explained = "images", alone, from_images, share
     scale = _scale_onto(sparse_map.poses, start)
@@ -237,10 +214,12 @@ def _points_only(inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int
     return SparseMap.from_colmap(adjuster.reconstruction)
 
 
-def _adjusted_with_prior(
-    inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int, Camera], start: Mapping[int, Pose]
+def _adjusted(
+    inputs: Inputs, poses: Mapping[int, Pose], cameras: Mapping[int, Camera], known: Mapping[int, Pose]
 ) -> SparseMap:
-    prior = Prior({i: start[i].translation for i in poses}, inputs.params.sensor_sigma_position)
+    """The map adjusted from `poses`, with the positions of the known ones, if any, as a prior."""
+    centres = {i: pose.translation for i, pose in known.items()}
+    prior = Prior(centres, inputs.params.sensor_sigma_position) if known else None
     return Adjuster(inputs.images.database, poses, cameras, inputs.params.seed).refine(prior)
 
 
@@ -249,10 +228,7 @@ def _adjusted_network(
 ) -> SparseMap:
     """The map under the stitched poses, adjusted if requested; its frame and scale agree with all known poses."""
     if inputs.params.adjust:
-        prior = None
-        if stitched.anchored:
-            prior = Prior({i: pose.translation for i, pose in known.items()}, inputs.params.sensor_sigma_position)
-        sparse_map = Adjuster(inputs.images.database, stitched.poses, cameras, inputs.params.seed).refine(prior)
+        sparse_map = _adjusted(inputs, stitched.poses, cameras, known if stitched.anchored else {})
     else:
         sparse_map = _points_only(inputs, stitched.poses, cameras)
     frame = known if stitched.anchored else stitched.poses
@@ -272,7 +248,9 @@ def _checked(inputs: Inputs, sensor: Mapping[int, Pose], cameras: Mapping[int, C
     if not inputs.metric:  # loop lengths and drift are defined in metres
         return inputs, CheckedPath(sensor, (), (), 0, corrected=False)
     path = SensorPath(inputs.images.keyframes, sensor, inputs.sensor_sigma)
-    checked = check_path(path, inputs.images, cameras, inputs.up, inputs.params.seed)
+    up, sigma_deg = inputs.capture.up_in_world, inputs.capture.up_sigma_deg or inputs.params.sensor_sigma_rotation_deg
+    known_up = None if up is None else (up, float(np.deg2rad(sigma_deg)))
+    checked = check_path(path, inputs.images, cameras, known_up, inputs.params.seed)
     # The correction holds the first pose, as noisy as any; the frame is what all given poses agree on.
     common = _onto_path(checked.poses, sensor)
     checked = replace(checked, poses={i: common.apply_pose(pose) for i, pose in checked.poses.items()})
@@ -373,7 +351,7 @@ def _moved(
     """Distance of the poses from the given ones after alignment, and the cameras' fixed offset."""
     ids = sorted(sparse_map.poses)
 
-    def change(reference: Mapping[int, Pose]) -> Change:
+    def change(reference: Mapping[int, Pose]) -> dict[str, float]:
         common = _onto_path(sparse_map.poses, reference)
         poses = [common.apply_pose(sparse_map.poses[i]) for i in ids]
         shift = np.linalg.norm(
@@ -397,7 +375,7 @@ def _moved(
     }
 
 
-def _loops(sparse_map: SparseMap, sensor: Mapping[int, Pose], checked: CheckedPath) -> Loops:
+def _loops(sparse_map: SparseMap, sensor: Mapping[int, Pose], checked: CheckedPath) -> dict[str, int | float | None]:
     """The sensor's drift between the ends of loops: its relative poses compared with the map's."""
     poses = sparse_map.poses
     pairs = [(r.i, r.j) for r in checked.loops if r.i in poses and r.j in poses]

@@ -24,13 +24,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Round:
-    """One round of triangulating, adjusting and filtering.
+    """One round of at most `steps` solver steps: the errors up to which tracks are created, then kept [px].
 
-    Attributes:
-        track_error: Largest reprojection error at which feature tracks are created and merged [px].
-        loss: Scale of the Cauchy loss [px].
-        kept_error: Largest reprojection error kept afterwards [px].
-        steps: Largest number of solver steps.
+    `loss` is the scale of the Cauchy loss [px].
     """
 
     track_error: float
@@ -106,14 +102,10 @@ class Adjuster:
         free: Literal["points", "poses", "centres"] = "poses",
         held: Sequence[int] = (),
     ) -> pycolmap.CeresBundleAdjuster:
-        """Bundle adjustment of points, poses and intrinsics.
+        """Bundle adjustment with a Cauchy loss of this scale [px]; 0 steps only set up the problem.
 
-        Args:
-            loss: Scale of the Cauchy loss [px].
-            steps: Largest number of solver steps; 0 only sets up the problem.
-            prior: The sensor's positions, or None for a free map.
-            free: The points only; also poses, focal lengths and distortion; or also principal points.
-            held: Cameras with fixed intrinsics.
+        `free` are the points only; also poses, focal lengths and distortion, except those of the cameras `held`; or
+        also principal points.
         """
         import pycolmap
 

@@ -51,22 +51,14 @@ def parameters(camera: Camera, model: str) -> list[float]:
 
 
 def from_colmap(camera: pycolmap.Camera) -> Camera:
-    """Our camera of a COLMAP camera that `to_colmap` created.
-
-    Raises:
-        ValueError: For any other camera model.
-    """
+    """Our camera of a COLMAP camera that `to_colmap` created; a ValueError for any other model."""
     values = [float(v) for v in camera.params]
     if camera.model_name == "SIMPLE_RADIAL":
-        focal, cx, cy, k1 = values
-        return Camera(camera.width, camera.height, focal, focal, cx, cy, (k1, 0.0, 0.0, 0.0))
-    if camera.model_name == "PINHOLE":
-        fx, fy, cx, cy = values
-        return Camera(camera.width, camera.height, fx, fy, cx, cy)
-    if camera.model_name == "OPENCV":
-        fx, fy, cx, cy, k1, k2, p1, p2 = values
-        return Camera(camera.width, camera.height, fx, fy, cx, cy, (k1, k2, p1, p2))
-    raise ValueError(f"a camera of the poses stage is SIMPLE_RADIAL, PINHOLE or OPENCV, got {camera.model_name}")
+        values = [values[0], *values]
+    elif camera.model_name not in ("PINHOLE", "OPENCV"):
+        raise ValueError(f"a camera of the poses stage is SIMPLE_RADIAL, PINHOLE or OPENCV, got {camera.model_name}")
+    fx, fy, cx, cy, k1, k2, p1, p2 = (*values, 0.0, 0.0, 0.0, 0.0)[:8]
+    return Camera(camera.width, camera.height, fx, fy, cx, cy, (k1, k2, p1, p2))
 
 
 def to_rigid(world_from_camera: Pose) -> pycolmap.Rigid3d:

@@ -47,14 +47,9 @@ INDEPENDENT = 10
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The fitted calibration.
+    """Pose of the depth camera in the colour camera [m], and the factor of its declared focal lengths.
 
-    Attributes:
-        camera_from_depth: The depth camera in the colour camera [m].
-        focal_factor: Factor of the depth camera's declared focal lengths.
-        map_scale: Factor of the map that makes it agree with the depth images.
-        scale_sigma: Relative one sigma of it.
-        report: Plain JSON values: residuals before and after, sigmas, whether the declared calibration was kept.
+    The map must be multiplied by `map_scale`, of relative sigma `scale_sigma`, to agree with the depth images.
     """
 
     camera_from_depth: Pose
@@ -77,18 +72,11 @@ def calibrate(
     scale_prior: float,
     rng: np.random.Generator,
 ) -> Calibration | None:
-    """Fit the colour-from-depth calibration and the map's scale.
+    """Fit the colour-from-depth calibration and the map's scale; None when too few points have valid depth.
 
-    Args:
-        root: The capture's folder.
-        images: All keyframes; those in the map must have depth.
-        sparse_map: The map, its scale accurate within a few `scale_prior`.
-        starts: Candidates of `camera_from_depth`, the declared one first; the best is refined.
-        scale_prior: Relative one sigma of the map's scale before the fit.
-        rng: Chooses observations when there are very many.
-
-    Returns:
-        The calibration, or None when too few points have valid depth.
+    All keyframes in the map must have depth in the capture's folder `root`. `starts` are candidates of
+    `camera_from_depth`, the declared one first, of which the best is refined; `scale_prior` is the relative one sigma
+    of the map's scale before the fit.
     """
     data = _collect(root, images, sparse_map, rng)
     declared = _parameters(starts[0])
@@ -133,9 +121,7 @@ def depth_ratio(root: Path, images: MatchedImages, sparse_map: SparseMap, rng: n
     The depth images are taken as aligned with the colour images.
     """
     data = _collect(root, images, sparse_map, rng, all_points=True)
-    if len(data.points) < MIN_OBSERVATIONS:
-        return None
-    read, _ = data.read(np.floor(data.pixels_in_depth(data.points)) + 0.5)
+    read, _ = bilinear(data.depth, data.usable, data.frame, np.floor(data.pixels_in_depth(data.points)) + 0.5)
     good = read > 0
     if good.sum() < MIN_OBSERVATIONS:
         return None
@@ -188,15 +174,12 @@ class _Data:
         flat = local[:, :2] / np.maximum(local[:, 2:], 1e-6)
         return flat * self.focal[self.frame] * focal_factor + self.centre[self.frame]
 
-    def read(self, pixels: F64) -> tuple[F64, Mask]:
-        """Depth (M,) [m] at pixels (M, 2), 0 and False where it is unknown or on an edge."""
-        return bilinear(self.depth, self.usable, self.frame, pixels)
-
     def metres(self, parameters: F64) -> F64:
         """Read minus predicted depth (M,) [m]; NaN without a reading."""
         rotation, scale = matrix_from_rotvec(parameters[:3]), np.exp(parameters[7])
         local = (self.points * scale - parameters[3:6]) @ rotation
-        read, valid = self.read(self.pixels_in_depth(local, float(np.exp(parameters[6]))))
+        pixels = self.pixels_in_depth(local, float(np.exp(parameters[6])))
+        read, valid = bilinear(self.depth, self.usable, self.frame, pixels)
         return np.where(valid & (local[:, 2] > 0.05), read - local[:, 2], np.nan)
 
     def residuals(self, parameters: F64) -> F64:

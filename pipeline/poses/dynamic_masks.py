@@ -25,7 +25,6 @@ import numpy as np
 from pipeline.capture.images import fitting, save_mask
 from pipeline.geometry import Camera, Pose
 from pipeline.parallel import map_in_order
-from pipeline.poses.report import DynamicMasks
 from pipeline.poses.scene import View, read_image, read_mask, read_sensor_depth
 from pipeline.progress import track
 from pipeline.types import F32, F64, U8, Mask
@@ -42,10 +41,8 @@ NEARER = 4.0
 """Factor by which an object may be nearer than a view's nearest points."""
 DEPTH_ERROR = 0.08
 """Relative error of a sensor's depth, including its registration."""
-MIN_AREA = 0.004
-"""Smallest region, as a share of the image."""
-MIN_CERTAIN = 0.2
-"""Least share of a region's pixels that certainly move."""
+MIN_AREA, MIN_CERTAIN = 0.004, 0.2
+"""Smallest region, as a share of the image, and least share of its pixels that certainly move."""
 GAP, MARGIN = 0.03, 0.008
 """Gaps that are closed and the margin that is added [share of the longer side]."""
 WARN_SHARE = 0.05
@@ -80,19 +77,13 @@ MIN_VOTES, MIN_STAY_SHARE = 8, 0.6
 
 def mask_dynamic(
     folder: Path, views: Sequence[View], cameras: Sequence[int], xyz: F64, depth_folder: Path | None, threads: int
-) -> tuple[list[View], DynamicMasks]:
-    """Mask in every view what moves or is carried along, in addition to existing masks.
+) -> tuple[list[View], dict[str, object]]:
+    """Mask in every view what moves or is carried along, in addition to existing masks; returns views and report.
 
-    Args:
-        folder: The poses folder with the views' images and masks; new masks are written there.
-        views: All registered views in the capture's order, held-out ones included.
-        cameras: Camera id of each view; only views of one camera are compared.
-        xyz: (N, 3) sparse points.
-        depth_folder: The capture with the depth images; None where their scale isn't known.
-        threads: Number of threads; 0 is all cores. Results don't depend on it.
-
-    Returns:
-        The views with their masks, and the report.
+    The views are all registered ones in the capture's order, held-out ones included; those with one camera id are
+    compared. Images and masks are in the poses `folder`, depth images in that of the capture, which is None where
+    their scale isn't known. The sparse points are (N, 3). The result does not depend on the number of threads, of
+    which 0 stands for all cores.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)  # OpenCV's flow depends on it
@@ -111,21 +102,18 @@ def mask_dynamic(
                 moving_shares.append(float(mask.mean()))
                 ego_shares.append(float(ego.mean()))
                 if (mask | ego).any():
-                    result[i] = replace(views[i], mask=_save(folder, views[i], mask | ego))
+                    result[i] = _with_mask(folder, views[i], mask | ego)
     finally:
         cv2.setNumThreads(before)
-    report: DynamicMasks = {
-        "moving_share": float(np.mean(moving_shares or [0.0])),
-        "ego_share": float(np.mean(ego_shares or [0.0])),
-        "views": [view.name for view, old in zip(result, views, strict=True) if view is not old],
-    }
-    if report["moving_share"] + report["ego_share"] > WARN_SHARE:
+    moving_share, ego_share = (float(np.mean(shares or [0.0])) for shares in (moving_shares, ego_shares))
+    if moving_share + ego_share > WARN_SHARE:
         logger.warning(
             "masked: %.0f %% of the images shows moving objects, %.0f %% is carried along with the camera",
-            100 * report["moving_share"],
-            100 * report["ego_share"],
+            100 * moving_share,
+            100 * ego_share,
         )
-    return result, report
+    names = [view.name for view, old in zip(result, views, strict=True) if view is not old]
+    return result, {"moving_share": moving_share, "ego_share": ego_share, "views": names}
 
 
 def _moving(stills: Sequence[Still], training: Sequence[int], xyz: F64, threads: int | None) -> Iterator[Mask]:
@@ -214,12 +202,12 @@ def _limits(still: Still, xyz: F64) -> tuple[float, float] | None:
     return 0.0, NEARER / float(np.percentile(local[inside, 2], 2))
 
 
-def _save(folder: Path, view: View, ignored: Mask) -> str:
-    """Add pixels to the view's mask and write it at the image's size; returns its path."""
+def _with_mask(folder: Path, view: View, ignored: Mask) -> View:
+    """The view with pixels added to its mask, written at the image's size."""
     size = view.camera.width, view.camera.height
     large = cv2.resize(ignored.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
     own = read_mask(folder, view)
-    return save_mask(~large if own is None else own & ~large, folder, Path(view.image).stem)
+    return replace(view, mask=save_mask(~large if own is None else own & ~large, folder, Path(view.image).stem))
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,16 +227,11 @@ class Still:
 
 @dataclass(frozen=True, eq=False)
 class _Flow:
-    """Parallax of an image's pixels towards one neighbour.
+    """Parallax of an image's pixels towards one neighbour: its flow (H, W, 2) [px] where known (H, W).
 
-    Attributes:
-        flow: (H, W, 2) measured flow [px].
-        known: (H, W) where it was measured.
-        line: (H, W, 2) direction of static points: they move by `line * s`, s = w / (1 - w * depth), w inverse depth.
-        depth: Depth of the neighbour's centre in this camera's axes.
-        other: (H, W) the neighbour's image, rotated.
-        shown: (H, W) where that is valid.
-        noise: One sigma of the flow across the line [px].
+    Static points of inverse depth w move by `line * s`, s = w / (1 - w * depth), `depth` being that of the neighbour's
+    centre in this camera's axes; `noise` is one sigma of the flow across the line [px]. `other` (H, W) is the
+    neighbour's image, rotated, and valid where `shown`.
     """
 
     flow: F32
@@ -387,7 +370,12 @@ def _length(vectors: F32) -> F32:
 def static_edges(stills: Sequence[Still]) -> Mask:
     """Which pixels (H, W) are on edges that the camera carries along, by images of it in the capture's order."""
     count, shape = len(stills), stills[0].grey.shape
-    gradients = [_gradient(still) for still in stills]
+    gradients = []  # (H, W, 2) of the smoothed images [grey levels per pixel]; 0 where their mask ignores them
+    for still in stills:
+        smooth = cv2.GaussianBlur(still.grey.astype(np.float32), (0, 0), 1.5)
+        slopes = [cv2.Sobel(smooth, cv2.CV_32F, x, 1 - x, scale=1 / 8) for x in (1, 0)]
+        valid = np.float32(1) if still.mask is None else still.mask[..., None]
+        gradients.append(np.asarray(np.stack(slopes, -1) * valid, np.float32))
     votes, stays = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     for i, still in enumerate(stills):
         own = gradients[i]
@@ -398,15 +386,6 @@ def static_edges(stills: Sequence[Still]) -> Mask:
             votes += counts
             stays += counts & (np.linalg.norm(own - gradients[j], axis=-1) < MAX_CHANGE * steep)
     return (votes >= MIN_VOTES) & (stays >= MIN_STAY_SHARE * votes)
-
-
-def _gradient(still: Still) -> F32:
-    """The smoothed image's gradient (H, W, 2) [grey levels per pixel]; 0 where its mask ignores it."""
-    smooth = cv2.GaussianBlur(still.grey.astype(np.float32), (0, 0), 1.5)
-    gradient = np.stack(
-        [cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)], -1
-    )
-    return np.asarray(gradient if still.mask is None else gradient * still.mask[..., None], np.float32)
 
 
 def _rotation_shift(still: Still, other: Still) -> F32:

@@ -10,8 +10,9 @@ poses that explain all images.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -41,22 +42,16 @@ LOSS_SCALE = 2.0
 """Error above which matches have less weight [px]: wrong matches and drift."""
 MAX_OFF_SHARE, MAX_OFF = 0.004, 2.0
 """Largest distance from the epipolar line [share of the image's longer side, px]."""
-MAX_VIOLATIONS = 0.2
-"""Largest share of violating matches of a consistent second; rigid scenes have 0.00, flowing ones a third."""
-MIN_CONSISTENT = 0.5
-"""Least share of consistent seconds."""
+MAX_VIOLATIONS, MIN_CONSISTENT = 0.2, 0.5
+"""Largest share of violating matches of a consistent second (rigid scenes have 0.00, flowing ones a third), and least
+share of consistent seconds."""
 
 
 @dataclass(frozen=True, eq=False)
 class SensorOffset:
-    """Correction of the given poses and intrinsics.
+    """Correction of the declared focal lengths (a factor), radial distortion (a change) and the camera's pose.
 
-    Attributes:
-        focal_factor: Factor of the declared focal lengths.
-        k1: Change of the declared radial distortion.
-        sensor_from_camera: Pose of the colour camera in the frame of the given poses' camera.
-        error_before: Median epipolar error [px] with everything as declared.
-        error_after: The same after the correction.
+    The errors are median epipolar errors [px] with everything as declared, and after the correction.
     """
 
     focal_factor: float
@@ -67,9 +62,9 @@ class SensorOffset:
 
     def camera(self, declared: Camera) -> Camera:
         """The corrected intrinsics."""
-        k1, k2, p1, p2 = declared.distortion
+        k1, *others = declared.distortion
         fx, fy = declared.fx * self.focal_factor, declared.fy * self.focal_factor
-        return Camera(declared.width, declared.height, fx, fy, declared.cx, declared.cy, (k1 + self.k1, k2, p1, p2))
+        return replace(declared, fx=fx, fy=fy, distortion=(k1 + self.k1, *others))
 
 
 def fit_sensor_offset(images: MatchedImages, poses: Mapping[int, Pose], rng: np.random.Generator) -> SensorOffset:
@@ -78,13 +73,8 @@ def fit_sensor_offset(images: MatchedImages, poses: Mapping[int, Pose], rng: np.
     Nothing is changed unless the median error falls by `MIN_GAIN`: eight parameters fit some of the noise of a few
     poses, and with cameras that look inwards a forward offset is equivalent to another scale.
 
-    Args:
-        images: All keyframes with their matches.
-        poses: Given world_from_sensor of the images to use, by image id.
-        rng: Chooses the pairs and matches.
-
-    Returns:
-        The offset; the identity with infinite errors when no pair has a baseline.
+    `poses` are the given world_from_sensor of the images to use, by image id. When no pair has a baseline, the result
+    is the identity with infinite errors.
 
     Source: R. Hartley and A. Zisserman, Multiple View Geometry, 2nd edition, section 11.4.3 (Sampson distance).
     """
@@ -163,39 +153,20 @@ def _bearing(distorted: F64, k1: F64) -> F64:
     return np.c_[straight, np.ones(len(straight))]
 
 
-@dataclass(frozen=True)
-class TemporalConsistency:
-    """Which seconds of a video show one rigid scene.
-
-    Attributes:
-        consistent: Consistent parts of the video (start, end) [s].
-        inconsistent: The other parts [s].
-        frames: Image ids of all keyframes in inconsistent seconds.
-        violations: Share of matches that violate their epipolar lines, by second.
-    """
-
-    consistent: tuple[tuple[int, int], ...]
-    inconsistent: tuple[tuple[int, int], ...]
-    frames: frozenset[int]
-    violations: dict[int, float]
-
-    def report(self) -> dict[str, object]:
-        """Plain JSON values."""
-        return {
-            "consistent_seconds": [list(part) for part in self.consistent],
-            "inconsistent_seconds": [list(part) for part in self.inconsistent],
-            "violations": {str(second): share for second, share in self.violations.items()},
-        }
-
-
-def temporal_consistency(images: MatchedImages, sparse_map: SparseMap, root: Path) -> TemporalConsistency:
+def temporal_consistency(
+    images: MatchedImages, sparse_map: SparseMap, root: Path
+) -> tuple[frozenset[int], dict[str, object]]:
     """Compare the verified matches of a video's training keyframes with the map's poses, second by second.
+
+    Returns:
+        Image ids of all keyframes in seconds that don't show one rigid scene; and the report: consistent and other
+        parts (start, end) [s], and by second the share of matches that violate their epipolar lines.
 
     Raises:
         ReconstructionError: When less than `MIN_CONSISTENT` of the seconds are consistent.
     """
-    total: dict[int, int] = {}
-    wrong: dict[int, int] = {}
+    total: Counter[int] = Counter()
+    wrong: Counter[int] = Counter()
     for m in images.matches:
         first, second = images.keyframes[m.i], images.keyframes[m.j]
         if first.image_id not in sparse_map.poses or second.image_id not in sparse_map.poses:
@@ -204,28 +175,28 @@ def temporal_consistency(images: MatchedImages, sparse_map: SparseMap, root: Pat
         error = _epipolar_error(sparse_map, (first, second), pixels)
         count = int((error > max(MAX_OFF, MAX_OFF_SHARE * max(first.camera.width, first.camera.height))).sum())
         for at in {_second(first), _second(second)}:
-            total[at] = total.get(at, 0) + len(error)
-            wrong[at] = wrong.get(at, 0) + count
+            total[at] += len(error)
+            wrong[at] += count
     share = {at: wrong[at] / total[at] for at in sorted(total)}
     bad = [at for at, value in share.items() if value > MAX_VIOLATIONS]
     good = [at for at in share if at not in bad]
-    frames = frozenset(k.image_id for k in images.keyframes if _second(k) in bad)
-    result = TemporalConsistency(_joined(good), _joined(bad), frames, share)
+    consistent, inconsistent = _joined(good), _joined(bad)
+    drifting, usable = (", ".join(f"{start}-{end}" for start, end in parts) for parts in (inconsistent, consistent))
     if len(good) < MIN_CONSISTENT * len(share):
         raise ReconstructionError(
             "a generated video must show one consistent scene",
-            found=f"the scene drifts in {len(bad)} of {len(share)} seconds: {_text(result.inconsistent)} s"
-            + (f"; usable: {_text(result.consistent)} s" if good else ""),
+            found=f"the scene drifts in {len(bad)} of {len(share)} seconds: {drifting} s"
+            + (f"; usable: {usable} s" if good else ""),
             remedy="choose the usable ones (--set capture.start=... --set capture.end=...), or generate it again",
             file=root,
         )
     if bad:
-        logger.warning(
-            "the scene drifts at %s s of the video, which is left out; usable: %s s",
-            _text(result.inconsistent),
-            _text(result.consistent),
-        )
-    return result
+        logger.warning("the scene drifts at %s s of the video, which is left out; usable: %s s", drifting, usable)
+    return frozenset(k.image_id for k in images.keyframes if _second(k) in bad), {
+        "consistent_seconds": consistent,
+        "inconsistent_seconds": inconsistent,
+        "violations": {str(second): value for second, value in share.items()},
+    }
 
 
 def _second(keyframe: Keyframe) -> int:
@@ -247,12 +218,8 @@ def _epipolar_error(sparse_map: SparseMap, pair: tuple[Keyframe, Keyframe], pixe
     return np.abs((after * line_after).sum(1)) / np.maximum(length, 1e-12) * lenses[0].fx
 
 
-def _joined(seconds: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def _joined(seconds: Sequence[int]) -> list[list[int]]:
     """Consecutive seconds joined to parts (start, end)."""
     groups = groupby(enumerate(seconds), key=lambda item: item[1] - item[0])
     parts = [[second for _, second in group] for _, group in groups]
-    return tuple((part[0], part[-1] + 1) for part in parts)
-
-
-def _text(parts: Sequence[tuple[int, int]]) -> str:
-    return ", ".join(f"{start}-{end}" for start, end in parts)
+    return [[part[0], part[-1] + 1] for part in parts]

@@ -26,15 +26,10 @@ NEGLIGIBLE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """A selected frame at working size.
+    """A selected frame at working size; ids are 1, 2, ... in capture order and COLMAP's too.
 
-    Attributes:
-        image_id: 1, 2, ... in capture order; also COLMAP's image id.
-        frame: The capture's frame.
-        held_out: Whether it is never part of the map.
-        camera: Declared intrinsics at working size, median of its camera group.
-        camera_id: The group, 1, 2, ...; also COLMAP's camera id.
-        own: Declared intrinsics of this image at working size; None where `camera` holds for the whole group.
+    `camera` are the declared intrinsics, median of the group `camera_id`; `own` are those of this image, None where
+    `camera` holds for the whole group.
     """
 
     image_id: int
@@ -98,11 +93,7 @@ def load_keyframes(capture: Capture, selection: Selection, image_size: int) -> t
 
 
 def read_keyframe(root: Path, keyframe: Keyframe) -> U8:
-    """The image at working size, RGB (H, W, 3).
-
-    Raises:
-        ReconstructionError: When it can't be read.
-    """
+    """The image at working size, RGB (H, W, 3); a ReconstructionError when it can't be read."""
     image = _decode(root / keyframe.frame.image, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, "image")
     size = keyframe.camera.width, keyframe.camera.height
     if size != (image.shape[1], image.shape[0]):
@@ -111,11 +102,7 @@ def read_keyframe(root: Path, keyframe: Keyframe) -> U8:
 
 
 def read_keyframe_mask(root: Path, keyframe: Keyframe) -> Mask | None:
-    """Valid pixels (H, W) of the image at working size; None if all are.
-
-    Raises:
-        ReconstructionError: When the mask can't be read.
-    """
+    """Valid pixels (H, W) of the image at working size, None if all are; a ReconstructionError as above."""
     if keyframe.frame.mask is None:
         return None
     mask = _decode(root / keyframe.frame.mask, cv2.IMREAD_GRAYSCALE, "mask")
@@ -159,7 +146,7 @@ def _median(cameras: list[Camera]) -> Camera:
 def pinhole_for(camera: Camera) -> Camera:
     """The pinhole camera of the same size with the widest view in which every pixel has a source."""
     if _is_nearly_pinhole(camera):
-        return Camera(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+        return _zoomed(camera, 1.0)
     low, high = 0.7, 2.0
     for _ in range(30):
         middle = (low + high) / 2

@@ -42,13 +42,9 @@ SAME = 0.03
 
 @dataclass(frozen=True, eq=False)
 class ImageMap:
-    """A map from images alone.
+    """A map from images alone: poses and refined intrinsics of the largest sub-model, in an arbitrary frame and scale.
 
-    Attributes:
-        poses: world_from_camera of the largest sub-model by image id; arbitrary frame and scale.
-        cameras: Refined intrinsics by camera id.
-        submodels: Image ids of every sub-model after joining, the largest first.
-        joined: Number of the mapper's sub-models in the largest.
+    `submodels` are the image ids of all sub-models, the largest first, which was joined from `joined` of the mapper's.
     """
 
     poses: Mapping[int, Pose]

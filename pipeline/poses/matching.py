@@ -16,7 +16,7 @@ from pipeline.geometry import Camera, Pose
 from pipeline.poses import colmap_io
 from pipeline.poses.keyframes import Keyframe, read_keyframe, read_keyframe_mask
 from pipeline.progress import bar, track
-from pipeline.types import F32, F64, U8, Mask
+from pipeline.types import F32, F64, U8
 
 CONTRAST = 0.02
 """Contrast threshold of SIFT: half of OpenCV's default, which gives no features on plain walls."""
@@ -29,10 +29,8 @@ EXHAUSTIVE = 25
 """Number of images up to which every pair is matched."""
 NEIGHBOURS = 5
 """Neighbours matched on each side in a sequence; then those at distances 8, 16, 32 (quadratic overlap)."""
-SIMILAR = 6
-"""Similar images matched in addition to the sequence's neighbours."""
-SIMILAR_ONLY = 20
-"""Similar images matched if there is no sequence."""
+SIMILAR, SIMILAR_ONLY = 6, 20
+"""Similar images matched in addition to the sequence's neighbours, and if there is no sequence."""
 SEQUENCE = 0.3
 """Minimum similarity of neighbours in a sequence: 0 is that of any two images, 1 that of the most similar ones."""
 MIN_OVERLAP = 0.25
@@ -46,15 +44,7 @@ CHUNK = 256
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of one image.
-
-    Attributes:
-        pixels: (N, 2) in the keyframe's camera.
-        sizes: (N,) feature scale [px].
-        angles: (N,) [rad].
-        descriptors: (N, 128) RootSIFT.
-        colors: (N, 3).
-    """
+    """An image's features: pixels (N, 2) in the keyframe's camera, sizes [px], angles [rad], RootSIFT, colours."""
 
     pixels: F32
     sizes: F32
@@ -71,27 +61,16 @@ def extract(root: Path, keyframes: Sequence[Keyframe], count: int) -> list[Featu
     sift = cv2.SIFT.create(nfeatures=count, contrastThreshold=CONTRAST, enable_precise_upscale=True)
     result = []
     for keyframe in track(keyframes, "features"):
-        features = _extract(sift, read_keyframe(root, keyframe), read_keyframe_mask(root, keyframe))
-        result.append(replace(features, pixels=keyframe.to_camera(features.pixels)))
+        image, mask = read_keyframe(root, keyframe), read_keyframe_mask(root, keyframe)
+        valid = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
+        keypoints, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)
+        descriptors = root_sift(np.asarray(np.zeros((0, 128)) if raw is None else raw, np.float32))
+        values = np.array([(*k.pt, k.size, k.angle) for k in keypoints], np.float32).reshape(-1, 4)
+        pixels, sizes, angles = values[:, :2] + np.float32(0.5), values[:, 2] / np.float32(2), np.deg2rad(values[:, 3])
+        column = np.clip(pixels[:, 0].astype(int), 0, image.shape[1] - 1)
+        row = np.clip(pixels[:, 1].astype(int), 0, image.shape[0] - 1)
+        result.append(Features(keyframe.to_camera(pixels), sizes, angles, descriptors, image[row, column]))
     return result
-
-
-def _extract(sift: cv2.SIFT, image: U8, mask: Mask | None) -> Features:
-    """Features of one image, none where `mask` (H, W) is False."""
-    valid = None if mask is None else mask.astype(np.uint8) * np.uint8(255)
-    keypoints, raw = sift.detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), valid)
-    raw = np.zeros((0, 128)) if raw is None else raw
-    values = np.array([(*k.pt, k.size, k.angle) for k in keypoints], np.float32).reshape(-1, 4)
-    pixels = values[:, :2] + np.float32(0.5)
-    column = np.clip(pixels[:, 0].astype(int), 0, image.shape[1] - 1)
-    row = np.clip(pixels[:, 1].astype(int), 0, image.shape[0] - 1)
-    return Features(
-        pixels,
-        (values[:, 2] / 2).astype(np.float32),
-        np.deg2rad(values[:, 3]).astype(np.float32),
-        root_sift(np.asarray(raw, np.float32)),
-        image[row, column],
-    )
 
 
 def root_sift(raw: F32) -> U8:
@@ -140,11 +119,6 @@ def _nearest(points: F32, words: F32) -> NDArray[np.intp]:
     return np.concatenate(parts)
 
 
-def all_pairs(count: int) -> Pairs:
-    """Every pair (i, j), i < j."""
-    return list(combinations(range(count), 2))
-
-
 def sequence_pairs(count: int) -> Pairs:
     """Neighbours up to `NEIGHBOURS` apart, then 8, 16 and 32 apart."""
     steps = [*range(1, NEIGHBOURS + 1), 8, 16, 32]
@@ -159,7 +133,7 @@ def image_pairs(count: int, likeness: F64 | None) -> Pairs:
     for few images.
     """
     if likeness is None or count <= EXHAUSTIVE:
-        return all_pairs(count)
+        return list(combinations(range(count), 2))
     if is_sequence(likeness):
         return sorted({*sequence_pairs(count), *_best(likeness)})
     others = np.where(np.eye(len(likeness), dtype=bool), -np.inf, likeness)
@@ -266,10 +240,10 @@ def write_database(path: Path, keyframes: Sequence[Keyframe], features: Sequence
     import pycolmap
 
     database = pycolmap.Database.open(path)
-    trusted = {k.camera_id: k.frame.focal_source != "guessed" for k in keyframes}
-    cameras = {k.camera_id: k.camera for k in keyframes}
-    for camera_id in sorted(cameras):
-        camera = colmap_io.to_colmap(cameras[camera_id], camera_id, trusted=trusted[camera_id])
+    last = {k.camera_id: k for k in keyframes}
+    for camera_id in sorted(last):
+        trusted = last[camera_id].frame.focal_source != "guessed"
+        camera = colmap_io.to_colmap(last[camera_id].camera, camera_id, trusted=trusted)
         database.write_camera(camera, use_camera_id=True)
         rig = pycolmap.Rig(rig_id=camera_id)
         rig.add_ref_sensor(camera.sensor_id)

@@ -42,10 +42,8 @@ GRID = 24
 """Rows and columns of the depths that are used for stitching."""
 SAME_SCENE_MATCHES = 20
 """Least number of matches of two images of the same scene."""
-SAME_SCENE_OVERLAP = 0.5
-"""Least share of each image's surface that another image of the same scene shows."""
-SAME_SCENE_OVERLAP_UNMATCHED = 0.25
-"""The same where neither has any matches."""
+SAME_SCENE_OVERLAP, SAME_SCENE_OVERLAP_UNMATCHED = 0.5, 0.25
+"""Least share of each image's surface that another image of the same scene shows; where neither has any matches."""
 LOOP_MATCHES = 30
 """Least number of matches of two images of distant chunks that are joined by another chunk."""
 
@@ -78,13 +76,9 @@ class _StoredView(TypedDict):
 
 @dataclass(frozen=True, eq=False)
 class ChunkView:
-    """An image in one chunk.
+    """An image in one chunk, with the network's pinhole camera at the size of its depth map.
 
-    Attributes:
-        chunk_from_camera: Its pose in the chunk's frame and scale.
-        camera: The network's pinhole camera, at the size of its depth map.
-        depth: (R, C) float32, the depth map at the centres of R x C cells [chunk's units], 0 = unknown.
-        confidence: (R, C) float32, higher is better.
+    Depth [chunk's units], 0 = unknown, and confidence, higher is better, are sampled at the centres of R x C cells.
     """
 
     chunk_from_camera: Pose
@@ -112,14 +106,9 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """All chunks of the images.
+    """All chunks in the order of the runs, of which the last `loops` close loops; `failed` images gave nothing finite.
 
-    Attributes:
-        chunks: The chunks in the order of the runs, those that close loops last.
-        capacity: Images per run at the end.
-        halved: Number of times that the memory was too small.
-        loops: Number of runs that close loops.
-        failed: Image ids without finite output.
+    `capacity` is the final number of images per run, after being `halved` as many times as the memory was too small.
     """
 
     chunks: tuple[Chunk, ...]
@@ -142,13 +131,10 @@ class ChunkRunner:
         self._failed: set[int] = set()
 
     def run(self, order: Sequence[int], size: tuple[int, int], *, in_time: bool, close_loops: bool = True) -> Chunks:
-        """All chunks of the images.
+        """All chunks of the images with ids in this order, of which a typical one has this width and height.
 
-        Args:
-            order: Image ids.
-            size: Width and height of a typical image.
-            in_time: Whether neighbours in `order` are neighbours in time; otherwise chunks share the images that match.
-            close_loops: Whether distant chunks of the same scene get another chunk with images of both.
+        If neighbours in the order aren't neighbours `in_time`, chunks share the images that match. To close loops,
+        distant chunks of the same scene get another chunk with images of both.
 
         Raises:
             GpuMemoryError: When not even two images fit.
@@ -359,12 +345,9 @@ class NetworkDepth:
     def finish(
         self, backend: str, scales: Mapping[tuple[int, int], float], views: Mapping[int, tuple[str, Camera | None]]
     ) -> None:
-        """Write the index; maps without a scale are deleted.
+        """Write the index; maps without a scale (scene units per unit, by run and image id) are deleted.
 
-        Args:
-            backend: The network's name.
-            scales: Scene units per unit of the network's depth, by run and image id.
-            views: Name and declared lens at working size by image id; no lens where the image was undistorted before.
+        `views` are names and declared lenses at working size by image id; no lens where the image was undistorted.
         """
         stored: dict[str, _StoredView] = {}
         for image, (_, run) in sorted(self._best.items()):

@@ -56,12 +56,9 @@ def choose(traits: Traits, params: PosesParams, machine: Machine) -> Choice:
     """The backend for a capture: given poses refined on the images, VGGT, or COLMAP."""
     if params.backend != "auto":
         return Choice(params.backend, "asked for")
-    if traits.has_poses and traits.has_scale:
-        return Choice("refined", "the capture has poses")
-    lacks = machine.lacks("vggt")
-    if lacks is None:
+    if not (traits.has_poses and traits.has_scale) and machine.lacks("vggt") is None:
         what = "poses without scale" if traits.has_poses else "no poses"
         return Choice("vggt", f"the capture has {what}, and the machine has a GPU and vggt")
-    return (
-        Choice("refined", "the capture has poses") if traits.has_poses else Choice("colmap", "the capture has no poses")
-    )
+    if traits.has_poses:
+        return Choice("refined", "the capture has poses")
+    return Choice("colmap", "the capture has no poses")

@@ -49,11 +49,8 @@ def optimise(poses: Mapping[int, Pose], edges: Sequence[Edge], up: Floats | None
     Gauss-Newton with the Geman-McClure loss; the weight of outliers decreases gradually. Source: H. Yang, P. Antonante,
     V. Tzoumas and L. Carlone, Graduated non-convexity for robust spatial perception, RA-L 2020.
 
-    Args:
-        poses: Initial world_from_camera by image id [m].
-        edges: Relative poses; they must connect all poses.
-        up: (3,) unit up direction in the world, in which the poses' tilt is right, or None.
-        up_sigma: One sigma of the tilt [rad].
+    The edges must connect all poses, initial world_from_camera by image id [m]. `up` (3,) is the unit up direction in
+    the world, if known, and `up_sigma` one sigma of the poses' tilt against it [rad].
     """
     ids = sorted(poses)
     row = {i: n for n, i in enumerate(ids)}

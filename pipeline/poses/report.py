@@ -9,74 +9,25 @@ from pipeline.poses.keyframes import Keyframe
 from pipeline.poses.matching import Matches
 
 
-class Change(TypedDict):
-    """Distance of poses from the given ones after alignment."""
-
-    position_median_m: float
-    position_max_m: float
-    rotation_median_deg: float
-    rotation_max_deg: float
-
-
-class Loops(TypedDict):
-    """Loops of a sensor's path, and its drift between their ends; None without loops."""
-
-    pairs: int
-    path_corrected: bool
-    contradicting_pairs: int
-    jumps: int
-    drift_median_m: float | None
-    drift_max_m: float | None
-    drift_median_deg: float | None
-    drift_max_deg: float | None
-
-
-class ChunkRuns(TypedDict):
-    """Runs of a network on chunks of the images, and the similarities between chunks."""
-
-    runs: int
-    images_at_once: int
-    memory_halved: int
-    loops: int
-    joints: int
-    joints_dropped: int
-    anchored: bool
-
-
-class SensorFromCamera(TypedDict):
-    """Offset of the colour camera in the given poses' frame."""
-
-    rotation_deg: float
-    translation_m: list[float]
-
-
 class BackendReport(TypedDict, total=False):
-    """The backend's part; every backend gives some of the keys."""
+    """The backend's part; every backend gives some of the keys. See `backends` for nested values."""
 
     path: str
     matches_explained: float
     epipolar_error_given_px: float | None
     epipolar_error_offset_px: float | None
-    moved: Change
-    moved_beyond_offset: Change
-    sensor_from_camera: SensorFromCamera
-    loops: Loops
+    moved: dict[str, float]
+    moved_beyond_offset: dict[str, float]
+    sensor_from_camera: dict[str, float | list[float]]
+    loops: dict[str, int | float | None]
     submodels: list[int]
     joined: int
     left_out: list[list[str]]
     weights: str
     licence: str
-    chunks: ChunkRuns
+    chunks: dict[str, int]
     not_finite: list[str]
     kept_network_poses: list[str]
-
-
-class DynamicMasks(TypedDict):
-    """Mean share of the images that is masked, and the views with new masks."""
-
-    moving_share: float
-    ego_share: float
-    views: list[str]
 
 
 class PosesReport(BackendReport):
@@ -98,7 +49,7 @@ class PosesReport(BackendReport):
     held_out_reprojection_error_px: float | None
     cameras: dict[str, dict[str, object]]
     calibration: dict[str, object] | None
-    dynamic_masks: DynamicMasks | None
+    dynamic_masks: dict[str, object] | None
     temporal_consistency: dict[str, object] | None
     notes: list[str]
 
@@ -167,5 +118,5 @@ def notes(report: PosesReport) -> Iterator[str]:
         yield f"{1 + len(left_out)} sub-models don't fit together; those of {sizes} images were left out"
 
 
-def _count(number: int, noun: str) -> str:
+def _count(number: float | None, noun: str) -> str:
     return f"{number} {noun}" + "s" * (number != 1)

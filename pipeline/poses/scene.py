@@ -66,14 +66,9 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class SparsePoints:
-    """Triangulated points and their observations.
+    """Triangulated points (N, 3) in the scene's frame with colours and mean reprojection errors (N,) [px].
 
-    Attributes:
-        xyz: (N, 3) scene frame.
-        rgb: (N, 3).
-        error: (N,) mean reprojection error [px].
-        view_index: (M,) index into the scene's views, one per observation.
-        point_index: (M,) index into `xyz`, one per observation.
+    Of each of M observations `view_index` is the scene's view, and `point_index` the point.
     """
 
     xyz: F64
@@ -85,14 +80,11 @@ class SparsePoints:
 
 @dataclass(frozen=True, eq=False)
 class PosedScene:
-    """The result of the poses stage.
+    """The registered keyframes in capture order (a rig's camera by camera), and points from those not held out.
 
     Attributes:
-        views: Registered keyframes in capture order (a rig's camera by camera), held-out ones included.
-        points: Sparse points from the views that are not held out.
         scale_sigma: Relative one sigma of the metric scale, or None while the scale is arbitrary.
         depth_scale: Factor of sensor depth that makes it agree with the poses.
-        report: For the manifest.
         depth_range: Largest depth that the sensor measures well [m], or None where the capture doesn't state it.
     """
 

@@ -26,32 +26,22 @@ from pipeline.types import F64
 
 logger = logging.getLogger(__name__)
 
-LOOP_LENGTH = 2.0
-"""Minimum length of the path between the ends of a loop [m]."""
-LOOP_DETOUR = 3.0
-"""Minimum ratio of that length to the distance between the two views."""
+LOOP_LENGTH, LOOP_DETOUR = 2.0, 3.0
+"""Minimum length of the path between the ends of a loop [m], and its ratio to the distance between the two views."""
 MAX_ERROR = 6.0
 """Largest median reprojection error of a pair that agrees with the sensor [px]; the first adjustment allows twice."""
-DRIFT = 0.02
-"""One sigma of a sensor's drift, as a share of the path length."""
-ROTATION_DRIFT = 0.2
-"""One sigma of a sensor's drift in rotation [deg/m]."""
-LOCATED_SIGMA = 0.05
-"""One sigma of a relative position from the images [m]."""
-LOCATED_SIGMA_DEG = 2.0
-"""One sigma of a relative rotation from the images [deg]."""
+DRIFT, ROTATION_DRIFT = 0.02, 0.2
+"""One sigma of a sensor's drift in position [share of the path length] and in rotation [deg/m]."""
+LOCATED_SIGMA, LOCATED_SIGMA_DEG = 0.05, 2.0
+"""One sigma of a relative position [m] and rotation [deg] from the images."""
 MAX_SIGMAS = 3.0
 """Sigmas beyond which matches and sensor contradict each other."""
 JUMP = 100.0
 """Length that a jump of the sensor adds to the path [m], for its uncertainty."""
-NEAR = 2.0
-"""Largest distance along the path between views whose features are triangulated [m]."""
-NEAR_DEG = 45.0
-"""Largest rotation between them [deg]."""
-MIN_PARALLAX = 1.5
-"""Smallest parallax of a triangulated feature [deg]."""
-MIN_DEPTH = 0.05
-"""Smallest depth of a feature [m]."""
+NEAR, NEAR_DEG = 2.0, 45.0
+"""Largest distance along the path [m] and rotation [deg] between views whose features are triangulated."""
+MIN_PARALLAX, MIN_DEPTH = 1.5, 0.05
+"""Smallest parallax [deg] and depth [m] of a triangulated feature."""
 MIN_POINTS = 20
 """Least number of features with depth of a pair."""
 MIN_OPEN_LOOPS = 0.25
@@ -66,13 +56,9 @@ MIN_FEATURES = 50
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """Two matched views by image id.
+    """Two matched views by image id, and their matches' median reprojection error under the given poses [px].
 
-    Attributes:
-        i: First view.
-        j: Second view.
-        error: Median reprojection error of the matches under the given poses [px].
-        i_from_j: Relative pose by the images [m]; None where it was not needed or can't be determined.
+    `i_from_j` is the relative pose by the images [m], None where it was not needed or can't be determined.
     """
 
     i: int
@@ -155,14 +141,9 @@ class SensorPath:
 
 @dataclass(frozen=True, eq=False)
 class CheckedPath:
-    """A sensor's path after the check.
+    """A sensor's path after the check: world_from_camera of all keyframes by image id [m], `corrected` to close loops.
 
-    Attributes:
-        poses: world_from_camera of all keyframes by image id, with closed loops [m].
-        loops: Pairs at the ends of loops; with `i_from_j`.
-        wrong: Pairs of image ids whose matches contradict the sensor.
-        jumps: Number of jumps.
-        corrected: Whether the path was corrected to close its loops.
+    `loops` are pairs with `i_from_j` at the ends of loops, `wrong` pairs whose matches contradict the sensor.
     """
 
     poses: Mapping[int, Pose]
@@ -177,12 +158,7 @@ def check_path(
 ) -> CheckedPath:
     """Compare all matches with the sensor, and close its loops where those of the training views are open.
 
-    Args:
-        path: The path of all keyframes.
-        images: All keyframes with their matches.
-        cameras: Intrinsics by camera id.
-        up: (3,) unit up direction in the sensor's world and its one sigma [rad], preserved by the correction; or None.
-        seed: Seed of all random choices.
+    The correction preserves `up`, the unit up direction (3,) in the sensor's world, with its one sigma [rad].
     """
     training = {k.image_id for k in images.training}
     relations = relative_poses(images, path, cameras, seed)
@@ -217,13 +193,8 @@ def check_path(
 def keep_sensor_poses(path: SensorPath, matches: Sequence[Matches], known: Mapping[int, Pose]) -> dict[int, Pose]:
     """Poses of views with few features: the sensor's, relative to the nearest known views on the path.
 
-    Args:
-        path: The sensor's path of all keyframes.
-        matches: Verified matches.
-        known: world_from_camera of the views that the images determine, by image id.
-
-    Returns:
-        world_from_camera of the others with fewer than `MIN_FEATURES` matched features; more would contradict the path.
+    Returns world_from_camera by image id of those views, not among the `known` ones that the images determine, with
+    fewer than `MIN_FEATURES` matched features; more would contradict the path.
     """
     seen: dict[int, list[NDArray[np.intp]]] = defaultdict(list)
     for m in matches:

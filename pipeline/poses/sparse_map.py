@@ -28,10 +28,8 @@ Index = NDArray[np.intp]
 
 MIN_INLIERS = 20
 """Least number of map points that a localised image agrees with."""
-RANSAC_ERROR = 8.0
-"""Outlier threshold of the RANSAC [px]."""
-INLIER_ERROR = 4.0
-"""Largest reprojection error of an inlier, as for the map's own observations [px]."""
+RANSAC_ERROR, INLIER_ERROR = 8.0, 4.0
+"""Largest reprojection error of an inlier in the RANSAC, and afterwards, as for the map's own observations [px]."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +43,9 @@ class PoseSigma:
 def pose_sigmas(
     covariance: pycolmap.BACovariance, poses: Mapping[int, Pose], pixel_sigma: float
 ) -> dict[int, PoseSigma]:
-    """Sigmas of all poses against their common frame.
+    """Sigmas of all poses against their common frame; `pixel_sigma` is that of the residuals per axis [px].
 
-    Args:
-        covariance: Covariance of an adjustment with unit pixel sigma; its fixed images get no sigma.
-        poses: world_from_camera by image id.
-        pixel_sigma: One sigma of the residuals per axis [px].
+    The covariance is that of an adjustment with unit pixel sigma; its fixed images get no sigma.
     """
     ids = [i for i in sorted(poses) if _block(covariance, i, i) is not None]
     joint = np.zeros((6 * len(ids), 6 * len(ids)))
@@ -135,16 +130,10 @@ def _cross(vectors: F64) -> F64:
 
 @dataclass(frozen=True, eq=False)
 class SparseMap:
-    """Registered images and the points that they observe.
+    """Registered images and the points (N, 3) that they observe, in the map's frame.
 
-    Attributes:
-        poses: world_from_camera by image id.
-        cameras: Intrinsics at working size by camera id.
-        xyz: (N, 3) points, map frame.
-        image: (M,) image id of every observation.
-        feature: (M,) its index into the image's features.
-        point: (M,) its index into `xyz`.
-        sigma: One sigma of the poses by image id, where known.
+    Poses, world_from_camera, and their sigmas, where known, are by image id, intrinsics at working size by camera id.
+    Of each of M observations there are the image id and the indices into its features and into the points.
     """
 
     poses: Mapping[int, Pose]
@@ -181,7 +170,8 @@ class SparseMap:
         """Every observation's point in its camera's axes (M, 3)."""
         ids = sorted(self.poses)
         rotations, row = np.array([self.poses[i].rotation for i in ids]), np.searchsorted(ids, self.image)
-        return np.einsum("mji,mj->mi", rotations[row], self.xyz[self.point] - self.centres()[row])
+        centres = np.array([self.poses[i].translation for i in ids])
+        return np.einsum("mji,mj->mi", rotations[row], self.xyz[self.point] - centres[row])
 
     def reprojection(self, images: MatchedImages) -> F64:
         """Every observation's reprojection error [px], (M,)."""
@@ -200,10 +190,6 @@ class SparseMap:
         rows = self.image == image_id
         result[self.feature[rows]] = self.point[rows]
         return result
-
-    def centres(self) -> F64:
-        """Camera centres (I, 3) in order of image id."""
-        return np.array([self.poses[i].translation for i in sorted(self.poses)])
 
 
 @dataclass(frozen=True, eq=False)

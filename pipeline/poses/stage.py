@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pipeline.poses import matching
 from pipeline.poses.backends import Inputs, Result, given_poses, reconstruct
 from pipeline.poses.depth_calibration import Calibration, calibrate, depth_ratio
 from pipeline.poses.dynamic_masks import mask_dynamic
-from pipeline.poses.epipolar import TemporalConsistency, temporal_consistency
+from pipeline.poses.epipolar import temporal_consistency
 from pipeline.poses.keyframes import (
     Keyframe,
     load_keyframes,
@@ -31,7 +30,7 @@ from pipeline.poses.keyframes import (
 from pipeline.poses.mapping import require_motion
 from pipeline.poses.matching import MatchedImages
 from pipeline.poses.params import PosesParams
-from pipeline.poses.report import DynamicMasks, PosesReport, notes, why_unregistered
+from pipeline.poses.report import PosesReport, notes, why_unregistered
 from pipeline.poses.scene import PosedScene, SparsePoints, View
 from pipeline.poses.sensor_path import keep_sensor_poses
 from pipeline.poses.sparse_map import Localised, PoseSigma, SparseMap, localise
@@ -74,28 +73,29 @@ def run(inputs: Mapping[str, Path], params: PosesParams, out_dir: Path) -> None:
             capture, MatchedImages(database, keyframes, features, matching.read_matches(database)), params, out_dir
         )
         result = reconstruct(data)
+        drifting: Collection[int] = ()
         consistency = None
         if capture.kind == "generated":
-            consistency = temporal_consistency(data.images, result.sparse_map, capture.root)
-            if drop := consistency.frames:
-                held_out = [replace(k, held_out=k.held_out or k.image_id in drop) for k in keyframes]
+            drifting, consistency = temporal_consistency(data.images, result.sparse_map, capture.root)
+            if drifting:
+                held_out = [replace(k, held_out=k.held_out or k.image_id in drifting) for k in keyframes]
                 result = reconstruct(replace(data, images=replace(data.images, keyframes=held_out)))
     sparse_map, scale_sigma, calibration = _metric(data, result)
-    poses = _register(data, result, sparse_map, consistency)
+    poses = _register(data, result, sparse_map, drifting)
     registered = [k for k in keyframes if k.image_id in poses.poses]
     (out_dir / "images").mkdir(parents=True, exist_ok=True)
     views = [
         _write_view(k, data, poses, sparse_map.cameras[k.camera_id], calibration)
         for k in track(registered, "undistorted images")
     ]
-    masked: DynamicMasks | None = None
+    masked = None
     if params.mask_dynamic:
         camera_ids, depth_folder = [k.camera_id for k in registered], None if scale_sigma is None else capture.root
         views, masked = mask_dynamic(out_dir, views, camera_ids, sparse_map.xyz, depth_folder, params.threads)
     report = _report(data, result, sparse_map, poses, len(pairs))
     report["calibration"] = None if calibration is None else calibration.report
     report["dynamic_masks"] = masked
-    report["temporal_consistency"] = None if consistency is None else consistency.report()
+    report["temporal_consistency"] = consistency
     report["notes"] = list(notes(report))
     for note in report["notes"]:
         logger.info("%s", note)
@@ -123,8 +123,9 @@ def _pairs(
 def _metric(data: Inputs, result: Result) -> tuple[SparseMap, float | None, Calibration | None]:
     """The map, scaled by the depth images if there are any; its scale's sigma, and the depth camera's calibration."""
     capture, images, sparse_map = data.capture, data.images, result.sparse_map
-    metric = result.scale_sigma is not None and capture.scale_sigma is not None
-    known = float(np.hypot(result.scale_sigma or 0.0, capture.scale_sigma or 0.0)) if metric else None
+    known = None
+    if result.scale_sigma is not None and capture.scale_sigma is not None:
+        known = float(np.hypot(result.scale_sigma, capture.scale_sigma))
     all_depth = all(images.keyframes[i - 1].frame.depth for i in sparse_map.poses)
     if not all_depth or data.params.backend == "sensor":
         return sparse_map, known, None
@@ -154,26 +155,23 @@ class _Registration:
     poses: Mapping[int, Pose]
     sigmas: Mapping[int, PoseSigma]
     localised: Mapping[int, Localised]
-    from_sensor: AbstractSet[int]
+    from_sensor: Collection[int]
 
 
-def _register(
-    data: Inputs, result: Result, sparse_map: SparseMap, consistency: TemporalConsistency | None
-) -> _Registration:
+def _register(data: Inputs, result: Result, sparse_map: SparseMap, left_out: Collection[int]) -> _Registration:
     """The map's poses, held-out views localised against it, and the sensor's poses of images without features."""
     keyframes, params = data.images.keyframes, data.params
     sensor_sigma = PoseSigma(params.sensor_sigma_rotation_deg, params.sensor_sigma_position)
     if params.backend == "sensor":
         given = given_poses(keyframes)
-        return _Registration(given, dict.fromkeys(given, sensor_sigma), {}, frozenset())
+        return _Registration(given, dict.fromkeys(given, sensor_sigma), {}, ())
     mapped = {k.camera_id for k in keyframes if k.image_id in sparse_map.poses}  # other lenses are unknown
-    left_out = frozenset() if consistency is None else consistency.frames
     held_out = [k.image_id for k in keyframes if k.held_out and k.camera_id in mapped and k.image_id not in left_out]
     localised = localise(held_out, replace(data.images, matches=result.matches), sparse_map, params.seed)
     poses = {**sparse_map.poses, **{i: view.pose for i, view in localised.items()}}
     sigmas = {**sparse_map.sigma, **{i: view.sigma for i, view in localised.items()}}
     kept = {} if result.path is None else keep_sensor_poses(result.path, result.matches, poses)
-    return _Registration(poses | kept, sigmas | dict.fromkeys(kept, sensor_sigma), localised, frozenset(kept))
+    return _Registration(poses | kept, sigmas | dict.fromkeys(kept, sensor_sigma), localised, kept)
 
 
 def _write_view(

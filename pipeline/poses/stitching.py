@@ -46,15 +46,13 @@ class Joint:
 
 @dataclass(frozen=True, eq=False)
 class Stitched:
-    """The images in one frame.
+    """world_from_camera by image id, in the frame and unit of the known poses if these are `anchored`.
 
     Attributes:
-        poses: world_from_camera by image id; in the frame and unit of the known poses if `anchored`.
         scales: World units per unit of a chunk, by index of the chunks that fit.
         joints: Number of similarities between the chunks.
         dropped: Pairs of chunks that share images and don't fit.
         apart: Image ids of every group of chunks that doesn't overlap the rest, the largest first.
-        anchored: Whether known poses determine frame and scale.
     """
 
     poses: Mapping[int, Pose]
@@ -66,13 +64,9 @@ class Stitched:
 
 
 def stitch(chunks: Sequence[Chunk], known: Mapping[int, Pose], sigma: tuple[float, float], seed: int) -> Stitched:
-    """All chunks in one frame.
+    """All chunks in one frame, that of the known world_from_camera by image id where chunks fit them.
 
-    Args:
-        chunks: See `network.ChunkRunner`.
-        known: Given world_from_camera by image id; may be empty.
-        sigma: One sigma of a given position and rotation [unit of `known`, deg].
-        seed: Seed of the RANSAC that aligns chunks with known poses.
+    `sigma` is that of a known position and rotation [unit of `known`, deg].
     """
     if not chunks:
         return Stitched({}, {}, 0, (), (), anchored=False)
@@ -227,8 +221,7 @@ def _spanning_tree(nodes: Sequence[int], edges: Sequence[Joint], origin: int) ->
 
 def _scales(edges: Sequence[Joint], row: Mapping[int, int]) -> F64:
     """World units per unit of each node (N,), 1 for the first: robust least squares of logarithms over the graph."""
-    ratio = np.array([np.log(e.a_from_b.scale) for e in edges])
-    sigma = np.array([e.scale for e in edges])
+    ratio, sigma = np.array([(np.log(e.a_from_b.scale), e.scale) for e in edges]).T
     matrix = np.zeros((len(edges), len(row)))
     for k, e in enumerate(edges):
         matrix[k, row[e.b]], matrix[k, row[e.a]] = 1.0, -1.0
@@ -249,12 +242,11 @@ def _poses(chunks: Sequence[Chunk], world_from_chunk: Mapping[int, Similarity]) 
         for k, (i, view) in enumerate(chunks[n].views.items()):
             distance = float(min(k + 1, count - k))
             weighted.setdefault(i, []).append((distance, similarity.apply_pose(view.chunk_from_camera)))
-    return {i: _mean(weighted[i]) for i in sorted(weighted)}
-
-
-def _mean(weighted: Sequence[tuple[float, Pose]]) -> Pose:
-    weight = np.array([w for w, _ in weighted]) / sum(w for w, _ in weighted)
-    reference = weighted[0][1].rotation
-    rotvec = rotvec_from_matrix(np.array([reference.T @ pose.rotation for _, pose in weighted]))
-    centre = weight @ np.array([pose.translation for _, pose in weighted])
-    return Pose(reference @ matrix_from_rotvec(weight @ rotvec), centre)
+    result = {}
+    for i, own in sorted(weighted.items()):
+        weight = np.array([w for w, _ in own]) / sum(w for w, _ in own)
+        reference = own[0][1].rotation
+        rotvec = rotvec_from_matrix(np.array([reference.T @ pose.rotation for _, pose in own]))
+        centre = weight @ np.array([pose.translation for _, pose in own])
+        result[i] = Pose(reference @ matrix_from_rotvec(weight @ rotvec), centre)
+    return result

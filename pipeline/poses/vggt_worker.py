@@ -39,12 +39,7 @@ class Worker:
     """The loaded network."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        """Load it.
-
-        Raises:
-            NoDeviceError: When torch can't compute there.
-            MissingWeightsError, WrongWeightsError: See `load_network`.
-        """
+        """Load it; for errors see `usable_device` and `load_network`."""
         import torch
         from vggt.models.vggt import VGGT  # pyright: ignore[reportMissingImports]
 
@@ -137,10 +132,8 @@ def finite_answer(
 ) -> Answer:
     """The answer on images, with NaN poses wherever the output for an image is not finite.
 
-    Args:
-        cam_from_world: (N, 3, 4).
-        intrinsics: (N, 3, 3).
-        maps: Depth and confidence (h, w) of each image, and the shift of its principal point (x, y) [px].
+    Poses are (N, 3, 4), intrinsics (N, 3, 3), and maps depth and confidence (h, w) of each image, and the shift of its
+    principal point (x, y) [px].
 
     Raises:
         BadOutputError: When no image is left.

@@ -43,7 +43,7 @@ def test_subsampling_keeps_every_point(views):
 
 def test_points_lie_on_the_room_and_face_the_cameras(views, maps, color_source):
     """Exact maps give points on the surfaces, with the surfaces' normals."""
-    cloud = fuse(maps, color_source, PARAMS).cloud
+    cloud = fuse(maps, color_source, PARAMS)[0]
     assert np.percentile(distance_to_room(views.room, cloud.points), 95) < 0.004
     np.testing.assert_allclose(np.linalg.norm(cloud.normals, axis=1), 1, atol=1e-4)
     to_camera = views.scene.views[3].world_from_camera.translation - cloud.points
@@ -53,17 +53,18 @@ def test_points_lie_on_the_room_and_face_the_cameras(views, maps, color_source):
 def test_two_maps_of_one_place_merge(maps, color_source):
     """The same map twice, under two names, gives the cells of one, seen by two views."""
     again = replace(maps[0], name=maps[1].name)
-    one, two = fuse(maps[:1], color_source, PARAMS), fuse([maps[0], again], color_source, PARAMS)
-    assert len(one.cloud) == len(two.cloud)
-    assert one.confirmed == 0
-    assert two.confirmed == two.kept
-    assert (one.cloud.views == 1).all()
-    assert (two.cloud.views == 2).all()
+    one, one_report = fuse(maps[:1], color_source, PARAMS)
+    two, two_report = fuse([maps[0], again], color_source, PARAMS)
+    assert len(one) == len(two)
+    assert one_report["confirmed_share"] == 0
+    assert two_report["confirmed_share"] == 1
+    assert (one.views == 1).all()
+    assert (two.views == 2).all()
 
 
 def test_colours_are_the_image_s(views, maps, color_source):
     """A point has the colour of the image where it projects to."""
-    cloud = fuse(maps[:1], color_source, PARAMS.changed(voxel=0.001)).cloud
+    cloud = fuse(maps[:1], color_source, PARAMS.changed(voxel=0.001))[0]
     view = next(v for v in views.scene.views if v.name == maps[0].name)
     pixels = np.floor(view.camera.project(view.world_from_camera.inverse().apply(cloud.points))).astype(int)
     image = read_image(views.folder, view)
@@ -75,7 +76,7 @@ def test_floaters_are_left_out(views, maps, color_source):
     """A patch hanging in free space that other maps look through does not reach the cloud."""
     depth = maps[2].depth.copy()
     depth[50:60, 50:60] *= 0.5
-    cloud = fuse([*maps[:2], replace(maps[2], depth=depth), *maps[3:]], color_source, PARAMS).cloud
+    cloud = fuse([*maps[:2], replace(maps[2], depth=depth), *maps[3:]], color_source, PARAMS)[0]
     assert (distance_to_room(views.room, cloud.points) > 0.1).mean() < 2e-4
 
 
@@ -85,22 +86,22 @@ def test_guesses_only_fill_gaps(maps, color_source):
     half = maps[0].depth.copy()
     half[:, 80:] = 0
     measured = replace(maps[0], name=maps[1].name, depth=half)
-    cloud = fuse([guess, measured], color_source, PARAMS).cloud
-    alone = fuse([measured], color_source, PARAMS).cloud
+    cloud = fuse([guess, measured], color_source, PARAMS)[0]
+    alone = fuse([measured], color_source, PARAMS)[0]
     assert (~cloud.guessed).sum() == len(alone)
     assert 0.7 < cloud.guessed.sum() / len(alone) < 1.3
 
 
 def test_the_cap_holds(maps, color_source):
     """Cells grow until the points are few enough."""
-    fused = fuse(maps, color_source, PARAMS.changed(max_points=2000))
-    assert 500 < len(fused.cloud) <= 2000
-    assert fused.voxel > 0.02
+    cloud, report = fuse(maps, color_source, PARAMS.changed(max_points=2000))
+    assert 500 < len(cloud) <= 2000
+    assert report["voxel"] > 0.02
 
 
 def test_the_number_of_threads_changes_nothing(maps, color_source):
     """One thread gives bit for bit what three give."""
-    one, three = (fuse(maps, color_source, PARAMS, threads=n).cloud for n in (1, 3))
+    one, three = (fuse(maps, color_source, PARAMS, threads=n)[0] for n in (1, 3))
     for name in ("points", "normals", "colors", "sigma", "views"):
         np.testing.assert_array_equal(getattr(one, name), getattr(three, name))
 
