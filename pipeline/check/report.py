@@ -46,8 +46,7 @@ def quality_page(
 ) -> str:
     """HTML of the page; images are named by paths relative to it, held-out views by (path, caption).
 
-    An imported scene has no photos, and so no image of the coverage map. `left_out` says which images of the capture
-    were not used, and how many why.
+    Without photos there is no `coverage`. `left_out` says which images of the capture were not used, and why.
     """
     failed = len(quality.failed)
     passed = "all gates pass" if coverage else "no gate fails, but without the photos not all can be measured"
@@ -102,11 +101,7 @@ def _figure(path: str, caption: str) -> str:
 
 
 def write_view_images(checks: Sequence[ViewCheck], folder: Path, count: int) -> list[tuple[str, str]]:
-    """Photo, rendering, splat depth and mesh depth side by side, for `count` views spread over the capture.
-
-    Returns:
-        (file name, caption) of each.
-    """
+    """Photo, rendering and both depths side by side, of `count` views over the capture; their names and captions."""
     names = []
     for index in np.unique(np.linspace(0, len(checks) - 1, min(count, len(checks))).round().astype(int)):
         check = checks[index]
@@ -129,14 +124,11 @@ def write_mesh_images(mesh: Mesh, track: Floats, folder: Path) -> list[str]:
     middle = np.rad2deg(np.arctan2(towards[1], towards[0]))
     azimuths = middle + np.array([-52, -17, 17, 52]) if one_sided else np.array([34, 126, 212, 304])
     camera, elevation = Camera(480, 360, 480.0, 480.0, 240.0, 180.0), 14 if one_sided else 37
-    images = [
-        shaded_view(mesh, camera, overview_pose(mesh, camera, float(azimuth), elevation), cull_back=True)
-        for azimuth in azimuths
-    ]
+    images = [shaded_view(mesh, camera, overview_pose(mesh, camera, float(azimuth), elevation)) for azimuth in azimuths]
     grid = np.concatenate([np.concatenate(images[:2], 1), np.concatenate(images[2:], 1)], 0)
     write_jpeg(folder / "mesh.jpg", grid)
     large = camera.resized(720, 540)
-    top = shaded_view(mesh, large, overview_pose(mesh, large, -90, 89.9), cull_back=True)
+    top = shaded_view(mesh, large, overview_pose(mesh, large, -90, 89.9))
     write_jpeg(folder / "mesh_top.jpg", top)
     return ["mesh.jpg", "mesh_top.jpg"]
 
@@ -156,41 +148,28 @@ def write_jpeg(path: Path, rgb: U8) -> None:
 
 BACKGROUND = np.array([236.0, 239.0, 243.0])
 GUESSED = np.array([230.0, 120.0, 30.0])
-BACK_SIDE = np.array([190.0, 60.0, 90.0])
 LIGHT = np.array([0.35, -0.25, 0.9]) / np.linalg.norm([0.35, -0.25, 0.9])
 
 
-def shaded_view(mesh: Mesh, camera: Camera, world_from_camera: Pose, *, cull_back: bool = False) -> U8:
-    """An image (H, W, 3) uint8 in the mesh's colours, shaded by slope.
+def shaded_view(mesh: Mesh, camera: Camera, world_from_camera: Pose) -> U8:
+    """An image (H, W, 3) uint8 in the mesh's colours, shaded by slope; guessed parts are tinted orange.
 
-    Guessed parts are tinted orange, back sides red. With `cull_back` surfaces seen from behind are left out, which
-    opens a room to a view from above.
+    Surfaces seen from behind are left out, which opens a room to a view from above.
     """
     directions = world_from_camera.rotate(camera.rays()).reshape(-1, 3)
     origins = np.broadcast_to(world_from_camera.translation, directions.shape)
-    caster, normals = RayCaster(mesh), mesh.face_normals()
-    triangle = np.full(len(directions), -1)
-    distance = np.full(len(directions), np.inf)
-    if cull_back:
-        ray, far, hit = caster.all_hits(origins, directions)
-        front = np.einsum("nc,nc->n", normals[hit], directions[ray]) < 0
-        ray, far, hit = ray[front], far[front], hit[front]
-        rays, first = np.unique(ray, return_index=True)
-        triangle[rays], distance[rays] = hit[first], far[first]
-    else:
-        hits = caster.cast(origins, directions)
-        triangle, distance = hits.triangle, hits.distance.astype(np.float64)
-    image = np.broadcast_to(BACKGROUND, (len(directions), 3)).copy()
-    seen = triangle >= 0
-    faces, corners = triangle[seen], mesh.triangles[triangle[seen]]
-    points = origins[seen] + directions[seen] * distance[seen, None]
+    normals = mesh.face_normals()
+    ray, distance, triangle = RayCaster(mesh).all_hits(origins, directions)
+    front = np.flatnonzero(np.einsum("nc,nc->n", normals[triangle], directions[ray]) < 0)
+    seen, first = np.unique(ray[front], return_index=True)
+    faces, corners = triangle[front[first]], mesh.triangles[triangle[front[first]]]
+    points = origins[seen] + directions[seen] * distance[front[first], None].astype(np.float64)
     weights = _barycentric(points, mesh.corners()[faces].astype(np.float64))
     color = np.einsum("nk,nkc->nc", weights, mesh.colors[corners].astype(np.float64))
     guessed = np.einsum("nk,nk->n", weights, mesh.guessed[corners].astype(np.float64))[:, None]
     color = color * (1 - 0.6 * guessed) + GUESSED * 0.6 * guessed
-    behind = np.einsum("nc,nc->n", normals[faces], directions[seen]) > 0
-    color = np.where(behind[:, None], 0.5 * color + 0.5 * BACK_SIDE, color)
     shade = 0.55 + 0.45 * np.abs(normals[faces] @ LIGHT)
+    image = np.broadcast_to(BACKGROUND, (len(directions), 3)).copy()
     image[seen] = color * shade[:, None]
     return np.clip(image, 0, 255).round().astype(np.uint8).reshape(camera.height, camera.width, 3)
 

@@ -1,7 +1,7 @@
 """Frames, transforms and the geometric types that flow between stages. Conventions: docs/conventions.md."""
 
 from pipeline.geometry.camera import Camera
-from pipeline.geometry.cloud import PointCloud, morton_order
+from pipeline.geometry.cloud import PointCloud, farthest_points, morton_order
 from pipeline.geometry.gaussians import Gaussians, logit, sigmoid
 from pipeline.geometry.mesh import Mesh
 from pipeline.geometry.plane import Plane, fit_plane, ransac_plane

@@ -60,6 +60,22 @@ class PointCloud:
             return PointCloud(**{name: data[name] for name in PointCloud.__dataclass_fields__})
 
 
+def farthest_points(points: Floats, count: int, first: int = 0) -> I64:
+    """Indices of up to `count` of the points (N, D), each the farthest from those before it.
+
+    Source: T. Gonzalez, Clustering to minimize the maximum intercluster distance, TCS 1985.
+    """
+    chosen = [first]
+    distance = np.linalg.norm(points - points[first], axis=1)
+    while len(chosen) < min(count, len(points)):
+        farthest = int(distance.argmax())
+        if distance[farthest] <= 0:
+            break
+        chosen.append(farthest)
+        distance = np.minimum(distance, np.linalg.norm(points - points[farthest], axis=1))
+    return np.array(chosen, np.int64)
+
+
 def morton_order(points: Floats) -> I64:
     """Order (N,) in which points (N, 3) follow a Z-curve of 21 bits an axis."""
     low = points.min(0).astype(np.float64)

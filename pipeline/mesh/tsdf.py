@@ -41,21 +41,16 @@ class TooManyVoxelsError(ReconstructionError):
 class BlockGrid:
     """A sparse signed distance field of blocks of 8x8x8 voxels; voxel (i, j, k) lies at (i, j, k) * voxel_size [m].
 
-    Attributes:
-        voxel_size: [m].
-        truncation: [m].
-        keys: (B,) int64, packed block coordinates in order of their creation.
-        tsdf: (>= B, 8, 8, 8) float32, signed distance / truncation, indexed [z, y, x], positive on the free side.
-        weight: (>= B, 8, 8, 8) float32, sum of the observations' weights.
-        count: (>= B, 8, 8, 8) uint16, how many maps observed the voxel.
+    `tsdf` (>= B, 8, 8, 8) is the signed distance / truncation [m], indexed [z, y, x], positive on the free side.
     """
 
     def __init__(self, voxel_size: float, truncation: float) -> None:
         self.voxel_size, self.truncation = voxel_size, truncation
-        self.keys = np.zeros(0, np.int64)
+        self.keys = np.zeros(0, np.int64)  # (B,) packed block coordinates in order of their creation
         shape = (0, RESOLUTION, RESOLUTION, RESOLUTION)
-        self.tsdf, self.weight = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self.count = np.zeros(shape, np.uint16)
+        self.tsdf = np.zeros(shape, np.float32)
+        self.weight = np.zeros(shape, np.float32)  # sum of the observations' weights
+        self.count = np.zeros(shape, np.uint16)  # how many maps observed the voxel
 
     def slots(self, keys: I64) -> I64:
         """Slots (K,) of the blocks with these unique keys (K,); missing ones are made."""
@@ -303,10 +298,7 @@ def _integrate_blocks(
 
 @njit(cache=True, nogil=True, inline="always")
 def _smooth_depth(depth: F32, u: float, v: float, nearest: float, truncation: float) -> float:
-    """Bilinear depth at pixel-centre coordinates (u, v), or the nearest pixel's where the four lie on no one surface.
-
-    Interpolation is of inverse depth, which is linear over a plane.
-    """
+    """Depth at (u, v), inverse depth being linear over a plane; the nearest pixel's where the four are no surface."""
     height, width = depth.shape
     column, row = int(np.floor(u)), int(np.floor(v))
     if column < 0 or row < 0 or column + 1 >= width or row + 1 >= height:

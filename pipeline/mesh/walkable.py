@@ -21,7 +21,8 @@ from pipeline.types import F32, F64, I64, Floats, Mask
 
 logger = logging.getLogger(__name__)
 
-_PROBES = np.array([[0.5, 0.5], [0.2, 0.2], [0.2, 0.8], [0.8, 0.2], [0.8, 0.8]])  # vertical lines [cells]
+# vertical lines [cells]: the edge of a step, which carries nothing itself, must not hide what is before and behind it
+_PROBES = np.array([[0.5, 0.5], [0.2, 0.2], [0.2, 0.8], [0.8, 0.2], [0.8, 0.8]])
 LAYERS = 6  # surfaces above each other that are kept in a column
 LAYER_GAP = 0.03  # [m] between surfaces that are two floors and not one uneven floor
 UPWARD = 0.6  # least z of a floor's normal: 53 degrees
@@ -57,6 +58,9 @@ def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.ran
     # dense enough that no cell with surface goes without: vertical lines miss thin legs and upright sheets
     count = np.clip(mesh.face_areas().sum() * OBSTACLE_SAMPLES_PER_CELL / params.cell**2, 1000, 4_000_000)
     samples = np.concatenate([sample_surface(mesh, int(count), rng)[0], mesh.vertices])
+    index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
+    inside = ((index >= 0) & (index < shape)).all(1)
+    index, heights = index[inside], samples[inside, 2]
     seeds = _ground_under(track, layers, origin, params)
     if not (seeds >= 0).any():
         raise ReconstructionError(
@@ -64,12 +68,12 @@ def find_walkable(mesh: Mesh, track: Floats, params: WalkableParams, rng: np.ran
             found=f"no level surface within {MAX_CAMERA_HEIGHT} m below any of {len(track)} camera positions",
             remedy="capture the ground as well; or check gravity in alignment.json",
         )
-    blocked = _blocked(samples, layers, origin, params, params.max_step) | _fenced(samples, layers, origin, params)
+    blocked = _blocked(index, heights, layers, params.max_step, params.height) | _fenced(index, heights, layers, params)
     open_layers = np.where(blocked, np.nan, layers)
     height, chosen = _grow(open_layers, seeds, params.max_step)
     free = np.isfinite(height)
     clearance = _distance_to(~free | _cliffs(height, params.max_step)) * params.cell
-    open_layers[_blocked(samples, layers, origin, params, params.max_drive_step)] = np.nan
+    open_layers[_blocked(index, heights, layers, params.max_drive_step, params.height)] = np.nan
     level, _ = _grow(open_layers, seeds, params.max_drive_step)
     drive_clearance = _distance_to(~(np.abs(level - height) < 1e-6)) * params.cell
     starts = masks.distance_from(seeds >= 0) * params.cell <= NEAR_TRACK
@@ -102,10 +106,7 @@ def _extent(mesh: Mesh, track: Floats, cell: float) -> tuple[F64, tuple[int, int
 
 
 def _columns(mesh: Mesh, origin: F64, shape: tuple[int, int], params: WalkableParams) -> tuple[F64, Mask]:
-    """Heights (X, Y, LAYERS) [m] of upward surfaces with headroom, NaN-padded, and whether each was guessed.
-
-    Five lines a cell: the edge of a step, which carries nothing itself, must not hide what lies before and behind it.
-    """
+    """Heights (X, Y, LAYERS) [m] of upward surfaces with headroom, NaN-padded, and whether each was guessed."""
     cells = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1).reshape(-1, 1, 2)
     xy = ((cells + _PROBES) * params.cell + origin).reshape(-1, 2)
     top = float(mesh.vertices[:, 2].max()) + 1.0
@@ -141,10 +142,7 @@ def _columns(mesh: Mesh, origin: F64, shape: tuple[int, int], params: WalkablePa
 
 
 def _with_fronts(layers: F64, fronts: F64, max_step: float) -> F64:
-    """The layers, and in cells without any the heights (X, Y) of leaning step fronts with floor on opposite sides.
-
-    A front that leans by a cell's width carries nothing itself, but it is no gap in the stairs.
-    """
+    """The layers, and in cells without any the heights (X, Y) of leaning step fronts with floor on opposite sides."""
     padded = np.pad(layers, ((1, 1), (1, 1), (0, 0)), constant_values=np.nan)
     near = np.zeros((2, 2, *fronts.shape), bool)
     for axis in (0, 1):
@@ -159,10 +157,7 @@ def _with_fronts(layers: F64, fronts: F64, max_step: float) -> F64:
 
 
 def _ground_under(track: Floats, layers: F64, origin: F64, params: WalkableParams) -> I64:
-    """Layer (X, Y) of the ground within `TRACK_RADIUS` of the cameras; -1 elsewhere.
-
-    The ground is the lowest of the levels that many cameras have below them: a table under one camera is not it.
-    """
+    """Layer (X, Y) of the lowest level that many cameras have below them, `TRACK_RADIUS` round them; -1 elsewhere."""
     shape = layers.shape[:2]
     index = np.floor((np.asarray(track)[:, :2] - origin) / params.cell).astype(int)
     spread = int(np.ceil(TRACK_RADIUS / params.cell))
@@ -237,32 +232,24 @@ def _cliffs(height: F64, max_step: float) -> Mask:
     return cliff
 
 
-def _blocked(samples: F32, layers: F64, origin: F64, params: WalkableParams, step: float) -> Mask:
-    """Floors (X, Y, LAYERS) with surface over them in their cell, higher than a step and lower than the robot."""
-    index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
-    inside = ((index >= 0) & (index < layers.shape[:2])).all(1)
-    i, j = index[inside].T
+def _blocked(index: I64, heights: F32, layers: F64, step: float, robot: float) -> Mask:
+    """Floors (X, Y, LAYERS) below surface in their cells (N, 2) at heights (N,), over a step and under the robot's."""
+    i, j = index.T
     blocked = np.zeros(layers.shape, bool)
     for layer in range(LAYERS):
-        above = samples[inside, 2] - layers[i, j, layer]
-        hit = (above > step) & (above < params.height)
+        above = heights - layers[i, j, layer]
+        hit = (above > step) & (above < robot)
         blocked[i[hit], j[hit], layer] = True
     return blocked
 
 
-def _fenced(samples: F32, layers: F64, origin: F64, params: WalkableParams) -> Mask:
-    """Floors (X, Y, LAYERS) with surface over them that is low enough to climb but leads up to no floor.
-
-    Such are the fronts of low objects whose tops nobody saw; the floor behind them is a guess, and triangles carry from
-    their front only.
-    """
-    index = np.floor((samples[:, :2] - origin) / params.cell).astype(int)
-    inside = ((index >= 0) & (index < layers.shape[:2])).all(1)
-    i, j = index[inside].T
+def _fenced(index: I64, heights: F32, layers: F64, params: WalkableParams) -> Mask:
+    """As `_blocked`, by low surface that leads up to no floor: fronts of objects whose tops, a guess, nobody saw."""
+    i, j = index.T
     around = np.stack(np.meshgrid(*[np.arange(-FENCE_REACH, FENCE_REACH + 1)] * 2, indexing="ij"), -1).reshape(-1, 2)
     fenced = np.zeros(layers.shape, bool)
     for layer in range(LAYERS):
-        above = samples[inside, 2] - layers[i, j, layer]
+        above = heights - layers[i, j, layer]
         low = (above > params.max_drive_step) & (above <= params.max_step)
         top = np.zeros(layers.shape[:2])
         np.maximum.at(top, (i[low], j[low]), above[low])

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 from pipeline.align.alignment import load_world_scene
 from pipeline.coverage.map import TRUSTED, CoverageMap
 from pipeline.errors import ReconstructionError
-from pipeline.geometry import Mesh
+from pipeline.geometry import Mesh, farthest_points
 from pipeline.mesh.walkable import WalkableGrid, find_walkable
 from pipeline.regions.params import Area, RegionsParams
 from pipeline.regions.regions import Regions, RobotPose
@@ -131,22 +131,6 @@ HEADINGS = 16
 FARTHEST_LOOK = 5.0  # [m]
 ENOUGH_MEASURED = 0.3  # of the floor
 ROOM_AHEAD = 0.5  # [m]
-
-
-def farthest_points(points: Floats, count: int, first: int) -> I64:
-    """Indices of up to `count` of the points (N, D), each the farthest from those before it.
-
-    Source: T. Gonzalez, Clustering to minimize the maximum intercluster distance, TCS 1985.
-    """
-    chosen = [first]
-    distance = np.linalg.norm(points - points[first], axis=1)
-    while len(chosen) < min(count, len(points)):
-        farthest = int(distance.argmax())
-        if distance[farthest] <= 0:
-            break
-        chosen.append(farthest)
-        distance = np.minimum(distance, np.linalg.norm(points - points[farthest], axis=1))
-    return np.array(chosen, np.int64)
 
 
 def propose_poses(

@@ -1,12 +1,9 @@
 """Infill: Gaussians for what no photo shows and a robot may see, backs of thin objects and holes in the surroundings.
 
-A robot's camera is lower than the phone was. It sees the table from below, where the splat has only the bright top from
-behind, and parts of ceilings and walls outside every photo, where the splat has nothing. What is put there is inpainted
-from its neighbourhood: plain, and at the right position. The coverage map doesn't trust it, since it asks what the
-photos have seen.
-
-Inpainted Gaussians take part in training without being trained: hidden from all photos, they would follow random
-gradients; but what is in front of them learns to hide them.
+A robot's camera is lower than the phone was: it sees the table from below, where the splat has only the bright top from
+behind, and parts of ceilings and walls outside every photo. What is put there is inpainted from its neighbourhood. It
+takes part in training without being trained: hidden from all photos, it would follow random gradients; but what is in
+front of it learns to hide it. The coverage map doesn't trust it, since it asks what the photos have seen.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import KDTree
 
-from pipeline.geometry import Camera, Gaussians, PointCloud, Pose, quaternions_from_z
+from pipeline.geometry import Camera, Gaussians, PointCloud, Pose, farthest_points, quaternions_from_z
 from pipeline.raster import blending_weights, grey, rasterize, render
 from pipeline.splat.priors import BACK_SPACING, FreeSpace
 from pipeline.splat.views import TrainingView
@@ -86,12 +83,9 @@ def infill(
     limit: int,
     rng: np.random.Generator,
 ) -> tuple[Gaussians, Gaussians]:
-    """Inpaint backs and holes of Gaussians on the shared cloud [world frame, Z up], at most `limit` of each kind.
+    """Discs behind thin surfaces and discs in holes, at most `limit` of each [world frame, Z up].
 
     Without depth in the views nothing is known to be free, and nothing is inpainted.
-
-    Returns:
-        Discs behind thin surfaces; discs in holes.
     """
     nothing, distance = gaussians[:0], free.typical_depth
     if not distance:
@@ -202,12 +196,7 @@ def _viewpoints(cloud: PointCloud, free: FreeSpace, distance: float, rng: np.ran
     candidates = candidates[free.floating(candidates)]
     if len(candidates):
         candidates = candidates[np.asarray(KDTree(cloud.points).query(candidates)[0]) > CLEARANCE * distance]
-    chosen: list[F64] = []
-    apart = np.full(len(candidates), np.inf)
-    while len(chosen) < VIEWPOINTS and len(candidates) and apart.max() > 0:
-        chosen.append(candidates[int(apart.argmax())])
-        apart = np.minimum(apart, np.linalg.norm(candidates - chosen[-1], axis=1))
-    return np.array(chosen).reshape(-1, 3)
+    return candidates[farthest_points(candidates, VIEWPOINTS)] if len(candidates) else candidates
 
 
 def _faces() -> list[F64]:

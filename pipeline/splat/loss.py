@@ -1,9 +1,5 @@
 """What training minimises, with derivatives, and the image metrics PSNR and SSIM.
 
-The photometric loss is Huber's loss and structural similarity against the photo; depth enters by a robust difference,
-view-dependent colour by a cost of its own. Masked pixels show something that isn't there in other images, and get no
-gradient.
-
 Source of the similarity: Z. Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, TIP
 2004, section III; an 11x11 Gaussian window and zeros outside the image, as in the 3DGS reference code. The window is
 applied column by column first: the blurred row is needed at once, so it stays in a buffer of a few kilobytes.
@@ -62,13 +58,8 @@ def ssim(a: Floats, b: Floats) -> float:
 def photometric_loss(planes: F32, target: U8, ssim_weight: float, by_planes: F32) -> float:
     """(1 - w) Huber + w (1 - SSIM) of a rendered image, and its derivative.
 
-    Huber's loss of a difference d is |d| - k / 2 beyond k = 1 / `HUBER`, d^2 / (2 k) within.
-
-    Args:
-        planes: (>= 3, h, w) float32, rendered red, green, blue; h, w >= the target's.
-        target: (3, H, W) uint8, the photo.
-        ssim_weight: Weight w.
-        by_planes: Shaped like `planes`, zero; the derivative is written to [:3, :H, :W].
+    Huber's loss of a difference d is |d| - k / 2 beyond k = 1 / `HUBER`, d^2 / (2 k) within. The image is in `planes`
+    (>= 3, h, w), which may be larger than the photo `target` (3, H, W); the derivative is written to `by_planes`, zero.
     """
     channels, height, width = target.shape
     rendered, photo = framed(planes[:channels, :height, :width]), framed(target, FROM_BYTE)
@@ -86,16 +77,8 @@ def depth_loss(
 
     Per pixel with known depth d, tolerance t and expected depth e = D / A: (sqrt((e - d)^2 + t^2) - t) / d, quadratic
     within the tolerance and linear outside; the mean over all pixels of the view, so that views with little known depth
-    pull less.
-
-    Args:
-        planes: (4, h, w) float32; the last holds D, the sum of weight times depth.
-        transmittance: (h, w) float32, 1 - A.
-        target: (H, W) float32, measured depth, 0 where unknown.
-        tolerance: (H, W) float32, in the unit of the depth.
-        weight: Factor of the loss and its derivative.
-        by_planes: (4, h, w), the derivative is added to [3, :H, :W].
-        by_transmittance: (h, w), the derivative is added.
+    pull less. D is the last of the `planes` (4, h, w), A is 1 - `transmittance` (h, w); the target and the tolerance
+    (H, W) are in world units, 0 where unknown. The derivative is added to `by_planes` and `by_transmittance`.
     """
     return float(
         _depth_gradient(planes, transmittance, target, tolerance, np.float32(weight), by_planes, by_transmittance).sum()
@@ -125,15 +108,9 @@ def pull_to_plain_color(visible: I32, sh: F32, by_sh: F32, pixels_in_view: int) 
     """Add the derivative of the cost of view-dependent colour to a loss's.
 
     Seen from a narrow range of directions, the spherical harmonics of a Gaussian can fit any noise, and become any
-    colour elsewhere: a robot under the table sees rainbows. The squares of the coefficients above degree 0 therefore
-    cost as much as a fixed number of pixels would. Adam moves weak gradients as far as strong ones; here the weak ones,
-    of Gaussians that few pixels show, are outweighed.
-
-    Args:
-        visible: Indices of the Gaussians that the view shows.
-        sh: (N, K, 3) coefficients.
-        by_sh: (N, K, 3) derivative of a loss that is a mean over the view's pixels; changed.
-        pixels_in_view: Number of pixels in the view.
+    colour elsewhere: a robot under the table sees rainbows. The squares of the coefficients `sh` (N, K, 3) above degree
+    0, of the Gaussians that the view shows, therefore cost as much as a fixed number of pixels would. `by_sh`
+    (N, K, 3), the derivative of a loss that is a mean over the view's pixels, is changed.
     """
     if sh.shape[1] > 1:
         _add_plain_color(visible, sh, by_sh, np.float32(PLAIN_COLOR_PIXELS / pixels_in_view))
@@ -175,20 +152,8 @@ def _down(plane: F32, at: int, stride: int) -> Lanes:
 
 
 @njit(fastmath=True, error_model="numpy")
-def _inside(width: int, padded: int) -> F32:
-    """1 in the image's columns, 0 in the padding."""
-    inside = line_aligned_buffer(padded)
-    inside[:] = ZERO
-    inside[:width] = ONE
-    return inside
-
-
-@njit(fastmath=True, error_model="numpy")
 def _blur_products(a: F32, b: F32, first: int, padded: int, rows: F32, length: int) -> None:
-    """Blur a, b, a^2 + b^2 and a b of `framed` planes along the columns, from the flat index `first` on.
-
-    The four `rows` of `length` floats are written from the 16th column on.
-    """
+    """Blur a, b, a^2 + b^2, a b of `framed` planes down columns, from index `first`, into `rows` from column 16."""
     for x in range(0, padded, WIDTH):
         at = first + x
         va, vb = load(a, at), load(b, at)
@@ -233,8 +198,9 @@ def ssim_maps(a: F32, b: F32, width: int, derivatives: F32) -> F64:
     length = padded + 2 * WIDTH
     for task in prange(channels * bands):
         channel, band = task // bands, task % bands
-        inside, rows, total = _inside(width, padded), line_aligned_buffer(4 * length), line_aligned_buffer(WIDTH)
-        rows[:] = ZERO
+        inside, rows, total = line_aligned_buffer(padded), line_aligned_buffer(4 * length), line_aligned_buffer(WIDTH)
+        inside[:], rows[:] = ZERO, ZERO
+        inside[:width] = ONE  # 0 in the padding
         for y in range(band * BAND, min((band + 1) * BAND, height)):
             first = channel * plane + (y + RADIUS) * padded
             _blur_products(a, b, first, padded, rows, length)

@@ -16,7 +16,7 @@ from pipeline.geometry import Mesh, Similarity
 from pipeline.poses.scene import PosedScene, SparsePoints, View
 from pipeline.regions.params import Area, RegionsParams
 from pipeline.regions.regions import GRID_FILE, REGIONS_FILE, Regions, RobotPose
-from pipeline.regions.stage import farthest_points, find_regions, inside_polygon, paint_areas, run
+from pipeline.regions.stage import find_regions, inside_polygon, paint_areas, run
 from pipeline.types import U8, Mask
 from tests.mesh.scenes import SMALL, all_maps, box, built, room, track
 
@@ -138,12 +138,6 @@ def test_a_base_frame_is_x_forward_z_up():
     pose = RobotPose((1.0, 2.0, 0.1), np.pi / 2, 0.5).world_from_base
     assert pose.apply([1, 0, 0]) == pytest.approx([1, 3, 0.1])
     assert pose.apply([0, 0, 1]) == pytest.approx([1, 2, 1.1])
-
-
-def test_farthest_points_reach_the_corners():
-    """From one corner of a square the opposite one comes next, then the other two."""
-    points = np.array([[0, 0], [1, 0], [0.5, 0.5], [0, 1.1], [1, 1.2]], float)
-    assert farthest_points(points, 4, 0).tolist() == [0, 4, 3, 1]
 
 
 def test_equal_runs_give_equal_regions():
