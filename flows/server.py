@@ -155,12 +155,7 @@ def answers(url: str) -> bool:
 
 
 def own_origins(port: int, *more: str) -> frozenset[str]:
-    """The origins under which a browser of this machine shows the server's pages.
-
-    Args:
-        port: Port of the server, on loopback.
-        more: Addresses under which a reverse proxy shows them too; their paths are ignored.
-    """
+    """The origins of the pages of a server on loopback, and of more addresses that a reverse proxy shows them under."""
     addresses = [*(f"http://{name}:{port}" for name in LOOPBACK), *more]
     return frozenset(f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, addresses))
 
@@ -171,10 +166,8 @@ def refused(host: str | None, origin: str | None, origins: frozenset[str] | None
     A page of another site can send requests to a server of this machine; its browser adds the page's origin. A name
     that its owner points at 127.0.0.1 makes the page look like one of this server; it shows in the Host header.
 
-    Args:
-        host: The request's Host header.
-        origin: Its Origin header; programs other than browsers send none.
-        origins: The server's own; None for a server that is open to the network, under names that it doesn't know.
+    Host and origin are the request's headers; `origins` those of the server's own pages, or None for a server that is
+    open to the network, under names that it doesn't know.
     """
     if origins is not None:
         names = {urlsplit(one).hostname for one in origins}

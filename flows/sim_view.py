@@ -39,12 +39,7 @@ PAINT = 0.01
 
 
 class SimPage:
-    """Shows the robots of the first scene, in real time, and the props of the first of them, which is blue.
-
-    Args:
-        env: The simulation.
-        port: Port of the page; the next free one is taken.
-    """
+    """Shows the robots of the first scene, in real time, and the props of the first of them, which is blue."""
 
     def __init__(self, env: SceneEnv, port: int) -> None:
         self._env, self._next = env, time.monotonic()

@@ -60,11 +60,9 @@ class Job:
     """How a stage is run, wherever its task runs.
 
     Attributes:
-        limits: Limits of time and memory.
         isolated: Whether in a process of its own, even without limits.
         store: Address of a store that results are shared through.
-        deployment: Runs it as a job of this deployment's work pool; None runs it here.
-        variables: Job variables that the work pool has.
+        deployment: Runs it as a job of this deployment's work pool, which has `variables`; None runs it here.
     """
 
     limits: Limits = NO_LIMITS

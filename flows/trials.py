@@ -51,14 +51,9 @@ TEXELS = 160
 
 @dataclass(frozen=True)
 class Result:
-    """How a trial ended.
+    """How a trial, such as "depth mvs", ended, and why it doesn't work.
 
-    Attributes:
-        name: What was tried, such as "depth mvs".
-        state: Whether it works, fails, or is not installed.
-        detail: Why not, in one line; "" where it works.
-        seconds: Wall time, the start of its process included [s].
-        memory: Peak memory of its process, or of one that it started [bytes].
+    Wall time [s] includes the start of its process; memory is the peak of that, or of one that it started [bytes].
     """
 
     name: str
@@ -69,11 +64,7 @@ class Result:
 
 
 def try_all(python: str = "") -> Iterator[Result]:
-    """Run every trial, one after the other.
-
-    Args:
-        python: The interpreter that has the GPU backends' packages; "" for this one.
-    """
+    """Run every trial, one after the other; the interpreter has the GPU backends' packages, "" is this one."""
     with tempfile.TemporaryDirectory(prefix="splatyard-try-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         write_capture(folder / "tiny")

@@ -46,10 +46,8 @@ PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 def up(home: Path, port: int, on_ready: Callable[[str], None]) -> None:
     """Run server and worker until Ctrl-C, SIGTERM or the terminal's end; then end them and all that they started.
 
-    Args:
-        home: Folder of the server's database, its password and the logs.
-        port: Port of the server, on this machine only.
-        on_ready: Called with the server's address once everything runs.
+    The server's database, its password and the logs lie in `home`; `on_ready` is called with the server's address once
+    everything runs.
 
     Raises:
         BusyError: When another one runs in the same folder.

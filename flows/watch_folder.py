@@ -109,26 +109,14 @@ def _verdict(kind: str) -> ScanState:
     return "failed" if kind in BAD_INPUT else "trouble"
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S")
-
-
 class Seen(BaseModel):
-    """What became of a scan.
-
-    Attributes:
-        stamp: See `Inbox.stamp`.
-        state: `failed` is the scan's fault, `trouble` the machine's.
-        tries: Attempts at this content.
-        why: Why there is no bundle of it.
-        when: Local time of the last change.
-    """
+    """What became of a scan: `failed` by its own fault, `trouble` by the machine's, after attempts at this content."""
 
     stamp: str
     state: ScanState
     tries: int
     why: str = ""
-    when: str = Field(default_factory=_now)
+    when: str = Field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))  # local time of the last change
 
 
 class Record(BaseModel):

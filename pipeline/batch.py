@@ -84,8 +84,6 @@ class Scene(BaseModel):
         seconds: Wall time of the attempt, that began at `began`; in `stages` that of each stage that ran [s].
         stage: The stage that failed, stopped or is running, or "".
         gates: Number of gates in its bundle, of which `failed_gates` fail.
-        bundle: Folder of its bundle, existing or to come.
-        work: Folder of its stages' results.
         plan: Its pickled plan while it is waiting; not in its record.
     """
 
@@ -187,12 +185,8 @@ def find_cards(patterns: Iterable[str]) -> list[Path]:
 def plan_card(card: Path, out: Path, captures: Path | None = None) -> Plan:
     """The plan of a card; a scene without a name gets the card's.
 
-    A card beside its capture, `kitchen.zip.yaml` beside `kitchen.zip`, needs neither its path nor a name.
-
-    Args:
-        card: The card's file.
-        out: Folder of bundles.
-        captures: A second folder that captures may lie in, in addition to the card's own.
+    A card beside its capture, `kitchen.zip.yaml` beside `kitchen.zip`, needs neither its path nor a name. Captures may
+    lie in the card's folder and in `captures`.
 
     Raises:
         CardError: When it can't be read or planned, names no capture, or one outside the folders it may read.
@@ -276,13 +270,9 @@ def build_scene(
     run: Callable[[PlannedStage], bool] = execute,
     prepare: Callable[[Plan], None] = lambda _: None,
 ) -> Scene:
-    """Build the bundle of a planned scene; errors are part of the result.
+    """Build the bundle of a scene of `plan_scene` that is waiting; errors are part of the result.
 
-    Args:
-        scene: From `plan_scene`; one that is not waiting is returned unchanged.
-        captures: Folder that captures may lie in besides the card's own.
-        run: Runs one stage; see `pipeline.building.build`.
-        prepare: Called with the plan before anything runs; fetches what a store has.
+    Before anything runs, `prepare` may fetch what a store has; for `run` see `pipeline.building.build`.
     """
     if scene.bundle is not None and scene.bundle.exists():  # made since then, with this content or with other
         scene = plan_scene(scene.card, scene.bundle.parents[1], captures)

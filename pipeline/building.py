@@ -57,14 +57,11 @@ class BuildRequest:
     """What a user asks for.
 
     Attributes:
-        source: The capture: a folder or archive.
-        name: The bundle's name; from the source's name when not given.
-        out: Folder of bundles.
-        work: Folder of the stages' results; `out/.work/<name>` when not given.
-        card: A scene card (YAML), or None.
+        name: The bundle's name; by default made from that of the card or the source.
+        work: Folder of the stages' results; by default `out/.work/<name>`.
         settings: "stage.parameter=value" texts; they win over the card, and later ones over earlier ones.
         until: Last stage to run, or None for all.
-        version: The bundle's version; the next free minor version when not given.
+        version: The bundle's version; by default the next free minor version.
     """
 
     source: Path
@@ -113,13 +110,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build did.
-
-    Attributes:
-        bundle: The bundle's folder, or None when the build ended before it.
-        executed: Names of the stages that ran; the others were cached.
-        seconds: Wall time of every stage when it ran [s].
-    """
+    """What a build did: the bundle's folder, if it came to it, the stages that ran, and all stages' wall times [s]."""
 
     bundle: Path | None
     executed: tuple[str, ...]
@@ -389,13 +380,7 @@ def _bundle_params(
 
 
 class RunRecord(BaseModel):
-    """What a stage's run took.
-
-    Attributes:
-        seconds: Wall time [s].
-        cpu_seconds: CPU time of all its threads and processes [s].
-        peak_memory: Most resident memory of its process and children together [bytes].
-    """
+    """What a stage's run took: wall and CPU time [s], and bytes of memory (children included), inputs and result."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 

@@ -35,14 +35,10 @@ Kind = Literal["result", "resume", "partial"]
 
 @dataclass(frozen=True)
 class Piece:
-    """One folder that a stage left in a work folder.
+    """One folder that a stage left in a scene's work folder, last written to at `made` [s since 1970].
 
-    Attributes:
-        kind: A complete result, what an ended run keeps to resume from, or half a result of a run that was killed.
-        result: Where the complete result lies, or would lie; its name is the key.
-        work: The scene's work folder.
-        bytes: Size of all its files.
-        made: When it was last written to [s since 1970].
+    Its kind: a complete result, what an ended run keeps to resume from, or half a result of a run that was killed.
+    `result` is where the complete result lies, or would lie; its name is the key.
     """
 
     scene: str
@@ -63,10 +59,8 @@ class Piece:
 class Rules:
     """What is no longer needed: always half results, and by each rule that is given fewer of the others.
 
-    Attributes:
-        older_than: Only what was made longer ago than this [s].
-        keep_below: The oldest first, and only until all pieces together have at most so many bytes.
-        unreachable: Only what no bundle of the same folder was made from.
+    Only what was made longer ago than `older_than` [s]; only until all together have at most `keep_below` bytes, the
+    oldest first; only what is `unreachable`: no bundle of the same folder was made from it.
     """
 
     older_than: float | None = None
@@ -130,20 +124,17 @@ def remove(chosen: Iterable[Piece]) -> list[Piece]:
     for work, group in groupby(sorted(chosen, key=lambda piece: piece.work), key=lambda piece: piece.work):
         with contextlib.suppress(BusyError), locked(build_lock(work), f"the bundle {work.name!r}"):
             for piece in group:
-                with contextlib.suppress(BusyError, FileNotFoundError):  # in use, or gone already
-                    _remove(piece)
+                folder, half = piece.folder, partial_folder(piece.result)
+                lock = locked(lock_file(piece.result), f"stage {piece.stage} ({piece.result.name})")
+                # in use, or gone already
+                with contextlib.suppress(BusyError, FileNotFoundError), lock, machine_errors(folder):
+                    if piece.kind == "result":
+                        if half.exists():
+                            shutil.rmtree(half)
+                        folder = folder.rename(half)
+                    shutil.rmtree(folder)
                     gone.append(piece)
     return gone
-
-
-def _remove(piece: Piece) -> None:
-    folder, half = piece.folder, partial_folder(piece.result)
-    with locked(lock_file(piece.result), f"stage {piece.stage} ({piece.result.name})"), machine_errors(folder):
-        if piece.kind == "result":
-            if half.exists():
-                shutil.rmtree(half)
-            folder = folder.rename(half)
-        shutil.rmtree(folder)
 
 
 def _of_results(work: Path, stage: str, folder: Path, named: re.Pattern[str]) -> Iterator[Piece]:

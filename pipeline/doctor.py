@@ -82,11 +82,8 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        group: machine, packages, system libraries, backends, GPU backends or physics engines.
-        name: What was checked.
         state: "warning" works, but slowly or barely.
         needed: Whether the CPU pipeline can't run without it.
-        detail: What was found.
         remedy: Commands or a step that repair it, one per line; empty when nothing is wrong.
     """
 

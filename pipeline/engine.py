@@ -34,13 +34,8 @@ LOG_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"
 class PlannedStage:
     """One stage of one build, before it runs.
 
-    Attributes:
-        params: An instance of `stage.params`, backend resolved.
-        reason: Why the backend was chosen.
-        key: Hash of everything the result depends on.
-        folder: Where the result lies once complete.
-        inputs: Folders of the stages it needs, by name.
-        log: The build's log file.
+    Its `params` have the backend resolved; `key` is the hash of all that the result depends on, which will lie in
+    `folder`; `inputs` are the folders of the stages that it needs, by name.
     """
 
     stage: Stage

@@ -49,12 +49,7 @@ class LostError(MachineError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run of a stage may use at most, or None.
-
-    Attributes:
-        seconds: Wall time [s].
-        memory: Resident memory of its process and its descendants [bytes], looked at five times a second.
-    """
+    """Most wall time [s] and resident memory (descendants included) [bytes] of one run of a stage, or None."""
 
     seconds: float | None = None
     memory: int | None = None

@@ -68,13 +68,7 @@ class Run(RunRecord):
 
 
 class Complete(BaseModel):
-    """The whole of complete.json.
-
-    Attributes:
-        files: Size and hash of every file, by its path in the result.
-        folders: Every folder in the result.
-        run: The run record.
-    """
+    """The content of complete.json: files by path in the result, its folders, and the run record."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -18,12 +18,7 @@ RunStage = Callable[[Mapping[str, Path], Any, Path], None]
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend and why it was chosen.
-
-    Attributes:
-        backend: Its name; "cpu" where there is only one.
-        reason: One clause, for people: "the capture has depth".
-    """
+    """A backend ("cpu" where there is only one), and why it was chosen: a clause such as "the capture has depth"."""
 
     backend: str
     reason: str
@@ -53,9 +48,7 @@ class Traits:
 
     Attributes:
         kind: The reader: photos, video, polycam ...
-        frames: Number of images that exist.
-        has_poses: Whether all images have poses.
-        has_depth: Whether all images have depth.
+        has_poses: Whether all images have poses, or depth in `has_depth`.
         has_gravity: Whether gravity is known from a sensor.
         ordered: Whether the images are a sequence in time.
         has_scale: Whether its poses or depth are metric.

@@ -15,11 +15,7 @@ LOOK_SECONDS = 0.5
 
 
 class PeakMemory:
-    """Watches the memory of this process and its children while a `with` block runs.
-
-    Attributes:
-        bytes: The most that was resident at once.
-    """
+    """Watches the memory of this process and its children in a `with` block; `bytes` is the most resident at once."""
 
     def __init__(self) -> None:
         self.bytes = 0

@@ -33,11 +33,7 @@ SIGACTION_BYTES = 512
 
 @dataclass
 class Ending:
-    """What ended a command.
-
-    Attributes:
-        number: The first signal that came, or None.
-    """
+    """What ended a command: the first signal that came, or None."""
 
     number: signal.Signals | None = None
 

@@ -104,17 +104,9 @@ def write_manifest(
     location: Location | None = None,
     parents: tuple[str, ...] = (),
 ) -> None:
-    """Write `bundle.json`, the last file of a bundle: it lists and hashes all others.
+    """Write `bundle.json`, the last file of a bundle: it lists and hashes all others in its folder.
 
-    Args:
-        folder: The bundle, with all other files.
-        params: Name, version and provenance.
-        alignment: Sources and sigmas of gravity and scale.
-        splats: The levels of detail by name, of those in `LEVEL_FILES`.
-        origin: See `Provenance`, as `location`.
-        report: Reports of the stages.
-        location: Where the scene is.
-        parents: Bundles that it was made from.
+    `splats` are the levels of detail by name, of those in `LEVEL_FILES`.
     """
     quality = Quality.load(folder)
     manifest = Manifest(

@@ -41,8 +41,7 @@ class Card(BaseModel):
 
     Attributes:
         tags: Words to search by: those of the summary, for which robots the floor is, and its named parts.
-        area: Walkable floor [m2].
-        size: small, medium or large, by the floor.
+        area: Walkable floor [m2], by which `size` is small, medium or large.
         psnr: PSNR of held-out views [dB], or None.
         failed: Titles of the gates that fail.
         unmeasured: Number of gates that could not be measured, such as those that need photos.

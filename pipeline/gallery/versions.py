@@ -31,14 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Changes:
-    """What changed.
-
-    Attributes:
-        kind: major, minor or patch, as the version says.
-        why: The reason by the registry's rules.
-        files: Number of files that differ.
-        rows: Metrics of both.
-    """
+    """What changed: the kind of version, why by the registry's rules, number of differing files, metrics of both."""
 
     kind: str
     why: str

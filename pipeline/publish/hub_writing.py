@@ -107,7 +107,6 @@ def yank(registry: HubRegistry, reference: Reference, why: str) -> None:
     """Hide a version; see `pipeline.publish.publishing.yank`."""
     require_arrow()
     require_token(registry.address)
-
     reason, first = " ".join(why.split()), registry.repository.commit
 
     def step(now: HubRegistry) -> Change | None:

@@ -41,7 +41,6 @@ class Published:
         sha256: Hash of its manifest.
         change: The change from the version before it; None for the first.
         new: Whether it wasn't published before.
-        files: Number of its files, of which `sent` were sent.
         shared_bytes: Size of files that the registry had already.
     """
 
@@ -60,12 +59,8 @@ def publish(bundle: Bundle, registry: Writable, *, allow_failed: bool = False, p
 
     Of a version that is published already every file is read, and what is missing or damaged is sent again.
 
-    Args:
-        bundle: The bundle.
-        registry: Where to.
-        allow_failed: Publish it even if gates fail.
-        public: Whether anybody can read the registry: then the licence must allow that. On the hub a repository that
-            is made is private without it.
+    With `allow_failed` also if gates fail. With `public` anybody can read the registry, which the licence must allow;
+    without, a repository that is made on the hub is private.
 
     Raises:
         BundleError: When the bundle may not be published as it is; then nothing was.

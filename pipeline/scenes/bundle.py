@@ -28,13 +28,9 @@ MAX_SIDE = 2**16
 
 @dataclass(frozen=True)
 class BundleCamera:
-    """A camera of the capture in the bundle's frame.
+    """A camera of the capture in the bundle's frame [m].
 
-    Attributes:
-        name: The photo's name.
-        world_from_camera: Its pose [m].
-        held_out: Whether the splat was trained without it.
-        thumbnail: The photo as a small JPEG, a path in the bundle, or None where it isn't shown.
+    `held_out`: the splat was trained without it; `thumbnail`: path of its small JPEG in the bundle, if it is shown.
     """
 
     name: str
@@ -47,10 +43,7 @@ class BundleCamera:
 class Bundle:
     """An immutable scene: mesh, splat, cameras, coverage, regions and measured quality in one frame.
 
-    Attributes:
-        root: Folder of its files.
-        manifest: The content of bundle.json.
-        commit: Commit of the hub's repository that it comes from; empty for all others.
+    `commit` is that of the hub's repository that it comes from; empty for all others.
     """
 
     def __init__(self, files: BundleFiles) -> None:

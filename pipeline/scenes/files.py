@@ -86,11 +86,7 @@ class BundleFiles:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FetchedFiles(BundleFiles):
-    """Files that are fetched when they are asked for, checked once, and kept in the cache.
-
-    Attributes:
-        fetch: Brings a file, by its path in the bundle, to a path on this disk.
-    """
+    """Files that `fetch` brings to a path on this disk when they are asked for; checked once, and kept in the cache."""
 
     fetch: Callable[[str, FileEntry, Path], None]
     _checked: set[str] = field(default_factory=set)

@@ -153,12 +153,9 @@ class HubRegistry:
 
 
 def open_hub(address: str, *, create: bool = False, commit: str = "") -> HubRegistry:
-    """The registry in a repository on the hub.
+    """The registry in a repository on the hub, hf://owner/repository, at a commit; the default branch's newest if "".
 
-    Args:
-        address: hf://owner/repository.
-        create: Accept that there is none yet.
-        commit: Its commit; the newest of the default branch if empty.
+    With `create` there may be none yet.
 
     Raises:
         BundleError: When there is none that may be read.

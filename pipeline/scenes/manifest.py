@@ -39,32 +39,19 @@ class FileEntry(Strict):
 
 
 class Measured(Strict):
-    """Something estimated: where it comes from and how sure it is.
-
-    Attributes:
-        source: The sensor, option or method that it comes from.
-        sigma: One sigma (degrees for gravity, relative for scale); None when it is a guess.
-    """
+    """Where an estimate comes from, and one sigma (degrees for gravity, relative for scale); None for a guess."""
 
     source: str
     sigma: float | None
 
 
 class Frame(Strict):
-    """The frame of everything in the bundle.
-
-    Attributes:
-        camera_axes: x right, y down, z forward.
-        gravity: Acceleration in that frame [m/s^2].
-        gravity_from: Source and sigma [deg].
-        scale_from: Source and relative sigma.
-        floor_found: Whether z = 0 is a measured floor.
-    """
+    """The frame of everything in the bundle; `floor_found` says whether z = 0 is a measured floor."""
 
     up: Literal["z"] = "z"
     unit: Literal["metre"] = "metre"
     camera_axes: Literal["opencv"] = "opencv"
-    gravity: tuple[float, float, float] = (0.0, 0.0, -9.81)
+    gravity: tuple[float, float, float] = (0.0, 0.0, -9.81)  # acceleration [m/s^2]
     gravity_from: Measured
     scale_from: Measured
     floor_found: bool
@@ -81,13 +68,7 @@ class StageRecord(Strict):
 
 
 class Location(Strict):
-    """Where the capture was made (WGS 84): the median of its images.
-
-    Attributes:
-        altitude_m: Above sea level.
-        spread_m: Median horizontal distance of the images from it.
-        images: Number of images with a location.
-    """
+    """Where the capture was made (WGS 84): the median of its images, and their median horizontal distance from it."""
 
     latitude_deg: Annotated[float, Field(ge=-90, le=90)]
     longitude_deg: Annotated[float, Field(ge=-180, le=180)]
@@ -97,16 +78,7 @@ class Location(Strict):
 
 
 class Provenance(Strict):
-    """Where a bundle comes from.
-
-    Attributes:
-        build_key: Hash of everything the content depends on.
-        source: The capture, for people; `licence` is that of the capture and so of the bundle.
-        origin: Whether cameras captured the scene, or a video model generated it.
-        location: Where the scene is, if the build was asked to keep it.
-        packages: Versions of the libraries that computed something.
-        machine: The platform it was built on.
-    """
+    """Where a bundle comes from: `build_key` is a hash of all that the content depends on, `licence` the capture's."""
 
     build_key: str
     source: str
@@ -141,8 +113,6 @@ class Manifest(Strict):
         parents: Bundles this one was made from, "name@version".
         splats: Levels of detail by name: full, sim, web.
         files: Every file but this one.
-        quality_passed: Whether all gates pass; the metrics are in quality.json.
-        failed_gates: Names of those that don't.
         report: Reports of the stages: poses, align, capture, points, mesh, splat.
     """
 

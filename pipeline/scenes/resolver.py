@@ -46,14 +46,7 @@ MAX_SCENES = 1000
 
 
 class Pin(Strict):
-    """What a reference stands for.
-
-    Attributes:
-        reference: As it is written in commands, such as "hall@^1.2" or "s3://bucket/yard/hall@latest".
-        bundle: The exact version, with its registry's address.
-        sha256: Hash of its manifest, which holds the hash of every other file.
-        commit: Commit of the hub's repository; empty for a registry.
-    """
+    """The exact bundle, with its address, that a reference stands for; its manifest's hash, and the hub's commit."""
 
     reference: str
     bundle: str

@@ -21,10 +21,7 @@ class SceneSummary(Strict):
         sha256: Hash of its manifest, which holds the hash of every other file.
         licence: Licence of the capture; one line of at most 200 characters, as `description`.
         kind: Reader of the capture, such as "record3d"; empty where no stage says it.
-        origin: Whether cameras captured the scene, or a video model generated it.
         tags: Words to search by.
-        bytes: Size of all files.
-        gaussians: Number of Gaussians of the full splat.
         yanked: Why the version was yanked, or None.
     """
 
