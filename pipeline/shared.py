@@ -23,14 +23,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from pipeline.building import Plan, RunRecord
-from pipeline.engine import (
-    PlannedStage,
-    execute,
-    lock_file,
-    locked,
-    partial_result,
-    run_record,
-)
+from pipeline.engine import PlannedStage, execute, lock_file, locked, partial_result, run_record
 from pipeline.files import machine_errors, no_room, readable
 from pipeline.scenes.files import CONNECTIONS
 from pipeline.scenes.manifest import FileEntry, file_sha256

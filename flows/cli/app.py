@@ -27,14 +27,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         registry.gallery,
     ),
     "simulation": (simulate.sim, simulate.bench),
-    "policies": (
-        train.Train,
-        policies.Evaluate,
-        policies.play,
-        policies.list_runs,
-        policies.compare,
-        policies.Record,
-    ),
+    "policies": (train.Train, policies.Evaluate, policies.play, policies.list_runs, policies.compare, policies.Record),
     "machine": (doctor.doctor, lab.up),
 }
 """All commands, in the order of the help."""

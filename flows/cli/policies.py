@@ -9,19 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from flows.cli import tables
-from flows.cli.command import (
-    AllowFailed,
-    Arg,
-    Checkpoint,
-    Device,
-    Port,
-    Robot,
-    RunName,
-    Runs,
-    Scenes,
-    command,
-    count,
-)
+from flows.cli.command import AllowFailed, Arg, Checkpoint, Device, Port, Robot, RunName, Runs, Scenes, command, count
 
 if TYPE_CHECKING:
     from train.environment import TrainEnv

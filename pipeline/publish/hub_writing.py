@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.errors import BundleError, MachineError, SplatyardError
@@ -140,14 +141,8 @@ def _commit(registry: HubRegistry, step: Callable[[HubRegistry], Change | None])
         operations = change.operations + _index_files(registry, change)
         with hub_errors(registry.address):
             try:
-                retried(
-                    hub.HfApi().create_commit,
-                    name,
-                    operations,
-                    commit_message=change.message,
-                    repo_type=KIND,
-                    parent_commit=registry.repository.commit,
-                )
+                commit = partial(hub.HfApi().create_commit, name, operations, commit_message=change.message)
+                retried(commit, repo_type=KIND, parent_commit=registry.repository.commit)
                 return open_hub(registry.address)
             except hub.errors.HfHubHTTPError as error:
                 if error.response.status_code not in MOVED:

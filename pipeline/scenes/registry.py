@@ -363,11 +363,7 @@ class BundlesFolder:
         """None: local bundles are not yanked."""
 
     def open(self, reference: Reference) -> BundleFiles:
-        """The files of a version.
-
-        Raises:
-            BundleError: When there is none, or its bundle.json is damaged.
-        """
+        """The files of a version; see `Registry.open`."""
         return BundleFiles.open(self.folder / reference.name / str(resolve(self, reference)))
 
 
