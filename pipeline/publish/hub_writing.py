@@ -63,7 +63,7 @@ def put(
     require_arrow()
     require_token(registry.address)
     manifest, hub = bundle.manifest, client()
-    name, reference = registry.repository.name, f"{manifest.name}@{manifest.version}"
+    name, reference = registry.repository.name, manifest.reference
     if not registry.repository.commit:
         with hub_errors(registry.address):
             retried(hub.HfApi().create_repo, name, repo_type=KIND, private=not public, exist_ok=True)
