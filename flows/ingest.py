@@ -182,11 +182,7 @@ def build_cards(patterns: Sequence[str], out: Path, options: Options) -> list[Sc
 
 
 def _ready(scenes: Sequence[Scene], out: Path, options: Options) -> bool:
-    """Whether there is anything to do; an impossible batch is refused here, before anything is started.
-
-    Raises:
-        MachineError: When the disk has no room for it, or the store can't be reached.
-    """
+    """Whether there is anything to do; a batch that is impossible is refused here, before anything is started."""
     waiting = [scene for scene in scenes if scene.state == "waiting"]
     if waiting:
         check_room(waiting, out)

@@ -220,11 +220,7 @@ def _resources(
 
 
 def _job_variables(deployment: str) -> frozenset[str]:
-    """The job variables of a deployment's work pool.
-
-    Raises:
-        MachineError: When Prefect's server doesn't know the deployment.
-    """
+    """The job variables of a deployment's work pool."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -242,12 +238,7 @@ def _job_variables(deployment: str) -> frozenset[str]:
 
 
 def _run_in_pool(planned: PlannedStage, job: Job) -> bool:
-    """Run a stage as a job of a work pool, and wait for it.
-
-    Raises:
-        LostError: When the job was lost.
-        SplatyardError: The stage's own.
-    """
+    """Run a stage as a job of a work pool, and wait for it."""
     from prefect.deployments import run_deployment
 
     if planned.cached:

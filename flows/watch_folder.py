@@ -126,11 +126,9 @@ class Record(BaseModel):
 
 
 class Inbox:
-    """The folder, and the record of what became of its scans.
+    """The folder, made when it is not there, and the record of what became of its scans.
 
-    Args:
-        folder: The folder for scans; made when it is not there.
-        out: Folder of bundles; the record lies in `out/.inbox`, where those who drop scans don't write.
+    The record lies in `.inbox` of the folder of bundles, where those who drop scans don't write.
 
     Raises:
         MachineError: When the folder can't be made, or the record is damaged.

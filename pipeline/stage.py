@@ -26,12 +26,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to do a stage's work.
+    """One way to do a stage's work: `function` is "module:function", imported when it runs.
 
-    Attributes:
-        function: "module:function" that does it, imported when it runs.
-        libraries: Distributions of which the first that is installed counts: its version is part of the key. Empty
-            for our own code, and for backends that need a GPU, whose library `gpu_backends.catalog` names.
+    Of `libraries` the first distribution that is installed counts: its version is part of the key. There are none for
+    our own code, and for backends that need a GPU, whose library `gpu_backends.catalog` names.
     """
 
     function: str

@@ -48,12 +48,10 @@ class _Runnable(Protocol):
 
 @dataclass(frozen=True)
 class Command:
-    """One command of the program.
+    """One command of the program, by the name that is typed.
 
-    Attributes:
-        name: What is typed.
-        function: Returns the exit code, or is a dataclass with a method `run` that does. Its parameters are the
-            command's; its docstring is the help: a line for the list of commands, a description and "Examples:".
+    Its function returns the exit code, or is a dataclass with a method `run` that does. Its parameters are the
+    command's; its docstring is the help: a line for the list of commands, a description and "Examples:".
     """
 
     name: str

@@ -45,11 +45,7 @@ class Ending:
 
 @contextmanager
 def listening(*, last: bool) -> Iterator[Ending]:
-    """Run a command; a signal ends it with one line and without an exception.
-
-    Args:
-        last: Nothing follows in this process, and nothing is printed after that line.
-    """
+    """Run a command; a signal ends it with one line, the `last` of the process, and without an exception."""
     ending = Ending()
     with _handling(ending):
         try:

@@ -35,10 +35,8 @@ LIGHT = "sim"
 class Shown(BaseModel):
     """What a version's page must know of its images and recordings.
 
-    Attributes:
-        viewpoint: Where the 3-D view begins.
-        pairs: (width, height) of each photo and its rendering [px]; as those of the floor plan and the check's images.
-        levels: Bytes of each level of detail of the 3-D view.
+    `pairs` are (width, height) of each photo and its rendering [px]; as those of the floor plan and the check's images.
+    `levels` are the bytes of each level of detail of the 3-D view.
     """
 
     viewpoint: images.Viewpoint

@@ -124,10 +124,7 @@ def yank(registry: Writable, reference: Reference, why: str) -> None:
 def _put(
     bundle: Bundle, registry: StoreRegistry, content: bytes, entries: Entries, used: set[str], *, damaged: bool
 ) -> tuple[bool, set[str]]:
-    """Send what is missing, and then make the version visible; whether it is new, and hashes of what was sent.
-
-    `used` are the hashes of files that published versions use; `damaged` asks to look for damaged blobs, too.
-    """
+    """Send what is missing, and then make the version visible; whether it is new, and hashes of what was sent."""
     manifest = bundle.manifest
     sizes = {digest: entry.bytes for digest, (_, entry) in entries.items()}
     bad = registry.blob_problems(sizes).keys() if damaged else set[str]()
@@ -147,10 +144,7 @@ def _put(
 def _check_version(
     registry: Registry, manifest: Manifest, version: Version, content: bytes
 ) -> tuple[list[Manifest], Change | None]:
-    """The neighbouring versions (and itself if it is published), and the change from the one before it.
-
-    Two that are published at the same moment don't see each other here.
-    """
+    """The neighbouring versions (and itself if it is published), and the change from the one before it."""
     versions = registry.versions(manifest.name)
     found = []
     if version in versions:
@@ -176,10 +170,7 @@ def _check_version(
 def _send(
     bundle: Bundle, registry: StoreRegistry, entries: Entries, used: set[str], damaged: Collection[str]
 ) -> set[str]:
-    """Send the blobs that are damaged or missing, or might be cleared away before the version shows; their hashes.
-
-    What published versions use is never cleared away.
-    """
+    """Send blobs that are damaged, missing, or might be cleared away before the version shows; returns their hashes."""
     now = time.time()
 
     def send(digest: str) -> bool:

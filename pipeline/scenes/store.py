@@ -53,8 +53,6 @@ class Store:
 
     Attributes:
         address: Its address, without credentials.
-        files: fsspec's file system.
-        root: Its path there.
         in_place: Whether a file shows while it is being written, as on a disk and not in a bucket.
         kept: What a command that is run again after an error doesn't repeat, for messages.
     """
