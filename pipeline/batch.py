@@ -324,11 +324,7 @@ def attempt(card: Path, planned: Plan, run: Callable[[PlannedStage], bool] = exe
 
 
 def check_room(scenes: Iterable[Scene], out: Path) -> None:
-    """Check that the disk has room for results: at least as much as their captures have.
-
-    Raises:
-        MachineError: When it hasn't.
-    """
+    """A MachineError unless the disk has room for results: at least as much as their captures have."""
     needed = sum(folder_bytes(scene.capture) for scene in scenes if scene.capture)
     if needed > free_bytes(out):
         raise no_room(out, f"the captures alone have {readable(needed)}")

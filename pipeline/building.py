@@ -119,11 +119,7 @@ class BuildResult:
 
 
 def read_card(file: Path) -> Card:
-    """A card whose recipe and gates are those of our stages.
-
-    Raises:
-        CardError: As `load_card` and `resolve_params`.
-    """
+    """A card whose recipe and gates are those of our stages; errors as of `load_card` and `resolve_params`."""
     card = load_card(file)
     resolve_params(card, file=file)
     return card
@@ -291,11 +287,7 @@ def _errors_reported(planned: Plan) -> Iterator[None]:
 
 
 def check_machine(planned: Plan) -> None:
-    """Refuse a backend that can't run here before hours are spent on the stages before it.
-
-    Raises:
-        MachineError: When there is one.
-    """
+    """A MachineError for a backend that can't run here, before hours are spent on the stages before it."""
     for stage in planned.pending:
         if stage.backend not in BACKENDS:
             continue

@@ -44,11 +44,7 @@ def check_content(bundle: Bundle) -> None:
 
 
 def check_gates(bundle: Bundle, *, allow_failed: bool) -> None:
-    """Check that all gates pass, or that the user accepts it.
-
-    Raises:
-        BundleError: Otherwise.
-    """
+    """A BundleError unless all gates pass, or the user accepts failed ones."""
     failed = bundle.manifest.failed_gates
     if failed and not allow_failed:
         raise BundleError(
@@ -70,11 +66,7 @@ def may_be_public(text: str) -> bool:
 
 
 def check_licence(text: str, *, public: bool) -> None:
-    """Check that a bundle may be published under the licence of its capture, an SPDX id or a sentence.
-
-    Raises:
-        BundleError: When it may not, and why.
-    """
+    """A BundleError if a bundle may not be published under its capture's licence, an SPDX id or a sentence."""
     licence = plain_licence(text)
     if licence in UNSAID:
         raise BundleError(

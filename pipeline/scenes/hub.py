@@ -194,11 +194,7 @@ def _ours(error: BaseException, where: str) -> SplatyardError:
 
 
 def require_token(where: str) -> None:
-    """That there is a token; only the hub knows what it may.
-
-    Raises:
-        MachineError: Otherwise.
-    """
+    """A MachineError if there is no token; only the hub knows what it may."""
     if client().get_token() is None:
         raise MachineError(
             "writing to the hub needs a token",
